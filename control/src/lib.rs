@@ -1,0 +1,1 @@
+//! gvm-dp: the dataplane of GiantVM Frontier-X.

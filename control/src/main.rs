@@ -1,0 +1,2 @@
+//! gvm-dp.
+fn main() {}

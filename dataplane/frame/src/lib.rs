@@ -1,0 +1,1 @@
+//! Frames of a hugepage arena, peers, time, counters, and the Role trait.

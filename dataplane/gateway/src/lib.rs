@@ -1,0 +1,1 @@
+//! The gateway role: blind aggregation of records.

@@ -1,0 +1,1 @@
+//! The poll loop: pinning, clock, waiting, mailboxes, watchdog.

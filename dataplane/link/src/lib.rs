@@ -1,0 +1,1 @@
+//! Both ends of HEARTBEAT: who is there, and where.

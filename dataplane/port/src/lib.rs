@@ -1,0 +1,1 @@
+//! Where datagrams come from and go to: XDP queues, UDP sockets, memory.

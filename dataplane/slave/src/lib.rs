@@ -1,0 +1,1 @@
+//! The slave role: answers ECHO, alone or as a farm of ids.

@@ -1,0 +1,38 @@
+//! The formats of gvm-dp: GVM records and what they carry, and the network headers around them.
+//!
+//! `no_std`, no I/O, no clock, no `unsafe`: bytes come in, checked views go out. The exact layouts, with
+//! whole datagrams in hex, stand in `docs/wire-format.md`; the tests of this crate read that file.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`scale`] | how many slaves, how many behind one gateway; slave ids, shards, lanes |
+//! | [`record`] | the 23-byte record header: view and emit |
+//! | [`walk`] | the records of one datagram, and what precisely was wrong with it |
+//! | [`part`] | parts of a larger message, bounded reassembly |
+//! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS and their tags |
+//! | [`echo`] | ECHO and the test pattern that generators check |
+//! | [`net`] | Ethernet, ARP, IPv4, ICMP echo, UDP, checksums |
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod record;
+pub mod scale;
+pub mod walk;
+
+pub use record::{HEADER_LEN, MAGIC, MsgType, Record, RecordHeader};
+pub use scale::{Scale, ScaleError, Shard, SlaveId};
+pub use walk::{BadReason, BadRecord, Walk};
+
+/// The UDP port on which gateways listen.
+pub const GATEWAY_PORT: u16 = 9999;
+
+/// Raw ports send from `LANE_PORT_BASE + lane`, so that RSS spreads lanes over queues.
+pub const LANE_PORT_BASE: u16 = 49152;
+
+/// Largest IP packet to a node whose larger claim was not yet acknowledged, in bytes.
+pub const UNPROVEN_MTU: u16 = 1280;
+
+/// Bytes of an IPv4 header without options and a UDP header: what an MTU leaves less for a datagram.
+pub const IPV4_UDP_LEN: u16 = 28;

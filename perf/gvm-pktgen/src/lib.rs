@@ -1,0 +1,1 @@
+//! A packet generator that registers like any node and checks every record.

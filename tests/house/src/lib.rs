@@ -1,0 +1,1 @@
+//! Holds the dependency rule of docs/architecture.md.
