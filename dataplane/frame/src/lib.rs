@@ -1,1 +1,40 @@
-//! Frames of a hugepage arena, peers, time, counters, and the Role trait.
+//! Frames of a hugepage arena, peers, time, counters, and what a poll loop sees of a role.
+//!
+//! This is the vocabulary that both wings share: the protocol wing (gateway, slave, ...) and the machine wing
+//! (ports, lcores). A [`Frame`] is a buffer of one lcore's [`Pool`]; it goes back to the pool when it is dropped, so
+//! that no path through the program can leak one.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`arena`] | the memory: hugepages, or ordinary pages and a warning |
+//! | [`pool`] | which chunks are free; high-water mark |
+//! | [`mod@frame`] | one owned chunk: headroom and at most one datagram |
+//! | [`copy`] | copies and prefetches of the hot path |
+//! | [`peer`] | the other end on a port |
+//! | [`datagram`] | a frame with its peer; bursts of them |
+//! | [`outbox`] | what a role sends, and what became of it |
+//! | [`counter`] | plain counters that another thread may read |
+//! | [`role`] | the sans-I/O object that an lcore polls |
+//! | [`time`] | nanoseconds, handed in |
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod arena;
+pub mod copy;
+pub mod counter;
+pub mod datagram;
+pub mod frame;
+pub mod outbox;
+pub mod peer;
+pub mod pool;
+pub mod role;
+pub mod time;
+
+pub use arena::{Arena, ArenaError, Backing, Hugepages};
+pub use counter::Counter;
+pub use datagram::{BURST, Burst, Class, Datagram};
+pub use frame::Frame;
+pub use outbox::{Outbox, TxQueue};
+pub use peer::{Peer, PortId, Vlan};
+pub use pool::{Pool, PoolConfig};
+pub use role::Role;
+pub use time::Time;

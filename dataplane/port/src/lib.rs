@@ -1,1 +1,48 @@
-//! Where datagrams come from and go to: XDP queues, UDP sockets, memory.
+//! Where datagrams come from and go to: UDP sockets, NIC queues through AF_XDP, memory.
+//!
+//! A [`Port`] is polled by one lcore. It fills in the [`frame::Peer`] of what it receives and writes the L2 to L4
+//! headers of what it sends, in place, in the frame's headroom; nobody above it knows a header.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use frame::counter::CounterSet;
+use frame::{Burst, PortId, Time, TxQueue};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// One queue of a NIC, one socket, or one end of a piece of memory, polled by one lcore.
+pub trait Port {
+    /// Which of the process's ports it is: goes into the peers of what it receives.
+    fn id(&self) -> PortId;
+
+    /// Receives until the burst is full or nothing waits; each datagram's data is exactly the UDP payload.
+    /// Returns how many datagrams were added. What was not for us or was malformed is counted and gone.
+    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize;
+
+    /// Sends from the front of the queue while the ring has room, in order. Returns how many datagrams left the queue.
+    /// What does not fit stays queued; what can never be sent is taken with [`TxQueue::fail`] and counted by reason.
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize;
+
+    /// Takes back completed frames, refills rings, kicks the kernel: once per poll, after [`Port::tx_burst`].
+    fn housekeep(&mut self, now: Time);
+
+    /// What to wait on for received packets, if the port can be waited on.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether the port also waits for room to send (its ring was full at the last [`Port::tx_burst`]).
+    fn wants_writable(&self) -> bool;
+
+    /// Frames of the lcore's pool that the port or its device owns (fill, rx, tx and completion rings).
+    fn frames_held(&self) -> usize;
+
+    /// The largest IP packet the port can send, in bytes.
+    fn mtu(&self) -> u16;
+
+    /// Packets that were lost before the port saw them, as far as the device says (ring full, socket buffer full).
+    fn rx_lost(&self) -> u64;
+
+    /// One line for start-up and `stats`: what it is and how it works (mode, queue, address).
+    fn describe(&self) -> String;
+
+    /// The port's counters, to be read by others.
+    fn counters(&self) -> Arc<dyn CounterSet>;
+}

@@ -1,0 +1,125 @@
+//! A frame with its peer, and bursts of them.
+
+use crate::{Frame, Peer};
+
+/// The most datagrams that are received or sent at once.
+pub const BURST: usize = 64;
+
+/// Whose account a datagram is on when it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Made by this process itself: link control. Leaves before cargo.
+    Link = 0,
+    /// Cargo from a master to slaves.
+    Down = 1,
+    /// Cargo from slaves to a master.
+    Up = 2,
+}
+
+impl Class {
+    /// All classes, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Link, Self::Down, Self::Up];
+
+    /// The name in statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Down => "down",
+            Self::Up => "up",
+        }
+    }
+}
+
+/// One UDP payload in a frame, and the peer that it came from or goes to.
+#[derive(Debug)]
+pub struct Datagram {
+    /// The bytes: exactly the UDP payload.
+    pub frame: Frame,
+    /// Source on receive, destination on transmit.
+    pub peer: Peer,
+    /// Records in it; counted by whoever filled the frame, zero on receive.
+    pub records: u16,
+    /// On transmit: whose account it is on. Meaningless on receive.
+    pub class: Class,
+    /// Whether the datagram arrived, or is to leave, with ECN's Congestion Experienced mark.
+    pub ce: bool,
+}
+
+impl Datagram {
+    /// A datagram to be sent, without a CE mark.
+    pub fn new(frame: Frame, peer: Peer, class: Class, records: u16) -> Self {
+        Self { frame, peer, records, class, ce: false }
+    }
+}
+
+/// At most [`BURST`] received datagrams; made once and filled again and again.
+#[derive(Debug)]
+pub struct Burst {
+    datagrams: Vec<Datagram>,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Burst {
+    /// An empty burst; the only allocation it ever makes.
+    pub fn new() -> Self {
+        Self { datagrams: Vec::with_capacity(BURST) }
+    }
+
+    /// Adds a datagram; gives it back when the burst is full.
+    #[inline]
+    pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
+        if self.datagrams.len() >= BURST {
+            return Err(datagram);
+        }
+        self.datagrams.push(datagram);
+        Ok(())
+    }
+
+    /// How many more fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        BURST - self.datagrams.len()
+    }
+
+    /// The datagrams.
+    #[inline]
+    pub fn as_slice(&self) -> &[Datagram] {
+        &self.datagrams
+    }
+
+    /// The datagrams, to be changed in place.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [Datagram] {
+        &mut self.datagrams
+    }
+
+    /// Number of datagrams.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Takes all datagrams out, in order; what the caller does not take goes back to its pool.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = Datagram> + '_ {
+        self.datagrams.drain(..)
+    }
+
+    /// Returns all frames to their pool.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.datagrams.clear();
+    }
+}

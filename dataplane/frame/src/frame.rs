@@ -1,0 +1,228 @@
+//! One owned chunk of an arena: headroom, at most one datagram, tailroom. Always contiguous.
+
+use crate::copy;
+use crate::pool::{Shared, put};
+use std::ptr::NonNull;
+
+/// An owned buffer of a [`crate::Pool`]; goes back to it when dropped.
+///
+/// ```text
+/// | headroom .......... | data ........ | tailroom ...... |
+/// 0                     offset          offset + len      chunk
+/// ```
+pub struct Frame {
+    shared: NonNull<Shared>,
+    index: u32,
+    offset: u16,
+    len: u16,
+}
+
+impl Frame {
+    /// # Safety
+    /// The caller owns the chunk `index` of the pool, and `offset + len` is inside a chunk.
+    #[inline]
+    pub(crate) unsafe fn from_parts(shared: NonNull<Shared>, index: u32, offset: u16, len: u16) -> Self {
+        Self { shared, index, offset, len }
+    }
+
+    #[inline]
+    fn chunk(&self) -> u32 {
+        // SAFETY: a frame keeps its pool alive.
+        unsafe { self.shared.as_ref() }.chunk
+    }
+
+    /// First byte of the chunk.
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: a frame keeps its pool alive.
+        let shared = unsafe { self.shared.as_ref() };
+        // SAFETY: the index is below the pool's capacity, so the chunk is inside the arena.
+        unsafe { shared.base.as_ptr().add(self.index as usize * shared.chunk as usize) }
+    }
+
+    /// The data.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: this frame alone owns the chunk, whose memory is mapped and was zeroed; offset + len is inside it.
+        unsafe { std::slice::from_raw_parts(self.start().add(self.offset as usize), self.len as usize) }
+    }
+
+    /// The data, to be changed.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `data`, and `&mut self` is the only way to the bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.start().add(self.offset as usize), self.len as usize) }
+    }
+
+    /// Bytes of data.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is no data.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes before the data.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.offset as usize
+    }
+
+    /// Bytes after the data.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        self.chunk() as usize - self.offset as usize - self.len as usize
+    }
+
+    /// Number of the chunk in its pool.
+    #[inline]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Appends bytes; `false`, and nothing is written, when the tailroom is too small.
+    #[inline]
+    #[must_use]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > self.tailroom() {
+            return false;
+        }
+        // SAFETY: the destination is inside this frame's own chunk (checked above) and is not part of any reference;
+        // `bytes` cannot overlap it, as no reference to a frame's tailroom exists.
+        unsafe {
+            let tail = self.start().add(self.offset as usize + self.len as usize);
+            copy::copy(bytes.as_ptr(), tail, bytes.len());
+        }
+        self.len += bytes.len() as u16;
+        true
+    }
+
+    /// Asks the cache for the first 128 bytes of the tailroom: where the next record goes.
+    #[inline]
+    pub fn prefetch_tail(&self) {
+        let tail = self.start().wrapping_add(self.offset as usize + self.len as usize);
+        copy::prefetch_write(tail);
+        copy::prefetch_write(tail.wrapping_add(64));
+    }
+
+    /// Makes `len` bytes before the data part of it and returns them, or `None` when the headroom is too small.
+    #[inline]
+    pub fn prepend(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > self.headroom() {
+            return None;
+        }
+        self.offset -= len as u16;
+        self.len += len as u16;
+        self.data_mut().get_mut(..len)
+    }
+
+    /// Takes `len` bytes (at most all) off the front of the data.
+    #[inline]
+    pub fn trim_front(&mut self, len: usize) {
+        let len = len.min(self.len()) as u16;
+        self.offset += len;
+        self.len -= len;
+    }
+
+    /// Shortens the data to `len` bytes; longer or equal changes nothing.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len().min(len) as u16;
+    }
+
+    /// The data's range of the chunk becomes `offset .. offset + len`; `false` when that is not inside the chunk.
+    ///
+    /// Bytes that were not written since the arena was made are zero or of an earlier datagram.
+    #[inline]
+    pub fn set_range(&mut self, offset: usize, len: usize) -> bool {
+        if offset.saturating_add(len) > self.chunk() as usize {
+            return false;
+        }
+        self.offset = offset as u16;
+        self.len = len as u16;
+        true
+    }
+
+    /// The whole tailroom, to be filled by a device or a caller before [`Frame::set_range`].
+    #[inline]
+    pub fn tail_mut(&mut self) -> &mut [u8] {
+        let (start, room) = (self.offset as usize + self.len as usize, self.tailroom());
+        // SAFETY: inside this frame's own chunk; mapped memory that was zeroed; `&mut self` is the only way to it.
+        unsafe { std::slice::from_raw_parts_mut(self.start().add(start), room) }
+    }
+
+    /// Gives the chunk to a device: the frame is gone without going back to the pool.
+    /// [`crate::Pool::from_index`] is the way back. Returns the chunk's number, and offset and length of the data.
+    #[inline]
+    pub fn into_index(self) -> (u32, u16, u16) {
+        let parts = (self.index, self.offset, self.len);
+        std::mem::forget(self);
+        parts
+    }
+}
+
+impl Drop for Frame {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this frame owned the chunk and is gone after this.
+        unsafe { put(self.shared, self.index) };
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frame({} @{}+{})", self.index, self.offset, self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Hugepages, Pool, PoolConfig};
+    use proptest::prelude::*;
+
+    fn pool() -> Pool {
+        Pool::new(PoolConfig { frames: 16, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() }).unwrap()
+    }
+
+    #[test]
+    fn headers_go_before_the_data() {
+        let pool = pool();
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(b"payload"));
+        frame.prepend(3).unwrap().copy_from_slice(b"hdr");
+        assert_eq!(frame.data(), b"hdrpayload");
+        frame.trim_front(3);
+        assert_eq!(frame.data(), b"payload");
+        assert!(frame.prepend(5000).is_none());
+    }
+
+    #[test]
+    fn a_frame_never_grows_past_its_chunk() {
+        let pool = pool();
+        let mut frame = pool.alloc().unwrap();
+        let room = frame.tailroom();
+        assert!(frame.append(&vec![7; room]));
+        assert!(!frame.append(b"x"));
+        assert_eq!((frame.len(), frame.tailroom()), (room, 0));
+        assert!(!frame.set_range(2048, 1) && !frame.set_range(usize::MAX, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn appends_concatenate(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8)) {
+            let pool = pool();
+            let mut frame = pool.alloc().unwrap();
+            let mut expected = Vec::new();
+            for part in &parts {
+                if frame.append(part) {
+                    expected.extend_from_slice(part);
+                }
+            }
+            prop_assert_eq!(frame.data(), &expected[..]);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What a role sends: a queue per port, and the account of what became of each datagram.
+//!
+//! A record is counted out when the port's TX ring took its datagram, not before. Until then it is held here; a full
+//! ring keeps it here and the lcore tries again.
+
+use crate::{Class, Datagram, Frame, Pool, PortId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+crate::counters! {
+    /// What left, by class: `link_*` is what the process made itself, `down_*` and `up_*` are cargo.
+    pub struct OutboxCounters {
+        /// Datagrams of link control that a TX ring took.
+        link_datagrams_out,
+        /// Downward datagrams that a TX ring took.
+        down_datagrams_out,
+        /// Upward datagrams that a TX ring took.
+        up_datagrams_out,
+        /// Records of link control that a TX ring took.
+        link_records_out,
+        /// Downward records that a TX ring took.
+        down_records_out,
+        /// Upward records that a TX ring took.
+        up_records_out,
+        /// Downward bytes of UDP payload that a TX ring took.
+        down_bytes_out,
+        /// Upward bytes of UDP payload that a TX ring took.
+        up_bytes_out,
+        /// Records of link control that a port could not send at all.
+        link_records_dropped_tx,
+        /// Downward records that a port could not send at all (the port's own counters say why).
+        down_records_dropped_tx,
+        /// Upward records that a port could not send at all (the port's own counters say why).
+        up_records_dropped_tx,
+        /// Downward records that wait for room in a TX ring.
+        down_records_queued,
+        /// Upward records that wait for room in a TX ring.
+        up_records_queued,
+        /// Link control for the registrar that was dropped because the mailbox was full; nodes try again.
+        link_dropped_mailbox_full,
+    }
+}
+
+/// What happened to a datagram that left a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Taken,
+    Failed,
+}
+
+impl OutboxCounters {
+    fn settle(&self, class: Class, records: u64, bytes: u64, fate: Fate) {
+        let (datagrams_out, records_out, dropped) = match class {
+            Class::Link => (&self.link_datagrams_out, &self.link_records_out, &self.link_records_dropped_tx),
+            Class::Down => (&self.down_datagrams_out, &self.down_records_out, &self.down_records_dropped_tx),
+            Class::Up => (&self.up_datagrams_out, &self.up_records_out, &self.up_records_dropped_tx),
+        };
+        match class {
+            Class::Link => {}
+            Class::Down => self.down_records_queued.add(records.wrapping_neg()),
+            Class::Up => self.up_records_queued.add(records.wrapping_neg()),
+        }
+        match fate {
+            Fate::Failed => dropped.add(records),
+            Fate::Taken => {
+                datagrams_out.add(1);
+                records_out.add(records);
+                match class {
+                    Class::Link => {}
+                    Class::Down => self.down_bytes_out.add(bytes),
+                    Class::Up => self.up_bytes_out.add(bytes),
+                }
+            }
+        }
+    }
+}
+
+/// Datagrams that wait for one port. Link control leaves first; otherwise first in, first out.
+pub struct TxQueue {
+    link: VecDeque<Datagram>,
+    cargo: VecDeque<Datagram>,
+    counters: Arc<OutboxCounters>,
+}
+
+impl TxQueue {
+    fn new(counters: Arc<OutboxCounters>) -> Self {
+        Self { link: VecDeque::with_capacity(256), cargo: VecDeque::with_capacity(1024), counters }
+    }
+
+    /// Datagrams that wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.link.len() + self.cargo.len()
+    }
+
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.link.is_empty() && self.cargo.is_empty()
+    }
+
+    /// The datagrams in the order in which they should leave, to be made ready (headers) before they are taken.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Datagram> {
+        self.link.iter_mut().chain(self.cargo.iter_mut())
+    }
+
+    #[inline]
+    fn pop(&mut self, fate: Fate) -> Option<Datagram> {
+        let datagram = match self.link.pop_front() {
+            Some(datagram) => datagram,
+            None => self.cargo.pop_front()?,
+        };
+        self.counters.settle(datagram.class, u64::from(datagram.records), datagram.frame.len() as u64, fate);
+        Some(datagram)
+    }
+
+    /// The first datagram, for a ring that has room for it: it counts as sent. Its frame is now the caller's.
+    ///
+    /// Call it before headers are prepended: the bytes that count are the UDP payload's.
+    #[inline]
+    pub fn take(&mut self) -> Option<Datagram> {
+        self.pop(Fate::Taken)
+    }
+
+    /// The first datagram, which the port cannot send at all (no route to it, larger than the device's MTU): its
+    /// records count as dropped, and the port counts why.
+    pub fn fail(&mut self) -> Option<Datagram> {
+        self.pop(Fate::Failed)
+    }
+}
+
+/// What a role may touch of the world: frames, a queue per port, and the way to the registrar.
+pub struct Outbox {
+    pool: Pool,
+    queues: Vec<TxQueue>,
+    control: VecDeque<Datagram>,
+    counters: Arc<OutboxCounters>,
+}
+
+/// The most link control datagrams that wait for the registrar's mailbox in one lcore.
+pub const CONTROL_BACKLOG: usize = 256;
+
+impl Outbox {
+    /// An outbox for ports `0 .. ports`.
+    pub fn new(pool: Pool, ports: usize) -> Self {
+        let counters = Arc::new(OutboxCounters::default());
+        Self {
+            pool,
+            queues: (0..ports).map(|_| TxQueue::new(Arc::clone(&counters))).collect(),
+            control: VecDeque::with_capacity(CONTROL_BACKLOG),
+            counters,
+        }
+    }
+
+    /// The frames of this lcore.
+    #[inline]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The counters, to be read by others.
+    pub fn counters(&self) -> &Arc<OutboxCounters> {
+        &self.counters
+    }
+
+    /// A fresh frame for cargo.
+    #[inline]
+    pub fn alloc(&self) -> Option<Frame> {
+        self.pool.alloc()
+    }
+
+    /// A fresh frame for link control, from the reserve if need be.
+    pub fn alloc_link(&self) -> Option<Frame> {
+        self.pool.alloc_reserved()
+    }
+
+    /// Queues a datagram on its peer's port; link control before cargo.
+    ///
+    /// A datagram for a port that does not exist counts as dropped on transmit.
+    #[inline]
+    pub fn send(&mut self, datagram: Datagram) {
+        let records = u64::from(datagram.records);
+        match datagram.class {
+            Class::Link => {}
+            Class::Down => self.counters.down_records_queued.add(records),
+            Class::Up => self.counters.up_records_queued.add(records),
+        }
+        match self.queues.get_mut(datagram.peer.port.0 as usize) {
+            None => self.counters.settle(datagram.class, records, 0, Fate::Failed),
+            Some(queue) if datagram.class == Class::Link => queue.link.push_back(datagram),
+            Some(queue) => queue.cargo.push_back(datagram),
+        }
+    }
+
+    /// Hands a link control datagram to the registrar; when too many wait already, it is dropped and counted.
+    pub fn control(&mut self, datagram: Datagram) {
+        if self.control.len() >= CONTROL_BACKLOG {
+            self.counters.link_dropped_mailbox_full.add(1);
+        } else {
+            self.control.push_back(datagram);
+        }
+    }
+
+    /// The first link control datagram that waits for the registrar.
+    pub fn next_control(&mut self) -> Option<Datagram> {
+        self.control.pop_front()
+    }
+
+    /// Puts a link control datagram back in front: the mailbox was full.
+    pub fn unget_control(&mut self, datagram: Datagram) {
+        self.control.push_front(datagram);
+    }
+
+    /// The queue of a port.
+    #[inline]
+    pub fn queue(&mut self, port: PortId) -> Option<&mut TxQueue> {
+        self.queues.get_mut(port.0 as usize)
+    }
+
+    /// Datagrams that wait for a port.
+    #[inline]
+    pub fn backlog(&self, port: PortId) -> usize {
+        self.queues.get(port.0 as usize).map_or(0, TxQueue::len)
+    }
+
+    /// Whether no datagram waits anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.queues.iter().all(TxQueue::is_empty)
+    }
+
+    /// Frames that wait anywhere: a term of the conservation equation.
+    pub fn frames(&self) -> usize {
+        self.control.len() + self.queues.iter().map(TxQueue::len).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Hugepages, Peer, PoolConfig};
+
+    fn outbox() -> Outbox {
+        let config = PoolConfig { frames: 16, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+        Outbox::new(Pool::new(config).unwrap(), 1)
+    }
+
+    fn datagram(out: &Outbox, port: u8, class: Class, records: u16) -> Datagram {
+        let peer = Peer::socket(PortId(port), "127.0.0.1:1".parse().unwrap());
+        let mut frame = out.alloc().unwrap();
+        assert!(frame.append(b"12345"));
+        Datagram::new(frame, peer, class, records)
+    }
+
+    #[test]
+    fn link_control_leaves_before_cargo_and_all_is_accounted() {
+        let mut out = outbox();
+        out.send(datagram(&out, 0, Class::Down, 3));
+        out.send(datagram(&out, 0, Class::Up, 4));
+        out.send(datagram(&out, 0, Class::Link, 1));
+        let counters = Arc::clone(out.counters());
+        assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (3, 4));
+        let queue = out.queue(PortId(0)).unwrap();
+        assert_eq!(queue.take().unwrap().class, Class::Link);
+        assert_eq!(queue.take().unwrap().class, Class::Down);
+        assert_eq!(queue.fail().unwrap().class, Class::Up);
+        assert!(out.is_empty());
+        assert_eq!((counters.down_records_out.get(), counters.down_bytes_out.get()), (3, 5));
+        assert_eq!((counters.up_records_out.get(), counters.up_records_dropped_tx.get()), (0, 4));
+        assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (0, 0));
+        assert_eq!(out.pool().in_use(), 0);
+    }
+
+    #[test]
+    fn a_port_that_does_not_exist_costs_only_the_datagram() {
+        let mut out = outbox();
+        out.send(datagram(&out, 7, Class::Down, 2));
+        assert_eq!(out.counters().down_records_dropped_tx.get(), 2);
+        assert_eq!((out.counters().down_records_queued.get(), out.pool().in_use()), (0, 0));
+    }
+
+    #[test]
+    fn the_way_to_the_registrar_is_bounded() {
+        let mut out = outbox();
+        for _ in 0..CONTROL_BACKLOG + 1 {
+            let Some(frame) = out.alloc() else { break };
+            let peer = Peer::socket(PortId(0), "127.0.0.1:1".parse().unwrap());
+            out.control(Datagram::new(frame, peer, Class::Link, 1));
+        }
+        assert_eq!(out.frames(), 16);
+        let first = out.next_control().unwrap();
+        out.unget_control(first);
+        assert_eq!(out.frames(), 16);
+    }
+}

@@ -1,0 +1,152 @@
+//! The other end on a port: port index, VLAN, next-hop MAC, IP, UDP port.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Which of a process's ports; the first on the command line is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PortId(pub u8);
+
+/// The 802.1Q tag of a peer, answered in kind: none, or a VLAN id (0 is a tag too).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Vlan(u16);
+
+impl Vlan {
+    /// No tag.
+    pub const UNTAGGED: Self = Self(u16::MAX);
+
+    /// A tag with this VLAN id (its low 12 bits).
+    pub const fn tagged(vid: u16) -> Self {
+        Self(vid & 0xfff)
+    }
+
+    /// The VLAN id, if there is a tag.
+    pub const fn vid(self) -> Option<u16> {
+        if self.0 == u16::MAX { None } else { Some(self.0) }
+    }
+}
+
+impl fmt::Debug for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vid() {
+            None => f.write_str("untagged"),
+            Some(vid) => write!(f, "vlan {vid}"),
+        }
+    }
+}
+
+/// Where a datagram came from or goes to. Filled on receive and written on transmit by the port.
+///
+/// One address type everywhere: IPv4 addresses are IPv4-mapped IPv6 addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    ip: [u8; 16],
+    /// The peer's UDP port.
+    pub udp_port: u16,
+    /// Its 802.1Q tag.
+    pub vlan: Vlan,
+    /// MAC address of the next hop towards it; zero on ports that have none (sockets).
+    pub mac: [u8; 6],
+    /// The port it is behind.
+    pub port: PortId,
+}
+
+const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+impl Peer {
+    /// A peer that is reached through a socket.
+    pub fn socket(port: PortId, address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip: ip.octets(), udp_port: address.port(), vlan: Vlan::UNTAGGED, mac: [0; 6], port }
+    }
+
+    /// An IPv4 peer of a raw port.
+    #[inline]
+    pub fn ipv4(port: PortId, ip: [u8; 4], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
+        let mut octets = [0; 16];
+        octets[..12].copy_from_slice(&V4_MAPPED);
+        octets[12..].copy_from_slice(&ip);
+        Self { ip: octets, udp_port, vlan, mac, port }
+    }
+
+    /// The IP address; an IPv4-mapped one is given as IPv4.
+    pub fn ip(&self) -> IpAddr {
+        match self.ipv4_octets() {
+            Some(octets) => IpAddr::V4(Ipv4Addr::from(octets)),
+            None => IpAddr::V6(Ipv6Addr::from(self.ip)),
+        }
+    }
+
+    /// The IPv4 address, if it is one.
+    #[inline]
+    pub fn ipv4_octets(&self) -> Option<[u8; 4]> {
+        let [mapped @ .., a, b, c, d] = self.ip;
+        if mapped == V4_MAPPED { Some([a, b, c, d]) } else { None }
+    }
+
+    /// IP address and UDP port.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.udp_port)
+    }
+
+    /// The 16 bytes of the address, IPv4 mapped: what a cookie covers.
+    pub fn ip_octets(&self) -> [u8; 16] {
+        self.ip
+    }
+
+    /// Whether a datagram from `self` may come from the node that is registered at `registered`: same port, VLAN and
+    /// IP, and the same UDP port when the node asked for that (`fixed_port`). The MAC is never compared: routers move.
+    #[inline]
+    pub fn is_same_origin(&self, registered: &Self, fixed_port: bool) -> bool {
+        self.ip == registered.ip
+            && self.vlan == registered.vlan
+            && self.port == registered.port
+            && (!fixed_port || self.udp_port == registered.udp_port)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on port {}", self.address(), self.port.0)?;
+        match self.vlan.vid() {
+            Some(vid) => write!(f, " vlan {vid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_mapping() {
+        for text in ["192.0.2.7:9999", "[2001:db8::1]:5"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::socket(PortId(1), address).address(), address);
+        }
+        let raw = Peer::ipv4(PortId(1), [192, 0, 2, 7], 9999, Vlan::UNTAGGED, [0; 6]);
+        assert_eq!(raw, Peer::socket(PortId(1), "192.0.2.7:9999".parse().unwrap()));
+    }
+
+    #[test]
+    fn origin_is_port_vlan_and_ip_but_never_the_mac() {
+        let registered = Peer::ipv4(PortId(0), [10, 0, 0, 1], 9999, Vlan::tagged(0), [1; 6]);
+        let same = Peer { mac: [2; 6], udp_port: 5, ..registered };
+        assert!(same.is_same_origin(&registered, false));
+        assert!(!same.is_same_origin(&registered, true));
+        assert!(!Peer { vlan: Vlan::UNTAGGED, ..registered }.is_same_origin(&registered, false));
+        assert!(!Peer { port: PortId(1), ..registered }.is_same_origin(&registered, false));
+        let other = Peer::ipv4(PortId(0), [10, 0, 0, 2], 9999, Vlan::tagged(0), [1; 6]);
+        assert!(!other.is_same_origin(&registered, false));
+    }
+}

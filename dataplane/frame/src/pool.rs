@@ -1,0 +1,263 @@
+//! The free chunks of an arena: allocation is a pop, return is a push, both of one lcore alone.
+
+use crate::arena::{Arena, ArenaError, Backing, Hugepages};
+use crate::frame::Frame;
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::NonNull;
+
+/// Bytes before the data of a fresh frame: room for Ethernet, 802.1Q, IPv6 and UDP headers, and the data begins on a
+/// cache line.
+pub const HEADROOM: u16 = 128;
+
+/// Fresh frames start their data at one of this many cache lines, chosen by the chunk's index. Chunks are a power of
+/// two apart, as UMEM wants them; without the stagger all headers would fall into the same few sets of the L1 cache.
+pub const COLOURS: u32 = 4;
+
+/// Shape of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Number of chunks.
+    pub frames: u32,
+    /// Bytes of each chunk, 512 to 32768, a multiple of 64. AF_XDP wants 2048 or 4096.
+    pub chunk: u32,
+    /// Whether to take hugepages.
+    pub hugepages: Hugepages,
+    /// Chunks that only [`Pool::alloc_reserved`] may take: link control leaves even when cargo took all else.
+    pub reserve: u32,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { frames: 16_384, chunk: 2048, hugepages: Hugepages::Prefer, reserve: 256 }
+    }
+}
+
+/// State behind all handles of one pool and all of its frames.
+pub(crate) struct Shared {
+    pub(crate) base: NonNull<u8>,
+    pub(crate) chunk: u32,
+    reserve: u32,
+    capacity: u32,
+    handles: Cell<u32>,
+    /// Free chunks; a stack, so that the one that is warm in the cache goes out next.
+    free: UnsafeCell<Vec<u32>>,
+    low_water: Cell<u32>,
+    arena: Arena,
+}
+
+/// A handle of one lcore's frames. Clones are handles of the same pool; neither they nor the frames leave their thread.
+///
+/// The memory lives until the last handle and the last frame are gone, in any order.
+pub struct Pool {
+    shared: NonNull<Shared>,
+}
+
+impl Pool {
+    /// Maps an arena and cuts it into chunks.
+    pub fn new(config: PoolConfig) -> Result<Self, ArenaError> {
+        let PoolConfig { frames, chunk, hugepages, reserve } = config;
+        if frames == 0 || !(512..=32_768).contains(&chunk) || !chunk.is_multiple_of(64) {
+            return Err(ArenaError::Shape { frames, chunk });
+        }
+        let arena = Arena::new(frames as usize * chunk as usize, hugepages)?;
+        let shared = Box::new(Shared {
+            base: arena.base(),
+            chunk,
+            reserve: reserve.min(frames / 4),
+            capacity: frames,
+            handles: Cell::new(1),
+            free: UnsafeCell::new((0..frames).rev().collect()),
+            low_water: Cell::new(frames),
+            arena,
+        });
+        Ok(Self { shared: NonNull::from(Box::leak(shared)) })
+    }
+
+    #[inline]
+    fn shared(&self) -> &Shared {
+        // SAFETY: this handle is counted in `handles`, so the box is alive.
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// A fresh, empty frame for cargo, or `None` when only the reserve is left.
+    #[inline]
+    pub fn alloc(&self) -> Option<Frame> {
+        self.pop(self.shared().reserve)
+    }
+
+    /// A fresh, empty frame for link control, or `None` when no chunk at all is left.
+    #[inline]
+    pub fn alloc_reserved(&self) -> Option<Frame> {
+        self.pop(0)
+    }
+
+    #[inline]
+    fn pop(&self, keep: u32) -> Option<Frame> {
+        let shared = self.shared();
+        // SAFETY: the pool is of one thread (NonNull makes handles and frames !Send), and no reference to the vector
+        // outlives the call that made it.
+        let free = unsafe { &mut *shared.free.get() };
+        if free.len() <= keep as usize {
+            return None;
+        }
+        let index = free.pop()?;
+        let left = free.len() as u32;
+        if left < shared.low_water.get() {
+            shared.low_water.set(left);
+        }
+        let offset = HEADROOM + ((index % COLOURS) * 64) as u16;
+        // SAFETY: the index was free, so no other frame owns the chunk; the offset is inside any chunk (512 or more).
+        Some(unsafe { Frame::from_parts(self.shared, index, offset, 0) })
+    }
+
+    /// Chunks in all.
+    pub fn capacity(&self) -> u32 {
+        self.shared().capacity
+    }
+
+    /// Chunks that are free now.
+    #[inline]
+    pub fn free(&self) -> u32 {
+        // SAFETY: as in `pop`.
+        unsafe { (*self.shared().free.get()).len() as u32 }
+    }
+
+    /// Chunks that are owned by somebody now.
+    pub fn in_use(&self) -> u32 {
+        self.capacity() - self.free()
+    }
+
+    /// The most chunks that were in use at once.
+    pub fn high_water(&self) -> u32 {
+        self.capacity() - self.shared().low_water.get()
+    }
+
+    /// Bytes of a chunk.
+    pub fn chunk(&self) -> u32 {
+        self.shared().chunk
+    }
+
+    /// What the memory is made of.
+    pub fn backing(&self) -> Backing {
+        self.shared().arena.backing()
+    }
+
+    /// First byte of the arena, for registering it as UMEM.
+    pub fn base(&self) -> NonNull<u8> {
+        self.shared().base
+    }
+
+    /// Bytes of the chunks together, for registering the arena as UMEM.
+    pub fn len(&self) -> usize {
+        self.capacity() as usize * self.chunk() as usize
+    }
+
+    /// Never true: a pool has at least one chunk.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Takes back a frame that [`Frame::into_index`] gave to a device.
+    ///
+    /// # Panics
+    /// If the range does not lie inside a chunk: a device that writes outside its frames has broken more than this.
+    ///
+    /// # Safety
+    /// `index` came from `into_index` of a frame of this pool, and the device is done with it: nobody else owns it.
+    #[inline]
+    pub unsafe fn from_index(&self, index: u32, offset: u16, len: u16) -> Frame {
+        assert!(index < self.capacity() && u32::from(offset) + u32::from(len) <= self.chunk());
+        // SAFETY: the caller vouches for ownership; the range was checked.
+        unsafe { Frame::from_parts(self.shared, index, offset, len) }
+    }
+}
+
+impl Clone for Pool {
+    fn clone(&self) -> Self {
+        let handles = &self.shared().handles;
+        handles.set(handles.get() + 1);
+        Self { shared: self.shared }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let shared = self.shared();
+        shared.handles.set(shared.handles.get() - 1);
+        // SAFETY: this handle is no longer counted and is not used again.
+        unsafe { release(self.shared) };
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("capacity", &self.capacity()).field("free", &self.free()).finish_non_exhaustive()
+    }
+}
+
+/// Returns a chunk; called by the frame that owned it.
+///
+/// # Safety
+/// `shared` is the pool of the frame, and the frame that owned `index` is gone.
+#[inline]
+pub(crate) unsafe fn put(shared: NonNull<Shared>, index: u32) {
+    // SAFETY: a frame keeps its pool alive; one thread only, as in `Pool::pop`.
+    let pool = unsafe { shared.as_ref() };
+    // SAFETY: as above. The vector never grows: it was made with room for every chunk.
+    unsafe { (*pool.free.get()).push(index) };
+    if pool.handles.get() == 0 {
+        // SAFETY: the frame is gone, and with it the last use of `shared` by its owner.
+        unsafe { release(shared) };
+    }
+}
+
+/// Frees everything once neither handles nor frames are left.
+///
+/// # Safety
+/// The caller does not use `shared` afterwards.
+#[cold]
+unsafe fn release(shared: NonNull<Shared>) {
+    // SAFETY: alive until the box is taken back below, which happens once: when the last of handles and frames goes.
+    let pool = unsafe { shared.as_ref() };
+    // SAFETY: one thread only, as in `Pool::pop`.
+    let free = unsafe { (*pool.free.get()).len() };
+    if pool.handles.get() == 0 && free == pool.capacity as usize {
+        // SAFETY: made by `Box::leak` in `new`; no handle and no frame refers to it any more.
+        drop(unsafe { Box::from_raw(shared.as_ptr()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(frames: u32) -> Pool {
+        Pool::new(PoolConfig { frames, hugepages: Hugepages::Never, reserve: 1, ..PoolConfig::default() }).unwrap()
+    }
+
+    #[test]
+    fn cargo_leaves_the_reserve_to_link_control() {
+        let pool = pool(4);
+        let held: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        assert_eq!((held.len(), pool.free()), (3, 1));
+        let link = pool.alloc_reserved().unwrap();
+        assert!(pool.alloc_reserved().is_none());
+        drop((held, link));
+        assert_eq!((pool.free(), pool.in_use(), pool.high_water()), (4, 0, 4));
+    }
+
+    #[test]
+    fn frames_outlive_the_last_handle() {
+        let pool = pool(8);
+        let mut frame = pool.alloc().unwrap();
+        drop(pool);
+        assert!(frame.append(b"still here"));
+        assert_eq!(frame.data(), b"still here");
+    }
+
+    #[test]
+    fn a_shape_that_cannot_be_is_refused() {
+        assert!(Pool::new(PoolConfig { frames: 0, ..PoolConfig::default() }).is_err());
+        assert!(Pool::new(PoolConfig { chunk: 100, ..PoolConfig::default() }).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! What a poll loop, or a simulator, sees of a role.
+
+use crate::{Burst, Outbox, PortId, Time};
+
+/// A sans-I/O protocol object: bytes and `now` come in, bytes and deadlines go out.
+///
+/// An lcore calls [`Role::command`] for each message of its mailbox, [`Role::receive`] for each burst of each port, then
+/// [`Role::advance`] once, and then gives the outbox to the ports. `now` never goes backwards.
+pub trait Role {
+    /// What other threads may tell it, through the lcore's mailbox: route changes, settings, drain.
+    type Command: Send;
+
+    /// Takes a burst that arrived on `port`. The burst is empty afterwards.
+    fn receive(&mut self, now: Time, port: PortId, burst: &mut Burst, out: &mut Outbox);
+
+    /// Timers and flushes; called once in every poll, also when nothing arrived.
+    fn advance(&mut self, now: Time, out: &mut Outbox);
+
+    /// When [`Role::advance`] has something to do at the latest, if nothing arrives until then.
+    fn deadline(&self) -> Option<Time>;
+
+    /// Takes one message of the mailbox.
+    fn command(&mut self, now: Time, command: Self::Command, out: &mut Outbox);
+
+    /// Whether the role was told to drain and holds nothing any more.
+    fn is_drained(&self) -> bool;
+
+    /// Frames that the role holds: a term of the conservation equation.
+    fn frames_held(&self) -> usize;
+}
