@@ -9,7 +9,8 @@
 //! | [`record`] | the 23-byte record header: view and emit |
 //! | [`walk`] | the records of one datagram, and what precisely was wrong with it |
 //! | [`part`] | parts of a larger message, bounded reassembly |
-//! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS and their tags |
+//! | [`tag`] | the keyed 16-byte tag of link control |
+//! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS |
 //! | [`echo`] | ECHO and the test pattern that generators check |
 //! | [`net`] | Ethernet, ARP, IPv4, ICMP echo, UDP, checksums |
 #![cfg_attr(not(test), no_std)]
@@ -17,12 +18,16 @@
 
 extern crate alloc;
 
+pub mod echo;
+pub mod link;
 pub mod record;
 pub mod scale;
+pub mod tag;
 pub mod walk;
 
 pub use record::{HEADER_LEN, MAGIC, MsgType, Record, RecordHeader};
 pub use scale::{Scale, ScaleError, Shard, SlaveId};
+pub use tag::Key;
 pub use walk::{BadReason, BadRecord, Walk};
 
 /// The UDP port on which gateways listen.

@@ -39,6 +39,8 @@ impl MsgType {
     pub const RC: Self = Self(0x0100);
     /// First of the types that belong to applications.
     pub const OPAQUE: Self = Self(0x8000);
+    /// The test pattern of generators: an application's record with the payload of ECHO, see [`echo`](crate::echo).
+    pub const PATTERN: Self = Self(0x8001);
 
     /// Whether records of this type end at a gateway (link control) instead of passing through it (cargo).
     #[inline]
@@ -106,6 +108,13 @@ impl RecordHeader {
     #[inline]
     pub const fn with_frag(mut self, is_frag: u8) -> Self {
         self.is_frag = is_frag;
+        self
+    }
+
+    /// The same header with another message type.
+    #[inline]
+    pub const fn with_msg_type(mut self, msg_type: MsgType) -> Self {
+        self.msg_type = U16::new(msg_type.0);
         self
     }
 

@@ -1,0 +1,203 @@
+//! HEARTBEAT_ACK: the gateway answers a heartbeat with its cookie and what the node must know.
+
+use super::{Heartbeat, LinkError, NodeId, Role, VERSION_MAJOR, VERSION_MINOR, emit_record, payload_of};
+use crate::record::{HEADER_LEN, MsgType, Record};
+use crate::tag::{Key, TAG_LEN};
+use crate::{Scale, ScaleError, Shard};
+use arrayvec::ArrayVec;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+const DRAINING: u8 = 1 << 0;
+const DUPLICATE_ID: u8 = 1 << 1;
+const REGISTERED: u8 = 1 << 2;
+
+/// The most shard ranges that one HEARTBEAT_ACK carries.
+pub const MAX_RANGES: usize = 16;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Layout {
+    tag: [u8; TAG_LEN],
+    major: u8,
+    minor: u8,
+    flags: u8,
+    slave_bits: u8,
+    gw_bits: u8,
+    role: u8,
+    mtu: U16,
+    seq: U64,
+    cookie: U64,
+    gateway_epoch: U64,
+    hold_ns: U32,
+    reserved: U16,
+    range_count: U16,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RangeLayout {
+    first: U32,
+    last: U32,
+}
+
+/// Consecutive shards, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardRange {
+    /// The lowest shard.
+    pub first: u32,
+    /// The highest shard; never below `first`.
+    pub last: u32,
+}
+
+impl ShardRange {
+    /// Whether `shard` is one of these.
+    #[inline]
+    pub const fn contains(&self, shard: Shard) -> bool {
+        self.first <= shard.0 && shard.0 <= self.last
+    }
+}
+
+/// The gateway's answer to one heartbeat.
+///
+/// The record header addresses the node as its heartbeat did. Payload, little-endian, packed:
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 16 | tag |
+/// | 16 | 1 | version major, 1 |
+/// | 17 | 1 | version minor |
+/// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED |
+/// | 19 | 1 | `slave_bits` |
+/// | 20 | 1 | `gw_bits` |
+/// | 21 | 1 | role of the node addressed: 1 slave, 2 master |
+/// | 22 | 2 | `mtu` |
+/// | 24 | 8 | `seq` |
+/// | 32 | 8 | `cookie` |
+/// | 40 | 8 | `gateway_epoch` |
+/// | 48 | 4 | `hold_ns` |
+/// | 52 | 2 | reserved, 0 |
+/// | 54 | 2 | `range_count`, at most 16 |
+/// | 56 | 8 each | shards served: first u32, last u32, both included |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatAck {
+    /// Who is answered. The role stands in the payload: by the header alone, slave 0 and master 0 are the same.
+    pub node: NodeId,
+    /// The gateway is about to leave.
+    pub draining: bool,
+    /// The id is alive at another address, which keeps it.
+    pub duplicate_id: bool,
+    /// The node is a member and has a route.
+    pub registered: bool,
+    /// Bits of a slave id, as this gateway counts them.
+    pub slave_bits: u8,
+    /// Bits of a slave id inside one gateway, as this gateway counts them.
+    pub gw_bits: u8,
+    /// Largest IP packet that was acknowledged for this node, in bytes.
+    pub mtu: u16,
+    /// `seq` of the heartbeat that is answered.
+    pub seq: u64,
+    /// The cookie to put into the next heartbeats.
+    pub cookie: u64,
+    /// Differs after each start of the gateway.
+    pub gateway_epoch: u64,
+    /// The longest time that a record may wait in the gateway, in nanoseconds.
+    pub hold_ns: u32,
+    /// The shards that this gateway serves.
+    pub ranges: ArrayVec<ShardRange, MAX_RANGES>,
+}
+
+impl HeartbeatAck {
+    /// Bytes of the payload without ranges.
+    pub const PAYLOAD_LEN: usize = size_of::<Layout>();
+
+    /// Bytes of the whole record.
+    pub fn record_len(&self) -> usize {
+        HEADER_LEN + Self::PAYLOAD_LEN + self.ranges.len() * size_of::<RangeLayout>()
+    }
+
+    /// The gateway's scale, or why its bit counts are none.
+    pub const fn scale(&self) -> Result<Scale, ScaleError> {
+        Scale::new(self.slave_bits, self.gw_bits)
+    }
+
+    /// Whether the gateway serves `shard`.
+    pub fn serves(&self, shard: Shard) -> bool {
+        self.ranges.iter().any(|range| range.contains(shard))
+    }
+
+    /// Reads a HEARTBEAT_ACK; does not verify its tag.
+    ///
+    /// [`LinkError::Layout`] also for more than [`MAX_RANGES`] ranges, for a range that ends before it begins,
+    /// and for a header that does not address a node of that role.
+    pub fn parse(record: &Record<'_>) -> Result<Self, LinkError> {
+        let payload = payload_of(record, MsgType::HEARTBEAT_ACK)?;
+        let (fields, rest) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;
+        let header = record.header();
+        let node = match Role::from_wire(fields.role)? {
+            role @ Role::Slave => NodeId { role, id: header.slave_id() },
+            Role::Master => NodeId::master(header.master_id()),
+        };
+        let count = usize::from(fields.range_count.get());
+        if !node.is_in(header) || count > MAX_RANGES {
+            return Err(LinkError::Layout);
+        }
+        let (found, _) = <[RangeLayout]>::ref_from_prefix_with_elems(rest, count).map_err(|_| LinkError::TooShort)?;
+        let mut ranges = ArrayVec::new();
+        for range in found {
+            let range = ShardRange { first: range.first.get(), last: range.last.get() };
+            if range.first > range.last {
+                return Err(LinkError::Layout);
+            }
+            ranges.push(range);
+        }
+        Ok(Self {
+            node,
+            draining: fields.flags & DRAINING != 0,
+            duplicate_id: fields.flags & DUPLICATE_ID != 0,
+            registered: fields.flags & REGISTERED != 0,
+            slave_bits: fields.slave_bits,
+            gw_bits: fields.gw_bits,
+            mtu: fields.mtu.get(),
+            seq: fields.seq.get(),
+            cookie: fields.cookie.get(),
+            gateway_epoch: fields.gateway_epoch.get(),
+            hold_ns: fields.hold_ns.get(),
+            ranges,
+        })
+    }
+
+    /// Writes the whole record, signed if there is a key, and returns its length.
+    ///
+    /// `None` when it does not fit, or for a master's id of more than 16 bits.
+    pub fn emit(&self, key: Option<&Key>, out: &mut [u8]) -> Option<usize> {
+        let payload_len = u32::try_from(self.record_len() - HEADER_LEN).ok()?;
+        let header = self.node.header(MsgType::HEARTBEAT_ACK, payload_len)?;
+        let flag = |set, bit| if set { bit } else { 0 };
+        let fields = Layout {
+            tag: [0; TAG_LEN],
+            major: VERSION_MAJOR,
+            minor: VERSION_MINOR,
+            flags: flag(self.draining, DRAINING)
+                | flag(self.duplicate_id, DUPLICATE_ID)
+                | flag(self.registered, REGISTERED),
+            slave_bits: self.slave_bits,
+            gw_bits: self.gw_bits,
+            role: self.node.role as u8,
+            mtu: U16::new(self.mtu),
+            seq: U64::new(self.seq),
+            cookie: U64::new(self.cookie),
+            gateway_epoch: U64::new(self.gateway_epoch),
+            hold_ns: U32::new(self.hold_ns),
+            reserved: U16::ZERO,
+            range_count: U16::new(u16::try_from(self.ranges.len()).ok()?),
+        };
+        let ranges: ArrayVec<RangeLayout, MAX_RANGES> =
+            self.ranges.iter().map(|r| RangeLayout { first: U32::new(r.first), last: U32::new(r.last) }).collect();
+        emit_record(header, &fields, ranges.as_slice().as_bytes(), key, out)
+    }
+}
+
+const _: () = assert!(HeartbeatAck::PAYLOAD_LEN == 56);
+// A gateway that answers strangers must not send more than it received.
+const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + size_of::<RangeLayout>() <= Heartbeat::PAYLOAD_LEN);

@@ -1,0 +1,148 @@
+//! HEARTBEAT: a node tells its gateway that it lives, and what it has.
+
+use super::{LinkError, NodeId, Role, VERSION_MAJOR, VERSION_MINOR, emit_record, payload_of};
+use crate::record::{HEADER_LEN, MsgType, Record};
+use crate::tag::{Key, TAG_LEN};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+const FIXED_PORT: u8 = 1 << 0;
+const PADDED: u8 = 1 << 1;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Layout {
+    tag: [u8; TAG_LEN],
+    major: u8,
+    minor: u8,
+    role: u8,
+    flags: u8,
+    id: U32,
+    boot_epoch: U64,
+    seq: U64,
+    cookie: U64,
+    members_generation: U64,
+    members_epoch: U64,
+    pages_total: U64,
+    pages_free: U64,
+    vcpus: U16,
+    max_ip_packet: U16,
+}
+
+/// A node's announcement of itself, once every heartbeat interval.
+///
+/// Payload, little-endian, packed:
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 16 | tag |
+/// | 16 | 1 | version major, 1 |
+/// | 17 | 1 | version minor |
+/// | 18 | 1 | role: 1 slave, 2 master |
+/// | 19 | 1 | flags: bit 0 FIXED_PORT, bit 1 PADDED |
+/// | 20 | 4 | id |
+/// | 24 | 8 | `boot_epoch` |
+/// | 32 | 8 | `seq` |
+/// | 40 | 8 | `cookie` |
+/// | 48 | 8 | `members_generation` |
+/// | 56 | 8 | `members_epoch` |
+/// | 64 | 8 | `pages_total` |
+/// | 72 | 8 | `pages_free` |
+/// | 80 | 2 | `vcpus` |
+/// | 82 | 2 | `max_ip_packet` |
+/// | 84 | | end; zero padding may follow |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who speaks; the record header says the same.
+    pub node: NodeId,
+    /// Answer me at my source port: there is a socket or a NAT behind it.
+    pub fixed_port: bool,
+    /// This datagram was padded to `max_ip_packet`, so that its arrival proves the size.
+    pub padded: bool,
+    /// Differs after each start of the node.
+    pub boot_epoch: u64,
+    /// Grows with each heartbeat of one boot.
+    pub seq: u64,
+    /// The gateway's cookie for this node at this address; zero until one was received.
+    pub cookie: u64,
+    /// Membership generation that a master has; zero in a slave's.
+    pub members_generation: u64,
+    /// Gateway epoch that `members_generation` belongs to; zero in a slave's.
+    pub members_epoch: u64,
+    /// Memory that the node lends, in 4 KiB pages.
+    pub pages_total: u64,
+    /// The part of it that nobody has leased, in 4 KiB pages.
+    pub pages_free: u64,
+    /// Virtual CPUs that the node can run.
+    pub vcpus: u16,
+    /// Largest IP packet that the node says it can take, in bytes.
+    pub max_ip_packet: u16,
+}
+
+impl Heartbeat {
+    /// Bytes of the payload without padding.
+    pub const PAYLOAD_LEN: usize = size_of::<Layout>();
+    /// Bytes of the whole record without padding.
+    pub const RECORD_LEN: usize = HEADER_LEN + Self::PAYLOAD_LEN;
+
+    /// Reads a HEARTBEAT; does not verify its tag.
+    ///
+    /// [`LinkError::Layout`] also when the header names another node than the payload.
+    pub fn parse(record: &Record<'_>) -> Result<Self, LinkError> {
+        let payload = payload_of(record, MsgType::HEARTBEAT)?;
+        let (fields, _) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;
+        let node = NodeId { role: Role::from_wire(fields.role)?, id: fields.id.get() };
+        if !node.is_in(record.header()) {
+            return Err(LinkError::Layout);
+        }
+        Ok(Self {
+            node,
+            fixed_port: fields.flags & FIXED_PORT != 0,
+            padded: fields.flags & PADDED != 0,
+            boot_epoch: fields.boot_epoch.get(),
+            seq: fields.seq.get(),
+            cookie: fields.cookie.get(),
+            members_generation: fields.members_generation.get(),
+            members_epoch: fields.members_epoch.get(),
+            pages_total: fields.pages_total.get(),
+            pages_free: fields.pages_free.get(),
+            vcpus: fields.vcpus.get(),
+            max_ip_packet: fields.max_ip_packet.get(),
+        })
+    }
+
+    /// Writes the whole record without padding, signed if there is a key, and returns its length.
+    ///
+    /// `None` when it does not fit, or for a master's id of more than 16 bits.
+    pub fn emit(&self, key: Option<&Key>, out: &mut [u8]) -> Option<usize> {
+        self.emit_padded(key, Self::RECORD_LEN, out)
+    }
+
+    /// As [`emit`](Self::emit), with zeroes up to a record of `pad_to` bytes, header included.
+    ///
+    /// A `pad_to` below [`RECORD_LEN`](Self::RECORD_LEN) adds nothing. The flag is the caller's: set `padded`.
+    pub fn emit_padded(&self, key: Option<&Key>, pad_to: usize, out: &mut [u8]) -> Option<usize> {
+        let payload_len = u32::try_from(pad_to.max(Self::RECORD_LEN) - HEADER_LEN).ok()?;
+        let header = self.node.header(MsgType::HEARTBEAT, payload_len)?;
+        let fields = Layout {
+            tag: [0; TAG_LEN],
+            major: VERSION_MAJOR,
+            minor: VERSION_MINOR,
+            role: self.node.role as u8,
+            flags: if self.fixed_port { FIXED_PORT } else { 0 } | if self.padded { PADDED } else { 0 },
+            id: U32::new(self.node.id),
+            boot_epoch: U64::new(self.boot_epoch),
+            seq: U64::new(self.seq),
+            cookie: U64::new(self.cookie),
+            members_generation: U64::new(self.members_generation),
+            members_epoch: U64::new(self.members_epoch),
+            pages_total: U64::new(self.pages_total),
+            pages_free: U64::new(self.pages_free),
+            vcpus: U16::new(self.vcpus),
+            max_ip_packet: U16::new(self.max_ip_packet),
+        };
+        emit_record(header, &fields, &[], key, out)
+    }
+}
+
+const _: () = assert!(Heartbeat::PAYLOAD_LEN == 84);

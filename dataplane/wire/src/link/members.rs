@@ -1,0 +1,294 @@
+//! MEMBERS: the gateway tells a master who is there, as differences or as a snapshot.
+
+use super::{LinkError, NodeId, VERSION_MAJOR, VERSION_MINOR, payload_of};
+use crate::record::{HEADER_LEN, MsgType, Record, RecordHeader, req_id};
+use crate::tag::{self, Key, TAG_LEN};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+const SNAPSHOT: u8 = 1 << 0;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Layout {
+    tag: [u8; TAG_LEN],
+    major: u8,
+    minor: u8,
+    flags: u8,
+    reserved: u8,
+    count: U16,
+    entry_size: U16,
+    gateway_epoch: U64,
+    from_generation: U64,
+    to_generation: U64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct EntryLayout {
+    id: U32,
+    state: u8,
+    reserved_0: u8,
+    mtu: U16,
+    vcpus: U16,
+    reserved_1: U16,
+    reserved_2: U32,
+    epoch: U64,
+    pages_total: U64,
+    pages_free: U64,
+}
+
+/// Whether a slave is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum MemberState {
+    /// Its heartbeats arrive.
+    Here = 1,
+    /// Silent together with many others; it may be the network.
+    Suspect = 2,
+    /// Silent for too long: what it held is lost.
+    Gone = 3,
+}
+
+impl MemberState {
+    fn from_wire(state: u8) -> Result<Self, LinkError> {
+        match state {
+            1 => Ok(Self::Here),
+            2 => Ok(Self::Suspect),
+            3 => Ok(Self::Gone),
+            _ => Err(LinkError::Layout),
+        }
+    }
+}
+
+/// One slave in a MEMBERS record.
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 4 | `id` |
+/// | 4 | 1 | state: 1 here, 2 suspect, 3 gone |
+/// | 5 | 1 | reserved, 0 |
+/// | 6 | 2 | `mtu` |
+/// | 8 | 2 | `vcpus` |
+/// | 10 | 6 | reserved, 0 |
+/// | 16 | 8 | `epoch` |
+/// | 24 | 8 | `pages_total` |
+/// | 32 | 8 | `pages_free` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The slave id, not checked against a scale.
+    pub id: u32,
+    /// Whether it is there.
+    pub state: MemberState,
+    /// Largest IP packet acknowledged for it, in bytes.
+    pub mtu: u16,
+    /// Virtual CPUs that it can run.
+    pub vcpus: u16,
+    /// Its boot epoch.
+    pub epoch: u64,
+    /// Memory that it lends, in 4 KiB pages.
+    pub pages_total: u64,
+    /// The part of it that nobody has leased, in 4 KiB pages.
+    pub pages_free: u64,
+}
+
+impl Member {
+    /// Bytes of one entry, as this crate writes it.
+    pub const LEN: usize = size_of::<EntryLayout>();
+
+    fn read(entry: &EntryLayout) -> Result<Self, LinkError> {
+        Ok(Self {
+            id: entry.id.get(),
+            state: MemberState::from_wire(entry.state)?,
+            mtu: entry.mtu.get(),
+            vcpus: entry.vcpus.get(),
+            epoch: entry.epoch.get(),
+            pages_total: entry.pages_total.get(),
+            pages_free: entry.pages_free.get(),
+        })
+    }
+
+    fn layout(&self) -> EntryLayout {
+        EntryLayout {
+            id: U32::new(self.id),
+            state: self.state as u8,
+            reserved_0: 0,
+            mtu: U16::new(self.mtu),
+            vcpus: U16::new(self.vcpus),
+            reserved_1: U16::ZERO,
+            reserved_2: U32::ZERO,
+            epoch: U64::new(self.epoch),
+            pages_total: U64::new(self.pages_total),
+            pages_free: U64::new(self.pages_free),
+        }
+    }
+}
+
+/// The fixed fields of a MEMBERS record.
+///
+/// Payload, little-endian, packed:
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 16 | tag |
+/// | 16 | 1 | version major, 1 |
+/// | 17 | 1 | version minor |
+/// | 18 | 1 | flags: bit 0 SNAPSHOT |
+/// | 19 | 1 | reserved, 0 |
+/// | 20 | 2 | count of entries |
+/// | 22 | 2 | bytes of one entry, at least 40; what is beyond 40 is ignored |
+/// | 24 | 8 | `gateway_epoch` |
+/// | 32 | 8 | `from_generation` |
+/// | 40 | 8 | `to_generation` |
+/// | 48 | | entries, see [`Member`] |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembersHead {
+    /// The master that is told; it stands in the record header.
+    pub master: u16,
+    /// Forget all members of this gateway before applying the entries.
+    pub snapshot: bool,
+    /// Differs after each start of the gateway; generations of another epoch mean nothing.
+    pub gateway_epoch: u64,
+    /// The generation that the entries change.
+    pub from_generation: u64,
+    /// The generation that they lead to.
+    pub to_generation: u64,
+}
+
+/// A MEMBERS record: its fixed fields, and a view of its entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Members<'a> {
+    /// The fixed fields.
+    pub head: MembersHead,
+    entries: &'a [u8],
+    entry_size: usize,
+}
+
+impl<'a> Members<'a> {
+    /// Bytes of the payload without entries.
+    pub const PAYLOAD_LEN: usize = size_of::<Layout>();
+
+    /// Reads a MEMBERS record and checks every entry; does not verify its tag.
+    ///
+    /// [`LinkError::Layout`] also for an unknown state, and for a header that does not address a master.
+    pub fn parse(record: &Record<'a>) -> Result<Self, LinkError> {
+        let payload = payload_of(record, MsgType::MEMBERS)?;
+        let (fields, rest) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;
+        let master = record.header().master_id();
+        let entry_size = usize::from(fields.entry_size.get());
+        if !NodeId::master(master).is_in(record.header()) || entry_size < Member::LEN {
+            return Err(LinkError::Layout);
+        }
+        // At most 65,535 * 65,535: does not overflow.
+        let entries = rest.get(..usize::from(fields.count.get()) * entry_size).ok_or(LinkError::TooShort)?;
+        for entry in entries.chunks_exact(entry_size) {
+            let (entry, _) = EntryLayout::ref_from_prefix(entry).map_err(|_| LinkError::TooShort)?;
+            MemberState::from_wire(entry.state)?;
+        }
+        let head = MembersHead {
+            master,
+            snapshot: fields.flags & SNAPSHOT != 0,
+            gateway_epoch: fields.gateway_epoch.get(),
+            from_generation: fields.from_generation.get(),
+            to_generation: fields.to_generation.get(),
+        };
+        Ok(Self { head, entries, entry_size })
+    }
+
+    /// How many entries there are.
+    pub const fn len(&self) -> usize {
+        self.entries.len() / self.entry_size
+    }
+
+    /// Whether there is no entry.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entries, in the order of the record.
+    pub fn entries(&self) -> impl Iterator<Item = Member> + 'a {
+        // `parse` saw that every entry is whole and its state known: none is filtered out here.
+        self.entries.chunks_exact(self.entry_size).filter_map(|bytes| {
+            let (entry, _) = EntryLayout::ref_from_prefix(bytes).ok()?;
+            Member::read(entry).ok()
+        })
+    }
+}
+
+/// Writes one MEMBERS record: entries until it is full, then [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct MembersBuilder<'a> {
+    out: &'a mut [u8],
+    head: MembersHead,
+    len: usize,
+    count: u16,
+}
+
+impl<'a> MembersBuilder<'a> {
+    /// Begins a record at the start of `out`; `None` when not even its fixed fields fit.
+    ///
+    /// The record will never be longer than `out`: cut `out` to what a datagram may hold.
+    pub fn new(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
+        let len = HEADER_LEN + Members::PAYLOAD_LEN;
+        (out.len() >= len).then_some(Self { out, head, len, count: 0 })
+    }
+
+    /// Appends an entry; returns whether there was room.
+    pub fn push(&mut self, member: &Member) -> bool {
+        let Some(count) = self.count.checked_add(1) else {
+            return false;
+        };
+        let Some(room) = self.out.get_mut(self.len..self.len + Member::LEN) else {
+            return false;
+        };
+        room.copy_from_slice(member.layout().as_bytes());
+        self.len += Member::LEN;
+        self.count = count;
+        true
+    }
+
+    /// How many entries were appended.
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether no entry was appended.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Sets the generation that the entries lead to, which may be known only when the record is full.
+    pub fn set_to_generation(&mut self, to_generation: u64) {
+        self.head.to_generation = to_generation;
+    }
+
+    /// Completes the record, signs it if there is a key, and returns its length.
+    pub fn finish(self, key: Option<&Key>) -> usize {
+        let fields = Layout {
+            tag: [0; TAG_LEN],
+            major: VERSION_MAJOR,
+            minor: VERSION_MINOR,
+            flags: if self.head.snapshot { SNAPSHOT } else { 0 },
+            reserved: 0,
+            count: U16::new(self.count),
+            entry_size: U16::new(Member::LEN as u16),
+            gateway_epoch: U64::new(self.head.gateway_epoch),
+            from_generation: U64::new(self.head.from_generation),
+            to_generation: U64::new(self.head.to_generation),
+        };
+        // At most 48 + 65,535 * 40 bytes of payload: fits in 32 bits.
+        let payload_len = (self.len - HEADER_LEN) as u32;
+        let header = RecordHeader::new(MsgType::MEMBERS, 0, req_id(self.head.master, 0), payload_len);
+        // `new` saw that both fit.
+        let (head, rest) = self.out.split_at_mut(HEADER_LEN);
+        head.copy_from_slice(header.as_bytes());
+        rest[..Members::PAYLOAD_LEN].copy_from_slice(fields.as_bytes());
+        if let Some(key) = key {
+            tag::sign(key, &mut self.out[..self.len]);
+        }
+        self.len
+    }
+}
+
+const _: () = assert!(Members::PAYLOAD_LEN == 48);
+const _: () = assert!(Member::LEN == 40);

@@ -1,0 +1,165 @@
+//! Link control: HEARTBEAT, HEARTBEAT_ACK and MEMBERS, the records that end at a gateway or begin there.
+//!
+//! Each payload begins with a [tag](crate::tag) and a version. A payload only grows at its end under its
+//! minor version: unknown trailing bytes are ignored, and another major version is refused by name.
+//! Parsing does not verify the tag.
+
+mod ack;
+mod heartbeat;
+mod members;
+
+pub use ack::{HeartbeatAck, MAX_RANGES, ShardRange};
+pub use heartbeat::Heartbeat;
+pub use members::{Member, MemberState, Members, MembersBuilder, MembersHead};
+
+use crate::record::{FRAG_LAST, FRAG_PART, MsgType, Record, RecordHeader, req_id};
+use crate::tag::{self, Key};
+use crate::{HEADER_LEN, SlaveId};
+use core::fmt;
+use zerocopy::{Immutable, IntoBytes};
+
+/// The major version of link control that this crate reads and writes.
+pub const VERSION_MAJOR: u8 = 1;
+
+/// The minor version of link control that this crate writes.
+pub const VERSION_MINOR: u8 = 0;
+
+/// Why a record is not the link control that it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkError {
+    /// The payload ends before its fields do.
+    TooShort,
+    /// The major version, given here, is not [`VERSION_MAJOR`].
+    Version(u8),
+    /// The role, given here, is neither slave nor master.
+    Role(u8),
+    /// The fields contradict each other, the record header, or their documented ranges.
+    Layout,
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort => f.write_str("link control shorter than its fields"),
+            Self::Version(major) => write!(
+                f,
+                "link control of version {major}, this gvm-dp speaks version {VERSION_MAJOR}: run the same major \
+                 version on both ends"
+            ),
+            Self::Role(role) => write!(f, "link control with unknown role {role} (1 is slave, 2 is master)"),
+            Self::Layout => f.write_str("link control whose fields contradict each other"),
+        }
+    }
+}
+
+impl core::error::Error for LinkError {}
+
+/// What a node is to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// Lends its memory.
+    Slave = 1,
+    /// Runs the virtual machine.
+    Master = 2,
+}
+
+impl Role {
+    fn from_wire(role: u8) -> Result<Self, LinkError> {
+        match role {
+            1 => Ok(Self::Slave),
+            2 => Ok(Self::Master),
+            other => Err(LinkError::Role(other)),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slave => "slave",
+            Self::Master => "master",
+        })
+    }
+}
+
+/// Who a node is: slaves and masters number themselves apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Slave or master.
+    pub role: Role,
+    /// The slave id, or the master's id, which has 16 bits.
+    pub id: u32,
+}
+
+impl NodeId {
+    /// The node that is this slave.
+    pub const fn slave(id: SlaveId) -> Self {
+        Self { role: Role::Slave, id: id.get() }
+    }
+
+    /// The node that is this master.
+    pub const fn master(id: u16) -> Self {
+        Self { role: Role::Master, id: id as u32 }
+    }
+
+    /// The header of this node's link control: a slave stands in `slave_id`, a master in the top of `req_id`.
+    ///
+    /// `None` for a master's id of more than 16 bits.
+    pub fn header(self, msg_type: MsgType, payload_len: u32) -> Option<RecordHeader> {
+        let (slave_id, req_id) = match self.role {
+            Role::Slave => (self.id, 0),
+            Role::Master => (0, req_id(u16::try_from(self.id).ok()?, 0)),
+        };
+        Some(RecordHeader::new(msg_type, slave_id, req_id, payload_len))
+    }
+
+    /// Whether `header` is addressed as this node's link control is.
+    pub fn is_in(self, header: &RecordHeader) -> bool {
+        self.header(header.msg_type(), header.payload_len())
+            .is_some_and(|own| (own.slave_id(), own.req_id()) == (header.slave_id(), header.req_id()))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.role, self.id)
+    }
+}
+
+/// Checks what all link control has in common and gives its payload.
+fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType) -> Result<&'a [u8], LinkError> {
+    let header = record.header();
+    if header.msg_type() != msg_type || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
+        return Err(LinkError::Layout);
+    }
+    // The version decides how the rest is read, so it is judged before the length.
+    match record.payload().get(tag::TAG_LEN) {
+        None => Err(LinkError::TooShort),
+        Some(&VERSION_MAJOR) => Ok(record.payload()),
+        Some(&major) => Err(LinkError::Version(major)),
+    }
+}
+
+/// Writes header, fields and `tail` as one record of `len` bytes, zeroes what remains, and signs it.
+fn emit_record(
+    header: RecordHeader,
+    fields: &(impl IntoBytes + Immutable),
+    tail: &[u8],
+    key: Option<&Key>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let len = HEADER_LEN.checked_add(header.payload_len() as usize)?;
+    let record = out.get_mut(..len)?;
+    let mut rest = &mut *record;
+    for part in [header.as_bytes(), fields.as_bytes(), tail] {
+        let (head, after) = rest.split_at_mut_checked(part.len())?;
+        head.copy_from_slice(part);
+        rest = after;
+    }
+    rest.fill(0);
+    if let Some(key) = key {
+        tag::sign(key, record);
+    }
+    Some(len)
+}

@@ -1,0 +1,100 @@
+//! The 16-byte tag at the head of every link control payload: keyed BLAKE3, cut to 16 bytes.
+//!
+//! The tag covers the whole record except the tag's own bytes: the 23 header bytes, then the payload from
+//! byte 16 on. An all-zero tag says that the record is unsigned. Parsers do not look at the tag: who
+//! receives a record picks the key by role and id, and calls [`verify`].
+
+use crate::HEADER_LEN;
+use core::fmt;
+
+/// A key of a node: derived from the cluster key by role and id.
+pub type Key = [u8; 32];
+
+/// Bytes of a tag.
+pub const TAG_LEN: usize = 16;
+
+/// Offset just after the tag in a record, in bytes: a tagged record is never shorter.
+pub const TAG_END: usize = HEADER_LEN + TAG_LEN;
+
+/// A tag as it stands in a record.
+#[derive(Clone, Copy)]
+pub struct Tag([u8; TAG_LEN]);
+
+impl Tag {
+    /// The tag of an unsigned record.
+    pub const UNSIGNED: Self = Self([0; TAG_LEN]);
+
+    /// The tag that stands in `record`, or `None` when the record is too short to hold one.
+    #[inline]
+    pub fn read(record: &[u8]) -> Option<Self> {
+        record.get(HEADER_LEN..TAG_END)?.try_into().ok().map(Self)
+    }
+
+    /// The tag that `record` should have under `key`, or `None` when it is too short to hold one.
+    ///
+    /// `record` is exactly one record; what stands in its tag field does not matter.
+    pub fn compute(key: &Key, record: &[u8]) -> Option<Self> {
+        let header = record.get(..HEADER_LEN)?;
+        let rest = record.get(TAG_END..)?;
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(header);
+        hasher.update(rest);
+        let mut tag = [0; TAG_LEN];
+        hasher.finalize_xof().fill(&mut tag);
+        Some(Self(tag))
+    }
+
+    /// The bytes.
+    #[inline]
+    pub const fn as_bytes(&self) -> &[u8; TAG_LEN] {
+        &self.0
+    }
+}
+
+impl PartialEq for Tag {
+    /// Takes the same time wherever the tags differ.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        u128::from_ne_bytes(self.0) ^ u128::from_ne_bytes(other.0) == 0
+    }
+}
+
+impl Eq for Tag {}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tag(")?;
+        for byte in self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Writes the tag of `record`, which is exactly one record, into its tag field.
+///
+/// Returns whether it did: a record shorter than [`TAG_END`] has no tag field and is left as it is.
+pub fn sign(key: &Key, record: &mut [u8]) -> bool {
+    let Some(tag) = Tag::compute(key, record) else {
+        return false;
+    };
+    let Some(field) = record.get_mut(HEADER_LEN..TAG_END) else {
+        return false;
+    };
+    field.copy_from_slice(&tag.0);
+    true
+}
+
+/// Whether the tag in `record`, which is exactly one record, is the one that `key` makes.
+pub fn verify(key: &Key, record: &[u8]) -> bool {
+    match (Tag::read(record), Tag::compute(key, record)) {
+        (Some(found), Some(expected)) => found == expected,
+        _ => false,
+    }
+}
+
+/// Whether `record` has no signature: an all-zero tag, or no room for a tag.
+#[inline]
+pub fn is_unsigned(record: &[u8]) -> bool {
+    Tag::read(record).is_none_or(|tag| tag == Tag::UNSIGNED)
+}
