@@ -20,6 +20,7 @@ extern crate alloc;
 
 pub mod echo;
 pub mod link;
+pub mod net;
 pub mod record;
 pub mod scale;
 pub mod tag;

@@ -1,0 +1,108 @@
+//! ARP for IPv4 over Ethernet (RFC 826).
+
+use super::ethernet::{self, Ethernet};
+use super::{BROADCAST, Ip4, Mac, NetError};
+
+/// Bytes of an ARP packet.
+pub const LEN: usize = 28;
+
+/// Hardware Ethernet, protocol IPv4, addresses of 6 and 4 bytes.
+const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+mod field {
+    use core::ops::Range;
+    pub(super) const KIND: Range<usize> = 0..6;
+    pub(super) const OPERATION: Range<usize> = 6..8;
+    pub(super) const SENDER_MAC: Range<usize> = 8..14;
+    pub(super) const SENDER_IP: Range<usize> = 14..18;
+    pub(super) const TARGET_MAC: Range<usize> = 18..24;
+    pub(super) const TARGET_IP: Range<usize> = 24..28;
+}
+
+/// What an ARP packet wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Operation {
+    /// Who has the target's IP address?
+    Request = 1,
+    /// The sender has its IP address.
+    Reply = 2,
+}
+
+/// An ARP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// Request or reply.
+    pub operation: Operation,
+    /// Ethernet address of the sender.
+    pub sender_mac: Mac,
+    /// IP address of the sender.
+    pub sender_ip: Ip4,
+    /// Ethernet address of the target; zero in a request.
+    pub target_mac: Mac,
+    /// IP address of the target.
+    pub target_ip: Ip4,
+}
+
+impl Arp {
+    /// The question of `sender` who has `target_ip`.
+    pub const fn request(sender_mac: Mac, sender_ip: Ip4, target_ip: Ip4) -> Self {
+        Self { operation: Operation::Request, sender_mac, sender_ip, target_mac: [0; 6], target_ip }
+    }
+
+    /// The answer that `mac` has the target's IP address; `None` when this is no request.
+    pub fn reply(&self, mac: Mac) -> Option<Self> {
+        (self.operation == Operation::Request).then_some(Self {
+            operation: Operation::Reply,
+            sender_mac: mac,
+            sender_ip: self.target_ip,
+            target_mac: self.sender_mac,
+            target_ip: self.sender_ip,
+        })
+    }
+
+    /// Reads what follows an Ethernet header of type ARP.
+    pub fn parse(packet: &[u8]) -> Result<Self, NetError> {
+        let packet: &[u8; LEN] = packet.first_chunk().ok_or(NetError::Truncated)?;
+        if packet[field::KIND] != KIND {
+            return Err(NetError::Arp);
+        }
+        let operation = match packet[field::OPERATION] {
+            [0, 1] => Operation::Request,
+            [0, 2] => Operation::Reply,
+            _ => return Err(NetError::Arp),
+        };
+        let mac = |at: core::ops::Range<usize>| -> Mac { core::array::from_fn(|i| packet[at.start + i]) };
+        let ip = |at: core::ops::Range<usize>| -> Ip4 { core::array::from_fn(|i| packet[at.start + i]) };
+        Ok(Self {
+            operation,
+            sender_mac: mac(field::SENDER_MAC),
+            sender_ip: ip(field::SENDER_IP),
+            target_mac: mac(field::TARGET_MAC),
+            target_ip: ip(field::TARGET_IP),
+        })
+    }
+
+    /// Writes the packet at the start of `out` and returns its length, or `None` when it does not fit.
+    pub fn emit(&self, out: &mut [u8]) -> Option<usize> {
+        let out: &mut [u8; LEN] = out.first_chunk_mut()?;
+        out[field::KIND].copy_from_slice(&KIND);
+        out[field::OPERATION].copy_from_slice(&(self.operation as u16).to_be_bytes());
+        out[field::SENDER_MAC].copy_from_slice(&self.sender_mac);
+        out[field::SENDER_IP].copy_from_slice(&self.sender_ip);
+        out[field::TARGET_MAC].copy_from_slice(&self.target_mac);
+        out[field::TARGET_IP].copy_from_slice(&self.target_ip);
+        Some(LEN)
+    }
+
+    /// Writes a whole frame: a request to everyone, a reply to its target. Returns its length.
+    pub fn emit_frame(&self, vlan: Option<u16>, out: &mut [u8]) -> Option<usize> {
+        let dst = match self.operation {
+            Operation::Request => BROADCAST,
+            Operation::Reply => self.target_mac,
+        };
+        let ethernet = Ethernet { dst, src: self.sender_mac, vlan, ethertype: ethernet::ARP };
+        let at = ethernet.emit(out)?;
+        Some(at + self.emit(out.get_mut(at..)?)?)
+    }
+}

@@ -1,0 +1,67 @@
+//! UDP headers.
+
+use super::{Ip4, NetError, checksum, ipv4};
+use core::ops::Range;
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 8;
+
+/// A UDP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// The sender's port.
+    pub src_port: u16,
+    /// The receiver's port.
+    pub dst_port: u16,
+    /// The checksum as it stands there; zero means that there is none.
+    pub checksum: u16,
+}
+
+impl Udp {
+    /// Reads the header of an IP packet's payload and gives the range of its own payload in it.
+    ///
+    /// The length is checked, the checksum is not: see [`verify`].
+    #[inline]
+    pub fn parse(segment: &[u8]) -> Result<(Self, Range<usize>), NetError> {
+        let [s0, s1, d0, d1, l0, l1, c0, c1] = *segment.first_chunk::<HEADER_LEN>().ok_or(NetError::Truncated)?;
+        let len = usize::from(u16::from_be_bytes([l0, l1]));
+        if len < HEADER_LEN || len > segment.len() {
+            return Err(NetError::UdpLen);
+        }
+        let repr = Self {
+            src_port: u16::from_be_bytes([s0, s1]),
+            dst_port: u16::from_be_bytes([d0, d1]),
+            checksum: u16::from_be_bytes([c0, c1]),
+        };
+        Ok((repr, HEADER_LEN..len))
+    }
+
+    /// The header before `payload_len` bytes; `None` when the sum does not fit in 16 bits.
+    #[inline]
+    pub fn to_bytes(&self, payload_len: usize) -> Option<[u8; HEADER_LEN]> {
+        let [l0, l1] = u16::try_from(payload_len.checked_add(HEADER_LEN)?).ok()?.to_be_bytes();
+        let ([s0, s1], [d0, d1]) = (self.src_port.to_be_bytes(), self.dst_port.to_be_bytes());
+        let [c0, c1] = self.checksum.to_be_bytes();
+        Some([s0, s1, d0, d1, l0, l1, c0, c1])
+    }
+
+    /// Writes the header before `payload_len` bytes at the start of `out` and returns its length.
+    ///
+    /// `None` when it does not fit.
+    #[inline]
+    pub fn emit(&self, payload_len: usize, out: &mut [u8]) -> Option<usize> {
+        let header = self.to_bytes(payload_len)?;
+        *out.first_chunk_mut()? = header;
+        Some(HEADER_LEN)
+    }
+}
+
+/// Whether the checksum of `segment`, one whole UDP header and payload, is zero or right.
+#[inline]
+pub fn verify(src: Ip4, dst: Ip4, segment: &[u8]) -> bool {
+    let (Some(&[.., c0, c1]), Ok(len)) = (segment.first_chunk::<HEADER_LEN>(), u16::try_from(segment.len())) else {
+        return false;
+    };
+    [c0, c1] == [0, 0]
+        || checksum::fold(checksum::pseudo_header(src, dst, ipv4::UDP, len) + checksum::sum(segment)) == 0
+}
