@@ -23,11 +23,13 @@ pub mod link;
 pub mod net;
 pub mod record;
 pub mod scale;
+pub mod shards;
 pub mod tag;
 pub mod walk;
 
 pub use record::{HEADER_LEN, MAGIC, MsgType, Record, RecordHeader};
 pub use scale::{Scale, ScaleError, Shard, SlaveId};
+pub use shards::{ShardSet, ShardsError};
 pub use tag::Key;
 pub use walk::{BadReason, BadRecord, Walk};
 
