@@ -4,6 +4,11 @@
 //! headers of what it sends, in place, in the frame's headroom; nobody above it knows a header.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod spec;
+pub mod udp;
+
+mod sockopt;
+
 use frame::counter::CounterSet;
 use frame::{Burst, PortId, Time, TxQueue};
 use std::os::fd::BorrowedFd;

@@ -1,0 +1,283 @@
+//! The text form of a port, as `--port` and the configuration file write it.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+/// How an AF_XDP socket moves packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum XdpMode {
+    /// Zero-copy where the driver can, else copy; never generic mode.
+    #[default]
+    Auto,
+    /// Zero-copy or an error.
+    ZeroCopy,
+    /// The driver's XDP hook, and the kernel copies each packet.
+    Copy,
+    /// The generic hook, for drivers without XDP: slow, works everywhere.
+    Skb,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::ZeroCopy => "zc",
+            Self::Copy => "copy",
+            Self::Skb => "skb",
+        })
+    }
+}
+
+impl FromStr for XdpMode {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "zc" => Ok(Self::ZeroCopy),
+            "copy" => Ok(Self::Copy),
+            "skb" => Ok(Self::Skb),
+            _ => Err(SpecError::Mode(text.to_owned())),
+        }
+    }
+}
+
+/// An AF_XDP port: `xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct XdpSpec {
+    /// Name of the interface.
+    pub ifname: String,
+    /// How many of its receive queues to use; `None` means all.
+    pub queues: Option<u16>,
+    /// How packets move.
+    pub mode: XdpMode,
+}
+
+/// The address of a PCI device: `0000:01:00.0`, or `01:00.0` in domain 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PciAddress {
+    /// Domain.
+    pub domain: u16,
+    /// Bus.
+    pub bus: u8,
+    /// Device, 0 to 31.
+    pub device: u8,
+    /// Function, 0 to 7.
+    pub function: u8,
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+    }
+}
+
+impl FromStr for PciAddress {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let parse = || {
+            let (rest, function) = text.rsplit_once('.')?;
+            let (rest, device) = rest.rsplit_once(':')?;
+            let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0", rest));
+            let hex = |part: &str, max: u16| {
+                let fits = (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
+                fits.then(|| u16::from_str_radix(part, 16).ok()).flatten().filter(|&value| value <= max)
+            };
+            Some(Self {
+                domain: hex(domain, u16::MAX)?,
+                bus: hex(bus, 0xff)? as u8,
+                device: hex(device, 31)? as u8,
+                function: hex(function, 7)? as u8,
+            })
+        };
+        parse().ok_or_else(|| SpecError::Pci(text.to_owned()))
+    }
+}
+
+/// Where datagrams come from and go to, as text says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PortSpec {
+    /// `udp:ADDR:PORT`: sockets of the kernel.
+    Udp(SocketAddr),
+    /// `xdp:IFACE`: the queues of an interface through AF_XDP.
+    Xdp(XdpSpec),
+    /// `IFACE`: an interface, used as its driver allows.
+    Interface(String),
+    /// `0000:01:00.0`: a PCI device, used as the driver that it is bound to allows.
+    Pci(PciAddress),
+    /// `dpdk:0000:01:00.0`: a PCI device through DPDK.
+    Dpdk(PciAddress),
+}
+
+/// Why a text names no port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Nothing, or a kind that does not exist.
+    #[error(
+        "`{0}` is not a port: write udp:ADDR:PORT, xdp:IFACE, an interface's name, or a PCI address like 0000:01:00.0"
+    )]
+    Kind(String),
+    /// Not an address and port.
+    #[error("`{0}` is not a UDP address: write udp:ADDR:PORT, like udp:0.0.0.0:9999 or udp:[::]:9999")]
+    Udp(String),
+    /// The kernel would not take it as an interface's name.
+    #[error("`{0}` cannot be an interface's name (1 to 15 characters, no `/` or blank): `ip -brief link` lists them")]
+    Interface(String),
+    /// An option that an XDP port does not have.
+    #[error("`{0}` is not an option of an xdp: port: it takes queues=N and mode=auto|zc|copy|skb")]
+    Option(String),
+    /// Not a number of queues.
+    #[error("queues={0} is not a number of queues: write 1 or more, or leave it out to use all")]
+    Queues(String),
+    /// Not a mode.
+    #[error("mode={0} is not an AF_XDP mode: write auto, zc, copy or skb")]
+    Mode(String),
+    /// Not a PCI address.
+    #[error("`{0}` is not a PCI address: write DOMAIN:BUS:DEVICE.FUNCTION as `lspci -D` shows it, like 0000:01:00.0")]
+    Pci(String),
+}
+
+fn ifname(text: &str) -> Result<String, SpecError> {
+    let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
+    if fits && text.bytes().all(|b| b.is_ascii_graphic() && !b"/:,".contains(&b)) {
+        Ok(text.to_owned())
+    } else {
+        Err(SpecError::Interface(text.to_owned()))
+    }
+}
+
+impl FromStr for XdpSpec {
+    type Err = SpecError;
+
+    /// Reads what follows `xdp:`.
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut parts = text.split(',');
+        let mut spec = Self { ifname: ifname(parts.next().unwrap_or(""))?, queues: None, mode: XdpMode::Auto };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("queues", n)) => {
+                    let queues = n.parse().ok().filter(|&n: &u16| n > 0);
+                    spec.queues = Some(queues.ok_or_else(|| SpecError::Queues(n.to_owned()))?);
+                }
+                Some(("mode", mode)) => spec.mode = mode.parse()?,
+                _ => return Err(SpecError::Option(part.to_owned())),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+impl FromStr for PortSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        if let Some(address) = text.strip_prefix("udp:") {
+            return address.parse().map(Self::Udp).map_err(|_| SpecError::Udp(text.to_owned()));
+        }
+        if let Some(rest) = text.strip_prefix("xdp:") {
+            return rest.parse().map(Self::Xdp);
+        }
+        if let Some(device) = text.strip_prefix("dpdk:") {
+            return device.parse().map(Self::Dpdk);
+        }
+        if text.contains(':') {
+            // With a letter that is no hexadecimal digit before the first colon, some other kind was meant.
+            let kind = text.split(':').next().unwrap_or("");
+            return match text.parse() {
+                Ok(device) => Ok(Self::Pci(device)),
+                Err(error) if kind.bytes().all(|b| b.is_ascii_hexdigit()) && !kind.is_empty() => Err(error),
+                Err(_) => Err(SpecError::Kind(text.to_owned())),
+            };
+        }
+        if text.is_empty() || text.parse::<Ipv4Addr>().is_ok() {
+            return Err(SpecError::Kind(text.to_owned()));
+        }
+        ifname(text).map(Self::Interface)
+    }
+}
+
+impl fmt::Display for XdpSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "xdp:{}", self.ifname)?;
+        if let Some(queues) = self.queues {
+            write!(f, ",queues={queues}")?;
+        }
+        match self.mode {
+            XdpMode::Auto => Ok(()),
+            mode => write!(f, ",mode={mode}"),
+        }
+    }
+}
+
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Xdp(spec) => spec.fmt(f),
+            Self::Interface(name) => f.write_str(name),
+            Self::Pci(device) => device.fmt(f),
+            Self::Dpdk(device) => write!(f, "dpdk:{device}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_kind_reads_and_writes_itself() {
+        for text in [
+            "udp:0.0.0.0:9999",
+            "udp:[::]:9999",
+            "udp:[2001:db8::1]:5",
+            "xdp:eth1",
+            "xdp:eth1,queues=2",
+            "xdp:enp1s0f0np0,queues=4,mode=zc",
+            "xdp:v,mode=copy",
+            "xdp:v,mode=skb",
+            "eth1",
+            "0000:01:00.0",
+            "dpdk:0000:0a:1f.7",
+        ] {
+            assert_eq!(text.parse::<PortSpec>().unwrap().to_string(), text);
+        }
+        assert_eq!("01:00.1".parse::<PortSpec>().unwrap().to_string(), "0000:01:00.1");
+        assert_eq!("xdp:v,mode=auto".parse::<PortSpec>().unwrap().to_string(), "xdp:v");
+    }
+
+    #[test]
+    fn errors_name_the_remedy() {
+        for (text, part) in [
+            ("", "is not a port: write udp:ADDR:PORT"),
+            ("udp:9999", "write udp:ADDR:PORT, like udp:0.0.0.0:9999"),
+            ("udp:::1:9999", "like udp:0.0.0.0:9999 or udp:[::]:9999"),
+            ("192.0.2.1", "write udp:ADDR:PORT"),
+            ("tcp:1.2.3.4:5", "is not a port"),
+            ("xdp:", "cannot be an interface's name"),
+            ("xdp:a/b", "`ip -brief link` lists them"),
+            ("an-interface-too-long", "1 to 15 characters"),
+            ("xdp:eth1,queues=0", "write 1 or more"),
+            ("xdp:eth1,mode=fast", "write auto, zc, copy or skb"),
+            ("xdp:eth1,zero", "queues=N and mode="),
+            ("0000:01:00.8", "`lspci -D` shows it"),
+            ("0000:01:20.0", "is not a PCI address"),
+            ("dpdk:eth1", "is not a PCI address"),
+        ] {
+            let error = text.parse::<PortSpec>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_survives_its_own_text(text in "(udp:|xdp:|dpdk:)?[0-9a-f.:,=\\[\\]queueszc]{0,24}") {
+            if let Ok(spec) = text.parse::<PortSpec>() {
+                prop_assert_eq!(spec.to_string().parse::<PortSpec>().unwrap(), spec);
+            }
+        }
+    }
+}

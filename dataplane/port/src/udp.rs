@@ -1,0 +1,298 @@
+//! Datagrams through a socket of the kernel: works everywhere, also without privileges.
+//!
+//! Datagrams are received straight into frames with `recvmmsg` and sent straight from frames with `sendmmsg`, 64 to a
+//! call. Segmentation offload (UDP GSO) is not used: it saves work only for a train of datagrams to one peer, and a
+//! gateway sends each datagram to another one. For the same reason the calls are our own: `quinn-udp` sends to one
+//! destination per call.
+//!
+//! The socket sets DF on everything (`IP_MTU_DISCOVER`), so that a datagram larger than the path is an error here and
+//! not a fragment there.
+
+mod batch;
+mod socket;
+
+use crate::Port;
+use crate::udp::batch::Batch;
+use frame::counter::CounterSet;
+use frame::pool::{COLOURS, HEADROOM};
+use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+pub use socket::{UdpError, UdpOptions};
+
+frame::counters! {
+    /// What a socket counts.
+    pub struct UdpCounters {
+        /// Datagrams received, also those that were dropped as truncated.
+        rx_datagrams,
+        /// Bytes of UDP payload received.
+        rx_bytes,
+        /// Datagrams longer than a frame; dropped.
+        rx_dropped_truncated,
+        /// Datagrams that the socket dropped because its receive buffer was full.
+        rx_lost,
+        /// Polls that found no free frame to receive into; the datagrams waited in the socket.
+        rx_no_frame,
+        /// Errors of receive calls.
+        rx_errors,
+        /// Datagrams sent.
+        tx_datagrams,
+        /// Bytes of UDP payload sent.
+        tx_bytes,
+        /// Datagrams larger than the path's MTU; dropped.
+        tx_dropped_too_long,
+        /// Datagrams to an address without a route, or behind a next hop that does not answer; dropped.
+        tx_dropped_unreachable,
+        /// Datagrams that a firewall rule or a missing permission forbade; dropped.
+        tx_dropped_not_permitted,
+        /// Datagrams to an IPv6 address on an IPv4 socket; dropped.
+        tx_dropped_family,
+        /// Datagrams that the kernel refused for another reason; dropped.
+        tx_dropped_other,
+        /// Times that the send buffer was full; the datagrams waited.
+        tx_full,
+        /// ICMP errors reported by the kernel: an earlier datagram found nobody.
+        icmp_errors,
+        /// Receive buffer that the kernel granted, in bytes.
+        rcvbuf,
+        /// Send buffer that the kernel granted, in bytes.
+        sndbuf,
+    }
+}
+
+/// The most pending socket errors that one poll reads before it leaves the rest to the next.
+const ERRORS_PER_POLL: usize = 16;
+
+/// One UDP socket.
+pub struct UdpPort {
+    id: PortId,
+    socket: UdpSocket,
+    local: SocketAddr,
+    mtu: u16,
+    pool: Pool,
+    /// Empty frames to receive into; the last one is used first.
+    fill: Vec<Frame>,
+    batch: Batch,
+    /// The socket's own count of lost datagrams, as last heard.
+    overflows: u32,
+    blocked: bool,
+    counters: Arc<UdpCounters>,
+}
+
+impl UdpPort {
+    /// Opens a socket on `address` (port 0: any) that receives into frames of `pool`.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the pool's chunks are too small for datagrams.
+    pub fn open(id: PortId, address: SocketAddr, pool: Pool, options: UdpOptions) -> Result<Self, UdpError> {
+        // What any fresh frame has room for, wherever its data begins; both ways, as answers are as large as requests.
+        let room = pool.chunk().saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64);
+        if room < 512 {
+            return Err(UdpError::Chunk { address, chunk: pool.chunk() });
+        }
+        let socket = socket::open(address, options)?;
+        let local =
+            socket.local_addr().map_err(|source| UdpError::Os { address, action: "read its address", source })?;
+        let headers = if address.is_ipv6() { 48 } else { 28 };
+        let largest = u16::try_from(room + headers).unwrap_or(u16::MAX);
+        let counters = Arc::new(UdpCounters::default());
+        counters.rcvbuf.set(u64::from(socket::buffer_size(socket.as_fd(), libc::SO_RCVBUF)));
+        counters.sndbuf.set(u64::from(socket::buffer_size(socket.as_fd(), libc::SO_SNDBUF)));
+        let got = counters.rcvbuf.get();
+        if got < u64::from(options.rcvbuf) {
+            tracing::warn!(
+                "udp:{local}: receive buffer of {got} bytes, not {}: raise it with `sysctl -w net.core.rmem_max={}`",
+                options.rcvbuf,
+                options.rcvbuf / 2
+            );
+        }
+        Ok(Self {
+            id,
+            mtu: socket::mtu(socket.as_fd(), local.ip()).min(largest),
+            socket,
+            local,
+            pool,
+            fill: Vec::with_capacity(BURST),
+            batch: Batch::new(),
+            overflows: 0,
+            blocked: false,
+            counters,
+        })
+    }
+
+    /// The address that the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Has up to `room` empty frames ready; returns how many there are.
+    fn refill(&mut self, room: usize) -> usize {
+        while self.fill.len() < room {
+            match self.pool.alloc() {
+                Some(frame) => self.fill.push(frame),
+                None => break,
+            }
+        }
+        self.fill.len().min(room)
+    }
+
+    /// Makes a datagram of entry `i` of the last receive call, which used `frame`.
+    fn accept(&mut self, i: usize, mut frame: Frame) -> Option<Datagram> {
+        let received = self.batch.received(i);
+        let counters = &self.counters;
+        counters.rx_datagrams.add(1);
+        counters.rx_bytes.add(received.len as u64);
+        if let Some(overflows) = received.overflows {
+            counters.rx_lost.add(u64::from(overflows.wrapping_sub(self.overflows)));
+            self.overflows = overflows;
+        }
+        if received.truncated || !frame.set_range(frame.headroom(), received.len) {
+            counters.rx_dropped_truncated.add(1);
+            return None;
+        }
+        let peer = Peer::socket(self.id, received.source);
+        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce: received.ce })
+    }
+
+    /// Takes the first datagram off the queue, which can never be sent for this reason.
+    fn drop_first(&self, queue: &mut TxQueue, error: &io::Error) {
+        let counters = &self.counters;
+        let reason = match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => &counters.tx_dropped_too_long,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::EADDRNOTAVAIL) => {
+                &counters.tx_dropped_unreachable
+            }
+            Some(libc::EPERM | libc::EACCES) => &counters.tx_dropped_not_permitted,
+            Some(libc::EAFNOSUPPORT) => &counters.tx_dropped_family,
+            _ => &counters.tx_dropped_other,
+        };
+        reason.add(1);
+        drop(queue.fail());
+    }
+}
+
+/// Whether an error is about an earlier datagram, as ICMP reported it; reading it cleared it.
+fn is_about_earlier(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECONNREFUSED)
+}
+
+impl Port for UdpPort {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        let (mut added, mut errors) = (0, 0);
+        while burst.room() > 0 {
+            let offered = self.refill(burst.room());
+            if offered == 0 {
+                self.counters.rx_no_frame.add(1);
+                break;
+            }
+            // From the last one on, so that popping gives them in the order of their use.
+            let frames = self.fill.iter_mut().rev().take(offered);
+            let count = match self.batch.receive(self.socket.as_fd(), frames) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    let counters = &self.counters;
+                    if is_about_earlier(&error) { &counters.icmp_errors } else { &counters.rx_errors }.add(1);
+                    errors += 1;
+                    if errors == ERRORS_PER_POLL {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            for i in 0..count {
+                let Some(frame) = self.fill.pop() else { break };
+                if let Some(datagram) = self.accept(i, frame) {
+                    // Never full: `offered` was at most the room.
+                    added += usize::from(burst.push(datagram).is_ok());
+                }
+            }
+            if count < offered {
+                break;
+            }
+        }
+        added
+    }
+
+    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
+        let (mut left, mut errors) = (0, 0);
+        self.blocked = false;
+        while !queue.is_empty() {
+            match self.batch.send(self.socket.as_fd(), self.local.is_ipv6(), queue.iter_mut()) {
+                Ok(count) => {
+                    for _ in 0..count {
+                        let Some(datagram) = queue.take() else { break };
+                        self.counters.tx_datagrams.add(1);
+                        self.counters.tx_bytes.add(datagram.frame.len() as u64);
+                        left += 1;
+                    }
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => {
+                    self.counters.tx_full.add(1);
+                    self.blocked = true;
+                    break;
+                }
+                Err(error) if is_about_earlier(&error) || error.kind() == io::ErrorKind::Interrupted => {
+                    if is_about_earlier(&error) {
+                        self.counters.icmp_errors.add(1);
+                    }
+                    errors += 1;
+                    if errors == ERRORS_PER_POLL {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.drop_first(queue, &error);
+                    left += 1;
+                }
+            }
+        }
+        left
+    }
+
+    fn housekeep(&mut self, _now: Time) {}
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn wants_writable(&self) -> bool {
+        self.blocked
+    }
+
+    fn frames_held(&self) -> usize {
+        self.fill.len()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn rx_lost(&self) -> u64 {
+        self.counters.rx_lost.get()
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "udp:{} (kernel socket, MTU {}, receive buffer {} KiB, send buffer {} KiB)",
+            self.local,
+            self.mtu,
+            self.counters.rcvbuf.get() >> 10,
+            self.counters.sndbuf.get() >> 10
+        )
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        Arc::clone(&self.counters) as Arc<dyn CounterSet>
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! Making a socket: options, buffers, binding, and the MTU of what it is bound to.
+
+use crate::sockopt;
+use std::ffi::CStr;
+use std::io;
+use std::mem::zeroed;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::null_mut;
+
+/// How a socket is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Several sockets share the address, one for each lcore; the kernel spreads sources over them.
+    pub reuse_port: bool,
+    /// Receive buffer that is asked for, in bytes of memory as the kernel counts it. 0 leaves the system's default.
+    pub rcvbuf: u32,
+    /// Send buffer that is asked for, likewise.
+    pub sndbuf: u32,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20 }
+    }
+}
+
+/// Why there is no UDP port.
+#[derive(Debug, thiserror::Error)]
+pub enum UdpError {
+    /// Another socket has the address.
+    #[error(
+        "udp:{0} is in use: `ss -ulpn sport = :{port}` shows by whom; stop that program or choose another port",
+        port = .0.port()
+    )]
+    InUse(SocketAddr),
+    /// No interface has the address.
+    #[error("udp:{0}: no interface of this machine has that address; `ip -brief address` lists them")]
+    NoSuchAddress(SocketAddr),
+    /// A port below 1024, or a rule, forbids it.
+    #[error(
+        "udp:{0}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one, or run as root"
+    )]
+    Denied(SocketAddr),
+    /// The kernel has no IPv6, or none of that family.
+    #[error("udp:{0}: this kernel has no such address family; use an IPv4 address")]
+    Family(SocketAddr),
+    /// Anything else.
+    #[error("udp:{address}: cannot {action}: {source}")]
+    Os {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What failed.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The frames are too small for any datagram.
+    #[error("udp:{address}: frames of {chunk} bytes leave no room for a datagram: use chunks of 2048 bytes or more")]
+    Chunk {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Bytes of a chunk.
+        chunk: u32,
+    },
+}
+
+/// A socket with all its options set, bound and nonblocking.
+pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError> {
+    let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
+    let ipv6 = address.is_ipv6();
+    let (domain, kind) = (
+        if ipv6 { libc::AF_INET6 } else { libc::AF_INET },
+        libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+    );
+    // SAFETY: the call takes integers only.
+    let fd = unsafe { libc::socket(domain, kind, 0) };
+    if fd < 0 {
+        let source = io::Error::last_os_error();
+        return Err(match source.raw_os_error() {
+            Some(libc::EAFNOSUPPORT) => UdpError::Family(address),
+            _ => failed("make a socket")(source),
+        });
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = socket.as_fd();
+
+    let on: libc::c_int = 1;
+    if options.reuse_port {
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, on).map_err(failed("set SO_REUSEPORT"))?;
+    }
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, on).map_err(failed("set SO_RXQ_OVFL"))?;
+    // Of IPv6 sockets too: they carry IPv4 as mapped addresses.
+    sockopt::set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, on).map_err(failed("set IP_RECVTOS"))?;
+    let discover = libc::IP_PMTUDISC_DO;
+    sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, discover).map_err(failed("set IP_MTU_DISCOVER"))?;
+    if ipv6 {
+        let off: libc::c_int = 0;
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, off).map_err(failed("clear IPV6_V6ONLY"))?;
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, on).map_err(failed("set IPV6_RECVTCLASS"))?;
+        let (name, discover) = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
+        sockopt::set(fd, libc::IPPROTO_IPV6, name, discover).map_err(failed("set IPV6_MTU_DISCOVER"))?;
+    }
+    buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.rcvbuf).map_err(failed("set SO_RCVBUF"))?;
+    buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.sndbuf).map_err(failed("set SO_SNDBUF"))?;
+    bind(fd, address).map_err(|source| match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => UdpError::InUse(address),
+        Some(libc::EADDRNOTAVAIL) => UdpError::NoSuchAddress(address),
+        Some(libc::EACCES | libc::EPERM) => UdpError::Denied(address),
+        _ => failed("bind")(source),
+    })?;
+    Ok(UdpSocket::from(socket))
+}
+
+/// Asks for a buffer: past the system's limit with CAP_NET_ADMIN, else up to it.
+fn buffer(fd: BorrowedFd<'_>, force: i32, ask: i32, bytes: u32) -> io::Result<()> {
+    // The kernel doubles what it is asked for, to have room for its own overhead; `bytes` is what it shall report.
+    let half = i32::try_from(bytes / 2).unwrap_or(i32::MAX);
+    if half == 0 || sockopt::set(fd, libc::SOL_SOCKET, force, half).is_ok() {
+        return Ok(());
+    }
+    sockopt::set(fd, libc::SOL_SOCKET, ask, half)
+}
+
+/// The size of a buffer as the kernel reports it, in bytes.
+pub(super) fn buffer_size(fd: BorrowedFd<'_>, name: i32) -> u32 {
+    sockopt::get::<libc::c_int>(fd, libc::SOL_SOCKET, name).map_or(0, |bytes| bytes.max(0) as u32)
+}
+
+fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    let result = match address {
+        SocketAddr::V4(address) => {
+            let name = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: a live address of the length that is given.
+            unsafe { libc::bind(fd.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t) }
+        }
+        SocketAddr::V6(address) => {
+            let name = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            // SAFETY: a live address of the length that is given.
+            unsafe { libc::bind(fd.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t) }
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// MTU of Ethernet: the guess for a socket that is bound to no particular interface.
+const ETHERNET_MTU: u16 = 1500;
+
+/// The MTU of the interface that has the address a socket is bound to; 1500 for the unspecified address.
+pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr) -> u16 {
+    if ip.is_unspecified() {
+        return ETHERNET_MTU;
+    }
+    let mtu = interface_of(ip).and_then(|name| interface_mtu(fd, &name));
+    match mtu {
+        Some(mtu) => u16::try_from(mtu).unwrap_or(u16::MAX),
+        // All of 127.0.0.0/8 is the loopback's, although it lists one address.
+        None if ip.is_loopback() => u16::MAX,
+        None => ETHERNET_MTU,
+    }
+}
+
+/// The name of the interface that has `ip`.
+fn interface_of(ip: IpAddr) -> Option<[libc::c_char; libc::IFNAMSIZ]> {
+    let mut list: *mut libc::ifaddrs = null_mut();
+    // SAFETY: the call writes the head of a list that it allocates.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return None;
+    }
+    let mut found = None;
+    let mut at = list;
+    // SAFETY: `at` is null or an entry of the list, which is freed below.
+    while let Some(entry) = unsafe { at.as_ref() } {
+        // SAFETY: `ifa_addr` is null or an address of this entry.
+        let address = unsafe { entry.ifa_addr.as_ref() }.and_then(|address| {
+            // SAFETY: the family says which structure the address really is.
+            unsafe {
+                match i32::from(address.sa_family) {
+                    libc::AF_INET => {
+                        let v4 = entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                        Some(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes()))
+                    }
+                    libc::AF_INET6 => {
+                        let v6 = entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned();
+                        Some(IpAddr::from(v6.sin6_addr.s6_addr))
+                    }
+                    _ => None,
+                }
+            }
+        });
+        if address == Some(ip) {
+            // SAFETY: the kernel's interface names are strings that end with a zero byte.
+            let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+            let mut copy = [0; libc::IFNAMSIZ];
+            for (to, &from) in copy.iter_mut().zip(name.to_bytes().iter().take(libc::IFNAMSIZ - 1)) {
+                *to = from as libc::c_char;
+            }
+            found = Some(copy);
+            break;
+        }
+        at = entry.ifa_next;
+    }
+    // SAFETY: the list that `getifaddrs` made; nothing points into it any more.
+    unsafe { libc::freeifaddrs(list) };
+    found
+}
+
+fn interface_mtu(fd: BorrowedFd<'_>, name: &[libc::c_char; libc::IFNAMSIZ]) -> Option<i32> {
+    // SAFETY: zeros are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    request.ifr_name = *name;
+    // SAFETY: SIOCGIFMTU reads the name of a live `ifreq` and writes its `ifru_mtu`.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so that the union holds the MTU.
+    Some(unsafe { request.ifr_ifru.ifru_mtu })
+}

@@ -1,0 +1,189 @@
+use super::*;
+use frame::{Hugepages, Outbox, PoolConfig};
+
+fn pool(frames: u32) -> Pool {
+    Pool::new(PoolConfig { frames, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() }).unwrap()
+}
+
+fn port(pool: &Pool, address: &str) -> UdpPort {
+    UdpPort::open(PortId(0), address.parse().unwrap(), pool.clone(), UdpOptions::default()).unwrap()
+}
+
+fn send(out: &mut Outbox, to: SocketAddr, bytes: &[u8], ce: bool) {
+    let mut frame = out.alloc().unwrap();
+    assert!(frame.append(bytes));
+    let datagram = Datagram::new(frame, Peer::socket(PortId(0), to), Class::Down, 1);
+    out.send(Datagram { ce, ..datagram });
+}
+
+/// Receives until something is there; on loopback, what was sent is there when the send call returns.
+fn receive(port: &mut UdpPort) -> Burst {
+    let mut burst = Burst::new();
+    port.rx_burst(0, &mut burst);
+    burst
+}
+
+fn flush(port: &mut UdpPort, out: &mut Outbox) -> usize {
+    port.tx_burst(0, out.queue(PortId(0)).unwrap())
+}
+
+#[test]
+fn datagrams_arrive_whole_in_order_and_with_their_marks() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let pool = pool(512);
+        let (mut a, mut b) = (port(&pool, address), port(&pool, address));
+        let mut out = Outbox::new(pool.clone(), 1);
+        // More than two bursts, of all lengths down to none.
+        for i in 0..150u8 {
+            send(&mut out, b.local_addr(), &vec![i; usize::from(i)], i.is_multiple_of(3));
+        }
+        assert_eq!(flush(&mut a, &mut out), 150);
+        let mut i = 0u8;
+        for expected in [64, 64, 22, 0] {
+            let burst = receive(&mut b);
+            assert_eq!(burst.len(), expected);
+            for datagram in burst.as_slice() {
+                assert_eq!(datagram.frame.data(), vec![i; usize::from(i)]);
+                assert_eq!((datagram.peer.address(), datagram.ce), (a.local_addr(), i.is_multiple_of(3)));
+                i += 1;
+            }
+        }
+        assert_eq!(out.counters().down_records_out.get(), 150);
+        assert_eq!(pool.in_use() as usize, a.frames_held() + b.frames_held());
+        drop((a, b));
+        assert_eq!(pool.free(), pool.capacity());
+    }
+}
+
+#[test]
+fn an_ipv6_socket_speaks_to_ipv4_too() {
+    let pool = pool(256);
+    let mut six = port(&pool, "[::]:0");
+    let mut four = port(&pool, "127.0.0.1:0");
+    let mut out = Outbox::new(pool.clone(), 1);
+    send(&mut out, four.local_addr(), b"to four", true);
+    assert_eq!(flush(&mut six, &mut out), 1);
+    let burst = receive(&mut four);
+    assert_eq!((burst.as_slice()[0].frame.data(), burst.as_slice()[0].ce), (&b"to four"[..], true));
+    send(&mut out, burst.as_slice()[0].peer.address(), b"back", true);
+    assert_eq!(flush(&mut four, &mut out), 1);
+    let burst = receive(&mut six);
+    let datagram = &burst.as_slice()[0];
+    assert_eq!((datagram.frame.data(), datagram.ce), (&b"back"[..], true));
+    assert_eq!(datagram.peer.address(), four.local_addr());
+}
+
+#[test]
+fn what_cannot_be_sent_is_dropped_by_name_and_nothing_behind_it() {
+    let pool = pool(256);
+    let (mut a, mut b) = (port(&pool, "127.0.0.1:0"), port(&pool, "127.0.0.1:0"));
+    let mut out = Outbox::new(pool.clone(), 1);
+    send(&mut out, b.local_addr(), b"first", false);
+    send(&mut out, "[::1]:9".parse().unwrap(), b"no IPv6 here", false);
+    // A socket that is bound to 127.0.0.1 reaches nothing beyond; port 0 is nobody's.
+    send(&mut out, "127.0.0.1:0".parse().unwrap(), b"no such port", false);
+    send(&mut out, b.local_addr(), b"last", false);
+    assert_eq!(flush(&mut a, &mut out), 4);
+    let burst = receive(&mut b);
+    let got: Vec<_> = burst.as_slice().iter().map(|datagram| datagram.frame.data()).collect();
+    assert_eq!(got, [&b"first"[..], b"last"]);
+    let counters = &a.counters;
+    assert_eq!(
+        (counters.tx_datagrams.get(), counters.tx_dropped_family.get(), counters.tx_dropped_other.get()),
+        (2, 1, 1)
+    );
+    assert_eq!((out.counters().down_records_out.get(), out.counters().down_records_dropped_tx.get()), (2, 2));
+}
+
+#[test]
+fn errors_of_sending_have_their_counters() {
+    let pool = pool(256);
+    let a = port(&pool, "127.0.0.1:0");
+    let mut out = Outbox::new(pool.clone(), 1);
+    let reasons = [libc::EMSGSIZE, libc::ENETUNREACH, libc::EPERM, libc::EINVAL];
+    for reason in reasons {
+        send(&mut out, a.local_addr(), b"x", false);
+        a.drop_first(out.queue(PortId(0)).unwrap(), &io::Error::from_raw_os_error(reason));
+    }
+    let c = &a.counters;
+    for counter in [&c.tx_dropped_too_long, &c.tx_dropped_unreachable, &c.tx_dropped_not_permitted, &c.tx_dropped_other]
+    {
+        assert_eq!(counter.get(), 1);
+    }
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_datagram_longer_than_a_frame_is_counted() {
+    let pool = pool(128);
+    let mut a = port(&pool, "127.0.0.1:0");
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.send_to(&[1; 4000], a.local_addr()).unwrap();
+    other.send_to(&[2; 100], a.local_addr()).unwrap();
+    let burst = receive(&mut a);
+    assert_eq!((burst.len(), burst.as_slice()[0].frame.len()), (1, 100));
+    assert_eq!((a.counters.rx_datagrams.get(), a.counters.rx_dropped_truncated.get()), (2, 1));
+    drop((burst, a));
+    assert_eq!(pool.free(), pool.capacity());
+}
+
+#[test]
+fn lost_datagrams_are_known() {
+    let pool = pool(256);
+    let options = UdpOptions { rcvbuf: 16 << 10, ..UdpOptions::default() };
+    let mut a = UdpPort::open(PortId(0), "127.0.0.1:0".parse().unwrap(), pool.clone(), options).unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut received = 0;
+    for _ in 0..200 {
+        other.send_to(&[0; 1000], a.local_addr()).unwrap();
+    }
+    for _ in 0..4 {
+        received += receive(&mut a).len() as u64;
+    }
+    assert!(received < 200);
+    // The kernel tells with the next datagram.
+    other.send_to(&[0; 1000], a.local_addr()).unwrap();
+    assert_eq!(receive(&mut a).len(), 1);
+    assert_eq!(a.rx_lost(), 200 - received);
+}
+
+#[test]
+fn an_empty_pool_leaves_datagrams_in_the_socket() {
+    let pool = pool(4);
+    let mut a = port(&pool, "127.0.0.1:0");
+    let held: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.send_to(b"wait", a.local_addr()).unwrap();
+    assert!(receive(&mut a).is_empty());
+    assert_eq!(a.counters.rx_no_frame.get(), 1);
+    drop(held);
+    assert_eq!(receive(&mut a).as_slice()[0].frame.data(), b"wait");
+}
+
+#[test]
+fn a_taken_address_is_explained() {
+    let pool = pool(128);
+    let a = port(&pool, "127.0.0.1:0");
+    let open = |reuse_port, address| {
+        UdpPort::open(PortId(0), address, pool.clone(), UdpOptions { reuse_port, ..UdpOptions::default() })
+    };
+    let Err(error) = open(false, a.local_addr()) else { panic!("two sockets on one address") };
+    let expected = format!("udp:{} is in use: `ss -ulpn sport = :{}`", a.local_addr(), a.local_addr().port());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    let Err(error) = open(false, "192.0.2.1:9".parse().unwrap()) else { panic!("not our address") };
+    assert!(error.to_string().contains("`ip -brief address` lists them"), "{error}");
+    let b = open(true, "127.0.0.1:0".parse().unwrap()).unwrap();
+    assert!(open(true, b.local_addr()).is_ok());
+}
+
+#[test]
+fn the_mtu_is_the_interfaces_or_what_a_frame_holds() {
+    let pool = pool(128);
+    assert_eq!(port(&pool, "0.0.0.0:0").mtu(), 1500);
+    // The loopback would take 65535, a frame of 2048 bytes does not.
+    assert_eq!(port(&pool, "127.0.0.1:0").mtu(), 2048 - 128 - 192 + 28);
+    let a = port(&pool, "127.0.0.2:0");
+    assert_eq!(socket::mtu(a.socket.as_fd(), a.local_addr().ip()), u16::MAX);
+    assert_eq!(socket::mtu(a.socket.as_fd(), "127.0.0.1".parse().unwrap()), u16::MAX);
+    assert!(a.describe().starts_with(&format!("udp:{} (kernel socket, MTU 1756, receive buffer ", a.local_addr())));
+}
