@@ -16,8 +16,8 @@
 //! ((slave_id << 40) ^ sequence) * 0x9E3779B97F4A7C15 + (i + 1) * 0xD1B54A32D192ED03
 //! ```
 //!
-//! Equal slaves and sequences below 2^40 aside, no two patterns begin alike, and no word of one pattern
-//! equals its neighbours: a record of another slave, another sequence, or shifted bytes do not pass.
+//! While ids stay below 2^24 and sequences below 2^40, no two patterns begin alike, and the words of one pattern
+//! all differ: bytes of another slave, of another sequence, or from another place do not pass.
 
 use crate::record::{HEADER_LEN, MsgType, Record, RecordHeader};
 use zerocopy::little_endian::U64;
@@ -30,7 +30,7 @@ pub const MIN_LEN: usize = size_of::<EchoHeader>();
 const START: u64 = 0x9E37_79B9_7F4A_7C15;
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
 
-/// Words of one turn of the loops below: one turn is 64 bytes.
+/// Words of one turn of the loops below, 64 bytes. They do not depend on each other, so a turn becomes vector code.
 const LANES: usize = 8;
 
 /// Stamp and sequence, at the start of the payload.
@@ -97,52 +97,129 @@ pub fn check<'a>(record: &Record<'a>) -> Option<&'a EchoHeader> {
     check_pattern(record.header().slave_id(), echo.sequence(), pattern).then_some(echo)
 }
 
+/// Word `i` of the pattern that begins at `start`.
+#[inline]
+const fn word(start: u64, i: usize) -> u64 {
+    start.wrapping_add(STEP.wrapping_mul(i as u64 + 1))
+}
+
+/// The start from which the words of the next turn count.
+#[inline]
+const fn next_turn(start: u64) -> u64 {
+    start.wrapping_add(STEP.wrapping_mul(LANES as u64))
+}
+
 #[inline]
 const fn start(id: u32, seq: u64) -> u64 {
     (((id as u64) << 40) ^ seq).wrapping_mul(START)
 }
 
-/// The words of one turn, and what each grows by in a turn. Independent lanes, so that they become vectors.
-#[inline]
-fn lanes(id: u32, seq: u64) -> [u64; LANES] {
-    let start = start(id, seq);
-    core::array::from_fn(|lane| start.wrapping_add(STEP.wrapping_mul(lane as u64 + 1)))
-}
-
-#[inline]
-fn advance(words: &mut [u64; LANES]) {
-    for word in words {
-        *word = word.wrapping_add(STEP.wrapping_mul(LANES as u64));
-    }
-}
-
 /// Fills `out` with the pattern of this slave and sequence.
 #[inline]
 pub fn write_pattern(id: u32, seq: u64, out: &mut [u8]) {
-    let mut words = lanes(id, seq);
+    let mut start = start(id, seq);
     let (turns, rest) = out.as_chunks_mut::<{ 8 * LANES }>();
     for turn in turns {
-        for (bytes, word) in turn.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
-            *bytes = word.to_le_bytes();
+        for (lane, bytes) in turn.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *bytes = word(start, lane).to_le_bytes();
         }
-        advance(&mut words);
+        start = next_turn(start);
     }
-    for (bytes, word) in rest.chunks_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+    let (whole, rest) = rest.as_chunks_mut::<8>();
+    let last = word(start, whole.len()).to_le_bytes();
+    for (i, bytes) in whole.iter_mut().enumerate() {
+        *bytes = word(start, i).to_le_bytes();
+    }
+    for (byte, value) in rest.iter_mut().zip(last) {
+        *byte = value;
     }
 }
 
 /// Whether `bytes` are the pattern of this slave and sequence.
 #[inline]
 pub fn check_pattern(id: u32, seq: u64, bytes: &[u8]) -> bool {
-    let mut words = lanes(id, seq);
+    let mut start = start(id, seq);
     let mut wrong = 0;
     let (turns, rest) = bytes.as_chunks::<{ 8 * LANES }>();
     for turn in turns {
-        for (bytes, word) in turn.as_chunks::<8>().0.iter().zip(&words) {
-            wrong |= u64::from_le_bytes(*bytes) ^ word;
+        for (lane, bytes) in turn.as_chunks::<8>().0.iter().enumerate() {
+            wrong |= u64::from_le_bytes(*bytes) ^ word(start, lane);
         }
-        advance(&mut words);
+        start = next_turn(start);
     }
-    wrong == 0 && rest.chunks(8).zip(words).all(|(bytes, word)| *bytes == word.to_le_bytes()[..bytes.len()])
+    let (whole, rest) = rest.as_chunks::<8>();
+    let last = word(start, whole.len()).to_le_bytes();
+    for (i, bytes) in whole.iter().enumerate() {
+        wrong |= u64::from_le_bytes(*bytes) ^ word(start, i);
+    }
+    wrong == 0 && rest.iter().zip(last).all(|(byte, value)| *byte == value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    // ECHO of master 1 to slave 17, sequence 5, 13 bytes of pattern, as another program made it
+    const LITERAL: &[u8] = &[
+        0x58, 0x4d, 0x56, 0x47, 0x10, 0x00, 0x11, 0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+        0x1d, 0x00, 0x00, 0x00, 0x00, 0x07, 0xca, 0x9a, 0x3b, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x6c, 0x59, 0x07, 0x4e, 0xd2, 0x0f, 0x08, 0xdb, 0x6f, 0x46, 0x9a, 0x1f, 0x05,
+    ];
+
+    #[test]
+    fn a_literal_echo_is_written_and_checked() {
+        let header = RecordHeader::new(MsgType::ECHO, 17, crate::record::req_id(1, 42), 29);
+        let mut out = [0xee; 60];
+        assert_eq!(emit(&header, &EchoHeader::new(1_000_000_007, 5), &mut out), Some(52));
+        assert_eq!(&out[..52], LITERAL);
+        assert_eq!(out[52], 0xee);
+        assert_eq!(emit(&header, &EchoHeader::new(0, 5), &mut out[..51]), None);
+        let echo = check(&Record::first(LITERAL).unwrap()).unwrap();
+        assert_eq!((echo.stamp(), echo.sequence()), (1_000_000_007, 5));
+    }
+
+    #[test]
+    fn a_payload_without_room_for_its_fields_is_none() {
+        let short = RecordHeader::new(MsgType::ECHO, 17, 0, 15);
+        let mut out = [0; 64];
+        assert_eq!(emit(&short, &EchoHeader::new(0, 0), &mut out), None);
+        crate::record::emit(&short, &[0; 15], &mut out).unwrap();
+        assert_eq!(check(&Record::first(&out).unwrap()), None);
+        assert!(EchoHeader::parse(&[0; 15]).is_none());
+    }
+
+    #[test]
+    fn a_reply_of_another_slave_or_sequence_does_not_pass() {
+        for at in [6, 31, 39, 51] {
+            let mut bytes = LITERAL.to_vec();
+            bytes[at] ^= 1;
+            assert_eq!(check(&Record::first(&bytes).unwrap()), None, "byte {at}");
+        }
+        let mut reply = LITERAL.to_vec();
+        reply[4] = 0x11;
+        assert!(check(&Record::first(&reply).unwrap()).is_some());
+    }
+
+    #[test]
+    fn every_length_is_the_documented_pattern_and_every_byte_is_checked() {
+        for len in 0..300 {
+            let mut bytes = vec![0; len + 1];
+            write_pattern(131_071, u64::MAX, &mut bytes[..len]);
+            assert_eq!(bytes[len], 0);
+            bytes.truncate(len);
+            for (i, chunk) in bytes.chunks(8).enumerate() {
+                let word = ((131_071 << 40) ^ u64::MAX)
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                    .wrapping_add((i as u64 + 1).wrapping_mul(0xD1B5_4A32_D192_ED03));
+                assert_eq!(chunk, &word.to_le_bytes()[..chunk.len()]);
+            }
+            assert!(check_pattern(131_071, u64::MAX, &bytes));
+            for at in 0..len {
+                bytes[at] ^= 0x80;
+                assert!(!check_pattern(131_071, u64::MAX, &bytes), "length {len}, byte {at}");
+                bytes[at] ^= 0x80;
+            }
+        }
+    }
 }

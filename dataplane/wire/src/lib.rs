@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`scale`] | how many slaves, how many behind one gateway; slave ids, shards, lanes |
+//! | [`shards`] | the shards that one gateway serves |
 //! | [`record`] | the 23-byte record header: view and emit |
 //! | [`walk`] | the records of one datagram, and what precisely was wrong with it |
 //! | [`part`] | parts of a larger message, bounded reassembly |
@@ -21,6 +22,7 @@ extern crate alloc;
 pub mod echo;
 pub mod link;
 pub mod net;
+pub mod part;
 pub mod record;
 pub mod scale;
 pub mod shards;

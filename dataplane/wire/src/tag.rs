@@ -98,3 +98,52 @@ pub fn verify(key: &Key, record: &[u8]) -> bool {
 pub fn is_unsigned(record: &[u8]) -> bool {
     Tag::read(record).is_none_or(|tag| tag == Tag::UNSIGNED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // type 1, slave 17, 19 bytes: the tag under the key 00 01 .. 1f, as another program computed it, and "abc"
+    const LITERAL: &[u8] = &[
+        0x58, 0x4d, 0x56, 0x47, 0x01, 0x00, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x13, 0x00, 0x00, 0x00, 0x00, 0x7a, 0xcc, 0x99, 0x26, 0x1c, 0xa1, 0x6e, 0x00, 0xfc, 0xce, 0x19, 0xcd, 0x66,
+        0x2c, 0xf9, 0xe9, 0x61, 0x62, 0x63,
+    ];
+
+    fn key() -> Key {
+        core::array::from_fn(|i| i as u8)
+    }
+
+    #[test]
+    fn a_literal_tag_is_made_and_verified() {
+        assert!(verify(&key(), LITERAL));
+        let mut record = LITERAL.to_vec();
+        record[HEADER_LEN..TAG_END].fill(0);
+        assert!(is_unsigned(&record) && !verify(&key(), &record));
+        assert!(sign(&key(), &mut record));
+        assert_eq!(record, LITERAL);
+        assert!(!is_unsigned(&record));
+    }
+
+    #[test]
+    fn every_byte_counts() {
+        for at in 0..LITERAL.len() {
+            let mut record = LITERAL.to_vec();
+            record[at] ^= 0x10;
+            assert!(!verify(&key(), &record), "byte {at} is not covered");
+        }
+        let mut other = key();
+        other[31] ^= 1;
+        assert!(!verify(&other, LITERAL));
+        assert!(!verify(&key(), &LITERAL[..LITERAL.len() - 1]));
+    }
+
+    #[test]
+    fn a_record_without_room_for_a_tag_is_unsigned() {
+        let mut short = LITERAL[..TAG_END - 1].to_vec();
+        assert!(!sign(&key(), &mut short));
+        assert_eq!(short, &LITERAL[..TAG_END - 1]);
+        assert!(!verify(&key(), &short) && is_unsigned(&short));
+        assert!(sign(&key(), &mut LITERAL[..TAG_END].to_vec()));
+    }
+}

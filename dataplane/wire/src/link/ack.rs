@@ -201,3 +201,88 @@ impl HeartbeatAck {
 const _: () = assert!(HeartbeatAck::PAYLOAD_LEN == 56);
 // A gateway that answers strangers must not send more than it received.
 const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + size_of::<RangeLayout>() <= Heartbeat::PAYLOAD_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // unsigned
+    const LITERAL: &[u8] = &[
+        0x58, 0x4d, 0x56, 0x47, 0x02, 0x00, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x01, 0x00, 0x04, 0x11, 0x0d, 0x01, 0x00, 0x05, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0xef, 0xbe, 0xfe, 0xca, 0xce, 0xfa, 0xed, 0xfe, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0c, 0xe9, 0x50,
+        0xc3, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    ];
+
+    fn repr() -> HeartbeatAck {
+        HeartbeatAck {
+            node: NodeId { role: Role::Slave, id: 17 },
+            draining: false,
+            duplicate_id: false,
+            registered: true,
+            slave_bits: 17,
+            gw_bits: 13,
+            mtu: 1280,
+            seq: 1,
+            cookie: 0xfeed_face_cafe_beef,
+            gateway_epoch: 0xe90c_0000_0000_0001,
+            hold_ns: 50_000,
+            ranges: [ShardRange { first: 0, last: 0 }].into_iter().collect(),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<HeartbeatAck, LinkError> {
+        HeartbeatAck::parse(&Record::first(bytes).unwrap())
+    }
+
+    fn with(at: usize, value: u8) -> Result<HeartbeatAck, LinkError> {
+        let mut bytes = LITERAL.to_vec();
+        bytes[at] = value;
+        parse(&bytes)
+    }
+
+    #[test]
+    fn a_literal_ack_is_read_and_written() {
+        assert_eq!(parse(LITERAL), Ok(repr()));
+        let mut out = [0xee; 120];
+        assert_eq!(repr().emit(None, &mut out), Some(LITERAL.len()));
+        assert_eq!(&out[..LITERAL.len()], LITERAL);
+        assert_eq!(repr().emit(None, &mut out[..LITERAL.len() - 1]), None);
+        assert_eq!(repr().scale(), Ok(Scale::default()));
+        assert!(repr().serves(Shard(0)) && !repr().serves(Shard(1)));
+    }
+
+    #[test]
+    fn slave_0_and_master_0_are_told_apart() {
+        for role in [Role::Slave, Role::Master] {
+            let ack = HeartbeatAck { node: NodeId { role, id: 0 }, ..repr() };
+            let mut out = [0; 120];
+            let len = ack.emit(None, &mut out).unwrap();
+            assert_eq!(parse(&out[..len]).unwrap().node, ack.node);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(with(39, 0), Err(LinkError::Version(0)));
+        assert_eq!(with(44, 0), Err(LinkError::Role(0)));
+        assert_eq!(with(44, 2), Err(LinkError::Layout));
+        assert_eq!(with(77, 17), Err(LinkError::Layout));
+        assert_eq!(with(77, 2), Err(LinkError::TooShort));
+        assert_eq!(with(77, 0).map(|ack| ack.ranges.len()), Ok(0));
+        assert_eq!(with(79, 1), Err(LinkError::Layout));
+        assert_eq!(with(83, 1).map(|ack| ack.serves(Shard(1))), Ok(true));
+        assert_eq!(with(18, 55), Err(LinkError::TooShort));
+    }
+
+    #[test]
+    fn each_flag_is_its_bit() {
+        let flags = |bits| with(41, bits).map(|ack| (ack.draining, ack.duplicate_id, ack.registered));
+        assert_eq!(flags(0), Ok((false, false, false)));
+        assert_eq!(flags(1), Ok((true, false, false)));
+        assert_eq!(flags(2), Ok((false, true, false)));
+        assert_eq!(flags(4), Ok((false, false, true)));
+        assert_eq!(flags(0xff), Ok((true, true, true)));
+    }
+}

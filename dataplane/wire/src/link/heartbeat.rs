@@ -146,3 +146,89 @@ impl Heartbeat {
 }
 
 const _: () = assert!(Heartbeat::PAYLOAD_LEN == 84);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const LITERAL: &[u8] = &[
+        0x58, 0x4d, 0x56, 0x47, 0x01, 0x00, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x54, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x01, 0x11, 0x00, 0x00, 0x00, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22,
+        0x11, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x30,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x30, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x28, 0x23,
+    ];
+
+    fn repr() -> Heartbeat {
+        Heartbeat {
+            node: NodeId { role: Role::Slave, id: 17 },
+            fixed_port: true,
+            padded: false,
+            boot_epoch: 0x1122_3344_5566_7788,
+            seq: 1,
+            cookie: 0,
+            members_generation: 0,
+            members_epoch: 0,
+            pages_total: 3_145_728,
+            pages_free: 3_145_728,
+            vcpus: 4,
+            max_ip_packet: 9000,
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Heartbeat, LinkError> {
+        Heartbeat::parse(&Record::first(bytes).unwrap())
+    }
+
+    fn with(at: usize, value: u8) -> Result<Heartbeat, LinkError> {
+        let mut bytes = LITERAL.to_vec();
+        bytes[at] = value;
+        parse(&bytes)
+    }
+
+    #[test]
+    fn a_literal_heartbeat_is_read_and_written() {
+        assert_eq!(parse(LITERAL), Ok(repr()));
+        let mut out = [0xee; 120];
+        assert_eq!(repr().emit(None, &mut out), Some(107));
+        assert_eq!(&out[..107], LITERAL);
+        assert_eq!(out[107], 0xee);
+        assert_eq!(repr().emit(None, &mut out[..106]), None);
+    }
+
+    #[test]
+    fn padding_is_zero_and_signed() {
+        let mut out = [0xee; 300];
+        let key = [7; 32];
+        assert_eq!(repr().emit_padded(Some(&key), 256, &mut out), Some(256));
+        assert!(out[107..256].iter().all(|byte| *byte == 0));
+        assert_eq!(parse(&out), Ok(repr()));
+        assert!(crate::tag::verify(&key, &out[..256]));
+        out[255] = 1;
+        assert!(!crate::tag::verify(&key, &out[..256]));
+        assert_eq!(repr().emit_padded(None, 10, &mut out), Some(107));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(with(39, 2), Err(LinkError::Version(2)));
+        assert_eq!(with(40, 9).map(|h| h.seq), Ok(1));
+        assert_eq!(with(41, 3), Err(LinkError::Role(3)));
+        assert_eq!(with(41, 2), Err(LinkError::Layout));
+        assert_eq!(with(6, 18), Err(LinkError::Layout));
+        assert_eq!(with(10, 1), Err(LinkError::Layout));
+        assert_eq!(with(4, 2), Err(LinkError::Layout));
+        assert_eq!(with(22, 1), Err(LinkError::Layout));
+        assert_eq!(with(18, 83), Err(LinkError::TooShort));
+        assert_eq!(with(18, 16), Err(LinkError::TooShort));
+    }
+
+    #[test]
+    fn each_flag_is_its_bit() {
+        let flags = |bits| with(42, bits).map(|h| (h.fixed_port, h.padded));
+        let all: Vec<_> = [0, 1, 2, 0xff].into_iter().map(flags).collect();
+        assert_eq!(all, [Ok((false, false)), Ok((true, false)), Ok((false, true)), Ok((true, true))]);
+    }
+}

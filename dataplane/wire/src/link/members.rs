@@ -292,3 +292,91 @@ impl<'a> MembersBuilder<'a> {
 
 const _: () = assert!(Members::PAYLOAD_LEN == 48);
 const _: () = assert!(Member::LEN == 40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    // unsigned, to master 1: a snapshot with one member
+    const LITERAL: &[u8] = &[
+        0x58, 0x4d, 0x56, 0x47, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+        0x58, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x00, 0x01, 0x00, 0x28, 0x00, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x11,
+        0x00, 0x00, 0x00, 0x02, 0x00, 0xdc, 0x05, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x58, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xf4, 0x01, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00,
+    ];
+
+    const HEAD: MembersHead =
+        MembersHead { master: 1, snapshot: true, gateway_epoch: 9, from_generation: 0, to_generation: 7 };
+    const MEMBER: Member = Member {
+        id: 17,
+        state: MemberState::Suspect,
+        mtu: 1500,
+        vcpus: 4,
+        epoch: 5,
+        pages_total: 600,
+        pages_free: 500,
+    };
+
+    fn parse(bytes: &[u8]) -> Result<(MembersHead, Vec<Member>), LinkError> {
+        let members = Members::parse(&Record::first(bytes).unwrap())?;
+        assert_eq!(members.len(), members.entries().count());
+        Ok((members.head, members.entries().collect()))
+    }
+
+    fn with(at: usize, value: u8) -> Result<(MembersHead, Vec<Member>), LinkError> {
+        let mut bytes = LITERAL.to_vec();
+        bytes[at] = value;
+        parse(&bytes)
+    }
+
+    #[test]
+    fn a_literal_record_is_read_and_written() {
+        assert_eq!(parse(LITERAL), Ok((HEAD, Vec::from([MEMBER]))));
+        let mut out = [0xee; 120];
+        let mut builder = MembersBuilder::new(HEAD, &mut out).unwrap();
+        assert!(builder.push(&MEMBER));
+        assert!(!builder.push(&MEMBER));
+        assert_eq!(builder.len(), 1);
+        let len = builder.finish(None);
+        assert_eq!(&out[..len], LITERAL);
+        assert_eq!(out[len], 0xee);
+    }
+
+    #[test]
+    fn a_record_may_be_empty_and_its_generation_set_late() {
+        let mut out = [0; 71];
+        let mut builder = MembersBuilder::new(MembersHead { snapshot: false, ..HEAD }, &mut out).unwrap();
+        builder.set_to_generation(8);
+        assert!(builder.is_empty() && !builder.push(&MEMBER));
+        let len = builder.finish(Some(&[3; 32]));
+        assert!(crate::tag::verify(&[3; 32], &out[..len]));
+        assert_eq!(parse(&out), Ok((MembersHead { snapshot: false, to_generation: 8, ..HEAD }, Vec::new())));
+        assert!(MembersBuilder::new(HEAD, &mut out[..70]).is_none());
+    }
+
+    #[test]
+    fn larger_entries_of_a_later_minor_version_are_read() {
+        let mut bytes = LITERAL.to_vec();
+        bytes.extend_from_slice(&[0xaa; 8]);
+        bytes[18] += 8;
+        bytes[45] = 48;
+        assert_eq!(parse(&bytes), Ok((HEAD, Vec::from([MEMBER]))));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(with(39, 9).unwrap_err(), LinkError::Version(9));
+        assert_eq!(with(45, 39).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(45, 41).unwrap_err(), LinkError::TooShort);
+        assert_eq!(with(43, 2).unwrap_err(), LinkError::TooShort);
+        assert_eq!(with(75, 0).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(75, 4).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(6, 1).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(10, 1).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(18, 47).unwrap_err(), LinkError::TooShort);
+    }
+}

@@ -163,3 +163,26 @@ fn emit_record(
     }
     Some(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slaves_and_masters_stand_in_their_places_of_the_header() {
+        let slave = NodeId { role: Role::Slave, id: 17 };
+        let header = slave.header(MsgType::HEARTBEAT, 84).unwrap();
+        assert_eq!((header.slave_id(), header.req_id(), header.payload_len()), (17, 0, 84));
+        let master = NodeId::master(17);
+        let header = master.header(MsgType::HEARTBEAT, 84).unwrap();
+        assert_eq!((header.slave_id(), header.req_id()), (0, 17 << 48));
+        assert!(master.is_in(&header) && !slave.is_in(&header));
+        assert_eq!(NodeId { role: Role::Master, id: 65_536 }.header(MsgType::HEARTBEAT, 84), None);
+    }
+
+    #[test]
+    fn another_version_is_named_with_the_remedy() {
+        let text = alloc::format!("{}", LinkError::Version(2));
+        assert!(text.contains("version 2") && text.contains("run the same major version"), "{text}");
+    }
+}

@@ -106,3 +106,53 @@ impl Arp {
         Some(at + self.emit(out.get_mut(at..)?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // who has 192.168.0.1? tell 192.168.0.17 at 02:00:00:00:00:11
+    const LITERAL: &[u8] = &[
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0x08, 0x06, 0x00, 0x01, 0x08, 0x00,
+        0x06, 0x04, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0xc0, 0xa8, 0x00, 0x11, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0xc0, 0xa8, 0x00, 0x01,
+    ];
+
+    const OURS: Mac = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn a_literal_request_is_read_and_written() {
+        let (ethernet, packet) = Ethernet::parse(LITERAL).unwrap();
+        assert_eq!((ethernet.dst, ethernet.ethertype), (BROADCAST, ethernet::ARP));
+        let request = Arp::request([2, 0, 0, 0, 0, 17], [192, 168, 0, 17], [192, 168, 0, 1]);
+        assert_eq!(Arp::parse(packet), Ok(request));
+        let mut out = [0; 60];
+        assert_eq!(request.emit_frame(None, &mut out), Some(42));
+        assert_eq!(&out[..42], LITERAL);
+        assert_eq!(request.emit_frame(None, &mut out[..41]), None);
+    }
+
+    #[test]
+    fn a_request_is_answered_in_kind() {
+        let reply = Arp::parse(&LITERAL[14..]).unwrap().reply(OURS).unwrap();
+        assert_eq!((reply.sender_mac, reply.sender_ip), (OURS, [192, 168, 0, 1]));
+        assert_eq!((reply.target_mac, reply.target_ip), ([2, 0, 0, 0, 0, 17], [192, 168, 0, 17]));
+        assert_eq!(reply.reply(OURS), None);
+        let mut out = [0; 60];
+        let len = reply.emit_frame(Some(0), &mut out).unwrap();
+        let (ethernet, packet) = Ethernet::parse(&out[..len]).unwrap();
+        assert_eq!((ethernet.dst, ethernet.src, ethernet.vlan), ([2, 0, 0, 0, 0, 17], OURS, Some(0)));
+        assert_eq!(packet[7], 2);
+        assert_eq!(Arp::parse(packet), Ok(reply));
+    }
+
+    #[test]
+    fn other_kinds_are_refused() {
+        for at in 14..22 {
+            let mut bytes = LITERAL.to_vec();
+            bytes[at] ^= 4;
+            assert_eq!(Arp::parse(&bytes[14..]), Err(NetError::Arp), "byte {at}");
+        }
+        assert_eq!(Arp::parse(&LITERAL[14..41]), Err(NetError::Truncated));
+    }
+}

@@ -57,3 +57,53 @@ pub const fn word(value: u16) -> u64 {
 pub const fn pseudo_header(src: Ip4, dst: Ip4, protocol: u8, len: u16) -> u64 {
     u32::from_ne_bytes(src) as u64 + u32::from_ne_bytes(dst) as u64 + word(protocol as u16) + word(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// RFC 1071 as it reads: big-endian words, carries folded at once.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+            sum = (sum >> 16) + (sum & 0xffff);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), !0xddf2);
+    }
+
+    #[test]
+    fn every_length_and_alignment_equals_the_naive_sum() {
+        for fill in [0x00, 0xff, 0x5a] {
+            let bytes: Vec<u8> = (0..280u32).map(|i| (i.wrapping_mul(0x9e37_79b1) >> 13) as u8 | fill).collect();
+            for start in 0..64 {
+                for len in 0..=200 {
+                    let part = &bytes[start..start + len];
+                    assert_eq!(fold(sum(part)), naive(part), "start {start}, length {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_sum_folds() {
+        assert_eq!(fold(u64::MAX), 0);
+        assert_eq!(fold(0), 0xffff);
+        assert_eq!(fold(sum(&[0xff; 65_535])), naive(&[0xff; 65_535]));
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let bytes: Vec<u8> = (0..99).collect();
+        for cut in (0..99).step_by(2) {
+            assert_eq!(fold(sum(&bytes[..cut]) + sum(&bytes[cut..])), naive(&bytes));
+        }
+        assert_eq!(fold(word(0x1234) + word(0xff00)), naive(&[0x12, 0x34, 0xff, 0x00]));
+    }
+}

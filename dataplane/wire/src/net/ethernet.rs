@@ -84,3 +84,46 @@ impl Ethernet {
         Some(self.header_len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &[u8] = &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 17, 8, 0, 0xab];
+    // priority 3, VLAN 5
+    const TAGGED: &[u8] = &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 17, 0x81, 0, 0x60, 5, 8, 6, 0xab, 0xcd];
+
+    fn repr(vlan: Option<u16>, ethertype: u16) -> Ethernet {
+        Ethernet { dst: [2, 0, 0, 0, 0, 1], src: [2, 0, 0, 0, 0, 17], vlan, ethertype }
+    }
+
+    #[test]
+    fn literal_headers_are_read_and_written() {
+        for (bytes, repr, rest) in
+            [(PLAIN, repr(None, IPV4), &[0xab][..]), (TAGGED, repr(Some(0x6005), ARP), &[0xab, 0xcd])]
+        {
+            assert_eq!(Ethernet::parse(bytes), Ok((repr, rest)));
+            let mut out = [0; 32];
+            let len = repr.emit(&mut out).unwrap();
+            assert_eq!(&out[..len], &bytes[..bytes.len() - rest.len()]);
+            assert_eq!(repr.emit(&mut out[..len - 1]), None);
+            assert_eq!(Ethernet::parse(&bytes[..len - 1]), Err(NetError::Truncated));
+        }
+    }
+
+    #[test]
+    fn vlan_0_is_a_tag() {
+        let mut bytes = TAGGED.to_vec();
+        bytes[14..16].fill(0);
+        assert_eq!(Ethernet::parse(&bytes).unwrap().0.vlan, Some(0));
+    }
+
+    #[test]
+    fn a_second_tag_is_refused() {
+        for (at, value) in [(16, [0x81, 0]), (16, [0x88, 0xa8]), (12, [0x88, 0xa8])] {
+            let mut bytes = TAGGED.to_vec();
+            bytes[at..at + 2].copy_from_slice(&value);
+            assert_eq!(Ethernet::parse(&bytes), Err(NetError::SecondTag));
+        }
+    }
+}

@@ -59,3 +59,57 @@ pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usiz
     let written = head.emit(out).and_then(|at| ip.emit(len, out.get_mut(at..)?));
     Ok(written.map(|_| body + len))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 192.168.0.17 pings 192.168.0.1: identifier 0x1234, sequence 1, "abcdefghi"
+    const PING: &[u8] = &[
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0x08, 0x00, 0x45, 0x00, 0x00, 0x25,
+        0x00, 0x77, 0x00, 0x00, 0x03, 0x01, 0x35, 0xff, 0xc0, 0xa8, 0x00, 0x11, 0xc0, 0xa8, 0x00, 0x01, 0x08, 0x00,
+        0xeb, 0x34, 0x12, 0x34, 0x00, 0x01, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69,
+    ];
+    const PONG: &[u8] = &[
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00, 0x45, 0x00, 0x00, 0x25,
+        0x00, 0x00, 0x40, 0x00, 0x40, 0x01, 0xb9, 0x75, 0xc0, 0xa8, 0x00, 0x01, 0xc0, 0xa8, 0x00, 0x11, 0x00, 0x00,
+        0xf3, 0x34, 0x12, 0x34, 0x00, 0x01, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69,
+    ];
+    const OURS: Mac = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn a_literal_ping_is_answered() {
+        let mut padded = PING.to_vec();
+        padded.resize(60, 0);
+        let mut out = [0xee; 64];
+        assert_eq!(reply_frame(&padded, OURS, &mut out), Ok(Some(PONG.len())));
+        assert_eq!(&out[..PONG.len()], PONG);
+        assert_eq!(out[PONG.len()], 0xee);
+        assert_eq!(reply_frame(PING, OURS, &mut out[..PONG.len() - 1]), Ok(None));
+        assert_eq!(reply_frame(PING, OURS, &mut []), Ok(None));
+    }
+
+    #[test]
+    fn a_tag_is_answered_in_kind() {
+        let tagged = [&PING[..12], &[0x81, 0, 0, 5], &PING[12..]].concat();
+        let mut out = [0; 64];
+        let len = reply_frame(&tagged, OURS, &mut out).unwrap().unwrap();
+        assert_eq!(&out[12..18], &[0x81, 0, 0, 5, 8, 0]);
+        assert_eq!(&out[18..len], &PONG[14..]);
+    }
+
+    #[test]
+    fn what_is_no_valid_request_is_not_answered() {
+        let mut out = [0; 64];
+        assert_eq!(reply_frame(PONG, OURS, &mut out), Err(NetError::Icmp));
+        let mut broken = PING.to_vec();
+        broken[45] ^= 1;
+        assert_eq!(reply_frame(&broken, OURS, &mut out), Err(NetError::Icmp));
+        assert_eq!(reply(&PING[34..41], &mut out), Err(NetError::Truncated));
+        let mut code = PING[34..].to_vec();
+        code[1] = 1;
+        code[3] -= 1;
+        assert_eq!(checksum::fold(checksum::sum(&code)), 0);
+        assert_eq!(reply(&code, &mut out), Err(NetError::Icmp));
+    }
+}

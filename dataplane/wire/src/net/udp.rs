@@ -65,3 +65,50 @@ pub fn verify(src: Ip4, dst: Ip4, segment: &[u8]) -> bool {
     [c0, c1] == [0, 0]
         || checksum::fold(checksum::pseudo_header(src, dst, ipv4::UDP, len) + checksum::sum(segment)) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SRC: Ip4 = [192, 168, 0, 17];
+    const DST: Ip4 = [192, 168, 0, 1];
+    // 192.168.0.17:49169 to 192.168.0.1:9999, "xyz"
+    const LITERAL: &[u8] = &[0xc0, 0x11, 0x27, 0x0f, 0x00, 0x0b, 0xa4, 0xda, 0x78, 0x79, 0x7a];
+
+    #[test]
+    fn a_literal_segment_is_read_verified_and_written() {
+        let (repr, payload) = Udp::parse(LITERAL).unwrap();
+        assert_eq!((repr.src_port, repr.dst_port, payload), (49_169, 9999, 8..11));
+        assert!(verify(SRC, DST, LITERAL));
+        let mut out = [0; 9];
+        assert_eq!(repr.emit(3, &mut out), Some(8));
+        assert_eq!(&out[..8], &LITERAL[..8]);
+        assert_eq!(repr.emit(3, &mut out[..7]), None);
+        assert_eq!(repr.emit(65_528, &mut out), None);
+    }
+
+    #[test]
+    fn zero_is_accepted_and_anything_else_verified() {
+        let mut bytes = LITERAL.to_vec();
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert!(!verify(SRC, DST, &bytes), "byte {at}");
+            bytes[at] ^= 1;
+        }
+        assert!(!verify(SRC, SRC, LITERAL));
+        bytes[6..8].fill(0);
+        assert!(verify(SRC, DST, &bytes));
+        assert!(!verify(SRC, DST, &LITERAL[..7]));
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused() {
+        let mut bytes = LITERAL.to_vec();
+        for (len, expected) in [(7, Err(NetError::UdpLen)), (8, Ok(8..8)), (11, Ok(8..11)), (12, Err(NetError::UdpLen))]
+        {
+            bytes[5] = len;
+            assert_eq!(Udp::parse(&bytes).map(|(_, payload)| payload), expected);
+        }
+        assert_eq!(Udp::parse(&LITERAL[..7]), Err(NetError::Truncated));
+    }
+}

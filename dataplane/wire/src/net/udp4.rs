@@ -152,3 +152,110 @@ pub fn udp_checksum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, payl
         sum => sum,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // VLAN 5 with priority 3, CE, 192.168.0.17:49169 to 192.168.0.1:9999, an ECHO_REPLY of 47 bytes
+    const LITERAL: &[u8] = &[
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0x81, 0x00, 0x60, 0x05, 0x08, 0x00,
+        0x45, 0x03, 0x00, 0x4b, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb9, 0x3c, 0xc0, 0xa8, 0x00, 0x11, 0xc0, 0xa8,
+        0x00, 0x01, 0xc0, 0x11, 0x27, 0x0f, 0x00, 0x37, 0xeb, 0x71, 0x58, 0x4d, 0x56, 0x47, 0x11, 0x00, 0x11, 0x00,
+        0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x18, 0x00, 0x00, 0x00, 0x00, 0x07, 0xca, 0x9a,
+        0x3b, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x6c, 0x59, 0x07, 0x4e, 0xd2,
+        0x0f, 0x08, 0xdb,
+    ];
+    const HEADERS: usize = 46;
+
+    fn spec() -> UdpSpec {
+        UdpSpec {
+            vlan: Some(0x6005),
+            src_mac: [2, 0, 0, 0, 0, 17],
+            dst_mac: [2, 0, 0, 0, 0, 1],
+            src_ip: [192, 168, 0, 17],
+            dst_ip: [192, 168, 0, 1],
+            src_port: 49_169,
+            dst_port: 9999,
+            ecn: ipv4::ECN_CE,
+            checksum: 0xeb71,
+        }
+    }
+
+    #[test]
+    fn a_literal_frame_is_read_and_verified() {
+        let read = parse_udp4(LITERAL).unwrap();
+        let spec = spec();
+        let expected = UdpFrame {
+            vlan: spec.vlan,
+            src_mac: spec.src_mac,
+            dst_mac: spec.dst_mac,
+            src_ip: spec.src_ip,
+            dst_ip: spec.dst_ip,
+            src_port: spec.src_port,
+            dst_port: spec.dst_port,
+            ecn: spec.ecn,
+            payload: HEADERS..LITERAL.len(),
+            checksum: UdpChecksum::Value(spec.checksum),
+        };
+        assert_eq!(read, expected);
+        assert!(verify_udp4(LITERAL, &read));
+        let mut broken = LITERAL.to_vec();
+        broken[60] ^= 1;
+        assert!(!verify_udp4(&broken, &read));
+        assert!(!verify_udp4(&LITERAL[..60], &read));
+        assert!(verify_udp4(&broken, &UdpFrame { checksum: UdpChecksum::Zero, ..read }));
+    }
+
+    #[test]
+    fn the_literal_headers_are_written_at_the_end_of_the_headroom() {
+        let spec = spec();
+        let payload = &LITERAL[HEADERS..];
+        assert_eq!(udp_checksum(spec.src_ip, spec.dst_ip, spec.src_port, spec.dst_port, payload), spec.checksum);
+        let mut headroom = [0xee; 64];
+        assert_eq!(emit_udp4(&spec, payload.len(), &mut headroom), Some(HEADERS));
+        assert_eq!(&headroom[18..], &LITERAL[..HEADERS]);
+        assert_eq!(headroom[17], 0xee);
+        assert_eq!(emit_udp4(&spec, payload.len(), &mut headroom[..HEADERS]), Some(MAX_HEADERS));
+        assert_eq!(emit_udp4(&spec, payload.len(), &mut headroom[..HEADERS - 1]), None);
+        assert_eq!(emit_udp4(&UdpSpec { vlan: None, ..spec }, 65_507, &mut headroom), Some(42));
+        assert_eq!(emit_udp4(&spec, 65_508, &mut headroom), None);
+        assert_eq!(emit_udp4(&spec, usize::MAX, &mut headroom), None);
+    }
+
+    #[test]
+    fn a_checksum_is_never_zero() {
+        // The last two bytes are chosen so that the sum would be 0.
+        let open = udp_checksum([0; 4], [0; 4], 0, 0, &[0, 0]);
+        assert_eq!(udp_checksum([0; 4], [0; 4], 0, 0, &open.to_be_bytes()), 0xffff);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let refused = |at: usize, value: &[u8]| {
+            let mut frame = LITERAL.to_vec();
+            frame[at..at + value.len()].copy_from_slice(value);
+            frame[28..30].fill(0);
+            let sum = checksum::fold(checksum::sum(&frame[18..38]));
+            frame[28..30].copy_from_slice(&sum.to_be_bytes());
+            parse_udp4(&frame).map(|read| read.payload).unwrap_err()
+        };
+        assert_eq!(refused(16, &[8, 6]), NetError::EtherType);
+        assert_eq!(refused(24, &[0x20, 0]), NetError::Fragment);
+        assert_eq!(refused(24, &[0, 1]), NetError::Fragment);
+        assert_eq!(refused(27, &[1]), NetError::Protocol);
+        assert_eq!(refused(20, &[0, 27]), NetError::Truncated);
+        assert_eq!(refused(42, &[0, 56]), NetError::UdpLen);
+        assert_eq!(refused(42, &[0, 7]), NetError::UdpLen);
+        let mut bad_sum = LITERAL.to_vec();
+        bad_sum[28] ^= 1;
+        assert_eq!(parse_udp4(&bad_sum), Err(NetError::IpChecksum));
+    }
+
+    #[test]
+    fn padding_after_the_datagram_is_not_payload() {
+        let mut padded = LITERAL.to_vec();
+        padded.extend_from_slice(&[0; 9]);
+        assert_eq!(parse_udp4(&padded), parse_udp4(LITERAL));
+    }
+}
