@@ -105,6 +105,12 @@ impl TxQueue {
         self.link.iter_mut().chain(self.cargo.iter_mut())
     }
 
+    /// The datagram that should leave next.
+    #[inline]
+    pub fn peek(&self) -> Option<&Datagram> {
+        self.link.front().or_else(|| self.cargo.front())
+    }
+
     #[inline]
     fn pop(&mut self, fate: Fate) -> Option<Datagram> {
         let datagram = match self.link.pop_front() {

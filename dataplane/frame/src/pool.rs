@@ -157,6 +157,17 @@ impl Pool {
         false
     }
 
+    /// Asks the cache for the first lines of what a device wrote at `offset` of a chunk: the headers, and where a
+    /// record's header and first bytes are.
+    #[inline]
+    pub fn prefetch(&self, index: u32, offset: u16) {
+        let shared = self.shared();
+        let address = shared.base.as_ptr().wrapping_add(index as usize * shared.chunk as usize + usize::from(offset));
+        crate::copy::prefetch_read(address);
+        crate::copy::prefetch_read(address.wrapping_add(64));
+        crate::copy::prefetch_read(address.wrapping_add(128));
+    }
+
     /// Takes back a frame that [`Frame::into_index`] gave to a device.
     ///
     /// # Panics

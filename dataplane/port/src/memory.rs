@@ -1,0 +1,171 @@
+//! A port whose wire is memory: what the simulated cluster and benchmarks run on.
+//!
+//! It carries whole Ethernet frames, so that headers and checksums are exercised as on a NIC. The other side of the
+//! wire puts frames in with [`MemoryPort::inject`] and takes them out with [`MemoryPort::collect`].
+
+use crate::Port;
+use crate::headers::{self, Local, Refused, Verify};
+use frame::counter::CounterSet;
+use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+frame::counters! {
+    /// What a memory port received, sent and refused.
+    pub struct MemoryCounters {
+        /// Frames that were put into the receive ring.
+        rx_packets,
+        /// Frames lost because the receive ring was full or the pool was empty.
+        rx_ring_full,
+        /// Frames that were no UDP datagram over IPv4, or malformed.
+        rx_malformed,
+        /// Datagrams for another address or UDP port.
+        rx_not_ours,
+        /// Datagrams with a wrong UDP checksum.
+        rx_bad_checksum,
+        /// Frames that were put into the transmit ring.
+        tx_packets,
+        /// Datagrams that could not be given headers.
+        tx_unsendable,
+    }
+}
+
+/// Size of a memory port's rings.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryConfig {
+    /// Addresses it answers to.
+    pub local: Local,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Frames that may wait to be received.
+    pub rx_ring: usize,
+    /// Frames that may wait to be collected.
+    pub tx_ring: usize,
+}
+
+/// See the module's documentation.
+pub struct MemoryPort {
+    id: PortId,
+    config: MemoryConfig,
+    pool: Pool,
+    rx: VecDeque<Frame>,
+    tx: VecDeque<Frame>,
+    full: bool,
+    counters: Arc<MemoryCounters>,
+}
+
+impl MemoryPort {
+    /// A port with empty rings, whose frames are of `pool`.
+    pub fn new(id: PortId, config: MemoryConfig, pool: Pool) -> Self {
+        let (rx, tx) = (VecDeque::with_capacity(config.rx_ring), VecDeque::with_capacity(config.tx_ring));
+        Self { id, config, pool, rx, tx, full: false, counters: Arc::default() }
+    }
+
+    /// The wire delivers an Ethernet frame. `false` when it was lost: ring full, pool empty, larger than a frame.
+    pub fn inject(&mut self, bytes: &[u8]) -> bool {
+        if self.rx.len() < self.config.rx_ring
+            && let Some(mut frame) = self.pool.alloc()
+            && frame.append(bytes)
+        {
+            self.rx.push_back(frame);
+            self.counters.rx_packets.add(1);
+            return true;
+        }
+        self.counters.rx_ring_full.add(1);
+        false
+    }
+
+    /// The wire takes the next Ethernet frame that was sent.
+    pub fn collect(&mut self) -> Option<Frame> {
+        self.tx.pop_front()
+    }
+
+    /// Addresses it answers to.
+    pub fn local(&self) -> &Local {
+        &self.config.local
+    }
+
+    fn count(&self, refused: Refused) {
+        match refused {
+            Refused::Malformed(_) => self.counters.rx_malformed.add(1),
+            Refused::NotOurs => self.counters.rx_not_ours.add(1),
+            Refused::Checksum => self.counters.rx_bad_checksum.add(1),
+        }
+    }
+}
+
+impl Port for MemoryPort {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        let before = burst.len();
+        while burst.room() > 0
+            && let Some(mut frame) = self.rx.pop_front()
+        {
+            match headers::receive(&mut frame, self.id, &self.config.local, Verify::Software) {
+                Ok((peer, ce)) => {
+                    let datagram = Datagram { frame, peer, records: 0, class: Class::Link, ce };
+                    // There is room: checked above.
+                    let _ = burst.push(datagram);
+                }
+                Err(refused) => self.count(refused),
+            }
+        }
+        burst.len() - before
+    }
+
+    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
+        let mut sent = 0;
+        while self.tx.len() < self.config.tx_ring
+            && let Some(head) = queue.peek()
+        {
+            let sendable = headers::check_sendable(head, self.config.mtu);
+            sent += 1;
+            if sendable.is_err() {
+                queue.fail();
+                self.counters.tx_unsendable.add(1);
+            } else if let Some(mut datagram) = queue.take()
+                && headers::write(&mut datagram, &self.config.local, self.config.local.udp_port).is_ok()
+            {
+                self.tx.push_back(datagram.frame);
+                self.counters.tx_packets.add(1);
+            }
+        }
+        self.full = !queue.is_empty();
+        sent
+    }
+
+    fn housekeep(&mut self, _now: Time) {}
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn wants_writable(&self) -> bool {
+        self.full
+    }
+
+    fn frames_held(&self) -> usize {
+        self.rx.len() + self.tx.len()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.config.mtu
+    }
+
+    fn rx_lost(&self) -> u64 {
+        self.counters.rx_ring_full.get()
+    }
+
+    fn describe(&self) -> String {
+        let [a, b, c, d] = self.config.local.ip;
+        format!("memory {a}.{b}.{c}.{d}:{} MTU {}", self.config.local.udp_port, self.config.mtu)
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        Arc::<MemoryCounters>::clone(&self.counters) as Arc<dyn CounterSet>
+    }
+}

@@ -1,0 +1,170 @@
+//! A port that receives the same packets again and again, and whose transmit side is a sink: for benchmarks.
+//!
+//! It stands for a NIC that is never the limit. Packets lie in the chunks of a pool of their own, written once; the port
+//! hands the chunks out in turn, as a receive ring does, and takes them back when they are free. With more packets than
+//! the cache holds, every one is read from memory. Transmitted frames stay in a ring, as a NIC holds them until they
+//! are on the wire, and then go back to their pool.
+
+use crate::Port;
+use crate::headers::{self, Local, Verify};
+use frame::counter::CounterSet;
+use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+frame::counters! {
+    /// What a replay port counts.
+    pub struct ReplayCounters {
+        /// Packets handed out.
+        rx_packets,
+        /// Packets that were no datagram for this port: the input of the benchmark is wrong.
+        rx_refused,
+        /// Frames sent.
+        tx_packets,
+        /// Datagrams that could not be given headers.
+        tx_unsendable,
+    }
+}
+
+/// How many packets ahead of the one in hand the cache is asked for.
+const AHEAD: usize = 8;
+
+/// How many transmitted frames the sink keeps before the oldest goes back to its pool.
+const TX_RING: usize = 512;
+
+/// Bytes of Ethernet, IPv4 and UDP headers, without a tag.
+const HEADERS: usize = 42;
+
+/// See the module's documentation.
+pub struct ReplayPort {
+    id: PortId,
+    local: Local,
+    mtu: u16,
+    input: Pool,
+    /// Where the packet of each chunk lies, by the chunk's number.
+    packets: Vec<(u16, u16)>,
+    /// Chunks in the order in which they will be handed out.
+    ring: VecDeque<u32>,
+    /// The headers that all packets have: rewritten on receive, as the device would, because a gateway that makes a
+    /// received frame its buffer overwrites them.
+    headers: [u8; HEADERS],
+    tx: VecDeque<Frame>,
+    burst: usize,
+    counters: Arc<ReplayCounters>,
+}
+
+impl ReplayPort {
+    /// A port that receives `packets` (whole Ethernet frames with the same first 42 bytes), each in a chunk of `input`, which
+    /// must have a chunk for each; `burst` of them at once. A port with no packets only sends.
+    ///
+    /// # Panics
+    /// If `input` has too few chunks, or a packet is shorter than its headers or longer than a chunk.
+    pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
+        let mut headers = [0; HEADERS];
+        let mut places = vec![(0, 0); input.capacity() as usize];
+        let mut ring = VecDeque::with_capacity(packets.len());
+        for packet in packets {
+            headers.copy_from_slice(&packet[..HEADERS]);
+            let mut frame = input.alloc_reserved().expect("a chunk for each packet");
+            assert!(frame.append(packet), "a packet longer than a chunk");
+            let (index, offset, len) = frame.into_index();
+            places[index as usize] = (offset, len);
+            ring.push_back(index);
+        }
+        let tx = VecDeque::with_capacity(TX_RING + 1);
+        Self { id, local, mtu, input, packets: places, ring, headers, tx, burst, counters: Arc::default() }
+    }
+}
+
+impl Port for ReplayPort {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    #[inline]
+    fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        let before = burst.len();
+        for _ in 0..self.burst.min(burst.room()) {
+            if let Some(&ahead) = self.ring.get(AHEAD) {
+                self.input.prefetch(ahead, self.packets[ahead as usize].0);
+            }
+            let Some(index) = self.ring.pop_front() else { break };
+            let (offset, len) = self.packets[index as usize];
+            // SAFETY: `ring` holds numbers that `into_index` gave, each once: nobody else owns the chunk.
+            let mut frame = unsafe { self.input.from_index(index, offset, len) };
+            if let Some(head) = frame.data_mut().first_chunk_mut() {
+                *head = self.headers;
+            }
+            match headers::receive(&mut frame, self.id, &self.local, Verify::Nic) {
+                Ok((peer, ce)) => {
+                    let datagram = Datagram { frame, peer, records: 0, class: Class::Link, ce };
+                    // There is room: the loop is bounded by it.
+                    let _ = burst.push(datagram);
+                }
+                Err(_) => self.counters.rx_refused.add(1),
+            }
+        }
+        let received = burst.len() - before;
+        self.counters.rx_packets.add(received as u64);
+        received
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
+        let mut sent = 0;
+        while let Some(head) = queue.peek() {
+            if headers::check_sendable(head, self.mtu).is_err() {
+                queue.fail();
+                self.counters.tx_unsendable.add(1);
+                continue;
+            }
+            let Some(mut datagram) = queue.take() else { break };
+            if headers::write(&mut datagram, &self.local, self.local.udp_port).is_ok() {
+                self.tx.push_back(datagram.frame);
+                if self.tx.len() > TX_RING {
+                    self.tx.pop_front();
+                }
+            }
+            sent += 1;
+        }
+        self.counters.tx_packets.add(sent as u64);
+        sent
+    }
+
+    #[inline]
+    fn housekeep(&mut self, _now: Time) {
+        // Chunks that came back go to the end of the ring: their contents are still the packet.
+        while let Some(frame) = self.input.alloc_reserved() {
+            self.ring.push_back(frame.into_index().0);
+        }
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn wants_writable(&self) -> bool {
+        false
+    }
+
+    fn frames_held(&self) -> usize {
+        self.ring.len() + self.tx.len()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn rx_lost(&self) -> u64 {
+        0
+    }
+
+    fn describe(&self) -> String {
+        format!("replay of {} packets", self.packets.len())
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        Arc::<ReplayCounters>::clone(&self.counters) as Arc<dyn CounterSet>
+    }
+}
