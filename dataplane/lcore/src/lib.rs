@@ -1,1 +1,35 @@
 //! The poll loop: pinning, clock, waiting, mailboxes, watchdog.
+//!
+//! An [`Lcore`] is one role with its ports, its frames and its mailbox. [`Lcore::poll_once`] is all that it does, and it
+//! is the same in a thread and in a simulator; [`thread`] adds pinning, the clock and sleep.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cores`] | core lists as DPDK's `-l`, checked against the machine |
+//! | [`clock`] | nanoseconds since the process began, read once per poll |
+//! | [`mailbox`] | bounded queues into an lcore or out of it, with a doorbell |
+//! | [`mail`] | link control on its way to the registrar |
+//! | [`poll`] | one poll: mailbox, receive, advance, transmit |
+//! | [`counters`] | what an lcore counts |
+//! | [`wait`] | polling, or sleeping after a run of empty polls |
+//! | [`thread`] | an lcore on a pinned thread of its own |
+//! | [`watchdog`] | who notices that an lcore stands still, and where |
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod cores;
+pub mod counters;
+pub mod mail;
+pub mod mailbox;
+pub mod poll;
+pub mod thread;
+pub mod wait;
+pub mod watchdog;
+
+pub use clock::Clock;
+pub use cores::CoreList;
+pub use counters::{LcoreCounters, PoolCounters};
+pub use mail::ControlMail;
+pub use poll::{Conservation, Lcore, Polled};
+pub use wait::RxMode;
+pub use watchdog::{Pulse, Stage};

@@ -1,0 +1,78 @@
+//! What an lcore counts, beside its role, its ports and its outbox.
+
+frame::counters! {
+    /// The poll loop itself.
+    pub struct LcoreCounters {
+        /// Polls.
+        polls,
+        /// Polls in which nothing was received, sent or commanded.
+        empty_polls,
+        /// Nanoseconds in polls that were not empty.
+        busy_ns,
+        /// Datagrams received.
+        rx_datagrams,
+        /// Datagrams that the ports' TX rings took.
+        tx_datagrams,
+        /// Bursts of one datagram.
+        rx_bursts_1,
+        /// Bursts of 2 to 7 datagrams.
+        rx_bursts_2_to_7,
+        /// Bursts of 8 to 31 datagrams.
+        rx_bursts_8_to_31,
+        /// Bursts of 32 to 63 datagrams.
+        rx_bursts_32_to_63,
+        /// Full bursts, of 64 datagrams.
+        rx_bursts_64,
+        /// Polls without receiving because too many datagrams waited for a TX ring.
+        rx_paused_backlog,
+        /// Polls without receiving because the pool was nearly empty while datagrams waited for a TX ring.
+        rx_paused_pool,
+        /// Commands that the role took.
+        commands,
+        /// Link control datagrams given to the registrar.
+        control_datagrams,
+        /// Polls after which link control waited because the registrar's mailbox was full.
+        control_delayed,
+        /// Link control datagrams dropped because there is no registrar (any more).
+        control_dropped_no_registrar,
+        /// Times the lcore slept.
+        sleeps,
+        /// Nanoseconds asleep.
+        asleep_ns,
+        /// Packets lost before a port saw them, as far as the devices say; refreshed every 256 polls.
+        rx_lost,
+    }
+}
+
+frame::counters! {
+    /// Frames of an lcore, by where they are; refreshed every 256 polls and before sleep.
+    pub struct PoolCounters {
+        /// Frames in all.
+        frames_capacity,
+        /// Frames that are free.
+        frames_free,
+        /// The most frames that were in use at once.
+        frames_high_water,
+        /// Frames that the role holds.
+        frames_in_role,
+        /// Frames that the ports and their devices hold.
+        frames_in_ports,
+        /// Frames that wait to be sent or for the registrar.
+        frames_in_outbox,
+    }
+}
+
+impl LcoreCounters {
+    pub(crate) fn count_burst(&self, len: usize) {
+        self.rx_datagrams.add(len as u64);
+        let bucket = match len {
+            0 => return,
+            1 => &self.rx_bursts_1,
+            2..8 => &self.rx_bursts_2_to_7,
+            8..32 => &self.rx_bursts_8_to_31,
+            32..64 => &self.rx_bursts_32_to_63,
+            _ => &self.rx_bursts_64,
+        };
+        bucket.add(1);
+    }
+}

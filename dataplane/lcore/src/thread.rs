@@ -1,0 +1,315 @@
+//! An lcore on a thread of its own: pinned, named, built where it runs.
+//!
+//! Frames and ports never leave their thread, so the lcore is built inside it by a closure. What others need of it (its
+//! counters, its pulse) comes back as a [`View`].
+
+use crate::clock::Clock;
+use crate::cores::MAX_CORE;
+use crate::counters::{LcoreCounters, PoolCounters};
+use crate::mailbox::Waker;
+use crate::poll::Lcore;
+use crate::wait::{RxMode, Waiter};
+use crate::watchdog::{Pulse, Stage};
+use frame::counter::CounterSet;
+use frame::outbox::OutboxCounters;
+use frame::{Backing, PortId, Role};
+use port::Port;
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+/// How an lcore's thread runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadConfig {
+    /// Its place among the process's lcores, from 0; in its thread's name.
+    pub index: u16,
+    /// The core to pin it to; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// How it waits.
+    pub mode: RxMode,
+    /// The process's clock.
+    pub clock: Clock,
+}
+
+/// Why an lcore did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E> {
+    /// There is no thread for it.
+    #[error("cannot start a thread for lcore {index}: {source}; is there a limit on processes (ulimit -u)?")]
+    Spawn {
+        /// The lcore.
+        index: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It may not run on its core.
+    #[error("cannot pin lcore {index} to core {core}: choose a core that this process may use (taskset, cgroups)")]
+    Pin {
+        /// The lcore.
+        index: u16,
+        /// The core.
+        core: usize,
+    },
+    /// The closure that builds it failed.
+    #[error(transparent)]
+    Build(E),
+    /// The closure that builds it panicked.
+    #[error("lcore {index} panicked while it was built: {message}")]
+    Panicked {
+        /// The lcore.
+        index: u16,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// A port of an lcore, as others see it.
+pub struct PortView {
+    /// Which of the process's ports.
+    pub id: PortId,
+    /// One line: what it is and how it works.
+    pub description: String,
+    /// The largest IP packet it can send, in bytes.
+    pub mtu: u16,
+    /// Its counters.
+    pub counters: Arc<dyn CounterSet>,
+}
+
+/// What others may see of a running lcore.
+pub struct View {
+    /// Its place among the process's lcores.
+    pub index: u16,
+    /// The core it is pinned to, if any.
+    pub core: Option<usize>,
+    /// The kernel's id of its thread; see [`cpu_ns`].
+    pub tid: i32,
+    /// What its frames are made of.
+    pub backing: Backing,
+    /// The poll loop's counters.
+    pub lcore: Arc<LcoreCounters>,
+    /// The gauges of its pool.
+    pub pool: Arc<PoolCounters>,
+    /// What left it.
+    pub outbox: Arc<OutboxCounters>,
+    /// Its ports.
+    pub ports: Vec<PortView>,
+    /// Its pulse, for a [`crate::watchdog::Watchdog`].
+    pub pulse: Arc<Pulse>,
+}
+
+impl View {
+    fn of<R: Role, P: Port>(lcore: &Lcore<R, P>, core: Option<usize>) -> Self {
+        let view = |port: &P| PortView {
+            id: port.id(),
+            description: port.describe(),
+            mtu: port.mtu(),
+            counters: port.counters(),
+        };
+        Self {
+            index: lcore.index(),
+            core,
+            tid: rustix::thread::gettid().as_raw_pid(),
+            backing: lcore.outbox().pool().backing(),
+            lcore: Arc::clone(lcore.counters()),
+            pool: Arc::clone(lcore.pool_counters()),
+            outbox: Arc::clone(lcore.outbox().counters()),
+            ports: lcore.ports().iter().map(view).collect(),
+            pulse: Arc::clone(lcore.pulse()),
+        }
+    }
+}
+
+/// How an lcore's loop ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its role was told to drain, and nothing is left.
+    Drained,
+    /// It was told to stop at once; what it held is lost.
+    Stopped {
+        /// Frames that the role still held.
+        role_frames: usize,
+        /// Datagrams that still waited to be sent.
+        outbox_frames: usize,
+    },
+    /// It panicked.
+    Panicked {
+        /// Where it was.
+        stage: Stage,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+const RUN: u8 = 0;
+const FINISH: u8 = 1;
+const STOP: u8 = 2;
+
+/// A running lcore. Dropping it stops the lcore at once and waits for its thread.
+pub struct Running {
+    view: View,
+    order: Arc<AtomicU8>,
+    waker: Waker,
+    thread: Option<JoinHandle<End>>,
+}
+
+impl Running {
+    /// What others may see of it.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Receive nothing any more. With a role that was told to drain, the loop then ends however much still arrives.
+    pub fn stop_receiving(&self) {
+        self.order.fetch_max(FINISH, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// End after the current poll, whatever is held.
+    pub fn stop(&self) {
+        self.order.store(STOP, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Whether the loop has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the loop's end.
+    pub fn join(mut self) -> End {
+        self.join_thread()
+    }
+
+    fn join_thread(&mut self) -> End {
+        // The thread catches its panics, so that a failed join is a panic of the little code around that.
+        let lost = |_| End::Panicked { stage: self.view.pulse.stage(), message: "in the thread's frame".to_owned() };
+        self.thread.take().map_or(End::Drained, |thread| thread.join().unwrap_or_else(lost))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop();
+            self.join_thread();
+        }
+    }
+}
+
+/// An lcore whose thread was started and that is perhaps still being built: [`wait`](Self::wait) for it. Several can
+/// be built at once, each touching its own arena.
+pub struct Starting<E> {
+    index: u16,
+    order: Arc<AtomicU8>,
+    thread: JoinHandle<End>,
+    built: mpsc::Receiver<Result<(View, Waker), StartError<E>>>,
+}
+
+impl<E> Starting<E> {
+    /// Waits until the lcore polls, or says why it does not.
+    pub fn wait(self) -> Result<Running, StartError<E>> {
+        match self.built.recv() {
+            Ok(Ok((view, waker))) => Ok(Running { view, order: self.order, waker, thread: Some(self.thread) }),
+            Ok(Err(error)) => Err(error),
+            Err(mpsc::RecvError) => {
+                let message = match self.thread.join() {
+                    Ok(End::Panicked { message, .. }) => message,
+                    _ => "in the thread's frame".to_owned(),
+                };
+                Err(StartError::Panicked { index: self.index, message })
+            }
+        }
+    }
+}
+
+/// Starts a thread, pins it, builds an lcore on it and polls it until it has drained or is told to stop.
+///
+/// `ended` is called on the thread when its loop has ended for any reason, so that nobody has to ask again and again.
+pub fn start<R, P, E>(
+    config: ThreadConfig,
+    build: impl FnOnce() -> Result<Lcore<R, P>, E> + Send + 'static,
+    ended: impl FnOnce() + Send + 'static,
+) -> Result<Starting<E>, StartError<E>>
+where
+    R: Role + 'static,
+    P: Port + 'static,
+    E: Send + 'static,
+{
+    let index = config.index;
+    let order = Arc::new(AtomicU8::new(RUN));
+    let (report, built) = mpsc::channel();
+    let orders = Arc::clone(&order);
+    let body = move || {
+        let mut pulse = None;
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            let mut lcore = match pin(config).and_then(|()| build().map_err(StartError::Build)) {
+                Ok(lcore) => lcore,
+                Err(error) => {
+                    // Nobody waits for it: nobody wants to know.
+                    let _ = report.send(Err(error));
+                    return End::Stopped { role_frames: 0, outbox_frames: 0 };
+                }
+            };
+            pulse = Some(Arc::clone(lcore.pulse()));
+            if report.send(Ok((View::of(&lcore, config.core), lcore.mailbox().waker()))).is_err() {
+                return End::Stopped { role_frames: 0, outbox_frames: 0 };
+            }
+            run(&mut lcore, config, &orders)
+        }));
+        let stage = pulse.as_ref().map_or(Stage::Starting, |pulse| pulse.stage());
+        if let Some(pulse) = pulse {
+            pulse.enter(Stage::Stopped);
+        }
+        let end = end.unwrap_or_else(|panic| End::Panicked { stage, message: message_of(&*panic) });
+        ended();
+        end
+    };
+    let spawned = std::thread::Builder::new().name(format!("lcore-{index}")).spawn(body);
+    let thread = spawned.map_err(|source| StartError::Spawn { index, source })?;
+    Ok(Starting { index, order, thread, built })
+}
+
+fn pin<E>(config: ThreadConfig) -> Result<(), StartError<E>> {
+    let Some(core) = config.core else { return Ok(()) };
+    // Beyond its range `core_affinity` does not fail, it panics.
+    if core <= MAX_CORE && core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        Ok(())
+    } else {
+        Err(StartError::Pin { index: config.index, core })
+    }
+}
+
+fn run<R: Role, P: Port>(lcore: &mut Lcore<R, P>, config: ThreadConfig, orders: &AtomicU8) -> End {
+    let mut waiter = Waiter::new(config.mode);
+    loop {
+        match orders.load(Ordering::Relaxed) {
+            RUN => {}
+            FINISH => lcore.stop_receiving(),
+            _ => {
+                lcore.publish();
+                let at = lcore.conservation();
+                return End::Stopped { role_frames: at.role, outbox_frames: at.outbox };
+            }
+        }
+        let polled = lcore.poll_once(config.clock.now());
+        if lcore.is_idle_and_drained() {
+            lcore.publish();
+            return End::Drained;
+        }
+        waiter.after(lcore, polled, &config.clock);
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// CPU time that a thread of this process has used, in nanoseconds; `None` when it is gone.
+pub fn cpu_ns(tid: i32) -> Option<u64> {
+    let schedstat = std::fs::read_to_string(format!("/proc/self/task/{tid}/schedstat")).ok()?;
+    schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
