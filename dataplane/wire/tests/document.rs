@@ -1,0 +1,293 @@
+//! docs/wire-format.md is exact: each hex block is read, every field compared, and the packet written again.
+
+#[path = "document/blocks.rs"]
+mod blocks;
+
+use wire::link::{
+    Heartbeat, HeartbeatAck, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId, Role, ShardRange,
+};
+use wire::net::arp::{Arp, Operation};
+use wire::net::ethernet::{self, Ethernet};
+use wire::net::{self, UdpChecksum, UdpFrame, UdpSpec, icmp};
+use wire::part::{self, Direction, Limits, Part, Reassembler};
+use wire::record::{FRAG_LAST, FRAG_PART};
+use wire::{Record, Scale, Shard, Walk, echo, tag};
+
+const LABELS: [&str; 10] = [
+    "parts",
+    "heartbeat-slave-17",
+    "heartbeat-master-1",
+    "heartbeat-ack-slave-17",
+    "members-master-1",
+    "echo-two-records",
+    "echo-reply-frame-vlan-5",
+    "arp-request",
+    "ping",
+    "pong",
+];
+
+const GATEWAY_EPOCH: u64 = 0xe90c_0000_0000_0001;
+const SLAVE_MAC: net::Mac = [2, 0, 0, 0, 0, 0x11];
+const GATEWAY_MAC: net::Mac = [2, 0, 0, 0, 0, 1];
+const SLAVE_IP: net::Ip4 = [192, 168, 0, 17];
+const GATEWAY_IP: net::Ip4 = [192, 168, 0, 1];
+
+/// The key `00 01 02 .. 1f` of the document.
+fn key() -> tag::Key {
+    core::array::from_fn(|i| i as u8)
+}
+
+fn block(label: &str) -> Vec<u8> {
+    let found = blocks::read().into_iter().find(|(name, _)| name == label);
+    found.unwrap_or_else(|| panic!("docs/wire-format.md has no block {label}")).1
+}
+
+/// The only record of a datagram.
+fn only(datagram: &[u8]) -> Record<'_> {
+    let mut walk = Walk::new(datagram, Scale::default());
+    let (_, record) = walk.next().unwrap().unwrap();
+    assert!(walk.next().is_none());
+    record
+}
+
+fn header_of(record: &Record<'_>) -> (u16, u32, u64, u32, u8) {
+    let header = record.header();
+    (header.msg_type().0, header.slave_id(), header.req_id(), header.payload_len(), header.is_frag())
+}
+
+#[test]
+fn every_block_has_a_test() {
+    let labels: Vec<String> = blocks::read().into_iter().map(|(label, _)| label).collect();
+    assert_eq!(labels, LABELS);
+}
+
+#[test]
+fn heartbeat_slave_17() {
+    let bytes = block("heartbeat-slave-17");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0001, 17, 0, 84, 0));
+    assert_eq!((record.payload()[16], record.payload()[17]), (1, 0));
+    assert!(tag::is_unsigned(&bytes));
+    let expected = Heartbeat {
+        node: NodeId { role: Role::Slave, id: 17 },
+        fixed_port: true,
+        padded: false,
+        boot_epoch: 0x1122_3344_5566_7788,
+        seq: 1,
+        cookie: 0,
+        members_generation: 0,
+        members_epoch: 0,
+        pages_total: 3_145_728,
+        pages_free: 3_145_728,
+        vcpus: 4,
+        max_ip_packet: 9000,
+    };
+    assert_eq!(Heartbeat::parse(&record), Ok(expected));
+    let mut out = vec![0xee; bytes.len()];
+    assert_eq!(expected.emit(None, &mut out), Some(bytes.len()));
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn heartbeat_master_1() {
+    let bytes = block("heartbeat-master-1");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0001, 0, 0x0001_0000_0000_0000, 89, 0));
+    assert!(tag::verify(&key(), &bytes));
+    let expected = Heartbeat {
+        node: NodeId { role: Role::Master, id: 1 },
+        fixed_port: false,
+        padded: false,
+        boot_epoch: 0x0102_0304_0506_0708,
+        seq: 42,
+        cookie: 0xc00c_1e00_c00c_1e00,
+        members_generation: 7,
+        members_epoch: GATEWAY_EPOCH,
+        pages_total: 0,
+        pages_free: 0,
+        vcpus: 0,
+        max_ip_packet: 1500,
+    };
+    assert_eq!(Heartbeat::parse(&record), Ok(expected));
+    let mut out = vec![0xee; bytes.len()];
+    assert_eq!(expected.emit_padded(Some(&key()), 112, &mut out), Some(112));
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn heartbeat_ack_slave_17() {
+    let bytes = block("heartbeat-ack-slave-17");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0002, 17, 0, 64, 0));
+    assert!(tag::verify(&key(), &bytes));
+    let expected = HeartbeatAck {
+        node: NodeId { role: Role::Slave, id: 17 },
+        draining: false,
+        duplicate_id: false,
+        registered: true,
+        slave_bits: 17,
+        gw_bits: 13,
+        mtu: 1280,
+        seq: 1,
+        cookie: 0xfeed_face_cafe_beef,
+        gateway_epoch: GATEWAY_EPOCH,
+        hold_ns: 50_000,
+        ranges: [ShardRange { first: 0, last: 0 }].into_iter().collect(),
+    };
+    assert_eq!(HeartbeatAck::parse(&record), Ok(expected.clone()));
+    assert!(expected.serves(Shard(0)) && !expected.serves(Shard(1)));
+    let mut out = vec![0xee; bytes.len()];
+    assert_eq!(expected.emit(Some(&key()), &mut out), Some(bytes.len()));
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn members_master_1() {
+    let bytes = block("members-master-1");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0003, 0, 0x0001_0000_0000_0000, 168, 0));
+    assert!(tag::verify(&key(), &bytes));
+    let members = Members::parse(&record).unwrap();
+    let head =
+        MembersHead { master: 1, snapshot: true, gateway_epoch: GATEWAY_EPOCH, from_generation: 0, to_generation: 7 };
+    assert_eq!(members.head, head);
+    let member = |id, state, mtu, vcpus, epoch, pages_total, pages_free| Member {
+        id,
+        state,
+        mtu,
+        vcpus,
+        epoch,
+        pages_total,
+        pages_free,
+    };
+    let expected = [
+        member(17, MemberState::Here, 1500, 4, 0x1122_3344_5566_7788, 3_145_728, 3_145_000),
+        member(18, MemberState::Suspect, 1280, 2, 2, 1024, 1024),
+        member(8191, MemberState::Gone, 0, 0, 3, 0, 0),
+    ];
+    assert!(members.entries().eq(expected));
+    let mut out = vec![0xee; bytes.len()];
+    let mut builder = MembersBuilder::new(head, &mut out).unwrap();
+    assert!(expected.iter().all(|member| builder.push(member)));
+    assert_eq!(builder.finish(Some(&key())), bytes.len());
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn signed_blocks_refuse_another_key_and_another_byte() {
+    for label in ["heartbeat-master-1", "heartbeat-ack-slave-17", "members-master-1"] {
+        let mut bytes = block(label);
+        assert!(!tag::verify(&[0; 32], &bytes), "{label}");
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert!(!tag::verify(&key(), &bytes), "{label}, byte {at}");
+            bytes[at] ^= 1;
+        }
+    }
+}
+
+#[test]
+fn echo_two_records() {
+    let bytes = block("echo-two-records");
+    let expected =
+        [(17, 0x0001_0000_0000_002a, 24, 1_000_000_007, 5), (18, 0x0001_0000_0000_002b, 29, 1_000_000_008, 6)];
+    let records: Vec<Record> = Walk::new(&bytes, Scale::default()).map(|item| item.unwrap().1).collect();
+    assert_eq!(records.len(), expected.len());
+    let mut out = vec![0xee; bytes.len()];
+    let mut at = 0;
+    for (record, (slave, req, len, stamp, sequence)) in records.iter().zip(expected) {
+        assert_eq!(header_of(record), (0x0010, slave, req, len, 0));
+        let fields = echo::check(record).expect("the pattern is that of the slave and the sequence");
+        assert_eq!((fields.stamp(), fields.sequence()), (stamp, sequence));
+        at += echo::emit(record.header(), &echo::EchoHeader::new(stamp, sequence), &mut out[at..]).unwrap();
+    }
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn parts() {
+    let bytes = block("parts");
+    let records: Vec<Record> = Walk::new(&bytes, Scale::default()).map(|item| item.unwrap().1).collect();
+    let (first, last) = (records[0], records[1]);
+    assert_eq!(header_of(&first), (0x8001, 17, 0x0001_0000_0000_002a, 12, FRAG_PART));
+    assert_eq!(header_of(&last), (0x8001, 17, 0x0001_0000_0000_002a, 11, FRAG_PART | FRAG_LAST));
+    assert_eq!(Part::parse(&first), Ok(Part { offset: 0, total: 7, data: b"abcd" }));
+    assert_eq!(Part::parse(&last), Ok(Part { offset: 4, total: 7, data: b"efg" }));
+    let mut parts = Reassembler::new(Limits { peer_bytes: 1000, total_bytes: 1000, timeout: 1 });
+    assert_eq!(parts.push(0, Direction::Up, &last), Ok(None));
+    assert_eq!(parts.push(0, Direction::Up, &first), Ok(Some(b"abcdefg".to_vec())));
+    let mut out = vec![0xee; bytes.len()];
+    let mut at = 0;
+    for (offset, len, is_frag) in [(0, 4, FRAG_PART), (4, 3, FRAG_PART | FRAG_LAST)] {
+        at += part::emit(first.header(), b"abcdefg", part::Piece { offset, len, is_frag }, &mut out[at..]).unwrap();
+    }
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn echo_reply_frame_vlan_5() {
+    let bytes = block("echo-reply-frame-vlan-5");
+    let frame = net::parse_udp4(&bytes).unwrap();
+    let expected = UdpFrame {
+        vlan: Some(0x6005),
+        src_mac: SLAVE_MAC,
+        dst_mac: GATEWAY_MAC,
+        src_ip: SLAVE_IP,
+        dst_ip: GATEWAY_IP,
+        src_port: 49_169,
+        dst_port: 9999,
+        ecn: 3,
+        payload: 46..93,
+        checksum: UdpChecksum::Value(0xeb71),
+    };
+    assert_eq!(frame, expected);
+    assert!(net::verify_udp4(&bytes, &frame));
+    let datagram = &bytes[frame.payload];
+    let record = only(datagram);
+    assert_eq!(header_of(&record), (0x0011, 17, 0x0001_0000_0000_002a, 24, 0));
+    let request = block("echo-two-records");
+    assert_eq!(record.payload(), Record::first(&request).unwrap().payload());
+    assert_eq!(wire::LANE_PORT_BASE + 17, frame.src_port);
+
+    let spec = UdpSpec {
+        vlan: Some(0x6005),
+        src_mac: SLAVE_MAC,
+        dst_mac: GATEWAY_MAC,
+        src_ip: SLAVE_IP,
+        dst_ip: GATEWAY_IP,
+        src_port: 49_169,
+        dst_port: 9999,
+        ecn: 3,
+        checksum: net::udp_checksum(SLAVE_IP, GATEWAY_IP, 49_169, 9999, datagram),
+    };
+    let mut headers = [0xee; 46];
+    assert_eq!(net::emit_udp4(&spec, datagram.len(), &mut headers), Some(46));
+    assert_eq!([&headers[..], datagram].concat(), bytes);
+}
+
+#[test]
+fn arp_request() {
+    let bytes = block("arp-request");
+    let (ethernet, packet) = Ethernet::parse(&bytes).unwrap();
+    let expected = Ethernet { dst: net::BROADCAST, src: SLAVE_MAC, vlan: None, ethertype: ethernet::ARP };
+    assert_eq!(ethernet, expected);
+    let expected = Arp {
+        operation: Operation::Request,
+        sender_mac: SLAVE_MAC,
+        sender_ip: SLAVE_IP,
+        target_mac: [0; 6],
+        target_ip: GATEWAY_IP,
+    };
+    assert_eq!(Arp::parse(packet), Ok(expected));
+    let mut out = vec![0xee; bytes.len()];
+    assert_eq!(expected.emit_frame(None, &mut out), Some(bytes.len()));
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn ping_and_pong() {
+    let (ping, pong) = (block("ping"), block("pong"));
+    let mut out = vec![0xee; pong.len()];
+    assert_eq!(icmp::reply_frame(&ping, GATEWAY_MAC, &mut out), Ok(Some(pong.len())));
+    assert_eq!(out, pong);
+}
