@@ -1,1 +1,49 @@
 //! Both ends of HEARTBEAT: who is there, and where.
+//!
+//! Sans-I/O: no clock, no sockets, no threads, no randomness. Bytes and `now` come in; bytes, events and deadlines go
+//! out. Secrets and epochs are arguments.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`key`] | the cluster key, and the keys of nodes that are derived from it |
+//! | [`node`] | a node's announcement of itself to one gateway |
+//! | [`member_table`] | what a master knows of one gateway's slaves |
+//! | [`registrar`] | the gateway's end: cookies, membership, routes, MEMBERS |
+//! | [`change`] | route changes, and where a registrar's output goes |
+//! | [`notice`] | what a registrar tells people |
+//! | [`shards`] | which shards a gateway serves |
+#![forbid(unsafe_code)]
+
+pub mod change;
+pub mod counters;
+pub mod key;
+pub mod member_table;
+pub mod node;
+pub mod notice;
+pub mod registrar;
+pub mod shards;
+
+pub use change::{Route, RouteChange, Sink};
+pub use counters::RegistrarCounters;
+pub use key::{ClusterKey, Credential, Fingerprint, KeyError, NodeKey};
+pub use member_table::{MemberTable, MembersRefusal};
+pub use node::{AckRefusal, Node, NodeConfig, NodeEvent};
+pub use notice::Notice;
+pub use registrar::{Health, MasterView, MemberView, Registrar, RegistrarConfig, RegistrarError, Summary};
+pub use shards::{ShardSet, ShardSetError};
+
+use frame::Peer;
+
+/// Heartbeat intervals of silence after which a node is gone, or a gateway lost.
+pub const SILENT_INTERVALS: u64 = 3;
+
+/// Bytes of UDP payload that fit into an IP packet of `mtu` bytes to `peer`.
+pub fn datagram_room(peer: &Peer, mtu: u16) -> usize {
+    usize::from(mtu.saturating_sub(ip_udp_len(peer)))
+}
+
+/// Bytes of IP and UDP header in a packet to `peer`.
+fn ip_udp_len(peer: &Peer) -> u16 {
+    const IPV6_UDP_LEN: u16 = 48;
+    if peer.ipv4_octets().is_some() { wire::IPV4_UDP_LEN } else { IPV6_UDP_LEN }
+}

@@ -1,0 +1,49 @@
+//! Route changes, and where a registrar's output goes.
+
+use crate::Notice;
+use frame::Peer;
+use wire::SlaveId;
+
+/// Where a node is and how large a packet it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its address.
+    pub peer: Peer,
+    /// Largest IP packet acknowledged for it, in bytes.
+    pub mtu: u16,
+    /// Its UDP port is part of its address: there is a socket or a NAT behind it.
+    pub fixed_port: bool,
+}
+
+/// A route appeared, changed, or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteChange {
+    /// The route of a slave.
+    Slave {
+        /// The slave.
+        id: SlaveId,
+        /// Its route from now on; `None` when it is gone.
+        route: Option<Route>,
+    },
+    /// The route of a master.
+    Master {
+        /// The master's id.
+        id: u16,
+        /// Its route from now on; `None` when it is gone.
+        route: Option<Route>,
+    },
+}
+
+/// Where a registrar's output goes.
+pub trait Sink {
+    /// Sends a datagram of link control with this many records to a peer.
+    fn reply(&mut self, to: &Peer, datagram: &[u8], records: u16);
+
+    /// Tells every lcore of a changed route. It must not get lost: the registrar says it once.
+    fn route(&mut self, change: RouteChange);
+
+    /// Tells people. At most a few in each heartbeat interval; everything is counted as well.
+    fn notice(&mut self, notice: Notice) {
+        let _ = notice;
+    }
+}

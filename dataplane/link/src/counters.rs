@@ -1,0 +1,53 @@
+//! What a registrar counts.
+
+frame::counters! {
+    /// What a registrar counts. Each refused heartbeat is in exactly one `refused_*` counter.
+    pub struct RegistrarCounters {
+        /// HEARTBEAT records that came in.
+        heartbeats_in,
+        /// Heartbeats that were accepted: they registered a node or kept it registered.
+        heartbeats_accepted,
+        /// Heartbeats without a valid cookie: answered with the cookie, nothing registered.
+        heartbeats_challenged,
+        /// HEARTBEAT_ACK records that were made.
+        acks_out,
+        /// MEMBERS datagrams that were made.
+        members_out,
+        /// Link control datagrams whose rest was no record, and was dropped.
+        refused_bad_record,
+        /// Records other than HEARTBEAT that were addressed to the registrar.
+        refused_unexpected,
+        /// Heartbeats too short, or whose fields contradict each other.
+        refused_malformed,
+        /// Heartbeats of another major version.
+        refused_version,
+        /// Heartbeats whose tag is not the one that the node's key makes.
+        refused_forged,
+        /// Heartbeats without a tag, although there is a key.
+        refused_unsigned,
+        /// Heartbeats of slaves whose shard is not served here.
+        refused_foreign_shard,
+        /// Heartbeats of masters that did not come in on the first of two ports.
+        refused_master_port,
+        /// Heartbeats of masters for which there was no room.
+        refused_masters_full,
+        /// Heartbeats with an old seq of the same boot, or of an earlier boot.
+        refused_replayed,
+        /// Heartbeats that claim an id that is alive at another address.
+        refused_duplicate,
+        /// Slaves that are here.
+        slaves_here,
+        /// Slaves that are suspect: silent together with many others.
+        slaves_suspect,
+        /// Masters that are here.
+        masters_here,
+        /// Slaves and masters that were declared gone.
+        nodes_gone,
+        /// Times that many slaves fell silent at once.
+        mass_silences,
+        /// Times that silence was not judged because the gateway itself did not poll or lost packets.
+        deaf_spells,
+        /// The membership generation.
+        generation,
+    }
+}

@@ -1,0 +1,213 @@
+//! The cluster key, and the keys of nodes that are derived from it.
+//!
+//! A node's key is derived by role and id, so that a node can sign only as itself. Keys are written as 64 hex digits.
+//! Debug output and errors never contain a key, only its fingerprint.
+
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+use wire::link::NodeId;
+
+/// Bytes of a key.
+const KEY_LEN: usize = 32;
+
+const NODE_DOMAIN: &[u8] = b"gvm-dp node key 1\0";
+const FINGERPRINT_DOMAIN: &[u8] = b"gvm-dp key fingerprint 1\0";
+
+/// Why a text is not a key. The text itself is never shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// Not 64 characters.
+    #[error("a key has 64 hex digits, this text has {0} characters: make one with `gvm-dp key new`")]
+    Length(usize),
+    /// A character that is no hex digit, at this place (from 0).
+    #[error("a key has 64 hex digits, character {0} is none: make one with `gvm-dp key new`")]
+    Digit(usize),
+    /// 64 zeroes: a key that was never filled in.
+    #[error("a key of zeroes is no key: make one with `gvm-dp key new`")]
+    Zero,
+}
+
+/// Eight hex digits that tell keys apart and reveal nothing of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 4]);
+
+impl Fingerprint {
+    fn of(key: &[u8; KEY_LEN]) -> Self {
+        let [a, b, c, d, ..] = *blake3::keyed_hash(key, FINGERPRINT_DOMAIN).as_bytes();
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The key of the whole cluster. Gateways have it; from it every node's key follows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterKey([u8; KEY_LEN]);
+
+/// The key of one node: it signs as this role and id, and as no other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeKey([u8; KEY_LEN]);
+
+macro_rules! key_text {
+    ($name:ident) => {
+        impl $name {
+            /// The key with these bytes, which should be random.
+            pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+                Self(bytes)
+            }
+
+            /// The secret bytes.
+            pub const fn as_bytes(&self) -> &wire::Key {
+                &self.0
+            }
+
+            /// Safe to print: tells keys apart and reveals nothing.
+            pub fn fingerprint(&self) -> Fingerprint {
+                Fingerprint::of(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = KeyError;
+
+            /// Reads 64 hex digits; white space around them is ignored.
+            fn from_str(text: &str) -> Result<Self, KeyError> {
+                parse_hex(text.trim()).map(Self)
+            }
+        }
+
+        /// The key itself, as 64 hex digits. For key files and `gvm-dp key`, never for logs.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "(fingerprint {})"), self.fingerprint())
+            }
+        }
+    };
+}
+
+key_text!(ClusterKey);
+key_text!(NodeKey);
+
+impl ClusterKey {
+    /// The key of one node: the keyed BLAKE3 hash of a domain, the role and the id.
+    pub fn node_key(&self, node: NodeId) -> NodeKey {
+        let mut input = [0; NODE_DOMAIN.len() + 5];
+        let (domain, rest) = input.split_at_mut(NODE_DOMAIN.len());
+        domain.copy_from_slice(NODE_DOMAIN);
+        rest[0] = node.role as u8;
+        rest[1..].copy_from_slice(&node.id.to_le_bytes());
+        NodeKey(*blake3::keyed_hash(&self.0, &input).as_bytes())
+    }
+}
+
+/// What a node signs with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing: link control is neither signed nor verified.
+    #[default]
+    None,
+    /// The key of this one node.
+    Node(NodeKey),
+    /// The cluster key, from which the key of any node follows: farms and generators.
+    Cluster(ClusterKey),
+}
+
+impl Credential {
+    /// The key that `node` signs with.
+    pub fn node_key(&self, node: NodeId) -> Option<NodeKey> {
+        match self {
+            Self::None => None,
+            Self::Node(key) => Some(key.clone()),
+            Self::Cluster(key) => Some(key.node_key(node)),
+        }
+    }
+
+    /// The fingerprint of the key that was given, if there is one.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        match self {
+            Self::None => None,
+            Self::Node(key) => Some(key.fingerprint()),
+            Self::Cluster(key) => Some(key.fingerprint()),
+        }
+    }
+}
+
+fn parse_hex(text: &str) -> Result<[u8; KEY_LEN], KeyError> {
+    let digits = text.chars().count();
+    if digits != 2 * KEY_LEN {
+        return Err(KeyError::Length(digits));
+    }
+    let mut key = [0; KEY_LEN];
+    for (at, digit) in text.chars().enumerate() {
+        // Below 16, so the cast keeps it.
+        let value = digit.to_digit(16).ok_or(KeyError::Digit(at))? as u8;
+        key[at / 2] = key[at / 2] << 4 | value;
+    }
+    if key == [0; KEY_LEN] { Err(KeyError::Zero) } else { Ok(key) }
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    #[test]
+    fn a_key_is_64_hex_digits() {
+        let key: ClusterKey = TEXT.parse().unwrap();
+        assert_eq!(key.as_bytes()[..4], [0, 1, 2, 3]);
+        assert_eq!(key.to_string(), TEXT);
+        assert_eq!(format!(" {TEXT}\n").to_uppercase().parse::<ClusterKey>(), Ok(key));
+        assert_eq!("abc".parse::<ClusterKey>(), Err(KeyError::Length(3)));
+        assert_eq!(TEXT.replace("0a", "0x").parse::<NodeKey>(), Err(KeyError::Digit(21)));
+        assert_eq!("0".repeat(64).parse::<NodeKey>(), Err(KeyError::Zero));
+        assert_eq!("é".repeat(64).parse::<NodeKey>(), Err(KeyError::Digit(0)));
+    }
+
+    #[test]
+    fn debug_output_never_shows_a_key() {
+        let key: ClusterKey = TEXT.parse().unwrap();
+        let shown = format!("{:?} {:?}", key, Credential::Cluster(key.clone()));
+        assert!(shown.contains(&key.fingerprint().to_string()));
+        assert!(!shown.contains("0c0d0e0f"), "{shown}");
+        assert_eq!(key.fingerprint().to_string().len(), 8);
+    }
+
+    #[test]
+    fn node_keys_differ_by_role_id_and_cluster() {
+        let key: ClusterKey = TEXT.parse().unwrap();
+        let other = ClusterKey::from_bytes([7; 32]);
+        let slave_1 = wire::Scale::default().slave_id(1).map(NodeId::slave).unwrap();
+        let all = [
+            key.node_key(slave_1),
+            key.node_key(NodeId::master(1)),
+            key.node_key(NodeId::master(2)),
+            other.node_key(slave_1),
+        ];
+        for (at, a) in all.iter().enumerate() {
+            assert!(all[at + 1..].iter().all(|b| a != b));
+        }
+        assert_eq!(Credential::Cluster(key.clone()).node_key(slave_1), Some(key.node_key(slave_1)));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a node reports, and why it refuses an answer.
+
+use crate::ShardSet;
+use std::fmt;
+use thiserror::Error;
+use wire::link::LinkError;
+use wire::{Scale, Shard};
+
+/// What a node reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// The gateway has registered the node: at first, after a silence, or after a restart of the gateway.
+    Registered {
+        /// The longest time that a record may wait in the gateway, in nanoseconds.
+        hold_ns: u32,
+        /// Largest IP packet acknowledged so far, in bytes.
+        mtu: u16,
+        /// The gateway's scale, which is ours.
+        scale: Scale,
+        /// Differs after each start of the gateway.
+        gateway_epoch: u64,
+        /// The shards that the gateway serves.
+        shards: ShardSet,
+        /// The node was never registered before.
+        first_time: bool,
+    },
+    /// No acceptable answer for `no_answer_after`.
+    NoAnswer,
+    /// Was registered, and the gateway has been silent for 3 intervals.
+    Lost,
+    /// The id is alive at another address, which keeps it.
+    Duplicate,
+    /// The gateway counts slaves differently.
+    ScaleMismatch {
+        /// The scale of this node.
+        ours: Scale,
+        /// The scale of the gateway.
+        theirs: Scale,
+    },
+    /// Another gateway serves this slave.
+    ForeignShard {
+        /// The slave's shard.
+        shard: Shard,
+        /// The shards that this gateway serves.
+        shards: ShardSet,
+    },
+    /// The gateway is about to leave.
+    Draining,
+    /// A padded heartbeat got through: larger packets may be sent and will come.
+    MtuProven {
+        /// Largest IP packet acknowledged, in bytes; as claimed.
+        mtu: u16,
+    },
+    /// Packets of the claimed size do not get through, or the gateway does not take them.
+    MtuReduced {
+        /// Largest IP packet that the node can take, in bytes.
+        claimed: u16,
+        /// Largest IP packet acknowledged, in bytes.
+        acknowledged: u16,
+    },
+}
+
+impl fmt::Display for NodeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered { hold_ns, mtu, first_time, .. } => {
+                let again = if *first_time { "" } else { " again" };
+                write!(f, "registered{again}: hold {} us, MTU {mtu}", f64::from(*hold_ns) / 1e3)
+            }
+            Self::NoAnswer => f.write_str(
+                "no answer from the gateway: check its address, firewalls (UDP), the key fingerprint on both ends, and \
+                 the gateway's refused counters (gvm-dp stats)",
+            ),
+            Self::Lost => f.write_str("the gateway fell silent; heartbeats go on"),
+            Self::Duplicate => {
+                f.write_str("the id is alive at another address, which keeps it: give one of the two another --id")
+            }
+            Self::ScaleMismatch { ours, theirs } => write!(
+                f,
+                "the gateway has slave-bits {} and gw-bits {}, this node {} and {}: give both the same",
+                theirs.slave_bits(),
+                theirs.gw_bits(),
+                ours.slave_bits(),
+                ours.gw_bits()
+            ),
+            Self::ForeignShard { shard, shards } => write!(
+                f,
+                "this slave is in shard {shard}, the gateway serves {shards}: use the gateway of that shard, or change \
+                 its --shards"
+            ),
+            Self::Draining => f.write_str("the gateway is about to leave"),
+            Self::MtuProven { mtu } => write!(f, "packets of {mtu} bytes get through"),
+            Self::MtuReduced { claimed, acknowledged } => write!(
+                f,
+                "packets of {claimed} bytes do not get through, {acknowledged} is used: give both ends and the network \
+                 between them the same MTU"
+            ),
+        }
+    }
+}
+
+/// Why a node ignores a HEARTBEAT_ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AckRefusal {
+    /// Not a HEARTBEAT_ACK, or one that contradicts itself.
+    #[error("{0}")]
+    Malformed(LinkError),
+    /// It addresses another node.
+    #[error("the answer addresses another node")]
+    OtherNode,
+    /// It does not come from the node's gateway.
+    #[error("the answer does not come from the gateway")]
+    OtherSource,
+    /// It has no tag, although the node has a key.
+    #[error("the answer is not signed: give the gateway the cluster key")]
+    Unsigned,
+    /// Its tag is not the one that the node's key makes.
+    #[error("the answer is signed with another key: compare the fingerprints")]
+    Forged,
+    /// It does not echo the last seq.
+    #[error("the answer is not to the last heartbeat")]
+    Sequence,
+}
+
+impl From<LinkError> for AckRefusal {
+    fn from(error: LinkError) -> Self {
+        Self::Malformed(error)
+    }
+}

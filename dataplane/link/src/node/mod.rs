@@ -1,0 +1,431 @@
+//! A node's announcement of itself to one gateway.
+//!
+//! A [`Node`] is small, because a farm holds 131,072 of them; what they share is in one [`NodeConfig`] that each call
+//! is given. Its owner calls [`Node::transmit`] and [`Node::transmit_probe`] when [`Node::deadline`] has come, hands
+//! each HEARTBEAT_ACK to [`Node::handle`], and asks [`Node::poll_event`] for what only time brings.
+
+mod event;
+
+pub use event::{AckRefusal, NodeEvent};
+
+use crate::{NodeKey, SILENT_INTERVALS, ShardSet, ip_udp_len};
+use frame::time::{FOREVER, MILLISECOND, SECOND};
+use frame::{Peer, Time};
+use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
+use wire::{HEADER_LEN, Record, Scale, UNPROVEN_MTU, tag};
+
+/// A new cookie is answered at once, but not more often than this.
+const COOKIE_GAP: u64 = 100 * MILLISECOND;
+/// A master says which membership it has at once, but not more often than this.
+const MEMBERS_GAP: u64 = 20 * MILLISECOND;
+/// How long it waits for more MEMBERS datagrams of one burst before it says so.
+const MEMBERS_SETTLE: u64 = 2 * MILLISECOND;
+/// Padded heartbeats of each size that are tried.
+const PROBES_PER_SIZE: u8 = 2;
+/// The size that is tried when the claimed one does not get through.
+const FALLBACK_MTU: u16 = 1500;
+
+/// What all nodes of a process announce, and how they behave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The scale that the gateway must have too.
+    pub scale: Scale,
+    /// Time between heartbeats, in nanoseconds; the gateway's must be the same.
+    pub interval: u64,
+    /// How long to wait for an acceptable answer before saying that there is none, in nanoseconds.
+    pub no_answer_after: u64,
+    /// Differs after each start of the node, and must grow: an earlier one is refused as a replay.
+    pub boot_epoch: u64,
+    /// Memory that each node lends, in 4 KiB pages.
+    pub pages_total: u64,
+    /// The part of it that nobody has leased, in 4 KiB pages.
+    pub pages_free: u64,
+    /// Virtual CPUs that each node can run.
+    pub vcpus: u16,
+    /// Largest IP packet that each node can take, in bytes; at least 576.
+    pub max_ip_packet: u16,
+    /// Answer me at my source port: there is a socket or a NAT behind it.
+    pub fixed_port: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            scale: Scale::default(),
+            interval: SECOND,
+            no_answer_after: 5 * SECOND,
+            boot_epoch: 1,
+            pages_total: 0,
+            pages_free: 0,
+            vcpus: 0,
+            max_ip_packet: FALLBACK_MTU,
+            fixed_port: false,
+        }
+    }
+}
+
+/// Yes-or-no facts of a node; one word, because nodes are many.
+#[derive(Clone, Copy, Default)]
+struct Flags(u16);
+
+impl Flags {
+    const REGISTERED: u16 = 1 << 0;
+    /// Was registered at some time before.
+    const EVER_REGISTERED: u16 = 1 << 1;
+    /// Padded heartbeats are still to be tried.
+    const PROBING: u16 = 1 << 2;
+    /// One was sent since the last ordinary heartbeat.
+    const PROBED: u16 = 1 << 3;
+    /// The last heartbeat was padded.
+    const LAST_PADDED: u16 = 1 << 4;
+    const SAID_NO_ANSWER: u16 = 1 << 5;
+    const SAID_DUPLICATE: u16 = 1 << 6;
+    const SAID_SCALE: u16 = 1 << 7;
+    const SAID_DRAINING: u16 = 1 << 8;
+    const SAID_FOREIGN: u16 = 1 << 9;
+
+    fn has(self, flag: u16) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn set(&mut self, flag: u16, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    /// Sets the flag and returns whether it was clear.
+    fn first(&mut self, flag: u16) -> bool {
+        let first = !self.has(flag);
+        self.set(flag, true);
+        first
+    }
+}
+
+/// One identity, announced to one gateway.
+#[derive(Clone)]
+pub struct Node {
+    key: Option<NodeKey>,
+    id: NodeId,
+    gateway: Peer,
+    seq: u64,
+    cookie: u64,
+    gateway_epoch: u64,
+    members_epoch: u64,
+    members_generation: u64,
+    /// When the next regular heartbeat is due.
+    next: Time,
+    /// When an extra one is due.
+    prompt: Time,
+    /// When the last extra one went out.
+    prompted: Time,
+    /// The last acceptable answer; at first the start.
+    heard: Time,
+    hold_ns: u32,
+    mtu: u16,
+    flags: Flags,
+    /// Padded heartbeats sent since probing began.
+    probes: u8,
+}
+
+const _: () = assert!(size_of::<Node>() <= 160);
+
+impl Node {
+    /// A node whose first heartbeat is due at once.
+    pub fn new(id: NodeId, key: Option<NodeKey>, gateway: Peer, now: Time) -> Self {
+        Self {
+            key,
+            id,
+            gateway,
+            seq: 0,
+            cookie: 0,
+            gateway_epoch: 0,
+            members_epoch: 0,
+            members_generation: 0,
+            next: now,
+            prompt: FOREVER,
+            prompted: now.saturating_sub(COOKIE_GAP),
+            heard: now,
+            hold_ns: 0,
+            mtu: UNPROVEN_MTU,
+            flags: Flags::default(),
+            probes: 0,
+        }
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The key it signs with.
+    pub fn key(&self) -> Option<&NodeKey> {
+        self.key.as_ref()
+    }
+
+    /// The gateway it speaks to: where its datagrams go.
+    pub fn gateway(&self) -> &Peer {
+        &self.gateway
+    }
+
+    /// Whether the gateway has said that it is registered, and has not fallen silent since.
+    pub fn is_registered(&self) -> bool {
+        self.flags.has(Flags::REGISTERED)
+    }
+
+    /// The gateway's hold in nanoseconds; zero before it is known.
+    pub fn hold_ns(&self) -> u32 {
+        self.hold_ns
+    }
+
+    /// Largest IP packet that the gateway acknowledged, in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The epoch of the gateway that registered it; zero before.
+    pub fn gateway_epoch(&self) -> u64 {
+        self.gateway_epoch
+    }
+
+    /// Last acceptable answer, or the start.
+    pub fn last_heard(&self) -> Time {
+        self.heard
+    }
+
+    /// When [`transmit`](Self::transmit), [`transmit_probe`](Self::transmit_probe) or
+    /// [`poll_event`](Self::poll_event) has something to do. In the past when it has already.
+    pub fn deadline(&self, config: &NodeConfig) -> Time {
+        let silence = if self.is_registered() {
+            self.heard.saturating_add(SILENT_INTERVALS * config.interval)
+        } else if self.flags.has(Flags::SAID_NO_ANSWER) {
+            FOREVER
+        } else {
+            self.heard.saturating_add(config.no_answer_after)
+        };
+        self.next.min(self.prompt).min(silence).min(self.probe_at(config))
+    }
+
+    /// Whether a heartbeat is due.
+    pub fn is_due(&self, now: Time) -> bool {
+        now >= self.next.min(self.prompt)
+    }
+
+    /// Writes a heartbeat at the start of `out` if one is due, and returns its length: [`Heartbeat::RECORD_LEN`].
+    ///
+    /// A farm calls it for one node after another to pack several into one datagram to their common gateway. `None`
+    /// also when it does not fit; the heartbeat is due then as before.
+    pub fn transmit(&mut self, config: &NodeConfig, now: Time, out: &mut [u8]) -> Option<usize> {
+        if !self.is_due(now) {
+            return None;
+        }
+        let len = self.emit(config, false, 0, out)?;
+        self.flags.set(Flags::LAST_PADDED, false);
+        self.flags.set(Flags::PROBED, false);
+        if now >= self.prompt {
+            self.prompt = FOREVER;
+            self.prompted = now;
+        }
+        if now >= self.next {
+            // The first heartbeats of a farm leave together, so that it is there at once; the later ones spread.
+            self.next = if self.seq == 1 {
+                now + config.interval / 4 + phase(self.id.id, config.interval)
+            } else {
+                (self.next + config.interval).max(now + config.interval / 2)
+            };
+        }
+        Some(len)
+    }
+
+    /// Whether a padded heartbeat is due, to prove a larger MTU.
+    pub fn wants_probe(&self, config: &NodeConfig, now: Time) -> bool {
+        now >= self.probe_at(config)
+    }
+
+    /// Writes a padded heartbeat if one is due, and returns its length. It must be the only record of its datagram.
+    ///
+    /// Room for `max_ip_packet` less the headers is needed. A node that cannot have it counts as having tried.
+    pub fn transmit_probe(&mut self, config: &NodeConfig, now: Time, out: &mut [u8]) -> Option<usize> {
+        if !self.wants_probe(config, now) {
+            return None;
+        }
+        let mtu = if self.probes < PROBES_PER_SIZE { config.max_ip_packet } else { FALLBACK_MTU };
+        self.probes += 1;
+        self.flags.set(Flags::PROBED, true);
+        let len = self.emit(config, true, usize::from(mtu - ip_udp_len(&self.gateway)), out)?;
+        self.flags.set(Flags::LAST_PADDED, true);
+        Some(len)
+    }
+
+    /// Takes a HEARTBEAT_ACK that came from `from`, and says what it means.
+    pub fn handle(
+        &mut self,
+        config: &NodeConfig,
+        now: Time,
+        from: &Peer,
+        record: &Record<'_>,
+    ) -> Result<Option<NodeEvent>, AckRefusal> {
+        let ack = HeartbeatAck::parse(record)?;
+        if ack.node != self.id {
+            return Err(AckRefusal::OtherNode);
+        }
+        if !from.is_same_origin(&self.gateway, false) {
+            return Err(AckRefusal::OtherSource);
+        }
+        if let Some(key) = &self.key {
+            if tag::is_unsigned(record.bytes()) {
+                return Err(AckRefusal::Unsigned);
+            }
+            if !tag::verify(key.as_bytes(), record.bytes()) {
+                return Err(AckRefusal::Forged);
+            }
+        }
+        if ack.seq != self.seq || self.seq == 0 {
+            return Err(AckRefusal::Sequence);
+        }
+        let theirs = ack.scale().map_err(|_| AckRefusal::Malformed(LinkError::Layout))?;
+        self.heard = now;
+        self.flags.set(Flags::SAID_NO_ANSWER, false);
+        if ack.cookie != self.cookie {
+            self.cookie = ack.cookie;
+            if !ack.registered {
+                self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
+            }
+        }
+        if theirs != config.scale {
+            self.flags.set(Flags::REGISTERED, false);
+            let event = NodeEvent::ScaleMismatch { ours: config.scale, theirs };
+            return Ok(self.flags.first(Flags::SAID_SCALE).then_some(event));
+        }
+        if !ack.registered {
+            return Ok(self.not_registered(config, &ack));
+        }
+        self.hold_ns = ack.hold_ns;
+        let was = self.is_registered() && self.gateway_epoch == ack.gateway_epoch;
+        let smaller = ack.mtu < self.mtu;
+        self.gateway_epoch = ack.gateway_epoch;
+        self.mtu = ack.mtu;
+        self.flags.set(Flags::REGISTERED, true);
+        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN] {
+            self.flags.set(said, false);
+        }
+        if !was || smaller {
+            self.probes = 0;
+            self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(ack.mtu));
+        }
+        if !was {
+            return Ok(Some(NodeEvent::Registered {
+                hold_ns: ack.hold_ns,
+                mtu: ack.mtu,
+                scale: theirs,
+                gateway_epoch: ack.gateway_epoch,
+                shards: ShardSet::from_ranges(ack.ranges).unwrap_or_default(),
+                first_time: self.flags.first(Flags::EVER_REGISTERED),
+            }));
+        }
+        if !ack.draining {
+            self.flags.set(Flags::SAID_DRAINING, false);
+        } else if self.flags.first(Flags::SAID_DRAINING) {
+            return Ok(Some(NodeEvent::Draining));
+        }
+        Ok(self.probe_result(config, ack.mtu))
+    }
+
+    /// What only time brings: [`NodeEvent::Lost`] and [`NodeEvent::NoAnswer`], each once per silence.
+    pub fn poll_event(&mut self, config: &NodeConfig, now: Time) -> Option<NodeEvent> {
+        let silent = now.saturating_sub(self.heard);
+        if self.is_registered() {
+            if silent < SILENT_INTERVALS * config.interval {
+                return None;
+            }
+            self.flags.set(Flags::REGISTERED, false);
+            return Some(NodeEvent::Lost);
+        }
+        (silent >= config.no_answer_after && self.flags.first(Flags::SAID_NO_ANSWER)).then_some(NodeEvent::NoAnswer)
+    }
+
+    /// A master's: the membership it has, for the next heartbeats; says so promptly.
+    pub(crate) fn set_membership(&mut self, now: Time, epoch: u64, generation: u64) {
+        self.members_epoch = epoch;
+        self.members_generation = generation;
+        self.prompt = self.prompt.min((now + MEMBERS_SETTLE).max(self.prompted + MEMBERS_GAP));
+    }
+
+    /// An answer that does not register: a cookie only, or the reason why not.
+    fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck) -> Option<NodeEvent> {
+        if ack.duplicate_id {
+            self.flags.set(Flags::REGISTERED, false);
+            return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
+        }
+        // A gateway without room for its ranges in an answer to a stranger sends none.
+        if self.id.role != Role::Slave || ack.ranges.is_empty() {
+            return None;
+        }
+        let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
+        if ack.serves(shard) || !self.flags.first(Flags::SAID_FOREIGN) {
+            return None;
+        }
+        let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
+        Some(NodeEvent::ForeignShard { shard, shards })
+    }
+
+    /// Judges an ACK of a registered node while larger packets are being tried.
+    fn probe_result(&mut self, config: &NodeConfig, mtu: u16) -> Option<NodeEvent> {
+        if !self.flags.has(Flags::PROBING) {
+            return None;
+        }
+        let claimed = config.max_ip_packet;
+        if mtu >= claimed {
+            self.flags.set(Flags::PROBING, false);
+            return Some(NodeEvent::MtuProven { mtu });
+        }
+        let sizes = if claimed > FALLBACK_MTU { 2 } else { 1 };
+        let all_tried = self.probes >= sizes * PROBES_PER_SIZE;
+        if all_tried || self.flags.has(Flags::LAST_PADDED) {
+            self.flags.set(Flags::PROBING, false);
+            return Some(NodeEvent::MtuReduced { claimed, acknowledged: mtu });
+        }
+        None
+    }
+
+    /// When the next padded heartbeat is due: the first at once, others amid two regular ones.
+    fn probe_at(&self, config: &NodeConfig) -> Time {
+        let sizes = if config.max_ip_packet > FALLBACK_MTU { 2 } else { 1 };
+        if !self.is_registered()
+            || !self.flags.has(Flags::PROBING)
+            || self.flags.has(Flags::PROBED)
+            || self.probes >= sizes * PROBES_PER_SIZE
+        {
+            FOREVER
+        } else if self.probes == 0 {
+            0
+        } else {
+            self.next.saturating_sub(config.interval / 2)
+        }
+    }
+
+    fn emit(&mut self, config: &NodeConfig, padded: bool, pad_to: usize, out: &mut [u8]) -> Option<usize> {
+        let heartbeat = Heartbeat {
+            node: self.id,
+            fixed_port: config.fixed_port,
+            padded,
+            boot_epoch: config.boot_epoch,
+            seq: self.seq + 1,
+            cookie: self.cookie,
+            members_generation: self.members_generation,
+            members_epoch: self.members_epoch,
+            pages_total: config.pages_total,
+            pages_free: config.pages_free,
+            vcpus: config.vcpus,
+            max_ip_packet: config.max_ip_packet,
+        };
+        debug_assert!(pad_to == 0 || pad_to >= HEADER_LEN);
+        let len = heartbeat.emit_padded(self.key.as_ref().map(NodeKey::as_bytes), pad_to, out)?;
+        self.seq += 1;
+        Some(len)
+    }
+}
+
+/// Where in the interval a node's heartbeats fall: consecutive ids spread evenly (Fibonacci hashing).
+fn phase(id: u32, interval: u64) -> u64 {
+    let fraction = u64::from(id.wrapping_mul(0x9E37_79B9));
+    ((u128::from(interval) * u128::from(fraction)) >> 32) as u64
+}

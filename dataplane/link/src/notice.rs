@@ -1,0 +1,139 @@
+//! What a registrar tells people: the cause, and what to do.
+
+use frame::Peer;
+use std::fmt;
+use wire::link::NodeId;
+
+/// Something that a person should know. Its text names the cause and the remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Two live nodes claim one id; the first keeps it.
+    DuplicateId {
+        /// The id.
+        node: NodeId,
+        /// Who has it.
+        registered: Peer,
+        /// Who wants it too.
+        claimant: Peer,
+    },
+    /// A heartbeat of an earlier boot than the registered one.
+    OlderBoot {
+        /// The node.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A heartbeat whose tag is not the one that the node's key makes.
+    Forged {
+        /// The node that it claims to be.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A heartbeat without a tag, although this gateway has a key.
+    Unsigned {
+        /// The node that it claims to be.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A slave whose shard another gateway serves.
+    ForeignShard {
+        /// The slave.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A master that speaks to the port of the slaves.
+    MasterPort {
+        /// The master.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// One master more than this gateway has room for.
+    MastersFull {
+        /// The master.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// Link control of another major version.
+    Version {
+        /// The version.
+        major: u8,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A node that can take larger packets than this gateway.
+    MtuDiffers {
+        /// The node.
+        node: NodeId,
+        /// Where it is.
+        from: Peer,
+        /// Largest IP packet that it claims, in bytes.
+        claimed: u16,
+        /// Largest IP packet of this gateway, in bytes.
+        ours: u16,
+    },
+    /// Many slaves fell silent at once; they are suspect, not gone.
+    MassSilence {
+        /// At least so many.
+        silent: u32,
+        /// Of so many that were there.
+        present: u32,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateId { node, registered, claimant } => write!(
+                f,
+                "{node} is alive at {registered}, and {claimant} claims the same id: give one of them another --id"
+            ),
+            Self::OlderBoot { node, from } => write!(
+                f,
+                "{node} at {from} says that it booted earlier than when it was last seen: its clock went back (set it), \
+                 or old heartbeats are replayed"
+            ),
+            Self::Forged { node, from } => write!(
+                f,
+                "a heartbeat of {node} from {from} is signed with another key: compare the key fingerprints of both ends"
+            ),
+            Self::Unsigned { node, from } => write!(
+                f,
+                "a heartbeat of {node} from {from} is not signed, and this gateway has a key: give the node its key \
+                 (gvm-dp key derive)"
+            ),
+            Self::ForeignShard { node, from } => write!(
+                f,
+                "{node} at {from} belongs to a shard that this gateway does not serve: point it at its gateway, or \
+                 change --shards"
+            ),
+            Self::MasterPort { node, from } => write!(
+                f,
+                "{node} at {from} speaks to the slaves' port: masters register on the first --port of a gateway only"
+            ),
+            Self::MastersFull { node, from } => {
+                write!(f, "no room for {node} at {from}: stop another master, or let this gateway have more of them")
+            }
+            Self::Version { major, from } => write!(
+                f,
+                "{from} speaks link control of version {major}, this gvm-dp version {}: run the same major version on \
+                 both ends",
+                wire::link::VERSION_MAJOR
+            ),
+            Self::MtuDiffers { node, from, claimed, ours } => write!(
+                f,
+                "{node} at {from} takes packets of {claimed} bytes, this gateway of {ours}: packets stay at the smaller \
+                 size until both MTUs are the same"
+            ),
+            Self::MassSilence { silent, present } => write!(
+                f,
+                "{silent} or more of {present} slaves fell silent at once: they keep their routes as suspects; look at \
+                 the network between them and this gateway"
+            ),
+        }
+    }
+}

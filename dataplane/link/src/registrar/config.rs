@@ -1,0 +1,97 @@
+//! What a registrar is told once, at the start.
+
+use crate::{ClusterKey, ShardSet};
+use frame::time::{MICROSECOND, SECOND};
+use thiserror::Error;
+use wire::{Scale, Shard, UNPROVEN_MTU};
+
+/// The smallest IP packet that every host must take, in bytes: no MTU is below it.
+pub(crate) const MIN_MTU: u16 = 576;
+
+/// What a registrar is told once, at the start.
+#[derive(Clone, Debug)]
+pub struct RegistrarConfig {
+    /// The scale of the system.
+    pub scale: Scale,
+    /// The shards that this gateway serves.
+    pub shards: ShardSet,
+    /// The cluster key; without one nothing is signed or verified.
+    pub key: Option<ClusterKey>,
+    /// Start secret of the cookies: random in each start.
+    pub secret: [u8; 32],
+    /// Differs in each start, and is not zero.
+    pub epoch: u64,
+    /// Heartbeat interval of the nodes, in nanoseconds.
+    pub interval: u64,
+    /// The longest time that a record may wait in this gateway, in nanoseconds.
+    pub hold_ns: u32,
+    /// Largest IP packet that this gateway can take, in bytes.
+    pub mtu: u16,
+    /// There are two ports: masters register on port 0 only.
+    pub two_port: bool,
+    /// The most masters at a time.
+    pub max_masters: usize,
+}
+
+impl Default for RegistrarConfig {
+    /// All shards of the default scale, no key, one port, MTU 1500, hold 50 us; the secret and the epoch are constants.
+    fn default() -> Self {
+        Self {
+            scale: Scale::default(),
+            shards: ShardSet::all(Scale::default()),
+            key: None,
+            secret: [0; 32],
+            epoch: 1,
+            interval: SECOND,
+            hold_ns: 50 * MICROSECOND as u32,
+            mtu: 1500,
+            two_port: false,
+            max_masters: 64,
+        }
+    }
+}
+
+/// Why a registrar cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RegistrarError {
+    /// No shard to serve.
+    #[error("a gateway must serve at least one shard: give --shards, for example 0-3")]
+    NoShards,
+    /// A shard that the scale does not have.
+    #[error("shard {shard} does not exist, there are {shards} (0-{}): correct --shards, slave-bits or gw-bits", shards - 1)]
+    ShardOutOfRange {
+        /// The highest shard that was asked for.
+        shard: Shard,
+        /// How many there are.
+        shards: u32,
+    },
+    /// An interval of zero.
+    #[error("a heartbeat interval must be longer than zero: the default is 1s")]
+    Interval,
+    /// An MTU below 576.
+    #[error("an MTU of {0} is too small: 576 is the least, {UNPROVEN_MTU} or more is of use")]
+    Mtu(u16),
+    /// An epoch of zero, which means that there is none.
+    #[error("the epoch of a gateway must not be zero: take the time of its start")]
+    Epoch,
+}
+
+impl RegistrarConfig {
+    pub(super) fn check(&self) -> Result<(), RegistrarError> {
+        let last = self.shards.last().ok_or(RegistrarError::NoShards)?;
+        let shards = self.scale.shards();
+        if last.0 >= shards {
+            return Err(RegistrarError::ShardOutOfRange { shard: last, shards });
+        }
+        if self.interval == 0 {
+            return Err(RegistrarError::Interval);
+        }
+        if self.mtu < MIN_MTU {
+            return Err(RegistrarError::Mtu(self.mtu));
+        }
+        if self.epoch == 0 {
+            return Err(RegistrarError::Epoch);
+        }
+        Ok(())
+    }
+}

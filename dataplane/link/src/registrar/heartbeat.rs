@@ -1,0 +1,242 @@
+//! One heartbeat: whether it is what it says, what follows from it, and the answer.
+
+use super::Registrar;
+use super::config::MIN_MTU;
+use super::packer::Packer;
+use super::presence::{Presence, State, Verdict};
+use crate::{NodeKey, Notice, RouteChange, SILENT_INTERVALS, Sink};
+use frame::{Peer, PortId, Time};
+use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
+use wire::{MsgType, Record, UNPROVEN_MTU, tag};
+
+/// A heartbeat whose form and tag are right, and what is needed to judge and answer it.
+struct Call<'a> {
+    now: Time,
+    from: &'a Peer,
+    heartbeat: Heartbeat,
+    key: Option<NodeKey>,
+    /// Bytes of the record.
+    record_len: usize,
+    /// Bytes of its datagram.
+    datagram_len: usize,
+    /// The cookie that it should have.
+    cookie: u64,
+}
+
+impl Call<'_> {
+    fn node(&self) -> NodeId {
+        self.heartbeat.node
+    }
+
+    /// Whether the sender can hear at its address.
+    fn is_proven(&self) -> bool {
+        self.heartbeat.cookie == self.cookie
+    }
+}
+
+/// What an answer says of the node.
+#[derive(Clone, Copy)]
+enum Standing {
+    Stranger,
+    Duplicate,
+    Registered { mtu: u16 },
+}
+
+impl Registrar {
+    /// Takes one record that came to the registrar.
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        from: &Peer,
+        record: &Record<'_>,
+        datagram_len: usize,
+        packer: &mut Packer,
+        sink: &mut impl Sink,
+    ) {
+        if record.header().msg_type() != MsgType::HEARTBEAT {
+            self.counters.refused_unexpected.add(1);
+            return;
+        }
+        self.counters.heartbeats_in.add(1);
+        let Some(call) = self.screen(now, from, record, datagram_len, sink) else {
+            return;
+        };
+        let Some(standing) = self.judge(&call, sink) else {
+            return;
+        };
+        packer.push(from, &self.ack(&call, standing), call.key.as_ref(), sink);
+        self.counters.acks_out.add(1);
+        let is_registered = matches!(standing, Standing::Registered { .. });
+        if is_registered && call.node().role == Role::Master {
+            // The ACK leaves first: a master applies only MEMBERS of an epoch that an ACK has told it.
+            packer.flush(from, sink);
+            if let Some(at) = self.masters.iter().position(|master| u32::from(master.id) == call.node().id) {
+                self.membership_of(at, &call.heartbeat, now, sink);
+            }
+        }
+    }
+
+    /// Checks form, version and tag, and whether masters may speak here.
+    fn screen<'a>(
+        &mut self,
+        now: Time,
+        from: &'a Peer,
+        record: &Record<'_>,
+        datagram_len: usize,
+        sink: &mut impl Sink,
+    ) -> Option<Call<'a>> {
+        let heartbeat = match Heartbeat::parse(record) {
+            Ok(heartbeat) if heartbeat.max_ip_packet >= MIN_MTU => heartbeat,
+            Err(LinkError::Version(major)) => {
+                self.counters.refused_version.add(1);
+                self.notice(now, Notice::Version { major, from: *from }, sink);
+                return None;
+            }
+            Ok(_) | Err(_) => {
+                self.counters.refused_malformed.add(1);
+                return None;
+            }
+        };
+        let node = heartbeat.node;
+        let key = self.config.key.as_ref().map(|key| key.node_key(node));
+        if let Some(key) = &key {
+            if tag::is_unsigned(record.bytes()) {
+                self.counters.refused_unsigned.add(1);
+                self.notice(now, Notice::Unsigned { node, from: *from }, sink);
+                return None;
+            }
+            if !tag::verify(key.as_bytes(), record.bytes()) {
+                self.counters.refused_forged.add(1);
+                self.notice(now, Notice::Forged { node, from: *from }, sink);
+                return None;
+            }
+        }
+        if self.config.two_port && node.role == Role::Master && from.port != PortId(0) {
+            self.counters.refused_master_port.add(1);
+            self.notice(now, Notice::MasterPort { node, from: *from }, sink);
+            return None;
+        }
+        let cookie = self.secret.cookie(from, node);
+        let record_len = record.bytes().len();
+        Some(Call { now, from, heartbeat, key, record_len, datagram_len, cookie })
+    }
+
+    /// Registers the node, or not. `None` when there is no answer.
+    fn judge(&mut self, call: &Call<'_>, sink: &mut impl Sink) -> Option<Standing> {
+        let node = call.node();
+        let slave = match node.role {
+            Role::Master => None,
+            Role::Slave => {
+                // The walk saw that the id is in range.
+                let id = self.config.scale.slave_id(node.id)?;
+                let Some(at) = self.config.shards.index(self.config.scale, id) else {
+                    self.counters.refused_foreign_shard.add(1);
+                    self.notice(call.now, Notice::ForeignShard { node, from: *call.from }, sink);
+                    return Some(Standing::Stranger);
+                };
+                Some((id, at))
+            }
+        };
+        if !call.is_proven() {
+            self.counters.heartbeats_challenged.add(1);
+            return Some(Standing::Stranger);
+        }
+        match slave {
+            Some((id, at)) => {
+                let mut presence = self.table.get(at).presence;
+                let was = presence;
+                let standing = self.admit(call, &mut presence, sink)?;
+                if let Standing::Registered { mtu } = standing {
+                    let entry = self.table.get_mut(at);
+                    entry.presence = presence;
+                    let capacity_changed = entry.set_capacity(&call.heartbeat);
+                    self.table.place(at, was.state);
+                    let before = (was.state, was.mtu(), was.vcpus, was.boot_epoch);
+                    if capacity_changed || before != (State::Here, mtu, presence.vcpus, presence.boot_epoch) {
+                        self.note_change(at);
+                    }
+                    let route = presence.route();
+                    if route != was.route() {
+                        sink.route(RouteChange::Slave { id, route });
+                    }
+                }
+                Some(standing)
+            }
+            None => {
+                // A master's id has 16 bits: parsing saw it.
+                let id = u16::try_from(node.id).ok()?;
+                let Some(at) = self.master_at(id) else {
+                    self.counters.refused_masters_full.add(1);
+                    self.notice(call.now, Notice::MastersFull { node, from: *call.from }, sink);
+                    return Some(Standing::Stranger);
+                };
+                let mut presence = self.masters[at].presence;
+                let was = presence.route();
+                let standing = self.admit(call, &mut presence, sink)?;
+                self.masters[at].presence = presence;
+                let route = presence.route();
+                if route != was {
+                    sink.route(RouteChange::Master { id, route });
+                }
+                Some(standing)
+            }
+        }
+    }
+
+    /// Judges a heartbeat with a valid cookie against the last one, and takes it over if it is newer.
+    fn admit(&mut self, call: &Call<'_>, presence: &mut Presence, sink: &mut impl Sink) -> Option<Standing> {
+        let silence = SILENT_INTERVALS.saturating_mul(self.config.interval);
+        let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
+        let verdict = presence.judge(heartbeat, call.from, call.now, silence);
+        match verdict {
+            Verdict::Duplicate => {
+                self.counters.refused_duplicate.add(1);
+                let notice = Notice::DuplicateId { node, registered: presence.peer, claimant: from };
+                self.notice(call.now, notice, sink);
+                return Some(Standing::Duplicate);
+            }
+            Verdict::Replayed => {
+                self.counters.refused_replayed.add(1);
+                return None;
+            }
+            Verdict::OlderBoot => {
+                self.counters.refused_replayed.add(1);
+                self.notice(call.now, Notice::OlderBoot { node, from }, sink);
+                return None;
+            }
+            Verdict::New | Verdict::Next => {}
+        }
+        self.counters.heartbeats_accepted.add(1);
+        let (claimed, ours) = (heartbeat.max_ip_packet, self.config.mtu);
+        if verdict == Verdict::New && claimed > ours {
+            self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
+        }
+        presence.accept(heartbeat, call.from, call.now, verdict, call.datagram_len, ours);
+        Some(Standing::Registered { mtu: presence.mtu() })
+    }
+
+    fn ack(&self, call: &Call<'_>, standing: Standing) -> HeartbeatAck {
+        let mut ack = HeartbeatAck {
+            node: call.node(),
+            draining: self.draining,
+            duplicate_id: matches!(standing, Standing::Duplicate),
+            registered: matches!(standing, Standing::Registered { .. }),
+            slave_bits: self.config.scale.slave_bits(),
+            gw_bits: self.config.scale.gw_bits(),
+            mtu: match standing {
+                Standing::Registered { mtu } => mtu,
+                Standing::Stranger | Standing::Duplicate => UNPROVEN_MTU,
+            },
+            seq: call.heartbeat.seq,
+            cookie: call.cookie,
+            gateway_epoch: self.config.epoch,
+            hold_ns: self.config.hold_ns,
+            ranges: self.config.shards.ranges().iter().copied().collect(),
+        };
+        // Whoever has not proven its address is never sent more than came from it.
+        if !call.is_proven() && ack.record_len() > call.record_len {
+            ack.ranges.clear();
+        }
+        ack
+    }
+}

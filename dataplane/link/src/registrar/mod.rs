@@ -1,0 +1,148 @@
+//! The gateway's end of link control: who is there, and where.
+//!
+//! One [`Registrar`] per gateway process, off the poll loops. It takes the datagrams of link control that lcores hand
+//! over, answers each heartbeat, tells the lcores of routes, and the masters of members. All its memory is allocated
+//! when it is made; nothing is stored for a stranger.
+//!
+//! A heartbeat registers its node only with a valid tag (when there is a key), with the cookie of its very address, and
+//! with a seq above all before. The tag of a node is made with its own key, so no node can speak for another.
+
+mod config;
+mod cookie;
+mod heartbeat;
+mod list;
+mod masters;
+mod packer;
+mod presence;
+mod silence;
+mod table;
+mod view;
+
+pub use config::{RegistrarConfig, RegistrarError};
+pub use silence::Health;
+pub use view::{MasterView, MemberView, Summary};
+
+use crate::{Notice, RegistrarCounters, Sink};
+use cookie::CookieSecret;
+use frame::{Peer, Time};
+use masters::Master;
+use packer::Packer;
+use silence::Hearing;
+use std::sync::Arc;
+use table::Table;
+use wire::{UNPROVEN_MTU, Walk};
+
+/// The most notices in one heartbeat interval: people read them, and strangers can cause them.
+const NOTICES_PER_INTERVAL: u32 = 16;
+
+/// Who is there, and where: the one owner of membership.
+pub struct Registrar {
+    config: RegistrarConfig,
+    secret: CookieSecret,
+    draining: bool,
+    table: Table,
+    masters: Vec<Master>,
+    hearing: Hearing,
+    counters: Arc<RegistrarCounters>,
+    packer: Packer,
+    /// Where MEMBERS records are written.
+    members: Vec<u8>,
+    notices_since: Time,
+    notices_left: u32,
+}
+
+impl Registrar {
+    /// A registrar that knows nobody yet.
+    pub fn new(config: RegistrarConfig, now: Time) -> Result<Self, RegistrarError> {
+        config.check()?;
+        let slaves = config.shards.len() * config.scale.slaves_per_gateway();
+        let counters = Arc::new(RegistrarCounters::default());
+        counters.generation.set(1);
+        Ok(Self {
+            secret: CookieSecret::new(config.secret),
+            draining: false,
+            table: Table::new(slaves),
+            masters: Vec::with_capacity(config.max_masters),
+            hearing: Hearing::new(now),
+            counters,
+            packer: Packer::new(),
+            members: vec![0; usize::from(config.mtu.max(UNPROVEN_MTU))],
+            notices_since: now,
+            notices_left: NOTICES_PER_INTERVAL,
+            config,
+        })
+    }
+
+    /// What it counts, to be read by others.
+    pub fn counters(&self) -> &Arc<RegistrarCounters> {
+        &self.counters
+    }
+
+    /// What it was told at the start, with the present hold.
+    pub fn config(&self) -> &RegistrarConfig {
+        &self.config
+    }
+
+    /// Tells nodes another hold from their next heartbeat on, in nanoseconds.
+    pub fn set_hold(&mut self, hold_ns: u32) {
+        self.config.hold_ns = hold_ns;
+    }
+
+    /// Tells nodes from their next heartbeat on whether the gateway is about to leave.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// Takes one datagram of link control, with any number of heartbeats, that came from `from`.
+    ///
+    /// The answers leave in as few datagrams as fit a packet of 1280 bytes. To an address that has not yet proven that
+    /// it can hear, they are never longer than what they answer.
+    pub fn receive(&mut self, now: Time, from: &Peer, datagram: &[u8], sink: &mut impl Sink) {
+        let mut packer = std::mem::take(&mut self.packer);
+        for item in Walk::new(datagram, self.config.scale) {
+            match item {
+                Err(_) => self.counters.refused_bad_record.add(1),
+                Ok((_, record)) => self.take(now, from, &record, datagram.len(), &mut packer, sink),
+            }
+        }
+        packer.flush(from, sink);
+        self.packer = packer;
+        self.gauge();
+    }
+
+    /// What time brings: silent nodes are suspect or gone, and masters are told of changes.
+    ///
+    /// Call it when [`deadline`](Self::deadline) has come, and at least once in two intervals: a longer pause counts as
+    /// deafness, in which silence means nothing.
+    pub fn advance(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
+        self.listen(now, health);
+        self.expire_slaves(now, sink);
+        self.expire_masters(now, sink);
+        self.publish_changes(now, sink);
+        self.gauge();
+    }
+
+    /// When [`advance`](Self::advance) has something to do; `None` while nobody is there.
+    pub fn deadline(&self) -> Option<Time> {
+        self.silence_deadline().into_iter().chain(self.publish_deadline()).min()
+    }
+
+    fn gauge(&self) {
+        self.counters.slaves_here.set(u64::from(self.table.here_len));
+        self.counters.slaves_suspect.set(u64::from(self.table.suspect_len));
+        self.counters.generation.set(self.table.generation);
+        self.counters.masters_here.set(self.masters().count() as u64);
+    }
+
+    /// Tells people, unless they were told a lot in this interval.
+    fn notice(&mut self, now: Time, notice: Notice, sink: &mut impl Sink) {
+        if now.saturating_sub(self.notices_since) >= self.config.interval {
+            self.notices_since = now;
+            self.notices_left = NOTICES_PER_INTERVAL;
+        }
+        if let Some(left) = self.notices_left.checked_sub(1) {
+            self.notices_left = left;
+            sink.notice(notice);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Packs the answers to one datagram into as few datagrams as hold them.
+
+use crate::{NodeKey, Sink, datagram_room};
+use frame::Peer;
+use wire::UNPROVEN_MTU;
+use wire::link::HeartbeatAck;
+
+/// The answers that wait to be sent to one peer.
+#[derive(Default)]
+pub(super) struct Packer {
+    bytes: Vec<u8>,
+    len: usize,
+    records: u16,
+}
+
+impl Packer {
+    pub(super) fn new() -> Self {
+        Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0 }
+    }
+
+    /// Adds an answer; sends what waited first when it does not fit.
+    pub(super) fn push(&mut self, to: &Peer, ack: &HeartbeatAck, key: Option<&NodeKey>, sink: &mut impl Sink) {
+        if self.len + ack.record_len() > datagram_room(to, UNPROVEN_MTU) {
+            self.flush(to, sink);
+        }
+        // An ACK with all its ranges is far below the room of an empty datagram.
+        if let Some(len) = ack.emit(key.map(NodeKey::as_bytes), &mut self.bytes[self.len..]) {
+            self.len += len;
+            self.records += 1;
+        }
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self, to: &Peer, sink: &mut impl Sink) {
+        if self.records > 0 {
+            sink.reply(to, &self.bytes[..self.len], self.records);
+        }
+        self.len = 0;
+        self.records = 0;
+    }
+}

@@ -1,0 +1,127 @@
+//! What the last accepted heartbeat of a node said, and whether another one may replace it.
+
+use crate::{Route, ip_udp_len};
+use frame::{Peer, PortId, Time, Vlan};
+use wire::UNPROVEN_MTU;
+use wire::link::Heartbeat;
+
+/// Whether a node is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Never was.
+    Never,
+    Here,
+    Suspect,
+    /// Was; its boot epoch and seq are remembered against replays.
+    Gone,
+}
+
+/// What the last accepted heartbeat of a node said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Presence {
+    pub(super) boot_epoch: u64,
+    pub(super) seq: u64,
+    pub(super) heard: Time,
+    pub(super) peer: Peer,
+    /// Largest IP packet that both ends can take, in bytes.
+    limit: u16,
+    /// Largest IP packet that arrived from it padded, in bytes.
+    proven: u16,
+    pub(super) vcpus: u16,
+    pub(super) fixed_port: bool,
+    pub(super) state: State,
+}
+
+/// What a heartbeat with a valid tag and cookie is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A new node, a new boot, another address, or back from being gone: what was proven is forgotten.
+    New,
+    /// The next heartbeat of a node that is there.
+    Next,
+    /// The id is alive at another address.
+    Duplicate,
+    /// An old seq of the same boot.
+    Replayed,
+    /// An earlier boot.
+    OlderBoot,
+}
+
+impl Presence {
+    pub(super) fn never() -> Self {
+        Self {
+            boot_epoch: 0,
+            seq: 0,
+            heard: 0,
+            peer: Peer::ipv4(PortId(0), [0; 4], 0, Vlan::UNTAGGED, [0; 6]),
+            limit: 0,
+            proven: 0,
+            vcpus: 0,
+            fixed_port: false,
+            state: State::Never,
+        }
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        matches!(self.state, State::Here | State::Suspect)
+    }
+
+    /// Judges a heartbeat; `silence` is how long a node must be silent before its id is free.
+    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, now: Time, silence: u64) -> Verdict {
+        if self.state == State::Never {
+            return Verdict::New;
+        }
+        let same = from.is_same_origin(&self.peer, self.fixed_port || heartbeat.fixed_port);
+        let same_boot = heartbeat.boot_epoch == self.boot_epoch;
+        if !same && self.is_present() && now.saturating_sub(self.heard) < silence {
+            Verdict::Duplicate
+        } else if same_boot && heartbeat.seq <= self.seq {
+            Verdict::Replayed
+        } else if same && heartbeat.boot_epoch < self.boot_epoch {
+            // Boots of two machines cannot be compared, so this is judged for one address only.
+            Verdict::OlderBoot
+        } else if same && same_boot && self.is_present() {
+            Verdict::Next
+        } else {
+            Verdict::New
+        }
+    }
+
+    /// Takes over what an accepted heartbeat says, which came in a datagram of `len` bytes to a gateway whose largest
+    /// packet is `ours`.
+    pub(super) fn accept(
+        &mut self,
+        heartbeat: &Heartbeat,
+        from: &Peer,
+        now: Time,
+        verdict: Verdict,
+        len: usize,
+        ours: u16,
+    ) {
+        if verdict == Verdict::New {
+            self.proven = 0;
+        }
+        if heartbeat.padded {
+            let packet = u16::try_from(len).map_or(u16::MAX, |len| len.saturating_add(ip_udp_len(from)));
+            self.proven = self.proven.max(packet);
+        }
+        self.boot_epoch = heartbeat.boot_epoch;
+        self.seq = heartbeat.seq;
+        self.heard = now;
+        self.peer = *from;
+        self.limit = heartbeat.max_ip_packet.min(ours);
+        self.vcpus = heartbeat.vcpus;
+        self.fixed_port = heartbeat.fixed_port;
+        self.state = State::Here;
+    }
+
+    /// Largest IP packet that may be sent to it, in bytes.
+    pub(super) fn mtu(&self) -> u16 {
+        self.limit.min(self.proven.max(UNPROVEN_MTU))
+    }
+
+    /// Its route, while it is there.
+    pub(super) fn route(&self) -> Option<Route> {
+        self.is_present().then(|| Route { peer: self.peer, mtu: self.mtu(), fixed_port: self.fixed_port })
+    }
+}

@@ -1,0 +1,217 @@
+//! The slaves of the served shards: one compact entry for each id, in two orders.
+//!
+//! Those that are here stand in the order in which they were last heard, those that are suspect in the order in which
+//! they became it, so that the due ones are at the head. Everyone who ever was here also stands in the order of the
+//! last change, so that what changed since a generation is a run up to the tail.
+
+use super::list::{Links, List, NIL};
+use super::presence::{Presence, State};
+use frame::Time;
+use wire::link::{Heartbeat, Member, MemberState};
+
+/// One slave.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) presence: Presence,
+    pub(super) pages_total: u64,
+    pub(super) pages_free: u64,
+    /// Since when it is suspect.
+    pub(super) since: Time,
+    /// Generation of the last change; zero when it never was here.
+    pub(super) generation: u64,
+    /// Place among those that are here, or among the suspects.
+    silence: Links,
+    /// Place in the order of changes.
+    change: Links,
+}
+
+// 131,072 of them are 14 MiB.
+const _: () = assert!(size_of::<Entry>() <= 112);
+
+fn silence(entry: &mut Entry) -> &mut Links {
+    &mut entry.silence
+}
+
+fn change(entry: &mut Entry) -> &mut Links {
+    &mut entry.change
+}
+
+/// The slaves of the served shards.
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    here: List,
+    suspect: List,
+    changes: List,
+    pub(super) here_len: u32,
+    pub(super) suspect_len: u32,
+    /// Counts changes; the first generation is 1.
+    pub(super) generation: u64,
+}
+
+impl Table {
+    pub(super) fn new(slaves: u32) -> Self {
+        let never = Entry {
+            presence: Presence::never(),
+            pages_total: 0,
+            pages_free: 0,
+            since: 0,
+            generation: 0,
+            silence: Links::NONE,
+            change: Links::NONE,
+        };
+        Self {
+            entries: vec![never; slaves as usize],
+            here: List::EMPTY,
+            suspect: List::EMPTY,
+            changes: List::EMPTY,
+            here_len: 0,
+            suspect_len: 0,
+            generation: 1,
+        }
+    }
+
+    pub(super) fn get(&self, at: u32) -> &Entry {
+        &self.entries[at as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, at: u32) -> &mut Entry {
+        &mut self.entries[at as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + '_ {
+        self.entries.iter()
+    }
+
+    /// How many are here or suspect.
+    pub(super) fn present(&self) -> u32 {
+        self.here_len + self.suspect_len
+    }
+
+    /// Puts an entry where its new state belongs, at the end. `was` is the state that it had.
+    pub(super) fn place(&mut self, at: u32, was: State) {
+        match was {
+            State::Here => {
+                self.here.remove(&mut self.entries, at, silence);
+                self.here_len -= 1;
+            }
+            State::Suspect => {
+                self.suspect.remove(&mut self.entries, at, silence);
+                self.suspect_len -= 1;
+            }
+            State::Never | State::Gone => {}
+        }
+        match self.get(at).presence.state {
+            State::Here => {
+                self.here.push_back(&mut self.entries, at, silence);
+                self.here_len += 1;
+            }
+            State::Suspect => {
+                self.suspect.push_back(&mut self.entries, at, silence);
+                self.suspect_len += 1;
+            }
+            State::Never | State::Gone => {}
+        }
+    }
+
+    /// Of those that are here, the one that was heard the longest ago.
+    pub(super) fn quietest(&self) -> Option<(u32, &Entry)> {
+        self.entries.get(self.here.head as usize).map(|entry| (self.here.head, entry))
+    }
+
+    /// Of the suspects, the one that is it for the longest time.
+    pub(super) fn oldest_suspect(&self) -> Option<(u32, &Entry)> {
+        self.entries.get(self.suspect.head as usize).map(|entry| (self.suspect.head, entry))
+    }
+
+    /// How many that are here were heard at or before `time`; stops counting at `enough`.
+    pub(super) fn heard_by(&self, time: Time, enough: u32) -> u32 {
+        let mut count = 0;
+        let mut at = self.here.head;
+        while let Some(entry) = self.entries.get(at as usize)
+            && entry.presence.heard <= time
+            && count < enough
+        {
+            count += 1;
+            at = entry.silence.next;
+        }
+        count
+    }
+
+    /// Gives an entry the next generation and moves it to the end of the order of changes. Returns who followed it
+    /// there, or `NIL`.
+    pub(super) fn changed(&mut self, at: u32) -> u32 {
+        let next = self.get(at).change.next;
+        if self.get(at).generation != 0 {
+            self.changes.remove(&mut self.entries, at, change);
+        }
+        self.generation += 1;
+        self.get_mut(at).generation = self.generation;
+        self.changes.push_back(&mut self.entries, at, change);
+        next
+    }
+
+    /// The first entry that changed after `generation`, or `NIL`; found from the end.
+    pub(super) fn first_after(&self, generation: u64) -> u32 {
+        if generation == 0 {
+            return self.changes.head;
+        }
+        let mut first = NIL;
+        let mut at = self.changes.tail;
+        while let Some(entry) = self.entries.get(at as usize)
+            && entry.generation > generation
+        {
+            first = at;
+            at = entry.change.prev;
+        }
+        first
+    }
+
+    /// The first entry from `at` on that changed after `generation`, or `NIL`.
+    pub(super) fn skip_to(&self, mut at: u32, generation: u64) -> u32 {
+        while let Some(entry) = self.entries.get(at as usize)
+            && entry.generation <= generation
+        {
+            at = entry.change.next;
+        }
+        at
+    }
+
+    /// The entry that changed next after `at`, or `NIL`.
+    pub(super) fn next_change(&self, at: u32) -> u32 {
+        self.get(at).change.next
+    }
+}
+
+impl Entry {
+    /// The entry as a MEMBERS record tells it.
+    pub(super) fn member(&self, id: u32) -> Member {
+        Member {
+            id,
+            state: match self.presence.state {
+                State::Here => MemberState::Here,
+                State::Suspect => MemberState::Suspect,
+                State::Never | State::Gone => MemberState::Gone,
+            },
+            mtu: self.presence.mtu(),
+            vcpus: self.presence.vcpus,
+            epoch: self.presence.boot_epoch,
+            pages_total: self.pages_total,
+            pages_free: self.pages_free,
+        }
+    }
+
+    /// Takes over the memory that a heartbeat names. Returns whether masters should hear of it.
+    ///
+    /// A small drift of the free pages is no change: else every heartbeat of every slave would go to every master.
+    pub(super) fn set_capacity(&mut self, heartbeat: &Heartbeat) -> bool {
+        let drift = heartbeat.pages_free.abs_diff(self.pages_free);
+        let notable = heartbeat.pages_total != self.pages_total
+            || (heartbeat.pages_free == 0) != (self.pages_free == 0)
+            || drift > heartbeat.pages_total / 64;
+        if notable {
+            self.pages_total = heartbeat.pages_total;
+            self.pages_free = heartbeat.pages_free;
+        }
+        notable
+    }
+}

@@ -1,0 +1,185 @@
+//! Which shards a gateway serves, as a HEARTBEAT_ACK can say it: at most 16 ranges.
+
+use arrayvec::ArrayVec;
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+use wire::link::{MAX_RANGES, ShardRange};
+use wire::{Scale, Shard, SlaveId};
+
+/// A set of shards in ascending, disjoint, maximal ranges. Its text is like `0-3,7`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet {
+    ranges: ArrayVec<ShardRange, MAX_RANGES>,
+}
+
+/// Why something is not a set of shards.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ShardSetError {
+    /// The text has another form.
+    #[error("`{0}` is no list of shards: write for example 0-3,7")]
+    Syntax(String),
+    /// A range ends before it begins.
+    #[error("the shard range {0}-{1} ends before it begins: write {1}-{0}")]
+    Backwards(u32, u32),
+    /// More ranges than a HEARTBEAT_ACK can carry.
+    #[error("the shards form more than {MAX_RANGES} ranges: give each gateway consecutive shards")]
+    TooManyRanges,
+}
+
+impl ShardSet {
+    /// All shards of a scale.
+    pub fn all(scale: Scale) -> Self {
+        Self { ranges: [ShardRange { first: 0, last: scale.shards() - 1 }].into_iter().collect() }
+    }
+
+    /// The union of ranges in any order, which may overlap.
+    pub fn from_ranges(ranges: impl IntoIterator<Item = ShardRange>) -> Result<Self, ShardSetError> {
+        let mut sorted: Vec<ShardRange> = ranges.into_iter().collect();
+        sorted.sort_unstable_by_key(|range| range.first);
+        let mut merged: ArrayVec<ShardRange, MAX_RANGES> = ArrayVec::new();
+        for range in sorted {
+            if range.last < range.first {
+                return Err(ShardSetError::Backwards(range.first, range.last));
+            }
+            match merged.last_mut() {
+                Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+                _ => merged.try_push(range).map_err(|_| ShardSetError::TooManyRanges)?,
+            }
+        }
+        Ok(Self { ranges: merged })
+    }
+
+    /// The set of these shards.
+    pub fn from_shards(shards: impl IntoIterator<Item = Shard>) -> Result<Self, ShardSetError> {
+        Self::from_ranges(shards.into_iter().map(|shard| ShardRange { first: shard.0, last: shard.0 }))
+    }
+
+    /// The ranges, ascending.
+    pub fn ranges(&self) -> &[ShardRange] {
+        &self.ranges
+    }
+
+    /// The shards, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Shard> + '_ {
+        self.ranges.iter().flat_map(|range| (range.first..=range.last).map(Shard))
+    }
+
+    /// How many shards there are.
+    pub fn len(&self) -> u32 {
+        self.ranges.iter().map(|range| (range.last - range.first).saturating_add(1)).fold(0, u32::saturating_add)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The highest shard.
+    pub fn last(&self) -> Option<Shard> {
+        self.ranges.last().map(|range| Shard(range.last))
+    }
+
+    /// Whether `shard` is one of them.
+    pub fn contains(&self, shard: Shard) -> bool {
+        self.ranges.iter().any(|range| range.contains(shard))
+    }
+
+    /// The place of a slave among all slaves of these shards, without gaps; `None` for a foreign shard.
+    pub fn index(&self, scale: Scale, id: SlaveId) -> Option<u32> {
+        let shard = scale.shard(id);
+        let mut before = 0;
+        for range in &self.ranges {
+            if range.contains(shard) {
+                return Some((before + shard.0 - range.first) * scale.slaves_per_gateway() + scale.index_in_shard(id));
+            }
+            before += range.last - range.first + 1;
+        }
+        None
+    }
+
+    /// The slave at a place: the inverse of [`index`](Self::index).
+    pub fn slave_at(&self, scale: Scale, index: u32) -> Option<SlaveId> {
+        let mut rank = index >> scale.gw_bits();
+        for range in &self.ranges {
+            let len = range.last - range.first + 1;
+            if rank < len {
+                let inside = index & (scale.slaves_per_gateway() - 1);
+                return scale.slave_id((range.first + rank) << scale.gw_bits() | inside);
+            }
+            rank -= len;
+        }
+        None
+    }
+}
+
+impl FromStr for ShardSet {
+    type Err = ShardSetError;
+
+    /// Reads shards and ranges with commas between them: `0-3,7`. (`all` needs a scale: see [`ShardSet::all`].)
+    fn from_str(text: &str) -> Result<Self, ShardSetError> {
+        let syntax = || ShardSetError::Syntax(text.to_owned());
+        let number = |text: &str| text.trim().parse::<u32>().map_err(|_| syntax());
+        let mut ranges = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            ranges.push(ShardRange { first, last });
+        }
+        Self::from_ranges(ranges)
+    }
+}
+
+impl fmt::Display for ShardSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (at, range) in self.ranges.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            if range.first == range.last {
+                write!(f, "{comma}{}", range.first)?;
+            } else {
+                write!(f, "{comma}{}-{}", range.first, range.last)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_read_merged_and_written() {
+        let set: ShardSet = "7, 2-3,0-1,1".parse().unwrap();
+        assert_eq!(set.to_string(), "0-3,7");
+        assert_eq!((set.len(), set.last()), (5, Some(Shard(7))));
+        assert_eq!(set.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2, 3, 7]);
+        assert!(set.contains(Shard(7)) && !set.contains(Shard(4)));
+        assert_eq!("3-1".parse::<ShardSet>(), Err(ShardSetError::Backwards(3, 1)));
+        for bad in ["", "a", "1-", "1,,2", "-1"] {
+            assert_eq!(bad.parse::<ShardSet>(), Err(ShardSetError::Syntax(bad.to_owned())));
+        }
+        let scattered: Vec<String> = (0..17).map(|n| (2 * n).to_string()).collect();
+        assert_eq!(scattered.join(",").parse::<ShardSet>(), Err(ShardSetError::TooManyRanges));
+    }
+
+    #[test]
+    fn places_have_no_gaps_and_lead_back() {
+        let scale = Scale::new(6, 2).unwrap();
+        let set: ShardSet = "1,4-5".parse().unwrap();
+        let ids: Vec<u32> = (0..12).map(|at| set.slave_at(scale, at).unwrap().get()).collect();
+        assert_eq!(ids, [4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23]);
+        assert_eq!(set.slave_at(scale, 12), None);
+        for id in 0..64 {
+            let id = scale.slave_id(id).unwrap();
+            let expected = ids.iter().position(|&other| other == id.get()).map(|at| at as u32);
+            assert_eq!(set.index(scale, id), expected);
+        }
+        assert_eq!(ShardSet::all(scale).len(), 16);
+    }
+}
