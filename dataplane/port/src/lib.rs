@@ -9,6 +9,7 @@ pub mod memory;
 pub mod replay;
 pub mod spec;
 pub mod udp;
+pub mod xdp;
 
 mod sockopt;
 

@@ -1,0 +1,187 @@
+//! One receive queue of an interface through AF_XDP, with the lcore's arena as its memory.
+//!
+//! The socket layer is our own, over `libc`: the arena is one memory for all ports of an lcore, whatever their kind, so
+//! it must own its mapping and lend it to the kernel. See "Arena" in `docs/architecture.md`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `umem` | the arena as AF_XDP sees it; sockets that share it |
+//! | `ring` | the four rings of a socket |
+//! | `socket` | making, binding and waking a socket |
+//! | `mode` | zero-copy or copy: asked for, and got |
+//! | `ledger` | which frames the kernel has, and getting them back |
+//! | `interface` | an interface's index, addresses, MTU, queues |
+//! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
+
+mod interface;
+mod ledger;
+mod mode;
+mod port;
+mod ring;
+mod socket;
+mod umem;
+
+pub use interface::Interface;
+pub use mode::BoundMode;
+pub use port::{XdpCounters, XdpPort};
+pub use umem::Umem;
+
+use crate::spec::XdpMode;
+use std::io;
+
+/// What an XDP port is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpConfig {
+    /// Name of the interface, in the calling thread's network namespace.
+    pub ifname: String,
+    /// Its receive and transmit queue.
+    pub queue: u32,
+    /// How packets move.
+    pub mode: XdpMode,
+    /// The port's Ethernet address.
+    pub mac: [u8; 6],
+    /// The port's IPv4 address.
+    pub ipv4: [u8; 4],
+    /// The largest IP packet of the link, in bytes.
+    pub mtu: u16,
+    /// The UDP port that is listened on.
+    pub udp_port: u16,
+    /// The UDP port that is sent from.
+    pub source_port: u16,
+    /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
+    pub ring: u32,
+}
+
+impl XdpConfig {
+    /// Defaults for a queue of an interface, with the interface's own addresses and MTU.
+    ///
+    /// # Errors
+    /// The interface has no IPv4 address.
+    pub fn of(interface: &Interface, queue: u32) -> Result<Self, XdpError> {
+        Ok(Self {
+            ifname: interface.name.clone(),
+            queue,
+            mode: XdpMode::Auto,
+            mac: interface.mac,
+            ipv4: interface.ipv4.ok_or_else(|| XdpError::NoAddress(interface.name.clone()))?,
+            mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+            udp_port: wire::GATEWAY_PORT,
+            source_port: wire::GATEWAY_PORT,
+            ring: 2048,
+        })
+    }
+}
+
+/// Why there is no XDP port.
+#[derive(Debug, thiserror::Error)]
+pub enum XdpError {
+    /// There is no such interface.
+    #[error("there is no interface `{0}` here: `ip -brief link` lists them (each network namespace has its own)")]
+    NoInterface(String),
+    /// The interface has no IPv4 address.
+    #[error(
+        "interface {0} has no IPv4 address: give it one with `ip address add ADDR/LEN dev {0}`, or write ,ip=ADDR/LEN"
+    )]
+    NoAddress(String),
+    /// The process lacks a capability.
+    #[error("no permission to {action} on {ifname}: AF_XDP needs CAP_NET_RAW; run as root, or use a udp: port")]
+    Permission {
+        /// Name of the interface.
+        ifname: String,
+        /// What was forbidden.
+        action: &'static str,
+    },
+    /// The kernel has no AF_XDP.
+    #[error("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): use a udp: port")]
+    NoAfXdp,
+    /// The arena's frames do not suit AF_XDP.
+    #[error("AF_XDP needs frames of 2048 or 4096 bytes, not {0}")]
+    Chunk(u32),
+    /// The ring's size is not one.
+    #[error("an AF_XDP ring has a power of two of entries from 64 to 32768, not {0}")]
+    Ring(u32),
+    /// The memory cannot be pinned.
+    #[error(
+        "the kernel cannot pin the arena's {bytes} bytes for AF_XDP: {source}; raise the limit of locked memory with \
+         `ulimit -l unlimited`, or give the program CAP_IPC_LOCK"
+    )]
+    Register {
+        /// Size of the arena.
+        bytes: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another socket has the queue.
+    #[error("queue {queue} of {ifname} is in use by another AF_XDP socket: is another gvm-dp running on it?")]
+    Busy {
+        /// Name of the interface.
+        ifname: String,
+        /// The queue.
+        queue: u32,
+    },
+    /// There is no such queue.
+    #[error("{ifname} has no queue {queue}: `ethtool -l {ifname}` shows how many it has")]
+    NoQueue {
+        /// Name of the interface.
+        ifname: String,
+        /// The queue.
+        queue: u32,
+    },
+    /// The driver has no zero-copy.
+    #[error(
+        "{ifname} cannot do AF_XDP zero-copy (its driver has none, or it shares its arena with a port in copy mode): \
+         use mode=auto"
+    )]
+    NoZeroCopy {
+        /// Name of the interface.
+        ifname: String,
+    },
+    /// The pool has too few frames to receive into.
+    #[error(
+        "the arena has {free} free frames, too few for a ring of {ring} on {ifname}: ask for more frames or smaller rings"
+    )]
+    Frames {
+        /// Name of the interface.
+        ifname: String,
+        /// Frames that are free.
+        free: u32,
+        /// Entries of a ring.
+        ring: u32,
+    },
+    /// Anything else.
+    #[error("AF_XDP on {ifname}: cannot {action}: {source}")]
+    Os {
+        /// Name of the interface.
+        ifname: String,
+        /// What failed.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl XdpError {
+    fn os(ifname: &str, action: &'static str, source: io::Error) -> Self {
+        let ifname = ifname.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::Permission { ifname, action },
+            Some(libc::EAFNOSUPPORT) => Self::NoAfXdp,
+            _ => Self::Os { ifname, action, source },
+        }
+    }
+
+    fn register(bytes: usize, source: io::Error) -> Self {
+        Self::Register { bytes, source }
+    }
+
+    fn bind(ifname: &str, queue: u32, source: io::Error) -> Self {
+        let ifname = ifname.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EBUSY) => Self::Busy { ifname, queue },
+            Some(libc::EINVAL) => Self::NoQueue { ifname, queue },
+            Some(libc::EOPNOTSUPP) => Self::NoZeroCopy { ifname },
+            Some(libc::ENODEV) => Self::NoInterface(ifname),
+            _ => Self::os(&ifname, "bind", source),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How packets move between a NIC and the arena: what is asked for, and what the kernel really does.
+
+use crate::spec::XdpMode;
+use std::fmt;
+
+/// The mode that an AF_XDP socket got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundMode {
+    /// The NIC reads and writes the arena itself.
+    ZeroCopy,
+    /// The kernel copies each packet once.
+    Copy,
+}
+
+impl BoundMode {
+    /// What `XDP_OPTIONS` says.
+    pub(super) fn from_options(flags: u32) -> Self {
+        if flags & libc::XDP_OPTIONS_ZEROCOPY != 0 { Self::ZeroCopy } else { Self::Copy }
+    }
+}
+
+impl fmt::Display for BoundMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy mode",
+        })
+    }
+}
+
+/// The flags of `bind` that ask for a mode. Without one of its own the kernel takes zero-copy where it can.
+pub(super) fn bind_flags(mode: XdpMode) -> u16 {
+    let copy = match mode {
+        XdpMode::Auto => 0,
+        XdpMode::ZeroCopy => libc::XDP_ZEROCOPY,
+        XdpMode::Copy | XdpMode::Skb => libc::XDP_COPY,
+    };
+    copy | libc::XDP_USE_NEED_WAKEUP
+}
+
+/// Whether a socket got less than what was asked for by name.
+pub(super) fn is_less(asked: XdpMode, got: BoundMode) -> bool {
+    asked == XdpMode::ZeroCopy && got == BoundMode::Copy
+}

@@ -1,0 +1,389 @@
+//! The port: descriptors become datagrams, datagrams become descriptors, headers are read and written in place.
+
+use crate::Port;
+use crate::xdp::ledger::Ledger;
+use crate::xdp::mode::{BoundMode, is_less};
+use crate::xdp::socket::Socket;
+use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
+use frame::counter::CounterSet;
+use frame::pool::{COLOURS, HEADROOM};
+use frame::time::MILLISECOND;
+use frame::{Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use wire::net::ipv4::{ECN_CE, ECN_NOT_ECT};
+use wire::net::{UdpSpec, emit_udp4, headers_len, parse_udp4, udp_checksum, verify_udp4};
+
+frame::counters! {
+    /// What one AF_XDP socket counts.
+    pub struct XdpCounters {
+        /// Packets taken from the RX ring.
+        rx_packets,
+        /// Bytes of UDP payload received.
+        rx_bytes,
+        /// Packets whose headers are not those of a whole UDP datagram; dropped.
+        rx_dropped_malformed,
+        /// Packets to another Ethernet address, IP address or UDP port; dropped.
+        rx_dropped_not_ours,
+        /// Datagrams with a wrong UDP checksum; dropped.
+        rx_dropped_checksum,
+        /// Descriptors of the kernel that name no frame it has; ignored.
+        rx_bad_descriptors,
+        /// Packets that the kernel dropped because they were too long or no frame waited in the fill ring.
+        rx_lost_kernel,
+        /// Packets that the kernel dropped because the RX ring was full.
+        rx_lost_ring_full,
+        /// Times that the kernel found the fill ring empty.
+        rx_fill_empty,
+        /// Times that the fill ring could not be refilled: the pool had no frame.
+        rx_no_frame,
+        /// Frames that wait to be received into, or were received and not yet taken.
+        rx_frames,
+        /// Datagrams put into the TX ring.
+        tx_packets,
+        /// Bytes of UDP payload put into the TX ring.
+        tx_bytes,
+        /// Datagrams larger than the link's MTU; dropped.
+        tx_dropped_too_long,
+        /// Datagrams to a peer without a known Ethernet address; dropped.
+        tx_dropped_no_mac,
+        /// Datagrams to an IPv6 peer; dropped.
+        tx_dropped_family,
+        /// Datagrams without room for headers before them; dropped.
+        tx_dropped_headroom,
+        /// Descriptors that the kernel refused.
+        tx_bad_descriptors,
+        /// Times that the TX ring was full; the datagrams waited.
+        tx_full,
+        /// System calls that made the kernel look at the TX ring.
+        tx_kicks,
+        /// Kicks that failed: the interface is down or gone.
+        tx_kick_errors,
+        /// Frames in the TX and completion rings, or on their way through the device.
+        tx_frames,
+    }
+}
+
+/// The most bytes of Ethernet header with a tag.
+const ETHERNET: u32 = 18;
+/// Where the kernel puts a received packet in a chunk.
+const XDP_HEADROOM: u32 = 256;
+/// How often the kernel's statistics are read.
+const STATISTICS: Time = 10 * MILLISECOND;
+
+/// One queue of an interface.
+pub struct XdpPort {
+    id: PortId,
+    config: XdpConfig,
+    mtu: u16,
+    mode: BoundMode,
+    /// Before the ledger: it is closed first.
+    socket: Socket,
+    ledger: Ledger,
+    pool: Pool,
+    /// Frames in the fill and RX rings.
+    rx_frames: u32,
+    /// Frames in the TX and completion rings.
+    tx_frames: u32,
+    tx_full: bool,
+    statistics_at: Time,
+    counters: Arc<XdpCounters>,
+}
+
+impl XdpPort {
+    /// Opens a socket on a queue. Packets arrive once the XDP program has [`Port::poll_fd`] in its map.
+    ///
+    /// With `mode` auto, zero-copy where the driver has it. A port that shares its UMEM takes the first one's mode.
+    ///
+    /// # Errors
+    /// See [`XdpError`]: each names its remedy.
+    pub fn open(id: PortId, config: XdpConfig, umem: &Rc<Umem>) -> Result<Self, XdpError> {
+        let (pool, ifname, queue) = (umem.pool().clone(), &config.ifname, config.queue);
+        if !config.ring.is_power_of_two() || !(64..=32_768).contains(&config.ring) {
+            return Err(XdpError::Ring(config.ring));
+        }
+        if pool.free() < config.ring {
+            return Err(XdpError::Frames { ifname: ifname.clone(), free: pool.free(), ring: config.ring });
+        }
+        let interface = Interface::find(ifname)?;
+        let ledger = Ledger::new(pool.clone(), interface.index, queue)
+            .map_err(|source| XdpError::os(ifname, "make an AF_XDP socket", source))?;
+        let socket = Socket::new(umem, ifname, config.ring)?;
+        // What any frame can carry: received at the kernel's offset, or made here at the largest of its own.
+        let receive = pool.chunk() - XDP_HEADROOM - ETHERNET;
+        let send = pool.chunk() - u32::from(HEADROOM) - (COLOURS - 1) * 64 + 28;
+        let mtu = config.mtu.min(receive.min(send) as u16);
+        if mtu < config.mtu {
+            tracing::warn!(
+                "{ifname}: MTU {mtu}, not {}: frames of {} bytes hold no more; lower the link's MTU to it, or take \
+                 frames of 4096 bytes",
+                config.mtu,
+                pool.chunk()
+            );
+        }
+        let mut port = Self {
+            id,
+            mtu,
+            mode: BoundMode::Copy,
+            socket,
+            ledger,
+            pool,
+            rx_frames: 0,
+            tx_frames: 0,
+            tx_full: false,
+            statistics_at: 0,
+            counters: Arc::new(XdpCounters::default()),
+            config,
+        };
+        // Before binding: drivers with zero-copy take their first buffers when the queue is bound.
+        port.refill();
+        let (ifname, ifindex, mode) = (&port.config.ifname, interface.index, port.config.mode);
+        port.socket.bind(umem, ifname, ifindex, queue, mode)?;
+        port.ledger.bound();
+        port.mode = port.socket.mode().map_err(|source| XdpError::os(ifname, "read its mode", source))?;
+        if is_less(mode, port.mode) {
+            return Err(XdpError::NoZeroCopy { ifname: ifname.clone() });
+        }
+        Ok(port)
+    }
+
+    /// The mode that the kernel gave.
+    pub fn mode(&self) -> BoundMode {
+        self.mode
+    }
+
+    /// The interface and the queue.
+    pub fn queue(&self) -> (&str, u32) {
+        (&self.config.ifname, self.config.queue)
+    }
+
+    /// Fills the fill ring from the pool.
+    fn refill(&mut self) {
+        if self.rx_frames == self.config.ring {
+            return;
+        }
+        let chunk = u64::from(self.pool.chunk());
+        while self.rx_frames < self.config.ring && self.socket.fill.room() > 0 {
+            let Some(frame) = self.pool.alloc() else {
+                self.counters.rx_no_frame.add(1);
+                break;
+            };
+            let (address, _) = self.ledger.give(frame);
+            // There was room; the kernel puts the packet where it likes in the chunk.
+            let pushed = self.socket.fill.push(address - address % chunk);
+            debug_assert!(pushed);
+            self.rx_frames += 1;
+        }
+        self.socket.fill.publish();
+        self.counters.rx_frames.set(u64::from(self.rx_frames));
+    }
+
+    /// Returns frames that were sent to the pool.
+    fn reap(&mut self) {
+        let mut reaped = 0;
+        while let Some(address) = self.socket.completion.pop() {
+            // SAFETY: the kernel returned the address in the completion ring.
+            match unsafe { self.ledger.take(address, 0) } {
+                Some(frame) => drop(frame),
+                None => self.counters.tx_bad_descriptors.add(1),
+            }
+            reaped += 1;
+        }
+        if reaped > 0 {
+            self.socket.completion.release();
+            self.tx_frames = self.tx_frames.saturating_sub(reaped);
+            self.counters.tx_frames.set(u64::from(self.tx_frames));
+        }
+    }
+
+    /// Takes the headers off a received packet; `None` when it is not for us, which was counted.
+    #[inline]
+    fn accept(&self, mut frame: Frame) -> Option<Datagram> {
+        let (config, counters) = (&self.config, &self.counters);
+        let Ok(packet) = parse_udp4(frame.data()) else {
+            counters.rx_dropped_malformed.add(1);
+            return None;
+        };
+        if packet.dst_port != config.udp_port || packet.dst_ip != config.ipv4 || packet.dst_mac != config.mac {
+            counters.rx_dropped_not_ours.add(1);
+            return None;
+        }
+        if !verify_udp4(frame.data(), &packet) {
+            counters.rx_dropped_checksum.add(1);
+            return None;
+        }
+        frame.truncate(packet.payload.end);
+        frame.trim_front(packet.payload.start);
+        counters.rx_bytes.add(frame.len() as u64);
+        let vlan = packet.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged);
+        let peer = Peer::ipv4(self.id, packet.src_ip, packet.src_port, vlan, packet.src_mac);
+        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce: packet.ecn == ECN_CE })
+    }
+
+    /// What the headers of a datagram say, or the counter of the reason why it cannot be sent.
+    #[inline]
+    fn headers(&self, datagram: &Datagram) -> Result<UdpSpec, &frame::Counter> {
+        let (config, counters, peer) = (&self.config, &self.counters, &datagram.peer);
+        let Some(dst_ip) = peer.ipv4_octets() else { return Err(&counters.tx_dropped_family) };
+        let vlan = peer.vlan.vid();
+        if peer.mac == [0; 6] {
+            return Err(&counters.tx_dropped_no_mac);
+        }
+        if datagram.frame.len() + usize::from(wire::IPV4_UDP_LEN) > usize::from(self.mtu) {
+            return Err(&counters.tx_dropped_too_long);
+        }
+        if datagram.frame.headroom() < headers_len(vlan.is_some()) {
+            return Err(&counters.tx_dropped_headroom);
+        }
+        let (src_ip, src_port, dst_port) = (config.ipv4, config.source_port, peer.udp_port);
+        Ok(UdpSpec {
+            vlan,
+            src_mac: config.mac,
+            dst_mac: peer.mac,
+            src_ip,
+            dst_ip,
+            src_port,
+            dst_port,
+            ecn: if datagram.ce { ECN_CE } else { ECN_NOT_ECT },
+            checksum: udp_checksum(src_ip, dst_ip, src_port, dst_port, datagram.frame.data()),
+        })
+    }
+
+    fn read_statistics(&self) {
+        // An interface that is gone keeps its last numbers.
+        if let Ok(statistics) = self.socket.statistics() {
+            let counters = &self.counters;
+            counters.rx_lost_kernel.set(statistics.rx_dropped);
+            counters.rx_lost_ring_full.set(statistics.rx_ring_full);
+            counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
+        }
+    }
+}
+
+impl Port for XdpPort {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        let (mut added, mut taken) = (0, 0);
+        while burst.room() > 0 {
+            let Some(descriptor) = self.socket.rx.pop() else { break };
+            taken += 1;
+            // SAFETY: the kernel returned the descriptor in the RX ring.
+            let Some(frame) = (unsafe { self.ledger.take(descriptor.addr, descriptor.len) }) else {
+                self.counters.rx_bad_descriptors.add(1);
+                continue;
+            };
+            if let Some(datagram) = self.accept(frame) {
+                // There is room: it was looked at above.
+                added += usize::from(burst.push(datagram).is_ok());
+            }
+        }
+        if taken > 0 {
+            self.socket.rx.release();
+            self.rx_frames = self.rx_frames.saturating_sub(taken);
+            self.counters.rx_packets.add(u64::from(taken));
+        }
+        added
+    }
+
+    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
+        let (mut left, mut sent) = (0, 0);
+        self.tx_full = false;
+        loop {
+            let Some(spec) = queue.iter_mut().next().map(|datagram| self.headers(datagram)) else { break };
+            let spec = match spec {
+                Ok(spec) => spec,
+                Err(reason) => {
+                    reason.add(1);
+                    drop(queue.fail());
+                    left += 1;
+                    continue;
+                }
+            };
+            // As many are on their way as the completion ring can hold.
+            if self.tx_frames == self.config.ring || self.socket.tx.room() == 0 {
+                self.counters.tx_full.add(1);
+                self.tx_full = true;
+                break;
+            }
+            let Some(mut datagram) = queue.take() else { break };
+            let len = datagram.frame.len();
+            // Headroom and length were checked by `headers`.
+            let emitted =
+                datagram.frame.prepend(headers_len(spec.vlan.is_some())).and_then(|room| emit_udp4(&spec, len, room));
+            debug_assert!(emitted.is_some());
+            let (addr, packet_len) = self.ledger.give(datagram.frame);
+            let pushed = self.socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
+            debug_assert!(pushed);
+            self.tx_frames += 1;
+            self.counters.tx_bytes.add(len as u64);
+            sent += 1;
+        }
+        if sent > 0 {
+            self.socket.tx.publish();
+            self.counters.tx_packets.add(sent);
+            self.counters.tx_frames.set(u64::from(self.tx_frames));
+        }
+        left + sent as usize
+    }
+
+    fn housekeep(&mut self, now: Time) {
+        if self.tx_frames > 0 {
+            // In copy mode the call itself sends; with zero-copy it also makes the driver complete what it has sent.
+            let pending = self.mode == BoundMode::ZeroCopy || !self.socket.tx.is_empty();
+            if pending && self.socket.tx.needs_wakeup() {
+                self.counters.tx_kicks.add(1);
+                if let Err(error) = self.socket.kick_tx()
+                    && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS))
+                {
+                    self.counters.tx_kick_errors.add(1);
+                }
+            }
+            self.reap();
+        }
+        self.refill();
+        if self.socket.fill.needs_wakeup() {
+            // Fails only when the interface is down or gone; then nothing arrives either.
+            let _ = self.socket.kick_rx();
+        }
+        if now >= self.statistics_at {
+            self.statistics_at = now.saturating_add(STATISTICS);
+            self.read_statistics();
+        }
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn wants_writable(&self) -> bool {
+        self.tx_full
+    }
+
+    fn frames_held(&self) -> usize {
+        self.ledger.len()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn rx_lost(&self) -> u64 {
+        self.counters.rx_lost_kernel.get() + self.counters.rx_lost_ring_full.get()
+    }
+
+    fn describe(&self) -> String {
+        let (asked, [a, b, c, d]) = (self.config.mode, self.config.ipv4);
+        format!(
+            "xdp:{} queue {} ({}, asked for {asked}; {a}.{b}.{c}.{d}:{}, MTU {}, rings of {})",
+            self.config.ifname, self.config.queue, self.mode, self.config.udp_port, self.mtu, self.config.ring
+        )
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        Arc::clone(&self.counters) as Arc<dyn CounterSet>
+    }
+}
