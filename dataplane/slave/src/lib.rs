@@ -1,1 +1,33 @@
 //! The slave role: answers ECHO, alone or as a farm of ids.
+//!
+//! Sans-I/O: bytes and `now` come in, bytes and deadlines go out. A [`Farm`] is polled as a [`frame::Role`]; a slave
+//! is a farm of one.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`farm`] | N slave ids in one process, behind one or more gateways |
+//! | [`ids`] | which slave ids a farm has, and their dense numbers |
+//! | [`sequence`] | what came in order, what is missing, late or twice |
+//! | [`pace`] | so many a second, without a timer for each |
+//! | [`traffic`] | PATTERN records of its own |
+//! | [`report`] | what it tells people |
+//! | [`counters`] | what it counts |
+#![forbid(unsafe_code)]
+
+pub mod counters;
+mod echo;
+pub mod farm;
+mod group;
+pub mod ids;
+pub mod pace;
+pub mod report;
+mod roster;
+pub mod sequence;
+pub mod traffic;
+mod wheel;
+
+pub use counters::FarmCounters;
+pub use farm::{Command, Farm, FarmConfig, FarmError, Slave};
+pub use ids::{Ids, IdsError};
+pub use report::FarmEvent;
+pub use traffic::{TrafficConfig, TrafficError};

@@ -1,0 +1,250 @@
+//! The slaves behind one gateway: which of them are due, and their heartbeats in few datagrams.
+
+use crate::counters::FarmCounters;
+use crate::ids::Ids;
+use crate::pace::Pacer;
+use crate::report::{EventSink, Reporter};
+use crate::wheel::Wheel;
+use frame::time::MILLISECOND;
+use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
+use link::{Credential, Node, NodeConfig};
+use wire::link::{Heartbeat, NodeId};
+use wire::{LANE_PORT_BASE, Record};
+
+/// Heartbeats that may be unanswered at once: about 50 datagrams, which any socket buffer takes.
+const WINDOW: u32 = 512;
+/// After so long without an answer the unanswered heartbeats count as lost.
+const WINDOW_TIMEOUT: u64 = 20 * MILLISECOND;
+/// Datagrams of heartbeats that one poll makes at most.
+const DATAGRAMS_PER_POLL: usize = 64;
+/// Nodes that one poll looks at at most.
+const NODES_PER_POLL: usize = 4096;
+/// Slots of an interval.
+const TICKS: u64 = 1024;
+/// Padded heartbeats of all nodes are spread over so many intervals.
+const PROBE_INTERVALS: u64 = 4;
+/// Lanes: the source ports of a gateway's raw ports.
+const LANES: u16 = 1024;
+
+/// A datagram of heartbeats that is being filled.
+struct Open {
+    frame: Frame,
+    records: u16,
+    /// Bytes that the datagram may have.
+    limit: usize,
+}
+
+/// What a group is given with every call.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a NodeConfig,
+    pub(crate) now: Time,
+    pub(crate) counters: &'a FarmCounters,
+    pub(crate) sink: &'a mut EventSink,
+}
+
+/// The slaves behind one gateway.
+pub(crate) struct Group {
+    gateway: Peer,
+    nodes: Vec<Node>,
+    wheel: Wheel,
+    open: Option<Open>,
+    datagrams: usize,
+    unanswered: u32,
+    /// When the window last moved.
+    moved: Time,
+    probes: Pacer,
+    reporter: Reporter,
+}
+
+impl Group {
+    pub(crate) fn new(gateway: Peer, ids: &Ids, credential: &Credential, config: &NodeConfig, now: Time) -> Self {
+        let node = |id| {
+            let id = NodeId::slave(id);
+            Node::new(id, credential.node_key(id), gateway, now)
+        };
+        let mut wheel = Wheel::new(ids.len(), config.interval / TICKS, now);
+        // Backwards, as the last that is scheduled for a time is the first to come out.
+        (0..ids.len()).rev().for_each(|local| wheel.schedule(local, now));
+        let per_second = u128::from(ids.len()) * u128::from(frame::time::SECOND)
+            / u128::from((config.interval * PROBE_INTERVALS).max(1));
+        Self {
+            gateway,
+            nodes: ids.iter().map(node).collect(),
+            wheel,
+            open: None,
+            datagrams: 0,
+            unanswered: 0,
+            moved: now,
+            probes: Pacer::new(Some(u64::try_from(per_second).unwrap_or(u64::MAX).max(1_000)), now),
+            reporter: Reporter::default(),
+        }
+    }
+
+    pub(crate) fn gateway(&self) -> &Peer {
+        &self.gateway
+    }
+
+    /// Whether a datagram from `from` may be the gateway's: it sends from where it listens, or, with raw ports, from a
+    /// port of the lanes.
+    #[inline]
+    pub(crate) fn is_source(&self, from: &Peer) -> bool {
+        let lanes = LANE_PORT_BASE..LANE_PORT_BASE + LANES;
+        from.is_same_origin(&self.gateway, false)
+            && (from.udp_port == self.gateway.udp_port || lanes.contains(&from.udp_port))
+    }
+
+    /// The largest IP packet towards the gateway for this slave's cargo, in bytes; `None` while it is not registered.
+    #[inline]
+    pub(crate) fn mtu(&self, local: u32) -> Option<u16> {
+        self.nodes.get(local as usize).filter(|node| node.is_registered()).map(Node::mtu)
+    }
+
+    /// Takes a HEARTBEAT_ACK for a slave of this group.
+    pub(crate) fn acknowledge(&mut self, context: &mut Context<'_>, local: u32, from: &Peer, record: &Record<'_>) {
+        let Context { config, now, counters, ref mut sink } = *context;
+        let Some(node) = self.nodes.get_mut(local as usize) else { return };
+        let was = node.is_registered();
+        match node.handle(config, now, from, record) {
+            Err(_) => counters.acks_refused.add(1),
+            Ok(event) => {
+                counters.acks_accepted.add(1);
+                (self.unanswered, self.moved) = (self.unanswered.saturating_sub(1), now);
+                count_registered(counters, was, node.is_registered());
+                self.wheel.schedule(local, node.deadline(config));
+                if let (Some(event), Some(slave)) = (event, config.scale.slave_id(node.id().id)) {
+                    self.reporter.note(now, self.gateway, slave, event, sink);
+                }
+            }
+        }
+    }
+
+    /// Sends what is due.
+    pub(crate) fn advance(&mut self, context: &mut Context<'_>, out: &mut Outbox) {
+        let now = context.now;
+        if self.unanswered >= WINDOW && now >= self.moved.saturating_add(WINDOW_TIMEOUT) {
+            self.unanswered = 0;
+        }
+        self.datagrams = 0;
+        for _ in 0..NODES_PER_POLL {
+            if self.is_blocked() || self.datagrams >= DATAGRAMS_PER_POLL {
+                break;
+            }
+            let Some(local) = self.wheel.pop_due(now) else { break };
+            let again = self.serve(context, local, out);
+            self.wheel.schedule(local, again);
+        }
+        self.flush(out);
+        self.reporter.advance(now, self.gateway, context.sink);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let heartbeats = match self.wheel.deadline() {
+            Some(_) if self.is_blocked() => Some(self.moved.saturating_add(WINDOW_TIMEOUT)),
+            deadline => deadline,
+        };
+        heartbeats.into_iter().chain(self.reporter.deadline()).min()
+    }
+
+    /// Whether as many heartbeats are unanswered as may be.
+    fn is_blocked(&self) -> bool {
+        self.unanswered >= WINDOW
+    }
+
+    /// Lets one node do what is due; returns when to look at it again.
+    fn serve(&mut self, context: &mut Context<'_>, local: u32, out: &mut Outbox) -> Time {
+        let &mut Context { config, now, counters, .. } = context;
+        let soon = now + self.wheel.tick();
+        if self.nodes.get(local as usize).is_some_and(|node| node.is_due(now)) && !self.heartbeat(context, local, out) {
+            counters.heartbeats_no_frame.add(1);
+            return soon;
+        }
+        let Some(node) = self.nodes.get_mut(local as usize) else { return Time::MAX };
+        let was = node.is_registered();
+        if let (Some(event), Some(slave)) = (node.poll_event(config, now), config.scale.slave_id(node.id().id)) {
+            count_registered(counters, was, node.is_registered());
+            self.reporter.note(now, self.gateway, slave, event, context.sink);
+        }
+        if node.wants_probe(config, now) {
+            if self.probes.due(now, 1) == 0 {
+                return now + config.interval / 4;
+            }
+            self.probes.done(1);
+            self.probe(context, local, out);
+        }
+        self.nodes.get(local as usize).map_or(Time::MAX, |node| node.deadline(config).max(soon))
+    }
+
+    /// Appends a node's heartbeat to the open datagram, or to a new one. `false` when there is no frame.
+    fn heartbeat(&mut self, context: &Context<'_>, local: u32, out: &mut Outbox) -> bool {
+        let &Context { config, now, counters, .. } = context;
+        let Some(node) = self.nodes.get_mut(local as usize) else { return false };
+        let limit = link::datagram_room(&self.gateway, node.mtu());
+        let full = |open: &Open| open.frame.len() + Heartbeat::RECORD_LEN > open.limit.min(limit);
+        if self.open.as_ref().is_some_and(full) {
+            self.flush(out);
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => match out.alloc_link() {
+                // The chunk may be smaller than the MTU.
+                Some(frame) => none.insert(Open { records: 0, limit: limit.min(frame.tailroom()), frame }),
+                None => return false,
+            },
+        };
+        open.limit = open.limit.min(limit);
+        let Some(node) = self.nodes.get_mut(local as usize) else { return false };
+        let Some(len) = node.transmit(config, now, open.frame.tail_mut()) else { return false };
+        extend(&mut open.frame, len);
+        open.records += 1;
+        self.sent(now, counters);
+        true
+    }
+
+    /// Sends a node's padded heartbeat, alone in its datagram. A node that gets no frame has tried.
+    fn probe(&mut self, context: &Context<'_>, local: u32, out: &mut Outbox) {
+        let &Context { config, now, counters, .. } = context;
+        let Some(node) = self.nodes.get_mut(local as usize) else { return };
+        let Some(mut frame) = out.alloc_link() else {
+            counters.heartbeats_no_frame.add(1);
+            node.transmit_probe(config, now, &mut []);
+            return;
+        };
+        if let Some(len) = node.transmit_probe(config, now, frame.tail_mut()) {
+            extend(&mut frame, len);
+            out.send(Datagram::new(frame, self.gateway, Class::Link, 1));
+            self.datagrams += 1;
+            self.sent(now, counters);
+        }
+    }
+
+    fn sent(&mut self, now: Time, counters: &FarmCounters) {
+        if self.unanswered == 0 {
+            self.moved = now;
+        }
+        self.unanswered += 1;
+        counters.heartbeats_out.add(1);
+    }
+
+    fn flush(&mut self, out: &mut Outbox) {
+        if let Some(open) = self.open.take()
+            && open.records > 0
+        {
+            out.send(Datagram::new(open.frame, self.gateway, Class::Link, open.records));
+            self.datagrams += 1;
+        }
+    }
+}
+
+/// Makes the first `len` bytes of the tailroom part of the data.
+fn extend(frame: &mut Frame, len: usize) {
+    let (offset, whole) = (frame.headroom(), frame.len() + len);
+    frame.set_range(offset, whole);
+}
+
+fn count_registered(counters: &FarmCounters, was: bool, is: bool) {
+    match (was, is) {
+        (false, true) => counters.registered.add(1),
+        (true, false) => counters.registered.add(1u64.wrapping_neg()),
+        _ => {}
+    }
+}

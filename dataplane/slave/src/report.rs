@@ -1,0 +1,142 @@
+//! What a farm tells people about its nodes: at once, but not 131,072 times.
+
+use frame::time::SECOND;
+use frame::{Peer, Time};
+use link::NodeEvent;
+use wire::SlaveId;
+
+/// After a report, those of the same kind from the same gateway are gathered for so long.
+const GATHER: u64 = SECOND;
+
+/// Something that happened to one or more slaves behind one gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FarmEvent {
+    /// The gateway.
+    pub gateway: Peer,
+    /// The slave to which it happened last.
+    pub slave: SlaveId,
+    /// What happened to that one.
+    pub event: NodeEvent,
+    /// To how many slaves something of this kind happened since the last report.
+    pub count: u32,
+}
+
+impl std::fmt::Display for FarmEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "slave {}", self.slave)?;
+        if self.count > 1 {
+            write!(f, " and {} others", self.count - 1)?;
+        }
+        write!(f, ", gateway {}: {}", self.gateway.address(), self.event)
+    }
+}
+
+/// Where events go: to a log, a channel, a test.
+pub type EventSink = Box<dyn FnMut(FarmEvent) + Send>;
+
+const KINDS: usize = 9;
+
+fn kind(event: &NodeEvent) -> usize {
+    match event {
+        NodeEvent::Registered { .. } => 0,
+        NodeEvent::NoAnswer => 1,
+        NodeEvent::Lost => 2,
+        NodeEvent::Duplicate => 3,
+        NodeEvent::ScaleMismatch { .. } => 4,
+        NodeEvent::ForeignShard { .. } => 5,
+        NodeEvent::Draining => 6,
+        NodeEvent::MtuProven { .. } => 7,
+        NodeEvent::MtuReduced { .. } => 8,
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    last: Option<(SlaveId, NodeEvent)>,
+    count: u32,
+    not_before: Time,
+}
+
+/// Gathers the events of the nodes behind one gateway.
+#[derive(Default)]
+pub(crate) struct Reporter {
+    kinds: [Gathered; KINDS],
+    waiting: bool,
+}
+
+impl Reporter {
+    pub(crate) fn note(&mut self, now: Time, gateway: Peer, slave: SlaveId, event: NodeEvent, sink: &mut EventSink) {
+        let Some(gathered) = self.kinds.get_mut(kind(&event)) else { return };
+        gathered.count += 1;
+        if now < gathered.not_before {
+            gathered.last = Some((slave, event));
+            self.waiting = true;
+            return;
+        }
+        let count = std::mem::take(&mut gathered.count);
+        gathered.not_before = now.saturating_add(GATHER);
+        gathered.last = None;
+        sink(FarmEvent { gateway, slave, event, count });
+    }
+
+    /// Reports what has been gathered for long enough.
+    pub(crate) fn advance(&mut self, now: Time, gateway: Peer, sink: &mut EventSink) {
+        if !self.waiting {
+            return;
+        }
+        self.waiting = false;
+        for gathered in &mut self.kinds {
+            if now >= gathered.not_before
+                && let Some((slave, event)) = gathered.last.take()
+            {
+                let count = std::mem::take(&mut gathered.count);
+                gathered.not_before = now.saturating_add(GATHER);
+                sink(FarmEvent { gateway, slave, event, count });
+            }
+            self.waiting |= gathered.last.is_some();
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if !self.waiting {
+            return None;
+        }
+        self.kinds.iter().filter(|gathered| gathered.last.is_some()).map(|gathered| gathered.not_before).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::PortId;
+    use std::sync::{Arc, Mutex};
+    use wire::Scale;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_together() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let listener = Arc::clone(&told);
+        let mut sink: EventSink = Box::new(move |event| listener.lock().unwrap().push(event.to_string()));
+        let gateway = Peer::socket(PortId(0), "10.0.0.1:9999".parse().unwrap());
+        let slave = |id| Scale::default().slave_id(id).unwrap();
+        let mut reporter = Reporter::default();
+        for id in 0..3 {
+            reporter.note(5, gateway, slave(id), NodeEvent::Lost, &mut sink);
+        }
+        reporter.note(6, gateway, slave(9), NodeEvent::Draining, &mut sink);
+        assert_eq!(reporter.deadline(), Some(5 + SECOND));
+        reporter.advance(4 + SECOND, gateway, &mut sink);
+        reporter.advance(5 + SECOND, gateway, &mut sink);
+        assert_eq!(reporter.deadline(), None);
+        reporter.note(9 * SECOND, gateway, slave(1), NodeEvent::Lost, &mut sink);
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "slave 0, gateway 10.0.0.1:9999: the gateway fell silent; heartbeats go on",
+                "slave 9, gateway 10.0.0.1:9999: the gateway is about to leave",
+                "slave 2 and 1 others, gateway 10.0.0.1:9999: the gateway fell silent; heartbeats go on",
+                "slave 1, gateway 10.0.0.1:9999: the gateway fell silent; heartbeats go on",
+            ]
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! A farm and a gateway that is only as much of one as the farm can see, on a clock of its own.
+
+use frame::time::{MILLISECOND, SECOND};
+use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
+use proptest::prelude::*;
+use slave::{Command, Farm, FarmConfig, FarmError, FarmEvent, Ids, IdsError, TrafficConfig};
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::{Arc, Mutex};
+use wire::link::{Heartbeat, HeartbeatAck, ShardRange};
+use wire::record::{RecordHeader, emit, req_id};
+use wire::{HEADER_LEN, MsgType, Record, Scale, Walk, echo};
+
+const COOKIE: u64 = 0xc00c1e;
+
+fn peer(address: &str) -> Peer {
+    Peer::socket(PortId(0), address.parse().unwrap())
+}
+
+fn gateway() -> Peer {
+    peer("10.0.0.1:9999")
+}
+
+fn ids(first: u32, count: u32) -> Ids {
+    Ids::range(Scale::default(), first, count).unwrap()
+}
+
+/// A farm, its outbox, and what it told people.
+struct Rig {
+    farm: Farm,
+    out: Outbox,
+    now: Time,
+    told: Arc<Mutex<Vec<FarmEvent>>>,
+}
+
+impl Rig {
+    fn new(config: FarmConfig) -> Self {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let listener = Arc::clone(&told);
+        let farm = Farm::new(config, 0, move |event| listener.lock().unwrap().push(event)).unwrap();
+        let pool = PoolConfig { frames: 2048, hugepages: Hugepages::Never, ..PoolConfig::default() };
+        Self { farm, out: Outbox::new(Pool::new(pool).unwrap(), 1), now: 0, told }
+    }
+
+    fn deliver(&mut self, from: Peer, bytes: &[u8]) {
+        let mut burst = Burst::new();
+        let mut frame = self.out.alloc().unwrap();
+        assert!(frame.append(bytes));
+        burst.push(Datagram::new(frame, from, Class::Link, 0)).unwrap();
+        self.farm.receive(self.now, PortId(0), &mut burst, &mut self.out);
+        assert!(burst.is_empty());
+    }
+
+    /// What the farm sends: to whom, of which class, the bytes.
+    fn sent(&mut self) -> Vec<(Peer, Class, Vec<u8>)> {
+        let mut sent = Vec::new();
+        while let Some(datagram) = self.out.queue(PortId(0)).unwrap().take() {
+            let records = Walk::new(datagram.frame.data(), Scale::default()).filter(Result::is_ok).count();
+            assert_eq!(records, usize::from(datagram.records));
+            sent.push((datagram.peer, datagram.class, datagram.frame.data().to_vec()));
+        }
+        sent
+    }
+
+    fn poll(&mut self) -> Vec<(Peer, Class, Vec<u8>)> {
+        self.farm.advance(self.now, &mut self.out);
+        self.sent()
+    }
+}
+
+fn heartbeats(bytes: &[u8]) -> Vec<Heartbeat> {
+    Walk::new(bytes, Scale::default()).map(|item| Heartbeat::parse(&item.unwrap().1).unwrap()).collect()
+}
+
+/// Answers as a gateway does: a stranger gets a cookie, who shows it is registered.
+fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
+    let registered = heartbeat.cookie == COOKIE;
+    let ack = HeartbeatAck {
+        node: heartbeat.node,
+        draining: false,
+        duplicate_id: false,
+        registered,
+        slave_bits: 17,
+        gw_bits: 13,
+        mtu: if registered && heartbeat.padded { heartbeat.max_ip_packet } else { 1280 },
+        seq: heartbeat.seq,
+        cookie: COOKIE,
+        gateway_epoch: 7,
+        hold_ns: 50_000,
+        ranges: [ShardRange { first: 0, last: 15 }].into_iter().collect(),
+    };
+    let mut out = vec![0; ack.record_len()];
+    assert_eq!(ack.emit(None, &mut out), Some(out.len()));
+    out
+}
+
+/// Runs farm and gateway for so long; returns how many heartbeats came in each interval of 10 ms, and in how many
+/// datagrams.
+fn run(rig: &mut Rig, time: u64) -> Vec<(usize, usize)> {
+    let (end, mut seen) = (rig.now + time, Vec::new());
+    while rig.now < end {
+        let (mut count, mut datagrams) = (0, 0);
+        for _ in 0..10 {
+            for (to, class, bytes) in rig.poll() {
+                assert_eq!((to, class), (gateway(), Class::Link));
+                datagrams += 1;
+                for heartbeat in heartbeats(&bytes) {
+                    count += 1;
+                    rig.deliver(gateway(), &answer(&heartbeat));
+                }
+            }
+            rig.now += MILLISECOND;
+        }
+        seen.push((count, datagrams));
+    }
+    seen
+}
+
+fn pattern(id: u32, sequence: u64) -> Vec<u8> {
+    let mut out = vec![0; HEADER_LEN + 64];
+    let header = RecordHeader::new(MsgType::PATTERN, id, req_id(1, 5), 64);
+    echo::emit(&header, &echo::EchoHeader::new(0, sequence), &mut out).unwrap();
+    out
+}
+
+fn record(msg_type: MsgType, id: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; HEADER_LEN + payload.len()];
+    emit(&RecordHeader::new(msg_type, id, req_id(1, 9), payload.len() as u32), payload, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn a_slave_registers_and_says_so() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(17, 1)));
+    let first = rig.poll();
+    assert_eq!(first.len(), 1);
+    let heartbeat = heartbeats(&first[0].2)[0];
+    assert_eq!((heartbeat.node.id, heartbeat.seq, heartbeat.cookie), (17, 1, 0));
+    run(&mut rig, SECOND);
+    // The first answer is lost with the first poll above; later ones register.
+    run(&mut rig, SECOND);
+    assert_eq!(rig.farm.registered(), 1);
+    let told = rig.told.lock().unwrap();
+    assert_eq!(told[0].to_string(), "slave 17, gateway 10.0.0.1:9999: registered: hold 50 us, MTU 1280");
+    assert!(told.iter().any(|event| event.to_string().ends_with("packets of 1500 bytes get through")), "{told:?}");
+}
+
+#[test]
+fn a_farm_registers_in_packed_datagrams_and_then_spreads_its_heartbeats() {
+    let mut config = FarmConfig::new(gateway(), ids(0, 8_192));
+    config.node.max_ip_packet = 1280;
+    let mut rig = Rig::new(config);
+    let start = run(&mut rig, SECOND / 4);
+    assert_eq!(rig.farm.registered(), 8_192);
+    let (sum, datagrams) = start.iter().fold((0, 0), |(a, b), &(c, d)| (a + c, b + d));
+    // Two heartbeats each, for the cookie; 11 of 107 bytes fit in 1252.
+    assert!(sum == 2 * 8_192 && datagrams <= sum / 10, "{sum} in {datagrams}");
+    run(&mut rig, 3 * SECOND);
+    for (count, datagrams) in run(&mut rig, 3 * SECOND) {
+        // 82 on average in 10 ms.
+        assert!((60..=105).contains(&count) && datagrams <= 20, "{count} in {datagrams}");
+    }
+    assert_eq!(rig.farm.registered(), 8_192);
+    assert_eq!(rig.farm.counters().acks_refused.get(), 0);
+    assert!(rig.farm.counters().balance());
+    assert_eq!(rig.out.pool().in_use(), 0);
+}
+
+#[test]
+fn unanswered_heartbeats_hold_the_others_back_and_the_silence_is_told() {
+    let mut config = FarmConfig::new(gateway(), ids(0, 10_000));
+    config.node.max_ip_packet = 1280;
+    let mut rig = Rig::new(config);
+    for _ in 0..10 {
+        rig.poll();
+    }
+    assert_eq!(rig.farm.counters().heartbeats_out.get(), 512);
+    assert_eq!(rig.farm.deadline(), Some(20 * MILLISECOND));
+    rig.now = 20 * MILLISECOND;
+    rig.poll();
+    assert_eq!(rig.farm.counters().heartbeats_out.get(), 1024);
+    while rig.now < 8 * SECOND {
+        rig.poll();
+        rig.now += 5 * MILLISECOND;
+    }
+    let told = rig.told.lock().unwrap();
+    assert!(told[0].to_string().contains("no answer from the gateway: check its address"), "{told:?}");
+    assert_eq!(told.iter().map(|event| event.count).sum::<u32>(), 10_000);
+}
+
+#[test]
+fn a_gateway_that_fell_silent_costs_the_registration() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(5, 3)));
+    run(&mut rig, 2 * SECOND);
+    assert_eq!(rig.farm.registered(), 3);
+    let until = rig.now + 4 * SECOND;
+    while rig.now < until {
+        rig.poll();
+        rig.now += MILLISECOND;
+    }
+    assert_eq!(rig.farm.registered(), 0);
+    assert!(rig.told.lock().unwrap().iter().any(|event| event.to_string().contains("the gateway fell silent")));
+    run(&mut rig, 2 * SECOND);
+    assert_eq!(rig.farm.registered(), 3);
+}
+
+#[test]
+fn echo_goes_back_to_the_gateway_and_strangers_are_refused() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(10, 2)));
+    let question = [record(MsgType::ECHO, 10, b"one"), record(MsgType::ECHO, 11, b"two")].concat();
+    let reply = [record(MsgType::ECHO_REPLY, 10, b"one"), record(MsgType::ECHO_REPLY, 11, b"two")].concat();
+    rig.deliver(gateway(), &question);
+    // A gateway's raw port sends from a lane, and listens where it always does.
+    rig.deliver(peer("10.0.0.1:49163"), &question);
+    let back = (gateway(), Class::Up, reply);
+    assert_eq!(rig.sent(), [back.clone(), back]);
+    for stranger in ["10.0.0.2:9999", "10.0.0.1:9998", "10.0.0.1:48000"] {
+        rig.deliver(peer(stranger), &question);
+        rig.deliver(
+            peer(stranger),
+            &answer(&heartbeats(&Rig::new(FarmConfig::new(gateway(), ids(10, 1))).poll()[0].2)[0]),
+        );
+    }
+    assert_eq!(rig.sent(), []);
+    let counters = rig.farm.counters();
+    assert_eq!((counters.refused_source.get(), counters.echo_replied.get()), (9, 4));
+    assert!(counters.balance());
+}
+
+#[test]
+fn a_direct_farm_answers_everybody_and_announces_nothing() {
+    let mut rig = Rig::new(FarmConfig::direct(ids(0, 4)));
+    assert_eq!((rig.poll(), rig.farm.deadline()), (vec![], None));
+    rig.deliver(peer("192.0.2.9:1234"), &record(MsgType::ECHO, 3, b"hello"));
+    assert_eq!(rig.sent(), [(peer("192.0.2.9:1234"), Class::Up, record(MsgType::ECHO_REPLY, 3, b"hello"))]);
+    rig.deliver(peer("192.0.2.9:1234"), &record(MsgType::HEARTBEAT_ACK, 3, b"hello"));
+    assert_eq!((rig.sent(), rig.farm.counters().acks_refused.get()), (vec![], 1));
+}
+
+#[test]
+fn pattern_is_checked_per_slave_and_stream() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(0, 2)));
+    let datagram = [pattern(0, 0), pattern(1, 0), pattern(0, 2), pattern(0, 1), pattern(1, 0)].concat();
+    rig.deliver(gateway(), &datagram);
+    let counters = rig.farm.counters();
+    assert_eq!((counters.pattern_ok.get(), counters.pattern_gap.get()), (3, 1));
+    assert_eq!((counters.pattern_reordered.get(), counters.pattern_duplicate.get()), (1, 1));
+    assert_eq!(rig.sent(), []);
+}
+
+#[test]
+fn traffic_leaves_only_from_registered_slaves_and_stops_with_a_drain() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(100, 4)));
+    let config = TrafficConfig {
+        master: 2,
+        payload: 64,
+        rate: Some(10_000),
+        burst: NonZeroU32::MIN,
+        pack: NonZeroU16::MIN,
+        records: None,
+    };
+    rig.farm.command(0, Command::StartTraffic(config), &mut rig.out);
+    rig.now = 5 * MILLISECOND;
+    assert!(rig.poll().iter().all(|(_, class, _)| *class == Class::Link));
+    rig.farm.command(rig.now, Command::StopTraffic, &mut rig.out);
+    run(&mut rig, 2 * SECOND);
+    rig.farm.command(rig.now, Command::StartTraffic(config), &mut rig.out);
+    rig.now += 5 * MILLISECOND;
+    let mut next = BTreeMap::new();
+    for (to, class, bytes) in rig.poll().into_iter().filter(|(_, class, _)| *class == Class::Up) {
+        let record = Record::first(&bytes).unwrap();
+        let sequence = echo::check(&record).unwrap().sequence();
+        let expected = next.entry(record.header().slave_id()).or_insert(0);
+        assert_eq!((to, class, sequence, record.header().master_id()), (gateway(), Class::Up, *expected, 2));
+        *expected += 1;
+    }
+    assert_eq!(next.into_iter().collect::<Vec<_>>(), [(100, 13), (101, 13), (102, 12), (103, 12)]);
+    assert!(!rig.farm.is_drained());
+    rig.farm.command(rig.now, Command::Drain, &mut rig.out);
+    rig.now += SECOND;
+    assert_eq!((rig.poll(), rig.farm.deadline(), rig.farm.is_drained()), (vec![], None, true));
+}
+
+#[test]
+fn farms_that_cannot_be_are_refused() {
+    let build = |config| Farm::new(config, 0, |_| ()).map(|_| ());
+    let mut config = FarmConfig::new(gateway(), ids(0, 10));
+    config.slaves.push((Some(peer("10.0.0.2:9999")), ids(9, 1)));
+    assert_eq!(build(config), Err(FarmError::TwoGateways(9)));
+    let mut config = FarmConfig::direct(ids(0, 1));
+    config.answer_any = false;
+    assert_eq!(build(config), Err(FarmError::Unreachable));
+    let mut config = FarmConfig::new(gateway(), ids(0, 1));
+    config.node.scale = Scale::new(10, 5).unwrap();
+    assert_eq!(build(config), Err(FarmError::Scale));
+    let mut config = FarmConfig::new(gateway(), ids(0, 1));
+    config.slaves.clear();
+    assert_eq!(build(config), Err(FarmError::Ids(IdsError::Empty)));
+    assert!(Farm::slave(gateway(), Scale::default(), 1 << 17, 0, |_| ()).is_err());
+}
+
+#[test]
+fn slaves_register_with_the_gateway_that_they_were_given() {
+    let other = peer("10.0.0.2:9999");
+    let mut config = FarmConfig::new(gateway(), ids(0, 3));
+    config.slaves.push((Some(other), ids(8_192, 2)));
+    let mut rig = Rig::new(config);
+    let sent = rig.poll();
+    let seen: Vec<_> = sent
+        .iter()
+        .map(|(to, _, bytes)| (*to, heartbeats(bytes).iter().map(|heartbeat| heartbeat.node.id).collect()))
+        .collect();
+    assert_eq!(seen, [(gateway(), vec![0, 1, 2]), (other, vec![8_192, 8_193])]);
+}
+
+proptest! {
+    #[test]
+    fn no_datagram_panics_and_every_record_is_accounted_for(
+        records in proptest::collection::vec(
+            prop_oneof![
+                (0u32..20, 0usize..50).prop_map(|(id, len)| record(MsgType::ECHO, id, &vec![1; len])),
+                (0u32..20, 0u64..9).prop_map(|(id, sequence)| pattern(id, sequence)),
+                (0u32..20, 0usize..90).prop_map(|(id, len)| record(MsgType::HEARTBEAT_ACK, id, &vec![1; len])),
+                (0u32..20, any::<u16>()).prop_map(|(id, kind)| record(MsgType(kind), id, b"x")),
+                proptest::collection::vec(any::<u8>(), 0..40),
+            ],
+            0..10,
+        ),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        stranger in any::<bool>(),
+    ) {
+        let mut bytes = records.concat();
+        for (at, value) in flips {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+        }
+        let mut rig = Rig::new(FarmConfig::new(gateway(), ids(5, 10)));
+        let from = if stranger { peer("10.9.9.9:9999") } else { gateway() };
+        rig.deliver(from, &bytes);
+        let counters = Arc::clone(rig.farm.counters());
+        prop_assert!(counters.balance());
+        let replied: usize = rig.sent().iter().map(|(_, _, bytes)| Walk::new(bytes, Scale::default()).count()).sum();
+        prop_assert_eq!(replied as u64, counters.echo_replied.get());
+        prop_assert!(!stranger || replied == 0);
+        prop_assert_eq!(rig.out.pool().in_use(), 0);
+    }
+}
