@@ -4,15 +4,16 @@
 //! is given. Its owner calls [`Node::transmit`] and [`Node::transmit_probe`] when [`Node::deadline`] has come, hands
 //! each HEARTBEAT_ACK to [`Node::handle`], and asks [`Node::poll_event`] for what only time brings.
 
+mod answer;
 mod event;
 
 pub use event::{AckRefusal, NodeEvent};
 
-use crate::{NodeKey, SILENT_INTERVALS, ShardSet, ip_udp_len};
+use crate::{NodeKey, SILENT_INTERVALS, ip_udp_len};
 use frame::time::{FOREVER, MILLISECOND, SECOND};
 use frame::{Peer, Time};
-use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
-use wire::{HEADER_LEN, Record, Scale, UNPROVEN_MTU, tag};
+use wire::link::{Heartbeat, NodeId};
+use wire::{HEADER_LEN, Scale, UNPROVEN_MTU};
 
 /// A new cookie is answered at once, but not more often than this.
 const COOKIE_GAP: u64 = 100 * MILLISECOND;
@@ -255,80 +256,6 @@ impl Node {
         Some(len)
     }
 
-    /// Takes a HEARTBEAT_ACK that came from `from`, and says what it means.
-    pub fn handle(
-        &mut self,
-        config: &NodeConfig,
-        now: Time,
-        from: &Peer,
-        record: &Record<'_>,
-    ) -> Result<Option<NodeEvent>, AckRefusal> {
-        let ack = HeartbeatAck::parse(record)?;
-        if ack.node != self.id {
-            return Err(AckRefusal::OtherNode);
-        }
-        if !from.is_same_origin(&self.gateway, false) {
-            return Err(AckRefusal::OtherSource);
-        }
-        if let Some(key) = &self.key {
-            if tag::is_unsigned(record.bytes()) {
-                return Err(AckRefusal::Unsigned);
-            }
-            if !tag::verify(key.as_bytes(), record.bytes()) {
-                return Err(AckRefusal::Forged);
-            }
-        }
-        if ack.seq != self.seq || self.seq == 0 {
-            return Err(AckRefusal::Sequence);
-        }
-        let theirs = ack.scale().map_err(|_| AckRefusal::Malformed(LinkError::Layout))?;
-        self.heard = now;
-        self.flags.set(Flags::SAID_NO_ANSWER, false);
-        if ack.cookie != self.cookie {
-            self.cookie = ack.cookie;
-            if !ack.registered {
-                self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
-            }
-        }
-        if theirs != config.scale {
-            self.flags.set(Flags::REGISTERED, false);
-            let event = NodeEvent::ScaleMismatch { ours: config.scale, theirs };
-            return Ok(self.flags.first(Flags::SAID_SCALE).then_some(event));
-        }
-        if !ack.registered {
-            return Ok(self.not_registered(config, &ack));
-        }
-        self.hold_ns = ack.hold_ns;
-        let was = self.is_registered() && self.gateway_epoch == ack.gateway_epoch;
-        let smaller = ack.mtu < self.mtu;
-        self.gateway_epoch = ack.gateway_epoch;
-        self.mtu = ack.mtu;
-        self.flags.set(Flags::REGISTERED, true);
-        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN] {
-            self.flags.set(said, false);
-        }
-        if !was || smaller {
-            self.probes = 0;
-            self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(ack.mtu));
-        }
-        if !was {
-            return Ok(Some(NodeEvent::Registered {
-                hold_ns: ack.hold_ns,
-                mtu: ack.mtu,
-                scale: theirs,
-                gateway_epoch: ack.gateway_epoch,
-                shards: ShardSet::from_ranges(ack.ranges).unwrap_or_default(),
-                first_time: self.flags.first(Flags::EVER_REGISTERED),
-            }));
-        }
-        if !ack.draining {
-            self.flags.set(Flags::SAID_DRAINING, false);
-        } else if self.flags.first(Flags::SAID_DRAINING) {
-            return Ok(Some(NodeEvent::Draining));
-        }
-        Ok(self.probe_result(config, ack.mtu))
-    }
-
     /// What only time brings: [`NodeEvent::Lost`] and [`NodeEvent::NoAnswer`], each once per silence.
     pub fn poll_event(&mut self, config: &NodeConfig, now: Time) -> Option<NodeEvent> {
         let silent = now.saturating_sub(self.heard);
@@ -349,50 +276,12 @@ impl Node {
         self.prompt = self.prompt.min((now + MEMBERS_SETTLE).max(self.prompted + MEMBERS_GAP));
     }
 
-    /// An answer that does not register: a cookie only, or the reason why not.
-    fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck) -> Option<NodeEvent> {
-        if ack.duplicate_id {
-            self.flags.set(Flags::REGISTERED, false);
-            return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
-        }
-        // A gateway without room for its ranges in an answer to a stranger sends none.
-        if self.id.role != Role::Slave || ack.ranges.is_empty() {
-            return None;
-        }
-        let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
-        if ack.serves(shard) || !self.flags.first(Flags::SAID_FOREIGN) {
-            return None;
-        }
-        let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
-        Some(NodeEvent::ForeignShard { shard, shards })
-    }
-
-    /// Judges an ACK of a registered node while larger packets are being tried.
-    fn probe_result(&mut self, config: &NodeConfig, mtu: u16) -> Option<NodeEvent> {
-        if !self.flags.has(Flags::PROBING) {
-            return None;
-        }
-        let claimed = config.max_ip_packet;
-        if mtu >= claimed {
-            self.flags.set(Flags::PROBING, false);
-            return Some(NodeEvent::MtuProven { mtu });
-        }
-        let sizes = if claimed > FALLBACK_MTU { 2 } else { 1 };
-        let all_tried = self.probes >= sizes * PROBES_PER_SIZE;
-        if all_tried || self.flags.has(Flags::LAST_PADDED) {
-            self.flags.set(Flags::PROBING, false);
-            return Some(NodeEvent::MtuReduced { claimed, acknowledged: mtu });
-        }
-        None
-    }
-
     /// When the next padded heartbeat is due: the first at once, others amid two regular ones.
     fn probe_at(&self, config: &NodeConfig) -> Time {
-        let sizes = if config.max_ip_packet > FALLBACK_MTU { 2 } else { 1 };
         if !self.is_registered()
             || !self.flags.has(Flags::PROBING)
             || self.flags.has(Flags::PROBED)
-            || self.probes >= sizes * PROBES_PER_SIZE
+            || self.probes >= most_probes(config)
         {
             FOREVER
         } else if self.probes == 0 {
@@ -422,6 +311,11 @@ impl Node {
         self.seq += 1;
         Some(len)
     }
+}
+
+/// How many padded heartbeats are tried at most.
+fn most_probes(config: &NodeConfig) -> u8 {
+    if config.max_ip_packet > FALLBACK_MTU { 2 * PROBES_PER_SIZE } else { PROBES_PER_SIZE }
 }
 
 /// Where in the interval a node's heartbeats fall: consecutive ids spread evenly (Fibonacci hashing).

@@ -55,16 +55,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn forwards(list: &List, entries: &[Links]) -> Vec<u32> {
-        std::iter::successors(Some(list.head), |&at| Some(entries[at as usize].next))
-            .take_while(|&at| at != NIL)
-            .collect()
-    }
-
-    fn backwards(list: &List, entries: &[Links]) -> Vec<u32> {
-        std::iter::successors(Some(list.tail), |&at| Some(entries[at as usize].prev))
-            .take_while(|&at| at != NIL)
-            .collect()
+    fn walk(first: u32, step: impl Fn(u32) -> u32) -> Vec<u32> {
+        let mut seen = Vec::new();
+        let mut at = first;
+        while at != NIL {
+            seen.push(at);
+            at = step(at);
+        }
+        seen
     }
 
     proptest! {
@@ -82,8 +80,9 @@ mod tests {
                     list.push_back(&mut entries, at, |e| e);
                     model.push(at);
                 }
-                prop_assert_eq!(&forwards(&list, &entries), &model);
-                prop_assert_eq!(backwards(&list, &entries), model.iter().rev().copied().collect::<Vec<_>>());
+                prop_assert_eq!(&walk(list.head, |at| entries[at as usize].next), &model);
+                let backwards = walk(list.tail, |at| entries[at as usize].prev);
+                prop_assert_eq!(backwards, model.iter().rev().copied().collect::<Vec<_>>());
             }
         }
     }

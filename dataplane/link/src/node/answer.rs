@@ -1,0 +1,119 @@
+//! What a node makes of a HEARTBEAT_ACK.
+
+use super::{AckRefusal, COOKIE_GAP, Flags, Node, NodeConfig, NodeEvent, most_probes};
+use crate::ShardSet;
+use frame::{Peer, Time};
+use wire::link::{HeartbeatAck, LinkError, Role};
+use wire::{Record, UNPROVEN_MTU, tag};
+
+impl Node {
+    /// Takes a HEARTBEAT_ACK that came from `from`, and says what it means.
+    pub fn handle(
+        &mut self,
+        config: &NodeConfig,
+        now: Time,
+        from: &Peer,
+        record: &Record<'_>,
+    ) -> Result<Option<NodeEvent>, AckRefusal> {
+        let ack = HeartbeatAck::parse(record)?;
+        if ack.node != self.id {
+            return Err(AckRefusal::OtherNode);
+        }
+        if !from.is_same_origin(&self.gateway, false) {
+            return Err(AckRefusal::OtherSource);
+        }
+        if let Some(key) = &self.key {
+            if tag::is_unsigned(record.bytes()) {
+                return Err(AckRefusal::Unsigned);
+            }
+            if !tag::verify(key.as_bytes(), record.bytes()) {
+                return Err(AckRefusal::Forged);
+            }
+        }
+        if ack.seq != self.seq || self.seq == 0 {
+            return Err(AckRefusal::Sequence);
+        }
+        let theirs = ack.scale().map_err(|_| AckRefusal::Malformed(LinkError::Layout))?;
+        self.heard = now;
+        self.flags.set(Flags::SAID_NO_ANSWER, false);
+        if ack.cookie != self.cookie {
+            self.cookie = ack.cookie;
+            if !ack.registered {
+                self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
+            }
+        }
+        if theirs != config.scale {
+            self.flags.set(Flags::REGISTERED, false);
+            let event = NodeEvent::ScaleMismatch { ours: config.scale, theirs };
+            return Ok(self.flags.first(Flags::SAID_SCALE).then_some(event));
+        }
+        if !ack.registered {
+            return Ok(self.not_registered(config, &ack));
+        }
+        self.hold_ns = ack.hold_ns;
+        let was = self.is_registered() && self.gateway_epoch == ack.gateway_epoch;
+        let smaller = ack.mtu < self.mtu;
+        self.gateway_epoch = ack.gateway_epoch;
+        self.mtu = ack.mtu;
+        self.flags.set(Flags::REGISTERED, true);
+        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN] {
+            self.flags.set(said, false);
+        }
+        if !was || smaller {
+            self.probes = 0;
+            self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(ack.mtu));
+        }
+        if !was {
+            return Ok(Some(NodeEvent::Registered {
+                hold_ns: ack.hold_ns,
+                mtu: ack.mtu,
+                scale: theirs,
+                gateway_epoch: ack.gateway_epoch,
+                shards: ShardSet::from_ranges(ack.ranges).unwrap_or_default(),
+                first_time: self.flags.first(Flags::EVER_REGISTERED),
+            }));
+        }
+        if !ack.draining {
+            self.flags.set(Flags::SAID_DRAINING, false);
+        } else if self.flags.first(Flags::SAID_DRAINING) {
+            return Ok(Some(NodeEvent::Draining));
+        }
+        Ok(self.probe_result(config, ack.mtu))
+    }
+
+    /// An answer that does not register: a cookie only, or the reason why not.
+    fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck) -> Option<NodeEvent> {
+        if ack.duplicate_id {
+            self.flags.set(Flags::REGISTERED, false);
+            return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
+        }
+        // A gateway without room for its ranges in an answer to a stranger sends none.
+        if self.id.role != Role::Slave || ack.ranges.is_empty() {
+            return None;
+        }
+        let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
+        if ack.serves(shard) || !self.flags.first(Flags::SAID_FOREIGN) {
+            return None;
+        }
+        let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
+        Some(NodeEvent::ForeignShard { shard, shards })
+    }
+
+    /// Judges an ACK of a registered node while larger packets are being tried.
+    fn probe_result(&mut self, config: &NodeConfig, mtu: u16) -> Option<NodeEvent> {
+        if !self.flags.has(Flags::PROBING) {
+            return None;
+        }
+        let claimed = config.max_ip_packet;
+        if mtu >= claimed {
+            self.flags.set(Flags::PROBING, false);
+            return Some(NodeEvent::MtuProven { mtu });
+        }
+        let all_tried = self.probes >= most_probes(config);
+        if all_tried || self.flags.has(Flags::LAST_PADDED) {
+            self.flags.set(Flags::PROBING, false);
+            return Some(NodeEvent::MtuReduced { claimed, acknowledged: mtu });
+        }
+        None
+    }
+}
