@@ -1,6 +1,6 @@
 //! Link control: HEARTBEAT, HEARTBEAT_ACK and MEMBERS, the records that end at a gateway or begin there.
 //!
-//! Each payload begins with a [tag](crate::tag) and a version. A payload only grows at its end under its
+//! Each payload begins with a [tag] and a version. A payload only grows at its end under its
 //! minor version: unknown trailing bytes are ignored, and another major version is refused by name.
 //! Parsing does not verify the tag.
 
