@@ -38,6 +38,7 @@ impl Node {
         self.flags.set(Flags::SAID_NO_ANSWER, false);
         if ack.cookie != self.cookie {
             self.cookie = ack.cookie;
+            self.flags.set(Flags::COOKIE_SENT, false);
             if !ack.registered {
                 self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
             }
@@ -56,7 +57,7 @@ impl Node {
         self.gateway_epoch = ack.gateway_epoch;
         self.mtu = ack.mtu;
         self.flags.set(Flags::REGISTERED, true);
-        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN] {
+        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN, Flags::SAID_REFUSED] {
             self.flags.set(said, false);
         }
         if !was || smaller {
@@ -87,16 +88,20 @@ impl Node {
             self.flags.set(Flags::REGISTERED, false);
             return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
         }
-        // A gateway without room for its ranges in an answer to a stranger sends none.
-        if self.id.role != Role::Slave || ack.ranges.is_empty() {
+        if !self.flags.has(Flags::COOKIE_SENT) {
+            // The cookie is new: the next heartbeat decides.
             return None;
         }
-        let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
-        if ack.serves(shard) || !self.flags.first(Flags::SAID_FOREIGN) {
-            return None;
+        self.flags.set(Flags::REGISTERED, false);
+        if self.id.role == Role::Slave && !ack.ranges.is_empty() {
+            let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
+            if !ack.serves(shard) {
+                let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
+                let event = NodeEvent::ForeignShard { shard, shards };
+                return self.flags.first(Flags::SAID_FOREIGN).then_some(event);
+            }
         }
-        let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
-        Some(NodeEvent::ForeignShard { shard, shards })
+        self.flags.first(Flags::SAID_REFUSED).then_some(NodeEvent::Refused)
     }
 
     /// Judges an ACK of a registered node while larger packets are being tried.

@@ -44,6 +44,8 @@ pub enum NodeEvent {
         /// The shards that this gateway serves.
         shards: ShardSet,
     },
+    /// The gateway answers, and does not register the node although its cookie is right.
+    Refused,
     /// The gateway is about to leave.
     Draining,
     /// A padded heartbeat got through: larger packets may be sent and will come.
@@ -87,6 +89,9 @@ impl fmt::Display for NodeEvent {
                 f,
                 "this slave is in shard {shard}, the gateway serves {shards}: use the gateway of that shard, or change \
                  its --shards"
+            ),
+            Self::Refused => f.write_str(
+                "the gateway answers but does not register this node: see its refused counters (gvm-dp stats) and its log",
             ),
             Self::Draining => f.write_str("the gateway is about to leave"),
             Self::MtuProven { mtu } => write!(f, "packets of {mtu} bytes get through"),

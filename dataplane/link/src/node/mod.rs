@@ -84,6 +84,9 @@ impl Flags {
     const SAID_SCALE: u16 = 1 << 7;
     const SAID_DRAINING: u16 = 1 << 8;
     const SAID_FOREIGN: u16 = 1 << 9;
+    const SAID_REFUSED: u16 = 1 << 10;
+    /// The last heartbeat carried the cookie that the node has now.
+    const COOKIE_SENT: u16 = 1 << 11;
 
     fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
@@ -309,6 +312,7 @@ impl Node {
         debug_assert!(pad_to == 0 || pad_to >= HEADER_LEN);
         let len = heartbeat.emit_padded(self.key.as_ref().map(NodeKey::as_bytes), pad_to, out)?;
         self.seq += 1;
+        self.flags.set(Flags::COOKIE_SENT, true);
         Some(len)
     }
 }
