@@ -50,6 +50,11 @@ impl Ledger {
         self.count
     }
 
+    /// Whether the kernel has this chunk.
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.given.get(index as usize / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
     /// Gives a frame away. Returns the address of its data in the UMEM, and the length.
     #[inline]
     pub(super) fn give(&mut self, frame: Frame) -> (u64, u32) {

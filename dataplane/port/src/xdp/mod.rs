@@ -26,6 +26,7 @@ pub use mode::BoundMode;
 pub use port::{XdpCounters, XdpPort};
 pub use umem::Umem;
 
+use crate::headers::Local;
 use crate::spec::XdpMode;
 use std::io;
 
@@ -38,14 +39,10 @@ pub struct XdpConfig {
     pub queue: u32,
     /// How packets move.
     pub mode: XdpMode,
-    /// The port's Ethernet address.
-    pub mac: [u8; 6],
-    /// The port's IPv4 address.
-    pub ipv4: [u8; 4],
+    /// The port's addresses.
+    pub local: Local,
     /// The largest IP packet of the link, in bytes.
     pub mtu: u16,
-    /// The UDP port that is listened on.
-    pub udp_port: u16,
     /// The UDP port that is sent from.
     pub source_port: u16,
     /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
@@ -62,10 +59,12 @@ impl XdpConfig {
             ifname: interface.name.clone(),
             queue,
             mode: XdpMode::Auto,
-            mac: interface.mac,
-            ipv4: interface.ipv4.ok_or_else(|| XdpError::NoAddress(interface.name.clone()))?,
+            local: Local {
+                mac: interface.mac,
+                ip: interface.ipv4.ok_or_else(|| XdpError::NoAddress(interface.name.clone()))?,
+                udp_port: wire::GATEWAY_PORT,
+            },
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
-            udp_port: wire::GATEWAY_PORT,
             source_port: wire::GATEWAY_PORT,
             ring: 2048,
         })
@@ -112,7 +111,9 @@ pub enum XdpError {
         source: io::Error,
     },
     /// Another socket has the queue.
-    #[error("queue {queue} of {ifname} is in use by another AF_XDP socket: is another gvm-dp running on it?")]
+    #[error(
+        "queue {queue} of {ifname} is in use by another AF_XDP socket: is another gvm-dp running on it, or is it named twice?"
+    )]
     Busy {
         /// Name of the interface.
         ifname: String,
@@ -174,11 +175,13 @@ impl XdpError {
         Self::Register { bytes, source }
     }
 
-    fn bind(ifname: &str, queue: u32, source: io::Error) -> Self {
-        let ifname = ifname.to_owned();
+    fn bind(interface: &Interface, queue: u32, source: io::Error) -> Self {
+        let ifname = interface.name.clone();
         match source.raw_os_error() {
             Some(libc::EBUSY) => Self::Busy { ifname, queue },
-            Some(libc::EINVAL) => Self::NoQueue { ifname, queue },
+            Some(libc::EINVAL) if queue >= interface.rx_queues => Self::NoQueue { ifname, queue },
+            // A second socket of the same arena on one queue: the kernel's word for that.
+            Some(libc::EINVAL) => Self::Busy { ifname, queue },
             Some(libc::EOPNOTSUPP) => Self::NoZeroCopy { ifname },
             Some(libc::ENODEV) => Self::NoInterface(ifname),
             _ => Self::os(&ifname, "bind", source),

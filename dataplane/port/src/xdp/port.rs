@@ -1,6 +1,7 @@
 //! The port: descriptors become datagrams, datagrams become descriptors, headers are read and written in place.
 
 use crate::Port;
+use crate::headers::{self, Refused, Unsendable, Verify};
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
@@ -8,12 +9,10 @@ use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
-use frame::{Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
+use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use wire::net::ipv4::{ECN_CE, ECN_NOT_ECT};
-use wire::net::{UdpSpec, emit_udp4, headers_len, parse_udp4, udp_checksum, verify_udp4};
 
 frame::counters! {
     /// What one AF_XDP socket counts.
@@ -24,7 +23,7 @@ frame::counters! {
         rx_bytes,
         /// Packets whose headers are not those of a whole UDP datagram; dropped.
         rx_dropped_malformed,
-        /// Packets to another Ethernet address, IP address or UDP port; dropped.
+        /// Datagrams to another IP address or UDP port; dropped.
         rx_dropped_not_ours,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
@@ -44,14 +43,12 @@ frame::counters! {
         tx_packets,
         /// Bytes of UDP payload put into the TX ring.
         tx_bytes,
-        /// Datagrams larger than the link's MTU; dropped.
+        /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
         tx_dropped_too_long,
         /// Datagrams to a peer without a known Ethernet address; dropped.
         tx_dropped_no_mac,
         /// Datagrams to an IPv6 peer; dropped.
         tx_dropped_family,
-        /// Datagrams without room for headers before them; dropped.
-        tx_dropped_headroom,
         /// Descriptors that the kernel refused.
         tx_bad_descriptors,
         /// Times that the TX ring was full; the datagrams waited.
@@ -138,8 +135,8 @@ impl XdpPort {
         };
         // Before binding: drivers with zero-copy take their first buffers when the queue is bound.
         port.refill();
-        let (ifname, ifindex, mode) = (&port.config.ifname, interface.index, port.config.mode);
-        port.socket.bind(umem, ifname, ifindex, queue, mode)?;
+        let (ifname, mode) = (&port.config.ifname, port.config.mode);
+        port.socket.bind(umem, &interface, queue, mode)?;
         port.ledger.bound();
         port.mode = port.socket.mode().map_err(|source| XdpError::os(ifname, "read its mode", source))?;
         if is_less(mode, port.mode) {
@@ -156,6 +153,11 @@ impl XdpPort {
     /// The interface and the queue.
     pub fn queue(&self) -> (&str, u32) {
         (&self.config.ifname, self.config.queue)
+    }
+
+    /// Whether the kernel has chunk `index` of the pool.
+    pub fn holds(&self, index: u32) -> bool {
+        self.ledger.has(index)
     }
 
     /// Fills the fill ring from the pool.
@@ -200,54 +202,34 @@ impl XdpPort {
     /// Takes the headers off a received packet; `None` when it is not for us, which was counted.
     #[inline]
     fn accept(&self, mut frame: Frame) -> Option<Datagram> {
-        let (config, counters) = (&self.config, &self.counters);
-        let Ok(packet) = parse_udp4(frame.data()) else {
-            counters.rx_dropped_malformed.add(1);
-            return None;
+        let counters = &self.counters;
+        let (peer, ce) = match headers::receive(&mut frame, self.id, &self.config.local, Verify::Software) {
+            Ok(read) => read,
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Malformed(_) => &counters.rx_dropped_malformed,
+                    Refused::NotOurs => &counters.rx_dropped_not_ours,
+                    Refused::Checksum => &counters.rx_dropped_checksum,
+                };
+                reason.add(1);
+                return None;
+            }
         };
-        if packet.dst_port != config.udp_port || packet.dst_ip != config.ipv4 || packet.dst_mac != config.mac {
-            counters.rx_dropped_not_ours.add(1);
-            return None;
-        }
-        if !verify_udp4(frame.data(), &packet) {
-            counters.rx_dropped_checksum.add(1);
-            return None;
-        }
-        frame.truncate(packet.payload.end);
-        frame.trim_front(packet.payload.start);
         counters.rx_bytes.add(frame.len() as u64);
-        let vlan = packet.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged);
-        let peer = Peer::ipv4(self.id, packet.src_ip, packet.src_port, vlan, packet.src_mac);
-        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce: packet.ecn == ECN_CE })
+        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce })
     }
 
-    /// What the headers of a datagram say, or the counter of the reason why it cannot be sent.
+    /// The counter of the reason why a datagram can never be sent, if there is one.
     #[inline]
-    fn headers(&self, datagram: &Datagram) -> Result<UdpSpec, &frame::Counter> {
-        let (config, counters, peer) = (&self.config, &self.counters, &datagram.peer);
-        let Some(dst_ip) = peer.ipv4_octets() else { return Err(&counters.tx_dropped_family) };
-        let vlan = peer.vlan.vid();
-        if peer.mac == [0; 6] {
-            return Err(&counters.tx_dropped_no_mac);
+    fn refusal(&self, datagram: &Datagram) -> Option<&frame::Counter> {
+        if datagram.peer.mac == [0; 6] {
+            return Some(&self.counters.tx_dropped_no_mac);
         }
-        if datagram.frame.len() + usize::from(wire::IPV4_UDP_LEN) > usize::from(self.mtu) {
-            return Err(&counters.tx_dropped_too_long);
+        match headers::check_sendable(datagram, self.mtu) {
+            Ok(()) => None,
+            Err(Unsendable::Address) => Some(&self.counters.tx_dropped_family),
+            Err(Unsendable::Size) => Some(&self.counters.tx_dropped_too_long),
         }
-        if datagram.frame.headroom() < headers_len(vlan.is_some()) {
-            return Err(&counters.tx_dropped_headroom);
-        }
-        let (src_ip, src_port, dst_port) = (config.ipv4, config.source_port, peer.udp_port);
-        Ok(UdpSpec {
-            vlan,
-            src_mac: config.mac,
-            dst_mac: peer.mac,
-            src_ip,
-            dst_ip,
-            src_port,
-            dst_port,
-            ecn: if datagram.ce { ECN_CE } else { ECN_NOT_ECT },
-            checksum: udp_checksum(src_ip, dst_ip, src_port, dst_port, datagram.frame.data()),
-        })
     }
 
     fn read_statistics(&self) {
@@ -293,16 +275,13 @@ impl Port for XdpPort {
         let (mut left, mut sent) = (0, 0);
         self.tx_full = false;
         loop {
-            let Some(spec) = queue.iter_mut().next().map(|datagram| self.headers(datagram)) else { break };
-            let spec = match spec {
-                Ok(spec) => spec,
-                Err(reason) => {
-                    reason.add(1);
-                    drop(queue.fail());
-                    left += 1;
-                    continue;
-                }
-            };
+            let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(datagram)) else { break };
+            if let Some(reason) = refusal {
+                reason.add(1);
+                drop(queue.fail());
+                left += 1;
+                continue;
+            }
             // As many are on their way as the completion ring can hold.
             if self.tx_frames == self.config.ring || self.socket.tx.room() == 0 {
                 self.counters.tx_full.add(1);
@@ -311,10 +290,8 @@ impl Port for XdpPort {
             }
             let Some(mut datagram) = queue.take() else { break };
             let len = datagram.frame.len();
-            // Headroom and length were checked by `headers`.
-            let emitted =
-                datagram.frame.prepend(headers_len(spec.vlan.is_some())).and_then(|room| emit_udp4(&spec, len, room));
-            debug_assert!(emitted.is_some());
+            let written = headers::write(&mut datagram, &self.config.local, self.config.source_port);
+            debug_assert!(written.is_ok(), "checked by `refusal`");
             let (addr, packet_len) = self.ledger.give(datagram.frame);
             let pushed = self.socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
             debug_assert!(pushed);
@@ -376,10 +353,11 @@ impl Port for XdpPort {
     }
 
     fn describe(&self) -> String {
-        let (asked, [a, b, c, d]) = (self.config.mode, self.config.ipv4);
+        let (asked, local) = (self.config.mode, &self.config.local);
+        let [a, b, c, d] = local.ip;
         format!(
             "xdp:{} queue {} ({}, asked for {asked}; {a}.{b}.{c}.{d}:{}, MTU {}, rings of {})",
-            self.config.ifname, self.config.queue, self.mode, self.config.udp_port, self.mtu, self.config.ring
+            self.config.ifname, self.config.queue, self.mode, local.udp_port, self.mtu, self.config.ring
         )
     }
 

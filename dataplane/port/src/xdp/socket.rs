@@ -5,7 +5,7 @@ use crate::spec::XdpMode;
 use crate::xdp::ledger::bind;
 use crate::xdp::mode::{BoundMode, bind_flags};
 use crate::xdp::ring::{Consumer, Producer};
-use crate::xdp::{Umem, XdpError, interface};
+use crate::xdp::{Interface, Umem, XdpError, interface};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
@@ -63,8 +63,7 @@ impl Socket {
     pub(super) fn bind(
         &mut self,
         umem: &Umem,
-        ifname: &str,
-        ifindex: u32,
+        interface: &Interface,
         queue: u32,
         mode: XdpMode,
     ) -> Result<(), XdpError> {
@@ -75,12 +74,12 @@ impl Socket {
         };
         let deadline = Instant::now() + BUSY;
         loop {
-            match bind(self.as_fd(), ifindex, queue, flags, sharer) {
+            match bind(self.as_fd(), interface.index, queue, flags, sharer) {
                 Ok(()) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(error) => return Err(XdpError::bind(ifname, queue, error)),
+                Err(error) => return Err(XdpError::bind(interface, queue, error)),
             }
         }
         umem.add(&self.fd);
