@@ -177,6 +177,26 @@ fn a_padded_heartbeat_proves_the_mtu() {
 }
 
 #[test]
+fn over_ipv6_the_headers_are_longer() {
+    let mut gateway = Gateway::new(config(), START);
+    let mut client = Client::new(slave(17), address(1), START);
+    let ipv6 = |text: &str| frame::Peer::socket(PortId(0), text.parse().unwrap());
+    let (ours, theirs) = (ipv6("[2001:db8::1]:9999"), ipv6("[2001:db8::2]:9999"));
+    client.node = link::Node::new(slave(17), Some(key().node_key(slave(17))), theirs, START);
+    let mut probes = 0;
+    for _ in 0..3 {
+        let probe = client.probe(START);
+        probes += probe.iter().filter(|probe| probe.len() == 1500 - 48).count();
+        for datagram in client.heartbeat(START).into_iter().chain(probe) {
+            for (_, answer) in gateway.receive(START, &ours, &datagram) {
+                client.take_record(START, &theirs, &Record::first(&answer).unwrap());
+            }
+        }
+    }
+    assert_eq!((probes, client.node.mtu()), (1, 1500));
+}
+
+#[test]
 fn a_heartbeat_that_only_says_it_is_padded_proves_nothing() {
     let (mut gateway, client, last) = registered(17, START);
     let lie = wire::link::Heartbeat { seq: last.seq + 1, padded: true, ..last };

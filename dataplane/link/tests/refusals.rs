@@ -248,6 +248,8 @@ fn a_configuration_that_cannot_be_is_refused_with_the_remedy() {
     assert_eq!(refused(|config| config.interval = 0), RegistrarError::Interval);
     assert_eq!(refused(|config| config.mtu = 500), RegistrarError::Mtu(500));
     assert_eq!(refused(|config| config.epoch = 0), RegistrarError::Epoch);
+    let shown = format!("{:?}", RegistrarConfig { secret: [201; 32], ..config() });
+    assert!(shown.contains("epoch: 77") && !shown.contains("201"), "{shown}");
 }
 
 proptest! {

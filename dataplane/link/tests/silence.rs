@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};
-use link::{Health, NodeConfig, Notice, RegistrarConfig, RouteChange};
+use link::{Health, NodeConfig, NodeEvent, Notice, RegistrarConfig, RouteChange};
 use wire::Scale;
 use wire::link::MemberState;
 
@@ -137,6 +137,20 @@ fn silence_means_nothing_while_the_gateway_is_deaf() {
         }
         assert_eq!(states(&gateway), (0, 0));
     }
+}
+
+#[test]
+fn an_id_cannot_be_claimed_because_the_gateway_was_deaf() {
+    let (mut gateway, first, _) = registered(17, START);
+    let mut now = START;
+    while now < START + 10 * SECOND {
+        gateway.registrar.advance(now, Health { polling: false, rx_lost: 0 }, &mut gateway.out);
+        now += STEP;
+    }
+    let mut second = Client::new(slave(17), address(2), now);
+    second.exchange(&mut gateway, now);
+    assert_eq!(second.events(), [NodeEvent::Duplicate]);
+    assert_eq!(gateway.registrar.peer(scale().slave_id(17).unwrap()), Some(first.peer));
 }
 
 #[test]

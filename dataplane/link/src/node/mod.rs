@@ -9,11 +9,11 @@ mod event;
 
 pub use event::{AckRefusal, NodeEvent};
 
-use crate::{NodeKey, SILENT_INTERVALS, ip_udp_len};
+use crate::{NodeKey, SILENT_INTERVALS, datagram_room};
 use frame::time::{FOREVER, MILLISECOND, SECOND};
 use frame::{Peer, Time};
 use wire::link::{Heartbeat, NodeId};
-use wire::{HEADER_LEN, Scale, UNPROVEN_MTU};
+use wire::{Scale, UNPROVEN_MTU};
 
 /// A new cookie is answered at once, but not more often than this.
 const COOKIE_GAP: u64 = 100 * MILLISECOND;
@@ -66,7 +66,7 @@ impl Default for NodeConfig {
 }
 
 /// Yes-or-no facts of a node; one word, because nodes are many.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Flags(u16);
 
 impl Flags {
@@ -105,7 +105,7 @@ impl Flags {
 }
 
 /// One identity, announced to one gateway.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Node {
     key: Option<NodeKey>,
     id: NodeId,
@@ -254,7 +254,7 @@ impl Node {
         let mtu = if self.probes < PROBES_PER_SIZE { config.max_ip_packet } else { FALLBACK_MTU };
         self.probes += 1;
         self.flags.set(Flags::PROBED, true);
-        let len = self.emit(config, true, usize::from(mtu - ip_udp_len(&self.gateway)), out)?;
+        let len = self.emit(config, true, datagram_room(&self.gateway, mtu), out)?;
         self.flags.set(Flags::LAST_PADDED, true);
         Some(len)
     }
@@ -309,7 +309,6 @@ impl Node {
             vcpus: config.vcpus,
             max_ip_packet: config.max_ip_packet,
         };
-        debug_assert!(pad_to == 0 || pad_to >= HEADER_LEN);
         let len = heartbeat.emit_padded(self.key.as_ref().map(NodeKey::as_bytes), pad_to, out)?;
         self.seq += 1;
         self.flags.set(Flags::COOKIE_SENT, true);

@@ -2,6 +2,7 @@
 
 use crate::{ClusterKey, ShardSet};
 use frame::time::{MICROSECOND, SECOND};
+use std::fmt;
 use thiserror::Error;
 use wire::{Scale, Shard, UNPROVEN_MTU};
 
@@ -9,7 +10,7 @@ use wire::{Scale, Shard, UNPROVEN_MTU};
 pub(crate) const MIN_MTU: u16 = 576;
 
 /// What a registrar is told once, at the start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RegistrarConfig {
     /// The scale of the system.
     pub scale: Scale,
@@ -48,6 +49,24 @@ impl Default for RegistrarConfig {
             two_port: false,
             max_masters: 64,
         }
+    }
+}
+
+impl fmt::Debug for RegistrarConfig {
+    /// Everything but the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scale, shards, key, secret: _, epoch, interval, hold_ns, mtu, two_port, max_masters } = self;
+        f.debug_struct("RegistrarConfig")
+            .field("scale", scale)
+            .field("shards", shards)
+            .field("key", key)
+            .field("epoch", epoch)
+            .field("interval", interval)
+            .field("hold_ns", hold_ns)
+            .field("mtu", mtu)
+            .field("two_port", two_port)
+            .field("max_masters", max_masters)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use super::Registrar;
 use super::config::MIN_MTU;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
-use crate::{NodeKey, Notice, RouteChange, SILENT_INTERVALS, Sink};
+use crate::{NodeKey, Notice, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
 use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
 use wire::{MsgType, Record, UNPROVEN_MTU, tag};
@@ -185,9 +185,8 @@ impl Registrar {
 
     /// Judges a heartbeat with a valid cookie against the last one, and takes it over if it is newer.
     fn admit(&mut self, call: &Call<'_>, presence: &mut Presence, sink: &mut impl Sink) -> Option<Standing> {
-        let silence = SILENT_INTERVALS.saturating_mul(self.config.interval);
         let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
-        let verdict = presence.judge(heartbeat, call.from, call.now, silence);
+        let verdict = presence.judge(heartbeat, call.from, self.is_silent(presence.heard, call.now));
         match verdict {
             Verdict::Duplicate => {
                 self.counters.refused_duplicate.add(1);

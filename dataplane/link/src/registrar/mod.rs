@@ -131,7 +131,8 @@ impl Registrar {
         self.counters.slaves_here.set(u64::from(self.table.here_len));
         self.counters.slaves_suspect.set(u64::from(self.table.suspect_len));
         self.counters.generation.set(self.table.generation);
-        self.counters.masters_here.set(self.masters().count() as u64);
+        let masters = self.masters.iter().filter(|master| master.presence.is_present());
+        self.counters.masters_here.set(masters.count() as u64);
     }
 
     /// Tells people, unless they were told a lot in this interval.

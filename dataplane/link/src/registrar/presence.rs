@@ -66,14 +66,14 @@ impl Presence {
         matches!(self.state, State::Here | State::Suspect)
     }
 
-    /// Judges a heartbeat; `silence` is how long a node must be silent before its id is free.
-    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, now: Time, silence: u64) -> Verdict {
+    /// Judges a heartbeat; `is_silent` says that the node was silent for so long that its id is free.
+    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, is_silent: bool) -> Verdict {
         if self.state == State::Never {
             return Verdict::New;
         }
         let same = from.is_same_origin(&self.peer, self.fixed_port || heartbeat.fixed_port);
         let same_boot = heartbeat.boot_epoch == self.boot_epoch;
-        if !same && self.is_present() && now.saturating_sub(self.heard) < silence {
+        if !same && self.is_present() && !is_silent {
             Verdict::Duplicate
         } else if same_boot && heartbeat.seq <= self.seq {
             Verdict::Replayed

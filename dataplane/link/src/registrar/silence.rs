@@ -51,6 +51,11 @@ impl Registrar {
         heard.max(self.hearing.deaf)
     }
 
+    /// Whether a node that was last heard at `heard` has been silent for too long.
+    pub(super) fn is_silent(&self, heard: Time, now: Time) -> bool {
+        now >= self.silent_since(heard).saturating_add(self.silence())
+    }
+
     fn silence(&self) -> u64 {
         SILENT_INTERVALS.saturating_mul(self.config.interval)
     }
@@ -78,7 +83,7 @@ impl Registrar {
         let mut judged = mass;
         while left > 0
             && let Some((at, entry)) = self.table.quietest()
-            && now >= self.silent_since(entry.presence.heard).saturating_add(self.silence())
+            && self.is_silent(entry.presence.heard, now)
         {
             left -= 1;
             if !judged {
@@ -135,11 +140,9 @@ impl Registrar {
     /// Declares silent masters gone.
     pub(super) fn expire_masters(&mut self, now: Time, sink: &mut impl Sink) {
         for at in 0..self.masters.len() {
-            let since = self.silent_since(self.masters[at].presence.heard);
+            let is_silent = self.is_silent(self.masters[at].presence.heard, now);
             let master = &mut self.masters[at];
-            if master.presence.is_present()
-                && now >= since.saturating_add(SILENT_INTERVALS.saturating_mul(self.config.interval))
-            {
+            if master.presence.is_present() && is_silent {
                 master.presence.state = State::Gone;
                 self.counters.nodes_gone.add(1);
                 sink.route(RouteChange::Master { id: master.id, route: None });
