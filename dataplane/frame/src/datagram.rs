@@ -1,6 +1,7 @@
 //! A frame with its peer, and bursts of them.
 
 use crate::{Frame, Peer};
+use arrayvec::ArrayVec;
 
 /// The most datagrams that are received or sent at once.
 pub const BURST: usize = 64;
@@ -54,31 +55,21 @@ impl Datagram {
 }
 
 /// At most [`BURST`] received datagrams; made once and filled again and again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Burst {
-    datagrams: Vec<Datagram>,
-}
-
-impl Default for Burst {
-    fn default() -> Self {
-        Self::new()
-    }
+    datagrams: ArrayVec<Datagram, BURST>,
 }
 
 impl Burst {
-    /// An empty burst; the only allocation it ever makes.
+    /// An empty burst.
     pub fn new() -> Self {
-        Self { datagrams: Vec::with_capacity(BURST) }
+        Self::default()
     }
 
     /// Adds a datagram; gives it back when the burst is full.
     #[inline]
     pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
-        if self.datagrams.len() >= BURST {
-            return Err(datagram);
-        }
-        self.datagrams.push(datagram);
-        Ok(())
+        self.datagrams.try_push(datagram).map_err(|full| full.element())
     }
 
     /// How many more fit.

@@ -1,8 +1,11 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
 use frame::{Datagram, Frame, Peer, PortId, Vlan};
-use wire::net::ipv4::ECN_CE;
-use wire::net::{NetError, UdpSpec, emit_udp4, parse_udp4, udp_checksum, verify_udp4};
+use wire::net::ipv4::{self, ECN_CE};
+use wire::net::{NetError, UdpSpec, checksum, emit_udp4, ethernet, parse_udp4, udp, udp_checksum, verify_udp4};
+
+/// Bytes of Ethernet, IPv4 and UDP headers without a tag and without options.
+const PLAIN: usize = wire::net::headers_len(false);
 
 /// What a raw port answers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,47 @@ pub enum Refused {
 /// Returns the source, and whether the packet arrived with Congestion Experienced.
 #[inline]
 pub fn receive(frame: &mut Frame, port: PortId, local: &Local, verify: Verify) -> Result<(Peer, bool), Refused> {
+    match receive_plain(frame, port, local, verify) {
+        Some(received) => Ok(received),
+        None => receive_any(frame, port, local, verify),
+    }
+}
+
+/// The usual packet: no tag, no IP options, not a fragment, for us, checksums right. `None` says nothing but that
+/// [`receive_any`] has to look.
+#[inline]
+fn receive_plain(frame: &mut Frame, port: PortId, local: &Local, verify: Verify) -> Option<(Peer, bool)> {
+    let bytes = frame.data();
+    let head: &[u8; PLAIN] = bytes.first_chunk()?;
+    let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
+    let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let quad = |at: usize| [head[at], head[at + 1], head[at + 2], head[at + 3]];
+    let (total, udp_len) = (usize::from(word(16)), usize::from(word(38)));
+    let is_plain = word(12) == ethernet::IPV4
+        && head[14] == 0x45
+        && word(20) & 0x3fff == 0
+        && head[23] == ipv4::UDP
+        && total == udp_len + 20
+        && udp_len >= 8
+        && total + 14 <= bytes.len();
+    if !is_plain || quad(30) != local.ip || word(36) != local.udp_port {
+        return None;
+    }
+    if verify == Verify::Software {
+        let ip_is_right = checksum::fold(checksum::sum(&head[14..34])) == 0;
+        let segment = bytes.get(34..34 + udp_len)?;
+        if !ip_is_right || (word(40) != 0 && !udp::verify(quad(26), local.ip, segment)) {
+            return None;
+        }
+    }
+    let peer = Peer::ipv4(port, quad(26), word(34), Vlan::UNTAGGED, mac);
+    let ce = head[15] & 3 == ECN_CE;
+    frame.trim_front(PLAIN);
+    frame.truncate(udp_len - 8);
+    Some((peer, ce))
+}
+
+fn receive_any(frame: &mut Frame, port: PortId, local: &Local, verify: Verify) -> Result<(Peer, bool), Refused> {
     let bytes = frame.data();
     let read = parse_udp4(bytes).map_err(Refused::Malformed)?;
     if read.dst_ip != local.ip || read.dst_port != local.udp_port {

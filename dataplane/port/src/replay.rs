@@ -44,10 +44,15 @@ pub struct ReplayPort {
     input: Pool,
     /// Where the packet of each chunk lies, by the chunk's number.
     packets: Vec<(u16, u16)>,
-    /// Chunks in the order in which they will be handed out.
-    ring: VecDeque<u32>,
-    /// The headers that all packets have: rewritten on receive, as the device would, because a gateway that makes a
-    /// received frame its buffer overwrites them.
+    /// Packets in the order in which they will be handed out: chunk, offset, length. As many places as chunks, rounded
+    /// up to a power of two, so that the ring cannot overflow.
+    ring: Vec<(u32, u16, u16)>,
+    /// Packets handed out since the start; the next one stands at this place of the ring, modulo its size.
+    head: usize,
+    /// Packets put into the ring since the start.
+    tail: usize,
+    /// The headers that all packets have: a gateway that makes a received frame its buffer overwrites them, so they are
+    /// written again, as the device would.
     headers: [u8; HEADERS],
     tx: VecDeque<Frame>,
     burst: usize,
@@ -63,17 +68,32 @@ impl ReplayPort {
     pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
         let mut headers = [0; HEADERS];
         let mut places = vec![(0, 0); input.capacity() as usize];
-        let mut ring = VecDeque::with_capacity(packets.len());
+        let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
         for packet in packets {
             headers.copy_from_slice(&packet[..HEADERS]);
             let mut frame = input.alloc_reserved().expect("a chunk for each packet");
             assert!(frame.append(packet), "a packet longer than a chunk");
             let (index, offset, len) = frame.into_index();
             places[index as usize] = (offset, len);
-            ring.push_back(index);
+            ring.push((index, offset, len));
         }
+        let tail = ring.len();
+        ring.resize(ring.capacity(), (0, 0, 0));
         let tx = VecDeque::with_capacity(TX_RING + 1);
-        Self { id, local, mtu, input, packets: places, ring, headers, tx, burst, counters: Arc::default() }
+        Self {
+            id,
+            local,
+            mtu,
+            input,
+            packets: places,
+            ring,
+            head: 0,
+            tail,
+            headers,
+            tx,
+            burst,
+            counters: Arc::default(),
+        }
     }
 }
 
@@ -85,15 +105,19 @@ impl Port for ReplayPort {
     #[inline]
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
         let before = burst.len();
-        for _ in 0..self.burst.min(burst.room()) {
-            if let Some(&ahead) = self.ring.get(AHEAD) {
-                self.input.prefetch(ahead, self.packets[ahead as usize].0);
-            }
-            let Some(index) = self.ring.pop_front() else { break };
-            let (offset, len) = self.packets[index as usize];
-            // SAFETY: `ring` holds numbers that `into_index` gave, each once: nobody else owns the chunk.
+        let mask = self.ring.len() - 1;
+        for _ in 0..self.burst.min(burst.room()).min(self.tail - self.head) {
+            let (ahead, at, _) = self.ring[(self.head + AHEAD) & mask];
+            self.input.prefetch(ahead, at);
+            let (index, offset, len) = self.ring[self.head & mask];
+            self.head += 1;
+            // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
+            // the chunk.
             let mut frame = unsafe { self.input.from_index(index, offset, len) };
-            if let Some(head) = frame.data_mut().first_chunk_mut() {
+            // Another destination than ours: the frame was sent since. A read, so that the usual case costs no store.
+            if !frame.data().starts_with(&self.local.mac)
+                && let Some(head) = frame.data_mut().first_chunk_mut()
+            {
                 *head = self.headers;
             }
             match headers::receive(&mut frame, self.id, &self.local, Verify::Nic) {
@@ -136,7 +160,11 @@ impl Port for ReplayPort {
     fn housekeep(&mut self, _now: Time) {
         // Chunks that came back go to the end of the ring: their contents are still the packet.
         while let Some(frame) = self.input.alloc_reserved() {
-            self.ring.push_back(frame.into_index().0);
+            let (index, _, _) = frame.into_index();
+            let (offset, len) = self.packets[index as usize];
+            let mask = self.ring.len() - 1;
+            self.ring[self.tail & mask] = (index, offset, len);
+            self.tail += 1;
         }
     }
 
@@ -149,7 +177,7 @@ impl Port for ReplayPort {
     }
 
     fn frames_held(&self) -> usize {
-        self.ring.len() + self.tx.len()
+        self.tail - self.head + self.tx.len()
     }
 
     fn mtu(&self) -> u16 {

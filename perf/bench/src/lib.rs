@@ -1,1 +1,8 @@
-//! Benchmarks that print a ratio against a baseline of the same run.
+//! Benchmarks that measure a baseline in the same run and print the ratio: see `perf/run.sh`.
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod floor;
+pub mod input;
+pub mod report;
+pub mod stopwatch;

@@ -1,0 +1,175 @@
+//! The pointer array: one entry for every destination, and a buffer in it only while records wait.
+//!
+//! An open buffer *is* a frame of the arena: what is appended leaves as it lies. An idle destination costs its entry
+//! and nothing else: no buffer, no timer, no visit.
+
+use crate::order::{Entry, NIL, OpeningOrder};
+use crate::route::Destination;
+use frame::pool::{COLOURS, HEADROOM};
+use frame::{Frame, Pool, Time};
+use wire::{HEADER_LEN, IPV4_UDP_LEN};
+
+/// One entry of the pointer array: 24 bytes.
+#[derive(Debug)]
+struct Slot {
+    buffer: Option<Frame>,
+    /// The most payload bytes that a datagram to this destination may have; 0 without a route.
+    limit: u16,
+    /// Records that wait. The top bit says that one of them arrived CE.
+    records: u16,
+    entry: Entry,
+}
+
+const CE: u16 = 1 << 15;
+
+/// A buffer that has left the pointer array.
+#[derive(Debug)]
+pub struct Closed {
+    /// The records, back to back.
+    pub frame: Frame,
+    /// How many.
+    pub records: u16,
+    /// Whether one of them arrived with Congestion Experienced.
+    pub ce: bool,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The records wait in the buffer.
+    Waiting,
+    /// The records are in the buffer, and no further record can fit.
+    Full,
+    /// Nothing was appended: the destination has no open buffer.
+    NotOpen,
+    /// Nothing was appended: the records do not fit behind what waits.
+    NoRoom,
+}
+
+/// The pointer array of one lcore.
+#[derive(Debug)]
+pub struct Aggregator {
+    slots: Vec<Slot>,
+    order: OpeningOrder,
+    largest: u16,
+}
+
+impl Aggregator {
+    /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the pool.
+    pub fn new(destinations: u32, pool: &Pool) -> Self {
+        let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
+        let headroom = u32::from(HEADROOM) + (COLOURS - 1) * 64;
+        Self {
+            slots: (0..destinations).map(|_| slot()).collect(),
+            order: OpeningOrder::new(pool.capacity()),
+            largest: (pool.chunk() - headroom) as u16,
+        }
+    }
+
+    /// Sets how large IP packets to a destination may be; `None` when it has no route.
+    pub fn set_mtu(&mut self, destination: Destination, mtu: Option<u16>) {
+        if let Some(slot) = self.slots.get_mut(destination as usize) {
+            slot.limit = mtu.map_or(0, |mtu| mtu.saturating_sub(IPV4_UDP_LEN).min(self.largest));
+        }
+    }
+
+    /// The most payload bytes that a datagram to a destination may have; 0 without a route.
+    #[inline]
+    pub fn limit(&self, destination: Destination) -> usize {
+        self.slots.get(destination as usize).map_or(0, |slot| usize::from(slot.limit))
+    }
+
+    /// Bytes that wait for a destination.
+    pub fn waiting(&self, destination: Destination) -> usize {
+        self.slots.get(destination as usize).and_then(|slot| slot.buffer.as_ref()).map_or(0, Frame::len)
+    }
+
+    /// Asks the cache for a destination's entry.
+    #[inline]
+    pub fn prefetch_entry(&self, destination: Destination) {
+        frame::copy::prefetch_element(&self.slots, destination as usize);
+    }
+
+    /// Asks the cache for the place where the next record of a destination goes.
+    #[inline]
+    pub fn prefetch_tail(&self, destination: Destination) {
+        if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize) {
+            frame.prefetch_tail();
+        }
+    }
+
+    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer.
+    #[inline]
+    pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, ce: bool) -> Appended {
+        let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
+        let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
+        if frame.len() + bytes.len() > usize::from(slot.limit) || !frame.append(bytes) {
+            return Appended::NoRoom;
+        }
+        slot.records = (slot.records + records) | if ce { CE } else { 0 };
+        if frame.len() + HEADER_LEN > usize::from(slot.limit) { Appended::Full } else { Appended::Waiting }
+    }
+
+    /// Opens a destination's buffer, empty. Gives the frame back when one is open already or too many are.
+    #[inline]
+    pub fn open(&mut self, destination: Destination, frame: Frame, now: Time) -> Result<(), Frame> {
+        let Some(slot) = self.slots.get_mut(destination as usize) else { return Err(frame) };
+        if slot.buffer.is_some() {
+            return Err(frame);
+        }
+        let Some(entry) = self.order.push(now, destination) else { return Err(frame) };
+        slot.buffer = Some(frame);
+        slot.entry = entry;
+        slot.records = 0;
+        Ok(())
+    }
+
+    /// A received frame whose data is whole records becomes a destination's buffer. Gives the frame back as
+    /// [`Aggregator::open`] does.
+    #[inline]
+    pub fn adopt(
+        &mut self,
+        destination: Destination,
+        frame: Frame,
+        records: u16,
+        ce: bool,
+        now: Time,
+    ) -> Result<(), Frame> {
+        self.open(destination, frame, now)?;
+        if let Some(slot) = self.slots.get_mut(destination as usize) {
+            slot.records = records | if ce { CE } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Takes a destination's buffer out, if one is open.
+    #[inline]
+    pub fn close(&mut self, destination: Destination) -> Option<Closed> {
+        let slot = self.slots.get_mut(destination as usize)?;
+        let frame = slot.buffer.take()?;
+        self.order.remove(slot.entry);
+        Some(Closed { frame, records: slot.records & !CE, ce: slot.records & CE != 0 })
+    }
+
+    /// When the oldest buffer opened, and whose it is.
+    #[inline]
+    pub fn oldest(&self) -> Option<(Time, Destination)> {
+        self.order.oldest()
+    }
+
+    /// Number of open buffers.
+    #[inline]
+    pub fn open_buffers(&self) -> usize {
+        self.order.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_destination_costs_24_bytes() {
+        assert_eq!(size_of::<Slot>(), 24);
+    }
+}

@@ -1,0 +1,28 @@
+//! What a gateway is told at start.
+
+use frame::Time;
+use frame::time::MICROSECOND;
+use wire::ShardSet;
+
+/// Settings of one lcore's gateway. All lcores of a process have the same.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The shards that are served, and with them the scale.
+    pub shards: ShardSet,
+    /// The longest time that a record may wait in an aggregation buffer, in nanoseconds; [`frame::time::FOREVER`] waits
+    /// until the buffer is full.
+    pub hold: Time,
+    /// Whether buffers leave early once nothing was received on any queue for a quarter of the hold.
+    pub early: bool,
+    /// The largest number of masters.
+    pub masters: u16,
+    /// Free frames below which the oldest buffers leave, whatever their hold.
+    pub low_water: u32,
+}
+
+impl GatewayConfig {
+    /// The documented defaults: hold 50 us, early flush on, 64 masters.
+    pub fn new(shards: ShardSet) -> Self {
+        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512 }
+    }
+}

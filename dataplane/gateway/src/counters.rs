@@ -1,0 +1,108 @@
+//! The counters of a gateway. For each direction, at every moment:
+//! `records_in = records_out + held + queued + sum(dropped_*)`, where `records_out`, queued and the drops on transmit
+//! are the outbox's. Link control is consumed here and has its own count.
+
+use frame::counter::{CounterSet, Visitor};
+
+frame::counters! {
+    /// What came in from one direction, and what became of it.
+    pub struct DirectionCounters {
+        /// Datagrams of cargo that came in.
+        datagrams_in,
+        /// Records that came in; a bad record counts as one.
+        records_in,
+        /// Bytes of UDP payload that came in.
+        bytes_in,
+        /// Records that wait in aggregation buffers (a gauge).
+        held,
+        /// Bad records: fewer bytes than a header.
+        dropped_truncated,
+        /// Bad records: wrong magic.
+        dropped_bad_magic,
+        /// Bad records: payload_len past the end of the datagram.
+        dropped_bad_length,
+        /// Bad records: slave id out of range of the scale.
+        dropped_bad_slave_id,
+        /// Bytes dropped with bad records: from the bad record to the end of its datagram.
+        bad_bytes,
+        /// Records whose shard another gateway serves.
+        dropped_foreign_shard,
+        /// Records of another shard than the first record of their datagram.
+        dropped_mixed_shards,
+        /// Link control in a datagram of cargo.
+        dropped_mixed_link,
+        /// Records for a slave or master that is not registered.
+        dropped_no_route,
+        /// Upward records of a slave that is not registered, or from a source that is no registered master.
+        dropped_unregistered_source,
+        /// Records whose source is not where the slave or master they name is registered.
+        dropped_spoofed,
+        /// Records larger than the MTU of their route.
+        dropped_too_large,
+        /// Records for which no frame was free.
+        dropped_no_frame,
+        /// Records that waited for a slave or master when its route was removed.
+        dropped_route_removed,
+    }
+}
+
+frame::counters! {
+    /// Why aggregation buffers left, and what concerns no direction.
+    pub struct FlushCounters {
+        /// Buffers that left because the next record did not fit.
+        flush_full,
+        /// Buffers that left because their oldest record reached its hold.
+        flush_hold,
+        /// Buffers that left because nothing was received for a quarter of the hold.
+        flush_early,
+        /// Buffers that left because the pool ran low.
+        flush_room,
+        /// Buffers that left ahead of a record too large to share a datagram, or of a smaller MTU.
+        flush_order,
+        /// Buffers that left because the gateway drains.
+        flush_drain,
+        /// Datagrams that filled themselves and were forwarded without a copy.
+        forwarded_whole,
+        /// Aggregation buffers that are open (a gauge).
+        buffers_open,
+        /// The most aggregation buffers that were open at once.
+        buffers_open_max,
+        /// Datagrams of link control that came in.
+        link_datagrams_in,
+        /// Records of link control that came in: consumed by the registrar.
+        link_records_in,
+        /// Answers to link control that found no frame, not even in the reserve.
+        link_dropped_no_frame,
+        /// Empty datagrams, which have no record to count.
+        empty_datagrams,
+    }
+}
+
+/// All counters of one lcore's gateway.
+#[derive(Debug, Default)]
+pub struct GatewayCounters {
+    /// From masters to slaves.
+    pub down: DirectionCounters,
+    /// From slaves to masters.
+    pub up: DirectionCounters,
+    /// Flush causes and the rest.
+    pub flush: FlushCounters,
+}
+
+impl DirectionCounters {
+    /// Sum of all records dropped by the gateway, whatever the reason.
+    pub fn dropped(&self) -> u64 {
+        let mut sum = 0;
+        self.visit_drops(&mut |_, _, value| sum += value);
+        sum
+    }
+
+    /// Visits the drop reasons only.
+    pub fn visit_drops(&self, visitor: &mut Visitor<'_>) {
+        self.visit(&mut |name, help, value| {
+            if name.starts_with("dropped_") {
+                visitor(name, help, value);
+            }
+        });
+    }
+}

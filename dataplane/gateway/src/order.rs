@@ -1,0 +1,113 @@
+//! The open buffers in opening order.
+//!
+//! All buffers have the same hold, so opening order is the order in which they fall due: the due ones are at the head,
+//! however many slaves there are, and nothing is ever swept. A doubly linked list in a slab, sized once for every frame
+//! of the pool.
+
+use frame::Time;
+
+/// Index of a list entry; [`NIL`] is none.
+pub type Entry = u32;
+
+/// No entry.
+pub const NIL: Entry = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    opened: Time,
+    destination: u32,
+    previous: Entry,
+    next: Entry,
+}
+
+/// The list.
+#[derive(Debug)]
+pub struct OpeningOrder {
+    nodes: Vec<Node>,
+    free: Vec<Entry>,
+    head: Entry,
+    tail: Entry,
+}
+
+impl OpeningOrder {
+    /// A list for at most `capacity` open buffers.
+    pub fn new(capacity: u32) -> Self {
+        let node = Node { opened: 0, destination: 0, previous: NIL, next: NIL };
+        Self { nodes: vec![node; capacity as usize], free: (0..capacity).rev().collect(), head: NIL, tail: NIL }
+    }
+
+    /// Appends a buffer that opens now; `None` when the list is full.
+    #[inline]
+    pub fn push(&mut self, now: Time, destination: u32) -> Option<Entry> {
+        let entry = self.free.pop()?;
+        let previous = self.tail;
+        *self.nodes.get_mut(entry as usize)? = Node { opened: now, destination, previous, next: NIL };
+        match self.nodes.get_mut(previous as usize) {
+            Some(node) => node.next = entry,
+            None => self.head = entry,
+        }
+        self.tail = entry;
+        Some(entry)
+    }
+
+    /// Takes a buffer out, wherever it stands.
+    #[inline]
+    pub fn remove(&mut self, entry: Entry) {
+        let Some(&Node { previous, next, .. }) = self.nodes.get(entry as usize) else { return };
+        match self.nodes.get_mut(previous as usize) {
+            Some(node) => node.next = next,
+            None => self.head = next,
+        }
+        match self.nodes.get_mut(next as usize) {
+            Some(node) => node.previous = previous,
+            None => self.tail = previous,
+        }
+        self.free.push(entry);
+    }
+
+    /// When the oldest buffer opened, and whose it is.
+    #[inline]
+    pub fn oldest(&self) -> Option<(Time, u32)> {
+        self.nodes.get(self.head as usize).map(|node| (node.opened, node.destination))
+    }
+
+    /// Number of open buffers.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// Whether no buffer is open.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_queue_with_holes(steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300)) {
+            let mut list = OpeningOrder::new(32);
+            let mut model: Vec<(Entry, Time, u32)> = Vec::new();
+            for (now, (push, which)) in steps.into_iter().enumerate() {
+                let now = now as Time;
+                if push {
+                    match list.push(now, now as u32 + 7) {
+                        Some(entry) => model.push((entry, now, now as u32 + 7)),
+                        None => prop_assert_eq!(model.len(), 32),
+                    }
+                } else if !model.is_empty() {
+                    let (entry, _, _) = model.remove(which.index(model.len()));
+                    list.remove(entry);
+                }
+                prop_assert_eq!(list.oldest(), model.first().map(|&(_, opened, whose)| (opened, whose)));
+                prop_assert_eq!((list.len(), list.is_empty()), (model.len(), model.is_empty()));
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where slaves and masters are: this lcore's copy, changed only by the registrar's route changes.
+//!
+//! A destination is a dense number: the slaves of the served shards come first, then the masters. The pointer array
+//! and the routes are indexed by it.
+
+use frame::{Class, Peer};
+use link::Route;
+use wire::{ShardSet, SlaveId};
+
+/// A dense number of a slave or master.
+pub type Destination = u32;
+
+/// The routes of one lcore.
+#[derive(Debug)]
+pub struct Routes {
+    shards: ShardSet,
+    slaves: Vec<Option<Route>>,
+    /// Routes of masters by place. A master keeps its place while it is registered, and so its aggregation buffer.
+    masters: Vec<Option<Route>>,
+    /// Which masters there are, and their places: short, and looked through for every datagram.
+    registered: Vec<(u16, u16)>,
+}
+
+/// What the routes say of a record's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlaveSource {
+    /// The slave is registered there.
+    Registered,
+    /// The slave is registered somewhere else.
+    Elsewhere,
+    /// The slave is not registered.
+    Unknown,
+}
+
+impl Routes {
+    /// No routes yet, for the given shards and at most `masters` masters.
+    pub fn new(shards: ShardSet, masters: u16) -> Self {
+        Self {
+            slaves: vec![None; shards.slaves() as usize],
+            masters: vec![None; usize::from(masters)],
+            registered: Vec::with_capacity(usize::from(masters)),
+            shards,
+        }
+    }
+
+    /// How many destinations there are: the size of the pointer array.
+    pub fn destinations(&self) -> u32 {
+        (self.slaves.len() + self.masters.len()) as u32
+    }
+
+    /// The shards.
+    #[inline]
+    pub fn shards(&self) -> &ShardSet {
+        &self.shards
+    }
+
+    /// The class of what leaves to a destination.
+    #[inline]
+    pub fn class(&self, destination: Destination) -> Class {
+        if (destination as usize) < self.slaves.len() { Class::Down } else { Class::Up }
+    }
+
+    /// The route of a destination.
+    #[inline]
+    pub fn get(&self, destination: Destination) -> Option<&Route> {
+        match self.slaves.get(destination as usize) {
+            Some(route) => route.as_ref(),
+            None => self.masters.get(destination as usize - self.slaves.len())?.as_ref(),
+        }
+    }
+
+    /// Asks the cache for a slave's route.
+    #[inline]
+    pub fn prefetch(&self, destination: Destination) {
+        frame::copy::prefetch_element(&self.slaves, destination as usize);
+    }
+
+    /// The destination of a slave; `None` when its shard is not served.
+    #[inline]
+    pub fn slave(&self, id: SlaveId) -> Option<Destination> {
+        self.shards.index(id)
+    }
+
+    #[inline]
+    fn place(&self, id: u16) -> Option<usize> {
+        self.registered.iter().find(|master| master.0 == id).map(|master| usize::from(master.1))
+    }
+
+    /// The destination of a registered master.
+    #[inline]
+    pub fn master(&self, id: u16) -> Option<Destination> {
+        Some((self.slaves.len() + self.place(id)?) as Destination)
+    }
+
+    /// Whether `source` is where the master `id` is registered.
+    #[inline]
+    pub fn is_master_source(&self, id: u16, source: &Peer) -> bool {
+        let route = self.place(id).and_then(|place| self.masters.get(place)?.as_ref());
+        route.is_some_and(|route| source.is_same_origin(&route.peer, route.fixed_port))
+    }
+
+    /// Whether any master is registered at `source`.
+    pub fn is_any_master(&self, source: &Peer) -> bool {
+        self.masters.iter().flatten().any(|route| source.is_same_origin(&route.peer, route.fixed_port))
+    }
+
+    /// Whether the slave `destination` is registered, and at `source`.
+    #[inline]
+    pub fn slave_source(&self, destination: Destination, source: &Peer) -> SlaveSource {
+        match self.slaves.get(destination as usize) {
+            Some(Some(route)) if source.is_same_origin(&route.peer, route.fixed_port) => SlaveSource::Registered,
+            Some(Some(_)) => SlaveSource::Elsewhere,
+            _ => SlaveSource::Unknown,
+        }
+    }
+
+    /// Sets or removes a slave's route. Returns its destination, or `None` when its shard is not served.
+    pub fn set_slave(&mut self, id: SlaveId, route: Option<Route>) -> Option<Destination> {
+        let destination = self.shards.index(id)?;
+        *self.slaves.get_mut(destination as usize)? = route;
+        Some(destination)
+    }
+
+    /// Sets or removes a master's route. Returns its destination, or `None` when it has none and there is no room.
+    pub fn set_master(&mut self, id: u16, route: Option<Route>) -> Option<Destination> {
+        let known = self.place(id);
+        let place = known.or_else(|| self.masters.iter().position(Option::is_none))?;
+        match (known, &route) {
+            (None, Some(_)) => self.registered.push((id, place as u16)),
+            (Some(_), None) => self.registered.retain(|master| master.0 != id),
+            (None, None) => return None,
+            (Some(_), Some(_)) => {}
+        }
+        *self.masters.get_mut(place)? = route;
+        Some((self.slaves.len() + place) as Destination)
+    }
+}

@@ -1,0 +1,164 @@
+//! `aggregate`: what one record costs in the gateway, on one lcore and memory ports.
+//!
+//! Timed is a whole poll: receive burst, headers, walk, route and anti-spoofing, append, flush, headers with checksum,
+//! transmit burst, frame return. The hold is infinite, so that every buffer leaves full.
+
+use crate::floor::Floor;
+use crate::input::{self, GATEWAY, MASTER, MASTER_AT, Shape};
+use crate::stopwatch::Stopwatch;
+use frame::time::FOREVER;
+use frame::{Peer, PortId, Role, Vlan};
+use gateway::{Command, Gateway, GatewayConfig};
+use lcore::Lcore;
+use lcore::mailbox::mailbox_without_doorbell;
+use link::{Route, RouteChange};
+use port::headers::Local;
+use port::replay::ReplayPort;
+use wire::{Scale, ShardSet};
+
+const MTU: u16 = 1500;
+const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1], udp_port: 9999 };
+
+/// A gateway lcore with its input, ready to be polled.
+pub struct Bench {
+    lcore: Lcore<Gateway, ReplayPort>,
+    now: u64,
+    shape: Shape,
+}
+
+impl Bench {
+    /// A gateway that serves all shards, with the shape's slaves and one master registered.
+    pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
+        let scale = Scale::default();
+        let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
+        let chunk = (longest + 448).next_multiple_of(64).max(512) as u32;
+        let input = input::pool(packets.len() as u32, chunk)?;
+        // A buffer for each slave, the transmit ring, and what two bursts open.
+        let pool = input::pool((shape.slaves + 2048).next_power_of_two(), 2048)?;
+        let mut config = GatewayConfig::new(ShardSet::all(scale));
+        config.hold = FOREVER;
+        config.low_water = 0;
+        let mut gateway = Gateway::new(config, &pool);
+        let nothing = input::pool(64, 512)?;
+        let ports = vec![
+            ReplayPort::new(PortId(0), GATEWAY, MTU, input, packets, burst),
+            ReplayPort::new(PortId(1), SLAVE_SIDE, MTU, nothing, &[], burst),
+        ];
+        let mut out = frame::Outbox::new(pool.clone(), 2);
+        for id in 0..shape.slaves {
+            let [_, a, b, c] = id.to_be_bytes();
+            let peer = Peer::ipv4(PortId(1), [10, 1 + a, b, c], 9999, Vlan::UNTAGGED, [2, 0, 1, a, b, c]);
+            let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+            if let Some(id) = scale.slave_id(id) {
+                gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
+            }
+        }
+        let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
+        let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+        gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
+        let (_sender, receiver) = mailbox_without_doorbell(16);
+        let lcore = Lcore::new(0, gateway, ports, pool, receiver, None);
+        Ok(Self { lcore, now: 0, shape })
+    }
+
+    /// Polls until every packet of the input went through once. Returns nanoseconds per record.
+    #[inline(never)]
+    pub fn run(&mut self) -> f64 {
+        let start = Stopwatch::start();
+        let mut received = 0;
+        while received < self.shape.packets {
+            self.now += 1_000;
+            received += self.lcore.poll_once(self.now).received;
+        }
+        start.nanoseconds() / (received * self.shape.records) as f64
+    }
+
+    /// Records in, records out, and the share of flushes with cause `full`.
+    pub fn account(&self) -> (u64, u64, f64) {
+        let counters = self.lcore.role().counters();
+        let out = self.lcore.outbox().counters();
+        let flush = &counters.flush;
+        let full = flush.flush_full.get();
+        let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_drain];
+        let others: u64 = others.iter().map(|counter| counter.get()).sum();
+        let records_out = out.down_records_out.get() + counters.down.held.get();
+        (counters.down.records_in.get(), records_out, full as f64 / (full + others).max(1) as f64)
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Slaves in uniformly random order.
+    pub slaves: u32,
+    /// Records in an input datagram.
+    pub records: usize,
+    /// Nanoseconds per record in the gateway: the median of the rounds.
+    pub ours: f64,
+    /// Nanoseconds per record of the floor: the median of the rounds.
+    pub floor: f64,
+    /// `ours / floor`, the median over rounds that measured both.
+    pub ratio: f64,
+    /// Prefetch distance of the floor.
+    pub distance: usize,
+    /// Share of flushes with cause `full`.
+    pub full: f64,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Measures one number of slaves, in turn with the floor.
+pub fn measure(slaves: u32, records: usize, rounds: usize) -> anyhow::Result<Row> {
+    // Twice as many records as slaves and at least 16 MiB of cache lines: nothing of the input stays in the L2 cache.
+    let packets = (2 * slaves as usize / records).max(65_536 / records);
+    let shape = Shape { slaves, payload: 64, records, packets };
+    let input = input::packets(&shape);
+    let mut bench = Bench::new(shape, &input, 32)?;
+    let mut floor = Floor::new(&shape, &input, usize::from(MTU) - 28)?;
+    // Buffers fill to all levels, and every page is touched.
+    let warm_up = 8 * slaves as usize * 16 / (packets * records) + 2;
+    for _ in 0..warm_up {
+        bench.run();
+    }
+    let (_, distance) = floor.best(records);
+    let (mut ours, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (us, (them, _)) = (bench.run(), floor.best(records));
+        ours.push(us);
+        floors.push(them);
+        ratios.push(us / them);
+    }
+    let (records_in, records_out, full) = bench.account();
+    anyhow::ensure!(records_in == records_out, "{records_in} records went in and {records_out} came out");
+    Ok(Row { slaves, records, ours: median(ours), floor: median(floors), ratio: median(ratios), distance, full })
+}
+
+/// The whole table, as text on standard output and as a value.
+pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
+    println!("aggregate: 64-byte payloads, MTU 1500, hold infinite, uniformly random slaves, one lcore");
+    println!(
+        "{:>8} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7}",
+        "slaves", "rec/dgram", "ns/rec", "floor ns", "ratio", "prefetch", "full"
+    );
+    let mut rows = Vec::new();
+    for records in [1, 16] {
+        for slaves in [1, 64, 8_192, 131_072] {
+            let row = measure(slaves, records, rounds)?;
+            println!(
+                "{:>8} {:>9} {:>9.1} {:>9.1} {:>7.2} {:>9} {:>6.1}%",
+                row.slaves,
+                row.records,
+                row.ours,
+                row.floor,
+                row.ratio,
+                row.distance,
+                row.full * 100.0
+            );
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}

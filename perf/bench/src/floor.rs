@@ -1,0 +1,65 @@
+//! The floor under aggregation: the same bytes copied to the same buffers in the same order, and nothing else.
+
+use crate::input::{self, HEADERS, Shape};
+use crate::stopwatch::Stopwatch;
+use frame::Frame;
+
+/// Input and buffers of the floor.
+pub struct Floor {
+    /// All packets, one after the other, each in as many bytes as the longest.
+    input: Vec<u8>,
+    stride: usize,
+    record: usize,
+    order: Vec<u32>,
+    buffers: Vec<Frame>,
+    most: usize,
+}
+
+impl Floor {
+    /// Builds the same input as the benchmark's, with buffers that hold `most` bytes.
+    pub fn new(shape: &Shape, packets: &[Vec<u8>], most: usize) -> anyhow::Result<Self> {
+        let stride = packets.iter().map(Vec::len).max().unwrap_or(0).next_multiple_of(64);
+        let mut input = vec![0; stride * packets.len()];
+        for (packet, place) in packets.iter().zip(input.chunks_mut(stride)) {
+            place[..packet.len()].copy_from_slice(packet);
+        }
+        let pool = input::pool(shape.slaves.max(64), 2048)?;
+        let buffers = std::iter::from_fn(|| pool.alloc()).take(shape.slaves as usize).collect();
+        let record = wire::HEADER_LEN + shape.payload;
+        Ok(Self { input, stride, record, order: input::order(shape), buffers, most })
+    }
+
+    /// Copies every record of the input once, asking the cache for the buffer `distance` records ahead (0: never).
+    /// Returns nanoseconds per record.
+    pub fn run(&mut self, records_per_packet: usize, distance: usize) -> f64 {
+        let start = Stopwatch::start();
+        let mut number = 0;
+        for packet in self.input.chunks_exact(self.stride) {
+            for at in 0..records_per_packet {
+                if distance > 0
+                    && let Some(&ahead) = self.order.get(number + distance)
+                {
+                    self.buffers[ahead as usize].prefetch_tail();
+                }
+                let from = HEADERS + at * self.record;
+                let buffer = &mut self.buffers[self.order[number] as usize];
+                if buffer.len() + self.record > self.most {
+                    buffer.truncate(0);
+                }
+                assert!(buffer.append(&packet[from..from + self.record]), "a buffer is larger than its limit");
+                number += 1;
+            }
+        }
+        start.nanoseconds() / number as f64
+    }
+
+    /// The best of all prefetch distances: nanoseconds per record, and the distance.
+    pub fn best(&mut self, records_per_packet: usize) -> (f64, usize) {
+        let distances = [0, 2, 4, 6, 8, 12, 16, 24, 32];
+        distances
+            .into_iter()
+            .map(|distance| (self.run(records_per_packet, distance), distance))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .unwrap_or((f64::NAN, 0))
+    }
+}

@@ -1,0 +1,101 @@
+//! Packets for benchmarks: from one master to slaves in uniformly random order, from a fixed seed.
+
+use frame::{Hugepages, Pool, PoolConfig};
+use port::headers::Local;
+use wire::net::{UdpSpec, emit_udp4, udp_checksum};
+use wire::record::{MsgType, RecordHeader, emit, req_id};
+
+/// The id of the only master.
+pub const MASTER: u16 = 1;
+
+/// The gateway's address on the masters' side.
+pub const GATEWAY: Local = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 0, 0, 1], udp_port: 9999 };
+
+/// The master's address.
+pub const MASTER_AT: Local = Local { mac: [2, 0, 0, 0, 0, 2], ip: [10, 0, 0, 2], udp_port: 9999 };
+
+/// Bytes of Ethernet, IPv4 and UDP headers.
+pub const HEADERS: usize = 42;
+
+/// A small generator of random numbers (SplitMix64): the same numbers on every machine.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Numbers that depend on nothing but the seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        ((self.next_u64() >> 32) * u64::from(bound) >> 32) as u32
+    }
+}
+
+/// Shape of the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Slaves that get records.
+    pub slaves: u32,
+    /// Payload bytes of a record.
+    pub payload: usize,
+    /// Records in an input datagram.
+    pub records: usize,
+    /// Datagrams before the input repeats itself.
+    pub packets: usize,
+}
+
+/// The destinations of all records, datagram after datagram.
+pub fn order(shape: &Shape) -> Vec<u32> {
+    let mut random = Random::new(1);
+    (0..shape.packets * shape.records).map(|_| random.below(shape.slaves)).collect()
+}
+
+/// The input as Ethernet frames.
+pub fn packets(shape: &Shape) -> Vec<Vec<u8>> {
+    let mut number = 0;
+    order(shape)
+        .chunks(shape.records)
+        .map(|ids| {
+            let mut datagram = Vec::with_capacity(HEADERS + ids.len() * (wire::HEADER_LEN + shape.payload));
+            datagram.resize(HEADERS, 0);
+            for &id in ids {
+                let at = datagram.len();
+                datagram.resize(at + wire::HEADER_LEN + shape.payload, 0);
+                let header = RecordHeader::new(MsgType::PATTERN, id, req_id(MASTER, number), shape.payload as u32);
+                emit(&header, &vec![number as u8; shape.payload], &mut datagram[at..]).expect("room was made");
+                number += 1;
+            }
+            let (head, payload) = datagram.split_at_mut(HEADERS);
+            let checksum = udp_checksum(MASTER_AT.ip, GATEWAY.ip, MASTER_AT.udp_port, GATEWAY.udp_port, payload);
+            let spec = UdpSpec {
+                vlan: None,
+                src_mac: MASTER_AT.mac,
+                dst_mac: GATEWAY.mac,
+                src_ip: MASTER_AT.ip,
+                dst_ip: GATEWAY.ip,
+                src_port: MASTER_AT.udp_port,
+                dst_port: GATEWAY.udp_port,
+                ecn: 0,
+                checksum,
+            };
+            emit_udp4(&spec, payload.len(), head).expect("an IPv4 header fits");
+            datagram
+        })
+        .collect()
+}
+
+/// A pool of `frames` chunks that the benchmark needs, on hugepages if there are any.
+pub fn pool(frames: u32, chunk: u32) -> anyhow::Result<Pool> {
+    Ok(Pool::new(PoolConfig { frames, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?)
+}

@@ -1,0 +1,53 @@
+//! `gvm-bench NAME [--json FILE]`: see `perf/run.sh`.
+#![forbid(unsafe_code)]
+
+use bench::aggregate;
+use bench::report::Report;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Benchmarks that print a ratio against a baseline of the same run", version)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// What one record costs in the gateway, on one lcore and memory ports
+    Aggregate {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Only this many slaves, one record per datagram, no table
+        #[arg(long)]
+        slaves: Option<u32>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().bench {
+        Bench::Aggregate { rounds, json, slaves } => {
+            let rows = match slaves {
+                Some(slaves) => vec![aggregate::measure(slaves, 1, rounds)?],
+                None => aggregate::table(rounds)?,
+            };
+            let shown = rows.iter().find(|row| row.slaves == 8_192 && row.records == 1).or(rows.first());
+            let Some(row) = shown else { anyhow::bail!("nothing was measured") };
+            let report = Report { name: "aggregate", value: row.ours, unit: "ns/record", ratio: row.ratio };
+            let details = rows.iter().map(|row| {
+                serde_json::json!({
+                    "slaves": row.slaves, "records_per_datagram": row.records, "ns_per_record": row.ours,
+                    "floor_ns_per_record": row.floor, "ratio": row.ratio, "full_flushes": row.full
+                })
+            });
+            report.write(json.as_deref(), details.collect())?;
+            report.print();
+        }
+    }
+    Ok(())
+}
