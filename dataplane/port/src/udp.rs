@@ -63,8 +63,10 @@ frame::counters! {
     }
 }
 
-/// The most pending socket errors that one poll reads before it leaves the rest to the next.
-const ERRORS_PER_POLL: usize = 16;
+/// The most receive calls of one poll, so that datagrams that are dropped and pending errors cannot hold it up.
+const RX_CALLS: usize = 4;
+/// The most pending socket errors that one poll reads when it sends; the rest is left to the next.
+const TX_ERRORS: usize = 16;
 
 /// One UDP socket.
 pub struct UdpPort {
@@ -185,8 +187,11 @@ impl Port for UdpPort {
     }
 
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
-        let (mut added, mut errors) = (0, 0);
-        while burst.room() > 0 {
+        let mut added = 0;
+        for _ in 0..RX_CALLS {
+            if burst.room() == 0 {
+                break;
+            }
             let offered = self.refill(burst.room());
             if offered == 0 {
                 self.counters.rx_no_frame.add(1);
@@ -200,10 +205,6 @@ impl Port for UdpPort {
                 Err(error) => {
                     let counters = &self.counters;
                     if is_about_earlier(&error) { &counters.icmp_errors } else { &counters.rx_errors }.add(1);
-                    errors += 1;
-                    if errors == ERRORS_PER_POLL {
-                        break;
-                    }
                     continue;
                 }
             };
@@ -244,7 +245,7 @@ impl Port for UdpPort {
                         self.counters.icmp_errors.add(1);
                     }
                     errors += 1;
-                    if errors == ERRORS_PER_POLL {
+                    if errors == TX_ERRORS {
                         break;
                     }
                 }

@@ -142,3 +142,44 @@ pub(super) fn bind(socket: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16,
     let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::PoolConfig;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_frame_comes_back_once_and_only_if_it_was_given() {
+        let config = PoolConfig { frames: 100, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+        let pool = Pool::new(config).unwrap();
+        let mut ledger = match Ledger::new(pool.clone(), 1, 0) {
+            Ok(ledger) => ledger,
+            Err(error) if std::env::var("GVM_TESTS").as_deref() != Ok("require") => {
+                let _ = writeln!(io::stderr(), "SKIPPED: cannot make an AF_XDP socket: {error}");
+                return;
+            }
+            Err(error) => panic!("cannot make an AF_XDP socket: {error}"),
+        };
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(b"0123456789"));
+        let (index, headroom) = (frame.index(), frame.headroom() as u64);
+        let (address, len) = ledger.give(frame);
+        assert_eq!((address, len), (u64::from(index) * 2048 + headroom, 10));
+        assert!(ledger.has(index) && ledger.len() == 1);
+        // SAFETY: there is no kernel here: nobody but this test uses the chunks.
+        let mut take = |address, len| unsafe { ledger.take(address, len) };
+        let chunk = address - address % 2048;
+        // Not given, past the arena, past the end of the chunk.
+        assert!(take((chunk + 2048) % (100 * 2048), 1).is_none());
+        assert!(take(100 * 2048, 1).is_none() && take(u64::MAX, 0).is_none());
+        assert!(take(chunk + 2047, 2).is_none());
+        let frame = take(address + 2, 8).unwrap();
+        assert_eq!(frame.data(), b"23456789");
+        assert!(take(address, 10).is_none());
+        ledger.give(frame);
+        ledger.give(pool.alloc().unwrap());
+        drop(ledger);
+        assert_eq!(pool.free(), pool.capacity());
+    }
+}
