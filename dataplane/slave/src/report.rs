@@ -3,6 +3,7 @@
 use frame::time::SECOND;
 use frame::{Peer, Time};
 use link::NodeEvent;
+use std::mem::{Discriminant, discriminant};
 use wire::SlaveId;
 
 /// After a report, those of the same kind from the same gateway are gathered for so long.
@@ -34,24 +35,8 @@ impl std::fmt::Display for FarmEvent {
 /// Where events go: to a log, a channel, a test.
 pub type EventSink = Box<dyn FnMut(FarmEvent) + Send>;
 
-const KINDS: usize = 9;
-
-fn kind(event: &NodeEvent) -> usize {
-    match event {
-        NodeEvent::Registered { .. } => 0,
-        NodeEvent::NoAnswer => 1,
-        NodeEvent::Lost => 2,
-        NodeEvent::Duplicate => 3,
-        NodeEvent::ScaleMismatch { .. } => 4,
-        NodeEvent::ForeignShard { .. } => 5,
-        NodeEvent::Draining => 6,
-        NodeEvent::MtuProven { .. } => 7,
-        NodeEvent::MtuReduced { .. } => 8,
-    }
-}
-
-#[derive(Default)]
 struct Gathered {
+    kind: Discriminant<NodeEvent>,
     last: Option<(SlaveId, NodeEvent)>,
     count: u32,
     not_before: Time,
@@ -60,13 +45,19 @@ struct Gathered {
 /// Gathers the events of the nodes behind one gateway.
 #[derive(Default)]
 pub(crate) struct Reporter {
-    kinds: [Gathered; KINDS],
+    /// One for each kind that has come up.
+    kinds: Vec<Gathered>,
     waiting: bool,
 }
 
 impl Reporter {
     pub(crate) fn note(&mut self, now: Time, gateway: Peer, slave: SlaveId, event: NodeEvent, sink: &mut EventSink) {
-        let Some(gathered) = self.kinds.get_mut(kind(&event)) else { return };
+        let kind = discriminant(&event);
+        let at = self.kinds.iter().position(|gathered| gathered.kind == kind).unwrap_or_else(|| {
+            self.kinds.push(Gathered { kind, last: None, count: 0, not_before: 0 });
+            self.kinds.len() - 1
+        });
+        let Some(gathered) = self.kinds.get_mut(at) else { return };
         gathered.count += 1;
         if now < gathered.not_before {
             gathered.last = Some((slave, event));

@@ -79,6 +79,17 @@ impl Streams {
     /// `None` when there is no such slave.
     #[inline]
     pub fn note(&mut self, index: u32, req_id: u64, sequence: u64) -> Option<Order> {
+        self.take(index, req_id, sequence, false)
+    }
+
+    /// As [`note`](Self::note), but a stream that was not heard before may have begun long ago: what was before the
+    /// first that is heard is not missing.
+    #[inline]
+    pub fn join(&mut self, index: u32, req_id: u64, sequence: u64) -> Option<Order> {
+        self.take(index, req_id, sequence, true)
+    }
+
+    fn take(&mut self, index: u32, req_id: u64, sequence: u64, join: bool) -> Option<Order> {
         let at = (index as usize).checked_mul(self.ways)?;
         let slots = self.slots.get_mut(at..at.checked_add(self.ways)?)?;
         let found = slots.iter().position(|&[id, next, _]| id == req_id && next != 0);
@@ -86,7 +97,7 @@ impl Streams {
         slots.get_mut(..=way)?.rotate_right(1);
         let slot = slots.first_mut()?;
         if found.is_none() {
-            *slot = [req_id, 0, 0];
+            *slot = [req_id, if join { sequence } else { 0 }, 0];
         }
         let [_, next, seen] = slot;
         let mut stream = Sequence { next: *next, seen: *seen };
@@ -132,6 +143,15 @@ mod tests {
         assert_eq!(streams.note(1, 10, 2), Some(Order::InOrder));
         assert_eq!(streams.note(1, 20, 1), Some(Order::Gap(1)));
         assert_eq!(streams.note(2, 10, 0), None);
+    }
+
+    #[test]
+    fn a_stream_that_is_joined_begins_where_it_is_heard() {
+        let mut streams = Streams::new(1, 1);
+        assert_eq!(streams.join(0, 10, 70), Some(Order::InOrder));
+        assert_eq!(streams.join(0, 10, 72), Some(Order::Gap(1)));
+        assert_eq!(streams.join(0, 10, 71), Some(Order::Reordered));
+        assert_eq!(streams.join(0, 11, 0), Some(Order::InOrder));
     }
 
     proptest! {
