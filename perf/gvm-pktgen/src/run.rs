@@ -1,0 +1,296 @@
+//! Runs a generator on an lcore of its own, and watches it.
+
+use crate::cli::{Cli, DownName};
+use crate::counters::{Counters, Phase};
+use crate::generator::{Command, Event, Generator, GeneratorConfig, Via};
+use crate::histogram::Histogram;
+use crate::report::{Report, duration};
+use crate::size::Sizes;
+use frame::time::SECOND;
+use frame::{Hugepages, Peer, Pool, PoolConfig, PortId};
+use lcore::thread::{End, Running, ThreadConfig, cpu_ns};
+use lcore::{Clock, Lcore, mailbox::mailbox};
+use link::{ClusterKey, Credential, NodeConfig, NodeKey};
+use port::Port;
+use port::spec::PortSpec;
+use port::udp::{UdpOptions, UdpPort};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::{Scale, ScaleError};
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The scale cannot be.
+    #[error("{0}")]
+    Scale(ScaleError),
+    /// A slave id that the scale does not have.
+    #[error("slave id {last} does not exist: at this scale the slave ids are 0 to {}; ask fewer, or change --slave-bits", .slaves - 1)]
+    Slaves {
+        /// The highest id that was asked.
+        last: u64,
+        /// How many there are.
+        slaves: u32,
+    },
+    /// A fixed size that no datagram has room for.
+    #[error(
+        "a payload of {payload} bytes does not fit a packet of {mtu} bytes: choose at most {most}, or a larger --mtu"
+    )]
+    Size {
+        /// Bytes that were asked for.
+        payload: usize,
+        /// Largest packet, in bytes.
+        mtu: u16,
+        /// Bytes that fit.
+        most: usize,
+    },
+    /// A key file that cannot be used.
+    #[error("key file {path}: {cause}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong, and what to do.
+        cause: String,
+    },
+    /// A kind of port that the generator cannot use.
+    #[error("--port {0}: this generator runs over udp:ADDR:PORT")]
+    Port(String),
+    /// The lcore could not be started.
+    #[error("{0}")]
+    Start(String),
+    /// Not registered, or slaves missing, in time.
+    #[error("{0}")]
+    NotReady(String),
+    /// The lcore ended before the run did.
+    #[error("the lcore ended before the run did: {0}")]
+    Ended(String),
+}
+
+/// Runs what the command line says. Progress lines and events go to `say`.
+pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Report, RunError> {
+    let config = configure(cli)?;
+    let clock = Clock::start();
+    let pool = PoolConfig { frames: cli.frames, chunk: chunk(cli.mtu), hugepages: Hugepages::Prefer, reserve: 64 };
+    let (order, commands) = mailbox(4).map_err(|error| RunError::Start(error.to_string()))?;
+    let (give, shared) = std::sync::mpsc::channel();
+    let tell = say.clone();
+    let build = move |port: fn(&PortSpec, Pool) -> Result<UdpPort, String>, spec: PortSpec| {
+        move || {
+            let pool = Pool::new(pool).map_err(|error| error.to_string())?;
+            let port = port(&spec, pool.clone())?;
+            tell(&port.describe());
+            let told = move |event: Event| tell(&format!("gateway {}: {}", event.gateway.address(), event.event));
+            let generator = Generator::new(config, clock.now(), told);
+            // The receiver waits for it below.
+            let _ = give.send((Arc::clone(generator.counters()), Arc::clone(generator.latency())));
+            Ok::<_, String>(Lcore::new(0, generator, vec![port], pool, commands, None))
+        }
+    };
+    let thread = ThreadConfig { index: 0, core: cli.lcore, mode: cli.rx_mode, clock };
+    let starting = match &cli.port {
+        PortSpec::Udp(_) => lcore::thread::start(thread, build(open_udp, cli.port.clone()), || ()),
+        other => return Err(RunError::Port(other.to_string())),
+    };
+    let start = |error: lcore::thread::StartError<String>| RunError::Start(error.to_string());
+    let running = starting.map_err(start)?.wait().map_err(start)?;
+    let (counters, latency) = shared.recv().map_err(|error| RunError::Start(error.to_string()))?;
+    watch(cli, &running, &counters, &latency, &say)?;
+    let mut report = Report::new(&counters, &latency, cli.targets().count, cli.down == DownName::Echo);
+    let view = running.view();
+    report.cpu_seconds = cpu_ns(view.tid).map_or(0.0, |ns| ns as f64 / SECOND as f64);
+    report.down.dropped_tx = view.outbox.down_records_dropped_tx.get();
+    report.received.rx_lost = view.lcore.rx_lost.get();
+    if order.try_send(Command::Drain).is_err() {
+        running.stop();
+    }
+    match running.join() {
+        End::Panicked { stage, message } => Err(RunError::Ended(format!("panic in {stage:?}: {message}"))),
+        End::Drained | End::Stopped { .. } => Ok(report),
+    }
+}
+
+fn open_udp(spec: &PortSpec, pool: Pool) -> Result<UdpPort, String> {
+    match spec {
+        PortSpec::Udp(address) => {
+            UdpPort::open(PortId(0), *address, pool, UdpOptions::default()).map_err(|error| error.to_string())
+        }
+        other => Err(RunError::Port(other.to_string()).to_string()),
+    }
+}
+
+/// Chunks that a packet of this size fits in, wherever its data begins.
+fn chunk(mtu: u16) -> u32 {
+    (u32::from(mtu) + 512).next_multiple_of(64).max(2048)
+}
+
+/// What the command line asks for, checked.
+fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
+    let scale = Scale::new(cli.slave_bits, cli.gw_bits).map_err(RunError::Scale)?;
+    let targets = cli.targets();
+    let last = u64::from(targets.first) + u64::from(targets.count) - 1;
+    if last >= u64::from(scale.slaves()) {
+        return Err(RunError::Slaves { last, slaves: scale.slaves() });
+    }
+    let most = usize::from(cli.mtu - wire::IPV4_UDP_LEN) - wire::HEADER_LEN;
+    match cli.size {
+        Sizes::Fixed(payload) if payload > most => return Err(RunError::Size { payload, mtu: cli.mtu, most }),
+        _ => {}
+    }
+    let peer = |address: SocketAddr| Peer::socket(PortId(0), address);
+    let via = match cli.direct {
+        Some(farm) => Via::Direct { farm: peer(farm), mtu: cli.mtu, scale },
+        None => Via::Gateways {
+            gateways: cli.gateway.iter().copied().map(peer).collect(),
+            node: NodeConfig {
+                scale,
+                interval: cli.interval(),
+                boot_epoch: epoch(),
+                max_ip_packet: cli.mtu,
+                fixed_port: matches!(cli.port, PortSpec::Udp(_)),
+                ..NodeConfig::default()
+            },
+            credential: credential(cli)?,
+        },
+    };
+    Ok(GeneratorConfig {
+        targets,
+        master: cli.id,
+        run: getrandom::u64().map_err(|error| RunError::Start(format!("no random numbers: {error}")))?,
+        via,
+        down: cli.down.into(),
+        sizes: cli.size,
+        distribution: cli.distribution,
+        seed: cli.seed,
+        rate: cli.rate.map(|rate| rate.get()),
+        window: cli.in_flight(),
+        pack: cli.pack,
+        duration: cli.duration(),
+        records: cli.records,
+        expect_members: cli.members(),
+    })
+}
+
+/// Grows from start to start: the wall clock in nanoseconds.
+fn epoch() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn credential(cli: &Cli) -> Result<Credential, RunError> {
+    match (&cli.key_file, &cli.node_key_file) {
+        (Some(path), _) => Ok(Credential::Cluster(read_key::<ClusterKey>(path)?)),
+        (None, Some(path)) => Ok(Credential::Node(read_key::<NodeKey>(path)?)),
+        (None, None) => Ok(Credential::None),
+    }
+}
+
+fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {
+    let failed = |cause: String| RunError::Key { path: path.display().to_string(), cause };
+    let mode = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(failed(format!("mode {:o} lets others read it: chmod 600 it", mode & 0o777)));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    text.parse().map_err(|error: K::Err| failed(error.to_string()))
+}
+
+/// How often the counters are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits for the run's end, with a line each second.
+fn watch(
+    cli: &Cli,
+    running: &Running,
+    counters: &Counters,
+    latency: &Histogram,
+    say: &impl Fn(&str),
+) -> Result<(), RunError> {
+    let began = std::time::Instant::now();
+    let mut line = Line::default();
+    loop {
+        std::thread::sleep(LOOK);
+        let phase = counters.phase();
+        if phase == Phase::Done {
+            return Ok(());
+        }
+        if running.is_finished() {
+            return Err(RunError::Ended("see above".to_owned()));
+        }
+        let elapsed = began.elapsed();
+        if phase == Phase::Waiting && elapsed >= Duration::from_secs(u64::from(cli.timeout)) {
+            return Err(RunError::NotReady(not_ready(cli, counters)));
+        }
+        if !cli.quiet && elapsed.as_secs() > line.second {
+            say(&line.next(elapsed.as_secs(), counters, latency));
+        }
+    }
+}
+
+/// What is missing, and what to do.
+fn not_ready(cli: &Cli, counters: &Counters) -> String {
+    let (registered, gateways) = (counters.gateways_registered.get(), cli.gateway.len());
+    if registered < gateways as u64 {
+        return format!(
+            "{registered} of {gateways} gateways have registered master {} after {} s: check their addresses, firewalls \
+             (UDP), the keys on both ends, and their refused counters (gvm-dp stats)",
+            cli.id, cli.timeout
+        );
+    }
+    let missing = counters.shards_missing.get();
+    if missing > 0 {
+        return format!(
+            "{missing} of the shards of the slaves asked are served by none of the gateways named: name their gateways \
+             too (--gateway), or ask other slaves"
+        );
+    }
+    let known = counters.members_known.get();
+    if known < u64::from(cli.members()) {
+        return format!(
+            "gateways know {known} of the slaves asked after {} s, not {}: start the others, or wait for fewer \
+             (--expect-members)",
+            cli.timeout,
+            cli.members()
+        );
+    }
+    format!(
+        "a payload of {} bytes does not fit the MTU of {} that gateways have acknowledged: choose a smaller --size, or \
+         give all ends and the network between them the same MTU",
+        cli.size,
+        counters.route_mtu.get()
+    )
+}
+
+/// The progress line.
+#[derive(Default)]
+struct Line {
+    second: u64,
+    sent: u64,
+    came: u64,
+}
+
+impl Line {
+    fn next(&mut self, second: u64, counters: &Counters, latency: &Histogram) -> String {
+        let seconds = second - std::mem::replace(&mut self.second, second);
+        let (sent, came) = (counters.sent_records.get(), counters.cargo_in());
+        let down = (sent - std::mem::replace(&mut self.sent, sent)) / seconds;
+        let up = (came - std::mem::replace(&mut self.came, came)) / seconds;
+        match counters.phase() {
+            Phase::Waiting => format!(
+                "{second:>4} s  waiting: {} gateways registered, {} slaves known, MTU {}",
+                counters.gateways_registered.get(),
+                counters.members_known.get(),
+                counters.route_mtu.get()
+            ),
+            phase => format!(
+                "{second:>4} s  {}: down {down}/s, up {up}/s, bad {}, p50 {}, p99 {}",
+                if phase == Phase::Sending { "sending" } else { "stragglers" },
+                counters.echo_corrupted.get() + counters.up_corrupted.get() + counters.dropped_bad.get(),
+                duration(latency.quantile(0.5)),
+                duration(latency.quantile(0.99))
+            ),
+        }
+    }
+}

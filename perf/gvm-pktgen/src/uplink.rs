@@ -1,0 +1,122 @@
+//! One gateway as a master sees it: the registration, and the slaves behind it.
+
+use crate::counters::Counters;
+use frame::{Class, Datagram, Outbox, Peer, Time};
+use link::{MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardSet};
+use wire::link::{Member, NodeId};
+use wire::{LANE_PORT_BASE, MsgType, Record};
+
+/// Source ports of a gateway's raw ports.
+const LANES: u16 = 1024;
+
+/// A master's registration with one gateway.
+pub struct Uplink {
+    node: Node,
+    table: MemberTable,
+    /// The shards that the gateway said it serves when it registered us.
+    shards: ShardSet,
+}
+
+impl Uplink {
+    /// A registration that is due at once.
+    pub fn new(master: u16, key: Option<NodeKey>, gateway: Peer, config: &NodeConfig, now: Time) -> Self {
+        Self {
+            node: Node::new(NodeId::master(master), key, gateway, now),
+            table: MemberTable::new(config.scale, config.interval),
+            shards: ShardSet::default(),
+        }
+    }
+
+    /// Where its datagrams go.
+    pub fn gateway(&self) -> &Peer {
+        self.node.gateway()
+    }
+
+    /// Whether the gateway has registered us.
+    pub fn is_registered(&self) -> bool {
+        self.node.is_registered()
+    }
+
+    /// Largest IP packet that the gateway acknowledged, in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.node.mtu()
+    }
+
+    /// The shards that the gateway serves; none before it has registered us.
+    pub fn shards(&self) -> &ShardSet {
+        &self.shards
+    }
+
+    /// Whether a datagram from `from` may be the gateway's: from where it listens, or from a lane of its raw ports.
+    #[inline]
+    pub fn is_source(&self, from: &Peer) -> bool {
+        let gateway = self.node.gateway();
+        let lanes = LANE_PORT_BASE..LANE_PORT_BASE + LANES;
+        from.is_same_origin(gateway, false) && (from.udp_port == gateway.udp_port || lanes.contains(&from.udp_port))
+    }
+
+    /// Takes a record of link control; calls `changed` with each slave that is different now. Returns what is to be
+    /// told, and whether the routes may have changed.
+    pub fn receive(
+        &mut self,
+        config: &NodeConfig,
+        now: Time,
+        from: &Peer,
+        record: &Record<'_>,
+        counters: &Counters,
+        changed: impl FnMut(&Member),
+    ) -> Option<NodeEvent> {
+        if record.header().msg_type() == MsgType::MEMBERS {
+            // What came twice, or before its turn, is part of how MEMBERS gets through; the table asks again.
+            if self.table.receive(now, &mut self.node, from, record, changed).is_err() {
+                counters.link_refused.add(1);
+            }
+            return None;
+        }
+        match self.node.handle(config, now, from, record) {
+            Err(_) => {
+                counters.link_refused.add(1);
+                None
+            }
+            Ok(event) => {
+                if let Some(NodeEvent::Registered { shards, .. }) = &event {
+                    self.shards = shards.clone();
+                }
+                event
+            }
+        }
+    }
+
+    /// Sends the heartbeats that are due.
+    pub fn advance(
+        &mut self,
+        config: &NodeConfig,
+        now: Time,
+        changed: impl FnMut(&Member),
+        out: &mut Outbox,
+    ) -> Option<NodeEvent> {
+        if self.node.is_due(now) {
+            self.send(out, |node, room| node.transmit(config, now, room));
+        }
+        if self.node.wants_probe(config, now) {
+            self.send(out, |node, room| node.transmit_probe(config, now, room));
+        }
+        self.table.advance(now, changed);
+        self.node.poll_event(config, now)
+    }
+
+    /// When [`advance`](Self::advance) has something to do.
+    pub fn deadline(&self, config: &NodeConfig) -> Time {
+        self.node.deadline(config).min(self.table.deadline().unwrap_or(Time::MAX))
+    }
+
+    /// Without a free frame nothing is sent, and the next poll tries again.
+    fn send(&mut self, out: &mut Outbox, write: impl FnOnce(&mut Node, &mut [u8]) -> Option<usize>) {
+        let Some(mut frame) = out.alloc_link() else { return };
+        if let Some(len) = write(&mut self.node, frame.tail_mut()) {
+            let offset = frame.headroom();
+            frame.set_range(offset, len);
+            out.send(Datagram::new(frame, *self.node.gateway(), Class::Link, 1));
+        }
+    }
+}
