@@ -1,0 +1,270 @@
+//! One gateway between literal datagrams: every byte, every frame and every nanosecond is in the hands of the test.
+#![allow(dead_code, reason = "each test file uses its part of this")]
+
+use frame::counter::CounterSet;
+use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
+use gateway::counters::DirectionCounters;
+use gateway::{Command, Gateway, GatewayConfig};
+use link::{Route, RouteChange};
+use std::collections::BTreeMap;
+use wire::record::{emit, req_id};
+use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, RecordHeader, Scale, Shard, ShardSet, SlaveId};
+
+/// The hold of [`config`].
+pub const HOLD: Time = 40_000;
+/// The first moment of every test.
+pub const START: Time = 1_000_000_000;
+/// The MTU of [`Rig::with_nodes`].
+pub const MTU: u16 = 1500;
+/// What [`MTU`] leaves for a datagram.
+pub const LIMIT: usize = (MTU - IPV4_UDP_LEN) as usize;
+
+/// 64 slaves in four shards of 16.
+pub fn scale() -> Scale {
+    Scale::new(6, 4).unwrap()
+}
+
+pub fn slave_id(id: u32) -> SlaveId {
+    scale().slave_id(id).unwrap()
+}
+
+/// Shards 1 and 2: slaves 16 to 47. Early flush is off, and the pool never runs low.
+pub fn config() -> GatewayConfig {
+    let shards = ShardSet::new(scale(), &[Shard(1), Shard(2)]).unwrap();
+    GatewayConfig { hold: HOLD, early: false, masters: 4, low_water: 0, ..GatewayConfig::new(shards) }
+}
+
+pub fn pool(frames: u32) -> PoolConfig {
+    PoolConfig { frames, chunk: 2048, hugepages: Hugepages::Never, reserve: 0 }
+}
+
+/// Where master `id` is: on port 0.
+pub fn master(id: u16) -> Peer {
+    Peer::ipv4(PortId(0), [10, 0, 0, id as u8], 9999, Vlan::UNTAGGED, [2, 0, 0, 0, 0, id as u8])
+}
+
+/// Where slave `id` is: on port 1.
+pub fn slave(id: u32) -> Peer {
+    Peer::ipv4(PortId(1), [10, 1, 0, id as u8], 49152, Vlan::UNTAGGED, [2, 1, 0, 0, 0, id as u8])
+}
+
+pub fn route(peer: Peer, mtu: u16) -> Route {
+    Route { peer, mtu, fixed_port: false }
+}
+
+/// A record of any type; its payload depends on `number`.
+pub fn record(kind: MsgType, slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
+    let payload: Vec<u8> = (0..len).map(|at| (number as usize * 31 + at * 7) as u8).collect();
+    let header = RecordHeader::new(kind, slave, req_id(master, number), len as u32);
+    let mut bytes = vec![0; HEADER_LEN + len];
+    emit(&header, &payload, &mut bytes).unwrap();
+    bytes
+}
+
+/// A record of cargo between a slave and a master, `HEADER_LEN + len` bytes long.
+pub fn cargo(slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
+    record(MsgType::OPAQUE, slave, master, number, len)
+}
+
+/// Records of cargo with the numbers `numbers`, back to back.
+pub fn cargoes(slave: u32, master: u16, numbers: std::ops::Range<u64>, len: usize) -> Vec<u8> {
+    numbers.flat_map(|number| cargo(slave, master, number, len)).collect()
+}
+
+/// A datagram that a port took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub to: Peer,
+    pub class: Class,
+    pub records: u16,
+    pub ce: bool,
+    pub bytes: Vec<u8>,
+    /// Number of the frame that it lay in.
+    pub frame: u32,
+}
+
+/// What one test wants of a received datagram beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub ce: bool,
+    /// Bytes of the chunk before the data.
+    pub headroom: usize,
+}
+
+impl Default for Arrival {
+    fn default() -> Self {
+        // What XDP leaves (256) and the largest headers but IPv6's.
+        Self { ce: false, headroom: 256 + 46 }
+    }
+}
+
+/// A gateway with its pool and outbox. Every step ends with [`Rig::check`].
+pub struct Rig {
+    pub pool: Pool,
+    pub gateway: Gateway,
+    pub out: Outbox,
+    pub now: Time,
+}
+
+/// Values of all counters, by direction or owner and name.
+pub type Counts = BTreeMap<String, u64>;
+
+impl Rig {
+    pub fn new(config: GatewayConfig, pool: PoolConfig) -> Self {
+        let pool = Pool::new(pool).unwrap();
+        Self { gateway: Gateway::new(config, &pool), out: Outbox::new(pool.clone(), 2), pool, now: START }
+    }
+
+    /// Masters 1 and 2 and slaves 16 to 47, all with [`MTU`].
+    pub fn with_nodes(config: GatewayConfig) -> Self {
+        let mut rig = Self::new(config, pool(256));
+        for id in 1..=2 {
+            rig.set_master(id, Some(route(master(id), MTU)));
+        }
+        for id in 16..48 {
+            rig.set_slave(id, Some(route(slave(id), MTU)));
+        }
+        rig
+    }
+
+    pub fn set_slave(&mut self, id: u32, route: Option<Route>) {
+        self.command(Command::Route(RouteChange::Slave { id: slave_id(id), route }));
+    }
+
+    pub fn set_master(&mut self, id: u16, route: Option<Route>) {
+        self.command(Command::Route(RouteChange::Master { id, route }));
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.gateway.command(self.now, command, &mut self.out);
+        self.check();
+    }
+
+    /// A received datagram; `None` when the pool has no frame for it.
+    pub fn datagram(&self, from: Peer, bytes: &[u8], arrival: Arrival) -> Option<Datagram> {
+        let mut frame = self.pool.alloc_reserved()?;
+        assert!(frame.set_range(arrival.headroom, 0) && frame.append(bytes), "the datagram does not fit a chunk");
+        Some(Datagram { ce: arrival.ce, ..Datagram::new(frame, from, Class::Link, 0) })
+    }
+
+    /// Receives a burst as one port would hand it over.
+    pub fn receive_burst(&mut self, burst: Vec<Datagram>) {
+        let port = burst.first().map_or(PortId(0), |datagram| datagram.peer.port);
+        let mut received = Burst::new();
+        for datagram in burst {
+            received.push(datagram).expect("a burst has at most 64 datagrams");
+        }
+        self.gateway.receive(self.now, port, &mut received, &mut self.out);
+        assert!(received.is_empty(), "a burst is empty afterwards");
+        self.check();
+    }
+
+    /// Receives the datagrams as one burst; returns the frames in which they came.
+    pub fn receive(&mut self, datagrams: &[(Peer, &[u8])]) -> Vec<u32> {
+        let burst: Vec<_> = datagrams
+            .iter()
+            .map(|(from, bytes)| self.datagram(*from, bytes, Arrival::default()).expect("the pool is large enough"))
+            .collect();
+        let frames = burst.iter().map(|datagram| datagram.frame.index()).collect();
+        self.receive_burst(burst);
+        frames
+    }
+
+    /// Receives one datagram; returns the frame in which it came.
+    pub fn receive_one(&mut self, from: Peer, bytes: &[u8]) -> u32 {
+        self.receive(&[(from, bytes)])[0]
+    }
+
+    /// Lets time pass, then does what one poll does.
+    pub fn advance(&mut self, nanoseconds: Time) {
+        self.now += nanoseconds;
+        self.gateway.advance(self.now, &mut self.out);
+        self.check();
+    }
+
+    /// Takes what waits for a port, as a TX ring with room does.
+    pub fn sent_on(&mut self, port: u8) -> Vec<Sent> {
+        let queue = self.out.queue(PortId(port)).unwrap();
+        let mut sent = Vec::new();
+        while let Some(Datagram { frame, peer: to, records, class, ce }) = queue.take() {
+            sent.push(Sent { to, class, records, ce, bytes: frame.data().to_vec(), frame: frame.index() });
+        }
+        self.check();
+        sent
+    }
+
+    /// Takes what waits for any port, port 0 first.
+    pub fn sent(&mut self) -> Vec<Sent> {
+        let mut sent = self.sent_on(0);
+        sent.extend(self.sent_on(1));
+        sent
+    }
+
+    /// As [`Rig::sent`], but only where to and what.
+    pub fn sent_bytes(&mut self) -> Vec<(Peer, Vec<u8>)> {
+        self.sent().into_iter().map(|sent| (sent.to, sent.bytes)).collect()
+    }
+
+    /// All counters.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::new();
+        let counters = self.gateway.counters();
+        let sets: [(&str, &dyn CounterSet); 4] = [
+            ("down", &counters.down),
+            ("up", &counters.up),
+            ("flush", &counters.flush),
+            ("tx", &**self.out.counters()),
+        ];
+        for (owner, set) in sets {
+            set.visit(&mut |name, _, value| {
+                counts.insert(format!("{owner}.{name}"), value);
+            });
+        }
+        counts
+    }
+
+    /// The counters that differ from `before`, and by how much. What a burst always changes, `buffers_open*`, is left
+    /// out: it is a gauge that the next advance sets.
+    pub fn changed(&self, before: &Counts) -> Vec<(String, i64)> {
+        let differs = |(name, now): (String, u64)| {
+            let difference = now.wrapping_sub(before[&name]) as i64;
+            (difference != 0 && !name.starts_with("flush.buffers_open")).then_some((name, difference))
+        };
+        self.counts().into_iter().filter_map(differs).collect()
+    }
+
+    /// Asserts that exactly these counters changed since `before`, by so much.
+    #[track_caller]
+    pub fn assert_changed(&self, before: &Counts, expected: &[(&str, i64)]) {
+        let mut expected: Vec<_> = expected.iter().map(|&(name, by)| (name.to_owned(), by)).collect();
+        expected.sort();
+        assert_eq!(self.changed(before), expected);
+    }
+
+    /// Records that wait in aggregation buffers, downward and upward.
+    pub fn held(&self) -> (u64, u64) {
+        let counters = self.gateway.counters();
+        (counters.down.held.get(), counters.up.held.get())
+    }
+
+    /// The equation of each direction, and that of the frames when no burst is in the caller's hands.
+    #[track_caller]
+    pub fn check(&self) {
+        let (counters, tx) = (self.gateway.counters(), self.out.counters());
+        let balance = |name: &str, direction: &DirectionCounters, out: u64, queued: u64, failed: u64| {
+            let (records_in, held) = (direction.records_in.get(), direction.held.get());
+            let dropped = direction.dropped();
+            assert_eq!(
+                u128::from(records_in),
+                [out, held, queued, failed, dropped].into_iter().map(u128::from).sum::<u128>(),
+                "{name}: {records_in} in; {out} out, {held} held, {queued} queued, {failed} failed, {dropped} dropped"
+            );
+        };
+        let (out, queued) = (tx.down_records_out.get(), tx.down_records_queued.get());
+        balance("down", &counters.down, out, queued, tx.down_records_dropped_tx.get());
+        let (out, queued) = (tx.up_records_out.get(), tx.up_records_queued.get());
+        balance("up", &counters.up, out, queued, tx.up_records_dropped_tx.get());
+        let owned = self.gateway.frames_held() + self.out.frames();
+        assert_eq!(self.pool.in_use() as usize, owned, "frames are conserved");
+    }
+}
