@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Builds and runs one benchmark. The last line is: name=... value=... unit=... ratio=...  (ratio = ours / baseline)
+#
+#   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
+#   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
+#   perf/run.sh aggregate --record                     write perf/baseline.json anew, after a change that is meant
+#   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench; perf/run.sh --help lists them
+#
+# As root, hugepages are reserved for the run, and their number is set back afterwards. The guard needs valgrind.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
+
+# What is shipped is what is measured.
+profile=release
+baseline=perf/baseline.json
+# 1 GiB: the arena of 131,072 open buffers, and its input. Fewer are taken, too: the benchmark then says so.
+hugepages=512
+hugepages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+reserved_before=
+
+restore_hugepages() {
+    [ -z "$reserved_before" ] || echo "$reserved_before" >"$hugepages_file"
+}
+
+reserve_hugepages() {
+    [ "$(id -u)" -eq 0 ] && [ -w "$hugepages_file" ] || return 0
+    local now
+    now=$(cat "$hugepages_file")
+    [ "$now" -lt "$hugepages" ] || return 0
+    reserved_before=$now
+    trap restore_hugepages EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    # A container may show the file and refuse the write.
+    echo "$hugepages" 2>/dev/null >"$hugepages_file" || reserved_before=
+}
+
+build() {
+    cargo build --locked --quiet --profile "$profile" -p gvm-bench
+    bench="${CARGO_TARGET_DIR:-target}/$profile/gvm-bench"
+}
+
+# Instructions of so many timed rounds, of which one is 65,536 records. Only the timed function is counted.
+instructions() {
+    local slaves=$1 rounds=$2 out
+    out=$(mktemp)
+    valgrind --tool=callgrind --collect-atstart=no '--toggle-collect=*aggregate::Bench::run*' \
+        --callgrind-out-file="$out" "$bench" aggregate --slaves "$slaves" --rounds "$rounds" >/dev/null 2>"$out.log" \
+        || { cat "$out.log" >&2; rm -f "$out" "$out.log"; die "callgrind failed"; }
+    awk '/^(summary|totals):/ { print $2; exit }' "$out"
+    rm -f "$out" "$out.log"
+}
+
+# Instructions per record, warm: what one more round adds.
+per_record() {
+    local slaves=$1 one two
+    one=$(instructions "$slaves" 1)
+    two=$(instructions "$slaves" 2)
+    awk -v one="$one" -v two="$two" 'BEGIN { printf "%.1f", (two - one) / 65536 }'
+}
+
+guard() {
+    command -v valgrind >/dev/null || die "the guard needs valgrind: scripts/setup.sh installs it"
+    local mode=$1 slaves now before ratio worst=0 status=0 lines=()
+    build
+    printf '%8s %16s %16s %7s\n' slaves instr/record baseline ratio
+    for slaves in 1 64 8192; do
+        now=$(per_record "$slaves")
+        lines+=("  \"aggregate_${slaves}_slaves\": $now")
+        before=$(sed -n "s/^ *\"aggregate_${slaves}_slaves\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
+        ratio=$(awk -v now="$now" -v before="${before:-$now}" 'BEGIN { printf "%.3f", now / before }')
+        printf '%8s %16s %16s %7s\n' "$slaves" "$now" "${before:-none}" "$ratio"
+        worst=$(awk -v a="$worst" -v b="$ratio" 'BEGIN { print a > b ? a : b }')
+        if [ "$mode" = guard ] && [ -z "$before" ]; then
+            die "$baseline has no aggregate_${slaves}_slaves: perf/run.sh aggregate --record"
+        fi
+    done
+    if [ "$mode" = record ]; then
+        {
+            echo '{'
+            (IFS=$'\n'; printf '%s' "${lines[*]}" | sed '$!s/$/,/')
+            printf '\n}\n'
+        } >"$baseline"
+        printf 'perf: wrote %s\n' "$baseline"
+    elif awk -v worst="$worst" 'BEGIN { exit !(worst > 1.05) }'; then
+        printf 'perf: more than 5 %% above %s; if that is meant: perf/run.sh aggregate --record\n' "$baseline" >&2
+        status=1
+    fi
+    printf 'name=aggregate-instructions value=%s unit=instructions/record ratio=%s\n' "$now" "$worst"
+    return "$status"
+}
+
+case ${1:-} in
+    '') usage >&2; exit 2 ;;
+    -h | --help)
+        usage
+        build
+        "$bench" --help
+        exit 0
+        ;;
+esac
+if [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --guard ]; then
+    guard guard
+elif [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --record ]; then
+    guard record
+else
+    build
+    reserve_hugepages
+    # Not exec: the hugepages are given back afterwards.
+    "$bench" "$@"
+fi
