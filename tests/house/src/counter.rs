@@ -1,0 +1,152 @@
+//! The counters that the sources define with `counters!`, and the part of `docs/operating.md` that lists them.
+
+use crate::tree::TextFile;
+use std::fmt::Write as _;
+
+/// Marks the generated part of the document.
+pub const BEGIN: &str = "<!-- counters: begin; made by `cargo run -p gvm-house --example counters` -->";
+/// Its end.
+pub const END: &str = "<!-- counters: end -->";
+
+/// Sets of counters that only tests and benchmarks ever see.
+const NOT_FOR_USERS: [&str; 2] = ["MemoryCounters", "ReplayCounters"];
+
+/// A set of counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The name of its type.
+    pub name: String,
+    /// What it is.
+    pub help: String,
+    /// The file that defines it.
+    pub path: String,
+    /// Its counters: name and meaning.
+    pub counters: Vec<(String, String)>,
+}
+
+/// All sets that a user can see, in the order of their files.
+pub fn sets(files: &[TextFile]) -> Vec<Set> {
+    let sources = files.iter().filter(|file| file.path.ends_with(".rs"));
+    let ours = sources.filter(|file| !file.path.starts_with("tests/") && !file.path.contains("/tests/"));
+    ours.flat_map(read).filter(|set| !NOT_FOR_USERS.contains(&&*set.name)).collect()
+}
+
+/// The sets that one file defines.
+fn read(file: &TextFile) -> Vec<Set> {
+    let mut found = Vec::new();
+    let mut set: Option<Set> = None;
+    let mut help = String::new();
+    for line in file.text.lines() {
+        let text = line.trim();
+        match &mut set {
+            None if line == "frame::counters! {" || line == "crate::counters! {" => {
+                set = Some(Set { name: String::new(), help: String::new(), path: file.path.clone(), counters: vec![] });
+                help.clear();
+            }
+            None => {}
+            Some(_) if line == "}" => found.extend(set.take()),
+            Some(open) => {
+                if let Some(comment) = text.strip_prefix("///") {
+                    if !help.is_empty() {
+                        help.push(' ');
+                    }
+                    help.push_str(comment.trim());
+                } else if let Some(rest) = text.strip_prefix("pub struct ") {
+                    open.name = rest.trim_end_matches(" {").to_owned();
+                    open.help = std::mem::take(&mut help);
+                } else if let Some(name) = text.strip_suffix(',') {
+                    open.counters.push((name.to_owned(), std::mem::take(&mut help)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The generated part of the document, from [`BEGIN`] to [`END`].
+pub fn tables(sets: &[Set]) -> String {
+    let mut text = format!("{BEGIN}\n");
+    for set in sets {
+        let _ =
+            write!(text, "\n### {}\n\n{} (`{}`)\n\n| counter | meaning |\n|---|---|\n", set.name, set.help, set.path);
+        for (name, help) in &set.counters {
+            let _ = writeln!(text, "| `{name}` | {} |", help.replace('|', "\\|"));
+        }
+    }
+    let _ = write!(text, "\n{END}");
+    text
+}
+
+/// The generated part of a document as it is now; `None` when the marks are not there.
+pub fn section(document: &str) -> Option<&str> {
+    let from = document.find(BEGIN)?;
+    let to = document.find(END)? + END.len();
+    document.get(from..to)
+}
+
+/// Whether a counter that grows means that something was lost or refused: it needs an entry with its remedy.
+pub fn needs_remedy(name: &str) -> bool {
+    let parts = ["dropped", "refused", "lost", "error", "unreachable", "malformed", "bad_", "no_frame"];
+    // Totals of bytes say nothing that their counter of records does not say.
+    parts.iter().any(|part| name.contains(part)) && name != "bad_bytes"
+}
+
+/// Whether a text names a counter as code.
+pub fn is_named(document: &str, name: &str) -> bool {
+    document.contains(&format!("`{name}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "\
+frame::counters! {
+    /// What a thing counts. And
+    /// more of it.
+    pub struct ThingCounters {
+        /// Records | that came in.
+        records_in,
+        /// Lost ones.
+        dropped_here,
+    }
+}
+
+frame::counters! {
+    /// Other.
+    pub struct MemoryCounters {
+        /// Never seen.
+        hidden,
+    }
+}
+";
+
+    fn file(path: &str) -> TextFile {
+        TextFile { path: path.to_owned(), text: SOURCE.to_owned() }
+    }
+
+    #[test]
+    fn sets_are_read_as_the_macro_reads_them() {
+        let found = sets(&[file("a/src/x.rs"), file("a/tests/y.rs"), file("tests/z.rs"), file("notes.md")]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((&*found[0].name, &*found[0].help), ("ThingCounters", "What a thing counts. And more of it."));
+        let names: Vec<&str> = found[0].counters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["records_in", "dropped_here"]);
+    }
+
+    #[test]
+    fn the_section_is_found_again() {
+        let tables = tables(&sets(&[file("a/src/x.rs")]));
+        assert!(tables.contains("| `records_in` | Records \\| that came in. |"), "{tables}");
+        let document = format!("# Before\n\n{tables}\n\nAfter.\n");
+        assert_eq!(section(&document), Some(&*tables));
+        assert_eq!(section("# Nothing"), None);
+    }
+
+    #[test]
+    fn losses_need_a_remedy() {
+        assert!(needs_remedy("dropped_no_route") && needs_remedy("up_records_dropped_tx") && needs_remedy("rx_lost"));
+        assert!(!needs_remedy("records_in") && !needs_remedy("flush_full") && !needs_remedy("bad_bytes"));
+        assert!(is_named("see `rx_lost`.", "rx_lost") && !is_named("see `rx_lost_kernel`", "rx_lost"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Rules about source files: where `unsafe` may be, how long a file may be, what stands in the root, and that nothing
+//! depends on the machine it was written on.
+
+use crate::tree::TextFile;
+
+/// Directories of the crates that may hold `unsafe`: memory, devices and system calls.
+pub const UNSAFE_ALLOWED: [&str; 6] =
+    ["dataplane/frame", "dataplane/ring", "dataplane/port", "ebpf", "dataplane/uffd", "dataplane/vcpu"];
+
+/// DPDK's crates: the same.
+const UNSAFE_PREFIX: &str = "dataplane/dpdk-";
+
+/// Lines above which a source file is too long to hold one idea; a little more is let pass with a warning.
+pub const LONG: usize = 600;
+
+/// Lines above which a source file fails.
+pub const TOO_LONG: usize = 650;
+
+/// What stands in the root, beside names that begin with a dot.
+pub const TOP_LEVEL: [&str; 12] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "control",
+    "dataplane",
+    "docs",
+    "ebpf",
+    "nic-profiles",
+    "perf",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "scripts",
+];
+
+/// The twelve above and this one.
+pub const TESTS: &str = "tests";
+
+/// A directory of the machine that the project was written on.
+const FOREIGN: &str = concat!("/wo", "rk/");
+
+/// Whether the crate in this directory may hold `unsafe`.
+pub fn may_be_unsafe(place: &str) -> bool {
+    UNSAFE_ALLOWED.contains(&place) || place.starts_with(UNSAFE_PREFIX)
+}
+
+/// Whether a crate's root forbids `unsafe`, or is one file that only calls its library and has none.
+pub fn forbids_unsafe(root: &str) -> bool {
+    let is_alone = !root.lines().any(|line| line.starts_with("mod ") || line.starts_with("pub mod "));
+    root.lines().any(|line| line == "#![forbid(unsafe_code)]") || (is_alone && !has_unsafe(root))
+}
+
+/// Whether code, not a comment, opens an unsafe block or declares something unsafe.
+pub fn has_unsafe(text: &str) -> bool {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or(""));
+    code.into_iter().any(|line| {
+        ["{", "fn", "impl", "extern", "trait"].iter().any(|what| line.contains(&format!("{} {what}", "unsafe")))
+    })
+}
+
+/// What is too long to hold one idea: path and lines of each source file above [`LONG`].
+pub fn long_files(files: &[TextFile]) -> Vec<(String, usize)> {
+    let sources = files.iter().filter(|file| [".rs", ".c", ".sh"].iter().any(|end| file.path.ends_with(end)));
+    sources.map(|file| (file.path.clone(), file.text.lines().count())).filter(|(_, lines)| *lines > LONG).collect()
+}
+
+/// What stands in the root and should not, and what should and does not.
+pub fn wrong_top_level(names: &[String]) -> Vec<String> {
+    let is_known = |name: &str| TOP_LEVEL.contains(&name) || name == TESTS;
+    let unknown = names.iter().filter(|name| !is_known(name)).map(|name| format!("{name} does not belong there"));
+    let known = TOP_LEVEL.iter().chain([&TESTS]);
+    let missing = known.filter(|name| !names.iter().any(|n| n == *name)).map(|name| format!("{name} is missing"));
+    unknown.chain(missing).collect()
+}
+
+/// Files that name a directory of the machine that they were written on.
+pub fn foreign_paths(files: &[TextFile]) -> Vec<String> {
+    files.iter().filter(|file| file.text.contains(FOREIGN)).map(|file| file.path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> TextFile {
+        TextFile { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn unsafe_code_is_found_and_comments_are_not() {
+        assert!(has_unsafe("let x = unsafe { y };") && has_unsafe("    unsafe impl Send for X {}"));
+        assert!(!has_unsafe("//! no unsafe { } here\n#![forbid(unsafe_code)]\n/// unsafe fn"));
+        assert!(forbids_unsafe("//! X\n#![forbid(unsafe_code)]\npub mod a;\n"));
+        assert!(!forbids_unsafe("//! X\npub mod a;\n"));
+        assert!(forbids_unsafe("fn main() { lib::main() }\n"));
+        assert!(!forbids_unsafe("fn main() { unsafe { gone() } }\n"));
+    }
+
+    #[test]
+    fn only_some_crates_may_be_unsafe() {
+        assert!(may_be_unsafe("dataplane/port") && may_be_unsafe("dataplane/dpdk-sys"));
+        assert!(!may_be_unsafe("dataplane/gateway") && !may_be_unsafe("control"));
+    }
+
+    #[test]
+    fn long_files_are_named() {
+        let long = file("a/b.rs", &"x\n".repeat(LONG + 1));
+        let short = file("a/c.rs", &"x\n".repeat(LONG));
+        let text = file("docs/d.md", &"x\n".repeat(LONG + 1));
+        assert_eq!(long_files(&[long, short, text]), [("a/b.rs".to_owned(), LONG + 1)]);
+    }
+
+    #[test]
+    fn the_top_level_is_fixed() {
+        let mut names: Vec<String> = TOP_LEVEL.iter().chain([&TESTS]).map(|&name| name.to_owned()).collect();
+        assert!(wrong_top_level(&names).is_empty());
+        names.push("notes.txt".to_owned());
+        names.retain(|name| name != "docs");
+        assert_eq!(wrong_top_level(&names), ["notes.txt does not belong there", "docs is missing"]);
+    }
+
+    #[test]
+    fn foreign_paths_are_found() {
+        let path = format!("see {FOREIGN}notes");
+        assert_eq!(foreign_paths(&[file("a.rs", &path), file("b.rs", "see ./notes")]), ["a.rs"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! The project as it is, against its own rules.
+
+use house::{check, counter, graph, root, rule, source, tree};
+use std::fs;
+use std::path::Path;
+
+fn document(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn fail_with(what: &[String]) {
+    assert!(what.is_empty(), "\n  {}", what.join("\n  "));
+}
+
+#[test]
+fn who_uses_whom_is_as_the_architecture_says() {
+    let rules = rule::parse(&document("docs/architecture.md")).unwrap_or_else(|error| panic!("{error}"));
+    let crates = graph::read(&root()).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
+    assert!(crates.len() >= 14, "cargo metadata knows {} crates only", crates.len());
+    fail_with(&check::check(&rules, &crates));
+}
+
+#[test]
+fn unsafe_code_is_where_the_hot_path_rules_allow_it() {
+    let crates = graph::read(&root()).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
+    let files = tree::texts(&root()).unwrap();
+    let mut wrong = Vec::new();
+    for krate in crates.iter().filter(|krate| !source::may_be_unsafe(&krate.place)) {
+        for root in &krate.roots {
+            if !source::forbids_unsafe(&fs::read_to_string(root).unwrap()) {
+                wrong.push(format!("{} must say #![forbid(unsafe_code)]", root.display()));
+            }
+        }
+        let own = |path: &str| path.ends_with(".rs") && Path::new(path).starts_with(&krate.place);
+        for file in files.iter().filter(|file| own(&file.path) && !file.path.starts_with("tests/house/")) {
+            if source::has_unsafe(&file.text) {
+                wrong.push(format!("{} holds unsafe code", file.path));
+            }
+        }
+    }
+    fail_with(&wrong);
+}
+
+#[test]
+fn a_file_holds_one_idea() {
+    let (mut wrong, files) = (Vec::new(), tree::texts(&root()).unwrap());
+    for (path, lines) in source::long_files(&files) {
+        if lines > source::TOO_LONG {
+            wrong.push(format!("{path} has {lines} lines; split it at {}", source::LONG));
+        } else {
+            eprintln!("warning: {path} has {lines} lines");
+        }
+    }
+    fail_with(&wrong);
+}
+
+#[test]
+fn the_top_level_is_as_the_architecture_says() {
+    fail_with(&source::wrong_top_level(&tree::top_level(&root()).unwrap()));
+}
+
+#[test]
+fn nothing_depends_on_the_machine_it_was_written_on() {
+    fail_with(&source::foreign_paths(&tree::texts(&root()).unwrap()));
+}
+
+#[test]
+fn every_counter_is_explained() {
+    let sets = counter::sets(&tree::texts(&root()).unwrap());
+    assert!(sets.len() >= 8, "only {} sets of counters found", sets.len());
+    let (operating, troubleshooting) = (document("docs/operating.md"), document("docs/troubleshooting.md"));
+    let section = counter::section(&operating).expect("docs/operating.md has the marks around its counter tables");
+    let mut wrong = Vec::new();
+    for (name, help) in sets.iter().flat_map(|set| &set.counters) {
+        if !section.contains(&format!("| `{name}` | {} |", help.replace('|', "\\|"))) {
+            wrong.push(format!("docs/operating.md does not list `{name}`: cargo run -p gvm-house --example counters"));
+        }
+        if counter::needs_remedy(name) && !counter::is_named(&troubleshooting, name) {
+            wrong.push(format!("docs/troubleshooting.md does not say what to do about `{name}` ({help})"));
+        }
+    }
+    let known = |name: &str| sets.iter().any(|set| set.counters.iter().any(|(counter, _)| counter == name));
+    for name in section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()) {
+        if !known(name) {
+            wrong.push(format!(
+                "docs/operating.md lists `{name}`, which nobody counts: cargo run -p gvm-house --example counters"
+            ));
+        }
+    }
+    fail_with(&wrong);
+}
+
+#[test]
+fn every_exit_code_is_explained() {
+    let (codes, troubleshooting) = (document("control/src/exit.rs"), document("docs/troubleshooting.md"));
+    let rows = codes.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" |").next()?.parse::<u8>().ok());
+    let rows: Vec<u8> = rows.collect();
+    assert!(rows.len() >= 8, "control/src/exit.rs documents its exit codes in a table, not {rows:?}");
+    let missing = rows.iter().filter(|code| !troubleshooting.contains(&format!("\n### Exit code {code}:")));
+    let missing: Vec<String> =
+        missing.map(|code| format!("docs/troubleshooting.md has no heading \"### Exit code {code}: ...\"")).collect();
+    fail_with(&missing);
+}
