@@ -212,15 +212,10 @@ fn room_when_the_pool_runs_low_the_oldest_leave_first() {
         rig.receive_one(master(1), &cargo(id, 1, 0, 10));
     }
     assert_eq!((rig.sent(), rig.held()), (vec![], (32, 0)));
-    // Somebody else takes frames until 64 are left: at one fewer the oldest leave.
-    let others: Vec<_> = (0..256 - 32 - 64).map(|_| rig.pool.alloc().unwrap()).collect();
+    // The received datagram takes one of these 64: now fewer than low water are free.
+    rig.lend_all_but(64);
     let before = rig.counts();
-    let mut burst = vec![rig.datagram(slave(20), &cargo(20, 1, 1, 10), Arrival::default()).unwrap()];
-    let mut received = frame::Burst::new();
-    received.push(burst.pop().unwrap()).unwrap();
-    rig.gateway.receive(rig.now, slave(20).port, &mut received, &mut rig.out);
-    drop(others);
-    rig.check();
+    rig.receive_one(slave(20), &cargo(20, 1, 1, 10));
     let to: Vec<_> = rig.sent_bytes().into_iter().map(|(to, _)| to).collect();
     assert_eq!(to, (16..48).map(slave).collect::<Vec<_>>());
     assert_eq!(rig.counts()["flush.flush_room"] - before["flush.flush_room"], 32);
@@ -230,12 +225,8 @@ fn room_when_the_pool_runs_low_the_oldest_leave_first() {
 #[test]
 fn room_a_single_datagram_is_forwarded_when_the_pool_is_nearly_empty() {
     let mut rig = Rig::with_nodes(GatewayConfig { low_water: 1000, ..waiting_for_ever() });
-    let others: Vec<_> = (0..256 - 32).map(|_| rig.pool.alloc().unwrap()).collect();
-    let mut received = frame::Burst::new();
-    received.push(rig.datagram(master(1), &cargo(17, 1, 0, 10), Arrival::default()).unwrap()).unwrap();
-    rig.gateway.receive(rig.now, master(1).port, &mut received, &mut rig.out);
-    drop(others);
-    rig.check();
+    rig.lend_all_but(32);
+    rig.receive_one(master(1), &cargo(17, 1, 0, 10));
     assert_eq!(rig.sent_bytes(), [(slave(17), cargo(17, 1, 0, 10))]);
     assert_eq!((rig.gateway.frames_held(), rig.held()), (0, (0, 0)));
 }

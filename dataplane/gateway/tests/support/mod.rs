@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use frame::counter::CounterSet;
-use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
+use frame::{Burst, Class, Datagram, Frame, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use gateway::counters::DirectionCounters;
 use gateway::{Command, Gateway, GatewayConfig};
 use link::{Route, RouteChange};
@@ -46,6 +46,12 @@ pub fn master(id: u16) -> Peer {
 /// Where slave `id` is: on port 1.
 pub fn slave(id: u32) -> Peer {
     Peer::ipv4(PortId(1), [10, 1, 0, id as u8], 49152, Vlan::UNTAGGED, [2, 1, 0, 0, 0, id as u8])
+}
+
+/// A peer that differs from another in what `change` does.
+pub fn but(mut peer: Peer, change: impl FnOnce(&mut Peer)) -> Peer {
+    change(&mut peer);
+    peer
 }
 
 pub fn route(peer: Peer, mtu: u16) -> Route {
@@ -104,6 +110,8 @@ pub struct Rig {
     pub gateway: Gateway,
     pub out: Outbox,
     pub now: Time,
+    /// Frames that somebody else has: the fill ring, a full TX ring.
+    pub lent: Vec<Frame>,
 }
 
 /// Values of all counters, by direction or owner and name.
@@ -112,7 +120,13 @@ pub type Counts = BTreeMap<String, u64>;
 impl Rig {
     pub fn new(config: GatewayConfig, pool: PoolConfig) -> Self {
         let pool = Pool::new(pool).unwrap();
-        Self { gateway: Gateway::new(config, &pool), out: Outbox::new(pool.clone(), 2), pool, now: START }
+        Self {
+            gateway: Gateway::new(config, &pool),
+            out: Outbox::new(pool.clone(), 2),
+            pool,
+            now: START,
+            lent: Vec::new(),
+        }
     }
 
     /// Masters 1 and 2 and slaves 16 to 47, all with [`MTU`].
@@ -138,6 +152,13 @@ impl Rig {
     pub fn command(&mut self, command: Command) {
         self.gateway.command(self.now, command, &mut self.out);
         self.check();
+    }
+
+    /// Takes frames out of the pool until `left` are free.
+    pub fn lend_all_but(&mut self, left: u32) {
+        while self.pool.free() > left {
+            self.lent.extend(self.pool.alloc_reserved());
+        }
     }
 
     /// A received datagram; `None` when the pool has no frame for it.
@@ -264,7 +285,7 @@ impl Rig {
         balance("down", &counters.down, out, queued, tx.down_records_dropped_tx.get());
         let (out, queued) = (tx.up_records_out.get(), tx.up_records_queued.get());
         balance("up", &counters.up, out, queued, tx.up_records_dropped_tx.get());
-        let owned = self.gateway.frames_held() + self.out.frames();
+        let owned = self.gateway.frames_held() + self.out.frames() + self.lent.len();
         assert_eq!(self.pool.in_use() as usize, owned, "frames are conserved");
     }
 }
