@@ -2,27 +2,26 @@
 
 use crate::counters::FarmCounters;
 use crate::ids::Ids;
-use crate::pace::Pacer;
 use crate::report::{EventSink, Reporter};
 use crate::wheel::Wheel;
-use frame::time::MILLISECOND;
+use crate::window::Window;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
 use link::{Credential, Node, NodeConfig};
 use wire::link::{Heartbeat, NodeId};
 use wire::{LANE_PORT_BASE, Record};
 
-/// Heartbeats that may be unanswered at once: about 50 datagrams, which any socket buffer takes.
-const WINDOW: u32 = 512;
-/// After so long without an answer the unanswered heartbeats count as lost.
-const WINDOW_TIMEOUT: u64 = 20 * MILLISECOND;
 /// Datagrams of heartbeats that one poll makes at most.
 const DATAGRAMS_PER_POLL: usize = 64;
 /// Nodes that one poll looks at at most.
 const NODES_PER_POLL: usize = 4096;
 /// Slots of an interval.
 const TICKS: u64 = 1024;
-/// Padded heartbeats of all nodes are spread over so many intervals.
+/// Padded heartbeats of all nodes are spread over so many intervals, or more.
 const PROBE_INTERVALS: u64 = 4;
+/// Padded heartbeats of one slot of time at most: each is a datagram of full size.
+const PROBES_PER_TICK: u64 = 16;
+/// After so many intervals without any answer all nodes are asked whether they noticed; they do after three.
+const SILENT_INTERVALS: u64 = 2;
 /// Lanes: the source ports of a gateway's raw ports.
 const LANES: u16 = 1024;
 
@@ -49,10 +48,14 @@ pub(crate) struct Group {
     wheel: Wheel,
     open: Option<Open>,
     datagrams: usize,
-    unanswered: u32,
-    /// When the window last moved.
-    moved: Time,
-    probes: Pacer,
+    window: Window,
+    /// When all nodes together were without an answer for two intervals: who is next to notice, and when.
+    sweep: usize,
+    sweep_at: Time,
+    /// The slot of time of the last padded heartbeats, how many left in it, and how many may.
+    probe_tick: u64,
+    probes: u64,
+    probes_per_tick: u64,
     reporter: Reporter,
 }
 
@@ -65,17 +68,18 @@ impl Group {
         let mut wheel = Wheel::new(ids.len(), config.interval / TICKS, now);
         // Backwards, as the last that is scheduled for a time is the first to come out.
         (0..ids.len()).rev().for_each(|local| wheel.schedule(local, now));
-        let per_second = u128::from(ids.len()) * u128::from(frame::time::SECOND)
-            / u128::from((config.interval * PROBE_INTERVALS).max(1));
         Self {
             gateway,
             nodes: ids.iter().map(node).collect(),
             wheel,
             open: None,
             datagrams: 0,
-            unanswered: 0,
-            moved: now,
-            probes: Pacer::new(Some(u64::try_from(per_second).unwrap_or(u64::MAX).max(1_000)), now),
+            window: Window::new(now),
+            sweep: 0,
+            sweep_at: now.saturating_add(SILENT_INTERVALS * config.interval),
+            probe_tick: 0,
+            probes: 0,
+            probes_per_tick: (u64::from(ids.len()) / (TICKS * PROBE_INTERVALS)).clamp(1, PROBES_PER_TICK),
             reporter: Reporter::default(),
         }
     }
@@ -108,7 +112,8 @@ impl Group {
             Err(_) => counters.acks_refused.add(1),
             Ok(event) => {
                 counters.acks_accepted.add(1);
-                (self.unanswered, self.moved) = (self.unanswered.saturating_sub(1), now);
+                self.window.answered();
+                self.sweep_at = now.saturating_add(SILENT_INTERVALS * config.interval);
                 count_registered(counters, was, node.is_registered());
                 self.wheel.schedule(local, node.deadline(config));
                 if let (Some(event), Some(slave)) = (event, config.scale.slave_id(node.id().id)) {
@@ -121,12 +126,10 @@ impl Group {
     /// Sends what is due.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>, out: &mut Outbox) {
         let now = context.now;
-        if self.unanswered >= WINDOW && now >= self.moved.saturating_add(WINDOW_TIMEOUT) {
-            self.unanswered = 0;
-        }
+        self.window.advance(now);
         self.datagrams = 0;
         for _ in 0..NODES_PER_POLL {
-            if self.is_blocked() || self.datagrams >= DATAGRAMS_PER_POLL {
+            if self.window.is_full() || self.datagrams >= DATAGRAMS_PER_POLL {
                 break;
             }
             let Some(local) = self.wheel.pop_due(now) else { break };
@@ -134,44 +137,70 @@ impl Group {
             self.wheel.schedule(local, again);
         }
         self.flush(out);
+        self.sweep(context);
         self.reporter.advance(now, self.gateway, context.sink);
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         let heartbeats = match self.wheel.deadline() {
-            Some(_) if self.is_blocked() => Some(self.moved.saturating_add(WINDOW_TIMEOUT)),
+            Some(_) if self.window.is_full() => Some(self.window.deadline()),
             deadline => deadline,
         };
-        heartbeats.into_iter().chain(self.reporter.deadline()).min()
-    }
-
-    /// Whether as many heartbeats are unanswered as may be.
-    fn is_blocked(&self) -> bool {
-        self.unanswered >= WINDOW
+        heartbeats.into_iter().chain(self.reporter.deadline()).chain([self.sweep_at]).min()
     }
 
     /// Lets one node do what is due; returns when to look at it again.
     fn serve(&mut self, context: &mut Context<'_>, local: u32, out: &mut Outbox) -> Time {
         let &mut Context { config, now, counters, .. } = context;
         let soon = now + self.wheel.tick();
-        if self.nodes.get(local as usize).is_some_and(|node| node.is_due(now)) && !self.heartbeat(context, local, out) {
+        let due = self.nodes.get(local as usize).is_some_and(|node| node.is_due(now));
+        if due && !self.heartbeat(context, local, out) {
             counters.heartbeats_no_frame.add(1);
             return soon;
         }
-        let Some(node) = self.nodes.get_mut(local as usize) else { return Time::MAX };
+        self.poll_event(context, local as usize);
+        let Some(node) = self.nodes.get(local as usize) else { return Time::MAX };
+        // Never right behind a heartbeat that still waits for its datagram to fill: it would overtake it.
+        if !due && node.wants_probe(config, now) {
+            if !self.may_probe(now) {
+                return now + config.interval / 4;
+            }
+            self.probe(context, local, out);
+        }
+        self.nodes.get(local as usize).map_or(Time::MAX, |node| node.deadline(config).max(soon))
+    }
+
+    /// Lets the nodes of a silent gateway notice it, all within an interval, although few of their heartbeats leave.
+    fn sweep(&mut self, context: &mut Context<'_>) {
+        if context.now < self.sweep_at {
+            return;
+        }
+        for _ in 0..self.nodes.len() / TICKS as usize + 1 {
+            self.poll_event(context, self.sweep);
+            self.sweep = if self.sweep + 1 < self.nodes.len() { self.sweep + 1 } else { 0 };
+        }
+        self.sweep_at = context.now + self.wheel.tick();
+    }
+
+    /// Lets a node notice what only time brings.
+    fn poll_event(&mut self, context: &mut Context<'_>, local: usize) {
+        let &mut Context { config, now, counters, .. } = context;
+        let Some(node) = self.nodes.get_mut(local) else { return };
         let was = node.is_registered();
         if let (Some(event), Some(slave)) = (node.poll_event(config, now), config.scale.slave_id(node.id().id)) {
             count_registered(counters, was, node.is_registered());
             self.reporter.note(now, self.gateway, slave, event, context.sink);
         }
-        if node.wants_probe(config, now) {
-            if self.probes.due(now, 1) == 0 {
-                return now + config.interval / 4;
-            }
-            self.probes.done(1);
-            self.probe(context, local, out);
+    }
+
+    /// Takes one of the padded heartbeats of this slot of time, if one is left.
+    fn may_probe(&mut self, now: Time) -> bool {
+        let tick = now / self.wheel.tick();
+        if tick != self.probe_tick {
+            (self.probe_tick, self.probes) = (tick, 0);
         }
-        self.nodes.get(local as usize).map_or(Time::MAX, |node| node.deadline(config).max(soon))
+        self.probes += 1;
+        self.probes <= self.probes_per_tick
     }
 
     /// Appends a node's heartbeat to the open datagram, or to a new one. `false` when there is no frame.
@@ -196,7 +225,7 @@ impl Group {
         let Some(len) = node.transmit(config, now, open.frame.tail_mut()) else { return false };
         extend(&mut open.frame, len);
         open.records += 1;
-        self.sent(now, counters);
+        self.sent(counters);
         true
     }
 
@@ -213,15 +242,12 @@ impl Group {
             extend(&mut frame, len);
             out.send(Datagram::new(frame, self.gateway, Class::Link, 1));
             self.datagrams += 1;
-            self.sent(now, counters);
+            self.sent(counters);
         }
     }
 
-    fn sent(&mut self, now: Time, counters: &FarmCounters) {
-        if self.unanswered == 0 {
-            self.moved = now;
-        }
-        self.unanswered += 1;
+    fn sent(&mut self, counters: &FarmCounters) {
+        self.window.sent();
         counters.heartbeats_out.add(1);
     }
 

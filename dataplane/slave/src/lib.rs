@@ -25,6 +25,7 @@ mod roster;
 pub mod sequence;
 pub mod traffic;
 mod wheel;
+mod window;
 
 pub use counters::FarmCounters;
 pub use farm::{Command, Farm, FarmConfig, FarmError, Slave};
