@@ -1,2 +1,5 @@
-//! gvm-dp.
-fn main() {}
+//! gvm-dp: the dataplane of GiantVM Frontier-X. See the library `control`.
+
+fn main() -> std::process::ExitCode {
+    control::main()
+}

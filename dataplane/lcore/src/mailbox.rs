@@ -22,29 +22,59 @@ struct Shared<T> {
     waker: Waker,
 }
 
-/// Rings a mailbox's doorbell, whatever the mailbox carries. Without a doorbell it does nothing.
-#[derive(Clone, Debug)]
-pub struct Waker(Option<Arc<OwnedFd>>);
+/// Rings a mailbox's doorbell, whatever the mailbox carries.
+#[derive(Clone)]
+pub struct Waker(Bell);
+
+#[derive(Clone)]
+enum Bell {
+    None,
+    Eventfd(Arc<OwnedFd>),
+    Call(Arc<dyn Fn() + Send + Sync>),
+}
 
 impl Waker {
     /// Wakes the receiver, also when it is only about to sleep.
     pub fn wake(&self) {
-        if let Some(doorbell) = &self.0 {
-            // It can fail only when 2^64 - 2 rings were not yet heard: the receiver wakes from those.
-            let _ = rustix::io::write(doorbell, &1u64.to_ne_bytes());
+        match &self.0 {
+            Bell::None => {}
+            Bell::Eventfd(doorbell) => {
+                // It can fail only when 2^64 - 2 rings were not yet heard: the receiver wakes from those.
+                let _ = rustix::io::write(doorbell, &1u64.to_ne_bytes());
+            }
+            Bell::Call(call) => call(),
         }
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Bell::None => "Waker(none)",
+            Bell::Eventfd(_) => "Waker(eventfd)",
+            Bell::Call(_) => "Waker(call)",
+        })
     }
 }
 
 /// A mailbox for at most `capacity` messages (at least 1), whose receiver can sleep on a doorbell.
 pub fn mailbox<T: Send>(capacity: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    Ok(build(capacity, Waker(Some(Arc::new(doorbell)))))
+    Ok(build(capacity, Waker(Bell::Eventfd(Arc::new(doorbell)))))
 }
 
 /// A mailbox without a doorbell, for receivers that never sleep: simulated lcores, tests.
 pub fn mailbox_without_doorbell<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    build(capacity, Waker(None))
+    build(capacity, Waker(Bell::None))
+}
+
+/// A mailbox whose doorbell is a call, for a receiver that sleeps in a runtime of its own. `ring` runs on the senders'
+/// threads, must not block, and a ring between [`Receiver::arm`] and sleep must not be lost.
+pub fn mailbox_with_call<T: Send>(
+    capacity: usize,
+    ring: impl Fn() + Send + Sync + 'static,
+) -> (Sender<T>, Receiver<T>) {
+    build(capacity, Waker(Bell::Call(Arc::new(ring))))
 }
 
 fn build<T>(capacity: usize, waker: Waker) -> (Sender<T>, Receiver<T>) {
@@ -124,7 +154,7 @@ impl<T> Receiver<T> {
     /// Ends what [`arm`](Self::arm) began, and silences the doorbell.
     pub fn disarm(&mut self) {
         self.shared.asleep.store(false, Ordering::Relaxed);
-        if let Some(doorbell) = &self.shared.waker.0 {
+        if let Bell::Eventfd(doorbell) = &self.shared.waker.0 {
             // WouldBlock: it did not ring. An early ring costs one wake-up; a message is found in the queue anyway.
             let _ = rustix::io::read(doorbell, &mut [0u8; 8]);
         }
@@ -135,9 +165,12 @@ impl<T> Receiver<T> {
         self.shared.waker.clone()
     }
 
-    /// What becomes readable when a sender rings, if there is a doorbell.
+    /// What becomes readable when a sender rings, if the doorbell is a descriptor.
     pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
-        self.shared.waker.0.as_ref().map(|doorbell| doorbell.as_fd())
+        match &self.shared.waker.0 {
+            Bell::Eventfd(doorbell) => Some(doorbell.as_fd()),
+            Bell::None | Bell::Call(_) => None,
+        }
     }
 }
 
@@ -183,6 +216,22 @@ mod tests {
         assert!(!rang(&receiver, 0), "disarm silences it");
         receiver.waker().wake();
         assert!(rang(&receiver, 0), "wake needs neither message nor sleep");
+    }
+
+    #[test]
+    fn a_doorbell_may_be_a_call() {
+        let rings = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = Arc::clone(&rings);
+        let (sender, mut receiver) = mailbox_with_call(8, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        sender.try_send(1).unwrap();
+        assert_eq!(rings.load(Ordering::Relaxed), 0);
+        assert_eq!(receiver.try_recv(), Some(1));
+        assert!(receiver.arm() && receiver.doorbell().is_none());
+        sender.try_send(2).unwrap();
+        sender.try_send(3).unwrap();
+        assert_eq!(rings.load(Ordering::Relaxed), 1);
     }
 
     /// Two senders and a receiver that sleeps whenever it may: a lost wake-up would leave it asleep for a minute.

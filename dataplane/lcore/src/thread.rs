@@ -67,6 +67,7 @@ pub enum StartError<E> {
 }
 
 /// A port of an lcore, as others see it.
+#[derive(Clone)]
 pub struct PortView {
     /// Which of the process's ports.
     pub id: PortId,
@@ -78,7 +79,8 @@ pub struct PortView {
     pub counters: Arc<dyn CounterSet>,
 }
 
-/// What others may see of a running lcore.
+/// What others may see of a running lcore. Clones show the same lcore.
+#[derive(Clone)]
 pub struct View {
     /// Its place among the process's lcores.
     pub index: u16,

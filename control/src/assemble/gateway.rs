@@ -1,0 +1,86 @@
+//! A gateway process: lcores with their gateways, and the registrar's desk on the control thread.
+
+use super::{Started, announce, epoch, start_lcores};
+use crate::config;
+use crate::exit::Failure;
+use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
+use crate::serve::socket::ControlSocket;
+use crate::supervise::desk::{Desk, Inbox};
+use crate::supervise::{self, Office};
+use crate::units::Duration;
+use gateway::{Gateway, GatewayConfig};
+use lcore::Clock;
+use link::{Registrar, RegistrarConfig};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Link control datagrams that may wait for the registrar.
+const REGISTRAR_MAILBOX: usize = 1024;
+
+/// Runs a gateway until it has drained.
+pub fn run(config: config::Gateway) -> Result<(), Failure> {
+    let clock = Clock::start();
+    let socket = ControlSocket::claim(&config.common.name)?;
+    match &config.key {
+        Some(key) => tracing::info!("cluster key with fingerprint {}", key.fingerprint()),
+        None => tracing::warn!(
+            "NO KEY: whoever reaches this gateway can register as any slave or master. Make a key with \
+             `gvm-dp key new --out FILE` and start every gateway with --key-file FILE"
+        ),
+    }
+    let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
+    let (ends, ended) = mpsc::unbounded_channel();
+    let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };
+    let masters = usize::from(roles.masters);
+    let make = move |pool: &frame::Pool, _: &[port::udp::UdpPort]| {
+        let gateway = Gateway::new(roles.clone(), pool);
+        let counters = RoleCounters::Gateway(Arc::clone(gateway.counters()));
+        Ok((gateway, counters))
+    };
+    let lcores = start_lcores(&config.common, clock, Some(&to_registrar), &ends, make)?;
+    let ports = lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
+    let mtu = ports.map(|port| port.mtu).min().unwrap_or(config.common.mtu).min(config.common.mtu);
+    let registrar = RegistrarConfig {
+        scale: config.common.scale,
+        shards: config.announced.clone(),
+        key: config.key.clone(),
+        secret: secret()?,
+        epoch: epoch(),
+        interval: config.common.interval,
+        hold_ns: u32::try_from(config.hold).unwrap_or(u32::MAX),
+        mtu,
+        two_port: config.common.ports.len() > 1,
+        max_masters: masters,
+    };
+    let registrar = Registrar::new(registrar, clock.now()).map_err(Failure::Registrar)?;
+    announce(&lcores);
+    let early = if config.early { "early flush on" } else { "early flush off" };
+    tracing::info!(
+        "gateway \"{}\": shards {} ({} slave ids), hold {}, {early}, MTU {mtu}, {} waiting, control socket {}",
+        config.common.name,
+        config.shards,
+        config.shards.slaves(),
+        Duration(config.hold),
+        config.common.rx_mode,
+        socket.path().display(),
+    );
+    let mut board = Board::new("gateway", &config.common, clock, &lcores);
+    board.settings.insert("hold".to_owned(), Duration(config.hold).to_string());
+    board.settings.insert("early".to_owned(), config.early.to_string());
+    board.settings.insert("shards".to_owned(), config.shards.to_string());
+    if let Some(key) = &config.key {
+        board.settings.insert(KEY_FINGERPRINT.to_owned(), key.fingerprint().to_string());
+    }
+    board.link = Some(Arc::clone(registrar.counters()));
+    let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
+    let desk = Desk::new(registrar, inbox, senders);
+    let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
+    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, clock, mpsc::channel(1).1)
+}
+
+/// The cookies' secret: of this start alone.
+fn secret() -> Result<[u8; 32], Failure> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
+    Ok(secret)
+}

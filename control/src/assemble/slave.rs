@@ -1,0 +1,86 @@
+//! A slave process: one lcore with a farm of one or more ids.
+
+use super::{Started, announce, epoch, start_lcores};
+use crate::config;
+use crate::exit::Failure;
+use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
+use crate::serve::socket::ControlSocket;
+use crate::supervise::{self, Office};
+use frame::{Peer, PortId};
+use lcore::Clock;
+use link::NodeConfig;
+use port::Port;
+use slave::{Farm, FarmConfig};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Reports of a farm that may wait to be printed. A farm gathers them, so that there are few.
+const EVENTS: usize = 256;
+
+/// Runs a slave until it has drained.
+pub fn run(config: config::Slave) -> Result<(), Failure> {
+    let clock = Clock::start();
+    let socket = ControlSocket::claim(&config.common.name)?;
+    match config.credential.fingerprint() {
+        Some(fingerprint) => tracing::info!("key with fingerprint {fingerprint}"),
+        None => tracing::warn!(
+            "NO KEY: this node cannot tell its gateway from an impostor. Give it --key-file (gvm-dp key derive)"
+        ),
+    }
+    let node = NodeConfig {
+        scale: config.common.scale,
+        interval: config.common.interval,
+        boot_epoch: epoch(),
+        pages_total: config.pages,
+        pages_free: config.pages,
+        // A socket is answered where it sends from.
+        fixed_port: true,
+        ..NodeConfig::default()
+    };
+    let (events, reports) = mpsc::channel(EVENTS);
+    let (ends, ended) = mpsc::unbounded_channel();
+    let (gateway, ids, credential) = (config.gateway, config.ids.clone(), config.credential.clone());
+    let limit = config.common.mtu;
+    let make = move |_: &frame::Pool, ports: &[port::udp::UdpPort]| {
+        let mtu = ports.iter().map(Port::mtu).min().unwrap_or(limit).min(limit);
+        let farm = FarmConfig {
+            node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
+            credential: credential.clone(),
+            ..FarmConfig::new(Peer::socket(PortId(0), gateway), ids.clone())
+        };
+        let events = events.clone();
+        // When nobody prints fast enough, a report is lost; the counters are not.
+        let farm = Farm::new(farm, clock.now(), move |event| drop(events.try_send(event)))
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let counters = RoleCounters::Farm(Arc::clone(farm.counters()));
+        Ok((farm, counters))
+    };
+    let lcores = start_lcores(&config.common, clock, None, &ends, make)?;
+    announce(&lcores);
+    let first = config.ids.id(0).map_or(0, |id| id.get());
+    let who = match config.ids.len() {
+        1 => format!("slave {first}"),
+        count => format!("slaves {first} to {}", first + count - 1),
+    };
+    tracing::info!(
+        "\"{}\": {who}, gateway {}, {} MiB each, control socket {}",
+        config.common.name,
+        config.gateway,
+        config.pages >> 8,
+        socket.path().display()
+    );
+    let mut board = Board::new("slave", &config.common, clock, &lcores);
+    board.settings.insert("gateway".to_owned(), config.gateway.to_string());
+    board.settings.insert("ids".to_owned(), who);
+    if let Some(fingerprint) = config.credential.fingerprint() {
+        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprint.to_string());
+    }
+    board.members = u64::from(config.ids.len());
+    if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
+        // The mailbox was made a moment ago, and nothing else was put into it.
+        let _ = lcore.commands.try_send(slave::Command::StartTraffic(traffic));
+    }
+    let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
+    let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
+    supervise::run(Office::Slave(senders), running, ended, board, socket, clock, reports)
+}

@@ -1,0 +1,67 @@
+//! `gvm-dp key`: make, show and derive keys.
+
+use super::print;
+use crate::cli::{KeyCommand, NodeRole};
+use crate::exit::Failure;
+use crate::keyfile;
+use link::ClusterKey;
+use std::fmt::Display;
+use std::path::Path;
+use wire::Scale;
+use wire::link::{NodeId, Role};
+
+/// Runs one of the key commands.
+pub fn run(command: KeyCommand) -> Result<(), Failure> {
+    match command {
+        KeyCommand::New { out } => {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
+            hand_over(&ClusterKey::from_bytes(bytes), out.as_deref())
+        }
+        KeyCommand::Show { key_file, role, id } => {
+            let key: ClusterKey = keyfile::read(&key_file)?;
+            let fingerprint = match role.zip(id) {
+                Some((role, id)) => key.node_key(node(role, id)?).fingerprint(),
+                None => key.fingerprint(),
+            };
+            say(&fingerprint)
+        }
+        KeyCommand::Derive { key_file, role, id, out } => {
+            let key: ClusterKey = keyfile::read(&key_file)?;
+            hand_over(&key.node_key(node(role, id)?), out.as_deref())
+        }
+    }
+}
+
+/// Prints a key, or writes it into a new private file and prints nothing secret.
+fn hand_over(key: &impl Display, out: Option<&Path>) -> Result<(), Failure> {
+    match out {
+        Some(path) => {
+            keyfile::write(path, key)?;
+            say(&path.display())
+        }
+        None => say(key),
+    }
+}
+
+/// Prints a line. A key that nobody got is an error, unlike half a table.
+fn say(text: &impl Display) -> Result<(), Failure> {
+    if print(&format!("{text}\n")) {
+        Ok(())
+    } else {
+        Err(Failure::Machine("cannot write to stdout: is the disk full, or the reader gone?".to_owned()))
+    }
+}
+
+fn node(role: NodeRole, id: u32) -> Result<NodeId, Failure> {
+    match role {
+        // The scale of the cluster is not known here: any id that some scale has may have a key.
+        NodeRole::Slave if id < 1 << Scale::MAX_SLAVE_BITS => Ok(NodeId { role: Role::Slave, id }),
+        NodeRole::Slave => {
+            Err(Failure::Usage(format!("--id {id}: slave ids are below {}", 1 << Scale::MAX_SLAVE_BITS)))
+        }
+        NodeRole::Master => u16::try_from(id)
+            .map(NodeId::master)
+            .map_err(|_| Failure::Usage(format!("--id {id}: master ids are 0 to {}", u16::MAX))),
+    }
+}

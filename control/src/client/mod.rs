@@ -1,0 +1,101 @@
+//! The commands that ask a running process, over its control socket.
+
+pub mod drain;
+pub mod key;
+pub mod routes;
+pub mod stats;
+
+use crate::cli::NameArgs;
+use crate::exit::Failure;
+use crate::serve::socket::{self, path_of};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// How long an answer may take. A process that is well answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints to stdout; `false` when nobody reads it any more (`gvm-dp routes | head`), which is no error.
+fn print(text: &str) -> bool {
+    std::io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
+/// A running process.
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its control socket.
+    pub socket: PathBuf,
+}
+
+impl Target {
+    /// The process that is meant: the one with the name, or the only one that runs.
+    pub fn find(args: &NameArgs) -> Result<Self, Failure> {
+        if let Some(name) = &args.name {
+            let socket = path_of(name);
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                return Ok(Self { name: name.clone(), socket });
+            }
+            let others: Vec<String> = socket::running().into_iter().map(|(name, _)| name).collect();
+            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+            return Err(Failure::Client(format!(
+                "no gvm-dp named \"{name}\" answers at {}; running: {others}",
+                socket.display()
+            )));
+        }
+        let mut running = socket::running();
+        match (running.pop(), running.is_empty()) {
+            (Some((name, socket)), true) => Ok(Self { name, socket }),
+            (None, _) => Err(Failure::Client(format!(
+                "no gvm-dp of this user runs (looked in {}): start one, or ask as the user that runs it",
+                socket::directory().display()
+            ))),
+            (Some((last, _)), false) => {
+                let names: Vec<String> = running.into_iter().map(|(name, _)| name).chain([last]).collect();
+                Err(Failure::Client(format!("several processes run: choose one with --name ({})", names.join(", "))))
+            }
+        }
+    }
+
+    /// Sends one request and returns the body of its answer.
+    pub fn request(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Machine(format!("cannot start a runtime: {error}")))?;
+        runtime.block_on(async {
+            match tokio::time::timeout(PATIENCE, self.exchange(method, path)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(self.failed(&"no answer for 10 seconds: is the process stopped?")),
+            }
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
+        let talking = tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header("host", "gvm-dp").body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| Failure::Internal(error.to_string()))?;
+        let answer = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| self.failed(&error))?.to_bytes();
+        talking.abort();
+        if status == StatusCode::OK {
+            Ok(body)
+        } else {
+            Err(self.failed(&format!("{status}: {}", String::from_utf8_lossy(&body))))
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::Client(format!("\"{}\" at {}: {error}", self.name, self.socket.display()))
+    }
+}

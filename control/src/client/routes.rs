@@ -1,0 +1,43 @@
+//! `gvm-dp routes`: who is registered at a running gateway.
+
+use super::{Target, print};
+use crate::cli::RoutesArgs;
+use crate::exit::Failure;
+use crate::serve::routes::{Routes, Way};
+use hyper::Method;
+use std::fmt::Write as _;
+
+/// Prints the routes.
+pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
+    let target = Target::find(&args.target)?;
+    let body = target.request(Method::GET, "/v1/routes")?;
+    let routes: Routes = serde_json::from_slice(&body)
+        .map_err(|error| Failure::Client(format!("\"{}\" answers something else: {error}", target.name)))?;
+    print(&if args.json { format!("{}\n", String::from_utf8_lossy(&body)) } else { table(&routes) });
+    Ok(())
+}
+
+fn table(routes: &Routes) -> String {
+    let mut text = format!("{:<8}{:<9}{:<8}{:<28}{:>6}{:>9}  memory\n", "", "id", "state", "address", "MTU", "silent");
+    let line = |text: &mut String, role: &str, id: u32, state: &str, way: &Way, memory: &str| {
+        let vlan = way.vlan.map(|vid| format!(" vlan {vid}")).unwrap_or_default();
+        let address = format!("{}{vlan}", way.address);
+        let silent = format!("{:.1} s", way.silent_seconds);
+        let _ = writeln!(text, "{role:<8}{id:<9}{state:<8}{address:<28}{:>6}{silent:>9}  {memory}", way.mtu);
+    };
+    for master in &routes.masters {
+        line(&mut text, "master", u32::from(master.id), "here", &master.way, "");
+    }
+    for slave in &routes.slaves {
+        let memory = format!("{} of {} MiB free", slave.pages_free >> 8, slave.pages_total >> 8);
+        line(&mut text, "slave", slave.id, &slave.state, &slave.way, &memory);
+    }
+    let _ = writeln!(
+        text,
+        "{} masters, {} slaves, generation {}",
+        routes.masters.len(),
+        routes.slaves.len(),
+        routes.generation
+    );
+    text
+}

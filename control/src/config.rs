@@ -1,0 +1,210 @@
+//! What the command line means: checked settings, from which a role is assembled.
+
+use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
+use crate::exit::Failure;
+use crate::keyfile;
+use crate::machine;
+use frame::PoolConfig;
+use frame::pool::{COLOURS, HEADROOM};
+use lcore::{CoreList, RxMode};
+use link::{ClusterKey, Credential};
+use port::spec::PortSpec;
+use slave::{Ids, TrafficConfig};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
+
+/// The fewest frames with which an lcore does anything sensible.
+const LEAST_FRAMES: u32 = 512;
+
+/// The smallest IP packet that every host must take, and the largest that fits the largest frame.
+const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
+
+/// Settings of every role.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// One lcore for each, pinned to this core; `None` leaves it to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// Addresses of the ports; the first is port 0.
+    pub ports: Vec<SocketAddr>,
+    /// How lcores wait.
+    pub rx_mode: RxMode,
+    /// Name of the process.
+    pub name: String,
+    /// Heartbeat interval, in nanoseconds.
+    pub interval: u64,
+    /// Shape of each lcore's arena.
+    pub pool: PoolConfig,
+    /// Largest IP packet to send or take, in bytes.
+    pub mtu: u16,
+    /// How large the system is.
+    pub scale: Scale,
+}
+
+/// Settings of a gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// As of every role.
+    pub common: Common,
+    /// The longest time that a record waits, in nanoseconds.
+    pub hold: u64,
+    /// Whether buffers leave early.
+    pub early: bool,
+    /// The served shards, as the poll loops number them.
+    pub shards: wire::ShardSet,
+    /// The served shards, as nodes are told of them.
+    pub announced: link::ShardSet,
+    /// The cluster key.
+    pub key: Option<ClusterKey>,
+}
+
+/// Settings of a slave or a farm.
+#[derive(Clone, Debug)]
+pub struct Slave {
+    /// As of every role; one lcore, one port.
+    pub common: Common,
+    /// The gateway.
+    pub gateway: SocketAddr,
+    /// Who it is.
+    pub ids: Ids,
+    /// Memory that each id lends, in 4 KiB pages.
+    pub pages: u64,
+    /// What the ids sign with.
+    pub credential: Credential,
+    /// Traffic of its own, from the start.
+    pub traffic: Option<TrafficConfig>,
+}
+
+impl Common {
+    fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
+        let scale = Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale)?;
+        if args.frames < LEAST_FRAMES {
+            return Err(Failure::Usage(format!("--frames {}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
+        }
+        if !MTUS.contains(&args.mtu) {
+            let (least, most) = (MTUS.start(), MTUS.end());
+            return Err(Failure::Usage(format!("--mtu {}: choose {least} to {most}", args.mtu)));
+        }
+        if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
+            return Err(Failure::Usage(format!("--heartbeat {}: choose 1ms to 3600s", args.heartbeat)));
+        }
+        let name = args.name.unwrap_or_else(|| role.to_owned());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.chars().all(is_plain) {
+            return Err(Failure::Usage(format!("--name \"{name}\": use up to 64 letters, digits, and - _ .")));
+        }
+        let cores = match args.lcores {
+            None => vec![None],
+            Some(list) => {
+                let existing = CoreList::of_this_process().map_err(Failure::Core)?;
+                list.check(&existing).map_err(Failure::Core)?;
+                list.iter().map(Some).collect()
+            }
+        };
+        if args.ports.is_empty() {
+            return Err(Failure::Usage(machine::no_port(role)));
+        }
+        let ports = args.ports.iter().map(address).collect::<Result<_, _>>()?;
+        let room = u32::from(args.mtu - IPV4_UDP_LEN) + u32::from(HEADROOM) + (COLOURS - 1) * 64;
+        let pool = PoolConfig {
+            frames: args.frames,
+            chunk: room.next_power_of_two().clamp(2048, 32_768),
+            ..PoolConfig::default()
+        };
+        let (rx_mode, interval, mtu) = (args.rx_mode, args.heartbeat.0, args.mtu);
+        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale })
+    }
+}
+
+/// The ports that this version can open.
+fn address(spec: &PortSpec) -> Result<SocketAddr, Failure> {
+    match spec {
+        PortSpec::Udp(address) => Ok(*address),
+        other => Err(Failure::Machine(format!(
+            "--port {other}: this version of gvm-dp opens kernel sockets only: use udp:ADDR:PORT"
+        ))),
+    }
+}
+
+impl Gateway {
+    /// Checks a gateway's command line.
+    pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
+        let common = Common::new(args.common, "gateway")?;
+        if common.ports.len() > 2 {
+            return Err(Failure::Usage(
+                "a gateway has one --port, or two: the first faces the masters, the second the slaves".to_owned(),
+            ));
+        }
+        let shards = wire::ShardSet::parse(common.scale, &args.shards).map_err(Failure::Shards)?;
+        let announced = link::ShardSet::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
+        let key = args.key_file.as_deref().map(keyfile::read).transpose()?;
+        Ok(Self { common, hold: args.hold.0, early: args.early == Switch::On, shards, announced, key })
+    }
+}
+
+impl Slave {
+    /// Checks a slave's command line.
+    pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
+        let common = Common::new(args.common, "slave")?;
+        if common.cores.len() > 1 || common.ports.len() > 1 {
+            return Err(Failure::Usage(
+                "a slave has one lcore and one --port; start several with an --id each".to_owned(),
+            ));
+        }
+        let ids = Ids::range(common.scale, args.id, args.count).map_err(|e| Failure::Usage(e.to_string()))?;
+        let credential = match (&args.key_file, &args.cluster_key_file) {
+            (Some(_), _) if args.count > 1 => {
+                return Err(Failure::Usage(
+                    "--key-file is the key of one slave: a farm derives its keys, give it --cluster-key-file"
+                        .to_owned(),
+                ));
+            }
+            (Some(path), _) => Credential::Node(keyfile::read(path)?),
+            (None, Some(path)) => Credential::Cluster(keyfile::read(path)?),
+            (None, None) => Credential::None,
+        };
+        let gateway = gateway_address(&args.gateway)?;
+        let traffic = args.traffic.map(|traffic| traffic.0);
+        Ok(Self { common, gateway, ids, pages: args.memory.0 / 4096, credential, traffic })
+    }
+}
+
+/// `ADDR`, `ADDR:PORT`, or a host name in the place of ADDR.
+fn gateway_address(text: &str) -> Result<SocketAddr, Failure> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, GATEWAY_PORT));
+    }
+    let found = if text.contains(':') {
+        text.to_socket_addrs().ok().and_then(|mut found| found.next())
+    } else {
+        (text, GATEWAY_PORT).to_socket_addrs().ok().and_then(|mut found| found.next())
+    };
+    found.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--gateway {text}: no address and no known host name: write it as 192.0.2.1 or 192.0.2.1:{GATEWAY_PORT}"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_address_has_a_default_port() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:9999"),
+            ("192.0.2.1:7", "192.0.2.1:7"),
+            ("::1", "[::1]:9999"),
+            ("[::1]", "[::1]:9999"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(gateway_address(text).unwrap(), address.parse().unwrap(), "{text}");
+        }
+        let error = gateway_address("no such host!").unwrap_err();
+        assert!(error.to_string().contains("write it as 192.0.2.1"), "{error}");
+        assert_eq!(error.code(), 2);
+    }
+}

@@ -1,0 +1,175 @@
+//! How gvm-dp ends: exit codes, and the errors behind them.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done; a running process drained and lost nothing |
+//! | 1 | a fault of gvm-dp itself: please report it |
+//! | 2 | the command line cannot be understood, or contradicts itself |
+//! | 3 | the machine does not have what was asked for (core, interface, address, memory) |
+//! | 4 | something is in use: a port, a name |
+//! | 5 | a key file cannot be used |
+//! | 6 | no running process answers, or several do |
+//! | 7 | the process ended without having drained: what it held is lost |
+
+use frame::ArenaError;
+use lcore::cores::CoreError;
+use lcore::thread::StartError;
+use link::KeyError;
+use link::registrar::RegistrarError;
+use port::spec::SpecError;
+use port::udp::UdpError;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use wire::{ScaleError, ShardsError};
+
+/// Shown under `--help`.
+pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line, 3 the machine lacks \
+something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained.";
+
+/// Why a command failed. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// The scale cannot be.
+    #[error("{0}")]
+    Scale(ScaleError),
+    /// The shards cannot be.
+    #[error("--shards: {0}")]
+    Shards(ShardsError),
+    /// A port cannot be read.
+    #[error("--port: {0}")]
+    Spec(SpecError),
+    /// The registrar refuses its settings.
+    #[error("{0}")]
+    Registrar(RegistrarError),
+    /// The farm refuses its settings.
+    #[error("{0}")]
+    Farm(String),
+    /// A core that is not there.
+    #[error("--lcores: {0}")]
+    Core(CoreError),
+    /// The machine lacks something.
+    #[error("{0}")]
+    Machine(String),
+    /// There is no memory for an arena.
+    #[error("{0}")]
+    Arena(ArenaError),
+    /// A UDP port cannot be opened.
+    #[error("{0}")]
+    Udp(UdpError),
+    /// The name is taken by a running process.
+    #[error(
+        "a gvm-dp named \"{name}\" runs already and answers at {}: stop it (gvm-dp drain --name {name}), or give this \
+         one another --name", .socket.display()
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// The control socket cannot be made.
+    #[error("cannot serve the control socket {}: {source}; can this user write there?", .path.display())]
+    Socket {
+        /// The socket or its directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A key file cannot be read or written.
+    #[error("key file {}: {source}; check the path and that this user may read it", .path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Everybody may read the key.
+    #[error(
+        "key file {} is open to every user of this machine (mode {mode:03o}): make it private with `chmod 600 {}`",
+        .path.display(), .path.display()
+    )]
+    KeyExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// What is in the file is no key.
+    #[error("key file {}: {source}", .path.display())]
+    KeyText {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: KeyError,
+    },
+    /// Client: nobody answers.
+    #[error("{0}")]
+    Client(String),
+    /// It ended without having drained.
+    #[error("{0}")]
+    Lost(String),
+    /// A fault of our own.
+    #[error("{0}: this is a fault of gvm-dp, please report it")]
+    Internal(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Internal(_) => 1,
+            Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) | Self::Farm(_) => 2,
+            Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
+            Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } => 4,
+            Self::Udp(_) => 3,
+            Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
+            Self::Client(_) => 6,
+            Self::Lost(_) => 7,
+        }
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        Self::from(failure.code())
+    }
+}
+
+impl From<StartError<Failure>> for Failure {
+    fn from(error: StartError<Failure>) -> Self {
+        match error {
+            StartError::Build(failure) => failure,
+            StartError::Pin { .. } | StartError::Spawn { .. } => Self::Machine(error.to_string()),
+            StartError::Panicked { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_as_documented() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let path = || PathBuf::from("/k");
+        for (failure, code) in [
+            (Failure::Internal(String::new()), 1),
+            (Failure::Scale(wire::Scale::new(3, 4).unwrap_err()), 2),
+            (Failure::Core(CoreError::NoCores), 3),
+            (Failure::Udp(UdpError::NoSuchAddress(address)), 3),
+            (Failure::Udp(UdpError::InUse(address)), 4),
+            (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
+            (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
+            (Failure::Client(String::new()), 6),
+            (Failure::Lost(String::new()), 7),
+        ] {
+            assert_eq!(failure.code(), code, "{failure}");
+            assert!(HELP.contains(&format!("{code} ")));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What the control thread knows of a running process: handles to counters that the lcores write.
+
+use super::stats::{Direction, LcoreStats, Membership, PortStats, Sets, Stats};
+use crate::assemble::Started;
+use crate::config::Common;
+use frame::counter::CounterSet;
+use frame::time::SECOND;
+use gateway::GatewayCounters;
+use lcore::Clock;
+use lcore::thread::{View, cpu_ns};
+use link::RegistrarCounters;
+use link::registrar::Summary;
+use slave::FarmCounters;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The setting that tells keys apart.
+pub const KEY_FINGERPRINT: &str = "key_fingerprint";
+
+/// What a role counts.
+#[derive(Clone)]
+pub enum RoleCounters {
+    /// A gateway.
+    Gateway(Arc<GatewayCounters>),
+    /// A slave, or a farm.
+    Farm(Arc<FarmCounters>),
+}
+
+impl RoleCounters {
+    fn sets(&self) -> Vec<(&'static str, &dyn CounterSet)> {
+        match self {
+            Self::Gateway(gateway) => vec![("down", &gateway.down), ("up", &gateway.up), ("flush", &gateway.flush)],
+            Self::Farm(farm) => vec![("farm", &**farm)],
+        }
+    }
+}
+
+/// One lcore of the process.
+struct LcoreBoard {
+    view: View,
+    role: RoleCounters,
+}
+
+/// See the module's documentation.
+pub struct Board {
+    role: &'static str,
+    name: String,
+    clock: Clock,
+    lcores: Vec<LcoreBoard>,
+    draining: AtomicBool,
+    /// The registrar's counters, in a gateway.
+    pub link: Option<Arc<RegistrarCounters>>,
+    /// Ids that this process is, in a slave.
+    pub members: u64,
+    /// What the process was told, as text.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Board {
+    /// A board for these lcores.
+    pub fn new<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started<C>]) -> Self {
+        let board =
+            |lcore: &Started<C>| LcoreBoard { view: lcore.running.view().clone(), role: lcore.counters.clone() };
+        let mut settings = BTreeMap::new();
+        settings.insert("rx_mode".to_owned(), common.rx_mode.to_string());
+        settings.insert("slave_bits".to_owned(), common.scale.slave_bits().to_string());
+        settings.insert("gw_bits".to_owned(), common.scale.gw_bits().to_string());
+        settings.insert("heartbeat".to_owned(), crate::units::Duration(common.interval).to_string());
+        settings.insert("mtu".to_owned(), common.mtu.to_string());
+        Self {
+            role,
+            name: common.name.clone(),
+            clock,
+            lcores: lcores.iter().map(board).collect(),
+            draining: AtomicBool::new(false),
+            link: None,
+            members: 0,
+            settings,
+        }
+    }
+
+    /// From now on the process drains.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Packets lost before any port saw them.
+    pub fn rx_lost(&self) -> u64 {
+        self.lcores.iter().map(|lcore| lcore.view.lcore.rx_lost.get()).sum()
+    }
+
+    /// Everything, now.
+    pub fn stats(&self, membership: Option<Summary>) -> Stats {
+        let mut total = Sets::new();
+        let mut lcores = Vec::with_capacity(self.lcores.len());
+        for lcore in &self.lcores {
+            let stats = lcore.stats();
+            for (set, counters) in &stats.sets {
+                let sum = total.entry(set.clone()).or_default();
+                for (name, value) in counters {
+                    *sum.entry(name.clone()).or_default() += value;
+                }
+            }
+            lcores.push(stats);
+        }
+        if let Some(link) = &self.link {
+            total.insert("link".to_owned(), read(&**link));
+        }
+        let directions = match self.role {
+            "gateway" => ["down", "up"].into_iter().map(|name| (name.to_owned(), self.direction(name))).collect(),
+            _ => BTreeMap::new(),
+        };
+        Stats {
+            name: self.name.clone(),
+            role: self.role.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.clock.now() as f64 / SECOND as f64,
+            state: if self.draining.load(Ordering::Relaxed) { "draining" } else { "running" }.to_owned(),
+            settings: self.settings.clone(),
+            membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
+            cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
+            directions,
+            total,
+            lcores,
+        }
+    }
+
+    fn membership(&self, summary: &Summary) -> Membership {
+        Membership {
+            ids: u64::from(summary.served),
+            registered: u64::from(summary.here),
+            suspect: u64::from(summary.suspect),
+            masters: u64::from(summary.masters),
+            generation: summary.generation,
+            epoch: summary.epoch,
+        }
+    }
+
+    fn farm_membership(&self, total: &Sets) -> Option<Membership> {
+        let registered = *total.get("farm")?.get("registered")?;
+        Some(Membership { ids: self.members, registered, ..Membership::default() })
+    }
+
+    /// One direction of cargo, over all lcores.
+    ///
+    /// The counters are read while the lcores go on: under load `unaccounted` is a small number of either sign; when
+    /// nothing moves it is zero.
+    fn direction(&self, name: &str) -> Direction {
+        let mut direction = Direction::default();
+        for lcore in &self.lcores {
+            let RoleCounters::Gateway(gateway) = &lcore.role else { continue };
+            let counters = if name == "down" { &gateway.down } else { &gateway.up };
+            let outbox = read(&*lcore.view.outbox);
+            let out = |what: &str| outbox.get(&format!("{name}_{what}")).copied().unwrap_or(0);
+            direction.datagrams_in += counters.datagrams_in.get();
+            direction.bytes_in += counters.bytes_in.get();
+            direction.records_in += counters.records_in.get();
+            direction.datagrams_out += out("datagrams_out");
+            direction.bytes_out += out("bytes_out");
+            direction.records_out += out("records_out");
+            direction.held += counters.held.get() + out("records_queued");
+            counters.visit_drops(&mut |reason, _, value| {
+                let reason = reason.strip_prefix("dropped_").unwrap_or(reason);
+                *direction.dropped.entry(reason.to_owned()).or_default() += value;
+            });
+            *direction.dropped.entry("tx".to_owned()).or_default() += out("records_dropped_tx");
+        }
+        let dropped: u64 = direction.dropped.values().sum();
+        let accounted = direction.records_out + direction.held + direction.consumed + dropped;
+        direction.unaccounted = direction.records_in.wrapping_sub(accounted) as i64;
+        if direction.records_out > 0 {
+            let kept = direction.datagrams_out as f64 / direction.records_out as f64;
+            direction.saved_percent = Some(100.0 * (1.0 - kept));
+        }
+        direction
+    }
+}
+
+impl LcoreBoard {
+    fn stats(&self) -> LcoreStats {
+        let View { index, core, tid, backing, lcore, pool, outbox, ports, pulse } = &self.view;
+        let mut sets = Sets::new();
+        let fixed: [(&str, &dyn CounterSet); 3] = [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox)];
+        for (name, set) in fixed.into_iter().chain(self.role.sets()) {
+            sets.insert(name.to_owned(), read(set));
+        }
+        LcoreStats {
+            index: *index,
+            core: *core,
+            stage: pulse.stage().to_string(),
+            cpu_seconds: cpu_ns(*tid).unwrap_or(0) as f64 / SECOND as f64,
+            memory: backing.to_string(),
+            sets,
+            ports: ports
+                .iter()
+                .map(|port| PortStats {
+                    id: port.id.0,
+                    description: port.description.clone(),
+                    mtu: port.mtu,
+                    counters: read(&*port.counters),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn read(set: &dyn CounterSet) -> BTreeMap<String, u64> {
+    let mut counters = BTreeMap::new();
+    set.visit(&mut |name, _, value| {
+        counters.insert(name.to_owned(), value);
+    });
+    counters
+}

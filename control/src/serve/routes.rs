@@ -1,0 +1,103 @@
+//! What `GET /v1/routes` answers. The client reads the same types.
+
+use frame::Time;
+use frame::time::SECOND;
+use link::{Registrar, Route};
+use serde::{Deserialize, Serialize};
+use wire::link::MemberState;
+
+/// Who is registered, and where.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Routes {
+    /// The membership generation.
+    pub generation: u64,
+    /// The masters that are here.
+    pub masters: Vec<MasterRoute>,
+    /// The slaves that are here or suspect, by id.
+    pub slaves: Vec<SlaveRoute>,
+}
+
+/// The way to a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Way {
+    /// IP address and UDP port.
+    pub address: String,
+    /// The gateway's port that it is behind.
+    pub port: u8,
+    /// Its VLAN id, if it is tagged.
+    pub vlan: Option<u16>,
+    /// Largest IP packet that was acknowledged, in bytes.
+    pub mtu: u16,
+    /// Whether its UDP port is part of its address.
+    pub fixed_port: bool,
+    /// Seconds since its last heartbeat.
+    pub silent_seconds: f64,
+}
+
+/// A master.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MasterRoute {
+    /// Its id.
+    pub id: u16,
+    /// The membership generation that it has.
+    pub generation: u64,
+    /// Where it is.
+    #[serde(flatten)]
+    pub way: Way,
+}
+
+/// A slave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SlaveRoute {
+    /// Its id.
+    pub id: u32,
+    /// here or suspect.
+    pub state: String,
+    /// Memory that it lends, in 4 KiB pages.
+    pub pages_total: u64,
+    /// The part of it that nobody has leased, in 4 KiB pages.
+    pub pages_free: u64,
+    /// Virtual CPUs that it can run.
+    pub vcpus: u16,
+    /// Where it is.
+    #[serde(flatten)]
+    pub way: Way,
+}
+
+fn way(route: &Route, heard: Time, now: Time) -> Way {
+    Way {
+        address: route.peer.address().to_string(),
+        port: route.peer.port.0,
+        vlan: route.peer.vlan.vid(),
+        mtu: route.mtu,
+        fixed_port: route.fixed_port,
+        silent_seconds: now.saturating_sub(heard) as f64 / SECOND as f64,
+    }
+}
+
+/// The routes of a registrar, now.
+pub fn of(registrar: &Registrar, now: Time) -> Routes {
+    let master = |view: link::MasterView| MasterRoute {
+        id: view.id,
+        generation: view.generation,
+        way: way(&view.route, view.heard, now),
+    };
+    let slave = |view: link::MemberView| SlaveRoute {
+        id: view.member.id,
+        state: match view.member.state {
+            MemberState::Here => "here",
+            MemberState::Suspect => "suspect",
+            MemberState::Gone => "gone",
+        }
+        .to_owned(),
+        pages_total: view.member.pages_total,
+        pages_free: view.member.pages_free,
+        vcpus: view.member.vcpus,
+        way: way(&view.route, view.heard, now),
+    };
+    Routes {
+        generation: registrar.summary().generation,
+        masters: registrar.masters().map(master).collect(),
+        slaves: registrar.members().map(slave).collect(),
+    }
+}

@@ -1,0 +1,112 @@
+//! What `GET /v1/stats` answers. The client reads the same types.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Counters by name, by the name of their set.
+pub type Sets = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// A whole process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// Its name.
+    pub name: String,
+    /// gateway or slave.
+    pub role: String,
+    /// Version of gvm-dp.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// running or draining.
+    pub state: String,
+    /// What it was told.
+    pub settings: BTreeMap<String, String>,
+    /// Who is registered: at a gateway, or of a farm.
+    pub membership: Option<Membership>,
+    /// CPU seconds of all lcores.
+    pub cpu_seconds: f64,
+    /// Cargo by direction, `down` and `up`; only of a gateway.
+    pub directions: BTreeMap<String, Direction>,
+    /// All sets, summed over the lcores; `link` is the registrar's.
+    pub total: Sets,
+    /// Each lcore.
+    pub lcores: Vec<LcoreStats>,
+}
+
+/// How many are registered.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Membership {
+    /// Slave ids that a gateway serves, or that a farm is.
+    pub ids: u64,
+    /// Those that are registered.
+    pub registered: u64,
+    /// Those that are suspect: silent together with many others.
+    pub suspect: u64,
+    /// Masters that are registered.
+    pub masters: u64,
+    /// The membership generation.
+    pub generation: u64,
+    /// Differs in each start of the gateway.
+    pub epoch: u64,
+}
+
+/// Cargo of one direction. Always: `records_in = records_out + held + consumed + sum(dropped)`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Direction {
+    /// Records that came in.
+    pub records_in: u64,
+    /// Records that a TX ring took.
+    pub records_out: u64,
+    /// Records that wait: in aggregation buffers, or for a TX ring.
+    pub held: u64,
+    /// Records that ended here. A gateway consumes no cargo.
+    pub consumed: u64,
+    /// Records dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What the equation leaves over: zero when nothing moves.
+    pub unaccounted: i64,
+    /// Datagrams that came in.
+    pub datagrams_in: u64,
+    /// Datagrams that a TX ring took.
+    pub datagrams_out: u64,
+    /// Bytes of UDP payload that came in.
+    pub bytes_in: u64,
+    /// Bytes of UDP payload that a TX ring took.
+    pub bytes_out: u64,
+    /// Packets saved: 100 * (1 - datagrams_out / records_out); nothing before the first record left.
+    pub saved_percent: Option<f64>,
+}
+
+/// One lcore.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LcoreStats {
+    /// Its place among the lcores, from 0.
+    pub index: u16,
+    /// The core it is pinned to, if any.
+    pub core: Option<usize>,
+    /// Where in its poll it was when it was asked.
+    pub stage: String,
+    /// CPU seconds of its thread.
+    pub cpu_seconds: f64,
+    /// What its frames are made of.
+    pub memory: String,
+    /// Its counters.
+    pub sets: Sets,
+    /// Its queues of the ports.
+    pub ports: Vec<PortStats>,
+}
+
+/// One lcore's queue of a port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortStats {
+    /// Which port.
+    pub id: u8,
+    /// What it is and how it works.
+    pub description: String,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Its counters.
+    pub counters: BTreeMap<String, u64>,
+}

@@ -1,0 +1,68 @@
+//! Draining: hand over all that is held, lose nothing, exit 0.
+
+use crate::exit::Failure;
+use frame::Time;
+use frame::time::SECOND;
+use lcore::thread::{End, Running};
+
+/// Under load a role never falls silent: after this long nothing is received any more, and what is held leaves.
+const RECEIVE_FOR: u64 = SECOND;
+
+/// After this long something is stuck (a link that is down, a port that does not take what it is given), and the
+/// process ends with what it holds.
+const GIVE_UP_AFTER: u64 = 5 * SECOND;
+
+/// A drain that has begun.
+pub(super) struct Drain {
+    began: Time,
+}
+
+impl Drain {
+    pub(super) fn begin(now: Time) -> Self {
+        Self { began: now }
+    }
+
+    /// Does what its age calls for. Doing it twice changes nothing.
+    pub(super) fn advance(&mut self, now: Time, lcores: &[Running]) {
+        let age = now.saturating_sub(self.began);
+        if age >= GIVE_UP_AFTER {
+            self.hurry(lcores);
+        } else if age >= RECEIVE_FOR {
+            lcores.iter().for_each(Running::stop_receiving);
+        }
+    }
+
+    /// Ends at once.
+    pub(super) fn hurry(&self, lcores: &[Running]) {
+        lcores.iter().for_each(Running::stop);
+    }
+}
+
+/// What the ends of all lcores together mean for the process.
+pub(super) fn verdict(lcores: Vec<Running>) -> Result<(), Failure> {
+    let (mut held, mut queued) = (0, 0);
+    let mut panic = None;
+    for (index, lcore) in lcores.into_iter().enumerate() {
+        match lcore.join() {
+            End::Drained => {}
+            End::Stopped { role_frames, outbox_frames } => {
+                held += role_frames;
+                queued += outbox_frames;
+            }
+            End::Panicked { stage, message } => {
+                panic = Some(Failure::Internal(format!("lcore {index} panicked {stage}: {message}")));
+            }
+        }
+    }
+    match panic {
+        Some(failure) => Err(failure),
+        None if held + queued > 0 => Err(Failure::Lost(format!(
+            "ended without having drained: {held} aggregation buffers and {queued} datagrams are lost; look at the \
+             ports' tx counters for why they could not leave"
+        ))),
+        None => {
+            tracing::info!("drained: nothing was lost");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A running process: what its control thread does beside the lcores' polling.
+//!
+//! One thread, one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. Nothing here
+//! is on a packet's way.
+
+pub mod desk;
+mod drain;
+
+use crate::exit::Failure;
+use crate::serve::board::{Board, KEY_FINGERPRINT};
+use crate::serve::socket::ControlSocket;
+use crate::serve::{self, Ask};
+use crate::signal::Signals;
+use desk::Desk;
+use drain::Drain;
+use frame::Time;
+use frame::time::{MILLISECOND, SECOND};
+use lcore::Clock;
+use lcore::mailbox::Sender;
+use lcore::thread::Running;
+use lcore::watchdog::{Finding, Watchdog};
+use link::registrar::Health;
+use slave::FarmEvent;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often the watchdog looks, and the registrar is told that the gateway is well, in nanoseconds.
+const LOOK: u64 = 200 * MILLISECOND;
+
+/// An lcore that does not begin a poll for so long stands still, in nanoseconds.
+const PATIENCE: u64 = SECOND;
+
+/// Questions of clients that may wait.
+const ASKS: usize = 32;
+
+/// What the control thread does for its role.
+pub enum Office {
+    /// The registrar's desk.
+    Gateway(Box<Desk>),
+    /// The mailboxes of a slave's lcores.
+    Slave(Vec<Sender<slave::Command>>),
+}
+
+impl Office {
+    fn drain(&mut self) {
+        match self {
+            Self::Gateway(desk) => desk.drain(),
+            // A farm gets few commands: there is always room for this one.
+            Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::Drain))),
+        }
+    }
+
+    /// Does what is due; returns when it wants to be called again at the latest.
+    fn work(&mut self, now: Time, health: Health) -> Time {
+        match self {
+            Self::Gateway(desk) => desk.work(now, health),
+            Self::Slave(_) => Time::MAX,
+        }
+    }
+
+    async fn mail(&mut self) {
+        match self {
+            Self::Gateway(desk) => desk.mail().await,
+            Self::Slave(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs the control thread until every lcore has ended.
+pub fn run(
+    office: Office,
+    lcores: Vec<Running>,
+    ended: mpsc::UnboundedReceiver<u16>,
+    board: Board,
+    socket: ControlSocket,
+    clock: Clock,
+    reports: mpsc::Receiver<FarmEvent>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Machine(format!("cannot start the control thread: {error}")))?;
+    let (asks_in, asks) = mpsc::channel(ASKS);
+    let board = Arc::new(board);
+    runtime.block_on(async {
+        let serving = serve::start(&socket, Arc::clone(&board), asks_in)?;
+        let process = Process { office, lcores, board, clock, drain: None };
+        let result = process.supervise(ended, asks, reports).await;
+        serving.finish().await;
+        result
+    })
+}
+
+struct Process {
+    office: Office,
+    lcores: Vec<Running>,
+    board: Arc<Board>,
+    clock: Clock,
+    drain: Option<Drain>,
+}
+
+impl Process {
+    async fn supervise(
+        mut self,
+        mut ended: mpsc::UnboundedReceiver<u16>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut reports: mpsc::Receiver<FarmEvent>,
+    ) -> Result<(), Failure> {
+        let mut signals =
+            Signals::listen().map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+        let pulses = self.lcores.iter().map(|lcore| Arc::clone(&lcore.view().pulse));
+        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, pulses);
+        let mut look_at = 0;
+        let mut left = self.lcores.len();
+        while left > 0 {
+            let now = self.clock.now();
+            let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
+            if now >= look_at {
+                look_at = now + LOOK;
+                watchdog.look(now).iter().for_each(say);
+                if let Office::Gateway(desk) = &mut self.office {
+                    desk.look(now, health);
+                }
+            }
+            if let Some(drain) = &mut self.drain {
+                drain.advance(now, &self.lcores);
+            }
+            let next = self.office.work(now, health).min(look_at);
+            let wait = Duration::from_nanos(next.saturating_sub(now));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.office.mail() => {}
+                signal = signals.next() => self.end(signal),
+                Some(ask) = asks.recv() => self.answer(ask),
+                Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT)),
+                Some(index) = ended.recv() => {
+                    left -= 1;
+                    if self.drain.is_none() {
+                        tracing::error!("lcore {index} ended by itself; the others drain");
+                        self.end("its end");
+                    }
+                }
+            }
+        }
+        drain::verdict(self.lcores)
+    }
+
+    /// Begins to drain; when asked again, ends at once.
+    fn end(&mut self, why: &str) {
+        match &mut self.drain {
+            None => {
+                tracing::info!("{why}: draining");
+                self.board.set_draining();
+                self.office.drain();
+                self.drain = Some(Drain::begin(self.clock.now()));
+            }
+            Some(drain) => {
+                tracing::warn!("{why} while draining: ending at once");
+                drain.hurry(&self.lcores);
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // A client that has gone away needs no answer.
+        match (ask, &self.office) {
+            (Ask::Drain(answer), _) => {
+                if self.drain.is_none() {
+                    self.end("told by gvm-dp drain");
+                }
+                let _ = answer.send(());
+            }
+            (Ask::Membership(answer), Office::Gateway(desk)) => drop(answer.send(Some(desk.registrar().summary()))),
+            (Ask::Membership(answer), Office::Slave(_)) => drop(answer.send(None)),
+            (Ask::Routes(answer), Office::Gateway(desk)) => {
+                let _ = answer.send(Some(serve::routes::of(desk.registrar(), self.clock.now())));
+            }
+            (Ask::Routes(answer), Office::Slave(_)) => drop(answer.send(None)),
+        }
+    }
+}
+
+fn say(finding: &Finding) {
+    match finding {
+        Finding::Stalled { .. } => tracing::error!("{finding}"),
+        Finding::Recovered { .. } => tracing::info!("{finding}"),
+    }
+}
+
+fn report(event: &FarmEvent, fingerprint: Option<&String>) {
+    use link::NodeEvent::{Draining, MtuProven, NoAnswer, Registered};
+    match event.event {
+        Registered { .. } | MtuProven { .. } | Draining => tracing::info!("{event}"),
+        NoAnswer => match fingerprint {
+            Some(fingerprint) => tracing::warn!("{event}; our key's fingerprint is {fingerprint}"),
+            None => tracing::warn!("{event}; we have no key"),
+        },
+        _ => tracing::warn!("{event}"),
+    }
+}

@@ -1,0 +1,167 @@
+//! Gateways and slaves as processes, over loopback UDP.
+
+use crate::harness::{Place, until};
+use crate::master::Master;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// One direction of a gateway's cargo; its equation must hold when nothing moves.
+fn direction(stats: &Value, name: &str) -> Value {
+    let direction = stats["directions"][name].clone();
+    assert_eq!(direction["unaccounted"], 0, "{direction}");
+    direction
+}
+
+fn two_cores() -> bool {
+    std::thread::available_parallelism().map_or(1, usize::from) >= 2
+}
+
+#[test]
+fn a_gateway_and_a_farm_find_each_other() {
+    let place = Place::new();
+    let (gateway, address) = place.gateway(&["--mtu", "1400"]);
+    gateway.says(&["port 0: udp:127.0.0.1:", "kernel socket", "1 lcore"]);
+    gateway.says(&["gateway \"gateway\": shards 0-15 (131072 slave ids), hold 50us, early flush on, MTU 1400"]);
+    let farm = place.slave(address, 100, &["--count", "300", "--memory", "12G", "--name", "farm"]);
+    place.until_registered("gateway", 300);
+    farm.says(&["registered: hold 50 us, MTU"]);
+    until("the farm's view", || (place.stats("farm")["membership"]["registered"] == 300).then_some(()));
+
+    let stats = place.stats("gateway");
+    assert_eq!((&stats["role"], &stats["state"]), (&Value::from("gateway"), &Value::from("running")));
+    assert!(stats["total"]["link"]["heartbeats_accepted"].as_u64() >= Some(300));
+    assert!(stats["cpu_seconds"].as_f64() > Some(0.0));
+    let pool = &stats["total"]["pool"];
+    let places = ["frames_free", "frames_in_role", "frames_in_ports", "frames_in_outbox"];
+    let sum: u64 = places.iter().map(|name| pool[*name].as_u64().unwrap()).sum();
+    assert_eq!(pool["frames_capacity"], sum, "{pool}");
+
+    let routes: Value = serde_json::from_str(&place.ask(&["routes", "--json", "--name", "gateway"])).unwrap();
+    let slaves = routes["slaves"].as_array().unwrap();
+    let ids: Vec<u64> = slaves.iter().map(|slave| slave["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, (100..400).collect::<Vec<_>>());
+    assert_eq!(slaves[0]["address"], farm.address().to_string());
+    assert_eq!((&slaves[0]["state"], &slaves[0]["pages_total"]), (&Value::from("here"), &Value::from(12u64 << 18)));
+    let table = place.ask(&["routes", "--name", "gateway"]);
+    assert!(table.contains("12288 of 12288 MiB free") && table.contains("0 masters, 300 slaves"), "{table}");
+    let complaint = place.refused(6, &["routes", "--name", "farm"]);
+    assert!(complaint.contains("only a gateway has routes"), "{complaint}");
+
+    assert_eq!(place.ask(&["drain", "--name", "gateway"]), "gateway: drained\n");
+    gateway.says(&["drained: nothing was lost"]);
+    assert_eq!(gateway.wait(), Some(0));
+    assert_eq!(place.ask(&["drain"]), "farm: drained\n");
+    assert_eq!(farm.wait(), Some(0));
+}
+
+#[test]
+fn the_default_role_is_the_gateway() {
+    let place = Place::new();
+    let gateway = place.start(&["--lcores", "0", "--port", "udp:127.0.0.1:0", "--rx-mode", "polling"]);
+    gateway.address();
+    let stats = place.stats("gateway");
+    assert_eq!((&stats["role"], &stats["lcores"][0]["core"]), (&Value::from("gateway"), &Value::from(0)));
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.wait(), Some(0));
+}
+
+#[test]
+fn echoes_go_down_and_come_up_merged() {
+    let place = Place::new();
+    let lcores: &[&str] = if two_cores() { &["--lcores", "0-1"] } else { &["--lcores", "0"] };
+    let (gateway, address) = place.gateway(&[lcores, &["--hold", "20ms", "--early", "off"]].concat());
+    let farm = place.slave(address, 0, &["--count", "8", "--name", "farm"]);
+    place.until_registered("gateway", 8);
+    let mut master = Master::register(1, address);
+    until("the master at the gateway", || (place.stats("gateway")["membership"]["masters"] == 1).then_some(()));
+    // A route reaches every lcore a moment after the registrar knows it.
+    let slaves: Vec<u32> = (0..32).map(|number| number % 8).collect();
+    master.echo(&slaves, 0);
+    until("32 answers", || {
+        master.poll();
+        (master.answered.len() == 32).then_some(())
+    });
+    let mut answered = master.answered.clone();
+    answered.sort_unstable();
+    assert_eq!(answered, (0..32).collect::<Vec<_>>());
+    assert!(master.datagrams < 32, "answers share datagrams");
+
+    let stats = place.stats("gateway");
+    let (down, up) = (direction(&stats, "down"), direction(&stats, "up"));
+    for direction in [&down, &up] {
+        assert_eq!((&direction["records_in"], &direction["records_out"]), (&Value::from(32), &Value::from(32)));
+    }
+    assert_eq!((&down["datagrams_in"], &down["datagrams_out"]), (&Value::from(1), &Value::from(8)));
+    assert_eq!(down["saved_percent"], 75.0);
+    let flush = &stats["total"]["flush"];
+    assert!(flush["flush_hold"].as_u64() >= Some(8), "{flush}");
+    assert_eq!(place.stats("farm")["total"]["farm"]["echo_replied"], 32);
+    drop(farm);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(), Some(0));
+}
+
+#[test]
+fn a_drain_hands_over_what_is_held() {
+    let place = Place::new();
+    let (gateway, address) = place.gateway(&["--hold", "inf", "--early", "off"]);
+    let _farm = place.slave(address, 5, &["--name", "farm"]);
+    place.until_registered("gateway", 1);
+    let master = Master::register(1, address);
+    master.echo(&[5, 5, 5], 0);
+    let held = || direction(&place.stats("gateway"), "down")["held"] == 3;
+    until("three held records", || held().then_some(()));
+    assert_eq!(place.stats("farm")["total"]["farm"]["echo_replied"], 0);
+    place.ask(&["drain", "--name", "gateway"]);
+    assert_eq!(gateway.wait(), Some(0));
+    until("what was held", || (place.stats("farm")["total"]["farm"]["echo_replied"] == 3).then_some(()));
+}
+
+#[test]
+fn a_slave_says_what_keeps_it_away() {
+    let place = Place::new();
+    let (_gateway, address) = place.gateway(&["--shards", "1"]);
+    let foreign = place.slave(address, 0, &["--name", "foreign"]);
+    foreign.says(&["WARN", "slave 0", "shard 0", "the gateway serves 1"]);
+    let first = place.slave(address, 8192, &["--name", "first"]);
+    first.says(&["slave 8192", "registered"]);
+    let second = place.slave(address, 8192, &["--name", "second"]);
+    second.says(&["WARN", "the id is alive at another address"]);
+    let scaled = place.slave(address, 8193, &["--name", "scaled", "--gw-bits", "12"]);
+    scaled.says(&["WARN", "the gateway has slave-bits 17 and gw-bits 13, this node 17 and 12"]);
+}
+
+#[test]
+fn a_gateway_that_comes_back_is_found_again() {
+    let place = Place::new();
+    let (gateway, address) = place.gateway(&[]);
+    let slave = place.slave(address, 3, &[]);
+    slave.says(&["slave 3", "registered: hold"]);
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    let port = format!("udp:{address}");
+    let _again = place.start(&["--port", &port, "--frames", "2048"]);
+    slave.says(&["slave 3", "registered again"]);
+}
+
+#[test]
+fn a_farm_sends_traffic_of_its_own() {
+    let place = Place::new();
+    let (_gateway, address) = place.gateway(&[]);
+    let _master = Master::register(7, address);
+    let traffic = "master=7,payload=64,rate=max,records=500";
+    let _farm = place.slave(address, 0, &["--count", "4", "--name", "farm", "--traffic", traffic]);
+    let up = until("500 records", || {
+        let up = place.stats("gateway")["directions"]["up"].clone();
+        (up["records_out"] == 500).then_some(up)
+    });
+    assert_eq!((&up["records_in"], &up["held"], &up["unaccounted"]), (&500.into(), &0.into(), &0.into()));
+}
+
+#[test]
+fn watching_shows_rates_until_nobody_reads() {
+    let place = Place::new();
+    let (_gateway, _) = place.gateway(&[]);
+    let first = place.watch(|line| line.contains("polls") && line.ends_with("/s"));
+    assert!(first.split_whitespace().count() == 3, "{first}");
+}

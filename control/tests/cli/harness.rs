@@ -1,0 +1,183 @@
+//! Starts gvm-dp, listens to what it says, and ends it whatever happens.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// For ever, as far as a test is concerned.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// Waits until `look` gives something.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < FOR_EVER, "{what}: never came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A directory for the control sockets and files of one test, removed at its end.
+pub struct Place {
+    pub directory: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("gvm-dp-cli-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { directory }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gvm-dp"));
+        command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command that ends by itself.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// The statistics of a process.
+    pub fn stats(&self, name: &str) -> Value {
+        serde_json::from_str(&self.ask(&["stats", "--json", "--name", name])).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code, and returns what it complained.
+    pub fn refused(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {complaint}");
+        complaint
+    }
+
+    /// Runs `stats --watch` until it prints a line that is wanted, then closes its output, which ends it.
+    pub fn watch(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut child = self.command(&["stats", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let found = lines.by_ref().map_while(Result::ok).find(|line| wanted(line)).unwrap();
+        drop(lines);
+        let status = until("the end of stats --watch", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+        found
+    }
+
+    /// Starts a process that runs until it is told to end.
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Process { child, said }
+    }
+
+    /// Starts a small gateway on a port of the kernel's choice.
+    pub fn gateway(&self, more: &[&str]) -> (Process, SocketAddr) {
+        let mut arguments = vec!["gateway", "--port", "udp:127.0.0.1:0", "--frames", "2048"];
+        arguments.extend(more);
+        let gateway = self.start(&arguments);
+        let address = gateway.address();
+        (gateway, address)
+    }
+
+    /// Starts a slave or a farm.
+    pub fn slave(&self, gateway: SocketAddr, id: u32, more: &[&str]) -> Process {
+        let (gateway, id) = (gateway.to_string(), id.to_string());
+        let mut arguments = vec!["slave", "--gateway", &gateway, "--id", &id, "--port", "udp:127.0.0.1:0"];
+        arguments.extend(["--frames", "2048"]);
+        arguments.extend(more);
+        self.start(&arguments)
+    }
+
+    /// Waits until so many slaves are registered at the gateway `name`.
+    pub fn until_registered(&self, name: &str, count: u64) {
+        until("registration", || (self.stats(name)["membership"]["registered"] == count).then_some(()));
+    }
+
+    /// Writes a file with this mode.
+    pub fn file(&self, name: &str, content: &str, mode: u32) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running gvm-dp; killed when dropped.
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Waits for a line with all of these parts.
+    pub fn says(&self, parts: &[&str]) -> String {
+        until(&format!("a line with {parts:?}"), || {
+            let said = self.said.lock().unwrap();
+            said.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned()
+        })
+    }
+
+    /// Everything it has said so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    /// The address of port 0.
+    pub fn address(&self) -> SocketAddr {
+        let line = self.says(&["port 0: udp:"]);
+        let (_, rest) = line.split_once("udp:").unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end; returns the exit code, `None` if a signal killed it.
+    pub fn wait(mut self) -> Option<i32> {
+        until("the end of the process", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,8 @@
+//! The gvm-dp binary as people use it: real processes, loopback UDP, exit codes and messages.
+
+mod bad_input;
+mod cluster;
+mod harness;
+mod keys;
+mod master;
+mod names;
