@@ -1,30 +1,35 @@
 //! Copies and prefetches of the hot path.
 
-/// Copies `len` bytes. Records are short and of many lengths: this stays inline and branches a few times, where a call
-/// of `memcpy` costs as much as the copy.
+/// Copies `len` bytes. Records are short and of many lengths: up to 128 bytes this stays inline, as a few copies of a
+/// fixed size of which the last overlaps the one before, where a call of `memcpy` costs as much as the copy.
 ///
 /// # Safety
 /// `from .. from + len` is readable, `to .. to + len` is writable, and they do not overlap.
 #[inline]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if (16..=256).contains(&len) {
-        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
-        let mut at = 0;
-        while at + 16 <= len {
-            // SAFETY: `at + 16 <= len`, inside both ranges; SSE2 is part of x86-64.
-            unsafe { _mm_storeu_si128(to.add(at).cast::<__m128i>(), _mm_loadu_si128(from.add(at).cast::<__m128i>())) };
-            at += 16;
-        }
-        // SAFETY: the last 16 bytes of both ranges, as `len >= 16`; what was copied already is copied again.
+    /// Copies `N` bytes at the start and `N` at the end of `len >= N` bytes.
+    ///
+    /// # Safety
+    /// As for `copy`, and `N <= len`.
+    #[inline]
+    unsafe fn ends<const N: usize>(from: *const u8, to: *mut u8, len: usize) {
+        // SAFETY: both ranges are inside `0 .. len`, as `N <= len`; arrays of bytes have no alignment.
         unsafe {
-            let last = len - 16;
-            _mm_storeu_si128(to.add(last).cast::<__m128i>(), _mm_loadu_si128(from.add(last).cast::<__m128i>()));
+            let first = from.cast::<[u8; N]>().read();
+            let last = from.add(len - N).cast::<[u8; N]>().read();
+            to.cast::<[u8; N]>().write(first);
+            to.add(len - N).cast::<[u8; N]>().write(last);
         }
-        return;
     }
-    // SAFETY: the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
+    // SAFETY: the caller's promise, and in each branch `N <= len`.
+    unsafe {
+        match len {
+            64..=128 => ends::<64>(from, to, len),
+            32..64 => ends::<32>(from, to, len),
+            16..32 => ends::<16>(from, to, len),
+            _ => std::ptr::copy_nonoverlapping(from, to, len),
+        }
+    }
 }
 
 /// Asks the cache for a line that will be read. Any address is allowed: a prefetch never faults.

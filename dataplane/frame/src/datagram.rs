@@ -55,9 +55,11 @@ impl Datagram {
 }
 
 /// At most [`BURST`] received datagrams; made once and filled again and again.
+///
+/// Each has a number, its place in the burst, which stays the same when another is taken out.
 #[derive(Debug, Default)]
 pub struct Burst {
-    datagrams: ArrayVec<Datagram, BURST>,
+    datagrams: ArrayVec<Option<Datagram>, BURST>,
 }
 
 impl Burst {
@@ -69,7 +71,10 @@ impl Burst {
     /// Adds a datagram; gives it back when the burst is full.
     #[inline]
     pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
-        self.datagrams.try_push(datagram).map_err(|full| full.element())
+        match self.datagrams.try_push(Some(datagram)) {
+            Ok(()) => Ok(()),
+            Err(full) => full.element().map_or(Ok(()), Err),
+        }
     }
 
     /// How many more fit.
@@ -78,19 +83,7 @@ impl Burst {
         BURST - self.datagrams.len()
     }
 
-    /// The datagrams.
-    #[inline]
-    pub fn as_slice(&self) -> &[Datagram] {
-        &self.datagrams
-    }
-
-    /// The datagrams, to be changed in place.
-    #[inline]
-    pub fn as_mut_slice(&mut self) -> &mut [Datagram] {
-        &mut self.datagrams
-    }
-
-    /// Number of datagrams.
+    /// Number of datagrams, those that were taken out included.
     #[inline]
     pub fn len(&self) -> usize {
         self.datagrams.len()
@@ -102,10 +95,28 @@ impl Burst {
         self.datagrams.is_empty()
     }
 
+    /// The datagram with this number, unless it was taken out.
+    #[inline]
+    pub fn get(&self, number: usize) -> Option<&Datagram> {
+        self.datagrams.get(number)?.as_ref()
+    }
+
+    /// Takes the datagram with this number out. The others keep their numbers.
+    #[inline]
+    pub fn take(&mut self, number: usize) -> Option<Datagram> {
+        self.datagrams.get_mut(number)?.take()
+    }
+
+    /// The datagrams with their numbers.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Datagram)> {
+        self.datagrams.iter().enumerate().filter_map(|(number, datagram)| Some((number, datagram.as_ref()?)))
+    }
+
     /// Takes all datagrams out, in order; what the caller does not take goes back to its pool.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Datagram> + '_ {
-        self.datagrams.drain(..)
+        self.datagrams.drain(..).flatten()
     }
 
     /// Returns all frames to their pool.

@@ -11,6 +11,8 @@ use std::ptr::NonNull;
 /// 0                     offset          offset + len      chunk
 /// ```
 pub struct Frame {
+    /// First byte of the data.
+    data: NonNull<u8>,
     shared: NonNull<Shared>,
     index: u32,
     offset: u16,
@@ -22,7 +24,11 @@ impl Frame {
     /// The caller owns the chunk `index` of the pool, and `offset + len` is inside a chunk.
     #[inline]
     pub(crate) unsafe fn from_parts(shared: NonNull<Shared>, index: u32, offset: u16, len: u16) -> Self {
-        Self { shared, index, offset, len }
+        // SAFETY: the caller owns a chunk of the pool, so the pool is alive.
+        let pool = unsafe { shared.as_ref() };
+        // SAFETY: the chunk is inside the arena, and the offset inside the chunk.
+        let data = unsafe { pool.base.add(index as usize * pool.chunk as usize + usize::from(offset)) };
+        Self { data, shared, index, offset, len }
     }
 
     #[inline]
@@ -31,27 +37,24 @@ impl Frame {
         unsafe { self.shared.as_ref() }.chunk
     }
 
-    /// First byte of the chunk.
-    #[inline]
-    fn start(&self) -> *mut u8 {
-        // SAFETY: a frame keeps its pool alive.
-        let shared = unsafe { self.shared.as_ref() };
-        // SAFETY: the index is below the pool's capacity, so the chunk is inside the arena.
-        unsafe { shared.base.as_ptr().add(self.index as usize * shared.chunk as usize) }
-    }
-
     /// The data.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        // SAFETY: this frame alone owns the chunk, whose memory is mapped and was zeroed; offset + len is inside it.
-        unsafe { std::slice::from_raw_parts(self.start().add(self.offset as usize), self.len as usize) }
+        // SAFETY: this frame alone owns the chunk, whose memory is mapped and was zeroed; the data is inside it.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
     }
 
     /// The data, to be changed.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `data`, and `&mut self` is the only way to the bytes.
-        unsafe { std::slice::from_raw_parts_mut(self.start().add(self.offset as usize), self.len as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize) }
+    }
+
+    /// First byte after the data.
+    #[inline]
+    fn tail(&self) -> *mut u8 {
+        self.data.as_ptr().wrapping_add(usize::from(self.len))
     }
 
     /// Bytes of data.
@@ -94,8 +97,7 @@ impl Frame {
         // SAFETY: the destination is inside this frame's own chunk (checked above) and is not part of any reference;
         // `bytes` cannot overlap it, as no reference to a frame's tailroom exists.
         unsafe {
-            let tail = self.start().add(self.offset as usize + self.len as usize);
-            copy::copy(bytes.as_ptr(), tail, bytes.len());
+            copy::copy(bytes.as_ptr(), self.tail(), bytes.len());
         }
         self.len += bytes.len() as u16;
         true
@@ -104,7 +106,7 @@ impl Frame {
     /// Asks the cache for the first 128 bytes of the tailroom: where the next record goes.
     #[inline]
     pub fn prefetch_tail(&self) {
-        let tail = self.start().wrapping_add(self.offset as usize + self.len as usize);
+        let tail = self.tail();
         copy::prefetch_write(tail);
         copy::prefetch_write(tail.wrapping_add(64));
     }
@@ -115,6 +117,8 @@ impl Frame {
         if len > self.headroom() {
             return None;
         }
+        // SAFETY: the headroom before the data is part of this frame's own chunk.
+        self.data = unsafe { self.data.sub(len) };
         self.offset -= len as u16;
         self.len += len as u16;
         self.data_mut().get_mut(..len)
@@ -123,9 +127,26 @@ impl Frame {
     /// Takes `len` bytes (at most all) off the front of the data.
     #[inline]
     pub fn trim_front(&mut self, len: usize) {
-        let len = len.min(self.len()) as u16;
-        self.offset += len;
-        self.len -= len;
+        let len = len.min(self.len());
+        // SAFETY: at most to the end of the data, which is inside this frame's own chunk.
+        self.data = unsafe { self.data.add(len) };
+        self.offset += len as u16;
+        self.len -= len as u16;
+    }
+
+    /// The data becomes its own part `start .. start + len`: headers and padding fall away. `false`, and nothing changes,
+    /// when that is not inside it.
+    #[inline]
+    #[must_use]
+    pub fn narrow(&mut self, start: usize, len: usize) -> bool {
+        if start.saturating_add(len) > self.len() {
+            return false;
+        }
+        // SAFETY: inside the data, which is inside this frame's own chunk.
+        self.data = unsafe { self.data.add(start) };
+        self.offset += start as u16;
+        self.len = len as u16;
+        true
     }
 
     /// Shortens the data to `len` bytes; longer or equal changes nothing.
@@ -142,6 +163,8 @@ impl Frame {
         if offset.saturating_add(len) > self.chunk() as usize {
             return false;
         }
+        // SAFETY: back to the start of this frame's own chunk, and on to an offset that was checked to be inside it.
+        self.data = unsafe { self.data.sub(usize::from(self.offset)).add(offset) };
         self.offset = offset as u16;
         self.len = len as u16;
         true
@@ -150,9 +173,8 @@ impl Frame {
     /// The whole tailroom, to be filled by a device or a caller before [`Frame::set_range`].
     #[inline]
     pub fn tail_mut(&mut self) -> &mut [u8] {
-        let (start, room) = (self.offset as usize + self.len as usize, self.tailroom());
         // SAFETY: inside this frame's own chunk; mapped memory that was zeroed; `&mut self` is the only way to it.
-        unsafe { std::slice::from_raw_parts_mut(self.start().add(start), room) }
+        unsafe { std::slice::from_raw_parts_mut(self.tail(), self.tailroom()) }
     }
 
     /// Gives the chunk to a device: the frame is gone without going back to the pool.
@@ -209,6 +231,16 @@ mod tests {
         assert!(!frame.append(b"x"));
         assert_eq!((frame.len(), frame.tailroom()), (room, 0));
         assert!(!frame.set_range(2048, 1) && !frame.set_range(usize::MAX, 2));
+    }
+
+    #[test]
+    fn only_a_part_of_the_data_can_be_kept() {
+        let pool = pool();
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(b"0123456789"));
+        assert!(!frame.narrow(4, 7) && !frame.narrow(usize::MAX, 2));
+        assert!(frame.narrow(4, 3));
+        assert_eq!((frame.data(), frame.headroom() > 128), (&b"456"[..], true));
     }
 
     proptest! {

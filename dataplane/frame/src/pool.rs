@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, ArenaError, Backing, Hugepages};
 use crate::frame::Frame;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// Bytes before the data of a fresh frame: room for Ethernet, 802.1Q, IPv6 and UDP headers, and the data begins on a
@@ -39,8 +39,9 @@ pub(crate) struct Shared {
     reserve: u32,
     capacity: u32,
     handles: Cell<u32>,
-    /// Free chunks; a stack, so that the one that is warm in the cache goes out next.
-    free: UnsafeCell<Vec<u32>>,
+    /// Free chunks; a stack, so that the one that is warm in the cache goes out next. The first `top` are valid.
+    free: Box<[Cell<u32>]>,
+    top: Cell<u32>,
     low_water: Cell<u32>,
     arena: Arena,
 }
@@ -66,7 +67,8 @@ impl Pool {
             reserve: reserve.min(frames / 4),
             capacity: frames,
             handles: Cell::new(1),
-            free: UnsafeCell::new((0..frames).rev().collect()),
+            free: (0..frames).rev().map(Cell::new).collect(),
+            top: Cell::new(frames),
             low_water: Cell::new(frames),
             arena,
         });
@@ -94,14 +96,13 @@ impl Pool {
     #[inline]
     fn pop(&self, keep: u32) -> Option<Frame> {
         let shared = self.shared();
-        // SAFETY: the pool is of one thread (NonNull makes handles and frames !Send), and no reference to the vector
-        // outlives the call that made it.
-        let free = unsafe { &mut *shared.free.get() };
-        if free.len() <= keep as usize {
+        let top = shared.top.get();
+        if top <= keep {
             return None;
         }
-        let index = free.pop()?;
-        let left = free.len() as u32;
+        let left = top - 1;
+        let index = shared.free.get(left as usize)?.get();
+        shared.top.set(left);
         if left < shared.low_water.get() {
             shared.low_water.set(left);
         }
@@ -118,8 +119,7 @@ impl Pool {
     /// Chunks that are free now.
     #[inline]
     pub fn free(&self) -> u32 {
-        // SAFETY: as in `pop`.
-        unsafe { (*self.shared().free.get()).len() as u32 }
+        self.shared().top.get()
     }
 
     /// Chunks that are owned by somebody now.
@@ -212,10 +212,14 @@ impl std::fmt::Debug for Pool {
 /// `shared` is the pool of the frame, and the frame that owned `index` is gone.
 #[inline]
 pub(crate) unsafe fn put(shared: NonNull<Shared>, index: u32) {
-    // SAFETY: a frame keeps its pool alive; one thread only, as in `Pool::pop`.
+    // SAFETY: a frame keeps its pool alive.
     let pool = unsafe { shared.as_ref() };
-    // SAFETY: as above. The vector never grows: it was made with room for every chunk.
-    unsafe { (*pool.free.get()).push(index) };
+    let top = pool.top.get();
+    // There is a place for every chunk, and a chunk is put back once: the place exists.
+    if let Some(place) = pool.free.get(top as usize) {
+        place.set(index);
+        pool.top.set(top + 1);
+    }
     if pool.handles.get() == 0 {
         // SAFETY: the frame is gone, and with it the last use of `shared` by its owner.
         unsafe { release(shared) };
@@ -230,9 +234,7 @@ pub(crate) unsafe fn put(shared: NonNull<Shared>, index: u32) {
 unsafe fn release(shared: NonNull<Shared>) {
     // SAFETY: alive until the box is taken back below, which happens once: when the last of handles and frames goes.
     let pool = unsafe { shared.as_ref() };
-    // SAFETY: one thread only, as in `Pool::pop`.
-    let free = unsafe { (*pool.free.get()).len() };
-    if pool.handles.get() == 0 && free == pool.capacity as usize {
+    if pool.handles.get() == 0 && pool.top.get() == pool.capacity {
         // SAFETY: made by `Box::leak` in `new`; no handle and no frame refers to it any more.
         drop(unsafe { Box::from_raw(shared.as_ptr()) });
     }

@@ -27,11 +27,11 @@ pub mod route;
 pub use config::GatewayConfig;
 pub use counters::GatewayCounters;
 
-use aggregate::{Aggregator, Appended};
+use aggregate::{Aggregator, Appended, Closed};
 use flush::Cause;
 use frame::{Burst, Class, Datagram, Outbox, Peer, Pool, PortId, Role, Time};
 use link::RouteChange;
-use pass::{AHEAD, Item, Walked};
+use pass::{AT_ONCE, Item, Tally, Walked};
 use route::{Destination, Routes};
 use std::sync::Arc;
 
@@ -67,6 +67,8 @@ pub struct Gateway {
     low_water: u32,
     last_received: Time,
     draining: bool,
+    /// Records in buffers: upward, downward. Published once nothing is between two places.
+    held: [u64; 2],
 }
 
 impl Gateway {
@@ -76,14 +78,16 @@ impl Gateway {
         Self {
             buffers: Aggregator::new(routes.destinations(), pool),
             routes,
-            items: Vec::with_capacity(4096),
-            admitted: Vec::with_capacity(4096),
+            // As many as a burst of the smallest records has: never grown.
+            items: Vec::with_capacity(frame::BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            admitted: Vec::with_capacity(frame::BURST * pool.chunk() as usize / wire::HEADER_LEN),
             counters: Arc::default(),
             hold: config.hold,
             early: config.early,
             low_water: config.low_water.min(pool.capacity() / 4),
             last_received: 0,
             draining: false,
+            held: [0; 2],
         }
     }
 
@@ -94,15 +98,17 @@ impl Gateway {
 
     /// Applies a route change. What waits for a destination that is gone is dropped and counted; what waits for one
     /// that moved goes to its new place.
-    fn change_route(&mut self, change: RouteChange, out: &mut Outbox) {
+    fn change_route(&mut self, now: Time, change: RouteChange, out: &mut Outbox) {
         let (destination, route) = match change {
             RouteChange::Slave { id, route } => (self.routes.set_slave(id, route), route),
             RouteChange::Master { id, route } => (self.routes.set_master(id, route), route),
         };
         let Some(destination) = destination else { return };
         self.buffers.set_mtu(destination, route.map(|route| route.mtu));
-        if route.is_none() || self.buffers.waiting(destination) > self.buffers.limit(destination) {
-            self.flush(destination, Cause::Order, out);
+        if route.is_none() {
+            self.forget(destination);
+        } else if self.buffers.waiting(destination) > self.buffers.limit(destination) {
+            self.recut(now, destination, out);
         }
     }
 
@@ -111,16 +117,29 @@ impl Gateway {
     fn flush(&mut self, destination: Destination, cause: Cause, out: &mut Outbox) {
         let Some(closed) = self.buffers.close(destination) else { return };
         cause.counter(&self.counters.flush).add(1);
-        let class = self.routes.class(destination);
-        let direction = if class == Class::Down { &self.counters.down } else { &self.counters.up };
-        direction.held.add(u64::from(closed.records).wrapping_neg());
-        match self.routes.get(destination) {
-            Some(&link::Route { peer, .. }) => {
-                let (frame, records, ce) = (closed.frame, closed.records, closed.ce);
-                out.send(Datagram { frame, peer, records, class, ce });
-            }
-            None => direction.dropped_route_removed.add(u64::from(closed.records)),
+        self.release(destination, closed.records);
+        if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
+            let Closed { frame, records, ce } = closed;
+            out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce });
         }
+    }
+
+    /// Records in buffers, of the destination's direction.
+    #[inline]
+    fn held_of(&mut self, destination: Destination) -> &mut u64 {
+        let [up, down] = &mut self.held;
+        if self.routes.class(destination) == Class::Down { down } else { up }
+    }
+
+    #[inline]
+    fn release(&mut self, destination: Destination, records: u16) {
+        let held = self.held_of(destination);
+        *held = held.wrapping_sub(u64::from(records));
+    }
+
+    fn publish_held(&self) {
+        self.counters.up.held.set(self.held[0]);
+        self.counters.down.held.set(self.held[1]);
     }
 
     /// Sends the oldest buffers, at most `most` of them.
@@ -132,46 +151,37 @@ impl Gateway {
     }
 
     fn append_all(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
-        for item in self.items.iter().take(AHEAD) {
-            self.buffers.prefetch_entry(item.destination);
-        }
-        for item in self.items.iter().take(AHEAD / 2) {
-            self.buffers.prefetch_tail(item.destination);
-        }
-        let mut next = 0;
-        let (mut down, mut up) = (0, 0);
+        let items = std::mem::take(&mut self.items);
         let first_master = self.routes.shards().slaves();
-        for (number, mut datagram) in burst.drain().enumerate() {
-            while let Some(&item) = self.items.get(next)
-                && usize::from(item.datagram) == number
-            {
-                if let Some(ahead) = self.items.get(next + AHEAD) {
-                    self.buffers.prefetch_entry(ahead.destination);
-                }
-                if let Some(ahead) = self.items.get(next + AHEAD / 2) {
-                    self.buffers.prefetch_tail(ahead.destination);
-                }
-                next += 1;
+        let mut held = [0; 2];
+        for group in items.chunks(AT_ONCE) {
+            for item in group {
+                self.buffers.prefetch_entry(item.destination);
+            }
+            for item in group {
+                self.buffers.prefetch_tail(item.destination);
+            }
+            for item in group {
+                let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
                 let start = usize::from(item.offset);
                 let bytes = datagram.frame.data().get(start..start + usize::from(item.len)).unwrap_or(&[]);
                 let appended = self.buffers.append(item.destination, bytes, item.records, datagram.ce);
                 match appended {
-                    Appended::Waiting | Appended::Full => {
-                        let held = if item.destination < first_master { &mut down } else { &mut up };
-                        *held += u64::from(item.records);
-                        if appended == Appended::Full {
-                            self.flush(item.destination, Cause::Full, out);
-                        }
+                    Appended::Waiting => {
+                        held[usize::from(item.destination < first_master)] += u64::from(item.records);
                     }
-                    Appended::NotOpen | Appended::NoRoom => match self.place(now, item, datagram, out) {
-                        Some(left) => datagram = left,
-                        None => break,
-                    },
+                    Appended::Full => {
+                        held[usize::from(item.destination < first_master)] += u64::from(item.records);
+                        self.flush(item.destination, Cause::Full, out);
+                    }
+                    Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
                 }
             }
         }
-        self.counters.down.held.add(down);
-        self.counters.up.held.add(up);
+        burst.clear();
+        self.held = [self.held[0].wrapping_add(held[0]), self.held[1].wrapping_add(held[1])];
+        self.publish_held();
+        self.items = items;
         self.items.clear();
     }
 }
@@ -185,8 +195,9 @@ impl Role for Gateway {
         }
         self.last_received = now;
         let mut links: u64 = 0;
-        for (number, datagram) in burst.as_slice().iter().enumerate() {
-            match pass::walk(number as u16, datagram, &self.routes, &mut self.items, &self.counters) {
+        let mut tally = Tally::default();
+        for (number, datagram) in burst.iter() {
+            match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters) {
                 Walked::Cargo => {}
                 Walked::Link(records) => {
                     links |= 1 << number;
@@ -195,15 +206,18 @@ impl Role for Gateway {
                 }
             }
         }
-        if self.items.iter().any(|item| item.source != pass::FROM_MASTER) {
-            let up = &self.counters.up;
-            pass::check_origin(&mut self.items, &mut self.admitted, burst.as_slice(), &self.routes, up);
-        }
+        tally.publish(&self.counters);
         if links != 0 {
-            self.split_links(now, links, burst, out);
-        } else {
-            self.append_all(now, burst, out);
+            for number in (0..burst.len()).filter(|number| links & (1 << number) != 0) {
+                if let Some(datagram) = burst.take(number) {
+                    out.control(datagram);
+                }
+            }
         }
+        if tally.has_upward() {
+            pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up);
+        }
+        self.append_all(now, burst, out);
     }
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {
@@ -219,9 +233,8 @@ impl Role for Gateway {
         if open > 0 && self.early && now.saturating_sub(self.last_received) >= self.hold / 4 {
             self.flush_oldest(open, Cause::Early, out);
         }
-        let flush = &self.counters.flush;
-        flush.buffers_open.set(self.buffers.open_buffers() as u64);
-        flush.buffers_open_max.raise(open as u64);
+        self.counters.flush.buffers_open.set(self.buffers.open_buffers() as u64);
+        self.publish_held();
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -231,14 +244,15 @@ impl Role for Gateway {
         Some(if self.early { due.min(early) } else { due })
     }
 
-    fn command(&mut self, _now: Time, command: Command, out: &mut Outbox) {
+    fn command(&mut self, now: Time, command: Command, out: &mut Outbox) {
         match command {
-            Command::Route(change) => self.change_route(change, out),
+            Command::Route(change) => self.change_route(now, change, out),
             Command::Reply { peer, bytes } => self.reply(peer, &bytes, out),
             Command::SetHold(hold) => self.hold = hold,
             Command::SetEarly(early) => self.early = early,
             Command::Drain => self.draining = true,
         }
+        self.publish_held();
     }
 
     fn is_drained(&self) -> bool {

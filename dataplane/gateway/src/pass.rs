@@ -5,11 +5,14 @@
 
 use crate::counters::{DirectionCounters, GatewayCounters};
 use crate::route::{Destination, Routes, SlaveSource};
-use frame::Datagram;
-use wire::{BadReason, BadRecord, Record, Shard, SlaveId, Walk};
+use frame::{Burst, Datagram};
+use wire::{BadReason, BadRecord, Record, Scale, SlaveId, Walk};
 
-/// How many items ahead a route or an entry is asked for; tails are asked for half as far ahead.
-pub const AHEAD: usize = 24;
+/// How many items ahead a route is asked for.
+const AHEAD: usize = 16;
+
+/// How many items are placed at a time: first their entries are asked for, then the places where their records go.
+pub const AT_ONCE: usize = 32;
 
 /// One or more records of one datagram, back to back, that go to one destination.
 #[derive(Clone, Copy, Debug)]
@@ -40,122 +43,167 @@ pub enum Walked {
     Link(u64),
 }
 
+/// What a burst brought, until it is added to the counters: first upward, then downward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    datagrams: [u64; 2],
+    bytes: [u64; 2],
+    records: [u64; 2],
+}
+
+impl Tally {
+    #[inline]
+    fn datagram(&mut self, down: bool, bytes: usize, records: u64) {
+        let at = usize::from(down);
+        self.datagrams[at] += 1;
+        self.bytes[at] += bytes as u64;
+        self.records[at] += records;
+    }
+
+    /// Whether anything came that is not from a master.
+    #[inline]
+    pub fn has_upward(&self) -> bool {
+        self.datagrams[0] > 0
+    }
+
+    /// Adds everything to the counters.
+    #[inline]
+    pub fn publish(&self, counters: &GatewayCounters) {
+        for (at, direction) in [&counters.up, &counters.down].into_iter().enumerate() {
+            if self.datagrams[at] > 0 {
+                direction.datagrams_in.add(self.datagrams[at]);
+                direction.bytes_in.add(self.bytes[at]);
+                direction.records_in.add(self.records[at]);
+            }
+        }
+    }
+}
+
 /// Walks one datagram, counts what is wrong with it, and adds its items.
 #[inline]
 pub fn walk(
-    number: u16,
+    number: usize,
     datagram: &Datagram,
     routes: &Routes,
     items: &mut Vec<Item>,
+    tally: &mut Tally,
     counters: &GatewayCounters,
 ) -> Walked {
     let data = datagram.frame.data();
-    let mut walk = Walk::new(data, routes.shards().scale());
-    let (id, record) = match walk.next() {
-        Some(Ok(first)) => first,
-        Some(Err(bad)) => {
-            let from_master = routes.is_any_master(&datagram.peer);
-            let direction = if from_master { &counters.down } else { &counters.up };
-            direction.datagrams_in.add(1);
-            direction.bytes_in.add(data.len() as u64);
-            direction.records_in.add(1);
-            count_bad(direction, bad);
-            return Walked::Cargo;
-        }
-        None => {
-            counters.flush.empty_datagrams.add(1);
-            return Walked::Cargo;
-        }
+    let first = match Record::first(data) {
+        Ok(first) => first,
+        Err(reason) => return unreadable(datagram, reason, routes, tally, counters),
     };
-    if record.header().msg_type().is_link_control() {
-        return Walked::Link(1 + walk.filter(Result::is_ok).count() as u64);
+    let header = first.header();
+    if header.msg_type().is_link_control() {
+        return link_control(data, routes.shards().scale());
     }
-    let master = record.header().master_id();
-    let down = routes.is_master_source(master, &datagram.peer);
-    let direction = if down { &counters.down } else { &counters.up };
-    let walked =
-        Walking { number, datagram, routes, direction, down, master, shard: routes.shards().scale().shard(id) };
-    walked.all(id, record, walk, items);
-    direction.datagrams_in.add(1);
-    direction.bytes_in.add(data.len() as u64);
+    let master = header.master_id();
+    let len = first.bytes().len();
+    if routes.is_master_source(master, &datagram.peer) {
+        if len == data.len()
+            && let Some(destination) = routes.slave(header.slave_id())
+        {
+            let len = len as u16;
+            let item = Item { datagram: number as u16, offset: 0, len, records: 1, destination, source: FROM_MASTER };
+            items.push(item);
+            tally.datagram(true, data.len(), 1);
+            return Walked::Cargo;
+        }
+        let walking = Walking { number, datagram, routes, direction: &counters.down, down: true, master };
+        tally.datagram(true, data.len(), walking.all(items));
+    } else {
+        let walking = Walking { number, datagram, routes, direction: &counters.up, down: false, master };
+        tally.datagram(false, data.len(), walking.all(items));
+    }
     Walked::Cargo
+}
+
+#[cold]
+fn unreadable(
+    datagram: &Datagram,
+    reason: BadReason,
+    routes: &Routes,
+    tally: &mut Tally,
+    counters: &GatewayCounters,
+) -> Walked {
+    let remainder = datagram.frame.len();
+    if remainder == 0 {
+        counters.flush.empty_datagrams.add(1);
+        return Walked::Cargo;
+    }
+    let down = routes.is_any_master(&datagram.peer);
+    tally.datagram(down, remainder, 1);
+    count_bad(if down { &counters.down } else { &counters.up }, BadRecord { reason, offset: 0, remainder });
+    Walked::Cargo
+}
+
+#[cold]
+fn link_control(data: &[u8], scale: Scale) -> Walked {
+    Walked::Link(Walk::new(data, scale).filter(Result::is_ok).count() as u64)
 }
 
 /// What is the same for all records of a datagram.
 struct Walking<'a> {
-    number: u16,
+    number: usize,
     datagram: &'a Datagram,
     routes: &'a Routes,
     direction: &'a DirectionCounters,
     down: bool,
     /// The master that the first record names.
     master: u16,
-    /// The shard of the first record.
-    shard: Shard,
 }
 
-impl<'a> Walking<'a> {
-    #[inline]
-    fn all(&self, id: SlaveId, first: Record<'a>, mut walk: Walk<'a>, items: &mut Vec<Item>) {
-        let mut records = 1;
-        let (mut id, mut record) = (id, first);
-        let mut offset = 0;
+impl Walking<'_> {
+    /// Adds the items of all records; returns how many records there were, a bad one included.
+    fn all(&self, items: &mut Vec<Item>) -> u64 {
+        let scale = self.routes.shards().scale();
+        let mut walk = Walk::new(self.datagram.frame.data(), scale);
+        let mut records = 0;
+        let mut first_shard = None;
         loop {
-            self.one(id, record, offset, items);
-            offset = walk.offset();
-            match walk.next() {
-                None => break,
-                Some(Ok(next)) => (id, record) = next,
-                Some(Err(bad)) => {
-                    records += 1;
-                    count_bad(self.direction, bad);
-                    break;
-                }
-            }
+            let offset = walk.offset();
+            let Some(next) = walk.next() else { return records };
             records += 1;
+            match next {
+                Ok((id, record)) => {
+                    let shard = *first_shard.get_or_insert(scale.shard(id));
+                    self.one(id, scale.shard(id) == shard, record, offset, items);
+                }
+                Err(bad) => count_bad(self.direction, bad),
+            }
         }
-        self.direction.records_in.add(records);
     }
 
     #[inline]
-    fn one(&self, id: SlaveId, record: Record<'a>, offset: usize, items: &mut Vec<Item>) {
-        let Some(slave) = self.routes.slave(id) else {
-            return self.not_served(id);
-        };
+    fn one(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize, items: &mut Vec<Item>) {
+        let direction = self.direction;
         let header = record.header();
-        if offset != 0 && header.msg_type().is_link_control() {
-            return self.direction.dropped_mixed_link.add(1);
+        if header.msg_type().is_link_control() {
+            return direction.dropped_mixed_link.add(1);
         }
-        let (offset, len) = (offset as u16, record.bytes().len() as u16);
-        let item = Item { datagram: self.number, offset, len, records: 1, destination: slave, source: FROM_MASTER };
+        if self.down && !same_shard {
+            return direction.dropped_mixed_shards.add(1);
+        }
+        let Some(slave) = self.routes.slave(id.get()) else {
+            return direction.dropped_foreign_shard.add(1);
+        };
+        let master = header.master_id();
+        let (datagram, offset, len) = (self.number as u16, offset as u16, record.bytes().len() as u16);
         if self.down {
-            if self.routes.shards().scale().shard(id) != self.shard {
-                return self.direction.dropped_mixed_shards.add(1);
-            }
-            let master = header.master_id();
             if master != self.master && !self.routes.is_master_source(master, &self.datagram.peer) {
-                return self.direction.dropped_spoofed.add(1);
+                return direction.dropped_spoofed.add(1);
             }
-            push(items, item);
-        } else {
-            match self.routes.master(header.master_id()) {
-                Some(destination) => items.push(Item { destination, source: slave, ..item }),
-                // Without a master nothing says whose traffic this was: the slave's registration decides the reason.
-                None => match self.routes.slave_source(slave, &self.datagram.peer) {
-                    SlaveSource::Registered => self.direction.dropped_no_route.add(1),
-                    SlaveSource::Elsewhere => self.direction.dropped_spoofed.add(1),
-                    SlaveSource::Unknown => self.direction.dropped_unregistered_source.add(1),
-                },
-            }
+            return push(items, Item { datagram, offset, len, records: 1, destination: slave, source: FROM_MASTER });
         }
-    }
-
-    #[cold]
-    fn not_served(&self, id: SlaveId) {
-        if self.down && self.routes.shards().scale().shard(id) != self.shard {
-            self.direction.dropped_mixed_shards.add(1);
-        } else {
-            self.direction.dropped_foreign_shard.add(1);
+        match self.routes.master(master) {
+            Some(destination) => items.push(Item { datagram, offset, len, records: 1, destination, source: slave }),
+            // Without a master nothing says whose traffic this was: the slave's registration decides the reason.
+            None => match self.routes.slave_source(slave, &self.datagram.peer) {
+                SlaveSource::Registered => direction.dropped_no_route.add(1),
+                SlaveSource::Elsewhere => direction.dropped_spoofed.add(1),
+                SlaveSource::Unknown => direction.dropped_unregistered_source.add(1),
+            },
         }
     }
 }
@@ -181,7 +229,7 @@ fn push(items: &mut Vec<Item>, item: Item) {
 pub fn check_origin(
     items: &mut Vec<Item>,
     admitted: &mut Vec<Item>,
-    datagrams: &[Datagram],
+    burst: &Burst,
     routes: &Routes,
     up: &DirectionCounters,
 ) {
@@ -190,7 +238,7 @@ pub fn check_origin(
             routes.prefetch(ahead.source);
         }
         if item.source != FROM_MASTER {
-            let Some(datagram) = datagrams.get(usize::from(item.datagram)) else { continue };
+            let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
             match routes.slave_source(item.source, &datagram.peer) {
                 SlaveSource::Registered => {}
                 SlaveSource::Elsewhere => {

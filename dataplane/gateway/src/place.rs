@@ -2,6 +2,7 @@
 
 use crate::Gateway;
 use crate::aggregate::Appended;
+use crate::counters::DirectionCounters;
 use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
@@ -23,29 +24,36 @@ enum Drop {
 }
 
 impl Gateway {
-    /// Places an item that [`crate::aggregate::Aggregator::append`] did not take. Gives the datagram back unless its
-    /// frame was itself used.
-    pub(crate) fn place(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) -> Option<Datagram> {
+    /// Places an item that [`crate::aggregate::Aggregator::append`] did not take.
+    pub(crate) fn place(&mut self, now: Time, item: Item, burst: &mut Burst, out: &mut Outbox) {
         let destination = item.destination;
+        let number = usize::from(item.datagram);
+        let Some(datagram) = burst.get(number) else { return };
         let limit = self.buffers.limit(destination);
         if limit == 0 {
-            self.dropped(destination, u64::from(item.records), Drop::NoRoute);
-            return Some(datagram);
+            let reason = if self.routes.get(destination).is_some() { Drop::TooLarge } else { Drop::NoRoute };
+            return self.dropped(destination, u64::from(item.records), reason);
         }
-        let len = usize::from(item.len);
-        let whole = item.offset == 0 && len == datagram.frame.len() && len <= limit;
-        if whole && (len + HEADER_LEN > limit || out.pool().free() < self.low_water / 2) {
+        let (len, frame) = (usize::from(item.len), &datagram.frame);
+        let whole = item.offset == 0 && len == frame.len() && len <= limit;
+        let scarce = out.pool().free() < self.low_water / 2;
+        if whole && (len + HEADER_LEN > limit || scarce) {
             self.flush(destination, Cause::Order, out);
-            self.forward(item, datagram, out);
-            return None;
+            if let Some(datagram) = burst.take(number) {
+                self.forward(item, datagram, out);
+            }
+            return;
         }
-        if whole && self.buffers.waiting(destination) == 0 {
-            return self.adopt(now, item, datagram, limit, out);
+        let roomy = frame.tailroom() + len >= limit && frame.headroom() >= ADOPT_HEADROOM;
+        if whole && roomy && self.buffers.waiting(destination) == 0 {
+            if let Some(datagram) = burst.take(number) {
+                self.adopt(now, item, datagram, out);
+            }
+            return;
         }
         let start = usize::from(item.offset);
-        let bytes = datagram.frame.data().get(start..start + len).unwrap_or(&[]);
+        let bytes = frame.data().get(start..start + len).unwrap_or(&[]);
         self.copy(now, destination, bytes, datagram.ce, limit, out);
-        Some(datagram)
     }
 
     /// A datagram that fills itself is not copied: its frame is re-addressed.
@@ -62,19 +70,16 @@ impl Gateway {
 
     /// Where no buffer is open, the received frame becomes the buffer: its records need no copy. Its headers will be
     /// overwritten in place when it leaves.
-    fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, limit: usize, out: &mut Outbox) -> Option<Datagram> {
-        let roomy = datagram.frame.tailroom() + usize::from(item.len) >= limit;
-        if !roomy || datagram.frame.headroom() < ADOPT_HEADROOM {
-            self.copy(now, item.destination, datagram.frame.data(), datagram.ce, limit, out);
-            return Some(datagram);
-        }
+    fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(out);
         let Datagram { frame, ce, .. } = datagram;
         match self.buffers.adopt(item.destination, frame, item.records, ce, now) {
-            Ok(()) => self.hold(item.destination, u64::from(item.records)),
+            Ok(()) => {
+                self.hold(item.destination, u64::from(item.records));
+                self.count_open();
+            }
             Err(_frame) => self.dropped(item.destination, u64::from(item.records), Drop::NoFrame),
         }
-        None
     }
 
     /// Copies records into buffers: as many as fit behind what waits, the rest into fresh ones.
@@ -105,7 +110,11 @@ impl Gateway {
                     self.hold(to, u64::from(fits.records));
                     self.flush(to, Cause::Full, out);
                 }
-                // A frame that is smaller than the limit: the records are too large for this arena.
+                // A received frame that became the buffer has less tailroom than a larger route could use.
+                Appended::NoRoom if waiting > 0 => {
+                    self.flush(to, Cause::Full, out);
+                    continue;
+                }
                 Appended::NotOpen | Appended::NoRoom => self.dropped(to, u64::from(fits.records), Drop::TooLarge),
             }
             rest = later;
@@ -115,9 +124,27 @@ impl Gateway {
     fn open(&mut self, now: Time, destination: Destination, out: &mut Outbox) -> bool {
         self.make_room(out);
         match out.alloc() {
-            Some(frame) => self.buffers.open(destination, frame, now).is_ok(),
+            Some(frame) => {
+                let opened = self.buffers.open(destination, frame, now).is_ok();
+                self.count_open();
+                opened
+            }
             None => false,
         }
+    }
+
+    fn count_open(&self) {
+        self.counters.flush.buffers_open_max.raise(self.buffers.open_buffers() as u64);
+    }
+
+    /// Cuts what waits for a destination anew, because its route takes less than before: what is larger than a packet
+    /// may be now would not arrive.
+    pub(crate) fn recut(&mut self, now: Time, destination: Destination, out: &mut Outbox) {
+        let limit = self.buffers.limit(destination);
+        let Some(closed) = self.buffers.close(destination) else { return };
+        self.release(destination, closed.records);
+        self.copy(now, destination, closed.frame.data(), closed.ce, limit, out);
+        self.flush(destination, Cause::Order, out);
     }
 
     fn make_room(&mut self, out: &mut Outbox) {
@@ -126,42 +153,31 @@ impl Gateway {
         }
     }
 
-    fn hold(&self, destination: Destination, records: u64) {
-        let down = self.routes.class(destination) == Class::Down;
-        (if down { &self.counters.down } else { &self.counters.up }).held.add(records);
+    fn direction(&self, destination: Destination) -> &DirectionCounters {
+        if self.routes.class(destination) == Class::Down { &self.counters.down } else { &self.counters.up }
+    }
+
+    fn hold(&mut self, destination: Destination, records: u64) {
+        let held = self.held_of(destination);
+        *held = held.wrapping_add(records);
+    }
+
+    /// What waits for a destination without a route can go nowhere.
+    pub(crate) fn forget(&mut self, destination: Destination) {
+        if let Some(closed) = self.buffers.close(destination) {
+            self.release(destination, closed.records);
+            self.direction(destination).dropped_route_removed.add(u64::from(closed.records));
+        }
     }
 
     #[cold]
     fn dropped(&self, destination: Destination, records: u64, reason: Drop) {
-        let down = self.routes.class(destination) == Class::Down;
-        let direction = if down { &self.counters.down } else { &self.counters.up };
+        let direction = self.direction(destination);
         match reason {
             Drop::NoRoute => direction.dropped_no_route.add(records),
             Drop::TooLarge => direction.dropped_too_large.add(records),
             Drop::NoFrame => direction.dropped_no_frame.add(records),
         }
-    }
-
-    /// A burst with link control in it: hands that to the registrar, and places the cargo.
-    #[cold]
-    pub(crate) fn split_links(&mut self, now: Time, links: u64, burst: &mut Burst, out: &mut Outbox) {
-        let mut cargo = Burst::new();
-        let mut numbers = [0_u16; frame::BURST];
-        for (number, datagram) in burst.drain().enumerate() {
-            if links & (1 << number) != 0 {
-                out.control(datagram);
-            } else {
-                if let Some(slot) = numbers.get_mut(number) {
-                    *slot = cargo.len() as u16;
-                }
-                // A burst has room for what another burst held.
-                let _ = cargo.push(datagram);
-            }
-        }
-        for item in &mut self.items {
-            item.datagram = numbers.get(usize::from(item.datagram)).copied().unwrap_or(u16::MAX);
-        }
-        self.append_all(now, &mut cargo, out);
     }
 
     /// Sends the registrar's answer.

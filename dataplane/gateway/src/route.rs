@@ -15,10 +15,17 @@ pub type Destination = u32;
 pub struct Routes {
     shards: ShardSet,
     slaves: Vec<Option<Route>>,
-    /// Routes of masters by place. A master keeps its place while it is registered, and so its aggregation buffer.
+    /// The same routes by place. A master keeps its place while it is registered, and so its aggregation buffer.
     masters: Vec<Option<Route>>,
-    /// Which masters there are, and their places: short, and looked through for every datagram.
-    registered: Vec<(u16, u16)>,
+    /// Which masters there are: short, and looked through for every datagram.
+    registered: Vec<Master>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Master {
+    id: u16,
+    place: u16,
+    route: Route,
 }
 
 /// What the routes say of a record's source.
@@ -75,33 +82,33 @@ impl Routes {
         frame::copy::prefetch_element(&self.slaves, destination as usize);
     }
 
-    /// The destination of a slave; `None` when its shard is not served.
+    /// The destination of the slave with the id that stands in a record header; `None` when it is out of range, or
+    /// its shard is not served.
     #[inline]
-    pub fn slave(&self, id: SlaveId) -> Option<Destination> {
-        self.shards.index(id)
+    pub fn slave(&self, id: u32) -> Option<Destination> {
+        self.shards.index_of(id)
     }
 
     #[inline]
-    fn place(&self, id: u16) -> Option<usize> {
-        self.registered.iter().find(|master| master.0 == id).map(|master| usize::from(master.1))
+    fn registered(&self, id: u16) -> Option<&Master> {
+        self.registered.iter().find(|master| master.id == id)
     }
 
     /// The destination of a registered master.
     #[inline]
     pub fn master(&self, id: u16) -> Option<Destination> {
-        Some((self.slaves.len() + self.place(id)?) as Destination)
+        Some(self.slaves.len() as Destination + Destination::from(self.registered(id)?.place))
     }
 
     /// Whether `source` is where the master `id` is registered.
     #[inline]
     pub fn is_master_source(&self, id: u16, source: &Peer) -> bool {
-        let route = self.place(id).and_then(|place| self.masters.get(place)?.as_ref());
-        route.is_some_and(|route| source.is_same_origin(&route.peer, route.fixed_port))
+        self.registered(id).is_some_and(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
     /// Whether any master is registered at `source`.
     pub fn is_any_master(&self, source: &Peer) -> bool {
-        self.masters.iter().flatten().any(|route| source.is_same_origin(&route.peer, route.fixed_port))
+        self.registered.iter().any(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
     /// Whether the slave `destination` is registered, and at `source`.
@@ -123,15 +130,20 @@ impl Routes {
 
     /// Sets or removes a master's route. Returns its destination, or `None` when it has none and there is no room.
     pub fn set_master(&mut self, id: u16, route: Option<Route>) -> Option<Destination> {
-        let known = self.place(id);
-        let place = known.or_else(|| self.masters.iter().position(Option::is_none))?;
-        match (known, &route) {
-            (None, Some(_)) => self.registered.push((id, place as u16)),
-            (Some(_), None) => self.registered.retain(|master| master.0 != id),
+        let known = self.registered.iter().position(|master| master.id == id);
+        let place = match known {
+            Some(at) => self.registered.get(at)?.place,
+            None => self.masters.iter().position(Option::is_none)? as u16,
+        };
+        match (known, route) {
+            (None, Some(route)) => self.registered.push(Master { id, place, route }),
+            (Some(at), Some(route)) => self.registered.get_mut(at)?.route = route,
+            (Some(at), None) => {
+                self.registered.swap_remove(at);
+            }
             (None, None) => return None,
-            (Some(_), Some(_)) => {}
         }
-        *self.masters.get_mut(place)? = route;
-        Some((self.slaves.len() + place) as Destination)
+        *self.masters.get_mut(usize::from(place))? = route;
+        Some(self.slaves.len() as Destination + Destination::from(place))
     }
 }

@@ -6,7 +6,7 @@
 use crate::Port;
 use crate::headers::{self, Local, Refused, Verify};
 use frame::counter::CounterSet;
-use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Frame, Pool, PortId, Time, TxQueue};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -103,11 +103,10 @@ impl Port for MemoryPort {
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
         let before = burst.len();
         while burst.room() > 0
-            && let Some(mut frame) = self.rx.pop_front()
+            && let Some(frame) = self.rx.pop_front()
         {
-            match headers::receive(&mut frame, self.id, &self.config.local, Verify::Software) {
-                Ok((peer, ce)) => {
-                    let datagram = Datagram { frame, peer, records: 0, class: Class::Link, ce };
+            match headers::receive(frame, self.id, &self.config.local, Verify::Software) {
+                Ok(datagram) => {
                     // There is room: checked above.
                     let _ = burst.push(datagram);
                 }

@@ -8,7 +8,7 @@
 use crate::Port;
 use crate::headers::{self, Local, Verify};
 use frame::counter::CounterSet;
-use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Frame, Pool, PortId, Time, TxQueue};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -61,11 +61,12 @@ pub struct ReplayPort {
 
 impl ReplayPort {
     /// A port that receives `packets` (whole Ethernet frames with the same first 42 bytes), each in a chunk of `input`, which
-    /// must have a chunk for each; `burst` of them at once. A port with no packets only sends.
+    /// must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
     ///
     /// # Panics
-    /// If `input` has too few chunks, or a packet is shorter than its headers or longer than a chunk.
+    /// If `input` has another number of chunks, or a packet is shorter than its headers or longer than a chunk.
     pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
+        assert!(packets.is_empty() || packets.len() == input.capacity() as usize, "one chunk for each packet");
         let mut headers = [0; HEADERS];
         let mut places = vec![(0, 0); input.capacity() as usize];
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
@@ -120,9 +121,8 @@ impl Port for ReplayPort {
             {
                 *head = self.headers;
             }
-            match headers::receive(&mut frame, self.id, &self.local, Verify::Nic) {
-                Ok((peer, ce)) => {
-                    let datagram = Datagram { frame, peer, records: 0, class: Class::Link, ce };
+            match headers::receive(frame, self.id, &self.local, Verify::Nic) {
+                Ok(datagram) => {
                     // There is room: the loop is bounded by it.
                     let _ = burst.push(datagram);
                 }
@@ -158,6 +158,9 @@ impl Port for ReplayPort {
 
     #[inline]
     fn housekeep(&mut self, _now: Time) {
+        if self.tail == 0 {
+            return;
+        }
         // Chunks that came back go to the end of the ring: their contents are still the packet.
         while let Some(frame) = self.input.alloc_reserved() {
             let (index, _, _) = frame.into_index();

@@ -179,20 +179,17 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn first(bytes: &'a [u8]) -> Result<Self, crate::BadReason> {
         use crate::BadReason;
-        let Ok((header, rest)) = RecordHeader::ref_from_prefix(bytes) else {
+        let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
             return Err(BadReason::Truncated);
         };
+        let header: &RecordHeader = zerocopy::transmute_ref!(head);
         if header.magic() != MAGIC {
             return Err(BadReason::Magic);
         }
-        let payload_len = header.payload_len() as usize;
-        if payload_len > rest.len() {
-            return Err(BadReason::Length);
+        match bytes.get(..HEADER_LEN + header.payload_len() as usize) {
+            Some(bytes) => Ok(Self { bytes, header }),
+            None => Err(BadReason::Length),
         }
-        let Some(bytes) = bytes.get(..HEADER_LEN + payload_len) else {
-            return Err(BadReason::Length);
-        };
-        Ok(Self { bytes, header })
     }
 
     /// The header.

@@ -130,6 +130,17 @@ impl ShardSet {
         }
     }
 
+    /// The dense number of the slave with the id that stands in a record header; `None` when it is out of range, or
+    /// its shard is not served.
+    #[inline]
+    pub fn index_of(&self, id: u32) -> Option<u32> {
+        // An id out of range has a shard out of range: one look answers both questions.
+        match self.first.get((id >> self.scale.gw_bits()) as usize) {
+            Some(&first) if first != NOT_SERVED => Some(first + (id & (self.scale.slaves_per_gateway() - 1))),
+            _ => None,
+        }
+    }
+
     /// The slave with a dense number.
     pub fn slave(&self, index: u32) -> Option<SlaveId> {
         let per = self.scale.slaves_per_gateway();
@@ -173,6 +184,9 @@ mod tests {
             assert_eq!(set.index(set.slave(index).unwrap()), Some(index));
         }
         assert_eq!(set.slave(24_576), None);
+        for id in [0, 2 * 8_192, 4 * 8_192 - 1, 4 * 8_192, 131_071, 131_072, u32::MAX] {
+            assert_eq!(set.index_of(id), Scale::default().slave_id(id).and_then(|id| set.index(id)));
+        }
         assert_eq!(set.index(Scale::default().slave_id(0).unwrap()), None);
         assert!(set.contains(Shard(15)) && !set.contains(Shard(14)) && !set.contains(Shard(99)));
     }

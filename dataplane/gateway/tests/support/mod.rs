@@ -1,6 +1,8 @@
 //! One gateway between literal datagrams: every byte, every frame and every nanosecond is in the hands of the test.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
+pub mod model;
+
 use frame::counter::CounterSet;
 use frame::{Burst, Class, Datagram, Frame, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use gateway::counters::DirectionCounters;

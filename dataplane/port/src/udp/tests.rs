@@ -42,7 +42,7 @@ fn datagrams_arrive_whole_in_order_and_with_their_marks() {
         for expected in [64, 64, 22, 0] {
             let burst = receive(&mut b);
             assert_eq!(burst.len(), expected);
-            for datagram in burst.as_slice() {
+            for (_, datagram) in burst.iter() {
                 assert_eq!(datagram.frame.data(), vec![i; usize::from(i)]);
                 assert_eq!((datagram.peer.address(), datagram.ce), (a.local_addr(), i.is_multiple_of(3)));
                 i += 1;
@@ -64,11 +64,11 @@ fn an_ipv6_socket_speaks_to_ipv4_too() {
     send(&mut out, four.local_addr(), b"to four", true);
     assert_eq!(flush(&mut six, &mut out), 1);
     let burst = receive(&mut four);
-    assert_eq!((burst.as_slice()[0].frame.data(), burst.as_slice()[0].ce), (&b"to four"[..], true));
-    send(&mut out, burst.as_slice()[0].peer.address(), b"back", true);
+    assert_eq!((burst.get(0).unwrap().frame.data(), burst.get(0).unwrap().ce), (&b"to four"[..], true));
+    send(&mut out, burst.get(0).unwrap().peer.address(), b"back", true);
     assert_eq!(flush(&mut four, &mut out), 1);
     let burst = receive(&mut six);
-    let datagram = &burst.as_slice()[0];
+    let datagram = burst.get(0).unwrap();
     assert_eq!((datagram.frame.data(), datagram.ce), (&b"back"[..], true));
     assert_eq!(datagram.peer.address(), four.local_addr());
 }
@@ -85,7 +85,7 @@ fn what_cannot_be_sent_is_dropped_by_name_and_nothing_behind_it() {
     send(&mut out, b.local_addr(), b"last", false);
     assert_eq!(flush(&mut a, &mut out), 4);
     let burst = receive(&mut b);
-    let got: Vec<_> = burst.as_slice().iter().map(|datagram| datagram.frame.data()).collect();
+    let got: Vec<_> = burst.iter().map(|(_, datagram)| datagram.frame.data()).collect();
     assert_eq!(got, [&b"first"[..], b"last"]);
     let counters = &a.counters;
     assert_eq!(
@@ -121,7 +121,7 @@ fn a_datagram_longer_than_a_frame_is_counted() {
     other.send_to(&[1; 4000], a.local_addr()).unwrap();
     other.send_to(&[2; 100], a.local_addr()).unwrap();
     let burst = receive(&mut a);
-    assert_eq!((burst.len(), burst.as_slice()[0].frame.len()), (1, 100));
+    assert_eq!((burst.len(), burst.get(0).unwrap().frame.len()), (1, 100));
     assert_eq!((a.counters.rx_datagrams.get(), a.counters.rx_dropped_truncated.get()), (2, 1));
     // However many of them come, one poll ends.
     drop(burst);
@@ -164,7 +164,7 @@ fn an_empty_pool_leaves_datagrams_in_the_socket() {
     assert!(receive(&mut a).is_empty());
     assert_eq!(a.counters.rx_no_frame.get(), 1);
     drop(held);
-    assert_eq!(receive(&mut a).as_slice()[0].frame.data(), b"wait");
+    assert_eq!(receive(&mut a).get(0).unwrap().frame.data(), b"wait");
 }
 
 #[test]

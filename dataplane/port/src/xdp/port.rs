@@ -9,7 +9,7 @@ use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
-use frame::{Burst, Class, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Datagram, Frame, Pool, PortId, Time, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -201,10 +201,10 @@ impl XdpPort {
 
     /// Takes the headers off a received packet; `None` when it is not for us, which was counted.
     #[inline]
-    fn accept(&self, mut frame: Frame) -> Option<Datagram> {
+    fn accept(&self, frame: Frame) -> Option<Datagram> {
         let counters = &self.counters;
-        let (peer, ce) = match headers::receive(&mut frame, self.id, &self.config.local, Verify::Software) {
-            Ok(read) => read,
+        let datagram = match headers::receive(frame, self.id, &self.config.local, Verify::Software) {
+            Ok(datagram) => datagram,
             Err(refused) => {
                 let reason = match refused {
                     Refused::Malformed(_) => &counters.rx_dropped_malformed,
@@ -215,8 +215,8 @@ impl XdpPort {
                 return None;
             }
         };
-        counters.rx_bytes.add(frame.len() as u64);
-        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce })
+        counters.rx_bytes.add(datagram.frame.len() as u64);
+        Some(datagram)
     }
 
     /// The counter of the reason why a datagram can never be sent, if there is one.
