@@ -62,7 +62,9 @@ frame::counters! {
         shards_missing,
         /// Slaves asked that gateways have named as members (a gauge).
         members_known,
-        /// The smallest MTU of the routes, in bytes (a gauge).
+        /// Those of them that do not take packets of the size asked, as far as gateways have proof (a gauge).
+        members_too_small,
+        /// The smallest MTU of the ways to gateways, in bytes (a gauge).
         route_mtu,
         /// Where the run is: 0 waiting, 1 sending, 2 waiting for stragglers, 3 done (a gauge).
         phase,

@@ -16,7 +16,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use wire::link::{Member, MemberState, NodeId};
 use wire::record::{RecordHeader, req_id};
-use wire::{HEADER_LEN, MsgType, Record, Scale, Shard, Walk, echo};
+use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, Record, Scale, Shard, UNPROVEN_MTU, Walk, echo};
 
 /// Records that one poll makes at most.
 const PER_POLL: u32 = 512;
@@ -117,25 +117,36 @@ pub struct Event {
 /// Where events go.
 pub type EventSink = Box<dyn FnMut(Event) + Send>;
 
-/// Which slaves are known, and how many.
+/// Which slaves are known, and the largest IP packet that each takes.
 struct Known {
     targets: Targets,
-    here: Vec<bool>,
+    /// 0: not known.
+    mtus: Vec<u16>,
     count: u32,
+    /// The packet that every record needs, and how many slaves are known to take one.
+    need: u16,
+    fit: u32,
 }
 
 impl Known {
     fn note(&mut self, member: &Member) {
-        let is = member.state != MemberState::Gone;
-        let Some(here) = self.targets.index(member.id).and_then(|index| self.here.get_mut(index as usize)) else {
+        let is = if member.state == MemberState::Gone { 0 } else { member.mtu.max(1) };
+        let Some(mtu) = self.targets.index(member.id).and_then(|index| self.mtus.get_mut(index as usize)) else {
             return;
         };
-        match (*here, is) {
-            (false, true) => self.count += 1,
-            (true, false) => self.count -= 1,
-            _ => {}
+        let was = std::mem::replace(mtu, is);
+        self.count = self.count + u32::from(is > 0) - u32::from(was > 0);
+        let fits = |mtu: u16| u32::from(mtu > 0 && mtu >= self.need);
+        self.fit = self.fit + fits(is) - fits(was);
+    }
+
+    /// The largest IP packet to a slave, in bytes; what everybody takes if it is not known.
+    #[inline]
+    fn mtu(&self, target: u32) -> u16 {
+        match self.mtus.get(target as usize) {
+            Some(0) | None => UNPROVEN_MTU,
+            Some(&mtu) => mtu,
         }
-        *here = is;
     }
 }
 
@@ -183,11 +194,16 @@ impl Generator {
             }
         };
         let request = req_id(config.master, config.run);
+        let need = match config.sizes {
+            Sizes::Fixed(payload) if config.down != Down::Nothing => payload + HEADER_LEN + usize::from(IPV4_UDP_LEN),
+            _ => 0,
+        };
+        let need = u16::try_from(need).unwrap_or(u16::MAX);
         let mut generator = Self {
             scale,
             uplinks,
             by_shard: vec![None; scale.shards() as usize],
-            known: Known { targets, here: vec![false; targets.count as usize], count: 0 },
+            known: Known { targets, mtus: vec![0; targets.count as usize], count: 0, need, fit: 0 },
             checker: Checker::new(targets, request, Arc::clone(&counters), Arc::clone(&latency)),
             picker: Picker::new(config.distribution, targets.count, config.seed),
             dealer: Dealer::new(config.sizes),
@@ -240,7 +256,7 @@ impl Generator {
             *serves = registered.find(|(_, uplink)| uplink.shards().contains(shard)).map(|(at, _)| at);
         }
         let counters = &self.counters;
-        counters.members_known.set(u64::from(self.known.count));
+        self.gauge_known();
         if let Via::Direct { mtu, .. } = self.config.via {
             counters.route_mtu.set(u64::from(mtu));
             return;
@@ -250,6 +266,11 @@ impl Generator {
         counters.route_mtu.set(registered.map(|uplink| u64::from(uplink.mtu())).min().unwrap_or(0));
         let missing = self.shards().filter(|&shard| self.by_shard.get(shard as usize).copied().flatten().is_none());
         counters.shards_missing.set(missing.count() as u64);
+    }
+
+    fn gauge_known(&self) {
+        self.counters.members_known.set(u64::from(self.known.count));
+        self.counters.members_too_small.set(u64::from(self.known.count - self.known.fit));
     }
 
     /// The way to a slave, and how much a frame of ours has room for.
@@ -275,7 +296,7 @@ impl Generator {
             Via::Gateways { gateways, .. } => {
                 counters.gateways_registered.get() == gateways.len() as u64
                     && counters.shards_missing.get() == 0
-                    && self.known.count >= self.config.expect_members
+                    && self.known.fit >= self.config.expect_members
             }
         };
         let fits = |payload: usize| {
@@ -345,9 +366,14 @@ impl Generator {
         };
         let id = self.config.targets.first + target;
         let Some(route) = self.route(id, out) else { return self.hold(target) };
+        // A record must fit the slave's leg too; the datagram to the gateway only this one.
+        let room = match self.config.via {
+            Via::Direct { .. } => route.room,
+            Via::Gateways { .. } => route.room.min(link::datagram_room(&route.peer, self.known.mtu(target))),
+        };
         let dealt = match self.pending.take() {
-            Some((_, payload, more)) if more > 0 && payload + HEADER_LEN <= route.room => Some((payload, more)),
-            _ => self.dealer.deal(route.room.saturating_sub(HEADER_LEN)),
+            Some((_, payload, more)) if more > 0 && payload + HEADER_LEN <= room => Some((payload, more)),
+            _ => self.dealer.deal(room.saturating_sub(HEADER_LEN)),
         };
         // The MTU has shrunk below what was asked for: wait for it to grow again.
         let Some((payload, more)) = dealt else { return self.hold(target) };
@@ -411,14 +437,14 @@ impl Generator {
     fn take_link(&mut self, now: Time, at: Option<usize>, from: &Peer, record: &Record<'_>) {
         let Via::Gateways { node, .. } = &self.config.via else { return self.counters.link_refused.add(1) };
         let Some(uplink) = at.and_then(|at| self.uplinks.get_mut(at)) else { return };
-        let (known, mtu, was) = (self.known.count, uplink.mtu(), uplink.is_registered());
+        let (mtu, was) = (uplink.mtu(), uplink.is_registered());
         let event = uplink.receive(node, now, from, record, &self.counters, |member| self.known.note(member));
         let gateway = *uplink.gateway();
         let changed = (mtu, was) != (uplink.mtu(), uplink.is_registered());
         if changed || event.is_some() {
             self.gauge();
-        } else if known != self.known.count {
-            self.counters.members_known.set(u64::from(self.known.count));
+        } else {
+            self.gauge_known();
         }
         if let Some(event) = event {
             (self.sink)(Event { gateway, event });

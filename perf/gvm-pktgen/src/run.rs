@@ -256,10 +256,11 @@ fn not_ready(cli: &Cli, counters: &Counters) -> String {
         );
     }
     format!(
-        "a payload of {} bytes does not fit the MTU of {} that gateways have acknowledged: choose a smaller --size, or \
-         give all ends and the network between them the same MTU",
+        "a payload of {} bytes does not fit the MTU of {} that gateways have acknowledged to us, or that of {} of the \
+         slaves asked: choose a smaller --size, or give all ends and the network between them the same MTU",
         cli.size,
-        counters.route_mtu.get()
+        counters.route_mtu.get(),
+        counters.members_too_small.get()
     )
 }
 
