@@ -1,1 +1,40 @@
-//! The simulated cluster on a virtual clock.
+//! The simulated cluster: masters, gateways, slaves and the wire between them in one process and one thread, on a
+//! virtual clock, all from one seed.
+//!
+//! It polls the same [`lcore::Lcore`] objects as threads do, over memory ports that carry whole Ethernet frames. The
+//! wire drops, duplicates, delays, corrupts and truncates; machines crash and come back; networks are cut; strangers
+//! attack. A [`ledger`] at every gateway lcore proves that each copy of a record that came in left once, or is in one
+//! named counter, or was held by a machine that crashed, and that nothing else ever leaves. When the faults end, all
+//! must be registered again, every slave must answer, and a drain must leave nothing behind.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`plan`] | what a seed stands for |
+//! | [`cluster`] | machines, wire, and the loop that lets events happen |
+//! | [`run`] | one run from trouble to drain |
+//! | [`ledger`] | the account of one gateway lcore |
+//! | [`check`] | what is looked at from outside |
+//! | [`hostile`] | what strangers send, and where it must be counted |
+//! | [`ideal`] | how close aggregation comes to an ideal buffer |
+//! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
+//! | [`packet`], [`place`] | frames and addresses |
+//! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, what happened |
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod cluster;
+pub mod core;
+pub mod desk;
+pub mod hostile;
+pub mod ideal;
+pub mod ledger;
+pub mod master;
+pub mod packet;
+pub mod place;
+pub mod plan;
+pub mod queue;
+pub mod rng;
+pub mod run;
+pub mod trace;
+
+pub use run::{Failure, Outcome, run_large, run_seed};

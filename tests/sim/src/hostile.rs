@@ -1,0 +1,328 @@
+//! What strangers and mistaken nodes send: each must land in its counter and change nothing.
+
+use crate::check;
+use crate::cluster::Cluster;
+use crate::ledger::Wrong;
+use crate::packet;
+use crate::place::{Place, Who};
+use crate::plan::Plan;
+use frame::time::MILLISECOND;
+use link::ClusterKey;
+use std::collections::BTreeMap;
+use wire::link::{Heartbeat, HeartbeatAck, NodeId};
+use wire::record::{RecordHeader, req_id};
+use wire::{HEADER_LEN, MsgType, Record, SlaveId, Walk, echo, tag};
+
+/// Offset of the major version in a record of link control.
+const MAJOR_AT: usize = tag::TAG_END;
+
+/// One attack or mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attack {
+    /// A heartbeat without a tag.
+    Unsigned,
+    /// A heartbeat with a tag of another key.
+    Forged,
+    /// A heartbeat of another machine, from the stranger's address.
+    ReplayedElsewhere,
+    /// A heartbeat that was there before, with the address of its sender.
+    Replayed,
+    /// A heartbeat of a slave whose shard is another gateway's.
+    ForeignHeartbeat,
+    /// A heartbeat of another version.
+    Version,
+    /// A heartbeat that is too short.
+    Malformed,
+    /// Link control that ends at nodes.
+    Unexpected,
+    /// A slave's cargo from the stranger's address.
+    SpoofedUp,
+    /// A master's cargo from the stranger's address.
+    SpoofedDown,
+    /// Cargo of a slave that is not there.
+    Unregistered,
+    /// A master's cargo for a slave of another gateway.
+    ForeignCargo,
+    /// A master's cargo of two shards in one datagram.
+    MixedShards,
+    /// Link control behind a master's cargo.
+    MixedLink,
+    /// A record that is larger than its slave takes.
+    TooLarge,
+    /// A master's cargo for a slave that is not there.
+    NoSlave,
+    /// A slave's cargo for a master that is not there.
+    NoMaster,
+    /// A master's bytes that are no record.
+    Magic,
+    /// A master's record that is cut off in its header.
+    Truncated,
+    /// A master's record that says that it is longer than it is.
+    Length,
+    /// A master's record for a slave that cannot be.
+    SlaveId,
+    /// A stranger's bytes that are no record.
+    StrangersMagic,
+    /// An answer to a heartbeat, from the stranger's address, to a farm.
+    AckToFarm,
+    /// An unsigned MEMBERS under the address of a gateway, to a master.
+    MembersToMaster,
+}
+
+use Attack::*;
+
+/// All attacks.
+pub const ATTACKS: [Attack; 24] = [
+    Unsigned,
+    Forged,
+    ReplayedElsewhere,
+    Replayed,
+    ForeignHeartbeat,
+    Version,
+    Malformed,
+    Unexpected,
+    SpoofedUp,
+    SpoofedDown,
+    Unregistered,
+    ForeignCargo,
+    MixedShards,
+    MixedLink,
+    TooLarge,
+    NoSlave,
+    NoMaster,
+    Magic,
+    Truncated,
+    Length,
+    SlaveId,
+    StrangersMagic,
+    AckToFarm,
+    MembersToMaster,
+];
+
+/// A frame, and in which counters so many records must land.
+struct Shot {
+    to: Place,
+    frame: Vec<u8>,
+    counters: &'static [&'static str],
+    records: u64,
+}
+
+fn record(msg_type: MsgType, slave: u32, master: u16, payload: usize) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_LEN + payload];
+    let header = RecordHeader::new(msg_type, slave, req_id(master, 0xbad), payload as u32);
+    echo::emit(&header, &echo::EchoHeader::new(0, 7), &mut bytes);
+    bytes
+}
+
+impl Cluster {
+    /// A stranger sends something, whatever comes of it.
+    pub(crate) fn annoy(&mut self) {
+        let attack = self.rng.pick(&ATTACKS);
+        if let Some(gateway) = self.any_gateway()
+            && let Some(shot) = self.shot(attack, gateway)
+        {
+            self.transmit(Place::first(Who::Stranger), shot.frame);
+        }
+    }
+
+    /// Every attack in turn, on a calm cluster: exactly its counter moves, and nobody is registered otherwise.
+    pub fn attack(&mut self) -> Result<(), Wrong> {
+        for attack in ATTACKS {
+            let Some(gateway) = self.any_gateway() else { return Ok(()) };
+            let Some(shot) = self.shot(attack, gateway) else { continue };
+            let (before, members) = (self.refusals(gateway), self.members(gateway));
+            self.transmit(Place::first(Who::Stranger), shot.frame);
+            self.run_until(self.now + self.plan.latency + 5 * MILLISECOND)?;
+            let after = self.refusals(gateway);
+            let moved = after.iter().map(|(name, value)| (name, value - before.get(name).copied().unwrap_or(0)));
+            let moved: Vec<(&String, u64)> = moved.filter(|(_, more)| *more > 0).collect();
+            let right: u64 = moved.iter().filter(|(name, _)| shot.counters.contains(&name.as_str())).map(|c| c.1).sum();
+            let all: u64 = moved.iter().map(|counter| counter.1).sum();
+            if (right, all) != (shot.records, shot.records) {
+                let Shot { counters, records, to, .. } = shot;
+                return Err(format!(
+                    "{attack:?} on {to:?}: {records} in {counters:?} were to count, but {moved:?} did"
+                ));
+            }
+            if self.members(gateway) != members {
+                return Err(format!("{attack:?} changed who is registered at gateway {gateway}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn any_gateway(&mut self) -> Option<usize> {
+        let gateway = self.rng.below(self.gateways.len() as u64) as usize;
+        self.gateways[gateway].is_some().then_some(gateway)
+    }
+
+    /// All counters that say that something was refused or dropped.
+    fn refusals(&self, gateway: usize) -> BTreeMap<String, u64> {
+        let mut counted = BTreeMap::new();
+        self.gateways[gateway].iter().for_each(|node| check::count(node, &mut counted));
+        counted.retain(|name, _| {
+            (name.contains("dropped") || name.contains("refused") || name.contains("challenged"))
+                && !name.starts_with("port.")
+        });
+        let farms = self.farms.iter().flatten().map(|core| core.lcore.role().counters());
+        counted.insert("farm.refused_source".to_owned(), farms.map(|counters| counters.refused_source.get()).sum());
+        let masters = self.masters.iter().flatten().map(|core| core.lcore.role().counters());
+        counted.insert("master.refused".to_owned(), masters.map(|counters| counters.refused.get()).sum());
+        counted
+    }
+
+    fn members(&self, gateway: usize) -> Vec<(u32, link::Route)> {
+        let registrar = self.gateways[gateway].as_ref().map(|node| node.desk.registrar());
+        registrar.into_iter().flat_map(|r| r.members()).map(|view| (view.member.id, view.route)).collect()
+    }
+
+    fn heartbeat(&self, slave: SlaveId, key: Option<&[u8; 32]>) -> Vec<u8> {
+        let heartbeat = Heartbeat {
+            node: NodeId::slave(slave),
+            fixed_port: false,
+            padded: false,
+            boot_epoch: u64::MAX,
+            seq: 1 << 60,
+            cookie: 1,
+            members_generation: 0,
+            members_epoch: 0,
+            pages_total: 1,
+            pages_free: 1,
+            vcpus: 1,
+            max_ip_packet: 1500,
+        };
+        let mut bytes = vec![0; Heartbeat::RECORD_LEN];
+        heartbeat.emit(key, &mut bytes);
+        bytes
+    }
+
+    /// The frame of an attack on a gateway, if the cluster is one in which it can be made.
+    fn shot(&mut self, attack: Attack, gateway: usize) -> Option<Shot> {
+        let scale = self.plan.scale;
+        let slaves = &self.plan.gateways[gateway].slaves;
+        let victim = *slaves.get(self.rng.below(slaves.len() as u64) as usize)?;
+        let empty = |id: &u32| self.plan.gateway_of(*id) == Some(gateway as u16) && self.plan.farm_of(*id).is_none();
+        let nobody = (0..scale.slaves()).find(empty);
+        let foreign = (0..scale.slaves()).find(|id| self.plan.gateway_of(*id) != Some(gateway as u16));
+        let farm = self.plan.farm_of(victim)?;
+        let node_key =
+            |id: SlaveId| self.plan.key.map(|key| *ClusterKey::from_bytes(key).node_key(NodeId::slave(id)).as_bytes());
+        let victims_id = scale.slave_id(victim)?;
+        let signed = self.heartbeat(victims_id, node_key(victims_id).as_ref());
+        let one = Plan::master_id(0);
+
+        let stranger = |payload: Vec<u8>, counters: &'static [&'static str]| {
+            let to = Place::first(Who::Gateway(gateway as u16));
+            let frame = packet::build(Place::first(Who::Stranger), to, None, wire::GATEWAY_PORT, &payload);
+            Some(Shot { to, frame, counters, records: 1 })
+        };
+        let under = |who: Who, payload: Vec<u8>, counters: &'static [&'static str]| {
+            let (from, to) = (Place::first(who), self.door(gateway, who));
+            let vlan = self.plan.node(who)?.vlan;
+            let frame = packet::build(from, to, vlan, wire::GATEWAY_PORT, &payload);
+            Some(Shot { to, frame, counters, records: 1 })
+        };
+        let master = |payload, counters| under(Who::Master(0), payload, counters);
+        match attack {
+            Unsigned => {
+                self.plan.key?;
+                stranger(self.heartbeat(victims_id, None), &["link.refused_unsigned"])
+            }
+            Forged => {
+                self.plan.key?;
+                stranger(self.heartbeat(victims_id, Some(&[7; 32])), &["link.refused_forged"])
+            }
+            ReplayedElsewhere | Replayed => {
+                let at = |(_, to, _): &&(Place, Place, Vec<u8>)| to.who == Who::Gateway(gateway as u16);
+                let (from, to, seen) = self.heartbeats.iter().rev().find(at)?.clone();
+                let read = packet::read(&seen)?;
+                let payload = packet::payload(&seen, &read).to_vec();
+                let records = Walk::new(&payload, scale).filter(Result::is_ok).count() as u64;
+                let elsewhere = attack == ReplayedElsewhere;
+                if from.who == Who::Stranger || (elsewhere && to.port != 0) {
+                    return None;
+                }
+                let frame = if elsewhere {
+                    packet::build(Place::first(Who::Stranger), to, None, wire::GATEWAY_PORT, &payload)
+                } else {
+                    seen
+                };
+                let counters: &[&str] = if elsewhere {
+                    &["link.heartbeats_challenged"]
+                } else {
+                    &["link.refused_replayed", "link.heartbeats_challenged"]
+                };
+                Some(Shot { to, frame, counters, records })
+            }
+            ForeignHeartbeat => {
+                let id = scale.slave_id(foreign?)?;
+                stranger(self.heartbeat(id, node_key(id).as_ref()), &["link.refused_foreign_shard"])
+            }
+            Version => {
+                let mut bytes = signed;
+                bytes[MAJOR_AT] = 2;
+                stranger(bytes, &["link.refused_version"])
+            }
+            Malformed => {
+                let payload = 30;
+                let mut bytes = signed[..HEADER_LEN + payload].to_vec();
+                bytes[wire::record::offset::PAYLOAD_LEN] = payload as u8;
+                stranger(bytes, &["link.refused_malformed"])
+            }
+            Unexpected => {
+                let bytes = record(MsgType::HEARTBEAT_ACK, victim, 0, HeartbeatAck::PAYLOAD_LEN);
+                stranger(bytes, &["link.refused_unexpected"])
+            }
+            SpoofedUp => stranger(record(MsgType::PATTERN, victim, one, 64), &["up.dropped_spoofed"]),
+            SpoofedDown => stranger(record(MsgType::ECHO, victim, one, 64), &["up.dropped_spoofed"]),
+            Unregistered => stranger(record(MsgType::PATTERN, nobody?, one, 64), &["up.dropped_unregistered_source"]),
+            ForeignCargo => master(record(MsgType::ECHO, foreign?, one, 64), &["down.dropped_foreign_shard"]),
+            MixedShards => {
+                let shard = |id: u32| id >> scale.gw_bits();
+                let other = (0..scale.slaves()).find(|&id| shard(id) != shard(victim))?;
+                let records = [record(MsgType::ECHO, victim, one, 64), record(MsgType::ECHO, other, one, 64)];
+                master(records.concat(), &["down.dropped_mixed_shards"])
+            }
+            MixedLink => {
+                let records = [record(MsgType::ECHO, victim, one, 64), signed];
+                master(records.concat(), &["down.dropped_mixed_link"])
+            }
+            TooLarge => {
+                let limit = self.members(gateway).iter().find(|(id, _)| *id == victim)?.1.mtu;
+                let payload = usize::from(limit) - 28 - HEADER_LEN + 1;
+                master(record(MsgType::ECHO, victim, one, payload), &["down.dropped_too_large"])
+            }
+            NoSlave => master(record(MsgType::ECHO, nobody?, one, 64), &["down.dropped_no_route"]),
+            NoMaster => {
+                let bytes = record(MsgType::PATTERN, victim, 999, 64);
+                under(Who::Farm(farm), bytes, &["up.dropped_no_route"])
+            }
+            Magic => master(vec![0; 100], &["down.dropped_bad_magic"]),
+            Truncated => master(record(MsgType::ECHO, victim, one, 64)[..22].to_vec(), &["down.dropped_truncated"]),
+            Length => master(record(MsgType::ECHO, victim, one, 64)[..80].to_vec(), &["down.dropped_bad_length"]),
+            SlaveId => master(record(MsgType::ECHO, scale.slaves(), one, 64), &["down.dropped_bad_slave_id"]),
+            StrangersMagic => stranger(vec![1; 100], &["up.dropped_bad_magic"]),
+            AckToFarm => {
+                let to = Place::first(Who::Farm(farm));
+                let bytes = record(MsgType::HEARTBEAT_ACK, victim, 0, HeartbeatAck::PAYLOAD_LEN);
+                let frame = packet::build(Place::first(Who::Stranger), to, None, wire::GATEWAY_PORT, &bytes);
+                Some(Shot { to, frame, counters: &["farm.refused_source"], records: 1 })
+            }
+            MembersToMaster => {
+                self.plan.key?;
+                let (from, to) = (self.door(gateway, Who::Master(0)), Place::first(Who::Master(0)));
+                let mut bytes = record(MsgType::MEMBERS, 0, one, wire::link::Members::PAYLOAD_LEN);
+                bytes[wire::record::offset::REQ_ID] = 0;
+                bytes[wire::record::offset::REQ_ID + 1] = 0;
+                bytes[HEADER_LEN..].fill(0);
+                bytes[MAJOR_AT] = wire::link::VERSION_MAJOR;
+                // Entries of 40 bytes, of which there is none.
+                bytes[HEADER_LEN + 22] = 40;
+                debug_assert!(Record::first(&bytes).is_ok());
+                let vlan = self.plan.node(Who::Master(0))?.vlan;
+                let frame = packet::build(from, to, vlan, wire::GATEWAY_PORT, &bytes);
+                Some(Shot { to, frame, counters: &["master.refused"], records: 1 })
+            }
+        }
+    }
+}

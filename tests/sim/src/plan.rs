@@ -1,0 +1,330 @@
+//! What a seed stands for: a cluster, what goes wrong in it, and when.
+
+use crate::place::Who;
+use crate::rng::Rng;
+use frame::Time;
+use frame::time::{FOREVER, MICROSECOND, MILLISECOND};
+use wire::Scale;
+
+/// How often things go wrong on the wire, in a million frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Frames that vanish.
+    pub drop: u32,
+    /// Frames that arrive twice.
+    pub duplicate: u32,
+    /// Frames that arrive later than those behind them.
+    pub delay: u32,
+    /// Frames with a wrong bit.
+    pub corrupt: u32,
+    /// Frames that end early.
+    pub truncate: u32,
+    /// Datagrams of cargo whose sender made a mistake in the records.
+    pub damage: u32,
+    /// Frames with a congestion mark.
+    pub mark: u32,
+}
+
+/// One gateway process.
+#[derive(Clone, Debug)]
+pub struct GatewayPlan {
+    /// Its lcores.
+    pub lcores: u16,
+    /// Whether slaves have a port of their own.
+    pub two_port: bool,
+    /// The shards that it serves.
+    pub shards: Vec<u32>,
+    /// The slaves behind it.
+    pub slaves: Vec<u32>,
+    /// Frames of each lcore.
+    pub frames: u32,
+    /// Frames in each RX ring.
+    pub rx_ring: usize,
+    /// Frames in each TX ring.
+    pub tx_ring: usize,
+    /// Time that its NIC needs for a frame, in nanoseconds; 0 takes all at once.
+    pub tx_gap: u64,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Places in each mailbox.
+    pub mailbox: usize,
+}
+
+/// One master or farm.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Largest IP packet that it says it can take.
+    pub mtu: u16,
+    /// Whether its UDP port is part of its address.
+    pub fixed_port: bool,
+    /// Its VLAN, if its frames are tagged.
+    pub vlan: Option<u16>,
+    /// For farms: the slaves, by gateway.
+    pub slaves: Vec<Vec<u32>>,
+    /// When it starts.
+    pub start: Time,
+}
+
+/// A planned event.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// It loses everything.
+    Crash(Who),
+    /// It starts again.
+    Restart(Who),
+    /// Its network is gone until then.
+    Cut(Who, Time),
+    /// One of its lcores stands still until then.
+    Stall(Who, u16, Time),
+    /// A stranger sends things.
+    Hostile,
+}
+
+/// All that a seed stands for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The scale.
+    pub scale: Scale,
+    /// Heartbeat interval, in nanoseconds.
+    pub interval: u64,
+    /// The cluster key, if there is one.
+    pub key: Option<[u8; 32]>,
+    /// The hold, in nanoseconds.
+    pub hold: u64,
+    /// Whether buffers leave early.
+    pub early: bool,
+    /// Bytes of each frame of every arena.
+    pub chunk: u32,
+    /// The masters.
+    pub masters: Vec<NodePlan>,
+    /// The gateways.
+    pub gateways: Vec<GatewayPlan>,
+    /// The farms.
+    pub farms: Vec<NodePlan>,
+    /// Who has each slave: a farm's number, or `u16::MAX`.
+    pub home: Vec<u16>,
+    /// What goes wrong on the wire.
+    pub faults: Faults,
+    /// Shortest way through the wire, in nanoseconds.
+    pub latency: u64,
+    /// What goes wrong elsewhere, by time.
+    pub script: Vec<(Time, Action)>,
+    /// How long things go wrong, in nanoseconds.
+    pub trouble: Time,
+    /// Time between two trains of records of a master, in nanoseconds.
+    pub train_gap: u64,
+    /// Records of a train at most.
+    pub train: u64,
+    /// Records a second of each farm of its own.
+    pub upward: u64,
+    /// The largest payload of cargo.
+    pub payload: u64,
+    /// Whether a gateway is drained while cargo comes.
+    pub drain_under_load: bool,
+    /// Whether strangers attack.
+    pub hostile: bool,
+}
+
+const MTUS: [u16; 6] = [576, 1280, 1400, 1492, 1500, 1500];
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let gw_bits = rng.between(5, 9) as u8;
+        let slave_bits = gw_bits + rng.between(0, 3) as u8;
+        let scale = Scale::new(slave_bits, gw_bits).expect("the bits are in range");
+        let jumbo = rng.one_in(8);
+        let gateways = gateways(&mut rng, scale, jumbo);
+        let slaves = rng.pick(&[10, 40, 40, 100, 300, 600]);
+        let farms = rng.between(1, 6);
+        let mut plan = Self {
+            seed,
+            scale,
+            interval: rng.pick(&[200, 250, 500]) * MILLISECOND,
+            key: (!rng.one_in(3)).then(|| rng.secret()),
+            hold: rng.pick(&[0, 5 * MICROSECOND, 50 * MICROSECOND, 50 * MICROSECOND, FOREVER]),
+            early: rng.one_in(2),
+            chunk: if jumbo { 16_384 } else { 2048 },
+            masters: Vec::new(),
+            gateways,
+            farms: Vec::new(),
+            home: Vec::new(),
+            faults: faults(&mut rng),
+            latency: rng.between(2, 60) * MICROSECOND,
+            script: Vec::new(),
+            trouble: 0,
+            train_gap: rng.between(2, 20) * MILLISECOND,
+            train: rng.pick(&[4, 16, 64, 200]),
+            upward: rng.pick(&[0, 200, 1000]),
+            payload: rng.pick(&[32, 64, 256, 1400]),
+            drain_under_load: rng.one_in(4),
+            hostile: rng.one_in(2),
+        };
+        plan.trouble = plan.interval * 5;
+        plan.settle_nodes(&mut rng, slaves, farms, jumbo);
+        plan.write_script(&mut rng);
+        plan
+    }
+
+    /// Thousands of slaves, and one gateway with 16 lcores beside a smaller one.
+    pub fn large(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let scale = Scale::new(14, 12).expect("the bits are in range");
+        let mut gateways = gateways(&mut rng, scale, false);
+        gateways.resize(2, gateways[0].clone());
+        for (gateway, (lcores, shards)) in gateways.iter_mut().zip([(16, vec![0, 2, 3]), (2, vec![1])]) {
+            (gateway.lcores, gateway.shards, gateway.slaves) = (lcores, shards, Vec::new());
+            (gateway.frames, gateway.rx_ring, gateway.mailbox, gateway.mtu) = (1024, 512, 4096, 1500);
+        }
+        let mut plan = Self { scale, gateways, home: Vec::new(), ..Self::of_seed(seed) };
+        plan.masters.clear();
+        plan.farms.clear();
+        plan.chunk = 2048;
+        plan.interval = 500 * MILLISECOND;
+        plan.trouble = 3 * plan.interval;
+        (plan.hold, plan.early) = (50 * MICROSECOND, true);
+        (plan.train, plan.train_gap, plan.upward) = (400, 10 * MILLISECOND, 2000);
+        plan.settle_nodes(&mut rng, 6000, 24, false);
+        plan.write_script(&mut rng);
+        plan
+    }
+
+    /// The id of a master on the wire.
+    pub const fn master_id(number: u16) -> u16 {
+        number + 1
+    }
+
+    /// Which gateway has a shard, if any.
+    pub fn gateway_of(&self, slave: u32) -> Option<u16> {
+        let shard = slave >> self.scale.gw_bits();
+        self.gateways.iter().position(|gateway| gateway.shards.contains(&shard)).map(|at| at as u16)
+    }
+
+    /// The farm that has a slave, if any.
+    pub fn farm_of(&self, slave: u32) -> Option<u16> {
+        self.home.get(slave as usize).copied().filter(|&farm| farm != u16::MAX)
+    }
+
+    /// The plan of a master or farm.
+    pub fn node(&self, who: Who) -> Option<&NodePlan> {
+        match who {
+            Who::Master(i) => self.masters.get(usize::from(i)),
+            Who::Farm(i) => self.farms.get(usize::from(i)),
+            Who::Gateway(_) | Who::Stranger => None,
+        }
+    }
+
+    /// Every machine.
+    pub fn machines(&self) -> Vec<Who> {
+        let gateways = (0..self.gateways.len()).map(|i| Who::Gateway(i as u16));
+        let masters = (0..self.masters.len()).map(|i| Who::Master(i as u16));
+        let farms = (0..self.farms.len()).map(|i| Who::Farm(i as u16));
+        gateways.chain(masters).chain(farms).collect()
+    }
+
+    fn settle_nodes(&mut self, rng: &mut Rng, slaves: u64, farms: u64, jumbo: bool) {
+        self.home = vec![u16::MAX; self.scale.slaves() as usize];
+        let node = |rng: &mut Rng, limit: u64| NodePlan {
+            mtu: if jumbo && rng.one_in(2) { 9000 } else { rng.pick(&MTUS) },
+            fixed_port: rng.one_in(3),
+            vlan: if rng.one_in(4) { Some(rng.below(4095) as u16) } else { None },
+            slaves: Vec::new(),
+            start: rng.below(limit),
+        };
+        let late = self.interval / 2;
+        self.masters = (0..rng.between(1, 3)).map(|_| node(rng, late)).collect();
+        self.farms = (0..farms).map(|_| node(rng, late)).collect();
+        let mut served: Vec<u32> = (0..self.scale.slaves()).filter(|&id| self.gateway_of(id).is_some()).collect();
+        rng.shuffle(&mut served);
+        served.truncate(slaves.max(farms) as usize);
+        for farm in &mut self.farms {
+            farm.slaves = vec![Vec::new(); self.gateways.len()];
+        }
+        for (at, id) in served.into_iter().enumerate() {
+            // Every farm has at least one slave.
+            let farm = if (at as u64) < farms { at as u64 } else { rng.below(farms) } as u16;
+            if let Some(gateway) = self.gateway_of(id) {
+                self.gateways[usize::from(gateway)].slaves.push(id);
+                self.farms[usize::from(farm)].slaves[usize::from(gateway)].push(id);
+                self.home[id as usize] = farm;
+            }
+        }
+    }
+
+    fn write_script(&mut self, rng: &mut Rng) {
+        let machines = self.machines();
+        for _ in 0..rng.below(7) {
+            let at = rng.between(self.interval / 2, self.trouble);
+            let who = rng.pick(&machines);
+            let lasting = rng.between(self.interval / 20, 2 * self.interval);
+            match rng.below(3) {
+                0 => {
+                    self.script.push((at, Action::Crash(who)));
+                    self.script.push((at + lasting, Action::Restart(who)));
+                }
+                1 => self.script.push((at, Action::Cut(who, at + lasting))),
+                _ => {
+                    let lcores = match who {
+                        Who::Gateway(i) => self.gateways[usize::from(i)].lcores,
+                        _ => 1,
+                    };
+                    let lcore = rng.below(u64::from(lcores)) as u16;
+                    self.script.push((at, Action::Stall(who, lcore, at + rng.between(1, lasting))));
+                }
+            }
+        }
+        if self.hostile {
+            for _ in 0..10 {
+                self.script.push((rng.below(self.trouble), Action::Hostile));
+            }
+        }
+        self.script.sort_by_key(|line| line.0);
+    }
+}
+
+fn gateways(rng: &mut Rng, scale: Scale, jumbo: bool) -> Vec<GatewayPlan> {
+    let mut shards: Vec<u32> = (0..scale.shards()).collect();
+    rng.shuffle(&mut shards);
+    let count = rng.between(1, 3).min(shards.len() as u64) as usize;
+    // Sometimes a shard that nobody serves.
+    if shards.len() > count && rng.one_in(2) {
+        shards.pop();
+    }
+    let mut gateways: Vec<GatewayPlan> = (0..count)
+        .map(|_| GatewayPlan {
+            lcores: rng.pick(&[1, 1, 2, 3, 4, 8]),
+            two_port: rng.one_in(3),
+            shards: Vec::new(),
+            slaves: Vec::new(),
+            frames: rng.pick(&[96, 128, 256, 512]),
+            rx_ring: rng.pick(&[32, 64, 256]),
+            tx_ring: rng.pick(&[4, 16, 64, 256]),
+            tx_gap: rng.pick(&[0, 0, 300, 3000]),
+            mtu: if jumbo { 9000 } else { rng.pick(&MTUS) },
+            mailbox: rng.pick(&[2, 16, 512]),
+        })
+        .collect();
+    for (at, shard) in shards.into_iter().enumerate() {
+        gateways[at % count].shards.push(shard);
+    }
+    for gateway in &mut gateways {
+        gateway.shards.sort_unstable();
+    }
+    gateways
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut rate = |most: u64| if rng.one_in(2) { 0 } else { rng.below(most) as u32 };
+    Faults {
+        drop: rate(100_000),
+        duplicate: rate(50_000),
+        delay: rate(100_000),
+        corrupt: rate(40_000),
+        truncate: rate(20_000),
+        damage: rate(20_000),
+        mark: rate(50_000),
+    }
+}
