@@ -40,8 +40,8 @@ struct Parsed<'a> {
     bytes: &'a [u8],
 }
 
-/// The first record of some bytes, or why there is none.
-fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+/// The first record of some bytes, whatever its id, or why there is none.
+fn parse_any_id(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if bytes.len() < 23 {
         return Err("dropped_truncated");
     }
@@ -54,10 +54,13 @@ fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if len > bytes.len() as u64 {
         return Err("dropped_bad_length");
     }
-    if u32_at(6) >= scale().slaves() {
-        return Err("dropped_bad_slave_id");
-    }
     Ok(Parsed { kind: u16_at(4), slave: u32_at(6), master: u16_at(16), bytes: &bytes[..len as usize] })
+}
+
+/// The first record of some bytes, or why there is none.
+fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+    let record = parse_any_id(bytes)?;
+    if record.slave < scale().slaves() { Ok(record) } else { Err("dropped_bad_slave_id") }
 }
 
 fn is_link(kind: u16) -> bool {
@@ -176,6 +179,20 @@ impl Model {
             *self.missing.entry(to.direction()).or_default() += waited - dropped;
             self.count(to.direction(), "dropped_route_removed", dropped);
         }
+        self.drop_what_became_too_large(rig, to);
+    }
+
+    /// After a smaller MTU: what waits is sent in smaller datagrams, but a record cannot be cut.
+    fn drop_what_became_too_large(&mut self, rig: &Rig, to: To) {
+        let (Some(limit), Some(list)) = (self.limit(to), self.waiting.get_mut(&to)) else { return };
+        let before = list.len();
+        list.retain(|waiting| waiting.bytes.len() <= limit);
+        let too_large = (before - list.len()) as u64;
+        let name = format!("{}.dropped_too_large", to.direction());
+        let dropped = rig.counts()[&name] - self.counts.get(&name).copied().unwrap_or(0);
+        assert!(dropped <= too_large, "{dropped} records of {to:?} dropped, but only {too_large} became too large");
+        *self.missing.entry(to.direction()).or_default() += too_large - dropped;
+        self.count(to.direction(), "dropped_too_large", dropped);
     }
 
     /// A datagram that the gateway received.
@@ -184,7 +201,7 @@ impl Model {
         if bytes.is_empty() {
             return self.count("flush", "empty_datagrams", 1);
         }
-        let first = match parse(bytes) {
+        let first = match parse_any_id(bytes) {
             Ok(first) => first,
             Err(reason) => {
                 let from_master = self.masters.values().any(|route| is_at(route, from));
@@ -213,8 +230,7 @@ impl Model {
             };
             rest = &rest[record.bytes.len()..];
             self.count(direction, "records_in", 1);
-            let verdict =
-                if down { self.judge_down(from, &first, &record) } else { self.judge_up(from, &first, &record) };
+            let verdict = if down { self.judge_down(from, &first, &record) } else { self.judge_up(from, &record) };
             match verdict {
                 Err(reason) => self.count(direction, reason, 1),
                 Ok(to) => {
@@ -239,14 +255,14 @@ impl Model {
     fn judge_down(&self, from: &Peer, first: &Parsed<'_>, record: &Parsed<'_>) -> Result<To, &'static str> {
         let id = scale().slave_id(record.slave).unwrap();
         let same_shard = scale().shard(id) == scale().shard(scale().slave_id(first.slave).unwrap());
-        if !self.serves(id) {
-            return Err(if same_shard { "dropped_foreign_shard" } else { "dropped_mixed_shards" });
-        }
         if is_link(record.kind) {
             return Err("dropped_mixed_link");
         }
         if !same_shard {
             return Err("dropped_mixed_shards");
+        }
+        if !self.serves(id) {
+            return Err("dropped_foreign_shard");
         }
         if !self.masters.get(&record.master).is_some_and(|route| is_at(route, from)) {
             return Err("dropped_spoofed");
@@ -254,12 +270,12 @@ impl Model {
         self.fits(To::Slave(record.slave), record)
     }
 
-    fn judge_up(&self, from: &Peer, _first: &Parsed<'_>, record: &Parsed<'_>) -> Result<To, &'static str> {
-        if !self.serves(scale().slave_id(record.slave).unwrap()) {
-            return Err("dropped_foreign_shard");
-        }
+    fn judge_up(&self, from: &Peer, record: &Parsed<'_>) -> Result<To, &'static str> {
         if is_link(record.kind) {
             return Err("dropped_mixed_link");
+        }
+        if !self.serves(scale().slave_id(record.slave).unwrap()) {
+            return Err("dropped_foreign_shard");
         }
         match self.slaves.get(&record.slave) {
             None => Err("dropped_unregistered_source"),
@@ -288,8 +304,21 @@ impl Model {
                 self.queued[port].push_back((datagram.peer, datagram.frame.data().to_vec()));
             }
         }
+        self.too_large_without_a_frame(rig);
         self.compare_counts(rig);
         self.compare_waiting(rig);
+    }
+
+    /// A record that is too large may be counted with the run of records that found no frame.
+    fn too_large_without_a_frame(&mut self, rig: &Rig) {
+        for direction in ["down", "up"] {
+            let name = format!("{direction}.dropped_too_large");
+            let counted = rig.counts()[&name];
+            let expected = self.counts.entry(name).or_default();
+            assert!(counted <= *expected, "{direction}: {counted} were too large, not {expected}");
+            *self.missing.entry(direction).or_default() += *expected - counted;
+            *expected = counted;
+        }
     }
 
     fn queue_one(&mut self, datagram: &Datagram) {
