@@ -45,9 +45,6 @@ pub enum Failure {
     /// The registrar refuses its settings.
     #[error("{0}")]
     Registrar(RegistrarError),
-    /// The farm refuses its settings.
-    #[error("{0}")]
-    Farm(String),
     /// A core that is not there.
     #[error("--lcores: {0}")]
     Core(CoreError),
@@ -122,7 +119,7 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Internal(_) => 1,
-            Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) | Self::Farm(_) => 2,
+            Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } => 4,
             Self::Udp(_) => 3,

@@ -1,6 +1,8 @@
 //! Draining: hand over all that is held, lose nothing, exit 0.
 
 use crate::exit::Failure;
+use crate::serve::board::Board;
+use crate::serve::stats::Direction;
 use frame::Time;
 use frame::time::SECOND;
 use lcore::thread::{End, Running};
@@ -60,9 +62,26 @@ pub(super) fn verdict(lcores: Vec<Running>) -> Result<(), Failure> {
             "ended without having drained: {held} aggregation buffers and {queued} datagrams are lost; look at the \
              ports' tx counters for why they could not leave"
         ))),
-        None => {
-            tracing::info!("drained: nothing was lost");
-            Ok(())
+        None => Ok(()),
+    }
+}
+
+/// Closes the books: nothing moves any more, so that every record that came in must be in its place.
+pub(super) fn balance(board: &Board) -> Result<(), Failure> {
+    let stats = board.stats(None);
+    for (name, direction) in &stats.directions {
+        let Direction { records_in, records_out, held, consumed, unaccounted, .. } = direction;
+        let dropped: u64 = direction.dropped.values().sum();
+        tracing::info!(
+            "{name}: {records_in} records in, {records_out} out, {dropped} dropped for reasons in the stats"
+        );
+        if *unaccounted != 0 || *held != 0 {
+            return Err(Failure::Internal(format!(
+                "after draining the records {name} do not add up: {records_in} in, {records_out} out, {held} held, \
+                 {consumed} consumed, {dropped} dropped"
+            )));
         }
     }
+    tracing::info!("drained: nothing was lost");
+    Ok(())
 }

@@ -143,7 +143,8 @@ impl Process {
                 }
             }
         }
-        drain::verdict(self.lcores)
+        drain::verdict(self.lcores)?;
+        drain::balance(&self.board)
     }
 
     /// Begins to drain; when asked again, ends at once.

@@ -165,3 +165,27 @@ fn watching_shows_rates_until_nobody_reads() {
     let first = place.watch(|line| line.contains("polls") && line.ends_with("/s"));
     assert!(first.split_whitespace().count() == 3, "{first}");
 }
+
+#[test]
+fn a_drain_under_load_ends_and_the_books_are_closed() {
+    let place = Place::new();
+    let lcores: &[&str] = if two_cores() { &["--lcores", "0-1"] } else { &["--lcores", "0"] };
+    let (gateway, address) = place.gateway(lcores);
+    let _master = Master::register(1, address);
+    let farms: Vec<_> = ["one", "two"]
+        .into_iter()
+        .zip([0, 100])
+        .map(|(name, id)| {
+            let traffic = "master=1,payload=64,rate=200000,burst=4";
+            place.slave(address, id, &["--count", "50", "--name", name, "--traffic", traffic])
+        })
+        .collect();
+    until("traffic from both", || {
+        (place.stats("gateway")["directions"]["up"]["records_out"].as_u64() > Some(20_000)).then_some(())
+    });
+    gateway.signal(Signal::TERM);
+    gateway.says(&["up: ", "records in", "out"]);
+    gateway.says(&["drained: nothing was lost"]);
+    assert_eq!(gateway.wait(), Some(0));
+    assert_eq!(farms.len(), 2);
+}
