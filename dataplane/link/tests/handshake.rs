@@ -177,6 +177,31 @@ fn a_padded_heartbeat_proves_the_mtu() {
 }
 
 #[test]
+fn one_padded_heartbeat_proves_the_path_of_all_ids_at_its_address() {
+    let (mut gateway, mut first, _) = registered(17, START);
+    let mut second = Client::new(slave(18), first.peer, START);
+    let mut elsewhere = Client::new(slave(19), address(2), START);
+    for client in [&mut second, &mut elsewhere] {
+        for _ in 0..2 {
+            let heartbeat = client.heartbeat(START).unwrap();
+            let answers = gateway.receive(START, &client.peer, &heartbeat);
+            client.take(START, &answers);
+        }
+        assert!(client.node.is_registered());
+        assert_eq!(client.node.mtu(), UNPROVEN_MTU);
+    }
+    let probe = first.probe(START).unwrap();
+    let answers = gateway.receive(START, &first.peer, &probe);
+    first.take(START, &answers);
+    for client in [&mut second, &mut elsewhere] {
+        let heartbeat = client.heartbeat(START + SECOND).unwrap();
+        let answers = gateway.receive(START + SECOND, &client.peer, &heartbeat);
+        client.take(START + SECOND, &answers);
+    }
+    assert_eq!((second.node.mtu(), elsewhere.node.mtu()), (1500, UNPROVEN_MTU));
+}
+
+#[test]
 fn over_ipv6_the_headers_are_longer() {
     let mut gateway = Gateway::new(config(), START);
     let mut client = Client::new(slave(17), address(1), START);

@@ -163,7 +163,9 @@ impl Group {
         // Never right behind a heartbeat that still waits for its datagram to fill: it would overtake it.
         if !due && node.wants_probe(config, now) {
             if !self.may_probe(now) {
-                return now + config.interval / 4;
+                // At different times, so that the others do not come back together; soon, as heartbeats wait with them.
+                let ticks = 1 + u64::from(local.wrapping_mul(0x9E37_79B9) >> 24);
+                return now + ticks * self.wheel.tick();
             }
             self.probe(context, local, out);
         }
@@ -240,6 +242,8 @@ impl Group {
         };
         if let Some(len) = node.transmit_probe(config, now, frame.tail_mut()) {
             extend(&mut frame, len);
+            // What is packed already may hold an earlier heartbeat of this node, which must not arrive later.
+            self.flush(out);
             out.send(Datagram::new(frame, self.gateway, Class::Link, 1));
             self.datagrams += 1;
             self.sent(counters);

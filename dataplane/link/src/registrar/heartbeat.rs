@@ -211,6 +211,13 @@ impl Registrar {
             self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
         }
         presence.accept(heartbeat, call.from, call.now, verdict, call.datagram_len, ours);
+        if heartbeat.padded {
+            self.paths.prove(call.from, presence.proven());
+        } else if presence.mtu() < claimed.min(ours)
+            && let Some(packet) = self.paths.proven(call.from)
+        {
+            presence.prove(packet);
+        }
         Some(Standing::Registered { mtu: presence.mtu() })
     }
 

@@ -13,6 +13,7 @@ mod heartbeat;
 mod list;
 mod masters;
 mod packer;
+mod paths;
 mod presence;
 mod silence;
 mod table;
@@ -27,6 +28,7 @@ use cookie::CookieSecret;
 use frame::{Peer, Time};
 use masters::Master;
 use packer::Packer;
+use paths::Paths;
 use silence::Hearing;
 use std::sync::Arc;
 use table::Table;
@@ -45,6 +47,7 @@ pub struct Registrar {
     hearing: Hearing,
     counters: Arc<RegistrarCounters>,
     packer: Packer,
+    paths: Paths,
     /// Where MEMBERS records are written.
     members: Vec<u8>,
     notices_since: Time,
@@ -66,6 +69,7 @@ impl Registrar {
             hearing: Hearing::new(now),
             counters,
             packer: Packer::new(),
+            paths: Paths::new(),
             members: vec![0; usize::from(config.mtu.max(UNPROVEN_MTU))],
             notices_since: now,
             notices_left: NOTICES_PER_INTERVAL,

@@ -25,7 +25,7 @@ pub(super) struct Presence {
     pub(super) peer: Peer,
     /// Largest IP packet that both ends can take, in bytes.
     limit: u16,
-    /// Largest IP packet that arrived from it padded, in bytes.
+    /// Largest IP packet that arrived padded from its address, in bytes.
     proven: u16,
     pub(super) vcpus: u16,
     pub(super) fixed_port: bool,
@@ -102,8 +102,7 @@ impl Presence {
             self.proven = 0;
         }
         if heartbeat.padded {
-            let packet = u16::try_from(len).map_or(u16::MAX, |len| len.saturating_add(ip_udp_len(from)));
-            self.proven = self.proven.max(packet);
+            self.prove(u16::try_from(len).map_or(u16::MAX, |len| len.saturating_add(ip_udp_len(from))));
         }
         self.boot_epoch = heartbeat.boot_epoch;
         self.seq = heartbeat.seq;
@@ -113,6 +112,16 @@ impl Presence {
         self.vcpus = heartbeat.vcpus;
         self.fixed_port = heartbeat.fixed_port;
         self.state = State::Here;
+    }
+
+    /// A packet of so many bytes arrived from its address.
+    pub(super) fn prove(&mut self, packet: u16) {
+        self.proven = self.proven.max(packet);
+    }
+
+    /// Largest IP packet that is known to have arrived from its address, in bytes; 0 when none was padded.
+    pub(super) fn proven(&self) -> u16 {
+        self.proven
     }
 
     /// Largest IP packet that may be sent to it, in bytes.
