@@ -74,6 +74,11 @@ fn heartbeats(bytes: &[u8]) -> Vec<Heartbeat> {
 
 /// Answers as a gateway does: a stranger gets a cookie, who shows it is registered.
 fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
+    answer_with(heartbeat, 1280)
+}
+
+/// Who shows the cookie has this MTU, or the one that it proves now.
+fn answer_with(heartbeat: &Heartbeat, mtu: u16) -> Vec<u8> {
     let registered = heartbeat.cookie == COOKIE;
     let ack = HeartbeatAck {
         node: heartbeat.node,
@@ -82,7 +87,7 @@ fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
         registered,
         slave_bits: 17,
         gw_bits: 13,
-        mtu: if registered && heartbeat.padded { heartbeat.max_ip_packet } else { 1280 },
+        mtu: if registered && heartbeat.padded { heartbeat.max_ip_packet } else { mtu },
         seq: heartbeat.seq,
         cookie: COOKIE,
         gateway_epoch: 7,
@@ -164,6 +169,35 @@ fn a_farm_registers_in_packed_datagrams_and_then_spreads_its_heartbeats() {
     assert_eq!(rig.farm.counters().acks_refused.get(), 0);
     assert!(rig.farm.counters().balance());
     assert_eq!(rig.out.pool().in_use(), 0);
+}
+
+#[test]
+fn larger_packets_are_proven_a_few_at_a_time() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(0, 2_000)));
+    let (mut padded, mut mtus) = (0, [1280; 2_000]);
+    while rig.now < 4 * SECOND {
+        let mut now = 0;
+        for (_, _, bytes) in rig.poll() {
+            for heartbeat in heartbeats(&bytes) {
+                assert!(!heartbeat.padded || bytes.len() == 1472, "alone, and as large as it says");
+                let mtu = &mut mtus[heartbeat.node.id as usize];
+                if heartbeat.padded {
+                    now += 1;
+                    *mtu = 1500;
+                }
+                rig.deliver(gateway(), &answer_with(&heartbeat, *mtu));
+            }
+        }
+        assert!(now <= 1, "{now} at once");
+        padded += now;
+        rig.now += MILLISECOND;
+    }
+    assert_eq!((rig.farm.registered(), padded), (2_000, 2_000));
+    let proven: u32 = {
+        let told = rig.told.lock().unwrap();
+        told.iter().filter(|event| event.event.to_string().contains("get through")).map(|event| event.count).sum()
+    };
+    assert_eq!(proven, 2_000);
 }
 
 #[test]

@@ -94,12 +94,12 @@ pub struct Cli {
     /// Seconds between heartbeats; the gateways' must be the same
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub heartbeat: f64,
-    /// File with the cluster key, readable by its owner alone
+    /// File with this master's own key (gvm-dp key derive), readable by its owner alone
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// File with this master's own key, instead of the cluster key
+    /// File with the cluster key, from which the master's own is derived
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
-    pub node_key_file: Option<PathBuf>,
+    pub cluster_key_file: Option<PathBuf>,
 
     /// The core to run on [default: any]
     #[arg(long, value_name = "CORE")]

@@ -180,7 +180,7 @@ fn epoch() -> u64 {
 }
 
 fn credential(cli: &Cli) -> Result<Credential, RunError> {
-    match (&cli.key_file, &cli.node_key_file) {
+    match (&cli.cluster_key_file, &cli.key_file) {
         (Some(path), _) => Ok(Credential::Cluster(read_key::<ClusterKey>(path)?)),
         (None, Some(path)) => Ok(Credential::Node(read_key::<NodeKey>(path)?)),
         (None, None) => Ok(Credential::None),
