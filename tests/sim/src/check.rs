@@ -68,10 +68,17 @@ impl Cluster {
 
     /// The first reason why the cluster is not whole, or `None`.
     pub fn missing(&self) -> Option<String> {
-        let gateways = 0..self.gateways.len();
-        let at = gateways.filter_map(|i| Some(format!("gateway {i}: {}", self.missing_at(i)?))).next();
-        let masters = 0..self.masters.len();
-        at.or_else(|| masters.filter_map(|i| Some(format!("master {i}: {}", self.missing_for(i)?))).next())
+        let mut gateways = 0..self.gateways.len();
+        let mut masters = 0..self.masters.len();
+        let at = gateways.find_map(|i| Some(format!("gateway {i}: {}", self.missing_at(i)?)));
+        let at = at.or_else(|| masters.find_map(|i| Some(format!("master {i}: {}", self.missing_for(i)?))));
+        at.or_else(|| {
+            self.farms.iter().enumerate().find_map(|(i, core)| {
+                let Some(core) = core else { return Some(format!("farm {i} does not run")) };
+                let (here, all) = (core.lcore.role().registered(), core.lcore.role().len());
+                (here != u64::from(all)).then(|| format!("farm {i}: {here} of {all} slaves are registered"))
+            })
+        })
     }
 
     /// Whether masters and slaves saw only what was sent.

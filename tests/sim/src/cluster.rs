@@ -119,10 +119,11 @@ impl Cluster {
             Event::Send { who, lcore } => self.send(who, lcore)?,
             Event::Desk { gateway } => self.work(gateway),
             Event::Script => {
-                let action = self.plan.script[self.script].1;
-                self.script += 1;
-                self.act(action)?;
-                self.next_line();
+                if let Some(&(_, action)) = self.plan.script.get(self.script) {
+                    self.script += 1;
+                    self.act(action)?;
+                    self.next_line();
+                }
             }
         }
         Ok(())
@@ -178,6 +179,8 @@ impl Cluster {
             node.cores.iter_mut().for_each(|core| core.stalled = 0);
             self.wake_all(gateway as u16, self.now);
         }
+        self.masters.iter_mut().flatten().for_each(|core| core.stalled = 0);
+        self.farms.iter_mut().flatten().for_each(|core| core.stalled = 0);
         for master in 0..self.masters.len() {
             self.tell_master(master, master::Command::Quiet);
         }

@@ -3,7 +3,7 @@
 use crate::place::Who;
 use crate::rng::Rng;
 use frame::Time;
-use frame::time::{FOREVER, MICROSECOND, MILLISECOND};
+use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
 use wire::Scale;
 
 /// How often things go wrong on the wire, in a million frames.
@@ -127,6 +127,9 @@ pub struct Plan {
     pub hostile: bool,
 }
 
+/// Records a second that the masters of a small cluster send, so that a run is short.
+const RECORDS_A_SECOND: u64 = 3_000;
+
 const MTUS: [u16; 6] = [576, 1280, 1400, 1492, 1500, 1500];
 
 impl Plan {
@@ -158,13 +161,16 @@ impl Plan {
             trouble: 0,
             train_gap: rng.between(2, 20) * MILLISECOND,
             train: rng.pick(&[4, 16, 64, 200]),
-            upward: rng.pick(&[0, 200, 1000]),
+            upward: rng.pick(&[0, 100, 400]),
             payload: rng.pick(&[32, 64, 256, 1400]),
             drain_under_load: rng.one_in(4),
             hostile: rng.one_in(2),
         };
-        plan.trouble = plan.interval * 5;
+        plan.trouble = plan.interval * 4;
         plan.settle_nodes(&mut rng, slaves, farms, jumbo);
+        // Half a train on average: at most some thousand records a second of all masters together.
+        let least = SECOND * plan.train * plan.masters.len() as u64 / 2 / RECORDS_A_SECOND;
+        plan.train_gap = plan.train_gap.max(least);
         plan.write_script(&mut rng);
         plan
     }
