@@ -74,7 +74,7 @@ guard() {
         before=$(sed -n "s/^ *\"aggregate_${slaves}_slaves\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
         ratio=$(awk -v now="$now" -v before="${before:-$now}" 'BEGIN { printf "%.3f", now / before }')
         printf '%8s %16s %16s %7s\n' "$slaves" "$now" "${before:-none}" "$ratio"
-        worst=$(awk -v a="$worst" -v b="$ratio" 'BEGIN { print a > b ? a : b }')
+        worst=$(awk -v a="$worst" -v b="$ratio" 'BEGIN { print (a > b ? a : b) }')
         if [ "$mode" = guard ] && [ -z "$before" ]; then
             die "$baseline has no aggregate_${slaves}_slaves: perf/run.sh aggregate --record"
         fi
