@@ -292,8 +292,7 @@ impl Cluster {
         Place { who: Who::Gateway(gateway as u16), port }
     }
 
-    fn node_sizes(&self) -> Sizes {
-        let mtu = if self.plan.chunk > 2048 { 9000 } else { 1500 };
+    fn node_sizes(&self, mtu: u16) -> Sizes {
         Sizes {
             frames: 512 * 2048 / self.plan.chunk,
             chunk: self.plan.chunk,
@@ -306,6 +305,7 @@ impl Cluster {
 
     fn make_master(&mut self, i: usize, epoch: u64) -> Core<Master> {
         let plan = &self.plan.masters[i];
+        let mtu = plan.mtu;
         let (who, vlan) = (Who::Master(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
         let config = master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port);
         let id = NodeId::master(Plan::master_id(i as u16));
@@ -314,11 +314,12 @@ impl Cluster {
         let nodes = (0..self.gateways.len()).map(node).collect();
         let rng = self.rng.fork(epoch ^ (i as u64) << 48);
         let master = Master::new(Plan::master_id(i as u16), config, nodes, rng);
-        Core::new(0, &[Place::first(who)], self.node_sizes(), None, |_| master)
+        Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| master)
     }
 
     fn make_farm(&mut self, i: usize, epoch: u64) -> Core<Farm> {
         let plan = &self.plan.farms[i];
+        let mtu = plan.mtu;
         let (who, vlan) = (Who::Farm(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
         let with_slaves = plan.slaves.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
         let slaves = with_slaves.map(|(gateway, ids)| {
@@ -333,7 +334,7 @@ impl Cluster {
             streams: 4,
         };
         let farm = Farm::new(config, self.now, |_| {}).expect("the farm is right");
-        Core::new(0, &[Place::first(who)], self.node_sizes(), None, |_| farm)
+        Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| farm)
     }
 
     fn make_gateway(&mut self, i: usize, epoch: u64) -> GatewayNode {
@@ -448,7 +449,12 @@ impl Cluster {
             match who {
                 Who::Gateway(i) => {
                     let Some(node) = &mut self.gateways[usize::from(i)] else { return Ok(()) };
-                    node.ledgers[usize::from(lcore)].polled(&node.cores[usize::from(lcore)].lcore, &self.plan)?;
+                    let core = &mut node.cores[usize::from(lcore)];
+                    // A poll that received nothing may still have refused frames, and it flushes what is due.
+                    if !polled.is_empty() || core.news {
+                        core.news = false;
+                        node.ledgers[usize::from(lcore)].polled(&core.lcore, &self.plan)?;
+                    }
                     if node.desk.has_mail() {
                         self.wake_desk(i, self.now + 5 * MICROSECOND);
                     }
@@ -650,7 +656,9 @@ fn collect<R: Role>(core: Option<&mut Core<R>>) -> (Option<(u8, Vec<u8>)>, bool)
 }
 
 fn inject<R: Role>(core: Option<&mut Core<R>>, port: u8, frame: &[u8]) -> Option<bool> {
-    core?.lcore.ports_mut().get_mut(usize::from(port)).map(|port| port.inject(frame))
+    let core = core?;
+    core.news = true;
+    core.lcore.ports_mut().get_mut(usize::from(port)).map(|port| port.inject(frame))
 }
 
 fn check_node<R: Role>(core: Option<&Core<R>>, who: Who) -> Result<(), Wrong> {

@@ -39,6 +39,8 @@ pub struct Core<R: Role> {
     pub stalled: Time,
     /// A NIC takes frames from its TX rings, one at a time.
     pub sending: bool,
+    /// Frames arrived since the last poll.
+    pub news: bool,
 }
 
 impl<R: Role> Core<R> {
@@ -66,7 +68,7 @@ impl<R: Role> Core<R> {
         let role = make(&pool);
         let (commands, mailbox) = mailbox_without_doorbell(sizes.mailbox);
         let lcore = Lcore::new(index, role, ports, pool, mailbox, registrar);
-        Self { lcore, commands, wake: FOREVER, stalled: 0, sending: false }
+        Self { lcore, commands, wake: FOREVER, stalled: 0, sending: false, news: false }
     }
 
     /// Polls at a time, and returns what was done and when to poll again at the latest.

@@ -55,7 +55,6 @@ struct PortCounts {
     ring_full: u64,
     refused: u64,
     tx_packets: u64,
-    unsendable: u64,
 }
 
 impl Ring {
@@ -65,7 +64,6 @@ impl Ring {
             b"rx_ring_full" => counts.ring_full = value,
             b"rx_malformed" | b"rx_not_ours" | b"rx_bad_checksum" => counts.refused += value,
             b"tx_packets" => counts.tx_packets = value,
-            b"tx_unsendable" => counts.unsendable = value,
             _ => {}
         });
         counts
@@ -160,7 +158,7 @@ impl Ledger {
         }
     }
 
-    /// The lcore polled: what it took, and whether its own equations hold.
+    /// The lcore polled and did something: what it took, and whether its own equations hold.
     pub fn polled(&mut self, lcore: &GatewayLcore, plan: &Plan) -> Result<(), Wrong> {
         for at in 0..self.rings.len() {
             let ring = &self.rings[at];
@@ -343,11 +341,6 @@ impl Ledger {
     /// The sums so far.
     pub fn sums(&self) -> &Sums {
         &self.sums
-    }
-
-    /// Datagrams that this lcore's ports could not send.
-    pub fn unsendable(&self) -> u64 {
-        self.rings.iter().map(|ring| ring.counts().unsendable).sum()
     }
 
     fn wrong(&self, what: String) -> Wrong {
