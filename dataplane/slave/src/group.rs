@@ -7,6 +7,7 @@ use crate::wheel::Wheel;
 use crate::window::Window;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
 use link::{Credential, Node, NodeConfig};
+use std::collections::VecDeque;
 use wire::link::{Heartbeat, NodeId};
 use wire::{LANE_PORT_BASE, Record};
 
@@ -17,9 +18,9 @@ const NODES_PER_POLL: usize = 4096;
 /// Slots of an interval.
 const TICKS: u64 = 1024;
 /// Padded heartbeats of all nodes are spread over so many intervals, or more.
-const PROBE_INTERVALS: u64 = 4;
+const PROBE_INTERVALS: u32 = 4;
 /// Padded heartbeats of one slot of time at most: each is a datagram of full size.
-const PROBES_PER_TICK: u64 = 16;
+const PROBES_PER_TICK: u32 = 16;
 /// After so many intervals without any answer all nodes are asked whether they noticed; they do after three.
 const SILENT_INTERVALS: u64 = 2;
 /// Lanes: the source ports of a gateway's raw ports.
@@ -41,6 +42,31 @@ pub(crate) struct Context<'a> {
     pub(crate) sink: &'a mut EventSink,
 }
 
+/// Lets so many things happen in one slot of time.
+struct PerTick {
+    most: u32,
+    tick: u64,
+    done: u32,
+}
+
+impl PerTick {
+    fn new(most: u32) -> Self {
+        Self { most, tick: 0, done: 0 }
+    }
+
+    /// Whether one more may happen.
+    fn may(&self, tick: u64) -> bool {
+        tick != self.tick || self.done < self.most
+    }
+
+    fn done(&mut self, tick: u64) {
+        if tick != self.tick {
+            (self.tick, self.done) = (tick, 0);
+        }
+        self.done += 1;
+    }
+}
+
 /// The slaves behind one gateway.
 pub(crate) struct Group {
     gateway: Peer,
@@ -48,14 +74,18 @@ pub(crate) struct Group {
     wheel: Wheel,
     open: Option<Open>,
     datagrams: usize,
+    /// Of heartbeats of nodes that are not registered: those come all at once. The others come evenly, and a slow
+    /// gateway must not cost them their registration.
     window: Window,
+    /// Not registered, due, and waiting for the window; and which nodes these are.
+    parked: VecDeque<u32>,
+    is_parked: Vec<bool>,
+    /// Heartbeats of registered nodes: at most twice as many as come evenly, also after this process was stopped.
+    regular: PerTick,
     /// When all nodes together were without an answer for two intervals: who is next to notice, and when.
     sweep: usize,
     sweep_at: Time,
-    /// The slot of time of the last padded heartbeats, how many left in it, and how many may.
-    probe_tick: u64,
-    probes: u64,
-    probes_per_tick: u64,
+    probes: PerTick,
     reporter: Reporter,
 }
 
@@ -65,21 +95,20 @@ impl Group {
             let id = NodeId::slave(id);
             Node::new(id, credential.node_key(id), gateway, now)
         };
-        let mut wheel = Wheel::new(ids.len(), config.interval / TICKS, now);
-        // Backwards, as the last that is scheduled for a time is the first to come out.
-        (0..ids.len()).rev().for_each(|local| wheel.schedule(local, now));
+        let per_tick = ids.len() / TICKS as u32;
         Self {
             gateway,
             nodes: ids.iter().map(node).collect(),
-            wheel,
+            wheel: Wheel::new(ids.len(), config.interval / TICKS, now),
             open: None,
             datagrams: 0,
             window: Window::new(now),
+            parked: (0..ids.len()).collect(),
+            is_parked: vec![true; ids.len() as usize],
+            regular: PerTick::new(2 * per_tick + 64),
             sweep: 0,
             sweep_at: now.saturating_add(SILENT_INTERVALS * config.interval),
-            probe_tick: 0,
-            probes: 0,
-            probes_per_tick: (u64::from(ids.len()) / (TICKS * PROBE_INTERVALS)).clamp(1, PROBES_PER_TICK),
+            probes: PerTick::new((per_tick / PROBE_INTERVALS).clamp(1, PROBES_PER_TICK)),
             reporter: Reporter::default(),
         }
     }
@@ -112,7 +141,9 @@ impl Group {
             Err(_) => counters.acks_refused.add(1),
             Ok(event) => {
                 counters.acks_accepted.add(1);
-                self.window.answered();
+                if !was {
+                    self.window.answered();
+                }
                 self.sweep_at = now.saturating_add(SILENT_INTERVALS * config.interval);
                 count_registered(counters, was, node.is_registered());
                 self.wheel.schedule(local, node.deadline(config));
@@ -128,13 +159,18 @@ impl Group {
         let now = context.now;
         self.window.advance(now);
         self.datagrams = 0;
+        self.unpark(context, out);
         for _ in 0..NODES_PER_POLL {
-            if self.window.is_full() || self.datagrams >= DATAGRAMS_PER_POLL {
+            if self.datagrams >= DATAGRAMS_PER_POLL || !self.regular.may(now / self.wheel.tick()) {
                 break;
             }
             let Some(local) = self.wheel.pop_due(now) else { break };
-            let again = self.serve(context, local, out);
-            self.wheel.schedule(local, again);
+            if self.must_wait(local, now) {
+                self.park(local);
+            } else {
+                let again = self.serve(context, local, out);
+                self.wheel.schedule(local, again);
+            }
         }
         self.flush(out);
         self.sweep(context);
@@ -142,11 +178,42 @@ impl Group {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let heartbeats = match self.wheel.deadline() {
-            Some(_) if self.window.is_full() => Some(self.window.deadline()),
-            deadline => deadline,
+        let tick = self.wheel.tick();
+        // When as many as may have left in this slot of time, the next one is soon enough.
+        let regular = if self.regular.may(self.regular.tick) { 0 } else { (self.regular.tick + 1) * tick };
+        let scheduled = self.wheel.deadline().map(|deadline| deadline.max(regular));
+        let parked = match self.parked.is_empty() {
+            true => None,
+            false if self.window.is_full() => Some(self.window.deadline()),
+            false => Some(0),
         };
-        heartbeats.into_iter().chain(self.reporter.deadline()).chain([self.sweep_at]).min()
+        scheduled.into_iter().chain(parked).chain(self.reporter.deadline()).chain([self.sweep_at]).min()
+    }
+
+    /// Whether a node has to wait for the window.
+    fn must_wait(&self, local: u32, now: Time) -> bool {
+        let node = self.nodes.get(local as usize);
+        self.window.is_full() && node.is_some_and(|node| !node.is_registered() && node.is_due(now))
+    }
+
+    fn park(&mut self, local: u32) {
+        if let Some(is_parked) = self.is_parked.get_mut(local as usize)
+            && !std::mem::replace(is_parked, true)
+        {
+            self.parked.push_back(local);
+        }
+    }
+
+    /// Serves those that waited, the longest first, as far as the window goes.
+    fn unpark(&mut self, context: &mut Context<'_>, out: &mut Outbox) {
+        while !self.window.is_full() && self.datagrams < DATAGRAMS_PER_POLL {
+            let Some(local) = self.parked.pop_front() else { return };
+            if let Some(is_parked) = self.is_parked.get_mut(local as usize) {
+                *is_parked = false;
+            }
+            let again = self.serve(context, local, out);
+            self.wheel.schedule(local, again);
+        }
     }
 
     /// Lets one node do what is due; returns when to look at it again.
@@ -162,17 +229,19 @@ impl Group {
         let Some(node) = self.nodes.get(local as usize) else { return Time::MAX };
         // Never right behind a heartbeat that still waits for its datagram to fill: it would overtake it.
         if !due && node.wants_probe(config, now) {
-            if !self.may_probe(now) {
+            let tick = now / self.wheel.tick();
+            if !self.probes.may(tick) {
                 // At different times, so that the others do not come back together; soon, as heartbeats wait with them.
                 let ticks = 1 + u64::from(local.wrapping_mul(0x9E37_79B9) >> 24);
                 return now + ticks * self.wheel.tick();
             }
+            self.probes.done(tick);
             self.probe(context, local, out);
         }
         self.nodes.get(local as usize).map_or(Time::MAX, |node| node.deadline(config).max(soon))
     }
 
-    /// Lets the nodes of a silent gateway notice it, all within an interval, although few of their heartbeats leave.
+    /// Lets the nodes of a silent gateway notice it, all within an interval, also those that wait for the window.
     fn sweep(&mut self, context: &mut Context<'_>) {
         if context.now < self.sweep_at {
             return;
@@ -193,16 +262,6 @@ impl Group {
             count_registered(counters, was, node.is_registered());
             self.reporter.note(now, self.gateway, slave, event, context.sink);
         }
-    }
-
-    /// Takes one of the padded heartbeats of this slot of time, if one is left.
-    fn may_probe(&mut self, now: Time) -> bool {
-        let tick = now / self.wheel.tick();
-        if tick != self.probe_tick {
-            (self.probe_tick, self.probes) = (tick, 0);
-        }
-        self.probes += 1;
-        self.probes <= self.probes_per_tick
     }
 
     /// Appends a node's heartbeat to the open datagram, or to a new one. `false` when there is no frame.
@@ -227,7 +286,12 @@ impl Group {
         let Some(len) = node.transmit(config, now, open.frame.tail_mut()) else { return false };
         extend(&mut open.frame, len);
         open.records += 1;
-        self.sent(counters);
+        counters.heartbeats_out.add(1);
+        if node.is_registered() {
+            self.regular.done(now / self.wheel.tick());
+        } else {
+            self.window.sent();
+        }
         true
     }
 
@@ -246,13 +310,8 @@ impl Group {
             self.flush(out);
             out.send(Datagram::new(frame, self.gateway, Class::Link, 1));
             self.datagrams += 1;
-            self.sent(counters);
+            counters.heartbeats_out.add(1);
         }
-    }
-
-    fn sent(&mut self, counters: &FarmCounters) {
-        self.window.sent();
-        counters.heartbeats_out.add(1);
     }
 
     fn flush(&mut self, out: &mut Outbox) {

@@ -4,7 +4,7 @@ use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use proptest::prelude::*;
 use slave::{Command, Farm, FarmConfig, FarmError, FarmEvent, Ids, IdsError, TrafficConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, Mutex};
 use wire::link::{Heartbeat, HeartbeatAck, ShardRange};
@@ -220,6 +220,31 @@ fn unanswered_heartbeats_hold_the_others_back_and_the_silence_is_told() {
     let told = rig.told.lock().unwrap();
     assert!(told[0].to_string().contains("no answer from the gateway: check its address"), "{told:?}");
     assert_eq!(told.iter().map(|event| event.count).sum::<u32>(), 10_000);
+}
+
+#[test]
+fn a_slow_gateway_costs_no_registration_and_a_stop_is_not_followed_by_a_flood() {
+    let mut config = FarmConfig::new(gateway(), ids(0, 20_000));
+    config.node.max_ip_packet = 1280;
+    let mut rig = Rig::new(config);
+    run(&mut rig, 3 * SECOND);
+    assert_eq!(rig.farm.registered(), 20_000);
+    let mut late = VecDeque::new();
+    for _ in 0..10_000 {
+        for (_, _, bytes) in rig.poll() {
+            late.extend(heartbeats(&bytes).iter().map(|heartbeat| (rig.now + 300 * MILLISECOND, answer(heartbeat))));
+        }
+        while late.front().is_some_and(|(due, _)| *due <= rig.now) {
+            let (_, answer) = late.pop_front().unwrap();
+            rig.deliver(gateway(), &answer);
+        }
+        rig.now += MILLISECOND;
+        assert_eq!(rig.farm.registered(), 20_000);
+    }
+    rig.now += SECOND;
+    let at_once: usize = (0..100).flat_map(|_| rig.poll()).map(|(_, _, bytes)| heartbeats(&bytes).len()).sum();
+    // 19 in each millisecond are even; in a slot of time twice that and 64 more may leave.
+    assert!((64..=120).contains(&at_once), "{at_once}");
 }
 
 #[test]
