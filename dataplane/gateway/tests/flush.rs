@@ -212,14 +212,15 @@ fn room_when_the_pool_runs_low_the_oldest_leave_first() {
         rig.receive_one(master(1), &cargo(id, 1, 0, 10));
     }
     assert_eq!((rig.sent(), rig.held()), (vec![], (32, 0)));
-    // The received datagram takes one of these 64: now fewer than low water are free.
-    rig.lend_all_but(64);
-    let before = rig.counts();
+    // The received datagram takes one of these 65: low water is reached, but not passed.
+    rig.lend_all_but(65);
     rig.receive_one(slave(20), &cargo(20, 1, 1, 10));
+    assert_eq!((rig.pool.free(), rig.sent(), rig.held()), (64, vec![], (32, 1)));
+    rig.receive_one(slave(20), &cargo(20, 2, 2, 10));
     let to: Vec<_> = rig.sent_bytes().into_iter().map(|(to, _)| to).collect();
     assert_eq!(to, (16..48).map(slave).collect::<Vec<_>>());
-    assert_eq!(rig.counts()["flush.flush_room"] - before["flush.flush_room"], 32);
-    assert_eq!(rig.held(), (0, 1));
+    assert_eq!(rig.counts()["flush.flush_room"], 32);
+    assert_eq!(rig.held(), (0, 2), "no more than 32 leave at once");
 }
 
 #[test]
@@ -455,16 +456,29 @@ fn a_smaller_mtu_sends_what_no_longer_fits_and_keeps_what_does() {
 }
 
 #[test]
-fn nothing_larger_than_its_route_leaves_after_the_mtu_shrank() {
+fn a_smaller_mtu_cuts_what_waits_between_records() {
     let mut rig = Rig::with_nodes(config());
     rig.receive_one(master(1), &cargoes(17, 1, 0..13, 77));
     rig.set_slave(17, Some(route(slave(17), 576)));
     rig.advance(HOLD);
-    let sent = rig.sent_bytes();
-    let lengths: Vec<_> = sent.iter().map(|(_, bytes)| bytes.len()).collect();
-    assert!(lengths.iter().all(|&length| length <= 576 - 28), "{lengths:?}");
-    let bytes: Vec<_> = sent.into_iter().flat_map(|(_, bytes)| bytes).collect();
-    assert_eq!(bytes, cargoes(17, 1, 0..13, 77));
+    let expected = [0..5, 5..10, 10..13].map(|numbers| (slave(17), cargoes(17, 1, numbers, 77)));
+    assert_eq!(rig.sent_bytes(), expected);
+    assert_eq!(rig.counts()["down.dropped_too_large"], 0);
+}
+
+#[test]
+fn a_smaller_mtu_drops_what_cannot_be_cut_and_keeps_marks_and_order() {
+    let mut rig = Rig::with_nodes(config());
+    let records = [cargo(17, 1, 0, 50), cargo(17, 1, 1, 600), cargo(17, 1, 2, 400), cargo(17, 1, 3, 60)];
+    let datagram = rig.datagram(master(1), &records.concat(), Arrival { ce: true, ..Arrival::default() }).unwrap();
+    rig.receive_burst(vec![datagram]);
+    rig.set_slave(17, Some(route(slave(17), 576)));
+    rig.advance(HOLD);
+    let sent = rig.sent();
+    assert!(sent.iter().all(|sent| sent.ce && sent.to == slave(17) && sent.bytes.len() <= 548));
+    let bytes: Vec<_> = sent.into_iter().flat_map(|sent| sent.bytes).collect();
+    assert_eq!(bytes, [&records[0][..], &records[2], &records[3]].concat());
+    assert_eq!(rig.counts()["down.dropped_too_large"], 1);
 }
 
 #[test]
@@ -495,6 +509,38 @@ fn a_route_that_appears_again_starts_afresh() {
     rig.advance(HOLD);
     assert_eq!(rig.sent_bytes(), [(slave(17), cargo(17, 1, 1, 10))]);
     assert_eq!(rig.counts()["down.dropped_route_removed"], 1);
+}
+
+#[test]
+fn a_burst_of_the_largest_datagrams_of_the_smallest_records() {
+    // 64 datagrams of 390 records each: more items than any burst of ordinary frames makes.
+    let jumbo = 9000 - 28;
+    let records = jumbo / HEADER_LEN;
+    let mut rig = Rig::new(waiting_for_ever(), frame::PoolConfig { chunk: 16_384, ..pool(256) });
+    rig.set_master(1, Some(route(master(1), 9000)));
+    for id in 16..32 {
+        rig.set_slave(id, Some(route(slave(id), 9000)));
+    }
+    // No two neighbours go to the same slave.
+    let of =
+        |datagram: usize, at: usize| cargo(16 + ((datagram + at) % 16) as u32, 1, (datagram * records + at) as u64, 0);
+    let datagrams: Vec<Vec<u8>> =
+        (0..64).map(|datagram| (0..records).flat_map(|at| of(datagram, at)).collect()).collect();
+    let burst: Vec<_> = datagrams.iter().map(|bytes| (master(1), bytes.as_slice())).collect();
+    rig.receive(&burst);
+    rig.command(Command::Drain);
+    rig.advance(0);
+    let mut got = vec![Vec::new(); 16];
+    for sent in rig.sent() {
+        assert!(sent.bytes.len() <= jumbo);
+        let to = (16..32).position(|id| slave(id) == sent.to).unwrap();
+        got[to].extend(sent.bytes);
+    }
+    let mut expected = vec![Vec::new(); 16];
+    for (datagram, at) in (0..64).flat_map(|datagram| (0..records).map(move |at| (datagram, at))) {
+        expected[(datagram + at) % 16].extend(of(datagram, at));
+    }
+    assert!(got == expected, "every slave got its records in order");
 }
 
 #[test]
