@@ -150,7 +150,7 @@ done
 
 say "starting the master: it waits until it knows $slaves slaves"
 master=("$bin/gvm-pktgen" --gateway "$(address gateway-0)" --gateway "$(address gateway-1)" --id 1
-    --port udp:127.0.0.1:0 --slaves "$first-$last" --key-file "$work/cluster.key" --size "$payload" --allow-loss)
+    --port udp:127.0.0.1:0 --slaves "$first-$last" --cluster-key-file "$work/cluster.key" --size "$payload" --allow-loss)
 # Each record in a packet of its own: small packets are what a gateway is for.
 start load "${master[@]}" --timeout 30 --down echo --distribution "burst:$burst" --window "$window" --pack 1 \
     --seconds "$seconds" --json "$work/load.json"

@@ -55,7 +55,7 @@ pub struct Figures {
     pub directions: BTreeMap<String, Direction>,
     pub flush_causes: BTreeMap<String, u64>,
     pub forwarded_whole: u64,
-    pub round_trip_ns: RoundTrips,
+    pub latency_ns: RoundTrips,
     pub cpu_seconds: f64,
     pub cpu_seconds_per_million_records: f64,
     /// ECHO and its answers, compared by the master.
@@ -139,7 +139,7 @@ impl Figures {
             directions,
             flush_causes,
             forwarded_whole,
-            round_trip_ns: RoundTrips {
+            latency_ns: RoundTrips {
                 with_gateway: through.latency_ns.into(),
                 without_gateway: direct.latency_ns.into(),
             },

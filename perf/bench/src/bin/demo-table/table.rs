@@ -67,11 +67,11 @@ pub fn of(figures: &Figures) -> String {
     content(&mut text, "echo: sent down, answered, compared", figures.echo);
     content(&mut text, "slaves' own records, compared", figures.pattern);
     let _ = writeln!(text, "\nround trip of a single record        median        99 %");
-    round_trip(&mut text, "through a gateway", figures.round_trip_ns.with_gateway);
-    round_trip(&mut text, "without a gateway", figures.round_trip_ns.without_gateway);
+    round_trip(&mut text, "through a gateway", figures.latency_ns.with_gateway);
+    round_trip(&mut text, "without a gateway", figures.latency_ns.without_gateway);
     let _ = writeln!(
         text,
-        "\n{:<36}{:.2} s for a million records ({:.2} s in all; mostly the kernel's, for sockets)",
+        "\n{:<36}{:.2} s for a million records ({:.2} s in all, sockets' system calls included)",
         "CPU time of the gateways", figures.cpu_seconds_per_million_records, figures.cpu_seconds
     );
     text
