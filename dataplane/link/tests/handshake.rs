@@ -139,6 +139,23 @@ fn many_answers_are_cut_into_datagrams_of_1280() {
 }
 
 #[test]
+fn answers_fit_the_smaller_mtu_of_both_ends() {
+    for (ours, theirs) in [(576, 1500), (1500, 576)] {
+        let mut gateway = Gateway::new(link::RegistrarConfig { mtu: ours, ..config() }, START);
+        let mut datagram = Vec::new();
+        for id in 16..32 {
+            let mut client = Client::new(slave(id), address(1), START);
+            client.config.max_ip_packet = theirs;
+            datagram.extend(client.heartbeat(START).unwrap());
+        }
+        let answers = gateway.receive(START, &address(1), &datagram);
+        let sizes: Vec<_> = answers.iter().map(|(_, bytes)| bytes.len()).collect();
+        assert!(sizes.iter().all(|len| len + usize::from(IPV4_UDP_LEN) <= 576), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>(), 16 * 87);
+    }
+}
+
+#[test]
 fn strangers_are_never_sent_more_than_they_sent() {
     // 16 ranges do not fit into an ACK that is as long as a heartbeat.
     let scale = Scale::new(8, 2).unwrap();

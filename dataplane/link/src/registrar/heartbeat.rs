@@ -64,7 +64,8 @@ impl Registrar {
         let Some(standing) = self.judge(&call, sink) else {
             return;
         };
-        packer.push(from, &self.ack(&call, standing), call.key.as_ref(), sink);
+        let mtu = call.heartbeat.max_ip_packet.min(self.config.mtu);
+        packer.push(from, mtu, &self.ack(&call, standing), call.key.as_ref(), sink);
         self.counters.acks_out.add(1);
         let is_registered = matches!(standing, Standing::Registered { .. });
         if is_registered && call.node().role == Role::Master {

@@ -18,9 +18,16 @@ impl Packer {
         Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0 }
     }
 
-    /// Adds an answer; sends what waited first when it does not fit.
-    pub(super) fn push(&mut self, to: &Peer, ack: &HeartbeatAck, key: Option<&NodeKey>, sink: &mut impl Sink) {
-        if self.len + ack.record_len() > datagram_room(to, UNPROVEN_MTU) {
+    /// Adds an answer; sends what waited first when it does not fit. Both ends take packets of `mtu` bytes.
+    pub(super) fn push(
+        &mut self,
+        to: &Peer,
+        mtu: u16,
+        ack: &HeartbeatAck,
+        key: Option<&NodeKey>,
+        sink: &mut impl Sink,
+    ) {
+        if self.len + ack.record_len() > datagram_room(to, mtu.min(UNPROVEN_MTU)) {
             self.flush(to, sink);
         }
         // An ACK with all its ranges is far below the room of an empty datagram.
