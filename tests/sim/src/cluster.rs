@@ -74,6 +74,9 @@ impl Cluster {
     /// A cluster in which no machine runs yet.
     pub fn new(plan: Plan, print: bool) -> Self {
         let rng = Rng::new(plan.seed).fork(1);
+        if print {
+            print!("{plan}");
+        }
         let mut cluster = Self {
             now: 0,
             trace: Trace::new(print),
@@ -245,7 +248,10 @@ impl Cluster {
     }
 
     fn start_traffic(&mut self, farm: usize) {
-        let (low, high) = (wire::echo::MIN_LEN as u64, self.plan.payload.max(wire::echo::MIN_LEN as u64));
+        // What never fits would never be sent.
+        let fits = u64::from(self.plan.farms[farm].mtu.min(wire::UNPROVEN_MTU)) - 28 - wire::HEADER_LEN as u64;
+        let low = wire::echo::MIN_LEN as u64;
+        let high = self.plan.payload.min(fits).max(low);
         let traffic = TrafficConfig {
             master: Plan::master_id(self.rng.below(self.plan.masters.len() as u64) as u16),
             payload: self.rng.between(low, high) as u16,

@@ -4,6 +4,7 @@ use crate::place::Who;
 use crate::rng::Rng;
 use frame::Time;
 use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
+use std::fmt;
 use wire::Scale;
 
 /// How often things go wrong on the wire, in a million frames.
@@ -288,6 +289,36 @@ impl Plan {
             }
         }
         self.script.sort_by_key(|line| line.0);
+    }
+}
+
+impl fmt::Display for Plan {
+    /// A line for each thing that a reader of a trace wants to know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, interval, hold, early, chunk, faults, latency, upward, train, train_gap, payload, .. } = self;
+        let key = if self.key.is_some() { "signed" } else { "unsigned" };
+        writeln!(
+            f,
+            "plan of seed {seed}: {:?}, interval {interval} ns, hold {hold} ns, early {early}, {key}",
+            self.scale
+        )?;
+        writeln!(f, "  wire: latency {latency} ns, in a million {faults:?}; chunks of {chunk} bytes")?;
+        writeln!(
+            f,
+            "  load: trains of up to {train} every {train_gap} ns, {upward}/s per farm, payload up to {payload}"
+        )?;
+        for (i, GatewayPlan { slaves, .. }) in self.gateways.iter().enumerate() {
+            let plan = GatewayPlan { slaves: Vec::new(), ..self.gateways[i].clone() };
+            writeln!(f, "  gateway {i}: {} slaves, {plan:?}", slaves.len())?;
+        }
+        for (name, nodes) in [("master", &self.masters), ("farm", &self.farms)] {
+            for (i, NodePlan { mtu, fixed_port, vlan, slaves, start }) in nodes.iter().enumerate() {
+                let slaves: usize = slaves.iter().map(Vec::len).sum();
+                let port = if *fixed_port { "fixed port" } else { "lanes" };
+                writeln!(f, "  {name} {i}: MTU {mtu}, {port}, tag {vlan:?}, {slaves} slaves, starts at {start} ns")?;
+            }
+        }
+        Ok(())
     }
 }
 
