@@ -208,6 +208,7 @@ struct Pair {
     rig: Rig,
     model: Model,
     number: u64,
+    reserve: u32,
 }
 
 impl Pair {
@@ -222,7 +223,7 @@ impl Pair {
         };
         let pool = PoolConfig { reserve: setting.reserve, ..pool(setting.frames) };
         let model = Model::new(config.clone(), pool.chunk);
-        let mut pair = Self { rig: Rig::new(config, pool), model, number: 0 };
+        let mut pair = Self { rig: Rig::new(config, pool), model, number: 0, reserve: setting.reserve };
         let who = (1..4).map(Sender::Master).chain((0..64).map(Sender::Slave));
         for (who, &mtu) in who.zip(&setting.mtus) {
             pair.route(who, Some(route(place(who, 0), mtu)));
@@ -312,7 +313,13 @@ impl Pair {
         self.rig.command(Command::Reply { peer, bytes: bytes.into() });
     }
 
+    fn no_frame(&self) -> u64 {
+        let counters = self.rig.gateway.counters();
+        counters.down.dropped_no_frame.get() + counters.up.dropped_no_frame.get()
+    }
+
     fn step(&mut self, step: &Step) {
+        let no_frame = self.no_frame();
         match step {
             Step::Receive(specs) => self.receive(specs),
             Step::Advance(nanoseconds) => {
@@ -344,6 +351,12 @@ impl Pair {
                 self.rig.command(Command::Drain);
                 self.model.drain();
             }
+        }
+        if self.no_frame() > no_frame {
+            // Within a step frames are only taken, until those of the burst go back at its end.
+            let burst = if let Step::Receive(specs) = step { specs.len() as u32 } else { 1 };
+            let free = self.rig.pool.free();
+            assert!(free <= self.reserve + burst, "no frame was found, but {free} are free");
         }
         self.rig.check();
         self.model.compare(&mut self.rig);
