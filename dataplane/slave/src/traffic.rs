@@ -3,7 +3,7 @@
 use crate::counters::FarmCounters;
 use crate::pace::Pacer;
 use crate::roster::Roster;
-use frame::time::MICROSECOND;
+use frame::time::{MICROSECOND, MILLISECOND};
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
 use std::num::{NonZeroU16, NonZeroU32};
 use wire::record::{RecordHeader, req_id};
@@ -12,8 +12,10 @@ use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, echo};
 /// The most datagrams that one poll makes, and the most that wait for a port before a poll makes none.
 const PER_POLL: usize = 64;
 
-/// How long traffic that was held back (full port, empty pool, nobody registered) waits before it tries again.
+/// How long traffic that was held back (full port, empty pool) waits before it tries again.
 const RETRY: u64 = 50 * MICROSECOND;
+/// How long it waits when a whole round found nobody who can send.
+const NOBODY: u64 = MILLISECOND;
 
 /// The most slaves that one poll passes over because they cannot send.
 const SKIPS_PER_POLL: u32 = 1024;
@@ -111,7 +113,7 @@ impl Traffic {
 
     pub(crate) fn start(&mut self, now: Time, config: TrafficConfig) {
         self.pacer = Pacer::new(config.rate, now);
-        (self.config, self.turn, self.sent_in_turn, self.sent) = (Some(config), 0, 0, 0);
+        (self.config, self.turn, self.sent_in_turn, self.sent, self.retry_at) = (Some(config), 0, 0, 0, 0);
     }
 
     pub(crate) fn stop(&mut self) {
@@ -131,7 +133,7 @@ impl Traffic {
         counters: &FarmCounters,
         out: &mut Outbox,
     ) {
-        let Some(config) = self.config else { return };
+        let Some(config) = self.config.filter(|_| now >= self.retry_at) else { return };
         let most = PER_POLL as u32 * u32::from(config.pack.get());
         let mut due = u64::from(self.pacer.due(now, most));
         if let Some(records) = config.records {
@@ -144,7 +146,7 @@ impl Traffic {
                 counters.traffic_skipped.add(1);
                 self.next_turn(roster.len());
                 skips += 1;
-                if skips >= SKIPS_PER_POLL { break } else { continue }
+                if skips >= SKIPS_PER_POLL.min(roster.len()) { break } else { continue }
             };
             if out.backlog(peer.port) >= PER_POLL {
                 break;
@@ -187,7 +189,7 @@ impl Traffic {
             open.send(counters, out);
         }
         if u64::from(done) < due {
-            self.retry_at = now.saturating_add(RETRY);
+            self.retry_at = now.saturating_add(if done == 0 && skips > 0 { NOBODY } else { RETRY });
         }
         self.pacer.done(done);
         self.sent += u64::from(done);
@@ -328,8 +330,8 @@ mod tests {
         let flat_out = TrafficConfig { rate: None, ..config() };
         let (mut traffic, counters, mut out) = (Traffic::new(4, 0), FarmCounters::default(), outbox(128));
         traffic.start(0, flat_out);
-        for _ in 0..4 {
-            traffic.advance(0, &ids, |_| Some((peer(1), 1280)), &counters, &mut out);
+        for now in (0..4).map(|step| step * RETRY) {
+            traffic.advance(now, &ids, |_| Some((peer(1), 1280)), &counters, &mut out);
         }
         assert!(out.backlog(PortId(0)) <= PER_POLL + 1, "{}", out.backlog(PortId(0)));
 
@@ -338,6 +340,12 @@ mod tests {
         traffic.advance(0, &ids, |_| Some((peer(1), 1280)), &counters, &mut out);
         assert_eq!((out.backlog(PortId(0)), counters.traffic_no_frame.get()), (4, 1));
         assert_eq!(traffic.deadline(), Some(RETRY));
+
+        let (mut traffic, mut out) = (Traffic::new(4, 0), outbox(4));
+        let skipped = counters.traffic_skipped.get();
+        traffic.start(0, flat_out);
+        traffic.advance(0, &ids, |_| None, &counters, &mut out);
+        assert_eq!((counters.traffic_skipped.get() - skipped, traffic.deadline()), (4, Some(NOBODY)));
 
         let (mut traffic, mut out) = (Traffic::new(4, 0), outbox(4));
         traffic.start(0, TrafficConfig { payload: 4096, ..flat_out });
