@@ -268,7 +268,8 @@ impl Group {
     fn heartbeat(&mut self, context: &Context<'_>, local: u32, out: &mut Outbox) -> bool {
         let &Context { config, now, counters, .. } = context;
         let Some(node) = self.nodes.get_mut(local as usize) else { return false };
-        let limit = link::datagram_room(&self.gateway, node.mtu());
+        // A node that takes less than the 1280 bytes that need no proof sends no more either.
+        let limit = link::datagram_room(&self.gateway, node.mtu().min(config.max_ip_packet));
         let full = |open: &Open| open.frame.len() + Heartbeat::RECORD_LEN > open.limit.min(limit);
         if self.open.as_ref().is_some_and(full) {
             self.flush(out);

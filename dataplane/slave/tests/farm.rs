@@ -135,6 +135,15 @@ fn record(msg_type: MsgType, id: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn heartbeats_of_a_small_mtu_are_packed_into_small_datagrams() {
+    let mut config = FarmConfig::new(gateway(), ids(0, 23));
+    config.node.max_ip_packet = 576;
+    let sizes: Vec<usize> = Rig::new(config).poll().iter().map(|(_, _, bytes)| bytes.len()).collect();
+    assert!(sizes.iter().all(|len| len + 28 <= 576), "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 23 * Heartbeat::RECORD_LEN);
+}
+
+#[test]
 fn a_slave_registers_and_says_so() {
     let mut rig = Rig::new(FarmConfig::new(gateway(), ids(17, 1)));
     let first = rig.poll();
