@@ -52,7 +52,7 @@ pub struct Gateway {
     /// The served shards, as the poll loops number them.
     pub shards: wire::ShardSet,
     /// The served shards, as nodes are told of them.
-    pub announced: link::ShardSet,
+    pub announced: link::ShardRanges,
     /// The cluster key.
     pub key: Option<ClusterKey>,
 }
@@ -135,7 +135,7 @@ impl Gateway {
             ));
         }
         let shards = wire::ShardSet::parse(common.scale, &args.shards).map_err(Failure::Shards)?;
-        let announced = link::ShardSet::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
+        let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
         let key = args.key_file.as_deref().map(keyfile::read).transpose()?;
         Ok(Self { common, hold: args.hold.0, early: args.early == Switch::On, shards, announced, key })
     }

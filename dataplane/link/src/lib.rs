@@ -11,7 +11,7 @@
 //! | [`registrar`] | the gateway's end: cookies, membership, routes, MEMBERS |
 //! | [`change`] | route changes, and where a registrar's output goes |
 //! | [`notice`] | what a registrar tells people |
-//! | [`shards`] | which shards a gateway serves |
+//! | [`shard_ranges`] | which shards a gateway serves, as it announces them |
 #![forbid(unsafe_code)]
 
 pub mod change;
@@ -21,7 +21,7 @@ pub mod member_table;
 pub mod node;
 pub mod notice;
 pub mod registrar;
-pub mod shards;
+pub mod shard_ranges;
 
 pub use change::{Route, RouteChange, Sink};
 pub use counters::RegistrarCounters;
@@ -30,7 +30,7 @@ pub use member_table::{MemberTable, MembersRefusal};
 pub use node::{AckRefusal, Node, NodeConfig, NodeEvent};
 pub use notice::Notice;
 pub use registrar::{Health, MasterView, MemberView, Registrar, RegistrarConfig, RegistrarError, Summary};
-pub use shards::{ShardSet, ShardSetError};
+pub use shard_ranges::{ShardRanges, ShardRangesError};
 
 use frame::Peer;
 

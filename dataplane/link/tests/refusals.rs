@@ -241,7 +241,7 @@ fn a_configuration_that_cannot_be_is_refused_with_the_remedy() {
         change(&mut config);
         Registrar::new(config, START).err().unwrap()
     };
-    assert_eq!(refused(|config| config.shards = link::ShardSet::default()), RegistrarError::NoShards);
+    assert_eq!(refused(|config| config.shards = link::ShardRanges::default()), RegistrarError::NoShards);
     let error = refused(|config| config.shards = "3-4".parse().unwrap());
     assert_eq!(error, RegistrarError::ShardOutOfRange { shard: wire::Shard(4), shards: 4 });
     assert!(error.to_string().contains("(0-3)"), "{error}");

@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
-use link::{MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardSet};
+use link::{MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges};
 use wire::link::{Member, NodeId};
 use wire::{LANE_PORT_BASE, MsgType, Record};
 
@@ -14,7 +14,7 @@ pub struct Uplink {
     node: Node,
     table: MemberTable,
     /// The shards that the gateway said it serves when it registered us.
-    shards: ShardSet,
+    shards: ShardRanges,
 }
 
 impl Uplink {
@@ -23,7 +23,7 @@ impl Uplink {
         Self {
             node: Node::new(NodeId::master(master), key, gateway, now),
             table: MemberTable::new(config.scale, config.interval),
-            shards: ShardSet::default(),
+            shards: ShardRanges::default(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Uplink {
     }
 
     /// The shards that the gateway serves; none before it has registered us.
-    pub fn shards(&self) -> &ShardSet {
+    pub fn shards(&self) -> &ShardRanges {
         &self.shards
     }
 

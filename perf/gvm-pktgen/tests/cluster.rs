@@ -4,7 +4,7 @@
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use link::{
-    ClusterKey, Credential, Health, NodeConfig, Registrar, RegistrarConfig, Route, RouteChange, ShardSet, Sink,
+    ClusterKey, Credential, Health, NodeConfig, Registrar, RegistrarConfig, Route, RouteChange, ShardRanges, Sink,
 };
 use pktgen::check::Targets;
 use pktgen::counters::{Counters, Phase};
@@ -93,7 +93,7 @@ struct Relay {
 
 impl Relay {
     fn new(address: &str, shards: std::ops::Range<u32>, fault: Fault) -> Self {
-        let shards = ShardSet::from_shards(shards.map(Shard)).unwrap();
+        let shards = ShardRanges::from_shards(shards.map(Shard)).unwrap();
         let key = Some(ClusterKey::from_bytes(KEY));
         let registrar = Registrar::new(RegistrarConfig { shards, key, ..RegistrarConfig::default() }, 0).unwrap();
         Self { address: peer(address), registrar, told: Told::default(), fault, passed: 0, later: None }

@@ -4,7 +4,8 @@ use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use gateway::{Gateway, GatewayConfig};
 use link::{
-    ClusterKey, Credential, Health, NodeConfig, Registrar, RegistrarConfig, RouteChange, ShardSet as LinkShards, Sink,
+    ClusterKey, Credential, Health, NodeConfig, Registrar, RegistrarConfig, RouteChange, ShardRanges as LinkShards,
+    Sink,
 };
 use pktgen::check::Targets;
 use pktgen::counters::Phase;

@@ -356,7 +356,7 @@ impl Cluster {
         let config = GatewayConfig { hold, early, masters: 8, ..GatewayConfig::new(served) };
         let registrar = RegistrarConfig {
             scale: self.plan.scale,
-            shards: link::ShardSet::from_shards(shards).expect("there are few shards"),
+            shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),
             key: self.plan.key.map(ClusterKey::from_bytes),
             secret: self.rng.secret(),
             epoch,

@@ -1,7 +1,7 @@
 //! What a node makes of a HEARTBEAT_ACK.
 
 use super::{AckRefusal, COOKIE_GAP, Flags, Node, NodeConfig, NodeEvent, most_probes};
-use crate::ShardSet;
+use crate::ShardRanges;
 use frame::{Peer, Time};
 use wire::link::{HeartbeatAck, LinkError, Role};
 use wire::{Record, UNPROVEN_MTU, tag};
@@ -70,7 +70,7 @@ impl Node {
                 mtu: ack.mtu,
                 scale: theirs,
                 gateway_epoch: ack.gateway_epoch,
-                shards: ShardSet::from_ranges(ack.ranges).unwrap_or_default(),
+                shards: ShardRanges::from_ranges(ack.ranges).unwrap_or_default(),
                 first_time: self.flags.first(Flags::EVER_REGISTERED),
             }));
         }
@@ -96,7 +96,7 @@ impl Node {
         if self.id.role == Role::Slave && !ack.ranges.is_empty() {
             let shard = config.scale.shard(config.scale.slave_id(self.id.id)?);
             if !ack.serves(shard) {
-                let shards = ShardSet::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
+                let shards = ShardRanges::from_ranges(ack.ranges.iter().copied()).unwrap_or_default();
                 let event = NodeEvent::ForeignShard { shard, shards };
                 return self.flags.first(Flags::SAID_FOREIGN).then_some(event);
             }

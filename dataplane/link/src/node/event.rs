@@ -1,6 +1,6 @@
 //! What a node reports, and why it refuses an answer.
 
-use crate::ShardSet;
+use crate::ShardRanges;
 use std::fmt;
 use thiserror::Error;
 use wire::link::LinkError;
@@ -20,7 +20,7 @@ pub enum NodeEvent {
         /// Differs after each start of the gateway.
         gateway_epoch: u64,
         /// The shards that the gateway serves.
-        shards: ShardSet,
+        shards: ShardRanges,
         /// The node was never registered before.
         first_time: bool,
     },
@@ -42,7 +42,7 @@ pub enum NodeEvent {
         /// The slave's shard.
         shard: Shard,
         /// The shards that this gateway serves.
-        shards: ShardSet,
+        shards: ShardRanges,
     },
     /// The gateway answers, and does not register the node although its cookie is right.
     Refused,

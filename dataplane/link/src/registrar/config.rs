@@ -1,6 +1,6 @@
 //! What a registrar is told once, at the start.
 
-use crate::{ClusterKey, ShardSet};
+use crate::{ClusterKey, ShardRanges};
 use frame::time::{MICROSECOND, SECOND};
 use std::fmt;
 use thiserror::Error;
@@ -15,7 +15,7 @@ pub struct RegistrarConfig {
     /// The scale of the system.
     pub scale: Scale,
     /// The shards that this gateway serves.
-    pub shards: ShardSet,
+    pub shards: ShardRanges,
     /// The cluster key; without one nothing is signed or verified.
     pub key: Option<ClusterKey>,
     /// Start secret of the cookies: random in each start.
@@ -39,7 +39,7 @@ impl Default for RegistrarConfig {
     fn default() -> Self {
         Self {
             scale: Scale::default(),
-            shards: ShardSet::all(Scale::default()),
+            shards: ShardRanges::all(Scale::default()),
             key: None,
             secret: [0; 32],
             epoch: 1,

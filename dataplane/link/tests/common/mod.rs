@@ -5,7 +5,7 @@ use frame::time::{MILLISECOND, SECOND};
 use frame::{Peer, PortId, Time, Vlan};
 use link::{
     AckRefusal, ClusterKey, Health, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, Notice, Registrar,
-    RegistrarConfig, RouteChange, ShardSet, Sink,
+    RegistrarConfig, RouteChange, ShardRanges, Sink,
 };
 use std::collections::BTreeMap;
 use wire::link::{Heartbeat, HeartbeatAck, Member, MemberState, NodeId};
@@ -25,7 +25,7 @@ pub fn scale() -> Scale {
 pub fn config() -> RegistrarConfig {
     RegistrarConfig {
         scale: scale(),
-        shards: "1".parse::<ShardSet>().unwrap(),
+        shards: "1".parse::<ShardRanges>().unwrap(),
         key: Some(key()),
         secret: [9; 32],
         epoch: 77,

@@ -1,4 +1,6 @@
 //! Which shards a gateway serves, as a HEARTBEAT_ACK can say it: at most 16 ranges.
+//!
+//! [`wire::ShardSet`] is what a gateway's tables are built from; this is what it tells others.
 
 use arrayvec::ArrayVec;
 use std::fmt;
@@ -9,13 +11,13 @@ use wire::{Scale, Shard, SlaveId};
 
 /// A set of shards in ascending, disjoint, maximal ranges. Its text is like `0-3,7`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShardSet {
+pub struct ShardRanges {
     ranges: ArrayVec<ShardRange, MAX_RANGES>,
 }
 
 /// Why something is not a set of shards.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ShardSetError {
+pub enum ShardRangesError {
     /// The text has another form.
     #[error("`{0}` is no list of shards: write for example 0-3,7")]
     Syntax(String),
@@ -27,31 +29,31 @@ pub enum ShardSetError {
     TooManyRanges,
 }
 
-impl ShardSet {
+impl ShardRanges {
     /// All shards of a scale.
     pub fn all(scale: Scale) -> Self {
         Self { ranges: [ShardRange { first: 0, last: scale.shards() - 1 }].into_iter().collect() }
     }
 
     /// The union of ranges in any order, which may overlap.
-    pub fn from_ranges(ranges: impl IntoIterator<Item = ShardRange>) -> Result<Self, ShardSetError> {
+    pub fn from_ranges(ranges: impl IntoIterator<Item = ShardRange>) -> Result<Self, ShardRangesError> {
         let mut sorted: Vec<ShardRange> = ranges.into_iter().collect();
         sorted.sort_unstable_by_key(|range| range.first);
         let mut merged: ArrayVec<ShardRange, MAX_RANGES> = ArrayVec::new();
         for range in sorted {
             if range.last < range.first {
-                return Err(ShardSetError::Backwards(range.first, range.last));
+                return Err(ShardRangesError::Backwards(range.first, range.last));
             }
             match merged.last_mut() {
                 Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-                _ => merged.try_push(range).map_err(|_| ShardSetError::TooManyRanges)?,
+                _ => merged.try_push(range).map_err(|_| ShardRangesError::TooManyRanges)?,
             }
         }
         Ok(Self { ranges: merged })
     }
 
     /// The set of these shards.
-    pub fn from_shards(shards: impl IntoIterator<Item = Shard>) -> Result<Self, ShardSetError> {
+    pub fn from_shards(shards: impl IntoIterator<Item = Shard>) -> Result<Self, ShardRangesError> {
         Self::from_ranges(shards.into_iter().map(|shard| ShardRange { first: shard.0, last: shard.0 }))
     }
 
@@ -113,12 +115,12 @@ impl ShardSet {
     }
 }
 
-impl FromStr for ShardSet {
-    type Err = ShardSetError;
+impl FromStr for ShardRanges {
+    type Err = ShardRangesError;
 
-    /// Reads shards and ranges with commas between them: `0-3,7`. (`all` needs a scale: see [`ShardSet::all`].)
-    fn from_str(text: &str) -> Result<Self, ShardSetError> {
-        let syntax = || ShardSetError::Syntax(text.to_owned());
+    /// Reads shards and ranges with commas between them: `0-3,7`. (`all` needs a scale: see [`ShardRanges::all`].)
+    fn from_str(text: &str) -> Result<Self, ShardRangesError> {
+        let syntax = || ShardRangesError::Syntax(text.to_owned());
         let number = |text: &str| text.trim().parse::<u32>().map_err(|_| syntax());
         let mut ranges = Vec::new();
         for part in text.split(',') {
@@ -132,7 +134,7 @@ impl FromStr for ShardSet {
     }
 }
 
-impl fmt::Display for ShardSet {
+impl fmt::Display for ShardRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("none");
@@ -155,23 +157,23 @@ mod tests {
 
     #[test]
     fn text_is_read_merged_and_written() {
-        let set: ShardSet = "7, 2-3,0-1,1".parse().unwrap();
+        let set: ShardRanges = "7, 2-3,0-1,1".parse().unwrap();
         assert_eq!(set.to_string(), "0-3,7");
         assert_eq!((set.len(), set.last()), (5, Some(Shard(7))));
         assert_eq!(set.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2, 3, 7]);
         assert!(set.contains(Shard(7)) && !set.contains(Shard(4)));
-        assert_eq!("3-1".parse::<ShardSet>(), Err(ShardSetError::Backwards(3, 1)));
+        assert_eq!("3-1".parse::<ShardRanges>(), Err(ShardRangesError::Backwards(3, 1)));
         for bad in ["", "a", "1-", "1,,2", "-1"] {
-            assert_eq!(bad.parse::<ShardSet>(), Err(ShardSetError::Syntax(bad.to_owned())));
+            assert_eq!(bad.parse::<ShardRanges>(), Err(ShardRangesError::Syntax(bad.to_owned())));
         }
         let scattered: Vec<String> = (0..17).map(|n| (2 * n).to_string()).collect();
-        assert_eq!(scattered.join(",").parse::<ShardSet>(), Err(ShardSetError::TooManyRanges));
+        assert_eq!(scattered.join(",").parse::<ShardRanges>(), Err(ShardRangesError::TooManyRanges));
     }
 
     #[test]
     fn places_have_no_gaps_and_lead_back() {
         let scale = Scale::new(6, 2).unwrap();
-        let set: ShardSet = "1,4-5".parse().unwrap();
+        let set: ShardRanges = "1,4-5".parse().unwrap();
         let ids: Vec<u32> = (0..12).map(|at| set.slave_at(scale, at).unwrap().get()).collect();
         assert_eq!(ids, [4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23]);
         assert_eq!(set.slave_at(scale, 12), None);
@@ -180,6 +182,6 @@ mod tests {
             let expected = ids.iter().position(|&other| other == id.get()).map(|at| at as u32);
             assert_eq!(set.index(scale, id), expected);
         }
-        assert_eq!(ShardSet::all(scale).len(), 16);
+        assert_eq!(ShardRanges::all(scale).len(), 16);
     }
 }
