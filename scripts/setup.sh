@@ -17,6 +17,8 @@ usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+# rustup's cargo is there before its toolchain is.
+have_cargo() { cargo --version >/dev/null 2>&1; }
 
 full=yes check=no
 for argument in "$@"; do
@@ -62,7 +64,7 @@ missing_packages() {
     [ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
     [ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
     find_clang >/dev/null || clang_package
-    have cargo || have rustup || have curl || { echo curl; echo ca-certificates; }
+    have_cargo || have rustup || have curl || { echo curl; echo ca-certificates; }
     [ "$full" = yes ] || return 0
     have make || echo make
     have pkg-config || echo pkg-config
@@ -95,17 +97,26 @@ install_packages() {
 install_rust() {
     say "installing Rust $toolchain by rustup"
     if ! have rustup; then
-        curl --proto '=https' --tlsv1.2 --retry 3 -sSf https://sh.rustup.rs \
-            | sh -s -- -y --profile minimal --default-toolchain none --no-modify-path >/dev/null \
+        # What the script at sh.rustup.rs fetches, too.
+        local init
+        init=$(mktemp)
+        curl --proto '=https' --tlsv1.2 --retry 3 -sSf -o "$init" \
+            "https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init" \
+            || die "cannot fetch rustup; see https://rustup.rs, then run this again"
+        # Under its own name: rustup-init looks at how it is called.
+        mkdir "$init.d" && mv "$init" "$init.d/rustup-init" && chmod +x "$init.d/rustup-init"
+        "$init.d/rustup-init" -y --profile minimal --default-toolchain none --no-modify-path >/dev/null 2>&1 \
             || die "cannot install rustup; see https://rustup.rs, then run this again"
+        rm -r "$init.d"
     fi
-    rustup toolchain install "$toolchain" --profile minimal --component rustfmt --component clippy >/dev/null \
+    rustup --quiet toolchain install "$toolchain" --profile minimal --component rustfmt --component clippy \
+        --no-self-update >/dev/null \
         || die "rustup cannot install Rust $toolchain: is static.rust-lang.org reachable?"
     say "cargo is in ${CARGO_HOME:-$HOME/.cargo}/bin: add it to PATH to call it yourself"
 }
 
 # rustup follows rust-toolchain.toml by itself; a distribution's cargo does not.
-if have cargo && ! have rustup; then
+if have_cargo && ! have rustup; then
     version=$(cargo --version | cut -d ' ' -f 2)
     oldest=$(printf '%s\n%s\n' "$version" "$toolchain" | sort -V | head -n 1)
     [ "$oldest" = "$toolchain" ] || die "cargo $version is older than $toolchain: remove it, or install rustup (https://rustup.rs)"
@@ -113,9 +124,9 @@ fi
 
 packages=$(missing_packages | sort -u | tr '\n' ' ')
 wants_rust=no
-have cargo || wants_rust=yes
+have_cargo || wants_rust=yes
 wants_nextest=no
-if [ "$full" = yes ] && ! { have cargo && cargo nextest --version >/dev/null 2>&1; }; then
+if [ "$full" = yes ] && ! { have_cargo && cargo nextest --version >/dev/null 2>&1; }; then
     wants_nextest=yes
 fi
 
