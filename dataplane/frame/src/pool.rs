@@ -122,6 +122,12 @@ impl Pool {
         self.shared().top.get()
     }
 
+    /// Chunks that cargo may still take: the free ones above the reserve.
+    #[inline]
+    pub fn spare(&self) -> u32 {
+        self.free().saturating_sub(self.shared().reserve)
+    }
+
     /// Chunks that are owned by somebody now.
     pub fn in_use(&self) -> u32 {
         self.capacity() - self.free()
@@ -252,7 +258,7 @@ mod tests {
     fn cargo_leaves_the_reserve_to_link_control() {
         let pool = pool(4);
         let held: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
-        assert_eq!((held.len(), pool.free()), (3, 1));
+        assert_eq!((held.len(), pool.free(), pool.spare()), (3, 1, 0));
         let link = pool.alloc_reserved().unwrap();
         assert!(pool.alloc_reserved().is_none());
         drop((held, link));

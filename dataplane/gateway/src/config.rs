@@ -16,7 +16,7 @@ pub struct GatewayConfig {
     pub early: bool,
     /// The largest number of masters.
     pub masters: u16,
-    /// Free frames below which the oldest buffers leave, whatever their hold.
+    /// Frames free for cargo (above the pool's reserve) below which the oldest buffers leave, whatever their hold.
     pub low_water: u32,
 }
 

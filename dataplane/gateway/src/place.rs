@@ -36,7 +36,7 @@ impl Gateway {
         }
         let (len, frame) = (usize::from(item.len), &datagram.frame);
         let whole = item.offset == 0 && len == frame.len() && len <= limit;
-        let scarce = out.pool().free() < self.low_water / 2;
+        let scarce = out.pool().spare() < self.low_water / 2;
         if whole && (len + HEADER_LEN > limit || scarce) {
             self.flush(destination, Cause::Order, out);
             if let Some(datagram) = burst.take(number) {
@@ -148,7 +148,7 @@ impl Gateway {
     }
 
     fn make_room(&mut self, out: &mut Outbox) {
-        if out.pool().free() < self.low_water {
+        if out.pool().spare() < self.low_water {
             self.flush_oldest(ROOM_BURST, Cause::Room, out);
         }
     }

@@ -224,6 +224,22 @@ fn room_when_the_pool_runs_low_the_oldest_leave_first() {
 }
 
 #[test]
+fn room_begins_above_the_reserve_or_cargo_would_find_no_frame_first() {
+    let config = GatewayConfig { low_water: 1000, ..waiting_for_ever() };
+    let mut rig = Rig::new(config, frame::PoolConfig { reserve: 64, ..pool(256) });
+    rig.set_master(1, Some(route(master(1), MTU)));
+    (16..48).for_each(|id| rig.set_slave(id, Some(route(slave(id), MTU))));
+    for id in 16..48 {
+        rig.receive_one(master(1), &cargo(id, 1, 0, 10));
+    }
+    assert_eq!((rig.sent(), rig.held()), (vec![], (32, 0)));
+    // Of these, cargo may take what is above the reserve of 64.
+    rig.lend_all_but(64 + 64);
+    rig.receive_one(slave(20), &cargo(20, 1, 1, 10));
+    assert_eq!((rig.sent().len(), rig.counts()["flush.flush_room"]), (32, 32));
+}
+
+#[test]
 fn room_a_single_datagram_is_forwarded_when_the_pool_is_nearly_empty() {
     let mut rig = Rig::with_nodes(GatewayConfig { low_water: 1000, ..waiting_for_ever() });
     rig.lend_all_but(32);
