@@ -6,3 +6,5 @@ pub mod floor;
 pub mod input;
 pub mod report;
 pub mod stopwatch;
+pub mod svg;
+pub mod tradeoff;

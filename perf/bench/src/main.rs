@@ -1,8 +1,8 @@
 //! `gvm-bench NAME [--json FILE]`: see `perf/run.sh`.
 #![forbid(unsafe_code)]
 
-use bench::aggregate;
 use bench::report::Report;
+use bench::{aggregate, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -27,6 +27,15 @@ enum Bench {
         #[arg(long)]
         slaves: Option<u32>,
     },
+    /// What a longer hold gives and what it costs, on a virtual clock
+    Tradeoff {
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Where the chart goes
+        #[arg(long, default_value = "perf/out/tradeoff.svg")]
+        svg: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,6 +52,26 @@ fn main() -> anyhow::Result<()> {
                 serde_json::json!({
                     "slaves": row.slaves, "records_per_datagram": row.records, "ns_per_record": row.ours,
                     "floor_ns_per_record": row.floor, "ratio": row.ratio, "full_flushes": row.full
+                })
+            });
+            report.write(json.as_deref(), details.collect())?;
+            report.print();
+        }
+        Bench::Tradeoff { json, svg } => {
+            if let Some(folder) = svg.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let table = tradeoff::table(Some(&svg))?;
+            let at = |hold| table.first().and_then(|(_, points)| points.iter().find(|point| point.hold_us == hold));
+            let (Some(without), Some(with)) = (at(0), at(50)) else { anyhow::bail!("nothing was measured") };
+            let (value, ratio) = (with.records_per_datagram, with.records_per_datagram / without.records_per_datagram);
+            let report = Report { name: "tradeoff", value, unit: "records/datagram", ratio };
+            let details = table.iter().flat_map(|(load, points)| {
+                points.iter().map(|point| {
+                    serde_json::json!({
+                        "load": load.name, "hold_us": point.hold_us, "records_per_datagram": point.records_per_datagram,
+                        "p50_us": point.p50_us, "p99_us": point.p99_us
+                    })
                 })
             });
             report.write(json.as_deref(), details.collect())?;
