@@ -70,7 +70,7 @@ impl Interface {
     }
 }
 
-fn request(name: &[u8]) -> libc::ifreq {
+pub(super) fn request(name: &[u8]) -> libc::ifreq {
     // SAFETY: zeros are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, &from) in request.ifr_name.iter_mut().zip(name.iter().take(libc::IFNAMSIZ - 1)) {

@@ -9,21 +9,30 @@
 //! | `ring` | the four rings of a socket |
 //! | `socket` | making, binding and waking a socket |
 //! | `mode` | zero-copy or copy: asked for, and got |
+//! | `probe` | whether a driver has zero-copy |
+//! | `offload` | what a NIC does to packets that XDP must not miss |
 //! | `ledger` | which frames the kernel has, and getting them back |
 //! | `interface` | an interface's index, addresses, MTU, queues |
 //! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
+//! | `queues` | the queues of an interface that one lcore serves, as one port |
 
 mod interface;
 mod ledger;
 mod mode;
+mod offload;
 mod port;
+mod probe;
+mod queues;
 mod ring;
 mod socket;
 mod umem;
 
 pub use interface::Interface;
 pub use mode::BoundMode;
-pub use port::{XdpCounters, XdpPort};
+pub use offload::Offloads;
+pub use port::{XdpCounters, XdpPort, largest_packet};
+pub use probe::can_zero_copy;
+pub use queues::XdpQueues;
 pub use umem::Umem;
 
 use crate::headers::Local;
@@ -148,6 +157,17 @@ pub enum XdpError {
         free: u32,
         /// Entries of a ring.
         ring: u32,
+    },
+    /// A receive offload breaks the path and cannot be turned off.
+    #[error(
+        "{ifname}: {option} is on and gvm-dp cannot turn it off: it hides from XDP what was on the wire; try \
+         `ethtool -K {ifname} {option} off`, or use a udp: port"
+    )]
+    Offload {
+        /// Name of the interface.
+        ifname: String,
+        /// What `ethtool -K` calls it.
+        option: &'static str,
     },
     /// Anything else.
     #[error("AF_XDP on {ifname}: cannot {action}: {source}")]

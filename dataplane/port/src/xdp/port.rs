@@ -1,7 +1,11 @@
 //! The port: descriptors become datagrams, datagrams become descriptors, headers are read and written in place.
+//!
+//! A queue outlives its interface. While the interface is down, what should leave is dropped and counted, so that a
+//! gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
 
 use crate::Port;
-use crate::headers::{self, Refused, Unsendable, Verify};
+use crate::headers::{self, Local, Refused, Unsendable, Verify};
+use crate::neighbour::Neighbours;
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
@@ -45,8 +49,10 @@ frame::counters! {
         tx_bytes,
         /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
         tx_dropped_too_long,
-        /// Datagrams to a peer without a known Ethernet address; dropped.
-        tx_dropped_no_mac,
+        /// Datagrams to a peer whose next hop has no known Ethernet address (yet); dropped.
+        tx_dropped_no_neighbour,
+        /// Datagrams dropped because the interface was down or gone.
+        tx_dropped_link_down,
         /// Datagrams to an IPv6 peer; dropped.
         tx_dropped_family,
         /// Descriptors that the kernel refused.
@@ -55,8 +61,14 @@ frame::counters! {
         tx_full,
         /// System calls that made the kernel look at the TX ring.
         tx_kicks,
-        /// Kicks that failed: the interface is down or gone.
+        /// Kicks that failed.
         tx_kick_errors,
+        /// Times that the interface was taken down.
+        link_downs,
+        /// 1 while the interface is up.
+        link_up,
+        /// 1 once the interface has vanished: its frames went back to the pool.
+        vanished,
         /// Frames in the TX and completion rings, or on their way through the device.
         tx_frames,
     }
@@ -66,8 +78,23 @@ frame::counters! {
 const ETHERNET: u32 = 18;
 /// Where the kernel puts a received packet in a chunk.
 const XDP_HEADROOM: u32 = 256;
-/// How often the kernel's statistics are read.
-const STATISTICS: Time = 10 * MILLISECOND;
+/// How often the kernel's statistics and the interface's state are read.
+const LOOK: Time = 10 * MILLISECOND;
+
+/// The largest IP packet that a frame in a chunk of so many bytes can carry, both ways: received at the kernel's offset,
+/// or made here at the largest of its own.
+pub fn largest_packet(chunk: u32) -> u16 {
+    let receive = chunk.saturating_sub(XDP_HEADROOM + ETHERNET);
+    let send = chunk.saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64) + u32::from(wire::IPV4_UDP_LEN);
+    receive.min(send).min(u32::from(u16::MAX)) as u16
+}
+
+/// The socket, and what the kernel has of ours through it.
+struct Device {
+    /// Before the ledger: it is closed first.
+    socket: Socket,
+    ledger: Ledger,
+}
 
 /// One queue of an interface.
 pub struct XdpPort {
@@ -75,16 +102,18 @@ pub struct XdpPort {
     config: XdpConfig,
     mtu: u16,
     mode: BoundMode,
-    /// Before the ledger: it is closed first.
-    socket: Socket,
-    ledger: Ledger,
+    /// `None` once the interface has vanished.
+    device: Option<Device>,
+    /// Whether the interface was up when it was last looked at.
+    up: bool,
+    neighbours: Option<Neighbours>,
     pool: Pool,
     /// Frames in the fill and RX rings.
     rx_frames: u32,
     /// Frames in the TX and completion rings.
     tx_frames: u32,
     tx_full: bool,
-    statistics_at: Time,
+    look_at: Time,
     counters: Arc<XdpCounters>,
 }
 
@@ -107,10 +136,7 @@ impl XdpPort {
         let ledger = Ledger::new(pool.clone(), interface.index, queue)
             .map_err(|source| XdpError::os(ifname, "make an AF_XDP socket", source))?;
         let socket = Socket::new(umem, ifname, config.ring)?;
-        // What any frame can carry: received at the kernel's offset, or made here at the largest of its own.
-        let receive = pool.chunk() - XDP_HEADROOM - ETHERNET;
-        let send = pool.chunk() - u32::from(HEADROOM) - (COLOURS - 1) * 64 + 28;
-        let mtu = config.mtu.min(receive.min(send) as u16);
+        let mtu = config.mtu.min(largest_packet(pool.chunk()));
         if mtu < config.mtu {
             tracing::warn!(
                 "{ifname}: MTU {mtu}, not {}: frames of {} bytes hold no more; lower the link's MTU to it, or take \
@@ -123,26 +149,35 @@ impl XdpPort {
             id,
             mtu,
             mode: BoundMode::Copy,
-            socket,
-            ledger,
+            device: Some(Device { socket, ledger }),
+            up: true,
+            neighbours: None,
             pool,
             rx_frames: 0,
             tx_frames: 0,
             tx_full: false,
-            statistics_at: 0,
+            look_at: 0,
             counters: Arc::new(XdpCounters::default()),
             config,
         };
         // Before binding: drivers with zero-copy take their first buffers when the queue is bound.
         port.refill();
         let (ifname, mode) = (&port.config.ifname, port.config.mode);
-        port.socket.bind(umem, &interface, queue, mode)?;
-        port.ledger.bound();
-        port.mode = port.socket.mode().map_err(|source| XdpError::os(ifname, "read its mode", source))?;
+        if let Some(Device { socket, ledger }) = &mut port.device {
+            socket.bind(umem, &interface, queue, mode)?;
+            ledger.bound();
+            port.mode = socket.mode().map_err(|source| XdpError::os(ifname, "read its mode", source))?;
+        }
         if is_less(mode, port.mode) {
             return Err(XdpError::NoZeroCopy { ifname: ifname.clone() });
         }
+        port.counters.link_up.set(1);
         Ok(port)
+    }
+
+    /// Where to find the Ethernet address of a peer that was never heard. Without it, such datagrams are dropped.
+    pub fn set_neighbours(&mut self, neighbours: Neighbours) {
+        self.neighbours = Some(neighbours);
     }
 
     /// The mode that the kernel gave.
@@ -157,73 +192,73 @@ impl XdpPort {
 
     /// Whether the kernel has chunk `index` of the pool.
     pub fn holds(&self, index: u32) -> bool {
-        self.ledger.has(index)
+        self.device.as_ref().is_some_and(|device| device.ledger.has(index))
+    }
+
+    /// Whether the interface has vanished.
+    pub fn is_vanished(&self) -> bool {
+        self.device.is_none()
+    }
+
+    /// [`Port::describe`], with these queues for this one.
+    pub(super) fn describe_queues(&self, queues: &str) -> String {
+        let (asked, local) = (self.config.mode, &self.config.local);
+        let [a, b, c, d] = local.ip;
+        format!(
+            "xdp:{} queue {queues} ({}, asked for {asked}; {a}.{b}.{c}.{d}:{}, MTU {}, rings of {})",
+            self.config.ifname, self.mode, local.udp_port, self.mtu, self.config.ring
+        )
     }
 
     /// Fills the fill ring from the pool.
     fn refill(&mut self) {
+        let Some(Device { socket, ledger }) = &mut self.device else { return };
         if self.rx_frames == self.config.ring {
             return;
         }
         let chunk = u64::from(self.pool.chunk());
-        while self.rx_frames < self.config.ring && self.socket.fill.room() > 0 {
+        while self.rx_frames < self.config.ring && socket.fill.room() > 0 {
             let Some(frame) = self.pool.alloc() else {
                 self.counters.rx_no_frame.add(1);
                 break;
             };
-            let (address, _) = self.ledger.give(frame);
+            let (address, _) = ledger.give(frame);
             // There was room; the kernel puts the packet where it likes in the chunk.
-            let pushed = self.socket.fill.push(address - address % chunk);
+            let pushed = socket.fill.push(address - address % chunk);
             debug_assert!(pushed);
             self.rx_frames += 1;
         }
-        self.socket.fill.publish();
+        socket.fill.publish();
         self.counters.rx_frames.set(u64::from(self.rx_frames));
     }
 
     /// Returns frames that were sent to the pool.
     fn reap(&mut self) {
+        let Some(Device { socket, ledger }) = &mut self.device else { return };
         let mut reaped = 0;
-        while let Some(address) = self.socket.completion.pop() {
+        while let Some(address) = socket.completion.pop() {
             // SAFETY: the kernel returned the address in the completion ring.
-            match unsafe { self.ledger.take(address, 0) } {
+            match unsafe { ledger.take(address, 0) } {
                 Some(frame) => drop(frame),
                 None => self.counters.tx_bad_descriptors.add(1),
             }
             reaped += 1;
         }
         if reaped > 0 {
-            self.socket.completion.release();
+            socket.completion.release();
             self.tx_frames = self.tx_frames.saturating_sub(reaped);
             self.counters.tx_frames.set(u64::from(self.tx_frames));
         }
     }
 
-    /// Takes the headers off a received packet; `None` when it is not for us, which was counted.
+    /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
     #[inline]
-    fn accept(&self, frame: Frame) -> Option<Datagram> {
-        let counters = &self.counters;
-        let datagram = match headers::receive(frame, self.id, &self.config.local, Verify::Software) {
-            Ok(datagram) => datagram,
-            Err(refused) => {
-                let reason = match refused {
-                    Refused::Malformed(_) => &counters.rx_dropped_malformed,
-                    Refused::NotOurs => &counters.rx_dropped_not_ours,
-                    Refused::Checksum => &counters.rx_dropped_checksum,
-                };
-                reason.add(1);
-                return None;
-            }
-        };
-        counters.rx_bytes.add(datagram.frame.len() as u64);
-        Some(datagram)
-    }
-
-    /// The counter of the reason why a datagram can never be sent, if there is one.
-    #[inline]
-    fn refusal(&self, datagram: &Datagram) -> Option<&frame::Counter> {
-        if datagram.peer.mac == [0; 6] {
-            return Some(&self.counters.tx_dropped_no_mac);
+    fn refusal(&mut self, datagram: &mut Datagram) -> Option<&frame::Counter> {
+        if !self.up {
+            return Some(&self.counters.tx_dropped_link_down);
+        }
+        if datagram.peer.mac == [0; 6] && !find_next_hop(&mut self.neighbours, datagram) {
+            return Some(&self.counters.tx_dropped_no_neighbour);
         }
         match headers::check_sendable(datagram, self.mtu) {
             Ok(()) => None,
@@ -232,15 +267,98 @@ impl XdpPort {
         }
     }
 
-    fn read_statistics(&self) {
-        // An interface that is gone keeps its last numbers.
-        if let Ok(statistics) = self.socket.statistics() {
+    fn kick(&mut self) {
+        let Some(Device { socket, .. }) = &mut self.device else { return };
+        // In copy mode the call itself sends; with zero-copy it also makes the driver complete what it has sent.
+        let pending = self.mode == BoundMode::ZeroCopy || !socket.tx.is_empty();
+        if pending && socket.tx.needs_wakeup() {
+            self.counters.tx_kicks.add(1);
+            if let Err(error) = socket.kick_tx() {
+                match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => {}
+                    // The next look says what happened.
+                    Some(libc::ENETDOWN | libc::ENXIO) => self.look_at = 0,
+                    _ => self.counters.tx_kick_errors.add(1),
+                }
+            }
+        }
+    }
+
+    /// Reads the kernel's statistics and the state of the interface.
+    #[cold]
+    fn look(&mut self) {
+        let Some(Device { socket, .. }) = &self.device else { return };
+        if let Ok(statistics) = socket.statistics() {
             let counters = &self.counters;
             counters.rx_lost_kernel.set(statistics.rx_dropped);
             counters.rx_lost_ring_full.set(statistics.rx_ring_full);
             counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
         }
+        // The call looks at the interface first, whatever waits.
+        let state = socket.kick_rx().err().and_then(|error| error.raw_os_error());
+        let (ifname, queue) = (&self.config.ifname, self.config.queue);
+        match state {
+            Some(libc::ENXIO) => {
+                tracing::error!(
+                    "xdp:{ifname} queue {queue}: the interface has vanished; its frames go back to the pool, and what \
+                     should leave there is dropped. When the interface is back, restart gvm-dp"
+                );
+                self.up = false;
+                self.counters.link_up.set(0);
+                self.counters.vanished.set(1);
+                self.device = None;
+                (self.rx_frames, self.tx_frames, self.tx_full) = (0, 0, false);
+                self.counters.rx_frames.set(0);
+                self.counters.tx_frames.set(0);
+            }
+            Some(libc::ENETDOWN) if self.up => {
+                tracing::warn!("xdp:{ifname} queue {queue}: the interface is down; what should leave there is dropped");
+                self.up = false;
+                self.tx_full = false;
+                self.counters.link_up.set(0);
+                self.counters.link_downs.add(1);
+            }
+            Some(libc::ENETDOWN) => {}
+            _ if !self.up => {
+                tracing::info!("xdp:{ifname} queue {queue}: the interface is up again");
+                self.up = true;
+                self.counters.link_up.set(1);
+            }
+            _ => {}
+        }
     }
+}
+
+/// Fills in the Ethernet address of a peer that was never heard.
+#[cold]
+fn find_next_hop(neighbours: &mut Option<Neighbours>, datagram: &mut Datagram) -> bool {
+    let (Some(neighbours), Some(ip)) = (neighbours, datagram.peer.ipv4_octets()) else { return false };
+    match neighbours.lookup(ip) {
+        Some(mac) => {
+            datagram.peer.mac = mac;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Takes the headers off a received packet; `None` when it is not for us, which was counted.
+#[inline]
+fn accept(frame: Frame, id: PortId, local: &Local, counters: &XdpCounters) -> Option<Datagram> {
+    let datagram = match headers::receive(frame, id, local, Verify::Software) {
+        Ok(datagram) => datagram,
+        Err(refused) => {
+            let reason = match refused {
+                Refused::Malformed(_) => &counters.rx_dropped_malformed,
+                Refused::NotOurs => &counters.rx_dropped_not_ours,
+                Refused::Checksum => &counters.rx_dropped_checksum,
+            };
+            reason.add(1);
+            return None;
+        }
+    };
+    counters.rx_bytes.add(datagram.frame.len() as u64);
+    Some(datagram)
 }
 
 impl Port for XdpPort {
@@ -249,22 +367,23 @@ impl Port for XdpPort {
     }
 
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        let Some(Device { socket, ledger }) = &mut self.device else { return 0 };
         let (mut added, mut taken) = (0, 0);
         while burst.room() > 0 {
-            let Some(descriptor) = self.socket.rx.pop() else { break };
+            let Some(descriptor) = socket.rx.pop() else { break };
             taken += 1;
             // SAFETY: the kernel returned the descriptor in the RX ring.
-            let Some(frame) = (unsafe { self.ledger.take(descriptor.addr, descriptor.len) }) else {
+            let Some(frame) = (unsafe { ledger.take(descriptor.addr, descriptor.len) }) else {
                 self.counters.rx_bad_descriptors.add(1);
                 continue;
             };
-            if let Some(datagram) = self.accept(frame) {
+            if let Some(datagram) = accept(frame, self.id, &self.config.local, &self.counters) {
                 // There is room: it was looked at above.
                 added += usize::from(burst.push(datagram).is_ok());
             }
         }
         if taken > 0 {
-            self.socket.rx.release();
+            socket.rx.release();
             self.rx_frames = self.rx_frames.saturating_sub(taken);
             self.counters.rx_packets.add(u64::from(taken));
         }
@@ -283,7 +402,8 @@ impl Port for XdpPort {
                 continue;
             }
             // As many are on their way as the completion ring can hold.
-            if self.tx_frames == self.config.ring || self.socket.tx.room() == 0 {
+            let Some(Device { socket, ledger }) = &mut self.device else { break };
+            if self.tx_frames == self.config.ring || socket.tx.room() == 0 {
                 self.counters.tx_full.add(1);
                 self.tx_full = true;
                 break;
@@ -292,15 +412,17 @@ impl Port for XdpPort {
             let len = datagram.frame.len();
             let written = headers::write(&mut datagram, &self.config.local, self.config.source_port);
             debug_assert!(written.is_ok(), "checked by `refusal`");
-            let (addr, packet_len) = self.ledger.give(datagram.frame);
-            let pushed = self.socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
+            let (addr, packet_len) = ledger.give(datagram.frame);
+            let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
             debug_assert!(pushed);
             self.tx_frames += 1;
             self.counters.tx_bytes.add(len as u64);
             sent += 1;
         }
         if sent > 0 {
-            self.socket.tx.publish();
+            if let Some(Device { socket, .. }) = &mut self.device {
+                socket.tx.publish();
+            }
             self.counters.tx_packets.add(sent);
             self.counters.tx_frames.set(u64::from(self.tx_frames));
         }
@@ -309,31 +431,24 @@ impl Port for XdpPort {
 
     fn housekeep(&mut self, now: Time) {
         if self.tx_frames > 0 {
-            // In copy mode the call itself sends; with zero-copy it also makes the driver complete what it has sent.
-            let pending = self.mode == BoundMode::ZeroCopy || !self.socket.tx.is_empty();
-            if pending && self.socket.tx.needs_wakeup() {
-                self.counters.tx_kicks.add(1);
-                if let Err(error) = self.socket.kick_tx()
-                    && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS))
-                {
-                    self.counters.tx_kick_errors.add(1);
-                }
-            }
+            self.kick();
             self.reap();
         }
         self.refill();
-        if self.socket.fill.needs_wakeup() {
+        if let Some(Device { socket, .. }) = &self.device
+            && socket.fill.needs_wakeup()
+        {
             // Fails only when the interface is down or gone; then nothing arrives either.
-            let _ = self.socket.kick_rx();
+            let _ = socket.kick_rx();
         }
-        if now >= self.statistics_at {
-            self.statistics_at = now.saturating_add(STATISTICS);
-            self.read_statistics();
+        if now >= self.look_at {
+            self.look_at = now.saturating_add(LOOK);
+            self.look();
         }
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        self.device.as_ref().map(|device| device.socket.as_fd())
     }
 
     fn wants_writable(&self) -> bool {
@@ -341,7 +456,7 @@ impl Port for XdpPort {
     }
 
     fn frames_held(&self) -> usize {
-        self.ledger.len()
+        self.device.as_ref().map_or(0, |device| device.ledger.len())
     }
 
     fn mtu(&self) -> u16 {
@@ -353,12 +468,7 @@ impl Port for XdpPort {
     }
 
     fn describe(&self) -> String {
-        let (asked, local) = (self.config.mode, &self.config.local);
-        let [a, b, c, d] = local.ip;
-        format!(
-            "xdp:{} queue {} ({}, asked for {asked}; {a}.{b}.{c}.{d}:{}, MTU {}, rings of {})",
-            self.config.ifname, self.config.queue, self.mode, local.udp_port, self.mtu, self.config.ring
-        )
+        self.describe_queues(&self.config.queue.to_string())
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

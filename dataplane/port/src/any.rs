@@ -1,0 +1,99 @@
+//! A port of any kind, so that one lcore can have sockets and NIC queues side by side.
+
+use crate::Port;
+use crate::udp::UdpPort;
+use crate::xdp::XdpQueues;
+use frame::counter::CounterSet;
+use frame::{Burst, PortId, Time, TxQueue};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// A port whose kind was chosen at start. The kind is looked at once per burst.
+pub enum AnyPort {
+    /// A socket of the kernel.
+    Udp(Box<UdpPort>),
+    /// NIC queues through AF_XDP.
+    Xdp(XdpQueues),
+}
+
+macro_rules! each {
+    ($port:expr, $inner:ident => $call:expr) => {
+        match $port {
+            AnyPort::Udp($inner) => $call,
+            AnyPort::Xdp($inner) => $call,
+        }
+    };
+}
+
+impl AnyPort {
+    /// The address that a socket is bound to; `None` for NIC queues, which have their interface's.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(port) => Some(port.local_addr()),
+            Self::Xdp(_) => None,
+        }
+    }
+}
+
+impl From<UdpPort> for AnyPort {
+    fn from(port: UdpPort) -> Self {
+        Self::Udp(Box::new(port))
+    }
+}
+
+impl From<XdpQueues> for AnyPort {
+    fn from(port: XdpQueues) -> Self {
+        Self::Xdp(port)
+    }
+}
+
+impl Port for AnyPort {
+    #[inline]
+    fn id(&self) -> PortId {
+        each!(self, port => port.id())
+    }
+
+    #[inline]
+    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
+        each!(self, port => port.rx_burst(now, burst))
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
+        each!(self, port => port.tx_burst(now, queue))
+    }
+
+    #[inline]
+    fn housekeep(&mut self, now: Time) {
+        each!(self, port => port.housekeep(now));
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        each!(self, port => port.poll_fd())
+    }
+
+    fn wants_writable(&self) -> bool {
+        each!(self, port => port.wants_writable())
+    }
+
+    fn frames_held(&self) -> usize {
+        each!(self, port => port.frames_held())
+    }
+
+    fn mtu(&self) -> u16 {
+        each!(self, port => port.mtu())
+    }
+
+    fn rx_lost(&self) -> u64 {
+        each!(self, port => port.rx_lost())
+    }
+
+    fn describe(&self) -> String {
+        each!(self, port => port.describe())
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        each!(self, port => port.counters())
+    }
+}

@@ -1,0 +1,139 @@
+//! Next hops of peers that were never heard: their Ethernet addresses, from the kernel's tables.
+//!
+//! A peer that was heard carries its next hop, so that answers ask nobody. What a port sends first (a slave's heartbeat
+//! to its gateway) needs this. A [`Resolver`] is a thread beside the poll loops: it asks the kernel for the route and the
+//! neighbour, has the kernel ask on the wire when it does not know, and keeps what was asked for fresh. A poll loop has a
+//! [`Neighbours`], whose look-up calls the kernel only for an address that it sees for the first time.
+//!
+//! | module | what |
+//! |---|---|
+//! | `netlink` | the kernel's messages about routes and neighbours |
+//! | `resolver` | the thread |
+
+mod netlink;
+mod resolver;
+
+pub use resolver::{Resolver, ResolverError};
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An IPv4 address.
+type Ip4 = [u8; 4];
+/// An Ethernet address.
+type Mac = [u8; 6];
+
+/// The most peers that are looked up on one interface. Others must have been heard.
+pub const MAX_PEERS: usize = 64;
+
+/// What a resolver and the poll loops share.
+struct Shared {
+    /// Grows whenever `table` changes.
+    generation: AtomicU64,
+    table: Mutex<Vec<(Ip4, Mac)>>,
+    /// Addresses that were asked for, and not yet seen by the resolver.
+    asked: Mutex<Vec<Ip4>>,
+    /// Written to when something was asked for.
+    bell: OwnedFd,
+}
+
+impl Shared {
+    fn new(bell: OwnedFd) -> Self {
+        Self { generation: AtomicU64::new(0), table: Mutex::default(), asked: Mutex::default(), bell }
+    }
+
+    fn publish(&self, table: &[(Ip4, Mac)]) {
+        let mut shown = lock(&self.table);
+        if *shown != table {
+            table.clone_into(&mut shown);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// The data is whole whatever its last owner did: each change is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one poll loop knows of the next hops behind an interface.
+#[derive(Clone)]
+pub struct Neighbours {
+    shared: Arc<Shared>,
+    generation: u64,
+    table: Vec<(Ip4, Mac)>,
+    asked: Vec<Ip4>,
+}
+
+impl Neighbours {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, generation: 0, table: Vec::with_capacity(MAX_PEERS), asked: Vec::with_capacity(MAX_PEERS) }
+    }
+
+    /// The Ethernet address of the next hop towards a peer; `None` while it is not known. It is asked for then.
+    pub fn lookup(&mut self, ip: [u8; 4]) -> Option<[u8; 6]> {
+        if self.generation != self.shared.generation.load(Ordering::Acquire) {
+            self.refresh();
+        }
+        let found = self.table.iter().find(|(known, _)| *known == ip).map(|(_, mac)| *mac);
+        if found.is_none() && !self.asked.contains(&ip) {
+            self.ask(ip);
+        }
+        found
+    }
+
+    /// A poll loop waits for no lock: if the resolver has it, the next look-up tries again.
+    fn refresh(&mut self) {
+        if let Ok(table) = self.shared.table.try_lock() {
+            table.clone_into(&mut self.table);
+            self.generation = self.shared.generation.load(Ordering::Acquire);
+        }
+    }
+
+    fn ask(&mut self, ip: Ip4) {
+        if self.asked.len() < MAX_PEERS
+            && let Ok(mut asked) = self.shared.asked.try_lock()
+        {
+            asked.push(ip);
+            self.asked.push(ip);
+            resolver::ring(self.shared.bell.as_fd());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_asked_for_once_and_found_when_it_was_told() {
+        let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
+        let (mut one, mut two) = (Neighbours::new(Arc::clone(&shared)), Neighbours::new(Arc::clone(&shared)));
+        let (ip, mac) = ([192, 0, 2, 1], [2, 0, 0, 0, 0, 1]);
+        for _ in 0..3 {
+            assert_eq!(one.lookup(ip), None);
+        }
+        assert_eq!(*lock(&shared.asked), [ip]);
+        shared.publish(&[(ip, mac)]);
+        assert_eq!((one.lookup(ip), two.lookup(ip)), (Some(mac), Some(mac)));
+        let generation = shared.generation.load(Ordering::Relaxed);
+        shared.publish(&[(ip, mac)]);
+        assert_eq!(shared.generation.load(Ordering::Relaxed), generation);
+        // The neighbour has another card now; later it is gone.
+        shared.publish(&[(ip, [2; 6])]);
+        assert_eq!(one.lookup(ip), Some([2; 6]));
+        shared.publish(&[]);
+        assert_eq!(one.lookup(ip), None);
+    }
+
+    #[test]
+    fn no_more_peers_are_asked_for_than_there_is_room() {
+        let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
+        let mut neighbours = Neighbours::new(Arc::clone(&shared));
+        for i in 0..200 {
+            assert_eq!(neighbours.lookup([192, 0, 2, i]), None);
+        }
+        assert_eq!(lock(&shared.asked).len(), MAX_PEERS);
+    }
+}

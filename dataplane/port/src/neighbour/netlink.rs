@@ -1,0 +1,278 @@
+//! The kernel's messages about routes and neighbours (rtnetlink), as far as they are needed here.
+
+use super::{Ip4, Mac};
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`: 16, 12 and 12 bytes.
+const HEADER: usize = 16;
+const BODY: usize = 12;
+
+/// States of a neighbour in which its address is known: reachable, stale, delay, probe, noarp, permanent.
+const NUD_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
+/// Those that the kernel does not let go stale.
+const NUD_FRESH: u16 = 0x02 | 0x08 | 0x10 | 0x40 | 0x80;
+/// Use the entry: the kernel asks on the wire if it does not know, or is no longer sure.
+const NTF_USE: u8 = 0x01;
+
+/// A neighbour, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    pub(super) mac: Mac,
+    /// Whether the kernel is still sure.
+    pub(super) fresh: bool,
+}
+
+/// A socket to the kernel's tables. It waits for answers a second at most.
+pub(super) struct Netlink {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+/// Opens a netlink socket that hears of these groups.
+fn open(groups: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers only.
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: zeros are a valid `sockaddr_nl`.
+    let mut address: libc::sockaddr_nl = unsafe { zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    address.nl_groups = groups;
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: a live address of the length that is given.
+    let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) };
+    if result == 0 { Ok(fd) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket that is readable when any neighbour changed.
+pub(super) fn changes() -> io::Result<OwnedFd> {
+    open(libc::RTMGRP_NEIGH as u32)
+}
+
+/// Reads all that waits in a socket of [`changes`]; what it says is asked for anew.
+pub(super) fn discard(fd: BorrowedFd<'_>) {
+    let mut buffer = [0; 8192];
+    // Also when the kernel says that some were lost: whatever changed is asked for.
+    while receive(fd, &mut buffer, libc::MSG_DONTWAIT).is_ok_and(|len| len > 0) {}
+}
+
+fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most the buffer's length into the live buffer.
+    let len = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+/// A request: header, body and attributes.
+struct Request(Vec<u8>);
+
+impl Request {
+    fn new(kind: u16, flags: i32, body: [u8; BODY]) -> Self {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(flags as u16).to_ne_bytes());
+        bytes.extend(body);
+        Self(bytes)
+    }
+
+    fn attribute(mut self, kind: u16, value: [u8; 4]) -> Self {
+        self.0.extend(8u16.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self
+    }
+
+    fn finish(mut self, sequence: u32) -> Vec<u8> {
+        let len = self.0.len() as u32;
+        self.0[..4].copy_from_slice(&len.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.0
+    }
+}
+
+/// The body of a message about a neighbour of an interface.
+fn ndmsg(interface: u32, flags: u8) -> [u8; BODY] {
+    let mut body = [0; BODY];
+    body[0] = libc::AF_INET as u8;
+    body[4..8].copy_from_slice(&interface.to_ne_bytes());
+    body[10] = flags;
+    body
+}
+
+impl Netlink {
+    pub(super) fn open() -> io::Result<Self> {
+        let fd = open(0)?;
+        let patience = libc::timeval { tv_sec: 1, tv_usec: 0 };
+        let len = size_of_val(&patience) as libc::socklen_t;
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
+        // SAFETY: the kernel reads `len` bytes from a live value of that size.
+        let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const patience).cast(), len) };
+        if result == 0 { Ok(Self { fd, sequence: 0 }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Sends a request and returns the kernel's answer to it: the message with its header.
+    fn ask(&mut self, request: Request) -> io::Result<Vec<u8>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes = request.finish(self.sequence);
+        // SAFETY: the kernel reads the live bytes.
+        let sent = unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut buffer = [0; 8192];
+        loop {
+            let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
+            // Late answers to what nobody waits for any more are passed over.
+            if let Some(message) = answer(buffer.get(..len).unwrap_or(&[]), self.sequence)? {
+                return Ok(message.to_vec());
+            }
+        }
+    }
+
+    /// The next hop towards an address if it leaves by this interface: the address itself, or a router.
+    pub(super) fn next_hop(&mut self, interface: u32, ip: Ip4) -> io::Result<Ip4> {
+        let mut body = [0; BODY];
+        // Family, and the bits of the destination that count.
+        (body[0], body[1]) = (libc::AF_INET as u8, 32);
+        let request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_REQUEST, body)
+            .attribute(libc::RTA_DST, ip)
+            .attribute(libc::RTA_OIF, interface.to_ne_bytes());
+        let answer = self.ask(request)?;
+        Ok(attribute(&answer, libc::RTA_GATEWAY).and_then(|value| value.try_into().ok()).unwrap_or(ip))
+    }
+
+    /// What the kernel knows of a neighbour.
+    pub(super) fn neighbour(&mut self, interface: u32, ip: Ip4) -> io::Result<Option<Neighbour>> {
+        let request =
+            Request::new(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST, ndmsg(interface, 0)).attribute(libc::NDA_DST, ip);
+        match self.ask(request) {
+            Ok(answer) => Ok(read_neighbour(&answer)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the kernel ask on the wire for a neighbour that it does not know or is not sure of.
+    pub(super) fn seek(&mut self, interface: u32, ip: Ip4) -> io::Result<()> {
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let request = Request::new(libc::RTM_NEWNEIGH, flags, ndmsg(interface, NTF_USE)).attribute(libc::NDA_DST, ip);
+        self.ask(request).map(drop)
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// The answer with this number in a datagram of the kernel, if it is there. An acknowledgement is an empty answer.
+fn answer(mut bytes: &[u8], sequence: u32) -> io::Result<Option<&[u8]>> {
+    while let (Some(len), Some(kind), Some(number)) = (u32_at(bytes, 0), u16_at(bytes, 4), u32_at(bytes, 8)) {
+        let Some(message) = bytes.get(..len as usize).filter(|message| message.len() >= HEADER) else { break };
+        if number == sequence {
+            if kind != libc::NLMSG_ERROR as u16 {
+                return Ok(Some(message));
+            }
+            // The error number, negative; zero is the acknowledgement.
+            return match u32_at(message, HEADER).map(|code| code as i32) {
+                Some(0) => Ok(Some(&[])),
+                Some(code) => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+        }
+        bytes = bytes.get((len as usize).next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    Ok(None)
+}
+
+/// The value of an attribute behind header and body.
+fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut attributes = message.get(HEADER + BODY..)?;
+    while let (Some(len), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let value = attributes.get(4..usize::from(len))?;
+        if kind == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(usize::from(len).next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// Reads a neighbour; `None` when its address is not known.
+fn read_neighbour(message: &[u8]) -> Option<Neighbour> {
+    let state = u16_at(message, HEADER + 8)?;
+    let mac = attribute(message, libc::NDA_LLADDR)?.try_into().ok()?;
+    (state & NUD_KNOWN != 0).then_some(Neighbour { mac, fresh: state & NUD_FRESH != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, sequence: u32, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEADER + rest.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(0u16.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
+        bytes.extend(rest);
+        bytes
+    }
+
+    #[test]
+    fn the_kernel_answers() {
+        let mut netlink = Netlink::open().unwrap();
+        // The loopback is interface 1 in every namespace; nothing there has a router.
+        assert_eq!(netlink.next_hop(1, [127, 0, 0, 9]).unwrap(), [127, 0, 0, 9]);
+        assert_eq!(netlink.neighbour(1, [192, 0, 2, 77]).unwrap(), None);
+        assert!(netlink.neighbour(u32::MAX, [192, 0, 2, 77]).is_err());
+    }
+
+    #[test]
+    fn errors_and_acknowledgements_are_told_apart() {
+        let error = libc::NLMSG_ERROR as u16;
+        let late = message(error, 6, &(-libc::ENOENT).to_ne_bytes());
+        let mut bytes = late.clone();
+        bytes.extend(message(error, 7, &0i32.to_ne_bytes()));
+        assert_eq!(answer(&bytes, 7).unwrap(), Some(&[][..]));
+        assert_eq!(answer(&bytes, 6).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(answer(&late, 7).unwrap(), None);
+    }
+
+    #[test]
+    fn lying_lengths_end_the_reading() {
+        for len in [0u32, 3, 15, 4000] {
+            let mut bytes = message(libc::RTM_NEWNEIGH, 1, &[0; BODY]);
+            bytes[..4].copy_from_slice(&len.to_ne_bytes());
+            assert_eq!(answer(&bytes, 1).unwrap(), None, "{len}");
+        }
+        let mut body = ndmsg(1, 0).to_vec();
+        body.extend([200, 0, 2, 0, 1]);
+        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &body), 2), None);
+        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &ndmsg(1, 0)), 2), None);
+    }
+
+    #[test]
+    fn only_a_neighbour_with_an_address_is_known() {
+        let of = |state: u16, mac: bool| {
+            let mut body = ndmsg(1, 0).to_vec();
+            body[8..10].copy_from_slice(&state.to_ne_bytes());
+            if mac {
+                body.extend([10, 0, libc::NDA_LLADDR as u8, 0, 2, 0, 0, 0, 0, 9, 0, 0]);
+            }
+            read_neighbour(&message(libc::RTM_NEWNEIGH, 1, &body))
+        };
+        let mac = [2, 0, 0, 0, 0, 9];
+        // Reachable, stale, incomplete, failed.
+        assert_eq!(of(0x02, true), Some(Neighbour { mac, fresh: true }));
+        assert_eq!(of(0x04, true), Some(Neighbour { mac, fresh: false }));
+        assert_eq!((of(0x01, false), of(0x20, true)), (None, None));
+    }
+}

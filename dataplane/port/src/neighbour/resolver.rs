@@ -1,0 +1,166 @@
+//! The thread that asks the kernel, so that poll loops do not.
+
+use super::netlink::{self, Netlink};
+use super::{Ip4, MAX_PEERS, Mac, Neighbours, Shared, lock};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// How often everything that was asked for is looked at again, in milliseconds: routes change without a word to us, and
+/// what the kernel is no longer sure of is asked for on the wire.
+const REFRESH_MS: i32 = 1000;
+
+/// Why there is no resolver.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the kernel's neighbour table: cannot {action}: {source}")]
+pub struct ResolverError {
+    /// What failed.
+    action: &'static str,
+    /// What the kernel said.
+    source: io::Error,
+}
+
+/// Looks peers of one interface up, on a thread of its own. Dropping it ends the thread; what was found stays known.
+pub struct Resolver {
+    shared: Arc<Shared>,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Resolver {
+    /// Starts the thread, in the network namespace of the caller.
+    ///
+    /// # Errors
+    /// There is no netlink socket, or no thread.
+    pub fn start(ifname: &str, interface: u32) -> Result<Self, ResolverError> {
+        let failed = |action| move |source| ResolverError { action, source };
+        let shared = Arc::new(Shared::new(bell().map_err(failed("make an eventfd"))?));
+        let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
+        let changes = netlink::changes().map_err(failed("listen to its changes"))?;
+        let end = Arc::new(AtomicBool::new(false));
+        let mut table = Table { interface, ifname: ifname.to_owned(), netlink, peers: Vec::new() };
+        let (theirs, ended) = (Arc::clone(&shared), Arc::clone(&end));
+        let body = move || {
+            while !ended.load(Ordering::Acquire) {
+                table.take_asked(&theirs);
+                theirs.publish(&table.resolve());
+                wait(&[theirs.bell.as_fd(), changes.as_fd()], if table.peers.is_empty() { -1 } else { REFRESH_MS });
+                silence(theirs.bell.as_fd());
+                netlink::discard(changes.as_fd());
+            }
+        };
+        let thread = std::thread::Builder::new().name("neighbours".to_owned()).spawn(body);
+        Ok(Self { shared, end, thread: Some(thread.map_err(failed("start a thread"))?) })
+    }
+
+    /// A look-up for one poll loop.
+    pub fn neighbours(&self) -> Neighbours {
+        Neighbours::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Release);
+        ring(self.shared.bell.as_fd());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was printed; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A peer that was asked for.
+struct Peer {
+    ip: Ip4,
+    mac: Option<Mac>,
+    /// Whether the log has said that it cannot be found.
+    said: bool,
+}
+
+struct Table {
+    interface: u32,
+    ifname: String,
+    netlink: Netlink,
+    peers: Vec<Peer>,
+}
+
+impl Table {
+    fn take_asked(&mut self, shared: &Shared) {
+        for ip in lock(&shared.asked).drain(..) {
+            if self.peers.len() < MAX_PEERS && self.peers.iter().all(|peer| peer.ip != ip) {
+                self.peers.push(Peer { ip, mac: None, said: false });
+            }
+        }
+    }
+
+    /// Looks all peers up; returns those that are known.
+    fn resolve(&mut self) -> Vec<(Ip4, Mac)> {
+        for peer in &mut self.peers {
+            let [a, b, c, d] = peer.ip;
+            match find(&mut self.netlink, self.interface, peer.ip) {
+                Ok(mac) => {
+                    if mac.is_some() && peer.mac.is_none() {
+                        tracing::debug!("{}: {a}.{b}.{c}.{d} has a next hop", self.ifname);
+                    }
+                    peer.mac = mac;
+                    peer.said = false;
+                }
+                Err(error) => {
+                    peer.mac = None;
+                    if !std::mem::replace(&mut peer.said, true) {
+                        tracing::warn!(
+                            "{}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} oif {}`",
+                            self.ifname,
+                            self.ifname
+                        );
+                    }
+                }
+            }
+        }
+        self.peers.iter().filter_map(|peer| Some((peer.ip, peer.mac?))).collect()
+    }
+}
+
+/// The Ethernet address of the next hop towards an address; the kernel asks for it if it has to.
+fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<Mac>> {
+    let hop = netlink.next_hop(interface, ip)?;
+    let found = netlink.neighbour(interface, hop)?;
+    if !found.is_some_and(|neighbour| neighbour.fresh) {
+        netlink.seek(interface, hop)?;
+    }
+    Ok(found.map(|neighbour| neighbour.mac))
+}
+
+/// A descriptor that [`ring`] makes readable.
+pub(super) fn bell() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers only.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a [`bell`] readable.
+pub(super) fn ring(bell: BorrowedFd<'_>) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: the kernel reads eight live bytes. It fails only when the bell is readable as it is.
+    unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+fn silence(bell: BorrowedFd<'_>) {
+    let mut count = [0u8; 8];
+    // SAFETY: the kernel writes eight bytes into a live array. It fails only when the bell was not rung.
+    unsafe { libc::read(bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+}
+
+/// Waits until one of the descriptors is readable.
+fn wait(fds: &[BorrowedFd<'_>; 2], timeout_ms: i32) {
+    let mut fds = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    // SAFETY: a live array and its length. Interrupted, the caller looks at everything once more.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
+}

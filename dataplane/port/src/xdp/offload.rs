@@ -1,0 +1,168 @@
+//! What a NIC does to packets on receive that an XDP program must not miss: turned off, and on again at the end.
+//!
+//! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One that
+//! merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
+
+use crate::xdp::interface::request;
+use crate::xdp::{Interface, XdpError};
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Features that break the path: the kernel's name, and the one that `ethtool -K` takes.
+const UNWANTED: [(&str, &str); 3] = [("rx-vlan-hw-parse", "rxvlan"), ("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
+
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETH_SS_FEATURES: u32 = 4;
+/// Bytes of a name.
+const NAME: usize = 32;
+
+/// The receive offloads of an interface that were turned off. They are on again when this is dropped.
+pub struct Offloads {
+    ifname: String,
+    /// How many features the kernel knows.
+    count: usize,
+    off: Vec<(usize, &'static str)>,
+}
+
+impl Offloads {
+    /// Turns off what breaks the path.
+    ///
+    /// # Errors
+    /// One of them is on and stays on; the error says which.
+    pub fn turn_off(interface: &Interface) -> Result<Self, XdpError> {
+        let ifname = &interface.name;
+        let socket = socket(ifname)?;
+        let mut offloads = Self { ifname: ifname.clone(), count: 0, off: Vec::new() };
+        let Ok(names) = names(socket.as_fd(), ifname) else {
+            // A driver without features has none of these.
+            return Ok(offloads);
+        };
+        offloads.count = names.len();
+        for (name, option) in UNWANTED {
+            let Some(bit) = names.iter().position(|known| known == name) else { continue };
+            if !is_on(socket.as_fd(), ifname, names.len(), bit) {
+                continue;
+            }
+            let result = set(socket.as_fd(), ifname, names.len(), bit, false);
+            if result.is_err() || is_on(socket.as_fd(), ifname, names.len(), bit) {
+                return Err(XdpError::Offload { ifname: ifname.clone(), option });
+            }
+            offloads.off.push((bit, option));
+        }
+        if !offloads.off.is_empty() {
+            let options: Vec<&str> = offloads.off.iter().map(|(_, option)| *option).collect();
+            tracing::info!("{ifname}: turned off until the end: {}", options.join(", "));
+        }
+        Ok(offloads)
+    }
+
+    /// What was turned off, as `ethtool -K` names it.
+    pub fn turned_off(&self) -> impl Iterator<Item = &'static str> {
+        self.off.iter().map(|(_, option)| *option)
+    }
+
+    fn restore(&self) -> Result<(), &'static str> {
+        let Some(&(_, option)) = self.off.first() else { return Ok(()) };
+        let socket = socket(&self.ifname).map_err(|_| option)?;
+        for (bit, option) in &self.off {
+            match set(socket.as_fd(), &self.ifname, self.count, *bit, true) {
+                Err(error) if error.raw_os_error() != Some(libc::ENODEV) => return Err(option),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Offloads {
+    fn drop(&mut self) {
+        if let Err(option) = self.restore() {
+            tracing::warn!("{0}: cannot turn {option} on again: `ethtool -K {0} {option} on`", self.ifname);
+        }
+    }
+}
+
+fn socket(ifname: &str) -> Result<UdpSocket, XdpError> {
+    let action = "make a socket";
+    UdpSocket::bind("127.0.0.1:0").map_err(|source| XdpError::Os { ifname: ifname.to_owned(), action, source })
+}
+
+/// Calls ethtool's ioctl on a command of words.
+///
+/// # Safety
+/// The command does not make the kernel write past the end of the words.
+unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io::Result<()> {
+    let mut request = request(ifname.as_bytes());
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    // SAFETY: the call reads the name; what it reads and writes behind `ifru_data` is inside the words, says the caller.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The names of all features, by their bit.
+fn names(socket: BorrowedFd<'_>, ifname: &str) -> io::Result<Vec<String>> {
+    // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in it.
+    let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
+    // SAFETY: one bit is set, and there is room for one answer.
+    unsafe { ethtool(socket, ifname, &mut info) }?;
+    let count = info[4] as usize;
+    if info[2] == 0 || count == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // `ethtool_gstrings`: command, set, how many, the names. The kernel fills as many as it has just said.
+    let mut strings = vec![0u32; 3 + count * NAME / 4];
+    (strings[0], strings[1], strings[2]) = (ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32);
+    // SAFETY: the number of features is fixed in a running kernel, and there is room for it.
+    unsafe { ethtool(socket, ifname, &mut strings) }?;
+    let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    Ok(bytes.chunks_exact(NAME).map(name).collect())
+}
+
+/// Whether a feature is active.
+fn is_on(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize) -> bool {
+    // `ethtool_gfeatures`: command, how many blocks, and for each 32 features: available, requested, active, never changed.
+    let blocks = count.div_ceil(32);
+    let mut words = vec![0u32; 2 + blocks * 4];
+    (words[0], words[1]) = (ETHTOOL_GFEATURES, blocks as u32);
+    // SAFETY: the kernel writes at most as many blocks as there is room for.
+    let result = unsafe { ethtool(socket, ifname, &mut words) };
+    result.is_ok() && words.get(2 + bit / 32 * 4 + 2).is_some_and(|active| active & (1 << (bit % 32)) != 0)
+}
+
+/// Asks for a feature to be on or off.
+fn set(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize, on: bool) -> io::Result<()> {
+    // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should be.
+    let blocks = count.div_ceil(32);
+    let mut words = vec![0u32; 2 + blocks * 2];
+    (words[0], words[1]) = (ETHTOOL_SFEATURES, blocks as u32);
+    let (at, mask) = (2 + bit / 32 * 2, 1 << (bit % 32));
+    words[at] = mask;
+    words[at + 1] = if on { mask } else { 0 };
+    // SAFETY: the kernel only reads the words.
+    unsafe { ethtool(socket, ifname, &mut words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_has_features_and_none_of_these() {
+        let lo = Interface::find("lo").unwrap();
+        let socket = socket("lo").unwrap();
+        let names = names(socket.as_fd(), "lo").unwrap();
+        assert!(UNWANTED.iter().all(|(name, _)| names.iter().any(|known| known == name)), "{names:?}");
+        let bit = names.iter().position(|name| name == "loopback").unwrap();
+        assert!(is_on(socket.as_fd(), "lo", names.len(), bit));
+        let offloads = Offloads::turn_off(&lo).unwrap();
+        assert_eq!(offloads.turned_off().count(), 0);
+    }
+}

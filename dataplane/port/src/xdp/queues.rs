@@ -1,0 +1,169 @@
+//! The queues of one interface that one lcore serves, as one port.
+//!
+//! With as many lcores as the interface has queues that is one queue, and nothing is added to it. With fewer lcores each
+//! serves several: it receives from all in turn and sends on the first.
+
+use crate::Port;
+use crate::xdp::{XdpError, XdpPort};
+use frame::counter::{CounterSet, Visitor};
+use frame::{Burst, PortId, Time, TxQueue};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// One or more queues of an interface, polled by one lcore.
+pub struct XdpQueues {
+    /// The one that is sent on.
+    first: XdpPort,
+    others: Vec<XdpPort>,
+    /// Readable when a queue is; only with several.
+    any: Option<OwnedFd>,
+    /// Where the next poll begins to receive, so that a busy queue does not starve the others.
+    turn: usize,
+}
+
+impl XdpQueues {
+    /// Makes one port of queues of one interface, which have the same id.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor to wait on all of them.
+    pub fn new(first: XdpPort, others: Vec<XdpPort>) -> Result<Self, XdpError> {
+        let any = if others.is_empty() {
+            None
+        } else {
+            let all = std::iter::once(&first).chain(&others);
+            let any = epoll(all.filter_map(Port::poll_fd)).map_err(|source| XdpError::Os {
+                ifname: first.queue().0.to_owned(),
+                action: "wait for its queues",
+                source,
+            })?;
+            Some(any)
+        };
+        Ok(Self { first, others, any, turn: 0 })
+    }
+
+    /// The queues.
+    pub fn iter(&self) -> impl Iterator<Item = &XdpPort> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn queue(&mut self, index: usize) -> &mut XdpPort {
+        match index.checked_sub(1).and_then(|index| self.others.get_mut(index)) {
+            Some(port) => port,
+            None => &mut self.first,
+        }
+    }
+}
+
+/// A descriptor that is readable while any of these is.
+fn epoll<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes an integer only.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+    for fd in fds {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: a live event, which the kernel copies.
+        let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(epoll)
+}
+
+impl Port for XdpQueues {
+    fn id(&self) -> PortId {
+        self.first.id()
+    }
+
+    #[inline]
+    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
+        if self.others.is_empty() {
+            return self.first.rx_burst(now, burst);
+        }
+        let queues = self.others.len() + 1;
+        let mut added = 0;
+        for i in 0..queues {
+            if burst.room() == 0 {
+                break;
+            }
+            added += self.queue((self.turn + i) % queues).rx_burst(now, burst);
+        }
+        self.turn = (self.turn + 1) % queues;
+        added
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
+        self.first.tx_burst(now, queue)
+    }
+
+    #[inline]
+    fn housekeep(&mut self, now: Time) {
+        self.first.housekeep(now);
+        self.others.iter_mut().for_each(|port| port.housekeep(now));
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.any {
+            // Not for room to send: it says only that something can be received.
+            Some(any) if !self.wants_writable() => Some(any.as_fd()),
+            Some(_) => None,
+            None => self.first.poll_fd(),
+        }
+    }
+
+    fn wants_writable(&self) -> bool {
+        self.first.wants_writable()
+    }
+
+    fn frames_held(&self) -> usize {
+        self.iter().map(Port::frames_held).sum()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.first.mtu()
+    }
+
+    fn rx_lost(&self) -> u64 {
+        self.iter().map(Port::rx_lost).sum()
+    }
+
+    fn describe(&self) -> String {
+        let queues: Vec<String> = self.iter().map(|port| port.queue().1.to_string()).collect();
+        self.first.describe_queues(&queues.join("+"))
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        if self.others.is_empty() {
+            return self.first.counters();
+        }
+        Arc::new(Sum(self.iter().map(Port::counters).collect()))
+    }
+}
+
+/// Sets of the same counters, added up.
+struct Sum(Vec<Arc<dyn CounterSet>>);
+
+impl CounterSet for Sum {
+    fn visit(&self, visitor: &mut Visitor<'_>) {
+        let mut sums: Vec<(&'static str, &'static str, u64)> = Vec::new();
+        for set in &self.0 {
+            let mut at = 0;
+            set.visit(&mut |name, help, value| {
+                match sums.get_mut(at) {
+                    Some(sum) => sum.2 += value,
+                    None => sums.push((name, help, value)),
+                }
+                at += 1;
+            });
+        }
+        for (name, help, value) in sums {
+            visitor(name, help, value);
+        }
+    }
+}
