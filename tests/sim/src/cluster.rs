@@ -19,7 +19,7 @@ use link::registrar::Health;
 use link::{ClusterKey, Credential, Node, Registrar, RegistrarConfig};
 use port::Port;
 use slave::{Farm, FarmConfig, Ids, TrafficConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use wire::Shard;
 use wire::link::NodeId;
@@ -60,8 +60,10 @@ pub struct Cluster {
     pub counted: BTreeMap<String, u64>,
     /// Frames that a wire fault, a cut or a missing machine took, by fate.
     pub fates: BTreeMap<&'static str, u64>,
-    /// Frames that a stranger saw, of the last of each kind.
-    pub heartbeats: Vec<(Place, Place, Vec<u8>)>,
+    /// The last link control for gateways, which a stranger has seen.
+    pub heartbeats: VecDeque<(Place, Place, Vec<u8>)>,
+    /// The last answers that a stranger got.
+    pub answers: VecDeque<Vec<u8>>,
     pub(crate) faults: Faults,
     pub(crate) queue: Queue,
     pub(crate) rng: Rng,
@@ -74,19 +76,19 @@ impl Cluster {
     /// A cluster in which no machine runs yet.
     pub fn new(plan: Plan, print: bool) -> Self {
         let rng = Rng::new(plan.seed).fork(1);
-        if print {
-            print!("{plan}");
-        }
+        let mut trace = Trace::new(print);
+        trace.say(&plan);
         let mut cluster = Self {
             now: 0,
-            trace: Trace::new(print),
+            trace,
             masters: plan.masters.iter().map(|_| None).collect(),
             farms: plan.farms.iter().map(|_| None).collect(),
             gateways: plan.gateways.iter().map(|_| None).collect(),
             closed: Sums::default(),
             counted: BTreeMap::new(),
             fates: BTreeMap::new(),
-            heartbeats: Vec::new(),
+            heartbeats: VecDeque::new(),
+            answers: VecDeque::new(),
             faults: plan.faults,
             queue: Queue::default(),
             rng,
@@ -565,8 +567,8 @@ impl Cluster {
         let is_cargo = packet::is_cargo(packet::payload(&frame, &read));
         if is_cargo && self.plan.node(from.who).is_some_and(|node| !node.fixed_port) {
             frame = packet::from_lane(&frame, &read);
-        } else if !is_cargo && self.heartbeats.len() < 64 && matches!(to.who, Who::Gateway(_)) {
-            self.heartbeats.push((from, to, frame.clone()));
+        } else if !is_cargo && matches!(to.who, Who::Gateway(_)) {
+            keep(&mut self.heartbeats, (from, to, frame.clone()));
         }
         if self.rng.chance(self.faults.mark) {
             self.fate(Fate::Marked);
@@ -632,7 +634,10 @@ impl Cluster {
                 }
                 None => (None, 0),
             },
-            Who::Stranger => (None, 0),
+            Who::Stranger => {
+                keep(&mut self.answers, frame);
+                (None, 0)
+            }
         };
         match taken {
             None => self.fate(Fate::Unreachable),
@@ -642,6 +647,14 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Keeps the last few of something.
+fn keep<T>(last: &mut VecDeque<T>, thing: T) {
+    if last.len() >= 64 {
+        last.pop_front();
+    }
+    last.push_back(thing);
 }
 
 fn poll_if_due<R: Role>(core: Option<&mut Core<R>>, now: Time) -> Option<(Option<lcore::Polled>, Time)> {

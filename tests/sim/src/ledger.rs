@@ -162,10 +162,11 @@ impl Ledger {
     pub fn polled(&mut self, lcore: &GatewayLcore, plan: &Plan) -> Result<(), Wrong> {
         for at in 0..self.rings.len() {
             let ring = &self.rings[at];
-            let in_tx = ring.counts().tx_packets - ring.collected;
-            let in_rx = lcore.ports()[at].frames_held() - in_tx as usize;
-            let Some(taken) = ring.waiting.len().checked_sub(in_rx) else {
-                return Err(self.wrong("a port has more frames in its RX ring than were put there".to_owned()));
+            let held = lcore.ports()[at].frames_held();
+            let in_rx =
+                ring.counts().tx_packets.checked_sub(ring.collected).and_then(|tx| held.checked_sub(tx as usize));
+            let Some(taken) = in_rx.and_then(|in_rx| ring.waiting.len().checked_sub(in_rx)) else {
+                return Err(self.wrong("the rings do not have the frames that were put there".to_owned()));
             };
             for _ in 0..taken {
                 if let Some(waiting) = self.rings[at].waiting.pop_front() {
@@ -307,7 +308,7 @@ impl Ledger {
             let said = (records, bad, links);
             return Err(self.wrong(format!("records, bad ones and link control: counted {said:?}, came {expected:?}")));
         }
-        let in_tx: u64 = self.rings.iter().map(|ring| ring.counts().tx_packets - ring.collected).sum();
+        let in_tx: u64 = self.rings.iter().map(|ring| ring.counts().tx_packets.saturating_sub(ring.collected)).sum();
         let unseen = sent.checked_sub(self.sums.left);
         if unseen.is_none_or(|unseen| in_tx == 0 && unseen != 0) || self.sums.records != sent + elsewhere {
             return Err(self.wrong(format!("{sent} records are said to be out, {} left", self.sums.left)));

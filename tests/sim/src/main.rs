@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Runs simulated clusters. The same seed is the same run, to the last bit.
@@ -29,7 +30,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(seed) = cli.seed {
         return Ok(match run(seed, cli.trace) {
             Ok(outcome) => {
-                println!("{outcome}");
+                say(&format!("{outcome}\n"));
                 ExitCode::SUCCESS
             }
             Err(failure) => {
@@ -56,7 +57,12 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     let runs = end.saturating_sub(first);
-    counted.iter().for_each(|(name, count)| println!("{name:<40} {count}"));
-    println!("{runs} runs, {records} records at gateways, {failed} failed");
+    counted.iter().for_each(|(name, count)| say(&format!("{name:<40} {count}\n")));
+    say(&format!("{runs} runs, {records} records at gateways, {failed} failed\n"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes to standard output. That nobody reads it any more is no failure of a run.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,6 +1,5 @@
 //! One run: trouble, calm, everybody is there again and answers, strangers fail, and in the end nobody holds anything.
 
-use crate::check;
 use crate::cluster::Cluster;
 use crate::ledger::{Sums, Wrong};
 use crate::master;
@@ -274,11 +273,4 @@ impl Cluster {
         self.check_empty()?;
         (0..self.gateways.len()).try_for_each(|gateway| self.close(gateway))
     }
-}
-
-/// Adds the counters of gateways that still run to those of gateways that ended.
-pub fn counters_of(cluster: &Cluster) -> BTreeMap<String, u64> {
-    let mut counted = cluster.counted.clone();
-    cluster.gateways.iter().flatten().for_each(|node| check::count(node, &mut counted));
-    counted
 }

@@ -6,6 +6,7 @@ use frame::time::{MICROSECOND, SECOND};
 use lcore::Polled;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::{BufWriter, Stdout, Write, stdout};
 
 /// Something that happened. Everything that a run does is one of these, so equal hashes are equal runs.
 #[derive(Debug, Hash)]
@@ -151,13 +152,23 @@ impl Hasher for Fold {
 pub struct Trace {
     fold: Fold,
     events: u64,
-    print: bool,
+    /// Where lines go, until nobody reads them any more.
+    print: Option<BufWriter<Stdout>>,
 }
 
 impl Trace {
     /// A trace that prints every event to standard output, or none.
     pub fn new(print: bool) -> Self {
-        Self { print, ..Self::default() }
+        Self { print: print.then(|| BufWriter::new(stdout())), ..Self::default() }
+    }
+
+    /// Prints a text that is no event.
+    pub fn say(&mut self, text: impl fmt::Display) {
+        if let Some(print) = &mut self.print
+            && write!(print, "{text}").is_err()
+        {
+            self.print = None;
+        }
     }
 
     /// Notes what happened at a time.
@@ -166,9 +177,10 @@ impl Trace {
         self.events += 1;
         self.fold.write_u64(now);
         happened.hash(&mut self.fold);
-        if self.print {
+        if self.print.is_some() {
             let (seconds, rest) = (now / SECOND, now % SECOND);
-            println!("{seconds:>3}.{:06}.{:03}  {happened}", rest / MICROSECOND, rest % MICROSECOND);
+            let (micros, nanos) = (rest / MICROSECOND, rest % MICROSECOND);
+            self.say(format_args!("{seconds:>3}.{micros:06}.{nanos:03}  {happened}\n"));
         }
     }
 

@@ -9,14 +9,16 @@ fn seeds() -> u64 {
 }
 
 /// What 200 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 33] = [
+const MUST_HAVE_HAPPENED: [&str; 40] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
     "down.dropped_foreign_shard",
     "down.dropped_mixed_link",
     "down.dropped_mixed_shards",
+    "down.dropped_no_frame",
     "down.dropped_no_route",
+    "down.dropped_route_removed",
     "down.dropped_too_large",
     "down.dropped_truncated",
     "up.dropped_bad_magic",
@@ -28,6 +30,7 @@ const MUST_HAVE_HAPPENED: [&str; 33] = [
     "flush_full",
     "flush_hold",
     "flush_order",
+    "flush_room",
     "forwarded_whole",
     "lcore.control_delayed",
     "lcore.rx_paused_pool",
@@ -35,12 +38,16 @@ const MUST_HAVE_HAPPENED: [&str; 33] = [
     "link.heartbeats_challenged",
     "link.mass_silences",
     "link.nodes_gone",
+    "link.refused_bad_record",
+    "link.refused_duplicate",
     "link.refused_foreign_shard",
     "link.refused_forged",
     "link.refused_malformed",
+    "link.refused_master_port",
     "link.refused_replayed",
     "link.refused_unexpected",
     "link.refused_unsigned",
+    "link.refused_version",
     "port.rx_bad_checksum",
     "port.rx_ring_full",
 ];
