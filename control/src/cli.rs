@@ -40,10 +40,12 @@ pub enum Command {
 /// What every role takes.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
-    /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: one lcore, not pinned]
+    /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one,
+    /// or with xdp: ports as many as the one with the fewest queues has]
     #[arg(short = 'l', long, value_name = "CORES")]
     pub lcores: Option<CoreList>,
-    /// Where datagrams come from and go to: udp:ADDR:PORT. Twice: the first faces the masters
+    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb], an interface, or
+    /// a PCI address. Twice: the first faces the masters
     #[arg(short, long = "port", value_name = "PORT")]
     pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)

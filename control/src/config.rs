@@ -4,11 +4,12 @@ use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::exit::Failure;
 use crate::keyfile;
 use crate::machine;
+use crate::pci;
 use frame::PoolConfig;
 use frame::pool::{COLOURS, HEADROOM};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential};
-use port::spec::PortSpec;
+use port::spec::{PortSpec, XdpMode, XdpSpec};
 use slave::{Ids, TrafficConfig};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
@@ -19,13 +20,22 @@ const LEAST_FRAMES: u32 = 512;
 /// The smallest IP packet that every host must take, and the largest that fits the largest frame.
 const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
 
+/// How a port is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortPlan {
+    /// With sockets of the kernel.
+    Udp(SocketAddr),
+    /// On the queues of an interface.
+    Xdp(XdpSpec),
+}
+
 /// Settings of every role.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// One lcore for each, pinned to this core; `None` leaves it to the scheduler.
-    pub cores: Vec<Option<usize>>,
-    /// Addresses of the ports; the first is port 0.
-    pub ports: Vec<SocketAddr>,
+    /// One lcore for each, pinned to it; `None` when nothing was said.
+    pub cores: Option<Vec<usize>>,
+    /// The ports; the first is port 0.
+    pub ports: Vec<PortPlan>,
     /// How lcores wait.
     pub rx_mode: RxMode,
     /// Name of the process.
@@ -93,17 +103,17 @@ impl Common {
             return Err(Failure::Usage(format!("--name \"{name}\": use up to 64 letters, digits, and - _ .")));
         }
         let cores = match args.lcores {
-            None => vec![None],
+            None => None,
             Some(list) => {
                 let existing = CoreList::of_this_process().map_err(Failure::Core)?;
                 list.check(&existing).map_err(Failure::Core)?;
-                list.iter().map(Some).collect()
+                Some(list.iter().collect())
             }
         };
         if args.ports.is_empty() {
             return Err(Failure::Usage(machine::no_port(role)));
         }
-        let ports = args.ports.iter().map(address).collect::<Result<_, _>>()?;
+        let ports = args.ports.iter().map(plan).collect::<Result<_, _>>()?;
         let room = u32::from(args.mtu - IPV4_UDP_LEN) + u32::from(HEADROOM) + (COLOURS - 1) * 64;
         let pool = PoolConfig {
             frames: args.frames,
@@ -115,12 +125,17 @@ impl Common {
     }
 }
 
-/// The ports that this version can open.
-fn address(spec: &PortSpec) -> Result<SocketAddr, Failure> {
+/// How this version opens a port.
+fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
+    let xdp = |ifname: String| PortPlan::Xdp(XdpSpec { ifname, queues: None, mode: XdpMode::Auto });
     match spec {
-        PortSpec::Udp(address) => Ok(*address),
-        other => Err(Failure::Machine(format!(
-            "--port {other}: this version of gvm-dp opens kernel sockets only: use udp:ADDR:PORT"
+        PortSpec::Udp(address) => Ok(PortPlan::Udp(*address)),
+        PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
+        PortSpec::Interface(name) => Ok(xdp(name.clone())),
+        PortSpec::Pci(device) => pci::interface(*device).map(xdp),
+        PortSpec::Dpdk(device) => Err(Failure::Machine(format!(
+            "--port {spec}: DPDK ports come with a later version of gvm-dp: write --port {device} to use the device \
+             through its kernel driver"
         ))),
     }
 }
@@ -145,7 +160,7 @@ impl Slave {
     /// Checks a slave's command line.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
         let common = Common::new(args.common, "slave")?;
-        if common.cores.len() > 1 || common.ports.len() > 1 {
+        if common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1 {
             return Err(Failure::Usage(
                 "a slave has one lcore and one --port; start several with an --id each".to_owned(),
             ));
@@ -163,6 +178,11 @@ impl Slave {
             (None, None) => Credential::None,
         };
         let gateway = gateway_address(&args.gateway)?;
+        if gateway.is_ipv6() && common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_))) {
+            return Err(Failure::Usage(format!(
+                "--gateway {gateway}: an xdp: port speaks IPv4; use a udp: port for IPv6"
+            )));
+        }
         let traffic = args.traffic.map(|traffic| traffic.0);
         Ok(Self { common, gateway, ids, pages: args.memory.0 / 4096, credential, traffic })
     }

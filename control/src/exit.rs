@@ -11,13 +11,16 @@
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: what it held is lost |
 
+use ebpf::SteerError;
 use frame::ArenaError;
 use lcore::cores::CoreError;
 use lcore::thread::StartError;
 use link::KeyError;
 use link::registrar::RegistrarError;
+use port::neighbour::ResolverError;
 use port::spec::SpecError;
 use port::udp::UdpError;
+use port::xdp::XdpError;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +60,15 @@ pub enum Failure {
     /// A UDP port cannot be opened.
     #[error("{0}")]
     Udp(UdpError),
+    /// NIC queues cannot be opened.
+    #[error("{0}")]
+    Xdp(XdpError),
+    /// The XDP program does not run.
+    #[error("{0}")]
+    Steer(SteerError),
+    /// Next hops cannot be looked up.
+    #[error("{0}")]
+    Neighbours(ResolverError),
     /// The name is taken by a running process.
     #[error(
         "a gvm-dp named \"{name}\" runs already and answers at {}: stop it (gvm-dp drain --name {name}), or give this \
@@ -122,7 +134,8 @@ impl Failure {
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } => 4,
-            Self::Udp(_) => 3,
+            Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) => 4,
+            Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
@@ -160,6 +173,9 @@ mod tests {
             (Failure::Core(CoreError::NoCores), 3),
             (Failure::Udp(UdpError::NoSuchAddress(address)), 3),
             (Failure::Udp(UdpError::InUse(address)), 4),
+            (Failure::Xdp(XdpError::NoInterface("eth9".into())), 3),
+            (Failure::Xdp(XdpError::Busy { ifname: "eth9".into(), queue: 1 }), 4),
+            (Failure::Steer(SteerError::Busy("eth9".into())), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::Client(String::new()), 6),

@@ -10,6 +10,8 @@
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`machine`] | interfaces and their addresses |
+//! | [`pci`] | the interface of a PCI device |
+//! | [`privilege`] | what the kernel lets this process do |
 //! | [`signal`] | SIGTERM and SIGINT |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
 //! | [`supervise`] | a running process: signals, watchdog, drain |
@@ -24,6 +26,8 @@ pub mod config;
 pub mod exit;
 pub mod keyfile;
 pub mod machine;
+pub mod pci;
+pub mod privilege;
 pub mod serve;
 pub mod signal;
 pub mod supervise;

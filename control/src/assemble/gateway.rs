@@ -1,5 +1,6 @@
 //! A gateway process: lcores with their gateways, and the registrar's desk on the control thread.
 
+use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
@@ -28,18 +29,19 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
              `gvm-dp key new --out FILE` and start every gateway with --key-file FILE"
         ),
     }
+    let ports = Ports::prepare(&config.common, &config.shards, usize::MAX)?;
     let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
     let (ends, ended) = mpsc::unbounded_channel();
     let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };
     let masters = usize::from(roles.masters);
-    let make = move |pool: &frame::Pool, _: &[port::udp::UdpPort]| {
+    let make = move |pool: &frame::Pool, _: &[port::any::AnyPort]| {
         let gateway = Gateway::new(roles.clone(), pool);
         let counters = RoleCounters::Gateway(Arc::clone(gateway.counters()));
         Ok((gateway, counters))
     };
-    let lcores = start_lcores(&config.common, clock, Some(&to_registrar), &ends, make)?;
-    let ports = lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
-    let mtu = ports.map(|port| port.mtu).min().unwrap_or(config.common.mtu).min(config.common.mtu);
+    let lcores = start_lcores(&ports, config.common.rx_mode, clock, Some(&to_registrar), &ends, make)?;
+    let views = lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
+    let mtu = views.map(|port| port.mtu).min().unwrap_or(config.common.mtu).min(config.common.mtu);
     let registrar = RegistrarConfig {
         scale: config.common.scale,
         shards: config.announced.clone(),
@@ -53,7 +55,7 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
         max_masters: masters,
     };
     let registrar = Registrar::new(registrar, clock.now()).map_err(Failure::Registrar)?;
-    announce(&lcores);
+    announce(&lcores, &ports);
     let early = if config.early { "early flush on" } else { "early flush off" };
     tracing::info!(
         "gateway \"{}\": shards {} ({} slave ids), hold {}, {early}, MTU {mtu}, {} waiting, control socket {}",
@@ -71,6 +73,7 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     if let Some(key) = &config.key {
         board.settings.insert(KEY_FINGERPRINT.to_owned(), key.fingerprint().to_string());
     }
+    board.nics = ports.nics().cloned().collect();
     board.link = Some(Arc::clone(registrar.counters()));
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let desk = Desk::new(registrar, inbox, senders);

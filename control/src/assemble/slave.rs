@@ -1,5 +1,6 @@
 //! A slave process: one lcore with a farm of one or more ids.
 
+use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
@@ -13,6 +14,7 @@ use port::Port;
 use slave::{Farm, FarmConfig};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use wire::ShardSet;
 
 /// Reports of a farm that may wait to be printed. A farm gathers them, so that there are few.
 const EVENTS: usize = 256;
@@ -27,6 +29,7 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
             "NO KEY: this node cannot tell its gateway from an impostor. Give it --key-file (gvm-dp key derive)"
         ),
     }
+    let ports = Ports::prepare(&config.common, &ShardSet::all(config.common.scale), 1)?;
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,
@@ -41,7 +44,7 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     let (ends, ended) = mpsc::unbounded_channel();
     let (gateway, ids, credential) = (config.gateway, config.ids.clone(), config.credential.clone());
     let limit = config.common.mtu;
-    let make = move |_: &frame::Pool, ports: &[port::udp::UdpPort]| {
+    let make = move |_: &frame::Pool, ports: &[port::any::AnyPort]| {
         let mtu = ports.iter().map(Port::mtu).min().unwrap_or(limit).min(limit);
         let farm = FarmConfig {
             node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
@@ -55,8 +58,8 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
         let counters = RoleCounters::Farm(Arc::clone(farm.counters()));
         Ok((farm, counters))
     };
-    let lcores = start_lcores(&config.common, clock, None, &ends, make)?;
-    announce(&lcores);
+    let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
+    announce(&lcores, &ports);
     let first = config.ids.id(0).map_or(0, |id| id.get());
     let who = match config.ids.len() {
         1 => format!("slave {first}"),
@@ -75,6 +78,7 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     if let Some(fingerprint) = config.credential.fingerprint() {
         board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprint.to_string());
     }
+    board.nics = ports.nics().cloned().collect();
     board.members = u64::from(config.ids.len());
     if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
         // The mailbox was made a moment ago, and nothing else was put into it.

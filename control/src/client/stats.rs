@@ -3,7 +3,7 @@
 use super::{Target, print};
 use crate::cli::StatsArgs;
 use crate::exit::Failure;
-use crate::serve::stats::{Direction, Stats};
+use crate::serve::stats::{Direction, InterfaceStats, Stats};
 use hyper::Method;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,6 +55,14 @@ fn table(stats: &Stats, before: Option<&Stats>) -> String {
     for (set, counters) in &stats.total {
         let earlier = before.and_then(|before| before.total.get(set));
         describe_set(&mut text, set, counters, earlier.zip(seconds));
+    }
+    for interface in &stats.interfaces {
+        let InterfaceStats { port, name, address, mtu, queues, ring, asked, mode, .. } = interface;
+        let title = format!(
+            "interface of port {port}: {name}, {queues} queues, {mode} (asked for {asked}), MTU {mtu}, {address}, rings of \
+             {ring}"
+        );
+        describe_set(&mut text, &title, &interface.verdicts, None);
     }
     for lcore in &stats.lcores {
         let core = lcore.core.map_or("not pinned".to_owned(), |core| format!("core {core}"));

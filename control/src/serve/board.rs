@@ -2,6 +2,7 @@
 
 use super::stats::{Direction, LcoreStats, Membership, PortStats, Sets, Stats};
 use crate::assemble::Started;
+use crate::assemble::nic::Nic;
 use crate::config::Common;
 use frame::counter::CounterSet;
 use frame::time::SECOND;
@@ -51,6 +52,8 @@ pub struct Board {
     draining: AtomicBool,
     /// The registrar's counters, in a gateway.
     pub link: Option<Arc<RegistrarCounters>>,
+    /// Interfaces whose queues are ports. They are in use until the board is gone.
+    pub nics: Vec<Arc<Nic>>,
     /// Ids that this process is, in a slave.
     pub members: u64,
     /// What the process was told, as text.
@@ -75,6 +78,7 @@ impl Board {
             lcores: lcores.iter().map(board).collect(),
             draining: AtomicBool::new(false),
             link: None,
+            nics: Vec::new(),
             members: 0,
             settings,
         }
@@ -123,6 +127,7 @@ impl Board {
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions,
             total,
+            interfaces: self.nics.iter().map(|nic| nic.stats()).collect(),
             lcores,
         }
     }

@@ -31,8 +31,36 @@ pub struct Stats {
     pub directions: BTreeMap<String, Direction>,
     /// All sets, summed over the lcores; `link` is the registrar's.
     pub total: Sets,
+    /// Interfaces whose queues are ports.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceStats>,
     /// Each lcore.
     pub lcores: Vec<LcoreStats>,
+}
+
+/// An interface whose queues are ports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    /// Which port.
+    pub port: u8,
+    /// Its name.
+    pub name: String,
+    /// The IPv4 address and UDP port that it answers to.
+    pub address: String,
+    /// Its MTU at start, in bytes.
+    pub mtu: u32,
+    /// Its receive queues.
+    pub queues: u32,
+    /// Entries of each ring of each queue.
+    pub ring: u32,
+    /// The mode that was asked for.
+    pub asked: String,
+    /// The mode that the kernel gave.
+    pub mode: String,
+    /// Receive offloads that are off as long as the process runs, as `ethtool -K` names them.
+    pub turned_off: Vec<String>,
+    /// Packets by what the XDP program decided.
+    pub verdicts: BTreeMap<String, u64>,
 }
 
 /// How many are registered.

@@ -1,0 +1,194 @@
+//! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
+
+use crate::exit::Failure;
+use crate::privilege;
+use crate::serve::stats::InterfaceStats;
+use ebpf::{Config, Hook, Steer, SteerError, Verdict};
+use frame::PortId;
+use port::Port;
+use port::neighbour::Resolver;
+use port::spec::{XdpMode, XdpSpec};
+use port::xdp::{BoundMode, Interface, Offloads, Umem, XdpConfig, XdpPort, XdpQueues};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use wire::ShardSet;
+
+/// The smallest MTU that every host must take, and that link control fits.
+const LEAST_MTU: u32 = 576;
+
+/// How long another program may still be attached: one that was killed a moment ago goes with its process.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// An interface that was looked at, and not yet touched.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Which of the process's ports.
+    pub id: PortId,
+    /// What was asked for.
+    pub spec: XdpSpec,
+    /// What the kernel says of it.
+    pub interface: Interface,
+}
+
+impl Found {
+    /// Looks at the interface, and at what this process may do with it.
+    pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
+        let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
+        privilege::check_xdp(&spec.to_string())?;
+        let found = Self { id, spec: spec.clone(), interface };
+        found.check_mtu()?;
+        found.check_queues()?;
+        Ok(found)
+    }
+
+    fn check_mtu(&self) -> Result<(), Failure> {
+        let (name, mtu) = (&self.interface.name, self.interface.mtu);
+        let most = u32::from(port::xdp::largest_packet(super::ports::LARGEST_CHUNK));
+        if mtu < LEAST_MTU {
+            return Err(Failure::Machine(format!(
+                "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \
+                 1500`",
+                self.spec
+            )));
+        }
+        if mtu > most {
+            return Err(Failure::Machine(format!(
+                "--port {}: the MTU of {name} is {mtu}, and a frame of AF_XDP holds at most {most}: `ip link set dev \
+                 {name} mtu {most}` (on both ends of a veth, and the same for all hosts of that network)",
+                self.spec
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self) -> Result<(), Failure> {
+        let Interface { name, rx_queues, .. } = &self.interface;
+        match self.spec.queues {
+            Some(asked) if u32::from(asked) != *rx_queues => Err(Failure::Machine(format!(
+                "--port {}: {name} has {rx_queues} receive queues, and packets of each that gvm-dp does not serve would be \
+                 lost: `ethtool -L {name} combined {asked}`, or leave queues= out",
+                self.spec
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An interface in use: while this lives, its packets for us come to our sockets.
+pub struct Nic {
+    found: Found,
+    /// What all ports agreed on.
+    mode: XdpMode,
+    got: OnceLock<BoundMode>,
+    ring: u32,
+    // In the order in which they end: the program is detached before offloads are on again.
+    steer: Mutex<Steer>,
+    resolver: Resolver,
+    offloads: Offloads,
+}
+
+impl Nic {
+    /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
+    pub fn attach(found: Found, shards: &ShardSet, mode: XdpMode, ring: u32) -> Result<Self, Failure> {
+        let Interface { name, index, .. } = &found.interface;
+        let offloads = Offloads::turn_off(&found.interface).map_err(Failure::Xdp)?;
+        let resolver = Resolver::start(name, *index).map_err(Failure::Neighbours)?;
+        let mut steer = Steer::load(&Config::new(shards)).map_err(Failure::Steer)?;
+        let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match steer.attach(name, hook) {
+                Ok(()) => break,
+                Err(SteerError::Busy(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(Failure::Steer(error)),
+            }
+        }
+        let got = OnceLock::new();
+        Ok(Self { found, mode, got, ring, steer: Mutex::new(steer), resolver, offloads })
+    }
+
+    /// Which of the process's ports.
+    pub fn id(&self) -> PortId {
+        self.found.id
+    }
+
+    /// Its receive queues.
+    pub fn queues(&self) -> u32 {
+        self.found.interface.rx_queues
+    }
+
+    /// From now on packets for us come to the sockets; all queues are open.
+    pub fn take_packets(&self) -> Result<(), Failure> {
+        let address = self.found.interface.ipv4.map(Ipv4Addr::from);
+        self.steer().set_addresses(address.as_slice()).map_err(Failure::Steer)
+    }
+
+    /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and has the XDP program feed them.
+    pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
+        let open = |queue: u32| {
+            let config = XdpConfig::of(&self.found.interface, queue)?;
+            let config = XdpConfig { mode: self.mode, ring: self.ring, ..config };
+            let mut port = XdpPort::open(self.id(), config, umem)?;
+            port.set_neighbours(self.resolver.neighbours());
+            Ok(port)
+        };
+        let mut ports = Vec::new();
+        for queue in (lcore..self.queues()).step_by(lcores.max(1) as usize) {
+            let port = open(queue).map_err(Failure::Xdp)?;
+            // All queues of all ports get the same: there is one choice.
+            let _ = self.got.set(port.mode());
+            if let Some(socket) = port.poll_fd() {
+                self.steer().set_socket(queue, socket).map_err(Failure::Steer)?;
+            }
+            ports.push(port);
+        }
+        let mut ports = ports.into_iter();
+        let first = ports
+            .next()
+            .ok_or_else(|| Failure::Internal(format!("lcore {lcore} has no queue of {}", self.found.interface.name)))?;
+        XdpQueues::new(first, ports.collect()).map_err(Failure::Xdp)
+    }
+
+    /// The map and counters are whole whatever a panicking lcore did: the kernel keeps them.
+    fn steer(&self) -> MutexGuard<'_, Steer> {
+        self.steer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One line for start-up.
+    pub fn describe(&self, lcores: usize) -> String {
+        let stats = self.stats();
+        let lcores = if lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
+        let queues = if stats.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", stats.queues) };
+        format!(
+            "xdp:{}: {queues} on {lcores}, {} (asked for {}), MTU {}, {}, rings of {}",
+            stats.name, stats.mode, stats.asked, stats.mtu, stats.address, stats.ring
+        )
+    }
+
+    /// What it is and what the XDP program decided.
+    pub fn stats(&self) -> InterfaceStats {
+        let Interface { name, ipv4, mtu, rx_queues, .. } = &self.found.interface;
+        let steer = self.steer();
+        // A map that cannot be read leaves its counters out; they are never wrong.
+        let count = |verdict: &Verdict| Some((verdict.name().to_owned(), steer.packets(*verdict).ok()?));
+        let mode = match (self.got.get(), self.found.spec.mode) {
+            (Some(got), XdpMode::Skb) => format!("{got}, generic hook"),
+            (Some(got), _) => got.to_string(),
+            (None, _) => "not open".to_owned(),
+        };
+        InterfaceStats {
+            port: self.id().0,
+            name: name.clone(),
+            address: format!("{}:{}", Ipv4Addr::from(ipv4.unwrap_or_default()), wire::GATEWAY_PORT),
+            mtu: *mtu,
+            queues: *rx_queues,
+            ring: self.ring,
+            asked: self.found.spec.mode.to_string(),
+            mode,
+            turned_off: self.offloads.turned_off().map(str::to_owned).collect(),
+            verdicts: Verdict::ALL.iter().filter_map(count).collect(),
+        }
+    }
+}

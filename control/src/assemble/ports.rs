@@ -1,0 +1,246 @@
+//! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
+
+use super::nic::{Found, Nic};
+use crate::config::{Common, PortPlan};
+use crate::exit::Failure;
+use frame::{Pool, PoolConfig, PortId};
+use lcore::CoreList;
+use port::any::AnyPort;
+use port::spec::XdpMode;
+use port::udp::{UdpError, UdpOptions, UdpPort};
+use port::xdp::{Umem, XdpError, can_zero_copy, largest_packet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use wire::ShardSet;
+
+/// The largest frame that AF_XDP takes, in bytes.
+pub const LARGEST_CHUNK: u32 = 4096;
+
+/// Sizes of the rings of one socket.
+const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
+
+/// Where one port of every lcore comes from.
+#[derive(Clone)]
+enum Source {
+    Socket(SocketAddr),
+    Nic(Arc<Nic>),
+}
+
+/// All ports of the process, ready to be opened by its lcores.
+#[derive(Clone)]
+pub struct Ports {
+    sources: Vec<Source>,
+    /// One lcore for each, pinned to this core; `None` leaves it to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// Shape of each lcore's arena.
+    pub pool: PoolConfig,
+}
+
+impl Ports {
+    /// Looks at all ports, and attaches the XDP program to those that need it, for these shards. At most `most`
+    /// lcores.
+    pub fn prepare(common: &Common, shards: &ShardSet, most: usize) -> Result<Self, Failure> {
+        let mut found = Vec::new();
+        for (id, plan) in common.ports.iter().enumerate() {
+            if let PortPlan::Xdp(spec) = plan {
+                found.push(Found::find(PortId(id as u8), spec)?);
+            }
+        }
+        if let Some(twice) = found.iter().find(|a| found.iter().any(|b| a.id < b.id && same_device(a, b))) {
+            return Err(Failure::Usage(format!(
+                "--port {}: {} is named twice: a gateway on one interface has one --port",
+                twice.spec, twice.interface.name
+            )));
+        }
+        let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
+        let cores = cores(common.cores.as_deref(), &queues, most)?;
+        let pool = pool(common, &found)?;
+        let ring = ring(pool.frames, &queues, cores.len());
+        let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
+        let (mode, why) = agree(&asked, |index| {
+            let found = &found[index];
+            can_zero_copy(&found.interface, 0)
+        })?;
+        if let Some(why) = why {
+            tracing::info!("copy mode on all xdp: ports: {why}");
+        }
+        let mut found = found.into_iter();
+        let mut sources = Vec::with_capacity(common.ports.len());
+        for plan in &common.ports {
+            sources.push(match plan {
+                PortPlan::Udp(address) => {
+                    if cores.len() > 1 {
+                        is_free(*address).map_err(Failure::Udp)?;
+                    }
+                    Source::Socket(*address)
+                }
+                PortPlan::Xdp(_) => {
+                    let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
+                    let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
+                    Source::Nic(Arc::new(Nic::attach(found, shards, mode, ring)?))
+                }
+            });
+        }
+        Ok(Self { sources, cores, pool })
+    }
+
+    /// The interfaces among them.
+    pub fn nics(&self) -> impl Iterator<Item = &Arc<Nic>> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Nic(nic) => Some(nic),
+            Source::Socket(_) => None,
+        })
+    }
+
+    /// Opens the ports of one lcore on the lcore's own thread.
+    pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
+        let lcores = self.cores.len();
+        let options = UdpOptions { reuse_port: lcores > 1, ..UdpOptions::default() };
+        let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
+        let open = |(id, source): (usize, &Source)| match (source, &umem) {
+            (Source::Socket(address), _) => {
+                let port = UdpPort::open(PortId(id as u8), *address, pool.clone(), options);
+                port.map(AnyPort::from).map_err(Failure::Udp)
+            }
+            (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
+            (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
+        };
+        self.sources.iter().enumerate().map(open).collect()
+    }
+
+    /// The same ports for further lcores, once the first has found out what port 0 of a socket became.
+    pub fn bound(&self, addresses: &[Option<SocketAddr>]) -> Self {
+        let mut ports = self.clone();
+        for (source, address) in ports.sources.iter_mut().zip(addresses) {
+            if let (Source::Socket(bound), Some(address)) = (source, address) {
+                *bound = *address;
+            }
+        }
+        ports
+    }
+}
+
+fn same_device(a: &Found, b: &Found) -> bool {
+    a.interface.index == b.interface.index
+}
+
+/// The cores of the lcores: as many as were asked for, if every port has a queue for each; else as many as the port with
+/// the fewest queues has.
+fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Result<Vec<Option<usize>>, Failure> {
+    let fewest = ports.iter().min_by_key(|(_, queues)| *queues);
+    match (asked, fewest) {
+        (Some(cores), Some((name, queues))) if cores.len() > *queues => Err(Failure::Machine(format!(
+            "--lcores names {} cores, and {name} has {queues} receive queues: each lcore needs one of its own. `ethtool -L \
+             {name} combined {}`, or name {queues} cores",
+            cores.len(),
+            cores.len()
+        ))),
+        (Some(cores), _) => Ok(cores.iter().copied().map(Some).collect()),
+        (None, None) => Ok(vec![None]),
+        (None, Some((_, queues))) => {
+            let existing = CoreList::of_this_process().map_or(1, |cores| cores.iter().count());
+            Ok(vec![None; (*queues).min(existing).min(most).max(1)])
+        }
+    }
+}
+
+/// The arena, with frames that hold the largest packet of any port.
+fn pool(common: &Common, found: &[Found]) -> Result<PoolConfig, Failure> {
+    let Some(mtu) = found.iter().map(|found| found.interface.mtu).max() else { return Ok(common.pool) };
+    let fits = |chunk: &u32| u32::from(largest_packet(*chunk)) >= mtu.max(u32::from(common.mtu));
+    let chunk = [2048, LARGEST_CHUNK].into_iter().find(fits).ok_or_else(|| {
+        let most = largest_packet(LARGEST_CHUNK);
+        Failure::Usage(format!("--mtu {}: a frame of AF_XDP holds at most {most}", common.mtu))
+    })?;
+    Ok(PoolConfig { chunk, ..common.pool })
+}
+
+/// Half of an arena for what is received and what is being sent, and the other half for what is held.
+fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
+    let sockets: usize = ports.iter().map(|(_, queues)| queues.div_ceil(lcores.max(1))).sum();
+    let share = frames / (4 * sockets.max(1) as u32);
+    let ring = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    ring.clamp(*RINGS.start(), *RINGS.end())
+}
+
+/// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
+fn agree(
+    asked: &[(String, XdpMode)],
+    mut can: impl FnMut(usize) -> Result<bool, XdpError>,
+) -> Result<(XdpMode, Option<String>), Failure> {
+    let demands = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
+    let copies = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
+    match (demands, copies) {
+        (Some((zero, _)), Some((copy, mode))) => Err(Failure::Usage(format!(
+            "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one choice \
+             for both"
+        ))),
+        (None, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
+        (demands, None) => {
+            for (index, (name, _)) in asked.iter().enumerate() {
+                if !can(index).map_err(Failure::Xdp)? {
+                    return match demands {
+                        Some(_) => Err(Failure::Xdp(XdpError::NoZeroCopy { ifname: name.clone() })),
+                        None => Ok((XdpMode::Copy, Some(format!("the driver of {name} has no zero-copy")))),
+                    };
+                }
+            }
+            Ok((XdpMode::ZeroCopy, None))
+        }
+    }
+}
+
+/// Several lcores share an address with `SO_REUSEPORT`, and so would another gvm-dp of the same user: without this look
+/// it would silently take half of the packets.
+fn is_free(address: SocketAddr) -> Result<(), UdpError> {
+    match std::net::UdpSocket::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(UdpError::InUse(address)),
+        // Opening the port says it better.
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(queues: &[usize]) -> Vec<(String, usize)> {
+        queues.iter().enumerate().map(|(i, queues)| (format!("eth{i}"), *queues)).collect()
+    }
+
+    #[test]
+    fn every_lcore_has_a_queue_of_every_port() {
+        assert_eq!(cores(Some(&[2, 3]), &ports(&[4, 2]), 16).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(cores(Some(&[2, 3]), &[], 16).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(cores(None, &[], 16).unwrap(), [None]);
+        assert_eq!(cores(None, &ports(&[1, 8]), 16).unwrap(), [None]);
+        assert_eq!(cores(None, &ports(&[8]), 1).unwrap(), [None]);
+        let complaint = cores(Some(&[0, 1, 2]), &ports(&[4, 2]), 16).unwrap_err().to_string();
+        assert!(complaint.contains("3 cores") && complaint.contains("`ethtool -L eth1 combined 3`"), "{complaint}");
+    }
+
+    #[test]
+    fn rings_leave_half_of_the_frames() {
+        assert_eq!(ring(16_384, &ports(&[2, 2]), 2), 2048);
+        assert_eq!(ring(2048, &ports(&[2, 2]), 2), 256);
+        assert_eq!(ring(2048, &ports(&[2, 2]), 1), 128);
+        assert_eq!(ring(512, &ports(&[64]), 1), 64);
+    }
+
+    #[test]
+    fn zero_copy_is_one_choice_and_the_port_that_forces_it_off_is_named() {
+        let asked = |a: XdpMode, b: XdpMode| [("a".to_owned(), a), ("b".to_owned(), b)];
+        let both = |modes: &[(String, XdpMode)], can: [bool; 2]| agree(modes, |index| Ok(can[index]));
+        let (auto, zero, copy) = (XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::Copy);
+        assert_eq!(both(&asked(auto, auto), [true, true]).unwrap(), (zero, None));
+        let (mode, why) = both(&asked(auto, auto), [true, false]).unwrap();
+        assert_eq!((mode, why.unwrap()), (copy, "the driver of b has no zero-copy".to_owned()));
+        let (mode, why) = both(&asked(auto, XdpMode::Skb), [true, true]).unwrap();
+        assert_eq!((mode, why.unwrap()), (copy, "xdp:b asks for mode=skb".to_owned()));
+        let complaint = both(&asked(copy, zero), [true, true]).unwrap_err().to_string();
+        assert!(complaint.contains("xdp:b asks for mode=zc and xdp:a for mode=copy"), "{complaint}");
+        let complaint = both(&asked(zero, auto), [true, false]).unwrap_err().to_string();
+        assert!(complaint.contains("b cannot do AF_XDP zero-copy"), "{complaint}");
+    }
+}

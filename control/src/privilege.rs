@@ -1,0 +1,70 @@
+//! What the kernel lets this process do.
+
+use crate::exit::Failure;
+
+/// What a port on NIC queues needs: number, name, and what for.
+const NEEDED: [(u32, &str, &str); 3] = [
+    (12, "CAP_NET_ADMIN", "to attach the XDP program"),
+    (13, "CAP_NET_RAW", "for AF_XDP sockets"),
+    (39, "CAP_BPF", "to load the XDP program"),
+];
+
+/// CAP_SYS_ADMIN, which loads XDP programs too.
+const SYS_ADMIN: u32 = 21;
+const BPF: u32 = 39;
+
+/// Checks that this process may use NIC queues.
+pub fn check_xdp(port: &str) -> Result<(), Failure> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Without /proc nothing is known; the kernel then says it.
+    effective(&status).map_or(Ok(()), |effective| check(port, effective))
+}
+
+/// The effective capabilities in the text of `/proc/self/status`.
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn check(port: &str, effective: u64) -> Result<(), Failure> {
+    let has = |number: u32| effective & (1 << number) != 0;
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(number, ..)| !has(*number) && !(*number == BPF && has(SYS_ADMIN))).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<String> = missing.iter().map(|(_, name, what)| format!("{name} ({what})")).collect();
+    Err(Failure::Machine(format!(
+        "--port {port}: this process lacks {}. Run it as root; or grant it for good:\n  sudo setcap \
+         cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep \"$(command -v gvm-dp)\"\nor in a systemd unit:\n  \
+         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_IPC_LOCK\nor use a udp: port, which needs none",
+        what.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_way_to_grant_it() {
+        let all = 1 << 12 | 1 << 13 | 1 << 39;
+        assert!(check("xdp:eth0", all).is_ok());
+        // An older way to load programs.
+        assert!(check("xdp:eth0", 1 << 12 | 1 << 13 | 1 << SYS_ADMIN).is_ok());
+        let complaint = check("xdp:eth0", 1 << 12).unwrap_err().to_string();
+        assert!(complaint.contains("lacks CAP_NET_RAW (for AF_XDP sockets), CAP_BPF"), "{complaint}");
+        assert!(
+            complaint.contains("setcap cap_net_admin") && complaint.contains("AmbientCapabilities="),
+            "{complaint}"
+        );
+        assert!(!complaint.contains("lacks CAP_NET_ADMIN"), "{complaint}");
+    }
+
+    #[test]
+    fn the_kernels_text_is_read() {
+        assert_eq!(effective("Name:\tx\nCapPrm:\t1\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
+        assert_eq!(effective("Name:\tx\n"), None);
+        assert!(effective(&std::fs::read_to_string("/proc/self/status").unwrap()).is_some());
+    }
+}
