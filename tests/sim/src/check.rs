@@ -42,7 +42,11 @@ impl Cluster {
                 return Some(format!("slave {slave} is registered at {:?}", registrar.peer(id)));
             }
         }
-        let masters = registrar.masters().count();
+        // Who was last heard in the time of trouble may yet be found silent.
+        if let Some(old) = registrar.members().find(|member| member.heard < self.calm_since) {
+            return Some(format!("slave {} was not heard since the calm began", old.member.id));
+        }
+        let masters = registrar.masters().filter(|master| master.heard >= self.calm_since).count();
         if masters != self.masters.len() {
             return Some(format!("{masters} of {} masters are there", self.masters.len()));
         }

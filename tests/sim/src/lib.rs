@@ -10,7 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`plan`] | what a seed stands for |
-//! | [`cluster`] | machines, wire, and the loop that lets events happen |
+//! | [`cluster`] | machines, the wire, and the loop that lets events happen |
 //! | [`run`] | one run from trouble to drain |
 //! | [`ledger`] | the account of one gateway lcore |
 //! | [`check`] | what is looked at from outside |
@@ -28,7 +28,9 @@ pub mod desk;
 pub mod hostile;
 pub mod ideal;
 pub mod ledger;
+mod machines;
 pub mod master;
+mod network;
 pub mod packet;
 pub mod place;
 pub mod plan;

@@ -204,6 +204,11 @@ impl Plan {
         number + 1
     }
 
+    /// Hold, and whether buffers leave early, while nothing goes wrong: questions are answered soon.
+    pub fn calm_hold(&self) -> (u64, bool) {
+        (self.hold.min(50 * MICROSECOND), self.hold == FOREVER || self.early)
+    }
+
     /// Which gateway has a shard, if any.
     pub fn gateway_of(&self, slave: u32) -> Option<u16> {
         let shard = slave >> self.scale.gw_bits();

@@ -13,12 +13,12 @@ impl Rng {
     /// A stream of its own for one part of the cluster, so that more draws of one part do not change the others.
     pub fn fork(&self, part: u64) -> Self {
         let mut child = Self(self.0 ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        Self(child.next())
+        Self(child.bits())
     }
 
     /// The next 64 bits.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,7 +29,7 @@ impl Rng {
     /// A number below `n`; 0 when `n` is 0.
     #[inline]
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
@@ -65,7 +65,7 @@ impl Rng {
     pub fn secret(&mut self) -> [u8; 32] {
         let mut secret = [0; 32];
         for part in secret.as_chunks_mut::<8>().0 {
-            *part = self.next().to_le_bytes();
+            *part = self.bits().to_le_bytes();
         }
         secret
     }
@@ -79,9 +79,9 @@ mod tests {
     fn a_seed_is_one_stream_and_numbers_keep_their_range() {
         let (mut a, mut b) = (Rng::new(7), Rng::new(7));
         for _ in 0..1000 {
-            assert_eq!(a.next(), b.next());
+            assert_eq!(a.bits(), b.bits());
         }
-        assert_ne!(Rng::new(7).fork(1).next(), Rng::new(7).fork(2).next());
+        assert_ne!(Rng::new(7).fork(1).bits(), Rng::new(7).fork(2).bits());
         assert!((0..1000).all(|_| (3..=9).contains(&a.between(3, 9))));
         assert!((0..1000).all(|_| !a.chance(0) && a.chance(1_000_000)));
         let mut order: Vec<u32> = (0..100).collect();

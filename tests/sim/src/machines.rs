@@ -1,0 +1,227 @@
+//! Machines: how they are made from the plan, start, crash, and are told things.
+
+use crate::cluster::{Cluster, GatewayNode};
+use crate::core::{Core, Sizes};
+use crate::desk::Desk;
+use crate::ledger::{Ledger, Wrong};
+use crate::master::{self, Master};
+use crate::place::{Place, Who};
+use crate::plan::Plan;
+use crate::trace::Happened;
+use frame::Vlan;
+use frame::time::{FOREVER, SECOND};
+use gateway::{Gateway, GatewayConfig};
+use lcore::mailbox::mailbox_without_doorbell;
+use lcore::watchdog::Watchdog;
+use link::{ClusterKey, Credential, Node, Registrar, RegistrarConfig};
+use slave::{Farm, FarmConfig, Ids, TrafficConfig};
+use std::sync::Arc;
+use wire::Shard;
+use wire::link::NodeId;
+
+impl Cluster {
+    /// Starts a machine that does not run.
+    pub fn start(&mut self, who: Who) {
+        let epoch = self.now + 1;
+        let started = match who {
+            Who::Master(i) => {
+                let i = usize::from(i);
+                let started = self.masters[i].is_none();
+                if started {
+                    self.masters[i] = Some(self.make_master(i, epoch));
+                }
+                started
+            }
+            Who::Farm(i) => {
+                let i = usize::from(i);
+                let started = self.farms[i].is_none();
+                if started {
+                    self.farms[i] = Some(self.make_farm(i, epoch));
+                }
+                started
+            }
+            Who::Gateway(i) => {
+                let i = usize::from(i);
+                let started = self.gateways[i].is_none();
+                if started {
+                    self.gateways[i] = Some(self.make_gateway(i, epoch));
+                    self.wake_desk(i as u16, self.now);
+                }
+                started
+            }
+            Who::Stranger => false,
+        };
+        if !started {
+            return;
+        }
+        self.trace.note(self.now, &Happened::Turn(who, "starts"));
+        if let Who::Gateway(i) = who {
+            self.wake_all(i, self.now);
+        } else {
+            self.wake(who, 0, self.now);
+        }
+        if !self.quiet {
+            match who {
+                Who::Master(i) => {
+                    let Plan { train: records, payload, train_gap: gap, .. } = self.plan;
+                    self.tell_master(usize::from(i), master::Command::Trains { records, payload, gap });
+                }
+                Who::Farm(i) => self.start_traffic(usize::from(i)),
+                Who::Gateway(_) | Who::Stranger => {}
+            }
+        }
+    }
+
+    fn start_traffic(&mut self, farm: usize) {
+        // What never fits would never be sent.
+        let fits = u64::from(self.plan.farms[farm].mtu.min(wire::UNPROVEN_MTU)) - 28 - wire::HEADER_LEN as u64;
+        let low = wire::echo::MIN_LEN as u64;
+        let high = self.plan.payload.min(fits).max(low);
+        let traffic = TrafficConfig {
+            master: Plan::master_id(self.rng.below(self.plan.masters.len() as u64) as u16),
+            payload: self.rng.between(low, high) as u16,
+            rate: Some(self.plan.upward),
+            burst: (self.rng.between(1, 8) as u32).try_into().expect("it is not zero"),
+            pack: (self.rng.between(1, 16) as u16).try_into().expect("it is not zero"),
+            records: None,
+        };
+        if self.plan.upward > 0 {
+            self.tell_farm(farm, slave::Command::StartTraffic(traffic));
+        }
+    }
+
+    /// A machine loses everything.
+    pub fn crash(&mut self, who: Who) -> Result<(), Wrong> {
+        self.trace.note(self.now, &Happened::Turn(who, "crashes"));
+        match who {
+            Who::Master(i) => self.masters[usize::from(i)] = None,
+            Who::Farm(i) => self.farms[usize::from(i)] = None,
+            Who::Gateway(i) => self.close(usize::from(i))?,
+            Who::Stranger => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a gateway and closes its accounts.
+    pub fn close(&mut self, gateway: usize) -> Result<(), Wrong> {
+        let Some(node) = self.gateways[gateway].take() else { return Ok(()) };
+        crate::check::count(&node, &mut self.counted);
+        for (core, ledger) in node.cores.iter().zip(node.ledgers) {
+            self.closed.add(&ledger.close(&core.lcore)?);
+        }
+        Ok(())
+    }
+
+    fn credential(&self) -> Credential {
+        self.plan.key.map_or(Credential::None, |key| Credential::Cluster(ClusterKey::from_bytes(key)))
+    }
+
+    /// The place that nodes of a kind speak to at a gateway.
+    pub(crate) fn door(&self, gateway: usize, who: Who) -> Place {
+        let two_port = self.plan.gateways[gateway].two_port;
+        let port = u8::from(two_port && matches!(who, Who::Farm(_)));
+        Place { who: Who::Gateway(gateway as u16), port }
+    }
+
+    fn node_sizes(&self, mtu: u16) -> Sizes {
+        Sizes {
+            frames: 512 * 2048 / self.plan.chunk,
+            chunk: self.plan.chunk,
+            mtu,
+            rx_ring: 256,
+            tx_ring: 256,
+            mailbox: 16,
+        }
+    }
+
+    fn make_master(&mut self, i: usize, epoch: u64) -> Core<Master> {
+        let plan = &self.plan.masters[i];
+        let mtu = plan.mtu;
+        let (who, vlan) = (Who::Master(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
+        let config = master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port);
+        let id = NodeId::master(Plan::master_id(i as u16));
+        let key = self.credential().node_key(id);
+        let node = |gateway| Node::new(id, key.clone(), self.door(gateway, who).peer(vlan), self.now);
+        let nodes = (0..self.gateways.len()).map(node).collect();
+        let rng = self.rng.fork(epoch ^ (i as u64) << 48);
+        let master = Master::new(Plan::master_id(i as u16), config, nodes, rng);
+        Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| master)
+    }
+
+    fn make_farm(&mut self, i: usize, epoch: u64) -> Core<Farm> {
+        let plan = &self.plan.farms[i];
+        let mtu = plan.mtu;
+        let (who, vlan) = (Who::Farm(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
+        let with_slaves = plan.slaves.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
+        let slaves = with_slaves.map(|(gateway, ids)| {
+            let ids = Ids::list(self.plan.scale, ids).expect("the ids are in range and different");
+            (Some(self.door(gateway, who).peer(vlan)), ids)
+        });
+        let config = FarmConfig {
+            slaves: slaves.collect(),
+            node: master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port),
+            credential: self.credential(),
+            answer_any: false,
+            streams: 4,
+        };
+        let farm = Farm::new(config, self.now, |_| {}).expect("the farm is right");
+        Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| farm)
+    }
+
+    fn make_gateway(&mut self, i: usize, epoch: u64) -> GatewayNode {
+        let plan = &self.plan.gateways[i];
+        let who = Who::Gateway(i as u16);
+        let shards: Vec<Shard> = plan.shards.iter().map(|&shard| Shard(shard)).collect();
+        let served = wire::ShardSet::new(self.plan.scale, &shards).expect("the shards exist");
+        let (hold, early) = if self.quiet { self.plan.calm_hold() } else { (self.plan.hold, self.plan.early) };
+        let config = GatewayConfig { hold, early, masters: 8, ..GatewayConfig::new(served) };
+        let registrar = RegistrarConfig {
+            scale: self.plan.scale,
+            shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),
+            key: self.plan.key.map(ClusterKey::from_bytes),
+            secret: self.rng.secret(),
+            epoch,
+            interval: self.plan.interval,
+            hold_ns: u32::try_from(hold).unwrap_or(u32::MAX),
+            mtu: plan.mtu,
+            two_port: plan.two_port,
+            max_masters: 8,
+        };
+        let (to_registrar, mails) = mailbox_without_doorbell(plan.mailbox);
+        let places: Vec<Place> = (0..=u8::from(plan.two_port)).map(|port| Place { who, port }).collect();
+        let sizes = Sizes {
+            frames: if self.plan.chunk > 2048 { plan.frames.min(128) } else { plan.frames },
+            chunk: self.plan.chunk,
+            mtu: plan.mtu,
+            rx_ring: plan.rx_ring,
+            tx_ring: plan.tx_ring,
+            mailbox: plan.mailbox,
+        };
+        let core = |index| {
+            let make = |pool: &frame::Pool| Gateway::new(config.clone(), pool);
+            Core::new(index, &places, sizes, Some(to_registrar.clone()), make)
+        };
+        let cores: Vec<Core<Gateway>> = (0..plan.lcores).map(core).collect();
+        let ledgers = cores.iter().map(|core| Ledger::new(who, &core.lcore, &self.plan)).collect();
+        let registrar = Registrar::new(registrar, self.now).expect("the settings are right");
+        let desk = Desk::new(registrar, mails, cores.iter().map(|core| core.commands.clone()).collect());
+        let watchdog = Watchdog::new(self.now, SECOND, cores.iter().map(|core| Arc::clone(core.lcore.pulse())));
+        GatewayNode { cores, ledgers, desk, desk_wake: FOREVER, watchdog, looked: self.now }
+    }
+
+    /// Tells a master something.
+    pub fn tell_master(&mut self, i: usize, command: master::Command) {
+        if let Some(core) = &self.masters[i] {
+            assert!(core.commands.try_send(command).is_ok(), "a master is told little");
+            self.wake(Who::Master(i as u16), 0, self.now);
+        }
+    }
+
+    /// Tells a farm something.
+    pub fn tell_farm(&mut self, i: usize, command: slave::Command) {
+        if let Some(core) = &self.farms[i] {
+            assert!(core.commands.try_send(command).is_ok(), "a farm is told little");
+            self.wake(Who::Farm(i as u16), 0, self.now);
+        }
+    }
+}
