@@ -31,6 +31,12 @@ impl Frame {
         Self { data, shared, index, offset, len }
     }
 
+    /// The pool, and the number of the chunk in it.
+    #[inline]
+    pub(crate) fn place(&self) -> (NonNull<Shared>, u32) {
+        (self.shared, self.index)
+    }
+
     #[inline]
     fn chunk(&self) -> u32 {
         // SAFETY: a frame keeps its pool alive.
@@ -103,12 +109,22 @@ impl Frame {
         true
     }
 
-    /// Asks the cache for the first 128 bytes of the tailroom: where the next record goes.
+    /// Asks the cache for the place where the next `len` bytes go: two lines and the last.
     #[inline]
-    pub fn prefetch_tail(&self) {
+    pub fn prefetch_tail(&self, len: usize) {
         let tail = self.tail();
         copy::prefetch_write(tail);
         copy::prefetch_write(tail.wrapping_add(64));
+        copy::prefetch_write(tail.wrapping_add(len));
+    }
+
+    /// Asks the cache for all data, and the line before it: it will be sent.
+    #[inline]
+    pub fn prefetch_whole(&self) {
+        let start = self.data.as_ptr().wrapping_sub(64);
+        for line in 0..self.len() / 64 + 2 {
+            copy::prefetch_read(start.wrapping_add(line * 64));
+        }
     }
 
     /// Makes `len` bytes before the data part of it and returns them, or `None` when the headroom is too small.
@@ -139,7 +155,7 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn narrow(&mut self, start: usize, len: usize) -> bool {
-        if start.saturating_add(len) > self.len() {
+        if start > self.len() || len > self.len() - start {
             return false;
         }
         // SAFETY: inside the data, which is inside this frame's own chunk.

@@ -90,11 +90,16 @@ impl Aggregator {
         frame::copy::prefetch_element(&self.slots, destination as usize);
     }
 
-    /// Asks the cache for the place where the next record of a destination goes.
+    /// Asks the cache for the place where the next `len` bytes for a destination go. Whether its buffer will leave, for
+    /// they do not fit or nothing more will.
     #[inline]
-    pub fn prefetch_tail(&self, destination: Destination) {
-        if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize) {
-            frame.prefetch_tail();
+    pub fn prefetch_tail(&self, destination: Destination, len: usize) -> bool {
+        match self.slots.get(destination as usize) {
+            Some(Slot { buffer: Some(frame), limit, .. }) => {
+                frame.prefetch_tail(len);
+                frame.len() + len + HEADER_LEN > usize::from(*limit)
+            }
+            _ => false,
         }
     }
 

@@ -113,9 +113,11 @@ impl Gateway {
     }
 
     /// Sends a destination's buffer, if one is open.
-    #[inline]
+    #[inline(never)]
     fn flush(&mut self, destination: Destination, cause: Cause, out: &mut Outbox) {
         let Some(closed) = self.buffers.close(destination) else { return };
+        // Its checksum will be computed, and headers written before it.
+        closed.frame.prefetch_whole();
         cause.counter(&self.counters.flush).add(1);
         self.release(destination, closed.records);
         if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
@@ -153,13 +155,20 @@ impl Gateway {
     fn append_all(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
         let items = std::mem::take(&mut self.items);
         let first_master = self.routes.shards().slaves();
-        let mut held = [0; 2];
+        // Of all, and of those that go down.
+        let (mut held, mut held_down) = (0u32, 0u32);
+        let mut count = |item: &Item| {
+            held += u32::from(item.records);
+            held_down += if item.destination < first_master { u32::from(item.records) } else { 0 };
+        };
         for group in items.chunks(AT_ONCE) {
             for item in group {
                 self.buffers.prefetch_entry(item.destination);
             }
             for item in group {
-                self.buffers.prefetch_tail(item.destination);
+                if self.buffers.prefetch_tail(item.destination, usize::from(item.len)) {
+                    self.routes.prefetch(item.destination);
+                }
             }
             for item in group {
                 let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
@@ -167,11 +176,9 @@ impl Gateway {
                 let bytes = datagram.frame.data().get(start..start + usize::from(item.len)).unwrap_or(&[]);
                 let appended = self.buffers.append(item.destination, bytes, item.records, datagram.ce);
                 match appended {
-                    Appended::Waiting => {
-                        held[usize::from(item.destination < first_master)] += u64::from(item.records);
-                    }
+                    Appended::Waiting => count(item),
                     Appended::Full => {
-                        held[usize::from(item.destination < first_master)] += u64::from(item.records);
+                        count(item);
                         self.flush(item.destination, Cause::Full, out);
                     }
                     Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
@@ -179,7 +186,9 @@ impl Gateway {
             }
         }
         burst.clear();
-        self.held = [self.held[0].wrapping_add(held[0]), self.held[1].wrapping_add(held[1])];
+        let [up, down] = &mut self.held;
+        *up = up.wrapping_add(u64::from(held - held_down));
+        *down = down.wrapping_add(u64::from(held_down));
         self.publish_held();
         self.items = items;
         self.items.clear();

@@ -25,6 +25,7 @@ enum Drop {
 
 impl Gateway {
     /// Places an item that [`crate::aggregate::Aggregator::append`] did not take.
+    #[inline(never)]
     pub(crate) fn place(&mut self, now: Time, item: Item, burst: &mut Burst, out: &mut Outbox) {
         let destination = item.destination;
         let number = usize::from(item.datagram);

@@ -39,7 +39,7 @@ impl Floor {
                 if distance > 0
                     && let Some(&ahead) = self.order.get(number + distance)
                 {
-                    self.buffers[ahead as usize].prefetch_tail();
+                    self.buffers[ahead as usize].prefetch_tail(self.record);
                 }
                 let from = HEADERS + at * self.record;
                 let buffer = &mut self.buffers[self.order[number] as usize];
