@@ -111,6 +111,24 @@ impl Pool {
         Some(unsafe { Frame::from_parts(self.shared, index, offset, 0) })
     }
 
+    /// Takes free chunks for a device, as many as there are and as `into` has places; not from the top of the stack
+    /// down but upwards, so that chunks that came back in order go out in order. Returns how many.
+    ///
+    /// They are now the device's, as after [`Frame::into_index`]: [`Pool::from_index`] is the way back.
+    #[inline]
+    pub fn take_free(&self, into: &mut [u32]) -> usize {
+        let shared = self.shared();
+        let top = shared.top.get() as usize;
+        let left = top.saturating_sub(into.len());
+        let free = shared.free.get(left..top).unwrap_or(&[]);
+        for (place, chunk) in into.iter_mut().zip(free) {
+            *place = chunk.get();
+        }
+        shared.top.set(left as u32);
+        shared.low_water.set(shared.low_water.get().min(left as u32));
+        free.len()
+    }
+
     /// Chunks in all.
     pub fn capacity(&self) -> u32 {
         self.shared().capacity
@@ -163,15 +181,26 @@ impl Pool {
         false
     }
 
-    /// Asks the cache for the first lines of what a device wrote at `offset` of a chunk: the headers, and where a
-    /// record's header and first bytes are.
+    /// Where a chunk's bytes from `offset` on are; meaningless for a chunk that does not exist.
+    #[inline]
+    fn address(&self, index: u32, offset: u16) -> *const u8 {
+        let shared = self.shared();
+        shared.base.as_ptr().wrapping_add(index as usize * shared.chunk as usize + usize::from(offset))
+    }
+
+    /// Asks the cache for the first line of what a device wrote at `offset` of a chunk: the headers.
     #[inline]
     pub fn prefetch(&self, index: u32, offset: u16) {
-        let shared = self.shared();
-        let address = shared.base.as_ptr().wrapping_add(index as usize * shared.chunk as usize + usize::from(offset));
-        crate::copy::prefetch_read(address);
-        crate::copy::prefetch_read(address.wrapping_add(64));
-        crate::copy::prefetch_read(address.wrapping_add(128));
+        crate::copy::prefetch_read(self.address(index, offset));
+    }
+
+    /// Asks the cache for the rest of the `len` bytes that a device wrote at `offset` of a chunk, as far as small records
+    /// reach: the second and third line.
+    #[inline]
+    pub fn prefetch_rest(&self, index: u32, offset: u16, len: u16) {
+        let start = self.address(index, offset);
+        crate::copy::prefetch_read(start.wrapping_add(64));
+        crate::copy::prefetch_read(start.wrapping_add(usize::from(len.min(192)).saturating_sub(1)));
     }
 
     /// Takes back a frame that [`Frame::into_index`] gave to a device.
@@ -232,6 +261,39 @@ pub(crate) unsafe fn put(shared: NonNull<Shared>, index: u32) {
     }
 }
 
+/// Returns the chunks of many frames. Frames of one pool that follow each other cost one look at it.
+///
+/// # Safety
+/// The frames are not used again: not even dropped.
+#[inline]
+pub(crate) unsafe fn put_all<'a>(frames: impl Iterator<Item = &'a Frame>) {
+    let mut places = frames.map(Frame::place);
+    let mut next = places.next();
+    while let Some((shared, first)) = next {
+        // SAFETY: a frame keeps its pool alive.
+        let pool = unsafe { shared.as_ref() };
+        let mut top = pool.top.get();
+        let mut index = first;
+        loop {
+            // There is a place for every chunk, and a chunk is put back once: the place exists.
+            if let Some(place) = pool.free.get(top as usize) {
+                place.set(index);
+                top += 1;
+            }
+            next = places.next();
+            match next {
+                Some((same, other)) if same == shared => index = other,
+                _ => break,
+            }
+        }
+        pool.top.set(top);
+        if pool.handles.get() == 0 {
+            // SAFETY: the frames are gone, and with them the last use of `shared` by their owner.
+            unsafe { release(shared) };
+        }
+    }
+}
+
 /// Frees everything once neither handles nor frames are left.
 ///
 /// # Safety
@@ -263,6 +325,44 @@ mod tests {
         assert!(pool.alloc_reserved().is_none());
         drop((held, link));
         assert_eq!((pool.free(), pool.in_use(), pool.high_water()), (4, 0, 4));
+    }
+
+    #[test]
+    fn chunks_taken_for_a_device_come_back() {
+        let pool = pool(8);
+        let frames: Vec<_> = std::iter::from_fn(|| pool.alloc_reserved()).collect();
+        let order: Vec<_> = frames.iter().map(Frame::index).collect();
+        drop(frames);
+        let mut into = [u32::MAX; 3];
+        assert_eq!((pool.take_free(&mut into), &into[..], pool.free()), (3, &order[5..], 5));
+        let mut rest = [u32::MAX; 8];
+        assert_eq!((pool.take_free(&mut rest), &rest[..5], rest[5]), (5, &order[..5], u32::MAX));
+        assert_eq!((pool.free(), pool.high_water(), pool.take_free(&mut rest)), (0, 8, 0));
+        for index in order {
+            // SAFETY: taken above, and nobody else has it.
+            drop(unsafe { pool.from_index(index, 0, 0) });
+        }
+        assert_eq!(pool.free(), 8);
+    }
+
+    #[test]
+    fn frames_of_several_pools_go_back_together() {
+        let (one, two) = (pool(8), pool(8));
+        let mut burst = crate::Burst::new();
+        let peer = crate::Peer::ipv4(crate::PortId(0), [1; 4], 1, crate::Vlan::UNTAGGED, [0; 6]);
+        for from in [&one, &one, &two, &one, &two, &two] {
+            let frame = from.alloc().unwrap();
+            burst.push(crate::Datagram::new(frame, peer, crate::Class::Down, 1)).unwrap();
+        }
+        let taken = burst.take(3);
+        drop(two);
+        burst.clear();
+        assert_eq!((one.in_use(), burst.len()), (1, 0));
+        drop(taken);
+        assert_eq!(one.in_use(), 0);
+        let frames: Vec<_> = std::iter::from_fn(|| one.alloc_reserved()).collect();
+        let chunks: std::collections::HashSet<_> = frames.iter().map(Frame::index).collect();
+        assert_eq!((frames.len(), chunks.len()), (8, 8));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
-use frame::{Class, Datagram, Frame, Peer, PortId, Vlan};
+use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
 use wire::net::ipv4::{self, ECN_CE};
-use wire::net::{NetError, UdpSpec, checksum, emit_udp4, ethernet, parse_udp4, udp, udp_checksum, verify_udp4};
+use wire::net::{NetError, UdpSpec, checksum, emit_udp4, parse_udp4, udp, udp_checksum, verify_udp4};
 
-/// Bytes of Ethernet, IPv4 and UDP headers without a tag and without options.
+/// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
 const PLAIN: usize = wire::net::headers_len(false);
 
 /// What a raw port answers to.
@@ -41,45 +41,113 @@ pub enum Refused {
 /// Reads the headers of a received frame and takes them off: what is left is exactly the UDP payload.
 #[inline]
 pub fn receive(mut frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
-    if let Some(head) = frame.data().first_chunk::<PLAIN>()
-        && is_plain(head, local)
-        && (verify == Verify::Nic || is_right(frame.data(), local))
-    {
-        let ip = [head[26], head[27], head[28], head[29]];
-        let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
-        let peer = Peer::ipv4(port, ip, u16::from_be_bytes([head[34], head[35]]), Vlan::UNTAGGED, mac);
-        let ce = head[15] & 3 == ECN_CE;
-        let segment = usize::from(u16::from_be_bytes([head[38], head[39]]));
-        if frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)) {
-            return Ok(Datagram { frame, peer, records: 0, class: Class::Link, ce });
-        }
+    let reader = Reader::new(port, local, verify);
+    match reader.usual(&mut frame) {
+        Some((peer, ce)) => Ok(Datagram { frame, peer, records: 0, class: Class::Link, ce }),
+        None => receive_any(frame, port, local, verify),
     }
-    receive_any(frame, port, local, verify)
 }
 
-/// Whether this is the usual packet: no tag, no IP options, not a fragment, lengths that agree, for us.
-/// Branchless: on the usual packet all of it is looked at anyway.
+/// Reads headers, frame after frame: what the usual packet looks like is worked out once.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    port: PortId,
+    local: Local,
+    verify: Verify,
+    /// Bytes 30 to 37 of the usual packet: the address and UDP port, and the sender's UDP port as zero.
+    ours: u64,
+}
+
+/// Eight bytes of the headers as they lie there; used with masks that are made in the same way.
+const fn eight(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes)
+}
+
+impl Reader {
+    /// A reader for one port.
+    #[inline]
+    pub const fn new(port: PortId, local: &Local, verify: Verify) -> Self {
+        let ([a, b, c, d], [e, f]) = (local.ip, local.udp_port.to_be_bytes());
+        Self { port, local: *local, verify, ours: eight([a, b, c, d, 0, 0, e, f]) }
+    }
+
+    /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst. When the burst is full,
+    /// the frame goes back to its pool: the caller looks first.
+    #[inline]
+    pub fn receive_into(&self, frame: Frame, burst: &mut Burst) -> Result<(), Refused> {
+        match self.usual_into(frame, burst) {
+            Ok(()) => Ok(()),
+            Err(frame) => self.unusual_into(frame, burst),
+        }
+    }
+
+    /// As [`Reader::receive_into`], for the usual packet; gives any other back.
+    #[inline(always)]
+    pub fn usual_into(&self, mut frame: Frame, burst: &mut Burst) -> Result<(), Frame> {
+        let Some((peer, ce)) = self.usual(&mut frame) else { return Err(frame) };
+        // The datagram is made where it will stand, and nowhere else.
+        let _ = burst.push(Datagram { frame, peer, records: 0, class: Class::Link, ce });
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unusual_into(&self, frame: Frame, burst: &mut Burst) -> Result<(), Refused> {
+        let datagram = receive_any(frame, self.port, &self.local, self.verify)?;
+        let _ = burst.push(datagram);
+        Ok(())
+    }
+
+    /// Whether this is the usual packet: no tag, no IP options, not a fragment, lengths that agree, for us.
+    /// Branchless: on the usual packet all of it is looked at anyway.
+    #[inline]
+    fn is_usual(&self, head: &[u8; PLAIN]) -> bool {
+        // Type and version with header length; the fragment bits but DF, and the protocol; address and UDP port.
+        const KIND: u64 = eight([8, 0, 0x45, 0, 0, 0, 0, 0]);
+        const KIND_MASK: u64 = eight([0xff, 0xff, 0xff, 0, 0, 0, 0, 0]);
+        const WHOLE: u64 = eight([0, 0, 0, ipv4::UDP, 0, 0, 0, 0]);
+        const WHOLE_MASK: u64 = eight([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]);
+        const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+        let at = |at: usize| eight(*head[at..].first_chunk().expect("eight bytes of the headers"));
+        let other =
+            ((at(12) ^ KIND) & KIND_MASK) | ((at(20) ^ WHOLE) & WHOLE_MASK) | ((at(30) ^ self.ours) & OURS_MASK);
+        // That the segment has a header and is inside the frame is seen when the frame is narrowed to it.
+        (other == 0) & (total_len(head) == segment_len(head) + ipv4::HEADER_LEN)
+    }
+
+    /// Takes the headers off the usual packet: who sent it, and whether it met congestion.
+    #[inline(always)]
+    fn usual(&self, frame: &mut Frame) -> Option<(Peer, bool)> {
+        let head = frame.data().first_chunk::<PLAIN>()?;
+        if !self.is_usual(head) || (self.verify == Verify::Software && !is_right(frame.data(), &self.local)) {
+            return None;
+        }
+        let ip = [head[26], head[27], head[28], head[29]];
+        let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
+        let peer = Peer::ipv4(self.port, ip, u16::from_be_bytes([head[34], head[35]]), Vlan::UNTAGGED, mac);
+        let ce = head[15] & 3 == ECN_CE;
+        let payload = segment_len(head).wrapping_sub(udp::HEADER_LEN);
+        frame.narrow(PLAIN, payload).then_some((peer, ce))
+    }
+}
+
+/// Bytes of the usual packet after its Ethernet header, as it says.
 #[inline]
-fn is_plain(head: &[u8; PLAIN], local: &Local) -> bool {
-    let eight = |at: usize| u64::from_be_bytes(*head[at..].first_chunk().expect("eight bytes of the headers"));
-    // Type and version with header length; the fragment bits but DF, and the protocol; address and UDP port.
-    let kind = eight(12) & 0xffff_ff00_0000_0000 == (ethernet::IPV4 as u64) << 48 | 0x45 << 40;
-    let whole = eight(20) & 0x3fff_00ff_0000_0000 == (ipv4::UDP as u64) << 32;
-    let [a, b, c, d] = local.ip;
-    let [e, f] = local.udp_port.to_be_bytes();
-    let ours = eight(30) & 0xffff_ffff_0000_ffff == u64::from_be_bytes([a, b, c, d, 0, 0, e, f]);
-    let total = usize::from(u16::from_be_bytes([head[16], head[17]]));
-    let segment = usize::from(u16::from_be_bytes([head[38], head[39]]));
-    // That the segment has a header and is inside the frame is seen when the frame is narrowed to it.
-    kind & whole & ours & (total == segment + ipv4::HEADER_LEN)
+fn total_len(head: &[u8; PLAIN]) -> usize {
+    usize::from(u16::from_be_bytes([head[16], head[17]]))
+}
+
+/// Bytes of UDP header and payload, as the usual packet says.
+#[inline]
+fn segment_len(head: &[u8; PLAIN]) -> usize {
+    usize::from(u16::from_be_bytes([head[38], head[39]]))
 }
 
 /// Whether the checksums of the usual packet are right.
 #[inline]
 fn is_right(bytes: &[u8], local: &Local) -> bool {
     let (Some(ip), Some(head)) = (bytes.get(14..34), bytes.first_chunk::<PLAIN>()) else { return false };
-    let segment = usize::from(u16::from_be_bytes([head[38], head[39]]));
-    let Some(segment) = bytes.get(34..34 + segment) else { return false };
+    let Some(segment) = bytes.get(34..34 + segment_len(head)) else { return false };
     let source = [head[26], head[27], head[28], head[29]];
     checksum::fold(checksum::sum(ip)) == 0 && (head[40..42] == [0, 0] || udp::verify(source, local.ip, segment))
 }
@@ -174,6 +242,35 @@ mod tests {
             assert_eq!(received.peer, Peer::ipv4(PortId(0), here.ip, here.udp_port, vlan, here.mac));
             assert_eq!((received.frame.data(), received.ce), (&b"some payload"[..], true));
         }
+    }
+
+    #[test]
+    fn usual_and_unusual_packets_stand_in_a_burst_as_they_are_received_alone() {
+        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let reader = Reader::new(PortId(4), &here, Verify::Software);
+        let sent = |vlan: Vlan, to: [u8; 4]| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(b"some payload"));
+            let peer = Peer::ipv4(PortId(0), to, here.udp_port, vlan, here.mac);
+            let mut datagram = Datagram { ce: vlan == Vlan::UNTAGGED, ..Datagram::new(frame, peer, Class::Down, 1) };
+            write(&mut datagram, &Local { udp_port: 5, ..here }, 5).unwrap();
+            datagram.frame
+        };
+        let mut burst = Burst::new();
+        for vlan in [Vlan::UNTAGGED, Vlan::tagged(9)] {
+            let alone = receive(sent(vlan, here.ip), PortId(4), &here, Verify::Software).unwrap();
+            let usual = reader.usual_into(sent(vlan, here.ip), &mut burst);
+            assert_eq!(usual.is_ok(), vlan == Vlan::UNTAGGED);
+            if let Err(frame) = usual {
+                reader.receive_into(frame, &mut burst).unwrap();
+            }
+            let datagram = burst.drain().next().unwrap();
+            assert_eq!((datagram.peer, datagram.ce, datagram.class), (alone.peer, alone.ce, alone.class));
+            assert_eq!((datagram.frame.data(), datagram.peer.udp_port), (&b"some payload"[..], 5));
+        }
+        assert_eq!(reader.receive_into(sent(Vlan::UNTAGGED, [192, 0, 2, 7]), &mut burst), Err(Refused::NotOurs));
+        assert_eq!((burst.len(), pool.in_use()), (0, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! are on the wire, and then go back to their pool.
 
 use crate::Port;
-use crate::headers::{self, Local, Verify};
+use crate::headers::{self, Local, Reader, Verify};
 use frame::counter::CounterSet;
 use frame::{Burst, Frame, Pool, PortId, Time, TxQueue};
 use std::collections::VecDeque;
@@ -27,19 +27,23 @@ frame::counters! {
     }
 }
 
-/// How many packets ahead of the one in hand the cache is asked for.
-const AHEAD: usize = 8;
+/// How many packets ahead of the one in hand the cache is asked for: a burst, so that they arrive while the role works.
+const AHEAD: usize = 32;
 
 /// How many transmitted frames the sink keeps before the oldest goes back to its pool.
 const TX_RING: usize = 512;
 
 /// Bytes of Ethernet, IPv4 and UDP headers, without a tag.
-const HEADERS: usize = 42;
+const HEADERS: usize = wire::net::headers_len(false);
+
+/// Chunks that are taken back at once.
+const TAKE_BACK: usize = 64;
 
 /// See the module's documentation.
 pub struct ReplayPort {
     id: PortId,
     local: Local,
+    reader: Reader,
     mtu: u16,
     input: Pool,
     /// Where the packet of each chunk lies, by the chunk's number.
@@ -84,6 +88,7 @@ impl ReplayPort {
         Self {
             id,
             local,
+            reader: Reader::new(id, &local, Verify::Nic),
             mtu,
             input,
             packets: places,
@@ -96,6 +101,29 @@ impl ReplayPort {
             counters: Arc::default(),
         }
     }
+
+    /// Asks the cache for the rest of the next packets, after the first line. Not at once with the first: the core has
+    /// few places for lines on their way.
+    fn prefetch_rest(&self) {
+        let mask = self.ring.len() - 1;
+        for number in self.head..self.head + AHEAD {
+            if let Some(&(index, at, len)) = self.ring.get(number & mask) {
+                self.input.prefetch_rest(index, at, len);
+            }
+        }
+    }
+
+    /// A frame without the headers that it came with: it was sent since.
+    #[cold]
+    #[inline(never)]
+    fn receive_again(&self, mut frame: Frame, burst: &mut Burst) {
+        if let Some(head) = frame.data_mut().first_chunk_mut() {
+            *head = self.headers;
+        }
+        if self.reader.receive_into(frame, burst).is_err() {
+            self.counters.rx_refused.add(1);
+        }
+    }
 }
 
 impl Port for ReplayPort {
@@ -103,38 +131,33 @@ impl Port for ReplayPort {
         self.id
     }
 
-    #[inline]
+    // Once for each burst: what is called has registers of its own.
+    #[inline(never)]
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
         let before = burst.len();
         let mask = self.ring.len() - 1;
-        for _ in 0..self.burst.min(burst.room()).min(self.tail - self.head) {
-            let (ahead, at, _) = self.ring[(self.head + AHEAD) & mask];
-            self.input.prefetch(ahead, at);
-            let (index, offset, len) = self.ring[self.head & mask];
-            self.head += 1;
+        let most = self.burst.min(burst.room()).min(self.tail - self.head);
+        let reader = self.reader.clone();
+        for number in self.head..self.head + most {
+            if let Some(&(ahead, at, _)) = self.ring.get((number + AHEAD) & mask) {
+                self.input.prefetch(ahead, at);
+            }
+            let Some(&(index, offset, len)) = self.ring.get(number & mask) else { break };
             // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
             // the chunk.
-            let mut frame = unsafe { self.input.from_index(index, offset, len) };
-            // Another destination than ours: the frame was sent since. A read, so that the usual case costs no store.
-            if !frame.data().starts_with(&self.local.mac)
-                && let Some(head) = frame.data_mut().first_chunk_mut()
-            {
-                *head = self.headers;
-            }
-            match headers::receive(frame, self.id, &self.local, Verify::Nic) {
-                Ok(datagram) => {
-                    // There is room: the loop is bounded by it.
-                    let _ = burst.push(datagram);
-                }
-                Err(_) => self.counters.rx_refused.add(1),
+            let frame = unsafe { self.input.from_index(index, offset, len) };
+            if let Err(frame) = reader.usual_into(frame, burst) {
+                self.receive_again(frame, burst);
             }
         }
+        self.head += most;
         let received = burst.len() - before;
         self.counters.rx_packets.add(received as u64);
         received
     }
 
-    #[inline]
+    // Once for each burst: what is called has registers of its own.
+    #[inline(never)]
     fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
         let mut sent = 0;
         while let Some(head) = queue.peek() {
@@ -156,18 +179,29 @@ impl Port for ReplayPort {
         sent
     }
 
-    #[inline]
+    // Once for each burst: what is called has registers of its own.
+    #[inline(never)]
     fn housekeep(&mut self, _now: Time) {
         if self.tail == 0 {
             return;
         }
         // Chunks that came back go to the end of the ring: their contents are still the packet.
-        while let Some(frame) = self.input.alloc_reserved() {
-            let (index, _, _) = frame.into_index();
-            let (offset, len) = self.packets[index as usize];
-            let mask = self.ring.len() - 1;
-            self.ring[self.tail & mask] = (index, offset, len);
-            self.tail += 1;
+        let mask = self.ring.len() - 1;
+        let mut chunks = [0; TAKE_BACK];
+        loop {
+            let taken = self.input.take_free(&mut chunks);
+            for &index in chunks.iter().take(taken) {
+                if let Some(&(offset, len)) = self.packets.get(index as usize)
+                    && let Some(place) = self.ring.get_mut(self.tail & mask)
+                {
+                    *place = (index, offset, len);
+                    self.tail += 1;
+                }
+            }
+            if taken < TAKE_BACK {
+                self.prefetch_rest();
+                return;
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl Bench {
     pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
         let scale = Scale::default();
         let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
-        let chunk = (longest + 448).next_multiple_of(64).max(512) as u32;
+        let chunk = (longest + 320).next_multiple_of(64).max(512) as u32;
         let input = input::pool(packets.len() as u32, chunk)?;
         // A buffer for each slave, the transmit ring, and what two bursts open.
         let pool = input::pool((shape.slaves + 2048).next_power_of_two(), 2048)?;
