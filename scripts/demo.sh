@@ -2,7 +2,7 @@
 # Shows a gateway at work between real processes: one master, two gateways, 10,000 registered slaves.
 #
 #   scripts/demo.sh --udp                everything over UDP sockets on the loopback; no root needed
-#   scripts/demo.sh                      the same, until the AF_XDP port is wired into gvm-dp
+#   scripts/demo.sh                      the same: a demo over NIC queues needs root and is not written yet
 #     --json FILE                        also write the figures as JSON
 #     --seconds N                        how long the master sends [default: 5]
 #     --slaves N                         how many slaves, an even number [default: 10000]
@@ -55,7 +55,7 @@ upward_records=$((upward_rate * (seconds + 1)))
 window=448
 
 if [ "$udp" = no ]; then
-    say "gvm-dp opens UDP sockets only, so far: this is scripts/demo.sh --udp"
+    say "a demo over NIC queues is not written yet: this is scripts/demo.sh --udp"
 fi
 cat <<TEXT
 demo: a master, 2 gateways and $slaves slaves (in $farms processes), all on this machine, over UDP on 127.0.0.1.
