@@ -76,6 +76,25 @@ fn a_replayed_heartbeat_registers_nothing() {
 }
 
 #[test]
+fn without_a_key_a_claimed_boot_of_the_future_keeps_the_node_out_only_while_it_is_heard() {
+    let mut gateway = Gateway::new(link::RegistrarConfig { key: None, ..config() }, START);
+    let mut client = Client::with(slave(17), address(1), node_config(), None, START);
+    client.exchange(&mut gateway, START);
+    let genuine = client.heartbeat(LATER).unwrap();
+    let lie = Heartbeat { boot_epoch: u64::MAX, ..next(&heartbeat_in(&genuine)) };
+    let mut bytes = [0; Heartbeat::RECORD_LEN];
+    let len = lie.emit(None, &mut bytes).unwrap();
+    assert!(ack_in(&gateway.receive(LATER, &client.peer, &bytes[..len])).registered);
+    assert!(gateway.receive(LATER, &client.peer, &genuine).is_empty());
+    let mut now = LATER;
+    while gateway.registrar.summary().here > 0 {
+        now += SECOND / 10;
+        gateway.advance(now);
+    }
+    assert!(ack_in(&gateway.receive(now, &client.peer, &genuine)).registered);
+}
+
+#[test]
 fn a_heartbeat_from_another_address_gets_a_cookie_and_nothing_else() {
     let (mut gateway, client, last) = registered(17, START);
     let thief = address(66);
