@@ -2,6 +2,7 @@
 
 use frame::{Hugepages, Pool, PoolConfig};
 use port::headers::Local;
+use wire::Scale;
 use wire::net::{UdpSpec, emit_udp4, udp_checksum};
 use wire::record::{MsgType, RecordHeader, emit, req_id};
 
@@ -55,10 +56,21 @@ pub struct Shape {
     pub packets: usize,
 }
 
-/// The destinations of all records, datagram after datagram.
+/// The destinations of all records, datagram after datagram: uniformly random, but those of one datagram are of one shard,
+/// as the wire format demands.
 pub fn order(shape: &Shape) -> Vec<u32> {
     let mut random = Random::new(1);
-    (0..shape.packets * shape.records).map(|_| random.below(shape.slaves)).collect()
+    let shard = Scale::default().slaves_per_gateway();
+    if shape.records == 1 || shape.slaves <= shard {
+        return (0..shape.packets * shape.records).map(|_| random.below(shape.slaves)).collect();
+    }
+    let mut order = Vec::with_capacity(shape.packets * shape.records);
+    for _ in 0..shape.packets {
+        let first = random.below(shape.slaves) / shard * shard;
+        let most = shard.min(shape.slaves - first);
+        order.extend((0..shape.records).map(|_| first + random.below(most)));
+    }
+    order
 }
 
 /// The input as Ethernet frames.
@@ -98,4 +110,20 @@ pub fn packets(shape: &Shape) -> Vec<Vec<u8>> {
 /// A pool of `frames` chunks that the benchmark needs, on hugepages if there are any.
 pub fn pool(frames: u32, chunk: u32) -> anyhow::Result<Pool> {
     Ok(Pool::new(PoolConfig { frames, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_records_of_a_datagram_are_of_one_shard_and_all_shards_come() {
+        let shape = Shape { slaves: 131_072, payload: 64, records: 16, packets: 1_000 };
+        let order = order(&shape);
+        let scale = Scale::default();
+        let shard = |id: &u32| scale.shard(scale.slave_id(*id).expect("an id in range"));
+        assert!(order.chunks(16).all(|ids| ids.iter().all(|id| shard(id) == shard(&ids[0]))));
+        let shards: std::collections::HashSet<_> = order.iter().map(|id| shard(id).0).collect();
+        assert_eq!((order.len(), shards.len()), (16_000, 16));
+    }
 }
