@@ -1,13 +1,19 @@
 //! Loads the XDP program, attaches it to an interface, and fills its maps.
 
-use crate::verdict::{MAX_QUEUES, Verdict};
-use aya::maps::{MapError, PerCpuArray, XskMap};
+use crate::error::{SteerError, load_error, missing, os_error};
+use crate::interface;
+use crate::layout::{LOCAL_WORDS, NEIGHBOR_WORDS, NO_PORT, ROCE_PORT, SHARD_MINE, SHARD_NEIGHBORS, SHARD_NONE};
+use crate::local::Local;
+use crate::neighbor::{Neighbor, Slots};
+use crate::verdict::Verdict;
+use aya::maps::{Array, DevMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader};
-use std::error::Error;
-use std::io;
+use aya::{Ebpf, EbpfLoader, Pod};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use wire::net::Mac;
+use wire::{Shard, ShardSet};
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -20,73 +26,26 @@ pub enum Hook {
     Generic,
 }
 
-/// Why the XDP program does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum SteerError {
-    /// The process lacks a capability.
-    #[error(
-        "no permission to {0}: XDP needs CAP_BPF and CAP_NET_ADMIN (and CAP_NET_RAW for its sockets); run as root, or \
-         give the program these capabilities, or use a udp: port"
-    )]
-    Permission(&'static str),
-    /// The kernel has no BPF, or refuses the program.
-    #[error("the kernel refused the XDP program: {0}")]
-    Load(Box<dyn Error + Send + Sync>),
-    /// There is no such interface.
-    #[error("there is no interface `{0}` here: `ip -brief link` lists them (each network namespace has its own)")]
-    NoInterface(String),
-    /// Another XDP program is attached.
-    #[error(
-        "interface {0} already has an XDP program, perhaps of another gvm-dp: `ip link show {0}` shows its id; stop the \
-         program that it belongs to, or detach it with `ip link set dev {0} xdp off`"
-    )]
-    Busy(String),
-    /// The driver cannot run XDP programs.
-    #[error("the driver of {0} has no XDP: use xdp:{0},mode=skb (slow, works everywhere), or a udp: port")]
-    NoDriverXdp(String),
-    /// The interface's MTU, or that of its veth peer, leaves no room for XDP.
-    #[error(
-        "the MTU of {0} (or of the other end of a veth) is too large for XDP: lower it to 1500 with \
-         `ip link set dev {0} mtu 1500`, on both ends of a veth"
-    )]
-    Mtu(String),
-    /// The kernel is too old to attach by link.
-    #[error(
-        "{0}: this kernel cannot attach XDP programs by link, so that one could outlive a crash: use Linux 5.9 or later"
-    )]
-    NoLink(String),
-    /// The program is attached already.
-    #[error("the XDP program is attached to {0} already; each interface needs a program of its own")]
-    Attached(String),
-    /// A queue that has no place in the map.
-    #[error("receive queue {0} is out of range: an interface is used up to queue {last}", last = MAX_QUEUES - 1)]
-    Queue(u32),
-    /// Anything else.
-    #[error("cannot {action}: {source}")]
-    Os {
-        /// What failed.
-        action: String,
-        /// What the kernel or the loader said.
-        source: Box<dyn Error + Send + Sync>,
-    },
+/// What the program shall do.
+#[derive(Clone, Debug)]
+pub struct Config<'a> {
+    /// The shards that this gateway serves, and the scale that they belong to.
+    pub shards: &'a ShardSet,
+    /// The UDP port whose datagrams are judged.
+    pub udp_port: u16,
+    /// Take packets in several pieces, as jumbo frames come. The sockets must take them too (`XDP_USE_SG`), or they are
+    /// lost.
+    pub frags: bool,
+    /// Give RoCEv2 packets to the sockets; else the kernel keeps them.
+    pub claim_roce: bool,
+    /// The gateways of other shards.
+    pub neighbors: Vec<Neighbor>,
 }
 
-/// The error number at the bottom of a chain of errors.
-fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(code);
-        }
-        at = error.source();
-    }
-    None
-}
-
-fn load_error(error: impl Error + Send + Sync + 'static) -> SteerError {
-    match os_error(&error) {
-        Some(libc::EPERM | libc::EACCES) => SteerError::Permission("load the XDP program"),
-        _ => SteerError::Load(error.into()),
+impl<'a> Config<'a> {
+    /// For a gateway of these shards on its usual port, without neighbours, for packets in one piece.
+    pub const fn new(shards: &'a ShardSet) -> Self {
+        Self { shards, udp_port: wire::GATEWAY_PORT, frags: false, claim_roce: false, neighbors: Vec::new() }
     }
 }
 
@@ -94,35 +53,60 @@ fn load_error(error: impl Error + Send + Sync + 'static) -> SteerError {
 pub struct Steer {
     ebpf: Ebpf,
     attached: Option<(String, FdLink)>,
+    entry: &'static str,
+    local: Local,
+    shards: ShardSet,
+    slots: Slots,
 }
 
 impl Steer {
-    /// Loads the program for datagrams to `udp_port`. It sees no packet before [`Steer::attach`].
-    pub fn load(udp_port: u16) -> Result<Self, SteerError> {
+    /// Loads the program. It sees no packet before [`Steer::attach`], and takes none before [`Steer::set_addresses`].
+    ///
+    /// Takes about a microsecond for each shard that is served.
+    pub fn load(config: &Config<'_>) -> Result<Self, SteerError> {
+        let scale = config.shards.scale();
+        let claimed_port = if config.claim_roce { ROCE_PORT.into() } else { NO_PORT };
         let mut ebpf = EbpfLoader::new()
             // The program needs nothing of the kernel's types; reading them takes most of the time of a load.
             .btf(None)
-            .override_global("udp_port", &udp_port, true)
+            .override_global("udp_port", &config.udp_port, true)
+            .override_global("claimed_port", &claimed_port, true)
+            .override_global("gw_bits", &u32::from(scale.gw_bits()), true)
+            .map_max_entries("shards", scale.shards())
             .load(PROGRAM)
             .map_err(load_error)?;
-        program(&mut ebpf)?.load().map_err(load_error)?;
-        Ok(Self { ebpf, attached: None })
+        let entry = if config.frags { "steer_frags" } else { "steer" };
+        program(&mut ebpf, entry)?.load().map_err(load_error)?;
+        let (shards, slots) = (config.shards.clone(), Slots::new());
+        let mut steer = Self { ebpf, attached: None, entry, local: Local::new(), shards, slots };
+        // Zeros would not mean that no address is ours.
+        steer.write_local()?;
+        let mut table = array::<u32>(&mut steer.ebpf, "shards")?;
+        for shard in config.shards.iter() {
+            table.set(shard.0, SHARD_MINE, 0).map_err(load_error)?;
+        }
+        for neighbor in &config.neighbors {
+            steer.set_neighbor(neighbor)?;
+        }
+        Ok(steer)
     }
 
-    /// Attaches the program to an interface of the calling thread's network namespace.
+    /// Attaches the program to an interface of the calling thread's network namespace, and takes packets to its MAC.
     pub fn attach(&mut self, ifname: &str, hook: Hook) -> Result<(), SteerError> {
         if let Some((name, _)) = &self.attached {
             return Err(SteerError::Attached(name.clone()));
         }
-        if ifname.bytes().any(|byte| byte == 0) {
-            return Err(SteerError::NoInterface(ifname.to_owned()));
-        }
+        let name = ifname.to_owned();
+        let mac = interface::mac(ifname).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENODEV) => SteerError::NoInterface(name.clone()),
+            _ => SteerError::Os { action: format!("read the MAC of {name}"), source: error.into() },
+        })?;
+        self.set_mac(mac)?;
         let mode = match hook {
             Hook::Driver => XdpMode::Driver,
             Hook::Generic => XdpMode::Skb,
         };
-        let name = ifname.to_owned();
-        let xdp = program(&mut self.ebpf)?;
+        let xdp = program(&mut self.ebpf, self.entry)?;
         let id = xdp.attach(ifname, mode).map_err(|error| match (&error, os_error(&error)) {
             (ProgramError::UnknownInterface { .. }, _) | (_, Some(libc::ENODEV)) => {
                 SteerError::NoInterface(name.clone())
@@ -140,6 +124,65 @@ impl Steer {
         Ok(())
     }
 
+    /// Takes packets to this MAC. [`Steer::attach`] does it with the interface's own, which may change later.
+    pub fn set_mac(&mut self, mac: Mac) -> Result<(), SteerError> {
+        self.local.set_mac(mac);
+        self.write_local()
+    }
+
+    /// Takes packets to these IPv4 addresses, at most [`MAX_ADDRESSES`](crate::MAX_ADDRESSES), and to no others.
+    pub fn set_addresses(&mut self, addresses: &[Ipv4Addr]) -> Result<(), SteerError> {
+        self.local.set_addresses(addresses)?;
+        self.write_local()
+    }
+
+    fn write_local(&mut self) -> Result<(), SteerError> {
+        let words = self.local.words();
+        array::<[u32; LOCAL_WORDS]>(&mut self.ebpf, ".bss")?
+            .set(0, words, 0)
+            .map_err(|error| write_error("the interface's addresses", error))
+    }
+
+    /// Sends the cargo of a shard that is not served here to its gateway, from now on or to another place than before.
+    ///
+    /// Call it again when the interface was deleted and made anew: until then its packets are dropped.
+    pub fn set_neighbor(&mut self, neighbor: &Neighbor) -> Result<(), SteerError> {
+        let &Neighbor { shard, ifindex, .. } = neighbor;
+        let shards = self.shards.scale().shards();
+        if shard.0 >= shards {
+            return Err(SteerError::NoShard { shard, shards });
+        }
+        if self.shards.contains(shard) {
+            return Err(SteerError::OwnShard(shard));
+        }
+        let slot = self.slots.next(shard)?;
+        let write_error = |error| write_error(format_args!("the neighbour of shard {shard}"), error);
+        let ports = self.ebpf.map_mut("ports").ok_or_else(|| missing("ports"))?;
+        let mut ports = DevMap::try_from(ports).map_err(load_error)?;
+        ports.set(slot, ifindex, None, 0).map_err(|error| match os_error(&error) {
+            Some(libc::EINVAL | libc::ENODEV) => SteerError::NoNeighborInterface { shard, ifindex },
+            _ => SteerError::Os { action: format!("open the port to shard {shard}"), source: error.into() },
+        })?;
+        array::<[u32; NEIGHBOR_WORDS]>(&mut self.ebpf, "neighbors")?
+            .set(slot, neighbor.words(), 0)
+            .map_err(write_error)?;
+        // All is in its place before the program can find it.
+        array::<u32>(&mut self.ebpf, "shards")?.set(shard.0, SHARD_NEIGHBORS + slot, 0).map_err(write_error)?;
+        self.slots.commit(shard);
+        Ok(())
+    }
+
+    /// Drops the cargo of a shard that is served elsewhere, from now on; gives whether it had a neighbour.
+    pub fn remove_neighbor(&mut self, shard: Shard) -> Result<bool, SteerError> {
+        if !self.slots.contains(shard) {
+            return Ok(false);
+        }
+        array::<u32>(&mut self.ebpf, "shards")?
+            .set(shard.0, SHARD_NONE, 0)
+            .map_err(|error| write_error(format_args!("shard {shard}"), error))?;
+        Ok(self.slots.release(shard))
+    }
+
     /// Gives the packets of a receive queue to an AF_XDP socket, which is bound to the same interface and queue.
     pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
         self.sockets()?.set(queue, socket.as_raw_fd(), 0).map_err(|error| queue_error(queue, error))
@@ -150,7 +193,7 @@ impl Steer {
         self.sockets()?.unset(queue).map_err(|error| queue_error(queue, error))
     }
 
-    fn sockets(&mut self) -> Result<XskMap<&mut aya::maps::MapData>, SteerError> {
+    fn sockets(&mut self) -> Result<XskMap<&mut MapData>, SteerError> {
         let map = self.ebpf.map_mut("sockets").ok_or_else(|| missing("sockets"))?;
         XskMap::try_from(map).map_err(load_error)
     }
@@ -159,22 +202,37 @@ impl Steer {
     pub fn packets(&self, verdict: Verdict) -> Result<u64, SteerError> {
         let map = self.ebpf.map("verdicts").ok_or_else(|| missing("verdicts"))?;
         let verdicts: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(load_error)?;
-        let cpus = verdicts.get(&(verdict as u32), 0).map_err(load_error)?;
+        let cpus = verdicts
+            .get(&(verdict as u32), 0)
+            .map_err(|error| SteerError::Os { action: "read the verdicts".to_owned(), source: error.into() })?;
         Ok(cpus.iter().sum())
     }
 
-    /// The program, for [`aya::programs::TestRun`].
+    /// Visits the name, the help and the packets of every verdict, in the order of [`Verdict::ALL`].
+    pub fn visit(&self, visitor: &mut dyn FnMut(&'static str, &'static str, u64)) -> Result<(), SteerError> {
+        for verdict in Verdict::ALL {
+            visitor(verdict.name(), verdict.help(), self.packets(verdict)?);
+        }
+        Ok(())
+    }
+
+    /// The program, for [`aya::programs::TestRun`] and [`Xdp::info`].
     pub fn program(&mut self) -> Result<&mut Xdp, SteerError> {
-        program(&mut self.ebpf)
+        program(&mut self.ebpf, self.entry)
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, SteerError> {
-    ebpf.program_mut("steer").ok_or_else(|| missing("steer"))?.try_into().map_err(load_error)
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, SteerError> {
+    ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(load_error)
 }
 
-fn missing(name: &str) -> SteerError {
-    SteerError::Load(format!("`{name}` is not in the object: build it again").into())
+fn array<'a, T: Pod>(ebpf: &'a mut Ebpf, name: &str) -> Result<Array<&'a mut MapData, T>, SteerError> {
+    let map: &mut Map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+    Array::try_from(map).map_err(load_error)
+}
+
+fn write_error(what: impl std::fmt::Display, error: MapError) -> SteerError {
+    SteerError::Os { action: format!("tell the XDP program {what}"), source: error.into() }
 }
 
 fn queue_error(queue: u32, error: MapError) -> SteerError {

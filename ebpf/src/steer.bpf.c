@@ -1,8 +1,12 @@
-// Decides at the first touch which packets are ours: UDP over IPv4 to the gateway's port, untagged or with one 802.1Q
-// tag, goes to the AF_XDP socket of the queue that it arrived on. All else belongs to the kernel.
+// Decides at the first touch what becomes of a packet: which AF_XDP socket or neighbour gets it, what is dropped, and what
+// stays with the kernel. The verdicts and their order are in verdict.rs.
 //
-// Numbers come from steer_gen.h, which build.rs writes from gvm-wire.
+// Numbers come from steer_gen.h, which build.rs writes from gvm-wire. The fields of a record are read with one load each.
+// A pointer to the IP header has a variable offset rather than two constant ones, so that the verifier looks at the
+// program once and not once with and once without a tag.
 #include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
@@ -10,6 +14,19 @@
 
 // Set by the loader before the program is loaded.
 const volatile __u16 udp_port = GVM_GATEWAY_PORT;
+const volatile __u32 claimed_port = GVM_NO_PORT;
+const volatile __u32 gw_bits = 0;
+
+// Set by the loader at any time. Each address of ours stands in the slot of its hash, where no other has its own; no
+// address has its own slot where something else stands.
+struct {
+    // As the first 8 bytes of a packet, without the last 2 of them and shifted up.
+    __u64 mac;
+    __u32 multiplier;
+    __u32 addresses[1 << GVM_ADDRESS_BITS];
+    __u32 unused;
+} local;
+_Static_assert(sizeof(local) == GVM_LOCAL_WORDS * sizeof(__u32), "as the loader writes it");
 
 // The AF_XDP socket of each receive queue.
 struct {
@@ -19,6 +36,39 @@ struct {
     __type(value, __u32);
 } sockets SEC(".maps");
 
+// Who serves each shard: GVM_SHARD_NONE, GVM_SHARD_MINE, or GVM_SHARD_NEIGHBORS plus the slot of a neighbour. The loader
+// sizes it.
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} shards SEC(".maps");
+
+struct neighbor {
+    __u32 ifindex;
+    // As they stand in a packet; destination before source.
+    __u32 ip;
+    __u32 macs[3];
+    // The two halves of the address added up.
+    __u32 ip_sum;
+};
+_Static_assert(sizeof(struct neighbor) == GVM_NEIGHBOR_WORDS * sizeof(__u32), "as the loader writes it");
+
+// How to reach each neighbour, and the port that leads there.
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, GVM_NEIGHBOR_SLOTS);
+    __type(key, __u32);
+    __type(value, struct neighbor);
+} neighbors SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, GVM_NEIGHBOR_SLOTS);
+    __type(key, __u32);
+    __type(value, struct bpf_devmap_val);
+} ports SEC(".maps");
+
 // Packets by verdict, one row for each CPU.
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -27,56 +77,179 @@ struct {
     __type(value, __u64);
 } verdicts SEC(".maps");
 
-static __always_inline int count(__u32 verdict, int action)
+// One field of a header, at whatever address it lies.
+#define FIELD(type, at, offset) (*(const type *)((at) + (offset)))
+
+enum { OFFSET_MASK = 0x1fff, MORE_FRAGMENTS = 0x2000 };
+
+// Whether the header's words add up to zero in one's complement, which is a multiple of 0xffff. An odd number d divides
+// another one exactly when that one times the inverse of d is at most the largest number over d. The inverse of 0xffff is
+// -ONES, and the quotient ONES.
+static __always_inline int is_intact(const struct iphdr *ip)
 {
+    const __u64 ONES = 0x0001000100010001;
+    const __u32 *words = (const __u32 *)ip;
+    __u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+    return -(sum * ONES) <= ONES;
+}
+
+// RFC 1624, equation 3. `gain`, at most 18 bits, is what the sum of the words gains. What has a sum of zero gets the
+// checksum `zero`, 0 or 0xffff; both mean the same, but not to UDP.
+static __always_inline __u16 adjusted(__u16 checksum, __u32 gain, __u16 zero)
+{
+    __u32 sum = (__u16)~checksum + gain;
+    sum = (sum >> 16) + (sum & 0xffff);
+    return ~(sum + ((sum + (zero & 1)) >> 16));
+}
+
+static __always_inline int is_ours(__u32 address)
+{
+    return local.addresses[address * local.multiplier >> (32 - GVM_ADDRESS_BITS)] == address;
+}
+
+// Changes what a router would, and the destination.
+static __always_inline enum verdict to_neighbor(struct xdp_md *ctx, void *data, struct iphdr *ip, __u32 slot)
+{
+    const struct neighbor *to = bpf_map_lookup_elem(&neighbors, &slot);
+    if (!to)
+        return VERDICT_DROP_NO_PORT;
+    if (to->ifindex == ctx->ingress_ifindex)
+        return VERDICT_DROP_HAIRPIN;
+    if (ip->ttl <= 1)
+        return VERDICT_DROP_TTL;
+    if (bpf_redirect_map(&ports, slot, XDP_DROP) != XDP_REDIRECT)
+        return VERDICT_DROP_NO_PORT;
+
+    __u32 from = ~ip->daddr;
+    __u32 gain = to->ip_sum + (from >> 16) + (from & 0xffff);
+    // The TTL is the low byte of a little-endian word: one less gains the complement of one.
+    ip->check = adjusted(ip->check, gain + 0xfffe, 0);
+    ip->ttl -= 1;
+    ip->daddr = to->ip;
+    for (int i = 0; i < 3; ++i)
+        ((__u32 *)data)[i] = to->macs[i];
+    struct udphdr *udp = (struct udphdr *)(ip + 1);
+    // Zero means that there is none, and stays.
+    if (udp->check)
+        udp->check = adjusted(udp->check, gain, 0xffff);
+    return VERDICT_REDIRECT_NEIGHBOR;
+}
+
+// Judges a datagram to our port by its first record. `ip_len` bytes from the IP header on are in the packet.
+static __always_inline enum verdict judge_record(struct xdp_md *ctx, void *data, struct iphdr *ip, __u32 ip_len,
+                                                 const void *end)
+{
+    const struct udphdr *udp = (const void *)(ip + 1);
+    const void *record = udp + 1;
+    __u32 udp_len = bpf_ntohs(udp->len);
+    if (record + RECORD_LEN > end || ip_len < sizeof(*ip) + udp_len || udp_len < sizeof(*udp) + RECORD_LEN)
+        return VERDICT_DROP_TRUNCATED;
+    if (FIELD(__u32, record, RECORD_MAGIC) != GVM_MAGIC)
+        return VERDICT_DROP_MAGIC;
+    if (FIELD(__u32, record, RECORD_PAYLOAD_LEN) > udp_len - sizeof(*udp) - RECORD_LEN)
+        return VERDICT_DROP_LENGTH;
+
+    // Link control ends at the gateway that it was sent to, whatever slave it speaks of.
+    __u32 msg_type = FIELD(__u16, record, RECORD_MSG_TYPE);
+    if (msg_type >= LINK_CONTROL_FIRST && msg_type <= LINK_CONTROL_LAST)
+        return VERDICT_REDIRECT_CONTROL;
+
+    // An id out of range has a shard out of range.
+    __u32 shard = FIELD(__u32, record, RECORD_SLAVE_ID) >> gw_bits;
+    const __u32 *server = bpf_map_lookup_elem(&shards, &shard);
+    if (!server)
+        return VERDICT_DROP_SLAVE_ID;
+    if (*server == GVM_SHARD_NONE)
+        return VERDICT_DROP_FOREIGN_SHARD;
+    if (*server == GVM_SHARD_MINE)
+        return VERDICT_REDIRECT_CARGO;
+    return to_neighbor(ctx, data, ip, *server - GVM_SHARD_NEIGHBORS);
+}
+
+// Judges a UDP packet to us whose header is not of the usual length.
+static __always_inline enum verdict judge_options(const void *ip, __u8 version_ihl, const void *end)
+{
+    if (version_ihl < 0x45 || version_ihl > 0x4f)
+        return VERDICT_PASS_PROTOCOL;
+    const struct udphdr *udp = ip + (version_ihl & 0xf) * 4;
+    if ((const void *)(udp + 1) > end)
+        return VERDICT_PASS_TRUNCATED;
+    return bpf_ntohs(udp->dest) == udp_port ? VERDICT_DROP_IP_OPTIONS : VERDICT_PASS_PORT;
+}
+
+static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
+{
+    void *data = (void *)(long)ctx->data;
+    const void *end = (const void *)(long)ctx->data_end;
+
+    if (data + ETHERNET_LEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end)
+        return VERDICT_PASS_TRUNCATED;
+    // One less than zero has its top bit set, and less than any other type has not: the answer without a branch.
+    __u64 is_tagged = FIELD(__u16, data, ETHERNET_TYPE) ^ bpf_htons(ETHERNET_DOT1Q);
+    is_tagged = (is_tagged - 1) >> 63;
+    barrier_var(is_tagged);
+    __u64 tag_len = is_tagged * ETHERNET_TAG_LEN;
+    void *l2 = data + tag_len;
+    if (l2 + ETHERNET_LEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end)
+        return VERDICT_PASS_TRUNCATED;
+    if (FIELD(__u16, l2, ETHERNET_TYPE) != bpf_htons(ETHERNET_IPV4))
+        return VERDICT_PASS_ETHERTYPE;
+    if (FIELD(__u64, data, 0) << 16 != local.mac)
+        return VERDICT_PASS_MAC;
+
+    struct iphdr *ip = l2 + ETHERNET_LEN;
+    if (ip->protocol != IPV4_UDP)
+        return VERDICT_PASS_PROTOCOL;
+    if (!is_ours(ip->daddr))
+        return VERDICT_PASS_ADDRESS;
+    if (ip->frag_off & bpf_htons(OFFSET_MASK))
+        return VERDICT_PASS_FRAGMENT;
+    __u8 version_ihl = *(const __u8 *)ip;
+    if (__builtin_expect(version_ihl != 0x45, 0))
+        return judge_options(ip, version_ihl, end);
+    const struct udphdr *udp = (const void *)(ip + 1);
+    __u32 port = bpf_ntohs(udp->dest);
+    if (__builtin_expect(port != udp_port, 0))
+        return port == claimed_port ? VERDICT_REDIRECT_ROCE : VERDICT_PASS_PORT;
+
+    // The packet is ours.
+    if (ip->frag_off & bpf_htons(MORE_FRAGMENTS))
+        return VERDICT_DROP_FRAGMENT;
+    if (!is_intact(ip))
+        return VERDICT_DROP_IP_CHECKSUM;
+    __u32 ip_len = bpf_ntohs(ip->tot_len);
+    if (frags ? tag_len + ETHERNET_LEN + ip_len > bpf_xdp_get_buff_len(ctx) : (void *)ip + ip_len > end)
+        return VERDICT_DROP_TRUNCATED;
+    return judge_record(ctx, data, ip, ip_len, end);
+}
+
+static __always_inline int run(struct xdp_md *ctx, int frags)
+{
+    __u32 verdict = judge(ctx, frags);
+    // Through memory, so that the verifier looks once at what follows and not once for each verdict.
+    asm volatile("" : "+m"(verdict));
+    // The flags are what is returned when the queue has no socket.
+    if (verdict >= VERDICTS_SOCKET && bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_DROP) != XDP_REDIRECT)
+        verdict = VERDICT_DROP_NO_SOCKET;
     __u64 *packets = bpf_map_lookup_elem(&verdicts, &verdict);
     if (packets)
         ++*packets;
-    return action;
-}
-
-static __always_inline __u16 be16(const __u8 *at)
-{
-    return bpf_ntohs(*(const __u16 *)at);
+    if (verdict >= VERDICTS_REDIRECT)
+        return XDP_REDIRECT;
+    return verdict >= VERDICTS_DROP ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-    const __u8 *at = (const __u8 *)(long)ctx->data;
-    const __u8 *end = (const __u8 *)(long)ctx->data_end;
+    return run(ctx, 0);
+}
 
-    if (at + ETHERNET_LEN > end)
-        return count(VERDICT_PASS_TRUNCATED, XDP_PASS);
-    __u16 type = be16(at + ETHERNET_TYPE_AT);
-    at += ETHERNET_LEN;
-    if (type == ETHERNET_DOT1Q) {
-        if (at + ETHERNET_TAG_LEN > end)
-            return count(VERDICT_PASS_TRUNCATED, XDP_PASS);
-        type = be16(at + ETHERNET_TAG_LEN - 2);
-        at += ETHERNET_TAG_LEN;
-    }
-    if (type != ETHERNET_IPV4)
-        return count(VERDICT_PASS_ETHERTYPE, XDP_PASS);
-
-    if (at + IPV4_LEN > end)
-        return count(VERDICT_PASS_TRUNCATED, XDP_PASS);
-    __u32 ip_len = (at[0] & 0xf) * 4;
-    if (at[0] >> 4 != 4 || ip_len < IPV4_LEN || at[9] != IPV4_UDP)
-        return count(VERDICT_PASS_PROTOCOL, XDP_PASS);
-    // More fragments, or an offset; the bit above them is DF.
-    if (be16(at + 6) & 0x3fff)
-        return count(VERDICT_PASS_FRAGMENT, XDP_PASS);
-    at += ip_len;
-
-    if (at + UDP_LEN > end)
-        return count(VERDICT_PASS_TRUNCATED, XDP_PASS);
-    if (be16(at + 2) != udp_port)
-        return count(VERDICT_PASS_PORT, XDP_PASS);
-
-    // The flags are what is returned when the queue has no socket.
-    int action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_DROP);
-    return count(action == XDP_REDIRECT ? VERDICT_REDIRECT : VERDICT_DROP_NO_SOCKET, action);
+// For packets in several pieces, whose headers and first record header lie in the first.
+SEC("xdp.frags")
+int steer_frags(struct xdp_md *ctx)
+{
+    return run(ctx, 1);
 }
 
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -1,63 +1,96 @@
 //! What the XDP program decides about a packet. `build.rs` writes the same numbers for C.
 
-/// Receive queues of one interface that the program can steer to.
-pub const MAX_QUEUES: u32 = 256;
-
-/// What became of a packet, and why.
+/// Where a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum Verdict {
-    /// To the AF_XDP socket of its queue.
-    Redirect = 0,
-    /// To the kernel: it ends before its headers do.
-    PassTruncated = 1,
-    /// To the kernel: not IPv4 (ARP, IPv6, a second tag).
-    PassEthertype = 2,
-    /// To the kernel: IPv4, but not UDP, or a broken header.
-    PassProtocol = 3,
-    /// To the kernel: a fragment.
-    PassFragment = 4,
-    /// To the kernel: UDP, but to another port.
-    PassPort = 5,
-    /// Dropped: for us, but its queue has no socket.
-    DropNoSocket = 6,
+pub enum Fate {
+    /// To an AF_XDP socket of this process.
+    Socket,
+    /// Out of a port, to the gateway of another shard.
+    Neighbor,
+    /// To the kernel, as if there were no program.
+    Kernel,
+    /// Nowhere.
+    Dropped,
 }
 
-impl Verdict {
-    /// All verdicts in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::Redirect,
-        Self::PassTruncated,
-        Self::PassEthertype,
-        Self::PassProtocol,
-        Self::PassFragment,
-        Self::PassPort,
-        Self::DropNoSocket,
-    ];
-
-    /// The name in statistics, and in the C program.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Redirect => "redirect",
-            Self::PassTruncated => "pass_truncated",
-            Self::PassEthertype => "pass_ethertype",
-            Self::PassProtocol => "pass_protocol",
-            Self::PassFragment => "pass_fragment",
-            Self::PassPort => "pass_port",
-            Self::DropNoSocket => "drop_no_socket",
+macro_rules! verdicts {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal, $fate:ident;)*) => {
+        /// What became of a packet, and why.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Verdict {
+            $(#[doc = $doc] $name,)*
         }
-    }
 
-    /// What it means, for the help text of a counter.
-    pub const fn help(self) -> &'static str {
-        match self {
-            Self::Redirect => "Packets given to an AF_XDP socket.",
-            Self::PassTruncated => "Packets left to the kernel: they end before their headers do.",
-            Self::PassEthertype => "Packets left to the kernel: not IPv4.",
-            Self::PassProtocol => "Packets left to the kernel: IPv4 but not UDP, or a broken header.",
-            Self::PassFragment => "Packets left to the kernel: fragments.",
-            Self::PassPort => "Packets left to the kernel: UDP to another port.",
-            Self::DropNoSocket => "Packets dropped: their receive queue has no AF_XDP socket.",
+        impl Verdict {
+            /// All verdicts in the order of their numbers.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+
+            /// The name in statistics; in upper case, that in the C program.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it means, for the help text of a counter.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $doc.trim_ascii(),)* }
+            }
+
+            /// Where its packets went.
+            pub const fn fate(self) -> Fate {
+                match self { $(Self::$name => Fate::$fate,)* }
+            }
         }
-    }
+    };
+}
+
+// First what goes to the kernel, then what is dropped, neighbours, and sockets: the C program acts on the number. Within
+// each, in the order in which it looks; a packet has the first verdict that fits.
+verdicts! {
+    /// Packets left to the kernel: shorter than Ethernet, IPv4 and UDP headers.
+    PassTruncated = "pass_truncated", Kernel;
+    /// Packets left to the kernel: not IPv4, or more than one 802.1Q tag.
+    PassEthertype = "pass_ethertype", Kernel;
+    /// Packets left to the kernel: not unicast to the MAC of the interface.
+    PassMac = "pass_mac", Kernel;
+    /// Packets left to the kernel: IPv4 but not UDP, or not a version 4 header.
+    PassProtocol = "pass_protocol", Kernel;
+    /// Packets left to the kernel: not to an IPv4 address of ours.
+    PassAddress = "pass_address", Kernel;
+    /// Packets left to the kernel: a fragment after the first, which has no UDP header.
+    PassFragment = "pass_fragment", Kernel;
+    /// Packets left to the kernel: UDP to another port, RoCEv2 included unless a role claims it.
+    PassPort = "pass_port", Kernel;
+    /// Packets dropped: for us, with IP options.
+    DropIpOptions = "drop_ip_options", Dropped;
+    /// Packets dropped: for us, the first fragment of a larger one.
+    DropFragment = "drop_fragment", Dropped;
+    /// Packets dropped: for us, with a wrong IP header checksum.
+    DropIpChecksum = "drop_ip_checksum", Dropped;
+    /// Packets dropped: for us, but too short for their lengths or for a record header.
+    DropTruncated = "drop_truncated", Dropped;
+    /// Packets dropped: for us, but no record begins with the magic.
+    DropMagic = "drop_magic", Dropped;
+    /// Packets dropped: the first record's payload_len points past the end.
+    DropLength = "drop_length", Dropped;
+    /// Packets dropped: the first record's slave id is out of range.
+    DropSlaveId = "drop_slave_id", Dropped;
+    /// Packets dropped: for us, but their receive queue has no AF_XDP socket.
+    DropNoSocket = "drop_no_socket", Dropped;
+    /// Packets dropped: cargo of a shard that we do not serve, and no neighbour is known for it.
+    DropForeignShard = "drop_foreign_shard", Dropped;
+    /// Packets dropped: cargo for a neighbour that would leave through the port it came in on.
+    DropHairpin = "drop_hairpin", Dropped;
+    /// Packets dropped: cargo for a neighbour, at the end of its time to live.
+    DropTtl = "drop_ttl", Dropped;
+    /// Packets dropped: cargo for a neighbour whose port is gone.
+    DropNoPort = "drop_no_port", Dropped;
+    /// Packets sent on to the gateway of another shard.
+    RedirectNeighbor = "redirect_neighbor", Neighbor;
+    /// Packets given to the AF_XDP socket of their queue: RoCEv2 for a role that claims it.
+    RedirectRoce = "redirect_roce", Socket;
+    /// Packets given to the AF_XDP socket of their queue: link control.
+    RedirectControl = "redirect_control", Socket;
+    /// Packets given to the AF_XDP socket of their queue: cargo of a shard that we serve.
+    RedirectCargo = "redirect_cargo", Socket;
 }

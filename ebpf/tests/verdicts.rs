@@ -1,99 +1,314 @@
-//! The program's verdicts on whole packets, by BPF_PROG_TEST_RUN. Needs CAP_BPF and CAP_NET_ADMIN.
+//! What the program makes of whole packets, by BPF_PROG_TEST_RUN.
 
-use std::io::Write as _;
+mod support;
 
-use aya::programs::{TestRun, TestRunOptions};
-use ebpf::{Steer, SteerError, Verdict};
-use wire::net::{UdpSpec, emit_udp4, udp_checksum};
+use ebpf::{Config, Fate, Hook, Steer, SteerError, Verdict};
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use support::*;
+use wire::{Scale, Shard, ShardSet};
 
-const PASS: u32 = 2;
-const DROP: u32 = 1;
+const ECHO_OF_FIRST: [u8; 4] = 0u32.to_le_bytes();
 
-/// A loaded program, or `None` without the capabilities; with GVM_TESTS=require that is a failure.
-fn steer() -> Option<Steer> {
-    match Steer::load(9999) {
-        Ok(steer) => Some(steer),
-        Err(error @ SteerError::Permission(_)) if std::env::var("GVM_TESTS").as_deref() != Ok("require") => {
-            // Past the capture of a passing test's output.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+fn id(slave_id: u32) -> [u8; 4] {
+    slave_id.to_le_bytes()
 }
 
-fn packet(vlan: Option<u16>, dst_port: u16) -> Vec<u8> {
-    let (src_ip, dst_ip, payload) = ([10, 0, 0, 2], [10, 0, 0, 1], b"payload");
-    let checksum = udp_checksum(src_ip, dst_ip, 49152, dst_port, payload);
-    let (src_mac, dst_mac) = ([2; 6], [4; 6]);
-    let spec = UdpSpec { vlan, src_mac, dst_mac, src_ip, dst_ip, src_port: 49152, dst_port, ecn: 0, checksum };
-    let mut headers = [0; 64];
-    let len = emit_udp4(&spec, payload.len(), &mut headers).unwrap();
-    [&headers[64 - len..], payload].concat()
-}
-
-/// Changes bytes of a packet, to make another kind of it.
-fn with(mut packet: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
-    for &(at, byte) in changes {
-        packet[at] = byte;
-    }
-    packet
+#[test]
+fn the_literal_packet_is_what_its_name_says() {
+    assert!(is_sound(PACKET));
+    let record = wire::Record::first(&PACKET[RECORD..]).unwrap();
+    assert_eq!((record.header().msg_type(), record.header().slave_id()), (wire::MsgType::ECHO, 17));
+    assert_eq!(record.bytes().len(), PACKET.len() - RECORD);
 }
 
 #[test]
 fn each_packet_has_its_verdict_and_is_counted_once() {
-    let Some(mut steer) = steer() else { return };
-    let options = with(packet(None, 9999), &[(14, 0x46)]);
-    let options = [&options[..34], &[1, 1, 1, 1], &options[34..]].concat();
+    use Verdict::*;
+    let shards = shards();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    let _socket = serve(&mut steer, 0);
+    let options = with(PACKET, &[(IP, &[0x46])]);
+    let options = [&options[..UDP], &[1, 1, 1, 1], &options[UDP..]].concat();
+    let cut =
+        |len: usize, ip_len: u8, udp_len: u8| sealed(&PACKET[..len], &[(IP + 3, &[ip_len]), (UDP + 5, &[udp_len])]);
+    let padded = [PACKET, &[0; 20]].concat();
     let cases = [
-        // No queue has a socket here: a packet for us is dropped and says so.
-        (packet(None, 9999), DROP, Verdict::DropNoSocket),
-        (packet(Some(7), 9999), DROP, Verdict::DropNoSocket),
-        (options, DROP, Verdict::DropNoSocket),
-        (packet(None, 53), PASS, Verdict::PassPort),
-        (packet(Some(7), 9998), PASS, Verdict::PassPort),
-        (with(packet(None, 9999), &[(12, 0x08), (13, 0x06)]), PASS, Verdict::PassEthertype),
-        (with(packet(Some(7), 9999), &[(16, 0x81), (17, 0x00)]), PASS, Verdict::PassEthertype),
-        (with(packet(None, 9999), &[(23, 6)]), PASS, Verdict::PassProtocol),
-        (with(packet(None, 9999), &[(14, 0x44)]), PASS, Verdict::PassProtocol),
-        (with(packet(None, 9999), &[(14, 0x65)]), PASS, Verdict::PassProtocol),
-        (with(packet(None, 9999), &[(20, 0x20)]), PASS, Verdict::PassFragment),
-        (with(packet(None, 9999), &[(20, 0), (21, 1)]), PASS, Verdict::PassFragment),
-        (packet(None, 9999)[..41].to_vec(), PASS, Verdict::PassTruncated),
-        (packet(None, 9999)[..33].to_vec(), PASS, Verdict::PassTruncated),
-        (packet(Some(7), 9999)[..17].to_vec(), PASS, Verdict::PassTruncated),
+        // Cargo of a shard that is ours, first and last slave of both.
+        (PACKET.to_vec(), RedirectCargo),
+        (with(PACKET, &[(SLAVE_ID, &ECHO_OF_FIRST)]), RedirectCargo),
+        (with(PACKET, &[(SLAVE_ID, &id(8_191))]), RedirectCargo),
+        (with(PACKET, &[(SLAVE_ID, &id(15 * 8_192))]), RedirectCargo),
+        (with(PACKET, &[(SLAVE_ID, &id(131_071))]), RedirectCargo),
+        (tagged(PACKET, 7), RedirectCargo),
+        (tagged(PACKET, 0), RedirectCargo),
+        (padded, RedirectCargo),
+        (with(PACKET, &[(MSG_TYPE, &[0, 0])]), RedirectCargo),
+        (with(PACKET, &[(MSG_TYPE, &[4, 0])]), RedirectCargo),
+        (with(PACKET, &[(MSG_TYPE, &[1, 0x80])]), RedirectCargo),
+        (with(PACKET, &[(PAYLOAD_LEN, &[0])]), RedirectCargo),
+        // DF and the bit above it are no fragment.
+        (sealed(PACKET, &[(IP + 6, &[0xc0, 0])]), RedirectCargo),
+        (sealed(PACKET, &[(IP + 6, &[0, 0])]), RedirectCargo),
+        // Of a shard that is not, and of none.
+        (with(PACKET, &[(SLAVE_ID, &id(8_192))]), DropForeignShard),
+        (with(PACKET, &[(SLAVE_ID, &id(15 * 8_192 - 1))]), DropForeignShard),
+        (with(PACKET, &[(SLAVE_ID, &id(131_072))]), DropSlaveId),
+        (with(PACKET, &[(SLAVE_ID, &id(u32::MAX))]), DropSlaveId),
+        // Link control, whatever id it has.
+        (with(PACKET, &[(MSG_TYPE, &[1, 0])]), RedirectControl),
+        (with(PACKET, &[(MSG_TYPE, &[2, 0]), (SLAVE_ID, &id(8_192))]), RedirectControl),
+        (with(PACKET, &[(MSG_TYPE, &[3, 0]), (SLAVE_ID, &id(u32::MAX))]), RedirectControl),
+        (tagged(&with(PACKET, &[(MSG_TYPE, &[1, 0])]), 0xe005), RedirectControl),
+        // Not ours.
+        (with(PACKET, &[(12, &[0x08, 0x06])]), PassEthertype),
+        (with(PACKET, &[(12, &[0x86, 0xdd])]), PassEthertype),
+        (with(PACKET, &[(12, &[0x88, 0xa8])]), PassEthertype),
+        (tagged(&tagged(PACKET, 7), 8), PassEthertype),
+        (tagged(&with(PACKET, &[(12, &[0x08, 0x06])]), 8), PassEthertype),
+        (with(PACKET, &[(5, &[2])]), PassMac),
+        (with(PACKET, &[(0, &[3])]), PassMac),
+        (with(PACKET, &[(0, &[0xff; 6])]), PassMac),
+        (sealed(PACKET, &[(IP + 9, &[6])]), PassProtocol),
+        (sealed(PACKET, &[(IP + 9, &[1])]), PassProtocol),
+        (with(PACKET, &[(IP, &[0x44])]), PassProtocol),
+        (with(PACKET, &[(IP, &[0x55])]), PassProtocol),
+        (with(PACKET, &[(IP, &[0x35])]), PassProtocol),
+        (sealed(PACKET, &[(IP + 19, &[2])]), PassAddress),
+        (sealed(PACKET, &[(IP + 16, &[10, 0, 0, 255])]), PassAddress),
+        (sealed(PACKET, &[(IP + 16, &[0, 0, 0, 0])]), PassAddress),
+        (sealed(PACKET, &[(IP + 16, &[255, 255, 255, 255])]), PassAddress),
+        (sealed(PACKET, &[(IP + 6, &[0x20, 1])]), PassFragment),
+        (sealed(PACKET, &[(IP + 6, &[0x1f, 0xff])]), PassFragment),
+        (sealed(PACKET, &[(IP + 6, &[0, 1])]), PassFragment),
+        (with(PACKET, &[(UDP + 2, &[0, 53])]), PassPort),
+        (with(PACKET, &[(UDP + 2, &4791u16.to_be_bytes())]), PassPort),
+        (with(PACKET, &[(UDP + 2, &[0x27, 0x0e])]), PassPort),
+        (tagged(&with(PACKET, &[(UDP + 2, &[0x27, 0x0e])]), 1), PassPort),
+        (sealed(PACKET, &[(IP + 6, &[0x20, 0]), (UDP + 2, &[0, 53])]), PassPort),
+        (with(&options, &[(UDP + 4 + 2, &[0, 53])]), PassPort),
+        (PACKET[..14].to_vec(), PassTruncated),
+        (PACKET[..UDP + 7].to_vec(), PassTruncated),
+        (tagged(&PACKET[..UDP + 7], 7), PassTruncated),
+        (with(&PACKET[..UDP + 8], &[(IP, &[0x4f])]), PassTruncated),
+        // Ours, and wrong.
+        (options.clone(), DropIpOptions),
+        (tagged(&options, 7), DropIpOptions),
+        (sealed(PACKET, &[(IP + 6, &[0x20, 0])]), DropFragment),
+        (with(PACKET, &[(IP + 10, &[0x26, 0xa7])]), DropIpChecksum),
+        (with(PACKET, &[(TTL, &[63])]), DropIpChecksum),
+        (tagged(&with(PACKET, &[(TTL, &[63])]), 7), DropIpChecksum),
+        // IP past the end of the packet, UDP past the end of IP, and no room for a record header.
+        (sealed(PACKET, &[(IP + 3, &[0x37])]), DropTruncated),
+        (sealed(PACKET, &[(IP + 2, &[0xff, 0xff])]), DropTruncated),
+        (with(PACKET, &[(UDP + 5, &[0x23])]), DropTruncated),
+        (with(PACKET, &[(UDP + 4, &[0xff, 0xff])]), DropTruncated),
+        (cut(RECORD, 28, 8), DropTruncated),
+        (cut(RECORD + 22, 50, 30), DropTruncated),
+        (with(PACKET, &[(UDP + 5, &[30])]), DropTruncated),
+        (with(PACKET, &[(RECORD, &[0x59])]), DropMagic),
+        (with(PACKET, &[(RECORD + 3, &[0])]), DropMagic),
+        (with(PACKET, &[(PAYLOAD_LEN, &[4])]), DropLength),
+        (with(PACKET, &[(PAYLOAD_LEN, &[0xff; 4])]), DropLength),
+        (with(PACKET, &[(MSG_TYPE, &[1, 0]), (PAYLOAD_LEN, &[4])]), DropLength),
+        // The payload may not lie in the padding.
+        (with(&[PACKET, &[0; 20]].concat(), &[(PAYLOAD_LEN, &[4])]), DropLength),
     ];
-    for (i, (packet, action, verdict)) in cases.iter().enumerate() {
-        let before = Verdict::ALL.map(|verdict| steer.packets(verdict).unwrap());
-        let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
-        let result = steer.program().unwrap().test_run(options).unwrap();
-        assert_eq!(result.return_value, *action, "case {i}");
-        let after = Verdict::ALL.map(|verdict| steer.packets(verdict).unwrap());
-        for other in Verdict::ALL {
-            let change = after[other as usize] - before[other as usize];
-            assert_eq!(change, u64::from(other == *verdict), "case {i}: {}", other.name());
+    let mut seen = HashSet::new();
+    for (i, (packet, verdict)) in cases.iter().enumerate() {
+        let action = match verdict.fate() {
+            Fate::Socket | Fate::Neighbor => REDIRECT,
+            Fate::Kernel => PASS,
+            Fate::Dropped => DROP,
+        };
+        let (got, counted, after) = run(&mut steer, packet);
+        assert_eq!((got, counted), (action, *verdict), "case {i}");
+        assert_eq!(after, *packet, "case {i}");
+        seen.insert(counted);
+    }
+    // Those of queues without a socket, neighbours and RoCEv2 are below.
+    let elsewhere = [DropNoSocket, RedirectRoce, RedirectNeighbor, DropHairpin, DropTtl, DropNoPort];
+    for verdict in Verdict::ALL {
+        assert_eq!(seen.contains(&verdict), !elsewhere.contains(&verdict), "{}", verdict.name());
+    }
+}
+
+#[test]
+fn every_counter_is_visited_once_under_its_own_name() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    run(&mut steer, PACKET);
+    run(&mut steer, &PACKET[..20]);
+    let mut seen = Vec::new();
+    steer.visit(&mut |name, help, value| seen.push((name, help, value))).unwrap();
+    assert_eq!(seen.len(), Verdict::ALL.len());
+    for (verdict, &(name, help, value)) in Verdict::ALL.iter().zip(&seen) {
+        assert_eq!((name, help), (verdict.name(), verdict.help()));
+        assert!(help.starts_with("Packets ") && help.ends_with('.'), "{help}");
+        let expected = [Verdict::DropNoSocket, Verdict::PassTruncated].contains(verdict);
+        assert_eq!(value, u64::from(expected), "{name}");
+    }
+    assert_eq!(seen.iter().map(|seen| seen.0).collect::<HashSet<_>>().len(), seen.len());
+}
+
+#[test]
+fn a_queue_without_a_socket_drops_what_is_for_it_and_only_that() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    let control = with(PACKET, &[(MSG_TYPE, &[1, 0])]);
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::DropNoSocket);
+    assert_eq!(run(&mut steer, &control).1, Verdict::DropNoSocket);
+    let socket = serve(&mut steer, 0);
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::RedirectCargo);
+    steer.clear_socket(0).unwrap();
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::DropNoSocket);
+    drop(serve(&mut steer, 1));
+    assert_eq!(run(&mut steer, &control).1, Verdict::DropNoSocket);
+    // The kernel takes a closed socket out of the map.
+    drop(socket);
+    drop(serve(&mut steer, 0));
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::DropNoSocket);
+}
+
+#[test]
+fn the_port_is_the_configurations() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config { udp_port: 4000, ..Config::new(&shards) }) else { return };
+    let _socket = serve(&mut steer, 0);
+    let to_4000 = with(PACKET, &[(UDP + 2, &4000u16.to_be_bytes())]);
+    assert_eq!(run(&mut steer, &to_4000).1, Verdict::RedirectCargo);
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::PassPort);
+}
+
+#[test]
+fn roce_belongs_to_who_claims_it() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config { claim_roce: true, ..Config::new(&shards) }) else { return };
+    let roce = with(PACKET, &[(UDP + 2, &4791u16.to_be_bytes()), (RECORD, b"not a GVM record")]);
+    assert_eq!(run(&mut steer, &roce).1, Verdict::DropNoSocket);
+    let _socket = serve(&mut steer, 0);
+    assert_eq!(run(&mut steer, &roce), (REDIRECT, Verdict::RedirectRoce, roce.clone()));
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::RedirectCargo);
+    assert_eq!(run(&mut steer, &sealed(&roce, &[(IP + 19, &[2])])).1, Verdict::PassAddress);
+}
+
+#[test]
+fn addresses_change_while_the_program_runs() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    let _socket = serve(&mut steer, 0);
+    let ours: Vec<Ipv4Addr> = (1..=8).map(|i| Ipv4Addr::new(192, 168, i, 1)).collect();
+    let to = |address: &Ipv4Addr| sealed(PACKET, &[(IP + 16, &address.octets())]);
+    steer.set_addresses(&ours).unwrap();
+    for address in &ours {
+        assert_eq!(run(&mut steer, &to(address)).1, Verdict::RedirectCargo, "{address}");
+    }
+    assert_eq!(run(&mut steer, PACKET).1, Verdict::PassAddress);
+    assert!(matches!(steer.set_addresses(&[ADDRESS; 9]), Err(SteerError::Addresses(9))));
+    assert_eq!(run(&mut steer, &to(&ours[7])).1, Verdict::RedirectCargo);
+    steer.set_addresses(&[]).unwrap();
+    for address in ours.iter().chain(&[Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, ADDRESS]) {
+        assert_eq!(run(&mut steer, &to(address)).1, Verdict::PassAddress, "{address}");
+    }
+}
+
+#[test]
+fn before_it_knows_an_address_it_takes_nothing() {
+    let shards = shards();
+    if load(&Config::new(&shards)).is_none() {
+        return;
+    }
+    let mut steer = Steer::load(&Config::new(&shards)).unwrap();
+    for address in [[10, 0, 0, 1], [0; 4], [255; 4]] {
+        let packet = sealed(PACKET, &[(0, &[0; 6]), (IP + 16, &address)]);
+        assert_eq!(run(&mut steer, &packet).1, Verdict::PassAddress);
+    }
+}
+
+#[test]
+fn another_scale_has_other_shards_and_other_ids() {
+    let scale = Scale::new(10, 4).unwrap();
+    let shards = ShardSet::new(scale, &[Shard(1), Shard(63)]).unwrap();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    let _socket = serve(&mut steer, 0);
+    for (slave, verdict) in [
+        (15, Verdict::DropForeignShard),
+        (16, Verdict::RedirectCargo),
+        (31, Verdict::RedirectCargo),
+        (32, Verdict::DropForeignShard),
+        (1_023, Verdict::RedirectCargo),
+        // In range of the default scale, but not of this one.
+        (1_024, Verdict::DropSlaveId),
+        (131_071, Verdict::DropSlaveId),
+    ] {
+        assert_eq!(run(&mut steer, &with(PACKET, &[(SLAVE_ID, &id(slave))])).1, verdict, "slave {slave}");
+    }
+    // One shard, and as many shards as ids.
+    for (slave_bits, gw_bits, last) in [(0, 0, 0), (24, 24, (1 << 24) - 1), (16, 0, 65_535)] {
+        let shards = ShardSet::all(Scale::new(slave_bits, gw_bits).unwrap());
+        let mut steer = load(&Config::new(&shards)).unwrap();
+        let _socket = serve(&mut steer, 0);
+        for (slave, verdict) in [(last, Verdict::RedirectCargo), (last + 1, Verdict::DropSlaveId)] {
+            assert_eq!(run(&mut steer, &with(PACKET, &[(SLAVE_ID, &id(slave))])).1, verdict, "{slave_bits}, {slave}");
         }
     }
 }
 
 #[test]
-fn the_port_is_the_loaders() {
-    if steer().is_none() {
-        return;
+fn a_jumbo_packet_in_pieces_is_judged_like_one_in_one_piece() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config { frags: true, ..Config::new(&shards) }) else { return };
+    let _socket = serve(&mut steer, 0);
+    let payload = 8_900usize;
+    let lengths = |payload: usize| (payload as u32).to_le_bytes();
+    let udp_len = (8 + wire::HEADER_LEN + payload) as u16;
+    let jumbo = [&PACKET[..PACKET.len() - 3], &vec![0x5a; payload][..]].concat();
+    let jumbo = sealed(
+        &jumbo,
+        &[
+            (IP + 2, &(20 + udp_len).to_be_bytes()),
+            (UDP + 4, &udp_len.to_be_bytes()),
+            (PAYLOAD_LEN, &lengths(payload)),
+            (UDP_CHECKSUM, &[0, 0]),
+        ],
+    );
+    assert!(is_sound(&jumbo));
+    for (packet, verdict) in [
+        (PACKET.to_vec(), Verdict::RedirectCargo),
+        (jumbo.clone(), Verdict::RedirectCargo),
+        (tagged(&jumbo, 7), Verdict::RedirectCargo),
+        (sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), Verdict::DropTruncated),
+        (tagged(&sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), 7), Verdict::DropTruncated),
+        (sealed(&jumbo, &[(UDP + 4, &(udp_len + 1).to_be_bytes())]), Verdict::DropTruncated),
+        (with(&jumbo, &[(PAYLOAD_LEN, &lengths(payload + 1))]), Verdict::DropLength),
+    ] {
+        assert_eq!(run(&mut steer, &packet).1, verdict);
     }
-    let mut steer = Steer::load(4000).unwrap();
-    for (port, action) in [(4000, DROP), (9999, PASS)] {
-        let packet = packet(None, port);
-        let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::default() };
-        assert_eq!(steer.program().unwrap().test_run(options).unwrap().return_value, action);
+    // Whose end a program for packets in one piece does not see.
+    let mut plain = load(&Config::new(&shards)).unwrap();
+    assert_eq!(run(&mut plain, &jumbo).1, Verdict::DropTruncated);
+}
+
+#[test]
+fn the_verifier_looks_at_no_more_than_300_instructions() {
+    let shards = shards();
+    for frags in [false, true] {
+        let Some(mut steer) = load(&Config { frags, ..Config::new(&shards) }) else { return };
+        let verified = steer.program().unwrap().info().unwrap().verified_instruction_count().unwrap();
+        assert!((1..=300).contains(&verified), "{verified} with frags {frags}");
     }
 }
 
 #[test]
 fn errors_say_what_to_do() {
-    let Some(mut steer) = steer() else { return };
-    let error = steer.attach("no-such-if", ebpf::Hook::Driver).unwrap_err().to_string();
-    assert!(error.contains("`no-such-if`") && error.contains("`ip -brief link` lists them"), "{error}");
+    fn is_for_threads<T: Send + Sync>(_: &T) {}
+    let shards = shards();
+    let Some(mut steer) = load(&Config::new(&shards)) else { return };
+    is_for_threads(&steer);
+    for name in ["no-such-if", "", "a-name-that-is-far-too-long"] {
+        let error = steer.attach(name, Hook::Driver).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}`")) && error.contains("`ip -brief link` lists them"), "{error}");
+    }
     let error = steer.clear_socket(ebpf::MAX_QUEUES).unwrap_err().to_string();
     assert!(error.contains("receive queue 256 is out of range"), "{error}");
 }

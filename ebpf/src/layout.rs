@@ -1,0 +1,37 @@
+//! What lies in the program's maps, and how large they are. `build.rs` writes the same numbers for C.
+
+/// Receive queues of one interface that the program can steer to.
+pub const MAX_QUEUES: u32 = 256;
+
+/// IPv4 addresses of one interface at which the program takes packets.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// Bits of the hash of an address. So many slots that some multiplier soon gives each address one of its own.
+pub const ADDRESS_BITS: u32 = 6;
+
+/// Shards of other gateways that the program can deliver to.
+pub const MAX_NEIGHBORS: u32 = 1024;
+
+/// The UDP port of RoCEv2.
+pub const ROCE_PORT: u16 = 4791;
+
+/// A number that no port has.
+pub const NO_PORT: u32 = 0x1_0000;
+
+/// The MAC in two words, the multiplier, the slots, and one to fill the last 8 bytes.
+pub const LOCAL_WORDS: usize = 3 + (1 << ADDRESS_BITS) + 1;
+
+/// One slot more than there can be neighbours: one that changes is written whole before anything refers to it.
+pub const NEIGHBOR_SLOTS: u32 = MAX_NEIGHBORS + 1;
+
+/// Interface index, address, the first 12 bytes of a packet to the neighbour, and the address's part of a checksum.
+pub const NEIGHBOR_WORDS: usize = 6;
+
+/// Nobody is known to serve the shard.
+pub const SHARD_NONE: u32 = 0;
+
+/// We serve the shard.
+pub const SHARD_MINE: u32 = 1;
+
+/// The neighbour in slot 0 serves the shard; the others follow.
+pub const SHARD_NEIGHBORS: u32 = 2;
