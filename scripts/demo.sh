@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Shows a gateway at work between real processes: one master, two gateways, 10,000 registered slaves.
 #
+#   scripts/demo.sh                      the gateways on NIC queues (AF_XDP) in network namespaces; needs root
 #   scripts/demo.sh --udp                everything over UDP sockets on the loopback; no root needed
-#   scripts/demo.sh                      the same: a demo over NIC queues needs root and is not written yet
 #     --json FILE                        also write the figures as JSON
 #     --seconds N                        how long the master sends [default: 5]
 #     --slaves N                         how many slaves, an even number [default: 10000]
@@ -11,7 +11,7 @@
 # Ends what it started, and removes what it made, also when it is interrupted.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 
 usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'demo: %s\n' "$*"; }
@@ -54,17 +54,25 @@ upward_records=$((upward_rate * (seconds + 1)))
 # without privileges gets.
 window=448
 
-if [ "$udp" = no ]; then
-    say "a demo over NIC queues is not written yet: this is scripts/demo.sh --udp"
+if [ "$udp" = no ] && [ "$EUID" -ne 0 ]; then
+    printf 'demo: network namespaces and AF_XDP need root: sudo scripts/demo.sh, or without root scripts/demo.sh --udp\n' >&2
+    exit 1
+fi
+if [ "$udp" = yes ]; then
+    where="over UDP on 127.0.0.1" needs="--user"
+    else_installed="" promise="No root, no other network than the loopback, nothing left behind but target/."
+else
+    where="in network namespaces joined by veth; the gateways on NIC queues (AF_XDP)" needs="--demo"
+    else_installed="iproute2, ethtool, " promise="Nothing outside those namespaces is touched, nothing left behind but target/."
 fi
 cat <<TEXT
-demo: a master, 2 gateways and $slaves slaves (in $farms processes), all on this machine, over UDP on 127.0.0.1.
-demo: installs a C compiler, clang, the libbpf headers and Rust if they are missing (scripts/setup.sh --user says what);
-demo: builds three programs into target/ (2 to 4 minutes on 2 cores, the first time). Then it runs for about
-demo: $((seconds + 15)) seconds. No root, no other network than the loopback, nothing left behind but target/.
+demo: a master, 2 gateways and $slaves slaves (in $farms processes), all on this machine, $where.
+demo: installs a C compiler, clang, the libbpf headers, ${else_installed}and Rust if they are missing (scripts/setup.sh $needs says
+demo: what); builds three programs into target/ (2 to 4 minutes on 2 cores, the first time). Then it runs for about
+demo: $((seconds + 15)) seconds. $promise
 TEXT
 
-scripts/setup.sh --user
+scripts/setup.sh "$needs"
 say "building"
 cargo build --locked --quiet --profile fast -p gvm-dp -p gvm-pktgen -p gvm-bench --bins
 bin="${CARGO_TARGET_DIR:-target}/fast"
@@ -84,11 +92,59 @@ end() {
         wait "$pid" 2>/dev/null || true
     done
     started=()
+    [ "$udp" = yes ] || remove_namespaces
     if [ "$keep" = yes ]; then
         say "logs are in $work"
     else
         rm -rf "$work"
     fi
+}
+
+# Four machines: the master's, two gateways' and the slaves', named after this process so that two demos do not meet.
+net="gvmdemo$$"
+queues=$(nproc)
+[ "$queues" -le 2 ] || queues=2
+
+remove_namespaces() {
+    local machine
+    for machine in master gateway-0 gateway-1 slaves; do
+        ip netns delete "$net-$machine" 2>/dev/null || true
+    done
+}
+
+# cable MACHINE INTERFACE ADDRESS MACHINE INTERFACE ADDRESS: a veth pair with as many queues as there are lcores.
+cable() {
+    ip link add "$net-a" numrxqueues "$queues" numtxqueues "$queues" type veth \
+        peer name "$net-b" numrxqueues "$queues" numtxqueues "$queues"
+    plug "$net-a" "$1" "$2" "$3"
+    plug "$net-b" "$4" "$5" "$6"
+}
+plug() {
+    ip link set "$1" netns "$net-$2" name "$3"
+    ip -n "$net-$2" address add "$4/24" dev "$3"
+    ip -n "$net-$2" link set "$3" up
+    # A kernel socket leaves checksums to the NIC, and a veth is none.
+    ip netns exec "$net-$2" ethtool -K "$3" tx off >/dev/null
+}
+build_network() {
+    local machine n
+    for machine in master gateway-0 gateway-1 slaves; do
+        ip netns add "$net-$machine"
+        ip -n "$net-$machine" link set lo up
+    done
+    for n in 0 1; do
+        cable master "gw$n" "10.77.$n.2" "gateway-$n" masters "10.77.$n.1"
+        cable slaves "gw$n" "10.77.1$n.2" "gateway-$n" slaves "10.77.1$n.1"
+    done
+    # Past the gateways, for comparison.
+    cable master direct 10.77.9.2 slaves direct 10.77.9.1
+}
+
+# on MACHINE COMMAND...: there.
+on() {
+    local machine=$1
+    shift
+    if [ "$udp" = yes ]; then exec "$@"; else exec ip netns exec "$net-$machine" "$@"; fi
 }
 trap end EXIT
 trap 'exit 130' INT
@@ -103,11 +159,11 @@ fail() {
     exit 1
 }
 
-# start NAME COMMAND...: in the background, with a log; its pid is in $pid.
+# start NAME MACHINE COMMAND...: in the background, with a log; its pid is in $pid.
 start() {
     local name=$1
     shift
-    "$@" >"$work/$name.log" 2>&1 </dev/null &
+    on "$@" >"$work/$name.log" 2>&1 </dev/null &
     pid=$!
     started+=("$pid")
 }
@@ -124,8 +180,19 @@ await() {
     done
 }
 
+# gateway N SIDE: the address of a gateway as the master or the slaves see it.
+gateway_at() {
+    if [ "$udp" = yes ]; then
+        address "gateway-$1"
+    elif [ "$2" = master ]; then
+        echo "10.77.$1.1:9999"
+    else
+        echo "10.77.1$1.1:9999"
+    fi
+}
+
 # The address that a process's socket got, from its line about port 0.
-address() { sed -n 's/.*udp:\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$work/$1.log" | head -n 1; }
+address() { sed -n 's/.*udp:\([0-9.]*:[0-9]*\).*/\1/p' "$work/$1.log" | head -n 1; }
 has_address() { [ -n "$(address "$1")" ]; }
 
 stats() { "$bin/gvm-dp" stats --json --name "$1"; }
@@ -136,21 +203,37 @@ member() {
 }
 has_members() { [ "$(member "$1" "$2")" = "$3" ]; }
 
+[ "$udp" = yes ] || build_network
+
 say "starting 2 gateways (hold $hold) with a cluster key of their own"
 "$bin/gvm-dp" key new --out "$work/cluster.key" >/dev/null
 gateways=()
+if [ "$udp" = yes ]; then
+    ports=(--port udp:127.0.0.1:0)
+else
+    ports=(--lcores "0-$((queues - 1))" --port xdp:masters --port xdp:slaves)
+fi
 for n in 0 1; do
-    start "gateway-$n" "$bin/gvm-dp" --name "gateway-$n" --port udp:127.0.0.1:0 --shards "$n" --hold "$hold" \
+    start "gateway-$n" "gateway-$n" "$bin/gvm-dp" --name "gateway-$n" "${ports[@]}" --shards "$n" --hold "$hold" \
         --key-file "$work/cluster.key"
     gateways+=("$pid")
 done
 for n in 0 1; do
-    await "gateway-$n" "${gateways[$n]}" has_address "gateway-$n"
+    if [ "$udp" = yes ]; then
+        await "gateway-$n" "${gateways[$n]}" has_address "gateway-$n"
+    else
+        await "gateway-$n" "${gateways[$n]}" has_members "gateway-$n" masters 0
+    fi
 done
 
+if [ "$udp" = yes ]; then
+    socket=udp:127.0.0.1:0
+else
+    socket=udp:0.0.0.0:0
+fi
 say "starting the master: it waits until it knows $slaves slaves"
-master=("$bin/gvm-pktgen" --gateway "$(address gateway-0)" --gateway "$(address gateway-1)" --id 1
-    --port udp:127.0.0.1:0 --slaves "$first-$last" --cluster-key-file "$work/cluster.key" --size "$payload" --allow-loss)
+master=(master "$bin/gvm-pktgen" --gateway "$(gateway_at 0 master)" --gateway "$(gateway_at 1 master)" --id 1
+    --port "$socket" --slaves "$first-$last" --cluster-key-file "$work/cluster.key" --size "$payload" --allow-loss)
 # Each record in a packet of its own: small packets are what a gateway is for.
 start load "${master[@]}" --timeout 30 --down echo --distribution "burst:$burst" --window "$window" --pack 1 \
     --seconds "$seconds" --json "$work/load.json"
@@ -163,7 +246,7 @@ say "starting $farms farms of $each slaves; each also sends the master $upward_r
 begun=$(date +%s%N)
 for ((n = 0; n < farms; n++)); do
     gateway=$((n * 2 / farms))
-    start "farm-$n" "$bin/gvm-dp" slave --name "farm-$n" --port udp:127.0.0.1:0 --gateway "$(address gateway-$gateway)" \
+    start "farm-$n" slaves "$bin/gvm-dp" slave --name "farm-$n" --port "$socket" --gateway "$(gateway_at $gateway slaves)" \
         --id $((first + n * each)) --count "$each" --memory 64M --cluster-key-file "$work/cluster.key" \
         --traffic "master=1,payload=$payload,rate=$upward_rate,records=$upward_records"
 done
@@ -189,10 +272,16 @@ start through "${master[@]}" "${gentle[@]}" --timeout 30 --json "$work/through.j
 await_end "$pid" "the master"
 
 # A farm whose gateway is the master's own address: it answers there, and nobody is between.
-free=$(address load)
-start alone "$bin/gvm-dp" slave --name alone --port udp:127.0.0.1:0 --gateway "$free" --id 0 --count "$each"
+if [ "$udp" = yes ]; then
+    free=$(address load)
+    alone=udp:127.0.0.1:0
+else
+    free=10.77.9.2:7001
+    alone=udp:10.77.9.1:7002
+fi
+start alone slaves "$bin/gvm-dp" slave --name alone --port "$alone" --gateway "$free" --id 0 --count "$each"
 await "the farm without a gateway" "$pid" has_address alone
-start direct "$bin/gvm-pktgen" --direct "$(address alone)" --port "udp:$free" --slaves "0-$((each - 1))" \
+start direct master "$bin/gvm-pktgen" --direct "$(address alone)" --port "udp:$free" --slaves "0-$((each - 1))" \
     --size "$payload" --allow-loss "${gentle[@]}" --json "$work/direct.json"
 await_end "$pid" "the master"
 

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh           everything: build, tests, benchmarks
 #   scripts/setup.sh --user    only what the demo over UDP sockets needs: a compiler, clang for the XDP program, Rust
+#   scripts/setup.sh --demo    that, and what the demo over NIC queues needs: iproute2, ethtool
 #   scripts/setup.sh --check   installs nothing; says what is missing and fails if something is
 #
 # For Debian 12, Ubuntu 22.04 and newer. Root (or sudo) is needed for system packages only.
@@ -13,17 +14,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 nextest_version=0.9.143
 toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # rustup's cargo is there before its toolchain is.
 have_cargo() { cargo --version >/dev/null 2>&1; }
 
-full=yes check=no
+full=yes namespaces=yes check=no
 for argument in "$@"; do
     case $argument in
-        --user) full=no ;;
+        --user) full=no namespaces=no ;;
+        --demo) full=no ;;
         --check) check=yes ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; die "unknown option $argument" ;;
@@ -65,11 +67,13 @@ missing_packages() {
     [ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
     find_clang >/dev/null || clang_package
     have_cargo || have rustup || have curl || { echo curl; echo ca-certificates; }
+    if [ "$namespaces" = yes ]; then
+        have ip || [ -x /usr/sbin/ip ] || echo iproute2
+        have ethtool || [ -x /usr/sbin/ethtool ] || echo ethtool
+    fi
     [ "$full" = yes ] || return 0
     have make || echo make
     have pkg-config || echo pkg-config
-    have ip || echo iproute2
-    have ethtool || [ -x /usr/sbin/ethtool ] || echo ethtool
     have valgrind || echo valgrind
 }
 
