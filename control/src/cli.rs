@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
 use crate::units::{Duration, Size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -95,6 +96,9 @@ pub struct GatewayArgs {
     /// Shards to serve: all, or a list as 0-3,5
     #[arg(long, default_value = "all", value_name = "SHARDS")]
     pub shards: String,
+    /// The gateway of a shard that is not served here: its cargo, arriving on an xdp: port, is sent on there. Repeat it
+    #[arg(long = "neighbor", value_name = "SHARD=IFACE,ip=ADDR,mac=MAC")]
+    pub neighbors: Vec<NeighborSpec>,
     /// File with the cluster key (gvm-dp key new)
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,

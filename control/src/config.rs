@@ -4,6 +4,7 @@ use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::exit::Failure;
 use crate::keyfile;
 use crate::machine;
+use crate::neighbor::NeighborSpec;
 use crate::pci;
 use frame::PoolConfig;
 use frame::pool::{COLOURS, HEADROOM};
@@ -63,6 +64,8 @@ pub struct Gateway {
     pub shards: wire::ShardSet,
     /// The served shards, as nodes are told of them.
     pub announced: link::ShardRanges,
+    /// The gateways of other shards.
+    pub neighbors: Vec<NeighborSpec>,
     /// The cluster key.
     pub key: Option<ClusterKey>,
 }
@@ -150,9 +153,17 @@ impl Gateway {
             ));
         }
         let shards = wire::ShardSet::parse(common.scale, &args.shards).map_err(Failure::Shards)?;
+        if let Some(neighbor) = args.neighbors.first()
+            && !common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
+        {
+            return Err(Failure::Usage(format!(
+                "--neighbor {neighbor}: cargo is sent on by the XDP program, and no --port is an interface"
+            )));
+        }
         let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
         let key = args.key_file.as_deref().map(keyfile::read).transpose()?;
-        Ok(Self { common, hold: args.hold.0, early: args.early == Switch::On, shards, announced, key })
+        let (hold, early, neighbors) = (args.hold.0, args.early == Switch::On, args.neighbors);
+        Ok(Self { common, hold, early, shards, announced, neighbors, key })
     }
 }
 

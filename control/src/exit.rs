@@ -11,6 +11,7 @@
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: what it held is lost |
 
+use crate::owner::Owner;
 use ebpf::SteerError;
 use frame::ArenaError;
 use lcore::cores::CoreError;
@@ -66,6 +67,17 @@ pub enum Failure {
     /// The XDP program does not run.
     #[error("{0}")]
     Steer(SteerError),
+    /// Another process has its XDP program on the interface.
+    #[error(
+        "interface {ifname} has the XDP program {} of process {} (pid {}): end that process, or use another interface",
+        .owner.program, .owner.name, .owner.pid
+    )]
+    Occupied {
+        /// Name of the interface.
+        ifname: String,
+        /// The process.
+        owner: Owner,
+    },
     /// Next hops cannot be looked up.
     #[error("{0}")]
     Neighbours(ResolverError),
@@ -134,7 +146,7 @@ impl Failure {
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } => 4,
-            Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) => 4,
+            Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,

@@ -10,6 +10,8 @@
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`machine`] | interfaces and their addresses |
+//! | [`neighbor`] | the gateway of another shard, as text |
+//! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
 //! | [`privilege`] | what the kernel lets this process do |
 //! | [`signal`] | SIGTERM and SIGINT |
@@ -26,6 +28,8 @@ pub mod config;
 pub mod exit;
 pub mod keyfile;
 pub mod machine;
+pub mod neighbor;
+pub mod owner;
 pub mod pci;
 pub mod privilege;
 pub mod serve;

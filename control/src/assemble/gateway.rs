@@ -4,6 +4,7 @@ use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
+use crate::neighbor::NeighborSpec;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::socket::ControlSocket;
 use crate::supervise::desk::{Desk, Inbox};
@@ -29,7 +30,9 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
              `gvm-dp key new --out FILE` and start every gateway with --key-file FILE"
         ),
     }
-    let ports = Ports::prepare(&config.common, &config.shards, usize::MAX)?;
+    let neighbors = config.neighbors.iter().map(NeighborSpec::resolve).collect::<Result<_, _>>()?;
+    let steering = ebpf::Config { neighbors, ..ebpf::Config::new(&config.shards) };
+    let ports = Ports::prepare(&config.common, steering, usize::MAX)?;
     let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
     let (ends, ended) = mpsc::unbounded_channel();
     let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };
@@ -70,6 +73,10 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     board.settings.insert("hold".to_owned(), Duration(config.hold).to_string());
     board.settings.insert("early".to_owned(), config.early.to_string());
     board.settings.insert("shards".to_owned(), config.shards.to_string());
+    if !config.neighbors.is_empty() {
+        let neighbors: Vec<String> = config.neighbors.iter().map(NeighborSpec::to_string).collect();
+        board.settings.insert("neighbors".to_owned(), neighbors.join(" "));
+    }
     if let Some(key) = &config.key {
         board.settings.insert(KEY_FINGERPRINT.to_owned(), key.fingerprint().to_string());
     }

@@ -1,6 +1,7 @@
 //! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
 
 use crate::exit::Failure;
+use crate::owner;
 use crate::privilege;
 use crate::serve::stats::InterfaceStats;
 use ebpf::{Config, Hook, Steer, SteerError, Verdict};
@@ -8,12 +9,11 @@ use frame::PortId;
 use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
-use port::xdp::{BoundMode, Interface, Offloads, Umem, XdpConfig, XdpPort, XdpQueues};
+use port::xdp::{BoundMode, Interface, Offloads, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use wire::ShardSet;
 
 /// The smallest MTU that every host must take, and that link control fits.
 const LEAST_MTU: u32 = 576;
@@ -38,6 +38,9 @@ impl Found {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
         privilege::check_xdp(&spec.to_string())?;
         let found = Self { id, spec: spec.clone(), interface };
+        if found.interface.ipv4.is_none() {
+            return Err(Failure::Xdp(XdpError::NoAddress(found.spec.ifname)));
+        }
         found.check_mtu()?;
         found.check_queues()?;
         Ok(found)
@@ -76,6 +79,17 @@ impl Found {
     }
 }
 
+/// An error of an interface's queues; if another process has them, with that process's name.
+pub fn taken(interface: u32, error: XdpError) -> Failure {
+    match error {
+        XdpError::Busy { ifname, queue } => match owner::of_xdp(interface) {
+            Some(owner) => Failure::Occupied { ifname, owner },
+            None => Failure::Xdp(XdpError::Busy { ifname, queue }),
+        },
+        error => Failure::Xdp(error),
+    }
+}
+
 /// An interface in use: while this lives, its packets for us come to our sockets.
 pub struct Nic {
     found: Found,
@@ -91,17 +105,23 @@ pub struct Nic {
 
 impl Nic {
     /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
-    pub fn attach(found: Found, shards: &ShardSet, mode: XdpMode, ring: u32) -> Result<Self, Failure> {
+    pub fn attach(found: Found, steering: &Config<'_>, mode: XdpMode, ring: u32) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
         let offloads = Offloads::turn_off(&found.interface).map_err(Failure::Xdp)?;
         let resolver = Resolver::start(name, *index).map_err(Failure::Neighbours)?;
-        let mut steer = Steer::load(&Config::new(shards)).map_err(Failure::Steer)?;
+        let mut steer = Steer::load(steering).map_err(Failure::Steer)?;
         let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
         let deadline = Instant::now() + BUSY;
         loop {
             match steer.attach(name, hook) {
                 Ok(()) => break,
                 Err(SteerError::Busy(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Err(SteerError::Busy(ifname)) => {
+                    return Err(match owner::of_xdp(*index) {
+                        Some(owner) => Failure::Occupied { ifname, owner },
+                        None => Failure::Steer(SteerError::Busy(ifname)),
+                    });
+                }
                 Err(error) => return Err(Failure::Steer(error)),
             }
         }

@@ -1,6 +1,6 @@
 //! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
 
-use super::nic::{Found, Nic};
+use super::nic::{self, Found, Nic};
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use frame::{Pool, PoolConfig, PortId};
@@ -11,7 +11,6 @@ use port::udp::{UdpError, UdpOptions, UdpPort};
 use port::xdp::{Umem, XdpError, can_zero_copy, largest_packet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use wire::ShardSet;
 
 /// The largest frame that AF_XDP takes, in bytes.
 pub const LARGEST_CHUNK: u32 = 4096;
@@ -37,9 +36,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Looks at all ports, and attaches the XDP program to those that need it, for these shards. At most `most`
+    /// Looks at all ports, and attaches the XDP program to those that need it, for this steering. At most `most`
     /// lcores.
-    pub fn prepare(common: &Common, shards: &ShardSet, most: usize) -> Result<Self, Failure> {
+    pub fn prepare(common: &Common, steering: ebpf::Config<'_>, most: usize) -> Result<Self, Failure> {
         let mut found = Vec::new();
         for (id, plan) in common.ports.iter().enumerate() {
             if let PortPlan::Xdp(spec) = plan {
@@ -58,8 +57,8 @@ impl Ports {
         let ring = ring(pool.frames, &queues, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
         let (mode, why) = agree(&asked, |index| {
-            let found = &found[index];
-            can_zero_copy(&found.interface, 0)
+            let interface = &found[index].interface;
+            can_zero_copy(interface, 0).map_err(|error| nic::taken(interface.index, error))
         })?;
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
@@ -77,7 +76,7 @@ impl Ports {
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
                     let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
-                    Source::Nic(Arc::new(Nic::attach(found, shards, mode, ring)?))
+                    Source::Nic(Arc::new(Nic::attach(found, &steering, mode, ring)?))
                 }
             });
         }
@@ -166,7 +165,7 @@ fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
 /// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
 fn agree(
     asked: &[(String, XdpMode)],
-    mut can: impl FnMut(usize) -> Result<bool, XdpError>,
+    mut can: impl FnMut(usize) -> Result<bool, Failure>,
 ) -> Result<(XdpMode, Option<String>), Failure> {
     let demands = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
     let copies = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
@@ -178,7 +177,7 @@ fn agree(
         (None, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
         (demands, None) => {
             for (index, (name, _)) in asked.iter().enumerate() {
-                if !can(index).map_err(Failure::Xdp)? {
+                if !can(index)? {
                     return match demands {
                         Some(_) => Err(Failure::Xdp(XdpError::NoZeroCopy { ifname: name.clone() })),
                         None => Ok((XdpMode::Copy, Some(format!("the driver of {name} has no zero-copy")))),

@@ -29,7 +29,8 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
             "NO KEY: this node cannot tell its gateway from an impostor. Give it --key-file (gvm-dp key derive)"
         ),
     }
-    let ports = Ports::prepare(&config.common, &ShardSet::all(config.common.scale), 1)?;
+    let shards = ShardSet::all(config.common.scale);
+    let ports = Ports::prepare(&config.common, ebpf::Config::new(&shards), 1)?;
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,

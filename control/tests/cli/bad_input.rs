@@ -55,7 +55,10 @@ fn several_lcores_do_not_share_a_port_with_a_stranger() {
 #[test]
 fn ports_that_cannot_be_opened_say_why() {
     refused(3, &["--port", "udp:198.51.100.77:0"], &["no interface of this machine has that address"]);
-    refused(3, &["--port", "xdp:eth0"], &["--port xdp:eth0", "use udp:ADDR:PORT"]);
+    refused(3, &["--port", "xdp:no-such-if"], &["no interface `no-such-if`", "ip -brief link"]);
+    refused(3, &["--port", "no-such-if"], &["no interface `no-such-if`"]);
+    refused(3, &["--port", "ffff:ff:1f.7"], &["--port ffff:ff:1f.7", "no such PCI device", "lspci -D"]);
+    refused(3, &["--port", "dpdk:01:00.0"], &["DPDK ports come with", "--port 0000:01:00.0"]);
     refused(2, &["--port", "udp:9999"], &["write udp:ADDR:PORT"]);
     let three = [HERE[0], HERE[1], HERE[0], HERE[1], HERE[0], HERE[1]];
     refused(2, &three, &["the first faces the masters"]);

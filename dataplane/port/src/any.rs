@@ -14,7 +14,7 @@ pub enum AnyPort {
     /// A socket of the kernel.
     Udp(Box<UdpPort>),
     /// NIC queues through AF_XDP.
-    Xdp(XdpQueues),
+    Xdp(Box<XdpQueues>),
 }
 
 macro_rules! each {
@@ -44,7 +44,7 @@ impl From<UdpPort> for AnyPort {
 
 impl From<XdpQueues> for AnyPort {
     fn from(port: XdpQueues) -> Self {
-        Self::Xdp(port)
+        Self::Xdp(Box::new(port))
     }
 }
 

@@ -5,6 +5,8 @@
 //! or fails when the environment has `GVM_TESTS=require`.
 #![forbid(unsafe_code)]
 
+pub mod product;
+
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::Write as _;

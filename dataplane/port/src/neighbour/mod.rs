@@ -13,6 +13,7 @@
 mod netlink;
 mod resolver;
 
+pub(crate) use resolver::bell;
 pub use resolver::{Resolver, ResolverError};
 
 use std::os::fd::{AsFd, OwnedFd};

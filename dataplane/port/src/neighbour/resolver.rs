@@ -134,8 +134,8 @@ fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<Mac
     Ok(found.map(|neighbour| neighbour.mac))
 }
 
-/// A descriptor that [`ring`] makes readable.
-pub(super) fn bell() -> io::Result<OwnedFd> {
+/// A descriptor that only [`ring`] makes readable.
+pub(crate) fn bell() -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers only.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {

@@ -87,9 +87,7 @@ pub enum XdpError {
     #[error("there is no interface `{0}` here: `ip -brief link` lists them (each network namespace has its own)")]
     NoInterface(String),
     /// The interface has no IPv4 address.
-    #[error(
-        "interface {0} has no IPv4 address: give it one with `ip address add ADDR/LEN dev {0}`, or write ,ip=ADDR/LEN"
-    )]
+    #[error("interface {0} has no IPv4 address: give it one with `ip address add ADDR/LEN dev {0}`")]
     NoAddress(String),
     /// The process lacks a capability.
     #[error("no permission to {action} on {ifname}: AF_XDP needs CAP_NET_RAW; run as root, or use a udp: port")]

@@ -5,7 +5,7 @@
 
 use crate::Port;
 use crate::headers::{self, Local, Refused, Unsendable, Verify};
-use crate::neighbour::Neighbours;
+use crate::neighbour::{self, Neighbours};
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
@@ -14,7 +14,7 @@ use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Pool, PortId, Time, TxQueue};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -104,6 +104,8 @@ pub struct XdpPort {
     mode: BoundMode,
     /// `None` once the interface has vanished.
     device: Option<Device>,
+    /// What to wait on once the interface has vanished: nothing ever comes.
+    silence: OwnedFd,
     /// Whether the interface was up when it was last looked at.
     up: bool,
     neighbours: Option<Neighbours>,
@@ -136,6 +138,7 @@ impl XdpPort {
         let ledger = Ledger::new(pool.clone(), interface.index, queue)
             .map_err(|source| XdpError::os(ifname, "make an AF_XDP socket", source))?;
         let socket = Socket::new(umem, ifname, config.ring)?;
+        let silence = neighbour::bell().map_err(|source| XdpError::os(ifname, "make an eventfd", source))?;
         let mtu = config.mtu.min(largest_packet(pool.chunk()));
         if mtu < config.mtu {
             tracing::warn!(
@@ -150,6 +153,7 @@ impl XdpPort {
             mtu,
             mode: BoundMode::Copy,
             device: Some(Device { socket, ledger }),
+            silence,
             up: true,
             neighbours: None,
             pool,
@@ -448,7 +452,7 @@ impl Port for XdpPort {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.device.as_ref().map(|device| device.socket.as_fd())
+        Some(self.device.as_ref().map_or(self.silence.as_fd(), |device| device.socket.as_fd()))
     }
 
     fn wants_writable(&self) -> bool {

@@ -1,0 +1,54 @@
+//! Whose XDP program is attached to an interface.
+
+use std::path::Path;
+
+/// A process that holds an XDP program attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// The kernel's id of the program.
+    pub program: String,
+}
+
+/// The process of this network namespace that attached its XDP program to an interface by a link. `None` for a program
+/// that was attached without one (as `ip link set dev ... xdp` does), and when its process is not ours to look at.
+pub fn of_xdp(interface: u32) -> Option<Owner> {
+    let here = std::fs::read_link("/proc/self/ns/net").ok()?;
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
+        let process = Path::new("/proc").join(pid.to_string());
+        if std::fs::read_link(process.join("ns/net")).ok()? != here {
+            return None;
+        }
+        let descriptors = std::fs::read_dir(process.join("fdinfo")).ok()?.flatten();
+        let text = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path()).ok();
+        let program = descriptors.filter_map(text).find_map(|text| program(&text, interface))?;
+        let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned();
+        Some(Owner { pid, name, program })
+    })
+}
+
+/// The id of the program, if this is what the kernel says of the descriptor of its link to the interface.
+fn program(fdinfo: &str, interface: u32) -> Option<String> {
+    let field = |name: &str| fdinfo.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let matches = field("link_type:") == Some("xdp") && field("ifindex:")?.parse() == Ok(interface);
+    matches.then(|| field("prog_id:").unwrap_or("?").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_names_its_program_and_interface() {
+        let text =
+            "pos:\t0\nflags:\t02000000\nlink_type:\txdp\nlink_id:\t3\nprog_tag:\ta0\nprog_id:\t21\nifindex:\t9\n";
+        assert_eq!(program(text, 9).as_deref(), Some("21"));
+        assert_eq!(program(text, 8), None);
+        assert_eq!(program(&text.replace("xdp", "tcx"), 9), None);
+        assert_eq!(program("pos:\t0\n", 9), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! The product's own programs inside namespaces: built once, started, listened to, and ended whatever happens.
+//!
+//! Cargo gives a test the binaries of its own package only, and `gvm-dp` belongs to another. So the test asks cargo to
+//! build them, in the profile that it was built in itself; when they are up to date, that takes a moment. With
+//! `GVM_BIN_DIR` set, they are taken from that directory and nothing is built.
+
+use crate::Namespace;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For ever, as far as a test is concerned.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// Waits until `look` gives something.
+///
+/// # Panics
+/// When it never does.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < FOR_EVER, "{what}: never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The directory of `gvm-dp` and `gvm-pktgen`.
+///
+/// # Panics
+/// When they cannot be built.
+pub fn binaries() -> &'static PathBuf {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        if let Some(directory) = std::env::var_os("GVM_BIN_DIR") {
+            return directory.into();
+        }
+        // target/PROFILE/deps/TEST
+        let test = std::env::current_exe().expect("a test knows where it is");
+        let directory = test.parent().and_then(|deps| deps.parent()).expect("cargo's layout").to_owned();
+        let profile = directory.file_name().and_then(|name| name.to_str()).expect("cargo's layout");
+        let profile = if profile == "debug" { "dev" } else { profile };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["build", "--quiet", "--profile", profile, "-p", "gvm-dp", "-p", "gvm-pktgen", "--target-dir"])
+            .arg(directory.parent().expect("cargo's layout"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        directory
+    })
+}
+
+/// A directory for the control sockets of one test, removed at its end.
+pub struct Place {
+    directory: PathBuf,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    /// A fresh directory.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("gvm-netns-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        Self { directory }
+    }
+
+    fn command(&self, namespace: &Namespace, line: &str) -> Command {
+        let mut words = line.split_whitespace();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace.name()]);
+        // A program of ours, or of the system that starts one of ours.
+        command.args(words.by_ref().map(|word| match word {
+            "gvm-dp" | "gvm-pktgen" => binaries().join(word).into_os_string(),
+            word => word.into(),
+        }));
+        command.env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line in a namespace until it ends by itself.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self, namespace: &Namespace, line: &str) -> Output {
+        self.command(namespace, line).output().expect("`ip netns exec` runs")
+    }
+
+    /// Runs a command line that must fail with this exit code; returns what it complained.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn refused(&self, namespace: &Namespace, code: i32, line: &str) -> String {
+        let output = self.run(namespace, line);
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{line}: {complaint}");
+        complaint
+    }
+
+    /// Starts a command line that runs until it is told to end, or has done what it was told.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(&self, namespace: &Namespace, line: &str) -> Process {
+        let mut child = self
+            .command(namespace, line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("`ip netns exec` runs");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
+        let readers = vec![gather(stderr.expect("piped"), &said), gather(stdout.expect("piped"), &printed)];
+        Process { child, line: line.to_owned(), said, printed, readers }
+    }
+
+    /// What the process with this name counts.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn stats(&self, name: &str) -> Value {
+        let mut command = Command::new(binaries().join("gvm-dp"));
+        command.args(["stats", "--json", "--name", name]).env("GVM_DP_RUN_DIR", &self.directory);
+        let output = command.output().expect("gvm-dp runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("stats are JSON")
+    }
+
+    /// Waits until so many slaves are registered at the gateway `name`.
+    ///
+    /// # Panics
+    /// When they never are.
+    pub fn until_registered(&self, name: &str, count: u64) {
+        until("registration", || (self.stats(name)["membership"]["registered"] == count).then_some(()));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+fn gather(stream: impl std::io::Read + Send + 'static, to: &Lines) -> std::thread::JoinHandle<()> {
+    let to = Arc::clone(to);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            to.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    })
+}
+
+/// A running program; killed when dropped.
+pub struct Process {
+    child: Child,
+    line: String,
+    said: Lines,
+    printed: Lines,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Process {
+    /// Waits for a line of stderr with all of these parts.
+    ///
+    /// # Panics
+    /// When it never comes.
+    pub fn says(&self, parts: &[&str]) -> String {
+        let began = Instant::now();
+        loop {
+            let said = self.said();
+            if let Some(line) = said.lines().find(|line| parts.iter().all(|part| line.contains(part))) {
+                return line.to_owned();
+            }
+            assert!(began.elapsed() < FOR_EVER, "`{}` never says {parts:?}, only:\n{said}", self.line);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Everything that it has written to stderr so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits for its end. Returns the exit code (`None` if a signal killed it), what it printed, and what it said.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(mut self) -> (Option<i32>, String, String) {
+        let status = until(&format!("the end of `{}`", self.line), || self.child.try_wait().ok().flatten());
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        (status.code(), printed, self.said())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,430 @@
+//! The real `gvm-dp` on NIC queues: a master, a gateway and farms in network namespaces over multi-queue veth.
+//!
+//! `gvm-pktgen` is the master; it makes the content and checks every record that comes back. Farms and master are on
+//! sockets where a test does not say otherwise. See `netns::product` for where the binaries come from.
+
+use netns::product::{Place, Process, until};
+use netns::{End, Namespace, join, real_checksums};
+use port::xdp::Interface;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Instant;
+
+const QUEUES: u32 = 2;
+const FRAMES: u64 = 4096;
+
+/// Three hosts: what the gateway faces on the left and on the right is a veth with two queues.
+struct World {
+    place: Place,
+    master: Namespace,
+    gateway: Namespace,
+    farm: Namespace,
+    /// Only of a one-armed world.
+    _switch: Option<Namespace>,
+    /// Seconds between heartbeats.
+    heartbeat: u32,
+}
+
+/// `None` when this machine cannot run such tests.
+fn two_armed() -> Option<World> {
+    netns::available().then(|| {
+        let (master, gateway, farm) = (Namespace::new(), Namespace::new(), Namespace::new());
+        let m = End { namespace: &master, name: "m", address: "10.92.1.2/24" };
+        let left = End { namespace: &gateway, name: "left", address: "10.92.1.1/24" };
+        let right = End { namespace: &gateway, name: "right", address: "10.92.2.1/24" };
+        let f = End { namespace: &farm, name: "f", address: "10.92.2.2/24" };
+        join(&m, &left, QUEUES);
+        join(&f, &right, QUEUES);
+        real_checksums(&m);
+        real_checksums(&f);
+        World { place: Place::new(), master, gateway, farm, _switch: None, heartbeat: 1 }
+    })
+}
+
+/// Everybody on one switch, the gateway with one interface.
+fn one_armed() -> Option<World> {
+    netns::available().then(|| {
+        let (master, gateway, farm) = (Namespace::new(), Namespace::new(), Namespace::new());
+        let switch = Namespace::new();
+        switch.ip("link add name bridge type bridge");
+        switch.ip("link set dev bridge up");
+        let hosts = [(&master, "m", "10.92.3.2/24"), (&gateway, "only", "10.92.3.1/24"), (&farm, "f", "10.92.3.3/24")];
+        for (namespace, name, address) in hosts {
+            let host = End { namespace, name, address };
+            // The switch's ends have addresses because every end has one; a bridge's port answers for none.
+            let port = format!("to-{name}");
+            join(&host, &End { namespace: &switch, name: &port, address: "192.0.2.1/32" }, QUEUES);
+            switch.ip(&format!("link set dev {port} master bridge"));
+            real_checksums(&host);
+        }
+        World { place: Place::new(), master, gateway, farm, _switch: Some(switch), heartbeat: 1 }
+    })
+}
+
+impl World {
+    fn gateway(&self, arguments: &str) -> Process {
+        let line = format!("gvm-dp gateway --frames {FRAMES} --heartbeat {}s {arguments}", self.heartbeat);
+        let gateway = self.place.start(&self.gateway, &line);
+        gateway.says(&["gateway \"", "waiting, control socket"]);
+        gateway
+    }
+
+    /// A farm of `count` ids from `first` on.
+    fn farm(&self, name: &str, gateway: &str, first: u32, count: u32, port: &str) -> Process {
+        self.place.start(
+            &self.farm,
+            &format!(
+                "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count {count} --port {port} --frames 2048 \
+                 --heartbeat {}s",
+                self.heartbeat
+            ),
+        )
+    }
+
+    fn pktgen(&self, gateway: &str, count: u32, more: &str) -> Process {
+        self.place.start(
+            &self.master,
+            &format!(
+                "gvm-pktgen --gateway {gateway} --count {count} --heartbeat {} --timeout 40 -q --json - {more}",
+                self.heartbeat
+            ),
+        )
+    }
+
+    /// Sends records to all ids and has every single one come back with the right content. No more are on their way at
+    /// once than the smallest ring between the hosts holds: what is lost, somebody lost.
+    fn every_record_comes_back(&self, gateway: &str, count: u32) -> u64 {
+        let (code, printed, said) =
+            self.pktgen(gateway, count, "--rate 4000 --window 200 --seconds 1 --size imix").wait();
+        assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}", self.place.stats("gateway"));
+        let report = report(&printed);
+        let sent = number(&report["down"]["records"]);
+        assert!(sent > 3000, "{report}");
+        assert_eq!(number(&report["echo"]["ok"]), sent, "{report}");
+        sent
+    }
+
+    /// Every record that came in is in its place, and so is every frame.
+    fn assert_books_balance(&self) -> Value {
+        until("rest", || {
+            let stats = self.place.stats("gateway");
+            let at_rest = |name: &str| number(&stats["directions"][name]["held"]) == 0;
+            (at_rest("down") && at_rest("up")).then_some(())
+        });
+        let stats = self.place.stats("gateway");
+        for direction in ["down", "up"] {
+            assert_eq!(stats["directions"][direction]["unaccounted"], 0, "{stats:#}");
+        }
+        assert_frames_are_conserved(&stats);
+        stats
+    }
+
+    /// The gateway drains without having lost anything.
+    fn drain(&self, gateway: Process) -> String {
+        gateway.signal(Signal::TERM);
+        let (code, _, said) = gateway.wait();
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("drained: nothing was lost"), "{said}");
+        said
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// The JSON in what `gvm-pktgen` printed.
+fn report(printed: &str) -> Value {
+    let json = printed.find('{').map(|at| &printed[at..]).unwrap_or(printed);
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+    values.next().and_then(Result::ok).unwrap_or_else(|| panic!("no report in: {printed}"))
+}
+
+fn assert_frames_are_conserved(stats: &Value) {
+    let lcores = stats["lcores"].as_array().unwrap();
+    assert!(!lcores.is_empty());
+    for lcore in lcores {
+        let pool = |name: &str| number(&lcore["sets"]["pool"][name]);
+        let in_all = pool("frames_free") + pool("frames_in_ports") + pool("frames_in_outbox") + pool("frames_in_role");
+        assert_eq!((pool("frames_capacity"), in_all), (FRAMES, FRAMES), "{lcore:#}");
+    }
+}
+
+fn interface<'a>(stats: &'a Value, name: &str) -> &'a Value {
+    let interfaces = stats["interfaces"].as_array().unwrap();
+    interfaces.iter().find(|interface| interface["name"] == name).unwrap()
+}
+
+/// A counter of a port, summed over all lcores.
+fn port(stats: &Value, id: usize, counter: &str) -> u64 {
+    stats["lcores"].as_array().unwrap().iter().map(|lcore| number(&lcore["ports"][id]["counters"][counter])).sum()
+}
+
+#[test]
+fn two_arms_two_queues_and_two_lcores() {
+    let Some(world) = two_armed() else { return };
+    let mut gateway = world.gateway("--lcores 0-1 --port xdp:left --port right");
+    for (id, name) in [(0, "left"), (1, "right")] {
+        let line = gateway.says(&[&format!("port {id}: xdp:{name}: 2 queues on 2 lcores"), "MTU 1500"]);
+        assert!(line.contains("copy mode (asked for auto)"), "{line}");
+    }
+    gateway.says(&["copy mode on all xdp: ports: the driver of left has no zero-copy"]);
+    assert!(world.gateway.exec("ethtool -k left").contains("rx-vlan-offload: off"));
+
+    // A flow stays on one queue, and which one the kernel chooses: farms come until both lcores serve some.
+    let mut farms = Vec::new();
+    let lcores_with_farms = || {
+        let stats = world.place.stats("gateway");
+        let lcores = stats["lcores"].as_array().unwrap().clone();
+        lcores.iter().filter(|lcore| number(&lcore["ports"][1]["counters"]["rx_packets"]) > 0).count()
+    };
+    while farms.len() < 2 || lcores_with_farms() < 2 {
+        let first = farms.len() as u32 * 16;
+        assert!(farms.len() < 20, "the kernel puts all flows on one queue");
+        farms.push(world.farm(&format!("farm{first}"), "10.92.2.1", first, 16, "udp:10.92.2.2:0"));
+        world.place.until_registered("gateway", u64::from(first) + 16);
+    }
+    let ids = farms.len() as u32 * 16;
+    let sent = world.every_record_comes_back("10.92.1.1", ids);
+
+    let stats = world.assert_books_balance();
+    for direction in ["down", "up"] {
+        let direction = &stats["directions"][direction];
+        assert_eq!((number(&direction["records_in"]), number(&direction["records_out"])), (sent, sent));
+    }
+    for (id, name) in ["left", "right"].into_iter().enumerate() {
+        let interface = interface(&stats, name);
+        let redirected =
+            number(&interface["verdicts"]["redirect_cargo"]) + number(&interface["verdicts"]["redirect_control"]);
+        assert_eq!(redirected, port(&stats, id, "rx_packets"), "{stats:#}");
+        assert_eq!(interface["mode"], "copy mode");
+        assert_eq!(interface["turned_off"], serde_json::json!(["rxvlan"]));
+    }
+    assert!(stats["lcores"].as_array().unwrap().iter().all(|lcore| number(&lcore["sets"]["up"]["records_in"]) > 0));
+
+    assert!(gateway.is_running());
+    world.drain(gateway);
+    // Nothing is left behind: no program, and the offload is on again.
+    assert!(!world.gateway.ip("link show dev left").contains("xdp"));
+    assert!(world.gateway.exec("ethtool -k left").contains("rx-vlan-offload: on"));
+}
+
+#[test]
+fn one_arm_serves_masters_and_slaves() {
+    let Some(world) = one_armed() else { return };
+    // One lcore for two queues.
+    let gateway = world.gateway("--lcores 0 --port only");
+    gateway.says(&["port 0: xdp:only: 2 queues on 1 lcore"]);
+    let _farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:0");
+    world.place.until_registered("gateway", 32);
+    let sent = world.every_record_comes_back("10.92.3.1", 32);
+    let stats = world.assert_books_balance();
+    assert_eq!(number(&stats["directions"]["up"]["records_out"]), sent);
+    // What is not ours stays with the kernel.
+    let listener = world.gateway.enter(|| TcpListener::bind("10.92.3.1:22").unwrap());
+    world.master.enter(|| TcpStream::connect("10.92.3.1:22").unwrap());
+    drop(listener);
+    world.drain(gateway);
+}
+
+#[test]
+fn sockets_and_queues_side_by_side_and_a_slave_on_queues() {
+    let Some(world) = two_armed() else { return };
+    // The first address of the gateway is not in the farm's network: the way there leads over a router, which is the
+    // gateway's other address. The slave finds it in the kernel's tables, and asks for its Ethernet address.
+    world.gateway.ip("address flush dev right");
+    world.gateway.ip("address add 10.92.9.1/32 dev right");
+    world.gateway.ip("address add 10.92.2.1/24 dev right");
+    world.farm.ip("route add default via 10.92.2.1");
+    real_checksums(&End { namespace: &world.gateway, name: "left", address: "" });
+    let gateway = world.gateway("--port udp:10.92.1.1:9999 --port xdp:right");
+    gateway.says(&["port 0: udp:10.92.1.1:9999"]);
+    gateway.says(&["port 1: xdp:right", "10.92.9.1:9999"]);
+    let farm = world.farm("farm", "10.92.9.1", 0, 8, "xdp:f");
+    farm.says(&["port 0: xdp:f: 2 queues on 1 lcore"]);
+    world.place.until_registered("gateway", 8);
+    world.every_record_comes_back("10.92.1.1", 8);
+    world.assert_books_balance();
+    let stats = world.place.stats("farm");
+    assert!(port(&stats, 0, "rx_packets") > 0 && port(&stats, 0, "tx_packets") > 0);
+    world.drain(gateway);
+}
+
+#[test]
+fn a_drain_under_load_loses_nothing_that_came_in() {
+    let Some(world) = two_armed() else { return };
+    let gateway = world.gateway("--port left --port right");
+    let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
+    world.place.until_registered("gateway", 32);
+    let load = world.pktgen("10.92.1.1", 32, "--rate 4000 --seconds 3 --allow-loss");
+    until("load", || (number(&world.place.stats("gateway")["directions"]["up"]["records_out"]) > 1000).then_some(()));
+    let said = world.drain(gateway);
+    assert!(said.contains("down: ") && said.contains("up: "), "{said}");
+    let (code, printed, _) = load.wait();
+    assert_eq!(code, Some(0), "{printed}");
+    let report = report(&printed);
+    assert_eq!(number(&report["echo"]["corrupted"]) + number(&report["echo"]["duplicate"]), 0, "{report}");
+}
+
+#[test]
+fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
+    let Some(world) = two_armed().map(|world| World { heartbeat: 2, ..world }) else { return };
+    let arguments = "--lcores 0-1 --port left --port right";
+    const RATE: u64 = 2000;
+    let gateway = world.gateway(arguments);
+    let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
+    world.place.until_registered("gateway", 32);
+    let load = world.pktgen("10.92.1.1", 32, &format!("--rate {RATE} --seconds 8 --allow-loss"));
+    let records = || number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
+    until("load", || (records() > 500).then_some(()));
+
+    let killed = Instant::now();
+    gateway.signal(Signal::KILL);
+    let (code, ..) = gateway.wait();
+    assert_eq!(code, None);
+    let gateway = world.gateway(arguments);
+    world.place.until_registered("gateway", 32);
+    // By the gateway's own clock, which began when it had its name.
+    let stats = world.place.stats("gateway");
+    let whole = stats["uptime_seconds"].as_f64().unwrap();
+    assert!(whole <= 2.0 * f64::from(world.heartbeat), "whole after {whole} s: more than two heartbeat intervals");
+    until("traffic", || (records() > 500).then_some(()));
+    let outage = killed.elapsed().as_secs_f64();
+
+    let (code, printed, said) = load.wait();
+    assert_eq!(code, Some(0), "{printed}\n{said}");
+    let report = report(&printed);
+    let lost = number(&report["echo"]["lost"]);
+    // Rings, what was held, and what came meanwhile.
+    let bound = 2 * FRAMES + (outage * RATE as f64) as u64;
+    assert!(lost <= bound, "{lost} lost, at most {bound} expected: {report}");
+    assert_eq!(number(&report["echo"]["corrupted"]), 0, "{report}");
+    world.every_record_comes_back("10.92.1.1", 32);
+    world.assert_books_balance();
+    world.drain(gateway);
+}
+
+#[test]
+fn an_interface_that_vanishes_or_goes_down_takes_nothing_with_it() {
+    let Some(world) = two_armed() else { return };
+    let mut gateway = world.gateway("--port left --port right");
+    let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
+    world.place.until_registered("gateway", 32);
+    world.every_record_comes_back("10.92.1.1", 32);
+
+    // Down and up again: the same sockets go on.
+    world.gateway.ip("link set dev right down");
+    gateway.says(&["xdp:right queue", "the interface is down"]);
+    until("link down", || (port(&world.place.stats("gateway"), 1, "link_up") == 0).then_some(()));
+    world.gateway.ip("link set dev right up");
+    until("link up", || (port(&world.place.stats("gateway"), 1, "link_up") == u64::from(QUEUES)).then_some(()));
+    world.place.until_registered("gateway", 32);
+    world.every_record_comes_back("10.92.1.1", 32);
+
+    let load = world.pktgen("10.92.1.1", 32, "--rate 4000 --seconds 3 --allow-loss");
+    let before = number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
+    until("load", || {
+        (number(&world.place.stats("gateway")["directions"]["up"]["records_out"]) > before + 1000).then_some(())
+    });
+    world.gateway.ip("link delete dev right");
+    gateway.says(&["xdp:right queue", "the interface has vanished"]);
+    until("the end of both queues", || {
+        (port(&world.place.stats("gateway"), 1, "vanished") == u64::from(QUEUES)).then_some(())
+    });
+    until("drops that are counted", || {
+        (port(&world.place.stats("gateway"), 1, "tx_dropped_link_down") > 0).then_some(())
+    });
+    drop(load);
+    assert!(gateway.is_running());
+    let stats = world.assert_books_balance();
+    assert_eq!(port(&stats, 1, "rx_frames") + port(&stats, 1, "tx_frames"), 0);
+    assert!(number(&stats["directions"]["down"]["dropped"]["tx"]) > 0, "{stats:#}");
+    world.drain(gateway);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_remedy() {
+    let Some(world) = two_armed() else { return };
+    let refused = |code: i32, line: &str, parts: &[&str]| {
+        let complaint = world.place.refused(&world.gateway, code, line);
+        assert!(parts.iter().all(|part| complaint.contains(part)), "{line} does not say {parts:?}: {complaint}");
+    };
+    refused(3, "gvm-dp --port xdp:eth99", &["no interface `eth99`", "ip -brief link"]);
+    refused(3, "gvm-dp --port xdp:left,mode=zc", &["left cannot do AF_XDP zero-copy"]);
+    refused(3, "gvm-dp --port xdp:left,queues=1", &["left has 2 receive queues", "`ethtool -L left combined 1`"]);
+    refused(2, "gvm-dp --port left --port xdp:left", &["left is named twice"]);
+    refused(2, "gvm-dp --port xdp:left,mode=zc --port xdp:right,mode=copy", &["one choice for both"]);
+    world.gateway.exec("ethtool -L right rx 1 tx 1");
+    refused(
+        3,
+        "gvm-dp --lcores 0-1 --port left --port right",
+        &["right has 1 receive queues", "`ethtool -L right combined 2`"],
+    );
+    for (without, name) in [("net_raw", "CAP_NET_RAW"), ("net_admin", "CAP_NET_ADMIN"), ("bpf,-sys_admin", "CAP_BPF")] {
+        let line = format!("setpriv --bounding-set=-{without} --inh-caps=-{without} gvm-dp --port left");
+        refused(
+            3,
+            &line,
+            &[&format!("lacks {name}"), "setcap cap_net_admin,cap_net_raw,cap_bpf", "AmbientCapabilities="],
+        );
+    }
+    world.gateway.ip("link set dev left mtu 300");
+    refused(3, "gvm-dp --port left", &["the MTU of left is 300, too small", "mtu 1500"]);
+    world.gateway.ip("link set dev left mtu 9000");
+    refused(3, "gvm-dp --port left", &["the MTU of left is 9000", "holds at most 3804", "mtu 3804"]);
+    world.gateway.ip("link set dev left mtu 1500");
+    world.gateway.ip("address flush dev left");
+    refused(3, "gvm-dp --port left", &["left has no IPv4 address", "ip address add"]);
+    world.gateway.ip("address add 10.92.1.1/24 dev left");
+    // None of that left anything behind; and of two gateways on one interface, the second names the first.
+    let first = world.gateway("--name first --port left");
+    refused(4, "gvm-dp --name second --port left", &["interface left has the XDP program", "of process gvm-dp (pid "]);
+    world.drain(first);
+}
+
+#[test]
+fn cargo_of_another_shard_goes_on_to_its_gateway() {
+    let Some(world) = two_armed() else { return };
+    // Between the first gateway and the second, on the slaves' side.
+    let second = Namespace::new();
+    let other = End { namespace: &second, name: "other", address: "10.92.4.2/24" };
+    let across = End { namespace: &world.gateway, name: "across", address: "10.92.4.1/24" };
+    join(&across, &other, QUEUES);
+    let mac = second.enter(|| Interface::find("other").unwrap().mac.map(|byte| format!("{byte:02x}")).join(":"));
+    let neighbor = format!("1=across,ip=10.92.4.2,mac={mac}");
+    let here = world.gateway(&format!("--shards 0 --port left --port across --neighbor {neighbor}"));
+    let there = world.place.start(&second, "gvm-dp gateway --name there --shards 1 --port other");
+    there.says(&["gateway \"there\""]);
+
+    // One record to the last slave of shard 0, two to the first of shard 1, one to a shard that nobody serves.
+    let scale = wire::Scale::default();
+    let shard = 1 << scale.gw_bits();
+    world.master.enter(|| {
+        let socket = UdpSocket::bind("10.92.1.2:0").unwrap();
+        for id in [shard - 1, shard, shard, 2 * shard] {
+            let header = wire::RecordHeader::new(wire::MsgType(0x8000), id, 0, 4);
+            let mut bytes = [0; 64];
+            let len = wire::record::emit(&header, b"abcd", &mut bytes).unwrap();
+            socket.send_to(&bytes[..len], "10.92.1.1:9999").unwrap();
+        }
+    });
+    let verdict = |name: &str, ifname: &str, verdict: &str| {
+        number(&interface(&world.place.stats(name), ifname)["verdicts"][verdict])
+    };
+    until("delivery", || (verdict("there", "other", "redirect_cargo") == 2).then_some(()));
+    until("the last record", || (verdict("gateway", "left", "drop_foreign_shard") == 1).then_some(()));
+    assert_eq!(verdict("gateway", "left", "redirect_neighbor"), 2);
+    assert_eq!(verdict("gateway", "left", "redirect_cargo"), 1);
+    // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums hold.
+    until("the books", || {
+        let stats = world.place.stats("there");
+        let records = ["down", "up"].map(|name| number(&stats["directions"][name]["records_in"]));
+        (records.iter().sum::<u64>() == 2).then_some(())
+    });
+    let stats = world.place.stats("there");
+    assert_eq!(port(&stats, 0, "rx_dropped_checksum") + port(&stats, 0, "rx_dropped_malformed"), 0);
+    world.drain(there);
+    assert!(world.place.stats("gateway")["settings"]["neighbors"].as_str().unwrap().starts_with("1=across"));
+    world.drain(here);
+}

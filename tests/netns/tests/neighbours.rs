@@ -1,0 +1,44 @@
+//! Next hops from the kernel's tables: found, asked for on the wire, followed when they change.
+
+use netns::product::until;
+use netns::{End, Namespace, join};
+use port::neighbour::Resolver;
+use port::xdp::Interface;
+
+#[test]
+fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
+    if !netns::available() {
+        return;
+    }
+    let (here, there) = (Namespace::new(), Namespace::new());
+    let near = End { namespace: &here, name: "near", address: "10.93.1.1/24" };
+    let far = End { namespace: &there, name: "far", address: "10.93.1.2/24" };
+    join(&near, &far, 1);
+    let mac = || there.enter(|| Interface::find("far").unwrap().mac);
+    here.enter(|| {
+        let index = Interface::find("near").unwrap().index;
+        let resolver = Resolver::start("near", index).unwrap();
+        let mut neighbours = resolver.neighbours();
+        // The kernel has never heard of it, and asks on the wire.
+        let found = |neighbours: &mut port::neighbour::Neighbours, ip, mac| {
+            until("the next hop", || (neighbours.lookup(ip) == Some(mac)).then_some(()));
+        };
+        found(&mut neighbours, [10, 93, 1, 2], mac());
+        // Behind a router that is there already, and for another poll loop.
+        here.ip("route add 10.94.0.0/16 via 10.93.1.2");
+        let mut other = resolver.neighbours();
+        found(&mut other, [10, 94, 7, 7], mac());
+        // The host has another card now; the kernel forgets the old one.
+        there.ip("link set dev far address 02:00:00:00:77:01");
+        assert_ne!(neighbours.lookup([10, 93, 1, 2]), Some(mac()));
+        here.ip("neighbour flush dev near");
+        for neighbours in [&mut neighbours, &mut other] {
+            found(neighbours, [10, 93, 1, 2], [2, 0, 0, 0, 0x77, 1]);
+            found(neighbours, [10, 94, 7, 7], [2, 0, 0, 0, 0x77, 1]);
+        }
+        // Nobody has that address.
+        assert_eq!(neighbours.lookup([10, 93, 1, 99]), None);
+        here.ip("link delete dev near");
+        until("the end of all knowledge", || neighbours.lookup([10, 93, 1, 2]).is_none().then_some(()));
+    });
+}
