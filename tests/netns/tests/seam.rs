@@ -1,7 +1,7 @@
 //! One arena behind ports of every kind: AF_XDP on two interfaces and two queues each, a socket, memory. A frame that
 //! came in on one goes out on another, in place; every frame comes back.
 
-use ebpf::{Hook, Steer, SteerError, Verdict};
+use ebpf::{Config, Hook, Steer, SteerError, Verdict};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Vlan};
 use netns::{End, Namespace, join, real_checksums};
 use port::Port;
@@ -13,6 +13,7 @@ use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort};
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, ShardSet};
 
 const LEFT: PortId = PortId(0);
 const RIGHT: PortId = PortId(1);
@@ -70,6 +71,11 @@ fn config(ifname: &str, queue: u32) -> XdpConfig {
     XdpConfig { ring: RING, ..XdpConfig::of(&Interface::find(ifname).unwrap(), queue).unwrap() }
 }
 
+/// The program, for all slaves.
+fn steer() -> Steer {
+    Steer::load(&Config::new(&ShardSet::all(Scale::default()))).unwrap()
+}
+
 /// An interface with a socket on every queue and the program that feeds them.
 struct Side {
     steer: Steer,
@@ -79,8 +85,9 @@ struct Side {
 impl Side {
     fn open(id: PortId, ifname: &str, umem: &Rc<Umem>) -> Self {
         assert_eq!(Interface::find(ifname).unwrap().rx_queues, QUEUES);
-        let mut steer = Steer::load(wire::GATEWAY_PORT).unwrap();
+        let mut steer = steer();
         steer.attach(ifname, Hook::Driver).unwrap();
+        steer.set_addresses(&[Interface::find(ifname).unwrap().ipv4.unwrap().into()]).unwrap();
         let ports: Vec<_> = (0..QUEUES).map(|queue| XdpPort::open(id, config(ifname, queue), umem).unwrap()).collect();
         for (queue, port) in (0..).zip(&ports) {
             // veth has no zero-copy; what was got is told, not what was asked for.
@@ -121,15 +128,17 @@ impl Side {
 }
 
 fn payload(i: u32) -> Vec<u8> {
-    // Odd and even lengths up to a full packet; the number, then bytes that depend on it.
-    let len = 4 + (i as usize * 37) % (1472 - 4 + 1);
-    let mut bytes = i.to_le_bytes().to_vec();
-    bytes.extend((4..len).map(|at| (at as u32 * 31 + i * 7) as u8));
+    // A record, of odd and even lengths up to a full packet: the number, then bytes that depend on it.
+    let len = (i as usize * 37) % (1472 - HEADER_LEN + 1);
+    let body: Vec<u8> = (0..len).map(|at| (at as u32 * 31 + i * 7) as u8).collect();
+    let mut bytes = vec![0; HEADER_LEN + len];
+    let header = RecordHeader::new(MsgType(0x8000), i % 1024, u64::from(i), len as u32);
+    assert_eq!(wire::record::emit(&header, &body, &mut bytes), Some(bytes.len()));
     bytes
 }
 
 fn number(payload: &[u8]) -> u32 {
-    u32::from_le_bytes(payload[..4].try_into().unwrap())
+    Record::first(payload).unwrap().header().req_id() as u32
 }
 
 /// Sends `payload(0..count)` from a plain socket to a side, and on from there to another plain socket.
@@ -210,7 +219,7 @@ fn one_arena_serves_two_interfaces_a_socket_and_memory() {
             cross(&pool, &mut out, (&b, b_address), at("10.91.2.1:9999"), &mut right, &mut left, to, COUNT);
         }
         for side in [&left, &right] {
-            assert_eq!(side.steer.packets(Verdict::Redirect).unwrap(), u64::from(ROUNDS * COUNT));
+            assert_eq!(side.steer.packets(Verdict::RedirectCargo).unwrap(), u64::from(ROUNDS * COUNT));
             assert_eq!(side.steer.packets(Verdict::DropNoSocket).unwrap(), 0);
             assert_eq!(side.ports.iter().map(Port::rx_lost).sum::<u64>(), 0);
         }
@@ -251,8 +260,8 @@ fn one_arena_serves_two_interfaces_a_socket_and_memory() {
         datagram.peer = Peer::ipv4(MEMORY, there.ip, there.udp_port, Vlan::tagged(5), there.mac);
         out.send(datagram);
         assert_eq!(memory.tx_burst(0, out.queue(MEMORY).unwrap()), 1);
-        let mut frame = memory.collect().unwrap();
-        let (peer, _) = headers::receive(&mut frame, MEMORY, &there, Verify::Software).unwrap();
+        let collected = memory.collect().unwrap();
+        let Datagram { frame, peer, .. } = headers::receive(collected, MEMORY, &there, Verify::Software).unwrap();
         assert_eq!((frame.index(), frame.data(), peer.vlan), (chunk, &payload(9)[..], Vlan::tagged(5)));
 
         let held = left.held() + right.held() + socket.frames_held() + memory.frames_held();
@@ -325,7 +334,7 @@ fn what_cannot_be_opened_says_why_and_keeps_no_frame() {
         drop(open);
         assert_eq!(pool.free(), pool.capacity());
 
-        let (mut first, mut second) = (Steer::load(9999).unwrap(), Steer::load(9999).unwrap());
+        let (mut first, mut second) = (steer(), steer());
         first.attach("left", Hook::Driver).unwrap();
         assert!(matches!(second.attach("left", Hook::Driver), Err(SteerError::Busy(_))));
         assert!(matches!(first.attach("right", Hook::Driver), Err(SteerError::Attached(_))));
@@ -335,7 +344,7 @@ fn what_cannot_be_opened_says_why_and_keeps_no_frame() {
         assert!(!world.gateway.ip("link show dev left").contains("xdp"));
         world.gateway.ip("link set dev left mtu 9000");
         world.a.ip("link set dev a mtu 9000");
-        let error = Steer::load(9999).unwrap().attach("left", Hook::Driver).unwrap_err();
+        let error = steer().attach("left", Hook::Driver).unwrap_err();
         assert!(matches!(error, SteerError::Mtu(_)), "{error}");
     });
 }
