@@ -3,12 +3,18 @@
 //! `gvm-pktgen` is the master; it makes the content and checks every record that comes back. Farms and master are on
 //! sockets where a test does not say otherwise. See `netns::product` for where the binaries come from.
 
+use ebpf::{Config, Hook, Steer};
+use frame::{Peer, Pool, PoolConfig, PortId, Vlan};
+use lcore::{Clock, Lcore};
 use netns::product::{Place, Process, until};
 use netns::{End, Namespace, join, real_checksums};
-use port::xdp::Interface;
+use port::Port;
+use port::xdp::{Interface, Umem, XdpConfig, XdpPort, XdpQueues};
 use rustix::process::Signal;
 use serde_json::Value;
+use slave::{Farm, FarmConfig, Ids};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const QUEUES: u32 = 2;
@@ -216,9 +222,16 @@ fn one_arm_serves_masters_and_slaves() {
     // One lcore for two queues.
     let gateway = world.gateway("--lcores 0 --port only");
     gateway.says(&["port 0: xdp:only: 2 queues on 1 lcore"]);
-    let _farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:0");
+    let farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:7777");
     world.place.until_registered("gateway", 32);
     let sent = world.every_record_comes_back("10.92.3.1", 32);
+    // The slaves are killed, and start again where they were.
+    farm.signal(Signal::KILL);
+    farm.wait();
+    let farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:7777");
+    farm.says(&["control socket"]);
+    world.place.until_registered("farm", 32);
+    let sent = sent + world.every_record_comes_back("10.92.3.1", 32);
     let stats = world.assert_books_balance();
     assert_eq!(number(&stats["directions"]["up"]["records_out"]), sent);
     // What is not ours stays with the kernel.
@@ -427,4 +440,56 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
     world.drain(there);
     assert!(world.place.stats("gateway")["settings"]["neighbors"].as_str().unwrap().starts_with("1=across"));
     world.drain(here);
+}
+
+/// A farm on the queues of an interface of this thread's namespace, which talks to its gateway with an 802.1Q tag.
+fn tagged_farm(ifname: &str, gateway: [u8; 4], mac: [u8; 6], vid: u16, count: u32, running: &AtomicBool) {
+    let scale = wire::Scale::default();
+    let pool = Pool::new(PoolConfig { frames: 2048, ..PoolConfig::default() }).unwrap();
+    let umem = Umem::new(&pool).unwrap();
+    let interface = Interface::find(ifname).unwrap();
+    let mut steer = Steer::load(&Config::new(&wire::ShardSet::all(scale))).unwrap();
+    steer.attach(ifname, Hook::Driver).unwrap();
+    steer.set_addresses(&[interface.ipv4.unwrap().into()]).unwrap();
+    let open = |queue| {
+        let config = XdpConfig { ring: 256, ..XdpConfig::of(&interface, queue).unwrap() };
+        XdpPort::open(PortId(0), config, &umem).unwrap()
+    };
+    let (first, others) = (open(0), (1..QUEUES).map(open).collect());
+    let queues = XdpQueues::new(first, others).unwrap();
+    for (queue, port) in (0..).zip(queues.iter()) {
+        steer.set_socket(queue, port.poll_fd().unwrap()).unwrap();
+    }
+    let peer = Peer::ipv4(PortId(0), gateway, wire::GATEWAY_PORT, Vlan::tagged(vid), mac);
+    let config = FarmConfig::new(peer, Ids::range(scale, 0, count).unwrap());
+    let clock = Clock::start();
+    let farm = Farm::new(config, clock.now(), |_| ()).unwrap();
+    let (_commands, mailbox) = lcore::mailbox::mailbox(16).unwrap();
+    let mut lcore = Lcore::new(0, farm, vec![queues], pool, mailbox, None);
+    while running.load(Ordering::Relaxed) {
+        if lcore.poll_once(clock.now()).is_empty() {
+            std::thread::yield_now();
+        }
+    }
+    assert!(lcore.conservation().holds(), "{:?}", lcore.conservation());
+}
+
+#[test]
+fn slaves_behind_a_tag_are_answered_in_kind() {
+    let Some(world) = two_armed() else { return };
+    let gateway = world.gateway("--port left --port right");
+    let mac = world.gateway.enter(|| Interface::find("right").unwrap().mac);
+    let running = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let farm = scope.spawn(|| world.farm.enter(|| tagged_farm("f", [10, 92, 2, 1], mac, 7, 16, &running)));
+        let test = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            world.place.until_registered("gateway", 16);
+            world.every_record_comes_back("10.92.1.1", 16);
+        }));
+        running.store(false, Ordering::Relaxed);
+        farm.join().unwrap();
+        test.unwrap();
+    });
+    world.assert_books_balance();
+    world.drain(gateway);
 }
