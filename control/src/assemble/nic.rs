@@ -145,6 +145,11 @@ impl Nic {
         self.steer().set_addresses(address.as_slice()).map_err(Failure::Steer)
     }
 
+    /// From now on all packets stay with the kernel.
+    pub fn leave_packets(&self) -> Result<(), Failure> {
+        self.steer().set_addresses(&[]).map_err(Failure::Steer)
+    }
+
     /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and has the XDP program feed them.
     pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {

@@ -4,8 +4,12 @@ use crate::exit::Failure;
 use crate::serve::board::Board;
 use crate::serve::stats::Direction;
 use frame::Time;
-use frame::time::SECOND;
+use frame::time::{MILLISECOND, SECOND};
 use lcore::thread::{End, Running};
+
+/// Under load NIC queues never run empty: after this long the XDP program leaves packets to the kernel, so that what is in
+/// the rings is the last, and is received.
+const TAKE_FOR: u64 = SECOND - 200 * MILLISECOND;
 
 /// Under load a role never falls silent: after this long nothing is received any more, and what is held leaves.
 const RECEIVE_FOR: u64 = SECOND;
@@ -17,16 +21,24 @@ const GIVE_UP_AFTER: u64 = 5 * SECOND;
 /// A drain that has begun.
 pub(super) struct Drain {
     began: Time,
+    takes: bool,
 }
 
 impl Drain {
     pub(super) fn begin(now: Time) -> Self {
-        Self { began: now }
+        Self { began: now, takes: true }
     }
 
     /// Does what its age calls for. Doing it twice changes nothing.
-    pub(super) fn advance(&mut self, now: Time, lcores: &[Running]) {
+    pub(super) fn advance(&mut self, now: Time, lcores: &[Running], board: &Board) {
         let age = now.saturating_sub(self.began);
+        if age >= TAKE_FOR && std::mem::replace(&mut self.takes, false) {
+            for nic in &board.nics {
+                if let Err(failure) = nic.leave_packets() {
+                    tracing::warn!("packets still arrive while draining: {failure}");
+                }
+            }
+        }
         if age >= GIVE_UP_AFTER {
             self.hurry(lcores);
         } else if age >= RECEIVE_FOR {

@@ -124,7 +124,7 @@ impl Process {
                 }
             }
             if let Some(drain) = &mut self.drain {
-                drain.advance(now, &self.lcores);
+                drain.advance(now, &self.lcores, &self.board);
             }
             let next = self.office.work(now, health).min(look_at);
             let wait = Duration::from_nanos(next.saturating_sub(now));
