@@ -10,8 +10,8 @@ use wire::Shard;
 pub enum SteerError {
     /// The process lacks a capability.
     #[error(
-        "no permission to {0}: XDP needs CAP_BPF and CAP_NET_ADMIN (and CAP_NET_RAW for its sockets); run as root, or \
-         give the program these capabilities, or use a udp: port"
+        "no permission to {0}: XDP needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (and CAP_NET_RAW for its sockets); run as \
+         root, or give the program these capabilities, or use a udp: port"
     )]
     Permission(&'static str),
     /// The kernel has no BPF, or refuses the program.
@@ -98,10 +98,13 @@ pub(crate) fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
 
 /// The kernel refused the program or the object is not what it should be.
 pub(crate) fn load_error(error: impl Error + Send + Sync + 'static) -> SteerError {
-    match os_error(&error) {
-        Some(libc::EPERM) => SteerError::Permission("load the XDP program"),
-        _ => SteerError::Load(error.into()),
-    }
+    let denied = match os_error(&error) {
+        Some(libc::EPERM) => true,
+        // The verifier says so of every program that it refuses, and of those without CAP_PERFMON in these words.
+        Some(libc::EACCES) => error.to_string().contains("!root"),
+        _ => false,
+    };
+    if denied { SteerError::Permission("load the XDP program") } else { SteerError::Load(error.into()) }
 }
 
 /// A map or a program that the object must have.

@@ -47,9 +47,10 @@ struct {
 
 struct neighbor {
     __u32 ifindex;
-    // As they stand in a packet; destination before source.
+    // As they stand in a packet; the destination and a part of the source, then the rest of the source.
     __u32 ip;
-    __u32 macs[3];
+    __u64 mac_head;
+    __u32 mac_tail;
     // The two halves of the address added up.
     __u32 ip_sum;
 };
@@ -126,8 +127,8 @@ static __always_inline enum verdict to_neighbor(struct xdp_md *ctx, void *data, 
     ip->check = adjusted(ip->check, gain + 0xfffe, 0);
     ip->ttl -= 1;
     ip->daddr = to->ip;
-    for (int i = 0; i < 3; ++i)
-        ((__u32 *)data)[i] = to->macs[i];
+    *(__u64 *)data = to->mac_head;
+    *(__u32 *)(data + 8) = to->mac_tail;
     struct udphdr *udp = (struct udphdr *)(ip + 1);
     // Zero means that there is none, and stays.
     if (udp->check)

@@ -169,3 +169,47 @@ fn cargo_of_another_shard_arrives_at_its_gateway_and_other_traffic_at_the_kernel
     // ARP found its way.
     assert!(steer.packets(Verdict::PassEthertype).unwrap() > 0);
 }
+
+/// Leaves the calling thread with these of its capabilities, by number.
+fn keep_capabilities(keep: &[u32]) {
+    // The header of version 3: the calling thread. Then effective, permitted and inheritable, low half and high half.
+    let header = [0x2008_0522u32, 0];
+    let set = keep.iter().fold(0u64, |set, capability| set | 1 << capability);
+    let (low, high) = (set as u32, (set >> 32) as u32);
+    let data = [low, low, 0, high, high, 0];
+    // SAFETY: both arrays have the layout of this version and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn the_capabilities_that_an_error_names_are_those_that_are_needed() {
+    const NET_ADMIN: u32 = 12;
+    const NET_RAW: u32 = 13;
+    const PERFMON: u32 = 38;
+    const BPF: u32 = 39;
+    let shards = shards();
+    if load(&Config::new(&shards)).is_none() || enter_own_namespace().is_none() {
+        return;
+    }
+    ip("link add left type veth peer name right");
+    // What is given up does not come back, so that each try has a thread of its own, which inherits the namespace.
+    let attempt = |keep: &[u32]| {
+        std::thread::scope(|scope| {
+            let inside = || {
+                keep_capabilities(keep);
+                let mut steer = Steer::load(&Config::new(&shards))?;
+                steer.set_addresses(&[ADDRESS])?;
+                let _socket = serve(&mut steer, 0);
+                steer.attach("left", Hook::Driver)
+            };
+            scope.spawn(inside).join().unwrap()
+        })
+    };
+    attempt(&[BPF, PERFMON, NET_ADMIN, NET_RAW]).unwrap();
+    for keep in [&[PERFMON, NET_ADMIN, NET_RAW][..], &[BPF, NET_ADMIN, NET_RAW], &[BPF, PERFMON, NET_RAW], &[]] {
+        let error = attempt(keep).unwrap_err();
+        assert!(matches!(error, SteerError::Permission(_)), "with {keep:?}: {error}");
+        assert!(error.to_string().contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{error}");
+    }
+}

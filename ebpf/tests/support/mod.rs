@@ -1,5 +1,5 @@
-//! A loaded program, packets for it, and what it makes of them, by BPF_PROG_TEST_RUN. Needs CAP_BPF, CAP_NET_ADMIN and
-//! CAP_NET_RAW.
+//! A loaded program, packets for it, and what it makes of them, by BPF_PROG_TEST_RUN. Needs CAP_BPF, CAP_PERFMON,
+//! CAP_NET_ADMIN and CAP_NET_RAW.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 use aya::programs::{TestRun as _, TestRunOptions};
