@@ -12,8 +12,12 @@ mod layout;
 #[expect(dead_code, reason = "what is for people is not used here")]
 mod verdict;
 
-/// The product's program, and the empty one that it is measured against.
-const SOURCES: [(&str, &str); 2] = [("src/steer.bpf.c", "steer.bpf.o"), ("examples/empty.bpf.c", "empty.bpf.o")];
+/// The product's program, the empty one that it is measured against, and the benchmarks' own.
+const SOURCES: [(&str, &str); 3] = [
+    ("src/steer.bpf.c", "steer.bpf.o"),
+    ("examples/empty.bpf.c", "empty.bpf.o"),
+    ("src/generate.bpf.c", "generate.bpf.o"),
+];
 
 /// Compilers that are tried, in this order, when BPF_CLANG does not name one.
 const COMPILERS: [&str; 4] = ["clang-19", "clang-16", "clang-14", "clang"];

@@ -6,6 +6,7 @@
 //! `gvm-wire`, so that they are written once.
 
 mod error;
+pub mod generate;
 mod interface;
 mod layout;
 mod loader;

@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod floor;
+pub mod forward;
 pub mod input;
 pub mod report;
 pub mod stopwatch;

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, tradeoff};
+use bench::{aggregate, forward, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Parser)]
 #[command(about = "Benchmarks that print a ratio against a baseline of the same run", version)]
@@ -26,6 +27,18 @@ enum Bench {
         /// Only this many slaves, one record per datagram, no table
         #[arg(long)]
         slaves: Option<u32>,
+    },
+    /// What one record costs from NIC queue to NIC queue, against a forwarder that looks at nothing; needs root
+    Forward {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Seconds of each measurement, of which a round has four
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// What a longer hold gives and what it costs, on a virtual clock
     Tradeoff {
@@ -55,6 +68,27 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), details.collect())?;
+            report.print();
+        }
+        Bench::Forward { rounds, seconds, json } => {
+            let table = forward::table(rounds, Duration::try_from_secs_f64(seconds)?)?;
+            let Some(row) = table.rows.first() else { anyhow::bail!("nothing was measured") };
+            let unit = "Mrecords/CPU-s";
+            let report = Report { name: "forward", value: row.ours, unit, ratio: row.ratio };
+            let rows = table.rows.iter().map(|row| {
+                serde_json::json!({
+                    "load": row.load.name, "mrecords_per_cpu_second": row.ours, "bare_mrecords_per_cpu_second": row.bare,
+                    "ratio": row.ratio, "least_ratio": row.ratios.0, "largest_ratio": row.ratios.1,
+                    "records_per_datagram": row.records_per_datagram, "busy": row.busy, "lost_share": row.overflow,
+                    "user_ns_per_record": row.user_ns.0, "bare_user_ns_per_record": row.user_ns.1, "repeated": row.repeated
+                })
+            });
+            let latencies = table.latencies.iter().map(|latency| {
+                serde_json::json!({
+                    "way": latency.way.name, "least_us": latency.least, "p50_us": latency.p50, "p99_us": latency.p99
+                })
+            });
+            report.write(json.as_deref(), rows.chain(latencies).collect())?;
             report.print();
         }
         Bench::Tradeoff { json, svg } => {
