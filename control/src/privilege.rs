@@ -3,14 +3,16 @@
 use crate::exit::Failure;
 
 /// What a port on NIC queues needs: number, name, and what for.
-const NEEDED: [(u32, &str, &str); 3] = [
+const NEEDED: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "to attach the XDP program"),
     (13, "CAP_NET_RAW", "for AF_XDP sockets"),
-    (39, "CAP_BPF", "to load the XDP program"),
+    (BPF, "CAP_BPF", "to load the XDP program"),
+    (PERFMON, "CAP_PERFMON", "for its reads at computed offsets"),
 ];
 
 /// CAP_SYS_ADMIN, which loads XDP programs too.
 const SYS_ADMIN: u32 = 21;
+const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
 /// Checks that this process may use NIC queues.
@@ -28,7 +30,7 @@ fn effective(status: &str) -> Option<u64> {
 
 fn check(port: &str, effective: u64) -> Result<(), Failure> {
     let has = |number: u32| effective & (1 << number) != 0;
-    let may = |number: u32| has(number) || (number == BPF && has(SYS_ADMIN));
+    let may = |number: u32| has(number) || (matches!(number, BPF | PERFMON) && has(SYS_ADMIN));
     let missing: Vec<_> = NEEDED.iter().filter(|(number, ..)| !may(*number)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -36,8 +38,8 @@ fn check(port: &str, effective: u64) -> Result<(), Failure> {
     let what: Vec<String> = missing.iter().map(|(_, name, what)| format!("{name} ({what})")).collect();
     Err(Failure::Machine(format!(
         "--port {port}: this process lacks {}. Run it as root; or grant it for good:\n  sudo setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep \"$(command -v gvm-dp)\"\nor in a systemd unit:\n  \
-         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_IPC_LOCK\nor use a udp: port, which needs none",
+         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep \"$(command -v gvm-dp)\"\nor in a systemd unit:\n  \
+         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON CAP_IPC_LOCK\nor use a udp: port, which needs none",
         what.join(", ")
     )))
 }
@@ -48,10 +50,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_the_way_to_grant_it() {
-        let all = 1 << 12 | 1 << 13 | 1 << 39;
+        let all = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
         assert!(check("xdp:eth0", all).is_ok());
         // An older way to load programs.
         assert!(check("xdp:eth0", 1 << 12 | 1 << 13 | 1 << SYS_ADMIN).is_ok());
+        let complaint = check("xdp:eth0", all & !(1 << 38)).unwrap_err().to_string();
+        assert!(complaint.contains("lacks CAP_PERFMON"), "{complaint}");
         let complaint = check("xdp:eth0", 1 << 12).unwrap_err().to_string();
         assert!(complaint.contains("lacks CAP_NET_RAW (for AF_XDP sockets), CAP_BPF"), "{complaint}");
         assert!(

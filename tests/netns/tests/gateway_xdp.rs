@@ -374,7 +374,12 @@ fn what_cannot_be_is_refused_with_the_remedy() {
         "gvm-dp --lcores 0-1 --port left --port right",
         &["right has 1 receive queues", "`ethtool -L right combined 2`"],
     );
-    for (without, name) in [("net_raw", "CAP_NET_RAW"), ("net_admin", "CAP_NET_ADMIN"), ("bpf,-sys_admin", "CAP_BPF")] {
+    for (without, name) in [
+        ("net_raw", "CAP_NET_RAW"),
+        ("net_admin", "CAP_NET_ADMIN"),
+        ("bpf,-sys_admin", "CAP_BPF"),
+        ("perfmon,-sys_admin", "CAP_PERFMON"),
+    ] {
         let line = format!("setpriv --bounding-set=-{without} --inh-caps=-{without} gvm-dp --port left");
         refused(
             3,
