@@ -53,8 +53,12 @@ documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no
 
 # The runner's closing lines are kept, to be shown once more at the very end.
 tests() {
-    local log status=0
+    local log status=0 target=${CARGO_TARGET_DIR:-target}
     log=$(mktemp)
+    # The workspace's tests build gvm-dp and gvm-pktgen anyway: those in namespaces take them from there.
+    mkdir -p "$target"
+    GVM_BIN_DIR=$(cd "$target" && pwd)/debug
+    export GVM_BIN_DIR
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --locked --workspace --cargo-profile "$profile" --no-fail-fast --status-level slow \
             --final-status-level fail 2>&1 | tee "$log" || status=1
