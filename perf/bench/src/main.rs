@@ -31,10 +31,10 @@ enum Bench {
     /// What one record costs from NIC queue to NIC queue, against a forwarder that looks at nothing; needs root
     Forward {
         /// Rounds, of which the median counts
-        #[arg(long, default_value_t = 7)]
+        #[arg(long, default_value_t = 15)]
         rounds: usize,
         /// Seconds of each measurement, of which a round has four
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 0.5)]
         seconds: f64,
         /// Also write the figures to this file
         #[arg(long)]
