@@ -4,14 +4,16 @@
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
 #   perf/run.sh aggregate --record                     write perf/baseline.json anew, after a change that is meant
-#   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench; perf/run.sh --help lists them
+#   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
+#   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
+#   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
 #
 # As root, hugepages are reserved for the run, and their number is set back afterwards. The guard needs valgrind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.
