@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 use wire::link::{MAX_RANGES, ShardRange};
-use wire::{Scale, Shard, SlaveId};
+use wire::{Scale, Shard};
 
 /// A set of shards in ascending, disjoint, maximal ranges. Its text is like `0-3,7`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,33 +86,6 @@ impl ShardRanges {
     pub fn contains(&self, shard: Shard) -> bool {
         self.ranges.iter().any(|range| range.contains(shard))
     }
-
-    /// The place of a slave among all slaves of these shards, without gaps; `None` for a foreign shard.
-    pub fn index(&self, scale: Scale, id: SlaveId) -> Option<u32> {
-        let shard = scale.shard(id);
-        let mut before = 0;
-        for range in &self.ranges {
-            if range.contains(shard) {
-                return Some((before + shard.0 - range.first) * scale.slaves_per_gateway() + scale.index_in_shard(id));
-            }
-            before += range.last - range.first + 1;
-        }
-        None
-    }
-
-    /// The slave at a place: the inverse of [`index`](Self::index).
-    pub fn slave_at(&self, scale: Scale, index: u32) -> Option<SlaveId> {
-        let mut rank = index >> scale.gw_bits();
-        for range in &self.ranges {
-            let len = range.last - range.first + 1;
-            if rank < len {
-                let inside = index & (scale.slaves_per_gateway() - 1);
-                return scale.slave_id((range.first + rank) << scale.gw_bits() | inside);
-            }
-            rank -= len;
-        }
-        None
-    }
 }
 
 impl FromStr for ShardRanges {
@@ -171,17 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn places_have_no_gaps_and_lead_back() {
-        let scale = Scale::new(6, 2).unwrap();
-        let set: ShardRanges = "1,4-5".parse().unwrap();
-        let ids: Vec<u32> = (0..12).map(|at| set.slave_at(scale, at).unwrap().get()).collect();
-        assert_eq!(ids, [4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23]);
-        assert_eq!(set.slave_at(scale, 12), None);
-        for id in 0..64 {
-            let id = scale.slave_id(id).unwrap();
-            let expected = ids.iter().position(|&other| other == id.get()).map(|at| at as u32);
-            assert_eq!(set.index(scale, id), expected);
-        }
-        assert_eq!(ShardRanges::all(scale).len(), 16);
+    fn all_shards_of_a_scale_are_one_range() {
+        assert_eq!(ShardRanges::all(Scale::new(6, 2).unwrap()).len(), 16);
     }
 }

@@ -130,7 +130,7 @@ impl Registrar {
             Role::Slave => {
                 // The walk saw that the id is in range.
                 let id = self.config.scale.slave_id(node.id)?;
-                let Some(at) = self.config.shards.index(self.config.scale, id) else {
+                let Some(at) = self.served.index(id) else {
                     self.counters.refused_foreign_shard.add(1);
                     self.notice(call.now, Notice::ForeignShard { node, from: *call.from }, sink);
                     return Some(Standing::Stranger);

@@ -125,7 +125,7 @@ impl Registrar {
             };
             while next != NIL {
                 let entry = self.table.get(next);
-                let id = self.config.shards.slave_at(self.config.scale, next);
+                let id = self.served.slave(next);
                 if !id.is_some_and(|id| builder.push(&entry.member(id.get()))) {
                     break;
                 }

@@ -32,7 +32,7 @@ use paths::Paths;
 use silence::Hearing;
 use std::sync::Arc;
 use table::Table;
-use wire::{UNPROVEN_MTU, Walk};
+use wire::{ShardSet, UNPROVEN_MTU, Walk};
 
 /// The most notices in one heartbeat interval: people read them, and strangers can cause them.
 const NOTICES_PER_INTERVAL: u32 = 16;
@@ -40,6 +40,8 @@ const NOTICES_PER_INTERVAL: u32 = 16;
 /// Who is there, and where: the one owner of membership.
 pub struct Registrar {
     config: RegistrarConfig,
+    /// The dense numbers of the slaves of the served shards: places of the table.
+    served: ShardSet,
     secret: CookieSecret,
     draining: bool,
     table: Table,
@@ -58,13 +60,15 @@ impl Registrar {
     /// A registrar that knows nobody yet.
     pub fn new(config: RegistrarConfig, now: Time) -> Result<Self, RegistrarError> {
         config.check()?;
-        let slaves = config.shards.len() * config.scale.slaves_per_gateway();
+        let shards: Vec<_> = config.shards.iter().collect();
+        let served = ShardSet::new(config.scale, &shards).expect("the check saw that there are shards, and in range");
         let counters = Arc::new(RegistrarCounters::default());
         counters.generation.set(1);
         Ok(Self {
             secret: CookieSecret::new(config.secret),
             draining: false,
-            table: Table::new(slaves),
+            table: Table::new(served.slaves()),
+            served,
             masters: Vec::with_capacity(config.max_masters),
             hearing: Hearing::new(now),
             counters,

@@ -124,7 +124,7 @@ impl Registrar {
     fn gone(&mut self, at: u32, now: Time, sink: &mut impl Sink) {
         self.set_state(at, State::Gone, now);
         self.counters.nodes_gone.add(1);
-        if let Some(id) = self.config.shards.slave_at(self.config.scale, at) {
+        if let Some(id) = self.served.slave(at) {
             sink.route(RouteChange::Slave { id, route: None });
         }
     }

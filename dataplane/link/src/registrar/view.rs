@@ -73,7 +73,7 @@ impl Registrar {
     pub fn members(&self) -> impl Iterator<Item = MemberView> + '_ {
         self.table.iter().enumerate().filter_map(|(at, entry)| {
             let route = entry.presence.route()?;
-            let id = self.config.shards.slave_at(self.config.scale, at as u32)?;
+            let id = self.served.slave(at as u32)?;
             Some(MemberView { member: entry.member(id.get()), route, heard: entry.presence.heard })
         })
     }
@@ -89,7 +89,7 @@ impl Registrar {
 
     /// Whether a slave is there.
     pub fn state(&self, id: SlaveId) -> MemberState {
-        let at = self.config.shards.index(self.config.scale, id);
+        let at = self.served.index(id);
         match at.map(|at| self.table.get(at).presence.state) {
             Some(State::Here) => MemberState::Here,
             Some(State::Suspect) => MemberState::Suspect,
@@ -99,7 +99,7 @@ impl Registrar {
 
     /// Where a slave is, while it is there.
     pub fn peer(&self, id: SlaveId) -> Option<Peer> {
-        let at = self.config.shards.index(self.config.scale, id)?;
+        let at = self.served.index(id)?;
         self.table.get(at).presence.route().map(|route| route.peer)
     }
 
