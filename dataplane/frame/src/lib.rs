@@ -14,6 +14,7 @@
 //! | [`datagram`] | a frame with its peer; bursts of them |
 //! | [`outbox`] | what a role sends, and what became of it |
 //! | [`counter`] | plain counters that another thread may read |
+//! | [`histogram`] | power-of-two buckets of such counters |
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`time`] | nanoseconds, handed in |
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -23,6 +24,7 @@ pub mod copy;
 pub mod counter;
 pub mod datagram;
 pub mod frame;
+pub mod histogram;
 pub mod outbox;
 pub mod peer;
 pub mod pool;
@@ -33,6 +35,7 @@ pub use arena::{Arena, ArenaError, Backing, Hugepages};
 pub use counter::Counter;
 pub use datagram::{BURST, Burst, Class, Datagram};
 pub use frame::Frame;
+pub use histogram::Histogram;
 pub use outbox::{Outbox, TxQueue};
 pub use peer::{Peer, PortId, Vlan};
 pub use pool::{Pool, PoolConfig};

@@ -31,6 +31,8 @@ pub struct Closed {
     pub records: u16,
     /// Whether one of them arrived with Congestion Experienced.
     pub ce: bool,
+    /// When it opened.
+    pub opened: Time,
 }
 
 /// What became of an append.
@@ -152,8 +154,8 @@ impl Aggregator {
     pub fn close(&mut self, destination: Destination) -> Option<Closed> {
         let slot = self.slots.get_mut(destination as usize)?;
         let frame = slot.buffer.take()?;
-        self.order.remove(slot.entry);
-        Some(Closed { frame, records: slot.records & !CE, ce: slot.records & CE != 0 })
+        let opened = self.order.remove(slot.entry).unwrap_or(Time::MAX);
+        Some(Closed { frame, records: slot.records & !CE, ce: slot.records & CE != 0, opened })
     }
 
     /// When the oldest buffer opened, and whose it is.

@@ -2,6 +2,7 @@
 //! `records_in = records_out + held + queued + sum(dropped_*)`, where `records_out`, queued and the drops on transmit
 //! are the outbox's. Link control is consumed here and has its own count.
 
+use frame::Histogram;
 use frame::counter::{CounterSet, Visitor};
 
 frame::counters! {
@@ -78,6 +79,16 @@ frame::counters! {
     }
 }
 
+frame::histograms! {
+    /// What left, datagram by datagram: how long records were held, and how many share a datagram.
+    pub struct FlushHistograms {
+        /// Nanoseconds from the opening of an aggregation buffer to its leaving.
+        hold_ns: Histogram<10, 22>,
+        /// Records in each datagram of cargo that left an aggregation buffer, or was forwarded without one.
+        records_per_datagram: Histogram<0, 10>,
+    }
+}
+
 /// All counters of one lcore's gateway.
 #[derive(Debug, Default)]
 pub struct GatewayCounters {
@@ -87,6 +98,8 @@ pub struct GatewayCounters {
     pub up: DirectionCounters,
     /// Flush causes and the rest.
     pub flush: FlushCounters,
+    /// Holds and sizes of what left.
+    pub left: FlushHistograms,
 }
 
 impl DirectionCounters {

@@ -114,14 +114,16 @@ impl Gateway {
 
     /// Sends a destination's buffer, if one is open.
     #[inline(never)]
-    fn flush(&mut self, destination: Destination, cause: Cause, out: &mut Outbox) {
+    fn flush(&mut self, now: Time, destination: Destination, cause: Cause, out: &mut Outbox) {
         let Some(closed) = self.buffers.close(destination) else { return };
         // Its checksum will be computed, and headers written before it.
         closed.frame.prefetch_whole();
         cause.counter(&self.counters.flush).add(1);
+        self.counters.left.hold_ns.record(now.saturating_sub(closed.opened));
+        self.counters.left.records_per_datagram.record(u64::from(closed.records));
         self.release(destination, closed.records);
         if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
-            let Closed { frame, records, ce } = closed;
+            let Closed { frame, records, ce, .. } = closed;
             out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce });
         }
     }
@@ -145,10 +147,10 @@ impl Gateway {
     }
 
     /// Sends the oldest buffers, at most `most` of them.
-    fn flush_oldest(&mut self, most: usize, cause: Cause, out: &mut Outbox) {
+    fn flush_oldest(&mut self, now: Time, most: usize, cause: Cause, out: &mut Outbox) {
         for _ in 0..most {
             let Some((_, destination)) = self.buffers.oldest() else { break };
-            self.flush(destination, cause, out);
+            self.flush(now, destination, cause, out);
         }
     }
 
@@ -179,7 +181,7 @@ impl Gateway {
                     Appended::Waiting => count(item),
                     Appended::Full => {
                         count(item);
-                        self.flush(item.destination, Cause::Full, out);
+                        self.flush(now, item.destination, Cause::Full, out);
                     }
                     Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
                 }
@@ -231,16 +233,16 @@ impl Role for Gateway {
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {
         if self.draining {
-            self.flush_oldest(usize::MAX, Cause::Drain, out);
+            self.flush_oldest(now, usize::MAX, Cause::Drain, out);
         }
         while let Some((opened, destination)) = self.buffers.oldest()
             && now.saturating_sub(opened) >= self.hold
         {
-            self.flush(destination, Cause::Hold, out);
+            self.flush(now, destination, Cause::Hold, out);
         }
         let open = self.buffers.open_buffers();
         if open > 0 && self.early && now.saturating_sub(self.last_received) >= self.hold / 4 {
-            self.flush_oldest(open, Cause::Early, out);
+            self.flush_oldest(now, open, Cause::Early, out);
         }
         self.counters.flush.buffers_open.set(self.buffers.open_buffers() as u64);
         self.publish_held();

@@ -50,10 +50,10 @@ impl OpeningOrder {
         Some(entry)
     }
 
-    /// Takes a buffer out, wherever it stands.
+    /// Takes a buffer out, wherever it stands. Returns when it opened.
     #[inline]
-    pub fn remove(&mut self, entry: Entry) {
-        let Some(&Node { previous, next, .. }) = self.nodes.get(entry as usize) else { return };
+    pub fn remove(&mut self, entry: Entry) -> Option<Time> {
+        let &Node { opened, previous, next, .. } = self.nodes.get(entry as usize)?;
         match self.nodes.get_mut(previous as usize) {
             Some(node) => node.next = next,
             None => self.head = next,
@@ -63,6 +63,7 @@ impl OpeningOrder {
             None => self.tail = previous,
         }
         self.free.push(entry);
+        Some(opened)
     }
 
     /// When the oldest buffer opened, and whose it is.
@@ -102,8 +103,8 @@ mod tests {
                         None => prop_assert_eq!(model.len(), 32),
                     }
                 } else if !model.is_empty() {
-                    let (entry, _, _) = model.remove(which.index(model.len()));
-                    list.remove(entry);
+                    let (entry, opened, _) = model.remove(which.index(model.len()));
+                    prop_assert_eq!(list.remove(entry), Some(opened));
                 }
                 prop_assert_eq!(list.oldest(), model.first().map(|&(_, opened, whose)| (opened, whose)));
                 prop_assert_eq!((list.len(), list.is_empty()), (model.len(), model.is_empty()));

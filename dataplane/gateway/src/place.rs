@@ -39,7 +39,7 @@ impl Gateway {
         let whole = item.offset == 0 && len == frame.len() && len <= limit;
         let scarce = out.pool().spare() < self.low_water / 2;
         if whole && (len + HEADER_LEN > limit || scarce) {
-            self.flush(destination, Cause::Order, out);
+            self.flush(now, destination, Cause::Order, out);
             if let Some(datagram) = burst.take(number) {
                 self.forward(item, datagram, out);
             }
@@ -63,6 +63,7 @@ impl Gateway {
         match self.routes.get(item.destination) {
             Some(&link::Route { peer, .. }) => {
                 self.counters.flush.forwarded_whole.add(1);
+                self.counters.left.records_per_datagram.record(u64::from(item.records));
                 out.send(Datagram { peer, class, records: item.records, ..datagram });
             }
             None => self.dropped(item.destination, u64::from(item.records), Drop::NoRoute),
@@ -72,7 +73,7 @@ impl Gateway {
     /// Where no buffer is open, the received frame becomes the buffer: its records need no copy. Its headers will be
     /// overwritten in place when it leaves.
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
-        self.make_room(out);
+        self.make_room(now, out);
         let Datagram { frame, ce, .. } = datagram;
         match self.buffers.adopt(item.destination, frame, item.records, ce, now) {
             Ok(()) => {
@@ -93,7 +94,7 @@ impl Gateway {
                 let first = Record::first(rest).map_or(rest.len(), |record| record.bytes().len());
                 if waiting > 0 {
                     let alone = first + HEADER_LEN > limit;
-                    self.flush(to, if alone { Cause::Order } else { Cause::Full }, out);
+                    self.flush(now, to, if alone { Cause::Order } else { Cause::Full }, out);
                 } else {
                     self.dropped(to, 1, Drop::TooLarge);
                     rest = rest.get(first..).unwrap_or(&[]);
@@ -109,11 +110,11 @@ impl Gateway {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));
-                    self.flush(to, Cause::Full, out);
+                    self.flush(now, to, Cause::Full, out);
                 }
                 // A received frame that became the buffer has less tailroom than a larger route could use.
                 Appended::NoRoom if waiting > 0 => {
-                    self.flush(to, Cause::Full, out);
+                    self.flush(now, to, Cause::Full, out);
                     continue;
                 }
                 Appended::NotOpen | Appended::NoRoom => self.dropped(to, u64::from(fits.records), Drop::TooLarge),
@@ -123,7 +124,7 @@ impl Gateway {
     }
 
     fn open(&mut self, now: Time, destination: Destination, out: &mut Outbox) -> bool {
-        self.make_room(out);
+        self.make_room(now, out);
         match out.alloc() {
             Some(frame) => {
                 let opened = self.buffers.open(destination, frame, now).is_ok();
@@ -145,12 +146,12 @@ impl Gateway {
         let Some(closed) = self.buffers.close(destination) else { return };
         self.release(destination, closed.records);
         self.copy(now, destination, closed.frame.data(), closed.ce, limit, out);
-        self.flush(destination, Cause::Order, out);
+        self.flush(now, destination, Cause::Order, out);
     }
 
-    fn make_room(&mut self, out: &mut Outbox) {
+    fn make_room(&mut self, now: Time, out: &mut Outbox) {
         if out.pool().spare() < self.low_water {
-            self.flush_oldest(ROOM_BURST, Cause::Room, out);
+            self.flush_oldest(now, ROOM_BURST, Cause::Room, out);
         }
     }
 

@@ -92,6 +92,10 @@ fn hold_is_kept_to_the_nanosecond_and_counted_from_the_first_record() {
     rig.advance(1);
     assert_eq!(rig.sent_bytes(), [(slave(18), cargo(18, 1, 1, 10))]);
     assert_eq!((rig.gateway.deadline(), rig.counts()["flush.flush_hold"]), (None, 2));
+    let (holds, sizes) = (&rig.gateway.counters().left.hold_ns, &rig.gateway.counters().left.records_per_datagram);
+    assert_eq!((holds.snapshot().sum, sizes.snapshot().sum), (2 * HOLD, 3));
+    let counts = sizes.snapshot().buckets.into_iter().map(|bucket| bucket.count);
+    assert_eq!(counts.take(3).collect::<Vec<_>>(), [1, 1, 0], "one datagram of one record, one of two");
 }
 
 #[test]

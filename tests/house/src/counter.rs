@@ -1,4 +1,4 @@
-//! The counters that the sources define with `counters!`, and the part of `docs/operating.md` that lists them.
+//! The counters and histograms that the sources define, and the part of `docs/operating.md` that lists them.
 
 use crate::tree::TextFile;
 use std::fmt::Write as _;
@@ -10,6 +10,9 @@ pub const END: &str = "<!-- counters: end -->";
 
 /// Sets of counters that only tests and benchmarks ever see.
 const NOT_FOR_USERS: [&str; 2] = ["MemoryCounters", "ReplayCounters"];
+
+/// How a definition of a set begins.
+const MACROS: [&str; 3] = ["frame::counters! {", "crate::counters! {", "frame::histograms! {"];
 
 /// A set of counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ fn read(file: &TextFile) -> Vec<Set> {
     for line in file.text.lines() {
         let text = line.trim();
         match &mut set {
-            None if line == "frame::counters! {" || line == "crate::counters! {" => {
+            None if MACROS.contains(&line) => {
                 set = Some(Set { name: String::new(), help: String::new(), path: file.path.clone(), counters: vec![] });
                 help.clear();
             }
@@ -55,6 +58,8 @@ fn read(file: &TextFile) -> Vec<Set> {
                     open.name = rest.trim_end_matches(" {").to_owned();
                     open.help = std::mem::take(&mut help);
                 } else if let Some(name) = text.strip_suffix(',') {
+                    // A histogram's name has its type behind it.
+                    let name = name.split_once(':').map_or(name, |(name, _)| name);
                     open.counters.push((name.to_owned(), std::mem::take(&mut help)));
                 }
             }
@@ -119,6 +124,14 @@ frame::counters! {
         hidden,
     }
 }
+
+frame::histograms! {
+    /// How long things wait.
+    pub struct ThingHistograms {
+        /// Nanoseconds of a wait.
+        wait_ns: Histogram<10, 22>,
+    }
+}
 ";
 
     fn file(path: &str) -> TextFile {
@@ -128,10 +141,11 @@ frame::counters! {
     #[test]
     fn sets_are_read_as_the_macro_reads_them() {
         let found = sets(&[file("a/src/x.rs"), file("a/tests/y.rs"), file("tests/z.rs"), file("notes.md")]);
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.len(), 2);
         assert_eq!((&*found[0].name, &*found[0].help), ("ThingCounters", "What a thing counts. And more of it."));
         let names: Vec<&str> = found[0].counters.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["records_in", "dropped_here"]);
+        assert_eq!(found[1].counters, [("wait_ns".to_owned(), "Nanoseconds of a wait.".to_owned())]);
     }
 
     #[test]

@@ -287,6 +287,21 @@ impl Rig {
         balance("down", &counters.down, out, queued, tx.down_records_dropped_tx.get());
         let (out, queued) = (tx.up_records_out.get(), tx.up_records_queued.get());
         balance("up", &counters.up, out, queued, tx.up_records_dropped_tx.get());
+        let flush = &counters.flush;
+        let causes = [&flush.flush_full, &flush.flush_hold, &flush.flush_early, &flush.flush_room];
+        let causes = causes.into_iter().chain([&flush.flush_order, &flush.flush_drain]);
+        let left: u64 = causes.map(|counter| counter.get()).sum();
+        let (holds, sizes) = (counters.left.hold_ns.snapshot(), counters.left.records_per_datagram.snapshot());
+        assert_eq!((holds.count(), sizes.count()), (left, left + flush.forwarded_whole.get()), "histograms");
+        let sent = [
+            &tx.down_records_out,
+            &tx.down_records_queued,
+            &tx.down_records_dropped_tx,
+            &tx.up_records_out,
+            &tx.up_records_queued,
+            &tx.up_records_dropped_tx,
+        ];
+        assert_eq!(sizes.sum, sent.into_iter().map(|counter| counter.get()).sum(), "every record left in a datagram");
         let owned = self.gateway.frames_held() + self.out.frames() + self.lent.len();
         assert_eq!(self.pool.in_use() as usize, owned, "frames are conserved");
     }
