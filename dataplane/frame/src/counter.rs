@@ -45,14 +45,33 @@ impl Counter {
 /// Receives each counter of a set: its name, what it counts, its value.
 pub type Visitor<'a> = dyn FnMut(&'static str, &'static str, u64) + 'a;
 
+/// How a counter moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, until the process starts anew.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The kind that a counter's help names: a gauge says `(a gauge)`.
+    pub fn of(help: &str) -> Self {
+        if help.contains("(a gauge)") { Self::Gauge } else { Self::Counter }
+    }
+}
+
 /// A set of counters that can be read by name. Made by [`crate::counters!`].
 pub trait CounterSet: Send + Sync {
+    /// The name of the set's type.
+    fn name(&self) -> &'static str;
+
     /// Visits every counter in the order of its definition.
     fn visit(&self, visitor: &mut Visitor<'_>);
 }
 
 /// Defines a struct of [`Counter`]s. Names and descriptions are written once, here; `stats`, JSON, Prometheus and the
-/// documentation all read them through [`CounterSet`].
+/// documentation all read them through [`CounterSet`]. The description of one that can fall says `(a gauge)`.
 ///
 /// ```
 /// frame::counters! {
@@ -78,6 +97,10 @@ macro_rules! counters {
         }
 
         impl $crate::counter::CounterSet for $name {
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
+
             fn visit(&self, visitor: &mut $crate::counter::Visitor<'_>) {
                 $(visitor(stringify!($field), $doc.trim_ascii(), self.$field.get());)*
             }

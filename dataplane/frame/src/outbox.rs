@@ -32,9 +32,9 @@ crate::counters! {
         down_records_dropped_tx,
         /// Upward records that a port could not send at all (the port's own counters say why).
         up_records_dropped_tx,
-        /// Downward records that wait for room in a TX ring.
+        /// Downward records that wait for room in a TX ring (a gauge).
         down_records_queued,
-        /// Upward records that wait for room in a TX ring.
+        /// Upward records that wait for room in a TX ring (a gauge).
         up_records_queued,
         /// Link control for the registrar that was dropped because the mailbox was full; nodes try again.
         link_dropped_mailbox_full,

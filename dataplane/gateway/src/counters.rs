@@ -66,7 +66,7 @@ frame::counters! {
         forwarded_whole,
         /// Aggregation buffers that are open (a gauge).
         buffers_open,
-        /// The most aggregation buffers that were open at once.
+        /// The most aggregation buffers that were open at once (a gauge).
         buffers_open_max,
         /// Datagrams of link control that came in.
         link_datagrams_in,

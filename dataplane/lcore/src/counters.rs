@@ -47,17 +47,17 @@ frame::counters! {
 frame::counters! {
     /// Frames of an lcore, by where they are; refreshed every 256 polls and before sleep.
     pub struct PoolCounters {
-        /// Frames in all.
+        /// Frames in all (a gauge).
         frames_capacity,
-        /// Frames that are free.
+        /// Frames that are free (a gauge).
         frames_free,
-        /// The most frames that were in use at once.
+        /// The most frames that were in use at once (a gauge).
         frames_high_water,
-        /// Frames that the role holds.
+        /// Frames that the role holds (a gauge).
         frames_in_role,
-        /// Frames that the ports and their devices hold.
+        /// Frames that the ports and their devices hold (a gauge).
         frames_in_ports,
-        /// Frames that wait to be sent or for the registrar.
+        /// Frames that wait to be sent or for the registrar (a gauge).
         frames_in_outbox,
     }
 }

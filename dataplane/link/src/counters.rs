@@ -35,11 +35,11 @@ frame::counters! {
         refused_replayed,
         /// Heartbeats that claim an id that is alive at another address.
         refused_duplicate,
-        /// Slaves that are here.
+        /// Slaves that are here (a gauge).
         slaves_here,
-        /// Slaves that are suspect: silent together with many others.
+        /// Slaves that are suspect: silent together with many others (a gauge).
         slaves_suspect,
-        /// Masters that are here.
+        /// Masters that are here (a gauge).
         masters_here,
         /// Slaves and masters that were declared gone.
         nodes_gone,
@@ -47,7 +47,7 @@ frame::counters! {
         mass_silences,
         /// Times that silence was not judged because the gateway itself did not poll or lost packets.
         deaf_spells,
-        /// The membership generation.
+        /// The membership generation (a gauge).
         generation,
     }
 }

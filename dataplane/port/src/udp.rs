@@ -56,9 +56,9 @@ frame::counters! {
         tx_full,
         /// ICMP errors reported by the kernel: an earlier datagram found nobody.
         icmp_errors,
-        /// Receive buffer that the kernel granted, in bytes.
+        /// Receive buffer that the kernel granted, in bytes (a gauge).
         rcvbuf,
-        /// Send buffer that the kernel granted, in bytes.
+        /// Send buffer that the kernel granted, in bytes (a gauge).
         sndbuf,
     }
 }

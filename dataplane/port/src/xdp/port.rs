@@ -41,8 +41,10 @@ frame::counters! {
         rx_fill_empty,
         /// Times that the fill ring could not be refilled: the pool had no frame.
         rx_no_frame,
-        /// Frames that wait to be received into, or were received and not yet taken.
+        /// Frames that wait to be received into, or were received and not yet taken (a gauge).
         rx_frames,
+        /// The most packets that were seen waiting in the RX ring of a queue at once (a gauge).
+        rx_ring_max,
         /// Datagrams put into the TX ring.
         tx_packets,
         /// Bytes of UDP payload put into the TX ring.
@@ -65,12 +67,14 @@ frame::counters! {
         tx_kick_errors,
         /// Times that the interface was taken down.
         link_downs,
-        /// 1 while the interface is up.
+        /// 1 while the interface is up (a gauge).
         link_up,
-        /// 1 once the interface has vanished: its frames went back to the pool.
+        /// 1 once the interface has vanished and its frames went back to the pool (a gauge).
         vanished,
-        /// Frames in the TX and completion rings, or on their way through the device.
+        /// Frames in the TX and completion rings, or on their way through the device (a gauge).
         tx_frames,
+        /// The most frames that were in the TX and completion rings of a queue at once (a gauge).
+        tx_frames_max,
     }
 }
 
@@ -388,6 +392,7 @@ impl Port for XdpPort {
         }
         if taken > 0 {
             socket.rx.release();
+            self.counters.rx_ring_max.raise(u64::from(taken + socket.rx.waiting()));
             self.rx_frames = self.rx_frames.saturating_sub(taken);
             self.counters.rx_packets.add(u64::from(taken));
         }
@@ -429,6 +434,7 @@ impl Port for XdpPort {
             }
             self.counters.tx_packets.add(sent);
             self.counters.tx_frames.set(u64::from(self.tx_frames));
+            self.counters.tx_frames_max.raise(u64::from(self.tx_frames));
         }
         left + sent as usize
     }

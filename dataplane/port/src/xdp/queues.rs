@@ -150,6 +150,10 @@ impl Port for XdpQueues {
 struct Sum(Vec<Arc<dyn CounterSet>>);
 
 impl CounterSet for Sum {
+    fn name(&self) -> &'static str {
+        self.0.first().map_or("", |first| first.name())
+    }
+
     fn visit(&self, visitor: &mut Visitor<'_>) {
         let mut sums: Vec<(&'static str, &'static str, u64)> = Vec::new();
         for set in &self.0 {

@@ -174,6 +174,12 @@ impl<T: Entry> Consumer<T> {
         Some(entry)
     }
 
+    /// Entries that were seen and not yet popped.
+    #[inline]
+    pub(super) fn waiting(&self) -> u32 {
+        self.head.wrapping_sub(self.tail)
+    }
+
     /// Gives all popped entries back to the kernel, to be written again.
     #[inline]
     pub(super) fn release(&mut self) {
