@@ -28,7 +28,7 @@ pub struct ThreadConfig {
     pub index: u16,
     /// The core to pin it to; `None` leaves it to the scheduler.
     pub core: Option<usize>,
-    /// How it waits.
+    /// How it waits at first; see [`Running::set_rx_mode`].
     pub mode: RxMode,
     /// The process's clock.
     pub clock: Clock,
@@ -149,10 +149,26 @@ const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const STOP: u8 = 2;
 
+/// What a loop is told from outside, and reads once per poll: written seldom, so that the line stays in its cache.
+struct Orders {
+    state: AtomicU8,
+    mode: AtomicU8,
+}
+
+impl Orders {
+    fn new(mode: RxMode) -> Self {
+        Self { state: AtomicU8::new(RUN), mode: AtomicU8::new(mode.encode()) }
+    }
+
+    fn mode(&self) -> RxMode {
+        RxMode::decode(self.mode.load(Ordering::Relaxed))
+    }
+}
+
 /// A running lcore. Dropping it stops the lcore at once and waits for its thread.
 pub struct Running {
     view: View,
-    order: Arc<AtomicU8>,
+    orders: Arc<Orders>,
     waker: Waker,
     thread: Option<JoinHandle<End>>,
 }
@@ -165,13 +181,24 @@ impl Running {
 
     /// Receive nothing any more. With a role that was told to drain, the loop then ends however much still arrives.
     pub fn stop_receiving(&self) {
-        self.order.fetch_max(FINISH, Ordering::Relaxed);
+        self.orders.state.fetch_max(FINISH, Ordering::Relaxed);
         self.waker.wake();
+    }
+
+    /// From its next poll on the lcore waits in this way; a sleeping one wakes for it.
+    pub fn set_rx_mode(&self, mode: RxMode) {
+        self.orders.mode.store(mode.encode(), Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// How it waits, as it was told last.
+    pub fn rx_mode(&self) -> RxMode {
+        self.orders.mode()
     }
 
     /// End after the current poll, whatever is held.
     pub fn stop(&self) {
-        self.order.store(STOP, Ordering::Relaxed);
+        self.orders.state.store(STOP, Ordering::Relaxed);
         self.waker.wake();
     }
 
@@ -205,7 +232,7 @@ impl Drop for Running {
 /// be built at once, each touching its own arena.
 pub struct Starting<E> {
     index: u16,
-    order: Arc<AtomicU8>,
+    orders: Arc<Orders>,
     thread: JoinHandle<End>,
     built: mpsc::Receiver<Result<(View, Waker), StartError<E>>>,
 }
@@ -214,7 +241,7 @@ impl<E> Starting<E> {
     /// Waits until the lcore polls, or says why it does not.
     pub fn wait(self) -> Result<Running, StartError<E>> {
         match self.built.recv() {
-            Ok(Ok((view, waker))) => Ok(Running { view, order: self.order, waker, thread: Some(self.thread) }),
+            Ok(Ok((view, waker))) => Ok(Running { view, orders: self.orders, waker, thread: Some(self.thread) }),
             Ok(Err(error)) => Err(error),
             Err(mpsc::RecvError) => {
                 let message = match self.thread.join() {
@@ -241,9 +268,9 @@ where
     E: Send + 'static,
 {
     let index = config.index;
-    let order = Arc::new(AtomicU8::new(RUN));
+    let orders = Arc::new(Orders::new(config.mode));
     let (report, built) = mpsc::channel();
-    let orders = Arc::clone(&order);
+    let told = Arc::clone(&orders);
     let body = move || {
         let mut pulse = None;
         let end = catch_unwind(AssertUnwindSafe(|| {
@@ -259,7 +286,7 @@ where
             if report.send(Ok((View::of(&lcore, config.core), lcore.mailbox().waker()))).is_err() {
                 return End::Stopped { role_frames: 0, outbox_frames: 0 };
             }
-            run(&mut lcore, config, &orders)
+            run(&mut lcore, config, &told)
         }));
         let stage = pulse.as_ref().map_or(Stage::Starting, |pulse| pulse.stage());
         if let Some(pulse) = pulse {
@@ -271,7 +298,7 @@ where
     };
     let spawned = std::thread::Builder::new().name(format!("lcore-{index}")).spawn(body);
     let thread = spawned.map_err(|source| StartError::Spawn { index, source })?;
-    Ok(Starting { index, order, thread, built })
+    Ok(Starting { index, orders, thread, built })
 }
 
 fn pin<E>(config: ThreadConfig) -> Result<(), StartError<E>> {
@@ -284,10 +311,11 @@ fn pin<E>(config: ThreadConfig) -> Result<(), StartError<E>> {
     }
 }
 
-fn run<R: Role, P: Port>(lcore: &mut Lcore<R, P>, config: ThreadConfig, orders: &AtomicU8) -> End {
+fn run<R: Role, P: Port>(lcore: &mut Lcore<R, P>, config: ThreadConfig, orders: &Orders) -> End {
     let mut waiter = Waiter::new(config.mode);
     loop {
-        match orders.load(Ordering::Relaxed) {
+        waiter.set_mode(orders.mode());
+        match orders.state.load(Ordering::Relaxed) {
             RUN => {}
             FINISH => lcore.stop_receiving(),
             _ => {

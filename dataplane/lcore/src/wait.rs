@@ -25,6 +25,22 @@ pub enum RxMode {
     Adaptive,
 }
 
+impl RxMode {
+    pub(crate) const fn encode(self) -> u8 {
+        match self {
+            Self::Polling => 0,
+            Self::Adaptive => 1,
+        }
+    }
+
+    pub(crate) const fn decode(code: u8) -> Self {
+        match code {
+            0 => Self::Polling,
+            _ => Self::Adaptive,
+        }
+    }
+}
+
 /// A text that is no [`RxMode`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no rx mode: choose polling (lowest latency, a core each) or adaptive (sleeps when idle)")]
@@ -77,6 +93,12 @@ impl Waiter {
         // Without it sleeps are longer than asked for, and nothing else is wrong.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         Self { mode, empty: 0 }
+    }
+
+    /// Waits in another way from now on.
+    #[inline]
+    pub fn set_mode(&mut self, mode: RxMode) {
+        self.mode = mode;
     }
 
     /// Waits as the mode says, after a poll that did `polled`.
@@ -154,6 +176,7 @@ mod tests {
     fn modes_are_written_as_they_are_read() {
         for mode in [RxMode::Polling, RxMode::Adaptive] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
+            assert_eq!(RxMode::decode(mode.encode()), mode);
         }
         let error = "interrupt".parse::<RxMode>().unwrap_err().to_string();
         assert!(error.contains("choose polling") && error.contains("adaptive"), "{error}");

@@ -70,6 +70,24 @@ fn an_lcore_polls_sleeps_wakes_and_drains() {
 }
 
 #[test]
+fn the_way_of_waiting_changes_while_it_runs() {
+    let world = World::start(RxMode::Adaptive, 0);
+    let lcore = Arc::clone(&world.running.view().lcore);
+    world.until("sleep", |_| lcore.sleeps.get() > 0);
+    world.running.set_rx_mode(RxMode::Polling);
+    assert_eq!(world.running.rx_mode(), RxMode::Polling);
+    // The sleep that was under way is the last one: many polls later there is none more.
+    let polls = lcore.polls.get();
+    world.until("polls", |_| lcore.polls.get() > polls + 1000);
+    let sleeps = lcore.sleeps.get();
+    let polls = lcore.polls.get();
+    world.until("polls", |_| lcore.polls.get() > polls + 10_000);
+    assert_eq!(lcore.sleeps.get(), sleeps);
+    world.running.set_rx_mode(RxMode::Adaptive);
+    world.until("sleep", |_| lcore.sleeps.get() > sleeps);
+}
+
+#[test]
 fn a_deadline_ends_sleep() {
     let world = World::start(RxMode::Adaptive, frame::time::MILLISECOND);
     for number in 1..=5 {
