@@ -7,12 +7,15 @@ pub mod stats;
 
 use crate::cli::NameArgs;
 use crate::exit::Failure;
+use crate::serve::error::ApiError;
 use crate::serve::socket::{self, path_of};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,35 +66,56 @@ impl Target {
         }
     }
 
-    /// Sends one request and returns the body of its answer.
+    /// Sends one request without a body and returns the body of its answer.
     pub fn request(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+        self.send(method, path, Bytes::new())
+    }
+
+    /// Sends one request with a JSON body and returns the body of its answer.
+    pub fn request_with(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::Internal(error.to_string()))?;
+        self.send(method, path, body.into())
+    }
+
+    /// Reads an answer.
+    pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(body).map_err(|error| self.failed(&format!("answers something else: {error}")))
+    }
+
+    fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::Machine(format!("cannot start a runtime: {error}")))?;
         runtime.block_on(async {
-            match tokio::time::timeout(PATIENCE, self.exchange(method, path)).await {
+            match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(self.failed(&"no answer for 10 seconds: is the process stopped?")),
             }
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
         let talking = tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "gvm-dp").body(Empty::<Bytes>::new());
+        let request = Request::builder().method(method).uri(path).header("host", "gvm-dp");
+        let request = request.header("content-type", "application/json").body(Full::new(body));
         let request = request.map_err(|error| Failure::Internal(error.to_string()))?;
         let answer = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|error| self.failed(&error))?.to_bytes();
         talking.abort();
         if status == StatusCode::OK {
-            Ok(body)
-        } else {
-            Err(self.failed(&format!("{status}: {}", String::from_utf8_lossy(&body))))
+            return Ok(body);
+        }
+        match serde_json::from_slice::<ApiError>(&body) {
+            Ok(ApiError { code, message, remedy }) if code.is_usage() => {
+                Err(Failure::Usage(format!("{message}: {remedy}")))
+            }
+            Ok(ApiError { message, remedy, .. }) => Err(self.failed(&format!("{message}: {remedy}"))),
+            Err(_) => Err(self.failed(&format!("{status}: {}", String::from_utf8_lossy(&body)))),
         }
     }
 

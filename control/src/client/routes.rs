@@ -11,8 +11,7 @@ use std::fmt::Write as _;
 pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::GET, "/v1/routes")?;
-    let routes: Routes = serde_json::from_slice(&body)
-        .map_err(|error| Failure::Client(format!("\"{}\" answers something else: {error}", target.name)))?;
+    let routes: Routes = target.read(&body)?;
     print(&if args.json { format!("{}\n", String::from_utf8_lossy(&body)) } else { table(&routes) });
     Ok(())
 }

@@ -28,8 +28,7 @@ pub fn run(args: &StatsArgs) -> Result<(), Failure> {
 }
 
 fn read(target: &Target) -> Result<Stats, Failure> {
-    serde_json::from_slice(&target.request(Method::GET, "/v1/stats")?)
-        .map_err(|error| Failure::Client(format!("\"{}\" answers something else: {error}", target.name)))
+    target.read(&target.request(Method::GET, "/v1/stats")?)
 }
 
 /// The whole, as a person reads it; with rates per second when there is an earlier look.

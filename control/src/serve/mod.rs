@@ -1,23 +1,18 @@
-//! The control socket: HTTP and JSON over a Unix socket, for `gvm-dp stats`, `routes` and `drain`, and for `curl`.
+//! The control socket: HTTP and JSON over a Unix socket, for the commands that ask a running process, and for `curl`.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/stats` | [`stats::Stats`] |
-//! | `GET /v1/routes` | [`routes::Routes`]; 404 from a role without |
-//! | `POST /v1/drain` | `{"state":"draining"}`; the process ends when it has drained |
+//! Its routes are in [`api`], and `openapi.json` describes them. What only the control thread knows is asked of it by an
+//! [`Ask`]; nothing here touches a poll loop.
 
+pub mod api;
 pub mod board;
+pub mod error;
 pub mod routes;
 pub mod socket;
 pub mod stats;
 
 use crate::exit::Failure;
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
 use board::Board;
+use error::ApiError;
 use link::registrar::Summary;
 use routes::Routes;
 use socket::ControlSocket;
@@ -43,11 +38,11 @@ struct Office {
 }
 
 impl Office {
-    /// Asks the control thread; `None` when it is about to end.
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    /// Asks the control thread; an error when it is about to end.
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).await.ok()?;
-        answered.await.ok()
+        self.asks.send(ask(answer)).await.map_err(|_| ApiError::ending())?;
+        answered.await.map_err(|_| ApiError::ending())
     }
 }
 
@@ -74,11 +69,7 @@ impl Serving {
 /// Serves the socket. Call it inside the runtime.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let router = Router::new()
-        .route("/v1/stats", get(stats))
-        .route("/v1/routes", get(routes))
-        .route("/v1/drain", post(drain))
-        .with_state(Office { board, asks });
+    let router = api::router(Office { board, asks });
     let (end, ended) = oneshot::channel();
     let task = tokio::spawn(async move {
         let ended = async { drop(ended.await) };
@@ -87,30 +78,4 @@ pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>)
         }
     });
     Ok(Serving { task, end })
-}
-
-async fn stats(State(office): State<Office>) -> Response {
-    match office.ask(Ask::Membership).await {
-        Some(membership) => Json(office.board.stats(membership)).into_response(),
-        None => ending(),
-    }
-}
-
-async fn routes(State(office): State<Office>) -> Response {
-    match office.ask(Ask::Routes).await {
-        Some(Some(routes)) => Json(routes).into_response(),
-        Some(None) => (StatusCode::NOT_FOUND, "only a gateway has routes").into_response(),
-        None => ending(),
-    }
-}
-
-async fn drain(State(office): State<Office>) -> Response {
-    match office.ask(Ask::Drain).await {
-        Some(()) => Json(serde_json::json!({ "state": "draining" })).into_response(),
-        None => ending(),
-    }
-}
-
-fn ending() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "the process is about to end").into_response()
 }

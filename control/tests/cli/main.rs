@@ -1,8 +1,10 @@
 //! The gvm-dp binary as people use it: real processes, loopback UDP, exit codes and messages.
 
+mod api;
 mod bad_input;
 mod cluster;
 mod harness;
 mod keys;
 mod master;
 mod names;
+mod schema;

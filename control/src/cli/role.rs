@@ -1,42 +1,12 @@
-//! The command line.
+//! The flags of the roles. Each is also a setting of the configuration file, under its long name.
 
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
 use crate::units::{Duration, Size};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use lcore::{CoreList, RxMode};
 use port::spec::PortSpec;
 use std::path::PathBuf;
-
-/// gvm-dp: the dataplane of GiantVM Frontier-X. Without a command it is a gateway.
-#[derive(Debug, Parser)]
-#[command(name = "gvm-dp", version, args_conflicts_with_subcommands = true, after_help = crate::exit::HELP)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The default role's flags.
-    #[command(flatten)]
-    pub gateway: GatewayArgs,
-}
-
-/// What gvm-dp can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Aggregate records between masters and slaves (the default)
-    Gateway(Box<GatewayArgs>),
-    /// Lend memory: answer as one slave, or as a farm of them
-    Slave(Box<SlaveArgs>),
-    /// Show what a running process counts
-    Stats(StatsArgs),
-    /// Show who is registered at a running gateway
-    Routes(RoutesArgs),
-    /// Let a running process hand over all it holds, and end
-    Drain(NameArgs),
-    /// Make, show and derive keys
-    #[command(subcommand)]
-    Key(KeyCommand),
-}
 
 /// What every role takes.
 #[derive(Args, Clone, Debug)]
@@ -131,106 +101,4 @@ pub struct SlaveArgs {
     /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master optional)
     #[arg(long, value_name = "SPEC")]
     pub traffic: Option<Traffic>,
-}
-
-/// Which running process is meant.
-#[derive(Args, Clone, Debug)]
-pub struct NameArgs {
-    /// Its name; needed only where several run
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-}
-
-/// `gvm-dp stats`.
-#[derive(Args, Clone, Debug)]
-pub struct StatsArgs {
-    /// Which process.
-    #[command(flatten)]
-    pub target: NameArgs,
-    /// Again every second, with rates
-    #[arg(long, conflicts_with = "json")]
-    pub watch: bool,
-    /// Everything, as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `gvm-dp routes`.
-#[derive(Args, Clone, Debug)]
-pub struct RoutesArgs {
-    /// Which process.
-    #[command(flatten)]
-    pub target: NameArgs,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `gvm-dp key ...`.
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Make a new cluster key
-    New {
-        /// Write it to this new file (mode 0600) instead of printing it
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-    /// Show a key's fingerprint, never the key; with a role and an id, that of the node's key
-    Show {
-        /// The key file
-        #[arg(long, value_name = "FILE")]
-        key_file: PathBuf,
-        /// The node's role
-        #[arg(long, requires = "id")]
-        role: Option<NodeRole>,
-        /// The node's id
-        #[arg(long, requires = "role")]
-        id: Option<u32>,
-    },
-    /// Derive the key of one node from the cluster key
-    Derive {
-        /// File with the cluster key
-        #[arg(long, value_name = "FILE")]
-        key_file: PathBuf,
-        /// The node's role
-        #[arg(long)]
-        role: NodeRole,
-        /// The node's id
-        #[arg(long)]
-        id: u32,
-        /// Write it to this new file (mode 0600) instead of printing it
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-}
-
-/// Who has a key of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NodeRole {
-    /// Lends memory.
-    Slave,
-    /// Runs the virtual machine.
-    Master,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn gateway_is_the_default_role() {
-        let flags = ["--lcores", "2-15", "--port", "udp:127.0.0.1:9999", "--hold", "inf"];
-        let short = Cli::parse_from(["gvm-dp"].iter().chain(&flags));
-        assert!(short.command.is_none());
-        let long = Cli::parse_from(["gvm-dp", "gateway"].iter().chain(&flags));
-        let Some(Command::Gateway(long)) = long.command else { panic!("another command") };
-        assert_eq!(format!("{:?}", short.gateway), format!("{long:?}"));
-        assert_eq!(long.hold, Duration(frame::time::FOREVER));
-    }
 }

@@ -1,0 +1,51 @@
+//! `gvm-dp key`.
+
+use clap::{Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `gvm-dp key ...`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a new cluster key
+    New {
+        /// Write it to this new file (mode 0600) instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show a key's fingerprint, never the key; with a role and an id, that of the node's key
+    Show {
+        /// The key file
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// The node's role
+        #[arg(long, requires = "id")]
+        role: Option<NodeRole>,
+        /// The node's id
+        #[arg(long, requires = "role")]
+        id: Option<u32>,
+    },
+    /// Derive the key of one node from the cluster key
+    Derive {
+        /// File with the cluster key
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// The node's role
+        #[arg(long)]
+        role: NodeRole,
+        /// The node's id
+        #[arg(long)]
+        id: u32,
+        /// Write it to this new file (mode 0600) instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Who has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NodeRole {
+    /// Lends memory.
+    Slave,
+    /// Runs the virtual machine.
+    Master,
+}

@@ -1,0 +1,64 @@
+//! The command line.
+
+mod ask;
+mod key;
+mod role;
+
+pub use ask::*;
+pub use key::*;
+pub use role::*;
+
+use clap::{Parser, Subcommand};
+
+/// gvm-dp: the dataplane of GiantVM Frontier-X. Without a command it is a gateway.
+#[derive(Debug, Parser)]
+#[command(name = "gvm-dp", version, args_conflicts_with_subcommands = true, after_help = crate::exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The default role's flags.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// What gvm-dp can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Aggregate records between masters and slaves (the default)
+    Gateway(Box<GatewayArgs>),
+    /// Lend memory: answer as one slave, or as a farm of them
+    Slave(Box<SlaveArgs>),
+    /// Show what a running process counts
+    Stats(StatsArgs),
+    /// Show who is registered at a running gateway
+    Routes(RoutesArgs),
+    /// Let a running process hand over all it holds, and end
+    Drain(NameArgs),
+    /// Make, show and derive keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Duration;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn gateway_is_the_default_role() {
+        let flags = ["--lcores", "2-15", "--port", "udp:127.0.0.1:9999", "--hold", "inf"];
+        let short = Cli::parse_from(["gvm-dp"].iter().chain(&flags));
+        assert!(short.command.is_none());
+        let long = Cli::parse_from(["gvm-dp", "gateway"].iter().chain(&flags));
+        let Some(Command::Gateway(long)) = long.command else { panic!("another command") };
+        assert_eq!(format!("{:?}", short.gateway), format!("{long:?}"));
+        assert_eq!(long.hold, Duration(frame::time::FOREVER));
+    }
+}

@@ -1,0 +1,93 @@
+//! The routes of the control socket. `openapi.json` beside the crate describes each of them, and is served, too; a test
+//! fails when a route is not described, a described one is not there, or an answer is not as described.
+
+use super::error::{ApiError, Code};
+use super::routes::Routes;
+use super::stats::Stats;
+use super::{Ask, Office};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::handler::Handler;
+use axum::http::{Method, Uri, header};
+use axum::response::{IntoResponse, Json};
+use axum::routing::{MethodRouter, get, post};
+use serde::{Deserialize, Serialize};
+
+/// The description of this interface.
+pub const OPENAPI: &str = include_str!("../../openapi.json");
+
+/// The longest request body, in bytes.
+const LONGEST_BODY: usize = 64 << 10;
+
+/// One method of one path.
+pub struct Route {
+    /// The HTTP method, in capitals.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    handler: MethodRouter<Office>,
+}
+
+impl Route {
+    fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "GET", path, handler: get(handler) }
+    }
+
+    fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "POST", path, handler: post(handler) }
+    }
+}
+
+/// Everything that is served.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/openapi.json", openapi),
+        Route::get("/v1/stats", stats),
+        Route::get("/v1/routes", registered),
+        Route::post("/v1/drain", drain),
+    ]
+}
+
+pub(super) fn router(office: Office) -> Router {
+    let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
+    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).with_state(office)
+}
+
+/// What `POST /v1/drain` answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Draining {
+    /// Always `draining`.
+    pub state: String,
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}
+
+async fn stats(State(office): State<Office>) -> Result<Json<Stats>, ApiError> {
+    let membership = office.ask(Ask::Membership).await?;
+    Ok(Json(office.board.stats(membership)))
+}
+
+async fn registered(State(office): State<Office>) -> Result<Json<Routes>, ApiError> {
+    let routes = office.ask(Ask::Routes).await?;
+    routes.map(Json).ok_or_else(|| {
+        ApiError::new(Code::WrongRole, "only a gateway has routes", "ask a gateway: gvm-dp routes --name GATEWAY")
+    })
+}
+
+async fn drain(State(office): State<Office>) -> Result<Json<Draining>, ApiError> {
+    office.ask(Ask::Drain).await?;
+    Ok(Json(Draining { state: "draining".to_owned() }))
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    let message = format!("there is no {}", uri.path());
+    ApiError::new(Code::NotFound, message, "GET /v1/openapi.json lists what there is")
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not know {method}", uri.path());
+    ApiError::new(Code::MethodNotAllowed, message, "GET /v1/openapi.json lists what there is")
+}
