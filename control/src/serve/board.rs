@@ -185,7 +185,7 @@ impl Board {
 
 impl LcoreBoard {
     fn stats(&self) -> LcoreStats {
-        let View { index, core, tid, backing, lcore, pool, outbox, ports, pulse } = &self.view;
+        let View { index, core, tid, backing, lcore, pool, outbox, ports, pulse, .. } = &self.view;
         let mut sets = Sets::new();
         let fixed: [(&str, &dyn CounterSet); 3] = [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox)];
         for (name, set) in fixed.into_iter().chain(self.role.sets()) {

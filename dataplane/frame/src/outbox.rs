@@ -3,7 +3,7 @@
 //! A record is counted out when the port's TX ring took its datagram, not before. Until then it is held here; a full
 //! ring keeps it here and the lcore tries again.
 
-use crate::{Class, Datagram, Frame, Pool, PortId};
+use crate::{BURST, Class, Datagram, Frame, Pool, PortId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -80,11 +80,50 @@ pub struct TxQueue {
     link: VecDeque<Datagram>,
     cargo: VecDeque<Datagram>,
     counters: Arc<OutboxCounters>,
+    /// How many were lent to this queue, and which of them failed: see [`TxQueue::lend`].
+    lent: usize,
+    failed: u64,
 }
 
 impl TxQueue {
     fn new(counters: Arc<OutboxCounters>) -> Self {
-        Self { link: VecDeque::with_capacity(256), cargo: VecDeque::with_capacity(1024), counters }
+        let (link, cargo) = (VecDeque::with_capacity(256), VecDeque::with_capacity(1024));
+        Self { link, cargo, counters, lent: 0, failed: 0 }
+    }
+
+    /// An empty queue on the same account, for [`TxQueue::lend`].
+    pub fn sibling(&self) -> Self {
+        let (link, cargo) = (VecDeque::with_capacity(BURST), VecDeque::with_capacity(BURST));
+        Self { link, cargo, counters: Arc::clone(&self.counters), lent: 0, failed: 0 }
+    }
+
+    /// Moves up to [`BURST`] datagrams, in the order in which they should leave, to an empty sibling. So whoever looks
+    /// at what a port sends knows which those were: the port gets the sibling, and what it leaves comes back with
+    /// [`TxQueue::take_back`]. Nothing is counted by the move.
+    pub fn lend(&mut self, to: &mut Self) {
+        while to.len() < BURST {
+            match self.link.pop_front() {
+                Some(datagram) => to.link.push_back(datagram),
+                None => match self.cargo.pop_front() {
+                    Some(datagram) => to.cargo.push_back(datagram),
+                    None => break,
+                },
+            }
+        }
+        (to.lent, to.failed) = (to.len(), 0);
+    }
+
+    /// Takes back what is left of what was lent, to the front. Returns how many left the sibling, and which of those,
+    /// counted from the first in bit 0, could not be sent at all.
+    pub fn take_back(&mut self, from: &mut Self) -> (usize, u64) {
+        let left = from.lent - from.len();
+        while let Some(datagram) = from.link.pop_back() {
+            self.link.push_front(datagram);
+        }
+        while let Some(datagram) = from.cargo.pop_back() {
+            self.cargo.push_front(datagram);
+        }
+        (left, std::mem::take(&mut from.failed))
     }
 
     /// Datagrams that wait.
@@ -97,6 +136,11 @@ impl TxQueue {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.link.is_empty() && self.cargo.is_empty()
+    }
+
+    /// The datagrams in the order in which they should leave.
+    pub fn iter(&self) -> impl Iterator<Item = &Datagram> {
+        self.link.iter().chain(&self.cargo)
     }
 
     /// The datagrams in the order in which they should leave, to be made ready (headers) before they are taken.
@@ -132,6 +176,9 @@ impl TxQueue {
     /// The first datagram, which the port cannot send at all (no route to it, larger than the device's MTU): its
     /// records count as dropped, and the port counts why.
     pub fn fail(&mut self) -> Option<Datagram> {
+        // Only in a queue that was lent to is there a bit for it.
+        let gone = self.lent.wrapping_sub(self.len());
+        self.failed |= u32::try_from(gone).ok().and_then(|gone| 1u64.checked_shl(gone)).unwrap_or(0);
         self.pop(Fate::Failed)
     }
 }
@@ -274,6 +321,30 @@ mod tests {
         assert_eq!((counters.down_records_out.get(), counters.down_bytes_out.get()), (3, 5));
         assert_eq!((counters.up_records_out.get(), counters.up_records_dropped_tx.get()), (0, 4));
         assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (0, 0));
+        assert_eq!(out.pool().in_use(), 0);
+    }
+
+    #[test]
+    fn what_is_lent_leaves_in_the_same_order_or_comes_back() {
+        let mut out = outbox();
+        for (class, records) in [(Class::Down, 3), (Class::Up, 4), (Class::Link, 1), (Class::Down, 5), (Class::Link, 2)]
+        {
+            out.send(datagram(&out, 0, class, records));
+        }
+        let counters = Arc::clone(out.counters());
+        let queue = out.queue(PortId(0)).unwrap();
+        let mut lent = queue.sibling();
+        queue.lend(&mut lent);
+        let order = |queue: &TxQueue| queue.iter().map(|datagram| datagram.records).collect::<Vec<_>>();
+        assert_eq!((order(&lent), queue.len()), (vec![1, 2, 3, 4, 5], 0));
+        assert!(lent.take().is_some() && lent.fail().is_some() && lent.take().is_some());
+        assert_eq!(queue.take_back(&mut lent), (3, 0b010));
+        assert_eq!((order(queue), lent.len()), (vec![4, 5], 0));
+        assert_eq!((counters.down_records_out.get(), counters.link_records_dropped_tx.get()), (3, 2));
+        queue.lend(&mut lent);
+        assert_eq!(queue.take_back(&mut lent), (0, 0));
+        assert_eq!(order(queue), [4, 5]);
+        assert!(queue.fail().is_some() && queue.take().is_some());
         assert_eq!(out.pool().in_use(), 0);
     }
 

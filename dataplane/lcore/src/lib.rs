@@ -11,6 +11,7 @@
 //! | [`mail`] | link control on its way to the registrar |
 //! | [`poll`] | one poll: mailbox, receive, advance, transmit |
 //! | [`counters`] | what an lcore counts |
+//! | [`tap`] | copies of datagrams for whoever watches |
 //! | [`wait`] | polling, or sleeping after a run of empty polls |
 //! | [`thread`] | an lcore on a pinned thread of its own |
 //! | [`watchdog`] | who notices that an lcore stands still, and where |
@@ -22,6 +23,7 @@ pub mod counters;
 pub mod mail;
 pub mod mailbox;
 pub mod poll;
+pub mod tap;
 pub mod thread;
 pub mod wait;
 pub mod watchdog;

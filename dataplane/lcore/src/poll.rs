@@ -3,6 +3,7 @@
 use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mail::ControlMail;
 use crate::mailbox::{Receiver, Sender};
+use crate::tap::{TapPeg, Worn};
 use crate::watchdog::{Pulse, Stage};
 use frame::{BURST, Burst, Outbox, Pool, Role, Time};
 use port::Port;
@@ -90,6 +91,8 @@ pub struct Lcore<R: Role, P: Port> {
     last: Option<(Time, Polled)>,
     /// Empty polls in a row, with nothing waiting for a TX ring.
     quiet: u32,
+    tap: Option<Box<Worn>>,
+    peg: Arc<TapPeg>,
 }
 
 impl<R: Role, P: Port> Lcore<R, P> {
@@ -124,6 +127,8 @@ impl<R: Role, P: Port> Lcore<R, P> {
             receiving: true,
             last: None,
             quiet: 0,
+            tap: None,
+            peg: Arc::default(),
         }
     }
 
@@ -150,12 +155,26 @@ impl<R: Role, P: Port> Lcore<R, P> {
     fn begin(&mut self, now: Time) {
         self.pulse.beat();
         self.counters.polls.add(1);
+        if self.tap.is_some() || self.peg.has_tap() {
+            self.change_tap();
+        }
         // The time of a poll is known when the next one begins: one clock reading for each.
         if let Some((began, polled)) = self.last
             && !polled.is_empty()
         {
             self.counters.busy_ns.add(now.saturating_sub(began));
         }
+    }
+
+    /// Puts on the tap that hangs there, or takes off one that nobody watches.
+    #[cold]
+    fn change_tap(&mut self) {
+        if self.peg.has_tap()
+            && let Some(tap) = self.peg.take()
+        {
+            self.tap = Some(Box::new(Worn::new(tap)));
+        }
+        self.tap.take_if(|tap| tap.is_unwatched());
     }
 
     fn end(&mut self, now: Time, polled: Polled) {
@@ -211,6 +230,9 @@ impl<R: Role, P: Port> Lcore<R, P> {
             }
             self.counters.count_burst(len);
             received += len;
+            if let Some(tap) = &mut self.tap {
+                tap.received(now, id, &self.burst);
+            }
             self.pulse.enter(Stage::Receive(id));
             self.role.receive(now, id, &mut self.burst, &mut self.outbox);
             debug_assert!(self.burst.is_empty(), "a role takes the whole burst");
@@ -227,7 +249,10 @@ impl<R: Role, P: Port> Lcore<R, P> {
             if let Some(queue) = self.outbox.queue(id)
                 && !queue.is_empty()
             {
-                sent += port.tx_burst(now, queue);
+                sent += match &mut self.tap {
+                    None => port.tx_burst(now, queue),
+                    Some(tap) => tap.transmit(now, port, queue),
+                };
             }
             port.housekeep(now);
         }
@@ -345,6 +370,11 @@ impl<R: Role, P: Port> Lcore<R, P> {
     /// What the watchdog looks at.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// Where to hang a tap.
+    pub fn peg(&self) -> &Arc<TapPeg> {
+        &self.peg
     }
 
     /// Datagrams that wait for a TX ring.

@@ -8,11 +8,12 @@ use crate::cores::MAX_CORE;
 use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mailbox::Waker;
 use crate::poll::Lcore;
+use crate::tap::TapPeg;
 use crate::wait::{RxMode, Waiter};
 use crate::watchdog::{Pulse, Stage};
 use frame::counter::CounterSet;
 use frame::outbox::OutboxCounters;
-use frame::{Backing, PortId, Role};
+use frame::{Backing, Peer, PortId, Role};
 use port::Port;
 use std::any::Any;
 use std::io;
@@ -75,6 +76,8 @@ pub struct PortView {
     pub description: String,
     /// The largest IP packet it can send, in bytes.
     pub mtu: u16,
+    /// Its own end as its peers see it, if it has one.
+    pub own_end: Option<Peer>,
     /// Its counters.
     pub counters: Arc<dyn CounterSet>,
 }
@@ -100,6 +103,8 @@ pub struct View {
     pub ports: Vec<PortView>,
     /// Its pulse, for a [`crate::watchdog::Watchdog`].
     pub pulse: Arc<Pulse>,
+    /// Where to hang a tap on it.
+    pub peg: Arc<TapPeg>,
 }
 
 impl View {
@@ -108,6 +113,7 @@ impl View {
             id: port.id(),
             description: port.describe(),
             mtu: port.mtu(),
+            own_end: port.own_end(),
             counters: port.counters(),
         };
         Self {
@@ -120,6 +126,7 @@ impl View {
             outbox: Arc::clone(lcore.outbox().counters()),
             ports: lcore.ports().iter().map(view).collect(),
             pulse: Arc::clone(lcore.pulse()),
+            peg: Arc::clone(lcore.peg()),
         }
     }
 }

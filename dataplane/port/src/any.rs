@@ -4,7 +4,7 @@ use crate::Port;
 use crate::udp::UdpPort;
 use crate::xdp::XdpQueues;
 use frame::counter::CounterSet;
-use frame::{Burst, PortId, Time, TxQueue};
+use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -87,6 +87,10 @@ impl Port for AnyPort {
 
     fn rx_lost(&self) -> u64 {
         each!(self, port => port.rx_lost())
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        each!(self, port => port.own_end())
     }
 
     fn describe(&self) -> String {

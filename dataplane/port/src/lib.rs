@@ -16,7 +16,7 @@ pub mod xdp;
 mod sockopt;
 
 use frame::counter::CounterSet;
-use frame::{Burst, PortId, Time, TxQueue};
+use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -50,6 +50,11 @@ pub trait Port {
 
     /// Packets that were lost before the port saw them, as far as the device says (ring full, socket buffer full).
     fn rx_lost(&self) -> u64;
+
+    /// Its own end as its peers see it: address, UDP port, and on raw ports the Ethernet address. `None` when it has none.
+    fn own_end(&self) -> Option<Peer> {
+        None
+    }
 
     /// One line for start-up and `stats`: what it is and how it works (mode, queue, address).
     fn describe(&self) -> String;

@@ -6,7 +6,7 @@
 use crate::Port;
 use crate::headers::{self, Local, Refused, Verify};
 use frame::counter::CounterSet;
-use frame::{Burst, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -157,6 +157,11 @@ impl Port for MemoryPort {
 
     fn rx_lost(&self) -> u64 {
         self.counters.rx_ring_full.get()
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        let Local { mac, ip, udp_port } = self.config.local;
+        Some(Peer::ipv4(self.id, ip, udp_port, Vlan::UNTAGGED, mac))
     }
 
     fn describe(&self) -> String {

@@ -280,6 +280,10 @@ impl Port for UdpPort {
         self.counters.rx_lost.get()
     }
 
+    fn own_end(&self) -> Option<Peer> {
+        Some(Peer::socket(self.id, self.local))
+    }
+
     fn describe(&self) -> String {
         format!(
             "udp:{} (kernel socket, MTU {}, receive buffer {} KiB, send buffer {} KiB)",

@@ -13,7 +13,7 @@ use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
-use frame::{Burst, Datagram, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -475,6 +475,11 @@ impl Port for XdpPort {
 
     fn rx_lost(&self) -> u64 {
         self.counters.rx_lost_kernel.get() + self.counters.rx_lost_ring_full.get()
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        let Local { mac, ip, .. } = self.config.local;
+        Some(Peer::ipv4(self.id, ip, self.config.source_port, Vlan::UNTAGGED, mac))
     }
 
     fn describe(&self) -> String {

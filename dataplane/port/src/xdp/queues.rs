@@ -6,7 +6,7 @@
 use crate::Port;
 use crate::xdp::{XdpError, XdpPort};
 use frame::counter::{CounterSet, Visitor};
-use frame::{Burst, PortId, Time, TxQueue};
+use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -131,6 +131,10 @@ impl Port for XdpQueues {
 
     fn rx_lost(&self) -> u64 {
         self.iter().map(Port::rx_lost).sum()
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        self.first.own_end()
     }
 
     fn describe(&self) -> String {

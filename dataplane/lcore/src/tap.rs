@@ -1,0 +1,324 @@
+//! A tap: copies of the datagrams that an lcore receives and sends, for whoever watches.
+//!
+//! No tap costs one look per poll and per burst. A worn tap copies into memory that was made and touched before it was
+//! put on: slots go empty to the lcore and full to the watcher, through two bounded lock-free queues. What finds no empty
+//! slot is counted and goes its way uncopied: a tap never delays the loop.
+//!
+//! What is sent is copied before the port takes it, since afterwards the frame is the device's, and is handed over when
+//! the port did take it. So what waits for room in a TX ring, or cannot be sent at all, is not among the copies.
+
+use crossbeam_queue::ArrayQueue;
+use frame::{BURST, Burst, Class, Counter, Datagram, Peer, PortId, Time, TxQueue};
+use port::Port;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which way a datagram went through its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// Received.
+    Rx,
+    /// Sent.
+    Tx,
+}
+
+/// Which datagrams are copied, beside what the ways and the port say. It runs on the lcore, once for each datagram, and
+/// keeps the rules of the hot path.
+pub type Wants = Box<dyn FnMut(&Datagram, Way) -> bool + Send>;
+
+/// What a tap copies, and how much room it has.
+#[derive(Clone, Copy, Debug)]
+pub struct TapConfig {
+    /// Datagrams that may wait for the watcher.
+    pub slots: usize,
+    /// Bytes of each datagram that are copied.
+    pub snaplen: usize,
+    /// Whether received datagrams are copied.
+    pub rx: bool,
+    /// Whether sent datagrams are copied.
+    pub tx: bool,
+    /// Only this port; `None` is all.
+    pub port: Option<PortId>,
+}
+
+/// A copy of one datagram.
+#[derive(Debug)]
+pub struct Copied {
+    /// When the poll began in which it was received or sent.
+    pub time: Time,
+    /// Which way it went; its port is in the peer.
+    pub way: Way,
+    /// Where it came from or went to.
+    pub peer: Peer,
+    /// Whose account it left on; `None` for received ones.
+    pub class: Option<Class>,
+    /// Whether it had ECN's Congestion Experienced mark.
+    pub ce: bool,
+    /// Its length; more than what was copied when that was cut.
+    pub len: usize,
+    data: Vec<u8>,
+}
+
+impl Copied {
+    fn empty(snaplen: usize) -> Box<Self> {
+        let peer = Peer::socket(PortId(0), ([0; 4], 0).into());
+        // Zeros are written here, so that the lcore never meets a page that is not there yet.
+        Box::new(Self { time: 0, way: Way::Rx, peer, class: None, ce: false, len: 0, data: vec![0; snaplen] })
+    }
+
+    fn fill(&mut self, now: Time, way: Way, datagram: &Datagram) {
+        let bytes = datagram.frame.data();
+        let class = (way == Way::Tx).then_some(datagram.class);
+        (self.time, self.way, self.peer, self.class) = (now, way, datagram.peer, class);
+        (self.ce, self.len) = (datagram.ce, bytes.len());
+        // Never longer than a slot was made, so that it never grows.
+        let copied = self.copied();
+        if let (Some(to), Some(from)) = (self.data.get_mut(..copied), bytes.get(..copied)) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    fn copied(&self) -> usize {
+        self.len.min(self.data.len())
+    }
+
+    /// The bytes: the UDP payload, or the first part of it.
+    pub fn data(&self) -> &[u8] {
+        self.data.get(..self.copied()).unwrap_or(&[])
+    }
+}
+
+/// What a tap saw on one port.
+#[derive(Debug, Default)]
+pub struct PortTally {
+    /// Datagrams that went by, the ways that are not copied left out.
+    pub seen: Counter,
+    /// Those of them that were wanted.
+    pub wanted: Counter,
+    /// Those of the wanted that found no empty slot.
+    pub dropped: Counter,
+}
+
+/// What the lcore and the watcher share.
+struct Shared {
+    empty: ArrayQueue<Box<Copied>>,
+    full: ArrayQueue<Box<Copied>>,
+    ports: Box<[PortTally]>,
+    /// The watcher is gone.
+    unwatched: AtomicBool,
+    /// The lcore's end is gone.
+    ended: AtomicBool,
+}
+
+impl Shared {
+    /// Copies what is wanted of a datagram, or says why not.
+    fn stage(&self, wants: &mut Wants, now: Time, way: Way, datagram: &Datagram) -> Staged {
+        if !wants(datagram, way) {
+            return Staged::Unwanted;
+        }
+        match self.empty.pop() {
+            Some(mut slot) => {
+                slot.fill(now, way, datagram);
+                Staged::Copied(slot)
+            }
+            None => Staged::NoRoom,
+        }
+    }
+
+    /// Hands a copy to the watcher, and counts.
+    fn hand_over(&self, staged: Staged, tally: &PortTally) {
+        tally.seen.add(1);
+        match staged {
+            Staged::Unwanted => {}
+            Staged::NoRoom => {
+                tally.wanted.add(1);
+                tally.dropped.add(1);
+            }
+            Staged::Copied(slot) => {
+                tally.wanted.add(1);
+                // There are as many places as slots.
+                let _ = self.full.push(slot);
+            }
+        }
+    }
+}
+
+/// Makes a tap for an lcore with so many ports: its end, and the watcher's.
+pub fn tap(config: TapConfig, ports: usize, wants: Wants) -> (Tap, Watch) {
+    let slots = config.slots.max(1);
+    let shared = Arc::new(Shared {
+        empty: ArrayQueue::new(slots),
+        full: ArrayQueue::new(slots),
+        ports: (0..ports).map(|_| PortTally::default()).collect(),
+        unwatched: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+    });
+    for _ in 0..slots {
+        // There are as many places as slots.
+        let _ = shared.empty.push(Copied::empty(config.snaplen));
+    }
+    (Tap { config, wants, shared: Arc::clone(&shared) }, Watch { shared })
+}
+
+/// What was copied of one datagram before the port was asked to send it.
+enum Staged {
+    Unwanted,
+    Copied(Box<Copied>),
+    NoRoom,
+}
+
+/// The lcore's end, to be hung on its peg.
+pub struct Tap {
+    config: TapConfig,
+    wants: Wants,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+    }
+}
+
+/// A tap that an lcore has put on.
+pub(crate) struct Worn {
+    tap: Tap,
+    /// What a port is asked to send at a time.
+    lent: Option<TxQueue>,
+    /// One for each datagram in `lent`.
+    staged: Vec<Staged>,
+}
+
+impl Worn {
+    pub(crate) fn new(tap: Tap) -> Self {
+        Self { tap, lent: None, staged: Vec::with_capacity(BURST) }
+    }
+
+    fn is_on(&self, port: PortId) -> bool {
+        self.tap.config.port.is_none_or(|only| only == port)
+    }
+
+    /// Whether nobody watches any more.
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.tap.shared.unwatched.load(Ordering::Relaxed)
+    }
+
+    /// A burst was received on a port.
+    #[inline(never)]
+    pub(crate) fn received(&mut self, now: Time, port: PortId, burst: &Burst) {
+        if !self.tap.config.rx || !self.is_on(port) {
+            return;
+        }
+        let Tap { wants, shared, .. } = &mut self.tap;
+        let Some(tally) = shared.ports.get(usize::from(port.0)) else { return };
+        for (_, datagram) in burst.iter() {
+            shared.hand_over(shared.stage(wants, now, Way::Rx, datagram), tally);
+        }
+    }
+
+    /// Has a port send what it can of its queue, and copies what it took.
+    #[inline(never)]
+    pub(crate) fn transmit<P: Port>(&mut self, now: Time, port: &mut P, queue: &mut TxQueue) -> usize {
+        let id = port.id();
+        if !self.tap.config.tx || !self.is_on(id) {
+            return port.tx_burst(now, queue);
+        }
+        let mut lent = self.lent.take().unwrap_or_else(|| queue.sibling());
+        let mut sent = 0;
+        loop {
+            queue.lend(&mut lent);
+            for datagram in lent.iter() {
+                let Tap { wants, shared, .. } = &mut self.tap;
+                self.staged.push(shared.stage(wants, now, Way::Tx, datagram));
+            }
+            let all = lent.len();
+            port.tx_burst(now, &mut lent);
+            let (left, failed) = queue.take_back(&mut lent);
+            self.settle(id, left, failed);
+            sent += left;
+            if left < all || queue.is_empty() {
+                break;
+            }
+        }
+        self.lent = Some(lent);
+        sent
+    }
+
+    /// The first `left` of what was staged left the queue, those with a bit in `failed` without being sent.
+    fn settle(&mut self, port: PortId, left: usize, failed: u64) {
+        let Self { tap: Tap { shared, .. }, staged, .. } = self;
+        let Some(tally) = shared.ports.get(usize::from(port.0)) else { return staged.clear() };
+        for (number, staged) in staged.drain(..).enumerate() {
+            if number < left && failed & (1 << number) == 0 {
+                shared.hand_over(staged, tally);
+            } else if let Staged::Copied(slot) = staged {
+                // There are as many places as slots.
+                let _ = shared.empty.push(slot);
+            }
+        }
+    }
+}
+
+/// The watcher's end. When it is dropped, the lcore takes its tap off at its next poll.
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// The oldest copy that waits.
+    pub fn take(&mut self) -> Option<Box<Copied>> {
+        self.shared.full.pop()
+    }
+
+    /// Gives a slot back, to be filled again.
+    pub fn give_back(&mut self, slot: Box<Copied>) {
+        // There are as many places as slots.
+        let _ = self.shared.empty.push(slot);
+    }
+
+    /// What the tap saw on each port.
+    pub fn ports(&self) -> &[PortTally] {
+        &self.shared.ports
+    }
+
+    /// Whether the lcore took its tap off, or was never there to put it on.
+    pub fn is_ended(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.unwatched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where an lcore finds the tap that it should put on.
+#[derive(Default)]
+pub struct TapPeg {
+    hangs: AtomicBool,
+    tap: Mutex<Option<Tap>>,
+}
+
+impl TapPeg {
+    /// Hangs a tap on it, in the place of one that the lcore did not take yet. It is put on when the next poll begins, and
+    /// replaces one that is worn.
+    pub fn hang(&self, tap: Tap) {
+        *self.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(tap);
+        self.hangs.store(true, Ordering::Release);
+    }
+
+    /// One look per poll.
+    #[inline]
+    pub(crate) fn has_tap(&self) -> bool {
+        self.hangs.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    pub(crate) fn take(&self) -> Option<Tap> {
+        // Never waits: whoever holds it is about to hang something, and the next poll finds that.
+        let mut tap = self.tap.try_lock().ok()?;
+        self.hangs.store(false, Ordering::Relaxed);
+        tap.take()
+    }
+}
