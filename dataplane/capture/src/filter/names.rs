@@ -1,0 +1,32 @@
+//! Message types by name, as filters write them.
+
+use wire::MsgType;
+
+/// The names, as in the table of `docs/wire-format.md`.
+const NAMES: [(&str, MsgType); 10] = [
+    ("heartbeat", MsgType::HEARTBEAT),
+    ("heartbeat_ack", MsgType::HEARTBEAT_ACK),
+    ("members", MsgType::MEMBERS),
+    ("connect", MsgType::CONNECT),
+    ("connect_reply", MsgType::CONNECT_REPLY),
+    ("disconnect", MsgType::DISCONNECT),
+    ("echo", MsgType::ECHO),
+    ("echo_reply", MsgType::ECHO_REPLY),
+    ("rc", MsgType::RC),
+    ("pattern", MsgType::PATTERN),
+];
+
+/// The name of a type, if it has one.
+pub(super) fn name_of(msg_type: MsgType) -> Option<&'static str> {
+    NAMES.iter().find(|(_, named)| *named == msg_type).map(|(name, _)| *name)
+}
+
+/// The type with this name, in letters of either size.
+pub(super) fn type_of(name: &str) -> Option<MsgType> {
+    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, msg_type)| *msg_type)
+}
+
+/// All names, to be shown to whoever wrote another.
+pub(super) fn all() -> String {
+    NAMES.map(|(name, _)| name).join(", ")
+}

@@ -1,0 +1,16 @@
+//! What a capture picks out of the datagrams that pass an lcore, and how it is written down.
+//!
+//! Bytes come in, bytes go out: no thread, socket or clock.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`filter`] | `slave 17 and not type echo`: read, printed, compiled, asked of a datagram |
+//! | [`packet`] | Ethernet, IP and UDP headers around a datagram whose own were taken off |
+//! | [`pcapng`] | blocks of a capture file, written and counted |
+#![forbid(unsafe_code)]
+
+pub mod filter;
+pub mod packet;
+pub mod pcapng;
+
+pub use filter::{Filter, FilterError, Seen};

@@ -1,0 +1,163 @@
+//! Counts what is in a stream of blocks while it passes, in whatever pieces it comes.
+
+use super::{BYTE_ORDER, PACKET, SECTION, STATISTICS, option};
+use std::fmt;
+
+/// The longest block that is believed.
+const LONGEST: usize = 1 << 20;
+
+/// A stream that is no pcapng of [`super::Writer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is no pcapng")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// What was in the stream so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Packets.
+    pub packets: u64,
+    /// Packets that found no room, as the statistics say.
+    pub dropped: u64,
+    /// Packets that went by, as the statistics say.
+    pub received: u64,
+    /// Blocks of statistics.
+    pub statistics: u64,
+    /// A block that is not all here yet.
+    partial: Vec<u8>,
+    begun: bool,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+impl Census {
+    /// The next piece of the stream.
+    ///
+    /// # Errors
+    /// It is no pcapng; nothing is counted from there on.
+    pub fn read(&mut self, piece: &[u8]) -> Result<(), Broken> {
+        self.partial.extend_from_slice(piece);
+        let bytes = std::mem::take(&mut self.partial);
+        let mut rest = &bytes[..];
+        while let Some(len) = u32_at(rest, 4) {
+            let len = len as usize;
+            if len < 12 || !len.is_multiple_of(4) || len > LONGEST {
+                return Err(Broken);
+            }
+            let Some((block, after)) = rest.split_at_checked(len) else { break };
+            self.block(block)?;
+            rest = after;
+        }
+        self.partial = rest.to_vec();
+        Ok(())
+    }
+
+    /// Whether the stream ended where a block did.
+    pub fn is_whole(&self) -> bool {
+        self.begun && self.partial.is_empty()
+    }
+
+    fn block(&mut self, block: &[u8]) -> Result<(), Broken> {
+        let len = block.len();
+        if u32_at(block, len - 4) != u32_at(block, 4) {
+            return Err(Broken);
+        }
+        match u32_at(block, 0) {
+            Some(SECTION) if u32_at(block, 8) == Some(BYTE_ORDER) => self.begun = true,
+            Some(SECTION) => return Err(Broken),
+            _ if !self.begun => return Err(Broken),
+            Some(PACKET) => self.packets += 1,
+            Some(STATISTICS) => {
+                self.statistics += 1;
+                self.options(block.get(20..len - 4).ok_or(Broken)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn options(&mut self, mut options: &[u8]) {
+        while let (Some(number), Some(len)) = (u16_at(options, 0), u16_at(options, 2)) {
+            let len = usize::from(len);
+            let value = options.get(4..4 + len).and_then(|value| <[u8; 8]>::try_from(value).ok());
+            let value = value.map_or(0, u64::from_le_bytes);
+            match number {
+                option::END => return,
+                option::STATISTICS_DROPPED => self.dropped += value,
+                option::STATISTICS_RECEIVED => self.received += value,
+                _ => {}
+            }
+            options = options.get(4 + len.next_multiple_of(4)..).unwrap_or(&[]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Interface, Statistics, Writer};
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn file(packets: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out);
+        writer.section("test", "", "");
+        writer.interface(&Interface { name: "a", description: "", filter: "", snaplen: 65_535 });
+        for bytes in packets {
+            writer.packet(0, Duration::ZERO, true, [b"head", bytes], bytes.len() + 4);
+        }
+        let statistics = Statistics { received: 7, dropped: 3, ..Statistics::default() };
+        writer.statistics(0, &statistics);
+        writer.statistics(0, &statistics);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn everything_is_counted_in_whatever_pieces(
+            packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20),
+            piece in 1usize..300,
+        ) {
+            let file = file(&packets);
+            let mut census = Census::default();
+            for piece in file.chunks(piece) {
+                prop_assert_eq!(census.read(piece), Ok(()));
+            }
+            prop_assert!(census.is_whole());
+            prop_assert_eq!((census.packets, census.statistics), (packets.len() as u64, 2));
+            prop_assert_eq!((census.dropped, census.received), (6, 14));
+        }
+
+        #[test]
+        fn nothing_is_believed(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..100) {
+            let _ = Census::default().read(&bytes);
+            let mut spoilt = file(&[vec![1; 20]]);
+            let at = at % spoilt.len();
+            spoilt[at] ^= 0x55;
+            let _ = Census::default().read(&spoilt);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_off_or_something_else_is_noticed() {
+        let file = file(&[]);
+        let mut census = Census::default();
+        census.read(&file[..file.len() - 1]).unwrap();
+        assert!(!census.is_whole() && !Census::default().is_whole());
+        assert_eq!(Census::default().read(b"HTTP/1.1 200 OK\r\n\r\n"), Err(Broken));
+        assert_eq!(Census::default().read(&[1, 0, 0, 0, 12, 0, 0, 0, 12, 0, 0, 0]), Err(Broken), "no section");
+    }
+}
