@@ -6,6 +6,7 @@ use crate::keyfile;
 use crate::machine;
 use crate::neighbor::NeighborSpec;
 use crate::pci;
+use crate::serve::metrics::MetricsAddress;
 use frame::PoolConfig;
 use frame::pool::{COLOURS, HEADROOM};
 use lcore::{CoreList, RxMode};
@@ -49,6 +50,8 @@ pub struct Common {
     pub mtu: u16,
     /// How large the system is.
     pub scale: Scale,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 /// Settings of a gateway.
@@ -123,8 +126,8 @@ impl Common {
             chunk: room.next_power_of_two().clamp(2048, 32_768),
             ..PoolConfig::default()
         };
-        let (rx_mode, interval, mtu) = (args.rx_mode, args.heartbeat.0, args.mtu);
-        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale })
+        let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
+        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics })
     }
 }
 

@@ -23,6 +23,7 @@ use port::spec::SpecError;
 use port::udp::UdpError;
 use port::xdp::XdpError;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wire::{ScaleError, ShardsError};
@@ -92,6 +93,9 @@ pub enum Failure {
         /// Its socket.
         socket: PathBuf,
     },
+    /// The address for metrics is taken.
+    #[error("--metrics {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
+    MetricsInUse(SocketAddr),
     /// The control socket cannot be made.
     #[error("cannot serve the control socket {}: {source}; can this user write there?", .path.display())]
     Socket {
@@ -145,7 +149,7 @@ impl Failure {
             Self::Internal(_) => 1,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
-            Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } => 4,
+            Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
@@ -188,6 +192,7 @@ mod tests {
             (Failure::Xdp(XdpError::NoInterface("eth9".into())), 3),
             (Failure::Xdp(XdpError::Busy { ifname: "eth9".into(), queue: 1 }), 4),
             (Failure::Steer(SteerError::Busy("eth9".into())), 4),
+            (Failure::MetricsInUse(address), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::Client(String::new()), 6),

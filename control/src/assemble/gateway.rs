@@ -6,6 +6,7 @@ use crate::config;
 use crate::exit::Failure;
 use crate::neighbor::NeighborSpec;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
+use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::supervise::desk::{Desk, Inbox};
 use crate::supervise::{self, Office};
@@ -23,6 +24,7 @@ const REGISTRAR_MAILBOX: usize = 1024;
 pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
+    let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
     match &config.key {
         Some(key) => tracing::info!("cluster key with fingerprint {}", key.fingerprint()),
         None => tracing::warn!(
@@ -85,7 +87,7 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let desk = Desk::new(registrar, inbox, senders);
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, clock, mpsc::channel(1).1)
+    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, metrics, clock, mpsc::channel(1).1)
 }
 
 /// The cookies' secret: of this start alone.

@@ -5,6 +5,7 @@ use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
+use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::supervise::{self, Office};
 use frame::{Peer, PortId};
@@ -23,6 +24,7 @@ const EVENTS: usize = 256;
 pub fn run(config: config::Slave) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
+    let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
     match config.credential.fingerprint() {
         Some(fingerprint) => tracing::info!("key with fingerprint {fingerprint}"),
         None => tracing::warn!(
@@ -87,5 +89,5 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Slave(senders), running, ended, board, socket, clock, reports)
+    supervise::run(Office::Slave(senders), running, ended, board, socket, metrics, clock, reports)
 }

@@ -1,6 +1,7 @@
 //! The flags of the roles. Each is also a setting of the configuration file, under its long name.
 
 use crate::neighbor::NeighborSpec;
+use crate::serve::metrics::MetricsAddress;
 use crate::traffic::Traffic;
 use crate::units::{Duration, Size};
 use clap::{Args, ValueEnum};
@@ -40,6 +41,9 @@ pub struct CommonArgs {
     /// Bits of a slave id inside one gateway
     #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS")]
     pub gw_bits: u8,
+    /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub metrics: Option<MetricsAddress>,
 }
 
 /// On or off.

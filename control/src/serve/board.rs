@@ -1,14 +1,17 @@
 //! What the control thread knows of a running process: handles to counters that the lcores write.
 
-use super::stats::{Direction, LcoreStats, Membership, PortStats, Sets, Stats};
+use super::metrics::ControlCounters;
+use super::stats::{Bucket, Direction, HistogramStats, Histograms, LcoreStats, Membership, PortStats, Sets, Stats};
 use crate::assemble::Started;
 use crate::assemble::nic::Nic;
 use crate::config::Common;
 use frame::counter::CounterSet;
+use frame::histogram::HistogramSet;
 use frame::time::SECOND;
 use gateway::GatewayCounters;
 use lcore::Clock;
 use lcore::thread::{View, cpu_ns};
+use lcore::watchdog::Finding;
 use link::RegistrarCounters;
 use link::registrar::Summary;
 use slave::FarmCounters;
@@ -35,21 +38,43 @@ impl RoleCounters {
             Self::Farm(farm) => vec![("farm", &**farm)],
         }
     }
+
+    /// Visits every set, with its direction if it has one.
+    pub fn visit(&self, visitor: &mut dyn FnMut(Option<&'static str>, &dyn CounterSet)) {
+        for (name, set) in self.sets() {
+            visitor(matches!(name, "down" | "up").then_some(name), set);
+        }
+    }
+
+    /// Its histograms, if it has any.
+    pub fn histograms(&self) -> Option<&dyn HistogramSet> {
+        match self {
+            Self::Gateway(gateway) => Some(&gateway.left),
+            Self::Farm(_) => None,
+        }
+    }
 }
 
 /// One lcore of the process.
-struct LcoreBoard {
-    view: View,
-    role: RoleCounters,
+pub struct LcoreBoard {
+    /// What it shows of itself.
+    pub view: View,
+    /// What its role counts.
+    pub role: RoleCounters,
+    standing: AtomicBool,
 }
 
 /// See the module's documentation.
 pub struct Board {
-    role: &'static str,
-    name: String,
+    /// gateway or slave.
+    pub role: &'static str,
+    /// Name of the process.
+    pub name: String,
     clock: Clock,
     lcores: Vec<LcoreBoard>,
     draining: AtomicBool,
+    /// What the control thread counts.
+    pub control: ControlCounters,
     /// The registrar's counters, in a gateway.
     pub link: Option<Arc<RegistrarCounters>>,
     /// Interfaces whose queues are ports. They are in use until the board is gone.
@@ -63,30 +88,67 @@ pub struct Board {
 impl Board {
     /// A board for these lcores.
     pub fn new<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started<C>]) -> Self {
-        let board =
-            |lcore: &Started<C>| LcoreBoard { view: lcore.running.view().clone(), role: lcore.counters.clone() };
+        let board = |lcore: &Started<C>| LcoreBoard::new(lcore.running.view().clone(), lcore.counters.clone());
         let mut settings = BTreeMap::new();
         settings.insert("rx_mode".to_owned(), common.rx_mode.to_string());
         settings.insert("slave_bits".to_owned(), common.scale.slave_bits().to_string());
         settings.insert("gw_bits".to_owned(), common.scale.gw_bits().to_string());
         settings.insert("heartbeat".to_owned(), crate::units::Duration(common.interval).to_string());
         settings.insert("mtu".to_owned(), common.mtu.to_string());
+        Self { settings, ..Self::of(role, common.name.clone(), clock, lcores.iter().map(board).collect()) }
+    }
+
+    /// A board for these lcores, that knows no settings.
+    pub fn of(role: &'static str, name: String, clock: Clock, lcores: Vec<LcoreBoard>) -> Self {
         Self {
             role,
-            name: common.name.clone(),
+            name,
             clock,
-            lcores: lcores.iter().map(board).collect(),
+            lcores,
             draining: AtomicBool::new(false),
+            control: ControlCounters::default(),
             link: None,
             nics: Vec::new(),
             members: 0,
-            settings,
+            settings: BTreeMap::new(),
         }
     }
 
     /// From now on the process drains.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Seconds since the process started.
+    pub fn uptime_seconds(&self) -> f64 {
+        self.clock.now() as f64 / SECOND as f64
+    }
+
+    /// The lcores, by index.
+    pub fn lcores(&self) -> &[LcoreBoard] {
+        &self.lcores
+    }
+
+    /// Keeps what the watchdog found.
+    pub fn note(&self, finding: &Finding) {
+        let (lcore, standing) = match *finding {
+            Finding::Stalled { lcore, .. } => {
+                self.control.watchdog_stalls.add(1);
+                (lcore, true)
+            }
+            Finding::Recovered { lcore, stood } => {
+                self.control.watchdog_stalled_ns.add(stood);
+                (lcore, false)
+            }
+        };
+        if let Some(lcore) = self.lcores.get(lcore) {
+            lcore.standing.store(standing, Ordering::Relaxed);
+        }
     }
 
     /// Packets lost before any port saw them.
@@ -97,9 +159,13 @@ impl Board {
     /// Everything, now.
     pub fn stats(&self, membership: Option<Summary>) -> Stats {
         let mut total = Sets::new();
+        let mut histograms = Histograms::new();
         let mut lcores = Vec::with_capacity(self.lcores.len());
         for lcore in &self.lcores {
             let stats = lcore.stats();
+            for (name, histogram) in &stats.histograms {
+                histograms.entry(name.clone()).or_default().merge(histogram);
+            }
             for (set, counters) in &stats.sets {
                 let sum = total.entry(set.clone()).or_default();
                 for (name, value) in counters {
@@ -111,6 +177,7 @@ impl Board {
         if let Some(link) = &self.link {
             total.insert("link".to_owned(), read(&**link));
         }
+        total.insert("control".to_owned(), read(&self.control));
         let directions = match self.role {
             "gateway" => ["down", "up"].into_iter().map(|name| (name.to_owned(), self.direction(name))).collect(),
             _ => BTreeMap::new(),
@@ -120,13 +187,14 @@ impl Board {
             role: self.role.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_seconds: self.clock.now() as f64 / SECOND as f64,
-            state: if self.draining.load(Ordering::Relaxed) { "draining" } else { "running" }.to_owned(),
+            uptime_seconds: self.uptime_seconds(),
+            state: if self.is_draining() { "draining" } else { "running" }.to_owned(),
             settings: self.settings.clone(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions,
             total,
+            histograms,
             interfaces: self.nics.iter().map(|nic| nic.stats()).collect(),
             lcores,
         }
@@ -184,8 +252,23 @@ impl Board {
 }
 
 impl LcoreBoard {
+    /// An lcore that moves.
+    pub fn new(view: View, role: RoleCounters) -> Self {
+        Self { view, role, standing: AtomicBool::new(false) }
+    }
+
+    /// Whether the watchdog sees it standing still.
+    pub fn is_standing(&self) -> bool {
+        self.standing.load(Ordering::Relaxed)
+    }
+
+    /// CPU seconds of its thread.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_ns(self.view.tid).unwrap_or(0) as f64 / SECOND as f64
+    }
+
     fn stats(&self) -> LcoreStats {
-        let View { index, core, tid, backing, lcore, pool, outbox, ports, pulse, .. } = &self.view;
+        let View { index, core, backing, lcore, pool, outbox, ports, pulse, .. } = &self.view;
         let mut sets = Sets::new();
         let fixed: [(&str, &dyn CounterSet); 3] = [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox)];
         for (name, set) in fixed.into_iter().chain(self.role.sets()) {
@@ -195,9 +278,11 @@ impl LcoreBoard {
             index: *index,
             core: *core,
             stage: pulse.stage().to_string(),
-            cpu_seconds: cpu_ns(*tid).unwrap_or(0) as f64 / SECOND as f64,
+            standing: self.is_standing(),
+            cpu_seconds: self.cpu_seconds(),
             memory: backing.to_string(),
             sets,
+            histograms: self.role.histograms().map(read_histograms).unwrap_or_default(),
             ports: ports
                 .iter()
                 .map(|port| PortStats {
@@ -217,4 +302,13 @@ fn read(set: &dyn CounterSet) -> BTreeMap<String, u64> {
         counters.insert(name.to_owned(), value);
     });
     counters
+}
+
+fn read_histograms(set: &dyn HistogramSet) -> Histograms {
+    let mut histograms = Histograms::new();
+    set.visit_histograms(&mut |name, _, snapshot| {
+        let buckets = snapshot.buckets.iter().map(|bucket| Bucket { bound: bucket.bound, count: bucket.count });
+        histograms.insert(name.to_owned(), HistogramStats { buckets: buckets.collect(), sum: snapshot.sum });
+    });
+    histograms
 }

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod board;
 pub mod error;
+pub mod metrics;
 pub mod routes;
 pub mod socket;
 pub mod stats;

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// Counters by name, by the name of their set.
 pub type Sets = BTreeMap<String, BTreeMap<String, u64>>;
 
+/// Histograms by name.
+pub type Histograms = BTreeMap<String, HistogramStats>;
+
 /// A whole process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stats {
@@ -31,11 +34,45 @@ pub struct Stats {
     pub directions: BTreeMap<String, Direction>,
     /// All sets, summed over the lcores; `link` is the registrar's.
     pub total: Sets,
+    /// Histograms, summed over the lcores; only of a gateway.
+    #[serde(default)]
+    pub histograms: Histograms,
     /// Interfaces whose queues are ports.
     #[serde(default)]
     pub interfaces: Vec<InterfaceStats>,
     /// Each lcore.
     pub lcores: Vec<LcoreStats>,
+}
+
+/// A histogram.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistogramStats {
+    /// By their bounds.
+    pub buckets: Vec<Bucket>,
+    /// Sum of all values.
+    pub sum: u64,
+}
+
+/// One bucket of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The largest value that counts here; nothing in the last bucket.
+    pub bound: Option<u64>,
+    /// Values in this bucket alone.
+    pub count: u64,
+}
+
+impl HistogramStats {
+    /// Adds the values of another lcore's.
+    pub fn merge(&mut self, other: &Self) {
+        if self.buckets.is_empty() {
+            self.buckets.extend(other.buckets.iter().map(|bucket| Bucket { count: 0, ..*bucket }));
+        }
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            mine.count += theirs.count;
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
 }
 
 /// An interface whose queues are ports.
@@ -116,12 +153,18 @@ pub struct LcoreStats {
     pub core: Option<usize>,
     /// Where in its poll it was when it was asked.
     pub stage: String,
+    /// Whether the watchdog sees that it stands still.
+    #[serde(default)]
+    pub standing: bool,
     /// CPU seconds of its thread.
     pub cpu_seconds: f64,
     /// What its frames are made of.
     pub memory: String,
     /// Its counters.
     pub sets: Sets,
+    /// Its histograms.
+    #[serde(default)]
+    pub histograms: Histograms,
     /// Its queues of the ports.
     pub ports: Vec<PortStats>,
 }

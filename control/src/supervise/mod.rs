@@ -8,6 +8,7 @@ mod drain;
 
 use crate::exit::Failure;
 use crate::serve::board::{Board, KEY_FINGERPRINT};
+use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::serve::{self, Ask};
 use crate::signal::Signals;
@@ -74,6 +75,7 @@ pub fn run(
     ended: mpsc::UnboundedReceiver<u16>,
     board: Board,
     socket: ControlSocket,
+    metrics: Option<MetricsListener>,
     clock: Clock,
     reports: mpsc::Receiver<FarmEvent>,
 ) -> Result<(), Failure> {
@@ -85,6 +87,9 @@ pub fn run(
     let board = Arc::new(board);
     runtime.block_on(async {
         let serving = serve::start(&socket, Arc::clone(&board), asks_in)?;
+        if let Some(metrics) = metrics {
+            metrics.start(Arc::clone(&board))?;
+        }
         let process = Process { office, lcores, board, clock, drain: None };
         let result = process.supervise(ended, asks, reports).await;
         serving.finish().await;
@@ -118,7 +123,10 @@ impl Process {
             let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
             if now >= look_at {
                 look_at = now + LOOK;
-                watchdog.look(now).iter().for_each(say);
+                for finding in watchdog.look(now) {
+                    self.board.note(&finding);
+                    say(&finding);
+                }
                 if let Office::Gateway(desk) = &mut self.office {
                     desk.look(now, health);
                 }

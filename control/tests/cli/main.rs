@@ -3,8 +3,10 @@
 mod api;
 mod bad_input;
 mod cluster;
+mod exposition;
 mod harness;
 mod keys;
 mod master;
+mod metrics;
 mod names;
 mod schema;

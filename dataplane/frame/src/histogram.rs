@@ -92,6 +92,9 @@ pub type HistogramVisitor<'a> = dyn FnMut(&'static str, &'static str, Snapshot) 
 
 /// A set of histograms that can be read by name. Made by [`crate::histograms!`].
 pub trait HistogramSet: Send + Sync {
+    /// The name of the set's type.
+    fn name(&self) -> &'static str;
+
     /// Visits every histogram in the order of its definition.
     fn visit_histograms(&self, visitor: &mut HistogramVisitor<'_>);
 }
@@ -124,6 +127,10 @@ macro_rules! histograms {
         }
 
         impl $crate::histogram::HistogramSet for $name {
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
+
             fn visit_histograms(&self, visitor: &mut $crate::histogram::HistogramVisitor<'_>) {
                 $(visitor(stringify!($field), concat!($($doc),+).trim_ascii(), self.$field.snapshot());)*
             }

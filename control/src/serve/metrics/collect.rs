@@ -1,0 +1,112 @@
+//! What is exposed: every counter of every set, and what describes the process.
+
+use super::name;
+use super::text::{Exposition, Labels, Type};
+use crate::serve::board::Board;
+use frame::counter::{CounterSet, Kind};
+use frame::histogram::HistogramSet;
+
+/// Adds every counter of a set.
+pub fn counters(text: &mut Exposition, set: &dyn CounterSet, labels: &Labels<'_>) {
+    let of = set.name();
+    set.visit(&mut |counter, help, value| {
+        let kind = Kind::of(help);
+        let name = name::of(of, counter, kind);
+        let kind = if kind == Kind::Gauge { Type::Gauge } else { Type::Counter };
+        match name.member {
+            None => text.sample(&name.family, kind, help, labels, value),
+            Some(member) => {
+                let labels: Vec<(&str, &str)> = labels.iter().copied().chain([member]).collect();
+                text.member(&name.family, kind, help, &labels, value);
+            }
+        }
+    });
+}
+
+/// Adds every histogram of a set.
+pub fn histograms(text: &mut Exposition, set: &dyn HistogramSet, labels: &Labels<'_>) {
+    let of = name::set_name(set.name());
+    set.visit_histograms(&mut |histogram, help, snapshot| {
+        let buckets = snapshot.buckets.iter().map(|bucket| (bucket.bound, bucket.count));
+        text.histogram(&format!("{}_{of}_{histogram}", name::PREFIX), help, labels, buckets, snapshot.sum);
+    });
+}
+
+/// The answer to a scrape.
+pub fn all(board: &Board) -> String {
+    let mut text = Exposition::default();
+    process(&mut text, board);
+    for lcore in board.lcores() {
+        let view = &lcore.view;
+        let index = view.index.to_string();
+        let here = [("lcore", &*index)];
+        let core = view.core.map_or_else(String::new, |core| core.to_string());
+        let memory = view.backing.to_string();
+        let labels = [("lcore", &*index), ("core", &*core), ("memory", &*memory)];
+        text.sample(
+            "gvm_dp_lcore_info",
+            Type::Gauge,
+            "An lcore: its core, and what its frames are made of.",
+            &labels,
+            1,
+        );
+        let help = "CPU seconds of the lcore's thread.";
+        text.sample("gvm_dp_lcore_cpu_seconds_total", Type::Counter, help, &here, lcore.cpu_seconds());
+        let help = "1 while the watchdog sees that the lcore stands still.";
+        text.sample("gvm_dp_lcore_standing", Type::Gauge, help, &here, u8::from(lcore.is_standing()));
+        counters(&mut text, &*view.lcore, &here);
+        counters(&mut text, &*view.pool, &here);
+        counters(&mut text, &*view.outbox, &here);
+        lcore.role.visit(&mut |direction, set| match direction {
+            Some(direction) => counters(&mut text, set, &[("lcore", &*index), ("direction", direction)]),
+            None => counters(&mut text, set, &here),
+        });
+        if let Some(set) = lcore.role.histograms() {
+            histograms(&mut text, set, &here);
+        }
+        for port in &view.ports {
+            let (id, mtu) = (port.id.0.to_string(), port.mtu.to_string());
+            let labels = [("lcore", &*index), ("port", &*id), ("description", &*port.description), ("mtu", &*mtu)];
+            text.sample("gvm_dp_port_info", Type::Gauge, "A port of an lcore: what it is.", &labels, 1);
+            counters(&mut text, &*port.counters, &[("lcore", &*index), ("port", &*id)]);
+        }
+    }
+    text.finish()
+}
+
+/// What describes the process as a whole, and its interfaces.
+fn process(text: &mut Exposition, board: &Board) {
+    let version = env!("CARGO_PKG_VERSION");
+    let build = [("version", version), ("role", board.role), ("name", &*board.name)];
+    text.sample("gvm_dp_build_info", Type::Gauge, "The process: version, role and name.", &build, 1);
+    let settings: Vec<(&str, &str)> = board.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    text.sample("gvm_dp_settings_info", Type::Gauge, "What the process was told.", &settings, 1);
+    let uptime = "Seconds since the process started.";
+    text.sample("gvm_dp_uptime_seconds", Type::Gauge, uptime, &[], board.uptime_seconds());
+    let draining = "1 while the process drains.";
+    text.sample("gvm_dp_draining", Type::Gauge, draining, &[], u8::from(board.is_draining()));
+    counters(text, &board.control, &[]);
+    if let Some(link) = &board.link {
+        counters(text, &**link, &[]);
+    }
+    for interface in board.nics.iter().map(|nic| nic.stats()) {
+        let (port, mtu) = (interface.port.to_string(), interface.mtu.to_string());
+        let (queues, ring) = (interface.queues.to_string(), interface.ring.to_string());
+        let labels = [
+            ("port", &*port),
+            ("interface", &*interface.name),
+            ("address", &*interface.address),
+            ("mode", &*interface.mode),
+            ("asked", &*interface.asked),
+            ("mtu", &*mtu),
+            ("queues", &*queues),
+            ("ring", &*ring),
+        ];
+        text.sample("gvm_dp_interface_info", Type::Gauge, "An interface whose queues are ports.", &labels, 1);
+        for (verdict, packets) in &interface.verdicts {
+            let help = "Packets by what the XDP program decided.";
+            let labels = [("port", &*port), ("verdict", &**verdict)];
+            text.sample("gvm_dp_xdp_verdicts_total", Type::Counter, help, &labels, packets);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `/live` and `/ready`: what an orchestrator asks.
+
+use crate::serve::board::Board;
+use lcore::watchdog::Stage;
+
+/// What keeps the process from being live: lcores that stand still. Empty when it is.
+pub fn not_live(board: &Board) -> Vec<String> {
+    let standing = board.lcores().iter().filter(|lcore| lcore.is_standing());
+    standing.map(|lcore| format!("lcore {} stands still {}", lcore.view.index, lcore.view.pulse.stage())).collect()
+}
+
+/// What keeps the process from taking traffic. Empty when it is ready.
+pub fn not_ready(board: &Board) -> Vec<String> {
+    let mut reasons = not_live(board);
+    if board.is_draining() {
+        reasons.push("the process drains".to_owned());
+    }
+    for lcore in board.lcores() {
+        match lcore.view.pulse.stage() {
+            Stage::Starting => reasons.push(format!("lcore {} does not poll yet", lcore.view.index)),
+            Stage::Stopped => reasons.push(format!("lcore {} has ended", lcore.view.index)),
+            _ => {}
+        }
+        for port in &lcore.view.ports {
+            let mut state = (1, 0);
+            port.counters.visit(&mut |name, _, value| match name {
+                "link_up" => state.0 = value,
+                "vanished" => state.1 = value,
+                _ => {}
+            });
+            let what = match state {
+                (_, 1..) => "the interface has vanished",
+                (0, _) => "the link is down",
+                _ => continue,
+            };
+            reasons.push(format!("port {} of lcore {} ({}): {what}", port.id.0, lcore.view.index, port.description));
+        }
+    }
+    reasons
+}
