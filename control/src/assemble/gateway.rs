@@ -87,7 +87,7 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let desk = Desk::new(registrar, inbox, senders);
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, metrics, clock, mpsc::channel(1).1)
+    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, metrics, mpsc::channel(1).1)
 }
 
 /// The cookies' secret: of this start alone.

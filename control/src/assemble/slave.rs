@@ -89,5 +89,5 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Slave(senders), running, ended, board, socket, metrics, clock, reports)
+    supervise::run(Office::Slave(senders), running, ended, board, socket, metrics, reports)
 }

@@ -124,6 +124,11 @@ impl Board {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// The process's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Seconds since the process started.
     pub fn uptime_seconds(&self) -> f64 {
         self.clock.now() as f64 / SECOND as f64

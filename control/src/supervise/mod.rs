@@ -76,7 +76,6 @@ pub fn run(
     board: Board,
     socket: ControlSocket,
     metrics: Option<MetricsListener>,
-    clock: Clock,
     reports: mpsc::Receiver<FarmEvent>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,7 +89,7 @@ pub fn run(
         if let Some(metrics) = metrics {
             metrics.start(Arc::clone(&board))?;
         }
-        let process = Process { office, lcores, board, clock, drain: None };
+        let process = Process { office, lcores, clock: board.clock(), board, drain: None };
         let result = process.supervise(ended, asks, reports).await;
         serving.finish().await;
         result

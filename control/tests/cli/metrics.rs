@@ -193,7 +193,13 @@ fn health_and_what_is_refused() {
 fn lcore(index: u16, link_up: u64) -> LcoreBoard {
     let counters = XdpCounters::default();
     counters.link_up.set(link_up);
-    let port = PortView { id: PortId(0), description: "xdp:eth7".to_owned(), mtu: 1500, counters: Arc::new(counters) };
+    let port = PortView {
+        id: PortId(0),
+        description: "xdp:eth7".to_owned(),
+        mtu: 1500,
+        own_end: None,
+        counters: Arc::new(counters),
+    };
     let view = View {
         index,
         core: Some(2),
@@ -204,6 +210,7 @@ fn lcore(index: u16, link_up: u64) -> LcoreBoard {
         outbox: Arc::default(),
         ports: vec![port],
         pulse: Arc::default(),
+        peg: Arc::default(),
     };
     LcoreBoard::new(view, RoleCounters::Gateway(Arc::new(GatewayCounters::default())))
 }
