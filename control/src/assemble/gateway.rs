@@ -39,8 +39,8 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let (ends, ended) = mpsc::unbounded_channel();
     let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };
     let masters = usize::from(roles.masters);
-    let make = move |pool: &frame::Pool, _: &[port::any::AnyPort]| {
-        let gateway = Gateway::new(roles.clone(), pool);
+    let make = move |lcore: u16, pool: &frame::Pool, _: &[port::any::AnyPort]| {
+        let gateway = Gateway::new(GatewayConfig { lane: lcore, ..roles.clone() }, pool);
         let counters = RoleCounters::Gateway(Arc::clone(gateway.counters()));
         Ok((gateway, counters))
     };

@@ -39,7 +39,7 @@ struct Building<C> {
 
 /// Starts an lcore for each core of the ports.
 ///
-/// `make` builds the role on the lcore's own thread from its pool and its ports. `ended` hears of each lcore's end.
+/// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` hears of each lcore's end.
 pub fn start_lcores<R, F>(
     ports: &Ports,
     mode: RxMode,
@@ -51,7 +51,7 @@ pub fn start_lcores<R, F>(
 where
     R: Role + 'static,
     R::Command: 'static,
-    F: Fn(&Pool, &[AnyPort]) -> Result<(R, RoleCounters), Failure> + Clone + Send + 'static,
+    F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, RoleCounters), Failure> + Clone + Send + 'static,
 {
     let build = |index: u16, core: Option<usize>, sources: Ports| {
         let (commands, mailbox) = mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?;
@@ -60,7 +60,7 @@ where
         let body = move || {
             let pool = Pool::new(sources.pool).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
-            let (role, counters) = make(&pool, &ports)?;
+            let (role, counters) = make(index, &pool, &ports)?;
             let bound = ports.iter().map(AnyPort::socket_addr).collect();
             // The other end waits for it, or is gone together with everything else.
             let _ = tell.send((counters, bound));

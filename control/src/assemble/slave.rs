@@ -47,7 +47,7 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     let (ends, ended) = mpsc::unbounded_channel();
     let (gateway, ids, credential) = (config.gateway, config.ids.clone(), config.credential.clone());
     let limit = config.common.mtu;
-    let make = move |_: &frame::Pool, ports: &[port::any::AnyPort]| {
+    let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
         let mtu = ports.iter().map(Port::mtu).min().unwrap_or(limit).min(limit);
         let farm = FarmConfig {
             node: NodeConfig { max_ip_packet: mtu, ..node.clone() },

@@ -53,7 +53,8 @@ pub struct Headers {
 impl Headers {
     /// Makes the headers.
     pub fn of(packet: &Packet<'_>) -> Self {
-        let own = packet.own.map_or(End { mac: [0; 6], port: 0 }, |own| End { mac: own.mac, port: own.udp_port });
+        let own =
+            packet.own.map_or(End { mac: [0; 6], port: 0 }, |own| End { mac: own.mac, port: own_port(packet, &own) });
         let peer = End { mac: packet.peer.mac, port: packet.peer.udp_port };
         let (from, to) = if packet.received { (peer, own) } else { (own, peer) };
         let mut headers = Self { bytes: [0; MAX_HEADERS], at: MAX_HEADERS };
@@ -136,6 +137,12 @@ impl Headers {
     }
 }
 
+/// The UDP port of the own end: raw ports send cargo from that of its lane.
+fn own_port(packet: &Packet<'_>, own: &Peer) -> u16 {
+    let lane = packet.peer.source_port;
+    if packet.received || lane == 0 || own.mac == [0; 6] { own.udp_port } else { lane }
+}
+
 fn udp6_checksum(src: Ipv6Addr, dst: Ipv6Addr, src_port: u16, dst_port: u16, len: u16, bytes: &[u8]) -> u16 {
     let pseudo = checksum::sum(&src.octets()) + checksum::sum(&dst.octets());
     let pseudo = pseudo + checksum::word(len) + checksum::word(u16::from(ipv4::UDP));
@@ -173,6 +180,13 @@ mod tests {
         let read = parse_udp4(&frame).unwrap();
         assert_eq!((read.src_mac, read.dst_mac, read.src_port, read.dst_port), (own.mac, peer.mac, 9999, 49_169));
         assert!(verify_udp4(&frame, &read));
+        // Cargo leaves from its lane, but not through a socket.
+        let mut laned = peer;
+        laned.source_port = 49_152;
+        assert_eq!(parse_udp4(&whole(false, Some(own), laned)).unwrap().src_port, 49_152);
+        assert_eq!(parse_udp4(&whole(true, Some(own), laned)).unwrap().dst_port, 9999);
+        let socket = Peer::socket(PortId(0), own.address());
+        assert_eq!(parse_udp4(&whole(false, Some(socket), laned)).unwrap().src_port, 9999);
     }
 
     #[test]

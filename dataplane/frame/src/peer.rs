@@ -50,8 +50,11 @@ pub struct Peer {
     pub vlan: Vlan,
     /// The port it is behind.
     pub port: PortId,
+    zero: u8,
+    /// The UDP port that a raw port sends from to it; 0 is the one that it listens on. Sockets know only their own.
+    pub source_port: u16,
     /// Fills the last word, so that a peer is four of them.
-    zero: [u8; 5],
+    rest: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Peer>() == 32);
@@ -65,7 +68,7 @@ impl Peer {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        Self { ip: ip.octets(), udp_port: address.port(), vlan: Vlan::UNTAGGED, mac: [0; 6], port, zero: [0; 5] }
+        Self::new(port, ip.octets(), address.port(), Vlan::UNTAGGED, [0; 6])
     }
 
     /// An IPv4 peer of a raw port.
@@ -74,7 +77,12 @@ impl Peer {
         let mut octets = [0; 16];
         octets[..12].copy_from_slice(&V4_MAPPED);
         octets[12..].copy_from_slice(&ip);
-        Self { ip: octets, udp_port, vlan, mac, port, zero: [0; 5] }
+        Self::new(port, octets, udp_port, vlan, mac)
+    }
+
+    #[inline]
+    const fn new(port: PortId, ip: [u8; 16], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
+        Self { ip, mac, udp_port, vlan, port, zero: 0, source_port: 0, rest: [0; 2] }
     }
 
     /// The IP address; an IPv4-mapped one is given as IPv4.
@@ -104,13 +112,14 @@ impl Peer {
 
     /// VLAN and port.
     #[inline]
-    fn place(&self) -> u64 {
-        let ([a, b], [c, d, e, f, g]) = (self.vlan.0.to_ne_bytes(), self.zero);
-        u64::from_ne_bytes([a, b, self.port.0, c, d, e, f, g])
+    fn place(&self) -> u32 {
+        let [a, b] = self.vlan.0.to_ne_bytes();
+        u32::from_ne_bytes([a, b, self.port.0, self.zero])
     }
 
     /// Whether a datagram from `self` may come from the node that is registered at `registered`: same port, VLAN and
-    /// IP, and the same UDP port when the node asked for that (`fixed_port`). The MAC is never compared: routers move.
+    /// IP, and the same UDP port when the node asked for that (`fixed_port`). The MAC is never compared: routers move; nor
+    /// is what we send from.
     #[inline]
     pub fn is_same_origin(&self, registered: &Self, fixed_port: bool) -> bool {
         // Without branches: nearly always all of it is looked at.
@@ -153,7 +162,7 @@ mod tests {
     #[test]
     fn origin_is_port_vlan_and_ip_but_never_the_mac() {
         let registered = Peer::ipv4(PortId(0), [10, 0, 0, 1], 9999, Vlan::tagged(0), [1; 6]);
-        let same = Peer { mac: [2; 6], udp_port: 5, ..registered };
+        let same = Peer { mac: [2; 6], udp_port: 5, source_port: 7, ..registered };
         assert!(same.is_same_origin(&registered, false));
         assert!(!same.is_same_origin(&registered, true));
         assert!(!Peer { vlan: Vlan::UNTAGGED, ..registered }.is_same_origin(&registered, false));

@@ -4,7 +4,7 @@ use frame::Time;
 use frame::time::MICROSECOND;
 use wire::ShardSet;
 
-/// Settings of one lcore's gateway. All lcores of a process have the same.
+/// Settings of one lcore's gateway. All lcores of a process have the same but for the lane.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// The shards that are served, and with them the scale.
@@ -18,11 +18,14 @@ pub struct GatewayConfig {
     pub masters: u16,
     /// Frames free for cargo (above the pool's reserve) below which the oldest buffers leave, whatever their hold.
     pub low_water: u32,
+    /// The lane of cargo to masters, another one on each lcore. A buffer of theirs has records of many slaves; with one
+    /// lane for each lcore those of one slave arrive on one receive queue, as what comes from it does at ours.
+    pub lane: u16,
 }
 
 impl GatewayConfig {
     /// The documented defaults: hold 50 us, early flush on, 64 masters.
     pub fn new(shards: ShardSet) -> Self {
-        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512 }
+        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512, lane: 0 }
     }
 }

@@ -74,7 +74,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without routes, whose buffers come from `pool`.
     pub fn new(config: GatewayConfig, pool: &Pool) -> Self {
-        let routes = Routes::new(config.shards, config.masters);
+        let routes = Routes::new(config.shards, config.masters, config.lane);
         Self {
             buffers: Aggregator::new(routes.destinations(), pool),
             routes,

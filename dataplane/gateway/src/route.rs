@@ -1,7 +1,9 @@
 //! Where slaves and masters are: this lcore's copy, changed only by the registrar's route changes.
 //!
 //! A destination is a dense number: the slaves of the served shards come first, then the masters. The pointer array
-//! and the routes are indexed by it.
+//! and the routes are indexed by it. Each route says which UDP port raw ports send its cargo from, so that a receiver's RSS
+//! spreads lanes and keeps the records of one slave together. Link control does not go by these routes: it leaves from
+//! where we listen.
 
 use frame::{Class, Peer};
 use link::Route;
@@ -19,6 +21,8 @@ pub struct Routes {
     masters: Vec<Option<Route>>,
     /// Which masters there are: short, and looked through for every datagram.
     registered: Vec<Master>,
+    /// The UDP port that cargo to masters is sent from.
+    source_port: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +44,13 @@ pub enum SlaveSource {
 }
 
 impl Routes {
-    /// No routes yet, for the given shards and at most `masters` masters.
-    pub fn new(shards: ShardSet, masters: u16) -> Self {
+    /// No routes yet, for the given shards and at most `masters` masters, to whom cargo leaves on this lane.
+    pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Self {
         Self {
             slaves: vec![None; shards.slaves() as usize],
             masters: vec![None; usize::from(masters)],
             registered: Vec::with_capacity(usize::from(masters)),
+            source_port: wire::lane_port(lane),
             shards,
         }
     }
@@ -124,12 +129,13 @@ impl Routes {
     /// Sets or removes a slave's route. Returns its destination, or `None` when its shard is not served.
     pub fn set_slave(&mut self, id: SlaveId, route: Option<Route>) -> Option<Destination> {
         let destination = self.shards.index(id)?;
-        *self.slaves.get_mut(destination as usize)? = route;
+        *self.slaves.get_mut(destination as usize)? = route.map(|route| sent_from(route, wire::lane_port(id.lane())));
         Some(destination)
     }
 
     /// Sets or removes a master's route. Returns its destination, or `None` when it has none and there is no room.
     pub fn set_master(&mut self, id: u16, route: Option<Route>) -> Option<Destination> {
+        let route = route.map(|route| sent_from(route, self.source_port));
         let known = self.registered.iter().position(|master| master.id == id);
         let place = match known {
             Some(at) => self.registered.get(at)?.place,
@@ -146,4 +152,9 @@ impl Routes {
         *self.masters.get_mut(usize::from(place))? = route;
         Some(self.slaves.len() as Destination + Destination::from(place))
     }
+}
+
+fn sent_from(mut route: Route, source_port: u16) -> Route {
+    route.peer.source_port = source_port;
+    route
 }

@@ -220,6 +220,7 @@ impl Pair {
             early: setting.early,
             masters: setting.masters,
             low_water: setting.low_water,
+            lane: support::LANE,
         };
         let pool = PoolConfig { reserve: setting.reserve, ..pool(setting.frames) };
         let model = Model::new(config.clone(), pool.chunk);

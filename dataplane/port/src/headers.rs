@@ -14,7 +14,7 @@ pub struct Local {
     pub mac: [u8; 6],
     /// Its IPv4 address.
     pub ip: [u8; 4],
-    /// The UDP port it listens on and sends from.
+    /// The UDP port it listens on, and sends from where a peer says no other.
     pub udp_port: u16,
 }
 
@@ -194,10 +194,11 @@ pub fn check_sendable(datagram: &Datagram, mtu: u16) -> Result<(), Unsendable> {
 }
 
 /// Writes the headers before a datagram's payload, in place, with a real UDP checksum.
-/// `source_port` is [`Local::udp_port`] or a lane's port.
+/// It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
 #[inline]
-pub fn write(datagram: &mut Datagram, local: &Local, source_port: u16) -> Result<(), Unsendable> {
+pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
     let Datagram { frame, peer, ce, .. } = datagram;
+    let source_port = if peer.source_port == 0 { local.udp_port } else { peer.source_port };
     let Some(dst_ip) = peer.ipv4_octets() else { return Err(Unsendable::Address) };
     let spec = UdpSpec {
         vlan: peer.vlan.vid(),
@@ -237,10 +238,29 @@ mod tests {
             assert!(frame.append(b"some payload"));
             let peer = Peer::ipv4(PortId(3), there.ip, there.udp_port, vlan, there.mac);
             let mut datagram = Datagram { ce: true, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &here, here.udp_port).unwrap();
+            write(&mut datagram, &here).unwrap();
             let received = receive(datagram.frame, PortId(0), &there, Verify::Software).unwrap();
             assert_eq!(received.peer, Peer::ipv4(PortId(0), here.ip, here.udp_port, vlan, here.mac));
             assert_eq!((received.frame.data(), received.ce), (&b"some payload"[..], true));
+        }
+    }
+
+    #[test]
+    fn a_datagram_leaves_from_its_lane_or_from_where_we_listen() {
+        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let mut peer = Peer::ipv4(PortId(3), [192, 0, 2, 2], 7777, Vlan::UNTAGGED, [2, 0, 0, 0, 0, 2]);
+        // 9999 and lane 17, to 7777.
+        for (source_port, ports, checksum) in [(0, "270f1e61", "719b"), (49_169, "c0111e61", "d898")] {
+            peer.source_port = source_port;
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(b"abcd"));
+            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
+            write(&mut datagram, &here).unwrap();
+            let hex: String = datagram.frame.data().iter().map(|byte| format!("{byte:02x}")).collect();
+            let ip = "45000020000040004011b6c9c0000201c0000202";
+            let expected = format!("0200000000020200000000010800{ip}{ports}000c{checksum}61626364");
+            assert_eq!(hex, expected);
         }
     }
 
@@ -254,7 +274,7 @@ mod tests {
             assert!(frame.append(b"some payload"));
             let peer = Peer::ipv4(PortId(0), to, here.udp_port, vlan, here.mac);
             let mut datagram = Datagram { ce: vlan == Vlan::UNTAGGED, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &Local { udp_port: 5, ..here }, 5).unwrap();
+            write(&mut datagram, &Local { udp_port: 5, ..here }).unwrap();
             datagram.frame
         };
         let mut burst = Burst::new();
@@ -282,7 +302,7 @@ mod tests {
             assert!(frame.append(b"some payload"));
             let peer = Peer::ipv4(PortId(0), here.ip, 9999, Vlan::UNTAGGED, here.mac);
             let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
-            write(&mut datagram, &here, 9999).unwrap();
+            write(&mut datagram, &here).unwrap();
             change(&mut datagram.frame);
             datagram.frame
         };

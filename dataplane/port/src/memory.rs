@@ -127,7 +127,7 @@ impl Port for MemoryPort {
                 queue.fail();
                 self.counters.tx_unsendable.add(1);
             } else if let Some(mut datagram) = queue.take()
-                && headers::write(&mut datagram, &self.config.local, self.config.local.udp_port).is_ok()
+                && headers::write(&mut datagram, &self.config.local).is_ok()
             {
                 self.tx.push_back(datagram.frame);
                 self.counters.tx_packets.add(1);

@@ -167,7 +167,7 @@ impl Port for ReplayPort {
                 continue;
             }
             let Some(mut datagram) = queue.take() else { break };
-            if headers::write(&mut datagram, &self.local, self.local.udp_port).is_ok() {
+            if headers::write(&mut datagram, &self.local).is_ok() {
                 self.tx.push_back(datagram.frame);
                 if self.tx.len() > TX_RING {
                     self.tx.pop_front();

@@ -8,8 +8,8 @@ use crate::window::Window;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
 use link::{Credential, Node, NodeConfig};
 use std::collections::VecDeque;
+use wire::Record;
 use wire::link::{Heartbeat, NodeId};
-use wire::{LANE_PORT_BASE, Record};
 
 /// Datagrams of heartbeats that one poll makes at most.
 const DATAGRAMS_PER_POLL: usize = 64;
@@ -23,8 +23,6 @@ const PROBE_INTERVALS: u32 = 4;
 const PROBES_PER_TICK: u32 = 16;
 /// After so many intervals without any answer all nodes are asked whether they noticed; they do after three.
 const SILENT_INTERVALS: u64 = 2;
-/// Lanes: the source ports of a gateway's raw ports.
-const LANES: u16 = 1024;
 
 /// A datagram of heartbeats that is being filled.
 struct Open {
@@ -121,9 +119,8 @@ impl Group {
     /// port of the lanes.
     #[inline]
     pub(crate) fn is_source(&self, from: &Peer) -> bool {
-        let lanes = LANE_PORT_BASE..LANE_PORT_BASE + LANES;
         from.is_same_origin(&self.gateway, false)
-            && (from.udp_port == self.gateway.udp_port || lanes.contains(&from.udp_port))
+            && (from.udp_port == self.gateway.udp_port || wire::is_lane_port(from.udp_port))
     }
 
     /// The largest IP packet towards the gateway for this slave's cargo, in bytes; `None` while it is not registered.

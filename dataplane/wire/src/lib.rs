@@ -41,6 +41,21 @@ pub const GATEWAY_PORT: u16 = 9999;
 /// Raw ports send from `LANE_PORT_BASE + lane`, so that RSS spreads lanes over queues.
 pub const LANE_PORT_BASE: u16 = 49152;
 
+/// How many lanes there are.
+pub const LANES: u16 = 1024;
+
+/// The UDP port that raw ports send a lane's cargo from.
+#[inline]
+pub const fn lane_port(lane: u16) -> u16 {
+    LANE_PORT_BASE + lane % LANES
+}
+
+/// Whether a UDP port is one that raw ports send cargo from.
+#[inline]
+pub const fn is_lane_port(port: u16) -> bool {
+    port >= LANE_PORT_BASE && port - LANE_PORT_BASE < LANES
+}
+
 /// Largest IP packet to a node whose larger claim was not yet acknowledged, in bytes.
 pub const UNPROVEN_MTU: u16 = 1280;
 

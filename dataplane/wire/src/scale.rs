@@ -131,7 +131,7 @@ impl SlaveId {
     /// `slave_id & 1023`: a hint for RSS, so that one slave's records meet on one lcore.
     #[inline]
     pub const fn lane(self) -> u16 {
-        (self.0 & 1023) as u16
+        (self.0 % crate::LANES as u32) as u16
     }
 }
 
@@ -163,6 +163,13 @@ mod tests {
         assert!(scale.slave_id(131_072).is_none());
         let last = scale.slave_id(131_071).unwrap();
         assert_eq!((scale.shard(last), scale.index_in_shard(last), last.lane()), (Shard(15), 8_191, 1023));
+    }
+
+    #[test]
+    fn lanes_have_ports_of_their_own() {
+        assert_eq!([0, 17, 1023, 1024].map(crate::lane_port), [49_152, 49_169, 50_175, 49_152]);
+        let known = [9999, 49_151, 49_152, 50_175, 50_176, u16::MAX].map(crate::is_lane_port);
+        assert_eq!(known, [false, false, true, true, false, false]);
     }
 
     #[test]

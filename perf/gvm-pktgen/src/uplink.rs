@@ -4,10 +4,7 @@ use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
 use link::{MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges};
 use wire::link::{Member, NodeId};
-use wire::{LANE_PORT_BASE, MsgType, Record};
-
-/// Source ports of a gateway's raw ports.
-const LANES: u16 = 1024;
+use wire::{MsgType, Record};
 
 /// A master's registration with one gateway.
 pub struct Uplink {
@@ -51,8 +48,7 @@ impl Uplink {
     #[inline]
     pub fn is_source(&self, from: &Peer) -> bool {
         let gateway = self.node.gateway();
-        let lanes = LANE_PORT_BASE..LANE_PORT_BASE + LANES;
-        from.is_same_origin(gateway, false) && (from.udp_port == gateway.udp_port || lanes.contains(&from.udp_port))
+        from.is_same_origin(gateway, false) && (from.udp_port == gateway.udp_port || wire::is_lane_port(from.udp_port))
     }
 
     /// Takes a record of link control; calls `changed` with each slave that is different now. Returns what is to be

@@ -98,7 +98,8 @@ impl Cluster {
         let mut bursts = [Burst::new(), Burst::new(), Burst::new()];
         for from in 0..3 {
             while let Some(datagram) = self.outs[from].queue(PortId(0)).unwrap().take() {
-                let to = self.addresses.iter().position(|address| *address == datagram.peer).unwrap();
+                let to =
+                    self.addresses.iter().position(|address| address.address() == datagram.peer.address()).unwrap();
                 let mut frame = self.outs[to].pool().alloc().unwrap();
                 assert!(frame.append(datagram.frame.data()));
                 let arrived = Datagram::new(frame, self.addresses[from], Class::Link, 0);

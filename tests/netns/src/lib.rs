@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod product;
+pub mod sniff;
+pub mod world;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;

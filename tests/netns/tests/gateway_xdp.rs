@@ -1,171 +1,18 @@
-//! The real `gvm-dp` on NIC queues: a master, a gateway and farms in network namespaces over multi-queue veth.
-//!
-//! `gvm-pktgen` is the master; it makes the content and checks every record that comes back. Farms and master are on
-//! sockets where a test does not say otherwise. See `netns::product` for where the binaries come from.
+//! The real `gvm-dp` on NIC queues, between a master and farms: what it forwards, and how it starts, fails and ends.
 
 use ebpf::{Config, Hook, Steer};
 use frame::{Peer, Pool, PoolConfig, PortId, Vlan};
 use lcore::{Clock, Lcore};
-use netns::product::{Place, Process, until};
+use netns::product::until;
+use netns::world::{FRAMES, QUEUES, interface, number, one_armed, port, report, two_armed};
 use netns::{End, Namespace, join, real_checksums};
 use port::Port;
 use port::xdp::{Interface, Umem, XdpConfig, XdpPort, XdpQueues};
 use rustix::process::Signal;
-use serde_json::Value;
 use slave::{Farm, FarmConfig, Ids};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-const QUEUES: u32 = 2;
-const FRAMES: u64 = 4096;
-
-/// Three hosts: what the gateway faces on the left and on the right is a veth with two queues.
-struct World {
-    place: Place,
-    master: Namespace,
-    gateway: Namespace,
-    farm: Namespace,
-    /// Only of a one-armed world.
-    _switch: Option<Namespace>,
-    /// Seconds between heartbeats.
-    heartbeat: u32,
-}
-
-/// `None` when this machine cannot run such tests.
-fn two_armed() -> Option<World> {
-    netns::available().then(|| {
-        let (master, gateway, farm) = (Namespace::new(), Namespace::new(), Namespace::new());
-        let m = End { namespace: &master, name: "m", address: "10.92.1.2/24" };
-        let left = End { namespace: &gateway, name: "left", address: "10.92.1.1/24" };
-        let right = End { namespace: &gateway, name: "right", address: "10.92.2.1/24" };
-        let f = End { namespace: &farm, name: "f", address: "10.92.2.2/24" };
-        join(&m, &left, QUEUES);
-        join(&f, &right, QUEUES);
-        real_checksums(&m);
-        real_checksums(&f);
-        World { place: Place::new(), master, gateway, farm, _switch: None, heartbeat: 1 }
-    })
-}
-
-/// Everybody on one switch, the gateway with one interface.
-fn one_armed() -> Option<World> {
-    netns::available().then(|| {
-        let (master, gateway, farm) = (Namespace::new(), Namespace::new(), Namespace::new());
-        let switch = Namespace::new();
-        switch.ip("link add name bridge type bridge");
-        switch.ip("link set dev bridge up");
-        let hosts = [(&master, "m", "10.92.3.2/24"), (&gateway, "only", "10.92.3.1/24"), (&farm, "f", "10.92.3.3/24")];
-        for (namespace, name, address) in hosts {
-            let host = End { namespace, name, address };
-            // The switch's ends have addresses because every end has one; a bridge's port answers for none.
-            let port = format!("to-{name}");
-            join(&host, &End { namespace: &switch, name: &port, address: "192.0.2.1/32" }, QUEUES);
-            switch.ip(&format!("link set dev {port} master bridge"));
-            real_checksums(&host);
-        }
-        World { place: Place::new(), master, gateway, farm, _switch: Some(switch), heartbeat: 1 }
-    })
-}
-
-impl World {
-    fn gateway(&self, arguments: &str) -> Process {
-        let line = format!("gvm-dp gateway --frames {FRAMES} --heartbeat {}s {arguments}", self.heartbeat);
-        let gateway = self.place.start(&self.gateway, &line);
-        gateway.says(&["gateway \"", "waiting, control socket"]);
-        gateway
-    }
-
-    /// A farm of `count` ids from `first` on.
-    fn farm(&self, name: &str, gateway: &str, first: u32, count: u32, port: &str) -> Process {
-        self.place.start(
-            &self.farm,
-            &format!(
-                "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count {count} --port {port} --frames 2048 \
-                 --heartbeat {}s",
-                self.heartbeat
-            ),
-        )
-    }
-
-    fn pktgen(&self, gateway: &str, count: u32, more: &str) -> Process {
-        self.place.start(
-            &self.master,
-            &format!(
-                "gvm-pktgen --gateway {gateway} --count {count} --heartbeat {} --timeout 40 -q --json - {more}",
-                self.heartbeat
-            ),
-        )
-    }
-
-    /// Sends records to all ids and has every single one come back with the right content. No more are on their way at
-    /// once than the smallest ring between the hosts holds: what is lost, somebody lost.
-    fn every_record_comes_back(&self, gateway: &str, count: u32) -> u64 {
-        let (code, printed, said) =
-            self.pktgen(gateway, count, "--rate 4000 --window 200 --seconds 1 --size imix").wait();
-        assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}", self.place.stats("gateway"));
-        let report = report(&printed);
-        let sent = number(&report["down"]["records"]);
-        assert!(sent > 3000, "{report}");
-        assert_eq!(number(&report["echo"]["ok"]), sent, "{report}");
-        sent
-    }
-
-    /// Every record that came in is in its place, and so is every frame.
-    fn assert_books_balance(&self) -> Value {
-        until("rest", || {
-            let stats = self.place.stats("gateway");
-            let at_rest = |name: &str| number(&stats["directions"][name]["held"]) == 0;
-            (at_rest("down") && at_rest("up")).then_some(())
-        });
-        let stats = self.place.stats("gateway");
-        for direction in ["down", "up"] {
-            assert_eq!(stats["directions"][direction]["unaccounted"], 0, "{stats:#}");
-        }
-        assert_frames_are_conserved(&stats);
-        stats
-    }
-
-    /// The gateway drains without having lost anything.
-    fn drain(&self, gateway: Process) -> String {
-        gateway.signal(Signal::TERM);
-        let (code, _, said) = gateway.wait();
-        assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains("drained: nothing was lost"), "{said}");
-        said
-    }
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-/// The JSON in what `gvm-pktgen` printed.
-fn report(printed: &str) -> Value {
-    let json = printed.find('{').map(|at| &printed[at..]).unwrap_or(printed);
-    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
-    values.next().and_then(Result::ok).unwrap_or_else(|| panic!("no report in: {printed}"))
-}
-
-fn assert_frames_are_conserved(stats: &Value) {
-    let lcores = stats["lcores"].as_array().unwrap();
-    assert!(!lcores.is_empty());
-    for lcore in lcores {
-        let pool = |name: &str| number(&lcore["sets"]["pool"][name]);
-        let in_all = pool("frames_free") + pool("frames_in_ports") + pool("frames_in_outbox") + pool("frames_in_role");
-        assert_eq!((pool("frames_capacity"), in_all), (FRAMES, FRAMES), "{lcore:#}");
-    }
-}
-
-fn interface<'a>(stats: &'a Value, name: &str) -> &'a Value {
-    let interfaces = stats["interfaces"].as_array().unwrap();
-    interfaces.iter().find(|interface| interface["name"] == name).unwrap()
-}
-
-/// A counter of a port, summed over all lcores.
-fn port(stats: &Value, id: usize, counter: &str) -> u64 {
-    stats["lcores"].as_array().unwrap().iter().map(|lcore| number(&lcore["ports"][id]["counters"][counter])).sum()
-}
 
 #[test]
 fn two_arms_two_queues_and_two_lcores() {
@@ -192,7 +39,7 @@ fn two_arms_two_queues_and_two_lcores() {
         world.place.until_registered("gateway", u64::from(first) + 16);
     }
     let ids = farms.len() as u32 * 16;
-    let sent = world.every_record_comes_back("10.92.1.1", ids);
+    let sent = world.every_record_comes_back("10.92.1.1", 0..ids);
 
     let stats = world.assert_books_balance();
     for direction in ["down", "up"] {
@@ -224,14 +71,14 @@ fn one_arm_serves_masters_and_slaves() {
     gateway.says(&["port 0: xdp:only: 2 queues on 1 lcore"]);
     let farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:7777");
     world.place.until_registered("gateway", 32);
-    let sent = world.every_record_comes_back("10.92.3.1", 32);
+    let sent = world.every_record_comes_back("10.92.3.1", 0..32);
     // The slaves are killed, and start again where they were.
     farm.signal(Signal::KILL);
     farm.wait();
     let farm = world.farm("farm", "10.92.3.1", 0, 32, "udp:10.92.3.3:7777");
     farm.says(&["control socket"]);
     world.place.until_registered("farm", 32);
-    let sent = sent + world.every_record_comes_back("10.92.3.1", 32);
+    let sent = sent + world.every_record_comes_back("10.92.3.1", 0..32);
     let stats = world.assert_books_balance();
     assert_eq!(number(&stats["directions"]["up"]["records_out"]), sent);
     // What is not ours stays with the kernel.
@@ -257,7 +104,7 @@ fn sockets_and_queues_side_by_side_and_a_slave_on_queues() {
     let farm = world.farm("farm", "10.92.9.1", 0, 8, "xdp:f");
     farm.says(&["port 0: xdp:f: 2 queues on 1 lcore"]);
     world.place.until_registered("gateway", 8);
-    world.every_record_comes_back("10.92.1.1", 8);
+    world.every_record_comes_back("10.92.1.1", 0..8);
     world.assert_books_balance();
     let stats = world.place.stats("farm");
     assert!(port(&stats, 0, "rx_packets") > 0 && port(&stats, 0, "tx_packets") > 0);
@@ -270,7 +117,7 @@ fn a_drain_under_load_loses_nothing_that_came_in() {
     let gateway = world.gateway("--port left --port right");
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
     world.place.until_registered("gateway", 32);
-    let load = world.pktgen("10.92.1.1", 32, "--rate 4000 --seconds 3 --allow-loss");
+    let load = world.pktgen("10.92.1.1", 0..32, "--rate 4000 --seconds 3 --allow-loss");
     until("load", || (number(&world.place.stats("gateway")["directions"]["up"]["records_out"]) > 1000).then_some(()));
     let said = world.drain(gateway);
     assert!(said.contains("down: ") && said.contains("up: "), "{said}");
@@ -282,13 +129,13 @@ fn a_drain_under_load_loses_nothing_that_came_in() {
 
 #[test]
 fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
-    let Some(world) = two_armed().map(|world| World { heartbeat: 2, ..world }) else { return };
+    let Some(world) = two_armed().map(|world| world.with_heartbeat(2)) else { return };
     let arguments = "--lcores 0-1 --port left --port right";
     const RATE: u64 = 2000;
     let gateway = world.gateway(arguments);
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
     world.place.until_registered("gateway", 32);
-    let load = world.pktgen("10.92.1.1", 32, &format!("--rate {RATE} --seconds 8 --allow-loss"));
+    let load = world.pktgen("10.92.1.1", 0..32, &format!("--rate {RATE} --seconds 8 --allow-loss"));
     let records = || number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
     until("load", || (records() > 500).then_some(()));
 
@@ -301,7 +148,7 @@ fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
     // By the gateway's own clock, which began when it had its name.
     let stats = world.place.stats("gateway");
     let whole = stats["uptime_seconds"].as_f64().unwrap();
-    assert!(whole <= 2.0 * f64::from(world.heartbeat), "whole after {whole} s: more than two heartbeat intervals");
+    assert!(whole <= 2.0 * f64::from(world.heartbeat()), "whole after {whole} s: more than two heartbeat intervals");
     until("traffic", || (records() > 500).then_some(()));
     let outage = killed.elapsed().as_secs_f64();
 
@@ -313,7 +160,7 @@ fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
     let bound = 2 * FRAMES + (outage * RATE as f64) as u64;
     assert!(lost <= bound, "{lost} lost, at most {bound} expected: {report}");
     assert_eq!(number(&report["echo"]["corrupted"]), 0, "{report}");
-    world.every_record_comes_back("10.92.1.1", 32);
+    world.every_record_comes_back("10.92.1.1", 0..32);
     world.assert_books_balance();
     world.drain(gateway);
 }
@@ -324,7 +171,7 @@ fn an_interface_that_vanishes_or_goes_down_takes_nothing_with_it() {
     let mut gateway = world.gateway("--port left --port right");
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
     world.place.until_registered("gateway", 32);
-    world.every_record_comes_back("10.92.1.1", 32);
+    world.every_record_comes_back("10.92.1.1", 0..32);
 
     // Down and up again: the same sockets go on.
     world.gateway.ip("link set dev right down");
@@ -333,9 +180,9 @@ fn an_interface_that_vanishes_or_goes_down_takes_nothing_with_it() {
     world.gateway.ip("link set dev right up");
     until("link up", || (port(&world.place.stats("gateway"), 1, "link_up") == u64::from(QUEUES)).then_some(()));
     world.place.until_registered("gateway", 32);
-    world.every_record_comes_back("10.92.1.1", 32);
+    world.every_record_comes_back("10.92.1.1", 0..32);
 
-    let load = world.pktgen("10.92.1.1", 32, "--rate 4000 --seconds 3 --allow-loss");
+    let load = world.pktgen("10.92.1.1", 0..32, "--rate 4000 --seconds 3 --allow-loss");
     let before = number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
     until("load", || {
         (number(&world.place.stats("gateway")["directions"]["up"]["records_out"]) > before + 1000).then_some(())
@@ -489,7 +336,7 @@ fn slaves_behind_a_tag_are_answered_in_kind() {
         let farm = scope.spawn(|| world.farm.enter(|| tagged_farm("f", [10, 92, 2, 1], mac, 7, 16, &running)));
         let test = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.place.until_registered("gateway", 16);
-            world.every_record_comes_back("10.92.1.1", 16);
+            world.every_record_comes_back("10.92.1.1", 0..16);
         }));
         running.store(false, Ordering::Relaxed);
         farm.join().unwrap();

@@ -2,8 +2,8 @@
 
 use crate::place::Place;
 use crate::rng::Rng;
+use wire::Record;
 use wire::net::{UdpSpec, emit_udp4, headers_len, ipv4, parse_udp4, udp_checksum, verify_udp4};
-use wire::{LANE_PORT_BASE, Record};
 
 pub use wire::net::UdpFrame;
 
@@ -68,8 +68,8 @@ fn respec(read: &UdpFrame) -> UdpSpec {
 /// What a NIC does that sends cargo from the lane of its first record.
 pub fn from_lane(frame: &[u8], read: &UdpFrame) -> Vec<u8> {
     let payload = payload(frame, read);
-    let lane = Record::first(payload).map_or(0, |record| record.header().slave_id() & 1023) as u16;
-    emit(UdpSpec { src_port: LANE_PORT_BASE + lane, ..respec(read) }, payload)
+    let lane = Record::first(payload).map_or(0, |record| record.header().slave_id() % u32::from(wire::LANES)) as u16;
+    emit(UdpSpec { src_port: wire::lane_port(lane), ..respec(read) }, payload)
 }
 
 /// What a congested switch does.

@@ -77,7 +77,7 @@ impl Rig {
     }
 
     fn sent(&self, to: Place, records: &[Vec<u8>]) -> Vec<u8> {
-        packet::build(GATEWAY, to, None, 9999, &records.concat())
+        packet::build(GATEWAY, to, None, wire::lane_port(self.slave as u16), &records.concat())
     }
 
     fn finds(&mut self, frame: &[u8], what: &str) {

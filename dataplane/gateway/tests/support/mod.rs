@@ -14,6 +14,8 @@ use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, RecordHeader, Scale, Shard, ShardS
 
 /// The hold of [`config`].
 pub const HOLD: Time = 40_000;
+/// The lane to masters of [`config`].
+pub const LANE: u16 = 700;
 /// The first moment of every test.
 pub const START: Time = 1_000_000_000;
 /// The MTU of [`Rig::with_nodes`].
@@ -33,7 +35,7 @@ pub fn slave_id(id: u32) -> SlaveId {
 /// Shards 1 and 2: slaves 16 to 47. Early flush is off, and the pool never runs low.
 pub fn config() -> GatewayConfig {
     let shards = ShardSet::new(scale(), &[Shard(1), Shard(2)]).unwrap();
-    GatewayConfig { hold: HOLD, early: false, masters: 4, low_water: 0, ..GatewayConfig::new(shards) }
+    GatewayConfig { hold: HOLD, early: false, masters: 4, low_water: 0, lane: LANE, ..GatewayConfig::new(shards) }
 }
 
 pub fn pool(frames: u32) -> PoolConfig {
@@ -114,6 +116,22 @@ pub struct Rig {
     pub now: Time,
     /// Frames that somebody else has: the fill ring, a full TX ring.
     pub lent: Vec<Frame>,
+    /// The lane of cargo to masters.
+    lane: u16,
+}
+
+/// A peer without what we send from.
+pub fn without_source(peer: Peer) -> Peer {
+    but(peer, |peer| peer.source_port = 0)
+}
+
+/// The UDP port that a raw port should send from: of the slave's lane, of this lcore's, or its own for link control.
+fn source_port(class: Class, bytes: &[u8], lane: u16) -> u16 {
+    match class {
+        Class::Link => 0,
+        Class::Up => 49_152 + lane,
+        Class::Down => 49_152 + (u32::from_le_bytes(bytes[6..10].try_into().unwrap()) & 1023) as u16,
+    }
 }
 
 /// Values of all counters, by direction or owner and name.
@@ -123,6 +141,7 @@ impl Rig {
     pub fn new(config: GatewayConfig, pool: PoolConfig) -> Self {
         let pool = Pool::new(pool).unwrap();
         Self {
+            lane: config.lane,
             gateway: Gateway::new(config, &pool),
             out: Outbox::new(pool.clone(), 2),
             pool,
@@ -209,7 +228,9 @@ impl Rig {
     pub fn sent_on(&mut self, port: u8) -> Vec<Sent> {
         let queue = self.out.queue(PortId(port)).unwrap();
         let mut sent = Vec::new();
-        while let Some(Datagram { frame, peer: to, records, class, ce }) = queue.take() {
+        while let Some(Datagram { frame, peer, records, class, ce }) = queue.take() {
+            assert_eq!(peer.source_port, source_port(class, frame.data(), self.lane), "{class:?} to {peer}");
+            let to = without_source(peer);
             sent.push(Sent { to, class, records, ce, bytes: frame.data().to_vec(), frame: frame.index() });
         }
         self.check();

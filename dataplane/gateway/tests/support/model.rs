@@ -336,7 +336,7 @@ impl Model {
             Class::Link => unreachable!("filtered out"),
         };
         let route = self.route(to).unwrap_or_else(|| panic!("a datagram for {to:?}, which has no route"));
-        assert_eq!(datagram.peer, route.peer, "a datagram for {to:?}");
+        assert_eq!(super::without_source(datagram.peer), route.peer, "a datagram for {to:?}");
         let limit = self.limit(to).unwrap();
         assert!(bytes.len() <= limit, "{} bytes for {to:?}, whose route takes {limit}", bytes.len());
         let (mut rest, mut records, mut ce) = (bytes, 0, false);

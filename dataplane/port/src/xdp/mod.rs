@@ -52,8 +52,6 @@ pub struct XdpConfig {
     pub local: Local,
     /// The largest IP packet of the link, in bytes.
     pub mtu: u16,
-    /// The UDP port that is sent from.
-    pub source_port: u16,
     /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
     pub ring: u32,
 }
@@ -74,7 +72,6 @@ impl XdpConfig {
                 udp_port: wire::GATEWAY_PORT,
             },
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
-            source_port: wire::GATEWAY_PORT,
             ring: 2048,
         })
     }

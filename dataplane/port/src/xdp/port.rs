@@ -419,7 +419,7 @@ impl Port for XdpPort {
             }
             let Some(mut datagram) = queue.take() else { break };
             let len = datagram.frame.len();
-            let written = headers::write(&mut datagram, &self.config.local, self.config.source_port);
+            let written = headers::write(&mut datagram, &self.config.local);
             debug_assert!(written.is_ok(), "checked by `refusal`");
             let (addr, packet_len) = ledger.give(datagram.frame);
             let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
@@ -478,8 +478,8 @@ impl Port for XdpPort {
     }
 
     fn own_end(&self) -> Option<Peer> {
-        let Local { mac, ip, .. } = self.config.local;
-        Some(Peer::ipv4(self.id, ip, self.config.source_port, Vlan::UNTAGGED, mac))
+        let Local { mac, ip, udp_port } = self.config.local;
+        Some(Peer::ipv4(self.id, ip, udp_port, Vlan::UNTAGGED, mac))
     }
 
     fn describe(&self) -> String {

@@ -1,0 +1,69 @@
+//! What is on the wire, as a packet socket sees it.
+
+use crate::Namespace;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use std::os::fd::OwnedFd;
+use wire::Record;
+use wire::net::parse_udp4;
+
+/// Ethernet's number of IPv4, in network order as the kernel wants it.
+const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+
+/// A datagram of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// IPv4 address and UDP port of the sender.
+    pub from: ([u8; 4], u16),
+    /// IPv4 address and UDP port of the receiver.
+    pub to: ([u8; 4], u16),
+    /// Ethernet address of the sender.
+    pub mac: [u8; 6],
+    /// Whether it is link control.
+    pub link: bool,
+    /// The slaves of its records.
+    pub slaves: Vec<u32>,
+}
+
+/// Hears every datagram of records that arrives in a namespace and is left to its kernel, from when it was made.
+pub struct Sniffer {
+    socket: OwnedFd,
+}
+
+impl Sniffer {
+    /// Listens on all interfaces.
+    ///
+    /// # Panics
+    /// Without CAP_NET_RAW.
+    pub fn new(namespace: &Namespace) -> Self {
+        let protocol = RawProtocol::new(ETH_P_IP).map(Protocol::from_raw);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = namespace.enter(|| socket_with(AddressFamily::PACKET, SocketType::RAW, flags, protocol));
+        let socket = socket.expect("root may listen");
+        // Nobody reads while a test goes on.
+        set_socket_recv_buffer_size_force(&socket, 64 << 20).expect("root may have a large buffer");
+        Self { socket }
+    }
+
+    /// What was heard since the last call.
+    pub fn heard(&self) -> Vec<Heard> {
+        let (mut heard, mut packet) = (Vec::new(), [0; 2048]);
+        while let Ok((len, _)) = recv(&self.socket, &mut packet[..], RecvFlags::empty()) {
+            heard.extend(packet.get(..len).and_then(read));
+        }
+        heard
+    }
+}
+
+fn read(packet: &[u8]) -> Option<Heard> {
+    let read = parse_udp4(packet).ok()?;
+    let mut rest = packet.get(read.payload.clone())?;
+    let link = Record::first(rest).ok()?.header().msg_type().is_link_control();
+    let mut slaves = Vec::new();
+    while let Ok(record) = Record::first(rest) {
+        slaves.push(record.header().slave_id());
+        rest = &rest[record.bytes().len()..];
+    }
+    let (from, to) = ((read.src_ip, read.src_port), (read.dst_ip, read.dst_port));
+    Some(Heard { from, to, mac: read.src_mac, link, slaves })
+}

@@ -1,0 +1,43 @@
+//! NIC queues as others see them: which ports and addresses they send from, and what they do to their interface.
+
+use netns::sniff::Sniffer;
+use netns::world::{number, two_armed};
+use std::collections::BTreeSet;
+
+#[test]
+fn cargo_leaves_by_its_lane_and_link_control_from_where_we_listen() {
+    let Some(world) = two_armed() else { return };
+    let gateway = world.gateway("--lcores 0-1 --port left --port right");
+    let (at_farm, at_master) = (Sniffer::new(&world.farm), Sniffer::new(&world.master));
+    let _farm = world.farm("farm", "10.92.2.1", 1000, 48, "udp:10.92.2.2:0");
+    world.place.until_registered("gateway", 48);
+    world.every_record_comes_back("10.92.1.1", 1000..1048);
+
+    let (mut lanes, mut links) = (BTreeSet::new(), 0);
+    for heard in at_farm.heard().into_iter().filter(|heard| heard.from.0 == [10, 92, 2, 1]) {
+        if heard.link {
+            assert_eq!(heard.from.1, 9999, "{heard:?}");
+            links += 1;
+        } else {
+            let lane = heard.slaves.iter().map(|id| 49_152 + id % 1024).collect::<BTreeSet<_>>();
+            assert_eq!(lane, BTreeSet::from([heard.from.1.into()]), "{heard:?}");
+            lanes.extend(lane);
+        }
+    }
+    // Ids 1000 to 1047: the lanes wrap around.
+    assert_eq!(lanes.len(), 48, "{lanes:?}");
+    assert!(lanes.contains(&(49_152 + 1023)) && lanes.contains(&(49_152 + 23)) && links > 0);
+
+    // To a master each lcore has one lane, however many slaves it merges: a slave's records stay on one queue.
+    let mut sources = vec![BTreeSet::new(); 48];
+    for heard in at_master.heard().into_iter().filter(|heard| heard.from.0 == [10, 92, 1, 1]) {
+        assert!(if heard.link { heard.from.1 == 9999 } else { (49_152..49_154).contains(&heard.from.1) }, "{heard:?}");
+        for id in heard.slaves.iter().filter(|_| !heard.link) {
+            sources[*id as usize - 1000].insert(heard.from.1);
+        }
+    }
+    assert!(sources.iter().all(|ports| ports.len() == 1), "{sources:?}");
+    let stats = world.assert_books_balance();
+    assert_eq!(number(&stats["directions"]["up"]["dropped"]["spoofed"]), 0);
+    world.drain(gateway);
+}
