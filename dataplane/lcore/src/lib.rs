@@ -23,6 +23,7 @@ pub mod counters;
 pub mod mail;
 pub mod mailbox;
 pub mod poll;
+mod sync;
 pub mod tap;
 pub mod thread;
 pub mod wait;

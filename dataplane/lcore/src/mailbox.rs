@@ -7,65 +7,101 @@
 //! - the receiver sets `asleep`, and *then* looks at the queue ([`Receiver::arm`]).
 //!
 //! With a sequentially consistent fence between the two steps on each side, at least one of them sees the other.
+//!
+//! `tests/loom` compiles this very file over a model of memory and tries the interleavings. So that it can, all that
+//! threads share comes from `super::sync`.
 
-use crossbeam_queue::ArrayQueue;
+use super::sync::{AtomicBool, Ordering, Queue, fence};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// What wakes a receiver that sleeps.
+///
+/// A ring is kept until [`silence`](Self::silence) takes it back: one that comes between [`Receiver::arm`] and sleep must
+/// end that sleep at once.
+pub trait Bell: Send + Sync {
+    /// Rings. Called on the senders' threads; must not block.
+    fn ring(&self);
+
+    /// Takes back a ring that was not heard. A bell that cannot may leave it: it costs one wake-up.
+    fn silence(&self) {}
+
+    /// What becomes readable when it rings, if it is a descriptor.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// For receivers that never sleep.
+struct NoBell;
+
+impl Bell for NoBell {
+    fn ring(&self) {}
+}
+
+/// For receivers that sleep in a runtime of their own.
+struct CallBell<F>(F);
+
+impl<F: Fn() + Send + Sync> Bell for CallBell<F> {
+    fn ring(&self) {
+        (self.0)();
+    }
+}
+
+/// For receivers that sleep in `ppoll`.
+struct EventfdBell(OwnedFd);
+
+impl Bell for EventfdBell {
+    fn ring(&self) {
+        // It can fail only when 2^64 - 2 rings were not yet heard: the receiver wakes from those.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn silence(&self) {
+        // WouldBlock: it did not ring. An early ring costs one wake-up; a message is found in the queue anyway.
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
 
 struct Shared<T> {
-    queue: ArrayQueue<T>,
+    queue: Queue<T>,
     asleep: AtomicBool,
     closed: AtomicBool,
-    waker: Waker,
+    bell: Arc<dyn Bell>,
 }
 
 /// Rings a mailbox's doorbell, whatever the mailbox carries.
 #[derive(Clone)]
-pub struct Waker(Bell);
-
-#[derive(Clone)]
-enum Bell {
-    None,
-    Eventfd(Arc<OwnedFd>),
-    Call(Arc<dyn Fn() + Send + Sync>),
-}
+pub struct Waker(Arc<dyn Bell>);
 
 impl Waker {
     /// Wakes the receiver, also when it is only about to sleep.
     pub fn wake(&self) {
-        match &self.0 {
-            Bell::None => {}
-            Bell::Eventfd(doorbell) => {
-                // It can fail only when 2^64 - 2 rings were not yet heard: the receiver wakes from those.
-                let _ = rustix::io::write(doorbell, &1u64.to_ne_bytes());
-            }
-            Bell::Call(call) => call(),
-        }
+        self.0.ring();
     }
 }
 
 impl std::fmt::Debug for Waker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
-            Bell::None => "Waker(none)",
-            Bell::Eventfd(_) => "Waker(eventfd)",
-            Bell::Call(_) => "Waker(call)",
-        })
+        f.write_str(if self.0.descriptor().is_some() { "Waker(eventfd)" } else { "Waker" })
     }
 }
 
 /// A mailbox for at most `capacity` messages (at least 1), whose receiver can sleep on a doorbell.
 pub fn mailbox<T: Send>(capacity: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    Ok(build(capacity, Waker(Bell::Eventfd(Arc::new(doorbell)))))
+    Ok(mailbox_with(capacity, Arc::new(EventfdBell(doorbell))))
 }
 
 /// A mailbox without a doorbell, for receivers that never sleep: simulated lcores, tests.
 pub fn mailbox_without_doorbell<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    build(capacity, Waker(Bell::None))
+    mailbox_with(capacity, Arc::new(NoBell))
 }
 
 /// A mailbox whose doorbell is a call, for a receiver that sleeps in a runtime of its own. `ring` runs on the senders'
@@ -74,15 +110,16 @@ pub fn mailbox_with_call<T: Send>(
     capacity: usize,
     ring: impl Fn() + Send + Sync + 'static,
 ) -> (Sender<T>, Receiver<T>) {
-    build(capacity, Waker(Bell::Call(Arc::new(ring))))
+    mailbox_with(capacity, Arc::new(CallBell(ring)))
 }
 
-fn build<T>(capacity: usize, waker: Waker) -> (Sender<T>, Receiver<T>) {
+/// A mailbox with a doorbell of any kind.
+pub fn mailbox_with<T: Send>(capacity: usize, bell: Arc<dyn Bell>) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
-        queue: ArrayQueue::new(capacity.max(1)),
+        queue: Queue::new(capacity.max(1)),
         asleep: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        waker,
+        bell,
     });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
@@ -102,7 +139,7 @@ impl<T> Sender<T> {
         fence(Ordering::SeqCst);
         // One ring is enough: whoever takes the flag rings, and the receiver looks at the queue after it set it again.
         if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::AcqRel) {
-            self.shared.waker.wake();
+            self.shared.bell.ring();
         }
         Ok(())
     }
@@ -146,7 +183,9 @@ impl<T> Receiver<T> {
     /// may have come without a ring.
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        self.shared.asleep.store(true, Ordering::Relaxed);
+        // A swap and no store: it comes after every swap of a sender in the one order that all agree on, for a checker of
+        // memory models, too, that does not know this order of stores.
+        self.shared.asleep.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.shared.queue.is_empty()
     }
@@ -154,119 +193,22 @@ impl<T> Receiver<T> {
     /// Ends what [`arm`](Self::arm) began, and silences the doorbell.
     pub fn disarm(&mut self) {
         self.shared.asleep.store(false, Ordering::Relaxed);
-        if let Bell::Eventfd(doorbell) = &self.shared.waker.0 {
-            // WouldBlock: it did not ring. An early ring costs one wake-up; a message is found in the queue anyway.
-            let _ = rustix::io::read(doorbell, &mut [0u8; 8]);
-        }
+        self.shared.bell.silence();
     }
 
     /// A way to wake this receiver without a message.
     pub fn waker(&self) -> Waker {
-        self.shared.waker.clone()
+        Waker(Arc::clone(&self.shared.bell))
     }
 
     /// What becomes readable when a sender rings, if the doorbell is a descriptor.
     pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
-        match &self.shared.waker.0 {
-            Bell::Eventfd(doorbell) => Some(doorbell.as_fd()),
-            Bell::None | Bell::Call(_) => None,
-        }
+        self.shared.bell.descriptor()
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    fn rang<T>(receiver: &Receiver<T>, seconds: i64) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(receiver.doorbell().unwrap(), PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap() == 1
-    }
-
-    #[test]
-    fn a_full_mailbox_gives_the_message_back() {
-        let (sender, mut receiver) = mailbox_without_doorbell(2);
-        assert_eq!((sender.try_send(1), sender.try_send(2), sender.try_send(3)), (Ok(()), Ok(()), Err(3)));
-        assert!(sender.is_full());
-        assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some(1), Some(2), None));
-        drop(receiver);
-        assert!(sender.is_closed());
-        assert_eq!(sender.try_send(4), Err(4));
-    }
-
-    #[test]
-    fn the_bell_rings_only_for_a_sleeper_and_once() {
-        let (sender, mut receiver) = mailbox(8).unwrap();
-        sender.try_send(1).unwrap();
-        assert!(!rang(&receiver, 0), "an awake receiver needs no bell");
-        assert!(!receiver.arm(), "a message waits: no sleep");
-        receiver.disarm();
-        assert_eq!(receiver.try_recv(), Some(1));
-        assert!(receiver.arm());
-        sender.try_send(2).unwrap();
-        assert!(rang(&receiver, 0));
-        receiver.disarm();
-        assert!(!rang(&receiver, 0), "disarm silences it");
-        receiver.waker().wake();
-        assert!(rang(&receiver, 0), "wake needs neither message nor sleep");
-    }
-
-    #[test]
-    fn a_doorbell_may_be_a_call() {
-        let rings = Arc::new(std::sync::atomic::AtomicU32::new(0));
-        let counted = Arc::clone(&rings);
-        let (sender, mut receiver) = mailbox_with_call(8, move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-        });
-        sender.try_send(1).unwrap();
-        assert_eq!(rings.load(Ordering::Relaxed), 0);
-        assert_eq!(receiver.try_recv(), Some(1));
-        assert!(receiver.arm() && receiver.doorbell().is_none());
-        sender.try_send(2).unwrap();
-        sender.try_send(3).unwrap();
-        assert_eq!(rings.load(Ordering::Relaxed), 1);
-    }
-
-    /// Two senders and a receiver that sleeps whenever it may: a lost wake-up would leave it asleep for a minute.
-    #[test]
-    fn no_wake_up_is_lost() {
-        const EACH: u32 = 20_000;
-        let (sender, mut receiver) = mailbox(16).unwrap();
-        let senders: Vec<_> = (0..2)
-            .map(|_| {
-                let sender = sender.clone();
-                std::thread::spawn(move || {
-                    for number in 0..EACH {
-                        while sender.try_send(number).is_err() {
-                            std::thread::yield_now();
-                        }
-                        if number % 64 == 0 {
-                            std::thread::yield_now();
-                        }
-                    }
-                })
-            })
-            .collect();
-        let mut received = 0;
-        while received < 2 * EACH {
-            while receiver.try_recv().is_some() {
-                received += 1;
-            }
-            if received < 2 * EACH && receiver.arm() {
-                assert!(rang(&receiver, 60), "asleep with {received} of {} messages", 2 * EACH);
-            }
-            receiver.disarm();
-        }
-        for sender in senders {
-            sender.join().unwrap();
-        }
-        assert_eq!(receiver.try_recv(), None);
     }
 }
