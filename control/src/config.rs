@@ -6,6 +6,7 @@ use crate::keyfile;
 use crate::machine;
 use crate::neighbor::NeighborSpec;
 use crate::pci;
+use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
 use frame::PoolConfig;
 use frame::pool::{COLOURS, HEADROOM};
@@ -52,6 +53,8 @@ pub struct Common {
     pub scale: Scale,
     /// Where metrics are served, if anywhere.
     pub metrics: Option<MetricsAddress>,
+    /// What becomes of system calls that nothing needs.
+    pub seccomp: seccomp::Mode,
 }
 
 /// Settings of a gateway.
@@ -127,7 +130,7 @@ impl Common {
             ..PoolConfig::default()
         };
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
-        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics })
+        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp: args.seccomp })
     }
 }
 

@@ -13,7 +13,7 @@
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
-//! | [`privilege`] | what the kernel lets this process do |
+//! | [`privilege`] | what the kernel lets this process do, at start and after that |
 //! | [`signal`] | SIGTERM and SIGINT |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
 //! | [`supervise`] | a running process: signals, watchdog, drain |

@@ -9,7 +9,7 @@ use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::supervise::desk::{Desk, Inbox};
-use crate::supervise::{self, Office};
+use crate::supervise::{self, Office, Parts};
 use crate::units::Duration;
 use gateway::{Gateway, GatewayConfig};
 use lcore::Clock;
@@ -87,7 +87,9 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let desk = Desk::new(registrar, inbox, senders);
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Gateway(Box::new(desk)), running, ended, board, socket, metrics, mpsc::channel(1).1)
+    let office = Office::Gateway(Box::new(desk));
+    let (confinement, reports) = (ports.confinement.clone(), mpsc::channel(1).1);
+    supervise::run(Parts { office, lcores: running, ended, board, socket, metrics, reports, confinement })
 }
 
 /// The cookies' secret: of this start alone.

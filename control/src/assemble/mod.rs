@@ -6,6 +6,7 @@ pub mod ports;
 pub mod slave;
 
 use crate::exit::Failure;
+use crate::privilege::Thread;
 use crate::serve::board::RoleCounters;
 use frame::{Pool, Role};
 use lcore::mailbox::{self, Sender};
@@ -13,6 +14,7 @@ use lcore::thread::{Running, Starting, ThreadConfig, start};
 use lcore::{Clock, ControlMail, Lcore, RxMode};
 use port::any::AnyPort;
 use ports::Ports;
+use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -64,6 +66,7 @@ where
             let bound = ports.iter().map(AnyPort::socket_addr).collect();
             // The other end waits for it, or is gone together with everything else.
             let _ = tell.send((counters, bound));
+            sources.confinement.enter(Thread::Lcore, CapabilitySet::empty())?;
             Ok(Lcore::new(index, role, ports, pool, mailbox, registrar))
         };
         let config = ThreadConfig { index, core, mode, clock };

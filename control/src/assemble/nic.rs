@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use crate::owner;
-use crate::privilege;
+use crate::privilege::{Confinement, Thread, capability};
 use crate::serve::stats::InterfaceStats;
 use ebpf::{Config, Hook, Steer, SteerError, Verdict};
 use frame::PortId;
@@ -10,6 +10,7 @@ use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
 use port::xdp::{BoundMode, Interface, Offloads, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
+use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -36,7 +37,7 @@ impl Found {
     /// Looks at the interface, and at what this process may do with it.
     pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
-        privilege::check_xdp(&spec.to_string())?;
+        capability::check_xdp(&spec.to_string())?;
         let found = Self { id, spec: spec.clone(), interface };
         if found.interface.ipv4.is_none() {
             return Err(Failure::Xdp(XdpError::NoAddress(found.spec.ifname)));
@@ -105,10 +106,19 @@ pub struct Nic {
 
 impl Nic {
     /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
-    pub fn attach(found: Found, steering: &Config<'_>, mode: XdpMode, ring: u32) -> Result<Self, Failure> {
+    pub fn attach(
+        found: Found,
+        steering: &Config<'_>,
+        mode: XdpMode,
+        ring: u32,
+        confinement: &Confinement,
+    ) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
         let offloads = Offloads::turn_off(&found.interface).map_err(Failure::Xdp)?;
-        let resolver = Resolver::start(name, *index).map_err(Failure::Neighbours)?;
+        let confinement = confinement.clone();
+        let resolver =
+            Resolver::start(name, *index, move || confinement.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
+        let resolver = resolver.map_err(Failure::Neighbours)?;
         let mut steer = Steer::load(steering).map_err(Failure::Steer)?;
         let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
         let deadline = Instant::now() + BUSY;
@@ -148,6 +158,18 @@ impl Nic {
     /// From now on all packets stay with the kernel.
     pub fn leave_packets(&self) -> Result<(), Failure> {
         self.steer().set_addresses(&[]).map_err(Failure::Steer)
+    }
+
+    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older kernels
+    /// to use the program's maps.
+    pub fn keeps(&self) -> CapabilitySet {
+        let mut keeps = CapabilitySet::empty();
+        keeps.set(CapabilitySet::NET_ADMIN, self.offloads.turned_off().next().is_some());
+        // Older kernels ask for one of these at each use of a map, newer ones only when it is made.
+        let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+        let reads = || self.steer().packets(Verdict::ALL[0]).is_ok();
+        keeps.set(CapabilitySet::BPF, !capability::works_without(bpf, reads).unwrap_or(false));
+        keeps
     }
 
     /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and has the XDP program feed them.

@@ -3,6 +3,7 @@
 use super::nic::{self, Found, Nic};
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
+use crate::privilege::{Confinement, PortKinds};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
 use port::any::AnyPort;
@@ -33,6 +34,8 @@ pub struct Ports {
     pub cores: Vec<Option<usize>>,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
+    /// How the process's threads are confined once they are set up.
+    pub confinement: Confinement,
 }
 
 impl Ports {
@@ -63,6 +66,7 @@ impl Ports {
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
+        let confinement = Confinement::new(common.seccomp, PortKinds { xdp: !found.is_empty() })?;
         let mut found = found.into_iter();
         let mut sources = Vec::with_capacity(common.ports.len());
         for plan in &common.ports {
@@ -76,11 +80,11 @@ impl Ports {
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
                     let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
-                    Source::Nic(Arc::new(Nic::attach(found, &steering, mode, ring)?))
+                    Source::Nic(Arc::new(Nic::attach(found, &steering, mode, ring, &confinement)?))
                 }
             });
         }
-        Ok(Self { sources, cores, pool })
+        Ok(Self { sources, cores, pool, confinement })
     }
 
     /// The interfaces among them.

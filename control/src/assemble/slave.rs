@@ -7,7 +7,7 @@ use crate::exit::Failure;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
-use crate::supervise::{self, Office};
+use crate::supervise::{self, Office, Parts};
 use frame::{Peer, PortId};
 use lcore::Clock;
 use link::NodeConfig;
@@ -89,5 +89,6 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    supervise::run(Office::Slave(senders), running, ended, board, socket, metrics, reports)
+    let (office, confinement) = (Office::Slave(senders), ports.confinement.clone());
+    supervise::run(Parts { office, lcores: running, ended, board, socket, metrics, reports, confinement })
 }

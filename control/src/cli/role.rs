@@ -1,6 +1,7 @@
 //! The flags of the roles. Each is also a setting of the configuration file, under its long name.
 
 use crate::neighbor::NeighborSpec;
+use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
 use crate::traffic::Traffic;
 use crate::units::{Duration, Size};
@@ -35,6 +36,9 @@ pub struct CommonArgs {
     /// Largest IP packet to send or to take, in bytes
     #[arg(long, default_value_t = 1500, value_name = "BYTES")]
     pub mtu: u16,
+    /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
+    #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
+    pub seccomp: seccomp::Mode,
     /// Bits of a slave id
     #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS")]
     pub slave_bits: u8,

@@ -7,6 +7,7 @@ pub mod desk;
 mod drain;
 
 use crate::exit::Failure;
+use crate::privilege::{Confinement, Thread};
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
@@ -68,16 +69,29 @@ impl Office {
     }
 }
 
+/// What a process is assembled from.
+pub struct Parts {
+    /// What the control thread does for its role.
+    pub office: Office,
+    /// The poll loops.
+    pub lcores: Vec<Running>,
+    /// Hears of each lcore's end.
+    pub ended: mpsc::UnboundedReceiver<u16>,
+    /// What others may see of the process.
+    pub board: Board,
+    /// Its control socket.
+    pub socket: ControlSocket,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<MetricsListener>,
+    /// What a farm has to say.
+    pub reports: mpsc::Receiver<FarmEvent>,
+    /// What the control thread gives up once all is set up.
+    pub confinement: Confinement,
+}
+
 /// Runs the control thread until every lcore has ended.
-pub fn run(
-    office: Office,
-    lcores: Vec<Running>,
-    ended: mpsc::UnboundedReceiver<u16>,
-    board: Board,
-    socket: ControlSocket,
-    metrics: Option<MetricsListener>,
-    reports: mpsc::Receiver<FarmEvent>,
-) -> Result<(), Failure> {
+pub fn run(parts: Parts) -> Result<(), Failure> {
+    let Parts { office, lcores, ended, board, socket, metrics, reports, confinement } = parts;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -89,8 +103,13 @@ pub fn run(
         if let Some(metrics) = metrics {
             metrics.start(Arc::clone(&board))?;
         }
+        let signals = Signals::listen();
+        let signals = signals.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+        let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
+        confinement.enter(Thread::Control, keeps)?;
+        tracing::info!("{}", confinement.describe());
         let process = Process { office, lcores, clock: board.clock(), board, drain: None };
-        let result = process.supervise(ended, asks, reports).await;
+        let result = process.supervise(signals, ended, asks, reports).await;
         serving.finish().await;
         result
     })
@@ -107,12 +126,11 @@ struct Process {
 impl Process {
     async fn supervise(
         mut self,
+        mut signals: Signals,
         mut ended: mpsc::UnboundedReceiver<u16>,
         mut asks: mpsc::Receiver<Ask>,
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
-        let mut signals =
-            Signals::listen().map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
         let pulses = self.lcores.iter().map(|lcore| Arc::clone(&lcore.view().pulse));
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, pulses);
         let mut look_at = 0;

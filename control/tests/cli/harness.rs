@@ -82,7 +82,29 @@ impl Place {
 
     /// Starts a process that runs until it is told to end.
     pub fn start(&self, arguments: &[&str]) -> Process {
-        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(self.command(arguments))
+    }
+
+    /// The same as another user, from a copy of the program, which that user may reach. Needs root.
+    pub fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
+        use std::os::unix::process::CommandExt;
+        let program = self.directory.join("program");
+        if !program.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_gvm-dp"), &program).unwrap();
+        }
+        let mut command = Command::new(program);
+        command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
+        command.uid(user).gid(user).current_dir("/");
+        Self::spawn(command)
+    }
+
+    /// Makes the directory another user's. Needs root.
+    pub fn give_to(&self, user: u32) {
+        std::os::unix::fs::chown(&self.directory, Some(user), Some(user)).unwrap();
+    }
+
+    fn spawn(mut command: Command) -> Process {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);
@@ -162,6 +184,10 @@ impl Process {
         let line = self.says(&["port 0: udp:"]);
         let (_, rest) = line.split_once("udp:").unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

@@ -9,4 +9,5 @@ mod keys;
 mod master;
 mod metrics;
 mod names;
+mod privileges;
 mod schema;

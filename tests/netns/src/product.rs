@@ -83,6 +83,17 @@ impl Place {
         Self { directory }
     }
 
+    /// A copy of a program of ours that every user may start, in a directory that now belongs to this user.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn give_to(&self, user: u32, program: &str) -> String {
+        let copy = self.directory.join(program);
+        std::fs::copy(binaries().join(program), &copy).expect("room for a copy");
+        std::os::unix::fs::chown(&self.directory, Some(user), Some(user)).expect("root may give it away");
+        copy.to_str().expect("a plain path").to_owned()
+    }
+
     fn command(&self, namespace: &Namespace, line: &str) -> Command {
         let mut words = line.split_whitespace();
         let mut command = Command::new("ip");
@@ -200,6 +211,11 @@ impl Process {
     /// Everything that it has written to stderr so far.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// Its process id: `ip netns exec` and `setpriv` become the program that they start.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal.

@@ -4,8 +4,8 @@ use super::netlink::{self, Netlink};
 use super::{Ip4, MAX_PEERS, Mac, Neighbours, Shared, lock};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 /// How often everything that was asked for is looked at again, in milliseconds: routes change without a word to us, and
@@ -30,11 +30,16 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Starts the thread, in the network namespace of the caller.
+    /// Starts the thread, in the network namespace of the caller. It calls `prepare` first, which may give up what a look-up
+    /// does not need: it needs only netlink, and CAP_NET_ADMIN to have the kernel ask on the wire.
     ///
     /// # Errors
-    /// There is no netlink socket, or no thread.
-    pub fn start(ifname: &str, interface: u32) -> Result<Self, ResolverError> {
+    /// There is no netlink socket, or no thread, or `prepare` failed.
+    pub fn start(
+        ifname: &str,
+        interface: u32,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, ResolverError> {
         let failed = |action| move |source| ResolverError { action, source };
         let shared = Arc::new(Shared::new(bell().map_err(failed("make an eventfd"))?));
         let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
@@ -42,7 +47,13 @@ impl Resolver {
         let end = Arc::new(AtomicBool::new(false));
         let mut table = Table { interface, ifname: ifname.to_owned(), netlink, peers: Vec::new() };
         let (theirs, ended) = (Arc::clone(&shared), Arc::clone(&end));
+        let (tell, prepared) = mpsc::sync_channel(1);
         let body = move || {
+            let result = prepare();
+            let failed = result.is_err();
+            if tell.send(result).is_err() || failed {
+                return;
+            }
             while !ended.load(Ordering::Acquire) {
                 table.take_asked(&theirs);
                 theirs.publish(&table.resolve());
@@ -52,7 +63,12 @@ impl Resolver {
             }
         };
         let thread = std::thread::Builder::new().name("neighbours".to_owned()).spawn(body);
-        Ok(Self { shared, end, thread: Some(thread.map_err(failed("start a thread"))?) })
+        let resolver = Self { shared, end, thread: Some(thread.map_err(failed("start a thread"))?) };
+        match prepared.recv() {
+            Ok(result) => result.map_err(failed("confine its thread"))?,
+            Err(mpsc::RecvError) => return Err(failed("start its thread")(io::Error::other("it panicked"))),
+        }
+        Ok(resolver)
     }
 
     /// A look-up for one poll loop.

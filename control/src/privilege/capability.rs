@@ -1,6 +1,11 @@
-//! What the kernel lets this process do.
+//! Capabilities: which a port needs at start, and how a thread gives up those that nothing later needs.
 
 use crate::exit::Failure;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities,
+};
+use std::io;
 
 /// What a port on NIC queues needs: number, name, and what for.
 const NEEDED: [(u32, &str, &str); 4] = [
@@ -20,6 +25,36 @@ pub fn check_xdp(port: &str) -> Result<(), Failure> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Without /proc nothing is known; the kernel then says it.
     effective(&status).map_or(Ok(()), |effective| check(port, effective))
+}
+
+/// Gives up every capability of the calling thread but `keep`: effective, permitted, inheritable, ambient. The bounding set
+/// becomes empty where the kernel lets this thread do that (CAP_SETPCAP); without, "no new privileges" says the same.
+pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
+    for number in 0..u64::BITS {
+        // Fails for numbers that this kernel does not have, and without CAP_SETPCAP.
+        let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
+    }
+    // Kernels before 4.3 have none.
+    let _ = clear_ambient_capability_set();
+    let kept = capabilities(None)?.permitted & keep;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
+    Ok(())
+}
+
+/// Whether something works in this thread without these capabilities, as `attempt` shows.
+pub fn works_without(capabilities: CapabilitySet, attempt: impl FnOnce() -> bool) -> io::Result<bool> {
+    let before = rustix::thread::capabilities(None)?;
+    set_capabilities(None, CapabilitySets { effective: before.effective - capabilities, ..before })?;
+    let works = attempt();
+    set_capabilities(None, before)?;
+    Ok(works)
+}
+
+/// The effective capabilities of the calling thread, as text: `none`, or their names.
+pub fn describe() -> String {
+    let Ok(sets) = capabilities(None) else { return "unknown".to_owned() };
+    let names: Vec<String> = sets.effective.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
 
 /// The effective capabilities in the text of `/proc/self/status`.
@@ -63,6 +98,23 @@ mod tests {
             "{complaint}"
         );
         assert!(!complaint.contains("lacks CAP_NET_ADMIN"), "{complaint}");
+    }
+
+    #[test]
+    fn what_is_given_up_is_gone_for_this_thread_alone() {
+        let before = capabilities(None).unwrap();
+        let inside = std::thread::spawn(|| {
+            assert!(works_without(CapabilitySet::all(), || describe() == "none").unwrap());
+            keep_only(CapabilitySet::NET_ADMIN).unwrap();
+            let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            (capabilities(None).unwrap(), effective(&text).unwrap(), describe())
+        });
+        let (sets, shown, text) = inside.join().unwrap();
+        let kept = before.permitted & CapabilitySet::NET_ADMIN;
+        assert_eq!((sets.effective, sets.permitted, sets.inheritable), (kept, kept, CapabilitySet::empty()));
+        assert_eq!(shown, kept.bits());
+        assert_eq!(text, if kept.is_empty() { "none" } else { "CAP_NET_ADMIN" });
+        assert_eq!(capabilities(None).unwrap(), before);
     }
 
     #[test]

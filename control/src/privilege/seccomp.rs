@@ -1,0 +1,329 @@
+//! The system calls that each kind of thread may use once it is set up: everything else ends the process.
+//!
+//! A call outside the list is a fault of gvm-dp or an intruder's, and neither should go on: the kernel ends the process
+//! with SIGSYS and names the call in its log. `--seccomp log` lets it pass and only names it, which is how a list is
+//! completed: by kind of thread in [`of_thread`], by kind of port in [`of_port`].
+
+use super::{PortKinds, Thread};
+use crate::exit::Failure;
+use clap::ValueEnum;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+/// What becomes of a system call outside the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The kernel ends the process with SIGSYS.
+    #[default]
+    On,
+    /// The kernel lets it pass, and names it in its log.
+    Log,
+    /// There is no filter.
+    Off,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Log => "log",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// A system call, and for which arguments.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// With any.
+    Any(i64),
+    /// When the bits of `mask` in an argument, counted from 0, are `value`.
+    If { call: i64, argument: u8, mask: u64, value: u64 },
+}
+
+use Rule::Any;
+
+/// When an argument is this number.
+const fn is(call: i64, argument: u8, value: u64) -> Rule {
+    Rule::If { call, argument, mask: u32::MAX as u64, value }
+}
+
+/// When none of these bits is set in an argument.
+const fn without(call: i64, argument: u8, bits: u64) -> Rule {
+    Rule::If { call, argument, mask: bits, value: 0 }
+}
+
+const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
+/// Bits of `open` that are zero when a file is only read.
+const WRITES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
+
+/// Memory, time, locks, the end; and for messages, panics and their backtraces: stderr, and files that are only read.
+const EVERY_THREAD: &[Rule] = &[
+    Any(libc::SYS_brk),
+    without(libc::SYS_mmap, 2, PROT_EXEC),
+    without(libc::SYS_mprotect, 2, PROT_EXEC),
+    Any(libc::SYS_mremap),
+    Any(libc::SYS_munmap),
+    Any(libc::SYS_madvise),
+    Any(libc::SYS_futex),
+    Any(libc::SYS_sched_yield),
+    Any(libc::SYS_sched_getaffinity),
+    Any(libc::SYS_getcpu),
+    Any(libc::SYS_nanosleep),
+    Any(libc::SYS_clock_nanosleep),
+    Any(libc::SYS_clock_gettime),
+    Any(libc::SYS_gettimeofday),
+    Any(libc::SYS_restart_syscall),
+    Any(libc::SYS_getrandom),
+    Any(libc::SYS_getpid),
+    Any(libc::SYS_gettid),
+    Any(libc::SYS_poll),
+    Any(libc::SYS_ppoll),
+    Any(libc::SYS_read),
+    Any(libc::SYS_pread64),
+    Any(libc::SYS_write),
+    Any(libc::SYS_writev),
+    Any(libc::SYS_close),
+    Any(libc::SYS_fcntl),
+    Any(libc::SYS_lseek),
+    Any(libc::SYS_fstat),
+    Any(libc::SYS_newfstatat),
+    Any(libc::SYS_statx),
+    Any(libc::SYS_getcwd),
+    Any(libc::SYS_readlink),
+    without(libc::SYS_openat, 2, WRITES),
+    is(libc::SYS_prctl, 0, libc::PR_SET_NAME as u64),
+    is(libc::SYS_prctl, 0, libc::PR_SET_TIMERSLACK as u64),
+    is(libc::SYS_prctl, 0, libc::PR_SET_VMA as u64),
+    Any(libc::SYS_rt_sigaction),
+    Any(libc::SYS_rt_sigprocmask),
+    Any(libc::SYS_rt_sigreturn),
+    Any(libc::SYS_sigaltstack),
+    Any(libc::SYS_tgkill),
+    Any(libc::SYS_rseq),
+    Any(libc::SYS_set_robust_list),
+    Any(libc::SYS_exit),
+    Any(libc::SYS_exit_group),
+];
+
+/// Bursts through sockets, the kicks of AF_XDP, and what sockets count.
+const LCORE: &[Rule] = &[
+    Any(libc::SYS_recvmmsg),
+    Any(libc::SYS_sendmmsg),
+    Any(libc::SYS_recvfrom),
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_recvmsg),
+    Any(libc::SYS_getsockopt),
+];
+
+/// A queue that is closed is bound once more, with rings of its own, to see that the kernel let go of it.
+const LCORE_XDP: &[Rule] = &[Any(libc::SYS_setsockopt), Any(libc::SYS_bind)];
+
+/// Netlink.
+const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
+
+/// The runtime, the control socket, accepted connections, messages to systemd, files, threads.
+const CONTROL: &[Rule] = &[
+    Any(libc::SYS_epoll_create1),
+    Any(libc::SYS_epoll_ctl),
+    Any(libc::SYS_epoll_wait),
+    Any(libc::SYS_epoll_pwait),
+    Any(libc::SYS_epoll_pwait2),
+    Any(libc::SYS_eventfd2),
+    Any(libc::SYS_pipe2),
+    Any(libc::SYS_timerfd_create),
+    Any(libc::SYS_timerfd_settime),
+    Any(libc::SYS_accept4),
+    Any(libc::SYS_recvfrom),
+    Any(libc::SYS_recvmsg),
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_sendmsg),
+    Any(libc::SYS_shutdown),
+    Any(libc::SYS_getsockname),
+    Any(libc::SYS_getpeername),
+    Any(libc::SYS_getsockopt),
+    Any(libc::SYS_setsockopt),
+    is(libc::SYS_ioctl, 1, libc::FIONBIO),
+    is(libc::SYS_ioctl, 1, libc::TCGETS),
+    Any(libc::SYS_openat),
+    Any(libc::SYS_getdents64),
+    Any(libc::SYS_readv),
+    Any(libc::SYS_pwrite64),
+    Any(libc::SYS_ftruncate),
+    Any(libc::SYS_fsync),
+    Any(libc::SYS_fdatasync),
+    Any(libc::SYS_faccessat),
+    Any(libc::SYS_faccessat2),
+    Any(libc::SYS_flock),
+    Any(libc::SYS_unlink),
+    Any(libc::SYS_unlinkat),
+    Any(libc::SYS_capget),
+    Any(libc::SYS_uname),
+    Any(libc::SYS_sysinfo),
+    Any(libc::SYS_getrusage),
+    Any(libc::SYS_prlimit64),
+    Any(libc::SYS_getuid),
+    Any(libc::SYS_geteuid),
+    Any(libc::SYS_getgid),
+    Any(libc::SYS_getegid),
+    Any(libc::SYS_sched_setaffinity),
+    // Threads; without a call that starts a program, a process of its own would gain nothing.
+    Any(libc::SYS_clone),
+    Any(libc::SYS_clone3),
+    Any(libc::SYS_set_tid_address),
+    Any(libc::SYS_membarrier),
+];
+
+/// The program's maps; offloads that are turned on again, and interfaces that a shard's neighbour is behind.
+const CONTROL_XDP: &[Rule] = &[
+    Any(libc::SYS_bpf),
+    is(libc::SYS_socket, 0, libc::AF_INET as u64),
+    Any(libc::SYS_bind),
+    is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFMTU),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFADDR),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFFLAGS),
+];
+
+/// What each kind of thread may use beside [`EVERY_THREAD`].
+const fn of_thread(thread: Thread) -> &'static [Rule] {
+    match thread {
+        Thread::Lcore => LCORE,
+        Thread::Neighbours => NEIGHBOURS,
+        Thread::Control => CONTROL,
+    }
+}
+
+/// What it may use because the process has ports of a kind.
+fn of_port(thread: Thread, ports: PortKinds) -> &'static [Rule] {
+    match thread {
+        Thread::Lcore if ports.xdp => LCORE_XDP,
+        Thread::Control if ports.xdp => CONTROL_XDP,
+        _ => &[],
+    }
+}
+
+/// The filters of a process, ready to be applied.
+pub struct Filters {
+    mode: Mode,
+    of: BTreeMap<Thread, (BpfProgram, usize)>,
+}
+
+impl Filters {
+    /// Makes a filter for each kind of thread.
+    pub fn new(mode: Mode, ports: PortKinds) -> Result<Self, Failure> {
+        let action = match mode {
+            Mode::On => SeccompAction::KillProcess,
+            Mode::Log => SeccompAction::Log,
+            Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
+        };
+        let mut of = BTreeMap::new();
+        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Control] {
+            let rules = [EVERY_THREAD, of_thread(thread), of_port(thread, ports)].concat();
+            let filter = compile(&rules, action.clone())
+                .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
+            of.insert(thread, filter);
+        }
+        Ok(Self { mode, of })
+    }
+
+    /// Applies the filter of this kind to the calling thread, for good.
+    pub(super) fn apply(&self, thread: Thread) -> io::Result<()> {
+        match self.of.get(&thread) {
+            Some((filter, _)) => seccompiler::apply_filter(filter).map_err(|error| match error {
+                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+                error => io::Error::other(error),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// For the line at start.
+    pub(super) fn describe(&self) -> String {
+        let calls = |thread| self.of.get(&thread).map_or(0, |(_, calls)| *calls);
+        match self.mode {
+            Mode::Off => "seccomp off".to_owned(),
+            mode => {
+                format!(
+                    "seccomp {mode}: {} system calls for lcores, {} in all",
+                    calls(Thread::Lcore),
+                    calls(Thread::Control)
+                )
+            }
+        }
+    }
+}
+
+/// The program, and how many system calls it lets pass.
+fn compile(rules: &[Rule], otherwise: SeccompAction) -> Result<(BpfProgram, usize), seccompiler::BackendError> {
+    let mut of_call: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for rule in rules {
+        match *rule {
+            // A list without conditions lets every argument pass.
+            Any(call) => drop(of_call.insert(call, Vec::new())),
+            Rule::If { call, argument, mask, value } => {
+                let bits = SeccompCmpOp::MaskedEq(mask);
+                let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, bits, value)?;
+                let rule = SeccompRule::new(vec![condition])?;
+                match of_call.get_mut(&call) {
+                    // Another list lets it pass with any.
+                    Some(rules) if rules.is_empty() => {}
+                    Some(rules) => rules.push(rule),
+                    None => drop(of_call.insert(call, vec![rule])),
+                }
+            }
+        }
+    }
+    let calls = of_call.len();
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filter = SeccompFilter::new(of_call, otherwise, SeccompAction::Allow, arch)?;
+    Ok((filter.try_into()?, calls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_lcore_may_do_far_less_than_the_control_thread() {
+        for xdp in [false, true] {
+            let filters = Filters::new(Mode::On, PortKinds { xdp }).unwrap();
+            let calls = |thread| filters.of[&thread].1;
+            assert!(calls(Thread::Lcore) + 30 < calls(Thread::Control), "{}", filters.describe());
+            assert!(calls(Thread::Neighbours) < calls(Thread::Lcore));
+        }
+        assert_eq!(Filters::new(Mode::Off, PortKinds::default()).unwrap().describe(), "seccomp off");
+    }
+
+    #[test]
+    fn no_list_starts_a_program_or_looks_into_another_process() {
+        let never = [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_kill,
+            libc::SYS_setuid,
+            libc::SYS_capset,
+            libc::SYS_mount,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_init_module,
+            libc::SYS_kexec_load,
+            libc::SYS_io_uring_setup,
+            libc::SYS_userfaultfd,
+        ];
+        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, CONTROL, CONTROL_XDP];
+        for rule in lists.concat() {
+            let (Any(call) | Rule::If { call, .. }) = rule;
+            assert!(!never.contains(&call), "{call}");
+        }
+    }
+}
