@@ -45,7 +45,7 @@ fn measure(key: Option<ClusterKey>) {
     let mut now = 100 * SECOND;
     let start = Instant::now();
     let mut registrar =
-        Registrar::new(RegistrarConfig { key: key.clone(), ..RegistrarConfig::default() }, now).unwrap();
+        Registrar::new(RegistrarConfig { keys: key.clone().into(), ..RegistrarConfig::default() }, now).unwrap();
     println!("  {:>8.1} ms to make the registrar", start.elapsed().as_secs_f64() * 1e3);
     let slaves = registrar.config().scale.slaves();
     let mut nodes: Vec<Node> = (0..slaves)

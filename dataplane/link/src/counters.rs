@@ -43,6 +43,12 @@ frame::counters! {
         masters_here,
         /// Slaves and masters that were declared gone.
         nodes_gone,
+        /// Slaves and masters whose last heartbeat was signed with the older of two keys (a gauge).
+        members_old_key,
+        /// HEARTBEAT_ACK records among acks_out that nobody asked for: they say that the gateway drains.
+        drain_acks_out,
+        /// While draining, slaves and masters that have not said that they heard of it (a gauge).
+        drain_unheard,
         /// Times that many slaves fell silent at once.
         mass_silences,
         /// Times that silence was not judged because the gateway itself did not poll or lost packets.

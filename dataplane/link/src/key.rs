@@ -3,6 +3,7 @@
 //! A node's key is derived by role and id, so that a node can sign only as itself. Keys are written as 64 hex digits.
 //! Debug output and errors never contain a key, only its fingerprint.
 
+use crate::KeyRing;
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -123,28 +124,28 @@ pub enum Credential {
     /// Nothing: link control is neither signed nor verified.
     #[default]
     None,
-    /// The key of this one node.
-    Node(NodeKey),
-    /// The cluster key, from which the key of any node follows: farms and generators.
-    Cluster(ClusterKey),
+    /// The key of this one node, or both while the cluster changes its key.
+    Node(KeyRing<NodeKey>),
+    /// The cluster key, from which the key of any node follows: farms and generators. Or both.
+    Cluster(KeyRing<ClusterKey>),
 }
 
 impl Credential {
-    /// The key that `node` signs with.
-    pub fn node_key(&self, node: NodeId) -> Option<NodeKey> {
+    /// The keys that `node` signs with.
+    pub fn node_keys(&self, node: NodeId) -> KeyRing<NodeKey> {
         match self {
-            Self::None => None,
-            Self::Node(key) => Some(key.clone()),
-            Self::Cluster(key) => Some(key.node_key(node)),
+            Self::None => KeyRing::none(),
+            Self::Node(keys) => keys.clone(),
+            Self::Cluster(keys) => keys.node_keys(node),
         }
     }
 
-    /// The fingerprint of the key that was given, if there is one.
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
+    /// The fingerprints of the keys that were given, the older one's first.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
         match self {
-            Self::None => None,
-            Self::Node(key) => Some(key.fingerprint()),
-            Self::Cluster(key) => Some(key.fingerprint()),
+            Self::None => Vec::new(),
+            Self::Node(keys) => keys.fingerprints(),
+            Self::Cluster(keys) => keys.fingerprints(),
         }
     }
 }
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn debug_output_never_shows_a_key() {
         let key: ClusterKey = TEXT.parse().unwrap();
-        let shown = format!("{:?} {:?}", key, Credential::Cluster(key.clone()));
+        let shown = format!("{:?} {:?}", key, Credential::Cluster(key.clone().into()));
         assert!(shown.contains(&key.fingerprint().to_string()));
         assert!(!shown.contains("0c0d0e0f"), "{shown}");
         assert_eq!(key.fingerprint().to_string().len(), 8);
@@ -208,6 +209,6 @@ mod tests {
         for (at, a) in all.iter().enumerate() {
             assert!(all[at + 1..].iter().all(|b| a != b));
         }
-        assert_eq!(Credential::Cluster(key.clone()).node_key(slave_1), Some(key.node_key(slave_1)));
+        assert_eq!(Credential::Cluster(key.clone().into()).node_keys(slave_1), key.node_key(slave_1).into());
     }
 }

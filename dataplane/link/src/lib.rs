@@ -6,7 +6,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`key`] | the cluster key, and the keys of nodes that are derived from it |
+//! | [`key_ring`] | two keys while the cluster changes its key |
 //! | [`node`] | a node's announcement of itself to one gateway |
+//! | [`standing`] | which of several gateways a node uses |
 //! | [`member_table`] | what a master knows of one gateway's slaves |
 //! | [`registrar`] | the gateway's end: cookies, membership, routes, MEMBERS |
 //! | [`change`] | route changes, and where a registrar's output goes |
@@ -17,20 +19,24 @@
 pub mod change;
 pub mod counters;
 pub mod key;
+pub mod key_ring;
 pub mod member_table;
 pub mod node;
 pub mod notice;
 pub mod registrar;
 pub mod shard_ranges;
+pub mod standing;
 
 pub use change::{Route, RouteChange, Sink};
 pub use counters::RegistrarCounters;
 pub use key::{ClusterKey, Credential, Fingerprint, KeyError, NodeKey};
+pub use key_ring::KeyRing;
 pub use member_table::{MemberTable, MembersRefusal};
 pub use node::{AckRefusal, Node, NodeConfig, NodeEvent};
 pub use notice::Notice;
 pub use registrar::{Health, MasterView, MemberView, Registrar, RegistrarConfig, RegistrarError, Summary};
 pub use shard_ranges::{ShardRanges, ShardRangesError};
+pub use standing::Standing;
 
 use frame::Peer;
 

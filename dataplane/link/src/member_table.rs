@@ -1,6 +1,6 @@
 //! What a master knows of one gateway's slaves: applies MEMBERS.
 
-use crate::{Node, NodeKey};
+use crate::{KeyRing, Node, NodeKey};
 use frame::time::FOREVER;
 use frame::{Peer, Time};
 use std::collections::BTreeMap;
@@ -116,7 +116,7 @@ impl MemberTable {
         if !from.is_same_origin(node.gateway(), false) {
             return Err(MembersRefusal::OtherSource);
         }
-        verify(node.key(), record)?;
+        verify(node.keys(), record)?;
         let head = &members.head;
         if head.gateway_epoch != node.gateway_epoch() || !node.is_registered() {
             return Err(MembersRefusal::Epoch);
@@ -195,10 +195,15 @@ impl MemberTable {
     }
 }
 
-fn verify(key: Option<&NodeKey>, record: &Record<'_>) -> Result<(), MembersRefusal> {
-    match key {
-        Some(_) if tag::is_unsigned(record.bytes()) => Err(MembersRefusal::Unsigned),
-        Some(key) if !tag::verify(key.as_bytes(), record.bytes()) => Err(MembersRefusal::Forged),
-        _ => Ok(()),
+/// MEMBERS may be signed with the key of an earlier heartbeat: any of the node's keys is right.
+fn verify(keys: &KeyRing<NodeKey>, record: &Record<'_>) -> Result<(), MembersRefusal> {
+    if keys.is_empty() {
+        Ok(())
+    } else if tag::is_unsigned(record.bytes()) {
+        Err(MembersRefusal::Unsigned)
+    } else if keys.signer(record.bytes()).is_none() {
+        Err(MembersRefusal::Forged)
+    } else {
+        Ok(())
     }
 }

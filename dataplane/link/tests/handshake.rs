@@ -57,7 +57,7 @@ fn a_node_is_registered_after_two_heartbeats_at_once() {
 
 #[test]
 fn without_a_key_both_ends_run() {
-    let mut gateway = Gateway::new(link::RegistrarConfig { key: None, ..config() }, START);
+    let mut gateway = Gateway::new(link::RegistrarConfig { keys: link::KeyRing::none(), ..config() }, START);
     let mut client = Client::with(slave(17), address(1), node_config(), None, START);
     client.exchange(&mut gateway, START);
     assert!(client.node.is_registered());
@@ -361,7 +361,7 @@ fn a_node_says_once_what_is_wrong() {
 
     // A gateway that drains, with another hold.
     let (mut gateway, mut client, _) = registered(17, START);
-    gateway.registrar.set_draining(true);
+    gateway.registrar.leave(START);
     gateway.registrar.set_hold(70_000);
     run(&mut gateway, &mut [&mut client], START, START + 5 * SECOND);
     assert_eq!(client.events_but_mtu(), [NodeEvent::Draining]);

@@ -77,7 +77,7 @@ fn a_replayed_heartbeat_registers_nothing() {
 
 #[test]
 fn without_a_key_a_claimed_boot_of_the_future_keeps_the_node_out_only_while_it_is_heard() {
-    let mut gateway = Gateway::new(link::RegistrarConfig { key: None, ..config() }, START);
+    let mut gateway = Gateway::new(link::RegistrarConfig { keys: link::KeyRing::none(), ..config() }, START);
     let mut client = Client::with(slave(17), address(1), node_config(), None, START);
     client.exchange(&mut gateway, START);
     let genuine = client.heartbeat(LATER).unwrap();

@@ -24,12 +24,12 @@ fn node() -> impl Strategy<Value = NodeId> {
 prop_compose! {
     fn heartbeat()(
         node in node(),
-        (fixed_port, padded) in any::<(bool, bool)>(),
+        (fixed_port, padded, left) in any::<(bool, bool, bool)>(),
         (boot_epoch, seq, cookie, members_generation, members_epoch) in any::<(u64, u64, u64, u64, u64)>(),
         (pages_total, pages_free, vcpus, max_ip_packet) in any::<(u64, u64, u16, u16)>(),
     ) -> Heartbeat {
         Heartbeat {
-            node, fixed_port, padded, boot_epoch, seq, cookie, members_generation, members_epoch, pages_total,
+            node, fixed_port, padded, left, boot_epoch, seq, cookie, members_generation, members_epoch, pages_total,
             pages_free, vcpus, max_ip_packet,
         }
     }
@@ -38,14 +38,14 @@ prop_compose! {
 prop_compose! {
     fn ack()(
         node in node(),
-        (draining, duplicate_id, registered) in any::<(bool, bool, bool)>(),
+        (draining, duplicate_id, registered, newer_key) in any::<(bool, bool, bool, bool)>(),
         (slave_bits, gw_bits, mtu, hold_ns) in any::<(u8, u8, u16, u32)>(),
         (seq, cookie, gateway_epoch) in any::<(u64, u64, u64)>(),
         ranges in proptest::collection::vec(any::<(u32, u32)>(), 0..=MAX_RANGES),
     ) -> HeartbeatAck {
         let ranges = ranges.into_iter().map(|(a, b)| ShardRange { first: a.min(b), last: a.max(b) }).collect();
         HeartbeatAck {
-            node, draining, duplicate_id, registered, slave_bits, gw_bits, mtu, seq, cookie, gateway_epoch, hold_ns,
+            node, draining, duplicate_id, registered, newer_key, slave_bits, gw_bits, mtu, seq, cookie, gateway_epoch, hold_ns,
             ranges,
         }
     }

@@ -203,6 +203,7 @@ impl Cluster {
             node,
             fixed_port: false,
             padded: false,
+            left: false,
             boot_epoch: u64::MAX,
             seq: 1 << 60,
             cookie,

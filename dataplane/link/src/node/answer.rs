@@ -22,11 +22,11 @@ impl Node {
         if !from.is_same_origin(&self.gateway, false) {
             return Err(AckRefusal::OtherSource);
         }
-        if let Some(key) = &self.key {
+        if !self.keys.is_empty() {
             if tag::is_unsigned(record.bytes()) {
                 return Err(AckRefusal::Unsigned);
             }
-            if !tag::verify(key.as_bytes(), record.bytes()) {
+            if self.keys.signer(record.bytes()).is_none() {
                 return Err(AckRefusal::Forged);
             }
         }
@@ -34,8 +34,14 @@ impl Node {
             return Err(AckRefusal::Sequence);
         }
         let theirs = ack.scale().map_err(|_| AckRefusal::Malformed(LinkError::Layout))?;
+        let was_doubted = now >= self.doubt_at(config);
         self.heard = now;
+        self.unanswered = 0;
+        if ack.newer_key && self.keys.len() > 1 {
+            self.signs = 1;
+        }
         self.flags.set(Flags::SAID_NO_ANSWER, false);
+        self.flags.set(Flags::FORGOTTEN, !ack.registered);
         if ack.cookie != self.cookie {
             self.cookie = ack.cookie;
             self.flags.set(Flags::COOKIE_SENT, false);
@@ -53,6 +59,13 @@ impl Node {
         }
         self.hold_ns = ack.hold_ns;
         let was = self.is_registered() && self.gateway_epoch == ack.gateway_epoch;
+        let drains = ack.draining && self.flags.first(Flags::DRAINING);
+        if drains {
+            self.say_left(now);
+        } else if !ack.draining && (self.flags.has(Flags::DRAINING) || was_doubted || !was) {
+            self.flags.set(Flags::DRAINING, false);
+            self.since = now;
+        }
         let smaller = ack.mtu < self.mtu;
         self.gateway_epoch = ack.gateway_epoch;
         self.mtu = ack.mtu;
@@ -74,9 +87,7 @@ impl Node {
                 first_time: self.flags.first(Flags::EVER_REGISTERED),
             }));
         }
-        if !ack.draining {
-            self.flags.set(Flags::SAID_DRAINING, false);
-        } else if self.flags.first(Flags::SAID_DRAINING) {
+        if drains {
             return Ok(Some(NodeEvent::Draining));
         }
         Ok(self.probe_result(config, ack.mtu))

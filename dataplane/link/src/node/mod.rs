@@ -9,7 +9,8 @@ mod event;
 
 pub use event::{AckRefusal, NodeEvent};
 
-use crate::{NodeKey, SILENT_INTERVALS, datagram_room};
+use crate::standing::doubt_after;
+use crate::{KeyRing, NodeKey, SILENT_INTERVALS, Standing, datagram_room};
 use frame::time::{FOREVER, MILLISECOND, SECOND};
 use frame::{Peer, Time};
 use wire::link::{Heartbeat, NodeId};
@@ -23,6 +24,8 @@ const MEMBERS_GAP: u64 = 20 * MILLISECOND;
 const MEMBERS_SETTLE: u64 = 2 * MILLISECOND;
 /// Padded heartbeats of each size that are tried.
 const PROBES_PER_SIZE: u8 = 2;
+/// After so many heartbeats without an answer a node with two keys signs with the other one.
+const UNANSWERED: u8 = 2;
 /// The size that is tried when the claimed one does not get through.
 const FALLBACK_MTU: u16 = 1500;
 
@@ -82,11 +85,14 @@ impl Flags {
     const SAID_NO_ANSWER: u16 = 1 << 5;
     const SAID_DUPLICATE: u16 = 1 << 6;
     const SAID_SCALE: u16 = 1 << 7;
-    const SAID_DRAINING: u16 = 1 << 8;
+    /// The gateway is about to leave.
+    const DRAINING: u16 = 1 << 8;
     const SAID_FOREIGN: u16 = 1 << 9;
     const SAID_REFUSED: u16 = 1 << 10;
     /// The last heartbeat carried the cookie that the node has now.
     const COOKIE_SENT: u16 = 1 << 11;
+    /// The last answer did not register the node: the gateway has just started.
+    const FORGOTTEN: u16 = 1 << 12;
 
     fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
@@ -107,7 +113,7 @@ impl Flags {
 /// One identity, announced to one gateway.
 #[derive(Clone, Debug)]
 pub struct Node {
-    key: Option<NodeKey>,
+    keys: KeyRing<NodeKey>,
     id: NodeId,
     gateway: Peer,
     seq: u64,
@@ -128,15 +134,21 @@ pub struct Node {
     flags: Flags,
     /// Padded heartbeats sent since probing began.
     probes: u8,
+    /// The number of the key that signs.
+    signs: u8,
+    /// Heartbeats since the last acceptable answer, as far as they matter.
+    unanswered: u8,
+    /// Since when the gateway answers without a break.
+    since: Time,
 }
 
-const _: () = assert!(size_of::<Node>() <= 160);
+const _: () = assert!(size_of::<Node>() <= 208);
 
 impl Node {
-    /// A node whose first heartbeat is due at once.
-    pub fn new(id: NodeId, key: Option<NodeKey>, gateway: Peer, now: Time) -> Self {
+    /// A node whose first heartbeat is due at once. With two keys it begins with the older one.
+    pub fn new(id: NodeId, keys: impl Into<KeyRing<NodeKey>>, gateway: Peer, now: Time) -> Self {
         Self {
-            key,
+            keys: keys.into(),
             id,
             gateway,
             seq: 0,
@@ -152,6 +164,9 @@ impl Node {
             mtu: UNPROVEN_MTU,
             flags: Flags::default(),
             probes: 0,
+            signs: 0,
+            unanswered: 0,
+            since: now,
         }
     }
 
@@ -160,9 +175,20 @@ impl Node {
         self.id
     }
 
-    /// The key it signs with.
+    /// The keys that it has.
+    pub fn keys(&self) -> &KeyRing<NodeKey> {
+        &self.keys
+    }
+
+    /// The key that it signs with.
     pub fn key(&self) -> Option<&NodeKey> {
-        self.key.as_ref()
+        self.keys.get(usize::from(self.signs))
+    }
+
+    /// Other keys from the next heartbeat on. It goes on to sign with the key that it signs with, if that is among them.
+    pub fn set_keys(&mut self, keys: KeyRing<NodeKey>) {
+        let number = self.key().and_then(|key| keys.number_of(key)).unwrap_or(0);
+        (self.keys, self.signs, self.unanswered) = (keys, number as u8, 0);
     }
 
     /// The gateway it speaks to: where its datagrams go.
@@ -173,6 +199,24 @@ impl Node {
     /// Whether the gateway has said that it is registered, and has not fallen silent since.
     pub fn is_registered(&self) -> bool {
         self.flags.has(Flags::REGISTERED)
+    }
+
+    /// How the gateway stands with this node, to choose among several: see [`standing`](crate::standing).
+    pub fn standing(&self, config: &NodeConfig, now: Time) -> Standing {
+        if !self.is_registered() {
+            Standing::Away
+        } else if self.flags.has(Flags::FORGOTTEN) || now >= self.doubt_at(config) {
+            Standing::Silent
+        } else if self.flags.has(Flags::DRAINING) {
+            Standing::Draining
+        } else {
+            Standing::Live(self.since)
+        }
+    }
+
+    /// When the gateway is doubted if it does not answer before.
+    pub fn doubt_at(&self, config: &NodeConfig) -> Time {
+        self.heard.saturating_add(doubt_after(config.interval))
     }
 
     /// The gateway's hold in nanoseconds; zero before it is known.
@@ -272,6 +316,11 @@ impl Node {
         (silent >= config.no_answer_after && self.flags.first(Flags::SAID_NO_ANSWER)).then_some(NodeEvent::NoAnswer)
     }
 
+    /// The gateway drains: says promptly that this node has heard it.
+    fn say_left(&mut self, now: Time) {
+        self.prompt = self.prompt.min(now.max(self.prompted + MEMBERS_GAP));
+    }
+
     /// A master's: the membership it has, for the next heartbeats; says so promptly.
     pub(crate) fn set_membership(&mut self, now: Time, epoch: u64, generation: u64) {
         self.members_epoch = epoch;
@@ -294,11 +343,19 @@ impl Node {
         }
     }
 
+    /// A node with two keys that is not answered tries the other one: the gateway may have only that.
+    fn pick_key(&mut self) {
+        if self.keys.len() > 1 && self.unanswered >= UNANSWERED {
+            (self.signs, self.unanswered) = (1 - self.signs, 0);
+        }
+    }
+
     fn emit(&mut self, config: &NodeConfig, padded: bool, pad_to: usize, out: &mut [u8]) -> Option<usize> {
         let heartbeat = Heartbeat {
             node: self.id,
             fixed_port: config.fixed_port,
             padded,
+            left: self.flags.has(Flags::DRAINING),
             boot_epoch: config.boot_epoch,
             seq: self.seq + 1,
             cookie: self.cookie,
@@ -309,8 +366,10 @@ impl Node {
             vcpus: config.vcpus,
             max_ip_packet: config.max_ip_packet,
         };
-        let len = heartbeat.emit_padded(self.key.as_ref().map(NodeKey::as_bytes), pad_to, out)?;
+        self.pick_key();
+        let len = heartbeat.emit_padded(self.key().map(NodeKey::as_bytes), pad_to, out)?;
         self.seq += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
         self.flags.set(Flags::COOKIE_SENT, true);
         Some(len)
     }

@@ -1,6 +1,6 @@
 //! What a registrar is told once, at the start.
 
-use crate::{ClusterKey, ShardRanges};
+use crate::{ClusterKey, KeyRing, ShardRanges};
 use frame::time::{MICROSECOND, SECOND};
 use std::fmt;
 use thiserror::Error;
@@ -16,8 +16,8 @@ pub struct RegistrarConfig {
     pub scale: Scale,
     /// The shards that this gateway serves.
     pub shards: ShardRanges,
-    /// The cluster key; without one nothing is signed or verified.
-    pub key: Option<ClusterKey>,
+    /// The cluster key, or both while it changes; without one nothing is signed or verified.
+    pub keys: KeyRing<ClusterKey>,
     /// Start secret of the cookies: random in each start.
     pub secret: [u8; 32],
     /// Differs in each start, and is not zero.
@@ -40,7 +40,7 @@ impl Default for RegistrarConfig {
         Self {
             scale: Scale::default(),
             shards: ShardRanges::all(Scale::default()),
-            key: None,
+            keys: KeyRing::none(),
             secret: [0; 32],
             epoch: 1,
             interval: SECOND,
@@ -55,11 +55,11 @@ impl Default for RegistrarConfig {
 impl fmt::Debug for RegistrarConfig {
     /// Everything but the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, shards, key, secret: _, epoch, interval, hold_ns, mtu, two_port, max_masters } = self;
+        let Self { scale, shards, keys, secret: _, epoch, interval, hold_ns, mtu, two_port, max_masters } = self;
         f.debug_struct("RegistrarConfig")
             .field("scale", scale)
             .field("shards", shards)
-            .field("key", key)
+            .field("keys", keys)
             .field("epoch", epoch)
             .field("interval", interval)
             .field("hold_ns", hold_ns)

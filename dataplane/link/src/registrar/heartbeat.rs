@@ -2,9 +2,10 @@
 
 use super::Registrar;
 use super::config::MIN_MTU;
+use super::keys::Signed;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
-use crate::{NodeKey, Notice, RouteChange, Sink};
+use crate::{Notice, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
 use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
 use wire::{MsgType, Record, UNPROVEN_MTU, tag};
@@ -14,7 +15,7 @@ struct Call<'a> {
     now: Time,
     from: &'a Peer,
     heartbeat: Heartbeat,
-    key: Option<NodeKey>,
+    signed: Option<Signed>,
     /// Bytes of the record.
     record_len: usize,
     /// Bytes of its datagram.
@@ -26,6 +27,16 @@ struct Call<'a> {
 impl Call<'_> {
     fn node(&self) -> NodeId {
         self.heartbeat.node
+    }
+
+    /// The key that signed it, and signs the answer.
+    fn key(&self) -> Option<&wire::Key> {
+        self.signed.as_ref().map(|signed| signed.key.as_bytes())
+    }
+
+    /// Whether the older one of two keys signed it.
+    fn old_key(&self) -> bool {
+        self.signed.as_ref().is_some_and(|signed| signed.old)
     }
 
     /// Whether the sender can hear at its address.
@@ -65,7 +76,7 @@ impl Registrar {
             return;
         };
         let mtu = call.heartbeat.max_ip_packet.min(self.config.mtu);
-        packer.push(from, mtu, &self.ack(&call, standing), call.key.as_ref(), sink);
+        packer.push(from, mtu, &self.ack(&call, standing), call.key(), sink);
         self.counters.acks_out.add(1);
         let is_registered = matches!(standing, Standing::Registered { .. });
         if is_registered && call.node().role == Role::Master {
@@ -99,14 +110,15 @@ impl Registrar {
             }
         };
         let node = heartbeat.node;
-        let key = self.config.key.as_ref().map(|key| key.node_key(node));
-        if let Some(key) = &key {
+        let mut signed = None;
+        if !self.config.keys.is_empty() {
             if tag::is_unsigned(record.bytes()) {
                 self.counters.refused_unsigned.add(1);
                 self.notice(now, Notice::Unsigned { node, from: *from }, sink);
                 return None;
             }
-            if !tag::verify(key.as_bytes(), record.bytes()) {
+            signed = self.signer(node, record.bytes());
+            if signed.is_none() {
                 self.counters.refused_forged.add(1);
                 self.notice(now, Notice::Forged { node, from: *from }, sink);
                 return None;
@@ -119,7 +131,7 @@ impl Registrar {
         }
         let cookie = self.secret.cookie(from, node);
         let record_len = record.bytes().len();
-        Some(Call { now, from, heartbeat, key, record_len, datagram_len, cookie })
+        Some(Call { now, from, heartbeat, signed, record_len, datagram_len, cookie })
     }
 
     /// Registers the node, or not. `None` when there is no answer.
@@ -151,7 +163,7 @@ impl Registrar {
                     let entry = self.table.get_mut(at);
                     entry.presence = presence;
                     let capacity_changed = entry.set_capacity(&call.heartbeat);
-                    self.table.place(at, was.state);
+                    self.table.place(at, &was);
                     let before = (was.state, was.mtu(), was.vcpus, was.boot_epoch);
                     if capacity_changed || before != (State::Here, mtu, presence.vcpus, presence.boot_epoch) {
                         self.note_change(at);
@@ -190,7 +202,7 @@ impl Registrar {
         let is_silent = self.is_silent(presence.heard, call.now);
         let mut verdict = presence.judge(heartbeat, call.from, is_silent);
         // Without a key anybody can claim a boot of the far future: that must not keep the node itself out for ever.
-        if verdict == Verdict::OlderBoot && call.key.is_none() && (is_silent || !presence.is_present()) {
+        if verdict == Verdict::OlderBoot && call.signed.is_none() && (is_silent || !presence.is_present()) {
             verdict = Verdict::New;
         }
         match verdict {
@@ -217,6 +229,8 @@ impl Registrar {
             self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
         }
         presence.accept(heartbeat, call.from, call.now, verdict, call.datagram_len, ours);
+        presence.old_key = call.old_key();
+        presence.left = heartbeat.left && self.is_draining();
         if heartbeat.padded {
             self.paths.prove(call.from, presence.proven());
         } else if presence.mtu() < claimed.min(ours)
@@ -230,9 +244,10 @@ impl Registrar {
     fn ack(&self, call: &Call<'_>, standing: Standing) -> HeartbeatAck {
         let mut ack = HeartbeatAck {
             node: call.node(),
-            draining: self.draining,
+            draining: self.is_draining(),
             duplicate_id: matches!(standing, Standing::Duplicate),
             registered: matches!(standing, Standing::Registered { .. }),
+            newer_key: call.old_key(),
             slave_bits: self.config.scale.slave_bits(),
             gw_bits: self.config.scale.gw_bits(),
             mtu: match standing {

@@ -106,10 +106,10 @@ impl Registrar {
 
     /// Sends a master at most a window of what changed after the generation that it has.
     fn publish(&mut self, at: usize, now: Time, sink: &mut impl Sink) {
+        let node = NodeId::master(self.masters[at].id);
+        let key = self.key_of(&self.masters[at].presence).map(|key| key.node_key(node));
         let master = &mut self.masters[at];
         let peer = master.presence.peer;
-        let node = NodeId::master(master.id);
-        let key = self.config.key.as_ref().map(|key| key.node_key(node));
         let room = datagram_room(&peer, master.presence.mtu()).min(self.members.len());
         let mut head = MembersHead {
             master: master.id,

@@ -10,6 +10,8 @@
 mod config;
 mod cookie;
 mod heartbeat;
+mod keys;
+mod leave;
 mod list;
 mod masters;
 mod packer;
@@ -26,6 +28,7 @@ pub use view::{MasterView, MemberView, Summary};
 use crate::{Notice, RegistrarCounters, Sink};
 use cookie::CookieSecret;
 use frame::{Peer, Time};
+use leave::Leave;
 use masters::Master;
 use packer::Packer;
 use paths::Paths;
@@ -43,7 +46,8 @@ pub struct Registrar {
     /// The dense numbers of the slaves of the served shards: places of the table.
     served: ShardSet,
     secret: CookieSecret,
-    draining: bool,
+    /// The gateway is about to leave.
+    leave: Option<Leave>,
     table: Table,
     masters: Vec<Master>,
     hearing: Hearing,
@@ -66,7 +70,7 @@ impl Registrar {
         counters.generation.set(1);
         Ok(Self {
             secret: CookieSecret::new(config.secret),
-            draining: false,
+            leave: None,
             table: Table::new(served.slaves()),
             served,
             masters: Vec::with_capacity(config.max_masters),
@@ -96,11 +100,6 @@ impl Registrar {
         self.config.hold_ns = hold_ns;
     }
 
-    /// Tells nodes from their next heartbeat on whether the gateway is about to leave.
-    pub fn set_draining(&mut self, draining: bool) {
-        self.draining = draining;
-    }
-
     /// Takes one datagram of link control, with any number of heartbeats, that came from `from`.
     ///
     /// The answers leave in as few datagrams as fit a packet of 1280 bytes. To an address that has not yet proven that
@@ -127,12 +126,13 @@ impl Registrar {
         self.expire_slaves(now, sink);
         self.expire_masters(now, sink);
         self.publish_changes(now, sink);
+        self.tell_of_leaving(now, sink);
         self.gauge();
     }
 
     /// When [`advance`](Self::advance) has something to do; `None` while nobody is there.
     pub fn deadline(&self) -> Option<Time> {
-        self.silence_deadline().into_iter().chain(self.publish_deadline()).min()
+        self.silence_deadline().into_iter().chain(self.publish_deadline()).chain(self.leave_deadline()).min()
     }
 
     fn gauge(&self) {
@@ -141,6 +141,8 @@ impl Registrar {
         self.counters.generation.set(self.table.generation);
         let masters = self.masters.iter().filter(|master| master.presence.is_present());
         self.counters.masters_here.set(masters.count() as u64);
+        self.counters.members_old_key.set(self.on_old_key());
+        self.counters.drain_unheard.set(if self.is_draining() { u64::from(self.unheard()) } else { 0 });
     }
 
     /// Tells people, unless they were told a lot in this interval.

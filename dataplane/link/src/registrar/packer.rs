@@ -1,6 +1,6 @@
 //! Packs the answers to one datagram into as few datagrams as hold them.
 
-use crate::{NodeKey, Sink, datagram_room};
+use crate::{Sink, datagram_room};
 use frame::Peer;
 use wire::UNPROVEN_MTU;
 use wire::link::HeartbeatAck;
@@ -24,14 +24,14 @@ impl Packer {
         to: &Peer,
         mtu: u16,
         ack: &HeartbeatAck,
-        key: Option<&NodeKey>,
+        key: Option<&wire::Key>,
         sink: &mut impl Sink,
     ) {
         if self.len + ack.record_len() > datagram_room(to, mtu.min(UNPROVEN_MTU)) {
             self.flush(to, sink);
         }
         // An ACK with all its ranges is far below the room of an empty datagram.
-        if let Some(len) = ack.emit(key.map(NodeKey::as_bytes), &mut self.bytes[self.len..]) {
+        if let Some(len) = ack.emit(key, &mut self.bytes[self.len..]) {
             self.len += len;
             self.records += 1;
         }

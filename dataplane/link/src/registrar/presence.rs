@@ -29,6 +29,10 @@ pub(super) struct Presence {
     proven: u16,
     pub(super) vcpus: u16,
     pub(super) fixed_port: bool,
+    /// It signed with the older one of two keys.
+    pub(super) old_key: bool,
+    /// It has heard that the gateway is about to leave.
+    pub(super) left: bool,
     pub(super) state: State,
 }
 
@@ -58,6 +62,8 @@ impl Presence {
             proven: 0,
             vcpus: 0,
             fixed_port: false,
+            old_key: false,
+            left: false,
             state: State::Never,
         }
     }

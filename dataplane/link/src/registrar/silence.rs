@@ -131,9 +131,10 @@ impl Registrar {
 
     fn set_state(&mut self, at: u32, state: State, now: Time) {
         let entry = self.table.get_mut(at);
-        let was = std::mem::replace(&mut entry.presence.state, state);
+        let was = entry.presence;
+        entry.presence.state = state;
         entry.since = now;
-        self.table.place(at, was);
+        self.table.place(at, &was);
         self.note_change(at);
     }
 

@@ -25,8 +25,8 @@ pub(super) struct Entry {
     change: Links,
 }
 
-// 131,072 of them are 14 MiB.
-const _: () = assert!(size_of::<Entry>() <= 112);
+// 131,072 of them are 15 MiB.
+const _: () = assert!(size_of::<Entry>() <= 120);
 
 fn silence(entry: &mut Entry) -> &mut Links {
     &mut entry.silence
@@ -44,6 +44,10 @@ pub(super) struct Table {
     changes: List,
     pub(super) here_len: u32,
     pub(super) suspect_len: u32,
+    /// Of those that are here or suspect: they signed with the older one of two keys.
+    pub(super) old_key_len: u32,
+    /// Of those that are here: they have heard that the gateway is about to leave.
+    pub(super) left_len: u32,
     /// Counts changes; the first generation is 1.
     pub(super) generation: u64,
 }
@@ -66,6 +70,8 @@ impl Table {
             changes: List::EMPTY,
             here_len: 0,
             suspect_len: 0,
+            old_key_len: 0,
+            left_len: 0,
             generation: 1,
         }
     }
@@ -87,9 +93,14 @@ impl Table {
         self.here_len + self.suspect_len
     }
 
-    /// Puts an entry where its new state belongs, at the end. `was` is the state that it had.
-    pub(super) fn place(&mut self, at: u32, was: State) {
-        match was {
+    /// Puts an entry where its new state belongs, at the end. `was` is what it was before.
+    pub(super) fn place(&mut self, at: u32, was: &Presence) {
+        let is = self.get(at).presence;
+        let old_key = |presence: &Presence| u32::from(presence.is_present() && presence.old_key);
+        let left = |presence: &Presence| u32::from(presence.state == State::Here && presence.left);
+        self.old_key_len = self.old_key_len + old_key(&is) - old_key(was);
+        self.left_len = self.left_len + left(&is) - left(was);
+        match was.state {
             State::Here => {
                 self.here.remove(&mut self.entries, at, silence);
                 self.here_len -= 1;
@@ -100,7 +111,7 @@ impl Table {
             }
             State::Never | State::Gone => {}
         }
-        match self.get(at).presence.state {
+        match is.state {
             State::Here => {
                 self.here.push_back(&mut self.entries, at, silence);
                 self.here_len += 1;
@@ -110,6 +121,15 @@ impl Table {
                 self.suspect_len += 1;
             }
             State::Never | State::Gone => {}
+        }
+    }
+
+    /// Notes anew who signed with the older one of two keys, given who did.
+    pub(super) fn set_old_keys(&mut self, old: impl Fn(bool) -> bool) {
+        self.old_key_len = 0;
+        for presence in self.entries.iter_mut().map(|entry| &mut entry.presence) {
+            presence.old_key = old(presence.old_key);
+            self.old_key_len += u32::from(presence.is_present() && presence.old_key);
         }
     }
 

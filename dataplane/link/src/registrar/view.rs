@@ -65,7 +65,7 @@ impl Registrar {
             generation: self.table.generation,
             epoch: self.config.epoch,
             hold_ns: self.config.hold_ns,
-            draining: self.draining,
+            draining: self.is_draining(),
         }
     }
 

@@ -26,7 +26,7 @@ pub fn config() -> RegistrarConfig {
     RegistrarConfig {
         scale: scale(),
         shards: "1".parse::<ShardRanges>().unwrap(),
-        key: Some(key()),
+        keys: key().into(),
         secret: [9; 32],
         epoch: 77,
         ..RegistrarConfig::default()

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 const DRAINING: u8 = 1 << 0;
 const DUPLICATE_ID: u8 = 1 << 1;
 const REGISTERED: u8 = 1 << 2;
+const NEWER_KEY: u8 = 1 << 3;
 
 /// The most shard ranges that one HEARTBEAT_ACK carries.
 pub const MAX_RANGES: usize = 16;
@@ -67,7 +68,7 @@ impl ShardRange {
 /// | 0 | 16 | tag |
 /// | 16 | 1 | version major, 1 |
 /// | 17 | 1 | version minor |
-/// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED |
+/// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED, bit 3 NEWER_KEY |
 /// | 19 | 1 | `slave_bits` |
 /// | 20 | 1 | `gw_bits` |
 /// | 21 | 1 | role of the node addressed: 1 slave, 2 master |
@@ -89,6 +90,8 @@ pub struct HeartbeatAck {
     pub duplicate_id: bool,
     /// The node is a member and has a route.
     pub registered: bool,
+    /// The gateway has a newer key than the one that signed the heartbeat and signs this answer.
+    pub newer_key: bool,
     /// Bits of a slave id, as this gateway counts them.
     pub slave_bits: u8,
     /// Bits of a slave id inside one gateway, as this gateway counts them.
@@ -156,6 +159,7 @@ impl HeartbeatAck {
             draining: fields.flags & DRAINING != 0,
             duplicate_id: fields.flags & DUPLICATE_ID != 0,
             registered: fields.flags & REGISTERED != 0,
+            newer_key: fields.flags & NEWER_KEY != 0,
             slave_bits: fields.slave_bits,
             gw_bits: fields.gw_bits,
             mtu: fields.mtu.get(),
@@ -180,7 +184,8 @@ impl HeartbeatAck {
             minor: VERSION_MINOR,
             flags: flag(self.draining, DRAINING)
                 | flag(self.duplicate_id, DUPLICATE_ID)
-                | flag(self.registered, REGISTERED),
+                | flag(self.registered, REGISTERED)
+                | flag(self.newer_key, NEWER_KEY),
             slave_bits: self.slave_bits,
             gw_bits: self.gw_bits,
             role: self.node.role as u8,
@@ -221,6 +226,7 @@ mod tests {
             draining: false,
             duplicate_id: false,
             registered: true,
+            newer_key: false,
             slave_bits: 17,
             gw_bits: 13,
             mtu: 1280,
@@ -278,11 +284,14 @@ mod tests {
 
     #[test]
     fn each_flag_is_its_bit() {
-        let flags = |bits| with(41, bits).map(|ack| (ack.draining, ack.duplicate_id, ack.registered));
-        assert_eq!(flags(0), Ok((false, false, false)));
-        assert_eq!(flags(1), Ok((true, false, false)));
-        assert_eq!(flags(2), Ok((false, true, false)));
-        assert_eq!(flags(4), Ok((false, false, true)));
-        assert_eq!(flags(0xff), Ok((true, true, true)));
+        let flags = |bits| with(41, bits).map(|a| [a.draining, a.duplicate_id, a.registered, a.newer_key]);
+        let one = |at| Ok([0, 1, 2, 3].map(|flag| flag == at));
+        assert_eq!([0, 1, 2, 4, 8].map(flags), [Ok([false; 4]), one(0), one(1), one(2), one(3)]);
+        assert_eq!(flags(0xff), Ok([true; 4]));
+        let mut out = [0; LITERAL.len()];
+        for bits in [0, 1, 2, 4, 8] {
+            with(41, bits).unwrap().emit(None, &mut out);
+            assert_eq!(out[41], bits);
+        }
     }
 }

@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 const FIXED_PORT: u8 = 1 << 0;
 const PADDED: u8 = 1 << 1;
+const LEFT: u8 = 1 << 2;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -39,7 +40,7 @@ struct Layout {
 /// | 16 | 1 | version major, 1 |
 /// | 17 | 1 | version minor |
 /// | 18 | 1 | role: 1 slave, 2 master |
-/// | 19 | 1 | flags: bit 0 FIXED_PORT, bit 1 PADDED |
+/// | 19 | 1 | flags: bit 0 FIXED_PORT, bit 1 PADDED, bit 2 LEFT |
 /// | 20 | 4 | id |
 /// | 24 | 8 | `boot_epoch` |
 /// | 32 | 8 | `seq` |
@@ -59,6 +60,8 @@ pub struct Heartbeat {
     pub fixed_port: bool,
     /// This datagram was padded to `max_ip_packet`, so that its arrival proves the size.
     pub padded: bool,
+    /// The node heard that the gateway drains, and sends its cargo elsewhere, if it has another gateway.
+    pub left: bool,
     /// Differs after each start of the node.
     pub boot_epoch: u64,
     /// Grows with each heartbeat of one boot.
@@ -99,6 +102,7 @@ impl Heartbeat {
             node,
             fixed_port: fields.flags & FIXED_PORT != 0,
             padded: fields.flags & PADDED != 0,
+            left: fields.flags & LEFT != 0,
             boot_epoch: fields.boot_epoch.get(),
             seq: fields.seq.get(),
             cookie: fields.cookie.get(),
@@ -129,7 +133,7 @@ impl Heartbeat {
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
             role: self.node.role as u8,
-            flags: if self.fixed_port { FIXED_PORT } else { 0 } | if self.padded { PADDED } else { 0 },
+            flags: u8::from(self.fixed_port) * FIXED_PORT | u8::from(self.padded) * PADDED | u8::from(self.left) * LEFT,
             id: U32::new(self.node.id),
             boot_epoch: U64::new(self.boot_epoch),
             seq: U64::new(self.seq),
@@ -166,6 +170,7 @@ mod tests {
             node: NodeId { role: Role::Slave, id: 17 },
             fixed_port: true,
             padded: false,
+            left: false,
             boot_epoch: 0x1122_3344_5566_7788,
             seq: 1,
             cookie: 0,
@@ -227,8 +232,16 @@ mod tests {
 
     #[test]
     fn each_flag_is_its_bit() {
-        let flags = |bits| with(42, bits).map(|h| (h.fixed_port, h.padded));
-        let all: Vec<_> = [0, 1, 2, 0xff].into_iter().map(flags).collect();
-        assert_eq!(all, [Ok((false, false)), Ok((true, false)), Ok((false, true)), Ok((true, true))]);
+        let flags = |bits| with(42, bits).map(|h| [h.fixed_port, h.padded, h.left]);
+        let all: Vec<_> = [0, 1, 2, 4, 0xff].into_iter().map(flags).collect();
+        let one = |at| Ok([0, 1, 2].map(|flag| flag == at));
+        assert_eq!(all, [Ok([false; 3]), one(0), one(1), one(2), Ok([true; 3])]);
+        let (mut out, mut again) = ([0; 107], [0; 107]);
+        for heartbeat in all.iter().zip([0, 1, 2, 4, 7]).map(|(_, bits)| (bits, with(42, bits).unwrap())) {
+            heartbeat.1.emit(None, &mut out);
+            again.copy_from_slice(LITERAL);
+            again[42] = heartbeat.0;
+            assert_eq!(out, again);
+        }
     }
 }

@@ -1,0 +1,131 @@
+//! The gateway is about to leave: every member is told at once, and again until its heartbeat says that it has heard.
+//!
+//! An answer to the last accepted heartbeat is sent once more, with DRAINING in it. So nodes need not wait for their
+//! next heartbeat, no new record is needed, and what gets lost is made good by the answer to that heartbeat.
+
+use super::Registrar;
+use super::presence::{Presence, State};
+use crate::{NodeKey, Sink};
+use frame::Time;
+use frame::time::MILLISECOND;
+use wire::link::{HeartbeatAck, NodeId};
+
+/// The most members that one call tells; the next one goes on.
+const MOST_AT_ONCE: u32 = 1024;
+
+/// Who has not heard is told again after this part of an interval, or after [`LEAST_PAUSE`].
+const AGAIN_PART: u64 = 4;
+/// A shorter pause would only tell twice those whose heartbeat is under way.
+const LEAST_PAUSE: u64 = 50 * MILLISECOND;
+
+/// Where the telling is.
+pub(super) struct Leave {
+    /// When to tell more; `None` when everybody has heard.
+    due: Option<Time>,
+    /// The next slave to be told.
+    cursor: u32,
+}
+
+impl Leave {
+    pub(super) fn new(now: Time) -> Self {
+        Self { due: Some(now), cursor: 0 }
+    }
+}
+
+impl Registrar {
+    /// Whether nodes are told that the gateway is about to leave.
+    pub fn is_draining(&self) -> bool {
+        self.leave.is_some()
+    }
+
+    /// Tells nodes that the gateway is about to leave: from the next [`advance`](Self::advance) on, all of them at once.
+    pub fn leave(&mut self, now: Time) {
+        if self.leave.is_none() {
+            self.leave = Some(Leave::new(now));
+        }
+    }
+
+    /// Slaves and masters that are here and have not said that they have heard that the gateway is about to leave.
+    /// Suspects are not waited for.
+    pub fn unheard(&self) -> u32 {
+        let here = |presence: &Presence| presence.state == State::Here && !presence.left;
+        let masters = self.masters.iter().filter(|master| here(&master.presence)).count();
+        self.table.here_len - self.table.left_len + masters as u32
+    }
+
+    pub(super) fn leave_deadline(&self) -> Option<Time> {
+        self.leave.as_ref().and_then(|leave| leave.due)
+    }
+
+    /// Tells members that the gateway is about to leave, as far as that is due.
+    pub(super) fn tell_of_leaving(&mut self, now: Time, sink: &mut impl Sink) {
+        let Some(leave) = &self.leave else { return };
+        if leave.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let mut packer = std::mem::take(&mut self.packer);
+        let (mut at, end) = (leave.cursor, self.served.slaves());
+        let mut told = 0;
+        let mut to = None;
+        while at < end && told < MOST_AT_ONCE {
+            let presence = self.table.get(at).presence;
+            if presence.state == State::Here
+                && !presence.left
+                && let Some(id) = self.served.slave(at)
+            {
+                if to.is_some_and(|to| to != presence.peer)
+                    && let Some(to) = to
+                {
+                    packer.flush(&to, sink);
+                }
+                to = Some(presence.peer);
+                self.tell(NodeId::slave(id), &presence, &mut packer, sink);
+                told += 1;
+            }
+            at += 1;
+        }
+        if let Some(to) = to {
+            packer.flush(&to, sink);
+        }
+        let is_over = at >= end;
+        if is_over {
+            for number in 0..self.masters.len() {
+                let master = &self.masters[number];
+                let (id, presence) = (master.id, master.presence);
+                if presence.state == State::Here && !presence.left {
+                    self.tell(NodeId::master(id), &presence, &mut packer, sink);
+                    packer.flush(&presence.peer, sink);
+                }
+            }
+        }
+        self.packer = packer;
+        let due = match is_over {
+            false => Some(now),
+            true => Some(now + (self.config.interval / AGAIN_PART).max(LEAST_PAUSE)),
+        };
+        let due = due.filter(|_| self.unheard() > 0);
+        self.leave = Some(Leave { due, cursor: if is_over { 0 } else { at } });
+    }
+
+    fn tell(&mut self, node: NodeId, presence: &Presence, packer: &mut super::Packer, sink: &mut impl Sink) {
+        let key = self.key_of(presence).map(|key| key.node_key(node));
+        let ack = HeartbeatAck {
+            node,
+            draining: true,
+            duplicate_id: false,
+            registered: true,
+            newer_key: presence.old_key,
+            slave_bits: self.config.scale.slave_bits(),
+            gw_bits: self.config.scale.gw_bits(),
+            mtu: presence.mtu(),
+            seq: presence.seq,
+            cookie: self.secret.cookie(&presence.peer, node),
+            gateway_epoch: self.config.epoch,
+            hold_ns: self.config.hold_ns,
+            ranges: self.config.shards.ranges().iter().copied().collect(),
+        };
+        packer.push(&presence.peer, presence.mtu(), &ack, key.as_ref().map(NodeKey::as_bytes), sink);
+        self.counters.acks_out.add(1);
+        self.counters.drain_acks_out.add(1);
+    }
+}

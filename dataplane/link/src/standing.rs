@@ -1,0 +1,126 @@
+//! Which gateway of several a node uses: the first live one in the order given.
+//!
+//! Cargo leaves a gateway that drains at once, and one that falls silent after [`doubt_after`]. It comes back to an
+//! earlier one when that has answered for [`STEADY_INTERVALS`] without a break: so a gateway that comes and goes is
+//! left and taken at most once in more than five intervals, and one that has just started has heard of the other
+//! nodes, too, before cargo reaches it.
+
+use crate::SILENT_INTERVALS;
+use frame::Time;
+
+/// Heartbeat intervals that a gateway must have answered without a break before it is preferred to a later one.
+pub const STEADY_INTERVALS: u64 = 3;
+
+/// After so long without an answer another gateway is better, in nanoseconds: two and a half intervals, so that one
+/// lost answer moves nothing, and less than [`SILENT_INTERVALS`], after which the gateway is lost.
+pub const fn doubt_after(interval: u64) -> u64 {
+    SILENT_INTERVALS * interval - interval / 2
+}
+
+/// How a gateway stands with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not registered the node, or is lost.
+    Away,
+    /// It has registered the node, and does not answer now, or has just forgotten it.
+    Silent,
+    /// It is about to leave.
+    Draining,
+    /// It has answered since then.
+    Live(Time),
+}
+
+/// Which of several gateways to use, given their standings in the order of preference; `None` while all are away.
+///
+/// The first live one that has been so for [`STEADY_INTERVALS`], or hardly less long than any other. When none is live:
+/// the first that drains, else the first that has registered the node.
+pub fn choose(now: Time, interval: u64, standings: impl Iterator<Item = Standing> + Clone) -> Option<usize> {
+    let steady = STEADY_INTERVALS.saturating_mul(interval);
+    let since = |standing| match standing {
+        Standing::Live(since) => Some(since),
+        _ => None,
+    };
+    let oldest = standings.clone().filter_map(since).min();
+    let is_fit = |standing| {
+        since(standing).zip(oldest).is_some_and(|(since, oldest)| {
+            let with = since.saturating_add(steady);
+            now >= with || since < oldest.saturating_add(steady)
+        })
+    };
+    let mut all = standings.clone();
+    all.position(is_fit)
+        .or_else(|| standings.clone().position(|standing| standing == Standing::Draining))
+        .or_else(|| standings.clone().position(|standing| standing == Standing::Silent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing::{Away, Draining, Live, Silent};
+    use super::*;
+    use proptest::prelude::*;
+
+    const INTERVAL: u64 = 100;
+
+    fn at(now: Time, standings: &[Standing]) -> Option<usize> {
+        choose(now, INTERVAL, standings.iter().copied())
+    }
+
+    #[test]
+    fn the_first_live_one_in_the_order_given() {
+        assert_eq!(at(1000, &[]), None);
+        assert_eq!(at(1000, &[Away, Away]), None);
+        assert_eq!(at(1000, &[Live(3), Live(0)]), Some(0));
+        assert_eq!(at(1000, &[Silent, Live(0)]), Some(1));
+        assert_eq!(at(1000, &[Draining, Away, Live(0)]), Some(2));
+    }
+
+    #[test]
+    fn one_that_comes_back_must_stay_before_it_is_used_again() {
+        assert_eq!(at(1000, &[Live(990), Live(0)]), Some(1));
+        assert_eq!(at(1289, &[Live(990), Live(0)]), Some(1));
+        assert_eq!(at(1290, &[Live(990), Live(0)]), Some(0));
+        assert_eq!(at(1000, &[Live(990), Silent]), Some(0), "nobody else is there");
+    }
+
+    #[test]
+    fn at_a_common_start_nobody_waits() {
+        for now in [12, 250, 400] {
+            assert_eq!(at(now, &[Live(12), Live(10)]), Some(0));
+        }
+    }
+
+    #[test]
+    fn without_a_live_one_the_one_that_still_answers_is_used() {
+        assert_eq!(at(1000, &[Silent, Draining, Away]), Some(1));
+        assert_eq!(at(1000, &[Away, Silent, Silent]), Some(1));
+    }
+
+    #[test]
+    fn silence_is_doubted_before_the_gateway_is_lost_and_after_two_answers_are_missing() {
+        assert_eq!(doubt_after(1000), 2500);
+    }
+
+    proptest! {
+        /// Whatever the first gateway does, it is taken up again at most once in three intervals.
+        #[test]
+        fn nothing_flaps(changes in proptest::collection::vec((1u64..400, any::<bool>()), 1..40)) {
+            let (mut now, mut first, mut used, mut back) = (1000, Live(0), 0, Vec::new());
+            for (step, is_there) in changes {
+                for _ in 0..step {
+                    now += 1;
+                    let next = at(now, &[first, Live(0)]).unwrap();
+                    if next == 0 && used == 1 {
+                        back.push(now);
+                    }
+                    used = next;
+                }
+                first = match (first, is_there) {
+                    (Live(since), true) => Live(since),
+                    (_, true) => Live(now),
+                    (_, false) => Silent,
+                };
+            }
+            prop_assert!(back.windows(2).all(|pair| pair[1] - pair[0] >= STEADY_INTERVALS * INTERVAL));
+        }
+    }
+}
