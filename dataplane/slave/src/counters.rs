@@ -48,8 +48,16 @@ frame::counters! {
         acks_accepted,
         /// HEARTBEAT_ACK records that a node refused: wrong tag, old seq, not understood.
         acks_refused,
-        /// Slave ids that are registered now (a gauge).
+        /// Slave ids that are registered now, with one gateway or more (a gauge).
         registered,
+        /// Registrations of slave ids, with all gateways (a gauge).
+        registrations,
+        /// Times that a slave's cargo took another gateway than before: the one before drained, fell silent, or a preferred one was back.
+        gateway_moves,
+        /// Datagrams of answers that did not go back to the gateway of their questions, because it drained or was silent.
+        answers_elsewhere,
+        /// Times that a slave with two keys took the other one.
+        keys_switched,
         /// Heartbeats that were put off because no frame was free.
         heartbeats_no_frame,
         /// PATTERN records of the farm's own traffic.

@@ -2,11 +2,11 @@
 
 use crate::counters::FarmCounters;
 use crate::echo::{Server, refuse};
-use crate::group::{Context, Group};
 use crate::ids::{Ids, IdsError};
 use crate::report::{EventSink, FarmEvent};
 use crate::roster::Roster;
 use crate::sequence::Streams;
+use crate::site::{Common, Site, is_gateway, is_lane};
 use crate::traffic::{Traffic, TrafficConfig};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Time};
 use link::{Credential, NodeConfig};
@@ -15,9 +15,9 @@ use wire::{Record, Scale};
 
 /// What a farm is made of.
 pub struct FarmConfig {
-    /// The slaves, by the gateway that each registers with. Ids without a gateway are served but announced to nobody,
-    /// which makes sense only with `answer_any`.
-    pub slaves: Vec<(Option<Peer>, Ids)>,
+    /// The slaves, by the gateways that each registers with: its cargo goes to the first live one in this order. Ids
+    /// without a gateway are served but announced to nobody, which makes sense only with `answer_any`.
+    pub slaves: Vec<(Vec<Peer>, Ids)>,
     /// What each of them announces, and the scale.
     pub node: NodeConfig,
     /// What they sign with.
@@ -33,7 +33,7 @@ impl FarmConfig {
     pub fn new(gateway: Peer, ids: Ids) -> Self {
         let node = NodeConfig { scale: ids.scale(), ..NodeConfig::default() };
         Self {
-            slaves: vec![(Some(gateway), ids)],
+            slaves: vec![(vec![gateway], ids)],
             node,
             credential: Credential::None,
             answer_any: false,
@@ -45,7 +45,7 @@ impl FarmConfig {
     pub fn direct(ids: Ids) -> Self {
         let node = NodeConfig { scale: ids.scale(), ..NodeConfig::default() };
         Self {
-            slaves: vec![(None, ids)],
+            slaves: vec![(Vec::new(), ids)],
             node,
             credential: Credential::None,
             answer_any: true,
@@ -57,15 +57,24 @@ impl FarmConfig {
 /// Streams of each slave, if nothing else is said.
 pub const DEFAULT_STREAMS: u8 = 2;
 
+/// The most gateways that one slave registers with.
+pub const MAX_GATEWAYS: usize = 16;
+
 /// Why there is no farm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FarmError {
     /// The ids are no set of ids.
     #[error(transparent)]
     Ids(#[from] IdsError),
-    /// An id is behind two gateways.
-    #[error("slave id {0} is given to two gateways: each id registers with one")]
-    TwoGateways(u32),
+    /// An id is in two lists.
+    #[error("slave id {0} is given twice: name all its gateways in one list")]
+    Twice(u32),
+    /// A gateway is in the list of one slave twice.
+    #[error("gateway {0} is given twice: name each gateway once, the preferred one first")]
+    SameGateway(String),
+    /// More gateways than a slave can be registered with.
+    #[error("{0} gateways are too many for one slave: name at most {MAX_GATEWAYS}")]
+    Gateways(usize),
     /// The ids were made for another scale.
     #[error("the slave ids were made for another scale than the farm has: use one scale for both")]
     Scale,
@@ -84,6 +93,8 @@ pub enum Command {
     StartTraffic(TrafficConfig),
     /// Send none any more.
     StopTraffic,
+    /// Other keys from the next heartbeats on: both while the cluster changes its key.
+    SetCredential(Credential),
     /// What each slave has left, in 4 KiB pages: goes out with the next heartbeats.
     SetPagesFree(u64),
 }
@@ -92,8 +103,10 @@ pub enum Command {
 pub struct Farm {
     node: NodeConfig,
     roster: Roster,
-    /// As the roster's groups; `None` for ids that no gateway knows of.
-    groups: Vec<Option<Group>>,
+    /// As the roster's groups.
+    sites: Vec<Site>,
+    /// Some slaves have more than one gateway.
+    has_a_choice: bool,
     streams: Streams,
     traffic: Traffic,
     answer_any: bool,
@@ -115,21 +128,23 @@ impl Farm {
         if slaves.iter().any(|(_, ids)| ids.scale() != node.scale) {
             return Err(FarmError::Scale);
         }
-        if !answer_any && slaves.iter().any(|(gateway, _)| gateway.is_none()) {
+        if !answer_any && slaves.iter().any(|(gateways, _)| gateways.is_empty()) {
             return Err(FarmError::Unreachable);
         }
-        let groups = slaves
-            .iter()
-            .map(|(gateway, ids)| gateway.map(|gateway| Group::new(gateway, ids, &credential, &node, now)))
-            .collect();
+        for (gateways, _) in &slaves {
+            check_gateways(gateways)?;
+        }
+        let site = |(gateways, ids): &(Vec<Peer>, Ids)| Site::new(gateways, ids, &credential, &node, now);
+        let sites: Vec<Site> = slaves.iter().map(site).collect();
         let sets = slaves.into_iter().map(|(_, ids)| ids).collect();
-        let roster = Roster::new(node.scale, sets).map_err(FarmError::TwoGateways)?;
+        let roster = Roster::new(node.scale, sets).map_err(FarmError::Twice)?;
         Ok(Self {
             streams: Streams::new(roster.len(), streams),
             traffic: Traffic::new(roster.len(), node.boot_epoch),
             node,
             roster,
-            groups,
+            has_a_choice: sites.iter().any(Site::has_a_choice),
+            sites,
             answer_any,
             draining: false,
             counters: Arc::default(),
@@ -168,32 +183,69 @@ impl Farm {
         self.counters.registered.get()
     }
 
+    /// The gateway that a datagram came from: the one at this very address, or else one whose lanes it may be.
+    fn source(&self, from: &Peer) -> Option<Peer> {
+        let mut all = self.sites.iter().flat_map(Site::gateways);
+        let exact = all.find(|gateway| is_gateway(from, gateway));
+        exact.or_else(|| self.sites.iter().flat_map(Site::gateways).find(|gateway| is_lane(from, gateway))).copied()
+    }
+
+    /// Where answers go that should not go back to where the questions came from.
+    fn elsewhere(&mut self, now: Time, source: &Peer, questions: &[u8]) -> Option<Peer> {
+        if !self.has_a_choice {
+            return None;
+        }
+        // A gateway sends a datagram to one slave, or to one address with all of them behind the same gateways.
+        let first = Record::first(questions).ok()?.header().slave_id();
+        let Self { node, roster, sites, counters, sink, .. } = self;
+        let (site, local) = roster.group(roster.index(first)?)?;
+        let common = &mut Common { config: node, now, counters, sink };
+        sites.get_mut(site)?.way_back(common, local, source, questions.len())
+    }
+
     fn take(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
         let Datagram { mut frame, peer, .. } = datagram;
         self.counters.datagrams_in.add(1);
-        let gateway = self.groups.iter().flatten().find(|group| group.is_source(&peer)).map(|group| *group.gateway());
+        let gateway = self.source(&peer);
         // A gateway's raw port sends from its lanes and listens elsewhere; the way back is that of what came.
         let mut back = peer;
-        match gateway {
-            Some(gateway) => back.udp_port = gateway.udp_port,
+        let mut is_elsewhere = false;
+        match &gateway {
+            Some(gateway) => {
+                back.udp_port = gateway.udp_port;
+                if let Some(elsewhere) = self.elsewhere(now, gateway, frame.data()) {
+                    (back, is_elsewhere) = (elsewhere, true);
+                }
+            }
             None if self.answer_any => {}
             None => return refuse(&self.counters, frame.data()),
         }
-        let Self { node, roster, groups, streams, counters, sink, .. } = self;
+        let Self { node, roster, sites, streams, counters, sink, .. } = self;
         let acknowledge = |index: u32, record: &Record<'_>| {
-            let group = roster.group(index).and_then(|(group, local)| Some((groups.get_mut(group)?.as_mut()?, local)));
-            match group {
-                Some((group, local)) => {
-                    group.acknowledge(&mut Context { config: node, now, counters, sink }, local, &peer, record);
-                }
-                None => counters.acks_refused.add(1),
+            let site = roster.group(index).and_then(|(site, local)| Some((sites.get_mut(site)?, local)));
+            let common = &mut Common { config: node, now, counters, sink };
+            let is_known = match (site, &gateway) {
+                (Some((site, local)), Some(gateway)) => site.acknowledge(common, local, gateway, &peer, record),
+                _ => false,
+            };
+            if !is_known {
+                counters.acks_refused.add(1);
             }
         };
         let replies = Server { roster, streams, counters }.serve(&mut frame, acknowledge);
         if replies > 0 {
+            counters.answers_elsewhere.add(u64::from(is_elsewhere));
             out.send(Datagram::new(frame, back, Class::Up, replies));
         }
     }
+}
+
+fn check_gateways(gateways: &[Peer]) -> Result<(), FarmError> {
+    if gateways.len() > MAX_GATEWAYS {
+        return Err(FarmError::Gateways(gateways.len()));
+    }
+    let twice = gateways.iter().enumerate().find(|(at, gateway)| gateways[..*at].contains(gateway));
+    twice.map_or(Ok(()), |(_, gateway)| Err(FarmError::SameGateway(gateway.address().to_string())))
 }
 
 impl Role for Farm {
@@ -209,24 +261,21 @@ impl Role for Farm {
         if self.draining {
             return;
         }
-        let mut context = Context { config: &self.node, now, counters: &self.counters, sink: &mut self.sink };
-        for group in self.groups.iter_mut().flatten() {
-            group.advance(&mut context, out);
-        }
-        let (roster, groups) = (&self.roster, &self.groups);
+        let Self { node, roster, sites, traffic, counters, sink, .. } = self;
+        let common = &mut Common { config: node, now, counters, sink };
+        sites.iter_mut().for_each(|site| site.advance(common, out));
         let route = |index| {
-            let (group, local) = roster.group(index)?;
-            let group = groups.get(group)?.as_ref()?;
-            Some((*group.gateway(), group.mtu(local)?))
+            let (site, local) = roster.group(index)?;
+            sites.get_mut(site)?.route(common, local)
         };
-        self.traffic.advance(now, roster, route, &self.counters, out);
+        traffic.advance(now, roster, route, counters, out);
     }
 
     fn deadline(&self) -> Option<Time> {
         if self.draining {
             return None;
         }
-        self.groups.iter().flatten().filter_map(Group::deadline).chain(self.traffic.deadline()).min()
+        self.sites.iter().filter_map(Site::deadline).chain(self.traffic.deadline()).min()
     }
 
     fn command(&mut self, now: Time, command: Command, _out: &mut Outbox) {
@@ -239,6 +288,9 @@ impl Role for Farm {
                 self.traffic.start(now, config);
             }
             Command::StartTraffic(_) | Command::StopTraffic => self.traffic.stop(),
+            Command::SetCredential(credential) => {
+                self.sites.iter_mut().for_each(|site| site.set_credential(&credential));
+            }
             Command::SetPagesFree(pages) => self.node.pages_free = pages.min(self.node.pages_total),
         }
     }
@@ -255,7 +307,7 @@ impl Role for Farm {
 
 impl std::fmt::Debug for Farm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let gateways: Vec<_> = self.groups.iter().flatten().map(Group::gateway).collect();
+        let gateways: Vec<_> = self.sites.iter().flat_map(Site::gateways).collect();
         f.debug_struct("Farm").field("slaves", &self.len()).field("gateways", &gateways).finish_non_exhaustive()
     }
 }

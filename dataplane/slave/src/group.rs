@@ -6,7 +6,7 @@ use crate::report::{EventSink, Reporter};
 use crate::wheel::Wheel;
 use crate::window::Window;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
-use link::{Credential, Node, NodeConfig};
+use link::{Credential, Node, NodeConfig, NodeEvent, Standing};
 use std::collections::VecDeque;
 use wire::Record;
 use wire::link::{Heartbeat, NodeId};
@@ -38,6 +38,24 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Time,
     pub(crate) counters: &'a FarmCounters,
     pub(crate) sink: &'a mut EventSink,
+    /// For each slave the number of gateways that have registered it.
+    pub(crate) here: &'a mut [u8],
+}
+
+impl Context<'_> {
+    /// Counts that a gateway has registered a slave, or has not any more.
+    fn count_registered(&mut self, local: usize, was: bool, is: bool) {
+        let Some(here) = self.here.get_mut(local).filter(|_| was != is) else { return };
+        let before = *here;
+        *here = if is { before + 1 } else { before.saturating_sub(1) };
+        let (one, less) = (1, 1u64.wrapping_neg());
+        self.counters.registrations.add(if is { one } else { less });
+        match (before, *here) {
+            (0, 1) => self.counters.registered.add(one),
+            (1, 0) => self.counters.registered.add(less),
+            _ => {}
+        }
+    }
 }
 
 /// Lets so many things happen in one slot of time.
@@ -91,7 +109,7 @@ impl Group {
     pub(crate) fn new(gateway: Peer, ids: &Ids, credential: &Credential, config: &NodeConfig, now: Time) -> Self {
         let node = |id| {
             let id = NodeId::slave(id);
-            Node::new(id, credential.node_key(id), gateway, now)
+            Node::new(id, credential.node_keys(id), gateway, now)
         };
         let per_tick = ids.len() / TICKS as u32;
         Self {
@@ -115,12 +133,25 @@ impl Group {
         &self.gateway
     }
 
-    /// Whether a datagram from `from` may be the gateway's: it sends from where it listens, or, with raw ports, from a
-    /// port of the lanes.
+    /// Other keys for all slaves.
+    pub(crate) fn set_credential(&mut self, credential: &Credential) {
+        for node in &mut self.nodes {
+            node.set_keys(credential.node_keys(node.id()));
+        }
+    }
+
+    /// How the gateway stands with a slave.
     #[inline]
-    pub(crate) fn is_source(&self, from: &Peer) -> bool {
-        from.is_same_origin(&self.gateway, false)
-            && (from.udp_port == self.gateway.udp_port || wire::is_lane_port(from.udp_port))
+    pub(crate) fn standing(&self, config: &NodeConfig, now: Time, local: u32) -> Standing {
+        self.nodes.get(local as usize).map_or(Standing::Away, |node| node.standing(config, now))
+    }
+
+    /// Tells people something of a slave.
+    pub(crate) fn tell(&mut self, now: Time, config: &NodeConfig, local: u32, event: NodeEvent, sink: &mut EventSink) {
+        let id = self.nodes.get(local as usize).map(|node| node.id().id);
+        if let Some(slave) = id.and_then(|id| config.scale.slave_id(id)) {
+            self.reporter.note(now, self.gateway, slave, event, sink);
+        }
     }
 
     /// The largest IP packet towards the gateway for this slave's cargo, in bytes; `None` while it is not registered.
@@ -131,21 +162,22 @@ impl Group {
 
     /// Takes a HEARTBEAT_ACK for a slave of this group.
     pub(crate) fn acknowledge(&mut self, context: &mut Context<'_>, local: u32, from: &Peer, record: &Record<'_>) {
-        let Context { config, now, counters, ref mut sink } = *context;
+        let Context { config, now, counters, .. } = *context;
         let Some(node) = self.nodes.get_mut(local as usize) else { return };
-        let was = node.is_registered();
+        let (was, signs) = (node.is_registered(), node.signs());
         match node.handle(config, now, from, record) {
             Err(_) => counters.acks_refused.add(1),
             Ok(event) => {
                 counters.acks_accepted.add(1);
+                counters.keys_switched.add(u64::from(node.signs() != signs));
                 if !was {
                     self.window.answered();
                 }
                 self.sweep_at = now.saturating_add(SILENT_INTERVALS * config.interval);
-                count_registered(counters, was, node.is_registered());
+                context.count_registered(local as usize, was, node.is_registered());
                 self.wheel.schedule(local, node.deadline(config));
                 if let (Some(event), Some(slave)) = (event, config.scale.slave_id(node.id().id)) {
-                    self.reporter.note(now, self.gateway, slave, event, sink);
+                    self.reporter.note(now, self.gateway, slave, event, context.sink);
                 }
             }
         }
@@ -252,11 +284,11 @@ impl Group {
 
     /// Lets a node notice what only time brings.
     fn poll_event(&mut self, context: &mut Context<'_>, local: usize) {
-        let &mut Context { config, now, counters, .. } = context;
+        let &mut Context { config, now, .. } = context;
         let Some(node) = self.nodes.get_mut(local) else { return };
         let was = node.is_registered();
         if let (Some(event), Some(slave)) = (node.poll_event(config, now), config.scale.slave_id(node.id().id)) {
-            count_registered(counters, was, node.is_registered());
+            context.count_registered(local, was, node.is_registered());
             self.reporter.note(now, self.gateway, slave, event, context.sink);
         }
     }
@@ -281,7 +313,9 @@ impl Group {
         };
         open.limit = open.limit.min(limit);
         let Some(node) = self.nodes.get_mut(local as usize) else { return false };
+        let signs = node.signs();
         let Some(len) = node.transmit(config, now, open.frame.tail_mut()) else { return false };
+        counters.keys_switched.add(u64::from(node.signs() != signs));
         extend(&mut open.frame, len);
         open.records += 1;
         counters.heartbeats_out.add(1);
@@ -326,12 +360,4 @@ impl Group {
 fn extend(frame: &mut Frame, len: usize) {
     let (offset, whole) = (frame.headroom(), frame.len() + len);
     frame.set_range(offset, whole);
-}
-
-fn count_registered(counters: &FarmCounters, was: bool, is: bool) {
-    match (was, is) {
-        (false, true) => counters.registered.add(1),
-        (true, false) => counters.registered.add(1u64.wrapping_neg()),
-        _ => {}
-    }
 }

@@ -23,6 +23,7 @@ pub mod pace;
 pub mod report;
 mod roster;
 pub mod sequence;
+mod site;
 pub mod traffic;
 mod wheel;
 mod window;

@@ -129,7 +129,7 @@ impl Traffic {
         &mut self,
         now: Time,
         roster: &Roster,
-        route: impl Fn(u32) -> Option<Route>,
+        mut route: impl FnMut(u32) -> Option<Route>,
         counters: &FarmCounters,
         out: &mut Outbox,
     ) {

@@ -85,6 +85,7 @@ fn answer_with(heartbeat: &Heartbeat, mtu: u16) -> Vec<u8> {
         draining: false,
         duplicate_id: false,
         registered,
+        newer_key: false,
         slave_bits: 17,
         gw_bits: 13,
         mtu: if registered && heartbeat.padded { heartbeat.max_ip_packet } else { mtu },
@@ -353,8 +354,14 @@ fn traffic_leaves_only_from_registered_slaves_and_stops_with_a_drain() {
 fn farms_that_cannot_be_are_refused() {
     let build = |config| Farm::new(config, 0, |_| ()).map(|_| ());
     let mut config = FarmConfig::new(gateway(), ids(0, 10));
-    config.slaves.push((Some(peer("10.0.0.2:9999")), ids(9, 1)));
-    assert_eq!(build(config), Err(FarmError::TwoGateways(9)));
+    config.slaves.push((vec![peer("10.0.0.2:9999")], ids(9, 1)));
+    assert_eq!(build(config), Err(FarmError::Twice(9)));
+    let mut config = FarmConfig::new(gateway(), ids(0, 1));
+    config.slaves[0].0 = vec![gateway(), peer("10.0.0.2:9999"), gateway()];
+    assert_eq!(build(config), Err(FarmError::SameGateway("10.0.0.1:9999".to_owned())));
+    let mut config = FarmConfig::new(gateway(), ids(0, 1));
+    config.slaves[0].0 = (0..17).map(|port| peer(&format!("10.0.0.1:{}", 100 + port))).collect();
+    assert_eq!(build(config), Err(FarmError::Gateways(17)));
     let mut config = FarmConfig::direct(ids(0, 1));
     config.answer_any = false;
     assert_eq!(build(config), Err(FarmError::Unreachable));
@@ -371,7 +378,7 @@ fn farms_that_cannot_be_are_refused() {
 fn slaves_register_with_the_gateway_that_they_were_given() {
     let other = peer("10.0.0.2:9999");
     let mut config = FarmConfig::new(gateway(), ids(0, 3));
-    config.slaves.push((Some(other), ids(8_192, 2)));
+    config.slaves.push((vec![other], ids(8_192, 2)));
     let mut rig = Rig::new(config);
     let sent = rig.poll();
     let seen: Vec<_> = sent

@@ -48,6 +48,8 @@ pub enum NodeEvent {
     Refused,
     /// The gateway is about to leave.
     Draining,
+    /// Of several gateways this is the one that cargo goes to now, and it was another one before.
+    Chosen,
     /// A padded heartbeat got through: larger packets may be sent and will come.
     MtuProven {
         /// Largest IP packet acknowledged, in bytes; as claimed.
@@ -94,6 +96,7 @@ impl fmt::Display for NodeEvent {
                 "the gateway answers but does not register this node: see its refused counters (gvm-dp stats) and its log",
             ),
             Self::Draining => f.write_str("the gateway is about to leave"),
+            Self::Chosen => f.write_str("cargo goes to this gateway now"),
             Self::MtuProven { mtu } => write!(f, "packets of {mtu} bytes get through"),
             Self::MtuReduced { claimed, acknowledged } => write!(
                 f,

@@ -185,6 +185,11 @@ impl Node {
         self.keys.get(usize::from(self.signs))
     }
 
+    /// The number of the key that it signs with: 0 the older one, 1 the newer one of two.
+    pub fn signs(&self) -> usize {
+        usize::from(self.signs)
+    }
+
     /// Other keys from the next heartbeat on. It goes on to sign with the key that it signs with, if that is among them.
     pub fn set_keys(&mut self, keys: KeyRing<NodeKey>) {
         let number = self.key().and_then(|key| keys.number_of(key)).unwrap_or(0);
