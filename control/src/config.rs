@@ -11,9 +11,9 @@ use crate::serve::metrics::MetricsAddress;
 use frame::PoolConfig;
 use frame::pool::{COLOURS, HEADROOM};
 use lcore::{CoreList, RxMode};
-use link::{ClusterKey, Credential};
+use link::{ClusterKey, Credential, KeyRing};
 use port::spec::{PortSpec, XdpMode, XdpSpec};
-use slave::{Ids, TrafficConfig};
+use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
@@ -72,8 +72,8 @@ pub struct Gateway {
     pub announced: link::ShardRanges,
     /// The gateways of other shards.
     pub neighbors: Vec<NeighborSpec>,
-    /// The cluster key.
-    pub key: Option<ClusterKey>,
+    /// The cluster key, or both while the cluster changes it.
+    pub keys: KeyRing<ClusterKey>,
 }
 
 /// Settings of a slave or a farm.
@@ -81,8 +81,8 @@ pub struct Gateway {
 pub struct Slave {
     /// As of every role; one lcore, one port.
     pub common: Common,
-    /// The gateway.
-    pub gateway: SocketAddr,
+    /// The gateways, the preferred one first.
+    pub gateways: Vec<SocketAddr>,
     /// Who it is.
     pub ids: Ids,
     /// Memory that each id lends, in 4 KiB pages.
@@ -167,9 +167,9 @@ impl Gateway {
             )));
         }
         let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
-        let key = args.key_file.as_deref().map(keyfile::read).transpose()?;
+        let keys = keyfile::read_ring(&args.key_files)?;
         let (hold, early, neighbors) = (args.hold.0, args.early == Switch::On, args.neighbors);
-        Ok(Self { common, hold, early, shards, announced, neighbors, key })
+        Ok(Self { common, hold, early, shards, announced, neighbors, keys })
     }
 }
 
@@ -183,26 +183,46 @@ impl Slave {
             ));
         }
         let ids = Ids::range(common.scale, args.id, args.count).map_err(|e| Failure::Usage(e.to_string()))?;
-        let credential = match (&args.key_file, &args.cluster_key_file) {
-            (Some(_), _) if args.count > 1 => {
-                return Err(Failure::Usage(
-                    "--key-file is the key of one slave: a farm derives its keys, give it --cluster-key-file"
-                        .to_owned(),
-                ));
-            }
-            (Some(path), _) => Credential::Node(keyfile::read(path)?),
-            (None, Some(path)) => Credential::Cluster(keyfile::read(path)?),
-            (None, None) => Credential::None,
+        let credential = if args.key_files.is_empty() && args.cluster_key_files.is_empty() {
+            Credential::None
+        } else if args.key_files.is_empty() {
+            Credential::Cluster(keyfile::read_ring(&args.cluster_key_files)?)
+        } else if args.count > 1 {
+            return Err(Failure::Usage(
+                "--key-file is the key of one slave: a farm derives its keys, give it --cluster-key-file".to_owned(),
+            ));
+        } else {
+            Credential::Node(keyfile::read_ring(&args.key_files)?)
         };
-        let gateway = gateway_address(&args.gateway)?;
-        if gateway.is_ipv6() && common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_))) {
+        let gateways = gateway_addresses(&args.gateways)?;
+        if let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
+            && common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
+        {
             return Err(Failure::Usage(format!(
                 "--gateway {gateway}: an xdp: port speaks IPv4; use a udp: port for IPv6"
             )));
         }
         let traffic = args.traffic.map(|traffic| traffic.0);
-        Ok(Self { common, gateway, ids, pages: args.memory.0 / 4096, credential, traffic })
+        Ok(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic })
     }
+}
+
+/// The gateways of a slave, each named once.
+fn gateway_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    let mut gateways = Vec::with_capacity(texts.len());
+    for text in texts {
+        let gateway = gateway_address(text)?;
+        if gateways.contains(&gateway) {
+            return Err(Failure::Usage(format!(
+                "--gateway {text}: this gateway is named twice: name each once, the preferred one first"
+            )));
+        }
+        gateways.push(gateway);
+    }
+    if gateways.len() > MAX_GATEWAYS {
+        return Err(Failure::Usage(format!("--gateway: {} are too many, name at most {MAX_GATEWAYS}", gateways.len())));
+    }
+    Ok(gateways)
 }
 
 /// `ADDR`, `ADDR:PORT`, or a host name in the place of ADDR.

@@ -1,12 +1,13 @@
 //! Key files: one key as 64 hex digits, private to their owner.
 
 use crate::exit::Failure;
-use link::KeyError;
+use link::key_ring::MAX_KEYS;
+use link::{KeyError, KeyRing};
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Bytes of a key file that are read at most: a key, and room for a comment-less line end.
@@ -25,6 +26,26 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text).map_err(failed)?;
     text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
+}
+
+/// Reads the key, or both while the cluster changes it: the old one, then the new one.
+pub fn read_ring<K: FromStr<Err = KeyError> + PartialEq>(paths: &[PathBuf]) -> Result<KeyRing<K>, Failure> {
+    let keys = paths.iter().map(|path| read(path)).collect::<Result<Vec<K>, _>>()?;
+    KeyRing::from_keys(keys).ok_or_else(|| {
+        Failure::Usage(format!(
+            "{} key files are too many: name one, or {MAX_KEYS} while the cluster changes its key, the old one first",
+            paths.len()
+        ))
+    })
+}
+
+/// Key fingerprints as people read them: of one key, or of the old and the new one.
+pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
+    match of {
+        [] => None,
+        [one] => Some(one.to_string()),
+        [old, new, ..] => Some(format!("{old} (old) and {new} (new)")),
+    }
 }
 
 /// Writes a key into a new file that only its owner may read; refuses to overwrite.

@@ -4,6 +4,7 @@ use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
+use crate::keyfile;
 use crate::neighbor::NeighborSpec;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
@@ -25,8 +26,9 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
-    match &config.key {
-        Some(key) => tracing::info!("cluster key with fingerprint {}", key.fingerprint()),
+    let fingerprints = keyfile::fingerprints(&config.keys.fingerprints());
+    match &fingerprints {
+        Some(fingerprints) => tracing::info!("cluster key with fingerprint {fingerprints}"),
         None => tracing::warn!(
             "NO KEY: whoever reaches this gateway can register as any slave or master. Make a key with \
              `gvm-dp key new --out FILE` and start every gateway with --key-file FILE"
@@ -50,7 +52,7 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let registrar = RegistrarConfig {
         scale: config.common.scale,
         shards: config.announced.clone(),
-        key: config.key.clone(),
+        keys: config.keys.clone(),
         secret: secret()?,
         epoch: epoch(),
         interval: config.common.interval,
@@ -79,8 +81,8 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
         let neighbors: Vec<String> = config.neighbors.iter().map(NeighborSpec::to_string).collect();
         board.settings.insert("neighbors".to_owned(), neighbors.join(" "));
     }
-    if let Some(key) = &config.key {
-        board.settings.insert(KEY_FINGERPRINT.to_owned(), key.fingerprint().to_string());
+    if let Some(fingerprints) = fingerprints {
+        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
     board.link = Some(Arc::clone(registrar.counters()));

@@ -4,6 +4,7 @@ use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::config;
 use crate::exit::Failure;
+use crate::keyfile;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
@@ -13,6 +14,7 @@ use lcore::Clock;
 use link::NodeConfig;
 use port::Port;
 use slave::{Farm, FarmConfig};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wire::ShardSet;
@@ -25,8 +27,9 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
-    match config.credential.fingerprint() {
-        Some(fingerprint) => tracing::info!("key with fingerprint {fingerprint}"),
+    let fingerprints = keyfile::fingerprints(&config.credential.fingerprints());
+    match &fingerprints {
+        Some(fingerprints) => tracing::info!("key with fingerprint {fingerprints}"),
         None => tracing::warn!(
             "NO KEY: this node cannot tell its gateway from an impostor. Give it --key-file (gvm-dp key derive)"
         ),
@@ -45,14 +48,17 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     };
     let (events, reports) = mpsc::channel(EVENTS);
     let (ends, ended) = mpsc::unbounded_channel();
-    let (gateway, ids, credential) = (config.gateway, config.ids.clone(), config.credential.clone());
+    let (ids, credential) = (config.ids.clone(), config.credential.clone());
+    let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let limit = config.common.mtu;
     let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
         let mtu = ports.iter().map(Port::mtu).min().unwrap_or(limit).min(limit);
         let farm = FarmConfig {
             node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
             credential: credential.clone(),
-            ..FarmConfig::new(Peer::socket(PortId(0), gateway), ids.clone())
+            slaves: vec![(gateways.clone(), ids.clone())],
+            answer_any: false,
+            streams: slave::farm::DEFAULT_STREAMS,
         };
         let events = events.clone();
         // When nobody prints fast enough, a report is lost; the counters are not.
@@ -68,18 +74,22 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
         1 => format!("slave {first}"),
         count => format!("slaves {first} to {}", first + count - 1),
     };
+    let addresses: Vec<String> = config.gateways.iter().map(SocketAddr::to_string).collect();
+    let gateways = match &addresses[..] {
+        [one] => format!("gateway {one}"),
+        all => format!("gateways {}, the first live one in this order", all.join(", ")),
+    };
     tracing::info!(
-        "\"{}\": {who}, gateway {}, {} MiB each, control socket {}",
+        "\"{}\": {who}, {gateways}, {} MiB each, control socket {}",
         config.common.name,
-        config.gateway,
         config.pages >> 8,
         socket.path().display()
     );
     let mut board = Board::new("slave", &config.common, clock, &lcores);
-    board.settings.insert("gateway".to_owned(), config.gateway.to_string());
+    board.settings.insert("gateway".to_owned(), addresses.join(" "));
     board.settings.insert("ids".to_owned(), who);
-    if let Some(fingerprint) = config.credential.fingerprint() {
-        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprint.to_string());
+    if let Some(fingerprints) = fingerprints {
+        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
     board.members = u64::from(config.ids.len());

@@ -77,9 +77,9 @@ pub struct GatewayArgs {
     /// The gateway of a shard that is not served here: its cargo, arriving on an xdp: port, is sent on there. Repeat it
     #[arg(long = "neighbor", value_name = "SHARD=IFACE,ip=ADDR,mac=MAC")]
     pub neighbors: Vec<NeighborSpec>,
-    /// File with the cluster key (gvm-dp key new)
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
+    /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new one
+    #[arg(long = "key-file", value_name = "FILE")]
+    pub key_files: Vec<PathBuf>,
 }
 
 /// A slave's flags.
@@ -88,9 +88,10 @@ pub struct SlaveArgs {
     /// What every role takes.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// The gateway: ADDR or ADDR:PORT
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub gateway: String,
+    /// A gateway to register with: ADDR or ADDR:PORT. Repeat it for several of the same shard: cargo goes to the first
+    /// live one in the order given
+    #[arg(long = "gateway", value_name = "ADDR[:PORT]", required = true)]
+    pub gateways: Vec<String>,
     /// Slave id; of a farm, the first one
     #[arg(long, value_name = "ID")]
     pub id: u32,
@@ -100,12 +101,12 @@ pub struct SlaveArgs {
     /// Memory that each id lends
     #[arg(long, default_value = "0", value_name = "SIZE")]
     pub memory: Size,
-    /// File with this slave's own key (gvm-dp key derive)
-    #[arg(long, value_name = "FILE", conflicts_with = "cluster_key_file")]
-    pub key_file: Option<PathBuf>,
-    /// File with the cluster key: a farm derives the key of each of its ids
-    #[arg(long, value_name = "FILE")]
-    pub cluster_key_file: Option<PathBuf>,
+    /// File with this slave's own key (gvm-dp key derive). Twice while the cluster changes its key: old, then new
+    #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
+    pub key_files: Vec<PathBuf>,
+    /// File with the cluster key: a farm derives the key of each of its ids. Twice while the cluster changes its key
+    #[arg(long = "cluster-key-file", value_name = "FILE")]
+    pub cluster_key_files: Vec<PathBuf>,
     /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master optional)
     #[arg(long, value_name = "SPEC")]
     pub traffic: Option<Traffic>,

@@ -134,8 +134,8 @@ impl Desk {
     }
 
     /// Tells nodes that the gateway is about to leave, and every lcore to drain, after all that they were told before.
-    pub fn drain(&mut self) {
-        self.registrar.set_draining(true);
+    pub fn drain(&mut self, now: Time) {
+        self.registrar.leave(now);
         self.lines.iter_mut().for_each(|line| line.put(Command::Drain));
     }
 
@@ -240,7 +240,7 @@ mod tests {
         register(&mut world);
         world.desk.lines[0].put(Command::SetEarly(true));
         world.desk.lines[0].put(Command::SetEarly(false));
-        world.desk.drain();
+        world.desk.drain(0);
         let node =
             &mut Node::new(NodeId::master(1), None, Peer::socket(PortId(0), "192.0.2.9:9999".parse().unwrap()), 0);
         world.send(node, &NodeConfig::default(), 0, 0);

@@ -45,9 +45,9 @@ pub enum Office {
 }
 
 impl Office {
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Time) {
         match self {
-            Self::Gateway(desk) => desk.drain(),
+            Self::Gateway(desk) => desk.drain(now),
             // A farm gets few commands: there is always room for this one.
             Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::Drain))),
         }
@@ -178,7 +178,7 @@ impl Process {
             None => {
                 tracing::info!("{why}: draining");
                 self.board.set_draining();
-                self.office.drain();
+                self.office.drain(self.clock.now());
                 self.drain = Some(Drain::begin(self.clock.now()));
             }
             Some(drain) => {

@@ -29,7 +29,7 @@ mod wheel;
 mod window;
 
 pub use counters::FarmCounters;
-pub use farm::{Command, Farm, FarmConfig, FarmError, Slave};
+pub use farm::{Command, Farm, FarmConfig, FarmError, MAX_GATEWAYS, Slave};
 pub use ids::{Ids, IdsError};
 pub use report::FarmEvent;
 pub use traffic::{TrafficConfig, TrafficError};

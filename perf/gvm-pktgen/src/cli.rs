@@ -21,7 +21,8 @@ use std::path::PathBuf;
 #[command(group = ArgGroup::new("whom").required(true).args(["gateway", "direct"]))]
 #[command(group = ArgGroup::new("which").required(true).args(["slaves", "count"]))]
 pub struct Cli {
-    /// A gateway to register with as a master (port 9999 if none is named); repeat it for several
+    /// A gateway to register with as a master (port 9999 if none is named). Repeat it for several: cargo of a shard goes to
+    /// the first live one, in this order, that serves it
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = gateway)]
     pub gateway: Vec<SocketAddr>,
     /// A farm that answers any source, to measure without gateways
@@ -94,12 +95,13 @@ pub struct Cli {
     /// Seconds between heartbeats; the gateways' must be the same
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub heartbeat: f64,
-    /// File with this master's own key (gvm-dp key derive), readable by its owner alone
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// File with the cluster key, from which the master's own is derived
-    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
-    pub cluster_key_file: Option<PathBuf>,
+    /// File with this master's own key (gvm-dp key derive), readable by its owner alone. Twice while the cluster changes
+    /// its key: the old one, then the new one
+    #[arg(long = "key-file", value_name = "FILE")]
+    pub key_files: Vec<PathBuf>,
+    /// File with the cluster key, from which the master's own is derived. Twice while the cluster changes its key
+    #[arg(long = "cluster-key-file", value_name = "FILE", conflicts_with = "key_files")]
+    pub cluster_key_files: Vec<PathBuf>,
 
     /// The core to run on [default: any]
     #[arg(long, value_name = "CORE")]

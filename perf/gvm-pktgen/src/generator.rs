@@ -188,8 +188,8 @@ impl Generator {
         let (scale, uplinks) = match &config.via {
             Via::Direct { scale, .. } => (*scale, Vec::new()),
             Via::Gateways { gateways, node, credential } => {
-                let key = credential.node_key(NodeId::master(config.master));
-                let uplink = |gateway: &Peer| Uplink::new(config.master, key.clone(), *gateway, node, now);
+                let keys = credential.node_keys(NodeId::master(config.master));
+                let uplink = |gateway: &Peer| Uplink::new(config.master, keys.clone(), *gateway, node, now);
                 (node.scale, gateways.iter().map(uplink).collect())
             }
         };

@@ -10,13 +10,13 @@ use frame::time::SECOND;
 use frame::{Hugepages, Peer, Pool, PoolConfig, PortId};
 use lcore::thread::{End, Running, ThreadConfig, cpu_ns};
 use lcore::{Clock, Lcore, mailbox::mailbox};
-use link::{ClusterKey, Credential, NodeConfig, NodeKey};
+use link::{ClusterKey, Credential, KeyRing, NodeConfig, NodeKey};
 use port::Port;
 use port::spec::PortSpec;
 use port::udp::{UdpOptions, UdpPort};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::{Scale, ScaleError};
@@ -55,6 +55,9 @@ pub enum RunError {
         /// What is wrong, and what to do.
         cause: String,
     },
+    /// More keys than count at a time.
+    #[error("{0} key files are too many: name one, or two while the cluster changes its key, the old one first")]
+    Keys(usize),
     /// A kind of port that the generator cannot use.
     #[error("--port {0}: this generator runs over udp:ADDR:PORT")]
     Port(String),
@@ -180,11 +183,21 @@ fn epoch() -> u64 {
 }
 
 fn credential(cli: &Cli) -> Result<Credential, RunError> {
-    match (&cli.cluster_key_file, &cli.key_file) {
-        (Some(path), _) => Ok(Credential::Cluster(read_key::<ClusterKey>(path)?)),
-        (None, Some(path)) => Ok(Credential::Node(read_key::<NodeKey>(path)?)),
-        (None, None) => Ok(Credential::None),
+    if !cli.cluster_key_files.is_empty() {
+        return read_ring::<ClusterKey>(&cli.cluster_key_files).map(Credential::Cluster);
     }
+    match cli.key_files.is_empty() {
+        true => Ok(Credential::None),
+        false => read_ring::<NodeKey>(&cli.key_files).map(Credential::Node),
+    }
+}
+
+fn read_ring<K>(paths: &[PathBuf]) -> Result<KeyRing<K>, RunError>
+where
+    K: std::str::FromStr<Err: std::fmt::Display> + PartialEq,
+{
+    let keys = paths.iter().map(|path| read_key(path)).collect::<Result<Vec<K>, _>>()?;
+    KeyRing::from_keys(keys).ok_or_else(|| RunError::Keys(paths.len()))
 }
 
 fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {

@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
-use link::{MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges};
+use link::{KeyRing, MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges};
 use wire::link::{Member, NodeId};
 use wire::{MsgType, Record};
 
@@ -16,9 +16,9 @@ pub struct Uplink {
 
 impl Uplink {
     /// A registration that is due at once.
-    pub fn new(master: u16, key: Option<NodeKey>, gateway: Peer, config: &NodeConfig, now: Time) -> Self {
+    pub fn new(master: u16, keys: KeyRing<NodeKey>, gateway: Peer, config: &NodeConfig, now: Time) -> Self {
         Self {
-            node: Node::new(NodeId::master(master), key, gateway, now),
+            node: Node::new(NodeId::master(master), keys, gateway, now),
             table: MemberTable::new(config.scale, config.interval),
             shards: ShardRanges::default(),
         }

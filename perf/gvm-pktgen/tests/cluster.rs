@@ -95,7 +95,8 @@ impl Relay {
     fn new(address: &str, shards: std::ops::Range<u32>, fault: Fault) -> Self {
         let shards = ShardRanges::from_shards(shards.map(Shard)).unwrap();
         let key = Some(ClusterKey::from_bytes(KEY));
-        let registrar = Registrar::new(RegistrarConfig { shards, key, ..RegistrarConfig::default() }, 0).unwrap();
+        let registrar =
+            Registrar::new(RegistrarConfig { shards, keys: key.into(), ..RegistrarConfig::default() }, 0).unwrap();
         Self { address: peer(address), registrar, told: Told::default(), fault, passed: 0, later: None }
     }
 
@@ -157,11 +158,11 @@ impl Cluster {
     /// Slaves 8,000 to 8,399: two shards, each with a gateway.
     fn new(change: impl FnOnce(&mut GeneratorConfig), fault: Fault) -> Self {
         let relays = vec![Relay::new("10.0.0.1:9999", 0..1, fault), Relay::new("10.0.0.2:9999", 1..16, |_| Fate::Pass)];
-        let credential = Credential::Cluster(ClusterKey::from_bytes(KEY));
+        let credential = Credential::Cluster(ClusterKey::from_bytes(KEY).into());
         let node = NodeConfig { fixed_port: true, ..NodeConfig::default() };
         let ids = |first, count| Ids::range(Scale::default(), first, count).unwrap();
         let mut farm = FarmConfig::new(relays[0].address, ids(8_000, 192));
-        farm.slaves.push((Some(relays[1].address), ids(8_192, 208)));
+        farm.slaves.push((vec![relays[1].address], ids(8_192, 208)));
         (farm.credential, farm.node) = (credential.clone(), node.clone());
         let mut config = GeneratorConfig {
             targets: Targets { first: 8_000, count: 400 },

@@ -59,7 +59,7 @@ impl Cluster {
         let outs = [pool(), pool(), pool()].map(|pool| Outbox::new(pool, 1));
         let key = ClusterKey::from_bytes([7; 32]);
         let node = NodeConfig { fixed_port: true, ..NodeConfig::default() };
-        let credential = Credential::Cluster(key.clone());
+        let credential = Credential::Cluster(key.clone().into());
         let mut config = GeneratorConfig {
             targets: Targets { first: 100, count: SLAVES },
             master: 3,
@@ -80,7 +80,7 @@ impl Cluster {
         let mut farm = FarmConfig::new(addresses[1], Ids::range(Scale::default(), 100, SLAVES).unwrap());
         (farm.node, farm.credential) = (node, credential);
         let shards = LinkShards::all(Scale::default());
-        let registrar = RegistrarConfig { shards, key: Some(key), ..RegistrarConfig::default() };
+        let registrar = RegistrarConfig { shards, keys: key.into(), ..RegistrarConfig::default() };
         Self {
             now: 0,
             addresses,

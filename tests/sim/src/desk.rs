@@ -107,8 +107,8 @@ impl Desk {
     }
 
     /// Tells nodes that the gateway is about to leave, and every lcore to drain.
-    pub fn drain(&mut self) {
-        self.registrar.set_draining(true);
+    pub fn drain(&mut self, now: Time) {
+        self.registrar.leave(now);
         self.tell(|| Command::Drain);
     }
 }

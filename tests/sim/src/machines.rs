@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     fn credential(&self) -> Credential {
-        self.plan.key.map_or(Credential::None, |key| Credential::Cluster(ClusterKey::from_bytes(key)))
+        self.plan.key.map_or(Credential::None, |key| Credential::Cluster(ClusterKey::from_bytes(key).into()))
     }
 
     /// The place that nodes of a kind speak to at a gateway.
@@ -140,7 +140,7 @@ impl Cluster {
         let (who, vlan) = (Who::Master(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
         let config = master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port);
         let id = NodeId::master(Plan::master_id(i as u16));
-        let key = self.credential().node_key(id);
+        let key = self.credential().node_keys(id);
         let node = |gateway| Node::new(id, key.clone(), self.door(gateway, who).peer(vlan), self.now);
         let nodes = (0..self.gateways.len()).map(node).collect();
         let rng = self.rng.fork(epoch ^ (i as u64) << 48);
@@ -155,7 +155,7 @@ impl Cluster {
         let with_slaves = plan.slaves.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
         let slaves = with_slaves.map(|(gateway, ids)| {
             let ids = Ids::list(self.plan.scale, ids).expect("the ids are in range and different");
-            (Some(self.door(gateway, who).peer(vlan)), ids)
+            (vec![self.door(gateway, who).peer(vlan)], ids)
         });
         let config = FarmConfig {
             slaves: slaves.collect(),
@@ -178,7 +178,7 @@ impl Cluster {
         let registrar = RegistrarConfig {
             scale: self.plan.scale,
             shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),
-            key: self.plan.key.map(ClusterKey::from_bytes),
+            keys: self.plan.key.map(ClusterKey::from_bytes).into(),
             secret: self.rng.secret(),
             epoch,
             interval: self.plan.interval,

@@ -211,7 +211,7 @@ impl Cluster {
     fn drain_under_load(&mut self) -> Result<(), Wrong> {
         self.phase("drain under load");
         let Some(node) = &mut self.gateways[0] else { return Ok(()) };
-        node.desk.drain();
+        node.desk.drain(self.now);
         self.wake_desk(0, self.now);
         self.wake_all(0, self.now);
         self.run_until(self.now + 20 * MILLISECOND)?;
@@ -257,7 +257,7 @@ impl Cluster {
         self.run_until(self.now + 20 * MILLISECOND)?;
         for gateway in 0..self.gateways.len() {
             if let Some(node) = &mut self.gateways[gateway] {
-                node.desk.drain();
+                node.desk.drain(self.now);
             }
             self.wake_desk(gateway as u16, self.now);
         }
