@@ -65,6 +65,23 @@ fn ports_that_cannot_be_opened_say_why() {
 }
 
 #[test]
+fn gateways_and_keys_are_named_once_and_not_too_often() {
+    let slave = |more: &[&'static str]| [&["slave", "--id", "1", HERE[0], HERE[1]][..], more].concat();
+    refused(2, &slave(&[]), &["--gateway"]);
+    let twice = slave(&["--gateway", "192.0.2.1", "--gateway", "192.0.2.2", "--gateway", "192.0.2.1:9999"]);
+    refused(2, &twice, &["--gateway 192.0.2.1:9999", "named twice", "the preferred one first"]);
+    let many: Vec<String> = (1..=17).map(|last| format!("192.0.2.{last}")).collect();
+    let many: Vec<&str> = many.iter().flat_map(|address| ["--gateway", address]).collect();
+    let arguments = [&["slave", "--id", "1", HERE[0], HERE[1]][..], &many].concat();
+    refused(2, &arguments, &["17 are too many", "at most 16"]);
+    let place = Place::new();
+    let key = |digit: &str| place.file(digit, &digit.repeat(64), 0o600);
+    let (one, two, three) = (key("1"), key("2"), key("3"));
+    let complaint = place.refused(2, &[HERE[0], HERE[1], "--key-file", &one, "--key-file", &two, "--key-file", &three]);
+    assert!(complaint.contains("3 key files are too many") && complaint.contains("the old one first"), "{complaint}");
+}
+
+#[test]
 fn key_files_must_be_private_and_hold_a_key() {
     let place = Place::new();
     let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";

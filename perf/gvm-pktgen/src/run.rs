@@ -197,7 +197,7 @@ where
     K: std::str::FromStr<Err: std::fmt::Display> + PartialEq,
 {
     let keys = paths.iter().map(|path| read_key(path)).collect::<Result<Vec<K>, _>>()?;
-    KeyRing::from_keys(keys).ok_or_else(|| RunError::Keys(paths.len()))
+    KeyRing::from_keys(keys).ok_or(RunError::Keys(paths.len()))
 }
 
 fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {

@@ -128,12 +128,13 @@ impl Heartbeat {
     pub fn emit_padded(&self, key: Option<&Key>, pad_to: usize, out: &mut [u8]) -> Option<usize> {
         let payload_len = u32::try_from(pad_to.max(Self::RECORD_LEN) - HEADER_LEN).ok()?;
         let header = self.node.header(MsgType::HEARTBEAT, payload_len)?;
+        let flag = |set, bit| if set { bit } else { 0 };
         let fields = Layout {
             tag: [0; TAG_LEN],
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
             role: self.node.role as u8,
-            flags: u8::from(self.fixed_port) * FIXED_PORT | u8::from(self.padded) * PADDED | u8::from(self.left) * LEFT,
+            flags: flag(self.fixed_port, FIXED_PORT) | flag(self.padded, PADDED) | flag(self.left, LEFT),
             id: U32::new(self.node.id),
             boot_epoch: U64::new(self.boot_epoch),
             seq: U64::new(self.seq),
