@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Slave(args)) => assemble::slave::run(config::Slave::new(*args)?),
         Some(Command::Stats(args)) => client::stats::run(&args),
         Some(Command::Routes(args)) => client::routes::run(&args),
+        Some(Command::Capture(args)) => client::capture::run(&args),
         Some(Command::Drain(args)) => client::drain::run(&args),
         Some(Command::Key(command)) => client::key::run(command),
     }

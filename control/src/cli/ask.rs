@@ -1,6 +1,9 @@
 //! The commands that ask a running process.
 
+use crate::serve::capture::Direction;
+use crate::units::Duration;
 use clap::Args;
+use std::path::PathBuf;
 
 /// Which running process is meant.
 #[derive(Args, Clone, Debug)]
@@ -33,4 +36,34 @@ pub struct RoutesArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `gvm-dp capture`.
+#[derive(Args, Clone, Debug)]
+pub struct CaptureArgs {
+    /// Which process.
+    #[command(flatten)]
+    pub target: NameArgs,
+    /// Where to write: a file, or - for a pipe, as in: gvm-dp capture -w - | wireshark -k -i -
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// Which datagrams: slave 17, slave 0-99, type echo, req 0x2a, master 1, host ADDR, udp PORT, port N, link, cargo,
+    /// bad, up, down, rx, tx, and these with and, or, not and parentheses
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// Only this port of the process; the first is 0
+    #[arg(short, long, value_name = "N")]
+    pub port: Option<u8>,
+    /// Only what is received, or only what is sent
+    #[arg(long, default_value = "both", value_name = "rx|tx|both", hide_possible_values = true)]
+    pub direction: Direction,
+    /// Bytes of each datagram
+    #[arg(short, long, default_value_t = 65_535, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub snaplen: u32,
+    /// End after so many datagrams
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time, as 500ms or 10s
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Duration>,
 }

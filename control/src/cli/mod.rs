@@ -33,6 +33,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show who is registered at a running gateway
     Routes(RoutesArgs),
+    /// Write what goes through a running process's ports to a file for Wireshark
+    Capture(CaptureArgs),
     /// Let a running process hand over all it holds, and end
     Drain(NameArgs),
     /// Make, show and derive keys

@@ -1,5 +1,6 @@
 //! The commands that ask a running process, over its control socket.
 
+pub mod capture;
 pub mod drain;
 pub mod key;
 pub mod routes;
@@ -10,9 +11,9 @@ use crate::exit::Failure;
 use crate::serve::error::ApiError;
 use crate::serve::socket::{self, path_of};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Prints to stdout; `false` when nobody reads it any more (`gvm-dp routes | head`), which is no error.
 fn print(text: &str) -> bool {
     std::io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Machine(format!("cannot start a runtime: {error}")))
+}
+
+/// The connection of an answer; closed when dropped.
+struct Talking(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A running process.
@@ -83,19 +98,34 @@ impl Target {
     }
 
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Machine(format!("cannot start a runtime: {error}")))?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(self.failed(&"no answer for 10 seconds: is the process stopped?")),
+                Err(_) => Err(self.no_answer()),
             }
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+    fn no_answer(&self) -> Failure {
+        self.failed(&"no answer for 10 seconds: is the process stopped?")
+    }
+
+    /// Sends one request, and returns the answer when it begins, with the connection that it comes over. An answer that is
+    /// no success is an error.
+    async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Talking), Failure> {
+        match tokio::time::timeout(PATIENCE, self.ask(method, path, body)).await {
+            Ok(Ok((answer, talking))) if answer.status() == StatusCode::OK => Ok((answer, talking)),
+            Ok(Ok((answer, _))) => {
+                let status = answer.status();
+                let body = answer.into_body().collect().await.map_err(|error| self.failed(&error))?.to_bytes();
+                Err(self.refused(status, &body))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.no_answer()),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Talking), Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
@@ -104,18 +134,22 @@ impl Target {
         let request = request.header("content-type", "application/json").body(Full::new(body));
         let request = request.map_err(|error| Failure::Internal(error.to_string()))?;
         let answer = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+        Ok((answer, Talking(talking)))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+        let (answer, _talking) = self.ask(method, path, body).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|error| self.failed(&error))?.to_bytes();
-        talking.abort();
-        if status == StatusCode::OK {
-            return Ok(body);
-        }
-        match serde_json::from_slice::<ApiError>(&body) {
-            Ok(ApiError { code, message, remedy }) if code.is_usage() => {
-                Err(Failure::Usage(format!("{message}: {remedy}")))
-            }
-            Ok(ApiError { message, remedy, .. }) => Err(self.failed(&format!("{message}: {remedy}"))),
-            Err(_) => Err(self.failed(&format!("{status}: {}", String::from_utf8_lossy(&body)))),
+        if status == StatusCode::OK { Ok(body) } else { Err(self.refused(status, &body)) }
+    }
+
+    /// What an answer that is no success says.
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        match serde_json::from_slice::<ApiError>(body) {
+            Ok(ApiError { code, message, remedy }) if code.is_usage() => Failure::Usage(format!("{message}: {remedy}")),
+            Ok(ApiError { message, remedy, .. }) => self.failed(&format!("{message}: {remedy}")),
+            Err(_) => self.failed(&format!("{status}: {}", String::from_utf8_lossy(body))),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::error::{ApiError, Code};
 use super::routes::Routes;
 use super::stats::Stats;
-use super::{Ask, Office};
+use super::{Ask, Office, capture};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::handler::Handler;
@@ -45,6 +45,8 @@ pub fn routes() -> Vec<Route> {
         Route::get("/v1/stats", stats),
         Route::get("/v1/routes", registered),
         Route::post("/v1/drain", drain),
+        Route::post("/v1/capture", capture::begin),
+        Route::post("/v1/capture/stop", capture::stop),
     ]
 }
 

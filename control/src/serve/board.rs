@@ -71,6 +71,7 @@ pub struct Board {
     /// Name of the process.
     pub name: String,
     clock: Clock,
+    scale: wire::Scale,
     lcores: Vec<LcoreBoard>,
     draining: AtomicBool,
     /// What the control thread counts.
@@ -95,7 +96,7 @@ impl Board {
         settings.insert("gw_bits".to_owned(), common.scale.gw_bits().to_string());
         settings.insert("heartbeat".to_owned(), crate::units::Duration(common.interval).to_string());
         settings.insert("mtu".to_owned(), common.mtu.to_string());
-        Self { settings, ..Self::of(role, common.name.clone(), clock, lcores.iter().map(board).collect()) }
+        Self { settings, scale: common.scale, ..Self::of(role, common.name.clone(), clock, lcores.iter().map(board).collect()) }
     }
 
     /// A board for these lcores, that knows no settings.
@@ -104,6 +105,7 @@ impl Board {
             role,
             name,
             clock,
+            scale: wire::Scale::default(),
             lcores,
             draining: AtomicBool::new(false),
             control: ControlCounters::default(),
@@ -112,6 +114,31 @@ impl Board {
             members: 0,
             settings: BTreeMap::new(),
         }
+    }
+
+    /// The lcores.
+    pub fn views(&self) -> impl Iterator<Item = &View> {
+        self.lcores.iter().map(|lcore| &lcore.view)
+    }
+
+    /// How many ports every lcore has.
+    pub fn ports(&self) -> usize {
+        self.views().next().map_or(0, |view| view.ports.len())
+    }
+
+    /// The process's time.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The process's scale.
+    pub fn scale(&self) -> wire::Scale {
+        self.scale
+    }
+
+    /// Whether it is a gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.role == "gateway"
     }
 
     /// From now on the process drains.

@@ -25,6 +25,8 @@ pub enum Code {
     NeedsRestart,
     /// The configuration file cannot be used; nothing was changed.
     BadFile,
+    /// Somebody else is doing what only one can do at a time.
+    Busy,
     /// The process is about to end.
     Ending,
     /// A fault of gvm-dp.
@@ -33,7 +35,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadRequest,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -42,6 +44,7 @@ impl Code {
         Self::BadValue,
         Self::NeedsRestart,
         Self::BadFile,
+        Self::Busy,
         Self::Ending,
         Self::Internal,
     ];
@@ -53,7 +56,7 @@ impl Code {
             Self::NotFound | Self::WrongRole | Self::UnknownSetting => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadValue | Self::BadFile => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NeedsRestart => StatusCode::CONFLICT,
+            Self::NeedsRestart | Self::Busy => StatusCode::CONFLICT,
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

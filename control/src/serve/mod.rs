@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod board;
+pub mod capture;
 pub mod error;
 pub mod metrics;
 pub mod routes;
@@ -28,6 +29,8 @@ pub enum Ask {
     Membership(oneshot::Sender<Option<Summary>>),
     /// Who is registered where; `None` from a role without a registrar.
     Routes(oneshot::Sender<Option<Routes>>),
+    /// Where the masters are; nobody from a role without a registrar.
+    Masters(oneshot::Sender<Vec<link::Route>>),
     /// Begin to drain.
     Drain(oneshot::Sender<()>),
 }
@@ -36,6 +39,7 @@ pub enum Ask {
 struct Office {
     board: Arc<Board>,
     asks: mpsc::Sender<Ask>,
+    captures: capture::Running,
 }
 
 impl Office {
@@ -70,7 +74,7 @@ impl Serving {
 /// Serves the socket. Call it inside the runtime.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let router = api::router(Office { board, asks });
+    let router = api::router(Office { board, asks, captures: capture::Running::default() });
     let (end, ended) = oneshot::channel();
     let task = tokio::spawn(async move {
         let ended = async { drop(ended.await) };

@@ -203,6 +203,10 @@ impl Process {
                 let _ = answer.send(Some(serve::routes::of(desk.registrar(), self.clock.now())));
             }
             (Ask::Routes(answer), Office::Slave(_)) => drop(answer.send(None)),
+            (Ask::Masters(answer), Office::Gateway(desk)) => {
+                let _ = answer.send(desk.registrar().masters().map(|master| master.route).collect());
+            }
+            (Ask::Masters(answer), Office::Slave(_)) => drop(answer.send(Vec::new())),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod capture;
 mod cluster;
 mod exposition;
 mod harness;

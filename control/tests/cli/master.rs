@@ -64,6 +64,16 @@ impl Master {
         self.datagrams += usize::from(self.answered.len() > answered);
     }
 
+    /// Sends whatever bytes.
+    pub fn send(&self, datagram: &[u8]) {
+        self.socket.send(datagram).unwrap();
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
     /// Sends one datagram with an ECHO of 16 bytes to each of these slaves.
     pub fn echo(&self, slaves: &[u32], first: u64) {
         let mut datagram = Vec::new();

@@ -54,11 +54,16 @@ impl Filter {
         let mut ops = Vec::new();
         compile(&expr, &mut ops);
         let of_datagram = |op: &Op| {
-            use Term::{Down, Host, Port, Rx, Tx, Udp, Up};
-            matches!(op, Op::Not | Op::And | Op::Or | Op::Term(Host(_) | Udp(_) | Port(_) | Up | Down | Rx | Tx))
+            use Term::{Host, Port, Rx, Tx, Udp};
+            matches!(op, Op::Not | Op::And | Op::Or | Op::Term(Host(_) | Udp(_) | Port(_) | Rx | Tx))
         };
         let reads_records = !ops.iter().all(of_datagram);
         Self { expr: Some(expr), ops, reads_records }
+    }
+
+    /// Whether anything depends on [`Seen::direction`].
+    pub fn asks_direction(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Term(Term::Up | Term::Down)))
     }
 
     /// Whether a datagram is picked.
@@ -100,19 +105,20 @@ fn is(term: Term, seen: &Seen<'_>, subject: Subject<'_>) -> bool {
         Subject::Bad | Subject::Nothing => None,
     };
     let record = |wanted: &dyn Fn(&RecordHeader) -> bool| header.is_some_and(wanted);
+    let cargo = || record(&|header| !header.msg_type().is_link_control());
     match term {
         Term::Slave(first, last) => record(&|header| (first..=last).contains(&header.slave_id())),
         Term::Type(msg_type) => record(&|header| header.msg_type() == msg_type),
         Term::Req(first, last) => record(&|header| (first..=last).contains(&header.req_id())),
         Term::Master(id) => record(&|header| header.master_id() == id),
         Term::Link => record(&|header| header.msg_type().is_link_control()),
-        Term::Cargo => record(&|header| !header.msg_type().is_link_control()),
+        Term::Cargo => cargo(),
         Term::Bad => matches!(subject, Subject::Bad),
         Term::Host(ip) => seen.peer.ip() == ip,
         Term::Udp(port) => seen.peer.udp_port == port,
         Term::Port(port) => seen.peer.port.0 == port,
-        Term::Up => seen.direction == Some(Class::Up),
-        Term::Down => seen.direction == Some(Class::Down),
+        Term::Up => seen.direction == Some(Class::Up) && cargo(),
+        Term::Down => seen.direction == Some(Class::Down) && cargo(),
         Term::Rx => seen.received,
         Term::Tx => !seen.received,
     }
