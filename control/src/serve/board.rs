@@ -96,7 +96,11 @@ impl Board {
         settings.insert("gw_bits".to_owned(), common.scale.gw_bits().to_string());
         settings.insert("heartbeat".to_owned(), crate::units::Duration(common.interval).to_string());
         settings.insert("mtu".to_owned(), common.mtu.to_string());
-        Self { settings, scale: common.scale, ..Self::of(role, common.name.clone(), clock, lcores.iter().map(board).collect()) }
+        Self {
+            settings,
+            scale: common.scale,
+            ..Self::of(role, common.name.clone(), clock, lcores.iter().map(board).collect())
+        }
     }
 
     /// A board for these lcores, that knows no settings.
@@ -124,11 +128,6 @@ impl Board {
     /// How many ports every lcore has.
     pub fn ports(&self) -> usize {
         self.views().next().map_or(0, |view| view.ports.len())
-    }
-
-    /// The process's time.
-    pub fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// The process's scale.
