@@ -80,7 +80,7 @@ bin="${CARGO_TARGET_DIR:-target}/fast"
 work=$(mktemp -d "${TMPDIR:-/tmp}/gvm-demo.XXXXXX")
 mkdir -m 700 "$work/run"
 # Control sockets of this demo alone, whoever runs it.
-export XDG_RUNTIME_DIR="$work/run" GVM_DP_RUN_DIR="$work/run"
+export XDG_RUNTIME_DIR="$work/run" GVM_DP_RUN_DIR="$work/run" GVM_DP_CONFIG_DIR="$work/run"
 started=()
 
 end() {

@@ -97,19 +97,19 @@ impl Common {
     fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
         let scale = Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale)?;
         if args.frames < LEAST_FRAMES {
-            return Err(Failure::Usage(format!("--frames {}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
+            return Err(wrong("frames", format!("{}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
         }
         if !MTUS.contains(&args.mtu) {
             let (least, most) = (MTUS.start(), MTUS.end());
-            return Err(Failure::Usage(format!("--mtu {}: choose {least} to {most}", args.mtu)));
+            return Err(wrong("mtu", format!("{}: choose {least} to {most}", args.mtu)));
         }
         if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
-            return Err(Failure::Usage(format!("--heartbeat {}: choose 1ms to 3600s", args.heartbeat)));
+            return Err(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
         }
         let name = args.name.unwrap_or_else(|| role.to_owned());
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.chars().all(is_plain) {
-            return Err(Failure::Usage(format!("--name \"{name}\": use up to 64 letters, digits, and - _ .")));
+            return Err(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
         }
         let cores = match args.lcores {
             None => None,
@@ -132,6 +132,17 @@ impl Common {
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
         Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp: args.seccomp })
     }
+}
+
+/// A setting's value cannot be used.
+fn wrong(name: &'static str, text: String) -> Failure {
+    Failure::Setting { name, text }
+}
+
+/// A setting without which nothing can be done was not given.
+fn missing(name: &str, flag: &str, what: &str) -> Failure {
+    let key = flag.trim_start_matches('-').replacen(' ', " = ", 1);
+    Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or in the configuration file ({key} under [slave])"))
 }
 
 /// How this version opens a port.
@@ -162,9 +173,10 @@ impl Gateway {
         if let Some(neighbor) = args.neighbors.first()
             && !common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
         {
-            return Err(Failure::Usage(format!(
-                "--neighbor {neighbor}: cargo is sent on by the XDP program, and no --port is an interface"
-            )));
+            return Err(wrong(
+                "neighbor",
+                format!("{neighbor}: cargo is sent on by the XDP program, and no --port is an interface"),
+            ));
         }
         let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
         let keys = keyfile::read_ring(&args.key_files)?;
@@ -182,15 +194,15 @@ impl Slave {
                 "a slave has one lcore and one --port; start several with an --id each".to_owned(),
             ));
         }
-        let ids = Ids::range(common.scale, args.id, args.count).map_err(|e| Failure::Usage(e.to_string()))?;
+        let id = args.id.ok_or_else(|| missing("id", "--id 17", "which slave this is"))?;
+        let ids = Ids::range(common.scale, id, args.count).map_err(|e| Failure::Usage(e.to_string()))?;
         let credential = if args.key_files.is_empty() && args.cluster_key_files.is_empty() {
             Credential::None
         } else if args.key_files.is_empty() {
             Credential::Cluster(keyfile::read_ring(&args.cluster_key_files)?)
         } else if args.count > 1 {
-            return Err(Failure::Usage(
-                "--key-file is the key of one slave: a farm derives its keys, give it --cluster-key-file".to_owned(),
-            ));
+            let text = "is the key of one slave: a farm derives its keys, give it --cluster-key-file";
+            return Err(wrong("key-file", text.to_owned()));
         } else {
             Credential::Node(keyfile::read_ring(&args.key_files)?)
         };
@@ -198,9 +210,7 @@ impl Slave {
         if let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
             && common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
         {
-            return Err(Failure::Usage(format!(
-                "--gateway {gateway}: an xdp: port speaks IPv4; use a udp: port for IPv6"
-            )));
+            return Err(wrong("gateway", format!("{gateway}: an xdp: port speaks IPv4; use a udp: port for IPv6")));
         }
         let traffic = args.traffic.map(|traffic| traffic.0);
         Ok(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic })
@@ -209,18 +219,21 @@ impl Slave {
 
 /// The gateways of a slave, each named once.
 fn gateway_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    if texts.is_empty() {
+        return Err(missing("gateway", "--gateway 192.0.2.1", "where its gateway is"));
+    }
     let mut gateways = Vec::with_capacity(texts.len());
     for text in texts {
         let gateway = gateway_address(text)?;
         if gateways.contains(&gateway) {
-            return Err(Failure::Usage(format!(
-                "--gateway {text}: this gateway is named twice: name each once, the preferred one first"
-            )));
+            let text = format!("{text}: this gateway is named twice: name each once, the preferred one first");
+            return Err(wrong("gateway", text));
         }
         gateways.push(gateway);
     }
     if gateways.len() > MAX_GATEWAYS {
-        return Err(Failure::Usage(format!("--gateway: {} are too many, name at most {MAX_GATEWAYS}", gateways.len())));
+        let text = format!("{} are too many, name at most {MAX_GATEWAYS}", gateways.len());
+        return Err(wrong("gateway", text));
     }
     Ok(gateways)
 }
@@ -239,9 +252,9 @@ fn gateway_address(text: &str) -> Result<SocketAddr, Failure> {
         (text, GATEWAY_PORT).to_socket_addrs().ok().and_then(|mut found| found.next())
     };
     found.ok_or_else(|| {
-        Failure::Usage(format!(
-            "--gateway {text}: no address and no known host name: write it as 192.0.2.1 or 192.0.2.1:{GATEWAY_PORT}"
-        ))
+        let text =
+            format!("{text}: no address and no known host name: write it as 192.0.2.1 or 192.0.2.1:{GATEWAY_PORT}");
+        wrong("gateway", text)
     })
 }
 

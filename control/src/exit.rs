@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done; a running process drained and lost nothing |
 //! | 1 | a fault of gvm-dp itself: please report it |
-//! | 2 | the command line cannot be understood, or contradicts itself |
+//! | 2 | the command line or the configuration file cannot be understood, or contradicts itself |
 //! | 3 | the machine does not have what was asked for (core, interface, address, memory) |
 //! | 4 | something is in use: a port, a name |
 //! | 5 | a key file cannot be used |
@@ -12,6 +12,7 @@
 //! | 7 | the process ended without having drained: what it held is lost |
 
 use crate::owner::Owner;
+use crate::settings::file::{Place, Problem};
 use ebpf::SteerError;
 use frame::ArenaError;
 use lcore::cores::CoreError;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use wire::{ScaleError, ShardsError};
 
 /// Shown under `--help`.
-pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line, 3 the machine lacks \
+pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 the machine lacks \
 something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained.";
 
 /// Why a command failed. The text says what to do.
@@ -38,6 +39,36 @@ pub enum Failure {
     /// The command line contradicts itself.
     #[error("{0}")]
     Usage(String),
+    /// A setting has a value with which nothing can be done.
+    #[error("--{name} {text}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value, and why not.
+        text: String,
+    },
+    /// Something is wrong with a setting that stands in the configuration file.
+    #[error("{place}: {failure}")]
+    At {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong.
+        failure: Box<Failure>,
+    },
+    /// The configuration file cannot be read.
+    #[error(
+        "configuration file {}: {source}; check the path and that this user may read it, or give another one with \
+         --config FILE", .path.display()
+    )]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What is in the configuration file cannot be used.
+    #[error("{}", lines(.0))]
+    ConfigText(Vec<Problem>),
     /// The scale cannot be.
     #[error("{0}")]
     Scale(ScaleError),
@@ -144,9 +175,11 @@ pub enum Failure {
 
 impl Failure {
     /// The exit code.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Internal(_) => 1,
+            Self::At { failure, .. } => failure.code(),
+            Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) => 4,
@@ -157,6 +190,23 @@ impl Failure {
             Self::Lost(_) => 7,
         }
     }
+}
+
+impl Failure {
+    /// The setting that it is about, if it is about one.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Setting { name, .. } => Some(name),
+            Self::Shards(_) => Some("shards"),
+            Self::Core(_) => Some("lcores"),
+            _ => None,
+        }
+    }
+}
+
+/// One line for each problem; the first one goes behind the name of the program.
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\ngvm-dp: ")
 }
 
 impl From<&Failure> for ExitCode {
@@ -183,9 +233,14 @@ mod tests {
     fn codes_are_as_documented() {
         let address = "127.0.0.1:1".parse().unwrap();
         let path = || PathBuf::from("/k");
+        let place = Place { path: path().into(), line: 1, column: 1 };
         for (failure, code) in [
             (Failure::Internal(String::new()), 1),
             (Failure::Scale(wire::Scale::new(3, 4).unwrap_err()), 2),
+            (Failure::ConfigFile { path: path(), source: io::Error::other("x") }, 2),
+            (Failure::ConfigText(Vec::new()), 2),
+            (Failure::Setting { name: "mtu", text: String::new() }, 2),
+            (Failure::At { place, failure: Box::new(Failure::Core(CoreError::NoCores)) }, 3),
             (Failure::Core(CoreError::NoCores), 3),
             (Failure::Udp(UdpError::NoSuchAddress(address)), 3),
             (Failure::Udp(UdpError::InUse(address)), 4),

@@ -6,7 +6,8 @@
 //! | [`cli`] | the command line |
 //! | [`units`] | durations and sizes as people write them |
 //! | [`traffic`] | what a farm is asked to send, as text |
-//! | [`config`] | what the command line means, checked |
+//! | [`settings`] | where settings come from: command line, configuration file, defaults |
+//! | [`config`] | what the settings mean, checked |
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`machine`] | interfaces and their addresses |
@@ -33,23 +34,24 @@ pub mod owner;
 pub mod pci;
 pub mod privilege;
 pub mod serve;
+pub mod settings;
 pub mod signal;
 pub mod supervise;
 pub mod traffic;
 pub mod units;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use cli::{Cli, Command};
 use exit::Failure;
-use std::io::IsTerminal;
+use settings::log::{self, LogFilter};
+use settings::{RoleName, Sources};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    log();
-    match run(cli) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("gvm-dp: {failure}");
@@ -58,26 +60,43 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
+    // The default role's flags stand where other commands have a name.
+    let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
     match cli.command {
-        None => assemble::gateway::run(config::Gateway::new(cli.gateway)?),
-        Some(Command::Gateway(args)) => assemble::gateway::run(config::Gateway::new(*args)?),
-        Some(Command::Slave(args)) => assemble::slave::run(config::Slave::new(*args)?),
-        Some(Command::Stats(args)) => client::stats::run(&args),
-        Some(Command::Routes(args)) => client::routes::run(&args),
-        Some(Command::Capture(args)) => client::capture::run(&args),
-        Some(Command::Drain(args)) => client::drain::run(&args),
-        Some(Command::Key(command)) => client::key::run(command),
+        None | Some(Command::Gateway(_)) => gateway(&Sources::new(RoleName::Gateway, flags)),
+        Some(Command::Slave(_)) => slave(&Sources::new(RoleName::Slave, flags)),
+        Some(command) => {
+            log::start(&LogFilter::from_env());
+            ask(command)
+        }
     }
 }
 
-/// What a process says goes to stderr; `RUST_LOG` chooses what.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+/// A command that does its work and ends.
+fn ask(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Stats(args) => client::stats::run(&args),
+        Command::Routes(args) => client::routes::run(&args),
+        Command::Capture(args) => client::capture::run(&args),
+        Command::Drain(args) => client::drain::run(&args),
+        Command::Key(command) => client::key::run(command),
+        Command::Gateway(_) | Command::Slave(_) => Err(Failure::Internal("a role is no question".to_owned())),
+    }
+}
+
+fn gateway(sources: &Sources) -> Result<(), Failure> {
+    let settings = sources.resolve(sources.read_file()?.as_ref())?;
+    let args: cli::GatewayArgs = settings.arguments()?;
+    log::start(&args.common.log);
+    let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
+    assemble::gateway::run(config)
+}
+
+fn slave(sources: &Sources) -> Result<(), Failure> {
+    let settings = sources.resolve(sources.read_file()?.as_ref())?;
+    let args: cli::SlaveArgs = settings.arguments()?;
+    log::start(&args.common.log);
+    let config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
+    assemble::slave::run(config)
 }

@@ -1,6 +1,7 @@
 //! What a farm is asked to send, as text: `master=1,payload=64,rate=1000,burst=32,pack=1,records=100000`.
 
 use slave::{TrafficConfig, TrafficError};
+use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 
@@ -67,6 +68,19 @@ impl FromStr for Traffic {
     }
 }
 
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TrafficConfig { master, payload, rate, burst, pack, records } = self.0;
+        write!(f, "master={master},payload={payload}")?;
+        match rate {
+            Some(rate) => write!(f, ",rate={rate}")?,
+            None => f.write_str(",rate=max")?,
+        }
+        write!(f, ",burst={burst},pack={pack}")?;
+        records.map_or(Ok(()), |records| write!(f, ",records={records}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +90,9 @@ mod tests {
         let Traffic(traffic) = "rate=max,master=7,burst=32,records=9".parse().unwrap();
         assert_eq!((traffic.master, traffic.rate, traffic.burst.get(), traffic.records), (7, None, 32, Some(9)));
         assert_eq!((traffic.payload, traffic.pack.get()), (64, 1));
+        let text = Traffic(traffic).to_string();
+        assert_eq!(text, "master=7,payload=64,rate=max,burst=32,pack=1,records=9");
+        assert_eq!(text.parse(), Ok(Traffic(traffic)));
     }
 
     #[test]

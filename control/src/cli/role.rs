@@ -3,16 +3,22 @@
 use crate::neighbor::NeighborSpec;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
+use crate::settings::log::LogFilter;
 use crate::traffic::Traffic;
 use crate::units::{Duration, Size};
 use clap::{Args, ValueEnum};
 use lcore::{CoreList, RxMode};
 use port::spec::PortSpec;
+use std::fmt;
 use std::path::PathBuf;
 
 /// What every role takes.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
+    /// The configuration file: the flags' names as keys, in TOML. What the command line says wins over it
+    /// [default: /etc/gvm-dp/gvm-dp.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one,
     /// or with xdp: ports as many as the one with the fewest queues has]
     #[arg(short = 'l', long, value_name = "CORES")]
@@ -39,6 +45,9 @@ pub struct CommonArgs {
     /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
     pub seccomp: seccomp::Mode,
+    /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
+    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER")]
+    pub log: LogFilter,
     /// Bits of a slave id
     #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS")]
     pub slave_bits: u8,
@@ -57,6 +66,15 @@ pub enum Switch {
     On,
     /// Off.
     Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// The gateway's flags.
@@ -90,11 +108,11 @@ pub struct SlaveArgs {
     pub common: CommonArgs,
     /// A gateway to register with: ADDR or ADDR:PORT. Repeat it for several of the same shard: cargo goes to the first
     /// live one in the order given
-    #[arg(long = "gateway", value_name = "ADDR[:PORT]", required = true)]
+    #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
     pub gateways: Vec<String>,
     /// Slave id; of a farm, the first one
     #[arg(long, value_name = "ID")]
-    pub id: u32,
+    pub id: Option<u32>,
     /// How many ids, counted on from --id, this process is
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub count: u32,

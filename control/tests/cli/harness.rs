@@ -40,7 +40,12 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gvm-dp"));
-        command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("GVM_DP_RUN_DIR", &self.directory)
+            .env("GVM_DP_CONFIG_DIR", &self.directory)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
         command
     }
 

@@ -4,6 +4,7 @@ mod api;
 mod bad_input;
 mod capture;
 mod cluster;
+mod config;
 mod exposition;
 mod harness;
 mod keys;

@@ -103,7 +103,11 @@ impl Place {
             "gvm-dp" | "gvm-pktgen" => binaries().join(word).into_os_string(),
             word => word.into(),
         }));
-        command.env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+            .env("GVM_DP_RUN_DIR", &self.directory)
+            .env("GVM_DP_CONFIG_DIR", &self.directory)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
         command
     }
 
