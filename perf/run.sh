@@ -5,6 +5,8 @@
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
 #   perf/run.sh aggregate --record                     write perf/baseline.json anew, after a change that is meant
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
+#   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
+#   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
 #   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
 #
@@ -13,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.

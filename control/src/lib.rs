@@ -14,6 +14,7 @@
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
+//! | [`placement`] | whether lcores stand where they are fast |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
 //! | [`signal`] | SIGTERM and SIGINT |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
@@ -32,6 +33,7 @@ pub mod machine;
 pub mod neighbor;
 pub mod owner;
 pub mod pci;
+pub mod placement;
 pub mod privilege;
 pub mod serve;
 pub mod settings;

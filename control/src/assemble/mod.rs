@@ -6,6 +6,7 @@ pub mod ports;
 pub mod slave;
 
 use crate::exit::Failure;
+use crate::placement;
 use crate::privilege::Thread;
 use crate::serve::board::RoleCounters;
 use frame::{Pool, Role};
@@ -55,12 +56,15 @@ where
     R::Command: 'static,
     F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, RoleCounters), Failure> + Clone + Send + 'static,
 {
+    let named: Vec<usize> = ports.cores.iter().copied().flatten().collect();
+    placement::warn(&named, ports.nics().map(|nic| nic.name()));
+    let node = placement::arena_node(ports.nics().map(|nic| nic.name()));
     let build = |index: u16, core: Option<usize>, sources: Ports| {
         let (commands, mailbox) = mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?;
         let (tell, facts) = mpsc::channel();
         let (make, registrar) = (make.clone(), registrar.cloned());
         let body = move || {
-            let pool = Pool::new(sources.pool).map_err(Failure::Arena)?;
+            let pool = Pool::on_node(sources.pool, node).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
             let (role, counters) = make(index, &pool, &ports)?;
             let bound = ports.iter().map(AnyPort::socket_addr).collect();

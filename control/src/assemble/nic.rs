@@ -144,6 +144,11 @@ impl Nic {
         self.found.id
     }
 
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.found.interface.name
+    }
+
     /// Its receive queues.
     pub fn queues(&self) -> u32 {
         self.found.interface.rx_queues

@@ -4,6 +4,7 @@
 //! register the same memory as their UMEM, which is why the arena owns its mapping: see "Arena" in
 //! `docs/architecture.md`.
 
+use crate::numa;
 use std::io;
 use std::ptr::NonNull;
 
@@ -95,20 +96,26 @@ impl Arena {
     /// With [`Hugepages::Prefer`], a machine without (enough) hugepages gets ordinary pages; the reason is logged as a
     /// warning with its remedy.
     pub fn new(bytes: usize, hugepages: Hugepages) -> Result<Self, ArenaError> {
+        Self::on_node(bytes, hugepages, None)
+    }
+
+    /// The same with memory of a NUMA node. A node without (enough) free pages gets help from others, and a sandbox may
+    /// forbid the choice: both are logged as a warning, never an error.
+    pub fn on_node(bytes: usize, hugepages: Hugepages, node: Option<u32>) -> Result<Self, ArenaError> {
         if hugepages != Hugepages::Never {
-            match Self::map(bytes, Backing::Hugepages) {
+            match Self::map(bytes, Backing::Hugepages, node) {
                 Ok(arena) => return Ok(arena),
                 Err(error) if hugepages == Hugepages::Require => return Err(error),
                 Err(error) => tracing::warn!("{error}; using ordinary pages"),
             }
         }
-        Self::map(bytes, Backing::OrdinaryPages)
+        Self::map(bytes, Backing::OrdinaryPages, node)
     }
 
-    fn map(bytes: usize, backing: Backing) -> Result<Self, ArenaError> {
+    fn map(bytes: usize, backing: Backing, node: Option<u32>) -> Result<Self, ArenaError> {
         let len = bytes.next_multiple_of(HUGEPAGE);
         let huge = match backing {
-            Backing::Hugepages => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | libc::MAP_POPULATE,
+            Backing::Hugepages => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
             Backing::OrdinaryPages => 0,
         };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge;
@@ -123,12 +130,61 @@ impl Arena {
         if backing == Backing::OrdinaryPages {
             // SAFETY: the range is the mapping just made; the advice changes no contents.
             unsafe { libc::madvise(address, len, libc::MADV_HUGEPAGE) };
-            for offset in (0..len).step_by(4096) {
-                // SAFETY: `offset < len`, inside the mapping, and nobody else knows it yet.
-                unsafe { base.as_ptr().add(offset).write_volatile(0) };
-            }
+        }
+        // The policy comes first: it is asked when a page is touched.
+        let refused = node.and_then(|node| numa::prefer(base, len, node).err());
+        arena.populate().map_err(|source| ArenaError::Map { bytes: len, backing, source })?;
+        if let Some(node) = node {
+            arena.check_node(node, refused);
         }
         Ok(arena)
+    }
+
+    /// Touches every page. An error where touching one would be a bus error: a cgroup's limit on hugepages.
+    fn populate(&self) -> io::Result<()> {
+        // SAFETY: the range is the mapping; the kernel writes what a fresh page has: zeros.
+        if unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_POPULATE_WRITE) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(error);
+        }
+        // A kernel before 5.14 does not know the advice.
+        for offset in (0..self.len).step_by(4096) {
+            // SAFETY: `offset < len`, inside the mapping, and nobody else knows it yet.
+            unsafe { self.base.as_ptr().add(offset).write_volatile(0) };
+        }
+        Ok(())
+    }
+
+    /// Says so when the memory is not where it was wanted.
+    fn check_node(&self, wanted: u32, refused: Option<io::Error>) {
+        // The node fills from the front: the last page says whether it had enough. The last byte is inside the mapping,
+        // which is never empty.
+        // SAFETY: `len` is at least 1, so the address is inside the mapping.
+        let last = unsafe { self.base.add(self.len - 1) };
+        match (numa::node_of(last), refused) {
+            (Some(node), _) if node != wanted => {
+                let folder = format!("/sys/devices/system/node/node{wanted}");
+                tracing::warn!(
+                    "an arena of {} bytes is on NUMA node {node} at its end, and its NIC on node {wanted}: {}",
+                    self.len,
+                    match self.backing {
+                        Backing::Hugepages => format!(
+                            "reserve hugepages there with `echo {} > {folder}/hugepages/hugepages-2048kB/nr_hugepages`",
+                            self.len / HUGEPAGE
+                        ),
+                        Backing::OrdinaryPages => format!("free memory there ({folder}/meminfo)"),
+                    }
+                );
+            }
+            (None, Some(error)) => tracing::warn!(
+                "the kernel does not let an arena choose NUMA node {wanted}: {error}; give CAP_SYS_NICE, or start gvm-dp \
+                 with `numactl --preferred {wanted}`"
+            ),
+            _ => {}
+        }
     }
 
     /// First byte of the mapping.
@@ -144,6 +200,11 @@ impl Arena {
     /// Never true: an arena has at least one page.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The NUMA node of its first page, if the kernel says it.
+    pub fn node(&self) -> Option<u32> {
+        numa::node_of(self.base)
     }
 
     /// What the memory is made of.
@@ -168,6 +229,21 @@ mod tests {
         let arena = Arena::new(1, Hugepages::Never).unwrap();
         assert_eq!((arena.len(), arena.backing()), (HUGEPAGE, Backing::OrdinaryPages));
         assert_eq!(arena.base().as_ptr() as usize % 4096, 0);
+    }
+
+    /// Node 0 is everywhere; a kernel without NUMA, or a sandbox, says nothing of it.
+    #[test]
+    fn an_arena_is_on_the_node_that_was_asked_for() {
+        let arena = Arena::on_node(1, Hugepages::Never, Some(0)).unwrap();
+        assert!(matches!(arena.node(), Some(0) | None), "{:?}", arena.node());
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_costs_no_arena() {
+        for node in [1000, u32::MAX] {
+            let arena = Arena::on_node(1, Hugepages::Never, Some(node)).unwrap();
+            assert_eq!(arena.len(), HUGEPAGE);
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod counter;
 pub mod datagram;
 pub mod frame;
 pub mod histogram;
+mod numa;
 pub mod outbox;
 pub mod peer;
 pub mod pool;

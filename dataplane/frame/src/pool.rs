@@ -56,11 +56,16 @@ pub struct Pool {
 impl Pool {
     /// Maps an arena and cuts it into chunks.
     pub fn new(config: PoolConfig) -> Result<Self, ArenaError> {
+        Self::on_node(config, None)
+    }
+
+    /// The same with memory of a NUMA node: see [`Arena::on_node`].
+    pub fn on_node(config: PoolConfig, node: Option<u32>) -> Result<Self, ArenaError> {
         let PoolConfig { frames, chunk, hugepages, reserve } = config;
         if frames == 0 || !(512..=32_768).contains(&chunk) || !chunk.is_multiple_of(64) {
             return Err(ArenaError::Shape { frames, chunk });
         }
-        let arena = Arena::new(frames as usize * chunk as usize, hugepages)?;
+        let arena = Arena::on_node(frames as usize * chunk as usize, hugepages, node)?;
         let shared = Box::new(Shared {
             base: arena.base(),
             chunk,
@@ -164,6 +169,11 @@ impl Pool {
     /// What the memory is made of.
     pub fn backing(&self) -> Backing {
         self.shared().arena.backing()
+    }
+
+    /// The NUMA node of its memory, if the kernel says it.
+    pub fn node(&self) -> Option<u32> {
+        self.shared().arena.node()
     }
 
     /// First byte of the arena, for registering it as UMEM.

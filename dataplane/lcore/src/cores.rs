@@ -35,6 +35,18 @@ pub enum CoreError {
 }
 
 impl CoreList {
+    /// These cores, in this order.
+    pub fn of(cores: impl IntoIterator<Item = usize>) -> Result<Self, CoreError> {
+        let mut list: Vec<usize> = Vec::new();
+        for core in cores {
+            if list.contains(&core) {
+                return Err(CoreError::Twice(core));
+            }
+            list.push(core);
+        }
+        if list.is_empty() { Err(CoreError::NoCores) } else { Ok(Self(list)) }
+    }
+
     /// The cores in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.0.iter().copied()

@@ -26,39 +26,49 @@ pub struct Bench {
     shape: Shape,
 }
 
-impl Bench {
-    /// A gateway that serves all shards, with the shape's slaves and one master registered.
-    pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
-        let scale = Scale::default();
-        let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
-        let chunk = (longest + 320).next_multiple_of(64).max(512) as u32;
-        let input = input::pool(packets.len() as u32, chunk)?;
-        // A buffer for each slave, the transmit ring, and what two bursts open.
-        let pool = input::pool((shape.slaves + 2048).next_power_of_two(), 2048)?;
-        let mut config = GatewayConfig::new(ShardSet::all(scale));
-        config.hold = FOREVER;
-        config.low_water = 0;
-        let mut gateway = Gateway::new(config, &pool);
-        let nothing = input::pool(64, 512)?;
-        let ports = vec![
-            ReplayPort::new(PortId(0), GATEWAY, MTU, input, packets, burst),
-            ReplayPort::new(PortId(1), SLAVE_SIDE, MTU, nothing, &[], burst),
-        ];
-        let mut out = frame::Outbox::new(pool.clone(), 2);
-        for id in 0..shape.slaves {
-            let [_, a, b, c] = id.to_be_bytes();
-            let peer = Peer::ipv4(PortId(1), [10, 1 + a, b, c], 9999, Vlan::UNTAGGED, [2, 0, 1, a, b, c]);
-            let route = Some(Route { peer, mtu: MTU, fixed_port: false });
-            if let Some(id) = scale.slave_id(id) {
-                gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
-            }
-        }
-        let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
+/// An lcore with a gateway that serves all shards, with the shape's slaves and one master registered. It has an arena
+/// of its own, and another one for its input.
+pub fn lcore(
+    index: u16,
+    shape: &Shape,
+    packets: &[Vec<u8>],
+    burst: usize,
+) -> anyhow::Result<Lcore<Gateway, ReplayPort>> {
+    let scale = Scale::default();
+    let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
+    let chunk = (longest + 320).next_multiple_of(64).max(512) as u32;
+    let input = input::pool(packets.len() as u32, chunk)?;
+    // A buffer for each slave, the transmit ring, and what two bursts open.
+    let pool = input::pool((shape.slaves + 2048).next_power_of_two(), 2048)?;
+    let mut config = GatewayConfig::new(ShardSet::all(scale));
+    config.hold = FOREVER;
+    config.low_water = 0;
+    let mut gateway = Gateway::new(config, &pool);
+    let nothing = input::pool(64, 512)?;
+    let ports = vec![
+        ReplayPort::new(PortId(0), GATEWAY, MTU, input, packets, burst),
+        ReplayPort::new(PortId(1), SLAVE_SIDE, MTU, nothing, &[], burst),
+    ];
+    let mut out = frame::Outbox::new(pool.clone(), 2);
+    for id in 0..shape.slaves {
+        let [_, a, b, c] = id.to_be_bytes();
+        let peer = Peer::ipv4(PortId(1), [10, 1 + a, b, c], 9999, Vlan::UNTAGGED, [2, 0, 1, a, b, c]);
         let route = Some(Route { peer, mtu: MTU, fixed_port: false });
-        gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
-        let (_sender, receiver) = mailbox_without_doorbell(16);
-        let lcore = Lcore::new(0, gateway, ports, pool, receiver, None);
-        Ok(Self { lcore, now: 0, shape })
+        if let Some(id) = scale.slave_id(id) {
+            gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
+        }
+    }
+    let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
+    let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+    gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
+    let (_sender, receiver) = mailbox_without_doorbell(16);
+    Ok(Lcore::new(index, gateway, ports, pool, receiver, None))
+}
+
+impl Bench {
+    /// A gateway that is polled by hand.
+    pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
+        Ok(Self { lcore: lcore(0, &shape, packets, burst)?, now: 0, shape })
     }
 
     /// Polls until every packet of the input went through once. Returns nanoseconds per record.
@@ -105,7 +115,8 @@ pub struct Row {
     pub full: f64,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of some values.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

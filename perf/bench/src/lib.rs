@@ -4,7 +4,9 @@
 pub mod aggregate;
 pub mod floor;
 pub mod forward;
+pub mod idle;
 pub mod input;
+pub mod lcores;
 pub mod report;
 pub mod stopwatch;
 pub mod svg;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, forward, tradeoff};
+use bench::{aggregate, forward, idle, lcores, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,30 @@ enum Bench {
         /// Seconds of each measurement, of which a round has four
         #[arg(long, default_value_t = 0.5)]
         seconds: f64,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Two lcores against one, on memory ports
+    Lcores {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Seconds of each measurement, of which a round has three
+        #[arg(long, default_value_t = 0.5)]
+        seconds: f64,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// What an idle lcore costs in adaptive mode, and how long the first record after idleness takes
+    Idle {
+        /// Seconds of idleness
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Wake-ups of the gateway, and of the baseline
+        #[arg(long, default_value_t = 2000)]
+        wakes: usize,
         /// Also write the figures to this file
         #[arg(long)]
         json: Option<PathBuf>,
@@ -89,6 +113,36 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), rows.chain(latencies).collect())?;
+            report.print();
+        }
+        Bench::Lcores { rounds, seconds, json } => {
+            let table = lcores::table(rounds, Duration::try_from_secs_f64(seconds)?)?;
+            let (by_wall, by_cpu) =
+                (lcores::middle(&table, |round| round.ratios().0), lcores::middle(&table, |round| round.ratios().1));
+            println!("two lcores against one: {by_wall:.2} by the wall clock, {by_cpu:.2} by CPU time");
+            let value = lcores::middle(&table, |round| round.two.cpu);
+            let report = Report { name: "lcores", value, unit: "Mrecords/CPU-s-of-each", ratio: by_cpu };
+            let rows = table.iter().map(|round| {
+                serde_json::json!({
+                    "one_mrecords_per_second": round.one.wall, "two_mrecords_per_second": round.two.wall,
+                    "one_mrecords_per_cpu_second": round.one.cpu, "two_mrecords_per_cpu_second": round.two.cpu,
+                    "ratio": round.ratios().0, "cpu_ratio": round.ratios().1
+                })
+            });
+            report.write(json.as_deref(), rows.collect())?;
+            report.print();
+        }
+        Bench::Idle { seconds, wakes, json } => {
+            let row = idle::table(Duration::try_from_secs_f64(seconds)?, wakes)?;
+            let value = row.gateway.at(0.99);
+            let report = Report { name: "idle", value, unit: "us-p99", ratio: value / row.bare.at(0.99) };
+            let rows = [("gateway", &row.gateway), ("ppoll", &row.bare)].map(|(name, figures)| {
+                serde_json::json!({
+                    "name": name, "idle_percent": figures.idle_percent, "p50_us": figures.at(0.5),
+                    "p99_us": figures.at(0.99), "most_us": figures.at(1.0)
+                })
+            });
+            report.write(json.as_deref(), rows.into_iter().collect())?;
             report.print();
         }
         Bench::Tradeoff { json, svg } => {

@@ -1,0 +1,177 @@
+//! `idle`: what an idle gateway costs in adaptive mode, and how long the first record after idleness takes.
+//!
+//! The gateway is as shipped (hold 50 us, early flush) on a pinned lcore with memory ports that can be slept on. Beside it
+//! sleeps a thread that does nothing but `ppoll`: no design costs less or wakes earlier. Both are idle at the same time,
+//! and are woken in turns.
+
+mod bare;
+mod wire;
+
+use crate::input::{self, GATEWAY, MASTER, MASTER_AT, Shape};
+use ::wire::{Scale, ShardSet};
+use anyhow::Context;
+use bare::Bare;
+use frame::time::{MICROSECOND, SECOND};
+use frame::{Peer, PortId, Role, Time, Vlan};
+use gateway::{Command, Gateway, GatewayConfig};
+use lcore::mailbox::mailbox;
+use lcore::thread::{Running, ThreadConfig, cpu_ns, start};
+use lcore::{Clock, CoreList, Lcore, RxMode};
+use link::{Route, RouteChange};
+use port::headers::Local;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::{Wire, WirePort};
+
+const MTU: u16 = 1500;
+const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1], udp_port: 9999 };
+const SHAPE: Shape = Shape { slaves: 16, payload: 64, records: 1, packets: 256 };
+
+/// Between two wake-ups, in nanoseconds: long after the last spin, shorter than the longest sleep.
+const PAUSE: std::ops::Range<u32> = 1_500_000..4_500_000;
+
+/// A wake-up that takes so long does not come.
+const NEVER: Time = 5 * SECOND;
+
+/// What was measured of one of the two.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Share of a core while nothing came, in percent.
+    pub idle_percent: f64,
+    /// The latencies, sorted, in microseconds.
+    pub latencies: Vec<f64>,
+}
+
+impl Figures {
+    /// The latency that a share of all does not exceed, in microseconds.
+    pub fn at(&self, share: f64) -> f64 {
+        let place = (self.latencies.len() as f64 * share) as usize;
+        self.latencies.get(place.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Gateway and baseline.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The gateway: from the delivery of a record to its departure.
+    pub gateway: Figures,
+    /// The thread that only sleeps: from the ring to being awake.
+    pub bare: Figures,
+    /// Sleeps of the lcore for each second of idleness.
+    pub sleeps_per_second: f64,
+}
+
+fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Running> {
+    let (_commands, mailbox) = mailbox(64)?;
+    let build = move || -> anyhow::Result<Lcore<Gateway, WirePort>> {
+        let pool = input::pool(16_384, 2048)?;
+        let scale = Scale::default();
+        let mut gateway = Gateway::new(GatewayConfig::new(ShardSet::all(scale)), &pool);
+        let mut out = frame::Outbox::new(pool.clone(), 2);
+        for id in 0..SHAPE.slaves {
+            let peer = Peer::ipv4(PortId(1), [10, 1, 1, id as u8], 9999, Vlan::UNTAGGED, [2, 0, 1, 0, 0, id as u8]);
+            let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+            let id = scale.slave_id(id).context("an id in range")?;
+            gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
+        }
+        let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
+        let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+        gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
+        let ends = [(PortId(0), GATEWAY, &wires[0]), (PortId(1), SLAVE_SIDE, &wires[1])];
+        let ports = ends.map(|(id, local, wire)| WirePort::new(id, local, wire, &pool, clock));
+        Ok(Lcore::new(0, gateway, ports.into(), pool, mailbox, None))
+    };
+    let config = ThreadConfig { index: 0, core: Some(core), mode: RxMode::Adaptive, clock };
+    let build = move || build().map_err(|error| io::Error::other(error.to_string()));
+    Ok(start(config, build, || ())?.wait()?)
+}
+
+/// Waits until `count` of what `look` says was reached; returns when that was.
+fn until(clock: Clock, count: u64, look: impl Fn() -> (u64, Time)) -> anyhow::Result<Time> {
+    let began = clock.now();
+    loop {
+        let (seen, at) = look();
+        if seen >= count {
+            return Ok(at);
+        }
+        anyhow::ensure!(clock.now() - began < NEVER, "a wake-up was lost: nothing came for 5 seconds");
+        std::thread::yield_now();
+    }
+}
+
+fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}
+
+/// Measures idleness for so long, and then so many wake-ups of each.
+pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
+    let machine = CoreList::of_this_process()?;
+    let cores: Vec<usize> = machine.iter().collect();
+    // Whoever wakes them should not run on their core.
+    let asleep = *cores.last().context("no core")?;
+    if let [waking, _, ..] = cores.as_slice() {
+        core_affinity::set_for_current(core_affinity::CoreId { id: *waking });
+    }
+    let clock = Clock::start();
+    let wires = [Arc::new(Wire::new()?), Arc::new(Wire::new()?)];
+    let packets = input::packets(&SHAPE);
+    let running = lcore(asleep, clock, wires.clone())?;
+    let bare = Bare::start(asleep, clock)?;
+    std::thread::sleep(Duration::from_millis(200));
+
+    let cpu = || Some((cpu_ns(running.view().tid)?, cpu_ns(bare.tid())?));
+    let sleeps = || running.view().lcore.sleeps.get();
+    let (from, before, slept) = (clock.now(), cpu().context("a thread is gone")?, sleeps());
+    std::thread::sleep(idle);
+    let (to, after) = (clock.now(), cpu().context("a thread is gone")?);
+    let time = (to - from) as f64;
+    let percent = |before: u64, after: u64| 100.0 * (after - before) as f64 / time;
+    let sleeps_per_second = (sleeps() - slept) as f64 * SECOND as f64 / time;
+
+    let mut random = input::Random::new(1);
+    let (mut ours, mut theirs) = (Vec::with_capacity(wakes), Vec::with_capacity(wakes));
+    for number in 0..wakes as u64 {
+        let mut pause = || {
+            let ns = PAUSE.start + random.below(PAUSE.end - PAUSE.start);
+            std::thread::sleep(Duration::from_nanos(ns.into()));
+        };
+        pause();
+        let packet = packets.get(number as usize % packets.len()).context("a packet")?.clone();
+        let before = clock.now();
+        wires[0].deliver(packet)?;
+        let at = until(clock, number + 1, || wires[1].sent())?;
+        ours.push(at.saturating_sub(before) as f64 / MICROSECOND as f64);
+        pause();
+        let before = clock.now();
+        bare.ring()?;
+        let at = until(clock, number + 1, || bare.woke())?;
+        theirs.push(at.saturating_sub(before) as f64 / MICROSECOND as f64);
+    }
+    Ok(Row {
+        gateway: Figures { idle_percent: percent(before.0, after.0), latencies: sorted(ours) },
+        bare: Figures { idle_percent: percent(before.1, after.1), latencies: sorted(theirs) },
+        sleeps_per_second,
+    })
+}
+
+/// Measures, and prints the table.
+pub fn table(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
+    let row = measure(idle, wakes)?;
+    println!(
+        "idle: a gateway lcore in adaptive mode (hold 50 us, early flush) and a bare ppoll, {wakes} wake-ups each"
+    );
+    println!("{:>8} {:>12} {:>9} {:>9} {:>9}", "", "idle, % core", "p50 us", "p99 us", "most us");
+    for (name, figures) in [("gateway", &row.gateway), ("ppoll", &row.bare)] {
+        println!(
+            "{name:>8} {:>12.3} {:>9.1} {:>9.1} {:>9.1}",
+            figures.idle_percent,
+            figures.at(0.5),
+            figures.at(0.99),
+            figures.at(1.0)
+        );
+    }
+    println!("{:.0} sleeps per second of idleness", row.sleeps_per_second);
+    Ok(row)
+}

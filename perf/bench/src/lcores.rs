@@ -1,0 +1,118 @@
+//! `lcores`: two lcores against one, each with a gateway, an arena and an input of its own.
+//!
+//! They run as in the product, on pinned threads in polling mode. A machine that others use, too, takes cores away from
+//! the threads, which no design can help; so each figure comes twice: by the wall clock, and by the CPU time of the
+//! threads. What two lcores cost each other (shared cache lines, memory bandwidth, a shared core's second thread) is in
+//! both; what other programs take is in the first alone.
+
+use crate::aggregate::{self, median};
+use crate::input::{self, Shape};
+use anyhow::Context;
+use lcore::thread::{Running, ThreadConfig, View, cpu_ns, start};
+use lcore::{Clock, CoreList, RxMode};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// 8,192 slaves in random order, one record in a datagram: what costs most. More input than the L2 cache holds.
+const SHAPE: Shape = Shape { slaves: 8_192, payload: 64, records: 1, packets: 65_536 };
+
+/// Fills buffers to all levels, and caches.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+/// What one round saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// Million records per second of each kind of clock, of one lcore: the mean over the cores.
+    pub one: Rate,
+    /// The same of two lcores at once, together.
+    pub two: Rate,
+}
+
+/// Million records per second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    /// By the wall clock.
+    pub wall: f64,
+    /// By the CPU time of the lcores' threads, each by its own, summed.
+    pub cpu: f64,
+}
+
+impl Round {
+    /// Two lcores against one, by the wall clock and by CPU time.
+    pub fn ratios(&self) -> (f64, f64) {
+        (self.two.wall / self.one.wall, self.two.cpu / self.one.cpu)
+    }
+}
+
+fn begin(index: u16, core: usize, packets: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<lcore::thread::Starting<io::Error>> {
+    let packets = Arc::clone(packets);
+    let config = ThreadConfig { index, core: Some(core), mode: RxMode::Polling, clock: Clock::start() };
+    let build =
+        move || aggregate::lcore(index, &SHAPE, &packets, 32).map_err(|error| io::Error::other(error.to_string()));
+    Ok(start(config, build, || ())?)
+}
+
+fn records(view: &View) -> u64 {
+    view.outbox.down_records_out.get()
+}
+
+/// Runs one lcore on each core for a while.
+fn run(cores: &[usize], packets: &Arc<Vec<Vec<u8>>>, time: Duration) -> anyhow::Result<Rate> {
+    let starting = cores.iter().enumerate().map(|(index, core)| begin(index as u16, *core, packets));
+    let starting: Vec<_> = starting.collect::<anyhow::Result<_>>()?;
+    let running: Vec<Running> = starting.into_iter().map(|starting| starting.wait()).collect::<Result<_, _>>()?;
+    std::thread::sleep(WARM_UP);
+    let clock = Clock::start();
+    let look = || -> anyhow::Result<Vec<(u64, u64)>> {
+        let look = |lcore: &Running| Some((records(lcore.view()), cpu_ns(lcore.view().tid)?));
+        running.iter().map(look).collect::<Option<_>>().context("an lcore is gone")
+    };
+    let (from, before) = (clock.now(), look()?);
+    std::thread::sleep(time);
+    let (to, after) = (clock.now(), look()?);
+    let mut rate = Rate::default();
+    for ((records_before, cpu_before), (records_after, cpu_after)) in before.into_iter().zip(after) {
+        let records = (records_after - records_before) as f64;
+        rate.wall += records * 1e3 / (to - from) as f64;
+        rate.cpu += records * 1e3 / (cpu_after - cpu_before).max(1) as f64;
+    }
+    Ok(rate)
+}
+
+/// Measures one lcore on each of two cores, and two at once, in turns; prints a line for each round.
+pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Round>> {
+    let machine = CoreList::of_this_process()?;
+    let cores: Vec<usize> = machine.iter().take(2).collect();
+    let &[first, second] = cores.as_slice() else {
+        anyhow::bail!("two lcores need two cores, and this process may use core {machine} alone")
+    };
+    let packets = Arc::new(input::packets(&SHAPE));
+    println!(
+        "lcores: 8,192 slaves, 64-byte payloads, one record per datagram, memory ports, cores {first} and {second}"
+    );
+    println!(
+        "{:>6} {:>10} {:>10} {:>7} {:>12} {:>12} {:>7}",
+        "round", "1: Mrec/s", "2: Mrec/s", "ratio", "1: /CPU-s", "2: /CPU-s", "ratio"
+    );
+    let mut table = Vec::with_capacity(rounds);
+    for number in 1..=rounds {
+        let a = run(&[first], &packets, time)?;
+        let two = run(&cores, &packets, time)?;
+        let b = run(&[second], &packets, time)?;
+        let one = Rate { wall: (a.wall + b.wall) / 2.0, cpu: (a.cpu + b.cpu) / 2.0 };
+        let round = Round { one, two };
+        let (wall, cpu) = round.ratios();
+        println!(
+            "{number:>6} {:>10.2} {:>10.2} {wall:>7.2} {:>12.2} {:>12.2} {cpu:>7.2}",
+            one.wall, two.wall, one.cpu, two.cpu
+        );
+        table.push(round);
+    }
+    Ok(table)
+}
+
+/// The median of what `of` makes of the rounds.
+pub fn middle(table: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
+    median(table.iter().map(of).collect())
+}
