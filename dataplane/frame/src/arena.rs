@@ -11,6 +11,9 @@ use std::ptr::NonNull;
 /// Size of the hugepages that an arena asks for, in bytes.
 pub const HUGEPAGE: usize = 2 << 20;
 
+/// Size of an ordinary page, in bytes.
+const PAGE: usize = 4096;
+
 /// Whether an arena takes hugepages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Hugepages {
@@ -113,7 +116,25 @@ impl Arena {
     }
 
     fn map(bytes: usize, backing: Backing, node: Option<u32>) -> Result<Self, ArenaError> {
-        let len = bytes.next_multiple_of(HUGEPAGE);
+        let arena = Self::map_untouched(bytes.next_multiple_of(HUGEPAGE), backing)?;
+        // The policy comes first: it is asked when a page is touched.
+        let refused = node.and_then(|node| numa::prefer(arena.base, arena.len, node).err());
+        arena.populate().map_err(|source| ArenaError::Map { bytes: arena.len, backing, source })?;
+        if let Some(node) = node {
+            arena.check_node(node, refused);
+        }
+        Ok(arena)
+    }
+
+    /// Memory that its owner will write from end to end before it is used: never of the hugepage pool, which is sized for
+    /// frames.
+    pub(crate) fn for_table(bytes: usize) -> Result<Self, ArenaError> {
+        let granule = if bytes < HUGEPAGE { PAGE } else { HUGEPAGE };
+        Self::map_untouched(bytes.next_multiple_of(granule), Backing::OrdinaryPages)
+    }
+
+    /// Maps `len` bytes, a multiple of the size of a page.
+    fn map_untouched(len: usize, backing: Backing) -> Result<Self, ArenaError> {
         let huge = match backing {
             Backing::Hugepages => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
             Backing::OrdinaryPages => 0,
@@ -126,18 +147,11 @@ impl Arena {
         let Some(base) = base else {
             return Err(ArenaError::Map { bytes: len, backing, source: io::Error::last_os_error() });
         };
-        let arena = Self { base, len, backing };
-        if backing == Backing::OrdinaryPages {
+        if backing == Backing::OrdinaryPages && len >= HUGEPAGE {
             // SAFETY: the range is the mapping just made; the advice changes no contents.
             unsafe { libc::madvise(address, len, libc::MADV_HUGEPAGE) };
         }
-        // The policy comes first: it is asked when a page is touched.
-        let refused = node.and_then(|node| numa::prefer(base, len, node).err());
-        arena.populate().map_err(|source| ArenaError::Map { bytes: len, backing, source })?;
-        if let Some(node) = node {
-            arena.check_node(node, refused);
-        }
-        Ok(arena)
+        Ok(Self { base, len, backing })
     }
 
     /// Touches every page. An error where touching one would be a bus error: a cgroup's limit on hugepages.
@@ -151,7 +165,7 @@ impl Arena {
             return Err(error);
         }
         // A kernel before 5.14 does not know the advice.
-        for offset in (0..self.len).step_by(4096) {
+        for offset in (0..self.len).step_by(PAGE) {
             // SAFETY: `offset < len`, inside the mapping, and nobody else knows it yet.
             unsafe { self.base.as_ptr().add(offset).write_volatile(0) };
         }
@@ -192,7 +206,7 @@ impl Arena {
         self.base
     }
 
-    /// Bytes of the mapping, a multiple of 2 MiB.
+    /// Bytes of the mapping, a multiple of 2 MiB (a small table's: of 4 KiB).
     pub fn len(&self) -> usize {
         self.len
     }

@@ -15,20 +15,23 @@ pub struct Frame {
     data: NonNull<u8>,
     shared: NonNull<Shared>,
     index: u32,
-    offset: u16,
     len: u16,
+    /// Bytes after the data. What is appended needs nothing else, and so never looks at the pool.
+    tailroom: u16,
 }
 
 impl Frame {
     /// # Safety
-    /// The caller owns the chunk `index` of the pool, and `offset + len` is inside a chunk.
+    /// The caller owns the chunk `index` of the pool, whose bytes `data .. data + len + tailroom` are the end of the chunk.
     #[inline]
-    pub(crate) unsafe fn from_parts(shared: NonNull<Shared>, index: u32, offset: u16, len: u16) -> Self {
-        // SAFETY: the caller owns a chunk of the pool, so the pool is alive.
-        let pool = unsafe { shared.as_ref() };
-        // SAFETY: the chunk is inside the arena, and the offset inside the chunk.
-        let data = unsafe { pool.base.add(index as usize * pool.chunk as usize + usize::from(offset)) };
-        Self { data, shared, index, offset, len }
+    pub(crate) unsafe fn from_parts(
+        shared: NonNull<Shared>,
+        index: u32,
+        data: NonNull<u8>,
+        len: u16,
+        tailroom: u16,
+    ) -> Self {
+        Self { data, shared, index, len, tailroom }
     }
 
     /// The pool, and the number of the chunk in it.
@@ -78,13 +81,13 @@ impl Frame {
     /// Bytes before the data.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.offset as usize
+        self.chunk() as usize - self.len() - self.tailroom()
     }
 
     /// Bytes after the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        self.chunk() as usize - self.offset as usize - self.len as usize
+        self.tailroom as usize
     }
 
     /// Number of the chunk in its pool.
@@ -106,6 +109,7 @@ impl Frame {
             copy::copy(bytes.as_ptr(), self.tail(), bytes.len());
         }
         self.len += bytes.len() as u16;
+        self.tailroom -= bytes.len() as u16;
         true
     }
 
@@ -135,7 +139,6 @@ impl Frame {
         }
         // SAFETY: the headroom before the data is part of this frame's own chunk.
         self.data = unsafe { self.data.sub(len) };
-        self.offset -= len as u16;
         self.len += len as u16;
         self.data_mut().get_mut(..len)
     }
@@ -146,7 +149,6 @@ impl Frame {
         let len = len.min(self.len());
         // SAFETY: at most to the end of the data, which is inside this frame's own chunk.
         self.data = unsafe { self.data.add(len) };
-        self.offset += len as u16;
         self.len -= len as u16;
     }
 
@@ -160,7 +162,7 @@ impl Frame {
         }
         // SAFETY: inside the data, which is inside this frame's own chunk.
         self.data = unsafe { self.data.add(start) };
-        self.offset += start as u16;
+        self.tailroom += self.len - (start + len) as u16;
         self.len = len as u16;
         true
     }
@@ -168,7 +170,9 @@ impl Frame {
     /// Shortens the data to `len` bytes; longer or equal changes nothing.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len().min(len) as u16;
+        let len = self.len().min(len) as u16;
+        self.tailroom += self.len - len;
+        self.len = len;
     }
 
     /// The data's range of the chunk becomes `offset .. offset + len`; `false` when that is not inside the chunk.
@@ -176,13 +180,14 @@ impl Frame {
     /// Bytes that were not written since the arena was made are zero or of an earlier datagram.
     #[inline]
     pub fn set_range(&mut self, offset: usize, len: usize) -> bool {
-        if offset.saturating_add(len) > self.chunk() as usize {
+        let chunk = self.chunk() as usize;
+        if offset.saturating_add(len) > chunk {
             return false;
         }
         // SAFETY: back to the start of this frame's own chunk, and on to an offset that was checked to be inside it.
-        self.data = unsafe { self.data.sub(usize::from(self.offset)).add(offset) };
-        self.offset = offset as u16;
+        self.data = unsafe { self.data.sub(self.headroom()).add(offset) };
         self.len = len as u16;
+        self.tailroom = (chunk - offset - len) as u16;
         true
     }
 
@@ -197,7 +202,7 @@ impl Frame {
     /// [`crate::Pool::from_index`] is the way back. Returns the chunk's number, and offset and length of the data.
     #[inline]
     pub fn into_index(self) -> (u32, u16, u16) {
-        let parts = (self.index, self.offset, self.len);
+        let parts = (self.index, self.headroom() as u16, self.len);
         std::mem::forget(self);
         parts
     }
@@ -213,7 +218,7 @@ impl Drop for Frame {
 
 impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Frame({} @{}+{})", self.index, self.offset, self.len)
+        write!(f, "Frame({} @{}+{})", self.index, self.headroom(), self.len)
     }
 }
 
@@ -257,6 +262,25 @@ mod tests {
         assert!(!frame.narrow(4, 7) && !frame.narrow(usize::MAX, 2));
         assert!(frame.narrow(4, 3));
         assert_eq!((frame.data(), frame.headroom() > 128), (&b"456"[..], true));
+    }
+
+    #[test]
+    fn head_data_and_tail_are_the_chunk_whatever_is_done() {
+        let pool = pool();
+        let mut frame = pool.alloc().unwrap();
+        let whole = |frame: &crate::Frame| frame.headroom() + frame.len() + frame.tailroom();
+        assert!(frame.append(&[1; 100]) && frame.narrow(10, 80) && frame.prepend(5).is_some());
+        assert_eq!((whole(&frame), frame.len()), (2048, 85));
+        frame.trim_front(1);
+        frame.truncate(50);
+        assert_eq!((whole(&frame), frame.tail_mut().len()), (2048, frame.tailroom()));
+        assert!(frame.set_range(300, 7));
+        assert_eq!((whole(&frame), frame.headroom(), frame.len()), (2048, 300, 7));
+        let (index, offset, len) = frame.into_index();
+        assert_eq!((offset, len), (300, 7));
+        // SAFETY: given away just now, in a range of the chunk.
+        let frame = unsafe { pool.from_index(index, offset, len) };
+        assert_eq!((whole(&frame), frame.headroom(), frame.len()), (2048, 300, 7));
     }
 
     proptest! {

@@ -16,6 +16,7 @@
 //! | [`counter`] | plain counters that another thread may read |
 //! | [`histogram`] | power-of-two buckets of such counters |
 //! | [`role`] | the sans-I/O object that an lcore polls |
+//! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, handed in |
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -30,6 +31,7 @@ pub mod outbox;
 pub mod peer;
 pub mod pool;
 pub mod role;
+pub mod table;
 pub mod time;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages};
@@ -41,4 +43,5 @@ pub use outbox::{Outbox, TxQueue};
 pub use peer::{Peer, PortId, Vlan};
 pub use pool::{Pool, PoolConfig};
 pub use role::Role;
+pub use table::Table;
 pub use time::Time;

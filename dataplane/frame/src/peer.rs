@@ -73,11 +73,9 @@ impl Peer {
 
     /// An IPv4 peer of a raw port.
     #[inline]
-    pub fn ipv4(port: PortId, ip: [u8; 4], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
-        let mut octets = [0; 16];
-        octets[..12].copy_from_slice(&V4_MAPPED);
-        octets[12..].copy_from_slice(&ip);
-        Self::new(port, octets, udp_port, vlan, mac)
+    pub const fn ipv4(port: PortId, ip: [u8; 4], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
+        let [a, b, c, d] = ip;
+        Self::new(port, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], udp_port, vlan, mac)
     }
 
     #[inline]
@@ -108,6 +106,13 @@ impl Peer {
     /// The 16 bytes of the address, IPv4 mapped: what a cookie covers.
     pub fn ip_octets(&self) -> [u8; 16] {
         self.ip
+    }
+
+    /// All bytes of a peer: the quickest way to see that two are one and the same, MAC and UDP port included.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        // SAFETY: a peer is 32 bytes without padding (asserted above, `zero` and `rest` fill it): each is initialised.
+        unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
     /// VLAN and port.
@@ -169,5 +174,6 @@ mod tests {
         assert!(!Peer { port: PortId(1), ..registered }.is_same_origin(&registered, false));
         let other = Peer::ipv4(PortId(0), [10, 0, 0, 2], 9999, Vlan::tagged(0), [1; 6]);
         assert!(!other.is_same_origin(&registered, false));
+        assert!(registered.as_bytes() == Peer { ..registered }.as_bytes() && registered.as_bytes() != same.as_bytes());
     }
 }

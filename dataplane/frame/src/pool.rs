@@ -3,6 +3,7 @@
 use crate::arena::{Arena, ArenaError, Backing, Hugepages};
 use crate::frame::Frame;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 /// Bytes before the data of a fresh frame: room for Ethernet, 802.1Q, IPv6 and UDP headers, and the data begins on a
@@ -12,6 +13,12 @@ pub const HEADROOM: u16 = 128;
 /// Fresh frames start their data at one of this many cache lines, chosen by the chunk's index. Chunks are a power of
 /// two apart, as UMEM wants them; without the stagger all headers would fall into the same few sets of the L1 cache.
 pub const COLOURS: u32 = 4;
+
+/// Where the data of a fresh frame begins in a chunk.
+#[inline]
+pub const fn fresh_offset(index: u32) -> u16 {
+    HEADROOM + ((index % COLOURS) * 64) as u16
+}
 
 /// Shape of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,9 +118,8 @@ impl Pool {
         if left < shared.low_water.get() {
             shared.low_water.set(left);
         }
-        let offset = HEADROOM + ((index % COLOURS) * 64) as u16;
         // SAFETY: the index was free, so no other frame owns the chunk; the offset is inside any chunk (512 or more).
-        Some(unsafe { Frame::from_parts(self.shared, index, offset, 0) })
+        Some(unsafe { self.chunks().frame(index, fresh_offset(index), 0) })
     }
 
     /// Takes free chunks for a device, as many as there are and as `into` has places; not from the top of the stack
@@ -191,26 +197,11 @@ impl Pool {
         false
     }
 
-    /// Where a chunk's bytes from `offset` on are; meaningless for a chunk that does not exist.
+    /// Where the chunks are, for a loop over many of them.
     #[inline]
-    fn address(&self, index: u32, offset: u16) -> *const u8 {
+    pub fn chunks(&self) -> Chunks<'_> {
         let shared = self.shared();
-        shared.base.as_ptr().wrapping_add(index as usize * shared.chunk as usize + usize::from(offset))
-    }
-
-    /// Asks the cache for the first line of what a device wrote at `offset` of a chunk: the headers.
-    #[inline]
-    pub fn prefetch(&self, index: u32, offset: u16) {
-        crate::copy::prefetch_read(self.address(index, offset));
-    }
-
-    /// Asks the cache for the rest of the `len` bytes that a device wrote at `offset` of a chunk, as far as small records
-    /// reach: the second and third line.
-    #[inline]
-    pub fn prefetch_rest(&self, index: u32, offset: u16, len: u16) {
-        let start = self.address(index, offset);
-        crate::copy::prefetch_read(start.wrapping_add(64));
-        crate::copy::prefetch_read(start.wrapping_add(usize::from(len.min(192)).saturating_sub(1)));
+        Chunks { shared: self.shared, base: shared.base, chunk: shared.chunk, pool: PhantomData }
     }
 
     /// Takes back a frame that [`Frame::into_index`] gave to a device.
@@ -224,7 +215,49 @@ impl Pool {
     pub unsafe fn from_index(&self, index: u32, offset: u16, len: u16) -> Frame {
         assert!(index < self.capacity() && u32::from(offset) + u32::from(len) <= self.chunk());
         // SAFETY: the caller vouches for ownership; the range was checked.
-        unsafe { Frame::from_parts(self.shared, index, offset, len) }
+        unsafe { self.chunks().frame(index, offset, len) }
+    }
+}
+
+/// Where a pool's chunks are: plain values, which stay in registers through a loop over a ring's descriptors.
+#[derive(Clone, Copy)]
+pub struct Chunks<'a> {
+    shared: NonNull<Shared>,
+    base: NonNull<u8>,
+    chunk: u32,
+    pool: PhantomData<&'a Pool>,
+}
+
+impl Chunks<'_> {
+    /// Where a chunk's bytes from `offset` on are; meaningless for a chunk that does not exist.
+    #[inline]
+    fn address(&self, index: u32, offset: u16) -> *mut u8 {
+        self.base.as_ptr().wrapping_add(index as usize * self.chunk as usize + usize::from(offset))
+    }
+
+    /// Asks the cache for the first `LINES` lines of what a device wrote at `offset` of a chunk.
+    #[inline]
+    pub fn prefetch<const LINES: usize>(&self, index: u32, offset: u16) {
+        let start = self.address(index, offset);
+        for line in 0..LINES {
+            crate::copy::prefetch_read(start.wrapping_add(64 * line));
+        }
+    }
+
+    /// Takes back a frame that [`Frame::into_index`] gave to a device: [`Pool::from_index`] without its check.
+    ///
+    /// # Safety
+    /// `index` came from `into_index` of a frame of this pool, and the device is done with it: nobody else owns it.
+    /// `offset + len` is inside a chunk.
+    #[inline]
+    pub unsafe fn frame(&self, index: u32, offset: u16, len: u16) -> Frame {
+        debug_assert!(u32::from(offset) + u32::from(len) <= self.chunk);
+        // SAFETY: the chunk is inside the arena, and the offset inside the chunk.
+        let data = unsafe { self.base.add(index as usize * self.chunk as usize + usize::from(offset)) };
+        // A chunk has at most 32,768 bytes.
+        let tailroom = (self.chunk as u16).wrapping_sub(offset).wrapping_sub(len);
+        // SAFETY: the caller vouches for ownership and range.
+        unsafe { Frame::from_parts(self.shared, index, data, len, tailroom) }
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
 use frame::pool::{COLOURS, HEADROOM};
-use frame::{Frame, Pool, Time};
+use frame::{Frame, Pool, Table, Time};
 use wire::{HEADER_LEN, IPV4_UDP_LEN};
 
 /// One entry of the pointer array: 32 bytes, half a cache line.
@@ -51,7 +51,7 @@ pub enum Appended {
 /// The pointer array of one lcore.
 #[derive(Debug)]
 pub struct Aggregator {
-    slots: Vec<Slot>,
+    slots: Table<Slot>,
     order: OpeningOrder,
     largest: u16,
 }
@@ -62,7 +62,7 @@ impl Aggregator {
         let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
         let headroom = u32::from(HEADROOM) + (COLOURS - 1) * 64;
         Self {
-            slots: (0..destinations).map(|_| slot()).collect(),
+            slots: Table::new(destinations as usize, |_| slot()),
             order: OpeningOrder::new(pool.capacity()),
             largest: (pool.chunk() - headroom) as u16,
         }
@@ -110,11 +110,12 @@ impl Aggregator {
     pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, ce: bool) -> Appended {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
         let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
-        if frame.len() + bytes.len() > usize::from(slot.limit) || !frame.append(bytes) {
+        let (waiting, limit) = (frame.len() + bytes.len(), usize::from(slot.limit));
+        if waiting > limit || !frame.append(bytes) {
             return Appended::NoRoom;
         }
         slot.records = (slot.records + records) | if ce { CE } else { 0 };
-        if frame.len() + HEADER_LEN > usize::from(slot.limit) { Appended::Full } else { Appended::Waiting }
+        if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
     }
 
     /// Opens a destination's buffer, empty. Gives the frame back when one is open already or too many are.

@@ -29,11 +29,14 @@ pub use counters::GatewayCounters;
 
 use aggregate::{Aggregator, Appended, Closed};
 use flush::Cause;
-use frame::{Burst, Class, Datagram, Outbox, Peer, Pool, PortId, Role, Time};
+use frame::{BURST, Burst, Class, Datagram, Outbox, Peer, Pool, PortId, Role, Time};
 use link::RouteChange;
-use pass::{AT_ONCE, Item, Tally, Walked};
+use pass::{Heard, Item, Tally, Walked};
 use route::{Destination, Routes};
 use std::sync::Arc;
+
+/// How many items ahead of the one in hand the cache is asked for the place where its records will go.
+const TAILS_AHEAD: usize = 16;
 
 /// What other threads tell a gateway.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct Gateway {
     buffers: Aggregator,
     items: Vec<Item>,
     admitted: Vec<Item>,
+    /// Forgotten when the route of any master changes.
+    heard: Option<Heard>,
     counters: Arc<GatewayCounters>,
     hold: Time,
     early: bool,
@@ -79,8 +84,9 @@ impl Gateway {
             buffers: Aggregator::new(routes.destinations(), pool),
             routes,
             // As many as a burst of the smallest records has: never grown.
-            items: Vec::with_capacity(frame::BURST * pool.chunk() as usize / wire::HEADER_LEN),
-            admitted: Vec::with_capacity(frame::BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            admitted: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            heard: None,
             counters: Arc::default(),
             hold: config.hold,
             early: config.early,
@@ -101,7 +107,10 @@ impl Gateway {
     fn change_route(&mut self, now: Time, change: RouteChange, out: &mut Outbox) {
         let (destination, route) = match change {
             RouteChange::Slave { id, route } => (self.routes.set_slave(id, route), route),
-            RouteChange::Master { id, route } => (self.routes.set_master(id, route), route),
+            RouteChange::Master { id, route } => {
+                self.heard = None;
+                (self.routes.set_master(id, route), route)
+            }
         };
         let Some(destination) = destination else { return };
         self.buffers.set_mtu(destination, route.map(|route| route.mtu));
@@ -154,60 +163,93 @@ impl Gateway {
         }
     }
 
-    fn append_all(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
-        let items = std::mem::take(&mut self.items);
-        let first_master = self.routes.shards().slaves();
-        // Of all, and of those that go down.
-        let (mut held, mut held_down) = (0u32, 0u32);
-        let mut count = |item: &Item| {
-            held += u32::from(item.records);
-            held_down += if item.destination < first_master { u32::from(item.records) } else { 0 };
-        };
-        for group in items.chunks(AT_ONCE) {
-            for item in group {
-                self.buffers.prefetch_entry(item.destination);
+    /// Appends a burst of datagrams that are one record each, from masters to the slaves `to`.
+    fn append_singles(&mut self, now: Time, to: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+        // They count as held from the start; what finds no buffer is taken off again where that is seen.
+        self.held[1] = self.held[1].wrapping_add(to.len() as u64);
+        let mut tail = wire::HEADER_LEN;
+        for &ahead in to.iter().take(TAILS_AHEAD) {
+            self.prefetch_tail(ahead, tail);
+        }
+        for (number, &destination) in to.iter().enumerate() {
+            let Some(datagram) = burst.get(number) else { continue };
+            let bytes = datagram.frame.data();
+            if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
+                // As long as this one, most likely.
+                tail = bytes.len();
+                self.prefetch_tail(ahead, tail);
             }
-            for item in group {
-                if self.buffers.prefetch_tail(item.destination, usize::from(item.len)) {
-                    self.routes.prefetch(item.destination);
-                }
-            }
-            for item in group {
-                let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
-                let start = usize::from(item.offset);
-                let bytes = datagram.frame.data().get(start..start + usize::from(item.len)).unwrap_or(&[]);
-                let appended = self.buffers.append(item.destination, bytes, item.records, datagram.ce);
-                match appended {
-                    Appended::Waiting => count(item),
-                    Appended::Full => {
-                        count(item);
-                        self.flush(now, item.destination, Cause::Full, out);
-                    }
-                    Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
+            match self.buffers.append(destination, bytes, 1, datagram.ce) {
+                Appended::Waiting => {}
+                Appended::Full => self.flush(now, destination, Cause::Full, out),
+                Appended::NotOpen | Appended::NoRoom => {
+                    let item = Item::single(number, bytes.len(), destination);
+                    self.place(now, item, burst, out);
                 }
             }
         }
-        burst.clear();
-        let [up, down] = &mut self.held;
-        *up = up.wrapping_add(u64::from(held - held_down));
-        *down = down.wrapping_add(u64::from(held_down));
-        self.publish_held();
+    }
+
+    /// Appends all items to the buffers of their destinations.
+    fn append_items(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
+        let items = std::mem::take(&mut self.items);
+        for ahead in items.iter().take(TAILS_AHEAD) {
+            self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+        }
+        for (at, item) in items.iter().enumerate() {
+            if let Some(ahead) = items.get(at + TAILS_AHEAD) {
+                self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+            }
+            let start = usize::from(item.offset);
+            let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
+            let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
+            match self.buffers.append(item.destination, bytes, item.records, datagram.ce) {
+                Appended::Waiting => {}
+                Appended::Full => self.flush(now, item.destination, Cause::Full, out),
+                Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
+            }
+        }
         self.items = items;
         self.items.clear();
     }
-}
 
-impl Role for Gateway {
-    type Command = Command;
-
-    fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
-        if burst.is_empty() {
-            return;
+    /// Asks the cache for the place where the next `len` bytes for a destination will go, and for its route when the
+    /// buffer will leave with them.
+    #[inline(always)]
+    fn prefetch_tail(&self, destination: Destination, len: usize) {
+        if self.buffers.prefetch_tail(destination, len) {
+            self.routes.prefetch(destination);
         }
-        self.last_received = now;
+    }
+
+    /// The destinations of the burst's first datagrams, as far as each is one record from a master to a slave: nothing has
+    /// to be listed for them, and nothing is left to check. Returns how many.
+    fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> usize {
+        let (mut singles, mut bytes) = (0, 0);
+        for to in to {
+            let Some(datagram) = burst.get(singles) else { break };
+            let Some(destination) = pass::single(datagram, &mut self.heard, &self.routes) else { break };
+            self.buffers.prefetch_entry(destination);
+            *to = destination;
+            singles += 1;
+            bytes += datagram.frame.len();
+        }
+        self.counters.down.datagrams_in.add(singles as u64);
+        self.counters.down.records_in.add(singles as u64);
+        self.counters.down.bytes_in.add(bytes as u64);
+        singles
+    }
+
+    /// Any burst, of which the first datagrams are known to be singles: each other is walked into a list of what goes
+    /// where.
+    fn receive_any(&mut self, now: Time, singles: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+        for (number, &destination) in singles.iter().enumerate() {
+            let len = burst.get(number).map_or(0, |datagram| datagram.frame.len());
+            self.items.push(Item::single(number, len, destination));
+        }
         let mut links: u64 = 0;
         let mut tally = Tally::default();
-        for (number, datagram) in burst.iter() {
+        for (number, datagram) in burst.iter().filter(|&(number, _)| number >= singles.len()) {
             match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters) {
                 Walked::Cargo => {}
                 Walked::Link(records) => {
@@ -228,7 +270,42 @@ impl Role for Gateway {
         if tally.has_upward() {
             pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up);
         }
-        self.append_all(now, burst, out);
+        self.hold_all();
+        self.append_items(now, burst, out);
+    }
+
+    /// Counts all items as held, and asks the cache for their entries of the pointer array.
+    fn hold_all(&mut self) {
+        let first_master = self.routes.shards().slaves();
+        let [mut up, mut down] = [0, 0];
+        for item in &self.items {
+            self.buffers.prefetch_entry(item.destination);
+            let direction = if item.destination < first_master { &mut down } else { &mut up };
+            *direction += u64::from(item.records);
+        }
+        self.held[0] = self.held[0].wrapping_add(up);
+        self.held[1] = self.held[1].wrapping_add(down);
+    }
+}
+
+impl Role for Gateway {
+    type Command = Command;
+
+    fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
+        if burst.is_empty() {
+            return;
+        }
+        self.last_received = now;
+        let mut to = [0; BURST];
+        let singles = self.leading_singles(burst, &mut to);
+        let to = to.get(..singles).unwrap_or(&[]);
+        if singles == burst.len() {
+            self.append_singles(now, to, burst, out);
+        } else {
+            self.receive_any(now, to, burst, out);
+        }
+        burst.clear();
+        self.publish_held();
     }
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {

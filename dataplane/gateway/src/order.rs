@@ -4,7 +4,7 @@
 //! however many slaves there are, and nothing is ever swept. A doubly linked list in a slab, sized once for every frame
 //! of the pool.
 
-use frame::Time;
+use frame::{Table, Time};
 
 /// Index of a list entry; [`NIL`] is none.
 pub type Entry = u32;
@@ -23,7 +23,7 @@ struct Node {
 /// The list.
 #[derive(Debug)]
 pub struct OpeningOrder {
-    nodes: Vec<Node>,
+    nodes: Table<Node>,
     free: Vec<Entry>,
     head: Entry,
     tail: Entry,
@@ -33,7 +33,12 @@ impl OpeningOrder {
     /// A list for at most `capacity` open buffers.
     pub fn new(capacity: u32) -> Self {
         let node = Node { opened: 0, destination: 0, previous: NIL, next: NIL };
-        Self { nodes: vec![node; capacity as usize], free: (0..capacity).rev().collect(), head: NIL, tail: NIL }
+        Self {
+            nodes: Table::new(capacity as usize, |_| node),
+            free: (0..capacity).rev().collect(),
+            head: NIL,
+            tail: NIL,
+        }
     }
 
     /// Appends a buffer that opens now; `None` when the list is full.

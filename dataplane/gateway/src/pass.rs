@@ -5,14 +5,11 @@
 
 use crate::counters::{DirectionCounters, GatewayCounters};
 use crate::route::{Destination, Routes, SlaveSource};
-use frame::{Burst, Datagram};
+use frame::{Burst, Datagram, Peer};
 use wire::{BadReason, BadRecord, Record, Scale, SlaveId, Walk};
 
 /// How many items ahead a route is asked for.
 const AHEAD: usize = 16;
-
-/// How many items are placed at a time: first their entries are asked for, then the places where their records go.
-pub const AT_ONCE: usize = 32;
 
 /// One or more records of one datagram, back to back, that go to one destination.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +28,39 @@ pub struct Item {
     pub source: Destination,
 }
 
+impl Item {
+    /// The only record of a datagram from a master.
+    #[inline]
+    pub fn single(number: usize, len: usize, destination: Destination) -> Self {
+        Self { datagram: number as u16, offset: 0, len: len as u16, records: 1, destination, source: FROM_MASTER }
+    }
+}
+
 /// The source of downward items: it was checked when the datagram was walked.
 pub const FROM_MASTER: Destination = Destination::MAX;
+
+/// Who sent the last datagram that came from a master: most come from where the one before came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    master: u16,
+    source: Peer,
+}
+
+/// The destination of a datagram that is one record of cargo from a registered master; `None` for any other, which
+/// [`walk`] takes. The same answer as the walk's, at a fraction of its cost.
+#[inline(always)]
+pub fn single(datagram: &Datagram, heard: &mut Option<Heard>, routes: &Routes) -> Option<Destination> {
+    let header = Record::only(datagram.frame.data())?.header();
+    let (master, source) = (header.master_id(), &datagram.peer);
+    let same = |heard: &Heard| (heard.master == master) & (heard.source.as_bytes() == source.as_bytes());
+    if !heard.as_ref().is_some_and(same) {
+        if !routes.is_master_source(master, source) {
+            return None;
+        }
+        *heard = Some(Heard { master, source: *source });
+    }
+    if header.msg_type().is_link_control() { None } else { routes.slave(header.slave_id()) }
+}
 
 /// What a datagram turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +108,6 @@ impl Tally {
 }
 
 /// Walks one datagram, counts what is wrong with it, and adds its items.
-#[inline]
 pub fn walk(
     number: usize,
     datagram: &Datagram,
@@ -99,17 +126,7 @@ pub fn walk(
         return link_control(data, routes.shards().scale());
     }
     let master = header.master_id();
-    let len = first.bytes().len();
     if routes.is_master_source(master, &datagram.peer) {
-        if len == data.len()
-            && let Some(destination) = routes.slave(header.slave_id())
-        {
-            let len = len as u16;
-            let item = Item { datagram: number as u16, offset: 0, len, records: 1, destination, source: FROM_MASTER };
-            items.push(item);
-            tally.datagram(true, data.len(), 1);
-            return Walked::Cargo;
-        }
         let walking = Walking { number, datagram, routes, direction: &counters.down, down: true, master };
         tally.datagram(true, data.len(), walking.all(items));
     } else {

@@ -28,6 +28,8 @@ impl Gateway {
     #[inline(never)]
     pub(crate) fn place(&mut self, now: Time, item: Item, burst: &mut Burst, out: &mut Outbox) {
         let destination = item.destination;
+        // It counted as held before it was tried.
+        self.release(destination, item.records);
         let number = usize::from(item.datagram);
         let Some(datagram) = burst.get(number) else { return };
         let limit = self.buffers.limit(destination);
@@ -54,7 +56,7 @@ impl Gateway {
         }
         let start = usize::from(item.offset);
         let bytes = frame.data().get(start..start + len).unwrap_or(&[]);
-        self.copy(now, destination, bytes, datagram.ce, limit, out);
+        self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce }, limit, out);
     }
 
     /// A datagram that fills itself is not copied: its frame is re-addressed.
@@ -85,28 +87,27 @@ impl Gateway {
     }
 
     /// Copies records into buffers: as many as fit behind what waits, the rest into fresh ones.
-    fn copy(&mut self, now: Time, to: Destination, bytes: &[u8], ce: bool, limit: usize, out: &mut Outbox) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
+    fn copy(&mut self, now: Time, to: Destination, run: Run<'_>, limit: usize, out: &mut Outbox) {
+        let mut rest = run;
+        while !rest.bytes.is_empty() {
             let waiting = self.buffers.waiting(to);
-            let fits = Prefix::of(rest, limit.saturating_sub(waiting));
+            let (fits, later) = rest.split(limit.saturating_sub(waiting));
             if fits.records == 0 {
-                let first = Record::first(rest).map_or(rest.len(), |record| record.bytes().len());
+                let first = rest.first_len();
                 if waiting > 0 {
                     let alone = first + HEADER_LEN > limit;
                     self.flush(now, to, if alone { Cause::Order } else { Cause::Full }, out);
                 } else {
                     self.dropped(to, 1, Drop::TooLarge);
-                    rest = rest.get(first..).unwrap_or(&[]);
+                    rest = rest.after(first, 1);
                 }
                 continue;
             }
             if waiting == 0 && !self.open(now, to, out) {
-                self.dropped(to, u64::from(Prefix::of(rest, usize::MAX).records), Drop::NoFrame);
+                self.dropped(to, u64::from(rest.records), Drop::NoFrame);
                 return;
             }
-            let (now_bytes, later) = rest.split_at(fits.len.min(rest.len()));
-            match self.buffers.append(to, now_bytes, fits.records, ce) {
+            match self.buffers.append(to, fits.bytes, fits.records, rest.ce) {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));
@@ -145,7 +146,8 @@ impl Gateway {
         let limit = self.buffers.limit(destination);
         let Some(closed) = self.buffers.close(destination) else { return };
         self.release(destination, closed.records);
-        self.copy(now, destination, closed.frame.data(), closed.ce, limit, out);
+        let run = Run { bytes: closed.frame.data(), records: closed.records, ce: closed.ce };
+        self.copy(now, destination, run, limit, out);
         self.flush(now, destination, Cause::Order, out);
     }
 
@@ -189,7 +191,7 @@ impl Gateway {
             return;
         };
         if frame.append(bytes) {
-            let records = Prefix::of(bytes, usize::MAX).records;
+            let records = whole_records(bytes, usize::MAX).1;
             out.send(Datagram::new(frame, peer, Class::Link, records));
         } else {
             self.counters.flush.link_dropped_no_frame.add(1);
@@ -197,22 +199,47 @@ impl Gateway {
     }
 }
 
-/// The longest run of whole records from the front that is at most some bytes long.
-struct Prefix {
-    len: usize,
+/// Whole records, back to back.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    bytes: &'a [u8],
     records: u16,
+    /// Whether they arrived with Congestion Experienced.
+    ce: bool,
 }
 
-impl Prefix {
-    fn of(bytes: &[u8], most: usize) -> Self {
-        let mut prefix = Self { len: 0, records: 0 };
-        while let Some(rest) = bytes.get(prefix.len..)
-            && let Ok(record) = Record::first(rest)
-            && prefix.len + record.bytes().len() <= most
-        {
-            prefix.len += record.bytes().len();
-            prefix.records += 1;
-        }
-        prefix
+impl Run<'_> {
+    /// As many records from the front as have at most `most` bytes together, and the rest.
+    fn split(self, most: usize) -> (Self, Self) {
+        // All or none need no look at the records: so it is with one alone, which most runs are.
+        let (len, records) = match self {
+            _ if self.bytes.len() <= most => (self.bytes.len(), self.records),
+            Self { records: 1, .. } => (0, 0),
+            _ => whole_records(self.bytes, most),
+        };
+        (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, ..self }, self.after(len, records))
     }
+
+    /// What follows so many bytes and records.
+    fn after(self, len: usize, records: u16) -> Self {
+        Self { bytes: self.bytes.get(len..).unwrap_or(&[]), records: self.records.saturating_sub(records), ..self }
+    }
+
+    /// Bytes of the first record.
+    fn first_len(self) -> usize {
+        Record::first(self.bytes).map_or(self.bytes.len(), |record| record.bytes().len())
+    }
+}
+
+/// The longest run of whole records from the front that is at most `most` bytes long: its bytes, and how many.
+fn whole_records(bytes: &[u8], most: usize) -> (usize, u16) {
+    let (mut len, mut records) = (0, 0);
+    while let Some(rest) = bytes.get(len..)
+        && let Ok(record) = Record::first(rest)
+        && len + record.bytes().len() <= most
+    {
+        len += record.bytes().len();
+        records += 1;
+    }
+    (len, records)
 }

@@ -5,7 +5,7 @@
 //! spreads lanes and keeps the records of one slave together. Link control does not go by these routes: it leaves from
 //! where we listen.
 
-use frame::{Class, Peer};
+use frame::{Class, Peer, Table};
 use link::Route;
 use wire::{ShardSet, SlaveId};
 
@@ -16,7 +16,7 @@ pub type Destination = u32;
 #[derive(Debug)]
 pub struct Routes {
     shards: ShardSet,
-    slaves: Vec<Option<Route>>,
+    slaves: Table<Option<Route>>,
     /// The same routes by place. A master keeps its place while it is registered, and so its aggregation buffer.
     masters: Vec<Option<Route>>,
     /// Which masters there are: short, and looked through for every datagram.
@@ -47,7 +47,7 @@ impl Routes {
     /// No routes yet, for the given shards and at most `masters` masters, to whom cargo leaves on this lane.
     pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Self {
         Self {
-            slaves: vec![None; shards.slaves() as usize],
+            slaves: Table::new(shards.slaves() as usize, |_| None),
             masters: vec![None; usize::from(masters)],
             registered: Vec::with_capacity(usize::from(masters)),
             source_port: wire::lane_port(lane),

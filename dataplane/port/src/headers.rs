@@ -1,6 +1,7 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
 use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
+use wire::net::ethernet;
 use wire::net::ipv4::{self, ECN_CE};
 use wire::net::{NetError, UdpSpec, checksum, emit_udp4, parse_udp4, udp, udp_checksum, verify_udp4};
 
@@ -38,24 +39,36 @@ pub enum Refused {
     Checksum,
 }
 
-/// Reads the headers of a received frame and takes them off: what is left is exactly the UDP payload.
-#[inline]
-pub fn receive(mut frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
-    let reader = Reader::new(port, local, verify);
-    match reader.usual(&mut frame) {
-        Some((peer, ce)) => Ok(Datagram { frame, peer, records: 0, class: Class::Link, ce }),
-        None => receive_any(frame, port, local, verify),
-    }
+/// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. A port that
+/// receives many has a [`Reader`].
+pub fn receive(frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
+    receive_any(frame, port, local, verify)
 }
 
-/// Reads headers, frame after frame: what the usual packet looks like is worked out once.
+/// Reads headers, frame after frame.
+///
+/// Most packets come from where the one before came from. So the reader knows what such a packet looks like: but for
+/// lengths, counters and checksums its headers are the same bytes, and its peer is known.
 #[derive(Clone, Debug)]
 pub struct Reader {
     port: PortId,
     local: Local,
     verify: Verify,
-    /// Bytes 30 to 37 of the usual packet: the address and UDP port, and the sender's UDP port as zero.
+    /// Bytes 30 to 37 of the usual packet: our address and UDP port, and the sender's UDP port as zero.
     ours: u64,
+    last: Sender,
+}
+
+/// What the headers of a sender's usual packets have in common, and its peer.
+#[derive(Clone, Debug)]
+struct Sender {
+    /// Bytes 6 to 13: its Ethernet address, and the type of IPv4.
+    ethernet: u64,
+    /// Bytes 22 to 29: the protocol UDP and its IP address; TTL and header checksum as zero.
+    ip: u64,
+    /// Bytes 30 to 37: our IP address, its UDP port and ours.
+    ports: u64,
+    peer: Peer,
 }
 
 /// Eight bytes of the headers as they lie there; used with masks that are made in the same way.
@@ -63,71 +76,120 @@ const fn eight(bytes: [u8; 8]) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+/// Eight bytes of the headers from `at` on.
+#[inline(always)]
+fn at(head: &[u8; PLAIN], at: usize) -> u64 {
+    eight(*head[at..].first_chunk().expect("eight bytes of the headers"))
+}
+
+// Bytes 14 to 21: version 4 and a header of 20 bytes; no fragment.
+const WHOLE: u64 = eight([0x45, 0, 0, 0, 0, 0, 0, 0]);
+const WHOLE_MASK: u64 = eight([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+// Bytes 22 to 29: all but TTL and header checksum.
+const IP_MASK: u64 = eight([0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+// Bytes 30 to 37: all but the sender's UDP port.
+const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+
+impl Sender {
+    /// The sender of a usual packet.
+    #[inline]
+    const fn new(port: PortId, mac: [u8; 6], ip: [u8; 4], udp_port: [u8; 2], ours: u64) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j], [k, l]) = (mac, ip, udp_port);
+        let [t, u] = ethernet::IPV4.to_be_bytes();
+        Self {
+            ethernet: eight([a, b, c, d, e, f, t, u]),
+            ip: eight([0, ipv4::UDP, 0, 0, g, h, i, j]),
+            ports: ours | eight([0, 0, 0, 0, k, l, 0, 0]),
+            peer: Peer::ipv4(port, ip, u16::from_be_bytes(udp_port), Vlan::UNTAGGED, mac),
+        }
+    }
+
+    /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us.
+    /// Branchless: on the usual packet all of it is looked at anyway.
+    #[inline(always)]
+    fn sent(&self, head: &[u8; PLAIN]) -> bool {
+        let other = (at(head, 6) ^ self.ethernet)
+            | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
+            | ((at(head, 22) ^ self.ip) & IP_MASK)
+            | (at(head, 30) ^ self.ports);
+        other == 0
+    }
+}
+
 impl Reader {
     /// A reader for one port.
     #[inline]
     pub const fn new(port: PortId, local: &Local, verify: Verify) -> Self {
         let ([a, b, c, d], [e, f]) = (local.ip, local.udp_port.to_be_bytes());
-        Self { port, local: *local, verify, ours: eight([a, b, c, d, 0, 0, e, f]) }
+        let ours = eight([a, b, c, d, 0, 0, e, f]);
+        // Nobody in particular, before somebody sends.
+        let last = Sender::new(port, [0; 6], [0; 4], [0; 2], ours);
+        Self { port, local: *local, verify, ours, last }
     }
 
-    /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst. When the burst is full,
-    /// the frame goes back to its pool: the caller looks first.
+    /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst; returns the bytes of its
+    /// payload. When the burst is full, the frame goes back to its pool: the caller looks first.
     #[inline]
-    pub fn receive_into(&self, frame: Frame, burst: &mut Burst) -> Result<(), Refused> {
+    pub fn receive_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
         match self.usual_into(frame, burst) {
-            Ok(()) => Ok(()),
+            Ok(len) => Ok(len),
             Err(frame) => self.unusual_into(frame, burst),
         }
     }
 
     /// As [`Reader::receive_into`], for the usual packet; gives any other back.
     #[inline(always)]
-    pub fn usual_into(&self, mut frame: Frame, burst: &mut Burst) -> Result<(), Frame> {
-        let Some((peer, ce)) = self.usual(&mut frame) else { return Err(frame) };
+    pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
+        let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
+        let len = frame.len();
         // The datagram is made where it will stand, and nowhere else.
-        let _ = burst.push(Datagram { frame, peer, records: 0, class: Class::Link, ce });
-        Ok(())
+        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce });
+        Ok(len)
     }
 
     #[cold]
     #[inline(never)]
-    fn unusual_into(&self, frame: Frame, burst: &mut Burst) -> Result<(), Refused> {
+    fn unusual_into(&self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
         let datagram = receive_any(frame, self.port, &self.local, self.verify)?;
+        let len = datagram.frame.len();
         let _ = burst.push(datagram);
-        Ok(())
+        Ok(len)
     }
 
-    /// Whether this is the usual packet: no tag, no IP options, not a fragment, lengths that agree, for us.
-    /// Branchless: on the usual packet all of it is looked at anyway.
-    #[inline]
-    fn is_usual(&self, head: &[u8; PLAIN]) -> bool {
-        // Type and version with header length; the fragment bits but DF, and the protocol; address and UDP port.
-        const KIND: u64 = eight([8, 0, 0x45, 0, 0, 0, 0, 0]);
-        const KIND_MASK: u64 = eight([0xff, 0xff, 0xff, 0, 0, 0, 0, 0]);
-        const WHOLE: u64 = eight([0, 0, 0, ipv4::UDP, 0, 0, 0, 0]);
-        const WHOLE_MASK: u64 = eight([0x3f, 0xff, 0, 0xff, 0, 0, 0, 0]);
-        const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
-        let at = |at: usize| eight(*head[at..].first_chunk().expect("eight bytes of the headers"));
-        let other =
-            ((at(12) ^ KIND) & KIND_MASK) | ((at(20) ^ WHOLE) & WHOLE_MASK) | ((at(30) ^ self.ours) & OURS_MASK);
-        // That the segment has a header and is inside the frame is seen when the frame is narrowed to it.
-        (other == 0) & (total_len(head) == segment_len(head) + ipv4::HEADER_LEN)
-    }
-
-    /// Takes the headers off the usual packet: who sent it, and whether it met congestion.
+    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion.
     #[inline(always)]
-    fn usual(&self, frame: &mut Frame) -> Option<(Peer, bool)> {
+    fn usual(&mut self, frame: &mut Frame) -> Option<bool> {
         let head = frame.data().first_chunk::<PLAIN>()?;
-        if !self.is_usual(head) || (self.verify == Verify::Software && !is_right(frame.data(), &self.local)) {
+        if !self.last.sent(head) && !self.meet(head) {
             return None;
         }
-        let ip = [head[26], head[27], head[28], head[29]];
-        let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
-        let peer = Peer::ipv4(self.port, ip, u16::from_be_bytes([head[34], head[35]]), Vlan::UNTAGGED, mac);
+        // That the segment has a header and is inside the frame is seen when the frame is narrowed to it.
+        let segment = segment_len(head);
+        if total_len(head) != segment + ipv4::HEADER_LEN {
+            return None;
+        }
+        if self.verify == Verify::Software && !is_right(frame.data(), &self.local) {
+            return None;
+        }
         let ce = head[15] & 3 == ECN_CE;
-        let payload = segment_len(head).wrapping_sub(udp::HEADER_LEN);
-        frame.narrow(PLAIN, payload).then_some((peer, ce))
+        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(ce)
+    }
+
+    /// Makes another sender the last one, if this is a usual packet.
+    #[inline(never)]
+    fn meet(&mut self, head: &[u8; PLAIN]) -> bool {
+        if (at(head, 30) ^ self.ours) & OURS_MASK != 0 {
+            return false;
+        }
+        let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
+        let ip = [head[26], head[27], head[28], head[29]];
+        let sender = Sender::new(self.port, mac, ip, [head[34], head[35]], self.ours);
+        // What is not its address says whether the packet is usual.
+        let usual = sender.sent(head);
+        if usual {
+            self.last = sender;
+        }
+        usual
     }
 }
 
@@ -268,7 +330,7 @@ mod tests {
     fn usual_and_unusual_packets_stand_in_a_burst_as_they_are_received_alone() {
         let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
         let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let reader = Reader::new(PortId(4), &here, Verify::Software);
+        let mut reader = Reader::new(PortId(4), &here, Verify::Software);
         let sent = |vlan: Vlan, to: [u8; 4]| {
             let mut frame = pool.alloc().unwrap();
             assert!(frame.append(b"some payload"));
@@ -291,6 +353,52 @@ mod tests {
         }
         assert_eq!(reader.receive_into(sent(Vlan::UNTAGGED, [192, 0, 2, 7]), &mut burst), Err(Refused::NotOurs));
         assert_eq!((burst.len(), pool.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn a_reader_says_the_same_as_a_look_at_each_packet_alone() {
+        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let senders = [([192, 0, 2, 7], 9999), ([192, 0, 2, 7], 5), ([192, 0, 2, 8], 5)];
+        let packet = |sender: usize, change: &dyn Fn(&mut [u8])| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(b"some payload"));
+            let peer = Peer::ipv4(PortId(0), here.ip, here.udp_port, Vlan::UNTAGGED, here.mac);
+            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
+            let (ip, udp_port) = senders[sender];
+            write(&mut datagram, &Local { mac: [2, 0, 0, 0, 1, sender as u8], ip, udp_port }).unwrap();
+            change(datagram.frame.data_mut());
+            datagram.frame
+        };
+        let mut reader = Reader::new(PortId(4), &here, Verify::Software);
+        let mut burst = Burst::new();
+        let mut check = |sender: usize, change: &dyn Fn(&mut [u8])| {
+            let alone = receive(packet(sender, change), PortId(4), &here, Verify::Software);
+            let added = reader.receive_into(packet(sender, change), &mut burst);
+            assert_eq!(added.err(), alone.as_ref().err().copied());
+            if let Ok(alone) = alone {
+                let datagram = burst.drain().next().unwrap();
+                assert_eq!(datagram.peer.as_bytes(), alone.peer.as_bytes());
+                assert_eq!((datagram.ce, datagram.frame.data()), (alone.ce, alone.frame.data()));
+            }
+        };
+        for bit in 0..PLAIN * 8 {
+            let flip = |bytes: &mut [u8]| bytes[bit / 8] ^= 1 << (bit % 8);
+            // After another sender, after itself, after the one that it pretends to be.
+            for sender in [0, 1, 1, 2, 0, 0] {
+                check(sender, &flip);
+                check(sender, &|_| ());
+            }
+            // Checksums that agree with the change: another address, another port.
+            check(0, &|bytes| {
+                flip(bytes);
+                bytes[40..42].fill(0);
+                bytes[24..26].fill(0);
+                let sum = checksum::fold(checksum::sum(&bytes[14..34]));
+                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+            });
+        }
+        assert_eq!(pool.in_use(), 0);
     }
 
     #[test]

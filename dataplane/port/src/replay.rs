@@ -8,7 +8,7 @@
 use crate::Port;
 use crate::headers::{self, Local, Reader, Verify};
 use frame::counter::CounterSet;
-use frame::{Burst, Frame, Pool, PortId, Time, TxQueue};
+use frame::{Burst, Frame, Pool, PortId, Time, TxQueue, pool};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -30,14 +30,14 @@ frame::counters! {
 /// How many packets ahead of the one in hand the cache is asked for: a burst, so that they arrive while the role works.
 const AHEAD: usize = 32;
 
+/// How many lines of them: headers and a small record.
+const LINES: usize = 3;
+
 /// How many transmitted frames the sink keeps before the oldest goes back to its pool.
 const TX_RING: usize = 512;
 
 /// Bytes of Ethernet, IPv4 and UDP headers, without a tag.
 const HEADERS: usize = wire::net::headers_len(false);
-
-/// Chunks that are taken back at once.
-const TAKE_BACK: usize = 64;
 
 /// See the module's documentation.
 pub struct ReplayPort {
@@ -46,11 +46,11 @@ pub struct ReplayPort {
     reader: Reader,
     mtu: u16,
     input: Pool,
-    /// Where the packet of each chunk lies, by the chunk's number.
-    packets: Vec<(u16, u16)>,
-    /// Packets in the order in which they will be handed out: chunk, offset, length. As many places as chunks, rounded
-    /// up to a power of two, so that the ring cannot overflow.
-    ring: Vec<(u32, u16, u16)>,
+    /// Bytes of every packet.
+    len: u16,
+    /// Chunks in the order in which their packets will be handed out. As many places as chunks, rounded up to a power of
+    /// two, so that the ring cannot overflow.
+    ring: Vec<u32>,
     /// Packets handed out since the start; the next one stands at this place of the ring, modulo its size.
     head: usize,
     /// Packets put into the ring since the start.
@@ -64,26 +64,27 @@ pub struct ReplayPort {
 }
 
 impl ReplayPort {
-    /// A port that receives `packets` (whole Ethernet frames with the same first 42 bytes), each in a chunk of `input`, which
-    /// must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
+    /// A port that receives `packets` (whole Ethernet frames of one length, with the same first 42 bytes), each in a chunk of
+    /// `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
     ///
     /// # Panics
-    /// If `input` has another number of chunks, or a packet is shorter than its headers or longer than a chunk.
+    /// If `input` has another number of chunks, lengths differ, or a packet is shorter than its headers or longer than a
+    /// chunk.
     pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
         assert!(packets.is_empty() || packets.len() == input.capacity() as usize, "one chunk for each packet");
         let mut headers = [0; HEADERS];
-        let mut places = vec![(0, 0); input.capacity() as usize];
+        let len = packets.first().map_or(0, Vec::len) as u16;
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
         for packet in packets {
             headers.copy_from_slice(&packet[..HEADERS]);
             let mut frame = input.alloc_reserved().expect("a chunk for each packet");
             assert!(frame.append(packet), "a packet longer than a chunk");
-            let (index, offset, len) = frame.into_index();
-            places[index as usize] = (offset, len);
-            ring.push((index, offset, len));
+            let (index, offset, its_len) = frame.into_index();
+            assert_eq!((offset, its_len), (pool::fresh_offset(index), len), "packets of one length, in fresh frames");
+            ring.push(index);
         }
         let tail = ring.len();
-        ring.resize(ring.capacity(), (0, 0, 0));
+        ring.resize(input.capacity().next_power_of_two() as usize, 0);
         let tx = VecDeque::with_capacity(TX_RING + 1);
         Self {
             id,
@@ -91,7 +92,7 @@ impl ReplayPort {
             reader: Reader::new(id, &local, Verify::Nic),
             mtu,
             input,
-            packets: places,
+            len,
             ring,
             head: 0,
             tail,
@@ -101,29 +102,16 @@ impl ReplayPort {
             counters: Arc::default(),
         }
     }
+}
 
-    /// Asks the cache for the rest of the next packets, after the first line. Not at once with the first: the core has
-    /// few places for lines on their way.
-    fn prefetch_rest(&self) {
-        let mask = self.ring.len() - 1;
-        for number in self.head..self.head + AHEAD {
-            if let Some(&(index, at, len)) = self.ring.get(number & mask) {
-                self.input.prefetch_rest(index, at, len);
-            }
-        }
+/// A frame without the headers that it came with: it was sent since. `false` when it is not for this port even so.
+#[cold]
+#[inline(never)]
+fn receive_again(reader: &mut Reader, headers: &[u8; HEADERS], mut frame: Frame, burst: &mut Burst) -> bool {
+    if let Some(head) = frame.data_mut().first_chunk_mut() {
+        *head = *headers;
     }
-
-    /// A frame without the headers that it came with: it was sent since.
-    #[cold]
-    #[inline(never)]
-    fn receive_again(&self, mut frame: Frame, burst: &mut Burst) {
-        if let Some(head) = frame.data_mut().first_chunk_mut() {
-            *head = self.headers;
-        }
-        if self.reader.receive_into(frame, burst).is_err() {
-            self.counters.rx_refused.add(1);
-        }
-    }
+    reader.receive_into(frame, burst).is_ok()
 }
 
 impl Port for ReplayPort {
@@ -137,17 +125,20 @@ impl Port for ReplayPort {
         let before = burst.len();
         let mask = self.ring.len() - 1;
         let most = self.burst.min(burst.room()).min(self.tail - self.head);
-        let reader = self.reader.clone();
+        let Self { input, ring, reader, headers, len, counters, .. } = self;
+        let (ring, chunks, len) = (&ring[..], input.chunks(), *len);
         for number in self.head..self.head + most {
-            if let Some(&(ahead, at, _)) = self.ring.get((number + AHEAD) & mask) {
-                self.input.prefetch(ahead, at);
+            if let Some(&ahead) = ring.get((number + AHEAD) & mask) {
+                chunks.prefetch::<LINES>(ahead, pool::fresh_offset(ahead));
             }
-            let Some(&(index, offset, len)) = self.ring.get(number & mask) else { break };
+            let Some(&index) = ring.get(number & mask) else { break };
             // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
-            // the chunk.
-            let frame = unsafe { self.input.from_index(index, offset, len) };
-            if let Err(frame) = reader.usual_into(frame, burst) {
-                self.receive_again(frame, burst);
+            // the chunk; the range is the one that it gave.
+            let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
+            if let Err(frame) = reader.usual_into(frame, burst)
+                && !receive_again(reader, headers, frame, burst)
+            {
+                counters.rx_refused.add(1);
             }
         }
         self.head += most;
@@ -185,23 +176,11 @@ impl Port for ReplayPort {
         if self.tail == 0 {
             return;
         }
-        // Chunks that came back go to the end of the ring: their contents are still the packet.
-        let mask = self.ring.len() - 1;
-        let mut chunks = [0; TAKE_BACK];
-        loop {
-            let taken = self.input.take_free(&mut chunks);
-            for &index in chunks.iter().take(taken) {
-                if let Some(&(offset, len)) = self.packets.get(index as usize)
-                    && let Some(place) = self.ring.get_mut(self.tail & mask)
-                {
-                    *place = (index, offset, len);
-                    self.tail += 1;
-                }
-            }
-            if taken < TAKE_BACK {
-                self.prefetch_rest();
-                return;
-            }
+        // Chunks that came back go to the end of the ring: their contents are still the packet. Twice, for the ring may end
+        // in between.
+        for _ in 0..2 {
+            let at = self.tail & (self.ring.len() - 1);
+            self.tail += self.ring.get_mut(at..).map_or(0, |places| self.input.take_free(places));
         }
     }
 
@@ -226,7 +205,7 @@ impl Port for ReplayPort {
     }
 
     fn describe(&self) -> String {
-        format!("replay of {} packets", self.packets.len())
+        format!("replay of {} packets", self.input.capacity())
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

@@ -192,6 +192,14 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The record that is all of `bytes`: what most datagrams of small requests are. `None` when they are anything else.
+    #[inline]
+    pub fn only(bytes: &'a [u8]) -> Option<Self> {
+        let header: &RecordHeader = zerocopy::transmute_ref!(bytes.first_chunk::<HEADER_LEN>()?);
+        let whole = HEADER_LEN + header.payload_len() as usize == bytes.len();
+        (whole && header.magic() == MAGIC).then_some(Self { bytes, header })
+    }
+
     /// The header.
     #[inline]
     pub fn header(&self) -> &'a RecordHeader {
@@ -265,6 +273,22 @@ mod tests {
         let mut lying = LITERAL.to_vec();
         lying[18..22].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(Record::first(&lying), Err(BadReason::Length));
+    }
+
+    #[test]
+    fn only_is_first_when_nothing_follows() {
+        assert_eq!(Record::only(LITERAL), Record::first(LITERAL).ok());
+        let mut bytes = LITERAL.to_vec();
+        bytes.push(0);
+        assert!(Record::first(&bytes).is_ok() && Record::only(&bytes).is_none());
+        for bytes in [&LITERAL[..22], &LITERAL[..25], &[]] {
+            assert_eq!(Record::only(bytes), None);
+        }
+        for at in [0, 3, 18, 21] {
+            let mut bad = LITERAL.to_vec();
+            bad[at] ^= 1;
+            assert_eq!(Record::only(&bad), None, "byte {at}");
+        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub fn measure(slaves: u32, records: usize, rounds: usize) -> anyhow::Result<Row
     let packets = (2 * slaves as usize / records).max(65_536 / records);
     let shape = Shape { slaves, payload: 64, records, packets };
     let input = input::packets(&shape);
-    let mut bench = Bench::new(shape, &input, 32)?;
+    let mut bench = Bench::new(shape, &input, frame::BURST)?;
     let mut floor = Floor::new(&shape, &input, usize::from(MTU) - 28)?;
     // Buffers fill to all levels, and every page is touched.
     let warm_up = 8 * slaves as usize * 16 / (packets * records) + 2;

@@ -64,6 +64,13 @@ impl Ledger {
         (u64::from(index) * u64::from(self.pool.chunk()) + u64::from(offset), u32::from(len))
     }
 
+    /// Asks the cache for the first lines of what the kernel wrote at `address`.
+    #[inline]
+    pub(super) fn prefetch(&self, address: u64) {
+        let chunk = u64::from(self.pool.chunk());
+        self.pool.chunks().prefetch::<3>((address / chunk) as u32, (address % chunk) as u16);
+    }
+
     /// Takes a frame back whose data is now `len` bytes at `address`; `None` if the kernel does not have that frame.
     ///
     /// # Safety

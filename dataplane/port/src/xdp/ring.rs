@@ -180,6 +180,16 @@ impl<T: Entry> Consumer<T> {
         self.head.wrapping_sub(self.tail)
     }
 
+    /// The entry that [`Consumer::pop`] gives after `ahead` others, as far as the kernel's position was last seen.
+    #[inline]
+    pub(super) fn ahead(&self, ahead: u32) -> Option<T> {
+        if self.head.wrapping_sub(self.tail) <= ahead {
+            return None;
+        }
+        // SAFETY: as in `pop`.
+        Some(unsafe { self.ring.entry(self.tail.wrapping_add(ahead)).read() })
+    }
+
     /// Gives all popped entries back to the kernel, to be written again.
     #[inline]
     pub(super) fn release(&mut self) {

@@ -5,26 +5,21 @@
 
 use super::Ip4;
 
-/// Independent sums in the loop of [`sum`], so that it becomes vector code.
-const LANES: usize = 4;
-
 /// The partial sum of `bytes`. An odd last byte counts as if a zero followed it.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
-    // 32-bit words in 64-bit lanes: no carry to care for before 2^32 words.
-    let mut low = [0u64; LANES];
-    let mut high = [0u64; LANES];
-    let (turns, rest) = bytes.as_chunks::<{ 8 * LANES }>();
-    for turn in turns {
-        for (lane, word) in turn.as_chunks::<8>().0.iter().enumerate() {
-            let word = u64::from_ne_bytes(*word);
-            low[lane] += word & 0xffff_ffff;
-            high[lane] += word >> 32;
-        }
+    // 64-bit words, added twice: as they are, where carries fall off, and their high halves, which never carry before
+    // 2^32 words. The sum of the low halves follows from both. Two plain additions are what becomes the best vector code.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (mut all, mut high) = (0u64, 0u64);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        all = all.wrapping_add(word);
+        high += word >> 32;
     }
+    let low = all.wrapping_sub(high << 32);
     let (words, rest) = rest.as_chunks::<4>();
-    let mut total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    total += low.iter().sum::<u64>() + high.iter().sum::<u64>();
+    let total = low + high + words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
     match *rest {
         [a] => total + u64::from(u16::from_ne_bytes([a, 0])),
         [a, b] => total + u64::from(u16::from_ne_bytes([a, b])),
