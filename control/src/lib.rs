@@ -9,9 +9,12 @@
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
 //! | [`config`] | what the settings mean, checked |
 //! | [`exit`] | exit codes, and the errors behind them |
+//! | [`hugepages`] | hugepages that a gateway needs, and reserving them |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`machine`] | interfaces and their addresses |
+//! | [`manual`] | manual pages and shell completions |
 //! | [`neighbor`] | the gateway of another shard, as text |
+//! | [`notify`] | what the service manager is told |
 //! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
 //! | [`placement`] | whether lcores stand where they are fast |
@@ -28,9 +31,12 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod hugepages;
 pub mod keyfile;
 pub mod machine;
+pub mod manual;
 pub mod neighbor;
+pub mod notify;
 pub mod owner;
 pub mod pci;
 pub mod placement;
@@ -42,8 +48,9 @@ pub mod supervise;
 pub mod traffic;
 pub mod units;
 
+use assemble::ports::Memory;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use cli::{Cli, Command};
+use cli::{Cli, Command, HugepagesCommand};
 use exit::Failure;
 use settings::log::{self, LogFilter};
 use settings::{RoleName, Sources};
@@ -70,29 +77,42 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         Some(Command::Slave(_)) => slave(&Sources::new(RoleName::Slave, flags)),
         Some(command) => {
             log::start(&LogFilter::from_env());
-            ask(command)
+            ask(command, flags)
         }
     }
 }
 
 /// A command that does its work and ends.
-fn ask(command: Command) -> Result<(), Failure> {
+fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Stats(args) => client::stats::run(&args),
         Command::Routes(args) => client::routes::run(&args),
         Command::Capture(args) => client::capture::run(&args),
         Command::Drain(args) => client::drain::run(&args),
         Command::Key(command) => client::key::run(command),
+        Command::Hugepages(command) => {
+            let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
+            let memory = Memory::of(&gateway_config(&Sources::new(RoleName::Gateway, flags))?.common)?;
+            match command {
+                HugepagesCommand::Show(_) => hugepages::show(&memory),
+                HugepagesCommand::Reserve(_) => hugepages::reserve(&memory),
+            }
+        }
+        Command::Man(args) => manual::pages(&args),
+        Command::Completion(args) => manual::completion(&args),
         Command::Gateway(_) | Command::Slave(_) => Err(Failure::Internal("a role is no question".to_owned())),
     }
 }
 
 fn gateway(sources: &Sources) -> Result<(), Failure> {
+    assemble::gateway::run(gateway_config(sources)?)
+}
+
+fn gateway_config(sources: &Sources) -> Result<config::Gateway, Failure> {
     let settings = sources.resolve(sources.read_file()?.as_ref())?;
     let args: cli::GatewayArgs = settings.arguments()?;
     log::start(&args.common.log);
-    let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
-    assemble::gateway::run(config)
+    config::Gateway::new(args).map_err(|failure| settings.locate(failure))
 }
 
 fn slave(sources: &Sources) -> Result<(), Failure> {

@@ -38,25 +38,67 @@ pub struct Ports {
     pub confinement: Confinement,
 }
 
+/// The memory that a process needs for its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Arenas.
+    pub lcores: usize,
+    /// Frames in each.
+    pub frames: u32,
+    /// Bytes of a frame.
+    pub chunk: u32,
+    /// The NUMA node of all `xdp:` ports, if they have one and the same.
+    pub node: Option<u32>,
+}
+
+impl Memory {
+    /// What a process with these settings needs.
+    pub fn of(common: &Common) -> Result<Self, Failure> {
+        let Looked { found, cores, pool, .. } = look(common, usize::MAX)?;
+        let node = |found: &Found| {
+            let file = format!("/sys/class/net/{}/device/numa_node", found.interface.name);
+            std::fs::read_to_string(file).ok()?.trim().parse::<u32>().ok()
+        };
+        let mut nodes = found.iter().map(node);
+        let first = nodes.next().flatten();
+        let node = first.filter(|_| nodes.all(|node| node == first));
+        Ok(Self { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node })
+    }
+}
+
+/// Ports that were looked at together, and not yet touched.
+struct Looked {
+    found: Vec<Found>,
+    /// Names and receive queues of those on interfaces.
+    queues: Vec<(String, usize)>,
+    cores: Vec<Option<usize>>,
+    pool: PoolConfig,
+}
+
+fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
+    let mut found = Vec::new();
+    for (id, plan) in common.ports.iter().enumerate() {
+        if let PortPlan::Xdp(spec) = plan {
+            found.push(Found::find(PortId(id as u8), spec)?);
+        }
+    }
+    if let Some(twice) = found.iter().find(|a| found.iter().any(|b| a.id < b.id && same_device(a, b))) {
+        return Err(Failure::Usage(format!(
+            "--port {}: {} is named twice: a gateway on one interface has one --port",
+            twice.spec, twice.interface.name
+        )));
+    }
+    let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
+    let cores = cores(common.cores.as_deref(), &queues, most)?;
+    let pool = pool(common, &found)?;
+    Ok(Looked { found, queues, cores, pool })
+}
+
 impl Ports {
     /// Looks at all ports, and attaches the XDP program to those that need it, for this steering. At most `most`
     /// lcores.
     pub fn prepare(common: &Common, steering: ebpf::Config<'_>, most: usize) -> Result<Self, Failure> {
-        let mut found = Vec::new();
-        for (id, plan) in common.ports.iter().enumerate() {
-            if let PortPlan::Xdp(spec) = plan {
-                found.push(Found::find(PortId(id as u8), spec)?);
-            }
-        }
-        if let Some(twice) = found.iter().find(|a| found.iter().any(|b| a.id < b.id && same_device(a, b))) {
-            return Err(Failure::Usage(format!(
-                "--port {}: {} is named twice: a gateway on one interface has one --port",
-                twice.spec, twice.interface.name
-            )));
-        }
-        let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
-        let cores = cores(common.cores.as_deref(), &queues, most)?;
-        let pool = pool(common, &found)?;
+        let Looked { found, queues, cores, pool } = look(common, most)?;
         let ring = ring(pool.frames, &queues, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
         let (mode, why) = agree(&asked, |index| {

@@ -3,10 +3,12 @@
 mod ask;
 mod key;
 mod role;
+mod setup;
 
 pub use ask::*;
 pub use key::*;
 pub use role::*;
+pub use setup::*;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +42,13 @@ pub enum Command {
     /// Make, show and derive keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Show or reserve the hugepages that a gateway needs
+    #[command(subcommand)]
+    Hugepages(HugepagesCommand),
+    /// Write the manual pages
+    Man(ManArgs),
+    /// Print the completions of a shell
+    Completion(CompletionArgs),
 }
 
 #[cfg(test)]

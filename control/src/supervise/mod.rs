@@ -7,6 +7,7 @@ pub mod desk;
 mod drain;
 
 use crate::exit::Failure;
+use crate::notify::Notifier;
 use crate::privilege::{Confinement, Thread};
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
@@ -61,6 +62,18 @@ impl Office {
         }
     }
 
+    /// One line for people.
+    fn describe(&self) -> String {
+        let number = |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        match self {
+            Self::Gateway(desk) => {
+                let members = desk.registrar().summary();
+                format!("{}, {}", number(members.here + members.suspect, "slave"), number(members.masters, "master"))
+            }
+            Self::Slave(_) => "running".to_owned(),
+        }
+    }
+
     async fn mail(&mut self) {
         match self {
             Self::Gateway(desk) => desk.mail().await,
@@ -99,6 +112,7 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
     let (asks_in, asks) = mpsc::channel(ASKS);
     let board = Arc::new(board);
     runtime.block_on(async {
+        let notifier = Notifier::from_env();
         let serving = serve::start(&socket, Arc::clone(&board), asks_in)?;
         if let Some(metrics) = metrics {
             metrics.start(Arc::clone(&board))?;
@@ -108,7 +122,7 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());
-        let process = Process { office, lcores, clock: board.clock(), board, drain: None };
+        let process = Process { office, lcores, clock: board.clock(), board, drain: None, notifier };
         let result = process.supervise(signals, ended, asks, reports).await;
         serving.finish().await;
         result
@@ -121,6 +135,7 @@ struct Process {
     board: Arc<Board>,
     clock: Clock,
     drain: Option<Drain>,
+    notifier: Notifier,
 }
 
 impl Process {
@@ -135,6 +150,7 @@ impl Process {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, pulses);
         let mut look_at = 0;
         let mut left = self.lcores.len();
+        let mut ready = false;
         while left > 0 {
             let now = self.clock.now();
             let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
@@ -147,11 +163,22 @@ impl Process {
                 if let Office::Gateway(desk) = &mut self.office {
                     desk.look(now, health);
                 }
+                if ready && self.drain.is_none() {
+                    self.notifier.status(&self.state(&watchdog));
+                }
             }
             if let Some(drain) = &mut self.drain {
                 drain.advance(now, &self.lcores, &self.board);
             }
-            let next = self.office.work(now, health).min(look_at);
+            self.notifier.alive(now, watchdog.all_move());
+            let mut next = self.office.work(now, health).min(look_at).min(self.notifier.due().max(now + MILLISECOND));
+            if !ready {
+                ready = self.lcores.iter().all(|lcore| lcore.view().pulse.beats() > 0);
+                if ready {
+                    self.notifier.ready(&self.state(&watchdog));
+                }
+                next = next.min(now + MILLISECOND);
+            }
             let wait = Duration::from_nanos(next.saturating_sub(now));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -172,12 +199,23 @@ impl Process {
         drain::balance(&self.board)
     }
 
+    /// What the process is doing, in one line for the service manager.
+    fn state(&self, watchdog: &Watchdog) -> String {
+        let lcores = match self.lcores.len() {
+            1 => "1 lcore".to_owned(),
+            lcores => format!("{lcores} lcores"),
+        };
+        let standing = if watchdog.all_move() { "" } else { "; an lcore stands still" };
+        format!("{}: {lcores}, {}{standing}", self.board.name, self.office.describe())
+    }
+
     /// Begins to drain; when asked again, ends at once.
     fn end(&mut self, why: &str) {
         match &mut self.drain {
             None => {
                 tracing::info!("{why}: draining");
                 self.board.set_draining();
+                self.notifier.stopping(&format!("{}: draining", self.board.name));
                 self.office.drain(self.clock.now());
                 self.drain = Some(Drain::begin(self.clock.now()));
             }

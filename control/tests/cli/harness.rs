@@ -90,6 +90,13 @@ impl Place {
         Self::spawn(self.command(arguments))
     }
 
+    /// The same with these variables in its environment.
+    pub fn start_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
     /// The same as another user, from a copy of the program, which that user may reach. Needs root.
     pub fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
         use std::os::unix::process::CommandExt;

@@ -8,6 +8,7 @@ mod config;
 mod exposition;
 mod harness;
 mod keys;
+mod manager;
 mod master;
 mod metrics;
 mod names;

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Installs gvm-dp, upgrades it in place, or removes it. Safe to run twice.
+#
+#   scripts/install.sh                 into /usr/local, configuration in /etc/gvm-dp; needs root
+#     --prefix DIR                     instead of /usr/local
+#     --root DIR                       put DIR before every path, and touch nothing outside it: for packages and tests
+#     --binaries DIR                   take gvm-dp (and gvm-pktgen, if it is there) from DIR, and build nothing
+#     --no-restart                     leave a running gateway alone; it goes on with the program that it has
+#   scripts/install.sh --uninstall     remove it; the configuration stays
+#     --purge                          with --uninstall: the configuration goes, too; keys stay
+#
+# Installs programs, unit, configuration, manual pages, completions (bash, zsh, fish) and dashboards. A configuration that
+# was changed is never overwritten. Nothing is started that did not run; a gateway that runs as a unit is restarted: it
+# hands over all it holds, and the new one has its nodes back within two heartbeat intervals.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+say() { printf 'install: %s\n' "$*"; }
+die() { printf 'install: %s\n' "$*" >&2; exit 1; }
+
+root='' prefix=/usr/local binaries='' restart=yes uninstall=no purge=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        --prefix) prefix=${2:?--prefix needs a directory}; shift ;;
+        --root) root=${2:?--root needs a directory}; shift ;;
+        --binaries) binaries=${2:?--binaries needs a directory}; shift ;;
+        --no-restart) restart=no ;;
+        --uninstall) uninstall=yes ;;
+        --purge) purge=yes ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage >&2; printf 'install: unknown option %s\n' "$1" >&2; exit 2 ;;
+    esac
+    shift
+done
+case $prefix in /*) ;; *) die "--prefix $prefix: write it as an absolute path, such as /usr/local" ;; esac
+[ "$purge" = no ] || [ "$uninstall" = yes ] || die "--purge belongs to --uninstall"
+prefix=${prefix%/}
+root=${root%/}
+if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
+    die "installing into $prefix and /etc needs root: sudo scripts/install.sh, or --root DIR"
+fi
+
+etc=/etc/gvm-dp
+config=$etc/gvm-dp.toml
+share=$prefix/share/gvm-dp
+# What was installed, and which directories were made for it.
+manifest=$share/installed
+# The configuration as it was shipped: whoever changed theirs has another one.
+shipped=$share/gvm-dp.toml
+zsh=$prefix/share/zsh/site-functions
+[ "$prefix" != /usr ] || zsh=/usr/share/zsh/vendor-completions
+
+# Whether this machine's systemd is to hear of it.
+systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/gvm-install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+remember() { grep -qxF "$1" "$work/installed" || printf '%s\n' "$1" >>"$work/installed"; }
+
+# Makes a directory with its parents, and remembers those that were not there.
+directory() {
+    [ -d "$root$1" ] && return
+    directory "$(dirname "$1")"
+    mkdir -m 755 "$root$1"
+    remember "directory $1"
+}
+
+# put MODE FILE PATH: whole or not at all, also in the place of a program that runs.
+put() {
+    directory "$(dirname "$3")"
+    install -m "$1" "$2" "$root$3.new"
+    mv -f "$root$3.new" "$root$3"
+    remember "file $3"
+}
+
+uninstall() {
+    local kind path
+    [ -e "$root$manifest" ] || die "nothing of gvm-dp is installed in $root$prefix"
+    if systemd && systemctl --quiet is-enabled gvm-dp 2>/dev/null || systemd && systemctl --quiet is-active gvm-dp; then
+        say "stopping gvm-dp: it drains"
+        systemctl disable --now gvm-dp
+    fi
+    cp "$root$manifest" "$work/installed"
+    if [ "$purge" = yes ]; then
+        rm -f "$root$config"
+    elif [ -e "$root$config" ]; then
+        say "$config stays; --purge removes it"
+    fi
+    while read -r kind path; do
+        [ "$kind" != file ] || rm -f "$root$path"
+    done <"$work/installed"
+    rm -f "$root$manifest"
+    # The last made is the innermost. Those that others use by now stay.
+    tac "$work/installed" | while read -r kind path; do
+        [ "$kind" != directory ] || rmdir "$root$path" 2>/dev/null || true
+    done
+    [ ! -d "$root$etc" ] || [ "$purge" = no ] || say "$etc stays: it holds keys or other files of yours"
+    if systemd; then
+        systemctl daemon-reload
+        say "the user gvm-dp stays: userdel gvm-dp removes it"
+    fi
+    say "removed"
+}
+
+if [ "$uninstall" = yes ]; then
+    uninstall
+    exit 0
+fi
+
+if [ -z "$binaries" ]; then
+    binaries=${CARGO_TARGET_DIR:-target}/release
+    if [ ! -x "$binaries/gvm-dp" ]; then
+        say "there is no $binaries/gvm-dp: building it (some minutes)"
+        export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+        scripts/setup.sh --user
+        cargo build --locked --release -p gvm-dp -p gvm-pktgen --bins
+    fi
+fi
+[ -x "$binaries/gvm-dp" ] || die "there is no program $binaries/gvm-dp"
+
+mkdir -p "$root/"
+if [ -e "$root$manifest" ]; then
+    say "upgrading the one that is installed"
+    cp "$root$manifest" "$work/installed"
+else
+    : >"$work/installed"
+fi
+
+say "installing into $root$prefix"
+put 755 "$binaries/gvm-dp" "$prefix/bin/gvm-dp"
+[ ! -x "$binaries/gvm-pktgen" ] || put 755 "$binaries/gvm-pktgen" "$prefix/bin/gvm-pktgen"
+gvm_dp=$root$prefix/bin/gvm-dp
+
+mkdir "$work/man"
+"$gvm_dp" man --out "$work/man"
+for page in "$work/man"/*.1; do
+    put 644 "$page" "$prefix/share/man/man1/${page##*/}"
+done
+for shell in bash zsh fish; do
+    "$gvm_dp" completion "$shell" >"$work/$shell"
+done
+put 644 "$work/bash" "$prefix/share/bash-completion/completions/gvm-dp"
+put 644 "$work/zsh" "$zsh/_gvm-dp"
+put 644 "$work/fish" "$prefix/share/fish/vendor_completions.d/gvm-dp.fish"
+
+sed -e "s|@BIN@|$prefix/bin|g" -e 's|@ETC@|/etc|g' control/packaging/gvm-dp.service >"$work/unit"
+put 644 "$work/unit" "$prefix/lib/systemd/system/gvm-dp.service"
+put 644 control/packaging/gvm-dp.sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
+for dashboard in docs/grafana/*.json; do
+    [ ! -e "$dashboard" ] || put 644 "$dashboard" "$share/grafana/${dashboard##*/}"
+done
+[ ! -e docs/gvm.lua ] || put 644 docs/gvm.lua "$share/gvm.lua"
+
+"$gvm_dp" config example >"$work/gvm-dp.toml"
+directory "$etc"
+if [ ! -e "$root$config" ]; then
+    install -m 644 "$work/gvm-dp.toml" "$root$config"
+elif [ -e "$root$shipped" ] && cmp -s "$root$shipped" "$root$config"; then
+    # Nobody changed it.
+    install -m 644 "$work/gvm-dp.toml" "$root$config"
+else
+    say "$config was changed and stays; the one of this version is $shipped"
+fi
+put 644 "$work/gvm-dp.toml" "$shipped"
+remember "file $manifest"
+install -m 644 "$work/installed" "$root$manifest"
+
+if systemd; then
+    systemd-sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
+    systemctl daemon-reload
+    if ! systemctl --quiet is-active gvm-dp; then
+        say "edit the port in $config, then: systemctl enable --now gvm-dp"
+    elif [ "$restart" = yes ]; then
+        say "restarting gvm-dp: the old one drains, then the new one starts"
+        systemctl restart gvm-dp
+    else
+        say "gvm-dp runs and was not restarted: systemctl restart gvm-dp takes the new one"
+    fi
+else
+    say "done; a gvm-dp that runs goes on with the program that it has: gvm-dp drain, then start it again"
+fi
