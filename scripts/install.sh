@@ -151,7 +151,9 @@ put 644 control/packaging/gvm-dp.sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
 for dashboard in docs/grafana/*.json; do
     [ ! -e "$dashboard" ] || put 644 "$dashboard" "$share/grafana/${dashboard##*/}"
 done
-[ ! -e docs/gvm.lua ] || put 644 docs/gvm.lua "$share/gvm.lua"
+for dissector in docs/wireshark/*.lua; do
+    [ ! -e "$dissector" ] || put 644 "$dissector" "$share/wireshark/${dissector##*/}"
+done
 
 "$gvm_dp" config example >"$work/gvm-dp.toml"
 directory "$etc"

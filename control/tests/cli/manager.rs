@@ -74,10 +74,10 @@ fn what_an_arena_needs_is_known_before_the_start() {
     let shown = place.ask(&[&["hugepages", "show"], &flags[..]].concat());
     assert!(shown.starts_with("3 hugepages of 2 MiB are needed: 1 lcore with 2049 frames of 2048 bytes\n"), "{shown}");
     assert!(shown.contains(" are free"), "{shown}");
-    let file = place.file("gvm-dp.toml", "port = \"udp:127.0.0.1:0\"\nframes = 1024\nmtu = 4000\n", 0o644);
+    let file = place.file("other.toml", "port = \"udp:127.0.0.1:0\"\nframes = 1024\nmtu = 4000\n", 0o644);
     let shown = place.ask(&["hugepages", "show", "--config", &file]);
     assert!(shown.starts_with("4 hugepages of 2 MiB are needed: 1 lcore with 1024 frames of 8192 bytes"), "{shown}");
-    let complaint = place.refused(2, &["hugepages", "reserve", "--frames", "2048"]);
+    let complaint = place.refused(2, &["hugepages", "show", "--frames", "2048"]);
     assert!(complaint.contains("no --port"), "{complaint}");
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod product;
+pub mod shell;
 pub mod sniff;
 pub mod world;
 

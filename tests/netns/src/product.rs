@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For ever, as far as a test is concerned.
-const FOR_EVER: Duration = Duration::from_secs(60);
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Waits until `look` gives something.
 ///

@@ -1,0 +1,157 @@
+//! Installing, upgrading and removing gvm-dp by `scripts/install.sh`, and the walk-through of `docs/operating.md`, whose
+//! commands are taken from the document itself. All of it in directories of their own.
+
+use netns::product::until;
+use netns::shell::{Machine, project, walkthrough};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+fn installed(machine: &Machine, arguments: &[&str]) -> String {
+    let output = machine.install(arguments);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    said
+}
+
+const CONFIG: &str = "/etc/gvm-dp/gvm-dp.toml";
+const SHIPPED: &str = "/usr/local/share/gvm-dp/gvm-dp.toml";
+
+#[test]
+fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
+    let machine = Machine::new();
+    installed(&machine, &[]);
+    let files = machine.files();
+    for wanted in [
+        "/usr/local/bin/gvm-dp",
+        "/usr/local/bin/gvm-pktgen",
+        CONFIG,
+        SHIPPED,
+        "/usr/local/lib/systemd/system/gvm-dp.service",
+        "/usr/local/lib/sysusers.d/gvm-dp.conf",
+        "/usr/local/share/man/man1/gvm-dp.1",
+        "/usr/local/share/man/man1/gvm-dp-slave.1",
+        "/usr/local/share/bash-completion/completions/gvm-dp",
+        "/usr/local/share/zsh/site-functions/_gvm-dp",
+        "/usr/local/share/fish/vendor_completions.d/gvm-dp.fish",
+    ] {
+        assert!(files.iter().any(|file| file == wanted), "{wanted} is not among {files:#?}");
+    }
+    let mode = |path: &str| std::fs::metadata(machine.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("/usr/local/bin/gvm-dp"), mode(CONFIG)), (0o755, 0o644));
+    assert!(installed(&machine, &[]).contains("upgrading"));
+    assert_eq!(machine.files(), files);
+
+    // A configuration that was changed stays; one that was not is replaced.
+    let old = "# as an older version shipped it\n";
+    std::fs::write(machine.path(CONFIG), old).unwrap();
+    std::fs::write(machine.path(SHIPPED), old).unwrap();
+    installed(&machine, &[]);
+    let shipped = std::fs::read_to_string(machine.path(SHIPPED)).unwrap();
+    assert_eq!(std::fs::read_to_string(machine.path(CONFIG)).unwrap(), shipped);
+    std::fs::write(machine.path(CONFIG), "port = \"udp:127.0.0.1:9999\"\n").unwrap();
+    assert!(installed(&machine, &[]).contains("was changed and stays"));
+    assert_eq!(std::fs::read_to_string(machine.path(CONFIG)).unwrap(), "port = \"udp:127.0.0.1:9999\"\n");
+
+    assert!(installed(&machine, &["--uninstall"]).contains("stays"));
+    assert_eq!(machine.files(), [CONFIG]);
+    assert!(!machine.install(&["--uninstall"]).status.success(), "nothing is installed");
+    installed(&machine, &[]);
+    installed(&machine, &["--uninstall", "--purge"]);
+    assert_eq!(std::fs::read_dir(machine.path("/")).unwrap().count(), 0, "{:?}", machine.files());
+}
+
+#[test]
+fn what_others_put_there_stays() {
+    let machine = Machine::new();
+    installed(&machine, &["--prefix", "/opt/gvm"]);
+    for (path, content) in [("/etc/gvm-dp/cluster.key", "key"), ("/opt/gvm/bin/other", "program")] {
+        std::fs::write(machine.path(path), content).unwrap();
+    }
+    assert!(installed(&machine, &["--uninstall", "--purge", "--prefix", "/opt/gvm"]).contains("holds keys"));
+    assert_eq!(machine.files(), ["/etc/gvm-dp/cluster.key", "/opt/gvm/bin/other"]);
+}
+
+#[test]
+fn the_unit_is_sound() {
+    let machine = Machine::new();
+    installed(&machine, &[]);
+    assert_eq!(machine.unit("KillSignal"), ["SIGTERM"]);
+    assert_eq!(machine.unit("Restart"), ["on-failure"]);
+    let needed = "CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON CAP_IPC_LOCK";
+    assert_eq!(
+        (machine.unit("AmbientCapabilities"), machine.unit("CapabilityBoundingSet")),
+        (vec![needed.into()], vec![needed.into()])
+    );
+    let path = "/usr/local/lib/systemd/system/gvm-dp.service";
+    let unit = std::fs::read_to_string(machine.path(path)).unwrap();
+    assert!(!unit.contains('@'), "a place that was not filled in: {unit}");
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return;
+    }
+    // The manual page is in the box; programs are looked for here.
+    let unit = unit.replace("/usr/local/bin", machine.path("/usr/local/bin").to_str().unwrap());
+    let unit: String =
+        unit.lines().filter(|line| !line.starts_with("Documentation=")).map(|l| format!("{l}\n")).collect();
+    std::fs::write(machine.path("/gvm-dp.service"), unit).unwrap();
+    let output = Command::new("systemd-analyze").arg("verify").arg(machine.path("/gvm-dp.service")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("gvm-dp.service"), "{said}");
+}
+
+/// What `control/Cargo.toml` puts into the Debian package is there after the staging of `scripts/package.sh`.
+#[test]
+fn every_file_of_the_debian_package_is_made() {
+    let machine = Machine::new();
+    installed(&machine, &["--prefix", "/usr"]);
+    let manifest = std::fs::read_to_string(project().join("control/Cargo.toml")).unwrap();
+    let (_, list) = manifest.split_once("assets = [\n").unwrap();
+    let sources: Vec<&str> = list.lines().map_while(|line| line.strip_prefix("    [\"")?.split('"').next()).collect();
+    assert!(sources.len() >= 10, "{sources:?}");
+    for source in sources {
+        let path = match source.strip_prefix("../target/package") {
+            Some(staged) => machine.path(&staged.replace("*.1", "gvm-dp.1")),
+            None => project().join("control").join(source),
+        };
+        assert!(path.is_file(), "{source}");
+    }
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = project().join("control/packaging/debian").join(script);
+        let output = Command::new("sh").arg("-n").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Registered slaves of the gateway in the box.
+fn registered(machine: &mut Machine) -> u64 {
+    let stats = machine.run("sudo gvm-dp stats --name gateway --json");
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    stats["membership"]["registered"].as_u64().unwrap()
+}
+
+#[test]
+fn the_walk_through_of_the_document_works_as_it_is_written() {
+    let lines = walkthrough(&std::fs::read_to_string(project().join("docs/operating.md")).unwrap());
+    assert!(lines.len() >= 15, "the document has its blocks: {lines:#?}");
+    let mut machine = Machine::new();
+    let mut restarts = 0;
+    for line in &lines {
+        let printed = machine.run(line);
+        if line.contains("gvm-dp slave") {
+            until("64 slaves", || (registered(&mut machine) == 64).then_some(()));
+        } else if line.contains(" set ") {
+            assert!(machine.run("gvm-dp stats --name gateway --json").contains("\"hold\":\"20us\""), "{printed}");
+        } else if line.contains("routes") {
+            assert!(printed.contains("64 slaves"), "{printed}");
+        } else if line.contains("/metrics") {
+            assert!(printed.contains("gvm_dp_"), "{printed}");
+        } else if line.ends_with("restart gvm-dp") {
+            restarts += 1;
+            until("64 slaves again", || (registered(&mut machine) == 64).then_some(()));
+        }
+    }
+    assert_eq!(restarts, 2);
+    let journal = machine.journal();
+    assert_eq!(journal.matches("drained: nothing was lost").count(), 3, "{journal}");
+    let left = machine.files();
+    assert!(left.iter().all(|file| !file.contains("gvm-dp")), "{left:?}");
+}
