@@ -62,6 +62,9 @@ const _: () = assert!(size_of::<Peer>() == 32);
 const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl Peer {
+    /// No peer at all: its bytes differ from those of every peer that is one.
+    pub const NOBODY: Self = Self { zero: 1, ..Self::ipv4(PortId(u8::MAX), [0; 4], 0, Vlan::UNTAGGED, [0; 6]) };
+
     /// A peer that is reached through a socket.
     pub fn socket(port: PortId, address: SocketAddr) -> Self {
         let ip = match address.ip() {

@@ -115,6 +115,10 @@ impl Pool {
         let left = top - 1;
         let index = shared.free.get(left as usize)?.get();
         shared.top.set(left);
+        // The one that goes out next: it was away for as long as a device had it, and is not in the cache.
+        if let Some(next) = shared.free.get((left as usize).wrapping_sub(1)) {
+            self.chunks().prefetch::<2>(next.get(), fresh_offset(next.get()));
+        }
         if left < shared.low_water.get() {
             shared.low_water.set(left);
         }
@@ -315,11 +319,12 @@ pub(crate) unsafe fn put_all<'a>(frames: impl Iterator<Item = &'a Frame>) {
     while let Some((shared, first)) = next {
         // SAFETY: a frame keeps its pool alive.
         let pool = unsafe { shared.as_ref() };
+        let free = &pool.free[..];
         let mut top = pool.top.get();
         let mut index = first;
         loop {
             // There is a place for every chunk, and a chunk is put back once: the place exists.
-            if let Some(place) = pool.free.get(top as usize) {
+            if let Some(place) = free.get(top as usize) {
                 place.set(index);
                 top += 1;
             }

@@ -65,7 +65,7 @@ pub struct Gateway {
     items: Vec<Item>,
     admitted: Vec<Item>,
     /// Forgotten when the route of any master changes.
-    heard: Option<Heard>,
+    heard: Heard,
     counters: Arc<GatewayCounters>,
     hold: Time,
     early: bool,
@@ -86,7 +86,7 @@ impl Gateway {
             // As many as a burst of the smallest records has: never grown.
             items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
             admitted: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
-            heard: None,
+            heard: Heard::NOBODY,
             counters: Arc::default(),
             hold: config.hold,
             early: config.early,
@@ -108,7 +108,7 @@ impl Gateway {
         let (destination, route) = match change {
             RouteChange::Slave { id, route } => (self.routes.set_slave(id, route), route),
             RouteChange::Master { id, route } => {
-                self.heard = None;
+                self.heard = Heard::NOBODY;
                 (self.routes.set_master(id, route), route)
             }
         };

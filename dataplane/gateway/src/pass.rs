@@ -46,18 +46,22 @@ pub struct Heard {
     source: Peer,
 }
 
+impl Heard {
+    /// Nobody yet.
+    pub const NOBODY: Self = Self { master: 0, source: Peer::NOBODY };
+}
+
 /// The destination of a datagram that is one record of cargo from a registered master; `None` for any other, which
 /// [`walk`] takes. The same answer as the walk's, at a fraction of its cost.
 #[inline(always)]
-pub fn single(datagram: &Datagram, heard: &mut Option<Heard>, routes: &Routes) -> Option<Destination> {
+pub fn single(datagram: &Datagram, heard: &mut Heard, routes: &Routes) -> Option<Destination> {
     let header = Record::only(datagram.frame.data())?.header();
     let (master, source) = (header.master_id(), &datagram.peer);
-    let same = |heard: &Heard| (heard.master == master) & (heard.source.as_bytes() == source.as_bytes());
-    if !heard.as_ref().is_some_and(same) {
+    if heard.master != master || heard.source.as_bytes() != source.as_bytes() {
         if !routes.is_master_source(master, source) {
             return None;
         }
-        *heard = Some(Heard { master, source: *source });
+        *heard = Heard { master, source: *source };
     }
     if header.msg_type().is_link_control() { None } else { routes.slave(header.slave_id()) }
 }
