@@ -182,6 +182,15 @@ impl Board {
         }
     }
 
+    /// Records of cargo that a gateway received, of both directions.
+    pub fn records_in(&self) -> u64 {
+        let gateways = self.lcores.iter().filter_map(|lcore| match &lcore.role {
+            RoleCounters::Gateway(gateway) => Some(gateway.down.records_in.get() + gateway.up.records_in.get()),
+            RoleCounters::Farm(_) => None,
+        });
+        gateways.sum()
+    }
+
     /// Packets lost before any port saw them.
     pub fn rx_lost(&self) -> u64 {
         self.lcores.iter().map(|lcore| lcore.view.lcore.rx_lost.get()).sum()

@@ -18,20 +18,35 @@ const RECEIVE_FOR: u64 = SECOND;
 /// process ends with what it holds.
 const GIVE_UP_AFTER: u64 = 5 * SECOND;
 
+/// How often it is looked whether nodes have moved and cargo still comes.
+pub(super) const LOOK: u64 = 10 * MILLISECOND;
+
 /// A drain that has begun.
 pub(super) struct Drain {
-    began: Time,
+    /// Since when what is held leaves; nodes move before that.
+    began: Option<Time>,
     takes: bool,
 }
 
 impl Drain {
-    pub(super) fn begin(now: Time) -> Self {
-        Self { began: now, takes: true }
+    pub(super) fn begin() -> Self {
+        Self { began: None, takes: true }
+    }
+
+    /// Whether nodes still move.
+    pub(super) fn is_moving(&self) -> bool {
+        self.began.is_none()
+    }
+
+    /// From now on what is held leaves.
+    pub(super) fn flush(&mut self, now: Time) {
+        self.began.get_or_insert(now);
     }
 
     /// Does what its age calls for. Doing it twice changes nothing.
     pub(super) fn advance(&mut self, now: Time, lcores: &[Running], board: &Board) {
-        let age = now.saturating_sub(self.began);
+        let Some(began) = self.began else { return };
+        let age = now.saturating_sub(began);
         if age >= TAKE_FOR && std::mem::replace(&mut self.takes, false) {
             for nic in &board.nics {
                 if let Err(failure) = nic.leave_packets() {

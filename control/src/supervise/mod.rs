@@ -46,11 +46,20 @@ pub enum Office {
 }
 
 impl Office {
+    /// Begins to drain: a gateway's nodes are told first.
     fn drain(&mut self, now: Time) {
         match self {
-            Self::Gateway(desk) => desk.drain(now),
+            Self::Gateway(desk) => desk.leave(now),
             // A farm gets few commands: there is always room for this one.
             Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::Drain))),
+        }
+    }
+
+    /// Whether lcores were told to drain, given how many records have come in so far.
+    fn drains(&mut self, now: Time, records: u64) -> bool {
+        match self {
+            Self::Gateway(desk) => desk.leaving(now, records),
+            Self::Slave(_) => true,
         }
     }
 
@@ -167,11 +176,18 @@ impl Process {
                     self.notifier.status(&self.state(&watchdog));
                 }
             }
+            let mut next = look_at;
             if let Some(drain) = &mut self.drain {
+                if drain.is_moving() && self.office.drains(now, self.board.records_in()) {
+                    drain.flush(now);
+                }
+                if drain.is_moving() {
+                    next = next.min(now + drain::LOOK);
+                }
                 drain.advance(now, &self.lcores, &self.board);
             }
             self.notifier.alive(now, watchdog.all_move());
-            let mut next = self.office.work(now, health).min(look_at).min(self.notifier.due().max(now + MILLISECOND));
+            let mut next = self.office.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
             if !ready {
                 ready = self.lcores.iter().all(|lcore| lcore.view().pulse.beats() > 0);
                 if ready {
@@ -217,7 +233,7 @@ impl Process {
                 self.board.set_draining();
                 self.notifier.stopping(&format!("{}: draining", self.board.name));
                 self.office.drain(self.clock.now());
-                self.drain = Some(Drain::begin(self.clock.now()));
+                self.drain = Some(Drain::begin());
             }
             Some(drain) => {
                 tracing::warn!("{why} while draining: ending at once");

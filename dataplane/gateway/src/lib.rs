@@ -13,12 +13,16 @@
 //! | [`order`] | open buffers in opening order: which are due |
 //! | [`flush`] | why a buffer leaves |
 //! | [`counters`] | what came in and what became of it |
+//! | [`desk`] | off the poll loops: between the registrar and all lcores |
+//! | [`leave`] | the order of a drain |
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
 pub mod config;
 pub mod counters;
+pub mod desk;
 pub mod flush;
+pub mod leave;
 pub mod order;
 pub mod pass;
 mod place;

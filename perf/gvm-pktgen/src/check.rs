@@ -27,6 +27,29 @@ impl Targets {
 /// Streams of PATTERN that are told apart for each slave: a farm that was started again, and the one before.
 const UP_STREAMS: u8 = 2;
 
+/// The longest time between two records of one slave.
+#[derive(Debug)]
+struct Gaps {
+    /// For each slave the last time; 0: none yet.
+    last: Vec<Time>,
+}
+
+impl Gaps {
+    fn new(slaves: u32) -> Self {
+        Self { last: vec![0; slaves as usize] }
+    }
+
+    /// Takes a record; returns the time since the one before.
+    #[inline]
+    fn note(&mut self, slave: u32, now: Time) -> u64 {
+        let Some(last) = self.last.get_mut(slave as usize) else { return 0 };
+        match std::mem::replace(last, now) {
+            0 => 0,
+            before => now.saturating_sub(before),
+        }
+    }
+}
+
 /// Checks what comes up.
 #[derive(Debug)]
 pub struct Checker {
@@ -35,6 +58,8 @@ pub struct Checker {
     req_id: u64,
     echo: Streams,
     up: Streams,
+    echo_gaps: Gaps,
+    up_gaps: Gaps,
     counters: Arc<Counters>,
     latency: Arc<Histogram>,
 }
@@ -47,6 +72,8 @@ impl Checker {
             req_id,
             echo: Streams::new(targets.count, 1),
             up: Streams::new(targets.count, UP_STREAMS),
+            echo_gaps: Gaps::new(targets.count),
+            up_gaps: Gaps::new(targets.count),
             counters,
             latency,
         }
@@ -66,7 +93,7 @@ impl Checker {
             return false;
         };
         if header.msg_type() == MsgType::PATTERN {
-            self.pattern(index, record);
+            self.pattern(now, index, record);
             return false;
         }
         let counters = &self.counters;
@@ -75,6 +102,7 @@ impl Checker {
             return true;
         };
         self.latency.note(now.saturating_sub(stamped.stamp()));
+        counters.echo_gap_ns.raise(self.echo_gaps.note(index, now));
         match self.echo.note(index, header.req_id(), stamped.sequence()) {
             Some(Order::InOrder) => counters.echo_ok.add(1),
             Some(Order::Gap(missing)) => {
@@ -89,12 +117,13 @@ impl Checker {
         true
     }
 
-    fn pattern(&mut self, index: u32, record: &Record<'_>) {
+    fn pattern(&mut self, now: Time, index: u32, record: &Record<'_>) {
         let counters = &self.counters;
         let Some(stamped) = echo::check(record) else {
             counters.up_corrupted.add(1);
             return;
         };
+        counters.up_gap_ns.raise(self.up_gaps.note(index, now));
         match self.up.join(index, record.header().req_id(), stamped.sequence()) {
             Some(Order::InOrder) => counters.up_ok.add(1),
             Some(Order::Gap(missing)) => {

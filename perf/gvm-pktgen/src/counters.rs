@@ -58,9 +58,15 @@ frame::counters! {
         no_frame,
         /// Gateways that have registered the generator (a gauge).
         gateways_registered,
+        /// Times that a shard's cargo took another gateway than before: the one before drained, fell silent, or a preferred one was back.
+        shard_moves,
+        /// The longest time that a slave's answers stayed away, in nanoseconds: between two of them, while sending (a gauge).
+        echo_gap_ns,
+        /// The longest time that a slave's own PATTERN records stayed away, in nanoseconds: between two of them (a gauge).
+        up_gap_ns,
         /// Shards of the slaves asked that no registered gateway serves (a gauge).
         shards_missing,
-        /// Slaves asked that gateways have named as members (a gauge).
+        /// Slaves asked that the gateway of their shard has named as members (a gauge).
         members_known,
         /// Those of them that do not take packets of the size asked, as far as gateways have proof (a gauge).
         members_too_small,

@@ -4,19 +4,21 @@ use crate::check::{Checker, Targets};
 use crate::counters::{Counters, Phase};
 use crate::distribution::{Distribution, Picker};
 use crate::histogram::Histogram;
+use crate::known::Known;
 use crate::pack::{Packer, Route};
 use crate::size::{Dealer, Sizes};
 use crate::uplink::Uplink;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Time};
-use link::{Credential, NodeConfig, NodeEvent};
+use link::standing::choose;
+use link::{Credential, NodeConfig, NodeEvent, Standing};
 use slave::pace::Pacer;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use wire::link::{Member, MemberState, NodeId};
+use wire::link::NodeId;
 use wire::record::{RecordHeader, req_id};
-use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, Record, Scale, Shard, UNPROVEN_MTU, Walk, echo};
+use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, Record, Scale, Shard, Walk, echo};
 
 /// Records that one poll makes at most.
 const PER_POLL: u32 = 512;
@@ -26,6 +28,8 @@ const BACKLOG: usize = 128;
 const RETRY: u64 = 50 * MICROSECOND;
 /// A full window in which nothing is answered for so long is given up.
 const WINDOW_TIMEOUT: u64 = 100 * MILLISECOND;
+/// So many times in a heartbeat interval it is looked which of several gateways are live.
+const LOOKS: u64 = 64;
 /// Stragglers are over when nothing has come for so long.
 const QUIET: u64 = SECOND;
 /// Stragglers are over after so long in any case: slaves may send on their own for ever.
@@ -117,47 +121,14 @@ pub struct Event {
 /// Where events go.
 pub type EventSink = Box<dyn FnMut(Event) + Send>;
 
-/// Which slaves are known, and the largest IP packet that each takes.
-struct Known {
-    targets: Targets,
-    /// 0: not known.
-    mtus: Vec<u16>,
-    count: u32,
-    /// The packet that every record needs, and how many slaves are known to take one.
-    need: u16,
-    fit: u32,
-}
-
-impl Known {
-    fn note(&mut self, member: &Member) {
-        let is = if member.state == MemberState::Gone { 0 } else { member.mtu.max(1) };
-        let Some(mtu) = self.targets.index(member.id).and_then(|index| self.mtus.get_mut(index as usize)) else {
-            return;
-        };
-        let was = std::mem::replace(mtu, is);
-        self.count = self.count + u32::from(is > 0) - u32::from(was > 0);
-        let fits = |mtu: u16| u32::from(mtu > 0 && mtu >= self.need);
-        self.fit = self.fit + fits(is) - fits(was);
-    }
-
-    /// The largest IP packet to a slave, in bytes; what everybody takes if it is not known.
-    #[inline]
-    fn mtu(&self, target: u32) -> u16 {
-        match self.mtus.get(target as usize) {
-            Some(0) | None => UNPROVEN_MTU,
-            Some(&mtu) => mtu,
-        }
-    }
-}
-
 /// The role.
 pub struct Generator {
     config: GeneratorConfig,
     scale: Scale,
     uplinks: Vec<Uplink>,
-    /// For each shard the uplink that serves it.
-    by_shard: Vec<Option<usize>>,
     known: Known,
+    /// When to look again which uplink serves which shard: gateways fall silent without a word.
+    choose_at: Time,
     checker: Checker,
     picker: Picker,
     dealer: Dealer,
@@ -201,9 +172,9 @@ impl Generator {
         let need = u16::try_from(need).unwrap_or(u16::MAX);
         let mut generator = Self {
             scale,
+            known: Known::new(targets, scale, uplinks.len(), need),
             uplinks,
-            by_shard: vec![None; scale.shards() as usize],
-            known: Known { targets, mtus: vec![0; targets.count as usize], count: 0, need, fit: 0 },
+            choose_at: 0,
             checker: Checker::new(targets, request, Arc::clone(&counters), Arc::clone(&latency)),
             picker: Picker::new(config.distribution, targets.count, config.seed),
             dealer: Dealer::new(config.sizes),
@@ -223,7 +194,7 @@ impl Generator {
             sink: Box::new(sink),
             config: GeneratorConfig { targets, ..config },
         };
-        generator.gauge();
+        generator.gauge(now);
         generator
     }
 
@@ -249,12 +220,30 @@ impl Generator {
         shard(first)..=shard(first + (count - 1))
     }
 
-    /// Who serves which shard, and what the routes allow; after anything changed.
-    fn gauge(&mut self) {
-        for (shard, serves) in (0..).map(Shard).zip(&mut self.by_shard) {
-            let mut registered = self.uplinks.iter().enumerate().filter(|(_, uplink)| uplink.is_registered());
-            *serves = registered.find(|(_, uplink)| uplink.shards().contains(shard)).map(|(at, _)| at);
+    /// Which uplink each shard's cargo goes to: the first live one, in the order given, that serves it.
+    fn choose_uplinks(&mut self, now: Time) {
+        let Via::Gateways { node, .. } = &self.config.via else { return };
+        for shard in 0..self.scale.shards() {
+            let standing = |uplink: &Uplink| match uplink.shards().contains(Shard(shard)) {
+                true => uplink.standing(node, now),
+                false => Standing::Away,
+            };
+            let chosen = choose(now, node.interval, self.uplinks.iter().map(standing));
+            let was = self.known.serve(shard, chosen);
+            if was.is_some() && chosen.is_some() && was != chosen {
+                self.counters.shard_moves.add(1);
+            }
         }
+        if self.uplinks.len() > 1 {
+            self.choose_at = now + node.interval / LOOKS;
+        } else {
+            self.choose_at = Time::MAX;
+        }
+    }
+
+    /// Who serves which shard, and what the routes allow; after anything changed.
+    fn gauge(&mut self, now: Time) {
+        self.choose_uplinks(now);
         let counters = &self.counters;
         self.gauge_known();
         if let Via::Direct { mtu, .. } = self.config.via {
@@ -264,13 +253,13 @@ impl Generator {
         let registered = self.uplinks.iter().filter(|uplink| uplink.is_registered());
         counters.gateways_registered.set(registered.clone().count() as u64);
         counters.route_mtu.set(registered.map(|uplink| u64::from(uplink.mtu())).min().unwrap_or(0));
-        let missing = self.shards().filter(|&shard| self.by_shard.get(shard as usize).copied().flatten().is_none());
+        let missing = self.shards().filter(|&shard| self.known.uplink(shard).is_none());
         counters.shards_missing.set(missing.count() as u64);
     }
 
     fn gauge_known(&self) {
-        self.counters.members_known.set(u64::from(self.known.count));
-        self.counters.members_too_small.set(u64::from(self.known.count - self.known.fit));
+        self.counters.members_known.set(u64::from(self.known.count()));
+        self.counters.members_too_small.set(u64::from(self.known.count() - self.known.fit()));
     }
 
     /// The way to a slave, and how much a frame of ours has room for.
@@ -281,7 +270,7 @@ impl Generator {
         let (peer, mtu) = match &self.config.via {
             Via::Direct { farm, mtu, .. } => (*farm, *mtu),
             Via::Gateways { .. } => {
-                let uplink = self.uplinks.get((*self.by_shard.get(shard.0 as usize)?)?)?;
+                let uplink = self.uplinks.get(self.known.uplink(shard.0)?)?;
                 (*uplink.gateway(), uplink.mtu())
             }
         };
@@ -296,7 +285,7 @@ impl Generator {
             Via::Gateways { gateways, .. } => {
                 counters.gateways_registered.get() == gateways.len() as u64
                     && counters.shards_missing.get() == 0
-                    && self.known.fit >= self.config.expect_members
+                    && self.known.fit() >= self.config.expect_members
             }
         };
         let fits = |payload: usize| {
@@ -436,13 +425,14 @@ impl Generator {
 
     fn take_link(&mut self, now: Time, at: Option<usize>, from: &Peer, record: &Record<'_>) {
         let Via::Gateways { node, .. } = &self.config.via else { return self.counters.link_refused.add(1) };
-        let Some(uplink) = at.and_then(|at| self.uplinks.get_mut(at)) else { return };
+        let Some(at) = at else { return };
+        let Some(uplink) = self.uplinks.get_mut(at) else { return };
         let (mtu, was) = (uplink.mtu(), uplink.is_registered());
-        let event = uplink.receive(node, now, from, record, &self.counters, |member| self.known.note(member));
+        let event = uplink.receive(node, now, from, record, &self.counters, |member| self.known.note(at, member));
         let gateway = *uplink.gateway();
         let changed = (mtu, was) != (uplink.mtu(), uplink.is_registered());
         if changed || event.is_some() {
-            self.gauge();
+            self.gauge(now);
         } else {
             self.gauge_known();
         }
@@ -454,17 +444,17 @@ impl Generator {
     fn advance_links(&mut self, now: Time, out: &mut Outbox) {
         let Via::Gateways { node, .. } = &self.config.via else { return };
         let mut told = false;
-        for uplink in &mut self.uplinks {
+        for (at, uplink) in self.uplinks.iter_mut().enumerate() {
             if now < uplink.deadline(node) {
                 continue;
             }
-            if let Some(event) = uplink.advance(node, now, |member| self.known.note(member), out) {
+            if let Some(event) = uplink.advance(node, now, |member| self.known.note(at, member), out) {
                 (self.sink)(Event { gateway: *uplink.gateway(), event });
                 told = true;
             }
         }
-        if told {
-            self.gauge();
+        if told || now >= self.choose_at {
+            self.gauge(now);
         }
     }
 
@@ -514,7 +504,9 @@ impl Role for Generator {
 
     fn deadline(&self) -> Option<Time> {
         let links = match &self.config.via {
-            Via::Gateways { node, .. } => self.uplinks.iter().map(|uplink| uplink.deadline(node)).min(),
+            Via::Gateways { node, .. } => {
+                self.uplinks.iter().map(|uplink| uplink.deadline(node)).chain([self.choose_at]).min()
+            }
             Via::Direct { .. } => None,
         };
         let sends = self.phase == Phase::Sending && self.config.down != Down::Nothing;

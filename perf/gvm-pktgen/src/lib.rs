@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`generator`] | the role |
 //! | [`uplink`] | one gateway, and the slaves behind it |
+//! | [`known`] | which slave is known behind which gateway |
 //! | [`distribution`], [`size`] | to whom, and how large |
 //! | [`pack`] | records into datagrams |
 //! | [`check`] | what came up, per slave and stream |
@@ -23,6 +24,7 @@ pub mod counters;
 pub mod distribution;
 pub mod generator;
 pub mod histogram;
+pub mod known;
 pub mod pack;
 pub mod random;
 pub mod report;

@@ -37,6 +37,8 @@ pub struct Checked {
     pub late: u64,
     /// Records whose bytes were wrong.
     pub corrupted: u64,
+    /// The longest time between two records of one slave, in nanoseconds.
+    pub longest_gap_ns: u64,
 }
 
 /// What came in, whatever it was.
@@ -95,6 +97,8 @@ pub struct Report {
     pub received: Received,
     /// Round trips.
     pub latency_ns: Latency,
+    /// Times that a shard's cargo took another gateway than before.
+    pub shard_moves: u64,
     /// Unanswered ECHOs that were given up so that the window could move on.
     pub window_given_up: u64,
     /// CPU time of the generator's lcore, in seconds.
@@ -141,6 +145,7 @@ impl Report {
                 reordered: counters.echo_reordered.get(),
                 late: counters.echo_late.get(),
                 corrupted: counters.echo_corrupted.get(),
+                longest_gap_ns: counters.echo_gap_ns.get(),
             },
             up: Checked {
                 ok: counters.up_ok.get() + counters.up_reordered.get() + counters.up_late.get(),
@@ -149,6 +154,7 @@ impl Report {
                 reordered: counters.up_reordered.get(),
                 late: counters.up_late.get(),
                 corrupted: counters.up_corrupted.get(),
+                longest_gap_ns: counters.up_gap_ns.get(),
             },
             received: Received {
                 records,
@@ -168,6 +174,7 @@ impl Report {
                 p99_9: latency.quantile(0.999),
                 max: latency.max(),
             },
+            shard_moves: counters.shard_moves.get(),
             window_given_up: counters.window_given_up.get(),
             cpu_seconds: 0.0,
         }
@@ -224,6 +231,7 @@ impl fmt::Display for Report {
             ("unexpected records", received.unexpected),
             ("bad records", received.bad),
             ("given up by the window", self.window_given_up),
+            ("times a shard took another gateway", self.shard_moves),
         ];
         for (name, count) in others.into_iter().filter(|&(_, count)| count > 0) {
             writeln!(f, "          {count} {name}")?;

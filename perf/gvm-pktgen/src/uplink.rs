@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
-use link::{KeyRing, MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges};
+use link::{KeyRing, MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges, Standing};
 use wire::link::{Member, NodeId};
 use wire::{MsgType, Record};
 
@@ -32,6 +32,11 @@ impl Uplink {
     /// Whether the gateway has registered us.
     pub fn is_registered(&self) -> bool {
         self.node.is_registered()
+    }
+
+    /// How the gateway stands with us.
+    pub fn standing(&self, config: &NodeConfig, now: Time) -> Standing {
+        self.node.standing(config, now)
     }
 
     /// Largest IP packet that the gateway acknowledged, in bytes.

@@ -1,75 +1,44 @@
-//! The registrar's desk of a gateway, as control has it: link control comes in from all lcores, route changes and answers
-//! go out to them. A route change is said once and must reach every lcore, so whatever finds a mailbox full waits here,
-//! in order, and while something waits no further mail is read.
+//! The registrar's desk of a gateway: [`gateway::desk`] over the mailboxes of the simulated lcores.
 
-use frame::time::MILLISECOND;
-use frame::{Peer, Time};
+use frame::Time;
 use gateway::Command;
+use gateway::desk::{Line, Mail};
+use gateway::leave::{Leave, Stage};
 use lcore::ControlMail;
 use lcore::mailbox::{Receiver, Sender};
+use link::Registrar;
 use link::registrar::Health;
-use link::{Registrar, RouteChange, Sink};
-use std::collections::VecDeque;
 
-/// Datagrams that are read before other duties.
-const MAILS_PER_TURN: usize = 256;
+/// The mailbox of one lcore.
+struct Mailbox(Sender<Command>);
 
-/// How soon a full mailbox is tried again.
-const RETRY: u64 = MILLISECOND;
-
-struct Line {
-    commands: Sender<Command>,
-    waiting: VecDeque<Command>,
-}
-
-impl Line {
-    fn put(&mut self, command: Command) {
-        let refused = if self.waiting.is_empty() { self.commands.try_send(command) } else { Err(command) };
-        self.waiting.extend(refused.err());
-    }
-
-    fn flush(&mut self) {
-        while let Some(command) = self.waiting.pop_front() {
-            if let Err(command) = self.commands.try_send(command) {
-                self.waiting.push_front(command);
-                break;
-            }
-        }
+impl Line for Mailbox {
+    fn try_send(&self, command: Command) -> Result<(), Command> {
+        self.0.try_send(command)
     }
 }
 
 /// See the module's documentation.
 pub struct Desk {
-    registrar: Registrar,
+    desk: gateway::desk::Desk<Mailbox>,
     mails: Receiver<ControlMail>,
-    lines: Vec<Line>,
-}
-
-struct Out<'a> {
-    lines: &'a mut [Line],
-    lcore: usize,
-}
-
-impl Sink for Out<'_> {
-    fn reply(&mut self, to: &Peer, datagram: &[u8], _records: u16) {
-        self.lines[self.lcore].put(Command::Reply { peer: *to, bytes: datagram.into() });
-    }
-
-    fn route(&mut self, change: RouteChange) {
-        self.lines.iter_mut().for_each(|line| line.put(Command::Route(change)));
-    }
+    leave: Option<Leave>,
 }
 
 impl Desk {
     /// A desk for the lcores behind `commands`, in the order of their indices.
     pub fn new(registrar: Registrar, mails: Receiver<ControlMail>, commands: Vec<Sender<Command>>) -> Self {
-        let lines = commands.into_iter().map(|commands| Line { commands, waiting: VecDeque::new() }).collect();
-        Self { registrar, mails, lines }
+        Self { desk: gateway::desk::Desk::new(registrar, commands.into_iter().map(Mailbox)), mails, leave: None }
     }
 
     /// The registrar.
     pub fn registrar(&self) -> &Registrar {
-        &self.registrar
+        self.desk.registrar()
+    }
+
+    /// The registrar, to be told settings.
+    pub fn registrar_mut(&mut self) -> &mut Registrar {
+        self.desk.registrar_mut()
     }
 
     /// Whether mail waits to be read.
@@ -79,36 +48,45 @@ impl Desk {
 
     /// Whether something waits for room in a mailbox.
     pub fn is_waiting(&self) -> bool {
-        self.lines.iter().any(|line| !line.waiting.is_empty())
+        self.desk.is_waiting()
     }
 
     /// Works off what is due and what came in. Returns when to come again at the latest.
     pub fn work(&mut self, now: Time, health: Health) -> Time {
-        self.lines.iter_mut().for_each(Line::flush);
-        if !self.is_waiting() {
-            self.registrar.advance(now, health, &mut Out { lines: &mut self.lines, lcore: 0 });
-        }
-        for _ in 0..MAILS_PER_TURN {
-            if self.is_waiting() {
-                return now + RETRY;
-            }
-            let Some(mail) = self.mails.try_recv() else {
-                return self.registrar.deadline().unwrap_or(Time::MAX);
-            };
-            let mut out = Out { lines: &mut self.lines, lcore: usize::from(mail.lcore) };
-            self.registrar.receive(now, &mail.peer, mail.bytes(), &mut out);
-        }
-        now
+        let Self { desk, mails, .. } = self;
+        desk.look(now, health, drop);
+        desk.work(now, health, || mails.try_recv(), open, drop)
     }
 
     /// Tells every lcore something, after all that it was told before.
     pub fn tell(&mut self, command: impl Fn() -> Command) {
-        self.lines.iter_mut().for_each(|line| line.put(command()));
+        self.desk.tell(command);
     }
 
-    /// Tells nodes that the gateway is about to leave, and every lcore to drain.
+    /// Tells nodes that the gateway is about to leave, and every lcore to drain at once.
     pub fn drain(&mut self, now: Time) {
-        self.registrar.leave(now);
+        self.desk.registrar_mut().leave(now);
         self.tell(|| Command::Drain);
     }
+
+    /// Tells nodes that the gateway is about to leave; [`leaving`](Self::leaving) does the rest.
+    pub fn leave(&mut self, now: Time) {
+        let interval = self.registrar().config().interval;
+        self.desk.registrar_mut().leave(now);
+        self.leave = Some(Leave::begin(now, interval));
+    }
+
+    /// Goes on with leaving, as the control thread does. Whether lcores were told to drain.
+    pub fn leaving(&mut self, now: Time, records: u64) -> bool {
+        let unheard = self.registrar().unheard();
+        let Some(leave) = &mut self.leave else { return false };
+        if leave.advance(now, unheard, records) == Some(Stage::Flushing) {
+            self.desk.tell(|| Command::Drain);
+        }
+        self.leave.is_some_and(|leave| leave.stage() == Stage::Flushing)
+    }
+}
+
+fn open(mail: &ControlMail) -> Mail<'_> {
+    Mail { lcore: mail.lcore, peer: &mail.peer, bytes: mail.bytes() }
 }

@@ -1,0 +1,300 @@
+//! The registrar's desk: link control comes in from all lcores, route changes and answers go out to them.
+//!
+//! A route change is said once by the registrar and must reach every lcore, so whatever finds a mailbox full waits
+//! here, in order. While something waits no further mail is read: the lcores then keep link control in their own
+//! bounded queues, and nodes try again. So what waits is bounded by the number of routes.
+//!
+//! The desk knows no mailbox: a [`Line`] leads to an lcore, and mail is what the caller hands in.
+
+use crate::Command;
+use frame::{Peer, Time};
+use link::registrar::Health;
+use link::{Notice, Registrar, RouteChange, Sink};
+use std::collections::VecDeque;
+
+/// Datagrams that are read before the desk looks at its other duties.
+const MAILS_PER_TURN: usize = 256;
+
+/// How soon the desk tries a full mailbox again, in nanoseconds.
+pub const RETRY: u64 = frame::time::MILLISECOND;
+
+/// The way to one lcore.
+pub trait Line {
+    /// Hands a command over, or back while there is no room.
+    fn try_send(&self, command: Command) -> Result<(), Command>;
+
+    /// Whether the lcore has ended: it needs no routes any more.
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+/// A datagram of link control as an lcore copied it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mail<'a> {
+    /// The lcore that received it.
+    pub lcore: u16,
+    /// Where it came from.
+    pub peer: &'a Peer,
+    /// The datagram.
+    pub bytes: &'a [u8],
+}
+
+struct Queue<L> {
+    line: L,
+    waiting: VecDeque<Command>,
+}
+
+impl<L: Line> Queue<L> {
+    fn put(&mut self, command: Command) {
+        let refused = if self.waiting.is_empty() { self.line.try_send(command) } else { Err(command) };
+        self.waiting.extend(refused.err());
+    }
+
+    fn flush(&mut self) {
+        if self.line.is_closed() {
+            self.waiting.clear();
+        }
+        while let Some(command) = self.waiting.pop_front() {
+            if let Err(command) = self.line.try_send(command) {
+                self.waiting.push_front(command);
+                break;
+            }
+        }
+    }
+}
+
+/// Where the registrar's output goes while it handles one datagram.
+struct Out<'a, L> {
+    queues: &'a mut [Queue<L>],
+    /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
+    lcore: usize,
+    notice: &'a mut dyn FnMut(Notice),
+}
+
+impl<L: Line> Sink for Out<'_, L> {
+    fn reply(&mut self, to: &Peer, datagram: &[u8], _records: u16) {
+        let lcore = if self.lcore < self.queues.len() { self.lcore } else { 0 };
+        if let Some(queue) = self.queues.get_mut(lcore) {
+            queue.put(Command::Reply { peer: *to, bytes: datagram.into() });
+        }
+    }
+
+    fn route(&mut self, change: RouteChange) {
+        self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        (self.notice)(notice);
+    }
+}
+
+/// See the module's documentation.
+pub struct Desk<L> {
+    registrar: Registrar,
+    queues: Vec<Queue<L>>,
+}
+
+impl<L: Line> Desk<L> {
+    /// A desk for these lcores, in the order of their indices.
+    pub fn new(registrar: Registrar, lines: impl IntoIterator<Item = L>) -> Self {
+        let queues = lines.into_iter().map(|line| Queue { line, waiting: VecDeque::new() }).collect();
+        Self { registrar, queues }
+    }
+
+    /// The registrar, to be shown to people.
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    /// The registrar, to be told settings.
+    pub fn registrar_mut(&mut self) -> &mut Registrar {
+        &mut self.registrar
+    }
+
+    /// Whether something waits for room in a mailbox. While it does, no mail is read.
+    pub fn is_waiting(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.waiting.is_empty())
+    }
+
+    /// Works off what is due, and the mail that `next` hands out and `open` reads. Returns when to come again at the
+    /// latest.
+    pub fn work<M>(
+        &mut self,
+        now: Time,
+        health: Health,
+        mut next: impl FnMut() -> Option<M>,
+        open: impl for<'a> Fn(&'a M) -> Mail<'a>,
+        mut notice: impl FnMut(Notice),
+    ) -> Time {
+        self.queues.iter_mut().for_each(Queue::flush);
+        if self.registrar.deadline().is_some_and(|deadline| deadline <= now) {
+            self.look(now, health, &mut notice);
+        }
+        for _ in 0..MAILS_PER_TURN {
+            if self.is_waiting() {
+                return now + RETRY;
+            }
+            let Some(mail) = next() else {
+                return self.registrar.deadline().unwrap_or(Time::MAX);
+            };
+            let Mail { lcore, peer, bytes } = open(&mail);
+            let mut out = Out { queues: &mut self.queues, lcore: usize::from(lcore), notice: &mut notice };
+            self.registrar.receive(now, peer, bytes, &mut out);
+        }
+        now
+    }
+
+    /// Lets the registrar see that the gateway is well, also when nothing is due.
+    pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice)) {
+        if !self.is_waiting() {
+            let mut out = Out { queues: &mut self.queues, lcore: 0, notice: &mut notice };
+            self.registrar.advance(now, health, &mut out);
+        }
+    }
+
+    /// Tells every lcore something, after all that it was told before.
+    pub fn tell(&mut self, command: impl Fn() -> Command) {
+        self.queues.iter_mut().for_each(|queue| queue.put(command()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::PortId;
+    use link::{Node, NodeConfig, RegistrarConfig};
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use wire::link::NodeId;
+    use wire::{Scale, Walk};
+
+    /// An lcore's mailbox with room for so many commands.
+    #[derive(Clone)]
+    struct Lcore(Rc<RefCell<VecDeque<Command>>>, usize, Rc<Cell<bool>>);
+
+    impl Lcore {
+        fn next(&self) -> Option<Command> {
+            self.0.borrow_mut().pop_front()
+        }
+    }
+
+    impl Line for Lcore {
+        fn try_send(&self, command: Command) -> Result<(), Command> {
+            if self.0.borrow().len() >= self.1 {
+                return Err(command);
+            }
+            self.0.borrow_mut().push_back(command);
+            Ok(())
+        }
+
+        fn is_closed(&self) -> bool {
+            self.2.get()
+        }
+    }
+
+    struct World {
+        desk: Desk<Lcore>,
+        lcores: [Lcore; 2],
+        mails: VecDeque<(u16, Peer, Vec<u8>)>,
+    }
+
+    impl World {
+        fn new(room: usize) -> Self {
+            let lcores = [0, 1].map(|_| Lcore(Rc::default(), room, Rc::default()));
+            let registrar = Registrar::new(RegistrarConfig::default(), 0).unwrap();
+            Self { desk: Desk::new(registrar, lcores.iter().cloned()), lcores, mails: VecDeque::new() }
+        }
+
+        fn work(&mut self, now: Time) -> Time {
+            let Self { desk, mails, .. } = self;
+            desk.work(now, Health::GOOD, || mails.pop_front(), read, drop)
+        }
+
+        fn send(&mut self, node: &mut Node, now: Time, lcore: u16) {
+            let mut bytes = [0; 256];
+            let len = node.transmit(&NodeConfig::default(), now, &mut bytes).unwrap();
+            let peer = Peer::socket(PortId(0), "192.0.2.1:7".parse().unwrap());
+            self.mails.push_back((lcore, peer, bytes[..len].to_vec()));
+        }
+    }
+
+    fn read(mail: &(u16, Peer, Vec<u8>)) -> Mail<'_> {
+        Mail { lcore: mail.0, peer: &mail.1, bytes: &mail.2 }
+    }
+
+    fn gateway() -> Peer {
+        Peer::socket(PortId(0), "192.0.2.9:9999".parse().unwrap())
+    }
+
+    /// Registers slave 17 through lcore 1; returns what each lcore was told from the last heartbeat on.
+    fn register(world: &mut World) -> [Vec<Command>; 2] {
+        let config = NodeConfig::default();
+        let id = NodeId::slave(Scale::default().slave_id(17).unwrap());
+        let mut node = Node::new(id, None, gateway(), 0);
+        world.send(&mut node, 0, 1);
+        world.work(0);
+        let Some(Command::Reply { bytes, .. }) = world.lcores[1].next() else { panic!("no cookie") };
+        assert!(world.lcores[0].next().is_none(), "the answer leaves where the question came in");
+        let (_, record) = Walk::new(&bytes, Scale::default()).next().unwrap().unwrap();
+        node.handle(&config, 0, &gateway(), &record).unwrap();
+        let now = node.deadline(&config);
+        world.send(&mut node, now, 1);
+        world.work(now);
+        let mut told = [Vec::new(), Vec::new()];
+        for turn in 0..10 {
+            for (lcore, told) in world.lcores.iter().zip(&mut told) {
+                told.extend(lcore.next());
+            }
+            world.work(now + turn);
+        }
+        told
+    }
+
+    #[test]
+    fn every_lcore_is_told_of_a_route_and_one_answers() {
+        // With room for one command, the rest waits at the desk and arrives in order.
+        for room in [1, 64] {
+            let mut world = World::new(room);
+            let told = register(&mut world);
+            assert!(matches!(told[0][..], [Command::Route(RouteChange::Slave { route: Some(_), .. })]), "{told:?}");
+            assert!(matches!(told[1][..], [Command::Route(_), Command::Reply { .. }]), "{told:?}");
+            assert_eq!(world.desk.registrar().summary().here, 1);
+        }
+    }
+
+    #[test]
+    fn while_commands_wait_no_mail_is_read_and_nothing_overtakes() {
+        let mut world = World::new(1);
+        register(&mut world);
+        world.desk.tell(|| Command::SetEarly(true));
+        world.desk.tell(|| Command::SetEarly(false));
+        world.desk.tell(|| Command::Drain);
+        world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, 0);
+        assert_eq!((world.work(5), world.mails.len()), (5 + RETRY, 1));
+        let mut told = Vec::new();
+        for now in 6..12 {
+            told.extend(world.lcores[0].next());
+            while world.lcores[1].next().is_some() {}
+            world.work(now);
+        }
+        assert!(
+            matches!(
+                told[..],
+                [Command::SetEarly(true), Command::SetEarly(false), Command::Drain, Command::Reply { .. }]
+            ),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn an_lcore_that_ended_holds_nobody_up() {
+        let mut world = World::new(1);
+        for _ in 0..2 {
+            world.desk.tell(|| Command::Drain);
+        }
+        assert_eq!(world.work(3), 3 + RETRY);
+        world.lcores.iter().for_each(|lcore| lcore.2.set(true));
+        assert_eq!(world.work(3), Time::MAX);
+    }
+}
