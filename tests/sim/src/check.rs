@@ -26,7 +26,22 @@ pub fn count(node: &GatewayNode, into: &mut BTreeMap<String, u64>) {
     add("link.", node.desk.registrar().counters().as_ref());
 }
 
+/// Adds what a farm or master counts, by name.
+pub fn count_node(prefix: &str, set: &dyn CounterSet, into: &mut BTreeMap<String, u64>) {
+    set.visit(&mut |name, _, value| *into.entry(format!("{prefix}{name}")).or_default() += value);
+}
+
 impl Cluster {
+    /// Adds what farms and masters that run have counted.
+    pub fn count_ends(&mut self) {
+        for core in self.farms.iter().flatten() {
+            count_node("farm.", core.lcore.role().counters().as_ref(), &mut self.counted);
+        }
+        for core in self.masters.iter().flatten() {
+            count_node("master.", core.lcore.role().counters(), &mut self.counted);
+        }
+    }
+
     /// Who is missing at a gateway: the first reason why it is not whole, or `None`.
     pub fn missing_at(&self, gateway: usize) -> Option<String> {
         let Some(node) = &self.gateways[gateway] else { return Some("it does not run".to_owned()) };

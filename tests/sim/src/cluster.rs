@@ -56,6 +56,10 @@ pub struct Cluster {
     pub counted: BTreeMap<String, u64>,
     /// Frames that a wire fault, a cut or a missing machine took, by fate.
     pub fates: BTreeMap<&'static str, u64>,
+    /// Records of cargo in frames that reached nobody: a full ring, a cut, a machine that does not run.
+    pub unreached: u64,
+    /// When cargo was last sent to each gateway.
+    pub sent_to: BTreeMap<Who, Time>,
     /// The last link control for gateways, which a stranger has seen.
     pub heartbeats: VecDeque<(Place, Place, Vec<u8>)>,
     /// The last answers that a stranger got.
@@ -84,6 +88,8 @@ impl Cluster {
             closed: Sums::default(),
             counted: BTreeMap::new(),
             fates: BTreeMap::new(),
+            unreached: 0,
+            sent_to: BTreeMap::new(),
             heartbeats: VecDeque::new(),
             answers: VecDeque::new(),
             faults: plan.faults,

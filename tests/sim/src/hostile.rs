@@ -238,9 +238,9 @@ impl Cluster {
         let scale = self.plan.scale;
         let slaves = &self.plan.gateways[gateway].slaves;
         let victim = *slaves.get(self.rng.below(slaves.len() as u64) as usize)?;
-        let empty = |id: &u32| self.plan.gateway_of(*id) == Some(gateway as u16) && self.plan.farm_of(*id).is_none();
+        let empty = |id: &u32| self.plan.serves(gateway, *id) && self.plan.farm_of(*id).is_none();
         let nobody = (0..scale.slaves()).find(empty);
-        let foreign = (0..scale.slaves()).find(|id| self.plan.gateway_of(*id) != Some(gateway as u16));
+        let foreign = (0..scale.slaves()).find(|id| !self.plan.serves(gateway, *id));
         let farm = self.plan.farm_of(victim)?;
         let node_key =
             |id: SlaveId| self.plan.key.map(|key| *ClusterKey::from_bytes(key).node_key(NodeId::slave(id)).as_bytes());

@@ -81,6 +81,8 @@ pub struct Sums {
     pub refused: u64,
     /// Frames in a ring when their node crashed, or ended after it had drained.
     pub left_in_ring: u64,
+    /// Records of cargo in those.
+    pub records_in_ring: u64,
     /// Records that the gateway took; a bad remainder counts as one.
     pub records: u64,
     /// Bad remainders among them.
@@ -104,6 +106,7 @@ impl Sums {
         self.ring_full += other.ring_full;
         self.refused += other.refused;
         self.left_in_ring += other.left_in_ring;
+        self.records_in_ring += other.records_in_ring;
         self.records += other.records;
         self.bad += other.bad;
         self.links += other.links;
@@ -332,6 +335,8 @@ impl Ledger {
         self.sums.dropped = counters.down.dropped() + counters.up.dropped() + dropped_tx;
         self.sums.crashed = self.sums.records - self.sums.left - self.sums.dropped;
         self.sums.left_in_ring = self.rings.iter().map(|ring| ring.waiting.len() as u64).sum();
+        let waiting = self.rings.iter().flat_map(|ring| &ring.waiting).filter(|waiting| !waiting.broken);
+        self.sums.records_in_ring = waiting.map(|waiting| packet::records(&waiting.frame)).sum();
         let ring_full: u64 = self.rings.iter().map(|ring| ring.counts().ring_full).sum();
         if ring_full != self.sums.ring_full {
             return Err(self.wrong(format!("{ring_full} frames are said to be lost, {} were", self.sums.ring_full)));

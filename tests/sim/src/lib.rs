@@ -13,6 +13,8 @@
 //! | [`cluster`] | machines, the wire, and the loop that lets events happen |
 //! | [`run`] | one run from trouble to drain |
 //! | [`ledger`] | the account of one gateway lcore |
+//! | [`account`] | the account of the whole cluster, from end to end |
+//! | `change` | a gateway drains, crashes or is cut off under load; the cluster changes its key |
 //! | [`check`] | what is looked at from outside |
 //! | [`hostile`] | what strangers send, and where it must be counted |
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
@@ -21,6 +23,8 @@
 //! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, what happened |
 #![forbid(unsafe_code)]
 
+pub mod account;
+mod change;
 pub mod check;
 pub mod cluster;
 pub mod core;

@@ -155,7 +155,8 @@ impl Cluster {
         let with_slaves = plan.slaves.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
         let slaves = with_slaves.map(|(gateway, ids)| {
             let ids = Ids::list(self.plan.scale, ids).expect("the ids are in range and different");
-            (vec![self.door(gateway, who).peer(vlan)], ids)
+            let ways = self.plan.ways(gateway).into_iter().map(|gateway| self.door(gateway, who).peer(vlan));
+            (ways.collect(), ids)
         });
         let config = FarmConfig {
             slaves: slaves.collect(),

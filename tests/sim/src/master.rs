@@ -4,8 +4,10 @@
 use crate::rng::Rng;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::{Burst, Class, Datagram, Frame, Outbox, Peer, PortId, Role, Time};
-use link::{MemberTable, Node, NodeConfig, datagram_room};
-use std::collections::{BTreeSet, VecDeque};
+use link::standing::choose;
+use link::{KeyRing, MemberTable, Node, NodeConfig, NodeKey, Standing, datagram_room};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wire::link::{Member, MemberState};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Record, Scale, Walk, echo};
 
@@ -33,6 +35,12 @@ frame::counters! {
         unexpected,
         /// Link control that was refused: forged, replayed, of another start.
         refused,
+        /// Slaves that a gateway called suspect.
+        told_suspect,
+        /// Slaves that a gateway called gone.
+        told_gone,
+        /// Times that a shard's cargo took another gateway than before.
+        shard_moves,
     }
 }
 
@@ -52,6 +60,8 @@ pub enum Command {
     Quiet,
     /// Ask each of these slaves one question.
     Ask(Vec<u32>),
+    /// Other keys from the next heartbeat on.
+    SetKeys(KeyRing<NodeKey>),
     /// No trains, no questions, no heartbeats any more.
     Drain,
 }
@@ -83,6 +93,8 @@ pub struct Master {
     id: u16,
     config: NodeConfig,
     gates: Vec<Gate>,
+    /// For each shard the gate that its cargo went to last.
+    uses: BTreeMap<u32, usize>,
     rng: Rng,
     trains: Option<Trains>,
     questions: VecDeque<u32>,
@@ -104,6 +116,7 @@ impl Master {
         Self {
             id,
             gates,
+            uses: BTreeMap::new(),
             rng,
             trains: None,
             questions: VecDeque::new(),
@@ -180,9 +193,15 @@ impl Master {
 
     /// Appends one record to the open datagram, which leaves first when the record does not belong into it.
     fn put(&mut self, now: Time, msg_type: MsgType, slave: u32, payload: u64, out: &mut Outbox) -> bool {
-        let Some((gate, mtu)) = self.gates.iter().find_map(|gate| Some((gate, gate.mtu_of(slave)?))) else {
-            return false;
-        };
+        let standings = self.gates.iter().map(|gate| match gate.mtu_of(slave) {
+            Some(_) => gate.node.standing(&self.config, now),
+            None => Standing::Away,
+        });
+        let Some(chosen) = choose(now, self.config.interval, standings) else { return false };
+        let was = self.uses.insert(slave >> self.config.scale.gw_bits(), chosen);
+        self.counters.shard_moves.add(u64::from(was.is_some_and(|was| was != chosen)));
+        let gate = &self.gates[chosen];
+        let Some(mtu) = gate.mtu_of(slave) else { return false };
         let to = *gate.node.gateway();
         let room = datagram_room(&to, gate.node.mtu().min(self.config.max_ip_packet));
         let most = room.min(datagram_room(&to, mtu)).saturating_sub(HEADER_LEN);
@@ -284,10 +303,17 @@ impl Master {
                         self.counters.refused.add(1);
                     }
                 }
-                MsgType::MEMBERS => match gate.table.receive(now, &mut gate.node, &datagram.peer, &record, |_| {}) {
-                    Ok(()) => gate.list(),
-                    Err(_) => self.counters.refused.add(1),
-                },
+                MsgType::MEMBERS => {
+                    let told = |member: &Member| match member.state {
+                        MemberState::Here => {}
+                        MemberState::Suspect => self.counters.told_suspect.add(1),
+                        MemberState::Gone => self.counters.told_gone.add(1),
+                    };
+                    match gate.table.receive(now, &mut gate.node, &datagram.peer, &record, told) {
+                        Ok(()) => gate.list(),
+                        Err(_) => self.counters.refused.add(1),
+                    }
+                }
                 MsgType::ECHO_REPLY if is_ours(self.id, &record) => {
                     self.unanswered.remove(&id.get());
                     self.counters.answers.add(1);
@@ -352,6 +378,7 @@ impl Role for Master {
                 self.trains = Some(Trains { records, payload, gap, next: now });
             }
             Command::Quiet => self.trains = None,
+            Command::SetKeys(keys) => self.gates.iter_mut().for_each(|gate| gate.node.set_keys(keys.clone())),
             Command::Ask(slaves) => self.questions.extend(slaves),
             Command::Drain => {
                 self.draining = true;

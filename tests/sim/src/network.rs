@@ -16,7 +16,11 @@ impl Cluster {
         let Some(mut read) = packet::read(&frame) else { return };
         let Some(to) = Place::of(read.dst_ip) else { return };
         self.trace.note(self.now, &Happened::Sent(from, to, &frame));
+        if packet::is_cargo(packet::payload(&frame, &read)) {
+            self.sent_to.insert(to.who, self.now);
+        }
         if self.is_cut(from.who) || self.is_cut(to.who) {
+            self.unreached += packet::records(&frame);
             return self.fate(Fate::Unreachable);
         }
         if self.rng.chance(self.faults.drop) {
@@ -81,6 +85,7 @@ impl Cluster {
     /// A frame arrives at a port.
     pub(crate) fn arrive(&mut self, at: Place, frame: Vec<u8>, broken: bool) {
         let soon = self.now + self.rng.between(200, 2_000);
+        let records = packet::records(&frame);
         let (taken, lcore) = match at.who {
             Who::Master(i) => (inject(self.masters[usize::from(i)].as_mut(), 0, &frame), 0),
             Who::Farm(i) => (inject(self.farms[usize::from(i)].as_mut(), 0, &frame), 0),
@@ -99,8 +104,12 @@ impl Cluster {
             }
         };
         match taken {
-            None => self.fate(Fate::Unreachable),
+            None => {
+                self.unreached += records;
+                self.fate(Fate::Unreachable);
+            }
             Some(taken) => {
+                self.unreached += if taken { 0 } else { records };
                 self.trace.note(self.now, &Happened::Arrived(at, lcore, taken));
                 self.wake(at.who, lcore as u16, soon);
             }

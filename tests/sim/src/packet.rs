@@ -51,6 +51,21 @@ pub fn is_cargo(payload: &[u8]) -> bool {
     Record::first(payload).is_ok_and(|record| !record.header().msg_type().is_link_control())
 }
 
+/// How many records of cargo a frame has; none if it is broken.
+pub fn records(frame: &[u8]) -> u64 {
+    let Some(read) = read(frame) else { return 0 };
+    let mut rest = payload(frame, &read);
+    if !is_cargo(rest) {
+        return 0;
+    }
+    let mut records = 0;
+    while let Ok(record) = Record::first(rest) {
+        records += 1;
+        rest = rest.get(record.bytes().len()..).unwrap_or(&[]);
+    }
+    records
+}
+
 fn respec(read: &UdpFrame) -> UdpSpec {
     UdpSpec {
         vlan: read.vlan,

@@ -126,6 +126,23 @@ pub struct Plan {
     pub drain_under_load: bool,
     /// Whether strangers attack.
     pub hostile: bool,
+    /// A gateway that serves the same shards as the first one, for its slaves to go to.
+    pub twin: Option<u16>,
+    /// What happens to the first gateway under load, once all is calm.
+    pub trial: Trial,
+    /// Whether the cluster changes its key under load.
+    pub rotates: bool,
+}
+
+/// What happens to a gateway that has a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// It drains: nothing must be lost.
+    Drain,
+    /// It crashes: what was under way or held there is lost, and nothing else.
+    Kill,
+    /// Its network is gone for some intervals.
+    Cut,
 }
 
 /// Records a second that the masters of a small cluster send, so that a run is short.
@@ -166,7 +183,17 @@ impl Plan {
             payload: rng.pick(&[32, 64, 256, 1400]),
             drain_under_load: rng.one_in(4),
             hostile: rng.one_in(2),
+            twin: None,
+            trial: Trial::Drain,
+            rotates: false,
         };
+        let mut more = rng.fork(2);
+        plan.trial = more.pick(&[Trial::Drain, Trial::Kill, Trial::Cut]);
+        plan.rotates = plan.key.is_some() && more.one_in(3);
+        if more.one_in(2) {
+            plan.twin = Some(plan.gateways.len() as u16);
+            plan.gateways.push(GatewayPlan { lcores: more.pick(&[1, 2, 4]), ..plan.gateways[0].clone() });
+        }
         plan.trouble = plan.interval * 4;
         plan.settle_nodes(&mut rng, slaves, farms, jumbo);
         // Half a train on average: at most some thousand records a second of all masters together.
@@ -186,7 +213,7 @@ impl Plan {
             (gateway.lcores, gateway.shards, gateway.slaves) = (lcores, shards, Vec::new());
             (gateway.frames, gateway.rx_ring, gateway.mailbox, gateway.mtu) = (1024, 512, 4096, 1500);
         }
-        let mut plan = Self { scale, gateways, home: Vec::new(), ..Self::of_seed(seed) };
+        let mut plan = Self { scale, gateways, home: Vec::new(), twin: None, ..Self::of_seed(seed) };
         plan.masters.clear();
         plan.farms.clear();
         plan.chunk = 2048;
@@ -209,7 +236,21 @@ impl Plan {
         (self.hold.min(50 * MICROSECOND), self.hold == FOREVER || self.early)
     }
 
-    /// Which gateway has a shard, if any.
+    /// The gateways of those slaves that a gateway has, the preferred one first; none for the twin of another.
+    pub fn ways(&self, gateway: usize) -> Vec<usize> {
+        match self.twin.map(usize::from) {
+            Some(twin) if twin == gateway => Vec::new(),
+            Some(twin) if gateway == 0 => vec![0, twin],
+            _ => vec![gateway],
+        }
+    }
+
+    /// Whether a gateway has a slave's shard.
+    pub fn serves(&self, gateway: usize, slave: u32) -> bool {
+        self.gateways[gateway].shards.contains(&(slave >> self.scale.gw_bits()))
+    }
+
+    /// Which gateway has a shard, if any; of two the first.
     pub fn gateway_of(&self, slave: u32) -> Option<u16> {
         let shard = slave >> self.scale.gw_bits();
         self.gateways.iter().position(|gateway| gateway.shards.contains(&shard)).map(|at| at as u16)
@@ -264,6 +305,9 @@ impl Plan {
                 self.home[id as usize] = farm;
             }
         }
+        if let Some(twin) = self.twin {
+            self.gateways[usize::from(twin)].slaves = self.gateways[0].slaves.clone();
+        }
     }
 
     fn write_script(&mut self, rng: &mut Rng) {
@@ -312,6 +356,13 @@ impl fmt::Display for Plan {
             f,
             "  load: trains of up to {train} every {train_gap} ns, {upward}/s per farm, payload up to {payload}"
         )?;
+        if let Some(twin) = self.twin {
+            writeln!(
+                f,
+                "  gateway {twin} is the twin of gateway 0, trial {:?}, key rotation {}",
+                self.trial, self.rotates
+            )?;
+        }
         for (i, GatewayPlan { slaves, .. }) in self.gateways.iter().enumerate() {
             let plan = GatewayPlan { slaves: Vec::new(), ..self.gateways[i].clone() };
             writeln!(f, "  gateway {i}: {} slaves, {plan:?}", slaves.len())?;

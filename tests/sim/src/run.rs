@@ -70,8 +70,20 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sums { frames, ring_full, refused, left_in_ring, records, bad, links, left, datagrams, dropped, crashed } =
-            self.sums;
+        let Sums {
+            frames,
+            ring_full,
+            refused,
+            left_in_ring,
+            records,
+            bad,
+            links,
+            left,
+            datagrams,
+            dropped,
+            crashed,
+            ..
+        } = self.sums;
         writeln!(f, "seed {}: {} events in {:.3} s", self.seed, self.events, self.time as f64 / SECOND as f64)?;
         writeln!(f, "hash {:016x}", self.hash)?;
         let fates: Vec<String> = self.fates.iter().map(|(name, count)| format!("{count} {name}")).collect();
@@ -134,7 +146,7 @@ impl Outcome {
 }
 
 impl Cluster {
-    fn phase(&mut self, name: &'static str) {
+    pub(crate) fn phase(&mut self, name: &'static str) {
         self.trace.note(self.now, &Happened::Phase(name));
     }
 
@@ -147,6 +159,12 @@ impl Cluster {
         }
         self.calm()?;
         self.wait_until_whole()?;
+        if self.plan.rotates {
+            self.rotate_the_key()?;
+        }
+        if self.plan.twin.is_some() {
+            self.fail_over()?;
+        }
         if self.rng.one_in(3) {
             self.restart_a_gateway()?;
             self.wait_until_whole()?;
@@ -160,7 +178,7 @@ impl Cluster {
         Ok(answered)
     }
 
-    fn wait_until_whole(&mut self) -> Result<(), Wrong> {
+    pub(crate) fn wait_until_whole(&mut self) -> Result<(), Wrong> {
         let end = self.now + WHOLE_WITHIN * self.plan.interval;
         while let Some(missing) = self.missing() {
             if self.now >= end {
@@ -188,7 +206,8 @@ impl Cluster {
     /// Every live slave is asked, and answers.
     fn ask_everybody(&mut self) -> Result<u64, Wrong> {
         self.phase("questions");
-        let all: Vec<u32> = self.plan.gateways.iter().flat_map(|gateway| gateway.slaves.iter().copied()).collect();
+        let ids = (0..).zip(&self.plan.home).filter(|(_, farm)| **farm != u16::MAX).map(|(id, _)| id);
+        let all: Vec<u32> = ids.collect();
         let mut asked = all.clone();
         for _ in 0..ROUNDS {
             self.tell_master(0, master::Command::Ask(asked));
@@ -219,7 +238,7 @@ impl Cluster {
     }
 
     /// Waits for a gateway that drains, and ends it.
-    fn end_gateway(&mut self, gateway: usize) -> Result<(), Wrong> {
+    pub(crate) fn end_gateway(&mut self, gateway: usize) -> Result<(), Wrong> {
         let end = self.now + 5 * SECOND;
         loop {
             let Some(node) = &mut self.gateways[gateway] else { return Ok(()) };
@@ -271,6 +290,7 @@ impl Cluster {
         }
         self.check_ends()?;
         self.check_empty()?;
+        self.count_ends();
         (0..self.gateways.len()).try_for_each(|gateway| self.close(gateway))
     }
 }
