@@ -82,7 +82,8 @@ frame::counters! {
 /// Where the run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Until all gateways have registered it, and enough slaves are known.
+    /// Until all gateways have registered it, or those that serve the slaves asked and no other for three intervals, and
+    /// enough slaves are known.
     Waiting,
     /// For the time, or as many records, as was asked.
     Sending,

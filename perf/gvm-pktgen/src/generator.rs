@@ -12,7 +12,7 @@ use frame::pool::{COLOURS, HEADROOM};
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Time};
 use link::standing::choose;
-use link::{Credential, NodeConfig, NodeEvent, Standing};
+use link::{Credential, NodeConfig, NodeEvent, SILENT_INTERVALS, Standing};
 use slave::pace::Pacer;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -278,12 +278,14 @@ impl Generator {
     }
 
     /// Whether sending may begin.
-    fn is_ready(&self, out: &Outbox) -> bool {
+    fn is_ready(&self, now: Time, out: &Outbox) -> bool {
         let counters = &self.counters;
         let there = match &self.config.via {
             Via::Direct { .. } => true,
-            Via::Gateways { gateways, .. } => {
-                counters.gateways_registered.get() == gateways.len() as u64
+            Via::Gateways { gateways, node, .. } => {
+                // A gateway that does not run is not waited for, when others serve what is asked.
+                let all = counters.gateways_registered.get() == gateways.len() as u64;
+                (all || now.saturating_sub(self.began) >= SILENT_INTERVALS * node.interval)
                     && counters.shards_missing.get() == 0
                     && self.known.fit() >= self.config.expect_members
             }
@@ -482,7 +484,7 @@ impl Role for Generator {
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {
         self.advance_links(now, out);
-        if self.phase == Phase::Waiting && self.is_ready(out) {
+        if self.phase == Phase::Waiting && self.is_ready(now, out) {
             self.pacer = Pacer::new(self.config.rate, now);
             (self.began, self.answered, self.heard) = (now, now, now);
             self.enter(Phase::Sending);

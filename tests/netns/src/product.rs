@@ -94,6 +94,18 @@ impl Place {
         copy.to_str().expect("a plain path").to_owned()
     }
 
+    /// Writes a file that only its owner may read; returns its path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, content: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.directory.join(name);
+        std::fs::write(&path, content).expect("room for a file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+        path.to_str().expect("a plain path").to_owned()
+    }
+
     fn command(&self, namespace: &Namespace, line: &str) -> Command {
         let mut words = line.split_whitespace();
         let mut command = Command::new("ip");

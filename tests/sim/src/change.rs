@@ -19,8 +19,8 @@ const WHO: Who = Who::Gateway(FIRST as u16);
 
 /// So light a load that no ring of any cluster overflows.
 const TRAIN: u64 = 4;
-const TRAIN_GAP: u64 = 4 * MILLISECOND;
-const UPWARD: u64 = 250;
+const TRAIN_GAP: u64 = 10 * MILLISECOND;
+const UPWARD: u64 = 100;
 const PAYLOAD: u64 = 64;
 
 /// Longer than anything is under way while all is calm.
@@ -114,6 +114,7 @@ impl Cluster {
         self.come_home()?;
         let (farms, masters) = self.moves();
         let before = self.load()?;
+        self.counted.entry(format!("trial.{:?}", self.plan.trial).to_lowercase()).and_modify(|n| *n += 1).or_insert(1);
         match self.plan.trial {
             Trial::Drain => {
                 self.phase("a drain with a twin");
@@ -227,6 +228,7 @@ impl Cluster {
             return Err(format!("a new key made somebody refused or gone: {gone:?} {:?}", self.refused()));
         }
         self.plan.key = Some(bytes);
+        self.counted.insert("trial.rotation".to_owned(), 1);
         // What strangers have recorded is of another key now.
         self.heartbeats.clear();
         self.answers.clear();

@@ -28,7 +28,12 @@ pub fn count(node: &GatewayNode, into: &mut BTreeMap<String, u64>) {
 
 /// Adds what a farm or master counts, by name.
 pub fn count_node(prefix: &str, set: &dyn CounterSet, into: &mut BTreeMap<String, u64>) {
-    set.visit(&mut |name, _, value| *into.entry(format!("{prefix}{name}")).or_default() += value);
+    set.visit(&mut |name, _, value| {
+        // A damaged sequence number jumps over any number of them.
+        if name != "pattern_gap" {
+            *into.entry(format!("{prefix}{name}")).or_default() += value;
+        }
+    });
 }
 
 impl Cluster {

@@ -189,8 +189,8 @@ impl Plan {
         };
         let mut more = rng.fork(2);
         plan.trial = more.pick(&[Trial::Drain, Trial::Kill, Trial::Cut]);
-        plan.rotates = plan.key.is_some() && more.one_in(3);
-        if more.one_in(2) {
+        plan.rotates = plan.key.is_some() && more.one_in(4);
+        if more.one_in(3) {
             plan.twin = Some(plan.gateways.len() as u16);
             plan.gateways.push(GatewayPlan { lcores: more.pick(&[1, 2, 4]), ..plan.gateways[0].clone() });
         }

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 fn seeds() -> u64 {
-    std::env::var("GVM_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+    std::env::var("GVM_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
 }
 
-/// What 200 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 40] = [
+/// What 500 clusters must have been through, or the faults do not do what they are for.
+const MUST_HAVE_HAPPENED: [&str; 51] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -25,6 +25,9 @@ const MUST_HAVE_HAPPENED: [&str; 40] = [
     "up.dropped_no_route",
     "up.dropped_spoofed",
     "up.dropped_unregistered_source",
+    "farm.answers_elsewhere",
+    "farm.gateway_moves",
+    "farm.keys_switched",
     "flush_drain",
     "flush_early",
     "flush_full",
@@ -35,6 +38,7 @@ const MUST_HAVE_HAPPENED: [&str; 40] = [
     "lcore.control_delayed",
     "lcore.rx_paused_pool",
     "link.deaf_spells",
+    "link.drain_acks_out",
     "link.heartbeats_challenged",
     "link.mass_silences",
     "link.nodes_gone",
@@ -48,8 +52,15 @@ const MUST_HAVE_HAPPENED: [&str; 40] = [
     "link.refused_unexpected",
     "link.refused_unsigned",
     "link.refused_version",
+    "master.shard_moves",
+    "master.told_gone",
+    "master.told_suspect",
     "port.rx_bad_checksum",
     "port.rx_ring_full",
+    "trial.cut",
+    "trial.drain",
+    "trial.kill",
+    "trial.rotation",
 ];
 
 /// Runs the seeds on two threads; each run is one thread's alone.
@@ -68,7 +79,7 @@ fn every_seed_balances() {
         assert!(outcome.answered > 0, "seed {}: nobody was asked", outcome.seed);
         outcome.counted.iter().for_each(|(name, count)| *counted.entry(name).or_default() += count);
     }
-    if seeds >= 200 {
+    if seeds >= 500 {
         let never = |name: &&&str| counted.get(**name).copied().unwrap_or(0) == 0;
         let missing: Vec<_> = MUST_HAVE_HAPPENED.iter().filter(never).collect();
         assert!(missing.is_empty(), "no seed came to {missing:?}");

@@ -7,11 +7,12 @@ use super::Registrar;
 use super::presence::{Presence, State};
 use crate::{NodeKey, Sink};
 use frame::Time;
-use frame::time::MILLISECOND;
+use frame::time::{MICROSECOND, MILLISECOND};
 use wire::link::{HeartbeatAck, NodeId};
 
-/// The most members that one call tells; the next one goes on.
-const MOST_AT_ONCE: u32 = 1024;
+/// The most datagrams of one call, and when the next one goes on: a flood would take the frames that cargo needs.
+const MOST_AT_ONCE: u32 = 32;
+const PAUSE: u64 = 250 * MICROSECOND;
 
 /// Who has not heard is told again after this part of an interval, or after [`LEAST_PAUSE`].
 const AGAIN_PART: u64 = 4;
@@ -65,9 +66,9 @@ impl Registrar {
         }
         let mut packer = std::mem::take(&mut self.packer);
         let (mut at, end) = (leave.cursor, self.served.slaves());
-        let mut told = 0;
+        let before = packer.datagrams;
         let mut to = None;
-        while at < end && told < MOST_AT_ONCE {
+        while at < end && packer.datagrams.wrapping_sub(before) < MOST_AT_ONCE {
             let presence = self.table.get(at).presence;
             if presence.state == State::Here
                 && !presence.left
@@ -80,7 +81,6 @@ impl Registrar {
                 }
                 to = Some(presence.peer);
                 self.tell(NodeId::slave(id), &presence, &mut packer, sink);
-                told += 1;
             }
             at += 1;
         }
@@ -100,7 +100,7 @@ impl Registrar {
         }
         self.packer = packer;
         let due = match is_over {
-            false => Some(now),
+            false => Some(now + PAUSE),
             true => Some(now + (self.config.interval / AGAIN_PART).max(LEAST_PAUSE)),
         };
         let due = due.filter(|_| self.unheard() > 0);

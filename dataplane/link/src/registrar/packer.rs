@@ -11,11 +11,13 @@ pub(super) struct Packer {
     bytes: Vec<u8>,
     len: usize,
     records: u16,
+    /// Datagrams that were sent.
+    pub(super) datagrams: u32,
 }
 
 impl Packer {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0 }
+        Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0, datagrams: 0 }
     }
 
     /// Adds an answer; sends what waited first when it does not fit. Both ends take packets of `mtu` bytes.
@@ -41,6 +43,7 @@ impl Packer {
     pub(super) fn flush(&mut self, to: &Peer, sink: &mut impl Sink) {
         if self.records > 0 {
             sink.reply(to, &self.bytes[..self.len], self.records);
+            self.datagrams = self.datagrams.wrapping_add(1);
         }
         self.len = 0;
         self.records = 0;

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Two gateways on loopback serve the same slaves, under load: nothing happens, the first drains, the first is killed.
+# Prints, for each, the records that were lost and the longest time that a slave was without an answer.
+#
+#   perf/failover.sh DIRECTORY [--rate PPS] [--slaves N]     DIRECTORY has gvm-dp and gvm-pktgen; or: perf/run.sh failover
+#
+# Each trial is a run of its own, a few seconds apart on the same machine. Heartbeats are every second, as by default.
+# The last line is: name=... value=... unit=... ratio=...  (ratio: the longest gap of the kill to that of nothing)
+set -euo pipefail
+
+die() { printf 'failover: %s\n' "$*" >&2; exit 1; }
+
+directory=${1:?"usage: perf/failover.sh DIRECTORY [--rate PPS] [--slaves N]"}
+shift
+rate=20000
+slaves=1000
+while [ $# -gt 0 ]; do
+    case $1 in
+        --rate) rate=${2:?--rate PPS} ;;
+        --slaves) slaves=${2:?--slaves N} ;;
+        *) die "unknown option $1" ;;
+    esac
+    shift 2
+done
+
+seconds=10
+work=$(mktemp -d)
+export GVM_DP_RUN_DIR=$work
+pids=()
+
+end() {
+    for pid in "${pids[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+    wait 2>/dev/null || true
+    pids=()
+}
+trap 'end; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Ports of the kernel's choice would differ between gateway and nodes: two that are seldom used.
+first=127.0.0.1:39991
+second=127.0.0.1:39992
+
+background() {
+    "$@" >/dev/null 2>>"$work/log" &
+    pids+=($!)
+}
+
+# A number from the statistics of a process: its name, and a counter.
+count() {
+    "$directory/gvm-dp" stats --json --name "$1" 2>/dev/null | grep -o "\"$2\": *[0-9]*" | grep -o '[0-9]*$' | head -1
+}
+
+wait_for() {
+    local tries=0
+    until [ "$(count "$1" "$2" || true)" = "$3" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 300 ] || { tail -20 "$work/log" >&2; die "$2 of $1 does not become $3"; }
+        sleep 0.1
+    done
+}
+
+# The number behind the N-th occurrence of a key in a report: echo comes before pattern.
+field() { grep -o "\"$2\": *[0-9]*" "$1" | sed -n "$3s/.*[^0-9]//p"; }
+
+trial() {
+    local name=$1 report="$work/$1.json" status=0
+    background "$directory/gvm-dp" --name first --port "udp:$first"
+    local victim=${pids[-1]}
+    background "$directory/gvm-dp" --name second --port "udp:$second"
+    background "$directory/gvm-dp" slave --name farm --gateway "$first" --gateway "$second" --id 0 --count "$slaves" \
+        --port udp:127.0.0.1:0 --traffic "master=1,payload=64,rate=$rate"
+    wait_for farm registrations $((2 * slaves))
+    "$directory/gvm-pktgen" --gateway "$first" --gateway "$second" --count "$slaves" --rate "$rate" \
+        --seconds "$seconds" --allow-loss --quiet --json "$report" >/dev/null 2>>"$work/log" &
+    local load=$!
+    sleep 4
+    case $name in
+        drain) "$directory/gvm-dp" drain --name first >/dev/null ;;
+        kill) kill -KILL "$victim" ;;
+    esac
+    wait "$load" || status=$?
+    [ "$status" -eq 0 ] || { tail -20 "$work/log" >&2; die "the load of trial $name ended with $status"; }
+    end
+    records=$(($(field "$report" records 1) + $(field "$report" ok 2) + $(field "$report" lost 2)))
+    lost=$(($(field "$report" lost 1) + $(field "$report" lost 2)))
+    echo_gap=$(field "$report" longest_gap_ns 1)
+    up_gap=$(field "$report" longest_gap_ns 2)
+    printf '%-12s %12s %10s %14.3f %14.3f\n' "$name" "$records" "$lost" \
+        "$(awk -v ns="$echo_gap" 'BEGIN { print ns / 1e9 }')" "$(awk -v ns="$up_gap" 'BEGIN { print ns / 1e9 }')"
+}
+
+printf '%s slaves, %s records/s down and as many up, %s s; longest gaps of any slave in seconds\n' "$slaves" "$rate" "$seconds"
+printf '%-12s %12s %10s %14s %14s\n' trial records lost 'answers' 'own records'
+trial undisturbed
+still=$echo_gap
+still_lost=$lost
+trial drain
+drain_lost=$lost
+trial kill
+longest=$((echo_gap > up_gap ? echo_gap : up_gap))
+printf 'name=failover-drain-lost value=%s unit=records ratio=%s\n' "$drain_lost" \
+    "$(awk -v a="$drain_lost" -v b="$still_lost" 'BEGIN { printf "%.3f", b > 0 ? a / b : (a > 0 ? a : 1) }')"
+printf 'name=failover-kill-outage value=%s unit=s ratio=%s\n' "$(awk -v ns="$longest" 'BEGIN { printf "%.3f", ns / 1e9 }')" \
+    "$(awk -v a="$longest" -v b="$still" 'BEGIN { printf "%.1f", a / (b > 0 ? b : 1) }')"
