@@ -7,6 +7,7 @@
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
 #   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
+#   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
 #   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
 #
@@ -15,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.
@@ -111,6 +112,10 @@ if [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --guard ]; then
     guard guard
 elif [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --record ]; then
     guard record
+elif [ "$1" = failover ]; then
+    shift
+    cargo build --locked --quiet --profile "$profile" -p gvm-dp -p gvm-pktgen
+    perf/failover.sh "${CARGO_TARGET_DIR:-target}/$profile" "$@"
 else
     build
     reserve_hugepages
