@@ -8,6 +8,7 @@
 #   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
+#   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
 #   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
 #
@@ -16,7 +17,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.

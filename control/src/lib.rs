@@ -86,6 +86,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
 fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Stats(args) => client::stats::run(&args),
+        Command::Top(args) => client::top::run(&args),
         Command::Routes(args) => client::routes::run(&args),
         Command::Capture(args) => client::capture::run(&args),
         Command::Drain(args) => client::drain::run(&args),

@@ -3,6 +3,7 @@
 use crate::serve::capture::Direction;
 use crate::units::Duration;
 use clap::Args;
+use frame::time::{MILLISECOND, SECOND};
 use std::path::PathBuf;
 
 /// Which running process is meant.
@@ -19,12 +20,42 @@ pub struct StatsArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// Again every second, with rates
-    #[arg(long, conflicts_with = "json")]
+    /// Again and again, until it is ended
+    #[arg(short, long, conflicts_with = "json")]
     pub watch: bool,
-    /// Everything, as JSON
+    /// What the rates are taken over
+    #[arg(short, long, default_value = "1s", value_name = "DURATION", value_parser = interval, conflicts_with = "json")]
+    pub interval: Duration,
+    /// Every counter that is not zero, besides
+    #[arg(short, long, conflicts_with = "json")]
+    pub all: bool,
+    /// Every counter as it is now, as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `gvm-dp top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// Which process.
+    #[command(flatten)]
+    pub target: NameArgs,
+    /// How often it looks
+    #[arg(short, long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
+    pub interval: Duration,
+    /// One frame as text, and end; so also when the output is no terminal
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// The time between two looks: long enough that something happens in it, short enough to wait for.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval: Duration = text.parse().map_err(|error| format!("{error}"))?;
+    if (10 * MILLISECOND..=3600 * SECOND).contains(&interval.0) {
+        Ok(interval)
+    } else {
+        Err("choose 10ms to 3600s".to_owned())
+    }
 }
 
 /// `gvm-dp routes`.

@@ -31,8 +31,10 @@ pub enum Command {
     Gateway(Box<GatewayArgs>),
     /// Lend memory: answer as one slave, or as a farm of them
     Slave(Box<SlaveArgs>),
-    /// Show what a running process counts
+    /// Show what a running process does: rates, totals, warnings
     Stats(StatsArgs),
+    /// Watch a running process live: lcores, ports, aggregation, members
+    Top(TopArgs),
     /// Show who is registered at a running gateway
     Routes(RoutesArgs),
     /// Write what goes through a running process's ports to a file for Wireshark

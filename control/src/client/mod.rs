@@ -2,9 +2,13 @@
 
 pub mod capture;
 pub mod drain;
+pub mod format;
 pub mod key;
+pub mod rates;
 pub mod routes;
 pub mod stats;
+pub mod table;
+pub mod top;
 
 use crate::cli::NameArgs;
 use crate::exit::Failure;

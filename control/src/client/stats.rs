@@ -1,108 +1,266 @@
-//! `gvm-dp stats`: what a running process counts.
+//! `gvm-dp stats`: what a running process does, in rates, with the totals beside; warnings first.
 
+use super::format::{bits, grouped, nanoseconds, percent, si, span};
+use super::rates::{Event, Rates};
+use super::table::Table;
 use super::{Target, print};
 use crate::cli::StatsArgs;
 use crate::exit::Failure;
-use crate::serve::stats::{Direction, InterfaceStats, Stats};
+use crate::serve::stats::Stats;
 use hyper::Method;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Prints the counters: once, as JSON, or every second with rates.
+/// Prints what was asked for: JSON of one look, or the rates between two, once or again and again.
 pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     if args.json {
         print(&format!("{}\n", String::from_utf8_lossy(&target.request(Method::GET, "/v1/stats")?)));
         return Ok(());
     }
-    let mut before = read(&target)?;
-    let mut goes_on = print(&table(&before, None)) && args.watch;
-    while goes_on {
-        std::thread::sleep(Duration::from_secs(1));
-        let now = read(&target)?;
-        goes_on = print(&format!("\n{}", table(&now, Some(&before))));
+    let interval = Duration::from_nanos(args.interval.0);
+    let mut before = look(&target)?;
+    loop {
+        std::thread::sleep(interval);
+        let now = look(&target)?;
+        let rates = Rates::new(Some(&before), &now);
+        let mut text = report(&now, &rates);
+        if args.all {
+            text.push_str(&everything(&before, &now, rates.seconds));
+        }
+        if args.watch {
+            text.push('\n');
+        }
+        if !print(&text) || !args.watch {
+            return Ok(());
+        }
         before = now;
     }
-    Ok(())
 }
 
-fn read(target: &Target) -> Result<Stats, Failure> {
+/// One look at a process.
+pub(super) fn look(target: &Target) -> Result<Stats, Failure> {
     target.read(&target.request(Method::GET, "/v1/stats")?)
 }
 
-/// The whole, as a person reads it; with rates per second when there is an earlier look.
-fn table(stats: &Stats, before: Option<&Stats>) -> String {
-    let mut text = String::new();
-    let Stats { name, role, version, pid, uptime_seconds, state, cpu_seconds, .. } = stats;
-    let _ = writeln!(
-        text,
-        "{name}: {role} {version}, pid {pid}, {state} for {uptime_seconds:.1} s, {} lcores, {cpu_seconds:.2} CPU seconds",
-        stats.lcores.len()
-    );
-    if let Some(members) = &stats.membership {
-        let _ = writeln!(
-            text,
-            "registered: {} of {} ids, {} suspect, {} masters, generation {}",
-            members.registered, members.ids, members.suspect, members.masters, members.generation
-        );
+/// A rate, or nothing where there is none, so that the eye finds what moves.
+fn moving(rate: f64) -> String {
+    if rate > 0.0 { si(rate) } else { "-".to_owned() }
+}
+
+fn optional(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
+    value.map_or("-".to_owned(), text)
+}
+
+/// What a person reads.
+pub fn report(stats: &Stats, rates: &Rates) -> String {
+    let mut text = header(stats, rates);
+    for warning in &rates.warnings {
+        let _ = writeln!(text, "{warning}");
     }
-    for (name, direction) in &stats.directions {
-        describe_direction(&mut text, name, direction);
-    }
-    let seconds = before.map(|before| (uptime_seconds - before.uptime_seconds).max(1e-3));
-    for (set, counters) in &stats.total {
-        let earlier = before.and_then(|before| before.total.get(set));
-        describe_set(&mut text, set, counters, earlier.zip(seconds));
-    }
-    for interface in &stats.interfaces {
-        let InterfaceStats { port, name, address, mtu, queues, ring, asked, mode, .. } = interface;
-        let title = format!(
-            "interface of port {port}: {name}, {queues} queues, {mode} (asked for {asked}), MTU {mtu}, {address}, rings of \
-             {ring}"
-        );
-        describe_set(&mut text, &title, &interface.verdicts, None);
-    }
-    for lcore in &stats.lcores {
-        let core = lcore.core.map_or("not pinned".to_owned(), |core| format!("core {core}"));
-        let _ = writeln!(
-            text,
-            "lcore {} ({core}): {}, {:.2} CPU seconds, frames on {}",
-            lcore.index, lcore.stage, lcore.cpu_seconds, lcore.memory
-        );
-        for port in &lcore.ports {
-            describe_set(&mut text, &format!("port {} {}", port.id, port.description), &port.counters, None);
-        }
+    let parts = [
+        cargo(rates),
+        events("dropped", &rates.drops),
+        flushes(rates),
+        events("farm", &rates.farm),
+        lcores(rates),
+        ports(rates),
+        losses(rates),
+        events("xdp verdict", &rates.verdicts),
+        members(stats, rates),
+        events("refused", &rates.refused),
+    ];
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        let _ = write!(text, "\n{part}");
     }
     text
 }
 
-fn describe_direction(text: &mut String, name: &str, direction: &Direction) {
-    let Direction { records_in, records_out, held, datagrams_in, datagrams_out, .. } = direction;
-    let saved = direction.saved_percent.map_or("-".to_owned(), |saved| format!("{saved:.1} %"));
-    let _ = writeln!(
-        text,
-        "{name:<5} records in {records_in}, out {records_out}, held {held}; datagrams in {datagrams_in}, out \
-         {datagrams_out}; packets saved {saved}"
-    );
-    for (reason, count) in direction.dropped.iter().filter(|(_, count)| **count > 0) {
-        let _ = writeln!(text, "{:<5} dropped {count}: {reason}", "");
-    }
+fn header(stats: &Stats, rates: &Rates) -> String {
+    let Stats { name, role, version, pid, state, settings, .. } = stats;
+    let lcores = if stats.lcores.len() == 1 { "1 lcore".to_owned() } else { format!("{} lcores", stats.lcores.len()) };
+    let hold = settings.get("hold").map(|hold| format!(", hold {hold}")).unwrap_or_default();
+    let uptime = span(stats.uptime_seconds);
+    format!("{name}: {role} {version}, pid {pid}, {state} for {uptime}, {lcores}{hold}; over {}\n", span(rates.seconds))
 }
 
-/// The counters of a set that are not zero.
-fn describe_set(
-    text: &mut String,
-    name: &str,
-    counters: &BTreeMap<String, u64>,
-    earlier: Option<(&BTreeMap<String, u64>, f64)>,
-) {
-    let _ = writeln!(text, "{name}");
-    for (counter, value) in counters.iter().filter(|(_, value)| **value > 0) {
-        let rate = earlier.map(|(earlier, seconds)| {
-            let grown = value.saturating_sub(earlier.get(counter).copied().unwrap_or(0));
-            format!("{:>14.0}/s", grown as f64 / seconds)
-        });
-        let _ = writeln!(text, "  {counter:<32}{value:>20}{}", rate.unwrap_or_default());
+fn cargo(rates: &Rates) -> String {
+    let mut table = Table::new(
+        &[
+            "cargo",
+            "records/s",
+            "datagrams/s",
+            "payload",
+            "rec/dgram",
+            "saved",
+            "held",
+            "records in all",
+            "dropped in all",
+        ],
+        &[0],
+    );
+    for direction in &rates.directions {
+        let total = &direction.total;
+        let flow = |way: &str, flow: &super::rates::Flow, saved: String, held: u64, records: u64, dropped: u64| {
+            vec![
+                format!("{} {way}", direction.name),
+                moving(flow.records),
+                moving(flow.datagrams),
+                if flow.bytes > 0.0 { bits(flow.bytes) } else { "-".to_owned() },
+                optional(flow.per_datagram(), |share| format!("{share:.1}")),
+                saved,
+                if held > 0 { grouped(held) } else { String::new() },
+                grouped(records),
+                if dropped > 0 { grouped(dropped) } else { String::new() },
+            ]
+        };
+        table.row(flow("in", &direction.came, String::new(), 0, total.records_in, 0));
+        let saved = optional(direction.saved, percent);
+        let dropped = total.dropped.values().sum();
+        table.row(flow("out", &direction.left, saved, total.held, total.records_out, dropped));
     }
+    table.text()
+}
+
+/// Things that happened at least once, those that happen now first.
+fn events(title: &str, events: &[Event]) -> String {
+    let mut table = Table::new(&[title, "/s", "in all"], &[0]);
+    let mut events: Vec<&Event> = events.iter().collect();
+    events.sort_by(|a, b| b.rate.total_cmp(&a.rate));
+    for Event { what, rate, total } in events {
+        table.row(vec![what.clone(), moving(*rate), grouped(*total)]);
+    }
+    table.text()
+}
+
+fn flushes(rates: &Rates) -> String {
+    let all: f64 = rates.flushes.iter().map(|flush| flush.rate).sum();
+    let mut table = Table::new(&["datagrams left", "/s", "share", "in all"], &[0]);
+    let mut flushes: Vec<&Event> = rates.flushes.iter().filter(|flush| flush.total > 0).collect();
+    flushes.sort_by(|a, b| b.rate.total_cmp(&a.rate));
+    for Event { what, rate, total } in flushes {
+        let share = if all > 0.0 { percent(rate / all) } else { "-".to_owned() };
+        table.row(vec![what.clone(), moving(*rate), share, grouped(*total)]);
+    }
+    let mut text = table.text();
+    if let Some(hold) = &rates.hold {
+        let (p50, p99, mean) = (nanoseconds(hold.p50), nanoseconds(hold.p99), nanoseconds(hold.mean));
+        let _ = writeln!(text, "held for {p50} (p50), {p99} (p99), {mean} (mean)");
+    }
+    text
+}
+
+fn lcores(rates: &Rates) -> String {
+    let headings = [
+        "lcore",
+        "core",
+        "busy",
+        "cpu",
+        "records/s",
+        "ns/record",
+        "burst",
+        "sleeps/s",
+        "free frames",
+        "memory",
+        "stage",
+    ];
+    let mut table = Table::new(&headings, &[9, 10]);
+    for lcore in &rates.lcores {
+        table.row(vec![
+            lcore.index.to_string(),
+            lcore.core.map_or("-".to_owned(), |core| core.to_string()),
+            percent(lcore.busy),
+            percent(lcore.cpu),
+            moving(lcore.records),
+            optional(lcore.ns_per_record, |ns| format!("{ns:.0}")),
+            optional(lcore.burst, |burst| format!("{burst:.1}")),
+            moving(lcore.sleeps),
+            format!("{} of {}", grouped(lcore.frames_free), grouped(lcore.frames)),
+            lcore.memory.clone(),
+            lcore.stage.clone(),
+        ]);
+    }
+    table.text()
+}
+
+fn ports(rates: &Rates) -> String {
+    let headings =
+        ["port", "lcore", "what", "rx/s", "tx/s", "lost/s", "tx full/s", "rx ring most", "tx ring", "link", "mode"];
+    let mut table = Table::new(&headings, &[2, 9, 10]);
+    for port in &rates.ports {
+        let fill = |fill: Option<super::rates::port::Fill>| fill.map(|fill| percent(fill.share)).unwrap_or_default();
+        let link = if port.link == super::rates::port::Link::Unknown { "" } else { port.link.name() };
+        let some = |rate: f64| if rate > 0.0 { si(rate) } else { String::new() };
+        table.row(vec![
+            port.id.to_string(),
+            port.lcore.to_string(),
+            port.name.clone(),
+            moving(port.rx),
+            moving(port.tx),
+            some(port.rx_lost + port.tx_lost),
+            some(port.tx_full),
+            fill(port.rx_ring),
+            fill(port.tx_ring),
+            link.to_owned(),
+            port.mode.clone(),
+        ]);
+    }
+    table.text()
+}
+
+fn losses(rates: &Rates) -> String {
+    let loss = |port: &super::rates::PortRates| {
+        let name = format!("port {} lcore {}", port.id, port.lcore);
+        let event = |(counter, rate, total): &(String, f64, u64)| Event {
+            what: format!("{name} {counter}"),
+            rate: *rate,
+            total: *total,
+        };
+        port.losses.iter().map(event).collect::<Vec<_>>()
+    };
+    events("lost at ports", &rates.ports.iter().flat_map(loss).collect::<Vec<_>>())
+}
+
+fn members(stats: &Stats, rates: &Rates) -> String {
+    let Some(members) = &stats.membership else { return String::new() };
+    let (here, ids) = (grouped(members.registered), grouped(members.ids));
+    let Some(heartbeats) = rates.heartbeats else {
+        return format!("members  {here} of {ids} ids registered\n");
+    };
+    let link = stats.total.get("link");
+    let gone = link.map_or(0, |link| super::rates::value(link, "nodes_gone"));
+    format!(
+        "members  {here} of {ids} slaves here, {} suspect, {} gone so far, {} masters; generation {}; {} heartbeats/s\n",
+        members.suspect,
+        grouped(gone),
+        members.masters,
+        members.generation,
+        si(heartbeats)
+    )
+}
+
+/// Every counter that is not zero, by set, with its rate.
+fn everything(before: &Stats, now: &Stats, seconds: f64) -> String {
+    let span = super::rates::Span { seconds };
+    let same = before.pid == now.pid;
+    let mut text = String::new();
+    let mut add = |title: String, earlier: Option<&super::rates::Counters>, counters: &super::rates::Counters| {
+        let mut table = Table::new(&[&title, "/s", "in all"], &[0]);
+        for (name, total) in counters.iter().filter(|(_, total)| **total > 0) {
+            table.row(vec![format!("  {name}"), moving(span.of(earlier, counters, name)), grouped(*total)]);
+        }
+        let _ = write!(text, "\n{}", table.text());
+    };
+    for (set, counters) in &now.total {
+        add(set.clone(), before.total.get(set).filter(|_| same), counters);
+    }
+    for lcore in &now.lcores {
+        let earlier = before.lcores.iter().find(|earlier| same && earlier.index == lcore.index);
+        for port in &lcore.ports {
+            let earlier = earlier.and_then(|lcore| lcore.ports.iter().find(|earlier| earlier.id == port.id));
+            let title = format!("port {} of lcore {}", port.id, lcore.index);
+            add(title, earlier.map(|port| &port.counters), &port.counters);
+        }
+    }
+    text
 }

@@ -76,7 +76,8 @@ impl Place {
 
     /// Runs `stats --watch` until it prints a line that is wanted, then closes its output, which ends it.
     pub fn watch(&self, wanted: impl Fn(&str) -> bool) -> String {
-        let mut child = self.command(&["stats", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.command(&["stats", "--watch", "--interval", "100ms"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let found = lines.by_ref().map_while(Result::ok).find(|line| wanted(line)).unwrap();
         drop(lines);

@@ -5,6 +5,7 @@ use crate::harness::{Place, Process, until};
 use crate::master::Master;
 use control::serve::board::{Board, LcoreBoard, RoleCounters};
 use control::serve::metrics::text::Exposition;
+use control::serve::stats::InterfaceStats;
 use control::serve::metrics::{ControlCounters, collect, health, name};
 use frame::PortId;
 use frame::counter::{CounterSet, Kind};
@@ -16,6 +17,7 @@ use lcore::{Clock, LcoreCounters, PoolCounters};
 use link::RegistrarCounters;
 use port::udp::UdpCounters;
 use port::xdp::XdpCounters;
+use serde_json::Value;
 use slave::FarmCounters;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,9 +40,11 @@ fn everything() -> Families {
         &ControlCounters::default(),
     ];
     for set in sets {
-        collect::counters(&mut text, set, &[("lcore", "0")]);
+        collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
     }
     collect::histograms(&mut text, &FlushHistograms::default(), &[("lcore", "0")]);
+    let verdicts = [("redirect_cargo".to_owned(), 1)].into();
+    collect::interface(&mut text, &InterfaceStats { name: "eth0".to_owned(), verdicts, ..InterfaceStats::default() });
     exposition::read(&text.finish())
 }
 
@@ -81,6 +85,43 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
         }
     }
     assert!(seen > 150, "only {seen} counters found in docs/operating.md");
+}
+
+/// The names in a query that are ours.
+fn names(query: &str) -> impl Iterator<Item = &str> {
+    query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("gvm_dp_"))
+}
+
+#[test]
+fn the_dashboard_asks_for_what_there_is() {
+    let board = Board::of("gateway", "g".to_owned(), Clock::start(), vec![lcore(0, 1)]);
+    let (process, sets) = (exposition::read(&collect::all(&board)), everything());
+    let path = project().join("docs/grafana/gvm-dp.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let mut queries: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() > 40, "{} queries", queries.len());
+    let lists = [&dashboard["templating"]["list"], &dashboard["annotations"]["list"]];
+    let others = lists.iter().flat_map(|list| list.as_array().unwrap());
+    queries.extend(others.flat_map(|other| [other["query"].as_str(), other["expr"].as_str()]).flatten());
+    for query in queries {
+        for name in names(query) {
+            let find = |name: &str| sets.get(name).or(process.get(name));
+            let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| find(name.strip_suffix(suffix)?));
+            let family = find(name).or(histogram.filter(|family| family.kind == "histogram"));
+            let family = family.unwrap_or_else(|| panic!("nobody exposes {name}: {query}"));
+            let grows = family.kind != "gauge";
+            let rated = ["rate", "increase"].iter().any(|function| query.contains(&format!("{function}({name}")));
+            assert_eq!(grows, rated, "{name} is a {}: {query}", family.kind);
+            let (_, by) = query.split_once("by (").unwrap_or_default();
+            for label in by.split(')').next().unwrap_or_default().split(", ").filter(|label| !label.is_empty()) {
+                let exists = family.samples.keys().any(|series| series.contains(&format!("{label}=\"")));
+                // Prometheus itself adds the instance; one query asks two kinds of sets.
+                assert!(exists || label == "instance", "{name} has no {label}: {query}");
+            }
+        }
+    }
 }
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {

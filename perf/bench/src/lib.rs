@@ -8,6 +8,7 @@ pub mod idle;
 pub mod input;
 pub mod lcores;
 pub mod report;
+pub mod scrape;
 pub mod stopwatch;
 pub mod svg;
 pub mod tradeoff;

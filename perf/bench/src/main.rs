@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, forward, idle, lcores, tradeoff};
+use bench::{aggregate, forward, idle, lcores, scrape, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +60,21 @@ enum Bench {
         /// Wake-ups of the gateway, and of the baseline
         #[arg(long, default_value_t = 2000)]
         wakes: usize,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// What scraping and `gvm-dp stats` cost the poll loop
+    Scrape {
+        /// Rounds of three slices: at rest, with readings, at rest
+        #[arg(long, default_value_t = 100)]
+        rounds: usize,
+        /// Milliseconds of a slice
+        #[arg(long, default_value_t = 50)]
+        slice: u64,
+        /// Microseconds from one reading to the next
+        #[arg(long, default_value_t = 1000)]
+        every: u64,
         /// Also write the figures to this file
         #[arg(long)]
         json: Option<PathBuf>,
@@ -143,6 +158,17 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), rows.into_iter().collect())?;
+            report.print();
+        }
+        Bench::Scrape { rounds, slice, every, json } => {
+            let table = scrape::table(rounds, Duration::from_millis(slice), Duration::from_micros(every))?;
+            let (value, unit) = (table.ppm_at_1_hz(), "ppm-of-the-poll-loop-at-1-Hz");
+            let report = Report { name: "scrape", value, unit, ratio: table.ratio };
+            let details = serde_json::json!({
+                "readings_per_second": table.hz, "ns_per_record_alone": table.alone, "ns_per_record_read": table.read,
+                "ratio": table.ratio, "bytes_per_scrape": table.bytes, "reading_ns": table.reading_ns
+            });
+            report.write(json.as_deref(), details)?;
             report.print();
         }
         Bench::Tradeoff { json, svg } => {

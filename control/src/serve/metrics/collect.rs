@@ -3,6 +3,7 @@
 use super::name;
 use super::text::{Exposition, Labels, Type};
 use crate::serve::board::Board;
+use crate::serve::stats::InterfaceStats;
 use frame::counter::{CounterSet, Kind};
 use frame::histogram::HistogramSet;
 
@@ -89,24 +90,29 @@ fn process(text: &mut Exposition, board: &Board) {
     if let Some(link) = &board.link {
         counters(text, &**link, &[]);
     }
-    for interface in board.nics.iter().map(|nic| nic.stats()) {
-        let (port, mtu) = (interface.port.to_string(), interface.mtu.to_string());
-        let (queues, ring) = (interface.queues.to_string(), interface.ring.to_string());
-        let labels = [
-            ("port", &*port),
-            ("interface", &*interface.name),
-            ("address", &*interface.address),
-            ("mode", &*interface.mode),
-            ("asked", &*interface.asked),
-            ("mtu", &*mtu),
-            ("queues", &*queues),
-            ("ring", &*ring),
-        ];
-        text.sample("gvm_dp_interface_info", Type::Gauge, "An interface whose queues are ports.", &labels, 1);
-        for (verdict, packets) in &interface.verdicts {
-            let help = "Packets by what the XDP program decided.";
-            let labels = [("port", &*port), ("verdict", &**verdict)];
-            text.sample("gvm_dp_xdp_verdicts_total", Type::Counter, help, &labels, packets);
-        }
+    for nic in &board.nics {
+        interface(text, &nic.stats());
+    }
+}
+
+/// Adds an interface whose queues are ports.
+pub fn interface(text: &mut Exposition, interface: &InterfaceStats) {
+    let (port, mtu) = (interface.port.to_string(), interface.mtu.to_string());
+    let (queues, ring) = (interface.queues.to_string(), interface.ring.to_string());
+    let labels = [
+        ("port", &*port),
+        ("interface", &*interface.name),
+        ("address", &*interface.address),
+        ("mode", &*interface.mode),
+        ("asked", &*interface.asked),
+        ("mtu", &*mtu),
+        ("queues", &*queues),
+        ("ring", &*ring),
+    ];
+    text.sample("gvm_dp_interface_info", Type::Gauge, "An interface whose queues are ports.", &labels, 1);
+    for (verdict, packets) in &interface.verdicts {
+        let help = "Packets by what the XDP program decided.";
+        let labels = [("port", &*port), ("verdict", &**verdict)];
+        text.sample("gvm_dp_xdp_verdicts_total", Type::Counter, help, &labels, packets);
     }
 }

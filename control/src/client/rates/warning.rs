@@ -1,0 +1,119 @@
+//! What needs an operator's attention, the worst first.
+
+use super::Rates;
+use super::port::Link;
+use crate::client::format::si;
+use crate::serve::stats::Stats;
+use std::fmt;
+
+/// Share of free frames below which a pool is nearly empty.
+const FEW_FREE: f64 = 1.0 / 16.0;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Cargo is lost or stands still now.
+    Alarm,
+    /// Something is not as it should be.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+/// One thing that needs attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, and what to look at.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.severity {
+            Severity::Alarm => "!!",
+            Severity::Warning => " !",
+            Severity::Note => " *",
+        };
+        write!(f, "{mark} {}", self.text)
+    }
+}
+
+pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let mut say = |severity, text: String| found.push(Warning { severity, text });
+    for lcore in &rates.lcores {
+        let index = lcore.index;
+        if lcore.standing {
+            say(
+                Severity::Alarm,
+                format!("lcore {index} stands still {}: is another program on its core?", lcore.stage),
+            );
+        }
+        let few = lcore.frames > 0 && (lcore.frames_free as f64) < lcore.frames as f64 * FEW_FREE;
+        if few {
+            let (free, all) = (lcore.frames_free, lcore.frames);
+            say(
+                Severity::Alarm,
+                format!("lcore {index} has {free} of {all} frames left: more --frames, or a stuck port"),
+            );
+        }
+        if lcore.paused > 0.0 {
+            let paused = si(lcore.paused);
+            say(
+                Severity::Warning,
+                format!("lcore {index} paused receiving in {paused} polls/s: its ports send too slowly"),
+            );
+        }
+        if lcore.delayed > 0.0 {
+            let delayed = si(lcore.delayed);
+            say(Severity::Warning, format!("lcore {index}: link control waits for the registrar, {delayed} times/s"));
+        }
+    }
+    for port in &rates.ports {
+        let name = format!("port {} of lcore {} ({})", port.id, port.lcore, port.name);
+        match port.link {
+            Link::Gone => say(Severity::Alarm, format!("{name}: the interface has vanished: restart when it is back")),
+            Link::Down => say(Severity::Alarm, format!("{name}: the link is down")),
+            Link::Up | Link::Unknown => {}
+        }
+        for (counter, rate, _) in port.losses.iter().filter(|(_, rate, _)| *rate > 0.0) {
+            let remedy = if counter == "rx_dropped_checksum" {
+                ": on a veth, `ethtool -K IFACE tx off` at the other end"
+            } else {
+                ""
+            };
+            say(Severity::Alarm, format!("{name}: {counter} {}/s{remedy}", si(*rate)));
+        }
+    }
+    for drop in rates.drops.iter().filter(|drop| drop.rate > 0.0) {
+        say(Severity::Alarm, format!("records dropped {}: {}/s", drop.what, si(drop.rate)));
+    }
+    for refusal in rates.refused.iter().filter(|refusal| refusal.rate > 0.0) {
+        say(Severity::Warning, format!("heartbeats refused as {}: {}/s", refusal.what, si(refusal.rate)));
+    }
+    if let Some(members) = now.membership.filter(|members| members.suspect > 0) {
+        say(Severity::Warning, format!("{} slaves are suspect: they fell silent at once; a cable?", members.suspect));
+    }
+    for interface in &now.interfaces {
+        let wanted_zero_copy = interface.asked == "auto" || interface.asked == "zc";
+        if wanted_zero_copy && interface.mode.starts_with("copy") {
+            say(
+                Severity::Note,
+                format!(
+                    "xdp:{} runs in copy mode (asked for {}): its driver has no zero-copy",
+                    interface.name, interface.asked
+                ),
+            );
+        }
+    }
+    if now.state != "running" {
+        say(Severity::Note, format!("the process is {}", now.state));
+    }
+    if rates.since_start {
+        say(Severity::Note, "started a moment ago: rates are those since the start".to_owned());
+    }
+    found.sort_by_key(|warning| warning.severity);
+    found
+}

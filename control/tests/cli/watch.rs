@@ -1,0 +1,193 @@
+//! `stats` and `top`: what a person sees, of literal looks and of real processes.
+
+use crate::harness::{Place, until};
+use crate::literal::{look, looks};
+use crate::master::Master;
+use control::client::rates::Rates;
+use control::client::stats::report;
+use control::client::top::app::{App, Sort};
+use control::client::top::{draw, page};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::KeyCode;
+
+/// The words of the first line that begins so.
+fn row<'a>(text: &'a str, begins: &str) -> Vec<&'a str> {
+    let line = text.lines().find(|line| line.trim_start().starts_with(begins));
+    line.unwrap_or_else(|| panic!("no line begins with {begins}:\n{text}")).split_whitespace().collect()
+}
+
+#[test]
+fn rates_are_of_the_time_between_two_looks() {
+    let (before, now) = looks();
+    let rates = Rates::new(Some(&before), &now);
+    assert!(!rates.since_start);
+    assert!((rates.seconds - 1.0).abs() < 1e-9);
+    let down = &rates.directions[0];
+    assert_eq!((down.came.records, down.left.datagrams), (1e6, 1e5));
+    assert!((down.saved.unwrap() - (1.0 - 100_000.0 / 990_000.0)).abs() < 1e-9);
+    assert_eq!(rates.directions[1].saved, None);
+    let lcore = &rates.lcores[0];
+    assert!((lcore.busy - 0.4).abs() < 1e-9 && (lcore.ns_per_record.unwrap() - 400.0).abs() < 1e-9, "{lcore:?}");
+    assert_eq!(lcore.burst, Some(40.0));
+    assert_eq!(rates.ports[0].rx_lost, 1000.0);
+    let hold = rates.hold.unwrap();
+    assert_eq!((hold.p50, hold.mean), (16384.0, 30_000.0));
+    assert!(hold.p99 > 60_000.0 && hold.p99 < 65_536.0, "{hold:?}");
+}
+
+#[test]
+fn a_process_that_was_started_anew_is_seen_from_its_start() {
+    let (before, _) = looks();
+    let again = look(43, 2.0, 1000, 10);
+    let rates = Rates::new(Some(&before), &again);
+    assert!(rates.since_start);
+    assert_eq!((rates.seconds, rates.directions[0].came.records), (2.0, 500.0));
+    // The same pid with a younger clock is another process, too.
+    assert!(Rates::new(Some(&before), &look(42, 2.0, 1000, 10)).since_start);
+}
+
+#[test]
+fn stats_say_what_is_wrong_first_and_leave_zeroes_out() {
+    let (before, now) = looks();
+    let text = report(&now, &Rates::new(Some(&before), &now));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "edge: gateway 0.1.0, pid 42, running for 1m 41s, 2 lcores, hold 50us; over 1.0 s");
+    let warnings: Vec<&str> = lines[1..].iter().take_while(|line| !line.is_empty()).copied().collect();
+    let expected = [
+        "!! lcore 1 stands still in transmit of port 0",
+        "!! lcore 1 has 500 of 16384 frames left",
+        "!! port 0 of lcore 0 (xdp:eth0 queue 0): rx_lost_ring_full 1.00k/s",
+        "!! port 0 of lcore 1 (xdp:eth0 queue 1): the link is down",
+        "!! records dropped down no_route: 10.0k/s",
+        " ! heartbeats refused as forged: 1.0/s",
+        " ! 2 slaves are suspect",
+        " * xdp:eth0 runs in copy mode (asked for auto)",
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{warning} is not {expected}");
+    }
+    assert_eq!(row(&text, "down in"), ["down", "in", "1.00M", "1.00M", "696", "Mbit/s", "1.0", "6,000,000"]);
+    assert_eq!(
+        row(&text, "down out"),
+        ["down", "out", "990k", "100k", "696", "Mbit/s", "9.9", "89.9", "%", "3", "5,940,000", "60,000"]
+    );
+    assert_eq!(row(&text, "full"), ["full", "100k", "80.0", "%", "600,000"]);
+    assert_eq!(row(&text, "down no_route"), ["down", "no_route", "10.0k", "60,000"]);
+    assert!(text.contains("5,000 of 8,192 slaves here, 2 suspect, 4 gone so far, 1 masters"), "{text}");
+    for zero in ["spoofed", "early", "drop_no_socket", "buffers_open"] {
+        assert!(!text.contains(zero), "{zero} is zero:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
+}
+
+fn app() -> App {
+    let (before, now) = looks();
+    let mut app = App::new("edge".to_owned());
+    app.take(before);
+    app.take(now);
+    app
+}
+
+fn screen(app: &App, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw::screen(frame, app)).unwrap();
+    let buffer = terminal.backend().buffer().clone();
+    let rows = buffer.content().chunks(usize::from(width));
+    rows.map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+}
+
+#[test]
+fn a_frame_of_top_shows_all_panels() {
+    let text = page(&app(), 120).unwrap();
+    assert!(text.starts_with(" edge  gateway 0.1.0  pid 42  running for 1m 41s  hold 50us  over 1.0 s\n"), "{text}");
+    assert!(text.contains("!! lcore 1 stands still in transmit of port 0"), "{text}");
+    let numbers = |begins: &str| {
+        let words = row(&text, begins);
+        words.iter().filter(|word| **word != "│").map(|word| (*word).to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert!(numbers("│down in").contains("in 1.00M 1.00M 696 Mbit/s 1.0"), "{text}");
+    assert!(numbers("│down out").contains("out 990k 100k 696 Mbit/s 9.9 89.9 %"), "{text}");
+    assert!(text.contains("hold       p50 16.4 us  p99 64.2 us"), "{text}");
+    assert!(text.contains("left by    full 80.0 %  hold 20.0 %"), "{text}");
+    assert!(numbers("│    0    2").starts_with("│ 0 2 40.0 % 40.0 % 1.00M 400 40.0 -"), "{text}");
+    assert!(
+        text.contains("STANDS in transmit of port 0") && text.contains("DOWN xdp:eth0 queue 1  copy mode"),
+        "{text}"
+    );
+    assert!(text.contains("5,000 of 8,192 here  2 suspect  4 gone  1 masters  generation 7"), "{text}");
+    assert!(text.contains("0 s ago  here 4,000 -> 5,000"), "{text}");
+}
+
+#[test]
+fn screens_of_any_size_are_drawn() {
+    let app = app();
+    let full = screen(&app, 100, 40);
+    assert!(full.contains("members") && full.contains("q quit  p pause  s sort: index"), "{full}");
+    let small = screen(&app, 80, 24);
+    for part in ["cargo", "aggregation", "lcores by index", "ports", "members", "q quit"] {
+        assert!(small.contains(part), "{part} is missing:\n{small}");
+    }
+    assert!(screen(&app, 40, 10).contains("40 x 10 is too small"));
+    for (width, height) in [(1, 1), (60, 14), (300, 100), (61, 15)] {
+        screen(&app, width, height);
+        screen(&App::new("nobody".to_owned()), width, height);
+    }
+    assert!(screen(&App::new("nobody".to_owned()), 80, 24).contains("nobody  waiting for the first answer"));
+}
+
+#[test]
+fn keys_sort_scroll_pause_and_quit() {
+    let mut app = app();
+    let order = |app: &App| app.lcores().iter().map(|lcore| lcore.index).collect::<Vec<_>>();
+    assert_eq!(order(&app), [0, 1]);
+    assert!(app.key(KeyCode::Char('r')));
+    assert_eq!(order(&app), [1, 0]);
+    app.key(KeyCode::Char('r'));
+    app.key(KeyCode::Char('s'));
+    assert_eq!((app.sort, order(&app)), (Sort::Busy, vec![0, 1]));
+    app.key(KeyCode::Down);
+    app.key(KeyCode::Down);
+    assert_eq!(app.scroll, 1, "not past the last lcore");
+    assert!(!screen(&app, 100, 40).contains("between polls"), "lcore 0 is scrolled past");
+    app.key(KeyCode::Up);
+    app.key(KeyCode::Char('p'));
+    let seen = app.stats.clone().unwrap().uptime_seconds;
+    app.take(look(42, 105.0, 9_000_000, 5000));
+    assert_eq!(app.stats.as_ref().unwrap().uptime_seconds, seen, "paused");
+    assert!(screen(&app, 100, 40).contains("PAUSED"));
+    app.key(KeyCode::Char('p'));
+    app.miss("the process is gone".to_owned());
+    assert!(screen(&app, 100, 40).contains("!! no answer: the process is gone"));
+    app.take(look(50, 1.0, 10, 1));
+    let again = screen(&app, 100, 40);
+    assert!(again.contains("started anew, pid 50") && !again.contains("no answer"), "{again}");
+    assert!(!app.key(KeyCode::Char('q')) && !app.key(KeyCode::Esc));
+}
+
+#[test]
+fn a_running_gateway_and_its_farm_are_shown() {
+    let place = Place::new();
+    let (_gateway, address) = place.gateway(&[]);
+    let _master = Master::register(3, address);
+    let _farm = place.slave(address, 0, &["--count", "4", "--name", "farm", "--traffic", "master=3,rate=2000"]);
+    until("traffic", || (place.stats("gateway")["directions"]["up"]["records_out"].as_u64() > Some(0)).then_some(()));
+    let text = place.ask(&["stats", "--name", "gateway", "--interval", "300ms"]);
+    assert!(text.starts_with("gateway: gateway ") && text.contains("hold 50us; over "), "{text}");
+    let up = row(&text, "up in");
+    assert!(up.len() > 5 && up[2] != "-", "{text}");
+    assert!(text.contains("udp:127.0.0.1:") && text.contains("4 of 131,072 slaves here"), "{text}");
+    assert!(!text.contains("down no_route"), "{text}");
+    let all = place.ask(&["stats", "--name", "gateway", "--interval", "50ms", "--all"]);
+    assert!(row(&all, "heartbeats_accepted").len() == 3 && all.contains("port 0 of lcore 0"), "{all}");
+    let farm = place.ask(&["stats", "--name", "farm", "--interval", "300ms"]);
+    assert!(row(&farm, "traffic_records").len() == 3 && farm.contains("4 of 4 ids registered"), "{farm}");
+    for (name, panel) in [("gateway", "aggregation"), ("farm", " farm ")] {
+        // The output is no terminal: one frame.
+        let frame = place.ask(&["top", "--name", name, "--interval", "300ms"]);
+        assert!(frame.contains(panel) && frame.contains("lcores by index") && frame.contains("members"), "{frame}");
+    }
+    let complaint = place.refused(2, &["stats", "--interval", "1ns"]);
+    assert!(complaint.contains("choose 10ms to 3600s"), "{complaint}");
+}

@@ -1,0 +1,138 @@
+//! `scrape`: what reading its counters costs an lcore.
+//!
+//! A gateway lcore polls at full load on memory ports, on a thread and core of its own. Another thread takes what a
+//! scrape and `gvm-dp stats` take, far more often than once a second, in slices; in the slices between it rests. Cost
+//! is nanoseconds of busy polls for each record. What one reading costs follows from the difference.
+
+use crate::aggregate::Bench;
+use crate::input::{self, Shape};
+use control::serve::board::{Board, LcoreBoard, RoleCounters};
+use control::serve::metrics::collect;
+use gateway::GatewayCounters;
+use lcore::thread::{Running, ThreadConfig, start};
+use lcore::{Clock, RxMode};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Nanoseconds per record while nobody reads.
+    pub alone: f64,
+    /// The same while somebody reads.
+    pub read: f64,
+    /// Median of the ratios of neighbouring slices.
+    pub ratio: f64,
+    /// Readings in a second, in the slices with readings.
+    pub hz: f64,
+    /// Bytes of one answer to a scrape.
+    pub bytes: usize,
+    /// What one reading takes the reader, in nanoseconds.
+    pub reading_ns: f64,
+}
+
+impl Table {
+    /// The share of the poll loop that readings once a second take, in millionths.
+    pub fn ppm_at_1_hz(&self) -> f64 {
+        (self.ratio - 1.0) / self.hz * 1e6
+    }
+}
+
+/// A busy lcore on a thread, and what others see of it.
+struct Subject {
+    board: Board,
+    counters: Arc<GatewayCounters>,
+    _running: Running,
+}
+
+impl Subject {
+    fn start(core: Option<usize>) -> anyhow::Result<Self> {
+        let shape = Shape { slaves: 1024, payload: 64, records: 1, packets: 65_536 };
+        let clock = Clock::start();
+        let config = ThreadConfig { index: 0, core, mode: RxMode::Polling, clock };
+        let (tell, told) = mpsc::channel();
+        let build = move || {
+            let lcore = Bench::new(shape, &input::packets(&shape), 32)?.into_lcore();
+            tell.send(Arc::clone(lcore.role().counters()))?;
+            Ok(lcore)
+        };
+        let starting = start::<_, _, anyhow::Error>(config, build, || {}).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let running = starting.wait().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let counters: Arc<GatewayCounters> = told.recv()?;
+        let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Gateway(Arc::clone(&counters)));
+        let board = Board::of("gateway", "bench".to_owned(), clock, vec![lcore]);
+        Ok(Self { board, counters, _running: running })
+    }
+
+    /// Nanoseconds of busy polls and records so far.
+    fn now(&self) -> (u64, u64) {
+        let busy = self.board.lcores().iter().map(|lcore| lcore.view.lcore.busy_ns.get()).sum();
+        (busy, self.counters.down.records_in.get())
+    }
+
+    /// Nanoseconds per record while `body` runs.
+    fn slice(&self, body: impl FnOnce()) -> f64 {
+        let before = self.now();
+        body();
+        let after = self.now();
+        (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
+    }
+
+    /// Reads all that a scrape and `gvm-dp stats` read; returns the bytes of the scrape.
+    fn read(&self) -> usize {
+        let text = collect::all(&self.board);
+        let stats = self.board.stats(None);
+        std::hint::black_box(&stats);
+        std::hint::black_box(&text).len()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Measures so many pairs of slices, of `slice` each, with a reading every `every`; prints and returns what it found.
+pub fn table(rounds: usize, slice: Duration, every: Duration) -> anyhow::Result<Table> {
+    let cores = std::thread::available_parallelism()?.get();
+    anyhow::ensure!(cores >= 2, "the reader needs a core of its own: this machine has one");
+    let subject = Subject::start(Some(1))?;
+    // Buffers fill to all levels.
+    std::thread::sleep(Duration::from_millis(500));
+    let (mut alone, mut read, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut readings, mut bytes, mut reading) = (0u32, 0, Duration::ZERO);
+    for _ in 0..rounds {
+        let without = subject.slice(|| std::thread::sleep(slice));
+        let with = subject.slice(|| {
+            let began = Instant::now();
+            while began.elapsed() < slice {
+                let one = Instant::now();
+                bytes = subject.read();
+                reading += one.elapsed();
+                readings += 1;
+                std::thread::sleep(every.saturating_sub(one.elapsed()));
+            }
+        });
+        let again = subject.slice(|| std::thread::sleep(slice));
+        ratios.push(2.0 * with / (without + again));
+        alone.push(without);
+        read.push(with);
+    }
+    let seconds = slice.as_secs_f64() * rounds as f64;
+    let table = Table {
+        alone: median(alone),
+        read: median(read),
+        ratio: median(ratios),
+        hz: f64::from(readings) / seconds,
+        bytes,
+        reading_ns: reading.as_nanos() as f64 / f64::from(readings.max(1)),
+    };
+    println!("scrape: one gateway lcore at full load on memory ports, {rounds} rounds of 3 slices of {slice:?}");
+    println!("{:>16} {:>12} {:>12} {:>8} {:>14} {:>12}", "readings/s", "ns/rec alone", "ns/rec read", "ratio", "bytes/scrape", "us/reading");
+    println!(
+        "{:>16.0} {:>12.1} {:>12.1} {:>8.4} {:>14} {:>12.1}",
+        table.hz, table.alone, table.read, table.ratio, table.bytes, table.reading_ns / 1e3
+    );
+    println!("one reading a second takes {:.2} millionths of the poll loop", table.ppm_at_1_hz());
+    Ok(table)
+}
