@@ -60,6 +60,11 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// How many of what: `1 master`, `2 masters`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// Nanoseconds: `850 ns`, `12.3 us`, `4.5 ms`, `1.20 s`.
 pub fn nanoseconds(ns: f64) -> String {
     match ns {
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0, 0.004, 0.5, 0.9333, 1.0].map(percent), ["0 %", "0.4 %", "50.0 %", "93.3 %", "100 %"]);
         assert_eq!([3.21, 245.0, 8040.0, 273_600.0].map(span), ["3.2 s", "4m 05s", "2h 14m", "3d 04h"]);
+        assert_eq!([0, 1, 2000].map(|n| count(n, "slave")), ["0 slaves", "1 slave", "2,000 slaves"]);
         assert_eq!([12.0, 12_300.0, 4.5e6, 1.2e9].map(nanoseconds), ["12 ns", "12.3 us", "4.5 ms", "1.20 s"]);
     }
 }

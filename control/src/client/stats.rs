@@ -1,6 +1,6 @@
 //! `gvm-dp stats`: what a running process does, in rates, with the totals beside; warnings first.
 
-use super::format::{bits, grouped, nanoseconds, percent, si, span};
+use super::format::{bits, count, grouped, nanoseconds, percent, si, span};
 use super::rates::{Event, Rates};
 use super::table::Table;
 use super::{Target, print};
@@ -78,7 +78,7 @@ pub fn report(stats: &Stats, rates: &Rates) -> String {
 
 fn header(stats: &Stats, rates: &Rates) -> String {
     let Stats { name, role, version, pid, state, settings, .. } = stats;
-    let lcores = if stats.lcores.len() == 1 { "1 lcore".to_owned() } else { format!("{} lcores", stats.lcores.len()) };
+    let lcores = count(stats.lcores.len() as u64, "lcore");
     let hold = settings.get("hold").map(|hold| format!(", hold {hold}")).unwrap_or_default();
     let uptime = span(stats.uptime_seconds);
     format!("{name}: {role} {version}, pid {pid}, {state} for {uptime}, {lcores}{hold}; over {}\n", span(rates.seconds))
@@ -230,10 +230,10 @@ fn members(stats: &Stats, rates: &Rates) -> String {
     let link = stats.total.get("link");
     let gone = link.map_or(0, |link| super::rates::value(link, "nodes_gone"));
     format!(
-        "members  {here} of {ids} slaves here, {} suspect, {} gone so far, {} masters; generation {}; {} heartbeats/s\n",
+        "members  {here} of {ids} slaves here, {} suspect, {} gone so far, {}; generation {}; {} heartbeats/s\n",
         members.suspect,
         grouped(gone),
-        members.masters,
+        count(members.masters, "master"),
         members.generation,
         si(heartbeats)
     )

@@ -56,7 +56,8 @@ impl Subject {
             tell.send(Arc::clone(lcore.role().counters()))?;
             Ok(lcore)
         };
-        let starting = start::<_, _, anyhow::Error>(config, build, || {}).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let starting =
+            start::<_, _, anyhow::Error>(config, build, || {}).map_err(|error| anyhow::anyhow!("{error}"))?;
         let running = starting.wait().map_err(|error| anyhow::anyhow!("{error}"))?;
         let counters: Arc<GatewayCounters> = told.recv()?;
         let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Gateway(Arc::clone(&counters)));
@@ -128,10 +129,18 @@ pub fn table(rounds: usize, slice: Duration, every: Duration) -> anyhow::Result<
         reading_ns: reading.as_nanos() as f64 / f64::from(readings.max(1)),
     };
     println!("scrape: one gateway lcore at full load on memory ports, {rounds} rounds of 3 slices of {slice:?}");
-    println!("{:>16} {:>12} {:>12} {:>8} {:>14} {:>12}", "readings/s", "ns/rec alone", "ns/rec read", "ratio", "bytes/scrape", "us/reading");
+    println!(
+        "{:>16} {:>12} {:>12} {:>8} {:>14} {:>12}",
+        "readings/s", "ns/rec alone", "ns/rec read", "ratio", "bytes/scrape", "us/reading"
+    );
     println!(
         "{:>16.0} {:>12.1} {:>12.1} {:>8.4} {:>14} {:>12.1}",
-        table.hz, table.alone, table.read, table.ratio, table.bytes, table.reading_ns / 1e3
+        table.hz,
+        table.alone,
+        table.read,
+        table.ratio,
+        table.bytes,
+        table.reading_ns / 1e3
     );
     println!("one reading a second takes {:.2} millionths of the poll loop", table.ppm_at_1_hz());
     Ok(table)

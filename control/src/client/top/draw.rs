@@ -13,8 +13,11 @@ use ratatui::widgets::Paragraph;
 /// Below this the panels say nothing.
 const LEAST: (u16, u16) = (60, 14);
 
-/// Warnings that are shown; the rest is a number.
-const WARNINGS: usize = 4;
+/// Warnings that are shown, on a low screen and on a high one; the rest is a number.
+const WARNINGS: (usize, usize) = (2, 4);
+
+/// Rows from which on a screen is high.
+const HIGH: u16 = 30;
 
 /// What a warning looks like.
 pub fn style(severity: Severity) -> Style {
@@ -34,7 +37,7 @@ pub fn screen(frame: &mut Frame<'_>, app: &App) {
         return;
     }
     let [body, keys] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
-    body_of(frame, body, app, WARNINGS);
+    body_of(frame, body, app, if area.height < HIGH { WARNINGS.0 } else { WARNINGS.1 });
     let text = format!(
         " q quit  p {}  s sort: {}  r reverse  up/down scroll",
         if app.paused { "go on" } else { "pause" },
@@ -83,10 +86,11 @@ fn head(app: &App, most: usize) -> Vec<Line<'_>> {
                 span(stats.uptime_seconds),
                 span(rates.seconds)
             );
-            let mut spans = vec![Span::from(format!(" {}", app.name)).bold(), Span::from(about)];
+            let mut spans = vec![Span::from(format!(" {}", app.name)).bold()];
             if app.paused {
                 spans.push(Span::from("  PAUSED").yellow().bold());
             }
+            spans.push(Span::from(about));
             lines.push(Line::from(spans));
             let shown = rates.warnings.iter().take(most);
             lines.extend(shown.map(|warning| Line::from(format!(" {warning}")).style(style(warning.severity))));
