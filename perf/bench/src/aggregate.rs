@@ -83,11 +83,6 @@ impl Bench {
         start.nanoseconds() / (received * self.shape.records) as f64
     }
 
-    /// The lcore alone, to be polled by another.
-    pub fn into_lcore(self) -> Lcore<Gateway, ReplayPort> {
-        self.lcore
-    }
-
     /// Records in, records out, and the share of flushes with cause `full`.
     pub fn account(&self) -> (u64, u64, f64) {
         let counters = self.lcore.role().counters();

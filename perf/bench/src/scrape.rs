@@ -4,7 +4,7 @@
 //! scrape and `gvm-dp stats` take, far more often than once a second, in slices; in the slices between it rests. Cost
 //! is nanoseconds of busy polls for each record. What one reading costs follows from the difference.
 
-use crate::aggregate::Bench;
+use crate::aggregate::{self, median};
 use crate::input::{self, Shape};
 use control::serve::board::{Board, LcoreBoard, RoleCounters};
 use control::serve::metrics::collect;
@@ -52,7 +52,7 @@ impl Subject {
         let config = ThreadConfig { index: 0, core, mode: RxMode::Polling, clock };
         let (tell, told) = mpsc::channel();
         let build = move || {
-            let lcore = Bench::new(shape, &input::packets(&shape), 32)?.into_lcore();
+            let lcore = aggregate::lcore(0, &shape, &input::packets(&shape), 32)?;
             tell.send(Arc::clone(lcore.role().counters()))?;
             Ok(lcore)
         };
@@ -86,11 +86,6 @@ impl Subject {
         std::hint::black_box(&stats);
         std::hint::black_box(&text).len()
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Measures so many pairs of slices, of `slice` each, with a reading every `every`; prints and returns what it found.
