@@ -47,6 +47,14 @@ pub enum Failure {
         /// Its value, and why not.
         text: String,
     },
+    /// A setting names something that this machine does not have.
+    #[error("--{name} {text}")]
+    Lacking {
+        /// The setting.
+        name: &'static str,
+        /// Its value, and what there is instead.
+        text: String,
+    },
     /// Something is wrong with a setting that stands in the configuration file.
     #[error("{place}: {failure}")]
     At {
@@ -181,7 +189,7 @@ impl Failure {
             Self::At { failure, .. } => failure.code(),
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
-            Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
+            Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
@@ -196,7 +204,7 @@ impl Failure {
     /// The setting that it is about, if it is about one.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
-            Self::Setting { name, .. } => Some(name),
+            Self::Setting { name, .. } | Self::Lacking { name, .. } => Some(name),
             Self::Shards(_) => Some("shards"),
             Self::Core(_) => Some("lcores"),
             _ => None,
@@ -204,9 +212,9 @@ impl Failure {
     }
 }
 
-/// One line for each problem; the first one goes behind the name of the program.
+/// One line for each problem.
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\ngvm-dp: ")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl From<&Failure> for ExitCode {
@@ -239,6 +247,7 @@ mod tests {
             (Failure::Scale(wire::Scale::new(3, 4).unwrap_err()), 2),
             (Failure::ConfigFile { path: path(), source: io::Error::other("x") }, 2),
             (Failure::ConfigText(Vec::new()), 2),
+            (Failure::Lacking { name: "port", text: String::new() }, 3),
             (Failure::Setting { name: "mtu", text: String::new() }, 2),
             (Failure::At { place, failure: Box::new(Failure::Core(CoreError::NoCores)) }, 3),
             (Failure::Core(CoreError::NoCores), 3),

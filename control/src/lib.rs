@@ -19,7 +19,7 @@
 //! | [`pci`] | the interface of a PCI device |
 //! | [`placement`] | whether lcores stand where they are fast |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
-//! | [`signal`] | SIGTERM and SIGINT |
+//! | [`signal`] | SIGTERM, SIGINT and SIGHUP |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
 //! | [`supervise`] | a running process: signals, watchdog, drain |
 //! | [`serve`] | the control socket |
@@ -53,7 +53,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use cli::{Cli, Command, HugepagesCommand};
 use exit::Failure;
 use settings::log::{self, LogFilter};
-use settings::{RoleName, Sources};
+use settings::{RoleName, Running, Sources};
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
@@ -73,8 +73,8 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     // The default role's flags stand where other commands have a name.
     let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
     match cli.command {
-        None | Some(Command::Gateway(_)) => gateway(&Sources::new(RoleName::Gateway, flags)),
-        Some(Command::Slave(_)) => slave(&Sources::new(RoleName::Slave, flags)),
+        None | Some(Command::Gateway(_)) => gateway(Sources::new(RoleName::Gateway, flags)),
+        Some(Command::Slave(_)) => slave(Sources::new(RoleName::Slave, flags)),
         Some(command) => {
             log::start(&LogFilter::from_env());
             ask(command, flags)
@@ -90,10 +90,13 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Routes(args) => client::routes::run(&args),
         Command::Capture(args) => client::capture::run(&args),
         Command::Drain(args) => client::drain::run(&args),
+        Command::Config(command) => client::config::run(&command, matches),
+        Command::Set(args) => client::set::set(&args),
+        Command::Reload(args) => client::set::reload(&args),
         Command::Key(command) => client::key::run(command),
         Command::Hugepages(command) => {
             let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
-            let memory = Memory::of(&gateway_config(&Sources::new(RoleName::Gateway, flags))?.common)?;
+            let memory = Memory::of(&gateway_config(Sources::new(RoleName::Gateway, flags))?.0.common)?;
             match command {
                 HugepagesCommand::Show(_) => hugepages::show(&memory),
                 HugepagesCommand::Reserve(_) => hugepages::reserve(&memory),
@@ -105,21 +108,25 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-fn gateway(sources: &Sources) -> Result<(), Failure> {
-    assemble::gateway::run(gateway_config(sources)?)
+fn gateway(sources: Sources) -> Result<(), Failure> {
+    let (config, running) = gateway_config(sources)?;
+    assemble::gateway::run(config, running)
 }
 
-fn gateway_config(sources: &Sources) -> Result<config::Gateway, Failure> {
-    let settings = sources.resolve(sources.read_file()?.as_ref())?;
+fn gateway_config(sources: Sources) -> Result<(config::Gateway, Running), Failure> {
+    let file = sources.read_file()?;
+    let settings = sources.resolve(file.as_ref())?;
     let args: cli::GatewayArgs = settings.arguments()?;
     log::start(&args.common.log);
-    config::Gateway::new(args).map_err(|failure| settings.locate(failure))
+    let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
+    Ok((config, Running::new(sources, file, &settings)))
 }
 
-fn slave(sources: &Sources) -> Result<(), Failure> {
-    let settings = sources.resolve(sources.read_file()?.as_ref())?;
+fn slave(sources: Sources) -> Result<(), Failure> {
+    let file = sources.read_file()?;
+    let settings = sources.resolve(file.as_ref())?;
     let args: cli::SlaveArgs = settings.arguments()?;
     log::start(&args.common.log);
     let config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
-    assemble::slave::run(config)
+    assemble::slave::run(config, Running::new(sources, file, &settings))
 }

@@ -1,25 +1,41 @@
-//! SIGTERM and SIGINT: drain. A second one: end at once.
+//! SIGTERM and SIGINT: drain. A second one: end at once. SIGHUP: read the configuration again.
 
 use std::io;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// The signals that end a process.
+/// What a signal asks for, with its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// To end.
+    End(&'static str),
+    /// To read the configuration again.
+    Reload(&'static str),
+}
+
+/// The signals that a process listens to.
 pub struct Signals {
-    term: Signal,
-    int: Signal,
+    term: Stream,
+    int: Stream,
+    hup: Stream,
 }
 
 impl Signals {
     /// Listens to them, instead of dying of them. Call it inside the runtime.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let listen = |kind: SignalKind| signal(kind);
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hup: listen(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for the next one, and says which it was.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
+            _ = self.term.recv() => Signal::End("SIGTERM"),
+            _ = self.int.recv() => Signal::End("SIGINT"),
+            _ = self.hup.recv() => Signal::Reload("SIGHUP"),
         }
     }
 }

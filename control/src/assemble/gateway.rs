@@ -2,6 +2,7 @@
 
 use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
+use crate::cli::Switch;
 use crate::config;
 use crate::exit::Failure;
 use crate::keyfile;
@@ -9,7 +10,9 @@ use crate::neighbor::NeighborSpec;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
+use crate::settings::Running;
 use crate::supervise::desk::{Desk, Inbox};
+use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use crate::units::Duration;
 use gateway::{Gateway, GatewayConfig};
@@ -22,7 +25,7 @@ use tokio::sync::mpsc;
 const REGISTRAR_MAILBOX: usize = 1024;
 
 /// Runs a gateway until it has drained.
-pub fn run(config: config::Gateway) -> Result<(), Failure> {
+pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -74,15 +77,15 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
         socket.path().display(),
     );
     let mut board = Board::new("gateway", &config.common, clock, &lcores);
-    board.settings.insert("hold".to_owned(), Duration(config.hold).to_string());
-    board.settings.insert("early".to_owned(), config.early.to_string());
-    board.settings.insert("shards".to_owned(), config.shards.to_string());
+    board.settings.insert("hold", Duration(config.hold).to_string());
+    board.settings.insert("early", if config.early { Switch::On } else { Switch::Off }.to_string());
+    board.settings.insert("shards", config.shards.to_string());
     if !config.neighbors.is_empty() {
         let neighbors: Vec<String> = config.neighbors.iter().map(NeighborSpec::to_string).collect();
-        board.settings.insert("neighbors".to_owned(), neighbors.join(" "));
+        board.settings.insert("neighbors", neighbors.join(" "));
     }
     if let Some(fingerprints) = fingerprints {
-        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprints);
+        board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
     board.link = Some(Arc::clone(registrar.counters()));
@@ -91,7 +94,17 @@ pub fn run(config: config::Gateway) -> Result<(), Failure> {
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let office = Office::Gateway(Box::new(desk));
     let (confinement, reports) = (ports.confinement.clone(), mpsc::channel(1).1);
-    supervise::run(Parts { office, lcores: running, ended, board, socket, metrics, reports, confinement })
+    supervise::run(Parts {
+        office,
+        lcores: running,
+        ended,
+        board,
+        socket,
+        metrics,
+        reports,
+        confinement,
+        tuner: Tuner::new(settings),
+    })
 }
 
 /// The cookies' secret: of this start alone.

@@ -8,6 +8,8 @@ use crate::keyfile;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
+use crate::settings::Running;
+use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use frame::{Peer, PortId};
 use lcore::Clock;
@@ -23,7 +25,7 @@ use wire::ShardSet;
 const EVENTS: usize = 256;
 
 /// Runs a slave until it has drained.
-pub fn run(config: config::Slave) -> Result<(), Failure> {
+pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -86,10 +88,10 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
         socket.path().display()
     );
     let mut board = Board::new("slave", &config.common, clock, &lcores);
-    board.settings.insert("gateway".to_owned(), addresses.join(" "));
-    board.settings.insert("ids".to_owned(), who);
+    board.settings.insert("gateway", addresses.join(" "));
+    board.settings.insert("ids", who);
     if let Some(fingerprints) = fingerprints {
-        board.settings.insert(KEY_FINGERPRINT.to_owned(), fingerprints);
+        board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
     board.members = u64::from(config.ids.len());
@@ -100,5 +102,15 @@ pub fn run(config: config::Slave) -> Result<(), Failure> {
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let (office, confinement) = (Office::Slave(senders), ports.confinement.clone());
-    supervise::run(Parts { office, lcores: running, ended, board, socket, metrics, reports, confinement })
+    supervise::run(Parts {
+        office,
+        lcores: running,
+        ended,
+        board,
+        socket,
+        metrics,
+        reports,
+        confinement,
+        tuner: Tuner::new(settings),
+    })
 }

@@ -3,11 +3,13 @@
 mod ask;
 mod key;
 mod role;
+mod settings;
 mod setup;
 
 pub use ask::*;
 pub use key::*;
 pub use role::*;
+pub use settings::*;
 pub use setup::*;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +43,13 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Let a running process hand over all it holds, and end
     Drain(NameArgs),
+    /// Show and check the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Change a setting of a running process; alone, list what can be set
+    Set(SetArgs),
+    /// Have a running process read its configuration and key files again
+    Reload(ReloadArgs),
     /// Make, show and derive keys
     #[command(subcommand)]
     Key(KeyCommand),

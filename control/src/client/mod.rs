@@ -1,11 +1,13 @@
 //! The commands that ask a running process, over its control socket.
 
 pub mod capture;
+pub mod config;
 pub mod drain;
 pub mod format;
 pub mod key;
 pub mod rates;
 pub mod routes;
+pub mod set;
 pub mod stats;
 pub mod table;
 pub mod top;

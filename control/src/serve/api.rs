@@ -4,13 +4,13 @@
 use super::error::{ApiError, Code};
 use super::routes::Routes;
 use super::stats::Stats;
-use super::{Ask, Office, capture};
+use super::{Ask, Office, capture, settings};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::handler::Handler;
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Json};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, patch, post};
 use serde::{Deserialize, Serialize};
 
 /// The description of this interface.
@@ -33,6 +33,10 @@ impl Route {
         Self { method: "GET", path, handler: get(handler) }
     }
 
+    fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "PATCH", path, handler: patch(handler) }
+    }
+
     fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
         Self { method: "POST", path, handler: post(handler) }
     }
@@ -44,6 +48,9 @@ pub fn routes() -> Vec<Route> {
         Route::get("/v1/openapi.json", openapi),
         Route::get("/v1/stats", stats),
         Route::get("/v1/routes", registered),
+        Route::get("/v1/settings", settings::show),
+        Route::patch("/v1/settings", settings::set),
+        Route::post("/v1/reload", settings::reload),
         Route::post("/v1/drain", drain),
         Route::post("/v1/capture", capture::begin),
         Route::post("/v1/capture/stop", capture::stop),

@@ -1,5 +1,6 @@
 //! What the control thread knows of a running process: handles to counters that the lcores write.
 
+use super::facts::Facts;
 use super::metrics::ControlCounters;
 use super::stats::{Bucket, Direction, HistogramStats, Histograms, LcoreStats, Membership, PortStats, Sets, Stats};
 use crate::assemble::Started;
@@ -83,19 +84,19 @@ pub struct Board {
     /// Ids that this process is, in a slave.
     pub members: u64,
     /// What the process was told, as text.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Facts,
 }
 
 impl Board {
     /// A board for these lcores.
     pub fn new<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started<C>]) -> Self {
         let board = |lcore: &Started<C>| LcoreBoard::new(lcore.running.view().clone(), lcore.counters.clone());
-        let mut settings = BTreeMap::new();
-        settings.insert("rx_mode".to_owned(), common.rx_mode.to_string());
-        settings.insert("slave_bits".to_owned(), common.scale.slave_bits().to_string());
-        settings.insert("gw_bits".to_owned(), common.scale.gw_bits().to_string());
-        settings.insert("heartbeat".to_owned(), crate::units::Duration(common.interval).to_string());
-        settings.insert("mtu".to_owned(), common.mtu.to_string());
+        let settings = Facts::default();
+        settings.insert("rx_mode", common.rx_mode.to_string());
+        settings.insert("slave_bits", common.scale.slave_bits().to_string());
+        settings.insert("gw_bits", common.scale.gw_bits().to_string());
+        settings.insert("heartbeat", crate::units::Duration(common.interval).to_string());
+        settings.insert("mtu", common.mtu.to_string());
         Self {
             settings,
             scale: common.scale,
@@ -116,7 +117,7 @@ impl Board {
             link: None,
             nics: Vec::new(),
             members: 0,
-            settings: BTreeMap::new(),
+            settings: Facts::default(),
         }
     }
 
@@ -229,7 +230,7 @@ impl Board {
             pid: std::process::id(),
             uptime_seconds: self.uptime_seconds(),
             state: if self.is_draining() { "draining" } else { "running" }.to_owned(),
-            settings: self.settings.clone(),
+            settings: self.settings.all(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions,

@@ -7,16 +7,21 @@ pub mod api;
 pub mod board;
 pub mod capture;
 pub mod error;
+pub mod facts;
 pub mod metrics;
 pub mod routes;
+pub mod settings;
 pub mod socket;
 pub mod stats;
 
 use crate::exit::Failure;
+use crate::settings::Sources;
+use crate::settings::running::Fresh;
 use board::Board;
 use error::ApiError;
 use link::registrar::Summary;
 use routes::Routes;
+use settings::{Changed, Reloaded, SettingsAnswer, Wanted};
 use socket::ControlSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +36,14 @@ pub enum Ask {
     Routes(oneshot::Sender<Option<Routes>>),
     /// Where the masters are; nobody from a role without a registrar.
     Masters(oneshot::Sender<Vec<link::Route>>),
+    /// The settings that hold.
+    Settings(oneshot::Sender<SettingsAnswer>),
+    /// Where they come from.
+    Sources(oneshot::Sender<Sources>),
+    /// Change some.
+    Set(Wanted, oneshot::Sender<Result<Changed, ApiError>>),
+    /// Take over what was read again.
+    Reload(Box<Fresh>, oneshot::Sender<Reloaded>),
     /// Begin to drain.
     Drain(oneshot::Sender<()>),
 }
@@ -55,11 +68,26 @@ impl Office {
 pub struct Serving {
     task: JoinHandle<()>,
     end: oneshot::Sender<()>,
+    office: Office,
 }
 
 impl Serving {
     /// How long clients may take to read what they were answered.
     const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// Reads the configuration again, as if a client had asked for it, and says what came of it in the log.
+    pub fn reload(&self, why: &'static str) {
+        let office = self.office.clone();
+        tokio::spawn(async move {
+            match settings::again(&office).await {
+                Ok(Reloaded { changed, needs_restart, .. }) => {
+                    let (changed, waiting) = (changed.len(), needs_restart.len());
+                    tracing::info!("{why}: configuration read, {changed} settings changed, {waiting} need a restart");
+                }
+                Err(ApiError { message, remedy, .. }) => tracing::error!("{why}: {message}: {remedy}"),
+            }
+        });
+    }
 
     /// Accepts nobody any more, and lets those who asked have their answers.
     pub async fn finish(self) {
@@ -74,7 +102,8 @@ impl Serving {
 /// Serves the socket. Call it inside the runtime.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let router = api::router(Office { board, asks, captures: capture::Running::default() });
+    let office = Office { board, asks, captures: capture::Running::default() };
+    let router = api::router(office.clone());
     let (end, ended) = oneshot::channel();
     let task = tokio::spawn(async move {
         let ended = async { drop(ended.await) };
@@ -82,5 +111,5 @@ pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>)
             tracing::error!("the control socket failed: {error}");
         }
     });
-    Ok(Serving { task, end })
+    Ok(Serving { task, end, office })
 }

@@ -72,6 +72,8 @@ pub struct Entry {
 pub struct ConfigFile {
     /// The file.
     pub path: Arc<Path>,
+    /// The roles that have a table in it.
+    pub roles: Vec<RoleName>,
     /// Its values.
     pub entries: Vec<Entry>,
 }
@@ -103,6 +105,7 @@ impl ConfigFile {
             text,
             path: path.into(),
             catalogs: RoleName::ALL.map(Catalog::of),
+            roles: vec![],
             entries: vec![],
             problems: vec![],
         };
@@ -116,7 +119,7 @@ impl ConfigFile {
         }
         reader.problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
         if reader.problems.is_empty() {
-            Ok(Self { path: reader.path, entries: reader.entries })
+            Ok(Self { path: reader.path, roles: reader.roles, entries: reader.entries })
         } else {
             Err(reader.problems)
         }
@@ -133,6 +136,7 @@ struct Reader<'a> {
     text: &'a str,
     path: Arc<Path>,
     catalogs: [Catalog; 2],
+    roles: Vec<RoleName>,
     entries: Vec<Entry>,
     problems: Vec<Problem>,
 }
@@ -164,6 +168,7 @@ impl Reader<'_> {
     }
 
     fn role(&mut self, role: RoleName, table: &DeTable<'_>) {
+        self.roles.push(role);
         for (key, value) in table {
             self.entry(Some(role), key.get_ref(), key.span().start, value.span().start, value.get_ref());
         }

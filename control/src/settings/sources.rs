@@ -104,6 +104,12 @@ impl Sources {
         self
     }
 
+    /// The same, without what was set for one setting.
+    pub fn forget(mut self, name: &str) -> Self {
+        self.set.remove(name);
+        self
+    }
+
     /// The same, without anything that was set while the process runs.
     pub fn without_set(mut self) -> Self {
         self.set.clear();

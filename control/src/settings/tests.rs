@@ -121,7 +121,7 @@ fn toml(role: RoleName, choices: &[Choice]) -> String {
     format!("{}[{role}]\n{}", of(false), of(true))
 }
 
-fn sources(role: RoleName, flags: &[String]) -> Sources {
+pub(super) fn sources(role: RoleName, flags: &[String]) -> Sources {
     let line = ["gvm-dp".to_owned(), role.to_string()].into_iter().chain(flags.iter().cloned());
     let matches = Cli::command().try_get_matches_from(line).unwrap_or_else(|error| panic!("{error}"));
     Sources::new(role, matches.subcommand().unwrap().1)
@@ -132,7 +132,7 @@ fn parse(text: &str) -> ConfigFile {
 }
 
 /// The arguments of the role, as text that shows every one of them.
-fn arguments(settings: &Settings) -> String {
+pub(super) fn arguments(settings: &Settings) -> String {
     match settings.role {
         RoleName::Gateway => format!("{:?}", settings.arguments::<GatewayArgs>().unwrap()),
         RoleName::Slave => format!("{:?}", settings.arguments::<SlaveArgs>().unwrap()),

@@ -7,7 +7,7 @@ use gateway::leave::{Leave, Stage};
 use lcore::ControlMail;
 use lcore::mailbox::{Receiver, Sender, mailbox_with_call};
 use link::registrar::Health;
-use link::{Notice, Registrar};
+use link::{ClusterKey, KeyRing, Notice, Registrar};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -98,6 +98,22 @@ impl Desk {
         let interval = self.registrar().config().interval;
         self.desk.registrar_mut().leave(now);
         self.leave.get_or_insert_with(|| Leave::begin(now, interval));
+    }
+
+    /// Another hold for every lcore, in nanoseconds; nodes are told of it.
+    pub fn set_hold(&mut self, hold: Time) {
+        self.desk.registrar_mut().set_hold(u32::try_from(hold).unwrap_or(u32::MAX));
+        self.desk.tell(|| Command::SetHold(hold));
+    }
+
+    /// Early flush on or off, for every lcore.
+    pub fn set_early(&mut self, early: bool) {
+        self.desk.tell(|| Command::SetEarly(early));
+    }
+
+    /// Other keys; members stay members.
+    pub fn set_keys(&mut self, keys: KeyRing<ClusterKey>) {
+        self.desk.registrar_mut().set_keys(keys);
     }
 
     /// Goes on with leaving, given how many records have come in so far: once nodes have moved and nothing comes any

@@ -5,6 +5,7 @@
 
 pub mod desk;
 mod drain;
+pub mod live;
 
 use crate::exit::Failure;
 use crate::notify::Notifier;
@@ -12,8 +13,8 @@ use crate::privilege::{Confinement, Thread};
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
-use crate::serve::{self, Ask};
-use crate::signal::Signals;
+use crate::serve::{self, Ask, Serving};
+use crate::signal::{Signal, Signals};
 use desk::Desk;
 use drain::Drain;
 use frame::Time;
@@ -23,6 +24,7 @@ use lcore::mailbox::Sender;
 use lcore::thread::Running;
 use lcore::watchdog::{Finding, Watchdog};
 use link::registrar::Health;
+use live::{Knobs, Tuner};
 use slave::FarmEvent;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,11 +111,13 @@ pub struct Parts {
     pub reports: mpsc::Receiver<FarmEvent>,
     /// What the control thread gives up once all is set up.
     pub confinement: Confinement,
+    /// The settings that hold.
+    pub tuner: Tuner,
 }
 
 /// Runs the control thread until every lcore has ended.
 pub fn run(parts: Parts) -> Result<(), Failure> {
-    let Parts { office, lcores, ended, board, socket, metrics, reports, confinement } = parts;
+    let Parts { office, lcores, ended, board, socket, metrics, reports, confinement, tuner } = parts;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -131,8 +135,8 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());
-        let process = Process { office, lcores, clock: board.clock(), board, drain: None, notifier };
-        let result = process.supervise(signals, ended, asks, reports).await;
+        let process = Process { office, lcores, clock: board.clock(), board, tuner, drain: None, notifier };
+        let result = process.supervise(&serving, signals, ended, asks, reports).await;
         serving.finish().await;
         result
     })
@@ -143,6 +147,7 @@ struct Process {
     lcores: Vec<Running>,
     board: Arc<Board>,
     clock: Clock,
+    tuner: Tuner,
     drain: Option<Drain>,
     notifier: Notifier,
 }
@@ -150,6 +155,7 @@ struct Process {
 impl Process {
     async fn supervise(
         mut self,
+        serving: &Serving,
         mut signals: Signals,
         mut ended: mpsc::UnboundedReceiver<u16>,
         mut asks: mpsc::Receiver<Ask>,
@@ -199,9 +205,12 @@ impl Process {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.office.mail() => {}
-                signal = signals.next() => self.end(signal),
+                signal = signals.next() => match signal {
+                    Signal::End(name) => self.end(name),
+                    Signal::Reload(name) => serving.reload(name),
+                },
                 Some(ask) = asks.recv() => self.answer(ask),
-                Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT)),
+                Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT).as_deref()),
                 Some(index) = ended.recv() => {
                     left -= 1;
                     if self.drain.is_none() {
@@ -245,6 +254,16 @@ impl Process {
     fn answer(&mut self, ask: Ask) {
         // A client that has gone away needs no answer.
         match (ask, &self.office) {
+            (Ask::Settings(answer), _) => drop(answer.send(self.tuner.show())),
+            (Ask::Sources(answer), _) => drop(answer.send(self.tuner.sources())),
+            (Ask::Set(wanted, answer), _) => {
+                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+                let _ = answer.send(self.tuner.set(knobs, &wanted));
+            }
+            (Ask::Reload(fresh, answer), _) => {
+                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+                let _ = answer.send(self.tuner.reload(knobs, *fresh));
+            }
             (Ask::Drain(answer), _) => {
                 if self.drain.is_none() {
                     self.end("told by gvm-dp drain");
@@ -272,7 +291,7 @@ fn say(finding: &Finding) {
     }
 }
 
-fn report(event: &FarmEvent, fingerprint: Option<&String>) {
+fn report(event: &FarmEvent, fingerprint: Option<&str>) {
     use link::NodeEvent::{Draining, MtuProven, NoAnswer, Registered};
     match event.event {
         Registered { .. } | MtuProven { .. } | Draining => tracing::info!("{event}"),

@@ -39,10 +39,7 @@ fn what_is_wrong_in_the_file_is_named_with_its_place_and_the_remedy() {
         complaint.contains(&format!("gvm-dp: {path}:1:1: there is no setting lcore: did you mean lcores?")),
         "{complaint}"
     );
-    assert!(
-        complaint.contains(&format!("gvm-dp: {path}:3:8: \"20\" is no duration: write a number and")),
-        "{complaint}"
-    );
+    assert!(complaint.contains(&format!("\n{path}:3:8: \"20\" is no duration: write a number and")), "{complaint}");
     // Settings that are read well and make no sense, with the exit code that the flag has.
     place.file("gvm-dp.toml", "port = \"udp:127.0.0.1:0\"\nmtu = 100\n", 0o644);
     let complaint = place.refused(2, &[]);
@@ -72,4 +69,68 @@ fn what_a_slave_needs_may_stand_in_the_file_and_is_missed_otherwise() {
     assert!(complaint.contains("(id = 17 under [slave])"), "{complaint}");
     let complaint = place.refused(2, &["slave", "--id", "1", "--port", "udp:127.0.0.1:0"]);
     assert!(complaint.contains("no --gateway: say where its gateway is"), "{complaint}");
+}
+
+#[test]
+fn what_would_hold_is_shown_with_where_it_comes_from() {
+    let place = Place::new();
+    let path = place.file("gvm-dp.toml", "port = [\"eth0\"]\n[gateway]\nhold = \"1000us\"\n[slave]\nid = 17\n", 0o644);
+    let table = place.ask(&["config", "show", "--mtu", "9000"]);
+    let line = |name: &str| {
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.unwrap_or_else(|| panic!("no {name} in {table}")).split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert!(table.starts_with(&format!("role gateway, configuration file {path}\n")), "{table}");
+    assert_eq!(line("hold"), format!("1ms {path}:3:1"));
+    assert_eq!(
+        (line("mtu"), line("early"), line("lcores")),
+        ("9000 command line".into(), "on default".into(), "- default".into())
+    );
+    let text = place.ask(&["config", "show", "slave", "--count", "2", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&answer["role"], answer["file"].as_str()), (&"slave".into(), Some(&*path)));
+    let settings = answer["settings"].as_array().unwrap();
+    let find = |name: &str| settings.iter().find(|setting| setting["name"] == name).unwrap();
+    assert_eq!((&find("id")["value"], &find("id")["from"]), (&"17".into(), &"file".into()));
+    assert_eq!((&find("count")["value"], &find("count")["from"]), (&"2".into(), &"command line".into()));
+    assert_eq!(find("port")["value"], serde_json::json!(["eth0"]));
+    assert!(settings.iter().all(|setting| setting["name"] != "hold"));
+}
+
+#[test]
+fn a_file_is_checked_without_starting_anything() {
+    let place = Place::new();
+    let check = |text: &str| {
+        let path = place.file("checked.toml", text, 0o644);
+        place.run(&["config", "check", &path])
+    };
+    let good = check("port = \"udp:127.0.0.1:0\"\nlcores = \"0\"\n");
+    let said = String::from_utf8(good.stdout).unwrap();
+    assert!(good.status.success() && said.ends_with("checked.toml: good for a gateway\n"), "{said}");
+    let said = String::from_utf8(check("[gateway]\nhold = \"1ms\"\n[slave]\ncount = 3\n").stdout).unwrap();
+    assert!(said.contains("good for a gateway; to be given on the command line: --port\n"), "{said}");
+    assert!(said.contains("good for a slave; to be given on the command line: --port, --id, --gateway\n"), "{said}");
+    for (code, text, part) in [
+        (2, "port = 7\nmtu = \"x\"\n", "checked.toml:2:7: mtu is not a text"),
+        (2, "[slave]\nid = 131072\n", "slave ids are 0 to 131071"),
+        (2, "heartbeat = \"0s\"\n", "checked.toml:1:1: --heartbeat 0ns: choose 1ms to 3600s"),
+        (3, "lcores = \"1000\"\n", "checked.toml:1:1: --lcores: core 1000 does not exist"),
+        (
+            3,
+            "\nport = \"udp:198.51.100.77:0\"\n",
+            "checked.toml:2:1: --port udp:198.51.100.77:0: no interface of this machine",
+        ),
+        (3, "port = \"no-such-if\"\n", "checked.toml:1:1: --port xdp:no-such-if: there is no interface `no-such-if`"),
+        (5, "[gateway]\nkey-file = \"/no/such/key\"\n", "key file /no/such/key"),
+    ] {
+        let output = check(text);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}: {complaint}");
+        assert!(complaint.contains(part), "{text}: {complaint}");
+    }
+    // Without a name it is the default file.
+    assert!(place.refused(2, &["config", "check"]).contains("gvm-dp.toml: No such file"));
+    let example = place.ask(&["config", "example"]);
+    place.file("gvm-dp.toml", &example, 0o644);
+    assert!(place.ask(&["config", "check"]).contains("good for a gateway; to be given on the command line: --port"));
 }

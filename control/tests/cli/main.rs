@@ -9,6 +9,7 @@ mod exposition;
 mod harness;
 mod keys;
 mod literal;
+mod live;
 mod manager;
 mod master;
 mod metrics;

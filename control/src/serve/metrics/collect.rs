@@ -80,7 +80,8 @@ fn process(text: &mut Exposition, board: &Board) {
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("role", board.role), ("name", &*board.name)];
     text.sample("gvm_dp_build_info", Type::Gauge, "The process: version, role and name.", &build, 1);
-    let settings: Vec<(&str, &str)> = board.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let settings = board.settings.all();
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
     text.sample("gvm_dp_settings_info", Type::Gauge, "What the process was told.", &settings, 1);
     let uptime = "Seconds since the process started.";
     text.sample("gvm_dp_uptime_seconds", Type::Gauge, uptime, &[], board.uptime_seconds());

@@ -1,0 +1,66 @@
+//! `gvm-dp config`: what a process is told, or would be.
+
+use super::set::text;
+use super::{Target, print};
+use crate::cli::{ConfigCommand, NameArgs, ShowArgs, ShowRole};
+use crate::exit::Failure;
+use crate::serve::settings::{SettingAnswer, SettingsAnswer};
+use crate::settings::{RoleName, Running, Sources, check, example};
+use clap::ArgMatches;
+use hyper::Method;
+use std::fmt::Write as _;
+
+/// Runs one of the config commands. `matches` are those of `gvm-dp config`.
+pub fn run(command: &ConfigCommand, matches: &ArgMatches) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Show(args) => show(args, matches.subcommand().map_or(matches, |(_, matches)| matches)),
+        ConfigCommand::Check { file } => {
+            let report = check::file(file.as_deref())?;
+            print(&report);
+            Ok(())
+        }
+        ConfigCommand::Example => {
+            print(&example::text());
+            Ok(())
+        }
+    }
+}
+
+fn show(args: &ShowArgs, matches: &ArgMatches) -> Result<(), Failure> {
+    let answer = if args.running {
+        let target = Target::find(&NameArgs { name: args.gateway.common.name.clone() })?;
+        target.read(&target.request(Method::GET, "/v1/settings")?)?
+    } else {
+        let role = match args.role {
+            None | Some(ShowRole::Gateway(_)) => RoleName::Gateway,
+            Some(ShowRole::Slave(_)) => RoleName::Slave,
+        };
+        let sources = Sources::new(role, matches.subcommand().map_or(matches, |(_, matches)| matches));
+        let file = sources.read_file()?;
+        let settings = sources.resolve(file.as_ref())?;
+        SettingsAnswer::of(&Running::new(sources, file, &settings))
+    };
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string(&answer).map_err(|error| Failure::Internal(error.to_string()))?)
+    } else {
+        table(&answer)
+    };
+    print(&text);
+    Ok(())
+}
+
+fn table(answer: &SettingsAnswer) -> String {
+    let mut out = String::new();
+    let file = answer.file.as_deref().unwrap_or("none");
+    let _ = writeln!(out, "role {}, configuration file {file}\n", answer.role);
+    let _ = writeln!(out, "{:<18}{:<28}from", "setting", "value");
+    for setting in &answer.settings {
+        let SettingAnswer { name, value, from, place, after_restart, .. } = setting;
+        let _ = write!(out, "{name:<18}{:<28}{}", text(value), place.as_ref().unwrap_or(from));
+        let _ = match after_restart {
+            Some(value) => writeln!(out, "; {} after a restart", text(value)),
+            None => writeln!(out),
+        };
+    }
+    out
+}
