@@ -96,7 +96,12 @@ uninstall() {
     tac "$work/installed" | while read -r kind path; do
         [ "$kind" != directory ] || rmdir "$root$path" 2>/dev/null || true
     done
-    [ ! -d "$root$etc" ] || [ "$purge" = no ] || say "$etc stays: it holds keys or other files of yours"
+    if [ "$purge" = yes ]; then
+        # It may be there from an earlier one whose configuration stayed.
+        rmdir "$root$etc" 2>/dev/null || true
+        [ -z "$root" ] || rmdir "$root/etc" 2>/dev/null || true
+        [ ! -d "$root$etc" ] || say "$etc stays: it holds keys or other files of yours"
+    fi
     if systemd; then
         systemctl daemon-reload
         say "the user gvm-dp stays: userdel gvm-dp removes it"
@@ -123,10 +128,11 @@ fi
 mkdir -p "$root/"
 if [ -e "$root$manifest" ]; then
     say "upgrading the one that is installed"
-    cp "$root$manifest" "$work/installed"
+    cp "$root$manifest" "$work/before"
 else
-    : >"$work/installed"
+    : >"$work/before"
 fi
+grep '^directory ' "$work/before" >"$work/installed" || true
 
 say "installing into $root$prefix"
 put 755 "$binaries/gvm-dp" "$prefix/bin/gvm-dp"
@@ -162,12 +168,16 @@ if [ ! -e "$root$config" ]; then
 elif [ -e "$root$shipped" ] && cmp -s "$root$shipped" "$root$config"; then
     # Nobody changed it.
     install -m 644 "$work/gvm-dp.toml" "$root$config"
-else
+elif ! cmp -s "$work/gvm-dp.toml" "$root$config"; then
     say "$config was changed and stays; the one of this version is $shipped"
 fi
 put 644 "$work/gvm-dp.toml" "$shipped"
 remember "file $manifest"
 install -m 644 "$work/installed" "$root$manifest"
+# What an older version had and this one has not.
+grep '^file ' "$work/before" | grep -vxFf "$work/installed" | while read -r _ path; do
+    rm -f "$root$path"
+done || true
 
 if systemd; then
     systemd-sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"

@@ -38,6 +38,11 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     }
     let mode = |path: &str| std::fs::metadata(machine.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("/usr/local/bin/gvm-dp"), mode(CONFIG)), (0o755, 0o644));
+    // What an older version had goes.
+    let manifest = machine.path("/usr/local/share/gvm-dp/installed");
+    let old = std::fs::read_to_string(&manifest).unwrap() + "file /usr/local/bin/gvm-old\n";
+    std::fs::write(&manifest, old).unwrap();
+    std::fs::write(machine.path("/usr/local/bin/gvm-old"), "old").unwrap();
     assert!(installed(&machine, &[]).contains("upgrading"));
     assert_eq!(machine.files(), files);
 
