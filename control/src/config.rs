@@ -55,6 +55,8 @@ pub struct Common {
     pub metrics: Option<MetricsAddress>,
     /// What becomes of system calls that nothing needs.
     pub seccomp: seccomp::Mode,
+    /// Whether settings may name hosts, which are looked up when the configuration is read again.
+    pub names: bool,
 }
 
 /// Settings of a gateway.
@@ -130,7 +132,19 @@ impl Common {
             ..PoolConfig::default()
         };
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
-        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp: args.seccomp })
+        Ok(Self {
+            cores,
+            ports,
+            rx_mode,
+            name,
+            interval,
+            pool,
+            mtu,
+            scale,
+            metrics,
+            seccomp: args.seccomp,
+            names: false,
+        })
     }
 }
 
@@ -188,7 +202,7 @@ impl Gateway {
 impl Slave {
     /// Checks a slave's command line.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
-        let common = Common::new(args.common, "slave")?;
+        let common = Common { names: true, ..Common::new(args.common, "slave")? };
         if common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1 {
             return Err(Failure::Usage(
                 "a slave has one lcore and one --port; start several with an --id each".to_owned(),

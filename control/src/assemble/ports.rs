@@ -3,7 +3,7 @@
 use super::nic::{self, Found, Nic};
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
-use crate::privilege::{Confinement, PortKinds};
+use crate::privilege::{Confinement, Needs};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
 use port::any::AnyPort;
@@ -108,7 +108,8 @@ impl Ports {
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
-        let confinement = Confinement::new(common.seccomp, PortKinds { xdp: !found.is_empty() })?;
+        let needs = Needs { xdp: !found.is_empty(), names: common.names };
+        let confinement = Confinement::new(common.seccomp, needs)?;
         let mut found = found.into_iter();
         let mut sources = Vec::with_capacity(common.ports.len());
         for plan in &common.ports {

@@ -29,11 +29,13 @@ pub enum Thread {
     Control,
 }
 
-/// What ports the process has. A kind of port that needs more system calls later has its lists in [`seccomp`].
+/// What the process needs beside what every process does. Each has its lists in [`seccomp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortKinds {
-    /// NIC queues through AF_XDP.
+pub struct Needs {
+    /// Ports on NIC queues through AF_XDP.
     pub xdp: bool,
+    /// Looking up host names, when the configuration is read again.
+    pub names: bool,
 }
 
 /// How the threads of this process are confined once they are set up. Clones share it.
@@ -43,9 +45,9 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Makes the filters for a process with these ports.
-    pub fn new(mode: Mode, ports: PortKinds) -> Result<Self, Failure> {
-        Ok(Self { filters: Arc::new(Filters::new(mode, ports)?) })
+    /// Makes the filters for a process that needs this.
+    pub fn new(mode: Mode, needs: Needs) -> Result<Self, Failure> {
+        Ok(Self { filters: Arc::new(Filters::new(mode, needs)?) })
     }
 
     /// Confines the calling thread for good; it keeps these capabilities of those that it has.
@@ -105,7 +107,7 @@ mod tests {
             _ => Thread::Control,
         };
         let mode = <Mode as clap::ValueEnum>::from_str(mode, false).unwrap();
-        let confinement = Confinement::new(mode, PortKinds::default()).unwrap();
+        let confinement = Confinement::new(mode, Needs::default()).unwrap();
         // Not this thread: the test runner's work is another one.
         let inside = move |what: &str| {
             confinement.enter(thread, CapabilitySet::empty()).unwrap();

@@ -2,9 +2,9 @@
 //!
 //! A call outside the list is a fault of gvm-dp or an intruder's, and neither should go on: the kernel ends the process
 //! with SIGSYS and names the call in its log. `--seccomp log` lets it pass and only names it, which is how a list is
-//! completed: by kind of thread in [`of_thread`], by kind of port in [`of_port`].
+//! completed: by kind of thread in [`of_thread`], by what the process needs besides in [`of_need`].
 
-use super::{PortKinds, Thread};
+use super::{Needs, Thread};
 use crate::exit::Failure;
 use clap::ValueEnum;
 use seccompiler::{
@@ -171,6 +171,9 @@ const CONTROL: &[Rule] = &[
     Any(libc::SYS_getgid),
     Any(libc::SYS_getegid),
     Any(libc::SYS_sched_setaffinity),
+    // The addresses of this machine, for what a configuration that is read again gets wrong.
+    is(libc::SYS_socket, 0, libc::AF_NETLINK as u64),
+    Any(libc::SYS_bind),
     // Threads; without a call that starts a program, a process of its own would gain nothing.
     Any(libc::SYS_clone),
     Any(libc::SYS_clone3),
@@ -182,13 +185,22 @@ const CONTROL: &[Rule] = &[
 const CONTROL_XDP: &[Rule] = &[
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
-    Any(libc::SYS_bind),
     is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFMTU),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFADDR),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFFLAGS),
+];
+
+/// The C library's look-up of a host name.
+const CONTROL_NAMES: &[Rule] = &[
+    is(libc::SYS_socket, 0, libc::AF_UNIX as u64),
+    is(libc::SYS_socket, 0, libc::AF_INET as u64),
+    is(libc::SYS_socket, 0, libc::AF_INET6 as u64),
+    Any(libc::SYS_connect),
+    Any(libc::SYS_sendmmsg),
+    is(libc::SYS_ioctl, 1, libc::FIONREAD),
 ];
 
 /// What each kind of thread may use beside [`EVERY_THREAD`].
@@ -200,13 +212,14 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
     }
 }
 
-/// What it may use because the process has ports of a kind.
-fn of_port(thread: Thread, ports: PortKinds) -> &'static [Rule] {
-    match thread {
-        Thread::Lcore if ports.xdp => LCORE_XDP,
-        Thread::Control if ports.xdp => CONTROL_XDP,
-        _ => &[],
-    }
+/// What it may use because the process needs it: a list for each kind of port, or other need, that comes later.
+fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
+    let lists: [(bool, Thread, &[Rule]); 3] = [
+        (needs.xdp, Thread::Lcore, LCORE_XDP),
+        (needs.xdp, Thread::Control, CONTROL_XDP),
+        (needs.names, Thread::Control, CONTROL_NAMES),
+    ];
+    lists.iter().filter(|(needed, of, _)| *needed && *of == thread).flat_map(|(.., list)| *list).copied().collect()
 }
 
 /// The filters of a process, ready to be applied.
@@ -217,7 +230,7 @@ pub struct Filters {
 
 impl Filters {
     /// Makes a filter for each kind of thread.
-    pub fn new(mode: Mode, ports: PortKinds) -> Result<Self, Failure> {
+    pub fn new(mode: Mode, needs: Needs) -> Result<Self, Failure> {
         let action = match mode {
             Mode::On => SeccompAction::KillProcess,
             Mode::Log => SeccompAction::Log,
@@ -225,7 +238,7 @@ impl Filters {
         };
         let mut of = BTreeMap::new();
         for thread in [Thread::Lcore, Thread::Neighbours, Thread::Control] {
-            let rules = [EVERY_THREAD, of_thread(thread), of_port(thread, ports)].concat();
+            let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
             let filter = compile(&rules, action.clone())
                 .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
             of.insert(thread, filter);
@@ -293,12 +306,12 @@ mod tests {
     #[test]
     fn an_lcore_may_do_far_less_than_the_control_thread() {
         for xdp in [false, true] {
-            let filters = Filters::new(Mode::On, PortKinds { xdp }).unwrap();
+            let filters = Filters::new(Mode::On, Needs { xdp, names: false }).unwrap();
             let calls = |thread| filters.of[&thread].1;
             assert!(calls(Thread::Lcore) + 30 < calls(Thread::Control), "{}", filters.describe());
             assert!(calls(Thread::Neighbours) < calls(Thread::Lcore));
         }
-        assert_eq!(Filters::new(Mode::Off, PortKinds::default()).unwrap().describe(), "seccomp off");
+        assert_eq!(Filters::new(Mode::Off, Needs::default()).unwrap().describe(), "seccomp off");
     }
 
     #[test]
@@ -320,7 +333,7 @@ mod tests {
             libc::SYS_io_uring_setup,
             libc::SYS_userfaultfd,
         ];
-        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, CONTROL, CONTROL_XDP];
+        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, CONTROL, CONTROL_XDP, CONTROL_NAMES];
         for rule in lists.concat() {
             let (Any(call) | Rule::If { call, .. }) = rule;
             assert!(!never.contains(&call), "{call}");
