@@ -55,7 +55,12 @@ impl Notifier {
         }
     }
 
-    /// The configuration is read anew; [`Notifier::ready`] ends it.
+    /// The configuration was read anew.
+    pub fn reloaded(&self) {
+        self.say("READY=1\n");
+    }
+
+    /// The configuration is read anew; [`Notifier::reloaded`] ends it.
     pub fn reloading(&mut self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;

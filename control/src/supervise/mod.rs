@@ -192,7 +192,7 @@ impl Process {
                 }
                 drain.advance(now, &self.lcores, &self.board);
             }
-            self.notifier.alive(now, watchdog.all_move());
+            self.notifier.alive(now, ready && watchdog.all_move());
             let mut next = self.office.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
             if !ready {
                 ready = self.lcores.iter().all(|lcore| lcore.view().pulse.beats() > 0);

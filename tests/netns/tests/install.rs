@@ -114,7 +114,7 @@ fn every_file_of_the_debian_package_is_made() {
     assert!(sources.len() >= 10, "{sources:?}");
     for source in sources {
         let path = match source.strip_prefix("../target/package") {
-            Some(staged) => machine.path(&staged.replace("*.1", "gvm-dp.1")),
+            Some(staged) => machine.path(&staged.replace("*.1", "gvm-dp.1").replace("*.json", "gvm-dp.json")),
             None => project().join("control").join(source),
         };
         assert!(path.is_file(), "{source}");
