@@ -7,6 +7,7 @@
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
 #   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
+#   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
@@ -17,7 +18,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.
@@ -120,6 +121,12 @@ elif [ "$1" = failover ]; then
 else
     build
     reserve_hugepages
+    if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
+        shift 2
+        # Before every ordinary program: what is left is the time of the design and of the kernel.
+        chrt --fifo 10 "$bench" idle "$@"
+        exit
+    fi
     # Not exec: the hugepages are given back afterwards.
     "$bench" "$@"
 fi

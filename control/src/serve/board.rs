@@ -309,9 +309,10 @@ impl LcoreBoard {
     }
 
     fn stats(&self) -> LcoreStats {
-        let View { index, core, backing, lcore, pool, outbox, ports, pulse, .. } = &self.view;
+        let View { index, core, backing, lcore, pool, outbox, ports, pulse, stages, .. } = &self.view;
         let mut sets = Sets::new();
-        let fixed: [(&str, &dyn CounterSet); 3] = [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox)];
+        let fixed: [(&str, &dyn CounterSet); 4] =
+            [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox), ("stage", &**stages)];
         for (name, set) in fixed.into_iter().chain(self.role.sets()) {
             sets.insert(name.to_owned(), read(set));
         }

@@ -161,8 +161,7 @@ impl Process {
         mut asks: mpsc::Receiver<Ask>,
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
-        let pulses = self.lcores.iter().map(|lcore| Arc::clone(&lcore.view().pulse));
-        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, pulses);
+        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
         let mut look_at = 0;
         let mut left = self.lcores.len();
         let mut ready = false;

@@ -12,7 +12,7 @@ use frame::counter::{CounterSet, Kind};
 use frame::outbox::OutboxCounters;
 use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, GatewayCounters};
 use lcore::thread::{PortView, View};
-use lcore::watchdog::{Finding, Stage};
+use lcore::watchdog::{Cause, Finding, Stage};
 use lcore::{Clock, LcoreCounters, PoolCounters};
 use link::RegistrarCounters;
 use port::udp::UdpCounters;
@@ -251,6 +251,7 @@ fn lcore(index: u16, link_up: u64) -> LcoreBoard {
         outbox: Arc::default(),
         ports: vec![port],
         pulse: Arc::default(),
+        stages: Arc::default(),
         peg: Arc::default(),
     };
     LcoreBoard::new(view, RoleCounters::Gateway(Arc::new(GatewayCounters::default())))
@@ -264,7 +265,8 @@ fn an_lcore_that_stands_still_is_not_live_and_a_link_that_is_down_not_ready() {
     assert!(reasons.contains("lcore 0 does not poll yet"), "{reasons}");
     assert!(reasons.contains("port 0 of lcore 1 (xdp:eth7): the link is down"), "{reasons}");
     assert!(!reasons.contains("lcore 0 (xdp:eth7)") && !reasons.contains("drains"), "{reasons}");
-    board.note(&Finding::Stalled { lcore: 1, stage: Stage::Tx(PortId(0)), since: 0 });
+    let (stage, port, cause) = (Stage::Tx(PortId(0)), "xdp:eth7".to_owned(), Cause::Descheduled);
+    board.note(&Finding::Stalled { lcore: 1, stage, port, since: 0, cause });
     assert_eq!(health::not_live(&board), ["lcore 1 stands still before its first poll"]);
     let families = exposition::read(&collect::all(&board));
     assert_eq!(sum(&families, "gvm_dp_lcore_standing", &["lcore=\"1\""]), 1.0);

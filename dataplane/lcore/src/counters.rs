@@ -35,6 +35,8 @@ frame::counters! {
         control_delayed,
         /// Link control datagrams dropped because there is no registrar (any more).
         control_dropped_no_registrar,
+        /// The most datagrams that waited for one port's TX ring (a gauge).
+        tx_backlog_high_water,
         /// Times the lcore slept.
         sleeps,
         /// Nanoseconds asleep.

@@ -3,8 +3,8 @@
 use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mail::ControlMail;
 use crate::mailbox::{Receiver, Sender};
+use crate::pulse::{Pulse, Stage};
 use crate::tap::{TapPeg, Worn};
-use crate::watchdog::{Pulse, Stage};
 use frame::{BURST, Burst, Outbox, Pool, Role, Time};
 use port::Port;
 use std::sync::Arc;
@@ -249,6 +249,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
             if let Some(queue) = self.outbox.queue(id)
                 && !queue.is_empty()
             {
+                self.counters.tx_backlog_high_water.raise(queue.len() as u64);
                 sent += match &mut self.tap {
                     None => port.tx_burst(now, queue),
                     Some(tap) => tap.transmit(now, port, queue),

@@ -8,9 +8,10 @@ use crate::cores::MAX_CORE;
 use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mailbox::Waker;
 use crate::poll::Lcore;
+use crate::pulse::{Pulse, Stage};
 use crate::tap::TapPeg;
 use crate::wait::{RxMode, Waiter};
-use crate::watchdog::{Pulse, Stage};
+use crate::watchdog::StageSamples;
 use frame::counter::CounterSet;
 use frame::outbox::OutboxCounters;
 use frame::{Backing, Peer, PortId, Role};
@@ -103,6 +104,8 @@ pub struct View {
     pub ports: Vec<PortView>,
     /// Its pulse, for a [`crate::watchdog::Watchdog`].
     pub pulse: Arc<Pulse>,
+    /// Where the watchdog saw it.
+    pub stages: Arc<StageSamples>,
     /// Where to hang a tap on it.
     pub peg: Arc<TapPeg>,
 }
@@ -126,6 +129,7 @@ impl View {
             outbox: Arc::clone(lcore.outbox().counters()),
             ports: lcore.ports().iter().map(view).collect(),
             pulse: Arc::clone(lcore.pulse()),
+            stages: Arc::default(),
             peg: Arc::clone(lcore.peg()),
         }
     }
@@ -156,7 +160,9 @@ const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const STOP: u8 = 2;
 
-/// What a loop is told from outside, and reads once per poll: written seldom, so that the line stays in its cache.
+/// What a loop is told from outside, and reads once per poll: written seldom, and on cache lines of its own, so that they
+/// stay in the lcore's cache.
+#[repr(align(128))]
 struct Orders {
     state: AtomicU8,
     mode: AtomicU8,
@@ -343,6 +349,25 @@ fn run<R: Role, P: Port>(lcore: &mut Lcore<R, P>, config: ThreadConfig, orders: 
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// The scheduler's account of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Nanoseconds that it ran since it began.
+    pub ran: u64,
+    /// Whether it runs or wants to; `false` when it waits in the kernel or is stopped.
+    pub runnable: bool,
+}
+
+impl Account {
+    /// The account of a thread of this process; `None` when it is gone, or on a kernel that keeps none.
+    pub fn of(tid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
+        // The state follows the name, which is in parentheses and may have some of its own.
+        let (_, after) = stat.rsplit_once(") ")?;
+        Some(Self { ran: cpu_ns(tid)?, runnable: after.starts_with('R') })
+    }
 }
 
 /// CPU time that a thread of this process has used, in nanoseconds; `None` when it is gone.

@@ -8,6 +8,7 @@
 
 use crate::clock::Clock;
 use crate::poll::{Lcore, Polled};
+use arrayvec::ArrayVec;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use frame::{Role, Time};
 use port::Port;
@@ -80,6 +81,9 @@ pub const LONGEST_SLEEP: u64 = 100 * MILLISECOND;
 /// registrar's mailbox had no room for.
 pub const NAP: u64 = 50 * MICROSECOND;
 
+/// Descriptors that are slept on at once, the doorbell among them. Ports beyond that are looked at every [`NAP`].
+const MOST_DESCRIPTORS: usize = 16;
+
 /// The waiting of one lcore.
 #[derive(Debug)]
 pub struct Waiter {
@@ -143,7 +147,7 @@ impl Waiter {
 fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
     let paused = lcore.is_paused();
     let mut announced = true;
-    let mut fds = Vec::with_capacity(lcore.ports().len() + 1);
+    let mut fds = ArrayVec::<_, MOST_DESCRIPTORS>::new();
     for port in lcore.ports() {
         let mut events = PollFlags::empty();
         // A paused lcore would only be woken again and again by packets that it does not take.
@@ -151,13 +155,15 @@ fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
         events.set(PollFlags::OUT, port.wants_writable());
         announced &= port.wants_writable() || lcore.outbox().backlog(port.id()) == 0;
         match port.poll_fd() {
-            Some(fd) if !events.is_empty() => fds.push(PollFd::from_borrowed_fd(fd, events)),
+            Some(fd) if !events.is_empty() => {
+                announced &= fds.try_push(PollFd::from_borrowed_fd(fd, events)).is_ok();
+            }
             Some(_) => {}
             None => announced = false,
         }
     }
     match lcore.mailbox().doorbell() {
-        Some(doorbell) => fds.push(PollFd::from_borrowed_fd(doorbell, PollFlags::IN)),
+        Some(doorbell) => announced &= fds.try_push(PollFd::from_borrowed_fd(doorbell, PollFlags::IN)).is_ok(),
         None => announced = false,
     }
     announced &= !lcore.control_waits();

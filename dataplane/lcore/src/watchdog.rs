@@ -1,116 +1,95 @@
-//! Who notices that an lcore stands still, and where.
+//! Who notices that an lcore stands still, and where, and why.
 //!
-//! Each lcore leaves its pulse: how many polls it began and which part of a poll it is in, as two plain stores. Another
-//! thread looks now and then. A sleeping lcore wakes at least every [`crate::wait::LONGEST_SLEEP`], so its pulse never
-//! stands still for long either.
+//! Each lcore leaves its [`Pulse`] with plain stores; another thread looks now and then. A sleeping lcore wakes at least
+//! every [`crate::wait::LONGEST_SLEEP`], so its pulse never stands still for long either.
+//!
+//! Of an lcore that stands still the kernel's account of its thread says whether it uses CPU time (it is stuck in code),
+//! wants to and gets none (another program has its core), or does not want to (it waits in the kernel). The looks are also samples of where lcores spend their time, which costs the poll loop nothing.
 
+pub use crate::pulse::{Pulse, Stage};
+use crate::thread::{Account, View};
+use frame::time::MILLISECOND;
 use frame::{PortId, Time};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The part of a poll in which an lcore is.
+frame::counters! {
+    /// Where an lcore was when the watchdog looked, five times a second: samples, not durations. Written by the watchdog.
+    pub struct StageSamples {
+        /// Looks that found it taking commands from its mailbox.
+        seen_in_mailbox,
+        /// Looks that found it receiving from a port.
+        seen_in_rx,
+        /// Looks that found it in the role, with a burst of a port.
+        seen_in_receive,
+        /// Looks that found it in the role's timers and flushes.
+        seen_in_advance,
+        /// Looks that found it sending to a port.
+        seen_in_tx,
+        /// Looks that found it handing link control to the registrar.
+        seen_in_control,
+        /// Looks that found it between polls: spinning, yielding or asleep.
+        seen_waiting,
+    }
+}
+
+impl StageSamples {
+    fn count(&self, stage: Stage) {
+        let counter = match stage {
+            Stage::Starting | Stage::Stopped => return,
+            Stage::Mailbox => &self.seen_in_mailbox,
+            Stage::Rx(_) => &self.seen_in_rx,
+            Stage::Receive(_) => &self.seen_in_receive,
+            Stage::Advance => &self.seen_in_advance,
+            Stage::Tx(_) => &self.seen_in_tx,
+            Stage::Control => &self.seen_in_control,
+            Stage::Waiting => &self.seen_waiting,
+        };
+        counter.add(1);
+    }
+}
+
+/// Why an lcore stands still, by what the kernel says of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Before its first poll.
-    Starting,
-    /// Taking commands from its mailbox.
-    Mailbox,
-    /// Receiving from a port.
-    Rx(PortId),
-    /// In the role, with a burst of a port.
-    Receive(PortId),
-    /// In the role's timers and flushes.
-    Advance,
-    /// Sending to a port.
-    Tx(PortId),
-    /// Giving link control to the registrar.
-    Control,
-    /// Between polls: spinning, yielding or asleep.
-    Waiting,
-    /// Its loop ended.
-    Stopped,
+pub enum Cause {
+    /// It uses CPU time: it does not come out of what it does.
+    Stuck,
+    /// It wants to run and its CPU time does not grow: something else has its core.
+    Descheduled,
+    /// It waits in the kernel.
+    Blocked,
+    /// The kernel does not say.
+    Unknown,
 }
 
-impl Stage {
-    const fn encode(self) -> u32 {
-        match self {
-            Self::Starting => 0,
-            Self::Mailbox => 1,
-            Self::Rx(port) => 2 | (port.0 as u32) << 8,
-            Self::Receive(port) => 3 | (port.0 as u32) << 8,
-            Self::Advance => 4,
-            Self::Tx(port) => 5 | (port.0 as u32) << 8,
-            Self::Control => 6,
-            Self::Waiting => 7,
-            Self::Stopped => 8,
-        }
-    }
-
-    const fn decode(code: u32) -> Self {
-        let port = PortId((code >> 8) as u8);
-        match code & 0xff {
-            0 => Self::Starting,
-            1 => Self::Mailbox,
-            2 => Self::Rx(port),
-            3 => Self::Receive(port),
-            4 => Self::Advance,
-            5 => Self::Tx(port),
-            6 => Self::Control,
-            7 => Self::Waiting,
-            _ => Self::Stopped,
+impl Cause {
+    /// Judges what became of a thread in `time` nanoseconds.
+    fn of(before: Option<Account>, after: Option<Account>, time: u64) -> Self {
+        let (Some(before), Some(after)) = (before, after) else { return Self::Unknown };
+        match after.ran.saturating_sub(before.ran) >= time / 2 {
+            true => Self::Stuck,
+            false if after.runnable => Self::Descheduled,
+            false => Self::Blocked,
         }
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starting => f.write_str("before its first poll"),
-            Self::Mailbox => f.write_str("in a command of its mailbox"),
-            Self::Rx(port) => write!(f, "in receive of port {}", port.0),
-            Self::Receive(port) => write!(f, "in the role, with a burst of port {}", port.0),
-            Self::Advance => f.write_str("in the role's timers and flushes"),
-            Self::Tx(port) => write!(f, "in transmit of port {}", port.0),
-            Self::Control => f.write_str("handing link control to the registrar"),
-            Self::Waiting => f.write_str("between polls"),
-            Self::Stopped => f.write_str("after its last poll"),
-        }
-    }
-}
-
-/// What an lcore shows of itself. Written by the lcore alone, with plain stores.
-#[derive(Debug, Default)]
-pub struct Pulse {
-    beats: AtomicU64,
-    stage: AtomicU32,
-}
-
-impl Pulse {
-    /// A poll begins.
-    #[inline]
-    pub(crate) fn beat(&self) {
-        self.beats.store(self.beats.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn enter(&self, stage: Stage) {
-        self.stage.store(stage.encode(), Ordering::Relaxed);
-    }
-
-    /// Polls begun so far.
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
-    }
-
-    /// Where the lcore is.
-    pub fn stage(&self) -> Stage {
-        Stage::decode(self.stage.load(Ordering::Relaxed))
+        f.write_str(match self {
+            Self::Stuck => "its CPU time grows, so it is stuck in code: please report it with `gvm-dp stats --json`",
+            Self::Descheduled => {
+                "it wants to run and its CPU time does not grow: another program has its core; give it one of its own \
+                 (isolcpus, cpusets)"
+            }
+            Self::Blocked => "it waits in the kernel and uses no CPU time: `dmesg` may say for what",
+            Self::Unknown => "is another program on its core, or is the process stopped?",
+        })
     }
 }
 
 /// What a look at the lcores found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// An lcore has stood still for at least the patience; said once.
     Stalled {
@@ -118,8 +97,12 @@ pub enum Finding {
         lcore: usize,
         /// Where it stands.
         stage: Stage,
+        /// The port at which it stands, as the port describes itself with its queue; empty elsewhere.
+        port: String,
         /// Since when it was seen to stand.
         since: Time,
+        /// Why, as far as the kernel knows.
+        cause: Cause,
     },
     /// It moves again.
     Recovered {
@@ -133,21 +116,51 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stalled { lcore, stage, .. } => write!(
-                f,
-                "lcore {lcore} stands still {stage}: is another program on its core, or is the process stopped?"
-            ),
-            Self::Recovered { lcore, stood } => {
-                write!(f, "lcore {lcore} polls again after {} ms", stood / frame::time::MILLISECOND)
+            Self::Stalled { lcore, stage, port, cause, .. } => {
+                write!(f, "lcore {lcore} stands still {stage}")?;
+                if !port.is_empty() {
+                    write!(f, " ({port})")?;
+                }
+                write!(f, ": {cause}")
             }
+            Self::Recovered { lcore, stood } => write!(f, "lcore {lcore} polls again after {} ms", stood / MILLISECOND),
+        }
+    }
+}
+
+/// An lcore as the watchdog sees it.
+pub struct Subject {
+    pulse: Arc<Pulse>,
+    samples: Arc<StageSamples>,
+    tid: Option<i32>,
+    ports: Vec<(PortId, String)>,
+}
+
+impl From<Arc<Pulse>> for Subject {
+    /// An lcore without a thread of its own: a simulated one.
+    fn from(pulse: Arc<Pulse>) -> Self {
+        Self { pulse, samples: Arc::default(), tid: None, ports: Vec::new() }
+    }
+}
+
+impl From<&View> for Subject {
+    fn from(view: &View) -> Self {
+        Self {
+            pulse: Arc::clone(&view.pulse),
+            samples: Arc::clone(&view.stages),
+            tid: Some(view.tid),
+            ports: view.ports.iter().map(|port| (port.id, port.description.clone())).collect(),
         }
     }
 }
 
 struct Watched {
-    pulse: Arc<Pulse>,
+    subject: Subject,
     beats: u64,
+    /// When it was last seen to have moved.
     moved: Time,
+    /// When it was first seen to stand, and its thread's account then.
+    stands: Option<(Time, Option<Account>)>,
     reported: bool,
 }
 
@@ -159,24 +172,41 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Watches lcores; one that does not begin a poll for `patience` nanoseconds stands still.
-    pub fn new(now: Time, patience: u64, pulses: impl IntoIterator<Item = Arc<Pulse>>) -> Self {
-        let watch = |pulse: Arc<Pulse>| Watched { beats: pulse.beats(), pulse, moved: now, reported: false };
-        Self { patience, watched: pulses.into_iter().map(watch).collect() }
+    pub fn new(now: Time, patience: u64, lcores: impl IntoIterator<Item = impl Into<Subject>>) -> Self {
+        let watch = |lcore| {
+            let subject: Subject = lcore;
+            Watched { beats: subject.pulse.beats(), subject, moved: now, stands: None, reported: false }
+        };
+        Self { patience, watched: lcores.into_iter().map(Into::into).map(watch).collect() }
     }
 
     /// Looks at all lcores, and says what changed since the last look. Call it every fraction of the patience.
     pub fn look(&mut self, now: Time) -> Vec<Finding> {
+        self.look_with(now, Account::of)
+    }
+
+    fn look_with(&mut self, now: Time, account: impl Fn(i32) -> Option<Account>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (lcore, watched) in self.watched.iter_mut().enumerate() {
-            let (beats, stage) = (watched.pulse.beats(), watched.pulse.stage());
+            let (beats, stage) = (watched.subject.pulse.beats(), watched.subject.pulse.stage());
+            let account = || watched.subject.tid.and_then(&account);
+            watched.subject.samples.count(stage);
             if beats != watched.beats || stage == Stage::Stopped {
                 if watched.reported {
                     findings.push(Finding::Recovered { lcore, stood: now - watched.moved });
                 }
-                *watched = Watched { pulse: Arc::clone(&watched.pulse), beats, moved: now, reported: false };
-            } else if !watched.reported && now - watched.moved >= self.patience {
+                (watched.beats, watched.moved, watched.stands, watched.reported) = (beats, now, None, false);
+                continue;
+            }
+            let Some((since, before)) = watched.stands else {
+                watched.stands = Some((now, account()));
+                continue;
+            };
+            if !watched.reported && now - watched.moved >= self.patience {
                 watched.reported = true;
-                findings.push(Finding::Stalled { lcore, stage, since: watched.moved });
+                let cause = Cause::of(before, account(), now - since);
+                let (port, since) = (watched.subject.port(stage), watched.moved);
+                findings.push(Finding::Stalled { lcore, stage, port, since, cause });
             }
         }
         findings
@@ -188,19 +218,20 @@ impl Watchdog {
     }
 }
 
+impl Subject {
+    fn port(&self, stage: Stage) -> String {
+        let (Stage::Rx(id) | Stage::Receive(id) | Stage::Tx(id)) = stage else { return String::new() };
+        self.ports.iter().find(|(port, _)| *port == id).map_or_else(String::new, |(_, description)| description.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    #[test]
-    fn stages_survive_the_encoding() {
-        let ports = [PortId(0), PortId(255)];
-        let mut stages = vec![Stage::Starting, Stage::Mailbox, Stage::Advance, Stage::Control, Stage::Waiting];
-        stages.push(Stage::Stopped);
-        stages.extend(ports.iter().flat_map(|&port| [Stage::Rx(port), Stage::Receive(port), Stage::Tx(port)]));
-        for stage in stages {
-            assert_eq!(Stage::decode(stage.encode()), stage);
-        }
+    fn stalled(lcore: usize, port: &str, cause: Cause) -> Finding {
+        Finding::Stalled { lcore, stage: Stage::Tx(PortId(1)), port: port.to_owned(), since: 0, cause }
     }
 
     #[test]
@@ -210,18 +241,55 @@ mod tests {
         for now in [40, 80, 120] {
             pulses[0].beat();
             pulses[1].enter(Stage::Tx(PortId(1)));
-            let stalled = Finding::Stalled { lcore: 1, stage: Stage::Tx(PortId(1)), since: 0 };
-            assert_eq!(dog.look(now), if now == 120 { vec![stalled] } else { vec![] });
+            let expected = if now == 120 { vec![stalled(1, "", Cause::Unknown)] } else { vec![] };
+            assert_eq!(dog.look(now), expected);
         }
         assert!(!dog.all_move());
         pulses[0].beat();
         assert_eq!(dog.look(130), []);
         pulses.iter().for_each(|pulse| pulse.beat());
-        let findings = dog.look(150);
-        assert_eq!(findings, [Finding::Recovered { lcore: 1, stood: 150 }]);
+        assert_eq!(dog.look(150), [Finding::Recovered { lcore: 1, stood: 150 }]);
         assert!(dog.all_move());
-        let text = Finding::Stalled { lcore: 1, stage: Stage::Tx(PortId(1)), since: 0 }.to_string();
-        assert!(text.contains("lcore 1 stands still in transmit of port 1"), "{text}");
+    }
+
+    /// What a watchdog says of an lcore that stands for 100, of which its thread ran so long.
+    fn finding(ran: u64, runnable: bool) -> Finding {
+        let pulse = Arc::new(Pulse::default());
+        pulse.enter(Stage::Tx(PortId(1)));
+        let ports = vec![(PortId(1), "xdp:eth0 queue 3".to_owned())];
+        let subject = Subject { pulse, samples: Arc::default(), tid: Some(1), ports };
+        let samples = Arc::clone(&subject.samples);
+        let mut dog = Watchdog::new(0, 100, [subject]);
+        let account = Cell::new(Account { ran: 7, runnable: true });
+        assert_eq!(dog.look_with(10, |_| Some(account.get())), []);
+        account.set(Account { ran: 7 + ran, runnable });
+        let mut findings = dog.look_with(110, |_| Some(account.get()));
+        assert_eq!((findings.len(), samples.seen_in_tx.get()), (1, 2));
+        findings.remove(0)
+    }
+
+    #[test]
+    fn an_lcore_off_its_core_is_told_from_one_that_is_stuck() {
+        for (ran, runnable, cause) in [
+            (98, true, Cause::Stuck),
+            (60, false, Cause::Stuck),
+            (3, true, Cause::Descheduled),
+            (0, false, Cause::Blocked),
+        ] {
+            assert_eq!(finding(ran, runnable), stalled(0, "xdp:eth0 queue 3", cause));
+        }
+        let text = finding(100, true).to_string();
+        assert!(text.starts_with("lcore 0 stands still in transmit of port 1 (xdp:eth0 queue 3): its CPU"), "{text}");
+        assert!(text.contains("stuck in code"), "{text}");
+        assert!(finding(0, true).to_string().contains("another program has its core"));
+    }
+
+    #[test]
+    fn the_kernel_accounts_for_this_thread() {
+        let this = rustix::thread::gettid().as_raw_pid();
+        // Whoever asks runs.
+        assert!(Account::of(this).is_some_and(|account| account.runnable));
+        assert_eq!(Account::of(i32::MAX), None);
     }
 
     #[test]
@@ -229,6 +297,6 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Stage::Stopped);
         let mut dog = Watchdog::new(0, 100, [pulse]);
-        assert_eq!(dog.look(1000), []);
+        assert_eq!((dog.look(1000), dog.look(2000)), (vec![], vec![]));
     }
 }

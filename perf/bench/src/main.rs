@@ -136,7 +136,7 @@ fn main() -> anyhow::Result<()> {
                 (lcores::middle(&table, |round| round.ratios().0), lcores::middle(&table, |round| round.ratios().1));
             println!("two lcores against one: {by_wall:.2} by the wall clock, {by_cpu:.2} by CPU time");
             let value = lcores::middle(&table, |round| round.two.cpu);
-            let report = Report { name: "lcores", value, unit: "Mrecords/CPU-s-of-each", ratio: by_cpu };
+            let report = Report { name: "lcores", value, unit: "Mrecords/s-of-CPU-time", ratio: by_cpu };
             let rows = table.iter().map(|round| {
                 serde_json::json!({
                     "one_mrecords_per_second": round.one.wall, "two_mrecords_per_second": round.two.wall,
@@ -153,7 +153,8 @@ fn main() -> anyhow::Result<()> {
             let report = Report { name: "idle", value, unit: "us-p99", ratio: value / row.bare.at(0.99) };
             let rows = [("gateway", &row.gateway), ("ppoll", &row.bare)].map(|(name, figures)| {
                 serde_json::json!({
-                    "name": name, "idle_percent": figures.idle_percent, "p50_us": figures.at(0.5),
+                    "name": name, "idle_percent": figures.idle_percent, "cpu_us_per_wake": figures.cpu_us_per_wake,
+                    "p50_us": figures.at(0.5),
                     "p99_us": figures.at(0.99), "most_us": figures.at(1.0)
                 })
             });

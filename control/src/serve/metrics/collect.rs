@@ -57,6 +57,7 @@ pub fn all(board: &Board) -> String {
         text.sample("gvm_dp_lcore_standing", Type::Gauge, help, &here, u8::from(lcore.is_standing()));
         counters(&mut text, &*view.lcore, &here);
         counters(&mut text, &*view.pool, &here);
+        counters(&mut text, &*view.stages, &here);
         counters(&mut text, &*view.outbox, &here);
         lcore.role.visit(&mut |direction, set| match direction {
             Some(direction) => counters(&mut text, set, &[("lcore", &*index), ("direction", direction)]),

@@ -39,6 +39,8 @@ const NEVER: Time = 5 * SECOND;
 pub struct Figures {
     /// Share of a core while nothing came, in percent.
     pub idle_percent: f64,
+    /// CPU time of a wake-up until it sleeps again, in microseconds.
+    pub cpu_us_per_wake: f64,
     /// The latencies, sorted, in microseconds.
     pub latencies: Vec<f64>,
 }
@@ -149,9 +151,16 @@ pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
         let at = until(clock, number + 1, || bare.woke())?;
         theirs.push(at.saturating_sub(before) as f64 / MICROSECOND as f64);
     }
+    let end = cpu().context("a thread is gone")?;
+    let per_wake = |from: u64, to: u64| (to - from) as f64 / MICROSECOND as f64 / wakes as f64;
+    let figures = |before, after, end, latencies| Figures {
+        idle_percent: percent(before, after),
+        cpu_us_per_wake: per_wake(after, end),
+        latencies: sorted(latencies),
+    };
     Ok(Row {
-        gateway: Figures { idle_percent: percent(before.0, after.0), latencies: sorted(ours) },
-        bare: Figures { idle_percent: percent(before.1, after.1), latencies: sorted(theirs) },
+        gateway: figures(before.0, after.0, end.0, ours),
+        bare: figures(before.1, after.1, end.1, theirs),
         sleeps_per_second,
     })
 }
@@ -162,11 +171,12 @@ pub fn table(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     println!(
         "idle: a gateway lcore in adaptive mode (hold 50 us, early flush) and a bare ppoll, {wakes} wake-ups each"
     );
-    println!("{:>8} {:>12} {:>9} {:>9} {:>9}", "", "idle, % core", "p50 us", "p99 us", "most us");
+    println!("{:>8} {:>12} {:>12} {:>9} {:>9} {:>9}", "", "idle, % core", "CPU us/wake", "p50 us", "p99 us", "most us");
     for (name, figures) in [("gateway", &row.gateway), ("ppoll", &row.bare)] {
         println!(
-            "{name:>8} {:>12.3} {:>9.1} {:>9.1} {:>9.1}",
+            "{name:>8} {:>12.3} {:>12.1} {:>9.1} {:>9.1} {:>9.1}",
             figures.idle_percent,
+            figures.cpu_us_per_wake,
             figures.at(0.5),
             figures.at(0.99),
             figures.at(1.0)
