@@ -41,3 +41,29 @@ fn cargo_leaves_by_its_lane_and_link_control_from_where_we_listen() {
     assert_eq!(number(&stats["directions"]["up"]["dropped"]["spoofed"]), 0);
     world.drain(gateway);
 }
+
+#[test]
+fn one_lcore_with_two_queues_sends_on_both() {
+    let Some(world) = two_armed() else { return };
+    let gateway = world.gateway("--lcores 0 --port left --port right");
+    // A veth's packet arrives on the queue that it was sent on, and counts there once there is an XDP program.
+    let _farm = world.farm("farm", "10.92.2.1", 0, 32, "xdp:f");
+    world.place.until_registered("gateway", 32);
+    let arrived = || {
+        let statistics = world.farm.exec("ethtool -S f");
+        [0, 1].map(|queue| {
+            let name = format!("rx_queue_{queue}_xdp_packets:");
+            let line = statistics.lines().find_map(|line| line.trim().strip_prefix(&name));
+            line.and_then(|packets| packets.trim().parse::<u64>().ok()).expect("veth counts by queue")
+        })
+    };
+    let before = arrived();
+    let sent = world.every_record_comes_back("10.92.1.1", 0..32);
+    let packets = [0, 1].map(|queue| arrived()[queue] - before[queue]);
+    // A window of 200 records to 32 slaves: at most a few are merged.
+    assert!(packets.iter().all(|packets| *packets > sent / 40), "{packets:?} of {sent} records");
+    let stats = world.assert_books_balance();
+    let datagrams = number(&stats["directions"]["down"]["datagrams_out"]);
+    assert!(packets.iter().sum::<u64>() >= datagrams, "{packets:?}, {datagrams} datagrams");
+    world.drain(gateway);
+}

@@ -122,6 +122,8 @@ pub struct XdpPort {
     rx_frames: u32,
     /// Frames in the TX and completion rings.
     tx_frames: u32,
+    /// Of these, how many the kernel was not shown yet.
+    tx_unseen: u32,
     tx_full: bool,
     look_at: Time,
     counters: Arc<XdpCounters>,
@@ -168,6 +170,7 @@ impl XdpPort {
             pool,
             rx_frames: 0,
             tx_frames: 0,
+            tx_unseen: 0,
             tx_full: false,
             look_at: 0,
             counters: Arc::new(XdpCounters::default()),
@@ -277,6 +280,56 @@ impl XdpPort {
             Ok(()) => None,
             Err(Unsendable::Address) => Some(&self.counters.tx_dropped_family),
             Err(Unsendable::Size) => Some(&self.counters.tx_dropped_too_long),
+        }
+    }
+
+    /// Before the first [`XdpPort::send_first`] of a burst.
+    #[inline]
+    pub(super) fn begin_tx(&mut self) {
+        self.tx_full = false;
+    }
+
+    /// Puts the first datagram of a queue into the TX ring, or drops it by name. `false` when it stays: there is none, or
+    /// the ring is full. The kernel sees it after [`XdpPort::end_tx`].
+    #[inline]
+    pub(super) fn send_first(&mut self, queue: &mut TxQueue) -> bool {
+        let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(datagram)) else { return false };
+        if let Some(reason) = refusal {
+            reason.add(1);
+            drop(queue.fail());
+            return true;
+        }
+        // As many are on their way as the completion ring can hold.
+        let Some(Device { socket, ledger }) = &mut self.device else { return false };
+        if self.tx_frames == self.config.ring || socket.tx.room() == 0 {
+            self.counters.tx_full.add(1);
+            self.tx_full = true;
+            return false;
+        }
+        let Some(mut datagram) = queue.take() else { return false };
+        let len = datagram.frame.len();
+        let written = headers::write(&mut datagram, &self.config.local);
+        debug_assert!(written.is_ok(), "checked by `refusal`");
+        let (addr, packet_len) = ledger.give(datagram.frame);
+        let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
+        debug_assert!(pushed);
+        self.tx_frames += 1;
+        self.tx_unseen += 1;
+        self.counters.tx_bytes.add(len as u64);
+        true
+    }
+
+    /// Shows the kernel what [`XdpPort::send_first`] put into the TX ring.
+    #[inline]
+    pub(super) fn end_tx(&mut self) {
+        let sent = std::mem::take(&mut self.tx_unseen);
+        if sent > 0 {
+            if let Some(Device { socket, .. }) = &mut self.device {
+                socket.tx.publish();
+            }
+            self.counters.tx_packets.add(u64::from(sent));
+            self.counters.tx_frames.set(u64::from(self.tx_frames));
+            self.counters.tx_frames_max.raise(u64::from(self.tx_frames));
         }
     }
 
@@ -404,43 +457,13 @@ impl Port for XdpPort {
     }
 
     fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
-        let (mut left, mut sent) = (0, 0);
-        self.tx_full = false;
-        loop {
-            let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(datagram)) else { break };
-            if let Some(reason) = refusal {
-                reason.add(1);
-                drop(queue.fail());
-                left += 1;
-                continue;
-            }
-            // As many are on their way as the completion ring can hold.
-            let Some(Device { socket, ledger }) = &mut self.device else { break };
-            if self.tx_frames == self.config.ring || socket.tx.room() == 0 {
-                self.counters.tx_full.add(1);
-                self.tx_full = true;
-                break;
-            }
-            let Some(mut datagram) = queue.take() else { break };
-            let len = datagram.frame.len();
-            let written = headers::write(&mut datagram, &self.config.local);
-            debug_assert!(written.is_ok(), "checked by `refusal`");
-            let (addr, packet_len) = ledger.give(datagram.frame);
-            let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
-            debug_assert!(pushed);
-            self.tx_frames += 1;
-            self.counters.tx_bytes.add(len as u64);
-            sent += 1;
+        let mut left = 0;
+        self.begin_tx();
+        while self.send_first(queue) {
+            left += 1;
         }
-        if sent > 0 {
-            if let Some(Device { socket, .. }) = &mut self.device {
-                socket.tx.publish();
-            }
-            self.counters.tx_packets.add(sent);
-            self.counters.tx_frames.set(u64::from(self.tx_frames));
-            self.counters.tx_frames_max.raise(u64::from(self.tx_frames));
-        }
-        left + sent as usize
+        self.end_tx();
+        left
     }
 
     fn housekeep(&mut self, now: Time) {

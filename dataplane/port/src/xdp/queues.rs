@@ -1,7 +1,7 @@
 //! The queues of one interface that one lcore serves, as one port.
 //!
 //! With as many lcores as the interface has queues that is one queue, and nothing is added to it. With fewer lcores each
-//! serves several: it receives from all in turn and sends on the first.
+//! serves several: it receives from all in turn, and sends each flow on one, so that what goes to one slave stays in order.
 
 use crate::Port;
 use crate::xdp::{XdpError, XdpPort};
@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// One or more queues of an interface, polled by one lcore.
 pub struct XdpQueues {
-    /// The one that is sent on.
     first: XdpPort,
     others: Vec<XdpPort>,
     /// Readable when a queue is; only with several.
@@ -53,6 +52,16 @@ impl XdpQueues {
             None => &mut self.first,
         }
     }
+}
+
+/// Which of so many queues a peer's datagrams leave on: always the same, and different ones for different lanes.
+#[inline]
+fn queue_of(peer: &Peer, queues: usize) -> usize {
+    let [.., a, b, c, d] = peer.ip_octets();
+    let flow =
+        u32::from_ne_bytes([a, b, c, d]) ^ u32::from(peer.udp_port).rotate_left(16) ^ u32::from(peer.source_port);
+    let hash = flow.wrapping_mul(0x9e37_79b1);
+    ((u64::from(hash) * queues as u64) >> 32) as usize
 }
 
 /// A descriptor that is readable while any of these is.
@@ -99,7 +108,24 @@ impl Port for XdpQueues {
 
     #[inline]
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
-        self.first.tx_burst(now, queue)
+        if self.others.is_empty() {
+            return self.first.tx_burst(now, queue);
+        }
+        let queues = self.others.len() + 1;
+        self.first.begin_tx();
+        self.others.iter_mut().for_each(XdpPort::begin_tx);
+        let mut left = 0;
+        // In order over all queues: a full ring holds up what is behind it for a moment, and nothing overtakes.
+        while let Some(head) = queue.peek() {
+            let index = queue_of(&head.peer, queues);
+            if !self.queue(index).send_first(queue) {
+                break;
+            }
+            left += 1;
+        }
+        self.first.end_tx();
+        self.others.iter_mut().for_each(XdpPort::end_tx);
+        left
     }
 
     #[inline]
@@ -118,7 +144,7 @@ impl Port for XdpQueues {
     }
 
     fn wants_writable(&self) -> bool {
-        self.first.wants_writable()
+        self.iter().any(Port::wants_writable)
     }
 
     fn frames_held(&self) -> usize {
@@ -173,5 +199,31 @@ impl CounterSet for Sum {
         for (name, help, value) in sums {
             visitor(name, help, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::Vlan;
+
+    #[test]
+    fn a_flow_has_one_queue_and_flows_have_all() {
+        let mut peer = Peer::ipv4(PortId(0), [10, 0, 0, 7], 9999, Vlan::UNTAGGED, [2; 6]);
+        for queues in [1, 2, 3, 8] {
+            let mut sent = vec![0; queues];
+            for lane in 0..wire::LANES {
+                peer.source_port = wire::lane_port(lane);
+                let queue = queue_of(&peer, queues);
+                sent[queue] += 1;
+                peer.mac = [3; 6];
+                assert_eq!(queue_of(&peer, queues), queue, "the way there is not part of a flow");
+            }
+            let fair = usize::from(wire::LANES) / queues;
+            assert!(sent.iter().all(|&lanes| lanes > fair * 8 / 10), "{sent:?}");
+        }
+        // Masters, and slaves of one lane, by their addresses.
+        let masters = (0..64).map(|i| queue_of(&Peer::ipv4(PortId(0), [10, 0, 0, i], 9999, Vlan::UNTAGGED, [2; 6]), 4));
+        assert_eq!(masters.collect::<std::collections::BTreeSet<_>>().len(), 4);
     }
 }
