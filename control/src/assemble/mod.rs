@@ -2,6 +2,7 @@
 
 pub mod gateway;
 pub mod nic;
+pub mod offloads;
 pub mod ports;
 pub mod slave;
 

@@ -1,5 +1,6 @@
 //! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
 
+use super::offloads::Restoring;
 use crate::exit::Failure;
 use crate::owner;
 use crate::privilege::{Confinement, Thread, capability};
@@ -9,7 +10,7 @@ use frame::PortId;
 use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
-use port::xdp::{BoundMode, Interface, Offloads, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
+use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -101,7 +102,7 @@ pub struct Nic {
     // In the order in which they end: the program is detached before offloads are on again.
     steer: Mutex<Steer>,
     resolver: Resolver,
-    offloads: Offloads,
+    offloads: Restoring,
 }
 
 impl Nic {
@@ -114,7 +115,7 @@ impl Nic {
         confinement: &Confinement,
     ) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
-        let offloads = Offloads::turn_off(&found.interface).map_err(Failure::Xdp)?;
+        let offloads = Restoring::turn_off(&found.interface).map_err(Failure::Xdp)?;
         let confinement = confinement.clone();
         let resolver =
             Resolver::start(name, *index, move || confinement.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));

@@ -1,6 +1,7 @@
 //! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
 
 use super::nic::{self, Found, Nic};
+use super::offloads;
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::privilege::{Confinement, Needs};
@@ -98,6 +99,7 @@ impl Ports {
     /// Looks at all ports, and attaches the XDP program to those that need it, for this steering. At most `most`
     /// lcores.
     pub fn prepare(common: &Common, steering: ebpf::Config<'_>, most: usize) -> Result<Self, Failure> {
+        offloads::restore_left_off();
         let Looked { found, queues, cores, pool } = look(common, most)?;
         let ring = ring(pool.frames, &queues, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();

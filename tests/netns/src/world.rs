@@ -118,13 +118,24 @@ impl World {
     /// When one does not.
     pub fn every_record_comes_back(&self, gateway: &str, ids: Range<u32>) -> u64 {
         let (code, printed, said) =
-            self.pktgen(gateway, ids, "--rate 4000 --window 200 --seconds 1 --size imix").wait();
-        assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}", self.place.stats("gateway"));
+            self.pktgen(gateway, ids, "--rate 4000 --window 200 --records 4000 --seconds 50 --size imix").wait();
+        assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}\n{}", self.place.stats("gateway"), self.where_packets_go());
         let report = report(&printed);
         let sent = number(&report["down"]["records"]);
-        assert!(sent > 3000, "{report}");
+        assert_eq!(sent, 4000, "{report}");
         assert_eq!(number(&report["echo"]["ok"]), sent, "{report}");
         sent
+    }
+
+    /// What the kernels of all hosts count, for whoever looks for lost packets.
+    fn where_packets_go(&self) -> String {
+        let mut all = String::new();
+        for (host, namespace) in [("master", &self.master), ("gateway", &self.gateway), ("farm", &self.farm)] {
+            for command in ["cat /proc/net/snmp /proc/net/softnet_stat", "ss -uamn", "ip -s -s link"] {
+                all += &format!("--- {host}: {command}\n{}", namespace.exec(command));
+            }
+        }
+        all
     }
 
     /// Every record that came in is in its place, and so is every frame.

@@ -1,7 +1,9 @@
 //! NIC queues as others see them: which ports and addresses they send from, and what they do to their interface.
 
+use netns::product::Process;
 use netns::sniff::Sniffer;
 use netns::world::{number, two_armed};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 
 #[test]
@@ -65,5 +67,40 @@ fn one_lcore_with_two_queues_sends_on_both() {
     let stats = world.assert_books_balance();
     let datagrams = number(&stats["directions"]["down"]["datagrams_out"]);
     assert!(packets.iter().sum::<u64>() >= datagrams, "{packets:?}, {datagrams} datagrams");
+    world.drain(gateway);
+}
+
+#[test]
+fn offloads_that_a_killed_process_left_off_are_on_again_after_the_next_start() {
+    let Some(world) = two_armed() else { return };
+    let is_on = |ifname: &str| world.gateway.exec(&format!("ethtool -k {ifname}")).contains("rx-vlan-offload: on");
+    let notes = || {
+        let entries = std::fs::read_dir(world.place.directory()).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("offloads-")).count()
+    };
+    let kill = |gateway: Process| {
+        assert!(!is_on("left") && !is_on("right") && notes() == 2);
+        gateway.signal(Signal::KILL);
+        gateway.wait();
+        assert!(!is_on("left") && !is_on("right") && notes() == 2);
+    };
+    kill(world.gateway("--port left --port right"));
+    // One interface is used again, the other is not; at its end both are as they were.
+    let gateway = world.gateway("--port left");
+    gateway.says(&["right: on again, since a process that was killed had left it off: rxvlan"]);
+    assert!(is_on("right") && !is_on("left") && notes() == 1);
+    // Nobody touches what a living process has turned off.
+    let other = world.gateway("--name other --port udp:10.92.2.1:9999");
+    assert!(!is_on("left") && !other.said().contains("on again"));
+    world.drain(other);
+    world.drain(gateway);
+    assert!(is_on("left") && notes() == 0);
+    // What belonged to an interface that is gone is forgotten, also when another one has its name.
+    kill(world.gateway("--port left --port right"));
+    world.gateway.ip("link delete dev left");
+    world.gateway.ip("link add name left type veth peer name left-peer");
+    world.gateway.exec("ethtool -K left rxvlan off");
+    let gateway = world.gateway("--port udp:10.92.2.1:9999");
+    assert!(!is_on("left") && is_on("right") && notes() == 0);
     world.drain(gateway);
 }

@@ -1,4 +1,5 @@
-//! What a NIC does to packets on receive that an XDP program must not miss: turned off, and on again at the end.
+//! What a NIC does to packets on receive that an XDP program must not miss: turned off, and on again at the end, or by
+//! whoever comes after a process that was killed.
 //!
 //! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One that
 //! merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
@@ -29,11 +30,12 @@ pub struct Offloads {
 }
 
 impl Offloads {
-    /// Turns off what breaks the path.
+    /// Turns off what breaks the path. Calls `before` with what is on, as `ethtool -K` names it, before it is turned off;
+    /// not when nothing is.
     ///
     /// # Errors
     /// One of them is on and stays on; the error says which.
-    pub fn turn_off(interface: &Interface) -> Result<Self, XdpError> {
+    pub fn turn_off(interface: &Interface, before: impl FnOnce(&[&'static str])) -> Result<Self, XdpError> {
         let ifname = &interface.name;
         let socket = socket(ifname)?;
         let mut offloads = Self { ifname: ifname.clone(), count: 0, off: Vec::new() };
@@ -42,19 +44,20 @@ impl Offloads {
             return Ok(offloads);
         };
         offloads.count = names.len();
-        for (name, option) in UNWANTED {
-            let Some(bit) = names.iter().position(|known| known == name) else { continue };
-            if !is_on(socket.as_fd(), ifname, names.len(), bit) {
-                continue;
-            }
+        let bits = UNWANTED.iter().filter_map(|(name, option)| Some((bit_of(&names, name)?, *option)));
+        let on: Vec<_> = bits.filter(|(bit, _)| is_on(socket.as_fd(), ifname, names.len(), *bit)).collect();
+        let options: Vec<&str> = on.iter().map(|(_, option)| *option).collect();
+        if !options.is_empty() {
+            before(&options);
+        }
+        for (bit, option) in on {
             let result = set(socket.as_fd(), ifname, names.len(), bit, false);
             if result.is_err() || is_on(socket.as_fd(), ifname, names.len(), bit) {
                 return Err(XdpError::Offload { ifname: ifname.clone(), option });
             }
             offloads.off.push((bit, option));
         }
-        if !offloads.off.is_empty() {
-            let options: Vec<&str> = offloads.off.iter().map(|(_, option)| *option).collect();
+        if !options.is_empty() {
             tracing::info!("{ifname}: turned off until the end: {}", options.join(", "));
         }
         Ok(offloads)
@@ -65,24 +68,58 @@ impl Offloads {
         self.off.iter().map(|(_, option)| *option)
     }
 
-    fn restore(&self) -> Result<(), &'static str> {
-        let Some(&(_, option)) = self.off.first() else { return Ok(()) };
-        let socket = socket(&self.ifname).map_err(|_| option)?;
-        for (bit, option) in &self.off {
-            match set(socket.as_fd(), &self.ifname, self.count, *bit, true) {
-                Err(error) if error.raw_os_error() != Some(libc::ENODEV) => return Err(option),
-                _ => {}
+    /// Turns on again what was turned off. `false` when that failed, which the log says.
+    pub fn restore(&mut self) -> bool {
+        let off = std::mem::take(&mut self.off);
+        let Some(&(_, first)) = off.first() else { return true };
+        let failed = match socket(&self.ifname) {
+            Ok(socket) => off.iter().find(|(bit, _)| !is_set(socket.as_fd(), &self.ifname, self.count, *bit)),
+            Err(_) => Some(&(0, first)),
+        };
+        if let Some((_, option)) = failed {
+            complain(&self.ifname, option);
+        }
+        failed.is_none()
+    }
+
+    /// Turns options on that another process had turned off, when it could not do so itself any more; names that are
+    /// none of these are passed over. `false` when that failed, which the log says.
+    pub fn turn_on<'a>(interface: &Interface, options: impl IntoIterator<Item = &'a str>) -> bool {
+        let ifname = &interface.name;
+        let Ok(socket) = socket(ifname) else { return false };
+        let Ok(names) = names(socket.as_fd(), ifname) else { return true };
+        let mut all = true;
+        for option in options {
+            let known = UNWANTED.iter().find(|(_, known)| *known == option);
+            let Some(bit) = known.and_then(|(name, _)| bit_of(&names, name)) else { continue };
+            if !is_set(socket.as_fd(), ifname, names.len(), bit) {
+                complain(ifname, option);
+                all = false;
             }
         }
-        Ok(())
+        all
     }
 }
 
 impl Drop for Offloads {
     fn drop(&mut self) {
-        if let Err(option) = self.restore() {
-            tracing::warn!("{0}: cannot turn {option} on again: `ethtool -K {0} {option} on`", self.ifname);
-        }
+        self.restore();
+    }
+}
+
+fn complain(ifname: &str, option: &str) {
+    tracing::warn!("{ifname}: cannot turn {option} on again: `ethtool -K {ifname} {option} on`");
+}
+
+fn bit_of(names: &[String], name: &str) -> Option<usize> {
+    names.iter().position(|known| known == name)
+}
+
+/// Turns a feature on; also true when the interface is gone.
+fn is_set(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize) -> bool {
+    match set(socket, ifname, count, bit, true) {
+        Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+        Ok(()) => true,
     }
 }
 
@@ -162,7 +199,8 @@ mod tests {
         assert!(UNWANTED.iter().all(|(name, _)| names.iter().any(|known| known == name)), "{names:?}");
         let bit = names.iter().position(|name| name == "loopback").unwrap();
         assert!(is_on(socket.as_fd(), "lo", names.len(), bit));
-        let offloads = Offloads::turn_off(&lo).unwrap();
+        let mut offloads = Offloads::turn_off(&lo, |options| panic!("{options:?}")).unwrap();
         assert_eq!(offloads.turned_off().count(), 0);
+        assert!(offloads.restore() && Offloads::turn_on(&lo, ["loopback", "no-such-option"]));
     }
 }
