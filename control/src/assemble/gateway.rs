@@ -39,7 +39,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     }
     let neighbors = config.neighbors.iter().map(NeighborSpec::resolve).collect::<Result<_, _>>()?;
     let steering = ebpf::Config { neighbors, ..ebpf::Config::new(&config.shards) };
-    let ports = Ports::prepare(&config.common, steering, usize::MAX)?;
+    let ports = Ports::prepare(&config.common, &steering, &config.neighbors, usize::MAX)?;
     let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
     let (ends, ended) = mpsc::unbounded_channel();
     let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };

@@ -5,6 +5,7 @@ pub mod nic;
 pub mod offloads;
 pub mod ports;
 pub mod slave;
+pub mod steering;
 
 use crate::exit::Failure;
 use crate::placement;

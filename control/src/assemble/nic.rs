@@ -1,7 +1,9 @@
 //! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
 
 use super::offloads::Restoring;
+use super::steering::Steering;
 use crate::exit::Failure;
+use crate::neighbor::NeighborSpec;
 use crate::owner;
 use crate::privilege::{Confinement, Thread, capability};
 use crate::serve::stats::InterfaceStats;
@@ -10,11 +12,11 @@ use frame::PortId;
 use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
-use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
+use port::xdp::{BoundMode, Interface, Umem, Watcher, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The smallest MTU that every host must take, and that link control fits.
@@ -99,8 +101,9 @@ pub struct Nic {
     mode: XdpMode,
     got: OnceLock<BoundMode>,
     ring: u32,
-    // In the order in which they end: the program is detached before offloads are on again.
-    steer: Mutex<Steer>,
+    // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
+    watcher: Watcher,
+    steering: Arc<Mutex<Steering>>,
     resolver: Resolver,
     offloads: Restoring,
 }
@@ -109,18 +112,19 @@ impl Nic {
     /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
     pub fn attach(
         found: Found,
-        steering: &Config<'_>,
+        config: &Config<'_>,
+        neighbors: &[NeighborSpec],
         mode: XdpMode,
         ring: u32,
         confinement: &Confinement,
     ) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
         let offloads = Restoring::turn_off(&found.interface).map_err(Failure::Xdp)?;
-        let confinement = confinement.clone();
+        let confined = confinement.clone();
         let resolver =
-            Resolver::start(name, *index, move || confinement.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
+            Resolver::start(name, *index, move || confined.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
         let resolver = resolver.map_err(Failure::Neighbours)?;
-        let mut steer = Steer::load(steering).map_err(Failure::Steer)?;
+        let mut steer = Steer::load(config).map_err(Failure::Steer)?;
         let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
         let deadline = Instant::now() + BUSY;
         loop {
@@ -136,8 +140,16 @@ impl Nic {
                 Err(error) => return Err(Failure::Steer(error)),
             }
         }
-        let got = OnceLock::new();
-        Ok(Self { found, mode, got, ring, steer: Mutex::new(steer), resolver, offloads })
+        let keep = keeps_bpf(&steer);
+        let steering = Arc::new(Mutex::new(Steering::new(name, steer, neighbors)));
+        let (theirs, confined) = (Arc::clone(&steering), confinement.clone());
+        let watcher = Watcher::start(
+            &found.interface,
+            move || confined.try_enter(Thread::Addresses, keep),
+            move |table| lock(&theirs).follow(table),
+        );
+        let watcher = watcher.map_err(Failure::Neighbours)?;
+        Ok(Self { mode, got: OnceLock::new(), ring, watcher, steering, resolver, offloads, found })
     }
 
     /// Which of the process's ports.
@@ -157,24 +169,21 @@ impl Nic {
 
     /// From now on packets for us come to the sockets; all queues are open.
     pub fn take_packets(&self) -> Result<(), Failure> {
-        let address = self.found.interface.ipv4.map(Ipv4Addr::from);
-        self.steer().set_addresses(address.as_slice()).map_err(Failure::Steer)
+        // What changes from now on, the watcher says after this.
+        let mut steering = self.steering();
+        steering.take(&self.watcher.table()).map_err(Failure::Steer)
     }
 
     /// From now on all packets stay with the kernel.
     pub fn leave_packets(&self) -> Result<(), Failure> {
-        self.steer().set_addresses(&[]).map_err(Failure::Steer)
+        self.steering().leave().map_err(Failure::Steer)
     }
 
     /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older kernels
     /// to use the program's maps.
     pub fn keeps(&self) -> CapabilitySet {
-        let mut keeps = CapabilitySet::empty();
+        let mut keeps = keeps_bpf(self.steering().steer());
         keeps.set(CapabilitySet::NET_ADMIN, self.offloads.turned_off().next().is_some());
-        // Older kernels ask for one of these at each use of a map, newer ones only when it is made.
-        let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
-        let reads = || self.steer().packets(Verdict::ALL[0]).is_ok();
-        keeps.set(CapabilitySet::BPF, !capability::works_without(bpf, reads).unwrap_or(false));
         keeps
     }
 
@@ -185,6 +194,7 @@ impl Nic {
             let config = XdpConfig { mode: self.mode, ring: self.ring, ..config };
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
+            port.set_addresses(self.watcher.addresses(wire::GATEWAY_PORT));
             Ok(port)
         };
         let mut ports = Vec::new();
@@ -193,7 +203,7 @@ impl Nic {
             // All queues of all ports get the same: there is one choice.
             let _ = self.got.set(port.mode());
             if let Some(socket) = port.poll_fd() {
-                self.steer().set_socket(queue, socket).map_err(Failure::Steer)?;
+                self.steering().steer().set_socket(queue, socket).map_err(Failure::Steer)?;
             }
             ports.push(port);
         }
@@ -204,9 +214,8 @@ impl Nic {
         XdpQueues::new(first, ports.collect()).map_err(Failure::Xdp)
     }
 
-    /// The map and counters are whole whatever a panicking lcore did: the kernel keeps them.
-    fn steer(&self) -> MutexGuard<'_, Steer> {
-        self.steer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steering(&self) -> MutexGuard<'_, Steering> {
+        lock(&self.steering)
     }
 
     /// One line for start-up.
@@ -222,8 +231,11 @@ impl Nic {
 
     /// What it is and what the XDP program decided.
     pub fn stats(&self) -> InterfaceStats {
-        let Interface { name, ipv4, mtu, rx_queues, .. } = &self.found.interface;
-        let steer = self.steer();
+        let Interface { name, mtu, rx_queues, .. } = &self.found.interface;
+        let address = |ip| format!("{}:{}", Ipv4Addr::from(ip), wire::GATEWAY_PORT);
+        let addresses: Vec<String> = self.watcher.table().ipv4().map(address).collect();
+        let mut steering = self.steering();
+        let steer = steering.steer();
         // A map that cannot be read leaves its counters out; they are never wrong.
         let count = |verdict: &Verdict| Some((verdict.name().to_owned(), steer.packets(*verdict).ok()?));
         let mode = match (self.got.get(), self.found.spec.mode) {
@@ -234,7 +246,7 @@ impl Nic {
         InterfaceStats {
             port: self.id().0,
             name: name.clone(),
-            address: format!("{}:{}", Ipv4Addr::from(ipv4.unwrap_or_default()), wire::GATEWAY_PORT),
+            address: addresses.join(", "),
             mtu: *mtu,
             queues: *rx_queues,
             ring: self.ring,
@@ -244,4 +256,19 @@ impl Nic {
             verdicts: Verdict::ALL.iter().filter_map(count).collect(),
         }
     }
+}
+
+/// What it takes to use the program's maps: older kernels ask for one of these at each use, newer ones only when a map
+/// is made.
+fn keeps_bpf(steer: &Steer) -> CapabilitySet {
+    let mut keeps = CapabilitySet::empty();
+    let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+    let reads = || steer.packets(Verdict::ALL[0]).is_ok();
+    keeps.set(CapabilitySet::BPF, !capability::works_without(bpf, reads).unwrap_or(false));
+    keeps
+}
+
+/// The maps and counters are whole whatever a panicking lcore did: the kernel keeps them.
+fn lock(steering: &Mutex<Steering>) -> MutexGuard<'_, Steering> {
+    steering.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use super::nic::{self, Found, Nic};
 use super::offloads;
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
+use crate::neighbor::NeighborSpec;
 use crate::privilege::{Confinement, Needs};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
@@ -96,9 +97,14 @@ fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
 }
 
 impl Ports {
-    /// Looks at all ports, and attaches the XDP program to those that need it, for this steering. At most `most`
-    /// lcores.
-    pub fn prepare(common: &Common, steering: ebpf::Config<'_>, most: usize) -> Result<Self, Failure> {
+    /// Looks at all ports, and attaches the XDP program to those that need it, for this steering and the gateways of
+    /// other shards. At most `most` lcores.
+    pub fn prepare(
+        common: &Common,
+        steering: &ebpf::Config<'_>,
+        neighbors: &[NeighborSpec],
+        most: usize,
+    ) -> Result<Self, Failure> {
         offloads::restore_left_off();
         let Looked { found, queues, cores, pool } = look(common, most)?;
         let ring = ring(pool.frames, &queues, cores.len());
@@ -125,7 +131,7 @@ impl Ports {
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
                     let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
-                    Source::Nic(Arc::new(Nic::attach(found, &steering, mode, ring, &confinement)?))
+                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, mode, ring, &confinement)?))
                 }
             });
         }

@@ -37,7 +37,7 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
         ),
     }
     let shards = ShardSet::all(config.common.scale);
-    let ports = Ports::prepare(&config.common, ebpf::Config::new(&shards), 1)?;
+    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,

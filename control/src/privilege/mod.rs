@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | lcores | none | those of polling, waiting, and closing their ports |
 //! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to have the kernel ask for a neighbour | netlink |
+//! | `addresses`, one for each `xdp:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink, the program's maps, and reading what an interface has |
 //! | control | none; with `xdp:` ports what [`Nic::keeps`](crate::assemble::nic::Nic::keeps) says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
 //! Threads that the control thread starts later have what it has. None can start another program or gain a privilege.
@@ -25,6 +26,8 @@ pub enum Thread {
     Lcore,
     /// The look-up of next hops beside an interface's poll loops.
     Neighbours,
+    /// What follows an interface's addresses, and tells its XDP program.
+    Addresses,
     /// Registrar, watchdog, control socket, signals, drain; and what it starts.
     Control,
 }

@@ -126,6 +126,20 @@ const LCORE_XDP: &[Rule] = &[Any(libc::SYS_setsockopt), Any(libc::SYS_bind)];
 /// Netlink.
 const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
+/// Netlink, the program's maps, and what an interface has.
+const ADDRESSES: &[Rule] = &[
+    Any(libc::SYS_recvfrom),
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_bpf),
+    is(libc::SYS_socket, 0, libc::AF_INET as u64),
+    Any(libc::SYS_bind),
+    is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFMTU),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFADDR),
+];
+
 /// The runtime, the control socket, accepted connections, messages to systemd, files, threads.
 const CONTROL: &[Rule] = &[
     Any(libc::SYS_epoll_create1),
@@ -208,6 +222,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
     match thread {
         Thread::Lcore => LCORE,
         Thread::Neighbours => NEIGHBOURS,
+        Thread::Addresses => ADDRESSES,
         Thread::Control => CONTROL,
     }
 }
@@ -237,7 +252,7 @@ impl Filters {
             Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
         };
         let mut of = BTreeMap::new();
-        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Control] {
+        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Control] {
             let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
             let filter = compile(&rules, action.clone())
                 .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
@@ -333,7 +348,7 @@ mod tests {
             libc::SYS_io_uring_setup,
             libc::SYS_userfaultfd,
         ];
-        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, CONTROL, CONTROL_XDP, CONTROL_NAMES];
+        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, ADDRESSES, CONTROL, CONTROL_XDP, CONTROL_NAMES];
         for rule in lists.concat() {
             let (Any(call) | Rule::If { call, .. }) = rule;
             assert!(!never.contains(&call), "{call}");

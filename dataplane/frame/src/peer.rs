@@ -53,8 +53,11 @@ pub struct Peer {
     zero: u8,
     /// The UDP port that a raw port sends from to it; 0 is the one that it listens on. Sockets know only their own.
     pub source_port: u16,
+    /// Which of its own addresses a raw port has towards it, by the port's numbers: received datagrams have that to which
+    /// they came, so that answers leave from it. 0 is the port's choice.
+    pub local: u8,
     /// Fills the last word, so that a peer is four of them.
-    rest: [u8; 2],
+    rest: u8,
 }
 
 const _: () = assert!(size_of::<Peer>() == 32);
@@ -83,7 +86,7 @@ impl Peer {
 
     #[inline]
     const fn new(port: PortId, ip: [u8; 16], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
-        Self { ip, mac, udp_port, vlan, port, zero: 0, source_port: 0, rest: [0; 2] }
+        Self { ip, mac, udp_port, vlan, port, zero: 0, source_port: 0, local: 0, rest: 0 }
     }
 
     /// The IP address; an IPv4-mapped one is given as IPv4.
@@ -127,7 +130,7 @@ impl Peer {
 
     /// Whether a datagram from `self` may come from the node that is registered at `registered`: same port, VLAN and
     /// IP, and the same UDP port when the node asked for that (`fixed_port`). The MAC is never compared: routers move; nor
-    /// is what we send from.
+    /// is what is ours.
     #[inline]
     pub fn is_same_origin(&self, registered: &Self, fixed_port: bool) -> bool {
         // Without branches: nearly always all of it is looked at.
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn origin_is_port_vlan_and_ip_but_never_the_mac() {
         let registered = Peer::ipv4(PortId(0), [10, 0, 0, 1], 9999, Vlan::tagged(0), [1; 6]);
-        let same = Peer { mac: [2; 6], udp_port: 5, source_port: 7, ..registered };
+        let same = Peer { mac: [2; 6], udp_port: 5, source_port: 7, local: 2, ..registered };
         assert!(same.is_same_origin(&registered, false));
         assert!(!same.is_same_origin(&registered, true));
         assert!(!Peer { vlan: Vlan::UNTAGGED, ..registered }.is_same_origin(&registered, false));

@@ -57,6 +57,8 @@ pub struct Reader {
     /// Bytes 30 to 37 of the usual packet: our address and UDP port, and the sender's UDP port as zero.
     ours: u64,
     last: Sender,
+    /// [`Peer::local`] of what is received.
+    number: u8,
 }
 
 /// What the headers of a sender's usual packets have in common, and its peer.
@@ -124,7 +126,14 @@ impl Reader {
         let ours = eight([a, b, c, d, 0, 0, e, f]);
         // Nobody in particular, before somebody sends.
         let last = Sender::new(port, [0; 6], [0; 4], [0; 2], ours);
-        Self { port, local: *local, verify, ours, last }
+        Self { port, local: *local, verify, ours, last, number: 0 }
+    }
+
+    /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
+    #[must_use]
+    pub const fn of_address(mut self, number: u8) -> Self {
+        (self.number, self.last.peer.local) = (number, number);
+        self
     }
 
     /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst; returns the bytes of its
@@ -150,7 +159,8 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn unusual_into(&self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
-        let datagram = receive_any(frame, self.port, &self.local, self.verify)?;
+        let mut datagram = receive_any(frame, self.port, &self.local, self.verify)?;
+        datagram.peer.local = self.number;
         let len = datagram.frame.len();
         let _ = burst.push(datagram);
         Ok(len)
@@ -183,7 +193,8 @@ impl Reader {
         }
         let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
         let ip = [head[26], head[27], head[28], head[29]];
-        let sender = Sender::new(self.port, mac, ip, [head[34], head[35]], self.ours);
+        let mut sender = Sender::new(self.port, mac, ip, [head[34], head[35]], self.ours);
+        sender.peer.local = self.number;
         // What is not its address says whether the packet is usual.
         let usual = sender.sent(head);
         if usual {

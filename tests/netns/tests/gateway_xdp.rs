@@ -265,15 +265,18 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
     // One record to the last slave of shard 0, two to the first of shard 1, one to a shard that nobody serves.
     let scale = wire::Scale::default();
     let shard = 1 << scale.gw_bits();
-    world.master.enter(|| {
-        let socket = UdpSocket::bind("10.92.1.2:0").unwrap();
-        for id in [shard - 1, shard, shard, 2 * shard] {
-            let header = wire::RecordHeader::new(wire::MsgType(0x8000), id, 0, 4);
-            let mut bytes = [0; 64];
-            let len = wire::record::emit(&header, b"abcd", &mut bytes).unwrap();
-            socket.send_to(&bytes[..len], "10.92.1.1:9999").unwrap();
-        }
-    });
+    let send = |ids: &[u32]| {
+        world.master.enter(|| {
+            let socket = UdpSocket::bind("10.92.1.2:0").unwrap();
+            for &id in ids {
+                let header = wire::RecordHeader::new(wire::MsgType(0x8000), id, 0, 4);
+                let mut bytes = [0; 64];
+                let len = wire::record::emit(&header, b"abcd", &mut bytes).unwrap();
+                socket.send_to(&bytes[..len], "10.92.1.1:9999").unwrap();
+            }
+        })
+    };
+    send(&[shard - 1, shard, shard, 2 * shard]);
     let verdict = |name: &str, ifname: &str, verdict: &str| {
         number(&interface(&world.place.stats(name), ifname)["verdicts"][verdict])
     };
@@ -289,6 +292,11 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
     });
     let stats = world.place.stats("there");
     assert_eq!(port(&stats, 0, "rx_dropped_checksum") + port(&stats, 0, "rx_dropped_malformed"), 0);
+    // The interface that leads there has another Ethernet address now.
+    world.gateway.ip("link set dev across address 02:00:00:00:92:04");
+    here.says(&["left: cargo of shard 1 goes by across as it is now"]);
+    send(&[shard]);
+    until("delivery from another card", || (verdict("there", "other", "redirect_cargo") == 3).then_some(()));
     world.drain(there);
     assert!(world.place.stats("gateway")["settings"]["neighbors"].as_str().unwrap().starts_with("1=across"));
     world.drain(here);

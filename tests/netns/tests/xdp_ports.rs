@@ -1,8 +1,8 @@
 //! NIC queues as others see them: which ports and addresses they send from, and what they do to their interface.
 
-use netns::product::Process;
-use netns::sniff::Sniffer;
-use netns::world::{number, two_armed};
+use netns::product::{Process, until};
+use netns::sniff::{Heard, Sniffer};
+use netns::world::{interface, number, port, two_armed};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 
@@ -102,5 +102,59 @@ fn offloads_that_a_killed_process_left_off_are_on_again_after_the_next_start() {
     world.gateway.exec("ethtool -K left rxvlan off");
     let gateway = world.gateway("--port udp:10.92.2.1:9999");
     assert!(!is_on("left") && is_on("right") && notes() == 0);
+    world.drain(gateway);
+}
+
+/// From where came what the farm's host heard at one of its addresses.
+fn senders(heard: &[Heard], to: [u8; 4]) -> BTreeSet<[u8; 4]> {
+    heard.iter().filter(|heard| heard.to.0 == to).map(|heard| heard.from.0).collect()
+}
+
+#[test]
+fn all_addresses_are_answered_from_and_changes_are_followed() {
+    let Some(world) = two_armed() else { return };
+    world.gateway.ip("address add 10.92.5.1/24 dev right");
+    world.farm.ip("address add 10.92.5.2/24 dev f");
+    world.farm.ip("address add 10.92.6.2/24 dev f");
+    let gateway = world.gateway("--port left --port right");
+    gateway.says(&["port 1: xdp:right", "10.92.2.1:9999, 10.92.5.1:9999"]);
+    let sniffer = Sniffer::new(&world.farm);
+    let _one = world.farm("one", "10.92.2.1", 0, 8, "udp:10.92.2.2:0");
+    let _two = world.farm("two", "10.92.5.1", 8, 8, "udp:10.92.5.2:0");
+    world.place.until_registered("gateway", 16);
+    world.every_record_comes_back("10.92.1.1", 0..16);
+    let heard = sniffer.heard();
+    assert_eq!(senders(&heard, [10, 92, 2, 2]), BTreeSet::from([[10, 92, 2, 1]]));
+    assert_eq!(senders(&heard, [10, 92, 5, 2]), BTreeSet::from([[10, 92, 5, 1]]));
+
+    // One more address, and another Ethernet address.
+    world.gateway.ip("address add 10.92.6.1/24 dev right");
+    gateway.says(&["right has other addresses now", "10.92.2.1 10.92.5.1 10.92.6.1"]);
+    let mac = [2, 0, 0, 0, 0x92, 1];
+    world.gateway.ip("link set dev right address 02:00:00:00:92:01");
+    gateway.says(&["right has other addresses now", "02:00:00:00:92:01 10.92.2.1"]);
+    world.farm.ip("neighbour flush dev f");
+    let _three = world.farm("three", "10.92.6.1", 16, 8, "udp:10.92.6.2:0");
+    world.place.until_registered("gateway", 24);
+    sniffer.heard();
+    world.every_record_comes_back("10.92.1.1", 0..24);
+    let heard = sniffer.heard();
+    assert_eq!(senders(&heard, [10, 92, 6, 2]), BTreeSet::from([[10, 92, 6, 1]]));
+    assert_eq!(senders(&heard, [10, 92, 5, 2]), BTreeSet::from([[10, 92, 5, 1]]));
+    assert!(heard.iter().all(|heard| heard.to.0[3] != 2 || heard.mac == mac), "{heard:?}");
+
+    // Without its first address the others go on; without any, what should leave is dropped by name.
+    world.gateway.ip("address del 10.92.2.1/24 dev right");
+    gateway.says(&["right has other addresses now", "02:00:00:00:92:01 10.92.5.1 10.92.6.1"]);
+    world.every_record_comes_back("10.92.1.1", 8..24);
+    let stats = world.place.stats("gateway");
+    assert_eq!(interface(&stats, "right")["address"], "10.92.5.1:9999, 10.92.6.1:9999");
+    world.gateway.ip("address flush dev right");
+    let load = world.pktgen("10.92.1.1", 8..24, "--rate 1000 --seconds 2 --allow-loss");
+    until("drops that are counted", || {
+        (port(&world.place.stats("gateway"), 1, "tx_dropped_no_address") > 0).then_some(())
+    });
+    drop(load);
+    world.assert_books_balance();
     world.drain(gateway);
 }

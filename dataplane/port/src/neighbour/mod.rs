@@ -10,11 +10,11 @@
 //! | `netlink` | the kernel's messages about routes and neighbours |
 //! | `resolver` | the thread |
 
-mod netlink;
+pub(crate) mod netlink;
 mod resolver;
 
-pub(crate) use resolver::bell;
 pub use resolver::{Resolver, ResolverError};
+pub(crate) use resolver::{bell, ring, silence, wait};
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,15 @@ type Ip4 = [u8; 4];
 /// An Ethernet address.
 type Mac = [u8; 6];
 
+/// The way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The Ethernet address of the next hop.
+    pub mac: [u8; 6],
+    /// The address that the kernel would send from.
+    pub source: Option<[u8; 4]>,
+}
+
 /// The most peers that are looked up on one interface. Others must have been heard.
 pub const MAX_PEERS: usize = 64;
 
@@ -32,7 +41,7 @@ pub const MAX_PEERS: usize = 64;
 struct Shared {
     /// Grows whenever `table` changes.
     generation: AtomicU64,
-    table: Mutex<Vec<(Ip4, Mac)>>,
+    table: Mutex<Vec<(Ip4, NextHop)>>,
     /// Addresses that were asked for, and not yet seen by the resolver.
     asked: Mutex<Vec<Ip4>>,
     /// Written to when something was asked for.
@@ -44,7 +53,7 @@ impl Shared {
         Self { generation: AtomicU64::new(0), table: Mutex::default(), asked: Mutex::default(), bell }
     }
 
-    fn publish(&self, table: &[(Ip4, Mac)]) {
+    fn publish(&self, table: &[(Ip4, NextHop)]) {
         let mut shown = lock(&self.table);
         if *shown != table {
             table.clone_into(&mut shown);
@@ -63,7 +72,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Neighbours {
     shared: Arc<Shared>,
     generation: u64,
-    table: Vec<(Ip4, Mac)>,
+    table: Vec<(Ip4, NextHop)>,
     asked: Vec<Ip4>,
 }
 
@@ -72,12 +81,12 @@ impl Neighbours {
         Self { shared, generation: 0, table: Vec::with_capacity(MAX_PEERS), asked: Vec::with_capacity(MAX_PEERS) }
     }
 
-    /// The Ethernet address of the next hop towards a peer; `None` while it is not known. It is asked for then.
-    pub fn lookup(&mut self, ip: [u8; 4]) -> Option<[u8; 6]> {
+    /// The next hop towards a peer; `None` while its Ethernet address is not known. It is asked for then.
+    pub fn lookup(&mut self, ip: [u8; 4]) -> Option<NextHop> {
         if self.generation != self.shared.generation.load(Ordering::Acquire) {
             self.refresh();
         }
-        let found = self.table.iter().find(|(known, _)| *known == ip).map(|(_, mac)| *mac);
+        let found = self.table.iter().find(|(known, _)| *known == ip).map(|(_, hop)| *hop);
         if found.is_none() && !self.asked.contains(&ip) {
             self.ask(ip);
         }
@@ -111,19 +120,20 @@ mod tests {
     fn an_address_is_asked_for_once_and_found_when_it_was_told() {
         let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
         let (mut one, mut two) = (Neighbours::new(Arc::clone(&shared)), Neighbours::new(Arc::clone(&shared)));
-        let (ip, mac) = ([192, 0, 2, 1], [2, 0, 0, 0, 0, 1]);
+        let (ip, hop) = ([192, 0, 2, 1], NextHop { mac: [2, 0, 0, 0, 0, 1], source: Some([192, 0, 2, 9]) });
         for _ in 0..3 {
             assert_eq!(one.lookup(ip), None);
         }
         assert_eq!(*lock(&shared.asked), [ip]);
-        shared.publish(&[(ip, mac)]);
-        assert_eq!((one.lookup(ip), two.lookup(ip)), (Some(mac), Some(mac)));
+        shared.publish(&[(ip, hop)]);
+        assert_eq!((one.lookup(ip), two.lookup(ip)), (Some(hop), Some(hop)));
         let generation = shared.generation.load(Ordering::Relaxed);
-        shared.publish(&[(ip, mac)]);
+        shared.publish(&[(ip, hop)]);
         assert_eq!(shared.generation.load(Ordering::Relaxed), generation);
         // The neighbour has another card now; later it is gone.
-        shared.publish(&[(ip, [2; 6])]);
-        assert_eq!(one.lookup(ip), Some([2; 6]));
+        let other = NextHop { mac: [2; 6], ..hop };
+        shared.publish(&[(ip, other)]);
+        assert_eq!(one.lookup(ip), Some(other));
         shared.publish(&[]);
         assert_eq!(one.lookup(ip), None);
     }

@@ -1,13 +1,14 @@
-//! The kernel's messages about routes and neighbours (rtnetlink), as far as they are needed here.
+//! The kernel's messages about routes, neighbours and addresses (rtnetlink), as far as they are needed here.
 
 use super::{Ip4, Mac};
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`: 16, 12 and 12 bytes.
+/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`: 16, 12 and 12, 8 bytes.
 const HEADER: usize = 16;
 const BODY: usize = 12;
+const ADDRESS_BODY: usize = 8;
 
 /// States of a neighbour in which its address is known: reachable, stale, delay, probe, noarp, permanent.
 const NUD_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
@@ -24,8 +25,16 @@ pub(super) struct Neighbour {
     pub(super) fresh: bool,
 }
 
+/// Where a datagram to some address goes first, and what it should leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) ip: Ip4,
+    /// The address that the kernel would send from.
+    pub(super) source: Option<Ip4>,
+}
+
 /// A socket to the kernel's tables. It waits for answers a second at most.
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
 }
@@ -49,13 +58,13 @@ fn open(groups: u32) -> io::Result<OwnedFd> {
     if result == 0 { Ok(fd) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A socket that is readable when any neighbour changed.
-pub(super) fn changes() -> io::Result<OwnedFd> {
-    open(libc::RTMGRP_NEIGH as u32)
+/// A socket that is readable when something changed that these groups (`RTMGRP_*`) hear of.
+pub(crate) fn changes(groups: i32) -> io::Result<OwnedFd> {
+    open(groups as u32)
 }
 
 /// Reads all that waits in a socket of [`changes`]; what it says is asked for anew.
-pub(super) fn discard(fd: BorrowedFd<'_>) {
+pub(crate) fn discard(fd: BorrowedFd<'_>) {
     let mut buffer = [0; 8192];
     // Also when the kernel says that some were lost: whatever changed is asked for.
     while receive(fd, &mut buffer, libc::MSG_DONTWAIT).is_ok_and(|len| len > 0) {}
@@ -71,7 +80,7 @@ fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<usiz
 struct Request(Vec<u8>);
 
 impl Request {
-    fn new(kind: u16, flags: i32, body: [u8; BODY]) -> Self {
+    fn new<const N: usize>(kind: u16, flags: i32, body: [u8; N]) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&(flags as u16).to_ne_bytes());
@@ -104,7 +113,7 @@ fn ndmsg(interface: u32, flags: u8) -> [u8; BODY] {
 }
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let fd = open(0)?;
         let patience = libc::timeval { tv_sec: 1, tv_usec: 0 };
         let len = size_of_val(&patience) as libc::socklen_t;
@@ -114,15 +123,17 @@ impl Netlink {
         if result == 0 { Ok(Self { fd, sequence: 0 }) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends a request and returns the kernel's answer to it: the message with its header.
-    fn ask(&mut self, request: Request) -> io::Result<Vec<u8>> {
+    fn send(&mut self, request: Request) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.finish(self.sequence);
         // SAFETY: the kernel reads the live bytes.
         let sent = unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Sends a request and returns the kernel's answer to it: the message with its header.
+    fn ask(&mut self, request: Request) -> io::Result<Vec<u8>> {
+        self.send(request)?;
         let mut buffer = [0; 8192];
         loop {
             let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
@@ -133,8 +144,22 @@ impl Netlink {
         }
     }
 
+    /// The IPv4 addresses of an interface, the first one first.
+    pub(crate) fn addresses(&mut self, interface: u32) -> io::Result<Vec<Ip4>> {
+        let mut body = [0; ADDRESS_BODY];
+        body[0] = libc::AF_INET as u8;
+        self.send(Request::new(libc::RTM_GETADDR, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, body))?;
+        let (mut buffer, mut found) = ([0; 16_384], Vec::new());
+        loop {
+            let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
+            if read_addresses(buffer.get(..len).unwrap_or(&[]), self.sequence, interface, &mut found) {
+                return Ok(found);
+            }
+        }
+    }
+
     /// The next hop towards an address if it leaves by this interface: the address itself, or a router.
-    pub(super) fn next_hop(&mut self, interface: u32, ip: Ip4) -> io::Result<Ip4> {
+    pub(super) fn next_hop(&mut self, interface: u32, ip: Ip4) -> io::Result<Hop> {
         let mut body = [0; BODY];
         // Family, and the bits of the destination that count.
         (body[0], body[1]) = (libc::AF_INET as u8, 32);
@@ -142,7 +167,8 @@ impl Netlink {
             .attribute(libc::RTA_DST, ip)
             .attribute(libc::RTA_OIF, interface.to_ne_bytes());
         let answer = self.ask(request)?;
-        Ok(attribute(&answer, libc::RTA_GATEWAY).and_then(|value| value.try_into().ok()).unwrap_or(ip))
+        let address = |kind| attribute(&answer, BODY, kind).and_then(|value| value.try_into().ok());
+        Ok(Hop { ip: address(libc::RTA_GATEWAY).unwrap_or(ip), source: address(libc::RTA_PREFSRC) })
     }
 
     /// What the kernel knows of a neighbour.
@@ -192,9 +218,27 @@ fn answer(mut bytes: &[u8], sequence: u32) -> io::Result<Option<&[u8]>> {
     Ok(None)
 }
 
+/// Adds an interface's addresses from a part of a dump with this number; whether it was the last part.
+fn read_addresses(mut bytes: &[u8], sequence: u32, interface: u32, found: &mut Vec<Ip4>) -> bool {
+    while let (Some(len), Some(kind), Some(number)) = (u32_at(bytes, 0), u16_at(bytes, 4), u32_at(bytes, 8)) {
+        let Some(message) = bytes.get(..len as usize).filter(|message| message.len() >= HEADER) else { break };
+        if number == sequence {
+            if matches!(i32::from(kind), libc::NLMSG_DONE | libc::NLMSG_ERROR) {
+                return true;
+            }
+            let local = || -> Option<Ip4> { attribute(message, ADDRESS_BODY, libc::IFA_LOCAL)?.try_into().ok() };
+            if kind == libc::RTM_NEWADDR && u32_at(message, HEADER + 4) == Some(interface) {
+                found.extend(local());
+            }
+        }
+        bytes = bytes.get((len as usize).next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    false
+}
+
 /// The value of an attribute behind header and body.
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let mut attributes = message.get(HEADER + BODY..)?;
+fn attribute(message: &[u8], body: usize, wanted: u16) -> Option<&[u8]> {
+    let mut attributes = message.get(HEADER + body..)?;
     while let (Some(len), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let value = attributes.get(4..usize::from(len))?;
         if kind == wanted {
@@ -208,7 +252,7 @@ fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
 /// Reads a neighbour; `None` when its address is not known.
 fn read_neighbour(message: &[u8]) -> Option<Neighbour> {
     let state = u16_at(message, HEADER + 8)?;
-    let mac = attribute(message, libc::NDA_LLADDR)?.try_into().ok()?;
+    let mac = attribute(message, BODY, libc::NDA_LLADDR)?.try_into().ok()?;
     (state & NUD_KNOWN != 0).then_some(Neighbour { mac, fresh: state & NUD_FRESH != 0 })
 }
 
@@ -230,7 +274,11 @@ mod tests {
     fn the_kernel_answers() {
         let mut netlink = Netlink::open().unwrap();
         // The loopback is interface 1 in every namespace; nothing there has a router.
-        assert_eq!(netlink.next_hop(1, [127, 0, 0, 9]).unwrap(), [127, 0, 0, 9]);
+        let here = [127, 0, 0, 1];
+        let hop = Hop { ip: [127, 0, 0, 9], source: Some(here) };
+        assert_eq!(netlink.next_hop(1, [127, 0, 0, 9]).unwrap(), hop);
+        assert_eq!(netlink.addresses(1).unwrap().first(), Some(&here));
+        assert_eq!(netlink.addresses(u32::MAX).unwrap(), [[0; 4]; 0]);
         assert_eq!(netlink.neighbour(1, [192, 0, 2, 77]).unwrap(), None);
         assert!(netlink.neighbour(u32::MAX, [192, 0, 2, 77]).is_err());
     }
@@ -255,8 +303,27 @@ mod tests {
         }
         let mut body = ndmsg(1, 0).to_vec();
         body.extend([200, 0, 2, 0, 1]);
-        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &body), 2), None);
-        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &ndmsg(1, 0)), 2), None);
+        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &body), BODY, 2), None);
+        assert_eq!(attribute(&message(libc::RTM_NEWNEIGH, 1, &ndmsg(1, 0)), BODY, 2), None);
+    }
+
+    #[test]
+    fn a_dump_is_read_to_its_end_and_for_one_interface() {
+        let address = |interface: u32, last: u8| {
+            let mut body = vec![libc::AF_INET as u8, 24, 0, 0];
+            body.extend(interface.to_ne_bytes());
+            body.extend([8, 0, libc::IFA_ADDRESS as u8, 0, 192, 0, 2, 255]);
+            body.extend([8, 0, libc::IFA_LOCAL as u8, 0, 192, 0, 2, last]);
+            message(libc::RTM_NEWADDR, 5, &body)
+        };
+        let mut found = Vec::new();
+        let part = [address(3, 1), address(4, 2), address(3, 3)].concat();
+        assert!(!read_addresses(&part, 5, 3, &mut found));
+        assert!(!read_addresses(&part, 6, 3, &mut found));
+        let end = [address(3, 4), message(libc::NLMSG_DONE as u16, 5, &[0; 4]), address(3, 5)].concat();
+        assert!(read_addresses(&end, 5, 3, &mut found));
+        assert_eq!(found, [[192, 0, 2, 1], [192, 0, 2, 3], [192, 0, 2, 4]]);
+        assert!(!read_addresses(&end[..30], 5, 3, &mut found));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The thread that asks the kernel, so that poll loops do not.
 
 use super::netlink::{self, Netlink};
-use super::{Ip4, MAX_PEERS, Mac, Neighbours, Shared, lock};
+use super::{Ip4, MAX_PEERS, Neighbours, NextHop, Shared, lock};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,12 @@ const REFRESH_MS: i32 = 1000;
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the kernel's neighbour table: cannot {action}: {source}")]
+#[error("cannot read the kernel's tables of neighbours and addresses: cannot {action}: {source}")]
 pub struct ResolverError {
     /// What failed.
-    action: &'static str,
+    pub(crate) action: &'static str,
     /// What the kernel said.
-    source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 /// Looks peers of one interface up, on a thread of its own. Dropping it ends the thread; what was found stays known.
@@ -43,7 +43,7 @@ impl Resolver {
         let failed = |action| move |source| ResolverError { action, source };
         let shared = Arc::new(Shared::new(bell().map_err(failed("make an eventfd"))?));
         let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
-        let changes = netlink::changes().map_err(failed("listen to its changes"))?;
+        let changes = netlink::changes(libc::RTMGRP_NEIGH).map_err(failed("listen to its changes"))?;
         let end = Arc::new(AtomicBool::new(false));
         let mut table = Table { interface, ifname: ifname.to_owned(), netlink, peers: Vec::new() };
         let (theirs, ended) = (Arc::clone(&shared), Arc::clone(&end));
@@ -91,7 +91,7 @@ impl Drop for Resolver {
 /// A peer that was asked for.
 struct Peer {
     ip: Ip4,
-    mac: Option<Mac>,
+    hop: Option<NextHop>,
     /// Whether the log has said that it cannot be found.
     said: bool,
 }
@@ -107,25 +107,25 @@ impl Table {
     fn take_asked(&mut self, shared: &Shared) {
         for ip in lock(&shared.asked).drain(..) {
             if self.peers.len() < MAX_PEERS && self.peers.iter().all(|peer| peer.ip != ip) {
-                self.peers.push(Peer { ip, mac: None, said: false });
+                self.peers.push(Peer { ip, hop: None, said: false });
             }
         }
     }
 
     /// Looks all peers up; returns those that are known.
-    fn resolve(&mut self) -> Vec<(Ip4, Mac)> {
+    fn resolve(&mut self) -> Vec<(Ip4, NextHop)> {
         for peer in &mut self.peers {
             let [a, b, c, d] = peer.ip;
             match find(&mut self.netlink, self.interface, peer.ip) {
-                Ok(mac) => {
-                    if mac.is_some() && peer.mac.is_none() {
+                Ok(hop) => {
+                    if hop.is_some() && peer.hop.is_none() {
                         tracing::debug!("{}: {a}.{b}.{c}.{d} has a next hop", self.ifname);
                     }
-                    peer.mac = mac;
+                    peer.hop = hop;
                     peer.said = false;
                 }
                 Err(error) => {
-                    peer.mac = None;
+                    peer.hop = None;
                     if !std::mem::replace(&mut peer.said, true) {
                         tracing::warn!(
                             "{}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} oif {}`",
@@ -136,18 +136,18 @@ impl Table {
                 }
             }
         }
-        self.peers.iter().filter_map(|peer| Some((peer.ip, peer.mac?))).collect()
+        self.peers.iter().filter_map(|peer| Some((peer.ip, peer.hop?))).collect()
     }
 }
 
-/// The Ethernet address of the next hop towards an address; the kernel asks for it if it has to.
-fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<Mac>> {
+/// The next hop towards an address; the kernel asks for it if it has to.
+fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<NextHop>> {
     let hop = netlink.next_hop(interface, ip)?;
-    let found = netlink.neighbour(interface, hop)?;
+    let found = netlink.neighbour(interface, hop.ip)?;
     if !found.is_some_and(|neighbour| neighbour.fresh) {
-        netlink.seek(interface, hop)?;
+        netlink.seek(interface, hop.ip)?;
     }
-    Ok(found.map(|neighbour| neighbour.mac))
+    Ok(found.map(|neighbour| NextHop { mac: neighbour.mac, source: hop.source }))
 }
 
 /// A descriptor that only [`ring`] makes readable.
@@ -162,20 +162,21 @@ pub(crate) fn bell() -> io::Result<OwnedFd> {
 }
 
 /// Makes a [`bell`] readable.
-pub(super) fn ring(bell: BorrowedFd<'_>) {
+pub(crate) fn ring(bell: BorrowedFd<'_>) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: the kernel reads eight live bytes. It fails only when the bell is readable as it is.
     unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
 }
 
-fn silence(bell: BorrowedFd<'_>) {
+/// Makes a [`bell`] silent again.
+pub(crate) fn silence(bell: BorrowedFd<'_>) {
     let mut count = [0u8; 8];
     // SAFETY: the kernel writes eight bytes into a live array. It fails only when the bell was not rung.
     unsafe { libc::read(bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
 /// Waits until one of the descriptors is readable.
-fn wait(fds: &[BorrowedFd<'_>; 2], timeout_ms: i32) {
+pub(crate) fn wait(fds: &[BorrowedFd<'_>; 2], timeout_ms: i32) {
     let mut fds = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     // SAFETY: a live array and its length. Interrupted, the caller looks at everything once more.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };

@@ -13,9 +13,12 @@
 //! | `offload` | what a NIC does to packets that XDP must not miss |
 //! | `ledger` | which frames the kernel has, and getting them back |
 //! | `interface` | an interface's index, addresses, MTU, queues |
+//! | `addresses` | what it answers to and sends from, which may change |
+//! | `watch` | the thread that follows that |
 //! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
 //! | `queues` | the queues of an interface that one lcore serves, as one port |
 
+mod addresses;
 mod interface;
 mod ledger;
 mod mode;
@@ -26,7 +29,9 @@ mod queues;
 mod ring;
 mod socket;
 mod umem;
+mod watch;
 
+pub use addresses::{AddressTable, Addresses, MAX_ADDRESSES};
 pub use interface::Interface;
 pub use mode::BoundMode;
 pub use offload::Offloads;
@@ -34,6 +39,7 @@ pub use port::{XdpCounters, XdpPort, largest_packet};
 pub use probe::can_zero_copy;
 pub use queues::XdpQueues;
 pub use umem::Umem;
+pub use watch::Watcher;
 
 use crate::headers::Local;
 use crate::spec::XdpMode;
@@ -48,7 +54,7 @@ pub struct XdpConfig {
     pub queue: u32,
     /// How packets move.
     pub mode: XdpMode,
-    /// The port's addresses.
+    /// The port's addresses, as long as [`XdpPort::set_addresses`] says no others.
     pub local: Local,
     /// The largest IP packet of the link, in bytes.
     pub mtu: u16,

@@ -4,12 +4,12 @@
 //! gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
 
 use crate::Port;
-use crate::headers::{self, Local, Reader, Refused, Unsendable, Verify};
+use crate::headers::{self, Local, Reader, Refused, Unsendable};
 use crate::neighbour::{self, Neighbours};
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
-use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
+use crate::xdp::{Addresses, Interface, MAX_ADDRESSES, Umem, XdpConfig, XdpError};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
@@ -55,6 +55,8 @@ frame::counters! {
         tx_dropped_no_neighbour,
         /// Datagrams dropped because the interface was down or gone.
         tx_dropped_link_down,
+        /// Datagrams dropped because the interface had no IPv4 address (any more).
+        tx_dropped_no_address,
         /// Datagrams to an IPv6 peer; dropped.
         tx_dropped_family,
         /// Descriptors that the kernel refused.
@@ -109,13 +111,15 @@ pub struct XdpPort {
     config: XdpConfig,
     mtu: u16,
     mode: BoundMode,
-    reader: Reader,
+    /// For each of the addresses, by its number.
+    readers: [Option<Reader>; MAX_ADDRESSES + 1],
     /// `None` once the interface has vanished.
     device: Option<Device>,
     /// What to wait on once the interface has vanished: nothing ever comes.
     silence: OwnedFd,
     /// Whether the interface was up when it was last looked at.
     up: bool,
+    addresses: Addresses,
     neighbours: Option<Neighbours>,
     pool: Pool,
     /// Frames in the fill and RX rings.
@@ -158,14 +162,16 @@ impl XdpPort {
                 pool.chunk()
             );
         }
+        let addresses = Addresses::fixed(&config.local);
         let mut port = Self {
             id,
             mtu,
             mode: BoundMode::Copy,
-            reader: Reader::new(id, &config.local, Verify::Software),
             device: Some(Device { socket, ledger }),
             silence,
             up: true,
+            readers: addresses.readers(id),
+            addresses,
             neighbours: None,
             pool,
             rx_frames: 0,
@@ -194,6 +200,20 @@ impl XdpPort {
     /// Where to find the Ethernet address of a peer that was never heard. Without it, such datagrams are dropped.
     pub fn set_neighbours(&mut self, neighbours: Neighbours) {
         self.neighbours = Some(neighbours);
+    }
+
+    /// What it answers to and sends from, from now on, instead of [`XdpConfig::local`].
+    pub fn set_addresses(&mut self, addresses: Addresses) {
+        self.addresses = addresses;
+        self.readers = self.addresses.readers(self.id);
+    }
+
+    /// Takes over changed addresses.
+    #[inline]
+    fn refresh_addresses(&mut self) {
+        if self.addresses.refresh() {
+            self.readers = self.addresses.readers(self.id);
+        }
     }
 
     /// The mode that the kernel gave.
@@ -273,8 +293,11 @@ impl XdpPort {
         if !self.up {
             return Some(&self.counters.tx_dropped_link_down);
         }
-        if datagram.peer.mac == [0; 6] && !find_next_hop(&mut self.neighbours, datagram) {
+        if datagram.peer.mac == [0; 6] && !find_next_hop(&mut self.neighbours, &self.addresses, datagram) {
             return Some(&self.counters.tx_dropped_no_neighbour);
+        }
+        if self.addresses.get(datagram.peer.local).is_none() {
+            return Some(&self.counters.tx_dropped_no_address);
         }
         match headers::check_sendable(datagram, self.mtu) {
             Ok(()) => None,
@@ -286,6 +309,7 @@ impl XdpPort {
     /// Before the first [`XdpPort::send_first`] of a burst.
     #[inline]
     pub(super) fn begin_tx(&mut self) {
+        self.refresh_addresses();
         self.tx_full = false;
     }
 
@@ -306,9 +330,10 @@ impl XdpPort {
             self.tx_full = true;
             return false;
         }
-        let Some(mut datagram) = queue.take() else { return false };
+        let local = queue.peek().and_then(|datagram| self.addresses.get(datagram.peer.local));
+        let (Some(local), Some(mut datagram)) = (local, queue.take()) else { return false };
         let len = datagram.frame.len();
-        let written = headers::write(&mut datagram, &self.config.local);
+        let written = headers::write(&mut datagram, local);
         debug_assert!(written.is_ok(), "checked by `refusal`");
         let (addr, packet_len) = ledger.give(datagram.frame);
         let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
@@ -395,13 +420,14 @@ impl XdpPort {
     }
 }
 
-/// Fills in the Ethernet address of a peer that was never heard.
+/// Fills in the way to a peer that was never heard: the Ethernet address, and which address of ours leads there.
 #[cold]
-fn find_next_hop(neighbours: &mut Option<Neighbours>, datagram: &mut Datagram) -> bool {
+fn find_next_hop(neighbours: &mut Option<Neighbours>, ours: &Addresses, datagram: &mut Datagram) -> bool {
     let (Some(neighbours), Some(ip)) = (neighbours, datagram.peer.ipv4_octets()) else { return false };
     match neighbours.lookup(ip) {
-        Some(mac) => {
-            datagram.peer.mac = mac;
+        Some(hop) => {
+            datagram.peer.mac = hop.mac;
+            datagram.peer.local = hop.source.map_or(0, |source| ours.number(source));
             true
         }
         None => false,
@@ -425,6 +451,7 @@ impl Port for XdpPort {
     }
 
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+        self.refresh_addresses();
         let Some(Device { socket, ledger }) = &mut self.device else { return 0 };
         let (mut added, mut taken, mut bytes) = (0, 0, 0);
         while burst.room() > 0 {
@@ -438,7 +465,13 @@ impl Port for XdpPort {
                 self.counters.rx_bad_descriptors.add(1);
                 continue;
             };
-            match self.reader.receive_into(frame, burst) {
+            // What is to none of ours goes to the first, to be refused by name.
+            let asked = self.addresses.asked(frame.data());
+            let Some(reader) = self.readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
+                self.counters.rx_dropped_not_ours.add(1);
+                continue;
+            };
+            match reader.receive_into(frame, burst) {
                 Ok(len) => {
                     added += 1;
                     bytes += len as u64;

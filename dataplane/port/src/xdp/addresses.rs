@@ -1,0 +1,230 @@
+//! The addresses that an interface answers to and sends from, which may change while its queues are in use.
+//!
+//! Each has a place in a small table and keeps it while it is there: a [`frame::Peer`] refers to the place, so that an
+//! answer leaves from the address that was asked. A poll loop has a copy of the table, and looks with one load whether
+//! there is a newer one.
+
+use crate::headers::{Local, Reader, Verify};
+use frame::PortId;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most addresses of one interface that are used.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// An interface's Ethernet address and IPv4 addresses at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressTable {
+    mac: [u8; 6],
+    places: [Option<[u8; 4]>; MAX_ADDRESSES],
+    /// The place of the interface's first address.
+    first: usize,
+}
+
+impl AddressTable {
+    /// A table of these addresses, the first one first; those beyond [`MAX_ADDRESSES`] are left out.
+    pub fn new(mac: [u8; 6], addresses: &[[u8; 4]]) -> Self {
+        let mut table = Self { mac, places: [None; MAX_ADDRESSES], first: 0 };
+        table.update(mac, addresses);
+        table
+    }
+
+    /// Takes over what the interface has now. Returns whether anything is different.
+    pub fn update(&mut self, mac: [u8; 6], addresses: &[[u8; 4]]) -> bool {
+        let before = self.clone();
+        self.mac = mac;
+        let used = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
+        for place in &mut self.places {
+            place.take_if(|address| !used.contains(address));
+        }
+        for address in used {
+            if !self.places.contains(&Some(*address))
+                && let Some(free) = self.places.iter_mut().find(|place| place.is_none())
+            {
+                *free = Some(*address);
+            }
+        }
+        self.first = used.first().and_then(|first| self.place_of(*first)).unwrap_or(0);
+        *self != before
+    }
+
+    fn place_of(&self, address: [u8; 4]) -> Option<usize> {
+        self.places.iter().position(|place| *place == Some(address))
+    }
+
+    /// The Ethernet address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// The IPv4 addresses, the interface's first one first.
+    pub fn ipv4(&self) -> impl Iterator<Item = [u8; 4]> {
+        let first = self.places.get(self.first).copied().flatten();
+        let others = self.places.iter().enumerate().filter(|(place, _)| *place != self.first);
+        first.into_iter().chain(others.filter_map(|(_, address)| *address))
+    }
+}
+
+impl fmt::Display for AddressTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.mac;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")?;
+        self.ipv4().try_for_each(|address| write!(f, " {}", Ipv4Addr::from(address)))
+    }
+}
+
+/// The table, as whoever follows the interface shows it to poll loops.
+pub(super) struct Shown {
+    /// Grows whenever the table changes.
+    generation: AtomicU64,
+    table: Mutex<AddressTable>,
+}
+
+impl Shown {
+    pub(super) fn new(table: AddressTable) -> Arc<Self> {
+        Arc::new(Self { generation: AtomicU64::new(1), table: Mutex::new(table) })
+    }
+
+    pub(super) fn show(&self, table: &AddressTable) {
+        // Whole whatever its last owner did: each change is one assignment.
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn table(&self) -> AddressTable {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What one poll loop knows of an interface's addresses.
+#[derive(Clone)]
+pub struct Addresses {
+    shown: Arc<Shown>,
+    generation: u64,
+    udp_port: u16,
+    /// Entry 0 is the first address's, the others those of the places. `None` where no address is.
+    locals: [Option<Local>; MAX_ADDRESSES + 1],
+}
+
+impl Addresses {
+    pub(super) fn new(shown: Arc<Shown>, udp_port: u16) -> Self {
+        let mut addresses = Self { shown, generation: 0, udp_port, locals: [None; MAX_ADDRESSES + 1] };
+        addresses.refresh();
+        addresses
+    }
+
+    /// One address that never changes.
+    pub(super) fn fixed(local: &Local) -> Self {
+        Self::new(Shown::new(AddressTable::new(local.mac, &[local.ip])), local.udp_port)
+    }
+
+    /// Takes over a newer table; `false` if there is none.
+    #[inline]
+    pub(super) fn refresh(&mut self) -> bool {
+        self.generation != self.shown.generation.load(Ordering::Acquire) && self.reload()
+    }
+
+    /// A poll loop waits for no lock: if it is taken, the next refresh tries again.
+    #[cold]
+    fn reload(&mut self) -> bool {
+        let Ok(table) = self.shown.table.try_lock() else { return false };
+        self.generation = self.shown.generation.load(Ordering::Acquire);
+        let local = |ip: [u8; 4]| Local { mac: table.mac, ip, udp_port: self.udp_port };
+        let first = table.places.get(table.first).copied().flatten();
+        for (entry, address) in self.locals.iter_mut().zip(std::iter::once(&first).chain(&table.places)) {
+            *entry = address.map(local);
+        }
+        true
+    }
+
+    /// A reader for each address, by its number; that of number 0 is of the first.
+    pub(super) fn readers(&self, port: PortId) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+        std::array::from_fn(|number| {
+            let local = self.locals.get(number)?.as_ref()?;
+            Some(Reader::new(port, local, Verify::Software).of_address(number as u8))
+        })
+    }
+
+    /// Which of the addresses a received frame is for, as [`frame::Peer::local`] says it; 0 when none is.
+    #[inline]
+    pub(super) fn asked(&self, frame: &[u8]) -> u8 {
+        // Behind Ethernet, with or without a tag, and sixteen bytes of the IPv4 header.
+        let at = if frame.get(12..14) == Some(&[0x81, 0]) { 34 } else { 30 };
+        match frame.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(ip) => self.number(*ip),
+            None => 0,
+        }
+    }
+
+    /// The number of an address; 0 when it is none of ours.
+    #[inline]
+    pub(super) fn number(&self, ip: [u8; 4]) -> u8 {
+        let is = |local: &Option<Local>| local.as_ref().is_some_and(|local| local.ip == ip);
+        self.locals.iter().skip(1).position(is).map_or(0, |place| place as u8 + 1)
+    }
+
+    /// The address with this number, or the first one when there is none (any more); `None` when there is no address at
+    /// all.
+    #[inline]
+    pub(super) fn get(&self, number: u8) -> Option<&Local> {
+        let local = self.locals.get(usize::from(number)).and_then(Option::as_ref);
+        local.or_else(|| self.locals.first()?.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn ip(last: u8) -> [u8; 4] {
+        [192, 0, 2, last]
+    }
+
+    #[test]
+    fn an_address_keeps_its_place_while_it_is_there() {
+        let shown = Shown::new(AddressTable::new(MAC, &[ip(1), ip(2), ip(3)]));
+        let mut ours = Addresses::new(Arc::clone(&shown), 9999);
+        assert_eq!([1, 2, 3, 4].map(|last| ours.number(ip(last))), [1, 2, 3, 0]);
+        let mut table = shown.table();
+        assert!(!table.update(MAC, &[ip(1), ip(2), ip(3)]));
+        assert!(table.update([7; 6], &[ip(3), ip(4), ip(2)]));
+        shown.show(&table);
+        assert_eq!(ours.number(ip(1)), 1, "seen only after a refresh");
+        ours.refresh();
+        assert_eq!([1, 2, 3, 4].map(|last| ours.number(ip(last))), [0, 2, 3, 1]);
+        // Now the third is the interface's first: what has no number, or one that nobody has, leaves from it.
+        let from = |number| ours.get(number).map(|local| (local.mac, local.ip, local.udp_port));
+        assert_eq!([from(0), from(5), from(200)], [Some(([7; 6], ip(3), 9999)); 3]);
+        assert_eq!(from(1), Some(([7; 6], ip(4), 9999)));
+        assert_eq!(table.to_string(), "07:07:07:07:07:07 192.0.2.3 192.0.2.4 192.0.2.2");
+        assert!(table.update([7; 6], &[]));
+        shown.show(&table);
+        ours.refresh();
+        assert!((0..=9).all(|number| ours.get(number).is_none()) && ours.number(ip(3)) == 0);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_twice_the_same_is_one() {
+        let all: Vec<_> = (0..20).map(ip).collect();
+        let table = AddressTable::new(MAC, &all);
+        assert_eq!(table.ipv4().collect::<Vec<_>>(), all[..MAX_ADDRESSES]);
+        assert_eq!(AddressTable::new(MAC, &[ip(1), ip(1)]).ipv4().count(), 1);
+    }
+
+    #[test]
+    fn the_address_that_was_asked_is_found_behind_a_tag_too() {
+        let ours = Addresses::new(Shown::new(AddressTable::new(MAC, &[ip(1), ip(2)])), 9999);
+        let mut frame = [0; 60];
+        frame[30..34].copy_from_slice(&ip(2));
+        assert_eq!(ours.asked(&frame), 2);
+        assert_eq!(ours.asked(&frame[..33]), 0);
+        frame[12..14].copy_from_slice(&[0x81, 0]);
+        assert_eq!(ours.asked(&frame), 0);
+        frame[34..38].copy_from_slice(&ip(1));
+        assert_eq!(ours.asked(&frame), 1);
+    }
+}
