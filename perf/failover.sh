@@ -79,7 +79,10 @@ trial() {
     sleep 4
     case $name in
         drain) "$directory/gvm-dp" drain --name first >/dev/null ;;
-        kill) kill -KILL "$victim" ;;
+        kill)
+            kill -KILL "$victim"
+            wait "$victim" 2>/dev/null || true
+            ;;
     esac
     wait "$load" || status=$?
     [ "$status" -eq 0 ] || { tail -20 "$work/log" >&2; die "the load of trial $name ended with $status"; }
@@ -102,6 +105,6 @@ drain_lost=$lost
 trial kill
 longest=$((echo_gap > up_gap ? echo_gap : up_gap))
 printf 'name=failover-drain-lost value=%s unit=records ratio=%s\n' "$drain_lost" \
-    "$(awk -v a="$drain_lost" -v b="$still_lost" 'BEGIN { printf "%.3f", b > 0 ? a / b : (a > 0 ? a : 1) }')"
+    "$(awk -v a="$drain_lost" -v b="$still_lost" 'BEGIN { printf "%.3f", (b > 0 ? a / b : (a > 0 ? a : 1)) }')"
 printf 'name=failover-kill-outage value=%s unit=s ratio=%s\n' "$(awk -v ns="$longest" 'BEGIN { printf "%.3f", ns / 1e9 }')" \
-    "$(awk -v a="$longest" -v b="$still" 'BEGIN { printf "%.1f", a / (b > 0 ? b : 1) }')"
+    "$(awk -v a="$longest" -v b="$still" 'BEGIN { printf "%.1f", (b > 0 ? a / b : 0) }')"

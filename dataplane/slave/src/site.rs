@@ -109,7 +109,8 @@ impl Site {
         let Self { groups, here, .. } = self;
         let Some(group) = groups.iter_mut().find(|group| group.gateway() == gateway) else { return false };
         group.acknowledge(&mut context(common, here), local, from, record);
-        if self.has_a_choice() {
+        // Who has sent nothing yet has not moved either, whichever gateway was the first to answer.
+        if self.uses.get(local as usize).is_some_and(|&used| used != NONE) {
             self.pick(common, local);
         }
         true

@@ -230,7 +230,7 @@ impl Generator {
             };
             let chosen = choose(now, node.interval, self.uplinks.iter().map(standing));
             let was = self.known.serve(shard, chosen);
-            if was.is_some() && chosen.is_some() && was != chosen {
+            if was.is_some() && chosen.is_some() && was != chosen && self.phase != Phase::Waiting {
                 self.counters.shard_moves.add(1);
             }
         }
