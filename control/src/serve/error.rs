@@ -112,6 +112,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_code_is_explained() {
+        let document = include_str!("../../../docs/troubleshooting.md");
+        for code in Code::ALL {
+            let name = serde_json::to_value(code).unwrap();
+            let name = format!("`{}`", name.as_str().unwrap());
+            assert!(document.contains(&name), "docs/troubleshooting.md does not explain {name}");
+        }
+    }
+
+    #[test]
     fn every_code_is_an_error_and_has_a_name() {
         for code in Code::ALL {
             assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");

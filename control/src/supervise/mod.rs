@@ -261,7 +261,11 @@ impl Process {
             }
             (Ask::Reload(fresh, answer), _) => {
                 let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+                self.notifier.reloading();
                 let _ = answer.send(self.tuner.reload(knobs, *fresh));
+                if self.drain.is_none() {
+                    self.notifier.reloaded();
+                }
             }
             (Ask::Drain(answer), _) => {
                 if self.drain.is_none() {
