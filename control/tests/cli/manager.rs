@@ -1,6 +1,6 @@
 //! What a service manager sees: readiness, state, signs of life, the end; and what it has done before the start.
 
-use crate::harness::Place;
+use crate::harness::{Place, text};
 use rustix::process::Signal;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -89,4 +89,33 @@ fn pages_and_completions_are_made() {
     assert!(page.contains(".TH gvm-dp-hugepages-reserve 1"), "{page}");
     assert!(place.ask(&["completion", "bash"]).contains("complete -F _gvm-dp"));
     assert!(place.directory.join("gvm-dp.1").exists());
+}
+
+#[test]
+fn a_manager_hears_of_a_reload_and_a_bad_one_ends_nothing() {
+    let place = Place::new();
+    let (manager, socket) = Manager::new(&place);
+    let file = place.file("other.toml", "port = \"udp:127.0.0.1:0\"\nframes = 2048\n", 0o644);
+    let gateway = place.start_with(&[("NOTIFY_SOCKET", &socket)], &["gateway", "--config", &file]);
+    manager.hears("READY=1");
+    place.ask(&["reload", "--name", "gateway"]);
+    assert!(manager.hears("RELOADING=1").contains("\nMONOTONIC_USEC="));
+    manager.hears("READY=1");
+    // To say what is missing it looks at all interfaces, and at a host name it looks that up: confined as it is.
+    place.file("other.toml", "frames = 2048\n", 0o644);
+    let complaint = text(&place.run(&["reload", "--name", "gateway"]).stderr);
+    assert!(complaint.contains("no --port"), "{complaint}");
+    place.stats("gateway");
+    let port = gateway.address().port().to_string();
+    let slave =
+        format!("frames = 2048\nport = \"udp:127.0.0.1:0\"\n[slave]\nid = 1\ngateway = [\"localhost:{port}\"]\n");
+    let slave_file = place.file("slave.toml", &slave, 0o644);
+    let slave = place.start(&["slave", "--config", &slave_file]);
+    place.until_registered("gateway", 1);
+    place.ask(&["reload", "--name", "slave"]);
+    place.stats("slave");
+    for process in [slave, gateway] {
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait(), Some(0));
+    }
 }
