@@ -101,16 +101,23 @@ impl Packet {
         headers
     }
 
-    /// Headers of its records.
+    /// Headers of its records, of which all are whole.
     pub fn records(&self) -> Vec<RecordHeader> {
         let headers = parse_udp4(&self.frame).unwrap();
         let records = Walk::new(&self.frame[headers.payload], Scale::default());
         records.map(|record| *record.unwrap().1.header()).collect()
     }
+
+    /// Headers of its records up to what is none.
+    pub fn readable_records(&self) -> Vec<RecordHeader> {
+        let headers = parse_udp4(&self.frame).unwrap();
+        let records = Walk::new(&self.frame[headers.payload], Scale::default());
+        records.map_while(Result::ok).map(|(_, record)| *record.header()).collect()
+    }
 }
 
 /// A gateway with a farm of eight and a master.
-fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, Master) {
+pub fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, Master) {
     let (gateway, address) = place.gateway(more);
     let farm = place.slave(address, 0, &["--count", "8", "--name", "farm"]);
     place.until_registered("gateway", 8);
@@ -120,7 +127,7 @@ fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, Maste
 }
 
 /// Begins to capture into a file.
-fn capture(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Process, PathBuf) {
+pub fn record_to(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Process, PathBuf) {
     let path = place.directory.join(format!("{name}.pcapng"));
     let mut arguments = vec!["capture", "--name", name, "-w", path.to_str().unwrap()];
     arguments.extend(more);
@@ -131,7 +138,7 @@ fn capture(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Process, 
     (client, path)
 }
 
-fn echo(master: &mut Master, slaves: &[u32]) {
+pub fn echo(master: &mut Master, slaves: &[u32]) {
     master.answered.clear();
     master.echo(slaves, 0);
     until("all answers", || {
@@ -145,7 +152,7 @@ fn every_record_is_in_the_file_on_its_way_in_and_out() {
     let place = Place::new();
     let lcores = if std::thread::available_parallelism().map_or(1, usize::from) >= 2 { "0-1" } else { "0" };
     let (gateway, address, farm, mut master) = cluster(&place, &["--lcores", lcores]);
-    let (client, path) = capture(&place, &gateway, "gateway", &["--filter", "cargo"]);
+    let (client, path) = record_to(&place, &gateway, "gateway", &["--filter", "cargo"]);
     let slaves: Vec<u32> = (0..32).map(|number| number % 8).collect();
     echo(&mut master, &slaves);
     client.signal(Signal::INT);
@@ -192,7 +199,7 @@ fn filters_directions_and_limits_choose() {
     let place = Place::new();
     let (gateway, _, farm, mut master) = cluster(&place, &[]);
     let more = ["--filter", "slave 3 and down", "--direction", "rx", "--snaplen", "23", "--count", "2"];
-    let (client, path) = capture(&place, &gateway, "gateway", &more);
+    let (client, path) = record_to(&place, &gateway, "gateway", &more);
     echo(&mut master, &[1, 2]);
     // The masters are known to the filter a moment after the capture began.
     until("two datagrams", || {
@@ -211,7 +218,7 @@ fn filters_directions_and_limits_choose() {
     }
 
     // A slave knows which way cargo goes by itself.
-    let (client, path) = self::capture(&place, &farm, "farm", &["--filter", "up and type echo_reply", "--count", "1"]);
+    let (client, path) = record_to(&place, &farm, "farm", &["--filter", "up and type echo_reply", "--count", "1"]);
     echo(&mut master, &[5]);
     assert_eq!(client.wait(), Some(0));
     let capture = Capture::of(&path);
@@ -219,7 +226,7 @@ fn filters_directions_and_limits_choose() {
     assert!(!capture.packets[0].received);
     assert_eq!(capture.packets[0].records()[0].slave_id(), 5);
 
-    let (client, path) = self::capture(&place, &gateway, "gateway", &["--filter", "bad", "--count", "1"]);
+    let (client, path) = record_to(&place, &gateway, "gateway", &["--filter", "bad", "--count", "1"]);
     master.echo(&[1], 0);
     master.send(b"no record at all, and longer than a header of one");
     assert_eq!(client.wait(), Some(0));
@@ -238,7 +245,7 @@ fn a_capture_ends_by_itself_or_with_its_process_and_then_another_may_run() {
     assert!(text(&output.stderr).contains("gateway: 0 datagrams captured, 0 dropped"), "{}", text(&output.stderr));
     gateway.says(&["capture ends, its time is over"]);
 
-    let (client, _) = capture(&place, &gateway, "gateway", &[]);
+    let (client, _) = record_to(&place, &gateway, "gateway", &[]);
     until("the other to run", || {
         let output = place.run(&["capture", "--name", "gateway", "-w", "/dev/null", "--duration", "1ms"]);
         (output.status.code() == Some(6)).then(|| text(&output.stderr)).filter(|complaint| {

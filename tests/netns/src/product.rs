@@ -128,6 +128,11 @@ impl Place {
         command
     }
 
+    /// A file of this name in the directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// Runs a command line in a namespace until it ends by itself.
     ///
     /// # Panics
