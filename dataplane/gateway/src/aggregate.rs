@@ -56,6 +56,19 @@ pub struct Aggregator {
     largest: u16,
 }
 
+/// An open buffer, as one sees it from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// When it opened.
+    pub opened: Time,
+    /// Records in it.
+    pub records: u16,
+    /// Bytes in it.
+    pub bytes: usize,
+    /// Number of its frame in the pool.
+    pub frame: u32,
+}
+
 impl Aggregator {
     /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the pool.
     pub fn new(destinations: u32, pool: &Pool) -> Self {
@@ -84,6 +97,14 @@ impl Aggregator {
     /// Bytes that wait for a destination.
     pub fn waiting(&self, destination: Destination) -> usize {
         self.slots.get(destination as usize).and_then(|slot| slot.buffer.as_ref()).map_or(0, Frame::len)
+    }
+
+    /// What waits for a destination, if a buffer is open.
+    pub fn look(&self, destination: Destination) -> Option<Open> {
+        let slot = self.slots.get(destination as usize)?;
+        let frame = slot.buffer.as_ref()?;
+        let opened = self.order.opened(slot.entry)?;
+        Some(Open { opened, records: slot.records & !CE, bytes: frame.len(), frame: frame.index() })
     }
 
     /// Asks the cache for a destination's entry.

@@ -21,6 +21,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Its name, as in the counter's.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Hold => "hold",
+            Self::Early => "early",
+            Self::Room => "room",
+            Self::Order => "order",
+            Self::Drain => "drain",
+        }
+    }
+
     /// The counter of this cause.
     #[inline]
     pub fn counter(self, counters: &FlushCounters) -> &Counter {

@@ -12,6 +12,7 @@
 //! | [`aggregate`] | the pointer array and its buffers |
 //! | [`order`] | open buffers in opening order: which are due |
 //! | [`flush`] | why a buffer leaves |
+//! | [`trace`] | what becomes of the records of one slave, for people who ask |
 //! | [`counters`] | what came in and what became of it |
 //! | [`desk`] | off the poll loops: between the registrar and all lcores |
 //! | [`leave`] | the order of a drain |
@@ -27,6 +28,7 @@ pub mod order;
 pub mod pass;
 mod place;
 pub mod route;
+pub mod trace;
 
 pub use config::GatewayConfig;
 pub use counters::GatewayCounters;
@@ -58,6 +60,8 @@ pub enum Command {
     SetHold(Time),
     /// Early flush on or off.
     SetEarly(bool),
+    /// Say what becomes of the records of one slave.
+    Trace(Box<trace::Tracer>),
     /// Hand over all that is held, and hold nothing any more.
     Drain,
 }
@@ -78,6 +82,8 @@ pub struct Gateway {
     draining: bool,
     /// Records in buffers: upward, downward. Published once nothing is between two places.
     held: [u64; 2],
+    /// Who asks what becomes of records.
+    tracer: Option<Box<trace::Tracer>>,
 }
 
 impl Gateway {
@@ -98,6 +104,7 @@ impl Gateway {
             last_received: 0,
             draining: false,
             held: [0; 2],
+            tracer: None,
         }
     }
 
@@ -292,6 +299,37 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Sends what is due.
+    #[inline]
+    fn flush_due(&mut self, now: Time, out: &mut Outbox) {
+        if self.draining {
+            self.flush_oldest(now, usize::MAX, Cause::Drain, out);
+        }
+        while let Some((opened, destination)) = self.buffers.oldest()
+            && now.saturating_sub(opened) >= self.hold
+        {
+            self.flush(now, destination, Cause::Hold, out);
+        }
+        let open = self.buffers.open_buffers();
+        if open > 0 && self.early && now.saturating_sub(self.last_received) >= self.hold / 4 {
+            self.flush_oldest(now, open, Cause::Early, out);
+        }
+    }
+
+    /// Does what it is told.
+    fn obey(&mut self, now: Time, command: Command, out: &mut Outbox) {
+        match command {
+            Command::Route(change) => self.change_route(now, change, out),
+            Command::Reply { peer, bytes } => self.reply(peer, &bytes, out),
+            Command::SetHold(hold) => self.hold = hold,
+            Command::SetEarly(early) => self.early = early,
+            Command::Trace(tracer) => self.set_tracer(*tracer),
+            Command::Drain => self.draining = true,
+        }
+    }
+}
+
 impl Role for Gateway {
     type Command = Command;
 
@@ -300,6 +338,10 @@ impl Role for Gateway {
             return;
         }
         self.last_received = now;
+        if self.tracer.is_some() && self.receive_traced(now, burst, out) {
+            burst.clear();
+            return self.publish_held();
+        }
         let mut to = [0; BURST];
         let singles = self.leading_singles(burst, &mut to);
         let to = to.get(..singles).unwrap_or(&[]);
@@ -313,17 +355,10 @@ impl Role for Gateway {
     }
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {
-        if self.draining {
-            self.flush_oldest(now, usize::MAX, Cause::Drain, out);
-        }
-        while let Some((opened, destination)) = self.buffers.oldest()
-            && now.saturating_sub(opened) >= self.hold
-        {
-            self.flush(now, destination, Cause::Hold, out);
-        }
-        let open = self.buffers.open_buffers();
-        if open > 0 && self.early && now.saturating_sub(self.last_received) >= self.hold / 4 {
-            self.flush_oldest(now, open, Cause::Early, out);
+        if self.tracer.is_some() {
+            self.advance_traced(now, out);
+        } else {
+            self.flush_due(now, out);
         }
         self.counters.flush.buffers_open.set(self.buffers.open_buffers() as u64);
         self.publish_held();
@@ -337,12 +372,10 @@ impl Role for Gateway {
     }
 
     fn command(&mut self, now: Time, command: Command, out: &mut Outbox) {
-        match command {
-            Command::Route(change) => self.change_route(now, change, out),
-            Command::Reply { peer, bytes } => self.reply(peer, &bytes, out),
-            Command::SetHold(hold) => self.hold = hold,
-            Command::SetEarly(early) => self.early = early,
-            Command::Drain => self.draining = true,
+        if self.tracer.is_some() {
+            self.command_traced(now, command, out);
+        } else {
+            self.obey(now, command, out);
         }
         self.publish_held();
     }

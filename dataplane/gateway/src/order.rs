@@ -71,6 +71,11 @@ impl OpeningOrder {
         Some(opened)
     }
 
+    /// When a buffer opened.
+    pub fn opened(&self, entry: Entry) -> Option<Time> {
+        self.nodes.get(entry as usize).map(|node| node.opened)
+    }
+
     /// When the oldest buffer opened, and whose it is.
     #[inline]
     pub fn oldest(&self) -> Option<(Time, u32)> {

@@ -229,6 +229,68 @@ impl Walking<'_> {
     }
 }
 
+/// Why the record at this offset ends in [`walk`] or in [`check_origin`]: the name of its counter without `dropped_`.
+/// `None` when it goes on. `items` is empty before and after; `scratch` counts what nobody reads.
+#[cold]
+pub fn refusal(
+    datagram: &Datagram,
+    at: usize,
+    routes: &Routes,
+    items: &mut Vec<Item>,
+    scratch: &GatewayCounters,
+) -> Option<&'static str> {
+    let data = datagram.frame.data();
+    let master = Record::first(data).ok()?.header().master_id();
+    let down = routes.is_master_source(master, &datagram.peer);
+    let direction = if down { &scratch.down } else { &scratch.up };
+    let walking = Walking { number: 0, datagram, routes, direction, down, master };
+    let scale = routes.shards().scale();
+    let mut walk = Walk::new(data, scale);
+    let mut first_shard = None;
+    loop {
+        let offset = walk.offset();
+        let (id, record) = walk.next()?.ok()?;
+        let shard = *first_shard.get_or_insert(scale.shard(id));
+        if offset == at {
+            let before = drops(direction);
+            walking.one(id, scale.shard(id) == shard, record, offset, items);
+            let Some(item) = items.pop() else { return first_difference(direction, &before) };
+            return match routes.slave_source(item.source, &datagram.peer) {
+                _ if item.source == FROM_MASTER => None,
+                SlaveSource::Registered => None,
+                SlaveSource::Elsewhere => Some("spoofed"),
+                SlaveSource::Unknown => Some("unregistered_source"),
+            };
+        }
+    }
+}
+
+/// As many as there are drop reasons, and more.
+const REASONS: usize = 32;
+
+/// The drop reasons' counts, in their order.
+fn drops(direction: &DirectionCounters) -> [u64; REASONS] {
+    let mut counts = [0; REASONS];
+    let mut places = counts.iter_mut();
+    direction.visit_drops(&mut |_, _, value| {
+        if let Some(place) = places.next() {
+            *place = value;
+        }
+    });
+    counts
+}
+
+/// The first drop reason that was counted since.
+fn first_difference(direction: &DirectionCounters, before: &[u64; REASONS]) -> Option<&'static str> {
+    let (mut before, mut found) = (before.iter(), None);
+    direction.visit_drops(&mut |name, _, value| {
+        if before.next().is_some_and(|before| *before != value) {
+            found = found.or(Some(name.strip_prefix("dropped_").unwrap_or(name)));
+        }
+    });
+    found
+}
+
 /// Adds an item, or lengthens the last one when the records lie back to back and go to the same destination: they
 /// will be copied as one.
 #[inline]

@@ -39,8 +39,7 @@ impl Gateway {
         }
         let (len, frame) = (usize::from(item.len), &datagram.frame);
         let whole = item.offset == 0 && len == frame.len() && len <= limit;
-        let scarce = out.pool().spare() < self.low_water / 2;
-        if whole && (len + HEADER_LEN > limit || scarce) {
+        if whole && self.goes_whole(&item, out) {
             self.flush(now, destination, Cause::Order, out);
             if let Some(datagram) = burst.take(number) {
                 self.forward(item, datagram, out);
@@ -57,6 +56,13 @@ impl Gateway {
         let start = usize::from(item.offset);
         let bytes = frame.data().get(start..start + len).unwrap_or(&[]);
         self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce }, limit, out);
+    }
+
+    /// Whether an item that is a whole datagram leaves as it is: nothing more would fit, or there are no frames to wait in.
+    #[inline]
+    pub(crate) fn goes_whole(&self, item: &Item, out: &Outbox) -> bool {
+        let scarce = out.pool().spare() < self.low_water / 2;
+        usize::from(item.len) + HEADER_LEN > self.buffers.limit(item.destination) || scarce
     }
 
     /// A datagram that fills itself is not copied: its frame is re-addressed.

@@ -200,6 +200,12 @@ impl<'a> Record<'a> {
         (whole && header.magic() == MAGIC).then_some(Self { bytes, header })
     }
 
+    /// The header that `bytes` begin with, whatever it says.
+    pub fn header_of(bytes: &[u8]) -> Option<&RecordHeader> {
+        let head = bytes.first_chunk::<HEADER_LEN>()?;
+        Some(zerocopy::transmute_ref!(head))
+    }
+
     /// The header.
     #[inline]
     pub fn header(&self) -> &'a RecordHeader {

@@ -1,0 +1,504 @@
+//! What becomes of the records of one slave, said one by one: for people who ask why.
+//!
+//! A gateway that is not asked costs one look per burst and per poll. One that is takes bursts with such records, and
+//! those that meet them in a buffer, apart: datagram by datagram and record by record, through the same code as ever. What
+//! became of each is read off the buffers and counters before and after, so that what is said is what was done. A datagram
+//! that is placed whole stays whole, so that the same datagrams leave as without.
+
+use crate::aggregate::Open;
+use crate::counters::{DirectionCounters, FlushCounters, GatewayCounters};
+use crate::flush::Cause;
+use crate::pass::{self, FROM_MASTER, Item, Tally, Walked};
+use crate::route::Destination;
+use crate::{Command, Gateway};
+use frame::{Burst, Class, Outbox, Peer, Time};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use wire::{BadReason, BadRecord, HEADER_LEN, Record, Scale, SlaveId, Walk};
+
+/// What became of a record when it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Link control: it is for the registrar.
+    Registrar,
+    /// It was dropped, for the reason of this counter.
+    Dropped(&'static str),
+    /// It was copied into a fresh buffer, in which there are so many records and bytes with it.
+    Opened(u16, usize),
+    /// Its datagram became the buffer, in which there are so many records and bytes.
+    Adopted(u16, usize),
+    /// It was copied behind what waited; in the buffer, open for so many nanoseconds, there are so many records and bytes.
+    Appended(Time, u16, usize),
+    /// Its datagram left as it was, with so many records and bytes, to this peer.
+    Forwarded(u16, usize, Peer),
+}
+
+/// Something happened to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It came in.
+    Arrived {
+        /// Its number in this trace, from 0.
+        number: u32,
+        /// When.
+        time: Time,
+        /// Through which lcore.
+        lcore: u16,
+        /// From where; the port is in it.
+        peer: Peer,
+        /// Where in its datagram it began, in bytes.
+        offset: usize,
+        /// Bytes of the datagram.
+        datagram: usize,
+        /// Its message type.
+        msg_type: u16,
+        /// Its request id.
+        req_id: u64,
+        /// Its length with the header, in bytes, as the header says it.
+        len: usize,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// The buffer in which it waited left, or was given up.
+    Left {
+        /// Its number in this trace.
+        number: u32,
+        /// When.
+        time: Time,
+        /// Why, as the counters name it.
+        cause: &'static str,
+        /// How long the buffer was open, in nanoseconds.
+        open: Time,
+        /// Records in the buffer.
+        records: u16,
+        /// Bytes in the buffer.
+        bytes: usize,
+        /// Where to; `None` when the records were dropped.
+        peer: Option<Peer>,
+    },
+}
+
+/// What all lcores of a trace share.
+struct Shared {
+    /// Records that are still to be traced.
+    left: AtomicU32,
+    count: u32,
+    unwatched: AtomicBool,
+}
+
+/// The end that hears of the records; when it is dropped, the gateways stop tracing.
+pub struct Trace {
+    events: Receiver<Event>,
+    shared: Arc<Shared>,
+}
+
+impl Trace {
+    /// The next event, if one is there.
+    pub fn take(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.shared.unwatched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Traces the next `count` records of a slave: one [`Tracer`] for each of `lcores` gateways, and who hears of it.
+pub fn trace(slave: SlaveId, count: u32, lcores: u16) -> (Vec<Tracer>, Trace) {
+    // No record has more than two events: there is always room.
+    let (sender, events) = sync_channel(2 * count as usize);
+    let shared = Arc::new(Shared { left: AtomicU32::new(count), count, unwatched: AtomicBool::new(false) });
+    let tracer = |lcore| Tracer {
+        slave,
+        lcore,
+        events: sender.clone(),
+        shared: Arc::clone(&shared),
+        waiting: Vec::with_capacity(count as usize),
+        scratch: Box::default(),
+        records: Vec::with_capacity(frame::BURST),
+        looks: Vec::with_capacity(count as usize),
+    };
+    ((0..lcores).map(tracer).collect(), Trace { events, shared })
+}
+
+/// A record that waits in a buffer.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    number: u32,
+    destination: Destination,
+    opened: Time,
+}
+
+/// A record of the slave, in the datagram in hand.
+#[derive(Clone, Copy, Debug)]
+struct Traced {
+    offset: usize,
+    len: usize,
+    msg_type: u16,
+    req_id: u64,
+    /// Its `payload_len` points past the end.
+    is_bad: bool,
+}
+
+/// One gateway's part of a trace.
+pub struct Tracer {
+    slave: SlaveId,
+    lcore: u16,
+    events: SyncSender<Event>,
+    shared: Arc<Shared>,
+    waiting: Vec<Waiting>,
+    /// Counters of what is asked again.
+    scratch: Box<GatewayCounters>,
+    records: Vec<Traced>,
+    /// Buffers with records that wait, before something happens.
+    looks: Vec<(Destination, Open)>,
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tracer(slave {})", self.slave.get())
+    }
+}
+
+/// Values of counters that tell what was done.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    full: u64,
+    order: u64,
+    forwarded: u64,
+    /// Too large, no frame, no route.
+    dropped: [u64; 3],
+}
+
+impl Marks {
+    const DROPPED: [&'static str; 3] = ["too_large", "no_frame", "no_route"];
+
+    fn of(flush: &FlushCounters, direction: &DirectionCounters) -> Self {
+        Self {
+            full: flush.flush_full.get(),
+            order: flush.flush_order.get(),
+            forwarded: flush.forwarded_whole.get(),
+            dropped: [&direction.dropped_too_large, &direction.dropped_no_frame, &direction.dropped_no_route]
+                .map(|counter| counter.get()),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        let mut dropped = self.dropped;
+        dropped.iter_mut().zip(before.dropped).for_each(|(now, before)| *now = now.wrapping_sub(before));
+        Self {
+            full: self.full.wrapping_sub(before.full),
+            order: self.order.wrapping_sub(before.order),
+            forwarded: self.forwarded.wrapping_sub(before.forwarded),
+            dropped,
+        }
+    }
+
+    fn drop_reason(&self) -> Option<&'static str> {
+        Self::DROPPED.into_iter().zip(self.dropped).find(|(_, count)| *count > 0).map(|(name, _)| name)
+    }
+}
+
+impl Tracer {
+    /// Whether it has anything to do with a burst: someone watches, and more records are wanted or some still wait.
+    fn is_over(&self) -> bool {
+        self.shared.unwatched.load(Ordering::Relaxed)
+            || (self.waiting.is_empty() && self.shared.left.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The number of the next record, if one more is wanted.
+    fn claim(&self) -> Option<u32> {
+        let take = |left: u32| left.checked_sub(1);
+        let left = self.shared.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(self.shared.count - left)
+    }
+
+    fn say(&self, event: Event) {
+        // There is room, or nobody listens.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Finds the slave's records in a datagram, up to what is none.
+    fn find(&mut self, data: &[u8], scale: Scale) {
+        self.records.clear();
+        let mut walk = Walk::new(data, scale);
+        loop {
+            let offset = walk.offset();
+            let (header, is_bad) = match walk.next() {
+                Some(Ok((_, record))) => (*record.header(), false),
+                Some(Err(BadRecord { reason: BadReason::Length, .. })) => {
+                    match data.get(offset..).map(Record::header_of) {
+                        Some(Some(header)) => (*header, true),
+                        _ => return,
+                    }
+                }
+                Some(Err(_)) | None => return,
+            };
+            // More records of one slave in one datagram than anybody reads are left out, so that nothing grows here.
+            if header.slave_id() == self.slave.get() && self.records.len() < self.records.capacity() {
+                let len = HEADER_LEN + header.payload_len() as usize;
+                self.records.push(Traced {
+                    offset,
+                    len,
+                    msg_type: header.msg_type().0,
+                    req_id: header.req_id(),
+                    is_bad,
+                });
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Begins to trace, in the place of what was traced before.
+    pub(crate) fn set_tracer(&mut self, tracer: Tracer) {
+        self.tracer = Some(Box::new(tracer));
+    }
+
+    /// Takes a burst, if it or what waits has to do with the traced slave; else leaves it.
+    #[cold]
+    pub(crate) fn receive_traced(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) -> bool {
+        let Some(mut tracer) = self.tracer.take() else { return false };
+        if tracer.is_over() {
+            return false;
+        }
+        let scale = self.routes.shards().scale();
+        let concerns = |data: &[u8], tracer: &mut Tracer| {
+            tracer.find(data, scale);
+            !tracer.records.is_empty()
+        };
+        let takes = !tracer.waiting.is_empty()
+            || burst.iter().any(|(_, datagram)| concerns(datagram.frame.data(), &mut tracer));
+        if takes {
+            for number in 0..burst.len() {
+                self.one_datagram(now, number, burst, &mut tracer, out);
+            }
+        }
+        self.tracer = Some(tracer);
+        takes
+    }
+
+    fn one_datagram(&mut self, now: Time, number: usize, burst: &mut Burst, tracer: &mut Tracer, out: &mut Outbox) {
+        let Some(datagram) = burst.get(number) else { return };
+        let (peer, whole) = (datagram.peer, datagram.frame.len());
+        tracer.find(datagram.frame.data(), self.routes.shards().scale());
+        let mut tally = Tally::default();
+        let walked = pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters);
+        tally.publish(&self.counters);
+        let told = |tracer: &Tracer, record: &Traced, fate: Fate| {
+            let number = tracer.claim()?;
+            let &Traced { offset, len, msg_type, req_id, .. } = record;
+            let (lcore, datagram) = (tracer.lcore, whole);
+            let event =
+                Event::Arrived { number, time: now, lcore, peer, offset, datagram, msg_type, req_id, len, fate };
+            tracer.say(event);
+            Some(number)
+        };
+        let records = std::mem::take(&mut tracer.records);
+        if let Walked::Link(links) = walked {
+            self.counters.flush.link_datagrams_in.add(1);
+            self.counters.flush.link_records_in.add(links);
+            for record in &records {
+                told(tracer, record, Fate::Registrar);
+            }
+            if let Some(datagram) = burst.take(number) {
+                out.control(datagram);
+            }
+        } else {
+            for record in &records {
+                let refused = match burst.get(number) {
+                    Some(_) if record.is_bad => Some("bad_length"),
+                    Some(datagram) => {
+                        let items = &mut self.admitted;
+                        pass::refusal(datagram, record.offset, &self.routes, items, &tracer.scratch)
+                    }
+                    None => None,
+                };
+                if let Some(reason) = refused {
+                    told(tracer, record, Fate::Dropped(reason));
+                }
+            }
+            if self.items.iter().any(|item| item.source != FROM_MASTER) {
+                pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up);
+            }
+            let mut items = std::mem::take(&mut self.items);
+            for item in items.drain(..) {
+                self.one_item(now, item, burst, &records, tracer, &told, out);
+            }
+            self.items = items;
+        }
+        tracer.records = records;
+    }
+
+    /// Places an item: at once, if it is a datagram that is placed whole, else record by record.
+    #[expect(clippy::too_many_arguments, reason = "what is in hand, and who is told")]
+    fn one_item(
+        &mut self,
+        now: Time,
+        item: Item,
+        burst: &mut Burst,
+        records: &[Traced],
+        tracer: &mut Tracer,
+        told: &dyn Fn(&Tracer, &Traced, Fate) -> Option<u32>,
+        out: &mut Outbox,
+    ) {
+        let number = usize::from(item.datagram);
+        let Some(whole) = burst.get(number).map(|datagram| datagram.frame.len()) else { return };
+        let fits = usize::from(item.len) <= self.buffers.limit(item.destination);
+        let is_alone = self.buffers.look(item.destination).is_none();
+        if usize::from(item.len) == whole && fits && (is_alone || self.goes_whole(&item, out)) {
+            return self.unit(now, item, burst, records, tracer, told, out);
+        }
+        let (mut at, end) = (usize::from(item.offset), usize::from(item.offset) + usize::from(item.len));
+        while at < end {
+            let Some(datagram) = burst.get(number) else { return };
+            let Ok(record) = Record::first(datagram.frame.data().get(at..end).unwrap_or(&[])) else { return };
+            let len = record.bytes().len();
+            let one = Item { offset: at as u16, len: len as u16, records: 1, ..item };
+            self.unit(now, one, burst, records, tracer, told, out);
+            at += len;
+        }
+    }
+
+    /// Places what stays together, and says what became of the records in it that are traced.
+    #[expect(clippy::too_many_arguments, reason = "what is in hand, and who is told")]
+    fn unit(
+        &mut self,
+        now: Time,
+        item: Item,
+        burst: &mut Burst,
+        records: &[Traced],
+        tracer: &mut Tracer,
+        told: &dyn Fn(&Tracer, &Traced, Fate) -> Option<u32>,
+        out: &mut Outbox,
+    ) {
+        let (to, len) = (item.destination, usize::from(item.len));
+        let frame = burst.get(usize::from(item.datagram)).map(|datagram| datagram.frame.index());
+        let limit = self.buffers.limit(to);
+        let before = self.buffers.look(to);
+        self.look_at_waiting(tracer);
+        let marks = self.marks(to);
+        self.items.push(item);
+        self.hold_all();
+        self.append_items(now, burst, out);
+        let done = self.marks(to).since(marks);
+        let after = self.buffers.look(to);
+
+        // Whether it went behind what waited; else what waited left before it, if it left.
+        let joined = before.filter(|open| open.bytes + len <= limit && done.forwarded == 0);
+        let flushed = if done.order > 0 { Cause::Order } else { Cause::Full }.name();
+        let closed = done.full + done.order > 0;
+        let (count, peer) = (item.records, self.routes.get(to).map(|route| route.peer));
+        let (fate, left) = if let Some(reason) = done.drop_reason() {
+            (Fate::Dropped(reason), None)
+        } else if let (true, Some(peer)) = (done.forwarded > 0, peer) {
+            (Fate::Forwarded(count, len, peer), None)
+        } else if let Some(open) = joined {
+            let (records, bytes) = (open.records + count, open.bytes + len);
+            let left = closed.then_some(Open { records, bytes, ..open });
+            (Fate::Appended(now.saturating_sub(open.opened), records, bytes), left)
+        } else {
+            let fresh = Open { opened: now, records: count, bytes: len, frame: 0 };
+            let is_adopted = after.is_some_and(|open| Some(open.frame) == frame);
+            let fate = if is_adopted { Fate::Adopted(count, len) } else { Fate::Opened(count, len) };
+            (fate, after.is_none().then_some(fresh))
+        };
+        // What waited for the same destination leaves first, unless it was joined.
+        let gone = if closed && joined.is_none() { before } else { None };
+        if let Some(open) = gone {
+            self.tell_left(now, to, open, flushed, tracer);
+        }
+        let range = usize::from(item.offset)..usize::from(item.offset) + len;
+        for record in records.iter().filter(|record| range.contains(&record.offset)) {
+            let Some(number) = told(tracer, record, fate) else { continue };
+            let waits = matches!(fate, Fate::Opened(..) | Fate::Adopted(..) | Fate::Appended(..));
+            let opened = joined.map_or(now, |open| open.opened);
+            if waits && tracer.waiting.len() < tracer.waiting.capacity() {
+                tracer.waiting.push(Waiting { number, destination: to, opened });
+            }
+        }
+        if let Some(open) = left {
+            self.tell_left(now, to, open, flushed, tracer);
+        }
+        // The oldest may have left to make room.
+        self.tell_gone(now, |_| Cause::Room.name(), tracer);
+    }
+
+    /// Timers and flushes, with the records that wait in mind.
+    #[cold]
+    pub(crate) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
+        let Some(mut tracer) = self.tracer.take() else { return };
+        self.look_at_waiting(&mut tracer);
+        let (draining, hold) = (self.draining, self.hold);
+        self.flush_due(now, out);
+        let cause = |open: &Open| match now.saturating_sub(open.opened) >= hold {
+            _ if draining => Cause::Drain,
+            true => Cause::Hold,
+            false => Cause::Early,
+        };
+        self.tell_gone(now, |open| cause(open).name(), &mut tracer);
+        if !tracer.is_over() {
+            self.tracer = Some(tracer);
+        }
+    }
+
+    /// A command, with the records that wait in mind.
+    #[cold]
+    pub(crate) fn command_traced(&mut self, now: Time, command: Command, out: &mut Outbox) {
+        let Some(mut tracer) = self.tracer.take() else { return };
+        self.look_at_waiting(&mut tracer);
+        self.obey(now, command, out);
+        self.tell_gone(now, |_| Cause::Order.name(), &mut tracer);
+        // A command may be to trace something else.
+        if self.tracer.is_none() && !tracer.is_over() {
+            self.tracer = Some(tracer);
+        }
+    }
+
+    fn marks(&self, to: Destination) -> Marks {
+        let down = self.routes.class(to) == Class::Down;
+        Marks::of(&self.counters.flush, if down { &self.counters.down } else { &self.counters.up })
+    }
+
+    /// Remembers the buffers with records that wait, as they are now.
+    fn look_at_waiting(&self, tracer: &mut Tracer) {
+        tracer.looks.clear();
+        for waiting in &tracer.waiting {
+            let known = tracer.looks.iter().any(|(destination, _)| *destination == waiting.destination);
+            if let (false, Some(open)) = (known, self.buffers.look(waiting.destination)) {
+                tracer.looks.push((waiting.destination, open));
+            }
+        }
+    }
+
+    /// Says of the buffers that are not there any more why they left.
+    fn tell_gone(&self, now: Time, cause: impl Fn(&Open) -> &'static str, tracer: &mut Tracer) {
+        let looks = std::mem::take(&mut tracer.looks);
+        for &(destination, open) in &looks {
+            if self.buffers.look(destination).is_none_or(|other| other.opened != open.opened) {
+                self.tell_left(now, destination, open, cause(&open), tracer);
+            }
+        }
+        tracer.looks = looks;
+    }
+
+    /// A buffer left: the records that waited in it did.
+    fn tell_left(&self, now: Time, to: Destination, open: Open, cause: &'static str, tracer: &mut Tracer) {
+        let peer = self.routes.get(to).map(|route| route.peer);
+        let cause = if peer.is_some() { cause } else { "route_removed" };
+        let mut waiting = std::mem::take(&mut tracer.waiting);
+        waiting.retain(|record| {
+            let is_in = record.destination == to && record.opened == open.opened;
+            if is_in {
+                let (number, records, bytes) = (record.number, open.records, open.bytes);
+                let open = now.saturating_sub(open.opened);
+                tracer.say(Event::Left { number, time: now, cause, open, records, bytes, peer });
+            }
+            !is_in
+        });
+        tracer.waiting = waiting;
+    }
+}
