@@ -10,6 +10,7 @@
 #   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
+#   perf/run.sh tap [--json FILE]                      what a worn tap (gvm-dp capture) costs, against none
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
 #   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
 #

@@ -89,6 +89,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Top(args) => client::top::run(&args),
         Command::Routes(args) => client::routes::run(&args),
         Command::Capture(args) => client::capture::run(&args),
+        Command::Trace(args) => client::trace::run(&args),
         Command::Drain(args) => client::drain::run(&args),
         Command::Config(command) => client::config::run(&command, matches),
         Command::Set(args) => client::set::set(&args),

@@ -98,3 +98,23 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "DURATION")]
     pub duration: Option<Duration>,
 }
+
+/// `gvm-dp trace`.
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Which process.
+    #[command(flatten)]
+    pub target: NameArgs,
+    /// Whose records
+    #[arg(long, value_name = "ID")]
+    pub slave: u32,
+    /// How many records
+    #[arg(short, long, default_value_t = 10, value_name = "N")]
+    pub count: u32,
+    /// End after this time, as 500ms or 10s
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Duration>,
+    /// A line of JSON for each record
+    #[arg(long)]
+    pub json: bool,
+}

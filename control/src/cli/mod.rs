@@ -41,6 +41,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Write what goes through a running process's ports to a file for Wireshark
     Capture(CaptureArgs),
+    /// Show what becomes of the next records of a slave in a running gateway
+    Trace(TraceArgs),
     /// Let a running process hand over all it holds, and end
     Drain(NameArgs),
     /// Show and check the configuration

@@ -11,6 +11,7 @@ pub mod set;
 pub mod stats;
 pub mod table;
 pub mod top;
+pub mod trace;
 
 use crate::cli::NameArgs;
 use crate::exit::Failure;

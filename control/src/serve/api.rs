@@ -4,7 +4,7 @@
 use super::error::{ApiError, Code};
 use super::routes::Routes;
 use super::stats::Stats;
-use super::{Ask, Office, capture, settings};
+use super::{Ask, Office, capture, settings, trace};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::handler::Handler;
@@ -54,6 +54,7 @@ pub fn routes() -> Vec<Route> {
         Route::post("/v1/drain", drain),
         Route::post("/v1/capture", capture::begin),
         Route::post("/v1/capture/stop", capture::stop),
+        Route::post("/v1/trace", trace::begin),
     ]
 }
 

@@ -13,6 +13,7 @@ pub mod routes;
 pub mod settings;
 pub mod socket;
 pub mod stats;
+pub mod trace;
 
 use crate::exit::Failure;
 use crate::settings::Sources;
@@ -44,6 +45,15 @@ pub enum Ask {
     Set(Wanted, oneshot::Sender<Result<Changed, ApiError>>),
     /// Take over what was read again.
     Reload(Box<Fresh>, oneshot::Sender<Reloaded>),
+    /// Trace the next records of a slave; `None` from a role without a gateway.
+    Trace {
+        /// Whose records.
+        slave: wire::SlaveId,
+        /// How many.
+        count: u32,
+        /// The end that hears of them.
+        answer: oneshot::Sender<Option<gateway::trace::Trace>>,
+    },
     /// Begin to drain.
     Drain(oneshot::Sender<()>),
 }
@@ -53,6 +63,7 @@ struct Office {
     board: Arc<Board>,
     asks: mpsc::Sender<Ask>,
     captures: capture::Running,
+    traces: capture::Running,
 }
 
 impl Office {
@@ -102,7 +113,7 @@ impl Serving {
 /// Serves the socket. Call it inside the runtime.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let office = Office { board, asks, captures: capture::Running::default() };
+    let office = Office { board, asks, captures: capture::Running::default(), traces: capture::Running::default() };
     let router = api::router(office.clone());
     let (end, ended) = oneshot::channel();
     let task = tokio::spawn(async move {

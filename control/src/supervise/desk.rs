@@ -93,6 +93,11 @@ impl Desk {
         self.mails.disarm();
     }
 
+    /// Has every lcore say what becomes of the next records of a slave.
+    pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> gateway::trace::Trace {
+        self.desk.trace(slave, count)
+    }
+
     /// Tells nodes that the gateway is about to leave; [`leaving`](Self::leaving) does the rest.
     pub fn leave(&mut self, now: Time) {
         let interval = self.registrar().config().interval;

@@ -283,6 +283,10 @@ impl Process {
                 let _ = answer.send(desk.registrar().masters().map(|master| master.route).collect());
             }
             (Ask::Masters(answer), Office::Slave(_)) => drop(answer.send(Vec::new())),
+            (Ask::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.office {
+                Office::Gateway(desk) => Some(desk.trace(slave, count)),
+                Office::Slave(_) => None,
+            })),
         }
     }
 }

@@ -32,7 +32,7 @@ fn tshark(place: &Place, file: &Path, fields: &[&str], filter: &str) -> Vec<Vec<
     command.env("HOME", &place.directory).env("XDG_CONFIG_HOME", &place.directory);
     command.arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(file);
     command.args(["-Y", filter, "-T", "fields", "-E", "separator=/t"]);
-    fields.iter().for_each(|field| drop(command.args(["-e", field])));
+    command.args(fields.iter().flat_map(|field| ["-e", field]));
     let output = command.output().unwrap();
     let complaint = text(&output.stderr);
     assert!(output.status.success() && !complaint.contains("Lua"), "{complaint}");

@@ -88,7 +88,12 @@ impl Place {
 
     /// Starts a process that runs until it is told to end.
     pub fn start(&self, arguments: &[&str]) -> Process {
-        Self::spawn(self.command(arguments))
+        Self::spawn(self.command(arguments), Stdio::null())
+    }
+
+    /// The same, with what it prints in a file.
+    pub fn start_into(&self, arguments: &[&str], file: &std::path::Path) -> Process {
+        Self::spawn(self.command(arguments), std::fs::File::create(file).unwrap().into())
     }
 
     /// The same with these variables in its environment.
@@ -108,7 +113,7 @@ impl Place {
         let mut command = Command::new(program);
         command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
         command.uid(user).gid(user).current_dir("/");
-        Self::spawn(command)
+        Self::spawn(command, Stdio::null())
     }
 
     /// Makes the directory another user's. Needs root.
@@ -116,8 +121,8 @@ impl Place {
         std::os::unix::fs::chown(&self.directory, Some(user), Some(user)).unwrap();
     }
 
-    fn spawn(mut command: Command) -> Process {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    fn spawn(mut command: Command, stdout: Stdio) -> Process {
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);

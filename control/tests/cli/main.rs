@@ -17,4 +17,5 @@ mod metrics;
 mod names;
 mod privileges;
 mod schema;
+mod trace;
 mod watch;

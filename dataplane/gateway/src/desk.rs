@@ -153,6 +153,15 @@ impl<L: Line> Desk<L> {
         }
     }
 
+    /// Has every lcore say what becomes of the next records of a slave.
+    pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> crate::trace::Trace {
+        let (tracers, trace) = crate::trace::trace(slave, count, self.queues.len() as u16);
+        for (queue, tracer) in self.queues.iter_mut().zip(tracers) {
+            queue.put(Command::Trace(Box::new(tracer)));
+        }
+        trace
+    }
+
     /// Tells every lcore something, after all that it was told before.
     pub fn tell(&mut self, command: impl Fn() -> Command) {
         self.queues.iter_mut().for_each(|queue| queue.put(command()));

@@ -11,4 +11,5 @@ pub mod report;
 pub mod scrape;
 pub mod stopwatch;
 pub mod svg;
+pub mod tap;
 pub mod tradeoff;

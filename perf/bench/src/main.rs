@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, forward, idle, lcores, scrape, tradeoff};
+use bench::{aggregate, forward, idle, lcores, scrape, tap, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +79,15 @@ enum Bench {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// What a worn tap (gvm-dp capture) costs an lcore, on memory ports
+    Tap {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// What a longer hold gives and what it costs, on a virtual clock
     Tradeoff {
         /// Also write the figures to this file
@@ -128,6 +137,15 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), rows.chain(latencies).collect())?;
+            report.print();
+        }
+        Bench::Tap { rounds, json } => {
+            let row = tap::measure(rounds)?;
+            let report = Report { name: "tap", value: row.greedy, unit: "ns/record", ratio: row.greedy / row.bare };
+            let details = serde_json::json!({
+                "bare_ns_per_record": row.bare, "picky_ns_per_record": row.picky, "greedy_ns_per_record": row.greedy
+            });
+            report.write(json.as_deref(), details)?;
             report.print();
         }
         Bench::Lcores { rounds, seconds, json } => {

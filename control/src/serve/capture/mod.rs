@@ -23,13 +23,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Json, Response};
 use session::Session;
 use std::sync::{Arc, Mutex, PoisonError};
-use stream::Stream;
+pub(super) use stream::Stream;
 use tokio::sync::{Notify, mpsc};
 
 /// Pieces of the stream that wait for the client.
 const PIECES: usize = 16;
 
-/// The capture that runs, if one does.
+/// The capture, or the trace, that runs, if one does.
 #[derive(Clone, Default)]
 pub struct Running {
     stop: Arc<Mutex<Option<Arc<Notify>>>>,
@@ -47,7 +47,8 @@ impl Running {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn claim(&self) -> Option<Permit> {
+    /// The right to be the only one, if nobody has it.
+    pub(super) fn claim(&self) -> Option<Permit> {
         let mut current = self.current();
         if current.is_some() {
             return None;

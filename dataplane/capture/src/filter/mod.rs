@@ -10,6 +10,7 @@ mod names;
 mod parse;
 mod program;
 
+pub use names::name_of as type_name;
 pub use parse::{FilterError, MAX_DEPTH, MAX_TERMS};
 pub use program::{Filter, Seen};
 

@@ -17,7 +17,7 @@ const NAMES: [(&str, MsgType); 10] = [
 ];
 
 /// The name of a type, if it has one.
-pub(super) fn name_of(msg_type: MsgType) -> Option<&'static str> {
+pub fn name_of(msg_type: MsgType) -> Option<&'static str> {
     NAMES.iter().find(|(_, named)| *named == msg_type).map(|(name, _)| *name)
 }
 

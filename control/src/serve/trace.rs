@@ -1,0 +1,271 @@
+//! `POST /v1/trace`: what becomes of the next records of one slave, a line of JSON for each.
+//!
+//! The gateways say what they do ([`gateway::trace`]); here the two halves of each record's story are put together. It ends
+//! when as many were told as were asked for, when its time is over, when the client goes away, or with the process. One
+//! trace runs at a time.
+
+use super::capture::{Permit, Stream};
+use super::error::{ApiError, Code};
+use super::{Ask, Office};
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::header;
+use axum::response::{IntoResponse, Json, Response};
+use frame::Peer;
+use gateway::trace::{Event, Fate, Trace};
+use hyper::body::Bytes;
+use lcore::watchdog::Stage;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// The most records of one trace.
+pub const MOST: u32 = 10_000;
+
+/// How often events are looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Lines that wait for the client.
+const LINES: usize = 256;
+
+/// The body of `POST /v1/trace`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceOrder {
+    /// Whose records.
+    pub slave: u32,
+    /// How many.
+    pub count: u32,
+    /// Ends after so many milliseconds.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+}
+
+/// What became of one record: a line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedRecord {
+    /// Its number in this trace, from 0.
+    pub number: u32,
+    /// When it came in, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Through which lcore.
+    pub lcore: u16,
+    /// Through which port.
+    pub port: u8,
+    /// From where.
+    pub peer: String,
+    /// Where in its datagram it began, in bytes.
+    pub offset: usize,
+    /// Bytes of the datagram.
+    pub datagram_bytes: usize,
+    /// Its message type.
+    pub msg_type: u16,
+    /// Its request id, with 0x.
+    pub req_id: String,
+    /// Its bytes, header included.
+    pub bytes: usize,
+    /// `opened`, `adopted`, `appended`, `forwarded`, `dropped` or `registrar`.
+    pub fate: String,
+    /// Why it was dropped, as the counter names it.
+    pub reason: Option<String>,
+    /// Of the buffer or datagram in which it then was: how long it had been open, in nanoseconds.
+    pub open_ns: Option<u64>,
+    /// Of the same: records in it.
+    pub buffer_records: Option<u16>,
+    /// Of the same: bytes in it.
+    pub buffer_bytes: Option<usize>,
+    /// How it left; nothing when it did not wait, or still does.
+    pub left: Option<Leaving>,
+}
+
+/// How the buffer of a record left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// How long after the record came, in nanoseconds.
+    pub after_ns: u64,
+    /// Why: a flush cause, or `route_removed`.
+    pub cause: String,
+    /// How long the buffer was open, in nanoseconds.
+    pub open_ns: u64,
+    /// Records in it.
+    pub records: u16,
+    /// Bytes in it.
+    pub bytes: usize,
+    /// Where to; nothing when what it held was dropped.
+    pub peer: Option<String>,
+    /// Through which port.
+    pub port: Option<u8>,
+}
+
+/// Begins a trace.
+pub(super) async fn begin(
+    State(office): State<Office>,
+    order: Result<Json<TraceOrder>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(order) = order?;
+    let bad = |message: String, remedy: String| ApiError::new(Code::BadValue, message, remedy);
+    let slave = office.board.scale().slave_id(order.slave).ok_or_else(|| {
+        let most = office.board.scale().slaves() - 1;
+        bad(format!("there is no slave {}", order.slave), format!("the last one is {most}"))
+    })?;
+    if order.count == 0 || order.count > MOST {
+        return Err(bad(format!("{} records", order.count), format!("ask for 1 to {MOST}")));
+    }
+    let permit = office.traces.claim().ok_or_else(|| {
+        ApiError::new(Code::Busy, "another trace runs in this process", "end it with Ctrl-C where it runs")
+    })?;
+    let trace = office.ask(|answer| Ask::Trace { slave, count: order.count, answer }).await?.ok_or_else(|| {
+        ApiError::new(Code::WrongRole, "only a gateway traces records", "ask a gateway: gvm-dp trace --name GATEWAY")
+    })?;
+    let (lines, stream) = mpsc::channel(LINES);
+    tokio::spawn(run(office, order, trace, permit, lines));
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::new(Stream::new(stream))).into_response())
+}
+
+/// Tells record by record.
+async fn run(office: Office, order: TraceOrder, mut trace: Trace, _permit: Permit, lines: mpsc::Sender<Bytes>) {
+    let told = tell(&office, &order, &mut trace, &lines).await;
+    tracing::info!("trace ends: slave {}, {told} records", order.slave);
+}
+
+/// Until enough were told, or it is over; returns how many were.
+async fn tell(office: &Office, order: &TraceOrder, trace: &mut Trace, lines: &mpsc::Sender<Bytes>) -> u32 {
+    let deadline = order.duration_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
+    let clock = office.board.clock();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let offset = (since.as_nanos() as u64).saturating_sub(clock.now());
+    let mut waiting = BTreeMap::new();
+    let mut left = order.count;
+    tracing::info!("trace begins: slave {}", order.slave);
+    while left > 0 {
+        let ended = office.board.views().all(|view| view.pulse.stage() == Stage::Stopped)
+            || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        while let Some(event) = trace.take() {
+            let Some(record) = story(event, offset, &mut waiting) else { continue };
+            left -= 1;
+            if lines.send(line(&record)).await.is_err() {
+                return order.count - left;
+            }
+        }
+        if ended {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = lines.closed() => return order.count - left,
+        }
+    }
+    // They wait still: what is known of them.
+    for record in waiting.into_values() {
+        // A client that is gone wants no more.
+        let _ = lines.send(line(&record)).await;
+        left -= 1;
+    }
+    order.count - left
+}
+
+fn line(record: &TracedRecord) -> Bytes {
+    let mut text = serde_json::to_vec(record).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+/// The record whose story an event ends.
+fn story(event: Event, offset: u64, waiting: &mut BTreeMap<u32, TracedRecord>) -> Option<TracedRecord> {
+    match event {
+        Event::Arrived { number, time, lcore, peer, offset: at, datagram, msg_type, req_id, len, fate } => {
+            let mut record = TracedRecord {
+                number,
+                time_ns: time + offset,
+                lcore,
+                port: peer.port.0,
+                peer: peer.address().to_string(),
+                offset: at,
+                datagram_bytes: datagram,
+                msg_type,
+                req_id: format!("{req_id:#x}"),
+                bytes: len,
+                fate: String::new(),
+                reason: None,
+                open_ns: None,
+                buffer_records: None,
+                buffer_bytes: None,
+                left: None,
+            };
+            let (name, buffer) = match fate {
+                Fate::Registrar => ("registrar", None),
+                Fate::Dropped(reason) => {
+                    record.reason = Some(reason.to_owned());
+                    ("dropped", None)
+                }
+                Fate::Opened(records, bytes) => ("opened", Some((0, records, bytes))),
+                Fate::Adopted(records, bytes) => ("adopted", Some((0, records, bytes))),
+                Fate::Appended(open, records, bytes) => ("appended", Some((open, records, bytes))),
+                Fate::Forwarded(records, bytes, to) => {
+                    record.left = Some(leaving(0, "order", 0, records, bytes, Some(to)));
+                    ("forwarded", None)
+                }
+            };
+            record.fate = name.to_owned();
+            let Some((open, records, bytes)) = buffer else { return Some(record) };
+            record.open_ns = Some(open);
+            record.buffer_records = Some(records);
+            record.buffer_bytes = Some(bytes);
+            waiting.insert(number, record);
+            None
+        }
+        Event::Left { number, time, cause, open, records, bytes, peer } => {
+            let mut record = waiting.remove(&number)?;
+            let after = (time + offset).saturating_sub(record.time_ns);
+            record.left = Some(leaving(after, cause, open, records, bytes, peer));
+            Some(record)
+        }
+    }
+}
+
+fn leaving(after_ns: u64, cause: &str, open_ns: u64, records: u16, bytes: usize, peer: Option<Peer>) -> Leaving {
+    let (cause, port) = (cause.to_owned(), peer.map(|peer| peer.port.0));
+    let peer = peer.map(|peer| peer.address().to_string());
+    Leaving { after_ns, cause, open_ns, records, bytes, peer, port }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::PortId;
+
+    #[test]
+    fn the_two_halves_of_a_story_are_put_together() {
+        let peer = Peer::socket(PortId(1), "192.0.2.1:7".parse().unwrap());
+        let arrived = |number, fate| Event::Arrived {
+            number,
+            time: 100,
+            lcore: 2,
+            peer,
+            offset: 23,
+            datagram: 90,
+            msg_type: 0x10,
+            req_id: 0x2a,
+            len: 33,
+            fate,
+        };
+        let mut waiting = BTreeMap::new();
+        assert_eq!(story(arrived(0, Fate::Appended(5, 2, 66)), 1000, &mut waiting), None);
+        let dropped = story(arrived(1, Fate::Dropped("spoofed")), 1000, &mut waiting).unwrap();
+        assert_eq!((dropped.number, dropped.fate.as_str(), dropped.reason.as_deref()), (1, "dropped", Some("spoofed")));
+        let left =
+            Event::Left { number: 0, time: 150, cause: "hold", open: 55, records: 3, bytes: 99, peer: Some(peer) };
+        let record = story(left, 1000, &mut waiting).unwrap();
+        assert_eq!((record.time_ns, record.lcore, record.port, record.req_id.as_str()), (1100, 2, 1, "0x2a"));
+        assert_eq!((record.open_ns, record.buffer_records, record.buffer_bytes), (Some(5), Some(2), Some(66)));
+        let left = record.left.clone().unwrap();
+        assert_eq!((left.after_ns, left.cause.as_str(), left.peer.as_deref()), (50, "hold", Some("192.0.2.1:7")));
+        let line = line(&record);
+        assert_eq!(serde_json::from_slice::<TracedRecord>(&line).unwrap(), record);
+        assert!(waiting.is_empty());
+    }
+}

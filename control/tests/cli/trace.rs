@@ -1,0 +1,90 @@
+//! `gvm-dp trace` on real processes: each record's story from where it came in to where it left.
+
+use crate::api::{ask, request};
+use crate::capture::{cluster, echo};
+use crate::harness::{Place, text, until};
+use crate::schema::Checker;
+use serde_json::{Value, json};
+
+#[test]
+fn the_story_of_each_record_is_told_both_ways() {
+    let place = Place::new();
+    let (gateway, address, farm, mut master) = cluster(&place, &["--hold", "5ms", "--early", "off"]);
+    let path = place.directory.join("trace.json");
+    let client = place.start_into(&["trace", "--name", "gateway", "--slave", "3", "--count", "4", "--json"], &path);
+    gateway.says(&["trace begins: slave 3"]);
+    // Two down and two up, whatever heartbeats come between are told as well: so ask until all are there.
+    until("the end of the trace", || {
+        echo(&mut master, &[1, 3, 2, 3]);
+        gateway.said().contains("trace ends").then_some(())
+    });
+    assert_eq!(client.wait(), Some(0));
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 4, "{lines}");
+    let document: Value = serde_json::from_str(control::serve::api::OPENAPI).unwrap();
+    let checker = Checker { document: &document };
+    for record in &records {
+        let wrong = checker.check(&document["components"]["schemas"]["TracedRecord"], record);
+        assert!(wrong.is_empty(), "{record}: {wrong:?}");
+        if record["fate"] == "registrar" {
+            continue;
+        }
+        let down = record["msg_type"] == 0x10;
+        let (from, to) = if down { (master.address(), farm.address()) } else { (farm.address(), master.address()) };
+        assert_eq!(record["peer"], from.to_string(), "{record}");
+        assert_eq!((&record["left"]["peer"], &record["left"]["cause"]), (&json!(to.to_string()), &json!("hold")));
+        assert!(record["left"]["open_ns"].as_u64() >= Some(5_000_000), "{record}");
+        assert_eq!(record["bytes"], 39);
+        if down {
+            assert_eq!(record["datagram_bytes"], 4 * 39);
+            assert!([39, 117].iter().any(|offset| record["offset"] == *offset), "{record}");
+            assert_eq!(record["left"]["records"], 2);
+        }
+    }
+    assert!(records.iter().filter(|record| record["msg_type"] == 0x10).count() >= 1);
+    assert!(address.port() > 0);
+}
+
+#[test]
+fn a_trace_is_shown_as_text_and_ends_with_its_time() {
+    let place = Place::new();
+    let (gateway, _, _farm, master) = cluster(&place, &["--hold", "inf", "--early", "off"]);
+    let path = place.directory.join("trace.txt");
+    let client = place.start_into(&["trace", "--name", "gateway", "--slave", "5", "--duration", "400ms"], &path);
+    gateway.says(&["trace begins: slave 5"]);
+    let complaint = place.refused(6, &["trace", "--name", "gateway", "--slave", "1", "--duration", "1ms"]);
+    assert!(complaint.contains("another trace runs"), "{complaint}");
+    master.echo(&[5, 5], 0);
+    assert_eq!(client.wait(), Some(0));
+    let shown = std::fs::read_to_string(&path).unwrap();
+    for part in [
+        "lcore 0, port 0, from 127.0.0.1:",
+        "ECHO of 39 bytes at byte 39 of 78, request 0x1000000000001",
+        "waits still",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // And then another may run.
+    let output = place.run(&["trace", "--name", "gateway", "--slave", "1", "--duration", "1ms"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_cannot_be_traced_is_said() {
+    let place = Place::new();
+    let (_gateway, address) = place.gateway(&[]);
+    let complaint = place.refused(2, &["trace", "--slave", "131072"]);
+    assert!(complaint.contains("there is no slave 131072: the last one is 131071"), "{complaint}");
+    let complaint = place.refused(2, &["trace", "--slave", "1", "--count", "0"]);
+    assert!(complaint.contains("ask for 1 to 10000"), "{complaint}");
+    let _farm = place.slave(address, 0, &["--name", "farm"]);
+    until("the farm", || place.run(&["stats", "--name", "farm"]).status.success().then_some(()));
+    let complaint = place.refused(6, &["trace", "--name", "farm", "--slave", "0"]);
+    assert!(complaint.contains("only a gateway traces records"), "{complaint}");
+    let (status, error) = request(&place, "gateway", "POST", "/v1/trace", Some("{}"));
+    assert_eq!((status, &error["code"]), (400, &json!("bad_request")));
+    let order = json!({ "slave": 1, "count": 20_000 });
+    let (status, _) = ask(&place, "gateway", "POST", "/v1/trace", Some(&order));
+    assert_eq!(status, 422);
+}

@@ -1,0 +1,81 @@
+//! `tap`: what a worn tap costs an lcore for each record, on memory ports.
+//!
+//! The same lcore, in turns without a tap, with one whose filter picks nothing, and with one that copies everything, both
+//! ways. What the watcher does with the copies is not timed: it is another thread's work.
+
+use crate::aggregate::{self, median};
+use crate::input::{self, Shape};
+use crate::stopwatch::Stopwatch;
+use gateway::Gateway;
+use lcore::Lcore;
+use lcore::tap::{TapConfig, Wants, Watch, tap};
+use port::replay::ReplayPort;
+
+/// Polls that are timed at once; their copies fit into the slots.
+const POLLS: usize = 32;
+/// Slots of the tap: what so many polls receive, and as much sent.
+const SLOTS: usize = 8192;
+/// 64 slaves, one record in a datagram: the datagrams in are the records.
+const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536 };
+
+/// Nanoseconds per record: medians over the rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Without a tap.
+    pub bare: f64,
+    /// With a tap that picks nothing.
+    pub picky: f64,
+    /// With a tap that copies every datagram, received and sent.
+    pub greedy: f64,
+}
+
+/// Lets every packet of the input through once.
+fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option<Watch>) -> f64 {
+    let (mut received, mut nanoseconds) = (0, 0.0);
+    while received < SHAPE.packets {
+        let watch_time = Stopwatch::start();
+        for _ in 0..POLLS {
+            *now += 1_000;
+            received += lcore.poll_once(*now).received;
+        }
+        nanoseconds += watch_time.nanoseconds();
+        while let Some(watch) = watch
+            && let Some(slot) = watch.take()
+        {
+            watch.give_back(slot);
+        }
+    }
+    nanoseconds / received as f64
+}
+
+/// Puts a tap on.
+fn wear(lcore: &Lcore<Gateway, ReplayPort>, wants: Wants) -> Watch {
+    let config = TapConfig { slots: SLOTS, snaplen: 2048, rx: true, tx: true, port: None };
+    let (tap, watch) = tap(config, lcore.ports().len(), wants);
+    lcore.peg().hang(tap);
+    watch
+}
+
+/// Measures all three in turns.
+pub fn measure(rounds: usize) -> anyhow::Result<Row> {
+    let packets = input::packets(&SHAPE);
+    let mut lcore = aggregate::lcore(0, &SHAPE, &packets, frame::BURST)?;
+    let mut now = 0;
+    run(&mut lcore, &mut now, &mut None);
+    let (mut bare, mut picky, mut greedy) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        bare.push(run(&mut lcore, &mut now, &mut None));
+        let mut nothing = Some(wear(&lcore, Box::new(|_, _| false)));
+        picky.push(run(&mut lcore, &mut now, &mut nothing));
+        drop(nothing);
+        let mut all = Some(wear(&lcore, Box::new(|_, _| true)));
+        greedy.push(run(&mut lcore, &mut now, &mut all));
+        let dropped: u64 = all.iter().flat_map(Watch::ports).map(|port| port.dropped.get()).sum();
+        anyhow::ensure!(dropped == 0, "{dropped} copies found no slot: nothing was measured");
+    }
+    let row = Row { bare: median(bare), picky: median(picky), greedy: median(greedy) };
+    println!("tap: 64 slaves, 64-byte payloads, one record per datagram, MTU 1500, ns per record of one lcore");
+    println!("{:>10} {:>10} {:>14}", "no tap", "picks none", "copies all");
+    println!("{:>10.1} {:>10.1} {:>14.1}", row.bare, row.picky, row.greedy);
+    Ok(row)
+}
