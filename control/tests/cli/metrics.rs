@@ -12,7 +12,7 @@ use frame::counter::{CounterSet, Kind};
 use frame::outbox::OutboxCounters;
 use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, GatewayCounters};
 use lcore::thread::{PortView, View};
-use lcore::watchdog::{Cause, Finding, Stage};
+use lcore::watchdog::{Cause, Finding, Stage, StageSamples};
 use lcore::{Clock, LcoreCounters, PoolCounters};
 use link::RegistrarCounters;
 use port::udp::UdpCounters;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// Every set that gvm-dp has, exposed.
 fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 10] = [
+    let sets: [&dyn CounterSet; 11] = [
         &LcoreCounters::default(),
         &PoolCounters::default(),
         &OutboxCounters::default(),
@@ -38,6 +38,7 @@ fn everything() -> Families {
         &XdpCounters::default(),
         &FarmCounters::default(),
         &ControlCounters::default(),
+        &StageSamples::default(),
     ];
     for set in sets {
         collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
