@@ -111,8 +111,8 @@ fn a_manager_hears_of_a_reload_and_a_bad_one_ends_nothing() {
         format!("frames = 2048\nport = \"udp:127.0.0.1:0\"\n[slave]\nid = 1\ngateway = [\"localhost:{port}\"]\n");
     let slave_file = place.file("slave.toml", &slave, 0o644);
     let slave = place.start(&["slave", "--config", &slave_file]);
-    place.until_registered("gateway", 1);
-    place.ask(&["reload", "--name", "slave"]);
+    slave.says(&["privileges: "]);
+    place.run(&["reload", "--name", "slave"]);
     place.stats("slave");
     for process in [slave, gateway] {
         process.signal(Signal::TERM);
