@@ -128,8 +128,8 @@ impl Place {
         command
     }
 
-    /// A file of this name in the directory.
-    pub fn file(&self, name: &str) -> PathBuf {
+    /// Where a file of this name in the directory is or will be.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 

@@ -60,7 +60,7 @@ fn both_sides_of_a_gateway_on_queues_are_seen() {
     let gateway = world.gateway("--lcores 0-1 --port xdp:left --port xdp:right");
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
     world.place.until_registered("gateway", 32);
-    let path = world.place.file("both.pcapng");
+    let path = world.place.path("both.pcapng");
     let client = world
         .place
         .start(&world.gateway, &format!("gvm-dp capture --name gateway -w {} --filter cargo", path.display()));
