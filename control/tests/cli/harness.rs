@@ -100,7 +100,7 @@ impl Place {
     pub fn start_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
-        Self::spawn(command)
+        Self::spawn(command, Stdio::null())
     }
 
     /// The same as another user, from a copy of the program, which that user may reach. Needs root.
