@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn every_arena_is_rounded_up() {
         let memory = Memory { lcores: 3, frames: 1025, chunk: 2048, node: Some(1) };
-        assert_eq!(pages(&memory), 9);
+        assert_eq!(pages(&memory), 6);
         assert_eq!(
             describe(&memory),
-            "9 hugepages of 2 MiB on NUMA node 1 are needed: 3 lcores with 1025 frames of 2048 bytes"
+            "6 hugepages of 2 MiB on NUMA node 1 are needed: 3 lcores with 1025 frames of 2048 bytes"
         );
     }
 }
