@@ -182,6 +182,21 @@ impl Place {
         serde_json::from_slice(&output.stdout).expect("stats are JSON")
     }
 
+    /// What the process with this name counts and is not zero, for the message of a test that failed.
+    pub fn not_zero(&self, name: &str) -> String {
+        let mut command = Command::new(binaries().join("gvm-dp"));
+        command.args(["stats", "--json", "--name", name]).env("GVM_DP_RUN_DIR", &self.directory);
+        let answer = command.output().ok().and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
+        let Some(stats) = answer else { return format!("{name}: does not answer") };
+        let mut text = format!("{name}:");
+        for (set, counters) in stats["total"].as_object().into_iter().flatten() {
+            for (counter, value) in counters.as_object().into_iter().flatten().filter(|(_, value)| **value != 0) {
+                text.push_str(&format!(" {set}.{counter}={value}"));
+            }
+        }
+        text
+    }
+
     /// Waits until so many slaves are registered at the gateway `name`.
     ///
     /// # Panics
