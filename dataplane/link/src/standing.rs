@@ -30,25 +30,35 @@ pub enum Standing {
     Live(Time),
 }
 
-/// Which of several gateways to use, given their standings in the order of preference; `None` while all are away.
+/// Which of several gateways to use, given the one in use and their standings in the order of preference; `None` while
+/// all are away.
 ///
-/// The first live one that has been so for [`STEADY_INTERVALS`], or hardly less long than any other. When none is live:
-/// the first that drains, else the first that has registered the node.
-pub fn choose(now: Time, interval: u64, standings: impl Iterator<Item = Standing> + Clone) -> Option<usize> {
+/// While the one in use is live, only an earlier one that has been so for [`STEADY_INTERVALS`] takes its place: both
+/// ends of a record must have registered there. When it is not, or none is in use yet, the first live one that has been
+/// so for as long, or hardly less long than any other. When none is live: the first that drains, else the first that
+/// has registered the node.
+pub fn choose(
+    now: Time,
+    interval: u64,
+    used: Option<usize>,
+    standings: impl Iterator<Item = Standing> + Clone,
+) -> Option<usize> {
     let steady = STEADY_INTERVALS.saturating_mul(interval);
     let since = |standing| match standing {
         Standing::Live(since) => Some(since),
         _ => None,
     };
     let oldest = standings.clone().filter_map(since).min();
-    let is_fit = |standing| {
+    let live = used.filter(|&used| standings.clone().nth(used).and_then(since).is_some());
+    let is_fit = |(at, standing)| {
         since(standing).zip(oldest).is_some_and(|(since, oldest)| {
-            let with = since.saturating_add(steady);
-            now >= with || since < oldest.saturating_add(steady)
+            let is_steady = now >= since.saturating_add(steady);
+            is_steady || live.map_or(since < oldest.saturating_add(steady), |live| live == at)
         })
     };
-    let mut all = standings.clone();
-    all.position(is_fit)
+    let mut all = standings.clone().enumerate();
+    all.find(|&candidate| is_fit(candidate))
+        .map(|(at, _)| at)
         .or_else(|| standings.clone().position(|standing| standing == Standing::Draining))
         .or_else(|| standings.clone().position(|standing| standing == Standing::Silent))
 }
@@ -62,7 +72,11 @@ mod tests {
     const INTERVAL: u64 = 100;
 
     fn at(now: Time, standings: &[Standing]) -> Option<usize> {
-        choose(now, INTERVAL, standings.iter().copied())
+        choose(now, INTERVAL, None, standings.iter().copied())
+    }
+
+    fn from(used: usize, now: Time, standings: &[Standing]) -> Option<usize> {
+        choose(now, INTERVAL, Some(used), standings.iter().copied())
     }
 
     #[test]
@@ -90,6 +104,16 @@ mod tests {
     }
 
     #[test]
+    fn soon_after_a_start_too_the_one_in_use_is_kept_until_an_earlier_one_is_steady() {
+        assert_eq!(from(1, 1100, &[Live(1050), Live(1000)]), Some(1));
+        assert_eq!(from(1, 1350, &[Live(1050), Live(1000)]), Some(0));
+        assert_eq!(from(0, 1100, &[Live(1050), Live(1000)]), Some(0));
+        assert_eq!(from(1, 1100, &[Live(1050), Draining]), Some(0));
+        assert_eq!(from(0, 1100, &[Draining, Live(1000)]), Some(1));
+        assert_eq!(from(7, 1100, &[Live(1050), Live(1000)]), Some(0), "one that is not there any more");
+    }
+
+    #[test]
     fn without_a_live_one_the_one_that_still_answers_is_used() {
         assert_eq!(at(1000, &[Silent, Draining, Away]), Some(1));
         assert_eq!(at(1000, &[Away, Silent, Silent]), Some(1));
@@ -108,7 +132,7 @@ mod tests {
             for (step, is_there) in changes {
                 for _ in 0..step {
                     now += 1;
-                    let next = at(now, &[first, Live(0)]).unwrap();
+                    let next = from(used, now, &[first, Live(0)]).unwrap();
                     if next == 0 && used == 1 {
                         back.push(now);
                     }

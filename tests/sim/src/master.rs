@@ -197,8 +197,10 @@ impl Master {
             Some(_) => gate.node.standing(&self.config, now),
             None => Standing::Away,
         });
-        let Some(chosen) = choose(now, self.config.interval, standings) else { return false };
-        let was = self.uses.insert(slave >> self.config.scale.gw_bits(), chosen);
+        let shard = slave >> self.config.scale.gw_bits();
+        let used = self.uses.get(&shard).copied();
+        let Some(chosen) = choose(now, self.config.interval, used, standings) else { return false };
+        let was = self.uses.insert(shard, chosen);
         self.counters.shard_moves.add(u64::from(was.is_some_and(|was| was != chosen)));
         let gate = &self.gates[chosen];
         let Some(mtu) = gate.mtu_of(slave) else { return false };
@@ -206,7 +208,6 @@ impl Master {
         let room = datagram_room(&to, gate.node.mtu().min(self.config.max_ip_packet));
         let most = room.min(datagram_room(&to, mtu)).saturating_sub(HEADER_LEN);
         let payload = (payload as usize).min(most).max(echo::MIN_LEN);
-        let shard = slave >> self.config.scale.gw_bits();
         let fits =
             |open: &Open| open.to == to && open.shard == shard && open.frame.len() + HEADER_LEN + payload <= open.room;
         if !self.open.as_ref().is_some_and(fits) {
