@@ -2,7 +2,7 @@
 //!
 //! A call outside the list is a fault of gvm-dp or an intruder's, and neither should go on: the kernel ends the process
 //! with SIGSYS and names the call in its log. `--seccomp log` lets it pass and only names it, which is how a list is
-//! completed: by kind of thread in [`of_thread`], by what the process needs besides in [`of_need`].
+//! completed: by kind of thread in `of_thread`, by what the process needs besides in `of_need`.
 
 use super::{Needs, Thread};
 use crate::exit::Failure;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`catalog`] | which settings a role has |
 //! | [`given`] | a value of the file, or of a request, as the text of a flag |
-//! | [`file`] | the file, with the place of each value |
+//! | [`mod@file`] | the file, with the place of each value |
 //! | [`sources`] | command line, file and defaults together |
 //! | [`running`] | the settings of a running process, and how they change |
 //! | [`check`] | what is wrong in a file, without opening a device |

@@ -26,11 +26,14 @@ fn events(trace: &mut Trace) -> Vec<Event> {
     std::iter::from_fn(|| trace.take()).collect()
 }
 
+/// Number, cause, time open, records, bytes and receiver of what left.
+type Left = (u32, &'static str, u64, u16, usize, Option<Peer>);
+
 /// Fates of the records that came, and causes with records and bytes of what left.
 #[derive(Debug, Default, PartialEq)]
 struct Said {
     fates: Vec<Fate>,
-    left: Vec<(u32, &'static str, u64, u16, usize, Option<Peer>)>,
+    left: Vec<Left>,
 }
 
 fn said(trace: &mut Trace) -> Said {
