@@ -11,11 +11,13 @@
 //! | [`tree`] | the files of the project |
 //! | [`source`] | rules about source files: `unsafe`, length, top level, foreign paths |
 //! | [`counter`] | the counters that the sources define, and where documents explain them |
+//! | [`message`] | the error messages that the sources define, and where documents explain them |
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod counter;
 pub mod graph;
+pub mod message;
 pub mod rule;
 pub mod source;
 pub mod tree;

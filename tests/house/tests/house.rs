@@ -1,6 +1,6 @@
 //! The project as it is, against its own rules.
 
-use house::{check, counter, graph, root, rule, source, tree};
+use house::{check, counter, graph, message, root, rule, source, tree};
 use std::fs;
 use std::path::Path;
 
@@ -100,4 +100,16 @@ fn every_exit_code_is_explained() {
     let missing: Vec<String> =
         missing.map(|code| format!("docs/troubleshooting.md has no heading \"### Exit code {code}: ...\"")).collect();
     fail_with(&missing);
+}
+
+#[test]
+fn every_error_is_explained() {
+    let messages = message::messages(&tree::texts(&root()).unwrap());
+    assert!(messages.len() >= 100, "only {} messages of errors found", messages.len());
+    let phrases = message::phrases(&document("docs/troubleshooting.md"));
+    let unexplained = messages.iter().filter(|message| !phrases.iter().any(|phrase| phrase.explains(message)));
+    let say = |message: &message::Message| {
+        format!("docs/troubleshooting.md does not say what to do about \"{}\" ({})", message.text(), message.path)
+    };
+    fail_with(&unexplained.map(say).collect::<Vec<_>>());
 }
