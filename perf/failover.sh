@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Two gateways on loopback serve the same slaves, under load: nothing happens, the first drains, the first is killed.
-# Prints, for each, the records that were lost and the longest time that a slave was without an answer.
+# Prints, for each, the records that were lost and the longest time that a slave was without an answer. Then one gateway
+# alone drains and is started anew, as an upgrade does it: the time from its start until all slaves are registered.
 #
 #   perf/failover.sh DIRECTORY [--rate PPS] [--slaves N]     DIRECTORY has gvm-dp and gvm-pktgen; or: perf/run.sh failover
 #
 # Each trial is a run of its own, a few seconds apart on the same machine. Heartbeats are every second, as by default.
-# The last line is: name=... value=... unit=... ratio=...  (ratio: the longest gap of the kill to that of nothing)
+# The last line is: name=... value=... unit=... ratio=...  (ratio: the longest gap of the kill to that of nothing;
+# of the time until a gateway is whole again, to a heartbeat interval)
 set -euo pipefail
 
 die() { printf 'failover: %s\n' "$*" >&2; exit 1; }
@@ -95,6 +97,23 @@ trial() {
         "$(awk -v ns="$echo_gap" 'BEGIN { print ns / 1e9 }')" "$(awk -v ns="$up_gap" 'BEGIN { print ns / 1e9 }')"
 }
 
+# A gateway alone, replaced as an upgrade replaces it. Its own clock, which begins when it has its name, tells the time.
+restart() {
+    local name=first
+    background "$directory/gvm-dp" --name "$name" --port "udp:$first"
+    background "$directory/gvm-dp" slave --name farm --gateway "$first" --id 0 --count "$slaves" --port udp:127.0.0.1:0
+    wait_for farm registrations "$slaves"
+    "$directory/gvm-dp" drain --name "$name" >/dev/null
+    background "$directory/gvm-dp" --name "$name" --port "udp:$first"
+    local registered='' stats
+    until [ "$registered" = "$slaves" ]; do
+        stats=$("$directory/gvm-dp" stats --json --name "$name" 2>/dev/null) || continue
+        registered=$(grep -o '"registered":[0-9]*' <<<"$stats" | grep -o '[0-9]*$')
+    done
+    whole=$(grep -o '"uptime_seconds":[0-9.]*' <<<"$stats" | grep -o '[0-9.]*$')
+    end
+}
+
 printf '%s slaves, %s records/s down and as many up, %s s; longest gaps of any slave in seconds\n' "$slaves" "$rate" "$seconds"
 printf '%-12s %12s %10s %14s %14s\n' trial records lost 'answers' 'own records'
 trial undisturbed
@@ -103,8 +122,11 @@ still_lost=$lost
 trial drain
 drain_lost=$lost
 trial kill
+restart
+printf 'restart: all %s slaves registered %.3f s after the start, at a heartbeat of 1 s\n' "$slaves" "$whole"
 longest=$((echo_gap > up_gap ? echo_gap : up_gap))
 printf 'name=failover-drain-lost value=%s unit=records ratio=%s\n' "$drain_lost" \
     "$(awk -v a="$drain_lost" -v b="$still_lost" 'BEGIN { printf "%.3f", (b > 0 ? a / b : (a > 0 ? a : 1)) }')"
+printf 'name=failover-whole-again value=%.3f unit=s ratio=%.3f\n' "$whole" "$whole"
 printf 'name=failover-kill-outage value=%s unit=s ratio=%s\n' "$(awk -v ns="$longest" 'BEGIN { printf "%.3f", ns / 1e9 }')" \
     "$(awk -v a="$longest" -v b="$still" 'BEGIN { printf "%.1f", (b > 0 ? a / b : 0) }')"

@@ -145,10 +145,6 @@ fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
     assert_eq!(code, None);
     let gateway = world.gateway(arguments);
     world.place.until_registered("gateway", 32);
-    // By the gateway's own clock, which began when it had its name.
-    let stats = world.place.stats("gateway");
-    let whole = stats["uptime_seconds"].as_f64().unwrap();
-    assert!(whole <= 2.0 * f64::from(world.heartbeat()), "whole after {whole} s: more than two heartbeat intervals");
     until("traffic", || (records() > 500).then_some(()));
     let outage = killed.elapsed().as_secs_f64();
 
