@@ -12,9 +12,6 @@ pub const ADDRESS_BITS: u32 = 6;
 /// Shards of other gateways that the program can deliver to.
 pub const MAX_NEIGHBORS: u32 = 1024;
 
-/// The UDP port of RoCEv2.
-pub const ROCE_PORT: u16 = 4791;
-
 /// A number that no port has.
 pub const NO_PORT: u32 = 0x1_0000;
 

@@ -2,7 +2,7 @@
 
 use crate::error::{SteerError, load_error, missing, os_error};
 use crate::interface;
-use crate::layout::{LOCAL_WORDS, NEIGHBOR_WORDS, NO_PORT, ROCE_PORT, SHARD_MINE, SHARD_NEIGHBORS, SHARD_NONE};
+use crate::layout::{LOCAL_WORDS, NEIGHBOR_WORDS, NO_PORT, SHARD_MINE, SHARD_NEIGHBORS, SHARD_NONE};
 use crate::local::Local;
 use crate::neighbor::{Neighbor, Slots};
 use crate::verdict::Verdict;
@@ -65,7 +65,7 @@ impl Steer {
     /// Takes about a microsecond for each shard that is served.
     pub fn load(config: &Config<'_>) -> Result<Self, SteerError> {
         let scale = config.shards.scale();
-        let claimed_port = if config.claim_roce { ROCE_PORT.into() } else { NO_PORT };
+        let claimed_port = if config.claim_roce { wire::ROCE_PORT.into() } else { NO_PORT };
         let mut ebpf = EbpfLoader::new()
             // The program needs nothing of the kernel's types; reading them takes most of the time of a load.
             .btf(None)

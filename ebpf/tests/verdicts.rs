@@ -188,6 +188,13 @@ fn roce_belongs_to_who_claims_it() {
     assert_eq!(run(&mut steer, &roce).1, Verdict::DropNoSocket);
     let _socket = serve(&mut steer, 0);
     assert_eq!(run(&mut steer, &roce), (REDIRECT, Verdict::RedirectRoce, roce.clone()));
+    let tagged = tagged(&roce, 7);
+    assert_eq!(run(&mut steer, &tagged), (REDIRECT, Verdict::RedirectRoce, tagged.clone()));
+    // Options between the headers stay with the kernel, as does every packet that nobody claims.
+    assert_eq!(run(&mut steer, &with(&roce, &[(IP, &[0x46])])).1, Verdict::PassPort);
+    let mut other = load(&Config::new(&shards)).unwrap();
+    let _other = serve(&mut other, 0);
+    assert_eq!(run(&mut other, &roce).1, Verdict::PassPort);
     assert_eq!(run(&mut steer, PACKET).1, Verdict::RedirectCargo);
     assert_eq!(run(&mut steer, &sealed(&roce, &[(IP + 19, &[2])])).1, Verdict::PassAddress);
 }
@@ -292,10 +299,10 @@ fn a_jumbo_packet_in_pieces_is_judged_like_one_in_one_piece() {
 #[test]
 fn the_verifier_looks_at_no_more_than_300_instructions() {
     let shards = shards();
-    for frags in [false, true] {
-        let Some(mut steer) = load(&Config { frags, ..Config::new(&shards) }) else { return };
+    for (frags, claim_roce) in [(false, false), (true, false), (false, true), (true, true)] {
+        let Some(mut steer) = load(&Config { frags, claim_roce, ..Config::new(&shards) }) else { return };
         let verified = steer.program().unwrap().info().unwrap().verified_instruction_count().unwrap();
-        assert!((1..=300).contains(&verified), "{verified} with frags {frags}");
+        assert!((1..=300).contains(&verified), "{verified} with frags {frags}, RoCEv2 {claim_roce}");
     }
 }
 

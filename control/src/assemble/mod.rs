@@ -26,37 +26,38 @@ use tokio::sync::mpsc::UnboundedSender;
 const MAILBOX: usize = 16_384;
 
 /// One running lcore, and the way to tell it things.
-pub struct Started<C> {
+pub struct Started<C, K = RoleCounters> {
     /// The thread.
     pub running: Running,
     /// Its mailbox.
     pub commands: Sender<C>,
     /// What its role counts.
-    pub counters: RoleCounters,
+    pub counters: K,
 }
 
 /// An lcore that is being built.
-struct Building<C> {
+struct Building<C, K> {
     starting: Starting<Failure>,
     commands: Sender<C>,
-    facts: mpsc::Receiver<(RoleCounters, Vec<Option<SocketAddr>>)>,
+    facts: mpsc::Receiver<(K, Vec<Option<SocketAddr>>)>,
 }
 
 /// Starts an lcore for each core of the ports.
 ///
 /// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` hears of each lcore's end.
-pub fn start_lcores<R, F>(
+pub fn start_lcores<R, K, F>(
     ports: &Ports,
     mode: RxMode,
     clock: Clock,
     registrar: Option<&Sender<ControlMail>>,
     ended: &UnboundedSender<u16>,
     make: F,
-) -> Result<Vec<Started<R::Command>>, Failure>
+) -> Result<Vec<Started<R::Command, K>>, Failure>
 where
     R: Role + 'static,
     R::Command: 'static,
-    F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, RoleCounters), Failure> + Clone + Send + 'static,
+    K: Send + 'static,
+    F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, K), Failure> + Clone + Send + 'static,
 {
     let named: Vec<usize> = ports.cores.iter().copied().flatten().collect();
     placement::warn(&named, ports.nics().map(|nic| nic.name()));
@@ -83,7 +84,7 @@ where
         })?;
         Ok::<_, Failure>(Building { starting, commands, facts })
     };
-    let finish = |building: Building<R::Command>| {
+    let finish = |building: Building<R::Command, K>| {
         let running = building.starting.wait()?;
         let (counters, bound) =
             building.facts.recv().map_err(|_| Failure::Internal("an lcore said nothing of itself".to_owned()))?;
@@ -106,7 +107,7 @@ where
 }
 
 /// One line for each port at start.
-fn announce<C>(started: &[Started<C>], ports: &Ports) {
+fn announce<C, K>(started: &[Started<C, K>], ports: &Ports) {
     let lcores = started.len();
     let on = if lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
     for port in started.first().iter().flat_map(|first| &first.running.view().ports) {

@@ -101,6 +101,8 @@ pub struct Nic {
     mode: XdpMode,
     got: OnceLock<BoundMode>,
     ring: u32,
+    /// Whether its queues receive RoCEv2, too.
+    roce: bool,
     // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
     watcher: Watcher,
     steering: Arc<Mutex<Steering>>,
@@ -149,7 +151,8 @@ impl Nic {
             move |table| lock(&theirs).follow(table),
         );
         let watcher = watcher.map_err(Failure::Neighbours)?;
-        Ok(Self { mode, got: OnceLock::new(), ring, watcher, steering, resolver, offloads, found })
+        let roce = config.claim_roce;
+        Ok(Self { mode, got: OnceLock::new(), ring, roce, watcher, steering, resolver, offloads, found })
     }
 
     /// Which of the process's ports.
@@ -160,6 +163,11 @@ impl Nic {
     /// The interface's name.
     pub fn name(&self) -> &str {
         &self.found.interface.name
+    }
+
+    /// Its first IPv4 address, when it was looked at.
+    pub fn first_address(&self) -> Option<Ipv4Addr> {
+        self.found.interface.ipv4.map(Ipv4Addr::from)
     }
 
     /// Its receive queues.
@@ -195,6 +203,9 @@ impl Nic {
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
             port.set_addresses(self.watcher.addresses(wire::GATEWAY_PORT));
+            if self.roce {
+                port.claim_roce();
+            }
             Ok(port)
         };
         let mut ports = Vec::new();

@@ -38,6 +38,8 @@ pub struct Ports {
     pub pool: PoolConfig,
     /// How the process's threads are confined once they are set up.
     pub confinement: Confinement,
+    /// Whether they receive RoCEv2: NIC queues beside their own UDP port, sockets instead.
+    roce: bool,
 }
 
 /// The memory that a process needs for its frames.
@@ -135,7 +137,7 @@ impl Ports {
                 }
             });
         }
-        Ok(Self { sources, cores, pool, confinement })
+        Ok(Self { sources, cores, pool, confinement, roce: steering.claim_roce })
     }
 
     /// The interfaces among them.
@@ -149,7 +151,7 @@ impl Ports {
     /// Opens the ports of one lcore on the lcore's own thread.
     pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
         let lcores = self.cores.len();
-        let options = UdpOptions { reuse_port: lcores > 1, ..UdpOptions::default() };
+        let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, ..UdpOptions::default() };
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
             (Source::Socket(address), _) => {

@@ -143,6 +143,17 @@ impl Frame {
         self.data_mut().get_mut(..len)
     }
 
+    /// The `len` bytes before the data; `None` when the headroom is smaller. Behind what a raw port received, its IP and
+    /// UDP headers still stand there.
+    #[inline]
+    pub fn before(&self, len: usize) -> Option<&[u8]> {
+        if len > self.headroom() {
+            return None;
+        }
+        // SAFETY: the headroom is part of this frame's own chunk, whose memory is mapped and was zeroed.
+        Some(unsafe { std::slice::from_raw_parts(self.data.as_ptr().sub(len), len) })
+    }
+
     /// Takes `len` bytes (at most all) off the front of the data.
     #[inline]
     pub fn trim_front(&mut self, len: usize) {
@@ -239,7 +250,8 @@ mod tests {
         frame.prepend(3).unwrap().copy_from_slice(b"hdr");
         assert_eq!(frame.data(), b"hdrpayload");
         frame.trim_front(3);
-        assert_eq!(frame.data(), b"payload");
+        assert_eq!((frame.data(), frame.before(3)), (&b"payload"[..], Some(&b"hdr"[..])));
+        assert!(frame.before(frame.headroom() + 1).is_none());
         assert!(frame.prepend(5000).is_none());
     }
 

@@ -54,7 +54,8 @@ pub struct Peer {
     /// The UDP port that a raw port sends from to it; 0 is the one that it listens on. Sockets know only their own.
     pub source_port: u16,
     /// Which of its own addresses a raw port has towards it, by the port's numbers: received datagrams have that to which
-    /// they came, so that answers leave from it. 0 is the port's choice.
+    /// they came, so that answers leave from it. 0 is the port's choice. [`Peer::ROCE`] is set where it is not the UDP
+    /// port on which we listen, but that of RoCEv2.
     pub local: u8,
     /// Fills the last word, so that a peer is four of them.
     rest: u8,
@@ -67,6 +68,16 @@ const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 impl Peer {
     /// No peer at all: its bytes differ from those of every peer that is one.
     pub const NOBODY: Self = Self { zero: 1, ..Self::ipv4(PortId(u8::MAX), [0; 4], 0, Vlan::UNTAGGED, [0; 6]) };
+
+    /// In [`Peer::local`]: a datagram came to our RoCEv2 port, which a role has claimed, or is to leave as RoCEv2 does,
+    /// ECN-capable and without a UDP checksum.
+    pub const ROCE: u8 = 0x80;
+
+    /// Whether [`Peer::ROCE`] is set.
+    #[inline]
+    pub const fn is_roce(&self) -> bool {
+        self.local & Self::ROCE != 0
+    }
 
     /// A peer that is reached through a socket.
     pub fn socket(port: PortId, address: SocketAddr) -> Self {

@@ -2,7 +2,7 @@
 
 use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
 use wire::net::ethernet;
-use wire::net::ipv4::{self, ECN_CE};
+use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{NetError, UdpSpec, checksum, emit_udp4, parse_udp4, udp, udp_checksum, verify_udp4};
 
 /// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
@@ -42,7 +42,7 @@ pub enum Refused {
 /// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. A port that
 /// receives many has a [`Reader`].
 pub fn receive(frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
-    receive_any(frame, port, local, verify)
+    receive_any(frame, port, local, verify, false)
 }
 
 /// Reads headers, frame after frame.
@@ -59,6 +59,8 @@ pub struct Reader {
     last: Sender,
     /// [`Peer::local`] of what is received.
     number: u8,
+    /// Reads what comes to the RoCEv2 port, if that is claimed; it looks last, so that nothing else pays for it.
+    roce: Option<Box<Self>>,
 }
 
 /// What the headers of a sender's usual packets have in common, and its peer.
@@ -126,13 +128,22 @@ impl Reader {
         let ours = eight([a, b, c, d, 0, 0, e, f]);
         // Nobody in particular, before somebody sends.
         let last = Sender::new(port, [0; 6], [0; 4], [0; 2], ours);
-        Self { port, local: *local, verify, ours, last, number: 0 }
+        Self { port, local: *local, verify, ours, last, number: 0, roce: None }
     }
 
     /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
         (self.number, self.last.peer.local) = (number, number);
+        self
+    }
+
+    /// Takes what comes to the RoCEv2 port as well, with [`Peer::ROCE`] in [`Peer::local`].
+    #[must_use]
+    pub fn claiming_roce(mut self) -> Self {
+        let local = Local { udp_port: wire::ROCE_PORT, ..self.local };
+        let reader = Self::new(self.port, &local, self.verify).of_address(self.number | Peer::ROCE);
+        self.roce = Some(Box::new(reader));
         self
     }
 
@@ -158,9 +169,17 @@ impl Reader {
 
     #[cold]
     #[inline(never)]
-    fn unusual_into(&self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
-        let mut datagram = receive_any(frame, self.port, &self.local, self.verify)?;
-        datagram.peer.local = self.number;
+    fn unusual_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
+        let claims = self.roce.is_some();
+        let frame = match &mut self.roce {
+            None => frame,
+            Some(roce) => match roce.usual_into(frame, burst) {
+                Ok(len) => return Ok(len),
+                Err(frame) => frame,
+            },
+        };
+        let mut datagram = receive_any(frame, self.port, &self.local, self.verify, claims)?;
+        datagram.peer.local |= self.number;
         let len = datagram.frame.len();
         let _ = burst.push(datagram);
         Ok(len)
@@ -225,20 +244,28 @@ fn is_right(bytes: &[u8], local: &Local) -> bool {
     checksum::fold(checksum::sum(ip)) == 0 && (head[40..42] == [0, 0] || udp::verify(source, local.ip, segment))
 }
 
-/// Every packet that is not usual: tagged, with options, or to be refused by name.
+/// Every packet that is not usual: tagged, with options, or to be refused by name. `roce` says whether our RoCEv2 port is
+/// claimed.
 #[cold]
 #[inline(never)]
-fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
+fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify, roce: bool) -> Result<Datagram, Refused> {
     let bytes = frame.data();
     let read = parse_udp4(bytes).map_err(Refused::Malformed)?;
-    if read.dst_ip != local.ip || read.dst_port != local.udp_port {
+    let is_roce = roce && read.dst_port == wire::ROCE_PORT;
+    if read.dst_ip != local.ip || (read.dst_port != local.udp_port && !is_roce) {
         return Err(Refused::NotOurs);
+    }
+    // Whoever checks an ICRC finds the IP header right before the UDP header.
+    let headers = wire::net::headers_len(read.vlan.is_some());
+    if is_roce && read.payload.start != headers {
+        return Err(Refused::Malformed(NetError::IpHeaderLen));
     }
     if verify == Verify::Software && !verify_udp4(bytes, &read) {
         return Err(Refused::Checksum);
     }
     let vlan = read.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged);
-    let peer = Peer::ipv4(port, read.src_ip, read.src_port, vlan, read.src_mac);
+    let mut peer = Peer::ipv4(port, read.src_ip, read.src_port, vlan, read.src_mac);
+    peer.local = if is_roce { Peer::ROCE } else { 0 };
     frame.trim_front(read.payload.start);
     frame.truncate(read.payload.len());
     Ok(Datagram { frame, peer, records: 0, class: Class::Link, ce: read.ecn == ECN_CE })
@@ -266,13 +293,18 @@ pub fn check_sendable(datagram: &Datagram, mtu: u16) -> Result<(), Unsendable> {
     Ok(())
 }
 
-/// Writes the headers before a datagram's payload, in place, with a real UDP checksum.
+/// Writes the headers before a datagram's payload, in place, with a real UDP checksum, or as RoCEv2's with [`Peer::ROCE`].
 /// It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
 #[inline]
 pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
     let Datagram { frame, peer, ce, .. } = datagram;
     let source_port = if peer.source_port == 0 { local.udp_port } else { peer.source_port };
     let Some(dst_ip) = peer.ipv4_octets() else { return Err(Unsendable::Address) };
+    // The ICRC of RoCEv2 covers more than a UDP checksum, and its senders listen to ECN.
+    let (unmarked, checksum) = match peer.is_roce() {
+        false => (0, udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data())),
+        true => (ECN_ECT0, 0),
+    };
     let spec = UdpSpec {
         vlan: peer.vlan.vid(),
         src_mac: local.mac,
@@ -281,8 +313,8 @@ pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
         dst_ip,
         src_port: source_port,
         dst_port: peer.udp_port,
-        ecn: if *ce { ECN_CE } else { 0 },
-        checksum: udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data()),
+        ecn: if *ce { ECN_CE } else { unmarked },
+        checksum,
     };
     let payload = frame.len();
     let len = wire::net::headers_len(spec.vlan.is_some());
@@ -335,6 +367,57 @@ mod tests {
             let expected = format!("0200000000020200000000010800{ip}{ports}000c{checksum}61626364");
             assert_eq!(hex, expected);
         }
+    }
+
+    #[test]
+    fn roce_is_taken_once_it_is_claimed_and_its_headers_stay_readable() {
+        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
+        let sent = |vlan: Vlan, udp_port: u16, ce: bool| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(b"BTH and more"));
+            let mut peer = Peer::ipv4(PortId(0), here.ip, udp_port, vlan, here.mac);
+            (peer.local, peer.source_port) = (Peer::ROCE, 0xc123);
+            let mut datagram = Datagram { ce, ..Datagram::new(frame, peer, Class::Down, 1) };
+            write(&mut datagram, &there).unwrap();
+            datagram.frame
+        };
+        // DF, id 0, ECT(0), from 49443 to 4791 without a checksum.
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let headers = "45020028000040004011b6bfc0000202c0000201c12312b700140000";
+        assert_eq!(hex(&sent(Vlan::UNTAGGED, 4791, false).data()[14..42]), headers);
+        let mut burst = Burst::new();
+        let mut without = Reader::new(PortId(4), &here, Verify::Software).of_address(3);
+        let mut claiming = without.clone().claiming_roce();
+        for vlan in [Vlan::UNTAGGED, Vlan::tagged(9), Vlan::UNTAGGED] {
+            assert_eq!(without.receive_into(sent(vlan, 4791, false), &mut burst), Err(Refused::NotOurs));
+            for ce in [false, true] {
+                assert_eq!(claiming.receive_into(sent(vlan, 4791, ce), &mut burst), Ok(12));
+                let datagram = burst.drain().next().unwrap();
+                assert_eq!((datagram.peer.is_roce(), datagram.peer.local & !Peer::ROCE, datagram.ce), (true, 3, ce));
+                assert_eq!((datagram.peer.udp_port, datagram.peer.vlan), (0xc123, vlan));
+                assert_eq!(datagram.frame.data(), b"BTH and more");
+                let before = hex(datagram.frame.before(28).unwrap());
+                assert_eq!((&before[..2], &before[4..20], &before[24..]), ("45", &headers[4..20], &headers[24..]));
+            }
+            // What comes to the other port is what it was.
+            assert_eq!(claiming.receive_into(sent(vlan, 9999, false), &mut burst), Ok(12));
+            assert_eq!(burst.drain().next().unwrap().peer.local, 3);
+            assert_eq!(claiming.receive_into(sent(vlan, 4792, false), &mut burst), Err(Refused::NotOurs));
+        }
+        // Options between the headers, with a right checksum.
+        let mut frame = sent(Vlan::UNTAGGED, 4791, false);
+        let mut bytes = frame.data().to_vec();
+        bytes.splice(34..34, [1, 1, 1, 0]);
+        (bytes[14], bytes[17]) = (0x46, bytes[17] + 4);
+        bytes[24..26].fill(0);
+        let sum = checksum::fold(checksum::sum(&bytes[14..38]));
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame.truncate(0);
+        assert!(frame.append(&bytes));
+        assert_eq!(claiming.receive_into(frame, &mut burst), Err(Refused::Malformed(NetError::IpHeaderLen)));
+        assert_eq!((burst.len(), pool.in_use()), (0, 0));
     }
 
     #[test]

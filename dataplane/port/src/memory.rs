@@ -64,6 +64,11 @@ impl MemoryPort {
         Self { id, config, reader, pool, rx, tx, full: false, counters: Arc::default() }
     }
 
+    /// Receives RoCEv2, too.
+    pub fn claim_roce(&mut self) {
+        self.reader = Reader::new(self.id, &self.config.local, Verify::Software).claiming_roce();
+    }
+
     /// The wire delivers an Ethernet frame. `false` when it was lost: ring full, pool empty, larger than a frame.
     pub fn inject(&mut self, bytes: &[u8]) -> bool {
         if self.rx.len() < self.config.rx_ring

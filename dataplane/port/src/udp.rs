@@ -81,6 +81,8 @@ pub struct UdpPort {
     /// The socket's own count of lost datagrams, as last heard.
     overflows: u32,
     blocked: bool,
+    /// [`Peer::local`] of what is received.
+    number: u8,
     counters: Arc<UdpCounters>,
 }
 
@@ -121,6 +123,7 @@ impl UdpPort {
             batch: Batch::new(),
             overflows: 0,
             blocked: false,
+            number: if options.roce { Peer::ROCE } else { 0 },
             counters,
         })
     }
@@ -155,7 +158,8 @@ impl UdpPort {
             counters.rx_dropped_truncated.add(1);
             return None;
         }
-        let peer = Peer::socket(self.id, received.source);
+        let mut peer = Peer::socket(self.id, received.source);
+        peer.local = self.number;
         Some(Datagram { frame, peer, records: 0, class: Class::Link, ce: received.ce })
     }
 

@@ -7,6 +7,7 @@ use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use wire::net::ipv4::ECN_ECT0;
 
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +18,13 @@ pub struct UdpOptions {
     pub rcvbuf: u32,
     /// Send buffer that is asked for, likewise.
     pub sndbuf: u32,
+    /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
+    pub roce: bool,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20 }
+        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false }
     }
 }
 
@@ -93,6 +96,10 @@ pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, on).map_err(failed("set SO_RXQ_OVFL"))?;
     // Of IPv6 sockets too: they carry IPv4 as mapped addresses.
     sockopt::set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, on).map_err(failed("set IP_RECVTOS"))?;
+    if options.roce {
+        let ect0 = libc::c_int::from(ECN_ECT0);
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_TOS, ect0).map_err(failed("set IP_TOS"))?;
+    }
     let discover = libc::IP_PMTUDISC_DO;
     sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, discover).map_err(failed("set IP_MTU_DISCOVER"))?;
     if ipv6 {

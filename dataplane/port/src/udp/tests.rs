@@ -194,3 +194,25 @@ fn the_mtu_is_the_interfaces_or_what_a_frame_holds() {
     assert_eq!(socket::mtu(a.socket.as_fd(), "127.0.0.1".parse().unwrap()), u16::MAX);
     assert!(a.describe().starts_with(&format!("udp:{} (kernel socket, MTU 1756, receive buffer ", a.local_addr())));
 }
+
+#[test]
+fn a_roce_socket_marks_what_comes_and_leaves_ecn_capable() {
+    let pool = pool(256);
+    let options = UdpOptions { roce: true, ..UdpOptions::default() };
+    let mut a = UdpPort::open(PortId(0), "127.0.0.1:0".parse().unwrap(), pool.clone(), options).unwrap();
+    let mut b = port(&pool, "127.0.0.1:0");
+    let tos: libc::c_int = crate::sockopt::get(a.socket.as_fd(), libc::IPPROTO_IP, libc::IP_TOS).unwrap();
+    assert_eq!(tos, 2);
+    let mut out = Outbox::new(pool.clone(), 1);
+    for (ce, to) in [(false, b.local_addr()), (true, b.local_addr())] {
+        send(&mut out, to, b"x", ce);
+    }
+    assert_eq!(flush(&mut a, &mut out), 2);
+    let burst = receive(&mut b);
+    let marks: Vec<_> = burst.iter().map(|(_, datagram)| (datagram.peer.is_roce(), datagram.ce)).collect();
+    assert_eq!(marks, [(false, false), (false, true)]);
+    send(&mut out, a.local_addr(), b"x", true);
+    assert_eq!(flush(&mut b, &mut out), 1);
+    let burst = receive(&mut a);
+    assert!(burst.get(0).unwrap().peer.is_roce() && burst.get(0).unwrap().ce);
+}

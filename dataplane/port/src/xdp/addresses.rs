@@ -5,7 +5,7 @@
 //! there is a newer one.
 
 use crate::headers::{Local, Reader, Verify};
-use frame::PortId;
+use frame::{Peer, PortId};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,11 +139,12 @@ impl Addresses {
         true
     }
 
-    /// A reader for each address, by its number; that of number 0 is of the first.
-    pub(super) fn readers(&self, port: PortId) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+    /// A reader for each address, by its number; that of number 0 is of the first. With `roce` they take that, too.
+    pub(super) fn readers(&self, port: PortId, roce: bool) -> [Option<Reader>; MAX_ADDRESSES + 1] {
         std::array::from_fn(|number| {
             let local = self.locals.get(number)?.as_ref()?;
-            Some(Reader::new(port, local, Verify::Software).of_address(number as u8))
+            let reader = Reader::new(port, local, Verify::Software).of_address(number as u8);
+            Some(if roce { reader.claiming_roce() } else { reader })
         })
     }
 
@@ -166,10 +167,10 @@ impl Addresses {
     }
 
     /// The address with this number, or the first one when there is none (any more); `None` when there is no address at
-    /// all.
+    /// all. The number may have [`frame::Peer::ROCE`] set.
     #[inline]
     pub(super) fn get(&self, number: u8) -> Option<&Local> {
-        let local = self.locals.get(usize::from(number)).and_then(Option::as_ref);
+        let local = self.locals.get(usize::from(number & !Peer::ROCE)).and_then(Option::as_ref);
         local.or_else(|| self.locals.first()?.as_ref())
     }
 }
@@ -199,7 +200,7 @@ mod tests {
         // Now the third is the interface's first: what has no number, or one that nobody has, leaves from it.
         let from = |number| ours.get(number).map(|local| (local.mac, local.ip, local.udp_port));
         assert_eq!([from(0), from(5), from(200)], [Some(([7; 6], ip(3), 9999)); 3]);
-        assert_eq!(from(1), Some(([7; 6], ip(4), 9999)));
+        assert_eq!([from(1), from(1 | Peer::ROCE)], [Some(([7; 6], ip(4), 9999)); 2]);
         assert_eq!(table.to_string(), "07:07:07:07:07:07 192.0.2.3 192.0.2.4 192.0.2.2");
         assert!(table.update([7; 6], &[]));
         shown.show(&table);

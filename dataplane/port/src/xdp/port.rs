@@ -113,6 +113,8 @@ pub struct XdpPort {
     mode: BoundMode,
     /// For each of the addresses, by its number.
     readers: [Option<Reader>; MAX_ADDRESSES + 1],
+    /// Whether they take RoCEv2.
+    roce: bool,
     /// `None` once the interface has vanished.
     device: Option<Device>,
     /// What to wait on once the interface has vanished: nothing ever comes.
@@ -170,7 +172,8 @@ impl XdpPort {
             device: Some(Device { socket, ledger }),
             silence,
             up: true,
-            readers: addresses.readers(id),
+            readers: addresses.readers(id, false),
+            roce: false,
             addresses,
             neighbours: None,
             pool,
@@ -205,14 +208,20 @@ impl XdpPort {
     /// What it answers to and sends from, from now on, instead of [`XdpConfig::local`].
     pub fn set_addresses(&mut self, addresses: Addresses) {
         self.addresses = addresses;
-        self.readers = self.addresses.readers(self.id);
+        self.readers = self.addresses.readers(self.id, self.roce);
+    }
+
+    /// Receives RoCEv2, too, with [`Peer::ROCE`] in [`Peer::local`]; the XDP program must claim it as well.
+    pub fn claim_roce(&mut self) {
+        self.roce = true;
+        self.readers = self.addresses.readers(self.id, true);
     }
 
     /// Takes over changed addresses.
     #[inline]
     fn refresh_addresses(&mut self) {
         if self.addresses.refresh() {
-            self.readers = self.addresses.readers(self.id);
+            self.readers = self.addresses.readers(self.id, self.roce);
         }
     }
 
@@ -427,7 +436,10 @@ fn find_next_hop(neighbours: &mut Option<Neighbours>, ours: &Addresses, datagram
     match neighbours.lookup(ip) {
         Some(hop) => {
             datagram.peer.mac = hop.mac;
-            datagram.peer.local = hop.source.map_or(0, |source| ours.number(source));
+            // The end of a RoCEv2 connection is one address, and an ICRC covers it.
+            if !datagram.peer.is_roce() {
+                datagram.peer.local = hop.source.map_or(0, |source| ours.number(source));
+            }
             true
         }
         None => false,
