@@ -18,6 +18,7 @@
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, handed in |
+//! | [`wheel`] | who is due, among many |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arena;
@@ -33,6 +34,7 @@ pub mod pool;
 pub mod role;
 pub mod table;
 pub mod time;
+pub mod wheel;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages};
 pub use counter::Counter;

@@ -3,8 +3,8 @@
 use crate::counters::FarmCounters;
 use crate::ids::Ids;
 use crate::report::{EventSink, Reporter};
-use crate::wheel::Wheel;
 use crate::window::Window;
+use frame::wheel::Wheel;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
 use link::{Credential, Node, NodeConfig, NodeEvent, Standing};
 use std::collections::VecDeque;

@@ -25,7 +25,6 @@ mod roster;
 pub mod sequence;
 mod site;
 pub mod traffic;
-mod wheel;
 mod window;
 
 pub use counters::FarmCounters;

@@ -13,6 +13,7 @@
 //! | [`tag`] | the keyed 16-byte tag of link control |
 //! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS |
 //! | [`echo`] | ECHO and the test pattern that generators check |
+//! | [`rc`] | packets of reliable connections: InfiniBand's transport headers, and the ICRC |
 //! | [`net`] | Ethernet, ARP, IPv4, ICMP echo, UDP, checksums |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod echo;
 pub mod link;
 pub mod net;
 pub mod part;
+pub mod rc;
 pub mod record;
 pub mod scale;
 pub mod shards;

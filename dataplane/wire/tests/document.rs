@@ -10,16 +10,20 @@ use wire::net::arp::{Arp, Operation};
 use wire::net::ethernet::{self, Ethernet};
 use wire::net::{self, UdpChecksum, UdpFrame, UdpSpec, icmp};
 use wire::part::{self, Direction, Limits, Part, Reassembler};
+use wire::rc::packet::{self, header};
+use wire::rc::{Aeth, Bth, IcrcSeed, Opcode, Packet, Psn, Reth, Syndrome};
 use wire::record::{FRAG_LAST, FRAG_PART};
 use wire::{Record, Scale, Shard, Walk, echo, tag};
 
-const LABELS: [&str; 10] = [
+const LABELS: [&str; 12] = [
     "parts",
     "heartbeat-slave-17",
     "heartbeat-master-1",
     "heartbeat-ack-slave-17",
     "members-master-1",
     "echo-two-records",
+    "rc-read-request",
+    "rc-read-response",
     "echo-reply-frame-vlan-5",
     "arp-request",
     "ping",
@@ -205,6 +209,44 @@ fn echo_two_records() {
         at += echo::emit(record.header(), &echo::EchoHeader::new(stamp, sequence), &mut out[at..]).unwrap();
     }
     assert_eq!(out, bytes);
+}
+
+/// A record of master 1 and slave 17 with this packet.
+fn rc_record(bth: Bth, extension: &[u8], payload: &[u8]) -> Vec<u8> {
+    let opcode = Opcode::new(bth.opcode_number()).unwrap();
+    let mut packet = vec![0xee; packet::wire_len(opcode, payload.len())];
+    packet::open(bth, [extension, &[]], payload.len(), &mut packet).unwrap().copy_from_slice(payload);
+    let head = wire::RecordHeader::new(wire::MsgType::RC, 17, wire::record::req_id(1, 0), packet.len() as u32);
+    assert!(IcrcSeed::record(&head).seal(&mut packet));
+    let mut out = vec![0xee; wire::HEADER_LEN + packet.len()];
+    assert_eq!(wire::record::emit(&head, &packet, &mut out), Some(out.len()));
+    out
+}
+
+#[test]
+fn rc_read_request() {
+    let bytes = block("rc-read-request");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0100, 17, 0x0001_0000_0000_0000, 32, 0));
+    assert!(IcrcSeed::record(record.header()).verify(record.payload()));
+    let packet = Packet::parse(record.payload()).unwrap();
+    let bth = Bth::new(Opcode::READ_REQUEST, 0x55, Psn::new(7)).with_ack_request(true);
+    let reth = Reth::new(0x2000, 0x1bad_cafe, 6);
+    assert_eq!((packet.bth(), packet.reth(), packet.payload()), (&bth, Some(&reth), &[][..]));
+    assert_eq!(rc_record(bth, header(&reth), &[]), bytes);
+}
+
+#[test]
+fn rc_read_response() {
+    let bytes = block("rc-read-response");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0100, 17, 0x0001_0000_0000_0000, 28, 0));
+    assert!(IcrcSeed::record(record.header()).verify(record.payload()));
+    let packet = Packet::parse(record.payload()).unwrap();
+    let bth = Bth::new(Opcode::READ_RESPONSE_ONLY, 0x77, Psn::new(7)).with_pad(2);
+    let aeth = Aeth::new(Syndrome::ACK, 1);
+    assert_eq!((packet.bth(), packet.aeth(), packet.payload()), (&bth, Some(&aeth), &b"abcdef"[..]));
+    assert_eq!(rc_record(bth, header(&aeth), b"abcdef"), bytes);
 }
 
 #[test]

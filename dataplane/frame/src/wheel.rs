@@ -1,15 +1,18 @@
 //! Who is due: a ring of time slots, each with a list of nodes. Finding the due ones costs nothing for the others.
 
-use frame::Time;
+use crate::Time;
 
 /// Slots of the ring. Times further ahead wait in the last slot and are put off again from there.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
 const NONE: u32 = u32::MAX;
 
+/// Bytes that a wheel needs for each node.
+pub const BYTES_PER_NODE: usize = size_of::<Link>();
+
 /// Nodes `0 .. nodes`, each scheduled for at most one time.
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub struct Wheel {
     /// Nanoseconds of one slot.
     tick: u64,
     /// The tick before which all slots are empty.
@@ -30,7 +33,7 @@ struct Link {
 
 impl Wheel {
     /// A ring in which nobody is scheduled, with slots of `tick` nanoseconds, that begins now.
-    pub(crate) fn new(nodes: u32, tick: u64, now: Time) -> Self {
+    pub fn new(nodes: u32, tick: u64, now: Time) -> Self {
         let tick = tick.max(1);
         Self {
             tick,
@@ -42,12 +45,12 @@ impl Wheel {
     }
 
     /// Nanoseconds of one slot: how late a node may be found due.
-    pub(crate) fn tick(&self) -> u64 {
+    pub fn tick(&self) -> u64 {
         self.tick
     }
 
     /// Schedules a node for a time, instead of the one it had.
-    pub(crate) fn schedule(&mut self, node: u32, time: Time) {
+    pub fn schedule(&mut self, node: u32, time: Time) {
         self.remove(node);
         let ahead = time.div_ceil(self.tick).saturating_sub(self.cursor).min(SLOTS as u64 - 1);
         let slot = self.slot(self.cursor + ahead);
@@ -82,7 +85,7 @@ impl Wheel {
     }
 
     /// Takes out one node that is due.
-    pub(crate) fn pop_due(&mut self, now: Time) -> Option<u32> {
+    pub fn pop_due(&mut self, now: Time) -> Option<u32> {
         let tick = now / self.tick;
         match self.next_occupied() {
             Some(next) if next <= tick => {
@@ -100,7 +103,7 @@ impl Wheel {
     }
 
     /// When the next node is due, as late as its slot's end.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    pub fn deadline(&self) -> Option<Time> {
         self.next_occupied().map(|tick| tick.saturating_mul(self.tick))
     }
 

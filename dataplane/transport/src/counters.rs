@@ -1,0 +1,119 @@
+//! What an endpoint counts.
+//!
+//! Always: `packets_in = requests_in + responses_in + cnps_in + ` the sum of `dropped_*`.
+
+frame::counters! {
+    /// Counters of one endpoint of reliable connections. A packet in a `dropped_*` counter has changed nothing.
+    pub struct TransportCounters {
+        /// Packets of reliable connections that came in.
+        packets_in,
+        /// Packets of reliable connections that went out.
+        packets_out,
+        /// Requests that were taken, duplicates and those answered with a NAK included.
+        requests_in,
+        /// Responses that moved a request on, or asked for it again.
+        responses_in,
+        /// Congestion notifications that came in.
+        cnps_in,
+        /// Congestion notifications that went out, because packets arrived with a CE mark.
+        cnps_out,
+        /// Bytes of payload written to regions of this end: WRITEs and SENDs of peers, answers to READs.
+        payload_bytes_in,
+        /// Bytes of payload that went out, those that were sent again included.
+        payload_bytes_out,
+        /// Packets shorter than their headers and the ICRC.
+        rc_dropped_short,
+        /// Packets whose opcode is not one of a reliable connection.
+        rc_dropped_opcode,
+        /// Packets of another version of the transport header.
+        rc_dropped_version,
+        /// Packets with wrong pad, or with payload where none may be.
+        rc_dropped_pad,
+        /// Packets with another partition key than the default one.
+        rc_dropped_pkey,
+        /// Packets for a queue pair that does not exist; stale and forged ones end here.
+        rc_dropped_no_qp,
+        /// Packets for a queue pair from another peer than its own.
+        rc_dropped_wrong_path,
+        /// Packets whose ICRC is wrong.
+        rc_dropped_icrc,
+        /// Packets for a queue pair that is not ready for them, or has failed.
+        rc_dropped_state,
+        /// Responses to what was never asked, or longer ago than half of all PSNs.
+        rc_dropped_response_window,
+        /// Responses to what is complete already.
+        rc_dropped_response_stale,
+        /// Responses that came before ones that are missing; the missing ones are asked for again.
+        rc_dropped_response_early,
+        /// Responses that do not fit their request: other kind, other length, reserved syndrome.
+        rc_dropped_response_unfit,
+        /// Requests that came before ones that are missing; the first is answered with a NAK.
+        rc_dropped_request_early,
+        /// READs and atomic operations that were done before, and are no longer or not so in the response cache.
+        rc_dropped_duplicate_unknown,
+        /// Requests that were done before and are answered again.
+        duplicates_in,
+        /// NAKs for a PSN sequence error that went out.
+        naks_sequence_out,
+        /// NAKs for an invalid request that went out.
+        naks_invalid_out,
+        /// NAKs for a remote access error that went out: wrong rkey, out of bounds, not permitted.
+        naks_access_out,
+        /// NAKs for a remote operational error that went out.
+        naks_operation_out,
+        /// RNR NAKs that went out: no receive was posted.
+        naks_rnr_out,
+        /// NAKs for a PSN sequence error that came in.
+        naks_sequence_in,
+        /// RNR NAKs that came in.
+        naks_rnr_in,
+        /// Times that a request was sent again because no answer came in time.
+        timeouts,
+        /// Times that requests were sent again, for whatever reason.
+        rewinds,
+        /// Work requests and receives that ended in success.
+        completed,
+        /// Work requests and receives that ended in an error.
+        completed_in_error,
+        /// Queue pairs that failed.
+        qps_failed,
+        /// Queue pairs that exist (a gauge).
+        qps,
+        /// Bytes in flight to and from all peers (a gauge).
+        bytes_in_flight,
+        /// Times that a queue pair had to wait for room in a window.
+        window_waits,
+    }
+}
+
+impl TransportCounters {
+    /// Packets that changed nothing, by whatever reason.
+    pub fn dropped(&self) -> u64 {
+        [
+            &self.rc_dropped_short,
+            &self.rc_dropped_opcode,
+            &self.rc_dropped_version,
+            &self.rc_dropped_pad,
+            &self.rc_dropped_pkey,
+            &self.rc_dropped_no_qp,
+            &self.rc_dropped_wrong_path,
+            &self.rc_dropped_icrc,
+            &self.rc_dropped_state,
+            &self.rc_dropped_response_window,
+            &self.rc_dropped_response_stale,
+            &self.rc_dropped_response_early,
+            &self.rc_dropped_response_unfit,
+            &self.rc_dropped_request_early,
+            &self.rc_dropped_duplicate_unknown,
+        ]
+        .iter()
+        .map(|counter| counter.get())
+        .sum()
+    }
+
+    /// Whether every packet that came in is accounted for.
+    pub fn balance(&self) -> bool {
+        let taken = self.requests_in.get() + self.responses_in.get() + self.cnps_in.get();
+        self.packets_in.get() == taken + self.dropped()
+    }
+}

@@ -1,0 +1,190 @@
+//! Many queue pairs: by number, who is to send, timers.
+
+mod packets;
+mod setup;
+mod verbs;
+
+use crate::completion::Completions;
+use crate::config::{Config, PeerKind};
+use crate::counters::TransportCounters;
+use crate::memory::{Memory, Regions};
+use crate::path::Path;
+use crate::qp::{Context, Qp, Shared, Wait};
+use crate::queue::{Links, List};
+use crate::requester::Wqe;
+use crate::responder::Replay;
+use crate::slab::{NONE, Slab};
+use crate::window::LEAST_WINDOW;
+use crate::{Error, Local, Op, Qpn, Receive, Work};
+use frame::time::MICROSECOND;
+use frame::wheel::{self, Wheel};
+use frame::{Table, Time};
+use std::sync::Arc;
+use wire::rc::IcrcSeed;
+
+/// How late a timer may be, in nanoseconds.
+const TICK: Time = 16 * MICROSECOND;
+
+/// Bytes that an endpoint needs for a queue pair that has nothing to do, and for its path.
+pub const BYTES_PER_IDLE_QP: usize = size_of::<Qp>() + size_of::<Path>() + wheel::BYTES_PER_NODE + 2 * size_of::<u32>();
+
+/// One packet that came in, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The peer that it came from, as its source address says.
+    pub path: crate::PathId,
+    /// Whether it was marked by a congested switch or gateway.
+    pub ce: bool,
+    /// What its ICRC covers before the BTH.
+    pub seed: IcrcSeed,
+    /// The packet, from its BTH to its ICRC.
+    pub bytes: &'a [u8],
+}
+
+/// Queue pairs and memory regions of one lcore.
+///
+/// Bytes and `now` come in, bytes and a deadline go out. After each call that hands something in ([`Endpoint::receive`],
+/// [`Endpoint::post`], [`Endpoint::advance`]), [`Endpoint::transmit`] sends what there is to send.
+pub struct Endpoint<M> {
+    qps: Table<Qp>,
+    /// Places of queue pairs that are free.
+    free: Vec<u32>,
+    /// The bits of a number that are its place.
+    mask: u32,
+    paths: Table<Path>,
+    shared: Shared<M>,
+    ready: List,
+    ready_links: Links,
+    wait_links: Links,
+    wheel: Wheel,
+}
+
+impl<M: Memory> Endpoint<M> {
+    /// An endpoint without queue pairs. `now` is any time before all later ones.
+    ///
+    /// # Panics
+    /// If there is no memory for it, or it has more than 2^20 queue pairs.
+    pub fn new(config: Config, now: Time) -> Self {
+        assert!(config.queue_pairs <= 1 << 20, "at most 2^20 queue pairs");
+        let places = config.queue_pairs;
+        let blank_work = Work { id: 0, op: Op::Send, local: Local { key: 0, address: 0, len: 0 } };
+        let blank_receive = Receive { id: 0, local: blank_work.local };
+        let config = Config { total_window: config.total_window.max(u64::from(LEAST_WINDOW)), ..config };
+        Self {
+            qps: Table::new(places as usize, |_| Qp::FREE),
+            free: (0..places).rev().collect(),
+            mask: places.max(4).next_power_of_two() - 1,
+            paths: Table::new(config.paths as usize, |_| Path::new(PeerKind::Own, config.path_window)),
+            shared: Shared {
+                config,
+                regions: Regions::new(config.regions),
+                work: Slab::new(config.work, Wqe { work: blank_work, packets: 0 }),
+                receives: Slab::new(config.receives, blank_receive),
+                replays: Slab::new(config.replays, Replay::BLANK),
+                completions: Completions::new(config.completions),
+                counters: Arc::new(TransportCounters::default()),
+                in_flight: 0,
+                waiting: List::EMPTY,
+                promised: 0,
+            },
+            ready: List::EMPTY,
+            ready_links: Links::new(places),
+            wait_links: Links::new(places),
+            wheel: Wheel::new(places, TICK, now),
+        }
+    }
+
+    /// The counters, to be read by others.
+    pub fn counters(&self) -> &Arc<TransportCounters> {
+        &self.shared.counters
+    }
+
+    /// The place of a queue pair.
+    #[inline]
+    fn place_of(&self, qpn: Qpn) -> Option<u32> {
+        let place = qpn.0 & self.mask;
+        let qp = self.qps.get(place as usize)?;
+        (qp.number == qpn.0 && qpn.0 != 0).then_some(place)
+    }
+
+    fn find(&self, qpn: Qpn) -> Result<u32, Error> {
+        self.place_of(qpn).ok_or(Error::NoSuchQp)
+    }
+
+    /// A queue pair that is connected, with its path.
+    #[inline]
+    fn context(&mut self, place: u32, now: Time) -> Option<Context<'_, M>> {
+        let qp = self.qps.get_mut(place as usize)?;
+        let path = self.paths.get_mut(qp.path as usize)?;
+        Some(Context { qp, path, shared: &mut self.shared, now })
+    }
+
+    /// After something was done with a queue pair: lists it if it has to send, sets its timer, wakes who waited for room.
+    #[inline]
+    fn settle(&mut self, place: u32) {
+        let Some(qp) = self.qps.get_mut(place as usize) else { return };
+        if qp.is_ready() {
+            self.ready_links.push(&mut self.ready, place);
+        }
+        let timer = qp.requester.timer;
+        if timer < qp.scheduled {
+            qp.scheduled = timer;
+            self.wheel.schedule(place, timer);
+        }
+        let path = qp.path;
+        if let Some(path) = self.paths.get_mut(path as usize) {
+            while let Some(other) = self.wait_links.pop(&mut path.waiting) {
+                wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other);
+            }
+        }
+        for _ in 0..WAKE_AT_ONCE {
+            if self.shared.waiting.is_empty() || !self.shared.has_room(LEAST_WINDOW) {
+                break;
+            }
+            let Some(other) = self.wait_links.pop(&mut self.shared.waiting) else { break };
+            wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other);
+        }
+        self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
+    }
+
+    /// Takes a queue pair out of the list in which it waits for room.
+    fn stop_waiting(&mut self, place: u32) {
+        let Some(qp) = self.qps.get_mut(place as usize) else { return };
+        match (std::mem::replace(&mut qp.wait, Wait::Nothing), self.paths.get_mut(qp.path as usize)) {
+            (Wait::PathWindow, Some(path)) => self.wait_links.remove(&mut path.waiting, place),
+            (Wait::TotalWindow, _) => self.wait_links.remove(&mut self.shared.waiting, place),
+            _ => {}
+        }
+    }
+}
+
+/// Queue pairs that are woken at once when the window of all paths opens.
+const WAKE_AT_ONCE: usize = 8;
+
+fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) {
+    if let Some(qp) = qps.get_mut(place as usize) {
+        qp.wait = Wait::Nothing;
+        if qp.is_ready() {
+            links.push(ready, place);
+        }
+    }
+}
+
+/// Takes a queue pair out of the list of its path.
+fn leave_path(qps: &mut [Qp], paths: &mut [Path], place: u32) {
+    let Some(&Qp { path, sibling, .. }) = qps.get(place as usize) else { return };
+    let Some(first) = paths.get_mut(path as usize).map(|path| &mut path.first) else { return };
+    if *first == place {
+        *first = sibling;
+        return;
+    }
+    let mut at = *first;
+    while let Some(qp) = qps.get_mut(at as usize) {
+        if qp.sibling == place {
+            qp.sibling = sibling;
+            return;
+        }
+        at = qp.sibling;
+    }
+    debug_assert!(at == NONE);
+}

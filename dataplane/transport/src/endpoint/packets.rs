@@ -1,0 +1,191 @@
+//! Packets in, packets out, timers.
+
+use super::{Arrival, Endpoint};
+use crate::config::CNP_INTERVAL;
+use crate::memory::Memory;
+use crate::qp::{Context, NEVER, Step, Verdict, Wait};
+use crate::sink::{Emitted, Sink, emit};
+use frame::{Counter, Time};
+use wire::rc::{BadPacket, Bth, DEFAULT_PKEY, Kind, Opcode, Packet, Psn};
+
+/// Packets of one queue pair before the next one has its turn.
+const TURN: usize = 16;
+
+/// The bits of a P_Key that are not membership.
+const PKEY_MASK: u16 = 0x7fff;
+
+impl<M: Memory> Endpoint<M> {
+    /// Takes one packet. What is wrong with it is counted, and then nothing has changed.
+    #[inline]
+    pub fn receive(&mut self, now: Time, arrival: &Arrival<'_>) {
+        self.shared.counters.packets_in.add(1);
+        if let Err(counter) = self.take(now, arrival) {
+            counter(&self.shared.counters).add(1);
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, now: Time, arrival: &Arrival<'_>) -> Result<(), fn(&crate::TransportCounters) -> &Counter> {
+        let packet = match Packet::parse(arrival.bytes) {
+            Ok(packet) => packet,
+            Err(BadPacket::Short) => return Err(|counters| &counters.rc_dropped_short),
+            Err(BadPacket::Opcode) => return Err(|counters| &counters.rc_dropped_opcode),
+            Err(BadPacket::Version) => return Err(|counters| &counters.rc_dropped_version),
+            Err(BadPacket::Pad) => return Err(|counters| &counters.rc_dropped_pad),
+        };
+        let bth = packet.bth();
+        if bth.pkey() & PKEY_MASK != DEFAULT_PKEY & PKEY_MASK {
+            return Err(|counters| &counters.rc_dropped_pkey);
+        }
+        let Some(place) = self.place_of(crate::Qpn(bth.destination())) else {
+            return Err(|counters| &counters.rc_dropped_no_qp);
+        };
+        let Some(mut context) = self.context(place, now) else {
+            return Err(|counters| &counters.rc_dropped_state);
+        };
+        if context.qp.path_id() != arrival.path {
+            return Err(|counters| &counters.rc_dropped_wrong_path);
+        }
+        if !arrival.seed.verify(arrival.bytes) {
+            return Err(|counters| &counters.rc_dropped_icrc);
+        }
+        let opcode = packet.opcode();
+        let verdict = if opcode.kind() == Kind::CongestionNotification {
+            context.path.window.marked(now, context.path.round_trip());
+            context.shared.counters.cnps_in.add(1);
+            return Ok(());
+        } else if opcode.is_request() {
+            context.on_request(&packet)
+        } else {
+            context.on_response(&packet)
+        };
+        if arrival.ce && matches!(verdict, Verdict::Request | Verdict::Response) {
+            context.on_mark(!opcode.is_request());
+        }
+        self.settle(place);
+        let counters = &self.shared.counters;
+        match verdict {
+            Verdict::Request => counters.requests_in.add(1),
+            Verdict::Response => counters.responses_in.add(1),
+            Verdict::State => return Err(|counters| &counters.rc_dropped_state),
+            Verdict::Window => return Err(|counters| &counters.rc_dropped_response_window),
+            Verdict::Stale => return Err(|counters| &counters.rc_dropped_response_stale),
+            Verdict::Early => return Err(|counters| &counters.rc_dropped_response_early),
+            Verdict::Unfit => return Err(|counters| &counters.rc_dropped_response_unfit),
+            Verdict::RequestEarly => return Err(|counters| &counters.rc_dropped_request_early),
+            Verdict::Unknown => return Err(|counters| &counters.rc_dropped_duplicate_unknown),
+        }
+        Ok(())
+    }
+
+    /// Timers; to be called when [`Endpoint::deadline`] has come.
+    pub fn advance(&mut self, now: Time) {
+        while let Some(place) = self.wheel.pop_due(now) {
+            if let Some(qp) = self.qps.get_mut(place as usize) {
+                qp.scheduled = NEVER;
+            }
+            if let Some(mut context) = self.context(place, now) {
+                context.on_timer();
+            }
+            self.settle(place);
+        }
+    }
+
+    /// When [`Endpoint::advance`] has something to do at the latest. It may come early.
+    pub fn deadline(&self) -> Option<Time> {
+        self.wheel.deadline()
+    }
+
+    /// Whether [`Endpoint::transmit`] has something to try.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Sends what there is to send, until the sink has no more room. Queue pairs take turns. Returns the number of packets.
+    pub fn transmit<S: Sink>(&mut self, now: Time, sink: &mut S) -> usize {
+        let mut packets = 0;
+        while let Some(place) = self.ready_links.pop(&mut self.ready) {
+            let Some(mut context) = self.context(place, now) else { continue };
+            let mut step = Step::Idle;
+            for _ in 0..TURN {
+                step = context.send_one(sink);
+                if step != Step::Sent {
+                    break;
+                }
+                packets += 1;
+            }
+            match step {
+                Step::Full => {
+                    self.ready_links.push_front(&mut self.ready, place);
+                    self.settle(place);
+                    break;
+                }
+                // It lists itself again where there is more.
+                Step::Sent | Step::Idle => self.wait(place),
+            }
+            self.settle_sent(place);
+        }
+        self.shared.counters.packets_out.add(packets as u64);
+        packets
+    }
+
+    /// Puts a queue pair that found no room into the list of those that wait for it.
+    fn wait(&mut self, place: u32) {
+        let Some(qp) = self.qps.get(place as usize) else { return };
+        let listed = match (qp.wait, self.paths.get_mut(qp.path as usize)) {
+            (Wait::PathWindow, Some(path)) => self.wait_links.push(&mut path.waiting, place),
+            (Wait::TotalWindow, _) => self.wait_links.push(&mut self.shared.waiting, place),
+            _ => false,
+        };
+        if listed {
+            self.shared.counters.window_waits.add(1);
+        }
+    }
+
+    /// After sending: nobody got room by it, so nobody is woken.
+    fn settle_sent(&mut self, place: u32) {
+        let Some(qp) = self.qps.get_mut(place as usize) else { return };
+        if qp.is_ready() {
+            self.ready_links.push(&mut self.ready, place);
+        }
+        if qp.requester.timer < qp.scheduled {
+            qp.scheduled = qp.requester.timer;
+            self.wheel.schedule(place, qp.scheduled);
+        }
+        self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
+    }
+}
+
+impl<M: Memory> Context<'_, M> {
+    /// Sends one packet: a congestion notification, else an answer, else a request.
+    #[inline]
+    fn send_one<S: Sink>(&mut self, sink: &mut S) -> Step {
+        if self.qp.notify {
+            let bth = Bth::new(Opcode::CNP, self.qp.peer, Psn::new(0)).with_becn(true);
+            return match emit(sink, self.qp.path_id(), bth, [&[0; 16], &[]], 0, |_| Ok::<(), ()>(())) {
+                Emitted::Sent => {
+                    self.qp.notify = false;
+                    self.shared.counters.cnps_out.add(1);
+                    Step::Sent
+                }
+                _ => Step::Full,
+            };
+        }
+        match self.send_response(sink) {
+            Step::Idle => self.send_request(sink),
+            step => step,
+        }
+    }
+
+    /// A packet came with a CE mark: its sender is told, and what we ask for becomes less when it was an answer.
+    fn on_mark(&mut self, answer: bool) {
+        if answer {
+            self.path.window.marked(self.now, self.path.round_trip());
+        }
+        if self.path.notified == 0 || self.now.saturating_sub(self.path.notified) >= CNP_INTERVAL {
+            self.path.notified = self.now.max(1);
+            self.qp.notify = true;
+        }
+    }
+}

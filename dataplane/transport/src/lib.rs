@@ -1,0 +1,44 @@
+//! Reliable queue pairs: InfiniBand's reliable connection without I/O.
+//!
+//! An [`Endpoint`] owns queue pairs and memory regions. Packets come in as bytes with the time and the peer that they came from;
+//! packets go out into a [`Sink`], straight into frames. Neither knows the framing: inside a GVM record and as RoCEv2 a packet is
+//! the same, and what its ICRC covers before it is handed in with it. `docs/transport.md` lists the rules that are kept, and the
+//! tests that hold them.
+//!
+//! | module | what |
+//! |---|---|
+//! | `endpoint` | queue pairs by number, who is to send, timers |
+//! | [`config`] | sizes, attributes of queue pairs |
+//! | [`work`] | work requests, receives, completions |
+//! | [`memory`] | regions: keys, bounds, permissions |
+//! | [`sink`] | where packets go |
+//! | [`counters`] | what is counted |
+//! | `requester` | sends requests, takes answers, recovers what is lost |
+//! | `responder` | serves requests, answers duplicates |
+//! | `window` | bytes in flight |
+#![forbid(unsafe_code)]
+
+mod completion;
+pub mod config;
+pub mod counters;
+mod endpoint;
+mod error;
+pub mod memory;
+mod path;
+mod qp;
+mod queue;
+mod requester;
+mod responder;
+pub mod sink;
+mod slab;
+mod window;
+pub mod work;
+
+pub use config::{Config, PeerKind, ReadyToReceive, ReadyToSend};
+pub use counters::TransportCounters;
+pub use endpoint::{Arrival, BYTES_PER_IDLE_QP, Endpoint};
+pub use error::Error;
+pub use memory::{Access, Memory, MemoryError, Region};
+pub use qp::State;
+pub use sink::{Room, Sink};
+pub use work::{Completion, CompletionKind, Local, Op, PathId, Qpn, Receive, Remote, Status, Work};

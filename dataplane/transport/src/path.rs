@@ -1,0 +1,80 @@
+//! What is known of one peer: its kind, the round trip, the window.
+
+use crate::config::{LEAST_TIMEOUT, PeerKind};
+use crate::queue::List;
+use crate::slab::NONE;
+use crate::window::Window;
+use frame::Time;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) window: Window,
+    /// Smoothed round trip and its deviation, in nanoseconds; 0 when nothing was measured.
+    round_trip: u32,
+    deviation: u32,
+    /// When the last congestion notification was sent.
+    pub(crate) notified: Time,
+    /// Queue pairs that wait for room in the window.
+    pub(crate) waiting: List,
+    /// The first queue pair of this path, or [`NONE`].
+    pub(crate) first: u32,
+    pub(crate) kind: PeerKind,
+}
+
+impl Path {
+    pub(crate) fn new(kind: PeerKind, most: u32) -> Self {
+        Self {
+            window: Window::new(most),
+            round_trip: 0,
+            deviation: 0,
+            notified: 0,
+            waiting: List::EMPTY,
+            first: NONE,
+            kind,
+        }
+    }
+
+    /// Takes in one measured round trip (RFC 6298).
+    pub(crate) fn measured(&mut self, sample: Time) {
+        let sample = u32::try_from(sample).unwrap_or(u32::MAX).max(1);
+        if self.round_trip == 0 {
+            (self.round_trip, self.deviation) = (sample, sample / 2);
+            return;
+        }
+        let off = self.round_trip.abs_diff(sample);
+        self.deviation = self.deviation - self.deviation / 4 + off / 4;
+        self.round_trip = self.round_trip - self.round_trip / 8 + sample / 8;
+    }
+
+    /// The round trip as it is known, in nanoseconds: what a shrunk window waits for.
+    #[inline]
+    pub(crate) fn round_trip(&self) -> Time {
+        u64::from(self.round_trip)
+    }
+
+    /// How long to wait for an own peer's answer.
+    pub(crate) fn timeout(&self, hold: Time) -> Time {
+        let measured = self.round_trip() + 4 * u64::from(self.deviation);
+        (4 * hold + measured).max(LEAST_TIMEOUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::time::{MICROSECOND, MILLISECOND};
+
+    #[test]
+    fn a_timeout_is_never_below_four_holds_and_the_round_trip() {
+        let mut path = Path::new(PeerKind::Own, 1 << 20);
+        assert_eq!(path.timeout(50 * MICROSECOND), LEAST_TIMEOUT);
+        assert_eq!(path.timeout(MILLISECOND), 4 * MILLISECOND);
+        path.measured(3 * MILLISECOND);
+        assert_eq!(path.timeout(MILLISECOND), 13 * MILLISECOND);
+        (0..200).for_each(|_| path.measured(2 * MILLISECOND));
+        let timeout = path.timeout(MILLISECOND);
+        assert!((6 * MILLISECOND..6_100 * MICROSECOND).contains(&timeout), "{timeout}");
+        path.measured(u64::MAX);
+        assert!(path.timeout(MILLISECOND) > 400 * MILLISECOND);
+    }
+}

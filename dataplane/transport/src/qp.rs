@@ -1,0 +1,227 @@
+//! One queue pair: what it keeps also while it is idle. What it holds while busy is in slabs.
+
+use crate::completion::Completions;
+use crate::config::Config;
+use crate::counters::TransportCounters;
+use crate::memory::{Memory, Place, Regions};
+use crate::path::Path;
+use crate::queue::List;
+use crate::requester::{Requester, Wqe};
+use crate::responder::{Replay, Responder};
+use crate::slab::{NONE, Slab};
+use crate::{Completion, CompletionKind, Local, PathId, Qpn, Receive, Status};
+use frame::Time;
+use std::sync::Arc;
+use wire::rc::PathMtu;
+
+/// The state of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Made, and nothing more.
+    Reset,
+    /// Receives may be posted.
+    Init,
+    /// Ready to receive: requests of the peer are served.
+    Rtr,
+    /// Ready to send: the peer can be asked, too.
+    Rts,
+    /// Failed: all work is flushed. [`Endpoint::reset`](crate::Endpoint::reset) is the way out.
+    Error,
+}
+
+impl State {
+    /// The verbs' name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "RESET",
+            Self::Init => "INIT",
+            Self::Rtr => "RTR",
+            Self::Rts => "RTS",
+            Self::Error => "ERR",
+        }
+    }
+}
+
+/// For what the requester waits besides answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For nothing.
+    Nothing,
+    /// For one of the outstanding READs or atomic operations to end.
+    ReadDepth,
+    /// For room in the window of the path.
+    PathWindow,
+    /// For room in the window of all paths.
+    TotalWindow,
+}
+
+/// Never.
+pub(crate) const NEVER: Time = Time::MAX;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Qp {
+    /// When the wheel looks at it next, or [`NEVER`].
+    pub(crate) scheduled: Time,
+    pub(crate) requester: Requester,
+    pub(crate) responder: Responder,
+    /// Its number, or 0 when the place is free.
+    pub(crate) number: u32,
+    /// The peer's number.
+    pub(crate) peer: u32,
+    pub(crate) path: u32,
+    pub(crate) domain: u32,
+    /// The next queue pair of the same path, or [`NONE`].
+    pub(crate) sibling: u32,
+    pub(crate) mtu: PathMtu,
+    pub(crate) state: State,
+    pub(crate) wait: Wait,
+    /// A congestion notification is due.
+    pub(crate) notify: bool,
+}
+
+impl Qp {
+    pub(crate) const FREE: Self = Self {
+        scheduled: NEVER,
+        requester: Requester::IDLE,
+        responder: Responder::IDLE,
+        number: 0,
+        peer: 0,
+        path: NONE,
+        domain: 0,
+        sibling: NONE,
+        mtu: PathMtu::B256,
+        state: State::Reset,
+        wait: Wait::Nothing,
+        notify: false,
+    };
+
+    pub(crate) fn path_id(&self) -> PathId {
+        PathId(self.path)
+    }
+
+    /// Whether it has something to send that need not wait for anything.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.notify
+            || self.responder.has_output()
+            || (self.wait == Wait::Nothing && self.state == State::Rts && self.requester.may_send())
+    }
+
+    /// Where a local buffer begins, `offset` bytes in.
+    #[inline]
+    pub(crate) fn local(&self, local: Local, offset: u32) -> Place {
+        self.place(local.key, local.address.wrapping_add(u64::from(offset)))
+    }
+
+    #[inline]
+    pub(crate) fn place(&self, key: u32, address: u64) -> Place {
+        Place { key, domain: self.domain, address }
+    }
+}
+
+/// What all queue pairs of an endpoint share.
+#[derive(Debug)]
+pub(crate) struct Shared<M> {
+    pub(crate) config: Config,
+    pub(crate) regions: Regions<M>,
+    pub(crate) work: Slab<Wqe>,
+    pub(crate) receives: Slab<Receive>,
+    pub(crate) replays: Slab<Replay>,
+    pub(crate) completions: Completions,
+    pub(crate) counters: Arc<TransportCounters>,
+    /// Bytes in flight to and from all peers.
+    pub(crate) in_flight: u64,
+    /// Queue pairs that wait for room in the window of all paths.
+    pub(crate) waiting: List,
+    /// Elements of the response cache that queue pairs were promised.
+    pub(crate) promised: u32,
+}
+
+impl<M> Shared<M> {
+    /// Whether so many more bytes may be in flight in total. What is larger than all goes alone.
+    #[inline]
+    pub(crate) fn has_room(&self, cost: u32) -> bool {
+        self.in_flight == 0 || self.in_flight + u64::from(cost) <= self.config.total_window
+    }
+}
+
+/// One queue pair, and what it may touch.
+pub(crate) struct Context<'a, M> {
+    pub(crate) qp: &'a mut Qp,
+    pub(crate) path: &'a mut Path,
+    pub(crate) shared: &'a mut Shared<M>,
+    pub(crate) now: Time,
+}
+
+/// What became of an attempt to send one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// One packet was sent, or something else moved on.
+    Sent,
+    /// There is nothing to send now.
+    Idle,
+    /// The sink has no room.
+    Full,
+}
+
+/// What became of a packet that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was a request, and was served, refused or answered again.
+    Request,
+    /// It was a response that moved something.
+    Response,
+    /// For a queue pair that is not ready for it.
+    State,
+    /// A response to what was never asked.
+    Window,
+    /// A response to what is complete.
+    Stale,
+    /// A response before one that is missing.
+    Early,
+    /// A response that does not fit its request.
+    Unfit,
+    /// A request before one that is missing.
+    RequestEarly,
+    /// A request that was done before, and cannot be repeated.
+    Unknown,
+}
+
+impl<M: Memory> Context<'_, M> {
+    /// Ends one work request or receive.
+    #[inline]
+    pub(crate) fn complete(&mut self, id: u64, kind: CompletionKind, status: Status, len: u32, imm: Option<u32>) {
+        let counters = &self.shared.counters;
+        if status == Status::Success { &counters.completed } else { &counters.completed_in_error }.add(1);
+        let qpn = Qpn(self.qp.number);
+        self.shared.completions.push(Completion { id, qpn, kind, status, len, imm });
+    }
+
+    /// The queue pair fails: the work request at `at` with `status`, all others are flushed. When it is the responder that
+    /// failed (`at` is [`NONE`]), what it still has to say is said; else nothing is.
+    pub(crate) fn fail(&mut self, at: u32, status: Status) {
+        if self.qp.state == State::Error {
+            return;
+        }
+        self.qp.state = State::Error;
+        self.shared.counters.qps_failed.add(1);
+        self.release_all();
+        self.qp.requester.stop();
+        loop {
+            let index = self.qp.requester.queue.head;
+            let Some(wqe) = self.shared.work.pop(&mut self.qp.requester.queue) else { break };
+            let status = if index == at { status } else { Status::WrFlushErr };
+            self.complete(wqe.work.id, wqe.work.op.kind(), status, 0, None);
+        }
+        self.flush_receives();
+        if at != NONE {
+            self.forget_replays();
+        }
+    }
+
+    pub(crate) fn flush_receives(&mut self) {
+        while let Some(receive) = self.shared.receives.pop(&mut self.qp.responder.receives) {
+            self.complete(receive.id, CompletionKind::Receive, Status::WrFlushErr, 0, None);
+        }
+    }
+}

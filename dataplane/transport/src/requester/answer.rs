@@ -1,0 +1,190 @@
+//! What comes back to the requester: ACKs and NAKs, answers of READs and atomic operations.
+
+use super::chunk_packets;
+use crate::memory::{Access, Memory};
+use crate::qp::{Context, NEVER, State, Verdict, Wait};
+use crate::{Op, Status};
+use wire::rc::{Kind, NakCode, Packet, Psn, Syndrome};
+
+impl<M: Memory> Context<'_, M> {
+    /// Takes one response.
+    #[inline]
+    pub(crate) fn on_response(&mut self, packet: &Packet<'_>) -> Verdict {
+        if self.qp.state != State::Rts {
+            return Verdict::State;
+        }
+        let psn = packet.bth().psn();
+        let requester = &self.qp.requester;
+        if psn.since(requester.high) >= 0 {
+            return Verdict::Window;
+        }
+        if psn.is_before(requester.una) {
+            return Verdict::Stale;
+        }
+        match packet.opcode().kind() {
+            Kind::ReadResponse | Kind::AtomicAcknowledge => self.on_data(psn, packet),
+            _ => self.on_acknowledge(psn, packet),
+        }
+    }
+
+    fn on_acknowledge(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
+        let Some(syndrome) = packet.aeth().and_then(|aeth| aeth.syndrome()) else { return Verdict::Unfit };
+        let status = match syndrome {
+            Syndrome::Ack { .. } => {
+                if self.acknowledge_to(psn.next()) {
+                    self.rearm();
+                    return Verdict::Response;
+                }
+                return self.ask_again();
+            }
+            // A NAK says that all before it is done.
+            _ if !self.acknowledge_to(psn) => return self.ask_again(),
+            Syndrome::RnrNak(timer) => return self.on_not_ready(timer),
+            Syndrome::Nak(NakCode::SequenceError) => return self.on_sequence_error(),
+            Syndrome::Nak(NakCode::InvalidRequest | NakCode::InvalidRdRequest) => Status::RemInvReqErr,
+            Syndrome::Nak(NakCode::RemoteAccess) => Status::RemAccessErr,
+            Syndrome::Nak(NakCode::RemoteOperation) => Status::RemOpErr,
+        };
+        let head = self.qp.requester.queue.head;
+        self.fail(head, status);
+        Verdict::Response
+    }
+
+    /// An answer with data: it acknowledges what is before its request, and must be the first that is missing.
+    #[inline]
+    fn on_data(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
+        // Only ACKs come with data; a reserved syndrome or a NAK does not.
+        if packet.aeth().is_some_and(|aeth| !matches!(aeth.syndrome(), Some(Syndrome::Ack { .. }))) {
+            return Verdict::Unfit;
+        }
+        if !self.acknowledge_to(psn) {
+            return self.ask_again();
+        }
+        let head = self.qp.requester.queue.head;
+        let Some(&wqe) = self.shared.work.get(head) else { return Verdict::Unfit };
+        let (local, acked, mtu) = (wqe.work.local, self.qp.requester.acked, self.qp.mtu);
+        let payload = packet.payload();
+        let written = match wqe.work.op {
+            Op::Read(_) if packet.opcode().kind() == Kind::ReadResponse => {
+                let offset = acked * mtu.bytes();
+                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
+                let ends = acked + 1 == wqe.packets || (acked + 1) % chunk == 0;
+                let expected = (local.len - offset).min(mtu.bytes()) as usize;
+                if payload.len() != expected || packet.opcode().place().ends() != ends {
+                    return Verdict::Unfit;
+                }
+                if payload.is_empty() {
+                    Ok(())
+                } else {
+                    self.shared.regions.write(self.qp.local(local, offset), Access::LOCAL_WRITE, payload)
+                }
+            }
+            Op::CompareSwap { .. } | Op::FetchAdd { .. } => {
+                let Some(original) = packet.atomic_ack() else { return Verdict::Unfit };
+                let word = original.original().to_le_bytes();
+                self.shared.regions.write(self.qp.local(local, 0), Access::LOCAL_WRITE, &word)
+            }
+            _ => return Verdict::Unfit,
+        };
+        if written.is_err() {
+            self.fail(head, Status::LocProtErr);
+            return Verdict::Response;
+        }
+        self.shared.counters.payload_bytes_in.add(payload.len() as u64);
+        self.advance(1);
+        self.rearm();
+        Verdict::Response
+    }
+
+    /// Acknowledges all before `limit`, up to the first that wants data. Returns whether that was all.
+    fn acknowledge_to(&mut self, limit: Psn) -> bool {
+        loop {
+            let requester = &self.qp.requester;
+            let left = limit.since(requester.una);
+            if left <= 0 {
+                return true;
+            }
+            let Some(wqe) = self.shared.work.get(requester.queue.head) else { return true };
+            if wqe.work.op.wants_data() {
+                return false;
+            }
+            self.advance((left as u32).min(wqe.packets - requester.acked));
+        }
+    }
+
+    /// The next `count` packets of the oldest work request are acknowledged.
+    fn advance(&mut self, count: u32) {
+        let requester = &mut self.qp.requester;
+        let Some(&wqe) = self.shared.work.get(requester.queue.head) else { return };
+        let (from, to) = (requester.acked, requester.acked + count);
+        let cost = wqe.cost(self.qp.mtu, from, to);
+        // After a rewind, answers to what was sent before it may be ahead of what is being sent.
+        let behind = requester.next.distance(requester.una) < count;
+        requester.una = requester.una.plus(count);
+        requester.acked = to;
+        (requester.backoff, requester.implied) = (0, false);
+        (requester.retries_left, requester.rnr_left) = (requester.retries, requester.rnr_retries);
+        requester.progress = self.now;
+        if requester.sample_at != NEVER && requester.sample.is_before(requester.una) {
+            self.path.measured(self.now - requester.sample_at);
+            requester.sample_at = NEVER;
+        }
+        if wqe.work.op.wants_data() {
+            let chunk = chunk_packets(self.path.window.read_chunk(), self.qp.mtu);
+            if to == wqe.packets || to % chunk == 0 {
+                requester.reads = requester.reads.saturating_sub(1);
+            }
+        }
+        if self.qp.wait == Wait::ReadDepth {
+            self.qp.wait = Wait::Nothing;
+        }
+        let done = to == wqe.packets;
+        if done {
+            requester.acked = 0;
+            self.shared.work.pop(&mut requester.queue);
+        }
+        if behind {
+            requester.next = requester.una;
+            requester.reads = 0;
+            requester.rnr_wait = false;
+            (requester.cursor, requester.sent) = (requester.queue.head, requester.acked);
+            self.release_all();
+        } else {
+            self.release(cost);
+        }
+        self.path.window.acknowledged(cost);
+        if done {
+            self.complete(wqe.work.id, wqe.work.op.kind(), Status::Success, wqe.work.local.len, None);
+        }
+    }
+
+    /// The timer runs again from now on, if something is outstanding.
+    #[inline]
+    fn rearm(&mut self) {
+        let requester = &self.qp.requester;
+        if requester.rnr_wait {
+            return;
+        }
+        let outstanding = requester.next != requester.una;
+        self.qp.requester.timer = if outstanding { self.now.saturating_add(self.timeout()) } else { NEVER };
+        debug_assert!(outstanding || self.qp.requester.in_flight == 0);
+    }
+
+    /// Takes so many bytes out of all windows.
+    #[inline]
+    fn release(&mut self, cost: u32) {
+        let cost = cost.min(self.qp.requester.in_flight);
+        self.qp.requester.in_flight -= cost;
+        self.path.window.in_flight = self.path.window.in_flight.saturating_sub(cost);
+        self.shared.in_flight = self.shared.in_flight.saturating_sub(u64::from(cost));
+    }
+}
+
+impl<M> Context<'_, M> {
+    /// Takes all bytes of this queue pair out of all windows.
+    pub(crate) fn release_all(&mut self) {
+        let cost = std::mem::take(&mut self.qp.requester.in_flight);
+        self.path.window.in_flight = self.path.window.in_flight.saturating_sub(cost);
+        self.shared.in_flight = self.shared.in_flight.saturating_sub(u64::from(cost));
+    }
+}

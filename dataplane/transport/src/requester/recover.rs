@@ -1,0 +1,124 @@
+//! When something is missing: timeouts, NAKs, and how often it is tried again.
+
+use crate::Status;
+use crate::config::PeerKind;
+use crate::memory::Memory;
+use crate::qp::{Context, NEVER, State, Verdict, Wait};
+use wire::rc::RnrTimer;
+
+/// A count of RNR retries that means without end.
+const WITHOUT_END: u8 = 7;
+
+impl<M: Memory> Context<'_, M> {
+    /// Everything from the first PSN that is not acknowledged on is sent again. A READ asks again from its first missing
+    /// packet on.
+    fn rewind(&mut self) {
+        self.release_all();
+        let requester = &mut self.qp.requester;
+        requester.next = requester.una;
+        (requester.cursor, requester.sent) = (requester.queue.head, requester.acked);
+        (requester.reads, requester.quiet) = (0, 0);
+        // What is sent twice has no round trip (Karn).
+        requester.sample_at = NEVER;
+        requester.timer = NEVER;
+        if self.qp.wait == Wait::ReadDepth {
+            self.qp.wait = Wait::Nothing;
+        }
+        self.shared.counters.rewinds.add(1);
+    }
+
+    /// An answer to something later shows that one with data is missing. It is asked for again, once until it comes.
+    pub(super) fn ask_again(&mut self) -> Verdict {
+        if self.qp.requester.implied || self.qp.requester.rnr_wait {
+            return Verdict::Early;
+        }
+        self.path.window.lost(self.now, self.path.round_trip());
+        self.rewind();
+        self.qp.requester.implied = true;
+        Verdict::Response
+    }
+
+    /// How long an own peer may still be silent.
+    fn is_given_up(&self) -> bool {
+        let silent = self.now.saturating_sub(self.qp.requester.progress);
+        self.path.kind == PeerKind::Own && silent >= self.shared.config.give_up
+    }
+
+    /// The peer misses `una`.
+    pub(super) fn on_sequence_error(&mut self) -> Verdict {
+        let requester = &mut self.qp.requester;
+        if requester.next == requester.una {
+            return Verdict::Stale;
+        }
+        self.shared.counters.naks_sequence_in.add(1);
+        if self.path.kind == PeerKind::Roce {
+            let Some(left) = requester.retries_left.checked_sub(1) else {
+                let head = requester.queue.head;
+                self.fail(head, Status::RetryExcErr);
+                return Verdict::Response;
+            };
+            requester.retries_left = left;
+        }
+        self.path.window.lost(self.now, self.path.round_trip());
+        self.rewind();
+        Verdict::Response
+    }
+
+    /// The peer has no receive for `una`.
+    pub(super) fn on_not_ready(&mut self, timer: RnrTimer) -> Verdict {
+        let requester = &mut self.qp.requester;
+        if requester.rnr_wait || requester.next == requester.una {
+            return Verdict::Stale;
+        }
+        self.shared.counters.naks_rnr_in.add(1);
+        let left = match requester.rnr_left {
+            WITHOUT_END => Some(WITHOUT_END),
+            left => left.checked_sub(1),
+        };
+        let exceeded = match self.path.kind {
+            PeerKind::Roce => left.is_none(),
+            PeerKind::Own => self.is_given_up(),
+        };
+        if exceeded {
+            let head = self.qp.requester.queue.head;
+            self.fail(head, Status::RnrRetryExcErr);
+            return Verdict::Response;
+        }
+        self.rewind();
+        let requester = &mut self.qp.requester;
+        requester.rnr_left = left.unwrap_or(0);
+        requester.rnr_wait = true;
+        requester.timer = self.now.saturating_add(timer.nanoseconds());
+        Verdict::Response
+    }
+
+    /// The timer has run out, perhaps.
+    pub(crate) fn on_timer(&mut self) {
+        let requester = &mut self.qp.requester;
+        if self.qp.state != State::Rts || self.now < requester.timer {
+            return;
+        }
+        requester.timer = NEVER;
+        if requester.rnr_wait {
+            requester.rnr_wait = false;
+            return;
+        }
+        let head = requester.queue.head;
+        let left = requester.retries_left.checked_sub(1);
+        let exceeded = match self.path.kind {
+            PeerKind::Roce => left.is_none(),
+            PeerKind::Own => self.is_given_up(),
+        };
+        if exceeded {
+            self.fail(head, Status::RetryExcErr);
+            return;
+        }
+        let requester = &mut self.qp.requester;
+        requester.retries_left = left.unwrap_or(0);
+        requester.backoff = requester.backoff.saturating_add(1);
+        requester.implied = false;
+        self.shared.counters.timeouts.add(1);
+        self.path.window.lost(self.now, self.path.round_trip());
+        self.rewind();
+    }
+}

@@ -1,0 +1,142 @@
+//! What leaves the requester: one packet at a time, straight into a sink.
+
+use super::chunk_packets;
+use crate::config::PeerKind;
+use crate::memory::{Access, Memory, Refused};
+use crate::qp::{Context, NEVER, State, Step, Wait};
+use crate::sink::{Emitted, Sink, emit};
+use crate::{Op, Status};
+use frame::Time;
+use wire::rc::packet::header;
+use wire::rc::{AtomicEth, Bth, ImmDt, Opcode, Place, Reth};
+
+/// A long message asks for an ACK at least this often, in packets.
+const ACK_EVERY: u8 = 16;
+
+/// The RoCE unit of the timeout: 4.096 us.
+const TIMEOUT_UNIT: Time = 4096;
+
+impl<M: Memory> Context<'_, M> {
+    /// How long to wait for an answer, the timeouts in a row considered.
+    pub(super) fn timeout(&self) -> Time {
+        let requester = &self.qp.requester;
+        match self.path.kind {
+            PeerKind::Roce if requester.timeout == 0 => NEVER,
+            PeerKind::Roce => TIMEOUT_UNIT << requester.timeout,
+            PeerKind::Own => {
+                let timeout = self.path.timeout(self.shared.config.hold) << requester.backoff.min(10);
+                timeout.min(self.shared.config.give_up / 4)
+            }
+        }
+    }
+
+    /// Sends the next packet of the requester.
+    #[inline]
+    pub(crate) fn send_request<S: Sink>(&mut self, sink: &mut S) -> Step {
+        let requester = &self.qp.requester;
+        if self.qp.state != State::Rts || self.qp.wait != Wait::Nothing || !requester.may_send() {
+            return Step::Idle;
+        }
+        let (cursor, sent, psn, mtu) = (requester.cursor, requester.sent, requester.next, self.qp.mtu);
+        let Some(&wqe) = self.shared.work.get(cursor) else { return Step::Idle };
+        let (op, local) = (wqe.work.op, wqe.work.local);
+        if op.wants_data() && requester.reads >= requester.read_depth {
+            self.qp.wait = Wait::ReadDepth;
+            return Step::Idle;
+        }
+        let count = match op {
+            Op::Read(_) => {
+                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
+                ((sent / chunk + 1) * chunk).min(wqe.packets) - sent
+            }
+            _ => 1,
+        };
+        let cost = wqe.cost(mtu, sent, sent + count);
+        if !self.path.window.has_room(cost) {
+            self.qp.wait = Wait::PathWindow;
+            return Step::Idle;
+        }
+        if !self.shared.has_room(cost) {
+            self.qp.wait = Wait::TotalWindow;
+            return Step::Idle;
+        }
+        let offset = sent * mtu.bytes();
+        let ends = sent + count == wqe.packets;
+        let place = Place::of(sent, wqe.packets);
+        // Asks for an ACK when the message ends, when it was quiet for long, and when nothing more may follow without one.
+        let ask = ends
+            || op.wants_data()
+            || requester.quiet + 1 >= ACK_EVERY
+            || !self.path.window.has_room(cost.saturating_mul(2))
+            || !self.shared.has_room(cost.saturating_mul(2));
+        let bth = |opcode| Bth::new(opcode, self.qp.peer, psn).with_ack_request(ask);
+        let path = self.qp.path_id();
+        let payload = if op.wants_data() { 0 } else { (local.len - offset).min(mtu.bytes()) as usize };
+        let from = self.qp.local(local, offset);
+        let regions = &self.shared.regions;
+        let fill = |out: &mut [u8]| if out.is_empty() { Ok(()) } else { regions.read(from, Access::NONE, out) };
+        let emitted: Emitted<Refused> = match op {
+            Op::Send => emit(sink, path, bth(Opcode::send(place, false)), [&[], &[]], payload, fill),
+            Op::SendImm(imm) => {
+                let imm = ImmDt::new(imm);
+                let imm = if place.ends() { header(&imm) } else { &[] };
+                emit(sink, path, bth(Opcode::send(place, true)), [imm, &[]], payload, fill)
+            }
+            Op::Write(remote) | Op::WriteImm(remote, _) => {
+                let reth = Reth::new(remote.address, remote.key, local.len);
+                let reth = if place.begins() { header(&reth) } else { &[] };
+                let (with_imm, imm) = match op {
+                    Op::WriteImm(_, imm) => (true, ImmDt::new(imm)),
+                    _ => (false, ImmDt::new(0)),
+                };
+                let imm = if with_imm && place.ends() { header(&imm) } else { &[] };
+                emit(sink, path, bth(Opcode::write(place, with_imm)), [reth, imm], payload, fill)
+            }
+            Op::Read(remote) => {
+                let len = (local.len - offset).min(count.saturating_mul(mtu.bytes()));
+                let reth = Reth::new(remote.address.wrapping_add(u64::from(offset)), remote.key, len);
+                emit(sink, path, bth(Opcode::READ_REQUEST), [header(&reth), &[]], 0, fill)
+            }
+            Op::CompareSwap { remote, compare, swap } => {
+                let atomic = AtomicEth::new(remote.address, remote.key, swap, compare);
+                emit(sink, path, bth(Opcode::COMPARE_SWAP), [header(&atomic), &[]], 0, fill)
+            }
+            Op::FetchAdd { remote, add } => {
+                let atomic = AtomicEth::new(remote.address, remote.key, add, 0);
+                emit(sink, path, bth(Opcode::FETCH_ADD), [header(&atomic), &[]], 0, fill)
+            }
+        };
+        match emitted {
+            Emitted::Full => return Step::Full,
+            Emitted::Failed(_) => {
+                self.fail(cursor, Status::LocProtErr);
+                return Step::Sent;
+            }
+            Emitted::Sent => {}
+        }
+        let after = if ends { self.shared.work.next(cursor) } else { cursor };
+        let requester = &mut self.qp.requester;
+        if requester.una == requester.high {
+            requester.progress = self.now;
+        }
+        let fresh = requester.next == requester.high;
+        if requester.high.is_before(psn.plus(count)) {
+            requester.high = psn.plus(count);
+        }
+        if fresh && ask && requester.sample_at == NEVER {
+            (requester.sample, requester.sample_at) = (psn, self.now);
+        }
+        requester.next = psn.plus(count);
+        (requester.cursor, requester.sent) = (after, if ends { 0 } else { sent + count });
+        requester.quiet = if ask { 0 } else { requester.quiet + 1 };
+        requester.reads += u8::from(op.wants_data());
+        requester.in_flight = requester.in_flight.saturating_add(cost);
+        self.path.window.in_flight = self.path.window.in_flight.saturating_add(cost);
+        self.shared.in_flight += u64::from(cost);
+        self.shared.counters.payload_bytes_out.add(payload as u64);
+        if self.qp.requester.timer == NEVER {
+            self.qp.requester.timer = self.now.saturating_add(self.timeout());
+        }
+        Step::Sent
+    }
+}

@@ -1,0 +1,86 @@
+//! What leaves the responder: READ responses, answers of atomic operations, then one ACK or NAK.
+
+use super::{Replay, What};
+use crate::Status;
+use crate::memory::{Access, Memory, Refused};
+use crate::qp::{Context, Step};
+use crate::sink::{Emitted, Sink, emit};
+use crate::slab::NONE;
+use wire::rc::packet::header;
+use wire::rc::{Aeth, AtomicAckEth, Bth, NakCode, Opcode, Place, Syndrome};
+
+impl<M: Memory> Context<'_, M> {
+    /// Sends the next packet of the responder.
+    #[inline]
+    pub(crate) fn send_response<S: Sink>(&mut self, sink: &mut S) -> Step {
+        let index = self.qp.responder.pending;
+        if let Some(&replay) = self.shared.replays.get(index) {
+            return self.send_replay(sink, index, &replay);
+        }
+        let Some((syndrome, psn)) = self.qp.responder.reply else { return Step::Idle };
+        let aeth = Aeth::new(syndrome, self.qp.responder.msn);
+        let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
+        match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |_| Ok::<(), Refused>(())) {
+            Emitted::Sent => {
+                self.qp.responder.reply = None;
+                Step::Sent
+            }
+            _ => Step::Full,
+        }
+    }
+
+    #[inline]
+    fn send_replay<S: Sink>(&mut self, sink: &mut S, index: u32, replay: &Replay) -> Step {
+        let (path, mtu) = (self.qp.path_id(), self.qp.mtu);
+        let psn = replay.psn.plus(replay.next);
+        let aeth = Aeth::new(Syndrome::ACK, replay.msn);
+        let mut payload = 0;
+        let emitted = match replay.what {
+            What::Read => {
+                let offset = replay.next * mtu.bytes();
+                payload = replay.len.saturating_sub(offset).min(mtu.bytes()) as usize;
+                let place = Place::of(replay.next - replay.from, replay.until - replay.from);
+                let bth = Bth::new(Opcode::read_response(place), self.qp.peer, psn);
+                let aeth = if place == Place::Middle { &[] } else { header(&aeth) };
+                let from = self.qp.place(replay.rkey, replay.address.wrapping_add(u64::from(offset)));
+                let regions = &self.shared.regions;
+                let fill = |out: &mut [u8]| {
+                    if out.is_empty() { Ok(()) } else { regions.read(from, Access::REMOTE_READ, out) }
+                };
+                emit(sink, path, bth, [aeth, &[]], payload, fill)
+            }
+            What::Atomic(original) => {
+                let bth = Bth::new(Opcode::ATOMIC_ACKNOWLEDGE, self.qp.peer, psn);
+                let original = AtomicAckEth::new(original);
+                emit(sink, path, bth, [header(&aeth), header(&original)], 0, |_| Ok(()))
+            }
+        };
+        match emitted {
+            Emitted::Full => return Step::Full,
+            Emitted::Failed(refused) => {
+                // Bytes that cannot be read are not sent, and neither is what comes after them.
+                let (code, counter) = match refused {
+                    Refused::Access => (NakCode::RemoteAccess, &self.shared.counters.naks_access_out),
+                    Refused::Memory => (NakCode::RemoteOperation, &self.shared.counters.naks_operation_out),
+                };
+                counter.add(1);
+                self.forget_replays();
+                self.qp.responder.reply = Some((Syndrome::Nak(code), psn));
+                self.fail(NONE, Status::WrFlushErr);
+                return Step::Sent;
+            }
+            Emitted::Sent => {}
+        }
+        self.shared.counters.payload_bytes_out.add(payload as u64);
+        let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
+        replay.next += 1;
+        if !replay.is_pending() {
+            let mut next = self.shared.replays.next(index);
+            while self.shared.replays.get(next).is_some_and(|replay| !replay.is_pending()) {
+                next = self.shared.replays.next(next);
+            }
+            self.qp.responder.pending = next;
+        }
+        Step::Sent
+    }
+}

@@ -1,0 +1,325 @@
+//! What comes to the responder: requests in order, out of order, and again.
+
+use super::{Expect, Replay, Served, What};
+use crate::config::MAX_MESSAGE;
+use crate::memory::{Access, Memory, Refused};
+use crate::qp::{Context, State, Verdict};
+use crate::slab::NONE;
+use crate::{CompletionKind, Status};
+use wire::rc::{Kind, NakCode, Packet, Psn, Syndrome};
+
+const INVALID: Served = Served::Refused(Syndrome::Nak(NakCode::InvalidRequest));
+
+impl From<Refused> for Served {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(Syndrome::Nak(match refused {
+            Refused::Access => NakCode::RemoteAccess,
+            Refused::Memory => NakCode::RemoteOperation,
+        }))
+    }
+}
+
+impl<M: Memory> Context<'_, M> {
+    /// Takes one request.
+    #[inline]
+    pub(crate) fn on_request(&mut self, packet: &Packet<'_>) -> Verdict {
+        if !matches!(self.qp.state, State::Rtr | State::Rts) {
+            return Verdict::State;
+        }
+        let (psn, epsn) = (packet.bth().psn(), self.qp.responder.epsn);
+        if psn != epsn {
+            if psn.is_before(epsn) {
+                return self.on_duplicate(psn, packet);
+            }
+            if !self.qp.responder.naked {
+                self.qp.responder.naked = true;
+                self.qp.responder.reply = Some((Syndrome::Nak(NakCode::SequenceError), epsn));
+                self.shared.counters.naks_sequence_out.add(1);
+            }
+            return Verdict::RequestEarly;
+        }
+        let served = match packet.opcode().kind() {
+            Kind::Send => self.on_send(packet),
+            Kind::Write => self.on_write(packet),
+            Kind::ReadRequest => self.on_read(packet),
+            _ => self.on_atomic(packet),
+        };
+        let responder = &mut self.qp.responder;
+        match served {
+            Served::Done => responder.naked = false,
+            Served::Refused(syndrome) => {
+                responder.reply = Some((syndrome, psn));
+                responder.naked = true;
+                let counters = &self.shared.counters;
+                match syndrome {
+                    Syndrome::Ack { .. } | Syndrome::Nak(NakCode::SequenceError) => {}
+                    Syndrome::RnrNak(_) => counters.naks_rnr_out.add(1),
+                    Syndrome::Nak(NakCode::RemoteAccess) => counters.naks_access_out.add(1),
+                    Syndrome::Nak(NakCode::RemoteOperation) => counters.naks_operation_out.add(1),
+                    Syndrome::Nak(_) => counters.naks_invalid_out.add(1),
+                }
+                if matches!(syndrome, Syndrome::Nak(_)) {
+                    self.fail(NONE, Status::WrFlushErr);
+                }
+            }
+        }
+        Verdict::Request
+    }
+
+    /// The expected PSN was done, and with it perhaps a message.
+    #[inline]
+    fn done(&mut self, packet: &Packet<'_>, psns: u32, ends: bool) -> Served {
+        let responder = &mut self.qp.responder;
+        responder.epsn = responder.epsn.plus(psns);
+        if ends {
+            responder.msn = responder.msn.wrapping_add(1);
+        }
+        if packet.bth().is_ack_request() {
+            self.acknowledge(packet.bth().psn());
+        }
+        Served::Done
+    }
+
+    /// Whether a packet has as much payload as its place in a message needs.
+    fn fits(&self, packet: &Packet<'_>) -> bool {
+        let (len, mtu, place) = (packet.payload().len(), self.qp.mtu.bytes() as usize, packet.opcode().place());
+        match (place.begins(), place.ends()) {
+            (true, true) => len <= mtu,
+            (false, true) => (1..=mtu).contains(&len),
+            (_, false) => len == mtu,
+        }
+    }
+
+    fn not_ready(&self) -> Served {
+        Served::Refused(Syndrome::RnrNak(self.qp.responder.rnr_timer))
+    }
+
+    fn on_send(&mut self, packet: &Packet<'_>) -> Served {
+        let (opcode, payload) = (packet.opcode(), packet.payload());
+        let place = opcode.place();
+        let expected = if place.begins() { Expect::Beginning } else { Expect::Send };
+        if self.qp.responder.expect != expected || !self.fits(packet) || opcode.has_ieth() {
+            return INVALID;
+        }
+        let Some(receive) = self.receive() else { return self.not_ready() };
+        let at = self.qp.responder.received;
+        let status = if payload.len() as u64 > u64::from(receive.local.len - at) {
+            Status::LocLenErr
+        } else if payload.is_empty() {
+            Status::Success
+        } else {
+            match self.shared.regions.write(self.qp.local(receive.local, at), Access::LOCAL_WRITE, payload) {
+                Ok(()) => Status::Success,
+                Err(_) => Status::LocProtErr,
+            }
+        };
+        if status != Status::Success {
+            self.shared.receives.pop(&mut self.qp.responder.receives);
+            self.complete(receive.id, CompletionKind::Receive, status, 0, None);
+            let code = if status == Status::LocLenErr { NakCode::InvalidRequest } else { NakCode::RemoteOperation };
+            return Served::Refused(Syndrome::Nak(code));
+        }
+        let len = at + payload.len() as u32;
+        self.shared.counters.payload_bytes_in.add(payload.len() as u64);
+        let responder = &mut self.qp.responder;
+        (responder.received, responder.expect) =
+            if place.ends() { (0, Expect::Beginning) } else { (len, Expect::Send) };
+        if place.ends() {
+            self.shared.receives.pop(&mut self.qp.responder.receives);
+            let imm = packet.imm().map(|imm| imm.value());
+            self.complete(receive.id, CompletionKind::Receive, Status::Success, len, imm);
+        }
+        self.done(packet, 1, place.ends())
+    }
+
+    fn on_write(&mut self, packet: &Packet<'_>) -> Served {
+        let payload = packet.payload();
+        let len = payload.len() as u32;
+        let place = packet.opcode().place();
+        let expected = if place.begins() { Expect::Beginning } else { Expect::Write };
+        if self.qp.responder.expect != expected || !self.fits(packet) {
+            return INVALID;
+        }
+        let (address, rkey, remaining) = match packet.reth() {
+            Some(reth) => (reth.address(), reth.rkey(), reth.len()),
+            None => (self.qp.responder.address, self.qp.responder.rkey, self.qp.responder.remaining),
+        };
+        // All of it, and not more, comes with the last packet.
+        if remaining > MAX_MESSAGE || (if place.ends() { remaining != len } else { remaining <= len }) {
+            return INVALID;
+        }
+        let to = self.qp.place(rkey, address);
+        if place.begins()
+            && remaining > 0
+            && let Err(refused) = self.shared.regions.check(to, remaining, Access::REMOTE_WRITE)
+        {
+            return refused.into();
+        }
+        let imm = packet.imm().map(|imm| imm.value());
+        let receive = self.receive();
+        if imm.is_some() && receive.is_none() {
+            return self.not_ready();
+        }
+        if len > 0
+            && let Err(refused) = self.shared.regions.write(to, Access::REMOTE_WRITE, payload)
+        {
+            return refused.into();
+        }
+        self.shared.counters.payload_bytes_in.add(u64::from(len));
+        let responder = &mut self.qp.responder;
+        (responder.address, responder.rkey) = (address.wrapping_add(u64::from(len)), rkey);
+        responder.received = if place.begins() { len } else { responder.received + len };
+        responder.remaining = remaining - len;
+        responder.expect = if place.ends() { Expect::Beginning } else { Expect::Write };
+        if place.ends() {
+            let total = std::mem::take(&mut self.qp.responder.received);
+            if let (Some(_), Some(receive)) = (imm, receive) {
+                self.shared.receives.pop(&mut self.qp.responder.receives);
+                self.complete(receive.id, CompletionKind::ReceiveWriteImm, Status::Success, total, imm);
+            }
+        }
+        self.done(packet, 1, place.ends())
+    }
+
+    /// Puts a READ or an atomic operation into the response cache, for which there must be room.
+    fn remember(&mut self, replay: Replay) {
+        let responder = &mut self.qp.responder;
+        if responder.replays.len >= u32::from(responder.depth) {
+            self.shared.replays.pop(&mut responder.replays);
+        }
+        // What was to be acknowledged so far is acknowledged by the answer.
+        responder.reply = None;
+        if let Some(index) = self.shared.replays.push(&mut responder.replays, replay) {
+            self.activate(index);
+        }
+    }
+
+    /// Whether the peer may have one more outstanding: the oldest in the cache is answered.
+    fn has_depth(&self) -> bool {
+        let responder = &self.qp.responder;
+        let oldest = self.shared.replays.get(responder.replays.head);
+        responder.depth > 0
+            && (responder.replays.len < u32::from(responder.depth) || oldest.is_some_and(|replay| !replay.is_pending()))
+    }
+
+    fn on_read(&mut self, packet: &Packet<'_>) -> Served {
+        let Some(reth) = packet.reth() else { return INVALID };
+        let (address, rkey, len) = (reth.address(), reth.rkey(), reth.len());
+        if self.qp.responder.expect != Expect::Beginning || len > MAX_MESSAGE || !self.has_depth() {
+            return INVALID;
+        }
+        let from = self.qp.place(rkey, address);
+        if len > 0
+            && let Err(refused) = self.shared.regions.check(from, len, Access::REMOTE_READ)
+        {
+            return refused.into();
+        }
+        let (psn, packets) = (packet.bth().psn(), self.qp.mtu.packets(len));
+        let responder = &mut self.qp.responder;
+        responder.epsn = psn.plus(packets);
+        responder.msn = responder.msn.wrapping_add(1);
+        let msn = responder.msn;
+        let (from, next, until) = (0, 0, packets);
+        self.remember(Replay { what: What::Read, address, rkey, len, psn, packets, msn, from, next, until });
+        Served::Done
+    }
+
+    fn on_atomic(&mut self, packet: &Packet<'_>) -> Served {
+        let Some(atomic) = packet.atomic() else { return INVALID };
+        let (address, rkey) = (atomic.address(), atomic.rkey());
+        if self.qp.responder.expect != Expect::Beginning || address % 8 != 0 || !self.has_depth() {
+            return INVALID;
+        }
+        let (swap_add, compare) = (atomic.swap_add(), atomic.compare());
+        let place = self.qp.place(rkey, address);
+        let original = match packet.opcode().kind() {
+            Kind::CompareSwap => {
+                self.shared.regions.update(place, &|word| if word == compare { swap_add } else { word })
+            }
+            _ => self.shared.regions.update(place, &|word| word.wrapping_add(swap_add)),
+        };
+        let original = match original {
+            Ok(original) => original,
+            Err(refused) => return refused.into(),
+        };
+        let psn = packet.bth().psn();
+        let responder = &mut self.qp.responder;
+        responder.epsn = psn.next();
+        responder.msn = responder.msn.wrapping_add(1);
+        let msn = responder.msn;
+        let what = What::Atomic(original);
+        let (packets, len, from, next, until) = (1, 8, 0, 0, 1);
+        self.remember(Replay { what, address, rkey, len, psn, packets, msn, from, next, until });
+        Served::Done
+    }
+
+    /// A request that was done before. SENDs and WRITEs are acknowledged again, READs read again from where they are asked, and
+    /// atomic operations are answered from the cache. Nothing is done twice.
+    fn on_duplicate(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
+        let again = match packet.opcode().kind() {
+            Kind::Send | Kind::Write => {
+                let last = self.qp.responder.epsn.minus(1);
+                self.acknowledge(last);
+                true
+            }
+            Kind::ReadRequest => self.read_again(psn, packet),
+            _ => self.answer_again(psn, packet),
+        };
+        if !again {
+            return Verdict::Unknown;
+        }
+        self.shared.counters.duplicates_in.add(1);
+        Verdict::Request
+    }
+
+    /// The element of the response cache that has this PSN.
+    fn find(&self, psn: Psn) -> Option<(u32, Replay)> {
+        let mut index = self.qp.responder.replays.head;
+        while let Some(replay) = self.shared.replays.get(index) {
+            let offset = psn.since(replay.psn);
+            if offset >= 0 && (offset as u32) < replay.packets {
+                return Some((index, *replay));
+            }
+            index = self.shared.replays.next(index);
+        }
+        None
+    }
+
+    fn read_again(&mut self, psn: Psn, packet: &Packet<'_>) -> bool {
+        let (Some((index, replay)), Some(reth)) = (self.find(psn), packet.reth()) else { return false };
+        let from = psn.distance(replay.psn);
+        let offset = from * self.qp.mtu.bytes();
+        let until = from.saturating_add(self.qp.mtu.packets(reth.len()));
+        let same = replay.what == What::Read
+            && reth.rkey() == replay.rkey
+            && reth.address() == replay.address.wrapping_add(u64::from(offset))
+            && until <= replay.packets
+            // What ends before the whole does, ends with a full packet.
+            && reth.len() == if until == replay.packets { replay.len - offset } else { (until - from) * self.qp.mtu.bytes() };
+        if !same {
+            return false;
+        }
+        // What is on its way to there anyway goes on.
+        let coming = replay.is_pending() && replay.next <= from && replay.until >= until;
+        if !coming {
+            if let Some(replay) = self.shared.replays.get_mut(index) {
+                (replay.from, replay.next, replay.until) = (from, from, until);
+            }
+            self.activate(index);
+        }
+        true
+    }
+
+    fn answer_again(&mut self, psn: Psn, packet: &Packet<'_>) -> bool {
+        let (Some((index, replay)), Some(atomic)) = (self.find(psn), packet.atomic()) else { return false };
+        let same = matches!(replay.what, What::Atomic(_))
+            && (atomic.address(), atomic.rkey()) == (replay.address, replay.rkey);
+        if same {
+            if let Some(replay) = self.shared.replays.get_mut(index) {
+                replay.next = 0;
+            }
+            self.activate(index);
+        }
+        same
+    }
+}

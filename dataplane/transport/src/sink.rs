@@ -1,0 +1,58 @@
+//! Where packets go: straight into frames.
+
+use crate::PathId;
+use wire::rc::{Bth, IcrcSeed, packet};
+
+/// Gives places for packets, one after the other.
+pub trait Sink {
+    /// A place of exactly `len` bytes for a packet to a peer, with what the framing puts under its ICRC. `None` when there is
+    /// none now: nothing more is asked for until [`Endpoint::transmit`](crate::Endpoint::transmit) is called again.
+    ///
+    /// What was opened and not closed when the next one is opened is not sent.
+    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>>;
+
+    /// The packet in the place that was opened last is complete.
+    fn close(&mut self);
+}
+
+/// A place for one packet.
+#[derive(Debug)]
+pub struct Room<'a> {
+    /// Exactly as many bytes as were asked for; what is in them does not matter.
+    pub bytes: &'a mut [u8],
+    /// What the ICRC covers before the BTH.
+    pub seed: IcrcSeed,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emitted<E> {
+    /// It is in the sink.
+    Sent,
+    /// The sink has no room.
+    Full,
+    /// Its payload could not be had.
+    Failed(E),
+}
+
+/// Builds one packet in a sink; `fill` writes the payload.
+#[inline]
+pub(crate) fn emit<S: Sink, E>(
+    sink: &mut S,
+    path: PathId,
+    bth: Bth,
+    headers: [&[u8]; 2],
+    payload: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Emitted<E> {
+    let extension: usize = headers.iter().map(|header| header.len()).sum();
+    let len = wire::rc::bth::BTH_LEN + extension + payload + packet::pad_of(payload) + wire::rc::ICRC_LEN;
+    let Some(Room { bytes, seed }) = sink.open(path, len) else { return Emitted::Full };
+    let Some(place) = packet::open(bth, headers, payload, bytes) else { return Emitted::Full };
+    if let Err(error) = fill(place) {
+        return Emitted::Failed(error);
+    }
+    seed.seal(bytes);
+    sink.close();
+    Emitted::Sent
+}
