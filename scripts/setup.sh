@@ -47,6 +47,40 @@ find_clang() {
     return 1
 }
 
+# The Linux guest of tests/guest: Debian's kernel as its package has it, unpacked by the tests and never installed.
+guest_cache=${GVM_GUEST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/gvm-dp/guest}
+
+is_debian() { grep -qx 'ID=debian' /etc/os-release 2>/dev/null; }
+
+# Whether there is a kernel, and it is what was fetched.
+has_guest_kernel() {
+    compgen -G "$guest_cache/linux-image-*.deb.sha256" >/dev/null \
+        && (cd "$guest_cache" && sha256sum --check --status ./*.sha256)
+}
+
+# The newest kernel of the series whose rxe the tests know.
+guest_kernel_package() {
+    apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-amd64-unsigned$' | cut -d ' ' -f 1 | sort -V | tail -n 1
+}
+
+fetch_guest_kernel() {
+    local package fresh
+    package=$(guest_kernel_package)
+    if [ -z "$package" ]; then
+        as_root apt-get -o DPkg::Lock::Timeout=300 update -qq || say "apt-get update failed"
+        package=$(guest_kernel_package)
+    fi
+    [ -n "$package" ] || die "apt-get knows no linux-image-6.1.0-*-amd64-unsigned: are Debian 12's sources there?"
+    say "fetching $package into $guest_cache"
+    fresh=$guest_cache/fresh.$$
+    mkdir -p "$fresh"
+    # apt-get checks it against the archive's signed lists.
+    (cd "$fresh" && apt-get download -qq "$package" 2>/dev/null && sha256sum ./*.deb >"$(ls ./*.deb).sha256") \
+        || { rm -rf "$fresh"; die "failed: apt-get download $package"; }
+    rm -rf "$guest_cache"/linux-image-*
+    mv "$fresh"/* "$guest_cache" && rmdir "$fresh"
+}
+
 # The newest packaged clang of those that ebpf/build.rs looks for.
 clang_package() {
     local version
@@ -77,6 +111,12 @@ missing_packages() {
     have valgrind || echo valgrind
     # The dissector's tests: 22 MB, 40 s.
     have tshark || echo tshark
+    # The guest with rxe: a virtual machine, its root, and a verbs program.
+    have qemu-system-x86_64 || echo qemu-system-x86
+    if [ ! -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then echo busybox-static; fi
+    [ -e /usr/include/infiniband/verbs.h ] || echo libibverbs-dev
+    compgen -G '/usr/lib/x86_64-linux-gnu/libibverbs/librxe-*.so' >/dev/null || echo ibverbs-providers
+    have xz || echo xz-utils
 }
 
 as_root() {
@@ -136,7 +176,12 @@ if [ "$full" = yes ] && ! { have_cargo && cargo nextest --version >/dev/null 2>&
     wants_nextest=yes
 fi
 
-if [ -z "${packages// /}" ] && [ "$wants_rust$wants_nextest" = nono ]; then
+wants_kernel=no
+if [ "$full" = yes ] && is_debian && ! has_guest_kernel; then
+    wants_kernel=yes
+fi
+
+if [ -z "${packages// /}" ] && [ "$wants_rust$wants_nextest$wants_kernel" = nonono ]; then
     say "everything is there"
     exit 0
 fi
@@ -144,6 +189,7 @@ say "needed and not there:"
 [ -z "${packages// /}" ] || say "  system packages: $packages(about 1 minute)"
 [ "$wants_rust" = no ] || say "  Rust, by rustup, in ${CARGO_HOME:-$HOME/.cargo} (about 1 minute)"
 [ "$wants_nextest" = no ] || say "  cargo-nextest $nextest_version, built from source (2 to 6 minutes; cargo test does without)"
+[ "$wants_kernel" = no ] || say "  a Debian kernel for the guest of the tests, in $guest_cache (70 MB)"
 if [ "$check" = yes ]; then
     exit 1
 fi
@@ -155,6 +201,7 @@ if [ "$wants_nextest" = yes ]; then
     CARGO_ENCODED_RUSTFLAGS='' cargo install -q --locked "cargo-nextest@$nextest_version" \
         || say "cargo-nextest could not be built; scripts/test.sh will use cargo test"
 fi
+[ "$wants_kernel" = no ] || fetch_guest_kernel
 left=$(missing_packages | sort -u | tr '\n' ' ')
 [ -z "${left// /}" ] || die "still missing: $left"
 say "done"
