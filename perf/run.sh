@@ -52,12 +52,14 @@ build() {
     bench="${CARGO_TARGET_DIR:-target}/$profile/gvm-bench"
 }
 
-# Instructions of so many timed rounds, of which one is 65,536 records. Only the timed function is counted.
+# Instructions of so many timed rounds, of which one is 65,536 records. Only the timed function is counted. What follows
+# the number of rounds says what is measured.
 instructions() {
-    local slaves=$1 rounds=$2 out
+    local rounds=$1 out
+    shift
     out=$(mktemp)
     valgrind --tool=callgrind --collect-atstart=no '--toggle-collect=*aggregate::Bench::run*' \
-        --callgrind-out-file="$out" "$bench" aggregate --slaves "$slaves" --rounds "$rounds" >/dev/null 2>"$out.log" \
+        --callgrind-out-file="$out" "$bench" aggregate --rounds "$rounds" "$@" >/dev/null 2>"$out.log" \
         || { cat "$out.log" >&2; rm -f "$out" "$out.log"; die "callgrind failed"; }
     awk '/^(summary|totals):/ { print $2; exit }' "$out"
     rm -f "$out" "$out.log"
@@ -65,26 +67,33 @@ instructions() {
 
 # Instructions per record, warm: what one more round adds.
 per_record() {
-    local slaves=$1 one two
-    one=$(instructions "$slaves" 1)
-    two=$(instructions "$slaves" 2)
+    local one two
+    one=$(instructions 1 "$@")
+    two=$(instructions 2 "$@")
     awk -v one="$one" -v two="$two" 'BEGIN { printf "%.1f", (two - one) / 65536 }'
 }
 
 guard() {
     command -v valgrind >/dev/null || die "the guard needs valgrind: scripts/setup.sh installs it"
-    local mode=$1 slaves now before ratio worst=0 status=0 lines=()
+    local mode=$1 what slaves direction name now before ratio worst=0 status=0 lines=()
     build
-    printf '%8s %16s %16s %7s\n' slaves instr/record baseline ratio
-    for slaves in 1 64 8192; do
-        now=$(per_record "$slaves")
-        lines+=("  \"aggregate_${slaves}_slaves\": $now")
-        before=$(sed -n "s/^ *\"aggregate_${slaves}_slaves\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
+    printf '%-9s %8s %16s %16s %7s\n' direction slaves instr/record baseline ratio
+    for what in '1 down' '64 down' '8192 down' '64 up' '8192 up'; do
+        read -r slaves direction <<<"$what"
+        if [ "$direction" = up ]; then
+            name=aggregate_up_${slaves}_slaves
+            now=$(per_record --slaves "$slaves" --up)
+        else
+            name=aggregate_${slaves}_slaves
+            now=$(per_record --slaves "$slaves")
+        fi
+        lines+=("  \"$name\": $now")
+        before=$(sed -n "s/^ *\"$name\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
         ratio=$(awk -v now="$now" -v before="${before:-$now}" 'BEGIN { printf "%.3f", now / before }')
-        printf '%8s %16s %16s %7s\n' "$slaves" "$now" "${before:-none}" "$ratio"
+        printf '%-9s %8s %16s %16s %7s\n' "$direction" "$slaves" "$now" "${before:-none}" "$ratio"
         worst=$(awk -v a="$worst" -v b="$ratio" 'BEGIN { print (a > b ? a : b) }')
         if [ "$mode" = guard ] && [ -z "$before" ]; then
-            die "$baseline has no aggregate_${slaves}_slaves: perf/run.sh aggregate --record"
+            die "$baseline has no $name: perf/run.sh aggregate --record"
         fi
     done
     if [ "$mode" = record ]; then

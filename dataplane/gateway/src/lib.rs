@@ -38,7 +38,7 @@ use flush::Cause;
 use frame::{BURST, Burst, Class, Datagram, Outbox, Peer, Pool, PortId, Role, Time};
 use link::RouteChange;
 use pass::{Heard, Item, Tally, Walked};
-use route::{Destination, Routes};
+use route::{Destination, Routes, SlaveSource};
 use std::sync::Arc;
 
 /// How many items ahead of the one in hand the cache is asked for the place where its records will go.
@@ -174,10 +174,11 @@ impl Gateway {
         }
     }
 
-    /// Appends a burst of datagrams that are one record each, from masters to the slaves `to`.
-    fn append_singles(&mut self, now: Time, to: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+    /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations `to`.
+    fn append_singles(&mut self, now: Time, down: bool, to: &[Destination], burst: &mut Burst, out: &mut Outbox) {
         // They count as held from the start; what finds no buffer is taken off again where that is seen.
-        self.held[1] = self.held[1].wrapping_add(to.len() as u64);
+        let held = &mut self.held[usize::from(down)];
+        *held = held.wrapping_add(to.len() as u64);
         let mut tail = wire::HEADER_LEN;
         for &ahead in to.iter().take(TAILS_AHEAD) {
             self.prefetch_tail(ahead, tail);
@@ -249,6 +250,29 @@ impl Gateway {
         self.counters.down.records_in.add(singles as u64);
         self.counters.down.bytes_in.add(bytes as u64);
         singles
+    }
+
+    /// The destinations of a burst of which every datagram is one record from a slave that may send it to a master: nothing
+    /// has to be listed for it. Returns whether it is one; if not, nothing was counted.
+    fn are_singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> bool {
+        let (mut from, mut bytes) = ([0; BURST], 0);
+        for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
+            let Some(datagram) = burst.get(number) else { return false };
+            let Some((master, slave)) = pass::single_upward(datagram, &self.routes) else { return false };
+            self.routes.prefetch(slave);
+            (*to, *from) = (master, slave);
+            bytes += datagram.frame.len();
+        }
+        for (number, slave) in from.into_iter().enumerate().take(burst.len()) {
+            let Some(datagram) = burst.get(number) else { return false };
+            if self.routes.slave_source(slave, &datagram.peer) != SlaveSource::Registered {
+                return false;
+            }
+        }
+        self.counters.up.datagrams_in.add(burst.len() as u64);
+        self.counters.up.records_in.add(burst.len() as u64);
+        self.counters.up.bytes_in.add(bytes as u64);
+        true
     }
 
     /// Any burst, of which the first datagrams are known to be singles: each other is walked into a list of what goes
@@ -344,11 +368,12 @@ impl Role for Gateway {
         }
         let mut to = [0; BURST];
         let singles = self.leading_singles(burst, &mut to);
-        let to = to.get(..singles).unwrap_or(&[]);
         if singles == burst.len() {
-            self.append_singles(now, to, burst, out);
+            self.append_singles(now, true, to.get(..singles).unwrap_or(&[]), burst, out);
+        } else if singles == 0 && self.are_singles_upward(burst, &mut to) {
+            self.append_singles(now, false, to.get(..burst.len()).unwrap_or(&[]), burst, out);
         } else {
-            self.receive_any(now, to, burst, out);
+            self.receive_any(now, to.get(..singles).unwrap_or(&[]), burst, out);
         }
         burst.clear();
         self.publish_held();

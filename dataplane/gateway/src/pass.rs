@@ -66,6 +66,15 @@ pub fn single(datagram: &Datagram, heard: &mut Heard, routes: &Routes) -> Option
     if header.msg_type().is_link_control() { None } else { routes.slave(header.slave_id()) }
 }
 
+/// The destination, and the slave to be checked, of a datagram that is one record of cargo for a registered master and not
+/// from that master; `None` for any other, which [`walk`] takes. The same answer as the walk's.
+#[inline(always)]
+pub fn single_upward(datagram: &Datagram, routes: &Routes) -> Option<(Destination, Destination)> {
+    let header = Record::only(datagram.frame.data())?.header();
+    let destination = routes.master_elsewhere(header.master_id(), &datagram.peer)?;
+    if header.msg_type().is_link_control() { None } else { Some((destination, routes.slave(header.slave_id())?)) }
+}
+
 /// What a datagram turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walked {

@@ -111,6 +111,16 @@ impl Routes {
         self.registered(id).is_some_and(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
+    /// The destination of a registered master, unless `source` is where it is registered.
+    #[inline]
+    pub fn master_elsewhere(&self, id: u16, source: &Peer) -> Option<Destination> {
+        let master = self.registered(id)?;
+        if source.is_same_origin(&master.route.peer, master.route.fixed_port) {
+            return None;
+        }
+        Some(self.slaves.len() as Destination + Destination::from(master.place))
+    }
+
     /// Whether any master is registered at `source`.
     pub fn is_any_master(&self, source: &Peer) -> bool {
         self.registered.iter().any(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))

@@ -498,3 +498,49 @@ fn a_gateway_of_all_shards_at_the_default_scale_serves_the_first_and_the_last_sl
     all_refused(&mut rig, master(1), "down", &cargo(131_070, 0xffff, 3, 5), "dropped_no_route");
     assert_eq!(Scale::default().shard(ids[1]), Shard(15));
 }
+
+#[test]
+fn one_stranger_in_a_burst_of_slaves_costs_only_itself() {
+    const BURST: usize = 8;
+    // What stands at one place of the burst: from whom, the record, and how it is refused; none is.
+    let strangers = [
+        (slave(20), cargo(20, 1, 9, 30), None),
+        (slave(21), cargo(20, 1, 9, 30), Some("up.dropped_spoofed")),
+        (but(slave(20), |peer| peer.port = PortId(0)), cargo(20, 1, 9, 30), Some("up.dropped_spoofed")),
+        (master(2), cargo(20, 1, 9, 30), Some("up.dropped_spoofed")),
+        (slave(20), cargo(20, 3, 9, 30), Some("up.dropped_no_route")),
+        (slave(50), cargo(50, 1, 9, 30), Some("up.dropped_foreign_shard")),
+        (slave(20), cargo(20, 1, 9, 30)[..40].to_vec(), Some("up.dropped_bad_length")),
+    ];
+    for (from, bytes, refused) in strangers {
+        for place in 0..BURST {
+            let mut rig = Rig::with_nodes(config());
+            let before = rig.counts();
+            let mut expected = Vec::new();
+            let burst = (0..BURST).map(|number| {
+                let (from, bytes) = if number == place {
+                    (from, bytes.clone())
+                } else {
+                    (slave(30 + number as u32), cargo(30 + number as u32, 1, number as u64, 30))
+                };
+                if number != place || refused.is_none() {
+                    expected.extend_from_slice(&bytes);
+                }
+                rig.datagram(from, &bytes, Arrival::default()).unwrap()
+            });
+            let burst = burst.collect();
+            rig.receive_burst(burst);
+            let (all, bytes_in) = (BURST as i64, 7 * 53 + bytes.len() as i64);
+            let held = if refused.is_some() { all - 1 } else { all };
+            let mut changed =
+                vec![("up.datagrams_in", all), ("up.records_in", all), ("up.bytes_in", bytes_in), ("up.held", held)];
+            changed.extend(refused.map(|reason| (reason, 1)));
+            if refused == Some("up.dropped_bad_length") {
+                changed.push(("up.bad_bytes", 40));
+            }
+            rig.assert_changed(&before, &changed);
+            rig.advance(HOLD);
+            assert_eq!(rig.sent_bytes(), [(master(1), expected)], "{refused:?} at {place}");
+        }
+    }
+}

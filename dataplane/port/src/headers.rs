@@ -1,7 +1,6 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
 use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
-use wire::net::ethernet;
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{NetError, UdpSpec, checksum, emit_udp4, parse_udp4, udp, udp_checksum, verify_udp4};
 
@@ -86,26 +85,24 @@ fn at(head: &[u8; PLAIN], at: usize) -> u64 {
     eight(*head[at..].first_chunk().expect("eight bytes of the headers"))
 }
 
+// Bytes 6 to 13: the type of IPv4.
+const IPV4: u64 = eight([0, 0, 0, 0, 0, 0, 0x08, 0]);
+const IPV4_MASK: u64 = eight([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
 // Bytes 14 to 21: version 4 and a header of 20 bytes; no fragment.
 const WHOLE: u64 = eight([0x45, 0, 0, 0, 0, 0, 0, 0]);
 const WHOLE_MASK: u64 = eight([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
 // Bytes 22 to 29: all but TTL and header checksum.
 const IP_MASK: u64 = eight([0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+// The same: the protocol UDP.
+const UDP: u64 = eight([0, ipv4::UDP, 0, 0, 0, 0, 0, 0]);
+const UDP_MASK: u64 = eight([0, 0xff, 0, 0, 0, 0, 0, 0]);
 // Bytes 30 to 37: all but the sender's UDP port.
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
 impl Sender {
-    /// The sender of a usual packet.
-    #[inline]
-    const fn new(port: PortId, mac: [u8; 6], ip: [u8; 4], udp_port: [u8; 2], ours: u64) -> Self {
-        let ([a, b, c, d, e, f], [g, h, i, j], [k, l]) = (mac, ip, udp_port);
-        let [t, u] = ethernet::IPV4.to_be_bytes();
-        Self {
-            ethernet: eight([a, b, c, d, e, f, t, u]),
-            ip: eight([0, ipv4::UDP, 0, 0, g, h, i, j]),
-            ports: ours | eight([0, 0, 0, 0, k, l, 0, 0]),
-            peer: Peer::ipv4(port, ip, u16::from_be_bytes(udp_port), Vlan::UNTAGGED, mac),
-        }
+    /// No sender: no packet has these headers, for IPv4 packets have their type.
+    const fn nobody() -> Self {
+        Self { ethernet: 0, ip: 0, ports: 0, peer: Peer::NOBODY }
     }
 
     /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us.
@@ -126,15 +123,13 @@ impl Reader {
     pub const fn new(port: PortId, local: &Local, verify: Verify) -> Self {
         let ([a, b, c, d], [e, f]) = (local.ip, local.udp_port.to_be_bytes());
         let ours = eight([a, b, c, d, 0, 0, e, f]);
-        // Nobody in particular, before somebody sends.
-        let last = Sender::new(port, [0; 6], [0; 4], [0; 2], ours);
-        Self { port, local: *local, verify, ours, last, number: 0, roce: None }
+        Self { port, local: *local, verify, ours, last: Sender::nobody(), number: 0, roce: None }
     }
 
     /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
-        (self.number, self.last.peer.local) = (number, number);
+        self.number = number;
         self
     }
 
@@ -207,19 +202,21 @@ impl Reader {
     /// Makes another sender the last one, if this is a usual packet.
     #[inline(never)]
     fn meet(&mut self, head: &[u8; PLAIN]) -> bool {
-        if (at(head, 30) ^ self.ours) & OURS_MASK != 0 {
+        // All but its address, as in `Sender::sent`: that says whether the packet is usual.
+        let (ethernet, ip, ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
+        let other = ((ethernet ^ IPV4) & IPV4_MASK)
+            | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
+            | ((ip ^ UDP) & UDP_MASK)
+            | ((ports ^ self.ours) & OURS_MASK);
+        if other != 0 {
             return false;
         }
         let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
-        let ip = [head[26], head[27], head[28], head[29]];
-        let mut sender = Sender::new(self.port, mac, ip, [head[34], head[35]], self.ours);
-        sender.peer.local = self.number;
-        // What is not its address says whether the packet is usual.
-        let usual = sender.sent(head);
-        if usual {
-            self.last = sender;
-        }
-        usual
+        let udp_port = u16::from_be_bytes([head[34], head[35]]);
+        let mut peer = Peer::ipv4(self.port, [head[26], head[27], head[28], head[29]], udp_port, Vlan::UNTAGGED, mac);
+        peer.local = self.number;
+        self.last = Sender { ethernet, ip, ports, peer };
+        true
     }
 }
 

@@ -4,7 +4,7 @@
 //! transmit burst, frame return. The hold is infinite, so that every buffer leaves full.
 
 use crate::floor::Floor;
-use crate::input::{self, GATEWAY, MASTER, MASTER_AT, Shape};
+use crate::input::{self, GATEWAY, MASTER, MASTER_AT, SLAVE_SIDE, Shape};
 use crate::stopwatch::Stopwatch;
 use frame::time::FOREVER;
 use frame::{Peer, PortId, Role, Vlan};
@@ -12,12 +12,10 @@ use gateway::{Command, Gateway, GatewayConfig};
 use lcore::Lcore;
 use lcore::mailbox::mailbox_without_doorbell;
 use link::{Route, RouteChange};
-use port::headers::Local;
 use port::replay::ReplayPort;
 use wire::{Scale, ShardSet};
 
 const MTU: u16 = 1500;
-const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1], udp_port: 9999 };
 
 /// A gateway lcore with its input, ready to be polled.
 pub struct Bench {
@@ -45,14 +43,17 @@ pub fn lcore(
     config.low_water = 0;
     let mut gateway = Gateway::new(config, &pool);
     let nothing = input::pool(64, 512)?;
-    let ports = vec![
-        ReplayPort::new(PortId(0), GATEWAY, MTU, input, packets, burst),
-        ReplayPort::new(PortId(1), SLAVE_SIDE, MTU, nothing, &[], burst),
-    ];
+    let port =
+        |number, local, pool, packets: &[Vec<u8>]| ReplayPort::new(PortId(number), local, MTU, pool, packets, burst);
+    let ports = if shape.up {
+        vec![port(0, GATEWAY, nothing, &[]), port(1, SLAVE_SIDE, input, packets)]
+    } else {
+        vec![port(0, GATEWAY, input, packets), port(1, SLAVE_SIDE, nothing, &[])]
+    };
     let mut out = frame::Outbox::new(pool.clone(), 2);
     for id in 0..shape.slaves {
-        let [_, a, b, c] = id.to_be_bytes();
-        let peer = Peer::ipv4(PortId(1), [10, 1 + a, b, c], 9999, Vlan::UNTAGGED, [2, 0, 1, a, b, c]);
+        let at = input::slave_at(id);
+        let peer = Peer::ipv4(PortId(1), at.ip, at.udp_port, Vlan::UNTAGGED, at.mac);
         let route = Some(Route { peer, mtu: MTU, fixed_port: false });
         if let Some(id) = scale.slave_id(id) {
             gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
@@ -91,8 +92,12 @@ impl Bench {
         let full = flush.flush_full.get();
         let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_drain];
         let others: u64 = others.iter().map(|counter| counter.get()).sum();
-        let records_out = out.down_records_out.get() + counters.down.held.get();
-        (counters.down.records_in.get(), records_out, full as f64 / (full + others).max(1) as f64)
+        let (direction, left) = if self.shape.up {
+            (&counters.up, out.up_records_out.get())
+        } else {
+            (&counters.down, out.down_records_out.get())
+        };
+        (direction.records_in.get(), left + direction.held.get(), full as f64 / (full + others).max(1) as f64)
     }
 }
 
@@ -103,6 +108,8 @@ pub struct Row {
     pub slaves: u32,
     /// Records in an input datagram.
     pub records: usize,
+    /// Whether the slaves send to the master, and not the master to them.
+    pub up: bool,
     /// Nanoseconds per record in the gateway: the median of the rounds.
     pub ours: f64,
     /// Nanoseconds per record of the floor: the median of the rounds.
@@ -122,10 +129,10 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Measures one number of slaves, in turn with the floor.
-pub fn measure(slaves: u32, records: usize, rounds: usize) -> anyhow::Result<Row> {
+pub fn measure(slaves: u32, records: usize, up: bool, rounds: usize) -> anyhow::Result<Row> {
     // Twice as many records as slaves and at least 16 MiB of cache lines: nothing of the input stays in the L2 cache.
     let packets = (2 * slaves as usize / records).max(65_536 / records);
-    let shape = Shape { slaves, payload: 64, records, packets };
+    let shape = Shape { slaves, payload: 64, records, packets, up };
     let input = input::packets(&shape);
     let mut bench = Bench::new(shape, &input, frame::BURST)?;
     let mut floor = Floor::new(&shape, &input, usize::from(MTU) - 28)?;
@@ -144,22 +151,23 @@ pub fn measure(slaves: u32, records: usize, rounds: usize) -> anyhow::Result<Row
     }
     let (records_in, records_out, full) = bench.account();
     anyhow::ensure!(records_in == records_out, "{records_in} records went in and {records_out} came out");
-    Ok(Row { slaves, records, ours: median(ours), floor: median(floors), ratio: median(ratios), distance, full })
+    Ok(Row { slaves, records, up, ours: median(ours), floor: median(floors), ratio: median(ratios), distance, full })
 }
 
 /// The whole table, as text on standard output and as a value.
 pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
     println!("aggregate: 64-byte payloads, MTU 1500, hold infinite, uniformly random slaves, one lcore");
     println!(
-        "{:>8} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7}",
-        "slaves", "rec/dgram", "ns/rec", "floor ns", "ratio", "prefetch", "full"
+        "{:>9} {:>8} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7}",
+        "direction", "slaves", "rec/dgram", "ns/rec", "floor ns", "ratio", "prefetch", "full"
     );
     let mut rows = Vec::new();
-    for records in [1, 16] {
+    for (up, records) in [(false, 1), (false, 16), (true, 1), (true, 16)] {
         for slaves in [1, 64, 8_192, 131_072] {
-            let row = measure(slaves, records, rounds)?;
+            let row = measure(slaves, records, up, rounds)?;
             println!(
-                "{:>8} {:>9} {:>9.1} {:>9.1} {:>7.2} {:>9} {:>6.1}%",
+                "{:>9} {:>8} {:>9} {:>9.1} {:>9.1} {:>7.2} {:>9} {:>6.1}%",
+                if row.up { "up" } else { "down" },
                 row.slaves,
                 row.records,
                 row.ours,

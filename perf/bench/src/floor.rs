@@ -24,9 +24,12 @@ impl Floor {
             place[..packet.len()].copy_from_slice(packet);
         }
         let pool = input::pool(shape.slaves.max(64), 2048)?;
-        let buffers = std::iter::from_fn(|| pool.alloc()).take(shape.slaves as usize).collect();
+        // All that slaves send goes to one buffer, the master's.
+        let destinations = if shape.up { 1 } else { shape.slaves as usize };
+        let buffers = std::iter::from_fn(|| pool.alloc()).take(destinations).collect();
+        let order = input::order(shape).into_iter().map(|id| if shape.up { 0 } else { id }).collect();
         let record = wire::HEADER_LEN + shape.payload;
-        Ok(Self { input, stride, record, order: input::order(shape), buffers, most })
+        Ok(Self { input, stride, record, order, buffers, most })
     }
 
     /// Copies every record of the input once, asking the cache for the buffer `distance` records ahead (0: never).

@@ -1,4 +1,4 @@
-//! Packets for benchmarks: from one master to slaves in uniformly random order, from a fixed seed.
+//! Packets for benchmarks: between one master and slaves in uniformly random order, from a fixed seed.
 
 use frame::{Hugepages, Pool, PoolConfig};
 use port::headers::Local;
@@ -14,6 +14,15 @@ pub const GATEWAY: Local = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 0, 0, 1], u
 
 /// The master's address.
 pub const MASTER_AT: Local = Local { mac: [2, 0, 0, 0, 0, 2], ip: [10, 0, 0, 2], udp_port: 9999 };
+
+/// The gateway's address on the slaves' side.
+pub const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1], udp_port: 9999 };
+
+/// The address of a slave.
+pub fn slave_at(id: u32) -> Local {
+    let [_, a, b, c] = id.to_be_bytes();
+    Local { mac: [2, 0, 1, a, b, c], ip: [10, 1 + a, b, c], udp_port: 9999 }
+}
 
 /// Bytes of Ethernet, IPv4 and UDP headers.
 pub const HEADERS: usize = 42;
@@ -54,6 +63,8 @@ pub struct Shape {
     pub records: usize,
     /// Datagrams before the input repeats itself.
     pub packets: usize,
+    /// Whether the slaves send to the master, and not the master to them; a datagram is then of one slave.
+    pub up: bool,
 }
 
 /// The destinations of all records, datagram after datagram: uniformly random, but those of one datagram are of one shard,
@@ -61,6 +72,10 @@ pub struct Shape {
 pub fn order(shape: &Shape) -> Vec<u32> {
     let mut random = Random::new(1);
     let shard = Scale::default().slaves_per_gateway();
+    if shape.up {
+        let ids = (0..shape.packets).map(|_| random.below(shape.slaves));
+        return ids.flat_map(|id| std::iter::repeat_n(id, shape.records)).collect();
+    }
     if shape.records == 1 || shape.slaves <= shard {
         return (0..shape.packets * shape.records).map(|_| random.below(shape.slaves)).collect();
     }
@@ -75,7 +90,7 @@ pub fn order(shape: &Shape) -> Vec<u32> {
 
 /// The input as Ethernet frames.
 pub fn packets(shape: &Shape) -> Vec<Vec<u8>> {
-    let mut number = 0;
+    let (mut number, up) = (0, shape.up);
     order(shape)
         .chunks(shape.records)
         .map(|ids| {
@@ -89,15 +104,17 @@ pub fn packets(shape: &Shape) -> Vec<Vec<u8>> {
                 number += 1;
             }
             let (head, payload) = datagram.split_at_mut(HEADERS);
-            let checksum = udp_checksum(MASTER_AT.ip, GATEWAY.ip, MASTER_AT.udp_port, GATEWAY.udp_port, payload);
+            let from = if up { slave_at(ids[0]) } else { MASTER_AT };
+            let to = if up { SLAVE_SIDE } else { GATEWAY };
+            let checksum = udp_checksum(from.ip, to.ip, from.udp_port, to.udp_port, payload);
             let spec = UdpSpec {
                 vlan: None,
-                src_mac: MASTER_AT.mac,
-                dst_mac: GATEWAY.mac,
-                src_ip: MASTER_AT.ip,
-                dst_ip: GATEWAY.ip,
-                src_port: MASTER_AT.udp_port,
-                dst_port: GATEWAY.udp_port,
+                src_mac: from.mac,
+                dst_mac: to.mac,
+                src_ip: from.ip,
+                dst_ip: to.ip,
+                src_port: from.udp_port,
+                dst_port: to.udp_port,
                 ecn: 0,
                 checksum,
             };
@@ -118,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_records_of_a_datagram_are_of_one_shard_and_all_shards_come() {
-        let shape = Shape { slaves: 131_072, payload: 64, records: 16, packets: 1_000 };
+        let shape = Shape { slaves: 131_072, payload: 64, records: 16, packets: 1_000, up: false };
         let order = order(&shape);
         let scale = Scale::default();
         let shard = |id: &u32| scale.shard(scale.slave_id(*id).expect("an id in range"));

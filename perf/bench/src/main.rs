@@ -27,6 +27,9 @@ enum Bench {
         /// Only this many slaves, one record per datagram, no table
         #[arg(long)]
         slaves: Option<u32>,
+        /// With --slaves: from the slaves to the master, and not the other way
+        #[arg(long, requires = "slaves")]
+        up: bool,
     },
     /// What one record costs from NIC queue to NIC queue, against a forwarder that looks at nothing; needs root
     Forward {
@@ -101,9 +104,9 @@ enum Bench {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().bench {
-        Bench::Aggregate { rounds, json, slaves } => {
+        Bench::Aggregate { rounds, json, slaves, up } => {
             let rows = match slaves {
-                Some(slaves) => vec![aggregate::measure(slaves, 1, rounds)?],
+                Some(slaves) => vec![aggregate::measure(slaves, 1, up, rounds)?],
                 None => aggregate::table(rounds)?,
             };
             let shown = rows.iter().find(|row| row.slaves == 8_192 && row.records == 1).or(rows.first());
@@ -111,7 +114,7 @@ fn main() -> anyhow::Result<()> {
             let report = Report { name: "aggregate", value: row.ours, unit: "ns/record", ratio: row.ratio };
             let details = rows.iter().map(|row| {
                 serde_json::json!({
-                    "slaves": row.slaves, "records_per_datagram": row.records, "ns_per_record": row.ours,
+                    "direction": if row.up { "up" } else { "down" }, "slaves": row.slaves, "records_per_datagram": row.records, "ns_per_record": row.ours,
                     "floor_ns_per_record": row.floor, "ratio": row.ratio, "full_flushes": row.full
                 })
             });

@@ -16,7 +16,7 @@ const POLLS: usize = 32;
 /// Slots of the tap: what so many polls receive, and as much sent.
 const SLOTS: usize = 8192;
 /// 64 slaves, one record in a datagram: the datagrams in are the records.
-const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536 };
+const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false };
 
 /// Nanoseconds per record: medians over the rounds.
 #[derive(Clone, Copy, Debug)]
