@@ -8,11 +8,11 @@ use crate::neighbor::NeighborSpec;
 use crate::pci;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
-use frame::PoolConfig;
-use frame::pool::{COLOURS, HEADROOM};
+use frame::pool::chunk_for_data;
+use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential, KeyRing};
-use port::spec::{PortSpec, XdpMode, XdpSpec};
+use port::spec::{PciSpec, PortSpec, XdpMode, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
@@ -22,6 +22,9 @@ const LEAST_FRAMES: u32 = 512;
 
 /// The smallest IP packet that every host must take, and the largest that fits the largest frame.
 const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
+
+/// The largest IP packet of a socket, where nothing else was said: Ethernet's.
+const SOCKET_MTU: u16 = 1500;
 
 /// How a port is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +50,8 @@ pub struct Common {
     pub interval: u64,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
-    /// Largest IP packet to send or take, in bytes.
-    pub mtu: u16,
+    /// Largest IP packet to send or take, in bytes, if that was said.
+    pub mtu: Option<u16>,
     /// How large the system is.
     pub scale: Scale,
     /// Where metrics are served, if anywhere.
@@ -96,14 +99,25 @@ pub struct Slave {
 }
 
 impl Common {
+    /// The largest IP packet that is sent or taken on a port which can send one of `able` bytes.
+    pub fn mtu_of(&self, port: PortId, able: u16) -> u16 {
+        let is_socket = matches!(self.ports.get(usize::from(port.0)), Some(PortPlan::Udp(_)));
+        able.min(self.mtu.unwrap_or(if is_socket { SOCKET_MTU } else { able }))
+    }
+
+    /// The largest IP packet that frames must hold whatever interfaces can do, in bytes.
+    pub fn mtu_of_frames(&self) -> u16 {
+        self.mtu.unwrap_or(SOCKET_MTU)
+    }
+
     fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
         let scale = Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale)?;
         if args.frames < LEAST_FRAMES {
             return Err(wrong("frames", format!("{}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
         }
-        if !MTUS.contains(&args.mtu) {
+        if let Some(mtu) = args.mtu.filter(|mtu| !MTUS.contains(mtu)) {
             let (least, most) = (MTUS.start(), MTUS.end());
-            return Err(wrong("mtu", format!("{}: choose {least} to {most}", args.mtu)));
+            return Err(wrong("mtu", format!("{mtu}: choose {least} to {most}")));
         }
         if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
             return Err(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
@@ -125,12 +139,9 @@ impl Common {
             return Err(Failure::Usage(machine::no_port(role)));
         }
         let ports = args.ports.iter().map(plan).collect::<Result<_, _>>()?;
-        let room = u32::from(args.mtu - IPV4_UDP_LEN) + u32::from(HEADROOM) + (COLOURS - 1) * 64;
-        let pool = PoolConfig {
-            frames: args.frames,
-            chunk: room.next_power_of_two().clamp(2048, 32_768),
-            ..PoolConfig::default()
-        };
+        let largest = args.mtu.unwrap_or(SOCKET_MTU);
+        let chunk = chunk_for_data(u32::from(largest - IPV4_UDP_LEN));
+        let pool = PoolConfig { frames: args.frames, chunk, ..PoolConfig::default() };
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
         Ok(Self {
             cores,
@@ -166,11 +177,24 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
         PortSpec::Udp(address) => Ok(PortPlan::Udp(*address)),
         PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
         PortSpec::Interface(name) => Ok(xdp(name.clone())),
-        PortSpec::Pci(device) => pci::interface(*device).map(xdp),
-        PortSpec::Dpdk(device) => Err(Failure::Machine(format!(
-            "--port {spec}: DPDK ports come with a later version of gvm-dp: write --port {device} to use the device \
-             through its kernel driver"
-        ))),
+        PortSpec::Pci(PciSpec { device, host }) => {
+            let name = pci::interface(*device)?;
+            if !host.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "--port {spec}: its driver makes the interface {name}, whose addresses and MTU it has: set them there \
+                     (`ip address add ADDR/BITS dev {name}`) and write --port {device}"
+                )));
+            }
+            Ok(xdp(name))
+        }
+        PortSpec::Dpdk(dpdk) => {
+            dpdk.host.config(&format!("--port {spec}"), [0; 6]).map_err(|e| Failure::Usage(e.to_string()))?;
+            Err(Failure::Machine(format!(
+                "--port {spec}: DPDK ports come with a later version of gvm-dp: write --port {} to use the device through \
+                 its kernel driver",
+                dpdk.device
+            )))
+        }
     }
 }
 

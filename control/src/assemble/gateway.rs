@@ -15,6 +15,7 @@ use crate::supervise::desk::{Desk, Inbox};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use crate::units::Duration;
+use frame::PortId;
 use gateway::{Gateway, GatewayConfig};
 use lcore::Clock;
 use link::{Registrar, RegistrarConfig};
@@ -50,8 +51,8 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         Ok((gateway, counters))
     };
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, Some(&to_registrar), &ends, make)?;
-    let views = lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
-    let mtu = views.map(|port| port.mtu).min().unwrap_or(config.common.mtu).min(config.common.mtu);
+    let port_mtus = port_mtus(&config.common, &lcores);
+    let mtu = port_mtus.iter().copied().min().unwrap_or_else(|| config.common.mtu_of_frames());
     let registrar = RegistrarConfig {
         scale: config.common.scale,
         shards: config.announced.clone(),
@@ -61,6 +62,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         interval: config.common.interval,
         hold_ns: u32::try_from(config.hold).unwrap_or(u32::MAX),
         mtu,
+        port_mtus: port_mtus.clone(),
         two_port: config.common.ports.len() > 1,
         max_masters: masters,
     };
@@ -68,11 +70,12 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     announce(&lcores, &ports);
     let early = if config.early { "early flush on" } else { "early flush off" };
     tracing::info!(
-        "gateway \"{}\": shards {} ({} slave ids), hold {}, {early}, MTU {mtu}, {} waiting, control socket {}",
+        "gateway \"{}\": shards {} ({} slave ids), hold {}, {early}, MTU {}, {} waiting, control socket {}",
         config.common.name,
         config.shards,
         config.shards.slaves(),
         Duration(config.hold),
+        mtus_text(&port_mtus),
         config.common.rx_mode,
         socket.path().display(),
     );
@@ -105,6 +108,22 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         confinement,
         tuner: Tuner::new(settings),
     })
+}
+
+/// The largest IP packet of each port: what its queues on all lcores can do, and what was said.
+fn port_mtus<C>(common: &config::Common, lcores: &[Started<C>]) -> Vec<u16> {
+    let views = || lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
+    let able = |id: PortId| views().filter(|port| port.id == id).map(|port| port.mtu).min();
+    let ids = (0..common.ports.len()).map(|id| PortId(id as u8));
+    ids.map(|id| common.mtu_of(id, able(id).unwrap_or_else(|| common.mtu_of_frames()))).collect()
+}
+
+/// `9000`, or of ports that differ `9000 and 1500`.
+fn mtus_text(mtus: &[u16]) -> String {
+    match mtus {
+        [first, others @ ..] if others.iter().all(|other| other == first) => first.to_string(),
+        _ => mtus.iter().map(u16::to_string).collect::<Vec<_>>().join(" and "),
+    }
 }
 
 /// The cookies' secret: of this start alone.

@@ -52,7 +52,7 @@ impl Found {
 
     fn check_mtu(&self) -> Result<(), Failure> {
         let (name, mtu) = (&self.interface.name, self.interface.mtu);
-        let most = u32::from(port::xdp::largest_packet(super::ports::LARGEST_CHUNK));
+        let most = u32::from(port::xdp::largest_packet(frame::pool::LARGEST_CHUNK));
         if mtu < LEAST_MTU {
             return Err(Failure::Machine(format!(
                 "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \
@@ -62,7 +62,7 @@ impl Found {
         }
         if mtu > most {
             return Err(Failure::Machine(format!(
-                "--port {}: the MTU of {name} is {mtu}, and a frame of AF_XDP holds at most {most}: `ip link set dev \
+                "--port {}: the MTU of {name} is {mtu}, and a frame holds at most {most}: `ip link set dev \
                  {name} mtu {most}` (on both ends of a veth, and the same for all hosts of that network)",
                 self.spec
             )));

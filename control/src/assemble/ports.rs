@@ -6,17 +6,15 @@ use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::neighbor::NeighborSpec;
 use crate::privilege::{Confinement, Needs};
+use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
 use port::any::AnyPort;
 use port::spec::XdpMode;
 use port::udp::{UdpError, UdpOptions, UdpPort};
-use port::xdp::{Umem, XdpError, can_zero_copy, largest_packet};
+use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// The largest frame that AF_XDP takes, in bytes.
-pub const LARGEST_CHUNK: u32 = 4096;
 
 /// Sizes of the rings of one socket.
 const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
@@ -36,6 +34,8 @@ pub struct Ports {
     pub cores: Vec<Option<usize>>,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
+    /// Largest IP packet that was asked for, in bytes.
+    mtu: Option<u16>,
     /// How the process's threads are confined once they are set up.
     pub confinement: Confinement,
     /// Whether they receive RoCEv2: NIC queues beside their own UDP port, sockets instead.
@@ -109,11 +109,13 @@ impl Ports {
     ) -> Result<Self, Failure> {
         offloads::restore_left_off();
         let Looked { found, queues, cores, pool } = look(common, most)?;
+        let chains = has_chains(pool.chunk);
+        let steering = &ebpf::Config { frags: chains, ..steering.clone() };
         let ring = ring(pool.frames, &queues, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
         let (mode, why) = agree(&asked, |index| {
             let interface = &found[index].interface;
-            can_zero_copy(interface, 0).map_err(|error| nic::taken(interface.index, error))
+            can_zero_copy(interface, 0, chains).map_err(|error| nic::taken(interface.index, error))
         })?;
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
@@ -137,7 +139,7 @@ impl Ports {
                 }
             });
         }
-        Ok(Self { sources, cores, pool, confinement, roce: steering.claim_roce })
+        Ok(Self { sources, cores, pool, mtu: common.mtu, confinement, roce: steering.claim_roce })
     }
 
     /// The interfaces among them.
@@ -151,7 +153,7 @@ impl Ports {
     /// Opens the ports of one lcore on the lcore's own thread.
     pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
         let lcores = self.cores.len();
-        let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, ..UdpOptions::default() };
+        let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
             (Source::Socket(address), _) => {
@@ -203,11 +205,14 @@ fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Res
 /// The arena, with frames that hold the largest packet of any port.
 fn pool(common: &Common, found: &[Found]) -> Result<PoolConfig, Failure> {
     let Some(mtu) = found.iter().map(|found| found.interface.mtu).max() else { return Ok(common.pool) };
-    let fits = |chunk: &u32| u32::from(largest_packet(*chunk)) >= mtu.max(u32::from(common.mtu));
-    let chunk = [2048, LARGEST_CHUNK].into_iter().find(fits).ok_or_else(|| {
+    let largest = mtu.max(u32::from(common.mtu_of_frames()));
+    let fits = |chunk: &u32| u32::from(largest_packet(*chunk)) >= largest;
+    let sizes = std::iter::successors(Some(chunk_for(0)), |chunk| Some(chunk_for(chunk + 1)));
+    let chunk = sizes.take_while(|chunk| *chunk < LARGEST_CHUNK).find(fits).unwrap_or(LARGEST_CHUNK);
+    if !fits(&chunk) {
         let most = largest_packet(LARGEST_CHUNK);
-        Failure::Usage(format!("--mtu {}: a frame of AF_XDP holds at most {most}", common.mtu))
-    })?;
+        return Err(Failure::Usage(format!("--mtu {largest}: a frame of AF_XDP holds at most {most}")));
+    }
     Ok(PoolConfig { chunk, ..common.pool })
 }
 

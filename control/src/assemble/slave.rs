@@ -52,9 +52,10 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     let (ends, ended) = mpsc::unbounded_channel();
     let (ids, credential) = (config.ids.clone(), config.credential.clone());
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
-    let limit = config.common.mtu;
+    let common = config.common.clone();
     let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
-        let mtu = ports.iter().map(Port::mtu).min().unwrap_or(limit).min(limit);
+        let mtus = ports.iter().map(|port| common.mtu_of(port.id(), port.mtu()));
+        let mtu = mtus.min().unwrap_or_else(|| common.mtu_of_frames());
         let farm = FarmConfig {
             node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
             credential: credential.clone(),

@@ -2,7 +2,7 @@
 
 use crate::neighbor::NeighborSpec;
 use ebpf::{Neighbor, Steer, SteerError};
-use port::xdp::{AddressTable, MAX_ADDRESSES};
+use port::addresses::{AddressTable, MAX_ADDRESSES};
 use std::net::Ipv4Addr;
 
 const _: () = assert!(MAX_ADDRESSES <= ebpf::MAX_ADDRESSES, "the program has room for all addresses of a port");

@@ -39,9 +39,9 @@ pub struct CommonArgs {
     /// Frames in each lcore's arena
     #[arg(long, default_value_t = 16_384, value_name = "N")]
     pub frames: u32,
-    /// Largest IP packet to send or to take, in bytes
-    #[arg(long, default_value_t = 1500, value_name = "BYTES")]
-    pub mtu: u16,
+    /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u16>,
     /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
     pub seccomp: seccomp::Mode,

@@ -96,7 +96,7 @@ impl Board {
         settings.insert("slave_bits", common.scale.slave_bits().to_string());
         settings.insert("gw_bits", common.scale.gw_bits().to_string());
         settings.insert("heartbeat", crate::units::Duration(common.interval).to_string());
-        settings.insert("mtu", common.mtu.to_string());
+        settings.insert("mtu", common.mtu.map_or_else(|| "that of each port".to_owned(), |mtu| mtu.to_string()));
         Self {
             settings,
             scale: common.scale,

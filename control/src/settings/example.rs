@@ -8,6 +8,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("lcores", "2-5"),
     ("port", "0000:01:00.0"),
     ("name", "gateway-1"),
+    ("mtu", "9000"),
     ("metrics", "127.0.0.1:9998"),
     ("neighbor", "3=eth1,ip=10.0.0.3,mac=02:00:00:00:00:03"),
     ("key-file", "/etc/gvm-dp/cluster.key"),

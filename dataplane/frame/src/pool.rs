@@ -20,12 +20,30 @@ pub const fn fresh_offset(index: u32) -> u16 {
     HEADROOM + ((index % COLOURS) * 64) as u16
 }
 
+/// The largest chunk of a pool, in bytes.
+pub const LARGEST_CHUNK: u32 = 32_768;
+
+/// The size of chunks of which each has `bytes`: 2048, 4096 or a multiple of it, as AF_XDP wants them; at most
+/// [`LARGEST_CHUNK`].
+pub const fn chunk_for(bytes: u32) -> u32 {
+    match bytes {
+        0..=2048 => 2048,
+        2049..LARGEST_CHUNK => bytes.next_multiple_of(4096),
+        _ => LARGEST_CHUNK,
+    }
+}
+
+/// Bytes of a chunk in which any fresh frame has room for `data` bytes of data.
+pub const fn chunk_for_data(data: u32) -> u32 {
+    chunk_for(data.saturating_add(HEADROOM as u32 + (COLOURS - 1) * 64))
+}
+
 /// Shape of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Number of chunks.
     pub frames: u32,
-    /// Bytes of each chunk, 512 to 32768, a multiple of 64. AF_XDP wants 2048 or 4096.
+    /// Bytes of each chunk, 512 to [`LARGEST_CHUNK`], a multiple of 64. AF_XDP wants what [`chunk_for`] gives.
     pub chunk: u32,
     /// Whether to take hugepages.
     pub hugepages: Hugepages,
@@ -69,7 +87,7 @@ impl Pool {
     /// The same with memory of a NUMA node: see [`Arena::on_node`].
     pub fn on_node(config: PoolConfig, node: Option<u32>) -> Result<Self, ArenaError> {
         let PoolConfig { frames, chunk, hugepages, reserve } = config;
-        if frames == 0 || !(512..=32_768).contains(&chunk) || !chunk.is_multiple_of(64) {
+        if frames == 0 || !(512..=LARGEST_CHUNK).contains(&chunk) || !chunk.is_multiple_of(64) {
             return Err(ArenaError::Shape { frames, chunk });
         }
         let arena = Arena::on_node(frames as usize * chunk as usize, hugepages, node)?;
@@ -420,6 +438,21 @@ mod tests {
         drop(pool);
         assert!(frame.append(b"still here"));
         assert_eq!(frame.data(), b"still here");
+    }
+
+    #[test]
+    fn chunks_are_as_large_as_the_largest_datagram_needs() {
+        let sizes = [0, 2048, 2049, 4096, 4097, 9292, 32_768, u32::MAX].map(chunk_for);
+        assert_eq!(sizes, [2048, 2048, 4096, 4096, 8192, 12_288, 32_768, 32_768]);
+        // An Ethernet packet's, and a jumbo's.
+        assert_eq!([1472, 8972].map(chunk_for_data), [2048, 12_288]);
+        for data in [1472, 3776, 8972, 31_972] {
+            let chunk = chunk_for_data(data);
+            let pool =
+                Pool::new(PoolConfig { frames: COLOURS, chunk, hugepages: Hugepages::Never, reserve: 0 }).unwrap();
+            let all: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+            assert!(all.iter().all(|frame| frame.tailroom() >= data as usize), "{data}");
+        }
     }
 
     #[test]

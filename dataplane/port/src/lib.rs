@@ -4,8 +4,10 @@
 //! headers of what it sends, in place, in the frame's headroom; nobody above it knows a header.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod addresses;
 pub mod any;
 pub mod headers;
+pub mod host;
 pub mod memory;
 pub mod neighbour;
 pub mod replay;

@@ -1,5 +1,10 @@
 //! The text form of a port, as `--port` and the configuration file write it.
 
+mod device;
+
+pub use device::{DpdkDevice, DpdkSpec, HostSpec, PciSpec};
+
+use crate::host::NetAddressError;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -106,9 +111,9 @@ pub enum PortSpec {
     /// `IFACE`: an interface, used as its driver allows.
     Interface(String),
     /// `0000:01:00.0`: a PCI device, used as the driver that it is bound to allows.
-    Pci(PciAddress),
-    /// `dpdk:0000:01:00.0`: a PCI device through DPDK.
-    Dpdk(PciAddress),
+    Pci(PciSpec),
+    /// `dpdk:0000:01:00.0`, `dpdk:net_null0`: a device through DPDK.
+    Dpdk(DpdkSpec),
 }
 
 /// Why a text names no port.
@@ -137,6 +142,27 @@ pub enum SpecError {
     /// Not a PCI address.
     #[error("`{0}` is not a PCI address: write DOMAIN:BUS:DEVICE.FUNCTION as `lspci -D` shows it, like 0000:01:00.0")]
     Pci(String),
+    /// Not a device of DPDK.
+    #[error(
+        "dpdk:{0} is neither a PCI address nor a virtual device of DPDK: write dpdk:0000:01:00.0 (`lspci -D` lists them), \
+         or dpdk:net_NAME"
+    )]
+    Dpdk(String),
+    /// An option that a PCI port does not have.
+    #[error("`{0}` is not an option of a port that is a device: it takes ip=ADDR/BITS, gw=ADDR and mtu=BYTES")]
+    DeviceOption(String),
+    /// Not an address of a port.
+    #[error("ip=: {0}")]
+    Ip(NetAddressError),
+    /// Not a gateway's address.
+    #[error("gw={0} is not an IPv4 address: write that of the router, like gw=10.0.0.1")]
+    Gateway(String),
+    /// Not an MTU.
+    #[error("mtu={0}: choose 576 to 32000 bytes, like mtu=9000")]
+    Mtu(String),
+    /// An option that can stand there once.
+    #[error("{0}= stands there twice: it is one for the whole port")]
+    Twice(&'static str),
 }
 
 fn ifname(text: &str) -> Result<String, SpecError> {
@@ -217,8 +243,8 @@ impl fmt::Display for PortSpec {
             Self::Udp(address) => write!(f, "udp:{address}"),
             Self::Xdp(spec) => spec.fmt(f),
             Self::Interface(name) => f.write_str(name),
-            Self::Pci(device) => device.fmt(f),
-            Self::Dpdk(device) => write!(f, "dpdk:{device}"),
+            Self::Pci(spec) => spec.fmt(f),
+            Self::Dpdk(spec) => spec.fmt(f),
         }
     }
 }
@@ -265,7 +291,6 @@ mod tests {
             ("xdp:eth1,zero", "queues=N and mode="),
             ("0000:01:00.8", "`lspci -D` shows it"),
             ("0000:01:20.0", "is not a PCI address"),
-            ("dpdk:eth1", "is not a PCI address"),
         ] {
             let error = text.parse::<PortSpec>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
@@ -274,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_survives_its_own_text(text in "(udp:|xdp:|dpdk:)?[0-9a-f.:,=\\[\\]queueszc]{0,24}") {
+        fn what_parses_survives_its_own_text(text in "(udp:|xdp:|dpdk:|dpdk:net_|01:00.0,|dpdk:01:00.0,ip=)?[0-9a-f.:,=/\\[\\]queueszcipgwmt]{0,24}") {
             if let Ok(spec) = text.parse::<PortSpec>() {
                 prop_assert_eq!(spec.to_string().parse::<PortSpec>().unwrap(), spec);
             }

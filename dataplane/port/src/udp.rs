@@ -115,7 +115,7 @@ impl UdpPort {
         }
         Ok(Self {
             id,
-            mtu: socket::mtu(socket.as_fd(), local.ip()).min(largest),
+            mtu: socket::mtu(socket.as_fd(), local.ip(), options.mtu).min(largest),
             socket,
             local,
             pool,

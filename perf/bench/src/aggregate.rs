@@ -32,19 +32,31 @@ pub fn lcore(
     packets: &[Vec<u8>],
     burst: usize,
 ) -> anyhow::Result<Lcore<Gateway, ReplayPort>> {
-    let scale = Scale::default();
     let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
     let chunk = (longest + 320).next_multiple_of(64).max(512) as u32;
-    let input = input::pool(packets.len() as u32, chunk)?;
+    lcore_with(index, shape, packets, burst, MTU, [chunk, 2048])
+}
+
+/// The same with another MTU, and frames of so many bytes for the input and for buffers.
+fn lcore_with(
+    index: u16,
+    shape: &Shape,
+    packets: &[Vec<u8>],
+    burst: usize,
+    mtu: u16,
+    chunks: [u32; 2],
+) -> anyhow::Result<Lcore<Gateway, ReplayPort>> {
+    let scale = Scale::default();
+    let input = input::pool(packets.len() as u32, chunks[0])?;
     // A buffer for each slave, the transmit ring, and what two bursts open.
-    let pool = input::pool((shape.slaves + 2048).next_power_of_two(), 2048)?;
+    let pool = input::pool((shape.slaves + 2048).next_power_of_two(), chunks[1])?;
     let mut config = GatewayConfig::new(ShardSet::all(scale));
     config.hold = FOREVER;
     config.low_water = 0;
     let mut gateway = Gateway::new(config, &pool);
     let nothing = input::pool(64, 512)?;
     let port =
-        |number, local, pool, packets: &[Vec<u8>]| ReplayPort::new(PortId(number), local, MTU, pool, packets, burst);
+        |number, local, pool, packets: &[Vec<u8>]| ReplayPort::new(PortId(number), local, mtu, pool, packets, burst);
     let ports = if shape.up {
         vec![port(0, GATEWAY, nothing, &[]), port(1, SLAVE_SIDE, input, packets)]
     } else {
@@ -54,13 +66,13 @@ pub fn lcore(
     for id in 0..shape.slaves {
         let at = input::slave_at(id);
         let peer = Peer::ipv4(PortId(1), at.ip, at.udp_port, Vlan::UNTAGGED, at.mac);
-        let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+        let route = Some(Route { peer, mtu, fixed_port: false });
         if let Some(id) = scale.slave_id(id) {
             gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
         }
     }
     let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
-    let route = Some(Route { peer, mtu: MTU, fixed_port: false });
+    let route = Some(Route { peer, mtu, fixed_port: false });
     gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
     let (_sender, receiver) = mailbox_without_doorbell(16);
     Ok(Lcore::new(index, gateway, ports, pool, receiver, None))
@@ -70,6 +82,18 @@ impl Bench {
     /// A gateway that is polled by hand.
     pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
         Ok(Self { lcore: lcore(0, &shape, packets, burst)?, now: 0, shape })
+    }
+
+    /// The same with another MTU, and frames of so many bytes for the input and for buffers.
+    pub fn with(
+        shape: Shape,
+        packets: &[Vec<u8>],
+        burst: usize,
+        mtu: u16,
+        input: u32,
+        buffers: u32,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { lcore: lcore_with(0, &shape, packets, burst, mtu, [input, buffers])?, now: 0, shape })
     }
 
     /// Polls until every packet of the input went through once. Returns nanoseconds per record.
@@ -82,6 +106,14 @@ impl Bench {
             received += self.lcore.poll_once(self.now).received;
         }
         start.nanoseconds() / (received * self.shape.records) as f64
+    }
+
+    /// What went through since the start.
+    pub fn figures(&self) -> Figures {
+        let (records_in, records_out, _) = self.account();
+        let out = self.lcore.outbox().counters();
+        let (records_left, datagrams_left) = (out.down_records_out.get(), out.down_datagrams_out.get());
+        Figures { records_in, records_out, records_left, datagrams_left }
     }
 
     /// Records in, records out, and the share of flushes with cause `full`.
@@ -99,6 +131,19 @@ impl Bench {
         };
         (direction.records_in.get(), left + direction.held.get(), full as f64 / (full + others).max(1) as f64)
     }
+}
+
+/// What went through a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Records that came in.
+    pub records_in: u64,
+    /// Records that left, and those that wait in buffers.
+    pub records_out: u64,
+    /// Records that left.
+    pub records_left: u64,
+    /// Datagrams that they left in.
+    pub datagrams_left: u64,
 }
 
 /// One line of the table.

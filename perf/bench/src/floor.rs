@@ -3,6 +3,7 @@
 use crate::input::{self, HEADERS, Shape};
 use crate::stopwatch::Stopwatch;
 use frame::Frame;
+use frame::pool::chunk_for_data;
 
 /// Input and buffers of the floor.
 pub struct Floor {
@@ -23,7 +24,7 @@ impl Floor {
         for (packet, place) in packets.iter().zip(input.chunks_mut(stride)) {
             place[..packet.len()].copy_from_slice(packet);
         }
-        let pool = input::pool(shape.slaves.max(64), 2048)?;
+        let pool = input::pool(shape.slaves.max(64), chunk_for_data(most as u32))?;
         // All that slaves send goes to one buffer, the master's.
         let destinations = if shape.up { 1 } else { shape.slaves as usize };
         let buffers = std::iter::from_fn(|| pool.alloc()).take(destinations).collect();

@@ -6,6 +6,7 @@ pub mod floor;
 pub mod forward;
 pub mod idle;
 pub mod input;
+pub mod jumbo;
 pub mod lcores;
 pub mod report;
 pub mod scrape;

@@ -1,6 +1,7 @@
 //! What a registrar is told once, at the start.
 
 use crate::{ClusterKey, KeyRing, ShardRanges};
+use frame::PortId;
 use frame::time::{MICROSECOND, SECOND};
 use std::fmt;
 use thiserror::Error;
@@ -28,6 +29,8 @@ pub struct RegistrarConfig {
     pub hold_ns: u32,
     /// Largest IP packet that this gateway can take, in bytes.
     pub mtu: u16,
+    /// The same for each port, the first one first, where they differ. A port that is not here has `mtu`.
+    pub port_mtus: Vec<u16>,
     /// There are two ports: masters register on port 0 only.
     pub two_port: bool,
     /// The most masters at a time.
@@ -46,6 +49,7 @@ impl Default for RegistrarConfig {
             interval: SECOND,
             hold_ns: 50 * MICROSECOND as u32,
             mtu: 1500,
+            port_mtus: Vec::new(),
             two_port: false,
             max_masters: 64,
         }
@@ -55,7 +59,8 @@ impl Default for RegistrarConfig {
 impl fmt::Debug for RegistrarConfig {
     /// Everything but the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, shards, keys, secret: _, epoch, interval, hold_ns, mtu, two_port, max_masters } = self;
+        let Self { scale, shards, keys, secret: _, epoch, interval, hold_ns, mtu, port_mtus, two_port, max_masters } =
+            self;
         f.debug_struct("RegistrarConfig")
             .field("scale", scale)
             .field("shards", shards)
@@ -64,6 +69,7 @@ impl fmt::Debug for RegistrarConfig {
             .field("interval", interval)
             .field("hold_ns", hold_ns)
             .field("mtu", mtu)
+            .field("port_mtus", port_mtus)
             .field("two_port", two_port)
             .field("max_masters", max_masters)
             .finish_non_exhaustive()
@@ -96,6 +102,20 @@ pub enum RegistrarError {
 }
 
 impl RegistrarConfig {
+    fn mtus(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.mtu).chain(self.port_mtus.iter().copied())
+    }
+
+    /// The largest IP packet of any port, in bytes.
+    pub(super) fn largest_mtu(&self) -> u16 {
+        self.mtus().max().unwrap_or(self.mtu)
+    }
+
+    /// The largest IP packet that this gateway can take on a port, in bytes.
+    pub(super) fn mtu_of(&self, port: PortId) -> u16 {
+        self.port_mtus.get(usize::from(port.0)).copied().unwrap_or(self.mtu)
+    }
+
     pub(super) fn check(&self) -> Result<(), RegistrarError> {
         let last = self.shards.last().ok_or(RegistrarError::NoShards)?;
         let shards = self.scale.shards();
@@ -105,8 +125,8 @@ impl RegistrarConfig {
         if self.interval == 0 {
             return Err(RegistrarError::Interval);
         }
-        if self.mtu < MIN_MTU {
-            return Err(RegistrarError::Mtu(self.mtu));
+        if let Some(mtu) = self.mtus().find(|mtu| *mtu < MIN_MTU) {
+            return Err(RegistrarError::Mtu(mtu));
         }
         if self.epoch == 0 {
             return Err(RegistrarError::Epoch);

@@ -75,7 +75,7 @@ impl Registrar {
         let Some(standing) = self.judge(&call, sink) else {
             return;
         };
-        let mtu = call.heartbeat.max_ip_packet.min(self.config.mtu);
+        let mtu = call.heartbeat.max_ip_packet.min(self.config.mtu_of(from.port));
         packer.push(from, mtu, &self.ack(&call, standing), call.key(), sink);
         self.counters.acks_out.add(1);
         let is_registered = matches!(standing, Standing::Registered { .. });
@@ -224,7 +224,7 @@ impl Registrar {
             Verdict::New | Verdict::Next => {}
         }
         self.counters.heartbeats_accepted.add(1);
-        let (claimed, ours) = (heartbeat.max_ip_packet, self.config.mtu);
+        let (claimed, ours) = (heartbeat.max_ip_packet, self.config.mtu_of(call.from.port));
         if verdict == Verdict::New && claimed > ours {
             self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
         }

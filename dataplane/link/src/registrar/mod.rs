@@ -78,7 +78,7 @@ impl Registrar {
             counters,
             packer: Packer::new(),
             paths: Paths::new(),
-            members: vec![0; usize::from(config.mtu.max(UNPROVEN_MTU))],
+            members: vec![0; usize::from(config.largest_mtu().max(UNPROVEN_MTU))],
             notices_since: now,
             notices_left: NOTICES_PER_INTERVAL,
             config,

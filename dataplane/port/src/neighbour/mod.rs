@@ -1,7 +1,8 @@
 //! Next hops of peers that were never heard: their Ethernet addresses, from the kernel's tables.
 //!
 //! A peer that was heard carries its next hop, so that answers ask nobody. What a port sends first (a slave's heartbeat
-//! to its gateway) needs this. A [`Resolver`] is a thread beside the poll loops: it asks the kernel for the route and the
+//! to its gateway) asks its [`NextHops`]: on an interface of the kernel this module's, on a port without a kernel behind it
+//! [`crate::host`]'s. A [`Resolver`] is a thread beside the poll loops: it asks the kernel for the route and the
 //! neighbour, has the kernel ask on the wire when it does not know, and keeps what was asked for fresh. A poll loop has a
 //! [`Neighbours`], whose look-up calls the kernel only for an address that it sees for the first time.
 //!
@@ -16,6 +17,8 @@ mod resolver;
 pub use resolver::{Resolver, ResolverError};
 pub(crate) use resolver::{bell, ring, silence, wait};
 
+use crate::addresses::Addresses;
+use frame::{Peer, Time};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +35,26 @@ pub struct NextHop {
     pub mac: [u8; 6],
     /// The address that the kernel would send from.
     pub source: Option<[u8; 4]>,
+}
+
+/// Who knows the way to a peer that was never heard.
+pub trait NextHops {
+    /// The next hop towards a peer; `None` while its Ethernet address is not known. It is asked for then. Called for
+    /// datagrams, so it waits for nobody.
+    fn lookup(&mut self, now: Time, ip: [u8; 4]) -> Option<NextHop>;
+}
+
+/// Fills in the way to a peer that was never heard: the Ethernet address, and which address of ours leads there. `false`
+/// while it is not known.
+#[cold]
+pub fn resolve(hops: &mut impl NextHops, ours: &Addresses, now: Time, peer: &mut Peer) -> bool {
+    let Some(hop) = peer.ipv4_octets().and_then(|ip| hops.lookup(now, ip)) else { return false };
+    peer.mac = hop.mac;
+    // The end of a RoCEv2 connection is one address, and an ICRC covers it.
+    if !peer.is_roce() {
+        peer.local = hop.source.map_or(0, |source| ours.number(source));
+    }
+    true
 }
 
 /// The most peers that are looked up on one interface. Others must have been heard.
@@ -81,18 +104,6 @@ impl Neighbours {
         Self { shared, generation: 0, table: Vec::with_capacity(MAX_PEERS), asked: Vec::with_capacity(MAX_PEERS) }
     }
 
-    /// The next hop towards a peer; `None` while its Ethernet address is not known. It is asked for then.
-    pub fn lookup(&mut self, ip: [u8; 4]) -> Option<NextHop> {
-        if self.generation != self.shared.generation.load(Ordering::Acquire) {
-            self.refresh();
-        }
-        let found = self.table.iter().find(|(known, _)| *known == ip).map(|(_, hop)| *hop);
-        if found.is_none() && !self.asked.contains(&ip) {
-            self.ask(ip);
-        }
-        found
-    }
-
     /// A poll loop waits for no lock: if the resolver has it, the next look-up tries again.
     fn refresh(&mut self) {
         if let Ok(table) = self.shared.table.try_lock() {
@@ -112,6 +123,19 @@ impl Neighbours {
     }
 }
 
+impl NextHops for Neighbours {
+    fn lookup(&mut self, _now: Time, ip: [u8; 4]) -> Option<NextHop> {
+        if self.generation != self.shared.generation.load(Ordering::Acquire) {
+            self.refresh();
+        }
+        let found = self.table.iter().find(|(known, _)| *known == ip).map(|(_, hop)| *hop);
+        if found.is_none() && !self.asked.contains(&ip) {
+            self.ask(ip);
+        }
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,20 +146,20 @@ mod tests {
         let (mut one, mut two) = (Neighbours::new(Arc::clone(&shared)), Neighbours::new(Arc::clone(&shared)));
         let (ip, hop) = ([192, 0, 2, 1], NextHop { mac: [2, 0, 0, 0, 0, 1], source: Some([192, 0, 2, 9]) });
         for _ in 0..3 {
-            assert_eq!(one.lookup(ip), None);
+            assert_eq!(one.lookup(0, ip), None);
         }
         assert_eq!(*lock(&shared.asked), [ip]);
         shared.publish(&[(ip, hop)]);
-        assert_eq!((one.lookup(ip), two.lookup(ip)), (Some(hop), Some(hop)));
+        assert_eq!((one.lookup(0, ip), two.lookup(0, ip)), (Some(hop), Some(hop)));
         let generation = shared.generation.load(Ordering::Relaxed);
         shared.publish(&[(ip, hop)]);
         assert_eq!(shared.generation.load(Ordering::Relaxed), generation);
         // The neighbour has another card now; later it is gone.
         let other = NextHop { mac: [2; 6], ..hop };
         shared.publish(&[(ip, other)]);
-        assert_eq!(one.lookup(ip), Some(other));
+        assert_eq!(one.lookup(0, ip), Some(other));
         shared.publish(&[]);
-        assert_eq!(one.lookup(ip), None);
+        assert_eq!(one.lookup(0, ip), None);
     }
 
     #[test]
@@ -143,7 +167,7 @@ mod tests {
         let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
         let mut neighbours = Neighbours::new(Arc::clone(&shared));
         for i in 0..200 {
-            assert_eq!(neighbours.lookup([192, 0, 2, i]), None);
+            assert_eq!(neighbours.lookup(0, [192, 0, 2, i]), None);
         }
         assert_eq!(lock(&shared.asked).len(), MAX_PEERS);
     }

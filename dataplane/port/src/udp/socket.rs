@@ -20,11 +20,14 @@ pub struct UdpOptions {
     pub sndbuf: u32,
     /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
     pub roce: bool,
+    /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is bound
+    /// to an interface's address has that interface's.
+    pub mtu: Option<u16>,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false }
+        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, mtu: None }
     }
 }
 
@@ -165,10 +168,10 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 /// MTU of Ethernet: the guess for a socket that is bound to no particular interface.
 const ETHERNET_MTU: u16 = 1500;
 
-/// The MTU of the interface that has the address a socket is bound to; 1500 for the unspecified address.
-pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr) -> u16 {
+/// The MTU of the interface that has the address a socket is bound to; for the unspecified address what was said, or 1500.
+pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr, said: Option<u16>) -> u16 {
     if ip.is_unspecified() {
-        return ETHERNET_MTU;
+        return said.unwrap_or(ETHERNET_MTU);
     }
     let mtu = interface_of(ip).and_then(|name| interface_mtu(fd, &name));
     match mtu {

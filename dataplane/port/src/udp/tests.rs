@@ -187,11 +187,15 @@ fn a_taken_address_is_explained() {
 fn the_mtu_is_the_interfaces_or_what_a_frame_holds() {
     let pool = pool(128);
     assert_eq!(port(&pool, "0.0.0.0:0").mtu(), 1500);
+    let jumbo = PoolConfig { frames: 128, chunk: 12_288, hugepages: Hugepages::Never, ..PoolConfig::default() };
+    let options = UdpOptions { mtu: Some(9000), ..UdpOptions::default() };
+    let open = |pool| UdpPort::open(PortId(0), "0.0.0.0:0".parse().unwrap(), pool, options).unwrap();
+    assert_eq!((open(Pool::new(jumbo).unwrap()).mtu(), open(pool.clone()).mtu()), (9000, 1756));
     // The loopback would take 65535, a frame of 2048 bytes does not.
     assert_eq!(port(&pool, "127.0.0.1:0").mtu(), 2048 - 128 - 192 + 28);
     let a = port(&pool, "127.0.0.2:0");
-    assert_eq!(socket::mtu(a.socket.as_fd(), a.local_addr().ip()), u16::MAX);
-    assert_eq!(socket::mtu(a.socket.as_fd(), "127.0.0.1".parse().unwrap()), u16::MAX);
+    assert_eq!(socket::mtu(a.socket.as_fd(), a.local_addr().ip(), None), u16::MAX);
+    assert_eq!(socket::mtu(a.socket.as_fd(), "127.0.0.1".parse().unwrap(), Some(9000)), u16::MAX);
     assert!(a.describe().starts_with(&format!("udp:{} (kernel socket, MTU 1756, receive buffer ", a.local_addr())));
 }
 

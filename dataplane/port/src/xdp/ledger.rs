@@ -1,7 +1,8 @@
 //! Which frames the kernel has, so that each comes back exactly once.
 
 use crate::sockopt;
-use crate::xdp::{interface, umem};
+use crate::xdp::places::Places;
+use crate::xdp::{Umem, interface, umem};
 use frame::{Arena, Frame, Hugepages, Pool};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// When it is dropped it takes all of them back; the socket is closed before that.
 pub(super) struct Ledger {
     pool: Pool,
+    places: Places,
     given: Box<[u64]>,
+    /// For each frame that the kernel has as a chain, the descriptors that have not come back. Empty without chains.
+    chained: Box<[u8]>,
     count: usize,
     /// An unused socket of the namespace that the interface is in: binding it shows when the kernel is done.
     probe: OwnedFd,
@@ -26,10 +30,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(pool: Pool, ifindex: u32, queue: u32) -> io::Result<Self> {
-        let words = (pool.capacity() as usize).div_ceil(64);
+    pub(super) fn new(umem: &Umem, ifindex: u32, queue: u32) -> io::Result<Self> {
+        let (pool, places) = (umem.pool().clone(), umem.places());
+        let frames = pool.capacity() as usize;
         Ok(Self {
-            given: vec![0; words].into(),
+            places,
+            given: vec![0; frames.div_ceil(64)].into(),
+            chained: vec![0; if places.has_chains() { frames } else { 0 }].into(),
             count: 0,
             probe: interface::xdp_socket()?,
             pool,
@@ -61,14 +68,56 @@ impl Ledger {
         let (index, offset, len) = frame.into_index();
         self.given[index as usize / 64] |= 1 << (index % 64);
         self.count += 1;
-        (u64::from(index) * u64::from(self.pool.chunk()) + u64::from(offset), u32::from(len))
+        (self.places.start(index) + u64::from(offset), u32::from(len))
+    }
+
+    /// Gives a frame away to be received into. Returns the address of its chunk.
+    #[inline]
+    pub(super) fn give_whole(&mut self, frame: Frame) -> u64 {
+        let start = self.places.start(frame.index());
+        self.give(frame);
+        start
+    }
+
+    /// Whether a frame may take several descriptors.
+    #[inline]
+    pub(super) fn has_chains(&self) -> bool {
+        self.places.has_chains()
+    }
+
+    /// How many descriptors a frame takes whose data is `len` bytes at `headroom`.
+    pub(super) fn descriptors(&self, headroom: usize, len: usize) -> u32 {
+        // Frames begin where a chunk of the kernel begins.
+        let unit = self.places.unit() as usize;
+        ((headroom + len).div_ceil(unit) - headroom / unit).max(1) as u32
+    }
+
+    /// Gives a frame away to be sent, in as many descriptors as it takes.
+    pub(super) fn give_chain(&mut self, frame: Frame, mut push: impl FnMut(libc::xdp_desc)) {
+        let index = frame.index() as usize;
+        let (mut addr, mut left) = self.give(frame);
+        let mut pieces = 0;
+        loop {
+            let len = left.min(self.places.room(addr));
+            left -= len;
+            let options = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
+            push(libc::xdp_desc { addr, len, options });
+            addr += u64::from(len);
+            pieces += 1;
+            if left == 0 {
+                break;
+            }
+        }
+        if let Some(chained) = self.chained.get_mut(index) {
+            *chained = pieces;
+        }
     }
 
     /// Asks the cache for the first lines of what the kernel wrote at `address`.
     #[inline]
     pub(super) fn prefetch(&self, address: u64) {
-        let chunk = u64::from(self.pool.chunk());
-        self.pool.chunks().prefetch::<3>((address / chunk) as u32, (address % chunk) as u16);
+        let (index, offset) = self.places.find(address);
+        self.pool.chunks().prefetch::<3>(index as u32, offset as u16);
     }
 
     /// Takes a frame back whose data is now `len` bytes at `address`; `None` if the kernel does not have that frame.
@@ -77,17 +126,35 @@ impl Ledger {
     /// The kernel returned this address in an RX or completion ring: it is done with the chunk.
     #[inline]
     pub(super) unsafe fn take(&mut self, address: u64, len: u32) -> Option<Frame> {
-        let chunk = u64::from(self.pool.chunk());
-        let (index, offset) = (address / chunk, address % chunk);
+        let (index, offset) = self.places.find(address);
         let (word, bit) = (self.given.get_mut((index / 64) as usize)?, 1 << (index % 64));
-        if *word & bit == 0 || offset + u64::from(len) > chunk {
+        if *word & bit == 0 || offset.saturating_add(u64::from(len)) > u64::from(self.pool.chunk()) {
             return None;
         }
         *word &= !bit;
         self.count -= 1;
         // SAFETY: the bit says that `give` had the index from `into_index` of a frame of this pool, and it is cleared,
         // so nobody takes it twice; the caller says that the kernel is done with it. The range was checked.
-        Some(unsafe { self.pool.from_index(index as u32, offset as u16, len as u16) })
+        Some(unsafe { self.pool.chunks().frame(index as u32, offset as u16, len as u16) })
+    }
+
+    /// Takes back one descriptor of a frame that was sent. The frame comes with the last of its descriptors; in what order
+    /// the kernel returns them does not matter. An error when the kernel does not have that frame.
+    ///
+    /// # Safety
+    /// The kernel returned this address in the completion ring: it is done with the bytes behind it.
+    #[inline]
+    pub(super) unsafe fn take_sent(&mut self, address: u64) -> Result<Option<Frame>, ()> {
+        if self.places.has_chains()
+            && let Some(left) = self.chained.get_mut(self.places.find(address).0 as usize)
+        {
+            *left = left.saturating_sub(1);
+            if *left > 0 {
+                return Ok(None);
+            }
+        }
+        // SAFETY: the caller says so of this descriptor, and said so of all others of the frame.
+        unsafe { self.take(address, 0) }.map(Some).ok_or(())
     }
 
     /// Waits until the kernel let go of the interface's queue, after the socket was closed.
@@ -127,10 +194,10 @@ impl Drop for Ledger {
             tracing::error!("{} frames are lost: the kernel did not release them: {error}", self.count);
             return;
         }
-        for index in 0..u64::from(self.pool.capacity()) {
+        for index in 0..self.pool.capacity() {
             // SAFETY: the socket is closed, and the kernel let go of its queue or never had it: it is done with every
             // chunk.
-            drop(unsafe { self.take(index * u64::from(self.pool.chunk()), 0) });
+            drop(unsafe { self.take(self.places.start(index), 0) });
         }
     }
 }
@@ -156,18 +223,61 @@ mod tests {
     use frame::PoolConfig;
     use std::io::Write as _;
 
+    fn ledger(pool: &Pool) -> Option<Ledger> {
+        match Ledger::new(&Umem::new(pool).unwrap(), 1, 0) {
+            Ok(ledger) => Some(ledger),
+            Err(error) if std::env::var("GVM_TESTS").as_deref() != Ok("require") => {
+                let _ = writeln!(io::stderr(), "SKIPPED: cannot make an AF_XDP socket: {error}");
+                None
+            }
+            Err(error) => panic!("cannot make an AF_XDP socket: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_large_frame_goes_as_a_chain_and_comes_back_with_its_last_descriptor() {
+        let config = PoolConfig { frames: 20, chunk: 12_288, hugepages: Hugepages::Never, ..PoolConfig::default() };
+        let pool = Pool::new(config).unwrap();
+        let Some(mut ledger) = ledger(&pool) else { return };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(&[7; 9014]));
+            let (index, headroom) = (frame.index(), frame.headroom());
+            assert_eq!(ledger.descriptors(headroom, 9014), 3);
+            let mut chain = Vec::new();
+            ledger.give_chain(frame, |descriptor| chain.push(descriptor));
+            let start = u64::from(index) * 12_288 + headroom as u64;
+            let first = 4096 - headroom as u32;
+            let told: Vec<_> = chain.iter().map(|piece| (piece.addr, piece.len, piece.options)).collect();
+            let second = start + u64::from(first);
+            assert_eq!(told, [(start, first, 1), (second, 4096, 1), (second + 4096, 9014 - first - 4096, 0)]);
+            for (number, piece) in order.into_iter().enumerate() {
+                // SAFETY: there is no kernel here: nobody but this test uses the chunks.
+                let back = unsafe { ledger.take_sent(chain[piece].addr) }.unwrap();
+                assert_eq!((back.is_some(), ledger.has(index)), (number == 2, number < 2));
+            }
+            // SAFETY: as above.
+            assert!(unsafe { ledger.take_sent(start) }.is_err());
+        }
+        let mut small = pool.alloc().unwrap();
+        assert!(small.append(b"small"));
+        assert_eq!(ledger.descriptors(small.headroom(), small.len()), 1);
+        let mut chain = Vec::new();
+        ledger.give_chain(small, |descriptor| chain.push(descriptor));
+        // SAFETY: as above.
+        assert!(unsafe { ledger.take_sent(chain[0].addr) }.unwrap().is_some());
+        // One that is received into comes back with its first descriptor, whatever was chained before.
+        let whole = ledger.give_whole(pool.alloc().unwrap());
+        // SAFETY: as above.
+        assert_eq!(unsafe { ledger.take(whole + 256, 3840) }.unwrap().len(), 3840);
+        assert_eq!(ledger.len(), 0);
+    }
+
     #[test]
     fn a_frame_comes_back_once_and_only_if_it_was_given() {
         let config = PoolConfig { frames: 100, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
         let pool = Pool::new(config).unwrap();
-        let mut ledger = match Ledger::new(pool.clone(), 1, 0) {
-            Ok(ledger) => ledger,
-            Err(error) if std::env::var("GVM_TESTS").as_deref() != Ok("require") => {
-                let _ = writeln!(io::stderr(), "SKIPPED: cannot make an AF_XDP socket: {error}");
-                return;
-            }
-            Err(error) => panic!("cannot make an AF_XDP socket: {error}"),
-        };
+        let Some(mut ledger) = ledger(&pool) else { return };
         let mut frame = pool.alloc().unwrap();
         assert!(frame.append(b"0123456789"));
         let (index, headroom) = (frame.index(), frame.headroom() as u64);

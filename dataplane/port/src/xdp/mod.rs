@@ -12,17 +12,19 @@
 //! | `probe` | whether a driver has zero-copy |
 //! | `offload` | what a NIC does to packets that XDP must not miss |
 //! | `ledger` | which frames the kernel has, and getting them back |
+//! | `places` | where frames are in the UMEM |
+//! | `chain` | packets that come in several descriptors |
 //! | `interface` | an interface's index, addresses, MTU, queues |
-//! | `addresses` | what it answers to and sends from, which may change |
-//! | `watch` | the thread that follows that |
+//! | `watch` | the thread that follows an interface's addresses |
 //! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
 //! | `queues` | the queues of an interface that one lcore serves, as one port |
 
-mod addresses;
+mod chain;
 mod interface;
 mod ledger;
 mod mode;
 mod offload;
+mod places;
 mod port;
 mod probe;
 mod queues;
@@ -31,10 +33,10 @@ mod socket;
 mod umem;
 mod watch;
 
-pub use addresses::{AddressTable, Addresses, MAX_ADDRESSES};
 pub use interface::Interface;
 pub use mode::BoundMode;
 pub use offload::Offloads;
+pub use places::has_chains;
 pub use port::{XdpCounters, XdpPort, largest_packet};
 pub use probe::can_zero_copy;
 pub use queues::XdpQueues;
@@ -104,7 +106,7 @@ pub enum XdpError {
     #[error("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): use a udp: port")]
     NoAfXdp,
     /// The arena's frames do not suit AF_XDP.
-    #[error("AF_XDP needs frames of 2048 or 4096 bytes, not {0}")]
+    #[error("AF_XDP needs frames of 2048 bytes, or of 4096 or a multiple of it, not of {0}")]
     Chunk(u32),
     /// The ring's size is not one.
     #[error("an AF_XDP ring has a power of two of entries from 64 to 32768, not {0}")]
@@ -144,6 +146,15 @@ pub enum XdpError {
          use mode=auto"
     )]
     NoZeroCopy {
+        /// Name of the interface.
+        ifname: String,
+    },
+    /// The kernel or the driver takes no chains.
+    #[error(
+        "{ifname}: the kernel or the driver cannot do AF_XDP with packets larger than a page (multi-buffer, Linux 6.6): \
+         `ip link set dev {ifname} mtu 3804`, on all hosts of that network, or use a udp: port"
+    )]
+    NoChains {
         /// Name of the interface.
         ifname: String,
     },
@@ -196,11 +207,12 @@ impl XdpError {
         Self::Register { bytes, source }
     }
 
-    fn bind(interface: &Interface, queue: u32, source: io::Error) -> Self {
+    fn bind(interface: &Interface, queue: u32, chains: bool, source: io::Error) -> Self {
         let ifname = interface.name.clone();
         match source.raw_os_error() {
             Some(libc::EBUSY) => Self::Busy { ifname, queue },
             Some(libc::EINVAL) if queue >= interface.rx_queues => Self::NoQueue { ifname, queue },
+            Some(libc::EINVAL | libc::EOPNOTSUPP) if chains => Self::NoChains { ifname },
             // A second socket of the same arena on one queue: the kernel's word for that.
             Some(libc::EINVAL) => Self::Busy { ifname, queue },
             Some(libc::EOPNOTSUPP) => Self::NoZeroCopy { ifname },

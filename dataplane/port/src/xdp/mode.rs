@@ -28,14 +28,15 @@ impl fmt::Display for BoundMode {
     }
 }
 
-/// The flags of `bind` that ask for a mode. Without one of its own the kernel takes zero-copy where it can.
-pub(super) fn bind_flags(mode: XdpMode) -> u16 {
+/// The flags of `bind` that ask for a mode, and for packets in several descriptors. Without a mode of its own the kernel takes
+/// zero-copy where it can.
+pub(super) fn bind_flags(mode: XdpMode, chains: bool) -> u16 {
     let copy = match mode {
         XdpMode::Auto => 0,
         XdpMode::ZeroCopy => libc::XDP_ZEROCOPY,
         XdpMode::Copy | XdpMode::Skb => libc::XDP_COPY,
     };
-    copy | libc::XDP_USE_NEED_WAKEUP
+    copy | libc::XDP_USE_NEED_WAKEUP | if chains { libc::XDP_USE_SG } else { 0 }
 }
 
 /// Whether a socket got less than what was asked for by name.

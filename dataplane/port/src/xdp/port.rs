@@ -4,12 +4,14 @@
 //! gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
 
 use crate::Port;
-use crate::headers::{self, Local, Reader, Refused, Unsendable};
-use crate::neighbour::{self, Neighbours};
+use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::headers::{self, Local, Reader, Refused, Unsendable, Verify};
+use crate::neighbour::{self, Neighbours, resolve};
+use crate::xdp::chain::{Chain, Joined};
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
-use crate::xdp::{Addresses, Interface, MAX_ADDRESSES, Umem, XdpConfig, XdpError};
+use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
@@ -31,6 +33,10 @@ frame::counters! {
         rx_dropped_not_ours,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
+        /// Packets that came in several pieces and were joined: jumbo frames.
+        rx_joined,
+        /// Packets that came in several pieces and are larger than a frame; dropped.
+        rx_dropped_too_long,
         /// Descriptors of the kernel that name no frame it has; ignored.
         rx_bad_descriptors,
         /// Packets that the kernel dropped because they were too long or no frame waited in the fill ring.
@@ -47,6 +53,8 @@ frame::counters! {
         rx_ring_max,
         /// Datagrams put into the TX ring.
         tx_packets,
+        /// Of these, datagrams that took several descriptors: jumbo frames.
+        tx_chained,
         /// Bytes of UDP payload put into the TX ring.
         tx_bytes,
         /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
@@ -73,9 +81,9 @@ frame::counters! {
         link_up,
         /// 1 once the interface has vanished and its frames went back to the pool (a gauge).
         vanished,
-        /// Frames in the TX and completion rings, or on their way through the device (a gauge).
+        /// Entries of the TX and completion rings in use: one for each frame, and more for a jumbo frame (a gauge).
         tx_frames,
-        /// The most frames that were in the TX and completion rings of a queue at once (a gauge).
+        /// The most entries of the TX and completion rings of a queue that were in use at once (a gauge).
         tx_frames_max,
     }
 }
@@ -126,9 +134,11 @@ pub struct XdpPort {
     pool: Pool,
     /// Frames in the fill and RX rings.
     rx_frames: u32,
-    /// Frames in the TX and completion rings.
+    /// A packet of which parts are still to come.
+    chain: Chain,
+    /// Entries of the TX and completion rings in use: at least one for each frame there.
     tx_frames: u32,
-    /// Of these, how many the kernel was not shown yet.
+    /// Datagrams that the kernel was not shown yet.
     tx_unseen: u32,
     tx_full: bool,
     look_at: Time,
@@ -151,7 +161,7 @@ impl XdpPort {
             return Err(XdpError::Frames { ifname: ifname.clone(), free: pool.free(), ring: config.ring });
         }
         let interface = Interface::find(ifname)?;
-        let ledger = Ledger::new(pool.clone(), interface.index, queue)
+        let ledger = Ledger::new(umem, interface.index, queue)
             .map_err(|source| XdpError::os(ifname, "make an AF_XDP socket", source))?;
         let socket = Socket::new(umem, ifname, config.ring)?;
         let silence = neighbour::bell().map_err(|source| XdpError::os(ifname, "make an eventfd", source))?;
@@ -159,12 +169,12 @@ impl XdpPort {
         if mtu < config.mtu {
             tracing::warn!(
                 "{ifname}: MTU {mtu}, not {}: frames of {} bytes hold no more; lower the link's MTU to it, or take \
-                 frames of 4096 bytes",
+                 larger frames",
                 config.mtu,
                 pool.chunk()
             );
         }
-        let addresses = Addresses::fixed(&config.local);
+        let addresses = Addresses::fixed(config.local.mac, &[config.local.ip], config.local.udp_port);
         let mut port = Self {
             id,
             mtu,
@@ -172,12 +182,13 @@ impl XdpPort {
             device: Some(Device { socket, ledger }),
             silence,
             up: true,
-            readers: addresses.readers(id, false),
+            readers: addresses.readers(id, Verify::Software, false),
             roce: false,
             addresses,
             neighbours: None,
             pool,
             rx_frames: 0,
+            chain: Chain::default(),
             tx_frames: 0,
             tx_unseen: 0,
             tx_full: false,
@@ -208,20 +219,20 @@ impl XdpPort {
     /// What it answers to and sends from, from now on, instead of [`XdpConfig::local`].
     pub fn set_addresses(&mut self, addresses: Addresses) {
         self.addresses = addresses;
-        self.readers = self.addresses.readers(self.id, self.roce);
+        self.readers = self.addresses.readers(self.id, Verify::Software, self.roce);
     }
 
     /// Receives RoCEv2, too, with [`Peer::ROCE`] in [`Peer::local`]; the XDP program must claim it as well.
     pub fn claim_roce(&mut self) {
         self.roce = true;
-        self.readers = self.addresses.readers(self.id, true);
+        self.readers = self.addresses.readers(self.id, Verify::Software, true);
     }
 
     /// Takes over changed addresses.
     #[inline]
     fn refresh_addresses(&mut self) {
         if self.addresses.refresh() {
-            self.readers = self.addresses.readers(self.id, self.roce);
+            self.readers = self.addresses.readers(self.id, Verify::Software, self.roce);
         }
     }
 
@@ -261,15 +272,13 @@ impl XdpPort {
         if self.rx_frames == self.config.ring {
             return;
         }
-        let chunk = u64::from(self.pool.chunk());
         while self.rx_frames < self.config.ring && socket.fill.room() > 0 {
             let Some(frame) = self.pool.alloc() else {
                 self.counters.rx_no_frame.add(1);
                 break;
             };
-            let (address, _) = ledger.give(frame);
-            // There was room; the kernel puts the packet where it likes in the chunk.
-            let pushed = socket.fill.push(address - address % chunk);
+            // There was room; the kernel puts the packet, or a part of it, where it likes in its chunk.
+            let pushed = socket.fill.push(ledger.give_whole(frame));
             debug_assert!(pushed);
             self.rx_frames += 1;
         }
@@ -283,9 +292,9 @@ impl XdpPort {
         let mut reaped = 0;
         while let Some(address) = socket.completion.pop() {
             // SAFETY: the kernel returned the address in the completion ring.
-            match unsafe { ledger.take(address, 0) } {
-                Some(frame) => drop(frame),
-                None => self.counters.tx_bad_descriptors.add(1),
+            match unsafe { ledger.take_sent(address) } {
+                Ok(frame) => drop(frame),
+                Err(()) => self.counters.tx_bad_descriptors.add(1),
             }
             reaped += 1;
         }
@@ -298,12 +307,15 @@ impl XdpPort {
 
     /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
     #[inline]
-    fn refusal(&mut self, datagram: &mut Datagram) -> Option<&frame::Counter> {
+    fn refusal(&mut self, now: Time, datagram: &mut Datagram) -> Option<&frame::Counter> {
         if !self.up {
             return Some(&self.counters.tx_dropped_link_down);
         }
-        if datagram.peer.mac == [0; 6] && !find_next_hop(&mut self.neighbours, &self.addresses, datagram) {
-            return Some(&self.counters.tx_dropped_no_neighbour);
+        if datagram.peer.mac == [0; 6] {
+            let neighbours = self.neighbours.as_mut();
+            if !neighbours.is_some_and(|neighbours| resolve(neighbours, &self.addresses, now, &mut datagram.peer)) {
+                return Some(&self.counters.tx_dropped_no_neighbour);
+            }
         }
         if self.addresses.get(datagram.peer.local).is_none() {
             return Some(&self.counters.tx_dropped_no_address);
@@ -325,16 +337,17 @@ impl XdpPort {
     /// Puts the first datagram of a queue into the TX ring, or drops it by name. `false` when it stays: there is none, or
     /// the ring is full. The kernel sees it after [`XdpPort::end_tx`].
     #[inline]
-    pub(super) fn send_first(&mut self, queue: &mut TxQueue) -> bool {
-        let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(datagram)) else { return false };
+    pub(super) fn send_first(&mut self, now: Time, queue: &mut TxQueue) -> bool {
+        let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(now, datagram)) else { return false };
         if let Some(reason) = refusal {
             reason.add(1);
             drop(queue.fail());
             return true;
         }
-        // As many are on their way as the completion ring can hold.
         let Some(Device { socket, ledger }) = &mut self.device else { return false };
-        if self.tx_frames == self.config.ring || socket.tx.room() == 0 {
+        let entries = if ledger.has_chains() { queue.peek().map_or(1, |head| entries(ledger, head)) } else { 1 };
+        // As many are on their way as the completion ring can hold.
+        if self.tx_frames + entries > self.config.ring || socket.tx.room() < entries {
             self.counters.tx_full.add(1);
             self.tx_full = true;
             return false;
@@ -344,10 +357,18 @@ impl XdpPort {
         let len = datagram.frame.len();
         let written = headers::write(&mut datagram, local);
         debug_assert!(written.is_ok(), "checked by `refusal`");
-        let (addr, packet_len) = ledger.give(datagram.frame);
-        let pushed = socket.tx.push(libc::xdp_desc { addr, len: packet_len, options: 0 });
-        debug_assert!(pushed);
-        self.tx_frames += 1;
+        if entries == 1 {
+            let (addr, len) = ledger.give(datagram.frame);
+            let pushed = socket.tx.push(libc::xdp_desc { addr, len, options: 0 });
+            debug_assert!(pushed);
+        } else {
+            ledger.give_chain(datagram.frame, |descriptor| {
+                let pushed = socket.tx.push(descriptor);
+                debug_assert!(pushed);
+            });
+            self.counters.tx_chained.add(1);
+        }
+        self.tx_frames += entries;
         self.tx_unseen += 1;
         self.counters.tx_bytes.add(len as u64);
         true
@@ -407,6 +428,7 @@ impl XdpPort {
                 self.counters.link_up.set(0);
                 self.counters.vanished.set(1);
                 self.device = None;
+                self.chain = Chain::default();
                 (self.rx_frames, self.tx_frames, self.tx_full) = (0, 0, false);
                 self.counters.rx_frames.set(0);
                 self.counters.tx_frames.set(0);
@@ -429,21 +451,11 @@ impl XdpPort {
     }
 }
 
-/// Fills in the way to a peer that was never heard: the Ethernet address, and which address of ours leads there.
-#[cold]
-fn find_next_hop(neighbours: &mut Option<Neighbours>, ours: &Addresses, datagram: &mut Datagram) -> bool {
-    let (Some(neighbours), Some(ip)) = (neighbours, datagram.peer.ipv4_octets()) else { return false };
-    match neighbours.lookup(ip) {
-        Some(hop) => {
-            datagram.peer.mac = hop.mac;
-            // The end of a RoCEv2 connection is one address, and an ICRC covers it.
-            if !datagram.peer.is_roce() {
-                datagram.peer.local = hop.source.map_or(0, |source| ours.number(source));
-            }
-            true
-        }
-        None => false,
-    }
+/// How many descriptors a datagram takes, with its headers.
+fn entries(ledger: &Ledger, datagram: &Datagram) -> u32 {
+    let headers = wire::net::headers_len(datagram.peer.vlan.vid().is_some());
+    let start = datagram.frame.headroom().saturating_sub(headers);
+    ledger.descriptors(start, datagram.frame.len() + headers)
 }
 
 /// Counts a packet that is not for us.
@@ -465,7 +477,7 @@ impl Port for XdpPort {
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
         self.refresh_addresses();
         let Some(Device { socket, ledger }) = &mut self.device else { return 0 };
-        let (mut added, mut taken, mut bytes) = (0, 0, 0);
+        let (mut added, mut taken, mut bytes, mut parts) = (0, 0, 0, 0);
         while burst.room() > 0 {
             let Some(descriptor) = socket.rx.pop() else { break };
             taken += 1;
@@ -473,10 +485,26 @@ impl Port for XdpPort {
                 ledger.prefetch(ahead.addr);
             }
             // SAFETY: the kernel returned the descriptor in the RX ring.
-            let Some(frame) = (unsafe { ledger.take(descriptor.addr, descriptor.len) }) else {
+            let mut frame = unsafe { ledger.take(descriptor.addr, descriptor.len) };
+            if frame.is_none() {
                 self.counters.rx_bad_descriptors.add(1);
-                continue;
-            };
+            }
+            let more = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            if more || self.chain.is_open() {
+                parts += u32::from(more);
+                frame = match self.chain.join(frame, more) {
+                    Joined::Whole(whole) => {
+                        self.counters.rx_joined.add(1);
+                        Some(whole)
+                    }
+                    Joined::TooLong => {
+                        self.counters.rx_dropped_too_long.add(1);
+                        None
+                    }
+                    Joined::More => None,
+                };
+            }
+            let Some(frame) = frame else { continue };
             // What is to none of ours goes to the first, to be refused by name.
             let asked = self.addresses.asked(frame.data());
             let Some(reader) = self.readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
@@ -495,16 +523,17 @@ impl Port for XdpPort {
             socket.rx.release();
             self.counters.rx_ring_max.raise(u64::from(taken + socket.rx.waiting()));
             self.rx_frames = self.rx_frames.saturating_sub(taken);
-            self.counters.rx_packets.add(u64::from(taken));
+            // A packet is as many descriptors as it has parts.
+            self.counters.rx_packets.add(u64::from(taken - parts));
             self.counters.rx_bytes.add(bytes);
         }
         added
     }
 
-    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
         let mut left = 0;
         self.begin_tx();
-        while self.send_first(queue) {
+        while self.send_first(now, queue) {
             left += 1;
         }
         self.end_tx();
@@ -538,7 +567,7 @@ impl Port for XdpPort {
     }
 
     fn frames_held(&self) -> usize {
-        self.device.as_ref().map_or(0, |device| device.ledger.len())
+        self.device.as_ref().map_or(0, |device| device.ledger.len()) + self.chain.frames_held()
     }
 
     fn mtu(&self) -> u16 {

@@ -1,7 +1,9 @@
 //! Whether a driver has zero-copy, found out before the arenas' sockets are bound: the first of them decides for all.
 
 use crate::sockopt;
+use crate::spec::XdpMode;
 use crate::xdp::ledger::bind;
+use crate::xdp::mode::bind_flags;
 use crate::xdp::{Interface, XdpError, interface, umem};
 use frame::{Arena, Hugepages};
 use std::os::fd::AsFd;
@@ -13,11 +15,12 @@ const BUSY: Duration = Duration::from_secs(2);
 /// The memory that is lent for a moment.
 const SCRATCH: usize = 64 * 4096;
 
-/// Binds a socket of its own to a queue for a moment, and says whether that worked with zero-copy.
+/// Binds a socket of its own to a queue for a moment, and says whether that worked with zero-copy; with `chains`, for packets
+/// in several descriptors.
 ///
 /// # Errors
 /// The queue is in use, or there are no AF_XDP sockets.
-pub fn can_zero_copy(interface: &Interface, queue: u32) -> Result<bool, XdpError> {
+pub fn can_zero_copy(interface: &Interface, queue: u32, chains: bool) -> Result<bool, XdpError> {
     let ifname = &interface.name;
     let failed = |action| move |source| XdpError::os(ifname, action, source);
     let scratch = Arena::new(SCRATCH, Hugepages::Never).map_err(|error| XdpError::Os {
@@ -34,12 +37,14 @@ pub fn can_zero_copy(interface: &Interface, queue: u32) -> Result<bool, XdpError
     }
     let deadline = Instant::now() + BUSY;
     loop {
-        let flags = libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP;
+        let flags = bind_flags(XdpMode::ZeroCopy, chains);
         match bind(fd, interface.index, queue, flags, 0) {
             Ok(()) => return Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-                Some(libc::EBUSY | libc::ENODEV | libc::EPERM) => return Err(XdpError::bind(interface, queue, error)),
+                Some(libc::EBUSY | libc::ENODEV | libc::EPERM) => {
+                    return Err(XdpError::bind(interface, queue, false, error));
+                }
                 // EOPNOTSUPP of most drivers; some find other reasons. Copy mode then says what is really wrong.
                 _ => return Ok(false),
             },

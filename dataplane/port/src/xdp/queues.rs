@@ -118,7 +118,7 @@ impl Port for XdpQueues {
         // In order over all queues: a full ring holds up what is behind it for a moment, and nothing overtakes.
         while let Some(head) = queue.peek() {
             let index = queue_of(&head.peer, queues);
-            if !self.queue(index).send_first(queue) {
+            if !self.queue(index).send_first(now, queue) {
                 break;
             }
             left += 1;

@@ -68,9 +68,9 @@ impl Socket {
         mode: XdpMode,
     ) -> Result<(), XdpError> {
         let (flags, sharer) = match &self.sharer {
-            // Mode and wakeup are the first socket's.
+            // Mode, wakeup and chains are the first socket's.
             Some(sharer) => (libc::XDP_SHARED_UMEM, sharer.as_raw_fd() as u32),
-            None => (bind_flags(mode), 0),
+            None => (bind_flags(mode, umem.has_chains()), 0),
         };
         let deadline = Instant::now() + BUSY;
         loop {
@@ -79,7 +79,11 @@ impl Socket {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(error) => return Err(XdpError::bind(interface, queue, error)),
+                Err(error) => {
+                    // One that shares was not asked for anything that could be missing.
+                    let chains = umem.has_chains() && self.sharer.is_none();
+                    return Err(XdpError::bind(interface, queue, chains, error));
+                }
             }
         }
         umem.add(&self.fd);

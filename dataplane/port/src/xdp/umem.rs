@@ -2,6 +2,7 @@
 
 use crate::sockopt;
 use crate::xdp::XdpError;
+use crate::xdp::places::Places;
 use frame::Pool;
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,18 +12,30 @@ use std::rc::{Rc, Weak};
 ///
 /// The first socket registers the memory; further ones refer to a socket that is bound already. That one decides over
 /// zero-copy or copy for all, which is why ports of one lcore that share an arena have one mode.
+///
+/// The kernel takes chunks of at most a page. Frames that are larger, for jumbo packets, are several of its chunks to it; then
+/// a large packet comes and goes as a chain of descriptors.
 pub struct Umem {
     pool: Pool,
+    places: Places,
     bound: RefCell<Vec<Weak<OwnedFd>>>,
 }
 
 impl Umem {
-    /// A UMEM of all the pool's chunks, which must be of 2048 or 4096 bytes.
+    /// A UMEM of all the pool's chunks, which must be of 2048 bytes or a multiple of 4096.
     pub fn new(pool: &Pool) -> Result<Rc<Self>, XdpError> {
-        if !matches!(pool.chunk(), 2048 | 4096) {
-            return Err(XdpError::Chunk(pool.chunk()));
-        }
-        Ok(Rc::new(Self { pool: pool.clone(), bound: RefCell::new(Vec::new()) }))
+        let places = Places::of(pool.chunk()).ok_or_else(|| XdpError::Chunk(pool.chunk()))?;
+        Ok(Rc::new(Self { pool: pool.clone(), places, bound: RefCell::new(Vec::new()) }))
+    }
+
+    /// Where frames are to the kernel.
+    pub(super) fn places(&self) -> Places {
+        self.places
+    }
+
+    /// Whether packets come in several descriptors: a frame is larger than what the kernel calls a chunk.
+    pub fn has_chains(&self) -> bool {
+        self.places.has_chains()
     }
 
     /// The frames.
@@ -37,7 +50,7 @@ impl Umem {
 
     /// Registers the memory with the first socket.
     pub(super) fn register(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
-        register(socket, self.pool.base().as_ptr() as u64, self.pool.len() as u64, self.pool.chunk())
+        register(socket, self.pool.base().as_ptr() as u64, self.pool.len() as u64, self.places.unit())
     }
 
     /// Remembers a socket for others to share with, and forgets those that are closed.

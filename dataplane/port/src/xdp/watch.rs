@@ -1,8 +1,8 @@
 //! The thread that follows an interface's addresses, so that poll loops do not.
 
+use crate::addresses::{AddressTable, Addresses, MAX_ADDRESSES, Shown};
 use crate::neighbour::netlink::{self, Netlink};
 use crate::neighbour::{ResolverError, bell, ring, silence, wait};
-use crate::xdp::addresses::{AddressTable, Addresses, MAX_ADDRESSES, Shown};
 use crate::xdp::{Interface, XdpError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -15,19 +15,34 @@ const ECHO_REQUEST: u8 = 8;
 /// Identifier, sequence and data are those of the request. Returns the length, which is that of the request;
 /// `None` when it does not fit.
 pub fn reply(message: &[u8], out: &mut [u8]) -> Result<Option<usize>, NetError> {
-    let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(NetError::Truncated)?;
-    if header[0] != ECHO_REQUEST || header[1] != 0 || checksum::fold(checksum::sum(message)) != 0 {
-        return Err(NetError::Icmp);
-    }
+    check_request(message)?;
     let Some(out) = out.get_mut(..message.len()) else {
         return Ok(None);
     };
     out.copy_from_slice(message);
-    out[0] = ECHO_REPLY;
-    out[2..4].fill(0);
-    let sum = checksum::fold(checksum::sum(out));
-    out[2..4].copy_from_slice(&sum.to_be_bytes());
+    turn(out);
     Ok(Some(message.len()))
+}
+
+/// Whether this is a whole echo request.
+fn check_request(message: &[u8]) -> Result<(), NetError> {
+    let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(NetError::Truncated)?;
+    if header[0] != ECHO_REQUEST || header[1] != 0 || checksum::fold(checksum::sum(message)) != 0 {
+        return Err(NetError::Icmp);
+    }
+    Ok(())
+}
+
+/// Makes the reply of a whole echo request.
+fn turn(message: &mut [u8]) {
+    if let Some(header) = message.first_chunk_mut::<HEADER_LEN>() {
+        header[0] = ECHO_REPLY;
+        header[2..4].fill(0);
+    }
+    let sum = checksum::fold(checksum::sum(message));
+    if let Some(field) = message.get_mut(2..4) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// Writes the whole frame that answers `frame`, an echo request to `mac`, at the start of `out`.
@@ -60,6 +75,37 @@ pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usiz
     Ok(written.map(|_| body + len))
 }
 
+/// Makes of `frame`, an echo request to `mac`, the frame that answers it, where it lies. Returns its length, which is that of
+/// the request without options of its IP header and without padding.
+///
+/// As [`reply_frame`]: addresses are swapped, the tag is answered in kind, and whose IP address it is was checked before.
+/// On an error nothing was written.
+pub fn reply_in_place(frame: &mut [u8], mac: Mac) -> Result<usize, NetError> {
+    let (ethernet, packet) = Ethernet::parse(frame)?;
+    if ethernet.ethertype != ethernet::IPV4 {
+        return Err(NetError::EtherType);
+    }
+    let (ip, at) = Ipv4::parse(packet)?;
+    if ip.is_fragment() {
+        return Err(NetError::Fragment);
+    }
+    if ip.protocol != ipv4::ICMP {
+        return Err(NetError::Protocol);
+    }
+    let message = packet.get(at.clone()).ok_or(NetError::IpTotalLen)?;
+    check_request(message)?;
+    let head = Ethernet { dst: ethernet.src, src: mac, ..ethernet };
+    let ip = Ipv4::new(ip.dst, ip.src, ipv4::ICMP, ipv4::ECN_NOT_ECT);
+    let (len, link) = (message.len(), head.header_len());
+    let body = link + ipv4::HEADER_LEN;
+    // The headers of the answer are no longer than those of the request: all of this fits.
+    frame.copy_within(link + at.start..link + at.end, body);
+    let (headers, rest) = frame.split_at_mut_checked(body).ok_or(NetError::Truncated)?;
+    turn(rest.get_mut(..len).ok_or(NetError::Truncated)?);
+    let written = head.emit(headers).and_then(|at| ip.emit(len, headers.get_mut(at..)?));
+    written.map(|_| body + len).ok_or(NetError::Truncated)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +133,39 @@ mod tests {
         assert_eq!(out[PONG.len()], 0xee);
         assert_eq!(reply_frame(PING, OURS, &mut out[..PONG.len() - 1]), Ok(None));
         assert_eq!(reply_frame(PING, OURS, &mut []), Ok(None));
+    }
+
+    #[test]
+    fn a_ping_is_answered_where_it_lies() {
+        let mut frame = PING.to_vec();
+        frame.resize(60, 0);
+        assert_eq!(reply_in_place(&mut frame, OURS), Ok(PONG.len()));
+        assert_eq!(&frame[..PONG.len()], PONG);
+        // With an option in the IP header, and a tag.
+        let mut ip = [&[0x46], &PING[15..34], &[1, 1, 1, 0]].concat();
+        ip[3] += 4;
+        ip[10..12].fill(0);
+        let sum = checksum::fold(checksum::sum(&ip));
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = [&PING[..12], &[0x81, 0, 0, 5, 8, 0], &ip, &PING[34..], &[0; 7]].concat();
+        let mut out = [0; 80];
+        let apart = reply_frame(&frame, OURS, &mut out).unwrap().unwrap();
+        assert_eq!(reply_in_place(&mut frame, OURS), Ok(apart));
+        assert_eq!(&frame[..apart], &out[..apart]);
+        assert_eq!(&frame[18..apart], &PONG[14..]);
+    }
+
+    #[test]
+    fn what_is_not_answered_is_left_as_it_was() {
+        for (at, error) in
+            [(45, NetError::Icmp), (34, NetError::Icmp), (24, NetError::IpChecksum), (12, NetError::EtherType)]
+        {
+            let mut frame = PING.to_vec();
+            frame[at] ^= 1;
+            let before = frame.clone();
+            assert_eq!(reply_in_place(&mut frame, OURS), Err(error), "byte {at}");
+            assert_eq!(frame, before);
+        }
     }
 
     #[test]

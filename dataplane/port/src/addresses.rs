@@ -1,4 +1,4 @@
-//! The addresses that an interface answers to and sends from, which may change while its queues are in use.
+//! The addresses that a raw port answers to and sends from, which may change while its queues are in use.
 //!
 //! Each has a place in a small table and keeps it while it is there: a [`frame::Peer`] refers to the place, so that an
 //! answer leaves from the address that was asked. A poll loop has a copy of the table, and looks with one load whether
@@ -76,24 +76,24 @@ impl fmt::Display for AddressTable {
 }
 
 /// The table, as whoever follows the interface shows it to poll loops.
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// Grows whenever the table changes.
     generation: AtomicU64,
     table: Mutex<AddressTable>,
 }
 
 impl Shown {
-    pub(super) fn new(table: AddressTable) -> Arc<Self> {
+    pub(crate) fn new(table: AddressTable) -> Arc<Self> {
         Arc::new(Self { generation: AtomicU64::new(1), table: Mutex::new(table) })
     }
 
-    pub(super) fn show(&self, table: &AddressTable) {
+    pub(crate) fn show(&self, table: &AddressTable) {
         // Whole whatever its last owner did: each change is one assignment.
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table.clone();
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn table(&self) -> AddressTable {
+    pub(crate) fn table(&self) -> AddressTable {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -109,20 +109,20 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn new(shown: Arc<Shown>, udp_port: u16) -> Self {
+    pub(crate) fn new(shown: Arc<Shown>, udp_port: u16) -> Self {
         let mut addresses = Self { shown, generation: 0, udp_port, locals: [None; MAX_ADDRESSES + 1] };
         addresses.refresh();
         addresses
     }
 
-    /// One address that never changes.
-    pub(super) fn fixed(local: &Local) -> Self {
-        Self::new(Shown::new(AddressTable::new(local.mac, &[local.ip])), local.udp_port)
+    /// Addresses that never change, the first one first; those beyond [`MAX_ADDRESSES`] are left out.
+    pub fn fixed(mac: [u8; 6], addresses: &[[u8; 4]], udp_port: u16) -> Self {
+        Self::new(Shown::new(AddressTable::new(mac, addresses)), udp_port)
     }
 
     /// Takes over a newer table; `false` if there is none.
     #[inline]
-    pub(super) fn refresh(&mut self) -> bool {
+    pub fn refresh(&mut self) -> bool {
         self.generation != self.shown.generation.load(Ordering::Acquire) && self.reload()
     }
 
@@ -140,17 +140,17 @@ impl Addresses {
     }
 
     /// A reader for each address, by its number; that of number 0 is of the first. With `roce` they take that, too.
-    pub(super) fn readers(&self, port: PortId, roce: bool) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+    pub fn readers(&self, port: PortId, verify: Verify, roce: bool) -> [Option<Reader>; MAX_ADDRESSES + 1] {
         std::array::from_fn(|number| {
             let local = self.locals.get(number)?.as_ref()?;
-            let reader = Reader::new(port, local, Verify::Software).of_address(number as u8);
+            let reader = Reader::new(port, local, verify).of_address(number as u8);
             Some(if roce { reader.claiming_roce() } else { reader })
         })
     }
 
     /// Which of the addresses a received frame is for, as [`frame::Peer::local`] says it; 0 when none is.
     #[inline]
-    pub(super) fn asked(&self, frame: &[u8]) -> u8 {
+    pub fn asked(&self, frame: &[u8]) -> u8 {
         // Behind Ethernet, with or without a tag, and sixteen bytes of the IPv4 header.
         let at = if frame.get(12..14) == Some(&[0x81, 0]) { 34 } else { 30 };
         match frame.get(at..).and_then(<[u8]>::first_chunk) {
@@ -161,7 +161,7 @@ impl Addresses {
 
     /// The number of an address; 0 when it is none of ours.
     #[inline]
-    pub(super) fn number(&self, ip: [u8; 4]) -> u8 {
+    pub fn number(&self, ip: [u8; 4]) -> u8 {
         let is = |local: &Option<Local>| local.as_ref().is_some_and(|local| local.ip == ip);
         self.locals.iter().skip(1).position(is).map_or(0, |place| place as u8 + 1)
     }
@@ -169,7 +169,7 @@ impl Addresses {
     /// The address with this number, or the first one when there is none (any more); `None` when there is no address at
     /// all. The number may have [`frame::Peer::ROCE`] set.
     #[inline]
-    pub(super) fn get(&self, number: u8) -> Option<&Local> {
+    pub fn get(&self, number: u8) -> Option<&Local> {
         let local = self.locals.get(usize::from(number & !Peer::ROCE)).and_then(Option::as_ref);
         local.or_else(|| self.locals.first()?.as_ref())
     }

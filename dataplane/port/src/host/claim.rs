@@ -1,0 +1,145 @@
+//! A port's claim to its addresses: each is asked for at start, in case another host has it, and then announced, so that
+//! neighbours that knew another card there learn this one. Who uses one of them too is remembered, and contradicted now and
+//! then (RFC 5227).
+
+use frame::Time;
+use frame::time::SECOND;
+
+type Ip4 = [u8; 4];
+type Mac = [u8; 6];
+
+/// When, after the first step, the announcements leave.
+const ANNOUNCE: [Time; 2] = [SECOND, 3 * SECOND];
+/// An address is defended, and complained of, at most so often.
+const DEFEND: Time = 10 * SECOND;
+
+/// What is to be said of an address of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Say {
+    /// Does anybody have it?
+    Probe(Ip4),
+    /// It is ours.
+    Announce(Ip4),
+}
+
+/// Another host with an address of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The address.
+    pub ip: [u8; 4],
+    /// The other host's Ethernet address.
+    pub mac: [u8; 6],
+    /// When it was last heard, by the lcores' clock.
+    pub heard: Time,
+}
+
+#[derive(Debug)]
+struct Claim {
+    ip: Ip4,
+    /// Steps that were done: the probe, then the announcements.
+    step: usize,
+    due: Time,
+    other: Option<Duplicate>,
+    /// Before this, it is not defended again.
+    quiet_until: Time,
+}
+
+/// The claims to all addresses of a port.
+#[derive(Debug)]
+pub(super) struct Claims(Vec<Claim>);
+
+impl Claims {
+    pub(super) fn new(addresses: impl Iterator<Item = Ip4>) -> Self {
+        Self(addresses.map(|ip| Claim { ip, step: 0, due: 0, other: None, quiet_until: 0 }).collect())
+    }
+
+    /// When [`Claims::advance`] has something to say.
+    pub(super) fn due(&self) -> Time {
+        self.0.iter().map(|claim| claim.due).min().unwrap_or(Time::MAX)
+    }
+
+    /// What is to be said now.
+    pub(super) fn advance(&mut self, now: Time) -> Option<Say> {
+        for claim in self.0.iter_mut().filter(|claim| claim.due <= now) {
+            let step = claim.step;
+            claim.step += 1;
+            // From one announcement to the next; after the last one only when the address is to be defended.
+            claim.due = match ANNOUNCE.get(step) {
+                Some(next) => {
+                    let before = step.checked_sub(1).and_then(|step| ANNOUNCE.get(step)).copied().unwrap_or(0);
+                    now.saturating_add(next - before)
+                }
+                None => Time::MAX,
+            };
+            match step {
+                0 => return Some(Say::Probe(claim.ip)),
+                // Whose it is was found out: saying so at start would only take it from the other.
+                1.. if step <= ANNOUNCE.len() && claim.other.is_some() => {}
+                _ => return Some(Say::Announce(claim.ip)),
+            }
+        }
+        None
+    }
+
+    /// Another host says that it has an address of ours. Returns whether that is to be complained of now.
+    pub(super) fn contested(&mut self, now: Time, ip: Ip4, mac: Mac) -> bool {
+        let Some(claim) = self.0.iter_mut().find(|claim| claim.ip == ip) else { return false };
+        claim.other = Some(Duplicate { ip, mac, heard: now });
+        if now < claim.quiet_until {
+            return false;
+        }
+        claim.quiet_until = now.saturating_add(DEFEND);
+        if claim.step > ANNOUNCE.len() {
+            claim.due = now;
+        }
+        true
+    }
+
+    pub(super) fn duplicates(&self) -> impl Iterator<Item = Duplicate> {
+        self.0.iter().filter_map(|claim| claim.other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: Ip4 = [10, 0, 0, 2];
+
+    fn run(claims: &mut Claims, mut now: Time, until: Time) -> Vec<(Time, Say)> {
+        let mut said = Vec::new();
+        loop {
+            match claims.advance(now) {
+                Some(say) => said.push((now, say)),
+                None if claims.due() <= until => now = claims.due().max(now),
+                None => return said,
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_asked_for_and_then_announced_twice() {
+        let mut claims = Claims::new([IP, [10, 0, 1, 2]].into_iter());
+        let said = run(&mut claims, 5, 1000 * SECOND);
+        let of_first: Vec<_> = said
+            .iter()
+            .copied()
+            .filter(|(_, say)| matches!(say, Say::Probe(ip) | Say::Announce(ip) if *ip == IP))
+            .collect();
+        let announce = Say::Announce(IP);
+        assert_eq!(of_first, [(5, Say::Probe(IP)), (5 + SECOND, announce), (5 + 3 * SECOND, announce)]);
+        assert_eq!((said.len(), claims.due()), (6, Time::MAX));
+    }
+
+    #[test]
+    fn an_address_that_another_has_is_not_announced_at_start_and_defended_later() {
+        let mut claims = Claims::new([IP].into_iter());
+        assert_eq!(claims.advance(0), Some(Say::Probe(IP)));
+        assert!(claims.contested(1, IP, [4; 6]) && !claims.contested(1, [10, 0, 0, 3], [4; 6]));
+        assert_eq!(claims.duplicates().next(), Some(Duplicate { ip: IP, mac: [4; 6], heard: 1 }));
+        assert_eq!(run(&mut claims, 1, 9 * SECOND), []);
+        assert!(!claims.contested(9 * SECOND, IP, [4; 6]));
+        assert!(claims.contested(11 * SECOND, IP, [4; 6]));
+        assert_eq!(run(&mut claims, 11 * SECOND, 500 * SECOND), [(11 * SECOND, Say::Announce(IP))]);
+    }
+}

@@ -1,0 +1,242 @@
+//! The IPv4 host of a port that has no kernel behind it: what the kernel does on other ports for neighbours and pings.
+//!
+//! It answers ARP and ICMP echo for the port's addresses, asks for neighbours, learns and forgets them, knows the gateway
+//! beyond its subnets, and notices when another host has one of its addresses. It sees bytes and time and no device.
+//!
+//! One [`Host`] is shared by all queues of the port; each poll loop has a [`HostQueue`], which waits for nobody:
+//!
+//! - a received frame that [`crate::headers::Reader::usual_into`] gives back goes to [`HostQueue::receive`], which says
+//!   whether it is a datagram after all, or now is an answer to be sent, or is done with;
+//! - a datagram to a peer that was never heard gets its next hop by [`crate::neighbour::resolve`];
+//! - once per poll, [`HostQueue::next_request`] gives what is to be sent besides, until there is no more.
+//!
+//! An answer may come in on another queue than the question left on: what is known is shared, and a queue sees with one load
+//! whether there is something new.
+//!
+//! | module | what |
+//! |---|---|
+//! | `net` | an address with its subnet |
+//! | `table` | neighbours: state machines in a bounded table |
+//! | `claim` | duplicate addresses |
+//! | `queue` | one poll loop's end |
+
+mod claim;
+mod net;
+mod queue;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use claim::Duplicate;
+pub use net::{Ipv4Net, NetAddressError};
+pub use queue::{HostCounters, HostQueue, Received};
+pub use table::{MAX_NEIGHBOURS, State};
+
+use crate::addresses::{Addresses, MAX_ADDRESSES};
+use claim::Claims;
+use frame::Time;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use table::Table;
+
+type Ip4 = [u8; 4];
+type Mac = [u8; 6];
+
+/// What a host is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// What the log calls the port.
+    pub name: String,
+    /// The port's Ethernet address.
+    pub mac: [u8; 6],
+    /// Its addresses, 1 to [`MAX_ADDRESSES`].
+    pub addresses: Vec<Ipv4Net>,
+    /// Where everything beyond its subnets goes.
+    pub gateway: Option<[u8; 4]>,
+}
+
+/// Why there is no host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// It has no address.
+    #[error("{0} has no kernel behind it and needs an address: add ,ip=10.0.0.2/24 to it")]
+    NoAddress(String),
+    /// It has too many.
+    #[error("{name} has {count} addresses: give it at most {MAX_ADDRESSES}")]
+    TooMany {
+        /// The port.
+        name: String,
+        /// How many it has.
+        count: usize,
+    },
+    /// One address twice.
+    #[error("{name}: ip={address} is named twice")]
+    Twice {
+        /// The port.
+        name: String,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The gateway cannot be reached.
+    #[error(
+        "{name}: gw={gateway} is not a neighbour: it must be another address in a subnet of the port's own ({})",
+        texts(.addresses)
+    )]
+    Gateway {
+        /// The port.
+        name: String,
+        /// The gateway.
+        gateway: Ipv4Addr,
+        /// The port's addresses.
+        addresses: Vec<Ipv4Net>,
+    },
+}
+
+fn texts(addresses: &[Ipv4Net]) -> String {
+    addresses.iter().map(Ipv4Net::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl HostConfig {
+    /// Whether there can be such a host.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    pub fn check(&self) -> Result<(), HostError> {
+        let Self { name, addresses, gateway, .. } = self;
+        let name = || name.clone();
+        if addresses.is_empty() {
+            return Err(HostError::NoAddress(name()));
+        }
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(HostError::TooMany { name: name(), count: addresses.len() });
+        }
+        for (at, net) in addresses.iter().enumerate() {
+            if addresses.iter().take(at).any(|other| other.address() == net.address()) {
+                return Err(HostError::Twice { name: name(), address: net.address().into() });
+            }
+        }
+        match gateway {
+            Some(gateway) if !addresses.iter().any(|net| net.has(*gateway) && net.address() != *gateway) => {
+                Err(HostError::Gateway { name: name(), gateway: (*gateway).into(), addresses: addresses.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The neighbour that is asked to carry datagrams to `ip`, and our address towards it; `None` when there is no way.
+    fn route(&self, ip: Ip4) -> Option<(Ip4, Ip4)> {
+        let towards = |hop: Ip4| Some((hop, self.addresses.iter().find(|net| net.has(hop))?.address()));
+        if !net::is_unicast(ip) || self.is_ours(ip) {
+            return None;
+        }
+        towards(ip).or_else(|| towards(self.gateway?))
+    }
+
+    fn is_ours(&self, ip: Ip4) -> bool {
+        self.addresses.iter().any(|net| net.address() == ip)
+    }
+}
+
+/// A neighbour, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourView {
+    /// Its address.
+    pub ip: [u8; 4],
+    /// Its Ethernet address, while it is known.
+    pub mac: Option<[u8; 6]>,
+    /// How sure the port is of it.
+    pub state: State,
+    /// When it was last heard, by the lcores' clock; when it was first asked for, before that.
+    pub heard: Time,
+}
+
+/// What all queues share and change.
+struct Inner {
+    table: Table,
+    claims: Claims,
+}
+
+impl Inner {
+    fn due(&self) -> Time {
+        self.table.due().min(self.claims.due())
+    }
+}
+
+struct Shared {
+    config: HostConfig,
+    /// Grows whenever poll loops should look at the table again.
+    generation: AtomicU64,
+    /// When something is to be sent. A queue that reads an older value looks in vain, or once more a poll later.
+    due: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+impl Shared {
+    /// After each change of the table.
+    fn publish(&self, inner: &mut Inner) {
+        if std::mem::take(&mut inner.table.changed) {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        self.due.store(inner.due(), Ordering::Relaxed);
+    }
+}
+
+/// The host of one port.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+impl Host {
+    /// A host that knows nobody yet. Its queues claim its addresses as soon as they are polled.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    pub fn new(config: HostConfig) -> Result<Self, HostError> {
+        config.check()?;
+        let claims = Claims::new(config.addresses.iter().map(|net| net.address()));
+        let inner = Mutex::new(Inner { table: Table::default(), claims });
+        let (generation, due) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { shared: Arc::new(Shared { config, generation, due, inner }) })
+    }
+
+    /// The end of one poll loop.
+    pub fn queue(&self) -> HostQueue {
+        HostQueue::new(Arc::clone(&self.shared))
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &HostConfig {
+        &self.shared.config
+    }
+
+    /// Its addresses, for a poll loop that answers at this UDP port.
+    pub fn addresses(&self, udp_port: u16) -> Addresses {
+        let HostConfig { mac, addresses, .. } = &self.shared.config;
+        let addresses: Vec<_> = addresses.iter().map(|net| net.address()).collect();
+        Addresses::fixed(*mac, &addresses, udp_port)
+    }
+
+    /// Its neighbours. Not for poll loops: it waits for them.
+    pub fn neighbours(&self) -> Vec<NeighbourView> {
+        let view = |entry: &table::Entry| NeighbourView {
+            ip: entry.ip,
+            mac: entry.is_known().then_some(entry.mac),
+            state: entry.state,
+            heard: entry.heard,
+        };
+        self.lock().table.entries().iter().map(view).collect()
+    }
+
+    /// Other hosts that were heard with an address of this port. Not for poll loops.
+    pub fn duplicates(&self) -> Vec<Duplicate> {
+        self.lock().claims.duplicates().collect()
+    }
+
+    /// The tables are whole whatever their last owner did: each change is finished before it is seen.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

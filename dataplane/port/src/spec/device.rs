@@ -1,0 +1,220 @@
+//! Ports that are named by their device: a PCI address, `dpdk:` with one, or a virtual device of DPDK.
+
+use super::{PciAddress, SpecError};
+use crate::host::{HostConfig, HostError, Ipv4Net};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// What a port with no kernel behind it is told of its network: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct HostSpec {
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Net>,
+    /// Where everything beyond its subnets goes.
+    pub gateway: Option<Ipv4Addr>,
+    /// The largest IP packet of its link, in bytes.
+    pub mtu: Option<u16>,
+}
+
+/// The sizes that a link's largest IP packet may have, in bytes.
+const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
+
+impl HostSpec {
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes one option, if it is of this kind.
+    fn take(&mut self, option: &str) -> Result<bool, SpecError> {
+        match option.split_once('=') {
+            Some(("ip", net)) => self.addresses.push(net.parse().map_err(SpecError::Ip)?),
+            Some(("gw", address)) => {
+                let gateway = address.parse().map_err(|_| SpecError::Gateway(address.to_owned()))?;
+                if self.gateway.replace(gateway).is_some() {
+                    return Err(SpecError::Twice("gw"));
+                }
+            }
+            Some(("mtu", mtu)) => {
+                let digits = mtu.bytes().all(|b| b.is_ascii_digit());
+                let bytes = mtu.parse().ok().filter(|bytes| digits && MTUS.contains(bytes));
+                if self.mtu.replace(bytes.ok_or_else(|| SpecError::Mtu(mtu.to_owned()))?).is_some() {
+                    return Err(SpecError::Twice("mtu"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What the host of the port is told. `name` is the port's, for the log and for errors.
+    ///
+    /// # Errors
+    /// There is no address, one is named twice, or the gateway is in no subnet of them.
+    pub fn config(&self, name: &str, mac: [u8; 6]) -> Result<HostConfig, HostError> {
+        let gateway = self.gateway.map(|gateway| gateway.octets());
+        let config = HostConfig { name: name.to_owned(), mac, addresses: self.addresses.clone(), gateway };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl fmt::Display for HostSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addresses.iter().try_for_each(|net| write!(f, ",ip={net}"))?;
+        if let Some(gateway) = self.gateway {
+            write!(f, ",gw={gateway}")?;
+        }
+        match self.mtu {
+            Some(mtu) => write!(f, ",mtu={mtu}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000]`. With a kernel network
+/// driver it has the addresses of its interface.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PciSpec {
+    /// Which one.
+    pub device: PciAddress,
+    /// Its network, if no kernel is behind it.
+    pub host: HostSpec,
+}
+
+impl FromStr for PciSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut parts = text.split(',');
+        let device = parts.next().unwrap_or("").parse()?;
+        let mut host = HostSpec::default();
+        for part in parts {
+            if !host.take(part)? {
+                return Err(SpecError::DeviceOption(part.to_owned()));
+            }
+        }
+        Ok(Self { device, host })
+    }
+}
+
+impl fmt::Display for PciSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.device, self.host)
+    }
+}
+
+/// What DPDK drives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DpdkDevice {
+    /// A PCI device.
+    Pci(PciAddress),
+    /// A virtual device by its name, `net_` and what makes it.
+    Vdev(String),
+}
+
+impl fmt::Display for DpdkDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(device) => device.fmt(f),
+            Self::Vdev(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,ARGUMENT...]`. What else stands behind the
+/// device is for its driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DpdkSpec {
+    /// Which one.
+    pub device: DpdkDevice,
+    /// What its driver is told, as DPDK writes it.
+    pub arguments: Vec<String>,
+    /// Its network.
+    pub host: HostSpec,
+}
+
+impl DpdkSpec {
+    /// The device with what its driver is told, as EAL's `-a` and `--vdev` take it.
+    pub fn devargs(&self) -> String {
+        self.arguments.iter().fold(self.device.to_string(), |text, argument| text + "," + argument)
+    }
+}
+
+impl FromStr for DpdkSpec {
+    type Err = SpecError;
+
+    /// Reads what follows `dpdk:`.
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or("");
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        let device = match name.strip_prefix("net_") {
+            Some(rest) if !rest.is_empty() && rest.bytes().all(is_plain) => DpdkDevice::Vdev(name.to_owned()),
+            _ => DpdkDevice::Pci(name.parse().map_err(|_| SpecError::Dpdk(name.to_owned()))?),
+        };
+        let (mut host, mut arguments) = (HostSpec::default(), Vec::new());
+        for part in parts {
+            if part.is_empty() {
+                return Err(SpecError::DeviceOption(part.to_owned()));
+            }
+            if !host.take(part)? {
+                arguments.push(part.to_owned());
+            }
+        }
+        Ok(Self { device, arguments, host })
+    }
+}
+
+impl fmt::Display for DpdkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dpdk:{}{}", self.devargs(), self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PortSpec;
+    use super::*;
+
+    #[test]
+    fn a_network_stands_behind_a_device() {
+        for text in [
+            "0000:01:00.0,ip=10.0.0.2/24",
+            "dpdk:0000:01:00.0,ip=10.0.0.2/24,ip=10.0.1.2/16,gw=10.0.0.1,mtu=9000",
+            "dpdk:net_pcap0,rx_pcap=/tmp/in.pcap,infinite_rx=1,ip=10.0.0.2/24",
+            "dpdk:net_null0",
+            "dpdk:0000:01:00.0,dv_flow_en=1",
+        ] {
+            assert_eq!(text.parse::<PortSpec>().unwrap().to_string(), text);
+        }
+        let Ok(PortSpec::Dpdk(spec)) = "dpdk:net_memif0,ip=10.0.0.2/24,role=server,mtu=9000,id=1".parse() else {
+            panic!("no DPDK port")
+        };
+        assert_eq!(spec.devargs(), "net_memif0,role=server,id=1");
+        assert_eq!((spec.host.mtu, spec.host.gateway), (Some(9000), None));
+        let config = spec.host.config("port 0", [2; 6]).unwrap();
+        assert_eq!((&*config.name, config.addresses[0].address(), config.gateway), ("port 0", [10, 0, 0, 2], None));
+    }
+
+    #[test]
+    fn errors_name_the_remedy() {
+        for (text, part) in [
+            ("0000:01:00.0,ip=10.0.0.2", "write ADDR/BITS, like 10.0.0.2/24"),
+            ("0000:01:00.0,gw=10.0.0.0.1", "gw=10.0.0.0.1 is not an IPv4 address"),
+            ("0000:01:00.0,gw=10.0.0.1,gw=10.0.0.3", "gw= stands there twice"),
+            ("0000:01:00.0,mtu=70000", "mtu=70000: choose 576 to 32000"),
+            ("0000:01:00.0,mtu=+900", "choose 576 to 32000"),
+            ("0000:01:00.0,queues=4", "it takes ip=ADDR/BITS, gw=ADDR and mtu=BYTES"),
+            ("dpdk:eth1", "neither a PCI address nor a virtual device"),
+            ("dpdk:net_", "neither a PCI address nor a virtual device"),
+            ("dpdk:net_null0,,", "is not an option"),
+        ] {
+            let error = text.parse::<PortSpec>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let error = HostSpec::default().config("dpdk:0000:01:00.0", [2; 6]).unwrap_err().to_string();
+        assert_eq!(error, "dpdk:0000:01:00.0 has no kernel behind it and needs an address: add ,ip=10.0.0.2/24 to it");
+    }
+}

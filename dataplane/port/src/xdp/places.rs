@@ -1,0 +1,106 @@
+//! Which frame an address in the UMEM belongs to: without a division, since it is asked for every packet.
+
+/// The largest chunk that the kernel takes, in bytes: a page.
+const PAGE: u32 = 4096;
+
+/// Whether packets come and go in several descriptors where frames are of so many bytes.
+pub fn has_chains(chunk: u32) -> bool {
+    chunk > PAGE
+}
+
+/// How the frames of a pool lie in the UMEM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    /// Bytes of a frame.
+    chunk: u64,
+    /// The binary logarithm of what the kernel calls a chunk.
+    shift: u32,
+    /// 2^32 divided by the kernel's chunks in a frame, rounded up.
+    reciprocal: u64,
+}
+
+impl Places {
+    /// For frames of so many bytes; `None` if the kernel cannot have them.
+    pub(super) fn of(chunk: u32) -> Option<Self> {
+        let unit = chunk.min(PAGE);
+        let fits = unit.is_power_of_two() && unit >= 2048 && chunk.is_multiple_of(unit) && chunk / unit <= 16;
+        let reciprocal = (1u64 << 32).div_ceil(u64::from(chunk / unit.max(1)).max(1));
+        fits.then_some(Self { chunk: u64::from(chunk), shift: unit.trailing_zeros(), reciprocal })
+    }
+
+    /// Bytes of what the kernel calls a chunk.
+    #[inline]
+    pub(super) fn unit(self) -> u32 {
+        1 << self.shift
+    }
+
+    /// Whether a frame is several of them.
+    #[inline]
+    pub(super) fn has_chains(self) -> bool {
+        self.chunk > u64::from(self.unit())
+    }
+
+    /// Where a frame begins.
+    #[inline]
+    pub(super) fn start(self, index: u32) -> u64 {
+        u64::from(index) * self.chunk
+    }
+
+    /// The frame that has the byte at `address`, and how far into it. Meaningless, and never more than a number, where no
+    /// frame is.
+    #[inline]
+    pub(super) fn find(self, address: u64) -> (u64, u64) {
+        // Exact below 2^32 units over the number of units in a frame, which is more memory than there is.
+        let index = (address >> self.shift).wrapping_mul(self.reciprocal) >> 32;
+        (index, address.wrapping_sub(index.wrapping_mul(self.chunk)))
+    }
+
+    /// The most that one descriptor has of what begins at `address`: up to the end of the kernel's chunk.
+    #[inline]
+    pub(super) fn room(self, address: u64) -> u32 {
+        let unit = self.unit();
+        unit - (address as u32 & (unit - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_kernel_takes_chunks_of_2048_bytes_and_pages() {
+        let units = [2048, 4096, 8192, 12_288, 32_768].map(|chunk| Places::of(chunk).unwrap().unit());
+        assert_eq!(units, [2048, 4096, 4096, 4096, 4096]);
+        assert!([0, 64, 1024, 2112, 3072, 6144, 9280].into_iter().all(|chunk| Places::of(chunk).is_none()));
+        let chains = [2048, 4096, 8192].map(|chunk| Places::of(chunk).unwrap().has_chains());
+        assert_eq!(chains, [false, false, true]);
+    }
+
+    #[test]
+    fn a_descriptor_ends_with_its_page() {
+        let places = Places::of(12_288).unwrap();
+        for (address, room) in [(0, 4096), (1, 4095), (4095, 1), (12_288 + 320, 3776), (8192, 4096)] {
+            assert_eq!(places.room(address), room, "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_found_as_a_division_finds_it(
+            chunk in proptest::sample::select(vec![2048u32, 4096, 8192, 12_288, 16_384, 20_480, 24_576, 28_672, 32_768]),
+            index in prop_oneof![any::<u32>().prop_map(|index| index >> 4), 0..100_000u32],
+            offset in any::<u32>(),
+        ) {
+            let places = Places::of(chunk).unwrap();
+            let offset = u64::from(offset % chunk);
+            prop_assert_eq!(places.find(places.start(index) + offset), (u64::from(index), offset));
+        }
+
+        #[test]
+        fn no_address_is_too_large(address in any::<u64>()) {
+            let (index, offset) = Places::of(12_288).unwrap().find(address);
+            prop_assert!(address < 1 << 40 || index > 0 || offset > 0);
+        }
+    }
+}
