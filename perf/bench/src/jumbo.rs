@@ -97,7 +97,7 @@ pub fn table(rounds: usize) -> anyhow::Result<Table> {
     );
     anyhow::ensure!(saved >= 0.98, "only {:.2} % of the packets are saved", saved * 100.0);
     println!("{:>8} {:>14} {:>10} {:>10} {:>7}", "slaves", "pages/dgram", "ns/page", "copy ns", "ratio");
-    let mut measure = |slaves| {
+    let measure = |slaves| {
         let row = page(slaves, rounds)?;
         let Row { ours, copy, ratio, records_per_datagram, .. } = row;
         println!("{slaves:>8} {records_per_datagram:>14.2} {ours:>10.1} {copy:>10.1} {ratio:>7.2}");

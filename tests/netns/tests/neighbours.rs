@@ -2,7 +2,7 @@
 
 use netns::product::until;
 use netns::{End, Namespace, join};
-use port::neighbour::Resolver;
+use port::neighbour::{NextHops, Resolver};
 use port::xdp::Interface;
 
 #[test]
@@ -21,7 +21,7 @@ fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
         let mut neighbours = resolver.neighbours();
         // The kernel has never heard of it, and asks on the wire.
         let found = |neighbours: &mut port::neighbour::Neighbours, ip, mac| {
-            until("the next hop", || (neighbours.lookup(ip).map(|hop| hop.mac) == Some(mac)).then_some(()));
+            until("the next hop", || (neighbours.lookup(0, ip).map(|hop| hop.mac) == Some(mac)).then_some(()));
         };
         found(&mut neighbours, [10, 93, 1, 2], mac());
         // Behind a router that is there already, and for another poll loop.
@@ -30,15 +30,15 @@ fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
         found(&mut other, [10, 94, 7, 7], mac());
         // The host has another card now; the kernel forgets the old one.
         there.ip("link set dev far address 02:00:00:00:77:01");
-        assert_ne!(neighbours.lookup([10, 93, 1, 2]).map(|hop| hop.mac), Some(mac()));
+        assert_ne!(neighbours.lookup(0, [10, 93, 1, 2]).map(|hop| hop.mac), Some(mac()));
         here.ip("neighbour flush dev near");
         for neighbours in [&mut neighbours, &mut other] {
             found(neighbours, [10, 93, 1, 2], [2, 0, 0, 0, 0x77, 1]);
             found(neighbours, [10, 94, 7, 7], [2, 0, 0, 0, 0x77, 1]);
         }
         // Nobody has that address.
-        assert_eq!(neighbours.lookup([10, 93, 1, 99]), None);
+        assert_eq!(neighbours.lookup(0, [10, 93, 1, 99]), None);
         here.ip("link delete dev near");
-        until("the end of all knowledge", || neighbours.lookup([10, 93, 1, 2]).is_none().then_some(()));
+        until("the end of all knowledge", || neighbours.lookup(0, [10, 93, 1, 2]).is_none().then_some(()));
     });
 }

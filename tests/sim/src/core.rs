@@ -17,8 +17,8 @@ pub struct Sizes {
     pub frames: u32,
     /// Bytes of each.
     pub chunk: u32,
-    /// Largest IP packet of its ports.
-    pub mtu: u16,
+    /// Largest IP packet of its ports, the first one first.
+    pub mtus: [u16; 2],
     /// Frames in each RX ring.
     pub rx_ring: usize,
     /// Frames in each TX ring.
@@ -60,7 +60,8 @@ impl<R: Role> Core<R> {
         };
         let pool = Pool::new(config).expect("a small arena can be mapped");
         let ports = places.iter().map(|place| {
-            let Sizes { mtu, rx_ring, tx_ring, .. } = sizes;
+            let Sizes { mtus, rx_ring, tx_ring, .. } = sizes;
+            let mtu = mtus[usize::from(place.port)];
             let config = MemoryConfig { local: place.local(), mtu, rx_ring, tx_ring };
             MemoryPort::new(PortId(place.port), config, pool.clone())
         });

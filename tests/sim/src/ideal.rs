@@ -83,7 +83,7 @@ fn datagrams_of_gateway(load: Load, arrivals: &[(Time, u32)]) -> u64 {
     let scale = Scale::default();
     let (master, farm) = (Place::first(Who::Master(0)), Place::first(Who::Farm(0)));
     let here = Place::first(Who::Gateway(0));
-    let sizes = Sizes { frames: 16_384, chunk: 2048, mtu: MTU, rx_ring: 4096, tx_ring: 4096, mailbox: 16_384 };
+    let sizes = Sizes { frames: 16_384, chunk: 2048, mtus: [MTU; 2], rx_ring: 4096, tx_ring: 4096, mailbox: 16_384 };
     let config = GatewayConfig { hold: load.hold, ..GatewayConfig::new(ShardSet::all(scale)) };
     let mut core = Core::new(0, &[here], sizes, None, |pool| Gateway::new(config, pool));
     let route = |place: Place| Some(Route { peer: place.peer(Vlan::UNTAGGED), mtu: MTU, fixed_port: false });

@@ -127,7 +127,7 @@ impl Cluster {
         Sizes {
             frames: 512 * 2048 / self.plan.chunk,
             chunk: self.plan.chunk,
-            mtu,
+            mtus: [mtu; 2],
             rx_ring: 256,
             tx_ring: 256,
             mailbox: 16,
@@ -185,6 +185,7 @@ impl Cluster {
             interval: self.plan.interval,
             hold_ns: u32::try_from(hold).unwrap_or(u32::MAX),
             mtu: plan.mtu,
+            port_mtus: if plan.two_port { vec![plan.mtu, plan.slave_mtu] } else { Vec::new() },
             two_port: plan.two_port,
             max_masters: 8,
         };
@@ -193,7 +194,7 @@ impl Cluster {
         let sizes = Sizes {
             frames: if self.plan.chunk > 2048 { plan.frames.min(128) } else { plan.frames },
             chunk: self.plan.chunk,
-            mtu: plan.mtu,
+            mtus: [plan.mtu, plan.slave_mtu],
             rx_ring: plan.rx_ring,
             tx_ring: plan.tx_ring,
             mailbox: plan.mailbox,

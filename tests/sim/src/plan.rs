@@ -45,8 +45,10 @@ pub struct GatewayPlan {
     pub tx_ring: usize,
     /// Time that its NIC needs for a frame, in nanoseconds; 0 takes all at once.
     pub tx_gap: u64,
-    /// Largest IP packet.
+    /// Largest IP packet; of two ports, on the masters'.
     pub mtu: u16,
+    /// Largest IP packet on the slaves' port, if that is another one.
+    pub slave_mtu: u16,
     /// Places in each mailbox.
     pub mailbox: usize,
 }
@@ -211,7 +213,8 @@ impl Plan {
         gateways.resize(2, gateways[0].clone());
         for (gateway, (lcores, shards)) in gateways.iter_mut().zip([(16, vec![0, 2, 3]), (2, vec![1])]) {
             (gateway.lcores, gateway.shards, gateway.slaves) = (lcores, shards, Vec::new());
-            (gateway.frames, gateway.rx_ring, gateway.mailbox, gateway.mtu) = (1024, 512, 4096, 1500);
+            (gateway.frames, gateway.rx_ring, gateway.mailbox) = (1024, 512, 4096);
+            (gateway.mtu, gateway.slave_mtu) = (1500, 1500);
         }
         let mut plan = Self { scale, gateways, home: Vec::new(), twin: None, ..Self::of_seed(seed) };
         plan.masters.clear();
@@ -397,8 +400,10 @@ fn gateways(rng: &mut Rng, scale: Scale, jumbo: bool) -> Vec<GatewayPlan> {
             tx_ring: rng.pick(&[4, 16, 64, 256]),
             tx_gap: rng.pick(&[0, 0, 300, 3000]),
             mtu: if jumbo { 9000 } else { rng.pick(&MTUS) },
+            slave_mtu: 0,
             mailbox: rng.pick(&[2, 16, 512]),
         })
+        .map(|plan| GatewayPlan { slave_mtu: slave_mtu(&plan), ..plan })
         .collect();
     for (at, shard) in shards.into_iter().enumerate() {
         gateways[at % count].shards.push(shard);
@@ -407,6 +412,11 @@ fn gateways(rng: &mut Rng, scale: Scale, jumbo: bool) -> Vec<GatewayPlan> {
         gateway.shards.sort_unstable();
     }
     gateways
+}
+
+/// The largest IP packet on a gateway's second port: with jumbo frames on the first, in half of all gateways a smaller one.
+fn slave_mtu(gateway: &GatewayPlan) -> u16 {
+    if gateway.mtu > 1500 && gateway.lcores % 2 == 1 { 1500 } else { gateway.mtu }
 }
 
 fn faults(rng: &mut Rng) -> Faults {
