@@ -24,6 +24,7 @@ pub mod counters;
 mod endpoint;
 mod error;
 pub mod memory;
+mod moment;
 mod path;
 mod qp;
 mod queue;

@@ -1,6 +1,7 @@
 //! What is known of one peer: its kind, the round trip, the window.
 
 use crate::config::{LEAST_TIMEOUT, PeerKind};
+use crate::moment::Moment;
 use crate::queue::List;
 use crate::slab::NONE;
 use crate::window::Window;
@@ -13,7 +14,7 @@ pub(crate) struct Path {
     round_trip: u32,
     deviation: u32,
     /// When the last congestion notification was sent.
-    pub(crate) notified: Time,
+    pub(crate) notified: Moment<10>,
     /// Queue pairs that wait for room in the window.
     pub(crate) waiting: List,
     /// The first queue pair of this path, or [`NONE`].
@@ -27,7 +28,7 @@ impl Path {
             window: Window::new(most),
             round_trip: 0,
             deviation: 0,
-            notified: 0,
+            notified: Moment::NONE,
             waiting: List::EMPTY,
             first: NONE,
             kind,

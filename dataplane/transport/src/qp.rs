@@ -62,6 +62,8 @@ pub(crate) const NEVER: Time = Time::MAX;
 pub(crate) struct Qp {
     /// When the wheel looks at it next, or [`NEVER`].
     pub(crate) scheduled: Time,
+    /// When no answer is too late, or an RNR wait is over; or [`NEVER`].
+    pub(crate) timer: Time,
     pub(crate) requester: Requester,
     pub(crate) responder: Responder,
     /// Its number, or 0 when the place is free.
@@ -82,6 +84,7 @@ pub(crate) struct Qp {
 impl Qp {
     pub(crate) const FREE: Self = Self {
         scheduled: NEVER,
+        timer: NEVER,
         requester: Requester::IDLE,
         responder: Responder::IDLE,
         number: 0,
@@ -207,6 +210,7 @@ impl<M: Memory> Context<'_, M> {
         self.shared.counters.qps_failed.add(1);
         self.release_all();
         self.qp.requester.stop();
+        self.qp.timer = NEVER;
         loop {
             let index = self.qp.requester.queue.head;
             let Some(wqe) = self.shared.work.pop(&mut self.qp.requester.queue) else { break };

@@ -4,6 +4,7 @@
 //! packet per round trip. Loss halves it, a CE mark or a congestion notification takes a quarter, each at most once in a round
 //! trip. Bytes count in both directions: those of a WRITE on their way, and those that a READ asked for.
 
+use crate::moment::Moment;
 use frame::Time;
 
 /// What a packet costs besides its payload: headers of all layers.
@@ -28,13 +29,13 @@ pub(crate) struct Window {
     /// Acknowledged since it last grew.
     grown: u32,
     /// When it last shrank.
-    shrunk: Time,
+    shrunk: Moment<10>,
 }
 
 impl Window {
     pub(crate) fn new(most: u32) -> Self {
         let most = most.max(LEAST_WINDOW);
-        Self { size: FIRST_WINDOW.min(most), threshold: most, most, in_flight: 0, grown: 0, shrunk: 0 }
+        Self { size: FIRST_WINDOW.min(most), threshold: most, most, in_flight: 0, grown: 0, shrunk: Moment::NONE }
     }
 
     /// Bytes that may be in flight now.
@@ -83,10 +84,10 @@ impl Window {
 
     /// Takes away one part of so many.
     fn shrink(&mut self, now: Time, round_trip: Time, part: u32) {
-        if self.shrunk != 0 && now.saturating_sub(self.shrunk) < round_trip {
+        if !self.shrunk.is_none() && self.shrunk.until(now) < round_trip {
             return;
         }
-        self.shrunk = now.max(1);
+        self.shrunk = Moment::at(now);
         self.size = (self.size - self.size / part).max(LEAST_WINDOW);
         self.threshold = self.size;
         self.grown = 0;
@@ -102,14 +103,14 @@ mod tests {
         let mut window = Window::new(1 << 20);
         window.acknowledged(FIRST_WINDOW);
         assert_eq!(window.size(), 2 * FIRST_WINDOW);
-        window.lost(1000, 100);
-        window.lost(1099, 100);
+        window.lost(1_000_000, 100_000);
+        window.lost(1_090_000, 100_000);
         assert_eq!(window.size(), FIRST_WINDOW);
         window.acknowledged(FIRST_WINDOW);
         assert_eq!(window.size(), FIRST_WINDOW + STEP);
-        window.marked(1100, 100);
+        window.marked(1_110_000, 100_000);
         assert_eq!(window.size(), (FIRST_WINDOW + STEP) / 4 * 3);
-        (0..100).for_each(|step| window.lost(2000 + 100 * step, 100));
+        (0..100).for_each(|step| window.lost(2_000_000 + 110_000 * step, 100_000));
         assert_eq!(window.size(), LEAST_WINDOW);
         (0..100_000).for_each(|_| window.acknowledged(4096));
         assert_eq!(window.size(), 1 << 20);

@@ -126,7 +126,7 @@ impl<M: Memory> Endpoint<M> {
         if qp.is_ready() {
             self.ready_links.push(&mut self.ready, place);
         }
-        let timer = qp.requester.timer;
+        let timer = qp.timer;
         if timer < qp.scheduled {
             qp.scheduled = timer;
             self.wheel.schedule(place, timer);
@@ -188,3 +188,6 @@ fn leave_path(qps: &mut [Qp], paths: &mut [Path], place: u32) {
     }
     debug_assert!(at == NONE);
 }
+
+// A master holds up to 131,072.
+const _: () = assert!(BYTES_PER_IDLE_QP <= 256);

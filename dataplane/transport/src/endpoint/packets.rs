@@ -3,6 +3,7 @@
 use super::{Arrival, Endpoint};
 use crate::config::CNP_INTERVAL;
 use crate::memory::Memory;
+use crate::moment::Moment;
 use crate::qp::{Context, NEVER, Step, Verdict, Wait};
 use crate::sink::{Emitted, Sink, emit};
 use frame::{Counter, Time};
@@ -149,8 +150,8 @@ impl<M: Memory> Endpoint<M> {
         if qp.is_ready() {
             self.ready_links.push(&mut self.ready, place);
         }
-        if qp.requester.timer < qp.scheduled {
-            qp.scheduled = qp.requester.timer;
+        if qp.timer < qp.scheduled {
+            qp.scheduled = qp.timer;
             self.wheel.schedule(place, qp.scheduled);
         }
         self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
@@ -183,8 +184,8 @@ impl<M: Memory> Context<'_, M> {
         if answer {
             self.path.window.marked(self.now, self.path.round_trip());
         }
-        if self.path.notified == 0 || self.now.saturating_sub(self.path.notified) >= CNP_INTERVAL {
-            self.path.notified = self.now.max(1);
+        if self.path.notified.is_none() || self.path.notified.until(self.now) >= CNP_INTERVAL {
+            self.path.notified = Moment::at(self.now);
             self.qp.notify = true;
         }
     }

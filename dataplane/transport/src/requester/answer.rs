@@ -2,6 +2,7 @@
 
 use super::chunk_packets;
 use crate::memory::{Access, Memory};
+use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Verdict, Wait};
 use crate::{Op, Status};
 use wire::rc::{Kind, NakCode, Packet, Psn, Syndrome};
@@ -124,10 +125,10 @@ impl<M: Memory> Context<'_, M> {
         requester.acked = to;
         (requester.backoff, requester.implied) = (0, false);
         (requester.retries_left, requester.rnr_left) = (requester.retries, requester.rnr_retries);
-        requester.progress = self.now;
-        if requester.sample_at != NEVER && requester.sample.is_before(requester.una) {
-            self.path.measured(self.now - requester.sample_at);
-            requester.sample_at = NEVER;
+        requester.progress = Moment::at(self.now);
+        if !requester.sample_at.is_none() && requester.sample.is_before(requester.una) {
+            self.path.measured(requester.sample_at.until(self.now));
+            requester.sample_at = Moment::NONE;
         }
         if wqe.work.op.wants_data() {
             let chunk = chunk_packets(self.path.window.read_chunk(), self.qp.mtu);
@@ -166,7 +167,7 @@ impl<M: Memory> Context<'_, M> {
             return;
         }
         let outstanding = requester.next != requester.una;
-        self.qp.requester.timer = if outstanding { self.now.saturating_add(self.timeout()) } else { NEVER };
+        self.qp.timer = if outstanding { self.now.saturating_add(self.timeout()) } else { NEVER };
         debug_assert!(outstanding || self.qp.requester.in_flight == 0);
     }
 

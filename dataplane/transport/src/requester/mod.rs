@@ -8,10 +8,10 @@ mod answer;
 mod recover;
 mod send;
 
+use crate::moment::Moment;
 use crate::slab::{Chain, NONE};
 use crate::window::PACKET_COST;
-use crate::{ReadyToSend, Work, qp};
-use frame::Time;
+use crate::{ReadyToSend, Work};
 use wire::rc::{PathMtu, Psn};
 
 /// A posted work request.
@@ -44,12 +44,10 @@ pub(crate) const MOST_PSNS: u32 = Psn::COUNT / 4;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requester {
-    /// When no answer is too late, or an RNR wait is over; or [`qp::NEVER`].
-    pub(crate) timer: Time,
     /// When something was last acknowledged, or the first packet sent after all was.
-    pub(crate) progress: Time,
-    /// When the packet whose round trip is being measured was sent, or [`qp::NEVER`].
-    sample_at: Time,
+    progress: Moment<20>,
+    /// When the packet whose round trip is being measured was sent.
+    sample_at: Moment<0>,
     sample: Psn,
     una: Psn,
     next: Psn,
@@ -85,9 +83,8 @@ pub(crate) struct Requester {
 
 impl Requester {
     pub(crate) const IDLE: Self = Self {
-        timer: qp::NEVER,
-        progress: 0,
-        sample_at: qp::NEVER,
+        progress: Moment::NONE,
+        sample_at: Moment::NONE,
         sample: Psn::new(0),
         una: Psn::new(0),
         next: Psn::new(0),
@@ -158,8 +155,7 @@ impl Requester {
     /// Nothing is sent any more.
     pub(crate) fn stop(&mut self) {
         self.cursor = NONE;
-        self.timer = qp::NEVER;
-        self.sample_at = qp::NEVER;
+        self.sample_at = Moment::NONE;
         self.rnr_wait = false;
     }
 }

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::config::PeerKind;
 use crate::memory::Memory;
+use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Verdict, Wait};
 use wire::rc::RnrTimer;
 
@@ -19,8 +20,8 @@ impl<M: Memory> Context<'_, M> {
         (requester.cursor, requester.sent) = (requester.queue.head, requester.acked);
         (requester.reads, requester.quiet) = (0, 0);
         // What is sent twice has no round trip (Karn).
-        requester.sample_at = NEVER;
-        requester.timer = NEVER;
+        requester.sample_at = Moment::NONE;
+        self.qp.timer = NEVER;
         if self.qp.wait == Wait::ReadDepth {
             self.qp.wait = Wait::Nothing;
         }
@@ -40,7 +41,7 @@ impl<M: Memory> Context<'_, M> {
 
     /// How long an own peer may still be silent.
     fn is_given_up(&self) -> bool {
-        let silent = self.now.saturating_sub(self.qp.requester.progress);
+        let silent = self.qp.requester.progress.until(self.now);
         self.path.kind == PeerKind::Own && silent >= self.shared.config.give_up
     }
 
@@ -88,17 +89,17 @@ impl<M: Memory> Context<'_, M> {
         let requester = &mut self.qp.requester;
         requester.rnr_left = left.unwrap_or(0);
         requester.rnr_wait = true;
-        requester.timer = self.now.saturating_add(timer.nanoseconds());
+        self.qp.timer = self.now.saturating_add(timer.nanoseconds());
         Verdict::Response
     }
 
     /// The timer has run out, perhaps.
     pub(crate) fn on_timer(&mut self) {
-        let requester = &mut self.qp.requester;
-        if self.qp.state != State::Rts || self.now < requester.timer {
+        if self.qp.state != State::Rts || self.now < self.qp.timer {
             return;
         }
-        requester.timer = NEVER;
+        self.qp.timer = NEVER;
+        let requester = &mut self.qp.requester;
         if requester.rnr_wait {
             requester.rnr_wait = false;
             return;

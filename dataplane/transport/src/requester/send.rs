@@ -3,6 +3,7 @@
 use super::chunk_packets;
 use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
+use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Step, Wait};
 use crate::sink::{Emitted, Sink, emit};
 use crate::{Op, Status};
@@ -117,14 +118,14 @@ impl<M: Memory> Context<'_, M> {
         let after = if ends { self.shared.work.next(cursor) } else { cursor };
         let requester = &mut self.qp.requester;
         if requester.una == requester.high {
-            requester.progress = self.now;
+            requester.progress = Moment::at(self.now);
         }
         let fresh = requester.next == requester.high;
         if requester.high.is_before(psn.plus(count)) {
             requester.high = psn.plus(count);
         }
-        if fresh && ask && requester.sample_at == NEVER {
-            (requester.sample, requester.sample_at) = (psn, self.now);
+        if fresh && ask && requester.sample_at.is_none() {
+            (requester.sample, requester.sample_at) = (psn, Moment::at(self.now));
         }
         requester.next = psn.plus(count);
         (requester.cursor, requester.sent) = (after, if ends { 0 } else { sent + count });
@@ -134,8 +135,8 @@ impl<M: Memory> Context<'_, M> {
         self.path.window.in_flight = self.path.window.in_flight.saturating_add(cost);
         self.shared.in_flight += u64::from(cost);
         self.shared.counters.payload_bytes_out.add(payload as u64);
-        if self.qp.requester.timer == NEVER {
-            self.qp.requester.timer = self.now.saturating_add(self.timeout());
+        if self.qp.timer == NEVER {
+            self.qp.timer = self.now.saturating_add(self.timeout());
         }
         Step::Sent
     }

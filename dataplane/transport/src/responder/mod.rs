@@ -40,6 +40,8 @@ pub(crate) struct Replay {
     pub(crate) from: u32,
     pub(crate) next: u32,
     pub(crate) until: u32,
+    /// All of it was sent once.
+    pub(crate) answered: bool,
 }
 
 /// What a [`Replay`] answers.
@@ -63,6 +65,7 @@ impl Replay {
         from: 0,
         next: 0,
         until: 0,
+        answered: false,
     };
 
     pub(crate) fn is_pending(&self) -> bool {
@@ -152,6 +155,15 @@ impl<M: Memory> Context<'_, M> {
         if !matches!(responder.reply, Some((Syndrome::RnrNak(_) | Syndrome::Nak(_), _))) {
             responder.reply = Some((Syndrome::ACK, psn));
         }
+    }
+
+    /// The first pending replay after one, or [`NONE`].
+    fn next_pending(&self, index: u32) -> u32 {
+        let mut next = self.shared.replays.next(index);
+        while self.shared.replays.get(next).is_some_and(|replay| !replay.is_pending()) {
+            next = self.shared.replays.next(next);
+        }
+        next
     }
 
     /// A pending replay is to be sent; the one with the first PSN goes first.

@@ -74,12 +74,9 @@ impl<M: Memory> Context<'_, M> {
         self.shared.counters.payload_bytes_out.add(payload as u64);
         let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
         replay.next += 1;
+        replay.answered |= replay.next == replay.packets;
         if !replay.is_pending() {
-            let mut next = self.shared.replays.next(index);
-            while self.shared.replays.get(next).is_some_and(|replay| !replay.is_pending()) {
-                next = self.shared.replays.next(next);
-            }
-            self.qp.responder.pending = next;
+            self.qp.responder.pending = self.next_pending(index);
         }
         Step::Sent
     }

@@ -183,10 +183,14 @@ impl<M: Memory> Context<'_, M> {
 
     /// Puts a READ or an atomic operation into the response cache, for which there must be room.
     fn remember(&mut self, replay: Replay) {
-        let responder = &mut self.qp.responder;
-        if responder.replays.len >= u32::from(responder.depth) {
-            self.shared.replays.pop(&mut responder.replays);
+        if self.qp.responder.replays.len >= u32::from(self.qp.responder.depth) {
+            let oldest = self.qp.responder.replays.head;
+            if self.qp.responder.pending == oldest {
+                self.qp.responder.pending = self.next_pending(oldest);
+            }
+            self.shared.replays.pop(&mut self.qp.responder.replays);
         }
+        let responder = &mut self.qp.responder;
         // What was to be acknowledged so far is acknowledged by the answer.
         responder.reply = None;
         if let Some(index) = self.shared.replays.push(&mut responder.replays, replay) {
@@ -194,12 +198,13 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Whether the peer may have one more outstanding: the oldest in the cache is answered.
+    /// Whether the peer may have one more outstanding: the oldest in the cache was answered. It may be pending again: the peer
+    /// asked again, and then the first answer came.
     fn has_depth(&self) -> bool {
         let responder = &self.qp.responder;
         let oldest = self.shared.replays.get(responder.replays.head);
         responder.depth > 0
-            && (responder.replays.len < u32::from(responder.depth) || oldest.is_some_and(|replay| !replay.is_pending()))
+            && (responder.replays.len < u32::from(responder.depth) || oldest.is_some_and(|replay| replay.answered))
     }
 
     fn on_read(&mut self, packet: &Packet<'_>) -> Served {
@@ -219,8 +224,8 @@ impl<M: Memory> Context<'_, M> {
         responder.epsn = psn.plus(packets);
         responder.msn = responder.msn.wrapping_add(1);
         let msn = responder.msn;
-        let (from, next, until) = (0, 0, packets);
-        self.remember(Replay { what: What::Read, address, rkey, len, psn, packets, msn, from, next, until });
+        let (from, next, until, answered) = (0, 0, packets, false);
+        self.remember(Replay { what: What::Read, address, rkey, len, psn, packets, msn, from, next, until, answered });
         Served::Done
     }
 
@@ -248,8 +253,8 @@ impl<M: Memory> Context<'_, M> {
         responder.msn = responder.msn.wrapping_add(1);
         let msn = responder.msn;
         let what = What::Atomic(original);
-        let (packets, len, from, next, until) = (1, 8, 0, 0, 1);
-        self.remember(Replay { what, address, rkey, len, psn, packets, msn, from, next, until });
+        let (packets, len, from, next, until, answered) = (1, 8, 0, 0, 1, false);
+        self.remember(Replay { what, address, rkey, len, psn, packets, msn, from, next, until, answered });
         Served::Done
     }
 

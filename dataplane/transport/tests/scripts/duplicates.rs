@@ -1,0 +1,171 @@
+//! Requests that come again: answered, never done twice.
+
+use crate::support::script;
+
+#[test]
+fn a_repeated_send_is_acknowledged_and_takes_no_receive() {
+    script(
+        "qp
+        recv 1 local=0x10000+10
+        recv 2 local=0x10010+10
+        < SEND_ONLY psn=500 a data=0x20000+10
+        = 1 SUCCESS
+        > ACK psn=500 syn=ack msn=1
+        < SEND_ONLY psn=500 a data=0x20000+10
+        > ACK psn=500 syn=ack msn=1
+        count duplicates_in 1
+        < SEND_ONLY psn=501 a data=0x20010+10
+        = 2 SUCCESS
+        > ACK psn=501 syn=ack msn=2
+        # The newest is acknowledged, whichever comes again.
+        < SEND_ONLY psn=500 a data=0x20000+10
+        > ACK psn=501 syn=ack msn=2",
+    );
+}
+
+#[test]
+fn a_repeated_write_is_acknowledged_and_writes_nothing() {
+    script(
+        "qp
+        < WRITE_ONLY psn=500 a va=0x10000 rkey=all dma=4 data=0x20000+4
+        > ACK psn=500 syn=ack msn=1
+        < WRITE_ONLY psn=501 a va=0x10000 rkey=all dma=4 data=0x20010+4
+        > ACK psn=501 syn=ack msn=2
+        < WRITE_ONLY psn=500 a va=0x10000 rkey=all dma=4 data=0x20000+4
+        > ACK psn=501 syn=ack msn=2
+        mem 0x10000+4 is 0x20010",
+    );
+}
+
+#[test]
+fn a_repeated_read_is_read_again_also_in_part() {
+    script(
+        "qp mtu=256
+        < READ psn=500 a va=0x10000 rkey=all dma=1000
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_MIDDLE psn=502 data=0x10200+256
+        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        < WRITE_ONLY psn=504 a va=0x12000 rkey=all dma=1 data=0x20000+1
+        > ACK psn=504 syn=ack msn=2
+        # From its second packet to the end; from its second packet for two; the last one alone.
+        < READ psn=501 a va=0x10100 rkey=all dma=744
+        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
+        > READ_MIDDLE psn=502 data=0x10200+256
+        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        < READ psn=501 a va=0x10100 rkey=all dma=512
+        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
+        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+256
+        < READ psn=503 a va=0x10300 rkey=all dma=232
+        > READ_ONLY psn=503 syn=ack msn=1 data=0x10300+232
+        count duplicates_in 3
+        # The next request is still the next.
+        < WRITE_ONLY psn=505 a va=0x12000 rkey=all dma=1 data=0x20000+1
+        > ACK psn=505 syn=ack msn=3",
+    );
+}
+
+#[test]
+fn a_repeated_read_must_be_a_part_of_the_first() {
+    script(
+        "qp mtu=256
+        < READ psn=500 a va=0x10000 rkey=all dma=600
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88
+        # Another place, another key, too long, a packet that is not full before the end, nothing, and before all.
+        < READ psn=501 a va=0x10000 rkey=all dma=344
+        < READ psn=501 a va=0x10100 rkey=readable dma=344
+        < READ psn=501 a va=0x10100 rkey=all dma=345
+        < READ psn=501 a va=0x10100 rkey=all dma=0xffffffff
+        < READ psn=500 a va=0x10000 rkey=all dma=300
+        < READ psn=500 a va=0x10000 rkey=all dma=0
+        < READ psn=499 a va=0x10000 rkey=all dma=1
+        count rc_dropped_duplicate_unknown 7
+        count duplicates_in 0",
+    );
+}
+
+#[test]
+fn a_repeated_read_whose_answer_is_on_its_way_is_not_begun_anew() {
+    script(
+        "qp mtu=256
+        room 1
+        < READ psn=500 a va=0x10000 rkey=all dma=1000
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        < READ psn=502 a va=0x10200 rkey=all dma=488
+        room 9
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_MIDDLE psn=502 data=0x10200+256
+        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232",
+    );
+}
+
+#[test]
+fn repeated_reads_are_answered_in_order_before_later_ones() {
+    script(
+        "qp mtu=256
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        > READ_ONLY psn=500 syn=ack msn=1 data=0x10000+1
+        < READ psn=501 a va=0x10001 rkey=all dma=1
+        > READ_ONLY psn=501 syn=ack msn=2 data=0x10001+1
+        room 0
+        < READ psn=501 a va=0x10001 rkey=all dma=1
+        < READ psn=502 a va=0x10002 rkey=all dma=1
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        room 9
+        > READ_ONLY psn=500 syn=ack msn=1 data=0x10000+1
+        > READ_ONLY psn=501 syn=ack msn=2 data=0x10001+1
+        > READ_ONLY psn=502 syn=ack msn=3 data=0x10002+1",
+    );
+}
+
+#[test]
+fn the_cache_keeps_as_many_as_may_be_outstanding() {
+    script(
+        "qp serves=2
+        word 0x10100 set 5
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        > READ_ONLY psn=500 syn=ack msn=1 data=0x10000+1
+        < ADD psn=501 a va=0x10100 rkey=all swap=0
+        > ATOMIC_ACK psn=501 syn=ack msn=2 orig=5
+        < READ psn=502 a va=0x10002 rkey=all dma=1
+        > READ_ONLY psn=502 syn=ack msn=3 data=0x10002+1
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        count rc_dropped_duplicate_unknown 1
+        < READ psn=502 a va=0x10002 rkey=all dma=1
+        > READ_ONLY psn=502 syn=ack msn=3 data=0x10002+1",
+    );
+}
+
+#[test]
+fn an_answer_that_is_due_again_does_not_count_as_outstanding() {
+    // The peer asked again, then the first answer came: it has room for one more, and the second answer is no longer of use.
+    script(
+        "qp serves=2
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        > READ_ONLY psn=500 syn=ack msn=1 data=0x10000+1
+        room 0
+        < READ psn=501 a va=0x10001 rkey=all dma=1
+        < READ psn=500 a va=0x10000 rkey=all dma=1
+        < READ psn=502 a va=0x10002 rkey=all dma=1
+        room 9
+        > READ_ONLY psn=501 syn=ack msn=2 data=0x10001+1
+        > READ_ONLY psn=502 syn=ack msn=3 data=0x10002+1",
+    );
+}
+
+#[test]
+fn an_ack_for_a_duplicate_waits_for_answers_that_are_due_before() {
+    script(
+        "qp mtu=256
+        < WRITE_ONLY psn=500 a va=0x12000 rkey=all dma=1 data=0x20000+1
+        > ACK psn=500 syn=ack msn=1
+        room 0
+        < READ psn=501 a va=0x10000 rkey=all dma=1
+        < WRITE_ONLY psn=500 a va=0x12000 rkey=all dma=1 data=0x20000+1
+        room 9
+        > READ_ONLY psn=501 syn=ack msn=2 data=0x10000+1
+        > ACK psn=501 syn=ack msn=2",
+    );
+}

@@ -1,0 +1,97 @@
+//! Own peers: bounded in time instead of counted, and ended when the peer is gone.
+
+use crate::support::script;
+
+#[test]
+fn timeouts_grow_and_end_after_five_heartbeats() {
+    let mut script = script(
+        "qp retries=0 timeout=0
+        post 1 read va=0 rkey=5 local=0x10000+1
+        > READ psn=100 a",
+    );
+    // Doubled each time: few packets in five seconds, and none after.
+    let mut sent = 0;
+    for _ in 0..6_000 {
+        script.step_lenient("+1ms");
+        sent += script.take_sent();
+    }
+    assert!((8..=20).contains(&sent), "{sent} times");
+    script.step("= 1 RETRY_EXC_ERR");
+    script.step("state ERR");
+    assert_eq!(script.count("timeouts"), sent as u64);
+}
+
+#[test]
+fn counts_of_retries_do_not_apply() {
+    script(
+        "qp retries=0 rnr_retries=0
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100 syn=rnr:1
+        +1ms
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100 syn=seq
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100 syn=seq
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +3ms
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100
+        = 1 SUCCESS",
+    );
+}
+
+#[test]
+fn not_ready_for_five_heartbeats_is_the_end() {
+    let again = "< ACK psn=100 syn=rnr:31\n+492ms\n> SEND_ONLY psn=100 a data=0x10000+1\n".repeat(11);
+    script(&format!(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        {again}
+        < ACK psn=100 syn=rnr:31
+        = 1 RNR_RETRY_EXC_ERR"
+    ));
+}
+
+#[test]
+fn a_peer_that_is_gone_ends_all_at_once() {
+    script(
+        "qp
+        recv 3 local=0x10000+1
+        post 1 send local=0x10000+1
+        post 2 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+1
+        gone
+        = 1 RETRY_EXC_ERR
+        = 2 WR_FLUSH_ERR
+        = 3 WR_FLUSH_ERR
+        state ERR
+        gone",
+    );
+}
+
+#[test]
+fn the_timeout_follows_the_measured_round_trip() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +900us
+        < ACK psn=100
+        = 1 SUCCESS
+        # 4 holds, 0.9 ms, and four times its deviation: 2.9 ms.
+        post 2 send local=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+1
+        +2800us
+        +300us
+        > SEND_ONLY psn=101 a data=0x10000+1
+        # Doubled, as nothing came back.
+        +5700us
+        +400us
+        > SEND_ONLY psn=101 a data=0x10000+1
+        < ACK psn=101
+        = 2 SUCCESS",
+    );
+}

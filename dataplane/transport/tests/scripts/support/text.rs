@@ -1,0 +1,80 @@
+//! The words of a script line.
+
+use wire::rc::Opcode;
+
+/// Words and `name=value` pairs of one line.
+pub struct Fields {
+    words: Vec<String>,
+}
+
+impl Fields {
+    pub fn parse(line: &str) -> Self {
+        Self { words: line.split_whitespace().map(str::to_owned).collect() }
+    }
+
+    pub fn word(&self, index: usize) -> &str {
+        self.words.get(index).map_or("", String::as_str)
+    }
+
+    pub fn has(&self, word: &str) -> bool {
+        self.words.iter().any(|other| other == word)
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text(name).map(number)
+    }
+}
+
+/// A decimal or hexadecimal number.
+pub fn number(text: &str) -> u64 {
+    let value = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    value.unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+/// `address+length`.
+pub fn range(text: &str) -> (u64, u64) {
+    let (address, len) = text.split_once('+').unwrap_or_else(|| panic!("{text} is no range"));
+    (number(address), number(len))
+}
+
+const NAMES: [(&str, Opcode); 24] = [
+    ("SEND_FIRST", Opcode::SEND_FIRST),
+    ("SEND_MIDDLE", Opcode::SEND_MIDDLE),
+    ("SEND_LAST", Opcode::SEND_LAST),
+    ("SEND_LAST_IMM", Opcode::SEND_LAST_IMM),
+    ("SEND_ONLY", Opcode::SEND_ONLY),
+    ("SEND_ONLY_IMM", Opcode::SEND_ONLY_IMM),
+    ("WRITE_FIRST", Opcode::WRITE_FIRST),
+    ("WRITE_MIDDLE", Opcode::WRITE_MIDDLE),
+    ("WRITE_LAST", Opcode::WRITE_LAST),
+    ("WRITE_LAST_IMM", Opcode::WRITE_LAST_IMM),
+    ("WRITE_ONLY", Opcode::WRITE_ONLY),
+    ("WRITE_ONLY_IMM", Opcode::WRITE_ONLY_IMM),
+    ("READ", Opcode::READ_REQUEST),
+    ("READ_FIRST", Opcode::READ_RESPONSE_FIRST),
+    ("READ_MIDDLE", Opcode::READ_RESPONSE_MIDDLE),
+    ("READ_LAST", Opcode::READ_RESPONSE_LAST),
+    ("READ_ONLY", Opcode::READ_RESPONSE_ONLY),
+    ("ACK", Opcode::ACKNOWLEDGE),
+    ("ATOMIC_ACK", Opcode::ATOMIC_ACKNOWLEDGE),
+    ("CAS", Opcode::COMPARE_SWAP),
+    ("ADD", Opcode::FETCH_ADD),
+    ("SEND_LAST_INV", Opcode::SEND_LAST_INVALIDATE),
+    ("SEND_ONLY_INV", Opcode::SEND_ONLY_INVALIDATE),
+    ("CNP", Opcode::CNP),
+];
+
+pub fn opcode_of(name: &str) -> Opcode {
+    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is no opcode")).1
+}
+
+pub fn name_of(opcode: Opcode) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == opcode).expect("a name for every opcode").0
+}
