@@ -13,6 +13,7 @@
 //! | [`memory`] | regions: keys, bounds, permissions |
 //! | [`sink`] | where packets go |
 //! | [`counters`] | what is counted |
+//! | [`records`] | the framing in GVM records, and the role of it |
 //! | `requester` | sends requests, takes answers, recovers what is lost |
 //! | `responder` | serves requests, answers duplicates |
 //! | `window` | bytes in flight |
@@ -28,6 +29,7 @@ mod moment;
 mod path;
 mod qp;
 mod queue;
+pub mod records;
 mod requester;
 mod responder;
 pub mod sink;
@@ -41,5 +43,6 @@ pub use endpoint::{Arrival, BYTES_PER_IDLE_QP, Endpoint};
 pub use error::Error;
 pub use memory::{Access, Memory, MemoryError, Region};
 pub use qp::State;
+pub use records::{End, RecordCounters, RecordRole};
 pub use sink::{Room, Sink};
 pub use work::{Completion, CompletionKind, Local, Op, PathId, Qpn, Receive, Remote, Status, Work};

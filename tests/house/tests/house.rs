@@ -91,6 +91,30 @@ fn every_counter_is_explained() {
 }
 
 #[test]
+fn every_rule_of_the_transport_has_its_test() {
+    let (document, files) = (document("docs/transport.md"), tree::texts(&root()).unwrap());
+    let table = document.split("## The rules, and their tests").nth(1).expect("docs/transport.md lists its rules");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
+    assert!(rows.len() >= 30, "only {} rules found", rows.len());
+    let mut wrong = Vec::new();
+    for row in rows {
+        for test in row.split('`').skip(1).step_by(2) {
+            let (topic, name) = test.split_once("::").unwrap_or((test, ""));
+            let (file, function) = (format!("/{topic}.rs"), format!("#[test]\nfn {name}() {{"));
+            let is_there = |text: &tree::TextFile| {
+                text.path.starts_with("dataplane/transport/tests/")
+                    && text.path.ends_with(&file)
+                    && text.text.contains(&function)
+            };
+            if !files.iter().any(is_there) {
+                wrong.push(format!("docs/transport.md names the test `{test}`, which does not exist"));
+            }
+        }
+    }
+    fail_with(&wrong);
+}
+
+#[test]
 fn every_exit_code_is_explained() {
     let (codes, troubleshooting) = (document("control/src/exit.rs"), document("docs/troubleshooting.md"));
     let rows = codes.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" |").next()?.parse::<u8>().ok());

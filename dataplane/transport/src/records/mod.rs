@@ -1,0 +1,40 @@
+//! Packets of reliable connections inside GVM records, between own peers.
+
+mod role;
+mod routes;
+mod sink;
+
+pub use role::{Command, RecordRole};
+pub use routes::End;
+
+frame::counters! {
+    /// Counters of the framing of reliable connections in GVM records.
+    ///
+    /// Always: `records_in = rc_records_in + ` the sum of `dropped_*` and `refused_source`.
+    pub struct RecordCounters {
+        /// Datagrams that came in.
+        datagrams_in,
+        /// Records that came in; what follows a bad record in its datagram counts as one with it.
+        records_in,
+        /// Records with a packet of a reliable connection that were handed on.
+        rc_records_in,
+        /// Records that went out.
+        rc_records_out,
+        /// Datagrams that went out.
+        datagrams_out,
+        /// Records that came from another address than that of a peer or gateway of ours.
+        refused_source,
+        /// Records for another slave or master than this one, or of a peer that has no route.
+        dropped_not_ours,
+        /// Records of another type, or parts of larger messages.
+        dropped_unknown_type,
+        /// Remainders that are no record: too short, wrong magic, wrong length, slave id out of range.
+        dropped_bad,
+        /// Packets that could not leave because their peer has no route; they are sent again.
+        rc_dropped_no_route,
+        /// Packets that could not leave because they are larger than their route's MTU allows; they are sent again.
+        rc_dropped_too_large,
+        /// Times that sending waited for a free frame, or for room in a port's queue.
+        rc_no_frame,
+    }
+}

@@ -1,0 +1,167 @@
+//! An endpoint as a role: records in, records out.
+
+use super::RecordCounters;
+use super::routes::{End, Route};
+use super::sink::RecordSink;
+use crate::{Arrival, Endpoint, Memory, PathId};
+use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Table, Time};
+use std::sync::Arc;
+use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
+use wire::{MsgType, Record, Scale, Walk};
+
+/// What other threads may tell a [`RecordRole`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The packets of a path go to this peer, a gateway or the other end itself, in IP packets of at most `mtu` bytes. What
+    /// comes for the path is taken from there alone, or from a gateway.
+    Route {
+        /// The path.
+        path: PathId,
+        /// Where to.
+        peer: Peer,
+        /// Bytes of the largest IP packet.
+        mtu: u16,
+    },
+    /// The path's packets go nowhere until there is a route again.
+    NoRoute(PathId),
+    /// The other end is gone: its queue pairs fail at once.
+    Gone(PathId),
+    /// Records of all paths are taken from this gateway, too: it is the one before, or the next.
+    Gateway(Peer),
+    /// End. Answers that are due are sent.
+    Drain,
+}
+
+/// The most gateways that records are taken from.
+const MOST_GATEWAYS: usize = 16;
+
+/// An endpoint whose packets travel in GVM records.
+pub struct RecordRole<M> {
+    endpoint: Endpoint<M>,
+    end: End,
+    scale: Scale,
+    routes: Table<Route>,
+    gateways: Vec<Peer>,
+    counters: Arc<RecordCounters>,
+    nowhere: Box<[u8]>,
+    now: Time,
+    draining: bool,
+}
+
+impl<M: Memory> RecordRole<M> {
+    /// The role of one end. `paths` is that of the endpoint's [`Config`](crate::Config): slave ids, or masters' ids, are below it.
+    pub fn new(endpoint: Endpoint<M>, end: End, scale: Scale, paths: u32) -> Self {
+        Self {
+            endpoint,
+            end,
+            scale,
+            routes: Table::new(paths as usize, |_| Route::NONE),
+            gateways: Vec::with_capacity(MOST_GATEWAYS),
+            counters: Arc::new(RecordCounters::default()),
+            nowhere: vec![0; PathMtu::B4096.bytes() as usize + OVERHEAD + 64].into(),
+            now: 0,
+            draining: false,
+        }
+    }
+
+    /// The counters, to be read by others.
+    pub fn counters(&self) -> &Arc<RecordCounters> {
+        &self.counters
+    }
+
+    /// The endpoint: queue pairs, regions, work. What is posted leaves with the next [`Role::advance`].
+    pub fn endpoint(&mut self) -> &mut Endpoint<M> {
+        &mut self.endpoint
+    }
+
+    fn take(&mut self, now: Time, datagram: &Datagram) {
+        self.counters.datagrams_in.add(1);
+        for record in Walk::new(datagram.frame.data(), self.scale) {
+            self.counters.records_in.add(1);
+            match record {
+                Ok((_, record)) => self.take_record(now, datagram, &record),
+                Err(_) => self.counters.dropped_bad.add(1),
+            }
+        }
+    }
+
+    #[inline]
+    fn take_record(&mut self, now: Time, datagram: &Datagram, record: &Record<'_>) {
+        let header = record.header();
+        if header.msg_type() != MsgType::RC || header.is_frag() != 0 {
+            self.counters.dropped_unknown_type.add(1);
+            return;
+        }
+        let path = self.end.path(header);
+        let route = path.and_then(|path| Some((path, self.routes.get(path.0 as usize)?)));
+        let Some((path, route)) = route.filter(|(_, route)| route.exists()) else {
+            self.counters.dropped_not_ours.add(1);
+            return;
+        };
+        let from = |peer: &Peer| datagram.peer.is_same_origin(peer, false);
+        if !from(&route.peer) && !self.gateways.iter().any(from) {
+            self.counters.refused_source.add(1);
+            return;
+        }
+        self.counters.rc_records_in.add(1);
+        let arrival = Arrival { path, ce: datagram.ce, seed: IcrcSeed::record(header), bytes: record.payload() };
+        self.endpoint.receive(now, &arrival);
+    }
+}
+
+impl<M: Memory> Role for RecordRole<M> {
+    type Command = Command;
+
+    fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, _: &mut Outbox) {
+        self.now = now;
+        for (_, datagram) in burst.iter() {
+            self.take(now, datagram);
+        }
+        burst.clear();
+    }
+
+    fn advance(&mut self, now: Time, out: &mut Outbox) {
+        self.now = now;
+        self.endpoint.advance(now);
+        if self.endpoint.has_output() {
+            let mut sink = RecordSink::new(self.end, &self.routes, &self.counters, out, &mut self.nowhere);
+            self.endpoint.transmit(now, &mut sink);
+            sink.flush();
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        // What found no room is tried again at once.
+        if self.endpoint.has_output() { Some(self.now) } else { self.endpoint.deadline() }
+    }
+
+    fn command(&mut self, now: Time, command: Command, _: &mut Outbox) {
+        match command {
+            Command::Route { path, peer, mtu } => {
+                if let Some(route) = self.routes.get_mut(path.0 as usize) {
+                    *route = Route::new(peer, mtu);
+                }
+            }
+            Command::NoRoute(path) => {
+                if let Some(route) = self.routes.get_mut(path.0 as usize) {
+                    *route = Route::NONE;
+                }
+            }
+            Command::Gone(path) => self.endpoint.peer_gone(now, path),
+            Command::Gateway(peer) => {
+                if self.gateways.len() < MOST_GATEWAYS && !self.gateways.contains(&peer) {
+                    self.gateways.push(peer);
+                }
+            }
+            Command::Drain => self.draining = true,
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining && !self.endpoint.has_output()
+    }
+
+    fn frames_held(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,58 @@
+//! Which record belongs to which path, and where a path's packets go.
+
+use crate::PathId;
+use frame::Peer;
+use wire::record::{RecordHeader, req_id};
+use wire::{IPV4_UDP_LEN, MsgType};
+
+/// Which end of its connections this is: what the paths' numbers mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The master with this id; a [`PathId`] is a slave id.
+    Master(u16),
+    /// The slave with this id; a [`PathId`] is a master's id.
+    Slave(u32),
+}
+
+impl End {
+    /// The header of a record with a packet of `len` bytes.
+    #[inline]
+    pub(super) fn header(self, path: PathId, len: usize) -> RecordHeader {
+        let (slave, master) = match self {
+            Self::Master(master) => (path.0, master),
+            Self::Slave(slave) => (slave, path.0 as u16),
+        };
+        RecordHeader::new(MsgType::RC, slave, req_id(master, 0), len as u32)
+    }
+
+    /// The path of a record that came in; `None` when it is for another end.
+    #[inline]
+    pub(super) fn path(self, header: &RecordHeader) -> Option<PathId> {
+        match self {
+            Self::Master(master) => (header.master_id() == master).then_some(PathId(header.slave_id())),
+            Self::Slave(slave) => (header.slave_id() == slave).then_some(PathId(header.master_id().into())),
+        }
+    }
+}
+
+/// Where the packets of a path go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    /// A gateway, or the peer itself; [`Peer::NOBODY`] when there is none.
+    pub(super) peer: Peer,
+    /// Bytes that a datagram may have.
+    pub(super) datagram: u16,
+}
+
+impl Route {
+    pub(super) const NONE: Self = Self { peer: Peer::NOBODY, datagram: 0 };
+
+    pub(super) fn new(peer: Peer, mtu: u16) -> Self {
+        Self { peer, datagram: mtu.saturating_sub(IPV4_UDP_LEN) }
+    }
+
+    #[inline]
+    pub(super) fn exists(&self) -> bool {
+        self.datagram != 0
+    }
+}

@@ -1,0 +1,124 @@
+//! Packets into records, records into datagrams: as many to one peer as its MTU allows.
+
+use super::RecordCounters;
+use super::routes::{End, Route};
+use crate::PathId;
+use crate::sink::{Room, Sink};
+use frame::{Class, Datagram, Frame, Outbox, Peer};
+use wire::rc::IcrcSeed;
+use wire::{HEADER_LEN, RecordHeader};
+use zerocopy::IntoBytes;
+
+/// Datagrams that may wait for one port before sending waits, too.
+const MOST_WAITING: usize = 512;
+
+/// The sink of one call of [`Endpoint::transmit`](crate::Endpoint::transmit).
+pub(super) struct RecordSink<'a> {
+    pub(super) end: End,
+    pub(super) routes: &'a [Route],
+    pub(super) counters: &'a RecordCounters,
+    pub(super) out: &'a mut Outbox,
+    /// Takes what cannot leave.
+    pub(super) nowhere: &'a mut [u8],
+    open: Option<Datagram>,
+    /// The route of the open datagram allows so many bytes.
+    limit: usize,
+    /// Bytes of the record that was opened last; 0 when it goes nowhere.
+    pending: usize,
+}
+
+impl<'a> RecordSink<'a> {
+    pub(super) fn new(
+        end: End,
+        routes: &'a [Route],
+        counters: &'a RecordCounters,
+        out: &'a mut Outbox,
+        nowhere: &'a mut [u8],
+    ) -> Self {
+        Self { end, routes, counters, out, nowhere, open: None, limit: 0, pending: 0 }
+    }
+
+    /// Sends the open datagram.
+    pub(super) fn flush(&mut self) {
+        if let Some(datagram) = self.open.take()
+            && datagram.records > 0
+        {
+            self.counters.datagrams_out.add(1);
+            self.counters.rc_records_out.add(u64::from(datagram.records));
+            self.out.send(datagram);
+        }
+    }
+
+    /// Whether the open datagram goes to this peer and has room for so many more bytes.
+    fn is_open_for(&self, peer: &Peer, bytes: usize) -> bool {
+        self.open.as_ref().is_some_and(|datagram| {
+            datagram.peer.as_bytes() == peer.as_bytes()
+                && datagram.frame.len() + bytes <= self.limit
+                && bytes <= datagram.frame.tailroom()
+        })
+    }
+
+    /// A fresh datagram to a peer becomes the open one; `None` when sending must wait.
+    fn begin(&mut self, route: &Route) -> Option<()> {
+        self.flush();
+        let frame = if self.out.backlog(route.peer.port) < MOST_WAITING { self.out.alloc() } else { None };
+        let Some(frame) = frame else {
+            self.counters.rc_no_frame.add(1);
+            return None;
+        };
+        let class = match self.end {
+            End::Master(_) => Class::Down,
+            End::Slave(_) => Class::Up,
+        };
+        self.limit = usize::from(route.datagram).min(frame.tailroom());
+        self.open = Some(Datagram::new(frame, route.peer, class, 0));
+        Some(())
+    }
+
+    /// A place for what cannot leave: it is as if it were lost on the way.
+    fn lose(&mut self, len: usize, header: &RecordHeader) -> Option<Room<'_>> {
+        self.pending = 0;
+        Some(Room { bytes: self.nowhere.get_mut(..len)?, seed: IcrcSeed::record(header) })
+    }
+}
+
+impl Sink for RecordSink<'_> {
+    #[inline]
+    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+        let header = self.end.header(path, len);
+        let Some(&route) = self.routes.get(path.0 as usize).filter(|route| route.exists()) else {
+            self.counters.rc_dropped_no_route.add(1);
+            return self.lose(len, &header);
+        };
+        let bytes = HEADER_LEN + len;
+        if !self.is_open_for(&route.peer, bytes) {
+            self.begin(&route)?;
+            if bytes > self.limit {
+                self.counters.rc_dropped_too_large.add(1);
+                return self.lose(len, &header);
+            }
+        }
+        self.pending = bytes;
+        let room = self.open.as_mut()?.frame.tail_mut().get_mut(..bytes)?;
+        let (head, packet) = room.split_at_mut_checked(HEADER_LEN)?;
+        head.copy_from_slice(header.as_bytes());
+        Some(Room { bytes: packet, seed: IcrcSeed::record(&header) })
+    }
+
+    #[inline]
+    fn close(&mut self) {
+        if let Some(datagram) = &mut self.open
+            && self.pending > 0
+        {
+            grow(&mut datagram.frame, self.pending);
+            datagram.records += 1;
+        }
+        self.pending = 0;
+    }
+}
+
+/// So many bytes behind the data become part of it.
+fn grow(frame: &mut Frame, bytes: usize) {
+    let (start, len) = (frame.headroom(), frame.len());
+    frame.set_range(start, len + bytes);
+}
