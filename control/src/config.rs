@@ -110,7 +110,8 @@ impl Common {
         self.mtu.unwrap_or(SOCKET_MTU)
     }
 
-    fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
+    /// Checks what every role takes.
+    pub(crate) fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
         let scale = Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale)?;
         if args.frames < LEAST_FRAMES {
             return Err(wrong("frames", format!("{}: an lcore needs at least {LEAST_FRAMES}", args.frames)));

@@ -10,6 +10,7 @@
 //! | 5 | a key file cannot be used |
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: what it held is lost |
+//! | 8 | a queue pair was refused or failed, or what it brought is wrong |
 
 use crate::owner::Owner;
 use crate::settings::file::{Place, Problem};
@@ -31,7 +32,7 @@ use wire::{ScaleError, ShardsError};
 
 /// Shown under `--help`.
 pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 the machine lacks \
-something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained.";
+something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair failed.";
 
 /// Why a command failed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,9 @@ pub enum Failure {
     /// The address for metrics is taken.
     #[error("--metrics {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
     MetricsInUse(SocketAddr),
+    /// The address for the set-up of queue pairs is taken.
+    #[error("--listen {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
+    ListenInUse(SocketAddr),
     /// The control socket cannot be made.
     #[error("cannot serve the control socket {}: {source}; can this user write there?", .path.display())]
     Socket {
@@ -176,6 +180,9 @@ pub enum Failure {
     /// It ended without having drained.
     #[error("{0}")]
     Lost(String),
+    /// There is no queue pair, it failed, or what it brought is wrong.
+    #[error("{0}")]
+    QueuePair(String),
     /// A fault of our own.
     #[error("{0}: this is a fault of gvm-dp, please report it")]
     Internal(String),
@@ -190,12 +197,13 @@ impl Failure {
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
-            Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) => 4,
+            Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
+            Self::QueuePair(_) => 8,
         }
     }
 }
@@ -261,6 +269,7 @@ mod tests {
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::Client(String::new()), 6),
             (Failure::Lost(String::new()), 7),
+            (Failure::QueuePair(String::new()), 8),
         ] {
             assert_eq!(failure.code(), code, "{failure}");
             assert!(HELP.contains(&format!("{code} ")));

@@ -18,6 +18,7 @@
 //! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
 //! | [`placement`] | whether lcores stand where they are fast |
+//! | [`qp`] | queue pairs over RoCEv2 by hand |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
 //! | [`signal`] | SIGTERM, SIGINT and SIGHUP |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
@@ -41,6 +42,7 @@ pub mod owner;
 pub mod pci;
 pub mod placement;
 pub mod privilege;
+pub mod qp;
 pub mod serve;
 pub mod settings;
 pub mod signal;
@@ -95,6 +97,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Set(args) => client::set::set(&args),
         Command::Reload(args) => client::set::reload(&args),
         Command::Key(command) => client::key::run(command),
+        Command::Qp(command) => qp::run(command),
         Command::Hugepages(command) => {
             let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
             let memory = Memory::of(&gateway_config(Sources::new(RoleName::Gateway, flags))?.0.common)?;

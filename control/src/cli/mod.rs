@@ -2,12 +2,14 @@
 
 mod ask;
 mod key;
+mod qp;
 mod role;
 mod settings;
 mod setup;
 
 pub use ask::*;
 pub use key::*;
+pub use qp::*;
 pub use role::*;
 pub use settings::*;
 pub use setup::*;
@@ -55,6 +57,9 @@ pub enum Command {
     /// Make, show and derive keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Queue pairs over RoCEv2 by hand: lend memory, read and write a peer's, measure
+    #[command(subcommand)]
+    Qp(QpCommand),
     /// Show or reserve the hugepages that a gateway needs
     #[command(subcommand)]
     Hugepages(HugepagesCommand),

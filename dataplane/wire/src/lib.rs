@@ -40,8 +40,7 @@ pub use walk::{BadReason, BadRecord, Walk};
 /// The UDP port on which gateways listen.
 pub const GATEWAY_PORT: u16 = 9999;
 
-/// The UDP port of RoCEv2.
-pub const ROCE_PORT: u16 = 4791;
+pub use rc::ROCE_PORT;
 
 /// Raw ports send from `LANE_PORT_BASE + lane`, so that RSS spreads lanes over queues.
 pub const LANE_PORT_BASE: u16 = 49152;

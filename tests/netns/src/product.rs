@@ -254,6 +254,11 @@ impl Process {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
+    /// Everything that it has written to stdout so far.
+    pub fn printed(&self) -> String {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
     /// Its process id: `ip netns exec` and `setpriv` become the program that they start.
     pub fn pid(&self) -> u32 {
         self.child.id()

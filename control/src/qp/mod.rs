@@ -1,0 +1,62 @@
+//! `gvm-dp qp`: queue pairs over RoCEv2 by hand.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`exchange`] | the lines of the set-up |
+//! | [`talk`] | the set-up over TCP |
+//! | [`own`] | our end: an lcore with a port and the role |
+//! | [`link`] | a queue pair with a peer that we call |
+//! | [`serve`] | a region for whoever connects |
+//! | [`transfer`] | reading and writing |
+//! | [`bench`] | measuring |
+
+pub mod bench;
+pub mod exchange;
+pub mod link;
+pub mod own;
+pub mod serve;
+pub mod talk;
+pub mod transfer;
+
+use crate::cli::QpCommand;
+use crate::exit::Failure;
+use crate::signal::{Signal, Signals};
+
+/// The TCP port of the set-up.
+pub const SETUP_PORT: u16 = 9997;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// See [`Failure`]: the texts say what to do.
+pub fn run(command: QpCommand) -> Result<(), Failure> {
+    match command {
+        QpCommand::Serve(args) => serve::run(&args),
+        QpCommand::Read(args) => transfer::read(&args),
+        QpCommand::Write(args) => transfer::write(&args),
+        QpCommand::Bench(args) => bench::run(&args),
+    }
+}
+
+/// Does something until it is done, or until SIGTERM or SIGINT.
+async fn until_told<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let signals = Signals::listen();
+    let mut signals = signals.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+    let told = async {
+        loop {
+            if let Signal::End(name) = signals.next().await {
+                return name;
+            }
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        name = told => Err(Failure::QueuePair(format!("{name} before it was complete"))),
+    }
+}
+
+/// What waits for sockets, signals and the lcore's answers.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Machine(format!("cannot start the control thread: {error}")))
+}

@@ -1,0 +1,197 @@
+//! What the role is told, and what it answers.
+
+use crate::latency::Latencies;
+use frame::Time;
+use std::fmt;
+use transport::Status;
+use wire::rc::PathMtu;
+
+/// How an answer reaches whoever asked: called once, on the lcore's thread.
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Memory that peers may use.
+#[derive(Debug, Default)]
+pub struct Lent {
+    /// What is in it. Peers may always read.
+    pub bytes: Vec<u8>,
+    /// Whether they may write.
+    pub write: bool,
+    /// Whether they may COMPARE&SWAP and FETCH&ADD.
+    pub atomic: bool,
+}
+
+/// The other end of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its IPv4 address.
+    pub ip: [u8; 4],
+    /// Its QP number.
+    pub qpn: u32,
+    /// PSN of its first request.
+    pub psn: u32,
+    /// READs and atomics that it answers at the same time.
+    pub reads: u16,
+}
+
+/// How long a requester tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How long nothing may come back before a request is sent again, in nanoseconds.
+    pub timeout: Time,
+    /// How often it is sent again before it fails, 0 to 7.
+    pub retries: u8,
+    /// The same for a responder that is not ready; 7 is for ever.
+    pub rnr_retries: u8,
+}
+
+impl Default for Retry {
+    /// As InfiniBand's common defaults: 67 ms, 7 times, not ready for ever.
+    fn default() -> Self {
+        Self { timeout: 67_108_864, retries: 7, rnr_retries: 7 }
+    }
+}
+
+/// A queue pair to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QpSpec {
+    /// Its number, 24 bits.
+    pub qpn: u32,
+    /// PSN of its first request.
+    pub psn: u32,
+    /// READs and atomics that it answers at the same time.
+    pub reads: u16,
+    /// What both ends agreed on.
+    pub path_mtu: PathMtu,
+    /// The other end.
+    pub remote: Remote,
+    /// How long it tries.
+    pub retry: Retry,
+}
+
+/// Why a queue pair was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// As many as there may be.
+    #[error("all {0} queue pairs are in use: end one, or allow more")]
+    Full(u32),
+    /// The number's low bits are those of another place.
+    #[error("QP number {wanted:#08x} cannot be had now, its low bits are a place among our queue pairs: take {next:#08x}")]
+    Number {
+        /// What was asked for.
+        wanted: u32,
+        /// A number with the same high bits that can be had.
+        next: u32,
+    },
+    /// What was asked for cannot be.
+    #[error("this queue pair cannot be: {0}")]
+    Refused(transport::Error),
+}
+
+/// Requests of one kind, again and again, to measure them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Address of the peer's region.
+    pub va: u64,
+    /// Bytes of it: requests go to one place after another.
+    pub span: u64,
+    /// Bytes of a request.
+    pub size: u32,
+    /// Requests under way at the same time.
+    pub depth: u16,
+    /// End after so many.
+    pub count: u64,
+    /// End after this time, in nanoseconds.
+    pub duration: Time,
+}
+
+/// Work for a queue pair.
+#[derive(Debug)]
+pub enum Work {
+    /// Bytes of the peer's region.
+    Read {
+        /// Where they begin.
+        va: u64,
+        /// How many.
+        len: u32,
+        /// Bytes of one request.
+        message: u32,
+    },
+    /// Bytes into the peer's region.
+    Write {
+        /// Where they begin.
+        va: u64,
+        /// The bytes, which come back with the outcome.
+        bytes: Vec<u8>,
+        /// Bytes of one request.
+        message: u32,
+    },
+    /// READs.
+    LoadRead(Load),
+    /// WRITEs.
+    LoadWrite(Load),
+    /// FETCH&ADDs of zero.
+    LoadFetchAdd(Load),
+}
+
+/// Work for one queue pair, to one region of its peer. A queue pair does one job at a time.
+#[derive(Debug)]
+pub struct Job {
+    /// Our QP number.
+    pub qpn: u32,
+    /// The key of the peer's region.
+    pub rkey: u32,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a job brought.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What was read or written.
+    pub bytes: Vec<u8>,
+    /// How long each request took.
+    pub latencies: Latencies,
+    /// From the first request to the last answer, in nanoseconds.
+    pub elapsed: Time,
+}
+
+/// A work request did not complete, and nothing behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub status: Status,
+    /// Requests of the job that were complete before it.
+    pub complete: u64,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} after {} requests", self.status, self.complete)
+    }
+}
+
+/// What the role can be told.
+pub enum Command {
+    /// Make a queue pair, with this number or by chance, and say its number.
+    Create(Option<u32>, Answer<Result<u32, OpenError>>),
+    /// Connect one that was made: it is ready to receive and to send then.
+    Connect(QpSpec, Answer<Result<(), OpenError>>),
+    /// Forget a queue pair, by its number.
+    Close(u32, Answer<()>),
+    /// Do some work.
+    Work(Job, Answer<Result<Outcome, Failed>>),
+    /// End: gives back what was lent. The role is drained then.
+    End(Answer<Option<Vec<u8>>>),
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(wanted, _) => write!(f, "Create({wanted:?})"),
+            Self::Connect(spec, _) => write!(f, "Connect({spec:?})"),
+            Self::Close(qpn, _) => write!(f, "Close({qpn:#x})"),
+            Self::Work(job, _) => write!(f, "Work(QP {:#x})", job.qpn),
+            Self::End(_) => f.write_str("End"),
+        }
+    }
+}

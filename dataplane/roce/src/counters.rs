@@ -1,0 +1,25 @@
+//! What the role counts beside what its endpoint counts.
+//!
+//! Always: `datagrams_in = dropped_other_port + dropped_headers + dropped_not_peer + ` the endpoint's `packets_in`.
+
+frame::counters! {
+    /// Counters of one RoCEv2 role.
+    pub struct RoceCounters {
+        /// Datagrams that came in.
+        datagrams_in,
+        /// Datagrams that came to another port than RoCEv2's.
+        dropped_other_port,
+        /// Datagrams whose sender is not an IPv4 address, or without the headers that an ICRC covers.
+        dropped_headers,
+        /// Packets for a queue pair from another address than its peer's, or to another one of ours.
+        dropped_not_peer,
+        /// Packets that arrived with the mark Congestion Experienced.
+        marked_ce,
+        /// Packets from a socket whose IPv4 identification had to be solved for, to explain the ICRC.
+        solved_identification,
+        /// Times that packets waited because no frame was free.
+        no_frame,
+        /// Times that packets waited because many were waiting for the port already.
+        port_full,
+    }
+}

@@ -1,0 +1,29 @@
+//! The RoCEv2 role: queue pairs of `transport` on UDP 4791, with a region that is lent and work that is done for others.
+//!
+//! It has no socket, thread, clock or random number: datagrams and `now` come in, datagrams and deadlines go out.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`role`] | the role: packets to queue pairs, and back |
+//! | [`command`] | what it is told, and what it answers |
+//! | [`mod@path`] | the way to a peer, and the ICRC of what goes and comes |
+//! | [`identification`] | the IPv4 identification that a socket does not show |
+//! | [`work`] | work requests of a job, one after another |
+//! | [`latency`] | a histogram |
+//! | [`counters`] | what it counts |
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod counters;
+pub mod identification;
+pub mod latency;
+pub mod path;
+pub mod role;
+pub mod work;
+
+pub use command::{Answer, Command, Failed, Job, Lent, Load, OpenError, Outcome, QpSpec, Remote, Retry, Work};
+pub use counters::RoceCounters;
+pub use identification::Identification;
+pub use latency::Latencies;
+pub use path::Framing;
+pub use role::{LentRegion, Roce, RoceConfig};

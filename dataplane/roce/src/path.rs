@@ -1,0 +1,253 @@
+//! The way to a peer, and the ICRC of what goes there and of what comes.
+//!
+//! The ICRC of RoCEv2 covers the IPv4 and UDP headers. Of what a raw port received they still stand before the payload in
+//! its frame; of what a socket received they follow from addresses and lengths, but for the identification.
+
+use crate::identification::Identification;
+use frame::{Datagram, Peer, PortId, Vlan};
+use std::net::{Ipv4Addr, SocketAddr};
+use wire::ROCE_PORT;
+use wire::rc::icrc::IPV4_UDP;
+use wire::rc::{ICRC_LEN, IcrcSeed, Ipv4Udp};
+
+/// Don't Fragment, in the word of flags and fragment offset.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// The first UDP port of those that a raw port sends from, one for each queue pair, and how many bits choose among them.
+const SOURCE_PORTS: u16 = 0xc000;
+
+/// Who has the headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A raw port.
+    Raw,
+    /// The kernel, behind a socket.
+    Socket,
+}
+
+/// The way of one queue pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// The other end.
+    pub peer: Peer,
+    fields: Ipv4Udp,
+}
+
+impl Path {
+    /// From `own` to `remote`, for our queue pair `qpn` and the peer's.
+    pub fn new(framing: Framing, port: PortId, own: [u8; 4], remote: [u8; 4], qpns: [u32; 2]) -> Self {
+        let source_port = match framing {
+            Framing::Raw => source_port(qpns),
+            Framing::Socket => ROCE_PORT,
+        };
+        let mut peer = match framing {
+            Framing::Raw => Peer::ipv4(port, remote, ROCE_PORT, Vlan::UNTAGGED, [0; 6]),
+            Framing::Socket => Peer::socket(port, SocketAddr::from((Ipv4Addr::from(remote), ROCE_PORT))),
+        };
+        let fields = Ipv4Udp {
+            id: 0,
+            fragment: DONT_FRAGMENT,
+            source: own,
+            destination: remote,
+            source_port,
+            destination_port: ROCE_PORT,
+        };
+        (peer.source_port, peer.local) = (source_port, Peer::ROCE);
+        Self { peer, fields }
+    }
+
+    /// The other end's address.
+    pub fn remote(&self) -> [u8; 4] {
+        self.fields.destination
+    }
+
+    /// From now on through this next hop: that of a packet that came from there.
+    #[inline]
+    pub fn learn(&mut self, peer: &Peer) {
+        (self.peer.mac, self.peer.vlan) = (peer.mac, peer.vlan);
+    }
+
+    /// What the ICRC of a packet of so many bytes covers that leaves this way. `None` when it is too long to be one.
+    #[inline]
+    pub fn seed(&self, packet: usize) -> Option<IcrcSeed> {
+        IcrcSeed::roce_fields(&self.fields, packet)
+    }
+}
+
+/// The same for all packets of a queue pair, and different ones for different queue pairs: RSS and routers spread by it.
+fn source_port([own, remote]: [u32; 2]) -> u16 {
+    let hash = (own ^ remote.rotate_left(12)).wrapping_mul(0x9e37_79b1);
+    SOURCE_PORTS | (hash >> 18) as u16
+}
+
+/// What a port tells of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Came {
+    /// From whom.
+    pub from: [u8; 4],
+    /// To which of our addresses.
+    pub to: [u8; 4],
+    /// What its ICRC covers before the BTH.
+    pub seed: IcrcSeed,
+    /// Its IPv4 identification had to be solved for, and explains the ICRC.
+    pub solved: bool,
+}
+
+/// Finds what the ICRCs of packets cover.
+#[derive(Clone, Debug)]
+pub struct Headers {
+    framing: Framing,
+    own: [u8; 4],
+    identification: Identification,
+}
+
+impl Headers {
+    /// For what comes to our address, in packets of at most so many bytes from the BTH to the ICRC.
+    pub fn new(framing: Framing, own: [u8; 4], packet: usize) -> Self {
+        let identification = Identification::new(if framing == Framing::Socket { packet } else { 0 });
+        Self { framing, own, identification }
+    }
+
+    /// What is known of a datagram; `None` when its headers cannot be those of RoCEv2.
+    #[inline]
+    pub fn of(&self, datagram: &Datagram) -> Option<Came> {
+        match self.framing {
+            Framing::Raw => behind_headers(datagram),
+            Framing::Socket => self.from_socket(datagram),
+        }
+    }
+
+    fn from_socket(&self, datagram: &Datagram) -> Option<Came> {
+        let packet = datagram.frame.data();
+        let from = datagram.peer.ipv4_octets()?;
+        let fields = Ipv4Udp {
+            id: 0,
+            fragment: DONT_FRAGMENT,
+            source: from,
+            destination: self.own,
+            source_port: datagram.peer.udp_port,
+            destination_port: ROCE_PORT,
+        };
+        let seed = IcrcSeed::roce_fields(&fields, packet.len())?;
+        let came = Came { from, to: self.own, seed, solved: false };
+        let (covered, received) = packet.split_last_chunk::<ICRC_LEN>()?;
+        match self.identification.find(packet.len(), *received, seed.icrc(covered)) {
+            // Explained by none: whoever checks will see that.
+            None | Some(0) => Some(came),
+            Some(id) => {
+                let seed = IcrcSeed::roce_fields(&Ipv4Udp { id, ..fields }, packet.len())?;
+                Some(Came { seed, solved: true, ..came })
+            }
+        }
+    }
+}
+
+#[inline]
+fn behind_headers(datagram: &Datagram) -> Option<Came> {
+    let headers = datagram.frame.before(IPV4_UDP)?.first_chunk::<IPV4_UDP>()?;
+    let &[.., a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _] = headers;
+    let (from, to) = ([a, b, c, d], [e, f, g, h]);
+    let is_its = datagram.peer.ipv4_octets() == Some(from);
+    is_its.then(|| Came { from, to, seed: IcrcSeed::roce(headers), solved: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::{Class, Frame, Hugepages, Pool, PoolConfig};
+
+    const OWN: [u8; 4] = [192, 0, 2, 1];
+    const OTHER: [u8; 4] = [192, 0, 2, 2];
+
+    fn pool() -> Pool {
+        Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap()
+    }
+
+    /// A frame with a packet behind the headers that a raw port would have written or taken off.
+    fn behind(pool: &Pool, headers: &[u8], packet: &[u8]) -> Frame {
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(headers) && frame.append(packet));
+        frame.trim_front(headers.len());
+        frame
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    /// Packets of other makers, from the IPv4 header on, with their ICRC.
+    const CAPTURED: [&str; 2] = [
+        "45c2003c718c4000401191610a0011010a001201000012b70028000081 00ffff400001180000000000000000000000000000000000000000\
+         82fd002a",
+        "45010040047840004011b4d5c0a80007c0a80007c00012b7002caca22460ffff000000d300cf17104630818be28935d90e9a95505401be88\
+         5e50000078f353f3",
+    ];
+
+    /// From whom, to whom, whether the identification was solved for, and whether the ICRC is right.
+    fn seen(headers: &Headers, datagram: &Datagram) -> Option<([u8; 4], [u8; 4], bool, bool)> {
+        let came = headers.of(datagram)?;
+        Some((came.from, came.to, came.solved, came.seed.verify(datagram.frame.data())))
+    }
+
+    #[test]
+    fn packets_of_other_makers_are_right_and_broken_ones_are_not() {
+        let pool = pool();
+        for text in CAPTURED {
+            let bytes = hex(&text.replace(' ', ""));
+            let (headers, packet) = bytes.split_at(28);
+            let from = [headers[12], headers[13], headers[14], headers[15]];
+            let to = [headers[16], headers[17], headers[18], headers[19]];
+            let udp_port = u16::from_be_bytes([headers[20], headers[21]]);
+            let peer = Peer::ipv4(PortId(0), from, udp_port, Vlan::UNTAGGED, [2; 6]);
+            let datagram = |packet: &[u8]| Datagram::new(behind(&pool, headers, packet), peer, Class::Link, 0);
+            let (raw, socket) = (Headers::new(Framing::Raw, to, 100), Headers::new(Framing::Socket, to, 100));
+            assert_eq!(seen(&raw, &datagram(packet)), Some((from, to, false, true)));
+            // Neither identification is zero.
+            assert_eq!(seen(&socket, &datagram(packet)), Some((from, to, true, true)));
+            for at in 5..packet.len() {
+                let mut broken = packet.to_vec();
+                broken[at] ^= 0x10;
+                assert_eq!(seen(&raw, &datagram(&broken)), Some((from, to, false, false)), "byte {at}");
+            }
+            for short in [&packet[..15], &packet[..3], &[]] {
+                assert!(seen(&raw, &datagram(short)).is_some_and(|(.., right)| !right));
+                assert!(seen(&socket, &datagram(short)).is_none_or(|(.., right)| !right));
+            }
+            // Another address than that of the headers.
+            let other = Peer::ipv4(PortId(0), [9; 4], udp_port, Vlan::UNTAGGED, [2; 6]);
+            let datagram = Datagram::new(behind(&pool, headers, packet), other, Class::Link, 0);
+            assert!(raw.of(&datagram).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_right_at_the_other_end() {
+        let pool = pool();
+        let path = Path::new(Framing::Socket, PortId(0), OWN, OTHER, [17, 18]);
+        let mut packet = vec![0x5a; 60];
+        assert!(path.seed(packet.len()).unwrap().seal(&mut packet));
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(&packet));
+        let from = Peer::socket(PortId(0), SocketAddr::from((Ipv4Addr::from(OWN), ROCE_PORT)));
+        let headers = Headers::new(Framing::Socket, OTHER, 100);
+        let datagram = Datagram::new(frame, from, Class::Link, 0);
+        assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
+        // As a raw port writes the headers.
+        let path = Path::new(Framing::Raw, PortId(0), OWN, OTHER, [17, 18]);
+        assert!(path.seed(packet.len()).unwrap().seal(&mut packet));
+        assert!(path.peer.source_port >= 0xc000 && path.peer.is_roce());
+        let ip = wire::net::ipv4::Ipv4::new(OWN, OTHER, wire::net::ipv4::UDP, 2).to_bytes(68).unwrap();
+        let [a, b] = path.peer.source_port.to_be_bytes();
+        let udp = [a, b, 0x12, 0xb7, 0, 68, 0, 0];
+        let from = Peer::ipv4(PortId(0), OWN, path.peer.source_port, Vlan::UNTAGGED, [2; 6]);
+        let datagram = Datagram::new(behind(&pool, &[&ip[..], &udp[..]].concat(), &packet), from, Class::Link, 0);
+        let headers = Headers::new(Framing::Raw, OTHER, 100);
+        assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
+    }
+
+    #[test]
+    fn queue_pairs_have_many_source_ports() {
+        let ports: std::collections::BTreeSet<u16> = (0..1000).map(|qpn| source_port([qpn, 17])).collect();
+        assert!(ports.len() > 950 && ports.iter().all(|port| *port >= 0xc000), "{}", ports.len());
+    }
+}
