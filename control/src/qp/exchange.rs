@@ -2,7 +2,7 @@
 //!
 //! One line each, at most [`MAX_LINE`] bytes: `GVM-QP 1`, then `key=value` in any order, separated by blanks. Numbers are
 //! decimal, or hexadecimal behind `0x`. Unknown keys are passed over, so that later versions can say more; another version
-//! is refused by name. `docs/transport.md` has the whole of it.
+//! is refused by name. `docs/roce.md` has the whole of it.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -319,8 +319,7 @@ mod tests {
         assert_eq!(TEXT.parse(), Ok(Line::Offer(offer())));
         assert_eq!(Line::Offer(offer()).to_string(), TEXT);
         let other = "GVM-QP 1 reads=1 mtu=256 later=x,y psn=0 qpn=17 ip=10.0.0.1\r\n";
-        let expected =
-            Offer { qpn: 17, psn: 0, path_mtu: 256, reads: 1, ip: Ipv4Addr::new(10, 0, 0, 1), region: None };
+        let expected = Offer { qpn: 17, psn: 0, path_mtu: 256, reads: 1, ip: Ipv4Addr::new(10, 0, 0, 1), region: None };
         assert_eq!(other.parse(), Ok(Line::Offer(expected)));
     }
 

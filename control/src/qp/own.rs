@@ -14,6 +14,7 @@ use lcore::Clock;
 use lcore::thread::End;
 use port::Port as _;
 use port::any::AnyPort;
+use port::spec::PortSpec;
 use roce::{Command, Framing, Lent, QpSpec, Remote, Retry, Roce, RoceConfig, RoceCounters};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -54,7 +55,9 @@ pub struct Facts {
 /// The role's part of the command line, as the other roles have it.
 fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
     let scale = wire::Scale::default();
-    let largest = args.path_mtu.unwrap_or(4096) + HEADERS;
+    // An interface's frames are as large as its packets.
+    let is_socket = matches!(args.port, PortSpec::Udp(_));
+    let largest = (args.path_mtu.unwrap_or(4096) + HEADERS).max(LEAST_MTU);
     let arguments = CommonArgs {
         config: None,
         lcores: args.lcores.clone(),
@@ -63,21 +66,19 @@ fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
         name: None,
         heartbeat: Duration(SECOND),
         frames: args.frames,
-        mtu: largest.max(LEAST_MTU),
+        mtu: is_socket.then_some(largest),
         seccomp: crate::privilege::seccomp::Mode::On,
         log: LogFilter::from_env(),
         slave_bits: scale.slave_bits(),
         gw_bits: scale.gw_bits(),
         metrics: None,
     };
-    let mut common = Common::new(arguments, "qp")?;
+    let common = Common::new(arguments, "qp")?;
     if common.cores.as_ref().is_some_and(|cores| cores.len() > 1) {
         return Err(Failure::Usage("--lcores: a queue pair has one lcore: name one core".to_owned()));
     }
-    match common.ports.first() {
-        Some(PortPlan::Udp(address)) => check_socket(*address)?,
-        // Its frames are as large as its interface's packets.
-        _ => common.mtu = LEAST_MTU,
+    if let Some(PortPlan::Udp(address)) = common.ports.first() {
+        check_socket(*address)?;
     }
     Ok(common)
 }
@@ -134,7 +135,8 @@ impl Own {
             let mtu = opened.first().map_or(0, |port| port.mtu());
             let path_mtu = path_mtu(mtu, wanted)?;
             let lent = lent.lock().ok().and_then(|mut lent| lent.take());
-            let config = RoceConfig { port: PortId(0), ip: ip.octets(), framing, path_mtu, rkey, seed, queue_pairs, reads };
+            let config =
+                RoceConfig { port: PortId(0), ip: ip.octets(), framing, path_mtu, rkey, seed, queue_pairs, reads };
             let roce = Roce::new(config, lent).map_err(|error| Failure::Internal(error.to_string()))?;
             let region = roce.region().map(|lent| super::exchange::region(&lent));
             let (role, transport) = (Arc::clone(roce.counters()), Arc::clone(roce.transport()));
@@ -258,12 +260,9 @@ mod tests {
 
     #[test]
     fn a_socket_has_one_address_and_the_port_of_rocev2() {
-        for (address, right) in [
-            ("127.0.0.1:4791", true),
-            ("127.0.0.1:9999", false),
-            ("0.0.0.0:4791", false),
-            ("[::1]:4791", false),
-        ] {
+        for (address, right) in
+            [("127.0.0.1:4791", true), ("127.0.0.1:9999", false), ("0.0.0.0:4791", false), ("[::1]:4791", false)]
+        {
             let checked = check_socket(address.parse().unwrap());
             assert_eq!(checked.is_ok(), right, "{address}");
             if let Err(failure) = checked {

@@ -49,7 +49,10 @@ pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
 
 /// A file that cannot be written.
 pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Machine(format!("cannot write {}: {error}; check the path and that this user may write there", path.display()))
+    Failure::Machine(format!(
+        "cannot write {}: {error}; check the path and that this user may write there",
+        path.display()
+    ))
 }
 
 /// A file that cannot be read.
@@ -93,7 +96,9 @@ async fn attend_all(own: &Rc<Own>, args: &QpServeArgs, mut signals: Signals, len
     let address = listen_address(args, own)?;
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::ListenInUse(address),
-        _ => Failure::Machine(format!("--listen {address}: {error}; `ip -brief address` lists this machine's addresses")),
+        _ => {
+            Failure::Machine(format!("--listen {address}: {error}; `ip -brief address` lists this machine's addresses"))
+        }
     })?;
     let address = listener.local_addr().unwrap_or(address);
     if let (Some(ip), Some(qpn), Some(psn)) = (args.peer, args.qpn, args.psn) {

@@ -164,14 +164,7 @@ mod tests {
 
     #[test]
     fn an_offer_crosses() {
-        let offer = Offer {
-            qpn: 17,
-            psn: 3,
-            path_mtu: 1024,
-            reads: 16,
-            ip: Ipv4Addr::new(127, 0, 0, 1),
-            region: None,
-        };
+        let offer = Offer { qpn: 17, psn: 3, path_mtu: 1024, reads: 16, ip: Ipv4Addr::new(127, 0, 0, 1), region: None };
         let line = Line::Offer(offer).to_string().into_bytes().leak();
         assert_eq!(heard(line, false).unwrap(), offer);
         assert_eq!(heard(line, true).unwrap(), offer);
@@ -189,7 +182,11 @@ mod tests {
             (b"GVM-QP 1 error=64 queue pairs are \x1b[31menough\n", "refuses: 64 queue pairs are [31menough"),
         ] {
             let error = heard(says, true).map_or_else(|error| error.to_string(), |offer| format!("{offer}"));
-            let error = if says.ends_with(b"\n") || says.len() > MAX_LINE { error } else { heard(says, false).unwrap_err().to_string() };
+            let error = if says.ends_with(b"\n") || says.len() > MAX_LINE {
+                error
+            } else {
+                heard(says, false).unwrap_err().to_string()
+            };
             assert!(error.contains(part) && error.contains("127.0.0.1:"), "{error}");
         }
     }

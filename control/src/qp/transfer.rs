@@ -97,7 +97,11 @@ fn pieces(length: u64) -> impl Iterator<Item = (u64, u32)> {
 
 fn report(what: &str, bytes: u64, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
-    tracing::info!("{what} {bytes} bytes in {:.3} ms, {:.1} MB/s", seconds * 1e3, bytes as f64 / 1e6 / seconds.max(1e-9));
+    tracing::info!(
+        "{what} {bytes} bytes in {:.3} ms, {:.1} MB/s",
+        seconds * 1e3,
+        bytes as f64 / 1e6 / seconds.max(1e-9)
+    );
 }
 
 /// Where two runs of bytes differ first.

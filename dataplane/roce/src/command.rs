@@ -75,7 +75,9 @@ pub enum OpenError {
     #[error("all {0} queue pairs are in use: end one, or allow more")]
     Full(u32),
     /// The number's low bits are those of another place.
-    #[error("QP number {wanted:#08x} cannot be had now, its low bits are a place among our queue pairs: take {next:#08x}")]
+    #[error(
+        "QP number {wanted:#08x} cannot be had now, its low bits are a place among our queue pairs: take {next:#08x}"
+    )]
     Number {
         /// What was asked for.
         wanted: u32,

@@ -56,7 +56,7 @@ impl Identification {
 /// Divides by x^8.
 fn back_one_byte(mut power: u32) -> u32 {
     for _ in 0..8 {
-        power = if power & ONE != 0 { (power ^ POLYNOMIAL) << 1 | 1 } else { power << 1 };
+        power = if power & ONE != 0 { ((power ^ POLYNOMIAL) << 1) | 1 } else { power << 1 };
     }
     power
 }
@@ -67,8 +67,8 @@ fn multiply(a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     for bit in (0..32).rev() {
         // Bit 31 of `a` is x^0; `b` grows by x in each step.
-        product ^= b & (a >> bit & 1).wrapping_neg();
-        b = b >> 1 ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+        product ^= b & ((a >> bit) & 1).wrapping_neg();
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
     }
     product
 }

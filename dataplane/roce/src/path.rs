@@ -113,11 +113,11 @@ impl Headers {
     pub fn of(&self, datagram: &Datagram) -> Option<Came> {
         match self.framing {
             Framing::Raw => behind_headers(datagram),
-            Framing::Socket => self.from_socket(datagram),
+            Framing::Socket => self.behind_socket(datagram),
         }
     }
 
-    fn from_socket(&self, datagram: &Datagram) -> Option<Came> {
+    fn behind_socket(&self, datagram: &Datagram) -> Option<Came> {
         let packet = datagram.frame.data();
         let from = datagram.peer.ipv4_octets()?;
         let fields = Ipv4Udp {

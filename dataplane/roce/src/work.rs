@@ -188,7 +188,7 @@ fn transfer(va: u64, len: u32, message: u32, depth: u16) -> (Load, bool) {
 /// Memory for the requests of a load that are under way, with bytes that are not all the same.
 fn scratch(load: &Load) -> Vec<u8> {
     let len = load.size.max(8) as usize * usize::from(load.depth.max(1));
-    (0..len).map(|at| (at ^ at >> 8) as u8).collect()
+    (0..len).map(|at| (at ^ (at >> 8)) as u8).collect()
 }
 
 #[cfg(test)]

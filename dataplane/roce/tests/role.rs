@@ -38,7 +38,11 @@ impl End {
         Self { role: Roce::new(role, lent).unwrap(), out, ip }
     }
 
-    fn command<T: Send + 'static>(&mut self, now: Time, command: impl FnOnce(Answer<T>) -> Command) -> mpsc::Receiver<T> {
+    fn command<T: Send + 'static>(
+        &mut self,
+        now: Time,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> mpsc::Receiver<T> {
         let (tell, told) = mpsc::channel();
         let command = command(Box::new(move |value| drop(tell.send(value))));
         self.role.command(now, command, &mut self.out);
@@ -132,7 +136,7 @@ impl Wire {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 7 ^ at >> 8) as u8).collect()
+    (0..len).map(|at| ((at * 7) ^ (at >> 8)) as u8).collect()
 }
 
 fn lent(len: usize) -> Lent {
@@ -248,7 +252,9 @@ fn queue_pairs_are_bounded_and_numbers_can_be_chosen() {
     let mut end = End::new(1, None);
     let mut create = |wanted| end.command(0, |answer| Command::Create(wanted, answer)).recv().unwrap();
     assert_eq!(create(Some(0x1000)), Ok(0x1000));
-    let Err(OpenError::Number { wanted: 0x2000, next }) = create(Some(0x2000)) else { panic!("the first place is taken") };
+    let Err(OpenError::Number { wanted: 0x2000, next }) = create(Some(0x2000)) else {
+        panic!("the first place is taken")
+    };
     assert_eq!(create(Some(next)), Ok(next));
     assert!(create(None).is_ok() && create(None).is_ok());
     assert_eq!(create(None), Err(OpenError::Full(4)));

@@ -238,7 +238,10 @@ fn a_peer_is_set_up_by_hand() {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(key));
             word.unwrap_or_else(|| panic!("{line} does not say {key}")).to_owned()
         };
-        assert_eq!((value("qpn="), value("psn="), value("mtu=")), ("0x000200".into(), "0xfffff0".into(), "2048".into()));
+        assert_eq!(
+            (value("qpn="), value("psn="), value("mtu=")),
+            ("0x000200".into(), "0xfffff0".into(), "2048".into())
+        );
         let (rkey, va, length) = (value("rkey="), value("va="), value("length="));
         hosts.run(&format!(
             "{} --peer 10.94.1.1 --qpn 0x200 --psn 0xfffff0 --rkey {rkey} --va {va} --region {length} --own-qpn 0x100 --own-psn 7 \
