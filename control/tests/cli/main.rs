@@ -16,6 +16,7 @@ mod master;
 mod metrics;
 mod names;
 mod privileges;
+mod qp;
 mod schema;
 mod trace;
 mod watch;

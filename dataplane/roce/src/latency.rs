@@ -55,6 +55,15 @@ impl Latencies {
         self.most = self.most.max(ns);
     }
 
+    /// Adds all values of another histogram.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.most = self.most.max(other.most);
+    }
+
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.count
@@ -105,6 +114,10 @@ mod tests {
             assert!((known - value).abs() <= value * 0.032, "{share}: {known}");
         }
         assert_eq!((latencies.at(1.0), latencies.count()), (100_000, 100_000));
+        let mut both = Latencies::new();
+        both.record(200_000);
+        both.merge(&latencies);
+        assert_eq!((both.at(1.0), both.count(), both.at(0.5)), (200_000, 100_001, latencies.at(0.5)));
     }
 
     #[test]

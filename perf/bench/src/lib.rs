@@ -9,6 +9,7 @@ pub mod input;
 pub mod jumbo;
 pub mod lcores;
 pub mod report;
+pub mod rtt;
 pub mod scrape;
 pub mod stopwatch;
 pub mod svg;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, forward, idle, jumbo, lcores, scrape, tap, tradeoff};
+use bench::{aggregate, forward, idle, jumbo, lcores, rtt, scrape, tap, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +72,18 @@ enum Bench {
         /// Wake-ups of the gateway, and of the baseline
         #[arg(long, default_value_t = 2000)]
         wakes: usize,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// One READ of 4 KiB at a time over AF_XDP on veth, against a bare ping-pong of the same bytes; needs root
+    Rtt {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// MTU of the link: 9000 for a path MTU of 4096
+        #[arg(long, default_value_t = 9000)]
+        mtu: u16,
         /// Also write the figures to this file
         #[arg(long)]
         json: Option<PathBuf>,
@@ -205,6 +217,22 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), rows.into_iter().collect())?;
+            report.print();
+        }
+        Bench::Rtt { rounds, mtu, json } => {
+            let table = rtt::table(rounds, mtu)?;
+            let us = |row: &rtt::Row, share: f64| row.latencies.at(share) as f64 / 1e3;
+            let Some(read) = table.rows.first() else { anyhow::bail!("nothing was measured") };
+            let report = Report { name: "rtt", value: us(read, 0.5), unit: "us-p50", ratio: table.ratio() };
+            let rows = table.rows.iter().map(|row| {
+                let histogram: Vec<_> = row.latencies.powers().collect();
+                serde_json::json!({
+                    "name": row.name, "mtu": table.mtus.0, "path_mtu": table.mtus.1, "least_us": us(row, 0.0),
+                    "p50_us": us(row, 0.5), "p90_us": us(row, 0.9), "p99_us": us(row, 0.99), "p999_us": us(row, 0.999),
+                    "histogram_ns": histogram
+                })
+            });
+            report.write(json.as_deref(), rows.collect())?;
             report.print();
         }
         Bench::Scrape { rounds, slice, every, json } => {

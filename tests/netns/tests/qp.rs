@@ -20,15 +20,15 @@ struct Hosts {
     address: &'static str,
 }
 
-/// Over AF_XDP on a veth whose MTU leaves a path MTU of 2048. `None` when this machine cannot run such tests.
-fn queues() -> Option<Hosts> {
+/// Over AF_XDP on a veth of this MTU. `None` when this machine cannot run such tests.
+fn queues(mtu: u16) -> Option<Hosts> {
     netns::available().then(|| {
         let (server, client) = (Namespace::new(), Namespace::new());
         let a = End { namespace: &server, name: "a", address: "10.94.1.1/24" };
         let b = End { namespace: &client, name: "b", address: "10.94.1.2/24" };
         join(&a, &b, 2);
         for end in [&a, &b] {
-            end.namespace.ip(&format!("link set dev {} mtu 3400", end.name));
+            end.namespace.ip(&format!("link set dev {} mtu {mtu}", end.name));
             real_checksums(end);
         }
         Hosts { place: Place::new(), server, client, ports: ["xdp:a", "xdp:b"], address: "10.94.1.1" }
@@ -194,13 +194,23 @@ fn failures_are_named(hosts: &Hosts) {
 
 #[test]
 fn bytes_cross_over_nic_queues() {
-    let Some(hosts) = queues() else { return };
+    let Some(hosts) = queues(3400) else { return };
     bytes_cross(&hosts);
     // Nothing is left on the interfaces.
     for (namespace, name) in [(&hosts.server, "a"), (&hosts.client, "b")] {
         let link = namespace.ip(&format!("-details link show dev {name}"));
         assert!(!link.contains("xdp"), "{link}");
     }
+}
+
+#[test]
+fn bytes_cross_in_jumbo_packets() {
+    let Some(hosts) = queues(9000) else { return };
+    bytes_cross(&hosts);
+    let server = hosts.serve("--memory 1M");
+    let (_, said) = hosts.run(&format!("{} --out /dev/null", hosts.client("read")));
+    assert!(said.contains("mtu=4096"), "{said}");
+    end(server);
 }
 
 #[test]
@@ -211,7 +221,7 @@ fn bytes_cross_over_sockets() {
 
 #[test]
 fn failures_over_nic_queues_are_named() {
-    let Some(hosts) = queues() else { return };
+    let Some(hosts) = queues(3400) else { return };
     failures_are_named(&hosts);
 }
 
@@ -223,7 +233,7 @@ fn failures_over_sockets_are_named() {
 
 #[test]
 fn a_peer_is_set_up_by_hand() {
-    let Some(hosts) = queues() else { return };
+    let Some(hosts) = queues(3400) else { return };
     let lent = hosts.file("lent", &pattern(10_000, 3));
     let server =
         hosts.serve(&format!("--file {lent} --peer 10.94.1.2 --qpn 0x100 --psn 7 --own-qpn 0x200 --own-psn 0xfffff0"));
