@@ -102,7 +102,7 @@ fn every_rule_of_the_transport_has_its_test() {
             let (topic, name) = test.split_once("::").unwrap_or((test, ""));
             let (file, function) = (format!("/{topic}.rs"), format!("#[test]\nfn {name}() {{"));
             let is_there = |text: &tree::TextFile| {
-                text.path.starts_with("dataplane/transport/tests/")
+                ["dataplane/transport/tests/", "tests/sim/tests/"].iter().any(|place| text.path.starts_with(place))
                     && text.path.ends_with(&file)
                     && text.text.contains(&function)
             };

@@ -20,6 +20,7 @@
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
 //! | [`packet`], [`place`] | frames and addresses |
+//! | [`qp`] | two endpoints of reliable connections over a wire with faults |
 //! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, what happened |
 #![forbid(unsafe_code)]
 
@@ -38,6 +39,7 @@ mod network;
 pub mod packet;
 pub mod place;
 pub mod plan;
+pub mod qp;
 pub mod queue;
 pub mod rng;
 pub mod run;

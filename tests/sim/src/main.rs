@@ -22,15 +22,34 @@ struct Cli {
     /// The large cluster of the seed: thousands of slaves, a gateway with 16 lcores.
     #[arg(long)]
     large: bool,
+    /// Two endpoints of reliable connections instead of a cluster.
+    #[arg(long, conflicts_with = "large")]
+    qp: bool,
+}
+
+/// Runs one seed: how many records went through gateways, what was counted, and what to say.
+fn run(cli: &Cli, seed: u64) -> Result<(u64, BTreeMap<String, u64>, String), String> {
+    if cli.qp {
+        let outcome = sim::qp::run_seed(seed, cli.trace).map_err(|failure| failure.to_string())?;
+        let text = outcome.to_string();
+        return Ok((0, outcome.counted, text));
+    }
+    let run = if cli.large { sim::run_large } else { sim::run_seed };
+    let outcome = run(seed, cli.trace).map_err(|failure| failure.to_string())?;
+    let text = outcome.to_string();
+    Ok((
+        outcome.sums.records,
+        outcome.counted.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+        text,
+    ))
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    let run = if cli.large { sim::run_large } else { sim::run_seed };
     if let Some(seed) = cli.seed {
-        return Ok(match run(seed, cli.trace) {
-            Ok(outcome) => {
-                say(&format!("{outcome}\n"));
+        return Ok(match run(&cli, seed) {
+            Ok((_, _, text)) => {
+                say(&format!("{text}\n"));
                 ExitCode::SUCCESS
             }
             Err(failure) => {
@@ -39,16 +58,16 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         });
     }
-    let seeds = cli.seeds.unwrap_or_default();
+    let seeds = cli.seeds.clone().unwrap_or_default();
     let numbers = seeds.split_once("..").and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)));
     let (first, end) =
         numbers.with_context(|| format!("\"{seeds}\" is no range of seeds: write for example 0..200"))?;
     let (mut failed, mut records, mut counted) = (0, 0, BTreeMap::<String, u64>::new());
     for seed in first..end {
-        match run(seed, cli.trace) {
-            Ok(outcome) => {
-                records += outcome.sums.records;
-                outcome.counted.into_iter().for_each(|(name, count)| *counted.entry(name).or_default() += count);
+        match run(&cli, seed) {
+            Ok((more, names, _)) => {
+                records += more;
+                names.into_iter().for_each(|(name, count)| *counted.entry(name).or_default() += count);
             }
             Err(failure) => {
                 failed += 1;

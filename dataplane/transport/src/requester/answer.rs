@@ -1,6 +1,6 @@
 //! What comes back to the requester: ACKs and NAKs, answers of READs and atomic operations.
 
-use super::chunk_packets;
+use super::{Wqe, chunk_packets};
 use crate::memory::{Access, Memory};
 use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Verdict, Wait};
@@ -22,9 +22,18 @@ impl<M: Memory> Context<'_, M> {
         if psn.is_before(requester.una) {
             return Verdict::Stale;
         }
-        match packet.opcode().kind() {
+        let una = requester.una;
+        let verdict = match packet.opcode().kind() {
             Kind::ReadResponse | Kind::AtomicAcknowledge => self.on_data(psn, packet),
             _ => self.on_acknowledge(psn, packet),
+        };
+        match verdict {
+            // What it acknowledged on the way to what is missing is acknowledged.
+            Verdict::Early | Verdict::Stale if self.qp.requester.una != una => {
+                self.rearm();
+                Verdict::Response
+            }
+            verdict => verdict,
         }
     }
 
@@ -58,34 +67,27 @@ impl<M: Memory> Context<'_, M> {
         if packet.aeth().is_some_and(|aeth| !matches!(aeth.syndrome(), Some(Syndrome::Ack { .. }))) {
             return Verdict::Unfit;
         }
+        let asked = self.asked_at(psn);
+        // What does not fit acknowledges nothing.
+        if asked.is_some_and(|(wqe, index)| !self.answers(&wqe, index, packet)) {
+            return Verdict::Unfit;
+        }
         if !self.acknowledge_to(psn) {
             return self.ask_again();
         }
+        let Some((wqe, index)) = asked else { return Verdict::Unfit };
         let head = self.qp.requester.queue.head;
-        let Some(&wqe) = self.shared.work.get(head) else { return Verdict::Unfit };
-        let (local, acked, mtu) = (wqe.work.local, self.qp.requester.acked, self.qp.mtu);
-        let payload = packet.payload();
-        let written = match wqe.work.op {
-            Op::Read(_) if packet.opcode().kind() == Kind::ReadResponse => {
-                let offset = acked * mtu.bytes();
-                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
-                let ends = acked + 1 == wqe.packets || (acked + 1) % chunk == 0;
-                let expected = (local.len - offset).min(mtu.bytes()) as usize;
-                if payload.len() != expected || packet.opcode().place().ends() != ends {
-                    return Verdict::Unfit;
-                }
-                if payload.is_empty() {
-                    Ok(())
-                } else {
-                    self.shared.regions.write(self.qp.local(local, offset), Access::LOCAL_WRITE, payload)
-                }
-            }
-            Op::CompareSwap { .. } | Op::FetchAdd { .. } => {
-                let Some(original) = packet.atomic_ack() else { return Verdict::Unfit };
+        let (local, payload) = (wqe.work.local, packet.payload());
+        let written = match packet.atomic_ack() {
+            Some(original) => {
                 let word = original.original().to_le_bytes();
                 self.shared.regions.write(self.qp.local(local, 0), Access::LOCAL_WRITE, &word)
             }
-            _ => return Verdict::Unfit,
+            None if payload.is_empty() => Ok(()),
+            None => {
+                let to = self.qp.local(local, index * self.qp.mtu.bytes());
+                self.shared.regions.write(to, Access::LOCAL_WRITE, payload)
+            }
         };
         if written.is_err() {
             self.fail(head, Status::LocProtErr);
@@ -95,6 +97,41 @@ impl<M: Memory> Context<'_, M> {
         self.advance(1);
         self.rearm();
         Verdict::Response
+    }
+
+    /// The work request that a PSN from `una` on belongs to, and which of its packets it is. `None` when one before it wants
+    /// data, too.
+    #[inline]
+    fn asked_at(&self, psn: Psn) -> Option<(Wqe, u32)> {
+        let requester = &self.qp.requester;
+        let mut index = psn.distance(requester.una) + requester.acked;
+        let mut at = requester.queue.head;
+        loop {
+            let wqe = self.shared.work.get(at)?;
+            if index < wqe.packets {
+                return Some((*wqe, index));
+            }
+            if wqe.work.op.wants_data() {
+                return None;
+            }
+            index -= wqe.packets;
+            at = self.shared.work.next(at);
+        }
+    }
+
+    /// Whether a packet is what a work request asked for with its packet `index`.
+    #[inline]
+    fn answers(&self, wqe: &Wqe, index: u32, packet: &Packet<'_>) -> bool {
+        match wqe.work.op {
+            Op::Read(_) if packet.opcode().kind() == Kind::ReadResponse => {
+                let (len, mtu) = (wqe.work.local.len, self.qp.mtu);
+                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
+                let ends = index + 1 == wqe.packets || (index + 1).is_multiple_of(chunk);
+                let expected = (len - index * mtu.bytes()).min(mtu.bytes()) as usize;
+                packet.payload().len() == expected && packet.opcode().place().ends() == ends
+            }
+            op => op.is_atomic() && packet.opcode().kind() == Kind::AtomicAcknowledge,
+        }
     }
 
     /// Acknowledges all before `limit`, up to the first that wants data. Returns whether that was all.
@@ -123,7 +160,7 @@ impl<M: Memory> Context<'_, M> {
         let behind = requester.next.distance(requester.una) < count;
         requester.una = requester.una.plus(count);
         requester.acked = to;
-        (requester.backoff, requester.implied) = (0, false);
+        (requester.backoff, requester.implied, requester.not_ready) = (0, false, false);
         (requester.retries_left, requester.rnr_left) = (requester.retries, requester.rnr_retries);
         requester.progress = Moment::at(self.now);
         if !requester.sample_at.is_none() && requester.sample.is_before(requester.una) {

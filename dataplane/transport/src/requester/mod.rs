@@ -77,6 +77,8 @@ pub(crate) struct Requester {
     rnr_left: u8,
     /// An RNR NAK is being waited out.
     rnr_wait: bool,
+    /// There was an RNR NAK since something was last acknowledged.
+    not_ready: bool,
     /// A missing answer at `una` was asked for again already.
     implied: bool,
 }
@@ -105,6 +107,7 @@ impl Requester {
         rnr_retries: 0,
         rnr_left: 0,
         rnr_wait: false,
+        not_ready: false,
         implied: false,
     };
 

@@ -10,6 +10,9 @@ use wire::rc::RnrTimer;
 /// A count of RNR retries that means without end.
 const WITHOUT_END: u8 = 7;
 
+/// So many timeouts in a row are no single loss.
+const SILENT: u8 = 6;
+
 impl<M: Memory> Context<'_, M> {
     /// Everything from the first PSN that is not acknowledged on is sent again. A READ asks again from its first missing
     /// packet on.
@@ -88,7 +91,9 @@ impl<M: Memory> Context<'_, M> {
         self.rewind();
         let requester = &mut self.qp.requester;
         requester.rnr_left = left.unwrap_or(0);
-        requester.rnr_wait = true;
+        (requester.rnr_wait, requester.not_ready) = (true, true);
+        // The peer answers: what is lost from now on is lost for the first time.
+        requester.backoff = 0;
         self.qp.timer = self.now.saturating_add(timer.nanoseconds());
         Verdict::Response
     }
@@ -111,7 +116,13 @@ impl<M: Memory> Context<'_, M> {
             PeerKind::Own => self.is_given_up(),
         };
         if exceeded {
-            self.fail(head, Status::RetryExcErr);
+            // A peer that was not ready until a moment ago is not one that was silent: only its last word was lost.
+            let requester = &self.qp.requester;
+            let not_ready = requester.not_ready && requester.backoff < SILENT;
+            self.fail(
+                head,
+                if not_ready && self.path.kind == PeerKind::Own { Status::RnrRetryExcErr } else { Status::RetryExcErr },
+            );
             return;
         }
         let requester = &mut self.qp.requester;

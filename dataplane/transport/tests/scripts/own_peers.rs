@@ -95,3 +95,45 @@ fn the_timeout_follows_the_measured_round_trip() {
         = 2 SUCCESS",
     );
 }
+
+#[test]
+fn not_ready_is_the_reason_also_when_the_last_word_was_lost() {
+    let again =
+        |code: u8, wait: &str| format!("< ACK psn=100 syn=rnr:{code}\n{wait}\n> SEND_ONLY psn=100 a data=0x10000+1\n");
+    let (long, short) = (again(31, "+492ms").repeat(10), again(23, "+31ms").repeat(2));
+    let send = "qp\npost 1 send local=0x10000+1\n> SEND_ONLY psn=100 a data=0x10000+1\n";
+    let mut lost = script(&format!("{send}{long}{short}"));
+    for _ in 0..60 {
+        lost.step_lenient("+1ms");
+        lost.take_sent();
+    }
+    lost.step("= 1 RNR_RETRY_EXC_ERR");
+    // One that says nothing more for seconds was silent.
+    let mut silent = script(&format!("{send}{}", again(31, "+492ms")));
+    for _ in 0..7000 {
+        silent.step_lenient("+1ms");
+        silent.take_sent();
+    }
+    silent.step("= 1 RETRY_EXC_ERR");
+}
+
+#[test]
+fn a_peer_that_is_not_ready_is_one_that_answers() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +1100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +2100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100 syn=rnr:1
+        +100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        # The first timeout again, not the fourth.
+        +1100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100
+        = 1 SUCCESS",
+    );
+}

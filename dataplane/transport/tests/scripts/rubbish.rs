@@ -116,3 +116,44 @@ fn an_idle_queue_pair_takes_no_answers() {
         state RTS",
     );
 }
+
+#[test]
+fn an_answer_that_does_not_fit_acknowledges_nothing() {
+    script(
+        "qp mtu=256
+        post 1 write va=0 rkey=5 local=0x10000+1
+        post 2 read va=0 rkey=5 local=0x11000+10
+        > WRITE_ONLY psn=100 a data=0x10000+1
+        > READ psn=101 a
+        < READ_ONLY psn=101 data=0x20000+9
+        < ATOMIC_ACK psn=101 orig=7
+        < READ_FIRST psn=100 data=0x20000+256
+        count rc_dropped_response_unfit 3
+        mem 0x11000+10 is 0x11000
+        < READ_ONLY psn=101 data=0x20000+10
+        = 1 SUCCESS
+        = 2 SUCCESS
+        mem 0x11000+10 is 0x20000",
+    );
+}
+
+#[test]
+fn what_a_late_nak_acknowledges_is_counted_as_an_answer() {
+    script(
+        "qp
+        post 1 write va=0 rkey=5 local=0x10000+1
+        post 2 send local=0x10000+2
+        > WRITE_ONLY psn=100 a data=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+2
+        room 0
+        +1100us
+        # Asked again, and not yet sent again.
+        < ACK psn=101 syn=rnr:5
+        = 1 SUCCESS
+        count responses_in 1
+        room 9
+        > SEND_ONLY psn=101 a data=0x10000+2
+        < ACK psn=101
+        = 2 SUCCESS",
+    );
+}
