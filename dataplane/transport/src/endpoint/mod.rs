@@ -47,8 +47,8 @@ pub struct Arrival<'a> {
 /// [`Endpoint::post`], [`Endpoint::advance`]), [`Endpoint::transmit`] sends what there is to send.
 pub struct Endpoint<M> {
     qps: Table<Qp>,
-    /// Places of queue pairs that are free.
-    free: Vec<u32>,
+    /// The first place that is free, or [`NONE`]; the next one is its sibling.
+    free: u32,
     /// The bits of a number that are its place.
     mask: u32,
     paths: Table<Path>,
@@ -71,8 +71,8 @@ impl<M: Memory> Endpoint<M> {
         let blank_receive = Receive { id: 0, local: blank_work.local };
         let config = Config { total_window: config.total_window.max(u64::from(LEAST_WINDOW)), ..config };
         Self {
-            qps: Table::new(places as usize, |_| Qp::FREE),
-            free: (0..places).rev().collect(),
+            qps: Table::new(places as usize, |place| Qp { sibling: free_after(place as u32, places), ..Qp::FREE }),
+            free: if places == 0 { NONE } else { 0 },
             mask: places.max(4).next_power_of_two() - 1,
             paths: Table::new(config.paths as usize, |_| Path::new(PeerKind::Own, config.path_window)),
             shared: Shared {
@@ -137,12 +137,11 @@ impl<M: Memory> Endpoint<M> {
                 wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other);
             }
         }
-        for _ in 0..WAKE_AT_ONCE {
-            if self.shared.waiting.is_empty() || !self.shared.has_room(LEAST_WINDOW) {
-                break;
-            }
+        let mut woken = 0;
+        while woken < WAKE_AT_ONCE && !self.shared.waiting.is_empty() && self.shared.has_room(LEAST_WINDOW) {
             let Some(other) = self.wait_links.pop(&mut self.shared.waiting) else { break };
-            wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other);
+            // Who has nothing to send any more leaves its place to the next.
+            woken += usize::from(wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other));
         }
         self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
     }
@@ -158,16 +157,23 @@ impl<M: Memory> Endpoint<M> {
     }
 }
 
+/// The free place after one, when all are free.
+fn free_after(place: u32, places: u32) -> u32 {
+    if place + 1 < places { place + 1 } else { NONE }
+}
+
 /// Queue pairs that are woken at once when the window of all paths opens.
 const WAKE_AT_ONCE: usize = 8;
 
-fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) {
-    if let Some(qp) = qps.get_mut(place as usize) {
-        qp.wait = Wait::Nothing;
-        if qp.is_ready() {
-            links.push(ready, place);
-        }
+/// A queue pair waits for room no longer. Returns whether it has something to send.
+fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) -> bool {
+    let Some(qp) = qps.get_mut(place as usize) else { return false };
+    qp.wait = Wait::Nothing;
+    let is_ready = qp.is_ready();
+    if is_ready {
+        links.push(ready, place);
     }
+    is_ready
 }
 
 /// Takes a queue pair out of the list of its path.

@@ -58,8 +58,9 @@ impl<M: Memory> Endpoint<M> {
     /// # Errors
     /// [`Error::NoQp`].
     pub fn create(&mut self, random: u32, domain: u32) -> Result<Qpn, Error> {
-        let place = self.free.pop().ok_or(Error::NoQp)?;
+        let place = self.free;
         let qp = self.qps.get_mut(place as usize).ok_or(Error::NoQp)?;
+        self.free = qp.sibling;
         let mut number = (random & !self.mask | place) & QPN_MASK;
         if number < FIRST_NUMBER {
             number |= self.mask + 1;
@@ -201,9 +202,9 @@ impl<M: Memory> Endpoint<M> {
         self.reset(now, qpn)?;
         let place = self.find(qpn)?;
         if let Some(qp) = self.qps.get_mut(place as usize) {
-            *qp = Qp { scheduled: qp.scheduled, ..Qp::FREE };
+            *qp = Qp { scheduled: qp.scheduled, sibling: self.free, ..Qp::FREE };
         }
-        self.free.push(place);
+        self.free = place;
         self.shared.counters.qps.add(1u64.wrapping_neg());
         Ok(())
     }

@@ -20,6 +20,8 @@ const ONES: usize = 8;
 /// Bytes of an IPv4 header without options, and a UDP header.
 pub const IPV4_UDP: usize = 28;
 const MOST: usize = ONES + IPV4_UDP;
+/// Bytes that are covered in one piece at the start.
+const HEAD: usize = 64;
 
 /// What the ICRC covers before the BTH.
 #[derive(Clone, Copy, Debug)]
@@ -101,26 +103,27 @@ impl IcrcSeed {
     /// A packet shorter than a BTH has the ICRC of its bytes as they are; there is no such packet.
     #[inline]
     pub fn icrc(&self, packet: &[u8]) -> [u8; ICRC_LEN] {
-        let mut hasher = Hasher::new();
-        let len = usize::from(self.len);
-        // One piece that is long enough for the vector code, instead of several short ones.
-        let mut head = [0; MOST + BTH_LEN];
-        let Some((bth, rest)) = packet.split_first_chunk::<BTH_LEN>() else {
-            hasher.update(self.bytes.get(..len).unwrap_or(&[]));
-            hasher.update(packet);
-            return hasher.finalize().to_le_bytes();
-        };
+        // One piece for the vector code, instead of several short ones: what comes before the BTH, the BTH, and of what
+        // follows as much as has room. Of small packets that is all.
+        let mut head = [0; HEAD];
         if let Some(place) = head.first_chunk_mut::<MOST>() {
             *place = self.bytes;
         }
-        if let Some(place) = head.get_mut(len..len + BTH_LEN) {
-            place.copy_from_slice(bth);
+        let before = usize::from(self.len).min(MOST);
+        let (near, far) = packet.split_at(packet.len().min(HEAD - before));
+        if let Some(place) = head.get_mut(before..before + near.len()) {
+            place.copy_from_slice(near);
         }
-        if let Some(byte) = head.get_mut(len + VARIANT_BYTE) {
+        if let Some(byte) = head.get_mut(before + VARIANT_BYTE)
+            && near.len() >= BTH_LEN
+        {
             *byte = 0xff;
         }
-        hasher.update(head.get(..len + BTH_LEN).unwrap_or(&[]));
-        hasher.update(rest);
+        let mut hasher = Hasher::new();
+        hasher.update(head.get(..before + near.len()).unwrap_or(&[]));
+        if !far.is_empty() {
+            hasher.update(far);
+        }
         hasher.finalize().to_le_bytes()
     }
 
