@@ -8,6 +8,7 @@ use crate::neighbor::NeighborSpec;
 use crate::pci;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
+use crate::static_routes::StaticRoutes;
 use frame::pool::chunk_for_data;
 use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
@@ -15,6 +16,7 @@ use link::{ClusterKey, Credential, KeyRing};
 use port::spec::{PciSpec, PortSpec, XdpMode, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
 /// The fewest frames with which an lcore does anything sensible.
@@ -79,7 +81,12 @@ pub struct Gateway {
     pub neighbors: Vec<NeighborSpec>,
     /// The cluster key, or both while the cluster changes it.
     pub keys: KeyRing<ClusterKey>,
+    /// Routes to generators that cannot register.
+    pub static_routes: Option<StaticRoutes>,
 }
+
+/// The largest number of masters of a gateway.
+pub const MASTERS: u16 = 64;
 
 /// Settings of a slave or a farm.
 #[derive(Clone, Debug)]
@@ -219,8 +226,21 @@ impl Gateway {
         }
         let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
         let keys = keyfile::read_ring(&args.key_files)?;
+        if let (Some(path), Some(key)) = (&args.static_routes, args.key_files.first()) {
+            return Err(wrong(
+                "static-routes",
+                format!(
+                    "{}: not together with --key-file {}: a cluster with a key lets in who proves that it belongs to it, and \
+                     nobody proves anything here. Leave one of them out",
+                    path.display(),
+                    key.display()
+                ),
+            ));
+        }
+        let read = |path: &PathBuf| StaticRoutes::read(path, &shards, common.ports.len(), MASTERS);
+        let static_routes = args.static_routes.as_ref().map(read).transpose()?;
         let (hold, early, neighbors) = (args.hold.0, args.early == Switch::On, args.neighbors);
-        Ok(Self { common, hold, early, shards, announced, neighbors, keys })
+        Ok(Self { common, hold, early, shards, announced, neighbors, keys, static_routes })
     }
 }
 

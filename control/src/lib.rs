@@ -46,6 +46,7 @@ pub mod qp;
 pub mod serve;
 pub mod settings;
 pub mod signal;
+pub mod static_routes;
 pub mod supervise;
 pub mod traffic;
 pub mod units;

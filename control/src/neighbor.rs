@@ -55,7 +55,7 @@ impl FromStr for NeighborSpec {
 }
 
 /// Six bytes in hexadecimal, with colons.
-fn read_mac(text: &str) -> Option<[u8; 6]> {
+pub(crate) fn read_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {

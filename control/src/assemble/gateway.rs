@@ -4,13 +4,15 @@ use super::ports::Ports;
 use super::{Started, announce, epoch, start_lcores};
 use crate::cli::Switch;
 use crate::config;
+use crate::config::PortPlan;
 use crate::exit::Failure;
 use crate::keyfile;
 use crate::neighbor::NeighborSpec;
-use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
+use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters, STATIC_ROUTES};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::settings::Running;
+use crate::static_routes::PortFacts;
 use crate::supervise::desk::{Desk, Inbox};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
@@ -43,7 +45,12 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     let ports = Ports::prepare(&config.common, &steering, &config.neighbors, usize::MAX)?;
     let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
     let (ends, ended) = mpsc::unbounded_channel();
-    let roles = GatewayConfig { hold: config.hold, early: config.early, ..GatewayConfig::new(config.shards.clone()) };
+    let roles = GatewayConfig {
+        hold: config.hold,
+        early: config.early,
+        masters: config::MASTERS,
+        ..GatewayConfig::new(config.shards.clone())
+    };
     let masters = usize::from(roles.masters);
     let make = move |lcore: u16, pool: &frame::Pool, _: &[port::any::AnyPort]| {
         let gateway = Gateway::new(GatewayConfig { lane: lcore, ..roles.clone() }, pool);
@@ -93,7 +100,17 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     board.nics = ports.nics().cloned().collect();
     board.link = Some(Arc::clone(registrar.counters()));
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
-    let desk = Desk::new(registrar, inbox, senders);
+    let mut desk = Desk::new(registrar, inbox, senders);
+    if let Some(routes) = &config.static_routes {
+        let facts = |(plan, mtu): (&PortPlan, &u16)| PortFacts { mtu: *mtu, is_raw: !matches!(plan, PortPlan::Udp(_)) };
+        let facts: Vec<PortFacts> = config.common.ports.iter().zip(&port_mtus).map(facts).collect();
+        tracing::warn!(
+            "STATIC ROUTES: {routes}: whoever sends from those addresses is taken for these nodes, and what is for them leaves \
+             whether anybody is there or not. For tests alone"
+        );
+        board.settings.insert(STATIC_ROUTES, routes.to_string());
+        desk.fix(routes.changes(&facts, config.common.scale)?, routes.shown(facts.len()));
+    }
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let office = Office::Gateway(Box::new(desk));
     let (confinement, reports) = (ports.confinement.clone(), mpsc::channel(1).1);

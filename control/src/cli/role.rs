@@ -98,6 +98,10 @@ pub struct GatewayArgs {
     /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new one
     #[arg(long = "key-file", value_name = "FILE")]
     pub key_files: Vec<PathBuf>,
+    /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master 1
+    /// 10.0.1.2`. Not together with a key
+    #[arg(long, value_name = "FILE")]
+    pub static_routes: Option<PathBuf>,
 }
 
 /// A slave's flags.

@@ -31,6 +31,18 @@ fn table(routes: &Routes) -> String {
         let memory = format!("{} of {} MiB free", slave.pages_free >> 8, slave.pages_total >> 8);
         line(&mut text, "slave", slave.id, &slave.state, &slave.way, &memory);
     }
+    for route in &routes.fixed {
+        let ids =
+            if route.first == route.last { route.first.to_string() } else { format!("{}-{}", route.first, route.last) };
+        let vlan = route.vlan.map(|vid| format!(" vlan {vid}")).unwrap_or_default();
+        let address = format!("{}{}{vlan}", route.address, if route.counts { " and on" } else { "" });
+        let mtu = route.mtu.map_or("-".to_owned(), |mtu| mtu.to_string());
+        let _ = writeln!(
+            text,
+            "{:<8}{ids:<9}{:<8}{address:<28}{mtu:>6}{:>9}  port {}",
+            route.role, "static", "-", route.port
+        );
+    }
     let _ = writeln!(
         text,
         "{} masters, {} slaves, generation {}",

@@ -6,6 +6,7 @@ use super::table::Table;
 use super::{Target, print};
 use crate::cli::StatsArgs;
 use crate::exit::Failure;
+use crate::serve::board::STATIC_ROUTES;
 use crate::serve::stats::Stats;
 use hyper::Method;
 use std::fmt::Write as _;
@@ -55,6 +56,9 @@ fn optional(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
 /// What a person reads.
 pub fn report(stats: &Stats, rates: &Rates) -> String {
     let mut text = header(stats, rates);
+    if let Some(routes) = stats.settings.get(STATIC_ROUTES) {
+        let _ = writeln!(text, "STATIC ROUTES: {routes}; nobody proves who it is");
+    }
     for warning in &rates.warnings {
         let _ = writeln!(text, "{warning}");
     }

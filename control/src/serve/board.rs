@@ -23,6 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The setting that tells keys apart.
 pub const KEY_FINGERPRINT: &str = "key_fingerprint";
 
+/// The name of the fact that there are routes to whoever does not register.
+pub const STATIC_ROUTES: &str = "static_routes";
+
 /// What a role counts.
 #[derive(Clone)]
 pub enum RoleCounters {

@@ -15,6 +15,30 @@ pub struct Routes {
     pub masters: Vec<MasterRoute>,
     /// The slaves that are here or suspect, by id.
     pub slaves: Vec<SlaveRoute>,
+    /// Routes that were given by --static-routes and hold whoever registers.
+    #[serde(default, rename = "static")]
+    pub fixed: Vec<StaticRoute>,
+}
+
+/// The way to nodes that need not register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// slave or master.
+    pub role: String,
+    /// The first id.
+    pub first: u32,
+    /// The last id.
+    pub last: u32,
+    /// IP address and UDP port; of the first, where each has its own.
+    pub address: String,
+    /// Whether each has its own address, counted up with the ids.
+    pub counts: bool,
+    /// The gateway's port that they are behind.
+    pub port: u8,
+    /// Their VLAN id, if they are tagged.
+    pub vlan: Option<u16>,
+    /// Largest IP packet to them, in bytes, if it is not the port's.
+    pub mtu: Option<u16>,
 }
 
 /// The way to a node.
@@ -75,8 +99,8 @@ fn way(route: &Route, heard: Time, now: Time) -> Way {
     }
 }
 
-/// The routes of a registrar, now.
-pub fn of(registrar: &Registrar, now: Time) -> Routes {
+/// The routes of a registrar, now, and those that were given.
+pub fn of(registrar: &Registrar, fixed: &[StaticRoute], now: Time) -> Routes {
     let master = |view: link::MasterView| MasterRoute {
         id: view.id,
         generation: view.generation,
@@ -99,5 +123,6 @@ pub fn of(registrar: &Registrar, now: Time) -> Routes {
         generation: registrar.summary().generation,
         masters: registrar.masters().map(master).collect(),
         slaves: registrar.members().map(slave).collect(),
+        fixed: fixed.to_vec(),
     }
 }

@@ -12,6 +12,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("metrics", "127.0.0.1:9998"),
     ("neighbor", "3=eth1,ip=10.0.0.3,mac=02:00:00:00:00:03"),
     ("key-file", "/etc/gvm-dp/cluster.key"),
+    ("static-routes", "/etc/gvm-dp/routes"),
     ("gateway", "192.0.2.1"),
     ("id", "17"),
     ("cluster-key-file", "/etc/gvm-dp/cluster.key"),

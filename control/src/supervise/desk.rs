@@ -1,5 +1,6 @@
 //! The registrar's desk on the control thread: its mailboxes, its bell, its log. What it does is [`gateway::desk`]'s.
 
+use crate::serve::routes::StaticRoute;
 use frame::Time;
 use gateway::Command;
 use gateway::desk::{Line, Mail};
@@ -7,7 +8,7 @@ use gateway::leave::{Leave, Stage};
 use lcore::ControlMail;
 use lcore::mailbox::{Receiver, Sender, mailbox_with_call};
 use link::registrar::Health;
-use link::{ClusterKey, KeyRing, Notice, Registrar};
+use link::{ClusterKey, KeyRing, Notice, Registrar, Route, RouteChange};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -46,13 +47,38 @@ pub struct Desk {
     mails: Receiver<ControlMail>,
     bell: Arc<Notify>,
     leave: Option<Leave>,
+    fixed: Fixed,
+}
+
+/// Routes that were given, and not registered.
+#[derive(Default)]
+pub struct Fixed {
+    /// Where the masters among them are.
+    pub masters: Vec<Route>,
+    /// All of them, as people see them.
+    pub shown: Vec<StaticRoute>,
 }
 
 impl Desk {
     /// A desk for the lcores behind `commands`, in the order of their indices.
     pub fn new(registrar: Registrar, inbox: Inbox, commands: Vec<Sender<Command>>) -> Self {
         let desk = gateway::desk::Desk::new(registrar, commands.into_iter().map(Lcore));
-        Self { desk, mails: inbox.mails, bell: inbox.bell, leave: None }
+        Self { desk, mails: inbox.mails, bell: inbox.bell, leave: None, fixed: Fixed::default() }
+    }
+
+    /// Tells every lcore routes that hold from now on, whoever registers under these ids.
+    pub fn fix(&mut self, routes: Vec<RouteChange>, shown: Vec<StaticRoute>) {
+        let master = |change: &RouteChange| match change {
+            RouteChange::Master { route, .. } => *route,
+            RouteChange::Slave { .. } => None,
+        };
+        self.fixed = Fixed { masters: routes.iter().filter_map(master).collect(), shown };
+        self.desk.fix(routes);
+    }
+
+    /// The routes that were given.
+    pub fn fixed(&self) -> &Fixed {
+        &self.fixed
     }
 
     /// The registrar, to be shown to people.

@@ -276,11 +276,12 @@ impl Process {
             (Ask::Membership(answer), Office::Gateway(desk)) => drop(answer.send(Some(desk.registrar().summary()))),
             (Ask::Membership(answer), Office::Slave(_)) => drop(answer.send(None)),
             (Ask::Routes(answer), Office::Gateway(desk)) => {
-                let _ = answer.send(Some(serve::routes::of(desk.registrar(), self.clock.now())));
+                let _ = answer.send(Some(serve::routes::of(desk.registrar(), &desk.fixed().shown, self.clock.now())));
             }
             (Ask::Routes(answer), Office::Slave(_)) => drop(answer.send(None)),
             (Ask::Masters(answer), Office::Gateway(desk)) => {
-                let _ = answer.send(desk.registrar().masters().map(|master| master.route).collect());
+                let registered = desk.registrar().masters().map(|master| master.route);
+                let _ = answer.send(registered.chain(desk.fixed().masters.iter().copied()).collect());
             }
             (Ask::Masters(answer), Office::Slave(_)) => drop(answer.send(Vec::new())),
             (Ask::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.office {

@@ -10,7 +10,7 @@ use crate::Command;
 use frame::{Peer, Time};
 use link::registrar::Health;
 use link::{Notice, Registrar, RouteChange, Sink};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Datagrams that are read before the desk looks at its other duties.
 const MAILS_PER_TURN: usize = 256;
@@ -64,9 +64,26 @@ impl<L: Line> Queue<L> {
     }
 }
 
+/// Whose route a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    Slave(u32),
+    Master(u16),
+}
+
+impl Whose {
+    fn of(change: &RouteChange) -> Self {
+        match change {
+            RouteChange::Slave { id, .. } => Self::Slave(id.get()),
+            RouteChange::Master { id, .. } => Self::Master(*id),
+        }
+    }
+}
+
 /// Where the registrar's output goes while it handles one datagram.
 struct Out<'a, L> {
     queues: &'a mut [Queue<L>],
+    fixed: &'a BTreeSet<Whose>,
     /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
     lcore: usize,
     notice: &'a mut dyn FnMut(Notice),
@@ -81,6 +98,9 @@ impl<L: Line> Sink for Out<'_, L> {
     }
 
     fn route(&mut self, change: RouteChange) {
+        if self.fixed.contains(&Whose::of(&change)) {
+            return;
+        }
         self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
     }
 
@@ -93,13 +113,22 @@ impl<L: Line> Sink for Out<'_, L> {
 pub struct Desk<L> {
     registrar: Registrar,
     queues: Vec<Queue<L>>,
+    fixed: BTreeSet<Whose>,
 }
 
 impl<L: Line> Desk<L> {
     /// A desk for these lcores, in the order of their indices.
     pub fn new(registrar: Registrar, lines: impl IntoIterator<Item = L>) -> Self {
         let queues = lines.into_iter().map(|line| Queue { line, waiting: VecDeque::new() }).collect();
-        Self { registrar, queues }
+        Self { registrar, queues, fixed: BTreeSet::new() }
+    }
+
+    /// Tells every lcore routes that hold from now on, whoever registers under these ids.
+    pub fn fix(&mut self, routes: impl IntoIterator<Item = RouteChange>) {
+        for change in routes {
+            self.fixed.insert(Whose::of(&change));
+            self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
+        }
     }
 
     /// The registrar, to be shown to people.
@@ -139,7 +168,8 @@ impl<L: Line> Desk<L> {
                 return self.registrar.deadline().unwrap_or(Time::MAX);
             };
             let Mail { lcore, peer, bytes } = open(&mail);
-            let mut out = Out { queues: &mut self.queues, lcore: usize::from(lcore), notice: &mut notice };
+            let Self { queues, fixed, .. } = self;
+            let mut out = Out { queues, fixed, lcore: usize::from(lcore), notice: &mut notice };
             self.registrar.receive(now, peer, bytes, &mut out);
         }
         now
@@ -148,7 +178,8 @@ impl<L: Line> Desk<L> {
     /// Lets the registrar see that the gateway is well, also when nothing is due.
     pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice)) {
         if !self.is_waiting() {
-            let mut out = Out { queues: &mut self.queues, lcore: 0, notice: &mut notice };
+            let Self { queues, fixed, .. } = self;
+            let mut out = Out { queues, fixed, lcore: 0, notice: &mut notice };
             self.registrar.advance(now, health, &mut out);
         }
     }
@@ -294,6 +325,26 @@ mod tests {
             ),
             "{told:?}"
         );
+    }
+
+    #[test]
+    fn a_fixed_route_stays_whoever_registers() {
+        let mut world = World::new(64);
+        let peer = Peer::socket(PortId(0), "192.0.2.77:9999".parse().unwrap());
+        let fixed = |id: u32| RouteChange::Slave {
+            id: Scale::default().slave_id(id).unwrap(),
+            route: Some(link::Route { peer, mtu: 1500, fixed_port: false }),
+        };
+        world.desk.fix([fixed(17), fixed(18)]);
+        for lcore in &world.lcores {
+            let told = [lcore.next(), lcore.next()];
+            assert!(
+                matches!(told, [Some(Command::Route(a)), Some(Command::Route(b))] if a == fixed(17) && b == fixed(18))
+            );
+        }
+        // Slave 17 registers and is answered; nobody is told of another route.
+        let told = register(&mut world);
+        assert!(told[0].is_empty() && matches!(told[1][..], [Command::Reply { .. }]), "{told:?}");
     }
 
     #[test]
