@@ -207,8 +207,8 @@ impl StaticRoutes {
     /// It cannot be read, or lines cannot be used: each with its line and column.
     pub fn read(path: &Path, shards: &ShardSet, ports: usize, masters: u16) -> Result<Self, Failure> {
         let failed = |source: std::io::Error| Failure::Setting {
-            name: "static-routes",
             text: format!("{}: {source}; check the path and that this user may read it", path.display()),
+            name: "static-routes",
         };
         let file = std::fs::File::open(path).map_err(failed)?;
         let mut text = String::new();

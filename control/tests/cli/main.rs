@@ -18,5 +18,6 @@ mod names;
 mod privileges;
 mod qp;
 mod schema;
+mod static_routes;
 mod trace;
 mod watch;
