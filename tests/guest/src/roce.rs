@@ -9,6 +9,9 @@ use wire::net::{UdpSpec, emit_udp4, parse_udp4};
 /// The UDP port of RoCEv2.
 pub const PORT: u16 = 4791;
 
+/// The opcode of answers to COMPARE&SWAP and FETCH&ADD.
+const ATOMIC_ACKNOWLEDGE: u8 = 0x12;
+
 /// Bytes of Ethernet and IPv4 headers without options.
 const ETHERNET: usize = 14;
 const BEFORE_BTH: usize = ETHERNET + 20 + 8;
@@ -28,6 +31,14 @@ pub struct Packet<'a> {
     pub pad: u8,
     /// What follows that header, up to the ICRC.
     pub rest: &'a [u8],
+}
+
+impl Packet<'_> {
+    /// What an answer to COMPARE&SWAP or FETCH&ADD says that was there before.
+    pub fn atomic_answer(&self) -> Option<u64> {
+        let value = self.rest.get(4..12).filter(|_| self.opcode == ATOMIC_ACKNOWLEDGE)?;
+        value.try_into().ok().map(u64::from_be_bytes)
+    }
 }
 
 /// CRC-32 of the polynomial of Ethernet, over parts in turn.

@@ -15,7 +15,7 @@ use wire::net::ethernet::{self, Ethernet};
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 /// How long anything may take before the test fails.
-const PATIENCE: u64 = 100 * SECOND;
+const PATIENCE: u64 = 200 * SECOND;
 /// The longest sleep.
 const NAP: u64 = SECOND / 100;
 /// Packets of each scenario that are written for tshark: it takes longer to read a packet than we to send it.
@@ -79,6 +79,8 @@ pub struct World {
     written: u64,
     /// Packets of RoCEv2 by way and opcode.
     seen: [[u64; 256]; 2],
+    /// PSN and value of every answer to an atomic operation.
+    atomics: Vec<(u32, u64)>,
     wrong: Vec<String>,
 }
 
@@ -100,6 +102,7 @@ impl World {
             pcap,
             written: 0,
             seen: [[0; 256]; 2],
+            atomics: Vec::new(),
             wrong: Vec::new(),
         };
         let ready = world.answer(&mut Listener::default());
@@ -143,9 +146,15 @@ impl World {
         self.seen[way as usize][usize::from(opcode)]
     }
 
+    /// PSN and value of every answer to COMPARE&SWAP and FETCH&ADD that entered the wire, since [`Self::begin_scenario`].
+    pub fn atomics(&self) -> &[(u32, u64)] {
+        &self.atomics
+    }
+
     /// A new scenario: nothing was seen yet.
     pub fn begin_scenario(&mut self) {
         self.seen = [[0; 256]; 2];
+        self.atomics.clear();
         self.written = self.pcap.packets();
     }
 
@@ -179,7 +188,10 @@ impl World {
         let is_roce = roce::is_roce(frame);
         if is_roce {
             match roce::read(frame) {
-                Ok(packet) => self.seen[way as usize][usize::from(packet.opcode)] += 1,
+                Ok(packet) => {
+                    self.seen[way as usize][usize::from(packet.opcode)] += 1;
+                    self.atomics.extend(packet.atomic_answer().map(|value| (packet.psn, value)));
+                }
                 Err(reason) => self.wrong.push(format!("{way:?}: {reason}: {frame:02x?}")),
             }
             if self.pcap.packets() < self.written + WRITTEN {

@@ -136,7 +136,7 @@ static void serve(struct end *end, int port) {
   size_t have = 0;
   for (;;) {
     ssize_t got = read(port, line + have, sizeof line - 1 - have);
-    if (got <= 0 || have + got == sizeof line - 1)
+    if (got <= 0)
       return;
     have += got;
     line[have] = 0;
@@ -147,6 +147,8 @@ static void serve(struct end *end, int port) {
       have -= used;
       memmove(line, line + used, have + 1);
     }
+    if (have == sizeof line - 1)
+      return;
   }
 }
 

@@ -57,7 +57,7 @@ void end_close(struct end *end);
 
 /* Content that both sides can make: byte `i` of a seed. */
 void content_fill(unsigned char *at, size_t len, uint64_t seed);
-/* FNV-1a, 64 bits. */
+/* Of the words of the content, in their order. */
 uint64_t content_hash(const unsigned char *at, size_t len);
 
 #endif

@@ -45,7 +45,6 @@ fn read(frame: &[u8]) -> Packet<'_> {
 
 /// READ, WRITE, FETCH&ADD, a wrong key, a wrong ICRC, and a SEND of the guest.
 pub fn the_guest_speaks_and_checks(world: &mut World) {
-    world.begin_scenario();
     let mut host = Listener::default();
     world.ask(&mut host, "mtu 9000");
     let guest = world.open(&mut host);

@@ -1,10 +1,18 @@
 //! Linux's `rdma_rxe` as the peer. One guest, booted once, goes through all scenarios.
 
+mod binary;
 mod by_hand;
+mod cases;
+mod faults;
+mod ours;
+mod pair;
 
-use guest::world::World;
+use crate::faults::Bad;
+use crate::pair::Side;
+use guest::world::{Listener, World};
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 #[test]
 fn rdma_rxe_is_a_peer() {
@@ -12,12 +20,54 @@ fn rdma_rxe_is_a_peer() {
         return;
     }
     let pcap = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rxe.pcap");
+    let began = Instant::now();
     let mut world = World::boot(&pcap);
-    by_hand::the_guest_speaks_and_checks(&mut world);
-    world.assert_packets_are_right();
+    eprintln!("boot: {:.2} s", began.elapsed().as_secs_f64());
+    step("packets by hand", &mut world, by_hand::the_guest_speaks_and_checks);
+    for (link_mtu, mtu) in [(1500, 1024), (9000, 4096)] {
+        world.ask(&mut Listener::default(), &format!("mtu {link_mtu}"));
+        for requester in [Side::Ours, Side::Guest] {
+            for (name, case) in CASES {
+                step(&format!("{name}, by {requester:?}, path MTU {mtu}"), &mut world, |world| {
+                    case(world, mtu, requester)
+                });
+            }
+            for (seed, bad) in (1..).zip([Bad::ToGuest, Bad::ToHost, Bad::Both]) {
+                step(&format!("bad {bad:?}, by {requester:?}, path MTU {mtu}"), &mut world, |world| {
+                    faults::everything_completes_once(world, mtu, requester, bad, seed);
+                });
+            }
+        }
+    }
+    world.ask(&mut Listener::default(), "mtu 1500");
+    step("gvm-dp qp asks", &mut world, |world| binary::asks(world, 1024));
+    step("gvm-dp qp serves", &mut world, |world| binary::serves(world, 1024));
     let packets = world.flush();
     drop(world);
     no_packet_is_malformed(&pcap, packets);
+}
+
+/// A scenario for a path MTU and a requester.
+type Case = fn(&mut World, u32, Side);
+
+/// What is done on a perfect wire, or on none.
+const CASES: [(&str, Case); 6] = [
+    ("contents", cases::contents),
+    ("atomics", cases::atomics),
+    ("many READs", cases::many_reads),
+    ("refusals", cases::refused),
+    ("not ready", cases::not_ready),
+    ("nobody answers", faults::nobody_answers),
+];
+
+/// One scenario, and how long it took: the runner shows that when the test fails.
+fn step(name: &str, world: &mut World, scenario: impl FnOnce(&mut World)) {
+    let began = Instant::now();
+    eprintln!("{name} ...");
+    world.begin_scenario();
+    scenario(world);
+    world.assert_packets_are_right();
+    eprintln!("{name}: {:.2} s", began.elapsed().as_secs_f64());
 }
 
 /// What tshark takes payload for, by its looks: our content is none of it.
