@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 pub const HUGEPAGE: usize = 2 << 20;
 
 /// Size of an ordinary page, in bytes.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Whether an arena takes hugepages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

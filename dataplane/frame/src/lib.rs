@@ -14,6 +14,7 @@
 //! | [`datagram`] | a frame with its peer; bursts of them |
 //! | [`outbox`] | what a role sends, and what became of it |
 //! | [`counter`] | plain counters that another thread may read |
+//! | [`guarded`] | memory between guard pages, to be lent |
 //! | [`histogram`] | power-of-two buckets of such counters |
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`table`] | large tables on large pages |
@@ -26,6 +27,7 @@ pub mod copy;
 pub mod counter;
 pub mod datagram;
 pub mod frame;
+pub mod guarded;
 pub mod histogram;
 mod numa;
 pub mod outbox;
@@ -40,6 +42,7 @@ pub use arena::{Arena, ArenaError, Backing, Hugepages};
 pub use counter::Counter;
 pub use datagram::{BURST, Burst, Class, Datagram};
 pub use frame::Frame;
+pub use guarded::Guarded;
 pub use histogram::Histogram;
 pub use outbox::{Outbox, TxQueue};
 pub use peer::{Peer, PortId, Vlan};

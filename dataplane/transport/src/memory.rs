@@ -89,6 +89,23 @@ impl Memory for Vec<u8> {
     }
 }
 
+impl Memory for frame::Guarded {
+    #[inline]
+    fn len(&self) -> u64 {
+        Memory::len(&**self)
+    }
+
+    #[inline]
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read_at(offset, out)
+    }
+
+    #[inline]
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        (**self).write_at(offset, bytes)
+    }
+}
+
 impl<T: Memory + ?Sized> Memory for Box<T> {
     #[inline]
     fn len(&self) -> u64 {
