@@ -4,6 +4,7 @@
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
 #   perf/run.sh aggregate --record                     write perf/baseline.json anew, after a change that is meant
+#   perf/run.sh dpdk [--json FILE]                     DPDK device to DPDK device, against dpdk-testpmd; the plugin's boundary
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
 #   perf/run.sh jumbo [--json FILE]                    MTU 9000: packets saved, and a 4 KiB record against a plain copy
 #   perf/run.sh rtt [--json FILE] [--mtu N]            one 4 KiB READ at a time, against a bare AF_XDP ping-pong (root)
@@ -51,6 +52,8 @@ reserve_hugepages() {
 
 build() {
     cargo build --locked --quiet --profile "$profile" -p gvm-bench
+    # Nobody links the plugin for DPDK ports, so that nobody else builds it.
+    [ "${1:-}" != dpdk ] || cargo build --locked --quiet --profile "$profile" -p gvm-dpdk-plugin
     bench="${CARGO_TARGET_DIR:-target}/$profile/gvm-bench"
 }
 
@@ -131,7 +134,7 @@ elif [ "$1" = failover ]; then
     cargo build --locked --quiet --profile "$profile" -p gvm-dp -p gvm-pktgen
     perf/failover.sh "${CARGO_TARGET_DIR:-target}/$profile" "$@"
 else
-    build
+    build "$1"
     reserve_hugepages
     if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
         shift 2

@@ -4,7 +4,7 @@
 #   scripts/install.sh                 into /usr/local, configuration in /etc/gvm-dp; needs root
 #     --prefix DIR                     instead of /usr/local
 #     --root DIR                       put DIR before every path, and touch nothing outside it: for packages and tests
-#     --binaries DIR                   take gvm-dp (and gvm-pktgen, if it is there) from DIR, and build nothing
+#     --binaries DIR                   take gvm-dp (and what belongs to it and is there) from DIR, and build nothing
 #     --no-restart                     leave a running gateway alone; it goes on with the program that it has
 #   scripts/install.sh --uninstall     remove it; the configuration stays
 #     --purge                          with --uninstall: the configuration goes, too; keys stay
@@ -121,6 +121,8 @@ if [ -z "$binaries" ]; then
         export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
         scripts/setup.sh --user
         cargo build --locked --release -p gvm-dp -p gvm-pktgen --bins
+        # For DPDK ports; empty without DPDK's headers, and says so.
+        cargo build --locked --release -p gvm-dpdk-plugin
     fi
 fi
 [ -x "$binaries/gvm-dp" ] || die "there is no program $binaries/gvm-dp"
@@ -137,6 +139,7 @@ grep '^directory ' "$work/before" >"$work/installed" || true
 say "installing into $root$prefix"
 put 755 "$binaries/gvm-dp" "$prefix/bin/gvm-dp"
 [ ! -x "$binaries/gvm-pktgen" ] || put 755 "$binaries/gvm-pktgen" "$prefix/bin/gvm-pktgen"
+[ ! -e "$binaries/libgvm_dpdk.so" ] || put 644 "$binaries/libgvm_dpdk.so" "$prefix/lib/gvm-dp/libgvm_dpdk.so"
 gvm_dp=$root$prefix/bin/gvm-dp
 
 mkdir "$work/man"

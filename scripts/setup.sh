@@ -108,6 +108,10 @@ missing_packages() {
     [ "$full" = yes ] || return 0
     have make || echo make
     have pkg-config || echo pkg-config
+    # DPDK ports: headers, drivers and tools, and what reads the headers for Rust.
+    [ -e /usr/include/dpdk/rte_eal.h ] || echo libdpdk-dev
+    have dpdk-testpmd || { echo dpdk; echo dpdk-dev; }
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || echo libclang-dev
     have valgrind || echo valgrind
     # The dissector's tests: 22 MB, 40 s.
     have tshark || echo tshark

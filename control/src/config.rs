@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use crate::keyfile;
 use crate::machine;
 use crate::neighbor::NeighborSpec;
-use crate::pci;
+use crate::pci::{self, Way};
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
 use crate::static_routes::StaticRoutes;
@@ -13,7 +13,7 @@ use frame::pool::chunk_for_data;
 use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential, KeyRing};
-use port::spec::{PciSpec, PortSpec, XdpMode, XdpSpec};
+use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, XdpMode, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ pub enum PortPlan {
     Udp(SocketAddr),
     /// On the queues of an interface.
     Xdp(XdpSpec),
+    /// On the queues of a device of DPDK.
+    Dpdk(DpdkSpec),
 }
 
 /// Settings of every role.
@@ -185,25 +187,37 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
         PortSpec::Udp(address) => Ok(PortPlan::Udp(*address)),
         PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
         PortSpec::Interface(name) => Ok(xdp(name.clone())),
-        PortSpec::Pci(PciSpec { device, host }) => {
-            let name = pci::interface(*device)?;
-            if !host.is_empty() {
-                return Err(Failure::Usage(format!(
-                    "--port {spec}: its driver makes the interface {name}, whose addresses and MTU it has: set them there \
-                     (`ip address add ADDR/BITS dev {name}`) and write --port {device}"
-                )));
+        PortSpec::Pci(PciSpec { device, host }) => match pci::way(*device)? {
+            Way::Interface(name) if host.is_empty() => Ok(xdp(name)),
+            Way::Interface(name) => Err(Failure::Usage(format!(
+                "--port {spec}: its driver makes the interface {name}, whose addresses and MTU it has: set them there \
+                 (`ip address add ADDR/BITS dev {name}`) and write --port {device}"
+            ))),
+            Way::Dpdk => {
+                let (device, host) = (DpdkDevice::Pci(*device), host.clone());
+                with_address(DpdkSpec { device, arguments: Vec::new(), host }, spec)
             }
-            Ok(xdp(name))
-        }
+        },
         PortSpec::Dpdk(dpdk) => {
-            dpdk.host.config(&format!("--port {spec}"), [0; 6]).map_err(|e| Failure::Usage(e.to_string()))?;
-            Err(Failure::Machine(format!(
-                "--port {spec}: DPDK ports come with a later version of gvm-dp: write --port {} to use the device through \
-                 its kernel driver",
-                dpdk.device
-            )))
+            match &dpdk.device {
+                DpdkDevice::Pci(device) => pci::check_dpdk(&spec.to_string(), *device)?,
+                // Some virtual devices are an interface of the kernel's.
+                DpdkDevice::Vdev(_) => dpdk
+                    .arguments
+                    .iter()
+                    .filter_map(|argument| argument.strip_prefix("iface="))
+                    .try_for_each(|interface| pci::check_spare(&spec.to_string(), interface))?,
+            }
+            with_address(dpdk.clone(), spec)
         }
     }
+}
+
+/// A port without a kernel behind it has an address of its own.
+fn with_address(dpdk: DpdkSpec, spec: &PortSpec) -> Result<PortPlan, Failure> {
+    // The Ethernet address is the device's, which is not open yet.
+    dpdk.host.config(&format!("--port {spec}"), [0; 6]).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(PortPlan::Dpdk(dpdk))
 }
 
 impl Gateway {
@@ -267,9 +281,9 @@ impl Slave {
         };
         let gateways = gateway_addresses(&args.gateways)?;
         if let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
-            && common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
+            && common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)))
         {
-            return Err(wrong("gateway", format!("{gateway}: an xdp: port speaks IPv4; use a udp: port for IPv6")));
+            return Err(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
         }
         let traffic = args.traffic.map(|traffic| traffic.0);
         Ok(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic })

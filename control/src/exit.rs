@@ -20,6 +20,7 @@ use lcore::cores::CoreError;
 use lcore::thread::StartError;
 use link::KeyError;
 use link::registrar::RegistrarError;
+use port::dpdk::DpdkError;
 use port::neighbour::ResolverError;
 use port::spec::SpecError;
 use port::udp::UdpError;
@@ -105,6 +106,9 @@ pub enum Failure {
     /// NIC queues cannot be opened.
     #[error("{0}")]
     Xdp(XdpError),
+    /// A device of DPDK cannot be used.
+    #[error("{0}")]
+    Dpdk(DpdkError),
     /// The XDP program does not run.
     #[error("{0}")]
     Steer(SteerError),
@@ -199,7 +203,8 @@ impl Failure {
             Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
-            Self::Udp(_) | Self::Xdp(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
+            Self::Dpdk(DpdkError::Gone) => 1,
+            Self::Udp(_) | Self::Xdp(_) | Self::Dpdk(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
@@ -263,6 +268,7 @@ mod tests {
             (Failure::Udp(UdpError::InUse(address)), 4),
             (Failure::Xdp(XdpError::NoInterface("eth9".into())), 3),
             (Failure::Xdp(XdpError::Busy { ifname: "eth9".into(), queue: 1 }), 4),
+            (Failure::Dpdk(DpdkError::NoPlugin(Vec::new())), 3),
             (Failure::Steer(SteerError::Busy("eth9".into())), 4),
             (Failure::MetricsInUse(address), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),

@@ -70,14 +70,19 @@ impl Hugepages {
 /// What a gateway needs, in one line.
 fn describe(memory: &Memory) -> String {
     let place = memory.node.map_or_else(String::new, |node| format!(" on NUMA node {node}"));
-    let Memory { lcores, frames, chunk, .. } = memory;
+    let Memory { lcores, frames, chunk, dpdk, .. } = memory;
+    let besides = if *dpdk == 0 { String::new() } else { format!(", and {dpdk} MiB for DPDK") };
     let lcores = if *lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
-    format!("{} hugepages of 2 MiB{place} are needed: {lcores} with {frames} frames of {chunk} bytes", pages(memory))
+    format!(
+        "{} hugepages of 2 MiB{place} are needed: {lcores} with {frames} frames of {chunk} bytes{besides}",
+        pages(memory)
+    )
 }
 
-/// Hugepages of all arenas together.
+/// Hugepages of all arenas and of DPDK together.
 fn pages(memory: &Memory) -> u64 {
-    (u64::from(memory.frames) * u64::from(memory.chunk)).div_ceil(HUGEPAGE as u64) * memory.lcores as u64
+    let arena = (u64::from(memory.frames) * u64::from(memory.chunk)).div_ceil(HUGEPAGE as u64);
+    arena * memory.lcores as u64 + (memory.dpdk << 20).div_ceil(HUGEPAGE as u64)
 }
 
 /// `gvm-dp hugepages show`.
@@ -139,11 +144,13 @@ mod tests {
 
     #[test]
     fn every_arena_is_rounded_up() {
-        let memory = Memory { lcores: 3, frames: 1025, chunk: 2048, node: Some(1) };
+        let memory = Memory { lcores: 3, frames: 1025, chunk: 2048, node: Some(1), dpdk: 0 };
         assert_eq!(pages(&memory), 6);
         assert_eq!(
             describe(&memory),
             "6 hugepages of 2 MiB on NUMA node 1 are needed: 3 lcores with 1025 frames of 2048 bytes"
         );
+        let memory = Memory { dpdk: 73, node: None, ..memory };
+        assert!(describe(&memory).starts_with("43 hugepages") && describe(&memory).ends_with("and 73 MiB for DPDK"));
     }
 }

@@ -1,46 +1,193 @@
-//! PCI devices: the interface that a kernel network driver makes of one.
+//! PCI devices: how one is used, and what stands in the way of using it through DPDK.
 
 use crate::exit::Failure;
 use port::spec::PciAddress;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The interface of a PCI device.
-pub fn interface(device: PciAddress) -> Result<String, Failure> {
-    interface_in(Path::new("/sys/bus/pci/devices"), device)
+/// How a PCI device is used, as its driver says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its kernel network driver has made this interface of it.
+    Interface(String),
+    /// It is given to programs: DPDK.
+    Dpdk,
 }
 
-fn interface_in(devices: &Path, device: PciAddress) -> Result<String, Failure> {
-    let failed = |why: String| Err(Failure::Machine(format!("--port {device}: {why}")));
-    let directory = devices.join(device.to_string());
-    if !directory.exists() {
-        return failed("this machine has no such PCI device: `lspci -D | grep -i net` lists them".to_owned());
+/// Drivers that give a device to a program.
+const GIVING: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
+
+/// Kernel network drivers beside which DPDK works.
+const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
+
+/// The class of PCI bridges, which stay where they are in a group.
+const BRIDGE: &str = "0x0604";
+
+/// How a PCI device is used: as the driver that it is bound to allows.
+pub fn way(device: PciAddress) -> Result<Way, Failure> {
+    Machine::this().way(device)
+}
+
+/// Whether a PCI device can be used through DPDK; if not, what to do.
+pub fn check_dpdk(port: &str, device: PciAddress) -> Result<(), Failure> {
+    Machine::this().check_dpdk(port, device)
+}
+
+/// Whether a driver of DPDK may have an interface: not if this machine is reached through it.
+pub fn check_spare(port: &str, interface: &str) -> Result<(), Failure> {
+    Machine::this().check_spare(port, interface)
+}
+
+/// A machine, as its files show it.
+struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    fn this() -> Self {
+        Self { root: PathBuf::from("/") }
     }
-    let entries = std::fs::read_dir(directory.join("net")).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable();
-    if let [name] = &names[..] {
-        return Ok(name.clone());
+
+    fn directory(&self, device: PciAddress) -> PathBuf {
+        self.root.join("sys/bus/pci/devices").join(device.to_string())
     }
-    if !names.is_empty() {
-        let ports: Vec<String> = names.iter().map(|name| format!("--port xdp:{name}")).collect();
-        return failed(format!("it has several interfaces; name one: {}", ports.join(" or ")));
+
+    fn driver(directory: &Path) -> Option<String> {
+        let driver = std::fs::read_link(directory.join("driver")).ok()?;
+        Some(driver.file_name()?.to_string_lossy().into_owned())
     }
-    let driver = std::fs::read_link(directory.join("driver")).ok();
-    match driver.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy()) {
-        Some(name) if matches!(&*name, "vfio-pci" | "igb_uio" | "uio_pci_generic") => failed(format!(
-            "its driver is {name}, which makes it a DPDK port, and DPDK ports come with a later version of gvm-dp. Give \
-             it back to its kernel driver, and it is used through AF_XDP:\n  echo > {0}/driver_override; echo {device} > \
-             {0}/driver/unbind; echo {device} > /sys/bus/pci/drivers_probe",
-            directory.display()
-        )),
-        Some(name) => failed(format!(
-            "its driver {name} makes no network interface in this network namespace: is it a network card, and is its \
-             interface here? `ip -brief link` lists what is"
-        )),
-        None => failed(format!(
-            "no driver is bound to it: load the card's kernel driver, then `echo {device} > /sys/bus/pci/drivers_probe`"
-        )),
+
+    fn interfaces(directory: &Path) -> Vec<String> {
+        let mut names = names(&directory.join("net"));
+        names.sort_unstable();
+        names
     }
+
+    fn found(&self, port: &str, device: PciAddress) -> Result<PathBuf, Failure> {
+        let directory = self.directory(device);
+        if directory.exists() {
+            return Ok(directory);
+        }
+        Err(failed(port, "this machine has no such PCI device: `lspci -D | grep -i net` lists them"))
+    }
+
+    fn way(&self, device: PciAddress) -> Result<Way, Failure> {
+        let port = device.to_string();
+        let directory = self.found(&port, device)?;
+        let names = Self::interfaces(&directory);
+        match (&names[..], Self::driver(&directory)) {
+            ([name], _) => Ok(Way::Interface(name.clone())),
+            ([_, ..], _) => {
+                let ports: Vec<String> = names.iter().map(|name| format!("--port xdp:{name}")).collect();
+                Err(failed(&port, &format!("it has several interfaces; name one: {}", ports.join(" or "))))
+            }
+            ([], Some(driver)) if GIVING.contains(&&*driver) => self.check_dpdk(&port, device).map(|()| Way::Dpdk),
+            ([], Some(driver)) => Err(failed(
+                &port,
+                &format!(
+                    "its driver {driver} makes no network interface in this network namespace: is it a network card, and is \
+                     its interface here? `ip -brief link` lists what is"
+                ),
+            )),
+            ([], None) => Err(failed(
+                &port,
+                &format!(
+                    "no driver is bound to it: load the card's kernel driver, then `echo {device} > \
+                     /sys/bus/pci/drivers_probe`; or for DPDK, `dpdk-devbind.py --bind=vfio-pci {device}`"
+                ),
+            )),
+        }
+    }
+
+    fn check_dpdk(&self, port: &str, device: PciAddress) -> Result<(), Failure> {
+        let directory = self.found(port, device)?;
+        for interface in Self::interfaces(&directory) {
+            self.check_spare(port, &interface)?;
+        }
+        let bind = format!("`modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci {device}`");
+        match Self::driver(&directory) {
+            None => Err(failed(port, &format!("no driver is bound to it: {bind}"))),
+            Some(driver) if SHARING.contains(&&*driver) => Ok(()),
+            Some(driver) if driver == "vfio-pci" => self.check_vfio(port, device, &directory),
+            Some(driver) if GIVING.contains(&&*driver) => Err(failed(
+                port,
+                &format!(
+                    "its driver is {driver}, which protects no memory: gvm-dp uses vfio-pci with an IOMMU; {bind}"
+                ),
+            )),
+            Some(driver) => Err(failed(
+                port,
+                &format!(
+                    "its driver is the kernel's {driver}, which DPDK cannot work beside: {bind}, or write --port {device} to \
+                     use it through AF_XDP"
+                ),
+            )),
+        }
+    }
+
+    fn check_vfio(&self, port: &str, device: PciAddress, directory: &Path) -> Result<(), Failure> {
+        if !self.root.join("dev/vfio/vfio").exists() {
+            return Err(failed(
+                port,
+                "there is no /dev/vfio/vfio: `modprobe vfio-pci`; in a container, hand in /dev/vfio with its devices",
+            ));
+        }
+        let Ok(group) = std::fs::read_link(directory.join("iommu_group")) else {
+            return Err(failed(
+                port,
+                "it is in no IOMMU group, so that it could write anywhere in memory: turn the IOMMU on in the BIOS (VT-d, \
+                 AMD-Vi) and boot with intel_iommu=on iommu=pt (AMD: iommu=pt)",
+            ));
+        };
+        let group = group.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let others = names(&directory.join("iommu_group/devices"));
+        for other in others.iter().filter(|other| **other != device.to_string()) {
+            let directory = self.root.join("sys/bus/pci/devices").join(other);
+            let class = std::fs::read_to_string(directory.join("class")).unwrap_or_default();
+            match Self::driver(&directory) {
+                Some(driver) if driver != "vfio-pci" && !class.starts_with(BRIDGE) => {
+                    return Err(failed(
+                        port,
+                        &format!(
+                            "it shares IOMMU group {group} with {other}, which {driver} has: a group is given away as a whole. \
+                             Bind that one to vfio-pci, too, if nobody needs it (`dpdk-devbind.py --bind=vfio-pci {other}`), \
+                             or move the card to another slot"
+                        ),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_spare(&self, port: &str, interface: &str) -> Result<(), Failure> {
+        let routes = std::fs::read_to_string(self.root.join("proc/net/route")).unwrap_or_default();
+        let mut defaults = routes.lines().skip(1).filter_map(|line| {
+            let mut columns = line.split_whitespace();
+            let name = columns.next()?;
+            (columns.next()? == "00000000").then_some(name)
+        });
+        if !defaults.any(|name| name == interface) {
+            return Ok(());
+        }
+        Err(failed(
+            port,
+            &format!(
+                "its interface {interface} carries this machine's default route: whoever is logged in over it would lose the \
+                 machine. Use another card, or move the route first (`ip route`)"
+            ),
+        ))
+    }
+}
+
+fn failed(port: &str, why: &str) -> Failure {
+    Failure::Machine(format!("--port {port}: {why}"))
+}
+
+/// The names in a directory; none when there is none.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -48,35 +195,117 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    #[test]
-    fn a_device_is_its_interface_or_says_why_not() {
-        let root = std::env::temp_dir().join(format!("gvm-dp-pci-{}", std::process::id()));
-        let device = |text: &str| text.parse::<PciAddress>().unwrap();
-        let make = |address: &str, names: &[&str], driver: Option<&str>| {
-            let directory = root.join(address);
+    /// A machine in a directory.
+    struct Fake(Machine);
+
+    impl Fake {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("gvm-dp-pci-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(root.join("sys/bus/pci/devices")).unwrap();
+            std::fs::create_dir_all(root.join("proc/net")).unwrap();
+            Self(Machine { root })
+        }
+
+        fn file(&self, path: &str, text: &str) {
+            let path = self.0.root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn device(&self, address: &str, names: &[&str], driver: Option<&str>, group: Option<u32>) {
+            let directory = self.0.root.join("sys/bus/pci/devices").join(address);
             std::fs::create_dir_all(&directory).unwrap();
             names.iter().for_each(|name| std::fs::create_dir_all(directory.join("net").join(name)).unwrap());
             if let Some(driver) = driver {
                 symlink(Path::new("../../../bus/pci/drivers").join(driver), directory.join("driver")).unwrap();
             }
-        };
-        make("0000:01:00.0", &["enp1s0"], Some("ixgbe"));
-        make("0000:01:00.1", &["eth1", "eth2"], Some("mlx4_core"));
-        make("0000:02:00.0", &[], Some("vfio-pci"));
-        make("0000:03:00.0", &[], Some("nvme"));
-        make("0000:04:00.0", &[], None);
-        let of = |text: &str| interface_in(&root, device(text)).map_err(|failure| failure.to_string());
-        assert_eq!(of("01:00.0").unwrap(), "enp1s0");
+            if let Some(group) = group {
+                let group = self.0.root.join(format!("sys/kernel/iommu_groups/{group}"));
+                std::fs::create_dir_all(group.join("devices").join(address)).unwrap();
+                symlink(&group, directory.join("iommu_group")).unwrap();
+            }
+        }
+
+        fn way(&self, address: &str) -> Result<Way, String> {
+            self.0.way(address.parse().unwrap()).map_err(|failure| failure.to_string())
+        }
+
+        fn dpdk(&self, address: &str) -> Result<(), String> {
+            let failed = |failure: Failure| {
+                assert_eq!(failure.code(), 3);
+                failure.to_string()
+            };
+            self.0.check_dpdk(&format!("dpdk:{address}"), address.parse().unwrap()).map_err(failed)
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0.root);
+        }
+    }
+
+    fn says(complaint: &str, parts: &[&str]) {
+        assert!(parts.iter().all(|part| complaint.contains(part)), "{complaint}");
+    }
+
+    #[test]
+    fn a_device_is_used_as_its_driver_allows() {
+        let fake = Fake::new("way");
+        fake.device("0000:01:00.0", &["enp1s0"], Some("ixgbe"), None);
+        fake.device("0000:01:00.1", &["eth1", "eth2"], Some("mlx4_core"), None);
+        fake.device("0000:02:00.0", &[], Some("vfio-pci"), Some(7));
+        fake.device("0000:03:00.0", &[], Some("nvme"), None);
+        fake.device("0000:04:00.0", &[], None, None);
+        fake.file("dev/vfio/vfio", "");
+        assert_eq!(fake.way("01:00.0"), Ok(Way::Interface("enp1s0".to_owned())));
+        assert_eq!(fake.way("02:00.0"), Ok(Way::Dpdk));
         for (address, parts) in [
             ("01:00.1", &["--port xdp:eth1 or --port xdp:eth2"][..]),
-            ("02:00.0", &["vfio-pci", "DPDK ports come with", "drivers_probe"]),
             ("03:00.0", &["nvme", "`ip -brief link`"]),
-            ("04:00.0", &["no driver"]),
+            ("04:00.0", &["no driver", "drivers_probe", "--bind=vfio-pci 0000:04:00.0"]),
             ("05:00.0", &["no such PCI device", "lspci -D"]),
         ] {
-            let complaint = of(address).unwrap_err();
-            assert!(parts.iter().all(|part| complaint.contains(part)), "{complaint}");
+            says(&fake.way(address).unwrap_err(), parts);
         }
-        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_dpdk_is_said_with_its_remedy() {
+        let fake = Fake::new("dpdk");
+        fake.device("0000:01:00.0", &["enp1s0"], Some("ixgbe"), Some(1));
+        fake.device("0000:01:00.1", &["enp1s1"], Some("mlx5_core"), Some(2));
+        fake.device("0000:02:00.0", &[], Some("vfio-pci"), Some(7));
+        fake.device("0000:02:00.1", &[], Some("snd_hda_intel"), Some(7));
+        fake.device("0000:03:00.0", &[], Some("vfio-pci"), Some(8));
+        fake.device("0000:03:01.0", &[], Some("pcieport"), Some(8));
+        fake.device("0000:03:00.1", &[], Some("vfio-pci"), Some(8));
+        fake.device("0000:04:00.0", &[], Some("vfio-pci"), None);
+        fake.device("0000:05:00.0", &[], Some("uio_pci_generic"), None);
+        fake.device("0000:06:00.0", &[], None, None);
+        fake.device("0000:07:00.0", &["up0"], Some("mlx5_core"), None);
+        fake.file("sys/bus/pci/devices/0000:03:01.0/class", "0x060400\n");
+        fake.file("proc/net/route", "Iface\tDestination\tGateway\nup0\t00000000\t0100000A\nenp1s1\t0000000A\t0\n");
+        says(&fake.dpdk("0000:03:00.0").unwrap_err(), &["no /dev/vfio/vfio", "modprobe vfio-pci"]);
+        fake.file("dev/vfio/vfio", "");
+        // ConnectX keeps its driver; a bridge in the group, and a card that is given away with it, are no fault.
+        assert_eq!((fake.dpdk("0000:01:00.1"), fake.dpdk("0000:03:00.0")), (Ok(()), Ok(())));
+        for (address, parts) in [
+            ("0000:01:00.0", &["the kernel's ixgbe", "--bind=vfio-pci 0000:01:00.0", "--port 0000:01:00.0"][..]),
+            ("0000:02:00.0", &["shares IOMMU group 7 with 0000:02:00.1", "snd_hda_intel", "another slot"]),
+            ("0000:04:00.0", &["no IOMMU group", "intel_iommu=on iommu=pt"]),
+            ("0000:05:00.0", &["uio_pci_generic", "vfio-pci with an IOMMU"]),
+            ("0000:06:00.0", &["no driver is bound", "dpdk-devbind.py"]),
+            ("0000:07:00.0", &["up0 carries this machine's default route", "another card"]),
+            ("0000:09:00.0", &["no such PCI device"]),
+        ] {
+            let complaint = fake.dpdk(address).unwrap_err();
+            says(&complaint, &[&format!("--port dpdk:{address}: ")]);
+            says(&complaint, parts);
+        }
+        // What stands behind the plain address is checked as well.
+        says(&fake.way("02:00.0").unwrap_err(), &["--port 0000:02:00.0: it shares IOMMU group 7"]);
+        says(&fake.0.check_spare("dpdk:net_x", "up0").unwrap_err().to_string(), &["dpdk:net_x", "default route"]);
+        assert!(fake.0.check_spare("dpdk:net_x", "enp1s1").is_ok());
     }
 }

@@ -98,6 +98,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
+    board.devices = ports.devices().cloned().collect();
     board.link = Some(Arc::clone(registrar.counters()));
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let mut desk = Desk::new(registrar, inbox, senders);

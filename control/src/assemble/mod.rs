@@ -1,5 +1,6 @@
 //! A role, its ports and its lcores, from settings.
 
+pub mod dpdk;
 pub mod gateway;
 pub mod nic;
 pub mod offloads;
@@ -103,6 +104,8 @@ where
         }
     }
     ports.nics().try_for_each(|nic| nic.take_packets())?;
+    ports.devices().try_for_each(|device| device.start())?;
+    ports.confine_devices()?;
     Ok(started)
 }
 
@@ -111,10 +114,10 @@ fn announce<C, K>(started: &[Started<C, K>], ports: &Ports) {
     let lcores = started.len();
     let on = if lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
     for port in started.first().iter().flat_map(|first| &first.running.view().ports) {
-        match ports.nics().find(|nic| nic.id() == port.id) {
-            Some(nic) => tracing::info!("port {}: {}", port.id.0, nic.describe(lcores)),
-            None => tracing::info!("port {}: {}, {on}", port.id.0, port.description),
-        }
+        let nic = ports.nics().find(|nic| nic.id() == port.id).map(|nic| nic.describe(lcores));
+        let device = ports.devices().find(|device| device.id() == port.id).map(|device| device.describe());
+        let text = nic.or(device).unwrap_or_else(|| format!("{}, {on}", port.description));
+        tracing::info!("port {}: {text}", port.id.0);
     }
 }
 

@@ -1,29 +1,36 @@
 //! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
 
+use super::dpdk::{self, DpdkNic};
 use super::nic::{self, Found, Nic};
 use super::offloads;
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::neighbor::NeighborSpec;
-use crate::privilege::{Confinement, Needs};
+use crate::privilege::{Confinement, Needs, Thread};
 use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
 use port::any::AnyPort;
-use port::spec::XdpMode;
+use port::dpdk::{Environment, smallest_chunk};
+use port::spec::{DpdkSpec, XdpMode};
 use port::udp::{UdpError, UdpOptions, UdpPort};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet};
+use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Sizes of the rings of one socket.
 const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
 
+/// The MTU of a device of DPDK, where nothing else was said: Ethernet's.
+const DEVICE_MTU: u16 = 1500;
+
 /// Where one port of every lcore comes from.
 #[derive(Clone)]
 enum Source {
     Socket(SocketAddr),
     Nic(Arc<Nic>),
+    Dpdk(Arc<DpdkNic>),
 }
 
 /// All ports of the process, ready to be opened by its lcores.
@@ -36,6 +43,8 @@ pub struct Ports {
     pub pool: PoolConfig,
     /// Largest IP packet that was asked for, in bytes.
     mtu: Option<u16>,
+    /// DPDK, if a port needs it.
+    environment: Option<Environment>,
     /// How the process's threads are confined once they are set up.
     pub confinement: Confinement,
     /// Whether they receive RoCEv2: NIC queues beside their own UDP port, sockets instead.
@@ -53,6 +62,8 @@ pub struct Memory {
     pub chunk: u32,
     /// The NUMA node of all `xdp:` ports, if they have one and the same.
     pub node: Option<u32>,
+    /// What DPDK needs besides, in MiB.
+    pub dpdk: u64,
 }
 
 impl Memory {
@@ -66,7 +77,9 @@ impl Memory {
         let mut nodes = found.iter().map(node);
         let first = nodes.next().flatten();
         let node = first.filter(|_| nodes.all(|node| node == first));
-        Ok(Self { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node })
+        let queues = devices(common).count() * cores.len();
+        let dpdk = if queues == 0 { 0 } else { dpdk::memory(queues, &pool) };
+        Ok(Self { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk })
     }
 }
 
@@ -111,7 +124,9 @@ impl Ports {
         let Looked { found, queues, cores, pool } = look(common, most)?;
         let chains = has_chains(pool.chunk);
         let steering = &ebpf::Config { frags: chains, ..steering.clone() };
-        let ring = ring(pool.frames, &queues, cores.len());
+        let on_devices = devices(common).map(|(_, spec)| (spec.device.to_string(), cores.len()));
+        let all: Vec<_> = queues.iter().cloned().chain(on_devices).collect();
+        let ring = ring(pool.frames, &all, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
         let (mode, why) = agree(&asked, |index| {
             let interface = &found[index].interface;
@@ -120,11 +135,13 @@ impl Ports {
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
-        let needs = Needs { xdp: !found.is_empty(), names: common.names };
+        let devices: Vec<&DpdkSpec> = devices(common).map(|(_, spec)| spec).collect();
+        let needs = Needs { xdp: !found.is_empty(), dpdk: !devices.is_empty(), names: common.names };
         let confinement = Confinement::new(common.seccomp, needs)?;
+        let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
         let mut found = found.into_iter();
         let mut sources = Vec::with_capacity(common.ports.len());
-        for plan in &common.ports {
+        for (id, plan) in common.ports.iter().enumerate() {
             sources.push(match plan {
                 PortPlan::Udp(address) => {
                     if cores.len() > 1 {
@@ -137,17 +154,43 @@ impl Ports {
                     let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
                     Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, mode, ring, &confinement)?))
                 }
+                PortPlan::Dpdk(spec) => {
+                    let Some(environment) = &environment else {
+                        return Err(Failure::Internal("a port of DPDK without DPDK".to_owned()));
+                    };
+                    let id = PortId(id as u8);
+                    Source::Dpdk(Arc::new(DpdkNic::open(id, spec, environment, cores.len(), &pool, ring)?))
+                }
             });
         }
-        Ok(Self { sources, cores, pool, mtu: common.mtu, confinement, roce: steering.claim_roce })
+        Ok(Self { sources, cores, pool, mtu: common.mtu, environment, confinement, roce: steering.claim_roce })
     }
 
     /// The interfaces among them.
     pub fn nics(&self) -> impl Iterator<Item = &Arc<Nic>> {
         self.sources.iter().filter_map(|source| match source {
             Source::Nic(nic) => Some(nic),
-            Source::Socket(_) => None,
+            Source::Socket(_) | Source::Dpdk(_) => None,
         })
+    }
+
+    /// The devices of DPDK among them.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<DpdkNic>> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Dpdk(device) => Some(device),
+            Source::Socket(_) | Source::Nic(_) => None,
+        })
+    }
+
+    /// Confines the threads that DPDK has of its own, once all devices are started.
+    pub fn confine_devices(&self) -> Result<(), Failure> {
+        let Some(environment) = &self.environment else { return Ok(()) };
+        let mut keeps = CapabilitySet::empty();
+        keeps.set(CapabilitySet::NET_ADMIN, self.devices().any(|device| device.needs_net_admin()));
+        let (ours, theirs) = (self.confinement.clone(), self.confinement.clone());
+        environment.call(move || ours.enter(Thread::Devices, keeps)).map_err(Failure::Dpdk)??;
+        let interrupts = move || theirs.enter(Thread::Devices, CapabilitySet::empty());
+        environment.call_interrupts(interrupts).map_err(Failure::Dpdk)?
     }
 
     /// Opens the ports of one lcore on the lcore's own thread.
@@ -161,6 +204,7 @@ impl Ports {
                 port.map(AnyPort::from).map_err(Failure::Udp)
             }
             (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
+            (Source::Dpdk(device), _) => device.open_queue(lcore, pool, self.roce).map(AnyPort::from),
             (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
         };
         self.sources.iter().enumerate().map(open).collect()
@@ -176,6 +220,14 @@ impl Ports {
         }
         ports
     }
+}
+
+/// The devices of DPDK among the ports that were asked for.
+fn devices(common: &Common) -> impl Iterator<Item = (usize, &DpdkSpec)> {
+    common.ports.iter().enumerate().filter_map(|(id, plan)| match plan {
+        PortPlan::Dpdk(spec) => Some((id, spec)),
+        PortPlan::Udp(_) | PortPlan::Xdp(_) => None,
+    })
 }
 
 fn same_device(a: &Found, b: &Found) -> bool {
@@ -204,10 +256,15 @@ fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Res
 
 /// The arena, with frames that hold the largest packet of any port.
 fn pool(common: &Common, found: &[Found]) -> Result<PoolConfig, Failure> {
-    let Some(mtu) = found.iter().map(|found| found.interface.mtu).max() else { return Ok(common.pool) };
+    let of_devices = devices(common)
+        .map(|(_, spec)| smallest_chunk(spec.host.mtu.unwrap_or(DEVICE_MTU).max(common.mtu_of_frames())));
+    let chunk = of_devices.max().unwrap_or(0).max(common.pool.chunk);
+    let Some(mtu) = found.iter().map(|found| found.interface.mtu).max() else {
+        return Ok(PoolConfig { chunk, ..common.pool });
+    };
     let largest = mtu.max(u32::from(common.mtu_of_frames()));
     let fits = |chunk: &u32| u32::from(largest_packet(*chunk)) >= largest;
-    let sizes = std::iter::successors(Some(chunk_for(0)), |chunk| Some(chunk_for(chunk + 1)));
+    let sizes = std::iter::successors(Some(chunk_for(chunk)), |chunk| Some(chunk_for(chunk + 1)));
     let chunk = sizes.take_while(|chunk| *chunk < LARGEST_CHUNK).find(fits).unwrap_or(LARGEST_CHUNK);
     if !fits(&chunk) {
         let most = largest_packet(LARGEST_CHUNK);

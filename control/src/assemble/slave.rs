@@ -95,6 +95,7 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
     board.nics = ports.nics().cloned().collect();
+    board.devices = ports.devices().cloned().collect();
     board.members = u64::from(config.ids.len());
     if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
         // The mailbox was made a moment ago, and nothing else was put into it.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | lcores | none | those of polling, waiting, and closing their ports |
 //! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to have the kernel ask for a neighbour | netlink |
+//! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; CAP_NET_ADMIN to take a driver's XDP program off an interface at the end | those of drivers: devices, sockets, their memory |
 //! | `addresses`, one for each `xdp:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink, the program's maps, and reading what an interface has |
 //! | control | none; with `xdp:` ports what [`Nic::keeps`](crate::assemble::nic::Nic::keeps) says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
@@ -28,6 +29,8 @@ pub enum Thread {
     Neighbours,
     /// What follows an interface's addresses, and tells its XDP program.
     Addresses,
+    /// DPDK's own threads: what looks after devices, and what serves their interrupts.
+    Devices,
     /// Registrar, watchdog, control socket, signals, drain; and what it starts.
     Control,
 }
@@ -37,6 +40,8 @@ pub enum Thread {
 pub struct Needs {
     /// Ports on NIC queues through AF_XDP.
     pub xdp: bool,
+    /// Ports through DPDK.
+    pub dpdk: bool,
     /// Looking up host names, when the configuration is read again.
     pub names: bool,
 }

@@ -123,6 +123,64 @@ const LCORE: &[Rule] = &[
 /// A queue that is closed is bound once more, with rings of its own, to see that the kernel let go of it.
 const LCORE_XDP: &[Rule] = &[Any(libc::SYS_setsockopt), Any(libc::SYS_bind)];
 
+/// What drivers of DPDK call in their bursts beside what sockets need.
+const LCORE_DPDK: &[Rule] = &[Any(libc::SYS_readv), Any(libc::SYS_epoll_wait), Any(libc::SYS_eventfd2)];
+
+/// What drivers of DPDK do with devices: they are asked for their link and counters, closed at the end, and some talk to
+/// another process over a socket and share memory with it.
+const DEVICES: &[Rule] = &[
+    Any(libc::SYS_ioctl),
+    Any(libc::SYS_socket),
+    Any(libc::SYS_bind),
+    Any(libc::SYS_listen),
+    Any(libc::SYS_accept),
+    Any(libc::SYS_accept4),
+    Any(libc::SYS_connect),
+    Any(libc::SYS_shutdown),
+    Any(libc::SYS_getsockname),
+    Any(libc::SYS_getpeername),
+    Any(libc::SYS_getsockopt),
+    Any(libc::SYS_setsockopt),
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_sendmsg),
+    Any(libc::SYS_recvfrom),
+    Any(libc::SYS_recvmsg),
+    Any(libc::SYS_readv),
+    Any(libc::SYS_pwrite64),
+    Any(libc::SYS_epoll_create),
+    Any(libc::SYS_epoll_create1),
+    Any(libc::SYS_epoll_ctl),
+    Any(libc::SYS_epoll_wait),
+    Any(libc::SYS_epoll_pwait),
+    Any(libc::SYS_eventfd2),
+    Any(libc::SYS_pipe2),
+    Any(libc::SYS_timerfd_create),
+    Any(libc::SYS_timerfd_settime),
+    Any(libc::SYS_memfd_create),
+    Any(libc::SYS_ftruncate),
+    Any(libc::SYS_fallocate),
+    Any(libc::SYS_mlock),
+    Any(libc::SYS_munlock),
+    Any(libc::SYS_openat),
+    Any(libc::SYS_open),
+    Any(libc::SYS_access),
+    Any(libc::SYS_stat),
+    Any(libc::SYS_lstat),
+    Any(libc::SYS_getdents64),
+    Any(libc::SYS_unlink),
+    Any(libc::SYS_unlinkat),
+    Any(libc::SYS_rmdir),
+    Any(libc::SYS_bpf),
+    Any(libc::SYS_uname),
+    Any(libc::SYS_getuid),
+    Any(libc::SYS_geteuid),
+    Any(libc::SYS_prlimit64),
+    Any(libc::SYS_sched_setaffinity),
+    Any(libc::SYS_clone),
+    Any(libc::SYS_clone3),
+    Any(libc::SYS_membarrier),
+];
+
 /// Netlink.
 const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
@@ -223,14 +281,16 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Lcore => LCORE,
         Thread::Neighbours => NEIGHBOURS,
         Thread::Addresses => ADDRESSES,
+        Thread::Devices => DEVICES,
         Thread::Control => CONTROL,
     }
 }
 
 /// What it may use because the process needs it: a list for each kind of port, or other need, that comes later.
 fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
-    let lists: [(bool, Thread, &[Rule]); 3] = [
+    let lists: [(bool, Thread, &[Rule]); 4] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
+        (needs.dpdk, Thread::Lcore, LCORE_DPDK),
         (needs.xdp, Thread::Control, CONTROL_XDP),
         (needs.names, Thread::Control, CONTROL_NAMES),
     ];
@@ -252,7 +312,7 @@ impl Filters {
             Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
         };
         let mut of = BTreeMap::new();
-        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Control] {
+        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Control] {
             let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
             let filter = compile(&rules, action.clone())
                 .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
@@ -321,7 +381,7 @@ mod tests {
     #[test]
     fn an_lcore_may_do_far_less_than_the_control_thread() {
         for xdp in [false, true] {
-            let filters = Filters::new(Mode::On, Needs { xdp, names: false }).unwrap();
+            let filters = Filters::new(Mode::On, Needs { xdp, ..Needs::default() }).unwrap();
             let calls = |thread| filters.of[&thread].1;
             assert!(calls(Thread::Lcore) + 30 < calls(Thread::Control), "{}", filters.describe());
             assert!(calls(Thread::Neighbours) < calls(Thread::Lcore));
@@ -348,7 +408,18 @@ mod tests {
             libc::SYS_io_uring_setup,
             libc::SYS_userfaultfd,
         ];
-        let lists = [EVERY_THREAD, LCORE, LCORE_XDP, NEIGHBOURS, ADDRESSES, CONTROL, CONTROL_XDP, CONTROL_NAMES];
+        let lists = [
+            EVERY_THREAD,
+            LCORE,
+            LCORE_XDP,
+            LCORE_DPDK,
+            NEIGHBOURS,
+            ADDRESSES,
+            DEVICES,
+            CONTROL,
+            CONTROL_XDP,
+            CONTROL_NAMES,
+        ];
         for rule in lists.concat() {
             let (Any(call) | Rule::If { call, .. }) = rule;
             assert!(!never.contains(&call), "{call}");

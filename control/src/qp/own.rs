@@ -117,10 +117,13 @@ impl Own {
         let shards = wire::ShardSet::all(common.scale);
         let steering = ebpf::Config { claim_roce: true, ..ebpf::Config::new(&shards) };
         let ports = Ports::prepare(&common, &steering, &[], 1)?;
-        let (framing, ip) = match (common.ports.first(), ports.nics().next()) {
+        let addresses = || {
+            let of_nics = ports.nics().map(|nic| nic.first_address());
+            of_nics.chain(ports.devices().map(|device| device.first_address()))
+        };
+        let (framing, ip) = match (common.ports.first(), addresses().next()) {
             (Some(PortPlan::Udp(SocketAddr::V4(address))), _) => (Framing::Socket, *address.ip()),
-            (_, Some(nic)) => {
-                let ip = nic.first_address();
+            (_, Some(ip)) => {
                 let none = || Failure::Internal("an interface without an address was taken".to_owned());
                 (Framing::Raw, ip.ok_or_else(none)?)
             }

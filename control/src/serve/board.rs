@@ -4,6 +4,7 @@ use super::facts::Facts;
 use super::metrics::ControlCounters;
 use super::stats::{Bucket, Direction, HistogramStats, Histograms, LcoreStats, Membership, PortStats, Sets, Stats};
 use crate::assemble::Started;
+use crate::assemble::dpdk::DpdkNic;
 use crate::assemble::nic::Nic;
 use crate::config::Common;
 use frame::counter::CounterSet;
@@ -84,6 +85,8 @@ pub struct Board {
     pub link: Option<Arc<RegistrarCounters>>,
     /// Interfaces whose queues are ports. They are in use until the board is gone.
     pub nics: Vec<Arc<Nic>>,
+    /// Devices of DPDK whose queues are ports. They are in use until the board is gone.
+    pub devices: Vec<Arc<DpdkNic>>,
     /// Ids that this process is, in a slave.
     pub members: u64,
     /// What the process was told, as text.
@@ -119,6 +122,7 @@ impl Board {
             control: ControlCounters::default(),
             link: None,
             nics: Vec::new(),
+            devices: Vec::new(),
             members: 0,
             settings: Facts::default(),
         }
@@ -240,6 +244,7 @@ impl Board {
             total,
             histograms,
             interfaces: self.nics.iter().map(|nic| nic.stats()).collect(),
+            devices: self.devices.iter().map(|device| device.stats()).collect(),
             lcores,
         }
     }

@@ -40,6 +40,9 @@ pub struct Stats {
     /// Interfaces whose queues are ports.
     #[serde(default)]
     pub interfaces: Vec<InterfaceStats>,
+    /// Devices of DPDK whose queues are ports.
+    #[serde(default)]
+    pub devices: Vec<DeviceStats>,
     /// Each lcore.
     pub lcores: Vec<LcoreStats>,
 }
@@ -98,6 +101,39 @@ pub struct InterfaceStats {
     pub turned_off: Vec<String>,
     /// Packets by what the XDP program decided.
     pub verdicts: BTreeMap<String, u64>,
+}
+
+/// A device of DPDK whose queues are ports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceStats {
+    /// Which port.
+    pub port: u8,
+    /// Its PCI address, or its name.
+    pub name: String,
+    /// Its driver in DPDK.
+    pub driver: String,
+    /// The IPv4 addresses and UDP port that it answers to.
+    pub address: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Its MTU, in bytes.
+    pub mtu: u16,
+    /// Its queue pairs.
+    pub queues: u16,
+    /// Descriptors of each queue to receive.
+    pub rx_ring: u16,
+    /// Descriptors of each queue to send.
+    pub tx_ring: u16,
+    /// How packets find their queue.
+    pub spread: String,
+    /// Whether its packets are copied, since its driver has memory of its own.
+    pub copies: bool,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// The link's speed in Mbit/s; 0 when it is unknown.
+    pub link_mbits: u64,
+    /// What its driver counts, by the driver's own names.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// How many are registered.

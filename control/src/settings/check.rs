@@ -7,6 +7,7 @@ use crate::config::{self, PortPlan};
 use crate::exit::Failure;
 use crate::machine;
 use clap::CommandFactory;
+use port::dpdk::LoadedPlugin;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -74,6 +75,8 @@ fn exists(port: &PortPlan) -> Result<(), String> {
             }
             Err(format!("{spec}: there is no interface `{}`: `ip -brief link` lists them", spec.ifname))
         }
+        // The device was looked at with the settings.
+        PortPlan::Dpdk(spec) => LoadedPlugin::find().map(drop).map_err(|error| format!("{spec}: {error}")),
     }
 }
 

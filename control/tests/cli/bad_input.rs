@@ -58,9 +58,14 @@ fn ports_that_cannot_be_opened_say_why() {
     refused(3, &["--port", "xdp:no-such-if"], &["no interface `no-such-if`", "ip -brief link"]);
     refused(3, &["--port", "no-such-if"], &["no interface `no-such-if`"]);
     refused(3, &["--port", "ffff:ff:1f.7"], &["--port ffff:ff:1f.7", "no such PCI device", "lspci -D"]);
-    refused(3, &["--port", "dpdk:01:00.0,ip=10.0.0.2/24"], &["DPDK ports come with", "--port 0000:01:00.0"]);
-    refused(2, &["--port", "dpdk:01:00.0"], &["dpdk:0000:01:00.0", "needs an address", "add ,ip=10.0.0.2/24"]);
-    refused(2, &["--port", "dpdk:01:00.0,ip=10.0.0.2/24,gw=10.0.1.1"], &["gw=10.0.1.1 is not a neighbour"]);
+    refused(
+        3,
+        &["--port", "dpdk:ffff:ff:1f.7,ip=10.0.0.2/24"],
+        &["dpdk:ffff:ff:1f.7", "no such PCI device", "lspci -D"],
+    );
+    refused(2, &["--port", "dpdk:net_null0"], &["dpdk:net_null0", "needs an address", "add ,ip=10.0.0.2/24"]);
+    refused(2, &["--port", "dpdk:net_null0,ip=10.0.0.2/24,gw=10.0.1.1"], &["gw=10.0.1.1 is not a neighbour"]);
+    refused(2, &["--port", "dpdk:0000:01:00.8,ip=10.0.0.2/24"], &["dpdk:0000:01:00.8", "lspci -D"]);
     refused(2, &["--port", "udp:9999"], &["write udp:ADDR:PORT"]);
     let three = [HERE[0], HERE[1], HERE[0], HERE[1], HERE[0], HERE[1]];
     refused(2, &three, &["the first faces the masters"]);

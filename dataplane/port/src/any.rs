@@ -1,6 +1,7 @@
 //! A port of any kind, so that one lcore can have sockets and NIC queues side by side.
 
 use crate::Port;
+use crate::dpdk::DpdkPort;
 use crate::udp::UdpPort;
 use crate::xdp::XdpQueues;
 use frame::counter::CounterSet;
@@ -15,6 +16,8 @@ pub enum AnyPort {
     Udp(Box<UdpPort>),
     /// NIC queues through AF_XDP.
     Xdp(Box<XdpQueues>),
+    /// A queue pair of a device of DPDK.
+    Dpdk(Box<DpdkPort>),
 }
 
 macro_rules! each {
@@ -22,16 +25,17 @@ macro_rules! each {
         match $port {
             AnyPort::Udp($inner) => $call,
             AnyPort::Xdp($inner) => $call,
+            AnyPort::Dpdk($inner) => $call,
         }
     };
 }
 
 impl AnyPort {
-    /// The address that a socket is bound to; `None` for NIC queues, which have their interface's.
+    /// The address that a socket is bound to; `None` for NIC queues, which have their interface's or their spec's.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Udp(port) => Some(port.local_addr()),
-            Self::Xdp(_) => None,
+            Self::Xdp(_) | Self::Dpdk(_) => None,
         }
     }
 }
@@ -45,6 +49,12 @@ impl From<UdpPort> for AnyPort {
 impl From<XdpQueues> for AnyPort {
     fn from(port: XdpQueues) -> Self {
         Self::Xdp(Box::new(port))
+    }
+}
+
+impl From<DpdkPort> for AnyPort {
+    fn from(port: DpdkPort) -> Self {
+        Self::Dpdk(Box::new(port))
     }
 }
 

@@ -290,17 +290,36 @@ pub fn check_sendable(datagram: &Datagram, mtu: u16) -> Result<(), Unsendable> {
     Ok(())
 }
 
+/// Who computes the UDP checksum of what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// The NIC: the checksum of the pseudo header stands in its place.
+    Nic,
+    /// This code does.
+    Software,
+}
+
 /// Writes the headers before a datagram's payload, in place, with a real UDP checksum, or as RoCEv2's with [`Peer::ROCE`].
 /// It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
 #[inline]
 pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
+    write_for(datagram, local, Fill::Software)
+}
+
+/// [`write()`], for a NIC that may fill in the UDP checksum.
+#[inline]
+pub fn write_for(datagram: &mut Datagram, local: &Local, fill: Fill) -> Result<(), Unsendable> {
     let Datagram { frame, peer, ce, .. } = datagram;
     let source_port = if peer.source_port == 0 { local.udp_port } else { peer.source_port };
     let Some(dst_ip) = peer.ipv4_octets() else { return Err(Unsendable::Address) };
     // The ICRC of RoCEv2 covers more than a UDP checksum, and its senders listen to ECN.
-    let (unmarked, checksum) = match peer.is_roce() {
-        false => (0, udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data())),
-        true => (ECN_ECT0, 0),
+    let (unmarked, checksum) = match (peer.is_roce(), fill) {
+        (false, Fill::Software) => (0, udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data())),
+        (false, Fill::Nic) => {
+            let segment = (frame.len() + udp::HEADER_LEN) as u16;
+            (0, !checksum::fold(checksum::pseudo_header(local.ip, dst_ip, ipv4::UDP, segment)))
+        }
+        (true, _) => (ECN_ECT0, 0),
     };
     let spec = UdpSpec {
         vlan: peer.vlan.vid(),

@@ -1,4 +1,4 @@
-//! Where datagrams come from and go to: UDP sockets, NIC queues through AF_XDP, memory.
+//! Where datagrams come from and go to: UDP sockets, NIC queues through AF_XDP, devices of DPDK, memory.
 //!
 //! A [`Port`] is polled by one lcore. It fills in the [`frame::Peer`] of what it receives and writes the L2 to L4
 //! headers of what it sends, in place, in the frame's headroom; nobody above it knows a header.
@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod any;
+pub mod dpdk;
 pub mod headers;
 pub mod host;
 pub mod memory;

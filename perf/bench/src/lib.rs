@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod dpdk;
 pub mod floor;
 pub mod forward;
 pub mod idle;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, forward, idle, jumbo, lcores, rtt, scrape, tap, tradeoff};
+use bench::{aggregate, dpdk, forward, idle, jumbo, lcores, rtt, scrape, tap, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +30,18 @@ enum Bench {
         /// With --slaves: from the slaves to the master, and not the other way
         #[arg(long, requires = "slaves")]
         up: bool,
+    },
+    /// What one record costs from a device of DPDK to another, against dpdk-testpmd; needs DPDK
+    Dpdk {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Seconds of each measurement, of which a round has three
+        #[arg(long, default_value_t = 0.5)]
+        seconds: f64,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// What one record costs from NIC queue to NIC queue, against a forwarder that looks at nothing; needs root
     Forward {
@@ -140,6 +152,30 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), details.collect())?;
+            report.print();
+        }
+        Bench::Dpdk { rounds, seconds, json } => {
+            let boundary = dpdk::boundary(rounds)?;
+            println!(
+                "plugin boundary: {:.2} ns per record at bursts of 32 ({:.2} through the table, {:.2} in place)",
+                boundary.cost(),
+                boundary.table,
+                boundary.inline
+            );
+            let rows = dpdk::table(rounds, Duration::try_from_secs_f64(seconds)?)?;
+            let Some(row) = rows.last() else { anyhow::bail!("nothing was measured") };
+            let report = Report { name: "dpdk", value: row.ours, unit: "Mrecords/CPU-s", ratio: row.ratio };
+            let lines = rows.iter().map(|row| {
+                serde_json::json!({
+                    "slaves": row.slaves, "mrecords_per_cpu_second": row.ours,
+                    "testpmd_mpackets_per_cpu_second": row.testpmd, "ratio": row.ratio, "records_per_datagram": row.merged
+                })
+            });
+            let details = serde_json::json!({
+                "lines": lines.collect::<Vec<_>>(), "boundary_ns_per_record": boundary.cost(),
+                "boundary_table_ns": boundary.table, "boundary_inline_ns": boundary.inline
+            });
+            report.write(json.as_deref(), details)?;
             report.print();
         }
         Bench::Forward { rounds, seconds, json } => {

@@ -5,6 +5,7 @@
 //! or fails when the environment has `GVM_TESTS=require`.
 #![forbid(unsafe_code)]
 
+pub mod dpdk;
 pub mod product;
 pub mod shell;
 pub mod sniff;

@@ -32,7 +32,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The directory of `gvm-dp` and `gvm-pktgen`.
+/// The directory of `gvm-dp`, `gvm-pktgen` and the plugin for DPDK ports.
 ///
 /// # Panics
 /// When they cannot be built.
@@ -49,7 +49,19 @@ pub fn binaries() -> &'static PathBuf {
         let profile = if profile == "debug" { "dev" } else { profile };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--quiet", "--profile", profile, "-p", "gvm-dp", "-p", "gvm-pktgen", "--target-dir"])
+            .args([
+                "build",
+                "--quiet",
+                "--profile",
+                profile,
+                "-p",
+                "gvm-dp",
+                "-p",
+                "gvm-pktgen",
+                "-p",
+                "gvm-dpdk-plugin",
+                "--target-dir",
+            ])
             .arg(directory.parent().expect("cargo's layout"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()

@@ -1,0 +1,185 @@
+//! A device of DPDK whose queues are ports: set up, with the IPv4 host of its addresses. One for all lcores.
+
+use crate::exit::Failure;
+use crate::hugepages::Hugepages;
+use crate::serve::stats::DeviceStats;
+use frame::arena::HUGEPAGE;
+use frame::{Pool, PoolConfig, PortId};
+use lcore::CoreList;
+use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
+use port::host::Host;
+use port::spec::{DpdkDevice, DpdkSpec};
+use std::net::Ipv4Addr;
+
+/// What DPDK needs for itself, in MiB.
+const BASE: u64 = 48;
+/// What a queue of a driver with memory of its own needs besides, in MiB.
+const COPIES: u64 = 24;
+/// Bytes that DPDK needs for each frame of each queue: what it calls a mbuf, and where it is.
+const OF_A_FRAME: u64 = 256;
+
+/// Memory that DPDK needs beside the arenas, in MiB.
+pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
+    let frames = (u64::from(pool.frames) * OF_A_FRAME).div_ceil(1 << 20);
+    BASE + queues as u64 * (frames + COPIES)
+}
+
+/// Starts DPDK for these devices and no others.
+pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -> Result<Environment, Failure> {
+    let plugin = LoadedPlugin::find().map_err(Failure::Dpdk)?;
+    let needed = memory(specs.len() * lcores.len(), pool);
+    let pci: Vec<String> =
+        specs.iter().filter(|spec| matches!(spec.device, DpdkDevice::Pci(_))).map(|spec| spec.devargs()).collect();
+    let free = (Hugepages::of(None).free().unwrap_or(0) * HUGEPAGE as u64) >> 20;
+    let hugepages = free >= needed;
+    if !hugepages {
+        tracing::warn!(
+            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} are free; \
+             reserve hugepages with `gvm-dp hugepages reserve`"
+        );
+    }
+    let config = EnvironmentConfig { pci, hugepages, memory: needed as u32, cores: others(lcores) };
+    Environment::start(plugin, config).map_err(Failure::Dpdk)
+}
+
+/// The cores of this process that are no lcore's; all, if there are no others.
+fn others(lcores: &[Option<usize>]) -> Vec<usize> {
+    let all: Vec<usize> = CoreList::of_this_process().map(|cores| cores.iter().collect()).unwrap_or_default();
+    let others: Vec<usize> = all.iter().copied().filter(|core| !lcores.contains(&Some(*core))).collect();
+    if others.is_empty() { all } else { others }
+}
+
+/// A device in use.
+pub struct DpdkNic {
+    id: PortId,
+    spec: DpdkSpec,
+    device: Device,
+    host: Host,
+    queues: u16,
+}
+
+impl DpdkNic {
+    /// Sets a device up for so many lcores, with rings of about `ring` entries.
+    pub fn open(
+        id: PortId,
+        spec: &DpdkSpec,
+        environment: &Environment,
+        lcores: usize,
+        pool: &PoolConfig,
+        ring: u32,
+    ) -> Result<Self, Failure> {
+        let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
+        let config = DeviceConfig {
+            name: spec.device.to_string(),
+            devargs: spec.devargs(),
+            lcores: queues,
+            mtu: spec.host.mtu,
+            chunk: pool.chunk,
+            ring,
+        };
+        let device = Device::open(environment, config).map_err(Failure::Dpdk)?;
+        let host = spec.host.config(&format!("--port {spec}"), device.mac());
+        let host = host.and_then(Host::new).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Self { id, spec: spec.clone(), device, host, queues })
+    }
+
+    /// Which of the process's ports.
+    pub fn id(&self) -> PortId {
+        self.id
+    }
+
+    /// Opens the queue of one lcore, on the lcore's own thread; with `roce` it takes RoCEv2, too.
+    pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
+        let mut port = self.device.open_queue(self.id, lcore, pool, &self.host).map_err(Failure::Dpdk)?;
+        if roce {
+            port.claim_roce();
+        }
+        Ok(port)
+    }
+
+    /// From now on packets come and go; all queues are open.
+    pub fn start(&self) -> Result<(), Failure> {
+        self.device.start().map_err(Failure::Dpdk)
+    }
+
+    /// Whether closing it takes a capability: its driver has a program on an interface of the kernel's.
+    pub fn needs_net_admin(&self) -> bool {
+        self.device.driver() == "net_af_xdp"
+    }
+
+    /// Its first IPv4 address.
+    pub fn first_address(&self) -> Option<Ipv4Addr> {
+        self.host.config().addresses.first().map(|net| Ipv4Addr::from(net.address()))
+    }
+
+    fn addresses(&self) -> String {
+        let address = |net: &port::host::Ipv4Net| format!("{}:{}", Ipv4Addr::from(net.address()), wire::GATEWAY_PORT);
+        self.host.config().addresses.iter().map(address).collect::<Vec<_>>().join(", ")
+    }
+
+    /// One line for start-up.
+    pub fn describe(&self) -> String {
+        let (rx, tx) = self.device.rings();
+        let way = if self.device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
+        let lcores = if self.queues == 1 { "1 lcore".to_owned() } else { format!("{} lcores", self.queues) };
+        format!(
+            "dpdk:{}: {lcores}, {} {way}, {}, MTU {}, {}, rings of {rx} and {tx}",
+            self.spec.device,
+            self.device.driver(),
+            self.device.spread(),
+            self.device.mtu(),
+            self.addresses()
+        )
+    }
+
+    /// What it is, and what its driver counts.
+    pub fn stats(&self) -> DeviceStats {
+        let [a, b, c, d, e, f] = self.device.mac();
+        let (rx_ring, tx_ring) = self.device.rings();
+        DeviceStats {
+            port: self.id.0,
+            name: self.spec.device.to_string(),
+            driver: self.device.driver().to_owned(),
+            address: self.addresses(),
+            mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            mtu: self.device.mtu(),
+            queues: self.queues,
+            rx_ring,
+            tx_ring,
+            spread: self.device.spread().to_string(),
+            copies: self.device.copies(),
+            link_up: self.device.is_up(),
+            link_mbits: self.device.mbits(),
+            counters: self.device.driver_counters().into_iter().collect(),
+        }
+    }
+}
+
+impl Drop for DpdkNic {
+    fn drop(&mut self) {
+        if let Err(error) = self.device.close() {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lcores_keep_their_cores_to_themselves() {
+        let all: Vec<usize> = CoreList::of_this_process().unwrap().iter().collect();
+        assert_eq!(others(&[None]), all);
+        let first = all[0];
+        let left = others(&[Some(first)]);
+        assert!(if all.len() == 1 { left == all } else { !left.contains(&first) && left.len() == all.len() - 1 });
+        assert_eq!(others(&all.iter().map(|core| Some(*core)).collect::<Vec<_>>()), all);
+    }
+
+    #[test]
+    fn every_queue_has_a_description_of_every_frame() {
+        let pool = PoolConfig { frames: 16_384, ..PoolConfig::default() };
+        assert_eq!(memory(2, &pool), 48 + 2 * (4 + 24));
+    }
+}

@@ -1,0 +1,9 @@
+//! Whether `gvm-dpdk-sys` found DPDK decides what is built here.
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(dpdk)");
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var_os("DEP_DPDK_FOUND").is_some() {
+        println!("cargo::rustc-cfg=dpdk");
+    }
+}

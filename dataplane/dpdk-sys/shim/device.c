@@ -1,0 +1,180 @@
+/* The environment, and devices as a whole. */
+#include "inside.h"
+
+#include <rte_alarm.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_lcore.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Drivers whose receive buffers are not the application's. */
+static const char *const copying[] = { "net_af_xdp" };
+
+int shim_init(int argc, char **argv)
+{
+	return rte_eal_init(argc, argv) < 0 ? -rte_errno : 0;
+}
+
+int shim_cleanup(void)
+{
+	return rte_eal_cleanup();
+}
+
+int shim_thread_register(void)
+{
+	return rte_thread_register() == 0 ? 0 : -rte_errno;
+}
+
+void shim_thread_unregister(void)
+{
+	rte_thread_unregister();
+}
+
+int shim_on_interrupt_thread(shim_call_fn call, void *context)
+{
+	return rte_eal_alarm_set(1, call, context);
+}
+
+int shim_probe(const char *devargs, const char *name, uint16_t *port)
+{
+	int result = rte_eth_dev_get_port_by_name(name, port);
+
+	if (result == 0)
+		return 0;
+	result = rte_dev_probe(devargs);
+	if (result != 0)
+		return result;
+	return rte_eth_dev_get_port_by_name(name, port);
+}
+
+int shim_look(uint16_t port, struct shim_device *device)
+{
+	struct rte_eth_dev_info info;
+	struct rte_ether_addr mac;
+	const uint64_t rx = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+	int result = rte_eth_dev_info_get(port, &info);
+
+	if (result == 0)
+		result = rte_eth_macaddr_get(port, &mac);
+	if (result != 0)
+		return result;
+	memset(device, 0, sizeof(*device));
+	device->port = port;
+	device->max_rx_queues = info.max_rx_queues;
+	device->max_tx_queues = info.max_tx_queues;
+	device->min_rx_descriptors = info.rx_desc_lim.nb_min;
+	device->max_rx_descriptors = info.rx_desc_lim.nb_max;
+	device->min_tx_descriptors = info.tx_desc_lim.nb_min;
+	device->max_tx_descriptors = info.tx_desc_lim.nb_max;
+	device->min_mtu = info.min_mtu;
+	device->max_mtu = info.max_mtu;
+	device->min_rx_buffer = info.min_rx_bufsize;
+	device->node = rte_eth_dev_socket_id(port);
+	memcpy(device->mac, mac.addr_bytes, sizeof(device->mac));
+	device->rx_checksums = (info.rx_offload_capa & rx) == rx;
+	device->tx_checksums = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+	device->rss = (info.flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_UDP) != 0;
+	if (info.driver_name != NULL)
+		strncpy(device->driver, info.driver_name, SHIM_NAME - 1);
+	for (size_t i = 0; i < RTE_DIM(copying); i++)
+		device->copies |= strcmp(device->driver, copying[i]) == 0;
+	(void)rte_eth_dev_get_mtu(port, &device->mtu);
+	return rte_eth_dev_get_name_by_port(port, device->name);
+}
+
+int shim_configure(uint16_t port, const struct shim_setup *setup)
+{
+	struct rte_eth_conf conf;
+	struct rte_eth_dev_info info;
+	int result = rte_eth_dev_info_get(port, &info);
+
+	if (result != 0)
+		return result;
+	memset(&conf, 0, sizeof(conf));
+	if (setup->mtu != 0)
+		conf.rxmode.mtu = setup->mtu;
+	if (setup->rx_checksums)
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+	if (setup->scatter)
+		conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+	if (setup->tx_checksums)
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	/* All that one queue sends is of one mempool, and nobody else refers to it. */
+	conf.txmode.offloads |= info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	if (setup->rss && setup->queues > 1) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			info.flow_type_rss_offloads & (RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_IPV4);
+	}
+	return rte_eth_dev_configure(port, setup->queues, setup->queues, &conf);
+}
+
+int shim_start(uint16_t port)
+{
+	return rte_eth_dev_start(port);
+}
+
+int shim_stop(uint16_t port)
+{
+	return rte_eth_dev_stop(port);
+}
+
+int shim_close(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	struct rte_device *device = rte_eth_dev_info_get(port, &info) == 0 ? info.device : NULL;
+	int result = rte_eth_dev_close(port);
+
+	/* So that a device of the same name can be made again. */
+	if (result == 0 && device != NULL)
+		(void)rte_dev_remove(device);
+	return result;
+}
+
+int shim_link(uint16_t port, uint32_t *mbits)
+{
+	struct rte_eth_link link;
+	int result = rte_eth_link_get_nowait(port, &link);
+
+	if (result != 0)
+		return result;
+	*mbits = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+	return link.link_status == RTE_ETH_LINK_UP;
+}
+
+int shim_stats(uint16_t port, struct shim_stats *stats)
+{
+	struct rte_eth_stats all;
+	int result = rte_eth_stats_get(port, &all);
+
+	if (result == 0)
+		*stats = (struct shim_stats){ all.imissed, all.ierrors, all.oerrors, all.rx_nombuf };
+	return result;
+}
+
+int shim_xstats(uint16_t port, shim_visit_fn visit, void *context)
+{
+	int count = rte_eth_xstats_get(port, NULL, 0);
+	struct rte_eth_xstat *values = NULL;
+	struct rte_eth_xstat_name *names = NULL;
+	int result = count;
+
+	if (count <= 0)
+		return count;
+	values = calloc(count, sizeof(*values));
+	names = calloc(count, sizeof(*names));
+	if (values == NULL || names == NULL)
+		result = -ENOMEM;
+	else if (rte_eth_xstats_get_names(port, names, count) != count || rte_eth_xstats_get(port, values, count) != count)
+		result = -EAGAIN;
+	for (int i = 0; i < result; i++)
+		if (values[i].id < (uint64_t)count)
+			visit(context, names[values[i].id].name, values[i].value);
+	free(values);
+	free(names);
+	return result;
+}

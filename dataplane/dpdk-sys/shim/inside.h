@@ -1,0 +1,41 @@
+/* What the shim's files share. */
+#ifndef INSIDE_H
+#define INSIDE_H
+
+#include "shim.h"
+
+#include <rte_branch_prediction.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_spinlock.h>
+
+/* A queue pair and the arena of the lcore that polls it.
+ *
+ * Each chunk of the arena has one mbuf, for good, whose buffer is the chunk. The mempool of the mbufs is a stack of those
+ * chunks that the device may receive into; a driver takes from it and frees what it has sent into it. All other chunks
+ * are the arena's owner's, and their mbufs wait in `mbufs`. */
+struct shim_queue {
+	uint16_t port;
+	uint16_t queue;
+	/* Dividing by a power of two is a shift. */
+	uint8_t shift;
+	uint8_t registered;
+	uint32_t chunk;
+	uint32_t chunks;
+	char *base;
+	struct rte_mempool *pool;
+	/* By chunk. */
+	struct rte_mbuf **mbufs;
+	/* Where a driver of its own mind puts packets; else NULL. */
+	struct rte_mempool *theirs;
+	struct shim_counts counts;
+	size_t arena_len;
+
+	/* A mbuf may be freed by the thread of another queue, which received it through a ring. */
+	rte_spinlock_t lock __rte_cache_aligned;
+	uint32_t top;
+	struct rte_mbuf **stack;
+};
+
+#endif

@@ -1,0 +1,230 @@
+/* A mempool whose objects are the mbufs of an arena's chunks: the device's share of the arena. */
+#include "inside.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPS "gvm_chunks"
+
+static int chunks_alloc(struct rte_mempool *mp)
+{
+	mp->pool_data = mp->pool_config;
+	return 0;
+}
+
+static void chunks_free(struct rte_mempool *mp)
+{
+	mp->pool_data = NULL;
+}
+
+static int chunks_enqueue(struct rte_mempool *mp, void *const *objects, unsigned int n)
+{
+	struct shim_queue *queue = mp->pool_data;
+	int result = 0;
+
+	rte_spinlock_lock(&queue->lock);
+	if (likely(n <= queue->chunks - queue->top)) {
+		memcpy(&queue->stack[queue->top], objects, n * sizeof(*objects));
+		__atomic_store_n(&queue->top, queue->top + n, __ATOMIC_RELAXED);
+	} else {
+		result = -ENOBUFS;
+	}
+	rte_spinlock_unlock(&queue->lock);
+	return result;
+}
+
+static int chunks_dequeue(struct rte_mempool *mp, void **objects, unsigned int n)
+{
+	struct shim_queue *queue = mp->pool_data;
+	int result = 0;
+
+	rte_spinlock_lock(&queue->lock);
+	if (likely(n <= queue->top)) {
+		memcpy(objects, &queue->stack[queue->top - n], n * sizeof(*objects));
+		__atomic_store_n(&queue->top, queue->top - n, __ATOMIC_RELAXED);
+	} else {
+		queue->counts.rx_starved++;
+		result = -ENOBUFS;
+	}
+	rte_spinlock_unlock(&queue->lock);
+	return result;
+}
+
+static unsigned int chunks_count(const struct rte_mempool *mp)
+{
+	const struct shim_queue *queue = mp->pool_data;
+
+	return __atomic_load_n(&queue->top, __ATOMIC_RELAXED);
+}
+
+static const struct rte_mempool_ops chunks_ops = {
+	.name = OPS,
+	.alloc = chunks_alloc,
+	.free = chunks_free,
+	.enqueue = chunks_enqueue,
+	.dequeue = chunks_dequeue,
+	.get_count = chunks_count,
+};
+
+/* DPDK's table of ways to keep objects is filled before the first mempool is made. */
+static int ensure_ops(void)
+{
+	static int registered = -1;
+
+	if (registered < 0)
+		registered = rte_mempool_register_ops(&chunks_ops);
+	return registered < 0 ? registered : 0;
+}
+
+static void init_mbuf(struct rte_mempool *mp, void *opaque, void *object, unsigned int index)
+{
+	struct shim_queue *queue = opaque;
+	struct rte_mbuf *mbuf = object;
+
+	rte_pktmbuf_init(mp, NULL, object, index);
+	mbuf->buf_addr = queue->base + (size_t)index * queue->chunk;
+	/* Devices see the process's own addresses: EAL runs with --iova-mode=va. */
+	mbuf->buf_iova = (rte_iova_t)(uintptr_t)mbuf->buf_addr;
+	mbuf->buf_len = (uint16_t)queue->chunk;
+	queue->mbufs[index] = mbuf;
+}
+
+/* Devices that reach memory by themselves are told of the arena. */
+static int map_arena(uint16_t port, const struct shim_arena *arena)
+{
+	struct rte_eth_dev_info info;
+	unsigned int pages = arena->len / arena->page;
+	rte_iova_t *iovas = calloc(pages, sizeof(*iovas));
+	int result;
+
+	if (iovas == NULL)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < pages; i++)
+		iovas[i] = (rte_iova_t)(uintptr_t)arena->base + i * arena->page;
+	result = rte_extmem_register(arena->base, arena->len, iovas, pages, arena->page);
+	free(iovas);
+	/* Another port of the same lcore has said it. */
+	if (result != 0 && rte_errno != EEXIST)
+		return -rte_errno;
+	if (rte_eth_dev_info_get(port, &info) != 0 || info.device == NULL)
+		return 0;
+	result = rte_dev_dma_map(info.device, arena->base, (uintptr_t)arena->base, arena->len);
+	/* A bus without such devices has nothing to be told. */
+	return result == 0 || rte_errno == ENOTSUP || rte_errno == EEXIST ? 0 : -rte_errno;
+}
+
+static void queue_discard(struct shim_queue *queue)
+{
+	rte_mempool_free(queue->theirs);
+	rte_mempool_free(queue->pool);
+	free(queue->stack);
+	free(queue->mbufs);
+	free(queue);
+}
+
+struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct shim_arena *arena, uint32_t cache,
+				  int32_t node, uint8_t copies, int *error)
+{
+	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = (uint16_t)arena->chunk };
+	struct shim_queue *queue = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN(sizeof(*queue), RTE_CACHE_LINE_SIZE));
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	*error = ENOMEM;
+	if (queue == NULL)
+		return NULL;
+	memset(queue, 0, sizeof(*queue));
+	rte_spinlock_init(&queue->lock);
+	queue->port = port;
+	queue->queue = number;
+	queue->base = arena->base;
+	queue->chunk = arena->chunk;
+	queue->chunks = arena->chunks;
+	queue->arena_len = arena->len;
+	if ((arena->chunk & (arena->chunk - 1)) == 0)
+		queue->shift = (uint8_t)__builtin_ctz(arena->chunk);
+	queue->mbufs = calloc(arena->chunks, sizeof(*queue->mbufs));
+	queue->stack = calloc(arena->chunks, sizeof(*queue->stack));
+	if (queue->mbufs == NULL || queue->stack == NULL)
+		goto failed;
+	*error = -map_arena(port, arena);
+	if (*error != 0)
+		goto failed;
+	queue->registered = 1;
+	*error = -ensure_ops();
+	if (*error != 0)
+		goto failed;
+	snprintf(name, sizeof(name), "gvm_%u_%u", port, number);
+	queue->pool = rte_mempool_create_empty(name, arena->chunks, sizeof(struct rte_mbuf), cache, sizeof(private), node, 0);
+	if (queue->pool == NULL || rte_mempool_set_ops_byname(queue->pool, OPS, queue) != 0) {
+		*error = rte_errno != 0 ? rte_errno : ENOMEM;
+		goto failed;
+	}
+	rte_pktmbuf_pool_init(queue->pool, &private);
+	if (rte_mempool_populate_default(queue->pool) < (int)arena->chunks) {
+		*error = ENOMEM;
+		goto failed;
+	}
+	rte_mempool_obj_iter(queue->pool, init_mbuf, queue);
+	/* Populating put all of them there; the device has none before it is given some. */
+	queue->top = 0;
+	if (copies) {
+		snprintf(name, sizeof(name), "gvm_%u_%u_own", port, number);
+		queue->theirs = rte_pktmbuf_pool_create(name, 8191, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
+		if (queue->theirs == NULL) {
+			*error = rte_errno;
+			goto failed;
+		}
+	}
+	*error = 0;
+	return queue;
+failed:
+	queue_discard(queue);
+	return NULL;
+}
+
+int shim_queue_setup(struct shim_queue *queue, uint16_t rx_descriptors, uint16_t tx_descriptors, int32_t node)
+{
+	struct rte_mempool *pool = queue->theirs != NULL ? queue->theirs : queue->pool;
+	int result = rte_eth_rx_queue_setup(queue->port, queue->queue, rx_descriptors, node, NULL, pool);
+
+	return result != 0 ? result : rte_eth_tx_queue_setup(queue->port, queue->queue, tx_descriptors, node, NULL);
+}
+
+uint32_t shim_exchange(struct shim_queue *queue, uint32_t *chunks, uint32_t given, uint32_t room, uint32_t keep)
+{
+	uint32_t top, back = 0;
+
+	rte_spinlock_lock(&queue->lock);
+	top = queue->top;
+	for (uint32_t i = 0; i < given && top < queue->chunks; i++)
+		queue->stack[top++] = queue->mbufs[chunks[i]];
+	while (top > keep && back < room) {
+		const struct rte_mbuf *mbuf = queue->stack[--top];
+		size_t offset = (size_t)((char *)mbuf->buf_addr - queue->base);
+
+		chunks[back++] = (uint32_t)(queue->shift ? offset >> queue->shift : offset / queue->chunk);
+	}
+	__atomic_store_n(&queue->top, top, __ATOMIC_RELAXED);
+	rte_spinlock_unlock(&queue->lock);
+	return back;
+}
+
+uint32_t shim_level(const struct shim_queue *queue)
+{
+	return __atomic_load_n(&queue->top, __ATOMIC_RELAXED);
+}
+
+void shim_queue_counts(const struct shim_queue *queue, struct shim_counts *counts)
+{
+	*counts = queue->counts;
+}
+
+void shim_queue_free(struct shim_queue *queue)
+{
+	/* The second port of an arena finds it gone. */
+	if (queue->registered)
+		rte_extmem_unregister(queue->base, queue->arena_len);
+	queue_discard(queue);
+}

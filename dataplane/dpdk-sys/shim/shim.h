@@ -1,0 +1,148 @@
+/* What the plugin calls: DPDK's inline functions, bit fields and macros behind plain structs. Needs nothing of DPDK, so
+ * that bindings are made from this file alone. Functions return 0 or a negative errno where nothing else is said. */
+#ifndef SHIM_H
+#define SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Frames of one burst at most. */
+#define SHIM_BURST 64
+/* Bytes of a name, with the zero at its end. */
+#define SHIM_NAME 64
+
+/* Received: the NIC found the IP and UDP checksums right. */
+#define SHIM_CHECKSUM_GOOD 1u
+/* Received: the NIC found one of them wrong. */
+#define SHIM_CHECKSUM_BAD 2u
+/* To send: the NIC fills in the UDP checksum; its place has that of the pseudo header. */
+#define SHIM_CHECKSUM_FILL 4u
+/* To send: there is an 802.1Q tag. */
+#define SHIM_TAGGED 8u
+
+/* A frame in a chunk of an arena. */
+struct shim_frame {
+	uint32_t chunk;
+	uint16_t offset;
+	uint16_t len;
+	uint32_t flags;
+};
+
+/* What a queue counts. */
+struct shim_counts {
+	/* Received in memory of another owner, or in several pieces: copied into a chunk. */
+	uint64_t rx_copied;
+	/* Received, and longer than a chunk. */
+	uint64_t rx_too_long;
+	/* Received, to be copied, and no chunk was left. */
+	uint64_t rx_no_chunk;
+	/* Times that the driver asked for chunks and there were too few. */
+	uint64_t rx_starved;
+};
+
+/* What a device is and can do. */
+struct shim_device {
+	uint16_t port;
+	uint16_t max_rx_queues;
+	uint16_t max_tx_queues;
+	uint16_t min_rx_descriptors;
+	uint16_t max_rx_descriptors;
+	uint16_t min_tx_descriptors;
+	uint16_t max_tx_descriptors;
+	uint16_t mtu;
+	uint16_t min_mtu;
+	uint16_t max_mtu;
+	uint32_t min_rx_buffer;
+	/* Its NUMA node, or -1. */
+	int32_t node;
+	uint8_t mac[6];
+	/* Whether it verifies, and whether it fills in, UDP checksums. */
+	uint8_t rx_checksums;
+	uint8_t tx_checksums;
+	/* Whether it spreads by UDP ports. */
+	uint8_t rss;
+	/* Whether its driver puts packets where it likes: they are copied into our chunks. */
+	uint8_t copies;
+	char driver[SHIM_NAME];
+	char name[SHIM_NAME];
+};
+
+/* How a device is set up. */
+struct shim_setup {
+	uint16_t queues;
+	uint16_t mtu;
+	uint8_t rx_checksums;
+	uint8_t tx_checksums;
+	uint8_t rss;
+	/* Whether packets may come in several pieces, which are copied together. */
+	uint8_t scatter;
+};
+
+/* An arena: `chunks` chunks of `chunk` bytes each, from `base` on, on pages of `page` bytes. */
+struct shim_arena {
+	void *base;
+	size_t len;
+	size_t page;
+	uint32_t chunk;
+	uint32_t chunks;
+};
+
+/* What a device counts itself. */
+struct shim_stats {
+	uint64_t imissed;
+	uint64_t ierrors;
+	uint64_t oerrors;
+	uint64_t rx_nombuf;
+};
+
+struct shim_queue;
+
+typedef void (*shim_log_fn)(uint32_t level, const char *text, size_t len);
+typedef void (*shim_visit_fn)(void *context, const char *name, uint64_t value);
+typedef void (*shim_call_fn)(void *context);
+
+/* log.c */
+int shim_log_to(shim_log_fn sink);
+const char *shim_error(int error);
+const char *shim_version(void);
+
+/* device.c */
+int shim_init(int argc, char **argv);
+int shim_cleanup(void);
+int shim_thread_register(void);
+void shim_thread_unregister(void);
+/* Calls a function on the thread that serves interrupts. */
+int shim_on_interrupt_thread(shim_call_fn call, void *context);
+int shim_probe(const char *devargs, const char *name, uint16_t *port);
+int shim_look(uint16_t port, struct shim_device *device);
+int shim_configure(uint16_t port, const struct shim_setup *setup);
+int shim_start(uint16_t port);
+int shim_stop(uint16_t port);
+int shim_close(uint16_t port);
+int shim_link(uint16_t port, uint32_t *mbits);
+int shim_stats(uint16_t port, struct shim_stats *stats);
+int shim_xstats(uint16_t port, shim_visit_fn visit, void *context);
+
+/* flow.c: `values` rules of the low bits of the UDP source port, a power of two, each to its queue. */
+int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t queues);
+
+/* pool.c */
+struct shim_queue *shim_queue_new(uint16_t port, uint16_t queue, const struct shim_arena *arena, uint32_t cache,
+				  int32_t node, uint8_t copies, int *error);
+int shim_queue_setup(struct shim_queue *queue, uint16_t rx_descriptors, uint16_t tx_descriptors, int32_t node);
+/* Takes `given` chunks; gives back at most `room` of those above `keep`. Returns how many. */
+uint32_t shim_exchange(struct shim_queue *queue, uint32_t *chunks, uint32_t given, uint32_t room, uint32_t keep);
+uint32_t shim_level(const struct shim_queue *queue);
+void shim_queue_counts(const struct shim_queue *queue, struct shim_counts *counts);
+/* Only when the device is closed, and its chunks were taken back. */
+void shim_queue_free(struct shim_queue *queue);
+
+/* burst.c */
+uint16_t shim_rx(struct shim_queue *queue, struct shim_frame *frames, uint16_t room);
+uint16_t shim_tx(struct shim_queue *queue, const struct shim_frame *frames, uint16_t count);
+/* Has the driver free what was sent. */
+void shim_tidy(struct shim_queue *queue);
+/* Sets nothing aside any more: of this thread, or of all when nobody uses the queue. */
+void shim_flush(struct shim_queue *queue, uint8_t all);
+
+#endif

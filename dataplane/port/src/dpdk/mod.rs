@@ -1,0 +1,174 @@
+//! Ports through DPDK, by a plugin that is loaded when one is asked for.
+//!
+//! The plugin (`gvm-dpdk-plugin`) moves raw Ethernet frames between a device and an lcore's arena; headers, addresses and
+//! neighbours are ours, as on every raw port. A frame that DPDK received is a chunk of the arena, and leaves on any port
+//! without a copy; drivers with memory of their own are the exception, and [`crate::Port::describe`] says so.
+//!
+//! | module | what |
+//! |---|---|
+//! | `plugin` | finding, loading and checking the plugin |
+//! | `arguments` | what EAL is started with |
+//! | `environment` | DPDK in this process, and the thread that looks after devices |
+//! | `device` | a device: set up, started, watched, closed |
+//! | `lent` | which chunks the plugin has |
+//! | `port` | the [`crate::Port`]: a queue pair of a device |
+
+mod arguments;
+mod device;
+mod environment;
+mod lent;
+mod plugin;
+mod port;
+
+pub use arguments::EnvironmentConfig;
+pub use device::{Device, DeviceConfig, Spread};
+pub use environment::Environment;
+pub use plugin::{ENTRY_FILE, LoadedPlugin, PACKAGES};
+pub use port::{DpdkCounters, DpdkPort, smallest_chunk};
+
+use std::path::PathBuf;
+
+/// Why there is no DPDK port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DpdkError {
+    /// The plugin is nowhere.
+    #[error(
+        "DPDK ports need the plugin {ENTRY_FILE}, which is not in {}: install the package gvm-dp-dpdk, or build it with \
+         `{PACKAGES}` and `cargo build --release -p gvm-dpdk-plugin`, and set GVM_DP_PLUGIN_DIR to where it is", paths(.0)
+    )]
+    NoPlugin(Vec<PathBuf>),
+    /// The plugin was built on a machine without DPDK.
+    #[error(
+        "the plugin {} was built without DPDK: `{PACKAGES}`, then build it again with `cargo build --release -p \
+         gvm-dpdk-plugin`", .0.display()
+    )]
+    Empty(PathBuf),
+    /// The plugin, or a library that it needs, cannot be loaded.
+    #[error("the plugin {} cannot be loaded: {reason}; are DPDK's libraries installed (`apt-get install dpdk`)?", .path.display())]
+    NotLoaded {
+        /// The file.
+        path: PathBuf,
+        /// What the loader says.
+        reason: String,
+    },
+    /// The plugin belongs to another gvm-dp.
+    #[error(
+        "the plugin {} is of another version ({found}, and this gvm-dp needs {needed}): install gvm-dp and its plugin from \
+         one package or one build", .path.display()
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        needed: String,
+    },
+    /// DPDK does not start.
+    #[error("DPDK does not start: {reason}; {hint}")]
+    NoStart {
+        /// What it says.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// DPDK was started for other devices.
+    #[error("DPDK runs in this process already, with other devices: name all of them at the start")]
+    Started,
+    /// The device is not there, or no driver takes it.
+    #[error("dpdk:{name}: {reason}; {hint}")]
+    NoDevice {
+        /// The device.
+        name: String,
+        /// What DPDK says.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The device cannot be set up.
+    #[error("dpdk:{name}: {reason}; EAL's log says more with RUST_LOG=debug")]
+    Device {
+        /// The device.
+        name: String,
+        /// What DPDK says.
+        reason: String,
+    },
+    /// The device has too few queues.
+    #[error(
+        "there are {lcores} lcores, and dpdk:{name} has {queues} queue pairs: each lcore needs one of its own. Name at most \
+         {queues} cores with --lcores{hint}"
+    )]
+    Queues {
+        /// The device.
+        name: String,
+        /// What it has.
+        queues: u16,
+        /// What is needed.
+        lcores: u16,
+        /// What else can be done.
+        hint: &'static str,
+    },
+    /// The device's rings are too small or too large.
+    #[error("dpdk:{name} has {what} descriptors for {}, and {wanted} are needed; {hint}", if *.receives { "receiving" } else { "sending" })]
+    Descriptors {
+        /// The device.
+        name: String,
+        /// How many: at most, or at least.
+        what: String,
+        /// Whether they are those to receive.
+        receives: bool,
+        /// What is needed.
+        wanted: u32,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The link's MTU does not suit.
+    #[error(
+        "dpdk:{name}: an MTU of {mtu} is not possible: the device takes {least} to {most}; write ,mtu={most} or less"
+    )]
+    Mtu {
+        /// The device.
+        name: String,
+        /// What was asked for.
+        mtu: u16,
+        /// The least.
+        least: u16,
+        /// The most.
+        most: u16,
+    },
+    /// The frames are too small for the device.
+    #[error("dpdk:{name}: frames of {chunk} bytes are too small: a packet of {mtu} bytes needs {needed}")]
+    Chunk {
+        /// The device.
+        name: String,
+        /// What the arena has.
+        chunk: u32,
+        /// The link's MTU.
+        mtu: u16,
+        /// What is needed.
+        needed: u32,
+    },
+    /// A queue has no memory.
+    #[error(
+        "dpdk:{name} queue {queue}: {reason}; DPDK's buffers need hugepages or memory beside the arena's: reserve more \
+         hugepages with `gvm-dp hugepages reserve`, or ask for fewer --frames"
+    )]
+    Queue {
+        /// The device.
+        name: String,
+        /// The queue.
+        queue: u16,
+        /// What DPDK says.
+        reason: String,
+    },
+    /// A thread cannot take part.
+    #[error("DPDK takes no further thread: {0}; it has room for 128 of them on a machine")]
+    Thread(String),
+    /// The thread that looks after devices is gone.
+    #[error("the thread that looks after DPDK's devices has ended: this is a fault of gvm-dp, please report it")]
+    Gone,
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,612 @@
+//! The port: a queue pair of a device, polled by one lcore.
+//!
+//! The plugin hands over what it received as chunks of our pool, and gets chunks to send and to receive into. Between
+//! bursts the port keeps a small stock of chunks with the plugin, from which the driver takes; what was sent comes back
+//! into the same stock, and from there to the pool.
+
+use super::device::Watched;
+use super::lent::Lent;
+use super::{Device, LoadedPlugin};
+use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::headers::{self, Fill, Reader, Refused, Unsendable, Verify};
+use crate::host::{Host, HostCounters, HostQueue, Received};
+use crate::neighbour::resolve;
+use crate::{Port, headers::check_sendable};
+use frame::counter::{CounterSet, Visitor};
+use frame::pool::{COLOURS, HEADROOM};
+use frame::time::MILLISECOND;
+use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
+use port_abi::{BURST, Exchange, Queue, QueueCounts};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+frame::counters! {
+    /// What one queue of a DPDK device counts.
+    pub struct DpdkCounters {
+        /// Packets received.
+        rx_packets,
+        /// Bytes of UDP payload received.
+        rx_bytes,
+        /// Packets that were copied: their driver has memory of its own, or they came in several pieces.
+        rx_copied,
+        /// Packets whose headers are not those of a whole UDP datagram; dropped.
+        rx_dropped_malformed,
+        /// Datagrams to another IP address or UDP port; dropped.
+        rx_dropped_not_ours,
+        /// Datagrams with a wrong UDP checksum; dropped.
+        rx_dropped_checksum,
+        /// Packets longer than a frame; dropped.
+        rx_dropped_too_long,
+        /// Packets that had to be copied when no frame was left; dropped.
+        rx_dropped_no_frame,
+        /// Packets that the device dropped because nobody took them in time (of the whole device, at its first queue).
+        rx_lost_missed,
+        /// Times that the driver found no buffer for a packet (of the whole device, at its first queue).
+        rx_lost_no_buffer,
+        /// Packets that the device received with errors (of the whole device, at its first queue).
+        rx_device_errors,
+        /// Times that the driver asked for frames and there were too few.
+        rx_starved,
+        /// Frames of the plugin that it does not have; ignored.
+        rx_bad_descriptors,
+        /// Times that the pool had no frame for the driver.
+        rx_no_frame,
+        /// Datagrams that the device took.
+        tx_packets,
+        /// Bytes of UDP payload that the device took.
+        tx_bytes,
+        /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
+        tx_dropped_too_long,
+        /// Datagrams to a peer whose next hop has no known Ethernet address (yet); dropped.
+        tx_dropped_no_neighbour,
+        /// Datagrams dropped because the link was down.
+        tx_dropped_link_down,
+        /// Datagrams dropped because the port had no IPv4 address.
+        tx_dropped_no_address,
+        /// Datagrams to an IPv6 peer; dropped.
+        tx_dropped_family,
+        /// Answers to ARP and ping, and questions, that found no room to leave; dropped.
+        tx_dropped_host,
+        /// Packets that the device could not send (of the whole device, at its first queue).
+        tx_device_errors,
+        /// Times that the device took no more; the datagrams waited.
+        tx_full,
+        /// Times that the link went down.
+        link_downs,
+        /// 1 while the link is up (a gauge).
+        link_up,
+        /// The link's speed in Mbit/s, 0 when it is unknown (a gauge).
+        link_mbits,
+        /// Frames with the driver: to receive into, received, or to be sent (a gauge).
+        frames_lent,
+        /// The most frames that were with the driver at once (a gauge).
+        frames_lent_max,
+    }
+}
+
+/// Where drivers put a received packet in a chunk.
+const RX_HEADROOM: u32 = 128;
+/// Ethernet header with two tags, and the checksum that some drivers leave.
+const AROUND: u32 = 26;
+/// The stock of chunks from which the driver takes.
+const STOCK: u32 = 192;
+/// Chunks that change hands at once.
+const HANDFUL: u32 = 64;
+/// How many received packets ahead the cache is asked for headers and a small record.
+const AHEAD: usize = 4;
+/// How often what the thread of devices found is taken over.
+const LOOK: Time = 10 * MILLISECOND;
+/// Answers and questions that wait at most.
+const REPLIES: usize = 64;
+
+/// The smallest chunk with which a device can be used at this MTU, both ways.
+pub const fn smallest_chunk(mtu: u16) -> u32 {
+    // Many NICs count buffers in KiB.
+    let receive = RX_HEADROOM + (mtu as u32 + AROUND).next_multiple_of(1024);
+    let send = HEADROOM as u32 + (COLOURS - 1) * 64 + mtu as u32 - wire::IPV4_UDP_LEN as u32;
+    let most = if receive > send { receive } else { send };
+    most.next_multiple_of(64)
+}
+
+/// A queue that was opened, with the chunks that it was given.
+pub(super) struct Opened<'a> {
+    pub(super) plugin: LoadedPlugin,
+    pub(super) queue: *mut Queue,
+    pub(super) given: &'a [u32],
+}
+
+type Readers = [Option<Reader>; MAX_ADDRESSES + 1];
+
+/// One queue pair of a device.
+pub struct DpdkPort {
+    id: PortId,
+    number: u16,
+    plugin: LoadedPlugin,
+    queue: *mut Queue,
+    lent: Lent,
+    watched: Arc<Watched>,
+    description: String,
+    mtu: u16,
+    fill: Fill,
+    addresses: Addresses,
+    host: HostQueue,
+    /// For each of the addresses, by its number: of packets that the NIC verified, and of others.
+    verified: Readers,
+    unverified: Readers,
+    frames: [port_abi::Frame; BURST],
+    /// Whole Ethernet frames that leave before datagrams.
+    replies: Vec<Frame>,
+    /// Chunks that wait in the plugin's stock, when it last said so.
+    level: u32,
+    tx_full: bool,
+    up: bool,
+    look_at: Time,
+    counters: Arc<DpdkCounters>,
+}
+
+impl DpdkPort {
+    pub(super) fn new(id: PortId, number: u16, opened: Opened<'_>, pool: &Pool, device: &Device, host: &Host) -> Self {
+        let mut lent = Lent::new(pool.clone());
+        opened.given.iter().for_each(|chunk| lent.note(*chunk));
+        let addresses = host.addresses(wire::GATEWAY_PORT);
+        let (rx, tx) = device.rings();
+        let way = if device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
+        let own = addresses.get(0).map_or_else(String::new, |local| {
+            let [a, b, c, d] = local.ip;
+            format!("{a}.{b}.{c}.{d}:{}, ", local.udp_port)
+        });
+        let description = format!(
+            "dpdk:{} queue {number} ({} {way}, {own}MTU {}, rings of {rx} and {tx})",
+            device.name(),
+            device.driver(),
+            device.mtu()
+        );
+        let mut port = Self {
+            id,
+            number,
+            plugin: opened.plugin,
+            queue: opened.queue,
+            watched: Arc::clone(device.watched()),
+            description,
+            mtu: device.mtu(),
+            fill: if device.fills_checksums() { Fill::Nic } else { Fill::Software },
+            verified: addresses.readers(id, Verify::Nic, false),
+            unverified: addresses.readers(id, Verify::Software, false),
+            addresses,
+            host: host.queue(),
+            frames: [port_abi::Frame::default(); BURST],
+            replies: Vec::with_capacity(REPLIES),
+            level: opened.given.len() as u32,
+            tx_full: false,
+            up: true,
+            look_at: 0,
+            counters: Arc::default(),
+            lent,
+        };
+        port.counters.link_up.set(1);
+        // What it still takes when it is started; a driver that needs more has taken it by now.
+        port.take_surplus(u32::from(rx) + STOCK);
+        port
+    }
+
+    /// From now on it takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
+    pub fn claim_roce(&mut self) {
+        self.verified = self.addresses.readers(self.id, Verify::Nic, true);
+        self.unverified = self.addresses.readers(self.id, Verify::Software, true);
+    }
+
+    /// Whether packets come and go.
+    #[inline]
+    fn is_running(&self) -> bool {
+        self.watched.running.load(Ordering::Acquire)
+    }
+
+    /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
+    #[inline]
+    fn refusal(&mut self, now: Time, datagram: &mut Datagram) -> Option<&frame::Counter> {
+        if !self.up {
+            return Some(&self.counters.tx_dropped_link_down);
+        }
+        if datagram.peer.mac == [0; 6] && !resolve(&mut self.host, &self.addresses, now, &mut datagram.peer) {
+            return Some(&self.counters.tx_dropped_no_neighbour);
+        }
+        if self.addresses.get(datagram.peer.local).is_none() {
+            return Some(&self.counters.tx_dropped_no_address);
+        }
+        match check_sendable(datagram, self.mtu) {
+            Ok(()) => None,
+            Err(Unsendable::Address) => Some(&self.counters.tx_dropped_family),
+            Err(Unsendable::Size) => Some(&self.counters.tx_dropped_too_long),
+        }
+    }
+
+    /// Gives the device the first frames of those described in `frames`; returns how many it took.
+    #[inline]
+    fn give(&mut self, count: usize) -> usize {
+        // SAFETY: an open queue, polled by this thread; the frames are ours until the device took them.
+        usize::from(unsafe { (self.plugin.table.tx_burst)(self.queue, self.frames.as_ptr(), count as u16) })
+    }
+
+    /// Writes headers before the first datagrams of a queue, and describes them in `frames`. Returns how many there are
+    /// before the first one that cannot be sent.
+    #[inline]
+    fn prepare(&mut self, now: Time, queue: &mut TxQueue) -> usize {
+        let mut ready = 0;
+        for datagram in queue.iter_mut().take(BURST) {
+            if self.refusal(now, datagram).is_some() {
+                break;
+            }
+            let Some(local) = self.addresses.get(datagram.peer.local) else { break };
+            let written = headers::write_for(datagram, local, self.fill);
+            debug_assert!(written.is_ok(), "checked by `refusal`");
+            let tagged = if datagram.peer.vlan.vid().is_some() { port_abi::TAGGED } else { 0 };
+            let fills = self.fill == Fill::Nic && !datagram.peer.is_roce();
+            let fill = if fills { port_abi::CHECKSUM_FILL } else { 0 };
+            if let Some(place) = self.frames.get_mut(ready) {
+                *place = describe(&datagram.frame, tagged | fill);
+            }
+            ready += 1;
+        }
+        ready
+    }
+
+    /// Sends answers and questions; what finds no room is dropped: who asked will ask again.
+    #[cold]
+    fn send_replies(&mut self) {
+        let count = self.replies.len().min(BURST);
+        for (place, frame) in self.frames.iter_mut().zip(&self.replies) {
+            *place = describe(frame, 0);
+        }
+        let sent = self.give(count);
+        self.counters.tx_dropped_host.add((count - sent) as u64);
+        for (at, frame) in self.replies.drain(..).enumerate() {
+            if at < sent {
+                self.lent.note(frame.into_index().0);
+            }
+        }
+    }
+
+    /// What is not the usual datagram for us: an answer of the host's, a datagram that is unusual, or nothing.
+    #[cold]
+    fn unusual(&mut self, now: Time, mut frame: Frame, verified: bool, asked: u8, burst: &mut Burst) -> Option<usize> {
+        match self.host.receive(now, &mut frame) {
+            Received::Consumed => None,
+            Received::Reply => {
+                if self.replies.len() < REPLIES {
+                    self.replies.push(frame);
+                } else {
+                    self.counters.tx_dropped_host.add(1);
+                }
+                None
+            }
+            Received::Datagram => {
+                let readers = if verified { &mut self.verified } else { &mut self.unverified };
+                let Some(reader) = readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
+                    self.counters.rx_dropped_not_ours.add(1);
+                    return None;
+                };
+                match reader.receive_into(frame, burst) {
+                    Ok(len) => Some(len),
+                    Err(refused) => {
+                        match refused {
+                            Refused::Malformed(_) => self.counters.rx_dropped_malformed.add(1),
+                            Refused::NotOurs => self.counters.rx_dropped_not_ours.add(1),
+                            Refused::Checksum => self.counters.rx_dropped_checksum.add(1),
+                        }
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the plugin's stock of chunks level.
+    #[inline]
+    fn restock(&mut self) {
+        let mut chunks = [0; HANDFUL as usize];
+        let missing = STOCK.saturating_sub(self.level).min(HANDFUL);
+        let wanted = missing.min(self.lent.pool().spare());
+        let given = match chunks.get_mut(..wanted as usize) {
+            Some(chunks) if wanted > 0 => self.lent.pool().take_free(chunks) as u32,
+            _ => 0,
+        };
+        if given < missing && self.level < STOCK / 2 {
+            self.counters.rx_no_frame.add(1);
+        }
+        chunks.iter().take(given as usize).for_each(|chunk| self.lent.note(*chunk));
+        if self.exchange(&mut chunks, given, STOCK + HANDFUL) == chunks.len() {
+            self.take_surplus(STOCK);
+        }
+        self.counters.frames_lent.set(self.lent.len() as u64);
+        self.counters.frames_lent_max.raise(self.lent.len() as u64);
+    }
+
+    /// Takes back all chunks of the stock above `keep`.
+    #[cold]
+    fn take_surplus(&mut self, keep: u32) {
+        let mut chunks = [0; HANDFUL as usize];
+        while self.exchange(&mut chunks, 0, keep) > 0 {}
+    }
+
+    /// Gives `given` chunks, and takes back those above `keep`, a handful at most. Returns how many came back.
+    #[inline]
+    fn exchange(&mut self, chunks: &mut [u32; HANDFUL as usize], given: u32, keep: u32) -> usize {
+        let room = chunks.len() as u32;
+        let mut exchange = Exchange { chunks: chunks.as_mut_ptr(), given, room, keep, level: 0 };
+        // SAFETY: an open queue, polled by this thread; room for a handful of chunks.
+        let back = unsafe { (self.plugin.table.exchange)(self.queue, &raw mut exchange) } as usize;
+        self.level = exchange.level;
+        for chunk in chunks.iter().take(back) {
+            // SAFETY: the plugin gave the chunk back just now.
+            match unsafe { self.lent.take(*chunk, 0, 0) } {
+                Some(frame) => drop(frame),
+                None => self.counters.rx_bad_descriptors.add(1),
+            }
+        }
+        back
+    }
+
+    /// Takes over what the thread of devices found.
+    #[cold]
+    fn look(&mut self) {
+        let (watched, counters) = (&self.watched, &self.counters);
+        let up = watched.up.load(Ordering::Relaxed);
+        if self.up && !up {
+            counters.link_downs.add(1);
+        }
+        self.up = up;
+        counters.link_up.set(u64::from(up));
+        counters.link_mbits.set(watched.mbits.load(Ordering::Relaxed));
+        if self.number == 0 {
+            counters.rx_lost_missed.set(watched.missed.load(Ordering::Relaxed));
+            counters.rx_lost_no_buffer.set(watched.no_buffer.load(Ordering::Relaxed));
+            counters.rx_device_errors.set(watched.rx_errors.load(Ordering::Relaxed));
+            counters.tx_device_errors.set(watched.tx_errors.load(Ordering::Relaxed));
+        }
+        let mut counts = QueueCounts::default();
+        // SAFETY: an open queue and a live structure.
+        unsafe { (self.plugin.table.queue_counts)(self.queue, &raw mut counts) };
+        counters.rx_copied.set(counts.copied);
+        counters.rx_dropped_too_long.set(counts.too_long);
+        counters.rx_dropped_no_frame.set(counts.no_chunk);
+        counters.rx_starved.set(counts.starved);
+        // SAFETY: an open queue, polled by this thread.
+        unsafe { (self.plugin.table.tidy)(self.queue) };
+    }
+
+    /// Takes all chunks back, once the device is closed.
+    #[cold]
+    fn reclaim(&mut self) {
+        // SAFETY: the device is closed: nobody else uses the queue.
+        unsafe { (self.plugin.table.flush)(self.queue, 1) };
+        self.take_surplus(0);
+        self.counters.frames_lent.set(self.lent.len() as u64);
+    }
+}
+
+#[inline]
+fn describe(frame: &Frame, flags: u32) -> port_abi::Frame {
+    // A chunk has at most 32,768 bytes.
+    port_abi::Frame { chunk: frame.index(), offset: frame.headroom() as u16, len: frame.len() as u16, flags }
+}
+
+impl Port for DpdkPort {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
+        if !self.is_running() {
+            return 0;
+        }
+        let room = burst.room().min(BURST) as u16;
+        // SAFETY: an open queue, polled by this thread; room for so many frames.
+        let received = unsafe { (self.plugin.table.rx_burst)(self.queue, self.frames.as_mut_ptr(), room) };
+        if received == 0 {
+            return 0;
+        }
+        let frames = self.frames;
+        let frames = frames.get(..usize::from(received)).unwrap_or(&frames);
+        for ahead in frames.iter().take(AHEAD) {
+            self.lent.pool().chunks().prefetch::<3>(ahead.chunk, ahead.offset);
+        }
+        let (mut added, mut bytes) = (0, 0);
+        for (at, described) in frames.iter().enumerate() {
+            if let Some(ahead) = frames.get(at + AHEAD) {
+                self.lent.pool().chunks().prefetch::<3>(ahead.chunk, ahead.offset);
+            }
+            // SAFETY: the plugin returned the chunk just now.
+            let taken = unsafe { self.lent.take(described.chunk, described.offset, described.len) };
+            let Some(frame) = taken else {
+                self.counters.rx_bad_descriptors.add(1);
+                continue;
+            };
+            if described.flags & port_abi::CHECKSUM_BAD != 0 {
+                self.counters.rx_dropped_checksum.add(1);
+                continue;
+            }
+            let verified = described.flags & port_abi::CHECKSUM_GOOD != 0;
+            // What is to none of ours goes to the first, to be refused by name.
+            let asked = self.addresses.asked(frame.data());
+            let readers = if verified { &mut self.verified } else { &mut self.unverified };
+            let result = match readers.get_mut(usize::from(asked)).and_then(Option::as_mut) {
+                Some(reader) => reader.usual_into(frame, burst),
+                None => Err(frame),
+            };
+            let len = match result {
+                Ok(len) => Some(len),
+                Err(frame) => self.unusual(now, frame, verified, asked, burst),
+            };
+            if let Some(len) = len {
+                added += 1;
+                bytes += len as u64;
+            }
+        }
+        self.counters.rx_packets.add(u64::from(received));
+        self.counters.rx_bytes.add(bytes);
+        added
+    }
+
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
+        self.tx_full = false;
+        if !self.is_running() {
+            // Not yet: what is to leave waits.
+            return 0;
+        }
+        if !self.replies.is_empty() {
+            self.send_replies();
+        }
+        let (mut left, mut packets, mut bytes) = (0, 0, 0);
+        loop {
+            let ready = self.prepare(now, queue);
+            if ready == 0 {
+                let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(now, datagram)) else { break };
+                // A next hop that became known between two looks.
+                let Some(reason) = refusal else { continue };
+                reason.add(1);
+                drop(queue.fail());
+                left += 1;
+                continue;
+            }
+            let sent = self.give(ready);
+            for (at, datagram) in queue.iter_mut().take(ready).enumerate() {
+                // What counts are the bytes of the payload; and what stays gets its headers anew.
+                let head = wire::net::headers_len(datagram.peer.vlan.vid().is_some());
+                datagram.frame.trim_front(head);
+                if at < sent {
+                    bytes += datagram.frame.len() as u64;
+                }
+            }
+            for _ in 0..sent {
+                // It is the device's now.
+                if let Some(datagram) = queue.take() {
+                    self.lent.note(datagram.frame.into_index().0);
+                }
+            }
+            left += sent;
+            packets += sent as u64;
+            if sent < ready {
+                self.counters.tx_full.add(1);
+                self.tx_full = true;
+                break;
+            }
+        }
+        self.counters.tx_packets.add(packets);
+        self.counters.tx_bytes.add(bytes);
+        left
+    }
+
+    fn housekeep(&mut self, now: Time) {
+        if !self.is_running() {
+            if self.watched.closed.load(Ordering::Acquire) && self.lent.len() > 0 {
+                self.reclaim();
+            }
+            return;
+        }
+        while self.replies.len() < REPLIES
+            && let Some(question) = self.host.next_request(now)
+        {
+            // As link control, before cargo has all frames.
+            let frame = self.lent.pool().alloc_reserved();
+            match frame.and_then(|mut frame| frame.append(&question).then_some(frame)) {
+                Some(frame) => self.replies.push(frame),
+                None => self.counters.tx_dropped_host.add(1),
+            }
+        }
+        if !self.replies.is_empty() {
+            self.send_replies();
+        }
+        self.restock();
+        if now >= self.look_at {
+            self.look_at = now.saturating_add(LOOK);
+            self.look();
+        }
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn wants_writable(&self) -> bool {
+        self.tx_full
+    }
+
+    fn frames_held(&self) -> usize {
+        self.lent.len() + self.replies.len()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn rx_lost(&self) -> u64 {
+        self.counters.rx_lost_missed.get() + self.counters.rx_lost_no_buffer.get()
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        let local = self.addresses.get(0)?;
+        Some(Peer::ipv4(self.id, local.ip, local.udp_port, Vlan::UNTAGGED, local.mac))
+    }
+
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn counters(&self) -> Arc<dyn CounterSet> {
+        Arc::new(Both { port: Arc::clone(&self.counters), host: Arc::clone(self.host.counters()) })
+    }
+}
+
+impl Drop for DpdkPort {
+    fn drop(&mut self) {
+        if self.watched.closed.load(Ordering::Acquire) {
+            self.reclaim();
+            if self.lent.len() == 0 {
+                // SAFETY: the device is closed and nothing is lent: the queue is not used again.
+                unsafe { (self.plugin.table.queue_close)(self.queue) };
+                return;
+            }
+        }
+        // Memory that a device may still write to is never handed out: the frames stay away, and the pool with them.
+        if self.watched.closed.load(Ordering::Acquire) {
+            tracing::error!(
+                "{}: {} frames are lost: its driver did not give them back",
+                self.description,
+                self.lent.len()
+            );
+        }
+    }
+}
+
+/// The counters of the port and of its host, as one set.
+struct Both {
+    port: Arc<DpdkCounters>,
+    host: Arc<HostCounters>,
+}
+
+impl CounterSet for Both {
+    fn name(&self) -> &'static str {
+        self.port.name()
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) {
+        self.port.visit(visitor);
+        self.host.visit(visitor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_holds_what_a_device_receives_and_what_is_sent() {
+        // A NIC's buffer is a multiple of a KiB behind 128 bytes; what is made here begins 320 bytes behind.
+        assert_eq!((smallest_chunk(1500), smallest_chunk(9000)), (2176, 9344));
+        for mtu in 576..32_000 {
+            let chunk = smallest_chunk(mtu);
+            assert!(chunk.is_multiple_of(64) && chunk >= u32::from(mtu) + AROUND + RX_HEADROOM && chunk < 33_000);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `dpdk`: the gateway between two virtual devices of DPDK, against `dpdk-testpmd`, which forwards between the same two and
+//! looks at nothing.
+//!
+//! One lcore, `net_pcap` (a file of packets, again and again) to `net_null`, one record of 64 bytes in each packet, slaves
+//! in random order. Both are measured by the CPU time of the thread that forwards, in turns, on the same core. The hold is
+//! infinite, so that buffers leave full, as in `aggregate`.
+
+mod boundary;
+mod subject;
+mod testpmd;
+
+pub use boundary::{Boundary, boundary};
+
+use crate::aggregate::median;
+use crate::input::{self, Shape};
+use anyhow::Context as _;
+use lcore::CoreList;
+use netns::dpdk::write_pcap;
+use port::dpdk::{Environment, EnvironmentConfig, LoadedPlugin};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use subject::Subject;
+use testpmd::Testpmd;
+
+/// Active slaves of each line; the last one is the figure.
+const SLAVES: [u32; 2] = [8_192, 64];
+/// Packets for each slave before the file repeats itself, and packets at least.
+const PACKETS: (u32, u32) = (16, 16_384);
+/// What DPDK needs for the larger file, in MiB.
+const MEMORY: u32 = 256;
+
+/// One line of the table: medians over the rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Active slaves.
+    pub slaves: u32,
+    /// Million records per CPU second through the gateway.
+    pub ours: f64,
+    /// Million packets per CPU second through `dpdk-testpmd`.
+    pub testpmd: f64,
+    /// Ours divided by that.
+    pub ratio: f64,
+    /// Records in a datagram that left.
+    pub merged: f64,
+}
+
+/// A file that goes away again.
+struct Input(PathBuf);
+
+impl Input {
+    fn new(shape: &Shape) -> Self {
+        let name = format!("gvm-bench-{}-{}.pcap", std::process::id(), shape.slaves);
+        let path = std::env::temp_dir().join(name);
+        write_pcap(&path, &input::packets(shape));
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Measures both in turns, for each number of slaves.
+pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
+    let machine = CoreList::of_this_process()?;
+    let core = machine.iter().last().context("a core")?;
+    let others: Vec<usize> = machine.iter().filter(|other| *other != core).collect();
+    let main = others.first().copied().unwrap_or(core);
+    let hugepages = control::hugepages::Hugepages::of(None).free()? * 2 >= 3 * u64::from(MEMORY);
+    let config = EnvironmentConfig { pci: Vec::new(), hugepages, memory: MEMORY, cores: others };
+    let environment = Environment::start(LoadedPlugin::find()?, config)?;
+    println!(
+        "dpdk: net_pcap to net_null, 64-byte payloads, one record in a packet, core {core}, {}",
+        if hugepages { "hugepages" } else { "ordinary pages" }
+    );
+    println!(
+        "{:>8} {:>14} {:>18} {:>7} {:>14}",
+        "slaves", "Mrec/CPU-s", "testpmd Mpkt/CPU-s", "ratio", "records/packet"
+    );
+    let mut rows = Vec::new();
+    for slaves in SLAVES {
+        let packets = (slaves * PACKETS.0).max(PACKETS.1) as usize;
+        let shape = Shape { slaves, payload: 64, records: 1, packets, up: false };
+        let file = Input::new(&shape);
+        let mut subject = Subject::start(&environment, &shape, file.path(), core)?;
+        let mut testpmd = Testpmd::start(file.path(), packets, [main, core], hugepages)?;
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let one = testpmd.measure(time)?;
+            let rate = subject.measure(time)?;
+            let two = testpmd.measure(time)?;
+            let baseline = (one + two) / 2.0;
+            ours.push(rate);
+            theirs.push(baseline);
+            ratios.push(rate / baseline);
+        }
+        let merged = subject.finish()?;
+        testpmd.finish()?;
+        let row = Row { slaves, ours: median(ours), testpmd: median(theirs), ratio: median(ratios), merged };
+        println!("{slaves:>8} {:>14.2} {:>18.2} {:>7.3} {merged:>14.1}", row.ours, row.testpmd, row.ratio);
+        rows.push(row);
+    }
+    Ok(rows)
+}

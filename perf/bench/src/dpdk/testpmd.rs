@@ -1,0 +1,114 @@
+//! `dpdk-testpmd` in its io mode: what it receives on one device it sends on the other, and looks at nothing.
+
+use anyhow::Context as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// What its command line ends with.
+const PROMPT: &str = "testpmd> ";
+/// Mempool objects that it needs beside those of the file.
+const OBJECTS: usize = 16_384;
+
+/// A running `dpdk-testpmd`, which forwards only while it is measured.
+pub struct Testpmd {
+    child: Child,
+    orders: ChildStdin,
+    words: BufReader<ChildStdout>,
+}
+
+impl Testpmd {
+    /// Starts it between the same two devices, with its worker on the second of these cores.
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub fn start(file: &Path, packets: usize, [main, core]: [usize; 2], hugepages: bool) -> anyhow::Result<Self> {
+        let mut command = Command::new("dpdk-testpmd");
+        command.arg(format!("--lcores=0@{main},1@{core}")).args(["--main-lcore=0", "--iova-mode=va", "--no-pci"]);
+        if hugepages {
+            command.arg("--in-memory");
+        } else {
+            command.args(["--no-huge", "--no-shconf", "-m", "768"]);
+        }
+        command
+            .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", file.display()))
+            .args(["--vdev=net_null0", "--", "-i", "--nb-cores=1", "--forward-mode=io", "--burst=64"])
+            .arg(format!("--total-num-mbufs={}", packets + OBJECTS))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().context("dpdk-testpmd does not run: `apt-get install dpdk-dev`")?;
+        let orders = child.stdin.take().context("piped")?;
+        let words = BufReader::new(child.stdout.take().context("piped")?);
+        let mut testpmd = Self { child, orders, words };
+        testpmd.answer("").context("dpdk-testpmd did not start; try its command line by hand")?;
+        Ok(testpmd)
+    }
+
+    /// Gives an order, and returns what it printed up to its next prompt.
+    fn order(&mut self, order: &str) -> anyhow::Result<String> {
+        writeln!(self.orders, "{order}")?;
+        self.answer(order)
+    }
+
+    fn answer(&mut self, what: &str) -> anyhow::Result<String> {
+        let mut said = Vec::new();
+        loop {
+            let before = said.len();
+            self.words.read_until(b' ', &mut said)?;
+            anyhow::ensure!(said.len() > before, "dpdk-testpmd ended after `{what}`");
+            if said.ends_with(PROMPT.as_bytes()) {
+                return Ok(String::from_utf8_lossy(&said).into_owned());
+            }
+        }
+    }
+
+    /// Packets received so far, and nanoseconds that its worker ran.
+    fn look(&mut self) -> anyhow::Result<(f64, f64)> {
+        let said = self.order("show port stats 0")?;
+        let packets = said.split("RX-packets:").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let packets: f64 = packets.and_then(|number| number.parse().ok()).context("dpdk-testpmd counts packets")?;
+        let tasks = format!("/proc/{}/task", self.child.id());
+        for task in std::fs::read_dir(tasks)?.flatten() {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            if name.contains("worker-1") {
+                let time = std::fs::read_to_string(task.path().join("schedstat"))?;
+                let ran = time.split_whitespace().next().and_then(|number| number.parse().ok());
+                return Ok((packets, ran.context("the kernel counts the time of threads")?));
+            }
+        }
+        anyhow::bail!("dpdk-testpmd has no worker")
+    }
+
+    /// Million packets per CPU second of its worker, for a while.
+    ///
+    /// # Errors
+    /// It has ended, or says nothing.
+    pub fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
+        self.order("start")?;
+        let (packets, ran) = self.look()?;
+        std::thread::sleep(time);
+        let (more, longer) = self.look()?;
+        self.order("stop")?;
+        anyhow::ensure!(more > packets && longer > ran, "dpdk-testpmd forwards nothing");
+        Ok((more - packets) * 1e3 / (longer - ran))
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        writeln!(self.orders, "quit")?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Testpmd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

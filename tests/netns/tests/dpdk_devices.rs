@@ -1,0 +1,247 @@
+//! DPDK ports on virtual devices in this process: frames stay in place, none is lost, and what is on the wire is right.
+
+use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Vlan};
+use netns::dpdk::{CHUNK, device, environment, plugin, read_pcap, start, write_pcap};
+use netns::product::Place;
+use port::Port;
+use port::dpdk::{DpdkPort, Environment, EnvironmentConfig};
+use port::headers::{self, Local, Verify};
+use std::collections::BTreeSet;
+
+const FRAMES: u32 = 2048;
+/// Has a copy of this test program do what a process can do once.
+const TRY: &str = "GVM_DPDK_TEST_TRY";
+/// A host beyond the port under test.
+const OTHER: Local = Local { mac: [2, 0, 0, 0, 0, 9], ip: [10, 93, 0, 9], udp_port: 40_000 };
+
+fn pool() -> Pool {
+    Pool::new(PoolConfig { frames: FRAMES, chunk: CHUNK, hugepages: Hugepages::Never, ..PoolConfig::default() })
+        .unwrap()
+}
+
+/// Every frame is free, with a port, waiting in an outbox, or in this test's hand.
+fn assert_conserved(pool: &Pool, ports: &[&DpdkPort], out: &Outbox, in_hand: usize) {
+    let with_ports: usize = ports.iter().map(|port| port.frames_held()).sum();
+    let all = pool.free() as usize + with_ports + out.frames() + in_hand;
+    assert_eq!(all, FRAMES as usize, "{} free, {with_ports} with ports, {in_hand} here", pool.free());
+}
+
+fn payload(number: usize) -> Vec<u8> {
+    // Lengths up to the largest datagram of an MTU of 1500.
+    (0..1 + number * 37 % 1472).map(|at| (number * 7 + at) as u8).collect()
+}
+
+fn send(out: &mut Outbox, to: Peer, payload: &[u8]) -> u32 {
+    let mut frame = out.alloc().unwrap();
+    assert!(frame.append(payload));
+    let chunk = frame.index();
+    out.send(Datagram::new(frame, to, Class::Down, 1));
+    chunk
+}
+
+fn transmit(port: &mut DpdkPort, out: &mut Outbox, now: u64) -> usize {
+    let id = port.id();
+    let sent = port.tx_burst(now, out.queue(id).unwrap());
+    port.housekeep(now);
+    sent
+}
+
+#[test]
+fn frames_go_through_a_ring_in_place_and_all_come_home() {
+    let Some(environment) = environment() else { return };
+    let pool = pool();
+    let mut out = Outbox::new(pool.clone(), 1);
+    let (device, host) = device(&environment, "net_ring_place", "10.93.0.1/24");
+    let mut port = start(&device, &host, 0, &pool);
+    assert!(port.describe().contains("net_ring in place"), "{}", port.describe());
+    assert_conserved(&pool, &[&port], &out, 0);
+    // What is sent to itself comes back: the device is a ring.
+    let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
+    let mut burst = Burst::new();
+    let mut now = 0;
+    for round in 0..200 {
+        now += 1_000_000;
+        let numbers: Vec<usize> = (round * 40..round * 40 + 40).collect();
+        let chunks: BTreeSet<u32> = numbers.iter().map(|number| send(&mut out, to, &payload(*number))).collect();
+        assert_conserved(&pool, &[&port], &out, 0);
+        assert_eq!(transmit(&mut port, &mut out, now), 40);
+        assert_conserved(&pool, &[&port], &out, 0);
+        let mut received = 0;
+        while received < 40 {
+            assert!(port.rx_burst(now, &mut burst) > 0, "{received} of round {round}");
+            assert_conserved(&pool, &[&port], &out, burst.len());
+            for datagram in burst.drain() {
+                // Neither a byte nor a frame is another one.
+                assert_eq!(datagram.frame.data(), payload(numbers[received]));
+                assert!(chunks.contains(&datagram.frame.index()));
+                assert_eq!(datagram.peer.ipv4_octets(), Some([10, 93, 0, 1]));
+                received += 1;
+            }
+        }
+        port.housekeep(now);
+        assert_conserved(&pool, &[&port], &out, 0);
+    }
+    let mut counted = Vec::new();
+    port.counters().visit(&mut |name, _, value| counted.push((name, value)));
+    let count = |name: &str| counted.iter().find(|(counter, _)| *counter == name).unwrap().1;
+    assert_eq!((count("tx_packets"), count("rx_copied"), count("rx_bad_descriptors")), (8000, 0, 0));
+    // The stock is small: what was given for the start came back.
+    assert!(pool.free() > FRAMES * 3 / 4, "{} free", pool.free());
+    while port.rx_burst(now, &mut burst) > 0 {
+        burst.clear();
+    }
+    device.close().unwrap();
+    port.housekeep(now);
+    assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
+    drop(port);
+}
+
+/// A datagram to the port under test, as a whole Ethernet frame.
+fn packet(pool: &Pool, to: &Local, payload: &[u8]) -> Vec<u8> {
+    let mut frame = pool.alloc().unwrap();
+    assert!(frame.append(payload));
+    let peer = Peer::ipv4(PortId(0), to.ip, to.udp_port, Vlan::UNTAGGED, to.mac);
+    let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
+    headers::write(&mut datagram, &OTHER).unwrap();
+    datagram.frame.data().to_vec()
+}
+
+#[test]
+fn packets_of_a_file_are_read_and_answers_are_written() {
+    let Some(environment) = environment() else { return };
+    let (pool, place) = (pool(), Place::new());
+    let mut out = Outbox::new(pool.clone(), 1);
+    let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
+    let us = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 93, 0, 1], udp_port: wire::GATEWAY_PORT };
+    let mut packets: Vec<Vec<u8>> = (0..300).map(|number| packet(&pool, &us, &payload(number))).collect();
+    // One with a wrong checksum, one to another port, one that is cut off.
+    let last = packets[10].len() - 1;
+    packets[10][last] ^= 1;
+    packets[20] = packet(&pool, &Local { udp_port: 9998, ..us }, &payload(20));
+    packets[30].truncate(40);
+    write_pcap(&from, &packets);
+    let devargs = format!("net_pcap_file,rx_pcap={},tx_pcap={}", from.display(), to.display());
+    let (device, host) = device(&environment, &devargs, "10.93.0.1/24");
+    let mut port = start(&device, &host, 0, &pool);
+    let mut burst = Burst::new();
+    let expected: Vec<usize> = (0..300).filter(|number| ![10, 20, 30].contains(number)).collect();
+    let mut received = 0;
+    for now in (0..1000).map(|poll| poll * 1_000_000) {
+        if received == expected.len() {
+            break;
+        }
+        port.rx_burst(now, &mut burst);
+        for datagram in burst.drain() {
+            assert_eq!(datagram.frame.data(), payload(expected[received]));
+            assert_eq!(datagram.peer.ipv4_octets(), Some(OTHER.ip));
+            received += 1;
+            // Back to where it came from: the frame that was received leaves.
+            out.send(Datagram::new(datagram.frame, datagram.peer, Class::Up, 1));
+        }
+        transmit(&mut port, &mut out, now);
+        assert_conserved(&pool, &[&port], &out, 0);
+    }
+    assert_eq!(received, expected.len());
+    let mut counted = Vec::new();
+    port.counters().visit(&mut |name, _, value| counted.push((name, value)));
+    let count = |name: &str| counted.iter().find(|(counter, _)| *counter == name).unwrap().1;
+    let dropped = ["rx_dropped_checksum", "rx_dropped_not_ours", "rx_dropped_malformed"].map(count);
+    assert_eq!((count("rx_packets"), dropped, count("tx_packets")), (300, [1, 1, 1], 297));
+    device.close().unwrap();
+    drop(port);
+    assert_eq!(pool.free(), FRAMES);
+    // What is in the file is read as a host beyond would.
+    let mut answers = 0;
+    for packet in read_pcap(&to) {
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(&packet));
+        let Ok(datagram) = headers::receive(frame, PortId(0), &OTHER, Verify::Software) else { continue };
+        assert_eq!(datagram.frame.data(), payload(expected[answers]));
+        assert_eq!((datagram.peer.ipv4_octets(), datagram.peer.udp_port), (Some(us.ip), us.udp_port));
+        answers += 1;
+    }
+    assert_eq!(answers, expected.len());
+}
+
+#[test]
+fn a_packet_longer_than_a_frame_is_dropped_whole() {
+    let Some(environment) = environment() else { return };
+    let (pool, place) = (pool(), Place::new());
+    let from = place.path("in.pcap");
+    let us = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 93, 0, 1], udp_port: wire::GATEWAY_PORT };
+    let long = [packet(&pool, &us, &[1; 1000]), vec![0; 4000]].concat();
+    write_pcap(&from, &[long.clone(), packet(&pool, &us, b"short"), long]);
+    // The driver has several buffers for one packet, and what it drops itself it counts.
+    let (device, host) = device(&environment, &format!("net_pcap_long,rx_pcap={}", from.display()), "10.93.0.1/24");
+    let mut port = start(&device, &host, 0, &pool);
+    let mut out = Outbox::new(pool.clone(), 1);
+    let mut burst = Burst::new();
+    let mut received = Vec::new();
+    for now in (0..20).map(|poll| poll * 10_000_000) {
+        port.rx_burst(now, &mut burst);
+        received.extend(burst.drain().map(|datagram| datagram.frame.data().to_vec()));
+        transmit(&mut port, &mut out, now);
+        assert_conserved(&pool, &[&port], &out, 0);
+    }
+    assert_eq!(received, [b"short"]);
+    let mut too_long = 0;
+    port.counters().visit(&mut |name, _, value| too_long += u64::from(name == "rx_dropped_too_long") * value);
+    assert_eq!(too_long, 2);
+    device.close().unwrap();
+    drop(port);
+    assert_eq!(pool.free(), FRAMES);
+}
+
+#[test]
+fn questions_for_the_address_are_answered() {
+    let Some(environment) = environment() else { return };
+    let (pool, place) = (pool(), Place::new());
+    let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
+    let question = wire::net::arp::Arp::request(OTHER.mac, OTHER.ip, [10, 93, 0, 1]);
+    let mut bytes = vec![0; 60];
+    question.emit_frame(None, &mut bytes).unwrap();
+    write_pcap(&from, &[bytes]);
+    let devargs = format!("net_pcap_arp,rx_pcap={},tx_pcap={}", from.display(), to.display());
+    let (device, host) = device(&environment, &devargs, "10.93.0.1/24");
+    let mut port = start(&device, &host, 0, &pool);
+    let mut out = Outbox::new(pool.clone(), 1);
+    let mut burst = Burst::new();
+    for now in (0..10).map(|poll| poll * 1_000_000) {
+        assert_eq!(port.rx_burst(now, &mut burst), 0);
+        transmit(&mut port, &mut out, now);
+    }
+    let mac = device.mac();
+    device.close().unwrap();
+    drop(port);
+    let answer = read_pcap(&to).into_iter().find(|packet| packet.starts_with(&OTHER.mac)).expect("an answer");
+    assert_eq!((&answer[6..12], &answer[12..14], &answer[28..32]), (&mac[..], &[8, 6][..], &[10, 93, 0, 1][..]));
+    assert_eq!(pool.free(), FRAMES);
+}
+
+/// Does nothing but in a copy of this test program: EAL starts once in a process, and not at all without memory.
+#[test]
+fn start_without_memory() {
+    let Ok(_) = std::env::var(TRY) else { return };
+    let Some(plugin) = plugin() else { return };
+    // Free when somebody looked, and gone by now: no machine has so many.
+    let config = EnvironmentConfig { hugepages: true, memory: 1 << 30, ..EnvironmentConfig::default() };
+    match Environment::start(plugin, config) {
+        Ok(_) => panic!("it started"),
+        Err(error) => eprintln!("{error}"),
+    }
+}
+
+#[test]
+fn hugepages_that_are_gone_when_it_starts_are_named() {
+    if plugin().is_none() {
+        return;
+    }
+    let mut copy = std::process::Command::new(std::env::current_exe().unwrap());
+    copy.args(["--exact", "start_without_memory", "--nocapture"]).env(TRY, "1");
+    let output = copy.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["DPDK does not start", "are there hugepages left? `gvm-dp hugepages show`", "hugepages reserve"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
