@@ -10,6 +10,9 @@ use wire::rc::RnrTimer;
 /// A count of RNR retries that means without end.
 const WITHOUT_END: u8 = 7;
 
+/// An own peer is not given up before so many timeouts in a row: as many as fit in that time when each is a quarter of it.
+const TIMEOUTS: u8 = 3;
+
 /// So many timeouts in a row are no single loss.
 const SILENT: u8 = 6;
 
@@ -113,7 +116,8 @@ impl<M: Memory> Context<'_, M> {
         let left = requester.retries_left.checked_sub(1);
         let exceeded = match self.path.kind {
             PeerKind::Roce => left.is_none(),
-            PeerKind::Own => self.is_given_up(),
+            // Time in which nothing was sent, for want of room in a window, does not count alone.
+            PeerKind::Own => self.is_given_up() && self.qp.requester.backoff >= TIMEOUTS,
         };
         if exceeded {
             // A peer that was not ready until a moment ago is not one that was silent: only its last word was lost.

@@ -137,3 +137,22 @@ fn a_peer_that_is_not_ready_is_one_that_answers() {
         = 1 SUCCESS",
     );
 }
+
+#[test]
+fn time_in_which_nothing_could_be_sent_is_not_the_peers_silence() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        room 0
+        +1100us
+        # Behind a full ring, or for want of room in a window.
+        +6s
+        room 9
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +2100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100
+        = 1 SUCCESS",
+    );
+}

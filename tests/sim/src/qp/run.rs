@@ -288,7 +288,7 @@ impl Run {
             Status::RetryExcErr => other_failed || gone || self.plan.may_exhaust(),
             // The standard's count is too low for the others of a starved run, too.
             Status::RnrRetryExcErr => match self.plan.kind {
-                PeerKind::Own => self.plan.starved == Some(side),
+                PeerKind::Own => self.plan.starved == Some(side) || gone,
                 PeerKind::Roce => self.plan.starved.is_some(),
             },
             Status::WrFlushErr => other_failed || gone || self.plan.may_exhaust() || self.plan.starved.is_some(),
@@ -368,8 +368,9 @@ impl Run {
                     })?;
                 }
             }
-            let give_up = self.plan.config.give_up;
-            let latest = self.plan.death.map_or(0, |death| death.at) + 2 * give_up + SECOND;
+            let (give_up, links) = (self.plan.config.give_up, self.plan.connections as u64);
+            // Those that find no room in the windows wait for those before them.
+            let latest = self.plan.death.map_or(0, |death| death.at) + (1 + links) * give_up * 5 / 4 + SECOND;
             if self.plan.kind == PeerKind::Own && self.now > latest {
                 return Err("a peer that is gone was waited for too long".to_owned());
             }
