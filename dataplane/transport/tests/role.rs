@@ -238,6 +238,16 @@ fn without_frames_sending_waits_and_loses_nothing() {
 }
 
 #[test]
+fn a_longer_hold_is_waited_out() {
+    let (mut master, slave) = pair(1500, PathMtu::B1024);
+    master.role.command(0, Command::Hold(10 * MILLISECOND), &mut master.out);
+    read(&mut master, slave.key, 0, 100);
+    assert_eq!(master.send(SECOND).len(), 1);
+    assert!(master.send(SECOND + 39 * MILLISECOND).is_empty());
+    assert_eq!(master.send(SECOND + 41 * MILLISECOND).len(), 1);
+}
+
+#[test]
 fn a_gone_peer_fails_its_queue_pairs_and_a_drained_role_is_done() {
     let (mut master, slave) = pair(1500, PathMtu::B1024);
     read(&mut master, slave.key, 0, 100);

@@ -3,6 +3,8 @@
 use wire::link::{Heartbeat, HeartbeatAck, Members, MembersBuilder};
 use wire::net::{self, arp::Arp, icmp};
 use wire::part::{Direction, Limits, Reassembler};
+use wire::rc::bth::{BTH_LEN, VARIANT_BYTE};
+use wire::rc::{IcrcSeed, Packet, packet};
 use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, Walk, echo, tag};
 
 /// The records and the remainder of a datagram are all of its bytes, in order, and each record is what it says.
@@ -47,6 +49,41 @@ pub fn link(bytes: &[u8]) {
             wire::record::emit(&header, bytes, &mut out).expect("the room was made for it");
             link_record(&Record::first(&out).expect("it was just emitted"));
         }
+    }
+}
+
+/// A packet of a reliable connection that parses is the same when it is built again, and its ICRC holds all of it.
+///
+/// The bytes are tried as a packet, and as a record with one.
+pub fn rc(bytes: &[u8]) {
+    rc_packet(bytes);
+    if let Ok(record) = Record::first(bytes) {
+        rc_packet(record.payload());
+    }
+}
+
+fn rc_packet(bytes: &[u8]) {
+    let seed = IcrcSeed::record(&RecordHeader::new(MsgType::RC, 17, 1 << 48, bytes.len() as u32));
+    let _ = seed.verify(bytes);
+    let Ok(found) = Packet::parse(bytes) else { return };
+    let opcode = found.opcode();
+    assert_eq!(found.reth().is_some(), opcode.has_reth());
+    assert_eq!(found.aeth().is_some(), opcode.has_aeth());
+    assert_eq!(found.atomic().is_some(), opcode.has_atomic());
+    assert_eq!(found.atomic_ack().is_some(), opcode.has_atomic_ack());
+    assert_eq!(found.imm().is_some(), opcode.has_imm());
+    assert_eq!(found.ieth().is_some(), opcode.has_ieth());
+    let (payload, headers) = (found.payload(), BTH_LEN + opcode.extension_len());
+    let mut again = vec![0; bytes.len()];
+    let place = packet::open(*found.bth(), [&bytes[BTH_LEN..headers], &[]], payload.len(), &mut again);
+    place.expect("it came from as much room").copy_from_slice(payload);
+    let end = headers + payload.len();
+    assert_eq!(again[..end], bytes[..end]);
+    assert!(seed.seal(&mut again) && seed.verify(&again));
+    for at in [0, VARIANT_BYTE, BTH_LEN - 1, end - 1, again.len() - 1] {
+        again[at] ^= 0x20;
+        assert_eq!(seed.verify(&again), at == VARIANT_BYTE, "byte {at}");
+        again[at] ^= 0x20;
     }
 }
 

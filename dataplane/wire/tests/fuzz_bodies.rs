@@ -8,7 +8,7 @@ mod blocks;
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
 
-const BODIES: [fn(&[u8]); 4] = [bodies::walk, bodies::link, bodies::part, bodies::net];
+const BODIES: [fn(&[u8]); 5] = [bodies::walk, bodies::link, bodies::part, bodies::rc, bodies::net];
 
 #[test]
 fn the_documented_packets_pass() {

@@ -52,6 +52,11 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
+    /// The longest time that a record waits in a gateway, in nanoseconds, as gateways announce it; timeouts from now on heed it.
+    pub fn set_hold(&mut self, hold: Time) {
+        self.shared.config.hold = hold;
+    }
+
     /// Makes a queue pair of a protection domain, in RESET. `random` becomes part of its number, so that stale packets find
     /// nothing.
     ///

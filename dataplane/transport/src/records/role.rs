@@ -28,6 +28,8 @@ pub enum Command {
     Gone(PathId),
     /// Records of all paths are taken from this gateway, too: it is the one before, or the next.
     Gateway(Peer),
+    /// The longest time that a record waits in a gateway, in nanoseconds, as gateways announce it.
+    Hold(Time),
     /// End. Answers that are due are sent.
     Drain,
 }
@@ -153,6 +155,7 @@ impl<M: Memory> Role for RecordRole<M> {
                     self.gateways.push(peer);
                 }
             }
+            Command::Hold(hold) => self.endpoint.set_hold(hold),
             Command::Drain => self.draining = true,
         }
     }
