@@ -18,7 +18,9 @@ impl<M: Memory> Context<'_, M> {
             return self.send_replay(sink, index, &replay);
         }
         let Some((syndrome, psn)) = self.qp.responder.reply else { return Step::Idle };
-        let aeth = Aeth::new(syndrome, self.qp.responder.msn);
+        // What is complete at that PSN; later ones are what their answers say.
+        let msn = self.cached_after(psn).map_or(self.qp.responder.msn, |replay| replay.msn.wrapping_sub(1));
+        let aeth = Aeth::new(syndrome, msn);
         let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
         match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |_| Ok::<(), Refused>(())) {
             Emitted::Sent => {

@@ -263,8 +263,7 @@ impl<M: Memory> Context<'_, M> {
     fn on_duplicate(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
         let again = match packet.opcode().kind() {
             Kind::Send | Kind::Write => {
-                let last = self.qp.responder.epsn.minus(1);
-                self.acknowledge(last);
+                self.acknowledge_again(psn);
                 true
             }
             Kind::ReadRequest => self.read_again(psn, packet),
@@ -275,6 +274,36 @@ impl<M: Memory> Context<'_, M> {
         }
         self.shared.counters.duplicates_in.add(1);
         Verdict::Request
+    }
+
+    /// Acknowledges what was done before, up to the next READ or atomic operation: its answer may have been lost, and a peer could
+    /// take an ACK with its PSN for that answer. When it is to be sent again, it acknowledges what was before it.
+    fn acknowledge_again(&mut self, psn: Psn) {
+        let next = self.cached_after(psn);
+        if next.is_some_and(Replay::is_pending) {
+            return;
+        }
+        let last = next.map_or(self.qp.responder.epsn, |replay| replay.psn).minus(1);
+        if !matches!(self.qp.responder.reply, Some((Syndrome::Ack { .. }, owed)) if last.is_before(owed)) {
+            self.acknowledge(last);
+        }
+    }
+
+    /// The first element of the response cache that was asked for after a PSN that was done.
+    pub(super) fn cached_after(&self, psn: Psn) -> Option<&Replay> {
+        let (responder, replays) = (&self.qp.responder, &self.shared.replays);
+        let done = responder.epsn.distance(psn);
+        // Of long ago, when the numbers were the same, are those that are not between.
+        let is_after = |replay: &&Replay| (1..done).contains(&replay.psn.distance(psn));
+        replays.get(responder.replays.tail).filter(is_after)?;
+        let mut index = responder.replays.head;
+        loop {
+            let replay = replays.get(index)?;
+            if is_after(&replay) {
+                return Some(replay);
+            }
+            index = replays.next(index);
+        }
     }
 
     /// The element of the response cache that has this PSN.
