@@ -41,6 +41,19 @@ pub struct Happened {
     pub delayed: u64,
 }
 
+impl Happened {
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            delayed: self.delayed + other.delayed,
+        }
+    }
+}
+
 /// One direction: packets enter, and leave when it is time.
 pub struct Direction {
     state: u64,

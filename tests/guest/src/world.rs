@@ -70,6 +70,8 @@ pub struct World {
     machine: Machine,
     began: Instant,
     ways: [Direction; 2],
+    /// What happened on both before they were last changed.
+    happened: Happened,
     /// Whether the host is whatever is behind the tap.
     is_tapped: bool,
     heard: String,
@@ -96,6 +98,7 @@ impl World {
             machine,
             began: Instant::now(),
             ways: [Direction::new(), Direction::new()],
+            happened: Happened::default(),
             is_tapped: false,
             heard: String::new(),
             answers: Vec::new(),
@@ -127,6 +130,7 @@ impl World {
 
     /// Makes both ways bad, each by a seed of its own.
     pub fn become_bad(&mut self, to_guest: Faults, to_host: Faults, seed: u64) {
+        self.happened = self.happened_at_all();
         self.ways[Way::ToGuest as usize].become_bad(to_guest, seed);
         self.ways[Way::ToHost as usize].become_bad(to_host, !seed);
     }
@@ -139,6 +143,11 @@ impl World {
     /// What happened on a way since it became bad.
     pub fn happened(&self, way: Way) -> Happened {
         self.ways[way as usize].happened()
+    }
+
+    /// What happened on both ways since the boot.
+    pub fn happened_at_all(&self) -> Happened {
+        self.ways.iter().fold(self.happened, |sum, way| sum.and(way.happened()))
     }
 
     /// Packets with an opcode that entered the wire on a way and were right, since [`Self::begin_scenario`].
