@@ -4,6 +4,7 @@ use crate::Completion;
 use std::collections::VecDeque;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Completions {
     queue: VecDeque<Completion>,
     capacity: usize,

@@ -161,6 +161,7 @@ impl Access {
 
 /// A memory region to be registered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Region<M> {
     /// The virtual address of its first byte, as peers and work requests say it.
     pub base: u64,
@@ -190,6 +191,7 @@ impl From<MemoryError> for Refused {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Slot<M> {
     key: u32,
     region: Option<Region<M>>,
@@ -197,6 +199,7 @@ struct Slot<M> {
 
 /// All regions, by key. The low bits of a key are its place, all others are random.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Regions<M> {
     slots: Vec<Slot<M>>,
     mask: u32,

@@ -124,6 +124,7 @@ impl Qp {
 
 /// What all queue pairs of an endpoint share.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Shared<M> {
     pub(crate) config: Config,
     pub(crate) regions: Regions<M>,

@@ -23,6 +23,7 @@ impl List {
 
 /// The links of all queue pairs, for lists that exclude each other.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Links {
     next: Vec<u32>,
 }

@@ -31,6 +31,7 @@ struct Entry<T> {
 
 /// Elements made at the start; each is free or in one chain.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Slab<T> {
     entries: Vec<Entry<T>>,
     free: u32,

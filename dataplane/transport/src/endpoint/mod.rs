@@ -1,5 +1,7 @@
 //! Many queue pairs: by number, who is to send, timers.
 
+#[cfg(test)]
+mod explore;
 mod packets;
 mod setup;
 mod verbs;

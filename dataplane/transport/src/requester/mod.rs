@@ -161,4 +161,12 @@ impl Requester {
         self.sample_at = Moment::NONE;
         self.rnr_wait = false;
     }
+
+    /// What decides about the future, with `position` instead of places in the slab, and without times.
+    #[cfg(test)]
+    pub(crate) fn essence(&self, position: impl Fn(u32) -> u32) -> Self {
+        let queue = Chain { head: 0, tail: 0, ..self.queue };
+        let (progress, sample_at, sample) = (Moment::NONE, Moment::NONE, Psn::new(0));
+        Self { progress, sample_at, sample, queue, cursor: position(self.cursor), backoff: 0, ..*self }
+    }
 }

@@ -128,6 +128,14 @@ impl Responder {
         }
     }
 
+    /// What decides about the future, with `position` instead of places in the slab.
+    #[cfg(test)]
+    pub(crate) fn essence(&self, position: impl Fn(u32) -> u32) -> Self {
+        let bare = |chain: Chain| Chain { head: 0, tail: 0, ..chain };
+        let (receives, replays) = (bare(self.receives), bare(self.replays));
+        Self { receives, replays, pending: position(self.pending), ..*self }
+    }
+
     /// Whether there is something to answer.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
