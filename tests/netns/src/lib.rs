@@ -61,16 +61,18 @@ fn name() -> String {
     format!("{PREFIX}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether a name is `prefix`, a process id and a number, and the process is dead.
+fn is_left_behind(name: &str, prefix: &str) -> bool {
+    let mut parts = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')).unwrap_or("").split('-');
+    let pid = parts.next().filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()));
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+}
+
 /// Removes the namespaces of test runs that are dead.
 fn sweep() {
     for line in run("ip", &["netns", "list"]).unwrap_or_default().lines() {
         let name = line.split_whitespace().next().unwrap_or("");
-        let mut parts = name.split('-');
-        let ours = parts.next() == Some(PREFIX);
-        let pid = parts.next().filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()));
-        if let (true, Some(pid)) = (ours, pid)
-            && !Path::new("/proc").join(pid).exists()
-        {
+        if is_left_behind(name, PREFIX) {
             let _ = run("ip", &["netns", "delete", name]);
         }
     }
@@ -193,4 +195,19 @@ pub fn join(a: &End<'_>, b: &End<'_>, queues: u32) {
 /// When `ethtool` fails.
 pub fn real_checksums(end: &End<'_>) {
     end.namespace.exec(&format!("ethtool -K {} tx off", end.name));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_dead_left_behind_is_swept() {
+        // No process has this number: it is above what Linux gives.
+        assert!(is_left_behind("gvmdp-999999999-3", "gvmdp"));
+        let living = format!("gvmdp-{}-0", std::process::id());
+        for name in [&*living, "gvmdp--1", "gvmdp-x-1", "gvmdp", "gvmdpx-999999999-3", "eth0"] {
+            assert!(!is_left_behind(name, "gvmdp"), "{name}");
+        }
+    }
 }

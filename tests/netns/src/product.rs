@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For ever, as far as a test is concerned.
@@ -71,6 +71,18 @@ pub fn binaries() -> &'static PathBuf {
     })
 }
 
+/// First part of the names of all directories; the process id and a number follow.
+const PREFIX: &str = "gvm-netns";
+
+/// Removes the directories of test runs that are dead.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| crate::is_left_behind(name, PREFIX)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A directory for the control sockets of one test, removed at its end.
 pub struct Place {
     directory: PathBuf,
@@ -89,8 +101,10 @@ impl Place {
     /// When it cannot be made.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("gvm-netns-{}-{number}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("{PREFIX}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a temporary directory");
         Self { directory }
     }
