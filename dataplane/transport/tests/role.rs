@@ -130,6 +130,35 @@ fn requests_share_a_datagram_and_pages_arrive() {
 }
 
 #[test]
+fn slaves_of_two_shards_share_no_datagram() {
+    let scale = Scale::new(6, 4).unwrap();
+    let config = Config { paths: 64, ..Config::default() };
+    let mut endpoint = Endpoint::new(config, 0);
+    let region = Region { base: 0, len: 4096, access: Access::ALL, domain: 0, memory: vec![0; 4096] };
+    let key = endpoint.register(0, region).unwrap();
+    let mut role = RecordRole::new(endpoint, End::Master(MASTER), scale, config.paths);
+    let pool = PoolConfig { frames: 64, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+    let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
+    // Shard 1, shard 1, shard 2.
+    for slave in [17, 18, 33] {
+        let path = PathId(slave);
+        role.command(0, Command::Route { path, peer: gateway(), mtu: 1500 }, &mut out);
+        let qpn = role.endpoint().create(slave << 8, 0).unwrap();
+        let (psn, mtu, rnr_timer) = (Psn::new(0), PathMtu::B1024, RnrTimer::new(1));
+        let attributes = ReadyToReceive { path, peer: Qpn(5), psn, mtu, read_depth: 1, rnr_timer };
+        role.endpoint().init(qpn).unwrap();
+        role.endpoint().ready_to_receive(qpn, &attributes).unwrap();
+        role.endpoint().ready_to_send(qpn, &ReadyToSend::usual(psn, 1)).unwrap();
+        let local = Local { key, address: 0, len: 8 };
+        role.endpoint().post(qpn, Work { id: 1, op: Op::Read(Remote { address: 0, key: 7 }), local }).unwrap();
+    }
+    role.advance(1000, &mut out);
+    let queue = out.queue(PortId(0)).unwrap();
+    let sent: Vec<u16> = std::iter::from_fn(|| queue.take()).map(|datagram| datagram.records).collect();
+    assert_eq!(sent, [2, 1]);
+}
+
+#[test]
 fn two_pages_share_a_jumbo_datagram() {
     let (mut master, mut slave) = pair(9000, PathMtu::B4096);
     (0..4).for_each(|id| read(&mut master, slave.key, id, 4096));

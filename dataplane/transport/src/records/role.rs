@@ -126,7 +126,7 @@ impl<M: Memory> Role for RecordRole<M> {
         self.now = now;
         self.endpoint.advance(now);
         if self.endpoint.has_output() {
-            let mut sink = RecordSink::new(self.end, &self.routes, &self.counters, out, &mut self.nowhere);
+            let mut sink = RecordSink::new(self.end, self.scale, &self.routes, &self.counters, out, &mut self.nowhere);
             self.endpoint.transmit(now, &mut sink);
             sink.flush();
         }

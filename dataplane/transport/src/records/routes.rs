@@ -3,7 +3,7 @@
 use crate::PathId;
 use frame::Peer;
 use wire::record::{RecordHeader, req_id};
-use wire::{IPV4_UDP_LEN, MsgType};
+use wire::{IPV4_UDP_LEN, MsgType, Scale};
 
 /// Which end of its connections this is: what the paths' numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,15 @@ impl End {
             Self::Slave(slave) => (slave, path.0 as u16),
         };
         RecordHeader::new(MsgType::RC, slave, req_id(master, 0), len as u32)
+    }
+
+    /// What the records of one datagram must have in common: on the way down their shard.
+    #[inline]
+    pub(super) fn shard(self, path: PathId, scale: Scale) -> u32 {
+        match self {
+            Self::Master(_) => path.0 >> scale.gw_bits(),
+            Self::Slave(_) => 0,
+        }
     }
 
     /// The path of a record that came in; `None` when it is for another end.

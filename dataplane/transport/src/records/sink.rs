@@ -1,4 +1,4 @@
-//! Packets into records, records into datagrams: as many to one peer as its MTU allows.
+//! Packets into records, records into datagrams: as many to one peer as its MTU allows, on the way down all of one shard.
 
 use super::RecordCounters;
 use super::routes::{End, Route};
@@ -6,7 +6,7 @@ use crate::PathId;
 use crate::sink::{Room, Sink};
 use frame::{Class, Datagram, Frame, Outbox, Peer};
 use wire::rc::IcrcSeed;
-use wire::{HEADER_LEN, RecordHeader};
+use wire::{HEADER_LEN, RecordHeader, Scale};
 use zerocopy::IntoBytes;
 
 /// Datagrams that may wait for one port before sending waits, too.
@@ -15,12 +15,15 @@ const MOST_WAITING: usize = 512;
 /// The sink of one call of [`Endpoint::transmit`](crate::Endpoint::transmit).
 pub(super) struct RecordSink<'a> {
     pub(super) end: End,
+    scale: Scale,
     pub(super) routes: &'a [Route],
     pub(super) counters: &'a RecordCounters,
     pub(super) out: &'a mut Outbox,
     /// Takes what cannot leave.
     pub(super) nowhere: &'a mut [u8],
     open: Option<Datagram>,
+    /// The shard of the open datagram.
+    shard: u32,
     /// The route of the open datagram allows so many bytes.
     limit: usize,
     /// Bytes of the record that was opened last; 0 when it goes nowhere.
@@ -30,12 +33,13 @@ pub(super) struct RecordSink<'a> {
 impl<'a> RecordSink<'a> {
     pub(super) fn new(
         end: End,
+        scale: Scale,
         routes: &'a [Route],
         counters: &'a RecordCounters,
         out: &'a mut Outbox,
         nowhere: &'a mut [u8],
     ) -> Self {
-        Self { end, routes, counters, out, nowhere, open: None, limit: 0, pending: 0 }
+        Self { end, scale, routes, counters, out, nowhere, open: None, shard: 0, limit: 0, pending: 0 }
     }
 
     /// Sends the open datagram.
@@ -49,10 +53,11 @@ impl<'a> RecordSink<'a> {
         }
     }
 
-    /// Whether the open datagram goes to this peer and has room for so many more bytes.
-    fn is_open_for(&self, peer: &Peer, bytes: usize) -> bool {
+    /// Whether the open datagram goes to this peer, is of this shard, and has room for so many more bytes.
+    fn is_open_for(&self, peer: &Peer, shard: u32, bytes: usize) -> bool {
         self.open.as_ref().is_some_and(|datagram| {
-            datagram.peer.as_bytes() == peer.as_bytes()
+            self.shard == shard
+                && datagram.peer.as_bytes() == peer.as_bytes()
                 && datagram.frame.len() + bytes <= self.limit
                 && bytes <= datagram.frame.tailroom()
         })
@@ -91,8 +96,10 @@ impl Sink for RecordSink<'_> {
             return self.lose(len, &header);
         };
         let bytes = HEADER_LEN + len;
-        if !self.is_open_for(&route.peer, bytes) {
+        let shard = self.end.shard(path, self.scale);
+        if !self.is_open_for(&route.peer, shard, bytes) {
             self.begin(&route)?;
+            self.shard = shard;
             if bytes > self.limit {
                 self.counters.rc_dropped_too_large.add(1);
                 return self.lose(len, &header);
