@@ -102,8 +102,8 @@ impl DpdkNic {
         self.device.start().map_err(Failure::Dpdk)
     }
 
-    /// Whether closing it takes a capability: its driver has a program on an interface of the kernel's.
-    pub fn needs_net_admin(&self) -> bool {
+    /// Whether its driver has a program on an interface of the kernel's, which it looks up and takes off when it is closed.
+    pub fn has_program(&self) -> bool {
         self.device.driver() == "net_af_xdp"
     }
 

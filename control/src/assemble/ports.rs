@@ -186,7 +186,8 @@ impl Ports {
     pub fn confine_devices(&self) -> Result<(), Failure> {
         let Some(environment) = &self.environment else { return Ok(()) };
         let mut keeps = CapabilitySet::empty();
-        keeps.set(CapabilitySet::NET_ADMIN, self.devices().any(|device| device.needs_net_admin()));
+        let detaches = self.devices().any(|device| device.has_program());
+        keeps.set(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN, detaches);
         let (ours, theirs) = (self.confinement.clone(), self.confinement.clone());
         environment.call(move || ours.enter(Thread::Devices, keeps)).map_err(Failure::Dpdk)??;
         let interrupts = move || theirs.enter(Thread::Devices, CapabilitySet::empty());

@@ -24,7 +24,8 @@ pub struct CommonArgs {
     #[arg(short = 'l', long, value_name = "CORES")]
     pub lcores: Option<CoreList>,
     /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it
-    /// ,queues=N or ,mode=auto|zc|copy|skb), an interface, or a PCI address. Twice: the first faces the masters
+    /// ,queues=N or ,mode=auto|zc|copy|skb), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first
+    /// faces the masters
     #[arg(short, long = "port", value_name = "PORT")]
     pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)

@@ -117,6 +117,9 @@ static int map_arena(uint16_t port, const struct shim_arena *arena)
 
 static void queue_discard(struct shim_queue *queue)
 {
+	/* The second port of an arena finds it gone. */
+	if (queue->registered)
+		rte_extmem_unregister(queue->base, queue->arena_len);
 	rte_mempool_free(queue->theirs);
 	rte_mempool_free(queue->pool);
 	free(queue->stack);
@@ -223,8 +226,5 @@ void shim_queue_counts(const struct shim_queue *queue, struct shim_counts *count
 
 void shim_queue_free(struct shim_queue *queue)
 {
-	/* The second port of an arena finds it gone. */
-	if (queue->registered)
-		rte_extmem_unregister(queue->base, queue->arena_len);
 	queue_discard(queue);
 }

@@ -49,10 +49,12 @@ pub fn forbids_unsafe(root: &str) -> bool {
     root.lines().any(|line| line == "#![forbid(unsafe_code)]") || (is_alone && !has_unsafe(root))
 }
 
-/// Whether code, not a comment, opens an unsafe block or declares something unsafe.
+/// Whether code, not a comment, opens an unsafe block or declares something unsafe. The type of a function that is unsafe
+/// to call is neither.
 pub fn has_unsafe(text: &str) -> bool {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     code.into_iter().any(|line| {
+        let line = line.replace(concat!("unsafe", " extern \"C\" fn("), "");
         ["{", "fn", "impl", "extern", "trait"].iter().any(|what| line.contains(&format!("{} {what}", "unsafe")))
     })
 }
@@ -88,6 +90,7 @@ mod tests {
     #[test]
     fn unsafe_code_is_found_and_comments_are_not() {
         assert!(has_unsafe("let x = unsafe { y };") && has_unsafe("    unsafe impl Send for X {}"));
+        assert!(has_unsafe("unsafe extern \"C\" fn f() {}") && !has_unsafe("f: unsafe extern \"C\" fn(u16) -> i32,"));
         assert!(!has_unsafe("//! no unsafe { } here\n#![forbid(unsafe_code)]\n/// unsafe fn"));
         assert!(forbids_unsafe("//! X\n#![forbid(unsafe_code)]\npub mod a;\n"));
         assert!(!forbids_unsafe("//! X\npub mod a;\n"));

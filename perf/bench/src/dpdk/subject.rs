@@ -41,7 +41,8 @@ impl Subject {
         let (answer, answers) = mpsc::channel();
         let (environment, shape) = (environment.clone(), *shape);
         let input = format!("net_pcap_{},rx_pcap={},infinite_rx=1", shape.slaves, file.display());
-        let output = format!("net_null_{}", shape.slaves);
+        // It takes everything, and sends nothing.
+        let output = format!("net_null_{},no-rx=1", shape.slaves);
         let body = move || {
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
             work(&environment, &shape, [&input, &output], &asks, &answer)

@@ -33,7 +33,7 @@ impl Testpmd {
         }
         command
             .arg(format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1", file.display()))
-            .args(["--vdev=net_null0", "--", "-i", "--nb-cores=1", "--forward-mode=io", "--burst=64"])
+            .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--nb-cores=1", "--forward-mode=io", "--burst=64"])
             .arg(format!("--total-num-mbufs={}", packets + OBJECTS))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -46,27 +46,30 @@ impl Testpmd {
         Ok(testpmd)
     }
 
-    /// Gives an order, and returns what it printed up to its next prompt.
-    fn order(&mut self, order: &str) -> anyhow::Result<String> {
+    /// Gives an order, and returns what it printed up to the prompt behind `sign`: what it reads it shows with prompts, too.
+    fn order(&mut self, order: &str, sign: &str) -> anyhow::Result<String> {
         writeln!(self.orders, "{order}")?;
-        self.answer(order)
+        self.answer(sign)
     }
 
-    fn answer(&mut self, what: &str) -> anyhow::Result<String> {
+    fn answer(&mut self, sign: &str) -> anyhow::Result<String> {
         let mut said = Vec::new();
         loop {
             let before = said.len();
             self.words.read_until(b' ', &mut said)?;
-            anyhow::ensure!(said.len() > before, "dpdk-testpmd ended after `{what}`");
+            anyhow::ensure!(said.len() > before, "dpdk-testpmd ended and never said `{sign}`");
             if said.ends_with(PROMPT.as_bytes()) {
-                return Ok(String::from_utf8_lossy(&said).into_owned());
+                let text = String::from_utf8_lossy(&said);
+                if text.contains(sign) {
+                    return Ok(text.into_owned());
+                }
             }
         }
     }
 
     /// Packets received so far, and nanoseconds that its worker ran.
     fn look(&mut self) -> anyhow::Result<(f64, f64)> {
-        let said = self.order("show port stats 0")?;
+        let said = self.order("show port stats 0", "TX-bytes:")?;
         let packets = said.split("RX-packets:").nth(1).and_then(|rest| rest.split_whitespace().next());
         let packets: f64 = packets.and_then(|number| number.parse().ok()).context("dpdk-testpmd counts packets")?;
         let tasks = format!("/proc/{}/task", self.child.id());
@@ -86,11 +89,11 @@ impl Testpmd {
     /// # Errors
     /// It has ended, or says nothing.
     pub fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
-        self.order("start")?;
+        self.order("start", "packet forwarding")?;
         let (packets, ran) = self.look()?;
         std::thread::sleep(time);
         let (more, longer) = self.look()?;
-        self.order("stop")?;
+        self.order("stop", "Done.")?;
         anyhow::ensure!(more > packets && longer > ran, "dpdk-testpmd forwards nothing");
         Ok((more - packets) * 1e3 / (longer - ran))
     }
