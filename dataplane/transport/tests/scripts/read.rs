@@ -63,6 +63,27 @@ fn no_more_reads_are_outstanding_than_was_negotiated() {
 }
 
 #[test]
+fn an_ack_with_the_psn_of_a_read_is_not_its_answer() {
+    script(
+        "qp mtu=256
+        post 1 send local=0x10000+1
+        post 2 read va=0x20000 rkey=5 local=0x11000+300
+        > SEND_ONLY psn=100 a data=0x10000+1
+        > READ psn=101 a dma=300
+        # Its end; all before is acknowledged.
+        < ACK psn=102
+        = 1 SUCCESS
+        > READ psn=101 a va=0x20000 dma=300
+        < READ_FIRST psn=101 data=0x20000+256
+        < ACK psn=102
+        > READ psn=102 a va=0x20100 dma=44
+        < READ_ONLY psn=102 data=0x20100+44
+        = 2 SUCCESS len=300
+        mem 0x11000+300 is 0x20000",
+    );
+}
+
+#[test]
 fn an_ack_of_something_later_does_not_end_a_read_but_asks_again() {
     script(
         "qp
