@@ -1,0 +1,70 @@
+//! The neighbours of ports that have no kernel behind them, as `stats` shows them.
+
+use frame::Time;
+use frame::time::SECOND;
+use port::host::Host;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// A neighbour of a port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeighbourStats {
+    /// Its IPv4 address.
+    pub ip: String,
+    /// Its Ethernet address, while it is known; of a duplicate, that of the other host.
+    pub mac: Option<String>,
+    /// incomplete, reachable, stale, probing or failed; duplicate for another host that has an address of the port.
+    pub state: String,
+    /// Seconds since it was last heard, or first asked for.
+    pub heard_seconds: f64,
+}
+
+/// An Ethernet address as people write it.
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Who a host knows now, by address, and behind them the hosts that have one of its own addresses.
+pub fn of(host: &Host, now: Time) -> Vec<NeighbourStats> {
+    let seconds = |heard: Time| now.saturating_sub(heard) as f64 / SECOND as f64;
+    let known = host.neighbours().into_iter().map(|view| NeighbourStats {
+        ip: Ipv4Addr::from(view.ip).to_string(),
+        mac: view.mac.map(text),
+        state: view.state.name().to_owned(),
+        heard_seconds: seconds(view.heard),
+    });
+    let others = host.duplicates().into_iter().map(|duplicate| NeighbourStats {
+        ip: Ipv4Addr::from(duplicate.ip).to_string(),
+        mac: Some(text(duplicate.mac)),
+        state: "duplicate".to_owned(),
+        heard_seconds: seconds(duplicate.heard),
+    });
+    known.chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use port::host::HostConfig;
+    use port::neighbour::NextHops;
+
+    #[test]
+    fn neighbours_have_their_state_and_age() {
+        let config = HostConfig {
+            name: "port 0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: vec!["10.0.0.2/24".parse().unwrap()],
+            gateway: None,
+        };
+        let host = Host::new(config).unwrap();
+        assert_eq!(of(&host, 0), []);
+        assert_eq!(host.queue().lookup(SECOND, [10, 0, 0, 9]), None);
+        let asked = NeighbourStats {
+            ip: "10.0.0.9".to_owned(),
+            mac: None,
+            state: "incomplete".to_owned(),
+            heard_seconds: 2.0,
+        };
+        assert_eq!(of(&host, 3 * SECOND), [asked]);
+    }
+}
