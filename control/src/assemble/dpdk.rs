@@ -2,9 +2,10 @@
 
 use crate::exit::Failure;
 use crate::hugepages::Hugepages;
+use crate::serve::neighbours;
 use crate::serve::stats::DeviceStats;
 use frame::arena::HUGEPAGE;
-use frame::{Pool, PoolConfig, PortId};
+use frame::{Pool, PoolConfig, PortId, Time};
 use lcore::CoreList;
 use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
 use port::host::Host;
@@ -132,8 +133,8 @@ impl DpdkNic {
         )
     }
 
-    /// What it is, and what its driver counts.
-    pub fn stats(&self) -> DeviceStats {
+    /// What it is now, by the lcores' clock, and what its driver counts.
+    pub fn stats(&self, now: Time) -> DeviceStats {
         let [a, b, c, d, e, f] = self.device.mac();
         let (rx_ring, tx_ring) = self.device.rings();
         DeviceStats {
@@ -151,6 +152,7 @@ impl DpdkNic {
             link_up: self.device.is_up(),
             link_mbits: self.device.mbits(),
             counters: self.device.driver_counters().into_iter().collect(),
+            neighbours: neighbours::of(&self.host, now),
         }
     }
 }

@@ -71,6 +71,7 @@ pub fn report(stats: &Stats, rates: &Rates) -> String {
         ports(rates),
         losses(rates),
         events("xdp verdict", &rates.verdicts),
+        neighbours(stats),
         members(stats, rates),
         events("refused", &rates.refused),
     ];
@@ -223,6 +224,23 @@ fn losses(rates: &Rates) -> String {
         port.losses.iter().map(event).collect::<Vec<_>>()
     };
     events("lost at ports", &rates.ports.iter().flat_map(loss).collect::<Vec<_>>())
+}
+
+/// Who the ports know that have no kernel to ask.
+fn neighbours(stats: &Stats) -> String {
+    let mut table = Table::new(&["neighbour", "port", "Ethernet address", "state", "heard"], &[0, 2, 3]);
+    for device in &stats.devices {
+        for neighbour in &device.neighbours {
+            table.row(vec![
+                neighbour.ip.clone(),
+                device.port.to_string(),
+                neighbour.mac.clone().unwrap_or_else(|| "-".to_owned()),
+                neighbour.state.clone(),
+                span(neighbour.heard_seconds),
+            ]);
+        }
+    }
+    table.text()
 }
 
 fn members(stats: &Stats, rates: &Rates) -> String {

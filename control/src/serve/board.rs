@@ -244,7 +244,7 @@ impl Board {
             total,
             histograms,
             interfaces: self.nics.iter().map(|nic| nic.stats()).collect(),
-            devices: self.devices.iter().map(|device| device.stats()).collect(),
+            devices: self.devices.iter().map(|device| device.stats(self.clock.now())).collect(),
             lcores,
         }
     }

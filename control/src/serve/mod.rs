@@ -9,6 +9,7 @@ pub mod capture;
 pub mod error;
 pub mod facts;
 pub mod metrics;
+pub mod neighbours;
 pub mod routes;
 pub mod settings;
 pub mod socket;

@@ -59,12 +59,8 @@ mod tests {
         let host = Host::new(config).unwrap();
         assert_eq!(of(&host, 0), []);
         assert_eq!(host.queue().lookup(SECOND, [10, 0, 0, 9]), None);
-        let asked = NeighbourStats {
-            ip: "10.0.0.9".to_owned(),
-            mac: None,
-            state: "incomplete".to_owned(),
-            heard_seconds: 2.0,
-        };
+        let asked =
+            NeighbourStats { ip: "10.0.0.9".to_owned(), mac: None, state: "incomplete".to_owned(), heard_seconds: 2.0 };
         assert_eq!(of(&host, 3 * SECOND), [asked]);
     }
 }

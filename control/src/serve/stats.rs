@@ -1,5 +1,6 @@
 //! What `GET /v1/stats` answers. The client reads the same types.
 
+use super::neighbours::NeighbourStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -134,6 +135,9 @@ pub struct DeviceStats {
     pub link_mbits: u64,
     /// What its driver counts, by the driver's own names.
     pub counters: BTreeMap<String, u64>,
+    /// Who it knows on its network, by address; behind them hosts that have one of its own addresses.
+    #[serde(default)]
+    pub neighbours: Vec<NeighbourStats>,
 }
 
 /// How many are registered.

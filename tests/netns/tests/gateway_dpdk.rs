@@ -105,6 +105,8 @@ fn a_farm_in_another_process_over_shared_memory() {
     let stats = works(&world);
     assert_eq!(device(&stats, 1)["driver"], "net_memif");
     let farm_stats = world.place.stats("farm");
+    let known = device(&farm_stats, 0)["neighbours"].as_array().unwrap();
+    assert!(known.iter().any(|one| one["ip"] == "10.92.9.1" && one["mac"].is_string()), "{farm_stats:#}");
     assert!(port(&farm_stats, 0, "neighbours_learned") > 0 && port(&farm_stats, 0, "arp_requests_tx") > 0);
     // Its other end goes, and the link with it.
     drop(farm);
