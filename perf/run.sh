@@ -3,7 +3,9 @@
 #
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
-#   perf/run.sh aggregate --record                     write perf/baseline.json anew, after a change that is meant
+#   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
+#   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
+#   perf/run.sh qp --guard | --record                  instructions per request at each end, as above
 #   perf/run.sh dpdk [--json FILE]                     DPDK device to DPDK device, against dpdk-testpmd; the plugin's boundary
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
 #   perf/run.sh jumbo [--json FILE]                    MTU 9000: packets saved, and a 4 KiB record against a plain copy
@@ -22,7 +24,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.
@@ -57,62 +59,79 @@ build() {
     bench="${CARGO_TARGET_DIR:-target}/$profile/gvm-bench"
 }
 
-# Instructions of so many timed rounds, of which one is 65,536 records. Only the timed function is counted. What follows
-# the number of rounds says what is measured.
+# What a guarded benchmark counts, a line each: name, function that is counted, records or requests of a round, options.
+points() {
+    local slaves op end
+    case $1 in
+        aggregate)
+            for slaves in 1 64 8192; do
+                echo "aggregate_${slaves}_slaves aggregate::Bench::run 65536 --slaves $slaves"
+            done
+            for slaves in 64 8192; do
+                echo "aggregate_up_${slaves}_slaves aggregate::Bench::run 65536 --slaves $slaves --up"
+            done
+            ;;
+        qp)
+            for op in read_4096 write_4096 read_1024; do
+                for end in requester responder; do
+                    echo "qp_${op}_$end qp::Bench::$end 4096 --case $op"
+                done
+            done
+            ;;
+        *) die "$1 has no guard" ;;
+    esac
+}
+
+# Instructions of so many rounds in one function. What follows says what is measured.
 instructions() {
-    local rounds=$1 out
-    shift
+    local function=$1 rounds=$2 out
+    shift 2
     out=$(mktemp)
-    valgrind --tool=callgrind --collect-atstart=no '--toggle-collect=*aggregate::Bench::run*' \
-        --callgrind-out-file="$out" "$bench" aggregate --rounds "$rounds" "$@" >/dev/null 2>"$out.log" \
+    valgrind --tool=callgrind --collect-atstart=no "--toggle-collect=*$function*" \
+        --callgrind-out-file="$out" "$bench" "$@" --rounds "$rounds" >/dev/null 2>"$out.log" \
         || { cat "$out.log" >&2; rm -f "$out" "$out.log"; die "callgrind failed"; }
     awk '/^(summary|totals):/ { print $2; exit }' "$out"
     rm -f "$out" "$out.log"
 }
 
-# Instructions per record, warm: what one more round adds.
-per_record() {
-    local one two
-    one=$(instructions 1 "$@")
-    two=$(instructions 2 "$@")
-    awk -v one="$one" -v two="$two" 'BEGIN { printf "%.1f", (two - one) / 65536 }'
-}
-
+# Compares a benchmark's instruction counts with the file of baselines, or writes its part of that file anew.
 guard() {
     command -v valgrind >/dev/null || die "the guard needs valgrind: scripts/setup.sh installs it"
-    local mode=$1 what slaves direction name now before ratio worst=0 status=0 lines=()
+    local name_of=$1 mode=$2 name function each options one two now before ratio worst=0 status=0 lines=()
+    points "$name_of" >/dev/null
     build
-    printf '%-9s %8s %16s %16s %7s\n' direction slaves instr/record baseline ratio
-    for what in '1 down' '64 down' '8192 down' '64 up' '8192 up'; do
-        read -r slaves direction <<<"$what"
-        if [ "$direction" = up ]; then
-            name=aggregate_up_${slaves}_slaves
-            now=$(per_record --slaves "$slaves" --up)
-        else
-            name=aggregate_${slaves}_slaves
-            now=$(per_record --slaves "$slaves")
-        fi
+    printf '%-24s %14s %14s %7s\n' '' instructions baseline ratio
+    while read -r name function each options; do
+        # shellcheck disable=SC2086  # Several options.
+        one=$(instructions "$function" 1 "$name_of" $options)
+        # shellcheck disable=SC2086
+        two=$(instructions "$function" 2 "$name_of" $options)
+        # Warm: what one more round adds.
+        now=$(awk -v one="$one" -v two="$two" -v each="$each" 'BEGIN { printf "%.1f", (two - one) / each }')
         lines+=("  \"$name\": $now")
         before=$(sed -n "s/^ *\"$name\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
         ratio=$(awk -v now="$now" -v before="${before:-$now}" 'BEGIN { printf "%.3f", now / before }')
-        printf '%-9s %8s %16s %16s %7s\n' "$direction" "$slaves" "$now" "${before:-none}" "$ratio"
+        printf '%-24s %14s %14s %7s\n' "$name" "$now" "${before:-none}" "$ratio"
         worst=$(awk -v a="$worst" -v b="$ratio" 'BEGIN { print (a > b ? a : b) }')
         if [ "$mode" = guard ] && [ -z "$before" ]; then
-            die "$baseline has no $name: perf/run.sh aggregate --record"
+            die "$baseline has no $name: perf/run.sh $name_of --record"
         fi
-    done
+    done < <(points "$name_of")
     if [ "$mode" = record ]; then
+        local others
+        others=$(sed -n "/^ *\"/ { /^ *\"${name_of}_/! { s/,\$//; p } }" "$baseline" 2>/dev/null || true)
         {
             echo '{'
-            (IFS=$'\n'; printf '%s' "${lines[*]}" | sed '$!s/$/,/')
-            printf '\n}\n'
-        } >"$baseline"
+            printf '%s\n' "$others" "${lines[@]}" | sed '/^$/d; $!s/$/,/'
+            echo '}'
+        } >"$baseline.new"
+        mv "$baseline.new" "$baseline"
         printf 'perf: wrote %s\n' "$baseline"
     elif awk -v worst="$worst" 'BEGIN { exit !(worst > 1.05) }'; then
-        printf 'perf: more than 5 %% above %s; if that is meant: perf/run.sh aggregate --record\n' "$baseline" >&2
+        printf 'perf: more than 5 %% above %s; if that is meant: perf/run.sh %s --record\n' "$baseline" "$name_of" >&2
         status=1
     fi
-    printf 'name=aggregate-instructions value=%s unit=instructions/record ratio=%s\n' "$now" "$worst"
+    printf 'name=%s-instructions value=%s unit=instructions ratio=%s\n' "$name_of" "$now" "$worst"
     return "$status"
 }
 
@@ -125,10 +144,10 @@ case ${1:-} in
         exit 0
         ;;
 esac
-if [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --guard ]; then
-    guard guard
-elif [ "$1" = aggregate ] && [ $# -eq 2 ] && [ "$2" = --record ]; then
-    guard record
+if [ $# -eq 2 ] && [ "$2" = --guard ]; then
+    guard "$1" guard
+elif [ $# -eq 2 ] && [ "$2" = --record ]; then
+    guard "$1" record
 elif [ "$1" = failover ]; then
     shift
     cargo build --locked --quiet --profile "$profile" -p gvm-dp -p gvm-pktgen

@@ -90,7 +90,7 @@ shell() {
 }
 
 # Instructions per record against perf/baseline.json: the one figure about speed that does not depend on the machine.
-instructions() { perf/run.sh aggregate --guard; }
+instructions() { perf/run.sh aggregate --guard && perf/run.sh qp --guard; }
 
 if [ "$quick" = no ]; then
     scripts/setup.sh || exit 1

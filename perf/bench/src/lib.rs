@@ -9,6 +9,7 @@ pub mod idle;
 pub mod input;
 pub mod jumbo;
 pub mod lcores;
+pub mod qp;
 pub mod report;
 pub mod rtt;
 pub mod scrape;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::report::Report;
-use bench::{aggregate, dpdk, forward, idle, jumbo, lcores, rtt, scrape, tap, tradeoff};
+use bench::{aggregate, dpdk, forward, idle, jumbo, lcores, qp, rtt, scrape, tap, tradeoff};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,6 +87,18 @@ enum Bench {
         /// Also write the figures to this file
         #[arg(long)]
         json: Option<PathBuf>,
+    },
+    /// What READs and WRITEs of 4 KiB cost, requester and responder together, from memory to memory
+    Qp {
+        /// Rounds, of which the median counts
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+        /// Also write the figures to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Only this one, no table and no floor
+        #[arg(long)]
+        case: Option<qp::Case>,
     },
     /// One READ of 4 KiB at a time over AF_XDP on veth, against a bare ping-pong of the same bytes; needs root
     Rtt {
@@ -253,6 +265,25 @@ fn main() -> anyhow::Result<()> {
                 })
             });
             report.write(json.as_deref(), rows.into_iter().collect())?;
+            report.print();
+        }
+        Bench::Qp { rounds, case: Some(case), .. } => {
+            println!("{}: {:.1} ns", case.name(), qp::rounds(case, rounds)?);
+        }
+        Bench::Qp { rounds, json, case: None } => {
+            let rows = qp::table(rounds)?;
+            let Some(row) = rows.first() else { anyhow::bail!("nothing was measured") };
+            let unit = "MREADs/CPU-s";
+            let report = Report { name: "qp", value: row.rate(), unit, ratio: row.ratio };
+            let details = rows.iter().map(|row| {
+                serde_json::json!({
+                    "case": row.case.name(), "million_per_cpu_second": row.rate(), "ns": row.request,
+                    "requester_ns_per_packet": row.packet[0], "responder_ns_per_packet": row.packet[1],
+                    "requester_packets": row.packets[0], "responder_packets": row.packets[1],
+                    "floor_ns": row.floor, "copy_ns": row.copy, "ratio": row.ratio
+                })
+            });
+            report.write(json.as_deref(), details.collect())?;
             report.print();
         }
         Bench::Rtt { rounds, mtu, json } => {
