@@ -220,6 +220,14 @@ fn bytes_cross_over_sockets() {
 }
 
 #[test]
+fn a_socket_and_a_nic_queue_understand_each_other() {
+    for ports in [["udp:10.94.1.1", "xdp:b"], ["xdp:a", "udp:10.94.1.2"]] {
+        let Some(hosts) = queues(9000) else { return };
+        bytes_cross(&Hosts { ports, ..hosts });
+    }
+}
+
+#[test]
 fn failures_over_nic_queues_are_named() {
     let Some(hosts) = queues(3400) else { return };
     failures_are_named(&hosts);
