@@ -12,7 +12,7 @@
 #   perf/run.sh rtt [--json FILE] [--mtu N]            one 4 KiB READ at a time, against a bare AF_XDP ping-pong (root)
 #   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
-#   perf/run.sh idle|rtt --realtime                    the same where other programs use the cores, too (root)
+#   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tap [--json FILE]                      what a worn tap (gvm-dp capture) costs, against none
@@ -155,11 +155,10 @@ elif [ "$1" = failover ]; then
 else
     build "$1"
     reserve_hugepages
-    if { [ "$1" = idle ] || [ "$1" = rtt ]; } && [ "${2:-}" = --realtime ]; then
-        name=$1
+    if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
         shift 2
         # Before every ordinary program: what is left is the time of the design and of the kernel.
-        chrt --fifo 10 "$bench" "$name" "$@"
+        chrt --fifo 10 "$bench" idle "$@"
         exit
     fi
     # Not exec: the hugepages are given back afterwards.
