@@ -68,7 +68,7 @@ fn a_region_is_read_written_and_measured_and_strangers_are_turned_away() {
         let heard = answer(address, says);
         // What nobody read of a flood resets the connection, and that may overtake the answer.
         let overtaken = says.len() > 512 && heard.is_empty();
-        assert!(overtaken || heard.starts_with("GVM-QP 1 error=") && heard.contains(part), "{heard}");
+        assert!(overtaken || (heard.starts_with("GVM-QP 1 error=") && heard.contains(part)), "{heard}");
     }
     assert_eq!(place.ask(&client("read", &flags, &["--offset", "4", "--length", "5"])), "BYTES");
     drop(silent);
