@@ -24,7 +24,9 @@ impl Testpmd {
     /// # Errors
     /// It is not installed, or does not start.
     pub fn start(file: &Path, packets: usize, [main, core]: [usize; 2], hugepages: bool) -> anyhow::Result<Self> {
-        let mut command = Command::new("dpdk-testpmd");
+        // Into a pipe it would say nothing until it has said much.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "dpdk-testpmd"]);
         command.arg(format!("--lcores=0@{main},1@{core}")).args(["--main-lcore=0", "--iova-mode=va", "--no-pci"]);
         if hugepages {
             command.arg("--in-memory");
