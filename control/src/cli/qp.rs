@@ -54,7 +54,7 @@ pub struct QpOwnArgs {
 /// The other end.
 #[derive(Args, Clone, Debug)]
 pub struct QpPeerArgs {
-    /// Who: ADDR[:PORT] of `gvm-dp qp serve --listen`; with --qpn, the IPv4 address of a peer that knows no such set-up
+    /// Who: ADDR or ADDR:PORT of `gvm-dp qp serve --listen`; with --qpn, the IPv4 address of a peer that knows no such set-up
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub peer: String,
     /// QP number of a peer that is set up by hand
@@ -90,7 +90,7 @@ pub struct QpServeArgs {
     /// Our end.
     #[command(flatten)]
     pub own: QpOwnArgs,
-    /// Where peers set up their queue pairs over TCP: ADDR[:PORT] [default: the port's own address; port 9997]
+    /// Where peers set up their queue pairs over TCP: ADDR or ADDR:PORT [default: the port's own address; port 9997]
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Option<String>,
     /// Lend this much memory, zeros at first

@@ -8,7 +8,7 @@
 //! | [`link`] | a queue pair with a peer that we call |
 //! | [`serve`] | a region for whoever connects |
 //! | [`transfer`] | reading and writing |
-//! | [`bench`] | measuring |
+//! | [`mod@bench`] | measuring |
 
 pub mod bench;
 pub mod exchange;
