@@ -141,7 +141,7 @@ mod tests {
             latencies.record(ns);
         }
         let text = histogram(&latencies);
-        assert!(text.starts_with("latency  p50 1") && text.contains("max 2"), "{text}");
+        assert!(text.starts_with("latency  p50 15.1 us") && text.contains("max 19.9 us"), "{text}");
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.lines().nth(1).unwrap().contains("up to       16.4 us"), "{text}");
         assert_eq!(histogram(&Latencies::new()).lines().count(), 1);
