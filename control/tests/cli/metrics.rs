@@ -8,13 +8,15 @@ use control::serve::metrics::text::Exposition;
 use control::serve::metrics::{ControlCounters, collect, health, name};
 use control::serve::stats::InterfaceStats;
 use frame::PortId;
-use frame::counter::{CounterSet, Kind};
+use frame::counter::{CounterSet, Kind, Visitor};
 use frame::outbox::OutboxCounters;
 use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, GatewayCounters};
 use lcore::thread::{PortView, View};
 use lcore::watchdog::{Cause, Finding, Stage, StageSamples};
 use lcore::{Clock, LcoreCounters, PoolCounters};
 use link::RegistrarCounters;
+use port::dpdk::DpdkCounters;
+use port::host::HostCounters;
 use port::udp::UdpCounters;
 use port::xdp::XdpCounters;
 use serde_json::Value;
@@ -24,10 +26,26 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Sets of queue pairs: `gvm-dp qp` prints them, and no process that serves metrics has them.
+const NOT_SERVED: [&str; 3] = ["RoceCounters", "TransportCounters", "RecordCounters"];
+
+/// The host of a DPDK port counts in the port's set.
+struct OfDpdk(HostCounters);
+
+impl CounterSet for OfDpdk {
+    fn name(&self) -> &'static str {
+        DpdkCounters::default().name()
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) {
+        self.0.visit(visitor);
+    }
+}
+
 /// Every set that gvm-dp has, exposed.
 fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 11] = [
+    let sets: [&dyn CounterSet; 13] = [
         &LcoreCounters::default(),
         &PoolCounters::default(),
         &OutboxCounters::default(),
@@ -39,6 +57,8 @@ fn everything() -> Families {
         &FarmCounters::default(),
         &ControlCounters::default(),
         &StageSamples::default(),
+        &DpdkCounters::default(),
+        &OfDpdk(HostCounters::default()),
     ];
     for set in sets {
         collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
@@ -65,8 +85,11 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
             set = heading.to_owned();
             // The generator's own counters are not gvm-dp's.
             let about = lines.by_ref().find(|line| !line.is_empty()).unwrap();
-            if about.contains("(`perf/") {
+            if about.contains("(`perf/") || NOT_SERVED.contains(&&*set) {
                 set.clear();
+            }
+            if set == "HostCounters" {
+                set = "DpdkCounters".to_owned();
             }
         } else if let Some((counter, help)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | "))
             && !set.is_empty()
