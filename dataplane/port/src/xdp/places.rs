@@ -15,7 +15,7 @@ pub(super) struct Places {
     chunk: u64,
     /// The binary logarithm of what the kernel calls a chunk.
     shift: u32,
-    /// 2^32 divided by the kernel's chunks in a frame, rounded up.
+    /// 2^63 divided by the kernel's chunks in a frame, rounded up.
     reciprocal: u64,
 }
 
@@ -24,7 +24,7 @@ impl Places {
     pub(super) fn of(chunk: u32) -> Option<Self> {
         let unit = chunk.min(PAGE);
         let fits = unit.is_power_of_two() && unit >= 2048 && chunk.is_multiple_of(unit) && chunk / unit <= 16;
-        let reciprocal = (1u64 << 32).div_ceil(u64::from(chunk / unit.max(1)).max(1));
+        let reciprocal = (1u64 << 63).div_ceil(u64::from(chunk / unit.max(1)).max(1));
         fits.then_some(Self { chunk: u64::from(chunk), shift: unit.trailing_zeros(), reciprocal })
     }
 
@@ -50,8 +50,8 @@ impl Places {
     /// frame is.
     #[inline]
     pub(super) fn find(self, address: u64) -> (u64, u64) {
-        // Exact below 2^32 units over the number of units in a frame, which is more memory than there is.
-        let index = (address >> self.shift).wrapping_mul(self.reciprocal) >> 32;
+        // Exact for every address: what rounding adds is less than 16 for each unit, of which there are less than 2^53.
+        let index = ((u128::from(address >> self.shift) * u128::from(self.reciprocal)) >> 63) as u64;
         (index, address.wrapping_sub(index.wrapping_mul(self.chunk)))
     }
 
