@@ -70,6 +70,10 @@ pub struct Cli {
     /// given --rate has none unless it is asked for [default: 4096 when flat out]
     #[arg(long, value_name = "N")]
     pub window: Option<NonZeroU64>,
+    /// A full window in which nothing is answered for so many seconds is given up as lost, and filled again: what was only late
+    /// then comes on top
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
+    pub window_timeout: f64,
     /// The most records in a datagram [default: as many as fit]
     #[arg(long, value_name = "N")]
     pub pack: Option<NonZeroU16>,
@@ -177,6 +181,11 @@ impl Cli {
     /// How long to send, in nanoseconds.
     pub fn duration(&self) -> u64 {
         nanoseconds(self.seconds)
+    }
+
+    /// After so long without an answer a full window is given up, in nanoseconds.
+    pub fn window_timeout(&self) -> u64 {
+        nanoseconds(self.window_timeout)
     }
 
     /// Time between heartbeats, in nanoseconds.

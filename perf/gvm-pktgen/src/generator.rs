@@ -9,7 +9,7 @@ use crate::pack::{Packer, Route};
 use crate::size::{Dealer, Sizes};
 use crate::uplink::Uplink;
 use frame::pool::{COLOURS, HEADROOM};
-use frame::time::{MICROSECOND, MILLISECOND, SECOND};
+use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Time};
 use link::standing::choose;
 use link::{Credential, NodeConfig, NodeEvent, SILENT_INTERVALS, Standing};
@@ -26,8 +26,6 @@ const PER_POLL: u32 = 512;
 const BACKLOG: usize = 128;
 /// How long sending that was held back waits before it tries again.
 const RETRY: u64 = 50 * MICROSECOND;
-/// A full window in which nothing is answered for so long is given up.
-const WINDOW_TIMEOUT: u64 = 100 * MILLISECOND;
 /// So many times in a heartbeat interval it is looked which of several gateways are live.
 const LOOKS: u64 = 64;
 /// Stragglers are over when nothing has come for so long.
@@ -92,6 +90,8 @@ pub struct GeneratorConfig {
     pub rate: Option<u64>,
     /// ECHOs that may be unanswered at once; `None` sends blindly.
     pub window: Option<u64>,
+    /// After so long without an answer, in nanoseconds, a full window is given up as lost.
+    pub window_timeout: u64,
     /// The most records that share a datagram; `None`: as many as fit.
     pub pack: Option<NonZeroU16>,
     /// How long to send, in nanoseconds.
@@ -317,7 +317,7 @@ impl Generator {
         if waiting < window {
             return window - waiting;
         }
-        if now.saturating_sub(self.answered) < WINDOW_TIMEOUT {
+        if now.saturating_sub(self.answered) < self.config.window_timeout {
             return 0;
         }
         self.given_up += waiting;

@@ -169,6 +169,7 @@ fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
         seed: cli.seed,
         rate: cli.rate.map(|rate| rate.get()),
         window: cli.in_flight(),
+        window_timeout: cli.window_timeout(),
         pack: cli.pack,
         duration: cli.duration(),
         records: cli.records,

@@ -148,6 +148,9 @@ struct Cluster {
     farm_out: Outbox,
     relays: Vec<Relay>,
     now: Time,
+    /// What comes for the farm waits until then.
+    farm_deaf_until: Time,
+    waiting: Vec<(Peer, Peer, Vec<u8>)>,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
@@ -175,6 +178,7 @@ impl Cluster {
             seed: 1,
             rate: Some(20_000),
             window: None,
+            window_timeout: 100 * MILLISECOND,
             pack: None,
             duration: SECOND,
             records: None,
@@ -190,6 +194,8 @@ impl Cluster {
             farm_out: outbox(),
             relays,
             now: 0,
+            farm_deaf_until: 0,
+            waiting: Vec::new(),
             events,
         }
     }
@@ -205,10 +211,15 @@ impl Cluster {
         for relay in &mut self.relays {
             relay.registrar.advance(now, Health::GOOD, &mut relay.told);
         }
+        if now >= self.farm_deaf_until {
+            flying.append(&mut self.waiting);
+        }
         while !flying.is_empty() {
             for (from, to, bytes) in std::mem::take(&mut flying) {
                 if to == peer(GENERATOR) {
                     deliver(&mut self.generator, &mut self.generator_out, now, from, &bytes);
+                } else if to == peer(FARM) && now < self.farm_deaf_until {
+                    self.waiting.push((from, to, bytes));
                 } else if to == peer(FARM) {
                     deliver(&mut self.farm, &mut self.farm_out, now, from, &bytes);
                 } else if let Some(relay) = self.relays.iter_mut().find(|relay| relay.address == to) {
@@ -326,6 +337,29 @@ fn pages_travel_in_pieces_and_a_window_survives_loss() {
     assert_eq!((report.down.records, report.down.payload_bytes), (4_000, 4_000 * 1024));
     assert_eq!((report.echo.lost, report.verdict()), (cluster.relays[0].passed.div_ceil(50), Verdict::Loss));
     assert!(report.window_given_up > 0 && report.window_given_up <= report.echo.lost);
+}
+
+#[test]
+fn a_full_window_waits_as_long_as_it_is_told_to() {
+    // Two seconds in which the farm's host does nothing: every answer is late, and none is lost.
+    let run = |window_timeout| {
+        let mut cluster = Cluster::new(
+            |config| {
+                (config.rate, config.window, config.window_timeout) = (None, Some(64), window_timeout);
+                config.records = Some(640);
+                config.duration = 50 * SECOND;
+            },
+            |_| Fate::Pass,
+        );
+        while cluster.counters().answered() < 128 {
+            cluster.step();
+        }
+        cluster.farm_deaf_until = cluster.now + 2 * SECOND;
+        cluster.run()
+    };
+    let (patient, hasty) = (run(20 * SECOND), run(100 * MILLISECOND));
+    assert_eq!((patient.echo.ok, patient.window_given_up), (640, 0));
+    assert!(hasty.window_given_up >= 64, "{hasty:?}");
 }
 
 #[test]

@@ -71,6 +71,7 @@ impl Cluster {
             seed: 1,
             rate: Some(1_000_000),
             window: None,
+            window_timeout: 100 * MILLISECOND,
             pack: NonZeroU16::new(1),
             duration: 50 * MILLISECOND,
             records: None,

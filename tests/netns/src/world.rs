@@ -117,8 +117,13 @@ impl World {
     /// # Panics
     /// When one does not.
     pub fn every_record_comes_back(&self, gateway: &str, ids: Range<u32>) -> u64 {
-        let (code, printed, said) =
-            self.pktgen(gateway, ids, "--rate 4000 --window 200 --records 4000 --seconds 50 --size imix").wait();
+        let (code, printed, said) = self
+            .pktgen(
+                gateway,
+                ids,
+                "--rate 4000 --window 200 --window-timeout 20 --records 4000 --seconds 50 --size imix",
+            )
+            .wait();
         assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}\n{}", self.place.stats("gateway"), self.where_packets_go());
         let report = report(&printed);
         let sent = number(&report["down"]["records"]);

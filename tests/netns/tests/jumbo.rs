@@ -38,7 +38,8 @@ fn until_proven(world: &World, mtu: u16) {
 /// Sends records and has every single one come back with the right content. As many are under way at once as find room in the
 /// smallest ring here, 256 entries, of which a record of 8,900 bytes takes three.
 fn all_come_back(world: &World, mtu: u16, size: &str) {
-    let more = format!("--mtu {mtu} --size {size} --rate 4000 --window 60 --records 2000 --seconds 50");
+    let more =
+        format!("--mtu {mtu} --size {size} --rate 4000 --window 60 --window-timeout 20 --records 2000 --seconds 50");
     let (code, printed, said) = world.pktgen("10.92.1.1", 0..32, &more).wait();
     let stats = || format!("{:#}", world.place.stats("gateway"));
     assert_eq!(code, Some(0), "size {size}: {printed}\n{said}\n{}", stats());
