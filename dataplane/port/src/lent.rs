@@ -1,9 +1,9 @@
-//! Which chunks of a pool the plugin has, so that each comes back exactly once.
+//! Which chunks of a pool somebody else has, a kernel or a device, so that each comes back exactly once.
 
 use frame::{Frame, Pool};
 
-/// The chunks of a pool that a queue of the plugin owns: a bit for each.
-pub(super) struct Lent {
+/// The chunks of a pool that the other side of one queue owns: a bit for each.
+pub(crate) struct Lent {
     pool: Pool,
     bits: Box<[u64]>,
     count: usize,
@@ -11,47 +11,53 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(crate) fn new(pool: Pool) -> Self {
         let words = (pool.capacity() as usize).div_ceil(64);
         Self { bits: vec![0; words].into(), count: 0, chunk: pool.chunk(), pool }
     }
 
-    /// How many chunks the plugin has.
+    /// How many chunks it has.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
     /// The pool.
     #[inline]
-    pub(super) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Notes that a chunk, which is nobody else's, is the plugin's now.
+    /// Whether it has this chunk.
+    pub(crate) fn has(&self, chunk: u32) -> bool {
+        self.bits.get(chunk as usize / 64).is_some_and(|word| word & (1 << (chunk % 64)) != 0)
+    }
+
+    /// Notes that a chunk, which is nobody else's, is given to it.
     #[inline]
-    pub(super) fn note(&mut self, chunk: u32) {
+    pub(crate) fn note(&mut self, chunk: u32) {
         if let Some(word) = self.bits.get_mut(chunk as usize / 64) {
             *word |= 1 << (chunk % 64);
             self.count += 1;
         }
     }
 
-    /// Takes a frame back; `None` if the plugin does not have the chunk, or the range is not inside it.
+    /// Takes a frame back, with `len` bytes of data at `offset`; `None` if the other side does not have the chunk, or the
+    /// range is not inside it. The numbers are as wide as kernels and devices write them.
     ///
     /// # Safety
-    /// The plugin gave the chunk back.
+    /// The other side gave the chunk back: it is done with it.
     #[inline]
-    pub(super) unsafe fn take(&mut self, chunk: u32, offset: u16, len: u16) -> Option<Frame> {
-        let (word, bit) = (self.bits.get_mut(chunk as usize / 64)?, 1 << (chunk % 64));
-        if *word & bit == 0 || u32::from(offset) + u32::from(len) > self.chunk {
+    pub(crate) unsafe fn take(&mut self, chunk: u64, offset: u64, len: u32) -> Option<Frame> {
+        let (word, bit) = (self.bits.get_mut((chunk / 64) as usize)?, 1 << (chunk % 64));
+        if *word & bit == 0 || offset.saturating_add(u64::from(len)) > u64::from(self.chunk) {
             return None;
         }
         *word &= !bit;
         self.count -= 1;
-        // SAFETY: the bit says that the chunk was taken from this pool for the plugin, and it is cleared, so that nobody
-        // takes it twice; the caller says that the plugin is done with it. The range was checked.
-        Some(unsafe { self.pool.chunks().frame(chunk, offset, len) })
+        // SAFETY: the bit says that the chunk was taken from this pool for the other side, and it is cleared, so that nobody
+        // takes it twice; the caller says that the other side is done with it. The range was checked.
+        Some(unsafe { self.pool.chunks().frame(chunk as u32, offset as u16, len as u16) })
     }
 }
 
@@ -69,8 +75,9 @@ mod tests {
         assert_eq!(pool.take_free(&mut chunks), 70);
         chunks.iter().for_each(|chunk| lent.note(*chunk));
         let free = (0..100).find(|chunk| !chunks.contains(chunk)).unwrap();
-        // SAFETY: there is no plugin here: nobody but this test uses the chunks.
-        let mut take = |chunk, offset, len| unsafe { lent.take(chunk, offset, len) };
+        // SAFETY: there is no other side here: nobody but this test uses the chunks.
+        let mut take =
+            |chunk: u32, offset: u16, len: u16| unsafe { lent.take(chunk.into(), offset.into(), len.into()) };
         assert!(take(free, 0, 0).is_none() && take(100, 0, 0).is_none() && take(u32::MAX, 0, 0).is_none());
         assert!(take(chunks[0], 2000, 49).is_none() && take(chunks[0], u16::MAX, u16::MAX).is_none());
         let frame = take(chunks[0], 2000, 48).unwrap();

@@ -16,6 +16,7 @@ pub mod spec;
 pub mod udp;
 pub mod xdp;
 
+mod lent;
 mod sockopt;
 
 use frame::counter::CounterSet;

@@ -10,13 +10,11 @@
 //! | `arguments` | what EAL is started with |
 //! | `environment` | DPDK in this process, and the thread that looks after devices |
 //! | `device` | a device: set up, started, watched, closed |
-//! | `lent` | which chunks the plugin has |
 //! | `port` | the [`crate::Port`]: a queue pair of a device |
 
 mod arguments;
 mod device;
 mod environment;
-mod lent;
 mod plugin;
 mod port;
 

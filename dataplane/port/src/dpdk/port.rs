@@ -5,11 +5,11 @@
 //! into the same stock, and from there to the pool.
 
 use super::device::Watched;
-use super::lent::Lent;
 use super::{Device, LoadedPlugin};
 use crate::addresses::{Addresses, MAX_ADDRESSES};
 use crate::headers::{self, Fill, Reader, Refused, Unsendable, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
+use crate::lent::Lent;
 use crate::neighbour::resolve;
 use crate::{Port, headers::check_sendable};
 use frame::counter::{CounterSet, Visitor};
@@ -339,7 +339,7 @@ impl DpdkPort {
         self.level = exchange.level;
         for chunk in chunks.iter().take(back) {
             // SAFETY: the plugin gave the chunk back just now.
-            match unsafe { self.lent.take(*chunk, 0, 0) } {
+            match unsafe { self.lent.take((*chunk).into(), 0, 0) } {
                 Some(frame) => drop(frame),
                 None => self.counters.rx_bad_descriptors.add(1),
             }
@@ -417,7 +417,8 @@ impl Port for DpdkPort {
                 self.lent.pool().chunks().prefetch::<3>(ahead.chunk, ahead.offset);
             }
             // SAFETY: the plugin returned the chunk just now.
-            let taken = unsafe { self.lent.take(described.chunk, described.offset, described.len) };
+            let taken =
+                unsafe { self.lent.take(described.chunk.into(), described.offset.into(), described.len.into()) };
             let Some(frame) = taken else {
                 self.counters.rx_bad_descriptors.add(1);
                 continue;
@@ -567,15 +568,13 @@ impl Drop for DpdkPort {
                 unsafe { (self.plugin.table.queue_close)(self.queue) };
                 return;
             }
-        }
-        // Memory that a device may still write to is never handed out: the frames stay away, and the pool with them.
-        if self.watched.closed.load(Ordering::Acquire) {
             tracing::error!(
                 "{}: {} frames are lost: its driver did not give them back",
                 self.description,
                 self.lent.len()
             );
         }
+        // Memory that a device may still write to is never handed out: the frames stay away, and the pool with them.
     }
 }
 

@@ -1,9 +1,10 @@
 //! Which frames the kernel has, so that each comes back exactly once.
 
+use crate::lent::Lent;
 use crate::sockopt;
 use crate::xdp::places::Places;
 use crate::xdp::{Umem, interface, umem};
-use frame::{Arena, Frame, Hugepages, Pool};
+use frame::{Arena, Frame, Hugepages};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,16 +12,14 @@ use std::time::{Duration, Instant};
 /// How long a closed socket may keep its queue before its frames are given up.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// The frames of a pool that one socket's rings, or the device behind them, own: a bit for each chunk.
+/// The frames of a pool that one socket's rings, or the device behind them, own.
 ///
 /// When it is dropped it takes all of them back; the socket is closed before that.
 pub(super) struct Ledger {
-    pool: Pool,
+    lent: Lent,
     places: Places,
-    given: Box<[u64]>,
     /// For each frame that the kernel has as a chain, the descriptors that have not come back. Empty without chains.
     chained: Box<[u8]>,
-    count: usize,
     /// An unused socket of the namespace that the interface is in: binding it shows when the kernel is done.
     probe: OwnedFd,
     ifindex: u32,
@@ -31,15 +30,13 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(umem: &Umem, ifindex: u32, queue: u32) -> io::Result<Self> {
-        let (pool, places) = (umem.pool().clone(), umem.places());
-        let frames = pool.capacity() as usize;
+        let (lent, places) = (Lent::new(umem.pool().clone()), umem.places());
+        let frames = lent.pool().capacity() as usize;
         Ok(Self {
             places,
-            given: vec![0; frames.div_ceil(64)].into(),
             chained: vec![0; if places.has_chains() { frames } else { 0 }].into(),
-            count: 0,
             probe: interface::xdp_socket()?,
-            pool,
+            lent,
             ifindex,
             queue,
             bound: false,
@@ -54,20 +51,19 @@ impl Ledger {
     /// How many frames the kernel has.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.lent.len()
     }
 
     /// Whether the kernel has this chunk.
     pub(super) fn has(&self, index: u32) -> bool {
-        self.given.get(index as usize / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+        self.lent.has(index)
     }
 
     /// Gives a frame away. Returns the address of its data in the UMEM, and the length.
     #[inline]
     pub(super) fn give(&mut self, frame: Frame) -> (u64, u32) {
         let (index, offset, len) = frame.into_index();
-        self.given[index as usize / 64] |= 1 << (index % 64);
-        self.count += 1;
+        self.lent.note(index);
         (self.places.start(index) + u64::from(offset), u32::from(len))
     }
 
@@ -117,7 +113,7 @@ impl Ledger {
     #[inline]
     pub(super) fn prefetch(&self, address: u64) {
         let (index, offset) = self.places.find(address);
-        self.pool.chunks().prefetch::<3>(index as u32, offset as u16);
+        self.lent.pool().chunks().prefetch::<3>(index as u32, offset as u16);
     }
 
     /// Takes a frame back whose data is now `len` bytes at `address`; `None` if the kernel does not have that frame.
@@ -127,15 +123,8 @@ impl Ledger {
     #[inline]
     pub(super) unsafe fn take(&mut self, address: u64, len: u32) -> Option<Frame> {
         let (index, offset) = self.places.find(address);
-        let (word, bit) = (self.given.get_mut((index / 64) as usize)?, 1 << (index % 64));
-        if *word & bit == 0 || offset.saturating_add(u64::from(len)) > u64::from(self.pool.chunk()) {
-            return None;
-        }
-        *word &= !bit;
-        self.count -= 1;
-        // SAFETY: the bit says that `give` had the index from `into_index` of a frame of this pool, and it is cleared,
-        // so nobody takes it twice; the caller says that the kernel is done with it. The range was checked.
-        Some(unsafe { self.pool.chunks().frame(index as u32, offset as u16, len as u16) })
+        // SAFETY: the caller says that the kernel is done with the chunk.
+        unsafe { self.lent.take(index, offset, len) }
     }
 
     /// Takes back one descriptor of a frame that was sent. The frame comes with the last of its descriptors; in what order
@@ -184,20 +173,20 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        if self.count == 0 {
+        if self.lent.len() == 0 {
             return;
         }
         if self.bound
             && let Err(error) = self.await_release()
         {
             // Never hand out memory that a device may still write to.
-            tracing::error!("{} frames are lost: the kernel did not release them: {error}", self.count);
+            tracing::error!("{} frames are lost: the kernel did not release them: {error}", self.lent.len());
             return;
         }
-        for index in 0..self.pool.capacity() {
+        for index in 0..self.lent.pool().capacity() {
             // SAFETY: the socket is closed, and the kernel let go of its queue or never had it: it is done with every
             // chunk.
-            drop(unsafe { self.take(self.places.start(index), 0) });
+            drop(unsafe { self.lent.take(index.into(), 0, 0) });
         }
     }
 }
@@ -220,7 +209,7 @@ pub(super) fn bind(socket: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::PoolConfig;
+    use frame::{Pool, PoolConfig};
     use std::io::Write as _;
 
     fn ledger(pool: &Pool) -> Option<Ledger> {
