@@ -1,5 +1,6 @@
 //! What the command line means: checked settings, from which a role is assembled.
 
+use crate::address;
 use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::exit::Failure;
 use crate::keyfile;
@@ -13,17 +14,14 @@ use frame::pool::chunk_for_data;
 use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential, KeyRing};
-use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, XdpMode, XdpSpec};
+use port::spec::{DpdkDevice, DpdkSpec, MTUS, PciSpec, PortSpec, XdpMode, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
 /// The fewest frames with which an lcore does anything sensible.
 const LEAST_FRAMES: u32 = 512;
-
-/// The smallest IP packet that every host must take, and the largest that fits the largest frame.
-const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
 
 /// The largest IP packet of a socket, where nothing else was said: Ethernet's.
 const SOCKET_MTU: u16 = 1500;
@@ -313,18 +311,7 @@ fn gateway_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
 
 /// `ADDR`, `ADDR:PORT`, or a host name in the place of ADDR.
 fn gateway_address(text: &str) -> Result<SocketAddr, Failure> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(address);
-    }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, GATEWAY_PORT));
-    }
-    let found = if text.contains(':') {
-        text.to_socket_addrs().ok().and_then(|mut found| found.next())
-    } else {
-        (text, GATEWAY_PORT).to_socket_addrs().ok().and_then(|mut found| found.next())
-    };
-    found.ok_or_else(|| {
+    address::resolve(text, GATEWAY_PORT).ok_or_else(|| {
         let text =
             format!("{text}: no address and no known host name: write it as 192.0.2.1 or 192.0.2.1:{GATEWAY_PORT}");
         wrong("gateway", text)

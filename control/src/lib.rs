@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`address`] | addresses as people write them |
 //! | [`units`] | durations and sizes as people write them |
 //! | [`traffic`] | what a farm is asked to send, as text |
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
@@ -27,6 +28,7 @@
 //! | [`client`] | the commands that ask a running process |
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod assemble;
 pub mod cli;
 pub mod client;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 use wire::Shard;
+use wire::net::ethernet::MacText;
 
 /// Where the cargo of a shard that is served elsewhere goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +69,8 @@ pub(crate) fn read_mac(text: &str) -> Option<[u8; 6]> {
 
 impl fmt::Display for NeighborSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, ifname, ip, mac: [a, b, c, d, e, g] } = self;
-        write!(f, "{}={ifname},ip={ip},mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}", shard.0)
+        let Self { shard, ifname, ip, mac } = self;
+        write!(f, "{}={ifname},ip={ip},mac={}", shard.0, MacText(*mac))
     }
 }
 

@@ -1,6 +1,6 @@
 //! SIGTERM and SIGINT: drain. A second one: end at once. SIGHUP: read the configuration again.
 
-use std::io;
+use crate::exit::Failure;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 /// What a signal asks for, with its name.
@@ -21,8 +21,12 @@ pub struct Signals {
 
 impl Signals {
     /// Listens to them, instead of dying of them. Call it inside the runtime.
-    pub fn listen() -> io::Result<Self> {
-        let listen = |kind: SignalKind| signal(kind);
+    ///
+    /// # Errors
+    /// The process cannot have another handler.
+    pub fn listen() -> Result<Self, Failure> {
+        let cannot = |error| Failure::Machine(format!("cannot listen to signals: {error}"));
+        let listen = |kind: SignalKind| signal(kind).map_err(cannot);
         Ok(Self {
             term: listen(SignalKind::terminate())?,
             int: listen(SignalKind::interrupt())?,

@@ -11,6 +11,7 @@
 //!
 //! Nobody proves anything here, so a gateway with a cluster key refuses such a file.
 
+use crate::address;
 use crate::exit::Failure;
 use crate::neighbor::read_mac;
 use crate::serve::routes::StaticRoute;
@@ -22,14 +23,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use wire::{GATEWAY_PORT, Scale, ShardSet, SlaveId};
+use wire::{GATEWAY_PORT, MIN_MTU, Scale, ShardSet, SlaveId};
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 16 << 20;
 /// Problems that are named at once.
 const NAMED: usize = 20;
-/// The smallest IP packet that every host must take.
-const LEAST_MTU: u16 = 576;
 
 /// What a port of the gateway is, as far as routes behind it go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,15 +106,12 @@ fn who(role: Word<'_>, ids: Option<Word<'_>>, scale: Scale) -> Result<Who, Wrong
 /// `ADDR`, `ADDR:PORT`, and behind either a `+`.
 fn address((column, text): Word<'_>) -> Result<(SocketAddr, bool), Wrong> {
     let plain = text.strip_suffix('+').unwrap_or(text);
-    let address = plain
-        .parse::<SocketAddr>()
-        .or_else(|_| plain.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, GATEWAY_PORT)));
     let counts = plain.len() < text.len();
-    match address {
-        Ok(address) if counts && address.is_ipv6() => {
+    match address::read(plain, GATEWAY_PORT) {
+        Some(address) if counts && address.is_ipv6() => {
             Err((column, format!("`{text}`: only IPv4 addresses are counted up")))
         }
-        Ok(address) if address.port() > 0 && !address.ip().is_unspecified() && !address.ip().is_multicast() => {
+        Some(address) if address.port() > 0 && !address.ip().is_unspecified() && !address.ip().is_multicast() => {
             Ok((address, counts))
         }
         _ => Err((column, format!("`{text}` is no address: write 10.0.2.2 or 10.0.2.2:{GATEWAY_PORT}"))),
@@ -156,7 +152,7 @@ impl Line {
                 Err(_) => return wrong("the gateway's ports are 0 and 1"),
             },
             Some(("mtu", value)) => match value.parse() {
-                Ok(mtu) if mtu >= LEAST_MTU => self.mtu = Some(mtu),
+                Ok(mtu) if mtu >= MIN_MTU => self.mtu = Some(mtu),
                 _ => return wrong("an MTU is 576 or more"),
             },
             Some(("vlan", value)) => match value.parse() {

@@ -11,6 +11,7 @@ use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig,
 use port::host::Host;
 use port::spec::{DpdkDevice, DpdkSpec};
 use std::net::Ipv4Addr;
+use wire::net::ethernet::MacText;
 
 /// What DPDK needs for itself, in MiB.
 const BASE: u64 = 48;
@@ -135,14 +136,13 @@ impl DpdkNic {
 
     /// What it is now, by the lcores' clock, and what its driver counts.
     pub fn stats(&self, now: Time) -> DeviceStats {
-        let [a, b, c, d, e, f] = self.device.mac();
         let (rx_ring, tx_ring) = self.device.rings();
         DeviceStats {
             port: self.id.0,
             name: self.spec.device.to_string(),
             driver: self.device.driver().to_owned(),
             address: self.addresses(),
-            mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            mac: MacText(self.device.mac()).to_string(),
             mtu: self.device.mtu(),
             queues: self.queues,
             rx_ring,

@@ -19,9 +19,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The smallest MTU that every host must take, and that link control fits.
-const LEAST_MTU: u32 = 576;
-
 /// How long another program may still be attached: one that was killed a moment ago goes with its process.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -53,7 +50,7 @@ impl Found {
     fn check_mtu(&self) -> Result<(), Failure> {
         let (name, mtu) = (&self.interface.name, self.interface.mtu);
         let most = u32::from(port::xdp::largest_packet(frame::pool::LARGEST_CHUNK));
-        if mtu < LEAST_MTU {
+        if mtu < u32::from(wire::MIN_MTU) {
             return Err(Failure::Machine(format!(
                 "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \
                  1500`",

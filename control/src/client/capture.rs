@@ -82,8 +82,7 @@ fn failed(args: &CaptureArgs, error: &io::Error) -> Failure {
 }
 
 async fn stream(target: &Target, body: Bytes, args: &CaptureArgs) -> Result<Captured, Failure> {
-    let mut signals =
-        Signals::listen().map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+    let mut signals = Signals::listen()?;
     let (answer, _talking) = target.open(Method::POST, "/v1/capture", body).await?;
     // Opened when the capture runs, so that a mistyped filter spoils no file.
     let mut sink = Sink::open(args)?;

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use wire::rc::PathMtu;
 
 /// The version that this program speaks.
 pub const VERSION: u32 = 1;
@@ -19,9 +20,6 @@ const MAGIC: &str = "GVM-QP";
 
 /// The largest QP number and PSN: both have 24 bits.
 const MAX_24: u64 = 0xff_ffff;
-
-/// Path MTUs of InfiniBand, in bytes.
-pub const PATH_MTUS: [u16; 5] = [256, 512, 1024, 2048, 4096];
 
 /// What a peer may do to a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +58,7 @@ pub struct Offer {
     pub qpn: u32,
     /// PSN of the first request that this end will send, 24 bits.
     pub psn: u32,
-    /// The largest path MTU that this end can have, in bytes: one of [`PATH_MTUS`]. The smaller one of both holds.
+    /// The largest path MTU that this end can have, in bytes: one of [`PathMtu`]. The smaller one of both holds.
     pub path_mtu: u16,
     /// READs and atomics that this end answers at the same time.
     pub reads: u16,
@@ -247,7 +245,7 @@ impl<'a> Values<'a> {
 
 /// A path MTU in bytes.
 pub fn path_mtu(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|mtu| PATH_MTUS.contains(mtu))
+    text.parse().ok().filter(|mtu: &u16| PathMtu::exactly((*mtu).into()).is_some())
 }
 
 fn unicast(text: &str) -> Option<Ipv4Addr> {

@@ -3,10 +3,11 @@
 use super::exchange::{Access, Line, Offer, Region};
 use super::own::Own;
 use super::{SETUP_PORT, talk};
+use crate::address;
 use crate::cli::QpPeerArgs;
 use crate::exit::Failure;
 use roce::{Command, Job, Outcome, Retry, Work};
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 use transport::Status;
 
@@ -24,14 +25,7 @@ pub struct Link {
 
 /// Where a peer's set-up listens.
 fn address(text: &str) -> Result<SocketAddr, Failure> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let found = match text.contains(':') {
-        true => text.to_socket_addrs().ok().and_then(|mut found| found.next()),
-        false => (text, SETUP_PORT).to_socket_addrs().ok().and_then(|mut found| found.next()),
-    };
-    found.ok_or_else(|| {
+    address::resolve(text, SETUP_PORT).ok_or_else(|| {
         let text = format!("{text}: no address and no known host name: write 192.0.2.1 or 192.0.2.1:{SETUP_PORT}");
         Failure::Setting { name: "peer", text }
     })

@@ -40,8 +40,7 @@ pub fn run(command: QpCommand) -> Result<(), Failure> {
 
 /// Does something until it is done, or until SIGTERM or SIGINT.
 async fn until_told<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let signals = Signals::listen();
-    let mut signals = signals.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+    let mut signals = Signals::listen()?;
     let told = async {
         loop {
             if let Signal::End(name) = signals.next().await {

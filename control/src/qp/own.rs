@@ -25,9 +25,6 @@ use wire::rc::PathMtu;
 /// Bytes of IPv4 and UDP headers, and the most of RoCEv2's own besides the payload.
 const HEADERS: u16 = 64;
 
-/// The smallest IP packet that a port must carry anyway.
-const LEAST_MTU: u16 = 576;
-
 /// Our end, running.
 pub struct Own {
     ports: Ports,
@@ -57,7 +54,7 @@ fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
     let scale = wire::Scale::default();
     // An interface's frames are as large as its packets.
     let is_socket = matches!(args.port, PortSpec::Udp(_));
-    let largest = (args.path_mtu.unwrap_or(4096) + HEADERS).max(LEAST_MTU);
+    let largest = (args.path_mtu.unwrap_or(4096) + HEADERS).max(wire::MIN_MTU);
     let arguments = CommonArgs {
         config: None,
         lcores: args.lcores.clone(),

@@ -3,12 +3,13 @@
 use super::exchange::{Line, Offer};
 use super::own::Own;
 use super::{SETUP_PORT, runtime, talk};
+use crate::address;
 use crate::cli::QpServeArgs;
 use crate::exit::Failure;
 use crate::signal::{Signal, Signals};
 use roce::{Command, Lent, Retry};
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,9 +29,7 @@ pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
     let serve = async {
         let own = Rc::new(own);
         tracing::info!("port 0: {}", own.describe());
-        let signals = Signals::listen();
-        let signals = signals.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
-        attend_all(&own, args, signals, length).await?;
+        attend_all(&own, args, Signals::listen()?, length).await?;
         let own = Rc::try_unwrap(own);
         let own = own.map_err(|_| Failure::Internal("a peer was not dismissed".to_owned()))?;
         let facts = own.facts().clone();
@@ -85,8 +84,7 @@ fn zeros(size: u64) -> Result<Vec<u8>, Failure> {
 /// Where the set-up listens.
 fn listen_address(args: &QpServeArgs, own: &Own) -> Result<SocketAddr, Failure> {
     let Some(text) = &args.listen else { return Ok(SocketAddr::new(own.facts().ip.into(), SETUP_PORT)) };
-    let ip = |text: &str| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, SETUP_PORT));
-    text.parse().ok().or_else(|| ip(text)).ok_or_else(|| Failure::Setting {
+    address::read(text, SETUP_PORT).ok_or_else(|| Failure::Setting {
         name: "listen",
         text: format!("{text}: write an address of this machine, as 192.0.2.1 or 192.0.2.1:{SETUP_PORT}"),
     })

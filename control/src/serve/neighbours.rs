@@ -5,6 +5,7 @@ use frame::time::SECOND;
 use port::host::Host;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use wire::net::ethernet::MacText;
 
 /// A neighbour of a port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,23 +20,18 @@ pub struct NeighbourStats {
     pub heard_seconds: f64,
 }
 
-/// An Ethernet address as people write it.
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// Who a host knows now, by address, and behind them the hosts that have one of its own addresses.
 pub fn of(host: &Host, now: Time) -> Vec<NeighbourStats> {
     let seconds = |heard: Time| now.saturating_sub(heard) as f64 / SECOND as f64;
     let known = host.neighbours().into_iter().map(|view| NeighbourStats {
         ip: Ipv4Addr::from(view.ip).to_string(),
-        mac: view.mac.map(text),
+        mac: view.mac.map(|mac| MacText(mac).to_string()),
         state: view.state.name().to_owned(),
         heard_seconds: seconds(view.heard),
     });
     let others = host.duplicates().into_iter().map(|duplicate| NeighbourStats {
         ip: Ipv4Addr::from(duplicate.ip).to_string(),
-        mac: Some(text(duplicate.mac)),
+        mac: Some(MacText(duplicate.mac).to_string()),
         state: "duplicate".to_owned(),
         heard_seconds: seconds(duplicate.heard),
     });

@@ -130,8 +130,7 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         if let Some(metrics) = metrics {
             metrics.start(Arc::clone(&board))?;
         }
-        let signals = Signals::listen();
-        let signals = signals.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+        let signals = Signals::listen()?;
         let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use wire::net::ethernet::MacText;
 
 /// The most addresses of one interface that are used.
 pub const MAX_ADDRESSES: usize = 8;
@@ -69,8 +70,7 @@ impl AddressTable {
 
 impl fmt::Display for AddressTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.mac;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")?;
+        MacText(self.mac).fmt(f)?;
         self.ipv4().try_for_each(|address| write!(f, " {}", Ipv4Addr::from(address)))
     }
 }

@@ -2,7 +2,7 @@
 
 mod device;
 
-pub use device::{DpdkDevice, DpdkSpec, HostSpec, PciSpec};
+pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec};
 
 use crate::host::NetAddressError;
 use std::fmt;

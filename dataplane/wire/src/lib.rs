@@ -60,6 +60,9 @@ pub const fn is_lane_port(port: u16) -> bool {
     port >= LANE_PORT_BASE && port - LANE_PORT_BASE < LANES
 }
 
+/// The smallest IP packet that every host must take, in bytes: no MTU is below it (RFC 791, section 3.2).
+pub const MIN_MTU: u16 = 576;
+
 /// Largest IP packet to a node whose larger claim was not yet acknowledged, in bytes.
 pub const UNPROVEN_MTU: u16 = 1280;
 

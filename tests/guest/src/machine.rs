@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use wire::net::ethernet::MacText;
 
 /// What the kernel is told: where to speak, to end instead of waiting, and to leave out what takes time when emulated.
 const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests audit=0 \
@@ -49,7 +50,7 @@ impl Machine {
         let namespace = Namespace::new();
         let [a, b, c, d] = HOST;
         namespace.ip(&format!("tuntap add dev {TAP} mode tap"));
-        namespace.ip(&format!("link set dev {TAP} address {} addrgenmode none", mac(HOST_MAC)));
+        namespace.ip(&format!("link set dev {TAP} address {} addrgenmode none", MacText(HOST_MAC)));
         namespace.ip(&format!("address add {a}.{b}.{c}.{d}/24 dev {TAP}"));
         namespace.ip(&format!("link set dev {TAP} up"));
 
@@ -95,10 +96,6 @@ impl Drop for Machine {
     }
 }
 
-fn mac(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 fn start(namespace: &Namespace, place: &Place, kernel: &kernel::Kernel, initrd: &Path) -> Result<Child, String> {
     let at = |name: &str| place.path(name).display().to_string();
     let log = |error: std::io::Error| format!("{}: {error}", at("qemu.log"));
@@ -116,7 +113,7 @@ fn start(namespace: &Namespace, place: &Place, kernel: &kernel::Kernel, initrd: 
     command.args(["-netdev", &format!("stream,id=far,server=off,addr.type=unix,addr.path={}", at("tap"))]);
     command.args(["-netdev", "hubport,id=hub0,hubid=0,netdev=tap", "-netdev", "hubport,id=hub1,hubid=0,netdev=far"]);
     command.args(["-netdev", &format!("stream,id=card,server=off,addr.type=unix,addr.path={}", at("card"))]);
-    command.args(["-device", &format!("virtio-net-pci,netdev=card,romfile=,mac={}", mac(GUEST_MAC))]);
+    command.args(["-device", &format!("virtio-net-pci,netdev=card,romfile=,mac={}", MacText(GUEST_MAC))]);
     let said_too = said.try_clone().map_err(log)?;
     command.stdin(Stdio::null()).stdout(said).stderr(said_too);
     command.spawn().map_err(|error| format!("qemu-system-x86_64: {error}"))

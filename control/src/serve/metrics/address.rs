@@ -1,7 +1,8 @@
 //! `--metrics ADDR[:PORT]`.
 
+use crate::address;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// The TCP port when none is written.
@@ -15,16 +16,12 @@ impl FromStr for MetricsAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self(address));
-        }
-        match text.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(ip) => Ok(Self(SocketAddr::new(ip, DEFAULT_PORT))),
-            Err(_) => Err(format!(
+        address::read(text, DEFAULT_PORT).map(Self).ok_or_else(|| {
+            format!(
                 "\"{text}\" is no address to listen on: write an address of this machine, with a TCP port if it is not \
                  {DEFAULT_PORT}, as 127.0.0.1 or 192.0.2.1:{DEFAULT_PORT} or [::]:{DEFAULT_PORT}"
-            )),
-        }
+            )
+        })
     }
 }
 

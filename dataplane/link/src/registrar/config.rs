@@ -5,10 +5,7 @@ use frame::PortId;
 use frame::time::{MICROSECOND, SECOND};
 use std::fmt;
 use thiserror::Error;
-use wire::{Scale, Shard, UNPROVEN_MTU};
-
-/// The smallest IP packet that every host must take, in bytes: no MTU is below it.
-pub(crate) const MIN_MTU: u16 = 576;
+use wire::{MIN_MTU, Scale, Shard, UNPROVEN_MTU};
 
 /// What a registrar is told once, at the start.
 #[derive(Clone)]

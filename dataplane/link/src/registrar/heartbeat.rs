@@ -1,14 +1,13 @@
 //! One heartbeat: whether it is what it says, what follows from it, and the answer.
 
 use super::Registrar;
-use super::config::MIN_MTU;
 use super::keys::Signed;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
 use crate::{Notice, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
 use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
-use wire::{MsgType, Record, UNPROVEN_MTU, tag};
+use wire::{MIN_MTU, MsgType, Record, UNPROVEN_MTU, tag};
 
 /// A heartbeat whose form and tag are right, and what is needed to judge and answer it.
 struct Call<'a> {

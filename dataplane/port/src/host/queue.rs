@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use wire::net::arp::{Arp, Operation};
-use wire::net::ethernet::{self, Ethernet};
+use wire::net::ethernet::{self, Ethernet, MacText};
 use wire::net::{BROADCAST, NetError, icmp, ipv4};
 
 frame::counters! {
@@ -276,11 +276,11 @@ impl HostQueue {
         self.shared.publish(&mut inner);
         drop(inner);
         if complain {
-            let [a, b, c, d, e, f] = mac;
             tracing::error!(
-                "{}: another host, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, has our address {}: give one of the two \
+                "{}: another host, {}, has our address {}: give one of the two \
                  another address",
                 self.shared.config.name,
+                MacText(mac),
                 Ipv4Addr::from(ip)
             );
         }

@@ -17,8 +17,8 @@ pub struct HostSpec {
     pub mtu: Option<u16>,
 }
 
-/// The sizes that a link's largest IP packet may have, in bytes.
-const MTUS: std::ops::RangeInclusive<u16> = 576..=32_000;
+/// The sizes that a link's largest IP packet may have, in bytes: the largest fits the largest frame.
+pub const MTUS: std::ops::RangeInclusive<u16> = wire::MIN_MTU..=32_000;
 
 impl HostSpec {
     /// Whether nothing was said.

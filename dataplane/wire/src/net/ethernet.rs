@@ -1,6 +1,7 @@
 //! Ethernet II headers with at most one 802.1Q tag.
 
 use super::{Mac, NetError};
+use core::fmt;
 
 /// Bytes of a header without a tag.
 pub const HEADER_LEN: usize = 14;
@@ -23,6 +24,17 @@ mod field {
     pub(super) const TYPE: Range<usize> = 12..14;
     pub(super) const TCI: Range<usize> = 14..16;
     pub(super) const TAGGED_TYPE: Range<usize> = 16..18;
+}
+
+/// An Ethernet address as people write it: `02:00:00:00:00:01`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacText(pub Mac);
+
+impl fmt::Display for MacText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }
 
 /// An Ethernet header.
