@@ -50,6 +50,14 @@ pub fn prefetch_write<T>(address: *const T) {
     prefetch_read(address);
 }
 
+/// Asks the cache for all lines of some bytes.
+#[inline]
+pub fn prefetch_bytes(bytes: &[u8]) {
+    for line in (0..bytes.len()).step_by(64) {
+        prefetch_read(bytes.as_ptr().wrapping_add(line));
+    }
+}
+
 /// Asks the cache for an element of a slice; out of range does nothing.
 #[inline]
 pub fn prefetch_element<T>(slice: &[T], index: usize) {

@@ -122,6 +122,14 @@ impl Frame {
         copy::prefetch_write(tail.wrapping_add(len));
     }
 
+    /// Asks the cache for the first 128 bytes of the data: they will be parsed.
+    #[inline]
+    pub fn prefetch_head(&self) {
+        let start = self.data.as_ptr();
+        copy::prefetch_read(start);
+        copy::prefetch_read(start.wrapping_add(64));
+    }
+
     /// Asks the cache for all data, and the line before it: it will be sent.
     #[inline]
     pub fn prefetch_whole(&self) {

@@ -26,6 +26,12 @@ pub trait Memory {
     /// When they cannot be written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError>;
 
+    /// Some bytes from `offset` on will be read or written soon, most likely: asks for them to be brought near. By default
+    /// nothing is done. What is outside of the memory is ignored.
+    fn prefetch(&self, offset: u64, len: usize) {
+        let _ = (offset, len);
+    }
+
     /// Replaces the little-endian word at `offset`, a multiple of 8, by what `change` makes of it, and returns what was
     /// there before. Memory that others change at the same time does this as one step.
     ///
@@ -70,6 +76,13 @@ impl Memory for [u8] {
         to.copy_from_slice(bytes);
         Ok(())
     }
+
+    #[inline]
+    fn prefetch(&self, offset: u64, len: usize) {
+        if let Some(bytes) = range(offset, len).and_then(|range| self.get(range)) {
+            frame::copy::prefetch_bytes(bytes);
+        }
+    }
 }
 
 impl Memory for Vec<u8> {
@@ -86,6 +99,11 @@ impl Memory for Vec<u8> {
     #[inline]
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.as_mut_slice().write_at(offset, bytes)
+    }
+
+    #[inline]
+    fn prefetch(&self, offset: u64, len: usize) {
+        self.as_slice().prefetch(offset, len);
     }
 }
 
@@ -104,6 +122,11 @@ impl Memory for frame::Guarded {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         (**self).write_at(offset, bytes)
     }
+
+    #[inline]
+    fn prefetch(&self, offset: u64, len: usize) {
+        (**self).prefetch(offset, len);
+    }
 }
 
 impl<T: Memory + ?Sized> Memory for Box<T> {
@@ -120,6 +143,11 @@ impl<T: Memory + ?Sized> Memory for Box<T> {
     #[inline]
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         (**self).write_at(offset, bytes)
+    }
+
+    #[inline]
+    fn prefetch(&self, offset: u64, len: usize) {
+        (**self).prefetch(offset, len);
     }
 
     #[inline]
@@ -272,6 +300,16 @@ impl<M: Memory> Regions<M> {
         let region = self.get(place.key).ok_or(Refused::Access)?;
         let offset = Self::offset(region, place, out.len() as u64, access)?;
         Ok(region.memory.read_at(offset, out)?)
+    }
+
+    /// Brings a range near that will be accessed soon, most likely; what is not there or of another domain is ignored.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: Place, len: u32) {
+        if let Some(region) = self.get(place.key)
+            && let Ok(offset) = Self::offset(region, place, u64::from(len), Access::NONE)
+        {
+            region.memory.prefetch(offset, len as usize);
+        }
     }
 
     #[inline]

@@ -1,13 +1,14 @@
 //! `qp`: what READs and WRITEs of 4 KiB cost, requester and responder together, in GVM records from memory to memory.
 //!
-//! Two roles, each with an endpoint, an arena and a region of 16 MiB, hand each other the frames that they send: neither
+//! Two roles, each with an endpoint, an arena and a region of 16 MiB on hugepages, hand each other the frames that they send: neither
 //! sockets nor Ethernet are timed, everything else is, with the ICRC made and checked on every packet. The floor copies the
 //! same bytes in the same order from region to frame and from frame to region, and computes a CRC over them once per side.
 
 use crate::aggregate::median;
 use crate::stopwatch::Stopwatch;
+use anyhow::Context;
 use frame::pool::chunk_for_data;
-use frame::{Burst, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role};
+use frame::{Burst, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role};
 use transport::records::Command;
 use transport::{
     Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
@@ -39,15 +40,21 @@ pub enum Case {
     /// READ at path MTU 1024, a packet in a datagram of MTU 1500
     #[value(name = "read_1024")]
     Read1024,
+    /// READ at path MTU 4096 into a ring of as many pages as are outstanding, as `gvm-dp qp bench` does it
+    #[value(name = "read_ring")]
+    ReadRing,
+    /// READ at path MTU 4096 of few pages, which stay in the caches
+    #[value(name = "read_near")]
+    ReadNear,
 }
 
 impl Case {
     /// All of them; the first is the one that the benchmark stands for.
-    pub const ALL: [Self; 3] = [Self::Read4096, Self::Write4096, Self::Read1024];
+    pub const ALL: [Self; 5] = [Self::Read4096, Self::Write4096, Self::Read1024, Self::ReadRing, Self::ReadNear];
 
     fn mtu(self) -> (PathMtu, u16) {
         match self {
-            Self::Read4096 | Self::Write4096 => (PathMtu::B4096, 9000),
+            Self::Read4096 | Self::Write4096 | Self::ReadRing | Self::ReadNear => (PathMtu::B4096, 9000),
             Self::Read1024 => (PathMtu::B1024, 1500),
         }
     }
@@ -58,17 +65,43 @@ impl Case {
             Self::Read4096 => "READ, path MTU 4096",
             Self::Write4096 => "WRITE, path MTU 4096",
             Self::Read1024 => "READ, path MTU 1024",
+            Self::ReadRing => "READ into a ring",
+            Self::ReadNear => "READ of 512 KiB, a ring",
+        }
+    }
+
+    /// Pages that are asked for.
+    const fn pages(self) -> u32 {
+        match self {
+            Self::ReadNear => DEPTH as u32,
+            _ => REQUESTS,
+        }
+    }
+
+    /// The page of a request: all of them, in an order that no prefetcher knows.
+    const fn page(self, request: u32) -> u64 {
+        (request.wrapping_mul(0x9E37_79B1) % self.pages()) as u64 * PAGE as u64
+    }
+
+    /// Pages of the requester.
+    const fn own_pages(self) -> u32 {
+        match self {
+            Self::ReadRing | Self::ReadNear => DEPTH as u32,
+            _ => REQUESTS,
+        }
+    }
+
+    /// The requester's page for it.
+    const fn own_page(self, request: u32) -> u64 {
+        match self {
+            Self::ReadRing | Self::ReadNear => (request % DEPTH as u32) as u64 * PAGE as u64,
+            _ => self.page(request),
         }
     }
 }
 
-/// The page of a request: all of them, in an order that no prefetcher knows.
-fn page(request: u32) -> u64 {
-    u64::from(request.wrapping_mul(0x9E37_79B1) % REQUESTS) * u64::from(PAGE)
-}
-
 struct Node {
-    role: RecordRole<Vec<u8>>,
+    role: RecordRole<Guarded>,
     out: Outbox,
     burst: Burst,
     qpn: Qpn,
@@ -76,12 +109,15 @@ struct Node {
 }
 
 impl Node {
-    fn new(end: End, other: u32, mtu: u16) -> anyhow::Result<Self> {
+    fn new(end: End, other: u32, mtu: u16, pages: u32) -> anyhow::Result<Self> {
         let config = Config { paths: 64, ..Config::default() };
         let mut endpoint = Endpoint::new(config, 0);
         let fill = if matches!(end, End::Master(_)) { 0 } else { 0x5a };
-        let len = REQUESTS * PAGE;
-        let memory: Vec<u8> = (0..len).map(|at| (at ^ at >> 8 ^ at >> 16) as u8 ^ fill).collect();
+        let len = pages * PAGE;
+        let mut memory = Guarded::new(len as usize, Hugepages::Prefer)?;
+        for (at, byte) in (0..len).zip(memory.iter_mut()) {
+            *byte = (at ^ at >> 8 ^ at >> 16) as u8 ^ fill;
+        }
         let region = Region { base: BASE, len: len.into(), access: Access::ALL, domain: 1, memory };
         let key = endpoint.register(0x1234_5600, region)?;
         let qpn = endpoint.create(0x00ab_cd00, 1)?;
@@ -133,8 +169,8 @@ impl Bench {
     /// Two ends that are connected.
     pub fn new(case: Case) -> anyhow::Result<Self> {
         let (path_mtu, mtu) = case.mtu();
-        let mut requester = Node::new(End::Master(MASTER), SLAVE, mtu)?;
-        let mut responder = Node::new(End::Slave(SLAVE), MASTER.into(), mtu)?;
+        let mut requester = Node::new(End::Master(MASTER), SLAVE, mtu, case.pages())?;
+        let mut responder = Node::new(End::Slave(SLAVE), MASTER.into(), mtu, case.pages())?;
         requester.connect(SLAVE, responder.qpn, path_mtu)?;
         responder.connect(MASTER.into(), requester.qpn, path_mtu)?;
         Ok(Self { requester, responder, case, now: 1000 })
@@ -155,8 +191,8 @@ impl Bench {
         let room = u32::from(DEPTH) - (outstanding - completed);
         let posted = room.min(AT_ONCE).min(REQUESTS - next);
         for request in next..next + posted {
-            let address = BASE + page(request);
-            let remote = Remote { address, key: self.responder.key };
+            let address = BASE + self.case.own_page(request);
+            let remote = Remote { address: BASE + self.case.page(request), key: self.responder.key };
             let op = if self.case == Case::Write4096 { Op::Write(remote) } else { Op::Read(remote) };
             endpoint.post(*qpn, Work { id: request.into(), op, local: Local { key: *key, address, len: PAGE } })?;
         }
@@ -211,31 +247,40 @@ impl Bench {
         [self.requester.packets(), self.responder.packets()]
     }
 
-    /// Whether both regions are the same, and nothing was sent twice.
+    /// Whether all pages that are still where they were put are those that were asked for, and nothing was sent twice.
     fn check(&mut self) -> anyhow::Result<()> {
         let endpoint = self.requester.role.endpoint();
         anyhow::ensure!(endpoint.counters().rewinds.get() == 0, "something was sent twice");
-        let ours = endpoint.region(self.requester.key).map(|region| region.memory.clone());
-        let theirs = self.responder.role.endpoint().region(self.responder.key).map(|region| &region.memory);
-        anyhow::ensure!(ours.is_some() && ours.as_ref() == theirs, "the content is wrong");
+        let ours = endpoint.region(self.requester.key).context("no region")?;
+        let theirs = self.responder.role.endpoint().region(self.responder.key).context("no region")?;
+        let page = |memory: &[u8], at: u64| memory.get(at as usize..at as usize + PAGE as usize).map(<[u8]>::to_vec);
+        for request in REQUESTS - self.case.own_pages()..REQUESTS {
+            let (here, there) = (self.case.own_page(request), self.case.page(request));
+            let (here, there) = (page(&ours.memory, here), page(&theirs.memory, there));
+            anyhow::ensure!(here.is_some() && here == there, "the content of request {request} is wrong");
+        }
         Ok(())
     }
 }
 
 /// The floor: nanoseconds of copies and of CRCs of one round.
 pub struct Floor {
-    from: Vec<u8>,
-    to: Vec<u8>,
+    case: Case,
+    from: Guarded,
+    to: Guarded,
     frames: Vec<Vec<u8>>,
     sum: u32,
 }
 
 impl Floor {
     /// Regions and frames of their own.
-    pub fn new() -> Self {
-        let len = (REQUESTS * PAGE) as usize;
+    pub fn new(case: Case) -> anyhow::Result<Self> {
+        let memory = |pages| Guarded::new((pages * PAGE) as usize, Hugepages::Prefer);
+        let (mut from, mut to) = (memory(case.pages())?, memory(case.own_pages())?);
+        from.iter_mut().zip(0_u32..).for_each(|(byte, at)| *byte = (at ^ at >> 8) as u8);
+        to.fill(1);
         let frames = (0..AT_ONCE).map(|_| vec![0; PAGE as usize]).collect();
-        Self { from: (0..len).map(|at| (at ^ at >> 8) as u8).collect(), to: vec![1; len], frames, sum: 0 }
+        Ok(Self { case, from, to, frames, sum: 0 })
     }
 
     /// One round: each page is copied into a frame and out of it, and its CRC computed at both ends. Without `crc` only the
@@ -245,14 +290,14 @@ impl Floor {
         let start = Stopwatch::start();
         for first in (0..REQUESTS).step_by(AT_ONCE as usize) {
             for (at, frame) in self.frames.iter_mut().enumerate() {
-                let page = page(first + at as u32) as usize;
+                let page = self.case.page(first + at as u32) as usize;
                 frame.copy_from_slice(&self.from[page..page + PAGE as usize]);
                 if crc {
                     self.sum ^= crc32fast::hash(frame);
                 }
             }
             for (at, frame) in self.frames.iter().enumerate() {
-                let page = page(first + at as u32) as usize;
+                let page = self.case.own_page(first + at as u32) as usize;
                 if crc {
                     self.sum ^= crc32fast::hash(frame);
                 }
@@ -261,12 +306,6 @@ impl Floor {
         }
         std::hint::black_box((&self.to, self.sum));
         start.nanoseconds()
-    }
-}
-
-impl Default for Floor {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -309,7 +348,7 @@ pub fn rounds(case: Case, rounds: usize) -> anyhow::Result<f64> {
 
 /// Measures one case in turns with the floor.
 pub fn measure(case: Case, rounds: usize) -> anyhow::Result<Row> {
-    let (mut bench, mut floor) = (Bench::new(case)?, Floor::new());
+    let (mut bench, mut floor) = (Bench::new(case)?, Floor::new(case)?);
     for _ in 0..2 {
         bench.run(false)?;
         floor.run(true);

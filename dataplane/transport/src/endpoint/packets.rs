@@ -47,6 +47,8 @@ impl<M: Memory> Endpoint<M> {
         if context.qp.path_id() != arrival.path {
             return Err(|counters| &counters.rc_dropped_wrong_path);
         }
+        // The memory of the data comes while the ICRC is computed.
+        context.prefetch(&packet);
         if !arrival.seed.verify(arrival.bytes) {
             return Err(|counters| &counters.rc_dropped_icrc);
         }

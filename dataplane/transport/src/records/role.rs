@@ -116,7 +116,11 @@ impl<M: Memory> Role for RecordRole<M> {
 
     fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, _: &mut Outbox) {
         self.now = now;
-        for (_, datagram) in burst.iter() {
+        let ahead = burst.iter().skip(1).map(|(_, next)| Some(next)).chain([None]);
+        for ((_, datagram), next) in burst.iter().zip(ahead) {
+            if let Some(next) = next {
+                next.frame.prefetch_head();
+            }
             self.take(now, datagram);
         }
         burst.clear();

@@ -37,6 +37,23 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
+    /// Brings near what the payload of a packet will be written to, most likely.
+    #[inline]
+    pub(crate) fn prefetch(&self, packet: &Packet<'_>) {
+        let len = packet.payload().len() as u32;
+        if len < 256 {
+            return;
+        }
+        if let Some(reth) = packet.reth() {
+            self.shared.regions.prefetch(self.qp.place(reth.rkey(), reth.address()), len);
+        } else if packet.opcode().kind() == Kind::ReadResponse
+            && let Some(wqe) = self.shared.work.get(self.qp.requester.queue.head)
+        {
+            let to = self.qp.local(wqe.work.local, self.qp.requester.acked * self.qp.mtu.bytes());
+            self.shared.regions.prefetch(to, len);
+        }
+    }
+
     fn on_acknowledge(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
         let Some(syndrome) = packet.aeth().and_then(|aeth| aeth.syndrome()) else { return Verdict::Unfit };
         let status = match syndrome {

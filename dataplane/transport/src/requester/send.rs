@@ -1,6 +1,6 @@
 //! What leaves the requester: one packet at a time, straight into a sink.
 
-use super::chunk_packets;
+use super::{Wqe, chunk_packets};
 use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
 use crate::moment::Moment;
@@ -28,6 +28,22 @@ impl<M: Memory> Context<'_, M> {
                 let timeout = self.path.timeout(self.shared.config.hold) << requester.backoff.min(10);
                 timeout.min(self.shared.config.give_up / 4)
             }
+        }
+    }
+
+    /// Brings near what the packet after the next one carries, while the next one is made: packet `sent` of a work request,
+    /// or the first one of the work request behind it.
+    #[inline]
+    fn prefetch_source(&self, cursor: u32, wqe: &Wqe, sent: u32) {
+        let (then, offset) = match self.shared.work.get(self.shared.work.next(cursor)) {
+            _ if sent < wqe.packets => (wqe, sent * self.qp.mtu.bytes()),
+            Some(then) => (then, 0),
+            None => return,
+        };
+        let local = then.work.local;
+        if !then.work.op.wants_data() {
+            let len = local.len.saturating_sub(offset).min(self.qp.mtu.bytes());
+            self.shared.regions.prefetch(self.qp.local(local, offset), len);
         }
     }
 
@@ -74,6 +90,9 @@ impl<M: Memory> Context<'_, M> {
         let path = self.qp.path_id();
         let payload = if op.wants_data() { 0 } else { (local.len - offset).min(mtu.bytes()) as usize };
         let from = self.qp.local(local, offset);
+        if payload > 0 {
+            self.prefetch_source(cursor, &wqe, if ends { wqe.packets } else { sent + 1 });
+        }
         let regions = &self.shared.regions;
         let fill = |out: &mut [u8]| if out.is_empty() { Ok(()) } else { regions.read(from, Access::NONE, out) };
         let emitted: Emitted<Refused> = match op {

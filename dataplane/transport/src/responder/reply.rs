@@ -31,6 +31,26 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
+    /// Brings near what the packet after the next one reads, while the next one is made.
+    #[inline]
+    fn prefetch_after(&self, index: u32, replay: &Replay) {
+        let mtu = self.qp.mtu.bytes();
+        let next = replay.next + 1;
+        let (then, at) = if next < replay.until {
+            (*replay, next)
+        } else {
+            match self.shared.replays.get(self.shared.replays.next(index)) {
+                Some(after) => (*after, after.next),
+                None => return,
+            }
+        };
+        if then.what == What::Read {
+            let offset = at * mtu;
+            let place = self.qp.place(then.rkey, then.address.wrapping_add(u64::from(offset)));
+            self.shared.regions.prefetch(place, then.len.saturating_sub(offset).min(mtu));
+        }
+    }
+
     #[inline]
     fn send_replay<S: Sink>(&mut self, sink: &mut S, index: u32, replay: &Replay) -> Step {
         let (path, mtu) = (self.qp.path_id(), self.qp.mtu);
@@ -45,6 +65,7 @@ impl<M: Memory> Context<'_, M> {
                 let bth = Bth::new(Opcode::read_response(place), self.qp.peer, psn);
                 let aeth = if place == Place::Middle { &[] } else { header(&aeth) };
                 let from = self.qp.place(replay.rkey, replay.address.wrapping_add(u64::from(offset)));
+                self.prefetch_after(index, replay);
                 let regions = &self.shared.regions;
                 let fill = |out: &mut [u8]| {
                     if out.is_empty() { Ok(()) } else { regions.read(from, Access::REMOTE_READ, out) }
