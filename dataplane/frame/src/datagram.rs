@@ -3,6 +3,7 @@
 use crate::pool::put_all;
 use crate::{Frame, Peer};
 use arrayvec::ArrayVec;
+use core::num::NonZeroU16;
 
 /// The most datagrams that are received or sent at once.
 pub const BURST: usize = 64;
@@ -47,12 +48,16 @@ pub struct Datagram {
     pub class: Class,
     /// Whether the datagram arrived, or is to leave, with ECN's Congestion Experienced mark.
     pub ce: bool,
+    /// The one's complement sum of the bytes in 16 bits, in the machine's byte order with 0xFFFF for zero, if it is known
+    /// without reading them: a port that verified a checksum knows it, and a port that is to compute one need not. Whoever
+    /// changes the bytes sets it to `None`.
+    pub sum: Option<NonZeroU16>,
 }
 
 impl Datagram {
     /// A datagram to be sent, without a CE mark.
     pub fn new(frame: Frame, peer: Peer, class: Class, records: u16) -> Self {
-        Self { frame, peer, records, class, ce: false }
+        Self { frame, peer, records, class, ce: false, sum: None }
     }
 }
 

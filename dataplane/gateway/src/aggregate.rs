@@ -7,6 +7,8 @@ use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::{Frame, Pool, Table, Time};
+use std::num::NonZeroU16;
+use wire::net::checksum;
 use wire::{HEADER_LEN, IPV4_UDP_LEN};
 
 /// One entry of the pointer array: 32 bytes, half a cache line.
@@ -15,12 +17,16 @@ struct Slot {
     buffer: Option<Frame>,
     /// The most payload bytes that a datagram to this destination may have; 0 without a route.
     limit: u16,
-    /// Records that wait. The top bit says that one of them arrived CE.
+    /// Records that wait. The top bit says that one of them arrived CE, the next one that their sum is known.
     records: u16,
     entry: Entry,
 }
 
 const CE: u16 = 1 << 15;
+/// The sum of all bytes is in [`Aggregator::sums`].
+const SUMMED: u16 = 1 << 14;
+/// The bits that are the number of records.
+const RECORDS: u16 = SUMMED - 1;
 
 /// A buffer that has left the pointer array.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Closed {
     pub ce: bool,
     /// When it opened.
     pub opened: Time,
+    /// The [`frame::Datagram::sum`] of the records, if it is known.
+    pub sum: Option<NonZeroU16>,
 }
 
 /// What became of an append.
@@ -52,6 +60,8 @@ pub enum Appended {
 #[derive(Debug)]
 pub struct Aggregator {
     slots: Table<Slot>,
+    /// Of each destination, the sum of what waits, where its entry says that it is known. Only large records touch it.
+    sums: Table<NonZeroU16>,
     order: OpeningOrder,
     largest: u16,
 }
@@ -76,6 +86,7 @@ impl Aggregator {
         let headroom = u32::from(HEADROOM) + (COLOURS - 1) * 64;
         Self {
             slots: Table::new(destinations as usize, |_| slot()),
+            sums: Table::new(destinations as usize, |_| NonZeroU16::MAX),
             order: OpeningOrder::new(pool.capacity()),
             largest: (pool.chunk() - headroom) as u16,
         }
@@ -104,7 +115,7 @@ impl Aggregator {
         let slot = self.slots.get(destination as usize)?;
         let frame = slot.buffer.as_ref()?;
         let opened = self.order.opened(slot.entry)?;
-        Some(Open { opened, records: slot.records & !CE, bytes: frame.len(), frame: frame.index() })
+        Some(Open { opened, records: slot.records & RECORDS, bytes: frame.len(), frame: frame.index() })
     }
 
     /// Asks the cache for a destination's entry.
@@ -126,16 +137,28 @@ impl Aggregator {
         }
     }
 
-    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer.
+    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
+    /// [`frame::Datagram::sum`] of these bytes, if it is known.
     #[inline]
-    pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, ce: bool) -> Appended {
+    pub fn append(
+        &mut self,
+        destination: Destination,
+        bytes: &[u8],
+        records: u16,
+        ce: bool,
+        sum: Option<NonZeroU16>,
+    ) -> Appended {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
         let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
-        let (waiting, limit) = (frame.len() + bytes.len(), usize::from(slot.limit));
+        let before = frame.len();
+        let (waiting, limit) = (before + bytes.len(), usize::from(slot.limit));
         if waiting > limit || !frame.append(bytes) {
             return Appended::NoRoom;
         }
         slot.records = (slot.records + records) | if ce { CE } else { 0 };
+        if slot.records & SUMMED != 0 || (sum.is_some() && before == 0) {
+            slot.records = add_sum(slot.records, self.sums.get_mut(destination as usize), before, sum);
+        }
         if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
     }
 
@@ -162,11 +185,15 @@ impl Aggregator {
         frame: Frame,
         records: u16,
         ce: bool,
+        sum: Option<NonZeroU16>,
         now: Time,
     ) -> Result<(), Frame> {
         self.open(destination, frame, now)?;
         if let Some(slot) = self.slots.get_mut(destination as usize) {
             slot.records = records | if ce { CE } else { 0 };
+            if sum.is_some() {
+                slot.records = add_sum(slot.records, self.sums.get_mut(destination as usize), 0, sum);
+            }
         }
         Ok(())
     }
@@ -177,7 +204,8 @@ impl Aggregator {
         let slot = self.slots.get_mut(destination as usize)?;
         let frame = slot.buffer.take()?;
         let opened = self.order.remove(slot.entry).unwrap_or(Time::MAX);
-        Some(Closed { frame, records: slot.records & !CE, ce: slot.records & CE != 0, opened })
+        let sum = if slot.records & SUMMED == 0 { None } else { self.sums.get(destination as usize).copied() };
+        Some(Closed { frame, records: slot.records & RECORDS, ce: slot.records & CE != 0, opened, sum })
     }
 
     /// When the oldest buffer opened, and whose it is.
@@ -191,6 +219,14 @@ impl Aggregator {
     pub fn open_buffers(&self) -> usize {
         self.order.len()
     }
+}
+
+/// Adds the sum of what was appended behind `before` bytes, and returns the entry's records with [`SUMMED`] as it is then.
+#[inline(never)]
+fn add_sum(records: u16, known: Option<&mut NonZeroU16>, before: usize, sum: Option<NonZeroU16>) -> u16 {
+    let (Some(known), Some(sum)) = (known, sum) else { return records & !SUMMED };
+    *known = if before == 0 { sum } else { checksum::join(*known, !before.is_multiple_of(2), sum) };
+    records | SUMMED
 }
 
 #[cfg(test)]

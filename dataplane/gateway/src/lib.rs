@@ -136,15 +136,17 @@ impl Gateway {
     #[inline(never)]
     fn flush(&mut self, now: Time, destination: Destination, cause: Cause, out: &mut Outbox) {
         let Some(closed) = self.buffers.close(destination) else { return };
-        // Its checksum will be computed, and headers written before it.
-        closed.frame.prefetch_whole();
+        if closed.sum.is_none() {
+            // Its checksum will be computed, and headers written before it.
+            closed.frame.prefetch_whole();
+        }
         cause.counter(&self.counters.flush).add(1);
         self.counters.left.hold_ns.record(now.saturating_sub(closed.opened));
         self.counters.left.records_per_datagram.record(u64::from(closed.records));
         self.release(destination, closed.records);
         if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
-            let Closed { frame, records, ce, .. } = closed;
-            out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce });
+            let Closed { frame, records, ce, sum, .. } = closed;
+            out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce, sum });
         }
     }
 
@@ -191,7 +193,7 @@ impl Gateway {
                 tail = bytes.len();
                 self.prefetch_tail(ahead, tail);
             }
-            match self.buffers.append(destination, bytes, 1, datagram.ce) {
+            match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => {
@@ -215,7 +217,8 @@ impl Gateway {
             let start = usize::from(item.offset);
             let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
             let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
-            match self.buffers.append(item.destination, bytes, item.records, datagram.ce) {
+            let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
+            match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, item.destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),

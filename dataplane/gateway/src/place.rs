@@ -7,6 +7,7 @@ use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
 use frame::{Burst, Class, Datagram, Outbox, Peer, Time};
+use std::num::NonZeroU16;
 use wire::{HEADER_LEN, Record};
 
 /// Buffers that leave at once when the pool runs low.
@@ -55,7 +56,8 @@ impl Gateway {
         }
         let start = usize::from(item.offset);
         let bytes = frame.data().get(start..start + len).unwrap_or(&[]);
-        self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce }, limit, out);
+        let sum = datagram.sum.filter(|_| whole);
+        self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce, sum }, limit, out);
     }
 
     /// Whether an item that is a whole datagram leaves as it is: nothing more would fit, or there are no frames to wait in.
@@ -82,8 +84,8 @@ impl Gateway {
     /// overwritten in place when it leaves.
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(now, out);
-        let Datagram { frame, ce, .. } = datagram;
-        match self.buffers.adopt(item.destination, frame, item.records, ce, now) {
+        let Datagram { frame, ce, sum, .. } = datagram;
+        match self.buffers.adopt(item.destination, frame, item.records, ce, sum, now) {
             Ok(()) => {
                 self.hold(item.destination, u64::from(item.records));
                 self.count_open();
@@ -113,7 +115,7 @@ impl Gateway {
                 self.dropped(to, u64::from(rest.records), Drop::NoFrame);
                 return;
             }
-            match self.buffers.append(to, fits.bytes, fits.records, rest.ce) {
+            match self.buffers.append(to, fits.bytes, fits.records, rest.ce, fits.sum) {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));
@@ -152,7 +154,7 @@ impl Gateway {
         let limit = self.buffers.limit(destination);
         let Some(closed) = self.buffers.close(destination) else { return };
         self.release(destination, closed.records);
-        let run = Run { bytes: closed.frame.data(), records: closed.records, ce: closed.ce };
+        let run = Run { bytes: closed.frame.data(), records: closed.records, ce: closed.ce, sum: closed.sum };
         self.copy(now, destination, run, limit, out);
         self.flush(now, destination, Cause::Order, out);
     }
@@ -212,6 +214,8 @@ struct Run<'a> {
     records: u16,
     /// Whether they arrived with Congestion Experienced.
     ce: bool,
+    /// The [`Datagram::sum`] of all of them, if it is known.
+    sum: Option<NonZeroU16>,
 }
 
 impl Run<'_> {
@@ -223,12 +227,14 @@ impl Run<'_> {
             Self { records: 1, .. } => (0, 0),
             _ => whole_records(self.bytes, most),
         };
-        (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, ..self }, self.after(len, records))
+        let sum = self.sum.filter(|_| len == self.bytes.len());
+        (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, sum, ..self }, self.after(len, records))
     }
 
     /// What follows so many bytes and records.
     fn after(self, len: usize, records: u16) -> Self {
-        Self { bytes: self.bytes.get(len..).unwrap_or(&[]), records: self.records.saturating_sub(records), ..self }
+        let (bytes, records) = (self.bytes.get(len..).unwrap_or(&[]), self.records.saturating_sub(records));
+        Self { bytes, records, sum: self.sum.filter(|_| len == 0), ..self }
     }
 
     /// Bytes of the first record.

@@ -628,3 +628,35 @@ fn a_full_tx_ring_keeps_the_datagrams_and_nothing_is_lost() {
     assert_eq!(bytes, cargoes(17, 1, 0..100, 10));
     assert_eq!(rig.counts()["tx.down_records_queued"], 0);
 }
+
+/// What leaves has a sum where all of it came in whole datagrams that had one; that it is the right one, the rig sees.
+#[test]
+fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
+    let mut rig = Rig::with_nodes(waiting_for_ever());
+    // Of a record with 100 bytes the port does not know it (its length is a multiple of 3), of all others it does.
+    for (lengths, summed) in [
+        (&[98][..], true),
+        (&[98, 99, 98, 101], true),
+        (&[98, 100], false),
+        (&[98, 100, 98], false),
+        (&[100, 98], false),
+        (&[101, 98, 98], true),
+    ] {
+        for &len in lengths {
+            rig.receive_one(master(1), &cargo(17, 1, 0, len));
+            // One that is not the datagram's only record goes to another buffer, and takes no sum along.
+            rig.receive_one(master(1), &[cargo(18, 1, 0, len), cargo(19, 1, 0, 99)].concat());
+        }
+        rig.command(Command::SetHold(0));
+        rig.advance(1);
+        rig.command(Command::SetHold(FOREVER));
+        let sent: Vec<_> = rig.sent().iter().map(|sent| (sent.to, sent.summed)).collect();
+        assert_eq!(sent, [(slave(17), summed), (slave(18), false), (slave(19), false)], "{lengths:?}");
+    }
+    // A whole datagram with several records of one slave.
+    rig.receive_one(master(1), &[cargo(17, 1, 0, 98), cargo(17, 1, 1, 98)].concat());
+    rig.receive_one(master(1), &cargo(17, 1, 0, 99));
+    rig.command(Command::Drain);
+    rig.advance(1);
+    assert!(rig.sent()[0].summed);
+}

@@ -1,11 +1,17 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
 use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
+use std::num::NonZeroU16;
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
-use wire::net::{NetError, UdpSpec, checksum, emit_udp4, parse_udp4, udp, udp_checksum, verify_udp4};
+use wire::net::{
+    NetError, UdpSpec, checksum, emit_udp4, parse_udp4, payload_sum, udp, udp_checksum, udp_checksum_from, verify_udp4,
+};
 
 /// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
 const PLAIN: usize = wire::net::headers_len(false);
+
+/// Segments of so many bytes are worth knowing the sum of: those of shorter ones are computed as fast as they are put together.
+const SUMMED: usize = 512;
 
 /// What a raw port answers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,10 +161,10 @@ impl Reader {
     /// As [`Reader::receive_into`], for the usual packet; gives any other back.
     #[inline(always)]
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
-        let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
+        let Some((ce, sum)) = self.usual(&mut frame) else { return Err(frame) };
         let len = frame.len();
         // The datagram is made where it will stand, and nowhere else.
-        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce });
+        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce, sum });
         Ok(len)
     }
 
@@ -180,9 +186,10 @@ impl Reader {
         Ok(len)
     }
 
-    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion.
+    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion, and the sum of its
+    /// payload where that saves work.
     #[inline(always)]
-    fn usual(&mut self, frame: &mut Frame) -> Option<bool> {
+    fn usual(&mut self, frame: &mut Frame) -> Option<(bool, Option<NonZeroU16>)> {
         let head = frame.data().first_chunk::<PLAIN>()?;
         if !self.last.sent(head) && !self.meet(head) {
             return None;
@@ -196,7 +203,8 @@ impl Reader {
             return None;
         }
         let ce = head[15] & 3 == ECN_CE;
-        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(ce)
+        let sum = if segment < SUMMED { None } else { head[26..].first_chunk().and_then(payload_sum) };
+        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some((ce, sum))
     }
 
     /// Makes another sender the last one, if this is a usual packet.
@@ -265,7 +273,7 @@ fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify, ro
     peer.local = if is_roce { Peer::ROCE } else { 0 };
     frame.trim_front(read.payload.start);
     frame.truncate(read.payload.len());
-    Ok(Datagram { frame, peer, records: 0, class: Class::Link, ce: read.ecn == ECN_CE })
+    Ok(Datagram { ce: read.ecn == ECN_CE, ..Datagram::new(frame, peer, Class::Link, 0) })
 }
 
 /// Why a datagram cannot be given headers.
@@ -309,12 +317,18 @@ pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
 /// [`write()`], for a NIC that may fill in the UDP checksum.
 #[inline]
 pub fn write_for(datagram: &mut Datagram, local: &Local, fill: Fill) -> Result<(), Unsendable> {
-    let Datagram { frame, peer, ce, .. } = datagram;
+    let Datagram { frame, peer, ce, sum, .. } = datagram;
     let source_port = if peer.source_port == 0 { local.udp_port } else { peer.source_port };
     let Some(dst_ip) = peer.ipv4_octets() else { return Err(Unsendable::Address) };
     // The ICRC of RoCEv2 covers more than a UDP checksum, and its senders listen to ECN.
     let (unmarked, checksum) = match (peer.is_roce(), fill) {
-        (false, Fill::Software) => (0, udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data())),
+        (false, Fill::Software) => (
+            0,
+            match *sum {
+                Some(sum) => udp_checksum_from(local.ip, dst_ip, source_port, peer.udp_port, frame.len(), sum),
+                None => udp_checksum(local.ip, dst_ip, source_port, peer.udp_port, frame.data()),
+            },
+        ),
         (false, Fill::Nic) => {
             let segment = (frame.len() + udp::HEADER_LEN) as u16;
             (0, !checksum::fold(checksum::pseudo_header(local.ip, dst_ip, ipv4::UDP, segment)))
@@ -364,6 +378,40 @@ mod tests {
             assert_eq!(received.peer, Peer::ipv4(PortId(0), here.ip, here.udp_port, vlan, here.mac));
             assert_eq!((received.frame.data(), received.ce), (&b"some payload"[..], true));
         }
+    }
+
+    #[test]
+    fn the_sum_of_a_large_payload_is_known_and_saves_reading_it() {
+        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
+        let peer = Peer::ipv4(PortId(3), there.ip, there.udp_port, Vlan::UNTAGGED, there.mac);
+        let bytes: Vec<u8> = (0..1001_u32).map(|at| (at * 7) as u8).collect();
+        let sent = |payload: &[u8], sum| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(payload));
+            let mut datagram = Datagram { sum, ..Datagram::new(frame, peer, Class::Down, 1) };
+            write(&mut datagram, &here).unwrap();
+            datagram.frame
+        };
+        for verify in [Verify::Software, Verify::Nic] {
+            let mut reader = Reader::new(PortId(0), &there, verify);
+            let mut burst = Burst::new();
+            for payload in [&bytes[..], &bytes[..1000], &bytes[..100]] {
+                reader.receive_into(sent(payload, None), &mut burst).unwrap();
+            }
+            let sums: Vec<_> = burst.iter().map(|(_, datagram)| datagram.sum).collect();
+            let known = |payload: &[u8]| Some(checksum::folded(checksum::sum(payload)));
+            assert_eq!(sums, [known(&bytes), known(&bytes[..1000]), None]);
+            // What leaves with it is what would have been computed.
+            assert_eq!(sent(&bytes, sums[0]).data(), sent(&bytes, None).data());
+        }
+        // Without a checksum nothing is known.
+        let mut frame = sent(&bytes, None);
+        frame.data_mut()[40..42].fill(0);
+        let mut burst = Burst::new();
+        Reader::new(PortId(0), &there, Verify::Nic).receive_into(frame, &mut burst).unwrap();
+        assert_eq!(burst.drain().next().unwrap().sum, None);
     }
 
     #[test]

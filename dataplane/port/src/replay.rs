@@ -38,6 +38,8 @@ const TX_RING: usize = 512;
 
 /// Bytes of Ethernet, IPv4 and UDP headers, without a tag.
 const HEADERS: usize = wire::net::headers_len(false);
+/// Where the UDP checksum stands.
+const CHECKSUM_AT: usize = HEADERS - 2;
 
 /// See the module's documentation.
 pub struct ReplayPort {
@@ -58,13 +60,15 @@ pub struct ReplayPort {
     /// The headers that all packets have: a gateway that makes a received frame its buffer overwrites them, so they are
     /// written again, as the device would.
     headers: [u8; HEADERS],
+    /// The UDP checksums of all packets, by their chunks.
+    checksums: Vec<[u8; 2]>,
     tx: VecDeque<Frame>,
     burst: usize,
     counters: Arc<ReplayCounters>,
 }
 
 impl ReplayPort {
-    /// A port that receives `packets` (whole Ethernet frames of one length, with the same first 42 bytes), each in a chunk of
+    /// A port that receives `packets` (whole Ethernet frames of one length, with the same headers but for the UDP checksum), each in a chunk of
     /// `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
     ///
     /// # Panics
@@ -75,6 +79,7 @@ impl ReplayPort {
         let mut headers = [0; HEADERS];
         let len = packets.first().map_or(0, Vec::len) as u16;
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
+        let mut checksums = vec![[0; 2]; input.capacity() as usize];
         for packet in packets {
             headers.copy_from_slice(&packet[..HEADERS]);
             let mut frame = input.alloc_reserved().expect("a chunk for each packet");
@@ -82,6 +87,7 @@ impl ReplayPort {
             let (index, offset, its_len) = frame.into_index();
             assert_eq!((offset, its_len), (pool::fresh_offset(index), len), "packets of one length, in fresh frames");
             ring.push(index);
+            checksums[index as usize] = [packet[CHECKSUM_AT], packet[CHECKSUM_AT + 1]];
         }
         let tail = ring.len();
         ring.resize(input.capacity().next_power_of_two() as usize, 0);
@@ -97,6 +103,7 @@ impl ReplayPort {
             head: 0,
             tail,
             headers,
+            checksums,
             tx,
             burst,
             counters: Arc::default(),
@@ -107,9 +114,16 @@ impl ReplayPort {
 /// A frame without the headers that it came with: it was sent since. `false` when it is not for this port even so.
 #[cold]
 #[inline(never)]
-fn receive_again(reader: &mut Reader, headers: &[u8; HEADERS], mut frame: Frame, burst: &mut Burst) -> bool {
+fn receive_again(
+    reader: &mut Reader,
+    headers: &[u8; HEADERS],
+    checksum: [u8; 2],
+    mut frame: Frame,
+    burst: &mut Burst,
+) -> bool {
     if let Some(head) = frame.data_mut().first_chunk_mut() {
         *head = *headers;
+        [head[CHECKSUM_AT], head[CHECKSUM_AT + 1]] = checksum;
     }
     reader.receive_into(frame, burst).is_ok()
 }
@@ -125,7 +139,7 @@ impl Port for ReplayPort {
         let before = burst.len();
         let mask = self.ring.len() - 1;
         let most = self.burst.min(burst.room()).min(self.tail - self.head);
-        let Self { input, ring, reader, headers, len, counters, .. } = self;
+        let Self { input, ring, reader, headers, checksums, len, counters, .. } = self;
         let (ring, chunks, len) = (&ring[..], input.chunks(), *len);
         for number in self.head..self.head + most {
             if let Some(&ahead) = ring.get((number + AHEAD) & mask) {
@@ -136,7 +150,13 @@ impl Port for ReplayPort {
             // the chunk; the range is the one that it gave.
             let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
             if let Err(frame) = reader.usual_into(frame, burst)
-                && !receive_again(reader, headers, frame, burst)
+                && !receive_again(
+                    reader,
+                    headers,
+                    checksums.get(index as usize).copied().unwrap_or_default(),
+                    frame,
+                    burst,
+                )
             {
                 counters.rx_refused.add(1);
             }

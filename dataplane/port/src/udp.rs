@@ -160,7 +160,7 @@ impl UdpPort {
         }
         let mut peer = Peer::socket(self.id, received.source);
         peer.local = self.number;
-        Some(Datagram { frame, peer, records: 0, class: Class::Link, ce: received.ce })
+        Some(Datagram { ce: received.ce, ..Datagram::new(frame, peer, Class::Link, 0) })
     }
 
     /// Takes the first datagram off the queue, which can never be sent for this reason.

@@ -243,6 +243,29 @@ proptest! {
     }
 
     #[test]
+    fn sums_of_parts_are_the_sum_of_the_whole(
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff)], 0..300),
+        cut in any::<prop::sample::Index>(),
+        addresses in any::<[u8; 8]>(),
+        ports in any::<[u16; 2]>(),
+    ) {
+        let whole = checksum::folded(checksum::sum(&bytes));
+        let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
+        let [first, then] = [head, tail].map(|part| checksum::folded(checksum::sum(part)));
+        prop_assert_eq!(checksum::join(first, head.len() % 2 == 1, then), whole);
+
+        let [source, destination] = [0, 4].map(|at| *addresses[at..].first_chunk::<4>().unwrap());
+        let [from, to] = ports;
+        let check = net::udp_checksum(source, destination, from, to, &bytes);
+        prop_assert_eq!(net::udp_checksum_from(source, destination, from, to, bytes.len(), whole), check);
+        let len = (bytes.len() + 8) as u16;
+        let headers = [from, to, len, check].map(u16::to_be_bytes).concat();
+        let read = [&addresses[..], &headers].concat();
+        prop_assert_eq!(net::payload_sum(read[..].first_chunk().unwrap()), Some(whole));
+        prop_assert_eq!(net::payload_sum(&[&read[..14], &[0, 0]].concat()[..].first_chunk().unwrap()), None);
+    }
+
+    #[test]
     fn any_bytes_verify_under_no_key(bytes in proptest::collection::vec(any::<u8>(), 0..200), key in any::<Key>()) {
         prop_assert!(!tag::verify(&key, &bytes));
     }

@@ -9,6 +9,7 @@ use gateway::counters::DirectionCounters;
 use gateway::{Command, Gateway, GatewayConfig};
 use link::{Route, RouteChange};
 use std::collections::BTreeMap;
+use wire::net::checksum;
 use wire::record::{emit, req_id};
 use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, RecordHeader, Scale, Shard, ShardSet, SlaveId};
 
@@ -91,6 +92,8 @@ pub struct Sent {
     pub bytes: Vec<u8>,
     /// Number of the frame that it lay in.
     pub frame: u32,
+    /// Whether the sum of its bytes is known.
+    pub summed: bool,
 }
 
 /// What one test wants of a received datagram beside its bytes.
@@ -186,7 +189,9 @@ impl Rig {
     pub fn datagram(&self, from: Peer, bytes: &[u8], arrival: Arrival) -> Option<Datagram> {
         let mut frame = self.pool.alloc_reserved()?;
         assert!(frame.set_range(arrival.headroom, 0) && frame.append(bytes), "the datagram does not fit a chunk");
-        Some(Datagram { ce: arrival.ce, ..Datagram::new(frame, from, Class::Link, 0) })
+        // Some ports know the sum of the bytes and some do not, which is nothing to the gateway.
+        let sum = (!bytes.len().is_multiple_of(3)).then(|| checksum::folded(checksum::sum(bytes)));
+        Some(Datagram { ce: arrival.ce, sum, ..Datagram::new(frame, from, Class::Link, 0) })
     }
 
     /// Receives a burst as one port would hand it over.
@@ -228,10 +233,21 @@ impl Rig {
     pub fn sent_on(&mut self, port: u8) -> Vec<Sent> {
         let queue = self.out.queue(PortId(port)).unwrap();
         let mut sent = Vec::new();
-        while let Some(Datagram { frame, peer, records, class, ce }) = queue.take() {
+        while let Some(Datagram { frame, peer, records, class, ce, sum }) = queue.take() {
+            if let Some(sum) = sum {
+                assert_eq!(sum, checksum::folded(checksum::sum(frame.data())), "the sum of the bytes to {peer}");
+            }
             assert_eq!(peer.source_port, source_port(class, frame.data(), self.lane), "{class:?} to {peer}");
             let to = without_source(peer);
-            sent.push(Sent { to, class, records, ce, bytes: frame.data().to_vec(), frame: frame.index() });
+            sent.push(Sent {
+                to,
+                class,
+                records,
+                ce,
+                bytes: frame.data().to_vec(),
+                frame: frame.index(),
+                summed: sum.is_some(),
+            });
         }
         self.check();
         sent

@@ -2,8 +2,12 @@
 //!
 //! A partial sum is the one's complement sum of 16-bit words in the machine's byte order, not yet folded.
 //! Partial sums add with `+`, as long as every part but the last has an even number of bytes.
+//!
+//! A folded sum is a partial sum in 16 bits, where 0xFFFF stands for zero. Those of parts of any length make that of the
+//! whole with [`join`], so that nobody has to read the bytes again.
 
 use super::Ip4;
+use core::num::NonZeroU16;
 
 /// The partial sum of `bytes`. An odd last byte counts as if a zero followed it.
 #[inline]
@@ -28,17 +32,39 @@ pub fn sum(bytes: &[u8]) -> u64 {
     }
 }
 
+/// A partial sum in 16 bits, in the machine's byte order. Bytes that are all zero have 0xFFFF, as those whose sum is it: one's
+/// complement does not tell them apart.
+#[inline]
+pub const fn folded(sum: u64) -> NonZeroU16 {
+    match NonZeroU16::new(sixteen(sum)) {
+        Some(sum) => sum,
+        None => NonZeroU16::MAX,
+    }
+}
+
+/// The folded sum of bytes that stand one behind the other: `first` is that of the first ones, whose number is odd or not.
+#[inline]
+pub const fn join(first: NonZeroU16, is_odd: bool, then: NonZeroU16) -> NonZeroU16 {
+    // Behind an odd number of bytes every byte is the other half of its word.
+    let then = if is_odd { then.get().swap_bytes() } else { then.get() };
+    folded(first.get() as u64 + then as u64)
+}
+
+/// Any 64 bits become 32, then 16: each fold may carry once more, so each is done twice.
+#[inline]
+const fn sixteen(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
+}
+
 /// The checksum of a partial sum: the complement of its 16-bit fold, as the number that stands big-endian in a header.
 ///
 /// Over bytes that contain their own right checksum it is 0.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
-    // Each fold may carry once more, so each is done twice: any 64 bits become 32, then 16.
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    u16::from_be(!(sum as u16))
+    u16::from_be(!sixteen(sum))
 }
 
 /// The partial sum of one 16-bit number that stands big-endian in a header.

@@ -4,6 +4,7 @@ use super::ethernet::{self, Ethernet};
 use super::ipv4::{self, Ipv4};
 use super::udp::{self, Udp};
 use super::{Ip4, Mac, NetError, checksum};
+use core::num::NonZeroU16;
 use core::ops::Range;
 
 /// The most header bytes that [`emit_udp4`] writes: Ethernet with a tag, IPv4, UDP.
@@ -145,9 +146,48 @@ pub fn emit_udp4(spec: &UdpSpec, payload_len: usize, headroom: &mut [u8]) -> Opt
 /// `payload` is at most 65,507 bytes, as IPv4 demands: [`emit_udp4`] refuses a longer one.
 #[inline]
 pub fn udp_checksum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, payload: &[u8]) -> u16 {
-    let len = (payload.len() + udp::HEADER_LEN) as u16;
+    complete(headers_sum(src_ip, dst_ip, src_port, dst_port, payload.len()) + checksum::sum(payload))
+}
+
+/// [`udp_checksum`] of a payload of `len` bytes of which only the folded sum is known.
+#[inline]
+pub fn udp_checksum_from(
+    src_ip: Ip4,
+    dst_ip: Ip4,
+    src_port: u16,
+    dst_port: u16,
+    len: usize,
+    payload: NonZeroU16,
+) -> u16 {
+    complete(headers_sum(src_ip, dst_ip, src_port, dst_port, len) + u64::from(payload.get()))
+}
+
+/// The folded sum of the payload of a datagram whose checksum was found to be right. `addresses` are the 16 bytes from the
+/// source's IPv4 address to the UDP checksum, as they stand in a packet without IP options. `None` when there is no checksum.
+#[inline]
+pub fn payload_sum(addresses: &[u8; 16]) -> Option<NonZeroU16> {
+    let [.., len_high, len_low, check_high, check_low] = *addresses;
+    if [check_high, check_low] == [0, 0] {
+        return None;
+    }
+    // With all that comes before the payload, the payload's sum is zero: all ones.
+    let len = u64::from(u16::from_ne_bytes([len_high, len_low]));
+    let rest = checksum::sum(addresses) + checksum::word(u16::from(ipv4::UDP)) + len;
+    Some(checksum::folded(u64::from(!checksum::folded(rest).get())))
+}
+
+/// The partial sum of the pseudo header and the UDP header but for its checksum, before `len` bytes of payload.
+#[inline]
+fn headers_sum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, len: usize) -> u64 {
+    let len = (len + udp::HEADER_LEN) as u16;
     let header = checksum::word(src_port) + checksum::word(dst_port) + checksum::word(len);
-    match checksum::fold(checksum::pseudo_header(src_ip, dst_ip, ipv4::UDP, len) + header + checksum::sum(payload)) {
+    checksum::pseudo_header(src_ip, dst_ip, ipv4::UDP, len) + header
+}
+
+/// The checksum of all, of which 0 would mean that there is none.
+#[inline]
+fn complete(sum: u64) -> u16 {
+    match checksum::fold(sum) {
         0 => 0xffff,
         sum => sum,
     }

@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_packet_of_any_length_has_the_icrc_of_all_its_bytes() {
-        let packet: Vec<u8> = (0..4_500_u32).map(|at| (at * at >> 3) as u8).collect();
+        let packet: Vec<u8> = (0..4_500_u32).map(|at| ((at * at) >> 3) as u8).collect();
         let record = IcrcSeed::record(&RecordHeader::new(MsgType::RC, 17, req_id(1, 0), 32));
         for seed in [record, IcrcSeed::roce(&[0x45; IPV4_UDP])] {
             for len in (0..700).chain(1_000..1_100).chain(4_090..4_500) {
