@@ -122,6 +122,15 @@ impl Frame {
         copy::prefetch_write(tail.wrapping_add(len));
     }
 
+    /// Asks the cache for the whole place where the next `len` bytes will be appended.
+    #[inline]
+    pub fn prefetch_room(&self, len: usize) {
+        let tail = self.tail();
+        for line in 0..len.min(self.tailroom()).div_ceil(64) {
+            copy::prefetch_write(tail.wrapping_add(line * 64));
+        }
+    }
+
     /// Asks the cache for the first 128 bytes of the data: they will be parsed.
     #[inline]
     pub fn prefetch_head(&self) {

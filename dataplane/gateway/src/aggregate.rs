@@ -137,6 +137,16 @@ impl Aggregator {
         }
     }
 
+    /// Asks the cache for all of what a copy of `bytes` to a destination will touch, if one will be made.
+    pub fn prefetch_copy(&self, destination: Destination, bytes: &[u8]) {
+        if let Some(Slot { buffer: Some(frame), limit, .. }) = self.slots.get(destination as usize)
+            && frame.len() + bytes.len() <= usize::from(*limit)
+        {
+            frame::copy::prefetch_bytes(bytes);
+            frame.prefetch_room(bytes.len());
+        }
+    }
+
     /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
     /// [`frame::Datagram::sum`] of these bytes, if it is known.
     #[inline]

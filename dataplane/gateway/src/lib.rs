@@ -44,6 +44,10 @@ use std::sync::Arc;
 /// How many items ahead of the one in hand the cache is asked for the place where its records will go.
 const TAILS_AHEAD: usize = 16;
 
+/// Records of so many bytes are copied slower than the memory gives them, unless all of the next one is asked for while one is
+/// being copied: most of the place that it goes to was not used before.
+const LARGE: usize = 1024;
+
 /// What other threads tell a gateway.
 #[derive(Debug)]
 pub enum Command {
@@ -192,6 +196,11 @@ impl Gateway {
                 // As long as this one, most likely.
                 tail = bytes.len();
                 self.prefetch_tail(ahead, tail);
+            }
+            if bytes.len() >= LARGE
+                && let (Some(&next), Some(ahead)) = (to.get(number + 1), burst.get(number + 1))
+            {
+                self.buffers.prefetch_copy(next, ahead.frame.data());
             }
             match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
                 Appended::Waiting => {}

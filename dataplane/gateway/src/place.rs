@@ -1,11 +1,11 @@
 //! Records that found no open buffer with room: open one, send what waits, forward the frame itself, or drop by name.
 
-use crate::Gateway;
 use crate::aggregate::Appended;
 use crate::counters::DirectionCounters;
 use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
+use crate::{Gateway, LARGE};
 use frame::{Burst, Class, Datagram, Outbox, Peer, Time};
 use std::num::NonZeroU16;
 use wire::{HEADER_LEN, Record};
@@ -48,7 +48,13 @@ impl Gateway {
             return;
         }
         let roomy = frame.tailroom() + len >= limit && frame.headroom() >= ADOPT_HEADROOM;
-        if whole && roomy && self.buffers.waiting(destination) == 0 {
+        let waiting = self.buffers.waiting(destination);
+        let is_free = waiting == 0 || (item.records == 1 && len >= LARGE && waiting + len > limit);
+        if whole && roomy && is_free {
+            // A small record is rather copied into a frame that was just used than its frame kept.
+            if waiting > 0 {
+                self.flush(now, destination, Cause::Full, out);
+            }
             if let Some(datagram) = burst.take(number) {
                 self.adopt(now, item, datagram, out);
             }
