@@ -149,6 +149,8 @@ impl DpdkNic {
             tx_ring,
             spread: self.device.spread().to_string(),
             copies: self.device.copies(),
+            rx_checksums: self.device.verifies_checksums(),
+            tx_checksums: self.device.fills_checksums(),
             link_up: self.device.is_up(),
             link_mbits: self.device.mbits(),
             counters: self.device.driver_counters().into_iter().collect(),

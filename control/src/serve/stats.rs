@@ -129,6 +129,12 @@ pub struct DeviceStats {
     pub spread: String,
     /// Whether its packets are copied, since its driver has memory of its own.
     pub copies: bool,
+    /// Whether it verifies the checksums of what comes.
+    #[serde(default)]
+    pub rx_checksums: bool,
+    /// Whether it fills in the UDP checksums of what leaves.
+    #[serde(default)]
+    pub tx_checksums: bool,
     /// Whether the link is up.
     pub link_up: bool,
     /// The link's speed in Mbit/s; 0 when it is unknown.

@@ -88,6 +88,26 @@ fn a_driver_with_memory_of_its_own_copies() {
     assert!(!world.gateway.ip("link show dev left").contains("xdp"));
 }
 
+/// The driver of tap devices verifies checksums and fills them in, as NICs do.
+#[test]
+fn a_device_does_the_checksums() {
+    let Some(world) = without_addresses(&[]) else { return };
+    let gateway = world.gateway("--lcores 0 --port left --port dpdk:net_tap0,iface=tap,ip=10.92.5.1/24");
+    gateway.says(&["port 1: dpdk:net_tap0: 1 lcore, net_tap in place"]);
+    world.gateway.ip("address add 10.92.5.2/24 dev tap");
+    // The device took the kernel's own address of the interface.
+    world.gateway.ip("link set dev tap address 02:00:00:00:05:02 up");
+    let _farm = world.place.start(
+        &world.gateway,
+        "gvm-dp slave --name farm --gateway 10.92.5.1 --id 0 --count 32 --port udp:10.92.5.2:0 --frames 2048 --heartbeat 1s",
+    );
+    let stats = works(&world);
+    let device = device(&stats, 1);
+    assert!(device["rx_checksums"] == true && device["tx_checksums"] == true, "{device:#}");
+    assert_eq!(port(&stats, 1, "rx_dropped_checksum"), 0);
+    world.drain(gateway);
+}
+
 #[test]
 fn a_farm_in_another_process_over_shared_memory() {
     let Some(world) = without_addresses(&["right"]) else { return };

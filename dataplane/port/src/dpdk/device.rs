@@ -255,6 +255,16 @@ impl Device {
         self.info.copies != 0
     }
 
+    /// Whether it verifies the checksums of what is received.
+    pub fn verifies_checksums(&self) -> bool {
+        self.setup.rx_checksums != 0
+    }
+
+    /// Whether it fills in the UDP checksums of what is sent.
+    pub fn fills_checksums(&self) -> bool {
+        self.setup.tx_checksums != 0
+    }
+
     /// Whether the link is up.
     pub fn is_up(&self) -> bool {
         self.watched.up.load(Ordering::Relaxed)
@@ -384,11 +394,6 @@ impl Device {
 
     pub(super) fn watched(&self) -> &Arc<Watched> {
         &self.watched
-    }
-
-    /// Whether the NIC fills in checksums of what is sent.
-    pub(super) fn fills_checksums(&self) -> bool {
-        self.setup.tx_checksums != 0
     }
 }
 
