@@ -51,6 +51,18 @@ int shim_probe(const char *devargs, const char *name, uint16_t *port)
 	return rte_eth_dev_get_port_by_name(name, port);
 }
 
+/* The largest MTU that DPDK will let the device have: drivers bound their packets, their frames, or both. */
+static uint16_t max_mtu(const struct rte_eth_dev_info *info)
+{
+	uint32_t headers = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN, most;
+
+	if (info->max_mtu != UINT16_MAX && info->max_rx_pktlen > info->max_mtu)
+		headers = info->max_rx_pktlen - info->max_mtu;
+	most = info->max_rx_pktlen > headers ? info->max_rx_pktlen - headers : 0;
+	/* Who says less than every Ethernet carries has not counted the headers. */
+	return most < RTE_ETHER_MTU ? info->max_mtu : RTE_MIN(info->max_mtu, most);
+}
+
 int shim_look(uint16_t port, struct shim_device *device)
 {
 	struct rte_eth_dev_info info;
@@ -71,7 +83,7 @@ int shim_look(uint16_t port, struct shim_device *device)
 	device->min_tx_descriptors = info.tx_desc_lim.nb_min;
 	device->max_tx_descriptors = info.tx_desc_lim.nb_max;
 	device->min_mtu = info.min_mtu;
-	device->max_mtu = info.max_mtu;
+	device->max_mtu = max_mtu(&info);
 	device->min_rx_buffer = info.min_rx_bufsize;
 	device->node = rte_eth_dev_socket_id(port);
 	memcpy(device->mac, mac.addr_bytes, sizeof(device->mac));

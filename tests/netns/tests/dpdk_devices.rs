@@ -4,8 +4,9 @@ use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, P
 use netns::dpdk::{CHUNK, device, environment, plugin, read_pcap, start, write_pcap};
 use netns::product::Place;
 use port::Port;
-use port::dpdk::{DpdkPort, Environment, EnvironmentConfig};
+use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, smallest_chunk};
 use port::headers::{self, Local, Verify};
+use port::host::{Host, HostConfig};
 use std::collections::BTreeSet;
 
 const FRAMES: u32 = 2048;
@@ -94,6 +95,49 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     port.housekeep(now);
     assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
     drop(port);
+}
+
+/// MTU 9000: one frame holds the packet, and the MTU is the device's.
+#[test]
+fn jumbo_frames_go_through_a_ring_in_place() {
+    let Some(environment) = environment() else { return };
+    let chunk = smallest_chunk(9000);
+    let shape = PoolConfig { frames: FRAMES, chunk, hugepages: Hugepages::Never, ..PoolConfig::default() };
+    let pool = Pool::new(shape).unwrap();
+    let mut out = Outbox::new(pool.clone(), 1);
+    let config = |devargs: &str| DeviceConfig {
+        name: devargs.split(',').next().unwrap().to_owned(),
+        devargs: devargs.to_owned(),
+        lcores: 1,
+        mtu: Some(9000),
+        chunk,
+        ring: 256,
+    };
+    let device = Device::open(&environment, config("net_ring_jumbo")).unwrap();
+    let addresses = vec!["10.93.0.1/24".parse().unwrap()];
+    let host = Host::new(HostConfig { name: "jumbo".to_owned(), mac: device.mac(), addresses, gateway: None }).unwrap();
+    let mut port = start(&device, &host, 0, &pool);
+    assert_eq!((device.mtu(), port.mtu()), (9000, 9000));
+    let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
+    let mut burst = Burst::new();
+    for (round, len) in [8972, 1, 1473, 4119, 8971].into_iter().cycle().take(300).enumerate() {
+        let now = round as u64 * 1_000_000;
+        let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + round) as u8).collect();
+        send(&mut out, to, &bytes);
+        assert_eq!(transmit(&mut port, &mut out, now), 1);
+        while port.rx_burst(now, &mut burst) == 0 {}
+        assert_eq!(burst.drain().next().unwrap().frame.data(), bytes);
+        port.housekeep(now);
+        assert_conserved(&pool, &[&port], &out, 0);
+    }
+    // Larger than the device may have: it says what it may.
+    let place = Place::new();
+    let small = format!("net_memif9,role=server,id=9,socket={},socket-abstract=no", place.path("memif.sock").display());
+    let text = Device::open(&environment, config(&small)).err().unwrap().to_string();
+    assert!(text.contains("9000") && text.contains("to 1500"), "{text}");
+    device.close().unwrap();
+    port.housekeep(0);
+    assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
 }
 
 /// A datagram to the port under test, as a whole Ethernet frame.
