@@ -8,6 +8,9 @@ use core::num::NonZeroU16;
 /// The most datagrams that are received or sent at once.
 pub const BURST: usize = 64;
 
+/// From so many bytes on payloads are worth some care: their sum is kept, and they are brought near before they are copied.
+pub const LARGE: usize = 1024;
+
 /// Whose account a datagram is on when it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -49,8 +52,8 @@ pub struct Datagram {
     /// Whether the datagram arrived, or is to leave, with ECN's Congestion Experienced mark.
     pub ce: bool,
     /// The one's complement sum of the bytes in 16 bits, in the machine's byte order with 0xFFFF for zero, if it is known
-    /// without reading them: a port that verified a checksum knows it, and a port that is to compute one need not. Whoever
-    /// changes the bytes sets it to `None`.
+    /// without reading them: a port that verified the checksum of a [`LARGE`] payload knows it, and a port that is to compute
+    /// one need not. Whoever changes the bytes sets it to `None`.
     pub sum: Option<NonZeroU16>,
 }
 
@@ -86,6 +89,12 @@ impl Burst {
         // SAFETY: there is room.
         unsafe { self.datagrams.push_unchecked(Some(datagram)) };
         Ok(())
+    }
+
+    /// The datagram that was added last, unless it was taken out.
+    #[inline]
+    pub fn last_mut(&mut self) -> Option<&mut Datagram> {
+        self.datagrams.last_mut()?.as_mut()
     }
 
     /// How many more fit.

@@ -40,7 +40,7 @@ pub mod wheel;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages};
 pub use counter::Counter;
-pub use datagram::{BURST, Burst, Class, Datagram};
+pub use datagram::{BURST, Burst, Class, Datagram, LARGE};
 pub use frame::Frame;
 pub use guarded::Guarded;
 pub use histogram::Histogram;

@@ -17,16 +17,24 @@ struct Slot {
     buffer: Option<Frame>,
     /// The most payload bytes that a datagram to this destination may have; 0 without a route.
     limit: u16,
-    /// Records that wait. The top bit says that one of them arrived CE, the next one that their sum is known.
+    /// Records that wait. The top bit says that one of them arrived CE, the next one that the sum of some is known.
     records: u16,
     entry: Entry,
 }
 
 const CE: u16 = 1 << 15;
-/// The sum of all bytes is in [`Aggregator::sums`].
+/// The sum of at least the first bytes is in [`Aggregator::sums`].
 const SUMMED: u16 = 1 << 14;
 /// The bits that are the number of records.
 const RECORDS: u16 = SUMMED - 1;
+
+/// The sum of the first bytes of a buffer.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    sum: NonZeroU16,
+    /// Of so many bytes.
+    len: u16,
+}
 
 /// A buffer that has left the pointer array.
 #[derive(Debug)]
@@ -56,12 +64,20 @@ pub enum Appended {
     NoRoom,
 }
 
+impl Appended {
+    /// Whether the records are in the buffer.
+    #[inline]
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Waiting | Self::Full)
+    }
+}
+
 /// The pointer array of one lcore.
 #[derive(Debug)]
 pub struct Aggregator {
     slots: Table<Slot>,
-    /// Of each destination, the sum of what waits, where its entry says that it is known. Only large records touch it.
-    sums: Table<NonZeroU16>,
+    /// Of each destination, the sum of what waits, where its entry says that there is one. Only large records touch it.
+    sums: Table<Known>,
     order: OpeningOrder,
     largest: u16,
 }
@@ -86,7 +102,7 @@ impl Aggregator {
         let headroom = u32::from(HEADROOM) + (COLOURS - 1) * 64;
         Self {
             slots: Table::new(destinations as usize, |_| slot()),
-            sums: Table::new(destinations as usize, |_| NonZeroU16::MAX),
+            sums: Table::new(destinations as usize, |_| Known { sum: NonZeroU16::MAX, len: 0 }),
             order: OpeningOrder::new(pool.capacity()),
             largest: (pool.chunk() - headroom) as u16,
         }
@@ -147,29 +163,34 @@ impl Aggregator {
         }
     }
 
-    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
-    /// [`frame::Datagram::sum`] of these bytes, if it is known.
+    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer.
     #[inline]
-    pub fn append(
-        &mut self,
-        destination: Destination,
-        bytes: &[u8],
-        records: u16,
-        ce: bool,
-        sum: Option<NonZeroU16>,
-    ) -> Appended {
+    pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, ce: bool) -> Appended {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
         let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
-        let before = frame.len();
-        let (waiting, limit) = (before + bytes.len(), usize::from(slot.limit));
+        let (waiting, limit) = (frame.len() + bytes.len(), usize::from(slot.limit));
         if waiting > limit || !frame.append(bytes) {
             return Appended::NoRoom;
         }
         slot.records = (slot.records + records) | if ce { CE } else { 0 };
-        if slot.records & SUMMED != 0 || (sum.is_some() && before == 0) {
-            slot.records = add_sum(slot.records, self.sums.get_mut(destination as usize), before, sum);
-        }
         if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
+    }
+
+    /// Says the [`frame::Datagram::sum`] of the `len` bytes that were appended last. What is appended without it makes the sum
+    /// of all unknown.
+    #[inline(never)]
+    pub fn add_sum(&mut self, destination: Destination, len: usize, sum: Option<NonZeroU16>) {
+        let at = destination as usize;
+        let (Some(slot), Some(known), Some(sum)) = (self.slots.get_mut(at), self.sums.get_mut(at), sum) else { return };
+        let Some(frame) = &slot.buffer else { return };
+        let before = frame.len().saturating_sub(len);
+        let all = match before {
+            0 => sum,
+            _ if slot.records & SUMMED == 0 || usize::from(known.len) != before => return,
+            _ => checksum::join(known.sum, !before.is_multiple_of(2), sum),
+        };
+        *known = Known { sum: all, len: frame.len() as u16 };
+        slot.records |= SUMMED;
     }
 
     /// Opens a destination's buffer, empty. Gives the frame back when one is open already or too many are.
@@ -195,15 +216,11 @@ impl Aggregator {
         frame: Frame,
         records: u16,
         ce: bool,
-        sum: Option<NonZeroU16>,
         now: Time,
     ) -> Result<(), Frame> {
         self.open(destination, frame, now)?;
         if let Some(slot) = self.slots.get_mut(destination as usize) {
             slot.records = records | if ce { CE } else { 0 };
-            if sum.is_some() {
-                slot.records = add_sum(slot.records, self.sums.get_mut(destination as usize), 0, sum);
-            }
         }
         Ok(())
     }
@@ -214,7 +231,8 @@ impl Aggregator {
         let slot = self.slots.get_mut(destination as usize)?;
         let frame = slot.buffer.take()?;
         let opened = self.order.remove(slot.entry).unwrap_or(Time::MAX);
-        let sum = if slot.records & SUMMED == 0 { None } else { self.sums.get(destination as usize).copied() };
+        let sum = if slot.records & SUMMED == 0 { None } else { self.sums.get(destination as usize) };
+        let sum = sum.filter(|known| usize::from(known.len) == frame.len()).map(|known| known.sum);
         Some(Closed { frame, records: slot.records & RECORDS, ce: slot.records & CE != 0, opened, sum })
     }
 
@@ -229,14 +247,6 @@ impl Aggregator {
     pub fn open_buffers(&self) -> usize {
         self.order.len()
     }
-}
-
-/// Adds the sum of what was appended behind `before` bytes, and returns the entry's records with [`SUMMED`] as it is then.
-#[inline(never)]
-fn add_sum(records: u16, known: Option<&mut NonZeroU16>, before: usize, sum: Option<NonZeroU16>) -> u16 {
-    let (Some(known), Some(sum)) = (known, sum) else { return records & !SUMMED };
-    *known = if before == 0 { sum } else { checksum::join(*known, !before.is_multiple_of(2), sum) };
-    records | SUMMED
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use counters::GatewayCounters;
 
 use aggregate::{Aggregator, Appended, Closed};
 use flush::Cause;
-use frame::{BURST, Burst, Class, Datagram, Outbox, Peer, Pool, PortId, Role, Time};
+use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Peer, Pool, PortId, Role, Time};
 use link::RouteChange;
 use pass::{Heard, Item, Tally, Walked};
 use route::{Destination, Routes, SlaveSource};
@@ -43,10 +43,6 @@ use std::sync::Arc;
 
 /// How many items ahead of the one in hand the cache is asked for the place where its records will go.
 const TAILS_AHEAD: usize = 16;
-
-/// Records of so many bytes are copied slower than the memory gives them, unless all of the next one is asked for while one is
-/// being copied: most of the place that it goes to was not used before.
-const LARGE: usize = 1024;
 
 /// What other threads tell a gateway.
 #[derive(Debug)]
@@ -197,12 +193,18 @@ impl Gateway {
                 tail = bytes.len();
                 self.prefetch_tail(ahead, tail);
             }
+            // Most of the place that a large record goes to was not used before, and waits for memory line by line unless all of
+            // it is asked for.
             if bytes.len() >= LARGE
                 && let (Some(&next), Some(ahead)) = (to.get(number + 1), burst.get(number + 1))
             {
                 self.buffers.prefetch_copy(next, ahead.frame.data());
             }
-            match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
+            let appended = self.buffers.append(destination, bytes, 1, datagram.ce);
+            if bytes.len() >= LARGE && appended.is_done() {
+                self.buffers.add_sum(destination, bytes.len(), datagram.sum);
+            }
+            match appended {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => {
@@ -226,8 +228,11 @@ impl Gateway {
             let start = usize::from(item.offset);
             let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
             let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
-            let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
-            match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
+            let appended = self.buffers.append(item.destination, bytes, item.records, datagram.ce);
+            if bytes.len() >= LARGE && bytes.len() == datagram.frame.len() && appended.is_done() {
+                self.buffers.add_sum(item.destination, bytes.len(), datagram.sum);
+            }
+            match appended {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, item.destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),

@@ -1,12 +1,12 @@
 //! Records that found no open buffer with room: open one, send what waits, forward the frame itself, or drop by name.
 
+use crate::Gateway;
 use crate::aggregate::Appended;
 use crate::counters::DirectionCounters;
 use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
-use crate::{Gateway, LARGE};
-use frame::{Burst, Class, Datagram, Outbox, Peer, Time};
+use frame::{Burst, Class, Datagram, LARGE, Outbox, Peer, Time};
 use std::num::NonZeroU16;
 use wire::{HEADER_LEN, Record};
 
@@ -91,8 +91,11 @@ impl Gateway {
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(now, out);
         let Datagram { frame, ce, sum, .. } = datagram;
-        match self.buffers.adopt(item.destination, frame, item.records, ce, sum, now) {
+        match self.buffers.adopt(item.destination, frame, item.records, ce, now) {
             Ok(()) => {
+                if sum.is_some() {
+                    self.buffers.add_sum(item.destination, usize::from(item.len), sum);
+                }
                 self.hold(item.destination, u64::from(item.records));
                 self.count_open();
             }
@@ -121,7 +124,11 @@ impl Gateway {
                 self.dropped(to, u64::from(rest.records), Drop::NoFrame);
                 return;
             }
-            match self.buffers.append(to, fits.bytes, fits.records, rest.ce, fits.sum) {
+            let appended = self.buffers.append(to, fits.bytes, fits.records, rest.ce);
+            if fits.sum.is_some() && appended.is_done() {
+                self.buffers.add_sum(to, fits.bytes.len(), fits.sum);
+            }
+            match appended {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));

@@ -1,7 +1,6 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
-use frame::{Burst, Class, Datagram, Frame, Peer, PortId, Vlan};
-use std::num::NonZeroU16;
+use frame::{Burst, Class, Datagram, Frame, LARGE, Peer, PortId, Vlan};
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{
     NetError, UdpSpec, checksum, emit_udp4, parse_udp4, payload_sum, udp, udp_checksum, udp_checksum_from, verify_udp4,
@@ -9,9 +8,6 @@ use wire::net::{
 
 /// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
 const PLAIN: usize = wire::net::headers_len(false);
-
-/// Segments of so many bytes are worth knowing the sum of: those of shorter ones are computed as fast as they are put together.
-const SUMMED: usize = 512;
 
 /// What a raw port answers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +157,13 @@ impl Reader {
     /// As [`Reader::receive_into`], for the usual packet; gives any other back.
     #[inline(always)]
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
-        let Some((ce, sum)) = self.usual(&mut frame) else { return Err(frame) };
+        let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
         let len = frame.len();
         // The datagram is made where it will stand, and nowhere else.
-        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce, sum });
+        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce, sum: None });
+        if len >= LARGE {
+            know_sum(burst);
+        }
         Ok(len)
     }
 
@@ -186,10 +185,9 @@ impl Reader {
         Ok(len)
     }
 
-    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion, and the sum of its
-    /// payload where that saves work.
+    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion.
     #[inline(always)]
-    fn usual(&mut self, frame: &mut Frame) -> Option<(bool, Option<NonZeroU16>)> {
+    fn usual(&mut self, frame: &mut Frame) -> Option<bool> {
         let head = frame.data().first_chunk::<PLAIN>()?;
         if !self.last.sent(head) && !self.meet(head) {
             return None;
@@ -203,8 +201,7 @@ impl Reader {
             return None;
         }
         let ce = head[15] & 3 == ECN_CE;
-        let sum = if segment < SUMMED { None } else { head[26..].first_chunk().and_then(payload_sum) };
-        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some((ce, sum))
+        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(ce)
     }
 
     /// Makes another sender the last one, if this is a usual packet.
@@ -225,6 +222,14 @@ impl Reader {
         peer.local = self.number;
         self.last = Sender { ethernet, ip, ports, peer };
         true
+    }
+}
+
+/// Notes the sum of the payload of the usual packet that was received last.
+#[inline(never)]
+fn know_sum(burst: &mut Burst) {
+    if let Some(datagram) = burst.last_mut() {
+        datagram.sum = datagram.frame.before(16).and_then(|head| payload_sum(head.first_chunk()?));
     }
 }
 
@@ -386,7 +391,7 @@ mod tests {
         let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
         let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
         let peer = Peer::ipv4(PortId(3), there.ip, there.udp_port, Vlan::UNTAGGED, there.mac);
-        let bytes: Vec<u8> = (0..1001_u32).map(|at| (at * 7) as u8).collect();
+        let bytes: Vec<u8> = (0..1401_u32).map(|at| (at * 7) as u8).collect();
         let sent = |payload: &[u8], sum| {
             let mut frame = pool.alloc().unwrap();
             assert!(frame.append(payload));
@@ -397,12 +402,12 @@ mod tests {
         for verify in [Verify::Software, Verify::Nic] {
             let mut reader = Reader::new(PortId(0), &there, verify);
             let mut burst = Burst::new();
-            for payload in [&bytes[..], &bytes[..1000], &bytes[..100]] {
+            for payload in [&bytes[..], &bytes[..1400], &bytes[..100]] {
                 reader.receive_into(sent(payload, None), &mut burst).unwrap();
             }
             let sums: Vec<_> = burst.iter().map(|(_, datagram)| datagram.sum).collect();
             let known = |payload: &[u8]| Some(checksum::folded(checksum::sum(payload)));
-            assert_eq!(sums, [known(&bytes), known(&bytes[..1000]), None]);
+            assert_eq!(sums, [known(&bytes), known(&bytes[..1400]), None]);
             // What leaves with it is what would have been computed.
             assert_eq!(sent(&bytes, sums[0]).data(), sent(&bytes, None).data());
         }
