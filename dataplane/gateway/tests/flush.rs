@@ -3,7 +3,7 @@
 mod support;
 
 use frame::time::FOREVER;
-use frame::{Class, PoolConfig, Role};
+use frame::{Class, Role};
 use gateway::{Command, GatewayConfig};
 use support::*;
 use wire::HEADER_LEN;
@@ -627,42 +627,4 @@ fn a_full_tx_ring_keeps_the_datagrams_and_nothing_is_lost() {
     let bytes: Vec<_> = rig.sent().into_iter().flat_map(|sent| sent.bytes).collect();
     assert_eq!(bytes, cargoes(17, 1, 0..100, 10));
     assert_eq!(rig.counts()["tx.down_records_queued"], 0);
-}
-
-/// What leaves has a sum where all of it came in whole datagrams that had one; that it is the right one, the rig sees.
-#[test]
-fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
-    let mut rig = Rig::new(waiting_for_ever(), PoolConfig { chunk: 16_384, ..pool(256) });
-    rig.set_master(1, Some(route(master(1), 15_000)));
-    for id in [17, 18, 19] {
-        rig.set_slave(id, Some(route(slave(id), 15_000)));
-    }
-    // Of a record with 1,030 bytes the port does not know it (its length is a multiple of 3), of all others it does.
-    for (lengths, summed) in [
-        (&[1028][..], true),
-        (&[1028, 1029, 1028, 1031], true),
-        (&[1028, 1030], false),
-        (&[1028, 1030, 1028], false),
-        (&[1030, 1028], false),
-        (&[1028, 9], false),
-        (&[1028, 9, 1028], false),
-        (&[1031, 1028, 1028], true),
-    ] {
-        for &len in lengths {
-            rig.receive_one(master(1), &cargo(17, 1, 0, len));
-            // One that is not the datagram's only record goes to another buffer, and takes no sum along.
-            rig.receive_one(master(1), &[cargo(18, 1, 0, len), cargo(19, 1, 0, 1029)].concat());
-        }
-        rig.command(Command::SetHold(0));
-        rig.advance(1);
-        rig.command(Command::SetHold(FOREVER));
-        let sent: Vec<_> = rig.sent().iter().map(|sent| (sent.to, sent.summed)).collect();
-        assert_eq!(sent, [(slave(17), summed), (slave(18), false), (slave(19), false)], "{lengths:?}");
-    }
-    // A whole datagram with several records of one slave.
-    rig.receive_one(master(1), &[cargo(17, 1, 0, 1028), cargo(17, 1, 1, 1028)].concat());
-    rig.receive_one(master(1), &cargo(17, 1, 0, 1029));
-    rig.command(Command::Drain);
-    rig.advance(1);
-    assert!(rig.sent()[0].summed);
 }

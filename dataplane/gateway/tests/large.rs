@@ -1,0 +1,83 @@
+//! Large records: their sums travel with them, and they are copied as seldom as possible.
+
+mod support;
+
+use frame::PoolConfig;
+use frame::time::FOREVER;
+use gateway::{Command, GatewayConfig};
+use support::*;
+use wire::HEADER_LEN;
+
+/// A master and three slaves whose datagrams may have 15,000 bytes, and buffers that leave when they are told to.
+fn rig() -> Rig {
+    let config = GatewayConfig { hold: FOREVER, ..config() };
+    let mut rig = Rig::new(config, PoolConfig { chunk: 16_384, ..pool(256) });
+    rig.set_master(1, Some(route(master(1), 15_000)));
+    for id in [17, 18, 19] {
+        rig.set_slave(id, Some(route(slave(id), 15_000)));
+    }
+    rig
+}
+
+/// What leaves has a sum where all of it came in whole datagrams that had one; that it is the right one, the rig sees.
+#[test]
+fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
+    let mut rig = rig();
+    // Of a record with 1,030 bytes the port does not know it (its length is a multiple of 3), of all others it does.
+    for (lengths, summed) in [
+        (&[1028][..], true),
+        (&[1028, 1029, 1028, 1031], true),
+        (&[1028, 1030], false),
+        (&[1028, 1030, 1028], false),
+        (&[1030, 1028], false),
+        (&[1028, 9], false),
+        (&[1028, 9, 1028], false),
+        (&[1031, 1028, 1028], true),
+    ] {
+        for &len in lengths {
+            rig.receive_one(master(1), &cargo(17, 1, 0, len));
+            // One that is not the datagram's only record goes to another buffer, and takes no sum along.
+            rig.receive_one(master(1), &[cargo(18, 1, 0, len), cargo(19, 1, 0, 1029)].concat());
+        }
+        rig.command(Command::SetHold(0));
+        rig.advance(1);
+        rig.command(Command::SetHold(FOREVER));
+        let sent: Vec<_> = rig.sent().iter().map(|sent| (sent.to, sent.summed)).collect();
+        assert_eq!(sent, [(slave(17), summed), (slave(18), false), (slave(19), false)], "{lengths:?}");
+    }
+    // A whole datagram with several records of one slave.
+    rig.receive_one(master(1), &[cargo(17, 1, 0, 1028), cargo(17, 1, 1, 1028)].concat());
+    rig.receive_one(master(1), &cargo(17, 1, 0, 1029));
+    rig.command(Command::Drain);
+    rig.advance(1);
+    assert!(rig.sent()[0].summed);
+}
+
+#[test]
+fn a_page_that_no_longer_fits_becomes_the_next_buffer_itself() {
+    let mut rig = rig();
+    let limit = 15_000 - usize::from(wire::IPV4_UDP_LEN);
+    let page = |number| cargo(17, 1, number, 4096);
+    let frames: Vec<u32> = (0..7).map(|number| rig.receive_one(master(1), &page(number))).collect();
+    rig.command(Command::Drain);
+    rig.advance(1);
+    // Three pages fit. Each buffer is the frame of its first page, and only the other two were copied.
+    assert_eq!(limit / (HEADER_LEN + 4096), 3);
+    let sent: Vec<_> = rig.sent().into_iter().map(|sent| (sent.frame, sent.records, sent.bytes)).collect();
+    let expected = |numbers: std::ops::Range<u64>| cargoes(17, 1, numbers, 4096);
+    assert_eq!(sent, [(frames[0], 3, expected(0..3)), (frames[3], 3, expected(3..6)), (frames[6], 1, expected(6..7))]);
+}
+
+/// A small one is copied into a frame that was just used, and leaves its own for the next packet.
+#[test]
+fn a_small_record_that_no_longer_fits_is_copied() {
+    let mut rig = rig();
+    let first = rig.receive_one(master(1), &cargoes(17, 1, 0..3, 4900));
+    let second = rig.receive_one(master(1), &cargo(17, 1, 3, 900));
+    rig.command(Command::Drain);
+    rig.advance(1);
+    let sent: Vec<_> = rig.sent().into_iter().map(|sent| (sent.frame, sent.records)).collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], (first, 3));
+    assert!(sent[1].0 != second && sent[1].1 == 1, "{sent:?}");
+}
