@@ -50,12 +50,18 @@ pub fn prefetch_write<T>(address: *const T) {
     prefetch_read(address);
 }
 
+/// Asks the cache for so many lines from an address on. Any address is allowed.
+#[inline]
+pub(crate) fn prefetch_lines(start: *const u8, lines: usize) {
+    for line in 0..lines {
+        prefetch_read(start.wrapping_add(line * 64));
+    }
+}
+
 /// Asks the cache for all lines of some bytes.
 #[inline]
 pub fn prefetch_bytes(bytes: &[u8]) {
-    for line in (0..bytes.len()).step_by(64) {
-        prefetch_read(bytes.as_ptr().wrapping_add(line));
-    }
+    prefetch_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
 }
 
 /// Asks the cache for an element of a slice; out of range does nothing.

@@ -125,27 +125,19 @@ impl Frame {
     /// Asks the cache for the whole place where the next `len` bytes will be appended.
     #[inline]
     pub fn prefetch_room(&self, len: usize) {
-        let tail = self.tail();
-        for line in 0..len.min(self.tailroom()).div_ceil(64) {
-            copy::prefetch_write(tail.wrapping_add(line * 64));
-        }
+        copy::prefetch_lines(self.tail(), len.min(self.tailroom()).div_ceil(64));
     }
 
     /// Asks the cache for the first 128 bytes of the data: they will be parsed.
     #[inline]
     pub fn prefetch_head(&self) {
-        let start = self.data.as_ptr();
-        copy::prefetch_read(start);
-        copy::prefetch_read(start.wrapping_add(64));
+        copy::prefetch_lines(self.data.as_ptr(), 2);
     }
 
     /// Asks the cache for all data, and the line before it: it will be sent.
     #[inline]
     pub fn prefetch_whole(&self) {
-        let start = self.data.as_ptr().wrapping_sub(64);
-        for line in 0..self.len() / 64 + 2 {
-            copy::prefetch_read(start.wrapping_add(line * 64));
-        }
+        copy::prefetch_lines(self.data.as_ptr().wrapping_sub(64), self.len() / 64 + 2);
     }
 
     /// Makes `len` bytes before the data part of it and returns them, or `None` when the headroom is too small.

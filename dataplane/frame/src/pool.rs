@@ -260,10 +260,7 @@ impl Chunks<'_> {
     /// Asks the cache for the first `LINES` lines of what a device wrote at `offset` of a chunk.
     #[inline]
     pub fn prefetch<const LINES: usize>(&self, index: u32, offset: u16) {
-        let start = self.address(index, offset);
-        for line in 0..LINES {
-            crate::copy::prefetch_read(start.wrapping_add(64 * line));
-        }
+        crate::copy::prefetch_lines(self.address(index, offset), LINES);
     }
 
     /// Takes back a frame that [`Frame::into_index`] gave to a device: [`Pool::from_index`] without its check.

@@ -6,7 +6,7 @@
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
 use frame::pool::{COLOURS, HEADROOM};
-use frame::{Frame, Pool, Table, Time};
+use frame::{Frame, LARGE, Pool, Table, Time};
 use std::num::NonZeroU16;
 use wire::net::checksum;
 use wire::{HEADER_LEN, IPV4_UDP_LEN};
@@ -62,14 +62,6 @@ pub enum Appended {
     NotOpen,
     /// Nothing was appended: the records do not fit behind what waits.
     NoRoom,
-}
-
-impl Appended {
-    /// Whether the records are in the buffer.
-    #[inline]
-    pub fn is_done(self) -> bool {
-        matches!(self, Self::Waiting | Self::Full)
-    }
 }
 
 /// The pointer array of one lcore.
@@ -163,9 +155,17 @@ impl Aggregator {
         }
     }
 
-    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer.
+    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
+    /// [`frame::Datagram::sum`] of `bytes`; it is kept where they are [`LARGE`].
     #[inline]
-    pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, ce: bool) -> Appended {
+    pub fn append(
+        &mut self,
+        destination: Destination,
+        bytes: &[u8],
+        records: u16,
+        ce: bool,
+        sum: Option<NonZeroU16>,
+    ) -> Appended {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
         let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
         let (waiting, limit) = (frame.len() + bytes.len(), usize::from(slot.limit));
@@ -173,13 +173,15 @@ impl Aggregator {
             return Appended::NoRoom;
         }
         slot.records = (slot.records + records) | if ce { CE } else { 0 };
+        if bytes.len() >= LARGE {
+            self.add_sum(destination, bytes.len(), sum);
+        }
         if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
     }
 
-    /// Says the [`frame::Datagram::sum`] of the `len` bytes that were appended last. What is appended without it makes the sum
-    /// of all unknown.
+    /// Notes the sum of the `len` bytes that were appended last. What is appended without it makes the sum of all unknown.
     #[inline(never)]
-    pub fn add_sum(&mut self, destination: Destination, len: usize, sum: Option<NonZeroU16>) {
+    fn add_sum(&mut self, destination: Destination, len: usize, sum: Option<NonZeroU16>) {
         let at = destination as usize;
         let (Some(slot), Some(known), Some(sum)) = (self.slots.get_mut(at), self.sums.get_mut(at), sum) else { return };
         let Some(frame) = &slot.buffer else { return };
@@ -216,11 +218,16 @@ impl Aggregator {
         frame: Frame,
         records: u16,
         ce: bool,
+        sum: Option<NonZeroU16>,
         now: Time,
     ) -> Result<(), Frame> {
+        let len = frame.len();
         self.open(destination, frame, now)?;
         if let Some(slot) = self.slots.get_mut(destination as usize) {
             slot.records = records | if ce { CE } else { 0 };
+        }
+        if len >= LARGE {
+            self.add_sum(destination, len, sum);
         }
         Ok(())
     }

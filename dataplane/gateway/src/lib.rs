@@ -200,11 +200,7 @@ impl Gateway {
             {
                 self.buffers.prefetch_copy(next, ahead.frame.data());
             }
-            let appended = self.buffers.append(destination, bytes, 1, datagram.ce);
-            if bytes.len() >= LARGE && appended.is_done() {
-                self.buffers.add_sum(destination, bytes.len(), datagram.sum);
-            }
-            match appended {
+            match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => {
@@ -228,11 +224,8 @@ impl Gateway {
             let start = usize::from(item.offset);
             let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
             let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
-            let appended = self.buffers.append(item.destination, bytes, item.records, datagram.ce);
-            if bytes.len() >= LARGE && bytes.len() == datagram.frame.len() && appended.is_done() {
-                self.buffers.add_sum(item.destination, bytes.len(), datagram.sum);
-            }
-            match appended {
+            let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
+            match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, item.destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),

@@ -91,11 +91,8 @@ impl Gateway {
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(now, out);
         let Datagram { frame, ce, sum, .. } = datagram;
-        match self.buffers.adopt(item.destination, frame, item.records, ce, now) {
+        match self.buffers.adopt(item.destination, frame, item.records, ce, sum, now) {
             Ok(()) => {
-                if sum.is_some() {
-                    self.buffers.add_sum(item.destination, usize::from(item.len), sum);
-                }
                 self.hold(item.destination, u64::from(item.records));
                 self.count_open();
             }
@@ -124,11 +121,7 @@ impl Gateway {
                 self.dropped(to, u64::from(rest.records), Drop::NoFrame);
                 return;
             }
-            let appended = self.buffers.append(to, fits.bytes, fits.records, rest.ce);
-            if fits.sum.is_some() && appended.is_done() {
-                self.buffers.add_sum(to, fits.bytes.len(), fits.sum);
-            }
-            match appended {
+            match self.buffers.append(to, fits.bytes, fits.records, rest.ce, fits.sum) {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));

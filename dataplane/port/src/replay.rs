@@ -68,8 +68,9 @@ pub struct ReplayPort {
 }
 
 impl ReplayPort {
-    /// A port that receives `packets` (whole Ethernet frames of one length, with the same headers but for the UDP checksum), each in a chunk of
-    /// `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
+    /// A port that receives `packets` (whole Ethernet frames of one length, with the same headers but for the UDP checksum),
+    /// each in a chunk of `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets
+    /// only sends.
     ///
     /// # Panics
     /// If `input` has another number of chunks, lengths differ, or a packet is shorter than its headers or longer than a

@@ -1,6 +1,6 @@
 //! `qp`: what READs and WRITEs of 4 KiB cost, requester and responder together, in GVM records from memory to memory.
 //!
-//! Two roles, each with an endpoint, an arena and a region of 16 MiB on hugepages, hand each other the frames that they send: neither
+//! Two roles, each with an endpoint, an arena and a region on hugepages, hand each other the frames that they send: neither
 //! sockets nor Ethernet are timed, everything else is, with the ICRC made and checked on every packet. The floor copies the
 //! same bytes in the same order from region to frame and from frame to region, and computes a CRC over them once per side.
 

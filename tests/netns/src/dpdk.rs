@@ -39,15 +39,19 @@ pub fn environment() -> Option<Environment> {
     plugin().map(|plugin| Environment::start(plugin, config).unwrap_or_else(|error| panic!("{error}")))
 }
 
+/// A virtual device with one queue, with this MTU or its own.
+pub fn config(devargs: &str, mtu: Option<u16>) -> DeviceConfig {
+    let name = devargs.split(',').next().unwrap_or(devargs).to_owned();
+    let chunk = mtu.map_or(CHUNK, smallest_chunk);
+    DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, mtu, chunk, ring: 256 }
+}
+
 /// A virtual device with one queue, and its host with this address.
 ///
 /// # Panics
 /// When DPDK refuses it.
-pub fn device(environment: &Environment, devargs: &str, address: &str) -> (Device, Host) {
-    let name = devargs.split(',').next().unwrap_or(devargs).to_owned();
-    let (lcores, mtu, chunk, ring) = (1, None, CHUNK, 256);
-    let config = DeviceConfig { name, devargs: devargs.to_owned(), lcores, mtu, chunk, ring };
-    let device = Device::open(environment, config).unwrap_or_else(|error| panic!("{error}"));
+pub fn device(environment: &Environment, devargs: &str, mtu: Option<u16>, address: &str) -> (Device, Host) {
+    let device = Device::open(environment, config(devargs, mtu)).unwrap_or_else(|error| panic!("{error}"));
     let addresses = vec![address.parse().expect("an address with its subnet")];
     let config = HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None };
     let host = Host::new(config).expect("an address");

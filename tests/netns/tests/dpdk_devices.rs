@@ -1,12 +1,11 @@
 //! DPDK ports on virtual devices in this process: frames stay in place, none is lost, and what is on the wire is right.
 
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Vlan};
-use netns::dpdk::{CHUNK, device, environment, plugin, read_pcap, start, write_pcap};
+use netns::dpdk::{CHUNK, config, device, environment, plugin, read_pcap, start, write_pcap};
 use netns::product::Place;
 use port::Port;
-use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, smallest_chunk};
+use port::dpdk::{Device, DpdkPort, Environment, EnvironmentConfig, smallest_chunk};
 use port::headers::{self, Local, Verify};
-use port::host::{Host, HostConfig};
 use std::collections::BTreeSet;
 
 const FRAMES: u32 = 2048;
@@ -15,9 +14,12 @@ const TRY: &str = "GVM_DPDK_TEST_TRY";
 /// A host beyond the port under test.
 const OTHER: Local = Local { mac: [2, 0, 0, 0, 0, 9], ip: [10, 93, 0, 9], udp_port: 40_000 };
 
+fn pool_of(chunk: u32) -> Pool {
+    Pool::new(PoolConfig { frames: FRAMES, chunk, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap()
+}
+
 fn pool() -> Pool {
-    Pool::new(PoolConfig { frames: FRAMES, chunk: CHUNK, hugepages: Hugepages::Never, ..PoolConfig::default() })
-        .unwrap()
+    pool_of(CHUNK)
 }
 
 /// Every frame is free, with a port, waiting in an outbox, or in this test's hand.
@@ -52,7 +54,7 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     let Some(environment) = environment() else { return };
     let pool = pool();
     let mut out = Outbox::new(pool.clone(), 1);
-    let (device, host) = device(&environment, "net_ring_place", "10.93.0.1/24");
+    let (device, host) = device(&environment, "net_ring_place", None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     assert!(port.describe().contains("net_ring in place"), "{}", port.describe());
     assert_conserved(&pool, &[&port], &out, 0);
@@ -101,21 +103,9 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
 #[test]
 fn jumbo_frames_go_through_a_ring_in_place() {
     let Some(environment) = environment() else { return };
-    let chunk = smallest_chunk(9000);
-    let shape = PoolConfig { frames: FRAMES, chunk, hugepages: Hugepages::Never, ..PoolConfig::default() };
-    let pool = Pool::new(shape).unwrap();
+    let pool = pool_of(smallest_chunk(9000));
     let mut out = Outbox::new(pool.clone(), 1);
-    let config = |devargs: &str| DeviceConfig {
-        name: devargs.split(',').next().unwrap().to_owned(),
-        devargs: devargs.to_owned(),
-        lcores: 1,
-        mtu: Some(9000),
-        chunk,
-        ring: 256,
-    };
-    let device = Device::open(&environment, config("net_ring_jumbo")).unwrap();
-    let addresses = vec!["10.93.0.1/24".parse().unwrap()];
-    let host = Host::new(HostConfig { name: "jumbo".to_owned(), mac: device.mac(), addresses, gateway: None }).unwrap();
+    let (device, host) = device(&environment, "net_ring_jumbo", Some(9000), "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     assert_eq!((device.mtu(), port.mtu()), (9000, 9000));
     let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
@@ -133,7 +123,7 @@ fn jumbo_frames_go_through_a_ring_in_place() {
     // Larger than the device may have: it says what it may.
     let place = Place::new();
     let small = format!("net_memif9,role=server,id=9,socket={},socket-abstract=no", place.path("memif.sock").display());
-    let text = Device::open(&environment, config(&small)).err().unwrap().to_string();
+    let text = Device::open(&environment, config(&small, Some(9000))).err().unwrap().to_string();
     assert!(text.contains("9000") && text.contains("to 1500"), "{text}");
     device.close().unwrap();
     port.housekeep(0);
@@ -165,7 +155,7 @@ fn packets_of_a_file_are_read_and_answers_are_written() {
     packets[30].truncate(40);
     write_pcap(&from, &packets);
     let devargs = format!("net_pcap_file,rx_pcap={},tx_pcap={}", from.display(), to.display());
-    let (device, host) = device(&environment, &devargs, "10.93.0.1/24");
+    let (device, host) = device(&environment, &devargs, None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     let mut burst = Burst::new();
     let expected: Vec<usize> = (0..300).filter(|number| ![10, 20, 30].contains(number)).collect();
@@ -216,7 +206,8 @@ fn a_packet_longer_than_a_frame_is_dropped_whole() {
     let long = [packet(&pool, &us, &[1; 1000]), vec![0; 4000]].concat();
     write_pcap(&from, &[long.clone(), packet(&pool, &us, b"short"), long]);
     // The driver has several buffers for one packet, and what it drops itself it counts.
-    let (device, host) = device(&environment, &format!("net_pcap_long,rx_pcap={}", from.display()), "10.93.0.1/24");
+    let (device, host) =
+        device(&environment, &format!("net_pcap_long,rx_pcap={}", from.display()), None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     let mut out = Outbox::new(pool.clone(), 1);
     let mut burst = Burst::new();
@@ -246,7 +237,7 @@ fn questions_for_the_address_are_answered() {
     question.emit_frame(None, &mut bytes).unwrap();
     write_pcap(&from, &[bytes]);
     let devargs = format!("net_pcap_arp,rx_pcap={},tx_pcap={}", from.display(), to.display());
-    let (device, host) = device(&environment, &devargs, "10.93.0.1/24");
+    let (device, host) = device(&environment, &devargs, None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     let mut out = Outbox::new(pool.clone(), 1);
     let mut burst = Burst::new();

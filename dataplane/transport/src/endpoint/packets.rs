@@ -48,7 +48,7 @@ impl<M: Memory> Endpoint<M> {
             return Err(|counters| &counters.rc_dropped_wrong_path);
         }
         // The memory of the data comes while the ICRC is computed.
-        context.prefetch(&packet);
+        context.prefetch_target(&packet);
         if !arrival.seed.verify(arrival.bytes) {
             return Err(|counters| &counters.rc_dropped_icrc);
         }

@@ -116,9 +116,8 @@ impl<M: Memory> Role for RecordRole<M> {
 
     fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, _: &mut Outbox) {
         self.now = now;
-        let ahead = burst.iter().skip(1).map(|(_, next)| Some(next)).chain([None]);
-        for ((_, datagram), next) in burst.iter().zip(ahead) {
-            if let Some(next) = next {
+        for (number, datagram) in burst.iter() {
+            if let Some(next) = burst.get(number + 1) {
                 next.frame.prefetch_head();
             }
             self.take(now, datagram);

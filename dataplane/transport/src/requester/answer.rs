@@ -39,7 +39,7 @@ impl<M: Memory> Context<'_, M> {
 
     /// Brings near what the payload of a packet will be written to, most likely.
     #[inline]
-    pub(crate) fn prefetch(&self, packet: &Packet<'_>) {
+    pub(crate) fn prefetch_target(&self, packet: &Packet<'_>) {
         let len = packet.payload().len() as u32;
         if len < 256 {
             return;

@@ -35,10 +35,13 @@ impl<M: Memory> Context<'_, M> {
     /// or the first one of the work request behind it.
     #[inline]
     fn prefetch_source(&self, cursor: u32, wqe: &Wqe, sent: u32) {
-        let (then, offset) = match self.shared.work.get(self.shared.work.next(cursor)) {
-            _ if sent < wqe.packets => (wqe, sent * self.qp.mtu.bytes()),
-            Some(then) => (then, 0),
-            None => return,
+        let (then, offset) = if sent < wqe.packets {
+            (wqe, sent * self.qp.mtu.bytes())
+        } else {
+            match self.shared.work.get(self.shared.work.next(cursor)) {
+                Some(then) => (then, 0),
+                None => return,
+            }
         };
         let local = then.work.local;
         if !then.work.op.wants_data() {
@@ -91,7 +94,7 @@ impl<M: Memory> Context<'_, M> {
         let payload = if op.wants_data() { 0 } else { (local.len - offset).min(mtu.bytes()) as usize };
         let from = self.qp.local(local, offset);
         if payload > 0 {
-            self.prefetch_source(cursor, &wqe, if ends { wqe.packets } else { sent + 1 });
+            self.prefetch_source(cursor, &wqe, sent + 1);
         }
         let regions = &self.shared.regions;
         let fill = |out: &mut [u8]| if out.is_empty() { Ok(()) } else { regions.read(from, Access::NONE, out) };
