@@ -116,6 +116,19 @@ impl Namespace {
         run("ip", &all).unwrap_or_else(|reason| panic!("{reason}"))
     }
 
+    /// Has the kernel forget whom it knows behind a device.
+    ///
+    /// # Panics
+    /// When `ip` fails.
+    pub fn forget_neighbours(&self, device: &str) {
+        // `ip neighbour flush` would go on until it finds none, and fail after ten rounds: traffic brings them back at once.
+        for line in self.ip(&format!("neighbour show dev {device}")).lines() {
+            let address = line.split_whitespace().next().unwrap_or_default();
+            // The kernel may have forgotten it meanwhile.
+            let _ = run("ip", &["-n", &self.name, "neighbour", "del", address, "dev", device]);
+        }
+    }
+
     /// Runs a program in the namespace, with arguments separated by blanks; returns what it printed.
     ///
     /// # Panics

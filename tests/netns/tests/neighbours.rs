@@ -31,7 +31,7 @@ fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
         // The host has another card now; the kernel forgets the old one.
         there.ip("link set dev far address 02:00:00:00:77:01");
         assert_ne!(neighbours.lookup(0, [10, 93, 1, 2]).map(|hop| hop.mac), Some(mac()));
-        here.ip("neighbour flush dev near");
+        here.forget_neighbours("near");
         for neighbours in [&mut neighbours, &mut other] {
             found(neighbours, [10, 93, 1, 2], [2, 0, 0, 0, 0x77, 1]);
             found(neighbours, [10, 94, 7, 7], [2, 0, 0, 0, 0x77, 1]);

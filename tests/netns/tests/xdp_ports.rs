@@ -133,7 +133,7 @@ fn all_addresses_are_answered_from_and_changes_are_followed() {
     let mac = [2, 0, 0, 0, 0x92, 1];
     world.gateway.ip("link set dev right address 02:00:00:00:92:01");
     gateway.says(&["right has other addresses now", "02:00:00:00:92:01 10.92.2.1"]);
-    world.farm.ip("neighbour flush dev f");
+    world.farm.forget_neighbours("f");
     let _three = world.farm("three", "10.92.6.1", 16, 8, "udp:10.92.6.2:0");
     world.place.until_registered("gateway", 24);
     sniffer.heard();
