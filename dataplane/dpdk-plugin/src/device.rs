@@ -62,7 +62,6 @@ pub(crate) unsafe extern "C" fn configure(device: u16, setup: *const Setup, text
         rx_checksums: setup.rx_checksums,
         tx_checksums: setup.tx_checksums,
         rss: setup.rss,
-        scatter: setup.scatter,
     };
     // SAFETY: a live structure.
     let result = unsafe { dpdk_sys::shim_configure(device, &raw const setup) };

@@ -1,14 +1,6 @@
 /* Bursts: mbufs become descriptions of frames, and these become mbufs. */
 #include "inside.h"
 
-/* The chunk whose buffer a mbuf of ours has. */
-static inline uint32_t chunk_of(const struct shim_queue *queue, const struct rte_mbuf *mbuf)
-{
-	size_t offset = (size_t)((char *)mbuf->buf_addr - queue->base);
-
-	return (uint32_t)(queue->shift ? offset >> queue->shift : offset / queue->chunk);
-}
-
 static inline uint32_t checksums_of(uint64_t flags)
 {
 	const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;

@@ -19,11 +19,6 @@ int shim_init(int argc, char **argv)
 	return rte_eal_init(argc, argv) < 0 ? -rte_errno : 0;
 }
 
-int shim_cleanup(void)
-{
-	return rte_eal_cleanup();
-}
-
 int shim_thread_register(void)
 {
 	return rte_thread_register() == 0 ? 0 : -rte_errno;
@@ -84,7 +79,6 @@ int shim_look(uint16_t port, struct shim_device *device)
 	device->max_tx_descriptors = info.tx_desc_lim.nb_max;
 	device->min_mtu = info.min_mtu;
 	device->max_mtu = max_mtu(&info);
-	device->min_rx_buffer = info.min_rx_bufsize;
 	device->node = rte_eth_dev_socket_id(port);
 	memcpy(device->mac, mac.addr_bytes, sizeof(device->mac));
 	device->rx_checksums = (info.rx_offload_capa & rx) == rx;
@@ -94,8 +88,7 @@ int shim_look(uint16_t port, struct shim_device *device)
 		strncpy(device->driver, info.driver_name, SHIM_NAME - 1);
 	for (size_t i = 0; i < RTE_DIM(copying); i++)
 		device->copies |= strcmp(device->driver, copying[i]) == 0;
-	(void)rte_eth_dev_get_mtu(port, &device->mtu);
-	return rte_eth_dev_get_name_by_port(port, device->name);
+	return rte_eth_dev_get_mtu(port, &device->mtu);
 }
 
 int shim_configure(uint16_t port, const struct shim_setup *setup)
@@ -111,8 +104,6 @@ int shim_configure(uint16_t port, const struct shim_setup *setup)
 		conf.rxmode.mtu = setup->mtu;
 	if (setup->rx_checksums)
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-	if (setup->scatter)
-		conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
 	if (setup->tx_checksums)
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	/* All that one queue sends is of one mempool, and nobody else refers to it. */

@@ -38,4 +38,12 @@ struct shim_queue {
 	struct rte_mbuf **stack;
 };
 
+/* The chunk whose buffer a mbuf of ours has. */
+static inline uint32_t chunk_of(const struct shim_queue *queue, const struct rte_mbuf *mbuf)
+{
+	size_t offset = (size_t)((char *)mbuf->buf_addr - queue->base);
+
+	return (uint32_t)(queue->shift ? offset >> queue->shift : offset / queue->chunk);
+}
+
 #endif

@@ -203,12 +203,8 @@ uint32_t shim_exchange(struct shim_queue *queue, uint32_t *chunks, uint32_t give
 	top = queue->top;
 	for (uint32_t i = 0; i < given && top < queue->chunks; i++)
 		queue->stack[top++] = queue->mbufs[chunks[i]];
-	while (top > keep && back < room) {
-		const struct rte_mbuf *mbuf = queue->stack[--top];
-		size_t offset = (size_t)((char *)mbuf->buf_addr - queue->base);
-
-		chunks[back++] = (uint32_t)(queue->shift ? offset >> queue->shift : offset / queue->chunk);
-	}
+	while (top > keep && back < room)
+		chunks[back++] = chunk_of(queue, queue->stack[--top]);
 	__atomic_store_n(&queue->top, top, __ATOMIC_RELAXED);
 	rte_spinlock_unlock(&queue->lock);
 	return back;

@@ -52,7 +52,6 @@ struct shim_device {
 	uint16_t mtu;
 	uint16_t min_mtu;
 	uint16_t max_mtu;
-	uint32_t min_rx_buffer;
 	/* Its NUMA node, or -1. */
 	int32_t node;
 	uint8_t mac[6];
@@ -64,7 +63,6 @@ struct shim_device {
 	/* Whether its driver puts packets where it likes: they are copied into our chunks. */
 	uint8_t copies;
 	char driver[SHIM_NAME];
-	char name[SHIM_NAME];
 };
 
 /* How a device is set up. */
@@ -74,8 +72,6 @@ struct shim_setup {
 	uint8_t rx_checksums;
 	uint8_t tx_checksums;
 	uint8_t rss;
-	/* Whether packets may come in several pieces, which are copied together. */
-	uint8_t scatter;
 };
 
 /* An arena: `chunks` chunks of `chunk` bytes each, from `base` on, on pages of `page` bytes. */
@@ -108,7 +104,6 @@ const char *shim_version(void);
 
 /* device.c */
 int shim_init(int argc, char **argv);
-int shim_cleanup(void);
 int shim_thread_register(void);
 void shim_thread_unregister(void);
 /* Calls a function on the thread that serves interrupts. */

@@ -15,7 +15,7 @@ use core::ffi::{c_char, c_void};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GVMPLUG\0");
 
 /// Changes whenever a structure or a function of this file does.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The function that a plugin exports. Null from a plugin that was built without its device library.
 pub type Entry = extern "C" fn() -> *const Plugin;
@@ -180,8 +180,6 @@ pub struct Setup {
     pub tx_checksums: u8,
     /// 1: the NIC spreads packets over the queues.
     pub rss: u8,
-    /// 1: a packet may come in several pieces, which the plugin copies together.
-    pub scatter: u8,
 }
 
 /// A queue pair and the arena of the lcore that polls it.

@@ -433,7 +433,6 @@ fn plan(config: &DeviceConfig, info: &port_abi::Device) -> Result<(Setup, (u16, 
         rx_checksums: info.rx_checksums,
         tx_checksums: info.tx_checksums,
         rss: info.rss,
-        scatter: 0,
     };
     Ok((setup, (rx, tx)))
 }
