@@ -93,7 +93,7 @@ pub struct QpServeArgs {
     /// Where peers set up their queue pairs over TCP: ADDR or ADDR:PORT [default: the port's own address; port 9997]
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Option<String>,
-    /// Lend this much memory, zeros at first
+    /// Lend this much memory, zeros at first; on hugepages where enough are free
     #[arg(long, value_name = "SIZE", conflicts_with = "file")]
     pub memory: Option<Size>,
     /// Lend a copy of this file

@@ -8,8 +8,8 @@ use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::settings::log::LogFilter;
 use crate::units::Duration;
-use frame::PortId;
 use frame::time::SECOND;
+use frame::{Guarded, PortId};
 use lcore::Clock;
 use lcore::thread::End;
 use port::Port as _;
@@ -213,7 +213,7 @@ impl Own {
     ///
     /// # Errors
     /// It panicked.
-    pub async fn end(mut self) -> Result<Option<Vec<u8>>, Failure> {
+    pub async fn end(mut self) -> Result<Option<Guarded>, Failure> {
         let memory = self.ask(Command::End).await?;
         // The loop ends once nothing is left to be sent.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.ended.recv()).await;

@@ -7,6 +7,7 @@ use crate::address;
 use crate::cli::QpServeArgs;
 use crate::exit::Failure;
 use crate::signal::{Signal, Signals};
+use frame::{Guarded, Hugepages};
 use roce::{Command, Lent, Retry};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -37,7 +38,7 @@ pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
         tracing::info!("ended; {}", super::bench::summary(&facts));
         match (&args.save, memory) {
             (Some(path), Some(memory)) => {
-                let saved = std::fs::write(path, memory);
+                let saved = std::fs::write(path, &*memory);
                 saved.map_err(|error| unwritable(path, &error))
             }
             _ => Ok(()),
@@ -61,7 +62,12 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 fn lent(args: &QpServeArgs) -> Result<Lent, Failure> {
     let bytes = match (&args.file, args.memory) {
-        (Some(path), _) => std::fs::read(path).map_err(|error| unreadable(path, &error))?,
+        (Some(path), _) => {
+            let content = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+            let mut bytes = zeros(content.len() as u64)?;
+            bytes.copy_from_slice(&content);
+            bytes
+        }
         (None, Some(size)) => zeros(size.0)?,
         (None, None) => {
             let text = "no --memory and no --file: say what is lent, as in --memory 1G";
@@ -72,13 +78,10 @@ fn lent(args: &QpServeArgs) -> Result<Lent, Failure> {
     Ok(Lent { bytes, write: writable, atomic: writable })
 }
 
-fn zeros(size: u64) -> Result<Vec<u8>, Failure> {
+fn zeros(size: u64) -> Result<Guarded, Failure> {
     let lacking = || Failure::Lacking { name: "memory", text: format!("{size} bytes: there is not so much memory") };
     let size = usize::try_from(size).map_err(|_| lacking())?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| lacking())?;
-    bytes.resize(size, 0);
-    Ok(bytes)
+    Guarded::new(size, Hugepages::Prefer).map_err(|_| lacking())
 }
 
 /// Where the set-up listens.

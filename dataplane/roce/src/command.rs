@@ -1,7 +1,7 @@
 //! What the role is told, and what it answers.
 
 use crate::latency::Latencies;
-use frame::Time;
+use frame::{Guarded, Time};
 use std::fmt;
 use transport::Status;
 use wire::rc::PathMtu;
@@ -10,10 +10,10 @@ use wire::rc::PathMtu;
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
 /// Memory that peers may use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lent {
     /// What is in it. Peers may always read.
-    pub bytes: Vec<u8>,
+    pub bytes: Guarded,
     /// Whether they may write.
     pub write: bool,
     /// Whether they may COMPARE&SWAP and FETCH&ADD.
@@ -183,7 +183,7 @@ pub enum Command {
     /// Do some work.
     Work(Job, Answer<Result<Outcome, Failed>>),
     /// End: gives back what was lent. The role is drained then.
-    End(Answer<Option<Vec<u8>>>),
+    End(Answer<Option<Guarded>>),
 }
 
 impl fmt::Debug for Command {

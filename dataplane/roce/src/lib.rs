@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`role`] | the role: packets to queue pairs, and back |
+//! | `bytes` | the memory of regions |
 //! | [`command`] | what it is told, and what it answers |
 //! | [`mod@path`] | the way to a peer, and the ICRC of what goes and comes |
 //! | [`identification`] | the IPv4 identification that a socket does not show |
@@ -13,6 +14,7 @@
 //! | [`counters`] | what it counts |
 #![forbid(unsafe_code)]
 
+mod bytes;
 pub mod command;
 pub mod counters;
 pub mod identification;

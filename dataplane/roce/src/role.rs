@@ -1,11 +1,12 @@
 //! The role: datagrams to queue pairs and back, and jobs that are done through them.
 
+use crate::bytes::Bytes;
 use crate::command::{Answer, Command, Failed, Job, Lent, OpenError, Outcome, QpSpec};
 use crate::counters::RoceCounters;
 use crate::path::{Framing, Headers, Path};
 use crate::work::{Running, SCRATCH};
 use frame::time::{MICROSECOND, MILLISECOND};
-use frame::{Burst, Class, Datagram, Frame, Outbox, Peer, PortId, Role, Time};
+use frame::{Burst, Class, Datagram, Frame, Guarded, Outbox, Peer, PortId, Role, Time};
 use std::sync::Arc;
 use transport::{
     Access, Arrival, Config, Endpoint, PathId, PeerKind, Qpn, ReadyToReceive, ReadyToSend, Region, Room, Sink,
@@ -87,7 +88,7 @@ struct Doing {
 /// See the crate's documentation.
 pub struct Roce {
     config: RoceConfig,
-    endpoint: Endpoint<Vec<u8>>,
+    endpoint: Endpoint<Bytes>,
     headers: Headers,
     slots: Vec<Option<Slot>>,
     /// Where each queue pair is, by its number, in the order of the numbers.
@@ -126,7 +127,7 @@ impl Roce {
                 for (may, right) in [(write, Access::REMOTE_WRITE), (atomic, Access::REMOTE_ATOMIC)] {
                     access = if may { access.and(right) } else { access };
                 }
-                let region = Region { base: LENT_AT, len, access, domain: DOMAIN, memory: bytes };
+                let region = Region { base: LENT_AT, len, access, domain: DOMAIN, memory: Bytes::Lent(bytes) };
                 let rkey = endpoint.register(config.rkey, region)?;
                 Some(LentRegion { rkey, va: LENT_AT, len, write, atomic })
             }
@@ -250,7 +251,8 @@ impl Roce {
         };
         let (running, memory) = Running::new(job, slot.depth, answer);
         let len = memory.len() as u64;
-        let region = Region { base: SCRATCH, len, access: Access::LOCAL_WRITE, domain: DOMAIN, memory };
+        let region =
+            Region { base: SCRATCH, len, access: Access::LOCAL_WRITE, domain: DOMAIN, memory: Bytes::Own(memory) };
         match self.endpoint.register(random, region) {
             Ok(key) => {
                 if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
@@ -357,8 +359,11 @@ impl Roce {
                 return true;
             }
             if let Some(Doing { running, key }) = slot.job.take() {
-                let memory = endpoint.deregister(key).map(|region| region.memory);
-                running.finish(memory.unwrap_or_default());
+                let memory = match endpoint.deregister(key).map(|region| region.memory) {
+                    Some(Bytes::Own(memory)) => memory,
+                    _ => Vec::new(),
+                };
+                running.finish(memory);
             }
             false
         });
@@ -371,13 +376,16 @@ impl Roce {
     }
 
     /// Gives back what was lent; nothing is served any more.
-    fn end(&mut self, now: Time) -> Option<Vec<u8>> {
+    fn end(&mut self, now: Time) -> Option<Guarded> {
         while let Some((qpn, _)) = self.places.last().copied() {
             self.close(now, qpn);
         }
         self.ended = true;
         let lent = self.lent.take()?;
-        self.endpoint.deregister(lent.rkey).map(|region| region.memory)
+        match self.endpoint.deregister(lent.rkey)?.memory {
+            Bytes::Lent(memory) => Some(memory),
+            Bytes::Own(_) => None,
+        }
     }
 }
 
@@ -437,9 +445,13 @@ impl Role for Roce {
     type Command = Command;
 
     fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, out: &mut Outbox) {
-        for datagram in burst.drain() {
-            self.take(now, &datagram);
+        for (number, datagram) in burst.iter() {
+            if let Some(next) = burst.get(number + 1) {
+                next.frame.prefetch_head();
+            }
+            self.take(now, datagram);
         }
+        burst.clear();
         self.progress(now, out);
     }
 

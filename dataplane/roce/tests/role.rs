@@ -1,7 +1,7 @@
 //! Two roles over a wire of sockets: what is read, written and refused, and what becomes of a peer that is gone.
 
 use frame::time::{MILLISECOND, SECOND};
-use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
+use frame::{Burst, Class, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use roce::{
     Answer, Command, Failed, Framing, Job, Lent, Load, OpenError, Outcome, QpSpec, Remote, Retry, Roce, RoceConfig,
     Work,
@@ -140,7 +140,9 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 fn lent(len: usize) -> Lent {
-    Lent { bytes: pattern(len), write: true, atomic: true }
+    let mut bytes = Guarded::new(len, Hugepages::Never).unwrap();
+    bytes.copy_from_slice(&pattern(len));
+    Lent { bytes, write: true, atomic: true }
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn nothing_is_lost_on_a_wire_that_loses() {
     let work = Work::Write { va: region.va, bytes: bytes.clone(), message: 30_000 };
     wire.work(region.rkey, work).unwrap();
     let memory = wire.ends[1].command(0, Command::End).recv().unwrap().unwrap();
-    assert!(memory == bytes);
+    assert!(*memory == *bytes);
     assert!(wire.ends[0].role.transport().rewinds.get() > 0);
 }
 

@@ -5,7 +5,7 @@ use crate::rtt::bare::{Pinger, pong};
 use anyhow::Context as _;
 use ebpf::{Config, Hook, Steer};
 use frame::time::FOREVER;
-use frame::{Burst, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
+use frame::{Burst, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use lcore::mailbox::{Sender, mailbox};
 use lcore::thread::{Running, StartError, Starting, ThreadConfig, start};
 use lcore::{Clock, Lcore, RxMode};
@@ -231,7 +231,9 @@ impl Machine {
                 queue_pairs: 1,
                 reads: 16,
             };
-            let lent = Lent { bytes: vec![0x5a; 1 << 20], write: true, atomic: true };
+            let mut bytes = Guarded::new(1 << 20, Hugepages::Prefer)?;
+            bytes.fill(0x5a);
+            let lent = Lent { bytes, write: true, atomic: true };
             let roce = Roce::new(config, Some(lent))?;
             let lent = roce.region();
             let sizes = (0..path_mtu.packets(BYTES)).map(|_| 12 + 4 + path_mtu.bytes().min(BYTES) as usize + 4);
