@@ -21,6 +21,7 @@
 //! | [`placement`] | whether lcores stand where they are fast |
 //! | [`qp`] | queue pairs over RoCEv2 by hand |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
+//! | [`runtime`] | the runtime of the control thread |
 //! | [`signal`] | SIGTERM, SIGINT and SIGHUP |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
 //! | [`supervise`] | a running process: signals, watchdog, drain |
@@ -45,6 +46,7 @@ pub mod pci;
 pub mod placement;
 pub mod privilege;
 pub mod qp;
+pub mod runtime;
 pub mod serve;
 pub mod settings;
 pub mod signal;

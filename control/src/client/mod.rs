@@ -15,6 +15,7 @@ pub mod trace;
 
 use crate::cli::NameArgs;
 use crate::exit::Failure;
+use crate::runtime::runtime;
 use crate::serve::error::ApiError;
 use crate::serve::socket::{self, path_of};
 use http_body_util::{BodyExt, Full};
@@ -35,11 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Prints to stdout; `false` when nobody reads it any more (`gvm-dp routes | head`), which is no error.
 fn print(text: &str) -> bool {
     std::io::stdout().write_all(text.as_bytes()).is_ok()
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Machine(format!("cannot start a runtime: {error}")))
 }
 
 /// The connection of an answer; closed when dropped.

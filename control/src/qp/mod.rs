@@ -20,6 +20,7 @@ pub mod transfer;
 
 use crate::cli::QpCommand;
 use crate::exit::Failure;
+use crate::runtime::runtime;
 use crate::signal::{Signal, Signals};
 
 /// The TCP port of the set-up.
@@ -52,10 +53,4 @@ async fn until_told<T>(work: impl Future<Output = Result<T, Failure>>) -> Result
         done = work => done,
         name = told => Err(Failure::QueuePair(format!("{name} before it was complete"))),
     }
-}
-
-/// What waits for sockets, signals and the lcore's answers.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Machine(format!("cannot start the control thread: {error}")))
 }

@@ -10,6 +10,7 @@ pub mod live;
 use crate::exit::Failure;
 use crate::notify::Notifier;
 use crate::privilege::{Confinement, Thread};
+use crate::runtime::runtime;
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
@@ -118,10 +119,7 @@ pub struct Parts {
 /// Runs the control thread until every lcore has ended.
 pub fn run(parts: Parts) -> Result<(), Failure> {
     let Parts { office, lcores, ended, board, socket, metrics, reports, confinement, tuner } = parts;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Machine(format!("cannot start the control thread: {error}")))?;
+    let runtime = runtime()?;
     let (asks_in, asks) = mpsc::channel(ASKS);
     let board = Arc::new(board);
     runtime.block_on(async {

@@ -94,6 +94,12 @@ impl Routes {
         self.shards.index_of(id)
     }
 
+    /// The destination of the master at this place of `masters`.
+    #[inline]
+    fn behind_slaves(&self, place: u16) -> Destination {
+        self.slaves.len() as Destination + Destination::from(place)
+    }
+
     #[inline]
     fn registered(&self, id: u16) -> Option<&Master> {
         self.registered.iter().find(|master| master.id == id)
@@ -102,7 +108,7 @@ impl Routes {
     /// The destination of a registered master.
     #[inline]
     pub fn master(&self, id: u16) -> Option<Destination> {
-        Some(self.slaves.len() as Destination + Destination::from(self.registered(id)?.place))
+        Some(self.behind_slaves(self.registered(id)?.place))
     }
 
     /// Whether `source` is where the master `id` is registered.
@@ -118,7 +124,7 @@ impl Routes {
         if source.is_same_origin(&master.route.peer, master.route.fixed_port) {
             return None;
         }
-        Some(self.slaves.len() as Destination + Destination::from(master.place))
+        Some(self.behind_slaves(master.place))
     }
 
     /// Whether any master is registered at `source`.
@@ -160,7 +166,7 @@ impl Routes {
             (None, None) => return None,
         }
         *self.masters.get_mut(usize::from(place))? = route;
-        Some(self.slaves.len() as Destination + Destination::from(place))
+        Some(self.behind_slaves(place))
     }
 }
 

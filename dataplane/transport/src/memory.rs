@@ -1,6 +1,7 @@
 //! Memory regions: a key, bounds, permissions, and the memory behind them.
 
 use crate::Error;
+use wire::rc::NakCode;
 
 /// What is behind a region. All accesses were checked against its bounds before.
 ///
@@ -210,6 +211,15 @@ pub(crate) enum Refused {
     Access,
     /// The memory failed.
     Memory,
+}
+
+impl From<Refused> for NakCode {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Access => Self::RemoteAccess,
+            Refused::Memory => Self::RemoteOperation,
+        }
+    }
 }
 
 impl From<MemoryError> for Refused {

@@ -1,13 +1,11 @@
 //! What leaves the responder: READ responses, answers of atomic operations, then one ACK or NAK.
 
 use super::{Replay, What};
-use crate::Status;
 use crate::memory::{Access, Memory, Refused};
 use crate::qp::{Context, Step};
 use crate::sink::{Emitted, Sink, emit};
-use crate::slab::NONE;
 use wire::rc::packet::header;
-use wire::rc::{Aeth, AtomicAckEth, Bth, NakCode, Opcode, Place, Syndrome};
+use wire::rc::{Aeth, AtomicAckEth, Bth, Opcode, Place, Syndrome};
 
 impl<M: Memory> Context<'_, M> {
     /// Sends the next packet of the responder.
@@ -37,10 +35,10 @@ impl<M: Memory> Context<'_, M> {
         let mtu = self.qp.mtu.bytes();
         let next = replay.next + 1;
         let (then, at) = if next < replay.until {
-            (*replay, next)
+            (replay, next)
         } else {
             match self.shared.replays.get(self.shared.replays.next(index)) {
-                Some(after) => (*after, after.next),
+                Some(after) => (after, after.next),
                 None => return,
             }
         };
@@ -82,14 +80,8 @@ impl<M: Memory> Context<'_, M> {
             Emitted::Full => return Step::Full,
             Emitted::Failed(refused) => {
                 // Bytes that cannot be read are not sent, and neither is what comes after them.
-                let (code, counter) = match refused {
-                    Refused::Access => (NakCode::RemoteAccess, &self.shared.counters.naks_access_out),
-                    Refused::Memory => (NakCode::RemoteOperation, &self.shared.counters.naks_operation_out),
-                };
-                counter.add(1);
                 self.forget_replays();
-                self.qp.responder.reply = Some((Syndrome::Nak(code), psn));
-                self.fail(NONE, Status::WrFlushErr);
+                self.refuse(Syndrome::Nak(refused.into()), psn);
                 return Step::Sent;
             }
             Emitted::Sent => {}

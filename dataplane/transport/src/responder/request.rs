@@ -12,10 +12,7 @@ const INVALID: Served = Served::Refused(Syndrome::Nak(NakCode::InvalidRequest));
 
 impl From<Refused> for Served {
     fn from(refused: Refused) -> Self {
-        Self::Refused(Syndrome::Nak(match refused {
-            Refused::Access => NakCode::RemoteAccess,
-            Refused::Memory => NakCode::RemoteOperation,
-        }))
+        Self::Refused(Syndrome::Nak(refused.into()))
     }
 }
 
@@ -44,26 +41,29 @@ impl<M: Memory> Context<'_, M> {
             Kind::ReadRequest => self.on_read(packet),
             _ => self.on_atomic(packet),
         };
-        let responder = &mut self.qp.responder;
         match served {
-            Served::Done => responder.naked = false,
-            Served::Refused(syndrome) => {
-                responder.reply = Some((syndrome, psn));
-                responder.naked = true;
-                let counters = &self.shared.counters;
-                match syndrome {
-                    Syndrome::Ack { .. } | Syndrome::Nak(NakCode::SequenceError) => {}
-                    Syndrome::RnrNak(_) => counters.naks_rnr_out.add(1),
-                    Syndrome::Nak(NakCode::RemoteAccess) => counters.naks_access_out.add(1),
-                    Syndrome::Nak(NakCode::RemoteOperation) => counters.naks_operation_out.add(1),
-                    Syndrome::Nak(_) => counters.naks_invalid_out.add(1),
-                }
-                if matches!(syndrome, Syndrome::Nak(_)) {
-                    self.fail(NONE, Status::WrFlushErr);
-                }
-            }
+            Served::Done => self.qp.responder.naked = false,
+            Served::Refused(syndrome) => self.refuse(syndrome, psn),
         }
         Verdict::Request
+    }
+
+    /// Answers a request with a NAK, after which the queue pair is in error, or asks for it later.
+    pub(super) fn refuse(&mut self, syndrome: Syndrome, psn: Psn) {
+        let responder = &mut self.qp.responder;
+        responder.reply = Some((syndrome, psn));
+        responder.naked = true;
+        let counters = &self.shared.counters;
+        match syndrome {
+            Syndrome::Ack { .. } | Syndrome::Nak(NakCode::SequenceError) => {}
+            Syndrome::RnrNak(_) => counters.naks_rnr_out.add(1),
+            Syndrome::Nak(NakCode::RemoteAccess) => counters.naks_access_out.add(1),
+            Syndrome::Nak(NakCode::RemoteOperation) => counters.naks_operation_out.add(1),
+            Syndrome::Nak(_) => counters.naks_invalid_out.add(1),
+        }
+        if matches!(syndrome, Syndrome::Nak(_)) {
+            self.fail(NONE, Status::WrFlushErr);
+        }
     }
 
     /// The expected PSN was done, and with it perhaps a message.
