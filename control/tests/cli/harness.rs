@@ -1,6 +1,7 @@
 //! Starts gvm-dp, listens to what it says, and ends it whatever happens.
 
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,13 +14,18 @@ use std::time::{Duration, Instant};
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Waits until `look` gives something.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    try_until(look).unwrap_or_else(|| panic!("{what}: never came"))
+}
+
+/// The same; `None` when it never does.
+fn try_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || began.elapsed() >= FOR_EVER {
             return found;
         }
-        assert!(began.elapsed() < FOR_EVER, "{what}: never came");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -64,6 +70,21 @@ impl Place {
     /// The statistics of a process.
     pub fn stats(&self, name: &str) -> Value {
         serde_json::from_str(&self.ask(&["stats", "--json", "--name", name])).unwrap()
+    }
+
+    /// Waits until the statistics of a process are as they are wanted, and returns them. Its counters are read while it goes on:
+    /// one that counts what came may be seen a moment before one that counts what left.
+    pub fn until_stats(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let last = Cell::new(Value::Null);
+        let found = try_until(|| {
+            let stats = self.stats(name);
+            let found = wanted(&stats);
+            last.set(stats);
+            found.then_some(())
+        });
+        let last = last.into_inner();
+        assert!(found.is_some(), "never as wanted: {last:#}");
+        last
     }
 
     /// Runs a command that must fail with this exit code, and returns what it complained.

@@ -186,6 +186,7 @@ fn a_gateway_and_a_farm_are_scraped() {
     });
     let after = scrape(gateway);
     exposition::check_growth(&before, &after);
+    // What left was counted when it came.
     for direction in ["direction=\"down\"", "direction=\"up\""] {
         assert_eq!(sum(&after, "gvm_dp_direction_records_in_total", &[direction]), 32.0);
     }

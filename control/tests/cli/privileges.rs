@@ -11,13 +11,14 @@ const NOBODY: u32 = 65_534;
 fn threads(process: &Process) -> Vec<(String, BTreeMap<String, String>)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap();
     let status = |entry: std::fs::DirEntry| {
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap();
+        // One that has ended meanwhile has none.
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
         let fields = status.lines().filter_map(|line| line.split_once(":\t"));
         let fields: BTreeMap<String, String> =
             fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        (fields["Name"].clone(), fields)
+        Some((fields["Name"].clone(), fields))
     };
-    tasks.map(|entry| status(entry.unwrap())).collect()
+    tasks.filter_map(|entry| status(entry.ok()?)).collect()
 }
 
 fn assert_confined(process: &Process, lcores: usize, seccomp: &str) {

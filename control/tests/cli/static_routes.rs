@@ -53,12 +53,10 @@ fn generators_send_both_ways_without_registration() {
     // Nobody else is let in.
     socket().0.send_to(&sent[..27], address).unwrap();
     master.send_to(&records(9..10), address).unwrap();
-    let down = crate::harness::until("the last record", || {
-        let stats = place.stats("gateway");
-        (stats["directions"]["down"]["dropped"]["no_route"] == 1).then_some(stats)
+    let down = place.until_stats("gateway", |stats| {
+        let dropped = |direction: &str, reason: &str| stats["directions"][direction]["dropped"][reason] == 1;
+        dropped("down", "no_route") && dropped("up", "spoofed") && stats["directions"]["down"]["records_out"] == 8
     });
-    assert_eq!(down["directions"]["up"]["dropped"]["spoofed"], 1, "{down:#}");
-    assert_eq!(down["directions"]["down"]["records_out"], 8, "{down:#}");
 
     assert!(down["settings"]["static_routes"].as_str().unwrap().starts_with("8 slaves and 1 master from"));
     assert!(place.ask(&["stats", "--interval", "10ms"]).contains("STATIC ROUTES: 8 slaves and 1 master"));

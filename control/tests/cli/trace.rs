@@ -51,7 +51,7 @@ fn a_trace_is_shown_as_text_and_ends_with_its_time() {
     let place = Place::new();
     let (gateway, _, _farm, master) = cluster(&place, &["--hold", "inf", "--early", "off"]);
     let path = place.directory.join("trace.txt");
-    let client = place.start_into(&["trace", "--name", "gateway", "--slave", "5", "--duration", "400ms"], &path);
+    let client = place.start_into(&["trace", "--name", "gateway", "--slave", "5", "--duration", "3s"], &path);
     gateway.says(&["trace begins: slave 5"]);
     let complaint = place.refused(6, &["trace", "--name", "gateway", "--slave", "1", "--duration", "1ms"]);
     assert!(complaint.contains("another trace runs"), "{complaint}");

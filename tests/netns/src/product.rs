@@ -7,6 +7,7 @@
 use crate::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -21,13 +22,18 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it never does.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    try_until(look).unwrap_or_else(|| panic!("{what}: never came"))
+}
+
+/// The same; `None` when it never does.
+fn try_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || began.elapsed() >= FOR_EVER {
             return found;
         }
-        assert!(began.elapsed() < FOR_EVER, "{what}: never came");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -206,6 +212,25 @@ impl Place {
         let output = command.output().expect("gvm-dp runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("stats are JSON")
+    }
+
+    /// Waits until what the process with this name counts is as it is wanted, and returns it. Counters are read one after the
+    /// other while the process goes on, and so are those of its XDP program: when heartbeats come, two that are equal at rest
+    /// differ for a moment.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn until_stats(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let last = Cell::new(Value::Null);
+        let found = try_until(|| {
+            let stats = self.stats(name);
+            let found = wanted(&stats);
+            last.set(stats);
+            found.then_some(())
+        });
+        let last = last.into_inner();
+        assert!(found.is_some(), "{what}: never so in {last:#}");
+        last
     }
 
     /// What the process with this name counts and is not zero, for the message of a test that failed.

@@ -3,7 +3,7 @@
 //! `gvm-pktgen` is the master; it makes the content and checks every record that comes back. Farms and master are on
 //! sockets where a test does not say otherwise.
 
-use crate::product::{Place, Process, until};
+use crate::product::{Place, Process};
 use crate::{End, Namespace, join, real_checksums};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -148,17 +148,11 @@ impl World {
     /// # Panics
     /// When one is not.
     pub fn assert_books_balance(&self) -> Value {
-        until("rest", || {
-            let stats = self.place.stats("gateway");
-            let at_rest = |name: &str| number(&stats["directions"][name]["held"]) == 0;
-            (at_rest("down") && at_rest("up")).then_some(())
-        });
-        let stats = self.place.stats("gateway");
-        for direction in ["down", "up"] {
-            assert_eq!(stats["directions"][direction]["unaccounted"], 0, "{stats:#}");
-        }
-        assert_frames_are_conserved(&stats);
-        stats
+        self.place.until_stats("gateway", "balanced books", |stats| {
+            let at_rest = |direction: &Value| direction["held"] == 0 && direction["unaccounted"] == 0;
+            let directions = &stats["directions"];
+            at_rest(&directions["down"]) && at_rest(&directions["up"]) && frames_are_conserved(stats)
+        })
     }
 
     /// The gateway drains without having lost anything; returns what it said.
@@ -192,14 +186,15 @@ pub fn report(printed: &str) -> Value {
     values.next().and_then(Result::ok).unwrap_or_else(|| panic!("no report in: {printed}"))
 }
 
-fn assert_frames_are_conserved(stats: &Value) {
-    let lcores = stats["lcores"].as_array().unwrap();
-    assert!(!lcores.is_empty());
-    for lcore in lcores {
+/// Whether each frame of each lcore is somewhere.
+fn frames_are_conserved(stats: &Value) -> bool {
+    let conserved = |lcore: &Value| {
         let pool = |name: &str| number(&lcore["sets"]["pool"][name]);
         let in_all = pool("frames_free") + pool("frames_in_ports") + pool("frames_in_outbox") + pool("frames_in_role");
-        assert_eq!((pool("frames_capacity"), in_all), (FRAMES, FRAMES), "{lcore:#}");
-    }
+        (pool("frames_capacity"), in_all) == (FRAMES, FRAMES)
+    };
+    let lcores = stats["lcores"].as_array().unwrap();
+    !lcores.is_empty() && lcores.iter().all(conserved)
 }
 
 /// What `stats` says of an interface.

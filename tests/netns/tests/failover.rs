@@ -105,7 +105,7 @@ fn nothing_lost(world: &World, master: Process) -> Value {
 #[test]
 fn a_drain_under_load_loses_nothing_and_its_successor_is_used_again() {
     let Some(world) = World::new() else { return };
-    let ([one, _two], farm, master) = world.under_load(["", "", ""], 6);
+    let ([one, _two], farm, master) = world.under_load(["", "", ""], 12);
     let moves = || number(&world.place.stats("farm")["total"]["farm"]["gateway_moves"]);
     let before = moves();
     one.signal(Signal::TERM);
@@ -131,7 +131,7 @@ fn a_drain_under_load_loses_nothing_and_its_successor_is_used_again() {
 #[test]
 fn after_a_gateway_was_killed_traffic_is_whole_again() {
     let Some(world) = World::new() else { return };
-    let ([one, _two], farm, master) = world.under_load(["", "", "--allow-loss"], 4);
+    let ([one, _two], farm, master) = world.under_load(["", "", "--allow-loss"], 8);
     one.signal(Signal::KILL);
     one.wait();
     world.until_used(1);
@@ -153,7 +153,7 @@ fn the_cluster_takes_another_key_by_restarts_of_one_gateway_after_the_other() {
     let both = |flag: &str| format!("{flag} {old} {flag} {new}");
     let (gateways, nodes) = (both("--key-file"), both("--cluster-key-file"));
     let only_old = format!("--key-file {old}");
-    let ([one, two], _farm, master) = world.under_load([&only_old, &nodes, &nodes], 8);
+    let ([one, two], _farm, master) = world.under_load([&only_old, &nodes, &nodes], 14);
     // Nodes have both keys, gateways get the new one, one after the other.
     let mut running = Vec::new();
     for (number, gateway) in [one, two].into_iter().enumerate() {

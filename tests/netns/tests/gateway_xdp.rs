@@ -46,11 +46,15 @@ fn two_arms_two_queues_and_two_lcores() {
         let direction = &stats["directions"][direction];
         assert_eq!((number(&direction["records_in"]), number(&direction["records_out"])), (sent, sent));
     }
-    for (id, name) in ["left", "right"].into_iter().enumerate() {
+    let both = [(0, "left"), (1, "right")];
+    let stats = world.place.until_stats("gateway", "what the program redirected was received", |stats| {
+        both.iter().all(|&(id, name)| {
+            let verdict = |verdict: &str| number(&interface(stats, name)["verdicts"][verdict]);
+            verdict("redirect_cargo") + verdict("redirect_control") == port(stats, id, "rx_packets")
+        })
+    });
+    for (_, name) in both {
         let interface = interface(&stats, name);
-        let redirected =
-            number(&interface["verdicts"]["redirect_cargo"]) + number(&interface["verdicts"]["redirect_control"]);
-        assert_eq!(redirected, port(&stats, id, "rx_packets"), "{stats:#}");
         assert_eq!(interface["mode"], "copy mode");
         assert_eq!(interface["turned_off"], serde_json::json!(["rxvlan"]));
     }
@@ -135,7 +139,7 @@ fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
     let gateway = world.gateway(arguments);
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "udp:10.92.2.2:0");
     world.place.until_registered("gateway", 32);
-    let load = world.pktgen("10.92.1.1", 0..32, &format!("--rate {RATE} --seconds 8 --allow-loss"));
+    let load = world.pktgen("10.92.1.1", 0..32, &format!("--rate {RATE} --seconds 16 --allow-loss"));
     let records = || number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
     until("load", || (records() > 500).then_some(()));
 
@@ -178,7 +182,7 @@ fn an_interface_that_vanishes_or_goes_down_takes_nothing_with_it() {
     world.place.until_registered("gateway", 32);
     world.every_record_comes_back("10.92.1.1", 0..32);
 
-    let load = world.pktgen("10.92.1.1", 0..32, "--rate 4000 --seconds 3 --allow-loss");
+    let load = world.pktgen("10.92.1.1", 0..32, "--rate 4000 --seconds 50 --allow-loss");
     let before = number(&world.place.stats("gateway")["directions"]["up"]["records_out"]);
     until("load", || {
         (number(&world.place.stats("gateway")["directions"]["up"]["records_out"]) > before + 1000).then_some(())
@@ -277,9 +281,11 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
         number(&interface(&world.place.stats(name), ifname)["verdicts"][verdict])
     };
     until("delivery", || (verdict("there", "other", "redirect_cargo") == 2).then_some(()));
-    until("the last record", || (verdict("gateway", "left", "drop_foreign_shard") == 1).then_some(()));
-    assert_eq!(verdict("gateway", "left", "redirect_neighbor"), 2);
-    assert_eq!(verdict("gateway", "left", "redirect_cargo"), 1);
+    until("all four records", || {
+        let at_the_first = |name: &str| verdict("gateway", "left", name);
+        let verdicts = ["redirect_cargo", "redirect_neighbor", "drop_foreign_shard"].map(at_the_first);
+        (verdicts == [1, 2, 1]).then_some(())
+    });
     // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums hold.
     until("the books", || {
         let stats = world.place.stats("there");

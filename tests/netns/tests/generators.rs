@@ -61,9 +61,12 @@ fn generators_load_a_gateway_without_registration() {
         while next <= EACH {
             let len = slave.recv(&mut bytes).unwrap();
             for item in Walk::new(&bytes[..len], Scale::default()) {
-                let (_, record_) = item.unwrap();
-                assert_eq!(record_.bytes(), record(id, next), "in order and whole");
-                next += 1;
+                let (_, item) = item.unwrap();
+                // One of the first ones may be late.
+                if next > 1 || item.bytes() != record(id, 0) {
+                    assert_eq!(item.bytes(), record(id, next), "in order and whole");
+                    next += 1;
+                }
             }
         }
     }

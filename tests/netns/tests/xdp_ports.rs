@@ -150,7 +150,7 @@ fn all_addresses_are_answered_from_and_changes_are_followed() {
     let stats = world.place.stats("gateway");
     assert_eq!(interface(&stats, "right")["address"], "10.92.5.1:9999, 10.92.6.1:9999");
     world.gateway.ip("address flush dev right");
-    let load = world.pktgen("10.92.1.1", 8..24, "--rate 1000 --seconds 2 --allow-loss");
+    let load = world.pktgen("10.92.1.1", 8..24, "--rate 1000 --seconds 50 --allow-loss");
     until("drops that are counted", || {
         (port(&world.place.stats("gateway"), 1, "tx_dropped_no_address") > 0).then_some(())
     });
