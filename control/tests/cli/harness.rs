@@ -1,7 +1,6 @@
 //! Starts gvm-dp, listens to what it says, and ends it whatever happens.
 
 use serde_json::Value;
-use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,14 +74,11 @@ impl Place {
     /// Waits until the statistics of a process are as they are wanted, and returns them. Its counters are read while it goes on:
     /// one that counts what came may be seen a moment before one that counts what left.
     pub fn until_stats(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let last = Cell::new(Value::Null);
+        let mut last = Value::Null;
         let found = try_until(|| {
-            let stats = self.stats(name);
-            let found = wanted(&stats);
-            last.set(stats);
-            found.then_some(())
+            last = self.stats(name);
+            wanted(&last).then_some(())
         });
-        let last = last.into_inner();
         assert!(found.is_some(), "never as wanted: {last:#}");
         last
     }

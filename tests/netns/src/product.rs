@@ -7,7 +7,6 @@
 use crate::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::cell::Cell;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -221,14 +220,11 @@ impl Place {
     /// # Panics
     /// When it never is.
     pub fn until_stats(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let last = Cell::new(Value::Null);
+        let mut last = Value::Null;
         let found = try_until(|| {
-            let stats = self.stats(name);
-            let found = wanted(&stats);
-            last.set(stats);
-            found.then_some(())
+            last = self.stats(name);
+            wanted(&last).then_some(())
         });
-        let last = last.into_inner();
         assert!(found.is_some(), "{what}: never so in {last:#}");
         last
     }

@@ -277,28 +277,28 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
         })
     };
     send(&[shard - 1, shard, shard, 2 * shard]);
-    let verdict = |name: &str, ifname: &str, verdict: &str| {
-        number(&interface(&world.place.stats(name), ifname)["verdicts"][verdict])
+    let delivered = |count: u64| {
+        world.place.until_stats("there", "delivery", |stats| {
+            number(&interface(stats, "other")["verdicts"]["redirect_cargo"]) == count
+        });
     };
-    until("delivery", || (verdict("there", "other", "redirect_cargo") == 2).then_some(()));
-    until("all four records", || {
-        let at_the_first = |name: &str| verdict("gateway", "left", name);
-        let verdicts = ["redirect_cargo", "redirect_neighbor", "drop_foreign_shard"].map(at_the_first);
-        (verdicts == [1, 2, 1]).then_some(())
+    delivered(2);
+    world.place.until_stats("gateway", "all four records", |stats| {
+        let verdicts = &interface(stats, "left")["verdicts"];
+        ["redirect_cargo", "redirect_neighbor", "drop_foreign_shard"].map(|name| number(&verdicts[name])) == [1, 2, 1]
     });
     // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums hold.
-    until("the books", || {
-        let stats = world.place.stats("there");
+    let stats = world.place.until_stats("there", "the books", |stats| {
         let records = ["down", "up"].map(|name| number(&stats["directions"][name]["records_in"]));
-        (records.iter().sum::<u64>() == 2).then_some(())
+        records.iter().sum::<u64>() == 2
     });
-    let stats = world.place.stats("there");
     assert_eq!(port(&stats, 0, "rx_dropped_checksum") + port(&stats, 0, "rx_dropped_malformed"), 0);
     // The interface that leads there has another Ethernet address now.
     world.gateway.ip("link set dev across address 02:00:00:00:92:04");
     here.says(&["left: cargo of shard 1 goes by across as it is now"]);
     send(&[shard]);
-    until("delivery from another card", || (verdict("there", "other", "redirect_cargo") == 3).then_some(()));
+    // It came from another card.
+    delivered(3);
     world.drain(there);
     assert!(world.place.stats("gateway")["settings"]["neighbors"].as_str().unwrap().starts_with("1=across"));
     world.drain(here);
