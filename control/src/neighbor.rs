@@ -79,6 +79,11 @@ impl NeighborSpec {
     pub fn resolve(&self) -> Result<Neighbor, Failure> {
         let interface =
             Interface::find(&self.ifname).map_err(|error| Failure::Machine(format!("--neighbor {self}: {error}")))?;
+        interface.check_ethernet().map_err(|error| {
+            Failure::Machine(format!(
+                "--neighbor {self}: {error}; name the Ethernet interface that leads to that gateway"
+            ))
+        })?;
         Ok(Neighbor {
             shard: self.shard,
             ifindex: interface.index,

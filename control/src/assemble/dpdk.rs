@@ -10,6 +10,7 @@ use lcore::CoreList;
 use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
 use port::host::Host;
 use port::spec::{DpdkDevice, DpdkSpec};
+use port::xdp::Interface;
 use std::net::Ipv4Addr;
 use wire::net::ethernet::MacText;
 
@@ -28,6 +29,7 @@ pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
 
 /// Starts DPDK for these devices and no others.
 pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -> Result<Environment, Failure> {
+    specs.iter().try_for_each(|spec| check_interfaces(spec))?;
     let plugin = LoadedPlugin::find().map_err(Failure::Dpdk)?;
     let needed = memory(specs.len() * lcores.len(), pool);
     let pci: Vec<String> =
@@ -42,6 +44,21 @@ pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -
     }
     let config = EnvironmentConfig { pci, hugepages, memory: needed as u32, cores: others(lcores) };
     Environment::start(plugin, config).map_err(Failure::Dpdk)
+}
+
+/// Drivers that work on interfaces of the kernel take any; without Ethernet headers they would hear nothing.
+fn check_interfaces(spec: &DpdkSpec) -> Result<(), Failure> {
+    for name in spec.interfaces() {
+        // What is not there, its driver says better.
+        let Ok(interface) = Interface::find(name) else { continue };
+        interface.check_ethernet().map_err(|error| {
+            Failure::Machine(format!(
+                "--port {spec}: {error}; use a udp: port with an address of {name}, or a device with Ethernet headers, as a \
+                 tap is and a tun is not"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// The cores of this process that are no lcore's; all, if there are no others.

@@ -37,6 +37,7 @@ impl Found {
     /// Looks at the interface, and at what this process may do with it.
     pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
+        interface.check_ethernet().map_err(|error| Failure::Xdp(error.into()))?;
         capability::check_xdp(&spec.to_string())?;
         let found = Self { id, spec: spec.clone(), interface };
         if found.interface.ipv4.is_none() {

@@ -194,7 +194,6 @@ const ADDRESSES: &[Rule] = &[
     Any(libc::SYS_sendto),
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
-    Any(libc::SYS_bind),
     is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),

@@ -140,6 +140,19 @@ impl DpdkSpec {
     pub fn devargs(&self) -> String {
         self.arguments.iter().fold(self.device.to_string(), |text, argument| text + "," + argument)
     }
+
+    /// The kernel's interfaces on which its driver sends and receives.
+    pub fn interfaces(&self) -> Vec<&str> {
+        let DpdkDevice::Vdev(name) = &self.device else { return Vec::new() };
+        let options: &[&str] = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "net_af_packet" | "net_af_xdp" => &["iface"],
+            "net_pcap" => &["iface", "rx_iface", "rx_iface_in", "tx_iface"],
+            // `iface` of others is what they make themselves, or a path.
+            _ => &[],
+        };
+        let pairs = self.arguments.iter().filter_map(|argument| argument.split_once('='));
+        pairs.filter(|(option, _)| options.contains(option)).map(|(_, interface)| interface).collect()
+    }
 }
 
 impl FromStr for DpdkSpec {
@@ -193,6 +206,16 @@ mod tests {
             panic!("no DPDK port")
         };
         assert_eq!(spec.devargs(), "net_memif0,role=server,id=1");
+        for (text, interfaces) in [
+            ("dpdk:net_af_packet12,iface=eth1,qpairs=2", &["eth1"][..]),
+            ("dpdk:net_af_xdp0,iface=eth1", &["eth1"]),
+            ("dpdk:net_pcap0,rx_iface=eth1,tx_iface=eth2", &["eth1", "eth2"]),
+            ("dpdk:net_tap0,iface=tap0", &[]),
+            ("dpdk:0000:01:00.0,iface=eth1", &[]),
+        ] {
+            let Ok(PortSpec::Dpdk(spec)) = text.parse() else { panic!("no DPDK port: {text}") };
+            assert_eq!(spec.interfaces(), interfaces, "{text}");
+        }
         assert_eq!((spec.host.mtu, spec.host.gateway), (Some(9000), None));
         let config = spec.host.config("port 0", [2; 6]).unwrap();
         assert_eq!((&*config.name, config.addresses[0].address(), config.gateway), ("port 0", [10, 0, 0, 2], None));

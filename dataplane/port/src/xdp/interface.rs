@@ -3,7 +3,6 @@
 use crate::xdp::XdpError;
 use std::io;
 use std::mem::zeroed;
-use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// An interface of the calling thread's network namespace.
@@ -13,8 +12,10 @@ pub struct Interface {
     pub name: String,
     /// Its number in the namespace.
     pub index: u32,
-    /// Its Ethernet address.
+    /// Its Ethernet address; of no meaning where [`Interface::check_ethernet`] fails.
     pub mac: [u8; 6],
+    /// What stands before its packets, as the kernel numbers it (`ARPHRD_*`).
+    pub link_type: u16,
     /// Its first IPv4 address, if it has one.
     pub ipv4: Option<[u8; 4]>,
     /// The largest IP packet, in bytes.
@@ -45,8 +46,7 @@ impl Interface {
             return Err(XdpError::NoInterface(name.to_owned()));
         }
         let failed = |action| move |source| XdpError::Os { ifname: name.to_owned(), action, source };
-        // Any socket will do to ask with; port 0 of the loopback address is always to be had.
-        let socket = UdpSocket::bind("127.0.0.1:0").map_err(failed("make a socket"))?;
+        let socket = asking_socket().map_err(failed("make a socket"))?;
         let fd = socket.as_fd();
         let index = ask(fd, bytes, libc::SIOCGIFINDEX).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => XdpError::NoInterface(name.to_owned()),
@@ -61,6 +61,7 @@ impl Interface {
                 name: name.to_owned(),
                 index: index.ifr_ifru.ifru_ifindex as u32,
                 mac: std::array::from_fn(|i| mac.ifr_ifru.ifru_hwaddr.sa_data[i] as u8),
+                link_type: mac.ifr_ifru.ifru_hwaddr.sa_family,
                 // A `sockaddr_in`: two bytes of port, then the address.
                 ipv4: ipv4.map(|ask| std::array::from_fn(|i| ask.ifr_ifru.ifru_addr.sa_data[2 + i] as u8)),
                 mtu: mtu.ifr_ifru.ifru_mtu as u32,
@@ -68,6 +69,42 @@ impl Interface {
             })
         }
     }
+
+    /// Checks that an Ethernet header stands before each of its packets.
+    ///
+    /// # Errors
+    /// There is none: a tun device, a tunnel, WireGuard, InfiniBand.
+    pub fn check_ethernet(&self) -> Result<(), NotEthernet> {
+        match self.link_type {
+            // Packets of the loopback have a header as well, of zeros.
+            libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(()),
+            link_type => Err(NotEthernet { ifname: self.name.clone(), link_type }),
+        }
+    }
+}
+
+/// An interface whose packets have no Ethernet header.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("packets of interface {ifname} have no Ethernet header: it is {}", what_it_is(*.link_type))]
+pub struct NotEthernet {
+    /// Its name.
+    pub ifname: String,
+    /// What it is, as the kernel numbers it (`ARPHRD_*`).
+    pub link_type: u16,
+}
+
+fn what_it_is(link_type: u16) -> String {
+    let name = match link_type {
+        libc::ARPHRD_NONE => "a tun device, WireGuard or the like",
+        libc::ARPHRD_PPP => "a PPP link",
+        libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT | libc::ARPHRD_IPGRE => "an IP tunnel",
+        libc::ARPHRD_INFINIBAND => "an InfiniBand link",
+        libc::ARPHRD_IEEE80211 | libc::ARPHRD_IEEE80211_PRISM | libc::ARPHRD_IEEE80211_RADIOTAP => {
+            "a radio in monitor mode"
+        }
+        other => return format!("of link type {other}"),
+    };
+    name.to_owned()
 }
 
 pub(super) fn request(name: &[u8]) -> libc::ifreq {
@@ -97,10 +134,20 @@ fn rx_queues(socket: BorrowedFd<'_>, name: &[u8]) -> u32 {
     if result == 0 { (channels.rx + channels.combined).max(1) } else { 1 }
 }
 
+/// A socket to ask the kernel about interfaces with. It has no address: a namespace whose loopback is down has none to give,
+/// and the kernel answers all the same.
+pub(super) fn asking_socket() -> io::Result<OwnedFd> {
+    socket(libc::AF_INET, libc::SOCK_DGRAM)
+}
+
 /// A fresh AF_XDP socket in the calling thread's network namespace.
 pub(super) fn xdp_socket() -> io::Result<OwnedFd> {
+    socket(libc::AF_XDP, libc::SOCK_RAW)
+}
+
+fn socket(family: i32, kind: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers only.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -117,7 +164,26 @@ mod tests {
         let lo = Interface::find("lo").unwrap();
         assert_eq!((lo.index, lo.mac, lo.mtu, lo.rx_queues), (1, [0; 6], 65536, 1));
         assert_eq!(lo.ipv4, Some([127, 0, 0, 1]));
+        assert_eq!((lo.link_type, lo.check_ethernet()), (libc::ARPHRD_LOOPBACK, Ok(())));
         let error = Interface::find("no-such-if").unwrap_err().to_string();
         assert!(error.contains("`ip -brief link` lists them"), "{error}");
+    }
+    #[test]
+    fn what_is_no_ethernet_is_named() {
+        let lo = Interface::find("lo").unwrap();
+        let complaint = |link_type| Interface { link_type, ..lo.clone() }.check_ethernet().unwrap_err().to_string();
+        for (link_type, part) in [
+            (libc::ARPHRD_NONE, "a tun device"),
+            (libc::ARPHRD_PPP, "a PPP link"),
+            (libc::ARPHRD_SIT, "an IP tunnel"),
+            (libc::ARPHRD_INFINIBAND, "an InfiniBand link"),
+            (libc::ARPHRD_CAN, "of link type 280"),
+        ] {
+            let complaint = complaint(link_type);
+            let expected = format!("packets of interface lo have no Ethernet header: it is {part}");
+            assert!(complaint.starts_with(&expected), "{complaint}");
+        }
+        let ethernet = Interface { link_type: libc::ARPHRD_ETHER, ..lo.clone() };
+        assert_eq!(ethernet.check_ethernet(), Ok(()));
     }
 }

@@ -33,7 +33,7 @@ mod socket;
 mod umem;
 mod watch;
 
-pub use interface::Interface;
+pub use interface::{Interface, NotEthernet};
 pub use mode::BoundMode;
 pub use offload::Offloads;
 pub use places::has_chains;
@@ -68,8 +68,9 @@ impl XdpConfig {
     /// Defaults for a queue of an interface, with the interface's own addresses and MTU.
     ///
     /// # Errors
-    /// The interface has no IPv4 address.
+    /// The interface has no Ethernet headers, or no IPv4 address.
     pub fn of(interface: &Interface, queue: u32) -> Result<Self, XdpError> {
+        interface.check_ethernet()?;
         Ok(Self {
             ifname: interface.name.clone(),
             queue,
@@ -94,6 +95,13 @@ pub enum XdpError {
     /// The interface has no IPv4 address.
     #[error("interface {0} has no IPv4 address: give it one with `ip address add ADDR/LEN dev {0}`")]
     NoAddress(String),
+    /// The interface has no Ethernet headers.
+    #[error(
+        "{0}; AF_XDP ports need Ethernet: use a udp: port with an address of {ifname}, or a device with Ethernet headers, as a \
+         tap is and a tun is not",
+        ifname = .0.ifname
+    )]
+    NotEthernet(#[from] NotEthernet),
     /// The process lacks a capability.
     #[error("no permission to {action} on {ifname}: AF_XDP needs CAP_NET_RAW; run as root, or use a udp: port")]
     Permission {

@@ -4,11 +4,10 @@
 //! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One that
 //! merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
 
-use crate::xdp::interface::request;
+use crate::xdp::interface::{asking_socket, request};
 use crate::xdp::{Interface, XdpError};
 use std::io;
-use std::net::UdpSocket;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Features that break the path: the kernel's name, and the one that `ethtool -K` takes.
 const UNWANTED: [(&str, &str); 3] = [("rx-vlan-hw-parse", "rxvlan"), ("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
@@ -123,9 +122,9 @@ fn is_set(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize) -> boo
     }
 }
 
-fn socket(ifname: &str) -> Result<UdpSocket, XdpError> {
+fn socket(ifname: &str) -> Result<OwnedFd, XdpError> {
     let action = "make a socket";
-    UdpSocket::bind("127.0.0.1:0").map_err(|source| XdpError::Os { ifname: ifname.to_owned(), action, source })
+    asking_socket().map_err(|source| XdpError::Os { ifname: ifname.to_owned(), action, source })
 }
 
 /// Calls ethtool's ioctl on a command of words.
