@@ -1,7 +1,7 @@
 //! The registrar's desk on the control thread: its mailboxes, its bell, its log. What it does is [`gateway::desk`]'s.
 
 use crate::serve::routes::StaticRoute;
-use frame::Time;
+use frame::{More, Time};
 use gateway::Command;
 use gateway::desk::{Line, Mail};
 use gateway::leave::{Leave, Stage};
@@ -171,6 +171,6 @@ fn open(mail: &ControlMail) -> Mail<'_> {
     Mail { lcore: mail.lcore, peer: &mail.peer, bytes: mail.bytes() }
 }
 
-fn log(notice: Notice) {
-    tracing::warn!("{notice}");
+fn log(notice: Notice, more: More) {
+    tracing::warn!("{notice}{more}");
 }

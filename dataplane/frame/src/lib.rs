@@ -16,6 +16,7 @@
 //! | [`counter`] | plain counters that another thread may read |
 //! | [`guarded`] | memory between guard pages, to be lent |
 //! | [`histogram`] | power-of-two buckets of such counters |
+//! | [`repeats`] | what repeats is said rarely |
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, handed in |
@@ -33,6 +34,7 @@ mod numa;
 pub mod outbox;
 pub mod peer;
 pub mod pool;
+pub mod repeats;
 pub mod role;
 pub mod table;
 pub mod time;
@@ -47,6 +49,7 @@ pub use histogram::Histogram;
 pub use outbox::{Outbox, TxQueue};
 pub use peer::{Peer, PortId, Vlan};
 pub use pool::{Pool, PoolConfig};
+pub use repeats::{More, Repeats};
 pub use role::Role;
 pub use table::Table;
 pub use time::Time;

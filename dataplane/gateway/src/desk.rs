@@ -7,7 +7,7 @@
 //! The desk knows no mailbox: a [`Line`] leads to an lcore, and mail is what the caller hands in.
 
 use crate::Command;
-use frame::{Peer, Time};
+use frame::{More, Peer, Time};
 use link::registrar::Health;
 use link::{Notice, Registrar, RouteChange, Sink};
 use std::collections::{BTreeSet, VecDeque};
@@ -86,7 +86,7 @@ struct Out<'a, L> {
     fixed: &'a BTreeSet<Whose>,
     /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
     lcore: usize,
-    notice: &'a mut dyn FnMut(Notice),
+    notice: &'a mut dyn FnMut(Notice, More),
 }
 
 impl<L: Line> Sink for Out<'_, L> {
@@ -104,8 +104,8 @@ impl<L: Line> Sink for Out<'_, L> {
         self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
     }
 
-    fn notice(&mut self, notice: Notice) {
-        (self.notice)(notice);
+    fn notice(&mut self, notice: Notice, more: More) {
+        (self.notice)(notice, more);
     }
 }
 
@@ -154,7 +154,7 @@ impl<L: Line> Desk<L> {
         health: Health,
         mut next: impl FnMut() -> Option<M>,
         open: impl for<'a> Fn(&'a M) -> Mail<'a>,
-        mut notice: impl FnMut(Notice),
+        mut notice: impl FnMut(Notice, More),
     ) -> Time {
         self.queues.iter_mut().for_each(Queue::flush);
         if self.registrar.deadline().is_some_and(|deadline| deadline <= now) {
@@ -176,7 +176,7 @@ impl<L: Line> Desk<L> {
     }
 
     /// Lets the registrar see that the gateway is well, also when nothing is due.
-    pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice)) {
+    pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice, More)) {
         if !self.is_waiting() {
             let Self { queues, fixed, .. } = self;
             let mut out = Out { queues, fixed, lcore: 0, notice: &mut notice };
@@ -248,7 +248,7 @@ mod tests {
 
         fn work(&mut self, now: Time) -> Time {
             let Self { desk, mails, .. } = self;
-            desk.work(now, Health::GOOD, || mails.pop_front(), read, drop)
+            desk.work(now, Health::GOOD, || mails.pop_front(), read, |_, _| {})
         }
 
         fn send(&mut self, node: &mut Node, now: Time, lcore: u16) {

@@ -3,7 +3,7 @@
 //! `cargo run --release -p gvm-link --example registration`
 
 use frame::time::{MILLISECOND, SECOND};
-use frame::{Peer, PortId, Vlan};
+use frame::{More, Peer, PortId, Vlan};
 use link::{ClusterKey, Health, Node, NodeConfig, Notice, Registrar, RegistrarConfig, RouteChange, Sink};
 use std::time::Instant;
 use wire::Walk;
@@ -27,8 +27,8 @@ impl Sink for Out {
         self.routes += 1;
     }
 
-    fn notice(&mut self, notice: Notice) {
-        println!("{notice}");
+    fn notice(&mut self, notice: Notice, more: More) {
+        println!("{notice}{more}");
     }
 }
 

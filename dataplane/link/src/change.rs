@@ -1,7 +1,7 @@
 //! Route changes, and where a registrar's output goes.
 
 use crate::Notice;
-use frame::Peer;
+use frame::{More, Peer};
 use wire::SlaveId;
 
 /// Where a node is and how large a packet it takes.
@@ -42,8 +42,9 @@ pub trait Sink {
     /// Tells every lcore of a changed route. It must not get lost: the registrar says it once.
     fn route(&mut self, change: RouteChange);
 
-    /// Tells people. At most a few in each heartbeat interval; everything is counted as well.
-    fn notice(&mut self, notice: Notice) {
-        let _ = notice;
+    /// Tells people: the first time at once, the same again rarely, with how often it was not told since. Everything is
+    /// counted as well.
+    fn notice(&mut self, notice: Notice, more: More) {
+        let _ = (notice, more);
     }
 }

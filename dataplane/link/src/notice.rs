@@ -2,7 +2,7 @@
 
 use frame::Peer;
 use std::fmt;
-use wire::link::NodeId;
+use wire::link::{NodeId, Role};
 
 /// Something that a person should know. Its text names the cause and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,31 @@ pub enum Notice {
         /// Of so many that were there.
         present: u32,
     },
+    /// A node was judged silent although this gateway had reasons to doubt that it could hear.
+    DoubtEnded,
+}
+
+impl Notice {
+    /// How many kinds of notices there are.
+    pub(crate) const KINDS: usize = 11;
+
+    /// Which kind it is, and what it is about within that kind: the same again is said rarely.
+    pub(crate) fn topic(&self) -> (usize, u64) {
+        let of = |node: &NodeId| u64::from(node.id) | u64::from(node.role == Role::Master) << 32;
+        match self {
+            Self::DuplicateId { node, .. } => (0, of(node)),
+            Self::OlderBoot { node, .. } => (1, of(node)),
+            Self::Forged { node, .. } => (2, of(node)),
+            Self::Unsigned { node, .. } => (3, of(node)),
+            Self::ForeignShard { node, .. } => (4, of(node)),
+            Self::MasterPort { node, .. } => (5, of(node)),
+            Self::MastersFull { node, .. } => (6, of(node)),
+            Self::Version { major, .. } => (7, u64::from(*major)),
+            Self::MtuDiffers { node, .. } => (8, of(node)),
+            Self::MassSilence { .. } => (9, 0),
+            Self::DoubtEnded => (10, 0),
+        }
+    }
 }
 
 impl fmt::Display for Notice {
@@ -133,6 +158,10 @@ impl fmt::Display for Notice {
                 f,
                 "{silent} or more of {present} slaves fell silent at once: they keep their routes as suspects; look at \
                  the network between them and this gateway"
+            ),
+            Self::DoubtEnded => f.write_str(
+                "nodes were silent for so long that they are judged although this gateway loses packets or has an lcore \
+                 that stands still: see rx_lost in gvm-dp stats, and what the log says of lcores",
             ),
         }
     }

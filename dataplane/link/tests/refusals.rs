@@ -242,15 +242,46 @@ fn other_refusals_are_counted_by_reason() {
 }
 
 #[test]
-fn notices_are_bounded() {
+fn a_notice_is_told_at_once_and_then_rarely_with_a_count() {
     let (mut gateway, client, last) = registered(17, START);
     let mut out = [0; 256];
     let len = next(&last).emit(None, &mut out).unwrap();
-    for at in 0..1000 {
-        gateway.receive(LATER + at, &client.peer, &out[..len]);
+    // Twice a second, for an hour and a half.
+    for turn in 0..10_800 {
+        gateway.receive(LATER + turn * SECOND / 2, &client.peer, &out[..len]);
     }
-    assert_eq!(gateway.counter("refused_unsigned"), 1000);
-    assert_eq!(gateway.notices().len(), 16);
+    assert_eq!(gateway.counter("refused_unsigned"), 10_800);
+    // At once, and after 1, 11 and 71 minutes.
+    assert_eq!(gateway.notices(), [Notice::Unsigned { node: slave(17), from: client.peer }; 4]);
+    assert_eq!(gateway.out.untold, 71 * 60 * 2 - 3);
+}
+
+#[test]
+fn two_nodes_with_one_id_do_not_fill_the_log() {
+    let (mut gateway, mut first, _) = registered(17, START);
+    let mut second = Client::new(slave(17), address(2), START);
+    run(&mut gateway, &mut [&mut first, &mut second], START, START + 90 * SECOND);
+    assert!(gateway.counter("refused_duplicate") >= 80);
+    let both = Notice::DuplicateId { node: slave(17), registered: first.peer, claimant: second.peer };
+    let told = gateway.notices();
+    assert_eq!(told.iter().filter(|notice| **notice == both).count(), 2, "{told:?}");
+    assert!(gateway.out.untold >= 50);
+}
+
+#[test]
+fn strangers_with_many_names_hide_no_other_notice() {
+    let (mut gateway, client, last) = registered(17, START);
+    let mut out = [0; 256];
+    for (turn, id) in (16..32).chain(0..16).chain(32..64).cycle().take(5000).enumerate() {
+        let forged = Heartbeat { node: slave(id), ..next(&last) };
+        let len = forged.emit(Some(&[7; 32]), &mut out).unwrap();
+        gateway.receive(LATER + turn as u64, &address(3), &out[..len]);
+    }
+    // Sixteen by name, and one for the crowd.
+    assert_eq!((gateway.counter("refused_forged"), gateway.notices().len()), (5000, 17));
+    let len = next(&last).emit(None, &mut out).unwrap();
+    gateway.receive(LATER + SECOND, &client.peer, &out[..len]);
+    assert_eq!(gateway.notices(), [Notice::Unsigned { node: slave(17), from: client.peer }]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub use view::{MasterView, MemberView, Summary};
 
 use crate::{Notice, RegistrarCounters, Sink};
 use cookie::CookieSecret;
-use frame::{Peer, Time};
+use frame::{Peer, Repeats, Time};
 use leave::Leave;
 use masters::Master;
 use packer::Packer;
@@ -37,8 +37,8 @@ use std::sync::Arc;
 use table::Table;
 use wire::{ShardSet, UNPROVEN_MTU, Walk};
 
-/// The most notices in one heartbeat interval: people read them, and strangers can cause them.
-const NOTICES_PER_INTERVAL: u32 = 16;
+/// How many nodes people are told of by name for each kind of notice; strangers can cause more, and those are one crowd.
+const NAMED: usize = 16;
 
 /// Who is there, and where: the one owner of membership.
 pub struct Registrar {
@@ -56,8 +56,8 @@ pub struct Registrar {
     paths: Paths,
     /// Where MEMBERS records are written.
     members: Vec<u8>,
-    notices_since: Time,
-    notices_left: u32,
+    /// What people were told, by kind of notice.
+    said: [Repeats<u64>; Notice::KINDS],
 }
 
 impl Registrar {
@@ -79,8 +79,7 @@ impl Registrar {
             packer: Packer::new(),
             paths: Paths::new(),
             members: vec![0; usize::from(config.largest_mtu().max(UNPROVEN_MTU))],
-            notices_since: now,
-            notices_left: NOTICES_PER_INTERVAL,
+            said: std::array::from_fn(|_| Repeats::new(NAMED)),
             config,
         })
     }
@@ -145,15 +144,11 @@ impl Registrar {
         self.counters.drain_unheard.set(if self.is_draining() { u64::from(self.unheard()) } else { 0 });
     }
 
-    /// Tells people, unless they were told a lot in this interval.
+    /// Tells people: the first time at once, the same again rarely, with a count.
     fn notice(&mut self, now: Time, notice: Notice, sink: &mut impl Sink) {
-        if now.saturating_sub(self.notices_since) >= self.config.interval {
-            self.notices_since = now;
-            self.notices_left = NOTICES_PER_INTERVAL;
-        }
-        if let Some(left) = self.notices_left.checked_sub(1) {
-            self.notices_left = left;
-            sink.notice(notice);
+        let (kind, about) = notice.topic();
+        if let Some(more) = self.said[kind].hear(now, about) {
+            sink.notice(notice, more);
         }
     }
 }

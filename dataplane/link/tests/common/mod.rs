@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use frame::time::{MILLISECOND, SECOND};
-use frame::{Peer, PortId, Time, Vlan};
+use frame::{More, Peer, PortId, Time, Vlan};
 use link::{
     AckRefusal, ClusterKey, Health, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, Notice, Registrar,
     RegistrarConfig, RouteChange, ShardRanges, Sink,
@@ -57,6 +57,8 @@ pub struct Out {
     pub replies: Vec<(Peer, Vec<u8>)>,
     pub routes: Vec<RouteChange>,
     pub notices: Vec<Notice>,
+    /// How often a notice was not told, as those that were told say.
+    pub untold: u64,
 }
 
 impl Sink for Out {
@@ -69,9 +71,10 @@ impl Sink for Out {
         self.routes.push(change);
     }
 
-    fn notice(&mut self, notice: Notice) {
+    fn notice(&mut self, notice: Notice, more: More) {
         assert!(!notice.to_string().is_empty());
         self.notices.push(notice);
+        self.untold += more.0;
     }
 }
 

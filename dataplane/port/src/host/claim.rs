@@ -2,15 +2,15 @@
 //! neighbours that knew another card there learn this one. Who uses one of them too is remembered, and contradicted now and
 //! then (RFC 5227).
 
-use frame::Time;
 use frame::time::SECOND;
+use frame::{More, Repeats, Time};
 
 type Ip4 = [u8; 4];
 type Mac = [u8; 6];
 
 /// When, after the first step, the announcements leave.
 const ANNOUNCE: [Time; 2] = [SECOND, 3 * SECOND];
-/// An address is defended, and complained of, at most so often.
+/// An address is defended at most so often.
 const DEFEND: Time = 10 * SECOND;
 
 /// What is to be said of an address of ours.
@@ -46,21 +46,27 @@ struct Claim {
 
 /// The claims to all addresses of a port.
 #[derive(Debug)]
-pub(super) struct Claims(Vec<Claim>);
+pub(super) struct Claims {
+    claims: Vec<Claim>,
+    /// Which of them were complained of.
+    complaints: Repeats<Ip4>,
+}
 
 impl Claims {
     pub(super) fn new(addresses: impl Iterator<Item = Ip4>) -> Self {
-        Self(addresses.map(|ip| Claim { ip, step: 0, due: 0, other: None, quiet_until: 0 }).collect())
+        let claims: Vec<_> = addresses.map(|ip| Claim { ip, step: 0, due: 0, other: None, quiet_until: 0 }).collect();
+        let complaints = Repeats::new(claims.len());
+        Self { claims, complaints }
     }
 
     /// When [`Claims::advance`] has something to say.
     pub(super) fn due(&self) -> Time {
-        self.0.iter().map(|claim| claim.due).min().unwrap_or(Time::MAX)
+        self.claims.iter().map(|claim| claim.due).min().unwrap_or(Time::MAX)
     }
 
     /// What is to be said now.
     pub(super) fn advance(&mut self, now: Time) -> Option<Say> {
-        for claim in self.0.iter_mut().filter(|claim| claim.due <= now) {
+        for claim in self.claims.iter_mut().filter(|claim| claim.due <= now) {
             let step = claim.step;
             claim.step += 1;
             // From one announcement to the next; after the last one only when the address is to be defended.
@@ -81,22 +87,21 @@ impl Claims {
         None
     }
 
-    /// Another host says that it has an address of ours. Returns whether that is to be complained of now.
-    pub(super) fn contested(&mut self, now: Time, ip: Ip4, mac: Mac) -> bool {
-        let Some(claim) = self.0.iter_mut().find(|claim| claim.ip == ip) else { return false };
+    /// Another host says that it has an address of ours. If that is to be complained of now: how often it was not.
+    pub(super) fn contested(&mut self, now: Time, ip: Ip4, mac: Mac) -> Option<More> {
+        let claim = self.claims.iter_mut().find(|claim| claim.ip == ip)?;
         claim.other = Some(Duplicate { ip, mac, heard: now });
-        if now < claim.quiet_until {
-            return false;
+        if now >= claim.quiet_until {
+            claim.quiet_until = now.saturating_add(DEFEND);
+            if claim.step > ANNOUNCE.len() {
+                claim.due = now;
+            }
         }
-        claim.quiet_until = now.saturating_add(DEFEND);
-        if claim.step > ANNOUNCE.len() {
-            claim.due = now;
-        }
-        true
+        self.complaints.hear(now, ip)
     }
 
     pub(super) fn duplicates(&self) -> impl Iterator<Item = Duplicate> {
-        self.0.iter().filter_map(|claim| claim.other)
+        self.claims.iter().filter_map(|claim| claim.other)
     }
 }
 
@@ -135,11 +140,16 @@ mod tests {
     fn an_address_that_another_has_is_not_announced_at_start_and_defended_later() {
         let mut claims = Claims::new([IP].into_iter());
         assert_eq!(claims.advance(0), Some(Say::Probe(IP)));
-        assert!(claims.contested(1, IP, [4; 6]) && !claims.contested(1, [10, 0, 0, 3], [4; 6]));
+        assert_eq!(claims.contested(1, IP, [4; 6]), Some(More(0)));
+        assert_eq!(claims.contested(1, [10, 0, 0, 3], [4; 6]), None, "not an address of ours");
         assert_eq!(claims.duplicates().next(), Some(Duplicate { ip: IP, mac: [4; 6], heard: 1 }));
         assert_eq!(run(&mut claims, 1, 9 * SECOND), []);
-        assert!(!claims.contested(9 * SECOND, IP, [4; 6]));
-        assert!(claims.contested(11 * SECOND, IP, [4; 6]));
-        assert_eq!(run(&mut claims, 11 * SECOND, 500 * SECOND), [(11 * SECOND, Say::Announce(IP))]);
+        assert_eq!(claims.contested(9 * SECOND, IP, [4; 6]), None);
+        assert_eq!(run(&mut claims, 9 * SECOND, 10 * SECOND), []);
+        assert_eq!(claims.contested(11 * SECOND, IP, [4; 6]), None);
+        assert_eq!(run(&mut claims, 11 * SECOND, 60 * SECOND), [(11 * SECOND, Say::Announce(IP))]);
+        // It is defended every ten seconds; people are told again after a minute.
+        assert_eq!(claims.contested(62 * SECOND, IP, [4; 6]), Some(More(2)));
+        assert_eq!(run(&mut claims, 62 * SECOND, 500 * SECOND), [(62 * SECOND, Say::Announce(IP))]);
     }
 }

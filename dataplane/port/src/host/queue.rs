@@ -275,10 +275,10 @@ impl HostQueue {
         let complain = inner.claims.contested(now, ip, mac);
         self.shared.publish(&mut inner);
         drop(inner);
-        if complain {
+        if let Some(more) = complain {
             tracing::error!(
                 "{}: another host, {}, has our address {}: give one of the two \
-                 another address",
+                 another address{more}",
                 self.shared.config.name,
                 MacText(mac),
                 Ipv4Addr::from(ip)
