@@ -53,6 +53,8 @@ frame::counters! {
         mass_silences,
         /// Times that silence was not judged because the gateway itself did not poll or lost packets.
         deaf_spells,
+        /// Slaves and masters judged silent although packets were still lost or an lcore did not poll.
+        doubt_ended,
         /// The membership generation (a gauge).
         generation,
     }

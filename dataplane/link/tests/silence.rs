@@ -4,9 +4,10 @@ mod common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};
-use link::{Health, NodeConfig, NodeEvent, Notice, RegistrarConfig, RouteChange};
+use link::{ClusterKey, Health, KeyRing, NodeConfig, NodeEvent, Notice, RegistrarConfig, RouteChange};
+use proptest::prelude::*;
 use wire::Scale;
-use wire::link::MemberState;
+use wire::link::{Heartbeat, MemberState};
 
 const STEP: u64 = 10 * MILLISECOND;
 
@@ -175,4 +176,188 @@ fn called_at_its_deadlines_only_it_is_not_deaf() {
         assert!(calls < 10);
     }
     assert_eq!((states(&gateway), now), ((0, 0), START + 3 * SECOND));
+}
+
+/// Advances in steps of 100 ms with this health until the gateway knows nobody any more; returns how long that took.
+fn until_nobody(gateway: &mut Gateway, health: impl Fn(u64) -> Health) -> u64 {
+    let mut now = START;
+    while states(gateway) != (0, 0) {
+        now += SECOND / 10;
+        assert!(now < START + 1000 * SECOND, "silence is never judged");
+        gateway.registrar.advance(now, health(now), &mut gateway.out);
+    }
+    now - START
+}
+
+#[test]
+fn losses_without_end_excuse_a_silence_for_ten_intervals_only() {
+    // From one lost packet a second to a thousand.
+    for rate in [1, 10, 1000] {
+        let (mut gateway, _, _) = registered(17, START);
+        let lossy = |now: u64| Health { polling: true, rx_lost: now / (SECOND / rate) };
+        assert_eq!(until_nobody(&mut gateway, lossy), 13 * SECOND);
+        let id = scale().slave_id(17).unwrap();
+        assert_eq!(gateway.routes(), [RouteChange::Slave { id, route: None }]);
+        assert_eq!((gateway.counter("nodes_gone"), gateway.counter("doubt_ended")), (1, 1));
+        assert_eq!(gateway.notices(), [Notice::DoubtEnded]);
+    }
+}
+
+#[test]
+fn an_lcore_that_stands_still_for_good_excuses_a_silence_for_thirty_intervals_only() {
+    let (mut gateway, _, _) = registered(17, START);
+    assert_eq!(until_nobody(&mut gateway, |_| Health { polling: false, rx_lost: 0 }), 33 * SECOND);
+    // Two causes together do not add up.
+    let (mut gateway, _, _) = registered(17, START);
+    assert_eq!(until_nobody(&mut gateway, |now| Health { polling: false, rx_lost: now }), 33 * SECOND);
+}
+
+#[test]
+fn many_that_die_while_packets_are_lost_are_gone_in_the_end() {
+    let (mut gateway, _, now) = cluster(200);
+    let dead = now;
+    let mut now = now;
+    while states(&gateway) != (0, 0) {
+        now += SECOND / 10;
+        gateway.registrar.advance(now, Health { polling: true, rx_lost: now / SECOND }, &mut gateway.out);
+        // Silent for 13 intervals, suspect for 10; the last heartbeats are up to an interval old.
+        assert!(now <= dead + 24 * SECOND, "{:?}", states(&gateway));
+    }
+    assert!(now >= dead + 22 * SECOND && gateway.counter("mass_silences") == 1);
+}
+
+#[test]
+fn who_is_heard_stays_however_much_is_lost() {
+    let (mut gateway, mut clients, now) = cluster(40);
+    let mut t = now;
+    while t < now + 120 * SECOND {
+        // Each loses nine heartbeats of ten, and the last one all.
+        for (number, client) in clients.iter_mut().enumerate() {
+            if let Some(heartbeat) = client.heartbeat(t)
+                && number != 39
+                && (t / SECOND + number as u64).is_multiple_of(10)
+            {
+                let answers = gateway.receive(t, &client.peer, &heartbeat);
+                client.take(t, &answers);
+            }
+        }
+        t += STEP;
+        gateway.registrar.advance(t, Health { polling: true, rx_lost: t / SECOND }, &mut gateway.out);
+    }
+    assert_eq!((states(&gateway), gateway.counter("nodes_gone")), ((39, 0), 1));
+}
+
+/// Slave 17 dies while packets are lost all the time; its next boot, at another address, asks for the id. Returns after how
+/// long it has it.
+fn restarted_elsewhere(key: impl Into<KeyRing<ClusterKey>> + Clone, health: impl Fn(u64) -> Health) -> u64 {
+    let mut gateway = Gateway::new(RegistrarConfig { keys: key.clone().into(), ..config() }, START);
+    let keys: KeyRing<ClusterKey> = key.into();
+    let node = |last, boot_epoch, now| {
+        let config = NodeConfig { boot_epoch, ..node_config() };
+        Client::with(slave(17), address(last), config, keys.get(0).cloned(), now)
+    };
+    let mut first = node(1, 5, START);
+    first.exchange(&mut gateway, START);
+    assert!(first.node.is_registered());
+    let mut second = node(2, 6, START + SECOND / 2);
+    let mut now = START + SECOND / 2;
+    while !second.node.is_registered() {
+        assert!(now < START + 100 * SECOND, "the id is never free");
+        gateway.registrar.advance(now, health(now), &mut gateway.out);
+        second.exchange(&mut gateway, now);
+        now += STEP;
+    }
+    assert_eq!(gateway.registrar.peer(scale().slave_id(17).unwrap()), Some(second.peer));
+    assert!(gateway.counter("refused_duplicate") > 0, "while the first may be alive it keeps the id");
+    now - START
+}
+
+#[test]
+fn a_new_boot_with_the_nodes_key_does_not_wait_for_losses_to_end() {
+    let lossy = |now: u64| Health { polling: true, rx_lost: now / SECOND };
+    // Three intervals, and up to one more until its next heartbeat.
+    let waited = restarted_elsewhere(key(), lossy);
+    assert!((3 * SECOND..=4 * SECOND + STEP).contains(&waited), "{waited}");
+    // Without a key anybody can say so, and losses may be the reason for the silence; but not for ever.
+    let waited = restarted_elsewhere(KeyRing::none(), lossy);
+    assert!((13 * SECOND..=14 * SECOND + STEP).contains(&waited), "{waited}");
+}
+
+#[test]
+fn pauses_of_the_registrar_excuse_a_silence_ten_times_in_a_row() {
+    let (mut gateway, _, _) = registered(17, START);
+    let mut now = START;
+    for pause in 1..=10 {
+        now += 5 * SECOND / 2;
+        gateway.advance(now);
+        assert_eq!(states(&gateway), (1, 0), "pause {pause}");
+    }
+    gateway.advance(now + 5 * SECOND / 2);
+    gateway.advance(now + 5 * SECOND);
+    assert_eq!(states(&gateway), (0, 0));
+
+    // With time to judge silence in between they are not in a row, and a node that is heard stays.
+    let (mut gateway, mut client, _) = registered(17, START);
+    let mut now = START;
+    for _ in 0..20 {
+        now += 60 * SECOND;
+        gateway.advance(now);
+        run(&mut gateway, &mut [&mut client], now, now + 4 * SECOND);
+        now += 4 * SECOND;
+    }
+    assert_eq!((states(&gateway), gateway.counter("nodes_gone")), ((1, 0), 0));
+}
+
+proptest! {
+    /// Whatever happens to the gateway, a silent node is judged within the bounds of the causes, and never too early.
+    #[test]
+    fn doubt_is_bounded(
+        steps in proptest::collection::vec((10u64..500, 0u8..4, any::<bool>()), 50..120),
+        stalls in any::<bool>(),
+    ) {
+        let (mut gateway, client, last) = registered(17, START);
+        let (mut now, mut lost, mut gone) = (START, 0, None);
+        for (step, loss, polling) in steps.iter().cycle().take(2000) {
+            now += step * MILLISECOND;
+            lost += u64::from(*loss == 0);
+            let health = Health { polling: *polling || !stalls, rx_lost: lost };
+            gateway.registrar.advance(now, health, &mut gateway.out);
+            if states(&gateway) == (0, 0) {
+                gone = Some(now - START);
+                break;
+            }
+        }
+        let bound = if stalls { 33 } else { 13 };
+        let gone = gone.expect("it is gone at last");
+        prop_assert!((3 * SECOND..=bound * SECOND + SECOND / 2).contains(&gone), "{gone}");
+        // It is welcome again, by its own next heartbeat.
+        let next = Heartbeat { seq: last.seq + 1, ..last };
+        prop_assert!(ack_in(&gateway.receive(now, &client.peer, &signed(&next))).registered);
+    }
+
+    /// A node that is heard at least once in three intervals stays, whatever the gateway loses or stands still.
+    #[test]
+    fn who_is_heard_in_time_stays(
+        steps in proptest::collection::vec((10u64..500, any::<bool>(), any::<bool>()), 50..200),
+        silences in proptest::collection::vec(1u64..2990, 1..20),
+    ) {
+        let (mut gateway, client, mut last) = registered(17, START);
+        let (mut now, mut lost) = (START, 0);
+        let mut silences = silences.iter().cycle();
+        let mut next_heard = START + silences.next().unwrap() * MILLISECOND;
+        for (step, loses, polling) in steps {
+            let until = now + step * MILLISECOND;
+            while next_heard <= until {
+                now = next_heard;
+                last.seq += 1;
+                prop_assert!(ack_in(&gateway.receive(now, &client.peer, &signed(&last))).registered);
+                next_heard += silences.next().unwrap() * MILLISECOND;
+            }
+            now = until;
+            lost += u64::from(loses);
+            gateway.registrar.advance(now, Health { polling, rx_lost: lost }, &mut gateway.out);
+            prop_assert_eq!(states(&gateway), (1, 0));
+        }
+        prop_assert_eq!(gateway.counter("nodes_gone"), 0);
+    }
 }

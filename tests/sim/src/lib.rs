@@ -12,6 +12,7 @@
 //! | [`plan`] | what a seed stands for |
 //! | [`cluster`] | machines, the wire, and the loop that lets events happen |
 //! | [`run`] | one run from trouble to drain |
+//! | [`lossy`] | packets are lost all the time, and who dies is gone all the same |
 //! | [`ledger`] | the account of one gateway lcore |
 //! | [`account`] | the account of the whole cluster, from end to end |
 //! | `change` | a gateway drains, crashes or is cut off under load; the cluster changes its key |
@@ -33,6 +34,7 @@ pub mod desk;
 pub mod hostile;
 pub mod ideal;
 pub mod ledger;
+pub mod lossy;
 mod machines;
 pub mod master;
 mod network;

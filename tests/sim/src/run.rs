@@ -265,7 +265,7 @@ impl Cluster {
     }
 
     /// All drain, in the order in which people would: the ends first.
-    fn finish(&mut self) -> Result<(), Wrong> {
+    pub(crate) fn finish(&mut self) -> Result<(), Wrong> {
         self.phase("drain");
         for i in 0..self.farms.len() {
             self.tell_farm(i, slave::Command::Drain);

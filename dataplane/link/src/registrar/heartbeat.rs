@@ -198,10 +198,10 @@ impl Registrar {
     /// Judges a heartbeat with a valid cookie against the last one, and takes it over if it is newer.
     fn admit(&mut self, call: &Call<'_>, presence: &mut Presence, sink: &mut impl Sink) -> Option<Standing> {
         let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
-        let is_silent = self.is_silent(presence.heard, call.now);
-        let mut verdict = presence.judge(heartbeat, call.from, is_silent);
+        let is_free = self.is_free(presence.heard, call.now, call.signed.is_some());
+        let mut verdict = presence.judge(heartbeat, call.from, is_free);
         // Without a key anybody can claim a boot of the far future: that must not keep the node itself out for ever.
-        if verdict == Verdict::OlderBoot && call.signed.is_none() && (is_silent || !presence.is_present()) {
+        if verdict == Verdict::OlderBoot && call.signed.is_none() && (is_free || !presence.is_present()) {
             verdict = Verdict::New;
         }
         match verdict {

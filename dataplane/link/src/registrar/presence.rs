@@ -72,14 +72,14 @@ impl Presence {
         matches!(self.state, State::Here | State::Suspect)
     }
 
-    /// Judges a heartbeat; `is_silent` says that the node was silent for so long that its id is free.
-    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, is_silent: bool) -> Verdict {
+    /// Judges a heartbeat; `is_free` says that the node was silent for so long that another address may have its id.
+    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, is_free: bool) -> Verdict {
         if self.state == State::Never {
             return Verdict::New;
         }
         let same = from.is_same_origin(&self.peer, self.fixed_port || heartbeat.fixed_port);
         let same_boot = heartbeat.boot_epoch == self.boot_epoch;
-        if !same && self.is_present() && !is_silent {
+        if !same && self.is_present() && !is_free {
             Verdict::Duplicate
         } else if same_boot && heartbeat.seq <= self.seq {
             Verdict::Replayed
