@@ -10,7 +10,7 @@ use transport::{
     Access, Arrival, Config, Endpoint, Local, Op, PathId, PeerKind, Qpn, ReadyToReceive, ReadyToSend, Receive, Region,
     Remote, Room, Sink, Work,
 };
-use wire::rc::{Bth, IcrcSeed, Opcode, Packet, PathMtu, Psn, RnrTimer};
+use wire::rc::{Bth, IcrcSeed, Opcode, Packet, PathMtu, Psn, RnrTimer, Syndrome};
 use wire::{MsgType, RecordHeader};
 
 const BASE: u64 = 0x1_0000;
@@ -40,10 +40,11 @@ impl<'a> Input<'a> {
 }
 
 /// Takes everything, and looks at it.
-#[derive(Default)]
 struct Packets {
     open: Vec<u8>,
     sent: usize,
+    /// The peer has heard that all before it was done.
+    heard: Psn,
 }
 
 impl Sink for Packets {
@@ -57,6 +58,18 @@ impl Sink for Packets {
         let packet = Packet::parse(&self.open).expect("what is sent is a packet");
         assert_eq!(packet.bth().destination(), PEER.0);
         assert!(seed(self.open.len()).verify(&self.open), "what is sent has its ICRC");
+        let psn = packet.bth().psn();
+        let heard = match packet.aeth().and_then(|aeth| aeth.syndrome()) {
+            Some(Syndrome::Ack { .. }) => psn.next(),
+            Some(_) => {
+                assert!(!psn.is_before(self.heard), "what the peer knows to be done does not come again");
+                psn
+            }
+            None => self.heard,
+        };
+        if self.heard.is_before(heard) {
+            self.heard = heard;
+        }
         self.sent += 1;
     }
 }
@@ -67,6 +80,7 @@ struct Target {
     /// A region that the peer may do everything with, and one of another domain.
     keys: [u32; 2],
     outstanding: BTreeSet<u64>,
+    heard: Psn,
     now: Time,
 }
 
@@ -86,7 +100,7 @@ impl Target {
         let receive = ReadyToReceive { path, peer: PEER, psn, mtu: PathMtu::B256, read_depth: 4, rnr_timer };
         endpoint.ready_to_receive(qpn, &receive).expect("it is in INIT");
         endpoint.ready_to_send(qpn, &ReadyToSend::usual(psn, 4)).expect("it is in RTR");
-        let mut target = Self { endpoint, qpn, keys, outstanding: BTreeSet::new(), now: SECOND };
+        let mut target = Self { endpoint, qpn, keys, outstanding: BTreeSet::new(), heard: psn, now: SECOND };
         let remote = Remote { address: 8, key: 9 };
         let ops = [
             (Op::Write(remote), 300),
@@ -141,8 +155,9 @@ impl Target {
     }
 
     fn transmit(&mut self) {
-        let mut packets = Packets::default();
+        let mut packets = Packets { open: Vec::new(), sent: 0, heard: self.heard };
         self.endpoint.transmit(self.now, &mut packets);
+        self.heard = packets.heard;
         // Four READs of the peer at most, of what there is in the region, and our own few requests.
         assert!(packets.sent <= 4 * (SIZE / 256 + 1) + 16, "{} packets at once", packets.sent);
         self.complete();
@@ -215,6 +230,10 @@ fn packet(input: &mut Input<'_>, qpn: Qpn, keys: [u32; 2], broken: bool) -> Vec<
     }
     if let Some(place) = wire::rc::open(bth, [&header, &[]], payload, &mut bytes) {
         place.iter_mut().enumerate().for_each(|(at, byte)| *byte = at as u8);
+    }
+    // An opcode that is reserved, or of another service.
+    if flags & 0xc0 == 0xc0 {
+        bytes[0] = if number & 0x80 == 0 { 0x18 | number & 7 } else { number };
     }
     seed(bytes.len()).seal(&mut bytes);
     if broken {

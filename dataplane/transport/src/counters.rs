@@ -23,7 +23,7 @@ frame::counters! {
         payload_bytes_out,
         /// Packets shorter than their headers and the ICRC.
         rc_dropped_short,
-        /// Packets whose opcode is not one of a reliable connection.
+        /// Packets with an opcode of another transport service, or with a reserved one and the PSN of what was done before.
         rc_dropped_opcode,
         /// Packets of another version of the transport header.
         rc_dropped_version,
@@ -53,6 +53,8 @@ frame::counters! {
         rc_dropped_duplicate_unknown,
         /// Requests that were done before and are answered again.
         duplicates_in,
+        /// READs that were answered before and asked for again, and whose bytes cannot be read any more: they are not answered.
+        duplicates_unreadable,
         /// NAKs for a PSN sequence error that went out.
         naks_sequence_out,
         /// NAKs for an invalid request that went out.

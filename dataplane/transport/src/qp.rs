@@ -189,6 +189,8 @@ pub(crate) enum Verdict {
     RequestEarly,
     /// A request that was done before, and cannot be repeated.
     Unknown,
+    /// An opcode that is not known, where nothing is refused.
+    Opcode,
 }
 
 impl<M: Memory> Context<'_, M> {

@@ -2,8 +2,9 @@
 //!
 //! All states of two endpoints and of what is on the way between them are visited, as far as a budget of losses, repetitions,
 //! packets that overtake others and early timeouts leads. Each end sends when it wants, also after it took several packets, and
-//! no more than four packets are on their way in one direction. In every state: what completed did so once, in order and with the right bytes; and when nothing
-//! more goes wrong, all completes.
+//! no more than four packets are on their way in one direction. In every state: what completed did so once, in order and with the
+//! right bytes; a NAK that is sent has the PSN that is expected then, so that nothing is told to come again that was done; and
+//! when nothing more goes wrong, all completes.
 
 use super::Endpoint;
 use crate::path::Path;
@@ -19,7 +20,7 @@ use frame::Time;
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use wire::rc::{IcrcSeed, PathMtu, Psn, RnrTimer};
+use wire::rc::{IcrcSeed, Packet, PathMtu, Psn, RnrTimer, Syndrome};
 use wire::{MsgType, RecordHeader};
 
 /// Packets on their way in one direction, at most.
@@ -321,6 +322,11 @@ impl Explorer {
                 let mut one = One::default();
                 end.transmit(world.now, &mut one);
                 if one.closed {
+                    let packet = Packet::parse(&one.packet).expect("what is sent is a packet");
+                    if packet.aeth().is_some_and(|aeth| !matches!(aeth.syndrome(), Some(Syndrome::Ack { .. }))) {
+                        let expected = world.ends[side].qps[0].responder.expected();
+                        assert_eq!(packet.bth().psn(), expected, "a NAK is for what is expected");
+                    }
                     next.wires[side].push(one.packet);
                 }
                 next.ends[side] = save(end);

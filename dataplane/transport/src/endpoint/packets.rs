@@ -8,12 +8,16 @@ use crate::qp::{Context, NEVER, Step, Verdict, Wait};
 use crate::sink::{Emitted, Sink, emit};
 use frame::{Counter, Time};
 use wire::rc::{BadPacket, Bth, DEFAULT_PKEY, Kind, Opcode, Packet, Psn};
+use zerocopy::FromBytes;
 
 /// Packets of one queue pair before the next one has its turn.
 const TURN: usize = 16;
 
 /// The bits of a P_Key that are not membership.
 const PKEY_MASK: u16 = 0x7fff;
+
+/// The counter of a packet that changed nothing.
+type Dropped = fn(&crate::TransportCounters) -> &Counter;
 
 impl<M: Memory> Endpoint<M> {
     /// Takes one packet. What is wrong with it is counted, and then nothing has changed.
@@ -26,27 +30,15 @@ impl<M: Memory> Endpoint<M> {
     }
 
     #[inline]
-    fn take(&mut self, now: Time, arrival: &Arrival<'_>) -> Result<(), fn(&crate::TransportCounters) -> &Counter> {
+    fn take(&mut self, now: Time, arrival: &Arrival<'_>) -> Result<(), Dropped> {
         let packet = match Packet::parse(arrival.bytes) {
             Ok(packet) => packet,
             Err(BadPacket::Short) => return Err(|counters| &counters.rc_dropped_short),
-            Err(BadPacket::Opcode) => return Err(|counters| &counters.rc_dropped_opcode),
+            Err(BadPacket::Opcode) => return self.take_unknown(now, arrival),
             Err(BadPacket::Version) => return Err(|counters| &counters.rc_dropped_version),
             Err(BadPacket::Pad) => return Err(|counters| &counters.rc_dropped_pad),
         };
-        let bth = packet.bth();
-        if bth.pkey() & PKEY_MASK != DEFAULT_PKEY & PKEY_MASK {
-            return Err(|counters| &counters.rc_dropped_pkey);
-        }
-        let Some(place) = self.place_of(crate::Qpn(bth.destination())) else {
-            return Err(|counters| &counters.rc_dropped_no_qp);
-        };
-        let Some(mut context) = self.context(place, now) else {
-            return Err(|counters| &counters.rc_dropped_state);
-        };
-        if context.qp.path_id() != arrival.path {
-            return Err(|counters| &counters.rc_dropped_wrong_path);
-        }
+        let (place, mut context) = self.addressee(now, packet.bth(), arrival)?;
         // The memory of the data comes while the ICRC is computed.
         context.prefetch_target(&packet);
         if !arrival.seed.verify(arrival.bytes) {
@@ -66,6 +58,52 @@ impl<M: Memory> Endpoint<M> {
             context.on_mark(!opcode.is_request());
         }
         self.settle(place);
+        self.count(verdict)
+    }
+
+    /// The queue pair that a packet is for, if it comes from the peer of it.
+    #[inline]
+    fn addressee(&mut self, now: Time, bth: &Bth, arrival: &Arrival<'_>) -> Result<(u32, Context<'_, M>), Dropped> {
+        if bth.pkey() & PKEY_MASK != DEFAULT_PKEY & PKEY_MASK {
+            return Err(|counters| &counters.rc_dropped_pkey);
+        }
+        let Some(place) = self.place_of(crate::Qpn(bth.destination())) else {
+            return Err(|counters| &counters.rc_dropped_no_qp);
+        };
+        let Some(context) = self.context(place, now) else {
+            return Err(|counters| &counters.rc_dropped_state);
+        };
+        if context.qp.path_id() != arrival.path {
+            return Err(|counters| &counters.rc_dropped_wrong_path);
+        }
+        Ok((place, context))
+    }
+
+    /// Takes one packet whose opcode is not known. Where it is one of a reliable connection, a peer may have meant it: what
+    /// follows the BTH is not known, but the BTH and the ICRC are.
+    #[cold]
+    fn take_unknown(&mut self, now: Time, arrival: &Arrival<'_>) -> Result<(), Dropped> {
+        let Ok((bth, [_, _, _, _, ..])) = Bth::ref_from_prefix(arrival.bytes) else {
+            return Err(|counters| &counters.rc_dropped_short);
+        };
+        if !bth.is_reliable_connection() {
+            return Err(|counters| &counters.rc_dropped_opcode);
+        }
+        if bth.version() != 0 {
+            return Err(|counters| &counters.rc_dropped_version);
+        }
+        let (place, mut context) = self.addressee(now, bth, arrival)?;
+        if !arrival.seed.verify(arrival.bytes) {
+            return Err(|counters| &counters.rc_dropped_icrc);
+        }
+        let verdict = context.on_unknown_request(bth.psn());
+        self.settle(place);
+        self.count(verdict)
+    }
+
+    /// Counts what became of a packet.
+    #[inline]
+    fn count(&self, verdict: Verdict) -> Result<(), Dropped> {
         let counters = &self.shared.counters;
         match verdict {
             Verdict::Request => counters.requests_in.add(1),
@@ -77,6 +115,7 @@ impl<M: Memory> Endpoint<M> {
             Verdict::Unfit => return Err(|counters| &counters.rc_dropped_response_unfit),
             Verdict::RequestEarly => return Err(|counters| &counters.rc_dropped_request_early),
             Verdict::Unknown => return Err(|counters| &counters.rc_dropped_duplicate_unknown),
+            Verdict::Opcode => return Err(|counters| &counters.rc_dropped_opcode),
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ impl<M: Memory> Context<'_, M> {
         let behind = requester.next.distance(requester.una) < count;
         requester.una = requester.una.plus(count);
         requester.acked = to;
-        (requester.backoff, requester.implied, requester.not_ready) = (0, false, false);
+        (requester.backoff, requester.again, requester.not_ready) = (0, 0, false);
         (requester.retries_left, requester.rnr_left) = (requester.retries, requester.rnr_retries);
         requester.progress = Moment::at(self.now);
         if !requester.sample_at.is_none() && requester.sample.is_before(requester.una) {

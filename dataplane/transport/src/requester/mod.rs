@@ -79,9 +79,15 @@ pub(crate) struct Requester {
     rnr_wait: bool,
     /// There was an RNR NAK since something was last acknowledged.
     not_ready: bool,
-    /// A missing answer at `una` was asked for again already.
-    implied: bool,
+    /// Why `una` was sent again already: [`IMPLIED`] and [`SAID`]. Each counts once until it is acknowledged.
+    again: u8,
 }
+
+/// An answer to something later showed that the one to `una` is missing.
+const IMPLIED: u8 = 1;
+
+/// A NAK said that the peer misses `una`.
+const SAID: u8 = 2;
 
 impl Requester {
     pub(crate) const IDLE: Self = Self {
@@ -108,7 +114,7 @@ impl Requester {
         rnr_left: 0,
         rnr_wait: false,
         not_ready: false,
-        implied: false,
+        again: 0,
     };
 
     /// Ready to send, with nothing posted.

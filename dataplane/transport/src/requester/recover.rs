@@ -1,5 +1,6 @@
 //! When something is missing: timeouts, NAKs, and how often it is tried again.
 
+use super::{IMPLIED, SAID};
 use crate::Status;
 use crate::config::PeerKind;
 use crate::memory::Memory;
@@ -34,30 +35,20 @@ impl<M: Memory> Context<'_, M> {
         self.shared.counters.rewinds.add(1);
     }
 
-    /// An answer to something later shows that one with data is missing. It is asked for again, once until it comes.
+    /// An answer to something later shows that one with data is missing. It is asked for again, once until it comes or the
+    /// timer runs out, and that is a retry as after a NAK.
     pub(super) fn ask_again(&mut self) -> Verdict {
-        if self.qp.requester.implied || self.qp.requester.rnr_wait {
+        let requester = &self.qp.requester;
+        if requester.again & IMPLIED != 0 || requester.rnr_wait || requester.next == requester.una {
             return Verdict::Early;
         }
-        self.path.window.lost(self.now, self.path.round_trip());
-        self.rewind();
-        self.qp.requester.implied = true;
-        Verdict::Response
+        self.go_back(IMPLIED)
     }
 
-    /// How long an own peer may still be silent.
-    fn is_given_up(&self) -> bool {
-        let silent = self.qp.requester.progress.until(self.now);
-        self.path.kind == PeerKind::Own && silent >= self.shared.config.give_up
-    }
-
-    /// The peer misses `una`.
-    pub(super) fn on_sequence_error(&mut self) -> Verdict {
+    /// `una` was lost: it is sent again, which is a retry. Without one left the queue pair fails.
+    fn go_back(&mut self, why: u8) -> Verdict {
         let requester = &mut self.qp.requester;
-        if requester.next == requester.una {
-            return Verdict::Stale;
-        }
-        self.shared.counters.naks_sequence_in.add(1);
+        requester.again |= why;
         if self.path.kind == PeerKind::Roce {
             let Some(left) = requester.retries_left.checked_sub(1) else {
                 let head = requester.queue.head;
@@ -69,6 +60,23 @@ impl<M: Memory> Context<'_, M> {
         self.path.window.lost(self.now, self.path.round_trip());
         self.rewind();
         Verdict::Response
+    }
+
+    /// How long an own peer may still be silent.
+    fn is_given_up(&self) -> bool {
+        let silent = self.qp.requester.progress.until(self.now);
+        self.path.kind == PeerKind::Own && silent >= self.shared.config.give_up
+    }
+
+    /// The peer misses `una`. A responder says so once until it comes, so that a second NAK is the first one again: the
+    /// timer decides.
+    pub(super) fn on_sequence_error(&mut self) -> Verdict {
+        let requester = &self.qp.requester;
+        if requester.again & SAID != 0 || requester.next == requester.una {
+            return Verdict::Stale;
+        }
+        self.shared.counters.naks_sequence_in.add(1);
+        self.go_back(SAID)
     }
 
     /// The peer has no receive for `una`.
@@ -132,7 +140,7 @@ impl<M: Memory> Context<'_, M> {
         let requester = &mut self.qp.requester;
         requester.retries_left = left.unwrap_or(0);
         requester.backoff = requester.backoff.saturating_add(1);
-        requester.implied = false;
+        requester.again = 0;
         self.shared.counters.timeouts.add(1);
         self.path.window.lost(self.now, self.path.round_trip());
         self.rewind();

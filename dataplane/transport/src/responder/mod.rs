@@ -2,7 +2,7 @@
 //!
 //! READs and atomic operations stay in a response cache (`replays`) as long as the peer may ask for them again: as many as it may
 //! have outstanding. What is to be sent is the packets of those that are pending, in the order of their PSNs, and then one ACK or
-//! NAK for all since.
+//! NAK for all since. Which of the two it is, and with which PSN, is decided when it leaves: what came in between counts.
 
 mod reply;
 mod request;
@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::qp::Context;
 use crate::slab::{Chain, NONE};
 use crate::{ReadyToReceive, Receive};
-use wire::rc::{Psn, RnrTimer, Syndrome};
+use wire::rc::{Kind, NakCode, Psn, RnrTimer};
 
 /// What the next packet of the peer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(crate) struct Replay {
     pub(crate) from: u32,
     pub(crate) next: u32,
     pub(crate) until: u32,
-    /// All of it was sent once.
-    pub(crate) answered: bool,
+    /// The packets before this one were sent at least once; what is missing of `packets` is pending.
+    pub(crate) sent: u32,
 }
 
 /// What a [`Replay`] answers.
@@ -50,7 +50,28 @@ pub(crate) enum What {
     /// With bytes of a region, read when they are sent.
     Read,
     /// With the word as it was before.
-    Atomic(u64),
+    Atomic {
+        original: u64,
+        /// What was done: only the same is answered again.
+        kind: Kind,
+        swap_add: u64,
+        compare: u64,
+    },
+}
+
+/// The NAK for the expected PSN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nak {
+    /// There is none.
+    None,
+    /// It was sent. Until the expected request comes, what is beyond is dropped without a word.
+    Told,
+    /// Requests beyond were dropped, and the peer is to be told so.
+    Missing,
+    /// There is no receive for the expected request, and the peer is to be told so.
+    NotReady,
+    /// A request is refused for good.
+    Fatal(NakCode),
 }
 
 impl Replay {
@@ -65,7 +86,7 @@ impl Replay {
         from: 0,
         next: 0,
         until: 0,
-        answered: false,
+        sent: 0,
     };
 
     pub(crate) fn is_pending(&self) -> bool {
@@ -91,10 +112,14 @@ pub(crate) struct Responder {
     pending: u32,
     /// Bytes of the SEND that is under way.
     received: u32,
-    reply: Option<(Syndrome, Psn)>,
+    /// The peer is to hear that all up to this PSN was done, if `owes`.
+    owed: Psn,
+    /// With [`Nak::Missing`] and [`Nak::NotReady`] the last PSN that came and was not done. With [`Nak::Fatal`] that of the
+    /// NAK: of the refused request, or of the first packet of an answer that was never sent.
+    undone: Psn,
+    owes: bool,
+    nak: Nak,
     expect: Expect,
-    /// A NAK was sent for the expected PSN; what is beyond is dropped until it comes.
-    naked: bool,
     pub(crate) depth: u8,
     rnr_timer: RnrTimer,
 }
@@ -110,9 +135,11 @@ impl Responder {
         replays: Chain::EMPTY,
         pending: NONE,
         received: 0,
-        reply: None,
+        owed: Psn::new(0),
+        undone: Psn::new(0),
+        owes: false,
+        nak: Nak::None,
         expect: Expect::Beginning,
-        naked: false,
         depth: 0,
         rnr_timer: RnrTimer::new(0),
     };
@@ -136,10 +163,42 @@ impl Responder {
         Self { receives, replays, pending: position(self.pending), ..*self }
     }
 
+    /// The PSN of the next new request.
+    #[cfg(test)]
+    pub(crate) fn expected(&self) -> Psn {
+        self.epsn
+    }
+
     /// Whether there is something to answer.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
-        self.pending != NONE || self.reply.is_some()
+        self.pending != NONE || self.owes || !matches!(self.nak, Nak::None | Nak::Told)
+    }
+
+    /// A request beyond the expected one is dropped.
+    fn drop_beyond(&mut self, psn: Psn) {
+        match self.nak {
+            Nak::None => (self.nak, self.undone) = (Nak::Missing, psn),
+            Nak::Missing | Nak::NotReady if self.undone.is_before(psn) => self.undone = psn,
+            _ => {}
+        }
+    }
+
+    /// There is no receive for the expected request.
+    #[cold]
+    fn delay(&mut self) {
+        if !matches!(self.nak, Nak::Missing | Nak::NotReady) {
+            self.undone = self.epsn;
+        }
+        self.nak = Nak::NotReady;
+    }
+
+    /// The expected request was done after all: what was to be said of it need not be said any more. What was dropped
+    /// beyond it may be the next one that is missing.
+    #[cold]
+    fn came(&mut self) {
+        let untold = matches!(self.nak, Nak::Missing | Nak::NotReady);
+        self.nak = if untold && !self.undone.is_before(self.epsn) { Nak::Missing } else { Nak::None };
     }
 }
 
@@ -147,22 +206,16 @@ impl Responder {
 enum Served {
     /// It was done.
     Done,
-    /// It is refused.
-    Refused(Syndrome),
+    /// It is to come again later: there is no receive.
+    NotReady,
+    /// It is refused for good.
+    Refused(NakCode),
 }
 
 impl<M: Memory> Context<'_, M> {
     /// The receive that the next SEND goes to.
     fn receive(&self) -> Option<Receive> {
         self.shared.receives.get(self.qp.responder.receives.head).copied()
-    }
-
-    /// An ACK for all that was done; it does not take the place of a NAK that was not sent yet.
-    fn acknowledge(&mut self, psn: Psn) {
-        let responder = &mut self.qp.responder;
-        if !matches!(responder.reply, Some((Syndrome::RnrNak(_) | Syndrome::Nak(_), _))) {
-            responder.reply = Some((Syndrome::ACK, psn));
-        }
     }
 
     /// The first pending replay after one, or [`NONE`].
@@ -189,7 +242,7 @@ impl<M: Memory> Context<'_, M> {
     /// Forgets the response cache and all that is to be answered.
     pub(crate) fn forget_replays(&mut self) {
         while self.shared.replays.pop(&mut self.qp.responder.replays).is_some() {}
-        self.qp.responder.pending = NONE;
-        self.qp.responder.reply = None;
+        let responder = &mut self.qp.responder;
+        (responder.pending, responder.owes, responder.nak) = (NONE, false, Nak::None);
     }
 }

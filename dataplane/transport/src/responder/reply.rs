@@ -1,11 +1,11 @@
 //! What leaves the responder: READ responses, answers of atomic operations, then one ACK or NAK.
 
-use super::{Replay, What};
+use super::{Nak, Replay, What};
 use crate::memory::{Access, Memory, Refused};
 use crate::qp::{Context, Step};
 use crate::sink::{Emitted, Sink, emit};
 use wire::rc::packet::header;
-use wire::rc::{Aeth, AtomicAckEth, Bth, Opcode, Place, Syndrome};
+use wire::rc::{Aeth, AtomicAckEth, Bth, NakCode, Opcode, Place, Psn, Syndrome};
 
 impl<M: Memory> Context<'_, M> {
     /// Sends the next packet of the responder.
@@ -15,17 +15,48 @@ impl<M: Memory> Context<'_, M> {
         if let Some(&replay) = self.shared.replays.get(index) {
             return self.send_replay(sink, index, &replay);
         }
-        let Some((syndrome, psn)) = self.qp.responder.reply else { return Step::Idle };
+        let Some((syndrome, psn)) = self.due() else { return Step::Idle };
         // What is complete at that PSN; later ones are what their answers say.
         let msn = self.cached_after(psn).map_or(self.qp.responder.msn, |replay| replay.msn.wrapping_sub(1));
         let aeth = Aeth::new(syndrome, msn);
         let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
         match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |_| Ok::<(), Refused>(())) {
             Emitted::Sent => {
-                self.qp.responder.reply = None;
+                // A NAK acknowledges what is before it, too.
+                self.qp.responder.owes = false;
+                if !matches!(syndrome, Syndrome::Ack { .. }) {
+                    self.told(syndrome);
+                }
                 Step::Sent
             }
             _ => Step::Full,
+        }
+    }
+
+    /// The ACK or NAK that is to be sent, as things are now. A NAK has the PSN that is expected now.
+    #[inline]
+    fn due(&self) -> Option<(Syndrome, Psn)> {
+        let responder = &self.qp.responder;
+        match responder.nak {
+            Nak::None | Nak::Told => responder.owes.then_some((Syndrome::ACK, responder.owed)),
+            Nak::Missing => Some((Syndrome::Nak(NakCode::SequenceError), responder.epsn)),
+            Nak::NotReady => Some((Syndrome::RnrNak(responder.rnr_timer), responder.epsn)),
+            Nak::Fatal(code) => Some((Syndrome::Nak(code), responder.undone)),
+        }
+    }
+
+    /// A NAK was sent.
+    #[cold]
+    fn told(&mut self, syndrome: Syndrome) {
+        self.qp.responder.nak = Nak::Told;
+        let counters = &self.shared.counters;
+        match syndrome {
+            Syndrome::Ack { .. } => {}
+            Syndrome::RnrNak(_) => counters.naks_rnr_out.add(1),
+            Syndrome::Nak(NakCode::SequenceError) => counters.naks_sequence_out.add(1),
+            Syndrome::Nak(NakCode::RemoteAccess) => counters.naks_access_out.add(1),
+            Syndrome::Nak(NakCode::RemoteOperation) => counters.naks_operation_out.add(1),
+            Syndrome::Nak(_) => counters.naks_invalid_out.add(1),
         }
     }
 
@@ -70,7 +101,7 @@ impl<M: Memory> Context<'_, M> {
                 };
                 emit(sink, path, bth, [aeth, &[]], payload, fill)
             }
-            What::Atomic(original) => {
+            What::Atomic { original, .. } => {
                 let bth = Bth::new(Opcode::ATOMIC_ACKNOWLEDGE, self.qp.peer, psn);
                 let original = AtomicAckEth::new(original);
                 emit(sink, path, bth, [header(&aeth), header(&original)], 0, |_| Ok(()))
@@ -78,10 +109,11 @@ impl<M: Memory> Context<'_, M> {
         };
         match emitted {
             Emitted::Full => return Step::Full,
+            Emitted::Failed(_) if replay.next < replay.sent => return self.drop_again(index),
             Emitted::Failed(refused) => {
                 // Bytes that cannot be read are not sent, and neither is what comes after them.
                 self.forget_replays();
-                self.refuse(Syndrome::Nak(refused.into()), psn);
+                self.refuse(refused.into(), psn);
                 return Step::Sent;
             }
             Emitted::Sent => {}
@@ -89,7 +121,21 @@ impl<M: Memory> Context<'_, M> {
         self.shared.counters.payload_bytes_out.add(payload as u64);
         let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
         replay.next += 1;
-        replay.answered |= replay.next == replay.packets;
+        replay.sent = replay.sent.max(replay.next);
+        if !replay.is_pending() {
+            self.qp.responder.pending = self.next_pending(index);
+        }
+        Step::Sent
+    }
+
+    /// What was asked for again and was sent before cannot be read any more: it is dropped, as the first answer may yet
+    /// come. What was never sent is still due.
+    #[cold]
+    fn drop_again(&mut self, index: u32) -> Step {
+        self.shared.counters.duplicates_unreadable.add(1);
+        let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
+        let next = replay.sent.min(replay.until);
+        (replay.from, replay.next) = (next, next);
         if !replay.is_pending() {
             self.qp.responder.pending = self.next_pending(index);
         }

@@ -1,18 +1,18 @@
 //! What comes to the responder: requests in order, out of order, and again.
 
-use super::{Expect, Replay, Served, What};
+use super::{Expect, Nak, Replay, Served, What};
 use crate::config::MAX_MESSAGE;
 use crate::memory::{Access, Memory, Refused};
 use crate::qp::{Context, State, Verdict};
 use crate::slab::NONE;
 use crate::{CompletionKind, Status};
-use wire::rc::{Kind, NakCode, Packet, Psn, Syndrome};
+use wire::rc::{Kind, NakCode, Packet, Psn};
 
-const INVALID: Served = Served::Refused(Syndrome::Nak(NakCode::InvalidRequest));
+const INVALID: Served = Served::Refused(NakCode::InvalidRequest);
 
 impl From<Refused> for Served {
     fn from(refused: Refused) -> Self {
-        Self::Refused(Syndrome::Nak(refused.into()))
+        Self::Refused(refused.into())
     }
 }
 
@@ -28,11 +28,7 @@ impl<M: Memory> Context<'_, M> {
             if psn.is_before(epsn) {
                 return self.on_duplicate(psn, packet);
             }
-            if !self.qp.responder.naked {
-                self.qp.responder.naked = true;
-                self.qp.responder.reply = Some((Syndrome::Nak(NakCode::SequenceError), epsn));
-                self.shared.counters.naks_sequence_out.add(1);
-            }
+            self.qp.responder.drop_beyond(psn);
             return Verdict::RequestEarly;
         }
         let served = match packet.opcode().kind() {
@@ -42,28 +38,43 @@ impl<M: Memory> Context<'_, M> {
             _ => self.on_atomic(packet),
         };
         match served {
-            Served::Done => self.qp.responder.naked = false,
-            Served::Refused(syndrome) => self.refuse(syndrome, psn),
+            Served::Done if self.qp.responder.nak == Nak::None => {}
+            Served::Done => self.qp.responder.came(),
+            Served::NotReady => self.qp.responder.delay(),
+            Served::Refused(code) => self.refuse(code, psn),
         }
         Verdict::Request
     }
 
-    /// Answers a request with a NAK, after which the queue pair is in error, or asks for it later.
-    pub(super) fn refuse(&mut self, syndrome: Syndrome, psn: Psn) {
-        let responder = &mut self.qp.responder;
-        responder.reply = Some((syndrome, psn));
-        responder.naked = true;
-        let counters = &self.shared.counters;
-        match syndrome {
-            Syndrome::Ack { .. } | Syndrome::Nak(NakCode::SequenceError) => {}
-            Syndrome::RnrNak(_) => counters.naks_rnr_out.add(1),
-            Syndrome::Nak(NakCode::RemoteAccess) => counters.naks_access_out.add(1),
-            Syndrome::Nak(NakCode::RemoteOperation) => counters.naks_operation_out.add(1),
-            Syndrome::Nak(_) => counters.naks_invalid_out.add(1),
+    /// Takes one packet of a reliable connection with an opcode that is not known: a request that nobody can serve.
+    #[cold]
+    pub(crate) fn on_unknown_request(&mut self, psn: Psn) -> Verdict {
+        if !matches!(self.qp.state, State::Rtr | State::Rts) {
+            return Verdict::State;
         }
-        if matches!(syndrome, Syndrome::Nak(_)) {
-            self.fail(NONE, Status::WrFlushErr);
+        let epsn = self.qp.responder.epsn;
+        if psn == epsn {
+            self.refuse(NakCode::InvalidRequest, psn);
+            return Verdict::Request;
         }
+        if psn.is_before(epsn) {
+            // Nothing that was done had it.
+            return Verdict::Opcode;
+        }
+        self.qp.responder.drop_beyond(psn);
+        Verdict::RequestEarly
+    }
+
+    /// Answers a request with a NAK, after which the queue pair is in error.
+    pub(super) fn refuse(&mut self, code: NakCode, psn: Psn) {
+        (self.qp.responder.nak, self.qp.responder.undone) = (Nak::Fatal(code), psn);
+        self.fail(NONE, Status::WrFlushErr);
+    }
+
+    /// The peer is to hear that all up to a PSN was done.
+    #[inline]
+    fn acknowledge(&mut self, psn: Psn) {
+        (self.qp.responder.owes, self.qp.responder.owed) = (true, psn);
     }
 
     /// The expected PSN was done, and with it perhaps a message.
@@ -90,10 +101,6 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    fn not_ready(&self) -> Served {
-        Served::Refused(Syndrome::RnrNak(self.qp.responder.rnr_timer))
-    }
-
     fn on_send(&mut self, packet: &Packet<'_>) -> Served {
         let (opcode, payload) = (packet.opcode(), packet.payload());
         let place = opcode.place();
@@ -101,7 +108,7 @@ impl<M: Memory> Context<'_, M> {
         if self.qp.responder.expect != expected || !self.fits(packet) || opcode.has_ieth() {
             return INVALID;
         }
-        let Some(receive) = self.receive() else { return self.not_ready() };
+        let Some(receive) = self.receive() else { return Served::NotReady };
         let at = self.qp.responder.received;
         let status = if payload.len() as u64 > u64::from(receive.local.len - at) {
             Status::LocLenErr
@@ -117,7 +124,7 @@ impl<M: Memory> Context<'_, M> {
             self.shared.receives.pop(&mut self.qp.responder.receives);
             self.complete(receive.id, CompletionKind::Receive, status, 0, None);
             let code = if status == Status::LocLenErr { NakCode::InvalidRequest } else { NakCode::RemoteOperation };
-            return Served::Refused(Syndrome::Nak(code));
+            return Served::Refused(code);
         }
         let len = at + payload.len() as u32;
         self.shared.counters.payload_bytes_in.add(payload.len() as u64);
@@ -158,7 +165,7 @@ impl<M: Memory> Context<'_, M> {
         let imm = packet.imm().map(|imm| imm.value());
         let receive = self.receive();
         if imm.is_some() && receive.is_none() {
-            return self.not_ready();
+            return Served::NotReady;
         }
         if len > 0
             && let Err(refused) = self.shared.regions.write(to, Access::REMOTE_WRITE, payload)
@@ -192,7 +199,7 @@ impl<M: Memory> Context<'_, M> {
         }
         let responder = &mut self.qp.responder;
         // What was to be acknowledged so far is acknowledged by the answer.
-        responder.reply = None;
+        responder.owes = false;
         if let Some(index) = self.shared.replays.push(&mut responder.replays, replay) {
             self.activate(index);
         }
@@ -204,7 +211,8 @@ impl<M: Memory> Context<'_, M> {
         let responder = &self.qp.responder;
         let oldest = self.shared.replays.get(responder.replays.head);
         responder.depth > 0
-            && (responder.replays.len < u32::from(responder.depth) || oldest.is_some_and(|replay| replay.answered))
+            && (responder.replays.len < u32::from(responder.depth)
+                || oldest.is_some_and(|replay| replay.sent == replay.packets))
     }
 
     fn on_read(&mut self, packet: &Packet<'_>) -> Served {
@@ -224,8 +232,8 @@ impl<M: Memory> Context<'_, M> {
         responder.epsn = psn.plus(packets);
         responder.msn = responder.msn.wrapping_add(1);
         let msn = responder.msn;
-        let (from, next, until, answered) = (0, 0, packets, false);
-        self.remember(Replay { what: What::Read, address, rkey, len, psn, packets, msn, from, next, until, answered });
+        let (from, next, until, sent) = (0, 0, packets, 0);
+        self.remember(Replay { what: What::Read, address, rkey, len, psn, packets, msn, from, next, until, sent });
         Served::Done
     }
 
@@ -252,9 +260,9 @@ impl<M: Memory> Context<'_, M> {
         responder.epsn = psn.next();
         responder.msn = responder.msn.wrapping_add(1);
         let msn = responder.msn;
-        let what = What::Atomic(original);
-        let (packets, len, from, next, until, answered) = (1, 8, 0, 0, 1, false);
-        self.remember(Replay { what, address, rkey, len, psn, packets, msn, from, next, until, answered });
+        let what = What::Atomic { original, kind: packet.opcode().kind(), swap_add, compare };
+        let (packets, len, from, next, until, sent) = (1, 8, 0, 0, 1, 0);
+        self.remember(Replay { what, address, rkey, len, psn, packets, msn, from, next, until, sent });
         Served::Done
     }
 
@@ -284,7 +292,7 @@ impl<M: Memory> Context<'_, M> {
             return;
         }
         let last = next.map_or(self.qp.responder.epsn, |replay| replay.psn).minus(1);
-        if !matches!(self.qp.responder.reply, Some((Syndrome::Ack { .. }, owed)) if last.is_before(owed)) {
+        if !(self.qp.responder.owes && last.is_before(self.qp.responder.owed)) {
             self.acknowledge(last);
         }
     }
@@ -333,20 +341,27 @@ impl<M: Memory> Context<'_, M> {
         if !same {
             return false;
         }
-        // What is on its way to there anyway goes on.
-        let coming = replay.is_pending() && replay.next <= from && replay.until >= until;
-        if !coming {
-            if let Some(replay) = self.shared.replays.get_mut(index) {
-                (replay.from, replay.next, replay.until) = (from, from, until);
-            }
+        let Some(replay) = self.shared.replays.get_mut(index) else { return false };
+        if !replay.is_pending() {
+            (replay.from, replay.next, replay.until) = (from, from, until);
             self.activate(index);
+            return true;
         }
+        // An answer that is under way goes on to its end, from the packet that is asked for again if that was sent.
+        if from < replay.next {
+            (replay.from, replay.next) = (from, from);
+        }
+        replay.until = replay.until.max(until);
         true
     }
 
     fn answer_again(&mut self, psn: Psn, packet: &Packet<'_>) -> bool {
         let (Some((index, replay)), Some(atomic)) = (self.find(psn), packet.atomic()) else { return false };
-        let same = matches!(replay.what, What::Atomic(_))
+        // What a FETCH&ADD has where COMPARE&SWAP compares means nothing.
+        let same = matches!(replay.what, What::Atomic { kind, swap_add, compare, .. }
+            if kind == packet.opcode().kind()
+                && swap_add == atomic.swap_add()
+                && (kind == Kind::FetchAdd || compare == atomic.compare()))
             && (atomic.address(), atomic.rkey()) == (replay.address, replay.rkey);
         if same {
             if let Some(replay) = self.shared.replays.get_mut(index) {

@@ -75,6 +75,35 @@ fn a_repeated_atomic_is_answered_from_the_cache() {
 }
 
 #[test]
+fn a_repeated_atomic_with_other_operands_is_none_that_was_done() {
+    script(
+        "qp
+        word 0x10000 set 5
+        < ADD psn=500 a va=0x10000 rkey=all swap=7
+        > ATOMIC_ACK psn=500 syn=ack msn=1 orig=5
+        < CAS psn=501 a va=0x10000 rkey=all cmp=12 swap=3
+        > ATOMIC_ACK psn=501 syn=ack msn=2 orig=12
+        # Another addend, another operation, another key; another value to swap in, and another one to compare.
+        < ADD psn=500 a va=0x10000 rkey=all swap=8
+        < CAS psn=500 a va=0x10000 rkey=all swap=7
+        < ADD psn=500 a va=0x10000 rkey=readable swap=7
+        < CAS psn=501 a va=0x10000 rkey=all cmp=12 swap=4
+        < CAS psn=501 a va=0x10000 rkey=all cmp=13 swap=3
+        < ADD psn=501 a va=0x10000 rkey=all cmp=12 swap=3
+        count rc_dropped_duplicate_unknown 6
+        count duplicates_in 0
+        word 0x10000 is 3
+        # What a FETCH&ADD has where COMPARE&SWAP compares means nothing.
+        < ADD psn=500 a va=0x10000 rkey=all swap=7 cmp=99
+        > ATOMIC_ACK psn=500 syn=ack msn=1 orig=5
+        < CAS psn=501 a va=0x10000 rkey=all cmp=12 swap=3
+        > ATOMIC_ACK psn=501 syn=ack msn=2 orig=12
+        word 0x10000 is 3
+        state RTS",
+    );
+}
+
+#[test]
 fn a_word_that_is_not_aligned_is_an_invalid_request() {
     script(
         "qp

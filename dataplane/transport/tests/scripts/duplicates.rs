@@ -132,6 +132,98 @@ fn a_repeated_read_whose_answer_is_on_its_way_is_not_begun_anew() {
 }
 
 #[test]
+fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
+    // The first packet again, while the others are still to be sent.
+    script(
+        "qp mtu=256
+        room 1
+        < READ psn=500 a va=0x10000 rkey=all dma=1000
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        < READ psn=500 a va=0x10000 rkey=all dma=256
+        room 9
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_MIDDLE psn=502 data=0x10200+256
+        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        count duplicates_in 1",
+    );
+    // Nothing was sent yet.
+    script(
+        "qp mtu=256
+        room 0
+        < READ psn=500 a va=0x10000 rkey=all dma=600
+        < READ psn=501 a va=0x10100 rkey=all dma=256
+        < READ psn=502 a va=0x10200 rkey=all dma=88
+        room 9
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88",
+    );
+    // The answer under way is itself a part that was asked for again: it becomes longer, and stays in order.
+    script(
+        "qp mtu=256
+        < READ psn=500 a va=0x10000 rkey=all dma=600
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88
+        room 0
+        < READ psn=501 a va=0x10100 rkey=all dma=256
+        < READ psn=502 a va=0x10200 rkey=all dma=88
+        room 9
+        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
+        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88",
+    );
+}
+
+#[test]
+fn a_repeated_read_that_cannot_be_read_any_more_is_dropped() {
+    for gone in ["deregister all", "break all"] {
+        script(&format!(
+            "qp mtu=256
+            < READ psn=500 a va=0x10000 rkey=all dma=300
+            > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+            > READ_LAST psn=501 syn=ack msn=1 data=0x10100+44
+            {gone}
+            # Its first answer may yet come: the connection lives.
+            < READ psn=500 a va=0x10000 rkey=all dma=300
+            < READ psn=501 a va=0x10100 rkey=all dma=44
+            count duplicates_in 2
+            count duplicates_unreadable 2
+            count naks_access_out 0
+            count naks_operation_out 0
+            state RTS
+            < READ psn=502 a va=0x30000 rkey=readable dma=4
+            > READ_ONLY psn=502 syn=ack msn=2 data=0x30000+4
+            # What is behind it is answered.
+            room 0
+            < READ psn=500 a va=0x10000 rkey=all dma=300
+            < READ psn=502 a va=0x30000 rkey=readable dma=4
+            room 9
+            > READ_ONLY psn=502 syn=ack msn=2 data=0x30000+4"
+        ));
+    }
+}
+
+#[test]
+fn what_was_never_answered_is_refused_with_its_own_psn() {
+    // Two packets were sent, and both are asked for again; the third was never sent, and cannot be read.
+    script(
+        "qp mtu=256
+        room 2
+        < READ psn=500 a va=0x10000 rkey=all dma=600
+        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
+        > READ_MIDDLE psn=501 data=0x10100+256
+        deregister all
+        < READ psn=500 a va=0x10000 rkey=all dma=600
+        room 9
+        > ACK psn=502 syn=access msn=1
+        state ERR
+        count duplicates_unreadable 1
+        count naks_access_out 1",
+    );
+}
+
+#[test]
 fn repeated_reads_are_answered_in_order_before_later_ones() {
     script(
         "qp mtu=256

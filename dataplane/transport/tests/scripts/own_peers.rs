@@ -32,9 +32,9 @@ fn counts_of_retries_do_not_apply() {
         > SEND_ONLY psn=100 a data=0x10000+1
         < ACK psn=100 syn=seq
         > SEND_ONLY psn=100 a data=0x10000+1
-        < ACK psn=100 syn=seq
-        > SEND_ONLY psn=100 a data=0x10000+1
         +3ms
+        > SEND_ONLY psn=100 a data=0x10000+1
+        < ACK psn=100 syn=seq
         > SEND_ONLY psn=100 a data=0x10000+1
         < ACK psn=100
         = 1 SUCCESS",

@@ -99,6 +99,36 @@ fn a_send_that_invalidates_is_an_invalid_request() {
 }
 
 #[test]
+fn reserved_opcodes_are_invalid_requests() {
+    // 0x1c and 0x1d are FLUSH and ATOMIC WRITE in later releases.
+    for number in [0x15, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f] {
+        refused(&format!("SEND_ONLY psn=500 a data=0x20000+4 byte0={number}"), "invalid");
+        refused(&format!("SEND_ONLY psn=500 byte0={number}"), "invalid");
+    }
+    // Not before its turn.
+    script(
+        "qp
+        < SEND_ONLY psn=501 a data=0x20000+4 byte0=0x1c
+        > ACK psn=500 syn=seq msn=0
+        count rc_dropped_request_early 1
+        < WRITE_ONLY psn=500 a va=0x10000 rkey=all dma=1 data=0x20000+1
+        > ACK psn=500 syn=ack msn=1
+        < SEND_ONLY psn=501 a data=0x20000+4 byte0=0x1c
+        > ACK psn=501 syn=invalid msn=1
+        state ERR
+        count naks_invalid_out 1",
+    );
+    // A queue pair that has failed hears nothing.
+    script(
+        "qp
+        < SEND_ONLY psn=500 byte0=0x1c
+        > ACK psn=500 syn=invalid msn=0
+        < SEND_ONLY psn=500 byte0=0x1c
+        count rc_dropped_state 1",
+    );
+}
+
+#[test]
 fn a_send_longer_than_its_receive_fails_both_sides() {
     script(
         "qp mtu=256

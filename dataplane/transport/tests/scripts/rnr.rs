@@ -22,6 +22,52 @@ fn a_send_without_a_receive_is_told_to_come_again() {
 }
 
 #[test]
+fn what_came_again_before_the_rnr_nak_left_is_acknowledged() {
+    script(
+        "qp rnr_timer=9
+        room 0
+        < SEND_ONLY psn=500 a data=0x20000+1
+        recv 1 local=0x10000+1
+        < SEND_ONLY psn=500 a data=0x20000+1
+        = 1 SUCCESS
+        room 9
+        > ACK psn=500 syn=ack msn=1
+        count naks_rnr_out 0",
+    );
+    // What was dropped behind it is asked for.
+    script(
+        "qp rnr_timer=9
+        room 0
+        < SEND_ONLY psn=500 a data=0x20000+1
+        < WRITE_ONLY psn=501 a va=0x11000 rkey=all dma=1 data=0x20001+1
+        recv 1 local=0x10000+1
+        < SEND_ONLY psn=500 a data=0x20000+1
+        = 1 SUCCESS
+        room 9
+        > ACK psn=501 syn=seq msn=1
+        count naks_rnr_out 0",
+    );
+    // What is missing and what is not ready: the peer hears the newest, once.
+    script(
+        "qp rnr_timer=9
+        room 0
+        < WRITE_ONLY psn=501 a va=0x11000 rkey=all dma=1 data=0x20001+1
+        < SEND_ONLY psn=500 a data=0x20000+1
+        room 9
+        > ACK psn=500 syn=rnr:9 msn=0
+        count naks_sequence_out 0
+        count naks_rnr_out 1
+        # After an RNR NAK all comes again, and nothing is missing before that.
+        recv 1 local=0x10000+1
+        < SEND_ONLY psn=500 a data=0x20000+1
+        = 1 SUCCESS
+        > ACK psn=500 syn=ack msn=1
+        < WRITE_ONLY psn=501 a va=0x11000 rkey=all dma=1 data=0x20001+1
+        > ACK psn=501 syn=ack msn=2",
+    );
+}
+
+#[test]
 fn a_write_with_immediate_needs_a_receive_at_its_end() {
     script(
         "qp mtu=256

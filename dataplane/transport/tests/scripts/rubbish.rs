@@ -40,8 +40,26 @@ fn what_is_no_packet_is_dropped() {
 
 #[test]
 fn an_unknown_opcode_is_dropped() {
-    // Flipping a bit spoils the ICRC too, but the opcode is looked at before.
-    dropped("ADD psn=501 a va=0x10000 rkey=all swap=1 flip=0", "rc_dropped_opcode");
+    // Those of other services, with a right ICRC: unreliable connection, reliable datagram, unreliable datagram, extended, a
+    // maker's own, and what is beside the congestion notification.
+    for number in [0x20, 0x24, 0x44, 0x64, 0x80, 0x82, 0xa4, 0xc0, 0xff] {
+        dropped(&format!("SEND_ONLY psn=501 a data=0x20000+4 byte0={number}"), "rc_dropped_opcode");
+    }
+    // Reserved ones of reliable connections, of what was done before.
+    dropped("SEND_ONLY psn=500 a data=0x20000+4 byte0=0x18", "rc_dropped_opcode");
+    dropped("SEND_ONLY psn=8389109 a data=0x20000+4 byte0=0x15", "rc_dropped_opcode");
+}
+
+#[test]
+fn a_reserved_opcode_is_looked_at_like_any_other() {
+    // Flipping a bit makes it reserved, and spoils the ICRC.
+    dropped("ADD psn=501 a va=0x10000 rkey=all swap=1 flip=0", "rc_dropped_icrc");
+    dropped("SEND_ONLY psn=501 a data=0x20000+4 byte0=0x1c flip=12", "rc_dropped_icrc");
+    dropped("SEND_ONLY psn=501 byte0=0x1c cut=15", "rc_dropped_short");
+    dropped("SEND_ONLY psn=501 byte0=0x1c byte1=0x41", "rc_dropped_version");
+    dropped("SEND_ONLY psn=501 byte0=0x1c pkey=0x1234", "rc_dropped_pkey");
+    dropped("SEND_ONLY psn=501 byte0=0x1c qpn=0xabcdef", "rc_dropped_no_qp");
+    dropped("SEND_ONLY psn=501 byte0=0x1c path=2", "rc_dropped_wrong_path");
 }
 
 #[test]

@@ -92,6 +92,12 @@ impl Bth {
         self.opcode
     }
 
+    /// Whether the opcode, known or not, is one of reliable connections: bits 7 to 5 are the transport service, and theirs is 0.
+    #[inline]
+    pub const fn is_reliable_connection(&self) -> bool {
+        self.opcode >> 5 == 0
+    }
+
     /// Bytes of pad after the payload: 0 to 3.
     #[inline]
     pub const fn pad(&self) -> usize {

@@ -291,6 +291,9 @@ impl Script {
         if let Some(pkey) = fields.number("pkey") {
             bytes[2..4].copy_from_slice(&(pkey as u16).to_be_bytes());
         }
+        if let Some(raw) = fields.number("byte0") {
+            bytes[0] = raw as u8;
+        }
         if let Some(raw) = fields.number("byte1") {
             bytes[1] = raw as u8;
         }
