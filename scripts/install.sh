@@ -144,15 +144,24 @@ gvm_dp=$root$prefix/bin/gvm-dp
 
 mkdir "$work/man"
 "$gvm_dp" man --out "$work/man"
+generator=$root$prefix/bin/gvm-pktgen
+[ ! -x "$generator" ] || "$generator" --man "$work/man"
 for page in "$work/man"/*.1; do
     put 644 "$page" "$prefix/share/man/man1/${page##*/}"
 done
-for shell in bash zsh fish; do
-    "$gvm_dp" completion "$shell" >"$work/$shell"
-done
-put 644 "$work/bash" "$prefix/share/bash-completion/completions/gvm-dp"
-put 644 "$work/zsh" "$zsh/_gvm-dp"
-put 644 "$work/fish" "$prefix/share/fish/vendor_completions.d/gvm-dp.fish"
+# completions PROGRAM COMMAND...: the command prints the script of the shell that is named behind it.
+completions() {
+    local program=$1 shell
+    shift
+    for shell in bash zsh fish; do
+        "$@" "$shell" >"$work/$shell"
+    done
+    put 644 "$work/bash" "$prefix/share/bash-completion/completions/$program"
+    put 644 "$work/zsh" "$zsh/_$program"
+    put 644 "$work/fish" "$prefix/share/fish/vendor_completions.d/$program.fish"
+}
+completions gvm-dp "$gvm_dp" completion
+[ ! -x "$generator" ] || completions gvm-pktgen "$generator" --completion
 
 sed -e "s|@BIN@|$prefix/bin|g" -e 's|@ETC@|/etc|g' control/packaging/gvm-dp.service >"$work/unit"
 put 644 "$work/unit" "$prefix/lib/systemd/system/gvm-dp.service"

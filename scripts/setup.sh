@@ -115,6 +115,8 @@ missing_packages() {
     have valgrind || echo valgrind
     # The dissector's tests: 22 MB, 40 s.
     have tshark || echo tshark
+    # The linter of manual pages: 1 MB.
+    have mandoc || echo mandoc
     # The guest with rxe: a virtual machine, its root, and a verbs program.
     have qemu-system-x86_64 || echo qemu-system-x86
     if [ ! -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then echo busybox-static; fi

@@ -1,5 +1,6 @@
 //! The commands that ask a running process.
 
+use super::values;
 use crate::serve::capture::Direction;
 use crate::units::Duration;
 use clap::Args;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 pub struct NameArgs {
     /// Its name; needed only where several run
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = values::processes())]
     pub name: Option<String>,
 }
 

@@ -6,6 +6,7 @@ mod qp;
 mod role;
 mod settings;
 mod setup;
+mod values;
 
 pub use ask::*;
 pub use key::*;
@@ -16,7 +17,7 @@ pub use setup::*;
 
 use clap::{Parser, Subcommand};
 
-/// gvm-dp: the dataplane of GiantVM Frontier-X. Without a command it is a gateway.
+/// The dataplane of GiantVM Frontier-X. Without a command it is a gateway.
 #[derive(Debug, Parser)]
 #[command(name = "gvm-dp", version, args_conflicts_with_subcommands = true, after_help = crate::exit::HELP)]
 pub struct Cli {

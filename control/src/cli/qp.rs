@@ -1,5 +1,6 @@
 //! `gvm-dp qp`: queue pairs over RoCEv2, for people and tests.
 
+use super::values;
 use crate::qp::exchange;
 use crate::units::{Duration, Size};
 use clap::{Args, Subcommand, ValueEnum};
@@ -26,16 +27,16 @@ pub enum QpCommand {
 pub struct QpOwnArgs {
     /// Where packets come from and go to: xdp:IFACE, an interface, or udp:ADDR with an address of this machine. RoCEv2 has
     /// one UDP port, 4791
-    #[arg(short, long, value_name = "PORT", value_parser = port)]
+    #[arg(short, long, value_name = "PORT", value_parser = port, add = values::ports())]
     pub port: PortSpec,
     /// The core to run on [default: not pinned]
-    #[arg(short = 'l', long, value_name = "CORE")]
+    #[arg(short = 'l', long, value_name = "CORE", add = values::cores())]
     pub lcores: Option<CoreList>,
     /// How the lcore waits: polling (a busy core) or adaptive (sleeps when idle)
-    #[arg(long, default_value_t, value_name = "MODE")]
+    #[arg(long, default_value_t, value_name = "MODE", add = values::rx_modes())]
     pub rx_mode: RxMode,
     /// The largest path MTU: 256, 512, 1024, 2048 or 4096 [default: the largest that the port can carry]
-    #[arg(long, value_name = "BYTES", value_parser = path_mtu)]
+    #[arg(long, value_name = "BYTES", value_parser = path_mtu, add = values::path_mtus())]
     pub path_mtu: Option<u16>,
     /// READs and atomics that we answer at the same time, and the most that we ask at the same time
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]

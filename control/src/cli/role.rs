@@ -1,5 +1,6 @@
 //! The flags of the roles. Each is also a setting of the configuration file, under its long name.
 
+use super::values;
 use crate::neighbor::NeighborSpec;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
@@ -21,15 +22,15 @@ pub struct CommonArgs {
     pub config: Option<PathBuf>,
     /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one,
     /// or with xdp: ports as many as the one with the fewest queues has]
-    #[arg(short = 'l', long, value_name = "CORES")]
+    #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
     pub lcores: Option<CoreList>,
     /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it
     /// ,queues=N or ,mode=auto|zc|copy|skb), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first
     /// faces the masters
-    #[arg(short, long = "port", value_name = "PORT")]
+    #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
     pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)
-    #[arg(long, default_value_t, value_name = "MODE")]
+    #[arg(long, default_value_t, value_name = "MODE", add = values::rx_modes())]
     pub rx_mode: RxMode,
     /// Name of this process and of its control socket [default: the role]
     #[arg(long, value_name = "NAME")]
@@ -47,7 +48,7 @@ pub struct CommonArgs {
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
     pub seccomp: seccomp::Mode,
     /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
-    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER", add = values::log_levels())]
     pub log: LogFilter,
     /// Bits of a slave id
     #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS")]

@@ -1,6 +1,6 @@
 //! `gvm-dp config`, `gvm-dp set` and `gvm-dp reload`.
 
-use super::{GatewayArgs, NameArgs, SlaveArgs};
+use super::{GatewayArgs, NameArgs, SlaveArgs, values};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -50,10 +50,10 @@ pub enum ShowRole {
 #[derive(Args, Clone, Debug)]
 pub struct SetArgs {
     /// The setting; without it, all that can be set are listed
-    #[arg(value_name = "SETTING")]
+    #[arg(value_name = "SETTING", add = values::settings())]
     pub setting: Option<String>,
     /// Its value, as its flag takes it
-    #[arg(value_name = "VALUE", allow_hyphen_values = true, requires = "setting")]
+    #[arg(value_name = "VALUE", allow_hyphen_values = true, requires = "setting", add = values::setting_values())]
     pub value: Option<String>,
     /// Back to what the configuration says
     #[arg(long, requires = "setting", conflicts_with = "value")]

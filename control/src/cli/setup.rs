@@ -25,5 +25,5 @@ pub struct ManArgs {
 #[derive(Args, Clone, Debug)]
 pub struct CompletionArgs {
     /// The shell
-    pub shell: clap_complete::Shell,
+    pub shell: shell::Shell,
 }

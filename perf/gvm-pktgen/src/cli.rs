@@ -8,6 +8,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use frame::time::SECOND;
 use lcore::RxMode;
 use port::spec::PortSpec;
+use shell::complete::values;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use std::path::PathBuf;
 /// errors; 5 loss (unless --allow-loss).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gvm-pktgen", version)]
-#[command(group = ArgGroup::new("whom").required(true).args(["gateway", "direct"]))]
-#[command(group = ArgGroup::new("which").required(true).args(["slaves", "count"]))]
+#[command(group = ArgGroup::new("whom").required(true).args(["gateway", "direct", "man", "completion"]))]
+#[command(group = ArgGroup::new("which").required(true).args(["slaves", "count", "man", "completion"]))]
 pub struct Cli {
     /// A gateway to register with as a master (port 9999 if none is named). Repeat it for several: cargo of a shard goes to
     /// the first live one, in this order, that serves it
@@ -35,7 +36,7 @@ pub struct Cli {
     #[arg(long, default_value_t = 1)]
     pub id: u16,
     /// The port to use: udp:ADDR:PORT (port 0: any)
-    #[arg(long, default_value = "udp:0.0.0.0:0")]
+    #[arg(long, default_value = "udp:0.0.0.0:0", add = values(&["udp:0.0.0.0:0", "udp:127.0.0.1:0"]))]
     pub port: PortSpec,
 
     /// The slaves to ask, by id
@@ -55,10 +56,10 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = DownName::Echo)]
     pub down: DownName,
     /// Bytes of payload of each record, or imix (7:4:1 of 64, 576, 1400), or page (4096, or 4 x 1024 where it does not fit)
-    #[arg(long, default_value = "64")]
+    #[arg(long, default_value = "64", add = values(&["64", "576", "1400", "imix", "page"]))]
     pub size: Sizes,
     /// Which slave is next: uniform, zipf:S, sequential, or burst:K (K records to each in turn)
-    #[arg(long, default_value = "sequential")]
+    #[arg(long, default_value = "sequential", add = values(&["uniform", "zipf:", "sequential", "burst:"]))]
     pub distribution: Distribution,
     /// Seed of the distribution
     #[arg(long, default_value_t = 1)]
@@ -111,7 +112,7 @@ pub struct Cli {
     #[arg(long, value_name = "CORE")]
     pub lcore: Option<usize>,
     /// How to wait: polling, or adaptive (sleeps when there is nothing to do)
-    #[arg(long, default_value = "adaptive")]
+    #[arg(long, default_value = "adaptive", add = values(&["adaptive", "polling"]))]
     pub rx_mode: RxMode,
     /// Frames to send from and receive into
     #[arg(long, default_value_t = 8192)]
@@ -122,6 +123,13 @@ pub struct Cli {
     /// No progress lines
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// Write the manual page, gvm-pktgen.1, to this directory, and do nothing else
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    pub man: Option<PathBuf>,
+    /// Print the completions of a shell, and do nothing else
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub completion: Option<shell::Shell>,
 }
 
 /// As what the generator registers.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use pktgen::cli::Cli;
 use pktgen::report::{Report, Verdict};
 use pktgen::run::{RunError, run};
@@ -16,7 +16,21 @@ const CONTENT: u8 = 4;
 const LOSS: u8 = 5;
 
 fn main() -> ExitCode {
+    match shell::answer(Cli::command) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => error.exit(),
+    }
     let cli = Cli::parse();
+    if let Some(made) = for_others(&cli) {
+        return match made {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "gvm-pktgen: {error:#}");
+                ExitCode::from(CANNOT_RUN)
+            }
+        };
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let quiet = cli.quiet;
@@ -43,6 +57,16 @@ fn main() -> ExitCode {
         Verdict::Loss if cli.allow_loss => ExitCode::SUCCESS,
         Verdict::Loss => ExitCode::from(LOSS),
     }
+}
+
+/// What `man` and shells ask for, if that is what is asked for.
+fn for_others(cli: &Cli) -> Option<anyhow::Result<()>> {
+    if let Some(directory) = &cli.man {
+        let failed = || format!("cannot write the manual page to {}", directory.display());
+        return Some(shell::manual::pages(Cli::command(), shell::release::date(), directory).with_context(failed));
+    }
+    let script = shell::script(cli.completion?, "gvm-pktgen");
+    Some(script.and_then(|script| std::io::stdout().write_all(script.as_bytes())).context("cannot print"))
 }
 
 /// The table goes to standard output, unless the JSON does.

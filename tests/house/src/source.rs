@@ -17,9 +17,12 @@ pub const LONG: usize = 600;
 pub const TOO_LONG: usize = 650;
 
 /// What stands in the root, beside names that begin with a dot.
-pub const TOP_LEVEL: [&str; 12] = [
+pub const TOP_LEVEL: [&str; 15] = [
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
+    "LICENSE",
     "README.md",
     "control",
     "dataplane",
@@ -32,7 +35,7 @@ pub const TOP_LEVEL: [&str; 12] = [
     "scripts",
 ];
 
-/// The twelve above and this one.
+/// The fifteen above and this one.
 pub const TESTS: &str = "tests";
 
 /// A directory of the machine that the project was written on.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold no sources: what builds, tools and fuzzers make.
+/// What holds no sources: what builds, tools and fuzzers make. In a second work tree `.git` is a file.
 const MADE: [&str; 5] = ["target", ".git", "corpus", "artifacts", "out"];
 
 /// A file's path from the root, and its text.
@@ -25,7 +25,10 @@ pub fn texts(root: &Path) -> io::Result<Vec<TextFile>> {
             let entry = entry?;
             let path = directory.join(entry.file_name());
             let kind = entry.file_type()?;
-            if kind.is_dir() && !MADE.iter().any(|made| entry.file_name() == *made) {
+            if MADE.iter().any(|made| entry.file_name() == *made) {
+                continue;
+            }
+            if kind.is_dir() {
                 directories.push(path);
             } else if kind.is_file()
                 && let Ok(text) = fs::read_to_string(entry.path())

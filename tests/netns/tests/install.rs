@@ -33,6 +33,10 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
         "/usr/local/share/bash-completion/completions/gvm-dp",
         "/usr/local/share/zsh/site-functions/_gvm-dp",
         "/usr/local/share/fish/vendor_completions.d/gvm-dp.fish",
+        "/usr/local/share/man/man1/gvm-pktgen.1",
+        "/usr/local/share/bash-completion/completions/gvm-pktgen",
+        "/usr/local/share/zsh/site-functions/_gvm-pktgen",
+        "/usr/local/share/fish/vendor_completions.d/gvm-pktgen.fish",
     ] {
         assert!(files.iter().any(|file| file == wanted), "{wanted} is not among {files:#?}");
     }

@@ -1,0 +1,64 @@
+//! Completions: the script that a shell loads, and the program's answer to it.
+
+use crate::bash::Bash;
+use clap::Command;
+use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
+use std::ffi::OsStr;
+use std::io;
+
+/// The environment variable that tells a program to answer a shell instead of doing its work.
+pub const VARIABLE: &str = "GVM_COMPLETE";
+
+/// Bash's script is ours, see [`crate::bash`]; the others are the library's.
+const SHELLS: [&dyn EnvCompleter; 5] = [&Bash, &Elvish, &Fish, &Powershell, &Zsh];
+
+/// Answers a shell that asks for completions of this process's arguments. Returns whether one did: then the process has
+/// nothing else to do.
+///
+/// # Errors
+/// When the shell is unknown, or does not read the answer.
+pub fn answer(program: fn() -> Command) -> Result<bool, clap::Error> {
+    let current = std::env::current_dir().ok();
+    let engine = CompleteEnv::with_factory(program).var(VARIABLE).shells(Shells(&SHELLS));
+    engine.try_complete(std::env::args_os(), current.as_deref())
+}
+
+/// The script with which a shell completes a program.
+///
+/// # Errors
+/// When the shell has no completions.
+pub fn script(shell: Shell, program: &str) -> io::Result<String> {
+    let shell = shell.to_string();
+    let completer = Shells(&SHELLS);
+    let completer =
+        completer.completer(&shell).ok_or_else(|| io::Error::other(format!("no completions for {shell}")))?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, program, program, program, &mut script)?;
+    String::from_utf8(script).map_err(io::Error::other)
+}
+
+/// Values that are always the same, for an argument whose type is not an enum of clap's.
+pub fn values(values: &'static [&'static str]) -> ArgValueCandidates {
+    ArgValueCandidates::new(move || values.iter().map(CompletionCandidate::new).collect())
+}
+
+/// Values that are looked up when a shell asks.
+pub fn lookup(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        let fits = |value: &String| current.to_str().is_some_and(|current| value.starts_with(current));
+        values().into_iter().filter(fits).map(CompletionCandidate::new).collect()
+    })
+}
+
+/// The last of several values that stand behind each other with commas; what stands before it is kept.
+pub fn list(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        let current = current.to_str().unwrap_or_default();
+        let (before, last) = current.rfind(',').map_or(("", current), |comma| current.split_at(comma + 1));
+        let named = |value: &str| before.split(',').any(|word| word == value);
+        let fits = |value: &String| value.starts_with(last) && !named(value);
+        values().into_iter().filter(fits).map(|value| CompletionCandidate::new(format!("{before}{value}"))).collect()
+    })
+}
