@@ -13,7 +13,7 @@ use lcore::CoreList;
 use port::any::AnyPort;
 use port::dpdk::{Environment, smallest_chunk};
 use port::spec::{DpdkSpec, XdpMode};
-use port::udp::{UdpError, UdpOptions, UdpPort};
+use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet};
 use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
@@ -28,7 +28,8 @@ const DEVICE_MTU: u16 = 1500;
 /// Where one port of every lcore comes from.
 #[derive(Clone)]
 enum Source {
-    Socket(SocketAddr),
+    /// The address, and what its sockets on all lcores know of this host's addresses.
+    Socket(SocketAddr, Arc<OwnAddresses>),
     Nic(Arc<Nic>),
     Dpdk(Arc<DpdkNic>),
 }
@@ -147,7 +148,7 @@ impl Ports {
                     if cores.len() > 1 {
                         is_free(*address).map_err(Failure::Udp)?;
                     }
-                    Source::Socket(*address)
+                    Source::Socket(*address, Arc::default())
                 }
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
@@ -170,7 +171,7 @@ impl Ports {
     pub fn nics(&self) -> impl Iterator<Item = &Arc<Nic>> {
         self.sources.iter().filter_map(|source| match source {
             Source::Nic(nic) => Some(nic),
-            Source::Socket(_) | Source::Dpdk(_) => None,
+            Source::Socket(..) | Source::Dpdk(_) => None,
         })
     }
 
@@ -178,7 +179,7 @@ impl Ports {
     pub fn devices(&self) -> impl Iterator<Item = &Arc<DpdkNic>> {
         self.sources.iter().filter_map(|source| match source {
             Source::Dpdk(device) => Some(device),
-            Source::Socket(_) | Source::Nic(_) => None,
+            Source::Socket(..) | Source::Nic(_) => None,
         })
     }
 
@@ -200,9 +201,11 @@ impl Ports {
         let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
-            (Source::Socket(address), _) => {
+            (Source::Socket(address, own), _) => {
                 let port = UdpPort::open(PortId(id as u8), *address, pool.clone(), options);
-                port.map(AnyPort::from).map_err(Failure::Udp)
+                let mut port = port.map_err(Failure::Udp)?;
+                port.share_addresses(own);
+                Ok(AnyPort::from(port))
             }
             (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
             (Source::Dpdk(device), _) => device.open_queue(lcore, pool, self.roce).map(AnyPort::from),
@@ -215,7 +218,7 @@ impl Ports {
     pub fn bound(&self, addresses: &[Option<SocketAddr>]) -> Self {
         let mut ports = self.clone();
         for (source, address) in ports.sources.iter_mut().zip(addresses) {
-            if let (Source::Socket(bound), Some(address)) = (source, address) {
+            if let (Source::Socket(bound, _), Some(address)) = (source, address) {
                 *bound = *address;
             }
         }

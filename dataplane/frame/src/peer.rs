@@ -53,8 +53,8 @@ pub struct Peer {
     zero: u8,
     /// The UDP port that a raw port sends from to it; 0 is the one that it listens on. Sockets know only their own.
     pub source_port: u16,
-    /// Which of its own addresses a raw port has towards it, by the port's numbers: received datagrams have that to which
-    /// they came, so that answers leave from it. 0 is the port's choice. [`Peer::ROCE`] is set where it is not the UDP
+    /// Which of our own addresses the port has towards it, by the port's numbers: received datagrams have that to which
+    /// they came, so that answers leave from it. 0 is the port's choice, and all there is on a socket that is bound to an address. [`Peer::ROCE`] is set where it is not the UDP
     /// port on which we listen, but that of RoCEv2.
     pub local: u8,
     /// Fills the last word, so that a peer is four of them.

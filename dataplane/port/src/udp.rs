@@ -7,8 +7,12 @@
 //!
 //! The socket sets DF on everything (`IP_MTU_DISCOVER`), so that a datagram larger than the path is an error here and
 //! not a fragment there.
+//!
+//! A socket that is bound to all addresses of the host learns from the kernel to which of them each datagram came
+//! (`IP_PKTINFO`), and answers from there: see [`OwnAddresses`]. One that is bound to an address need not ask.
 
 mod batch;
+mod own;
 mod socket;
 
 use crate::Port;
@@ -17,10 +21,11 @@ use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+pub use own::{MAX_OWN_ADDRESSES, OwnAddresses};
 pub use socket::{UdpError, UdpOptions};
 
 frame::counters! {
@@ -36,6 +41,8 @@ frame::counters! {
         rx_lost,
         /// Polls that found no free frame to receive into; the datagrams waited in the socket.
         rx_no_frame,
+        /// Datagrams to an own address beyond the 127 that are remembered; answered from one that the kernel chooses.
+        rx_beyond_addresses,
         /// Errors of receive calls.
         rx_errors,
         /// Datagrams sent.
@@ -44,7 +51,7 @@ frame::counters! {
         tx_bytes,
         /// Datagrams larger than the path's MTU; dropped.
         tx_dropped_too_long,
-        /// Datagrams to an address without a route, or behind a next hop that does not answer; dropped.
+        /// Datagrams without a route, behind a next hop that does not answer, or from an own address that is gone; dropped.
         tx_dropped_unreachable,
         /// Datagrams that a firewall rule or a missing permission forbade; dropped.
         tx_dropped_not_permitted,
@@ -81,8 +88,12 @@ pub struct UdpPort {
     /// The socket's own count of lost datagrams, as last heard.
     overflows: u32,
     blocked: bool,
-    /// [`Peer::local`] of what is received.
+    /// What is in [`Peer::local`] of all that is received: [`Peer::ROCE`], or nothing.
     number: u8,
+    /// Our addresses that datagrams came to, of a socket that is bound to none.
+    own: Option<Arc<OwnAddresses>>,
+    /// The one that the last datagram came to, with its number.
+    last_own: (IpAddr, u8),
     counters: Arc<UdpCounters>,
 }
 
@@ -124,6 +135,8 @@ impl UdpPort {
             overflows: 0,
             blocked: false,
             number: if options.roce { Peer::ROCE } else { 0 },
+            own: address.ip().is_unspecified().then(Arc::default),
+            last_own: (address.ip(), 0),
             counters,
         })
     }
@@ -131,6 +144,30 @@ impl UdpPort {
     /// The address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Has the port's other sockets give the same numbers to the host's own addresses: they share routes. Without an effect on a
+    /// socket that is bound to one address.
+    pub fn share_addresses(&mut self, own: &Arc<OwnAddresses>) {
+        if let Some(mine) = &mut self.own {
+            *mine = Arc::clone(own);
+            self.last_own.1 = 0;
+        }
+    }
+
+    /// The number of the address of ours that a datagram came to; 0 where the socket has but one, or no number is left.
+    fn number_of(&mut self, own: Option<IpAddr>) -> u8 {
+        let (Some(ip), Some(table)) = (own, &self.own) else { return 0 };
+        let (last, number) = self.last_own;
+        if number != 0 && last == ip {
+            return number;
+        }
+        let Some(number) = table.number_of(ip) else {
+            self.counters.rx_beyond_addresses.add(1);
+            return 0;
+        };
+        self.last_own = (ip, number);
+        number
     }
 
     /// Has up to `room` empty frames ready; returns how many there are.
@@ -159,13 +196,15 @@ impl UdpPort {
             return None;
         }
         let mut peer = Peer::socket(self.id, received.source);
-        peer.local = self.number;
+        peer.local = self.number | self.number_of(received.own);
         Some(Datagram { ce: received.ce, ..Datagram::new(frame, peer, Class::Link, 0) })
     }
 
     /// Takes the first datagram off the queue, which can never be sent for this reason.
     fn drop_first(&self, queue: &mut TxQueue, error: &io::Error) {
         let counters = &self.counters;
+        let chosen = |datagram: &Datagram| datagram.peer.local & !Peer::ROCE != 0 && datagram.peer.udp_port != 0;
+        let has_source = self.own.is_some() && queue.peek().is_some_and(chosen);
         let reason = match error.raw_os_error() {
             Some(libc::EMSGSIZE) => &counters.tx_dropped_too_long,
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::EADDRNOTAVAIL) => {
@@ -173,6 +212,8 @@ impl UdpPort {
             }
             Some(libc::EPERM | libc::EACCES) => &counters.tx_dropped_not_permitted,
             Some(libc::EAFNOSUPPORT) => &counters.tx_dropped_family,
+            // What the kernel says of an IPv6 source that is none of its addresses; of IPv4 it says that there is no route.
+            Some(libc::EINVAL) if has_source => &counters.tx_dropped_unreachable,
             _ => &counters.tx_dropped_other,
         };
         reason.add(1);
@@ -230,7 +271,7 @@ impl Port for UdpPort {
         let (mut left, mut errors) = (0, 0);
         self.blocked = false;
         while !queue.is_empty() {
-            match self.batch.send(self.socket.as_fd(), self.local.is_ipv6(), queue.iter_mut()) {
+            match self.batch.send(self.socket.as_fd(), self.local.is_ipv6(), self.own.as_deref(), queue.iter_mut()) {
                 Ok(count) => {
                     for _ in 0..count {
                         let Some(datagram) = queue.take() else { break };

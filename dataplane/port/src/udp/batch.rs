@@ -1,6 +1,7 @@
 //! Many datagrams in one call: `recvmmsg` into frames, `sendmmsg` from frames.
 
-use frame::{BURST, Datagram, Frame};
+use super::own::OwnAddresses;
+use frame::{BURST, Datagram, Frame, Peer};
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -15,19 +16,58 @@ union Name {
     v6: libc::sockaddr_in6,
 }
 
-/// Room for the control messages of one datagram: ECN bits and the overflow counter, each 24 bytes.
+/// Room for the control messages of one datagram: ECN bits and the overflow counter, each 24 bytes, and one of our own
+/// addresses, 40 bytes.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Control([u8; 96]);
+struct Control([u8; 128]);
 
-/// The one control message of a datagram that is sent with a mark.
-#[repr(C)]
-struct Mark {
-    header: libc::cmsghdr,
-    tos: libc::c_int,
+impl Control {
+    /// Adds a control message behind those of `len` bytes; returns how many there are then.
+    fn push<T: Copy>(&mut self, len: usize, level: i32, kind: i32, value: T) -> usize {
+        // SAFETY: both only compute a length.
+        let (used, space) = unsafe { (libc::CMSG_LEN(size_of::<T>() as u32), libc::CMSG_SPACE(size_of::<T>() as u32)) };
+        let end = len + space as usize;
+        let Some(room) = self.0.get_mut(len..end) else { return len };
+        let header = libc::cmsghdr { cmsg_len: used as usize, cmsg_level: level, cmsg_type: kind };
+        let at = room.as_mut_ptr();
+        // SAFETY: there is room for the header, the padding behind it and the value, which CMSG_SPACE counts; what is written
+        // needs no alignment.
+        unsafe {
+            at.cast::<libc::cmsghdr>().write_unaligned(header);
+            at.add(libc::CMSG_LEN(0) as usize).cast::<T>().write_unaligned(value);
+        }
+        end
+    }
+
+    /// Adds what a datagram needs: the mark Congestion Experienced, and which of our addresses it leaves from. Returns the
+    /// length of all.
+    fn of(&mut self, ce: bool, ipv4: bool, ipv6_socket: bool, own: Option<IpAddr>) -> usize {
+        let mut len = 0;
+        if ce {
+            let (level, kind) =
+                if ipv4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
+            len = self.push(len, level, kind, libc::c_int::from(ECN_CE));
+        }
+        match own {
+            None => len,
+            Some(IpAddr::V4(ip)) if !ipv6_socket => {
+                let from = libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+                let any = libc::in_addr { s_addr: 0 };
+                let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: any };
+                self.push(len, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+            }
+            Some(ip) => {
+                let ip = match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+                self.push(len, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+            }
+        }
+    }
 }
-
-const _: () = assert!(size_of::<Mark>() <= size_of::<Control>() && align_of::<Mark>() <= align_of::<Control>());
 
 /// What the kernel said about a received datagram besides its bytes.
 pub(super) struct Received {
@@ -39,6 +79,8 @@ pub(super) struct Received {
     pub(super) ce: bool,
     /// Datagrams that the socket dropped since it was made, modulo 2^32, if any.
     pub(super) overflows: Option<u32>,
+    /// To which of our addresses it came, if the socket tells.
+    pub(super) own: Option<IpAddr>,
 }
 
 /// The kernel's view of up to [`BURST`] datagrams; allocated once.
@@ -60,7 +102,7 @@ impl Batch {
             iovecs: vec![iovec; BURST].into(),
             // SAFETY: all zeros is a valid `sockaddr_in6`, the largest variant.
             names: (0..BURST).map(|_| Name { v6: unsafe { zeroed() } }).collect(),
-            controls: vec![Control([0; 96]); BURST].into(),
+            controls: vec![Control([0; 128]); BURST].into(),
         }
     }
 
@@ -107,6 +149,7 @@ impl Batch {
             source: self.names[i].address(),
             ce: false,
             overflows: None,
+            own: None,
         };
         // SAFETY: the kernel filled in `msg_control` and `msg_controllen` of this header, which point into
         // `controls[i]`; that buffer was not touched since. CMSG_NXTHDR stays inside it.
@@ -123,6 +166,15 @@ impl Batch {
                     (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                         received.overflows = Some(data.cast::<u32>().read_unaligned());
                     }
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                        let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                        // Of a broadcast this is the address that answers it.
+                        received.own = Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+                    }
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                        let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                        received.own = Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical());
+                    }
                     _ => {}
                 }
                 at = libc::CMSG_NXTHDR(&raw const header.msg_hdr, at);
@@ -133,18 +185,25 @@ impl Batch {
 
     /// Sends the first of `datagrams`, at most [`BURST`], and returns how many went out. An error is the first one's.
     ///
-    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`.
+    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On one that is bound to none of our
+    /// addresses, `own` has those that [`Peer::local`] names.
     pub(super) fn send<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
         ipv6: bool,
+        own: Option<&OwnAddresses>,
         datagrams: impl Iterator<Item = &'a mut Datagram>,
     ) -> io::Result<usize> {
         let mut count = 0;
         for (i, datagram) in datagrams.take(BURST).enumerate() {
             let address = datagram.peer.address();
             let Some(name_len) = self.names[i].set(address, ipv6) else { break };
-            let control_len = if datagram.ce { self.mark(i, address.is_ipv4()) } else { 0 };
+            let from = own.and_then(|own| own.get(datagram.peer.local & !Peer::ROCE));
+            let control_len = if datagram.ce || from.is_some() {
+                self.controls[i].of(datagram.ce, address.is_ipv4(), ipv6, from)
+            } else {
+                0
+            };
             let data = datagram.frame.data_mut();
             self.set(i, data.as_mut_ptr(), data.len(), name_len, control_len);
             count = i + 1;
@@ -157,21 +216,6 @@ impl Batch {
         // borrowed during this call, and at a name and a control message of `self`, all with their true lengths.
         let n = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, count as u32, flags) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
-    }
-
-    /// Writes the control message that marks datagram `i` with Congestion Experienced; returns its length.
-    fn mark(&mut self, i: usize, ipv4: bool) -> usize {
-        let (level, kind) =
-            if ipv4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
-        // SAFETY: CMSG_LEN only computes a length.
-        let len = unsafe { libc::CMSG_LEN(size_of::<libc::c_int>() as u32) } as usize;
-        let mark = Mark {
-            header: libc::cmsghdr { cmsg_len: len, cmsg_level: level, cmsg_type: kind },
-            tos: libc::c_int::from(ECN_CE),
-        };
-        // SAFETY: `Control` is at least as large and as aligned as `Mark` (asserted above) and plain bytes.
-        unsafe { (&raw mut self.controls[i]).cast::<Mark>().write(mark) };
-        size_of::<Mark>()
     }
 }
 

@@ -99,6 +99,10 @@ pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, on).map_err(failed("set SO_RXQ_OVFL"))?;
     // Of IPv6 sockets too: they carry IPv4 as mapped addresses.
     sockopt::set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, on).map_err(failed("set IP_RECVTOS"))?;
+    let any = address.ip().is_unspecified();
+    if any && !ipv6 {
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, on).map_err(failed("set IP_PKTINFO"))?;
+    }
     if options.roce {
         let ect0 = libc::c_int::from(ECN_ECT0);
         sockopt::set(fd, libc::IPPROTO_IP, libc::IP_TOS, ect0).map_err(failed("set IP_TOS"))?;
@@ -109,6 +113,10 @@ pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
         let off: libc::c_int = 0;
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, off).map_err(failed("clear IPV6_V6ONLY"))?;
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, on).map_err(failed("set IPV6_RECVTCLASS"))?;
+        if any {
+            // Tells of IPv4 as well, by mapped addresses.
+            sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, on).map_err(failed("set IPV6_RECVPKTINFO"))?;
+        }
         let (name, discover) = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
         sockopt::set(fd, libc::IPPROTO_IPV6, name, discover).map_err(failed("set IPV6_MTU_DISCOVER"))?;
     }

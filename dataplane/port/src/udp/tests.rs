@@ -220,3 +220,115 @@ fn a_roce_socket_marks_what_comes_and_leaves_ecn_capable() {
     let burst = receive(&mut a);
     assert!(burst.get(0).unwrap().peer.is_roce() && burst.get(0).unwrap().ce);
 }
+
+/// A kernel's socket that takes answers from `to` and from nobody else.
+fn asks(to: &str, port: u16) -> UdpSocket {
+    let to = SocketAddr::new(to.parse().unwrap(), port);
+    let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+    // What is wrong must show, and not stop the test.
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
+/// Has a port answer what it received, from where it was asked.
+fn answer_all(port: &mut UdpPort, out: &mut Outbox, ce: bool) -> usize {
+    let mut burst = receive(port);
+    for datagram in burst.drain() {
+        out.send(Datagram { ce, ..Datagram::new(datagram.frame, datagram.peer, Class::Link, 1) });
+    }
+    flush(port, out)
+}
+
+#[test]
+fn a_socket_for_all_addresses_answers_from_the_one_that_was_asked() {
+    let pool = pool(256);
+    let mut out = Outbox::new(pool.clone(), 1);
+    for (bound, asked) in
+        [("0.0.0.0:0", &["127.0.0.1", "127.0.0.5", "127.0.0.6"][..]), ("[::]:0", &["::1", "127.0.0.5", "127.0.0.6"])]
+    {
+        let mut port = port(&pool, bound);
+        // Whatever else goes with them.
+        for (round, ce) in [(0u8, false), (1, true)] {
+            let all: Vec<UdpSocket> = asked.iter().map(|ip| asks(ip, port.local_addr().port())).collect();
+            for (i, socket) in all.iter().enumerate() {
+                socket.send(&[round, i as u8]).unwrap();
+            }
+            assert_eq!(answer_all(&mut port, &mut out, ce), all.len());
+            for (i, socket) in all.iter().enumerate() {
+                let mut bytes = [0; 9];
+                let len = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{bound} {}: {error}", asked[i]));
+                assert_eq!(bytes[..len], [round, i as u8]);
+            }
+        }
+        assert_eq!(port.counters.tx_datagrams.get(), 2 * asked.len() as u64);
+    }
+}
+
+#[test]
+fn sockets_of_one_port_give_an_address_the_same_number() {
+    let pool = pool(256);
+    let mut out = Outbox::new(pool.clone(), 1);
+    let options = UdpOptions { reuse_port: true, roce: true, ..UdpOptions::default() };
+    let open = |address| UdpPort::open(PortId(0), address, pool.clone(), options).unwrap();
+    let mut a = open("0.0.0.0:0".parse().unwrap());
+    let mut b = open(SocketAddr::new("0.0.0.0".parse().unwrap(), a.local_addr().port()));
+    let shared = Arc::default();
+    a.share_addresses(&shared);
+    b.share_addresses(&shared);
+    let (five, six) = (asks("127.0.0.5", a.local_addr().port()), asks("127.0.0.6", a.local_addr().port()));
+    five.send(b"five").unwrap();
+    six.send(b"six").unwrap();
+    // The kernel chooses which of the two sockets hears whom; each answers what the other one heard.
+    let mut heard: Vec<Datagram> =
+        [receive(&mut a), receive(&mut b)].iter_mut().flat_map(|burst| burst.drain().collect::<Vec<_>>()).collect();
+    let mut numbers: Vec<u8> = heard.iter().map(|datagram| datagram.peer.local).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [Peer::ROCE | 1, Peer::ROCE | 2]);
+    for port in [&mut a, &mut b] {
+        for datagram in &mut heard {
+            let mut frame = out.alloc().unwrap();
+            assert!(frame.append(datagram.frame.data()));
+            out.send(Datagram::new(frame, datagram.peer, Class::Link, 1));
+        }
+        assert_eq!(flush(port, &mut out), 2);
+    }
+    for (socket, expected) in [(&five, &b"five"[..]), (&six, b"six")] {
+        for _ in 0..2 {
+            let mut bytes = [0; 9];
+            let len = socket.recv(&mut bytes).unwrap();
+            assert_eq!(&bytes[..len], expected);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_gone_or_has_no_number_is_counted() {
+    let pool = pool(256);
+    let mut out = Outbox::new(pool.clone(), 1);
+    for (bound, gone, to) in [("0.0.0.0:0", "192.0.2.1", "127.0.0.1:9"), ("[::]:0", "2001:db8::1", "[::1]:9")] {
+        let mut port = port(&pool, bound);
+        let own = Arc::new(OwnAddresses::default());
+        port.share_addresses(&own);
+        let mut frame = out.alloc().unwrap();
+        assert!(frame.append(b"x"));
+        let mut peer = Peer::socket(PortId(0), to.parse().unwrap());
+        peer.local = own.number_of(gone.parse().unwrap()).unwrap();
+        out.send(Datagram::new(frame, peer, Class::Down, 1));
+        assert_eq!((flush(&mut port, &mut out), port.counters.tx_dropped_unreachable.get()), (1, 1), "{bound}");
+    }
+    let mut port = port(&pool, "0.0.0.0:0");
+    let own = Arc::new(OwnAddresses::default());
+    port.share_addresses(&own);
+    for last in 1..=MAX_OWN_ADDRESSES as u8 {
+        own.number_of(std::net::Ipv4Addr::new(192, 0, 2, last).into()).unwrap();
+    }
+    let socket = asks("127.0.0.1", port.local_addr().port());
+    socket.send(b"one too many").unwrap();
+    let burst = receive(&mut port);
+    assert_eq!((burst.get(0).unwrap().peer.local, port.counters.rx_beyond_addresses.get()), (0, 1));
+    // A socket that is bound to its address asks for nothing.
+    let mut bound = super::tests::port(&pool, "127.0.0.1:0");
+    asks("127.0.0.1", bound.local_addr().port()).send(b"x").unwrap();
+    assert_eq!(receive(&mut bound).get(0).unwrap().peer.local, 0);
+}
