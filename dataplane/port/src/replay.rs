@@ -4,12 +4,17 @@
 //! hands the chunks out in turn, as a receive ring does, and takes them back when they are free. With more packets than
 //! the cache holds, every one is read from memory. Transmitted frames stay in a ring, as a NIC holds them until they
 //! are on the wire, and then go back to their pool.
+//!
+//! A role may send a received frame on, with other headers and with more behind its payload. Such a chunk gets its own
+//! headers and its own length again before it is handed out. Its payload is never written by anybody; whoever measures
+//! asks [`ReplayPort::spoilt`] afterwards whether that was so.
 
 use crate::Port;
 use crate::headers::{self, Local, Reader, Verify};
 use frame::counter::CounterSet;
 use frame::{Burst, Frame, Pool, PortId, Time, TxQueue, pool};
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -38,8 +43,6 @@ const TX_RING: usize = 512;
 
 /// Bytes of Ethernet, IPv4 and UDP headers, without a tag.
 const HEADERS: usize = wire::net::headers_len(false);
-/// Where the UDP checksum stands.
-const CHECKSUM_AT: usize = HEADERS - 2;
 
 /// See the module's documentation.
 pub struct ReplayPort {
@@ -57,38 +60,38 @@ pub struct ReplayPort {
     head: usize,
     /// Packets put into the ring since the start.
     tail: usize,
-    /// The headers that all packets have: a gateway that makes a received frame its buffer overwrites them, so they are
-    /// written again, as the device would.
-    headers: [u8; HEADERS],
-    /// The UDP checksums of all packets, by their chunks.
-    checksums: Vec<[u8; 2]>,
+    /// The headers of each packet, by its chunk: a gateway that makes a received frame its buffer overwrites them, so
+    /// they are written again, as the device would.
+    headers: Vec<[u8; HEADERS]>,
+    /// A hash of the payload of each packet, by its chunk.
+    payloads: Vec<u64>,
     tx: VecDeque<Frame>,
     burst: usize,
     counters: Arc<ReplayCounters>,
 }
 
 impl ReplayPort {
-    /// A port that receives `packets` (whole Ethernet frames of one length, with the same headers but for the UDP checksum),
-    /// each in a chunk of `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets
-    /// only sends.
+    /// A port that receives `packets` (whole Ethernet frames of one length, each with headers of its own), each in a chunk of
+    /// `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
     ///
     /// # Panics
     /// If `input` has another number of chunks, lengths differ, or a packet is shorter than its headers or longer than a
     /// chunk.
     pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
         assert!(packets.is_empty() || packets.len() == input.capacity() as usize, "one chunk for each packet");
-        let mut headers = [0; HEADERS];
         let len = packets.first().map_or(0, Vec::len) as u16;
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
-        let mut checksums = vec![[0; 2]; input.capacity() as usize];
+        let mut headers = vec![[0; HEADERS]; input.capacity() as usize];
+        let mut payloads = vec![0; input.capacity() as usize];
         for packet in packets {
-            headers.copy_from_slice(&packet[..HEADERS]);
+            let (head, payload) = packet.split_first_chunk().expect("a packet with headers");
             let mut frame = input.alloc_reserved().expect("a chunk for each packet");
             assert!(frame.append(packet), "a packet longer than a chunk");
             let (index, offset, its_len) = frame.into_index();
             assert_eq!((offset, its_len), (pool::fresh_offset(index), len), "packets of one length, in fresh frames");
             ring.push(index);
-            checksums[index as usize] = [packet[CHECKSUM_AT], packet[CHECKSUM_AT + 1]];
+            headers[index as usize] = *head;
+            payloads[index as usize] = hash(payload);
         }
         let tail = ring.len();
         ring.resize(input.capacity().next_power_of_two() as usize, 0);
@@ -104,27 +107,49 @@ impl ReplayPort {
             head: 0,
             tail,
             headers,
-            checksums,
+            payloads,
             tx,
             burst,
             counters: Arc::default(),
         }
     }
+
+    /// How many packets of those that wait to be handed out have another payload than they were given. A role that writes
+    /// into what it received makes the rest of a benchmark measure other input.
+    pub fn spoilt(&self) -> usize {
+        let (chunks, mask) = (self.input.chunks(), self.ring.len().wrapping_sub(1));
+        let waiting = (self.head..self.tail).filter_map(|number| self.ring.get(number & mask));
+        let is_spoilt = |&&index: &&u32| {
+            // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
+            // the chunk; the range is the one that it gave. The frame is given up again below, so that it stays so.
+            let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), self.len) };
+            let now = frame.data().get(HEADERS..).map(hash);
+            let _ = frame.into_index();
+            now != self.payloads.get(index as usize).copied()
+        };
+        waiting.filter(is_spoilt).count()
+    }
+
+    /// The packets that were sent last, whole Ethernet frames, the oldest first.
+    pub fn sent(&self) -> impl Iterator<Item = &[u8]> {
+        self.tx.iter().map(Frame::data)
+    }
 }
 
-/// A frame without the headers that it came with: it was sent since. `false` when it is not for this port even so.
+/// A hash of bytes, the same in every run.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// A frame without the headers that it came with, which are these: it was sent since. `false` when it is not for this
+/// port even so.
 #[cold]
 #[inline(never)]
-fn receive_again(
-    reader: &mut Reader,
-    headers: &[u8; HEADERS],
-    checksum: [u8; 2],
-    mut frame: Frame,
-    burst: &mut Burst,
-) -> bool {
+fn receive_again(reader: &mut Reader, headers: &[u8; HEADERS], mut frame: Frame, burst: &mut Burst) -> bool {
     if let Some(head) = frame.data_mut().first_chunk_mut() {
         *head = *headers;
-        [head[CHECKSUM_AT], head[CHECKSUM_AT + 1]] = checksum;
     }
     reader.receive_into(frame, burst).is_ok()
 }
@@ -140,7 +165,7 @@ impl Port for ReplayPort {
         let before = burst.len();
         let mask = self.ring.len() - 1;
         let most = self.burst.min(burst.room()).min(self.tail - self.head);
-        let Self { input, ring, reader, headers, checksums, len, counters, .. } = self;
+        let Self { input, ring, reader, headers, len, counters, .. } = self;
         let (ring, chunks, len) = (&ring[..], input.chunks(), *len);
         for number in self.head..self.head + most {
             if let Some(&ahead) = ring.get((number + AHEAD) & mask) {
@@ -151,13 +176,7 @@ impl Port for ReplayPort {
             // the chunk; the range is the one that it gave.
             let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
             if let Err(frame) = reader.usual_into(frame, burst)
-                && !receive_again(
-                    reader,
-                    headers,
-                    checksums.get(index as usize).copied().unwrap_or_default(),
-                    frame,
-                    burst,
-                )
+                && !headers.get(index as usize).is_some_and(|own| receive_again(reader, own, frame, burst))
             {
                 counters.rx_refused.add(1);
             }
@@ -231,5 +250,115 @@ impl Port for ReplayPort {
 
     fn counters(&self) -> Arc<dyn CounterSet> {
         Arc::<ReplayCounters>::clone(&self.counters) as Arc<dyn CounterSet>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::{Class, Datagram, Hugepages, Peer, PoolConfig, Vlan};
+    use wire::net::{UdpSpec, emit_udp4, udp_checksum};
+
+    const HERE: Local = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+    const FAR: Local = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
+    const PACKETS: u8 = 8;
+
+    fn pool(frames: u32) -> Pool {
+        let config = PoolConfig { frames, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+        Pool::new(config).unwrap()
+    }
+
+    fn sender(number: u8) -> Local {
+        Local { mac: [2, 0, 0, 0, 1, number], ip: [198, 51, 100, number], udp_port: 7000 + u16::from(number) }
+    }
+
+    fn packet(number: u8) -> Vec<u8> {
+        let (from, payload) = (sender(number), [number; 60]);
+        let checksum = udp_checksum(from.ip, HERE.ip, from.udp_port, HERE.udp_port, &payload);
+        let spec = UdpSpec {
+            vlan: None,
+            src_mac: from.mac,
+            dst_mac: HERE.mac,
+            src_ip: from.ip,
+            dst_ip: HERE.ip,
+            src_port: from.udp_port,
+            dst_port: HERE.udp_port,
+            ecn: 0,
+            checksum,
+        };
+        let mut packet = vec![0; HEADERS];
+        emit_udp4(&spec, payload.len(), &mut packet).unwrap();
+        packet.extend(payload);
+        packet
+    }
+
+    fn port() -> ReplayPort {
+        let packets: Vec<_> = (0..PACKETS).map(packet).collect();
+        ReplayPort::new(PortId(0), HERE, 1500, pool(PACKETS.into()), &packets, 4)
+    }
+
+    /// Receives one burst, of which each datagram must be its sender's.
+    fn receive(port: &mut ReplayPort, burst: &mut Burst) {
+        port.rx_burst(0, burst);
+        for (_, datagram) in burst.iter() {
+            let number = datagram.frame.data()[0];
+            let from = sender(number);
+            let peer = Peer::ipv4(PortId(0), from.ip, from.udp_port, Vlan::UNTAGGED, from.mac);
+            assert_eq!((datagram.peer, datagram.frame.data()), (peer, &[number; 60][..]));
+        }
+    }
+
+    #[test]
+    fn a_packet_that_was_sent_on_comes_back_as_its_own() {
+        let (mut port, mut burst) = (port(), Burst::new());
+        let mut out = frame::Outbox::new(pool(8), 1);
+        let mut received = 0;
+        while received < 10 * usize::from(PACKETS) {
+            receive(&mut port, &mut burst);
+            assert!(!burst.is_empty(), "chunks come back");
+            received += burst.len();
+            for (number, mut datagram) in burst.drain().enumerate() {
+                // Every other frame becomes a buffer: more behind the payload, other headers before it.
+                if number % 2 == 0 {
+                    datagram.peer = Peer::ipv4(PortId(0), FAR.ip, FAR.udp_port, Vlan::UNTAGGED, FAR.mac);
+                    datagram.class = Class::Up;
+                    assert!(datagram.frame.append(&[0xee; 100]));
+                    out.send(datagram);
+                }
+            }
+            port.tx_burst(0, out.queue(PortId(0)).unwrap());
+            // The device is done at once.
+            port.tx.clear();
+            port.housekeep(0);
+        }
+        assert_eq!((port.counters.rx_refused.get(), port.spoilt()), (0, 0));
+    }
+
+    #[test]
+    fn a_role_that_writes_into_what_it_received_is_found_out() {
+        let (mut port, mut burst) = (port(), Burst::new());
+        port.rx_burst(0, &mut burst);
+        for mut datagram in burst.drain().take(3) {
+            datagram.frame.data_mut()[7] ^= 1;
+        }
+        port.housekeep(0);
+        assert_eq!(port.spoilt(), 3);
+    }
+
+    #[test]
+    fn what_was_sent_can_be_looked_at() {
+        let mut port = ReplayPort::new(PortId(0), HERE, 1500, pool(8), &[], 4);
+        let mut out = frame::Outbox::new(pool(8), 1);
+        let mut frame = out.alloc().unwrap();
+        assert!(frame.append(b"payload"));
+        let peer = Peer::ipv4(PortId(0), FAR.ip, FAR.udp_port, Vlan::UNTAGGED, FAR.mac);
+        out.send(Datagram::new(frame, peer, Class::Down, 1));
+        assert_eq!(port.tx_burst(0, out.queue(PortId(0)).unwrap()), 1);
+        let sent: Vec<_> = port.sent().collect();
+        assert!(
+            matches!(sent[..], [packet] if packet.len() == HEADERS + 7 && packet.ends_with(b"payload")),
+            "{sent:?}"
+        );
+        assert_eq!(port.spoilt(), 0);
     }
 }
