@@ -3,29 +3,35 @@
 # Prints, for each, the records that were lost and the longest time that a slave was without an answer. Then one gateway
 # alone drains and is started anew, as an upgrade does it: the time from its start until all slaves are registered.
 #
-#   perf/failover.sh DIRECTORY [--rate PPS] [--slaves N]     DIRECTORY has gvm-dp and gvm-pktgen; or: perf/run.sh failover
+#   perf/failover.sh DIRECTORY [--rate PPS] [--slaves N] [--quick]
+#
+# DIRECTORY has gvm-dp and gvm-pktgen. `perf/run.sh failover` builds them, runs this several times, and says on which
+# machine and how far the trials lie apart. --quick is for checks: few slaves, short loads, the same trials.
 #
 # Each trial is a run of its own, a few seconds apart on the same machine. Heartbeats are every second, as by default.
-# The last line is: name=... value=... unit=... ratio=...  (ratio: the longest gap of the kill to that of nothing;
+# The last lines are: name=... value=... unit=... ratio=...  (ratio: the longest gap of the kill to that of nothing;
 # of the time until a gateway is whole again, to a heartbeat interval)
 set -euo pipefail
 
 die() { printf 'failover: %s\n' "$*" >&2; exit 1; }
 
-directory=${1:?"usage: perf/failover.sh DIRECTORY [--rate PPS] [--slaves N]"}
+directory=${1:?"usage: perf/failover.sh DIRECTORY [--rate PPS] [--slaves N] [--quick]"}
 shift
 rate=20000
 slaves=1000
+# How long a load lasts, and after what time something happens to the first gateway.
+seconds=10
+event=4
 while [ $# -gt 0 ]; do
     case $1 in
-        --rate) rate=${2:?--rate PPS} ;;
-        --slaves) slaves=${2:?--slaves N} ;;
+        --rate) rate=${2:?--rate PPS}; shift ;;
+        --slaves) slaves=${2:?--slaves N}; shift ;;
+        --quick) rate=1000 slaves=100 seconds=4 event=0.5 ;;
         *) die "unknown option $1" ;;
     esac
-    shift 2
+    shift
 done
 
-seconds=10
 work=$(mktemp -d)
 export GVM_DP_RUN_DIR=$work
 pids=()
@@ -78,7 +84,7 @@ trial() {
     "$directory/gvm-pktgen" --gateway "$first" --gateway "$second" --count "$slaves" --rate "$rate" \
         --seconds "$seconds" --allow-loss --quiet --json "$report" >/dev/null 2>>"$work/log" &
     local load=$!
-    sleep 4
+    sleep "$event"
     case $name in
         drain) "$directory/gvm-dp" drain --name first >/dev/null ;;
         kill)

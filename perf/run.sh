@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs one benchmark. The last line is: name=... value=... unit=... ratio=...  (ratio = ours / baseline)
+# The lines before it say on which machine, how quiet that was meanwhile, and how far the ratios of the rounds lie apart.
 #
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
@@ -14,17 +15,22 @@
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
 #   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
+#                        [--repeats N] [--json FILE]
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tap [--json FILE]                      what a worn tap (gvm-dp capture) costs, against none
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
-#   perf/run.sh NAME [OPTIONS]                         any other benchmark of gvm-bench
+#   perf/run.sh NAME --quick                           any of these in seconds: the same code, the same checks of what went
+#                                                      through, and figures that mean nothing
+#   perf/run.sh all --quick                            all of them so, which is what CI does
+#   perf/run.sh NAME --help                            the options of a benchmark
 #
+# A benchmark that cannot run here says SKIPPED and why, and fails where the environment has GVM_TESTS=require.
 # As root, hugepages are reserved for the run, and their number is set back afterwards. The guard needs valgrind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
-usage() { sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
 # What is shipped is what is measured.
@@ -54,9 +60,43 @@ reserve_hugepages() {
 
 build() {
     cargo build --locked --quiet --profile "$profile" -p gvm-bench
-    # Nobody links the plugin for DPDK ports, so that nobody else builds it.
-    [ "${1:-}" != dpdk ] || cargo build --locked --quiet --profile "$profile" -p gvm-dpdk-plugin
     bench="${CARGO_TARGET_DIR:-target}/$profile/gvm-bench"
+}
+
+# Every benchmark of gvm-bench.
+benchmarks=(aggregate dpdk failover forward idle jumbo lcores qp rtt scrape tap tradeoff)
+
+# Runs one benchmark, with what it needs beside gvm-bench. A quick run takes that from the build of the tests, which CI
+# has anyway.
+run() {
+    local name=$1 target=${CARGO_TARGET_DIR:-target} beside=$profile folder
+    shift
+    case " $* " in *' --quick '*) beside=dev ;; esac
+    folder=$target/$beside
+    [ "$beside" != dev ] || folder=$target/debug
+    case $name in
+        dpdk)
+            # Nobody links the plugin for DPDK ports, so that nobody else builds it.
+            cargo build --locked --quiet --profile "$beside" -p gvm-dpdk-plugin || return 1
+            GVM_DP_PLUGIN_DIR=$folder "$bench" dpdk "$@"
+            ;;
+        failover)
+            cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1
+            "$bench" failover --binaries "$folder" "$@"
+            ;;
+        *) "$bench" "$name" "$@" ;;
+    esac
+}
+
+# All benchmarks one after the other, also when one of them fails; then says which did.
+run_all() {
+    local name failed=()
+    build
+    for name in "${benchmarks[@]}"; do
+        printf -- '-- %s\n' "$name"
+        run "$name" "$@" || failed+=("$name")
+    done
+    [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 }
 
 # What a guarded benchmark counts, a line each: name, function that is counted, records or requests of a round, options.
@@ -148,13 +188,14 @@ if [ $# -eq 2 ] && [ "$2" = --guard ]; then
     guard "$1" guard
 elif [ $# -eq 2 ] && [ "$2" = --record ]; then
     guard "$1" record
-elif [ "$1" = failover ]; then
+elif [ "$1" = all ]; then
     shift
-    cargo build --locked --quiet --profile "$profile" -p gvm-dp -p gvm-pktgen
-    perf/failover.sh "${CARGO_TARGET_DIR:-target}/$profile" "$@"
+    # They take ordinary pages where there are no hugepages, and in seconds nobody measures anything.
+    [ "$*" = --quick ] || die "all benchmarks run with --quick, or each by its own name"
+    run_all --quick
 else
-    build "$1"
-    reserve_hugepages
+    build
+    case " $* " in *' --quick '*) ;; *) reserve_hugepages ;; esac
     if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
         shift 2
         # Before every ordinary program: what is left is the time of the design and of the kernel.
@@ -162,5 +203,5 @@ else
         exit
     fi
     # Not exec: the hugepages are given back afterwards.
-    "$bench" "$@"
+    run "$@"
 fi

@@ -205,6 +205,8 @@ has_members() { [ "$(member "$1" "$2")" = "$3" ]; }
 
 [ "$udp" = yes ] || build_network
 
+# The table says what the machine did since.
+cp /proc/stat /proc/loadavg "$work/"
 say "starting 2 gateways (hold $hold) with a cluster key of their own"
 "$bin/gvm-dp" key new --out "$work/cluster.key" >/dev/null
 gateways=()
@@ -287,7 +289,7 @@ await_end "$pid" "the master"
 
 table=("$bin/demo-table" --slaves "$slaves" --registered-ms "$registered" --load "$work/load.json"
     --through "$work/through.json" --direct "$work/direct.json"
-    --gateway "$work/gateway-0.json" --gateway "$work/gateway-1.json")
+    --gateway "$work/gateway-0.json" --gateway "$work/gateway-1.json" --before "$work")
 [ -z "$json" ] || table+=(--json "$json")
 echo
 "${table[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks and tests everything: format, lints, documentation, tests, instruction counts. Does its own set-up.
+# Checks and tests everything: format, lints, documentation, tests, instruction counts, benchmarks. Does its own set-up.
 #
 #   scripts/test.sh            everything
 #   scripts/test.sh --quick    format and tests only, with the build that is there
@@ -92,6 +92,9 @@ shell() {
 # Instructions per record against perf/baseline.json: the one figure about speed that does not depend on the machine.
 instructions() { perf/run.sh aggregate --guard && perf/run.sh qp --guard; }
 
+# Every benchmark for a few seconds: what went through is checked, and no figure is looked at.
+benchmarks() { perf/run.sh all --quick; }
+
 if [ "$quick" = no ]; then
     scripts/setup.sh || exit 1
 fi
@@ -109,6 +112,7 @@ if [ "$quick" = no ]; then
     else
         printf '\n== instructions per record: not guarded, there is no perf/baseline.json\n'
     fi
+    step 'benchmarks, quickly' benchmarks
 fi
 
 printf '\n== %d s\n' $((SECONDS - started))

@@ -3,9 +3,13 @@
 //! Timed is a whole poll: receive burst, headers, walk, route and anti-spoofing, append, flush, headers with checksum,
 //! transmit burst, frame return. The hold is infinite, so that every buffer leaves full.
 
+use crate::account::{self, Passed};
 use crate::floor::Floor;
 use crate::input::{self, GATEWAY, MASTER, MASTER_AT, SLAVE_SIDE, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use crate::stopwatch::Stopwatch;
+use anyhow::Context as _;
 use frame::time::FOREVER;
 use frame::{Peer, PortId, Role, Vlan};
 use gateway::{Command, Gateway, GatewayConfig};
@@ -22,6 +26,7 @@ pub struct Bench {
     lcore: Lcore<Gateway, ReplayPort>,
     now: u64,
     shape: Shape,
+    received: u64,
 }
 
 /// An lcore with a gateway that serves all shards, with the shape's slaves and one master registered. It has an arena
@@ -81,7 +86,7 @@ fn lcore_with(
 impl Bench {
     /// A gateway that is polled by hand.
     pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
-        Ok(Self { lcore: lcore(0, &shape, packets, burst)?, now: 0, shape })
+        Ok(Self { lcore: lcore(0, &shape, packets, burst)?, now: 0, shape, received: 0 })
     }
 
     /// The same with another MTU, and frames of so many bytes for the input and for buffers.
@@ -93,7 +98,7 @@ impl Bench {
         input: u32,
         buffers: u32,
     ) -> anyhow::Result<Self> {
-        Ok(Self { lcore: lcore_with(0, &shape, packets, burst, mtu, [input, buffers])?, now: 0, shape })
+        Ok(Self { lcore: lcore_with(0, &shape, packets, burst, mtu, [input, buffers])?, now: 0, shape, received: 0 })
     }
 
     /// Polls until every packet of the input went through once. Returns nanoseconds per record.
@@ -105,45 +110,17 @@ impl Bench {
             self.now += 1_000;
             received += self.lcore.poll_once(self.now).received;
         }
+        self.received += received as u64;
         start.nanoseconds() / (received * self.shape.records) as f64
     }
 
     /// What went through since the start.
-    pub fn figures(&self) -> Figures {
-        let (records_in, records_out, _) = self.account();
-        let out = self.lcore.outbox().counters();
-        let (records_left, datagrams_left) = (out.down_records_out.get(), out.down_datagrams_out.get());
-        Figures { records_in, records_out, records_left, datagrams_left }
+    ///
+    /// # Errors
+    /// Something is missing or wrong: see [`account::check`].
+    pub fn check(&self) -> anyhow::Result<Passed> {
+        account::check(&self.lcore, &self.shape, self.received)
     }
-
-    /// Records in, records out, and the share of flushes with cause `full`.
-    pub fn account(&self) -> (u64, u64, f64) {
-        let counters = self.lcore.role().counters();
-        let out = self.lcore.outbox().counters();
-        let flush = &counters.flush;
-        let full = flush.flush_full.get();
-        let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_drain];
-        let others: u64 = others.iter().map(|counter| counter.get()).sum();
-        let (direction, left) = if self.shape.up {
-            (&counters.up, out.up_records_out.get())
-        } else {
-            (&counters.down, out.down_records_out.get())
-        };
-        (direction.records_in.get(), left + direction.held.get(), full as f64 / (full + others).max(1) as f64)
-    }
-}
-
-/// What went through a gateway.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    /// Records that came in.
-    pub records_in: u64,
-    /// Records that left, and those that wait in buffers.
-    pub records_out: u64,
-    /// Records that left.
-    pub records_left: u64,
-    /// Datagrams that they left in.
-    pub datagrams_left: u64,
 }
 
 /// One line of the table.
@@ -159,32 +136,33 @@ pub struct Row {
     pub ours: f64,
     /// Nanoseconds per record of the floor: the median of the rounds.
     pub floor: f64,
-    /// `ours / floor`, the median over rounds that measured both.
-    pub ratio: f64,
+    /// `ours / floor`, of rounds that measured both.
+    pub ratios: Ratios,
     /// Prefetch distance of the floor.
     pub distance: usize,
     /// Share of flushes with cause `full`.
     pub full: f64,
 }
 
-/// The middle of some values.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
+/// Less than this share of flushes with cause `full`, and the input is not what it should be.
+const FULL: f64 = 0.99;
 
-/// Measures one number of slaves, in turn with the floor.
-pub fn measure(slaves: u32, records: usize, up: bool, rounds: usize) -> anyhow::Result<Row> {
+/// Measures one number of slaves, in turn with the floor. `warm` fills buffers to all levels and touches every page first.
+///
+/// # Errors
+/// What was measured did not happen: see [`Bench::check`].
+pub fn measure(slaves: u32, records: usize, up: bool, rounds: usize, warm: bool) -> anyhow::Result<Row> {
     // Twice as many records as slaves and at least 16 MiB of cache lines: nothing of the input stays in the L2 cache.
     let packets = (2 * slaves as usize / records).max(65_536 / records);
     let shape = Shape { slaves, payload: 64, records, packets, up };
     let input = input::packets(&shape);
     let mut bench = Bench::new(shape, &input, frame::BURST)?;
     let mut floor = Floor::new(&shape, &input, usize::from(MTU) - 28)?;
-    // Buffers fill to all levels, and every page is touched.
-    let warm_up = 8 * slaves as usize * 16 / (packets * records) + 2;
-    for _ in 0..warm_up {
-        bench.run();
+    if warm {
+        let warm_up = 8 * slaves as usize * 16 / (packets * records) + 2;
+        for _ in 0..warm_up {
+            bench.run();
+        }
     }
     let (_, distance) = floor.best(records);
     let (mut ours, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -194,30 +172,38 @@ pub fn measure(slaves: u32, records: usize, up: bool, rounds: usize) -> anyhow::
         floors.push(them);
         ratios.push(us / them);
     }
-    let (records_in, records_out, full) = bench.account();
-    anyhow::ensure!(records_in == records_out, "{records_in} records went in and {records_out} came out");
-    Ok(Row { slaves, records, up, ours: median(ours), floor: median(floors), ratio: median(ratios), distance, full })
+    let full = bench.check()?.full_share();
+    anyhow::ensure!(full >= FULL, "only {:.1} % of the buffers left because they were full", full * 100.0);
+    let (ours, floor, ratios) = (median(ours), median(floors), Ratios::of(ratios));
+    Ok(Row { slaves, records, up, ours, floor, ratios, distance, full })
 }
 
-/// The whole table, as text on standard output and as a value.
-pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
+/// The whole table, as text on standard output and as a value. A quick one has fewer slaves, and no warm-up.
+///
+/// # Errors
+/// See [`measure`].
+pub fn table(rounds: usize, quick: bool) -> anyhow::Result<Vec<Row>> {
     println!("aggregate: 64-byte payloads, MTU 1500, hold infinite, uniformly random slaves, one lcore");
     println!(
-        "{:>9} {:>8} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7}",
-        "direction", "slaves", "rec/dgram", "ns/rec", "floor ns", "ratio", "prefetch", "full"
+        "{:>9} {:>8} {:>9} {:>9} {:>9} {:>7} {:>12} {:>9} {:>7}",
+        "direction", "slaves", "rec/dgram", "ns/rec", "floor ns", "ratio", "of rounds", "prefetch", "full"
     );
+    let all = [1, 64, 8_192, 131_072];
+    let slaves = if quick { &all[..3] } else { &all[..] };
     let mut rows = Vec::new();
     for (up, records) in [(false, 1), (false, 16), (true, 1), (true, 16)] {
-        for slaves in [1, 64, 8_192, 131_072] {
-            let row = measure(slaves, records, up, rounds)?;
+        for &slaves in slaves {
+            let way = if up { "up" } else { "down" };
+            let row = measure(slaves, records, up, rounds, !quick)
+                .with_context(|| format!("{way}, {slaves} slaves, {records} records in a datagram"))?;
             println!(
-                "{:>9} {:>8} {:>9} {:>9.1} {:>9.1} {:>7.2} {:>9} {:>6.1}%",
-                if row.up { "up" } else { "down" },
+                "{way:>9} {:>8} {:>9} {:>9.1} {:>9.1} {:>7.2} {:>12} {:>9} {:>6.1}%",
                 row.slaves,
                 row.records,
                 row.ours,
                 row.floor,
-                row.ratio,
+                row.ratios.median,
+                row.ratios.range(),
                 row.distance,
                 row.full * 100.0
             );
@@ -225,4 +211,40 @@ pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// The benchmark; with `slaves` only so many, one record in a datagram, in one direction.
+///
+/// # Errors
+/// See [`measure`].
+pub fn report(rounds: Option<usize>, slaves: Option<u32>, up: bool, quick: bool) -> anyhow::Result<Report> {
+    let rounds = rounds.unwrap_or(if quick { 4 } else { 9 });
+    let rows = match slaves {
+        Some(slaves) => vec![measure(slaves, 1, up, rounds, !quick)?],
+        None => table(rounds, quick)?,
+    };
+    let shown = rows.iter().find(|row| row.slaves == 8_192 && row.records == 1).or(rows.first());
+    let row = shown.context("nothing was measured")?;
+    let details = rows.iter().map(|row| {
+        serde_json::json!({
+            "direction": if row.up { "up" } else { "down" }, "slaves": row.slaves,
+            "records_per_datagram": row.records, "ns_per_record": row.ours, "floor_ns_per_record": row.floor,
+            "ratio": row.ratios.median, "ratios": row.ratios.json(), "full_flushes": row.full
+        })
+    });
+    let details = details.collect();
+    Ok(Report { name: "aggregate", value: row.ours, unit: "ns/record", ratios: row.ratios, details })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_goes_in_comes_out_both_ways() {
+        for (slaves, records, up) in [(64, 1, false), (64, 16, false), (64, 1, true), (64, 16, true)] {
+            let row = measure(slaves, records, up, 2, false).unwrap();
+            assert!(row.ratios.rounds == 2 && row.full >= FULL, "{row:?}");
+        }
+    }
 }

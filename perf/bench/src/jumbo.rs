@@ -4,9 +4,11 @@
 //! The page's baseline is a plain copy of its bytes from the same input to the same buffers. Timed is a whole poll, as in
 //! `aggregate`: it copies one page of two (the other's frame becomes the buffer), and computes the checksum over both.
 
-use crate::aggregate::{Bench, Figures, median};
+use crate::aggregate::Bench;
 use crate::floor::Floor;
 use crate::input::{self, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use frame::pool::chunk_for_data;
 
 /// The largest IP packet, in bytes.
@@ -34,8 +36,8 @@ pub struct Row {
     pub ours: f64,
     /// Nanoseconds of the copy: the median of the rounds.
     pub copy: f64,
-    /// `ours / copy`, the median over rounds that measured both.
-    pub ratio: f64,
+    /// `ours / copy`, of rounds that measured both.
+    pub ratios: Ratios,
     /// Pages in a datagram.
     pub records_per_datagram: f64,
 }
@@ -44,12 +46,6 @@ fn bench(shape: Shape, packets: &[Vec<u8>]) -> anyhow::Result<Bench> {
     // Received frames are as large as all others, as on a NIC: one that becomes a buffer has room for the next record.
     let chunk = chunk_for_data(u32::from(ROOM));
     Bench::with(shape, packets, frame::BURST, MTU, chunk, chunk)
-}
-
-fn check(figures: &Figures) -> anyhow::Result<()> {
-    let Figures { records_in, records_out, .. } = figures;
-    anyhow::ensure!(records_in == records_out, "{records_in} records went in and {records_out} came out");
-    Ok(())
 }
 
 fn page(slaves: u32, rounds: usize) -> anyhow::Result<Row> {
@@ -67,11 +63,9 @@ fn page(slaves: u32, rounds: usize) -> anyhow::Result<Row> {
         copies.push(copy);
         ratios.push(us / copy);
     }
-    let figures = bench.figures();
-    check(&figures)?;
-    let records_per_datagram = figures.records_left as f64 / figures.datagrams_left.max(1) as f64;
-    let (ours, copy, ratio) = (median(ours), median(copies), median(ratios));
-    Ok(Row { slaves, ours, copy, ratio, records_per_datagram })
+    let records_per_datagram = bench.check()?.records_per_datagram();
+    let (ours, copy, ratios) = (median(ours), median(copies), Ratios::of(ratios));
+    Ok(Row { slaves, ours, copy, ratios, records_per_datagram })
 }
 
 /// Measures all.
@@ -85,10 +79,8 @@ pub fn table(rounds: usize) -> anyhow::Result<Table> {
     for _ in 0..4 {
         small.run();
     }
-    let figures = small.figures();
-    check(&figures)?;
+    let records_per_datagram = small.check()?.records_per_datagram();
     drop((small, packets));
-    let records_per_datagram = figures.records_left as f64 / figures.datagrams_left.max(1) as f64;
     let saved = 1.0 - 1.0 / records_per_datagram;
     println!("jumbo: MTU {MTU}, hold infinite, uniformly random slaves, one record per input datagram, one lcore");
     println!(
@@ -96,13 +88,36 @@ pub fn table(rounds: usize) -> anyhow::Result<Table> {
         saved * 100.0
     );
     anyhow::ensure!(saved >= 0.98, "only {:.2} % of the packets are saved", saved * 100.0);
-    println!("{:>8} {:>14} {:>10} {:>10} {:>7}", "slaves", "pages/dgram", "ns/page", "copy ns", "ratio");
+    println!(
+        "{:>8} {:>14} {:>10} {:>10} {:>7} {:>12}",
+        "slaves", "pages/dgram", "ns/page", "copy ns", "ratio", "of rounds"
+    );
     let measure = |slaves| {
         let row = page(slaves, rounds)?;
-        let Row { ours, copy, ratio, records_per_datagram, .. } = row;
-        println!("{slaves:>8} {records_per_datagram:>14.2} {ours:>10.1} {copy:>10.1} {ratio:>7.2}");
+        let Row { ours, copy, ratios, records_per_datagram, .. } = row;
+        let (ratio, range) = (ratios.median, ratios.range());
+        println!("{slaves:>8} {records_per_datagram:>14.2} {ours:>10.1} {copy:>10.1} {ratio:>7.2} {range:>12}");
         Ok::<_, anyhow::Error>(row)
     };
     let pages = [measure(64)?, measure(1024)?];
     Ok(Table { saved, records_per_datagram, pages })
+}
+
+/// The benchmark.
+///
+/// # Errors
+/// See [`table`].
+pub fn report(rounds: Option<usize>, quick: bool) -> anyhow::Result<Report> {
+    let table = table(rounds.unwrap_or(if quick { 2 } else { 9 }))?;
+    let [row, _] = table.pages;
+    let pages = table.pages.map(|row| {
+        serde_json::json!({
+            "slaves": row.slaves, "ns_per_record": row.ours, "copy_ns_per_record": row.copy,
+            "ratio": row.ratios.median, "ratios": row.ratios.json(), "records_per_datagram": row.records_per_datagram
+        })
+    });
+    let details = serde_json::json!({
+        "saved": table.saved, "records_per_datagram": table.records_per_datagram, "pages": pages
+    });
+    Ok(Report { name: "jumbo", value: row.ours, unit: "ns/4KiB-record", ratios: row.ratios, details })
 }

@@ -5,13 +5,18 @@
 //! threads. What two lcores cost each other (shared cache lines, memory bandwidth, a shared core's second thread) is in
 //! both; what other programs take is in the first alone.
 
-use crate::aggregate::{self, median};
+use crate::account;
+use crate::aggregate;
 use crate::input::{self, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
+use crate::unavailable::needs;
 use anyhow::Context;
-use lcore::thread::{Running, ThreadConfig, View, cpu_ns, start};
+use gateway::GatewayCounters;
+use lcore::thread::{Running, Starting, ThreadConfig, View, cpu_ns, start};
 use lcore::{Clock, CoreList, RxMode};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// 8,192 slaves in random order, one record in a datagram: what costs most. More input than the L2 cache holds.
@@ -45,12 +50,43 @@ impl Round {
     }
 }
 
-fn begin(index: u16, core: usize, packets: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<lcore::thread::Starting<io::Error>> {
+/// An lcore that runs, and what its gateway counts.
+struct Subject {
+    running: Running,
+    gateway: Arc<GatewayCounters>,
+}
+
+/// An lcore that is being built.
+type Beginning = (Starting<io::Error>, mpsc::Receiver<Arc<GatewayCounters>>);
+
+fn begin(index: u16, core: usize, packets: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Beginning> {
     let packets = Arc::clone(packets);
     let config = ThreadConfig { index, core: Some(core), mode: RxMode::Polling, clock: Clock::start() };
-    let build =
-        move || aggregate::lcore(index, &SHAPE, &packets, 32).map_err(|error| io::Error::other(error.to_string()));
-    Ok(start(config, build, || ())?)
+    let (tell, told) = mpsc::channel();
+    let build = move || {
+        let lcore =
+            aggregate::lcore(index, &SHAPE, &packets, 32).map_err(|error| io::Error::other(error.to_string()))?;
+        // Nobody waits for it when the benchmark was given up.
+        let _ = tell.send(Arc::clone(lcore.role().counters()));
+        Ok(lcore)
+    };
+    Ok((start(config, build, || ())?, told))
+}
+
+fn wait((starting, told): Beginning) -> anyhow::Result<Subject> {
+    let running = starting.wait()?;
+    Ok(Subject { running, gateway: told.recv().context("the lcore was built")? })
+}
+
+impl Subject {
+    /// Ends it, and sees that all that came in went its way.
+    fn end(self) -> anyhow::Result<()> {
+        let view = self.running.view().clone();
+        self.running.stop();
+        self.running.join();
+        let ports = view.ports.into_iter().map(|port| port.counters);
+        account::counters(false, &self.gateway, &view.outbox, ports).map(drop)
+    }
 }
 
 fn records(view: &View) -> u64 {
@@ -61,12 +97,12 @@ fn records(view: &View) -> u64 {
 fn run(cores: &[usize], packets: &Arc<Vec<Vec<u8>>>, time: Duration) -> anyhow::Result<Rate> {
     let starting = cores.iter().enumerate().map(|(index, core)| begin(index as u16, *core, packets));
     let starting: Vec<_> = starting.collect::<anyhow::Result<_>>()?;
-    let running: Vec<Running> = starting.into_iter().map(|starting| starting.wait()).collect::<Result<_, _>>()?;
+    let lcores: Vec<Subject> = starting.into_iter().map(wait).collect::<anyhow::Result<_>>()?;
     std::thread::sleep(WARM_UP);
     let clock = Clock::start();
     let look = || -> anyhow::Result<Vec<(u64, u64)>> {
-        let look = |lcore: &Running| Some((records(lcore.view()), cpu_ns(lcore.view().tid)?));
-        running.iter().map(look).collect::<Option<_>>().context("an lcore is gone")
+        let look = |lcore: &Subject| Some((records(lcore.running.view()), cpu_ns(lcore.running.view().tid)?));
+        lcores.iter().map(look).collect::<Option<_>>().context("an lcore is gone")
     };
     let (from, before) = (clock.now(), look()?);
     std::thread::sleep(time);
@@ -77,6 +113,7 @@ fn run(cores: &[usize], packets: &Arc<Vec<Vec<u8>>>, time: Duration) -> anyhow::
         rate.wall += records * 1e3 / (to - from) as f64;
         rate.cpu += records * 1e3 / (cpu_after - cpu_before).max(1) as f64;
     }
+    lcores.into_iter().try_for_each(Subject::end)?;
     Ok(rate)
 }
 
@@ -84,9 +121,8 @@ fn run(cores: &[usize], packets: &Arc<Vec<Vec<u8>>>, time: Duration) -> anyhow::
 pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Round>> {
     let machine = CoreList::of_this_process()?;
     let cores: Vec<usize> = machine.iter().take(2).collect();
-    let &[first, second] = cores.as_slice() else {
-        anyhow::bail!("two lcores need two cores, and this process may use core {machine} alone")
-    };
+    needs(cores.len() == 2, format!("two lcores need two cores, and this process may use core {machine} alone"))?;
+    let &[first, second] = cores.as_slice() else { anyhow::bail!("two cores") };
     let packets = Arc::new(input::packets(&SHAPE));
     println!(
         "lcores: 8,192 slaves, 64-byte payloads, one record per datagram, memory ports, cores {first} and {second}"
@@ -112,7 +148,23 @@ pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Round>> {
     Ok(table)
 }
 
-/// The median of what `of` makes of the rounds.
-pub fn middle(table: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
-    median(table.iter().map(of).collect())
+/// The benchmark; `time` is that of each measurement, of which a round has three.
+///
+/// # Errors
+/// There are not two cores, or records are missing.
+pub fn report(rounds: Option<usize>, time: Option<Duration>, quick: bool) -> anyhow::Result<Report> {
+    let (usual, long) = if quick { (1, 100) } else { (7, 500) };
+    let table = table(rounds.unwrap_or(usual), time.unwrap_or(Duration::from_millis(long)))?;
+    let ratios = |of: fn((f64, f64)) -> f64| Ratios::of(table.iter().map(|round| of(round.ratios())).collect());
+    let (by_wall, by_cpu) = (ratios(|(wall, _)| wall), ratios(|(_, cpu)| cpu));
+    println!("two lcores against one: {:.2} by the wall clock, {:.2} by CPU time", by_wall.median, by_cpu.median);
+    let details = table.iter().map(|round| {
+        serde_json::json!({
+            "one_mrecords_per_second": round.one.wall, "two_mrecords_per_second": round.two.wall,
+            "one_mrecords_per_cpu_second": round.one.cpu, "two_mrecords_per_cpu_second": round.two.cpu,
+            "ratio": round.ratios().0, "cpu_ratio": round.ratios().1
+        })
+    });
+    let (value, details) = (median(table.iter().map(|round| round.two.cpu).collect()), details.collect());
+    Ok(Report { name: "lcores", value, unit: "Mrecords/s-of-CPU-time", ratios: by_cpu, details })
 }

@@ -1,8 +1,21 @@
 //! Benchmarks that measure a baseline in the same run and print the ratio: see `perf/run.sh`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`account`] | what was measured must have happened: what memory benchmarks ask afterwards |
+//! | [`conditions`] | the machine, and how quiet it was |
+//! | [`ratios`] | the middle and the range of the rounds |
+//! | [`report`] | the closing lines, and JSON |
+//! | [`unavailable`] | a benchmark that cannot run here |
+//! | [`input`], [`floor`], [`stopwatch`], [`svg`] | packets, the copy that nothing beats, CPU time, charts |
+//! | all others | one benchmark each |
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod aggregate;
+pub mod conditions;
 pub mod dpdk;
+pub mod failover;
 pub mod floor;
 pub mod forward;
 pub mod idle;
@@ -10,6 +23,7 @@ pub mod input;
 pub mod jumbo;
 pub mod lcores;
 pub mod qp;
+pub mod ratios;
 pub mod report;
 pub mod rtt;
 pub mod scrape;
@@ -17,3 +31,4 @@ pub mod stopwatch;
 pub mod svg;
 pub mod tap;
 pub mod tradeoff;
+pub mod unavailable;

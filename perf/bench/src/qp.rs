@@ -4,7 +4,8 @@
 //! sockets nor Ethernet are timed, everything else is, with the ICRC made and checked on every packet. The floor copies the
 //! same bytes in the same order from region to frame and from frame to region, and computes a CRC over them once per side.
 
-use crate::aggregate::median;
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use crate::stopwatch::Stopwatch;
 use anyhow::Context;
 use frame::pool::chunk_for_data;
@@ -325,7 +326,7 @@ pub struct Row {
     /// Of it, the copies.
     pub copy: f64,
     /// Requests per second of ours, divided by those of the floor.
-    pub ratio: f64,
+    pub ratios: Ratios,
 }
 
 impl Row {
@@ -374,21 +375,30 @@ pub fn measure(case: Case, rounds: usize) -> anyhow::Result<Row> {
     let [first, second] = ends;
     let packet = [median(first) / packets[0], median(second) / packets[1]];
     let (request, floor, copy) = (median(ours), median(floors), median(copies));
-    Ok(Row { case, request, packet, packets, floor, copy, ratio: median(ratios) })
+    Ok(Row { case, request, packet, packets, floor, copy, ratios: Ratios::of(ratios) })
 }
 
 /// The whole table, as text on standard output and as a value.
 pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
     println!("qp: 4 KiB in GVM records, {DEPTH} outstanding, requester and responder on one core, ICRC on");
     println!(
-        "{:<22} {:>9} {:>9} {:>16} {:>16} {:>9} {:>7} {:>7} {:>7}",
-        "", "M/CPU-s", "ns each", "requester ns/pkt", "responder ns/pkt", "floor ns", "ICRC", "copy", "ratio"
+        "{:<22} {:>9} {:>9} {:>16} {:>16} {:>9} {:>7} {:>7} {:>7} {:>12}",
+        "",
+        "M/CPU-s",
+        "ns each",
+        "requester ns/pkt",
+        "responder ns/pkt",
+        "floor ns",
+        "ICRC",
+        "copy",
+        "ratio",
+        "of rounds"
     );
     let mut rows = Vec::new();
     for case in Case::ALL {
         let row = measure(case, rounds)?;
         println!(
-            "{:<22} {:>9.3} {:>9.1} {:>16.1} {:>16.1} {:>9.1} {:>6.1}% {:>6.1}% {:>7.3}",
+            "{:<22} {:>9.3} {:>9.1} {:>16.1} {:>16.1} {:>9.1} {:>6.1}% {:>6.1}% {:>7.3} {:>12}",
             case.name(),
             row.rate(),
             row.request,
@@ -397,9 +407,29 @@ pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
             row.floor,
             (row.floor - row.copy) / row.request * 100.0,
             row.copy / row.request * 100.0,
-            row.ratio
+            row.ratios.median,
+            row.ratios.range()
         );
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The benchmark.
+///
+/// # Errors
+/// A page is wrong, or something was sent twice.
+pub fn report(rounds: Option<usize>, quick: bool) -> anyhow::Result<Report> {
+    let rows = table(rounds.unwrap_or(if quick { 2 } else { 15 }))?;
+    let row = rows.first().context("nothing was measured")?;
+    let details = rows.iter().map(|row| {
+        serde_json::json!({
+            "case": row.case.name(), "million_per_cpu_second": row.rate(), "ns": row.request,
+            "requester_ns_per_packet": row.packet[0], "responder_ns_per_packet": row.packet[1],
+            "requester_packets": row.packets[0], "responder_packets": row.packets[1],
+            "floor_ns": row.floor, "copy_ns": row.copy, "ratio": row.ratios.median, "ratios": row.ratios.json()
+        })
+    });
+    let details = details.collect();
+    Ok(Report { name: "qp", value: row.rate(), unit: "MREADs/CPU-s", ratios: row.ratios, details })
 }

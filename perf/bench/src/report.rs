@@ -1,5 +1,7 @@
-//! The last line of every benchmark, and its JSON.
+//! What every benchmark ends with: where and when it ran, the range of its ratios, its last line, and its JSON.
 
+use crate::conditions::{Conditions, Machine};
+use crate::ratios::Ratios;
 use std::path::Path;
 
 /// The figure that a benchmark stands for.
@@ -12,24 +14,63 @@ pub struct Report {
     /// Its unit.
     pub unit: &'static str,
     /// Ours divided by the baseline of the same run.
-    pub ratio: f64,
+    pub ratios: Ratios,
+    /// Everything that was measured.
+    pub details: serde_json::Value,
 }
 
 impl Report {
-    /// Prints the last line.
-    pub fn print(&self) {
-        println!("name={} value={:.3} unit={} ratio={:.3}", self.name, self.value, self.unit, self.ratio);
+    /// The closing lines. The last one stands for the figure; that of a quick run says so in its name.
+    pub fn text(&self, machine: &Machine, conditions: &Conditions, quick: bool) -> String {
+        let Self { name, value, unit, ratios, .. } = self;
+        let (suffix, warning) = match quick {
+            true => ("-quick", "a quick run: what went through was checked, the figures mean nothing\n"),
+            false => ("", ""),
+        };
+        let ratio = ratios.median;
+        format!(
+            "{warning}machine: {machine}\nconditions: {conditions}\nratios: {ratios}\n\
+             name={name}{suffix} value={value:.3} unit={unit} ratio={ratio:.3}\n"
+        )
     }
 
-    /// Writes the figure and `details` to a file, if one was asked for.
-    pub fn write(&self, file: Option<&Path>, details: serde_json::Value) -> anyhow::Result<()> {
-        if let Some(file) = file {
-            let Self { name, value, unit, ratio } = self;
-            let json = serde_json::json!({
-                "name": name, "value": value, "unit": unit, "ratio": ratio, "details": details
-            });
-            std::fs::write(file, serde_json::to_string_pretty(&json)? + "\n")?;
-        }
-        Ok(())
+    /// Writes everything to a file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, file: &Path, machine: &Machine, conditions: &Conditions, quick: bool) -> anyhow::Result<()> {
+        let Self { name, value, unit, ratios, details } = self;
+        let json = serde_json::json!({
+            "name": name, "quick": quick, "value": value, "unit": unit, "ratio": ratios.median, "ratios": ratios.json(),
+            "machine": machine, "conditions": conditions, "details": details
+        });
+        Ok(std::fs::write(file, serde_json::to_string_pretty(&json)? + "\n")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_figure_and_those_before_say_what_it_is_worth() {
+        let ratios = Ratios::of(vec![1.5, 2.0, 1.75]);
+        let report = Report { name: "tap", value: 351.25, unit: "ns/record", ratios, details: serde_json::Value::Null };
+        let conditions = Conditions {
+            load_before: 0.1,
+            load_after: 1.0,
+            steal_percent: 0.5,
+            others_percent: Some(1.0),
+            seconds: 12.0,
+        };
+        let text = report.text(&Machine::this(), &conditions, false);
+        let lines: Vec<_> = text.lines().collect();
+        let &[machine, when, range, last] = &lines[..] else { panic!("{text}") };
+        assert!(machine.starts_with("machine: ") && machine.contains(" cores of "), "{machine}");
+        assert!(when.starts_with("conditions: quiet, load 0.10 before and 1.00 after, steal 0.5 %"), "{when}");
+        assert_eq!(range, "ratios: median 1.750, 1.500 to 2.000 in 3 rounds");
+        assert_eq!(last, "name=tap value=351.250 unit=ns/record ratio=1.750");
+        let quick = report.text(&Machine::this(), &conditions, true);
+        assert!(quick.starts_with("a quick run: ") && quick.contains("\nname=tap-quick value="), "{quick}");
     }
 }

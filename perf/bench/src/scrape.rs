@@ -4,8 +4,12 @@
 //! scrape and `gvm-dp stats` take, far more often than once a second, in slices; in the slices between it rests. Cost
 //! is nanoseconds of busy polls for each record. What one reading costs follows from the difference.
 
-use crate::aggregate::{self, median};
+use crate::account;
+use crate::aggregate;
 use crate::input::{self, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
+use crate::unavailable::needs;
 use control::serve::board::{Board, LcoreBoard, RoleCounters};
 use control::serve::metrics::collect;
 use gateway::GatewayCounters;
@@ -21,8 +25,8 @@ pub struct Table {
     pub alone: f64,
     /// The same while somebody reads.
     pub read: f64,
-    /// Median of the ratios of neighbouring slices.
-    pub ratio: f64,
+    /// The ratios of neighbouring slices.
+    pub ratios: Ratios,
     /// Readings in a second, in the slices with readings.
     pub hz: f64,
     /// Bytes of one answer to a scrape.
@@ -34,7 +38,7 @@ pub struct Table {
 impl Table {
     /// The share of the poll loop that readings once a second take, in millionths.
     pub fn ppm_at_1_hz(&self) -> f64 {
-        (self.ratio - 1.0) / self.hz * 1e6
+        (self.ratios.median - 1.0) / self.hz * 1e6
     }
 }
 
@@ -42,7 +46,7 @@ impl Table {
 struct Subject {
     board: Board,
     counters: Arc<GatewayCounters>,
-    _running: Running,
+    running: Running,
 }
 
 impl Subject {
@@ -62,7 +66,7 @@ impl Subject {
         let counters: Arc<GatewayCounters> = told.recv()?;
         let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Gateway(Arc::clone(&counters)));
         let board = Board::of("gateway", "bench".to_owned(), clock, vec![lcore]);
-        Ok(Self { board, counters, _running: running })
+        Ok(Self { board, counters, running })
     }
 
     /// Nanoseconds of busy polls and records so far.
@@ -79,6 +83,15 @@ impl Subject {
         (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
     }
 
+    /// Ends it, and sees that all that came in went its way.
+    fn end(self) -> anyhow::Result<()> {
+        let view = self.running.view().clone();
+        self.running.stop();
+        self.running.join();
+        let ports = view.ports.into_iter().map(|port| port.counters);
+        account::counters(false, &self.counters, &view.outbox, ports).map(drop)
+    }
+
     /// Reads all that a scrape and `gvm-dp stats` read; returns the bytes of the scrape.
     fn read(&self) -> usize {
         let text = collect::all(&self.board);
@@ -91,7 +104,7 @@ impl Subject {
 /// Measures so many pairs of slices, of `slice` each, with a reading every `every`; prints and returns what it found.
 pub fn table(rounds: usize, slice: Duration, every: Duration) -> anyhow::Result<Table> {
     let cores = std::thread::available_parallelism()?.get();
-    anyhow::ensure!(cores >= 2, "the reader needs a core of its own: this machine has one");
+    needs(cores >= 2, "the reader needs a core of its own: this machine has one")?;
     let subject = Subject::start(Some(1))?;
     // Buffers fill to all levels.
     std::thread::sleep(Duration::from_millis(500));
@@ -114,29 +127,45 @@ pub fn table(rounds: usize, slice: Duration, every: Duration) -> anyhow::Result<
         alone.push(without);
         read.push(with);
     }
+    subject.end()?;
     let seconds = slice.as_secs_f64() * rounds as f64;
     let table = Table {
         alone: median(alone),
         read: median(read),
-        ratio: median(ratios),
+        ratios: Ratios::of(ratios),
         hz: f64::from(readings) / seconds,
         bytes,
         reading_ns: reading.as_nanos() as f64 / f64::from(readings.max(1)),
     };
     println!("scrape: one gateway lcore at full load on memory ports, {rounds} rounds of 3 slices of {slice:?}");
     println!(
-        "{:>16} {:>12} {:>12} {:>8} {:>14} {:>12}",
-        "readings/s", "ns/rec alone", "ns/rec read", "ratio", "bytes/scrape", "us/reading"
+        "{:>16} {:>12} {:>12} {:>8} {:>12} {:>14} {:>12}",
+        "readings/s", "ns/rec alone", "ns/rec read", "ratio", "of rounds", "bytes/scrape", "us/reading"
     );
     println!(
-        "{:>16.0} {:>12.1} {:>12.1} {:>8.4} {:>14} {:>12.1}",
+        "{:>16.0} {:>12.1} {:>12.1} {:>8.4} {:>12} {:>14} {:>12.1}",
         table.hz,
         table.alone,
         table.read,
-        table.ratio,
+        table.ratios.median,
+        table.ratios.range(),
         table.bytes,
         table.reading_ns / 1e3
     );
     println!("one reading a second takes {:.2} millionths of the poll loop", table.ppm_at_1_hz());
     Ok(table)
+}
+
+/// The benchmark; see [`table`] for `slice` and `every`.
+///
+/// # Errors
+/// There is one core only, or records are missing.
+pub fn report(rounds: Option<usize>, slice: Duration, every: Duration, quick: bool) -> anyhow::Result<Report> {
+    let table = table(rounds.unwrap_or(if quick { 4 } else { 100 }), slice, every)?;
+    let details = serde_json::json!({
+        "readings_per_second": table.hz, "ns_per_record_alone": table.alone, "ns_per_record_read": table.read,
+        "ratio": table.ratios.median, "bytes_per_scrape": table.bytes, "reading_ns": table.reading_ns
+    });
+    let (value, unit) = (table.ppm_at_1_hz(), "ppm-of-the-poll-loop-at-1-Hz");
+    Ok(Report { name: "scrape", value, unit, ratios: table.ratios, details })
 }

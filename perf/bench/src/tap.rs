@@ -3,13 +3,17 @@
 //! The same lcore, in turns without a tap, with one whose filter picks nothing, and with one that copies everything, both
 //! ways. What the watcher does with the copies is not timed: it is another thread's work.
 
-use crate::aggregate::{self, median};
+use crate::account;
+use crate::aggregate;
 use crate::input::{self, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use crate::stopwatch::Stopwatch;
 use gateway::Gateway;
 use lcore::Lcore;
-use lcore::tap::{TapConfig, Wants, Watch, tap};
+use lcore::tap::{TapConfig, TapPeg, Wants, Watch, tap};
 use port::replay::ReplayPort;
+use std::sync::Arc;
 
 /// Polls that are timed at once; their copies fit into the slots.
 const POLLS: usize = 32;
@@ -27,10 +31,18 @@ pub struct Row {
     pub picky: f64,
     /// With a tap that copies every datagram, received and sent.
     pub greedy: f64,
+    /// `greedy / bare`, of rounds that measured both.
+    pub ratios: Ratios,
+}
+
+/// Records that went through in a round, and what each cost.
+struct Round {
+    received: u64,
+    nanoseconds: f64,
 }
 
 /// Lets every packet of the input through once.
-fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option<Watch>) -> f64 {
+fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option<Watch>) -> Round {
     let (mut received, mut nanoseconds) = (0, 0.0);
     while received < SHAPE.packets {
         let watch_time = Stopwatch::start();
@@ -45,14 +57,14 @@ fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option
             watch.give_back(slot);
         }
     }
-    nanoseconds / received as f64
+    Round { received: received as u64, nanoseconds: nanoseconds / received as f64 }
 }
 
 /// Puts a tap on.
-fn wear(lcore: &Lcore<Gateway, ReplayPort>, wants: Wants) -> Watch {
+fn wear(peg: &TapPeg, ports: usize, wants: Wants) -> Watch {
     let config = TapConfig { slots: SLOTS, snaplen: 2048, rx: true, tx: true, port: None };
-    let (tap, watch) = tap(config, lcore.ports().len(), wants);
-    lcore.peg().hang(tap);
+    let (tap, watch) = tap(config, ports, wants);
+    peg.hang(tap);
     watch
 }
 
@@ -60,22 +72,44 @@ fn wear(lcore: &Lcore<Gateway, ReplayPort>, wants: Wants) -> Watch {
 pub fn measure(rounds: usize) -> anyhow::Result<Row> {
     let packets = input::packets(&SHAPE);
     let mut lcore = aggregate::lcore(0, &SHAPE, &packets, frame::BURST)?;
+    let (peg, ports) = (Arc::clone(lcore.peg()), lcore.ports().len());
     let mut now = 0;
-    run(&mut lcore, &mut now, &mut None);
-    let (mut bare, mut picky, mut greedy) = (Vec::new(), Vec::new(), Vec::new());
+    let mut received = run(&mut lcore, &mut now, &mut None).received;
+    let mut round = |watch: &mut Option<Watch>| {
+        let round = run(&mut lcore, &mut now, watch);
+        received += round.received;
+        round.nanoseconds
+    };
+    let (mut bare, mut picky, mut greedy, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        bare.push(run(&mut lcore, &mut now, &mut None));
-        let mut nothing = Some(wear(&lcore, Box::new(|_, _| false)));
-        picky.push(run(&mut lcore, &mut now, &mut nothing));
+        let none = round(&mut None);
+        let mut nothing = Some(wear(&peg, ports, Box::new(|_, _| false)));
+        picky.push(round(&mut nothing));
         drop(nothing);
-        let mut all = Some(wear(&lcore, Box::new(|_, _| true)));
-        greedy.push(run(&mut lcore, &mut now, &mut all));
+        let mut all = Some(wear(&peg, ports, Box::new(|_, _| true)));
+        let copied = round(&mut all);
         let dropped: u64 = all.iter().flat_map(Watch::ports).map(|port| port.dropped.get()).sum();
         anyhow::ensure!(dropped == 0, "{dropped} copies found no slot: nothing was measured");
+        bare.push(none);
+        greedy.push(copied);
+        ratios.push(copied / none);
     }
-    let row = Row { bare: median(bare), picky: median(picky), greedy: median(greedy) };
+    account::check(&lcore, &SHAPE, received)?;
+    let row = Row { bare: median(bare), picky: median(picky), greedy: median(greedy), ratios: Ratios::of(ratios) };
     println!("tap: 64 slaves, 64-byte payloads, one record per datagram, MTU 1500, ns per record of one lcore");
     println!("{:>10} {:>10} {:>14}", "no tap", "picks none", "copies all");
     println!("{:>10.1} {:>10.1} {:>14.1}", row.bare, row.picky, row.greedy);
     Ok(row)
+}
+
+/// The benchmark.
+///
+/// # Errors
+/// A copy found no slot, or something is missing: see [`account::check`].
+pub fn report(rounds: Option<usize>, quick: bool) -> anyhow::Result<Report> {
+    let row = measure(rounds.unwrap_or(if quick { 2 } else { 9 }))?;
+    let details = serde_json::json!({
+        "bare_ns_per_record": row.bare, "picky_ns_per_record": row.picky, "greedy_ns_per_record": row.greedy
+    });
+    Ok(Report { name: "tap", value: row.greedy, unit: "ns/record", ratios: row.ratios, details })
 }

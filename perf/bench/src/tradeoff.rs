@@ -5,18 +5,21 @@
 //! poll in which its datagram left.
 
 use crate::input::{self, MASTER, Random};
+use crate::ratios::Ratios;
+use crate::report::Report;
 use crate::svg::{Chart, Curve};
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Vlan};
 use gateway::{Command, Gateway, GatewayConfig};
 use link::{Route, RouteChange};
+use std::path::Path;
 use wire::record::{HEADER_LEN, MsgType, RecordHeader, req_id};
 use wire::{Scale, ShardSet, Walk, echo};
 
 const MTU: u16 = 1500;
 const PAYLOAD: usize = 64;
-/// Records of one measurement.
-const RECORDS: u64 = 200_000;
+/// Records of one measurement, and of one of a quick run.
+const RECORDS: (u64, u64) = (200_000, 5_000);
 /// The holds that are compared, in microseconds.
 const HOLDS: [u64; 9] = [0, 5, 10, 20, 50, 100, 200, 500, 1_000];
 
@@ -54,8 +57,11 @@ pub struct Point {
     pub p99_us: f64,
 }
 
-/// Runs one load with one hold.
-pub fn measure(load: Load, hold_us: u64) -> anyhow::Result<Point> {
+/// Runs so many records of one load with one hold.
+///
+/// # Errors
+/// A record was changed, or the pool is too small.
+pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> {
     let scale = Scale::default();
     let pool = input::pool(32_768, 2048)?;
     let mut config = GatewayConfig::new(ShardSet::all(scale));
@@ -71,15 +77,15 @@ pub fn measure(load: Load, hold_us: u64) -> anyhow::Result<Point> {
         gateway.command(0, Command::Route(RouteChange::Slave { id, route: route(peer) }), &mut out);
     }
     let mut random = Random::new(7);
-    let (mut sent, mut datagrams, mut latencies) = (0, 0_u64, Vec::with_capacity(RECORDS as usize));
+    let (mut sent, mut datagrams, mut latencies) = (0, 0_u64, Vec::with_capacity(records as usize));
     let (mut arrival, mut slave) = (0, 0);
     let mut burst = Burst::new();
     let mut bytes = [0; HEADER_LEN + PAYLOAD];
     let mut now = 0;
-    while (latencies.len() as u64) < RECORDS {
+    while (latencies.len() as u64) < records {
         now += MICROSECOND;
         loop {
-            while sent < RECORDS && arrival <= now && burst.room() > 0 {
+            while sent < records && arrival <= now && burst.room() > 0 {
                 if sent % load.burst == 0 {
                     slave = random.below(load.slaves);
                 }
@@ -115,20 +121,21 @@ pub fn measure(load: Load, hold_us: u64) -> anyhow::Result<Point> {
     }
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / MICROSECOND as f64;
-    let records_per_datagram = RECORDS as f64 / datagrams as f64;
+    let records_per_datagram = records as f64 / datagrams as f64;
     Ok(Point { hold_us, records_per_datagram, p50_us: at(0.5), p99_us: at(0.99) })
 }
 
 /// The whole table, on standard output and as values; the chart goes to `svg`, if one is asked for.
-pub fn table(svg: Option<&std::path::Path>) -> anyhow::Result<Vec<(Load, Vec<Point>)>> {
+pub fn table(svg: Option<&Path>, quick: bool) -> anyhow::Result<Vec<(Load, Vec<Point>)>> {
     println!("tradeoff: 64-byte payloads, MTU 1500, early flush on, virtual clock, polled every microsecond");
+    let records = if quick { RECORDS.1 } else { RECORDS.0 };
     let mut all = Vec::new();
     for load in LOADS {
         println!("\n{}", load.name);
         println!("{:>8} {:>13} {:>9} {:>9}", "hold us", "rec/datagram", "p50 us", "p99 us");
         let mut points = Vec::new();
         for hold in HOLDS {
-            let point = measure(load, hold)?;
+            let point = measure(load, hold, records)?;
             let Point { hold_us, records_per_datagram, p50_us, p99_us } = point;
             println!("{hold_us:>8} {records_per_datagram:>13.2} {p50_us:>9.1} {p99_us:>9.1}");
             points.push(point);
@@ -152,4 +159,29 @@ pub fn table(svg: Option<&std::path::Path>) -> anyhow::Result<Vec<(Load, Vec<Poi
         println!("\nchart: {}", path.display());
     }
     Ok(all)
+}
+
+/// The benchmark; the chart goes to `svg`.
+///
+/// # Errors
+/// See [`measure`]; or the chart cannot be written.
+pub fn report(svg: &Path, quick: bool) -> anyhow::Result<Report> {
+    if let Some(folder) = svg.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let table = table(Some(svg), quick)?;
+    let at = |hold| table.first().and_then(|(_, points)| points.iter().find(|point| point.hold_us == hold));
+    let (Some(without), Some(with)) = (at(0), at(50)) else { anyhow::bail!("nothing was measured") };
+    let (value, ratio) = (with.records_per_datagram, with.records_per_datagram / without.records_per_datagram);
+    let details = table.iter().flat_map(|(load, points)| {
+        points.iter().map(|point| {
+            serde_json::json!({
+                "load": load.name, "hold_us": point.hold_us, "records_per_datagram": point.records_per_datagram,
+                "p50_us": point.p50_us, "p99_us": point.p99_us
+            })
+        })
+    });
+    // The clock is virtual: every round is the same.
+    let (ratios, details) = (Ratios::exact(ratio), details.collect());
+    Ok(Report { name: "tradeoff", value, unit: "records/datagram", ratios, details })
 }

@@ -32,7 +32,8 @@ pub fn available() -> bool {
     false
 }
 
-fn missing() -> Option<String> {
+/// Why such tests cannot run here, if they cannot.
+pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root: run the tests with sudo".to_owned());
     }

@@ -9,10 +9,11 @@ mod boundary;
 mod subject;
 mod testpmd;
 
-pub use boundary::{Boundary, boundary};
+pub use boundary::{BURSTS, Boundary, boundary};
 
-use crate::aggregate::median;
 use crate::input::{self, Shape};
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use anyhow::Context as _;
 use lcore::CoreList;
 use netns::dpdk::write_pcap;
@@ -38,8 +39,8 @@ pub struct Row {
     pub ours: f64,
     /// Million packets per CPU second through `dpdk-testpmd`.
     pub testpmd: f64,
-    /// Ours divided by that.
-    pub ratio: f64,
+    /// Ours divided by that, of rounds that measured both.
+    pub ratios: Ratios,
     /// Records in a datagram that left.
     pub merged: f64,
 }
@@ -67,7 +68,11 @@ impl Drop for Input {
 }
 
 /// Measures both in turns, for each number of slaves.
+///
+/// # Errors
+/// DPDK or `dpdk-testpmd` is not there or refuses something, or a record or a frame is missing.
 pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
+    testpmd::needs_testpmd()?;
     let machine = CoreList::of_this_process()?;
     let core = machine.iter().last().context("a core")?;
     let others: Vec<usize> = machine.iter().filter(|other| *other != core).collect();
@@ -80,8 +85,8 @@ pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
         if hugepages { "hugepages" } else { "ordinary pages" }
     );
     println!(
-        "{:>8} {:>14} {:>18} {:>7} {:>14}",
-        "slaves", "Mrec/CPU-s", "testpmd Mpkt/CPU-s", "ratio", "records/packet"
+        "{:>8} {:>14} {:>18} {:>7} {:>12} {:>14}",
+        "slaves", "Mrec/CPU-s", "testpmd Mpkt/CPU-s", "ratio", "of rounds", "records/packet"
     );
     let mut rows = Vec::new();
     for slaves in SLAVES {
@@ -102,9 +107,45 @@ pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
         }
         let merged = subject.finish()?;
         testpmd.finish()?;
-        let row = Row { slaves, ours: median(ours), testpmd: median(theirs), ratio: median(ratios), merged };
-        println!("{slaves:>8} {:>14.2} {:>18.2} {:>7.3} {merged:>14.1}", row.ours, row.testpmd, row.ratio);
+        let row = Row { slaves, ours: median(ours), testpmd: median(theirs), ratios: Ratios::of(ratios), merged };
+        println!(
+            "{slaves:>8} {:>14.2} {:>18.2} {:>7.3} {:>12} {merged:>14.1}",
+            row.ours,
+            row.testpmd,
+            row.ratios.median,
+            row.ratios.range()
+        );
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The benchmark; `time` is that of each measurement, of which a round has three.
+///
+/// # Errors
+/// See [`table`].
+pub fn report(rounds: Option<usize>, time: Option<Duration>, quick: bool) -> anyhow::Result<Report> {
+    let (usual, long, bursts) = if quick { (1, 100, BURSTS / 1000) } else { (9, 500, BURSTS) };
+    let rounds = rounds.unwrap_or(usual);
+    let boundary = boundary(rounds, bursts)?;
+    println!(
+        "plugin boundary: {:.2} ns per record at bursts of 32 ({:.2} through the table, {:.2} in place)",
+        boundary.cost(),
+        boundary.table,
+        boundary.inline
+    );
+    let rows = table(rounds, time.unwrap_or(Duration::from_millis(long)))?;
+    let row = rows.last().context("nothing was measured")?;
+    let lines = rows.iter().map(|row| {
+        serde_json::json!({
+            "slaves": row.slaves, "mrecords_per_cpu_second": row.ours,
+            "testpmd_mpackets_per_cpu_second": row.testpmd, "ratio": row.ratios.median, "ratios": row.ratios.json(),
+            "records_per_datagram": row.merged
+        })
+    });
+    let details = serde_json::json!({
+        "lines": lines.collect::<Vec<_>>(), "boundary_ns_per_record": boundary.cost(),
+        "boundary_table_ns": boundary.table, "boundary_inline_ns": boundary.inline
+    });
+    Ok(Report { name: "dpdk", value: row.ours, unit: "Mrecords/CPU-s", ratios: row.ratios, details })
 }

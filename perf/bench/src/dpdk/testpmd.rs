@@ -1,5 +1,6 @@
 //! `dpdk-testpmd` in its io mode: what it receives on one device it sends on the other, and looks at nothing.
 
+use crate::unavailable::needs;
 use anyhow::Context as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,6 +11,16 @@ use std::time::Duration;
 const PROMPT: &str = "testpmd> ";
 /// Mempool objects that it needs beside those of the file.
 const OBJECTS: usize = 16_384;
+
+/// Whether `dpdk-testpmd` is there.
+///
+/// # Errors
+/// It is not.
+pub fn needs_testpmd() -> anyhow::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join("dpdk-testpmd").is_file());
+    needs(is_there, "dpdk-testpmd is not installed: `apt-get install -y --no-install-recommends dpdk-dev`")
+}
 
 /// A running `dpdk-testpmd`, which forwards only while it is measured.
 pub struct Testpmd {
@@ -40,7 +51,7 @@ impl Testpmd {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = command.spawn().context("dpdk-testpmd does not run: `apt-get install dpdk-dev`")?;
+        let mut child = command.spawn().context("stdbuf does not run: `apt-get install coreutils`")?;
         let orders = child.stdin.take().context("piped")?;
         let words = BufReader::new(child.stdout.take().context("piped")?);
         let mut testpmd = Self { child, orders, words };

@@ -1,5 +1,6 @@
 //! One slice of time: who used how much of the processor, and what went through meanwhile.
 
+use crate::conditions::process_ticks;
 use crate::forward::input::Input;
 use crate::forward::machine::Machine;
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 /// What is running before the clock starts: caches, branch predictors, rings and buffers at their usual levels.
 const WARM_UP: Duration = Duration::from_millis(200);
 /// What was taken must come out in this time once nothing is sent any more.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Everything that is read at both ends of a slice.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +107,7 @@ impl<'a> Meter<'a> {
     fn read(&self) -> anyhow::Result<Reading> {
         let view = self.machine.running.view();
         let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", view.tid))?;
-        let (user, system) = ticks(&stat).context("a line of /proc/self/task/*/stat that nobody knows")?;
+        let [user, system, ..] = process_ticks(&stat).context("a line of /proc/self/task/*/stat that nobody knows")?;
         let kernel: Option<Vec<u64>> = self.kernel.iter().map(|&pid| cpu_ns(pid)).collect();
         Ok(Reading {
             at: self.clock.now(),
@@ -188,23 +189,9 @@ fn cpu_ns(pid: i32) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// User and system time of a thread, in ticks, from its `stat` line.
-fn ticks(stat: &str) -> Option<(u64, u64)> {
-    // The name is in brackets, and may have blanks and brackets in it; the line's third field follows.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_the_fourteenth_and_fifteenth_field() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 200 3 4 55 66 8 9 20 0 1 0 1000";
-        assert_eq!(ticks(stat), Some((55, 66)));
-        assert_eq!(ticks("7 (short) S 1"), None);
-    }
 
     #[test]
     fn an_idle_lcore_or_rings_that_never_fill_are_no_measurement() {

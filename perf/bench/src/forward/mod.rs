@@ -20,6 +20,8 @@ pub mod measure;
 pub mod subject;
 pub mod world;
 
+use crate::ratios::{Ratios, median};
+use crate::report::Report;
 use anyhow::Context as _;
 use ebpf::generate::{Pattern, Sink};
 use frame::Time;
@@ -65,10 +67,8 @@ pub struct Row {
     pub ours: f64,
     /// The same in the bare forwarder.
     pub bare: f64,
-    /// `ours / bare`, of each round.
-    pub ratio: f64,
-    /// The least and the largest ratio of a round.
-    pub ratios: (f64, f64),
+    /// `ours / bare`, of the rounds.
+    pub ratios: Ratios,
     /// Records in a datagram that left the gateway.
     pub records_per_datagram: f64,
     /// Least share of the polls that did something.
@@ -79,7 +79,7 @@ pub struct Row {
     pub awake: (f64, f64),
     /// Nanoseconds per record outside the kernel, in the gateway and in the bare forwarder.
     pub user_ns: (f64, f64),
-    /// Slices that were measured again because the lcore was not busy or its input did not overflow.
+    /// Slices that were no measurement because the lcore was not busy or its input did not overflow.
     pub repeated: usize,
 }
 
@@ -92,17 +92,17 @@ pub struct Table {
     pub latencies: Vec<Latency>,
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+/// The median of what `of` makes of slices.
+fn middle(slices: &[Slice], of: impl Fn(&Slice) -> f64) -> f64 {
+    median(slices.iter().map(of).collect())
 }
 
 fn least(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::INFINITY, f64::min)
 }
 
-/// Measures a slice, again if it is no measurement; gives it with the number of those that were none.
+/// Measures a slice, again if it is no measurement; gives it with the number of those that were none. A quick run takes
+/// what it gets: that all records arrived was checked.
 fn slice(load: &Load, which: Which, bench: &Bench<'_>, length: Duration) -> anyhow::Result<(Slice, usize)> {
     bench.machine.order(Order::Use(which))?;
     bench.machine.order(Order::Gateway(Command::SetHold(load.hold)))?;
@@ -111,6 +111,7 @@ fn slice(load: &Load, which: Which, bench: &Bench<'_>, length: Duration) -> anyh
         let slice = bench.meter.slice(input, length).with_context(|| format!("{}, {which:?}", load.name))?;
         match slice.flaw() {
             None => return Ok((slice, repeated)),
+            Some(_) if bench.quick => return Ok((slice, repeated + 1)),
             Some(flaw) if repeated + 1 == ATTEMPTS => anyhow::bail!(
                 "{}, {which:?}: no measurement in {ATTEMPTS} attempts, {flaw} ({:.0} % of polls, {:.1} % lost on receive): \
                  the machine is too busy, or has fewer than two cores",
@@ -130,6 +131,7 @@ struct Bench<'a> {
     meter: Meter<'a>,
     ifindex: u32,
     packet: Vec<u8>,
+    quick: bool,
 }
 
 impl Bench<'_> {
@@ -146,15 +148,14 @@ impl Bench<'_> {
         let all = || ours.iter().chain(&bare);
         Ok(Row {
             load,
-            ours: median(ours.iter().map(Slice::rate)),
-            bare: median(bare.iter().map(Slice::rate)),
-            ratio: median(ratios.iter().copied()),
-            ratios: (least(ratios.iter().copied()), ratios.iter().copied().fold(0.0, f64::max)),
-            records_per_datagram: median(ours.iter().map(Slice::records_per_datagram)),
+            ours: middle(&ours, Slice::rate),
+            bare: middle(&bare, Slice::rate),
+            ratios: Ratios::of(ratios),
+            records_per_datagram: middle(&ours, Slice::records_per_datagram),
             busy: least(all().map(|slice| slice.busy)),
             overflow: least(all().map(Slice::overflow)),
-            awake: (median(ours.iter().map(|slice| slice.awake)), median(bare.iter().map(|slice| slice.awake))),
-            user_ns: (median(ours.iter().map(Slice::user_ns)), median(bare.iter().map(Slice::user_ns))),
+            awake: (middle(&ours, |slice| slice.awake), middle(&bare, |slice| slice.awake)),
+            user_ns: (middle(&ours, Slice::user_ns), middle(&bare, Slice::user_ns)),
             repeated,
         })
     }
@@ -165,7 +166,7 @@ impl Bench<'_> {
 /// # Errors
 /// There are no namespaces or no AF_XDP here, records got lost between a TX ring and the far end, or the machine is too
 /// busy to measure anything.
-pub fn table(rounds: usize, length: Duration) -> anyhow::Result<Table> {
+pub fn table(rounds: usize, length: Duration, quick: bool) -> anyhow::Result<Table> {
     let clock = Clock::start();
     let world = World::new()?;
     let (ifindex, master) = address_of(&world.up, MASTER_SIDE)?;
@@ -179,14 +180,14 @@ pub fn table(rounds: usize, length: Duration) -> anyhow::Result<Table> {
         println!("  port {}: {}", port.id.0, port.description);
     }
     println!("{:<38} {:>8} {:>8} {:>8}", "one packet at a time, us", "least", "p50", "p99");
-    let latencies = latency::measure(&world, &machine, GENERATOR)?;
+    let latencies = latency::measure(&world, &machine, GENERATOR, quick)?;
     for Latency { way, least, p50, p99 } in &latencies {
         println!("{:<38} {least:>8.1} {p50:>8.1} {p99:>8.1}", way.name);
     }
     let sink = world.down.enter(|| Sink::attach(SLAVE_SIDE, RECORD as u32))?;
     let meter = Meter::new(&machine, &sink, clock, world::threads_named(&format!("ksoftirqd/{LCORE}")));
     let packet = input::packet(&master, &gateway);
-    let bench = Bench { world: &world, machine: &machine, meter, ifindex, packet };
+    let bench = Bench { world: &world, machine: &machine, meter, ifindex, packet, quick };
     machine.order(Order::Gateway(Command::SetEarly(true)))?;
     machine.order(Order::Rest(true))?;
     println!(
@@ -207,13 +208,12 @@ pub fn table(rounds: usize, length: Duration) -> anyhow::Result<Table> {
     for load in LOADS {
         let row = bench.row(load, rounds, length)?;
         println!(
-            "{:<32} {:>8.3} {:>8.3} {:>6.2} {:>5.2}-{:.2} {:>9.1} {:>7.0}/{:>7.0} {:>4.0}% {:>4.0}% {:>3.0}%/{:>3.0}% {:>5}",
+            "{:<32} {:>8.3} {:>8.3} {:>6.2} {:>10} {:>9.1} {:>7.0}/{:>7.0} {:>4.0}% {:>4.0}% {:>3.0}%/{:>3.0}% {:>5}",
             row.load.name,
             row.ours,
             row.bare,
-            row.ratio,
-            row.ratios.0,
-            row.ratios.1,
+            row.ratios.median,
+            row.ratios.range(),
             row.records_per_datagram,
             row.user_ns.0,
             row.user_ns.1,
@@ -231,4 +231,29 @@ pub fn table(rounds: usize, length: Duration) -> anyhow::Result<Table> {
         arrived.records, arrived.datagrams, arrived.sampled
     );
     Ok(Table { rows, latencies })
+}
+
+/// The benchmark; `length` is that of each measurement, of which a round has four.
+///
+/// # Errors
+/// See [`table`].
+pub fn report(rounds: Option<usize>, length: Option<Duration>, quick: bool) -> anyhow::Result<Report> {
+    let (usual, long) = if quick { (1, 100) } else { (15, 500) };
+    let table = table(rounds.unwrap_or(usual), length.unwrap_or(Duration::from_millis(long)), quick)?;
+    let row = table.rows.first().context("nothing was measured")?;
+    let rows = table.rows.iter().map(|row| {
+        serde_json::json!({
+            "load": row.load.name, "mrecords_per_cpu_second": row.ours, "bare_mrecords_per_cpu_second": row.bare,
+            "ratio": row.ratios.median, "ratios": row.ratios.json(),
+            "records_per_datagram": row.records_per_datagram, "busy": row.busy, "lost_share": row.overflow,
+            "user_ns_per_record": row.user_ns.0, "bare_user_ns_per_record": row.user_ns.1, "repeated": row.repeated
+        })
+    });
+    let latencies = table.latencies.iter().map(|latency| {
+        serde_json::json!({
+            "way": latency.way.name, "least_us": latency.least, "p50_us": latency.p50, "p99_us": latency.p99
+        })
+    });
+    let details = rows.chain(latencies).collect();
+    Ok(Report { name: "forward", value: row.ours, unit: "Mrecords/CPU-s", ratios: row.ratios, details })
 }

@@ -1,5 +1,6 @@
 //! Three namespaces in a row: what sends, the gateway's two ports, what counts.
 
+use crate::unavailable::needs_two_cores_and_namespaces;
 use anyhow::Context as _;
 use netns::{End, Namespace, join, real_checksums};
 use port::headers::Local;
@@ -28,12 +29,9 @@ impl World {
     /// Makes the namespaces and joins them, with one queue at each end.
     ///
     /// # Errors
-    /// This machine or this user cannot; see [`netns::available`].
+    /// This machine or this user cannot; see [`netns::missing`].
     pub fn new() -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            netns::available(),
-            "forward needs network namespaces: run it as root, with iproute2 and ethtool"
-        );
+        needs_two_cores_and_namespaces()?;
         let world = Self { up: Namespace::new(), gateway: Namespace::new(), down: Namespace::new() };
         let master = End { namespace: &world.up, name: MASTER_SIDE, address: "10.91.1.2/24" };
         let up_port = End { namespace: &world.gateway, name: UP_PORT, address: "10.91.1.1/24" };

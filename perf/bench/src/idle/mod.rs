@@ -8,6 +8,8 @@ mod bare;
 mod wire;
 
 use crate::input::{self, GATEWAY, MASTER, MASTER_AT, Shape};
+use crate::ratios::Ratios;
+use crate::report::Report;
 use ::wire::{Scale, ShardSet};
 use anyhow::Context;
 use bare::Bare;
@@ -32,7 +34,10 @@ const SHAPE: Shape = Shape { slaves: 16, payload: 64, records: 1, packets: 256, 
 const PAUSE: std::ops::Range<u32> = 1_500_000..4_500_000;
 
 /// A wake-up that takes so long does not come.
-const NEVER: Time = 5 * SECOND;
+const NEVER: Time = 60 * SECOND;
+
+/// Parts of all wake-ups, each with a ratio of its own.
+const PARTS: usize = 10;
 
 /// What was measured of one of the two.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +67,8 @@ pub struct Row {
     pub bare: Figures,
     /// Sleeps of the lcore for each second of idleness.
     pub sleeps_per_second: f64,
+    /// The gateway's p99 over the thread's, of each tenth of the wake-ups.
+    pub ratios: Ratios,
 }
 
 fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Running> {
@@ -97,9 +104,16 @@ fn until(clock: Clock, count: u64, look: impl Fn() -> (u64, Time)) -> anyhow::Re
         if seen >= count {
             return Ok(at);
         }
-        anyhow::ensure!(clock.now() - began < NEVER, "a wake-up was lost: nothing came for 5 seconds");
+        anyhow::ensure!(clock.now() - began < NEVER, "a wake-up was lost: nothing came for 60 seconds");
         std::thread::yield_now();
     }
+}
+
+/// The ratios of the p99 of each part.
+fn ratios(ours: &[f64], theirs: &[f64]) -> Ratios {
+    let p99 = |part: &[f64]| Figures { latencies: sorted(part.to_vec()), ..Figures::default() }.at(0.99);
+    let each = ours.len().div_ceil(PARTS).max(1);
+    Ratios::of(ours.chunks(each).zip(theirs.chunks(each)).map(|(us, them)| p99(us) / p99(them)).collect())
 }
 
 fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
@@ -158,7 +172,9 @@ pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
         cpu_us_per_wake: per_wake(after, end),
         latencies: sorted(latencies),
     };
+    let ratios = ratios(&ours, &theirs);
     Ok(Row {
+        ratios,
         gateway: figures(before.0, after.0, end.0, ours),
         bare: figures(before.1, after.1, end.1, theirs),
         sleeps_per_second,
@@ -184,4 +200,24 @@ pub fn table(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     }
     println!("{:.0} sleeps per second of idleness", row.sleeps_per_second);
     Ok(row)
+}
+
+/// The benchmark: idleness for so long, then so many wake-ups of each.
+///
+/// # Errors
+/// A record did not leave.
+pub fn report(idle: Option<Duration>, wakes: Option<usize>, quick: bool) -> anyhow::Result<Report> {
+    let (long, often) = if quick { (Duration::from_millis(200), 100) } else { (Duration::from_secs(5), 2000) };
+    let row = table(idle.unwrap_or(long), wakes.unwrap_or(often))?;
+    let value = row.gateway.at(0.99);
+    let details = [("gateway", &row.gateway), ("ppoll", &row.bare)].map(|(name, figures)| {
+        serde_json::json!({
+            "name": name, "idle_percent": figures.idle_percent, "cpu_us_per_wake": figures.cpu_us_per_wake,
+            "p50_us": figures.at(0.5), "p99_us": figures.at(0.99), "most_us": figures.at(1.0)
+        })
+    });
+    let details = details.into_iter().collect();
+    // Over all wake-ups, as p99 is; the range is that of the parts.
+    let ratios = Ratios { median: value / row.bare.at(0.99), ..row.ratios };
+    Ok(Report { name: "idle", value, unit: "us-p99", ratios, details })
 }

@@ -2,6 +2,7 @@
 
 use crate::rtt::BYTES;
 use crate::rtt::bare::{Pinger, pong};
+use crate::unavailable::needs_two_cores_and_namespaces;
 use anyhow::Context as _;
 use ebpf::{Config, Hook, Steer};
 use frame::time::FOREVER;
@@ -125,7 +126,7 @@ impl Pair {
     /// # Errors
     /// AF_XDP or XDP cannot be had.
     pub fn start(mtu: u16) -> anyhow::Result<Self> {
-        anyhow::ensure!(netns::available(), "rtt needs network namespaces: run it as root, with iproute2 and ethtool");
+        needs_two_cores_and_namespaces()?;
         let namespaces = [Namespace::new(), Namespace::new()];
         let [a, b] = &namespaces;
         let ends = [a, b].into_iter().zip(NAMES).zip(ADDRESSES);

@@ -13,15 +13,19 @@
 pub mod bare;
 pub mod machine;
 
+use crate::ratios::Ratios;
+use crate::report::Report;
 use crate::rtt::machine::Pair;
+use anyhow::Context as _;
 use roce::Latencies;
 
 /// Bytes of a READ.
 pub const BYTES: u32 = 4096;
 
-/// Round trips of a turn, the first of which do not count: caches, next hops, the congestion window.
-const TURN: u64 = 3000;
-const WARM_UP: u64 = 500;
+/// Round trips of a turn, and of the turn that does not count: caches, next hops, the congestion window.
+const TURN: (u64, u64) = (3000, 500);
+/// The same of a quick run.
+const QUICK: (u64, u64) = (200, 50);
 
 /// One way's figures.
 #[derive(Clone, Debug)]
@@ -37,39 +41,31 @@ pub struct Row {
 pub struct Table {
     /// The READ, and the bare ping-pong.
     pub rows: [Row; 2],
-    /// p50 of the READ over that of the ping-pong of the same round, of each round.
-    pub ratios: Vec<f64>,
+    /// p50 of the READ over that of the ping-pong of the same round.
+    pub ratios: Ratios,
     /// The link's MTU, and the path MTU that follows.
     pub mtus: (u16, u32),
 }
 
-impl Table {
-    /// The middle one of all rounds' ratios.
-    pub fn ratio(&self) -> f64 {
-        let mut ratios = self.ratios.clone();
-        ratios.sort_by(f64::total_cmp);
-        ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
-    }
-}
-
-/// Measures both in turn, and prints a table and the READ's histogram.
+/// Measures both in turn, and prints a table and the READ's histogram. A round has `turn` round trips of each, the turn
+/// before all rounds `warm_up`.
 ///
 /// # Errors
 /// AF_XDP cannot be had, or something did not come back.
-pub fn table(rounds: usize, mtu: u16) -> anyhow::Result<Table> {
+pub fn table(rounds: usize, (turn, warm_up): (u64, u64), mtu: u16) -> anyhow::Result<Table> {
     let pair = Pair::start(mtu)?;
     let mut rows = ["READ", "ping-pong"].map(|name| Row { name, latencies: Latencies::new() });
     let mut ratios = Vec::with_capacity(rounds);
-    pair.read(WARM_UP)?;
-    pair.ping(WARM_UP)?;
+    pair.read(warm_up)?;
+    pair.ping(warm_up)?;
     for round in 0..rounds {
         // Each comes first in every other round.
         let (read, ping) = if round % 2 == 0 {
-            let read = pair.read(TURN)?;
-            (read, pair.ping(TURN)?)
+            let read = pair.read(turn)?;
+            (read, pair.ping(turn)?)
         } else {
-            let ping = pair.ping(TURN)?;
-            (pair.read(TURN)?, ping)
+            let ping = pair.ping(turn)?;
+            (pair.read(turn)?, ping)
         };
         ratios.push(read.at(0.5) as f64 / ping.at(0.5) as f64);
         for (row, turn) in rows.iter_mut().zip([&read, &ping]) {
@@ -78,7 +74,12 @@ pub fn table(rounds: usize, mtu: u16) -> anyhow::Result<Table> {
     }
     let mtus = (mtu, pair.path_mtu());
     pair.end()?;
-    let table = Table { rows, ratios, mtus };
+    for row in &rows {
+        // The first of a turn has no predecessor and counts like all others.
+        let (counted, asked) = (row.latencies.count(), turn * rounds as u64);
+        anyhow::ensure!(counted == asked, "{asked} times {}, and {counted} came back", row.name);
+    }
+    let table = Table { rows, ratios: Ratios::of(ratios), mtus };
     table.print();
     Ok(table)
 }
@@ -101,8 +102,27 @@ impl Table {
             let bar = "#".repeat((count * 40).div_ceil(most) as usize);
             println!("  up to {:>9.2} {count:>9} {bar}", bound as f64 / 1e3);
         }
-        let least = self.ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let largest = self.ratios.iter().copied().fold(0.0, f64::max);
-        println!("p50 of a READ over that of the ping-pong, by rounds: {least:.3} to {largest:.3}");
+        println!("p50 of a READ over that of the ping-pong: {}", self.ratios);
     }
+}
+
+/// The benchmark.
+///
+/// # Errors
+/// See [`table`].
+pub fn report(rounds: Option<usize>, mtu: u16, quick: bool) -> anyhow::Result<Report> {
+    let (usual, turn) = if quick { (2, QUICK) } else { (9, TURN) };
+    let table = table(rounds.unwrap_or(usual), turn, mtu)?;
+    let us = |row: &Row, share: f64| row.latencies.at(share) as f64 / 1e3;
+    let read = table.rows.first().context("nothing was measured")?;
+    let details = table.rows.iter().map(|row| {
+        let histogram: Vec<_> = row.latencies.powers().collect();
+        serde_json::json!({
+            "name": row.name, "mtu": table.mtus.0, "path_mtu": table.mtus.1, "least_us": us(row, 0.0),
+            "p50_us": us(row, 0.5), "p90_us": us(row, 0.9), "p99_us": us(row, 0.99), "p999_us": us(row, 0.999),
+            "histogram_ns": histogram
+        })
+    });
+    let details = details.collect();
+    Ok(Report { name: "rtt", value: us(read, 0.5), unit: "us-p50", ratios: table.ratios, details })
 }
