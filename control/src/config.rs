@@ -188,8 +188,10 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
         PortSpec::Pci(PciSpec { device, host }) => match pci::way(*device)? {
             Way::Interface(name) if host.is_empty() => Ok(xdp(name)),
             Way::Interface(name) => Err(Failure::Usage(format!(
-                "--port {spec}: its driver makes the interface {name}, whose addresses and MTU it has: set them there \
-                 (`ip address add ADDR/BITS dev {name}`) and write --port {device}"
+                "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For AF_XDP set \
+                 them there (`ip address add ADDR/BITS dev {name}`) and write --port {device}; for DPDK bind it first: `ip link \
+                 set dev {name} down && {}`",
+                pci::bind(*device)
             ))),
             Way::Dpdk => {
                 let (device, host) = (DpdkDevice::Pci(*device), host.clone());

@@ -20,7 +20,7 @@ use lcore::cores::CoreError;
 use lcore::thread::StartError;
 use link::KeyError;
 use link::registrar::RegistrarError;
-use port::dpdk::DpdkError;
+use port::dpdk::{Cause, DpdkError};
 use port::neighbour::ResolverError;
 use port::spec::SpecError;
 use port::udp::UdpError;
@@ -123,6 +123,16 @@ pub enum Failure {
         /// The process.
         owner: Owner,
     },
+    /// Another process has the device.
+    #[error("--port {port}: process {name} (pid {pid}) has this device: end that process, or use another device")]
+    DeviceHeld {
+        /// The port that was asked for.
+        port: String,
+        /// Its process id.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
     /// Next hops cannot be looked up.
     #[error("{0}")]
     Neighbours(ResolverError),
@@ -203,6 +213,7 @@ impl Failure {
             Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
+            Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
             Self::Udp(_) | Self::Xdp(_) | Self::Dpdk(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
             Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,

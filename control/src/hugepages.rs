@@ -3,6 +3,7 @@
 use crate::assemble::ports::Memory;
 use crate::exit::Failure;
 use frame::arena::HUGEPAGE;
+use frame::pool::arena_bytes;
 use std::path::{Path, PathBuf};
 
 /// The kernel's hugepages of 2 MiB, of the machine or of one NUMA node.
@@ -81,7 +82,7 @@ fn describe(memory: &Memory) -> String {
 
 /// Hugepages of all arenas and of DPDK together.
 fn pages(memory: &Memory) -> u64 {
-    let arena = (u64::from(memory.frames) * u64::from(memory.chunk)).div_ceil(HUGEPAGE as u64);
+    let arena = arena_bytes(memory.frames, memory.chunk).div_ceil(HUGEPAGE as u64);
     arena * memory.lcores as u64 + (memory.dpdk << 20).div_ceil(HUGEPAGE as u64)
 }
 

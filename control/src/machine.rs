@@ -1,5 +1,7 @@
 //! What this machine has to offer: interfaces and their addresses.
 
+use crate::pci;
+use port::spec::PciAddress;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,14 +35,17 @@ pub fn interfaces() -> Vec<Interface> {
     found
 }
 
-/// What to say to somebody who named no port: what could be used here, and one line to copy.
+/// What to say to somebody who named no port: what could be used here, what could be after one more step, and one line to
+/// copy.
 pub fn no_port(role: &str) -> String {
-    let usable: Vec<Interface> = interfaces().into_iter().filter(|interface| !interface.addresses.is_empty()).collect();
+    let (usable, others): (Vec<_>, Vec<_>) =
+        interfaces().into_iter().partition(|interface| !interface.addresses.is_empty());
     let mut text = String::from("no --port: say where datagrams come from and go to.\n\nUsable here:\n");
     for Interface { name, state, mtu, addresses } in &usable {
         let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         let _ = writeln!(text, "  {name:<15} {state:<8} MTU {mtu:<6} {}", addresses.join(" "));
     }
+    text += &further(&others, &pci::given_away());
     let outward = |interface: &&Interface| !interface.addresses.iter().any(IpAddr::is_loopback);
     let best = usable.iter().find(outward).or(usable.first()).and_then(|interface| interface.addresses.first());
     let cores = lcore::CoreList::of_this_process().ok();
@@ -50,6 +55,23 @@ pub fn no_port(role: &str) -> String {
         "gateway" => write!(text, "\nOne line to copy:\n  gvm-dp --lcores {core} --port udp:{}", at(address, 9999)),
         _ => write!(text, "\nOne line to copy:\n  gvm-dp slave --gateway ADDR --id 0 --port udp:{}", at(address, 0)),
     };
+    text
+}
+
+/// What could be used after one more step: interfaces without an address, and PCI devices that were given to programs.
+fn further(interfaces: &[Interface], devices: &[PciAddress]) -> String {
+    let mut text = String::new();
+    if interfaces.is_empty() && devices.is_empty() {
+        return text;
+    }
+    text += "\nUsable after one more step:\n";
+    for Interface { name, state, mtu, .. } in interfaces {
+        let up = if state == "down" { format!(" && ip link set dev {name} up") } else { String::new() };
+        let _ = writeln!(text, "  {name:<15} {state:<8} MTU {mtu:<6} `ip address add ADDR/BITS dev {name}{up}`");
+    }
+    for device in devices {
+        let _ = writeln!(text, "  {device:<15} for DPDK            write --port {device},ip=ADDR/BITS");
+    }
     text
 }
 
@@ -163,6 +185,25 @@ mod tests {
             "{text}"
         );
         assert!(no_port("slave").contains("gvm-dp slave --gateway ADDR --id 0 --port udp:"));
+    }
+
+    #[test]
+    fn what_needs_one_more_step_is_listed_with_it() {
+        let interface = |name: &str, state: &str| Interface {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            mtu: 1500,
+            addresses: Vec::new(),
+        };
+        assert_eq!(further(&[], &[]), "");
+        let text = further(&[interface("eth1", "down"), interface("eth2", "up")], &["0000:01:00.0".parse().unwrap()]);
+        assert_eq!(
+            text,
+            "\nUsable after one more step:\n  \
+             eth1            down     MTU 1500   `ip address add ADDR/BITS dev eth1 && ip link set dev eth1 up`\n  \
+             eth2            up       MTU 1500   `ip address add ADDR/BITS dev eth2`\n  \
+             0000:01:00.0    for DPDK            write --port 0000:01:00.0,ip=ADDR/BITS\n"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PCI devices: how one is used, and what stands in the way of using it through DPDK.
 
 use crate::exit::Failure;
+use crate::owner;
 use port::spec::PciAddress;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,18 @@ const GIVING: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 /// Kernel network drivers beside which DPDK works.
 const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
+/// The class of network cards.
+const NETWORK: &str = "0x0200";
+
+/// How an IOMMU is turned on.
+const TURN_ON: &str =
+    "turn the IOMMU on in the BIOS (VT-d, AMD-Vi) and boot with intel_iommu=on iommu=pt (AMD: iommu=pt)";
+
+/// The commands that give a device to programs.
+pub fn bind(device: PciAddress) -> String {
+    format!("modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci {device}")
+}
+
 /// The class of PCI bridges, which stay where they are in a group.
 const BRIDGE: &str = "0x0604";
 
@@ -35,6 +48,22 @@ pub fn check_dpdk(port: &str, device: PciAddress) -> Result<(), Failure> {
 /// Whether a driver of DPDK may have an interface: not if this machine is reached through it.
 pub fn check_spare(port: &str, interface: &str) -> Result<(), Failure> {
     Machine::this().check_spare(port, interface)
+}
+
+/// The network cards that are bound to vfio-pci, by address.
+pub fn given_away() -> Vec<PciAddress> {
+    Machine::this().given_away()
+}
+
+/// The process that has a PCI device through vfio: its id and name, if it is another one and ours to look at.
+pub fn holder(device: PciAddress) -> Option<(u32, String)> {
+    let group = Machine::this().group(device)?;
+    owner::of_file(&Path::new("/dev/vfio").join(group))
+}
+
+/// How many bits of an address a PCI device can use behind this machine's IOMMU; `None` where nothing is known to bound it.
+pub fn address_bits(device: PciAddress) -> Option<u32> {
+    Machine::this().address_bits(device)
 }
 
 /// A machine, as its files show it.
@@ -56,8 +85,43 @@ impl Machine {
         Some(driver.file_name()?.to_string_lossy().into_owned())
     }
 
+    /// The number of its IOMMU group.
+    fn group(&self, device: PciAddress) -> Option<String> {
+        let group = std::fs::read_link(self.directory(device).join("iommu_group")).ok()?;
+        Some(group.file_name()?.to_string_lossy().into_owned())
+    }
+
+    fn given_away(&self) -> Vec<PciAddress> {
+        let devices = self.root.join("sys/bus/pci/devices");
+        let is_ours = |name: &String| {
+            let directory = devices.join(name);
+            let class = std::fs::read_to_string(directory.join("class")).unwrap_or_default();
+            class.starts_with(NETWORK) && Self::driver(&directory).as_deref() == Some("vfio-pci")
+        };
+        let mut found: Vec<String> = names(&devices).into_iter().filter(is_ours).collect();
+        found.sort_unstable();
+        found.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// What to do about a device without a driver. Without an IOMMU vfio-pci takes none, however often it is bound.
+    fn unbound(&self, device: PciAddress) -> String {
+        let kernel = format!(
+            "no driver is bound to it: load the card's kernel driver, then `echo {device} > /sys/bus/pci/drivers_probe`; or \
+             for DPDK, "
+        );
+        match self.group(device) {
+            Some(_) => format!("{kernel}`{}`", bind(device)),
+            None => {
+                format!("{kernel}an IOMMU, without which vfio-pci takes no device: {TURN_ON}, then `{}`", bind(device))
+            }
+        }
+    }
+
+    /// The interfaces that its kernel driver has made of it. Those of virtio are the virtio device's, which is the card's.
     fn interfaces(directory: &Path) -> Vec<String> {
-        let mut names = names(&directory.join("net"));
+        let virtio = names(directory).into_iter().filter(|name| name.starts_with("virtio"));
+        let places = virtio.map(|device| directory.join(device)).chain([directory.to_owned()]);
+        let mut names: Vec<String> = places.flat_map(|place| names(&place.join("net"))).collect();
         names.sort_unstable();
         names
     }
@@ -88,13 +152,7 @@ impl Machine {
                      its interface here? `ip -brief link` lists what is"
                 ),
             )),
-            ([], None) => Err(failed(
-                &port,
-                &format!(
-                    "no driver is bound to it: load the card's kernel driver, then `echo {device} > \
-                     /sys/bus/pci/drivers_probe`; or for DPDK, `dpdk-devbind.py --bind=vfio-pci {device}`"
-                ),
-            )),
+            ([], None) => Err(failed(&port, &self.unbound(device))),
         }
     }
 
@@ -103,9 +161,9 @@ impl Machine {
         for interface in Self::interfaces(&directory) {
             self.check_spare(port, &interface)?;
         }
-        let bind = format!("`modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci {device}`");
+        let bind = format!("`{}`", bind(device));
         match Self::driver(&directory) {
-            None => Err(failed(port, &format!("no driver is bound to it: {bind}"))),
+            None => Err(failed(port, &self.unbound(device))),
             Some(driver) if SHARING.contains(&&*driver) => Ok(()),
             Some(driver) if driver == "vfio-pci" => self.check_vfio(port, device, &directory),
             Some(driver) if GIVING.contains(&&*driver) => Err(failed(
@@ -131,14 +189,10 @@ impl Machine {
                 "there is no /dev/vfio/vfio: `modprobe vfio-pci`; in a container, hand in /dev/vfio with its devices",
             ));
         }
-        let Ok(group) = std::fs::read_link(directory.join("iommu_group")) else {
-            return Err(failed(
-                port,
-                "it is in no IOMMU group, so that it could write anywhere in memory: turn the IOMMU on in the BIOS (VT-d, \
-                 AMD-Vi) and boot with intel_iommu=on iommu=pt (AMD: iommu=pt)",
-            ));
+        let Some(group) = self.group(device) else {
+            let text = format!("it is in no IOMMU group, so that it could write anywhere in memory: {TURN_ON}");
+            return Err(failed(port, &text));
         };
-        let group = group.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let others = names(&directory.join("iommu_group/devices"));
         for other in others.iter().filter(|other| **other != device.to_string()) {
             let directory = self.root.join("sys/bus/pci/devices").join(other);
@@ -158,6 +212,19 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Intel's VT-d says it in its capability register (VT-d specification, 11.4.2): bits 21:16 are the widest address less
+    /// one, and bits 12:8 the depths of page tables that it walks: 39, 48 and 57 bits. Other IOMMUs say nothing of it here;
+    /// AMD's has 48 bits and more.
+    fn address_bits(&self, device: PciAddress) -> Option<u32> {
+        let text = std::fs::read_to_string(self.directory(device).join("iommu/intel-iommu/cap")).ok()?;
+        let register = u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()?;
+        let widest = (register >> 16 & 0x3f) as u32 + 1;
+        let depths = (register >> 8 & 0x1f) as u32;
+        // Bit 1 is 39, and each further one 9 more.
+        let walked = depths.checked_ilog2().map_or(widest, |deepest| 30 + 9 * deepest);
+        Some(widest.min(walked))
     }
 
     fn check_spare(&self, port: &str, interface: &str) -> Result<(), Failure> {
@@ -257,17 +324,54 @@ mod tests {
         fake.device("0000:02:00.0", &[], Some("vfio-pci"), Some(7));
         fake.device("0000:03:00.0", &[], Some("nvme"), None);
         fake.device("0000:04:00.0", &[], None, None);
+        fake.device("0000:06:00.0", &[], Some("virtio-pci"), None);
+        fake.file("sys/bus/pci/devices/0000:06:00.0/virtio3/net/ens6/mtu", "1500");
         fake.file("dev/vfio/vfio", "");
         assert_eq!(fake.way("01:00.0"), Ok(Way::Interface("enp1s0".to_owned())));
+        assert_eq!(fake.way("06:00.0"), Ok(Way::Interface("ens6".to_owned())));
         assert_eq!(fake.way("02:00.0"), Ok(Way::Dpdk));
         for (address, parts) in [
             ("01:00.1", &["--port xdp:eth1 or --port xdp:eth2"][..]),
             ("03:00.0", &["nvme", "`ip -brief link`"]),
-            ("04:00.0", &["no driver", "drivers_probe", "--bind=vfio-pci 0000:04:00.0"]),
+            ("04:00.0", &["no driver", "drivers_probe", "--bind=vfio-pci 0000:04:00.0", "intel_iommu=on"]),
             ("05:00.0", &["no such PCI device", "lspci -D"]),
         ] {
             says(&fake.way(address).unwrap_err(), parts);
         }
+    }
+
+    #[test]
+    fn cards_that_were_given_away_are_listed() {
+        let fake = Fake::new("given");
+        fake.device("0000:02:00.0", &[], Some("vfio-pci"), Some(1));
+        fake.device("0000:01:00.0", &[], Some("vfio-pci"), Some(2));
+        fake.device("0000:03:00.0", &[], Some("vfio-pci"), Some(3));
+        fake.device("0000:04:00.0", &["eth0"], Some("e1000e"), Some(4));
+        for (address, class) in
+            [("01:00.0", "0x020000"), ("02:00.0", "0x020000"), ("03:00.0", "0x010802"), ("04:00.0", "0x020000")]
+        {
+            fake.file(&format!("sys/bus/pci/devices/0000:{address}/class"), &format!("{class}\n"));
+        }
+        let found: Vec<String> = fake.0.given_away().iter().map(PciAddress::to_string).collect();
+        assert_eq!(found, ["0000:01:00.0", "0000:02:00.0"]);
+    }
+
+    #[test]
+    fn the_iommu_says_how_wide_addresses_are() {
+        let fake = Fake::new("width");
+        // QEMU's IOMMU by default and with aw-bits=48, a server's of 57 bits, and text that is none.
+        for (address, text, bits) in [
+            ("0000:01:00.0", "d2008c222f0286\n", Some(39)),
+            ("0000:02:00.0", "d2008c222f0686\n", Some(48)),
+            ("0000:03:00.0", "19ed008c40780c66\n", Some(57)),
+            ("0000:04:00.0", "\n", None),
+        ] {
+            fake.device(address, &[], Some("vfio-pci"), Some(1));
+            fake.file(&format!("sys/bus/pci/devices/{address}/iommu/intel-iommu/cap"), text);
+            assert_eq!(fake.0.address_bits(address.parse().unwrap()), bits, "{address}");
+        }
+        fake.device("0000:05:00.0", &[], Some("vfio-pci"), Some(1));
+        assert_eq!(fake.0.address_bits("0000:05:00.0".parse().unwrap()), None);
     }
 
     #[test]
@@ -283,6 +387,7 @@ mod tests {
         fake.device("0000:04:00.0", &[], Some("vfio-pci"), None);
         fake.device("0000:05:00.0", &[], Some("uio_pci_generic"), None);
         fake.device("0000:06:00.0", &[], None, None);
+        fake.device("0000:06:00.1", &[], None, Some(9));
         fake.device("0000:07:00.0", &["up0"], Some("mlx5_core"), None);
         fake.file("sys/bus/pci/devices/0000:03:01.0/class", "0x060400\n");
         fake.file("proc/net/route", "Iface\tDestination\tGateway\nup0\t00000000\t0100000A\nenp1s1\t0000000A\t0\n");
@@ -295,7 +400,9 @@ mod tests {
             ("0000:02:00.0", &["shares IOMMU group 7 with 0000:02:00.1", "snd_hda_intel", "another slot"]),
             ("0000:04:00.0", &["no IOMMU group", "intel_iommu=on iommu=pt"]),
             ("0000:05:00.0", &["uio_pci_generic", "vfio-pci with an IOMMU"]),
-            ("0000:06:00.0", &["no driver is bound", "dpdk-devbind.py"]),
+            // vfio-pci took it once and would not without an IOMMU, or it was never bound.
+            ("0000:06:00.0", &["no driver is bound", "dpdk-devbind.py", "intel_iommu=on"]),
+            ("0000:06:00.1", &["no driver is bound", "dpdk-devbind.py"]),
             ("0000:07:00.0", &["up0 carries this machine's default route", "another card"]),
             ("0000:09:00.0", &["no such PCI device"]),
         ] {
@@ -303,6 +410,7 @@ mod tests {
             says(&complaint, &[&format!("--port dpdk:{address}: ")]);
             says(&complaint, parts);
         }
+        assert!(!fake.dpdk("0000:06:00.1").unwrap_err().contains("intel_iommu"));
         // What stands behind the plain address is checked as well.
         says(&fake.way("02:00.0").unwrap_err(), &["--port 0000:02:00.0: it shares IOMMU group 7"]);
         says(&fake.0.check_spare("dpdk:net_x", "up0").unwrap_err().to_string(), &["dpdk:net_x", "default route"]);

@@ -2,14 +2,15 @@
 
 use crate::exit::Failure;
 use crate::hugepages::Hugepages;
+use crate::pci;
 use crate::serve::neighbours;
 use crate::serve::stats::DeviceStats;
 use frame::arena::HUGEPAGE;
 use frame::{Pool, PoolConfig, PortId, Time};
 use lcore::CoreList;
-use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
+use port::dpdk::{Cause, Device, DeviceConfig, DpdkError, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
 use port::host::Host;
-use port::spec::{DpdkDevice, DpdkSpec};
+use port::spec::DpdkSpec;
 use port::xdp::Interface;
 use std::net::Ipv4Addr;
 use wire::net::ethernet::MacText;
@@ -32,8 +33,7 @@ pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -
     specs.iter().try_for_each(|spec| check_interfaces(spec))?;
     let plugin = LoadedPlugin::find().map_err(Failure::Dpdk)?;
     let needed = memory(specs.len() * lcores.len(), pool);
-    let pci: Vec<String> =
-        specs.iter().filter(|spec| matches!(spec.device, DpdkDevice::Pci(_))).map(|spec| spec.devargs()).collect();
+    let pci: Vec<String> = specs.iter().filter(|spec| spec.pci().is_some()).map(|spec| spec.devargs()).collect();
     let free = (Hugepages::of(None).free().unwrap_or(0) * HUGEPAGE as u64) >> 20;
     let hugepages = free >= needed;
     if !hugepages {
@@ -96,7 +96,7 @@ impl DpdkNic {
             chunk: pool.chunk,
             ring,
         };
-        let device = Device::open(environment, config).map_err(Failure::Dpdk)?;
+        let device = Device::open(environment, config).map_err(|error| held(spec, error))?;
         let host = spec.host.config(&format!("--port {spec}"), device.mac());
         let host = host.and_then(Host::new).map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Self { id, spec: spec.clone(), device, host, queues })
@@ -173,6 +173,18 @@ impl DpdkNic {
             counters: self.device.driver_counters().into_iter().collect(),
             neighbours: neighbours::of(&self.host, now),
         }
+    }
+}
+
+/// An error of a device; if another process has it, with that process's name.
+fn held(spec: &DpdkSpec, error: DpdkError) -> Failure {
+    let holder = match (&error, spec.pci()) {
+        (DpdkError::NoDevice { cause: Cause::Held, .. }, Some(device)) => pci::holder(device),
+        _ => None,
+    };
+    match holder {
+        Some((pid, name)) => Failure::DeviceHeld { port: spec.to_string(), pid, name },
+        None => Failure::Dpdk(error),
     }
 }
 

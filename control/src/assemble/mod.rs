@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::placement;
 use crate::privilege::Thread;
 use crate::serve::board::RoleCounters;
-use frame::{Pool, Role};
+use frame::{Placement, Pool, Role};
 use lcore::mailbox::{self, Sender};
 use lcore::thread::{Running, Starting, ThreadConfig, start};
 use lcore::{Clock, ControlMail, Lcore, RxMode};
@@ -63,12 +63,13 @@ where
     let named: Vec<usize> = ports.cores.iter().copied().flatten().collect();
     placement::warn(&named, ports.nics().map(|nic| nic.name()));
     let node = placement::arena_node(ports.nics().map(|nic| nic.name()));
+    let place = Placement { node, address_bits: ports.address_bits };
     let build = |index: u16, core: Option<usize>, sources: Ports| {
         let (commands, mailbox) = mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?;
         let (tell, facts) = mpsc::channel();
         let (make, registrar) = (make.clone(), registrar.cloned());
         let body = move || {
-            let pool = Pool::on_node(sources.pool, node).map_err(Failure::Arena)?;
+            let pool = Pool::placed(sources.pool, place).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
             let (role, counters) = make(index, &pool, &ports)?;
             let bound = ports.iter().map(AnyPort::socket_addr).collect();

@@ -6,6 +6,7 @@ use super::offloads;
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::neighbor::NeighborSpec;
+use crate::pci;
 use crate::privilege::{Confinement, Needs, Thread};
 use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
@@ -14,9 +15,10 @@ use port::any::AnyPort;
 use port::dpdk::{Environment, smallest_chunk};
 use port::spec::{DpdkSpec, XdpMode};
 use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
-use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet};
+use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
 use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Sizes of the rings of one socket.
@@ -42,6 +44,8 @@ pub struct Ports {
     pub cores: Vec<Option<usize>>,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
+    /// The bits of an address that all devices of DPDK can use, if an IOMMU bounds them.
+    pub address_bits: Option<u32>,
     /// Largest IP packet that was asked for, in bytes.
     mtu: Option<u16>,
     /// DPDK, if a port needs it.
@@ -70,7 +74,9 @@ pub struct Memory {
 impl Memory {
     /// What a process with these settings needs.
     pub fn of(common: &Common) -> Result<Self, Failure> {
-        let Looked { found, cores, pool, .. } = look(common, usize::MAX)?;
+        let looked = look(common, usize::MAX)?;
+        let pool = looked.largest_pool();
+        let Looked { found, cores, .. } = looked;
         let node = |found: &Found| {
             let file = format!("/sys/class/net/{}/device/numa_node", found.interface.name);
             std::fs::read_to_string(file).ok()?.trim().parse::<u32>().ok()
@@ -90,7 +96,10 @@ struct Looked {
     /// Names and receive queues of those on interfaces.
     queues: Vec<(String, usize)>,
     cores: Vec<Option<usize>>,
-    pool: PoolConfig,
+    /// The arena in copy mode.
+    copying: PoolConfig,
+    /// The arena with zero-copy, whose frames are larger: NICs count their buffers in KiB.
+    zero_copy: PoolConfig,
 }
 
 fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
@@ -108,8 +117,21 @@ fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
     }
     let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
     let cores = cores(common.cores.as_deref(), &queues, most)?;
-    let pool = pool(common, &found)?;
-    Ok(Looked { found, queues, cores, pool })
+    let copying = pool(common, &found, false)?;
+    let zero_copy = pool(common, &found, true)?;
+    Ok(Looked { found, queues, cores, copying, zero_copy })
+}
+
+impl Looked {
+    /// The arena that is needed at most: which mode the ports get is known when their sockets are bound.
+    fn largest_pool(&self) -> PoolConfig {
+        let may = |found: &Found| {
+            // Only a device can write by itself; virtual interfaces like veth have none.
+            let device = Path::new("/sys/class/net").join(&found.interface.name).join("device");
+            matches!(found.spec.mode, XdpMode::Auto | XdpMode::ZeroCopy) && device.exists()
+        };
+        if !self.found.is_empty() && self.found.iter().all(may) { self.zero_copy } else { self.copying }
+    }
 }
 
 impl Ports {
@@ -122,17 +144,23 @@ impl Ports {
         most: usize,
     ) -> Result<Self, Failure> {
         offloads::restore_left_off();
-        let Looked { found, queues, cores, pool } = look(common, most)?;
-        let chains = has_chains(pool.chunk);
-        let steering = &ebpf::Config { frags: chains, ..steering.clone() };
+        let Looked { found, queues, cores, copying, zero_copy } = look(common, most)?;
         let on_devices = devices(common).map(|(_, spec)| (spec.device.to_string(), cores.len()));
         let all: Vec<_> = queues.iter().cloned().chain(on_devices).collect();
-        let ring = ring(pool.frames, &all, cores.len());
+        let ring = ring(copying.frames, &all, cores.len());
         let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
+        let chains = has_chains(zero_copy.chunk);
         let (mode, why) = agree(&asked, |index| {
             let interface = &found[index].interface;
-            can_zero_copy(interface, 0, chains).map_err(|error| nic::taken(interface.index, error))
+            let can = |chains| can_zero_copy(interface, 0, chains).map_err(|error| nic::taken(interface.index, error));
+            Ok(match can(chains)? {
+                true => ZeroCopy::Works,
+                false if chains && can(false)? => ZeroCopy::SmallPackets,
+                false => ZeroCopy::None,
+            })
         })?;
+        let pool = if mode == XdpMode::ZeroCopy { zero_copy } else { copying };
+        let steering = &ebpf::Config { frags: has_chains(pool.chunk), ..steering.clone() };
         if let Some(why) = why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
@@ -164,7 +192,9 @@ impl Ports {
                 }
             });
         }
-        Ok(Self { sources, cores, pool, mtu: common.mtu, environment, confinement, roce: steering.claim_roce })
+        let address_bits = devices.iter().filter_map(|spec| spec.pci()).filter_map(pci::address_bits).min();
+        let (mtu, roce) = (common.mtu, steering.claim_roce);
+        Ok(Self { sources, cores, pool, address_bits, mtu, environment, confinement, roce })
     }
 
     /// The interfaces among them.
@@ -258,8 +288,8 @@ fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Res
     }
 }
 
-/// The arena, with frames that hold the largest packet of any port.
-fn pool(common: &Common, found: &[Found]) -> Result<PoolConfig, Failure> {
+/// The arena, with frames that hold the largest packet of any port; with `zero_copy`, as a NIC writes it there.
+fn pool(common: &Common, found: &[Found], zero_copy: bool) -> Result<PoolConfig, Failure> {
     let of_devices = devices(common)
         .map(|(_, spec)| smallest_chunk(spec.host.mtu.unwrap_or(DEVICE_MTU).max(common.mtu_of_frames())));
     let chunk = of_devices.max().unwrap_or(0).max(common.pool.chunk);
@@ -267,11 +297,12 @@ fn pool(common: &Common, found: &[Found]) -> Result<PoolConfig, Failure> {
         return Ok(PoolConfig { chunk, ..common.pool });
     };
     let largest = mtu.max(u32::from(common.mtu_of_frames()));
-    let fits = |chunk: &u32| u32::from(largest_packet(*chunk)) >= largest;
+    let room = if zero_copy { largest_packet_zero_copy } else { largest_packet };
+    let fits = |chunk: &u32| u32::from(room(*chunk)) >= largest;
     let sizes = std::iter::successors(Some(chunk_for(chunk)), |chunk| Some(chunk_for(chunk + 1)));
     let chunk = sizes.take_while(|chunk| *chunk < LARGEST_CHUNK).find(fits).unwrap_or(LARGEST_CHUNK);
     if !fits(&chunk) {
-        let most = largest_packet(LARGEST_CHUNK);
+        let most = room(LARGEST_CHUNK);
         return Err(Failure::Usage(format!("--mtu {largest}: a frame of AF_XDP holds at most {most}")));
     }
     Ok(PoolConfig { chunk, ..common.pool })
@@ -285,10 +316,26 @@ fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
     ring.clamp(*RINGS.start(), *RINGS.end())
 }
 
+/// What a driver can do without a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ZeroCopy {
+    /// All packets of the link.
+    Works,
+    /// Packets that fit a page, and the link has larger ones.
+    SmallPackets,
+    /// Nothing.
+    None,
+}
+
+/// The largest MTU whose packets fit one page with zero-copy.
+fn most_in_a_page() -> u16 {
+    largest_packet_zero_copy(4096)
+}
+
 /// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
 fn agree(
     asked: &[(String, XdpMode)],
-    mut can: impl FnMut(usize) -> Result<bool, Failure>,
+    mut can: impl FnMut(usize) -> Result<ZeroCopy, Failure>,
 ) -> Result<(XdpMode, Option<String>), Failure> {
     let demands = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
     let copies = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
@@ -300,12 +347,21 @@ fn agree(
         (None, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
         (demands, None) => {
             for (index, (name, _)) in asked.iter().enumerate() {
-                if !can(index)? {
-                    return match demands {
-                        Some(_) => Err(Failure::Xdp(XdpError::NoZeroCopy { ifname: name.clone() })),
-                        None => Ok((XdpMode::Copy, Some(format!("the driver of {name} has no zero-copy")))),
-                    };
-                }
+                let (ifname, most) = (name.clone(), most_in_a_page());
+                let (error, why) = match can(index)? {
+                    ZeroCopy::Works => continue,
+                    ZeroCopy::None => {
+                        (XdpError::NoZeroCopy { ifname }, format!("the driver of {name} has no zero-copy"))
+                    }
+                    ZeroCopy::SmallPackets => (
+                        XdpError::NoZeroCopyChains { ifname, most },
+                        format!(
+                            "the driver of {name} has zero-copy only for packets that fit a page: `ip link set dev {name} \
+                             mtu {most}` on all hosts of that network gives it"
+                        ),
+                    ),
+                };
+                return if demands.is_some() { Err(Failure::Xdp(error)) } else { Ok((XdpMode::Copy, Some(why))) };
             }
             Ok((XdpMode::ZeroCopy, None))
         }
@@ -353,7 +409,8 @@ mod tests {
     #[test]
     fn zero_copy_is_one_choice_and_the_port_that_forces_it_off_is_named() {
         let asked = |a: XdpMode, b: XdpMode| [("a".to_owned(), a), ("b".to_owned(), b)];
-        let both = |modes: &[(String, XdpMode)], can: [bool; 2]| agree(modes, |index| Ok(can[index]));
+        let able = |can: bool| if can { ZeroCopy::Works } else { ZeroCopy::None };
+        let both = |modes: &[(String, XdpMode)], can: [bool; 2]| agree(modes, |index| Ok(able(can[index])));
         let (auto, zero, copy) = (XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::Copy);
         assert_eq!(both(&asked(auto, auto), [true, true]).unwrap(), (zero, None));
         let (mode, why) = both(&asked(auto, auto), [true, false]).unwrap();
@@ -364,5 +421,25 @@ mod tests {
         assert!(complaint.contains("xdp:b asks for mode=zc and xdp:a for mode=copy"), "{complaint}");
         let complaint = both(&asked(zero, auto), [true, false]).unwrap_err().to_string();
         assert!(complaint.contains("b cannot do AF_XDP zero-copy"), "{complaint}");
+        // A driver that has it, but not at this MTU, is not said to have none.
+        let small = |modes: &[(String, XdpMode)]| agree(modes, |_| Ok(ZeroCopy::SmallPackets));
+        let (mode, why) = small(&asked(auto, auto)).unwrap();
+        assert_eq!(mode, copy);
+        let complaint = small(&asked(zero, auto)).unwrap_err().to_string();
+        for text in [why.unwrap(), complaint] {
+            assert!(text.contains("page") && text.contains("`ip link set dev a mtu 3054`"), "{text}");
+            assert!(!text.contains("no zero-copy") && !text.contains("cannot do"), "{text}");
+        }
+    }
+
+    /// NICs round their buffers down to a KiB: a chunk of 2048 bytes would cut off what is above 1 KiB.
+    #[test]
+    fn frames_of_zero_copy_hold_a_whole_packet_after_the_driver_rounded() {
+        for (mtu, chunk) in
+            [(576, 2048), (1006, 2048), (1007, 4096), (1500, 4096), (3054, 4096), (3055, 8192), (9000, 12_288)]
+        {
+            let sizes = [2048, 4096, 8192, 12_288];
+            assert_eq!(sizes.into_iter().find(|chunk| largest_packet_zero_copy(*chunk) >= mtu), Some(chunk), "{mtu}");
+        }
     }
 }

@@ -16,12 +16,14 @@ static const char *const copying[] = { "net_af_xdp" };
 
 int shim_init(int argc, char **argv)
 {
-	return rte_eal_init(argc, argv) < 0 ? -rte_errno : 0;
+	forget_error();
+	return rte_eal_init(argc, argv) < 0 ? -last_error() : 0;
 }
 
 int shim_thread_register(void)
 {
-	return rte_thread_register() == 0 ? 0 : -rte_errno;
+	forget_error();
+	return rte_thread_register() == 0 ? 0 : -last_error();
 }
 
 void shim_thread_unregister(void)

@@ -27,7 +27,8 @@ static int steer(uint16_t port, uint16_t udp_port, uint16_t value, uint16_t mask
 
 	if (only_ask)
 		return rte_flow_validate(port, &attr, pattern, actions, &error);
-	return rte_flow_create(port, &attr, pattern, actions, &error) != NULL ? 0 : -rte_errno;
+	forget_error();
+	return rte_flow_create(port, &attr, pattern, actions, &error) != NULL ? 0 : -last_error();
 }
 
 int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t queues)

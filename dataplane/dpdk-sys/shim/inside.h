@@ -5,10 +5,25 @@
 #include "shim.h"
 
 #include <rte_branch_prediction.h>
+#include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_spinlock.h>
+
+#include <errno.h>
+
+/* Before a call of DPDK's whose error is read by `last_error`. What a call long ago left in rte_errno says nothing of it. */
+static inline void forget_error(void)
+{
+	rte_errno = 0;
+}
+
+/* Why the last call failed, as a positive number: what it left in rte_errno, or a general error where it left nothing. */
+static inline int last_error(void)
+{
+	return rte_errno != 0 ? rte_errno : EIO;
+}
 
 /* A queue pair and the arena of the lcore that polls it.
  *

@@ -91,28 +91,30 @@ static void init_mbuf(struct rte_mempool *mp, void *opaque, void *object, unsign
 	queue->mbufs[index] = mbuf;
 }
 
-/* Devices that reach memory by themselves are told of the arena. */
+/* Devices that reach memory by themselves are told of the arena. Returns 0 or a negative error. */
 static int map_arena(uint16_t port, const struct shim_arena *arena)
 {
 	struct rte_eth_dev_info info;
 	unsigned int pages = arena->len / arena->page;
 	rte_iova_t *iovas = calloc(pages, sizeof(*iovas));
-	int result;
+	int error;
 
 	if (iovas == NULL)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < pages; i++)
 		iovas[i] = (rte_iova_t)(uintptr_t)arena->base + i * arena->page;
-	result = rte_extmem_register(arena->base, arena->len, iovas, pages, arena->page);
+	forget_error();
+	error = rte_extmem_register(arena->base, arena->len, iovas, pages, arena->page) == 0 ? 0 : last_error();
 	free(iovas);
 	/* Another port of the same lcore has said it. */
-	if (result != 0 && rte_errno != EEXIST)
-		return -rte_errno;
+	if (error != 0 && error != EEXIST)
+		return -error;
 	if (rte_eth_dev_info_get(port, &info) != 0 || info.device == NULL)
 		return 0;
-	result = rte_dev_dma_map(info.device, arena->base, (uintptr_t)arena->base, arena->len);
+	forget_error();
+	error = rte_dev_dma_map(info.device, arena->base, (uintptr_t)arena->base, arena->len) == 0 ? 0 : last_error();
 	/* A bus without such devices has nothing to be told. */
-	return result == 0 || rte_errno == ENOTSUP || rte_errno == EEXIST ? 0 : -rte_errno;
+	return error == ENOTSUP || error == EEXIST ? 0 : -error;
 }
 
 static void queue_discard(struct shim_queue *queue)
@@ -159,11 +161,15 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 	if (*error != 0)
 		goto failed;
 	snprintf(name, sizeof(name), "gvm_%u_%u", port, number);
+	forget_error();
 	queue->pool = rte_mempool_create_empty(name, arena->chunks, sizeof(struct rte_mbuf), cache, sizeof(private), node, 0);
-	if (queue->pool == NULL || rte_mempool_set_ops_byname(queue->pool, OPS, queue) != 0) {
-		*error = rte_errno != 0 ? rte_errno : ENOMEM;
+	if (queue->pool == NULL) {
+		*error = last_error();
 		goto failed;
 	}
+	*error = -rte_mempool_set_ops_byname(queue->pool, OPS, queue);
+	if (*error != 0)
+		goto failed;
 	rte_pktmbuf_pool_init(queue->pool, &private);
 	if (rte_mempool_populate_default(queue->pool) < (int)arena->chunks) {
 		*error = ENOMEM;
@@ -174,9 +180,10 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 	queue->top = 0;
 	if (copies) {
 		snprintf(name, sizeof(name), "gvm_%u_%u_own", port, number);
+		forget_error();
 		queue->theirs = rte_pktmbuf_pool_create(name, 8191, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
 		if (queue->theirs == NULL) {
-			*error = rte_errno;
+			*error = last_error();
 			goto failed;
 		}
 	}

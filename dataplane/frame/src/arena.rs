@@ -6,6 +6,7 @@
 
 use crate::numa;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 /// Size of the hugepages that an arena asks for, in bytes.
@@ -60,6 +61,19 @@ pub enum ArenaError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No address that devices can reach is free.
+    #[error(
+        "cannot map an arena of {bytes} bytes below address 2^{bits}, where a device behind this machine's IOMMU must find \
+         it: {source}; ask for fewer --frames or --lcores"
+    )]
+    Reach {
+        /// Size that was asked for.
+        bytes: usize,
+        /// The bits of an address that the device can use.
+        bits: u32,
+        /// What the kernel said of the last address that was tried.
+        source: io::Error,
+    },
     /// The sizes do not make an arena.
     #[error(
         "an arena needs at least one chunk of 512 to 32768 bytes that is a multiple of 64, not {frames} of {chunk}"
@@ -82,6 +96,22 @@ fn remedy(backing: Backing, bytes: usize) -> String {
     }
 }
 
+/// Where the memory of an arena should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Placement {
+    /// The NUMA node; any, when nothing is said.
+    pub node: Option<u32>,
+    /// How many bits of an address devices can use, when that is fewer than a process's addresses have: the arena's
+    /// addresses are below 2 to this power. The IOMMUs of many desktop processors have 39.
+    pub address_bits: Option<u32>,
+}
+
+/// Bits of the addresses that Linux gives to x86-64 processes that ask for no more.
+const PROCESS_BITS: u32 = 47;
+
+/// How far apart the addresses are that are tried for an arena which devices must reach.
+const STEP: usize = 1 << 30;
+
 /// One contiguous mapping, page-aligned and zeroed, unmapped when dropped.
 #[derive(Debug)]
 pub struct Arena {
@@ -99,28 +129,32 @@ impl Arena {
     /// With [`Hugepages::Prefer`], a machine without (enough) hugepages gets ordinary pages; the reason is logged as a
     /// warning with its remedy.
     pub fn new(bytes: usize, hugepages: Hugepages) -> Result<Self, ArenaError> {
-        Self::on_node(bytes, hugepages, None)
+        Self::placed(bytes, hugepages, Placement::default())
     }
 
-    /// The same with memory of a NUMA node. A node without (enough) free pages gets help from others, and a sandbox may
-    /// forbid the choice: both are logged as a warning, never an error.
-    pub fn on_node(bytes: usize, hugepages: Hugepages, node: Option<u32>) -> Result<Self, ArenaError> {
+    /// The same, at a place. A NUMA node without (enough) free pages gets help from others, and a sandbox may forbid the
+    /// choice: both are logged as a warning, never an error. Addresses that devices cannot reach are an error.
+    pub fn placed(bytes: usize, hugepages: Hugepages, placement: Placement) -> Result<Self, ArenaError> {
         if hugepages != Hugepages::Never {
-            match Self::map(bytes, Backing::Hugepages, node) {
+            match Self::map(bytes, Backing::Hugepages, placement) {
                 Ok(arena) => return Ok(arena),
                 Err(error) if hugepages == Hugepages::Require => return Err(error),
                 Err(error) => tracing::warn!("{error}; using ordinary pages"),
             }
         }
-        Self::map(bytes, Backing::OrdinaryPages, node)
+        Self::map(bytes, Backing::OrdinaryPages, placement)
     }
 
-    fn map(bytes: usize, backing: Backing, node: Option<u32>) -> Result<Self, ArenaError> {
-        let arena = Self::map_untouched(bytes.next_multiple_of(HUGEPAGE), backing)?;
+    fn map(bytes: usize, backing: Backing, placement: Placement) -> Result<Self, ArenaError> {
+        let len = bytes.next_multiple_of(HUGEPAGE);
+        let arena = match placement.address_bits.filter(|bits| *bits < PROCESS_BITS) {
+            Some(bits) => Self::map_below(len, backing, bits)?,
+            None => Self::map_untouched(len, backing)?,
+        };
         // The policy comes first: it is asked when a page is touched.
-        let refused = node.and_then(|node| numa::prefer(arena.base, arena.len, node).err());
+        let refused = placement.node.and_then(|node| numa::prefer(arena.base, arena.len, node).err());
         arena.populate().map_err(|source| ArenaError::Map { bytes: arena.len, backing, source })?;
-        if let Some(node) = node {
+        if let Some(node) = placement.node {
             arena.check_node(node, refused);
         }
         Ok(arena)
@@ -133,20 +167,48 @@ impl Arena {
         Self::map_untouched(bytes.next_multiple_of(granule), Backing::OrdinaryPages)
     }
 
-    /// Maps `len` bytes, a multiple of the size of a page.
+    /// Maps `len` bytes, a multiple of the size of a page, at an address of the kernel's choice.
     fn map_untouched(len: usize, backing: Backing) -> Result<Self, ArenaError> {
+        Self::map_at(None, len, backing).map_err(|source| ArenaError::Map { bytes: len, backing, source })
+    }
+
+    /// Maps `len` bytes so that all their addresses are below 2 to the power of `bits`.
+    ///
+    /// Addresses in the upper half of what devices reach are tried in turn. The lower half is left to others: DPDK keeps
+    /// its own memory there, and so does a program that was not linked to run anywhere.
+    fn map_below(len: usize, backing: Backing, bits: u32) -> Result<Self, ArenaError> {
+        let end = 1_usize << bits;
+        let mut refused = io::Error::from_raw_os_error(libc::ENOMEM);
+        for address in (end / 2..end.saturating_sub(len).saturating_add(1)).step_by(STEP) {
+            match Self::map_at(NonZeroUsize::new(address), len, backing) {
+                // A kernel before 4.17 takes the address as a wish.
+                Ok(arena) if arena.base.as_ptr() as usize <= end - len => return Ok(arena),
+                Ok(_) => refused = io::Error::from_raw_os_error(libc::EEXIST),
+                // Something is there already.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => refused = error,
+                // It will be the same at every address: there is no memory.
+                Err(source) => return Err(ArenaError::Map { bytes: len, backing, source }),
+            }
+        }
+        Err(ArenaError::Reach { bytes: len, bits, source: refused })
+    }
+
+    /// Maps `len` bytes, a multiple of the size of a page; at an address, if nothing is there.
+    fn map_at(at: Option<NonZeroUsize>, len: usize, backing: Backing) -> io::Result<Self> {
         let huge = match backing {
             Backing::Hugepages => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
             Backing::OrdinaryPages => 0,
         };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let address =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        let base = if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast::<u8>()) };
-        let Some(base) = base else {
-            return Err(ArenaError::Map { bytes: len, backing, source: io::Error::last_os_error() });
+        let (hint, fixed) = match at {
+            Some(at) => (std::ptr::without_provenance_mut(at.get()), libc::MAP_FIXED_NOREPLACE),
+            None => (std::ptr::null_mut(), 0),
         };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge | fixed;
+        // SAFETY: a fresh anonymous mapping, at an address of the kernel's choice or where nothing is: it touches no
+        // existing memory.
+        let address = unsafe { libc::mmap(hint, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let base = if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast::<u8>()) };
+        let Some(base) = base else { return Err(io::Error::last_os_error()) };
         if backing == Backing::OrdinaryPages && len >= HUGEPAGE {
             // SAFETY: the range is the mapping just made; the advice changes no contents.
             unsafe { libc::madvise(address, len, libc::MADV_HUGEPAGE) };
@@ -248,15 +310,44 @@ mod tests {
     /// Node 0 is everywhere; a kernel without NUMA, or a sandbox, says nothing of it.
     #[test]
     fn an_arena_is_on_the_node_that_was_asked_for() {
-        let arena = Arena::on_node(1, Hugepages::Never, Some(0)).unwrap();
+        let arena = Arena::placed(1, Hugepages::Never, on(0)).unwrap();
         assert!(matches!(arena.node(), Some(0) | None), "{:?}", arena.node());
     }
 
     #[test]
     fn a_node_that_is_not_there_costs_no_arena() {
         for node in [1000, u32::MAX] {
-            let arena = Arena::on_node(1, Hugepages::Never, Some(node)).unwrap();
+            let arena = Arena::placed(1, Hugepages::Never, on(node)).unwrap();
             assert_eq!(arena.len(), HUGEPAGE);
+        }
+    }
+
+    fn on(node: u32) -> Placement {
+        Placement { node: Some(node), ..Placement::default() }
+    }
+
+    /// An IOMMU of 39 bits, as in desktop processors: DPDK maps the arena at the process's own addresses.
+    #[test]
+    fn devices_reach_every_address_of_an_arena() {
+        let placement = Placement { address_bits: Some(39), ..Placement::default() };
+        let arenas: Vec<_> = (0..4).map(|_| Arena::placed(3 * STEP / 2, Hugepages::Never, placement)).collect();
+        let mut ranges: Vec<(usize, usize)> =
+            arenas.iter().flatten().map(|arena| (arena.base().as_ptr() as usize, arena.len())).collect();
+        assert_eq!(ranges.len(), 4, "{arenas:?}");
+        assert!(ranges.iter().all(|(base, len)| base + len <= 1 << 39 && base.is_multiple_of(HUGEPAGE)), "{ranges:x?}");
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{ranges:x?}");
+        // More bits than a process has are no limit.
+        let wide = Placement { address_bits: Some(48), ..Placement::default() };
+        assert!(Arena::placed(1, Hugepages::Never, wide).is_ok());
+    }
+
+    #[test]
+    fn an_arena_that_devices_cannot_reach_is_refused_with_the_reason() {
+        for bits in [12, 21] {
+            let placement = Placement { address_bits: Some(bits), ..Placement::default() };
+            let error = Arena::placed(2 * HUGEPAGE, Hugepages::Never, placement).unwrap_err().to_string();
+            assert!(error.contains(&format!("below address 2^{bits}")) && error.contains("IOMMU"), "{error}");
         }
     }
 

@@ -40,7 +40,7 @@ pub mod table;
 pub mod time;
 pub mod wheel;
 
-pub use arena::{Arena, ArenaError, Backing, Hugepages};
+pub use arena::{Arena, ArenaError, Backing, Hugepages, Placement};
 pub use counter::Counter;
 pub use datagram::{BURST, Burst, Class, Datagram, LARGE};
 pub use frame::Frame;

@@ -1,6 +1,6 @@
 //! The free chunks of an arena: allocation is a pop, return is a push, both of one lcore alone.
 
-use crate::arena::{Arena, ArenaError, Backing, Hugepages};
+use crate::arena::{Arena, ArenaError, Backing, HUGEPAGE, Hugepages, Placement};
 use crate::frame::Frame;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -38,6 +38,30 @@ pub const fn chunk_for_data(data: u32) -> u32 {
     chunk_for(data.saturating_add(HEADROOM as u32 + (COLOURS - 1) * 64))
 }
 
+/// Whether the chunk at a place would lie in two hugepages.
+///
+/// Two hugepages that are neighbours in the process need not be so for a device, and not every device (QEMU's e1000e, igb
+/// and vmxnet3) can send a packet that lies in both.
+const fn straddles(slot: u32, chunk: u32) -> bool {
+    let start = slot as usize * chunk as usize;
+    start / HUGEPAGE != (start + chunk as usize - 1) / HUGEPAGE
+}
+
+/// How many places so many chunks need, when those that would lie in two hugepages are left out.
+fn slots_for(frames: u32, chunk: u32) -> u32 {
+    let (mut slots, mut left) = (0, frames);
+    while left > 0 {
+        left -= u32::from(!straddles(slots, chunk));
+        slots += 1;
+    }
+    slots
+}
+
+/// Bytes of the arena of so many chunks: what its hugepages must hold.
+pub fn arena_bytes(frames: u32, chunk: u32) -> u64 {
+    u64::from(slots_for(frames, chunk)) * u64::from(chunk)
+}
+
 /// Shape of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
@@ -63,6 +87,7 @@ pub(crate) struct Shared {
     pub(crate) chunk: u32,
     reserve: u32,
     capacity: u32,
+    slots: u32,
     handles: Cell<u32>,
     /// Free chunks; a stack, so that the one that is warm in the cache goes out next. The first `top` are valid.
     free: Box<[Cell<u32>]>,
@@ -81,23 +106,28 @@ pub struct Pool {
 impl Pool {
     /// Maps an arena and cuts it into chunks.
     pub fn new(config: PoolConfig) -> Result<Self, ArenaError> {
-        Self::on_node(config, None)
+        Self::placed(config, Placement::default())
     }
 
-    /// The same with memory of a NUMA node: see [`Arena::on_node`].
-    pub fn on_node(config: PoolConfig, node: Option<u32>) -> Result<Self, ArenaError> {
+    /// The same with memory at a place: see [`Arena::placed`].
+    pub fn placed(config: PoolConfig, placement: Placement) -> Result<Self, ArenaError> {
         let PoolConfig { frames, chunk, hugepages, reserve } = config;
         if frames == 0 || !(512..=LARGEST_CHUNK).contains(&chunk) || !chunk.is_multiple_of(64) {
             return Err(ArenaError::Shape { frames, chunk });
         }
-        let arena = Arena::on_node(frames as usize * chunk as usize, hugepages, node)?;
+        let most = slots_for(frames, chunk);
+        let arena = Arena::placed(most as usize * chunk as usize, hugepages, placement)?;
+        // On ordinary pages most chunks touch two of them, whatever is left out.
+        let whole = arena.backing() == Backing::Hugepages;
+        let slots = if whole { most } else { frames };
         let shared = Box::new(Shared {
             base: arena.base(),
             chunk,
             reserve: reserve.min(frames / 4),
             capacity: frames,
+            slots,
             handles: Cell::new(1),
-            free: (0..frames).rev().map(Cell::new).collect(),
+            free: (0..slots).filter(|slot| !(whole && straddles(*slot, chunk))).rev().map(Cell::new).collect(),
             top: Cell::new(frames),
             low_water: Cell::new(frames),
             arena,
@@ -167,6 +197,12 @@ impl Pool {
         self.shared().capacity
     }
 
+    /// One more than the largest number of a chunk: what an array by chunks needs. More than [`Pool::capacity`] where
+    /// places are left out, because a chunk there would lie in two hugepages.
+    pub fn slots(&self) -> u32 {
+        self.shared().slots
+    }
+
     /// Chunks that are free now.
     #[inline]
     pub fn free(&self) -> u32 {
@@ -209,9 +245,9 @@ impl Pool {
         self.shared().base
     }
 
-    /// Bytes of the chunks together, for registering the arena as UMEM.
+    /// Bytes from the first chunk's first to the last one's last, for registering the arena as UMEM.
     pub fn len(&self) -> usize {
-        self.capacity() as usize * self.chunk() as usize
+        self.slots() as usize * self.chunk() as usize
     }
 
     /// Never true: a pool has at least one chunk.
@@ -235,7 +271,7 @@ impl Pool {
     /// `index` came from `into_index` of a frame of this pool, and the device is done with it: nobody else owns it.
     #[inline]
     pub unsafe fn from_index(&self, index: u32, offset: u16, len: u16) -> Frame {
-        assert!(index < self.capacity() && u32::from(offset) + u32::from(len) <= self.chunk());
+        assert!(index < self.slots() && u32::from(offset) + u32::from(len) <= self.chunk());
         // SAFETY: the caller vouches for ownership; the range was checked.
         unsafe { self.chunks().frame(index, offset, len) }
     }
@@ -406,6 +442,38 @@ mod tests {
             drop(unsafe { pool.from_index(index, 0, 0) });
         }
         assert_eq!(pool.free(), 8);
+    }
+
+    #[test]
+    fn no_chunk_lies_in_two_hugepages_and_none_is_missing() {
+        for chunk in [512, 2048, 2176, 4096, 9344, 12_288, 32_768] {
+            for frames in [1, 963, 964, 965, 16_384] {
+                let slots = slots_for(frames, chunk);
+                let whole: Vec<u32> = (0..slots).filter(|slot| !straddles(*slot, chunk)).collect();
+                assert_eq!((whole.len() as u32, whole.last()), (frames, Some(&(slots - 1))), "{frames} of {chunk}");
+                let within = |slot: &u32| (*slot as usize * chunk as usize) % HUGEPAGE + chunk as usize <= HUGEPAGE;
+                assert!(whole.iter().all(within));
+                assert_eq!(slots == frames, whole.iter().copied().eq(0..frames));
+            }
+        }
+        assert_eq!([(2048, 2000), (2176, 2000), (4096, 600)].map(|(chunk, n)| slots_for(n, chunk)), [2000, 2002, 600]);
+    }
+
+    /// Also with those places left out, every chunk is handed out once and comes back.
+    #[test]
+    fn chunks_beside_a_gap_are_ordinary_chunks() {
+        let config = PoolConfig { frames: 2000, chunk: 2176, reserve: 0, ..PoolConfig::default() };
+        let pool = Pool::new(config).unwrap();
+        let gaps = if pool.backing() == Backing::Hugepages { 2 } else { 0 };
+        assert_eq!((pool.slots(), pool.capacity(), pool.free()), (2000 + gaps, 2000, 2000));
+        assert_eq!(pool.len(), (2000 + gaps as usize) * 2176);
+        let frames: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        let mut numbers: Vec<u32> = frames.iter().map(Frame::index).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!((numbers.len(), numbers.last()), (2000, Some(&(pool.slots() - 1))));
+        drop(frames);
+        assert_eq!(pool.free(), 2000);
     }
 
     #[test]

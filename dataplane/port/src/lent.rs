@@ -12,7 +12,7 @@ pub(crate) struct Lent {
 
 impl Lent {
     pub(crate) fn new(pool: Pool) -> Self {
-        let words = (pool.capacity() as usize).div_ceil(64);
+        let words = (pool.slots() as usize).div_ceil(64);
         Self { bits: vec![0; words].into(), count: 0, chunk: pool.chunk(), pool }
     }
 

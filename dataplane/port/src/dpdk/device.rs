@@ -1,5 +1,6 @@
 //! A device of DPDK: set up, started, watched, closed.
 
+use super::cause;
 use super::environment::{lock, register_thread};
 use super::port::{Opened, smallest_chunk};
 use super::{DpdkError, DpdkPort, Environment, LoadedPlugin};
@@ -132,19 +133,13 @@ impl Device {
         let (devargs, name) = (text(&config.devargs)?, text(&config.name)?);
         let opened = environment.call(move || {
             let (mut info, mut text) = (port_abi::Device::default(), Text::new());
+            cause::forget();
             // SAFETY: live texts and structures, on the thread for such calls.
             let result = unsafe { (plugin.table.open)(devargs.as_ptr(), name.as_ptr(), &raw mut info, &raw mut text) };
-            if result == 0 { Ok(info) } else { Err(text.as_str().to_owned()) }
+            if result == 0 { Ok(info) } else { Err(cause::of(text.as_str().to_owned())) }
         })?;
-        let mut info = opened.map_err(|reason| DpdkError::NoDevice {
-            hint: if config.name.starts_with("net_") {
-                "is the driver's name right, and what it is told? `ls $(pkg-config --variable=driverdir libdpdk)` lists drivers"
-            } else {
-                "is it bound to vfio-pci, and does DPDK have a driver for it? `dpdk-devbind.py --status-dev net` shows it"
-            },
-            name: config.name.clone(),
-            reason,
-        })?;
+        let name = || config.name.clone();
+        let mut info = opened.map_err(|(reason, cause)| DpdkError::NoDevice { name: name(), reason, cause })?;
         if info.mac == [0; 6] {
             info.mac = made_up(&config.name);
         }
@@ -296,7 +291,7 @@ impl Device {
             copies: self.info.copies,
             node: self.info.node,
             chunk: pool.chunk(),
-            chunks: pool.capacity(),
+            chunks: pool.slots(),
             cache: (pool.capacity() / 16).min(64),
             base: pool.base().as_ptr().cast(),
             len: pool.len().next_multiple_of(HUGEPAGE),
@@ -305,6 +300,7 @@ impl Device {
             given_count: given.len() as u32,
         };
         let (mut queue, mut text) = (std::ptr::null_mut(), Text::new());
+        cause::forget();
         // SAFETY: the arena is mapped as long as a chunk of it is lent; the chunks were just taken; live structures.
         let result =
             unsafe { (plugin.table.queue_open)(self.info.id, &raw const setup, &raw mut queue, &raw mut text) };
@@ -314,8 +310,8 @@ impl Device {
                 // SAFETY: the plugin has no queue, or one that never receives: nobody uses the chunk.
                 drop(unsafe { pool.from_index(chunk, 0, 0) });
             }
-            let reason = text.as_str().to_owned();
-            return Err(DpdkError::Queue { name: self.config.name.clone(), queue: number, reason });
+            let (reason, cause) = cause::of(text.as_str().to_owned());
+            return Err(DpdkError::Queue { name: self.config.name.clone(), queue: number, reason, cause });
         };
         queues.push(QueuePointer(queue));
         drop(queues);

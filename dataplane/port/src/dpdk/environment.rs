@@ -4,6 +4,7 @@
 //! that may call the kernel: it sets devices up, starts and closes them, and asks for their link and their counters. Poll
 //! loops read what it found.
 
+use super::cause::{self, Cause};
 use super::device::Watched;
 use super::{DpdkError, EnvironmentConfig, LoadedPlugin};
 use port_abi::{Start, Text};
@@ -60,10 +61,12 @@ impl Environment {
                 serve(&inbox, &theirs);
             }
         };
-        let no_start = |reason: String, hint: &str| DpdkError::NoStart { reason, hint: hint.to_owned() };
+        let no_start = |(reason, cause)| DpdkError::NoStart { reason, cause };
         let spawned = std::thread::Builder::new().name("dpdk".to_owned()).spawn(body);
-        spawned.map_err(|error| no_start(format!("no thread for it: {error}"), "raise the limit of threads"))?;
-        told.recv().map_err(|_| DpdkError::Gone)?.map_err(|reason| no_start(reason, hint(&config)))?;
+        spawned.map_err(|error| {
+            no_start((format!("no thread for it: {error}: raise the limit of threads (`ulimit -u`)"), Cause::Unknown))
+        })?;
+        told.recv().map_err(|_| DpdkError::Gone)?.map_err(|reason| no_start(cause::of(reason)))?;
         let inner = Inner { plugin, config, jobs: Mutex::new(jobs), watched };
         let environment = Self { inner: Arc::new(inner) };
         *started = Some(environment.clone());
@@ -116,21 +119,6 @@ impl Environment {
     }
 }
 
-/// What to do when EAL does not start.
-fn hint(config: &EnvironmentConfig) -> &'static str {
-    match (config.hugepages, config.pci.is_empty()) {
-        (true, _) => {
-            "are there hugepages left? `gvm-dp hugepages show` says what is needed, `gvm-dp hugepages reserve` reserves it; \
-             RUST_LOG=debug shows EAL's log"
-        }
-        (false, false) => {
-            "is the IOMMU on (intel_iommu=on iommu=pt on the kernel's command line) and the device bound to vfio-pci? \
-             RUST_LOG=debug shows EAL's log"
-        }
-        (false, true) => "RUST_LOG=debug shows EAL's log",
-    }
-}
-
 extern "C" fn run_job(context: *mut c_void) {
     // SAFETY: made by `call_interrupts` for this one call.
     let job = unsafe { Box::from_raw(context.cast::<Job>()) };
@@ -144,7 +132,10 @@ extern "C" fn log(level: u32, text: *const c_char, len: usize) {
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
     for line in String::from_utf8_lossy(bytes).lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         match level {
-            0..=4 => tracing::error!(target: "dpdk", "{line}"),
+            0..=4 => {
+                cause::note(line);
+                tracing::error!(target: "dpdk", "{line}");
+            }
             5 => tracing::warn!(target: "dpdk", "{line}"),
             6 => tracing::info!(target: "dpdk", "{line}"),
             _ => tracing::debug!(target: "dpdk", "{line}"),
@@ -159,6 +150,7 @@ fn start_library(plugin: LoadedPlugin, arguments: &[String]) -> Result<(), Strin
     let pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
     let start = Start { arguments: pointers.as_ptr(), count: pointers.len() as u32, log };
     let mut text = Text::new();
+    cause::forget();
     // SAFETY: live structures; this is the first call in the process, and only this thread makes calls about devices.
     match unsafe { (plugin.table.start)(&raw const start, &raw mut text) } {
         0 => Ok(()),

@@ -8,17 +8,20 @@
 //! |---|---|
 //! | `plugin` | finding, loading and checking the plugin |
 //! | `arguments` | what EAL is started with |
+//! | `cause` | what its log says of a call that failed |
 //! | `environment` | DPDK in this process, and the thread that looks after devices |
 //! | `device` | a device: set up, started, watched, closed |
 //! | `port` | the [`crate::Port`]: a queue pair of a device |
 
 mod arguments;
+mod cause;
 mod device;
 mod environment;
 mod plugin;
 mod port;
 
 pub use arguments::EnvironmentConfig;
+pub use cause::Cause;
 pub use device::{Device, DeviceConfig, Spread};
 pub use environment::Environment;
 pub use plugin::{ENTRY_FILE, LoadedPlugin, PACKAGES};
@@ -63,25 +66,25 @@ pub enum DpdkError {
         needed: String,
     },
     /// DPDK does not start.
-    #[error("DPDK does not start: {reason}; {hint}")]
+    #[error("DPDK does not start: {reason}; {}", .cause.remedy())]
     NoStart {
         /// What it says.
         reason: String,
-        /// What to do.
-        hint: String,
+        /// What that means.
+        cause: Cause,
     },
     /// DPDK was started for other devices.
     #[error("DPDK runs in this process already, with other devices: name all of them at the start")]
     Started,
     /// The device is not there, or no driver takes it.
-    #[error("dpdk:{name}: {reason}; {hint}")]
+    #[error("dpdk:{name}: {reason}; {}", no_device(name, *.cause))]
     NoDevice {
         /// The device.
         name: String,
         /// What DPDK says.
         reason: String,
-        /// What to do.
-        hint: &'static str,
+        /// What that means.
+        cause: Cause,
     },
     /// The device cannot be set up.
     #[error("dpdk:{name}: {reason}; EAL's log says more with RUST_LOG=debug")]
@@ -147,10 +150,7 @@ pub enum DpdkError {
         needed: u32,
     },
     /// A queue has no memory.
-    #[error(
-        "dpdk:{name} queue {queue}: {reason}; DPDK's buffers need hugepages or memory beside the arena's: reserve more \
-         hugepages with `gvm-dp hugepages reserve`, or ask for fewer --frames"
-    )]
+    #[error("dpdk:{name} queue {queue}: {reason}; {}", .cause.remedy())]
     Queue {
         /// The device.
         name: String,
@@ -158,6 +158,8 @@ pub enum DpdkError {
         queue: u16,
         /// What DPDK says.
         reason: String,
+        /// What that means.
+        cause: Cause,
     },
     /// A thread cannot take part.
     #[error("DPDK takes no further thread: {0}; it has room for 128 of them on a machine")]
@@ -165,6 +167,20 @@ pub enum DpdkError {
     /// The thread that looks after devices is gone.
     #[error("the thread that looks after DPDK's devices has ended: this is a fault of gvm-dp, please report it")]
     Gone,
+}
+
+/// What to do about a device that DPDK does not take.
+fn no_device(name: &str, cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unknown if name.starts_with("net_") => {
+            "is the driver's name right, and what it is told? `ls $(pkg-config --variable=driverdir libdpdk)` lists drivers"
+        }
+        Cause::Unknown => {
+            "does DPDK have a driver for this card? `dpdk-devbind.py --status-dev net` names the card, `ls $(pkg-config \
+             --variable=driverdir libdpdk)` lists drivers"
+        }
+        cause => cause.remedy(),
+    }
 }
 
 fn paths(paths: &[PathBuf]) -> String {

@@ -153,6 +153,14 @@ impl DpdkSpec {
         let pairs = self.arguments.iter().filter_map(|argument| argument.split_once('='));
         pairs.filter(|(option, _)| options.contains(option)).map(|(_, interface)| interface).collect()
     }
+
+    /// The PCI device, if it is one.
+    pub fn pci(&self) -> Option<PciAddress> {
+        match self.device {
+            DpdkDevice::Pci(device) => Some(device),
+            DpdkDevice::Vdev(_) => None,
+        }
+    }
 }
 
 impl FromStr for DpdkSpec {

@@ -31,7 +31,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(umem: &Umem, ifindex: u32, queue: u32) -> io::Result<Self> {
         let (lent, places) = (Lent::new(umem.pool().clone()), umem.places());
-        let frames = lent.pool().capacity() as usize;
+        let frames = lent.pool().slots() as usize;
         Ok(Self {
             places,
             chained: vec![0; if places.has_chains() { frames } else { 0 }].into(),
@@ -183,7 +183,7 @@ impl Drop for Ledger {
             tracing::error!("{} frames are lost: the kernel did not release them: {error}", self.lent.len());
             return;
         }
-        for index in 0..self.lent.pool().capacity() {
+        for index in 0..self.lent.pool().slots() {
             // SAFETY: the socket is closed, and the kernel let go of its queue or never had it: it is done with every
             // chunk.
             drop(unsafe { self.lent.take(index.into(), 0, 0) });

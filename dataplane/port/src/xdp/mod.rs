@@ -37,7 +37,7 @@ pub use interface::{Interface, NotEthernet};
 pub use mode::BoundMode;
 pub use offload::Offloads;
 pub use places::has_chains;
-pub use port::{XdpCounters, XdpPort, largest_packet};
+pub use port::{XdpCounters, XdpPort, largest_packet, largest_packet_zero_copy};
 pub use probe::can_zero_copy;
 pub use queues::XdpQueues;
 pub use umem::Umem;
@@ -156,6 +156,17 @@ pub enum XdpError {
     NoZeroCopy {
         /// Name of the interface.
         ifname: String,
+    },
+    /// The driver has zero-copy, and not for packets that are larger than a page.
+    #[error(
+        "{ifname} can do AF_XDP zero-copy, but not with packets larger than a page, which come in pieces: `ip link set dev \
+         {ifname} mtu {most}` on all hosts of that network, or use mode=auto"
+    )]
+    NoZeroCopyChains {
+        /// Name of the interface.
+        ifname: String,
+        /// The largest MTU with which it can.
+        most: u16,
     },
     /// The kernel or the driver takes no chains.
     #[error(

@@ -95,6 +95,8 @@ const XDP_HEADROOM: u32 = 256;
 /// How many received packets ahead the cache is asked for headers and a small record: about as many lines as a core
 /// can wait for at once.
 const AHEAD: u32 = 4;
+/// How long sent frames may be with a zero-copy driver before it is asked for them.
+const COMPLETE: Time = MILLISECOND;
 /// How often the kernel's statistics and the interface's state are read.
 const LOOK: Time = 10 * MILLISECOND;
 
@@ -104,6 +106,18 @@ pub fn largest_packet(chunk: u32) -> u16 {
     let receive = chunk.saturating_sub(XDP_HEADROOM + ETHERNET);
     let send = chunk.saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64) + u32::from(wire::IPV4_UDP_LEN);
     receive.min(send).min(u32::from(u16::MAX)) as u16
+}
+
+/// The same with zero-copy, where the NIC writes into the chunk itself: drivers tell it how long a buffer is in KiB, rounded
+/// down (igb, igc, ixgbe: `SRRCTL.BSIZEPKT` in their data
+/// sheets), and the NIC cuts off what is beyond. A chunk of 2048 bytes less its headroom is then a buffer of 1 KiB.
+pub fn largest_packet_zero_copy(chunk: u32) -> u16 {
+    if chunk > 4096 {
+        // A chain: the kernel's chunks are pages, and the packet goes on in the next one.
+        return largest_packet(chunk);
+    }
+    let receive = (chunk.saturating_sub(XDP_HEADROOM) & !1023).saturating_sub(ETHERNET);
+    largest_packet(chunk).min(receive.min(u32::from(u16::MAX)) as u16)
 }
 
 /// The socket, and what the kernel has of ours through it.
@@ -142,6 +156,10 @@ pub struct XdpPort {
     tx_unseen: u32,
     tx_full: bool,
     look_at: Time,
+    /// Whether the TX ring has what the kernel was not told of yet.
+    tx_untold: bool,
+    /// When the kernel is asked to complete what was sent, if it has not by then: only with zero-copy.
+    complete_at: Time,
     counters: Arc<XdpCounters>,
 }
 
@@ -193,6 +211,8 @@ impl XdpPort {
             tx_unseen: 0,
             tx_full: false,
             look_at: 0,
+            tx_untold: false,
+            complete_at: 0,
             counters: Arc::new(XdpCounters::default()),
             config,
         };
@@ -287,7 +307,7 @@ impl XdpPort {
     }
 
     /// Returns frames that were sent to the pool.
-    fn reap(&mut self) {
+    fn reap(&mut self, now: Time) {
         let Some(Device { socket, ledger }) = &mut self.device else { return };
         let mut reaped = 0;
         while let Some(address) = socket.completion.pop() {
@@ -300,6 +320,7 @@ impl XdpPort {
         }
         if reaped > 0 {
             socket.completion.release();
+            self.complete_at = now.saturating_add(COMPLETE);
             self.tx_frames = self.tx_frames.saturating_sub(reaped);
             self.counters.tx_frames.set(u64::from(self.tx_frames));
         }
@@ -382,19 +403,29 @@ impl XdpPort {
             if let Some(Device { socket, .. }) = &mut self.device {
                 socket.tx.publish();
             }
+            self.tx_untold = true;
             self.counters.tx_packets.add(u64::from(sent));
             self.counters.tx_frames.set(u64::from(self.tx_frames));
             self.counters.tx_frames_max.raise(u64::from(self.tx_frames));
         }
     }
 
-    fn kick(&mut self) {
+    /// Makes the kernel look at the TX ring, if it must be told and there is something to see.
+    ///
+    /// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits to
+    /// be asked for that is asked, but not at every poll.
+    fn kick(&mut self, now: Time) {
         let Some(Device { socket, .. }) = &mut self.device else { return };
-        // In copy mode the call itself sends; with zero-copy it also makes the driver complete what it has sent.
-        let pending = self.mode == BoundMode::ZeroCopy || !socket.tx.is_empty();
-        if pending && socket.tx.needs_wakeup() {
+        let due = match self.mode {
+            BoundMode::Copy => !socket.tx.is_empty(),
+            BoundMode::ZeroCopy => self.tx_untold || now >= self.complete_at,
+        };
+        if due && socket.tx.needs_wakeup() {
+            self.complete_at = now.saturating_add(COMPLETE);
+            self.tx_untold = false;
             self.counters.tx_kicks.add(1);
             if let Err(error) = socket.kick_tx() {
+                self.tx_untold = true;
                 match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => {}
                     // The next look says what happened.
@@ -542,8 +573,8 @@ impl Port for XdpPort {
 
     fn housekeep(&mut self, now: Time) {
         if self.tx_frames > 0 {
-            self.kick();
-            self.reap();
+            self.kick(now);
+            self.reap(now);
         }
         self.refill();
         if let Some(Device { socket, .. }) = &self.device
