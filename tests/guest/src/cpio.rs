@@ -18,6 +18,11 @@ impl Archive {
         self.entry(path, 0o100_755, content);
     }
 
+    /// Adds a symbolic link.
+    pub fn link(&mut self, path: &str, target: &str) {
+        self.entry(path, 0o120_777, target.as_bytes());
+    }
+
     /// The whole archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, b"");

@@ -1,28 +1,92 @@
-//! The guest's root: busybox, the kernel's modules, the verbs program and what it stands on.
+//! The guest's root: busybox, the kernel's modules, and programs with what they stand on.
 
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::run;
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The verbs library's part for rxe, which it loads by name.
-const PROVIDER: &str = "/usr/lib/x86_64-linux-gnu/libibverbs/librxe-rdmav34.so";
-/// What makes the library look for that part.
-const DRIVER: &str = "/etc/libibverbs.d/rxe.driver";
+/// A root that grows: what lies where in the guest, and where it is here.
+#[derive(Default)]
+pub struct Root {
+    content: BTreeMap<String, PathBuf>,
+    /// The guest's path of each file here: a library that two names lead to must be one file there, too.
+    places: BTreeMap<PathBuf, String>,
+    links: BTreeMap<String, String>,
+}
 
-/// Compiles the verbs program into a directory; returns where it is.
-fn compile(directory: &Path) -> Result<PathBuf, String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("verbs");
-    let program = directory.join("verbs");
-    let mut command = Command::new("cc");
-    command.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
-    command.args(["main.c", "end.c", "content.c"].map(|name| sources.join(name))).arg("-libverbs");
-    run(&mut command).map_err(|reason| format!("{reason}\n(scripts/setup.sh installs libibverbs-dev)"))?;
-    Ok(program)
+impl Root {
+    /// A root with this first process, whose source is in the crate's directory, and busybox.
+    ///
+    /// # Errors
+    /// When busybox is not installed.
+    pub fn new(init: &str) -> Result<Self, String> {
+        let mut root = Self::default();
+        root.file("/init", &Path::new(env!("CARGO_MANIFEST_DIR")).join(init));
+        root.file("/bin/busybox", &busybox()?);
+        Ok(root)
+    }
+
+    /// Puts a file there; a second name of one that is there becomes a link to it.
+    pub fn file(&mut self, path: &str, here: &Path) {
+        let real = here.canonicalize().unwrap_or_else(|_| here.to_owned());
+        match self.places.get(&real) {
+            Some(place) if place != path => {
+                self.links.insert(path.to_owned(), place.clone());
+            }
+            Some(_) => {}
+            None => {
+                self.places.insert(real.clone(), path.to_owned());
+                self.content.insert(path.to_owned(), real);
+            }
+        }
+    }
+
+    /// Puts a program or a library there, with all libraries that it loads at its start, where they are here.
+    ///
+    /// # Errors
+    /// When `ldd` cannot say which.
+    pub fn program(&mut self, path: &str, here: &Path) -> Result<(), String> {
+        self.file(path, here);
+        for library in libraries(here)? {
+            self.file(&library.to_string_lossy(), &library);
+        }
+        Ok(())
+    }
+
+    /// The root as an archive for the kernel, with its modules in `/modules`, and in `/modules/order` the names of their
+    /// files, each after those that it needs.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn archive(mut self, kernel: &Kernel) -> Result<Vec<u8>, String> {
+        let module = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let order: Vec<String> = kernel.modules.iter().map(module).collect();
+        for path in &kernel.modules {
+            self.file(&format!("/modules/{}", module(path)), path);
+        }
+        let mut directories: BTreeSet<PathBuf> = ["/dev", "/proc", "/sys"].map(PathBuf::from).into();
+        for name in self.content.keys().chain(self.links.keys()) {
+            let above = Path::new(name).ancestors().skip(1).filter(|path| path.parent().is_some());
+            directories.extend(above.map(Path::to_owned));
+        }
+        let mut archive = Archive::default();
+        // In order, so that parents come first.
+        for directory in &directories {
+            archive.directory(&directory.to_string_lossy());
+        }
+        for (name, path) in &self.content {
+            let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            archive.file(name, &bytes);
+        }
+        for (name, target) in &self.links {
+            archive.link(name, target);
+        }
+        archive.file("/modules/order", order.join("\n").as_bytes());
+        Ok(archive.finish())
+    }
 }
 
 /// The libraries that a program or library loads at its start, the loader among them.
@@ -33,46 +97,13 @@ fn libraries(of: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(said.lines().filter_map(path).collect())
 }
 
-/// Makes the root as an archive for the kernel; `scratch` is a directory for what is compiled.
+/// Where a program of this machine is.
 ///
 /// # Errors
-/// When something is not installed or does not compile.
-pub fn build(kernel: &Kernel, scratch: &Path) -> Result<Vec<u8>, String> {
-    let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let rdma = run(Command::new("sh").args(["-c", "command -v rdma"]))?;
-    let rdma = PathBuf::from(String::from_utf8_lossy(&rdma).trim());
-    // Under which name in the guest, and where it is here.
-    let mut content = vec![
-        ("/init".to_owned(), Path::new(env!("CARGO_MANIFEST_DIR")).join("init")),
-        ("/bin/busybox".to_owned(), busybox()?),
-        ("/bin/rdma".to_owned(), rdma),
-        ("/bin/verbs".to_owned(), compile(scratch)?),
-    ];
-    content.extend([PROVIDER, DRIVER].map(|path| (path.to_owned(), PathBuf::from(path))));
-    let mut needed = BTreeSet::new();
-    for (_, path) in &content[2..5] {
-        needed.extend(libraries(path)?);
-    }
-    content.extend(needed.into_iter().map(|path| (path.to_string_lossy().into_owned(), path)));
-    let module = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
-    content.extend(kernel.modules.iter().map(|path| (format!("/modules/{}", module(path)), path.clone())));
-
-    let mut directories: BTreeSet<PathBuf> = ["/dev", "/proc", "/sys"].map(PathBuf::from).into();
-    for (name, _) in &content {
-        directories
-            .extend(Path::new(name).ancestors().skip(1).filter(|path| path.parent().is_some()).map(Path::to_owned));
-    }
-    let mut archive = Archive::default();
-    // In order, so that parents come first.
-    for directory in &directories {
-        archive.directory(&directory.to_string_lossy());
-    }
-    for (name, path) in &content {
-        archive.file(name, &read(path)?);
-    }
-    let order: Vec<String> = kernel.modules.iter().map(module).collect();
-    archive.file("/modules/order", order.join("\n").as_bytes());
-    Ok(archive.finish())
+/// When it is not installed.
+pub fn installed(program: &str) -> Result<PathBuf, String> {
+    let found = run(Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}")]))?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&found).trim()))
 }
 
 fn busybox() -> Result<PathBuf, String> {
@@ -84,5 +115,29 @@ fn busybox() -> Result<PathBuf, String> {
         Err(_) => Ok(busybox),
         Ok(needed) if needed.is_empty() => Ok(busybox),
         Ok(_) => Err(format!("{} is not static: install busybox-static", busybox.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_with_two_names_is_one_file_and_a_link() {
+        let directory = std::env::temp_dir().join(format!("gvm-guest-root-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("lib.so.23");
+        fs::write(&file, "bytes of a library").unwrap();
+        std::os::unix::fs::symlink(&file, directory.join("lib.so")).unwrap();
+        let mut root = Root::default();
+        root.file("/lib/lib.so.23", &file);
+        root.file("/lib/drivers/lib.so", &directory.join("lib.so"));
+        root.file("/lib/lib.so.23", &file);
+        let kernel = Kernel { image: PathBuf::new(), modules: Vec::new() };
+        let archive = root.archive(&kernel).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        let text = String::from_utf8_lossy(&archive);
+        assert_eq!(text.matches("bytes of a library").count(), 1);
+        assert!(text.contains("lib/drivers/lib.so\0") && text.contains("/lib/lib.so.23"));
     }
 }

@@ -1,4 +1,4 @@
-//! The guest's kernel: Debian's package as it is, unpacked once, with the modules that rxe over virtio needs.
+//! The guest's kernel: Debian's package as it is, unpacked once, with the modules that guests need.
 
 use crate::run;
 use std::ffi::OsStr;
@@ -6,11 +6,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What must be loaded, beside what these depend on.
-const WANTED: [&str; 6] = ["virtio_pci", "virtio_net", "virtio_console", "crc32_generic", "ib_uverbs", "rdma_rxe"];
-
-/// Where in the package they and theirs are.
-const DIRECTORIES: [&str; 10] = [
+/// Where in the package modules are that some guest needs.
+const DIRECTORIES: [&str; 17] = [
     "drivers/virtio",
     "drivers/net/virtio_net.ko*",
     "drivers/net/net_failover.ko*",
@@ -21,7 +18,17 @@ const DIRECTORIES: [&str; 10] = [
     "net/ipv4/udp_tunnel.ko*",
     "net/ipv6/ip6_udp_tunnel.ko*",
     "crypto/crc32_generic.ko*",
+    "drivers/vfio",
+    "virt/lib/irqbypass.ko*",
+    "drivers/net/ethernet/intel/e1000e",
+    "drivers/net/ethernet/intel/igb",
+    "drivers/net/vmxnet3",
+    "drivers/dca",
+    "drivers/i2c/algos/i2c-algo-bit.ko*",
 ];
+
+/// What the directory of the unpacked package ends with: another one for other [`DIRECTORIES`].
+const UNPACKED: &str = "unpacked-2";
 
 /// What the guest boots.
 pub struct Kernel {
@@ -29,6 +36,11 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Its modules, each after those that it needs.
     pub modules: Vec<PathBuf>,
+}
+
+/// A module's name, as the kernel says it.
+pub fn module_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.strip_suffix(".ko")?.replace('-', "_"))
 }
 
 /// The directory of what was fetched: `GVM_GUEST_CACHE`, or `gvm-dp/guest` in the user's cache.
@@ -62,13 +74,13 @@ pub fn package() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("there is no kernel for the guest in {}: scripts/setup.sh fetches it", cache.display()))
 }
 
-/// Unpacks the kernel package, unless that was done before.
+/// Unpacks the kernel package, unless that was done before; with these modules and those that they depend on.
 ///
 /// # Errors
 /// When a tool fails or the package is not like Debian's.
-pub fn prepare() -> Result<Kernel, String> {
+pub fn prepare(wanted: &[&str]) -> Result<Kernel, String> {
     let package = package()?;
-    let unpacked = package.with_extension("unpacked");
+    let unpacked = package.with_extension(UNPACKED);
     if !unpacked.exists() {
         let fresh = package.with_extension(format!("{}.tmp", std::process::id()));
         let made = unpack(&package, &fresh).and_then(|()| {
@@ -80,7 +92,7 @@ pub fn prepare() -> Result<Kernel, String> {
         let _ = fs::remove_dir_all(&fresh);
         made?;
     }
-    Ok(Kernel { image: unpacked.join("vmlinux"), modules: in_order(&unpacked)? })
+    Ok(Kernel { image: unpacked.join("vmlinux"), modules: in_order(&unpacked, wanted)? })
 }
 
 fn unpack(package: &Path, to: &Path) -> Result<(), String> {
@@ -178,11 +190,7 @@ fn needs(module: &[u8]) -> Vec<String> {
     text.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
-fn in_order(unpacked: &Path) -> Result<Vec<PathBuf>, String> {
-    let name = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?.strip_suffix(".ko")?;
-        Some(name.replace('-', "_"))
-    };
+fn in_order(unpacked: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>, String> {
     let files = files(unpacked);
     let mut order: Vec<PathBuf> = Vec::new();
     // Depth first; what is already there is not asked again, and a package has no circles.
@@ -198,8 +206,8 @@ fn in_order(unpacked: &Path) -> Result<Vec<PathBuf>, String> {
         order.push(path);
         Ok(())
     }
-    let find = |wanted: &str| files.iter().find(|path| name(path).as_deref() == Some(wanted)).cloned();
-    for wanted in WANTED {
+    let find = |wanted: &str| files.iter().find(|path| module_name(path).as_deref() == Some(wanted)).cloned();
+    for wanted in wanted {
         visit(wanted, &find, &mut order)?;
     }
     Ok(order)

@@ -1,6 +1,7 @@
-//! Tests against a peer that nobody here wrote: the RoCE driver `rdma_rxe` of a Linux kernel in a virtual machine.
+//! Tests against what nobody here wrote, in virtual machines: the RoCE driver `rdma_rxe` of a Linux kernel as a peer, and
+//! network cards of real kinds with their drivers, behind an IOMMU ([`nics`]).
 //!
-//! The guest's network card is a stream of frames to the test itself, so the test *is* the wire: it checks the ICRC of every
+//! With rxe the guest's network card is a stream of frames to the test itself, so the test *is* the wire: it checks the ICRC of every
 //! packet in both directions with code of its own, writes them to a file for tshark, and drops, duplicates and delays
 //! some, by a seed. At the other end of the wire stands a [`world::Host`]: a packet made by hand, our transport, or the
 //! whole binary behind a tap.
@@ -17,8 +18,10 @@ pub mod image;
 pub mod kernel;
 pub mod link;
 pub mod machine;
+pub mod nics;
 pub mod pcap;
 pub mod roce;
+pub mod rxe;
 pub mod verbs;
 pub mod world;
 

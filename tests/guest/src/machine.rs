@@ -1,7 +1,7 @@
-//! The virtual machine: QEMU in a network namespace, its card and its console as sockets of the test.
+//! The virtual machine with rxe: QEMU in a network namespace, its card and its console as sockets of the test.
 
 use crate::link::Link;
-use crate::{GUEST_MAC, HOST, HOST_MAC, image, kernel};
+use crate::{GUEST_MAC, HOST, HOST_MAC, kernel, rxe};
 use netns::Namespace;
 use netns::product::Place;
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
 /// What the kernel is told: where to speak, to end instead of waiting, and to leave out what takes time when emulated.
-const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests audit=0 \
+pub(crate) const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests audit=0 \
                       apparmor=0 selinux=0 tsc=reliable";
 
 /// How long QEMU may take until it connects.
@@ -42,9 +42,8 @@ impl Machine {
     /// When something is missing or QEMU does not start.
     pub fn boot() -> Result<Self, String> {
         let place = Place::new();
-        let kernel = kernel::prepare()?;
         let initrd = place.path("initrd");
-        let archive = image::build(&kernel, place.directory())?;
+        let (kernel, archive) = rxe::build(place.directory())?;
         fs::write(&initrd, archive).map_err(|error| format!("{}: {error}", initrd.display()))?;
 
         let namespace = Namespace::new();
@@ -120,7 +119,7 @@ fn start(namespace: &Namespace, place: &Place, kernel: &kernel::Kernel, initrd: 
 }
 
 /// Waits until QEMU connects, unless it ends.
-fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream, String> {
+pub(crate) fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream, String> {
     listener.set_nonblocking(true).map_err(|error| error.to_string())?;
     let began = Instant::now();
     loop {
@@ -143,7 +142,7 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream, Strin
 }
 
 /// The last lines of a file.
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

@@ -13,11 +13,17 @@ pub fn project() -> PathBuf {
 
 /// The lines of all blocks of a document that begin with "\`\`\`sh walkthrough".
 pub fn walkthrough(document: &str) -> Vec<String> {
+    lines_of(document, "sh walkthrough")
+}
+
+/// The lines of all blocks of a document that begin with "\`\`\`" and these words.
+pub fn lines_of(document: &str, words: &str) -> Vec<String> {
+    let begin = format!("```{words}");
     let mut lines = Vec::new();
     let mut inside = false;
     for line in document.lines() {
         match line {
-            "```sh walkthrough" => inside = true,
+            line if line == begin => inside = true,
             "```" => inside = false,
             line if inside && !line.trim().is_empty() => lines.push(line.to_owned()),
             _ => {}

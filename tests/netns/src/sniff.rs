@@ -5,7 +5,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use std::os::fd::OwnedFd;
 use wire::Record;
-use wire::net::parse_udp4;
+use wire::net::{UdpChecksum, parse_udp4, verify_udp4};
 
 /// Ethernet's number of IPv4, in network order as the kernel wants it.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -19,6 +19,8 @@ pub struct Heard {
     pub to: ([u8; 4], u16),
     /// Ethernet address of the sender.
     pub mac: [u8; 6],
+    /// Whether it has a UDP checksum, and the right one.
+    pub checksum: bool,
     /// Whether it is link control.
     pub link: bool,
     /// The slaves of its records.
@@ -65,5 +67,6 @@ fn read(packet: &[u8]) -> Option<Heard> {
         rest = &rest[record.bytes().len()..];
     }
     let (from, to) = ((read.src_ip, read.src_port), (read.dst_ip, read.dst_port));
-    Some(Heard { from, to, mac: read.src_mac, link, slaves })
+    let checksum = read.checksum != UdpChecksum::Zero && verify_udp4(packet, &read);
+    Some(Heard { from, to, mac: read.src_mac, checksum, link, slaves })
 }

@@ -1,0 +1,302 @@
+//! A guest with network cards of real kinds, behind an emulated IOMMU: what QEMU has of both has real drivers.
+//!
+//! Each card is behind a root port of its own, so that its address is 0000:01:00.0, 0000:02:00.0 and so on, and its IOMMU
+//! group its own. At the other end of card N is the interface `tapN` of a namespace. The guest takes commands by a shell.
+
+use crate::image::{Root, installed};
+use crate::machine::{APPEND, accept, tail};
+use crate::{kernel, run};
+use netns::Namespace;
+use netns::product::{Place, binaries};
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use wire::net::ethernet::MacText;
+
+/// What must be loaded, beside what these depend on; `irqbypass` and `vfio` are loaded by the test.
+const MODULES: [&str; 9] = [
+    "virtio_pci",
+    "virtio_console",
+    "virtio_net",
+    "e1000e",
+    "igb",
+    "vmxnet3",
+    "irqbypass",
+    "vfio_iommu_type1",
+    "vfio_pci",
+];
+
+/// Parts of DPDK that are needed for these cards.
+const DRIVERS: [&str; 7] =
+    ["bus_pci", "bus_vdev", "mempool_ring", "net_e1000", "net_virtio", "net_vmxnet3", "net_af_packet"];
+
+/// How long a command, or the boot, may take: the machine may be busy with other things.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What says that the guest takes commands.
+const READY: &str = "@@READY@@";
+
+/// A kind of card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Card {
+    /// Intel 82574L, with the kernel's `e1000e`.
+    E1000e,
+    /// Intel 82576, with the kernel's `igb`; QEMU has it from version 8 on.
+    Igb,
+    /// VMware's.
+    Vmxnet3,
+    /// virtio 1.0, behind the IOMMU.
+    Virtio,
+}
+
+impl Card {
+    /// What QEMU calls it, with what it is told.
+    fn device(self) -> &'static str {
+        match self {
+            Self::E1000e => "e1000e",
+            Self::Igb => "igb",
+            Self::Vmxnet3 => "vmxnet3",
+            // Without its two flags it is not behind the IOMMU.
+            Self::Virtio => "virtio-net-pci,iommu_platform=on,disable-legacy=on",
+        }
+    }
+}
+
+/// How the machine is made.
+#[derive(Clone, Debug)]
+pub struct Config<'a> {
+    /// The cards, the first at 0000:01:00.0.
+    pub cards: &'a [Card],
+    /// Bits of the IOMMU's addresses: 39 as in desktop processors, or 48. No IOMMU without it.
+    pub address_bits: Option<u32>,
+    /// Whether the IOMMU confines interrupts.
+    pub remaps_interrupts: bool,
+}
+
+/// A running guest. It ends when this is dropped, and when this process dies.
+pub struct Guest {
+    qemu: Child,
+    console: UnixStream,
+    monitor: UnixStream,
+    /// What came from the console and was not asked for yet.
+    heard: String,
+    commands: u32,
+    /// The other end of the cards: `tap0` with 10.0.1.1/24, `tap1` with 10.0.2.1/24, and so on.
+    pub namespace: Namespace,
+    place: Place,
+}
+
+/// The interface at the other end of a card.
+pub fn tap(card: usize) -> String {
+    format!("tap{card}")
+}
+
+/// The card's PCI address.
+pub fn address(card: usize) -> String {
+    format!("0000:{:02x}:00.0", card + 1)
+}
+
+/// Whether this machine's DPDK has drivers for the cards; else the reason.
+pub fn missing() -> Option<String> {
+    let drivers = drivers().err()?;
+    Some(format!("{drivers}: scripts/setup.sh installs dpdk"))
+}
+
+/// The directory of DPDK's drivers.
+fn drivers() -> Result<PathBuf, String> {
+    let library = Path::new("/usr/lib/x86_64-linux-gnu/dpdk");
+    let entries = fs::read_dir(library).map_err(|error| format!("{}: {error}", library.display()))?;
+    let mut found = entries.flatten().map(|entry| entry.path());
+    let is_drivers = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pmds-"));
+    found.find(is_drivers).ok_or_else(|| format!("{} has no drivers", library.display()))
+}
+
+/// The root: our programs without what only debuggers read, DPDK's drivers, ethtool.
+fn root(scratch: &Path) -> Result<Root, String> {
+    let mut root = Root::new("init-nics")?;
+    for program in ["gvm-dp", "libgvm_dpdk.so"] {
+        let stripped = scratch.join(program);
+        run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(binaries().join(program)))?;
+        root.program(&format!("/usr/bin/{program}"), &stripped)?;
+    }
+    root.program("/usr/sbin/ethtool", &installed("ethtool")?)?;
+    let directory = drivers()?;
+    for driver in DRIVERS {
+        let name = format!("librte_{driver}.so");
+        let begins = format!("{name}.");
+        let entries = fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let mut paths = entries.flatten().map(|entry| entry.path());
+        let driver = paths
+            .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&begins)))
+            .ok_or_else(|| format!("{} has no {name}", directory.display()))?;
+        // The library first: the driver's directory has a link to it.
+        let library = driver.canonicalize().map_err(|error| format!("{}: {error}", driver.display()))?;
+        root.program(&library.to_string_lossy(), &library)?;
+        root.file(&directory.join(&name).to_string_lossy(), &driver);
+    }
+    Ok(root)
+}
+
+impl Guest {
+    /// Boots a guest, and waits until it takes commands.
+    ///
+    /// # Panics
+    /// When something is missing or it does not boot.
+    pub fn boot(config: &Config<'_>) -> Self {
+        let place = Place::new();
+        let made = kernel::prepare(&MODULES).and_then(|kernel| {
+            let archive = root(place.directory())?.archive(&kernel)?;
+            let initrd = place.path("initrd");
+            fs::write(&initrd, archive).map_err(|error| format!("{}: {error}", initrd.display()))?;
+            Ok(kernel)
+        });
+        let kernel = made.unwrap_or_else(|reason| panic!("no guest: {reason}"));
+        let namespace = Namespace::new();
+        for card in 0..config.cards.len() {
+            let tap = tap(card);
+            namespace.ip(&format!("tuntap add dev {tap} mode tap"));
+            namespace.ip(&format!("link set dev {tap} addrgenmode none"));
+            namespace.ip(&format!("address add 10.0.{}.1/24 dev {tap}", card + 1));
+            namespace.ip(&format!("link set dev {tap} up"));
+        }
+        let listen = |name: &str| UnixListener::bind(place.path(name)).expect("room for a socket");
+        let (console, monitor) = (listen("console"), listen("monitor"));
+        let mut qemu = start(&namespace, &place, &kernel.image, config).unwrap_or_else(|error| panic!("{error}"));
+        let connected = accept(&console, &mut qemu).and_then(|console| Ok((console, accept(&monitor, &mut qemu)?)));
+        let (console, monitor) =
+            connected.unwrap_or_else(|reason| panic!("{reason}\n{}", tail(&place.path("qemu.log"))));
+        console.set_nonblocking(false).expect("a stream of ours");
+        console.set_read_timeout(Some(Duration::from_millis(100))).expect("a stream of ours");
+        let mut guest = Self { qemu, console, monitor, heard: String::new(), commands: 0, namespace, place };
+        guest.hear(READY);
+        guest
+    }
+
+    /// For the processes and files of a test at the other end of the cards.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Runs a command of the guest's shell; returns its exit code, and what it printed and complained.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn shell(&mut self, command: &str) -> (i32, String) {
+        self.commands += 1;
+        let number = self.commands;
+        // The mark is put together in the guest, so that an echo of the command is not taken for it.
+        let line = format!("{{ {command}\n}} 2>&1; rc=$?; echo; echo '@@END'{number}@@ $rc @@\n");
+        self.console.write_all(line.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        let printed = self.hear(&format!("@@END{number}@@"));
+        let code = self.hear("@@");
+        let code = code.trim().parse().unwrap_or_else(|_| panic!("`{command}`: exit code {code:?}"));
+        (code, printed.replace("\r\n", "\n").trim_matches('\n').to_owned())
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&mut self, command: &str) -> String {
+        let (code, printed) = self.shell(command);
+        assert_eq!(code, 0, "in the guest: `{command}`:\n{printed}\n{}", self.log());
+        printed
+    }
+
+    /// Runs a command of the guest until it succeeds; returns what it printed then.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn until(&mut self, what: &str, command: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let (code, printed) = self.shell(command);
+            if code == 0 {
+                return printed;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: never came: `{command}`:\n{printed}\n{}", self.log());
+        }
+    }
+
+    /// Tells QEMU's monitor something, as `set_link card0 off`.
+    ///
+    /// # Panics
+    /// When QEMU is gone.
+    pub fn monitor(&mut self, command: &str) {
+        self.monitor.write_all(format!("{command}\n").as_bytes()).expect("QEMU listens");
+    }
+
+    /// What kernel and QEMU said last, for the message of a test that failed.
+    pub fn log(&self) -> String {
+        format!("{}{}", tail(&self.place.path("serial.log")), tail(&self.place.path("qemu.log")))
+    }
+
+    /// Waits for a mark; returns what came before it.
+    fn hear(&mut self, mark: &str) -> String {
+        let began = Instant::now();
+        let mut buffer = [0; 65_536];
+        loop {
+            if let Some((before, after)) = self.heard.split_once(mark) {
+                let (before, after) = (before.to_owned(), after.to_owned());
+                self.heard = after;
+                return before;
+            }
+            match self.console.read(&mut buffer) {
+                Ok(0) => panic!("the guest has ended; it said {:?}\n{}", self.heard, self.log()),
+                Ok(len) => self.heard += &String::from_utf8_lossy(&buffer[..len]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => panic!("the guest's console: {error}\n{}", self.log()),
+            }
+            assert!(began.elapsed() < PATIENCE, "no {mark}; the guest said {:?}\n{}", self.heard, self.log());
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// Starts QEMU; its console and its monitor connect to sockets of the place.
+fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_>) -> Result<Child, String> {
+    let at = |name: &str| place.path(name).display().to_string();
+    let log = |error: std::io::Error| format!("{}: {error}", at("qemu.log"));
+    let said = fs::File::create(place.path("qemu.log")).map_err(log)?;
+    let mut command = Command::new("ip");
+    // It dies with the thread that started it, whatever ends that.
+    command.args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    command.args("-nodefaults -no-user-config -display none -no-reboot -accel tcg -m 768".split(' '));
+    // With AVX2 and BMI2, which our programs need.
+    command.args("-M q35,kernel-irqchip=split -cpu max,la57=off".split(' '));
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(place.path("initrd"));
+    let hugepages = "hugepagesz=2M hugepages=112";
+    command.args(["-append", &format!("{APPEND} random.trust_cpu=on intel_iommu=on iommu=pt {hugepages}")]);
+    command.args(["-serial", &format!("file:{}", at("serial.log"))]);
+    if let Some(bits) = config.address_bits {
+        let remaps = if config.remaps_interrupts { "on" } else { "off" };
+        // The first of the devices, as QEMU wants it.
+        command.args(["-device", &format!("intel-iommu,intremap={remaps},caching-mode=on,aw-bits={bits}")]);
+    }
+    for (card, kind) in config.cards.iter().enumerate() {
+        let (id, tap, mac) = (format!("card{card}"), tap(card), MacText([0x52, 0x54, 0, 9, 3, card as u8 + 1]));
+        command.args([
+            "-device",
+            &format!("pcie-root-port,id=slot{card},bus=pcie.0,chassis={},addr={}.0", card + 1, card + 4),
+        ]);
+        // Without the header of virtio on the tap, checksums are whole there, as on a wire.
+        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off");
+        command.args(["-netdev", &wire]);
+        command.args(["-device", &format!("{},netdev={id},bus=slot{card},mac={mac},romfile=", kind.device())]);
+    }
+    command.args(["-chardev", &format!("socket,id=console,path={}", at("console"))]);
+    command.args(["-device", "virtio-serial-pci,addr=1e.0", "-device", "virtconsole,chardev=console"]);
+    command.args(["-chardev", &format!("socket,id=monitor,path={}", at("monitor")), "-monitor", "chardev:monitor"]);
+    let said_too = said.try_clone().map_err(log)?;
+    command.stdin(Stdio::null()).stdout(said).stderr(said_too);
+    command.spawn().map_err(|error| format!("qemu-system-x86_64: {error}"))
+}

@@ -1,0 +1,86 @@
+//! What is said when a card cannot be used, each with its cause and its remedy.
+
+use crate::available;
+use guest::nics::{Card, Config, Guest};
+use netns::product::binaries;
+
+/// Starts the gateway, which must refuse with this exit code; returns what it complained.
+fn refused(guest: &mut Guest, code: i32, ports: &str) -> String {
+    let (found, said) = guest.shell(&format!("gvm-dp --lcores 0 {ports}"));
+    assert_eq!(found, code, "{ports}: {said}");
+    said.lines().last().unwrap_or_default().to_owned()
+}
+
+fn says(complaint: &str, parts: &[&str]) {
+    assert!(parts.iter().all(|part| complaint.contains(part)), "{complaint}");
+}
+
+/// Gives a card to programs.
+fn bind(guest: &mut Guest, card: &str) {
+    guest.run(&format!(
+        "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} >driver/unbind; \
+         echo {card} >/sys/bus/pci/drivers_probe"
+    ));
+}
+
+#[test]
+fn every_obstacle_is_named_with_its_remedy() {
+    if !available() {
+        return;
+    }
+    binaries();
+    let config = Config { cards: &[Card::E1000e, Card::Vmxnet3], address_bits: Some(48), remaps_interrupts: true };
+    let mut guest = Guest::boot(&config);
+    let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
+
+    // An interface of the kernel's, named as if it were a device for programs.
+    let said = refused(&mut guest, 2, port);
+    says(&said, &["kernel driver makes the interface", "for DPDK bind it first", "--bind=vfio-pci 0000:01:00.0"]);
+    let (code, said) = guest.shell("gvm-dp");
+    assert_eq!(code, 2, "{said}");
+    says(
+        &said,
+        &["Usable after one more step:", "down", "`ip address add ADDR/BITS dev eth", "&& ip link set dev eth"],
+    );
+
+    bind(&mut guest, "0000:01:00.0");
+    says(&guest.shell("gvm-dp").1, &["0000:01:00.0", "write --port 0000:01:00.0,ip=ADDR/BITS"]);
+
+    // Another process has it.
+    guest.run(&format!("gvm-dp --lcores 0 {port} >/tmp/first.log 2>&1 &\necho $! >/tmp/first.pid"));
+    guest.until("the start", "grep -q 'INFO privileges' /tmp/first.log");
+    let pid = guest.run("cat /tmp/first.pid");
+    let said = refused(&mut guest, 4, &format!("--name second {port}"));
+    says(&said, &["process gvm-dp", &format!("(pid {pid}) has this device"), "use another device"]);
+    assert!(!said.contains("hugepages"), "{said}");
+    guest.run("gvm-dp drain");
+
+    // A driver of the kernel's that has no XDP.
+    let name = guest.run("ls /sys/bus/pci/devices/0000:02:00.0/net");
+    guest.run(&format!("ip address add 10.0.2.2/24 dev {name}; ip link set dev {name} up"));
+    says(&refused(&mut guest, 3, "--port 0000:02:00.0"), &["has no XDP", "mode=skb"]);
+}
+
+#[test]
+fn without_interrupt_remapping_or_an_iommu_the_reason_is_said() {
+    if !available() {
+        return;
+    }
+    binaries();
+    let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
+    let with = |address_bits| Config { cards: &[Card::E1000e], address_bits, remaps_interrupts: false };
+    {
+        let mut guest = Guest::boot(&with(Some(48)));
+        bind(&mut guest, "0000:01:00.0");
+        let said = refused(&mut guest, 3, port);
+        says(&said, &["failed to select IOMMU type", "interrupt remapping", "allow_unsafe_interrupts"]);
+        assert!(!said.contains("hugepages"), "{said}");
+    }
+    let mut guest = Guest::boot(&with(None));
+    // The kernel says no; the device then has no driver.
+    let (_, _) = guest.shell(
+        "modprobe vfio-pci; cd /sys/bus/pci/devices/0000:01:00.0; echo vfio-pci >driver_override; \
+         echo 0000:01:00.0 >driver/unbind; echo 0000:01:00.0 >/sys/bus/pci/drivers_probe",
+    );
+    says(&refused(&mut guest, 3, port), &["no driver is bound", "an IOMMU", "intel_iommu=on iommu=pt"]);
+}
