@@ -3,6 +3,7 @@
 //! One thread, one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. Nothing here
 //! is on a packet's way.
 
+mod checksums;
 pub mod desk;
 mod drain;
 pub mod live;
@@ -16,6 +17,7 @@ use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::serve::{self, Ask, Serving};
 use crate::signal::{Signal, Signals};
+use checksums::PartialChecksums;
 use desk::Desk;
 use drain::Drain;
 use frame::Time;
@@ -159,6 +161,7 @@ impl Process {
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
+        let mut checksums = PartialChecksums::new(self.board.ports());
         let mut look_at = 0;
         let mut left = self.lcores.len();
         let mut ready = false;
@@ -170,6 +173,9 @@ impl Process {
                 for finding in watchdog.look(now) {
                     self.board.note(&finding);
                     say(&finding);
+                }
+                for line in checksums.look(now, &self.board) {
+                    tracing::warn!("{line}");
                 }
                 if let Office::Gateway(desk) = &mut self.office {
                     desk.look(now, health);

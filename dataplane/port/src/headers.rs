@@ -3,7 +3,8 @@
 use frame::{Burst, Class, Datagram, Frame, LARGE, Peer, PortId, Vlan};
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{
-    NetError, UdpSpec, checksum, emit_udp4, parse_udp4, payload_sum, udp, udp_checksum, udp_checksum_from, verify_udp4,
+    NetError, UdpSpec, checksum, emit_udp4, has_partial_checksum, parse_udp4, payload_sum, udp, udp_checksum,
+    udp_checksum_from, verify_udp4,
 };
 
 /// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
@@ -38,7 +39,13 @@ pub enum Refused {
     NotOurs,
     /// The UDP checksum is wrong.
     Checksum,
+    /// The UDP checksum is wrong because nobody finished it: see [`PARTIAL_CHECKSUM_REMEDY`].
+    PartialChecksum,
 }
+
+/// What to do where checksums come unfinished: the sender's kernel leaves them to a NIC, and there is none on the way.
+pub const PARTIAL_CHECKSUM_REMEDY: &str = "who sends them leaves checksums to a NIC that is not there: on that host \
+     `ethtool -K IFACE tx off`, where IFACE is the other end of a veth, or what a container or a virtual machine sends from";
 
 /// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. A port that
 /// receives many has a [`Reader`].
@@ -271,7 +278,7 @@ fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify, ro
         return Err(Refused::Malformed(NetError::IpHeaderLen));
     }
     if verify == Verify::Software && !verify_udp4(bytes, &read) {
-        return Err(Refused::Checksum);
+        return Err(if has_partial_checksum(&read) { Refused::PartialChecksum } else { Refused::Checksum });
     }
     let vlan = read.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged);
     let mut peer = Peer::ipv4(port, read.src_ip, read.src_port, vlan, read.src_mac);
@@ -279,6 +286,12 @@ fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify, ro
     frame.trim_front(read.payload.start);
     frame.truncate(read.payload.len());
     Ok(Datagram { ce: read.ecn == ECN_CE, ..Datagram::new(frame, peer, Class::Link, 0) })
+}
+
+/// Whether nobody finished the UDP checksum of a frame that was not verified here: see [`PARTIAL_CHECKSUM_REMEDY`].
+#[cold]
+pub fn is_partial(frame: &[u8]) -> bool {
+    parse_udp4(frame).is_ok_and(|read| has_partial_checksum(&read))
 }
 
 /// Why a datagram cannot be given headers.
@@ -584,6 +597,14 @@ mod tests {
         let break_payload = |frame: &mut Frame| frame.data_mut()[45] ^= 1;
         assert_eq!(refused(sent(&break_payload), &here, Verify::Software), Refused::Checksum);
         assert!(receive(sent(&break_payload), PortId(0), &here, Verify::Nic).is_ok());
+        // As a kernel leaves it that counts on a NIC; and a NIC that did its part.
+        let leave_to_nic = |frame: &mut Frame| {
+            let sum = checksum::pseudo_header(here.ip, here.ip, ipv4::UDP, frame.len() as u16 - 34);
+            frame.data_mut()[40..42].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+        };
+        assert_eq!(refused(sent(&leave_to_nic), &here, Verify::Software), Refused::PartialChecksum);
+        assert_eq!(refused(sent(&leave_to_nic), &other, Verify::Software), Refused::NotOurs);
+        assert!(receive(sent(&leave_to_nic), PortId(0), &here, Verify::Nic).is_ok());
         let break_ip = |frame: &mut Frame| frame.data_mut()[22] ^= 1;
         assert_eq!(
             refused(sent(&break_ip), &here, Verify::Software),

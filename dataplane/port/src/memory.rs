@@ -97,7 +97,7 @@ impl MemoryPort {
         match refused {
             Refused::Malformed(_) => self.counters.rx_malformed.add(1),
             Refused::NotOurs => self.counters.rx_not_ours.add(1),
-            Refused::Checksum => self.counters.rx_bad_checksum.add(1),
+            Refused::Checksum | Refused::PartialChecksum => self.counters.rx_bad_checksum.add(1),
         }
     }
 }

@@ -184,3 +184,17 @@ fn what_cannot_be_used_says_why() {
     world.place.file("libgvm_dpdk.so", "not a library");
     refused(3, &line, &["cannot be loaded"]);
 }
+
+#[test]
+fn unfinished_checksums_are_named() {
+    let Some(world) = without_addresses(&["right"]) else { return };
+    world.farm.exec("ethtool -K f tx on");
+    let gateway = world.gateway("--lcores 0 --port dpdk:net_af_packet0,iface=right,ip=10.92.2.1/24");
+    let _farm = world.farm("farm", "10.92.2.1", 0, 8, "udp:10.92.2.2:0");
+    gateway.says(&["port 0 (dpdk:net_af_packet0", "unfinished UDP checksum", "`ethtool -K IFACE tx off`"]);
+    let stats = world.place.stats("gateway");
+    assert!(port(&stats, 0, "rx_dropped_partial_checksum") > 0 && port(&stats, 0, "rx_dropped_checksum") == 0);
+    world.farm.exec("ethtool -K f tx off");
+    world.place.until_registered("gateway", 8);
+    world.drain(gateway);
+}

@@ -292,7 +292,9 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
         let records = ["down", "up"].map(|name| number(&stats["directions"][name]["records_in"]));
         records.iter().sum::<u64>() == 2
     });
-    assert_eq!(port(&stats, 0, "rx_dropped_checksum") + port(&stats, 0, "rx_dropped_malformed"), 0);
+    for counter in ["rx_dropped_checksum", "rx_dropped_partial_checksum", "rx_dropped_malformed"] {
+        assert_eq!(port(&stats, 0, counter), 0, "{counter}");
+    }
     // The interface that leads there has another Ethernet address now.
     world.gateway.ip("link set dev across address 02:00:00:00:92:04");
     here.says(&["left: cargo of shard 1 goes by across as it is now"]);
@@ -353,5 +355,38 @@ fn slaves_behind_a_tag_are_answered_in_kind() {
         test.unwrap();
     });
     world.assert_books_balance();
+    world.drain(gateway);
+}
+
+/// A veth leaves checksums unfinished. Whoever drops what comes so says what to turn off, and the node that waits for an answer
+/// hints at it.
+#[test]
+fn unfinished_checksums_are_named_by_both_ends() {
+    let Some(world) = two_armed() else { return };
+    let unfinished = |on: bool| {
+        let state = if on { "on" } else { "off" };
+        world.farm.exec(&format!("ethtool -K f tx {state}"));
+        world.gateway.exec(&format!("ethtool -K right tx {state}"));
+    };
+    unfinished(true);
+    let remedy = ["unfinished UDP checksum", "`ethtool -K IFACE tx off`"];
+    let gateway = world.gateway("--port right");
+    let farm = world.farm("farm", "10.92.2.1", 0, 8, "udp:10.92.2.2:0");
+    gateway.says(&[&["port 0 (xdp:right"], &remedy[..]].concat());
+    farm.says(&["no answer from the gateway", "`ethtool -K IFACE tx off` here"]);
+    let stats = world.place.stats("gateway");
+    assert!(port(&stats, 0, "rx_dropped_partial_checksum") > 0 && port(&stats, 0, "rx_dropped_checksum") == 0);
+    unfinished(false);
+    world.place.until_registered("gateway", 8);
+    world.drain(gateway);
+    drop(farm);
+
+    // The other way round: the node is on queues, and its gateway on a socket.
+    unfinished(true);
+    let gateway = world.gateway("--port udp:10.92.2.1:9999");
+    let farm = world.farm("farm", "10.92.2.1", 0, 8, "xdp:f");
+    farm.says(&[&["port 0 (xdp:f"], &remedy[..]].concat());
+    unfinished(false);
+    world.place.until_registered("gateway", 8);
     world.drain(gateway);
 }

@@ -4,6 +4,7 @@ use super::Rates;
 use super::port::Link;
 use crate::client::format::si;
 use crate::serve::stats::Stats;
+use port::headers::PARTIAL_CHECKSUM_REMEDY;
 use std::fmt;
 
 /// Share of free frames below which a pool is nearly empty.
@@ -79,10 +80,9 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
             Link::Up | Link::Unknown => {}
         }
         for (counter, rate, _) in port.losses.iter().filter(|(_, rate, _)| *rate > 0.0) {
-            let remedy = if counter == "rx_dropped_checksum" {
-                ": on a veth, `ethtool -K IFACE tx off` at the other end"
-            } else {
-                ""
+            let remedy = match &**counter {
+                "rx_dropped_partial_checksum" => format!(": {PARTIAL_CHECKSUM_REMEDY}"),
+                _ => String::new(),
             };
             say(Severity::Alarm, format!("{name}: {counter} {}/s{remedy}", si(*rate)));
         }

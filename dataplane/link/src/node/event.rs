@@ -73,7 +73,8 @@ impl fmt::Display for NodeEvent {
             }
             Self::NoAnswer => f.write_str(
                 "no answer from the gateway: check its address, firewalls (UDP), the key fingerprint on both ends, and \
-                 the gateway's refused counters (gvm-dp stats)",
+                 the gateway's refused counters and log (gvm-dp stats); where it is on AF_XDP or DPDK and this host sends from a \
+                 veth or a virtual NIC, `ethtool -K IFACE tx off` here",
             ),
             Self::Lost => f.write_str("the gateway fell silent; heartbeats go on"),
             Self::Duplicate => {

@@ -36,6 +36,8 @@ frame::counters! {
         rx_dropped_not_ours,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
+        /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.
+        rx_dropped_partial_checksum,
         /// Packets longer than a frame; dropped.
         rx_dropped_too_long,
         /// Packets that had to be copied when no frame was left; dropped.
@@ -293,6 +295,7 @@ impl DpdkPort {
                             Refused::Malformed(_) => self.counters.rx_dropped_malformed.add(1),
                             Refused::NotOurs => self.counters.rx_dropped_not_ours.add(1),
                             Refused::Checksum => self.counters.rx_dropped_checksum.add(1),
+                            Refused::PartialChecksum => self.counters.rx_dropped_partial_checksum.add(1),
                         }
                         None
                     }
@@ -424,7 +427,8 @@ impl Port for DpdkPort {
                 continue;
             };
             if described.flags & port_abi::CHECKSUM_BAD != 0 {
-                self.counters.rx_dropped_checksum.add(1);
+                let (wrong, partial) = (&self.counters.rx_dropped_checksum, &self.counters.rx_dropped_partial_checksum);
+                if headers::is_partial(frame.data()) { partial } else { wrong }.add(1);
                 continue;
             }
             let verified = described.flags & port_abi::CHECKSUM_GOOD != 0;

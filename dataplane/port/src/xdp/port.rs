@@ -33,6 +33,8 @@ frame::counters! {
         rx_dropped_not_ours,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
+        /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.
+        rx_dropped_partial_checksum,
         /// Packets that came in several pieces and were joined: jumbo frames.
         rx_joined,
         /// Packets that came in several pieces and are larger than a frame; dropped.
@@ -496,6 +498,7 @@ fn count_refused(refused: Refused, counters: &XdpCounters) {
         Refused::Malformed(_) => &counters.rx_dropped_malformed,
         Refused::NotOurs => &counters.rx_dropped_not_ours,
         Refused::Checksum => &counters.rx_dropped_checksum,
+        Refused::PartialChecksum => &counters.rx_dropped_partial_checksum,
     };
     reason.add(1);
 }

@@ -96,6 +96,14 @@ pub fn verify_udp4(frame: &[u8], parsed: &UdpFrame) -> bool {
     }
 }
 
+/// Whether the UDP checksum of `frame` is unfinished: the sender's kernel left it to a NIC (checksum offload), and the frame met
+/// none. Then the sum of the pseudo header alone stands in its place. `parsed` is what [`parse_udp4`] read from the frame.
+pub fn has_partial_checksum(parsed: &UdpFrame) -> bool {
+    let UdpChecksum::Value(value) = parsed.checksum else { return false };
+    let Ok(segment) = u16::try_from(parsed.payload.len() + udp::HEADER_LEN) else { return false };
+    value == !checksum::fold(checksum::pseudo_header(parsed.src_ip, parsed.dst_ip, ipv4::UDP, segment))
+}
+
 /// What the headers of a datagram to be sent shall say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpSpec {
@@ -261,6 +269,17 @@ mod tests {
         assert_eq!(emit_udp4(&UdpSpec { vlan: None, ..spec }, 65_507, &mut headroom), Some(42));
         assert_eq!(emit_udp4(&spec, 65_508, &mut headroom), None);
         assert_eq!(emit_udp4(&spec, usize::MAX, &mut headroom), None);
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_that_of_the_pseudo_header() {
+        let read = parse_udp4(LITERAL).unwrap();
+        // 0xc0a8 + 0x0011 + 0xc0a8 + 0x0001 + 17 + 55
+        let with = |checksum| has_partial_checksum(&UdpFrame { checksum, ..read.clone() });
+        assert!(with(UdpChecksum::Value(0x81ab)));
+        for other in [UdpChecksum::Value(0xeb71), UdpChecksum::Value(!0x81ab), UdpChecksum::Zero] {
+            assert!(!with(other), "{other:?}");
+        }
     }
 
     #[test]
