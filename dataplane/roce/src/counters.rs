@@ -1,6 +1,7 @@
 //! What the role counts beside what its endpoint counts.
 //!
-//! Always: `datagrams_in = dropped_other_port + dropped_headers + dropped_not_peer + ` the endpoint's `packets_in`.
+//! Always: `datagrams_in = dropped_other_port + dropped_headers + dropped_not_peer + dropped_identification + ` the
+//! endpoint's `packets_in`.
 
 frame::counters! {
     /// Counters of one RoCEv2 role.
@@ -13,10 +14,14 @@ frame::counters! {
         dropped_headers,
         /// Packets for a queue pair from another address than its peer's, or to another one of ours.
         dropped_not_peer,
+        /// Packets from a socket that only headers explain which their sender's last ones do not let expect.
+        dropped_identification,
         /// Packets that arrived with the mark Congestion Experienced.
         marked_ce,
         /// Packets from a socket whose IPv4 identification had to be solved for, to explain the ICRC.
         solved_identification,
+        /// Packets from a socket whose sender keeps to no order in its IPv4 identifications: checked by 16 bits only.
+        unpredictable_identification,
         /// Times that packets waited because no frame was free.
         no_frame,
         /// Times that packets waited because many were waiting for the port already.

@@ -5,7 +5,8 @@
 //! identification differs by the CRC of the difference alone. So from the ICRC that came and the one with identification
 //! zero follows the one identification that explains both, if there is one, without a search.
 //!
-//! What is left of the check are the other 16 bits: one wrong packet of 65,536 passes, instead of one of 4 billion.
+//! What is left of the check are the other 16 bits: one wrong packet of 65,536 is explained, instead of one of 4 billion. So
+//! what is found is compared with what the sender's last packets let expect: see `sender`.
 
 /// The polynomial of CRC-32, bit 31 for x^0.
 const POLYNOMIAL: u32 = 0xedb8_8320;

@@ -9,6 +9,7 @@
 //! | [`command`] | what it is told, and what it answers |
 //! | [`mod@path`] | the way to a peer, and the ICRC of what goes and comes |
 //! | [`identification`] | the IPv4 identification that a socket does not show |
+//! | `sender` | how the sender chooses it |
 //! | [`work`] | work requests of a job, one after another |
 //! | [`latency`] | a histogram |
 //! | [`counters`] | what it counts |
@@ -21,6 +22,7 @@ pub mod identification;
 pub mod latency;
 pub mod path;
 pub mod role;
+mod sender;
 pub mod work;
 
 pub use command::{Answer, Command, Failed, Job, Lent, Load, OpenError, Outcome, QpSpec, Remote, Retry, Work};

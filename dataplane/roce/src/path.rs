@@ -1,17 +1,16 @@
 //! The way to a peer, and the ICRC of what goes there and of what comes.
 //!
 //! The ICRC of RoCEv2 covers the IPv4 and UDP headers. Of what a raw port received they still stand before the payload in
-//! its frame; of what a socket received they follow from addresses and lengths, but for the identification.
+//! its frame; of what a socket received they follow from addresses and lengths, but for what their sender chose: the identification
+//! and Don't Fragment, see `sender`.
 
 use crate::identification::Identification;
-use frame::{Datagram, Peer, PortId, Vlan};
+use crate::sender::{Chosen, DONT_FRAGMENT, Sender};
+use frame::{Datagram, Peer, PortId, Time, Vlan};
 use std::net::{Ipv4Addr, SocketAddr};
 use wire::ROCE_PORT;
 use wire::rc::icrc::IPV4_UDP;
 use wire::rc::{ICRC_LEN, IcrcSeed, Ipv4Udp};
-
-/// Don't Fragment, in the word of flags and fragment offset.
-const DONT_FRAGMENT: u16 = 0x4000;
 
 /// The first UDP port of those that a raw port sends from, one for each queue pair, and how many bits choose among them.
 const SOURCE_PORTS: u16 = 0xc000;
@@ -87,10 +86,35 @@ pub struct Came {
     pub from: [u8; 4],
     /// To which of our addresses.
     pub to: [u8; 4],
-    /// What its ICRC covers before the BTH.
+    head: Head,
+}
+
+/// What the ICRC of a packet covers before the BTH.
+#[derive(Clone, Copy, Debug)]
+enum Head {
+    /// The headers themselves.
+    Seen(IcrcSeed),
+    /// All of them but what their sender chose.
+    Told(Ipv4Udp),
+}
+
+/// What is known of the sender of a packet that came through a socket.
+pub struct Known<'a> {
+    /// By the packets of this queue pair.
+    pub qp: &'a mut Sender,
+    /// By those of all queue pairs of its host.
+    pub host: &'a mut Sender,
+}
+
+/// What the ICRC of a packet is to be checked with.
+#[derive(Clone, Copy, Debug)]
+pub struct Covered {
+    /// What it covers before the BTH.
     pub seed: IcrcSeed,
-    /// Its IPv4 identification had to be solved for, and explains the ICRC.
+    /// The identification had to be solved for, and is not 0.
     pub solved: bool,
+    /// It could have been any: the sender keeps to no order.
+    pub unpredictable: bool,
 }
 
 /// Finds what the ICRCs of packets cover.
@@ -113,32 +137,84 @@ impl Headers {
     pub fn of(&self, datagram: &Datagram) -> Option<Came> {
         match self.framing {
             Framing::Raw => behind_headers(datagram),
-            Framing::Socket => self.behind_socket(datagram),
+            Framing::Socket => {
+                let from = datagram.peer.ipv4_octets()?;
+                let fields = Ipv4Udp {
+                    id: 0,
+                    fragment: DONT_FRAGMENT,
+                    source: from,
+                    destination: self.own,
+                    source_port: datagram.peer.udp_port,
+                    destination_port: ROCE_PORT,
+                };
+                Some(Came { from, to: self.own, head: Head::Told(fields) })
+            }
         }
     }
 
-    fn behind_socket(&self, datagram: &Datagram) -> Option<Came> {
-        let packet = datagram.frame.data();
-        let from = datagram.peer.ipv4_octets()?;
-        let fields = Ipv4Udp {
-            id: 0,
-            fragment: DONT_FRAGMENT,
-            source: from,
-            destination: self.own,
-            source_port: datagram.peer.udp_port,
-            destination_port: ROCE_PORT,
-        };
-        let seed = IcrcSeed::roce_fields(&fields, packet.len())?;
-        let came = Came { from, to: self.own, seed, solved: false };
-        let (covered, received) = packet.split_last_chunk::<ICRC_LEN>()?;
-        match self.identification.find(packet.len(), *received, seed.icrc(covered)) {
-            // Explained by none: whoever checks will see that.
-            None | Some(0) => Some(came),
-            Some(id) => {
-                let seed = IcrcSeed::roce_fields(&Ipv4Udp { id, ..fields }, packet.len())?;
-                Some(Came { seed, solved: true, ..came })
-            }
+    /// What the ICRC of a packet covers, given what is known of its sender, if anything is. `None` when the packet is explained
+    /// by headers that nobody expects of this sender. One that nothing explains is left to whoever checks it.
+    #[inline]
+    pub fn covered(&self, now: Time, came: &Came, packet: &[u8], known: Option<Known<'_>>) -> Option<Covered> {
+        match &came.head {
+            Head::Seen(seed) => Some(Covered { seed: *seed, solved: false, unpredictable: false }),
+            Head::Told(fields) => self.solve(now, fields, packet, known),
         }
+    }
+
+    fn solve(&self, now: Time, fields: &Ipv4Udp, packet: &[u8], known: Option<Known<'_>>) -> Option<Covered> {
+        let nobodys = Chosen { id: 0, fragment: DONT_FRAGMENT };
+        let covered = |Chosen { id, fragment }, unpredictable| {
+            let seed = IcrcSeed::roce_fields(&Ipv4Udp { id, fragment, ..*fields }, packet.len())?;
+            Some(Covered { seed, solved: id != 0, unpredictable })
+        };
+        let explain = |fragment| self.explain(&Ipv4Udp { fragment, ..*fields }, packet);
+        let Some(Known { qp, host }) = known else {
+            let found = explain(DONT_FRAGMENT).or_else(|| explain(0));
+            return covered(found.unwrap_or(nobodys), false);
+        };
+        let usual = qp.fragment();
+        let mut strangers = [None; 2];
+        for (fragment, stranger) in [usual, usual ^ DONT_FRAGMENT].into_iter().zip(&mut strangers) {
+            let Some(chosen) = explain(fragment) else { continue };
+            match (qp.expects(now, chosen), host.expects(now, chosen)) {
+                (true, true) => {
+                    qp.saw(now, chosen);
+                    host.saw(now, chosen);
+                }
+                (true, false) => {
+                    qp.saw(now, chosen);
+                    host.take_over(qp);
+                }
+                (false, true) => {
+                    host.saw(now, chosen);
+                    qp.take_over(host);
+                }
+                (false, false) => {
+                    *stranger = Some(chosen);
+                    continue;
+                }
+            }
+            return covered(chosen, qp.is_unpredictable());
+        }
+        for chosen in strangers.into_iter().flatten() {
+            match (qp.saw_stranger(now, chosen, true), host.saw_stranger(now, chosen, false)) {
+                (true, true) => {}
+                (true, false) => host.take_over(qp),
+                (false, true) => qp.take_over(host),
+                (false, false) => continue,
+            }
+            return covered(chosen, qp.is_unpredictable());
+        }
+        if strangers == [None; 2] { covered(nobodys, false) } else { None }
+    }
+
+    /// The identification that explains the ICRC of a packet with these headers, if there is one.
+    fn explain(&self, fields: &Ipv4Udp, packet: &[u8]) -> Option<Chosen> {
+        let seed = IcrcSeed::roce_fields(fields, packet.len())?;
+        let (covered, received) = packet.split_last_chunk::<ICRC_LEN>()?;
+        let id = self.identification.find(packet.len(), *received, seed.icrc(covered))?;
+        Some(Chosen { id, fragment: fields.fragment })
     }
 }
 
@@ -148,7 +224,7 @@ fn behind_headers(datagram: &Datagram) -> Option<Came> {
     let &[.., a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _] = headers;
     let (from, to) = ([a, b, c, d], [e, f, g, h]);
     let is_its = datagram.peer.ipv4_octets() == Some(from);
-    is_its.then(|| Came { from, to, seed: IcrcSeed::roce(headers), solved: false })
+    is_its.then(|| Came { from, to, head: Head::Seen(IcrcSeed::roce(headers)) })
 }
 
 #[cfg(test)]
@@ -185,8 +261,9 @@ mod tests {
 
     /// From whom, to whom, whether the identification was solved for, and whether the ICRC is right.
     fn seen(headers: &Headers, datagram: &Datagram) -> Option<([u8; 4], [u8; 4], bool, bool)> {
-        let came = headers.of(datagram)?;
-        Some((came.from, came.to, came.solved, came.seed.verify(datagram.frame.data())))
+        let (came, packet) = (headers.of(datagram)?, datagram.frame.data());
+        let covered = headers.covered(0, &came, packet, None)?;
+        Some((came.from, came.to, covered.solved, covered.seed.verify(packet)))
     }
 
     #[test]
@@ -243,6 +320,45 @@ mod tests {
         let datagram = Datagram::new(behind(&pool, &[&ip[..], &udp[..]].concat(), &packet), from, Class::Link, 0);
         let headers = Headers::new(Framing::Raw, OTHER, 100);
         assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
+    }
+
+    /// Two queue pairs with one host: it counts all packets together, as Linux does, or those of each queue pair.
+    #[test]
+    fn queue_pairs_of_a_host_are_understood_however_it_counts() {
+        let pool = pool();
+        let headers = Headers::new(Framing::Socket, OWN, 100);
+        let from = Peer::socket(PortId(0), SocketAddr::from((Ipv4Addr::from(OTHER), ROCE_PORT)));
+        for together in [true, false] {
+            let (mut qps, mut host) = ([Sender::new(); 2], Sender::new());
+            let mut counts = [1000u16, 30_000];
+            let mut dropped = 0;
+            for step in 0..400usize {
+                // In bursts and one by one.
+                let qp = (step / [1, 7, 64][step / 134]) % 2;
+                let count = &mut counts[if together { 0 } else { qp }];
+                *count += 1;
+                let fields = Ipv4Udp {
+                    id: *count,
+                    fragment: DONT_FRAGMENT,
+                    source: OTHER,
+                    destination: OWN,
+                    source_port: ROCE_PORT,
+                    destination_port: ROCE_PORT,
+                };
+                let mut packet = vec![step as u8; 60];
+                assert!(IcrcSeed::roce_fields(&fields, packet.len()).unwrap().seal(&mut packet));
+                let mut frame = pool.alloc().unwrap();
+                assert!(frame.append(&packet));
+                let datagram = Datagram::new(frame, from, Class::Link, 0);
+                let came = headers.of(&datagram).unwrap();
+                let known = Known { qp: &mut qps[qp], host: &mut host };
+                match headers.covered(0, &came, datagram.frame.data(), Some(known)) {
+                    Some(covered) => assert!(covered.seed.verify(datagram.frame.data()) && !covered.unpredictable),
+                    None => dropped += 1,
+                }
+            }
+            assert!(dropped <= 2, "together: {together}: {dropped}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use crate::bytes::Bytes;
 use crate::command::{Answer, Command, Failed, Job, Lent, OpenError, Outcome, QpSpec};
 use crate::counters::RoceCounters;
-use crate::path::{Framing, Headers, Path};
+use crate::path::{Framing, Headers, Known, Path};
+use crate::sender::Sender;
 use crate::work::{Running, SCRATCH};
 use frame::time::{MICROSECOND, MILLISECOND};
 use frame::{Burst, Class, Datagram, Frame, Guarded, Outbox, Peer, PortId, Role, Time};
@@ -75,6 +76,8 @@ struct Slot {
     depth: u16,
     /// `None` until it is connected.
     path: Option<Path>,
+    /// How the other end chooses what a socket does not show of its packets.
+    sender: Sender,
     job: Option<Doing>,
 }
 
@@ -95,6 +98,8 @@ pub struct Roce {
     places: Vec<(u32, u32)>,
     /// Places with a job.
     busy: Vec<u32>,
+    /// How each host that queue pairs are connected to chooses it, in the order of their addresses.
+    hosts: Vec<([u8; 4], Sender)>,
     lent: Option<LentRegion>,
     seed: u32,
     /// Packets wait for a frame or for the port until then.
@@ -139,6 +144,7 @@ impl Roce {
             slots: (0..queue_pairs).map(|_| None).collect(),
             places: Vec::with_capacity(queue_pairs as usize),
             busy: Vec::with_capacity(queue_pairs as usize),
+            hosts: Vec::with_capacity(queue_pairs as usize),
             lent,
             seed: config.seed,
             again: None,
@@ -187,7 +193,7 @@ impl Roce {
             return Err(OpenError::Number { wanted, next: qpn.0 });
         }
         if let Some(slot) = self.slots.get_mut(place) {
-            *slot = Some(Slot { qpn, depth: 1, path: None, job: None });
+            *slot = Some(Slot { qpn, depth: 1, path: None, sender: Sender::new(), job: None });
         }
         let at = self.places.partition_point(|(other, _)| *other < qpn.0);
         self.places.insert(at, (qpn.0, place as u32));
@@ -202,6 +208,10 @@ impl Roce {
         let most = |reads: u16| u8::try_from(reads).unwrap_or(u8::MAX);
         slot.depth = spec.remote.reads.min(spec.reads).max(1) * 2;
         slot.path = Some(Path::new(framing, port, ip, spec.remote.ip, [spec.qpn, spec.remote.qpn]));
+        slot.sender = Sender::new();
+        if let Err(at) = self.hosts.binary_search_by_key(&spec.remote.ip, |(ip, _)| *ip) {
+            self.hosts.insert(at, (spec.remote.ip, Sender::new()));
+        }
         let receive = ReadyToReceive {
             path,
             peer: Qpn(spec.remote.qpn),
@@ -233,6 +243,9 @@ impl Roce {
         if let Some(slot) = self.slots.get_mut(place as usize) {
             *slot = None;
         }
+        let slots = &self.slots;
+        let has = |ip| slots.iter().flatten().filter_map(|slot| slot.path.as_ref()).any(|path| path.remote() == ip);
+        self.hosts.retain(|(ip, _)| has(*ip));
         self.places.retain(|(_, other)| *other != place);
         self.busy.retain(|other| *other != place);
         // It is there: the slot said so.
@@ -293,11 +306,19 @@ impl Roce {
         if datagram.ce {
             counters.marked_ce.add(1);
         }
-        if came.solved {
-            counters.solved_identification.add(1);
-        }
+        let known = place.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
+        let known = known.filter(|slot| slot.path.is_some()).and_then(|slot| {
+            let at = self.hosts.binary_search_by_key(&came.from, |(ip, _)| *ip).ok()?;
+            Some(Known { qp: &mut slot.sender, host: &mut self.hosts.get_mut(at)?.1 })
+        });
+        let Some(covered) = self.headers.covered(now, &came, bytes, known) else {
+            counters.dropped_identification.add(1);
+            return;
+        };
+        counters.solved_identification.add(u64::from(covered.solved));
+        counters.unpredictable_identification.add(u64::from(covered.unpredictable));
         // For a queue pair that is not there any path will do: the endpoint counts it.
-        let arrival = Arrival { path: PathId(place.unwrap_or(0)), ce: datagram.ce, seed: came.seed, bytes };
+        let arrival = Arrival { path: PathId(place.unwrap_or(0)), ce: datagram.ce, seed: covered.seed, bytes };
         let before = self.taken();
         self.endpoint.receive(now, &arrival);
         // Routers move; but only who knows the queue pair says so.
