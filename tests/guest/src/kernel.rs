@@ -79,6 +79,9 @@ pub fn package() -> Result<PathBuf, String> {
 /// # Errors
 /// When a tool fails or the package is not like Debian's.
 pub fn prepare(wanted: &[&str]) -> Result<Kernel, String> {
+    if let Some(directory) = other() {
+        return of_other(&directory, wanted);
+    }
     let package = package()?;
     let unpacked = package.with_extension(UNPACKED);
     if !unpacked.exists() {
@@ -92,7 +95,33 @@ pub fn prepare(wanted: &[&str]) -> Result<Kernel, String> {
         let _ = fs::remove_dir_all(&fresh);
         made?;
     }
-    Ok(Kernel { image: unpacked.join("vmlinux"), modules: in_order(&unpacked, wanted)? })
+    Ok(Kernel { image: unpacked.join("vmlinux"), modules: in_order(&unpacked, wanted, true)? })
+}
+
+/// Another kernel than the one in the cache: a directory into which Debian's packages of it were unpacked (`dpkg-deb -x`).
+pub fn other() -> Option<PathBuf> {
+    std::env::var_os("GVM_GUEST_KERNEL").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The same from such a directory; what the packages have compressed is decompressed there. What this kernel has built in
+/// is no module of it.
+fn of_other(directory: &Path, wanted: &[&str]) -> Result<Kernel, String> {
+    let all = files(directory);
+    let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+    let compressed = all.iter().find(named).ok_or_else(|| format!("{} has no kernel", directory.display()))?;
+    let image = directory.join("vmlinux");
+    if !image.exists() {
+        decompress(compressed, &image)?;
+    }
+    let is_needed = |path: &&PathBuf| {
+        let path = path.to_string_lossy();
+        let inside = |place: &str| path.contains(&format!("/kernel/{}", place.trim_end_matches('*')));
+        path.ends_with(".ko.xz") && DIRECTORIES.into_iter().any(inside)
+    };
+    for module in all.iter().filter(is_needed) {
+        run(Command::new("xz").arg("--decompress").arg(module))?;
+    }
+    Ok(Kernel { image, modules: in_order(directory, wanted, false)? })
 }
 
 fn unpack(package: &Path, to: &Path) -> Result<(), String> {
@@ -190,25 +219,31 @@ fn needs(module: &[u8]) -> Vec<String> {
     text.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
-fn in_order(unpacked: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>, String> {
+/// Finds a module by its name.
+type Find<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
+
+/// The modules in the order in which they are loaded; with `all`, one that is not there is an error.
+fn in_order(unpacked: &Path, wanted: &[&str], all: bool) -> Result<Vec<PathBuf>, String> {
     let files = files(unpacked);
     let mut order: Vec<PathBuf> = Vec::new();
     // Depth first; what is already there is not asked again, and a package has no circles.
-    fn visit(wanted: &str, find: &dyn Fn(&str) -> Option<PathBuf>, order: &mut Vec<PathBuf>) -> Result<(), String> {
-        let path = find(wanted).ok_or_else(|| format!("the kernel package has no module {wanted}"))?;
+    fn visit(wanted: &str, find: &Find<'_>, all: bool, order: &mut Vec<PathBuf>) -> Result<(), String> {
+        let Some(path) = find(wanted) else {
+            return if all { Err(format!("the kernel package has no module {wanted}")) } else { Ok(()) };
+        };
         if order.contains(&path) {
             return Ok(());
         }
         let module = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         for needed in needs(&module) {
-            visit(&needed, find, order)?;
+            visit(&needed, find, all, order)?;
         }
         order.push(path);
         Ok(())
     }
     let find = |wanted: &str| files.iter().find(|path| module_name(path).as_deref() == Some(wanted)).cloned();
     for wanted in wanted {
-        visit(wanted, &find, &mut order)?;
+        visit(wanted, &find, all, &mut order)?;
     }
     Ok(order)
 }

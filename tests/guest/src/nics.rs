@@ -74,6 +74,16 @@ pub struct Config<'a> {
     pub address_bits: Option<u32>,
     /// Whether the IOMMU confines interrupts.
     pub remaps_interrupts: bool,
+    /// The largest IP packet at the other end of the cards, in bytes.
+    pub mtu: u32,
+    /// Queues of each card, and processors of the guest.
+    pub queues: u32,
+}
+
+impl Default for Config<'_> {
+    fn default() -> Self {
+        Self { cards: &[Card::E1000e], address_bits: Some(48), remaps_interrupts: true, mtu: 1500, queues: 1 }
+    }
 }
 
 /// A running guest. It ends when this is dropped, and when this process dies.
@@ -157,8 +167,9 @@ impl Guest {
         let namespace = Namespace::new();
         for card in 0..config.cards.len() {
             let tap = tap(card);
-            namespace.ip(&format!("tuntap add dev {tap} mode tap"));
-            namespace.ip(&format!("link set dev {tap} addrgenmode none"));
+            let multi = if config.queues > 1 { " multi_queue" } else { "" };
+            namespace.ip(&format!("tuntap add dev {tap} mode tap{multi}"));
+            namespace.ip(&format!("link set dev {tap} addrgenmode none mtu {}", config.mtu));
             namespace.ip(&format!("address add 10.0.{}.1/24 dev {tap}", card + 1));
             namespace.ip(&format!("link set dev {tap} up"));
         }
@@ -221,6 +232,23 @@ impl Guest {
         }
     }
 
+    /// The name of the interface that the kernel's driver has made of a card.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn interface(&mut self, card: usize) -> String {
+        let device = format!("/sys/bus/pci/devices/{}", address(card));
+        // Those of virtio are one directory further down.
+        self.until(
+            "the interface of a card",
+            &format!("ls -d {device}/net/* {device}/virtio*/net/* 2>/dev/null | grep ."),
+        )
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+    }
+
     /// Tells QEMU's monitor something, as `set_link card0 off`.
     ///
     /// # Panics
@@ -269,8 +297,13 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
     let said = fs::File::create(place.path("qemu.log")).map_err(log)?;
     let mut command = Command::new("ip");
     // It dies with the thread that started it, whatever ends that.
-    command.args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]);
-    command.args("-nodefaults -no-user-config -display none -no-reboot -accel tcg -m 768".split(' '));
+    command.args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL"]);
+    // Another QEMU than the installed one, and where its firmware is, as a shell would split them.
+    let other = std::env::var("GVM_GUEST_QEMU").ok().filter(|words| !words.trim().is_empty());
+    command.args(other.as_deref().unwrap_or("qemu-system-x86_64").split_whitespace());
+    command.args("-nodefaults -no-user-config -display none -no-reboot -m 768".split(' '));
+    command.args(["-accel", if config.queues > 1 { "tcg,thread=multi" } else { "tcg" }]);
+    command.args(["-smp", &config.queues.to_string()]);
     // With AVX2 and BMI2, which our programs need.
     command.args("-M q35,kernel-irqchip=split -cpu max,la57=off".split(' '));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(place.path("initrd"));
@@ -288,10 +321,15 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
             "-device",
             &format!("pcie-root-port,id=slot{card},bus=pcie.0,chassis={},addr={}.0", card + 1, card + 4),
         ]);
+        let (queues, vectors) = match (config.queues, *kind) {
+            (1, _) => (String::new(), String::new()),
+            (queues, Card::Virtio) => (format!(",queues={queues}"), format!(",mq=on,vectors={}", 2 * queues + 2)),
+            (queues, _) => (format!(",queues={queues}"), String::new()),
+        };
         // Without the header of virtio on the tap, checksums are whole there, as on a wire.
-        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off");
+        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off{queues}");
         command.args(["-netdev", &wire]);
-        command.args(["-device", &format!("{},netdev={id},bus=slot{card},mac={mac},romfile=", kind.device())]);
+        command.args(["-device", &format!("{}{vectors},netdev={id},bus=slot{card},mac={mac},romfile=", kind.device())]);
     }
     command.args(["-chardev", &format!("socket,id=console,path={}", at("console"))]);
     command.args(["-device", "virtio-serial-pci,addr=1e.0", "-device", "virtconsole,chardev=console"]);

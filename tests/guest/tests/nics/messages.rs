@@ -16,7 +16,7 @@ fn says(complaint: &str, parts: &[&str]) {
 }
 
 /// Gives a card to programs.
-fn bind(guest: &mut Guest, card: &str) {
+pub(crate) fn bind(guest: &mut Guest, card: &str) {
     guest.run(&format!(
         "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} >driver/unbind; \
          echo {card} >/sys/bus/pci/drivers_probe"
@@ -29,7 +29,7 @@ fn every_obstacle_is_named_with_its_remedy() {
         return;
     }
     binaries();
-    let config = Config { cards: &[Card::E1000e, Card::Vmxnet3], address_bits: Some(48), remaps_interrupts: true };
+    let config = Config { cards: &[Card::E1000e, Card::Vmxnet3], ..Config::default() };
     let mut guest = Guest::boot(&config);
     let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
 
@@ -68,7 +68,7 @@ fn without_interrupt_remapping_or_an_iommu_the_reason_is_said() {
     }
     binaries();
     let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
-    let with = |address_bits| Config { cards: &[Card::E1000e], address_bits, remaps_interrupts: false };
+    let with = |address_bits| Config { address_bits, remaps_interrupts: false, ..Config::default() };
     {
         let mut guest = Guest::boot(&with(Some(48)));
         bind(&mut guest, "0000:01:00.0");
