@@ -7,9 +7,12 @@ use control::client::rates::Rates;
 use control::client::stats::report;
 use control::client::top::app::{App, Sort};
 use control::client::top::{draw, page};
+use control::serve::stats::Stats;
+use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
+use std::collections::BTreeSet;
 
 /// The words of the first line that begins so.
 fn row<'a>(text: &'a str, begins: &str) -> Vec<&'a str> {
@@ -135,6 +138,104 @@ fn screens_of_any_size_are_drawn() {
         screen(&App::new("nobody".to_owned()), width, height);
     }
     assert!(screen(&App::new("nobody".to_owned()), 80, 24).contains("nobody  waiting for the first answer"));
+}
+
+/// A gateway with many lcores and large numbers, seen twice.
+fn large(lcores: usize, factor: u64) -> App {
+    let (before, now) = looks();
+    let grow = |mut stats: Stats, step: u64| {
+        let mut template = stats.lcores[0].clone();
+        let socket = "udp:255.255.255.255:65535 (kernel socket, MTU 1500)".to_owned();
+        let device = "dpdk:net_af_packet0,iface=enp129s0f1np1 queue 17 (copied, MTU 1500)".to_owned();
+        for description in [socket, device] {
+            let mut port = template.ports[0].clone();
+            (port.id, port.description) = (template.ports.len() as u8, description);
+            template.ports.push(port);
+        }
+        template.sets.values_mut().flat_map(|set| set.values_mut()).for_each(|value| *value *= factor * step);
+        stats.lcores.extend((2..lcores).map(|index| {
+            let mut lcore = template.clone();
+            (lcore.index, lcore.core) = (index as u16, Some(index * 13));
+            lcore
+        }));
+        let link = stats.total.get_mut("link").unwrap();
+        link.extend([("refused_replayed".to_owned(), step * 7), ("nodes_gone".to_owned(), 123_456 * step)]);
+        stats.membership.as_mut().unwrap().ids = 131_072;
+        stats.directions.values_mut().for_each(|direction| {
+            direction.records_in *= factor;
+            direction.records_out *= factor;
+            direction.held = 98_765 * factor;
+            direction.dropped.insert("foreign_shard".to_owned(), 31 * factor * step);
+        });
+        stats
+    };
+    let mut app = App::new("a-gateway-with-a-name".to_owned());
+    app.take(grow(before, 1));
+    app.take(grow(now, 2));
+    app
+}
+
+/// Words with a digit.
+fn numbers(text: &str) -> BTreeSet<&str> {
+    let is_edge = |c: char| c.is_whitespace() || "│─┌┐└┘".contains(c);
+    text.split(is_edge).filter(|word| word.contains(|c: char| c.is_ascii_digit())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn numbers_are_drawn_whole_at_any_size(
+        (width, height) in (1u16..260, 1u16..60), lcores in 2usize..20, factor in 1u64..1_000_000, paused: bool, sort in 0u8..4
+    ) {
+        let mut app = large(lcores, factor);
+        if paused {
+            app.key(KeyCode::Char('p'));
+        }
+        for _ in 0..sort {
+            app.key(KeyCode::Char('s'));
+        }
+        // Where there is room for everything, on low screens and on high ones.
+        let mut all = page(&app, 400).unwrap();
+        [20, 200].iter().for_each(|height| all.push_str(&screen(&app, 400, *height)));
+        all.push_str(&format!("{width} x {height} 60 14"));
+        let whole = numbers(&all);
+        for text in [screen(&app, width, height), page(&app, width.max(60)).unwrap()] {
+            for number in numbers(&text) {
+                prop_assert!(whole.contains(number), "{number} is cut at {width} x {height}:\n{text}\n{all}");
+            }
+        }
+    }
+}
+
+/// The headings of a table whose first heading is this.
+fn headings<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+    let line = text.lines().find(|line| line.trim_start_matches('│').trim_start().starts_with(first)).unwrap();
+    line.split("││").next().unwrap().trim_matches('│').split_whitespace().collect()
+}
+
+#[test]
+fn the_least_important_columns_vanish_first() {
+    // As docs/operating.md says it; what stays stands behind.
+    let tables = [
+        ("records/s", vec!["payload", "dgrams/s", "rec/dgram", "saved"], "records/s"),
+        ("lcore", vec!["sleeps/s", "burst", "core", "cpu", "ns/rec", "free", "records/s"], "busy stage"),
+        ("port", vec!["rx most", "tx ring", "lcore", "tx/s", "rx/s"], "lost/s link what"),
+    ];
+    let document = include_str!("../../../docs/operating.md");
+    for (first, order, stays) in tables {
+        let listed = order.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        assert!(document.contains(&listed), "docs/operating.md does not list {listed}");
+        let mut gone = Vec::new();
+        for width in (60..=200).rev() {
+            let text = page(&large(4, 1000), width).unwrap();
+            let shown = headings(&text, first).join(" ");
+            stays.split(' ').for_each(|name| assert!(shown.contains(name), "{name} at {width}:\n{text}"));
+            let missing: Vec<&str> = order.iter().filter(|name| !shown.contains(**name)).copied().collect();
+            assert_eq!(missing, order[..missing.len()], "at {width}:\n{text}");
+            gone = missing;
+        }
+        assert!(!gone.is_empty(), "at 60 columns {first} has room for all");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The screen: where each panel stands, the first line and the last.
 
 use super::app::App;
-use super::panels;
+use super::{fit, panels};
 use crate::client::format::span;
 use crate::client::rates::warning::Severity;
 use ratatui::Frame;
@@ -33,16 +33,16 @@ pub fn screen(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     if area.width < LEAST.0 || area.height < LEAST.1 {
         let text = format!("{} x {} is too small: {} x {} at least", area.width, area.height, LEAST.0, LEAST.1);
-        frame.render_widget(Paragraph::new(text), area);
+        let width = usize::from(area.width);
+        let lines = fit::wrap(&text.split(' ').collect::<Vec<_>>(), " ", width, usize::from(area.height));
+        frame.render_widget(Paragraph::new(lines.join("\n")), area);
         return;
     }
     let [body, keys] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     body_of(frame, body, app, if area.height < HIGH { WARNINGS.0 } else { WARNINGS.1 });
-    let text = format!(
-        " q quit  p {}  s sort: {}  r reverse  up/down scroll",
-        if app.paused { "go on" } else { "pause" },
-        app.sort.name()
-    );
+    let pause = if app.paused { "p go on" } else { "p pause" };
+    let sort = format!("s sort: {}", app.sort.name());
+    let text = fit::parts(&[" q quit", pause, &sort, "r reverse", "up/down scroll"], usize::from(keys.width));
     frame.render_widget(Paragraph::new(text).style(Style::new().reversed()), keys);
 }
 
@@ -52,7 +52,7 @@ pub fn page(frame: &mut Frame<'_>, app: &App) {
 }
 
 fn body_of(frame: &mut Frame<'_>, area: Rect, app: &App, most: usize) {
-    let head = head(app, most);
+    let head = head(app, most, usize::from(area.width));
     let ports = app.rates.as_ref().map_or(0, |rates| rates.ports.len());
     let lcores = app.rates.as_ref().map_or(0, |rates| rates.lcores.len());
     let rows = |rows: usize| Constraint::Max(u16::try_from(rows + 3).unwrap_or(u16::MAX));
@@ -72,36 +72,39 @@ fn body_of(frame: &mut Frame<'_>, area: Rect, app: &App, most: usize) {
 }
 
 /// The first line, and what needs attention.
-fn head(app: &App, most: usize) -> Vec<Line<'_>> {
+fn head(app: &App, most: usize, width: usize) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
     match (&app.stats, &app.rates) {
         (Some(stats), Some(rates)) => {
-            let hold = stats.settings.get("hold").map(|hold| format!("  hold {hold}")).unwrap_or_default();
-            let about = format!(
-                "  {} {}  pid {}  {} for {}{hold}  over {}",
-                stats.role,
-                stats.version,
-                stats.pid,
-                stats.state,
-                span(stats.uptime_seconds),
-                span(rates.seconds)
-            );
-            let mut spans = vec![Span::from(format!(" {}", app.name)).bold()];
-            if app.paused {
-                spans.push(Span::from("  PAUSED").yellow().bold());
-            }
-            spans.push(Span::from(about));
-            lines.push(Line::from(spans));
+            let paused = if app.paused { "  PAUSED" } else { "" };
+            let name = fit::words(&app.name, width.saturating_sub(paused.len() + 1));
+            let left = width.saturating_sub(name.chars().count() + paused.len() + 3);
+            let mut about = vec![
+                format!("{} {}", stats.role, stats.version),
+                format!("pid {}", stats.pid),
+                format!("{} for {}", stats.state, span(stats.uptime_seconds)),
+            ];
+            about.extend(stats.settings.get("hold").map(|hold| format!("hold {hold}")));
+            about.push(format!("over {}", span(rates.seconds)));
+            lines.push(Line::from(vec![
+                Span::from(format!(" {name}")).bold(),
+                Span::from(paused).yellow().bold(),
+                Span::from(format!("  {}", fit::parts(&about, left))),
+            ]));
             let shown = rates.warnings.iter().take(most);
-            lines.extend(shown.map(|warning| Line::from(format!(" {warning}")).style(style(warning.severity))));
+            lines.extend(
+                shown.map(|warning| {
+                    Line::from(fit::words(&format!(" {warning}"), width)).style(style(warning.severity))
+                }),
+            );
             if let Some(more) = rates.warnings.len().checked_sub(most).filter(|more| *more > 0) {
-                lines.push(Line::from(format!("    and {more} more: gvm-dp stats")));
+                lines.push(Line::from(fit::words(&format!("    and {more} more: gvm-dp stats"), width)));
             }
         }
-        _ => lines.push(Line::from(format!(" {}  waiting for the first answer", app.name))),
+        _ => lines.push(Line::from(fit::parts(&[&format!(" {}", app.name), "waiting for the first answer"], width))),
     }
     if let Some(why) = &app.silence {
-        lines.push(Line::from(format!(" !! no answer: {why}")).style(style(Severity::Alarm)));
+        lines.push(Line::from(fit::words(&format!(" !! no answer: {why}"), width)).style(style(Severity::Alarm)));
     }
     lines
 }

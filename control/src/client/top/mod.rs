@@ -4,11 +4,15 @@
 //! |---|---|
 //! | [`app`] | what is shown: the last looks, the sorting, what members did |
 //! | [`draw`] | the screen |
+//! | [`columns`] | tables whose columns vanish where there is no room for all |
+//! | [`fit`] | text of whole words |
 //! | [`panels`] | the tables on it |
 //! | [`terminal`] | a real terminal: keys, resizing, its state given back |
 
 pub mod app;
+mod columns;
 pub mod draw;
+mod fit;
 pub mod panels;
 pub mod terminal;
 

@@ -1,20 +1,25 @@
 //! The panels: cargo, aggregation, lcores, ports, members.
 
 use super::app::App;
+use super::columns::{Column, table};
+use super::fit;
 use crate::client::format::{bits, count, grouped, nanoseconds, percent, si};
 use crate::client::rates::port::{Fill, Link};
 use crate::client::rates::{Rates, value};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
-use ratatui::text::{Line, Text};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Paragraph, Sparkline};
 
 /// Height of the cargo and aggregation panels.
 pub const CARGO: u16 = 7;
 
 /// Changes of membership that are shown.
 const CHANGES: usize = 4;
+
+/// Lines of causes for which buffers left.
+const CAUSES: usize = 2;
 
 /// Columns from which on there is room for all.
 const WIDE: u16 = 100;
@@ -26,25 +31,14 @@ fn moving(rate: f64) -> String {
     if rate > 0.0 { si(rate) } else { "-".to_owned() }
 }
 
-fn right_of(text: String) -> Cell<'static> {
-    Cell::from(Text::from(text).right_aligned())
+/// Columns inside the border of a panel.
+fn inside(area: Rect) -> usize {
+    usize::from(area.width).saturating_sub(2)
 }
 
-/// A table whose columns with a width are numbers, and the others text.
-fn table(title: String, columns: &[(&'static str, Constraint)], rows: Vec<Row<'static>>) -> Table<'static> {
-    let is_number = |width: &Constraint| matches!(width, Constraint::Length(_));
-    let heading = columns.iter().map(|(name, width)| {
-        let name = Text::from(*name);
-        Cell::from(if is_number(width) { name.right_aligned() } else { name })
-    });
-    Table::new(rows, columns.iter().map(|(_, width)| *width))
-        .header(Row::new(heading).style(Style::new().fg(Color::DarkGray)))
-        .column_spacing(1)
-        .block(Block::bordered().title(title))
-}
-
-const fn number(width: u16) -> Constraint {
-    Constraint::Length(width)
+/// A title of parts, with a blank before and behind.
+fn title<T: AsRef<str>>(parts: &[T], area: Rect) -> String {
+    format!(" {} ", fit::parts(parts, inside(area).saturating_sub(2)))
 }
 
 /// What moves, and how it is merged; of a farm, what it counts.
@@ -56,38 +50,35 @@ pub fn cargo(frame: &mut Frame<'_>, area: Rect, app: &App) {
         curve(frame, right, app);
         return;
     }
-    let narrow = area.width < WIDE;
-    let [left, right] =
-        Layout::horizontal([Constraint::Fill(1), Constraint::Length(if narrow { 33 } else { 42 })]).areas(area);
+    let right = Constraint::Length(if area.width < WIDE { 33 } else { 42 });
+    let [left, right] = Layout::horizontal([Constraint::Fill(1), right]).areas(area);
     let mut rows = Vec::new();
     for direction in &rates.directions {
         for (way, flow) in [("in", &direction.came), ("out", &direction.left)] {
-            let mut cells = vec![
-                Cell::from(format!("{} {way}", direction.name)),
-                right_of(moving(flow.records)),
-                right_of(moving(flow.datagrams)),
-                right_of(flow.per_datagram().map_or("-".to_owned(), |share| format!("{share:.1}"))),
-                right_of(if way == "in" { String::new() } else { direction.saved.map_or("-".to_owned(), percent) }),
+            let cells = vec![
+                format!("{} {way}", direction.name),
+                moving(flow.records),
+                moving(flow.datagrams),
+                flow.per_datagram().map_or("-".to_owned(), |share| format!("{share:.1}")),
+                if way == "in" { String::new() } else { direction.saved.map_or("-".to_owned(), percent) },
+                if flow.bytes > 0.0 { bits(flow.bytes) } else { "-".to_owned() },
             ];
-            if !narrow {
-                cells.push(right_of(if flow.bytes > 0.0 { bits(flow.bytes) } else { "-".to_owned() }));
-            }
-            rows.push(Row::new(cells));
+            rows.push((cells, Style::new()));
         }
     }
     let columns = [
-        ("", Constraint::Fill(1)),
-        ("records/s", number(9)),
-        ("dgrams/s", number(8)),
-        ("rec/dgram", number(9)),
-        ("saved", number(6)),
-        ("payload", number(11)),
+        Column::name(""),
+        Column::number("records/s", 9),
+        Column::number("dgrams/s", 8).vanishes(2),
+        Column::number("rec/dgram", 9).vanishes(3),
+        Column::number("saved", 6).vanishes(4),
+        Column::number("payload", 11).vanishes(1),
     ];
-    let columns = &columns[..columns.len() - usize::from(narrow)];
     let held: u64 = rates.directions.iter().map(|direction| direction.total.held).sum();
     let dropped: f64 = rates.drops.iter().map(|drop| drop.rate).sum();
-    let title = format!(" cargo  held {}  dropped {}/s ", grouped(held), moving(dropped));
-    frame.render_widget(table(title, columns, rows), left);
+    let dropped = format!("dropped {}/s", moving(dropped));
+    let title = title(&["cargo".to_owned(), dropped, format!("held {}", grouped(held))], left);
+    frame.render_widget(table(&title, &columns, rows, left.width), left);
     aggregation(frame, right, app, rates);
 }
 
@@ -95,21 +86,27 @@ fn aggregation(frame: &mut Frame<'_>, area: Rect, app: &App, rates: &Rates) {
     let block = Block::bordered().title(" aggregation ");
     let inner = block.inner(area);
     frame.render_widget(block, area);
-    let [text, chart] = Layout::vertical([Constraint::Length(4), Constraint::Fill(1)]).areas(inner);
-    let hold = rates.hold.as_ref().map_or("hold -".to_owned(), |hold| {
-        format!("hold p50 {}  p99 {}", nanoseconds(hold.p50), nanoseconds(hold.p99))
+    let [text, chart] = Layout::vertical([Constraint::Length(2 + CAUSES as u16), Constraint::Fill(1)]).areas(inner);
+    let width = inside(area);
+    let hold = rates.hold.as_ref().map_or(vec!["hold -".to_owned()], |hold| {
+        vec![format!("hold p50 {}", nanoseconds(hold.p50)), format!("p99 {}", nanoseconds(hold.p99))]
     });
-    let sharing = rates.sharing.as_ref().map_or("rec/dgram -".to_owned(), |sharing| {
-        format!("rec/dgram {:.1}  p50 {:.0}  p99 {:.0}", sharing.mean, sharing.p50, sharing.p99)
+    let sharing = rates.sharing.as_ref().map_or(vec!["rec/dgram -".to_owned()], |sharing| {
+        let (p50, p99) = (format!("p50 {:.0}", sharing.p50), format!("p99 {:.0}", sharing.p99));
+        vec![format!("rec/dgram {:.1}", sharing.mean), p50, p99]
     });
     let all: f64 = rates.flushes.iter().map(|flush| flush.rate).sum();
     let mut causes: Vec<_> = rates.flushes.iter().filter(|flush| flush.rate > 0.0).collect();
     causes.sort_by(|a, b| b.rate.total_cmp(&a.rate));
-    let causes: Vec<String> =
+    let mut causes: Vec<String> =
         causes.iter().map(|flush| format!("{} {}", flush.what, percent(flush.rate / all))).collect();
-    let causes = if causes.is_empty() { "-".to_owned() } else { causes.join("  ") };
-    let lines = vec![Line::from(hold), Line::from(sharing), Line::from(format!("left by {causes}"))];
-    frame.render_widget(Paragraph::new(lines).wrap(ratatui::widgets::Wrap { trim: false }), text);
+    match causes.first_mut() {
+        Some(first) => *first = format!("left by {first}"),
+        None => causes.push("left by -".to_owned()),
+    }
+    let mut lines = vec![fit::parts(&hold, width), fit::parts(&sharing, width)];
+    lines.extend(fit::wrap(&causes, "  ", width, CAUSES));
+    frame.render_widget(Paragraph::new(lines.into_iter().map(Line::from).collect::<Vec<_>>()), text);
     spark(frame, chart, app);
 }
 
@@ -129,49 +126,50 @@ fn curve(frame: &mut Frame<'_>, area: Rect, app: &App) {
 fn farm(frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
     let mut events: Vec<_> = rates.farm.iter().collect();
     events.sort_by(|a, b| b.rate.total_cmp(&a.rate));
-    let rows = events.iter().map(|event| {
-        Row::new([Cell::from(event.what.clone()), right_of(moving(event.rate)), right_of(grouped(event.total))])
-    });
-    let columns = [("", Constraint::Fill(1)), ("/s", number(8)), ("in all", number(14))];
-    frame.render_widget(table(" farm ".to_owned(), &columns, rows.collect()), area);
+    let row = |event: &&crate::client::rates::Event| {
+        (vec![event.what.clone(), moving(event.rate), grouped(event.total)], Style::new())
+    };
+    let columns = [Column::text(""), Column::number("/s", 8).vanishes(2), Column::number("in all", 14).vanishes(1)];
+    frame.render_widget(table(" farm ", &columns, events.iter().map(row).collect(), area.width), area);
 }
 
 /// The lcores.
 pub fn lcores(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let rows = app.lcores().into_iter().skip(app.scroll).map(|lcore| {
-        let row = Row::new([
-            right_of(lcore.index.to_string()),
-            right_of(lcore.core.map_or("-".to_owned(), |core| core.to_string())),
-            right_of(percent(lcore.busy)),
-            right_of(percent(lcore.cpu)),
-            right_of(moving(lcore.records)),
-            right_of(lcore.ns_per_record.map_or("-".to_owned(), |ns| format!("{ns:.0}"))),
-            right_of(lcore.burst.map_or("-".to_owned(), |burst| format!("{burst:.1}"))),
-            right_of(moving(lcore.sleeps)),
-            right_of(percent(if lcore.frames > 0 { lcore.frames_free as f64 / lcore.frames as f64 } else { 0.0 })),
-            Cell::from(if lcore.standing { format!("STANDS {}", lcore.stage) } else { lcore.stage.clone() }),
-        ]);
-        match lcore {
-            _ if lcore.standing => row.red().bold(),
-            _ if lcore.busy > HIGH => row.yellow(),
-            _ => row,
-        }
+        let cells = vec![
+            lcore.index.to_string(),
+            lcore.core.map_or("-".to_owned(), |core| core.to_string()),
+            percent(lcore.busy),
+            percent(lcore.cpu),
+            moving(lcore.records),
+            lcore.ns_per_record.map_or("-".to_owned(), |ns| format!("{ns:.0}")),
+            lcore.burst.map_or("-".to_owned(), |burst| format!("{burst:.1}")),
+            moving(lcore.sleeps),
+            percent(if lcore.frames > 0 { lcore.frames_free as f64 / lcore.frames as f64 } else { 0.0 }),
+            if lcore.standing { format!("STANDS {}", lcore.stage) } else { lcore.stage.clone() },
+        ];
+        let style = match lcore {
+            _ if lcore.standing => Style::new().red().bold(),
+            _ if lcore.busy > HIGH => Style::new().yellow(),
+            _ => Style::new(),
+        };
+        (cells, style)
     });
     let columns = [
-        ("lcore", number(5)),
-        ("core", number(4)),
-        ("busy", number(6)),
-        ("cpu", number(6)),
-        ("records/s", number(9)),
-        ("ns/rec", number(6)),
-        ("burst", number(5)),
-        ("sleeps/s", number(8)),
-        ("free", number(6)),
-        ("stage", Constraint::Fill(1)),
+        Column::number("lcore", 5),
+        Column::number("core", 4).vanishes(3),
+        Column::number("busy", 6),
+        Column::number("cpu", 6).vanishes(4),
+        Column::number("records/s", 9).vanishes(7),
+        Column::number("ns/rec", 6).vanishes(5),
+        Column::number("burst", 5).vanishes(2),
+        Column::number("sleeps/s", 8).vanishes(1),
+        Column::number("free", 6).vanishes(6),
+        Column::text("stage"),
     ];
     let order = if app.reversed { ", reversed" } else { "" };
-    let title = format!(" lcores by {}{order} ", app.sort.name());
-    frame.render_widget(table(title, &columns, rows.collect()), area);
+    let title = title(&[format!("lcores by {}{order}", app.sort.name())], area);
+    frame.render_widget(table(&title, &columns, rows.collect(), area.width), area);
 }
 
 /// The ports of the lcores.
@@ -182,35 +180,36 @@ pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let each = rates.ports.len() / rates.lcores.len().max(1);
     let rows = rates.ports.iter().skip(app.scroll * each).map(|port| {
         let lost = port.rx_lost + port.tx_lost;
-        let row = Row::new([
-            right_of(port.id.to_string()),
-            right_of(port.lcore.to_string()),
-            right_of(moving(port.rx)),
-            right_of(moving(port.tx)),
-            right_of(moving(lost)),
-            right_of(fill(port.rx_ring)),
-            right_of(fill(port.tx_ring)),
-            Cell::from(Text::from(port.link.name())),
-            Cell::from(format!("{}  {}", port.name, port.mode)),
-        ]);
-        match port.link {
-            Link::Down | Link::Gone => row.red().bold(),
-            _ if lost > 0.0 => row.red(),
-            _ => row,
-        }
+        let cells = vec![
+            port.id.to_string(),
+            port.lcore.to_string(),
+            moving(port.rx),
+            moving(port.tx),
+            moving(lost),
+            fill(port.rx_ring),
+            fill(port.tx_ring),
+            port.link.name().to_owned(),
+            format!("{}  {}", port.name, port.mode),
+        ];
+        let style = match port.link {
+            Link::Down | Link::Gone => Style::new().red().bold(),
+            _ if lost > 0.0 => Style::new().red(),
+            _ => Style::new(),
+        };
+        (cells, style)
     });
     let columns = [
-        ("port", number(4)),
-        ("lcore", number(5)),
-        ("rx/s", number(6)),
-        ("tx/s", number(6)),
-        ("lost/s", number(6)),
-        ("rx most", number(7)),
-        ("tx ring", number(7)),
-        ("link", Constraint::Max(4)),
-        ("what", Constraint::Fill(1)),
+        Column::number("port", 4),
+        Column::number("lcore", 5).vanishes(3),
+        Column::number("rx/s", 6).vanishes(5),
+        Column::number("tx/s", 6).vanishes(4),
+        Column::number("lost/s", 6),
+        Column::number("rx most", 7).vanishes(1),
+        Column::number("tx ring", 7).vanishes(2),
+        Column::name("link"),
+        Column::text("what"),
     ];
-    frame.render_widget(table(" ports ".to_owned(), &columns, rows.collect()), area);
+    frame.render_widget(table(" ports ", &columns, rows.collect(), area.width), area);
 }
 
 /// Height of the members' panel.
@@ -223,30 +222,30 @@ pub fn members(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let (Some(stats), Some(rates)) = (&app.stats, &app.rates) else { return };
     let members = stats.membership.unwrap_or_default();
     let (here, ids) = (grouped(members.registered), grouped(members.ids));
+    let width = inside(area);
     let mut lines = match rates.heartbeats {
-        None => vec![Line::from(format!("{here} of {ids} ids registered"))],
+        None => vec![Line::from(fit::words(&format!("{here} of {ids} ids registered"), width))],
         Some(heartbeats) => {
             let gone = stats.total.get("link").map_or(0, |link| value(link, "nodes_gone"));
             let refused: f64 = rates.refused.iter().map(|refused| refused.rate).sum();
-            let masters = count(members.masters, "master");
-            vec![
-                Line::from(format!(
-                    "{here} of {ids} here  {} suspect  {} gone  {masters}",
-                    members.suspect,
-                    grouped(gone)
-                )),
-                Line::from(format!(
-                    "generation {}  heartbeats {}/s  refused {}/s",
-                    grouped(members.generation),
-                    moving(heartbeats),
-                    moving(refused)
-                )),
-            ]
+            let who = [
+                format!("{here} of {ids} here"),
+                format!("{} suspect", grouped(members.suspect)),
+                format!("{} gone", grouped(gone)),
+                count(members.masters, "master"),
+            ];
+            let how = [
+                format!("generation {}", grouped(members.generation)),
+                format!("heartbeats {}/s", moving(heartbeats)),
+                format!("refused {}/s", moving(refused)),
+            ];
+            vec![Line::from(fit::parts(&who, width)), Line::from(fit::parts(&how, width))]
         }
     };
     for change in app.changes.iter().take(CHANGES) {
         let ago = (stats.uptime_seconds - change.at).max(0.0);
-        lines.push(Line::from(format!("{ago:>5.0} s ago  {}", change.what)).fg(Color::DarkGray));
+        let line = format!("{ago:>5.0} s ago  {}", change.what);
+        lines.push(Line::from(fit::words(&line, width)).fg(Color::DarkGray));
     }
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" members ")), area);
 }
