@@ -300,3 +300,52 @@ fn the_socket_takes_orders_as_described() {
     let (status, answer) = api::ask(&place, "gateway", "POST", "/v1/capture/stop", None);
     assert_eq!((status, answer), (200, json!({ "stopped": false })));
 }
+
+/// KiB of a process that are in memory.
+fn resident(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_capture_that_never_ends_does_not_grow() {
+    /// More slots than a tap ever has.
+    const SLOTS: u64 = 8192;
+    /// KiB for buffers of the stream, and what the kernel counts in lots.
+    const GROWTH: u64 = 4 << 10;
+    let place = Place::new();
+    let (gateway, address) = place.gateway(&["--hold", "50us"]);
+    let _farm = place.slave(address, 0, &["--count", "8", "--name", "farm", "--traffic", "master=1,rate=8000"]);
+    place.until_registered("gateway", 8);
+    let received = |times: u64| {
+        let now = || place.stats("gateway")["total"]["lcore"]["rx_datagrams"].as_u64().unwrap();
+        let begun = now();
+        until("datagrams", || (now() - begun >= times * SLOTS).then_some(()));
+    };
+    // The filter has the registrar asked for masters again and again.
+    let capture = |number: usize| {
+        let arguments =
+            ["capture", "--name", "gateway", "-w", "/dev/null", "--filter", "up or down", "--snaplen", "64"];
+        let client = place.start(&arguments);
+        until("the capture", || (gateway.said().matches("capture begins").count() == number).then_some(()));
+        client
+    };
+    let client = capture(1);
+    received(1);
+    let before = resident(&gateway);
+    // Each slot is used twice more, and then the whole begins anew: what one capture had serves the next.
+    received(2);
+    let after = resident(&gateway);
+    assert!(after <= before + GROWTH, "it grew from {before} to {after} KiB");
+    client.signal(Signal::INT);
+    assert_eq!(client.wait(), Some(0));
+    for number in 2..6 {
+        let client = capture(number);
+        received(1);
+        client.signal(Signal::INT);
+        assert_eq!(client.wait(), Some(0));
+    }
+    let after = resident(&gateway);
+    assert!(after <= before + GROWTH, "it grew from {before} to {after} KiB in five captures");
+}

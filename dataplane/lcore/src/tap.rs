@@ -62,8 +62,7 @@ pub struct Copied {
 impl Copied {
     fn empty(snaplen: usize) -> Box<Self> {
         let peer = Peer::socket(PortId(0), ([0; 4], 0).into());
-        // Zeros are written here, so that the lcore never meets a page that is not there yet.
-        Box::new(Self { time: 0, way: Way::Rx, peer, class: None, ce: false, len: 0, data: vec![0; snaplen] })
+        Box::new(Self { time: 0, way: Way::Rx, peer, class: None, ce: false, len: 0, data: vec![UNUSED; snaplen] })
     }
 
     fn fill(&mut self, now: Time, way: Way, datagram: &Datagram) {
@@ -87,6 +86,12 @@ impl Copied {
         self.data.get(..self.copied()).unwrap_or(&[])
     }
 }
+
+/// What stands in a slot that was never filled.
+///
+/// It is not zero: an allocator has fresh pages that are zero without being there, and would hand them out untouched. The
+/// lcore would then meet each of them as a page fault, and the process grow until every slot was used once.
+const UNUSED: u8 = 0xa5;
 
 /// What a tap saw on one port.
 #[derive(Debug, Default)]

@@ -45,16 +45,17 @@ impl<T> Ord for Waiting<T> {
     }
 }
 
-/// Copies that wait. They are in slots of their taps, so that there are never more than those have.
+/// Copies that wait. They are in slots of their taps, so that there are never more than those have, and there is room for as many
+/// from the start.
 pub(super) struct Merge<T> {
     waiting: BinaryHeap<Waiting<T>>,
     came: u64,
 }
 
 impl<T> Merge<T> {
-    /// None waits.
-    pub(super) const fn new() -> Self {
-        Self { waiting: BinaryHeap::new(), came: 0 }
+    /// None waits, and there is room for so many.
+    pub(super) fn new(slots: usize) -> Self {
+        Self { waiting: BinaryHeap::with_capacity(slots), came: 0 }
     }
 
     /// A copy of an lcore came.
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn older_ones_of_another_lcore_are_waited_for() {
-        let mut merge = Merge::new();
+        let mut merge = Merge::new(5);
         for (lcore, time, copy) in [(0, 10, 'a'), (0, 30, 'c'), (0, 30, 'd'), (1, 20, 'b'), (1, 40, 'f')] {
             merge.add(lcore, time, copy);
         }

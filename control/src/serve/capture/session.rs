@@ -97,6 +97,7 @@ impl Session {
             let ports = view.ports.iter().map(port).collect();
             lines.push(Line { watch, pulse: Arc::clone(&view.pulse), ports });
         }
+        let merge = Merge::new(lines.len() * config.slots);
         let clock = board.clock();
         let began = clock.now();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -104,7 +105,7 @@ impl Session {
             office: office.clone(),
             lines,
             masters: asks_masters.then_some(masters),
-            merge: Merge::new(),
+            merge,
             clock,
             offset: since.saturating_sub(Duration::from_nanos(began)),
             began,
@@ -121,16 +122,6 @@ impl Session {
         tracing::info!("capture begins{}{}", if self.filter.is_empty() { "" } else { ": " }, self.filter);
         self.head();
         let end = self.stream(&permit, &pieces).await;
-        if end != End::ClientGone {
-            self.tail();
-            let last = Bytes::from(std::mem::take(&mut self.out));
-            // A client that goes away now, or does not read, has all but the statistics.
-            let _ = pieces.send_timeout(last, PATIENCE).await;
-        }
-        let sum = |count: fn(&lcore::tap::PortTally) -> u64| -> u64 {
-            self.lines.iter().flat_map(|line| line.watch.ports()).map(count).sum()
-        };
-        let written: u64 = self.lines.iter().flat_map(|line| &line.ports).map(|port| port.delivered).sum();
         let why = match end {
             End::Count => "as many as were asked for",
             End::Time => "its time is over",
@@ -138,11 +129,26 @@ impl Session {
             End::Process => "the process ends",
             End::ClientGone => "the client went away",
         };
+        let sum = |count: fn(&lcore::tap::PortTally) -> u64| -> u64 {
+            self.lines.iter().flat_map(|line| line.watch.ports()).map(count).sum()
+        };
+        let written: u64 = self.lines.iter().flat_map(|line| &line.ports).map(|port| port.delivered).sum();
         tracing::info!(
             "capture ends, {why}: {written} datagrams, {} dropped for want of room, {} seen",
             sum(|port| port.dropped.get()),
             sum(|port| port.seen.get())
         );
+        if end != End::ClientGone {
+            self.tail();
+        }
+        let last = Bytes::from(std::mem::take(&mut self.out));
+        // Whoever reads the end may begin another one, and finds the memory of this one free.
+        drop(self);
+        drop(permit);
+        if end != End::ClientGone {
+            // A client that goes away now, or does not read, has all but the statistics.
+            let _ = pieces.send_timeout(last, PATIENCE).await;
+        }
     }
 
     async fn stream(&mut self, permit: &Permit, pieces: &mpsc::Sender<Bytes>) -> End {

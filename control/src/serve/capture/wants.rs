@@ -1,17 +1,25 @@
 //! What a tap asks of each datagram: the filter, and which way cargo goes.
 
 use ::capture::{Filter, Seen};
+use crossbeam_queue::ArrayQueue;
 use frame::{Class, Datagram};
 use lcore::tap::{Wants, Way};
 use link::Route;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
 use wire::Scale;
 
+/// Where the masters are.
+type Places = Arc<[Route]>;
+
+/// Where one lcore's tap finds where the masters are now. There is room for one word: a newer one takes its place, so that
+/// nothing grows behind an lcore that receives nothing and does not look.
+type News = Arc<ArrayQueue<Places>>;
+
 /// Where the masters are, as a gateway's tap knows it. The registrar is asked now and then; what it says is handed to the
-/// lcore whole, so that nothing is shared or locked.
+/// lcore whole, so that nothing is locked.
 pub(super) struct Masters {
-    news: Vec<Sender<Box<[Route]>>>,
-    last: Box<[Route]>,
+    news: Vec<News>,
+    last: Places,
 }
 
 /// Who runs the filter, and so which way received cargo goes.
@@ -26,29 +34,27 @@ pub(super) enum Side {
 impl Masters {
     /// Nobody is known yet.
     pub(super) fn new() -> Self {
-        Self { news: Vec::new(), last: Box::new([]) }
+        Self { news: Vec::new(), last: Arc::new([]) }
     }
 
     /// Tells the taps where the masters are now.
     pub(super) fn tell(&mut self, masters: Vec<Route>) {
-        let masters = masters.into_boxed_slice();
-        if masters != self.last {
-            // A tap that is gone needs no news.
-            self.news.iter().for_each(|news| drop(news.send(masters.clone())));
-            self.last = masters;
+        if masters[..] != self.last[..] {
+            self.last = masters.into();
+            self.news.iter().for_each(|news| drop(news.force_push(Arc::clone(&self.last))));
         }
     }
 
-    fn listen(&mut self) -> Receiver<Box<[Route]>> {
-        let (tell, listen) = channel();
-        self.news.push(tell);
-        listen
+    fn listen(&mut self) -> News {
+        let news = News::new(ArrayQueue::new(1));
+        self.news.push(Arc::clone(&news));
+        news
     }
 
     /// What one lcore's tap asks.
     pub(super) fn wants(&mut self, filter: Filter, side: Side, scale: Scale) -> Wants {
         let news = self.listen();
-        let mut masters: Box<[Route]> = Box::new([]);
+        let mut masters = Arc::clone(&self.last);
         Box::new(move |datagram: &Datagram, way: Way| {
             let peer = &datagram.peer;
             let direction = match (way, side) {
@@ -56,7 +62,7 @@ impl Masters {
                 (Way::Rx, Side::Slave) => Some(Class::Down),
                 (Way::Rx, Side::Gateway) if !filter.asks_direction() => None,
                 (Way::Rx, Side::Gateway) => {
-                    while let Ok(now) = news.try_recv() {
+                    if let Some(now) = news.pop() {
                         masters = now;
                     }
                     let is_master = |route: &Route| peer.is_same_origin(&route.peer, route.fixed_port);
@@ -100,5 +106,20 @@ mod tests {
         assert!(!slave(&datagram("192.0.2.1:5", Class::Up), Way::Tx));
         masters.tell(Vec::new());
         assert!(!down(&ours, Way::Rx));
+    }
+
+    #[test]
+    fn what_nobody_looked_at_makes_room_for_what_is_newer() {
+        let mut masters = Masters::new();
+        let _tap = masters.wants("down".parse().unwrap(), Side::Gateway, Scale::default());
+        let route =
+            |mtu| Route { peer: Peer::socket(PortId(0), "192.0.2.1:5".parse().unwrap()), mtu, fixed_port: true };
+        let mut told = Vec::new();
+        for mtu in 1500..1600 {
+            masters.tell(vec![route(mtu)]);
+            told.push(Arc::downgrade(&masters.last));
+        }
+        let kept = told.iter().filter(|places| places.strong_count() > 0).count();
+        assert_eq!(kept, 1, "a tap that does not look keeps the last word alone");
     }
 }

@@ -121,3 +121,21 @@ proptest! {
         prop_assert_eq!(tally(&watch, 0), (sent as u64, sent as u64, 0));
     }
 }
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn all_memory_of_a_tap_is_there_before_it_is_worn() {
+    let config = TapConfig { slots: 1024, snaplen: 16_384, ..ALL };
+    let before = resident();
+    let (tap, watch) = tap(config, 1, Box::new(|_, _| true));
+    let (grown, all) = (resident().saturating_sub(before), config.slots * config.snaplen);
+    // The kernel counts pages in lots.
+    assert!(grown >= all / 16 * 15, "{grown} bytes of {all} are there");
+    drop((tap, watch));
+}
