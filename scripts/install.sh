@@ -169,6 +169,7 @@ put 644 control/packaging/gvm-dp.sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
 for dashboard in docs/grafana/*.json; do
     [ ! -e "$dashboard" ] || put 644 "$dashboard" "$share/grafana/${dashboard##*/}"
 done
+put 644 docs/prometheus/gvm-dp.rules.yml "$share/prometheus/gvm-dp.rules.yml"
 for dissector in docs/wireshark/*.lua; do
     [ ! -e "$dissector" ] || put 644 "$dissector" "$share/wireshark/${dissector##*/}"
 done

@@ -22,15 +22,15 @@ pub struct StatsArgs {
     #[command(flatten)]
     pub target: NameArgs,
     /// Again and again, until it is ended
-    #[arg(short, long, conflicts_with = "json")]
+    #[arg(short, long)]
     pub watch: bool,
-    /// What the rates are taken over
-    #[arg(short, long, default_value = "1s", value_name = "DURATION", value_parser = interval, conflicts_with = "json")]
-    pub interval: Duration,
+    /// What the rates are taken over, and how often --watch looks [default: 1s]
+    #[arg(short, long, value_name = "DURATION", value_parser = interval)]
+    pub interval: Option<Duration>,
     /// Every counter that is not zero, besides
     #[arg(short, long, conflicts_with = "json")]
     pub all: bool,
-    /// Every counter as it is now, as JSON
+    /// Every counter as it is now, as JSON; with --watch a line for each look
     #[arg(long)]
     pub json: bool,
 }

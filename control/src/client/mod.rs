@@ -5,6 +5,7 @@ pub mod config;
 pub mod drain;
 pub mod format;
 pub mod key;
+mod printer;
 pub mod rates;
 pub mod routes;
 pub mod set;
@@ -101,12 +102,15 @@ impl Target {
     }
 
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        runtime()?.block_on(async {
-            match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(self.no_answer()),
-            }
-        })
+        runtime()?.block_on(self.fetch(method, path, body))
+    }
+
+    /// Sends one request and returns the body of its answer.
+    async fn fetch(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+        match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.no_answer()),
+        }
     }
 
     fn no_answer(&self) -> Failure {

@@ -1,6 +1,7 @@
 //! `gvm-dp stats`: what a running process does, in rates, with the totals beside; warnings first.
 
 use super::format::{bits, count, grouped, nanoseconds, percent, si, span};
+use super::printer::{Goes, Printer};
 use super::rates::{Event, Rates};
 use super::table::Table;
 use super::{Target, print};
@@ -9,34 +10,75 @@ use crate::exit::Failure;
 use crate::serve::board::STATIC_ROUTES;
 use crate::serve::stats::Stats;
 use hyper::Method;
+use hyper::body::Bytes;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Prints what was asked for: JSON of one look, or the rates between two, once or again and again.
+/// What rates are taken over, and how often somebody who watches is told, when nothing else is said.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints what was asked for: JSON of a look, or the rates between two, once or again and again.
 pub fn run(args: &StatsArgs) -> Result<(), Failure> {
+    if args.json && !args.watch && args.interval.is_some() {
+        return Err(Failure::Usage(
+            "--interval has no meaning for one look as JSON: add --watch to look again and again".to_owned(),
+        ));
+    }
     let target = Target::find(&args.target)?;
+    let interval = args.interval.map_or(INTERVAL, |interval| Duration::from_nanos(interval.0));
+    if args.watch {
+        return super::runtime()?.block_on(watch(&target, args, interval));
+    }
     if args.json {
-        print(&format!("{}\n", String::from_utf8_lossy(&target.request(Method::GET, "/v1/stats")?)));
+        print(&json(&target.request(Method::GET, "/v1/stats")?));
         return Ok(());
     }
-    let interval = Duration::from_nanos(args.interval.0);
-    let mut before = look(&target)?;
+    let before = look(&target)?;
+    std::thread::sleep(interval);
+    print(&text(&before, &look(&target)?, args.all));
+    Ok(())
+}
+
+/// Prints look after look until a signal comes or nobody reads any more.
+async fn watch(target: &Target, args: &StatsArgs, interval: Duration) -> Result<(), Failure> {
+    let mut printer = Printer::start()?;
+    let mut before = None;
     loop {
-        std::thread::sleep(interval);
-        let now = look(&target)?;
-        let rates = Rates::new(Some(&before), &now);
-        let mut text = report(&now, &rates);
-        if args.all {
-            text.push_str(&everything(&before, &now, rates.seconds));
-        }
-        if args.watch {
-            text.push('\n');
-        }
-        if !print(&text) || !args.watch {
+        let look = target.fetch(Method::GET, "/v1/stats", Bytes::new());
+        let Some(body) = printer.unless_ended(look).await else { return Ok(()) };
+        let body = body?;
+        let shown = if args.json {
+            Some(json(&body))
+        } else {
+            let now: Stats = target.read(&body)?;
+            let shown = before.as_ref().map(|before| text(before, &now, args.all) + "\n");
+            before = Some(now);
+            shown
+        };
+        if let Some(shown) = shown
+            && printer.print(shown).await? != Goes::On
+        {
             return Ok(());
         }
-        before = now;
+        if printer.unless_ended(tokio::time::sleep(interval)).await.is_none() {
+            return Ok(());
+        }
     }
+}
+
+/// A look in one line.
+fn json(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned() + "\n"
+}
+
+/// What two looks say.
+fn text(before: &Stats, now: &Stats, all: bool) -> String {
+    let rates = Rates::new(Some(before), now);
+    let mut text = report(now, &rates);
+    if all {
+        text.push_str(&everything(before, now, rates.seconds));
+    }
+    text
 }
 
 /// One look at a process.

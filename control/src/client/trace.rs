@@ -1,42 +1,121 @@
 //! `gvm-dp trace`: what becomes of the next records of one slave.
 
-use super::{Target, print};
+use super::Target;
+use super::printer::{Goes, Printer};
 use crate::cli::TraceArgs;
 use crate::exit::Failure;
-use crate::serve::trace::{TraceOrder, TracedRecord};
+use crate::serve::trace::{Moment, TraceNote, TraceOrder, TracedRecord, Why};
 use crate::units::Duration;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use http_body_util::BodyExt;
 use hyper::Method;
+use hyper::body::Incoming;
+use serde::Deserialize;
 use std::fmt::Write as _;
 use wire::MsgType;
 
-/// Prints record after record.
+/// A line of the answer.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Record(Box<TracedRecord>),
+    Note(TraceNote),
+}
+
+/// How far a trace has come.
+struct Progress<'a> {
+    target: &'a Target,
+    args: &'a TraceArgs,
+    told: u32,
+    /// The last word about the trace itself; none of a gvm-dp that says none.
+    note: Option<TraceNote>,
+}
+
+/// Prints record after record, and why there are no more.
 pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let duration_ms = args.duration.map(|duration| (duration.0 / MILLISECOND).max(1));
     let order = TraceOrder { slave: args.slave, count: args.count, duration_ms };
     let body = serde_json::to_vec(&order).map_err(|error| Failure::Internal(error.to_string()))?;
     super::runtime()?.block_on(async {
-        let (answer, _talking) = target.open(Method::POST, "/v1/trace", body.into()).await?;
-        let mut pieces = answer.into_body();
+        let mut printer = Printer::start()?;
+        let Some(opened) = printer.unless_ended(target.open(Method::POST, "/v1/trace?notes=true", body.into())).await
+        else {
+            return Ok(());
+        };
+        let (answer, _talking) = opened?;
+        let mut progress = Progress { target: &target, args, told: 0, note: None };
+        let why = progress.follow(answer.into_body(), &mut printer).await?;
+        let TraceArgs { slave, count, .. } = args;
+        progress.say(&format!("trace of slave {slave} ends after {} of {count} records: {why}", progress.told));
+        Ok(())
+    })
+}
+
+impl Progress<'_> {
+    /// Tells what comes until it ends; returns why it did.
+    async fn follow(&mut self, mut pieces: Incoming, printer: &mut Printer) -> Result<String, Failure> {
         let mut rest = Vec::new();
-        while let Some(piece) = pieces.frame().await {
-            let piece = piece.map_err(|error| target.failed(&error))?;
+        loop {
+            let Some(piece) = printer.unless_ended(pieces.frame()).await else { return Ok("interrupted".into()) };
+            let Some(piece) = piece else { return self.over() };
+            let Ok(piece) = piece else { return Err(self.broken()) };
             rest.extend_from_slice(&piece.into_data().unwrap_or_default());
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                let is_read = match args.json {
-                    true => print(&String::from_utf8_lossy(&line)),
-                    false => print(&text(&target.read(&line)?)),
-                };
-                if !is_read {
-                    return Ok(());
+                match self.line(&line, printer).await? {
+                    Goes::On => {}
+                    Goes::ReaderLeft => return Ok("nobody reads it any more".into()),
+                    Goes::Interrupted => return Ok("interrupted".into()),
                 }
             }
         }
-        Ok(())
-    })
+    }
+
+    async fn line(&mut self, line: &[u8], printer: &mut Printer) -> Result<Goes, Failure> {
+        let record = match self.target.read(line)? {
+            Line::Record(record) => record,
+            Line::Note(note) => {
+                if note.note == Moment::Begun
+                    && let Some(absent) = note.slave.absent()
+                {
+                    self.say(&format!(
+                        "slave {} {absent}: what is shown of it will be what is dropped",
+                        self.args.slave
+                    ));
+                }
+                self.note = Some(note);
+                return Ok(Goes::On);
+            }
+        };
+        let text = if self.args.json { String::from_utf8_lossy(line).into_owned() } else { text(&record) };
+        let goes = printer.print(text).await?;
+        self.told += 1;
+        Ok(goes)
+    }
+
+    /// Why the answer ended.
+    fn over(&self) -> Result<String, Failure> {
+        match &self.note {
+            None => Ok("no reason given".to_owned()),
+            Some(TraceNote { why: None, .. }) => Err(self.broken()),
+            Some(TraceNote { why: Some(why), slave, .. }) => {
+                let absent = slave.absent().filter(|_| *why == Why::Duration);
+                let absent = absent.map(|absent| format!("; the slave {absent}"));
+                Ok(format!("{}{}", why.text(), absent.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn broken(&self) -> Failure {
+        let (told, count) = (self.told, self.args.count);
+        self.target.failed(&format!("went away in the middle of the trace: {told} of {count} records were told"))
+    }
+
+    /// Tells people something that is no record.
+    fn say(&self, text: &str) {
+        eprintln!("{}: {text}", self.target.name);
+    }
 }
 
 /// A time span to look at, in three or four digits.

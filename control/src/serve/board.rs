@@ -226,10 +226,6 @@ impl Board {
             total.insert("link".to_owned(), read(&**link));
         }
         total.insert("control".to_owned(), read(&self.control));
-        let directions = match self.role {
-            "gateway" => ["down", "up"].into_iter().map(|name| (name.to_owned(), self.direction(name))).collect(),
-            _ => BTreeMap::new(),
-        };
         Stats {
             name: self.name.clone(),
             role: self.role.to_owned(),
@@ -240,7 +236,7 @@ impl Board {
             settings: self.settings.all(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
-            directions,
+            directions: self.directions(),
             total,
             histograms,
             interfaces: self.nics.iter().map(|nic| nic.stats()).collect(),
@@ -263,6 +259,14 @@ impl Board {
     fn farm_membership(&self, total: &Sets) -> Option<Membership> {
         let registered = *total.get("farm")?.get("registered")?;
         Some(Membership { ids: self.members, registered, ..Membership::default() })
+    }
+
+    /// Cargo by direction; of a gateway.
+    pub fn directions(&self) -> BTreeMap<String, Direction> {
+        match self.role {
+            "gateway" => ["down", "up"].into_iter().map(|name| (name.to_owned(), self.direction(name))).collect(),
+            _ => BTreeMap::new(),
+        }
     }
 
     /// One direction of cargo, over all lcores.

@@ -1,6 +1,6 @@
 //! What the control socket answers when it cannot do what was asked: always a code, a message and a remedy.
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,12 @@ impl From<JsonRejection> for ApiError {
             rejection.body_text(),
             "send what GET /v1/openapi.json describes, with content-type: application/json",
         )
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(Code::BadRequest, rejection.body_text(), "ask as GET /v1/openapi.json describes it")
     }
 }
 

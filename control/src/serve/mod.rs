@@ -55,6 +55,13 @@ pub enum Ask {
         /// The end that hears of them.
         answer: oneshot::Sender<Option<gateway::trace::Trace>>,
     },
+    /// How a slave stands with the gateway; unregistered with a role without one.
+    Standing {
+        /// The slave.
+        slave: wire::SlaveId,
+        /// Hears of it.
+        answer: oneshot::Sender<trace::Standing>,
+    },
     /// Begin to drain.
     Drain(oneshot::Sender<()>),
 }

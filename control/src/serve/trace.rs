@@ -3,13 +3,16 @@
 //! The gateways say what they do ([`gateway::trace`]); here the two halves of each record's story are put together. It ends
 //! when as many were told as were asked for, when its time is over, when the client goes away, or with the process. One
 //! trace runs at a time.
+//!
+//! With `?notes=true` lines about the trace itself stand among those of the records: how the slave stands with the gateway
+//! when it begins, and why it ends. Whoever does not ask for them reads records alone, as from older versions.
 
 use super::capture::{Permit, Stream};
 use super::error::{ApiError, Code};
 use super::{Ask, Office};
 use axum::body::Body;
-use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Json, Response};
 use frame::Peer;
@@ -42,6 +45,87 @@ pub struct TraceOrder {
     /// Ends after so many milliseconds.
     #[serde(default)]
     pub duration_ms: Option<u64>,
+}
+
+/// What may stand behind the path.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct TraceQuery {
+    /// Whether lines about the trace itself are wanted.
+    #[serde(default)]
+    notes: bool,
+}
+
+/// How a slave stands with a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It is registered.
+    Registered,
+    /// It is registered, and fell silent together with many others.
+    Suspect,
+    /// It has a route of --static-routes.
+    Static,
+    /// It is not there.
+    Unregistered,
+    /// Its shard is not served here.
+    ForeignShard,
+}
+
+impl Standing {
+    /// Why it has no route here, if it has none, as the end of a sentence about it.
+    pub const fn absent(self) -> Option<&'static str> {
+        match self {
+            Self::Registered | Self::Suspect | Self::Static => None,
+            Self::Unregistered => Some("is not registered here (gvm-dp routes lists who is)"),
+            Self::ForeignShard => Some("is in a shard that this gateway does not serve"),
+        }
+    }
+}
+
+/// What a line about the trace itself is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Its beginning: the first line.
+    Begun,
+    /// Its end: the last line.
+    Ended,
+}
+
+/// Why a trace ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// As many records were told as were asked for.
+    Count,
+    /// Its time is over.
+    Duration,
+    /// The process ends.
+    Process,
+}
+
+impl Why {
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Count => "as many as were asked for",
+            Self::Duration => "its time is over",
+            Self::Process => "the process ends",
+        }
+    }
+}
+
+/// A line about the trace itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceNote {
+    /// What it is about.
+    pub note: Moment,
+    /// How the slave stands with this gateway.
+    pub slave: Standing,
+    /// Records told so far.
+    pub records: u32,
+    /// Why it ended; nothing at the beginning.
+    pub why: Option<Why>,
 }
 
 /// What became of one record: a line of the answer.
@@ -103,8 +187,10 @@ pub struct Leaving {
 /// Begins a trace.
 pub(super) async fn begin(
     State(office): State<Office>,
+    query: Result<Query<TraceQuery>, QueryRejection>,
     order: Result<Json<TraceOrder>, JsonRejection>,
 ) -> Result<Response, ApiError> {
+    let Query(TraceQuery { notes }) = query?;
     let Json(order) = order?;
     let bad = |message: String, remedy: String| ApiError::new(Code::BadValue, message, remedy);
     let slave = office.board.scale().slave_id(order.slave).ok_or_else(|| {
@@ -121,55 +207,105 @@ pub(super) async fn begin(
         ApiError::new(Code::WrongRole, "only a gateway traces records", "ask a gateway: gvm-dp trace --name GATEWAY")
     })?;
     let (lines, stream) = mpsc::channel(LINES);
-    tokio::spawn(run(office, order, trace, permit, lines));
+    let session = Session { office, order, slave, trace, notes, lines, told: 0 };
+    tokio::spawn(session.run(permit));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::new(Stream::new(stream))).into_response())
 }
 
-/// Tells record by record.
-async fn run(office: Office, order: TraceOrder, mut trace: Trace, _permit: Permit, lines: mpsc::Sender<Bytes>) {
-    let told = tell(&office, &order, &mut trace, &lines).await;
-    tracing::info!("trace ends: slave {}, {told} records", order.slave);
+/// A trace that runs.
+struct Session {
+    office: Office,
+    order: TraceOrder,
+    slave: wire::SlaveId,
+    trace: Trace,
+    notes: bool,
+    lines: mpsc::Sender<Bytes>,
+    told: u32,
 }
 
-/// Until enough were told, or it is over; returns how many were.
-async fn tell(office: &Office, order: &TraceOrder, trace: &mut Trace, lines: &mpsc::Sender<Bytes>) -> u32 {
-    let deadline = order.duration_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
-    let clock = office.board.clock();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let offset = (since.as_nanos() as u64).saturating_sub(clock.now());
-    let mut waiting = BTreeMap::new();
-    let mut left = order.count;
-    tracing::info!("trace begins: slave {}", order.slave);
-    while left > 0 {
-        let ended = office.board.views().all(|view| view.pulse.stage() == Stage::Stopped)
-            || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        while let Some(event) = trace.take() {
-            let Some(record) = story(event, offset, &mut waiting) else { continue };
-            left -= 1;
-            if lines.send(line(&record)).await.is_err() {
-                return order.count - left;
+/// The client has gone away: it wants no more.
+struct Gone;
+
+impl Session {
+    /// Tells record by record.
+    async fn run(mut self, permit: Permit) {
+        let slave = self.order.slave;
+        tracing::info!("trace begins: slave {slave}");
+        let end = self.tell().await;
+        // Whoever reads the end may trace again.
+        drop(permit);
+        let why = match end {
+            Ok(why) => {
+                // A client that is gone now has all the records.
+                let _ = self.note(Moment::Ended, Some(why)).await;
+                why.text()
             }
-        }
-        if ended {
-            break;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = lines.closed() => return order.count - left,
-        }
+            Err(Gone) => "the client went away",
+        };
+        tracing::info!("trace ends: slave {slave}, {} records: {why}", self.told);
     }
-    // They wait still: what is known of them.
-    for record in waiting.into_values() {
-        // A client that is gone wants no more.
-        let _ = lines.send(line(&record)).await;
-        left -= 1;
+
+    /// Until enough were told, or it is over.
+    async fn tell(&mut self) -> Result<Why, Gone> {
+        let deadline = self.order.duration_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
+        let clock = self.office.board.clock();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let offset = (since.as_nanos() as u64).saturating_sub(clock.now());
+        let mut waiting = BTreeMap::new();
+        self.note(Moment::Begun, None).await?;
+        let why = loop {
+            // Looked at before what is there, so that nothing comes after it.
+            let end = if self.office.board.views().all(|view| view.pulse.stage() == Stage::Stopped) {
+                Some(Why::Process)
+            } else {
+                deadline.is_some_and(|deadline| Instant::now() >= deadline).then_some(Why::Duration)
+            };
+            while let Some(event) = self.trace.take() {
+                if let Some(record) = story(event, offset, &mut waiting) {
+                    self.record(&record).await?;
+                }
+            }
+            if self.told >= self.order.count {
+                return Ok(Why::Count);
+            }
+            if let Some(why) = end {
+                break why;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.lines.closed() => return Err(Gone),
+            }
+        };
+        // They wait still: what is known of them.
+        for record in waiting.into_values() {
+            self.record(&record).await?;
+        }
+        Ok(why)
     }
-    order.count - left
+
+    async fn record(&mut self, record: &TracedRecord) -> Result<(), Gone> {
+        self.lines.send(line(record)).await.map_err(|_| Gone)?;
+        self.told += 1;
+        Ok(())
+    }
+
+    /// A line about the trace itself, for those who want them.
+    async fn note(&mut self, note: Moment, why: Option<Why>) -> Result<(), Gone> {
+        if !self.notes {
+            return Ok(());
+        }
+        let slave = self.slave;
+        // A process that is about to end has no slaves any more.
+        let standing =
+            self.office.ask(|answer| Ask::Standing { slave, answer }).await.unwrap_or(Standing::Unregistered);
+        let note = TraceNote { note, slave: standing, records: self.told, why };
+        self.lines.send(line(&note)).await.map_err(|_| Gone)
+    }
 }
 
-fn line(record: &TracedRecord) -> Bytes {
-    let mut text = serde_json::to_vec(record).unwrap_or_default();
+fn line(line: &impl Serialize) -> Bytes {
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
     text.into()
 }

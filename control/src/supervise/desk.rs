@@ -1,6 +1,7 @@
 //! The registrar's desk on the control thread: its mailboxes, its bell, its log. What it does is [`gateway::desk`]'s.
 
 use crate::serve::routes::StaticRoute;
+use crate::serve::trace::Standing;
 use frame::{More, Time};
 use gateway::Command;
 use gateway::desk::{Line, Mail};
@@ -11,6 +12,8 @@ use link::registrar::Health;
 use link::{ClusterKey, KeyRing, Notice, Registrar, Route, RouteChange};
 use std::sync::Arc;
 use tokio::sync::Notify;
+use wire::SlaveId;
+use wire::link::MemberState;
 
 /// Where lcores put link control, and what rings when they do.
 pub struct Inbox {
@@ -79,6 +82,19 @@ impl Desk {
     /// The routes that were given.
     pub fn fixed(&self) -> &Fixed {
         &self.fixed
+    }
+
+    /// How a slave stands with this gateway.
+    pub fn standing(&self, slave: SlaveId) -> Standing {
+        let is_fixed = |route: &StaticRoute| route.role == "slave" && (route.first..=route.last).contains(&slave.get());
+        let config = self.registrar().config();
+        match self.registrar().state(slave) {
+            MemberState::Here => Standing::Registered,
+            MemberState::Suspect => Standing::Suspect,
+            MemberState::Gone if self.fixed.shown.iter().any(is_fixed) => Standing::Static,
+            MemberState::Gone if !config.shards.contains(config.scale.shard(slave)) => Standing::ForeignShard,
+            MemberState::Gone => Standing::Unregistered,
+        }
     }
 
     /// The registrar, to be shown to people.

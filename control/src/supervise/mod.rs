@@ -15,6 +15,7 @@ use crate::runtime::runtime;
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
+use crate::serve::trace::Standing;
 use crate::serve::{self, Ask, Serving};
 use crate::signal::{Signal, Signals};
 use checksums::PartialChecksums;
@@ -291,6 +292,8 @@ impl Process {
                 Office::Gateway(desk) => Some(desk.trace(slave, count)),
                 Office::Slave(_) => None,
             })),
+            (Ask::Standing { slave, answer }, Office::Gateway(desk)) => drop(answer.send(desk.standing(slave))),
+            (Ask::Standing { answer, .. }, Office::Slave(_)) => drop(answer.send(Standing::Unregistered)),
         }
     }
 }

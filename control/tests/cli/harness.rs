@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -111,6 +111,13 @@ impl Place {
     /// The same, with what it prints in a file.
     pub fn start_into(&self, arguments: &[&str], file: &std::path::Path) -> Process {
         Self::spawn(self.command(arguments), std::fs::File::create(file).unwrap().into())
+    }
+
+    /// The same, with what it prints behind a pipe.
+    pub fn start_piped(&self, arguments: &[&str]) -> (Process, ChildStdout) {
+        let mut process = Self::spawn(self.command(arguments), Stdio::piped());
+        let stdout = process.child.stdout.take().unwrap();
+        (process, stdout)
     }
 
     /// The same with these variables in its environment.

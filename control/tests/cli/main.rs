@@ -16,6 +16,7 @@ mod master;
 mod metrics;
 mod names;
 mod privileges;
+mod prometheus;
 mod qp;
 mod schema;
 mod static_routes;

@@ -4,7 +4,10 @@ use crate::api::{ask, request};
 use crate::capture::{cluster, echo};
 use crate::harness::{Place, text, until};
 use crate::schema::Checker;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 #[test]
 fn the_story_of_each_record_is_told_both_ways() {
@@ -18,6 +21,7 @@ fn the_story_of_each_record_is_told_both_ways() {
         echo(&mut master, &[1, 3, 2, 3]);
         gateway.said().contains("trace ends").then_some(())
     });
+    client.says(&["gateway: trace of slave 3 ends after 4 of 4 records: as many as were asked for"]);
     assert_eq!(client.wait(), Some(0));
     let lines = std::fs::read_to_string(&path).unwrap();
     let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -56,6 +60,8 @@ fn a_trace_is_shown_as_text_and_ends_with_its_time() {
     let complaint = place.refused(6, &["trace", "--name", "gateway", "--slave", "1", "--duration", "1ms"]);
     assert!(complaint.contains("another trace runs"), "{complaint}");
     master.echo(&[5, 5], 0);
+    let end = client.says(&["trace of slave 5 ends after"]);
+    assert!(end.ends_with(" of 10 records: its time is over"), "{end}");
     assert_eq!(client.wait(), Some(0));
     let shown = std::fs::read_to_string(&path).unwrap();
     for part in [
@@ -68,6 +74,99 @@ fn a_trace_is_shown_as_text_and_ends_with_its_time() {
     // And then another may run.
     let output = place.run(&["trace", "--name", "gateway", "--slave", "1", "--duration", "1ms"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_trace_of_a_slave_that_is_not_there_says_so() {
+    let place = Place::new();
+    let (_gateway, _) = place.gateway(&["--shards", "0-3"]);
+    for (slave, why) in [
+        ("9", "is not registered here (gvm-dp routes lists who is)"),
+        ("131071", "is in a shard that this gateway does not serve"),
+    ] {
+        let output = place.run(&["trace", "--slave", slave, "--duration", "50ms"]);
+        let said = text(&output.stderr);
+        assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+        assert!(said.contains(&format!("slave {slave} {why}: what is shown of it will be what is dropped")), "{said}");
+        let end = format!("trace of slave {slave} ends after 0 of 10 records: its time is over; the slave {why}");
+        assert!(said.contains(&end), "{said}");
+    }
+}
+
+#[test]
+fn a_trace_says_why_it_ends() {
+    let place = Place::new();
+    let (gateway, _, _farm, _master) = cluster(&place, &[]);
+    let begin = || {
+        let begun = || gateway.said().matches("trace begins").count();
+        let before = begun();
+        let client = place.start(&["trace", "--name", "gateway", "--slave", "7", "--count", "9000"]);
+        until("the trace", || (begun() > before).then_some(()));
+        client
+    };
+    let client = begin();
+    client.signal(Signal::INT);
+    let end = client.says(&["trace of slave 7 ends after"]);
+    assert!(end.ends_with(" of 9000 records: interrupted"), "{end}");
+    assert_eq!(client.wait(), Some(0));
+    gateway.says(&["trace ends: slave 7", "records: the client went away"]);
+
+    let client = begin();
+    gateway.signal(Signal::TERM);
+    let end = client.says(&["trace of slave 7 ends after"]);
+    assert!(end.contains(" of 9000 records: the process ends"), "{end}");
+    assert_eq!(client.wait(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
+}
+
+#[test]
+fn a_trace_of_a_process_that_is_killed_fails() {
+    let place = Place::new();
+    let (gateway, _) = place.gateway(&[]);
+    let client = place.start(&["trace", "--slave", "7"]);
+    gateway.says(&["trace begins"]);
+    // Dropped, it is killed.
+    client.says(&["slave 7 is not registered here"]);
+    drop(gateway);
+    client.says(&["went away in the middle of the trace: 0 of 10 records were told"]);
+    assert_eq!(client.wait(), Some(6));
+}
+
+#[test]
+fn notes_are_told_to_those_who_ask_for_them() {
+    let place = Place::new();
+    let (_gateway, _) = place.gateway(&[]);
+    let document: Value = serde_json::from_str(control::serve::api::OPENAPI).unwrap();
+    let checker = Checker { document: &document };
+    let order = json!({ "slave": 1, "count": 5, "duration_ms": 1 }).to_string();
+    assert_eq!(lines(&place, "/v1/trace", &order), Vec::<Value>::new());
+    let notes = lines(&place, "/v1/trace?notes=true", &order);
+    for note in &notes {
+        let wrong = checker.check(&document["components"]["schemas"]["TraceNote"], note);
+        assert!(wrong.is_empty(), "{note}: {wrong:?}");
+    }
+    assert_eq!(
+        notes,
+        [
+            json!({ "note": "begun", "slave": "unregistered", "records": 0, "why": null }),
+            json!({ "note": "ended", "slave": "unregistered", "records": 0, "why": "duration" })
+        ]
+    );
+    let (status, error) = request(&place, "gateway", "POST", "/v1/trace?notes=perhaps", Some(&order));
+    assert_eq!((status, &error["code"]), (400, &json!("bad_request")), "{error}");
+}
+
+/// Sends an order by hand, and returns the lines of the answer.
+fn lines(place: &Place, path: &str, order: &str) -> Vec<Value> {
+    let mut stream = UnixStream::connect(place.directory.join("gateway.sock")).unwrap();
+    // HTTP/1.0 has no chunks.
+    let head = format!("POST {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", order.len());
+    stream.write_all(format!("{head}\r\n{order}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200"), "{answer}");
+    body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

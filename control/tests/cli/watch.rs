@@ -3,6 +3,7 @@
 use crate::harness::{Place, until};
 use crate::literal::{look, looks};
 use crate::master::Master;
+use crate::schema::Checker;
 use control::client::rates::Rates;
 use control::client::stats::report;
 use control::client::top::app::{App, Sort};
@@ -12,7 +13,10 @@ use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
+use rustix::process::Signal;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 
 /// The words of the first line that begins so.
 fn row<'a>(text: &'a str, begins: &str) -> Vec<&'a str> {
@@ -291,4 +295,67 @@ fn a_running_gateway_and_its_farm_are_shown() {
     }
     let complaint = place.refused(2, &["stats", "--interval", "1ns"]);
     assert!(complaint.contains("choose 10ms to 3600s"), "{complaint}");
+}
+
+/// The next look of `stats --watch --json`.
+fn next_look(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Value {
+    serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
+}
+
+#[test]
+fn each_look_of_a_watch_as_json_is_one_line() {
+    let place = Place::new();
+    let (gateway, _) = place.gateway(&[]);
+    let document: Value = serde_json::from_str(control::serve::api::OPENAPI).unwrap();
+    let checker = Checker { document: &document };
+    let (watch, stdout) = place.start_piped(&["stats", "--watch", "--json", "--interval", "20ms"]);
+    let mut lines = BufReader::new(stdout).lines();
+    let mut before = 0.0;
+    for _ in 0..3 {
+        let look = next_look(&mut lines);
+        let wrong = checker.check(&document["components"]["schemas"]["Stats"], &look);
+        assert!(wrong.is_empty(), "{wrong:?}");
+        let now = look["uptime_seconds"].as_f64().unwrap();
+        assert!(now > before, "{now} after {before}");
+        before = now;
+    }
+    // What was begun is ended, and then it ends.
+    watch.signal(Signal::INT);
+    for line in lines {
+        serde_json::from_str::<Stats>(&line.unwrap()).unwrap();
+    }
+    assert_eq!(watch.wait(), Some(0));
+    // Whoever reads has seen enough.
+    let (watch, stdout) = place.start_piped(&["stats", "--watch", "--json", "--interval", "20ms"]);
+    let mut lines = BufReader::new(stdout).lines();
+    next_look(&mut lines);
+    drop(lines);
+    assert_eq!(watch.wait(), Some(0));
+    // The process ends.
+    let (watch, stdout) = place.start_piped(&["stats", "--watch", "--json", "--interval", "20ms"]);
+    let mut lines = BufReader::new(stdout).lines();
+    next_look(&mut lines);
+    drop(gateway);
+    // It goes on until it finds nobody there; what it says meanwhile is read, so that it may.
+    assert!(lines.all(|line| serde_json::from_str::<Stats>(&line.unwrap()).is_ok()));
+    watch.says(&["gvm-dp: "]);
+    assert_eq!(watch.wait(), Some(6));
+    let complaint = place.refused(2, &["stats", "--json", "--interval", "1s"]);
+    assert!(complaint.contains("add --watch to look again and again"), "{complaint}");
+}
+
+#[test]
+fn a_watch_ends_although_nobody_reads() {
+    let place = Place::new();
+    let (_gateway, _) = place.gateway(&[]);
+    for arguments in
+        [&["stats", "--watch", "--json", "--interval", "10ms"][..], &["stats", "--watch", "--interval", "10ms"]]
+    {
+        let (watch, stdout) = place.start_piped(arguments);
+        // By then the pipe is full, or nearly so.
+        until("what nobody reads", || (rustix::io::ioctl_fionread(&stdout).unwrap() > 32 << 10).then_some(()));
+        watch.signal(Signal::INT);
+        assert_eq!(watch.wait(), Some(0));
+        drop(stdout);
+    }
 }

@@ -1,7 +1,7 @@
 //! What is exposed: every counter of every set, and what describes the process.
 
-use super::name;
 use super::text::{Exposition, Labels, Type};
+use super::{health, name};
 use crate::serve::board::Board;
 use crate::serve::stats::InterfaceStats;
 use frame::counter::{CounterSet, Kind};
@@ -88,6 +88,16 @@ fn process(text: &mut Exposition, board: &Board) {
     text.sample("gvm_dp_uptime_seconds", Type::Gauge, uptime, &[], board.uptime_seconds());
     let draining = "1 while the process drains.";
     text.sample("gvm_dp_draining", Type::Gauge, draining, &[], u8::from(board.is_draining()));
+    let live = "1 while no lcore stands still, as /live says it.";
+    text.sample("gvm_dp_live", Type::Gauge, live, &[], u8::from(health::not_live(board).is_empty()));
+    let ready = "1 while the process can take traffic, as /ready says it.";
+    text.sample("gvm_dp_ready", Type::Gauge, ready, &[], u8::from(health::not_ready(board).is_empty()));
+    for (name, direction) in board.directions() {
+        let help = "Records that came in and are neither held, consumed, dropped nor sent: zero when nothing moves, under load a small \
+                    number of either sign.";
+        let labels = [("direction", &*name)];
+        text.sample("gvm_dp_records_unaccounted", Type::Gauge, help, &labels, direction.unaccounted);
+    }
     counters(text, &board.control, &[]);
     if let Some(link) = &board.link {
         counters(text, &**link, &[]);
