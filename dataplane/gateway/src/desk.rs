@@ -357,4 +357,98 @@ mod tests {
         world.lcores.iter().for_each(|lcore| lcore.2.set(true));
         assert_eq!(world.work(3), Time::MAX);
     }
+
+    #[test]
+    fn a_line_that_says_nothing_is_open() {
+        /// A mailbox that refuses the first command that it is offered.
+        struct Plain(Cell<bool>, Rc<RefCell<Vec<Command>>>);
+
+        impl Line for Plain {
+            fn try_send(&self, command: Command) -> Result<(), Command> {
+                if !self.0.replace(true) {
+                    return Err(command);
+                }
+                self.1.borrow_mut().push(command);
+                Ok(())
+            }
+        }
+
+        let got: Rc<RefCell<Vec<Command>>> = Rc::default();
+        let registrar = Registrar::new(RegistrarConfig::default(), 0).unwrap();
+        let mut desk = Desk::new(registrar, [Plain(Cell::new(false), Rc::clone(&got))]);
+        desk.tell(|| Command::Drain);
+        assert!(desk.is_waiting() && got.borrow().is_empty());
+        desk.work(1, Health::GOOD, || None::<(u16, Peer, Vec<u8>)>, read, |_, _| {});
+        assert!(!desk.is_waiting() && matches!(got.borrow()[..], [Command::Drain]), "what waited was not thrown away");
+    }
+
+    #[test]
+    fn an_lcore_that_is_none_is_answered_through_the_first() {
+        for unknown in [2, 3, u16::MAX] {
+            let mut world = World::new(64);
+            world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, unknown);
+            world.work(0);
+            let told = [0, 1].map(|lcore| world.lcores[lcore].next());
+            assert!(matches!(told, [Some(Command::Reply { .. }), None]), "{unknown}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_people_should_know_reaches_them() {
+        let config = RegistrarConfig { two_port: true, ..RegistrarConfig::default() };
+        let mut desk = Desk::new(Registrar::new(config, 0).unwrap(), [Lcore(Rc::default(), 64, Rc::default())]);
+        let mut bytes = [0; 256];
+        let mut node = Node::new(NodeId::master(1), None, gateway(), 0);
+        let len = node.transmit(&NodeConfig::default(), 0, &mut bytes).unwrap();
+        let peer = Peer::socket(PortId(1), "192.0.2.1:7".parse().unwrap());
+        let mut mail = Some((0, peer, bytes[..len].to_vec()));
+        let mut said = Vec::new();
+        desk.work(0, Health::GOOD, || mail.take(), read, |notice, _| said.push(notice));
+        assert!(matches!(said[..], [Notice::MasterPort { .. }]), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_due_is_worked_off_when_it_is_due_and_not_before() {
+        for late in [0, 7] {
+            let mut world = World::new(64);
+            register(&mut world);
+            let due = world.desk.registrar().deadline().expect("somebody is there");
+            assert_eq!(world.work(due - 1), due, "it says when to come again");
+            assert_eq!(world.desk.registrar().deadline(), Some(due), "the registrar was called too early");
+            world.work(due + late);
+            assert!(world.desk.registrar().deadline() > Some(due + late), "the registrar was not called");
+        }
+        // In the end a silent slave's route is gone from every lcore.
+        let mut world = World::new(64);
+        register(&mut world);
+        let mut told = [0, 0];
+        while let Some(due) = world.desk.registrar().deadline() {
+            world.work(due);
+            for (lcore, told) in world.lcores.iter().zip(&mut told) {
+                while let Some(command) = lcore.next() {
+                    assert!(matches!(command, Command::Route(RouteChange::Slave { route: None, .. })), "{command:?}");
+                    *told += 1;
+                }
+            }
+        }
+        assert_eq!((told, world.desk.registrar().summary().here), ([1, 1], 0));
+    }
+
+    #[test]
+    fn a_look_needs_nothing_due_but_room() {
+        let mut world = World::new(1);
+        register(&mut world);
+        let due = world.desk.registrar().deadline().expect("somebody is there");
+        // Two for a mailbox with room for one.
+        world.desk.tell(|| Command::Drain);
+        world.desk.tell(|| Command::Drain);
+        world.desk.look(due - 1, Health::GOOD, |_, _| {});
+        assert_eq!(world.desk.registrar().deadline(), Some(due), "while something waits nothing is done");
+        for _ in 0..2 {
+            while world.lcores.iter().filter_map(Lcore::next).count() > 0 {}
+            world.work(due - 1);
+        }
+        world.desk.look(due - 1, Health::GOOD, |_, _| {});
+        assert!(world.desk.registrar().deadline() > Some(due), "the registrar did not look");
+    }
 }
