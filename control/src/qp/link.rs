@@ -92,6 +92,23 @@ impl Link {
         }
     }
 
+    /// How many bytes the region has from an offset on, when there is to be written what an input has.
+    ///
+    /// # Errors
+    /// The offset is beyond its end.
+    pub fn room(&self, offset: u64) -> Result<u64, Failure> {
+        self.part(offset, 0)?;
+        Ok(self.region.length - offset)
+    }
+
+    /// An input does not fit behind an offset.
+    pub fn too_small(&self, what: &str, offset: u64, room: u64) -> Failure {
+        Failure::QueuePair(format!(
+            "{what}, and {} lends {} bytes, {room} of them from --offset {offset} on: nothing was written; write less, or              have it lend more",
+            self.peer, self.region.length
+        ))
+    }
+
     /// Has the lcore do some work, and waits for it.
     ///
     /// # Errors
@@ -131,8 +148,8 @@ fn remedy(status: Status) -> &'static str {
 
 /// The set-up from the side that calls.
 async fn call(address: SocketAddr, ours: &Offer) -> Result<(TcpStream, Offer), talk::TalkError> {
-    let mut stream = talk::connect(address).await?;
-    talk::say(&mut stream, address, &Line::Offer(*ours)).await?;
-    let theirs = talk::hear(&mut stream, address).await?;
+    let stream = talk::connect(address).await?;
+    talk::say(&stream, address, &Line::Offer(*ours)).await?;
+    let theirs = talk::hear(&stream, address).await?;
     Ok((stream, theirs))
 }

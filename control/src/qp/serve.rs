@@ -1,48 +1,60 @@
 //! `gvm-dp qp serve`: a region of memory for whoever connects.
 
+use super::callers::{Callers, origin};
 use super::exchange::{Line, Offer};
 use super::own::Own;
+use super::whole::Whole;
 use super::{SETUP_PORT, runtime, talk};
 use crate::address;
 use crate::cli::QpServeArgs;
 use crate::exit::Failure;
 use crate::signal::{Signal, Signals};
-use frame::{Guarded, Hugepages};
+use frame::{Guarded, Hugepages, Repeats};
 use roce::{Command, Lent, Retry};
-use std::cell::Cell;
-use std::net::SocketAddr;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
-/// Peers that may be in the middle of their set-up beyond those that have a queue pair.
-const CALLERS: usize = 16;
+/// Addresses whose complaints are told apart in the log.
+const COMPLAINTS: usize = 32;
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
+    // What cannot be saved at the end is not lent.
+    let save = args.save.as_deref().map(Whole::prepare).transpose()?;
     let lent = lent(args)?;
     let length = lent.bytes.len();
+    if let Some(save) = &save {
+        save.reserve(length as u64)?;
+    }
     let own = Own::start(&args.own, Some(lent), args.peers)?;
     let serve = async {
-        let own = Rc::new(own);
         tracing::info!("port 0: {}", own.describe());
-        attend_all(&own, args, Signals::listen()?, length).await?;
-        let own = Rc::try_unwrap(own);
-        let own = own.map_err(|_| Failure::Internal("a peer was not dismissed".to_owned()))?;
+        let signals = Signals::listen()?;
+        let (listener, address) = listen(&own, args).await?;
+        set_up_by_hand(&own, args).await?;
+        tracing::info!("lends {length} bytes; peers set up their queue pairs at {address}");
+        let server = Rc::new(Server::new(own, args.peers));
+        // However that ends: the region is saved.
+        let attended = attend_all(&server, listener, signals).await;
+        let server = Rc::into_inner(server).ok_or_else(|| Failure::Internal("a peer was not dismissed".to_owned()))?;
+        let own = server.own;
         let facts = own.facts().clone();
         let memory = own.end().await?;
         tracing::info!("ended; {}", super::bench::summary(&facts));
-        match (&args.save, memory) {
-            (Some(path), Some(memory)) => {
-                let saved = std::fs::write(path, &*memory);
-                saved.map_err(|error| unwritable(path, &error))
-            }
-            _ => Ok(()),
+        if let (Some(mut save), Some(memory)) = (save, memory) {
+            save.write(&memory)?;
+            save.finish()?;
         }
+        attended
     };
     runtime()?.block_on(LocalSet::new().run_until(serve))
 }
@@ -93,7 +105,8 @@ fn listen_address(args: &QpServeArgs, own: &Own) -> Result<SocketAddr, Failure> 
     })
 }
 
-async fn attend_all(own: &Rc<Own>, args: &QpServeArgs, mut signals: Signals, length: usize) -> Result<(), Failure> {
+/// Listens there.
+async fn listen(own: &Own, args: &QpServeArgs) -> Result<(TcpListener, SocketAddr), Failure> {
     let address = listen_address(args, own)?;
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::ListenInUse(address),
@@ -102,6 +115,11 @@ async fn attend_all(own: &Rc<Own>, args: &QpServeArgs, mut signals: Signals, len
         }
     })?;
     let address = listener.local_addr().unwrap_or(address);
+    Ok((listener, address))
+}
+
+/// Sets up the peer that the command line names, if it names one.
+async fn set_up_by_hand(own: &Own, args: &QpServeArgs) -> Result<(), Failure> {
     if let (Some(ip), Some(qpn), Some(psn)) = (args.peer, args.qpn, args.psn) {
         let ours = own.create().await?;
         let theirs = Offer { qpn, psn, ip, region: None, ..ours };
@@ -109,87 +127,143 @@ async fn attend_all(own: &Rc<Own>, args: &QpServeArgs, mut signals: Signals, len
         tracing::info!("{ip} is set up by hand: {theirs}");
         println!("{}", Line::Offer(ours).to_string().trim_end());
     }
-    tracing::info!("lends {length} bytes; peers set up their queue pairs at {address}");
-    let present = Rc::new(Cell::new(0));
+    Ok(())
+}
+
+/// Serves whoever calls, until we are told to end.
+async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Signals) -> Result<(), Failure> {
     let mut callers = JoinSet::new();
-    loop {
-        let most = usize::from(args.peers) + CALLERS;
+    let ended = loop {
         tokio::select! {
-            accepted = listener.accept(), if callers.len() < most => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let (own, present, peers) = (Rc::clone(own), Rc::clone(&present), args.peers);
-                    callers.spawn_local(async move { attend(&own, stream, peer, &present, peers).await });
+                    let server = Rc::clone(server);
+                    callers.spawn_local(async move { server.attend(Rc::new(stream), peer).await });
                 }
                 // Out of descriptors, or the caller went away: the next one may do better.
                 Err(error) => {
-                    tracing::warn!("cannot take a call: {error}");
+                    let nobody = IpAddr::from([0; 4]);
+                    server.warn(nobody, "accept", format_args!("cannot take a call: {error}"));
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             },
             Some(ended) = callers.join_next() => match ended {
                 Ok(Ok(())) => {}
-                Ok(Err(failure)) => return Err(failure),
-                Err(panic) => return Err(Failure::Internal(format!("a peer's set-up panicked: {panic}"))),
+                Ok(Err(failure)) => break Err(failure),
+                Err(panic) => break Err(Failure::Internal(format!("a peer's set-up panicked: {panic}"))),
             },
             signal = signals.next() => match signal {
                 Signal::End(name) => {
                     tracing::info!("{name}: ending");
-                    callers.shutdown().await;
-                    return Ok(());
+                    break Ok(());
                 }
                 Signal::Reload(_) => tracing::info!("SIGHUP: there is no configuration to be read again"),
             },
         }
-    }
+    };
+    callers.shutdown().await;
+    ended
 }
 
-/// One peer, from its call to its end. Only our own lcore's end is an error.
-async fn attend(
-    own: &Own,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    present: &Cell<u16>,
+/// Our end, and who is connected.
+struct Server {
+    own: Own,
+    callers: RefCell<Callers<Rc<TcpStream>>>,
+    /// Queue pairs that were set up over TCP, and how many there may be.
+    present: Cell<u16>,
     most: u16,
-) -> Result<(), Failure> {
-    let refuse = async |mut stream: TcpStream, reason: String| {
-        tracing::warn!("{peer}: {reason}");
+    /// Complaints about an address, by what they are about.
+    complaints: RefCell<Repeats<(IpAddr, &'static str)>>,
+    began: Instant,
+}
+
+impl Server {
+    fn new(own: Own, most: u16) -> Self {
+        Self {
+            own,
+            callers: RefCell::new(Callers::default()),
+            present: Cell::new(0),
+            most,
+            complaints: RefCell::new(Repeats::new(COMPLAINTS)),
+            began: Instant::now(),
+        }
+    }
+
+    /// Warns of something that strangers can bring about as often as they like: the log has it now and then.
+    fn warn(&self, ip: IpAddr, about: &'static str, what: fmt::Arguments<'_>) {
+        let now = self.began.elapsed().as_nanos() as u64;
+        if let Some(more) = self.complaints.borrow_mut().hear(now, (origin(ip), about)) {
+            tracing::warn!("{what}{more}");
+        }
+    }
+
+    /// Says no, and why.
+    async fn refuse(&self, stream: &TcpStream, peer: SocketAddr, about: &'static str, reason: String) {
+        self.warn(peer.ip(), about, format_args!("{peer}: {reason}"));
         // Whether it still hears that is its business.
-        let _ = talk::say(&mut stream, peer, &Line::Refusal(reason)).await;
-    };
-    let theirs = match talk::hear(&mut stream, peer).await {
-        Ok(theirs) => theirs,
-        Err(error) => {
-            refuse(stream, error.to_string()).await;
+        let _ = talk::say(stream, peer, &Line::Refusal(reason)).await;
+    }
+
+    /// Hears a new caller's line. `None` when it was refused.
+    async fn hear(&self, stream: &Rc<TcpStream>, peer: SocketAddr) -> Option<Offer> {
+        const TOO_MANY: &str = "too many set-ups at the same time: say the line at once, or try again later";
+        let silent = |stream: &Rc<TcpStream>| talk::is_silent(stream);
+        let turn = self.callers.borrow_mut().admit(peer.ip(), Rc::clone(stream), silent);
+        let Some(mut turn) = turn else {
+            self.refuse(stream, peer, "no place", TOO_MANY.to_owned()).await;
+            return None;
+        };
+        let heard = tokio::select! {
+            biased;
+            heard = talk::hear(stream, peer) => Some(heard),
+            _ = &mut turn.over => None,
+        };
+        self.callers.borrow_mut().leave(turn.number);
+        match heard {
+            Some(Ok(theirs)) => return Some(theirs),
+            Some(Err(error)) => self.refuse(stream, peer, "set-up", error.to_string()).await,
+            None => self.refuse(stream, peer, "gives way", TOO_MANY.to_owned()).await,
+        }
+        None
+    }
+
+    /// One peer, from its call to its end. Only our own lcore's end is an error.
+    async fn attend(&self, stream: Rc<TcpStream>, peer: SocketAddr) -> Result<(), Failure> {
+        if let Err(error) = talk::watch(&stream) {
+            self.refuse(&stream, peer, "watch", format!("the connection cannot be watched: {error}")).await;
             return Ok(());
         }
-    };
-    if present.get() >= most {
-        refuse(stream, format!("{most} queue pairs are in use: raise --peers, or try again later")).await;
-        return Ok(());
-    }
-    let opened = async {
-        let ours = own.create().await?;
-        let connected = own.connect(&ours, &theirs, Retry::default()).await;
-        if connected.is_err() {
-            own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
-        }
-        connected.map(|()| ours)
-    };
-    let ours = match opened.await {
-        Ok(ours) => ours,
-        Err(failure @ Failure::Internal(_)) => return Err(failure),
-        Err(failure) => {
-            refuse(stream, failure.to_string()).await;
+        let Some(theirs) = self.hear(&stream, peer).await else { return Ok(()) };
+        let own = &self.own;
+        if self.present.get() >= self.most {
+            let reason = format!("{} queue pairs are in use: raise --peers, or try again later", self.most);
+            self.refuse(&stream, peer, "in use", reason).await;
             return Ok(());
         }
-    };
-    present.set(present.get() + 1);
-    tracing::info!("{peer}: {theirs}; QP {:#08x}", ours.qpn);
-    if talk::say(&mut stream, peer, &Line::Offer(ours)).await.is_ok() {
-        talk::until_gone(&mut stream).await;
+        let opened = async {
+            let ours = own.create().await?;
+            let connected = own.connect(&ours, &theirs, Retry::default()).await;
+            if connected.is_err() {
+                own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
+            }
+            connected.map(|()| ours)
+        };
+        let ours = match opened.await {
+            Ok(ours) => ours,
+            Err(failure @ Failure::Internal(_)) => return Err(failure),
+            Err(failure) => {
+                self.refuse(&stream, peer, "refused", failure.to_string()).await;
+                return Ok(());
+            }
+        };
+        self.present.set(self.present.get() + 1);
+        tracing::info!("{peer}: {theirs}; QP {:#08x}", ours.qpn);
+        if talk::say(&stream, peer, &Line::Offer(ours)).await.is_ok() {
+            talk::until_gone(&stream).await;
+        }
+        own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
+        self.present.set(self.present.get() - 1);
+        tracing::info!("{peer}: gone; QP {:#08x} closed", ours.qpn);
+        Ok(())
     }
-    own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
-    present.set(present.get() - 1);
-    tracing::info!("{peer}: gone; QP {:#08x} closed", ours.qpn);
-    Ok(())
 }

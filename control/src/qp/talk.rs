@@ -1,15 +1,18 @@
 //! The set-up over TCP: one line each way, in bounded time and memory.
 
 use super::exchange::{Line, LineError, MAX_LINE, Offer};
+use rustix::net::{RecvFlags, recv, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a peer may take to connect, and to say its line.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a peer's kernel may be silent before the peer counts as gone: it is asked when nothing came for a third of it.
+pub const GONE: Duration = Duration::from_secs(15);
 
 /// Why there is no queue pair.
 #[derive(Debug, thiserror::Error)]
@@ -84,19 +87,31 @@ pub async fn connect(peer: SocketAddr) -> Result<TcpStream, TalkError> {
 ///
 /// # Errors
 /// The peer does not take it in time.
-pub async fn say(stream: &mut TcpStream, peer: SocketAddr, line: &Line) -> Result<(), TalkError> {
-    match timeout(PATIENCE, stream.write_all(line.to_string().as_bytes())).await {
+pub async fn say(stream: &TcpStream, peer: SocketAddr, line: &Line) -> Result<(), TalkError> {
+    match timeout(PATIENCE, write(stream, line.to_string().as_bytes())).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(source)) => Err(TalkError::Broken { peer, source }),
         Err(_) => Err(TalkError::Silent { peer }),
     }
 }
 
+async fn write(stream: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Hears the peer's line: the time is for all of it, however slowly it comes.
 ///
 /// # Errors
 /// It does not come, or is no offer.
-pub async fn hear(stream: &mut TcpStream, peer: SocketAddr) -> Result<Offer, TalkError> {
+pub async fn hear(stream: &TcpStream, peer: SocketAddr) -> Result<Offer, TalkError> {
     let line = timeout(PATIENCE, read_line(stream, peer)).await.map_err(|_| TalkError::Silent { peer })??;
     match line.parse() {
         Ok(Line::Offer(offer)) => Ok(offer),
@@ -105,16 +120,30 @@ pub async fn hear(stream: &mut TcpStream, peer: SocketAddr) -> Result<Offer, Tal
     }
 }
 
-async fn read_line(stream: &mut TcpStream, peer: SocketAddr) -> Result<String, TalkError> {
+/// The next byte; `None` at the end.
+async fn read_byte(stream: &TcpStream) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn read_line(stream: &TcpStream, peer: SocketAddr) -> Result<String, TalkError> {
     let mut line = Vec::with_capacity(MAX_LINE);
     while line.last() != Some(&b'\n') {
         if line.len() == MAX_LINE {
             return Err(TalkError::TooLong { peer });
         }
         // Byte by byte: there is one short line, and nothing behind it is ours to take.
-        match stream.read_u8().await {
-            Ok(byte) => line.push(byte),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(TalkError::Ended { peer }),
+        match read_byte(stream).await {
+            Ok(Some(byte)) => line.push(byte),
+            Ok(None) => return Err(TalkError::Ended { peer }),
             Err(source) => return Err(TalkError::Broken { peer, source }),
         }
     }
@@ -127,8 +156,28 @@ fn plain(text: &str) -> String {
 }
 
 /// Waits until the peer ends the connection, or says anything more, which is the same.
-pub async fn until_gone(stream: &mut TcpStream) {
-    let _ = stream.read_u8().await;
+pub async fn until_gone(stream: &TcpStream) {
+    let _ = read_byte(stream).await;
+}
+
+/// Whether nothing of the peer is there to be read.
+pub fn is_silent(stream: &TcpStream) -> bool {
+    let looked = recv(stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(looked, Err(rustix::io::Errno::AGAIN))
+}
+
+/// Has the kernel end the connection when the peer's host is gone without a word ([`GONE`]): it is asked now and then
+/// while nothing is said, and what was said must be acknowledged.
+///
+/// # Errors
+/// The kernel refuses, which it has no reason to.
+pub fn watch(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, GONE / 3)?;
+    sockopt::set_tcp_keepintvl(stream, GONE / 3)?;
+    // The first probe without an answer, and one more.
+    sockopt::set_tcp_keepcnt(stream, 2)?;
+    Ok(sockopt::set_tcp_user_timeout(stream, GONE.as_millis() as u32)?)
 }
 
 #[cfg(test)]
@@ -147,15 +196,15 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let speaker = tokio::spawn(async move {
-                let (mut stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.unwrap();
                 // It may have heard enough before all is said.
-                let _ = stream.write_all(says).await;
+                let _ = write(&stream, says).await;
                 if stays {
-                    until_gone(&mut stream).await;
+                    until_gone(&stream).await;
                 }
             });
-            let mut stream = connect(address).await.unwrap();
-            let heard = hear(&mut stream, address).await;
+            let stream = connect(address).await.unwrap();
+            let heard = hear(&stream, address).await;
             drop(stream);
             speaker.await.unwrap();
             heard
@@ -189,6 +238,39 @@ mod tests {
             };
             assert!(error.contains(part) && error.contains("127.0.0.1:"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_noticed_by_the_kernel() {
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+            watch(&stream).unwrap();
+            // Whether something was said that is not acknowledged, or nothing: 15 seconds.
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            let (idle, between) = (sockopt::tcp_keepidle(&stream).unwrap(), sockopt::tcp_keepintvl(&stream).unwrap());
+            assert_eq!(idle + between * sockopt::tcp_keepcnt(&stream).unwrap(), GONE);
+            assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 15_000);
+        });
+    }
+
+    #[test]
+    fn silence_is_told_from_a_line_that_waits() {
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let caller = connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            assert!(is_silent(&stream));
+            write(&caller, b"G").await.unwrap();
+            stream.readable().await.unwrap();
+            assert!(!is_silent(&stream));
+            assert_eq!(read_byte(&stream).await.unwrap(), Some(b'G'));
+            assert!(is_silent(&stream));
+            // An end is something, too.
+            drop(caller);
+            stream.readable().await.unwrap();
+            assert!(!is_silent(&stream));
+        });
     }
 
     #[test]

@@ -1,19 +1,17 @@
 //! `gvm-dp qp read` and `gvm-dp qp write`: bytes of a peer's region to a file, and back.
 
+use super::input::{Input, PIECE};
 use super::link::Link;
 use super::own::Own;
-use super::serve::{unreadable, unwritable};
+use super::serve::unwritable;
+use super::whole::Whole;
 use super::{runtime, until_told};
 use crate::cli::{QpReadArgs, QpWriteArgs};
 use crate::exit::Failure;
 use roce::Work;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::time::Instant;
-
-/// Bytes that are moved at a time, whatever the whole: this much memory it takes.
-const PIECE: u64 = 4 << 20;
+use std::time::{Duration, Instant};
 
 /// Bytes of one work request.
 const MESSAGE: u32 = 64 << 10;
@@ -33,14 +31,16 @@ pub fn read(args: &QpReadArgs) -> Result<(), Failure> {
         let rest = link.region.length.saturating_sub(args.offset.0);
         let length = args.length.map_or(rest, |length| length.0);
         let first = link.part(args.offset.0, length)?;
+        sink.reserve(length)?;
         let began = Instant::now();
         for (at, len) in pieces(length) {
             let work = Work::Read { va: first + at, len, message: MESSAGE };
             let bytes = link.work(&own, work).await?.bytes;
             sink.take(&bytes)?;
         }
+        let taken = began.elapsed();
         sink.end(length)?;
-        report("read", length, began);
+        report("read", length, taken);
         link.close(&own).await
     };
     let runtime = runtime()?;
@@ -53,12 +53,14 @@ pub fn read(args: &QpReadArgs) -> Result<(), Failure> {
 /// # Errors
 /// See [`Failure`]; also when what is read back differs.
 pub fn write(args: &QpWriteArgs) -> Result<(), Failure> {
-    let mut input = Input::open(&args.input)?;
+    let input = Input::open(&args.input)?;
     let own = Own::start(&args.own, None, 1)?;
     let work = async {
         let link = Link::open(&own, &args.peer).await?;
-        let began = Instant::now();
         let mut offset = args.offset.0;
+        let room = link.room(offset)?;
+        let mut input = input.measure(room, |what| link.too_small(what, offset, room)).await?;
+        let began = Instant::now();
         loop {
             let bytes = input.piece()?;
             if bytes.is_empty() {
@@ -79,7 +81,7 @@ pub fn write(args: &QpWriteArgs) -> Result<(), Failure> {
             }
             offset += len;
         }
-        report(if args.verify { "wrote and read back" } else { "wrote" }, offset - args.offset.0, began);
+        report(if args.verify { "wrote and read back" } else { "wrote" }, input.length, began.elapsed());
         link.close(&own).await
     };
     let runtime = runtime()?;
@@ -95,8 +97,8 @@ fn pieces(length: u64) -> impl Iterator<Item = (u64, u32)> {
     })
 }
 
-fn report(what: &str, bytes: u64, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
+fn report(what: &str, bytes: u64, taken: Duration) {
+    let seconds = taken.as_secs_f64();
     tracing::info!(
         "{what} {bytes} bytes in {:.3} ms, {:.1} MB/s",
         seconds * 1e3,
@@ -113,33 +115,10 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     Some(both.unwrap_or(a.len().min(b.len())))
 }
 
-/// Where bytes come from.
-struct Input {
-    from: Box<dyn Read>,
-    name: String,
-}
-
-impl Input {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let from: Box<dyn Read> = if path == Path::new("-") {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(File::open(path).map_err(|error| unreadable(path, &error))?)
-        };
-        Ok(Self { from, name: path.display().to_string() })
-    }
-
-    /// The next bytes, a piece if there are so many; none at the end.
-    fn piece(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut bytes = Vec::new();
-        let read = self.from.by_ref().take(PIECE).read_to_end(&mut bytes);
-        read.map(|_| bytes).map_err(|error| unreadable(Path::new(&self.name), &error))
-    }
-}
-
 /// Where bytes go.
 enum Sink {
-    Write(Box<dyn Write>, String),
+    Stdout(io::Stdout),
+    File(Whole),
     Compare(Compared),
 }
 
@@ -155,13 +134,11 @@ impl Compared {
     }
 
     fn differ(&self, at: u64) -> Failure {
-        Failure::QueuePair(format!("byte {at} of what was read is not that of {}", self.with.name))
+        Failure::QueuePair(format!("byte {at} of what was read is not that of {}", self.with.name()))
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut expected = Vec::with_capacity(bytes.len());
-        let read = self.with.from.by_ref().take(bytes.len() as u64).read_to_end(&mut expected);
-        read.map_err(|error| unreadable(Path::new(&self.with.name), &error))?;
+        let expected = self.with.take(bytes.len() as u64)?;
         if let Some(at) = first_difference(&expected, bytes) {
             return Err(self.differ(self.at + at as u64));
         }
@@ -172,29 +149,38 @@ impl Compared {
 
 impl Sink {
     fn file(path: &Path) -> Result<Self, Failure> {
-        let to: Box<dyn Write> = if path == Path::new("-") {
-            Box::new(io::stdout())
-        } else {
-            Box::new(File::create(path).map_err(|error| unwritable(path, &error))?)
-        };
-        Ok(Self::Write(to, path.display().to_string()))
+        match path == Path::new("-") {
+            true => Ok(Self::Stdout(io::stdout())),
+            false => Whole::prepare(path).map(Self::File),
+        }
+    }
+
+    /// So many bytes will come.
+    fn reserve(&self, length: u64) -> Result<(), Failure> {
+        if let Self::File(file) = self { file.reserve(length) } else { Ok(()) }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Write(to, name) => to.write_all(bytes).map_err(|error| unwritable(Path::new(name), &error)),
+            Self::Stdout(stdout) => {
+                stdout.write_all(bytes).map_err(|error| unwritable(Path::new("the standard output"), &error))
+            }
+            Self::File(file) => file.write(bytes),
             Self::Compare(compared) => compared.take(bytes),
         }
     }
 
-    fn end(&mut self, length: u64) -> Result<(), Failure> {
+    fn end(self, length: u64) -> Result<(), Failure> {
         match self {
-            Self::Write(to, name) => to.flush().map_err(|error| unwritable(Path::new(name), &error)),
-            Self::Compare(compared) => match compared.with.piece()?.is_empty() {
+            Self::Stdout(mut stdout) => {
+                stdout.flush().map_err(|error| unwritable(Path::new("the standard output"), &error))
+            }
+            Self::File(file) => file.finish(),
+            Self::Compare(mut compared) => match compared.with.piece()?.is_empty() {
                 true => Ok(()),
                 false => Err(Failure::QueuePair(format!(
                     "{} goes on after the {length} bytes that were read",
-                    compared.with.name
+                    compared.with.name()
                 ))),
             },
         }

@@ -11,9 +11,9 @@ fn addresses<const N: usize>(first: u8) -> [String; N] {
     std::array::from_fn(|i| format!("127.{}.{b}.{}", a % 127 + 1, first + i as u8))
 }
 
-/// A server on the first address, and what the flags of a client are.
-fn serve(place: &Place, more: &[&str]) -> (Process, [String; 4]) {
-    let [here, there] = addresses(1);
+/// A server on an address from which the test's own begin, and what the flags of a client are.
+fn serve(place: &Place, first: u8, more: &[&str]) -> (Process, [String; 4]) {
+    let [here, there] = addresses(first);
     let port = format!("udp:{here}");
     let mut arguments = vec!["qp", "serve", "--port", &port, "--frames", "1024"];
     arguments.extend(more);
@@ -44,7 +44,7 @@ fn a_region_is_read_written_and_measured_and_strangers_are_turned_away() {
     let place = Place::new();
     let content = "the bytes of a region, which are more than one packet can carry. ".repeat(400);
     let file = place.file("region", &content, 0o600);
-    let (server, flags) = serve(&place, &["--file", &file]);
+    let (server, flags) = serve(&place, 1, &["--file", &file]);
     assert_eq!(place.ask(&client("read", &flags, &["--verify", &file])), "");
     let part = place.ask(&client("read", &flags, &["--offset", "4", "--length", "5"]));
     assert_eq!(part, "bytes");
@@ -77,12 +77,110 @@ fn a_region_is_read_written_and_measured_and_strangers_are_turned_away() {
     let complaint = place.refused(6, &client("read", &flags, &[]));
     assert!(complaint.contains("does `gvm-dp qp serve` run there"), "{complaint}");
 
-    let (first, _) = serve(&place, &["--memory", "4K"]);
+    let (first, _) = serve(&place, 1, &["--memory", "4K"]);
     let [here, _, third] = addresses(1);
     let (port, listen) = (format!("udp:{third}"), format!("{here}:9997"));
     let taken = place.refused(4, &["qp", "serve", "--port", &port, "--memory", "4K", "--listen", &listen]);
     assert!(taken.contains("--listen") && taken.contains("is in use: `ss -tlpn sport = :9997`"), "{taken}");
     drop(first);
+}
+
+/// Whoever calls hears this line, to its end.
+fn heard(stream: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard);
+    text(&heard)
+}
+
+#[test]
+fn connections_that_say_nothing_delay_nobody() {
+    let place = Place::new();
+    let (server, flags) = serve(&place, 21, &["--memory", "4K"]);
+    let address = (flags[3].as_str(), 9997);
+    // One after the other they would be heard for 5 seconds each, and the last ones after longer than a client waits.
+    let mut silent: Vec<_> = (0..400).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // Half a line is as good as none.
+    silent.iter_mut().skip(390).for_each(|stream| stream.write_all(b"GVM-QP 1 ip=").unwrap());
+    place.ask(&client("read", &flags, &["--out", "/dev/null"]));
+    // The oldest gave way to the others.
+    let told = heard(&mut silent[0]);
+    assert!(told.starts_with("GVM-QP 1 error=too many set-ups at the same time"), "{told}");
+    // The log has it once.
+    let lines = server.said().lines().filter(|line| line.contains("too many set-ups")).count();
+    assert_eq!(lines, 1, "{}", server.said());
+    drop(silent);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn nothing_is_spoilt_by_what_does_not_happen() {
+    let place = Place::new();
+    let names = || {
+        let entries = std::fs::read_dir(&place.directory).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains(".part")).collect::<Vec<_>>()
+    };
+    let old = place.file("old", "as it was", 0o640);
+    let [_, there] = addresses(31);
+    let nobody = ["--port".to_owned(), format!("udp:{there}"), "--peer".to_owned(), there];
+    place.refused(6, &client("read", &nobody, &["--out", &old]));
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "as it was");
+
+    // What cannot be saved is not lent, and nothing is saved where nothing was lent.
+    let port = format!("udp:{}", addresses::<1>(31)[0]);
+    let memory = ["qp", "serve", "--port", &port, "--memory", "4K", "--save"];
+    let complaint = place.refused(3, &[&memory[..], &["/no/such/directory/file"]].concat());
+    assert!(complaint.contains("cannot write /no/such/directory/file"), "{complaint}");
+    place.refused(3, &[&memory[..], &[&old, "--listen", "192.0.2.77"]].concat());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "as it was");
+
+    let content = "0123456789".repeat(1000);
+    let region = place.file("region", &content, 0o600);
+    let (server, flags) = serve(&place, 31, &["--file", &region, "--save", &old]);
+    let part = place.file("part", "as it was, too", 0o600);
+    for (more, reason) in
+        [(&["--rkey", "0x55"][..], "REM_ACCESS_ERR"), (&["--offset", "9K", "--length", "2K"], "are not all among them")]
+    {
+        let complaint = place.refused(8, &client("read", &flags, &[&["--out", &part], more].concat()));
+        assert!(complaint.contains(reason), "{complaint}");
+        assert_eq!(std::fs::read_to_string(&part).unwrap(), "as it was, too");
+    }
+    // Nothing of what is too long is written: of a file, and of what does not say how long it is.
+    let long = place.file("long", &"x".repeat(10_001), 0o600);
+    for (input, more, reason) in [
+        (long.as_str(), &[][..], "long has 10001 bytes, and"),
+        (&long, &["--offset", "5000"], "5000 of them from --offset 5000 on: nothing was written"),
+        ("/dev/zero", &[], "/dev/zero has more than 10000 bytes"),
+        ("/dev/null", &["--offset", "10001"], "are not all among them"),
+    ] {
+        let complaint = place.refused(8, &client("write", &flags, &[&["--in", input], more].concat()));
+        assert!(complaint.contains(reason), "{complaint}");
+    }
+    place.ask(&client("read", &flags, &["--verify", &region]));
+    // A pipe that is short enough is written.
+    let pipe = place.directory.join("pipe");
+    let (mode, no_device) = (rustix::fs::Mode::from_raw_mode(0o600), 0);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, no_device).unwrap();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, "abc").unwrap()
+    });
+    place.ask(&client("write", &flags, &["--in", pipe.to_str().unwrap(), "--offset", "9997", "--verify"]));
+    writer.join().unwrap();
+    place.ask(&client("read", &flags, &["--out", &part]));
+    let expected = format!("{}abc", &content[..9997]);
+    assert_eq!(std::fs::read_to_string(&part).unwrap(), expected);
+
+    // It is saved at the end, and not before; nothing else is left.
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "as it was");
+    assert_eq!(names().len(), 1);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), expected);
+    assert_eq!(names(), [""; 0]);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
 #[test]

@@ -240,6 +240,21 @@ fn failures_over_sockets_are_named() {
 }
 
 #[test]
+fn a_host_that_vanishes_gives_its_queue_pair_back() {
+    let Some(hosts) = sockets() else { return };
+    let server = hosts.serve("--memory 64K --peers 1");
+    let client = hosts.place.start(&hosts.client, &format!("{} --duration 600s {QUICK}", hosts.client("bench")));
+    client.says(&["rkey="]);
+    // Neither a FIN nor an answer to anything comes from there any more.
+    hosts.client.ip("link set dev b down");
+    server.says(&["10.94.1.2:", "gone; QP"]);
+    drop(client);
+    hosts.client.ip("link set dev b up");
+    hosts.run(&format!("{} --out /dev/null", hosts.client("read")));
+    end(server);
+}
+
+#[test]
 fn a_peer_is_set_up_by_hand() {
     let Some(hosts) = queues(3400) else { return };
     let lent = hosts.file("lent", &pattern(10_000, 3));

@@ -1,0 +1,178 @@
+//! Who is in the middle of a set-up: so many in all and from one address, so that connections that say nothing delay nobody.
+//!
+//! A new caller need not wait for the others. When its address has its share of callers, the oldest of them of which
+//! nothing is there to be read gives way; when all places are taken, that of the address that has the most. So a flood
+//! ends its own connections first, and who speaks at once, as `gvm-dp qp` does, is heard in the middle of it.
+
+use std::net::{IpAddr, Ipv6Addr};
+use tokio::sync::oneshot;
+
+/// Callers in the middle of their set-up, at most.
+pub const MOST: usize = 256;
+
+/// The same from one address.
+pub const SHARE: usize = 64;
+
+/// The bits of an IPv6 address that are not a host's own choice.
+const PREFIX: u128 = !(u64::MAX as u128);
+
+/// What counts as one address: an IPv4 address, or a network of IPv6 addresses, of which a host has as many as it likes.
+pub fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & PREFIX)),
+        ip => ip,
+    }
+}
+
+/// One caller; `S` is how it is looked whether it has said something.
+struct Caller<S> {
+    number: u64,
+    origin: IpAddr,
+    line: S,
+    /// Never used to send: that it is gone says that the caller is to give way.
+    _stays: oneshot::Sender<()>,
+}
+
+/// A caller's place.
+pub struct Turn {
+    /// For [`Callers::leave`].
+    pub number: u64,
+    /// Ends when the caller is to give way.
+    pub over: oneshot::Receiver<()>,
+}
+
+/// See the module's documentation.
+pub struct Callers<S> {
+    /// In the order in which they came.
+    under_way: Vec<Caller<S>>,
+    next: u64,
+}
+
+impl<S> Default for Callers<S> {
+    /// Nobody yet.
+    fn default() -> Self {
+        Self { under_way: Vec::new(), next: 0 }
+    }
+}
+
+impl<S> Callers<S> {
+    /// Takes in a new caller. `None` when there is no place for it: all that could give way have said something, which
+    /// will be read in a moment.
+    pub fn admit(&mut self, ip: IpAddr, line: S, is_silent: impl Fn(&S) -> bool) -> Option<Turn> {
+        let origin = origin(ip);
+        let crowded = if self.count(origin) >= SHARE {
+            Some(origin)
+        } else if self.under_way.len() >= MOST {
+            self.under_way.iter().map(|caller| caller.origin).max_by_key(|origin| self.count(*origin))
+        } else {
+            None
+        };
+        if let Some(crowded) = crowded {
+            let gives_way = |caller: &Caller<S>| caller.origin == crowded && is_silent(&caller.line);
+            let at = self.under_way.iter().position(gives_way)?;
+            drop(self.under_way.remove(at));
+        }
+        let (stays, over) = oneshot::channel();
+        let number = self.next;
+        self.next += 1;
+        self.under_way.push(Caller { number, origin, line, _stays: stays });
+        Some(Turn { number, over })
+    }
+
+    /// A caller has said its line, or is gone.
+    pub fn leave(&mut self, number: u64) {
+        self.under_way.retain(|caller| caller.number != number);
+    }
+
+    fn count(&self, origin: IpAddr) -> usize {
+        self.under_way.iter().filter(|caller| caller.origin == origin).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A host of a network of many.
+    fn ip(host: u16) -> IpAddr {
+        let [high, low] = host.to_be_bytes();
+        IpAddr::from([10, 0, high, low])
+    }
+
+    fn is_over(turn: &mut Turn) -> bool {
+        matches!(turn.over.try_recv(), Err(oneshot::error::TryRecvError::Closed))
+    }
+
+    fn admit(callers: &mut Callers<bool>, ip: IpAddr, has_spoken: bool) -> Option<Turn> {
+        callers.admit(ip, has_spoken, |spoken| !spoken)
+    }
+
+    #[test]
+    fn the_oldest_silent_one_of_an_address_gives_way() {
+        let mut callers = Callers::default();
+        let mut others = admit(&mut callers, ip(9), false).unwrap();
+        let mut first = admit(&mut callers, ip(1), true).unwrap();
+        let mut turns: Vec<_> = (1..SHARE).map(|_| admit(&mut callers, ip(1), false).unwrap()).collect();
+        assert!(turns.iter_mut().all(|turn| !is_over(turn)));
+        let mut new = admit(&mut callers, ip(1), false).unwrap();
+        let over: Vec<_> = turns.iter_mut().map(is_over).collect();
+        assert!(over[0] && over[1..].iter().all(|over| !over), "{over:?}");
+        assert!(!is_over(&mut new) && !is_over(&mut others) && !is_over(&mut first));
+        // Who has left makes room.
+        callers.leave(turns[1].number);
+        let mut newer = admit(&mut callers, ip(1), false).unwrap();
+        assert!(!is_over(&mut newer) && turns[2..].iter_mut().all(|turn| !is_over(turn)));
+    }
+
+    #[test]
+    fn the_address_with_the_most_gives_way_when_all_places_are_taken() {
+        let mut callers = Callers::default();
+        let mut lone = admit(&mut callers, ip(1), false).unwrap();
+        let mut many: Vec<_> = (0..SHARE).map(|_| admit(&mut callers, ip(2), false).unwrap()).collect();
+        let rest: Vec<_> = (SHARE + 1..MOST).map(|at| admit(&mut callers, ip(at as u16), false).unwrap()).collect();
+        assert_eq!(callers.under_way.len(), MOST);
+        let mut new = admit(&mut callers, ip(3), false).unwrap();
+        assert!(is_over(&mut many[0]) && !is_over(&mut many[1]) && !is_over(&mut lone) && !is_over(&mut new));
+        drop(rest);
+    }
+
+    #[test]
+    fn where_all_have_spoken_there_is_no_place_for_a_moment() {
+        let mut callers = Callers::default();
+        let turns: Vec<_> = (0..SHARE).map(|_| admit(&mut callers, ip(1), true).unwrap()).collect();
+        assert!(admit(&mut callers, ip(1), false).is_none());
+        assert!(admit(&mut callers, ip(2), false).is_some());
+        callers.leave(turns[5].number);
+        assert!(admit(&mut callers, ip(1), false).is_some());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let same = |a: &str, b: &str| origin(a.parse().unwrap()) == origin(b.parse().unwrap());
+        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::7") && !same("2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(same("::ffff:10.0.0.1", "10.0.0.1") && !same("10.0.0.1", "10.0.0.2"));
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_too_many(calls in proptest::collection::vec((0u16..6, any::<bool>(), any::<u8>()), 0..900)) {
+            let mut callers = Callers::default();
+            let mut turns = Vec::new();
+            for (host, has_spoken, leaves) in calls {
+                turns.extend(admit(&mut callers, ip(host), has_spoken));
+                if leaves < 40 && !turns.is_empty() {
+                    let turn: Turn = turns.swap_remove(usize::from(leaves) % turns.len());
+                    callers.leave(turn.number);
+                }
+                prop_assert!(callers.under_way.len() <= MOST);
+                prop_assert!((0..6).all(|host| callers.count(ip(host)) <= SHARE));
+            }
+            // Who was not told to give way has its place.
+            let places: Vec<_> = callers.under_way.iter().map(|caller| caller.number).collect();
+            for turn in &mut turns {
+                prop_assert_eq!(is_over(turn), !places.contains(&turn.number));
+            }
+        }
+    }
+}
