@@ -105,7 +105,9 @@ fn histogram(latencies: &Latencies) -> String {
 /// What the port and the queue pairs counted, in one line.
 pub(super) fn summary(facts: &Facts) -> String {
     let (role, transport) = (&facts.role, &facts.transport);
-    let dropped = role.dropped_other_port.get() + role.dropped_headers.get() + role.dropped_not_peer.get();
+    let dropped =
+        [&role.dropped_other_port, &role.dropped_headers, &role.dropped_not_peer, &role.dropped_identification];
+    let dropped: u64 = dropped.iter().map(|counter| counter.get()).sum();
     format!(
         "packets: {} received, {} sent, {} with a wrong ICRC, {} for no queue pair, {} dropped otherwise, {} marked CE; {} \
          timeouts, {} times sent again",

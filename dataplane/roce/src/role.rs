@@ -306,7 +306,9 @@ impl Roce {
         if datagram.ce {
             counters.marked_ce.add(1);
         }
-        let known = place.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
+        // Of what comes through a raw port everything is seen.
+        let behind_socket = place.filter(|_| self.config.framing == Framing::Socket);
+        let known = behind_socket.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
         let known = known.filter(|slot| slot.path.is_some()).and_then(|slot| {
             let at = self.hosts.binary_search_by_key(&came.from, |(ip, _)| *ip).ok()?;
             Some(Known { qp: &mut slot.sender, host: &mut self.hosts.get_mut(at)?.1 })
