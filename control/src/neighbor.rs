@@ -84,13 +84,26 @@ impl NeighborSpec {
                 "--neighbor {self}: {error}; name the Ethernet interface that leads to that gateway"
             ))
         })?;
-        Ok(Neighbor {
+        Ok(self.by(&interface))
+    }
+
+    /// The same later, and the interface's name now: that of the interface which led there before, whatever it is called by now.
+    /// Once it is gone, another one with its name takes its place; `None` until then.
+    pub fn follow(&self, before: Option<&Neighbor>) -> Option<(String, Neighbor)> {
+        let same = before.and_then(|before| Interface::numbered(before.ifindex).ok().flatten());
+        let interface = same.or_else(|| Interface::find(&self.ifname).ok().filter(|now| now.check_ethernet().is_ok()))?;
+        let neighbor = self.by(&interface);
+        Some((interface.name, neighbor))
+    }
+
+    fn by(&self, interface: &Interface) -> Neighbor {
+        Neighbor {
             shard: self.shard,
             ifindex: interface.index,
             src_mac: interface.mac,
             dst_mac: self.mac,
             dst_ip: self.ip,
-        })
+        }
     }
 }
 
@@ -132,5 +145,16 @@ mod tests {
         let spec: NeighborSpec = "3=no-such-if,ip=10.0.0.3,mac=02:00:00:00:00:03".parse().unwrap();
         let complaint = spec.resolve().unwrap_err().to_string();
         assert!(complaint.contains("--neighbor 3=no-such-if") && complaint.contains("ip -brief link"), "{complaint}");
+        assert_eq!(spec.follow(None), None);
+    }
+
+    #[test]
+    fn an_interface_is_followed_by_its_number_and_not_by_its_name() {
+        let spec: NeighborSpec = "3=lo,ip=10.0.0.3,mac=02:00:00:00:00:03".parse().unwrap();
+        let known = spec.resolve().unwrap();
+        let renamed = NeighborSpec { ifname: "no-such-if".to_owned(), ..spec };
+        assert_eq!(renamed.follow(Some(&known)), Some(("lo".to_owned(), known)));
+        let gone = Neighbor { ifindex: i32::MAX as u32, ..known };
+        assert_eq!(renamed.follow(Some(&gone)), None);
     }
 }

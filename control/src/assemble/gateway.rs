@@ -131,7 +131,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
 /// The largest IP packet of each port: what its queues on all lcores can do, and what was said.
 fn port_mtus<C>(common: &config::Common, lcores: &[Started<C>]) -> Vec<u16> {
     let views = || lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
-    let able = |id: PortId| views().filter(|port| port.id == id).map(|port| port.mtu).min();
+    let able = |id: PortId| views().filter(|port| port.id == id).map(|port| port.about.mtu()).min();
     let ids = (0..common.ports.len()).map(|id| PortId(id as u8));
     ids.map(|id| common.mtu_of(id, able(id).unwrap_or_else(|| common.mtu_of_frames()))).collect()
 }

@@ -117,7 +117,7 @@ fn announce<C, K>(started: &[Started<C, K>], ports: &Ports) {
     for port in started.first().iter().flat_map(|first| &first.running.view().ports) {
         let nic = ports.nics().find(|nic| nic.id() == port.id).map(|nic| nic.describe(lcores));
         let device = ports.devices().find(|device| device.id() == port.id).map(|device| device.describe());
-        let text = nic.or(device).unwrap_or_else(|| format!("{}, {on}", port.description));
+        let text = nic.or(device).unwrap_or_else(|| format!("{}, {on}", port.about.describe()));
         tracing::info!("port {}: {text}", port.id.0);
     }
 }

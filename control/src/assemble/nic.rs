@@ -12,7 +12,8 @@ use frame::PortId;
 use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
-use port::xdp::{BoundMode, Interface, Umem, Watcher, XdpConfig, XdpError, XdpPort, XdpQueues};
+use port::watch::{Seen, Subject, Watcher};
+use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -122,7 +123,7 @@ impl Nic {
         let offloads = Restoring::turn_off(&found.interface).map_err(Failure::Xdp)?;
         let confined = confinement.clone();
         let resolver =
-            Resolver::start(name, *index, move || confined.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
+            Resolver::start(*index, move || confined.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
         let resolver = resolver.map_err(Failure::Neighbours)?;
         let mut steer = Steer::load(config).map_err(Failure::Steer)?;
         let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
@@ -141,12 +142,12 @@ impl Nic {
             }
         }
         let keep = keeps_bpf(&steer);
-        let steering = Arc::new(Mutex::new(Steering::new(name, steer, neighbors)));
+        let steering = Arc::new(Mutex::new(Steering::new(steer, neighbors)));
         let (theirs, confined) = (Arc::clone(&steering), confinement.clone());
         let watcher = Watcher::start(
-            &found.interface,
+            Subject::Interface(found.interface.clone()),
             move || confined.try_enter(Thread::Addresses, keep),
-            move |table| lock(&theirs).follow(table),
+            move |ifname, table| lock(&theirs).follow(ifname, table),
         );
         let watcher = watcher.map_err(Failure::Neighbours)?;
         let roce = config.claim_roce;
@@ -158,9 +159,14 @@ impl Nic {
         self.found.id
     }
 
-    /// The interface's name.
+    /// The name that the interface had at the start.
     pub fn name(&self) -> &str {
         &self.found.interface.name
+    }
+
+    /// What its interface has now.
+    pub fn seen(&self) -> &Arc<Seen> {
+        self.watcher.seen()
     }
 
     /// Its first IPv4 address, when it was looked at.
@@ -168,7 +174,7 @@ impl Nic {
         self.found.interface.ipv4.map(Ipv4Addr::from)
     }
 
-    /// Its receive queues.
+    /// Its receive queues that have a socket: those of the start.
     pub fn queues(&self) -> u32 {
         self.found.interface.rx_queues
     }
@@ -177,7 +183,7 @@ impl Nic {
     pub fn take_packets(&self) -> Result<(), Failure> {
         // What changes from now on, the watcher says after this.
         let mut steering = self.steering();
-        steering.take(&self.watcher.table()).map_err(Failure::Steer)
+        steering.take(&self.seen().table()).map_err(Failure::Steer)
     }
 
     /// From now on all packets stay with the kernel.
@@ -200,7 +206,7 @@ impl Nic {
             let config = XdpConfig { mode: self.mode, ring: self.ring, ..config };
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
-            port.set_addresses(self.watcher.addresses(wire::GATEWAY_PORT));
+            port.follow(self.seen());
             if self.roce {
                 port.claim_roce();
             }
@@ -240,9 +246,9 @@ impl Nic {
 
     /// What it is and what the XDP program decided.
     pub fn stats(&self) -> InterfaceStats {
-        let Interface { name, mtu, rx_queues, .. } = &self.found.interface;
+        let seen = self.seen();
         let address = |ip| format!("{}:{}", Ipv4Addr::from(ip), wire::GATEWAY_PORT);
-        let addresses: Vec<String> = self.watcher.table().ipv4().map(address).collect();
+        let addresses: Vec<String> = seen.table().ipv4().map(address).collect();
         let mut steering = self.steering();
         let steer = steering.steer();
         // A map that cannot be read leaves its counters out; they are never wrong.
@@ -254,10 +260,13 @@ impl Nic {
         };
         InterfaceStats {
             port: self.id().0,
-            name: name.clone(),
+            name: seen.name(),
+            index: self.found.interface.index,
+            link: seen.link().name().to_owned(),
             address: addresses.join(", "),
-            mtu: *mtu,
-            queues: *rx_queues,
+            mtu: seen.mtu(),
+            queues: seen.rx_queues(),
+            queues_served: self.queues(),
             ring: self.ring,
             asked: self.found.spec.mode.to_string(),
             mode,

@@ -1,8 +1,9 @@
 //! Receive offloads that are off while a process runs: remembered in a file, so that they are not off for ever when the
 //! process is killed.
 //!
-//! The file is beside the control sockets, named after network namespace and interface. Its process holds a lock on it,
-//! which the kernel lets go of however the process ends: a file that can be locked is one that was left behind.
+//! The file is beside the control sockets, named after network namespace and the number of the interface, which stays when
+//! the interface is renamed. Its process holds a lock on it, which the kernel lets go of however the process ends: a file that
+//! can be locked is one that was left behind.
 
 use crate::serve::socket::directory;
 use port::xdp::{Interface, Offloads, XdpError};
@@ -11,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use wire::net::ethernet::MacText;
 
 /// What the files' names begin with.
 const PREFIX: &str = "offloads";
@@ -30,7 +32,7 @@ impl Restoring {
     pub fn turn_off(interface: &Interface) -> Result<Self, XdpError> {
         let mut note = None;
         let offloads = Offloads::turn_off(interface, |options| {
-            let path = path_of(&interface.name);
+            let path = path_of(interface.index);
             match remember(&path, interface, options) {
                 Ok(file) => note = Some((path, file)),
                 Err(error) => tracing::warn!(
@@ -67,10 +69,10 @@ pub fn restore_left_off() {
     for entry in std::fs::read_dir(directory()).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(ifname) = name.and_then(|name| name.strip_prefix(&prefix))
+        if name.is_some_and(|name| name.starts_with(&prefix))
             && let Some(left) = Left::behind(&path)
         {
-            left.restore(ifname);
+            left.restore();
             // Kept when the kernel refused: the next start tries again.
         }
     }
@@ -94,22 +96,26 @@ impl<'a> Left<'a> {
         Some(Self { path, text, _file: file })
     }
 
-    fn restore(&self, ifname: &str) {
+    fn restore(&self) {
         let mut lines = self.text.lines();
-        let index = lines.next().and_then(|line| line.parse().ok());
+        let (index, name, mac) = (lines.next().and_then(|line| line.parse().ok()), lines.next(), lines.next());
         let options: Vec<&str> = lines.collect();
-        let done = match Interface::find(ifname) {
-            // Another interface of that name was made since: nothing was done to it.
-            Ok(interface) if Some(interface.index) != index => true,
-            Ok(interface) => {
-                let done = Offloads::turn_on(&interface, options.iter().copied());
+        // Numbers are given anew after a boot, and in another namespace: one of the two must be as it was.
+        let is_same =
+            |now: &Interface| name == Some(&*now.name) || mac.is_some_and(|mac| mac == MacText(now.mac).to_string());
+        let done = match index.map(Interface::numbered) {
+            Some(Ok(Some(now))) if is_same(&now) => {
+                let done = Offloads::turn_on(&now, options.iter().copied());
                 if done {
-                    let options = options.join(", ");
+                    let (ifname, options) = (&now.name, options.join(", "));
                     tracing::info!("{ifname}: on again, since a process that was killed had left it off: {options}");
                 }
                 done
             }
-            Err(_) => true,
+            // The kernel did not say: the next start asks again.
+            Some(Err(_)) => false,
+            // It is gone, or another one has its number: nothing was done to that.
+            Some(Ok(_)) | None => true,
         };
         if done {
             let _ = std::fs::remove_file(self.path);
@@ -124,8 +130,8 @@ fn prefix() -> Option<String> {
     Some(format!("{PREFIX}-{number}-"))
 }
 
-fn path_of(ifname: &str) -> PathBuf {
-    directory().join(format!("{}{ifname}", prefix().unwrap_or_else(|| format!("{PREFIX}--"))))
+fn path_of(index: u32) -> PathBuf {
+    directory().join(format!("{}{index}", prefix().unwrap_or_else(|| format!("{PREFIX}--"))))
 }
 
 /// Writes the file and locks it, for as long as the descriptor is open.
@@ -133,7 +139,7 @@ fn remember(path: &Path, interface: &Interface, options: &[&str]) -> io::Result<
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     file.set_len(0)?;
-    writeln!(file, "{}", interface.index)?;
+    writeln!(file, "{}\n{}\n{}", interface.index, interface.name, MacText(interface.mac))?;
     options.iter().try_for_each(|option| writeln!(file, "{option}"))?;
     Ok(file)
 }
@@ -153,15 +159,15 @@ mod tests {
         assert!(remember(&path, &lo, &["rxvlan"]).is_err());
         drop(held);
         let left = Left::behind(&path).unwrap();
-        assert_eq!(left.text, "1\nrxvlan\nlro\n");
+        assert_eq!(left.text, "1\nlo\n00:00:00:00:00:00\nrxvlan\nlro\n");
         // The loopback has none of these, and so there is nothing to do.
-        left.restore("lo");
+        left.restore();
         assert!(!path.exists());
         drop(left);
-        for (ifname, text) in [("no-such-if", "1\nrxvlan\n"), ("lo", "999\nrxvlan\n"), ("lo", "rubbish")] {
+        for text in ["999999\nlo\n00:00:00:00:00:00\nrxvlan\n", "1\neth7\n02:00:00:00:00:01\nrxvlan\n", "rubbish", ""] {
             std::fs::write(&path, text).unwrap();
-            Left::behind(&path).unwrap().restore(ifname);
-            assert!(!path.exists(), "{ifname} {text}");
+            Left::behind(&path).unwrap().restore();
+            assert!(!path.exists(), "{text}");
         }
         std::fs::remove_dir(&directory).unwrap();
     }

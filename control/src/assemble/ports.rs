@@ -15,6 +15,7 @@ use port::any::AnyPort;
 use port::dpdk::{Environment, smallest_chunk};
 use port::spec::{DpdkSpec, XdpMode};
 use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
+use port::watch::{Subject, Watcher};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
 use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
@@ -30,8 +31,9 @@ const DEVICE_MTU: u16 = 1500;
 /// Where one port of every lcore comes from.
 #[derive(Clone)]
 enum Source {
-    /// The address, and what its sockets on all lcores know of this host's addresses.
-    Socket(SocketAddr, Arc<OwnAddresses>),
+    /// The address, what its sockets on all lcores know of this host's addresses, and who follows the interface that
+    /// has the address.
+    Socket(SocketAddr, Arc<OwnAddresses>, Arc<Watcher>),
     Nic(Arc<Nic>),
     Dpdk(Arc<DpdkNic>),
 }
@@ -176,7 +178,10 @@ impl Ports {
                     if cores.len() > 1 {
                         is_free(*address).map_err(Failure::Udp)?;
                     }
-                    Source::Socket(*address, Arc::default())
+                    let confined = confinement.clone();
+                    let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
+                    let watcher = Watcher::start(Subject::Address(address.ip()), prepare, |_, _| ());
+                    Source::Socket(*address, Arc::default(), Arc::new(watcher.map_err(Failure::Neighbours)?))
                 }
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
@@ -231,10 +236,11 @@ impl Ports {
         let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
-            (Source::Socket(address, own), _) => {
+            (Source::Socket(address, own, watcher), _) => {
                 let port = UdpPort::open(PortId(id as u8), *address, pool.clone(), options);
                 let mut port = port.map_err(Failure::Udp)?;
                 port.share_addresses(own);
+                port.follow(watcher.seen());
                 Ok(AnyPort::from(port))
             }
             (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
@@ -248,7 +254,7 @@ impl Ports {
     pub fn bound(&self, addresses: &[Option<SocketAddr>]) -> Self {
         let mut ports = self.clone();
         for (source, address) in ports.sources.iter_mut().zip(addresses) {
-            if let (Source::Socket(bound, _), Some(address)) = (source, address) {
+            if let (Source::Socket(bound, ..), Some(address)) = (source, address) {
                 *bound = *address;
             }
         }

@@ -7,25 +7,31 @@ use std::net::Ipv4Addr;
 
 const _: () = assert!(MAX_ADDRESSES <= ebpf::MAX_ADDRESSES, "the program has room for all addresses of a port");
 
+/// The gateway of another shard, and the interface that leads there.
+struct Beyond {
+    spec: NeighborSpec,
+    /// What the interface had when the program was told.
+    known: Option<Neighbor>,
+}
+
 /// A program, and what it was told.
 pub struct Steering {
-    ifname: String,
     steer: Steer,
     mac: Option<[u8; 6]>,
     /// What the program takes packets to; empty while all stay with the kernel.
     addresses: Vec<Ipv4Addr>,
     /// Whether it takes packets at all.
     takes: bool,
-    /// The gateways of other shards, with what the interfaces to them had when the program was told.
-    neighbors: Vec<(NeighborSpec, Option<Neighbor>)>,
+    neighbors: Vec<Beyond>,
 }
 
 impl Steering {
     /// A program that takes no packet yet, and knows how to reach these neighbours.
-    pub fn new(ifname: &str, steer: Steer, neighbors: &[NeighborSpec]) -> Self {
-        let neighbors = neighbors.iter().map(|spec| (spec.clone(), spec.resolve().ok())).collect();
+    pub fn new(steer: Steer, neighbors: &[NeighborSpec]) -> Self {
+        let neighbors =
+            neighbors.iter().map(|spec| Beyond { spec: spec.clone(), known: spec.resolve().ok() }).collect();
         let addresses = Vec::with_capacity(MAX_ADDRESSES);
-        Self { ifname: ifname.to_owned(), steer, mac: None, addresses, takes: false, neighbors }
+        Self { steer, mac: None, addresses, takes: false, neighbors }
     }
 
     /// The program.
@@ -45,28 +51,23 @@ impl Steering {
         self.steer.set_addresses(&[])
     }
 
-    /// Something changed in the namespace: tells the program what concerns it.
-    pub fn follow(&mut self, table: &AddressTable) {
+    /// Something changed in the namespace: tells the program of this interface what concerns it.
+    pub fn follow(&mut self, ifname: &str, table: &AddressTable) {
         if let Err(error) = self.tell(table) {
-            tracing::error!("{}: its XDP program still has other addresses: {error}", self.ifname);
+            tracing::error!("{ifname}: its XDP program still has other addresses: {error}");
         }
-        for (spec, known) in &mut self.neighbors {
+        for Beyond { spec, known } in &mut self.neighbors {
             // Without the interface the program drops by name, until there is one again.
-            let now = spec.resolve().ok();
-            if now.is_none() || now == *known {
+            let Some((name, now)) = spec.follow(known.as_ref()) else { continue };
+            if Some(&now) == known.as_ref() {
                 continue;
             }
-            match now.as_ref().map_or(Ok(()), |now| self.steer.set_neighbor(now)) {
+            match self.steer.set_neighbor(&now) {
                 Ok(()) => {
-                    tracing::info!(
-                        "{}: cargo of shard {} goes by {} as it is now",
-                        self.ifname,
-                        spec.shard,
-                        spec.ifname
-                    );
-                    *known = now;
+                    tracing::info!("{ifname}: cargo of shard {} goes by {name} as it is now", spec.shard);
+                    *known = Some(now);
                 }
-                Err(error) => tracing::error!("{}: --neighbor {spec}: {error}", self.ifname),
+                Err(error) => tracing::error!("{ifname}: --neighbor {spec}: {error}"),
             }
         }
     }

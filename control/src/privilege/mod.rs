@@ -5,7 +5,7 @@
 //! | lcores | none | those of polling, waiting, and closing their ports |
 //! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to have the kernel ask for a neighbour | netlink |
 //! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, as it takes its program off the interface at the end | those of drivers: devices, sockets, their memory |
-//! | `addresses`, one for each `xdp:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink, the program's maps, and reading what an interface has |
+//! | `addresses`, one for each `xdp:` and `udp:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
 //! | control | none; with `xdp:` ports what [`Nic::keeps`](crate::assemble::nic::Nic::keeps) says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
 //! Threads that the control thread starts later have what it has. None can start another program or gain a privilege.
@@ -27,7 +27,7 @@ pub enum Thread {
     Lcore,
     /// The look-up of next hops beside an interface's poll loops.
     Neighbours,
-    /// What follows an interface's addresses, and tells its XDP program.
+    /// What follows the interface under a port, and tells its XDP program.
     Addresses,
     /// DPDK's own threads: what looks after devices, and what serves their interrupts.
     Devices,

@@ -188,13 +188,15 @@ const DEVICES: &[Rule] = &[
 /// Netlink.
 const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
-/// Netlink, the program's maps, and what an interface has.
-const ADDRESSES: &[Rule] = &[
-    Any(libc::SYS_recvfrom),
-    Any(libc::SYS_sendto),
+/// Netlink.
+const ADDRESSES: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
+
+/// The program's maps, and what an interface has.
+const ADDRESSES_XDP: &[Rule] = &[
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
     is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFNAME),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFMTU),
@@ -261,6 +263,7 @@ const CONTROL_XDP: &[Rule] = &[
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
     is(libc::SYS_ioctl, 1, libc::SIOCETHTOOL),
+    is(libc::SYS_ioctl, 1, libc::SIOCGIFNAME),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFINDEX),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFHWADDR),
     is(libc::SYS_ioctl, 1, libc::SIOCGIFMTU),
@@ -291,9 +294,10 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
 
 /// What it may use because the process needs it: a list for each kind of port, or other need, that comes later.
 fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
-    let lists: [(bool, Thread, &[Rule]); 4] = [
+    let lists: [(bool, Thread, &[Rule]); 5] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
         (needs.dpdk, Thread::Lcore, LCORE_DPDK),
+        (needs.xdp, Thread::Addresses, ADDRESSES_XDP),
         (needs.xdp, Thread::Control, CONTROL_XDP),
         (needs.names, Thread::Control, CONTROL_NAMES),
     ];
@@ -418,6 +422,7 @@ mod tests {
             LCORE_DPDK,
             NEIGHBOURS,
             ADDRESSES,
+            ADDRESSES_XDP,
             DEVICES,
             CONTROL,
             CONTROL_XDP,

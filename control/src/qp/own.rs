@@ -158,7 +158,7 @@ impl Own {
     pub fn describe(&self) -> String {
         match self.ports.nics().next() {
             Some(nic) => nic.describe(1),
-            None => self.lcore.running.view().ports.first().map_or(String::new(), |port| port.description.clone()),
+            None => self.lcore.running.view().ports.first().map_or(String::new(), |port| port.about.describe()),
         }
     }
 

@@ -341,8 +341,8 @@ impl LcoreBoard {
                 .iter()
                 .map(|port| PortStats {
                     id: port.id.0,
-                    description: port.description.clone(),
-                    mtu: port.mtu,
+                    description: port.about.describe(),
+                    mtu: port.about.mtu(),
                     counters: read(&*port.counters),
                 })
                 .collect(),

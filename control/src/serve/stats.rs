@@ -84,14 +84,23 @@ impl HistogramStats {
 pub struct InterfaceStats {
     /// Which port.
     pub port: u8,
-    /// Its name.
+    /// Its name now.
     pub name: String,
+    /// Its number in the network namespace, which stays while it is there.
+    #[serde(default)]
+    pub index: u32,
+    /// Whether packets can pass: up, down, no carrier, or gone.
+    #[serde(default)]
+    pub link: String,
     /// The IPv4 address and UDP port that it answers to.
     pub address: String,
-    /// Its MTU at start, in bytes.
+    /// Its MTU now, in bytes.
     pub mtu: u32,
-    /// Its receive queues.
+    /// The receive queues that it has now.
     pub queues: u32,
+    /// Those of them that lcores serve: as many as it had at the start.
+    #[serde(default)]
+    pub queues_served: u32,
     /// Entries of each ring of each queue.
     pub ring: u32,
     /// The mode that was asked for.

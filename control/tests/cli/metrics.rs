@@ -230,13 +230,8 @@ fn health_and_what_is_refused() {
 pub fn lcore(index: u16, link_up: u64) -> LcoreBoard {
     let counters = XdpCounters::default();
     counters.link_up.set(link_up);
-    let port = PortView {
-        id: PortId(0),
-        description: "xdp:eth7".to_owned(),
-        mtu: 1500,
-        own_end: None,
-        counters: Arc::new(counters),
-    };
+    let facts = port::Facts { description: "xdp:eth7".to_owned(), mtu: 1500, own_end: None };
+    let port = PortView { id: PortId(0), about: Arc::new(facts), counters: Arc::new(counters) };
     let view = View {
         index,
         core: Some(2),

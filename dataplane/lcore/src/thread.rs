@@ -14,8 +14,8 @@ use crate::wait::{RxMode, Waiter};
 use crate::watchdog::StageSamples;
 use frame::counter::CounterSet;
 use frame::outbox::OutboxCounters;
-use frame::{Backing, Peer, PortId, Role};
-use port::Port;
+use frame::{Backing, PortId, Role};
+use port::{About, Port};
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,12 +73,8 @@ pub enum StartError<E> {
 pub struct PortView {
     /// Which of the process's ports.
     pub id: PortId,
-    /// One line: what it is and how it works.
-    pub description: String,
-    /// The largest IP packet it can send, in bytes.
-    pub mtu: u16,
-    /// Its own end as its peers see it, if it has one.
-    pub own_end: Option<Peer>,
+    /// What it is and how it works, its MTU, and its own end: as they are when one asks.
+    pub about: Arc<dyn About>,
     /// Its counters.
     pub counters: Arc<dyn CounterSet>,
 }
@@ -112,13 +108,7 @@ pub struct View {
 
 impl View {
     fn of<R: Role, P: Port>(lcore: &Lcore<R, P>, core: Option<usize>) -> Self {
-        let view = |port: &P| PortView {
-            id: port.id(),
-            description: port.describe(),
-            mtu: port.mtu(),
-            own_end: port.own_end(),
-            counters: port.counters(),
-        };
+        let view = |port: &P| PortView { id: port.id(), about: port.about(), counters: port.counters() };
         Self {
             index: lcore.index(),
             core,

@@ -10,6 +10,7 @@ pub use crate::pulse::{Pulse, Stage};
 use crate::thread::{Account, View};
 use frame::time::MILLISECOND;
 use frame::{PortId, Time};
+use port::About;
 use std::fmt;
 use std::sync::Arc;
 
@@ -133,7 +134,7 @@ pub struct Subject {
     pulse: Arc<Pulse>,
     samples: Arc<StageSamples>,
     tid: Option<i32>,
-    ports: Vec<(PortId, String)>,
+    ports: Vec<(PortId, Arc<dyn About>)>,
 }
 
 impl From<Arc<Pulse>> for Subject {
@@ -149,7 +150,7 @@ impl From<&View> for Subject {
             pulse: Arc::clone(&view.pulse),
             samples: Arc::clone(&view.stages),
             tid: Some(view.tid),
-            ports: view.ports.iter().map(|port| (port.id, port.description.clone())).collect(),
+            ports: view.ports.iter().map(|port| (port.id, Arc::clone(&port.about))).collect(),
         }
     }
 }
@@ -221,7 +222,7 @@ impl Watchdog {
 impl Subject {
     fn port(&self, stage: Stage) -> String {
         let (Stage::Rx(id) | Stage::Receive(id) | Stage::Tx(id)) = stage else { return String::new() };
-        self.ports.iter().find(|(port, _)| *port == id).map_or_else(String::new, |(_, description)| description.clone())
+        self.ports.iter().find(|(port, _)| *port == id).map_or_else(String::new, |(_, about)| about.describe())
     }
 }
 
@@ -256,7 +257,8 @@ mod tests {
     fn finding(ran: u64, runnable: bool) -> Finding {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Stage::Tx(PortId(1)));
-        let ports = vec![(PortId(1), "xdp:eth0 queue 3".to_owned())];
+        let facts = port::Facts { description: "xdp:eth0 queue 3".to_owned(), mtu: 1500, own_end: None };
+        let ports: Vec<(PortId, Arc<dyn About>)> = vec![(PortId(1), Arc::new(facts))];
         let subject = Subject { pulse, samples: Arc::default(), tid: Some(1), ports };
         let samples = Arc::clone(&subject.samples);
         let mut dog = Watchdog::new(0, 100, [subject]);

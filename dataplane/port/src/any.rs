@@ -1,9 +1,9 @@
 //! A port of any kind, so that one lcore can have sockets and NIC queues side by side.
 
-use crate::Port;
 use crate::dpdk::DpdkPort;
 use crate::udp::UdpPort;
 use crate::xdp::XdpQueues;
+use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::net::SocketAddr;
@@ -105,6 +105,10 @@ impl Port for AnyPort {
 
     fn describe(&self) -> String {
         each!(self, port => port.describe())
+    }
+
+    fn about(&self) -> Arc<dyn About> {
+        each!(self, port => port.about())
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

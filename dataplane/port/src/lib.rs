@@ -14,6 +14,7 @@ pub mod neighbour;
 pub mod replay;
 pub mod spec;
 pub mod udp;
+pub mod watch;
 pub mod xdp;
 
 mod lent;
@@ -23,6 +24,48 @@ use frame::counter::CounterSet;
 use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+
+/// What others than its lcore may ask about a port: what holds when they ask.
+pub trait About: Send + Sync {
+    /// As [`Port::describe`].
+    fn describe(&self) -> String;
+
+    /// As [`Port::mtu`].
+    fn mtu(&self) -> u16;
+
+    /// As [`Port::own_end`].
+    fn own_end(&self) -> Option<Peer>;
+
+    /// Whether packets can pass, as the kernel says; `None` where it does not.
+    fn link(&self) -> Option<watch::Link> {
+        None
+    }
+}
+
+/// What is said about a port that nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// As [`Port::describe`].
+    pub description: String,
+    /// As [`Port::mtu`].
+    pub mtu: u16,
+    /// As [`Port::own_end`].
+    pub own_end: Option<Peer>,
+}
+
+impl About for Facts {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        self.own_end
+    }
+}
 
 /// One queue of a NIC, one socket, or one end of a piece of memory, polled by one lcore.
 pub trait Port {
@@ -62,6 +105,12 @@ pub trait Port {
 
     /// One line for start-up and `stats`: what it is and how it works (mode, queue, address).
     fn describe(&self) -> String;
+
+    /// The same facts for other threads, as they change while the port is polled. Without a machine under it that changes
+    /// they are those of now.
+    fn about(&self) -> Arc<dyn About> {
+        Arc::new(Facts { description: self.describe(), mtu: self.mtu(), own_end: self.own_end() })
+    }
 
     /// The port's counters, to be read by others.
     fn counters(&self) -> Arc<dyn CounterSet>;

@@ -11,14 +11,18 @@
 //! A socket that is bound to all addresses of the host learns from the kernel to which of them each datagram came
 //! (`IP_PKTINFO`), and answers from there: see [`OwnAddresses`]. One that is bound to an address need not ask.
 
+mod about;
 mod batch;
 mod own;
 mod socket;
 
-use crate::Port;
+use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
+use crate::watch::{Link, Seen};
+use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
+use frame::time::MILLISECOND;
 use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -63,6 +67,10 @@ frame::counters! {
         tx_full,
         /// ICMP errors reported by the kernel: an earlier datagram found nobody.
         icmp_errors,
+        /// Times that the interface with the socket's address was taken down, lost its carrier or the address.
+        link_downs,
+        /// 1 while the interface with the socket's address is up and has a carrier (a gauge).
+        link_up,
         /// Receive buffer that the kernel granted, in bytes (a gauge).
         rcvbuf,
         /// Send buffer that the kernel granted, in bytes (a gauge).
@@ -72,6 +80,8 @@ frame::counters! {
 
 /// The most receive calls of one poll, so that datagrams that are dropped and pending errors cannot hold it up.
 const RX_CALLS: usize = 4;
+/// How often it is looked whether the interface is up.
+const LOOK: Time = 10 * MILLISECOND;
 /// The most pending socket errors that one poll reads when it sends; the rest is left to the next.
 const TX_ERRORS: usize = 16;
 
@@ -80,7 +90,12 @@ pub struct UdpPort {
     id: PortId,
     socket: UdpSocket,
     local: SocketAddr,
-    mtu: u16,
+    range: Range,
+    /// The interface with its address, if somebody follows it.
+    seen: Option<Arc<Seen>>,
+    /// What that was when it was last looked at.
+    link: Link,
+    look_at: Time,
     pool: Pool,
     /// Empty frames to receive into; the last one is used first.
     fill: Vec<Frame>,
@@ -124,9 +139,14 @@ impl UdpPort {
                 options.rcvbuf / 2
             );
         }
+        counters.link_up.set(1);
+        let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
         Ok(Self {
             id,
-            mtu: socket::mtu(socket.as_fd(), local.ip(), options.mtu).min(largest),
+            range: Range { local, start, largest },
+            seen: None,
+            link: Link::Up,
+            look_at: 0,
             socket,
             local,
             pool,
@@ -168,6 +188,20 @@ impl UdpPort {
         };
         self.last_own = (ip, number);
         number
+    }
+
+    /// From now on the port has the link and the MTU of the interface with its address as that is followed.
+    pub fn follow(&mut self, seen: &Arc<Seen>) {
+        self.seen = Some(Arc::clone(seen));
+    }
+
+    /// Takes over what is seen of the interface.
+    #[cold]
+    fn look(&mut self) {
+        let link = self.seen.as_ref().map_or(Link::Up, |seen| seen.link());
+        let was = std::mem::replace(&mut self.link, link);
+        self.counters.link_up.set(u64::from(link == Link::Up));
+        self.counters.link_downs.add(u64::from(was == Link::Up && link != Link::Up));
     }
 
     /// Has up to `room` empty frames ready; returns how many there are.
@@ -303,7 +337,12 @@ impl Port for UdpPort {
         left
     }
 
-    fn housekeep(&mut self, _now: Time) {}
+    fn housekeep(&mut self, now: Time) {
+        if now >= self.look_at {
+            self.look_at = now.saturating_add(LOOK);
+            self.look();
+        }
+    }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
@@ -318,7 +357,7 @@ impl Port for UdpPort {
     }
 
     fn mtu(&self) -> u16 {
-        self.mtu
+        self.range.mtu(self.seen.as_deref())
     }
 
     fn rx_lost(&self) -> u64 {
@@ -330,13 +369,12 @@ impl Port for UdpPort {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "udp:{} (kernel socket, MTU {}, receive buffer {} KiB, send buffer {} KiB)",
-            self.local,
-            self.mtu,
-            self.counters.rcvbuf.get() >> 10,
-            self.counters.sndbuf.get() >> 10
-        )
+        self.about().describe()
+    }
+
+    fn about(&self) -> Arc<dyn About> {
+        let (rcvbuf, sndbuf) = (self.counters.rcvbuf.get(), self.counters.sndbuf.get());
+        Arc::new(UdpAbout { id: self.id, range: self.range, rcvbuf, sndbuf, seen: self.seen.clone() })
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

@@ -17,7 +17,7 @@ fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
     let mac = || there.enter(|| Interface::find("far").unwrap().mac);
     here.enter(|| {
         let index = Interface::find("near").unwrap().index;
-        let resolver = Resolver::start("near", index, || Ok(())).unwrap();
+        let resolver = Resolver::start(index, || Ok(())).unwrap();
         let mut neighbours = resolver.neighbours();
         // The kernel has never heard of it, and asks on the wire.
         let found = |neighbours: &mut port::neighbour::Neighbours, ip, mac| {

@@ -77,7 +77,7 @@ impl Session {
     pub(super) fn begin(order: &CaptureOrder, filter: Filter, office: &Office) -> Self {
         let board = &office.board;
         let views: Vec<_> = board.views().collect();
-        let mtu = views.iter().flat_map(|view| &view.ports).map(|port| port.mtu).max().unwrap_or(0);
+        let mtu = views.iter().flat_map(|view| &view.ports).map(|port| port.about.mtu()).max().unwrap_or(0);
         let config = order.taps(views.len(), mtu);
         let side = if board.is_gateway() { Side::Gateway } else { Side::Slave };
         let mut masters = Masters::new();
@@ -90,8 +90,8 @@ impl Session {
             view.peg.hang(tap);
             let port = |port: &lcore::thread::PortView| PortLine {
                 name: format!("port{}-lcore{}", port.id.0, view.index),
-                description: port.description.clone(),
-                own: port.own_end,
+                description: port.about.describe(),
+                own: port.about.own_end(),
                 delivered: 0,
             };
             let ports = view.ports.iter().map(port).collect();

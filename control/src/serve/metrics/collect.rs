@@ -67,8 +67,8 @@ pub fn all(board: &Board) -> String {
             histograms(&mut text, set, &here);
         }
         for port in &view.ports {
-            let (id, mtu) = (port.id.0.to_string(), port.mtu.to_string());
-            let labels = [("lcore", &*index), ("port", &*id), ("description", &*port.description), ("mtu", &*mtu)];
+            let (id, mtu, description) = (port.id.0.to_string(), port.about.mtu().to_string(), port.about.describe());
+            let labels = [("lcore", &*index), ("port", &*id), ("description", &*description), ("mtu", &*mtu)];
             text.sample("gvm_dp_port_info", Type::Gauge, "A port of an lcore: what it is.", &labels, 1);
             counters(&mut text, &*port.counters, &[("lcore", &*index), ("port", &*id)]);
         }
@@ -111,14 +111,18 @@ fn process(text: &mut Exposition, board: &Board) {
 pub fn interface(text: &mut Exposition, interface: &InterfaceStats) {
     let (port, mtu) = (interface.port.to_string(), interface.mtu.to_string());
     let (queues, ring) = (interface.queues.to_string(), interface.ring.to_string());
+    let (index, served) = (interface.index.to_string(), interface.queues_served.to_string());
     let labels = [
         ("port", &*port),
         ("interface", &*interface.name),
+        ("index", &*index),
+        ("link", &*interface.link),
         ("address", &*interface.address),
         ("mode", &*interface.mode),
         ("asked", &*interface.asked),
         ("mtu", &*mtu),
         ("queues", &*queues),
+        ("queues_served", &*served),
         ("ring", &*ring),
     ];
     text.sample("gvm_dp_interface_info", Type::Gauge, "An interface whose queues are ports.", &labels, 1);

@@ -2,6 +2,7 @@
 
 use crate::serve::board::Board;
 use lcore::watchdog::Stage;
+use port::watch::Link;
 
 /// What keeps the process from being live: lcores that stand still. Empty when it is.
 pub fn not_live(board: &Board) -> Vec<String> {
@@ -28,12 +29,15 @@ pub fn not_ready(board: &Board) -> Vec<String> {
                 "vanished" => state.1 = value,
                 _ => {}
             });
-            let what = match state {
-                (_, 1..) => "the interface has vanished",
-                (0, _) => "the link is down",
+            let what = match (state, port.about.link()) {
+                ((_, 1..), _) => "the interface has vanished",
+                ((0, _), Some(Link::NoCarrier)) => "the link is down: the interface has no carrier",
+                ((0, _), Some(Link::Gone)) => "the link is down: no interface has its address any more",
+                ((0, _), _) => "the link is down",
                 _ => continue,
             };
-            reasons.push(format!("port {} of lcore {} ({}): {what}", port.id.0, lcore.view.index, port.description));
+            let description = port.about.describe();
+            reasons.push(format!("port {} of lcore {} ({description}): {what}", port.id.0, lcore.view.index));
         }
     }
     reasons

@@ -101,7 +101,7 @@ fn a_view_shows_what_runs() {
     let world = World::start(RxMode::Adaptive, 0);
     let view = world.running.view();
     assert_eq!((view.index, view.core, view.ports.len()), (7, None, 1));
-    assert_eq!((view.ports[0].description.as_str(), view.ports[0].mtu), ("toy port 0", 1500));
+    assert_eq!((&*view.ports[0].about.describe(), view.ports[0].about.mtu()), ("toy port 0", 1500));
     assert!(cpu_ns(view.tid).is_some());
     world.until("a beat", |world| world.running.view().pulse.beats() > 0);
     world.until("the gauges", |world| world.running.view().pool.frames_capacity.get() == 64);

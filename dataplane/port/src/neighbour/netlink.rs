@@ -1,14 +1,19 @@
-//! The kernel's messages about routes, neighbours and addresses (rtnetlink), as far as they are needed here.
+//! The kernel's messages about routes, neighbours, interfaces and addresses (rtnetlink), as far as they are needed here.
 
 use super::{Ip4, Mac};
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::zeroed;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`: 16, 12 and 12, 8 bytes.
+/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`, `struct ifinfomsg`: 16, 12 and 12, 8, 16 bytes.
 const HEADER: usize = 16;
 const BODY: usize = 12;
 const ADDRESS_BODY: usize = 8;
+const INTERFACE_BODY: usize = 16;
+/// Bytes of the largest message: one about an interface.
+const LARGEST: usize = 16_384;
 
 /// States of a neighbour in which its address is known: reachable, stale, delay, probe, noarp, permanent.
 const NUD_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
@@ -31,6 +36,35 @@ pub(super) struct Hop {
     pub(super) ip: Ip4,
     /// The address that the kernel would send from.
     pub(super) source: Option<Ip4>,
+}
+
+/// An interface, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// Its Ethernet address; zeros when it has none.
+    pub(crate) mac: Mac,
+    pub(crate) mtu: u32,
+    /// `IFF_UP` and its like.
+    flags: i32,
+}
+
+impl Device {
+    /// Whether an administrator has set it up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.flags & libc::IFF_UP != 0
+    }
+
+    /// Whether packets can pass once it is up. Interfaces without a notion of a carrier, as the loopback, always have one.
+    pub(crate) fn has_carrier(&self) -> bool {
+        self.flags & libc::IFF_LOWER_UP != 0 && self.flags & libc::IFF_DORMANT == 0
+    }
+
+    /// Whether it leads to this machine itself.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.flags & libc::IFF_LOOPBACK != 0
+    }
 }
 
 /// A socket to the kernel's tables. It waits for answers a second at most.
@@ -134,7 +168,7 @@ impl Netlink {
     /// Sends a request and returns the kernel's answer to it: the message with its header.
     fn ask(&mut self, request: Request) -> io::Result<Vec<u8>> {
         self.send(request)?;
-        let mut buffer = [0; 8192];
+        let mut buffer = [0; LARGEST];
         loop {
             let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
             // Late answers to what nobody waits for any more are passed over.
@@ -144,18 +178,71 @@ impl Netlink {
         }
     }
 
-    /// The IPv4 addresses of an interface, the first one first.
-    pub(crate) fn addresses(&mut self, interface: u32) -> io::Result<Vec<Ip4>> {
-        let mut body = [0; ADDRESS_BODY];
-        body[0] = libc::AF_INET as u8;
-        self.send(Request::new(libc::RTM_GETADDR, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, body))?;
-        let (mut buffer, mut found) = ([0; 16_384], Vec::new());
+    /// Asks for a whole table, and visits each message about one of its entries.
+    fn dump<const N: usize>(&mut self, kind: u16, body: [u8; N], mut visit: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        self.send(Request::new(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, body))?;
+        let mut buffer = vec![0; 2 * LARGEST];
         loop {
             let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
-            if read_addresses(buffer.get(..len).unwrap_or(&[]), self.sequence, interface, &mut found) {
-                return Ok(found);
+            if read_dump(buffer.get(..len).unwrap_or(&[]), self.sequence, &mut visit) {
+                return Ok(());
             }
         }
+    }
+
+    /// The IPv4 addresses of an interface, the first one first.
+    pub(crate) fn addresses(&mut self, interface: u32) -> io::Result<Vec<Ip4>> {
+        let mut found = Vec::new();
+        self.dump(libc::RTM_GETADDR, ifaddrmsg(libc::AF_INET), |kind, message| {
+            found.extend(read_address(kind, message).filter(|(index, _)| *index == interface).and_then(|(_, ip)| {
+                match ip {
+                    IpAddr::V4(ip) => Some(ip.octets()),
+                    IpAddr::V6(_) => None,
+                }
+            }));
+        })?;
+        Ok(found)
+    }
+
+    /// The interface that has an address, if one has it.
+    pub(crate) fn interface_with(&mut self, ip: IpAddr) -> io::Result<Option<u32>> {
+        let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let mut found = None;
+        self.dump(libc::RTM_GETADDR, ifaddrmsg(family), |kind, message| {
+            found = found.or(read_address(kind, message).filter(|(_, has)| *has == ip).map(|(index, _)| index));
+        })?;
+        Ok(found)
+    }
+
+    /// The interfaces that have IPv4 addresses, by their numbers.
+    pub(crate) fn interfaces_with_addresses(&mut self) -> io::Result<BTreeSet<u32>> {
+        let mut found = BTreeSet::new();
+        self.dump(libc::RTM_GETADDR, ifaddrmsg(libc::AF_INET), |kind, message| {
+            found.extend(read_address(kind, message).map(|(index, _)| index));
+        })?;
+        Ok(found)
+    }
+
+    /// What the kernel says of an interface; `None` when it is not there.
+    pub(crate) fn device(&mut self, interface: u32) -> io::Result<Option<Device>> {
+        let mut body = [0; INTERFACE_BODY];
+        body[4..8].copy_from_slice(&interface.to_ne_bytes());
+        match self.ask(Request::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST, body)) {
+            Ok(answer) => Ok(read_device(&answer)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All interfaces of the network namespace.
+    pub(crate) fn devices(&mut self) -> io::Result<Vec<Device>> {
+        let mut found = Vec::new();
+        self.dump(libc::RTM_GETLINK, [0; INTERFACE_BODY], |kind, message| {
+            if kind == libc::RTM_NEWLINK {
+                found.extend(read_device(message));
+            }
+        })?;
+        Ok(found)
     }
 
     /// The next hop towards an address if it leaves by this interface: the address itself, or a router.
@@ -218,22 +305,54 @@ fn answer(mut bytes: &[u8], sequence: u32) -> io::Result<Option<&[u8]>> {
     Ok(None)
 }
 
-/// Adds an interface's addresses from a part of a dump with this number; whether it was the last part.
-fn read_addresses(mut bytes: &[u8], sequence: u32, interface: u32, found: &mut Vec<Ip4>) -> bool {
+/// The body of a question about addresses of a family.
+fn ifaddrmsg(family: i32) -> [u8; ADDRESS_BODY] {
+    let mut body = [0; ADDRESS_BODY];
+    body[0] = family as u8;
+    body
+}
+
+/// Visits the kind and the bytes of each message of a part of a dump with this number; whether it was the last part.
+fn read_dump(mut bytes: &[u8], sequence: u32, visit: &mut impl FnMut(u16, &[u8])) -> bool {
     while let (Some(len), Some(kind), Some(number)) = (u32_at(bytes, 0), u16_at(bytes, 4), u32_at(bytes, 8)) {
         let Some(message) = bytes.get(..len as usize).filter(|message| message.len() >= HEADER) else { break };
         if number == sequence {
             if matches!(i32::from(kind), libc::NLMSG_DONE | libc::NLMSG_ERROR) {
                 return true;
             }
-            let local = || -> Option<Ip4> { attribute(message, ADDRESS_BODY, libc::IFA_LOCAL)?.try_into().ok() };
-            if kind == libc::RTM_NEWADDR && u32_at(message, HEADER + 4) == Some(interface) {
-                found.extend(local());
-            }
+            visit(kind, message);
         }
         bytes = bytes.get((len as usize).next_multiple_of(4)..).unwrap_or(&[]);
     }
     false
+}
+
+/// Reads a message about an address: the interface that has it, and the address.
+fn read_address(kind: u16, message: &[u8]) -> Option<(u32, IpAddr)> {
+    if kind != libc::RTM_NEWADDR {
+        return None;
+    }
+    // On a point-to-point interface IFA_ADDRESS is the other end.
+    let of = |kind| attribute(message, ADDRESS_BODY, kind);
+    let value = of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS))?;
+    let v4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
+    Some((u32_at(message, HEADER + 4)?, v4().or_else(v6)?))
+}
+
+/// Reads a message about an interface.
+fn read_device(message: &[u8]) -> Option<Device> {
+    let of = |kind| attribute(message, INTERFACE_BODY, kind);
+    let name = of(libc::IFLA_IFNAME)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or(name);
+    Some(Device {
+        index: u32_at(message, HEADER + 4)?,
+        name: String::from_utf8_lossy(name).into_owned(),
+        // What is no Ethernet has a longer one, a shorter one, or none.
+        mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
+        mtu: of(libc::IFLA_MTU).and_then(|mtu| u32_at(mtu, 0))?,
+        flags: u32_at(message, HEADER + 8)? as i32,
+    })
 }
 
 /// The value of an attribute behind header and body.
@@ -279,6 +398,14 @@ mod tests {
         assert_eq!(netlink.next_hop(1, [127, 0, 0, 9]).unwrap(), hop);
         assert_eq!(netlink.addresses(1).unwrap().first(), Some(&here));
         assert_eq!(netlink.addresses(u32::MAX).unwrap(), [[0; 4]; 0]);
+        assert_eq!(netlink.interface_with(here.into()).unwrap(), Some(1));
+        assert_eq!(netlink.interface_with([192, 0, 2, 77].into()).unwrap(), None);
+        // The loopback has no notion of a carrier: its operational state is unknown, and packets pass.
+        let lo = netlink.device(1).unwrap().unwrap();
+        assert!(lo.name == "lo" && lo.is_up() && lo.has_carrier() && lo.is_loopback(), "{lo:?}");
+        assert!(netlink.devices().unwrap().contains(&lo));
+        // Not the largest number: of a negative one the kernel says that it is invalid.
+        assert_eq!(netlink.device(i32::MAX as u32).unwrap(), None);
         assert_eq!(netlink.neighbour(1, [192, 0, 2, 77]).unwrap(), None);
         assert!(netlink.neighbour(u32::MAX, [192, 0, 2, 77]).is_err());
     }
@@ -308,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_is_read_to_its_end_and_for_one_interface() {
+    fn a_dump_is_read_to_its_end() {
         let address = |interface: u32, last: u8| {
             let mut body = vec![libc::AF_INET as u8, 24, 0, 0];
             body.extend(interface.to_ne_bytes());
@@ -317,13 +444,37 @@ mod tests {
             message(libc::RTM_NEWADDR, 5, &body)
         };
         let mut found = Vec::new();
+        let mut read = |bytes: &[u8], sequence| {
+            read_dump(bytes, sequence, &mut |kind, message: &[u8]| found.extend(read_address(kind, message)))
+        };
         let part = [address(3, 1), address(4, 2), address(3, 3)].concat();
-        assert!(!read_addresses(&part, 5, 3, &mut found));
-        assert!(!read_addresses(&part, 6, 3, &mut found));
+        assert!(!read(&part, 5));
+        assert!(!read(&part, 6));
         let end = [address(3, 4), message(libc::NLMSG_DONE as u16, 5, &[0; 4]), address(3, 5)].concat();
-        assert!(read_addresses(&end, 5, 3, &mut found));
-        assert_eq!(found, [[192, 0, 2, 1], [192, 0, 2, 3], [192, 0, 2, 4]]);
-        assert!(!read_addresses(&end[..30], 5, 3, &mut found));
+        assert!(read(&end, 5));
+        assert!(!read(&end[..30], 5));
+        let has = |interface, last| (interface, IpAddr::from([192, 0, 2, last]));
+        assert_eq!(found, [has(3, 1), has(4, 2), has(3, 3), has(3, 4)]);
+    }
+
+    #[test]
+    fn an_interface_without_a_carrier_is_told_from_one_that_is_down() {
+        let of = |flags: i32| {
+            let mut body = vec![0; 4];
+            body.extend(7u32.to_ne_bytes());
+            body.extend(flags.to_ne_bytes());
+            body.extend([0; 4]);
+            body.extend([9, 0, libc::IFLA_IFNAME as u8, 0, b'e', b't', b'h', b'7', 0, 0, 0, 0]);
+            body.extend([8, 0, libc::IFLA_MTU as u8, 0]);
+            body.extend(1400u32.to_ne_bytes());
+            read_device(&message(libc::RTM_NEWLINK, 1, &body)).unwrap()
+        };
+        let device = of(libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_LOWER_UP);
+        assert_eq!((device.index, &*device.name, device.mac, device.mtu), (7, "eth7", [0; 6], 1400));
+        assert!(device.is_up() && device.has_carrier() && !device.is_loopback());
+        let unplugged = of(libc::IFF_UP);
+        assert!(unplugged.is_up() && !unplugged.has_carrier());
+        assert!(!of(libc::IFF_UP | libc::IFF_LOWER_UP | libc::IFF_DORMANT).has_carrier() && !of(0).is_up());
     }
 
     #[test]

@@ -36,7 +36,6 @@ impl Resolver {
     /// # Errors
     /// There is no netlink socket, or no thread, or `prepare` failed.
     pub fn start(
-        ifname: &str,
         interface: u32,
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, ResolverError> {
@@ -45,7 +44,7 @@ impl Resolver {
         let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
         let changes = netlink::changes(libc::RTMGRP_NEIGH).map_err(failed("listen to its changes"))?;
         let end = Arc::new(AtomicBool::new(false));
-        let mut table = Table { interface, ifname: ifname.to_owned(), netlink, peers: Vec::new() };
+        let mut table = Table { interface, netlink, peers: Vec::new() };
         let (theirs, ended) = (Arc::clone(&shared), Arc::clone(&end));
         let (tell, prepared) = mpsc::sync_channel(1);
         let body = move || {
@@ -98,7 +97,6 @@ struct Peer {
 
 struct Table {
     interface: u32,
-    ifname: String,
     netlink: Netlink,
     peers: Vec<Peer>,
 }
@@ -114,12 +112,13 @@ impl Table {
 
     /// Looks all peers up; returns those that are known.
     fn resolve(&mut self) -> Vec<(Ip4, NextHop)> {
-        for peer in &mut self.peers {
+        let Self { interface, netlink, peers } = self;
+        for peer in peers {
             let [a, b, c, d] = peer.ip;
-            match find(&mut self.netlink, self.interface, peer.ip) {
+            match find(netlink, *interface, peer.ip) {
                 Ok(hop) => {
                     if hop.is_some() && peer.hop.is_none() {
-                        tracing::debug!("{}: {a}.{b}.{c}.{d} has a next hop", self.ifname);
+                        tracing::debug!("{}: {a}.{b}.{c}.{d} has a next hop", name_of(netlink, *interface));
                     }
                     peer.hop = hop;
                     peer.said = false;
@@ -127,10 +126,10 @@ impl Table {
                 Err(error) => {
                     peer.hop = None;
                     if !std::mem::replace(&mut peer.said, true) {
+                        let ifname = name_of(netlink, *interface);
                         tracing::warn!(
-                            "{}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} oif {}`",
-                            self.ifname,
-                            self.ifname
+                            "{ifname}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} oif \
+                             {ifname}`"
                         );
                     }
                 }
@@ -138,6 +137,12 @@ impl Table {
         }
         self.peers.iter().filter_map(|peer| Some((peer.ip, peer.hop?))).collect()
     }
+}
+
+/// What an interface is called now.
+fn name_of(netlink: &mut Netlink, interface: u32) -> String {
+    let device = netlink.device(interface).ok().flatten();
+    device.map_or_else(|| format!("interface {interface}, which is gone"), |device| device.name)
 }
 
 /// The next hop towards an address; the kernel asks for it if it has to.

@@ -117,7 +117,7 @@ pub(super) fn request(name: &[u8]) -> libc::ifreq {
 }
 
 /// Calls one of the SIOCGIF ioctls, which read the name and fill the union.
-fn ask(socket: BorrowedFd<'_>, name: &[u8], what: libc::c_ulong) -> io::Result<libc::ifreq> {
+pub(super) fn ask(socket: BorrowedFd<'_>, name: &[u8], what: libc::c_ulong) -> io::Result<libc::ifreq> {
     let mut request = request(name);
     // SAFETY: these calls read and write a live `ifreq` and nothing else.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut request) };
@@ -125,7 +125,7 @@ fn ask(socket: BorrowedFd<'_>, name: &[u8], what: libc::c_ulong) -> io::Result<l
 }
 
 /// Receive queues in use; 1 when the driver has no notion of them.
-fn rx_queues(socket: BorrowedFd<'_>, name: &[u8]) -> u32 {
+pub(super) fn rx_queues(socket: BorrowedFd<'_>, name: &[u8]) -> u32 {
     let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
     let mut request = request(name);
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();

@@ -15,14 +15,17 @@
 //! | `places` | where frames are in the UMEM |
 //! | `chain` | packets that come in several descriptors |
 //! | `interface` | an interface's index, addresses, MTU, queues |
-//! | `watch` | the thread that follows an interface's addresses |
+//! | `number` | interfaces by their number, whatever they are called |
 //! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
 //! | `queues` | the queues of an interface that one lcore serves, as one port |
+//! | `about` | what is said about them |
 
+mod about;
 mod chain;
 mod interface;
 mod ledger;
 mod mode;
+mod number;
 mod offload;
 mod places;
 mod port;
@@ -31,17 +34,16 @@ mod queues;
 mod ring;
 mod socket;
 mod umem;
-mod watch;
 
 pub use interface::{Interface, NotEthernet};
 pub use mode::BoundMode;
+pub(crate) use number::rx_queues_of;
 pub use offload::Offloads;
 pub use places::has_chains;
 pub use port::{XdpCounters, XdpPort, largest_packet, largest_packet_zero_copy};
 pub use probe::can_zero_copy;
 pub use queues::XdpQueues;
 pub use umem::Umem;
-pub use watch::Watcher;
 
 use crate::headers::Local;
 use crate::spec::XdpMode;
@@ -56,9 +58,9 @@ pub struct XdpConfig {
     pub queue: u32,
     /// How packets move.
     pub mode: XdpMode,
-    /// The port's addresses, as long as [`XdpPort::set_addresses`] says no others.
+    /// The port's addresses, as long as [`XdpPort::follow`] says no others.
     pub local: Local,
-    /// The largest IP packet of the link, in bytes.
+    /// The largest IP packet of the link, in bytes, likewise.
     pub mtu: u16,
     /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
     pub ring: u32,

@@ -5,6 +5,7 @@
 //! merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
 
 use crate::xdp::interface::{asking_socket, request};
+use crate::xdp::number::{by_name, name_of};
 use crate::xdp::{Interface, XdpError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,7 @@ const NAME: usize = 32;
 
 /// The receive offloads of an interface that were turned off. They are on again when this is dropped.
 pub struct Offloads {
-    ifname: String,
+    device: Device,
     /// How many features the kernel knows.
     count: usize,
     off: Vec<(usize, &'static str)>,
@@ -36,22 +37,22 @@ impl Offloads {
     /// One of them is on and stays on; the error says which.
     pub fn turn_off(interface: &Interface, before: impl FnOnce(&[&'static str])) -> Result<Self, XdpError> {
         let ifname = &interface.name;
-        let socket = socket(ifname)?;
-        let mut offloads = Self { ifname: ifname.clone(), count: 0, off: Vec::new() };
-        let Ok(names) = names(socket.as_fd(), ifname) else {
+        let device = Device::new(interface)?;
+        let mut offloads = Self { device, count: 0, off: Vec::new() };
+        let Ok(names) = offloads.device.names() else {
             // A driver without features has none of these.
             return Ok(offloads);
         };
         offloads.count = names.len();
         let bits = UNWANTED.iter().filter_map(|(name, option)| Some((bit_of(&names, name)?, *option)));
-        let on: Vec<_> = bits.filter(|(bit, _)| is_on(socket.as_fd(), ifname, names.len(), *bit)).collect();
+        let on: Vec<_> = bits.filter(|(bit, _)| offloads.device.is_on(names.len(), *bit)).collect();
         let options: Vec<&str> = on.iter().map(|(_, option)| *option).collect();
         if !options.is_empty() {
             before(&options);
         }
         for (bit, option) in on {
-            let result = set(socket.as_fd(), ifname, names.len(), bit, false);
-            if result.is_err() || is_on(socket.as_fd(), ifname, names.len(), bit) {
+            let result = offloads.device.set(names.len(), bit, false);
+            if result.is_err() || offloads.device.is_on(names.len(), bit) {
                 return Err(XdpError::Offload { ifname: ifname.clone(), option });
             }
             offloads.off.push((bit, option));
@@ -67,16 +68,13 @@ impl Offloads {
         self.off.iter().map(|(_, option)| *option)
     }
 
-    /// Turns on again what was turned off. `false` when that failed, which the log says.
+    /// Turns on again what was turned off, whatever the interface is called by now. `false` when that failed, which the log
+    /// says.
     pub fn restore(&mut self) -> bool {
         let off = std::mem::take(&mut self.off);
-        let Some(&(_, first)) = off.first() else { return true };
-        let failed = match socket(&self.ifname) {
-            Ok(socket) => off.iter().find(|(bit, _)| !is_set(socket.as_fd(), &self.ifname, self.count, *bit)),
-            Err(_) => Some(&(0, first)),
-        };
+        let failed = off.iter().find(|(bit, _)| !self.device.turn_on(self.count, *bit));
         if let Some((_, option)) = failed {
-            complain(&self.ifname, option);
+            self.device.complain(option);
         }
         failed.is_none()
     }
@@ -84,15 +82,14 @@ impl Offloads {
     /// Turns options on that another process had turned off, when it could not do so itself any more; names that are
     /// none of these are passed over. `false` when that failed, which the log says.
     pub fn turn_on<'a>(interface: &Interface, options: impl IntoIterator<Item = &'a str>) -> bool {
-        let ifname = &interface.name;
-        let Ok(socket) = socket(ifname) else { return false };
-        let Ok(names) = names(socket.as_fd(), ifname) else { return true };
+        let Ok(device) = Device::new(interface) else { return false };
+        let Ok(names) = device.names() else { return true };
         let mut all = true;
         for option in options {
             let known = UNWANTED.iter().find(|(_, known)| *known == option);
             let Some(bit) = known.and_then(|(name, _)| bit_of(&names, name)) else { continue };
-            if !is_set(socket.as_fd(), ifname, names.len(), bit) {
-                complain(ifname, option);
+            if !device.turn_on(names.len(), bit) {
+                device.complain(option);
                 all = false;
             }
         }
@@ -106,25 +103,98 @@ impl Drop for Offloads {
     }
 }
 
-fn complain(ifname: &str, option: &str) {
-    tracing::warn!("{ifname}: cannot turn {option} on again: `ethtool -K {ifname} {option} on`");
-}
-
 fn bit_of(names: &[String], name: &str) -> Option<usize> {
     names.iter().position(|known| known == name)
 }
 
-/// Turns a feature on; also true when the interface is gone.
-fn is_set(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize) -> bool {
-    match set(socket, ifname, count, bit, true) {
-        Err(error) => error.raw_os_error() == Some(libc::ENODEV),
-        Ok(()) => true,
-    }
+/// An interface, by its number, and a socket to ask about it. Ethtool's calls take names; the name is looked up for each.
+struct Device {
+    socket: OwnedFd,
+    index: u32,
+    /// The name that it had.
+    name: String,
 }
 
-fn socket(ifname: &str) -> Result<OwnedFd, XdpError> {
-    let action = "make a socket";
-    asking_socket().map_err(|source| XdpError::Os { ifname: ifname.to_owned(), action, source })
+impl Device {
+    fn new(interface: &Interface) -> Result<Self, XdpError> {
+        let (index, name) = (interface.index, interface.name.clone());
+        match asking_socket() {
+            Ok(socket) => Ok(Self { socket, index, name }),
+            Err(source) => Err(XdpError::Os { ifname: name, action: "make a socket", source }),
+        }
+    }
+
+    fn complain(&self, option: &str) {
+        let now = name_of(self.socket.as_fd(), self.index).ok().flatten();
+        let ifname = now.as_ref().unwrap_or(&self.name);
+        tracing::warn!("{ifname}: cannot turn {option} on again: `ethtool -K {ifname} {option} on`");
+    }
+
+    /// Turns a feature on; also true when the interface is gone.
+    fn turn_on(&self, count: usize, bit: usize) -> bool {
+        match self.set(count, bit, true) {
+            Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+            Ok(()) => true,
+        }
+    }
+
+    /// Calls ethtool's ioctl on a command of words.
+    ///
+    /// # Safety
+    /// The command does not make the kernel write past the end of the words.
+    unsafe fn ethtool(&self, words: &mut [u32]) -> io::Result<()> {
+        by_name(self.socket.as_fd(), self.index, |name| {
+            // SAFETY: says the caller.
+            unsafe { ethtool(self.socket.as_fd(), name, words) }
+        })
+    }
+
+    /// The names of all features, by their bit.
+    fn names(&self) -> io::Result<Vec<String>> {
+        // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in it.
+        let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
+        // SAFETY: one bit is set, and there is room for one answer.
+        unsafe { self.ethtool(&mut info) }?;
+        let count = info[4] as usize;
+        if info[2] == 0 || count == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // `ethtool_gstrings`: command, set, how many, the names. The kernel fills as many as it has just said.
+        let mut strings = vec![0u32; 3 + count * NAME / 4];
+        (strings[0], strings[1], strings[2]) = (ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32);
+        // SAFETY: the number of features is fixed in a running kernel, and there is room for it.
+        unsafe { self.ethtool(&mut strings) }?;
+        let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let name = |bytes: &[u8]| {
+            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+            String::from_utf8_lossy(&bytes[..end]).into_owned()
+        };
+        Ok(bytes.chunks_exact(NAME).map(name).collect())
+    }
+
+    /// Whether a feature is active.
+    fn is_on(&self, count: usize, bit: usize) -> bool {
+        // `ethtool_gfeatures`: command, how many blocks, and for each 32 features: available, requested, active, never changed.
+        let blocks = count.div_ceil(32);
+        let mut words = vec![0u32; 2 + blocks * 4];
+        (words[0], words[1]) = (ETHTOOL_GFEATURES, blocks as u32);
+        // SAFETY: the kernel writes at most as many blocks as there is room for.
+        let result = unsafe { self.ethtool(&mut words) };
+        result.is_ok() && words.get(2 + bit / 32 * 4 + 2).is_some_and(|active| active & (1 << (bit % 32)) != 0)
+    }
+
+    /// Asks for a feature to be on or off.
+    fn set(&self, count: usize, bit: usize, on: bool) -> io::Result<()> {
+        // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should be.
+        let blocks = count.div_ceil(32);
+        let mut words = vec![0u32; 2 + blocks * 2];
+        (words[0], words[1]) = (ETHTOOL_SFEATURES, blocks as u32);
+        let (at, mask) = (2 + bit / 32 * 2, 1 << (bit % 32));
+        words[at] = mask;
+        words[at + 1] = if on { mask } else { 0 };
+        // SAFETY: the kernel only reads the words.
+        unsafe { self.ethtool(&mut words) }
+    }
 }
 
 /// Calls ethtool's ioctl on a command of words.
@@ -139,53 +209,6 @@ unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The names of all features, by their bit.
-fn names(socket: BorrowedFd<'_>, ifname: &str) -> io::Result<Vec<String>> {
-    // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in it.
-    let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
-    // SAFETY: one bit is set, and there is room for one answer.
-    unsafe { ethtool(socket, ifname, &mut info) }?;
-    let count = info[4] as usize;
-    if info[2] == 0 || count == 0 {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    // `ethtool_gstrings`: command, set, how many, the names. The kernel fills as many as it has just said.
-    let mut strings = vec![0u32; 3 + count * NAME / 4];
-    (strings[0], strings[1], strings[2]) = (ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32);
-    // SAFETY: the number of features is fixed in a running kernel, and there is room for it.
-    unsafe { ethtool(socket, ifname, &mut strings) }?;
-    let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let name = |bytes: &[u8]| {
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
-    };
-    Ok(bytes.chunks_exact(NAME).map(name).collect())
-}
-
-/// Whether a feature is active.
-fn is_on(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize) -> bool {
-    // `ethtool_gfeatures`: command, how many blocks, and for each 32 features: available, requested, active, never changed.
-    let blocks = count.div_ceil(32);
-    let mut words = vec![0u32; 2 + blocks * 4];
-    (words[0], words[1]) = (ETHTOOL_GFEATURES, blocks as u32);
-    // SAFETY: the kernel writes at most as many blocks as there is room for.
-    let result = unsafe { ethtool(socket, ifname, &mut words) };
-    result.is_ok() && words.get(2 + bit / 32 * 4 + 2).is_some_and(|active| active & (1 << (bit % 32)) != 0)
-}
-
-/// Asks for a feature to be on or off.
-fn set(socket: BorrowedFd<'_>, ifname: &str, count: usize, bit: usize, on: bool) -> io::Result<()> {
-    // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should be.
-    let blocks = count.div_ceil(32);
-    let mut words = vec![0u32; 2 + blocks * 2];
-    (words[0], words[1]) = (ETHTOOL_SFEATURES, blocks as u32);
-    let (at, mask) = (2 + bit / 32 * 2, 1 << (bit % 32));
-    words[at] = mask;
-    words[at + 1] = if on { mask } else { 0 };
-    // SAFETY: the kernel only reads the words.
-    unsafe { ethtool(socket, ifname, &mut words) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,11 +216,11 @@ mod tests {
     #[test]
     fn the_loopback_has_features_and_none_of_these() {
         let lo = Interface::find("lo").unwrap();
-        let socket = socket("lo").unwrap();
-        let names = names(socket.as_fd(), "lo").unwrap();
+        let device = Device::new(&lo).unwrap();
+        let names = device.names().unwrap();
         assert!(UNWANTED.iter().all(|(name, _)| names.iter().any(|known| known == name)), "{names:?}");
         let bit = names.iter().position(|name| name == "loopback").unwrap();
-        assert!(is_on(socket.as_fd(), "lo", names.len(), bit));
+        assert!(device.is_on(names.len(), bit));
         let mut offloads = Offloads::turn_off(&lo, |options| panic!("{options:?}")).unwrap();
         assert_eq!(offloads.turned_off().count(), 0);
         assert!(offloads.restore() && Offloads::turn_on(&lo, ["loopback", "no-such-option"]));

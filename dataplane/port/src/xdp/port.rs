@@ -1,21 +1,23 @@
 //! The port: descriptors become datagrams, datagrams become descriptors, headers are read and written in place.
 //!
-//! A queue outlives its interface. While the interface is down, what should leave is dropped and counted, so that a
-//! gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
+//! A queue outlives its interface. While the interface is down or has no carrier, what should leave is dropped and counted, so
+//! that a gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
 
-use crate::Port;
 use crate::addresses::{Addresses, MAX_ADDRESSES};
-use crate::headers::{self, Local, Reader, Refused, Unsendable, Verify};
+use crate::headers::{self, Reader, Refused, Unsendable, Verify};
 use crate::neighbour::{self, Neighbours, resolve};
+use crate::watch::{Link, Seen};
+use crate::xdp::about::XdpAbout;
 use crate::xdp::chain::{Chain, Joined};
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
 use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
+use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
-use frame::{Burst, Datagram, Peer, Pool, PortId, Time, TxQueue, Vlan};
+use frame::{Burst, Datagram, Peer, Pool, PortId, Time, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ frame::counters! {
         tx_dropped_too_long,
         /// Datagrams to a peer whose next hop has no known Ethernet address (yet); dropped.
         tx_dropped_no_neighbour,
-        /// Datagrams dropped because the interface was down or gone.
+        /// Datagrams dropped because the interface was down or gone, or had no carrier.
         tx_dropped_link_down,
         /// Datagrams dropped because the interface had no IPv4 address (any more).
         tx_dropped_no_address,
@@ -77,9 +79,9 @@ frame::counters! {
         tx_kicks,
         /// Kicks that failed.
         tx_kick_errors,
-        /// Times that the interface was taken down.
+        /// Times that the interface was taken down, or lost its carrier.
         link_downs,
-        /// 1 while the interface is up (a gauge).
+        /// 1 while the interface is up and has a carrier (a gauge).
         link_up,
         /// 1 once the interface has vanished and its frames went back to the pool (a gauge).
         vanished,
@@ -143,8 +145,10 @@ pub struct XdpPort {
     device: Option<Device>,
     /// What to wait on once the interface has vanished: nothing ever comes.
     silence: OwnedFd,
-    /// Whether the interface was up when it was last looked at.
-    up: bool,
+    /// What the interface was when it was last looked at.
+    link: Link,
+    /// What is seen of the interface, if somebody follows it.
+    seen: Option<Arc<Seen>>,
     addresses: Addresses,
     neighbours: Option<Neighbours>,
     pool: Pool,
@@ -201,7 +205,8 @@ impl XdpPort {
             mode: BoundMode::Copy,
             device: Some(Device { socket, ledger }),
             silence,
-            up: true,
+            link: Link::Up,
+            seen: None,
             readers: addresses.readers(id, Verify::Software, false),
             roce: false,
             addresses,
@@ -238,10 +243,12 @@ impl XdpPort {
         self.neighbours = Some(neighbours);
     }
 
-    /// What it answers to and sends from, from now on, instead of [`XdpConfig::local`].
-    pub fn set_addresses(&mut self, addresses: Addresses) {
-        self.addresses = addresses;
+    /// From now on the port has the addresses, the link and the MTU of its interface as it is followed, instead of those of
+    /// [`XdpConfig`].
+    pub fn follow(&mut self, seen: &Arc<Seen>) {
+        self.addresses = seen.addresses(self.config.local.udp_port);
         self.readers = self.addresses.readers(self.id, Verify::Software, self.roce);
+        self.seen = Some(Arc::clone(seen));
     }
 
     /// Receives RoCEv2, too, with [`Peer::ROCE`] in [`Peer::local`]; the XDP program must claim it as well.
@@ -278,14 +285,16 @@ impl XdpPort {
         self.device.is_none()
     }
 
-    /// [`Port::describe`], with these queues for this one.
-    pub(super) fn describe_queues(&self, queues: &str) -> String {
-        let (asked, local) = (self.config.mode, &self.config.local);
-        let [a, b, c, d] = local.ip;
-        format!(
-            "xdp:{} queue {queues} ({}, asked for {asked}; {a}.{b}.{c}.{d}:{}, MTU {}, rings of {})",
-            self.config.ifname, self.mode, local.udp_port, self.mtu, self.config.ring
-        )
+    /// [`Port::about`], with these queues for this one.
+    pub(super) fn about_queues(&self, queues: String) -> XdpAbout {
+        XdpAbout {
+            id: self.id,
+            config: self.config.clone(),
+            queues,
+            mode: self.mode,
+            largest: largest_packet(self.pool.chunk()),
+            seen: self.seen.clone(),
+        }
     }
 
     /// Fills the fill ring from the pool.
@@ -331,7 +340,7 @@ impl XdpPort {
     /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
     #[inline]
     fn refusal(&mut self, now: Time, datagram: &mut Datagram) -> Option<&frame::Counter> {
-        if !self.up {
+        if self.link != Link::Up {
             return Some(&self.counters.tx_dropped_link_down);
         }
         if datagram.peer.mac == [0; 6] {
@@ -448,38 +457,54 @@ impl XdpPort {
             counters.rx_lost_ring_full.set(statistics.rx_ring_full);
             counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
         }
-        // The call looks at the interface first, whatever waits.
-        let state = socket.kick_rx().err().and_then(|error| error.raw_os_error());
-        let (ifname, queue) = (&self.config.ifname, self.config.queue);
-        match state {
-            Some(libc::ENXIO) => {
+        // The call looks at the interface first, whatever waits. It knows nothing of a carrier: without one the kernel takes
+        // what is sent, and drops it without a word.
+        let link = match socket.kick_rx().err().and_then(|error| error.raw_os_error()) {
+            Some(libc::ENXIO) => Link::Gone,
+            Some(libc::ENETDOWN) => Link::Down,
+            _ if self.seen.as_ref().is_some_and(|seen| seen.link() == Link::NoCarrier) => Link::NoCarrier,
+            _ => Link::Up,
+        };
+        if let Some(seen) = &self.seen {
+            let mtu = u16::try_from(seen.mtu()).unwrap_or(u16::MAX);
+            self.mtu = mtu.min(largest_packet(self.pool.chunk()));
+        }
+        if link != self.link {
+            self.set_link(link);
+        }
+    }
+
+    /// The interface is another than at the last look.
+    fn set_link(&mut self, link: Link) {
+        let (queue, was) = (self.config.queue, std::mem::replace(&mut self.link, link));
+        let ifname = self.seen.as_ref().map_or_else(|| self.config.ifname.clone(), |seen| seen.name());
+        self.counters.link_up.set(u64::from(link == Link::Up));
+        match link {
+            Link::Up => tracing::info!("xdp:{ifname} queue {queue}: the interface is up again"),
+            Link::Down => {
+                tracing::warn!("xdp:{ifname} queue {queue}: the interface is down; what should leave there is dropped");
+            }
+            Link::NoCarrier => tracing::warn!(
+                "xdp:{ifname} queue {queue}: the interface has no carrier; what should leave there is dropped. Is the cable in, \
+                 and the other end up? `ip link show dev {ifname}`"
+            ),
+            Link::Gone => {
                 tracing::error!(
                     "xdp:{ifname} queue {queue}: the interface has vanished; its frames go back to the pool, and what \
                      should leave there is dropped. When the interface is back, restart gvm-dp"
                 );
-                self.up = false;
-                self.counters.link_up.set(0);
                 self.counters.vanished.set(1);
                 self.device = None;
                 self.chain = Chain::default();
-                (self.rx_frames, self.tx_frames, self.tx_full) = (0, 0, false);
+                (self.rx_frames, self.tx_frames) = (0, 0);
                 self.counters.rx_frames.set(0);
                 self.counters.tx_frames.set(0);
             }
-            Some(libc::ENETDOWN) if self.up => {
-                tracing::warn!("xdp:{ifname} queue {queue}: the interface is down; what should leave there is dropped");
-                self.up = false;
-                self.tx_full = false;
-                self.counters.link_up.set(0);
-                self.counters.link_downs.add(1);
-            }
-            Some(libc::ENETDOWN) => {}
-            _ if !self.up => {
-                tracing::info!("xdp:{ifname} queue {queue}: the interface is up again");
-                self.up = true;
-                self.counters.link_up.set(1);
-            }
-            _ => {}
+        }
+        if link != Link::Up {
+            self.tx_full = false;
+            // Once for each time that it is lost.
+            self.counters.link_downs.add(u64::from(was == Link::Up && link != Link::Gone));
         }
     }
 }
@@ -613,12 +638,15 @@ impl Port for XdpPort {
     }
 
     fn own_end(&self) -> Option<Peer> {
-        let Local { mac, ip, udp_port } = self.config.local;
-        Some(Peer::ipv4(self.id, ip, udp_port, Vlan::UNTAGGED, mac))
+        self.about().own_end()
     }
 
     fn describe(&self) -> String {
-        self.describe_queues(&self.config.queue.to_string())
+        self.about().describe()
+    }
+
+    fn about(&self) -> Arc<dyn About> {
+        Arc::new(self.about_queues(self.config.queue.to_string()))
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

@@ -3,8 +3,8 @@
 //! With as many lcores as the interface has queues that is one queue, and nothing is added to it. With fewer lcores each
 //! serves several: it receives from all in turn, and sends each flow on one, so that what goes to one slave stays in order.
 
-use crate::Port;
 use crate::xdp::{XdpError, XdpPort};
+use crate::{About, Port};
 use frame::counter::{CounterSet, Visitor};
 use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::io;
@@ -164,8 +164,12 @@ impl Port for XdpQueues {
     }
 
     fn describe(&self) -> String {
+        self.about().describe()
+    }
+
+    fn about(&self) -> Arc<dyn About> {
         let queues: Vec<String> = self.iter().map(|port| port.queue().1.to_string()).collect();
-        self.first.describe_queues(&queues.join("+"))
+        Arc::new(self.first.about_queues(queues.join("+")))
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {

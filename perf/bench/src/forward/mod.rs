@@ -177,7 +177,7 @@ pub fn table(rounds: usize, length: Duration, quick: bool) -> anyhow::Result<Tab
         "forward: one record of {RECORD} bytes per datagram, {SLAVES} slaves, one lcore, AF_XDP on veth, {backing}"
     );
     for port in &machine.running.view().ports {
-        println!("  port {}: {}", port.id.0, port.description);
+        println!("  port {}: {}", port.id.0, port.about.describe());
     }
     println!("{:<38} {:>8} {:>8} {:>8}", "one packet at a time, us", "least", "p50", "p99");
     let latencies = latency::measure(&world, &machine, GENERATOR, quick)?;

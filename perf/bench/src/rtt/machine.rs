@@ -218,7 +218,7 @@ impl Machine {
             let config = XdpConfig { ring: 512, ..XdpConfig::of(&interface, 0)? };
             let mut port = XdpPort::open(PortId(0), config, &umem)?;
             port.claim_roce();
-            let resolver = Resolver::start(&ifname, interface.index, || Ok(()))?;
+            let resolver = Resolver::start(interface.index, || Ok(()))?;
             port.set_neighbours(resolver.neighbours());
             steer.set_socket(0, port.poll_fd().context("the port is open")?)?;
             steer.set_addresses(&[Ipv4Addr::from(own.ip)])?;

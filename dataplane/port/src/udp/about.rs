@@ -1,0 +1,68 @@
+//! What is said about a socket: by the MTU and the link that the interface with its address has when one asks.
+
+use crate::About;
+use crate::watch::{Link, Seen};
+use frame::{Peer, PortId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a socket is bound to, and how large packets can be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    /// The address that the socket is bound to.
+    pub(super) local: SocketAddr,
+    /// The MTU of the start, in bytes.
+    pub(super) start: u16,
+    /// The largest IP packet that frames hold, in bytes.
+    pub(super) largest: u16,
+}
+
+impl Range {
+    /// The largest IP packet now: what the interface with the address takes. Of a socket with the unspecified address that is
+    /// what was said at the start, if an interface takes it.
+    pub(super) fn mtu(&self, seen: Option<&Seen>) -> u16 {
+        let now = seen.filter(|seen| seen.mtu() != 0).map(|seen| u16::try_from(seen.mtu()).unwrap_or(u16::MAX));
+        let able = match now {
+            Some(now) if self.local.ip().is_unspecified() => now.min(self.start),
+            Some(now) => now,
+            None => self.start,
+        };
+        able.min(self.largest)
+    }
+}
+
+/// A socket, as others see it.
+pub(super) struct UdpAbout {
+    pub(super) id: PortId,
+    pub(super) range: Range,
+    /// Receive buffer, in bytes.
+    pub(super) rcvbuf: u64,
+    /// Send buffer, in bytes.
+    pub(super) sndbuf: u64,
+    /// The interface with its address, if somebody follows it.
+    pub(super) seen: Option<Arc<Seen>>,
+}
+
+impl About for UdpAbout {
+    fn describe(&self) -> String {
+        format!(
+            "udp:{} (kernel socket, MTU {}, receive buffer {} KiB, send buffer {} KiB)",
+            self.range.local,
+            self.mtu(),
+            self.rcvbuf >> 10,
+            self.sndbuf >> 10
+        )
+    }
+
+    fn mtu(&self) -> u16 {
+        self.range.mtu(self.seen.as_deref())
+    }
+
+    fn own_end(&self) -> Option<Peer> {
+        Some(Peer::socket(self.id, self.range.local))
+    }
+
+    fn link(&self) -> Option<Link> {
+        self.seen.as_ref().map(|seen| seen.link())
+    }
+}
