@@ -91,7 +91,8 @@ impl NeighborSpec {
     /// Once it is gone, another one with its name takes its place; `None` until then.
     pub fn follow(&self, before: Option<&Neighbor>) -> Option<(String, Neighbor)> {
         let same = before.and_then(|before| Interface::numbered(before.ifindex).ok().flatten());
-        let interface = same.or_else(|| Interface::find(&self.ifname).ok().filter(|now| now.check_ethernet().is_ok()))?;
+        let interface =
+            same.or_else(|| Interface::find(&self.ifname).ok().filter(|now| now.check_ethernet().is_ok()))?;
         let neighbor = self.by(&interface);
         Some((interface.name, neighbor))
     }

@@ -13,11 +13,11 @@ use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::settings::Running;
 use crate::static_routes::PortFacts;
+use crate::supervise::changes::{Watch, port_mtus};
 use crate::supervise::desk::{Desk, Inbox};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use crate::units::Duration;
-use frame::PortId;
 use gateway::{Gateway, GatewayConfig};
 use lcore::Clock;
 use link::{Registrar, RegistrarConfig};
@@ -58,7 +58,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         Ok((gateway, counters))
     };
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, Some(&to_registrar), &ends, make)?;
-    let port_mtus = port_mtus(&config.common, &lcores);
+    let port_mtus = port_mtus(&config.common, lcores.iter().map(|lcore| lcore.running.view()));
     let mtu = port_mtus.iter().copied().min().unwrap_or_else(|| config.common.mtu_of_frames());
     let registrar = RegistrarConfig {
         scale: config.common.scale,
@@ -125,15 +125,8 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         reports,
         confinement,
         tuner: Tuner::new(settings),
+        watch: Watch::new(&config.common, port_mtus),
     })
-}
-
-/// The largest IP packet of each port: what its queues on all lcores can do, and what was said.
-fn port_mtus<C>(common: &config::Common, lcores: &[Started<C>]) -> Vec<u16> {
-    let views = || lcores.iter().flat_map(|lcore| &lcore.running.view().ports);
-    let able = |id: PortId| views().filter(|port| port.id == id).map(|port| port.about.mtu()).min();
-    let ids = (0..common.ports.len()).map(|id| PortId(id as u8));
-    ids.map(|id| common.mtu_of(id, able(id).unwrap_or_else(|| common.mtu_of_frames()))).collect()
 }
 
 /// `9000`, or of ports that differ `9000 and 1500`.

@@ -100,6 +100,8 @@ pub struct Nic {
     mode: XdpMode,
     got: OnceLock<BoundMode>,
     ring: u32,
+    /// The largest IP packet that frames hold, in bytes.
+    largest: u16,
     /// Whether its queues receive RoCEv2, too.
     roce: bool,
     // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
@@ -117,6 +119,7 @@ impl Nic {
         neighbors: &[NeighborSpec],
         mode: XdpMode,
         ring: u32,
+        largest: u16,
         confinement: &Confinement,
     ) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
@@ -151,7 +154,7 @@ impl Nic {
         );
         let watcher = watcher.map_err(Failure::Neighbours)?;
         let roce = config.claim_roce;
-        Ok(Self { mode, got: OnceLock::new(), ring, roce, watcher, steering, resolver, offloads, found })
+        Ok(Self { mode, got: OnceLock::new(), ring, largest, roce, watcher, steering, resolver, offloads, found })
     }
 
     /// Which of the process's ports.
@@ -172,6 +175,11 @@ impl Nic {
     /// Its first IPv4 address, when it was looked at.
     pub fn first_address(&self) -> Option<Ipv4Addr> {
         self.found.interface.ipv4.map(Ipv4Addr::from)
+    }
+
+    /// The largest IP packet that frames hold, in bytes.
+    pub fn largest_packet(&self) -> u16 {
+        self.largest
     }
 
     /// Its receive queues that have a socket: those of the start.

@@ -170,6 +170,8 @@ impl Ports {
         let needs = Needs { xdp: !found.is_empty(), dpdk: !devices.is_empty(), names: common.names };
         let confinement = Confinement::new(common.seccomp, needs)?;
         let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
+        let room = if mode == XdpMode::ZeroCopy { largest_packet_zero_copy } else { largest_packet };
+        let largest = room(pool.chunk);
         let mut found = found.into_iter();
         let mut sources = Vec::with_capacity(common.ports.len());
         for (id, plan) in common.ports.iter().enumerate() {
@@ -186,7 +188,7 @@ impl Ports {
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
                     let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
-                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, mode, ring, &confinement)?))
+                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, mode, ring, largest, &confinement)?))
                 }
                 PortPlan::Dpdk(spec) => {
                     let Some(environment) = &environment else {

@@ -9,6 +9,7 @@ use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::settings::Running;
+use crate::supervise::changes::{Watch, port_mtus};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use frame::{Peer, PortId};
@@ -72,6 +73,8 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     };
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
     announce(&lcores, &ports);
+    let views = lcores.iter().map(|lcore| lcore.running.view());
+    let watch = Watch::new(&config.common, port_mtus(&config.common, views));
     let first = config.ids.id(0).map_or(0, |id| id.get());
     let who = match config.ids.len() {
         1 => format!("slave {first}"),
@@ -114,5 +117,6 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
         reports,
         confinement,
         tuner: Tuner::new(settings),
+        watch,
     })
 }

@@ -215,7 +215,7 @@ fn lcores(rates: &Rates) -> String {
     for lcore in &rates.lcores {
         table.row(vec![
             lcore.index.to_string(),
-            lcore.core.map_or("-".to_owned(), |core| core.to_string()),
+            lcore.core.clone().unwrap_or_else(|| "-".to_owned()),
             percent(lcore.busy),
             percent(lcore.cpu),
             moving(lcore.records),

@@ -1,5 +1,6 @@
 //! What the control thread knows of a running process: handles to counters that the lcores write.
 
+use super::changes::Changes;
 use super::facts::Facts;
 use super::metrics::ControlCounters;
 use super::stats::{Bucket, Direction, HistogramStats, Histograms, LcoreStats, Membership, PortStats, Sets, Stats};
@@ -12,7 +13,7 @@ use frame::histogram::HistogramSet;
 use frame::time::SECOND;
 use gateway::GatewayCounters;
 use lcore::Clock;
-use lcore::thread::{View, cpu_ns};
+use lcore::thread::{View, cores_of, cpu_ns};
 use lcore::watchdog::Finding;
 use link::RegistrarCounters;
 use link::registrar::Summary;
@@ -91,6 +92,8 @@ pub struct Board {
     pub members: u64,
     /// What the process was told, as text.
     pub settings: Facts,
+    /// What the machine changed, and the process does not follow.
+    pub changes: Changes,
 }
 
 impl Board {
@@ -125,11 +128,12 @@ impl Board {
             devices: Vec::new(),
             members: 0,
             settings: Facts::default(),
+            changes: Changes::default(),
         }
     }
 
     /// The lcores.
-    pub fn views(&self) -> impl Iterator<Item = &View> {
+    pub fn views(&self) -> impl Iterator<Item = &View> + Clone {
         self.lcores.iter().map(|lcore| &lcore.view)
     }
 
@@ -232,6 +236,7 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.uptime_seconds(),
+            changes: self.changes.all(),
             state: if self.is_draining() { "draining" } else { "running" }.to_owned(),
             settings: self.settings.all(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
@@ -315,13 +320,30 @@ impl LcoreBoard {
         self.standing.load(Ordering::Relaxed)
     }
 
+    /// The cores on which it may run now, as the kernel says: a cpuset may have changed them.
+    pub fn cores(&self) -> String {
+        cores_of(self.view.tid).map_or_else(|_| String::new(), |cores| cores.to_string())
+    }
+
+    /// The core that it is pinned to now, if that is so.
+    pub fn core(&self) -> Option<usize> {
+        self.view.core?;
+        let cores = cores_of(self.view.tid).ok()?;
+        cores.iter().next().filter(|_| cores.len() == 1)
+    }
+
+    /// Whether it was given a core, and is not pinned to that any more.
+    pub fn is_moved(&self) -> bool {
+        self.view.core.is_some_and(|core| cores_of(self.view.tid).is_ok_and(|cores| !cores.iter().eq([core])))
+    }
+
     /// CPU seconds of its thread.
     pub fn cpu_seconds(&self) -> f64 {
         cpu_ns(self.view.tid).unwrap_or(0) as f64 / SECOND as f64
     }
 
     fn stats(&self) -> LcoreStats {
-        let View { index, core, backing, lcore, pool, outbox, ports, pulse, stages, .. } = &self.view;
+        let View { index, core: asked_core, backing, lcore, pool, outbox, ports, pulse, stages, .. } = &self.view;
         let mut sets = Sets::new();
         let fixed: [(&str, &dyn CounterSet); 4] =
             [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox), ("stage", &**stages)];
@@ -330,7 +352,9 @@ impl LcoreBoard {
         }
         LcoreStats {
             index: *index,
-            core: *core,
+            core: self.core(),
+            asked_core: *asked_core,
+            cores: self.cores(),
             stage: pulse.stage().to_string(),
             standing: self.is_standing(),
             cpu_seconds: self.cpu_seconds(),

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod board;
 pub mod capture;
+pub mod changes;
 pub mod error;
 pub mod facts;
 pub mod metrics;

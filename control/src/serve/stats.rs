@@ -1,5 +1,6 @@
 //! What `GET /v1/stats` answers. The client reads the same types.
 
+use super::changes::Change;
 use super::neighbours::NeighbourStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub struct Stats {
     pub uptime_seconds: f64,
     /// running or draining.
     pub state: String,
+    /// What the machine changed under it, and it does not follow.
+    #[serde(default)]
+    pub changes: Vec<Change>,
     /// What it was told.
     pub settings: BTreeMap<String, String>,
     /// Who is registered: at a gateway, or of a farm.
@@ -204,8 +208,14 @@ pub struct Direction {
 pub struct LcoreStats {
     /// Its place among the lcores, from 0.
     pub index: u16,
-    /// The core it is pinned to, if any.
+    /// The core it is pinned to now, if any.
     pub core: Option<usize>,
+    /// The core that it was given, if any: a cpuset may have moved it since.
+    #[serde(default)]
+    pub asked_core: Option<usize>,
+    /// The cores on which it may run now, as a list; empty where the kernel does not say.
+    #[serde(default)]
+    pub cores: String,
     /// Where in its poll it was when it was asked.
     pub stage: String,
     /// Whether the watchdog sees that it stands still.

@@ -23,9 +23,9 @@ impl PartialChecksums {
 
     /// Looks at all ports; returns what is to be said now.
     pub fn look(&mut self, now: Time, board: &Board) -> Vec<String> {
-        let mut dropped: BTreeMap<u8, (&str, u64)> = BTreeMap::new();
+        let mut dropped: BTreeMap<u8, (String, u64)> = BTreeMap::new();
         for port in board.views().flat_map(|view| &view.ports) {
-            let (_, count) = dropped.entry(port.id.0).or_insert((&port.description, 0));
+            let (_, count) = dropped.entry(port.id.0).or_insert_with(|| (port.about.describe(), 0));
             port.counters.visit(&mut |name, _, value| *count += if name == COUNTER { value } else { 0 });
         }
         let mut said = Vec::new();

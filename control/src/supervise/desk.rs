@@ -123,6 +123,11 @@ impl Desk {
         self.desk.look(now, health, log);
     }
 
+    /// The ports take IP packets of at most so many bytes from now on. `false` when that could not be told yet.
+    pub fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
+        self.desk.set_port_mtus(mtus, log)
+    }
+
     /// Waits until mail is there. Only while nothing waits to go out is mail read at all.
     pub async fn mail(&mut self) {
         if self.desk.is_waiting() {

@@ -3,6 +3,7 @@
 //! One thread, one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. Nothing here
 //! is on a packet's way.
 
+pub mod changes;
 mod checksums;
 pub mod desk;
 mod drain;
@@ -18,6 +19,7 @@ use crate::serve::socket::ControlSocket;
 use crate::serve::trace::Standing;
 use crate::serve::{self, Ask, Serving};
 use crate::signal::{Signal, Signals};
+use changes::Watch;
 use checksums::PartialChecksums;
 use desk::Desk;
 use drain::Drain;
@@ -77,6 +79,19 @@ impl Office {
         }
     }
 
+    /// The ports take IP packets of at most so many bytes from now on. `false` when that could not be told yet.
+    fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
+        match self {
+            Self::Gateway(desk) => desk.set_port_mtus(mtus),
+            Self::Slave(lcores) => {
+                let Some(&mtu) = mtus.iter().min() else { return true };
+                // A farm gets few commands: there is always room for this one.
+                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::SetMtu(mtu))));
+                true
+            }
+        }
+    }
+
     /// One line for people.
     fn describe(&self) -> String {
         let number = |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
@@ -117,11 +132,13 @@ pub struct Parts {
     pub confinement: Confinement,
     /// The settings that hold.
     pub tuner: Tuner,
+    /// Looks at what the machine changes.
+    pub watch: Watch,
 }
 
 /// Runs the control thread until every lcore has ended.
 pub fn run(parts: Parts) -> Result<(), Failure> {
-    let Parts { office, lcores, ended, board, socket, metrics, reports, confinement, tuner } = parts;
+    let Parts { office, lcores, ended, board, socket, metrics, reports, confinement, tuner, watch } = parts;
     let runtime = runtime()?;
     let (asks_in, asks) = mpsc::channel(ASKS);
     let board = Arc::new(board);
@@ -135,7 +152,7 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());
-        let process = Process { office, lcores, clock: board.clock(), board, tuner, drain: None, notifier };
+        let process = Process { office, lcores, clock: board.clock(), board, tuner, watch, drain: None, notifier };
         let result = process.supervise(&serving, signals, ended, asks, reports).await;
         serving.finish().await;
         result
@@ -148,6 +165,7 @@ struct Process {
     board: Arc<Board>,
     clock: Clock,
     tuner: Tuner,
+    watch: Watch,
     drain: Option<Drain>,
     notifier: Notifier,
 }
@@ -180,6 +198,11 @@ impl Process {
                 }
                 if let Office::Gateway(desk) = &mut self.office {
                     desk.look(now, health);
+                }
+                if let Some(mtus) = self.watch.look(&self.board)
+                    && self.office.set_port_mtus(&mtus)
+                {
+                    self.watch.told(&self.board, mtus);
                 }
                 if ready && self.drain.is_none() {
                     self.notifier.status(&self.state(&watchdog));

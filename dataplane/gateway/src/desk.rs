@@ -184,6 +184,18 @@ impl<L: Line> Desk<L> {
         }
     }
 
+    /// Tells the registrar and every lcore that the largest IP packets of the ports are others from now on, in bytes. `false`
+    /// while something waits: nothing has changed then, and it is to be told again.
+    pub fn set_port_mtus(&mut self, mtus: &[u16], mut notice: impl FnMut(Notice, More)) -> bool {
+        if self.is_waiting() {
+            return false;
+        }
+        let Self { registrar, queues, fixed } = self;
+        let mut out = Out { queues, fixed, lcore: 0, notice: &mut notice };
+        registrar.set_port_mtus(mtus, &mut out);
+        true
+    }
+
     /// Has every lcore say what becomes of the next records of a slave.
     pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> crate::trace::Trace {
         let (tracers, trace) = crate::trace::trace(slave, count, self.queues.len() as u16);
@@ -345,6 +357,26 @@ mod tests {
         // Slave 17 registers and is answered; nobody is told of another route.
         let told = register(&mut world);
         assert!(told[0].is_empty() && matches!(told[1][..], [Command::Reply { .. }]), "{told:?}");
+    }
+
+    #[test]
+    fn every_lcore_is_told_that_a_port_takes_less() {
+        let mut world = World::new(1);
+        register(&mut world);
+        let shrunk = |command: Option<Command>| match command {
+            Some(Command::Route(RouteChange::Slave { route: Some(route), .. })) => route.mtu == 700,
+            _ => false,
+        };
+        // Not before what waits: a route change must not be overtaken by another one of the same route.
+        world.desk.tell(|| Command::SetEarly(true));
+        world.desk.tell(|| Command::SetEarly(false));
+        assert!(!world.desk.set_port_mtus(&[700], |_, _| ()));
+        for now in 0..4 {
+            world.work(now);
+            assert!(world.lcores.iter().all(|lcore| !shrunk(lcore.next())));
+        }
+        assert!(world.desk.set_port_mtus(&[700], |_, _| ()));
+        assert!(world.lcores.iter().all(|lcore| shrunk(lcore.next())));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! counters, its pulse) comes back as a [`View`].
 
 use crate::clock::Clock;
-use crate::cores::MAX_CORE;
+use crate::cores::{CoreError, CoreList, MAX_CORE};
 use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mailbox::Waker;
 use crate::poll::Lcore;
@@ -358,6 +358,16 @@ impl Account {
         let (_, after) = stat.rsplit_once(") ")?;
         Some(Self { ran: cpu_ns(tid)?, runnable: after.starts_with('R') })
     }
+}
+
+/// The cores on which a thread of this process may run now: its own choice, within what a cpuset leaves it.
+///
+/// # Errors
+/// The kernel does not say, or the thread is gone.
+pub fn cores_of(tid: i32) -> Result<CoreList, CoreError> {
+    let thread = rustix::thread::Pid::from_raw(tid).ok_or(CoreError::NoCores)?;
+    let cores = rustix::thread::sched_getaffinity(Some(thread)).map_err(|_| CoreError::NoCores)?;
+    CoreList::of((0..=MAX_CORE).filter(|core| cores.is_set(*core)))
 }
 
 /// CPU time that a thread of this process has used, in nanoseconds; `None` when it is gone.

@@ -194,6 +194,56 @@ fn a_padded_heartbeat_proves_the_mtu() {
 }
 
 #[test]
+fn routes_follow_a_port_that_takes_less_and_then_more_again() {
+    let (mut gateway, mut client, _) = registered(17, START);
+    let mut master = Client::new(NodeId::master(1), address(2), START);
+    run(&mut gateway, &mut [&mut client, &mut master], START, START + 3 * SECOND);
+    assert_eq!((client.node.mtu(), master.node.mtu()), (1500, 1500));
+    let change = |gateway: &mut Gateway, mtu: u16| {
+        let Gateway { registrar, out } = gateway;
+        registrar.set_port_mtus(&[mtu], out);
+    };
+    let routes = |mtu: u16| {
+        let route = |last| Some(Route { peer: address(last), mtu, fixed_port: false });
+        [RouteChange::Slave { id: slave_id(17), route: route(1) }, RouteChange::Master { id: 1, route: route(2) }]
+    };
+    // Every lcore knows at once; the nodes with the answers to their next heartbeats, the masters of the slave's by MEMBERS.
+    client.events();
+    gateway.routes();
+    change(&mut gateway, 1400);
+    assert_eq!(gateway.routes(), routes(1400));
+    run(&mut gateway, &mut [&mut client, &mut master], START + 3 * SECOND, START + 6 * SECOND);
+    assert_eq!((client.node.mtu(), master.node.mtu(), master.mirror[&17].mtu), (1400, 1400, 1400));
+    let reduced = NodeEvent::MtuReduced { claimed: 1500, acknowledged: 1400 };
+    assert_eq!((client.events(), gateway.routes()), (vec![reduced], vec![]));
+    // What was proven stays: with their next heartbeats the routes are as they were.
+    change(&mut gateway, 1500);
+    assert_eq!(gateway.routes(), []);
+    run(&mut gateway, &mut [&mut client, &mut master], START + 6 * SECOND, START + 8 * SECOND);
+    let mut grown = gateway.routes();
+    grown.sort_by_key(|change| matches!(change, RouteChange::Master { .. }));
+    assert_eq!(grown, routes(1500));
+    assert_eq!((client.node.mtu(), master.node.mtu(), master.mirror[&17].mtu), (1500, 1500, 1500));
+    // No port takes less than a heartbeat and a record need.
+    change(&mut gateway, 300);
+    assert_eq!(gateway.routes(), routes(wire::MIN_MTU));
+}
+
+#[test]
+fn a_node_that_takes_less_says_so_and_proves_it_when_it_takes_more_again() {
+    let (mut gateway, mut client, _) = registered(17, START);
+    run(&mut gateway, &mut [&mut client], START, START + 2 * SECOND);
+    for (mtu, from) in [(1300, 2), (1500, 4), (1600, 6)] {
+        client.config.max_ip_packet = mtu;
+        client.node.probe_again(&client.config);
+        run(&mut gateway, &mut [&mut client], START + from * SECOND, START + (from + 2) * SECOND);
+        assert_eq!(client.node.mtu(), mtu.min(1500));
+    }
+    let said = client.events();
+    assert_eq!(said.last(), Some(&NodeEvent::MtuReduced { claimed: 1600, acknowledged: 1500 }), "{said:?}");
+}
+
+#[test]
 fn one_padded_heartbeat_proves_the_path_of_all_ids_at_its_address() {
     let (mut gateway, mut first, _) = registered(17, START);
     let mut second = Client::new(slave(18), first.peer, START);

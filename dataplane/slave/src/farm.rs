@@ -97,6 +97,8 @@ pub enum Command {
     SetCredential(Credential),
     /// What each slave has left, in 4 KiB pages: goes out with the next heartbeats.
     SetPagesFree(u64),
+    /// The largest IP packet that each slave can take from now on, in bytes, at least 576: goes out with the next heartbeats.
+    SetMtu(u16),
 }
 
 /// Slaves that answer ECHO, check PATTERN, and announce themselves.
@@ -292,6 +294,10 @@ impl Role for Farm {
                 self.sites.iter_mut().for_each(|site| site.set_credential(&credential));
             }
             Command::SetPagesFree(pages) => self.node.pages_free = pages.min(self.node.pages_total),
+            Command::SetMtu(mtu) => {
+                self.node.max_ip_packet = mtu.max(wire::MIN_MTU);
+                self.sites.iter_mut().for_each(|site| site.probe_again(&self.node));
+            }
         }
     }
 

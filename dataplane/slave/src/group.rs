@@ -140,6 +140,11 @@ impl Group {
         }
     }
 
+    /// The largest packet of the configuration is another one: each slave proves it anew, if that is needed.
+    pub(crate) fn probe_again(&mut self, config: &NodeConfig) {
+        self.nodes.iter_mut().for_each(|node| node.probe_again(config));
+    }
+
     /// How the gateway stands with a slave.
     #[inline]
     pub(crate) fn standing(&self, config: &NodeConfig, now: Time, local: u32) -> Standing {

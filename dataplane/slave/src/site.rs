@@ -66,6 +66,11 @@ impl Site {
         self.groups.iter_mut().for_each(|group| group.set_credential(credential));
     }
 
+    /// The largest packet of the configuration is another one.
+    pub(crate) fn probe_again(&mut self, config: &NodeConfig) {
+        self.groups.iter_mut().for_each(|group| group.probe_again(config));
+    }
+
     /// The gateway that a slave uses now; `None` while none has registered it.
     fn pick(&mut self, common: &mut Common<'_>, local: u32) -> Option<usize> {
         let Common { config, now, counters, sink } = common;
@@ -86,7 +91,8 @@ impl Site {
     pub(crate) fn route(&mut self, common: &mut Common<'_>, local: u32) -> Option<(Peer, u16)> {
         let at = if self.has_a_choice() { self.pick(common, local)? } else { 0 };
         let group = self.groups.get(at)?;
-        Some((*group.gateway(), group.mtu(local)?))
+        // The gateway hears with the next heartbeat that this end takes less than before.
+        Some((*group.gateway(), group.mtu(local)?.min(common.config.max_ip_packet)))
     }
 
     /// Where answers of so many bytes go instead of back to `source`: elsewhere when that one drains or is silent.

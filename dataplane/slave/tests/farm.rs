@@ -211,6 +211,42 @@ fn larger_packets_are_proven_a_few_at_a_time() {
 }
 
 #[test]
+fn slaves_that_take_less_say_so_and_send_less_at_once() {
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(0, 3)));
+    let (burst, pack) = (NonZeroU32::new(16).unwrap(), NonZeroU16::new(16).unwrap());
+    let traffic = TrafficConfig { master: 1, payload: 64, rate: Some(50_000), burst, pack, records: None };
+    // Largest datagram of cargo, and what heartbeats said.
+    let second = |rig: &mut Rig| {
+        let (mut cargo, mut claimed) = (0, Vec::new());
+        for _ in 0..1000 {
+            for (_, class, bytes) in rig.poll() {
+                if class == Class::Link {
+                    for heartbeat in heartbeats(&bytes) {
+                        claimed.push(heartbeat.max_ip_packet);
+                        rig.deliver(gateway(), &answer_with(&heartbeat, heartbeat.max_ip_packet.min(1400)));
+                    }
+                } else {
+                    cargo = cargo.max(bytes.len());
+                }
+            }
+            rig.now += MILLISECOND;
+        }
+        claimed.dedup();
+        (cargo, claimed)
+    };
+    second(&mut rig);
+    rig.farm.command(rig.now, Command::StartTraffic(traffic), &mut rig.out);
+    let (before, claimed) = second(&mut rig);
+    assert!(before > 700 && claimed == [1500], "{before} {claimed:?}");
+    rig.farm.command(rig.now, Command::SetMtu(700), &mut rig.out);
+    let (after, claimed) = second(&mut rig);
+    assert!(after > 500 && after <= 700 - 28 && claimed == [700], "{after} {claimed:?}");
+    // Never less than a heartbeat and a record need.
+    rig.farm.command(rig.now, Command::SetMtu(100), &mut rig.out);
+    assert_eq!(second(&mut rig).1, [wire::MIN_MTU]);
+}
+
+#[test]
 fn unanswered_heartbeats_hold_the_others_back_and_the_silence_is_told() {
     let mut config = FarmConfig::new(gateway(), ids(0, 10_000));
     config.node.max_ip_packet = 1280;

@@ -51,7 +51,7 @@ fn until_stats_warn(world: &World, name: &str, parts: &[&str]) {
 #[test]
 fn a_link_without_a_carrier_is_down_on_queues_and_on_sockets() {
     let Some(world) = two_armed() else { return };
-    let gateway = world.gateway(&format!("--port left --port udp:10.92.2.1:9999 --metrics {METRICS}"));
+    let gateway = world.gateway(&format!("--lcores 0 --port left --port udp:10.92.2.1:9999 --metrics {METRICS}"));
     let _farm = world.farm("farm", "10.92.2.1", 0, 8, "udp:0.0.0.0:0 --metrics 127.0.0.1:9998");
     world.place.until_registered("gateway", 8);
     until_ready(&world);
@@ -215,4 +215,220 @@ fn the_way_to_another_shard_is_an_interface_and_not_a_name() {
     world.gateway.ip("link delete dev beyond");
     gateway.says(&["left: cargo of shard 1 goes by across as it is now"]);
     world.drain(gateway);
+}
+
+/// The MTU of each slave's route.
+fn route_mtus(world: &World) -> Vec<u64> {
+    let output = world.place.run(&world.gateway, "gvm-dp routes --name gateway --json");
+    let routes: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    routes["slaves"].as_array().unwrap().iter().map(|slave| number(&slave["mtu"])).collect()
+}
+
+fn until_routes(world: &World, mtu: u64) {
+    let mut last = Vec::new();
+    let so = |mtus: &[u64]| !mtus.is_empty() && mtus.iter().all(|is| *is == mtu);
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        until("the routes' MTU", || {
+            last = route_mtus(world);
+            so(&last).then_some(())
+        });
+    }));
+    assert!(found.is_ok(), "never {mtu}, last {last:?}");
+}
+
+/// Sends so many records to one slave that packets are full, and has every one come back.
+fn full_packets_come_back(world: &World) {
+    let full = || number(&world.place.stats("gateway")["total"]["flush"]["flush_full"]);
+    let before = full();
+    let arguments = "--rate 100000 --window 200 --window-timeout 20 --records 8000 --seconds 50 --size 64";
+    let (code, printed, said) = world.pktgen("10.92.1.1", 0..1, arguments).wait();
+    assert_eq!(code, Some(0), "{printed}\n{said}\n{:#}", world.place.stats("gateway"));
+    assert!(full() > before + 50, "no full packets, so that this shows nothing");
+}
+
+#[test]
+fn a_lowered_mtu_is_followed_by_the_routes() {
+    for port in ["right", "udp:10.92.2.1:9999"] {
+        let Some(world) = two_armed() else { return };
+        let arguments = "--hold 5ms --early off --lcores 0";
+        let mut gateway = world.gateway(&format!("{arguments} --port left --port {port} --metrics {METRICS}"));
+        let farm = world.farm("farm", "10.92.2.1", 0, 4, "udp:0.0.0.0:0");
+        world.place.until_registered("gateway", 4);
+        until_routes(&world, 1500);
+        full_packets_come_back(&world);
+
+        // At the gateway: what is larger does not pass the veth any more, in neither direction.
+        world.gateway.ip("link set dev right mtu 1300");
+        gateway.says(&["right: the MTU is 1300 now, it was 1500"]);
+        gateway.says(&["port 1: the largest packet has 1300 bytes from now on, it had 1500"]);
+        until_routes(&world, 1300);
+        // The slave has heard it, too, and says that what it claims does not get through.
+        farm.says(&["packets of 1500 bytes do not get through"]);
+        full_packets_come_back(&world);
+        let stats = world.place.stats("gateway");
+        assert_eq!(stats["total"]["control"]["mtu_changes"], 1);
+        assert_eq!(stats["lcores"][0]["ports"][1]["mtu"], 1300);
+        until_ready(&world);
+
+        // At the other end as well: the slave says it with its next heartbeats, and sends no more itself.
+        world.farm.ip("link set dev f mtu 1200");
+        farm.says(&["port 0: the largest packet has 1200 bytes from now on"]);
+        until_routes(&world, 1200);
+        full_packets_come_back(&world);
+        world.farm.ip("link set dev f mtu 1500");
+        until_routes(&world, 1300);
+
+        // Nothing can be done with less than a heartbeat needs.
+        world.gateway.ip("link set dev right mtu 300");
+        gateway.says(&["port 1 (", "an MTU of 300 is too small for records and heartbeats"]);
+        until_not_ready(&world, &["an MTU of 300 is too small"]);
+        until_stats_warn(&world, "gateway", &["an MTU of 300 is too small"]);
+        world.gateway.ip("link set dev right mtu 1500");
+        gateway.says(&["port 1: the MTU of the interface is one that frames hold again"]);
+        until_ready(&world);
+        world.place.until_registered("gateway", 4);
+        until_routes(&world, 1500);
+        full_packets_come_back(&world);
+        assert!(gateway.is_running());
+        world.assert_books_balance();
+        world.drain(gateway);
+    }
+}
+
+#[test]
+fn queues_that_nobody_serves_are_named() {
+    let Some(world) = two_armed() else { return };
+    let four = End { namespace: &world.gateway, name: "four", address: "10.92.8.1/24" };
+    let f4 = End { namespace: &world.farm, name: "f4", address: "10.92.8.2/24" };
+    join(&four, &f4, 4);
+    netns::real_checksums(&f4);
+    let set = |end: &End<'_>, queues: u32| {
+        end.namespace.exec(&format!("ethtool -L {} rx {queues} tx {queues}", end.name));
+    };
+    set(&f4, 2);
+    set(&four, 2);
+    let gateway = world.gateway(&format!("--port left --port four --metrics {METRICS}"));
+    until_ready(&world);
+    // More queues at both ends: the kernel spreads packets over all of them.
+    set(&four, 4);
+    set(&f4, 4);
+    gateway
+        .says(&["four has 4 receive queues now, and gvm-dp serves the 2", "`ethtool -L four combined 2` (or `rx 2`)"]);
+    until_not_ready(&world, &["four has 4 receive queues now"]);
+    until_stats_warn(&world, "gateway", &["four has 4 receive queues now"]);
+    let stats = world
+        .place
+        .until_stats("gateway", "the gauge", |stats| number(&stats["total"]["control"]["queues_unserved"]) == 2);
+    let change = &stats["changes"][0];
+    assert_eq!((&change["part"], &change["port"], &change["loses"]), (&"queues".into(), &1.into(), &true.into()));
+    let nic = interface(&stats, "four");
+    assert_eq!((number(&nic["queues"]), number(&nic["queues_served"])), (4, 2));
+    // A slave whose packets come there does not register: slaves come until there is one.
+    let registered = || number(&world.place.stats("gateway")["membership"]["registered"]);
+    let mut farms: Vec<Process> = Vec::new();
+    while registered() == farms.len() as u64 {
+        let (first, before) = (farms.len() as u32, registered());
+        assert!(first < 40, "the kernel puts all flows on two of four queues");
+        let farm = world.farm(&format!("farm{first}"), "10.92.8.1", first, 1, "udp:10.92.8.2:0");
+        until("an answer, or none", || {
+            (registered() > before || farm.said().contains("no answer from the gateway")).then_some(())
+        });
+        farms.push(farm);
+    }
+    // Once nothing is left that nobody serves, all of them come in.
+    set(&f4, 2);
+    set(&four, 2);
+    gateway.says(&["port 1: all receive queues of the interface are served again"]);
+    until_ready(&world);
+    world.place.until_registered("gateway", farms.len() as u64);
+    assert_eq!(world.place.stats("gateway")["changes"], serde_json::json!([]));
+    world.drain(gateway);
+}
+
+/// The tasks of a process with this name.
+fn tasks(process: &Process, name: &str) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap().flatten();
+    let is = |entry: &std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    tasks.filter(is).map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect()
+}
+
+/// A cpuset with one process in it, where the machine has cgroups of version 1; removed when this is dropped.
+struct Cpuset(std::path::PathBuf);
+
+impl Cpuset {
+    fn new(process: &Process) -> Option<Self> {
+        let parent = std::path::Path::new("/sys/fs/cgroup/cpuset");
+        let all = std::fs::read_to_string(parent.join("cpuset.cpus")).ok()?;
+        let set = Self(parent.join(format!("gvmdp-{}", process.pid())));
+        std::fs::create_dir(&set.0).ok()?;
+        set.write("cpuset.mems", std::fs::read_to_string(parent.join("cpuset.mems")).unwrap().trim());
+        set.write("cpuset.cpus", all.trim());
+        set.write("cgroup.procs", &process.pid().to_string());
+        Some(set)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).unwrap_or_else(|error| panic!("{file} {text}: {error}"));
+    }
+}
+
+impl Drop for Cpuset {
+    fn drop(&mut self) {
+        // Empty once its process has gone, a moment after that has ended.
+        until("an empty cpuset", || {
+            std::fs::remove_dir(&self.0).map_or_else(|error| (error.raw_os_error() == Some(2)).then_some(()), Some)
+        });
+    }
+}
+
+/// Lets a thread run on these cores, as `taskset` does.
+fn set_affinity(tid: i32, cores: &[usize]) {
+    let mut set = rustix::thread::CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    rustix::thread::sched_setaffinity(rustix::thread::Pid::from_raw(tid), &set).unwrap();
+}
+
+#[test]
+fn an_lcore_that_was_moved_to_other_cores_says_so() {
+    let Some(world) = two_armed() else { return };
+    let cores: Vec<usize> = lcore::CoreList::of_this_process().unwrap().iter().collect();
+    let [first, .., last] = cores[..] else { return };
+    let gateway = world.gateway(&format!("--lcores {last} --port udp:10.92.1.1:9999 --metrics {METRICS}"));
+    let lcore_of = |stats: &serde_json::Value| {
+        let lcore = &stats["lcores"][0];
+        (lcore["core"].clone(), lcore["asked_core"].clone(), lcore["cores"].as_str().unwrap().to_owned())
+    };
+    let stats = world.place.stats("gateway");
+    assert_eq!(lcore_of(&stats), (last.into(), last.into(), last.to_string()));
+    let [tid] = tasks(&gateway, "lcore-0")[..] else { panic!("one lcore") };
+
+    // To another core, and to several.
+    set_affinity(tid, &[first]);
+    gateway.says(&[&format!("lcore 0 was pinned to core {last} and may run on {first} now"), &format!("{tid}`")]);
+    let stats = world.place.until_stats("gateway", "the gauge", |stats| stats["total"]["control"]["lcores_moved"] == 1);
+    assert_eq!(lcore_of(&stats), (first.into(), last.into(), first.to_string()));
+    until_stats_warn(&world, "gateway", &[&format!("lcore 0 was pinned to core {last}")]);
+    set_affinity(tid, &[first, last]);
+    world.place.until_stats("gateway", "no core", |stats| lcore_of(stats).0.is_null());
+    // It serves on, so that it is ready.
+    until_ready(&world);
+    set_affinity(tid, &[last]);
+    gateway.says(&["lcore 0: it is pinned to its core again"]);
+    world.place.until_stats("gateway", "its core", |stats| {
+        lcore_of(stats).0 == last && stats["changes"] == serde_json::json!([])
+    });
+
+    // A cpuset that loses the core does the same.
+    if let Some(cpuset) = Cpuset::new(&gateway) {
+        // Older kernels forget what a thread has chosen when it comes into a cpuset.
+        set_affinity(tid, &[last]);
+        world.place.until_stats("gateway", "its core", |stats| lcore_of(stats).0 == last);
+        cpuset.write("cpuset.cpus", &first.to_string());
+        world.place.until_stats("gateway", "another core", |stats| lcore_of(stats).0 == first);
+        world.drain(gateway);
+    } else {
+        world.drain(gateway);
+    }
 }

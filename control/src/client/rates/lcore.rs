@@ -8,8 +8,8 @@ use crate::serve::stats::{LcoreStats, Stats};
 pub struct LcoreRates {
     /// Its place among the lcores.
     pub index: u16,
-    /// The core it is pinned to, if any.
-    pub core: Option<usize>,
+    /// The core it is pinned to; if it should be and is not, the cores on which it may run; else nothing.
+    pub core: Option<String>,
     /// Where in its poll it was.
     pub stage: String,
     /// Whether it stands still.
@@ -63,7 +63,7 @@ impl LcoreRates {
         let cpu = now.cpu_seconds - before.map_or(0.0, |before| before.cpu_seconds);
         Self {
             index: now.index,
-            core: now.core,
+            core: now.core.map(|core| core.to_string()).or_else(|| now.asked_core.map(|_| now.cores.clone())),
             stage: now.stage.clone(),
             standing: now.standing,
             busy: busy_ns / 1e9,

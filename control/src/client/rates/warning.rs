@@ -72,6 +72,9 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
             say(Severity::Warning, format!("lcore {index}: link control waits for the registrar, {delayed} times/s"));
         }
     }
+    for change in &now.changes {
+        say(if change.loses { Severity::Alarm } else { Severity::Warning }, change.text.clone());
+    }
     for port in &rates.ports {
         let name = format!("port {} of lcore {} ({})", port.id, port.lcore, port.name);
         match port.link {

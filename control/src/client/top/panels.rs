@@ -138,7 +138,7 @@ pub fn lcores(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let rows = app.lcores().into_iter().skip(app.scroll).map(|lcore| {
         let cells = vec![
             lcore.index.to_string(),
-            lcore.core.map_or("-".to_owned(), |core| core.to_string()),
+            lcore.core.clone().unwrap_or_else(|| "-".to_owned()),
             percent(lcore.busy),
             percent(lcore.cpu),
             moving(lcore.records),

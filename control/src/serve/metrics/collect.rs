@@ -41,13 +41,13 @@ pub fn all(board: &Board) -> String {
         let view = &lcore.view;
         let index = view.index.to_string();
         let here = [("lcore", &*index)];
-        let core = view.core.map_or_else(String::new, |core| core.to_string());
+        let (core, cores) = (lcore.core().map_or_else(String::new, |core| core.to_string()), lcore.cores());
         let memory = view.backing.to_string();
-        let labels = [("lcore", &*index), ("core", &*core), ("memory", &*memory)];
+        let labels = [("lcore", &*index), ("core", &*core), ("cores", &*cores), ("memory", &*memory)];
         text.sample(
             "gvm_dp_lcore_info",
             Type::Gauge,
-            "An lcore: its core, and what its frames are made of.",
+            "An lcore: the core it is pinned to and the cores on which it may run now, and what its frames are made of.",
             &labels,
             1,
         );

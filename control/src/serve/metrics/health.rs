@@ -16,6 +16,7 @@ pub fn not_ready(board: &Board) -> Vec<String> {
     if board.is_draining() {
         reasons.push("the process drains".to_owned());
     }
+    reasons.extend(board.changes.all().into_iter().filter(|change| change.loses).map(|change| change.text));
     for lcore in board.lcores() {
         match lcore.view.pulse.stage() {
             Stage::Starting => reasons.push(format!("lcore {} does not poll yet", lcore.view.index)),

@@ -47,12 +47,18 @@ const REQUEST: usize = 8192;
 const REST: Duration = Duration::from_millis(100);
 
 frame::counters! {
-    /// The control thread: the watchdog and the metrics server.
+    /// The control thread: the watchdog, what the machine changes, and the metrics server.
     pub struct ControlCounters {
         /// Times that the watchdog found an lcore standing still.
         watchdog_stalls,
         /// Nanoseconds that lcores were seen to stand still, counted when they moved again.
         watchdog_stalled_ns,
+        /// Times that the largest IP packet of a port changed, and routes with it: its interface has another MTU.
+        mtu_changes,
+        /// Receive queues of interfaces that no lcore serves, since they were added later: what comes there is lost (a gauge).
+        queues_unserved,
+        /// Lcores that are not pinned to the core that they were given any more (a gauge).
+        lcores_moved,
         /// Requests that the metrics server answered.
         metrics_requests,
         /// Connections to the metrics server that were closed at once because too many were open.

@@ -196,6 +196,12 @@ impl Node {
         (self.keys, self.signs, self.unanswered) = (keys, number as u8, 0);
     }
 
+    /// [`NodeConfig::max_ip_packet`] is another one: padded heartbeats prove it anew, if that is needed.
+    pub fn probe_again(&mut self, config: &NodeConfig) {
+        self.probes = 0;
+        self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(self.mtu));
+    }
+
     /// The gateway it speaks to: where its datagrams go.
     pub fn gateway(&self) -> &Peer {
         &self.gateway

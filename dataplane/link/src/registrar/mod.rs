@@ -14,6 +14,7 @@ mod keys;
 mod leave;
 mod list;
 mod masters;
+mod mtu;
 mod packer;
 mod paths;
 mod presence;
@@ -89,7 +90,7 @@ impl Registrar {
         &self.counters
     }
 
-    /// What it was told at the start, with the present hold.
+    /// What it was told at the start, with the present hold and the present MTUs.
     pub fn config(&self) -> &RegistrarConfig {
         &self.config
     }

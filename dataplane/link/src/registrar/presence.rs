@@ -120,6 +120,11 @@ impl Presence {
         self.state = State::Here;
     }
 
+    /// The gateway's largest packet towards it is `ours` from now on; what was proven stays.
+    pub(super) fn shrink(&mut self, ours: u16) {
+        self.limit = self.limit.min(ours);
+    }
+
     /// A packet of so many bytes arrived from its address.
     pub(super) fn prove(&mut self, packet: u16) {
         self.proven = self.proven.max(packet);

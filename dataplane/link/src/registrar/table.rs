@@ -76,6 +76,10 @@ impl Table {
         }
     }
 
+    pub(super) fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     pub(super) fn get(&self, at: u32) -> &Entry {
         &self.entries[at as usize]
     }

@@ -17,11 +17,13 @@
 //! | `interface` | an interface's index, addresses, MTU, queues |
 //! | `number` | interfaces by their number, whatever they are called |
 //! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
+//! | `counters` | what a queue counts |
 //! | `queues` | the queues of an interface that one lcore serves, as one port |
 //! | `about` | what is said about them |
 
 mod about;
 mod chain;
+mod counters;
 mod interface;
 mod ledger;
 mod mode;
@@ -35,12 +37,13 @@ mod ring;
 mod socket;
 mod umem;
 
+pub use counters::XdpCounters;
 pub use interface::{Interface, NotEthernet};
 pub use mode::BoundMode;
 pub(crate) use number::rx_queues_of;
 pub use offload::Offloads;
 pub use places::has_chains;
-pub use port::{XdpCounters, XdpPort, largest_packet, largest_packet_zero_copy};
+pub use port::{XdpPort, largest_packet, largest_packet_zero_copy};
 pub use probe::can_zero_copy;
 pub use queues::XdpQueues;
 pub use umem::Umem;

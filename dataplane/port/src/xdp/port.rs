@@ -9,6 +9,7 @@ use crate::neighbour::{self, Neighbours, resolve};
 use crate::watch::{Link, Seen};
 use crate::xdp::about::XdpAbout;
 use crate::xdp::chain::{Chain, Joined};
+use crate::xdp::counters::XdpCounters;
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::Socket;
@@ -21,76 +22,6 @@ use frame::{Burst, Datagram, Peer, Pool, PortId, Time, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-
-frame::counters! {
-    /// What one AF_XDP socket counts.
-    pub struct XdpCounters {
-        /// Packets taken from the RX ring.
-        rx_packets,
-        /// Bytes of UDP payload received.
-        rx_bytes,
-        /// Packets whose headers are not those of a whole UDP datagram; dropped.
-        rx_dropped_malformed,
-        /// Datagrams to another IP address or UDP port; dropped.
-        rx_dropped_not_ours,
-        /// Datagrams with a wrong UDP checksum; dropped.
-        rx_dropped_checksum,
-        /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.
-        rx_dropped_partial_checksum,
-        /// Packets that came in several pieces and were joined: jumbo frames.
-        rx_joined,
-        /// Packets that came in several pieces and are larger than a frame; dropped.
-        rx_dropped_too_long,
-        /// Descriptors of the kernel that name no frame it has; ignored.
-        rx_bad_descriptors,
-        /// Packets that the kernel dropped because they were too long or no frame waited in the fill ring.
-        rx_lost_kernel,
-        /// Packets that the kernel dropped because the RX ring was full.
-        rx_lost_ring_full,
-        /// Times that the kernel found the fill ring empty.
-        rx_fill_empty,
-        /// Times that the fill ring could not be refilled: the pool had no frame.
-        rx_no_frame,
-        /// Frames that wait to be received into, or were received and not yet taken (a gauge).
-        rx_frames,
-        /// The most packets that were seen waiting in the RX ring of a queue at once (a gauge).
-        rx_ring_max,
-        /// Datagrams put into the TX ring.
-        tx_packets,
-        /// Of these, datagrams that took several descriptors: jumbo frames.
-        tx_chained,
-        /// Bytes of UDP payload put into the TX ring.
-        tx_bytes,
-        /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
-        tx_dropped_too_long,
-        /// Datagrams to a peer whose next hop has no known Ethernet address (yet); dropped.
-        tx_dropped_no_neighbour,
-        /// Datagrams dropped because the interface was down or gone, or had no carrier.
-        tx_dropped_link_down,
-        /// Datagrams dropped because the interface had no IPv4 address (any more).
-        tx_dropped_no_address,
-        /// Datagrams to an IPv6 peer; dropped.
-        tx_dropped_family,
-        /// Descriptors that the kernel refused.
-        tx_bad_descriptors,
-        /// Times that the TX ring was full; the datagrams waited.
-        tx_full,
-        /// System calls that made the kernel look at the TX ring.
-        tx_kicks,
-        /// Kicks that failed.
-        tx_kick_errors,
-        /// Times that the interface was taken down, or lost its carrier.
-        link_downs,
-        /// 1 while the interface is up and has a carrier (a gauge).
-        link_up,
-        /// 1 once the interface has vanished and its frames went back to the pool (a gauge).
-        vanished,
-        /// Entries of the TX and completion rings in use: one for each frame, and more for a jumbo frame (a gauge).
-        tx_frames,
-        /// The most entries of the TX and completion rings of a queue that were in use at once (a gauge).
-        tx_frames_max,
-    }
-}
 
 /// The most bytes of Ethernet header with a tag.
 const ETHERNET: u32 = 18;
@@ -270,6 +201,14 @@ impl XdpPort {
         self.mode
     }
 
+    /// The largest IP packet that frames hold as this mode uses them, in bytes.
+    fn largest(&self) -> u16 {
+        match self.mode {
+            BoundMode::ZeroCopy => largest_packet_zero_copy(self.pool.chunk()),
+            BoundMode::Copy => largest_packet(self.pool.chunk()),
+        }
+    }
+
     /// The interface and the queue.
     pub fn queue(&self) -> (&str, u32) {
         (&self.config.ifname, self.config.queue)
@@ -292,7 +231,7 @@ impl XdpPort {
             config: self.config.clone(),
             queues,
             mode: self.mode,
-            largest: largest_packet(self.pool.chunk()),
+            largest: self.largest(),
             seen: self.seen.clone(),
         }
     }
@@ -467,7 +406,7 @@ impl XdpPort {
         };
         if let Some(seen) = &self.seen {
             let mtu = u16::try_from(seen.mtu()).unwrap_or(u16::MAX);
-            self.mtu = mtu.min(largest_packet(self.pool.chunk()));
+            self.mtu = mtu.min(self.largest());
         }
         if link != self.link {
             self.set_link(link);
