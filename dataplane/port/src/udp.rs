@@ -13,11 +13,13 @@
 
 mod about;
 mod batch;
+mod drops;
 mod own;
 mod socket;
 
 use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
+use crate::udp::drops::{Drops, Settled};
 use crate::watch::{Link, Seen};
 use crate::{About, Port};
 use frame::counter::CounterSet;
@@ -41,6 +43,8 @@ frame::counters! {
         rx_bytes,
         /// Datagrams longer than a frame; dropped.
         rx_dropped_truncated,
+        /// Datagrams with a wrong UDP checksum that the kernel dropped after it had queued them for the socket.
+        rx_dropped_checksum,
         /// Datagrams that the socket dropped because its receive buffer was full.
         rx_lost,
         /// Polls that found no free frame to receive into; the datagrams waited in the socket.
@@ -100,8 +104,8 @@ pub struct UdpPort {
     /// Empty frames to receive into; the last one is used first.
     fill: Vec<Frame>,
     batch: Batch,
-    /// The socket's own count of lost datagrams, as last heard.
-    overflows: u32,
+    /// What the kernel dropped of what was for this socket.
+    drops: Drops,
     blocked: bool,
     /// What is in [`Peer::local`] of all that is received: [`Peer::ROCE`], or nothing.
     number: u8,
@@ -152,7 +156,7 @@ impl UdpPort {
             pool,
             fill: Vec::with_capacity(BURST),
             batch: Batch::new(),
-            overflows: 0,
+            drops: Drops::new(address.is_ipv6()),
             blocked: false,
             number: if options.roce { Peer::ROCE } else { 0 },
             own: address.ip().is_unspecified().then(Arc::default),
@@ -222,8 +226,7 @@ impl UdpPort {
         counters.rx_datagrams.add(1);
         counters.rx_bytes.add(received.len as u64);
         if let Some(overflows) = received.overflows {
-            counters.rx_lost.add(u64::from(overflows.wrapping_sub(self.overflows)));
-            self.overflows = overflows;
+            self.drops.told(overflows);
         }
         if received.truncated || !frame.set_range(frame.headroom(), received.len) {
             counters.rx_dropped_truncated.add(1);
@@ -232,6 +235,14 @@ impl UdpPort {
         let mut peer = Peer::socket(self.id, received.source);
         peer.local = self.number | self.number_of(received.own);
         Some(Datagram { ce: received.ce, ..Datagram::new(frame, peer, Class::Link, 0) })
+    }
+
+    /// Counts what the kernel dropped, once it is known why.
+    fn settle_drops(&mut self, now: Time) {
+        if let Some(Settled { lost, damaged }) = self.drops.settle(now) {
+            self.counters.rx_lost.add(lost);
+            self.counters.rx_dropped_checksum.add(damaged);
+        }
     }
 
     /// Takes the first datagram off the queue, which can never be sent for this reason.
@@ -265,7 +276,7 @@ impl Port for UdpPort {
         self.id
     }
 
-    fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
+    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
         let mut added = 0;
         for _ in 0..RX_CALLS {
             if burst.room() == 0 {
@@ -298,6 +309,7 @@ impl Port for UdpPort {
                 break;
             }
         }
+        self.settle_drops(now);
         added
     }
 

@@ -17,11 +17,11 @@ frame::counters! {
         rx_dropped_partial_checksum,
         /// Packets that came in several pieces and were joined: jumbo frames.
         rx_joined,
-        /// Packets that came in several pieces and are larger than a frame; dropped.
+        /// Packets that are larger than a frame, whole or in several pieces; dropped.
         rx_dropped_too_long,
         /// Descriptors of the kernel that name no frame it has; ignored.
         rx_bad_descriptors,
-        /// Packets that the kernel dropped because they were too long or no frame waited in the fill ring.
+        /// Packets that the kernel dropped because no frame waited in the fill ring.
         rx_lost_kernel,
         /// Packets that the kernel dropped because the RX ring was full.
         rx_lost_ring_full,

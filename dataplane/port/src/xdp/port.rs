@@ -12,7 +12,7 @@ use crate::xdp::chain::{Chain, Joined};
 use crate::xdp::counters::XdpCounters;
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
-use crate::xdp::socket::Socket;
+use crate::xdp::socket::{Socket, split_drops};
 use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use crate::{About, Port};
 use frame::counter::CounterSet;
@@ -389,10 +389,13 @@ impl XdpPort {
     /// Reads the kernel's statistics and the state of the interface.
     #[cold]
     fn look(&mut self) {
-        let Some(Device { socket, .. }) = &self.device else { return };
+        let Some(Device { socket, ledger }) = &self.device else { return };
         if let Ok(statistics) = socket.statistics() {
             let counters = &self.counters;
-            counters.rx_lost_kernel.set(statistics.rx_dropped);
+            let (lost, too_long) = split_drops(&statistics, ledger.has_chains());
+            counters.rx_lost_kernel.set(lost);
+            // Where packets may come in pieces, those that are too long are counted when they are joined.
+            counters.rx_dropped_too_long.raise(too_long);
             counters.rx_lost_ring_full.set(statistics.rx_ring_full);
             counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
         }

@@ -125,3 +125,36 @@ impl AsFd for Socket {
         self.fd.as_fd()
     }
 }
+
+/// What the kernel dropped (`rx_dropped`): what was lost because no frame waited in the fill ring, and what was larger than a
+/// frame.
+///
+/// The first says that we are too slow. The second is somebody's packet, mostly several that the sender's kernel left
+/// together (GSO) on the way to a port in mode `skb`, and says nothing of us. A packet for which there is no frame finds
+/// the fill ring empty, which the kernel counts first. With chains a packet can find too few frames in a ring that is
+/// not empty; but there none is too long for the kernel.
+pub(super) fn split_drops(statistics: &libc::xdp_statistics, chains: bool) -> (u64, u64) {
+    let dropped = statistics.rx_dropped;
+    let lost = if chains { dropped } else { dropped.min(statistics.rx_fill_ring_empty_descs) };
+    (lost, dropped - lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sockopt::OptionValue;
+
+    #[test]
+    fn a_packet_that_is_too_long_is_not_lost() {
+        let drops = |rx_dropped, rx_fill_ring_empty_descs, chains| {
+            let zeros = libc::xdp_statistics::zeroed();
+            split_drops(&libc::xdp_statistics { rx_dropped, rx_fill_ring_empty_descs, ..zeros }, chains)
+        };
+        assert_eq!(drops(7, 0, false), (0, 7));
+        assert_eq!(drops(7, 7, false), (7, 0));
+        assert_eq!(drops(9, 4, false), (4, 5));
+        // A driver with zero-copy finds the ring empty before a packet comes.
+        assert_eq!(drops(3, 50, false), (3, 0));
+        assert_eq!(drops(7, 0, true), (7, 0));
+    }
+}
