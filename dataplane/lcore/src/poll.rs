@@ -254,6 +254,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
                     None => port.tx_burst(now, queue),
                     Some(tap) => tap.transmit(now, port, queue),
                 };
+                queue.rewind();
             }
             port.housekeep(now);
         }

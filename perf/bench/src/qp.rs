@@ -145,7 +145,11 @@ impl Node {
     }
 
     fn take(&mut self) -> Option<Datagram> {
-        self.out.queue(PortId(0))?.take()
+        let queue = self.out.queue(PortId(0))?;
+        queue.take().or_else(|| {
+            queue.rewind();
+            None
+        })
     }
 }
 

@@ -118,6 +118,7 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
                 latencies.push(now - header.stamp());
             }
         }
+        queue.rewind();
     }
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / MICROSECOND as f64;
