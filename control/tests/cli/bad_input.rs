@@ -1,6 +1,6 @@
 //! What cannot be done is refused with the reason, the remedy and the documented exit code.
 
-use crate::harness::Place;
+use crate::harness::{Place, skip};
 use std::net::UdpSocket;
 
 const HERE: [&str; 2] = ["--port", "udp:127.0.0.1:0"];
@@ -43,7 +43,7 @@ fn a_port_in_use_is_named_with_the_way_to_find_its_owner() {
 #[test]
 fn several_lcores_do_not_share_a_port_with_a_stranger() {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        return;
+        return skip("two lcores need two cores");
     }
     let place = Place::new();
     let (_gateway, address) = place.gateway(&["--lcores", "0-1"]);

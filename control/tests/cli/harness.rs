@@ -1,7 +1,7 @@
 //! Starts gvm-dp, listens to what it says, and ends it whatever happens.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -11,6 +11,13 @@ use std::time::{Duration, Instant};
 
 /// For ever, as far as a test is concerned.
 const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// Says, where one sees it, that a test cannot run here, or panics with `GVM_TESTS=require`.
+pub fn skip(reason: &str) {
+    assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
+    // Past the test runner, which shows nothing that a passing test prints.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+}
 
 /// Waits until `look` gives something.
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
@@ -128,6 +135,7 @@ impl Place {
     }
 
     /// The same as another user, from a copy of the program, which that user may reach. Needs root.
+    /// Only root may start it as somebody else.
     pub fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
         use std::os::unix::process::CommandExt;
         let program = self.directory.join("program");
@@ -136,7 +144,10 @@ impl Place {
         }
         let mut command = Command::new(program);
         command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
-        command.uid(user).gid(user).current_dir("/");
+        if rustix::process::geteuid().is_root() {
+            command.uid(user).gid(user);
+        }
+        command.current_dir("/");
         Self::spawn(command, Stdio::null())
     }
 

@@ -26,10 +26,18 @@ const PREFIX: &str = "gvmdp";
 /// Whether such tests can run here. If not, says so where one sees it, or panics with `GVM_TESTS=require`.
 pub fn available() -> bool {
     let Some(reason) = missing() else { return true };
+    skip(&reason);
+    false
+}
+
+/// Says, where one sees it, that a test or a part of it cannot run here.
+///
+/// # Panics
+/// With `GVM_TESTS=require`.
+pub fn skip(reason: &str) {
     assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
     // Past the test runner, which shows nothing that a passing test prints.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
-    false
 }
 
 /// Why such tests cannot run here, if they cannot.

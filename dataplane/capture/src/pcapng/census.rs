@@ -141,13 +141,83 @@ mod tests {
             prop_assert_eq!((census.dropped, census.received), (6, 14));
         }
 
+        /// Whatever comes, in whatever pieces: before a section nothing is counted, and nothing is whole.
         #[test]
-        fn nothing_is_believed(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..100) {
-            let _ = Census::default().read(&bytes);
-            let mut spoilt = file(&[vec![1; 20]]);
-            let at = at % spoilt.len();
-            spoilt[at] ^= 0x55;
-            let _ = Census::default().read(&spoilt);
+        fn what_does_not_begin_with_a_section_counts_nothing(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            blocks in proptest::collection::vec((1u32..8, proptest::collection::vec(any::<[u8; 4]>(), 0..20)), 0..4),
+            piece in 1usize..50,
+        ) {
+            let mut stream: Vec<u8> = blocks.iter().flat_map(|(kind, body)| block(*kind, &body.concat())).collect();
+            stream.extend(&bytes);
+            prop_assume!(u32_at(&stream, 0) != Some(SECTION));
+            let mut census = Census::default();
+            let broken = stream.chunks(piece).any(|piece| census.read(piece).is_err());
+            prop_assert!(!census.is_whole());
+            let Census { packets, dropped, received, statistics, .. } = census;
+            prop_assert_eq!((packets, dropped, received, statistics), (0, 0, 0, 0));
+            // The first whole block is refused.
+            prop_assert!(broken || blocks.is_empty());
+        }
+
+        /// After a good beginning, garbage is refused, waited for, or counted as no more than it has room for.
+        #[test]
+        fn garbage_behind_a_good_beginning_changes_nothing_that_was_counted(
+            bytes in proptest::collection::vec(any::<u8>(), 1..200),
+        ) {
+            let good = file(&[vec![1; 20]]);
+            let mut census = Census::default();
+            prop_assert_eq!(census.read(&good), Ok(()));
+            let before = census.clone();
+            let read = census.read(&bytes);
+            // A block has 12 bytes at least: its kind, and twice its length.
+            let more = (census.packets - before.packets) + (census.statistics - before.statistics);
+            prop_assert!(more <= bytes.len() as u64 / 12);
+            prop_assert!(more > 0 || (census.dropped, census.received) == (before.dropped, before.received));
+            prop_assert!(read.is_err() || census.is_whole() || bytes.ends_with(&census.partial));
+        }
+    }
+
+    /// A block of any kind.
+    fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+        let len = (12 + body.len() as u32).to_le_bytes();
+        [&kind.to_le_bytes()[..], &len, body, &len].concat()
+    }
+
+    /// Where the blocks of a good file begin, and how long they are.
+    fn blocks(file: &[u8]) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        while let Some(len) = u32_at(file, found.last().map_or(0, |(begin, len)| begin + len) + 4) {
+            found.push((found.last().map_or(0, |(begin, len)| begin + len), len as usize));
+        }
+        found
+    }
+
+    #[test]
+    fn a_wrong_bit_is_noticed_where_blocks_are_told_apart_and_changes_no_count_elsewhere() {
+        let good = file(&[vec![1; 20], vec![2; 33]]);
+        let blocks = blocks(&good);
+        assert_eq!(blocks.len(), 6, "a section, an interface, two packets, and statistics twice");
+        for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut spoilt = good.clone();
+            spoilt[at] ^= 1 << bit;
+            let mut census = Census::default();
+            let read = census.read(&spoilt);
+            let (begin, len) = *blocks.iter().rfind(|(begin, _)| *begin <= at).unwrap();
+            let inside = at - begin;
+            let is_length = (4..8).contains(&inside) || inside >= len - 4;
+            let is_section = begin == 0 && (inside < 4 || (8..12).contains(&inside));
+            let counts = (census.packets, census.statistics);
+            if is_length || is_section {
+                assert!(read.is_err() || !census.is_whole(), "bit {bit} of byte {at}");
+                assert!(census.packets <= 2 && census.statistics <= 2, "bit {bit} of byte {at}: {counts:?}");
+            } else if inside < 4 {
+                // A block of another kind than it was.
+                assert!(counts.0.abs_diff(2) + counts.1.abs_diff(2) <= 2, "bit {bit} of byte {at}: {counts:?}");
+            } else {
+                assert_eq!((read, counts), (Ok(()), (2, 2)), "bit {bit} of byte {at}");
+                assert!(census.is_whole());
+            }
         }
     }
 
