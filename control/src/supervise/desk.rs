@@ -128,9 +128,9 @@ impl Desk {
         self.desk.set_port_mtus(mtus, log)
     }
 
-    /// Waits until mail is there. Only while nothing waits to go out is mail read at all.
+    /// Waits until mail is there. Only while nothing waits for an lcore that will soon take it is mail read at all.
     pub async fn mail(&mut self) {
-        if self.desk.is_waiting() {
+        if self.desk.is_held_up() {
             return std::future::pending().await;
         }
         if self.mails.arm() {

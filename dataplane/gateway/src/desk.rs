@@ -4,30 +4,28 @@
 //! here, in order. While something waits no further mail is read: the lcores then keep link control in their own
 //! bounded queues, and nodes try again. So what waits is bounded by the number of routes.
 //!
+//! An lcore that takes nothing for two heartbeat intervals stands still, and holds nobody up any more: the nodes behind the
+//! others would lose this gateway after three. What waits for it stays short: of several changes of a route it is
+//! told the last one, and answers that it should have sent are dropped, as nodes ask again.
+//!
 //! The desk knows no mailbox: a [`Line`] leads to an lcore, and mail is what the caller hands in.
+
+mod queue;
+
+pub use queue::Line;
 
 use crate::Command;
 use frame::{More, Peer, Time};
 use link::registrar::Health;
 use link::{Notice, Registrar, RouteChange, Sink};
-use std::collections::{BTreeSet, VecDeque};
+use queue::{Clock, Queue, Whose};
+use std::collections::BTreeSet;
 
 /// Datagrams that are read before the desk looks at its other duties.
 const MAILS_PER_TURN: usize = 256;
 
 /// How soon the desk tries a full mailbox again, in nanoseconds.
 pub const RETRY: u64 = frame::time::MILLISECOND;
-
-/// The way to one lcore.
-pub trait Line {
-    /// Hands a command over, or back while there is no room.
-    fn try_send(&self, command: Command) -> Result<(), Command>;
-
-    /// Whether the lcore has ended: it needs no routes any more.
-    fn is_closed(&self) -> bool {
-        false
-    }
-}
 
 /// A datagram of link control as an lcore copied it.
 #[derive(Clone, Copy, Debug)]
@@ -40,49 +38,10 @@ pub struct Mail<'a> {
     pub bytes: &'a [u8],
 }
 
-struct Queue<L> {
-    line: L,
-    waiting: VecDeque<Command>,
-}
-
-impl<L: Line> Queue<L> {
-    fn put(&mut self, command: Command) {
-        let refused = if self.waiting.is_empty() { self.line.try_send(command) } else { Err(command) };
-        self.waiting.extend(refused.err());
-    }
-
-    fn flush(&mut self) {
-        if self.line.is_closed() {
-            self.waiting.clear();
-        }
-        while let Some(command) = self.waiting.pop_front() {
-            if let Err(command) = self.line.try_send(command) {
-                self.waiting.push_front(command);
-                break;
-            }
-        }
-    }
-}
-
-/// Whose route a change is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Whose {
-    Slave(u32),
-    Master(u16),
-}
-
-impl Whose {
-    fn of(change: &RouteChange) -> Self {
-        match change {
-            RouteChange::Slave { id, .. } => Self::Slave(id.get()),
-            RouteChange::Master { id, .. } => Self::Master(*id),
-        }
-    }
-}
-
 /// Where the registrar's output goes while it handles one datagram.
 struct Out<'a, L> {
     queues: &'a mut [Queue<L>],
+    clock: Clock,
     fixed: &'a BTreeSet<Whose>,
     /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
     lcore: usize,
@@ -93,7 +52,7 @@ impl<L: Line> Sink for Out<'_, L> {
     fn reply(&mut self, to: &Peer, datagram: &[u8], _records: u16) {
         let lcore = if self.lcore < self.queues.len() { self.lcore } else { 0 };
         if let Some(queue) = self.queues.get_mut(lcore) {
-            queue.put(Command::Reply { peer: *to, bytes: datagram.into() });
+            queue.put(self.clock, Command::Reply { peer: *to, bytes: datagram.into() });
         }
     }
 
@@ -101,7 +60,7 @@ impl<L: Line> Sink for Out<'_, L> {
         if self.fixed.contains(&Whose::of(&change)) {
             return;
         }
-        self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
+        self.queues.iter_mut().for_each(|queue| queue.put(self.clock, Command::Route(change)));
     }
 
     fn notice(&mut self, notice: Notice, more: More) {
@@ -114,20 +73,22 @@ pub struct Desk<L> {
     registrar: Registrar,
     queues: Vec<Queue<L>>,
     fixed: BTreeSet<Whose>,
+    /// The last time that it was called.
+    now: Time,
 }
 
 impl<L: Line> Desk<L> {
     /// A desk for these lcores, in the order of their indices.
     pub fn new(registrar: Registrar, lines: impl IntoIterator<Item = L>) -> Self {
-        let queues = lines.into_iter().map(|line| Queue { line, waiting: VecDeque::new() }).collect();
-        Self { registrar, queues, fixed: BTreeSet::new() }
+        let queues = lines.into_iter().map(Queue::new).collect();
+        Self { registrar, queues, fixed: BTreeSet::new(), now: 0 }
     }
 
     /// Tells every lcore routes that hold from now on, whoever registers under these ids.
     pub fn fix(&mut self, routes: impl IntoIterator<Item = RouteChange>) {
         for change in routes {
             self.fixed.insert(Whose::of(&change));
-            self.queues.iter_mut().for_each(|queue| queue.put(Command::Route(change)));
+            self.tell(|| Command::Route(change));
         }
     }
 
@@ -141,9 +102,19 @@ impl<L: Line> Desk<L> {
         &mut self.registrar
     }
 
-    /// Whether something waits for room in a mailbox. While it does, no mail is read.
+    /// Whether something waits for room in a mailbox.
     pub fn is_waiting(&self) -> bool {
         self.queues.iter().any(|queue| !queue.waiting.is_empty())
+    }
+
+    /// Whether something waits for an lcore that will soon take it. While it does, no mail is read.
+    pub fn is_held_up(&self) -> bool {
+        let clock = self.clock();
+        self.queues.iter().any(|queue| queue.holds_up(clock))
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { now: self.now, patience: self.registrar.config().interval.saturating_mul(2) }
     }
 
     /// Works off what is due, and the mail that `next` hands out and `open` reads. Returns when to come again at the
@@ -156,20 +127,23 @@ impl<L: Line> Desk<L> {
         open: impl for<'a> Fn(&'a M) -> Mail<'a>,
         mut notice: impl FnMut(Notice, More),
     ) -> Time {
-        self.queues.iter_mut().for_each(Queue::flush);
+        self.now = now;
+        self.queues.iter_mut().for_each(|queue| queue.flush(now));
         if self.registrar.deadline().is_some_and(|deadline| deadline <= now) {
             self.look(now, health, &mut notice);
         }
         for _ in 0..MAILS_PER_TURN {
-            if self.is_waiting() {
+            if self.is_held_up() {
                 return now + RETRY;
             }
             let Some(mail) = next() else {
-                return self.registrar.deadline().unwrap_or(Time::MAX);
+                let retry = if self.is_waiting() { now + RETRY } else { Time::MAX };
+                return self.registrar.deadline().unwrap_or(Time::MAX).min(retry);
             };
             let Mail { lcore, peer, bytes } = open(&mail);
+            let clock = self.clock();
             let Self { queues, fixed, .. } = self;
-            let mut out = Out { queues, fixed, lcore: usize::from(lcore), notice: &mut notice };
+            let mut out = Out { queues, clock, fixed, lcore: usize::from(lcore), notice: &mut notice };
             self.registrar.receive(now, peer, bytes, &mut out);
         }
         now
@@ -177,9 +151,11 @@ impl<L: Line> Desk<L> {
 
     /// Lets the registrar see that the gateway is well, also when nothing is due.
     pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice, More)) {
-        if !self.is_waiting() {
+        self.now = now;
+        if !self.is_held_up() {
+            let clock = self.clock();
             let Self { queues, fixed, .. } = self;
-            let mut out = Out { queues, fixed, lcore: 0, notice: &mut notice };
+            let mut out = Out { queues, clock, fixed, lcore: 0, notice: &mut notice };
             self.registrar.advance(now, health, &mut out);
         }
     }
@@ -187,11 +163,12 @@ impl<L: Line> Desk<L> {
     /// Tells the registrar and every lcore that the largest IP packets of the ports are others from now on, in bytes. `false`
     /// while something waits: nothing has changed then, and it is to be told again.
     pub fn set_port_mtus(&mut self, mtus: &[u16], mut notice: impl FnMut(Notice, More)) -> bool {
-        if self.is_waiting() {
+        if self.is_held_up() {
             return false;
         }
-        let Self { registrar, queues, fixed } = self;
-        let mut out = Out { queues, fixed, lcore: 0, notice: &mut notice };
+        let clock = self.clock();
+        let Self { registrar, queues, fixed, .. } = self;
+        let mut out = Out { queues, clock, fixed, lcore: 0, notice: &mut notice };
         registrar.set_port_mtus(mtus, &mut out);
         true
     }
@@ -199,24 +176,28 @@ impl<L: Line> Desk<L> {
     /// Has every lcore say what becomes of the next records of a slave.
     pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> crate::trace::Trace {
         let (tracers, trace) = crate::trace::trace(slave, count, self.queues.len() as u16);
+        let clock = self.clock();
         for (queue, tracer) in self.queues.iter_mut().zip(tracers) {
-            queue.put(Command::Trace(Box::new(tracer)));
+            queue.put(clock, Command::Trace(Box::new(tracer)));
         }
         trace
     }
 
     /// Tells every lcore something, after all that it was told before.
     pub fn tell(&mut self, command: impl Fn() -> Command) {
-        self.queues.iter_mut().for_each(|queue| queue.put(command()));
+        let clock = self.clock();
+        self.queues.iter_mut().for_each(|queue| queue.put(clock, command()));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::queue::MANY;
     use super::*;
     use frame::PortId;
     use link::{Node, NodeConfig, RegistrarConfig};
     use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
     use std::rc::Rc;
     use wire::link::NodeId;
     use wire::{Scale, Walk};
@@ -377,6 +358,71 @@ mod tests {
         }
         assert!(world.desk.set_port_mtus(&[700], |_, _| ()));
         assert!(world.lcores.iter().all(|lcore| shrunk(lcore.next())));
+    }
+
+    #[test]
+    fn an_lcore_that_stands_still_holds_nobody_up() {
+        let mut world = World::new(1);
+        world.work(0);
+        for _ in 0..2 {
+            world.desk.tell(|| Command::SetEarly(true));
+        }
+        while world.lcores[0].next().is_some() {
+            world.work(0);
+        }
+        world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, 0);
+        // Two heartbeat intervals after it took the last command.
+        let patience = 2 * RegistrarConfig::default().interval;
+        assert_eq!((world.work(patience - 1), world.mails.len()), (patience - 1 + RETRY, 1));
+        assert_eq!((world.work(patience), world.mails.len()), (patience + RETRY, 0));
+        assert!(matches!(world.lcores[0].next(), Some(Command::Reply { .. })), "who is heard by another is answered");
+        // When it goes on, it is told all, and holds others up again when it is slow.
+        let mut told = Vec::new();
+        for turn in 0..4 {
+            told.extend(world.lcores[1].next());
+            world.work(patience + turn);
+        }
+        assert!(matches!(told[..], [Command::SetEarly(true), Command::SetEarly(true)]), "{told:?}");
+        assert!(!world.desk.is_waiting());
+        for _ in 0..3 {
+            world.desk.tell(|| Command::SetEarly(false));
+        }
+        assert!(world.desk.is_held_up());
+    }
+
+    #[test]
+    fn what_waits_for_an_lcore_that_stands_still_is_bounded_by_the_number_of_routes() {
+        let mut world = World::new(1);
+        let route = |id: u32, last: u8| {
+            let peer = Peer::socket(PortId(0), format!("192.0.2.{last}:9999").parse().unwrap());
+            let id = Scale::default().slave_id(id).unwrap();
+            RouteChange::Slave { id, route: Some(link::Route { peer, mtu: 1500, fixed_port: false }) }
+        };
+        world.desk.tell(|| Command::SetEarly(true));
+        world.desk.tell(|| Command::SetEarly(false));
+        world.work(100 * RegistrarConfig::default().interval);
+        for last in 1..=200 {
+            for id in 0..100 {
+                world.desk.tell(|| Command::Route(route(id, last)));
+                let reply = || Command::Reply { peer: gateway(), bytes: [7; 8].as_slice().into() };
+                world.desk.tell(reply);
+            }
+        }
+        assert!(world.desk.queues.iter().all(|queue| queue.waiting.len() <= MANY), "it grows");
+        // The last route of each is the last that it hears of it.
+        let mut known = std::collections::BTreeMap::new();
+        let mut early = None;
+        for now in 0.. {
+            match world.lcores[1].next() {
+                Some(Command::Route(change)) => drop(known.insert(Whose::of(&change), change)),
+                Some(Command::SetEarly(on)) => early = Some(on),
+                Some(_) => {}
+                None => break,
+            }
+            world.work(now);
+        }
+        assert_eq!((known.len(), early), (100, Some(false)));
+        assert!((0..100).all(|id| known[&Whose::Slave(id)] == route(id, 200)));
     }
 
     #[test]
