@@ -73,6 +73,8 @@ impl Cause {
             () if says("Not enough memory") || says("Cannot allocate memory") || says("No free hugepages") => {
                 Self::Memory
             }
+            // On a machine that has none at all.
+            () if says("Cannot get hugepage information") => Self::Memory,
             () if says("Cannot init plugins") || says("world-writable") => Self::Drivers,
             () if says("IOVA") => Self::NoIommu,
             () => return None,
@@ -144,6 +146,7 @@ mod tests {
                 Cause::Memory,
                 "available: 0MB",
             ),
+            (&["EAL: FATAL: Cannot get hugepage information."], Cause::Memory, "Cannot get hugepage information"),
             (&["EAL: FATAL: Cannot init plugins"], Cause::Drivers, "Cannot init plugins"),
             (&["EAL: FATAL: Cannot use IOVA as 'VA' mode"], Cause::NoIommu, "IOVA"),
             (&["EAL: Bus (pci) probe failed."], Cause::Unknown, "Bus (pci) probe failed)"),
