@@ -87,6 +87,7 @@ fn a_node_with_two_keys_finds_the_one_that_its_gateway_has() {
         run(&mut gateway, &mut [&mut client], START, START + 5 * SECOND);
         assert!(client.node.is_registered());
         assert_eq!(client.node.key(), Some(&signs.node_key(slave(17))));
+        assert_eq!(client.node.signs(), usize::from(signs == new_key()), "the older of two keys has number 0");
         // The gateway forgets that key, and has only the other one: the change is taken back.
         let other = if signs == key() { new_key() } else { key() };
         gateway.registrar.set_keys(only(other.clone()));

@@ -409,6 +409,13 @@ fn a_node_says_once_what_is_wrong() {
     assert!(gateway.counter("refused_foreign_shard") >= 4);
     assert!(gateway.notices().contains(&Notice::ForeignShard { node: slave(3), from: client.peer }));
 
+    // A gateway that has no room for one more master, and goes on to have none.
+    let mut gateway = Gateway::new(link::RegistrarConfig { max_masters: 1, ..config() }, START);
+    let mut masters = [1, 2].map(|id| Client::new(NodeId::master(id), address(id as u8), START));
+    run(&mut gateway, &mut masters.iter_mut().collect::<Vec<_>>(), START, START + 5 * SECOND);
+    assert!(gateway.counter("refused_masters_full") >= 4);
+    assert_eq!(masters[1].events(), [NodeEvent::Refused]);
+
     // A gateway that drains, with another hold.
     let (mut gateway, mut client, _) = registered(17, START);
     gateway.registrar.leave(START);

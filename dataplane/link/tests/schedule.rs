@@ -206,3 +206,32 @@ fn who_hears_of_a_drain_says_so_soon_but_not_twice_in_20_ms() {
         assert!(client.heartbeat(said).is_none(), "once");
     }
 }
+
+#[test]
+fn an_answer_to_a_padded_heartbeat_decides_at_once() {
+    let mut gateway = Gateway::new(config(), START);
+    let mut client = client(17, NodeConfig { max_ip_packet: 9000, ..config_with(SECOND) });
+    for _ in 0..2 {
+        let heartbeat = client.heartbeat(START).unwrap();
+        let answers = gateway.receive(START, &client.peer, &heartbeat);
+        client.take(START, &answers);
+    }
+    assert!(client.node.is_registered());
+    client.events();
+    let mut now = START;
+    let mut padded = 0;
+    while client.events.is_empty() {
+        now += MILLISECOND;
+        assert!(now < START + 10 * SECOND, "it is decided in the end");
+        let probe = client.probe(now);
+        padded += probe.iter().count();
+        // The gateway's network carries 1500.
+        let arrives = |datagram: &Vec<u8>| datagram.len() + usize::from(IPV4_UDP_LEN) <= 1500;
+        for datagram in client.heartbeat(now).into_iter().chain(probe).filter(arrives) {
+            let answers = gateway.receive(now, &client.peer, &datagram);
+            client.take(now, &answers);
+        }
+    }
+    // Two of 9000 and one of 1500: a second one of that size is not needed.
+    assert_eq!((client.events(), padded), (vec![NodeEvent::MtuReduced { claimed: 9000, acknowledged: 1500 }], 3));
+}

@@ -73,7 +73,7 @@ impl Default for NodeConfig {
 struct Flags(u16);
 
 impl Flags {
-    const REGISTERED: u16 = 1 << 0;
+    const REGISTERED: u16 = 1;
     /// Was registered at some time before.
     const EVER_REGISTERED: u16 = 1 << 1;
     /// Padded heartbeats are still to be tried.
