@@ -502,3 +502,21 @@ impl Gateway {
         tracer.waiting = waiting;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_over_when_nobody_watches_or_when_all_was_said() {
+        let slave = wire::Scale::default().slave_id(17).unwrap();
+        let (tracers, watched) = trace(slave, 1, 1);
+        assert!(tracers.iter().all(|tracer| !tracer.is_over()), "one record is wanted, and somebody watches");
+        drop(watched);
+        assert!(tracers.iter().all(Tracer::is_over), "nobody watches, whatever is wanted");
+
+        let (tracers, _watched) = trace(slave, 1, 1);
+        assert!(tracers.iter().all(|tracer| tracer.claim() == Some(0)), "the only record");
+        assert!(tracers.iter().all(|tracer| tracer.is_over() && tracer.claim().is_none()), "no more are wanted");
+    }
+}
