@@ -8,8 +8,8 @@ use crate::route::Destination;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::{Frame, LARGE, Pool, Table, Time};
 use std::num::NonZeroU16;
+use wire::HEADER_LEN;
 use wire::net::checksum;
-use wire::{HEADER_LEN, IPV4_UDP_LEN};
 
 /// One entry of the pointer array: 32 bytes, half a cache line.
 #[derive(Debug)]
@@ -100,10 +100,10 @@ impl Aggregator {
         }
     }
 
-    /// Sets how large IP packets to a destination may be; `None` when it has no route.
-    pub fn set_mtu(&mut self, destination: Destination, mtu: Option<u16>) {
+    /// Sets how many bytes a datagram to a destination may have, as far as frames hold them; 0 when it has no route.
+    pub fn set_room(&mut self, destination: Destination, room: usize) {
         if let Some(slot) = self.slots.get_mut(destination as usize) {
-            slot.limit = mtu.map_or(0, |mtu| mtu.saturating_sub(IPV4_UDP_LEN).min(self.largest));
+            slot.limit = u16::try_from(room).unwrap_or(u16::MAX).min(self.largest);
         }
     }
 

@@ -124,7 +124,7 @@ impl Gateway {
             }
         };
         let Some(destination) = destination else { return };
-        self.buffers.set_mtu(destination, route.map(|route| route.mtu));
+        self.buffers.set_room(destination, route.map_or(0, |route| link::datagram_room(&route.peer, route.mtu)));
         if route.is_none() {
             self.forget(destination);
         } else if self.buffers.waiting(destination) > self.buffers.limit(destination) {

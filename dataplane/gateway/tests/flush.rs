@@ -61,6 +61,24 @@ fn full_a_record_that_does_not_fit_opens_the_next_buffer() {
 }
 
 #[test]
+fn full_is_less_for_a_node_with_an_ipv6_address() {
+    for (address, limit) in [("192.0.2.9:9999", LIMIT), ("[2001:db8::9]:9999", LIMIT - 20)] {
+        let mut rig = Rig::with_nodes(config());
+        let node = frame::Peer::socket(frame::PortId(0), address.parse().unwrap());
+        rig.set_slave(17, Some(route(node, 1500)));
+        rig.receive_one(master(1), &cargo(17, 1, 0, 700 - HEADER_LEN));
+        // As much as has room, and one byte more than that.
+        rig.receive_one(master(1), &cargo(17, 1, 1, limit - 700 - HEADER_LEN));
+        let lens = rig.sent_bytes().into_iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>();
+        assert_eq!(lens, [limit], "{address}");
+        rig.receive_one(master(1), &cargo(17, 1, 2, 700 - HEADER_LEN));
+        rig.receive_one(master(1), &cargo(17, 1, 3, limit - 700 - HEADER_LEN + 1));
+        let lens = rig.sent_bytes().into_iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>();
+        assert_eq!(lens, [700], "{address}");
+    }
+}
+
+#[test]
 fn full_leaves_as_soon_as_no_header_would_fit() {
     for (free, leaves) in [(HEADER_LEN, false), (HEADER_LEN - 1, true)] {
         let mut rig = Rig::with_nodes(waiting_for_ever());

@@ -50,6 +50,5 @@ pub fn datagram_room(peer: &Peer, mtu: u16) -> usize {
 
 /// Bytes of IP and UDP header in a packet to `peer`.
 fn ip_udp_len(peer: &Peer) -> u16 {
-    const IPV6_UDP_LEN: u16 = 48;
-    if peer.ipv4_octets().is_some() { wire::IPV4_UDP_LEN } else { IPV6_UDP_LEN }
+    if peer.ipv4_octets().is_some() { wire::IPV4_UDP_LEN } else { wire::IPV6_UDP_LEN }
 }

@@ -141,7 +141,7 @@ impl Traffic {
         }
         let (mut open, mut done, mut skips): (Option<Open>, u32, u32) = (None, 0, 0);
         while u64::from(done) < due {
-            let usable = route(self.turn).filter(|&(_, mtu)| fits(0, config.payload, mtu));
+            let usable = route(self.turn).filter(|(peer, mtu)| fits(0, config.payload, peer, *mtu));
             let Some((peer, mtu)) = usable else {
                 counters.traffic_skipped.add(1);
                 self.next_turn(roster.len());
@@ -154,7 +154,7 @@ impl Traffic {
             let full = |open: &Open| {
                 open.peer != peer
                     || open.records >= config.pack.get()
-                    || !fits(open.frame.len(), config.payload, open.mtu.min(mtu))
+                    || !fits(open.frame.len(), config.payload, &peer, open.mtu.min(mtu))
             };
             if let Some(open) = open.take_if(|open| full(open)) {
                 open.send(counters, out);
@@ -232,9 +232,9 @@ impl Traffic {
     }
 }
 
-/// Whether a record with this payload fits behind `len` bytes in a datagram of an IP packet of `mtu` bytes.
-fn fits(len: usize, payload: u16, mtu: u16) -> bool {
-    len + HEADER_LEN + usize::from(payload) <= usize::from(mtu.saturating_sub(IPV4_UDP_LEN))
+/// Whether a record with this payload fits behind `len` bytes in a datagram of an IP packet of `mtu` bytes to this peer.
+fn fits(len: usize, payload: u16, peer: &Peer, mtu: u16) -> bool {
+    len + HEADER_LEN + usize::from(payload) <= link::datagram_room(peer, mtu)
 }
 
 #[cfg(test)]
@@ -284,6 +284,15 @@ mod tests {
             datagrams.push((datagram.peer.udp_port, records));
         }
         datagrams
+    }
+
+    #[test]
+    fn a_datagram_is_no_larger_than_its_peers_headers_leave_room_for() {
+        for (address, headers) in [("192.0.2.1:9999", 28), ("[2001:db8::1]:9999", 48)] {
+            let peer = Peer::socket(PortId(0), address.parse().unwrap());
+            let most = 1500 - headers - HEADER_LEN as u16;
+            assert!(fits(0, most, &peer, 1500) && !fits(0, most + 1, &peer, 1500) && !fits(1, most, &peer, 1500));
+        }
     }
 
     #[test]

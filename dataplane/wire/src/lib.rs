@@ -68,3 +68,6 @@ pub const UNPROVEN_MTU: u16 = 1280;
 
 /// Bytes of an IPv4 header without options and a UDP header: what an MTU leaves less for a datagram.
 pub const IPV4_UDP_LEN: u16 = 28;
+
+/// The same of an IPv6 header without extensions.
+pub const IPV6_UDP_LEN: u16 = 48;

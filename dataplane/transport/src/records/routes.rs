@@ -3,7 +3,7 @@
 use crate::PathId;
 use frame::Peer;
 use wire::record::{RecordHeader, req_id};
-use wire::{IPV4_UDP_LEN, MsgType, Scale};
+use wire::{IPV4_UDP_LEN, IPV6_UDP_LEN, MsgType, Scale};
 
 /// Which end of its connections this is: what the paths' numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,26 @@ impl Route {
     pub(super) const NONE: Self = Self { peer: Peer::NOBODY, datagram: 0 };
 
     pub(super) fn new(peer: Peer, mtu: u16) -> Self {
-        Self { peer, datagram: mtu.saturating_sub(IPV4_UDP_LEN) }
+        let headers = if peer.ipv4_octets().is_some() { IPV4_UDP_LEN } else { IPV6_UDP_LEN };
+        Self { peer, datagram: mtu.saturating_sub(headers) }
     }
 
     #[inline]
     pub(super) fn exists(&self) -> bool {
         self.datagram != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::PortId;
+
+    #[test]
+    fn a_datagram_has_what_the_headers_of_its_peer_leave() {
+        for (address, room) in [("192.0.2.1:9999", 1472), ("[2001:db8::1]:9999", 1452)] {
+            let peer = Peer::socket(PortId(0), address.parse().unwrap());
+            assert_eq!(Route::new(peer, 1500).datagram, room, "{address}");
+        }
     }
 }
