@@ -3,6 +3,7 @@
 use crate::exit::Failure;
 use crate::hugepages::Hugepages;
 use crate::pci;
+use crate::privilege::{Confinement, Thread};
 use crate::serve::neighbours;
 use crate::serve::stats::DeviceStats;
 use frame::arena::HUGEPAGE;
@@ -11,8 +12,11 @@ use lcore::CoreList;
 use port::dpdk::{Cause, Device, DeviceConfig, DpdkError, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
 use port::host::Host;
 use port::spec::DpdkSpec;
+use port::watch::{Subject, Watcher};
 use port::xdp::Interface;
+use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use wire::net::ethernet::MacText;
 
 /// What DPDK needs for itself, in MiB.
@@ -75,6 +79,8 @@ pub struct DpdkNic {
     device: Device,
     host: Host,
     queues: u16,
+    /// Who follows the kernel's interfaces under it.
+    _under: Vec<Watcher>,
 }
 
 impl DpdkNic {
@@ -86,6 +92,7 @@ impl DpdkNic {
         lcores: usize,
         pool: &PoolConfig,
         ring: u32,
+        confinement: &Confinement,
     ) -> Result<Self, Failure> {
         let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
         let config = DeviceConfig {
@@ -99,7 +106,16 @@ impl DpdkNic {
         let device = Device::open(environment, config).map_err(|error| held(spec, error))?;
         let host = spec.host.config(&format!("--port {spec}"), device.mac());
         let host = host.and_then(Host::new).map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok(Self { id, spec: spec.clone(), device, host, queues })
+        let mut under = Vec::new();
+        // It was opened with them, so that they are there.
+        for interface in spec.interfaces().into_iter().filter_map(|name| Interface::find(name).ok()) {
+            let confined = confinement.clone();
+            let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
+            let watcher = Watcher::start(Subject::Under(interface.index), prepare, |_, _| ());
+            under.push(watcher.map_err(Failure::Neighbours)?);
+        }
+        device.stand_on(under.iter().map(|watcher| Arc::clone(watcher.seen())).collect());
+        Ok(Self { id, spec: spec.clone(), device, host, queues, _under: under })
     }
 
     /// Which of the process's ports.

@@ -195,7 +195,15 @@ impl Ports {
                         return Err(Failure::Internal("a port of DPDK without DPDK".to_owned()));
                     };
                     let id = PortId(id as u8);
-                    Source::Dpdk(Arc::new(DpdkNic::open(id, spec, environment, cores.len(), &pool, ring)?))
+                    Source::Dpdk(Arc::new(DpdkNic::open(
+                        id,
+                        spec,
+                        environment,
+                        cores.len(),
+                        &pool,
+                        ring,
+                        &confinement,
+                    )?))
                 }
             });
         }

@@ -5,7 +5,7 @@
 //! | lcores | none | those of polling, waiting, and closing their ports |
 //! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to have the kernel ask for a neighbour | netlink |
 //! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, as it takes its program off the interface at the end | those of drivers: devices, sockets, their memory |
-//! | `addresses`, one for each `xdp:` and `udp:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
+//! | `addresses`, one for each `xdp:` and `udp:` port, and interface under a `dpdk:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
 //! | control | none; with `xdp:` ports what [`Nic::keeps`](crate::assemble::nic::Nic::keeps) says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
 //! Threads that the control thread starts later have what it has. None can start another program or gain a privilege.

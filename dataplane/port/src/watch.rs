@@ -64,6 +64,8 @@ impl Link {
 pub enum Subject {
     /// An interface, by its number.
     Interface(Interface),
+    /// The interface under a device of DPDK, by its number: only its name, link and MTU are of concern.
+    Under(u32),
     /// The interface that has a socket's address. Of a socket with the unspecified one, all but the loopback: it has a link
     /// while one of them has.
     Address(IpAddr),
@@ -171,6 +173,7 @@ impl Eyes {
                 let Some(rx_queues) = rx_queues_of(*index)? else { return Ok(None) };
                 Ok(Some(Sight { addresses, rx_queues, ..Sight::of(device) }))
             }
+            Subject::Under(index) => Ok(self.netlink.device(*index)?.map(Sight::of)),
             Subject::Address(ip) if ip.is_unspecified() => self.look_at_all().map(Some),
             Subject::Address(ip) if ip.is_loopback() => {
                 // All of 127.0.0.0/8 is the loopback's, although it lists one address.
@@ -302,7 +305,7 @@ impl Drop for Watcher {
 fn say(subject: &Subject, before: &Sight, now: &Sight) {
     if before.name != now.name && !before.name.is_empty() {
         match subject {
-            Subject::Interface(_) => tracing::info!("{} is called {} now", before.name, now.name),
+            Subject::Interface(_) | Subject::Under(_) => tracing::info!("{} is called {} now", before.name, now.name),
             Subject::Address(ip) => {
                 tracing::info!("udp:{ip}: the address is {}'s now, it was {}'s", now.name, before.name)
             }

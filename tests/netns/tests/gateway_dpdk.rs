@@ -49,6 +49,17 @@ fn af_xdp_on_one_side_and_dpdk_on_the_other() {
     // The farm's kernel asked who has the address.
     assert!(port(&stats, 1, "arp_replies_tx") > 0 && port(&stats, 1, "rx_packets") > 0);
     assert_eq!(port(&stats, 1, "rx_bad_descriptors") + port(&stats, 1, "rx_copied"), 0);
+    // The driver knows nothing of the carrier of the interface under it; the kernel does.
+    let link_up = |up: bool| {
+        world.place.until_stats("gateway", "the link", |stats| {
+            self::device(stats, 1)["link_up"] == up && port(stats, 1, "link_up") == u64::from(up)
+        });
+    };
+    world.farm.ip("link set dev f down");
+    link_up(false);
+    gateway.says(&["dpdk:net_af_packet0: the link is down"]);
+    world.farm.ip("link set dev f up");
+    link_up(true);
     world.drain(gateway);
 }
 

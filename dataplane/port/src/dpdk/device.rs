@@ -5,12 +5,13 @@ use super::environment::{lock, register_thread};
 use super::port::{Opened, smallest_chunk};
 use super::{DpdkError, DpdkPort, Environment, LoadedPlugin};
 use crate::host::Host;
+use crate::watch::{Link, Seen};
 use frame::arena::{Backing, HUGEPAGE};
 use frame::{Pool, PortId};
 use port_abi::{DeviceCounts, Queue, QueueSetup, Setup, Text};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The fewest descriptors with which a queue is worth anything.
 const LEAST_RING: u32 = 32;
@@ -66,6 +67,8 @@ pub(super) struct Watched {
     /// All chunks are back from the driver.
     pub(super) closed: AtomicBool,
     pub(super) up: AtomicBool,
+    /// The kernel's interfaces under a virtual device, as they are followed: its driver knows nothing of a carrier.
+    under: OnceLock<Vec<Arc<Seen>>>,
     pub(super) mbits: AtomicU64,
     pub(super) missed: AtomicU64,
     pub(super) no_buffer: AtomicU64,
@@ -83,7 +86,7 @@ impl Watched {
         // SAFETY: an open device and live numbers, on the thread for such calls.
         let link = unsafe { (self.plugin.table.link)(self.id, &raw mut mbits) };
         // A driver that does not say has nothing that could be down.
-        let up = link != 0;
+        let up = link != 0 && self.under.get().is_none_or(|under| under.iter().all(|seen| seen.link() == Link::Up));
         if self.up.swap(up, Ordering::Relaxed) != up {
             if up {
                 tracing::info!("dpdk:{}: the link is up", self.name);
@@ -152,6 +155,7 @@ impl Device {
                 running: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
                 up: AtomicBool::new(true),
+                under: OnceLock::new(),
                 mbits: AtomicU64::new(0),
                 missed: AtomicU64::new(0),
                 no_buffer: AtomicU64::new(0),
@@ -204,6 +208,12 @@ impl Device {
         // A driver that cannot be told an MTU has its own.
         self.setup.mtu = 0;
         attempt(self)
+    }
+
+    /// The kernel's interfaces on which its driver sends and receives: from now on its link is down while theirs is.
+    pub fn stand_on(&self, under: Vec<Arc<Seen>>) {
+        // Told once, when it was opened.
+        let _ = self.watched.under.set(under);
     }
 
     /// Its Ethernet address.
