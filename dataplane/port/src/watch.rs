@@ -33,11 +33,20 @@ pub enum Link {
 }
 
 impl Link {
+    /// Of an interface on whose queues we send ourselves.
     fn of(device: &Device) -> Self {
         match (device.is_up(), device.has_carrier()) {
             (false, _) => Self::Down,
             (true, false) => Self::NoCarrier,
             (true, true) => Self::Up,
+        }
+    }
+
+    /// Of an interface on which the kernel sends for us.
+    fn through_kernel(device: &Device) -> Self {
+        match Self::of(device) {
+            Self::Up if !device.is_operational() => Self::NoCarrier,
+            link => link,
         }
     }
 
@@ -155,6 +164,11 @@ impl Sight {
     fn of(device: Device) -> Self {
         Self { link: Link::of(&device), name: device.name, mac: device.mac, mtu: device.mtu, ..Self::default() }
     }
+
+    fn through_kernel(device: Device) -> Self {
+        let link = Link::through_kernel(&device);
+        Self { link, ..Self::of(device) }
+    }
 }
 
 /// Looks at what is followed.
@@ -173,16 +187,16 @@ impl Eyes {
                 let Some(rx_queues) = rx_queues_of(*index)? else { return Ok(None) };
                 Ok(Some(Sight { addresses, rx_queues, ..Sight::of(device) }))
             }
-            Subject::Under(index) => Ok(self.netlink.device(*index)?.map(Sight::of)),
+            Subject::Under(index) => Ok(self.netlink.device(*index)?.map(Sight::through_kernel)),
             Subject::Address(ip) if ip.is_unspecified() => self.look_at_all().map(Some),
             Subject::Address(ip) if ip.is_loopback() => {
                 // All of 127.0.0.0/8 is the loopback's, although it lists one address.
                 let mut devices = self.netlink.devices()?.into_iter();
-                Ok(devices.find(Device::is_loopback).map(Sight::of))
+                Ok(devices.find(Device::is_loopback).map(Sight::through_kernel))
             }
             Subject::Address(ip) => {
                 let Some(index) = self.netlink.interface_with(*ip)? else { return Ok(None) };
-                Ok(self.netlink.device(index)?.map(Sight::of))
+                Ok(self.netlink.device(index)?.map(Sight::through_kernel))
             }
         }
     }
@@ -194,7 +208,7 @@ impl Eyes {
         // The kernel makes some by itself that nobody uses: they are down and have no address.
         let used = |device: &&Device| !device.is_loopback() && (device.is_up() || addressed.contains(&device.index));
         let used: Vec<&Device> = devices.iter().filter(used).collect();
-        let links = || used.iter().map(|device| Link::of(device));
+        let links = || used.iter().map(|device| Link::through_kernel(device));
         let mtu = used.iter().map(|device| device.mtu).max().unwrap_or(u32::MAX);
         let link = [Link::Up, Link::NoCarrier, Link::Down].into_iter().find(|link| links().any(|is| is == *link));
         // Who has only the loopback talks to itself.

@@ -25,6 +25,14 @@ fn until_ready(world: &World) {
     until("ready", || ready_at(&world.gateway, METRICS)?.starts_with("HTTP/1.1 200").then_some(()));
 }
 
+/// Waits until heartbeats of a farm are answered once more. After a carrier that came back it takes the kernels up to a second
+/// until they send again, and they have forgotten who is at the other end: what sockets send meanwhile is dropped.
+fn until_answered(world: &World, farm: &str) {
+    let accepted = |stats: &serde_json::Value| number(&stats["total"]["farm"]["acks_accepted"]);
+    let before = accepted(&world.place.stats(farm));
+    world.place.until_stats(farm, "answers", |stats| accepted(stats) > before + 8);
+}
+
 /// Waits until it is not, and says all of these.
 fn until_not_ready(world: &World, parts: &[&str]) {
     let mut last = None;
@@ -78,6 +86,7 @@ fn a_link_without_a_carrier_is_down_on_queues_and_on_sockets() {
     world.master.ip("link set dev m up");
     world.farm.ip("link set dev f up");
     until_ready(&world);
+    until_answered(&world, "farm");
     gateway.says(&["udp:10.92.2.1: the link is up again"]);
     let stats = world.place.stats("gateway");
     assert_eq!((port(&stats, 0, "link_downs"), port(&stats, 1, "link_downs")), (u64::from(QUEUES), 1));
@@ -158,8 +167,9 @@ fn an_interface_is_its_number_whatever_it_is_called() {
     assert_eq!(interface(&stats, "renamed")["index"], index);
     let description = stats["lcores"][0]["ports"][1]["description"].as_str().unwrap();
     assert!(description.starts_with("xdp:renamed queue"), "{description}");
-    // It was down for its new name: what leaves before the lcores have seen that it is up again is dropped.
+    // It was down for its new name: what leaves before all have seen that it is up again is dropped.
     until_ready(&world);
+    until_answered(&world, "farm");
     world.place.until_registered("gateway", 8);
     world.every_record_comes_back("10.92.1.1", 0..8);
 

@@ -61,6 +61,12 @@ impl Device {
         self.flags & libc::IFF_LOWER_UP != 0 && self.flags & libc::IFF_DORMANT == 0
     }
 
+    /// Whether the kernel sends on it: once it is up and has a carrier that takes up to a second, in which what sockets send is
+    /// dropped without a word. True where the operational state is unknown, as for the loopback.
+    pub(crate) fn is_operational(&self) -> bool {
+        self.flags & libc::IFF_RUNNING != 0
+    }
+
     /// Whether it leads to this machine itself.
     pub(crate) fn is_loopback(&self) -> bool {
         self.flags & libc::IFF_LOOPBACK != 0
@@ -402,7 +408,7 @@ mod tests {
         assert_eq!(netlink.interface_with([192, 0, 2, 77].into()).unwrap(), None);
         // The loopback has no notion of a carrier: its operational state is unknown, and packets pass.
         let lo = netlink.device(1).unwrap().unwrap();
-        assert!(lo.name == "lo" && lo.is_up() && lo.has_carrier() && lo.is_loopback(), "{lo:?}");
+        assert!(lo.name == "lo" && lo.is_up() && lo.has_carrier() && lo.is_operational() && lo.is_loopback(), "{lo:?}");
         assert!(netlink.devices().unwrap().contains(&lo));
         // Not the largest number: of a negative one the kernel says that it is invalid.
         assert_eq!(netlink.device(i32::MAX as u32).unwrap(), None);
@@ -471,7 +477,8 @@ mod tests {
         };
         let device = of(libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_LOWER_UP);
         assert_eq!((device.index, &*device.name, device.mac, device.mtu), (7, "eth7", [0; 6], 1400));
-        assert!(device.is_up() && device.has_carrier() && !device.is_loopback());
+        assert!(device.is_up() && device.has_carrier() && device.is_operational() && !device.is_loopback());
+        assert!(!of(libc::IFF_UP | libc::IFF_LOWER_UP).is_operational());
         let unplugged = of(libc::IFF_UP);
         assert!(unplugged.is_up() && !unplugged.has_carrier());
         assert!(!of(libc::IFF_UP | libc::IFF_LOWER_UP | libc::IFF_DORMANT).has_carrier() && !of(0).is_up());
