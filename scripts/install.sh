@@ -75,9 +75,25 @@ put() {
     remember "file $3"
 }
 
+# The directory of the configuration goes with its last file, whoever made it.
+remove_etc() {
+    rmdir "$root$etc" 2>/dev/null || true
+    [ -z "$root" ] || rmdir "$root/etc" 2>/dev/null || true
+    [ ! -d "$root$etc" ] || say "$etc stays: it holds keys or other files of yours"
+}
+
 uninstall() {
     local kind path
-    [ -e "$root$manifest" ] || die "nothing of gvm-dp is installed in $root$prefix"
+    if [ ! -e "$root$manifest" ]; then
+        # An earlier --uninstall left the configuration.
+        if [ "$purge" = yes ] && [ -e "$root$config" ]; then
+            rm -f "$root$config"
+            remove_etc
+            say "removed the configuration that an earlier --uninstall left"
+            return
+        fi
+        die "nothing of gvm-dp is installed in $root$prefix"
+    fi
     if systemd && systemctl --quiet is-enabled gvm-dp 2>/dev/null || systemd && systemctl --quiet is-active gvm-dp; then
         say "stopping gvm-dp: it drains"
         systemctl disable --now gvm-dp
@@ -96,14 +112,9 @@ uninstall() {
     tac "$work/installed" | while read -r kind path; do
         [ "$kind" != directory ] || rmdir "$root$path" 2>/dev/null || true
     done
-    if [ "$purge" = yes ]; then
-        # It may be there from an earlier one whose configuration stayed.
-        rmdir "$root$etc" 2>/dev/null || true
-        [ -z "$root" ] || rmdir "$root/etc" 2>/dev/null || true
-        [ ! -d "$root$etc" ] || say "$etc stays: it holds keys or other files of yours"
-    fi
-    if systemd; then
-        systemctl daemon-reload
+    [ "$purge" = no ] || remove_etc
+    ! systemd || systemctl daemon-reload
+    if [ -z "$root" ] && getent passwd gvm-dp >/dev/null; then
         say "the user gvm-dp stays: userdel gvm-dp removes it"
     fi
     say "removed"
@@ -192,8 +203,16 @@ grep '^file ' "$work/before" | grep -vxFf "$work/installed" | while read -r _ pa
     rm -f "$root$path"
 done || true
 
+# The user that the service runs as, and whose group reads the keys: also where somebody else starts gvm-dp.
+if [ -z "$root" ] && ! getent passwd gvm-dp >/dev/null; then
+    if command -v systemd-sysusers >/dev/null 2>&1; then
+        systemd-sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
+    else
+        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gvm-dp
+    fi
+    say "made the user gvm-dp"
+fi
 if systemd; then
-    systemd-sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
     systemctl daemon-reload
     if ! systemctl --quiet is-active gvm-dp; then
         say "edit the port in $config, then: systemctl enable --now gvm-dp"

@@ -115,6 +115,8 @@ missing_packages() {
     have valgrind || echo valgrind
     # The dissector's tests: 22 MB, 40 s.
     have tshark || echo tshark
+    # The packages, which a test builds.
+    have dpkg-shlibdeps || echo dpkg-dev
     # The linter of manual pages: 1 MB.
     have mandoc || echo mandoc
     # The guest with rxe: a virtual machine, its root, and a verbs program.

@@ -3,6 +3,7 @@
 use crate::address;
 use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::exit::Failure;
+use crate::faults::Faults;
 use crate::keyfile;
 use crate::machine;
 use crate::neighbor::NeighborSpec;
@@ -14,17 +15,15 @@ use frame::pool::chunk_for_data;
 use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential, KeyRing};
-use port::spec::{DpdkDevice, DpdkSpec, MTUS, PciSpec, PortSpec, XdpMode, XdpSpec};
+use port::spec::{DpdkDevice, DpdkSpec, MTUS, PciSpec, PortSpec, SOCKET_MTU, XdpMode, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
 /// The fewest frames with which an lcore does anything sensible.
 const LEAST_FRAMES: u32 = 512;
-
-/// The largest IP packet of a socket, where nothing else was said: Ethernet's.
-const SOCKET_MTU: u16 = 1500;
 
 /// How a port is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +34,37 @@ pub enum PortPlan {
     Xdp(XdpSpec),
     /// On the queues of a device of DPDK.
     Dpdk(DpdkSpec),
+}
+
+impl fmt::Display for PortPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Xdp(spec) => spec.fmt(f),
+            Self::Dpdk(spec) => spec.fmt(f),
+        }
+    }
+}
+
+impl PortPlan {
+    /// What two ports would both need for themselves, if they need the same.
+    fn clash(&self, other: &Self) -> Option<String> {
+        match (self, other) {
+            (Self::Udp(one), Self::Udp(two)) if one.port() != 0 && one.port() == two.port() => {
+                let hears = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+                let (one, two) = (one.ip(), two.ip());
+                let same = one == two || hears(one, two) || hears(two, one);
+                same.then(|| "the same address and UDP port".to_owned())
+            }
+            (Self::Xdp(one), Self::Xdp(two)) if one.ifname == two.ifname => {
+                Some(format!("the interface {}", one.ifname))
+            }
+            (Self::Dpdk(one), Self::Dpdk(two)) if one.device == two.device => {
+                Some(format!("the device {}", one.device))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Settings of every role.
@@ -119,52 +149,59 @@ impl Common {
 
     /// Checks what every role takes.
     pub(crate) fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
-        let scale = Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale)?;
+        let mut faults = Faults::default();
+        let scale = faults.take(Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale));
         if args.frames < LEAST_FRAMES {
-            return Err(wrong("frames", format!("{}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
+            faults.add(wrong("frames", format!("{}: an lcore needs at least {LEAST_FRAMES}", args.frames)));
         }
         if let Some(mtu) = args.mtu.filter(|mtu| !MTUS.contains(mtu)) {
             let (least, most) = (MTUS.start(), MTUS.end());
-            return Err(wrong("mtu", format!("{mtu}: choose {least} to {most}")));
+            faults.add(wrong("mtu", format!("{mtu}: choose {least} to {most}")));
         }
         if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
-            return Err(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
+            faults.add(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
         }
         let name = args.name.unwrap_or_else(|| role.to_owned());
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.chars().all(is_plain) {
-            return Err(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
+            faults.add(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
         }
-        let cores = match args.lcores {
-            None => None,
-            Some(list) => {
-                let existing = CoreList::of_this_process().map_err(Failure::Core)?;
-                list.check(&existing).map_err(Failure::Core)?;
-                Some(list.iter().collect())
-            }
-        };
-        if args.ports.is_empty() {
-            return Err(Failure::Usage(machine::no_port(role)));
-        }
-        let ports = args.ports.iter().map(plan).collect::<Result<_, _>>()?;
+        let cores = faults.take(args.lcores.as_ref().map(cores).transpose());
+        let ports = faults.take(ports(&args.ports, role));
+        let (Some(scale), Some(cores), Some(ports)) = (scale, cores, ports) else { return faults.finish(None) };
+        faults.check()?;
         let largest = args.mtu.unwrap_or(SOCKET_MTU);
         let chunk = chunk_for_data(u32::from(largest - IPV4_UDP_LEN));
         let pool = PoolConfig { frames: args.frames, chunk, ..PoolConfig::default() };
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
-        Ok(Self {
-            cores,
-            ports,
-            rx_mode,
-            name,
-            interval,
-            pool,
-            mtu,
-            scale,
-            metrics,
-            seccomp: args.seccomp,
-            names: false,
-        })
+        let seccomp = args.seccomp;
+        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp, names: false })
     }
+}
+
+/// The cores that were named, if this process may use them.
+fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
+    let existing = CoreList::of_this_process().map_err(Failure::Core)?;
+    list.check(&existing).map_err(Failure::Core)?;
+    Ok(list.iter().collect())
+}
+
+/// The ports that were named, none of them twice.
+fn ports(specs: &[PortSpec], role: &str) -> Result<Vec<PortPlan>, Failure> {
+    if specs.is_empty() {
+        return Err(Failure::Usage(machine::no_port(role)));
+    }
+    let mut faults = Faults::default();
+    let plans: Vec<PortPlan> = specs.iter().filter_map(|spec| faults.take(plan(spec))).collect();
+    for (index, port) in plans.iter().enumerate() {
+        for (other, what) in plans[..index].iter().filter_map(|other| Some((other, port.clash(other)?))) {
+            faults.add(wrong(
+                "port",
+                format!("{port} is named twice: it needs {what}, and so does {other}; name each once"),
+            ));
+        }
+    }
+    faults.finish(Some(plans))
 }
 
 /// A setting's value cannot be used.
@@ -221,27 +258,36 @@ fn with_address(dpdk: DpdkSpec, spec: &PortSpec) -> Result<PortPlan, Failure> {
 }
 
 impl Gateway {
-    /// Checks a gateway's command line.
+    /// Checks a gateway's command line. All that is wrong is said at once.
     pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
-        let common = Common::new(args.common, "gateway")?;
-        if common.ports.len() > 2 {
-            return Err(Failure::Usage(
+        let mut faults = Faults::default();
+        let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
+        let common = faults.take(Common::new(args.common, "gateway"));
+        if common.as_ref().is_some_and(|common| common.ports.len() > 2) {
+            faults.add(Failure::Usage(
                 "a gateway has one --port, or two: the first faces the masters, the second the slaves".to_owned(),
             ));
         }
-        let shards = wire::ShardSet::parse(common.scale, &args.shards).map_err(Failure::Shards)?;
-        if let Some(neighbor) = args.neighbors.first()
+        let parse = |scale| wire::ShardSet::parse(scale, &args.shards).map_err(Failure::Shards);
+        let shards = scale.and_then(|scale| faults.take(parse(scale)));
+        if let (Some(neighbor), Some(common)) = (args.neighbors.first(), &common)
             && !common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
         {
-            return Err(wrong(
+            faults.add(wrong(
                 "neighbor",
                 format!("{neighbor}: cargo is sent on by the XDP program, and no --port is an interface"),
             ));
         }
-        let announced = link::ShardRanges::from_shards(shards.iter()).map_err(|e| Failure::Usage(e.to_string()))?;
-        let keys = keyfile::read_ring(&args.key_files)?;
+        if let Some(shards) = &shards {
+            check_neighbors(&args.neighbors, shards, &mut faults);
+        }
+        let ranges = |shards: &wire::ShardSet| link::ShardRanges::from_shards(shards.iter());
+        let announced = shards.as_ref().map(|shards| ranges(shards).map_err(|error| Failure::Usage(error.to_string())));
+        let announced = announced.and_then(|announced| faults.take(announced));
+        let keys = faults.take(keyfile::read_ring(&args.key_files));
+        let mut static_routes = Some(None);
         if let (Some(path), Some(key)) = (&args.static_routes, args.key_files.first()) {
-            return Err(wrong(
+            faults.add(wrong(
                 "static-routes",
                 format!(
                     "{}: not together with --key-file {}: a cluster with a key lets in who proves that it belongs to it, and \
@@ -250,43 +296,81 @@ impl Gateway {
                     key.display()
                 ),
             ));
+        } else if let (Some(path), Some(shards), Some(common)) = (&args.static_routes, &shards, &common) {
+            static_routes = faults.take(StaticRoutes::read(path, shards, common.ports.len(), MASTERS).map(Some));
         }
-        let read = |path: &PathBuf| StaticRoutes::read(path, &shards, common.ports.len(), MASTERS);
-        let static_routes = args.static_routes.as_ref().map(read).transpose()?;
+        let (Some(common), Some(shards), Some(announced), Some(keys), Some(static_routes)) =
+            (common, shards, announced, keys, static_routes)
+        else {
+            return faults.finish(None);
+        };
         let (hold, early, neighbors) = (args.hold.0, args.early == Switch::On, args.neighbors);
-        Ok(Self { common, hold, early, shards, announced, neighbors, keys, static_routes })
+        faults.finish(Some(Self { common, hold, early, shards, announced, neighbors, keys, static_routes }))
+    }
+}
+
+/// A neighbour is the gateway of another one's shard, and each shard has one.
+fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: &mut Faults) {
+    let last = served.scale().shards() - 1;
+    for (index, neighbor) in neighbors.iter().enumerate() {
+        let shard = neighbor.shard;
+        let text = if shard.0 > last {
+            format!("there is no shard {shard} for a neighbour: at this scale the shards are 0 to {last}")
+        } else if served.contains(shard) {
+            format!(
+                "shard {shard} is served by this gateway: a neighbour is for the shards of another; leave one of them away"
+            )
+        } else if neighbors[..index].iter().any(|other| other.shard == shard) {
+            format!("shard {shard} has a neighbour already: name one for each shard")
+        } else {
+            continue;
+        };
+        faults.add(wrong("neighbor", format!("{neighbor}: {text}")));
     }
 }
 
 impl Slave {
-    /// Checks a slave's command line.
+    /// Checks a slave's command line. All that is wrong is said at once.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
-        let common = Common { names: true, ..Common::new(args.common, "slave")? };
-        if common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1 {
-            return Err(Failure::Usage(
+        let mut faults = Faults::default();
+        let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
+        let common = faults.take(Common::new(args.common, "slave")).map(|common| Common { names: true, ..common });
+        if let Some(common) = &common
+            && (common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1)
+        {
+            faults.add(Failure::Usage(
                 "a slave has one lcore and one --port; start several with an --id each".to_owned(),
             ));
         }
-        let id = args.id.ok_or_else(|| missing("id", "--id 17", "which slave this is"))?;
-        let ids = Ids::range(common.scale, id, args.count).map_err(|e| Failure::Usage(e.to_string()))?;
-        let credential = if args.key_files.is_empty() && args.cluster_key_files.is_empty() {
-            Credential::None
-        } else if args.key_files.is_empty() {
-            Credential::Cluster(keyfile::read_ring(&args.cluster_key_files)?)
-        } else if args.count > 1 {
-            let text = "is the key of one slave: a farm derives its keys, give it --cluster-key-file";
-            return Err(wrong("key-file", text.to_owned()));
-        } else {
-            Credential::Node(keyfile::read_ring(&args.key_files)?)
-        };
-        let gateways = gateway_addresses(&args.gateways)?;
-        if let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
+        let id = faults.take(args.id.ok_or_else(|| missing("id", "--id 17", "which slave this is")));
+        let range = |scale, id| Ids::range(scale, id, args.count).map_err(|error| Failure::Usage(error.to_string()));
+        let ids = scale.zip(id).and_then(|(scale, id)| faults.take(range(scale, id)));
+        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, args.count));
+        let gateways = faults.take(gateway_addresses(&args.gateways));
+        if let (Some(gateways), Some(common)) = (&gateways, &common)
+            && let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
             && common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)))
         {
-            return Err(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
+            faults.add(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
         }
         let traffic = args.traffic.map(|traffic| traffic.0);
-        Ok(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic })
+        let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
+            return faults.finish(None);
+        };
+        faults.finish(Some(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic }))
+    }
+}
+
+/// What a slave or farm signs with.
+fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
+    match (own, cluster) {
+        ([], []) => Ok(Credential::None),
+        ([], cluster) => Ok(Credential::Cluster(keyfile::read_ring(cluster)?)),
+        _ if count > 1 => {
+            let text = "is the key of one slave: a farm derives its keys, give it --cluster-key-file";
+            Err(wrong("key-file", text.to_owned()))
+        }
+        (own, _) => Ok(Credential::Node(keyfile::read_ring(own)?)),
     }
 }
 

@@ -27,7 +27,7 @@ use port::udp::UdpError;
 use port::xdp::XdpError;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wire::{ScaleError, ShardsError};
 
@@ -79,6 +79,9 @@ pub enum Failure {
     /// What is in the configuration file cannot be used.
     #[error("{}", lines(.0))]
     ConfigText(Vec<Problem>),
+    /// More than one thing is wrong; a line for each.
+    #[error("{}", each(.0))]
+    Several(Vec<Failure>),
     /// The scale cannot be.
     #[error("{0}")]
     Scale(ScaleError),
@@ -161,9 +164,17 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A key file cannot be read or written.
-    #[error("key file {}: {source}; check the path and that this user may read it", .path.display())]
+    /// A key file cannot be read.
+    #[error("key file {}: {source}; {}", .path.display(), reading(.source, .path))]
     KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A key file cannot be written.
+    #[error("cannot write the key file {}: {source}; {}", .path.display(), writing(.source))]
+    KeyUnwritten {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
@@ -171,8 +182,9 @@ pub enum Failure {
     },
     /// Everybody may read the key.
     #[error(
-        "key file {} is open to every user of this machine (mode {mode:03o}): make it private with `chmod 600 {}`",
-        .path.display(), .path.display()
+        "key file {path} is open to every user of this machine (mode {mode:03o}): make it private with `chmod o= {path}`; \
+         the user that gvm-dp runs as must own it or be in its group, as after `chown root:gvm-dp {path} && chmod 640 \
+         {path}` for the service", path = .path.display()
     )]
     KeyExposed {
         /// The file.
@@ -208,6 +220,8 @@ impl Failure {
         match self {
             Self::Internal(_) => 1,
             Self::At { failure, .. } => failure.code(),
+            // Those that the text can mend come first.
+            Self::Several(failures) => failures.iter().map(Self::code).min().unwrap_or(1),
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
@@ -216,7 +230,7 @@ impl Failure {
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
             Self::Udp(_) | Self::Xdp(_) | Self::Dpdk(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
-            Self::KeyFile { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
+            Self::KeyFile { .. } | Self::KeyUnwritten { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
             Self::QueuePair(_) => 8,
@@ -233,6 +247,39 @@ impl Failure {
             Self::Core(_) => Some("lcores"),
             _ => None,
         }
+    }
+}
+
+/// One line for each failure.
+fn each(failures: &[Failure]) -> String {
+    failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What to do about a key file that cannot be read.
+fn reading(error: &io::Error, path: &Path) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "check the path; `gvm-dp key new --out FILE` makes a cluster key, `gvm-dp key derive` one for a node"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not read it: run as its owner, or let a service read it through its group, as `chown \
+             root:gvm-dp {path} && chmod 640 {path}` does"
+        ),
+        _ => "check the path and what is there".to_owned(),
+    }
+}
+
+/// What to do about a key file that cannot be written.
+fn writing(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            "a key is never overwritten: choose another name, or move the old one away first"
+        }
+        io::ErrorKind::NotFound => "its directory must exist",
+        io::ErrorKind::PermissionDenied => "this user may not write in its directory: choose another, or run as root",
+        _ => "check its directory, and that there is room",
     }
 }
 
@@ -284,6 +331,8 @@ mod tests {
             (Failure::MetricsInUse(address), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
+            (Failure::KeyUnwritten { path: path(), source: io::Error::other("x") }, 5),
+            (Failure::Several(vec![Failure::Core(CoreError::NoCores), Failure::Usage(String::new())]), 2),
             (Failure::Client(String::new()), 6),
             (Failure::Lost(String::new()), 7),
             (Failure::QueuePair(String::new()), 8),

@@ -5,6 +5,7 @@ use crate::exit::Failure;
 use frame::arena::HUGEPAGE;
 use frame::pool::arena_bytes;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The kernel's hugepages of 2 MiB, of the machine or of one NUMA node.
 #[derive(Clone, Debug)]
@@ -80,6 +81,33 @@ fn describe(memory: &Memory) -> String {
     )
 }
 
+/// Tells all that takes hugepages in this process what to say when there are too few: one remedy with the need of the whole
+/// process, wherever the lack shows first. The needs of its parts would undo each other.
+pub fn announce(memory: &Memory) {
+    let hugepages = Hugepages::of(memory.node);
+    let (total, free) = (hugepages.total().unwrap_or(0), hugepages.free().unwrap_or(0));
+    let need = pages(memory) + LENT.load(Ordering::Relaxed).div_ceil(HUGEPAGE as u64);
+    frame::arena::set_remedy(remedy(&hugepages.directory, need, total, free));
+}
+
+/// Bytes of a region that the process lends to peers.
+static LENT: AtomicU64 = AtomicU64::new(0);
+
+/// Adds a region of so many bytes to what this process needs.
+pub fn lend(bytes: u64) {
+    LENT.store(bytes, Ordering::Relaxed);
+}
+
+/// One text for all that this process needs.
+fn remedy(directory: &Path, need: u64, total: u64, free: u64) -> String {
+    format!(
+        "this process needs {need} hugepages of 2 MiB in all: `echo {} > {}/nr_hugepages` before its start reserves them, and so \
+         does `gvm-dp hugepages reserve` with its flags; or do without them (slower)",
+        total + need.saturating_sub(free),
+        directory.display()
+    )
+}
+
 /// Hugepages of all arenas and of DPDK together.
 fn pages(memory: &Memory) -> u64 {
     let arena = arena_bytes(memory.frames, memory.chunk).div_ceil(HUGEPAGE as u64);
@@ -141,6 +169,15 @@ mod tests {
     fn a_kernel_without_hugepages_is_explained() {
         let complaint = Hugepages::at(Path::new("/no/such/place")).reserve(1).unwrap_err().to_string();
         assert!(complaint.contains("no hugepages of 2 MiB"), "{complaint}");
+    }
+
+    #[test]
+    fn the_remedy_is_the_need_of_the_whole_process_beside_what_others_use() {
+        // Of 40 others use 30: this process finds 10, and the machine needs 24 more than it has.
+        let text = remedy(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB"), 34, 40, 10);
+        assert!(text.contains("needs 34 hugepages of 2 MiB in all"), "{text}");
+        assert!(text.contains("`echo 64 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`"), "{text}");
+        assert!(remedy(Path::new("/x"), 34, 40, 36).contains("echo 40 >"), "enough is enough");
     }
 
     #[test]

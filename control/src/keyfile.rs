@@ -50,7 +50,7 @@ pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
 
 /// Writes a key into a new file that only its owner may read; refuses to overwrite.
 pub fn write(path: &Path, key: &impl Display) -> Result<(), Failure> {
-    let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
+    let failed = |source| Failure::KeyUnwritten { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     writeln!(file, "{key}").map_err(failed)
 }

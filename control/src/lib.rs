@@ -10,6 +10,7 @@
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
 //! | [`config`] | what the settings mean, checked |
 //! | [`exit`] | exit codes, and the errors behind them |
+//! | [`faults`] | several errors that are said at once |
 //! | [`hugepages`] | hugepages that a gateway needs, and reserving them |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`machine`] | interfaces and their addresses |
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod faults;
 pub mod hugepages;
 pub mod keyfile;
 pub mod machine;

@@ -42,8 +42,8 @@ pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -
     let hugepages = free >= needed;
     if !hugepages {
         tracing::warn!(
-            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} are free; \
-             reserve hugepages with `gvm-dp hugepages reserve`"
+            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} are free; {}",
+            frame::arena::remedy()
         );
     }
     let config = EnvironmentConfig { pci, hugepages, memory: needed as u32, cores: others(lcores) };

@@ -35,11 +35,10 @@ pub struct Found {
 }
 
 impl Found {
-    /// Looks at the interface, and at what this process may do with it.
+    /// Looks at the interface.
     pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
         interface.check_ethernet().map_err(|error| Failure::Xdp(error.into()))?;
-        capability::check_xdp(&spec.to_string())?;
         let found = Self { id, spec: spec.clone(), interface };
         if found.interface.ipv4.is_none() {
             return Err(Failure::Xdp(XdpError::NoAddress(found.spec.ifname)));
@@ -51,7 +50,7 @@ impl Found {
 
     fn check_mtu(&self) -> Result<(), Failure> {
         let (name, mtu) = (&self.interface.name, self.interface.mtu);
-        let most = u32::from(port::xdp::largest_packet(frame::pool::LARGEST_CHUNK));
+        let most = u32::from(*port::spec::MTUS.end());
         if mtu < u32::from(wire::MIN_MTU) {
             return Err(Failure::Machine(format!(
                 "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \

@@ -5,15 +5,17 @@ use super::nic::{self, Found, Nic};
 use super::offloads;
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
+use crate::hugepages;
 use crate::neighbor::NeighborSpec;
 use crate::pci;
-use crate::privilege::{Confinement, Needs, Thread};
+use crate::privilege::{Confinement, Needs, Thread, capability};
+use crate::static_routes::PortFacts;
 use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
 use lcore::CoreList;
 use port::any::AnyPort;
 use port::dpdk::{Environment, smallest_chunk};
-use port::spec::{DpdkSpec, XdpMode};
+use port::spec::{DpdkSpec, MTUS, XdpMode};
 use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
 use port::watch::{Subject, Watcher};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
@@ -77,6 +79,10 @@ impl Memory {
     /// What a process with these settings needs.
     pub fn of(common: &Common) -> Result<Self, Failure> {
         let looked = look(common, usize::MAX)?;
+        Ok(Self::of_looked(common, &looked))
+    }
+
+    fn of_looked(common: &Common, looked: &Looked) -> Self {
         let pool = looked.largest_pool();
         let Looked { found, cores, .. } = looked;
         let node = |found: &Found| {
@@ -88,8 +94,23 @@ impl Memory {
         let node = first.filter(|_| nodes.all(|node| node == first));
         let queues = devices(common).count() * cores.len();
         let dpdk = if queues == 0 { 0 } else { dpdk::memory(queues, &pool) };
-        Ok(Self { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk })
+        Self { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk }
     }
+}
+
+/// Looks at all ports as a start would, and opens nothing. Returns what each can do.
+pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
+    let Looked { found, .. } = look(common, most)?;
+    let mut interfaces = found.iter();
+    let facts = common.ports.iter().zip(0..).map(|(plan, id)| {
+        let able = match plan {
+            PortPlan::Udp(_) => u16::MAX,
+            PortPlan::Xdp(_) => interfaces.next().map_or(u16::MAX, |found| found.interface.mtu.min(65_535) as u16),
+            PortPlan::Dpdk(spec) => spec.host.mtu.unwrap_or(DEVICE_MTU),
+        };
+        PortFacts { mtu: common.mtu_of(PortId(id), able), is_raw: !matches!(plan, PortPlan::Udp(_)) }
+    });
+    Ok(facts.collect())
 }
 
 /// Ports that were looked at together, and not yet touched.
@@ -117,6 +138,8 @@ fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
             twice.spec, twice.interface.name
         )));
     }
+    let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
+    one_mode(&asked)?;
     let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
     let cores = cores(common.cores.as_deref(), &queues, most)?;
     let copying = pool(common, &found, false)?;
@@ -146,7 +169,10 @@ impl Ports {
         most: usize,
     ) -> Result<Self, Failure> {
         offloads::restore_left_off();
-        let Looked { found, queues, cores, copying, zero_copy } = look(common, most)?;
+        let looked = look(common, most)?;
+        looked.found.iter().try_for_each(|found| capability::check_xdp(&found.spec.to_string()))?;
+        hugepages::announce(&Memory::of_looked(common, &looked));
+        let Looked { found, queues, cores, copying, zero_copy } = looked;
         let on_devices = devices(common).map(|(_, spec)| (spec.device.to_string(), cores.len()));
         let all: Vec<_> = queues.iter().cloned().chain(on_devices).collect();
         let ring = ring(copying.frames, &all, cores.len());
@@ -314,11 +340,11 @@ fn pool(common: &Common, found: &[Found], zero_copy: bool) -> Result<PoolConfig,
     };
     let largest = mtu.max(u32::from(common.mtu_of_frames()));
     let room = if zero_copy { largest_packet_zero_copy } else { largest_packet };
-    let fits = |chunk: &u32| u32::from(room(*chunk)) >= largest;
+    let fits = |chunk: &u32| u32::from(room(*chunk).min(*MTUS.end())) >= largest;
     let sizes = std::iter::successors(Some(chunk_for(chunk)), |chunk| Some(chunk_for(chunk + 1)));
     let chunk = sizes.take_while(|chunk| *chunk < LARGEST_CHUNK).find(fits).unwrap_or(LARGEST_CHUNK);
     if !fits(&chunk) {
-        let most = room(LARGEST_CHUNK);
+        let most = room(LARGEST_CHUNK).min(*MTUS.end());
         return Err(Failure::Usage(format!("--mtu {largest}: a frame of AF_XDP holds at most {most}")));
     }
     Ok(PoolConfig { chunk, ..common.pool })
@@ -348,19 +374,27 @@ fn most_in_a_page() -> u16 {
     largest_packet_zero_copy(4096)
 }
 
+/// Whether all ports can have what was asked for: they share their memory, so that it is one choice.
+fn one_mode(asked: &[(String, XdpMode)]) -> Result<(), Failure> {
+    let zero = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
+    let copy = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
+    let Some(((zero, _), (copy, mode))) = zero.zip(copy) else { return Ok(()) };
+    Err(Failure::Usage(format!(
+        "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one choice \
+         for both"
+    )))
+}
+
 /// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
 fn agree(
     asked: &[(String, XdpMode)],
     mut can: impl FnMut(usize) -> Result<ZeroCopy, Failure>,
 ) -> Result<(XdpMode, Option<String>), Failure> {
+    one_mode(asked)?;
     let demands = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
     let copies = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
     match (demands, copies) {
-        (Some((zero, _)), Some((copy, mode))) => Err(Failure::Usage(format!(
-            "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one choice \
-             for both"
-        ))),
-        (None, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
+        (_, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
         (demands, None) => {
             for (index, (name, _)) in asked.iter().enumerate() {
                 let (ifname, most) = (name.clone(), most_in_a_page());

@@ -5,6 +5,7 @@ use crate::serve::capture::Direction;
 use crate::units::Duration;
 use clap::Args;
 use frame::time::{MILLISECOND, SECOND};
+use shell::number;
 use std::path::PathBuf;
 
 /// Which running process is meant.
@@ -84,16 +85,16 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "EXPR")]
     pub filter: Option<String>,
     /// Only this port of the process; the first is 0
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::<u8>(..))]
     pub port: Option<u8>,
     /// Only what is received, or only what is sent
     #[arg(long, default_value = "both", value_name = "rx|tx|both", hide_possible_values = true)]
     pub direction: Direction,
     /// Bytes of each datagram
-    #[arg(short, long, default_value_t = 65_535, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(short, long, default_value_t = 65_535, value_name = "BYTES", value_parser = number::<u32>(1..=65_535))]
     pub snaplen: u32,
     /// End after so many datagrams
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = number::<u64>(1..))]
     pub count: Option<u64>,
     /// End after this time, as 500ms or 10s
     #[arg(long, value_name = "DURATION")]
@@ -107,10 +108,10 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub target: NameArgs,
     /// Whose records
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
     pub slave: u32,
     /// How many records
-    #[arg(short, long, default_value_t = 10, value_name = "N")]
+    #[arg(short, long, default_value_t = 10, value_name = "N", value_parser = number::<u32>(1..))]
     pub count: u32,
     /// End after this time, as 500ms or 10s
     #[arg(long, value_name = "DURATION")]

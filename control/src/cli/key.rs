@@ -1,6 +1,7 @@
 //! `gvm-dp key`.
 
 use clap::{Subcommand, ValueEnum};
+use shell::number;
 use std::path::PathBuf;
 
 /// `gvm-dp key ...`.
@@ -21,7 +22,7 @@ pub enum KeyCommand {
         #[arg(long, requires = "id")]
         role: Option<NodeRole>,
         /// The node's id
-        #[arg(long, requires = "role")]
+        #[arg(long, requires = "role", value_parser = number::<u32>(..))]
         id: Option<u32>,
     },
     /// Derive the key of one node from the cluster key
@@ -33,7 +34,7 @@ pub enum KeyCommand {
         #[arg(long)]
         role: NodeRole,
         /// The node's id
-        #[arg(long)]
+        #[arg(long, value_parser = number::<u32>(..))]
         id: u32,
         /// Write it to this new file (mode 0600) instead of printing it
         #[arg(long, value_name = "FILE")]

@@ -6,6 +6,7 @@ use crate::units::{Duration, Size};
 use clap::{Args, Subcommand, ValueEnum};
 use lcore::{CoreList, RxMode};
 use port::spec::PortSpec;
+use shell::number;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -39,10 +40,10 @@ pub struct QpOwnArgs {
     #[arg(long, value_name = "BYTES", value_parser = path_mtu, add = values::path_mtus())]
     pub path_mtu: Option<u16>,
     /// READs and atomics that we answer at the same time, and the most that we ask at the same time
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(1..=128))]
     pub reads: u16,
     /// Frames in the lcore's arena
-    #[arg(long, default_value_t = 4096, value_name = "N")]
+    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = number::<u32>(..))]
     pub frames: u32,
     /// Our QP number [default: by chance]. Its low bits are a place: with --peers 64, as by default, a multiple of 64
     #[arg(long, value_name = "QPN", value_parser = number_24)]
@@ -78,10 +79,10 @@ pub struct QpPeerArgs {
     #[arg(long, default_value = "67ms", value_name = "DURATION")]
     pub timeout: Duration,
     /// How often a request is sent again before it fails
-    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=7))]
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = number::<u8>(0..=7))]
     pub retries: u8,
     /// How often a request that finds the peer not ready is sent again; 7 is for ever
-    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=7))]
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = number::<u8>(0..=7))]
     pub rnr_retries: u8,
 }
 
@@ -107,7 +108,7 @@ pub struct QpServeArgs {
     #[arg(long)]
     pub read_only: bool,
     /// How many queue pairs there may be at once
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = number::<u16>(1..=1024))]
     pub peers: u16,
     /// A peer that is set up by hand, by its IPv4 address; what it must know is printed
     #[arg(long, value_name = "ADDR", requires_all = ["qpn", "psn", "own_qpn", "own_psn"])]
@@ -200,13 +201,13 @@ pub struct QpBenchArgs {
     #[arg(long, default_value = "4K", value_name = "SIZE")]
     pub size: Size,
     /// Requests under way at the same time
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(1..=1024))]
     pub depth: u16,
     /// End after this time
     #[arg(long, default_value = "5s", value_name = "DURATION")]
     pub duration: Duration,
     /// End after so many requests
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = number::<u64>(1..))]
     pub count: Option<u64>,
     /// As JSON
     #[arg(long)]
@@ -227,14 +228,14 @@ fn path_mtu(text: &str) -> Result<u16, String> {
 }
 
 fn number_24(text: &str) -> Result<u32, String> {
-    exchange::number_24(text).ok_or_else(|| "write a number of 24 bits, as 17 or 0x00abcd".to_owned())
+    exchange::number_24(text).ok_or_else(|| "write a number up to 16777215, as 17 or 0x00abcd".to_owned())
 }
 
 fn number_32(text: &str) -> Result<u32, String> {
     let number = exchange::number(text).and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| "write a number of 32 bits, as 17 or 0x01020304".to_owned())
+    number.ok_or_else(|| "write a number up to 4294967295, as 17 or 0x01020304".to_owned())
 }
 
 fn number_64(text: &str) -> Result<u64, String> {
-    exchange::number(text).ok_or_else(|| "write a number of 64 bits, as 65536 or 0x10000".to_owned())
+    exchange::number(text).ok_or_else(|| "write a number, as 65536 or 0x10000".to_owned())
 }

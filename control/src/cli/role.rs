@@ -10,6 +10,7 @@ use crate::units::{Duration, Size};
 use clap::{Args, ValueEnum};
 use lcore::{CoreList, RxMode};
 use port::spec::PortSpec;
+use shell::number;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -39,10 +40,10 @@ pub struct CommonArgs {
     #[arg(long, default_value = "1s", value_name = "DURATION")]
     pub heartbeat: Duration,
     /// Frames in each lcore's arena
-    #[arg(long, default_value_t = 16_384, value_name = "N")]
+    #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = number::<u32>(..))]
     pub frames: u32,
     /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
     pub mtu: Option<u16>,
     /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
@@ -51,10 +52,10 @@ pub struct CommonArgs {
     #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER", add = values::log_levels())]
     pub log: LogFilter,
     /// Bits of a slave id
-    #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS")]
+    #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
     pub slave_bits: u8,
     /// Bits of a slave id inside one gateway
-    #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS")]
+    #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
     pub gw_bits: u8,
     /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
     #[arg(long, value_name = "ADDR[:PORT]")]
@@ -117,10 +118,10 @@ pub struct SlaveArgs {
     #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
     pub gateways: Vec<String>,
     /// Slave id; of a farm, the first one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
     pub id: Option<u32>,
     /// How many ids, counted on from --id, this process is
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = number::<u32>(..))]
     pub count: u32,
     /// Memory that each id lends
     #[arg(long, default_value = "0", value_name = "SIZE")]

@@ -1,11 +1,12 @@
 //! Our own end: one lcore, one port, and the role that has the queue pairs.
 
 use super::exchange::{Offer, Region};
-use crate::assemble::ports::Ports;
+use crate::assemble::ports::{Memory, Ports};
 use crate::assemble::{Started, start_lcores};
 use crate::cli::{CommonArgs, QpOwnArgs};
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
+use crate::hugepages;
 use crate::settings::log::LogFilter;
 use crate::units::Duration;
 use frame::time::SECOND;
@@ -101,6 +102,13 @@ fn random_24() -> Result<u32, Failure> {
 /// 32 bits by chance.
 fn random_32() -> Result<u32, Failure> {
     getrandom::u32().map_err(|error| Failure::Machine(format!("the kernel gives no random numbers: {error}")))
+}
+
+/// Says how many hugepages the lcore and a region of so many bytes need together, before either is made.
+pub(super) fn announce(args: &QpOwnArgs, region: u64) -> Result<(), Failure> {
+    hugepages::lend(region);
+    hugepages::announce(&Memory::of(&common(args)?)?);
+    Ok(())
 }
 
 impl Own {

@@ -76,11 +76,11 @@ fn lent(args: &QpServeArgs) -> Result<Lent, Failure> {
     let bytes = match (&args.file, args.memory) {
         (Some(path), _) => {
             let content = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-            let mut bytes = zeros(content.len() as u64)?;
+            let mut bytes = zeros(args, content.len() as u64)?;
             bytes.copy_from_slice(&content);
             bytes
         }
-        (None, Some(size)) => zeros(size.0)?,
+        (None, Some(size)) => zeros(args, size.0)?,
         (None, None) => {
             let text = "no --memory and no --file: say what is lent, as in --memory 1G";
             return Err(Failure::Usage(text.to_owned()));
@@ -90,7 +90,8 @@ fn lent(args: &QpServeArgs) -> Result<Lent, Failure> {
     Ok(Lent { bytes, write: writable, atomic: writable })
 }
 
-fn zeros(size: u64) -> Result<Guarded, Failure> {
+fn zeros(args: &QpServeArgs, size: u64) -> Result<Guarded, Failure> {
+    super::own::announce(&args.own, size)?;
     let lacking = || Failure::Lacking { name: "memory", text: format!("{size} bytes: there is not so much memory") };
     let size = usize::try_from(size).map_err(|_| lacking())?;
     Guarded::new(size, Hugepages::Prefer).map_err(|_| lacking())

@@ -1,14 +1,18 @@
 //! `gvm-dp config check`: everything that can be found wrong in a file without opening a device.
 
 use super::file::{ConfigFile, default_path};
-use super::{RoleName, Settings, Sources};
+use super::{RoleName, Sources};
+use crate::assemble::ports;
 use crate::cli::{Cli, GatewayArgs, SlaveArgs};
-use crate::config::{self, PortPlan};
+use crate::config::{Common, Gateway, PortPlan, Slave};
 use crate::exit::Failure;
+use crate::faults::Faults;
 use crate::machine;
+use crate::neighbor::NeighborSpec;
 use clap::CommandFactory;
 use port::dpdk::LoadedPlugin;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// What a start needs, and what stands for it while the rest is checked.
@@ -23,16 +27,16 @@ pub fn file(path: Option<&Path>) -> Result<String, Failure> {
     if roles.is_empty() {
         roles.push(RoleName::Gateway);
     }
-    let mut report = String::new();
+    let (mut report, mut faults) = (String::new(), Faults::default());
     for role in roles {
-        let missing = check(role, &file)?;
+        let Some(missing) = faults.take(check(role, &file)) else { continue };
         let _ = write!(report, "{}: good for a {role}", file.path.display());
         if !missing.is_empty() {
             let _ = write!(report, "; to be given on the command line: {}", missing.join(", "));
         }
         report.push('\n');
     }
-    Ok(report)
+    faults.finish(Some(report))
 }
 
 /// Checks a file for one role; returns the flags that a start needs besides.
@@ -48,38 +52,71 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
         }
     }
     let settings = sources.resolve(Some(file))?;
-    let locate = |failure| settings.locate(failure);
-    let ports = match role {
-        RoleName::Gateway => config::Gateway::new(settings.arguments::<GatewayArgs>()?).map_err(locate)?.common.ports,
-        RoleName::Slave => config::Slave::new(settings.arguments::<SlaveArgs>()?).map_err(locate)?.common.ports,
+    let checked = match role {
+        RoleName::Gateway => {
+            Gateway::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
+        }
+        RoleName::Slave => Slave::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_slave(&slave)),
     };
-    ports.iter().try_for_each(exists).map_err(|text| at_port(&settings, text))?;
+    checked.map_err(|failure| settings.locate(failure))?;
     Ok(missing)
 }
 
-/// Whether this machine has what a port stands on.
+/// What a gateway's start finds out from the machine.
+fn of_gateway(gateway: &Gateway) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    let facts = of_machine(&gateway.common, usize::MAX, &mut faults);
+    for neighbor in &gateway.neighbors {
+        faults.take(NeighborSpec::resolve(neighbor));
+    }
+    if let (Some(routes), Some(facts)) = (&gateway.static_routes, facts) {
+        faults.take(routes.changes(&facts, gateway.common.scale));
+    }
+    faults.check()
+}
+
+/// What a slave's start finds out from the machine.
+fn of_slave(slave: &Slave) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    of_machine(&slave.common, 1, &mut faults);
+    faults.check()
+}
+
+/// Whether this machine has what ports and metrics stand on. Returns what the ports can do.
+fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<crate::static_routes::PortFacts>> {
+    let lacking = |name, text| Err::<(), _>(Failure::Lacking { name, text });
+    let mut all = true;
+    for port in &common.ports {
+        all &= faults.take(exists(port).or_else(|text| lacking("port", text))).is_some();
+    }
+    if let Some(metrics) = &common.metrics
+        && !is_ours(metrics.0.ip())
+    {
+        let text =
+            format!("{}: no interface of this machine has that address: `ip -brief address` lists them", metrics.0);
+        faults.take(lacking("metrics", text));
+    }
+    // What is not there has been said.
+    if all { faults.take(ports::check(common, most)) } else { None }
+}
+
+fn is_ours(ip: IpAddr) -> bool {
+    let ours = || machine::interfaces().iter().any(|interface| interface.addresses.contains(&ip));
+    ip.is_unspecified() || ip.is_loopback() || ours()
+}
+
+/// Whether this machine has what a port stands on. Interfaces are looked at more closely when all are there.
 fn exists(port: &PortPlan) -> Result<(), String> {
-    let interfaces = machine::interfaces();
     match port {
-        PortPlan::Udp(address) => {
-            let ip = address.ip();
-            let ours = interfaces.iter().any(|interface| interface.addresses.contains(&ip));
-            if ours || ip.is_unspecified() || ip.is_loopback() {
-                return Ok(());
-            }
+        PortPlan::Udp(address) if !is_ours(SocketAddr::ip(address)) => {
             Err(format!("udp:{address}: no interface of this machine has that address: `ip -brief address` lists them"))
         }
+        PortPlan::Udp(_) => Ok(()),
+        PortPlan::Xdp(spec) if machine::interfaces().iter().any(|interface| interface.name == spec.ifname) => Ok(()),
         PortPlan::Xdp(spec) => {
-            if interfaces.iter().any(|interface| interface.name == spec.ifname) {
-                return Ok(());
-            }
             Err(format!("{spec}: there is no interface `{}`: `ip -brief link` lists them", spec.ifname))
         }
         // The device was looked at with the settings.
         PortPlan::Dpdk(spec) => LoadedPlugin::find().map(drop).map_err(|error| format!("{spec}: {error}")),
     }
-}
-
-fn at_port(settings: &Settings, text: String) -> Failure {
-    settings.locate(Failure::Lacking { name: "port", text })
 }

@@ -168,7 +168,7 @@ mod tests {
             ("hold", json!(0.5), "hold is not a fraction"),
             ("mtu", json!("1500"), "write mtu = 1500, without quotes"),
             ("mtu", json!("large"), "write a number without quotes, as mtu = BYTES"),
-            ("mtu", json!(70_000), "70000 is no value of mtu: 70000 is not in 0..=65535"),
+            ("mtu", json!(70_000), "70000 is no value of mtu: write a whole number from 0 to 65535"),
             ("early", json!("maybe"), "invalid value 'maybe'"),
             ("early", json!(1), "write early = \"on\" or early = \"off\" instead of 1"),
             ("port", json!(["udp:9999"]), "write udp:ADDR:PORT"),

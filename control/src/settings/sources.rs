@@ -217,6 +217,9 @@ impl Settings {
 
     /// Names the place of the setting that a failure is about, if it stands in the file.
     pub fn locate(&self, failure: Failure) -> Failure {
+        if let Failure::Several(failures) = failure {
+            return Failure::Several(failures.into_iter().map(|failure| self.locate(failure)).collect());
+        }
         let value = failure.setting().and_then(|name| self.find(name));
         match value.map(|value| &value.origin) {
             Some(Origin::File(place)) => Failure::At { place: place.clone(), failure: Box::new(failure) },

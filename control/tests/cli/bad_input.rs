@@ -94,18 +94,45 @@ fn key_files_must_be_private_and_hold_a_key() {
     let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let gateway = |file: &str| place.refused(5, &["--key-file", file, HERE[0], HERE[1]]);
     let missing = place.directory.join("none").to_str().unwrap().to_owned();
-    assert!(gateway(&missing).contains("check the path and that this user may read it"));
+    assert!(gateway(&missing).contains("check the path; `gvm-dp key new --out FILE` makes a cluster key"));
     let open = place.file("open", key, 0o644);
     let complaint = gateway(&open);
     assert!(complaint.contains("open to every user of this machine (mode 644)"), "{complaint}");
-    assert!(complaint.contains(&format!("chmod 600 {open}")), "{complaint}");
+    assert!(complaint.contains(&format!("`chmod o= {open}`")), "{complaint}");
+    // A service runs as a user of its own: what makes the file private must not lock that user out.
+    assert!(complaint.contains(&format!("`chown root:gvm-dp {open} && chmod 640 {open}`")), "{complaint}");
     assert!(!complaint.contains(key), "a key is never shown");
     for (content, part) in [("", "64 hex digits"), ("xyz", "gvm-dp key new"), (&key[..63], "63 characters")] {
         let complaint = gateway(&place.file("bad", content, 0o600));
         assert!(complaint.contains(part), "{complaint}");
     }
     let complaint = place.refused(5, &["key", "show", "--key-file", &open]);
-    assert!(complaint.contains("chmod 600"), "{complaint}");
+    assert!(complaint.contains("chmod o="), "{complaint}");
+    // One that is there already is a matter of writing, not of reading.
+    let complaint = place.refused(5, &["key", "new", "--out", &open]);
+    assert!(complaint.contains("File exists") && complaint.contains("a key is never overwritten"), "{complaint}");
+    assert!(!complaint.contains("may read it"), "{complaint}");
+    let nowhere = place.directory.join("none/key").to_str().unwrap().to_owned();
+    let complaint = place.refused(5, &["key", "new", "--out", &nowhere]);
+    assert!(complaint.contains("its directory must exist"), "{complaint}");
+    assert_eq!(std::fs::read_to_string(&open).unwrap(), key, "it is as it was");
+}
+
+#[test]
+fn numbers_are_refused_in_words() {
+    let count = ["capture", "--write", "-", "--count"];
+    for (number, said) in [("0", "1 or more"), ("-3", "1 or more"), ("x", "1 or more"), ("1.5", "1 or more")] {
+        let flag = format!("--count={number}");
+        let arguments = [&count[..3], &[&flag]].concat();
+        refused(2, &arguments, &["write a whole number, ", said]);
+    }
+    refused(2, &["capture", "--write", "-", "--snaplen", "70000"], &["write a whole number from 1 to 65535"]);
+    refused(2, &["--mtu", "70000", HERE[0], HERE[1]], &["write a whole number from 0 to 65535"]);
+    refused(2, &["trace", "--slave", "x"], &["write a whole number from 0 to 4294967295"]);
+    let complaint = Place::new().refused(2, &["capture", "--write", "-", "--count", "0"]);
+    for jargon in ["18446744073709551615", "..", "64", "integer", "digit"] {
+        assert!(!complaint.contains(jargon), "{jargon}: {complaint}");
+    }
 }
 
 #[test]
@@ -144,12 +171,22 @@ fn missing_hugepages_are_a_warning_with_the_remedy() {
         let line = meminfo.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|value| value.parse().ok()).unwrap_or(0)
     };
-    // One arena larger than all free hugepages together.
+    // Each of two arenas larger than all free hugepages together.
     let frames = (free("HugePages_Free:") + 1) * 1024;
     assert!(frames * 2048 < free("MemAvailable:") * 512, "this machine has too many hugepages to run out of them");
     let place = Place::new();
-    let gateway = place.start(&["--port", "udp:127.0.0.1:0", "--frames", &frames.to_string()]);
-    gateway.says(&["WARN", "reserve hugepages with `echo", "/proc/sys/vm/nr_hugepages", "using ordinary pages"]);
+    let arguments = ["--port", "udp:127.0.0.1:0", "--lcores", "0-1", "--frames", &frames.to_string()];
+    let gateway = place.start(&arguments);
     gateway.address();
+    // Both say what both need together: remedies for one arena each would undo each other.
+    let need = 2 * (frames * 2048).div_ceil(2 << 20);
+    let total = format!("this process needs {need} hugepages of 2 MiB in all");
+    gateway.says(&["WARN", &total, "`echo ", "/nr_hugepages`", "using ordinary pages"]);
+    let said = gateway.said();
+    let remedies: Vec<&str> = said.lines().filter_map(|line| line.split("; this process").nth(1)).collect();
+    assert!(remedies.len() == 2 && remedies[0] == remedies[1], "{said}");
+    let shown =
+        place.ask(&["hugepages", "show", "--port", "udp:127.0.0.1:0", "--lcores", "0-1", "--frames", arguments[5]]);
+    assert!(shown.contains(&format!("{need} hugepages of 2 MiB are needed")), "{shown}");
     assert_eq!(place.stats("gateway")["lcores"][0]["memory"], "ordinary pages");
 }

@@ -134,3 +134,66 @@ fn a_file_is_checked_without_starting_anything() {
     place.file("gvm-dp.toml", &example, 0o644);
     assert!(place.ask(&["config", "check"]).contains("good for a gateway; to be given on the command line: --port"));
 }
+
+#[test]
+fn what_a_start_refuses_is_no_good_configuration() {
+    let place = Place::new();
+    let both = |text: &str, code: i32, part: &str| {
+        let path = place.file("checked.toml", text, 0o644);
+        let checked = place.refused(code, &["config", "check", &path]);
+        assert!(checked.contains(part), "{text}: {checked}");
+        let started = place.refused(code, &["--config", &path]);
+        assert!(started.contains(part), "{text}: {started}");
+    };
+    both("port = [\"udp:127.0.0.1:9999\", \"udp:127.0.0.1:9999\"]\n", 2, "udp:127.0.0.1:9999 is named twice");
+    both("port = [\"udp:0.0.0.0:9999\", \"udp:127.0.0.1:9999\"]\n", 2, "needs the same address and UDP port");
+    both("port = [\"udp:127.0.0.1:9999\", \"udp:[::]:9999\"]\n", 2, "needs the same address and UDP port");
+    both("port = [\"xdp:lo\", \"xdp:lo\"]\n", 2, "xdp:lo is named twice: it needs the interface lo");
+    both("port = \"xdp:no-such\"\n", 3, "there is no interface `no-such`");
+    both(
+        "port = \"xdp:lo\"\nlcores = \"0-1\"\n[gateway]\nneighbor = \"3=no-such-if,ip=10.0.0.3,mac=02:00:00:00:00:03\"\nshards = \"0\"\n",
+        3,
+        "no-such-if",
+    );
+    both(
+        "port = \"xdp:lo\"\n[gateway]\nneighbor = \"3=lo,ip=10.0.0.3,mac=02:00:00:00:00:03\"\n",
+        2,
+        "shard 3 is served by this gateway",
+    );
+    both("port = \"udp:127.0.0.1:0\"\nmetrics = \"198.51.100.77\"\n", 3, "198.51.100.77:9998");
+    // Ports that the kernel chooses do not clash, and neither do different ones of one address.
+    for good in ["\"udp:127.0.0.1:0\", \"udp:127.0.0.1:0\"", "\"udp:0.0.0.0:9999\", \"udp:127.0.0.1:9998\""] {
+        let path = place.file("checked.toml", &format!("port = [{good}]\n"), 0o644);
+        assert!(place.ask(&["config", "check", &path]).contains("good for a gateway"), "{good}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_in_a_file_is_said_at_once_and_each_thing_once() {
+    let place = Place::new();
+    let path = place.file(
+        "checked.toml",
+        "port = [\"udp:127.0.0.1:9\", \"udp:127.0.0.1:9\"]\nmtu = 100\nheartbeat = \"0s\"\nframes = 8\nlcores = \"1000\"\n\
+         [gateway]\nshards = \"99\"\nkey-file = \"/no/such/key\"\n[slave]\nid = 131072\ngateway = \"192.0.2.1:x\"\n",
+        0o644,
+    );
+    let complaint = place.refused(2, &["config", "check", &path]);
+    for part in [
+        "checked.toml:1:1: --port udp:127.0.0.1:9 is named twice",
+        "checked.toml:2:1: --mtu 100: choose 576",
+        "checked.toml:3:1: --heartbeat 0ns: choose 1ms",
+        "checked.toml:4:1: --frames 8: an lcore needs",
+        "checked.toml:5:1: --lcores: core 1000 does not exist",
+        "checked.toml:7:1: --shards: shard 99 does not exist",
+        "key file /no/such/key: No such file",
+        "slave ids are 0 to 131071",
+        "checked.toml:11:1: --gateway 192.0.2.1:x: no address",
+    ] {
+        assert_eq!(complaint.matches(part).count(), 1, "{part}: {complaint}");
+    }
+    // And by the start, of its role.
+    let complaint = place.refused(2, &["--config", &path]);
+    for part in ["is named twice", "--mtu 100", "--frames 8", "shard 99", "/no/such/key"] {
+        assert_eq!(complaint.matches(part).count(), 1, "{part}: {complaint}");
+    }
+}

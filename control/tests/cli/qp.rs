@@ -192,7 +192,7 @@ fn what_cannot_be_is_refused_before_anything_is_opened() {
     let read = ["qp", "read", "--port", &here];
     for (code, more, part) in [
         (2, &["--path-mtu", "1500"][..], "write 256, 512, 1024, 2048 or 4096"),
-        (2, &["--qpn", "0x1000000"], "write a number of 24 bits"),
+        (2, &["--qpn", "0x1000000"], "write a number up to 16777215"),
         (2, &["--qpn", "17"], "--region"),
         (2, &["--va", "17"], "--qpn"),
         (2, &["--lcores", "0,1"], "a queue pair has one lcore"),

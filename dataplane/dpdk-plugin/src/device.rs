@@ -1,6 +1,6 @@
 //! Devices as a whole: called by the host's one thread for them.
 
-use crate::library::outcome;
+use crate::library::{outcome, reason};
 use dpdk_sys::{shim_device, shim_setup, shim_stats};
 use port_abi::{Device, DeviceCounts, Name, Setup, Text};
 use std::ffi::{c_char, c_void};
@@ -16,7 +16,11 @@ pub(crate) unsafe extern "C" fn open(
     let result = unsafe { dpdk_sys::shim_probe(arguments, name, &raw mut id) };
     if result != 0 {
         // SAFETY: the host's text.
-        return unsafe { outcome(result, "no driver takes it", text) };
+        // SAFETY: the host's text.
+        if let Some(text) = unsafe { text.as_mut() } {
+            text.set(&unusable(result));
+        }
+        return result;
     }
     let mut found = shim_device::default();
     // SAFETY: a live structure of the shim's.
@@ -52,6 +56,21 @@ pub(crate) unsafe extern "C" fn open(
     // SAFETY: the host's text.
     unsafe { outcome(result, "it does not say what it is", text) }
 }
+
+/// Why a device cannot be had. For an unknown name DPDK answers with the error of a bad pointer, and for arguments that a driver
+/// does not know with that of a bad value: neither says anything to the one who wrote them.
+fn unusable(result: i32) -> String {
+    match result.abs() {
+        EFAULT | ENODEV | ENOENT => "no driver takes it: DPDK has no driver for a device of this name".to_owned(),
+        EINVAL => "no driver takes it: its driver refuses the arguments".to_owned(),
+        _ => format!("no driver takes it: {}", reason(result)),
+    }
+}
+
+const ENOENT: i32 = 2;
+const EFAULT: i32 = 14;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
 
 pub(crate) unsafe extern "C" fn configure(device: u16, setup: *const Setup, text: *mut Text) -> i32 {
     // SAFETY: the host's structure.

@@ -8,6 +8,7 @@ use crate::numa;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 /// Size of the hugepages that an arena asks for, in bytes.
 pub const HUGEPAGE: usize = 2 << 20;
@@ -51,7 +52,7 @@ pub enum ArenaError {
     /// The kernel has no memory of the kind that was asked for.
     #[error(
         "cannot map an arena of {bytes} bytes on {backing}: {source}; {}",
-        remedy(*.backing, *.bytes)
+        remedy_for(*.backing)
     )]
     Map {
         /// Size that was asked for.
@@ -86,12 +87,24 @@ pub enum ArenaError {
     },
 }
 
-fn remedy(backing: Backing, bytes: usize) -> String {
+/// What to do when hugepages are missing, as the process said it.
+static REMEDY: Mutex<Option<String>> = Mutex::new(None);
+
+/// Says what is to be done when hugepages are missing. Only the process knows what all of its arenas need together; remedies that
+/// name the need of one arena each undo each other.
+pub fn set_remedy(text: String) {
+    *REMEDY.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+}
+
+/// What is to be done when hugepages are missing: what [`set_remedy`] was told last.
+pub fn remedy() -> String {
+    let said = REMEDY.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    said.unwrap_or_else(|| "reserve hugepages for all arenas together, or do without them (slower)".to_owned())
+}
+
+fn remedy_for(backing: Backing) -> String {
     match backing {
-        Backing::Hugepages => format!(
-            "reserve hugepages with `echo {} > /proc/sys/vm/nr_hugepages`, or do without them (slower)",
-            bytes.div_ceil(HUGEPAGE)
-        ),
+        Backing::Hugepages => remedy(),
         Backing::OrdinaryPages => "free some memory, or ask for fewer frames".to_owned(),
     }
 }
@@ -247,10 +260,7 @@ impl Arena {
                     "an arena of {} bytes is on NUMA node {node} at its end, and its NIC on node {wanted}: {}",
                     self.len,
                     match self.backing {
-                        Backing::Hugepages => format!(
-                            "reserve hugepages there with `echo {} > {folder}/hugepages/hugepages-2048kB/nr_hugepages`",
-                            self.len / HUGEPAGE
-                        ),
+                        Backing::Hugepages => remedy(),
                         Backing::OrdinaryPages => format!("free memory there ({folder}/meminfo)"),
                     }
                 );
@@ -352,9 +362,11 @@ mod tests {
     }
 
     #[test]
-    fn missing_hugepages_are_explained() {
+    fn missing_hugepages_are_explained_as_the_process_says() {
         // More hugepages than any machine has.
-        let error = Arena::new(1 << 46, Hugepages::Require).unwrap_err().to_string();
-        assert!(error.contains("reserve hugepages with `echo 33554432 > /proc/sys/vm/nr_hugepages`"), "{error}");
+        let complaint = || Arena::new(1 << 46, Hugepages::Require).unwrap_err().to_string();
+        assert!(complaint().contains("reserve hugepages for all arenas together"), "{}", complaint());
+        set_remedy("reserve 34 of them".to_owned());
+        assert!(complaint().ends_with("reserve 34 of them"), "{}", complaint());
     }
 }

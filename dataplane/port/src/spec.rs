@@ -2,7 +2,7 @@
 
 mod device;
 
-pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec};
+pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec, SOCKET_MTU};
 
 use crate::host::NetAddressError;
 use std::fmt;

@@ -17,6 +17,7 @@ mod drops;
 mod own;
 mod socket;
 
+use crate::spec::SOCKET_MTU;
 use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
 use crate::udp::drops::{Drops, Settled};
@@ -147,7 +148,7 @@ impl UdpPort {
         let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
         Ok(Self {
             id,
-            range: Range { local, start, largest },
+            range: Range { local, start, largest, asked: options.mtu.unwrap_or(SOCKET_MTU) },
             seen: None,
             link: Link::Up,
             look_at: 0,

@@ -7,8 +7,9 @@ use crate::size::Sizes;
 use clap::{ArgGroup, Parser, ValueEnum};
 use frame::time::SECOND;
 use lcore::RxMode;
-use port::spec::PortSpec;
+use port::spec::{MTUS, PortSpec};
 use shell::complete::values;
+use shell::number;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = RoleName::Master)]
     pub role: RoleName,
     /// The master's id
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = number::<u16>(..))]
     pub id: u16,
     /// The port to use: udp:ADDR:PORT (port 0: any)
     #[arg(long, default_value = "udp:0.0.0.0:0", add = values(&["udp:0.0.0.0:0", "udp:127.0.0.1:0"]))]
@@ -43,13 +44,13 @@ pub struct Cli {
     #[arg(long, value_name = "FIRST-LAST", value_parser = slaves)]
     pub slaves: Option<Targets>,
     /// The slaves to ask: ids 0 to N-1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroU32>(..))]
     pub count: Option<NonZeroU32>,
     /// How many of them gateways must have named before sending begins [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(..))]
     pub expect_members: Option<u32>,
     /// Seconds to wait for registration and members
-    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = number::<u32>(..))]
     pub timeout: u32,
 
     /// What to send
@@ -62,45 +63,45 @@ pub struct Cli {
     #[arg(long, default_value = "sequential", add = values(&["uniform", "zipf:", "sequential", "burst:"]))]
     pub distribution: Distribution,
     /// Seed of the distribution
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = number::<u64>(..))]
     pub seed: u64,
     /// Records a second [default: flat out]
-    #[arg(long, value_name = "PPS")]
+    #[arg(long, value_name = "PPS", value_parser = number::<NonZeroU64>(..))]
     pub rate: Option<NonZeroU64>,
     /// ECHOs that may be unanswered at once. Without it, flat out would only fill socket buffers until they overflow; a
     /// given --rate has none unless it is asked for [default: 4096 when flat out]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroU64>(..))]
     pub window: Option<NonZeroU64>,
     /// A full window in which nothing is answered for so many seconds is given up as lost, and filled again: what was only late
     /// then comes on top
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
     pub window_timeout: f64,
     /// The most records in a datagram [default: as many as fit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroU16>(..))]
     pub pack: Option<NonZeroU16>,
     /// How long to send, in seconds
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,
     /// Stop after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(..))]
     pub records: Option<u64>,
     /// Loss is no failure
     #[arg(long)]
     pub allow_loss: bool,
 
     /// Largest IP packet to offer gateways, or to send to a farm, in bytes
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9216))]
+    #[arg(long, default_value_t = 1500, value_parser = number::<u16>(1280..=u64::from(*MTUS.end())))]
     pub mtu: u16,
     /// Bits of a slave id
-    #[arg(long, default_value_t = 17)]
+    #[arg(long, default_value_t = 17, value_parser = number::<u8>(..))]
     pub slave_bits: u8,
     /// Bits of a slave id inside one gateway
-    #[arg(long, default_value_t = 13)]
+    #[arg(long, default_value_t = 13, value_parser = number::<u8>(..))]
     pub gw_bits: u8,
     /// Seconds between heartbeats; the gateways' must be the same
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub heartbeat: f64,
-    /// File with this master's own key (gvm-dp key derive), readable by its owner alone. Twice while the cluster changes
+    /// File with this master's own key (gvm-dp key derive), closed to other users. Twice while the cluster changes
     /// its key: the old one, then the new one
     #[arg(long = "key-file", value_name = "FILE")]
     pub key_files: Vec<PathBuf>,
@@ -109,13 +110,13 @@ pub struct Cli {
     pub cluster_key_files: Vec<PathBuf>,
 
     /// The core to run on [default: any]
-    #[arg(long, value_name = "CORE")]
+    #[arg(long, value_name = "CORE", value_parser = number::<usize>(..))]
     pub lcore: Option<usize>,
     /// How to wait: polling, or adaptive (sleeps when there is nothing to do)
     #[arg(long, default_value = "adaptive", add = values(&["adaptive", "polling"]))]
     pub rx_mode: RxMode,
     /// Frames to send from and receive into
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 8192, value_parser = number::<u32>(..))]
     pub frames: u32,
     /// Write the result as JSON; - is standard output
     #[arg(long, value_name = "FILE")]

@@ -204,8 +204,13 @@ where
 fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {
     let failed = |cause: String| RunError::Key { path: path.display().to_string(), cause };
     let mode = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(failed(format!("mode {:o} lets others read it: chmod 600 it", mode & 0o777)));
+    // As gvm-dp judges: the group may be that of a service which reads the same file.
+    if mode & 0o007 != 0 {
+        return Err(failed(format!(
+            "it is open to every user of this machine (mode {:03o}): make it private with `chmod o= {}`",
+            mode & 0o777,
+            path.display()
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     text.parse().map_err(|error: K::Err| failed(error.to_string()))

@@ -172,7 +172,11 @@ fn what_cannot_be_used_says_why() {
         "gvm-dp --port dpdk:net_af_packet0,iface=no-such,ip=10.92.2.1/24",
         &["dpdk:net_af_packet0", "no driver takes it", "lists drivers"],
     );
-    refused(3, "gvm-dp --port dpdk:net_no_such0,ip=10.92.2.1/24", &["dpdk:net_no_such0", "no driver takes it"]);
+    refused(
+        3,
+        "gvm-dp --port dpdk:net_no_such0,ip=10.92.2.1/24",
+        &["dpdk:net_no_such0", "no driver takes it: DPDK has no driver for a device of this name"],
+    );
     refused(
         3,
         "gvm-dp --lcores 0-1 --port dpdk:net_af_packet0,iface=right,ip=10.92.2.1/24",

@@ -67,7 +67,48 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     assert!(!machine.install(&["--uninstall"]).status.success(), "nothing is installed");
     installed(&machine, &[]);
     installed(&machine, &["--uninstall", "--purge"]);
+    assert_eq!(machine.files(), Vec::<String>::new());
+    // Also one after the other.
+    installed(&machine, &[]);
+    installed(&machine, &["--uninstall"]);
+    assert_eq!(machine.files(), [CONFIG]);
+    assert!(installed(&machine, &["--uninstall", "--purge"]).contains("that an earlier --uninstall left"));
+    assert!(!machine.install(&["--uninstall", "--purge"]).status.success(), "nothing is left");
     assert_eq!(std::fs::read_dir(machine.path("/")).unwrap().count(), 0, "{:?}", machine.files());
+}
+
+/// In a namespace of its own, where `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs there.
+#[test]
+fn the_user_is_made_where_no_systemd_runs_as_well() {
+    if !netns::available() {
+        return;
+    }
+    let script = r#"
+        set -eu
+        scratch=$(mktemp -d)
+        trap 'umount "$scratch"; rmdir "$scratch"' EXIT
+        mount -t tmpfs none "$scratch"
+        cp -a /etc "$scratch/etc"
+        mkdir "$scratch/local" "$scratch/run"
+        sed -i '/^gvm-dp:/d' "$scratch"/etc/passwd "$scratch"/etc/shadow "$scratch"/etc/group "$scratch"/etc/gshadow
+        for place in etc run; do mount --bind "$scratch/$place" "/$place"; done
+        mount --bind "$scratch/local" /usr/local
+        scripts/install.sh --binaries "$1"
+        getent passwd gvm-dp
+        getent group gvm-dp
+        scripts/install.sh --binaries "$1"
+        scripts/install.sh --uninstall --purge
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(netns::product::binaries())
+        .current_dir(project())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("made the user gvm-dp").count(), 1, "once, and not by the upgrade: {said}");
+    assert!(said.contains("/nonexistent:/usr/sbin/nologin") && said.contains("the user gvm-dp stays"), "{said}");
 }
 
 #[test]
@@ -106,31 +147,6 @@ fn the_unit_is_sound() {
     let output = Command::new("systemd-analyze").arg("verify").arg(machine.path("/gvm-dp.service")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("gvm-dp.service"), "{said}");
-}
-
-/// What `control/Cargo.toml` puts into the Debian package is there after the staging of `scripts/package.sh`.
-#[test]
-fn every_file_of_the_debian_package_is_made() {
-    let machine = Machine::new();
-    installed(&machine, &["--prefix", "/usr"]);
-    let manifest = std::fs::read_to_string(project().join("control/Cargo.toml")).unwrap();
-    let (_, list) = manifest.split_once("assets = [\n").unwrap();
-    let sources: Vec<&str> = list.lines().map_while(|line| line.strip_prefix("    [\"")?.split('"').next()).collect();
-    assert!(sources.len() >= 10, "{sources:?}");
-    for source in sources {
-        let path = match source.strip_prefix("../target/package") {
-            Some(staged) => machine.path(&staged.replace("*.1", "gvm-dp.1").replace("*.json", "gvm-dp.json")),
-            None => project().join("control").join(source),
-        };
-        assert!(path.is_file(), "{source}");
-    }
-    // The plugin for DPDK ports is a package of its own.
-    assert!(machine.path("/usr/lib/gvm-dp/libgvm_dpdk.so").is_file());
-    for script in ["postinst", "prerm", "postrm"] {
-        let path = project().join("control/packaging/debian").join(script);
-        let output = Command::new("sh").arg("-n").arg(&path).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
 }
 
 /// Registered slaves of the gateway in the box.

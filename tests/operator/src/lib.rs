@@ -2,7 +2,10 @@
 //! they are written, packages are looked at by the distribution's own tools.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod terminal;
+pub mod typed;
+pub mod words;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -20,6 +20,9 @@ pub struct HostSpec {
 /// The sizes that a link's largest IP packet may have, in bytes: the largest fits the largest frame.
 pub const MTUS: std::ops::RangeInclusive<u16> = wire::MIN_MTU..=32_000;
 
+/// The largest IP packet of a socket, where nothing else was said: Ethernet's.
+pub const SOCKET_MTU: u16 = 1500;
+
 impl HostSpec {
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {

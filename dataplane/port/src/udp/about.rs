@@ -15,6 +15,8 @@ pub(super) struct Range {
     pub(super) start: u16,
     /// The largest IP packet that frames hold, in bytes.
     pub(super) largest: u16,
+    /// The largest IP packet that is asked of it, in bytes: what was said, or Ethernet's.
+    pub(super) asked: u16,
 }
 
 impl Range {
@@ -48,7 +50,7 @@ impl About for UdpAbout {
         format!(
             "udp:{} (kernel socket, MTU {}, receive buffer {} KiB, send buffer {} KiB)",
             self.range.local,
-            self.mtu(),
+            self.mtu().min(self.range.asked),
             self.rcvbuf >> 10,
             self.sndbuf >> 10
         )
