@@ -94,6 +94,8 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
             && !set.is_empty()
         {
             let help = help.trim_end_matches(" |").replace("\\|", "|");
+            // Prometheus has times in seconds.
+            let help = help.replace("Nanoseconds", "Seconds").replace("in nanoseconds", "in seconds");
             let histogram = set.ends_with("Histograms");
             let kind = if histogram { Kind::Gauge } else { Kind::of(&help) };
             let name = name::of(&set, counter, kind);
@@ -154,7 +156,7 @@ fn a_gateway_and_a_farm_are_scraped() {
     }
     assert_eq!(sum(&after, "gvm_dp_registrar_slaves_here", &[]), 8.0);
     assert_eq!(sum(&after, "gvm_dp_registrar_masters_here", &[]), 1.0);
-    let left = sum(&after, "gvm_dp_flush_hold_ns", &["_count{"]);
+    let left = sum(&after, "gvm_dp_flush_hold_seconds", &["_count{"]);
     assert!(left > 0.0, "{left}");
     for family in ["gvm_dp_udp_rx_datagrams_total", "gvm_dp_lcore_cpu_seconds_total", "gvm_dp_uptime_seconds"] {
         assert!(sum(&after, family, &[]) > 0.0, "{family}");

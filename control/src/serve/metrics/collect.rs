@@ -6,6 +6,8 @@ use crate::serve::board::Board;
 use crate::serve::stats::InterfaceStats;
 use frame::counter::{CounterSet, Kind};
 use frame::histogram::HistogramSet;
+use frame::time::SECOND;
+use std::fmt;
 
 /// Adds every counter of a set.
 pub fn counters(text: &mut Exposition, set: &dyn CounterSet, labels: &Labels<'_>) {
@@ -14,11 +16,13 @@ pub fn counters(text: &mut Exposition, set: &dyn CounterSet, labels: &Labels<'_>
         let kind = Kind::of(help);
         let name = name::of(of, counter, kind);
         let kind = if kind == Kind::Gauge { Type::Gauge } else { Type::Counter };
+        let (value, help) = (in_base_units(counter, value), help.replace("Nanoseconds", "Seconds"));
+        let help = help.replace("in nanoseconds", "in seconds");
         match name.member {
-            None => text.sample(&name.family, kind, help, labels, value),
+            None => text.sample(&name.family, kind, &help, labels, value),
             Some(member) => {
                 let labels: Vec<(&str, &str)> = labels.iter().copied().chain([member]).collect();
-                text.member(&name.family, kind, help, &labels, value);
+                text.member(&name.family, kind, &help, &labels, value);
             }
         }
     });
@@ -26,11 +30,39 @@ pub fn counters(text: &mut Exposition, set: &dyn CounterSet, labels: &Labels<'_>
 
 /// Adds every histogram of a set.
 pub fn histograms(text: &mut Exposition, set: &dyn HistogramSet, labels: &Labels<'_>) {
-    let of = name::set_name(set.name());
+    let of = set.name();
     set.visit_histograms(&mut |histogram, help, snapshot| {
-        let buckets = snapshot.buckets.iter().map(|bucket| (bucket.bound, bucket.count));
-        text.histogram(&format!("{}_{of}_{histogram}", name::PREFIX), help, labels, buckets, snapshot.sum);
+        let units = |value| in_base_units(histogram, value);
+        let buckets = snapshot.buckets.iter().map(|bucket| (bucket.bound.map(units), bucket.count));
+        let help = help.replace("Nanoseconds", "Seconds");
+        text.histogram(&name::of_histogram(of, histogram), &help, labels, buckets, units(snapshot.sum));
     });
+}
+
+/// A value as Prometheus wants it: times in seconds, all else as it is.
+fn in_base_units(counter: &str, value: u64) -> Value {
+    if name::is_time(counter) { Value::Seconds(value) } else { Value::Whole(value) }
+}
+
+/// A value of a sample.
+#[derive(Clone, Copy)]
+enum Value {
+    Whole(u64),
+    /// In nanoseconds; written as seconds, exactly.
+    Seconds(u64),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Seconds(ns) if ns % SECOND == 0 => (ns / SECOND).fmt(f),
+            Self::Seconds(ns) => {
+                let fraction = format!("{:09}", ns % SECOND);
+                write!(f, "{}.{}", ns / SECOND, fraction.trim_end_matches('0'))
+            }
+        }
+    }
 }
 
 /// The answer to a scrape.
@@ -130,5 +162,18 @@ pub fn interface(text: &mut Exposition, interface: &InterfaceStats) {
         let help = "Packets by what the XDP program decided.";
         let labels = [("port", &*port), ("verdict", &**verdict)];
         text.sample("gvm_dp_xdp_verdicts_total", Type::Counter, help, &labels, packets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_to_the_nanosecond() {
+        let text = |ns| in_base_units("busy_ns", ns).to_string();
+        assert_eq!([0, 1, 1_500_000_000, 2_000_000_000].map(text), ["0", "0.000000001", "1.5", "2"]);
+        assert_eq!(text(u64::MAX), "18446744073.709551615");
+        assert_eq!(in_base_units("polls", 1_500_000_000).to_string(), "1500000000");
     }
 }

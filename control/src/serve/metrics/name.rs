@@ -4,6 +4,8 @@
 //! `LcoreCounters::polls` is `gvm_dp_lcore_polls_total`. Counters that are one thing told apart by a reason share a
 //! family, and the rest of their name is a label: `DirectionCounters::dropped_no_route` is
 //! `gvm_dp_direction_dropped_total{reason="no_route"}`.
+//!
+//! Prometheus wants base units: nanoseconds, `busy_ns`, are seconds there, `busy_seconds`.
 
 use frame::counter::Kind;
 
@@ -44,6 +46,23 @@ pub fn set_name(type_name: &str) -> String {
     text
 }
 
+/// The end of the name of what counts nanoseconds.
+const NANOSECONDS: &str = "_ns";
+
+/// Whether a counter counts nanoseconds.
+pub fn is_time(counter: &str) -> bool {
+    counter.ends_with(NANOSECONDS)
+}
+
+/// The name of a histogram of the set with this type.
+pub fn of_histogram(type_name: &str, histogram: &str) -> String {
+    format!("{PREFIX}_{}_{}", set_name(type_name), in_base_units(histogram))
+}
+
+fn in_base_units(counter: &str) -> String {
+    counter.strip_suffix(NANOSECONDS).map_or_else(|| counter.to_owned(), |what| format!("{what}_seconds"))
+}
+
 /// The name of a counter of the set with this type.
 pub fn of<'a>(type_name: &str, counter: &'a str, kind: Kind) -> MetricName<'a> {
     let set = set_name(type_name);
@@ -60,7 +79,7 @@ pub fn of<'a>(type_name: &str, counter: &'a str, kind: Kind) -> MetricName<'a> {
         Some((group, label, rest)) => {
             MetricName { family: format!("{PREFIX}_{set}_{group}{total}"), member: Some((label, rest)) }
         }
-        None => MetricName { family: format!("{PREFIX}_{set}_{counter}{total}"), member: None },
+        None => MetricName { family: format!("{PREFIX}_{set}_{}{total}", in_base_units(counter)), member: None },
     }
 }
 
@@ -73,6 +92,7 @@ mod tests {
         for (set, counter, kind, family, member) in [
             ("LcoreCounters", "polls", Kind::Counter, "gvm_dp_lcore_polls_total", None),
             ("PoolCounters", "frames_free", Kind::Gauge, "gvm_dp_pool_frames_free", None),
+            ("LcoreCounters", "busy_ns", Kind::Counter, "gvm_dp_lcore_busy_seconds_total", None),
             ("UdpCounters", "rx_lost", Kind::Counter, "gvm_dp_udp_rx_lost_total", None),
             ("XdpCounters", "rx_lost_kernel", Kind::Counter, "gvm_dp_xdp_rx_lost_total", Some(("reason", "kernel"))),
             ("FlushCounters", "flush_hold", Kind::Counter, "gvm_dp_flush_total", Some(("cause", "hold"))),
@@ -87,6 +107,9 @@ mod tests {
         ] {
             assert_eq!(of(set, counter, kind), MetricName { family: family.to_owned(), member }, "{counter}");
         }
+        assert_eq!(of_histogram("FlushHistograms", "hold_ns"), "gvm_dp_flush_hold_seconds");
+        assert_eq!(of_histogram("FlushHistograms", "records"), "gvm_dp_flush_records");
+        assert!(is_time("busy_ns") && !is_time("columns"));
         assert_eq!((&*set_name("FlushHistograms"), &*set_name("TwoWordsCounters")), ("flush", "two_words"));
     }
 }

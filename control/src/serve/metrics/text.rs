@@ -72,8 +72,8 @@ impl Exposition {
         name: &str,
         help: &str,
         labels: &Labels<'_>,
-        buckets: impl IntoIterator<Item = (Option<u64>, u64)>,
-        sum: u64,
+        buckets: impl IntoIterator<Item = (Option<impl Display>, u64)>,
+        sum: impl Display,
     ) {
         let samples = &mut self.family(name, Type::Histogram, help).samples;
         let mut below = 0;
