@@ -304,6 +304,28 @@ mod tests {
         assert_eq!((whole(&frame), frame.headroom(), frame.len()), (2048, 300, 7));
     }
 
+    #[test]
+    fn each_change_moves_the_ends_of_the_data_by_what_it_says() {
+        let pool = pool();
+        let mut frame = pool.alloc().unwrap();
+        let ends = |frame: &crate::Frame| (frame.headroom(), frame.len(), frame.tailroom());
+        let (head, _, tail) = ends(&frame);
+        assert!(frame.append(&[1; 100]));
+        assert_eq!(ends(&frame), (head, 100, tail - 100));
+        assert!(frame.narrow(10, 80));
+        assert_eq!(ends(&frame), (head + 10, 80, tail - 90));
+        assert!(frame.narrow(0, 80) && frame.prepend(5).is_some());
+        assert_eq!(ends(&frame), (head + 5, 85, tail - 90));
+        frame.trim_front(3);
+        assert_eq!(ends(&frame), (head + 8, 82, tail - 90));
+        frame.truncate(50);
+        assert_eq!(ends(&frame), (head + 8, 50, tail - 58));
+        frame.truncate(60);
+        assert_eq!(ends(&frame), (head + 8, 50, tail - 58), "no longer than it was");
+        assert!(!frame.narrow(51, 0) && !frame.narrow(1, 50) && frame.narrow(50, 0));
+        assert_eq!(ends(&frame), (head + 58, 0, tail - 58));
+    }
+
     proptest! {
         #[test]
         fn appends_concatenate(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8)) {
