@@ -28,7 +28,6 @@ use port::xdp::XdpError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use wire::{ScaleError, ShardsError};
 
 /// Shown under `--help`.
@@ -164,6 +163,23 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Others can write where control sockets are.
+    #[error(
+        "the directory of control sockets {} lets other users write into it (mode {mode:03o}): `chmod 700 {}`, or name \
+         another one with GVM_DP_RUN_DIR", .path.display(), .path.display()
+    )]
+    ExposedDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Something else stands where the control socket belongs.
+    #[error(
+        "{} is no socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
+        .0.display()
+    )]
+    NoSocket(PathBuf),
     /// A key file cannot be read.
     #[error("key file {}: {source}; {}", .path.display(), reading(.source, .path))]
     KeyFile {
@@ -200,6 +216,9 @@ pub enum Failure {
         /// Why not.
         source: KeyError,
     },
+    /// What a command prints cannot be written.
+    #[error("cannot write to stdout: {0}; is the disk full, or the reader gone?")]
+    Output(io::Error),
     /// Client: nobody answers.
     #[error("{0}")]
     Client(String),
@@ -225,6 +244,7 @@ impl Failure {
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
             Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
+            Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
@@ -283,15 +303,24 @@ fn writing(error: &io::Error) -> &'static str {
     }
 }
 
+/// What to do where a limit of the kernel was reached, whatever it was for, and the failure does not say it itself.
+pub fn limit_hint(failure: &Failure) -> &'static str {
+    // By their numbers, which are in the text of every error of the system.
+    match failure.to_string() {
+        text if text.contains("(os error 24)") => {
+            "; this process may have more files open with `ulimit -n 1024`, or LimitNOFILE= in a systemd unit"
+        }
+        text if text.contains("(os error 11)") && !text.contains("ulimit -u") => {
+            "; this process may have more threads with `ulimit -u unlimited`, or TasksMax= in a systemd unit"
+        }
+        text if text.contains("(os error 23)") => "; this machine may have more files open with `sysctl fs.file-max`",
+        _ => "",
+    }
+}
+
 /// One line for each problem.
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl From<&Failure> for ExitCode {
-    fn from(failure: &Failure) -> Self {
-        Self::from(failure.code())
-    }
 }
 
 impl From<StartError<Failure>> for Failure {
@@ -333,6 +362,9 @@ mod tests {
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::KeyUnwritten { path: path(), source: io::Error::other("x") }, 5),
             (Failure::Several(vec![Failure::Core(CoreError::NoCores), Failure::Usage(String::new())]), 2),
+            (Failure::NoSocket(path()), 3),
+            (Failure::ExposedDirectory { path: path(), mode: 0o777 }, 3),
+            (Failure::Output(io::Error::other("x")), 3),
             (Failure::Client(String::new()), 6),
             (Failure::Lost(String::new()), 7),
             (Failure::QueuePair(String::new()), 8),

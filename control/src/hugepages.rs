@@ -2,6 +2,7 @@
 
 use crate::assemble::ports::Memory;
 use crate::exit::Failure;
+use crate::output::print;
 use frame::arena::HUGEPAGE;
 use frame::pool::arena_bytes;
 use std::path::{Path, PathBuf};
@@ -117,15 +118,14 @@ fn pages(memory: &Memory) -> u64 {
 /// `gvm-dp hugepages show`.
 pub fn show(memory: &Memory) -> Result<(), Failure> {
     let hugepages = Hugepages::of(memory.node);
-    println!("{}\n{} of {} are free", describe(memory), hugepages.free()?, hugepages.total()?);
-    Ok(())
+    let (free, total) = (hugepages.free()?, hugepages.total()?);
+    print(&format!("{}\n{free} of {total} are free\n", describe(memory))).map(drop)
 }
 
 /// `gvm-dp hugepages reserve`.
 pub fn reserve(memory: &Memory) -> Result<(), Failure> {
     let added = Hugepages::of(memory.node).reserve(pages(memory))?;
-    println!("{}\n{added} were added", describe(memory));
-    Ok(())
+    print(&format!("{}\n{added} were added\n", describe(memory))).map(drop)
 }
 
 #[cfg(test)]

@@ -17,13 +17,15 @@
 //! | [`manual`] | manual pages and shell completions |
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`notify`] | what the service manager is told |
+//! | [`output`] | what commands print |
 //! | [`owner`] | whose XDP program is attached to an interface |
 //! | [`pci`] | the interface of a PCI device |
 //! | [`placement`] | whether lcores stand where they are fast |
 //! | [`qp`] | queue pairs over RoCEv2 by hand |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
 //! | [`runtime`] | the runtime of the control thread |
-//! | [`signal`] | SIGTERM, SIGINT and SIGHUP |
+//! | [`sink`] | a file or pipe that is filled by a thread of its own |
+//! | [`signal`] | what signals ask for |
 //! | [`assemble`] | a role, its ports and its lcores, from settings |
 //! | [`supervise`] | a running process: signals, watchdog, drain |
 //! | [`serve`] | the control socket |
@@ -43,6 +45,7 @@ pub mod machine;
 pub mod manual;
 pub mod neighbor;
 pub mod notify;
+pub mod output;
 pub mod owner;
 pub mod pci;
 pub mod placement;
@@ -52,6 +55,7 @@ pub mod runtime;
 pub mod serve;
 pub mod settings;
 pub mod signal;
+pub mod sink;
 pub mod static_routes;
 pub mod supervise;
 pub mod traffic;
@@ -63,23 +67,39 @@ use cli::{Cli, Command, HugepagesCommand};
 use exit::Failure;
 use settings::log::{self, LogFilter};
 use settings::{RoleName, Running, Sources};
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    stdio::err::catch_panics();
+    // A panic has said what it is.
+    let panicked = || Failure::Internal("gvm-dp panicked".to_owned());
+    let code = match catch_unwind(command_line).unwrap_or_else(|_| Err(panicked())) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::complain(&format!("gvm-dp: {failure}{}", exit::limit_hint(&failure)));
+            failure.code()
+        }
+    };
+    stdio::err::finish();
+    ExitCode::from(code)
+}
+
+/// Returns the exit code of what is no failure of ours.
+fn command_line() -> Result<u8, Failure> {
+    let survives = stdio::survive_file_size_limit();
+    survives.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
+    // A shell may only want to know how a line can go on.
     match shell::answer(Cli::command) {
         Ok(false) => {}
-        Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => error.exit(),
+        Ok(true) => return Ok(0),
+        Err(error) => return output::answer(&error),
     }
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    match run(cli, &matches) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("gvm-dp: {failure}");
-            ExitCode::from(&failure)
-        }
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    match parsed {
+        Ok((cli, matches)) => run(cli, &matches).map(|()| 0),
+        Err(error) => output::answer(&error),
     }
 }
 
@@ -90,7 +110,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         None | Some(Command::Gateway(_)) => gateway(Sources::new(RoleName::Gateway, flags)),
         Some(Command::Slave(_)) => slave(Sources::new(RoleName::Slave, flags)),
         Some(command) => {
-            log::start(&LogFilter::from_env());
+            log::start(&LogFilter::from_env(), None)?;
             ask(command, flags)
         }
     }
@@ -125,6 +145,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn gateway(sources: Sources) -> Result<(), Failure> {
+    signal::hold()?;
     let (config, running) = gateway_config(sources)?;
     assemble::gateway::run(config, running)
 }
@@ -133,16 +154,17 @@ fn gateway_config(sources: Sources) -> Result<(config::Gateway, Running), Failur
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::GatewayArgs = settings.arguments()?;
-    log::start(&args.common.log);
+    log::start(&args.common.log, Some(args.common.seccomp))?;
     let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
     Ok((config, Running::new(sources, file, &settings)))
 }
 
 fn slave(sources: Sources) -> Result<(), Failure> {
+    signal::hold()?;
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::SlaveArgs = settings.arguments()?;
-    log::start(&args.common.log);
+    log::start(&args.common.log, Some(args.common.seccomp))?;
     let config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
     assemble::slave::run(config, Running::new(sources, file, &settings))
 }

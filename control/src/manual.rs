@@ -2,8 +2,8 @@
 
 use crate::cli::{Cli, CompletionArgs, ManArgs};
 use crate::exit::Failure;
+use crate::output::print_whole;
 use clap::CommandFactory;
-use std::io::Write;
 
 /// `gvm-dp man`: writes a page for the program and one for each command.
 pub fn pages(args: &ManArgs) -> Result<(), Failure> {
@@ -13,9 +13,8 @@ pub fn pages(args: &ManArgs) -> Result<(), Failure> {
 
 /// `gvm-dp completion`: prints the script of a shell.
 pub fn completion(args: &CompletionArgs) -> Result<(), Failure> {
-    let failed = |error| Failure::Machine(format!("cannot print: {error}"));
-    let script = shell::script(args.shell, "gvm-dp").map_err(failed)?;
-    std::io::stdout().write_all(script.as_bytes()).map_err(failed)
+    let failed = |error| Failure::Internal(format!("the script cannot be made: {error}"));
+    print_whole(&shell::script(args.shell, "gvm-dp").map_err(failed)?)
 }
 
 #[cfg(test)]

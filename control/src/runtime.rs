@@ -1,13 +1,30 @@
 //! The runtime of the one thread that waits for sockets, signals and answers.
 
 use crate::exit::Failure;
+use std::io;
+use std::os::unix::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+
+/// Descriptors that a runtime and its first signal take. Where they are missing, tokio panics.
+const OWN: usize = 8;
+
+/// Descriptors that a process keeps free for those who ask it something: with fewer it would run, and answer nobody.
+pub const SPARE: usize = 32;
+
+/// Makes sure that so many more descriptors can be had.
+///
+/// # Errors
+/// The limit on open files is too low.
+pub fn have_descriptors(count: usize) -> io::Result<()> {
+    (0..count.div_ceil(2)).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>().map(drop)
+}
 
 /// A runtime on the calling thread.
 ///
 /// # Errors
 /// The kernel lacks what it waits with: descriptors.
 pub fn runtime() -> Result<Runtime, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Machine(format!("cannot start the control thread: {error}")))
+    let failed = |error| Failure::Machine(format!("cannot start the control thread: {error}"));
+    have_descriptors(OWN).map_err(failed)?;
+    Builder::new_current_thread().enable_all().build().map_err(failed)
 }

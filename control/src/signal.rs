@@ -1,6 +1,16 @@
 //! SIGTERM and SIGINT: drain. A second one: end at once. SIGHUP: read the configuration again.
+//!
+//! What others send by mistake (SIGUSR1 and its like, to a process that is taken for another program) would by default end
+//! the process without a drain: it is ignored, with a word. SIGQUIT and the signals of crashes keep their default: a core
+//! dump, if the limits allow one.
 
 use crate::exit::Failure;
+use crate::runtime::runtime;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 /// What a signal asks for, with its name.
@@ -10,13 +20,56 @@ pub enum Signal {
     End(&'static str),
     /// To read the configuration again.
     Reload(&'static str),
+    /// Nothing that this process has.
+    Nothing(&'static str),
+}
+
+/// The signals that have a handler. SIGXCPU: the process has used all the CPU time that it may (`ulimit -t`), and is killed
+/// soon. SIGPWR: the machine is about to lose its power.
+const SIGNALS: [(i32, Signal); 11] = [
+    (libc::SIGTERM, Signal::End("SIGTERM")),
+    (libc::SIGINT, Signal::End("SIGINT")),
+    (libc::SIGXCPU, Signal::End("SIGXCPU")),
+    (libc::SIGPWR, Signal::End("SIGPWR")),
+    (libc::SIGHUP, Signal::Reload("SIGHUP")),
+    (libc::SIGUSR1, Signal::Nothing("SIGUSR1")),
+    (libc::SIGUSR2, Signal::Nothing("SIGUSR2")),
+    (libc::SIGALRM, Signal::Nothing("SIGALRM")),
+    (libc::SIGVTALRM, Signal::Nothing("SIGVTALRM")),
+    (libc::SIGPROF, Signal::Nothing("SIGPROF")),
+    (libc::SIGIO, Signal::Nothing("SIGIO")),
+];
+
+fn cannot(error: &std::io::Error) -> Failure {
+    Failure::Machine(format!("cannot listen to signals: {error}"))
+}
+
+/// Whether SIGHUP came before somebody listened.
+static EARLY: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on no signal but those that shall end the process ends it; to be called before a role is set up, which may take
+/// seconds. A SIGHUP is kept for [`Signals`]. SIGTERM and SIGINT end the process at once: it holds nothing yet.
+///
+/// # Errors
+/// The process cannot have another handler.
+pub fn hold() -> Result<(), Failure> {
+    let early = Arc::clone(EARLY.get_or_init(Arc::default));
+    for (number, meaning) in SIGNALS {
+        let flag = match meaning {
+            Signal::End(_) => continue,
+            Signal::Reload(_) => Arc::clone(&early),
+            Signal::Nothing(_) => Arc::default(),
+        };
+        signal_hook::flag::register(number, flag).map_err(|error| cannot(&error))?;
+    }
+    Ok(())
 }
 
 /// The signals that a process listens to.
 pub struct Signals {
-    term: Stream,
-    int: Stream,
-    hup: Stream,
+    streams: Vec<(Signal, Stream)>,
+    /// Came before.
+    early: Option<Signal>,
 }
 
 impl Signals {
@@ -25,21 +78,101 @@ impl Signals {
     /// # Errors
     /// The process cannot have another handler.
     pub fn listen() -> Result<Self, Failure> {
-        let cannot = |error| Failure::Machine(format!("cannot listen to signals: {error}"));
-        let listen = |kind: SignalKind| signal(kind).map_err(cannot);
-        Ok(Self {
-            term: listen(SignalKind::terminate())?,
-            int: listen(SignalKind::interrupt())?,
-            hup: listen(SignalKind::hangup())?,
-        })
+        let listen = |(number, meaning)| Ok((meaning, signal(SignalKind::from_raw(number))?));
+        let streams = SIGNALS.into_iter().map(listen).collect::<Result<_, _>>().map_err(|error| cannot(&error))?;
+        let is_early = EARLY.get().is_some_and(|early| early.swap(false, Ordering::Relaxed));
+        Ok(Self { streams, early: is_early.then_some(Signal::Reload("SIGHUP")) })
     }
 
     /// Waits for the next one.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.term.recv() => Signal::End("SIGTERM"),
-            _ = self.int.recv() => Signal::End("SIGINT"),
-            _ = self.hup.recv() => Signal::Reload("SIGHUP"),
+        if let Some(early) = self.early.take() {
+            return early;
+        }
+        poll_fn(|cx| {
+            let came = self.streams.iter_mut().find_map(|(meaning, stream)| {
+                // A stream of signals has no end.
+                matches!(stream.poll_recv(cx), Poll::Ready(_)).then_some(*meaning)
+            });
+            came.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits for one that ends a command: there is nothing that SIGHUP could have it read again, and its terminal is gone.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Signal::End(name) | Signal::Reload(name) = self.next().await {
+                return name;
+            }
         }
     }
+
+    /// Waits for one that asks for the end; returns its name.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            if let Signal::End(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+/// How long a command may take to hear a signal. Longer, and it waits for a file.
+const DEAF: Duration = Duration::from_secs(1);
+
+/// What a command tells [`insist`].
+#[derive(Clone, Default)]
+pub struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    /// The command has heard the signal, and is about to end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// For a command that reads and writes files of any kind beside its own work: when a signal asks for the end and the command
+/// does not hear it within a second, since the kernel keeps it waiting for a pipe, the process ends without it. So it does
+/// at the second signal. `code` is its exit code then.
+///
+/// # Errors
+/// The kernel lacks a thread or descriptors.
+pub fn insist(code: u8) -> Result<Heard, Failure> {
+    let heard = Heard::default();
+    let is_heard = heard.clone();
+    let (tell, listens) = std::sync::mpsc::channel();
+    let body = move || {
+        // Here, since the thread that calls may be a runtime's already.
+        let listening = runtime().and_then(|runtime| Ok((runtime.block_on(async { Signals::listen() })?, runtime)));
+        let (mut signals, runtime) = match listening {
+            Ok(listening) => listening,
+            // The other end waits for it.
+            Err(failure) => return drop(tell.send(Err(failure))),
+        };
+        let _ = tell.send(Ok(()));
+        let why = runtime.block_on(async {
+            let name = signals.end().await;
+            tokio::select! {
+                again = signals.end() => return format!("{again} after {name}: ended at once"),
+                () = tokio::time::sleep(DEAF) => {}
+            }
+            if is_heard.0.load(Ordering::Relaxed) {
+                let again = signals.end().await;
+                return format!("{again} after {name}: ended at once");
+            }
+            format!("{name} before it was complete, while a file or a pipe kept it waiting")
+        });
+        crate::output::complain(&format!("gvm-dp: {why}"));
+        stdio::err::finish();
+        std::process::exit(i32::from(code));
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(body);
+    thread.map_err(|error| {
+        Failure::Machine(format!(
+            "cannot start a thread for signals: {error}; is there a limit on processes (ulimit -u)?"
+        ))
+    })?;
+    listens.recv().map_err(|_| Failure::Internal("the thread for signals has ended".to_owned()))??;
+    Ok(heard)
 }

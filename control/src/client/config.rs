@@ -1,9 +1,10 @@
 //! `gvm-dp config`: what a process is told, or would be.
 
+use super::Target;
 use super::set::text;
-use super::{Target, print};
 use crate::cli::{ConfigCommand, NameArgs, ShowArgs, ShowRole};
 use crate::exit::Failure;
+use crate::output::print;
 use crate::serve::settings::{SettingAnswer, SettingsAnswer};
 use crate::settings::{RoleName, Running, Sources, check, example};
 use clap::ArgMatches;
@@ -16,13 +17,9 @@ pub fn run(command: &ConfigCommand, matches: &ArgMatches) -> Result<(), Failure>
         ConfigCommand::Show(args) => show(args, matches.subcommand().map_or(matches, |(_, matches)| matches)),
         ConfigCommand::Check { file } => {
             let report = check::file(file.as_deref())?;
-            print(&report);
-            Ok(())
+            print(&report).map(drop)
         }
-        ConfigCommand::Example => {
-            print(&example::text());
-            Ok(())
-        }
+        ConfigCommand::Example => print(&example::text()).map(drop),
     }
 }
 
@@ -45,8 +42,7 @@ fn show(args: &ShowArgs, matches: &ArgMatches) -> Result<(), Failure> {
     } else {
         table(&answer)
     };
-    print(&text);
-    Ok(())
+    print(&text).map(drop)
 }
 
 fn table(answer: &SettingsAnswer) -> String {

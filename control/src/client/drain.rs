@@ -1,8 +1,9 @@
 //! `gvm-dp drain`: a running process hands over all it holds, and ends.
 
-use super::{Target, print};
+use super::Target;
 use crate::cli::NameArgs;
 use crate::exit::Failure;
+use crate::output::print;
 use hyper::Method;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -21,6 +22,5 @@ pub fn run(args: &NameArgs) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    print(&format!("{}: drained\n", target.name));
-    Ok(())
+    print(&format!("{}: drained\n", target.name)).map(drop)
 }

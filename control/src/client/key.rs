@@ -1,9 +1,9 @@
 //! `gvm-dp key`: make, show and derive keys.
 
-use super::print;
 use crate::cli::{KeyCommand, NodeRole};
 use crate::exit::Failure;
 use crate::keyfile;
+use crate::output::print_whole;
 use link::ClusterKey;
 use std::fmt::Display;
 use std::path::Path;
@@ -46,11 +46,7 @@ fn hand_over(key: &impl Display, out: Option<&Path>) -> Result<(), Failure> {
 
 /// Prints a line. A key that nobody got is an error, unlike half a table.
 fn say(text: &impl Display) -> Result<(), Failure> {
-    if print(&format!("{text}\n")) {
-        Ok(())
-    } else {
-        Err(Failure::Machine("cannot write to stdout: is the disk full, or the reader gone?".to_owned()))
-    }
+    print_whole(&format!("{text}\n"))
 }
 
 fn node(role: NodeRole, id: u32) -> Result<NodeId, Failure> {

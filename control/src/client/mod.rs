@@ -26,18 +26,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
 /// How long an answer may take. A process that is well answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Prints to stdout; `false` when nobody reads it any more (`gvm-dp routes | head`), which is no error.
-fn print(text: &str) -> bool {
-    std::io::stdout().write_all(text.as_bytes()).is_ok()
-}
 
 /// The connection of an answer; closed when dropped.
 struct Talking(tokio::task::JoinHandle<hyper::Result<()>>);

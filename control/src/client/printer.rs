@@ -1,7 +1,7 @@
 //! Printing on and on, until a signal comes or whoever reads has seen enough.
 
-use super::print;
 use crate::exit::Failure;
+use crate::output::{Reader, print};
 use crate::signal::Signals;
 use std::future::Future;
 use std::sync::mpsc;
@@ -25,7 +25,7 @@ pub(super) enum Goes {
 /// Prints whole texts, on a thread of its own: a reader that stands still does not keep a signal from ending the command.
 pub(super) struct Printer {
     texts: mpsc::SyncSender<String>,
-    printed: answers::Receiver<bool>,
+    printed: answers::Receiver<Result<Reader, Failure>>,
     signals: Signals,
 }
 
@@ -60,22 +60,22 @@ impl Printer {
         let gone = || Failure::Internal("the thread that prints is gone".to_owned());
         // The thread waits for it: the text before was printed.
         self.texts.send(text).map_err(|_| gone())?;
-        let is_read = tokio::select! {
-            is_read = self.printed.recv() => is_read.ok_or_else(gone)?,
-            _ = self.signals.next() => {
+        let reader = tokio::select! {
+            printed = self.printed.recv() => printed.ok_or_else(gone)??,
+            _ = self.signals.stop() => {
                 // Whoever reads has the text whole, unless it does not read.
                 let _ = tokio::time::timeout(PATIENCE, self.printed.recv()).await;
                 return Ok(Goes::Interrupted);
             }
         };
-        Ok(if is_read { Goes::On } else { Goes::ReaderLeft })
+        Ok(if reader == Reader::Reads { Goes::On } else { Goes::ReaderLeft })
     }
 
     /// Waits for something; `None` when a signal came first.
     pub(super) async fn unless_ended<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             value = something => Some(value),
-            _ = self.signals.next() => None,
+            _ = self.signals.stop() => None,
         }
     }
 }

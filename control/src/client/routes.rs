@@ -1,8 +1,9 @@
 //! `gvm-dp routes`: who is registered at a running gateway.
 
-use super::{Target, print};
+use super::Target;
 use crate::cli::RoutesArgs;
 use crate::exit::Failure;
+use crate::output::print;
 use crate::serve::routes::{Routes, Way};
 use hyper::Method;
 use std::fmt::Write as _;
@@ -12,8 +13,7 @@ pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::GET, "/v1/routes")?;
     let routes: Routes = target.read(&body)?;
-    print(&if args.json { format!("{}\n", String::from_utf8_lossy(&body)) } else { table(&routes) });
-    Ok(())
+    print(&if args.json { format!("{}\n", String::from_utf8_lossy(&body)) } else { table(&routes) }).map(drop)
 }
 
 fn table(routes: &Routes) -> String {

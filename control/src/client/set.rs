@@ -1,8 +1,9 @@
 //! `gvm-dp set` and `gvm-dp reload`: change the settings of a running process.
 
-use super::{Target, print};
+use super::Target;
 use crate::cli::{ReloadArgs, SetArgs};
 use crate::exit::Failure;
+use crate::output::print;
 use crate::serve::settings::{ChangeAnswer, Changed, Reloaded, SettingAnswer, SettingsAnswer};
 use hyper::Method;
 use serde_json::Value;
@@ -22,13 +23,11 @@ pub fn set(args: &SetArgs) -> Result<(), Failure> {
     };
     let body = target.request_with(Method::PATCH, "/v1/settings", &BTreeMap::from([(name, value)]))?;
     if args.json {
-        print(&format!("{}\n", String::from_utf8_lossy(&body)));
-        return Ok(());
+        return print(&format!("{}\n", String::from_utf8_lossy(&body))).map(drop);
     }
     let Changed { changed } = target.read(&body)?;
     let text: String = changed.iter().map(change).collect();
-    print(if text.is_empty() { "it is so already\n" } else { &text });
-    Ok(())
+    print(if text.is_empty() { "it is so already\n" } else { &text }).map(drop)
 }
 
 /// A number stays one, so that settings that are numbers take it.
@@ -50,8 +49,7 @@ fn list(target: &Target, name: Option<&str>, json: bool) -> Result<(), Failure> 
     } else {
         answer.settings.iter().map(line).collect()
     };
-    print(&text);
-    Ok(())
+    print(&text).map(drop)
 }
 
 fn line(setting: &SettingAnswer) -> String {
@@ -64,8 +62,7 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::POST, "/v1/reload")?;
     if args.json {
-        print(&format!("{}\n", String::from_utf8_lossy(&body)));
-        return Ok(());
+        return print(&format!("{}\n", String::from_utf8_lossy(&body))).map(drop);
     }
     let Reloaded { file, changed, needs_restart } = target.read(&body)?;
     let mut out = String::new();
@@ -78,8 +75,7 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     }
     out.extend(changed.iter().map(change));
     out.extend(needs_restart.iter().map(|waiting| format!("needs a restart: {}", change(waiting))));
-    print(&out);
-    Ok(())
+    print(&out).map(drop)
 }
 
 fn change(change: &ChangeAnswer) -> String {

@@ -1,12 +1,13 @@
 //! `gvm-dp stats`: what a running process does, in rates, with the totals beside; warnings first.
 
+use super::Target;
 use super::format::{bits, count, grouped, nanoseconds, percent, si, span};
 use super::printer::{Goes, Printer};
 use super::rates::{Event, Rates};
 use super::table::Table;
-use super::{Target, print};
 use crate::cli::StatsArgs;
 use crate::exit::Failure;
+use crate::output::print;
 use crate::serve::board::STATIC_ROUTES;
 use crate::serve::stats::Stats;
 use hyper::Method;
@@ -30,13 +31,11 @@ pub fn run(args: &StatsArgs) -> Result<(), Failure> {
         return super::runtime()?.block_on(watch(&target, args, interval));
     }
     if args.json {
-        print(&json(&target.request(Method::GET, "/v1/stats")?));
-        return Ok(());
+        return print(&json(&target.request(Method::GET, "/v1/stats")?)).map(drop);
     }
     let before = look(&target)?;
     std::thread::sleep(interval);
-    print(&text(&before, &look(&target)?, args.all));
-    Ok(())
+    print(&text(&before, &look(&target)?, args.all)).map(drop)
 }
 
 /// Prints look after look until a signal comes or nobody reads any more.

@@ -114,7 +114,7 @@ impl Progress<'_> {
 
     /// Tells people something that is no record.
     fn say(&self, text: &str) {
-        eprintln!("{}: {text}", self.target.name);
+        stdio::err::line(&format!("{}: {text}", self.target.name));
     }
 }
 

@@ -185,6 +185,10 @@ const DEVICES: &[Rule] = &[
     Any(libc::SYS_membarrier),
 ];
 
+/// It waits for lines and writes them. The kernel chooses the thread that a signal's handler runs on; the handler wakes the
+/// control thread through a socket.
+const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
+
 /// Netlink.
 const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
@@ -288,6 +292,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Neighbours => NEIGHBOURS,
         Thread::Addresses => ADDRESSES,
         Thread::Devices => DEVICES,
+        Thread::Log => LOG,
         Thread::Control => CONTROL,
     }
 }
@@ -319,7 +324,9 @@ impl Filters {
             Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
         };
         let mut of = BTreeMap::new();
-        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Control] {
+        let threads =
+            [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::Control];
+        for thread in threads {
             let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
             let filter = compile(&rules, action.clone())
                 .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
@@ -397,6 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_may_be_handled_on_any_thread() {
+        for thread in
+            [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::Control]
+        {
+            let may = |wanted: i64| {
+                [EVERY_THREAD, of_thread(thread)]
+                    .concat()
+                    .iter()
+                    .any(|rule| matches!(rule, Any(call) if *call == wanted))
+            };
+            assert!(may(libc::SYS_sendto) && may(libc::SYS_rt_sigreturn), "{thread:?}");
+        }
+    }
+
+    #[test]
     fn no_list_starts_a_program_or_looks_into_another_process() {
         let never = [
             libc::SYS_execve,
@@ -424,6 +446,7 @@ mod tests {
             ADDRESSES,
             ADDRESSES_XDP,
             DEVICES,
+            LOG,
             CONTROL,
             CONTROL_XDP,
             CONTROL_NAMES,

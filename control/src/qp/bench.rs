@@ -5,6 +5,7 @@ use super::own::{Facts, Own};
 use super::{runtime, until_told};
 use crate::cli::{QpBenchArgs, QpOperation};
 use crate::exit::Failure;
+use crate::output::print;
 use frame::counter::CounterSet;
 use frame::time::FOREVER;
 use roce::{Latencies, Load, Work};
@@ -52,7 +53,7 @@ pub fn run(args: &QpBenchArgs) -> Result<(), Failure> {
         let (outcome, path_mtu) = until_told(bench).await?;
         let seconds = (outcome.elapsed.max(1)) as f64 / 1e9;
         let requests = outcome.latencies.count();
-        if args.json {
+        let text = if args.json {
             let shares = SHARES.map(|(name, share)| (name.to_owned(), json!(outcome.latencies.at(share))));
             let buckets: Vec<_> = outcome.latencies.powers().map(|(bound, count)| json!([bound, count])).collect();
             let report = json!({
@@ -62,19 +63,21 @@ pub fn run(args: &QpBenchArgs) -> Result<(), Failure> {
                 "latency_ns": Map::from_iter(shares), "histogram_ns": buckets,
                 "counters": counters(own.facts()),
             });
-            println!("{report:#}");
+            format!("{report:#}\n")
         } else {
-            println!(
-                "{} {size} bytes, {} at a time, path MTU {path_mtu}: {requests} in {seconds:.3} s, {:.0} per second, {:.1} MB/s",
+            format!(
+                "{} {size} bytes, {} at a time, path MTU {path_mtu}: {requests} in {seconds:.3} s, {:.0} per second, {:.1} \
+                 MB/s\n{}{}\n",
                 args.op,
                 args.depth,
                 requests as f64 / seconds,
-                requests as f64 * f64::from(size) / seconds / 1e6
-            );
-            print!("{}", histogram(&outcome.latencies));
-            println!("{}", summary(own.facts()));
-        }
-        own.end().await.map(drop)
+                requests as f64 * f64::from(size) / seconds / 1e6,
+                histogram(&outcome.latencies),
+                summary(own.facts())
+            )
+        };
+        own.end().await?;
+        print(&text).map(drop)
     })
 }
 

@@ -27,10 +27,13 @@ pub mod whole;
 use crate::cli::QpCommand;
 use crate::exit::Failure;
 use crate::runtime::runtime;
-use crate::signal::{Signal, Signals};
+use crate::signal::{self, Signals};
 
 /// The TCP port of the set-up.
 pub const SETUP_PORT: u16 = 9997;
+
+/// The exit code of a command that was ended before it was complete.
+const QUEUE_PAIR: u8 = 8;
 
 /// Runs one of the commands.
 ///
@@ -48,12 +51,11 @@ pub fn run(command: QpCommand) -> Result<(), Failure> {
 /// Does something until it is done, or until SIGTERM or SIGINT.
 async fn until_told<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let mut signals = Signals::listen()?;
+    let heard = signal::insist(QUEUE_PAIR)?;
     let told = async {
-        loop {
-            if let Signal::End(name) = signals.next().await {
-                return name;
-            }
-        }
+        let name = signals.end().await;
+        heard.set();
+        name
     };
     tokio::select! {
         done = work => done,

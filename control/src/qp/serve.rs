@@ -8,7 +8,8 @@ use super::{SETUP_PORT, runtime, talk};
 use crate::address;
 use crate::cli::QpServeArgs;
 use crate::exit::Failure;
-use crate::signal::{Signal, Signals};
+use crate::output::print_whole;
+use crate::signal::{self, Signal, Signals};
 use frame::{Guarded, Hugepages, Repeats};
 use roce::{Command, Lent, Retry};
 use std::cell::{Cell, RefCell};
@@ -126,13 +127,15 @@ async fn set_up_by_hand(own: &Own, args: &QpServeArgs) -> Result<(), Failure> {
         let theirs = Offer { qpn, psn, ip, region: None, ..ours };
         own.connect(&ours, &theirs, Retry::default()).await?;
         tracing::info!("{ip} is set up by hand: {theirs}");
-        println!("{}", Line::Offer(ours).to_string().trim_end());
+        // The other side of a set-up by hand is this line: without it there is no queue pair.
+        print_whole(&Line::Offer(ours).to_string())?;
     }
     Ok(())
 }
 
 /// Serves whoever calls, until we are told to end.
 async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Signals) -> Result<(), Failure> {
+    let heard = signal::insist(super::QUEUE_PAIR)?;
     let mut callers = JoinSet::new();
     let ended = loop {
         tokio::select! {
@@ -155,10 +158,12 @@ async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Sig
             },
             signal = signals.next() => match signal {
                 Signal::End(name) => {
+                    heard.set();
                     tracing::info!("{name}: ending");
                     break Ok(());
                 }
-                Signal::Reload(_) => tracing::info!("SIGHUP: there is no configuration to be read again"),
+                Signal::Reload(name) => tracing::info!("{name}: there is no configuration to be read again"),
+                Signal::Nothing(name) => tracing::info!("{name} means nothing to gvm-dp: ignored"),
             },
         }
     };

@@ -9,9 +9,10 @@ use super::{runtime, until_told};
 use crate::cli::{QpReadArgs, QpWriteArgs};
 use crate::exit::Failure;
 use roce::Work;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use stdio::out::Stdout;
 
 /// Bytes of one work request.
 const MESSAGE: u32 = 64 << 10;
@@ -117,7 +118,7 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
 
 /// Where bytes go.
 enum Sink {
-    Stdout(io::Stdout),
+    Stdout(Stdout),
     File(Whole),
     Compare(Compared),
 }
@@ -150,7 +151,7 @@ impl Compared {
 impl Sink {
     fn file(path: &Path) -> Result<Self, Failure> {
         match path == Path::new("-") {
-            true => Ok(Self::Stdout(io::stdout())),
+            true => Ok(Self::Stdout(Stdout)),
             false => Whole::prepare(path).map(Self::File),
         }
     }

@@ -27,6 +27,7 @@ use routes::Routes;
 use settings::{Changed, Reloaded, SettingsAnswer, Wanted};
 use socket::ControlSocket;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -73,6 +74,7 @@ struct Office {
     asks: mpsc::Sender<Ask>,
     captures: capture::Running,
     traces: capture::Running,
+    reloads: settings::Reloads,
 }
 
 impl Office {
@@ -98,8 +100,18 @@ impl Serving {
     /// Reads the configuration again, as if a client had asked for it, and says what came of it in the log.
     pub fn reload(&self, why: &'static str) {
         let office = self.office.clone();
+        let reloads = office.reloads.clone();
+        if reloads.waits.swap(true, Ordering::Relaxed) {
+            return;
+        }
         tokio::spawn(async move {
-            match settings::again(&office).await {
+            if reloads.one.available_permits() == 0 {
+                tracing::warn!("{why}: a reload is still under way; the configuration is read again when it ends");
+            }
+            // Nobody closes it.
+            let Ok(permit) = reloads.one.acquire_owned().await else { return };
+            reloads.waits.store(false, Ordering::Relaxed);
+            match settings::again(&office, permit).await {
                 Ok(Reloaded { changed, needs_restart, .. }) => {
                     let (changed, waiting) = (changed.len(), needs_restart.len());
                     tracing::info!("{why}: configuration read, {changed} settings changed, {waiting} need a restart");
@@ -122,7 +134,13 @@ impl Serving {
 /// Serves the socket. Call it inside the runtime.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let office = Office { board, asks, captures: capture::Running::default(), traces: capture::Running::default() };
+    let office = Office {
+        board,
+        asks,
+        captures: capture::Running::default(),
+        traces: capture::Running::default(),
+        reloads: settings::Reloads::default(),
+    };
     let router = api::router(office.clone());
     let (end, ended) = oneshot::channel();
     let task = tokio::spawn(async move {

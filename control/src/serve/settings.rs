@@ -11,6 +11,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::Json;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Settings with the values that they shall have; `null` is what the configuration says.
 pub type Wanted = BTreeMap<String, serde_json::Value>;
@@ -145,14 +148,47 @@ pub(super) async fn set(
 }
 
 pub(super) async fn reload(State(office): State<Office>) -> Result<Json<Reloaded>, ApiError> {
-    again(&office).await.map(Json)
+    let permit = Arc::clone(&office.reloads.one).try_acquire_owned().map_err(|_| {
+        ApiError::new(
+            Code::Busy,
+            "a reload is still under way",
+            "if it does not end, reading a file of the configuration hangs: is it on a file system that is away, or a pipe?",
+        )
+    })?;
+    again(&office, permit).await.map(Json)
+}
+
+/// Reloads, of which one runs at a time.
+#[derive(Clone)]
+pub(super) struct Reloads {
+    /// The right to be the one.
+    pub one: Arc<Semaphore>,
+    /// Whether a SIGHUP waits for it. Another one would want the same: the files as they will be by then.
+    pub waits: Arc<AtomicBool>,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self { one: Arc::new(Semaphore::new(1)), waits: Arc::default() }
+    }
 }
 
 /// Reads the configuration again beside the control thread, and has the control thread take it over.
-pub(super) async fn again(office: &Office) -> Result<Reloaded, ApiError> {
+pub(super) async fn again(office: &Office, permit: OwnedSemaphorePermit) -> Result<Reloaded, ApiError> {
     let sources: Sources = office.ask(Ask::Sources).await?;
-    let fresh = tokio::task::spawn_blocking(|| Fresh::read(sources)).await;
-    let fresh = fresh.map_err(|error| ApiError::new(Code::Internal, error.to_string(), "please report it"))?;
+    let (tell, told) = oneshot::channel();
+    // Not on a thread of the runtime: that would wait for it at the end of the process.
+    let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+        // Whoever asked may have gone away.
+        let _ = tell.send((Fresh::read(sources), permit));
+    });
+    thread.map_err(|error| {
+        let message = format!("cannot start a thread to read the configuration: {error}");
+        ApiError::new(Code::BadFile, message, "nothing was changed: is there a limit on processes (ulimit -u)?")
+    })?;
+    let (fresh, _permit) = told.await.map_err(|_| {
+        ApiError::new(Code::Internal, "reading the configuration panicked", "please report it with the log")
+    })?;
     let fresh = fresh.map_err(|failure| {
         let remedy = "nothing was changed: correct it, look at it with gvm-dp config check, and reload again";
         ApiError::new(Code::BadFile, failure.to_string(), remedy)

@@ -1,9 +1,12 @@
 //! What a process says on stderr, chosen by a filter that can be changed while it runs.
 
+use crate::exit::Failure;
+use crate::privilege::{Confinement, Needs, Thread, seccomp};
+use rustix::thread::CapabilitySet;
 use std::fmt;
-use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::OnceLock;
+use stdio::err::{Lines, StartError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt as lines, reload};
@@ -55,13 +58,32 @@ impl LogFilter {
 static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Begins to say things on stderr. Only the first call counts.
-pub fn start(filter: &LogFilter) {
+///
+/// The thread that writes them is confined at its beginning, in the process of a role; commands that end soon are not.
+///
+/// # Errors
+/// There is no thread to be had, or it cannot be confined.
+pub fn start(filter: &LogFilter, seccomp: Option<seccomp::Mode>) -> Result<(), Failure> {
+    let confinement = seccomp.map(|mode| Confinement::new(mode, Needs::default())).transpose()?;
+    let confine = move || match confinement {
+        Some(confinement) => confinement.enter(Thread::Log, CapabilitySet::empty()),
+        None => Ok(()),
+    };
+    match stdio::err::start(confine) {
+        Ok(()) => {}
+        Err(StartError::Confine(failure)) => return Err(failure),
+        Err(StartError::Spawn(error)) => {
+            return Err(Failure::Machine(format!(
+                "cannot start a thread for the log: {error}; is there a limit on processes (ulimit -u)?"
+            )));
+        }
+    }
     let (layer, handle) = reload::Layer::new(filter.filter());
-    let stderr =
-        lines::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
+    let stderr = lines::layer().with_writer(Lines::default).with_ansi(stdio::err::is_terminal()).with_target(false);
     if HANDLE.set(handle).is_ok() {
         tracing_subscriber::registry().with(layer).with(stderr).init();
     }
+    Ok(())
 }
 
 /// From now on says what this filter lets through.

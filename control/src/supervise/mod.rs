@@ -12,7 +12,7 @@ pub mod live;
 use crate::exit::Failure;
 use crate::notify::Notifier;
 use crate::privilege::{Confinement, Thread};
-use crate::runtime::runtime;
+use crate::runtime::{SPARE, have_descriptors, runtime};
 use crate::serve::board::{Board, KEY_FINGERPRINT};
 use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
@@ -149,11 +149,14 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
             metrics.start(Arc::clone(&board))?;
         }
         let signals = Signals::listen()?;
+        have_descriptors(SPARE).map_err(|error| {
+            Failure::Machine(format!("cannot keep {SPARE} file descriptors free for commands and metrics: {error}"))
+        })?;
         let keeps = board.nics.iter().map(|nic| nic.keeps()).collect();
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());
         let process = Process { office, lcores, clock: board.clock(), board, tuner, watch, drain: None, notifier };
-        let result = process.supervise(&serving, signals, ended, asks, reports).await;
+        let result = process.supervise(&serving, &socket, signals, ended, asks, reports).await;
         serving.finish().await;
         result
     })
@@ -174,6 +177,7 @@ impl Process {
     async fn supervise(
         mut self,
         serving: &Serving,
+        socket: &ControlSocket,
         mut signals: Signals,
         mut ended: mpsc::UnboundedReceiver<u16>,
         mut asks: mpsc::Receiver<Ask>,
@@ -183,18 +187,27 @@ impl Process {
         let mut checksums = PartialChecksums::new(self.board.ports());
         let mut look_at = 0;
         let mut left = self.lcores.len();
-        let mut ready = false;
+        let (mut ready, mut is_found) = (false, true);
         while left > 0 {
             let now = self.clock.now();
             let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
             if now >= look_at {
                 look_at = now + LOOK;
+                self.board.control.log_lines_dropped.set(stdio::err::dropped());
                 for finding in watchdog.look(now) {
                     self.board.note(&finding);
                     say(&finding);
                 }
                 for line in checksums.look(now, &self.board) {
                     tracing::warn!("{line}");
+                }
+                if is_found && !socket.is_found() {
+                    is_found = false;
+                    let (path, pid) = (socket.path().display(), std::process::id());
+                    tracing::warn!(
+                        "the control socket {path} was removed or replaced: no command reaches this process any more; \
+                         SIGTERM still drains it (kill {pid})"
+                    );
                 }
                 if let Office::Gateway(desk) = &mut self.office {
                     desk.look(now, health);
@@ -234,6 +247,7 @@ impl Process {
                 signal = signals.next() => match signal {
                     Signal::End(name) => self.end(name),
                     Signal::Reload(name) => serving.reload(name),
+                    Signal::Nothing(name) => tracing::info!("{name} means nothing to gvm-dp: ignored"),
                 },
                 Some(ask) = asks.recv() => self.answer(ask),
                 Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT).as_deref()),

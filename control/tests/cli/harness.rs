@@ -66,6 +66,37 @@ impl Place {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs a command that ends by itself, with other files as its stdout and stderr; returns its exit code.
+    pub fn run_to(&self, arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Option<i32> {
+        let mut child = self.command(arguments).stdout(stdout).stderr(stderr).spawn().unwrap();
+        until(&format!("the end of {arguments:?}"), || child.try_wait().unwrap()).code()
+    }
+
+    /// Starts a process that runs until it is told to end, with another file as its stdout.
+    pub fn start_to(&self, arguments: &[&str], stdout: impl Into<Stdio>) -> Process {
+        Self::spawn(self.command(arguments), stdout.into())
+    }
+
+    /// Starts a process that runs until it is told to end, with another file as its stderr: nothing is heard of it.
+    pub fn start_mute(&self, arguments: &[&str], stderr: impl Into<Stdio>) -> Process {
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Process { child, said: Arc::default() }
+    }
+
+    /// Starts a process by a script of the shell, which has the program as `$0` and the arguments as `$@`.
+    pub fn start_by(&self, script: &str, arguments: &[&str]) -> Process {
+        let program = self.command(&[]);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg(program.get_program()).args(arguments).stdin(Stdio::null());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self::spawn(command, Stdio::null())
+    }
+
     /// Runs a command that must succeed, and returns what it printed.
     pub fn ask(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -137,12 +168,27 @@ impl Place {
     /// The same as another user, from a copy of the program, which that user may reach. Needs root.
     /// Only root may start it as somebody else.
     pub fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
-        use std::os::unix::process::CommandExt;
+        self.start_as_by(user, Command::new(self.program()), arguments)
+    }
+
+    /// The same with a limit, as an option of `prlimit`.
+    pub fn start_as_limited(&self, user: u32, limit: &str, arguments: &[&str]) -> Process {
+        let mut command = Command::new("prlimit");
+        command.arg(limit).arg(self.program());
+        self.start_as_by(user, command, arguments)
+    }
+
+    /// A copy of the program where other users reach it.
+    fn program(&self) -> PathBuf {
         let program = self.directory.join("program");
         if !program.exists() {
             std::fs::copy(env!("CARGO_BIN_EXE_gvm-dp"), &program).unwrap();
         }
-        let mut command = Command::new(program);
+        program
+    }
+
+    fn start_as_by(&self, user: u32, mut command: Command, arguments: &[&str]) -> Process {
+        use std::os::unix::process::CommandExt;
         command.args(arguments).env("GVM_DP_RUN_DIR", &self.directory).env_remove("RUST_LOG").stdin(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(user).gid(user);
@@ -237,6 +283,11 @@ impl Process {
         let line = self.says(&["port 0: udp:"]);
         let (_, rest) = line.split_once("udp:").unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Its exit code once it has ended; `None` as long as it runs.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
     }
 
     pub fn pid(&self) -> u32 {

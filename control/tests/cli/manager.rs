@@ -86,8 +86,8 @@ fn pages_and_completions_are_made() {
     let place = Place::new();
     place.ask(&["man", "--out", place.directory.to_str().unwrap()]);
     let page = std::fs::read_to_string(place.directory.join("gvm-dp-hugepages-reserve.1")).unwrap();
-    assert!(page.contains(".TH gvm-dp-hugepages-reserve 1"), "{page}");
-    assert!(place.ask(&["completion", "bash"]).contains("complete -F _gvm-dp"));
+    assert!(page.contains(".TH GVM-DP-HUGEPAGES-RESERVE 1"), "{page}");
+    assert!(place.ask(&["completion", "bash"]).contains("complete -F _complete_gvm_dp gvm-dp"));
     assert!(place.directory.join("gvm-dp.1").exists());
 }
 

@@ -1,6 +1,6 @@
 //! `gvm-dp qp` over loopback, without privileges; over NIC queues and between hosts it is tested in `tests/netns`.
 
-use crate::harness::{Place, Process, text};
+use crate::harness::{Place, Process, text, until};
 use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -216,4 +216,36 @@ fn what_cannot_be_is_refused_before_anything_is_opened() {
         let complaint = place.refused(code, &arguments);
         assert!(complaint.contains(part), "{line}: {complaint}");
     }
+}
+
+#[test]
+fn a_file_that_keeps_it_waiting_holds_up_no_signal() {
+    let place = Place::new();
+    let [here, there] = addresses(21);
+    let port = format!("udp:{here}");
+    let server = place.start(&["qp", "serve", "--port", &port, "--frames", "1024", "--memory", "1M"]);
+    server.says(&["peers set up their queue pairs at"]);
+    let flags = ["--port".to_owned(), format!("udp:{there}"), "--peer".to_owned(), here];
+    let calls = || server.said().lines().filter(|line| line.contains("; QP 0x") && !line.contains("gone")).count();
+
+    // Whoever reads what is read has fallen asleep.
+    let (_reader, writer, _) = crate::pipes::stalled();
+    let reading = place.start_to(&client("read", &flags, &[]), writer);
+    until("the reader's queue pair", || (calls() == 1).then_some(()));
+    reading.signal(Signal::INT);
+    reading.says(&["SIGINT before it was complete"]);
+    assert_eq!(reading.wait(), Some(8));
+
+    // Whoever says what is written says nothing.
+    let input = place.directory.join("input").to_str().unwrap().to_owned();
+    crate::signals::pipe_at(&input);
+    let _silent = std::fs::File::options().read(true).write(true).open(&input).unwrap();
+    let writing = place.start(&client("write", &flags, &["--in", &input]));
+    until("the writer's queue pair", || (calls() == 2).then_some(()));
+    writing.signal(Signal::TERM);
+    writing.says(&["SIGTERM before it was complete"]);
+    assert_eq!(writing.wait(), Some(8));
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
 }

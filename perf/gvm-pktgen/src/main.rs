@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use pktgen::cli::Cli;
 use pktgen::report::{Report, Verdict};
 use pktgen::run::{RunError, run};
-use std::io::Write;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,46 +16,76 @@ const CONTENT: u8 = 4;
 const LOSS: u8 = 5;
 
 fn main() -> ExitCode {
+    stdio::err::catch_panics();
+    // A panic has said what it is.
+    let code = catch_unwind(command_line).unwrap_or(CANNOT_RUN);
+    stdio::err::finish();
+    ExitCode::from(code)
+}
+
+fn complain(error: &anyhow::Error) {
+    stdio::err::line(&format!("gvm-pktgen: {error:#}"));
+}
+
+/// What clap answers: help is what was asked for, all else is a complaint.
+fn answer(answer: &clap::Error) -> u8 {
+    let written = answer.print();
+    match written.context("cannot write to stdout") {
+        // Without a standard error there is nobody to tell.
+        Err(error) if !answer.use_stderr() => {
+            complain(&error);
+            CANNOT_RUN
+        }
+        _ => u8::try_from(answer.exit_code()).unwrap_or(CANNOT_RUN),
+    }
+}
+
+fn command_line() -> u8 {
     match shell::answer(Cli::command) {
         Ok(false) => {}
-        Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => error.exit(),
+        Ok(true) => return 0,
+        Err(error) => return answer(&error),
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return answer(&error),
+    };
+    if let Err(error) = prepare() {
+        complain(&error);
+        return CANNOT_RUN;
+    }
     if let Some(made) = for_others(&cli) {
         return match made {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => 0,
             Err(error) => {
-                let _ = writeln!(std::io::stderr(), "gvm-pktgen: {error:#}");
-                ExitCode::from(CANNOT_RUN)
+                complain(&error);
+                CANNOT_RUN
             }
         };
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let quiet = cli.quiet;
     let say = move |line: &str| {
         if !quiet {
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{line}");
+            stdio::err::line(line);
         }
     };
     let report = match run(&cli, say) {
         Ok(report) => report,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "gvm-pktgen: {error}");
-            return ExitCode::from(if matches!(error, RunError::NotReady(_)) { NOT_READY } else { CANNOT_RUN });
+            let code = if matches!(error, RunError::NotReady(_)) { NOT_READY } else { CANNOT_RUN };
+            complain(&error.into());
+            return code;
         }
     };
     if let Err(error) = print(&report, cli.json.as_deref()) {
-        let _ = writeln!(std::io::stderr(), "gvm-pktgen: {error:#}");
-        return ExitCode::from(CANNOT_RUN);
+        complain(&error);
+        return CANNOT_RUN;
     }
     match report.verdict() {
-        Verdict::Ok => ExitCode::SUCCESS,
-        Verdict::Content => ExitCode::from(CONTENT),
-        Verdict::Loss if cli.allow_loss => ExitCode::SUCCESS,
-        Verdict::Loss => ExitCode::from(LOSS),
+        Verdict::Ok => 0,
+        Verdict::Content => CONTENT,
+        Verdict::Loss if cli.allow_loss => 0,
+        Verdict::Loss => LOSS,
     }
 }
 
@@ -66,23 +96,39 @@ fn for_others(cli: &Cli) -> Option<anyhow::Result<()>> {
         return Some(shell::manual::pages(Cli::command(), shell::release::date(), directory).with_context(failed));
     }
     let script = shell::script(cli.completion?, "gvm-pktgen");
-    Some(script.and_then(|script| std::io::stdout().write_all(script.as_bytes())).context("cannot print"))
+    Some(script.and_then(|script| stdio::out::print(&script)).context("cannot write to stdout"))
+}
+
+/// The log, whose reader holds up no poll loop.
+fn prepare() -> anyhow::Result<()> {
+    stdio::survive_file_size_limit().context("cannot listen to signals")?;
+    stdio::err::start(|| Ok::<_, std::convert::Infallible>(())).map_err(|error| match error {
+        stdio::err::StartError::Spawn(error) => {
+            anyhow::anyhow!("cannot start a thread for the log: {error}; is there a limit on processes (ulimit -u)?")
+        }
+        stdio::err::StartError::Confine(never) => match never {},
+    })?;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stdio::err::Lines::default);
+    lines.with_ansi(stdio::err::is_terminal()).without_time().init();
+    Ok(())
 }
 
 /// The table goes to standard output, unless the JSON does.
 fn print(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)?;
-    let mut stdout = std::io::stdout().lock();
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    let table = format!("{report}\n");
+    let print = |text: &str| stdio::out::print(text).context("cannot write to stdout");
     match json {
         Some(path) if path == Path::new("-") => {
-            writeln!(std::io::stderr(), "{report}")?;
-            writeln!(stdout, "{text}")?;
+            stdio::err::line(&table);
+            print(&text)?;
         }
         Some(path) => {
-            writeln!(stdout, "{report}")?;
-            std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+            print(&table)?;
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        None => writeln!(stdout, "{report}")?,
+        None => print(&table)?,
     }
     Ok(())
 }

@@ -77,6 +77,41 @@ pub fn wrong_top_level(names: &[String]) -> Vec<String> {
     unknown.chain(missing).collect()
 }
 
+/// Ways to print that a test program may use and the product may not.
+const PRINTS: [&str; 6] = [
+    concat!("print", "!("),
+    concat!("println", "!("),
+    concat!("eprint", "!("),
+    concat!("eprintln", "!("),
+    concat!("stdout", "()"),
+    concat!("stderr", "()"),
+];
+
+/// The crate that prints for all others.
+pub const PRINTER: &str = "dataplane/stdio/";
+
+/// A file of tests that lies among the sources of its crate.
+const TEST_IN_SOURCES: &str = "dataplane/transport/src/endpoint/explore.rs";
+
+/// Whether this file is part of a program that people run: not of tests, benchmarks, examples or builds.
+pub fn is_product(path: &str) -> bool {
+    let places = ["control/", "dataplane/", "ebpf/src/", "perf/gvm-pktgen/src/"];
+    let is_source = path.ends_with(".rs") && path.contains("/src/") && !path.contains("/tests/");
+    let is_test = path.ends_with("/tests.rs") || path == TEST_IN_SOURCES;
+    places.iter().any(|place| path.starts_with(place)) && is_source && !is_test
+}
+
+/// Lines of the code before its tests that print in their own way, with their numbers.
+pub fn prints(text: &str) -> Vec<usize> {
+    let code = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let numbered = code.enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or("")));
+    let has = |line: &str, print: &str| {
+        let is_word = |(at, _)| !line[..at].ends_with(|before: char| before == '_' || before.is_alphanumeric());
+        line.match_indices(print).any(is_word)
+    };
+    numbered.filter(|(_, line)| PRINTS.iter().any(|print| has(line, print))).map(|(number, _)| number).collect()
+}
+
 /// Files that name a directory of the machine that they were written on.
 pub fn foreign_paths(files: &[TextFile]) -> Vec<String> {
     files.iter().filter(|file| file.text.contains(FOREIGN)).map(|file| file.path.clone()).collect()
@@ -122,6 +157,28 @@ mod tests {
         names.push("notes.txt".to_owned());
         names.retain(|name| name != "docs");
         assert_eq!(wrong_top_level(&names), ["notes.txt does not belong there", "docs is missing"]);
+    }
+
+    #[test]
+    fn prints_are_found_before_the_tests() {
+        let [print, eprint] = [concat!("println", "!(\"x\");"), concat!("eprint", "!(\"x\");")];
+        let handle = concat!("    std::io::stdout", "().write_all(b)?;");
+        let text = format!("{print}\n// {print}\n{eprint}\n{handle}\n#[cfg(test)]\nmod tests {{\n{print}\n}}\n");
+        assert_eq!(prints(&text), [1, 3, 4]);
+        assert!(
+            prints("stdio::out::print(text)?;\nprint(&text)?;\nchild.stdout(pipe);\nanswer.use_stderr();\n").is_empty()
+        );
+        for (path, is) in [
+            ("control/src/lib.rs", true),
+            ("perf/gvm-pktgen/src/main.rs", true),
+            ("dataplane/port/src/udp/mod.rs", true),
+            ("perf/bench/src/main.rs", false),
+            ("control/tests/cli/main.rs", false),
+            ("control/src/settings/tests.rs", false),
+            ("dataplane/dpdk-sys/build.rs", false),
+        ] {
+            assert_eq!(is_product(path), is, "{path}");
+        }
     }
 
     #[test]

@@ -65,6 +65,20 @@ fn nothing_depends_on_the_machine_it_was_written_on() {
 }
 
 #[test]
+fn everything_is_printed_in_one_way() {
+    let files = tree::texts(&root()).unwrap();
+    let product: Vec<_> = files.iter().filter(|file| source::is_product(&file.path)).collect();
+    assert!(product.len() > 150, "only {} files of the product found", product.len());
+    let others = product.iter().filter(|file| !file.path.starts_with(source::PRINTER));
+    let wrong =
+        others.flat_map(|file| source::prints(&file.text).into_iter().map(|line| format!("{}:{line}", file.path)));
+    let say = |place| {
+        format!("{place} prints in its own way: control::output, stdio::out and stdio::err never panic or wait")
+    };
+    fail_with(&wrong.map(say).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_counter_is_explained() {
     let sets = counter::sets(&tree::texts(&root()).unwrap());
     assert!(sets.len() >= 8, "only {} sets of counters found", sets.len());

@@ -111,6 +111,15 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
             );
         }
     }
+    let control = now.total.get("control");
+    if let Some(lines) = control.and_then(|set| set.get("log_lines_dropped")).filter(|lines| **lines > 0) {
+        say(
+            Severity::Note,
+            format!(
+                "{lines} lines of the log were lost: what reads its stderr is too slow, away, or out of disk space"
+            ),
+        );
+    }
     if now.state != "running" {
         say(Severity::Note, format!("the process is {}", now.state));
     }

@@ -16,13 +16,13 @@ mod fit;
 pub mod panels;
 pub mod terminal;
 
-use super::{Target, print, stats::look};
+use super::{Target, stats::look};
 use crate::cli::TopArgs;
 use crate::exit::Failure;
+use crate::output::print;
 use app::App;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Size of a frame that is printed as text.
@@ -32,15 +32,14 @@ const PAGE: (u16, u16) = (120, 200);
 pub fn run(args: &TopArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let interval = Duration::from_nanos(args.interval.0);
-    if !args.once && std::io::stdout().is_terminal() {
+    if !args.once && stdio::out::is_terminal() {
         return terminal::run(target, interval);
     }
     let mut app = App::new(target.name.clone());
     app.take(look(&target)?);
     std::thread::sleep(interval);
     app.take(look(&target)?);
-    print(&page(&app, PAGE.0)?);
-    Ok(())
+    print(&page(&app, PAGE.0)?).map(drop)
 }
 
 /// One frame as text.

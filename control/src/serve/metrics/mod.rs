@@ -47,7 +47,7 @@ const REQUEST: usize = 8192;
 const REST: Duration = Duration::from_millis(100);
 
 frame::counters! {
-    /// The control thread: the watchdog, what the machine changes, and the metrics server.
+    /// The control thread: the watchdog, the log, what the machine changes, and the metrics server.
     pub struct ControlCounters {
         /// Times that the watchdog found an lcore standing still.
         watchdog_stalls,
@@ -59,6 +59,8 @@ frame::counters! {
         queues_unserved,
         /// Lcores that are not pinned to the core that they were given any more (a gauge).
         lcores_moved,
+        /// Lines of the log that were lost: nobody read stderr fast enough, or it could not be written.
+        log_lines_dropped,
         /// Requests that the metrics server answered.
         metrics_requests,
         /// Connections to the metrics server that were closed at once because too many were open.

@@ -1,0 +1,25 @@
+//! Standard output and standard error of every program of the house.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`out`] | what a command prints: all of it, or an error |
+//! | [`err`] | lines on standard error: whoever says one never waits for its reader |
+//!
+//! Nothing else of the product uses `std::io::stdout`, `std::io::stderr` or a macro that prints; `tests/house` looks.
+#![forbid(unsafe_code)]
+
+pub mod err;
+pub mod out;
+
+use std::io;
+use std::sync::Arc;
+
+/// From now on a write beyond the limit on file sizes (`ulimit -f`) is an error like any other. By default the kernel ends
+/// the process with SIGXFSZ, also when it was only a line of the log that no longer fitted.
+///
+/// # Errors
+/// The process cannot have another handler.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    // Nobody looks at the flag: what counts is that there is a handler.
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
+}
