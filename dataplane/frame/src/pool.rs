@@ -511,7 +511,9 @@ mod tests {
         assert_eq!(sizes, [2048, 2048, 4096, 4096, 8192, 12_288, 32_768, 32_768]);
         // An Ethernet packet's, and a jumbo's.
         assert_eq!([1472, 8972].map(chunk_for_data), [2048, 12_288]);
-        for data in [1472, 3776, 8972, 31_972] {
+        // The last that fits, and the first that does not: the headroom and the largest shift of fresh frames are 320.
+        assert_eq!([2048 - 320, 2049 - 320].map(chunk_for_data), [2048, 4096]);
+        for data in [1472, 2048 - 320, 2049 - 320, 3776, 8972, 31_972] {
             let chunk = chunk_for_data(data);
             let pool =
                 Pool::new(PoolConfig { frames: COLOURS, chunk, hugepages: Hugepages::Never, reserve: 0 }).unwrap();
