@@ -25,6 +25,7 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     }
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text).map_err(failed)?;
+    tracing::debug!("key file {}: read, mode {mode:03o}", path.display());
     text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
 }
 

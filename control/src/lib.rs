@@ -155,6 +155,7 @@ fn gateway_config(sources: Sources) -> Result<(config::Gateway, Running), Failur
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::GatewayArgs = settings.arguments()?;
     log::start(&args.common.log, Some(args.common.seccomp))?;
+    settings.say();
     let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
     Ok((config, Running::new(sources, file, &settings)))
 }
@@ -165,6 +166,7 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::SlaveArgs = settings.arguments()?;
     log::start(&args.common.log, Some(args.common.seccomp))?;
+    settings.say();
     let config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
     assemble::slave::run(config, Running::new(sources, file, &settings))
 }

@@ -143,6 +143,7 @@ impl Nic {
                 Err(error) => return Err(Failure::Steer(error)),
             }
         }
+        tracing::debug!(target: "ebpf", "{name}: the XDP program is attached ({hook:?}); it leaves packets to the kernel as yet");
         let keep = keeps_bpf(&steer);
         let steering = Arc::new(Mutex::new(Steering::new(steer, neighbors)));
         let (theirs, confined) = (Arc::clone(&steering), confinement.clone());
@@ -189,12 +190,14 @@ impl Nic {
     /// From now on packets for us come to the sockets; all queues are open.
     pub fn take_packets(&self) -> Result<(), Failure> {
         // What changes from now on, the watcher says after this.
+        tracing::debug!(target: "ebpf", "{}: packets for us come to our sockets from now on", self.name());
         let mut steering = self.steering();
         steering.take(&self.seen().table()).map_err(Failure::Steer)
     }
 
     /// From now on all packets stay with the kernel.
     pub fn leave_packets(&self) -> Result<(), Failure> {
+        tracing::debug!(target: "ebpf", "{}: all packets stay with the kernel from now on", self.name());
         self.steering().leave().map_err(Failure::Steer)
     }
 

@@ -75,7 +75,9 @@ impl Confinement {
         capability::keep_only(keep).map_err(failed("cannot give up capabilities"))?;
         let forgo = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
         forgo.map_err(failed("cannot forgo new privileges"))?;
-        self.filters.apply(thread).map_err(failed("cannot restrict system calls"))
+        self.filters.apply(thread).map_err(failed("cannot restrict system calls"))?;
+        tracing::debug!("a thread is confined as {thread:?}");
+        Ok(())
     }
 
     /// One line for start-up, from a confined thread that keeps what it keeps.

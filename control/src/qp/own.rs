@@ -154,6 +154,8 @@ impl Own {
         let lcores = start_lcores(&ports, common.rx_mode, clock, None, &ends, make)?;
         let mut lcores = lcores.into_iter();
         let lcore = lcores.next().ok_or_else(|| Failure::Internal("no lcore was started".to_owned()))?;
+        let Facts { ip, path_mtu, region, .. } = &lcore.counters;
+        tracing::debug!(target: "roce", "the role runs on {ip}, {framing:?}, path MTU {}, region {region:?}", path_mtu.bytes());
         Ok(Self { ports, lcore, ended, reads, own: (args.own_qpn, args.own_psn) })
     }
 
@@ -181,6 +183,7 @@ impl Own {
         let created = self.ask(|answer| Command::Create(qpn, answer)).await?;
         let qpn = created.map_err(|error| Failure::QueuePair(error.to_string()))?;
         let path_mtu = facts.path_mtu.bytes() as u16;
+        tracing::debug!(target: "transport", "QP {qpn:#08x} is made: PSN {psn:#08x}, path MTU {path_mtu}, {} READs", self.reads);
         Ok(Offer { qpn, psn, path_mtu, reads: self.reads, ip: facts.ip, region: facts.region })
     }
 
@@ -194,6 +197,15 @@ impl Own {
         let remote = Remote { ip: theirs.ip.octets(), qpn: theirs.qpn, psn: theirs.psn, reads: theirs.reads };
         let spec = QpSpec { qpn: ours.qpn, psn: ours.psn, reads: ours.reads, path_mtu, remote, retry };
         let connected = self.ask(|answer| Command::Connect(spec, answer)).await?;
+        tracing::debug!(
+            target: "transport",
+            "QP {:#08x} towards {} QP {:#08x}: path MTU {}, {retry:?}: {}",
+            ours.qpn,
+            theirs.ip,
+            theirs.qpn,
+            path_mtu.bytes(),
+            connected.as_ref().map_or_else(ToString::to_string, |()| "connected".to_owned())
+        );
         connected.map_err(|error| Failure::QueuePair(error.to_string()))
     }
 

@@ -6,10 +6,11 @@ use super::routes::Routes;
 use super::stats::Stats;
 use super::{Ask, Office, capture, settings, trace};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, Uri, header};
-use axum::response::{IntoResponse, Json};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, patch, post};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,15 @@ pub fn routes() -> Vec<Route> {
 pub(super) fn router(office: Office) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
-    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).with_state(office)
+    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).layer(middleware::from_fn(say)).with_state(office)
+}
+
+/// Says, for those who look for a fault, what was asked and how it was answered.
+async fn say(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let answer = next.run(request).await;
+    tracing::debug!("control socket: {method} {uri} is answered {}", answer.status());
+    answer
 }
 
 /// What `POST /v1/drain` answers.

@@ -218,12 +218,7 @@ impl Board {
             for (name, histogram) in &stats.histograms {
                 histograms.entry(name.clone()).or_default().merge(histogram);
             }
-            for (set, counters) in &stats.sets {
-                let sum = total.entry(set.clone()).or_default();
-                for (name, value) in counters {
-                    *sum.entry(name.clone()).or_default() += value;
-                }
-            }
+            add(&mut total, &stats.sets);
             lcores.push(stats);
         }
         if let Some(link) = &self.link {
@@ -264,6 +259,13 @@ impl Board {
     fn farm_membership(&self, total: &Sets) -> Option<Membership> {
         let registered = *total.get("farm")?.get("registered")?;
         Some(Membership { ids: self.members, registered, ..Membership::default() })
+    }
+
+    /// All sets, summed over the lcores.
+    pub fn totals(&self) -> Sets {
+        let mut total = Sets::new();
+        self.lcores.iter().for_each(|lcore| add(&mut total, &lcore.sets()));
+        total
     }
 
     /// Cargo by direction; of a gateway.
@@ -342,14 +344,15 @@ impl LcoreBoard {
         cpu_ns(self.view.tid).unwrap_or(0) as f64 / SECOND as f64
     }
 
-    fn stats(&self) -> LcoreStats {
-        let View { index, core: asked_core, backing, lcore, pool, outbox, ports, pulse, stages, .. } = &self.view;
-        let mut sets = Sets::new();
+    fn sets(&self) -> Sets {
+        let View { lcore, pool, outbox, stages, .. } = &self.view;
         let fixed: [(&str, &dyn CounterSet); 4] =
             [("lcore", &**lcore), ("pool", &**pool), ("outbox", &**outbox), ("stage", &**stages)];
-        for (name, set) in fixed.into_iter().chain(self.role.sets()) {
-            sets.insert(name.to_owned(), read(set));
-        }
+        fixed.into_iter().chain(self.role.sets()).map(|(name, set)| (name.to_owned(), read(set))).collect()
+    }
+
+    fn stats(&self) -> LcoreStats {
+        let View { index, core: asked_core, backing, ports, pulse, .. } = &self.view;
         LcoreStats {
             index: *index,
             core: self.core(),
@@ -359,7 +362,7 @@ impl LcoreBoard {
             standing: self.is_standing(),
             cpu_seconds: self.cpu_seconds(),
             memory: backing.to_string(),
-            sets,
+            sets: self.sets(),
             histograms: self.role.histograms().map(read_histograms).unwrap_or_default(),
             ports: ports
                 .iter()
@@ -370,6 +373,16 @@ impl LcoreBoard {
                     counters: read(&*port.counters),
                 })
                 .collect(),
+        }
+    }
+}
+
+/// Adds the sets of one lcore to those of others.
+fn add(total: &mut Sets, sets: &Sets) {
+    for (set, counters) in sets {
+        let sum = total.entry(set.clone()).or_default();
+        for (name, value) in counters {
+            *sum.entry(name.clone()).or_default() += value;
         }
     }
 }

@@ -114,6 +114,7 @@ impl ControlSocket {
         let listener = listener.map_err(failed)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        tracing::debug!("the control socket is {}", path.display());
         let file = identity(&std::fs::symlink_metadata(&path).map_err(failed)?);
         Ok(Self { path, listener, file })
     }

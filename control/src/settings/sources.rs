@@ -204,6 +204,20 @@ impl Settings {
         A::from_arg_matches(&self.matches).map_err(|error| Failure::Usage(plain(&error)))
     }
 
+    /// Says, for those who look for a fault, every setting that has a value, and where that comes from.
+    pub fn say(&self) {
+        for Value { name, texts, origin } in self.values.iter().filter(|value| !value.texts.is_empty()) {
+            let origin = match origin {
+                Origin::Default => "by default".to_owned(),
+                Origin::File(place) => format!("from {place}"),
+                Origin::Environment => "from the environment".to_owned(),
+                Origin::CommandLine => "from the command line".to_owned(),
+                Origin::Set => "as it was set".to_owned(),
+            };
+            tracing::debug!("{name} = {} {origin}", texts.join(" "));
+        }
+    }
+
     /// One setting with its value.
     pub fn find(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|value| value.name == name)

@@ -2,14 +2,14 @@
 
 use crate::serve::routes::StaticRoute;
 use crate::serve::trace::Standing;
-use frame::{More, Time};
+use frame::Time;
 use gateway::Command;
-use gateway::desk::{Line, Mail};
+use gateway::desk::{Line, Mail, Word};
 use gateway::leave::{Leave, Stage};
 use lcore::ControlMail;
 use lcore::mailbox::{Receiver, Sender, mailbox_with_call};
 use link::registrar::Health;
-use link::{ClusterKey, KeyRing, Notice, Registrar, Route, RouteChange};
+use link::{ClusterKey, KeyRing, Registrar, Route, RouteChange};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use wire::SlaveId;
@@ -154,12 +154,14 @@ impl Desk {
 
     /// Another hold for every lcore, in nanoseconds; nodes are told of it.
     pub fn set_hold(&mut self, hold: Time) {
+        tracing::debug!(target: "gateway", "every lcore is told a hold of {hold} ns, and nodes with their next heartbeat");
         self.desk.registrar_mut().set_hold(u32::try_from(hold).unwrap_or(u32::MAX));
         self.desk.tell(|| Command::SetHold(hold));
     }
 
     /// Early flush on or off, for every lcore.
     pub fn set_early(&mut self, early: bool) {
+        tracing::debug!(target: "gateway", "every lcore is told early flush {}", if early { "on" } else { "off" });
         self.desk.tell(|| Command::SetEarly(early));
     }
 
@@ -192,6 +194,12 @@ fn open(mail: &ControlMail) -> Mail<'_> {
     Mail { lcore: mail.lcore, peer: &mail.peer, bytes: mail.bytes() }
 }
 
-fn log(notice: Notice, more: More) {
-    tracing::warn!("{notice}{more}");
+/// The registrar and the desk have no log of their own: it is kept for them here, under the names of their crates.
+fn log(word: Word) {
+    match word {
+        Word::Notice(notice, more) => tracing::warn!("{notice}{more}"),
+        Word::Event(event) if event.is_routine() => tracing::trace!(target: "link", "{event}"),
+        Word::Event(event) => tracing::debug!(target: "link", "{event}"),
+        Word::Route(change) => tracing::debug!(target: "gateway", "{change}"),
+    }
 }

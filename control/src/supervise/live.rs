@@ -65,6 +65,7 @@ fn traffic(knobs: &mut Knobs<'_>, settings: &Settings) {
         None => slave::Command::StopTraffic,
     };
     if let Office::Slave(lcores) = &*knobs.office {
+        tracing::debug!(target: "slave", "the farm is told {:?}", settings.get::<Traffic>("traffic"));
         // A farm gets few commands: there is always room for this one.
         lcores.iter().for_each(|lcore| drop(lcore.try_send(command())));
     }

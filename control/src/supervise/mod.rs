@@ -8,6 +8,7 @@ mod checksums;
 pub mod desk;
 mod drain;
 pub mod live;
+mod tally;
 
 use crate::exit::Failure;
 use crate::notify::Notifier;
@@ -34,6 +35,7 @@ use live::{Knobs, Tuner};
 use slave::FarmEvent;
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use tokio::sync::mpsc;
 
 /// How often the watchdog looks, and the registrar is told that the gateway is well, in nanoseconds.
@@ -186,6 +188,7 @@ impl Process {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
         let mut checksums = PartialChecksums::new(self.board.ports());
         let mut look_at = 0;
+        let mut tally = Tally::default();
         let mut left = self.lcores.len();
         let (mut ready, mut is_found) = (false, true);
         while left > 0 {
@@ -217,6 +220,7 @@ impl Process {
                 {
                     self.watch.told(&self.board, mtus);
                 }
+                tally.look(now, &self.board);
                 if ready && self.drain.is_none() {
                     self.notifier.status(&self.state(&watchdog));
                 }

@@ -185,13 +185,18 @@ fn alert_rules_ask_for_what_there_is() {
     assert_eq!(rows, alerts.len(), "docs/operating.md has rows of alerts that are no more");
 }
 
-/// What Prometheus itself says of the rules.
+/// What Prometheus itself says of the rules, and what they make of the series of `control/tests/alerts.yml`.
 #[test]
-fn promtool_takes_the_rules() {
-    let rules = project().join("docs/prometheus/gvm-dp.rules.yml");
-    match Command::new("promtool").args(["check", "rules"]).arg(rules).output() {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-        // Past the test runner, which shows nothing that a passing test prints.
-        Err(error) => drop(writeln!(std::io::stderr(), "SKIPPED: promtool cannot be started: {error}")),
+fn promtool_takes_the_rules_and_they_fire_when_they_should() {
+    let tests = project().join("control/tests");
+    for arguments in [["check", "rules", "../../docs/prometheus/gvm-dp.rules.yml"], ["test", "rules", "alerts.yml"]] {
+        match Command::new("promtool").args(arguments).current_dir(&tests).output() {
+            Ok(output) => {
+                let said = [output.stdout, output.stderr].concat();
+                assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+            }
+            // Past the test runner, which shows nothing that a passing test prints.
+            Err(error) => drop(writeln!(std::io::stderr(), "SKIPPED: promtool cannot be started: {error}")),
+        }
     }
 }

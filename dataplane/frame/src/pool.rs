@@ -120,6 +120,7 @@ impl Pool {
         // On ordinary pages most chunks touch two of them, whatever is left out.
         let whole = arena.backing() == Backing::Hugepages;
         let slots = if whole { most } else { frames };
+        tracing::debug!("{frames} frames of {chunk} bytes in an arena of {} bytes on {}", arena.len(), arena.backing());
         let shared = Box::new(Shared {
             base: arena.base(),
             chunk,

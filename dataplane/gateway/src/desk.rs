@@ -17,7 +17,7 @@ pub use queue::Line;
 use crate::Command;
 use frame::{More, Peer, Time};
 use link::registrar::Health;
-use link::{Notice, Registrar, RouteChange, Sink};
+use link::{Notice, Registrar, RegistrarEvent, RouteChange, Sink};
 use queue::{Clock, Queue, Whose};
 use std::collections::BTreeSet;
 
@@ -26,6 +26,17 @@ const MAILS_PER_TURN: usize = 256;
 
 /// How soon the desk tries a full mailbox again, in nanoseconds.
 pub const RETRY: u64 = frame::time::MILLISECOND;
+
+/// What the desk has to say to those who read a log. Everything is counted as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Something that a person should know, and how often it was not told since the last time.
+    Notice(Notice, More),
+    /// A step of the registrar.
+    Event(RegistrarEvent),
+    /// A route that every lcore is told of.
+    Route(RouteChange),
+}
 
 /// A datagram of link control as an lcore copied it.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +56,7 @@ struct Out<'a, L> {
     fixed: &'a BTreeSet<Whose>,
     /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
     lcore: usize,
-    notice: &'a mut dyn FnMut(Notice, More),
+    say: &'a mut dyn FnMut(Word),
 }
 
 impl<L: Line> Sink for Out<'_, L> {
@@ -60,11 +71,16 @@ impl<L: Line> Sink for Out<'_, L> {
         if self.fixed.contains(&Whose::of(&change)) {
             return;
         }
+        (self.say)(Word::Route(change));
         self.queues.iter_mut().for_each(|queue| queue.put(self.clock, Command::Route(change)));
     }
 
     fn notice(&mut self, notice: Notice, more: More) {
-        (self.notice)(notice, more);
+        (self.say)(Word::Notice(notice, more));
+    }
+
+    fn event(&mut self, event: RegistrarEvent) {
+        (self.say)(Word::Event(event));
     }
 }
 
@@ -125,12 +141,12 @@ impl<L: Line> Desk<L> {
         health: Health,
         mut next: impl FnMut() -> Option<M>,
         open: impl for<'a> Fn(&'a M) -> Mail<'a>,
-        mut notice: impl FnMut(Notice, More),
+        mut say: impl FnMut(Word),
     ) -> Time {
         self.now = now;
         self.queues.iter_mut().for_each(|queue| queue.flush(now));
         if self.registrar.deadline().is_some_and(|deadline| deadline <= now) {
-            self.look(now, health, &mut notice);
+            self.look(now, health, &mut say);
         }
         for _ in 0..MAILS_PER_TURN {
             if self.is_held_up() {
@@ -143,32 +159,32 @@ impl<L: Line> Desk<L> {
             let Mail { lcore, peer, bytes } = open(&mail);
             let clock = self.clock();
             let Self { queues, fixed, .. } = self;
-            let mut out = Out { queues, clock, fixed, lcore: usize::from(lcore), notice: &mut notice };
+            let mut out = Out { queues, clock, fixed, lcore: usize::from(lcore), say: &mut say };
             self.registrar.receive(now, peer, bytes, &mut out);
         }
         now
     }
 
     /// Lets the registrar see that the gateway is well, also when nothing is due.
-    pub fn look(&mut self, now: Time, health: Health, mut notice: impl FnMut(Notice, More)) {
+    pub fn look(&mut self, now: Time, health: Health, mut say: impl FnMut(Word)) {
         self.now = now;
         if !self.is_held_up() {
             let clock = self.clock();
             let Self { queues, fixed, .. } = self;
-            let mut out = Out { queues, clock, fixed, lcore: 0, notice: &mut notice };
+            let mut out = Out { queues, clock, fixed, lcore: 0, say: &mut say };
             self.registrar.advance(now, health, &mut out);
         }
     }
 
     /// Tells the registrar and every lcore that the largest IP packets of the ports are others from now on, in bytes. `false`
     /// while something waits: nothing has changed then, and it is to be told again.
-    pub fn set_port_mtus(&mut self, mtus: &[u16], mut notice: impl FnMut(Notice, More)) -> bool {
+    pub fn set_port_mtus(&mut self, mtus: &[u16], mut say: impl FnMut(Word)) -> bool {
         if self.is_held_up() {
             return false;
         }
         let clock = self.clock();
         let Self { registrar, queues, fixed, .. } = self;
-        let mut out = Out { queues, clock, fixed, lcore: 0, notice: &mut notice };
+        let mut out = Out { queues, clock, fixed, lcore: 0, say: &mut say };
         registrar.set_port_mtus(mtus, &mut out);
         true
     }
@@ -241,7 +257,7 @@ mod tests {
 
         fn work(&mut self, now: Time) -> Time {
             let Self { desk, mails, .. } = self;
-            desk.work(now, Health::GOOD, || mails.pop_front(), read, |_, _| {})
+            desk.work(now, Health::GOOD, || mails.pop_front(), read, drop)
         }
 
         fn send(&mut self, node: &mut Node, now: Time, lcore: u16) {
@@ -351,12 +367,12 @@ mod tests {
         // Not before what waits: a route change must not be overtaken by another one of the same route.
         world.desk.tell(|| Command::SetEarly(true));
         world.desk.tell(|| Command::SetEarly(false));
-        assert!(!world.desk.set_port_mtus(&[700], |_, _| ()));
+        assert!(!world.desk.set_port_mtus(&[700], drop));
         for now in 0..4 {
             world.work(now);
             assert!(world.lcores.iter().all(|lcore| !shrunk(lcore.next())));
         }
-        assert!(world.desk.set_port_mtus(&[700], |_, _| ()));
+        assert!(world.desk.set_port_mtus(&[700], drop));
         assert!(world.lcores.iter().all(|lcore| shrunk(lcore.next())));
     }
 
@@ -456,7 +472,7 @@ mod tests {
         let mut desk = Desk::new(registrar, [Plain(Cell::new(false), Rc::clone(&got))]);
         desk.tell(|| Command::Drain);
         assert!(desk.is_waiting() && got.borrow().is_empty());
-        desk.work(1, Health::GOOD, || None::<(u16, Peer, Vec<u8>)>, read, |_, _| {});
+        desk.work(1, Health::GOOD, || None::<(u16, Peer, Vec<u8>)>, read, drop);
         assert!(!desk.is_waiting() && matches!(got.borrow()[..], [Command::Drain]), "what waited was not thrown away");
     }
 
@@ -481,7 +497,12 @@ mod tests {
         let peer = Peer::socket(PortId(1), "192.0.2.1:7".parse().unwrap());
         let mut mail = Some((0, peer, bytes[..len].to_vec()));
         let mut said = Vec::new();
-        desk.work(0, Health::GOOD, || mail.take(), read, |notice, _| said.push(notice));
+        let mut hear = |word: Word| {
+            if let Word::Notice(notice, _) = word {
+                said.push(notice);
+            }
+        };
+        desk.work(0, Health::GOOD, || mail.take(), read, &mut hear);
         assert!(matches!(said[..], [Notice::MasterPort { .. }]), "{said:?}");
     }
 
@@ -520,13 +541,13 @@ mod tests {
         // Two for a mailbox with room for one.
         world.desk.tell(|| Command::Drain);
         world.desk.tell(|| Command::Drain);
-        world.desk.look(due - 1, Health::GOOD, |_, _| {});
+        world.desk.look(due - 1, Health::GOOD, drop);
         assert_eq!(world.desk.registrar().deadline(), Some(due), "while something waits nothing is done");
         for _ in 0..2 {
             while world.lcores.iter().filter_map(Lcore::next).count() > 0 {}
             world.work(due - 1);
         }
-        world.desk.look(due - 1, Health::GOOD, |_, _| {});
+        world.desk.look(due - 1, Health::GOOD, drop);
         assert!(world.desk.registrar().deadline() > Some(due), "the registrar did not look");
     }
 }

@@ -192,6 +192,7 @@ impl Running {
     pub fn set_rx_mode(&self, mode: RxMode) {
         self.orders.mode.store(mode.encode(), Ordering::Relaxed);
         self.waker.wake();
+        tracing::debug!("lcore {} is told to wait as {mode}", self.view.index);
     }
 
     /// How it waits, as it was told last.
@@ -286,6 +287,11 @@ where
                 }
             };
             pulse = Some(Arc::clone(lcore.pulse()));
+            let core = config.core.map_or_else(|| "no core of its own".to_owned(), |core| format!("core {core}"));
+            let tid = rustix::thread::gettid().as_raw_pid();
+            let ports = lcore.ports().len();
+            let s = if ports == 1 { "" } else { "s" };
+            tracing::debug!("lcore {index} polls {ports} port{s}, thread {tid}, {core}, {}", config.mode);
             if report.send(Ok((View::of(&lcore, config.core), lcore.mailbox().waker()))).is_err() {
                 return End::Stopped { role_frames: 0, outbox_frames: 0 };
             }
@@ -296,6 +302,7 @@ where
             pulse.enter(Stage::Stopped);
         }
         let end = end.unwrap_or_else(|panic| End::Panicked { stage, message: message_of(&*panic) });
+        tracing::debug!("lcore {index} has ended: {end:?}");
         ended();
         end
     };

@@ -1,7 +1,8 @@
 //! Route changes, and where a registrar's output goes.
 
-use crate::Notice;
+use crate::{Notice, RegistrarEvent};
 use frame::{More, Peer};
+use std::fmt;
 use wire::SlaveId;
 
 /// Where a node is and how large a packet it takes.
@@ -34,6 +35,28 @@ pub enum RouteChange {
     },
 }
 
+impl fmt::Display for RouteChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = match self {
+            Self::Slave { id, route } => {
+                write!(f, "slave {id}")?;
+                route
+            }
+            Self::Master { id, route } => {
+                write!(f, "master {id}")?;
+                route
+            }
+        };
+        match route {
+            Some(Route { peer, mtu, fixed_port }) => {
+                let port = if *fixed_port { "its UDP port" } else { "any UDP port" };
+                write!(f, " is reached at {peer}, MTU {mtu}, and sends from {port}")
+            }
+            None => f.write_str(" has no route any more"),
+        }
+    }
+}
+
 /// Where a registrar's output goes.
 pub trait Sink {
     /// Sends a datagram of link control with this many records to a peer.
@@ -46,5 +69,10 @@ pub trait Sink {
     /// counted as well.
     fn notice(&mut self, notice: Notice, more: More) {
         let _ = (notice, more);
+    }
+
+    /// Tells whoever looks for a fault what was done.
+    fn event(&mut self, event: RegistrarEvent) {
+        let _ = event;
     }
 }

@@ -13,11 +13,13 @@
 //! | [`registrar`] | the gateway's end: cookies, membership, routes, MEMBERS |
 //! | [`change`] | route changes, and where a registrar's output goes |
 //! | [`notice`] | what a registrar tells people |
+//! | [`event`] | what it does, step by step |
 //! | [`shard_ranges`] | which shards a gateway serves, as it announces them |
 #![forbid(unsafe_code)]
 
 pub mod change;
 pub mod counters;
+pub mod event;
 pub mod key;
 pub mod key_ring;
 pub mod member_table;
@@ -29,6 +31,7 @@ pub mod standing;
 
 pub use change::{Route, RouteChange, Sink};
 pub use counters::RegistrarCounters;
+pub use event::RegistrarEvent;
 pub use key::{ClusterKey, Credential, Fingerprint, KeyError, NodeKey};
 pub use key_ring::KeyRing;
 pub use member_table::{MemberTable, MembersRefusal};

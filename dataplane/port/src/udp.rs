@@ -146,6 +146,12 @@ impl UdpPort {
         }
         counters.link_up.set(1);
         let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
+        tracing::debug!(
+            "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes",
+            id.0,
+            start.min(largest),
+            counters.sndbuf.get()
+        );
         Ok(Self {
             id,
             range: Range { local, start, largest, asked: options.mtu.unwrap_or(SOCKET_MTU) },

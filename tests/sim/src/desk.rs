@@ -54,8 +54,8 @@ impl Desk {
     /// Works off what is due and what came in. Returns when to come again at the latest.
     pub fn work(&mut self, now: Time, health: Health) -> Time {
         let Self { desk, mails, .. } = self;
-        desk.look(now, health, |_, _| {});
-        desk.work(now, health, || mails.try_recv(), open, |_, _| {})
+        desk.look(now, health, drop);
+        desk.work(now, health, || mails.try_recv(), open, drop)
     }
 
     /// Tells every lcore something, after all that it was told before.

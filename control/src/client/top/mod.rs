@@ -10,9 +10,9 @@
 //! | [`terminal`] | a real terminal: keys, resizing, its state given back |
 
 pub mod app;
-mod columns;
+pub mod columns;
 pub mod draw;
-mod fit;
+pub mod fit;
 pub mod panels;
 pub mod terminal;
 

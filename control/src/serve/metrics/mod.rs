@@ -153,6 +153,7 @@ async fn talk(stream: TcpStream, board: &Arc<Board>) {
 
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     board.control.metrics_requests.add(1);
+    tracing::trace!("metrics: {} {}", request.method(), request.uri());
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -4,7 +4,7 @@ use super::Registrar;
 use super::keys::Signed;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
-use crate::{Notice, RouteChange, Sink};
+use crate::{Notice, RegistrarEvent, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
 use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
 use wire::{MIN_MTU, MsgType, Record, UNPROVEN_MTU, tag};
@@ -65,6 +65,7 @@ impl Registrar {
     ) {
         if record.header().msg_type() != MsgType::HEARTBEAT {
             self.counters.refused_unexpected.add(1);
+            sink.event(RegistrarEvent::Refused { node: None, from: *from, why: "unexpected" });
             return;
         }
         self.counters.heartbeats_in.add(1);
@@ -100,11 +101,13 @@ impl Registrar {
             Ok(heartbeat) if heartbeat.max_ip_packet >= MIN_MTU => heartbeat,
             Err(LinkError::Version(major)) => {
                 self.counters.refused_version.add(1);
+                sink.event(RegistrarEvent::Refused { node: None, from: *from, why: "version" });
                 self.notice(now, Notice::Version { major, from: *from }, sink);
                 return None;
             }
             Ok(_) | Err(_) => {
                 self.counters.refused_malformed.add(1);
+                sink.event(RegistrarEvent::Refused { node: None, from: *from, why: "malformed" });
                 return None;
             }
         };
@@ -113,18 +116,21 @@ impl Registrar {
         if !self.config.keys.is_empty() {
             if tag::is_unsigned(record.bytes()) {
                 self.counters.refused_unsigned.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from: *from, why: "unsigned" });
                 self.notice(now, Notice::Unsigned { node, from: *from }, sink);
                 return None;
             }
             signed = self.signer(node, record.bytes());
             if signed.is_none() {
                 self.counters.refused_forged.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from: *from, why: "forged" });
                 self.notice(now, Notice::Forged { node, from: *from }, sink);
                 return None;
             }
         }
         if self.config.two_port && node.role == Role::Master && from.port != PortId(0) {
             self.counters.refused_master_port.add(1);
+            sink.event(RegistrarEvent::Refused { node: Some(node), from: *from, why: "master_port" });
             self.notice(now, Notice::MasterPort { node, from: *from }, sink);
             return None;
         }
@@ -143,6 +149,7 @@ impl Registrar {
                 let id = self.config.scale.slave_id(node.id)?;
                 let Some(at) = self.served.index(id) else {
                     self.counters.refused_foreign_shard.add(1);
+                    sink.event(RegistrarEvent::Refused { node: Some(node), from: *call.from, why: "foreign_shard" });
                     self.notice(call.now, Notice::ForeignShard { node, from: *call.from }, sink);
                     return Some(Standing::Stranger);
                 };
@@ -151,6 +158,7 @@ impl Registrar {
         };
         if !call.is_proven() {
             self.counters.heartbeats_challenged.add(1);
+            sink.event(RegistrarEvent::Challenged { node, from: *call.from });
             return Some(Standing::Stranger);
         }
         match slave {
@@ -179,6 +187,7 @@ impl Registrar {
                 let id = u16::try_from(node.id).ok()?;
                 let Some(at) = self.master_at(id) else {
                     self.counters.refused_masters_full.add(1);
+                    sink.event(RegistrarEvent::Refused { node: Some(node), from: *call.from, why: "masters_full" });
                     self.notice(call.now, Notice::MastersFull { node, from: *call.from }, sink);
                     return Some(Standing::Stranger);
                 };
@@ -207,16 +216,19 @@ impl Registrar {
         match verdict {
             Verdict::Duplicate => {
                 self.counters.refused_duplicate.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "duplicate" });
                 let notice = Notice::DuplicateId { node, registered: presence.peer, claimant: from };
                 self.notice(call.now, notice, sink);
                 return Some(Standing::Duplicate);
             }
             Verdict::Replayed => {
                 self.counters.refused_replayed.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "replayed" });
                 return None;
             }
             Verdict::OlderBoot => {
                 self.counters.refused_replayed.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "replayed" });
                 self.notice(call.now, Notice::OlderBoot { node, from }, sink);
                 return None;
             }
@@ -227,6 +239,7 @@ impl Registrar {
         if verdict == Verdict::New && claimed > ours {
             self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
         }
+        let why = presence.news(call.from);
         presence.accept(heartbeat, call.from, call.now, verdict, call.datagram_len, ours);
         presence.old_key = call.old_key();
         presence.left = heartbeat.left && self.is_draining();
@@ -237,7 +250,12 @@ impl Registrar {
         {
             presence.prove(packet);
         }
-        Some(Standing::Registered { mtu: presence.mtu() })
+        let mtu = presence.mtu();
+        sink.event(match verdict {
+            Verdict::Next => RegistrarEvent::Renewed { node, from, seq: heartbeat.seq },
+            _ => RegistrarEvent::Registered { node, from, mtu, why },
+        });
+        Some(Standing::Registered { mtu })
     }
 
     fn ack(&self, call: &Call<'_>, standing: Standing) -> HeartbeatAck {

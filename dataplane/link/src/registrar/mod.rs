@@ -26,7 +26,7 @@ pub use config::{RegistrarConfig, RegistrarError};
 pub use silence::Health;
 pub use view::{MasterView, MemberView, Summary};
 
-use crate::{Notice, RegistrarCounters, Sink};
+use crate::{Notice, RegistrarCounters, RegistrarEvent, Sink};
 use cookie::CookieSecret;
 use frame::{Peer, Repeats, Time};
 use leave::Leave;
@@ -108,7 +108,10 @@ impl Registrar {
         let mut packer = std::mem::take(&mut self.packer);
         for item in Walk::new(datagram, self.config.scale) {
             match item {
-                Err(_) => self.counters.refused_bad_record.add(1),
+                Err(_) => {
+                    self.counters.refused_bad_record.add(1);
+                    sink.event(RegistrarEvent::Refused { node: None, from: *from, why: "bad_record" });
+                }
                 Ok((_, record)) => self.take(now, from, &record, datagram.len(), &mut packer, sink),
             }
         }
@@ -122,7 +125,7 @@ impl Registrar {
     /// Call it when [`deadline`](Self::deadline) has come, and at least once in two intervals: a longer pause counts as
     /// deafness, in which silence means nothing.
     pub fn advance(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
-        self.listen(now, health);
+        self.listen(now, health, sink);
         self.expire_slaves(now, sink);
         self.expire_masters(now, sink);
         self.publish_changes(now, sink);

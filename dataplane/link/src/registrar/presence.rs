@@ -72,6 +72,18 @@ impl Presence {
         matches!(self.state, State::Here | State::Suspect)
     }
 
+    /// What is new about a node whose heartbeat is not the next one of those before, for people.
+    pub(super) fn news(&self, from: &Peer) -> &'static str {
+        match self.state {
+            State::Never => "for the first time",
+            State::Gone => "again, after it was gone",
+            State::Here | State::Suspect if from.is_same_origin(&self.peer, self.fixed_port) => {
+                "again, after a restart"
+            }
+            State::Here | State::Suspect => "at another address",
+        }
+    }
+
     /// Judges a heartbeat; `is_free` says that the node was silent for so long that another address may have its id.
     pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, is_free: bool) -> Verdict {
         if self.state == State::Never {

@@ -14,8 +14,9 @@
 
 use super::Registrar;
 use super::presence::{Presence, State};
-use crate::{Notice, RouteChange, SILENT_INTERVALS, Sink};
+use crate::{Notice, RegistrarEvent, RouteChange, SILENT_INTERVALS, Sink};
 use frame::Time;
+use wire::link::NodeId;
 
 /// How long after a node was last heard losses on receive may excuse its silence, in intervals.
 const LOSS_INTERVALS: u64 = 10;
@@ -122,7 +123,7 @@ impl Registrar {
     }
 
     /// Notes whether the gateway could hear since the last call.
-    pub(super) fn listen(&mut self, now: Time, health: Health) {
+    pub(super) fn listen(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
         let (pause, silence) = (self.intervals(2), self.silence());
         let hearing = &mut self.hearing;
         let paused = now.saturating_sub(hearing.advanced) > pause;
@@ -143,6 +144,14 @@ impl Registrar {
         let is_deaf = !health.polling || lost || paused;
         if is_deaf && !hearing.is_deaf {
             self.counters.deaf_spells.add(1);
+            let why = match health.polling {
+                false => "an lcore does not poll",
+                true if lost => "packets were lost on receive",
+                true => "the registrar was not called for two intervals",
+            };
+            sink.event(RegistrarEvent::Deaf { why });
+        } else if !is_deaf && hearing.is_deaf {
+            sink.event(RegistrarEvent::Hears);
         }
         hearing.is_deaf = is_deaf;
         hearing.rx_lost = Some(health.rx_lost);
@@ -179,8 +188,11 @@ impl Registrar {
             self.judged(now, sink);
             if mass {
                 self.set_state(at, State::Suspect, now);
+                if let Some(id) = self.served.slave(at) {
+                    sink.event(RegistrarEvent::Suspect { node: NodeId::slave(id) });
+                }
             } else {
-                self.gone(at, now, sink);
+                self.gone(at, now, "it was silent for 3 intervals", sink);
             }
         }
         while left > 0
@@ -188,7 +200,7 @@ impl Registrar {
             && now >= self.suspect_until(entry.since, &entry.presence)
         {
             left -= 1;
-            self.gone(at, now, sink);
+            self.gone(at, now, "it was suspect for 10 intervals", sink);
         }
     }
 
@@ -207,10 +219,11 @@ impl Registrar {
         true
     }
 
-    fn gone(&mut self, at: u32, now: Time, sink: &mut impl Sink) {
+    fn gone(&mut self, at: u32, now: Time, why: &'static str, sink: &mut impl Sink) {
         self.set_state(at, State::Gone, now);
         self.counters.nodes_gone.add(1);
         if let Some(id) = self.served.slave(at) {
+            sink.event(RegistrarEvent::Gone { node: NodeId::slave(id), why });
             sink.route(RouteChange::Slave { id, route: None });
         }
     }
@@ -233,6 +246,8 @@ impl Registrar {
                 let master = &mut self.masters[at];
                 master.presence.state = State::Gone;
                 self.counters.nodes_gone.add(1);
+                let why = "it was silent for 3 intervals";
+                sink.event(RegistrarEvent::Gone { node: NodeId::master(master.id), why });
                 sink.route(RouteChange::Master { id: master.id, route: None });
             }
         }

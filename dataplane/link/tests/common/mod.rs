@@ -5,7 +5,7 @@ use frame::time::{MILLISECOND, SECOND};
 use frame::{More, Peer, PortId, Time, Vlan};
 use link::{
     AckRefusal, ClusterKey, Health, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, Notice, Registrar,
-    RegistrarConfig, RouteChange, ShardRanges, Sink,
+    RegistrarConfig, RegistrarEvent, RouteChange, ShardRanges, Sink,
 };
 use std::collections::BTreeMap;
 use wire::link::{Heartbeat, HeartbeatAck, Member, MemberState, NodeId};
@@ -57,6 +57,8 @@ pub struct Out {
     pub replies: Vec<(Peer, Vec<u8>)>,
     pub routes: Vec<RouteChange>,
     pub notices: Vec<Notice>,
+    /// What was done, step by step.
+    pub events: Vec<RegistrarEvent>,
     /// How often a notice was not told, as those that were told say.
     pub untold: u64,
 }
@@ -75,6 +77,11 @@ impl Sink for Out {
         assert!(!notice.to_string().is_empty());
         self.notices.push(notice);
         self.untold += more.0;
+    }
+
+    fn event(&mut self, event: RegistrarEvent) {
+        assert!(!event.to_string().is_empty());
+        self.events.push(event);
     }
 }
 
@@ -123,6 +130,16 @@ impl Gateway {
         frame::counter::CounterSet::visit(&**self.registrar.counters(), &mut |name, _, value| {
             if name.starts_with("refused_") {
                 sum += value;
+            }
+        });
+        // Each of them was said, by the name of its counter.
+        let said = |name: &str| {
+            let is_it = |event: &&RegistrarEvent| matches!(event, RegistrarEvent::Refused { why, .. } if *why == name);
+            self.out.events.iter().filter(is_it).count() as u64
+        };
+        frame::counter::CounterSet::visit(&**self.registrar.counters(), &mut |name, _, value| {
+            if let Some(why) = name.strip_prefix("refused_") {
+                assert_eq!(said(why), value, "{name}");
             }
         });
         sum

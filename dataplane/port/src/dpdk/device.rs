@@ -325,6 +325,12 @@ impl Device {
         };
         queues.push(QueuePointer(queue));
         drop(queues);
+        tracing::debug!(
+            "dpdk:{}: queue {number} of port {} is open, {} frames lent",
+            self.config.name,
+            id.0,
+            given.len()
+        );
         Ok(DpdkPort::new(id, number, opened, pool, self, host))
     }
 
@@ -345,6 +351,7 @@ impl Device {
             }
         })?;
         self.watched.running.store(true, Ordering::Release);
+        tracing::debug!("dpdk:{}: started", self.config.name);
         let watched = Arc::clone(&self.watched);
         self.environment.call(move || watched.look())
     }
@@ -378,6 +385,7 @@ impl Device {
         // SAFETY: nobody polls it.
         self.call(|plugin, id, text| unsafe { (plugin.device_close)(id, text) })?;
         self.watched.closed.store(true, Ordering::Release);
+        tracing::debug!("dpdk:{}: closed", self.config.name);
         Ok(())
     }
 

@@ -256,6 +256,8 @@ impl HostQueue {
                     };
                     count(change, counters);
                     self.shared.publish(&mut inner);
+                    drop(inner);
+                    self.note(change, arp);
                 }
                 None => counters.host_busy.add(1),
             }
@@ -266,6 +268,18 @@ impl HostQueue {
         counters.arp_replies_tx.add(1);
         pad(frame, len);
         Received::Reply
+    }
+
+    /// Says what was learned. ARP is off the way of cargo, and comes at a bounded rate.
+    fn note(&self, change: Change, arp: &Arp) {
+        let what = match change {
+            Change::Nothing => return,
+            Change::Learned => "is at",
+            Change::Moved => "moved to",
+            Change::Full => "has no room in the table of neighbours; it is at",
+        };
+        let (ip, mac) = (Ipv4Addr::from(arp.sender_ip), MacText(arp.sender_mac));
+        tracing::debug!("{}: {ip} {what} {mac}", self.shared.config.name);
     }
 
     /// Another host says that it has an address of ours.
@@ -312,6 +326,7 @@ impl HostQueue {
                     // Only neighbours in our subnets are in the table.
                     let Some((_, source)) = config.route(question.ip) else { continue };
                     let request = Arp::request(config.mac, source, question.ip);
+                    tracing::trace!("{}: asks for {}", config.name, Ipv4Addr::from(question.ip));
                     break Some((request, question.to.unwrap_or(BROADCAST)));
                 }
                 Step::Failed => self.counters.neighbours_failed.add(1),

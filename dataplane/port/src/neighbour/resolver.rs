@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use wire::net::ethernet::MacText;
 
 /// How often everything that was asked for is looked at again, in milliseconds: routes change without a word to us, and
 /// what the kernel is no longer sure of is asked for on the wire.
@@ -103,8 +104,16 @@ struct Table {
 
 impl Table {
     fn take_asked(&mut self, shared: &Shared) {
-        for ip in lock(&shared.asked).drain(..) {
+        // Poll loops must not find it locked while something is said.
+        let asked: Vec<Ip4> = lock(&shared.asked).drain(..).collect();
+        for ip in asked {
             if self.peers.len() < MAX_PEERS && self.peers.iter().all(|peer| peer.ip != ip) {
+                let [a, b, c, d] = ip;
+                let Self { interface, netlink, .. } = self;
+                tracing::debug!(
+                    "{}: a poll loop asks for the next hop towards {a}.{b}.{c}.{d}",
+                    name_of(netlink, *interface)
+                );
                 self.peers.push(Peer { ip, hop: None, said: false });
             }
         }
@@ -117,8 +126,19 @@ impl Table {
             let [a, b, c, d] = peer.ip;
             match find(netlink, *interface, peer.ip) {
                 Ok(hop) => {
-                    if hop.is_some() && peer.hop.is_none() {
-                        tracing::debug!("{}: {a}.{b}.{c}.{d} has a next hop", name_of(netlink, *interface));
+                    let mac = |hop: Option<NextHop>| hop.map(|hop| hop.mac);
+                    match hop {
+                        Some(hop) if mac(peer.hop) != Some(hop.mac) => {
+                            let mac = MacText(hop.mac);
+                            tracing::debug!("{}: {a}.{b}.{c}.{d} is reached by {mac}", name_of(netlink, *interface));
+                        }
+                        None if peer.hop.is_some() => {
+                            tracing::debug!(
+                                "{}: {a}.{b}.{c}.{d} has no known next hop any more",
+                                name_of(netlink, *interface)
+                            );
+                        }
+                        _ => {}
                     }
                     peer.hop = hop;
                     peer.said = false;

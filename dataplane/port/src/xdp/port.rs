@@ -166,6 +166,14 @@ impl XdpPort {
             return Err(XdpError::NoZeroCopy { ifname: ifname.clone() });
         }
         port.counters.link_up.set(1);
+        tracing::debug!(
+            "xdp:{ifname} queue {queue}: a socket of port {}, {}, MTU {}, rings of {}, {} frames to receive into",
+            id.0,
+            port.mode,
+            port.mtu,
+            port.config.ring,
+            port.rx_frames
+        );
         Ok(port)
     }
 
