@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 use pktgen::cli::Cli;
 use pktgen::report::{Report, Verdict};
 use pktgen::run::{RunError, run};
+use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,11 +30,10 @@ fn complain(error: &anyhow::Error) {
 
 /// What clap answers: help is what was asked for, all else is a complaint.
 fn answer(answer: &clap::Error) -> u8 {
-    let written = answer.print();
-    match written.context("cannot write to stdout") {
-        // Without a standard error there is nobody to tell.
-        Err(error) if !answer.use_stderr() => {
-            complain(&error);
+    match answer.print() {
+        // Without a standard error there is nobody to tell; a reader of the help that left has seen enough.
+        Err(error) if !answer.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
+            complain(&anyhow::Error::from(error).context("cannot write to stdout"));
             CANNOT_RUN
         }
         _ => u8::try_from(answer.exit_code()).unwrap_or(CANNOT_RUN),
