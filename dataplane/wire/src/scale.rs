@@ -155,6 +155,7 @@ mod tests {
     fn defaults_are_the_documented_scale() {
         let scale = Scale::default();
         assert_eq!((scale.slaves(), scale.slaves_per_gateway(), scale.shards()), (131_072, 8_192, 16));
+        assert_eq!((scale.slave_bits(), scale.gw_bits()), (17, 13));
     }
 
     #[test]
