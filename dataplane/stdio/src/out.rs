@@ -13,7 +13,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// The same of bytes that are no text.
 ///
 /// # Errors
-/// As of [`print`].
+/// As of [`print()`].
 pub fn write(bytes: &[u8]) -> io::Result<()> {
     hand_over(&mut io::stdout().lock(), bytes)
 }

@@ -27,6 +27,9 @@ const PIECE: usize = 64 << 10;
 /// How often the registrar is asked where the masters are.
 const ASK: Duration = Duration::from_millis(500);
 
+/// How long the end waits for lcores to end the poll in which they are.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// How long the last piece waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -165,6 +168,9 @@ impl Session {
             }
             // Looked at before what is there, so that nothing comes after it.
             let end = if told { Some(End::Told) } else { self.end() };
+            if matches!(end, Some(End::Told | End::Time)) {
+                self.settle().await;
+            }
             let mut taken = self.take();
             let mut now = self.clock.now();
             if end.is_some() {
@@ -196,6 +202,20 @@ impl Session {
                 () = pieces.closed() => return End::ClientGone,
                 () = permit.stop.notified() => told = true,
             }
+        }
+    }
+
+    /// Waits until every lcore has ended the poll in which it is: then all that it received and sent by now is copied. A
+    /// datagram may be at its receiver before its copy is there. An lcore that stands still is waited for a moment only.
+    async fn settle(&self) {
+        let beats: Vec<u64> = self.lines.iter().map(|line| line.pulse.beats()).collect();
+        let deadline = Instant::now() + SETTLE;
+        let is_over = |(line, beats): (&Line, &u64)| {
+            let between = matches!(line.pulse.stage(), Stage::Starting | Stage::Waiting | Stage::Stopped);
+            between || line.pulse.beats() != *beats
+        };
+        while !self.lines.iter().zip(&beats).all(is_over) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
