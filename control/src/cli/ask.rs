@@ -111,7 +111,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
     pub slave: u32,
     /// How many records
-    #[arg(short, long, default_value_t = 10, value_name = "N", value_parser = number::<u32>(1..))]
+    #[arg(short, long, default_value_t = 10, value_name = "N", value_parser = number::<u32>(1..=10_000))]
     pub count: u32,
     /// End after this time, as 500ms or 10s
     #[arg(long, value_name = "DURATION")]

@@ -167,11 +167,9 @@ mod tests {
     fn the_file_in_the_documentation_is_good() {
         let document = include_str!("../../../docs/operating.md");
         let (_, section) = document.split_once("## The configuration file").unwrap();
-        let is_code = |line: &&str| line.starts_with("    ") || line.is_empty();
-        let block: Vec<&str> =
-            section.lines().skip_while(|line| !line.starts_with("    port")).take_while(is_code).collect();
-        let text = block.join("\n");
-        let file = parse(&text);
+        let (_, block) = section.split_once("```toml config\n").unwrap();
+        let (text, _) = block.split_once("```").unwrap();
+        let file = parse(text);
         assert!(file.entries.len() >= 8 && text.contains("[slave]"), "{text}");
     }
 }

@@ -175,8 +175,10 @@ fn what_cannot_be_traced_is_said() {
     let (_gateway, address) = place.gateway(&[]);
     let complaint = place.refused(2, &["trace", "--slave", "131072"]);
     assert!(complaint.contains("there is no slave 131072: the last one is 131071"), "{complaint}");
-    let complaint = place.refused(2, &["trace", "--slave", "1", "--count", "0"]);
-    assert!(complaint.contains("ask for 1 to 10000"), "{complaint}");
+    for count in ["0", "10001"] {
+        let complaint = place.refused(2, &["trace", "--slave", "1", "--count", count]);
+        assert!(complaint.contains("write a whole number from 1 to 10000"), "{complaint}");
+    }
     let _farm = place.slave(address, 0, &["--name", "farm"]);
     until("the farm", || place.run(&["stats", "--name", "farm"]).status.success().then_some(()));
     let complaint = place.refused(6, &["trace", "--name", "farm", "--slave", "0"]);
