@@ -32,10 +32,10 @@ fn assert_confined(process: &Process, uid: u32) {
     assert!(said.contains("of lcores none"), "{said}");
     let mut seen = Vec::new();
     for (name, status) in threads(process) {
-        let is_lcore = name.starts_with("lcore-");
-        let kept = if is_lcore || name == "addresses" { 0 } else { NET_ADMIN };
+        let has_none = name.starts_with("lcore-") || name == "stderr";
+        let kept = if has_none || name == "addresses" { 0 } else { NET_ADMIN };
         // Older kernels ask for CAP_BPF at each use of a map.
-        let besides = if is_lcore { 0 } else { BPF };
+        let besides = if has_none { 0 } else { BPF };
         for set in ["CapEff", "CapPrm"] {
             let has = u64::from_str_radix(&status[set], 16).unwrap();
             assert_eq!(has & !besides, kept, "{name}: {set}");
@@ -47,7 +47,7 @@ fn assert_confined(process: &Process, uid: u32) {
         assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"), "{name}");
         seen.push(name);
     }
-    for name in ["lcore-0", "neighbours", "addresses"] {
+    for name in ["lcore-0", "neighbours", "addresses", "stderr"] {
         assert!(seen.iter().any(|seen| seen == name), "{seen:?}");
     }
 }
