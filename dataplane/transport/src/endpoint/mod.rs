@@ -199,3 +199,14 @@ fn leave_path(qps: &mut [Qp], paths: &mut [Path], place: u32) {
 
 // A master holds up to 131,072.
 const _: () = assert!(BYTES_PER_IDLE_QP <= 256);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_free_place_has_none_behind_it() {
+        assert_eq!([0, 1, 2, 3].map(|place| free_after(place, 4)), [1, 2, 3, NONE]);
+        assert_eq!(free_after(0, 1), NONE);
+    }
+}

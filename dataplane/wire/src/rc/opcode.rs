@@ -349,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn every_opcode_has_the_kind_of_its_name() {
+        let of = |kind: Kind| -> Vec<u8> {
+            (0..=255).filter_map(Opcode::new).filter(|opcode| opcode.kind() == kind).map(Opcode::number).collect()
+        };
+        assert_eq!(of(Kind::Send), [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x16, 0x17]);
+        assert_eq!(of(Kind::Write), [0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b]);
+        assert_eq!((of(Kind::ReadRequest), of(Kind::ReadResponse)), (vec![0x0c], vec![0x0d, 0x0e, 0x0f, 0x10]));
+        assert_eq!((of(Kind::Acknowledge), of(Kind::AtomicAcknowledge)), (vec![0x11], vec![0x12]));
+        assert_eq!((of(Kind::CompareSwap), of(Kind::FetchAdd)), (vec![0x13], vec![0x14]));
+        assert_eq!(of(Kind::CongestionNotification), [0x81]);
+    }
+
+    #[test]
     fn kinds_and_places_lead_back_to_the_opcode() {
         for opcode in (0..0x12).filter_map(Opcode::new) {
             let back = match opcode.kind() {
