@@ -12,6 +12,9 @@ use std::time::Instant;
 /// Up to this share of the cores' time for others, stolen time included, a machine counts as quiet, in percent.
 pub const QUIET: f64 = 5.0;
 
+/// Up to this load before the run a machine counts as quiet, where nobody can tell others from the run.
+pub const QUIET_LOAD: f64 = 0.5;
+
 /// The machine. All fields are as the kernel names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -181,9 +184,12 @@ impl Conditions {
         Ok(Self::between(parse(stat, loadavg)?, now()?, None, seconds))
     }
 
-    /// Whether others left the machine to the run: see [`QUIET`].
+    /// Whether others left the machine to the run: see [`QUIET`] and [`QUIET_LOAD`].
     pub fn is_quiet(&self) -> bool {
-        self.steal_percent + self.others_percent.unwrap_or(0.0) <= QUIET
+        match self.others_percent {
+            Some(others) => self.steal_percent + others <= QUIET,
+            None => self.steal_percent <= QUIET && self.load_before <= QUIET_LOAD,
+        }
     }
 }
 
@@ -235,9 +241,12 @@ mod tests {
         );
         // Clocks of processes and of the machine differ a little: never less than nothing.
         assert_eq!(Conditions::between(before, after, Some(110), 2.0).others_percent, Some(0.0));
-        // Where nobody can tell others from the run, steal alone decides.
+        // Where nobody can tell others from the run, steal and the load before it decide.
         let unknown = Conditions::between(before, after, None, 2.0);
         assert!(unknown.others_percent.is_none() && !unknown.is_quiet() && !unknown.to_string().contains("other"));
+        let still = Conditions { steal_percent: 0.0, load_before: 0.5, ..unknown };
+        assert!(still.is_quiet() && !Conditions { load_before: 0.6, ..still.clone() }.is_quiet());
+        assert!(!Conditions { steal_percent: 5.1, ..still }.is_quiet());
     }
 
     #[test]
