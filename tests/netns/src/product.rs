@@ -324,12 +324,24 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
+    /// Where its threads are in the kernel, a line each, for the message of a test that failed.
+    fn threads(&self) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let line = |task: std::fs::DirEntry| {
+            let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            format!("{} in {}, system call {}", read("comm").trim(), read("wchan"), read("syscall"))
+        };
+        tasks.map(line).collect()
+    }
+
     /// Waits for its end. Returns the exit code (`None` if a signal killed it), what it printed, and what it said.
     ///
     /// # Panics
     /// When it does not end.
     pub fn wait(mut self) -> (Option<i32>, String, String) {
-        let status = until(&format!("the end of `{}`", self.line), || self.child.try_wait().ok().flatten());
+        let Some(status) = try_until(|| self.child.try_wait().ok().flatten()) else {
+            panic!("the end of `{}`: never came; it said:\n{}\n{}", self.line, self.said(), self.threads());
+        };
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
