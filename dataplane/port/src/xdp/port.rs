@@ -43,9 +43,10 @@ pub fn largest_packet(chunk: u32) -> u16 {
     receive.min(send).min(u32::from(u16::MAX)) as u16
 }
 
-/// The same with zero-copy, where the NIC writes into the chunk itself: drivers tell it how long a buffer is in KiB, rounded
-/// down (igb, igc, ixgbe: `SRRCTL.BSIZEPKT` in their data
-/// sheets), and the NIC cuts off what is beyond. A chunk of 2048 bytes less its headroom is then a buffer of 1 KiB.
+/// The same with zero-copy, where the NIC writes into the chunk itself.
+///
+/// Drivers tell the NIC how long a buffer is in KiB, rounded down (igb, igc, ixgbe: `SRRCTL.BSIZEPKT` in their data sheets),
+/// and the NIC cuts off what is beyond. A chunk of 2048 bytes less its headroom is then a buffer of 1 KiB.
 pub fn largest_packet_zero_copy(chunk: u32) -> u16 {
     if chunk > 4096 {
         // A chain: the kernel's chunks are pages, and the packet goes on in the next one.
