@@ -190,12 +190,13 @@ elif [ $# -eq 2 ] && [ "$2" = --record ]; then
     guard "$1" record
 elif [ "$1" = all ]; then
     shift
-    # They take ordinary pages where there are no hugepages, and in seconds nobody measures anything.
     [ "$*" = --quick ] || die "all benchmarks run with --quick, or each by its own name"
+    # On the same pages as a measurement: where chunks lie depends on them.
+    reserve_hugepages
     run_all --quick
 else
     build
-    case " $* " in *' --quick '*) ;; *) reserve_hugepages ;; esac
+    reserve_hugepages
     if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
         shift 2
         # Before every ordinary program: what is left is the time of the design and of the kernel.

@@ -81,8 +81,9 @@ impl ReplayPort {
         assert!(packets.is_empty() || packets.len() == input.capacity() as usize, "one chunk for each packet");
         let len = packets.first().map_or(0, Vec::len) as u16;
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
-        let mut headers = vec![[0; HEADERS]; input.capacity() as usize];
-        let mut payloads = vec![0; input.capacity() as usize];
+        // By the numbers of chunks, which have gaps where a chunk would lie in two hugepages.
+        let mut headers = vec![[0; HEADERS]; input.slots() as usize];
+        let mut payloads = vec![0; input.slots() as usize];
         for packet in packets {
             let (head, payload) = packet.split_first_chunk().expect("a packet with headers");
             let mut frame = input.alloc_reserved().expect("a chunk for each packet");
@@ -306,6 +307,24 @@ mod tests {
             let peer = Peer::ipv4(PortId(0), from.ip, from.udp_port, Vlan::UNTAGGED, from.mac);
             assert_eq!((datagram.peer, datagram.frame.data()), (peer, &[number; 60][..]));
         }
+    }
+
+    /// On hugepages the numbers of chunks have gaps: a chunk never lies in two of them.
+    #[test]
+    fn every_packet_is_handed_out_beside_gaps_between_chunks() {
+        let packets: Vec<_> = (0..2000).map(|number| packet((number % 250) as u8)).collect();
+        let config = PoolConfig { frames: 2000, chunk: 2176, reserve: 0, ..PoolConfig::default() };
+        let mut port = ReplayPort::new(PortId(0), HERE, 1500, Pool::new(config).unwrap(), &packets, 32);
+        let mut burst = Burst::new();
+        let mut received = 0;
+        while received < 2 * packets.len() {
+            receive(&mut port, &mut burst);
+            assert!(!burst.is_empty(), "chunks come back");
+            received += burst.len();
+            drop(burst.drain());
+            port.housekeep(0);
+        }
+        assert_eq!((port.counters.rx_refused.get(), port.spoilt()), (0, 0));
     }
 
     #[test]
