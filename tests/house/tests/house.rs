@@ -110,6 +110,43 @@ fn has_test(text: &str, function: &str) -> bool {
     lines.windows(2).any(|pair| matches!(pair, ["#[test]", line] if line.starts_with(function)))
 }
 
+/// Whether a file of this name has this test.
+fn exists(files: &[tree::TextFile], test: &str) -> bool {
+    let Some((topic, name)) = test.rsplit_once("::") else { return false };
+    let (file, function) = (format!("/{topic}.rs"), format!("fn {name}("));
+    files.iter().any(|text| text.path.ends_with(&file) && has_test(&text.text, &function))
+}
+
+#[test]
+fn every_attack_has_its_test() {
+    let (document, files) = (document("docs/security.md"), tree::texts(&root()).unwrap());
+    let section = document.split("## Attacks, and what holds them").nth(1).expect("docs/security.md lists attacks");
+    let table = section.split("\n## ").next().unwrap_or_default();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 15, "only {} attacks found", rows.len());
+    let mut wrong = Vec::new();
+    for row in rows {
+        let tests = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            wrong.push(format!("docs/security.md has an attack without a test: {row}"));
+        }
+        let missing = names.into_iter().filter(|name| !exists(&files, name));
+        wrong.extend(missing.map(|name| format!("docs/security.md names the test `{name}`, which does not exist")));
+    }
+    fail_with(&wrong);
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_noticed() {
+    let file = |path: &str, text: &str| tree::TextFile { path: path.to_owned(), text: text.to_owned() };
+    let files = [file("a/tests/door.rs", "#[test]\nfn it_is_shut() {}\nfn it_is_open() {}\n"), file("window.rs", "")];
+    assert!(exists(&files, "door::it_is_shut"));
+    for other in ["door::it_is_open", "door::it_is", "window::it_is_shut", "oor::it_is_shut", "it_is_shut", "door::"] {
+        assert!(!exists(&files, other), "{other}");
+    }
+}
+
 #[test]
 fn every_rule_of_the_transport_has_its_test() {
     let (document, files) = (document("docs/transport.md"), tree::texts(&root()).unwrap());
