@@ -21,6 +21,14 @@ local TYPES = {
     [0x0100] = "RC", [0x8001] = "PATTERN",
 }
 local ROLES = { [1] = "slave", [2] = "master" }
+local SPEEDS = {
+    [0] = "unknown", [1] = "below 100 Mbit/s", [2] = "100 Mbit/s", [3] = "1 Gbit/s", [4] = "2.5 Gbit/s", [5] = "5 Gbit/s",
+    [6] = "10 Gbit/s", [7] = "25 Gbit/s", [8] = "40 Gbit/s", [9] = "50 Gbit/s", [10] = "100 Gbit/s", [11] = "200 Gbit/s",
+    [12] = "400 Gbit/s", [13] = "800 Gbit/s",
+}
+local COOKIE_FAULTS = {
+    [0] = "none", [1] = "no valid cookie", [2] = "expired", [3] = "older than the last heartbeat of another boot",
+}
 local STATES = { [1] = "here", [2] = "suspect", [3] = "gone" }
 
 local f = {
@@ -54,7 +62,10 @@ local f = {
     role = ProtoField.uint8("gvm.role", "Role of the node", base.DEC, ROLES),
     node_id = ProtoField.uint32("gvm.node_id", "Id of the node", base.DEC),
     seq = ProtoField.uint64("gvm.seq", "Sequence", base.DEC),
-    cookie = ProtoField.uint64("gvm.cookie", "Cookie", base.HEX),
+    challenge = ProtoField.uint64("gvm.challenge", "Challenge", base.HEX),
+    cookie = ProtoField.bytes("gvm.cookie", "Cookie"),
+    domain = ProtoField.uint32("gvm.domain", "Failure domain", base.DEC),
+    speed_class = ProtoField.uint8("gvm.speed_class", "Link speed", base.DEC, SPEEDS),
     pages_total = ProtoField.uint64("gvm.pages_total", "Memory lent, in 4 KiB pages", base.DEC),
     pages_free = ProtoField.uint64("gvm.pages_free", "Memory not leased, in 4 KiB pages", base.DEC),
     vcpus = ProtoField.uint16("gvm.vcpus", "Virtual CPUs", base.DEC),
@@ -76,6 +87,7 @@ local f = {
     ack_mtu = ProtoField.uint16("gvm.ack.mtu", "Largest IP packet acknowledged", base.DEC),
     gateway_epoch = ProtoField.uint64("gvm.gateway_epoch", "Gateway epoch", base.HEX),
     ack_hold = ProtoField.uint32("gvm.ack.hold_ns", "Hold, in nanoseconds", base.DEC),
+    ack_fault = ProtoField.uint8("gvm.ack.cookie_fault", "Fault of the cookie", base.DEC, COOKIE_FAULTS),
     ack_ranges = ProtoField.uint16("gvm.ack.range_count", "Ranges of shards", base.DEC),
     ack_first = ProtoField.uint32("gvm.ack.range.first", "First shard", base.DEC),
     ack_last = ProtoField.uint32("gvm.ack.range.last", "Last shard", base.DEC),
@@ -138,15 +150,23 @@ local function type_name(msg_type)
     return TYPES[msg_type] or string.format("0x%04x", msg_type)
 end
 
--- Tag and version, which all link control begins with.
-local function link_head(payload, tree)
+-- Tag and version, which all link control begins with. Whether the rest can be read: it has `least` bytes.
+local function link_head(payload, tree, least)
+    if payload:len() < 18 then
+        tree:add_proto_expert_info(e.short)
+        return false
+    end
     local tag = payload(0, 16)
     tree:add(f.tag, tag)
     tree:add(f.signed, tag, tag:bytes():tohex() ~= string.rep("0", 32)):set_generated()
     tree:add_le(f.major, payload(16, 1))
     tree:add_le(f.minor, payload(17, 1))
-    if payload(16, 1):uint() ~= 1 then
+    if payload(16, 1):uint() ~= 2 then
         tree:add_proto_expert_info(e.version)
+        return false
+    end
+    if payload:len() < least then
+        tree:add_proto_expert_info(e.short)
         return false
     end
     return true
@@ -161,10 +181,7 @@ local function check_node(tree, header, role, id)
 end
 
 local function heartbeat(payload, tree, header)
-    if payload:len() < 84 then
-        return tree:add_proto_expert_info(e.short)
-    end
-    if not link_head(payload, tree) then
+    if not link_head(payload, tree, 128) then
         return
     end
     tree:add_le(f.role, payload(18, 1))
@@ -174,24 +191,24 @@ local function heartbeat(payload, tree, header)
     tree:add_le(f.node_id, payload(20, 4))
     tree:add_le(f.hb_epoch, payload(24, 8))
     tree:add_le(f.seq, payload(32, 8))
-    tree:add_le(f.cookie, payload(40, 8))
-    tree:add_le(f.hb_generation, payload(48, 8))
-    tree:add_le(f.hb_members_epoch, payload(56, 8))
-    tree:add_le(f.pages_total, payload(64, 8))
-    tree:add_le(f.pages_free, payload(72, 8))
-    tree:add_le(f.vcpus, payload(80, 2))
-    tree:add_le(f.hb_max, payload(82, 2))
-    if payload:len() > 84 then
-        tree:add(f.padding, payload(84))
+    tree:add_le(f.challenge, payload(40, 8))
+    tree:add(f.cookie, payload(48, 16))
+    tree:add_le(f.hb_generation, payload(64, 8))
+    tree:add_le(f.hb_members_epoch, payload(72, 8))
+    tree:add_le(f.pages_total, payload(80, 8))
+    tree:add_le(f.pages_free, payload(88, 8))
+    tree:add_le(f.domain, payload(96, 4))
+    tree:add_le(f.vcpus, payload(100, 2))
+    tree:add_le(f.hb_max, payload(102, 2))
+    tree:add_le(f.speed_class, payload(104, 1))
+    if payload:len() > 128 then
+        tree:add(f.padding, payload(128))
     end
     check_node(tree, header, payload(18, 1):uint(), payload(20, 4):le_uint())
 end
 
 local function heartbeat_ack(payload, tree, header)
-    if payload:len() < 56 then
-        return tree:add_proto_expert_info(e.short)
-    end
-    if not link_head(payload, tree) then
+    if not link_head(payload, tree, 88) then
         return
     end
     local flags = tree:add_le(f.ack_flags, payload(18, 1))
@@ -203,49 +220,49 @@ local function heartbeat_ack(payload, tree, header)
     tree:add_le(f.role, payload(21, 1))
     tree:add_le(f.ack_mtu, payload(22, 2))
     tree:add_le(f.seq, payload(24, 8))
-    tree:add_le(f.cookie, payload(32, 8))
-    tree:add_le(f.gateway_epoch, payload(40, 8))
-    tree:add_le(f.ack_hold, payload(48, 4))
-    tree:add_le(f.ack_ranges, payload(54, 2))
-    local count = payload(54, 2):le_uint()
-    if count > 16 or payload:len() < 56 + 8 * count then
+    tree:add_le(f.challenge, payload(32, 8))
+    tree:add(f.cookie, payload(40, 16))
+    tree:add_le(f.gateway_epoch, payload(56, 8))
+    tree:add_le(f.ack_hold, payload(64, 4))
+    tree:add_le(f.ack_fault, payload(68, 1))
+    tree:add_le(f.ack_ranges, payload(70, 2))
+    local count = payload(70, 2):le_uint()
+    if count > 16 or payload:len() < 88 + 8 * count then
         return tree:add_proto_expert_info(e.short)
     end
     local shards = 2 ^ math.max(0, payload(19, 1):uint() - payload(20, 1):uint())
     for i = 0, count - 1 do
-        local range = payload(56 + 8 * i, 8)
+        local range = payload(88 + 8 * i, 8)
         tree:add_le(f.ack_first, range(0, 4))
         local last = tree:add_le(f.ack_last, range(4, 4))
         if range(0, 4):le_uint() > range(4, 4):le_uint() or range(4, 4):le_uint() >= shards then
             last:add_proto_expert_info(e.range)
         end
     end
-    if payload:len() > 56 + 8 * count then
-        tree:add(f.more, payload(56 + 8 * count))
+    if payload:len() > 88 + 8 * count then
+        tree:add(f.more, payload(88 + 8 * count))
     end
     local id = payload(21, 1):uint() == 2 and header.master_id or header.slave_id
     check_node(tree, header, payload(21, 1):uint(), id)
 end
 
 local function members(payload, tree)
-    if payload:len() < 48 then
-        return tree:add_proto_expert_info(e.short)
-    end
-    if not link_head(payload, tree) then
+    if not link_head(payload, tree, 64) then
         return
     end
     tree:add_le(f.mem_flags, payload(18, 1)):add_le(f.mem_snapshot, payload(18, 1))
     tree:add_le(f.mem_count, payload(20, 2))
     tree:add_le(f.mem_size, payload(22, 2))
-    tree:add_le(f.gateway_epoch, payload(24, 8))
-    tree:add_le(f.mem_from, payload(32, 8))
-    tree:add_le(f.mem_to, payload(40, 8))
+    tree:add_le(f.challenge, payload(24, 8))
+    tree:add_le(f.gateway_epoch, payload(32, 8))
+    tree:add_le(f.mem_from, payload(40, 8))
+    tree:add_le(f.mem_to, payload(48, 8))
     local count, size = payload(20, 2):le_uint(), payload(22, 2):le_uint()
-    if size < 40 or payload:len() < 48 + count * size then
+    if size < 40 or payload:len() < 64 + count * size then
         return tree:add_proto_expert_info(e.short)
     end
     for i = 0, count - 1 do
-        local entry = payload(48 + i * size, size)
+        local entry = payload(64 + i * size, size)
         local state = STATES[entry(4, 1):uint()] or "unknown"
         local member = tree:add(f.member, entry)
         member:set_text(string.format("Slave %d: %s", entry(0, 4):le_uint(), state))
@@ -253,6 +270,8 @@ local function members(payload, tree)
         member:add_le(f.member_state, entry(4, 1))
         member:add_le(f.member_mtu, entry(6, 2))
         member:add_le(f.vcpus, entry(8, 2))
+        member:add_le(f.domain, entry(12, 4))
+        member:add_le(f.speed_class, entry(5, 1))
         member:add_le(f.member_epoch, entry(16, 8))
         member:add_le(f.pages_total, entry(24, 8))
         member:add_le(f.pages_free, entry(32, 8))

@@ -1,7 +1,7 @@
 //! A gateway process: lcores with their gateways, and the registrar's desk on the control thread.
 
 use super::ports::Ports;
-use super::{Started, announce, epoch, start_lcores};
+use super::{Started, announce, epoch, secret, start_lcores};
 use crate::cli::Switch;
 use crate::config;
 use crate::config::PortPlan;
@@ -65,7 +65,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         shards: config.announced.clone(),
         keys: config.keys.clone(),
         secret: secret()?,
-        epoch: epoch(),
+        epoch: epoch()?,
         interval: config.common.interval,
         hold_ns: u32::try_from(config.hold).unwrap_or(u32::MAX),
         mtu,
@@ -135,11 +135,4 @@ fn mtus_text(mtus: &[u16]) -> String {
         [first, others @ ..] if others.iter().all(|other| other == first) => first.to_string(),
         _ => mtus.iter().map(u16::to_string).collect::<Vec<_>>().join(" and "),
     }
-}
-
-/// The cookies' secret: of this start alone.
-fn secret() -> Result<[u8; 32], Failure> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
-    Ok(secret)
 }

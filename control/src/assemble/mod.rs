@@ -122,8 +122,18 @@ fn announce<C, K>(started: &[Started<C, K>], ports: &Ports) {
     }
 }
 
-/// Nanoseconds since 1970: differs in each start, and grows.
-fn epoch() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(1, |since| since.as_nanos() as u64).max(1)
+/// Differs in each start, and is not zero. It has no order: clocks may be wrong.
+fn epoch() -> Result<u64, Failure> {
+    getrandom::u64().map(|epoch| epoch.max(1)).map_err(no_random)
+}
+
+/// A secret of this start alone.
+fn secret() -> Result<[u8; 32], Failure> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(no_random)?;
+    Ok(secret)
+}
+
+fn no_random(error: getrandom::Error) -> Failure {
+    Failure::Machine(format!("no random numbers: {error}"))
 }

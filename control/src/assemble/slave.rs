@@ -1,7 +1,7 @@
 //! A slave process: one lcore with a farm of one or more ids.
 
 use super::ports::Ports;
-use super::{Started, announce, epoch, start_lcores};
+use super::{Started, announce, epoch, secret, start_lcores};
 use crate::config;
 use crate::exit::Failure;
 use crate::keyfile;
@@ -14,7 +14,7 @@ use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use frame::{Peer, PortId};
 use lcore::Clock;
-use link::NodeConfig;
+use link::{ChallengeSecret, NodeConfig};
 use port::Port;
 use slave::{Farm, FarmConfig};
 use std::net::SocketAddr;
@@ -42,7 +42,8 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,
-        boot_epoch: epoch(),
+        boot_epoch: epoch()?,
+        challenges: ChallengeSecret::new(secret()?),
         pages_total: config.pages,
         pages_free: config.pages,
         // A socket is answered where it sends from.

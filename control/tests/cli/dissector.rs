@@ -127,18 +127,32 @@ fn the_datagrams_of_the_document_show_what_it_says() {
     ];
     assert_eq!(
         show("heartbeat-master-1", &heartbeat),
-        ["2", "1", "42", "0xc00c1e00c00c1e00", "0x0102030405060708", "7", "1500", "0000000000", "1", "1"]
+        ["2", "1", "42", "efbefecacefaedfe0011223344556677", "0x0102030405060708", "7", "1500", "0000000000", "1", "2"]
     );
-    let slave =
-        ["gvm.role", "gvm.heartbeat.flags.fixed_port", "gvm.pages_total", "gvm.vcpus", "gvm.signed", "gvm.link"];
-    assert_eq!(show("heartbeat-slave-17", &slave), ["1", "1", "3145728", "4", "0", "1"]);
+    let slave = [
+        "gvm.role",
+        "gvm.heartbeat.flags.fixed_port",
+        "gvm.challenge",
+        "gvm.pages_total",
+        "gvm.domain",
+        "gvm.vcpus",
+        "gvm.speed_class",
+        "gvm.signed",
+        "gvm.link",
+    ];
+    assert_eq!(
+        show("heartbeat-slave-17", &slave),
+        ["1", "1", "0xc4a11e46e0000011", "3145728", "53409", "4", "6", "0", "1"]
+    );
     let ack = [
         "gvm.ack.flags.registered",
         "gvm.ack.slave_bits",
         "gvm.ack.gw_bits",
         "gvm.ack.mtu",
         "gvm.seq",
+        "gvm.challenge",
         "gvm.cookie",
+        "gvm.ack.cookie_fault",
         "gvm.gateway_epoch",
         "gvm.ack.hold_ns",
         "gvm.ack.range.first",
@@ -146,7 +160,20 @@ fn the_datagrams_of_the_document_show_what_it_says() {
     ];
     assert_eq!(
         show("heartbeat-ack-slave-17", &ack),
-        ["1", "17", "13", "1280", "1", "0xfeedfacecafebeef", "0xe90c000000000001", "50000", "0", "0"]
+        [
+            "1",
+            "17",
+            "13",
+            "1280",
+            "1",
+            "0xc4a11e46e0000011",
+            "efbefecacefaedfe0011223344556677",
+            "0",
+            "0xe90c000000000001",
+            "50000",
+            "0",
+            "0"
+        ]
     );
     let members = [
         "gvm.members.flags.snapshot",
@@ -156,11 +183,24 @@ fn the_datagrams_of_the_document_show_what_it_says() {
         "gvm.member.id",
         "gvm.member.state",
         "gvm.pages_free",
+        "gvm.domain",
+        "gvm.speed_class",
         "gvm.tag",
     ];
     assert_eq!(
         show("members-master-1", &members),
-        ["1", "3", "0", "7", "17,18,8191", "1,2,3", "3145000,1024,0", "6642ae86c7e8e7f06df085f62d141139"]
+        [
+            "1",
+            "3",
+            "0",
+            "7",
+            "17,18,8191",
+            "1,2,3",
+            "3145000,1024,0",
+            "53409,0,0",
+            "6,3,0",
+            "360b403501a178f78e6919a76b92ba6c"
+        ]
     );
     let whole: Vec<&[u8]> =
         ["parts", "heartbeat-slave-17", "heartbeat-master-1", "heartbeat-ack-slave-17", "members-master-1"]
@@ -194,10 +234,10 @@ fn what_is_broken_is_said() {
         ("gvm.bad.pattern", with("echo-two-records", 40, &[0])),
         ("gvm.bad.mixed", [&echo[..], &blocks["heartbeat-slave-17"]].concat()),
         ("gvm.bad.short", with("members-master-1", 23 + 20, &[4, 0])),
-        ("gvm.bad.version", with("heartbeat-slave-17", 23 + 16, &[2])),
+        ("gvm.bad.version", with("heartbeat-slave-17", 23 + 16, &[1])),
         ("gvm.bad.node", with("heartbeat-slave-17", 23 + 20, &[18])),
         ("gvm.bad.link_part", with("heartbeat-slave-17", 22, &[1])),
-        ("gvm.bad.range", with(ack, 23 + 60, &[16])),
+        ("gvm.bad.range", with(ack, 23 + 92, &[16])),
         // Four bytes of payload, where a part begins with eight.
         ("gvm.bad.part_short", with("parts", 18, &[4])[..23 + 4].to_vec()),
         ("gvm.bad.part_end", with("parts", 27, &[3])),

@@ -28,8 +28,8 @@ impl Master {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(gateway).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-        let node = Node::new(NodeId::master(id), None, Peer::socket(PortId(0), gateway), 0);
         let config = NodeConfig { fixed_port: true, max_ip_packet: 1280, ..NodeConfig::default() };
+        let node = Node::new(NodeId::master(id), None, Peer::socket(PortId(0), gateway), &config, 0);
         let began = Instant::now();
         let mut master = Self { id, socket, node, config, began, answered: Vec::new(), datagrams: 0 };
         until("the master's registration", || {

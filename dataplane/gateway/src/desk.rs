@@ -280,7 +280,7 @@ mod tests {
     fn register(world: &mut World) -> [Vec<Command>; 2] {
         let config = NodeConfig::default();
         let id = NodeId::slave(Scale::default().slave_id(17).unwrap());
-        let mut node = Node::new(id, None, gateway(), 0);
+        let mut node = Node::new(id, None, gateway(), &config, 0);
         world.send(&mut node, 0, 1);
         world.work(0);
         let Some(Command::Reply { bytes, .. }) = world.lcores[1].next() else { panic!("no cookie") };
@@ -319,7 +319,7 @@ mod tests {
         world.desk.tell(|| Command::SetEarly(true));
         world.desk.tell(|| Command::SetEarly(false));
         world.desk.tell(|| Command::Drain);
-        world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, 0);
+        world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
         assert_eq!((world.work(5), world.mails.len()), (5 + RETRY, 1));
         let mut told = Vec::new();
         for now in 6..12 {
@@ -386,7 +386,7 @@ mod tests {
         while world.lcores[0].next().is_some() {
             world.work(0);
         }
-        world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, 0);
+        world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
         // Two heartbeat intervals after it took the last command.
         let patience = 2 * RegistrarConfig::default().interval;
         assert_eq!((world.work(patience - 1), world.mails.len()), (patience - 1 + RETRY, 1));
@@ -480,7 +480,7 @@ mod tests {
     fn an_lcore_that_is_none_is_answered_through_the_first() {
         for unknown in [2, 3, u16::MAX] {
             let mut world = World::new(64);
-            world.send(&mut Node::new(NodeId::master(1), None, gateway(), 0), 0, unknown);
+            world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, unknown);
             world.work(0);
             let told = [0, 1].map(|lcore| world.lcores[lcore].next());
             assert!(matches!(told, [Some(Command::Reply { .. }), None]), "{unknown}: {told:?}");
@@ -492,7 +492,7 @@ mod tests {
         let config = RegistrarConfig { two_port: true, ..RegistrarConfig::default() };
         let mut desk = Desk::new(Registrar::new(config, 0).unwrap(), [Lcore(Rc::default(), 64, Rc::default())]);
         let mut bytes = [0; 256];
-        let mut node = Node::new(NodeId::master(1), None, gateway(), 0);
+        let mut node = Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0);
         let len = node.transmit(&NodeConfig::default(), 0, &mut bytes).unwrap();
         let peer = Peer::socket(PortId(1), "192.0.2.1:7".parse().unwrap());
         let mut mail = Some((0, peer, bytes[..len].to_vec()));

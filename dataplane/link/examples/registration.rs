@@ -51,7 +51,7 @@ fn measure(key: Option<ClusterKey>) {
     let mut nodes: Vec<Node> = (0..slaves)
         .map(|id| {
             let id = NodeId::slave(config.scale.slave_id(id).unwrap());
-            Node::new(id, key.as_ref().map(|key| key.node_key(id)), gateway, now)
+            Node::new(id, key.as_ref().map(|key| key.node_key(id)), gateway, &config, now)
         })
         .collect();
     let mut out = Out::default();

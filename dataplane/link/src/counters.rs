@@ -9,10 +9,14 @@ frame::counters! {
         heartbeats_accepted,
         /// Heartbeats without a valid cookie: answered with the cookie, nothing registered.
         heartbeats_challenged,
+        /// Heartbeats among heartbeats_challenged whose cookie was valid and had expired.
+        cookies_expired,
         /// HEARTBEAT_ACK records that were made.
         acks_out,
         /// MEMBERS datagrams that were made.
         members_out,
+        /// Times that a master asked again for members that it was told before, and was sent fewer, since it had them often enough.
+        members_withheld,
         /// Link control datagrams whose rest was no record, and was dropped.
         refused_bad_record,
         /// Records other than HEARTBEAT that were addressed to the registrar.
@@ -31,8 +35,10 @@ frame::counters! {
         refused_master_port,
         /// Heartbeats of masters for which there was no room.
         refused_masters_full,
-        /// Heartbeats with an old seq of the same boot, or of an earlier boot.
+        /// Heartbeats with an old seq of the same boot.
         refused_replayed,
+        /// Heartbeats of another boot, with a cookie that is older than the last heartbeat of the registered one.
+        refused_other_boot,
         /// Heartbeats that claim an id that is alive at another address.
         refused_duplicate,
         /// Slaves that are here (a gauge).

@@ -2,7 +2,7 @@
 
 use frame::Peer;
 use std::fmt;
-use wire::link::NodeId;
+use wire::link::{CookieFault, NodeId};
 
 /// A step of a registrar. Each refused heartbeat is one, and so is each that is counted in `refused_*` for whatever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,14 @@ pub enum RegistrarEvent {
         /// The seq of its heartbeat.
         seq: u64,
     },
-    /// A heartbeat without a valid cookie was answered with the cookie.
+    /// A heartbeat without a valid cookie was answered with a cookie.
     Challenged {
         /// The node that it claims to be.
         node: NodeId,
         /// Where it came from.
         from: Peer,
+        /// What was wrong with the cookie that it had.
+        fault: CookieFault,
     },
     /// Something was refused.
     Refused {
@@ -76,7 +78,7 @@ impl fmt::Display for RegistrarEvent {
         match self {
             Self::Registered { node, from, mtu, why } => write!(f, "{node} at {from} is registered {why}, MTU {mtu}"),
             Self::Renewed { node, from, seq } => write!(f, "{node} at {from} is still there, heartbeat {seq}"),
-            Self::Challenged { node, from } => write!(f, "{node} at {from} was sent a cookie"),
+            Self::Challenged { node, from, fault } => write!(f, "{node} at {from} was sent a cookie: {fault}"),
             Self::Refused { node: Some(node), from, why } => {
                 write!(f, "a heartbeat of {node} from {from} was refused: {why}")
             }

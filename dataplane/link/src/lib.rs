@@ -35,7 +35,7 @@ pub use event::RegistrarEvent;
 pub use key::{ClusterKey, Credential, Fingerprint, KeyError, NodeKey};
 pub use key_ring::KeyRing;
 pub use member_table::{MemberTable, MembersRefusal};
-pub use node::{AckRefusal, Node, NodeConfig, NodeEvent};
+pub use node::{AckRefusal, ChallengeSecret, Node, NodeConfig, NodeEvent};
 pub use notice::Notice;
 pub use registrar::{Health, MasterView, MemberView, Registrar, RegistrarConfig, RegistrarError, Summary};
 pub use shard_ranges::{ShardRanges, ShardRangesError};

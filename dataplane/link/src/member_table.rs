@@ -32,6 +32,9 @@ pub enum MembersRefusal {
     /// Its tag is not the one that the master's key makes.
     #[error("it is signed with another key: compare the fingerprints")]
     Forged,
+    /// It answers another challenge than the master's: it is of another start of the master, or of another gateway.
+    #[error("it answers another start of this master, or is of another gateway")]
+    Challenge,
     /// Of another start of the gateway than the one that registered the master.
     #[error("it is of another start of the gateway")]
     Epoch,
@@ -118,6 +121,10 @@ impl MemberTable {
         }
         verify(node.keys(), record)?;
         let head = &members.head;
+        if head.challenge != node.challenge() {
+            node.heard_old_answer();
+            return Err(MembersRefusal::Challenge);
+        }
         if head.gateway_epoch != node.gateway_epoch() || !node.is_registered() {
             return Err(MembersRefusal::Epoch);
         }

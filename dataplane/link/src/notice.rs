@@ -16,8 +16,8 @@ pub enum Notice {
         /// Who wants it too.
         claimant: Peer,
     },
-    /// A heartbeat of an earlier boot than the registered one.
-    OlderBoot {
+    /// A heartbeat of another boot than the registered one, with a cookie that is older than what that one sent last.
+    OtherBoot {
         /// The node.
         node: NodeId,
         /// Where it came from.
@@ -96,7 +96,7 @@ impl Notice {
         let of = |node: &NodeId| u64::from(node.id) | u64::from(node.role == Role::Master) << 32;
         match self {
             Self::DuplicateId { node, .. } => (0, of(node)),
-            Self::OlderBoot { node, .. } => (1, of(node)),
+            Self::OtherBoot { node, .. } => (1, of(node)),
             Self::Forged { node, .. } => (2, of(node)),
             Self::Unsigned { node, .. } => (3, of(node)),
             Self::ForeignShard { node, .. } => (4, of(node)),
@@ -117,10 +117,10 @@ impl fmt::Display for Notice {
                 f,
                 "{node} is alive at {registered}, and {claimant} claims the same id: give one of them another --id"
             ),
-            Self::OlderBoot { node, from } => write!(
+            Self::OtherBoot { node, from } => write!(
                 f,
-                "{node} at {from} says that it booted earlier than when it was last seen: its clock went back (set it), \
-                 or old heartbeats are replayed"
+                "a heartbeat of another start of {node} came from {from}, with a cookie from before the registered start \
+                 was last heard: old heartbeats are replayed, or two processes at one address have this id"
             ),
             Self::Forged { node, from } => write!(
                 f,

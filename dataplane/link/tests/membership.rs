@@ -127,13 +127,15 @@ fn members_that_are_not_the_gateways_own_change_nothing() {
     let me = NodeId::master(3);
     let other = resigned(&genuine, &|bytes| bytes[16] = 4, NodeId::master(4));
     assert_eq!(refusal(&from, &other), Some(MembersRefusal::OtherMaster));
-    let epoch = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 24] ^= 1, me);
+    let challenge = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 24] ^= 1, me);
+    assert_eq!(refusal(&from, &challenge), Some(MembersRefusal::Challenge));
+    let epoch = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 32] ^= 1, me);
     assert_eq!(refusal(&from, &epoch), Some(MembersRefusal::Epoch));
-    let gap = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 32] = 1, me);
+    let gap = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 40] = 1, me);
     assert_eq!(refusal(&from, &gap), Some(MembersRefusal::Gap));
     let difference = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 18] = 0, me);
     assert_eq!(refusal(&from, &difference), Some(MembersRefusal::Gap));
-    let id = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 48] = 64, me);
+    let id = resigned(&genuine, &|bytes| bytes[HEADER_LEN + 64] = 64, me);
     assert_eq!(refusal(&from, &id), Some(MembersRefusal::SlaveId(64)));
 
     master.take_record(now, &from, &Record::first(&genuine).unwrap());
@@ -262,7 +264,7 @@ impl World {
     fn client(id: NodeId, at: u8, boot_epoch: u64, now: u64) -> Client {
         let scale = Scale::new(Self::SCALE.0, Self::SCALE.1).unwrap();
         // 1280 holds 28 entries, so that a snapshot needs several datagrams.
-        let config = NodeConfig { scale, boot_epoch, max_ip_packet: 1280, ..node_config() };
+        let config = NodeConfig { scale, max_ip_packet: 1280, ..booted(boot_epoch) };
         Client::with(id, address(at), config, Some(key()), now)
     }
 

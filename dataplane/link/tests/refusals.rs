@@ -7,7 +7,7 @@ use frame::time::SECOND;
 use frame::{Peer, PortId, Vlan};
 use link::{NodeConfig, NodeEvent, Notice, Registrar, RegistrarConfig, RegistrarError, RouteChange};
 use proptest::prelude::*;
-use wire::link::{Heartbeat, MemberState, NodeId};
+use wire::link::{Cookie, Heartbeat, MemberState, NodeId};
 use wire::{HEADER_LEN, MsgType, RecordHeader};
 
 const LATER: u64 = START + SECOND;
@@ -54,44 +54,14 @@ fn a_replayed_heartbeat_registers_nothing() {
     assert!(gateway.receive(LATER, &client.peer, &signed(&old)).is_empty());
     assert_eq!(gateway.counter("refused_replayed"), 2);
 
-    // After a restart of the node, what it sent before is worth nothing, however high its seq.
-    let reboot = Heartbeat { boot_epoch: last.boot_epoch + 1, seq: 1, ..last };
-    assert!(ack_in(&gateway.receive(LATER, &client.peer, &signed(&reboot))).registered);
-    let before = Heartbeat { seq: 1000, ..last };
-    assert!(gateway.receive(LATER, &client.peer, &signed(&before)).is_empty());
-    assert_eq!(gateway.counter("refused_replayed"), 3);
-    assert_eq!(gateway.notices(), [Notice::OlderBoot { node: slave(17), from: client.peer }]);
-
     // Nor does it bring back a node that is gone.
     let mut now = LATER;
     while gateway.registrar.summary().here > 0 {
         now += SECOND / 10;
         gateway.advance(now);
     }
-    for replay in [&reboot, &last] {
-        assert!(gateway.receive(now, &client.peer, &signed(replay)).is_empty());
-    }
-    assert_eq!(gateway.counter("refused_replayed"), 5);
-    assert_eq!(gateway.registrar.summary().here, 0);
-}
-
-#[test]
-fn without_a_key_a_claimed_boot_of_the_future_keeps_the_node_out_only_while_it_is_heard() {
-    let mut gateway = Gateway::new(link::RegistrarConfig { keys: link::KeyRing::none(), ..config() }, START);
-    let mut client = Client::with(slave(17), address(1), node_config(), None, START);
-    client.exchange(&mut gateway, START);
-    let genuine = client.heartbeat(LATER).unwrap();
-    let lie = Heartbeat { boot_epoch: u64::MAX, ..next(&heartbeat_in(&genuine)) };
-    let mut bytes = [0; Heartbeat::RECORD_LEN];
-    let len = lie.emit(None, &mut bytes).unwrap();
-    assert!(ack_in(&gateway.receive(LATER, &client.peer, &bytes[..len])).registered);
-    assert!(gateway.receive(LATER, &client.peer, &genuine).is_empty());
-    let mut now = LATER;
-    while gateway.registrar.summary().here > 0 {
-        now += SECOND / 10;
-        gateway.advance(now);
-    }
-    assert!(ack_in(&gateway.receive(now, &client.peer, &genuine)).registered);
+    assert!(gateway.receive(now, &client.peer, &signed(&last)).is_empty());
+    assert_eq!((gateway.counter("refused_replayed"), gateway.registrar.summary().here), (3, 0));
 }
 
 #[test]
@@ -217,10 +187,10 @@ fn masters_are_bounded() {
 fn other_refusals_are_counted_by_reason() {
     let (mut gateway, client, last) = registered(17, START);
     let mut version = signed(&next(&last));
-    version[HEADER_LEN + 16] = 2;
+    version[HEADER_LEN + 16] = 1;
     assert!(gateway.receive(LATER, &client.peer, &version).is_empty());
     assert_eq!(gateway.counter("refused_version"), 1);
-    assert_eq!(gateway.notices(), [Notice::Version { major: 2, from: client.peer }]);
+    assert_eq!(gateway.notices(), [Notice::Version { major: 1, from: client.peer }]);
 
     let tiny = Heartbeat { max_ip_packet: 575, ..next(&last) };
     assert!(gateway.receive(LATER, &client.peer, &signed(&tiny)).is_empty());
@@ -306,7 +276,7 @@ proptest! {
     #[test]
     fn nothing_that_strangers_send_registers_or_amplifies(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
-        genuine in proptest::collection::vec((16u32..32, any::<u64>()), 0..6),
+        genuine in proptest::collection::vec((16u32..32, any::<[u8; 16]>()), 0..6),
         flips in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..8), 0..3),
         tail_first in any::<bool>(),
     ) {
@@ -315,7 +285,7 @@ proptest! {
         for (id, cookie) in genuine {
             let mut client = Client::new(slave(id), address(1), START);
             let heartbeat = heartbeat_in(&client.heartbeat(START).unwrap());
-            datagram.extend(signed(&Heartbeat { cookie, ..heartbeat }));
+            datagram.extend(signed(&Heartbeat { cookie: Cookie(cookie), ..heartbeat }));
         }
         if tail_first {
             std::mem::swap(&mut datagram, &mut bytes);

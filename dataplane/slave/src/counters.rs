@@ -48,6 +48,8 @@ frame::counters! {
         acks_accepted,
         /// HEARTBEAT_ACK records that a node refused: wrong tag, old seq, not understood.
         acks_refused,
+        /// HEARTBEAT_ACK records among acks_refused that answer another challenge: of another start of the node, or of another gateway.
+        acks_refused_challenge,
         /// Slave ids that are registered now, with one gateway or more (a gauge).
         registered,
         /// Registrations of slave ids, with all gateways (a gauge).

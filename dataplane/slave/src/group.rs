@@ -6,7 +6,7 @@ use crate::report::{EventSink, Reporter};
 use crate::window::Window;
 use frame::wheel::Wheel;
 use frame::{Class, Datagram, Frame, Outbox, Peer, Time};
-use link::{Credential, Node, NodeConfig, NodeEvent, Standing};
+use link::{AckRefusal, Credential, Node, NodeConfig, NodeEvent, Standing};
 use std::collections::VecDeque;
 use wire::Record;
 use wire::link::{Heartbeat, NodeId};
@@ -109,7 +109,7 @@ impl Group {
     pub(crate) fn new(gateway: Peer, ids: &Ids, credential: &Credential, config: &NodeConfig, now: Time) -> Self {
         let node = |id| {
             let id = NodeId::slave(id);
-            Node::new(id, credential.node_keys(id), gateway, now)
+            Node::new(id, credential.node_keys(id), gateway, config, now)
         };
         let per_tick = ids.len() / TICKS as u32;
         Self {
@@ -171,7 +171,10 @@ impl Group {
         let Some(node) = self.nodes.get_mut(local as usize) else { return };
         let (was, signs) = (node.is_registered(), node.signs());
         match node.handle(config, now, from, record) {
-            Err(_) => counters.acks_refused.add(1),
+            Err(refusal) => {
+                counters.acks_refused.add(1);
+                counters.acks_refused_challenge.add(u64::from(refusal == AckRefusal::Challenge));
+            }
             Ok(event) => {
                 counters.acks_accepted.add(1);
                 counters.keys_switched.add(u64::from(node.signs() != signs));

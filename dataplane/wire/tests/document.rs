@@ -4,7 +4,8 @@
 mod blocks;
 
 use wire::link::{
-    Heartbeat, HeartbeatAck, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId, Role, ShardRange,
+    Cookie, Heartbeat, HeartbeatAck, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId, Role,
+    ShardRange, SpeedClass,
 };
 use wire::net::arp::{Arp, Operation};
 use wire::net::ethernet::{self, Ethernet};
@@ -31,6 +32,9 @@ const LABELS: [&str; 12] = [
 ];
 
 const GATEWAY_EPOCH: u64 = 0xe90c_0000_0000_0001;
+const SLAVES_CHALLENGE: u64 = 0xc4a1_1e46_e000_0011;
+const MASTERS_CHALLENGE: u64 = 0xc4a1_1e46_e000_0001;
+const COOKIE: Cookie = Cookie(0x7766_5544_3322_1100_feed_face_cafe_beef_u128.to_le_bytes());
 const SLAVE_MAC: net::Mac = [2, 0, 0, 0, 0, 0x11];
 const GATEWAY_MAC: net::Mac = [2, 0, 0, 0, 0, 1];
 const SLAVE_IP: net::Ip4 = [192, 168, 0, 17];
@@ -69,8 +73,8 @@ fn every_block_has_a_test() {
 fn heartbeat_slave_17() {
     let bytes = block("heartbeat-slave-17");
     let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0001, 17, 0, 84, 0));
-    assert_eq!((record.payload()[16], record.payload()[17]), (1, 0));
+    assert_eq!(header_of(&record), (0x0001, 17, 0, 128, 0));
+    assert_eq!((record.payload()[16], record.payload()[17]), (2, 0));
     assert!(tag::is_unsigned(&bytes));
     let expected = Heartbeat {
         node: NodeId { role: Role::Slave, id: 17 },
@@ -79,13 +83,16 @@ fn heartbeat_slave_17() {
         left: false,
         boot_epoch: 0x1122_3344_5566_7788,
         seq: 1,
-        cookie: 0,
+        challenge: SLAVES_CHALLENGE,
+        cookie: Cookie::NONE,
         members_generation: 0,
         members_epoch: 0,
         pages_total: 3_145_728,
         pages_free: 3_145_728,
+        domain: 0xd0a1,
         vcpus: 4,
         max_ip_packet: 9000,
+        speed_class: SpeedClass(6),
     };
     assert_eq!(Heartbeat::parse(&record), Ok(expected));
     let mut out = vec![0xee; bytes.len()];
@@ -97,7 +104,7 @@ fn heartbeat_slave_17() {
 fn heartbeat_master_1() {
     let bytes = block("heartbeat-master-1");
     let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0001, 0, 0x0001_0000_0000_0000, 89, 0));
+    assert_eq!(header_of(&record), (0x0001, 0, 0x0001_0000_0000_0000, 133, 0));
     assert!(tag::verify(&key(), &bytes));
     let expected = Heartbeat {
         node: NodeId { role: Role::Master, id: 1 },
@@ -106,17 +113,20 @@ fn heartbeat_master_1() {
         left: false,
         boot_epoch: 0x0102_0304_0506_0708,
         seq: 42,
-        cookie: 0xc00c_1e00_c00c_1e00,
+        challenge: MASTERS_CHALLENGE,
+        cookie: COOKIE,
         members_generation: 7,
         members_epoch: GATEWAY_EPOCH,
         pages_total: 0,
         pages_free: 0,
+        domain: 0,
         vcpus: 0,
         max_ip_packet: 1500,
+        speed_class: SpeedClass::UNKNOWN,
     };
     assert_eq!(Heartbeat::parse(&record), Ok(expected));
     let mut out = vec![0xee; bytes.len()];
-    assert_eq!(expected.emit_padded(Some(&key()), 112, &mut out), Some(112));
+    assert_eq!(expected.emit_padded(Some(&key()), 156, &mut out), Some(156));
     assert_eq!(out, bytes);
 }
 
@@ -124,7 +134,7 @@ fn heartbeat_master_1() {
 fn heartbeat_ack_slave_17() {
     let bytes = block("heartbeat-ack-slave-17");
     let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0002, 17, 0, 64, 0));
+    assert_eq!(header_of(&record), (0x0002, 17, 0, 96, 0));
     assert!(tag::verify(&key(), &bytes));
     let expected = HeartbeatAck {
         node: NodeId { role: Role::Slave, id: 17 },
@@ -136,9 +146,11 @@ fn heartbeat_ack_slave_17() {
         gw_bits: 13,
         mtu: 1280,
         seq: 1,
-        cookie: 0xfeed_face_cafe_beef,
+        challenge: SLAVES_CHALLENGE,
+        cookie: COOKIE,
         gateway_epoch: GATEWAY_EPOCH,
         hold_ns: 50_000,
+        cookie_fault: None,
         ranges: [ShardRange { first: 0, last: 0 }].into_iter().collect(),
     };
     assert_eq!(HeartbeatAck::parse(&record), Ok(expected.clone()));
@@ -152,25 +164,33 @@ fn heartbeat_ack_slave_17() {
 fn members_master_1() {
     let bytes = block("members-master-1");
     let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0003, 0, 0x0001_0000_0000_0000, 168, 0));
+    assert_eq!(header_of(&record), (0x0003, 0, 0x0001_0000_0000_0000, 184, 0));
     assert!(tag::verify(&key(), &bytes));
     let members = Members::parse(&record).unwrap();
-    let head =
-        MembersHead { master: 1, snapshot: true, gateway_epoch: GATEWAY_EPOCH, from_generation: 0, to_generation: 7 };
+    let head = MembersHead {
+        master: 1,
+        snapshot: true,
+        challenge: MASTERS_CHALLENGE,
+        gateway_epoch: GATEWAY_EPOCH,
+        from_generation: 0,
+        to_generation: 7,
+    };
     assert_eq!(members.head, head);
-    let member = |id, state, mtu, vcpus, epoch, pages_total, pages_free| Member {
+    let member = |id, state, (mtu, speed_class), (vcpus, domain), epoch, pages_total, pages_free| Member {
         id,
         state,
         mtu,
         vcpus,
+        speed_class: SpeedClass(speed_class),
+        domain,
         epoch,
         pages_total,
         pages_free,
     };
     let expected = [
-        member(17, MemberState::Here, 1500, 4, 0x1122_3344_5566_7788, 3_145_728, 3_145_000),
-        member(18, MemberState::Suspect, 1280, 2, 2, 1024, 1024),
-        member(8191, MemberState::Gone, 0, 0, 3, 0, 0),
+        member(17, MemberState::Here, (1500, 6), (4, 0xd0a1), 0x1122_3344_5566_7788, 3_145_728, 3_145_000),
+        member(18, MemberState::Suspect, (1280, 3), (2, 0), 2, 1024, 1024),
+        member(8191, MemberState::Gone, (0, 0), (0, 0), 3, 0, 0),
     ];
     assert!(members.entries().eq(expected));
     let mut out = vec![0xee; bytes.len()];

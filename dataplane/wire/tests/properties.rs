@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use wire::link::{
-    Heartbeat, HeartbeatAck, MAX_RANGES, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId, Role,
-    ShardRange,
+    Cookie, CookieFault, Heartbeat, HeartbeatAck, MAX_RANGES, Member, MemberState, Members, MembersBuilder,
+    MembersHead, NodeId, Role, ShardRange, SpeedClass,
 };
 use wire::net::arp::{Arp, Operation};
 use wire::net::checksum;
@@ -25,12 +25,14 @@ prop_compose! {
     fn heartbeat()(
         node in node(),
         (fixed_port, padded, left) in any::<(bool, bool, bool)>(),
-        (boot_epoch, seq, cookie, members_generation, members_epoch) in any::<(u64, u64, u64, u64, u64)>(),
+        (boot_epoch, seq, challenge, members_generation, members_epoch) in any::<(u64, u64, u64, u64, u64)>(),
         (pages_total, pages_free, vcpus, max_ip_packet) in any::<(u64, u64, u16, u16)>(),
+        (cookie, domain, speed_class) in any::<([u8; 16], u32, u8)>(),
     ) -> Heartbeat {
+        let (cookie, speed_class) = (Cookie(cookie), SpeedClass(speed_class));
         Heartbeat {
-            node, fixed_port, padded, left, boot_epoch, seq, cookie, members_generation, members_epoch, pages_total,
-            pages_free, vcpus, max_ip_packet,
+            node, fixed_port, padded, left, boot_epoch, seq, challenge, cookie, members_generation, members_epoch,
+            pages_total, pages_free, domain, vcpus, max_ip_packet, speed_class,
         }
     }
 }
@@ -40,13 +42,19 @@ prop_compose! {
         node in node(),
         (draining, duplicate_id, registered, newer_key) in any::<(bool, bool, bool, bool)>(),
         (slave_bits, gw_bits, mtu, hold_ns) in any::<(u8, u8, u16, u32)>(),
-        (seq, cookie, gateway_epoch) in any::<(u64, u64, u64)>(),
+        (seq, challenge, cookie, gateway_epoch) in any::<(u64, u64, [u8; 16], u64)>(),
+        cookie_fault in prop_oneof![
+            Just(None),
+            Just(Some(CookieFault::Unknown)),
+            Just(Some(CookieFault::Expired)),
+            Just(Some(CookieFault::OtherBoot)),
+        ],
         ranges in proptest::collection::vec(any::<(u32, u32)>(), 0..=MAX_RANGES),
     ) -> HeartbeatAck {
         let ranges = ranges.into_iter().map(|(a, b)| ShardRange { first: a.min(b), last: a.max(b) }).collect();
         HeartbeatAck {
-            node, draining, duplicate_id, registered, newer_key, slave_bits, gw_bits, mtu, seq, cookie, gateway_epoch, hold_ns,
-            ranges,
+            node, draining, duplicate_id, registered, newer_key, slave_bits, gw_bits, mtu, seq, challenge,
+            cookie: Cookie(cookie), gateway_epoch, hold_ns, cookie_fault, ranges,
         }
     }
 }
@@ -56,8 +64,10 @@ prop_compose! {
         id in any::<u32>(),
         state in prop_oneof![Just(MemberState::Here), Just(MemberState::Suspect), Just(MemberState::Gone)],
         (mtu, vcpus, epoch, pages_total, pages_free) in any::<(u16, u16, u64, u64, u64)>(),
+        (domain, speed_class) in any::<(u32, u8)>(),
     ) -> Member {
-        Member { id, state, mtu, vcpus, epoch, pages_total, pages_free }
+        let speed_class = SpeedClass(speed_class);
+        Member { id, state, mtu, vcpus, speed_class, domain, epoch, pages_total, pages_free }
     }
 }
 
@@ -101,23 +111,24 @@ proptest! {
         let record = tagged(&out, key.as_ref());
         prop_assert_eq!(HeartbeatAck::parse(&record), Ok(ack.clone()));
         prop_assert_eq!(ack.emit(None, &mut out[..len - 1]), None);
-        if ack.ranges.len() <= 1 {
+        if ack.ranges.len() <= 5 {
             prop_assert!(len <= Heartbeat::RECORD_LEN);
         }
     }
 
     #[test]
     fn members(
-        (master, snapshot, gateway_epoch, from_generation, to_generation) in any::<(u16, bool, u64, u64, u64)>(),
+        (master, snapshot, challenge) in any::<(u16, bool, u64)>(),
+        (gateway_epoch, from_generation, to_generation) in any::<(u64, u64, u64)>(),
         list in proptest::collection::vec(member(), 0..40),
-        room in 71usize..1472,
+        room in 87usize..1472,
         key in any::<Option<Key>>(),
     ) {
-        let head = MembersHead { master, snapshot, gateway_epoch, from_generation, to_generation };
+        let head = MembersHead { master, snapshot, challenge, gateway_epoch, from_generation, to_generation };
         let mut out = vec![0xee; room];
         let mut builder = MembersBuilder::new(head, &mut out).unwrap();
         let taken = list.iter().take_while(|member| builder.push(member)).count();
-        prop_assert_eq!(taken, list.len().min((room - 71) / 40));
+        prop_assert_eq!(taken, list.len().min((room - 87) / 40));
         let len = builder.finish(key.as_ref());
         let record = tagged(&out, key.as_ref());
         prop_assert_eq!(record.bytes().len(), len);

@@ -22,6 +22,8 @@ frame::counters! {
         link_consumed,
         /// Link control that was refused: wrong tag, old, not understood.
         link_refused,
+        /// Link control among link_refused that answers another challenge: of another start of the generator, or of another gateway.
+        link_refused_challenge,
         /// Records from another address than those that were asked.
         refused_source,
         /// Records that are none, or whose slave id is out of range.

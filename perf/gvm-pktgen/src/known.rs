@@ -104,9 +104,20 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::link::SpeedClass;
 
     fn member(id: u32, state: MemberState, mtu: u16) -> Member {
-        Member { id, state, mtu, vcpus: 0, epoch: 1, pages_total: 0, pages_free: 0 }
+        Member {
+            id,
+            state,
+            mtu,
+            vcpus: 0,
+            speed_class: SpeedClass::UNKNOWN,
+            domain: 0,
+            epoch: 1,
+            pages_total: 0,
+            pages_free: 0,
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use frame::time::SECOND;
 use frame::{Hugepages, Peer, Pool, PoolConfig, PortId};
 use lcore::thread::{End, Running, ThreadConfig, cpu_ns};
 use lcore::{Clock, Lcore, mailbox::mailbox};
-use link::{ClusterKey, Credential, KeyRing, NodeConfig, NodeKey};
+use link::{ChallengeSecret, ClusterKey, Credential, KeyRing, NodeConfig, NodeKey};
 use port::Port;
 use port::spec::PortSpec;
 use port::udp::{UdpOptions, UdpPort};
@@ -150,7 +150,8 @@ fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
             node: NodeConfig {
                 scale,
                 interval: cli.interval(),
-                boot_epoch: epoch(),
+                boot_epoch: getrandom::u64().map_err(no_random)?,
+                challenges: ChallengeSecret::new(secret()?),
                 max_ip_packet: cli.mtu,
                 fixed_port: matches!(cli.port, PortSpec::Udp(_)),
                 ..NodeConfig::default()
@@ -161,7 +162,7 @@ fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
     Ok(GeneratorConfig {
         targets,
         master: cli.id,
-        run: getrandom::u64().map_err(|error| RunError::Start(format!("no random numbers: {error}")))?,
+        run: getrandom::u64().map_err(no_random)?,
         via,
         down: cli.down.into(),
         sizes: cli.size,
@@ -177,10 +178,15 @@ fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
     })
 }
 
-/// Grows from start to start: the wall clock in nanoseconds.
-fn epoch() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+fn no_random(error: getrandom::Error) -> RunError {
+    RunError::Start(format!("no random numbers: {error}"))
+}
+
+/// A secret of this start alone.
+fn secret() -> Result<[u8; 32], RunError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(no_random)?;
+    Ok(secret)
 }
 
 fn credential(cli: &Cli) -> Result<Credential, RunError> {

@@ -2,7 +2,9 @@
 
 use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
-use link::{KeyRing, MemberTable, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges, Standing};
+use link::{
+    AckRefusal, KeyRing, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, NodeKey, ShardRanges, Standing,
+};
 use wire::link::{Member, NodeId};
 use wire::{MsgType, Record};
 
@@ -18,7 +20,7 @@ impl Uplink {
     /// A registration that is due at once.
     pub fn new(master: u16, keys: KeyRing<NodeKey>, gateway: Peer, config: &NodeConfig, now: Time) -> Self {
         Self {
-            node: Node::new(NodeId::master(master), keys, gateway, now),
+            node: Node::new(NodeId::master(master), keys, gateway, config, now),
             table: MemberTable::new(config.scale, config.interval),
             shards: ShardRanges::default(),
         }
@@ -69,14 +71,16 @@ impl Uplink {
     ) -> Option<NodeEvent> {
         if record.header().msg_type() == MsgType::MEMBERS {
             // What came twice, or before its turn, is part of how MEMBERS gets through; the table asks again.
-            if self.table.receive(now, &mut self.node, from, record, changed).is_err() {
+            if let Err(refusal) = self.table.receive(now, &mut self.node, from, record, changed) {
                 counters.link_refused.add(1);
+                counters.link_refused_challenge.add(u64::from(refusal == MembersRefusal::Challenge));
             }
             return None;
         }
         match self.node.handle(config, now, from, record) {
-            Err(_) => {
+            Err(refusal) => {
                 counters.link_refused.add(1);
+                counters.link_refused_challenge.add(u64::from(refusal == AckRefusal::Challenge));
                 None
             }
             Ok(event) => {

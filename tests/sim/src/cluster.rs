@@ -64,6 +64,8 @@ pub struct Cluster {
     pub heartbeats: VecDeque<(Place, Place, Vec<u8>)>,
     /// The last answers that a stranger got.
     pub answers: VecDeque<Vec<u8>>,
+    /// Link control of all ages that a stranger has recorded: heartbeats and answers, with the time of each.
+    pub recorded: Vec<(Time, Place, Place, Vec<u8>)>,
     pub(crate) faults: Faults,
     pub(crate) queue: Queue,
     pub(crate) rng: Rng,
@@ -92,6 +94,7 @@ impl Cluster {
             sent_to: BTreeMap::new(),
             heartbeats: VecDeque::new(),
             answers: VecDeque::new(),
+            recorded: Vec::new(),
             faults: plan.faults,
             queue: Queue::default(),
             rng,

@@ -9,15 +9,22 @@ use crate::plan::Plan;
 use frame::time::MILLISECOND;
 use link::ClusterKey;
 use std::collections::BTreeMap;
-use wire::link::{Heartbeat, HeartbeatAck, NodeId};
+use wire::link::{Cookie, Heartbeat, HeartbeatAck, NodeId, SpeedClass};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Record, SlaveId, Walk, echo, tag};
 
 /// What masters refused of link control.
 const MASTER_REFUSED: &str = "master.refused";
+/// What farms refused of it.
+const FARM_REFUSED: &str = "farm.acks_refused";
+/// The challenge of the stranger's own heartbeats.
+const CHALLENGE: u64 = 1;
 
 /// Offset of the major version in a record of link control.
 const MAJOR_AT: usize = tag::TAG_END;
+
+/// A cookie that no gateway gave.
+const MADE_UP: Cookie = Cookie([1; Cookie::LEN]);
 
 /// One attack or mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,12 @@ pub enum Attack {
     ReplayedElsewhere,
     /// A heartbeat that was there before, with the address of its sender.
     Replayed,
+    /// A heartbeat of any start of a machine, with the address of its sender.
+    ReplayedOld,
+    /// An answer or MEMBERS to any start of a machine, with the address of the gateway.
+    ReplayedAnswer,
+    /// A heartbeat of a slave, with its key, from the stranger's address, which was given no cookie.
+    Unproven,
     /// A heartbeat of a slave whose shard is another gateway's.
     ForeignHeartbeat,
     /// A heartbeat of another version.
@@ -81,11 +94,14 @@ pub enum Attack {
 use Attack::*;
 
 /// All attacks.
-pub const ATTACKS: [Attack; 27] = [
+pub const ATTACKS: [Attack; 30] = [
     Unsigned,
     Forged,
     ReplayedElsewhere,
     Replayed,
+    ReplayedOld,
+    ReplayedAnswer,
+    Unproven,
     ForeignHeartbeat,
     Version,
     Malformed,
@@ -144,17 +160,18 @@ impl Cluster {
         for attack in ATTACKS {
             let Some(gateway) = self.any_gateway() else { return Ok(()) };
             let Some(shot) = self.shot(attack, gateway) else { continue };
-            let (before, members) = (self.refusals(gateway), self.members(gateway));
+            let (before, members, nodes) = (self.refusals(gateway), self.members(gateway), self.nodes_know());
             self.transmit(Place::first(Who::Stranger), shot.frame);
             self.run_until(self.now + self.plan.latency + 5 * MILLISECOND)?;
             let after = self.refusals(gateway);
             let moved = after.iter().map(|(name, value)| (name, value - before.get(name).copied().unwrap_or(0)));
-            // A master also refuses what it has already: what a gateway sends twice, or answers to a replay.
-            let noise = |name: &str| name == MASTER_REFUSED && !shot.counters.contains(&name);
+            // Nodes also refuse what they have already: what a gateway sends twice, or answers to a replay.
+            let noise = |name: &str| [MASTER_REFUSED, FARM_REFUSED].contains(&name) && !shot.counters.contains(&name);
             let moved: Vec<(&String, u64)> = moved.filter(|(name, more)| *more > 0 && !noise(name)).collect();
             let right: u64 = moved.iter().filter(|(name, _)| shot.counters.contains(&name.as_str())).map(|c| c.1).sum();
             let all: u64 = moved.iter().map(|counter| counter.1).sum();
-            let at_least = shot.counters == [MASTER_REFUSED] && right > shot.records;
+            let is_of_node = [[MASTER_REFUSED], [FARM_REFUSED]].iter().any(|one| shot.counters == one);
+            let at_least = is_of_node && right > shot.records;
             if right != all || !(right == shot.records || at_least) {
                 let Shot { counters, records, to, .. } = shot;
                 return Err(format!(
@@ -165,8 +182,19 @@ impl Cluster {
             if let Some(other) = now.iter().find(|member| !members.contains(member)).or(members.get(now.len())) {
                 return Err(format!("{attack:?} changed who is registered at gateway {gateway}: {other:?}"));
             }
+            if nodes != self.nodes_know() {
+                return Err(format!("{attack:?} changed what a node knows"));
+            }
         }
         Ok(())
+    }
+
+    /// How many slaves of each farm are registered, and the slaves that each master knows of behind each gateway.
+    fn nodes_know(&self) -> (Vec<Option<u64>>, Vec<Vec<u32>>) {
+        let farms = self.farms.iter().map(|farm| Some(farm.as_ref()?.lcore.role().registered())).collect();
+        let masters = self.masters.iter().flatten().map(|core| core.lcore.role());
+        let known = masters.flat_map(|master| (0..self.gateways.len()).map(|at| master.members(at).collect()));
+        (farms, known.collect())
     }
 
     fn any_gateway(&mut self) -> Option<usize> {
@@ -184,6 +212,8 @@ impl Cluster {
         });
         let farms = self.farms.iter().flatten().map(|core| core.lcore.role().counters());
         counted.insert("farm.refused_source".to_owned(), farms.map(|counters| counters.refused_source.get()).sum());
+        let farms = self.farms.iter().flatten().map(|core| core.lcore.role().counters());
+        counted.insert(FARM_REFUSED.to_owned(), farms.map(|counters| counters.acks_refused.get()).sum());
         let masters = self.masters.iter().flatten().map(|core| core.lcore.role().counters());
         counted.insert(MASTER_REFUSED.to_owned(), masters.map(|counters| counters.refused.get()).sum());
         counted
@@ -198,7 +228,7 @@ impl Cluster {
         registrar.into_iter().flat_map(|r| r.members()).map(|view| (view.member.id, view.route)).collect()
     }
 
-    fn heartbeat(&self, node: NodeId, cookie: u64, key: Option<&[u8; 32]>) -> Vec<u8> {
+    fn heartbeat(&self, node: NodeId, cookie: Cookie, key: Option<&[u8; 32]>) -> Vec<u8> {
         let heartbeat = Heartbeat {
             node,
             fixed_port: false,
@@ -206,21 +236,30 @@ impl Cluster {
             left: false,
             boot_epoch: u64::MAX,
             seq: 1 << 60,
+            challenge: CHALLENGE,
             cookie,
             members_generation: 0,
             members_epoch: 0,
             pages_total: 1,
             pages_free: 1,
+            domain: 0,
             vcpus: 1,
             max_ip_packet: 1500,
+            speed_class: SpeedClass::UNKNOWN,
         };
         let mut bytes = vec![0; Heartbeat::RECORD_LEN];
         heartbeat.emit(key, &mut bytes);
         bytes
     }
 
+    /// Whether a cookie has expired: its first bytes are the time at which it was issued.
+    fn is_expired(&self, cookie: Cookie) -> bool {
+        let issued = cookie.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        issued + 9 * self.plan.interval < self.now
+    }
+
     /// A cookie that a gateway gave the stranger for its own address, and for which of its slaves.
-    fn cookie_of_stranger(&self, gateway: usize) -> Option<(Place, SlaveId, u64)> {
+    fn cookie_of_stranger(&self, gateway: usize) -> Option<(Place, SlaveId, Cookie)> {
         let epoch = self.gateways[gateway].as_ref()?.desk.registrar().config().epoch;
         self.answers.iter().rev().find_map(|frame| {
             let read = packet::read(frame)?;
@@ -228,9 +267,19 @@ impl Cluster {
             let acks = Walk::new(packet::payload(frame, &read), self.plan.scale).flatten();
             acks.filter_map(|(id, record)| Some((id, HeartbeatAck::parse(&record).ok()?)))
                 .filter(|(id, ack)| ack.gateway_epoch == epoch && ack.node == NodeId::slave(*id))
+                .filter(|(_, ack)| ack.challenge == CHALLENGE && !self.is_expired(ack.cookie))
                 .find(|(id, _)| self.plan.gateways[gateway].slaves.contains(&id.get()))
                 .map(|(id, ack)| (from, id, ack.cookie))
         })
+    }
+
+    /// Something that was recorded a while ago, for such a place.
+    fn recording(&mut self, is_for: impl Fn(Place) -> bool) -> Option<(frame::Time, Place, Place, Vec<u8>)> {
+        let old = self.now.checked_sub(2 * self.plan.interval)?;
+        let all: Vec<usize> =
+            (0..self.recorded.len()).filter(|&at| self.recorded[at].0 < old && is_for(self.recorded[at].2)).collect();
+        let at = *all.get(self.rng.below(all.len() as u64) as usize)?;
+        self.recorded.get(at).cloned()
     }
 
     /// The frame of an attack on a gateway, if the cluster is one in which it can be made.
@@ -245,7 +294,7 @@ impl Cluster {
         let node_key =
             |id: SlaveId| self.plan.key.map(|key| *ClusterKey::from_bytes(key).node_key(NodeId::slave(id)).as_bytes());
         let victims_id = scale.slave_id(victim)?;
-        let signed = self.heartbeat(NodeId::slave(victims_id), 1, node_key(victims_id).as_ref());
+        let signed = self.heartbeat(NodeId::slave(victims_id), MADE_UP, node_key(victims_id).as_ref());
         let one = Plan::master_id(0);
 
         let stranger = |payload: Vec<u8>, counters: &'static [&'static str]| {
@@ -263,11 +312,11 @@ impl Cluster {
         match attack {
             Unsigned => {
                 self.plan.key?;
-                stranger(self.heartbeat(NodeId::slave(victims_id), 1, None), &["link.refused_unsigned"])
+                stranger(self.heartbeat(NodeId::slave(victims_id), MADE_UP, None), &["link.refused_unsigned"])
             }
             Forged => {
                 self.plan.key?;
-                stranger(self.heartbeat(NodeId::slave(victims_id), 1, Some(&[7; 32])), &["link.refused_forged"])
+                stranger(self.heartbeat(NodeId::slave(victims_id), MADE_UP, Some(&[7; 32])), &["link.refused_forged"])
             }
             ReplayedElsewhere | Replayed => {
                 let at = |(_, to, _): &&(Place, Place, Vec<u8>)| to.who == Who::Gateway(gateway as u16);
@@ -291,13 +340,40 @@ impl Cluster {
                 };
                 Some(Shot { to, frame, counters, records })
             }
+            ReplayedOld => {
+                let (_, _, to, seen) = self.recording(|to| to.who == Who::Gateway(gateway as u16))?;
+                let read = packet::read(&seen)?;
+                let payload = packet::payload(&seen, &read);
+                let records = Walk::new(payload, scale).filter(Result::is_ok).count() as u64;
+                let counters = &[
+                    // Its key may have gone since.
+                    "link.refused_forged",
+                    "link.refused_replayed",
+                    "link.refused_other_boot",
+                    "link.heartbeats_challenged",
+                ];
+                Some(Shot { to, frame: seen, counters, records })
+            }
+            ReplayedAnswer => {
+                let (_, from, to, seen) = self.recording(|to| matches!(to.who, Who::Farm(_) | Who::Master(_)))?;
+                let read = packet::read(&seen)?;
+                let payload = packet::payload(&seen, &read);
+                let records = Walk::new(payload, scale).filter(Result::is_ok).count() as u64;
+                let is_master = matches!(to.who, Who::Master(_));
+                let counters: &[&str] = if is_master { &[MASTER_REFUSED] } else { &[FARM_REFUSED] };
+                (from.who == Who::Gateway(gateway as u16)).then_some(Shot { to, frame: seen, counters, records })
+            }
+            Unproven => stranger(signed, &["link.heartbeats_challenged"]),
             ForeignHeartbeat => {
                 let id = scale.slave_id(foreign?)?;
-                stranger(self.heartbeat(NodeId::slave(id), 1, node_key(id).as_ref()), &["link.refused_foreign_shard"])
+                stranger(
+                    self.heartbeat(NodeId::slave(id), MADE_UP, node_key(id).as_ref()),
+                    &["link.refused_foreign_shard"],
+                )
             }
             Version => {
                 let mut bytes = signed;
-                bytes[MAJOR_AT] = 2;
+                bytes[MAJOR_AT] = 3;
                 stranger(bytes, &["link.refused_version"])
             }
             Malformed => {
@@ -315,7 +391,7 @@ impl Cluster {
                 let (from, to) = (Place::first(Who::Stranger), self.door(gateway, Who::Farm(0)));
                 let id = NodeId::master(one);
                 let key = self.plan.key.map(|key| *ClusterKey::from_bytes(key).node_key(id).as_bytes());
-                let bytes = self.heartbeat(id, 1, key.as_ref());
+                let bytes = self.heartbeat(id, MADE_UP, key.as_ref());
                 let frame = packet::build(from, to, None, wire::GATEWAY_PORT, &bytes);
                 (to.port == 1).then_some(Shot { to, frame, counters: &["link.refused_master_port"], records: 1 })
             }

@@ -22,13 +22,13 @@ use wire::link::NodeId;
 impl Cluster {
     /// Starts a machine that does not run.
     pub fn start(&mut self, who: Who) {
-        let epoch = self.now + 1;
+        let boot = (self.boot_epoch(), self.rng.secret());
         let started = match who {
             Who::Master(i) => {
                 let i = usize::from(i);
                 let started = self.masters[i].is_none();
                 if started {
-                    self.masters[i] = Some(self.make_master(i, epoch));
+                    self.masters[i] = Some(self.make_master(i, boot));
                 }
                 started
             }
@@ -36,7 +36,7 @@ impl Cluster {
                 let i = usize::from(i);
                 let started = self.farms[i].is_none();
                 if started {
-                    self.farms[i] = Some(self.make_farm(i, epoch));
+                    self.farms[i] = Some(self.make_farm(i, boot));
                 }
                 started
             }
@@ -44,7 +44,7 @@ impl Cluster {
                 let i = usize::from(i);
                 let started = self.gateways[i].is_none();
                 if started {
-                    self.gateways[i] = Some(self.make_gateway(i, epoch));
+                    self.gateways[i] = Some(self.make_gateway(i, boot.0));
                     self.wake_desk(i as u16, self.now);
                 }
                 started
@@ -69,6 +69,19 @@ impl Cluster {
                 Who::Farm(i) => self.start_traffic(usize::from(i)),
                 Who::Gateway(_) | Who::Stranger => {}
             }
+        }
+    }
+
+    /// An epoch by a clock that is right, years ahead, an hour behind, running backwards, or none at all.
+    fn boot_epoch(&mut self) -> u64 {
+        const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+        let right = 50 * YEAR + self.now;
+        match self.rng.below(5) {
+            0 => right,
+            1 => right + self.rng.between(1, 100) * YEAR,
+            2 => right - 3600 * SECOND,
+            3 => u64::MAX - self.now,
+            _ => self.rng.bits().max(1),
         }
     }
 
@@ -134,21 +147,21 @@ impl Cluster {
         }
     }
 
-    fn make_master(&mut self, i: usize, epoch: u64) -> Core<Master> {
+    fn make_master(&mut self, i: usize, boot: (u64, [u8; 32])) -> Core<Master> {
         let plan = &self.plan.masters[i];
         let mtu = plan.mtu;
         let (who, vlan) = (Who::Master(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
-        let config = master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port);
+        let config = master::node_config(self.plan.scale, self.plan.interval, boot, plan.mtu, plan.fixed_port);
         let id = NodeId::master(Plan::master_id(i as u16));
         let key = self.credential().node_keys(id);
-        let node = |gateway| Node::new(id, key.clone(), self.door(gateway, who).peer(vlan), self.now);
+        let node = |gateway| Node::new(id, key.clone(), self.door(gateway, who).peer(vlan), &config, self.now);
         let nodes = (0..self.gateways.len()).map(node).collect();
-        let rng = self.rng.fork(epoch ^ (i as u64) << 48);
+        let rng = self.rng.fork(boot.0 ^ (i as u64) << 48);
         let master = Master::new(Plan::master_id(i as u16), config, nodes, rng);
         Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| master)
     }
 
-    fn make_farm(&mut self, i: usize, epoch: u64) -> Core<Farm> {
+    fn make_farm(&mut self, i: usize, boot: (u64, [u8; 32])) -> Core<Farm> {
         let plan = &self.plan.farms[i];
         let mtu = plan.mtu;
         let (who, vlan) = (Who::Farm(i as u16), plan.vlan.map_or(Vlan::UNTAGGED, Vlan::tagged));
@@ -160,7 +173,7 @@ impl Cluster {
         });
         let config = FarmConfig {
             slaves: slaves.collect(),
-            node: master::node_config(self.plan.scale, self.plan.interval, epoch, plan.mtu, plan.fixed_port),
+            node: master::node_config(self.plan.scale, self.plan.interval, boot, plan.mtu, plan.fixed_port),
             credential: self.credential(),
             answer_any: false,
             streams: 4,

@@ -5,7 +5,10 @@ use crate::rng::Rng;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::{Burst, Class, Datagram, Frame, Outbox, Peer, PortId, Role, Time};
 use link::standing::choose;
-use link::{KeyRing, MemberTable, Node, NodeConfig, NodeKey, Standing, datagram_room};
+use link::{
+    AckRefusal, ChallengeSecret, KeyRing, MemberTable, MembersRefusal, Node, NodeConfig, NodeKey, Standing,
+    datagram_room,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::link::{Member, MemberState};
 use wire::record::{RecordHeader, req_id};
@@ -35,6 +38,8 @@ frame::counters! {
         unexpected,
         /// Link control that was refused: forged, replayed, of another start.
         refused,
+        /// Of these, what answers another challenge.
+        refused_challenge,
         /// Slaves that a gateway called suspect.
         told_suspect,
         /// Slaves that a gateway called gone.
@@ -300,8 +305,9 @@ impl Master {
             };
             match record.header().msg_type() {
                 MsgType::HEARTBEAT_ACK => {
-                    if gate.node.handle(&self.config, now, &datagram.peer, &record).is_err() {
+                    if let Err(refusal) = gate.node.handle(&self.config, now, &datagram.peer, &record) {
                         self.counters.refused.add(1);
+                        self.counters.refused_challenge.add(u64::from(refusal == AckRefusal::Challenge));
                     }
                 }
                 MsgType::MEMBERS => {
@@ -312,7 +318,10 @@ impl Master {
                     };
                     match gate.table.receive(now, &mut gate.node, &datagram.peer, &record, told) {
                         Ok(()) => gate.list(),
-                        Err(_) => self.counters.refused.add(1),
+                        Err(refusal) => {
+                            self.counters.refused.add(1);
+                            self.counters.refused_challenge.add(u64::from(refusal == MembersRefusal::Challenge));
+                        }
                     }
                 }
                 MsgType::ECHO_REPLY if is_ours(self.id, &record) => {
@@ -398,12 +407,13 @@ impl Role for Master {
     }
 }
 
-/// What all nodes of a process announce.
-pub fn node_config(scale: Scale, interval: u64, boot_epoch: u64, mtu: u16, fixed_port: bool) -> NodeConfig {
+/// What all nodes of a process announce; `boot` is the boot epoch and the secret of its challenges.
+pub fn node_config(scale: Scale, interval: u64, boot: (u64, [u8; 32]), mtu: u16, fixed_port: bool) -> NodeConfig {
     NodeConfig {
         scale,
         interval,
-        boot_epoch,
+        boot_epoch: boot.0,
+        challenges: ChallengeSecret::new(boot.1),
         pages_total: 1 << 20,
         pages_free: 1 << 19,
         vcpus: 2,

@@ -32,6 +32,9 @@ impl Cluster {
         } else if !is_cargo && matches!(to.who, Who::Gateway(_)) {
             keep(&mut self.heartbeats, (from, to, frame.clone()));
         }
+        if !is_cargo && from.who != Who::Stranger && to.who != Who::Stranger {
+            self.record(from, to, &frame);
+        }
         if self.rng.chance(self.faults.mark) {
             self.fate(Fate::Marked);
             frame = packet::mark_ce(&frame, &read);
@@ -62,6 +65,18 @@ impl Cluster {
         }
         let late = if self.rng.chance(self.faults.delay) { self.rng.below(300 * MICROSECOND) } else { 0 };
         self.queue.push(self.now + self.plan.latency + late, Event::Arrive { at: to, frame, broken });
+    }
+
+    /// A stranger records link control: the first of it, and some of what comes later.
+    fn record(&mut self, from: Place, to: Place, frame: &[u8]) {
+        const MOST: usize = 128;
+        let record = (self.now, from, to, frame.to_vec());
+        if self.recorded.len() < MOST {
+            self.recorded.push(record);
+        } else if self.rng.one_in(16) {
+            let at = self.rng.below(MOST as u64) as usize;
+            self.recorded[at] = record;
+        }
     }
 
     fn fate(&mut self, fate: Fate) {

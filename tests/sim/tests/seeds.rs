@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 }
 
 /// What 500 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 51] = [
+const MUST_HAVE_HAPPENED: [&str; 55] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -25,6 +25,7 @@ const MUST_HAVE_HAPPENED: [&str; 51] = [
     "up.dropped_no_route",
     "up.dropped_spoofed",
     "up.dropped_unregistered_source",
+    "farm.acks_refused_challenge",
     "farm.answers_elsewhere",
     "farm.gateway_moves",
     "farm.keys_switched",
@@ -37,6 +38,7 @@ const MUST_HAVE_HAPPENED: [&str; 51] = [
     "forwarded_whole",
     "lcore.control_delayed",
     "lcore.rx_paused_pool",
+    "link.cookies_expired",
     "link.deaf_spells",
     "link.drain_acks_out",
     "link.heartbeats_challenged",
@@ -48,10 +50,12 @@ const MUST_HAVE_HAPPENED: [&str; 51] = [
     "link.refused_forged",
     "link.refused_malformed",
     "link.refused_master_port",
+    "link.refused_other_boot",
     "link.refused_replayed",
     "link.refused_unexpected",
     "link.refused_unsigned",
     "link.refused_version",
+    "master.refused_challenge",
     "master.shard_moves",
     "master.told_gone",
     "master.told_suspect",

@@ -3,7 +3,7 @@
 use super::{AckRefusal, COOKIE_GAP, Flags, Node, NodeConfig, NodeEvent, most_probes};
 use crate::ShardRanges;
 use frame::{Peer, Time};
-use wire::link::{HeartbeatAck, LinkError, Role};
+use wire::link::{CookieFault, HeartbeatAck, LinkError, Role};
 use wire::{Record, UNPROVEN_MTU, tag};
 
 impl Node {
@@ -30,6 +30,10 @@ impl Node {
                 return Err(AckRefusal::Forged);
             }
         }
+        if ack.challenge != self.challenge {
+            self.heard_old_answer();
+            return Err(AckRefusal::Challenge);
+        }
         if ack.seq != self.seq || self.seq == 0 {
             return Err(AckRefusal::Sequence);
         }
@@ -41,13 +45,12 @@ impl Node {
             self.signs = 1;
         }
         self.flags.set(Flags::SAID_NO_ANSWER, false);
+        self.flags.set(Flags::OLD_ANSWER, false);
+        let was_forgotten = self.flags.has(Flags::FORGOTTEN);
         self.flags.set(Flags::FORGOTTEN, !ack.registered);
-        if ack.cookie != self.cookie {
-            self.cookie = ack.cookie;
-            self.flags.set(Flags::COOKIE_SENT, false);
-            if !ack.registered {
-                self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
-            }
+        self.cookie = ack.cookie;
+        if !ack.registered && ack.cookie_fault.is_some() {
+            self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));
         }
         if theirs != config.scale {
             self.flags.set(Flags::REGISTERED, false);
@@ -55,7 +58,7 @@ impl Node {
             return Ok(self.flags.first(Flags::SAID_SCALE).then_some(event));
         }
         if !ack.registered {
-            return Ok(self.not_registered(config, &ack));
+            return Ok(self.not_registered(config, &ack, was_forgotten));
         }
         self.hold_ns = ack.hold_ns;
         let was = self.is_registered() && self.gateway_epoch == ack.gateway_epoch;
@@ -70,9 +73,9 @@ impl Node {
         self.gateway_epoch = ack.gateway_epoch;
         self.mtu = ack.mtu;
         self.flags.set(Flags::REGISTERED, true);
-        for said in [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN, Flags::SAID_REFUSED] {
-            self.flags.set(said, false);
-        }
+        const SAID: [u16; 5] =
+            [Flags::SAID_DUPLICATE, Flags::SAID_SCALE, Flags::SAID_FOREIGN, Flags::SAID_REFUSED, Flags::SAID_COOKIE];
+        SAID.into_iter().for_each(|said| self.flags.set(said, false));
         if !was || smaller {
             self.probes = 0;
             self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(ack.mtu));
@@ -93,15 +96,17 @@ impl Node {
         Ok(self.probe_result(config, ack.mtu))
     }
 
-    /// An answer that does not register: a cookie only, or the reason why not.
-    fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck) -> Option<NodeEvent> {
+    /// An answer that does not register: the reason why not.
+    fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck, was_forgotten: bool) -> Option<NodeEvent> {
         if ack.duplicate_id {
             self.flags.set(Flags::REGISTERED, false);
             return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
         }
-        if !self.flags.has(Flags::COOKIE_SENT) {
-            // The cookie is new: the next heartbeat decides.
-            return None;
+        if let Some(fault) = ack.cookie_fault {
+            // The next heartbeat decides, with the cookie that has just come. A gateway that started again knows no
+            // cookie of before: only if it refuses its own there is something to say.
+            let is_fault = self.flags.has(Flags::COOKIE_SENT) && (fault != CookieFault::Unknown || was_forgotten);
+            return (is_fault && self.flags.first(Flags::SAID_COOKIE)).then_some(NodeEvent::CookieRefused { fault });
         }
         self.flags.set(Flags::REGISTERED, false);
         if self.id.role == Role::Slave && !ack.ranges.is_empty() {

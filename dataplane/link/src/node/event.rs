@@ -3,7 +3,7 @@
 use crate::ShardRanges;
 use std::fmt;
 use thiserror::Error;
-use wire::link::LinkError;
+use wire::link::{CookieFault, LinkError};
 use wire::{Scale, Shard};
 
 /// What a node reports.
@@ -26,6 +26,13 @@ pub enum NodeEvent {
     },
     /// No acceptable answer for `no_answer_after`.
     NoAnswer,
+    /// No acceptable answer for `no_answer_after`, and answers to another challenge.
+    OldAnswers,
+    /// The gateway answers, and wants the node to prove itself again, although the heartbeat had a cookie.
+    CookieRefused {
+        /// What was wrong with the cookie.
+        fault: CookieFault,
+    },
     /// Was registered, and the gateway has been silent for 3 intervals.
     Lost,
     /// The id is alive at another address, which keeps it.
@@ -76,6 +83,18 @@ impl fmt::Display for NodeEvent {
                  the gateway's refused counters and log (gvm-dp stats); where it is on AF_XDP or DPDK and this host sends from a \
                  veth or a virtual NIC, `ethtool -K IFACE tx off` here",
             ),
+            Self::OldAnswers => f.write_str(
+                "no answer from the gateway to this start of the node, but answers to another one: somebody sends recorded \
+                 answers again, or another process has this node's address and port",
+            ),
+            Self::CookieRefused { fault } => {
+                write!(f, "the gateway wants a new proof of this node's address: {fault}; ")?;
+                f.write_str(match fault {
+                    CookieFault::Unknown => "if that comes again, a NAT gives this node another address or port each time",
+                    CookieFault::Expired => "the gateway was not heard for long, or this process stood still",
+                    CookieFault::OtherBoot => "if that comes again, another process has this id at the same address",
+                })
+            }
             Self::Lost => f.write_str("the gateway fell silent; heartbeats go on"),
             Self::Duplicate => {
                 f.write_str("the id is alive at another address, which keeps it: give one of the two another --id")
@@ -126,6 +145,9 @@ pub enum AckRefusal {
     /// Its tag is not the one that the node's key makes.
     #[error("the answer is signed with another key: compare the fingerprints")]
     Forged,
+    /// It answers another challenge: another start of the node, or of another gateway.
+    #[error("it answers another start of this node, or is of another gateway")]
+    Challenge,
     /// It does not echo the last seq.
     #[error("the answer is not to the last heartbeat")]
     Sequence,

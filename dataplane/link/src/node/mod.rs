@@ -5,15 +5,17 @@
 //! each HEARTBEAT_ACK to [`Node::handle`], and asks [`Node::poll_event`] for what only time brings.
 
 mod answer;
+mod challenge;
 mod event;
 
+pub use challenge::ChallengeSecret;
 pub use event::{AckRefusal, NodeEvent};
 
 use crate::standing::doubt_after;
 use crate::{KeyRing, NodeKey, SILENT_INTERVALS, Standing, datagram_room};
 use frame::time::{FOREVER, MILLISECOND, SECOND};
 use frame::{Peer, Time};
-use wire::link::{Heartbeat, NodeId};
+use wire::link::{Cookie, Heartbeat, NodeId, SpeedClass};
 use wire::{Scale, UNPROVEN_MTU};
 
 /// A new cookie is answered at once, but not more often than this.
@@ -38,12 +40,18 @@ pub struct NodeConfig {
     pub interval: u64,
     /// How long to wait for an acceptable answer before saying that there is none, in nanoseconds.
     pub no_answer_after: u64,
-    /// Differs after each start of the node, and must grow: an earlier one is refused as a replay.
+    /// Differs after each start of the node: random.
     pub boot_epoch: u64,
+    /// What the challenges to gateways are drawn from: random in each start.
+    pub challenges: ChallengeSecret,
     /// Memory that each node lends, in 4 KiB pages.
     pub pages_total: u64,
     /// The part of it that nobody has leased, in 4 KiB pages.
     pub pages_free: u64,
+    /// Failure domain of the nodes; zero is unknown.
+    pub domain: u32,
+    /// How fast their link is.
+    pub speed_class: SpeedClass,
     /// Virtual CPUs that each node can run.
     pub vcpus: u16,
     /// Largest IP packet that each node can take, in bytes; at least 576.
@@ -53,14 +61,18 @@ pub struct NodeConfig {
 }
 
 impl Default for NodeConfig {
+    /// The defaults; the boot epoch and the secret of challenges are constants.
     fn default() -> Self {
         Self {
             scale: Scale::default(),
             interval: SECOND,
             no_answer_after: 5 * SECOND,
             boot_epoch: 1,
+            challenges: ChallengeSecret::new([0; 32]),
             pages_total: 0,
             pages_free: 0,
+            domain: 0,
+            speed_class: SpeedClass::UNKNOWN,
             vcpus: 0,
             max_ip_packet: FALLBACK_MTU,
             fixed_port: false,
@@ -89,10 +101,13 @@ impl Flags {
     const DRAINING: u16 = 1 << 8;
     const SAID_FOREIGN: u16 = 1 << 9;
     const SAID_REFUSED: u16 = 1 << 10;
-    /// The last heartbeat carried the cookie that the node has now.
+    /// The last heartbeat carried a cookie.
     const COOKIE_SENT: u16 = 1 << 11;
     /// The last answer did not register the node: the gateway has just started.
     const FORGOTTEN: u16 = 1 << 12;
+    const SAID_COOKIE: u16 = 1 << 13;
+    /// Since the last acceptable answer there was one to another challenge.
+    const OLD_ANSWER: u16 = 1 << 14;
 
     fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
@@ -117,7 +132,8 @@ pub struct Node {
     id: NodeId,
     gateway: Peer,
     seq: u64,
-    cookie: u64,
+    challenge: u64,
+    cookie: Cookie,
     gateway_epoch: u64,
     members_epoch: u64,
     members_generation: u64,
@@ -142,17 +158,18 @@ pub struct Node {
     since: Time,
 }
 
-const _: () = assert!(size_of::<Node>() <= 208);
+const _: () = assert!(size_of::<Node>() <= 224);
 
 impl Node {
     /// A node whose first heartbeat is due at once. With two keys it begins with the older one.
-    pub fn new(id: NodeId, keys: impl Into<KeyRing<NodeKey>>, gateway: Peer, now: Time) -> Self {
+    pub fn new(id: NodeId, keys: impl Into<KeyRing<NodeKey>>, gateway: Peer, config: &NodeConfig, now: Time) -> Self {
         Self {
             keys: keys.into(),
             id,
             gateway,
             seq: 0,
-            cookie: 0,
+            challenge: config.challenges.challenge(id, &gateway),
+            cookie: Cookie::NONE,
             gateway_epoch: 0,
             members_epoch: 0,
             members_generation: 0,
@@ -240,6 +257,16 @@ impl Node {
         self.mtu
     }
 
+    /// What the gateway must say back with all that it says to this node.
+    pub fn challenge(&self) -> u64 {
+        self.challenge
+    }
+
+    /// Notes that something came that answers another challenge.
+    pub(crate) fn heard_old_answer(&mut self) {
+        self.flags.set(Flags::OLD_ANSWER, true);
+    }
+
     /// The epoch of the gateway that registered it; zero before.
     pub fn gateway_epoch(&self) -> u64 {
         self.gateway_epoch
@@ -314,7 +341,8 @@ impl Node {
         Some(len)
     }
 
-    /// What only time brings: [`NodeEvent::Lost`] and [`NodeEvent::NoAnswer`], each once per silence.
+    /// What only time brings, each once per silence: [`NodeEvent::Lost`], and [`NodeEvent::NoAnswer`] or
+    /// [`NodeEvent::OldAnswers`].
     pub fn poll_event(&mut self, config: &NodeConfig, now: Time) -> Option<NodeEvent> {
         let silent = now.saturating_sub(self.heard);
         if self.is_registered() {
@@ -324,7 +352,8 @@ impl Node {
             self.flags.set(Flags::REGISTERED, false);
             return Some(NodeEvent::Lost);
         }
-        (silent >= config.no_answer_after && self.flags.first(Flags::SAID_NO_ANSWER)).then_some(NodeEvent::NoAnswer)
+        let event = if self.flags.has(Flags::OLD_ANSWER) { NodeEvent::OldAnswers } else { NodeEvent::NoAnswer };
+        (silent >= config.no_answer_after && self.flags.first(Flags::SAID_NO_ANSWER)).then_some(event)
     }
 
     /// The gateway drains: says promptly that this node has heard it.
@@ -369,19 +398,22 @@ impl Node {
             left: self.flags.has(Flags::DRAINING),
             boot_epoch: config.boot_epoch,
             seq: self.seq + 1,
+            challenge: self.challenge,
             cookie: self.cookie,
             members_generation: self.members_generation,
             members_epoch: self.members_epoch,
             pages_total: config.pages_total,
             pages_free: config.pages_free,
+            domain: config.domain,
             vcpus: config.vcpus,
             max_ip_packet: config.max_ip_packet,
+            speed_class: config.speed_class,
         };
         self.pick_key();
         let len = heartbeat.emit_padded(self.key().map(NodeKey::as_bytes), pad_to, out)?;
         self.seq += 1;
         self.unanswered = self.unanswered.saturating_add(1);
-        self.flags.set(Flags::COOKIE_SENT, true);
+        self.flags.set(Flags::COOKIE_SENT, !self.cookie.is_none());
         Some(len)
     }
 }

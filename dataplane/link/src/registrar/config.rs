@@ -94,7 +94,7 @@ pub enum RegistrarError {
     #[error("an MTU of {0} is too small: 576 is the least, {UNPROVEN_MTU} or more is of use")]
     Mtu(u16),
     /// An epoch of zero, which means that there is none.
-    #[error("the epoch of a gateway must not be zero: take the time of its start")]
+    #[error("the epoch of a gateway must not be zero: draw it at random")]
     Epoch,
 }
 

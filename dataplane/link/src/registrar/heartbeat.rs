@@ -6,8 +6,13 @@ use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
 use crate::{Notice, RegistrarEvent, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
-use wire::link::{Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
+use wire::link::{CookieFault, Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
 use wire::{MIN_MTU, MsgType, Record, UNPROVEN_MTU, tag};
+
+/// How long a cookie proves that its node hears at its address, in intervals.
+const COOKIE_INTERVALS: u64 = 10;
+/// How long a cookie is fresh, in intervals: its node may be sent more than it sends.
+const FRESH_INTERVALS: u64 = 3;
 
 /// A heartbeat whose form and tag are right, and what is needed to judge and answer it.
 struct Call<'a> {
@@ -19,8 +24,10 @@ struct Call<'a> {
     record_len: usize,
     /// Bytes of its datagram.
     datagram_len: usize,
-    /// The cookie that it should have.
-    cookie: u64,
+    /// When its cookie was issued, or what is wrong with it.
+    proof: Result<Time, CookieFault>,
+    /// Its cookie was issued a short time ago.
+    is_fresh: bool,
 }
 
 impl Call<'_> {
@@ -40,7 +47,7 @@ impl Call<'_> {
 
     /// Whether the sender can hear at its address.
     fn is_proven(&self) -> bool {
-        self.heartbeat.cookie == self.cookie
+        self.proof.is_ok()
     }
 }
 
@@ -49,7 +56,11 @@ impl Call<'_> {
 enum Standing {
     Stranger,
     Duplicate,
-    Registered { mtu: u16 },
+    /// Another start of the node was heard after the cookie was issued.
+    OtherBoot,
+    Registered {
+        mtu: u16,
+    },
 }
 
 impl Registrar {
@@ -83,7 +94,7 @@ impl Registrar {
             // The ACK leaves first: a master applies only MEMBERS of an epoch that an ACK has told it.
             packer.flush(from, sink);
             if let Some(at) = self.masters.iter().position(|master| u32::from(master.id) == call.node().id) {
-                self.membership_of(at, &call.heartbeat, now, sink);
+                self.membership_of(at, &call.heartbeat, call.is_fresh, now, sink);
             }
         }
     }
@@ -134,9 +145,15 @@ impl Registrar {
             self.notice(now, Notice::MasterPort { node, from: *from }, sink);
             return None;
         }
-        let cookie = self.secret.cookie(from, node);
+        let age = |issued| now.saturating_sub(issued);
+        let issued = self.secret.issued(heartbeat.cookie, from, node, heartbeat.boot_epoch);
+        let proof = issued.ok_or(CookieFault::Unknown).and_then(|issued| {
+            let is_valid = age(issued) <= self.intervals(COOKIE_INTERVALS);
+            is_valid.then_some(issued).ok_or(CookieFault::Expired)
+        });
+        let is_fresh = proof.is_ok_and(|issued| age(issued) <= self.intervals(FRESH_INTERVALS));
         let record_len = record.bytes().len();
-        Some(Call { now, from, heartbeat, signed, record_len, datagram_len, cookie })
+        Some(Call { now, from, heartbeat, signed, record_len, datagram_len, proof, is_fresh })
     }
 
     /// Registers the node, or not. `None` when there is no answer.
@@ -156,16 +173,20 @@ impl Registrar {
                 Some((id, at))
             }
         };
-        if !call.is_proven() {
-            self.counters.heartbeats_challenged.add(1);
-            sink.event(RegistrarEvent::Challenged { node, from: *call.from });
-            return Some(Standing::Stranger);
-        }
+        let issued = match call.proof {
+            Ok(issued) => issued,
+            Err(fault) => {
+                self.counters.heartbeats_challenged.add(1);
+                self.counters.cookies_expired.add(u64::from(fault == CookieFault::Expired));
+                sink.event(RegistrarEvent::Challenged { node, from: *call.from, fault });
+                return Some(Standing::Stranger);
+            }
+        };
         match slave {
             Some((id, at)) => {
                 let mut presence = self.table.get(at).presence;
                 let was = presence;
-                let standing = self.admit(call, &mut presence, sink)?;
+                let standing = self.admit(call, issued, &mut presence, sink)?;
                 if let Standing::Registered { mtu } = standing {
                     let entry = self.table.get_mut(at);
                     entry.presence = presence;
@@ -193,7 +214,7 @@ impl Registrar {
                 };
                 let mut presence = self.masters[at].presence;
                 let was = presence.route();
-                let standing = self.admit(call, &mut presence, sink)?;
+                let standing = self.admit(call, issued, &mut presence, sink)?;
                 self.masters[at].presence = presence;
                 let route = presence.route();
                 if route != was {
@@ -204,15 +225,18 @@ impl Registrar {
         }
     }
 
-    /// Judges a heartbeat with a valid cookie against the last one, and takes it over if it is newer.
-    fn admit(&mut self, call: &Call<'_>, presence: &mut Presence, sink: &mut impl Sink) -> Option<Standing> {
+    /// Judges a heartbeat with a valid cookie, which was issued at `issued`, against the last one, and takes it over if it
+    /// is newer.
+    fn admit(
+        &mut self,
+        call: &Call<'_>,
+        issued: Time,
+        presence: &mut Presence,
+        sink: &mut impl Sink,
+    ) -> Option<Standing> {
         let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
         let is_free = self.is_free(presence.heard, call.now, call.signed.is_some());
-        let mut verdict = presence.judge(heartbeat, call.from, is_free);
-        // Without a key anybody can claim a boot of the far future: that must not keep the node itself out for ever.
-        if verdict == Verdict::OlderBoot && call.signed.is_none() && (is_free || !presence.is_present()) {
-            verdict = Verdict::New;
-        }
+        let verdict = presence.judge(heartbeat, call.from, issued, is_free);
         match verdict {
             Verdict::Duplicate => {
                 self.counters.refused_duplicate.add(1);
@@ -226,11 +250,11 @@ impl Registrar {
                 sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "replayed" });
                 return None;
             }
-            Verdict::OlderBoot => {
-                self.counters.refused_replayed.add(1);
-                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "replayed" });
-                self.notice(call.now, Notice::OlderBoot { node, from }, sink);
-                return None;
+            Verdict::OtherBoot => {
+                self.counters.refused_other_boot.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "other_boot" });
+                self.notice(call.now, Notice::OtherBoot { node, from }, sink);
+                return Some(Standing::OtherBoot);
             }
             Verdict::New | Verdict::Next => {}
         }
@@ -269,12 +293,18 @@ impl Registrar {
             gw_bits: self.config.scale.gw_bits(),
             mtu: match standing {
                 Standing::Registered { mtu } => mtu,
-                Standing::Stranger | Standing::Duplicate => UNPROVEN_MTU,
+                Standing::Stranger | Standing::Duplicate | Standing::OtherBoot => UNPROVEN_MTU,
             },
             seq: call.heartbeat.seq,
-            cookie: call.cookie,
+            challenge: call.heartbeat.challenge,
+            cookie: self.secret.issue(call.now, call.from, call.node(), call.heartbeat.boot_epoch),
             gateway_epoch: self.config.epoch,
             hold_ns: self.config.hold_ns,
+            cookie_fault: match standing {
+                Standing::OtherBoot => Some(CookieFault::OtherBoot),
+                Standing::Stranger => call.proof.err(),
+                Standing::Duplicate | Standing::Registered { .. } => None,
+            },
             ranges: self.config.shards.ranges().iter().copied().collect(),
         };
         // Whoever has not proven its address is never sent more than came from it.

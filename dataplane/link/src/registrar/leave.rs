@@ -80,7 +80,7 @@ impl Registrar {
                     packer.flush(&to, sink);
                 }
                 to = Some(presence.peer);
-                self.tell(NodeId::slave(id), &presence, &mut packer, sink);
+                self.tell(now, NodeId::slave(id), &presence, &mut packer, sink);
             }
             at += 1;
         }
@@ -93,7 +93,7 @@ impl Registrar {
                 let master = &self.masters[number];
                 let (id, presence) = (master.id, master.presence);
                 if presence.state == State::Here && !presence.left {
-                    self.tell(NodeId::master(id), &presence, &mut packer, sink);
+                    self.tell(now, NodeId::master(id), &presence, &mut packer, sink);
                     packer.flush(&presence.peer, sink);
                 }
             }
@@ -107,7 +107,7 @@ impl Registrar {
         self.leave = Some(Leave { due, cursor: if is_over { 0 } else { at } });
     }
 
-    fn tell(&mut self, node: NodeId, presence: &Presence, packer: &mut super::Packer, sink: &mut impl Sink) {
+    fn tell(&mut self, now: Time, node: NodeId, presence: &Presence, packer: &mut super::Packer, sink: &mut impl Sink) {
         let key = self.key_of(presence).map(|key| key.node_key(node));
         let ack = HeartbeatAck {
             node,
@@ -119,9 +119,11 @@ impl Registrar {
             gw_bits: self.config.scale.gw_bits(),
             mtu: presence.mtu(),
             seq: presence.seq,
-            cookie: self.secret.cookie(&presence.peer, node),
+            challenge: presence.challenge,
+            cookie: self.secret.issue(now, &presence.peer, node, presence.boot_epoch),
             gateway_epoch: self.config.epoch,
             hold_ns: self.config.hold_ns,
+            cookie_fault: None,
             ranges: self.config.shards.ranges().iter().copied().collect(),
         };
         packer.push(&presence.peer, presence.mtu(), &ack, key.as_ref().map(NodeKey::as_bytes), sink);

@@ -3,6 +3,10 @@
 //! A master names in its heartbeats the generation that it has. What changed after it is a run at the end of the order
 //! of changes; it is sent in windows, and again from where the master says it is, until it has all. A snapshot is the
 //! same run from its beginning, with a first record that says: forget what you knew.
+//!
+//! What a master was not told before goes out as it comes. What it was told before, and asks for again, is bounded for
+//! each master ([`Budget`]): so nobody can have the same snapshot again and again, and a master that starts again can
+//! have it once more at once.
 
 use super::Registrar;
 use super::list::NIL;
@@ -10,10 +14,13 @@ use super::presence::{Presence, State};
 use crate::{NodeKey, Sink, datagram_room};
 use frame::Time;
 use frame::time::MILLISECOND;
-use wire::link::{Heartbeat, MembersBuilder, MembersHead, NodeId};
+use wire::HEADER_LEN;
+use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId};
 
 /// The most datagrams that a master is sent before it must answer.
 const WINDOW: usize = 32;
+/// How many datagrams a master may be sent again in each interval, in the long run.
+const AGAIN: u64 = 32;
 /// Changes are collected so long before a master is told of them.
 const COLLECT: u64 = 20 * MILLISECOND;
 
@@ -28,11 +35,46 @@ pub(super) struct Master {
     /// The generation up to which it was sent changes.
     sent: u64,
     sent_at: Time,
+    /// The highest generation that it was ever sent.
+    told: u64,
+    again: Budget,
+    /// Its last heartbeat had a fresh cookie.
+    is_fresh: bool,
+}
+
+/// What may be sent again: so many datagrams at once, and [`AGAIN`] more in each interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    /// When all of it is there again.
+    full_at: Time,
+}
+
+impl Budget {
+    /// Takes one datagram of at most `most` at once, if there is one.
+    fn take(&mut self, now: Time, interval: u64, most: u64) -> bool {
+        let each = (interval / AGAIN).max(1);
+        let full_at = self.full_at.max(now).saturating_add(each);
+        let is_there = full_at - now <= each.saturating_mul(most);
+        if is_there {
+            self.full_at = full_at;
+        }
+        is_there
+    }
 }
 
 impl Master {
     fn new(id: u16) -> Self {
-        Self { id, presence: Presence::never(), acked: 0, base: NIL, sent: 0, sent_at: 0 }
+        Self {
+            id,
+            presence: Presence::never(),
+            acked: 0,
+            base: NIL,
+            sent: 0,
+            sent_at: 0,
+            told: 0,
+            again: Budget { full_at: 0 },
+            is_fresh: false,
+        }
     }
 }
 
@@ -53,12 +95,20 @@ impl Registrar {
         Some(at)
     }
 
-    /// Takes over which membership a master says it has, and sends what it lacks.
-    pub(super) fn membership_of(&mut self, at: usize, heartbeat: &Heartbeat, now: Time, sink: &mut impl Sink) {
+    /// Takes over which membership a master says it has, and sends what it lacks if its cookie is fresh.
+    pub(super) fn membership_of(
+        &mut self,
+        at: usize,
+        heartbeat: &Heartbeat,
+        is_fresh: bool,
+        now: Time,
+        sink: &mut impl Sink,
+    ) {
         let known =
             heartbeat.members_epoch == self.config.epoch && heartbeat.members_generation <= self.table.generation;
         let generation = if known { heartbeat.members_generation } else { 0 };
         let master = &mut self.masters[at];
+        master.is_fresh = is_fresh;
         master.base = if generation >= master.acked {
             self.table.skip_to(master.base, generation)
         } else {
@@ -66,7 +116,7 @@ impl Registrar {
         };
         master.acked = generation;
         master.sent = generation;
-        if generation < self.table.generation {
+        if is_fresh && generation < self.table.generation {
             self.publish(at, now, sink);
         }
     }
@@ -96,7 +146,7 @@ impl Registrar {
     /// When a master should be told of changes; `None` while it has them all, or still has to answer.
     fn publish_at(&self, master: &Master) -> Option<Time> {
         let behind = master.presence.state == State::Here && master.acked < self.table.generation;
-        (behind && master.sent <= master.acked).then(|| master.sent_at.saturating_add(COLLECT))
+        (behind && master.is_fresh && master.sent <= master.acked).then(|| master.sent_at.saturating_add(COLLECT))
     }
 
     /// When the next master should be told of changes.
@@ -104,22 +154,31 @@ impl Registrar {
         self.masters.iter().filter_map(|master| self.publish_at(master)).min()
     }
 
-    /// Sends a master at most a window of what changed after the generation that it has.
+    /// Sends a master at most a window of what changed after the generation that it has, as far as it may have again
+    /// what it was told before.
     fn publish(&mut self, at: usize, now: Time, sink: &mut impl Sink) {
         let node = NodeId::master(self.masters[at].id);
         let key = self.key_of(&self.masters[at].presence).map(|key| key.node_key(node));
         let master = &mut self.masters[at];
         let peer = master.presence.peer;
         let room = datagram_room(&peer, master.presence.mtu()).min(self.members.len());
+        let in_one = (room.saturating_sub(HEADER_LEN + Members::PAYLOAD_LEN) / Member::LEN).max(1) as u64;
+        let snapshot = u64::from(self.table.changed_len).div_ceil(in_one).max(WINDOW as u64);
         let mut head = MembersHead {
             master: master.id,
             snapshot: master.acked == 0,
+            challenge: master.presence.challenge,
             gateway_epoch: self.config.epoch,
             from_generation: master.acked,
             to_generation: master.acked,
         };
         let mut next = master.base;
         for _ in 0..WINDOW {
+            let is_again = head.from_generation < master.told;
+            if is_again && !master.again.take(now, self.config.interval, snapshot) {
+                self.counters.members_withheld.add(1);
+                break;
+            }
             let Some(mut builder) = MembersBuilder::new(head, &mut self.members[..room]) else {
                 break;
             };
@@ -140,6 +199,7 @@ impl Registrar {
             sink.reply(&peer, &self.members[..len], 1);
             self.counters.members_out.add(1);
             head = MembersHead { snapshot: false, from_generation: head.to_generation, ..head };
+            master.told = master.told.max(head.to_generation);
             if next == NIL {
                 break;
             }

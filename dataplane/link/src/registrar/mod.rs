@@ -4,8 +4,9 @@
 //! over, answers each heartbeat, tells the lcores of routes, and the masters of members. All its memory is allocated
 //! when it is made; nothing is stored for a stranger.
 //!
-//! A heartbeat registers its node only with a valid tag (when there is a key), with the cookie of its very address, and
-//! with a seq above all before. The tag of a node is made with its own key, so no node can speak for another.
+//! A heartbeat registers its node only with a valid tag (when there is a key), with a cookie that was issued for this
+//! very start of the node at this very address not long ago, and with a seq above all before. The tag of a node is made
+//! with its own key, so no node can speak for another.
 
 mod config;
 mod cookie;

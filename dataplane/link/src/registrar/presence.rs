@@ -21,6 +21,8 @@ pub(super) enum State {
 pub(super) struct Presence {
     pub(super) boot_epoch: u64,
     pub(super) seq: u64,
+    /// Of its last heartbeat, to be said back.
+    pub(super) challenge: u64,
     pub(super) heard: Time,
     pub(super) peer: Peer,
     /// Largest IP packet that both ends can take, in bytes.
@@ -47,8 +49,8 @@ pub(super) enum Verdict {
     Duplicate,
     /// An old seq of the same boot.
     Replayed,
-    /// An earlier boot.
-    OlderBoot,
+    /// Another boot, whose cookie is older than the last heartbeat of the one that is known.
+    OtherBoot,
 }
 
 impl Presence {
@@ -56,6 +58,7 @@ impl Presence {
         Self {
             boot_epoch: 0,
             seq: 0,
+            challenge: 0,
             heard: 0,
             peer: Peer::ipv4(PortId(0), [0; 4], 0, Vlan::UNTAGGED, [0; 6]),
             limit: 0,
@@ -84,8 +87,12 @@ impl Presence {
         }
     }
 
-    /// Judges a heartbeat; `is_free` says that the node was silent for so long that another address may have its id.
-    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, is_free: bool) -> Verdict {
+    /// Judges a heartbeat whose cookie was issued at `issued`; `is_free` says that the node was silent for so long that
+    /// another address may have its id.
+    ///
+    /// Boot epochs have no order. Which of two boots is the later one follows from the cookies, which are for one boot
+    /// each: what an earlier boot sent has a cookie from before the later one was heard.
+    pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, issued: Time, is_free: bool) -> Verdict {
         if self.state == State::Never {
             return Verdict::New;
         }
@@ -95,9 +102,8 @@ impl Presence {
             Verdict::Duplicate
         } else if same_boot && heartbeat.seq <= self.seq {
             Verdict::Replayed
-        } else if same && heartbeat.boot_epoch < self.boot_epoch {
-            // Boots of two machines cannot be compared, so this is judged for one address only.
-            Verdict::OlderBoot
+        } else if !same_boot && issued <= self.heard {
+            Verdict::OtherBoot
         } else if same && same_boot && self.is_present() {
             Verdict::Next
         } else {
@@ -124,6 +130,7 @@ impl Presence {
         }
         self.boot_epoch = heartbeat.boot_epoch;
         self.seq = heartbeat.seq;
+        self.challenge = heartbeat.challenge;
         self.heard = now;
         self.peer = *from;
         self.limit = heartbeat.max_ip_packet.min(ours);

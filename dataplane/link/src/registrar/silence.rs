@@ -81,7 +81,7 @@ impl Hearing {
 }
 
 impl Registrar {
-    fn intervals(&self, count: u64) -> u64 {
+    pub(super) fn intervals(&self, count: u64) -> u64 {
         count.saturating_mul(self.config.interval)
     }
 

@@ -7,7 +7,7 @@
 use super::list::{Links, List, NIL};
 use super::presence::{Presence, State};
 use frame::Time;
-use wire::link::{Heartbeat, Member, MemberState};
+use wire::link::{Heartbeat, Member, MemberState, SpeedClass};
 
 /// One slave.
 #[derive(Clone, Copy)]
@@ -15,6 +15,9 @@ pub(super) struct Entry {
     pub(super) presence: Presence,
     pub(super) pages_total: u64,
     pub(super) pages_free: u64,
+    /// Its failure domain; zero is unknown.
+    domain: u32,
+    speed_class: SpeedClass,
     /// Since when it is suspect.
     pub(super) since: Time,
     /// Generation of the last change; zero when it never was here.
@@ -25,8 +28,8 @@ pub(super) struct Entry {
     change: Links,
 }
 
-// 131,072 of them are 15 MiB.
-const _: () = assert!(size_of::<Entry>() <= 120);
+// 131,072 of them are 17 MiB.
+const _: () = assert!(size_of::<Entry>() <= 136);
 
 fn silence(entry: &mut Entry) -> &mut Links {
     &mut entry.silence
@@ -48,6 +51,8 @@ pub(super) struct Table {
     pub(super) old_key_len: u32,
     /// Of those that are here: they have heard that the gateway is about to leave.
     pub(super) left_len: u32,
+    /// Of all: they are or were here, so that a snapshot names them.
+    pub(super) changed_len: u32,
     /// Counts changes; the first generation is 1.
     pub(super) generation: u64,
 }
@@ -58,6 +63,8 @@ impl Table {
             presence: Presence::never(),
             pages_total: 0,
             pages_free: 0,
+            domain: 0,
+            speed_class: SpeedClass::UNKNOWN,
             since: 0,
             generation: 0,
             silence: Links::NONE,
@@ -72,6 +79,7 @@ impl Table {
             suspect_len: 0,
             old_key_len: 0,
             left_len: 0,
+            changed_len: 0,
             generation: 1,
         }
     }
@@ -167,6 +175,8 @@ impl Table {
         let next = self.get(at).change.next;
         if self.get(at).generation != 0 {
             self.changes.remove(&mut self.entries, at, change);
+        } else {
+            self.changed_len += 1;
         }
         self.generation += 1;
         self.get_mut(at).generation = self.generation;
@@ -218,21 +228,26 @@ impl Entry {
             },
             mtu: self.presence.mtu(),
             vcpus: self.presence.vcpus,
+            speed_class: self.speed_class,
+            domain: self.domain,
             epoch: self.presence.boot_epoch,
             pages_total: self.pages_total,
             pages_free: self.pages_free,
         }
     }
 
-    /// Takes over the memory that a heartbeat names. Returns whether masters should hear of it.
+    /// Takes over the memory that a heartbeat names, and where and how its node is connected. Returns whether masters should hear of it.
     ///
     /// A small drift of the free pages is no change: else every heartbeat of every slave would go to every master.
     pub(super) fn set_capacity(&mut self, heartbeat: &Heartbeat) -> bool {
         let drift = heartbeat.pages_free.abs_diff(self.pages_free);
         let notable = heartbeat.pages_total != self.pages_total
             || (heartbeat.pages_free == 0) != (self.pages_free == 0)
-            || drift > heartbeat.pages_total / 64;
+            || drift > heartbeat.pages_total / 64
+            || (heartbeat.domain, heartbeat.speed_class) != (self.domain, self.speed_class);
         if notable {
+            self.domain = heartbeat.domain;
+            self.speed_class = heartbeat.speed_class;
             self.pages_total = heartbeat.pages_total;
             self.pages_free = heartbeat.pages_free;
         }

@@ -4,8 +4,8 @@
 use frame::time::{MILLISECOND, SECOND};
 use frame::{More, Peer, PortId, Time, Vlan};
 use link::{
-    AckRefusal, ClusterKey, Health, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, Notice, Registrar,
-    RegistrarConfig, RegistrarEvent, RouteChange, ShardRanges, Sink,
+    AckRefusal, ChallengeSecret, ClusterKey, Health, MemberTable, MembersRefusal, Node, NodeConfig, NodeEvent, Notice,
+    Registrar, RegistrarConfig, RegistrarEvent, RouteChange, ShardRanges, Sink,
 };
 use std::collections::BTreeMap;
 use wire::link::{Heartbeat, HeartbeatAck, Member, MemberState, NodeId};
@@ -34,7 +34,22 @@ pub fn config() -> RegistrarConfig {
 }
 
 pub fn node_config() -> NodeConfig {
-    NodeConfig { scale: scale(), boot_epoch: 5, pages_total: 1000, pages_free: 1000, vcpus: 2, ..NodeConfig::default() }
+    booted(5)
+}
+
+/// What a start of a node announces, with challenges of its own.
+pub fn booted(boot_epoch: u64) -> NodeConfig {
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&boot_epoch.to_le_bytes());
+    NodeConfig {
+        scale: scale(),
+        boot_epoch,
+        challenges: ChallengeSecret::new(secret),
+        pages_total: 1000,
+        pages_free: 1000,
+        vcpus: 2,
+        ..NodeConfig::default()
+    }
 }
 
 pub fn slave(id: u32) -> NodeId {
@@ -166,7 +181,7 @@ impl Client {
 
     pub fn with(id: NodeId, peer: Peer, config: NodeConfig, key: Option<ClusterKey>, now: Time) -> Self {
         Self {
-            node: Node::new(id, key.map(|key| key.node_key(id)), gateway_peer(), now),
+            node: Node::new(id, key.map(|key| key.node_key(id)), gateway_peer(), &config, now),
             table: MemberTable::new(config.scale, config.interval),
             config,
             peer,

@@ -1,6 +1,8 @@
 //! HEARTBEAT_ACK: the gateway answers a heartbeat with its cookie and what the node must know.
 
-use super::{Heartbeat, LinkError, NodeId, Role, VERSION_MAJOR, VERSION_MINOR, emit_record, payload_of};
+use super::{
+    Cookie, CookieFault, Heartbeat, LinkError, NodeId, Role, VERSION_MAJOR, VERSION_MINOR, emit_record, payload_of,
+};
 use crate::record::{HEADER_LEN, MsgType, Record};
 use crate::tag::{Key, TAG_LEN};
 use crate::{Scale, ScaleError, Shard};
@@ -28,11 +30,14 @@ struct Layout {
     role: u8,
     mtu: U16,
     seq: U64,
-    cookie: U64,
+    challenge: U64,
+    cookie: [u8; Cookie::LEN],
     gateway_epoch: U64,
     hold_ns: U32,
-    reserved: U16,
+    cookie_fault: u8,
+    reserved_0: u8,
     range_count: U16,
+    reserved_1: [u8; 16],
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -66,7 +71,7 @@ impl ShardRange {
 /// | offset | size | field |
 /// |---|---|---|
 /// | 0 | 16 | tag |
-/// | 16 | 1 | version major, 1 |
+/// | 16 | 1 | version major, 2 |
 /// | 17 | 1 | version minor |
 /// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED, bit 3 NEWER_KEY |
 /// | 19 | 1 | `slave_bits` |
@@ -74,12 +79,15 @@ impl ShardRange {
 /// | 21 | 1 | role of the node addressed: 1 slave, 2 master |
 /// | 22 | 2 | `mtu` |
 /// | 24 | 8 | `seq` |
-/// | 32 | 8 | `cookie` |
-/// | 40 | 8 | `gateway_epoch` |
-/// | 48 | 4 | `hold_ns` |
-/// | 52 | 2 | reserved, 0 |
-/// | 54 | 2 | `range_count`, at most 16 |
-/// | 56 | 8 each | shards served: first u32, last u32, both included |
+/// | 32 | 8 | `challenge` |
+/// | 40 | 16 | `cookie` |
+/// | 56 | 8 | `gateway_epoch` |
+/// | 64 | 4 | `hold_ns` |
+/// | 68 | 1 | `cookie_fault`: 0 none, else see [`CookieFault`] |
+/// | 69 | 1 | reserved, 0 |
+/// | 70 | 2 | `range_count`, at most 16 |
+/// | 72 | 16 | reserved, 0 |
+/// | 88 | 8 each | shards served: first u32, last u32, both included |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatAck {
     /// Who is answered. The role stands in the payload: by the header alone, slave 0 and master 0 are the same.
@@ -100,12 +108,17 @@ pub struct HeartbeatAck {
     pub mtu: u16,
     /// `seq` of the heartbeat that is answered.
     pub seq: u64,
-    /// The cookie to put into the next heartbeats.
-    pub cookie: u64,
+    /// The challenge of the heartbeat that is answered.
+    pub challenge: u64,
+    /// The cookie to put into the next heartbeats: a fresh one in each answer.
+    pub cookie: Cookie,
     /// Differs after each start of the gateway.
     pub gateway_epoch: u64,
     /// The longest time that a record may wait in the gateway, in nanoseconds.
     pub hold_ns: u32,
+    /// Why the cookie of the heartbeat did not register the node, if that was why: the next heartbeat, with the cookie
+    /// of this answer, will.
+    pub cookie_fault: Option<CookieFault>,
     /// The shards that this gateway serves.
     pub ranges: ArrayVec<ShardRange, MAX_RANGES>,
 }
@@ -164,9 +177,11 @@ impl HeartbeatAck {
             gw_bits: fields.gw_bits,
             mtu: fields.mtu.get(),
             seq: fields.seq.get(),
-            cookie: fields.cookie.get(),
+            challenge: fields.challenge.get(),
+            cookie: Cookie(fields.cookie),
             gateway_epoch: fields.gateway_epoch.get(),
             hold_ns: fields.hold_ns.get(),
+            cookie_fault: CookieFault::from_wire(fields.cookie_fault),
             ranges,
         })
     }
@@ -191,11 +206,14 @@ impl HeartbeatAck {
             role: self.node.role as u8,
             mtu: U16::new(self.mtu),
             seq: U64::new(self.seq),
-            cookie: U64::new(self.cookie),
+            challenge: U64::new(self.challenge),
+            cookie: self.cookie.0,
             gateway_epoch: U64::new(self.gateway_epoch),
             hold_ns: U32::new(self.hold_ns),
-            reserved: U16::ZERO,
+            cookie_fault: self.cookie_fault.map_or(0, |fault| fault as u8),
+            reserved_0: 0,
             range_count: U16::new(u16::try_from(self.ranges.len()).ok()?),
+            reserved_1: [0; 16],
         };
         let ranges: ArrayVec<RangeLayout, MAX_RANGES> =
             self.ranges.iter().map(|r| RangeLayout { first: U32::new(r.first), last: U32::new(r.last) }).collect();
@@ -203,9 +221,11 @@ impl HeartbeatAck {
     }
 }
 
-const _: () = assert!(HeartbeatAck::PAYLOAD_LEN == 56);
+const _: () = assert!(HeartbeatAck::PAYLOAD_LEN == 88);
 // A gateway that answers strangers must not send more than it received.
-const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + size_of::<RangeLayout>() <= Heartbeat::PAYLOAD_LEN);
+const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + 5 * size_of::<RangeLayout>() <= Heartbeat::PAYLOAD_LEN);
+// Nor more than three times as much to whom it heard a while ago.
+const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + MAX_RANGES * size_of::<RangeLayout>() <= 3 * Heartbeat::PAYLOAD_LEN);
 
 #[cfg(test)]
 mod tests {
@@ -214,11 +234,15 @@ mod tests {
     // unsigned
     const LITERAL: &[u8] = &[
         0x58, 0x4d, 0x56, 0x47, 0x02, 0x00, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x01, 0x00, 0x04, 0x11, 0x0d, 0x01, 0x00, 0x05, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0xef, 0xbe, 0xfe, 0xca, 0xce, 0xfa, 0xed, 0xfe, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0c, 0xe9, 0x50,
-        0xc3, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x02, 0x00, 0x04, 0x11, 0x0d, 0x01, 0x00, 0x05, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x11, 0x00, 0x00, 0xe0, 0x46, 0x1e, 0xa1, 0xc4, 0xef, 0xbe, 0xfe, 0xca, 0xce, 0xfa, 0xed, 0xfe, 0x00,
+        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0c, 0xe9, 0x50, 0xc3, 0x00,
+        0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     ];
+
+    const COOKIE: Cookie = Cookie(0x7766_5544_3322_1100_feed_face_cafe_beef_u128.to_le_bytes());
 
     fn repr() -> HeartbeatAck {
         HeartbeatAck {
@@ -231,9 +255,11 @@ mod tests {
             gw_bits: 13,
             mtu: 1280,
             seq: 1,
-            cookie: 0xfeed_face_cafe_beef,
+            challenge: 0xc4a1_1e46_e000_0011,
+            cookie: COOKIE,
             gateway_epoch: 0xe90c_0000_0000_0001,
             hold_ns: 50_000,
+            cookie_fault: None,
             ranges: [ShardRange { first: 0, last: 0 }].into_iter().collect(),
         }
     }
@@ -271,15 +297,28 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(with(39, 0), Err(LinkError::Version(0)));
+        assert_eq!(with(39, 1), Err(LinkError::Version(1)));
         assert_eq!(with(44, 0), Err(LinkError::Role(0)));
         assert_eq!(with(44, 2), Err(LinkError::Layout));
-        assert_eq!(with(77, 17), Err(LinkError::Layout));
-        assert_eq!(with(77, 2), Err(LinkError::TooShort));
-        assert_eq!(with(77, 0).map(|ack| ack.ranges.len()), Ok(0));
-        assert_eq!(with(79, 1), Err(LinkError::Layout));
-        assert_eq!(with(83, 1).map(|ack| ack.serves(Shard(1))), Ok(true));
-        assert_eq!(with(18, 55), Err(LinkError::TooShort));
+        assert_eq!(with(93, 17), Err(LinkError::Layout));
+        assert_eq!(with(93, 2), Err(LinkError::TooShort));
+        assert_eq!(with(93, 0).map(|ack| ack.ranges.len()), Ok(0));
+        assert_eq!(with(111, 1), Err(LinkError::Layout));
+        assert_eq!(with(115, 1).map(|ack| ack.serves(Shard(1))), Ok(true));
+        assert_eq!(with(18, 87), Err(LinkError::TooShort));
+    }
+
+    #[test]
+    fn each_fault_of_a_cookie_is_its_number_and_an_unknown_one_is_one() {
+        let fault = |number| with(91, number).unwrap().cookie_fault;
+        let known = [CookieFault::Unknown, CookieFault::Expired, CookieFault::OtherBoot];
+        assert_eq!([0, 1, 2, 3].map(fault), [None, Some(known[0]), Some(known[1]), Some(known[2])]);
+        assert_eq!(fault(0xff), Some(CookieFault::Unknown));
+        for fault in known {
+            let mut out = [0; 120];
+            let len = HeartbeatAck { cookie_fault: Some(fault), ..repr() }.emit(None, &mut out).unwrap();
+            assert_eq!(parse(&out[..len]).unwrap().cookie_fault, Some(fault));
+        }
     }
 
     #[test]

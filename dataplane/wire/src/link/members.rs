@@ -1,6 +1,6 @@
 //! MEMBERS: the gateway tells a master who is there, as differences or as a snapshot.
 
-use super::{LinkError, NodeId, VERSION_MAJOR, VERSION_MINOR, payload_of};
+use super::{LinkError, NodeId, SpeedClass, VERSION_MAJOR, VERSION_MINOR, payload_of};
 use crate::record::{HEADER_LEN, MsgType, Record, RecordHeader, req_id};
 use crate::tag::{self, Key, TAG_LEN};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -15,12 +15,14 @@ struct Layout {
     major: u8,
     minor: u8,
     flags: u8,
-    reserved: u8,
+    reserved_0: u8,
     count: U16,
     entry_size: U16,
+    challenge: U64,
     gateway_epoch: U64,
     from_generation: U64,
     to_generation: U64,
+    reserved_1: U64,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -28,11 +30,11 @@ struct Layout {
 struct EntryLayout {
     id: U32,
     state: u8,
-    reserved_0: u8,
+    speed_class: u8,
     mtu: U16,
     vcpus: U16,
-    reserved_1: U16,
-    reserved_2: U32,
+    reserved: U16,
+    domain: U32,
     epoch: U64,
     pages_total: U64,
     pages_free: U64,
@@ -67,10 +69,11 @@ impl MemberState {
 /// |---|---|---|
 /// | 0 | 4 | `id` |
 /// | 4 | 1 | state: 1 here, 2 suspect, 3 gone |
-/// | 5 | 1 | reserved, 0 |
+/// | 5 | 1 | `speed_class` |
 /// | 6 | 2 | `mtu` |
 /// | 8 | 2 | `vcpus` |
-/// | 10 | 6 | reserved, 0 |
+/// | 10 | 2 | reserved, 0 |
+/// | 12 | 4 | `domain` |
 /// | 16 | 8 | `epoch` |
 /// | 24 | 8 | `pages_total` |
 /// | 32 | 8 | `pages_free` |
@@ -84,6 +87,10 @@ pub struct Member {
     pub mtu: u16,
     /// Virtual CPUs that it can run.
     pub vcpus: u16,
+    /// How fast its link is.
+    pub speed_class: SpeedClass,
+    /// Its failure domain; zero is unknown.
+    pub domain: u32,
     /// Its boot epoch.
     pub epoch: u64,
     /// Memory that it lends, in 4 KiB pages.
@@ -102,6 +109,8 @@ impl Member {
             state: MemberState::from_wire(entry.state)?,
             mtu: entry.mtu.get(),
             vcpus: entry.vcpus.get(),
+            speed_class: SpeedClass(entry.speed_class),
+            domain: entry.domain.get(),
             epoch: entry.epoch.get(),
             pages_total: entry.pages_total.get(),
             pages_free: entry.pages_free.get(),
@@ -112,11 +121,11 @@ impl Member {
         EntryLayout {
             id: U32::new(self.id),
             state: self.state as u8,
-            reserved_0: 0,
+            speed_class: self.speed_class.0,
             mtu: U16::new(self.mtu),
             vcpus: U16::new(self.vcpus),
-            reserved_1: U16::ZERO,
-            reserved_2: U32::ZERO,
+            reserved: U16::ZERO,
+            domain: U32::new(self.domain),
             epoch: U64::new(self.epoch),
             pages_total: U64::new(self.pages_total),
             pages_free: U64::new(self.pages_free),
@@ -131,22 +140,26 @@ impl Member {
 /// | offset | size | field |
 /// |---|---|---|
 /// | 0 | 16 | tag |
-/// | 16 | 1 | version major, 1 |
+/// | 16 | 1 | version major, 2 |
 /// | 17 | 1 | version minor |
 /// | 18 | 1 | flags: bit 0 SNAPSHOT |
 /// | 19 | 1 | reserved, 0 |
 /// | 20 | 2 | count of entries |
 /// | 22 | 2 | bytes of one entry, at least 40; what is beyond 40 is ignored |
-/// | 24 | 8 | `gateway_epoch` |
-/// | 32 | 8 | `from_generation` |
-/// | 40 | 8 | `to_generation` |
-/// | 48 | | entries, see [`Member`] |
+/// | 24 | 8 | `challenge` |
+/// | 32 | 8 | `gateway_epoch` |
+/// | 40 | 8 | `from_generation` |
+/// | 48 | 8 | `to_generation` |
+/// | 56 | 8 | reserved, 0 |
+/// | 64 | | entries, see [`Member`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MembersHead {
     /// The master that is told; it stands in the record header.
     pub master: u16,
     /// Forget all members of this gateway before applying the entries.
     pub snapshot: bool,
+    /// The challenge of the master's last accepted heartbeat.
+    pub challenge: u64,
     /// Differs after each start of the gateway; generations of another epoch mean nothing.
     pub gateway_epoch: u64,
     /// The generation that the entries change.
@@ -188,6 +201,7 @@ impl<'a> Members<'a> {
         let head = MembersHead {
             master,
             snapshot: fields.flags & SNAPSHOT != 0,
+            challenge: fields.challenge.get(),
             gateway_epoch: fields.gateway_epoch.get(),
             from_generation: fields.from_generation.get(),
             to_generation: fields.to_generation.get(),
@@ -269,14 +283,16 @@ impl<'a> MembersBuilder<'a> {
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
             flags: if self.head.snapshot { SNAPSHOT } else { 0 },
-            reserved: 0,
+            reserved_0: 0,
             count: U16::new(self.count),
             entry_size: U16::new(Member::LEN as u16),
+            challenge: U64::new(self.head.challenge),
             gateway_epoch: U64::new(self.head.gateway_epoch),
             from_generation: U64::new(self.head.from_generation),
             to_generation: U64::new(self.head.to_generation),
+            reserved_1: U64::ZERO,
         };
-        // At most 48 + 65,535 * 40 bytes of payload: fits in 32 bits.
+        // At most 64 + 65,535 * 40 bytes of payload: fits in 32 bits.
         let payload_len = (self.len - HEADER_LEN) as u32;
         let header = RecordHeader::new(MsgType::MEMBERS, 0, req_id(self.head.master, 0), payload_len);
         // `new` saw that both fit.
@@ -290,7 +306,7 @@ impl<'a> MembersBuilder<'a> {
     }
 }
 
-const _: () = assert!(Members::PAYLOAD_LEN == 48);
+const _: () = assert!(Members::PAYLOAD_LEN == 64);
 const _: () = assert!(Member::LEN == 40);
 
 #[cfg(test)]
@@ -301,21 +317,30 @@ mod tests {
     // unsigned, to master 1: a snapshot with one member
     const LITERAL: &[u8] = &[
         0x58, 0x4d, 0x56, 0x47, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
-        0x58, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x00, 0x01, 0x00, 0x28, 0x00, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x11,
-        0x00, 0x00, 0x00, 0x02, 0x00, 0xdc, 0x05, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x58, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xf4, 0x01, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00,
+        0x68, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x02, 0x00, 0x01, 0x00, 0x01, 0x00, 0x28, 0x00, 0x01, 0x00, 0x00, 0xe0, 0x46, 0x1e, 0xa1,
+        0xc4, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x11, 0x00, 0x00,
+        0x00, 0x02, 0x06, 0xdc, 0x05, 0x04, 0x00, 0x00, 0x00, 0xa1, 0xd0, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x58, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xf4, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00,
     ];
 
-    const HEAD: MembersHead =
-        MembersHead { master: 1, snapshot: true, gateway_epoch: 9, from_generation: 0, to_generation: 7 };
+    const HEAD: MembersHead = MembersHead {
+        master: 1,
+        snapshot: true,
+        challenge: 0xc4a1_1e46_e000_0001,
+        gateway_epoch: 9,
+        from_generation: 0,
+        to_generation: 7,
+    };
     const MEMBER: Member = Member {
         id: 17,
         state: MemberState::Suspect,
         mtu: 1500,
         vcpus: 4,
+        speed_class: SpeedClass(6),
+        domain: 0xd0a1,
         epoch: 5,
         pages_total: 600,
         pages_free: 500,
@@ -336,7 +361,7 @@ mod tests {
     #[test]
     fn a_literal_record_is_read_and_written() {
         assert_eq!(parse(LITERAL), Ok((HEAD, Vec::from([MEMBER]))));
-        let mut out = [0xee; 120];
+        let mut out = [0xee; 140];
         let mut builder = MembersBuilder::new(HEAD, &mut out).unwrap();
         assert!(builder.push(&MEMBER));
         assert!(!builder.push(&MEMBER));
@@ -348,14 +373,14 @@ mod tests {
 
     #[test]
     fn a_record_may_be_empty_and_its_generation_set_late() {
-        let mut out = [0; 71];
+        let mut out = [0; 87];
         let mut builder = MembersBuilder::new(MembersHead { snapshot: false, ..HEAD }, &mut out).unwrap();
         builder.set_to_generation(8);
         assert!(builder.is_empty() && !builder.push(&MEMBER));
         let len = builder.finish(Some(&[3; 32]));
         assert!(crate::tag::verify(&[3; 32], &out[..len]));
         assert_eq!(parse(&out), Ok((MembersHead { snapshot: false, to_generation: 8, ..HEAD }, Vec::new())));
-        assert!(MembersBuilder::new(HEAD, &mut out[..70]).is_none());
+        assert!(MembersBuilder::new(HEAD, &mut out[..86]).is_none());
     }
 
     #[test]
@@ -373,10 +398,10 @@ mod tests {
         assert_eq!(with(45, 39).unwrap_err(), LinkError::Layout);
         assert_eq!(with(45, 41).unwrap_err(), LinkError::TooShort);
         assert_eq!(with(43, 2).unwrap_err(), LinkError::TooShort);
-        assert_eq!(with(75, 0).unwrap_err(), LinkError::Layout);
-        assert_eq!(with(75, 4).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(91, 0).unwrap_err(), LinkError::Layout);
+        assert_eq!(with(91, 4).unwrap_err(), LinkError::Layout);
         assert_eq!(with(6, 1).unwrap_err(), LinkError::Layout);
         assert_eq!(with(10, 1).unwrap_err(), LinkError::Layout);
-        assert_eq!(with(18, 47).unwrap_err(), LinkError::TooShort);
+        assert_eq!(with(18, 63).unwrap_err(), LinkError::TooShort);
     }
 }

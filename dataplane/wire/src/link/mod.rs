@@ -5,12 +5,16 @@
 //! Parsing does not verify the tag.
 
 mod ack;
+mod cookie;
 mod heartbeat;
 mod members;
+mod speed;
 
 pub use ack::{HeartbeatAck, MAX_RANGES, ShardRange};
+pub use cookie::{Cookie, CookieFault};
 pub use heartbeat::Heartbeat;
 pub use members::{Member, MemberState, Members, MembersBuilder, MembersHead};
+pub use speed::SpeedClass;
 
 use crate::record::{FRAG_LAST, FRAG_PART, MsgType, Record, RecordHeader, req_id};
 use crate::tag::{self, Key};
@@ -19,7 +23,7 @@ use core::fmt;
 use zerocopy::{Immutable, IntoBytes};
 
 /// The major version of link control that this crate reads and writes.
-pub const VERSION_MAJOR: u8 = 1;
+pub const VERSION_MAJOR: u8 = 2;
 
 /// The minor version of link control that this crate writes.
 pub const VERSION_MINOR: u8 = 0;
@@ -171,18 +175,18 @@ mod tests {
     #[test]
     fn slaves_and_masters_stand_in_their_places_of_the_header() {
         let slave = NodeId { role: Role::Slave, id: 17 };
-        let header = slave.header(MsgType::HEARTBEAT, 84).unwrap();
-        assert_eq!((header.slave_id(), header.req_id(), header.payload_len()), (17, 0, 84));
+        let header = slave.header(MsgType::HEARTBEAT, 128).unwrap();
+        assert_eq!((header.slave_id(), header.req_id(), header.payload_len()), (17, 0, 128));
         let master = NodeId::master(17);
-        let header = master.header(MsgType::HEARTBEAT, 84).unwrap();
+        let header = master.header(MsgType::HEARTBEAT, 128).unwrap();
         assert_eq!((header.slave_id(), header.req_id()), (0, 17 << 48));
         assert!(master.is_in(&header) && !slave.is_in(&header));
-        assert_eq!(NodeId { role: Role::Master, id: 65_536 }.header(MsgType::HEARTBEAT, 84), None);
+        assert_eq!(NodeId { role: Role::Master, id: 65_536 }.header(MsgType::HEARTBEAT, 128), None);
     }
 
     #[test]
     fn another_version_is_named_with_the_remedy() {
-        let text = alloc::format!("{}", LinkError::Version(2));
-        assert!(text.contains("version 2") && text.contains("run the same major version"), "{text}");
+        let text = alloc::format!("{}", LinkError::Version(1));
+        assert!(text.contains("version 1") && text.contains("run the same major version"), "{text}");
     }
 }
