@@ -45,8 +45,7 @@ fn an_ack_for_a_duplicate_does_not_stand_for_an_answer() {
         < WRITE_ONLY psn=501 a va=0x10000 rkey=all dma=4 data=0x20010+4
         > ACK psn=501 syn=ack msn=2
         < READ psn=502 a va=0x10100 rkey=all dma=300
-        > READ_FIRST psn=502 syn=ack msn=3 data=0x10100+256
-        > READ_LAST psn=503 syn=ack msn=3 data=0x10200+44
+        > ANSWER psn=502 msn=3 data=0x10100+300
         # The answer may be lost, and an ACK with the PSN of its end could be taken for it.
         < WRITE_ONLY psn=500 va=0x10000 rkey=all dma=4 data=0x20000+4
         > ACK psn=501 syn=ack msn=2
@@ -58,8 +57,7 @@ fn an_ack_for_a_duplicate_does_not_stand_for_an_answer() {
         < WRITE_ONLY psn=501 a va=0x10000 rkey=all dma=4 data=0x20010+4
         > ACK psn=501 syn=ack msn=2
         < READ psn=502 a va=0x10100 rkey=all dma=300
-        > READ_FIRST psn=502 syn=ack msn=3 data=0x10100+256
-        > READ_LAST psn=503 syn=ack msn=3 data=0x10200+44
+        > ANSWER psn=502 msn=3 data=0x10100+300
         < ADD psn=504 a va=0x10800 rkey=all swap=1
         > ATOMIC_ACK psn=504 syn=ack msn=4 orig=5
         < WRITE_ONLY psn=505 a va=0x10000 rkey=all dma=4 data=0x20010+4
@@ -72,20 +70,14 @@ fn a_repeated_read_is_read_again_also_in_part() {
     script(
         "qp mtu=256
         < READ psn=500 a va=0x10000 rkey=all dma=1000
-        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-        > READ_MIDDLE psn=501 data=0x10100+256
-        > READ_MIDDLE psn=502 data=0x10200+256
-        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        > ANSWER psn=500 msn=1 data=0x10000+1000
         < WRITE_ONLY psn=504 a va=0x12000 rkey=all dma=1 data=0x20000+1
         > ACK psn=504 syn=ack msn=2
         # From its second packet to the end; from its second packet for two; the last one alone.
         < READ psn=501 a va=0x10100 rkey=all dma=744
-        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
-        > READ_MIDDLE psn=502 data=0x10200+256
-        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        > ANSWER psn=501 msn=1 data=0x10100+744
         < READ psn=501 a va=0x10100 rkey=all dma=512
-        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
-        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+256
+        > ANSWER psn=501 msn=1 data=0x10100+512
         < READ psn=503 a va=0x10300 rkey=all dma=232
         > READ_ONLY psn=503 syn=ack msn=1 data=0x10300+232
         count duplicates_in 3
@@ -100,9 +92,7 @@ fn a_repeated_read_must_be_a_part_of_the_first() {
     script(
         "qp mtu=256
         < READ psn=500 a va=0x10000 rkey=all dma=600
-        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-        > READ_MIDDLE psn=501 data=0x10100+256
-        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88
+        > ANSWER psn=500 msn=1 data=0x10000+600
         # Another place, another key, too long, a packet that is not full before the end, nothing, and before all.
         < READ psn=501 a va=0x10000 rkey=all dma=344
         < READ psn=501 a va=0x10100 rkey=readable dma=344
@@ -141,10 +131,7 @@ fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
         > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
         < READ psn=500 a va=0x10000 rkey=all dma=256
         room 9
-        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-        > READ_MIDDLE psn=501 data=0x10100+256
-        > READ_MIDDLE psn=502 data=0x10200+256
-        > READ_LAST psn=503 syn=ack msn=1 data=0x10300+232
+        > ANSWER psn=500 msn=1 data=0x10000+1000
         count duplicates_in 1",
     );
     // Nothing was sent yet.
@@ -155,23 +142,18 @@ fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
         < READ psn=501 a va=0x10100 rkey=all dma=256
         < READ psn=502 a va=0x10200 rkey=all dma=88
         room 9
-        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-        > READ_MIDDLE psn=501 data=0x10100+256
-        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88",
+        > ANSWER psn=500 msn=1 data=0x10000+600",
     );
     // The answer under way is itself a part that was asked for again: it becomes longer, and stays in order.
     script(
         "qp mtu=256
         < READ psn=500 a va=0x10000 rkey=all dma=600
-        > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-        > READ_MIDDLE psn=501 data=0x10100+256
-        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88
+        > ANSWER psn=500 msn=1 data=0x10000+600
         room 0
         < READ psn=501 a va=0x10100 rkey=all dma=256
         < READ psn=502 a va=0x10200 rkey=all dma=88
         room 9
-        > READ_FIRST psn=501 syn=ack msn=1 data=0x10100+256
-        > READ_LAST psn=502 syn=ack msn=1 data=0x10200+88",
+        > ANSWER psn=501 msn=1 data=0x10100+344",
     );
 }
 
@@ -181,8 +163,7 @@ fn a_repeated_read_that_cannot_be_read_any_more_is_dropped() {
         script(&format!(
             "qp mtu=256
             < READ psn=500 a va=0x10000 rkey=all dma=300
-            > READ_FIRST psn=500 syn=ack msn=1 data=0x10000+256
-            > READ_LAST psn=501 syn=ack msn=1 data=0x10100+44
+            > ANSWER psn=500 msn=1 data=0x10000+300
             {gone}
             # Its first answer may yet come: the connection lives.
             < READ psn=500 a va=0x10000 rkey=all dma=300

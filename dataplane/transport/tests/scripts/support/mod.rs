@@ -9,6 +9,7 @@
 //! | `+20ms` | time passes |
 //! | `< OPCODE psn=5 a data=0x10000+256 ...` | a packet comes in |
 //! | `> OPCODE psn=5 a data=0x10000+256 ...` | a packet goes out; what is left out of `va rkey dma msn cmp swap` is not compared |
+//! | `> ANSWER psn=5 msn=1 data=0x10000+600` | the packets of an answer to a READ go out, one after the other |
 //! | `post 1 read va=0x20000 rkey=7 local=0x10000+512` | a work request |
 //! | `recv 2 local=0x10000+512` | a posted receive |
 //! | `= 1 SUCCESS len=512` | a completion |
@@ -26,7 +27,7 @@ use frame::Time;
 use frame::counter::CounterSet;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use std::collections::VecDeque;
-use text::{Fields, name_of, number, opcode_of, range};
+use text::{Fields, answer, name_of, number, opcode_of, range};
 use transport::{
     Access, Arrival, Completion, CompletionKind, Config, Endpoint, Local, Memory, MemoryError, Op, PathId, PeerKind,
     Qpn, ReadyToReceive, ReadyToSend, Receive, Region, Remote, Room, Sink, State, Work,
@@ -202,6 +203,7 @@ impl Script {
         }
         match word {
             "end" => {}
+            ">" if fields.word(1) == "ANSWER" => answer(&fields).iter().for_each(|line| self.step(line)),
             ">" => self.expect_packet(&fields),
             "<" => self.packet_in(&fields),
             "=" => self.expect_completion(&fields),

@@ -29,6 +29,25 @@ impl Fields {
     }
 }
 
+/// The packets of a whole answer to a READ, a line each: all but the last have 256 bytes, the path MTU of scripts.
+pub fn answer(fields: &Fields) -> Vec<String> {
+    let (address, len) = range(fields.text("data").expect("an answer has data"));
+    let (psn, msn) = (fields.number("psn").expect("a first PSN"), fields.number("msn").expect("an MSN"));
+    let packets = len.div_ceil(256).max(1);
+    let line = |packet: u64| {
+        let (data, psn) = (address + 256 * packet, psn + packet);
+        let bytes = (len - 256 * packet).min(256);
+        let (kind, aeth) = match (packet == 0, packet + 1 == packets) {
+            (true, true) => ("ONLY", format!(" syn=ack msn={msn}")),
+            (true, false) => ("FIRST", format!(" syn=ack msn={msn}")),
+            (false, true) => ("LAST", format!(" syn=ack msn={msn}")),
+            (false, false) => ("MIDDLE", String::new()),
+        };
+        format!("> READ_{kind} psn={psn}{aeth} data={data:#x}+{bytes}")
+    };
+    (0..packets).map(line).collect()
+}
+
 /// A decimal or hexadecimal number.
 pub fn number(text: &str) -> u64 {
     let value = match text.strip_prefix("0x") {
