@@ -19,6 +19,7 @@ pub mod xdp;
 
 mod lent;
 mod sockopt;
+mod worker;
 
 use frame::counter::CounterSet;
 use frame::{Burst, Peer, PortId, Time, TxQueue};

@@ -4,18 +4,17 @@
 //! a [`Seen`]: poll loops read it with plain loads, others ask it for names.
 
 use crate::addresses::{AddressTable, Addresses, MAX_ADDRESSES, Shown};
+use crate::neighbour::ResolverError;
 use crate::neighbour::netlink::{self, Device, Netlink};
-use crate::neighbour::{ResolverError, bell, ring, silence, wait};
+use crate::worker::{Bell, Wait, Worker};
 use crate::xdp::{Interface, rx_queues_of};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How often it looks when the kernel says nothing, in milliseconds: it says nothing when the number of queues changes.
-const LOOK_MS: i32 = 1000;
+/// How often it looks when the kernel says nothing: it says nothing when the number of queues changes.
+const LOOK: Wait = Wait::milliseconds(1000);
 
 /// Whether packets can pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,9 +218,7 @@ impl Eyes {
 /// Follows what a port stands on, on a thread of its own. Dropping it ends the thread.
 pub struct Watcher {
     seen: Arc<Seen>,
-    end: Arc<AtomicBool>,
-    bell: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Watcher {
@@ -240,7 +237,7 @@ impl Watcher {
         mut changed: impl FnMut(&str, &AddressTable) + Send + 'static,
     ) -> Result<Self, ResolverError> {
         let failed = |action| move |source| ResolverError { action, source };
-        let bell = Arc::new(bell().map_err(failed("make an eventfd"))?);
+        let bell = Arc::new(Bell::new().map_err(failed("make an eventfd"))?);
         let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         let changes = netlink::changes(groups).map_err(failed("listen to changes of interfaces"))?;
         let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
@@ -251,67 +248,37 @@ impl Watcher {
         let seen = Arc::new(Seen::new(&last));
         complain(&last);
         say_link(&eyes.subject, &last, Link::Up);
-        let end = Arc::new(AtomicBool::new(false));
-        let (theirs, ended, rung) = (Arc::clone(&seen), Arc::clone(&end), Arc::clone(&bell));
-        let (tell, prepared) = mpsc::sync_channel(1);
-        let body = move || {
-            let result = prepare();
-            let failed = result.is_err();
-            if tell.send(result).is_err() || failed {
-                return;
+        let theirs = Arc::clone(&seen);
+        let work = move || {
+            let now = match eyes.look() {
+                Ok(Some(sight)) => sight,
+                // What it had stays.
+                Ok(None) => Sight { link: Link::Gone, ..last.clone() },
+                Err(error) => {
+                    tracing::warn!("{}: cannot read what the interface has: {error}", last.name);
+                    return LOOK;
+                }
+            };
+            if table.update(now.mac, &now.addresses) {
+                tracing::info!("{} has other addresses now: {table}", now.name);
+                complain(&now);
+                theirs.addresses.show(&table);
             }
-            loop {
-                wait(&[rung.as_fd(), changes.as_fd()], LOOK_MS);
-                silence(rung.as_fd());
-                netlink::discard(changes.as_fd());
-                if ended.load(Ordering::Acquire) {
-                    return;
-                }
-                let now = match eyes.look() {
-                    Ok(Some(sight)) => sight,
-                    // What it had stays.
-                    Ok(None) => Sight { link: Link::Gone, ..last.clone() },
-                    Err(error) => {
-                        tracing::warn!("{}: cannot read what the interface has: {error}", last.name);
-                        continue;
-                    }
-                };
-                if table.update(now.mac, &now.addresses) {
-                    tracing::info!("{} has other addresses now: {table}", now.name);
-                    complain(&now);
-                    theirs.addresses.show(&table);
-                }
-                if now != last {
-                    say(&eyes.subject, &last, &now);
-                    theirs.take(&now);
-                    last = now;
-                }
-                changed(&last.name, &table);
+            if now != last {
+                say(&eyes.subject, &last, &now);
+                theirs.take(&now);
+                last = now;
             }
+            changed(&last.name, &table);
+            LOOK
         };
-        let thread = std::thread::Builder::new().name("addresses".to_owned()).spawn(body);
-        let watcher = Self { seen, end, bell, thread: Some(thread.map_err(failed("start a thread"))?) };
-        match prepared.recv() {
-            Ok(result) => result.map_err(failed("confine its thread"))?,
-            Err(mpsc::RecvError) => return Err(failed("start its thread")(io::Error::other("it panicked"))),
-        }
-        Ok(watcher)
+        let worker = Worker::start("addresses", bell, changes, prepare, LOOK, work)?;
+        Ok(Self { seen, _worker: worker })
     }
 
     /// What it sees, for whoever wants to know.
     pub fn seen(&self) -> &Arc<Seen> {
         &self.seen
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Release);
-        ring(self.bell.as_fd());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was printed; there is nothing to add.
-            let _ = thread.join();
-        }
     }
 }
 

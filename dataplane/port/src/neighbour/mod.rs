@@ -15,11 +15,10 @@ pub(crate) mod netlink;
 mod resolver;
 
 pub use resolver::{Resolver, ResolverError};
-pub(crate) use resolver::{bell, ring, silence, wait};
 
 use crate::addresses::Addresses;
+use crate::worker::Bell;
 use frame::{Peer, Time};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,11 +67,11 @@ struct Shared {
     /// Addresses that were asked for, and not yet seen by the resolver.
     asked: Mutex<Vec<Ip4>>,
     /// Written to when something was asked for.
-    bell: OwnedFd,
+    bell: Arc<Bell>,
 }
 
 impl Shared {
-    fn new(bell: OwnedFd) -> Self {
+    fn new(bell: Arc<Bell>) -> Self {
         Self { generation: AtomicU64::new(0), table: Mutex::default(), asked: Mutex::default(), bell }
     }
 
@@ -118,7 +117,7 @@ impl Neighbours {
         {
             asked.push(ip);
             self.asked.push(ip);
-            resolver::ring(self.shared.bell.as_fd());
+            self.shared.bell.ring();
         }
     }
 }
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_address_is_asked_for_once_and_found_when_it_was_told() {
-        let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
+        let shared = Arc::new(Shared::new(Arc::new(Bell::new().unwrap())));
         let (mut one, mut two) = (Neighbours::new(Arc::clone(&shared)), Neighbours::new(Arc::clone(&shared)));
         let (ip, hop) = ([192, 0, 2, 1], NextHop { mac: [2, 0, 0, 0, 0, 1], source: Some([192, 0, 2, 9]) });
         for _ in 0..3 {
@@ -164,7 +163,7 @@ mod tests {
 
     #[test]
     fn no_more_peers_are_asked_for_than_there_is_room() {
-        let shared = Arc::new(Shared::new(resolver::bell().unwrap()));
+        let shared = Arc::new(Shared::new(Arc::new(Bell::new().unwrap())));
         let mut neighbours = Neighbours::new(Arc::clone(&shared));
         for i in 0..200 {
             assert_eq!(neighbours.lookup(0, [192, 0, 2, i]), None);

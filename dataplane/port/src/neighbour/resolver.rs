@@ -2,16 +2,14 @@
 
 use super::netlink::{self, Netlink};
 use super::{Ip4, MAX_PEERS, Neighbours, NextHop, Shared, lock};
+use crate::worker::{Bell, Wait, Worker};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use wire::net::ethernet::MacText;
 
-/// How often everything that was asked for is looked at again, in milliseconds: routes change without a word to us, and
-/// what the kernel is no longer sure of is asked for on the wire.
-const REFRESH_MS: i32 = 1000;
+/// How often everything that was asked for is looked at again: routes change without a word to us, and what the kernel is no
+/// longer sure of is asked for on the wire.
+const REFRESH: Wait = Wait::milliseconds(1000);
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +24,7 @@ pub struct ResolverError {
 /// Looks peers of one interface up, on a thread of its own. Dropping it ends the thread; what was found stays known.
 pub struct Resolver {
     shared: Arc<Shared>,
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Resolver {
@@ -41,50 +38,24 @@ impl Resolver {
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, ResolverError> {
         let failed = |action| move |source| ResolverError { action, source };
-        let shared = Arc::new(Shared::new(bell().map_err(failed("make an eventfd"))?));
+        let bell = Arc::new(Bell::new().map_err(failed("make an eventfd"))?);
+        let shared = Arc::new(Shared::new(Arc::clone(&bell)));
         let netlink = Netlink::open().map_err(failed("open a netlink socket"))?;
         let changes = netlink::changes(libc::RTMGRP_NEIGH).map_err(failed("listen to its changes"))?;
-        let end = Arc::new(AtomicBool::new(false));
         let mut table = Table { interface, netlink, peers: Vec::new() };
-        let (theirs, ended) = (Arc::clone(&shared), Arc::clone(&end));
-        let (tell, prepared) = mpsc::sync_channel(1);
-        let body = move || {
-            let result = prepare();
-            let failed = result.is_err();
-            if tell.send(result).is_err() || failed {
-                return;
-            }
-            while !ended.load(Ordering::Acquire) {
-                table.take_asked(&theirs);
-                theirs.publish(&table.resolve());
-                wait(&[theirs.bell.as_fd(), changes.as_fd()], if table.peers.is_empty() { -1 } else { REFRESH_MS });
-                silence(theirs.bell.as_fd());
-                netlink::discard(changes.as_fd());
-            }
+        let theirs = Arc::clone(&shared);
+        let work = move || {
+            table.take_asked(&theirs);
+            theirs.publish(&table.resolve());
+            if table.peers.is_empty() { Wait::FOR_EVER } else { REFRESH }
         };
-        let thread = std::thread::Builder::new().name("neighbours".to_owned()).spawn(body);
-        let resolver = Self { shared, end, thread: Some(thread.map_err(failed("start a thread"))?) };
-        match prepared.recv() {
-            Ok(result) => result.map_err(failed("confine its thread"))?,
-            Err(mpsc::RecvError) => return Err(failed("start its thread")(io::Error::other("it panicked"))),
-        }
-        Ok(resolver)
+        let worker = Worker::start("neighbours", bell, changes, prepare, Wait::NOT, work)?;
+        Ok(Self { shared, _worker: worker })
     }
 
     /// A look-up for one poll loop.
     pub fn neighbours(&self) -> Neighbours {
         Neighbours::new(Arc::clone(&self.shared))
-    }
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Release);
-        ring(self.shared.bell.as_fd());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was printed; there is nothing to add.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -173,36 +144,4 @@ fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<Nex
         netlink.seek(interface, hop.ip)?;
     }
     Ok(found.map(|neighbour| NextHop { mac: neighbour.mac, source: hop.source }))
-}
-
-/// A descriptor that only [`ring`] makes readable.
-pub(crate) fn bell() -> io::Result<OwnedFd> {
-    // SAFETY: the call takes integers only.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was just made and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Makes a [`bell`] readable.
-pub(crate) fn ring(bell: BorrowedFd<'_>) {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: the kernel reads eight live bytes. It fails only when the bell is readable as it is.
-    unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-}
-
-/// Makes a [`bell`] silent again.
-pub(crate) fn silence(bell: BorrowedFd<'_>) {
-    let mut count = [0u8; 8];
-    // SAFETY: the kernel writes eight bytes into a live array. It fails only when the bell was not rung.
-    unsafe { libc::read(bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-}
-
-/// Waits until one of the descriptors is readable.
-pub(crate) fn wait(fds: &[BorrowedFd<'_>; 2], timeout_ms: i32) {
-    let mut fds = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-    // SAFETY: a live array and its length. Interrupted, the caller looks at everything once more.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
 }

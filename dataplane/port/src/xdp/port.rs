@@ -5,8 +5,9 @@
 
 use crate::addresses::{Addresses, MAX_ADDRESSES};
 use crate::headers::{self, Reader, Refused, Unsendable, Verify};
-use crate::neighbour::{self, Neighbours, resolve};
+use crate::neighbour::{Neighbours, resolve};
 use crate::watch::{Link, Seen};
+use crate::worker::Bell;
 use crate::xdp::about::XdpAbout;
 use crate::xdp::chain::{Chain, Joined};
 use crate::xdp::counters::XdpCounters;
@@ -19,7 +20,7 @@ use frame::counter::CounterSet;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Peer, Pool, PortId, Time, TxQueue};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ pub struct XdpPort {
     /// `None` once the interface has vanished.
     device: Option<Device>,
     /// What to wait on once the interface has vanished: nothing ever comes.
-    silence: OwnedFd,
+    silence: Bell,
     /// What the interface was when it was last looked at.
     link: Link,
     /// What is seen of the interface, if somebody follows it.
@@ -120,7 +121,7 @@ impl XdpPort {
         let ledger = Ledger::new(umem, interface.index, queue)
             .map_err(|source| XdpError::os(ifname, "make an AF_XDP socket", source))?;
         let socket = Socket::new(umem, ifname, config.ring)?;
-        let silence = neighbour::bell().map_err(|source| XdpError::os(ifname, "make an eventfd", source))?;
+        let silence = Bell::new().map_err(|source| XdpError::os(ifname, "make an eventfd", source))?;
         let mtu = config.mtu.min(largest_packet(pool.chunk()));
         if mtu < config.mtu {
             tracing::warn!(
