@@ -4,6 +4,8 @@
 #   scripts/package.sh                 builds the programs, too, unless they are in target/release
 #     --binaries DIR                   take gvm-dp, gvm-pktgen and libgvm_dpdk.so from DIR
 #     --output DIR                     put the packages there instead of into target/debian
+#     --maintainer 'NAME <ADDRESS>'    who answers for the packages; else DEBFULLNAME and DEBEMAIL, as for Debian's tools, else
+#                                      user.name and user.email of git, else this user at this machine
 #
 # Needs dpkg-dev. The files are laid out by scripts/install.sh; the scripts of the package stand in control/packaging/debian.
 set -euo pipefail
@@ -11,12 +13,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 die() { printf 'package: %s\n' "$*" >&2; exit 1; }
 
-binaries=() output=target/debian
+binaries=() output=target/debian maintainer=''
 while [ $# -gt 0 ]; do
     case $1 in
         --binaries) binaries=(--binaries "${2:?--binaries needs a directory}"); shift ;;
         --output) output=${2:?--output needs a directory}; shift ;;
-        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --maintainer) maintainer=${2:?"--maintainer needs 'NAME <ADDRESS>'"}; shift ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) printf 'package: unknown option %s\n' "$1" >&2; exit 2 ;;
     esac
     shift
@@ -28,7 +31,13 @@ release=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 version=$release-1
 released=$(sed -n "s/^## $release, //p" CHANGELOG.md)
 [ -n "$released" ] || die "CHANGELOG.md has no heading \"## $release, DATE\""
-maintainer='The gvm-dp developers <gvm-dp@users.noreply.github.com>'
+# Whoever builds a package answers for it: the project has no address that would reach anybody.
+if [ -z "$maintainer" ]; then
+    name=${DEBFULLNAME:-$(git config user.name 2>/dev/null || true)}
+    address=${DEBEMAIL:-${EMAIL:-$(git config user.email 2>/dev/null || true)}}
+    maintainer="${name:-$(id -un)} <${address:-$(id -un)@$(hostname -f 2>/dev/null || hostname)}>"
+fi
+[[ $maintainer =~ ^[^\<\>]+\ \<[^\<\>\ ]+@[^\<\>\ ]+\>$ ]] || die "--maintainer $maintainer: write it as 'NAME <ADDRESS>'"
 architecture=$(dpkg --print-architecture)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gvm-package.XXXXXX")

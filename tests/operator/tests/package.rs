@@ -6,9 +6,14 @@ use operator::has_tool;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Who builds packages here.
+const MAINTAINER: (&str, &str) = ("Pat Builder", "pat@builder.org");
+
 /// Runs a tool, and returns what it said; it must end well.
 fn said(program: &str, arguments: &[&str], file: &Path) -> String {
-    let output = Command::new(program).args(arguments).arg(file).current_dir(project()).output().unwrap();
+    let mut command = Command::new(program);
+    command.env("DEBFULLNAME", MAINTAINER.0).env("DEBEMAIL", MAINTAINER.1);
+    let output = command.args(arguments).arg(file).current_dir(project()).output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
     text
@@ -39,6 +44,11 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
         "{depends}"
     );
 
+    for package in [plugin, whole] {
+        let maintainer = said("dpkg-deb", &["--show", "--showformat", "${Maintainer}"], package);
+        assert_eq!(maintainer, "Pat Builder <pat@builder.org>");
+    }
+
     let files = said("dpkg-deb", &["--contents"], whole);
     for wanted in [
         "usr/bin/gvm-dp",
@@ -67,6 +77,8 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
     said("dpkg-deb", &["--extract", whole.to_str().unwrap()], &unpacked);
     let sections = said("objdump", &["--section-headers"], &unpacked.join("usr/bin/gvm-dp"));
     assert!(sections.contains(".text") && !sections.contains(".debug_info"), "it is stripped: {sections}");
+    let changes = said("gzip", &["-dc"], &unpacked.join("usr/share/doc/gvm-dp/changelog.Debian.gz"));
+    assert!(changes.contains(" -- Pat Builder <pat@builder.org>  "), "{changes}");
     // A manual page's date and the package's are those of the release.
     assert!(said("gzip", &["-dc"], &unpacked.join("usr/share/man/man1/gvm-dp.1.gz")).contains(shell_release()));
     if has_tool("lintian", false) {
@@ -76,6 +88,16 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
         }
     }
     let _ = std::fs::remove_dir_all(&directory);
+}
+
+#[test]
+fn a_maintainer_is_somebody_with_an_address() {
+    let script = project().join("scripts/package.sh");
+    for wrong in ["Pat Builder", "pat@builder.org", "<pat@builder.org>", "Pat <builder>", "Pat <a@b> <c@d>"] {
+        let output = Command::new(&script).args(["--output", "/nonexistent", "--maintainer", wrong]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("'NAME <ADDRESS>'"), "{wrong}: {said}");
+    }
 }
 
 /// The date of the newest release, from the change log.
