@@ -77,6 +77,61 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     assert_eq!(std::fs::read_dir(machine.path("/")).unwrap().count(), 0, "{:?}", machine.files());
 }
 
+/// A machine without `systemd-sysusers`: its path has all programs of this one but that, and a `useradd` that notes what it was
+/// told. In a namespace of its own, as below.
+#[test]
+fn the_user_is_made_by_useradd_where_there_is_no_systemd_at_all() {
+    if !netns::available() {
+        return;
+    }
+    let script = r#"
+        set -eu
+        scratch=$(mktemp -d)
+        trap 'umount "$scratch"; rmdir "$scratch"' EXIT
+        mount -t tmpfs none "$scratch"
+        cp -a /etc "$scratch/etc"
+        mkdir "$scratch/local" "$scratch/run" "$scratch/bin"
+        sed -i '/^gvm-dp:/d' "$scratch"/etc/passwd "$scratch"/etc/shadow "$scratch"/etc/group "$scratch"/etc/gshadow
+        for place in etc run; do mount --bind "$scratch/$place" "/$place"; done
+        mount --bind "$scratch/local" /usr/local
+        for directory in /usr/sbin /usr/bin /sbin /bin; do
+            for program in "$directory"/*; do
+                [ -e "$scratch/bin/${program##*/}" ] || ln -s "$program" "$scratch/bin/"
+            done
+        done
+        rm -f "$scratch/bin/systemd-sysusers" "$scratch/bin/useradd"
+        real=$(command -v useradd || true)
+        printf '#!/bin/sh\necho "useradd $*"\n[ -z "%s" ] || exec "%s" "$@"\n' "$real" "$real" >"$scratch/bin/useradd"
+        chmod 755 "$scratch/bin/useradd"
+        PATH=$scratch/bin scripts/install.sh --binaries "$1"
+        [ -z "$real" ] || getent passwd gvm-dp
+        PATH=$scratch/bin scripts/install.sh --uninstall --purge
+    "#;
+    let said = in_namespace(script);
+    let told =
+        "useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gvm-dp";
+    assert_eq!(said.matches(told).count(), 1, "{said}");
+    assert!(said.contains("made the user gvm-dp"), "{said}");
+    if has_useradd() {
+        assert!(said.contains("/nonexistent:/usr/sbin/nologin"), "{said}");
+    }
+}
+
+/// Whether this machine's own `useradd` can be tried behind the one that notes.
+fn has_useradd() -> bool {
+    Command::new("sh").args(["-c", "command -v useradd"]).output().is_ok_and(|found| found.status.success())
+}
+
+/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it said.
+fn in_namespace(script: &str) -> String {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(netns::product::binaries()).current_dir(project());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
 /// In a namespace of its own, where `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs there.
 #[test]
 fn the_user_is_made_where_no_systemd_runs_as_well() {
@@ -99,14 +154,7 @@ fn the_user_is_made_where_no_systemd_runs_as_well() {
         scripts/install.sh --binaries "$1"
         scripts/install.sh --uninstall --purge
     "#;
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(netns::product::binaries())
-        .current_dir(project())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
+    let said = in_namespace(script);
     assert_eq!(said.matches("made the user gvm-dp").count(), 1, "once, and not by the upgrade: {said}");
     assert!(said.contains("/nonexistent:/usr/sbin/nologin") && said.contains("the user gvm-dp stays"), "{said}");
 }

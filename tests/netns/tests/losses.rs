@@ -80,6 +80,19 @@ fn damaged(to: [u8; 4]) -> Vec<u8> {
     frame.split_off(14)
 }
 
+/// A farm of four, at an address of the gateway's network with this last byte. All but the first have the same ids.
+fn farm(place: &Place, host: &Namespace, gateway: &str, name: &str, last: u8) -> Process {
+    let network = gateway.strip_suffix('1').expect("the gateway has the first address");
+    let first = if name == "first" { 0 } else { 4 };
+    place.start(
+        host,
+        &format!(
+            "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count 4 --port udp:{network}{last}:0 --frames 512 \
+             --heartbeat 300ms"
+        ),
+    )
+}
+
 /// A gateway of which this counter of its port grows all the time: slaves that die and start again are followed.
 fn membership_is_followed(
     place: &Place,
@@ -129,16 +142,7 @@ fn datagrams_with_wrong_checksums_excuse_nobodys_silence() {
     let (place, host) = (Place::new(), Namespace::new());
     let gateway = place.start(&host, "gvm-dp --port udp:127.0.0.1:9999 --frames 1024 --heartbeat 300ms");
     gateway.says(&["control socket"]);
-    let farm = |name: &str, last: u8| {
-        let first = if name == "first" { 0 } else { 4 };
-        place.start(
-            &host,
-            &format!(
-                "gvm-dp slave --name {name} --gateway 127.0.0.1 --id {first} --count 4 --port udp:127.0.0.{last}:0 \
-                 --frames 512 --heartbeat 300ms"
-            ),
-        )
-    };
+    let farm = |name: &str, last: u8| farm(&place, &host, "127.0.0.1", name, last);
     let begin = || {
         // 255: the packet has its own IP header.
         let protocol = RawProtocol::new(255).map(rustix::net::Protocol::from_raw);
@@ -169,16 +173,7 @@ fn packets_too_long_for_a_frame_excuse_nobodys_silence() {
     let gateway = place.start(&host, "gvm-dp --port xdp:g,mode=skb --frames 2048 --heartbeat 300ms");
     gateway.says(&["port 0: xdp:g", "MTU 1500"]);
     gateway.says(&["gateway \"", "control socket"]);
-    let farm = |name: &str, last: u8| {
-        let first = if name == "first" { 0 } else { 4 };
-        place.start(
-            &others,
-            &format!(
-                "gvm-dp slave --name {name} --gateway 10.94.1.1 --id {first} --count 4 --port udp:10.94.1.{last}:0 \
-                 --frames 512 --heartbeat 300ms"
-            ),
-        )
-    };
+    let farm = |name: &str, last: u8| farm(&place, &others, "10.94.1.1", name, last);
     let begin = || {
         // As a kernel does that leaves several datagrams together (GSO) on a link of its own machine.
         host.ip("link set dev g mtu 9000");
