@@ -100,6 +100,17 @@ fn the_dashboard_asks_for_what_there_is() {
     }
 }
 
+#[test]
+fn whoever_is_woken_by_an_alert_sees_it_on_the_dashboard() {
+    let read = |path: &str| std::fs::read_to_string(project().join(path)).unwrap();
+    let (dashboard, rules) = (read("docs/grafana/gvm-dp.json"), alerts(&read("docs/prometheus/gvm-dp.rules.yml")));
+    let shown = names(&dashboard);
+    for rule in &rules {
+        let missing: Vec<_> = names(&rule.expr).into_iter().filter(|name| !shown.contains(name)).collect();
+        assert!(missing.is_empty(), "{}: no panel shows {missing:?}", rule.name);
+    }
+}
+
 /// An alert rule.
 #[derive(Debug, Default)]
 struct Alert {
