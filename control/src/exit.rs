@@ -11,6 +11,7 @@
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: what it held is lost |
 //! | 8 | a queue pair was refused or failed, or what it brought is wrong |
+//! | 9 | the process ended, having lost nothing, while a device or the kernel still kept it waiting |
 
 use crate::owner::Owner;
 use crate::settings::file::{Place, Problem};
@@ -32,7 +33,7 @@ use wire::{ScaleError, ShardsError};
 
 /// Shown under `--help`.
 pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 the machine lacks \
-something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair failed.";
+something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair failed, 9 ended while a device kept it waiting.";
 
 /// Why a command failed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -228,6 +229,9 @@ pub enum Failure {
     /// There is no queue pair, it failed, or what it brought is wrong.
     #[error("{0}")]
     QueuePair(String),
+    /// What it held has left, and something else did not end in time.
+    #[error("{0}")]
+    Unfinished(String),
     /// A fault of our own.
     #[error("{0}: this is a fault of gvm-dp, please report it")]
     Internal(String),
@@ -254,6 +258,7 @@ impl Failure {
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
             Self::QueuePair(_) => 8,
+            Self::Unfinished(_) => 9,
         }
     }
 }
@@ -368,6 +373,7 @@ mod tests {
             (Failure::Client(String::new()), 6),
             (Failure::Lost(String::new()), 7),
             (Failure::QueuePair(String::new()), 8),
+            (Failure::Unfinished(String::new()), 9),
         ] {
             assert_eq!(failure.code(), code, "{failure}");
             assert!(HELP.contains(&format!("{code} ")));

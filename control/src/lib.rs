@@ -9,6 +9,7 @@
 //! | [`traffic`] | what a farm is asked to send, as text |
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
 //! | [`config`] | what the settings mean, checked |
+//! | [`ending`] | bounds for the end of a process |
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`faults`] | several errors that are said at once |
 //! | [`hugepages`] | hugepages that a gateway needs, and reserving them |
@@ -37,6 +38,7 @@ pub mod assemble;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod ending;
 pub mod exit;
 pub mod faults;
 pub mod hugepages;
@@ -83,6 +85,10 @@ pub fn main() -> ExitCode {
         }
     };
     stdio::err::finish();
+    if ending::has_left_threads() {
+        ending::at_once(code);
+    }
+    ending::exits(code);
     ExitCode::from(code)
 }
 

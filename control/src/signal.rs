@@ -40,8 +40,28 @@ const SIGNALS: [(i32, Signal); 11] = [
     (libc::SIGIO, Signal::Nothing("SIGIO")),
 ];
 
+/// The signals that ask for the end: numbers and names.
+pub fn ends() -> impl Iterator<Item = (i32, &'static str)> {
+    SIGNALS.into_iter().filter_map(|(number, meaning)| match meaning {
+        Signal::End(name) => Some((number, name)),
+        Signal::Reload(_) | Signal::Nothing(_) => None,
+    })
+}
+
 fn cannot(error: &std::io::Error) -> Failure {
     Failure::Machine(format!("cannot listen to signals: {error}"))
+}
+
+/// Whether somebody asked a command for its end, for one that looks again and again; SIGHUP does so, too: the terminal is gone.
+///
+/// # Errors
+/// The process cannot have another handler.
+pub fn asked() -> Result<Arc<AtomicBool>, Failure> {
+    let asked: Arc<AtomicBool> = Arc::default();
+    for number in ends().map(|(number, _)| number).chain([libc::SIGHUP]) {
+        signal_hook::flag::register(number, Arc::clone(&asked)).map_err(|error| cannot(&error))?;
+    }
+    Ok(asked)
 }
 
 /// Whether SIGHUP came before somebody listened.
@@ -121,6 +141,9 @@ impl Signals {
 /// How long a command may take to hear a signal. Longer, and it waits for a file.
 const DEAF: Duration = Duration::from_secs(1);
 
+/// How long a command that has heard may take to end: its lcore, and the device that this polled, may not come back.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a command tells [`insist`].
 #[derive(Clone, Default)]
 pub struct Heard(Arc<AtomicBool>);
@@ -134,11 +157,19 @@ impl Heard {
 
 /// For a command that reads and writes files of any kind beside its own work: when a signal asks for the end and the command
 /// does not hear it within a second, since the kernel keeps it waiting for a pipe, the process ends without it. So it does
-/// at the second signal. `code` is its exit code then.
+/// at the second signal, and where it has heard and does not end. `code` is its exit code then.
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors.
 pub fn insist(code: u8) -> Result<Heard, Failure> {
+    insist_and(code, || ())
+}
+
+/// The same; what cannot stay as it is is `undone` before the process ends.
+///
+/// # Errors
+/// The kernel lacks a thread or descriptors.
+pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<Heard, Failure> {
     let heard = Heard::default();
     let is_heard = heard.clone();
     let (tell, listens) = std::sync::mpsc::channel();
@@ -158,11 +189,18 @@ pub fn insist(code: u8) -> Result<Heard, Failure> {
                 () = tokio::time::sleep(DEAF) => {}
             }
             if is_heard.0.load(Ordering::Relaxed) {
-                let again = signals.end().await;
-                return format!("{again} after {name}: ended at once");
+                tokio::select! {
+                    again = signals.end() => return format!("{again} after {name}: ended at once"),
+                    () = tokio::time::sleep(ENDS_WITHIN) => {}
+                }
+                return format!(
+                    "{name}: ended at once, after {} s: its lcore, a device or a file does not come back; `dmesg` may say why",
+                    ENDS_WITHIN.as_secs()
+                );
             }
             format!("{name} before it was complete, while a file or a pipe kept it waiting")
         });
+        undone();
         crate::output::complain(&format!("gvm-dp: {why}"));
         stdio::err::finish();
         std::process::exit(i32::from(code));

@@ -1,5 +1,6 @@
 //! A device of DPDK whose queues are ports: set up, with the IPv4 host of its addresses. One for all lcores.
 
+use crate::ending;
 use crate::exit::Failure;
 use crate::hugepages::Hugepages;
 use crate::pci;
@@ -17,6 +18,8 @@ use port::xdp::Interface;
 use rustix::thread::CapabilitySet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use wire::net::ethernet::MacText;
 
 /// What DPDK needs for itself, in MiB.
@@ -25,6 +28,9 @@ const BASE: u64 = 48;
 const COPIES: u64 = 24;
 /// Bytes that DPDK needs for each frame of each queue: what it calls a mbuf, and where it is.
 const OF_A_FRAME: u64 = 256;
+
+/// A device is closed in this time: drivers of large cards take a second or two.
+const CLOSES_WITHIN: Duration = Duration::from_secs(8);
 
 /// Memory that DPDK needs beside the arenas, in MiB.
 pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
@@ -79,6 +85,8 @@ pub struct DpdkNic {
     device: Device,
     host: Host,
     queues: u16,
+    /// Whether there is nothing to close any more, or nothing that may be closed.
+    is_closed: AtomicBool,
     /// Who follows the kernel's interfaces under it.
     _under: Vec<Watcher>,
 }
@@ -115,7 +123,7 @@ impl DpdkNic {
             under.push(watcher.map_err(Failure::Neighbours)?);
         }
         device.stand_on(under.iter().map(|watcher| Arc::clone(watcher.seen())).collect());
-        Ok(Self { id, spec: spec.clone(), device, host, queues, _under: under })
+        Ok(Self { id, spec: spec.clone(), device, host, queues, is_closed: AtomicBool::new(false), _under: under })
     }
 
     /// Which of the process's ports.
@@ -135,6 +143,31 @@ impl DpdkNic {
     /// From now on packets come and go; all queues are open.
     pub fn start(&self) -> Result<(), Failure> {
         self.device.start().map_err(Failure::Dpdk)
+    }
+
+    /// Gives the device up, once no lcore polls it. The process ends when its driver takes too long.
+    pub fn close(&self) {
+        if self.is_closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let name = self.device.name();
+        ending::step(
+            CLOSES_WITHIN,
+            &Failure::Unfinished(format!(
+                "dpdk:{name} is not closed: its driver ({}), or the kernel under it, does not come back from that. `dmesg` may say \
+                 why; a device that is still in use at the next start needs its driver bound again (dpdk-devbind.py), or the \
+                 machine restarted",
+                self.device.driver()
+            )),
+        );
+        if let Err(error) = self.device.close() {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// An lcore that does not come back may still use the device: it is never closed.
+    pub fn leave_open(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Whether its driver has a program on an interface of the kernel's, which it looks up and takes off when it is closed.
@@ -206,9 +239,7 @@ fn held(spec: &DpdkSpec, error: DpdkError) -> Failure {
 
 impl Drop for DpdkNic {
     fn drop(&mut self) {
-        if let Err(error) = self.device.close() {
-            tracing::warn!("{error}");
-        }
+        self.close();
     }
 }
 

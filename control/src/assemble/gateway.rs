@@ -115,7 +115,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let office = Office::Gateway(Box::new(desk));
     let (confinement, reports) = (ports.confinement.clone(), mpsc::channel(1).1);
-    supervise::run(Parts {
+    let result = supervise::run(Parts {
         office,
         lcores: running,
         ended,
@@ -126,7 +126,9 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         confinement,
         tuner: Tuner::new(settings),
         watch: Watch::new(&config.common, port_mtus),
-    })
+    });
+    ports.close();
+    result
 }
 
 /// `9000`, or of ports that differ `9000 and 1500`.

@@ -4,6 +4,7 @@ use super::dpdk::{self, DpdkNic};
 use super::nic::{self, Found, Nic};
 use super::offloads;
 use crate::config::{Common, PortPlan};
+use crate::ending;
 use crate::exit::Failure;
 use crate::hugepages;
 use crate::neighbor::NeighborSpec;
@@ -23,12 +24,16 @@ use rustix::thread::CapabilitySet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sizes of the rings of one socket.
 const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
 
 /// The MTU of a device of DPDK, where nothing else was said: Ethernet's.
 const DEVICE_MTU: u16 = 1500;
+
+/// Interfaces are given back in this time: the kernel may be busy with all others, one after the other.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
 
 /// Where one port of every lcore comes from.
 #[derive(Clone)]
@@ -284,6 +289,17 @@ impl Ports {
             (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
         };
         self.sources.iter().enumerate().map(open).collect()
+    }
+
+    /// Gives back what the ports stand on, once no lcore polls them: interfaces first, then devices of DPDK, whose drivers may not
+    /// come back.
+    pub fn close(self) {
+        let devices: Vec<Arc<DpdkNic>> = self.devices().cloned().collect();
+        let late = "an interface is not given back: the kernel does not come back from taking its XDP program off or turning its \
+                    offloads on; the next start does both, and `dmesg` may say why";
+        ending::step(GIVEN_BACK_WITHIN, &Failure::Unfinished(late.to_owned()));
+        drop(self);
+        devices.iter().for_each(|device| device.close());
     }
 
     /// The same ports for further lcores, once the first has found out what port 0 of a socket became.

@@ -108,7 +108,7 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let (office, confinement) = (Office::Slave(senders), ports.confinement.clone());
-    supervise::run(Parts {
+    let result = supervise::run(Parts {
         office,
         lcores: running,
         ended,
@@ -119,5 +119,7 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
         confinement,
         tuner: Tuner::new(settings),
         watch,
-    })
+    });
+    ports.close();
+    result
 }

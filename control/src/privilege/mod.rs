@@ -7,6 +7,7 @@
 //! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, as it takes its program off the interface at the end | those of drivers: devices, sockets, their memory |
 //! | `addresses`, one for each `xdp:` and `udp:` port, and interface under a `dpdk:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
 //! | `stderr`, which writes the log | none | `write`, and what a signal handler needs |
+//! | `end`, which ends the process when the control thread does not | none | `poll`, reading `/proc`, and what a signal handler needs |
 //! | control | none; with `xdp:` ports what [`Nic::keeps`](crate::assemble::nic::Nic::keeps) says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
 //! Threads that the control thread starts later have what it has. None can start another program or gain a privilege.
@@ -34,6 +35,8 @@ pub enum Thread {
     Devices,
     /// What writes the log to standard error.
     Log,
+    /// What ends the process when the control thread does not.
+    End,
     /// Registrar, watchdog, control socket, signals, drain; and what it starts.
     Control,
 }
@@ -118,6 +121,7 @@ mod tests {
             "lcore" => Thread::Lcore,
             "neighbours" => Thread::Neighbours,
             "log" => Thread::Log,
+            "end" => Thread::End,
             _ => Thread::Control,
         };
         let mode = <Mode as clap::ValueEnum>::from_str(mode, false).unwrap();
@@ -158,21 +162,21 @@ mod tests {
 
     #[test]
     fn a_call_outside_the_list_ends_the_process() {
-        for kind in ["lcore", "neighbours", "log", "control"] {
+        for kind in ["lcore", "neighbours", "log", "end", "control"] {
             for what in ["program", "socket", "privilege"] {
                 let (status, said) = attempt(&format!("{kind}/on {what}"));
                 assert_eq!(status.signal(), Some(libc::SIGSYS), "{kind} {what}: {status} {said}");
                 assert!(!said.contains("went on"), "{said}");
             }
         }
-        for kind in ["lcore", "neighbours", "log"] {
+        for kind in ["lcore", "neighbours", "log", "end"] {
             assert_eq!(attempt(&format!("{kind}/on write")).0.signal(), Some(libc::SIGSYS));
         }
     }
 
     #[test]
     fn what_a_thread_needs_goes_on_and_so_do_panics() {
-        for kind in ["lcore", "neighbours", "log", "control"] {
+        for kind in ["lcore", "neighbours", "log", "end", "control"] {
             let (status, said) = attempt(&format!("{kind}/on work"));
             assert!(status.success() && said.contains("worked") && said.contains("went on"), "{kind}: {status} {said}");
             assert!(said.contains("on purpose") && said.contains("privilege::tests::work"), "no backtrace: {said}");

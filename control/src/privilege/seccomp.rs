@@ -189,6 +189,9 @@ const DEVICES: &[Rule] = &[
 /// control thread through a socket.
 const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
 
+/// It waits for rings of its socket, writes one line, and names threads. A signal handler rings.
+const END: &[Rule] = &[Any(libc::SYS_sendto), Any(libc::SYS_recvfrom), Any(libc::SYS_getdents64)];
+
 /// Netlink.
 const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
@@ -285,6 +288,10 @@ const CONTROL_NAMES: &[Rule] = &[
     is(libc::SYS_ioctl, 1, libc::FIONREAD),
 ];
 
+/// All kinds of threads.
+const THREADS: [Thread; 7] =
+    [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::End, Thread::Control];
+
 /// What each kind of thread may use beside [`EVERY_THREAD`].
 const fn of_thread(thread: Thread) -> &'static [Rule] {
     match thread {
@@ -293,6 +300,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Addresses => ADDRESSES,
         Thread::Devices => DEVICES,
         Thread::Log => LOG,
+        Thread::End => END,
         Thread::Control => CONTROL,
     }
 }
@@ -324,9 +332,7 @@ impl Filters {
             Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
         };
         let mut of = BTreeMap::new();
-        let threads =
-            [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::Control];
-        for thread in threads {
+        for thread in THREADS {
             let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
             let filter = compile(&rules, action.clone())
                 .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
@@ -405,9 +411,7 @@ mod tests {
 
     #[test]
     fn a_signal_may_be_handled_on_any_thread() {
-        for thread in
-            [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::Control]
-        {
+        for thread in THREADS {
             let may = |wanted: i64| {
                 [EVERY_THREAD, of_thread(thread)]
                     .concat()

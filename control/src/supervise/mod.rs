@@ -10,6 +10,7 @@ mod drain;
 pub mod live;
 mod tally;
 
+use crate::ending;
 use crate::exit::Failure;
 use crate::notify::Notifier;
 use crate::privilege::{Confinement, Thread};
@@ -19,7 +20,7 @@ use crate::serve::metrics::MetricsListener;
 use crate::serve::socket::ControlSocket;
 use crate::serve::trace::Standing;
 use crate::serve::{self, Ask, Serving};
-use crate::signal::{Signal, Signals};
+use crate::signal::{self, Signal, Signals};
 use changes::Watch;
 use checksums::PartialChecksums;
 use desk::Desk;
@@ -33,6 +34,7 @@ use lcore::watchdog::{Finding, Watchdog};
 use link::registrar::Health;
 use live::{Knobs, Tuner};
 use slave::FarmEvent;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
@@ -43,6 +45,12 @@ const LOOK: u64 = 200 * MILLISECOND;
 
 /// An lcore that does not begin a poll for so long stands still, in nanoseconds.
 const PATIENCE: u64 = SECOND;
+
+/// The end of the control socket; its clients have a second.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+
+/// The books, for which devices are asked what they count.
+const BOOKS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Questions of clients that may wait.
 const ASKS: usize = 32;
@@ -151,6 +159,7 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
             metrics.start(Arc::clone(&board))?;
         }
         let signals = Signals::listen()?;
+        ending::watch(signal::ends(), &confinement)?;
         have_descriptors(SPARE).map_err(|error| {
             Failure::Machine(format!("cannot keep {SPARE} file descriptors free for commands and metrics: {error}"))
         })?;
@@ -159,6 +168,8 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         tracing::info!("{}", confinement.describe());
         let process = Process { office, lcores, clock: board.clock(), board, tuner, watch, drain: None, notifier };
         let result = process.supervise(&serving, &socket, signals, ended, asks, reports).await;
+        let late = "clients of the control socket still wait for their answers".to_owned();
+        ending::step(ANSWERS_WITHIN, &Failure::Unfinished(late));
         serving.finish().await;
         result
     })
@@ -189,9 +200,9 @@ impl Process {
         let mut checksums = PartialChecksums::new(self.board.ports());
         let mut look_at = 0;
         let mut tally = Tally::default();
-        let mut left = self.lcores.len();
+        let (lcores, mut gone) = (self.lcores.len(), BTreeSet::new());
         let (mut ready, mut is_found) = (false, true);
-        while left > 0 {
+        while gone.len() < lcores {
             let now = self.clock.now();
             let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
             if now >= look_at {
@@ -234,6 +245,9 @@ impl Process {
                     next = next.min(now + drain::LOOK);
                 }
                 drain.advance(now, &self.lcores, &self.board);
+                if drain.is_over(now) {
+                    break;
+                }
             }
             self.notifier.alive(now, ready && watchdog.all_move());
             let mut next = self.office.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
@@ -256,7 +270,7 @@ impl Process {
                 Some(ask) = asks.recv() => self.answer(ask),
                 Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT).as_deref()),
                 Some(index) = ended.recv() => {
-                    left -= 1;
+                    gone.insert(index);
                     if self.drain.is_none() {
                         tracing::error!("lcore {index} ended by itself; the others drain");
                         self.end("its end");
@@ -264,7 +278,8 @@ impl Process {
                 }
             }
         }
-        drain::verdict(self.lcores)?;
+        drain::verdict(self.lcores, &gone, &self.board)?;
+        ending::step(BOOKS_WITHIN, &Failure::Unfinished("a device does not say what it counts".to_owned()));
         drain::balance(&self.board)
     }
 
@@ -280,6 +295,7 @@ impl Process {
 
     /// Begins to drain; when asked again, ends at once.
     fn end(&mut self, why: &str) {
+        ending::heard();
         match &mut self.drain {
             None => {
                 tracing::info!("{why}: draining");
@@ -290,7 +306,7 @@ impl Process {
             }
             Some(drain) => {
                 tracing::warn!("{why} while draining: ending at once");
-                drain.hurry(&self.lcores);
+                drain.hurry(self.clock.now(), &self.lcores);
             }
         }
     }

@@ -6,6 +6,7 @@ mod capture;
 mod cluster;
 mod config;
 mod dissector;
+mod ending;
 mod events;
 mod exposition;
 mod harness;

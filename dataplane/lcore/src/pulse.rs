@@ -58,6 +58,16 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The port that it is at, if it is at one.
+    pub const fn port(self) -> Option<PortId> {
+        match self {
+            Self::Rx(port) | Self::Receive(port) | Self::Tx(port) => Some(port),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

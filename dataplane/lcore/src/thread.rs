@@ -216,6 +216,12 @@ impl Running {
         self.join_thread()
     }
 
+    /// Leaves the thread to itself: it does not come back from a call of its port. It may still use all that it has until the
+    /// process ends.
+    pub fn leave(mut self) {
+        self.thread = None;
+    }
+
     fn join_thread(&mut self) -> End {
         // The thread catches its panics, so that a failed join is a panic of the little code around that.
         let lost = |_| End::Panicked { stage: self.view.pulse.stage(), message: "in the thread's frame".to_owned() };

@@ -221,7 +221,7 @@ impl Watchdog {
 
 impl Subject {
     fn port(&self, stage: Stage) -> String {
-        let (Stage::Rx(id) | Stage::Receive(id) | Stage::Tx(id)) = stage else { return String::new() };
+        let Some(id) = stage.port() else { return String::new() };
         self.ports.iter().find(|(port, _)| *port == id).map_or_else(String::new, |(_, about)| about.describe())
     }
 }

@@ -32,7 +32,7 @@ fn assert_confined(process: &Process, uid: u32) {
     assert!(said.contains("of lcores none"), "{said}");
     let mut seen = Vec::new();
     for (name, status) in threads(process) {
-        let has_none = name.starts_with("lcore-") || name == "stderr";
+        let has_none = name.starts_with("lcore-") || ["stderr", "end"].contains(&name.as_str());
         let kept = if has_none || name == "addresses" { 0 } else { NET_ADMIN };
         // Older kernels ask for CAP_BPF at each use of a map.
         let besides = if has_none { 0 } else { BPF };
@@ -47,7 +47,7 @@ fn assert_confined(process: &Process, uid: u32) {
         assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"), "{name}");
         seen.push(name);
     }
-    for name in ["lcore-0", "neighbours", "addresses", "stderr"] {
+    for name in ["lcore-0", "neighbours", "addresses", "stderr", "end"] {
         assert!(seen.iter().any(|seen| seen == name), "{seen:?}");
     }
 }

@@ -12,6 +12,10 @@ use port_abi::{DeviceCounts, Queue, QueueSetup, Setup, Text};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// How long somebody who asks for a driver's own counters waits: the control thread does, and others wait for it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The fewest descriptors with which a queue is worth anything.
 const LEAST_RING: u32 = 32;
@@ -123,6 +127,8 @@ pub struct Device {
     spread: Mutex<Spread>,
     watched: Arc<Watched>,
     queues: Mutex<Vec<QueuePointer>>,
+    /// The driver's own counters, as they were when it said so last.
+    counters: Mutex<Vec<(String, u64)>>,
 }
 
 impl Device {
@@ -168,6 +174,7 @@ impl Device {
             rings,
             spread: Mutex::new(Spread::One),
             queues: Mutex::default(),
+            counters: Mutex::default(),
             config,
         };
         device.configure()?;
@@ -389,7 +396,7 @@ impl Device {
         Ok(())
     }
 
-    /// The driver's own counters, by their names. Waits for the thread that looks after devices.
+    /// The driver's own counters, by their names. Where the driver does not answer within a second, those that it said last.
     pub fn driver_counters(&self) -> Vec<(String, u64)> {
         extern "C" fn visit(context: *mut c_void, name: *const c_char, value: u64) {
             // SAFETY: the list of the call below, and a text that ends with a zero.
@@ -397,13 +404,17 @@ impl Device {
             list.push((name.to_string_lossy().into_owned(), value));
         }
         let (plugin, id) = (self.environment.plugin(), self.info.id);
-        let all = self.environment.call(move || {
+        let all = self.environment.call_within(ANSWERS_WITHIN, move || {
             let mut list: Vec<(String, u64)> = Vec::new();
             // SAFETY: an open device; the list lives during the call.
             unsafe { (plugin.table.each_counter)(id, visit, (&raw mut list).cast()) };
             list
         });
-        all.unwrap_or_default()
+        let mut last = lock(&self.counters);
+        if let Ok(all) = all {
+            *last = all;
+        }
+        last.clone()
     }
 
     pub(super) fn watched(&self) -> &Arc<Watched> {

@@ -9,6 +9,7 @@ use super::device::Watched;
 use super::{DpdkError, EnvironmentConfig, LoadedPlugin};
 use port_abi::{Start, Text};
 use std::ffi::{CString, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -23,6 +24,8 @@ struct Inner {
     config: EnvironmentConfig,
     jobs: Mutex<mpsc::Sender<Job>>,
     watched: Arc<Mutex<Vec<Weak<Watched>>>>,
+    /// A call took longer than somebody waited, and has not come back yet.
+    stuck: Arc<AtomicBool>,
 }
 
 /// DPDK in this process: it starts once and ends with the process. Clones are the same.
@@ -67,7 +70,7 @@ impl Environment {
             no_start((format!("no thread for it: {error}: raise the limit of threads (`ulimit -u`)"), Cause::Unknown))
         })?;
         told.recv().map_err(|_| DpdkError::Gone)?.map_err(|reason| no_start(cause::of(reason)))?;
-        let inner = Inner { plugin, config, jobs: Mutex::new(jobs), watched };
+        let inner = Inner { plugin, config, jobs: Mutex::new(jobs), watched, stuck: Arc::default() };
         let environment = Self { inner: Arc::new(inner) };
         *started = Some(environment.clone());
         tracing::debug!("{} runs", plugin.library());
@@ -86,6 +89,44 @@ impl Environment {
         });
         lock(&self.inner.jobs).send(job).map_err(|_| DpdkError::Gone)?;
         answered.recv().map_err(|_| DpdkError::Gone)
+    }
+
+    /// The same for a thread that others wait for: it waits no longer than this, and not at all while an earlier call has not come
+    /// back.
+    ///
+    /// # Errors
+    /// That thread is gone, or the driver of a device keeps it.
+    pub(super) fn call_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DpdkError> {
+        if self.inner.stuck.load(Ordering::Acquire) {
+            return Err(DpdkError::Stuck);
+        }
+        let (answer, answered) = mpsc::sync_channel(1);
+        let stuck = Arc::clone(&self.inner.stuck);
+        let job = Box::new(move || {
+            let _ = answer.send(job());
+            if stuck.swap(false, Ordering::AcqRel) {
+                tracing::info!("DPDK's devices are looked after again");
+            }
+        });
+        lock(&self.inner.jobs).send(job).map_err(|_| DpdkError::Gone)?;
+        match answered.recv_timeout(patience) {
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Disconnected) => Err(DpdkError::Gone),
+            Err(RecvTimeoutError::Timeout) => {
+                self.inner.stuck.store(true, Ordering::Release);
+                // It may have come back just now.
+                if let Ok(answer) = answered.try_recv() {
+                    self.inner.stuck.store(false, Ordering::Release);
+                    return Ok(answer);
+                }
+                tracing::warn!("{}", DpdkError::Stuck);
+                Err(DpdkError::Stuck)
+            }
+        }
     }
 
     /// Calls a function on the thread of EAL's that serves interrupts, and waits for what it returns: to confine it.

@@ -164,6 +164,12 @@ pub enum DpdkError {
     /// A thread cannot take part.
     #[error("DPDK takes no further thread: {0}; it has room for 128 of them on a machine")]
     Thread(String),
+    /// The thread that looks after devices is kept by one of them.
+    #[error(
+        "DPDK's devices are not looked after: the driver of one of them, or the kernel under it, does not come back from a call. \
+         Their links and their own counters stay as they were; `dmesg` may say why"
+    )]
+    Stuck,
     /// The thread that looks after devices is gone.
     #[error("the thread that looks after DPDK's devices has ended: this is a fault of gvm-dp, please report it")]
     Gone,
