@@ -56,7 +56,10 @@ impl Terminal {
     }
 
     /// Reads on until this was shown; returns what came before it.
-    fn until(&mut self, wanted: &str) -> String {
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn until(&mut self, wanted: &str) -> String {
         loop {
             if let Some(at) = self.shown.find(wanted) {
                 let rest = self.shown.split_off(at + wanted.len());
@@ -73,6 +76,11 @@ impl Terminal {
     fn press(&mut self, keys: &str) {
         let written = self.keys.as_mut().expect("it is open").write_all(keys.as_bytes());
         written.expect("bash listens");
+    }
+
+    /// Types a command, and does not wait for its end.
+    pub fn begin(&mut self, command: &str) {
+        self.press(&format!("{command}\n"));
     }
 
     /// Types a command, and returns when it has ended.

@@ -5,24 +5,34 @@ use super::draw;
 use crate::client::Target;
 use crate::client::stats::look;
 use crate::exit::Failure;
+use crate::signal;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::disable_raw_mode;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 /// How soon a look that came in is shown.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Shows a process until the person ends it.
+/// The exit code of one that a terminal keeps waiting.
+const UNUSABLE: u8 = 3;
+
+/// Shows a process until the person ends it, or a signal does.
 pub fn run(target: Target, interval: Duration) -> Result<(), Failure> {
+    let asked = signal::asked()?;
+    // A terminal that takes nothing (Ctrl-S) keeps us in a write, and would stay raw. Its other modes need a write.
+    let heard = signal::insist_and(UNUSABLE, || drop(disable_raw_mode()))?;
     let mut terminal = ratatui::try_init().map_err(|error| {
         // Whatever was begun is taken back.
         ratatui::restore();
         unusable(&error)
     })?;
-    let result = watch(&mut terminal, target, interval);
+    let result = watch(&mut terminal, target, interval, &asked);
     ratatui::restore();
+    heard.set();
     result.map_err(|error| unusable(&error))
 }
 
@@ -43,11 +53,11 @@ fn looks(target: Target, interval: Duration) -> Receiver<Result<Box<crate::serve
     receiver
 }
 
-fn watch(terminal: &mut DefaultTerminal, target: Target, interval: Duration) -> io::Result<()> {
+fn watch(terminal: &mut DefaultTerminal, target: Target, interval: Duration, asked: &AtomicBool) -> io::Result<()> {
     let mut app = App::new(target.name.clone());
     let looks = looks(target, interval);
     let mut changed = true;
-    loop {
+    while !asked.load(Ordering::Relaxed) {
         for look in looks.try_iter() {
             match look {
                 Ok(stats) => app.take(*stats),
@@ -67,8 +77,9 @@ fn watch(terminal: &mut DefaultTerminal, target: Target, interval: Duration) -> 
         {
             let interrupted = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
             if interrupted || !app.key(key.code) {
-                return Ok(());
+                break;
             }
         }
     }
+    Ok(())
 }
