@@ -2,6 +2,7 @@
 
 use crate::address;
 use crate::cli::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
+use crate::domain::Domain;
 use crate::exit::Failure;
 use crate::faults::Faults;
 use crate::keyfile;
@@ -129,6 +130,8 @@ pub struct Slave {
     pub ids: Ids,
     /// Memory that each id lends, in 4 KiB pages.
     pub pages: u64,
+    /// Their failure domain.
+    pub domain: Domain,
     /// What the ids sign with.
     pub credential: Credential,
     /// Traffic of its own, from the start.
@@ -357,7 +360,15 @@ impl Slave {
         let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
             return faults.finish(None);
         };
-        faults.finish(Some(Self { common, gateways, ids, pages: args.memory.0 / 4096, credential, traffic }))
+        faults.finish(Some(Self {
+            common,
+            gateways,
+            ids,
+            pages: args.memory.0 / 4096,
+            domain: args.domain,
+            credential,
+            traffic,
+        }))
     }
 }
 

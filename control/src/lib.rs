@@ -10,6 +10,7 @@
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
 //! | [`config`] | what the settings mean, checked |
 //! | [`ending`] | bounds for the end of a process |
+//! | [`domain`] | failure domains, and how fast links are |
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`faults`] | several errors that are said at once |
 //! | [`hugepages`] | hugepages that a gateway needs, and reserving them |
@@ -39,6 +40,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod ending;
+pub mod domain;
 pub mod exit;
 pub mod faults;
 pub mod hugepages;

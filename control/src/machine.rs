@@ -35,6 +35,12 @@ pub fn interfaces() -> Vec<Interface> {
     found
 }
 
+/// The speed of an interface's link in Mbit/s, when the kernel knows it.
+pub fn mbits_of(ifname: &str) -> Option<u32> {
+    // -1 where the link is down, and no answer at all where there is no link, as of loopback.
+    std::fs::read_to_string(format!("/sys/class/net/{ifname}/speed")).ok()?.trim().parse().ok()
+}
+
 /// What to say to somebody who named no port: what could be used here, what could be after one more step, and one line to
 /// copy.
 pub fn no_port(role: &str) -> String {

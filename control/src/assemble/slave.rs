@@ -3,6 +3,7 @@
 use super::ports::Ports;
 use super::{Started, announce, epoch, secret, start_lcores};
 use crate::config;
+use crate::domain::speed_of;
 use crate::exit::Failure;
 use crate::keyfile;
 use crate::serve::board::{Board, KEY_FINGERPRINT, RoleCounters};
@@ -21,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wire::ShardSet;
+use wire::link::SpeedClass;
 
 /// Reports of a farm that may wait to be printed. A farm gathers them, so that there are few.
 const EVENTS: usize = 256;
@@ -39,6 +41,9 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     }
     let shards = ShardSet::all(config.common.scale);
     let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
+    let domain = config.domain.number();
+    let mbits = ports.devices().next().map(|device| device.stats(clock.now()).link_mbits);
+    let speed_class = config.common.ports.first().map_or(SpeedClass::UNKNOWN, |port| speed_of(port, mbits));
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,
@@ -46,6 +51,8 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
         challenges: ChallengeSecret::new(secret()?),
         pages_total: config.pages,
         pages_free: config.pages,
+        domain,
+        speed_class,
         // A socket is answered where it sends from.
         fixed_port: true,
         ..NodeConfig::default()
@@ -95,6 +102,8 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     let mut board = Board::new("slave", &config.common, clock, &lcores);
     board.settings.insert("gateway", addresses.join(" "));
     board.settings.insert("ids", who);
+    board.settings.insert("domain", domain.to_string());
+    board.settings.insert("link_speed", speed_class.to_string());
     if let Some(fingerprints) = fingerprints {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }

@@ -1,6 +1,7 @@
 //! The flags of the roles. Each is also a setting of the configuration file, under its long name.
 
 use super::values;
+use crate::domain::Domain;
 use crate::neighbor::NeighborSpec;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
@@ -126,6 +127,10 @@ pub struct SlaveArgs {
     /// Memory that each id lends
     #[arg(long, default_value = "0", value_name = "SIZE")]
     pub memory: Size,
+    /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host; 0 is
+    /// one for each id
+    #[arg(long, default_value = "auto", value_name = "N|auto")]
+    pub domain: Domain,
     /// File with this slave's own key (gvm-dp key derive). Twice while the cluster changes its key: old, then new
     #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
     pub key_files: Vec<PathBuf>,

@@ -7,6 +7,7 @@ use crate::output::print;
 use crate::serve::routes::{Routes, Way};
 use hyper::Method;
 use std::fmt::Write as _;
+use wire::link::SpeedClass;
 
 /// Prints the routes.
 pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
@@ -28,7 +29,13 @@ fn table(routes: &Routes) -> String {
         line(&mut text, "master", u32::from(master.id), "here", &master.way, "");
     }
     for slave in &routes.slaves {
-        let memory = format!("{} of {} MiB free", slave.pages_free >> 8, slave.pages_total >> 8);
+        let mut memory = format!("{} of {} MiB free", slave.pages_free >> 8, slave.pages_total >> 8);
+        if slave.domain != 0 {
+            let _ = write!(memory, ", domain {}", slave.domain);
+        }
+        if slave.speed_class != 0 {
+            let _ = write!(memory, ", link {}", SpeedClass(slave.speed_class));
+        }
         line(&mut text, "slave", slave.id, &slave.state, &slave.way, &memory);
     }
     for route in &routes.fixed {

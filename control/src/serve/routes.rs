@@ -83,6 +83,12 @@ pub struct SlaveRoute {
     pub pages_free: u64,
     /// Virtual CPUs that it can run.
     pub vcpus: u16,
+    /// Its failure domain; 0 is one of its own.
+    #[serde(default)]
+    pub domain: u32,
+    /// The class of its link's speed; 0 is unknown.
+    #[serde(default)]
+    pub speed_class: u8,
     /// Where it is.
     #[serde(flatten)]
     pub way: Way,
@@ -117,6 +123,8 @@ pub fn of(registrar: &Registrar, fixed: &[StaticRoute], now: Time) -> Routes {
         pages_total: view.member.pages_total,
         pages_free: view.member.pages_free,
         vcpus: view.member.vcpus,
+        domain: view.member.domain,
+        speed_class: view.member.speed_class.0,
         way: way(&view.route, view.heard, now),
     };
     Routes {
