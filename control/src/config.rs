@@ -112,6 +112,8 @@ pub struct Gateway {
     pub neighbors: Vec<NeighborSpec>,
     /// The cluster key, or both while the cluster changes it.
     pub keys: KeyRing<ClusterKey>,
+    /// Nodes of version 1 of link control are let in.
+    pub accept_v1: bool,
     /// Routes to generators that cannot register.
     pub static_routes: Option<StaticRoutes>,
 }
@@ -307,8 +309,9 @@ impl Gateway {
         else {
             return faults.finish(None);
         };
-        let (hold, early, neighbors) = (args.hold.0, args.early == Switch::On, args.neighbors);
-        faults.finish(Some(Self { common, hold, early, shards, announced, neighbors, keys, static_routes }))
+        let (hold, early, neighbors, accept_v1) =
+            (args.hold.0, args.early == Switch::On, args.neighbors, args.accept_v1);
+        faults.finish(Some(Self { common, hold, early, shards, announced, neighbors, keys, accept_v1, static_routes }))
     }
 }
 

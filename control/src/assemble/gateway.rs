@@ -40,6 +40,12 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
              `gvm-dp key new --out FILE` and start every gateway with --key-file FILE"
         ),
     }
+    if config.accept_v1 {
+        tracing::warn!(
+            "--accept-v1: nodes of version 1 of link control are let in; recorded answers can deceive them. Update them, and \
+             leave --accept-v1 out when members_v1 in `gvm-dp stats` is 0"
+        );
+    }
     let neighbors = config.neighbors.iter().map(NeighborSpec::resolve).collect::<Result<_, _>>()?;
     let steering = ebpf::Config { neighbors, ..ebpf::Config::new(&config.shards) };
     let ports = Ports::prepare(&config.common, &steering, &config.neighbors, usize::MAX)?;
@@ -72,6 +78,7 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
         port_mtus: port_mtus.clone(),
         two_port: config.common.ports.len() > 1,
         max_masters: masters,
+        accept_v1: config.accept_v1,
     };
     let registrar = Registrar::new(registrar, clock.now()).map_err(Failure::Registrar)?;
     announce(&lcores, &ports);

@@ -102,6 +102,9 @@ pub struct GatewayArgs {
     /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new one
     #[arg(long = "key-file", value_name = "FILE")]
     pub key_files: Vec<PathBuf>,
+    /// Let in nodes of version 1 of link control, too, while they are updated. Recorded answers can deceive them
+    #[arg(long)]
+    pub accept_v1: bool,
     /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master 1
     /// 10.0.1.2`. Not together with a key
     #[arg(long, value_name = "FILE")]

@@ -7,6 +7,8 @@ frame::counters! {
         heartbeats_in,
         /// Heartbeats that were accepted: they registered a node or kept it registered.
         heartbeats_accepted,
+        /// Heartbeats of version 1 among heartbeats_accepted, which were accepted because of `--accept-v1`.
+        heartbeats_v1,
         /// Heartbeats without a valid cookie: answered with the cookie, nothing registered.
         heartbeats_challenged,
         /// Heartbeats among heartbeats_challenged whose cookie was valid and had expired.
@@ -23,7 +25,7 @@ frame::counters! {
         refused_unexpected,
         /// Heartbeats too short, or whose fields contradict each other.
         refused_malformed,
-        /// Heartbeats of another major version.
+        /// Heartbeats of another major version; of version 1 without `--accept-v1`.
         refused_version,
         /// Heartbeats whose tag is not the one that the node's key makes.
         refused_forged,
@@ -35,10 +37,12 @@ frame::counters! {
         refused_master_port,
         /// Heartbeats of masters for which there was no room.
         refused_masters_full,
-        /// Heartbeats with an old seq of the same boot.
+        /// Heartbeats with an old seq of the same boot; of version 1 also those of an earlier boot.
         refused_replayed,
         /// Heartbeats of another boot, with a cookie that is older than the last heartbeat of the registered one.
         refused_other_boot,
+        /// Heartbeats of version 1 of nodes that this start of the gateway knows by version 2.
+        refused_downgrade,
         /// Heartbeats that claim an id that is alive at another address.
         refused_duplicate,
         /// Slaves that are here (a gauge).
@@ -51,6 +55,8 @@ frame::counters! {
         nodes_gone,
         /// Slaves and masters whose last heartbeat was signed with the older of two keys (a gauge).
         members_old_key,
+        /// Slaves and masters whose last heartbeat was of version 1 (a gauge).
+        members_v1,
         /// HEARTBEAT_ACK records among acks_out that nobody asked for: they say that the gateway drains.
         drain_acks_out,
         /// While draining, slaves and masters that have not said that they heard of it (a gauge).

@@ -23,6 +23,27 @@ pub enum Notice {
         /// Where it came from.
         from: Peer,
     },
+    /// A heartbeat of version 1 of an earlier boot than the registered one.
+    OlderBoot {
+        /// The node.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A heartbeat of version 1 of a node that is known by version 2.
+    Downgrade {
+        /// The node.
+        node: NodeId,
+        /// Where it came from.
+        from: Peer,
+    },
+    /// A node of version 1 was let in.
+    OldVersion {
+        /// The node.
+        node: NodeId,
+        /// Where it is.
+        from: Peer,
+    },
     /// A heartbeat whose tag is not the one that the node's key makes.
     Forged {
         /// The node that it claims to be.
@@ -89,7 +110,7 @@ pub enum Notice {
 
 impl Notice {
     /// How many kinds of notices there are.
-    pub(crate) const KINDS: usize = 11;
+    pub(crate) const KINDS: usize = 14;
 
     /// Which kind it is, and what it is about within that kind: the same again is said rarely.
     pub(crate) fn topic(&self) -> (usize, u64) {
@@ -106,6 +127,9 @@ impl Notice {
             Self::MtuDiffers { node, .. } => (8, of(node)),
             Self::MassSilence { .. } => (9, 0),
             Self::DoubtEnded => (10, 0),
+            Self::OlderBoot { node, .. } => (11, of(node)),
+            Self::Downgrade { node, .. } => (12, of(node)),
+            Self::OldVersion { node, .. } => (13, of(node)),
         }
     }
 }
@@ -143,6 +167,27 @@ impl fmt::Display for Notice {
             Self::MastersFull { node, from } => {
                 write!(f, "no room for {node} at {from}: stop another master, or let this gateway have more of them")
             }
+            Self::OlderBoot { node, from } => write!(
+                f,
+                "{node} at {from}, of version 1, says that it booted earlier than when it was last seen: its clock went \
+                 back (set it, or update it: version 2 looks at no clock), or old heartbeats are replayed"
+            ),
+            Self::Downgrade { node, from } => write!(
+                f,
+                "{node} at {from} speaks version 1 of link control and is known by version 2: recorded heartbeats are \
+                 replayed; or it was set back to an old gvm-dp, then start this gateway again"
+            ),
+            Self::OldVersion { node, from } => write!(
+                f,
+                "{node} at {from} speaks version 1 of link control and is let in by --accept-v1: update it, then leave \
+                 --accept-v1 out. Until then recorded answers can deceive it"
+            ),
+            Self::Version { major: 1, from } => write!(
+                f,
+                "{from} speaks version 1 of link control, this gvm-dp version {}: update it; or start the gateway with \
+                 --accept-v1 while nodes are updated",
+                wire::link::VERSION_MAJOR
+            ),
             Self::Version { major, from } => write!(
                 f,
                 "{from} speaks link control of version {major}, this gvm-dp version {}: run the same major version on \

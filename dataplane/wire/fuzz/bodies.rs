@@ -1,6 +1,6 @@
 //! What each fuzz target checks of arbitrary bytes. The crate's own tests run the same functions with proptest.
 
-use wire::link::{Heartbeat, HeartbeatAck, Members, MembersBuilder};
+use wire::link::{Heartbeat, HeartbeatAck, Members, MembersBuilder, SpeedClass, v1};
 use wire::net::{self, arp::Arp, icmp};
 use wire::part::{Direction, Limits, Reassembler};
 use wire::rc::bth::{BTH_LEN, VARIANT_BYTE};
@@ -96,7 +96,15 @@ fn link_record(record: &Record<'_>) {
         let again = signed(&key, &out[..len]);
         assert_eq!(Heartbeat::parse(&again), Ok(heartbeat));
     }
+    if let Ok(old) = v1::parse_heartbeat(record) {
+        let zero = (old.challenge, old.domain, old.speed_class, &old.cookie.0[8..]);
+        assert_eq!(zero, (0, 0, SpeedClass::UNKNOWN, &[0; 8][..]));
+        assert!(Heartbeat::parse(record).is_err(), "a record has one version");
+    }
     if let Ok(ack) = HeartbeatAck::parse(record) {
+        let len = v1::emit_ack(&ack, Some(&key), &mut out).expect("version 1 is shorter");
+        assert_eq!(len, v1::ack_len(&ack));
+        assert!(HeartbeatAck::parse(&signed(&key, &out[..len])).is_err());
         let len = ack.emit(Some(&key), &mut out).expect("it came from as much room");
         assert_eq!(HeartbeatAck::parse(&signed(&key, &out[..len])), Ok(ack));
     }

@@ -4,8 +4,8 @@
 mod blocks;
 
 use wire::link::{
-    Cookie, Heartbeat, HeartbeatAck, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId, Role,
-    ShardRange, SpeedClass,
+    Cookie, Heartbeat, HeartbeatAck, LinkError, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId,
+    Role, ShardRange, SpeedClass, v1,
 };
 use wire::net::arp::{Arp, Operation};
 use wire::net::ethernet::{self, Ethernet};
@@ -16,12 +16,15 @@ use wire::rc::{Aeth, Bth, IcrcSeed, Opcode, Packet, Psn, Reth, Syndrome};
 use wire::record::{FRAG_LAST, FRAG_PART};
 use wire::{Record, Scale, Shard, Walk, echo, tag};
 
-const LABELS: [&str; 12] = [
+const LABELS: [&str; 15] = [
     "parts",
     "heartbeat-slave-17",
     "heartbeat-master-1",
     "heartbeat-ack-slave-17",
     "members-master-1",
+    "heartbeat-v1-slave-17",
+    "heartbeat-ack-v1-slave-17",
+    "members-v1-master-1",
     "echo-two-records",
     "rc-read-request",
     "rc-read-response",
@@ -69,14 +72,9 @@ fn every_block_has_a_test() {
     assert_eq!(labels, LABELS);
 }
 
-#[test]
-fn heartbeat_slave_17() {
-    let bytes = block("heartbeat-slave-17");
-    let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0001, 17, 0, 128, 0));
-    assert_eq!((record.payload()[16], record.payload()[17]), (2, 0));
-    assert!(tag::is_unsigned(&bytes));
-    let expected = Heartbeat {
+/// What slave 17 says.
+fn slaves_heartbeat() -> Heartbeat {
+    Heartbeat {
         node: NodeId { role: Role::Slave, id: 17 },
         fixed_port: true,
         padded: false,
@@ -93,7 +91,17 @@ fn heartbeat_slave_17() {
         vcpus: 4,
         max_ip_packet: 9000,
         speed_class: SpeedClass(6),
-    };
+    }
+}
+
+#[test]
+fn heartbeat_slave_17() {
+    let bytes = block("heartbeat-slave-17");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0001, 17, 0, 128, 0));
+    assert_eq!((record.payload()[16], record.payload()[17]), (2, 0));
+    assert!(tag::is_unsigned(&bytes));
+    let expected = slaves_heartbeat();
     assert_eq!(Heartbeat::parse(&record), Ok(expected));
     let mut out = vec![0xee; bytes.len()];
     assert_eq!(expected.emit(None, &mut out), Some(bytes.len()));
@@ -130,13 +138,9 @@ fn heartbeat_master_1() {
     assert_eq!(out, bytes);
 }
 
-#[test]
-fn heartbeat_ack_slave_17() {
-    let bytes = block("heartbeat-ack-slave-17");
-    let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0002, 17, 0, 96, 0));
-    assert!(tag::verify(&key(), &bytes));
-    let expected = HeartbeatAck {
+/// What the gateway answers slave 17.
+fn slaves_ack() -> HeartbeatAck {
+    HeartbeatAck {
         node: NodeId { role: Role::Slave, id: 17 },
         draining: false,
         duplicate_id: false,
@@ -152,7 +156,16 @@ fn heartbeat_ack_slave_17() {
         hold_ns: 50_000,
         cookie_fault: None,
         ranges: [ShardRange { first: 0, last: 0 }].into_iter().collect(),
-    };
+    }
+}
+
+#[test]
+fn heartbeat_ack_slave_17() {
+    let bytes = block("heartbeat-ack-slave-17");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0002, 17, 0, 96, 0));
+    assert!(tag::verify(&key(), &bytes));
+    let expected = slaves_ack();
     assert_eq!(HeartbeatAck::parse(&record), Ok(expected.clone()));
     assert!(expected.serves(Shard(0)) && !expected.serves(Shard(1)));
     let mut out = vec![0xee; bytes.len()];
@@ -160,22 +173,17 @@ fn heartbeat_ack_slave_17() {
     assert_eq!(out, bytes);
 }
 
-#[test]
-fn members_master_1() {
-    let bytes = block("members-master-1");
-    let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0003, 0, 0x0001_0000_0000_0000, 184, 0));
-    assert!(tag::verify(&key(), &bytes));
-    let members = Members::parse(&record).unwrap();
-    let head = MembersHead {
-        master: 1,
-        snapshot: true,
-        challenge: MASTERS_CHALLENGE,
-        gateway_epoch: GATEWAY_EPOCH,
-        from_generation: 0,
-        to_generation: 7,
-    };
-    assert_eq!(members.head, head);
+/// What master 1 is told.
+const HEAD: MembersHead = MembersHead {
+    master: 1,
+    snapshot: true,
+    challenge: MASTERS_CHALLENGE,
+    gateway_epoch: GATEWAY_EPOCH,
+    from_generation: 0,
+    to_generation: 7,
+};
+
+fn members() -> [Member; 3] {
     let member = |id, state, (mtu, speed_class), (vcpus, domain), epoch, pages_total, pages_free| Member {
         id,
         state,
@@ -187,22 +195,66 @@ fn members_master_1() {
         pages_total,
         pages_free,
     };
-    let expected = [
+    [
         member(17, MemberState::Here, (1500, 6), (4, 0xd0a1), 0x1122_3344_5566_7788, 3_145_728, 3_145_000),
         member(18, MemberState::Suspect, (1280, 3), (2, 0), 2, 1024, 1024),
         member(8191, MemberState::Gone, (0, 0), (0, 0), 3, 0, 0),
-    ];
-    assert!(members.entries().eq(expected));
+    ]
+}
+
+#[test]
+fn members_master_1() {
+    let bytes = block("members-master-1");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0003, 0, 0x0001_0000_0000_0000, 184, 0));
+    assert!(tag::verify(&key(), &bytes));
+    let found = Members::parse(&record).unwrap();
+    assert_eq!(found.head, HEAD);
+    assert!(found.entries().eq(members()));
     let mut out = vec![0xee; bytes.len()];
-    let mut builder = MembersBuilder::new(head, &mut out).unwrap();
-    assert!(expected.iter().all(|member| builder.push(member)));
+    let mut builder = MembersBuilder::new(HEAD, &mut out).unwrap();
+    assert!(members().iter().all(|member| builder.push(member)));
+    assert_eq!(builder.finish(Some(&key())), bytes.len());
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn version_1() {
+    let bytes = block("heartbeat-v1-slave-17");
+    let record = only(&bytes);
+    assert_eq!(header_of(&record), (0x0001, 17, 0, 84, 0));
+    let expected = Heartbeat { challenge: 0, domain: 0, speed_class: SpeedClass::UNKNOWN, ..slaves_heartbeat() };
+    assert_eq!(v1::parse_heartbeat(&record), Ok(expected));
+    assert_eq!(Heartbeat::parse(&record), Err(LinkError::Version(1)));
+    assert_eq!(v1::parse_heartbeat(&only(&block("heartbeat-slave-17"))), Err(LinkError::Version(2)));
+
+    let bytes = block("heartbeat-ack-v1-slave-17");
+    let record = only(&bytes);
+    assert_eq!(HeartbeatAck::parse(&record), Err(LinkError::Version(1)));
+    let ack = HeartbeatAck { cookie: v1::cookie(0xfeed_face_cafe_beef_u64.to_le_bytes()), ..slaves_ack() };
+    let mut out = vec![0xee; bytes.len()];
+    assert_eq!((v1::emit_ack(&ack, Some(&key()), &mut out), v1::ack_len(&ack)), (Some(bytes.len()), bytes.len()));
+    assert_eq!(out, bytes);
+    assert_eq!(v1::emit_ack(&ack, None, &mut out[1..]), None);
+
+    let bytes = block("members-v1-master-1");
+    assert_eq!(Members::parse(&only(&bytes)).err(), Some(LinkError::Version(1)));
+    let mut out = vec![0xee; bytes.len()];
+    let mut builder = MembersBuilder::version_1(HEAD, &mut out).unwrap();
+    assert!(members().iter().all(|member| builder.push(member)));
     assert_eq!(builder.finish(Some(&key())), bytes.len());
     assert_eq!(out, bytes);
 }
 
 #[test]
 fn signed_blocks_refuse_another_key_and_another_byte() {
-    for label in ["heartbeat-master-1", "heartbeat-ack-slave-17", "members-master-1"] {
+    for label in [
+        "heartbeat-master-1",
+        "heartbeat-ack-slave-17",
+        "members-master-1",
+        "heartbeat-ack-v1-slave-17",
+        "members-v1-master-1",
+    ] {
         let mut bytes = block(label);
         assert!(!tag::verify(&[0; 32], &bytes), "{label}");
         for at in 0..bytes.len() {

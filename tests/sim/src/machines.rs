@@ -201,6 +201,7 @@ impl Cluster {
             port_mtus: if plan.two_port { vec![plan.mtu, plan.slave_mtu] } else { Vec::new() },
             two_port: plan.two_port,
             max_masters: 8,
+            accept_v1: false,
         };
         let (to_registrar, mails) = mailbox_without_doorbell(plan.mailbox);
         let places: Vec<Place> = (0..=u8::from(plan.two_port)).map(|port| Place { who, port }).collect();

@@ -32,6 +32,8 @@ pub struct RegistrarConfig {
     pub two_port: bool,
     /// The most masters at a time.
     pub max_masters: usize,
+    /// Nodes of version 1 of link control are let in, too.
+    pub accept_v1: bool,
 }
 
 impl Default for RegistrarConfig {
@@ -49,6 +51,7 @@ impl Default for RegistrarConfig {
             port_mtus: Vec::new(),
             two_port: false,
             max_masters: 64,
+            accept_v1: false,
         }
     }
 }
@@ -56,8 +59,20 @@ impl Default for RegistrarConfig {
 impl fmt::Debug for RegistrarConfig {
     /// Everything but the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, shards, keys, secret: _, epoch, interval, hold_ns, mtu, port_mtus, two_port, max_masters } =
-            self;
+        let Self {
+            scale,
+            shards,
+            keys,
+            secret: _,
+            epoch,
+            interval,
+            hold_ns,
+            mtu,
+            port_mtus,
+            two_port,
+            max_masters,
+            accept_v1,
+        } = self;
         f.debug_struct("RegistrarConfig")
             .field("scale", scale)
             .field("shards", shards)
@@ -69,6 +84,7 @@ impl fmt::Debug for RegistrarConfig {
             .field("port_mtus", port_mtus)
             .field("two_port", two_port)
             .field("max_masters", max_masters)
+            .field("accept_v1", accept_v1)
             .finish_non_exhaustive()
     }
 }

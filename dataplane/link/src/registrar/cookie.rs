@@ -36,7 +36,6 @@ impl CookieSecret {
         (self.mac(issued, peer, node, boot_epoch) == u64::from_le_bytes(mac)).then_some(issued)
     }
 
-    /// Never zero, so that a cookie is never [`Cookie::NONE`].
     fn mac(&self, issued: Time, peer: &Peer, node: NodeId, boot_epoch: u64) -> u64 {
         let mut input = [0; 42];
         input[..16].copy_from_slice(&peer.ip_octets());
@@ -48,7 +47,12 @@ impl CookieSecret {
         input[22..26].copy_from_slice(&node.id.to_le_bytes());
         input[26..34].copy_from_slice(&boot_epoch.to_le_bytes());
         input[34..].copy_from_slice(&issued.to_le_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *blake3::keyed_hash(&self.0, &input).as_bytes();
+        self.mac_of(&input)
+    }
+
+    /// Never zero, so that a cookie is never [`Cookie::NONE`].
+    pub(super) fn mac_of(&self, input: &[u8]) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::keyed_hash(&self.0, input).as_bytes();
         u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
     }
 }

@@ -6,7 +6,7 @@ use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
 use crate::{Notice, RegistrarEvent, RouteChange, Sink};
 use frame::{Peer, PortId, Time};
-use wire::link::{CookieFault, Heartbeat, HeartbeatAck, LinkError, NodeId, Role};
+use wire::link::{CookieFault, Heartbeat, HeartbeatAck, LinkError, NodeId, Role, v1};
 use wire::{MIN_MTU, MsgType, Record, UNPROVEN_MTU, tag};
 
 /// How long a cookie proves that its node hears at its address, in intervals.
@@ -28,6 +28,8 @@ struct Call<'a> {
     proof: Result<Time, CookieFault>,
     /// Its cookie was issued a short time ago.
     is_fresh: bool,
+    /// It is of version 1.
+    is_v1: bool,
 }
 
 impl Call<'_> {
@@ -87,7 +89,7 @@ impl Registrar {
             return;
         };
         let mtu = call.heartbeat.max_ip_packet.min(self.config.mtu_of(from.port));
-        packer.push(from, mtu, &self.ack(&call, standing), call.key(), sink);
+        packer.push(from, mtu, &self.ack(&call, standing), call.is_v1, call.key(), sink);
         self.counters.acks_out.add(1);
         let is_registered = matches!(standing, Standing::Registered { .. });
         if is_registered && call.node().role == Role::Master {
@@ -108,8 +110,8 @@ impl Registrar {
         datagram_len: usize,
         sink: &mut impl Sink,
     ) -> Option<Call<'a>> {
-        let heartbeat = match Heartbeat::parse(record) {
-            Ok(heartbeat) if heartbeat.max_ip_packet >= MIN_MTU => heartbeat,
+        let (heartbeat, is_v1) = match self.read(record) {
+            Ok(read) if read.0.max_ip_packet >= MIN_MTU => read,
             Err(LinkError::Version(major)) => {
                 self.counters.refused_version.add(1);
                 sink.event(RegistrarEvent::Refused { node: None, from: *from, why: "version" });
@@ -146,14 +148,18 @@ impl Registrar {
             return None;
         }
         let age = |issued| now.saturating_sub(issued);
-        let issued = self.secret.issued(heartbeat.cookie, from, node, heartbeat.boot_epoch);
+        let issued = match is_v1 {
+            // Its cookie has no time, and holds as long as this gateway runs.
+            true => (heartbeat.cookie == self.secret.version_1(from, node)).then_some(now),
+            false => self.secret.issued(heartbeat.cookie, from, node, heartbeat.boot_epoch),
+        };
         let proof = issued.ok_or(CookieFault::Unknown).and_then(|issued| {
             let is_valid = age(issued) <= self.intervals(COOKIE_INTERVALS);
             is_valid.then_some(issued).ok_or(CookieFault::Expired)
         });
         let is_fresh = proof.is_ok_and(|issued| age(issued) <= self.intervals(FRESH_INTERVALS));
         let record_len = record.bytes().len();
-        Some(Call { now, from, heartbeat, signed, record_len, datagram_len, proof, is_fresh })
+        Some(Call { now, from, heartbeat, signed, record_len, datagram_len, proof, is_fresh, is_v1 })
     }
 
     /// Registers the node, or not. `None` when there is no answer.
@@ -236,7 +242,10 @@ impl Registrar {
     ) -> Option<Standing> {
         let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
         let is_free = self.is_free(presence.heard, call.now, call.signed.is_some());
-        let verdict = presence.judge(heartbeat, call.from, issued, is_free);
+        let verdict = match call.is_v1 {
+            true => presence.judge_v1(heartbeat, call.from, is_free, call.signed.is_some()),
+            false => presence.judge(heartbeat, call.from, issued, is_free),
+        };
         match verdict {
             Verdict::Duplicate => {
                 self.counters.refused_duplicate.add(1);
@@ -256,9 +265,25 @@ impl Registrar {
                 self.notice(call.now, Notice::OtherBoot { node, from }, sink);
                 return Some(Standing::OtherBoot);
             }
+            Verdict::OlderBoot => {
+                self.counters.refused_replayed.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "replayed" });
+                self.notice(call.now, Notice::OlderBoot { node, from }, sink);
+                return None;
+            }
+            Verdict::Downgrade => {
+                self.counters.refused_downgrade.add(1);
+                sink.event(RegistrarEvent::Refused { node: Some(node), from, why: "downgrade" });
+                self.notice(call.now, Notice::Downgrade { node, from }, sink);
+                return None;
+            }
             Verdict::New | Verdict::Next => {}
         }
         self.counters.heartbeats_accepted.add(1);
+        if call.is_v1 {
+            self.counters.heartbeats_v1.add(1);
+            self.notice(call.now, Notice::OldVersion { node, from }, sink);
+        }
         let (claimed, ours) = (heartbeat.max_ip_packet, self.config.mtu_of(call.from.port));
         if verdict == Verdict::New && claimed > ours {
             self.notice(call.now, Notice::MtuDiffers { node, from, claimed, ours }, sink);
@@ -266,6 +291,7 @@ impl Registrar {
         let why = presence.news(call.from);
         presence.accept(heartbeat, call.from, call.now, verdict, call.datagram_len, ours);
         presence.old_key = call.old_key();
+        presence.v1 = call.is_v1;
         presence.left = heartbeat.left && self.is_draining();
         if heartbeat.padded {
             self.paths.prove(call.from, presence.proven());
@@ -297,7 +323,10 @@ impl Registrar {
             },
             seq: call.heartbeat.seq,
             challenge: call.heartbeat.challenge,
-            cookie: self.secret.issue(call.now, call.from, call.node(), call.heartbeat.boot_epoch),
+            cookie: match call.is_v1 {
+                true => self.secret.version_1(call.from, call.node()),
+                false => self.secret.issue(call.now, call.from, call.node(), call.heartbeat.boot_epoch),
+            },
             gateway_epoch: self.config.epoch,
             hold_ns: self.config.hold_ns,
             cookie_fault: match standing {
@@ -308,7 +337,8 @@ impl Registrar {
             ranges: self.config.shards.ranges().iter().copied().collect(),
         };
         // Whoever has not proven its address is never sent more than came from it.
-        if !call.is_proven() && ack.record_len() > call.record_len {
+        let len = if call.is_v1 { v1::ack_len(&ack) } else { ack.record_len() };
+        if !call.is_proven() && len > call.record_len {
             ack.ranges.clear();
         }
         ack

@@ -120,13 +120,16 @@ impl Registrar {
             mtu: presence.mtu(),
             seq: presence.seq,
             challenge: presence.challenge,
-            cookie: self.secret.issue(now, &presence.peer, node, presence.boot_epoch),
+            cookie: match presence.v1 {
+                true => self.secret.version_1(&presence.peer, node),
+                false => self.secret.issue(now, &presence.peer, node, presence.boot_epoch),
+            },
             gateway_epoch: self.config.epoch,
             hold_ns: self.config.hold_ns,
             cookie_fault: None,
             ranges: self.config.shards.ranges().iter().copied().collect(),
         };
-        packer.push(&presence.peer, presence.mtu(), &ack, key.as_ref().map(NodeKey::as_bytes), sink);
+        packer.push(&presence.peer, presence.mtu(), &ack, presence.v1, key.as_ref().map(NodeKey::as_bytes), sink);
         self.counters.acks_out.add(1);
         self.counters.drain_acks_out.add(1);
     }

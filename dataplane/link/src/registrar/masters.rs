@@ -179,9 +179,10 @@ impl Registrar {
                 self.counters.members_withheld.add(1);
                 break;
             }
-            let Some(mut builder) = MembersBuilder::new(head, &mut self.members[..room]) else {
-                break;
-            };
+            let out = &mut self.members[..room];
+            let is_v1 = master.presence.v1;
+            let builder = if is_v1 { MembersBuilder::version_1(head, out) } else { MembersBuilder::new(head, out) };
+            let Some(mut builder) = builder else { break };
             while next != NIL {
                 let entry = self.table.get(next);
                 let id = self.served.slave(next);

@@ -21,6 +21,7 @@ mod paths;
 mod presence;
 mod silence;
 mod table;
+mod v1;
 mod view;
 
 pub use config::{RegistrarConfig, RegistrarError};
@@ -146,6 +147,8 @@ impl Registrar {
         let masters = self.masters.iter().filter(|master| master.presence.is_present());
         self.counters.masters_here.set(masters.count() as u64);
         self.counters.members_old_key.set(self.on_old_key());
+        let masters_v1 = self.masters.iter().filter(|master| master.presence.is_present() && master.presence.v1);
+        self.counters.members_v1.set(u64::from(self.table.v1_len) + masters_v1.count() as u64);
         self.counters.drain_unheard.set(if self.is_draining() { u64::from(self.unheard()) } else { 0 });
     }
 

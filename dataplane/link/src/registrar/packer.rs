@@ -3,7 +3,7 @@
 use crate::{Sink, datagram_room};
 use frame::Peer;
 use wire::UNPROVEN_MTU;
-use wire::link::HeartbeatAck;
+use wire::link::{HeartbeatAck, v1};
 
 /// The answers that wait to be sent to one peer.
 #[derive(Default)]
@@ -20,20 +20,25 @@ impl Packer {
         Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0, datagrams: 0 }
     }
 
-    /// Adds an answer; sends what waited first when it does not fit. Both ends take packets of `mtu` bytes.
+    /// Adds an answer, in version 1 if `v1`; sends what waited first when it does not fit. Both ends take packets of `mtu`
+    /// bytes.
     pub(super) fn push(
         &mut self,
         to: &Peer,
         mtu: u16,
         ack: &HeartbeatAck,
+        v1: bool,
         key: Option<&wire::Key>,
         sink: &mut impl Sink,
     ) {
-        if self.len + ack.record_len() > datagram_room(to, mtu.min(UNPROVEN_MTU)) {
+        let len = if v1 { v1::ack_len(ack) } else { ack.record_len() };
+        if self.len + len > datagram_room(to, mtu.min(UNPROVEN_MTU)) {
             self.flush(to, sink);
         }
         // An ACK with all its ranges is far below the room of an empty datagram.
-        if let Some(len) = ack.emit(key, &mut self.bytes[self.len..]) {
+        let room = &mut self.bytes[self.len..];
+        let emitted = if v1 { v1::emit_ack(ack, key, room) } else { ack.emit(key, room) };
+        if let Some(len) = emitted {
             self.len += len;
             self.records += 1;
         }

@@ -35,6 +35,8 @@ pub(super) struct Presence {
     pub(super) old_key: bool,
     /// It has heard that the gateway is about to leave.
     pub(super) left: bool,
+    /// It speaks version 1 of link control.
+    pub(super) v1: bool,
     pub(super) state: State,
 }
 
@@ -51,6 +53,10 @@ pub(super) enum Verdict {
     Replayed,
     /// Another boot, whose cookie is older than the last heartbeat of the one that is known.
     OtherBoot,
+    /// An earlier boot, of version 1.
+    OlderBoot,
+    /// Of version 1, while version 2 has the id.
+    Downgrade,
 }
 
 impl Presence {
@@ -67,6 +73,7 @@ impl Presence {
             fixed_port: false,
             old_key: false,
             left: false,
+            v1: false,
             state: State::Never,
         }
     }

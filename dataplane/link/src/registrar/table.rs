@@ -49,6 +49,8 @@ pub(super) struct Table {
     pub(super) suspect_len: u32,
     /// Of those that are here or suspect: they signed with the older one of two keys.
     pub(super) old_key_len: u32,
+    /// Of those that are here or suspect: they speak version 1 of link control.
+    pub(super) v1_len: u32,
     /// Of those that are here: they have heard that the gateway is about to leave.
     pub(super) left_len: u32,
     /// Of all: they are or were here, so that a snapshot names them.
@@ -78,6 +80,7 @@ impl Table {
             here_len: 0,
             suspect_len: 0,
             old_key_len: 0,
+            v1_len: 0,
             left_len: 0,
             changed_len: 0,
             generation: 1,
@@ -109,6 +112,8 @@ impl Table {
     pub(super) fn place(&mut self, at: u32, was: &Presence) {
         let is = self.get(at).presence;
         let old_key = |presence: &Presence| u32::from(presence.is_present() && presence.old_key);
+        let v1 = |presence: &Presence| u32::from(presence.is_present() && presence.v1);
+        self.v1_len = self.v1_len + v1(&is) - v1(was);
         let left = |presence: &Presence| u32::from(presence.state == State::Here && presence.left);
         self.old_key_len = self.old_key_len + old_key(&is) - old_key(was);
         self.left_len = self.left_len + left(&is) - left(was);

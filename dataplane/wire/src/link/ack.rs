@@ -42,9 +42,24 @@ struct Layout {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct RangeLayout {
+pub(super) struct RangeLayout {
     first: U32,
     last: U32,
+}
+
+impl RangeLayout {
+    pub(super) fn new(range: &ShardRange) -> Self {
+        Self { first: U32::new(range.first), last: U32::new(range.last) }
+    }
+}
+
+/// The flags of an ACK, which are the same in all versions.
+pub(super) fn flags_of(ack: &HeartbeatAck) -> u8 {
+    let flag = |set, bit| if set { bit } else { 0 };
+    flag(ack.draining, DRAINING)
+        | flag(ack.duplicate_id, DUPLICATE_ID)
+        | flag(ack.registered, REGISTERED)
+        | flag(ack.newer_key, NEWER_KEY)
 }
 
 /// Consecutive shards, both ends included.
@@ -192,15 +207,11 @@ impl HeartbeatAck {
     pub fn emit(&self, key: Option<&Key>, out: &mut [u8]) -> Option<usize> {
         let payload_len = u32::try_from(self.record_len() - HEADER_LEN).ok()?;
         let header = self.node.header(MsgType::HEARTBEAT_ACK, payload_len)?;
-        let flag = |set, bit| if set { bit } else { 0 };
         let fields = Layout {
             tag: [0; TAG_LEN],
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
-            flags: flag(self.draining, DRAINING)
-                | flag(self.duplicate_id, DUPLICATE_ID)
-                | flag(self.registered, REGISTERED)
-                | flag(self.newer_key, NEWER_KEY),
+            flags: flags_of(self),
             slave_bits: self.slave_bits,
             gw_bits: self.gw_bits,
             role: self.node.role as u8,
@@ -215,8 +226,7 @@ impl HeartbeatAck {
             range_count: U16::new(u16::try_from(self.ranges.len()).ok()?),
             reserved_1: [0; 16],
         };
-        let ranges: ArrayVec<RangeLayout, MAX_RANGES> =
-            self.ranges.iter().map(|r| RangeLayout { first: U32::new(r.first), last: U32::new(r.last) }).collect();
+        let ranges: ArrayVec<RangeLayout, MAX_RANGES> = self.ranges.iter().map(RangeLayout::new).collect();
         emit_record(header, &fields, ranges.as_slice().as_bytes(), key, out)
     }
 }

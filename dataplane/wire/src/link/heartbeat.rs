@@ -6,9 +6,9 @@ use crate::tag::{Key, TAG_LEN};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-const FIXED_PORT: u8 = 1 << 0;
-const PADDED: u8 = 1 << 1;
-const LEFT: u8 = 1 << 2;
+pub(super) const FIXED_PORT: u8 = 1 << 0;
+pub(super) const PADDED: u8 = 1 << 1;
+pub(super) const LEFT: u8 = 1 << 2;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

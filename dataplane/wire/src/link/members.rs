@@ -1,12 +1,12 @@
 //! MEMBERS: the gateway tells a master who is there, as differences or as a snapshot.
 
-use super::{LinkError, NodeId, SpeedClass, VERSION_MAJOR, VERSION_MINOR, payload_of};
+use super::{LinkError, NodeId, SpeedClass, VERSION_MAJOR, VERSION_MINOR, payload_of, v1};
 use crate::record::{HEADER_LEN, MsgType, Record, RecordHeader, req_id};
 use crate::tag::{self, Key, TAG_LEN};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-const SNAPSHOT: u8 = 1 << 0;
+pub(super) const SNAPSHOT: u8 = 1 << 0;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -234,6 +234,8 @@ impl<'a> Members<'a> {
 pub struct MembersBuilder<'a> {
     out: &'a mut [u8],
     head: MembersHead,
+    /// Bytes of the payload before the entries.
+    head_len: usize,
     len: usize,
     count: u16,
 }
@@ -243,8 +245,17 @@ impl<'a> MembersBuilder<'a> {
     ///
     /// The record will never be longer than `out`: cut `out` to what a datagram may hold.
     pub fn new(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
-        let len = HEADER_LEN + Members::PAYLOAD_LEN;
-        (out.len() >= len).then_some(Self { out, head, len, count: 0 })
+        Self::with_head(head, Members::PAYLOAD_LEN, out)
+    }
+
+    /// The same for a record of [`version 1`](super::v1).
+    pub fn version_1(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
+        Self::with_head(head, v1::MEMBERS_LEN, out)
+    }
+
+    fn with_head(head: MembersHead, head_len: usize, out: &'a mut [u8]) -> Option<Self> {
+        let len = HEADER_LEN + head_len;
+        (out.len() >= len).then_some(Self { out, head, head_len, len, count: 0 })
     }
 
     /// Appends an entry; returns whether there was room.
@@ -298,7 +309,11 @@ impl<'a> MembersBuilder<'a> {
         // `new` saw that both fit.
         let (head, rest) = self.out.split_at_mut(HEADER_LEN);
         head.copy_from_slice(header.as_bytes());
-        rest[..Members::PAYLOAD_LEN].copy_from_slice(fields.as_bytes());
+        if self.head_len == v1::MEMBERS_LEN {
+            rest[..v1::MEMBERS_LEN].copy_from_slice(&v1::members_head(&self.head, self.count, Member::LEN as u16));
+        } else {
+            rest[..Members::PAYLOAD_LEN].copy_from_slice(fields.as_bytes());
+        }
         if let Some(key) = key {
             tag::sign(key, &mut self.out[..self.len]);
         }

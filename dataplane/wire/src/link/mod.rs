@@ -9,6 +9,7 @@ mod cookie;
 mod heartbeat;
 mod members;
 mod speed;
+pub mod v1;
 
 pub use ack::{HeartbeatAck, MAX_RANGES, ShardRange};
 pub use cookie::{Cookie, CookieFault};
@@ -133,6 +134,11 @@ impl fmt::Display for NodeId {
 
 /// Checks what all link control has in common and gives its payload.
 fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType) -> Result<&'a [u8], LinkError> {
+    payload_of_version(record, msg_type, VERSION_MAJOR)
+}
+
+/// The same for link control of another version.
+fn payload_of_version<'a>(record: &Record<'a>, msg_type: MsgType, version: u8) -> Result<&'a [u8], LinkError> {
     let header = record.header();
     if header.msg_type() != msg_type || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
         return Err(LinkError::Layout);
@@ -140,7 +146,7 @@ fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType) -> Result<&'a [u8], Li
     // The version decides how the rest is read, so it is judged before the length.
     match record.payload().get(tag::TAG_LEN) {
         None => Err(LinkError::TooShort),
-        Some(&VERSION_MAJOR) => Ok(record.payload()),
+        Some(&major) if major == version => Ok(record.payload()),
         Some(&major) => Err(LinkError::Version(major)),
     }
 }
