@@ -66,12 +66,16 @@ pub struct Cluster {
     pub answers: VecDeque<Vec<u8>>,
     /// Link control of all ages that a stranger has recorded: heartbeats and answers, with the time of each.
     pub recorded: Vec<(Time, Place, Place, Vec<u8>)>,
+    /// What the challenges of each machine's last start are drawn from.
+    pub secrets: BTreeMap<Who, [u8; 32]>,
     pub(crate) faults: Faults,
     pub(crate) queue: Queue,
     pub(crate) rng: Rng,
     pub(crate) script: usize,
     pub(crate) cut: BTreeMap<Who, Time>,
     pub(crate) quiet: bool,
+    /// Some machine is or was of version 1 of link control.
+    pub(crate) accepts_v1: bool,
 }
 
 impl Cluster {
@@ -95,12 +99,14 @@ impl Cluster {
             heartbeats: VecDeque::new(),
             answers: VecDeque::new(),
             recorded: Vec::new(),
+            secrets: BTreeMap::new(),
             faults: plan.faults,
             queue: Queue::default(),
             rng,
             script: 0,
             cut: BTreeMap::new(),
             quiet: false,
+            accepts_v1: plan.accepts_v1(),
             plan,
         };
         let starts =

@@ -336,7 +336,7 @@ impl Cluster {
                 let counters: &[&str] = if elsewhere {
                     &["link.heartbeats_challenged"]
                 } else {
-                    &["link.refused_replayed", "link.heartbeats_challenged"]
+                    &["link.refused_replayed", "link.heartbeats_challenged", "link.refused_downgrade"]
                 };
                 Some(Shot { to, frame, counters, records })
             }
@@ -350,6 +350,7 @@ impl Cluster {
                     "link.refused_forged",
                     "link.refused_replayed",
                     "link.refused_other_boot",
+                    "link.refused_downgrade",
                     "link.heartbeats_challenged",
                 ];
                 Some(Shot { to, frame: seen, counters, records })
@@ -361,7 +362,9 @@ impl Cluster {
                 let records = Walk::new(payload, scale).filter(Result::is_ok).count() as u64;
                 let is_master = matches!(to.who, Who::Master(_));
                 let counters: &[&str] = if is_master { &[MASTER_REFUSED] } else { &[FARM_REFUSED] };
-                (from.who == Who::Gateway(gateway as u16)).then_some(Shot { to, frame: seen, counters, records })
+                // What was recorded deceives version 1: that is why there is version 2.
+                let is_new = from.who == Who::Gateway(gateway as u16) && !self.is_old(to.who);
+                is_new.then_some(Shot { to, frame: seen, counters, records })
             }
             Unproven => stranger(signed, &["link.heartbeats_challenged"]),
             ForeignHeartbeat => {

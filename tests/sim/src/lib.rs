@@ -38,6 +38,7 @@ pub mod lossy;
 mod machines;
 pub mod master;
 mod network;
+mod old;
 pub mod packet;
 pub mod place;
 pub mod plan;

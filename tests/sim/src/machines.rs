@@ -22,7 +22,8 @@ use wire::link::NodeId;
 impl Cluster {
     /// Starts a machine that does not run.
     pub fn start(&mut self, who: Who) {
-        let boot = (self.boot_epoch(), self.rng.secret());
+        self.update(who);
+        let boot = (self.boot_epoch(self.is_old(who)), self.rng.secret());
         let started = match who {
             Who::Master(i) => {
                 let i = usize::from(i);
@@ -54,6 +55,7 @@ impl Cluster {
         if !started {
             return;
         }
+        self.secrets.insert(who, boot.1);
         self.trace.note(self.now, &Happened::Turn(who, "starts"));
         if let Who::Gateway(i) = who {
             self.wake_all(i, self.now);
@@ -73,10 +75,11 @@ impl Cluster {
     }
 
     /// An epoch by a clock that is right, years ahead, an hour behind, running backwards, or none at all.
-    fn boot_epoch(&mut self) -> u64 {
+    /// Version 1 needs a right one.
+    fn boot_epoch(&mut self, is_old: bool) -> u64 {
         const YEAR: u64 = 365 * 24 * 3600 * SECOND;
         let right = 50 * YEAR + self.now;
-        match self.rng.below(5) {
+        match if is_old { 0 } else { self.rng.below(5) } {
             0 => right,
             1 => right + self.rng.between(1, 100) * YEAR,
             2 => right - 3600 * SECOND,
@@ -201,7 +204,7 @@ impl Cluster {
             port_mtus: if plan.two_port { vec![plan.mtu, plan.slave_mtu] } else { Vec::new() },
             two_port: plan.two_port,
             max_masters: 8,
-            accept_v1: false,
+            accept_v1: self.accepts_v1,
         };
         let (to_registrar, mails) = mailbox_without_doorbell(plan.mailbox);
         let places: Vec<Place> = (0..=u8::from(plan.two_port)).map(|port| Place { who, port }).collect();

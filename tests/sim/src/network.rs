@@ -27,6 +27,9 @@ impl Cluster {
             return self.fate(Fate::Dropped);
         }
         let is_cargo = packet::is_cargo(packet::payload(&frame, &read));
+        if !is_cargo && self.is_old(from.who) {
+            frame = self.in_version_1(&frame, &read);
+        }
         if is_cargo && self.plan.node(from.who).is_some_and(|node| !node.fixed_port) {
             frame = packet::from_lane(&frame, &read);
         } else if !is_cargo && matches!(to.who, Who::Gateway(_)) {
@@ -99,6 +102,7 @@ impl Cluster {
 
     /// A frame arrives at a port.
     pub(crate) fn arrive(&mut self, at: Place, frame: Vec<u8>, broken: bool) {
+        let frame = if self.is_old(at.who) { self.heard_by_version_1(at, frame) } else { frame };
         let soon = self.now + self.rng.between(200, 2_000);
         let records = packet::records(&frame);
         let (taken, lcore) = match at.who {

@@ -87,6 +87,11 @@ pub fn from_lane(frame: &[u8], read: &UdpFrame) -> Vec<u8> {
     emit(UdpSpec { src_port: wire::lane_port(lane), ..respec(read) }, payload)
 }
 
+/// The frame with another datagram.
+pub fn with_payload(read: &UdpFrame, payload: &[u8]) -> Vec<u8> {
+    emit(respec(read), payload)
+}
+
 /// What a congested switch does.
 pub fn mark_ce(frame: &[u8], read: &UdpFrame) -> Vec<u8> {
     emit(UdpSpec { ecn: ipv4::ECN_CE, ..respec(read) }, payload(frame, read))

@@ -66,6 +66,8 @@ pub struct NodePlan {
     pub slaves: Vec<Vec<u32>>,
     /// When it starts.
     pub start: Time,
+    /// Whether it speaks version 1 of link control.
+    pub old: bool,
 }
 
 /// A planned event.
@@ -202,7 +204,17 @@ impl Plan {
         let least = SECOND * plan.train * plan.masters.len() as u64 / 2 / RECORDS_A_SECOND;
         plan.train_gap = plan.train_gap.max(least);
         plan.write_script(&mut rng);
+        if !plan.rotates && more.one_in(4) {
+            for node in plan.masters.iter_mut().chain(&mut plan.farms) {
+                node.old = more.one_in(2);
+            }
+        }
         plan
+    }
+
+    /// Whether gateways let in nodes of version 1.
+    pub fn accepts_v1(&self) -> bool {
+        self.masters.iter().chain(&self.farms).any(|node| node.old)
     }
 
     /// Thousands of slaves, and one gateway with 16 lcores beside a smaller one.
@@ -273,6 +285,15 @@ impl Plan {
         }
     }
 
+    /// The same, to be changed.
+    pub fn node_mut(&mut self, who: Who) -> Option<&mut NodePlan> {
+        match who {
+            Who::Master(i) => self.masters.get_mut(usize::from(i)),
+            Who::Farm(i) => self.farms.get_mut(usize::from(i)),
+            Who::Gateway(_) | Who::Stranger => None,
+        }
+    }
+
     /// Every machine.
     pub fn machines(&self) -> Vec<Who> {
         let gateways = (0..self.gateways.len()).map(|i| Who::Gateway(i as u16));
@@ -289,6 +310,7 @@ impl Plan {
             vlan: if rng.one_in(4) { Some(rng.below(4095) as u16) } else { None },
             slaves: Vec::new(),
             start: rng.below(limit),
+            old: false,
         };
         let late = self.interval / 2;
         self.masters = (0..rng.between(1, 3)).map(|_| node(rng, late)).collect();
@@ -371,10 +393,14 @@ impl fmt::Display for Plan {
             writeln!(f, "  gateway {i}: {} slaves, {plan:?}", slaves.len())?;
         }
         for (name, nodes) in [("master", &self.masters), ("farm", &self.farms)] {
-            for (i, NodePlan { mtu, fixed_port, vlan, slaves, start }) in nodes.iter().enumerate() {
+            for (i, NodePlan { mtu, fixed_port, vlan, slaves, start, old }) in nodes.iter().enumerate() {
                 let slaves: usize = slaves.iter().map(Vec::len).sum();
                 let port = if *fixed_port { "fixed port" } else { "lanes" };
-                writeln!(f, "  {name} {i}: MTU {mtu}, {port}, tag {vlan:?}, {slaves} slaves, starts at {start} ns")?;
+                let version = if *old { 1 } else { 2 };
+                writeln!(
+                    f,
+                    "  {name} {i}: MTU {mtu}, {port}, tag {vlan:?}, {slaves} slaves, version {version}, starts at {start} ns"
+                )?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 }
 
 /// What 500 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 55] = [
+const MUST_HAVE_HAPPENED: [&str; 57] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -42,9 +42,11 @@ const MUST_HAVE_HAPPENED: [&str; 55] = [
     "link.deaf_spells",
     "link.drain_acks_out",
     "link.heartbeats_challenged",
+    "link.heartbeats_v1",
     "link.mass_silences",
     "link.nodes_gone",
     "link.refused_bad_record",
+    "link.refused_downgrade",
     "link.refused_duplicate",
     "link.refused_foreign_shard",
     "link.refused_forged",
