@@ -298,7 +298,9 @@ impl Board {
                 let reason = reason.strip_prefix("dropped_").unwrap_or(reason);
                 *direction.dropped.entry(reason.to_owned()).or_default() += value;
             });
-            *direction.dropped.entry("tx".to_owned()).or_default() += out("records_dropped_tx");
+            for reason in ["tx", "slow"] {
+                *direction.dropped.entry(reason.to_owned()).or_default() += out(&format!("records_dropped_{reason}"));
+            }
         }
         let dropped: u64 = direction.dropped.values().sum();
         let accounted = direction.records_out + direction.held + direction.consumed + dropped;

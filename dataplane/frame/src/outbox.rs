@@ -35,6 +35,10 @@ crate::counters! {
         down_records_dropped_tx,
         /// Upward records that a port could not send at all (the port's own counters say why).
         up_records_dropped_tx,
+        /// Downward records to a slow destination, for which as many datagrams wait as may; dropped.
+        down_records_dropped_slow,
+        /// Upward records to a slow destination, for which as many datagrams wait as may; dropped.
+        up_records_dropped_slow,
         /// Downward records that wait for room in a TX ring (a gauge).
         down_records_queued,
         /// Upward records that wait for room in a TX ring (a gauge).
@@ -49,6 +53,8 @@ crate::counters! {
 enum Fate {
     Taken,
     Failed,
+    /// As many wait for its slow destination as may.
+    Beyond,
 }
 
 impl OutboxCounters {
@@ -58,13 +64,19 @@ impl OutboxCounters {
             Class::Down => (&self.down_datagrams_out, &self.down_records_out, &self.down_records_dropped_tx),
             Class::Up => (&self.up_datagrams_out, &self.up_records_out, &self.up_records_dropped_tx),
         };
+        let dropped = match (fate, class) {
+            (Fate::Beyond, Class::Down) => &self.down_records_dropped_slow,
+            (Fate::Beyond, Class::Up) => &self.up_records_dropped_slow,
+            // Link control is never set aside.
+            (Fate::Beyond, Class::Link) | (Fate::Taken | Fate::Failed, _) => dropped,
+        };
         match class {
             Class::Link => {}
             Class::Down => self.down_records_queued.add(records.wrapping_neg()),
             Class::Up => self.up_records_queued.add(records.wrapping_neg()),
         }
         match fate {
-            Fate::Failed => dropped.add(records),
+            Fate::Failed | Fate::Beyond => dropped.add(records),
             Fate::Taken => {
                 datagrams_out.add(1);
                 records_out.add(records);
@@ -78,10 +90,27 @@ impl OutboxCounters {
     }
 }
 
+/// The slow queues of a port: one for each destination, or group of destinations, that it found to be slow.
+pub const SLOW_QUEUES: usize = 3;
+
+/// The most datagrams that wait in a slow queue for one destination. What comes then is dropped: what waits was promised
+/// first, stays in order, and is no older than a slow link makes it.
+pub const SLOW_DATAGRAMS: usize = 64;
+
+/// The most datagrams that wait in one slow queue, for all its destinations; fewer where the pool is small.
+const SLOW_ROOM: usize = 4 * SLOW_DATAGRAMS;
+/// The part of the pool's frames that one slow queue may have.
+const SLOW_PART: usize = 16;
+
 /// Datagrams that wait for one port. Link control leaves first; otherwise first in, first out.
+///
+/// A port that has room for some destinations and not for others sets aside what is for the others: see
+/// [`TxQueue::set_aside`]. It then waits in a slow queue and holds up nobody.
 pub struct TxQueue {
     link: VecDeque<Datagram>,
     cargo: VecDeque<Datagram>,
+    slow: [VecDeque<Datagram>; SLOW_QUEUES],
+    slow_room: usize,
     counters: Arc<OutboxCounters>,
     /// How many were lent to this queue, and which of them failed: see [`TxQueue::lend`].
     lent: usize,
@@ -92,19 +121,22 @@ impl TxQueue {
     /// An empty queue with room for so many datagrams of link control, and as many of cargo.
     fn new(counters: Arc<OutboxCounters>, room: usize) -> Self {
         let (link, cargo) = (VecDeque::with_capacity(room), VecDeque::with_capacity(room));
-        Self { link, cargo, counters, lent: 0, failed: 0 }
+        let slow_room = (room / SLOW_PART).clamp(1, SLOW_ROOM);
+        let slow = std::array::from_fn(|_| VecDeque::with_capacity(slow_room));
+        Self { link, cargo, slow, slow_room, counters, lent: 0, failed: 0 }
     }
 
     /// An empty queue on the same account, for [`TxQueue::lend`].
     pub fn sibling(&self) -> Self {
-        Self::new(Arc::clone(&self.counters), BURST)
+        let slow = std::array::from_fn(|_| VecDeque::new());
+        Self { slow, slow_room: self.slow_room, ..Self::new(Arc::clone(&self.counters), BURST) }
     }
 
     /// Begins at the start of its memory again if nothing waits. Once per poll, after sending: so only as much of the memory is
     /// used as is needed, and that stays in the cache.
     #[inline]
     pub fn rewind(&mut self) {
-        if self.is_empty() {
+        if self.link.is_empty() && self.cargo.is_empty() {
             self.link.clear();
             self.cargo.clear();
         }
@@ -112,9 +144,10 @@ impl TxQueue {
 
     /// Moves up to [`BURST`] datagrams, in the order in which they should leave, to an empty sibling. So whoever looks
     /// at what a port sends knows which those were: the port gets the sibling, and what it leaves comes back with
-    /// [`TxQueue::take_back`]. Nothing is counted by the move.
+    /// [`TxQueue::take_back`]. Nothing is counted by the move. The slow queues are lent whole, and are not among them.
     pub fn lend(&mut self, to: &mut Self) {
-        while to.len() < BURST {
+        std::mem::swap(&mut self.slow, &mut to.slow);
+        while to.backlog() < BURST {
             match self.link.pop_front() {
                 Some(datagram) => to.link.push_back(datagram),
                 None => match self.cargo.pop_front() {
@@ -123,13 +156,14 @@ impl TxQueue {
                 },
             }
         }
-        (to.lent, to.failed) = (to.len(), 0);
+        (to.lent, to.failed) = (to.backlog(), 0);
     }
 
-    /// Takes back what is left of what was lent, to the front. Returns how many left the sibling, and which of those,
-    /// counted from the first in bit 0, could not be sent at all.
+    /// Takes back what is left of what was lent, to the front. Returns how many left the sibling or were set aside, and which
+    /// of those, counted from the first in bit 0, could not be sent at all.
     pub fn take_back(&mut self, from: &mut Self) -> (usize, u64) {
-        let left = from.lent - from.len();
+        std::mem::swap(&mut self.slow, &mut from.slow);
+        let left = from.lent - from.backlog();
         while let Some(datagram) = from.link.pop_back() {
             self.link.push_front(datagram);
         }
@@ -139,30 +173,42 @@ impl TxQueue {
         (left, std::mem::take(&mut from.failed))
     }
 
-    /// Datagrams that wait.
+    /// Datagrams that wait, those of the slow queues included.
     #[inline]
     pub fn len(&self) -> usize {
+        self.backlog() + self.slow.iter().map(VecDeque::len).sum::<usize>()
+    }
+
+    /// Whether none waits, not in a slow queue either.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.link.is_empty() && self.cargo.is_empty() && self.slow.iter().all(VecDeque::is_empty)
+    }
+
+    /// Datagrams that wait for the port, and not for a slow destination.
+    #[inline]
+    pub fn backlog(&self) -> usize {
         self.link.len() + self.cargo.len()
     }
 
-    /// Whether none waits.
+    /// Datagrams of cargo among the [`TxQueue::backlog`].
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.link.is_empty() && self.cargo.is_empty()
+    pub fn cargo(&self) -> usize {
+        self.cargo.len()
     }
 
-    /// The datagrams in the order in which they should leave.
+    /// The datagrams of the backlog, in the order in which they should leave.
     pub fn iter(&self) -> impl Iterator<Item = &Datagram> {
         self.link.iter().chain(&self.cargo)
     }
 
-    /// The datagrams in the order in which they should leave, to be made ready (headers) before they are taken.
+    /// The datagrams of the backlog in the order in which they should leave, to be made ready (headers) before they are taken.
     #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Datagram> {
         self.link.iter_mut().chain(self.cargo.iter_mut())
     }
 
-    /// The datagram that should leave next.
+    /// The datagram of the backlog that should leave next.
     #[inline]
     pub fn peek(&self) -> Option<&Datagram> {
         self.link.front().or_else(|| self.cargo.front())
@@ -178,7 +224,7 @@ impl TxQueue {
         Some(datagram)
     }
 
-    /// The first datagram, for a ring that has room for it: it counts as sent. Its frame is now the caller's.
+    /// The first datagram of the backlog, for a ring that has room for it: it counts as sent. Its frame is now the caller's.
     ///
     /// Call it before headers are prepended: the bytes that count are the UDP payload's.
     #[inline]
@@ -189,11 +235,76 @@ impl TxQueue {
     /// The first datagram, which the port cannot send at all (no route to it, larger than the device's MTU): its
     /// records count as dropped, and the port counts why.
     pub fn fail(&mut self) -> Option<Datagram> {
-        // Only in a queue that was lent to is there a bit for it.
-        let gone = self.lent.wrapping_sub(self.len());
-        self.failed |= u32::try_from(gone).ok().and_then(|gone| 1u64.checked_shl(gone)).unwrap_or(0);
+        self.note_failed();
         self.pop(Fate::Failed)
     }
+
+    /// Notes that the first datagram will not be sent.
+    fn note_failed(&mut self) {
+        // Only in a queue that was lent to is there a bit for it.
+        let gone = self.lent.wrapping_sub(self.backlog());
+        self.failed |= u32::try_from(gone).ok().and_then(|gone| 1u64.checked_shl(gone)).unwrap_or(0);
+    }
+
+    /// Moves the first datagram, which is cargo for a slow destination, to the end of slow queue `number`. Where as many
+    /// wait for that destination as may ([`SLOW_DATAGRAMS`]), it is dropped and counted instead, and the result is `false`.
+    /// Link control is never set aside: the result is `false`, and it stays.
+    pub fn set_aside(&mut self, number: usize) -> bool {
+        if !self.link.is_empty() {
+            return false;
+        }
+        let (Some(queue), Some(head)) = (self.slow.get(number), self.cargo.front()) else { return false };
+        let same = |other: &&Datagram| other.peer.is_same_origin(&head.peer, true);
+        if queue.len() >= self.slow_room || queue.iter().filter(same).count() >= SLOW_DATAGRAMS {
+            self.note_failed();
+            drop(self.pop(Fate::Beyond));
+            return false;
+        }
+        if let (Some(datagram), Some(queue)) = (self.cargo.pop_front(), self.slow.get_mut(number)) {
+            queue.push_back(datagram);
+        }
+        true
+    }
+
+    /// Datagrams that wait in a slow queue.
+    pub fn slow_len(&self, number: usize) -> usize {
+        self.slow.get(number).map_or(0, VecDeque::len)
+    }
+
+    /// The datagrams of a slow queue in the order in which they should leave, to be made ready before they are taken.
+    pub fn slow_iter_mut(&mut self, number: usize) -> impl Iterator<Item = &mut Datagram> {
+        self.slow.get_mut(number).into_iter().flatten()
+    }
+
+    fn pop_slow(&mut self, number: usize, fate: Fate) -> Option<Datagram> {
+        let datagram = self.slow.get_mut(number)?.pop_front()?;
+        self.counters.settle(datagram.class, u64::from(datagram.records), datagram.frame.len() as u64, fate);
+        Some(datagram)
+    }
+
+    /// As [`TxQueue::take`], the first datagram of a slow queue.
+    pub fn take_slow(&mut self, number: usize) -> Option<Datagram> {
+        self.pop_slow(number, Fate::Taken)
+    }
+
+    /// As [`TxQueue::fail`], the first datagram of a slow queue.
+    pub fn fail_slow(&mut self, number: usize) -> Option<Datagram> {
+        self.pop_slow(number, Fate::Failed)
+    }
+}
+
+/// Datagrams of cargo that wait for a port before it counts as contended; fewer where the pool is small.
+pub const CONTENDED: usize = 1024;
+
+/// How much waits for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowding {
+    /// There is room for everybody.
+    Free,
+    /// More comes than the port sends: who has had its share must give way.
+    Contended,
+    /// Nothing more is taken: it would have the frames that others need.
+    Full,
 }
 
 /// What a role may touch of the world: frames, a queue per port, and the way to the registrar.
@@ -202,6 +313,11 @@ pub struct Outbox {
     queues: Vec<TxQueue>,
     control: VecDeque<Datagram>,
     counters: Arc<OutboxCounters>,
+    /// Datagrams of cargo beyond which a port is contended, or full.
+    contended: usize,
+    full: usize,
+    /// Frames free for cargo below which a contended port is full.
+    scarce: u32,
 }
 
 /// The most link control datagrams that wait for the registrar's mailbox in one lcore.
@@ -213,6 +329,9 @@ impl Outbox {
         let counters = Arc::new(OutboxCounters::default());
         let room = pool.capacity() as usize;
         Self {
+            contended: CONTENDED.min(room / 4),
+            full: room / 2,
+            scarce: (room as u32 / 4).min(512),
             pool,
             queues: (0..ports).map(|_| TxQueue::new(Arc::clone(&counters), room)).collect(),
             control: VecDeque::with_capacity(CONTROL_BACKLOG),
@@ -288,10 +407,31 @@ impl Outbox {
         self.queues.get_mut(port.0 as usize)
     }
 
-    /// Datagrams that wait for a port.
+    /// Datagrams that wait for a port, and not for a slow destination behind it.
     #[inline]
     pub fn backlog(&self, port: PortId) -> usize {
+        self.queues.get(port.0 as usize).map_or(0, TxQueue::backlog)
+    }
+
+    /// All datagrams that wait for a port, those for slow destinations included.
+    #[inline]
+    pub fn waiting(&self, port: PortId) -> usize {
         self.queues.get(port.0 as usize).map_or(0, TxQueue::len)
+    }
+
+    /// Whether any port is contended or full. Once per burst.
+    #[inline]
+    pub fn is_contended(&self) -> bool {
+        self.queues.iter().any(|queue| queue.cargo.len() > self.contended)
+    }
+
+    /// How much waits for a port.
+    pub fn crowding(&self, port: PortId) -> Crowding {
+        match self.queues.get(port.0 as usize).map_or(0, TxQueue::cargo) {
+            waiting if waiting <= self.contended => Crowding::Free,
+            waiting if waiting > self.full || self.pool.spare() < self.scarce => Crowding::Full,
+            _ => Crowding::Contended,
+        }
     }
 
     /// Whether no datagram waits anywhere.
@@ -306,119 +446,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Hugepages, Peer, PoolConfig};
-
-    fn outbox() -> Outbox {
-        let config = PoolConfig { frames: 16, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
-        Outbox::new(Pool::new(config).unwrap(), 1)
-    }
-
-    fn datagram(out: &Outbox, port: u8, class: Class, records: u16) -> Datagram {
-        let peer = Peer::socket(PortId(port), "127.0.0.1:1".parse().unwrap());
-        let mut frame = out.alloc().unwrap();
-        assert!(frame.append(b"12345"));
-        Datagram::new(frame, peer, class, records)
-    }
-
-    #[test]
-    fn link_control_leaves_before_cargo_and_all_is_accounted() {
-        let mut out = outbox();
-        out.send(datagram(&out, 0, Class::Down, 3));
-        out.send(datagram(&out, 0, Class::Up, 4));
-        out.send(datagram(&out, 0, Class::Link, 1));
-        let counters = Arc::clone(out.counters());
-        assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (3, 4));
-        let queue = out.queue(PortId(0)).unwrap();
-        assert_eq!(queue.take().unwrap().class, Class::Link);
-        assert_eq!(queue.take().unwrap().class, Class::Down);
-        assert_eq!(queue.fail().unwrap().class, Class::Up);
-        assert!(out.is_empty());
-        assert_eq!((counters.down_records_out.get(), counters.down_bytes_out.get()), (3, 5));
-        assert_eq!((counters.up_records_out.get(), counters.up_records_dropped_tx.get()), (0, 4));
-        assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (0, 0));
-        assert_eq!(out.pool().in_use(), 0);
-    }
-
-    #[test]
-    fn what_is_lent_leaves_in_the_same_order_or_comes_back() {
-        let mut out = outbox();
-        for (class, records) in [(Class::Down, 3), (Class::Up, 4), (Class::Link, 1), (Class::Down, 5), (Class::Link, 2)]
-        {
-            out.send(datagram(&out, 0, class, records));
-        }
-        let counters = Arc::clone(out.counters());
-        let queue = out.queue(PortId(0)).unwrap();
-        let mut lent = queue.sibling();
-        queue.lend(&mut lent);
-        let order = |queue: &TxQueue| queue.iter().map(|datagram| datagram.records).collect::<Vec<_>>();
-        assert_eq!((order(&lent), queue.len()), (vec![1, 2, 3, 4, 5], 0));
-        assert!(lent.take().is_some() && lent.fail().is_some() && lent.take().is_some());
-        assert_eq!(queue.take_back(&mut lent), (3, 0b010));
-        assert_eq!((order(queue), lent.len()), (vec![4, 5], 0));
-        assert_eq!((counters.down_records_out.get(), counters.link_records_dropped_tx.get()), (3, 2));
-        queue.lend(&mut lent);
-        assert_eq!(queue.take_back(&mut lent), (0, 0));
-        assert_eq!(order(queue), [4, 5]);
-        assert!(queue.fail().is_some() && queue.take().is_some());
-        assert_eq!(out.pool().in_use(), 0);
-    }
-
-    #[test]
-    fn queues_never_grow_and_use_no_more_memory_than_they_need() {
-        let config = PoolConfig { frames: 3000, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
-        let mut out = Outbox::new(Pool::new(config).unwrap(), 2);
-        let rooms = |out: &Outbox| -> Vec<_> {
-            out.queues.iter().map(|queue| (queue.link.capacity(), queue.cargo.capacity())).collect()
-        };
-        let before = rooms(&out);
-        // Every frame there is, of either kind, after some have gone by.
-        for class in [Class::Link, Class::Down] {
-            for waiting in [1000, 3000] {
-                for _ in 0..waiting {
-                    out.send(datagram(&out, 1, class, 1));
-                }
-                assert!(out.alloc().is_some() == (waiting < 3000) && out.frames() == waiting);
-                let queue = out.queue(PortId(1)).unwrap();
-                while queue.take().is_some() {}
-            }
-            out.queue(PortId(1)).unwrap().rewind();
-        }
-        assert_eq!(rooms(&out), before);
-        // What comes next lies where the first one lay.
-        let address = |queue: &TxQueue| queue.cargo.as_slices().0.as_ptr();
-        out.send(datagram(&out, 1, Class::Down, 1));
-        let first = address(out.queue(PortId(1)).unwrap());
-        for _ in 0..3 {
-            let queue = out.queue(PortId(1)).unwrap();
-            queue.rewind();
-            assert!(queue.take().is_some(), "what waits stays");
-            queue.rewind();
-            out.send(datagram(&out, 1, Class::Down, 1));
-            assert_eq!(address(out.queue(PortId(1)).unwrap()), first);
-        }
-    }
-
-    #[test]
-    fn a_port_that_does_not_exist_costs_only_the_datagram() {
-        let mut out = outbox();
-        out.send(datagram(&out, 7, Class::Down, 2));
-        assert_eq!(out.counters().down_records_dropped_tx.get(), 2);
-        assert_eq!((out.counters().down_records_queued.get(), out.pool().in_use()), (0, 0));
-    }
-
-    #[test]
-    fn the_way_to_the_registrar_is_bounded() {
-        let mut out = outbox();
-        for _ in 0..CONTROL_BACKLOG + 1 {
-            let Some(frame) = out.alloc() else { break };
-            let peer = Peer::socket(PortId(0), "127.0.0.1:1".parse().unwrap());
-            out.control(Datagram::new(frame, peer, Class::Link, 1));
-        }
-        assert_eq!(out.frames(), 16);
-        let first = out.next_control().unwrap();
-        out.unget_control(first);
-        assert_eq!(out.frames(), 16);
-    }
-}
+mod tests;

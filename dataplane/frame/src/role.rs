@@ -10,6 +10,10 @@ pub trait Role {
     /// What other threads may tell it, through the lcore's mailbox: route changes, settings, drain.
     type Command: Send;
 
+    /// Whether the role itself drops cargo while a port is contended ([`Outbox::is_contended`]). If not, nothing is received
+    /// while too much waits for a port.
+    const SHEDS: bool = false;
+
     /// Takes a burst that arrived on `port`. The burst is empty afterwards.
     fn receive(&mut self, now: Time, port: PortId, burst: &mut Burst, out: &mut Outbox);
 

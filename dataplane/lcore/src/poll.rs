@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The most commands taken in one poll, so that a flood of them does not starve the ports.
 pub const COMMANDS_PER_POLL: usize = 64;
 
-/// Datagrams that may wait for one port's TX ring before the lcore stops receiving.
+/// Datagrams that may wait for one port's TX ring before the lcore stops receiving, unless its role sheds ([`Role::SHEDS`]).
 pub const TX_BACKLOG: usize = 1024;
 
 /// Empty polls in a row before a drained lcore may end. One is not enough: with the pool empty until the
@@ -67,7 +67,7 @@ impl Conservation {
 enum Pause {
     /// [`Lcore::stop_receiving`].
     Told,
-    /// Too many datagrams wait for a TX ring.
+    /// Too many datagrams wait for a TX ring, and the role drops none by itself.
     Backlog,
     /// Datagrams wait for a TX ring and the pool is nearly empty.
     Pool,
@@ -180,7 +180,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
     fn end(&mut self, now: Time, polled: Polled) {
         self.pulse.enter(Stage::Waiting);
         self.last = Some((now, polled));
-        self.quiet = if polled.is_empty() && self.tx_backlog() == 0 { self.quiet.saturating_add(1) } else { 0 };
+        self.quiet = if polled.is_empty() && self.tx_waiting() == 0 { self.quiet.saturating_add(1) } else { 0 };
         if polled.is_empty() {
             self.counters.empty_polls.add(1);
         }
@@ -203,15 +203,16 @@ impl<R: Role, P: Port> Lcore<R, P> {
     }
 
     /// Backpressure: what cannot be sent must not be received, or the pool runs dry and records are lost here instead
-    /// of waiting in the NIC.
+    /// of waiting in the NIC. A role that drops by choice what is too much goes on receiving: link control comes with the
+    /// cargo, and what a full NIC drops is nobody's choice.
     ///
     /// A pool that is low while nothing waits for a TX ring is the role's to relieve, which it does when it is called.
     fn pause(&self) -> Option<Pause> {
         if !self.receiving {
             Some(Pause::Told)
-        } else if self.ports.iter().any(|port| self.outbox.backlog(port.id()) > TX_BACKLOG) {
+        } else if !R::SHEDS && self.ports.iter().any(|port| self.outbox.backlog(port.id()) > TX_BACKLOG) {
             Some(Pause::Backlog)
-        } else if self.outbox.pool().free() < self.pool_low && self.tx_backlog() > 0 {
+        } else if self.outbox.pool().free() < self.pool_low && self.tx_waiting() > 0 {
             Some(Pause::Pool)
         } else {
             None
@@ -249,7 +250,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
             if let Some(queue) = self.outbox.queue(id)
                 && !queue.is_empty()
             {
-                self.counters.tx_backlog_high_water.raise(queue.len() as u64);
+                self.counters.tx_backlog_high_water.raise(queue.backlog() as u64);
                 sent += match &mut self.tap {
                     None => port.tx_burst(now, queue),
                     Some(tap) => tap.transmit(now, port, queue),
@@ -379,14 +380,14 @@ impl<R: Role, P: Port> Lcore<R, P> {
         &self.peg
     }
 
-    /// Datagrams that wait for a TX ring.
-    fn tx_backlog(&self) -> usize {
-        self.ports.iter().map(|port| self.outbox.backlog(port.id())).sum()
+    /// Datagrams that wait for a port or for a slow destination.
+    fn tx_waiting(&self) -> usize {
+        self.ports.iter().map(|port| self.outbox.waiting(port.id())).sum()
     }
 
     /// Whether link control waits for room in the registrar's mailbox.
     pub(crate) fn control_waits(&self) -> bool {
-        self.outbox.frames() > self.tx_backlog()
+        self.outbox.frames() > self.tx_waiting()
     }
 
     /// Whether nothing is received now: to wait for packets would not be to sleep.

@@ -236,12 +236,11 @@ impl Worn {
                 let Tap { wants, shared, .. } = &mut self.tap;
                 self.staged.push(shared.stage(wants, now, Way::Tx, datagram));
             }
-            let all = lent.len();
-            port.tx_burst(now, &mut lent);
+            let all = lent.backlog();
+            sent += port.tx_burst(now, &mut lent);
             let (left, failed) = queue.take_back(&mut lent);
             self.settle(id, left, failed);
-            sent += left;
-            if left < all || queue.is_empty() {
+            if left < all || queue.backlog() == 0 {
                 break;
             }
         }

@@ -153,7 +153,7 @@ fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
         // A paused lcore would only be woken again and again by packets that it does not take.
         events.set(PollFlags::IN, !paused);
         events.set(PollFlags::OUT, port.wants_writable());
-        announced &= port.wants_writable() || lcore.outbox().backlog(port.id()) == 0;
+        announced &= port.wants_writable() || lcore.outbox().waiting(port.id()) == 0;
         match port.poll_fd() {
             Some(fd) if !events.is_empty() => {
                 announced &= fds.try_push(PollFd::from_borrowed_fd(fd, events)).is_ok();

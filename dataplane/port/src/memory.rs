@@ -6,7 +6,7 @@
 use crate::Port;
 use crate::headers::{self, Local, Reader, Refused, Verify};
 use frame::counter::CounterSet;
-use frame::{Burst, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
+use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -88,6 +88,31 @@ impl MemoryPort {
         self.tx.pop_front()
     }
 
+    /// Whether the transmit ring has room for one more.
+    pub fn has_room(&self) -> bool {
+        self.tx.len() < self.config.tx_ring
+    }
+
+    /// Whether a datagram can be sent at all; if not, it is counted.
+    pub fn check(&self, datagram: &Datagram) -> bool {
+        let sendable = headers::check_sendable(datagram, self.config.mtu).is_ok();
+        self.counters.tx_unsendable.add(u64::from(!sendable));
+        sendable
+    }
+
+    /// Puts a datagram that was checked into the transmit ring, which has room.
+    pub fn put(&mut self, mut datagram: Datagram) {
+        if headers::write(&mut datagram, &self.config.local).is_ok() {
+            self.tx.push_back(datagram.frame);
+            self.counters.tx_packets.add(1);
+        }
+    }
+
+    /// Notes whether what waits found no room.
+    pub fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
     /// Addresses it answers to.
     pub fn local(&self) -> &Local {
         &self.config.local
@@ -121,22 +146,17 @@ impl Port for MemoryPort {
 
     fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
         let mut sent = 0;
-        while self.tx.len() < self.config.tx_ring
+        while self.has_room()
             && let Some(head) = queue.peek()
         {
-            let sendable = headers::check_sendable(head, self.config.mtu);
             sent += 1;
-            if sendable.is_err() {
+            if !self.check(head) {
                 queue.fail();
-                self.counters.tx_unsendable.add(1);
-            } else if let Some(mut datagram) = queue.take()
-                && headers::write(&mut datagram, &self.config.local).is_ok()
-            {
-                self.tx.push_back(datagram.frame);
-                self.counters.tx_packets.add(1);
+            } else if let Some(datagram) = queue.take() {
+                self.put(datagram);
             }
         }
-        self.full = !queue.is_empty();
+        self.full = queue.backlog() > 0;
         sent
     }
 

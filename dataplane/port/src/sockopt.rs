@@ -15,6 +15,20 @@ pub(crate) unsafe trait OptionValue: Copy {
     }
 }
 
+/// What `SO_MEMINFO` says of a socket's memory: `SK_MEMINFO_VARS` numbers and more.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct MemInfo([u32; 9]);
+
+impl MemInfo {
+    /// Bytes that were sent, and that no device has taken yet (`SK_MEMINFO_WMEM_ALLOC`).
+    pub(crate) fn wmem_alloc(&self) -> u32 {
+        self.0[2]
+    }
+}
+
+// SAFETY: integers only.
+unsafe impl OptionValue for MemInfo {}
 // SAFETY: an integer.
 unsafe impl OptionValue for libc::c_int {}
 // SAFETY: integers only.

@@ -8,6 +8,8 @@
 //! The socket sets DF on everything (`IP_MTU_DISCOVER`), so that a datagram larger than the path is an error here and
 //! not a fragment there.
 //!
+//! Destinations behind slow links have sockets apart: see `udp::slow`.
+//!
 //! A socket that is bound to all addresses of the host learns from the kernel to which of them each datagram came
 //! (`IP_PKTINFO`), and answers from there: see [`OwnAddresses`]. One that is bound to an address need not ask.
 
@@ -15,15 +17,19 @@ mod about;
 mod batch;
 mod drops;
 mod own;
+mod slow;
 mod socket;
+mod transmit;
 
 use crate::spec::SOCKET_MTU;
 use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
 use crate::udp::drops::{Drops, Settled};
+use crate::udp::slow::Slow;
 use crate::watch::{Link, Seen};
 use crate::{About, Port};
 use frame::counter::CounterSet;
+use frame::outbox::SLOW_QUEUES;
 use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
 use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
@@ -70,6 +76,12 @@ frame::counters! {
         tx_dropped_other,
         /// Times that the send buffer was full; the datagrams waited.
         tx_full,
+        /// Destinations that have a send buffer of their own now, because theirs filled the common one (a gauge).
+        tx_slow_destinations,
+        /// Times that a destination was given a send buffer of its own, because the common one filled.
+        tx_slow_found,
+        /// Times that a send buffer of slow destinations was full; their datagrams waited, or were dropped (`*_dropped_slow`).
+        tx_slow_full,
         /// ICMP errors reported by the kernel: an earlier datagram found nobody.
         icmp_errors,
         /// Times that the interface with the socket's address was taken down, lost its carrier or the address.
@@ -87,8 +99,6 @@ frame::counters! {
 const RX_CALLS: usize = 4;
 /// How often it is looked whether the interface is up.
 const LOOK: Time = 10 * MILLISECOND;
-/// The most pending socket errors that one poll reads when it sends; the rest is left to the next.
-const TX_ERRORS: usize = 16;
 
 /// One UDP socket.
 pub struct UdpPort {
@@ -108,6 +118,9 @@ pub struct UdpPort {
     /// What the kernel dropped of what was for this socket.
     drops: Drops,
     blocked: bool,
+    slow: Slow,
+    /// How many datagrams wait for each socket apart, as of the last burst.
+    waiting: [usize; SLOW_QUEUES],
     /// What is in [`Peer::local`] of all that is received: [`Peer::ROCE`], or nothing.
     number: u8,
     /// Our addresses that datagrams came to, of a socket that is bound to none.
@@ -128,7 +141,7 @@ impl UdpPort {
         if room < 512 {
             return Err(UdpError::Chunk { address, chunk: pool.chunk() });
         }
-        let socket = socket::open(address, options)?;
+        let (socket, apart) = socket::open(address, options)?;
         let local =
             socket.local_addr().map_err(|source| UdpError::Os { address, action: "read its address", source })?;
         let headers = if address.is_ipv6() { 48 } else { 28 };
@@ -145,12 +158,15 @@ impl UdpPort {
             );
         }
         counters.link_up.set(1);
+        let slow = Slow::new(apart, counters.sndbuf.get());
         let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
         tracing::debug!(
-            "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes",
+            "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes, {} sockets apart \
+             for slow destinations",
             id.0,
             start.min(largest),
-            counters.sndbuf.get()
+            counters.sndbuf.get(),
+            slow.sockets()
         );
         Ok(Self {
             id,
@@ -165,6 +181,8 @@ impl UdpPort {
             batch: Batch::new(),
             drops: Drops::new(address.is_ipv6()),
             blocked: false,
+            slow,
+            waiting: [0; SLOW_QUEUES],
             number: if options.roce { Peer::ROCE } else { 0 },
             own: address.ip().is_unspecified().then(Arc::default),
             last_own: (address.ip(), 0),
@@ -251,26 +269,6 @@ impl UdpPort {
             self.counters.rx_dropped_checksum.add(damaged);
         }
     }
-
-    /// Takes the first datagram off the queue, which can never be sent for this reason.
-    fn drop_first(&self, queue: &mut TxQueue, error: &io::Error) {
-        let counters = &self.counters;
-        let chosen = |datagram: &Datagram| datagram.peer.local & !Peer::ROCE != 0 && datagram.peer.udp_port != 0;
-        let has_source = self.own.is_some() && queue.peek().is_some_and(chosen);
-        let reason = match error.raw_os_error() {
-            Some(libc::EMSGSIZE) => &counters.tx_dropped_too_long,
-            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::EADDRNOTAVAIL) => {
-                &counters.tx_dropped_unreachable
-            }
-            Some(libc::EPERM | libc::EACCES) => &counters.tx_dropped_not_permitted,
-            Some(libc::EAFNOSUPPORT) => &counters.tx_dropped_family,
-            // What the kernel says of an IPv6 source that is none of its addresses; of IPv4 it says that there is no route.
-            Some(libc::EINVAL) if has_source => &counters.tx_dropped_unreachable,
-            _ => &counters.tx_dropped_other,
-        };
-        reason.add(1);
-        drop(queue.fail());
-    }
 }
 
 /// Whether an error is about an earlier datagram, as ICMP reported it; reading it cleared it.
@@ -320,46 +318,17 @@ impl Port for UdpPort {
         added
     }
 
-    fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
-        let (mut left, mut errors) = (0, 0);
-        self.blocked = false;
-        while !queue.is_empty() {
-            match self.batch.send(self.socket.as_fd(), self.local.is_ipv6(), self.own.as_deref(), queue.iter_mut()) {
-                Ok(count) => {
-                    for _ in 0..count {
-                        let Some(datagram) = queue.take() else { break };
-                        self.counters.tx_datagrams.add(1);
-                        self.counters.tx_bytes.add(datagram.frame.len() as u64);
-                        left += 1;
-                    }
-                }
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => {
-                    self.counters.tx_full.add(1);
-                    self.blocked = true;
-                    break;
-                }
-                Err(error) if is_about_earlier(&error) || error.kind() == io::ErrorKind::Interrupted => {
-                    if is_about_earlier(&error) {
-                        self.counters.icmp_errors.add(1);
-                    }
-                    errors += 1;
-                    if errors == TX_ERRORS {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    self.drop_first(queue, &error);
-                    left += 1;
-                }
-            }
-        }
-        left
+    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
+        self.transmit(now, queue)
     }
 
     fn housekeep(&mut self, now: Time) {
         if now >= self.look_at {
             self.look_at = now.saturating_add(LOOK);
             self.look();
+            if self.slow.has_members() {
+                self.review(now);
+            }
         }
     }
 

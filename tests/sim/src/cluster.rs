@@ -194,7 +194,10 @@ impl Cluster {
             let Some(node) = &mut self.gateways[gateway] else { continue };
             node.desk.tell(|| gateway::Command::SetHold(hold));
             node.desk.tell(|| gateway::Command::SetEarly(early));
-            node.cores.iter_mut().for_each(|core| core.stalled = 0);
+            node.cores.iter_mut().for_each(|core| {
+                core.stalled = 0;
+                core.lcore.ports_mut().iter_mut().for_each(|port| port.heal());
+            });
             self.wake_all(gateway as u16, self.now);
         }
         self.masters.iter_mut().flatten().for_each(|core| core.stalled = 0);
@@ -277,10 +280,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Time that a gateway's NIC needs for a frame.
+    fn tx_gap(&self, gateway: u16) -> u64 {
+        let slow = if self.quiet { 0 } else { self.plan.slow_nic };
+        self.plan.gateways[usize::from(gateway)].tx_gap.max(slow)
+    }
+
     /// A NIC that is not busy begins to take frames.
     fn begin_sending(&mut self, who: Who, lcore: u16) -> Result<(), Wrong> {
         let gap = match who {
-            Who::Gateway(i) => self.plan.gateways[usize::from(i)].tx_gap,
+            Who::Gateway(i) => self.tx_gap(i),
             _ => 0,
         };
         if gap == 0 {
@@ -298,7 +307,7 @@ impl Cluster {
 
     fn send(&mut self, who: Who, lcore: u16) -> Result<(), Wrong> {
         let Who::Gateway(i) = who else { return Ok(()) };
-        let gap = self.plan.gateways[usize::from(i)].tx_gap;
+        let gap = self.tx_gap(i);
         if self.send_one(who, lcore)? {
             self.queue.push(self.now + gap, Event::Send { who, lcore });
         } else if let Some(node) = &mut self.gateways[usize::from(i)] {

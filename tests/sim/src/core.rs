@@ -1,6 +1,7 @@
 //! One lcore with its memory ports, as the event loop sees it.
 
 use crate::place::Place;
+use crate::slow::SlowPort;
 use frame::time::{FOREVER, MILLISECOND};
 use frame::{Hugepages, Pool, PoolConfig, PortId, Role, Time};
 use lcore::mailbox::{Sender, mailbox_without_doorbell};
@@ -30,7 +31,7 @@ pub struct Sizes {
 /// One lcore, and when it must be polled.
 pub struct Core<R: Role> {
     /// The very object that a thread polls.
-    pub lcore: Lcore<R, MemoryPort>,
+    pub lcore: Lcore<R, SlowPort>,
     /// What its role may be told.
     pub commands: Sender<R::Command>,
     /// When it will be polled next; earlier events in the queue are void.
@@ -63,7 +64,7 @@ impl<R: Role> Core<R> {
             let Sizes { mtus, rx_ring, tx_ring, .. } = sizes;
             let mtu = mtus[usize::from(place.port)];
             let config = MemoryConfig { local: place.local(), mtu, rx_ring, tx_ring };
-            MemoryPort::new(PortId(place.port), config, pool.clone())
+            SlowPort::new(MemoryPort::new(PortId(place.port), config, pool.clone()))
         });
         let ports = ports.collect();
         let role = make(&pool);
@@ -78,7 +79,7 @@ impl<R: Role> Core<R> {
         let next = if polled.is_empty() {
             let until = self.lcore.deadline().unwrap_or(FOREVER).min(now + LONGEST_SLEEP);
             let backlog: usize = (0..self.lcore.ports().len()).map(|id| self.backlog(id)).sum();
-            // Link control waits for the registrar: a nap.
+            // Link control waits for the registrar, or cargo for a slow destination: a nap.
             let until = if self.lcore.outbox().frames() > backlog { until.min(now + 50_000) } else { until };
             until.max(now + 1_000)
         } else {

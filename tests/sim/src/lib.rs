@@ -20,6 +20,7 @@
 //! | [`hostile`] | what strangers send, and where it must be counted |
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
+//! | [`slow`] | destinations behind slow links |
 //! | [`packet`], [`place`] | frames and addresses |
 //! | [`qp`] | two endpoints of reliable connections over a wire with faults |
 //! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, what happened |
@@ -46,6 +47,7 @@ pub mod qp;
 pub mod queue;
 pub mod rng;
 pub mod run;
+pub mod slow;
 pub mod trace;
 
 pub use run::{Failure, Outcome, run_large, run_seed};

@@ -220,7 +220,11 @@ impl Cluster {
             let make = |pool: &frame::Pool| Gateway::new(config.clone(), pool);
             Core::new(index, &places, sizes, Some(to_registrar.clone()), make)
         };
-        let cores: Vec<Core<Gateway>> = (0..plan.lcores).map(core).collect();
+        let mut cores: Vec<Core<Gateway>> = (0..plan.lcores).map(core).collect();
+        if !self.quiet && !self.plan.slow.is_empty() {
+            let ports = cores.iter_mut().flat_map(|core| core.lcore.ports_mut());
+            ports.for_each(|port| port.set_slow(&self.plan.slow));
+        }
         let ledgers = cores.iter().map(|core| Ledger::new(who, &core.lcore, &self.plan)).collect();
         let registrar = Registrar::new(registrar, self.now).expect("the settings are right");
         let desk = Desk::new(registrar, mails, cores.iter().map(|core| core.commands.clone()).collect());

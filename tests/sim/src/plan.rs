@@ -1,7 +1,8 @@
 //! What a seed stands for: a cluster, what goes wrong in it, and when.
 
-use crate::place::Who;
+use crate::place::{Place, Who};
 use crate::rng::Rng;
+use crate::slow::SlowLink;
 use frame::Time;
 use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
 use std::fmt;
@@ -136,6 +137,10 @@ pub struct Plan {
     pub trial: Trial,
     /// Whether the cluster changes its key under load.
     pub rotates: bool,
+    /// Nodes behind slow links while things go wrong: what gateways send to them waits.
+    pub slow: Vec<SlowLink>,
+    /// Time that NICs of gateways need for a frame while things go wrong, in nanoseconds: slower than a train comes.
+    pub slow_nic: u64,
 }
 
 /// What happens to a gateway that has a twin.
@@ -190,6 +195,8 @@ impl Plan {
             twin: None,
             trial: Trial::Drain,
             rotates: false,
+            slow: Vec::new(),
+            slow_nic: 0,
         };
         let mut more = rng.fork(2);
         plan.trial = more.pick(&[Trial::Drain, Trial::Kill, Trial::Cut]);
@@ -209,7 +216,27 @@ impl Plan {
                 node.old = more.one_in(2);
             }
         }
+        plan.slow_down(&mut rng.fork(13));
         plan
+    }
+
+    /// Some links are slow, and some NICs of gateways.
+    fn slow_down(&mut self, rng: &mut Rng) {
+        // A drain under load has a time in which it must be done.
+        if self.drain_under_load {
+            return;
+        }
+        if rng.one_in(3) {
+            let farms = (0..self.farms.len()).map(|i| Who::Farm(i as u16));
+            let mut nodes: Vec<Who> = farms.chain([Who::Master(0)]).collect();
+            rng.shuffle(&mut nodes);
+            nodes.truncate(rng.between(1, 3) as usize);
+            let link = |who| SlowLink { to: Place::first(who), gap: rng.between(1, 50) * MILLISECOND };
+            self.slow = nodes.into_iter().map(link).collect();
+        }
+        if rng.one_in(4) {
+            self.slow_nic = rng.pick(&[50, 100, 200]) * MICROSECOND;
+        }
     }
 
     /// Whether gateways let in nodes of version 1.
@@ -387,6 +414,12 @@ impl fmt::Display for Plan {
                 "  gateway {twin} is the twin of gateway 0, trial {:?}, key rotation {}",
                 self.trial, self.rotates
             )?;
+        }
+        if self.slow_nic > 0 {
+            writeln!(f, "  NICs of gateways need {} ns for a frame while things go wrong", self.slow_nic)?;
+        }
+        for SlowLink { to, gap } in &self.slow {
+            writeln!(f, "  {} is behind a slow link: {gap} ns for a datagram", to.who)?;
         }
         for (i, GatewayPlan { slaves, .. }) in self.gateways.iter().enumerate() {
             let plan = GatewayPlan { slaves: Vec::new(), ..self.gateways[i].clone() };

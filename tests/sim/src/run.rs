@@ -134,8 +134,8 @@ impl Outcome {
         let by_name = self.counted.iter().filter(|(name, _)| {
             name.starts_with("down.dropped_")
                 || name.starts_with("up.dropped_")
-                || name.ends_with("p_records_dropped_tx")
-                || name.ends_with("down_records_dropped_tx")
+                || name.starts_with("down_records_dropped_")
+                || name.starts_with("up_records_dropped_")
         });
         let by_name: u64 = by_name.map(|(_, count)| count).sum();
         if by_name != dropped {

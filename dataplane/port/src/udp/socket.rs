@@ -1,10 +1,11 @@
 //! Making a socket: options, buffers, binding, and the MTU of what it is bound to.
 
 use crate::sockopt;
+use frame::outbox::SLOW_QUEUES;
 use std::ffi::CStr;
 use std::io;
 use std::mem::zeroed;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use wire::net::ipv4::ECN_ECT0;
@@ -20,6 +21,9 @@ pub struct UdpOptions {
     pub sndbuf: u32,
     /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
     pub roce: bool,
+    /// Further sockets with the same address to send through, for destinations behind slow links; none where several lcores share
+    /// the address, or it is RoCEv2's.
+    pub apart: usize,
     /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is bound
     /// to an interface's address has that interface's.
     pub mtu: Option<u16>,
@@ -27,7 +31,7 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, mtu: None }
+        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, apart: SLOW_QUEUES, mtu: None }
     }
 }
 
@@ -71,8 +75,62 @@ pub enum UdpError {
     },
 }
 
-/// A socket with all its options set, bound and nonblocking.
-pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError> {
+/// The part of a send buffer that a socket apart has.
+const APART: u32 = 8;
+
+/// A socket with all its options set, bound and nonblocking; and those beside it.
+///
+/// Sockets beside it are connected to a port where nobody is, so that the kernel gives them nothing that arrives; they can send to
+/// everybody all the same. They are bound first, while nobody is served, and share the address by `SO_REUSEADDR`, which is
+/// cleared on all of them before this returns: no other program can share it later.
+pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<(UdpSocket, Vec<UdpSocket>), UdpError> {
+    let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
+    let wanted = if options.reuse_port || options.roce { 0 } else { options.apart };
+    let (mut address, mut apart) = (address, Vec::new());
+    for _ in 0..wanted {
+        // The first one must find the address unused.
+        let socket = make(address, UdpOptions { sndbuf: options.sndbuf / APART, rcvbuf: 0, ..options })?;
+        share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
+        bind_to(socket.as_fd(), address)?;
+        let local = socket.local_addr().map_err(failed("read its address"))?;
+        share(socket.as_fd(), true).map_err(failed("set SO_REUSEADDR"))?;
+        if let Err(error) = connect_to_nobody(&socket, local) {
+            tracing::debug!("udp:{local}: no socket apart for slow destinations: {error}");
+            // This one would take what arrives; the address is free again without it.
+            drop(socket);
+            break;
+        }
+        // Port 0 became a port.
+        address = SocketAddr::new(address.ip(), local.port());
+        apart.push(socket);
+    }
+    let socket = make(address, options)?;
+    share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
+    bind_to(socket.as_fd(), address)?;
+    for socket in apart.iter().chain([&socket]) {
+        share(socket.as_fd(), false).map_err(failed("clear SO_REUSEADDR"))?;
+    }
+    Ok((socket, apart))
+}
+
+/// Whether others may have the address of a socket, too, which say the same.
+fn share(fd: BorrowedFd<'_>, may: bool) -> io::Result<()> {
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, libc::c_int::from(may))
+}
+
+/// Connects a socket to the port of discard, at its own address or at the loopback's: no packet comes from there.
+fn connect_to_nobody(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
+    const DISCARD: u16 = 9;
+    let ip = match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    socket.connect(SocketAddr::new(ip, DISCARD))
+}
+
+/// A socket with all its options set, nonblocking and not yet bound.
+fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError> {
     let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
     let ipv6 = address.is_ipv6();
     let (domain, kind) = (
@@ -122,13 +180,16 @@ pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
     }
     buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.rcvbuf).map_err(failed("set SO_RCVBUF"))?;
     buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.sndbuf).map_err(failed("set SO_SNDBUF"))?;
+    Ok(UdpSocket::from(socket))
+}
+
+fn bind_to(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), UdpError> {
     bind(fd, address).map_err(|source| match source.raw_os_error() {
         Some(libc::EADDRINUSE) => UdpError::InUse(address),
         Some(libc::EADDRNOTAVAIL) => UdpError::NoSuchAddress(address),
         Some(libc::EACCES | libc::EPERM) => UdpError::Denied(address),
-        _ => failed("bind")(source),
-    })?;
-    Ok(UdpSocket::from(socket))
+        _ => UdpError::Os { address, action: "bind", source },
+    })
 }
 
 /// Asks for a buffer: past the system's limit with CAP_NET_ADMIN, else up to it.

@@ -1,4 +1,5 @@
 use super::*;
+use frame::time::SECOND;
 use frame::{Hugepages, Outbox, PoolConfig};
 
 fn pool(frames: u32) -> Pool {
@@ -331,4 +332,81 @@ fn an_address_that_is_gone_or_has_no_number_is_counted() {
     let mut bound = super::tests::port(&pool, "127.0.0.1:0");
     asks("127.0.0.1", bound.local_addr().port()).send(b"x").unwrap();
     assert_eq!(receive(&mut bound).get(0).unwrap().peer.local, 0);
+}
+
+#[test]
+fn all_that_arrives_arrives_at_the_first_socket() {
+    let pool = pool(1024);
+    for (bound, asked) in
+        [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.5"), ("[::1]:0", "::1"), ("[::]:0", "::1")]
+    {
+        let mut port = port(&pool, bound);
+        assert_eq!(port.slow.sockets(), SLOW_QUEUES, "{bound}");
+        let all: Vec<UdpSocket> = (0..100).map(|_| asks(asked, port.local_addr().port())).collect();
+        all.iter().for_each(|socket| assert_eq!(socket.send(b"x").unwrap(), 1));
+        assert_eq!(receive(&mut port).len() + receive(&mut port).len(), 100, "{bound}");
+        // Nobody else can have the address, whatever it says.
+        let other = socket::open(port.local_addr(), UdpOptions { reuse_port: true, ..UdpOptions::default() });
+        assert!(matches!(other, Err(UdpError::InUse(_))), "{bound}");
+    }
+    // Lcores that share an address, and RoCEv2, have none: they would change who hears whom.
+    for options in [
+        UdpOptions { reuse_port: true, ..UdpOptions::default() },
+        UdpOptions { roce: true, ..UdpOptions::default() },
+        UdpOptions { apart: 0, ..UdpOptions::default() },
+    ] {
+        let port = UdpPort::open(PortId(0), "127.0.0.1:0".parse().unwrap(), pool.clone(), options).unwrap();
+        assert_eq!(port.slow.sockets(), 0);
+    }
+}
+
+#[test]
+fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
+    let pool = pool(1024);
+    let mut out = Outbox::new(pool.clone(), 1);
+    for (bound, asked) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("0.0.0.0:0", "127.0.0.5"),
+        ("[::1]:0", "::1"),
+        ("[::]:0", "::1"),
+        ("[::]:0", "127.0.0.6"),
+    ] {
+        let mut port = port(&pool, bound);
+        // They take answers from there and from nowhere else.
+        let (slow, other) = (asks(asked, port.local_addr().port()), asks(asked, port.local_addr().port()));
+        slow.send(b"slow").unwrap();
+        other.send(b"other").unwrap();
+        let peers: Vec<Peer> = receive(&mut port).iter().map(|(_, datagram)| datagram.peer).collect();
+        port.slow.put_apart(&peers[0], 1);
+        for i in 0..20u8 {
+            let mut frame = out.alloc().unwrap();
+            assert!(frame.append(&[i]));
+            let class = if i == 7 { Class::Link } else { Class::Down };
+            out.send(Datagram::new(frame, peers[usize::from(i % 2)], class, 1));
+        }
+        assert_eq!(flush(&mut port, &mut out), 20, "{bound}");
+        for (socket, first) in [(&slow, 0), (&other, 1)] {
+            let got: Vec<u8> = (0..10)
+                .map(|_| {
+                    let mut bytes = [0; 9];
+                    assert_eq!(socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{bound}: {error}")), 1);
+                    bytes[0]
+                })
+                .collect();
+            let mut expected: Vec<u8> = (first..20).step_by(2).collect();
+            if first == 1 {
+                // Link control was first.
+                let at = expected.iter().position(|i| *i == 7).unwrap();
+                expected.remove(at);
+                expected.insert(0, 7);
+            }
+            assert_eq!(got, expected, "{bound} to {asked}");
+        }
+        assert_eq!((port.counters.tx_datagrams.get(), out.counters().down_records_dropped_slow.get()), (20, 0));
+        // Nothing waits there: after a while it is like others.
+        port.housekeep(SECOND);
+        assert!(!port.slow.has_members());
+        assert_eq!(port.counters.tx_slow_destinations.get(), 0);
+    }
+    assert_eq!(pool.free(), pool.capacity());
 }
