@@ -42,6 +42,8 @@ frame::counters! {
         dropped_too_large,
         /// Records for which no frame was free.
         dropped_no_frame,
+        /// Records beyond the fair share of their slave, while more came for a port than it could send.
+        dropped_fair_share,
         /// Records that waited for a slave or master when its route was removed.
         dropped_route_removed,
     }

@@ -11,6 +11,7 @@
 //! | [`pass`] | a burst, walked into a list of what goes where |
 //! | [`aggregate`] | the pointer array and its buffers |
 //! | [`order`] | open buffers in opening order: which are due |
+//! | [`share`] | who may have how much of a port that is contended |
 //! | [`flush`] | why a buffer leaves |
 //! | [`trace`] | what becomes of the records of one slave, for people who ask |
 //! | [`counters`] | what came in and what became of it |
@@ -28,6 +29,7 @@ pub mod order;
 pub mod pass;
 mod place;
 pub mod route;
+pub mod share;
 pub mod trace;
 
 pub use config::GatewayConfig;
@@ -39,6 +41,7 @@ use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Peer, Pool, PortId, Ro
 use link::RouteChange;
 use pass::{Heard, Item, Tally, Walked};
 use route::{Destination, Routes, SlaveSource};
+use share::Shares;
 use std::sync::Arc;
 
 /// How many items ahead of the one in hand the cache is asked for the place where its records will go.
@@ -72,6 +75,7 @@ pub struct Gateway {
     buffers: Aggregator,
     items: Vec<Item>,
     admitted: Vec<Item>,
+    shares: Shares,
     /// Forgotten when the route of any master changes.
     heard: Heard,
     counters: Arc<GatewayCounters>,
@@ -92,6 +96,7 @@ impl Gateway {
         let routes = Routes::new(config.shards, config.masters, config.lane);
         Self {
             buffers: Aggregator::new(routes.destinations(), pool),
+            shares: Shares::new(routes.shards().slaves()),
             routes,
             // As many as a burst of the smallest records has: never grown.
             items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
@@ -312,11 +317,41 @@ impl Gateway {
                 }
             }
         }
-        if tally.has_upward() {
-            pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up);
+        if out.is_contended() {
+            self.admit_shares(burst, out);
+        } else if tally.has_upward() {
+            pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up, |_| true);
         }
         self.hold_all();
         self.append_items(now, burst, out);
+    }
+
+    /// [`pass::check_origin`] while a port is contended: of what goes there, each slave's fair share goes on.
+    #[cold]
+    fn admit_shares(&mut self, burst: &Burst, out: &Outbox) {
+        let Self { items, admitted, routes, counters, shares, .. } = self;
+        shares.deal(out.counters());
+        pass::check_origin(items, admitted, burst, routes, &counters.up, |item| {
+            let class = routes.class(item.destination);
+            let down = class == Class::Down;
+            let slave = if down { item.destination } else { item.source };
+            // Without a route it is dropped later, and by that name.
+            let Some(route) = routes.get(item.destination) else { return true };
+            let admits = shares.admits(class, slave, usize::from(item.len), route.peer.port, out);
+            if !admits {
+                let direction = if down { &counters.down } else { &counters.up };
+                direction.dropped_fair_share.add(u64::from(item.records));
+            }
+            admits
+        });
+    }
+
+    /// A burst while a port is contended: each record is looked at, and counted against its slave's share.
+    #[cold]
+    fn receive_contended(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
+        self.receive_any(now, &[], burst, out);
+        burst.clear();
+        self.publish_held();
     }
 
     /// Counts all items as held, and asks the cache for their entries of the pointer array.
@@ -366,6 +401,7 @@ impl Gateway {
 
 impl Role for Gateway {
     type Command = Command;
+    const SHEDS: bool = true;
 
     fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
         if burst.is_empty() {
@@ -377,6 +413,9 @@ impl Role for Gateway {
             return self.publish_held();
         }
         let mut to = [0; BURST];
+        if out.is_contended() {
+            return self.receive_contended(now, burst, out);
+        }
         let singles = self.leading_singles(burst, &mut to);
         if singles == burst.len() {
             self.append_singles(now, true, to.get(..singles).unwrap_or(&[]), burst, out);

@@ -316,7 +316,8 @@ fn push(items: &mut Vec<Item>, item: Item) {
     items.push(item);
 }
 
-/// Checks that upward items come from where their slave is registered; what does not is counted and gone.
+/// Checks that upward items come from where their slave is registered; what does not is counted and gone. Of the others, those go
+/// on that `admits` takes; it counts what it does not.
 #[inline]
 pub fn check_origin(
     items: &mut Vec<Item>,
@@ -324,6 +325,7 @@ pub fn check_origin(
     burst: &Burst,
     routes: &Routes,
     up: &DirectionCounters,
+    mut admits: impl FnMut(&Item) -> bool,
 ) {
     for (number, item) in items.iter().enumerate() {
         if let Some(ahead) = items.get(number + AHEAD) {
@@ -343,7 +345,9 @@ pub fn check_origin(
                 }
             }
         }
-        push(admitted, *item);
+        if admits(item) {
+            push(admitted, *item);
+        }
     }
     std::mem::swap(items, admitted);
     admitted.clear();

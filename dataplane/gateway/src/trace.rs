@@ -308,7 +308,8 @@ impl Gateway {
                 out.control(datagram);
             }
         } else {
-            for record in &records {
+            let mut refusals = 0u64;
+            for (number_of, record) in records.iter().enumerate() {
                 let refused = match burst.get(number) {
                     Some(_) if record.is_bad => Some("bad_length"),
                     Some(datagram) => {
@@ -318,11 +319,24 @@ impl Gateway {
                     None => None,
                 };
                 if let Some(reason) = refused {
+                    refusals |= 1 << number_of;
                     told(tracer, record, Fate::Dropped(reason));
                 }
             }
-            if self.items.iter().any(|item| item.source != FROM_MASTER) {
-                pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up);
+            if out.is_contended() {
+                self.admit_shares(burst, out);
+                // What is in no item any more, and was not refused, was beyond the slave's share.
+                let has = |item: &Item, at: usize| (item.offset..item.offset + item.len).contains(&(at as u16));
+                for (number_of, record) in records.iter().enumerate() {
+                    let goes_on = self.items.iter().any(|item| has(item, record.offset));
+                    if !goes_on && refusals & (1 << number_of) == 0 {
+                        told(tracer, record, Fate::Dropped("fair_share"));
+                    }
+                }
+            } else if self.items.iter().any(|item| item.source != FROM_MASTER) {
+                pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up, |_| {
+                    true
+                });
             }
             let mut items = std::mem::take(&mut self.items);
             for item in items.drain(..) {

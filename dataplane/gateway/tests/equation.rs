@@ -319,8 +319,13 @@ impl Pair {
         counters.down.dropped_no_frame.get() + counters.up.dropped_no_frame.get()
     }
 
+    fn fair_share(&self) -> u64 {
+        let counters = self.rig.gateway.counters();
+        counters.down.dropped_fair_share.get() + counters.up.dropped_fair_share.get()
+    }
+
     fn step(&mut self, step: &Step) {
-        let no_frame = self.no_frame();
+        let (no_frame, fair_share, contended) = (self.no_frame(), self.fair_share(), self.rig.out.is_contended());
         match step {
             Step::Receive(specs) => self.receive(specs),
             Step::Advance(nanoseconds) => {
@@ -358,6 +363,9 @@ impl Pair {
             let burst = if let Step::Receive(specs) = step { specs.len() as u32 } else { 1 };
             let free = self.rig.pool.free();
             assert!(free <= self.reserve + burst, "no frame was found, but {free} are free");
+        }
+        if self.fair_share() > fair_share {
+            assert!(contended, "nobody has a share of a port that is not contended");
         }
         self.rig.check();
         self.model.compare(&mut self.rig);

@@ -9,10 +9,11 @@ fn seeds() -> u64 {
 }
 
 /// What 500 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 57] = [
+const MUST_HAVE_HAPPENED: [&str; 60] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
+    "down.dropped_fair_share",
     "down.dropped_foreign_shard",
     "down.dropped_mixed_link",
     "down.dropped_mixed_shards",
@@ -21,7 +22,9 @@ const MUST_HAVE_HAPPENED: [&str; 57] = [
     "down.dropped_route_removed",
     "down.dropped_too_large",
     "down.dropped_truncated",
+    "down_records_dropped_slow",
     "up.dropped_bad_magic",
+    "up.dropped_fair_share",
     "up.dropped_no_route",
     "up.dropped_spoofed",
     "up.dropped_unregistered_source",
