@@ -3,7 +3,7 @@
 # The lines before it say on which machine, how quiet that was meanwhile, and how far the ratios of the rounds lie apart.
 #
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
-#   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+5 % fails)
+#   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+1 % fails)
 #   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
 #   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
 #   perf/run.sh qp --guard | --record                  instructions per request at each end, as above
@@ -167,8 +167,8 @@ guard() {
         } >"$baseline.new"
         mv "$baseline.new" "$baseline"
         printf 'perf: wrote %s\n' "$baseline"
-    elif awk -v worst="$worst" 'BEGIN { exit !(worst > 1.05) }'; then
-        printf 'perf: more than 5 %% above %s; if that is meant: perf/run.sh %s --record\n' "$baseline" "$name_of" >&2
+    elif awk -v worst="$worst" 'BEGIN { exit !(worst > 1.01) }'; then
+        printf 'perf: more than 1 %% above %s; if that is meant: perf/run.sh %s --record\n' "$baseline" "$name_of" >&2
         status=1
     fi
     printf 'name=%s-instructions value=%s unit=instructions ratio=%s\n' "$name_of" "$now" "$worst"
