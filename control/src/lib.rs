@@ -8,6 +8,7 @@
 //! | [`units`] | durations and sizes as people write them |
 //! | [`traffic`] | what a farm is asked to send, as text |
 //! | [`settings`] | where settings come from: command line, configuration file, defaults |
+//! | [`callers`] | who is in the middle of asking for something |
 //! | [`config`] | what the settings mean, checked |
 //! | [`ending`] | bounds for the end of a process |
 //! | [`domain`] | failure domains, and how fast links are |
@@ -37,6 +38,7 @@
 pub mod address;
 pub mod assemble;
 pub mod cli;
+pub mod callers;
 pub mod client;
 pub mod config;
 pub mod ending;

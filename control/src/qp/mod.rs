@@ -7,14 +7,12 @@
 //! | [`own`] | our end: an lcore with a port and the role |
 //! | [`link`] | a queue pair with a peer that we call |
 //! | [`serve`] | a region for whoever connects |
-//! | [`callers`] | who is in the middle of a set-up |
 //! | [`transfer`] | reading and writing |
 //! | [`input`] | what is written, and how much it is |
 //! | [`whole`] | a file that is written as a whole or not at all |
 //! | [`mod@bench`] | measuring |
 
 pub mod bench;
-pub mod callers;
 pub mod exchange;
 pub mod input;
 pub mod link;

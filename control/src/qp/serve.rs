@@ -1,11 +1,11 @@
 //! `gvm-dp qp serve`: a region of memory for whoever connects.
 
-use super::callers::{Callers, origin};
 use super::exchange::{Line, Offer};
 use super::own::Own;
 use super::whole::Whole;
 use super::{SETUP_PORT, runtime, talk};
 use crate::address;
+use crate::callers::{Callers, origin};
 use crate::cli::QpServeArgs;
 use crate::exit::Failure;
 use crate::output::print_whole;
@@ -20,6 +20,12 @@ use std::rc::Rc;
 use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
+
+/// Peers in the middle of their set-up, at most.
+const CALLERS: usize = 256;
+
+/// The same from one address.
+const SHARE: usize = 64;
 
 /// Addresses whose complaints are told apart in the log.
 const COMPLAINTS: usize = 32;
@@ -174,7 +180,7 @@ async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Sig
 /// Our end, and who is connected.
 struct Server {
     own: Own,
-    callers: RefCell<Callers<Rc<TcpStream>>>,
+    callers: RefCell<Callers<IpAddr, Rc<TcpStream>>>,
     /// Queue pairs that were set up over TCP, and how many there may be.
     present: Cell<u16>,
     most: u16,
@@ -187,7 +193,7 @@ impl Server {
     fn new(own: Own, most: u16) -> Self {
         Self {
             own,
-            callers: RefCell::new(Callers::default()),
+            callers: RefCell::new(Callers::new(CALLERS, SHARE)),
             present: Cell::new(0),
             most,
             complaints: RefCell::new(Repeats::new(COMPLAINTS)),
@@ -214,7 +220,7 @@ impl Server {
     async fn hear(&self, stream: &Rc<TcpStream>, peer: SocketAddr) -> Option<Offer> {
         const TOO_MANY: &str = "too many set-ups at the same time: say the line at once, or try again later";
         let silent = |stream: &Rc<TcpStream>| talk::is_silent(stream);
-        let turn = self.callers.borrow_mut().admit(peer.ip(), Rc::clone(stream), silent);
+        let turn = self.callers.borrow_mut().admit(origin(peer.ip()), Rc::clone(stream), silent);
         let Some(mut turn) = turn else {
             self.refuse(stream, peer, "no place", TOO_MANY.to_owned()).await;
             return None;

@@ -1,6 +1,7 @@
 //! The routes of the control socket. `openapi.json` beside the crate describes each of them, and is served, too; a test
 //! fails when a route is not described, a described one is not there, or an answer is not as described.
 
+use super::connection::LONGEST_BODY;
 use super::error::{ApiError, Code};
 use super::routes::Routes;
 use super::stats::Stats;
@@ -16,9 +17,6 @@ use serde::{Deserialize, Serialize};
 
 /// The description of this interface.
 pub const OPENAPI: &str = include_str!("../../openapi.json");
-
-/// The longest request body, in bytes.
-const LONGEST_BODY: usize = 64 << 10;
 
 /// One method of one path.
 pub struct Route {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod board;
 pub mod capture;
 pub mod changes;
+mod connection;
 pub mod error;
 pub mod facts;
 pub mod metrics;
@@ -20,8 +21,15 @@ pub mod trace;
 use crate::exit::Failure;
 use crate::settings::Sources;
 use crate::settings::running::Fresh;
+use axum::Router;
+use axum::body::Body;
 use board::Board;
-use error::ApiError;
+use connection::{End, LONGEST_BODY, Reception, Unread};
+use error::{ApiError, Code};
+use hyper::body::Bytes;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::service::TowerToHyperService;
 use link::registrar::Summary;
 use routes::Routes;
 use settings::{Changed, Reloaded, SettingsAnswer, Wanted};
@@ -29,8 +37,9 @@ use socket::ControlSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// What a client asks that only the control thread can answer.
 pub enum Ask {
@@ -93,6 +102,12 @@ pub struct Serving {
     office: Office,
 }
 
+/// Clients of the control socket at the same time, those included whose request is not complete.
+const CLIENTS: usize = 128;
+
+/// How long accepting rests after an error, which is most often a lack of descriptors.
+const REST: Duration = Duration::from_millis(100);
+
 impl Serving {
     /// How long clients may take to read what they were answered.
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -143,11 +158,65 @@ pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>)
     };
     let router = api::router(office.clone());
     let (end, ended) = oneshot::channel();
-    let task = tokio::spawn(async move {
-        let ended = async { drop(ended.await) };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
-            tracing::error!("the control socket failed: {error}");
-        }
-    });
+    let task = tokio::spawn(accept(listener, router, Arc::clone(&office.board), ended));
     Ok(Serving { task, end, office })
+}
+
+/// Accepts clients until it is told to end, and waits for those that have asked.
+async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut ended: oneshot::Receiver<()>) {
+    let reception = Reception::<Option<u32>, UnixStream>::new();
+    let mut clients = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = clients.join_next() => continue,
+            _ = &mut ended => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!("control socket: cannot accept: {error}");
+                if !reception.make_room() {
+                    tokio::time::sleep(REST).await;
+                }
+                continue;
+            }
+        };
+        // So that root and the user of the process do not take each other's places.
+        let user = stream.peer_cred().ok().map(|client| client.uid());
+        let caller = if clients.len() < CLIENTS { reception.admit(user, stream) } else { None };
+        let Some(caller) = caller else {
+            board.control.socket_connections_refused.add(1);
+            continue;
+        };
+        let (router, board) = (TowerToHyperService::new(router.clone()), Arc::clone(&board));
+        clients.spawn(async move {
+            match caller.serve(move |request| answer(router.clone(), request)).await {
+                End::Done => {}
+                End::Displaced => board.control.socket_connections_displaced.add(1),
+                End::TooSlow => board.control.socket_timeouts.add(1),
+            }
+        });
+        // It is heard before the next one comes.
+        tokio::task::yield_now().await;
+    }
+    drop(listener);
+    reception.close();
+    while clients.join_next().await.is_some() {}
+}
+
+async fn answer(router: TowerToHyperService<Router>, request: Request<Result<Bytes, Unread>>) -> Response<Body> {
+    use axum::response::IntoResponse as _;
+    let (head, body) = request.into_parts();
+    match body {
+        Ok(body) => {
+            let Ok(response) = router.call(Request::from_parts(head, Body::from(body))).await;
+            response
+        }
+        Err(why) => {
+            let remedy = format!("send all of it at once, {LONGEST_BODY} bytes at most");
+            ApiError::new(Code::BadRequest, format!("the body of the request did not come: {why}"), remedy)
+                .into_response()
+        }
+    }
 }

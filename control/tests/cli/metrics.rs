@@ -201,21 +201,6 @@ fn health_and_what_is_refused() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-    // Clients that say nothing take all places: the next one is turned away, and counted.
-    let mut idle: Vec<TcpStream> = (0..16).map(|_| TcpStream::connect(metrics).unwrap()).collect();
-    let refused = || place.stats("gateway")["total"]["control"]["metrics_connections_refused"].as_u64().unwrap();
-    until("a refused connection", || {
-        idle.push(TcpStream::connect(metrics).unwrap());
-        (refused() > 0).then_some(())
-    });
-    drop(idle);
-    until("free places", || {
-        let mut stream = TcpStream::connect(metrics).ok()?;
-        stream.write_all(b"GET /live HTTP/1.1\r\nhost: test\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.starts_with("HTTP/1.1 200").then_some(())
-    });
     let taken = metrics.to_string();
     let complaint = place.refused(4, &["--name", "b", "--port", "udp:127.0.0.1:0", "--metrics", &taken]);
     assert!(complaint.contains("is in use") && complaint.contains("ss -tlpn sport = :"), "{complaint}");
@@ -226,6 +211,58 @@ fn health_and_what_is_refused() {
     let open = place.start(&["--name", "open", "--port", "udp:127.0.0.1:0", "--metrics", "0.0.0.0:0"]);
     open.says(&["WARN", "metrics on 0.0.0.0:", "there is no authentication"]);
     drop((gateway, at));
+}
+
+/// A count of the control thread.
+fn counted(place: &Place, counter: &str) -> u64 {
+    place.stats("gateway")["total"]["control"][counter].as_u64().unwrap()
+}
+
+#[test]
+fn slow_connections_keep_nobody_from_asking_for_health() {
+    let place = Place::new();
+    let (gateway, _) = place.gateway(&["--metrics", "127.0.0.1:0"]);
+    let metrics = address(&gateway);
+    // As slow as it gets: half of a request, and then nothing, from the first byte on or later.
+    let slow = |number: usize| {
+        let mut stream = TcpStream::connect(metrics).unwrap();
+        stream.write_all(&b"GET /live HTTP/1.1\r\nhost: "[..number % 27]).unwrap();
+        stream
+    };
+    let mut connections: Vec<TcpStream> = (0..64).map(slow).collect();
+    for (round, connection) in connections.iter_mut().enumerate().take(50) {
+        assert_eq!(get(metrics, "/live"), (200, "live\n".to_owned()), "round {round}");
+        assert_eq!(get(metrics, "/ready"), (200, "ready\n".to_owned()), "round {round}");
+        // There are always 64 of them.
+        *connection = slow(round);
+    }
+    assert_eq!(get(metrics, "/metrics").0, 200);
+    assert!(counted(&place, "metrics_connections_displaced") >= 48);
+    // The others were given two seconds.
+    until("the others to be given up", || (counted(&place, "metrics_timeouts") > 0).then_some(()));
+    assert_eq!(counted(&place, "metrics_connections_refused"), 0);
+    drop(connections);
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_from_asking_for_health() {
+    let place = Place::new();
+    let (gateway, _) = place.gateway(&["--metrics", "127.0.0.1:0"]);
+    let metrics = address(&gateway);
+    let ask = |_| {
+        let stream = TcpStream::connect(metrics).unwrap();
+        // So that an answer does not fit into the buffers of the kernel.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 2048).unwrap();
+        (&stream).write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+        stream
+    };
+    let mut scrapes: Vec<TcpStream> = (0..64).map(ask).collect();
+    for _ in 0..20 {
+        assert_eq!(get(metrics, "/live"), (200, "live\n".to_owned()));
+        assert_eq!(get(metrics, "/ready"), (200, "ready\n".to_owned()));
+    }
+    scrapes.iter_mut().for_each(|stream| drop(stream.shutdown(std::net::Shutdown::Both)));
+    until("a place", || (get(metrics, "/metrics").0 == 200).then_some(()));
 }
 
 /// A gateway's lcore with one AF_XDP port, whose link is up or down.

@@ -2,8 +2,9 @@
 
 use crate::harness::{Place, until};
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 const GATEWAY: [&str; 4] = ["--port", "udp:127.0.0.1:0", "--frames", "2048"];
 
@@ -90,4 +91,38 @@ fn of_two_that_start_at_once_one_is_refused() {
     let winner = both.pop().unwrap();
     winner.address();
     assert_eq!(place.stats("gateway")["pid"], winner.pid());
+}
+
+#[test]
+fn slow_clients_keep_nobody_from_asking() {
+    let place = Place::new();
+    // So few descriptors that 200 clients would take them all.
+    let arguments = ["--port", "udp:127.0.0.1:0", "--frames", "512"];
+    let gateway = place.start_by("ulimit -n 128 && exec \"$0\" \"$@\"", &arguments);
+    gateway.address();
+    let socket = place.directory.join("gateway.sock");
+    let slow = |number: usize| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // Some are given up before they have said it.
+        let _ = stream.write_all(&b"POST /v1/drain HTTP/1.1\r\nhost: "[..number % 32]);
+        stream
+    };
+    let mut clients: Vec<UnixStream> = (0..200).map(slow).collect();
+    for (round, client) in clients.iter_mut().enumerate().take(5) {
+        assert_eq!(place.stats("gateway")["state"], "running");
+        *client = slow(round);
+    }
+    let counted = |counter: &str| place.stats("gateway")["total"]["control"][counter].as_u64().unwrap();
+    assert!(counted("socket_connections_displaced") > 0);
+    until("the others to be given up", || (counted("socket_timeouts") > 0).then_some(()));
+    // A body that does not come ends the same way.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let head = "PATCH /v1/settings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("did not come"), "{answer}");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(), Some(0));
+    drop(clients);
 }

@@ -7,7 +7,9 @@
 //! | `GET /ready` | 200 while traffic can be taken, else 503 with what is in the way |
 //!
 //! Reading a counter is a load: no poll loop is asked or held up. What a stranger can take is bounded: so many
-//! connections, each with one request of a few KiB and a few seconds for all of it; more are refused and counted.
+//! connections without a complete request, each with a few KiB and two seconds for it ([`super::connection`]), and so many
+//! answers to `/metrics` at the same time. `/live` and `/ready` need no place among those: whatever scrapes and slow
+//! connections there are, who asks for health at once has it.
 
 pub mod address;
 pub mod collect;
@@ -18,30 +20,22 @@ pub mod text;
 pub use address::MetricsAddress;
 
 use super::board::Board;
+use super::connection::{End, Reception, Unread};
+use crate::callers::origin;
 use crate::exit::Failure;
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections at the same time.
-const CONNECTIONS: usize = 16;
-
-/// How long one connection may take in all.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The largest request line with headers, in bytes. It is the least that hyper allows.
-const REQUEST: usize = 8192;
+/// Answers to `/metrics` that are on their way at the same time.
+const SCRAPES: usize = 8;
 
 /// How long accepting rests after an error, which is most often a lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -63,10 +57,18 @@ frame::counters! {
         log_lines_dropped,
         /// Requests that the metrics server answered.
         metrics_requests,
-        /// Connections to the metrics server that were closed at once because too many were open.
+        /// Connections to the metrics server that were closed at once, or scrapes answered 503, because too many were under way.
         metrics_connections_refused,
+        /// Connections to the metrics server that were closed before their request was complete, to make room for others.
+        metrics_connections_displaced,
         /// Connections to the metrics server that were closed because the client was too slow.
         metrics_timeouts,
+        /// Connections to the control socket that were closed at once because too many were under way.
+        socket_connections_refused,
+        /// Connections to the control socket that were closed before their request was complete, to make room for others.
+        socket_connections_displaced,
+        /// Connections to the control socket that were closed because the client was too slow.
+        socket_timeouts,
     }
 }
 
@@ -115,43 +117,51 @@ impl MetricsListener {
 }
 
 async fn serve(listener: tokio::net::TcpListener, board: Arc<Board>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let reception = Reception::<IpAddr, TcpStream>::new();
+    let scrapes = Arc::new(Semaphore::new(SCRAPES));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!("metrics: cannot accept: {error}");
-                tokio::time::sleep(REST).await;
+                if !reception.make_room() {
+                    tokio::time::sleep(REST).await;
+                }
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(caller) = reception.admit(origin(from.ip()), stream) else {
             board.control.metrics_connections_refused.add(1);
             continue;
         };
-        let board = Arc::clone(&board);
+        let (board, scrapes) = (Arc::clone(&board), Arc::clone(&scrapes));
         tokio::spawn(async move {
-            if tokio::time::timeout(PATIENCE, talk(stream, &board)).await.is_err() {
-                board.control.metrics_timeouts.add(1);
+            let asked = Arc::clone(&board);
+            // Taken until the connection ends: what hyper has in hand of an answer takes memory as well.
+            let place = Arc::new(OnceLock::new());
+            let taken = Arc::clone(&place);
+            let end = caller.serve(move |request| {
+                let answer = answer(&request, &asked, &scrapes, &taken);
+                async move { answer }
+            });
+            match end.await {
+                End::Done => {}
+                End::Displaced => board.control.metrics_connections_displaced.add(1),
+                End::TooSlow => board.control.metrics_timeouts.add(1),
             }
             drop(place);
         });
+        // It is heard before the next one comes.
+        tokio::task::yield_now().await;
     }
 }
 
-/// One connection, with one request.
-async fn talk(stream: TcpStream, board: &Arc<Board>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let board = Arc::clone(board);
-        async move { Ok::<_, Infallible>(answer(&request, &board)) }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(REQUEST).keep_alive(false);
-    // A client that goes away in the middle is its own loss.
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
-}
-
-fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Result<Bytes, Unread>>,
+    board: &Board,
+    scrapes: &Arc<Semaphore>,
+    taken: &OnceLock<OwnedSemaphorePermit>,
+) -> Response<Full<Bytes>> {
     board.control.metrics_requests.add(1);
     tracing::trace!("metrics: {} {}", request.method(), request.uri());
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -161,6 +171,13 @@ fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/metrics" => {
+            let Ok(place) = Arc::clone(scrapes).try_acquire_owned() else {
+                board.control.metrics_connections_refused.add(1);
+                let text = format!("{SCRAPES} scrapes are under way: try again\n");
+                return response(StatusCode::SERVICE_UNAVAILABLE, text);
+            };
+            // A connection has one request.
+            let _ = taken.set(place);
             let mut metrics = response(StatusCode::OK, collect::all(board));
             metrics.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text::CONTENT_TYPE));
             metrics

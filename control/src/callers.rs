@@ -1,17 +1,12 @@
-//! Who is in the middle of a set-up: so many in all and from one address, so that connections that say nothing delay nobody.
+//! Who is in the middle of asking for something: so many in all and from one origin, so that connections that say nothing
+//! delay nobody. `gvm-dp qp serve`, the metrics server and the control socket have one each.
 //!
-//! A new caller need not wait for the others. When its address has its share of callers, the oldest of them of which
-//! nothing is there to be read gives way; when all places are taken, that of the address that has the most. So a flood
-//! ends its own connections first, and who speaks at once, as `gvm-dp qp` does, is heard in the middle of it.
+//! A new caller need not wait for the others. When its origin has its share of callers, the oldest of them of which
+//! nothing is there to be read gives way; when all places are taken, that of the origin that has the most. So a flood
+//! ends its own connections first, and who speaks at once is heard in the middle of it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use tokio::sync::oneshot;
-
-/// Callers in the middle of their set-up, at most.
-pub const MOST: usize = 256;
-
-/// The same from one address.
-pub const SHARE: usize = 64;
 
 /// The bits of an IPv6 address that are not a host's own choice.
 const PREFIX: u128 = !(u64::MAX as u128);
@@ -25,9 +20,9 @@ pub fn origin(ip: IpAddr) -> IpAddr {
 }
 
 /// One caller; `S` is how it is looked whether it has said something.
-struct Caller<S> {
+struct Caller<O, S> {
     number: u64,
-    origin: IpAddr,
+    origin: O,
     line: S,
     /// Never used to send: that it is gone says that the caller is to give way.
     _stays: oneshot::Sender<()>,
@@ -42,33 +37,32 @@ pub struct Turn {
 }
 
 /// See the module's documentation.
-pub struct Callers<S> {
+pub struct Callers<O, S> {
+    most: usize,
+    share: usize,
     /// In the order in which they came.
-    under_way: Vec<Caller<S>>,
+    under_way: Vec<Caller<O, S>>,
     next: u64,
 }
 
-impl<S> Default for Callers<S> {
-    /// Nobody yet.
-    fn default() -> Self {
-        Self { under_way: Vec::new(), next: 0 }
+impl<O: Copy + PartialEq, S> Callers<O, S> {
+    /// Nobody yet. At most `most` callers are under way at a time, and `share` of one origin.
+    pub const fn new(most: usize, share: usize) -> Self {
+        Self { most, share, under_way: Vec::new(), next: 0 }
     }
-}
 
-impl<S> Callers<S> {
     /// Takes in a new caller. `None` when there is no place for it: all that could give way have said something, which
     /// will be read in a moment.
-    pub fn admit(&mut self, ip: IpAddr, line: S, is_silent: impl Fn(&S) -> bool) -> Option<Turn> {
-        let origin = origin(ip);
-        let crowded = if self.count(origin) >= SHARE {
+    pub fn admit(&mut self, origin: O, line: S, is_silent: impl Fn(&S) -> bool) -> Option<Turn> {
+        let crowded = if self.count(origin) >= self.share {
             Some(origin)
-        } else if self.under_way.len() >= MOST {
+        } else if self.under_way.len() >= self.most {
             self.under_way.iter().map(|caller| caller.origin).max_by_key(|origin| self.count(*origin))
         } else {
             None
         };
         if let Some(crowded) = crowded {
-            let gives_way = |caller: &Caller<S>| caller.origin == crowded && is_silent(&caller.line);
+            let gives_way = |caller: &Caller<O, S>| caller.origin == crowded && is_silent(&caller.line);
             let at = self.under_way.iter().position(gives_way)?;
             drop(self.under_way.remove(at));
         }
@@ -79,12 +73,18 @@ impl<S> Callers<S> {
         Some(Turn { number, over })
     }
 
-    /// A caller has said its line, or is gone.
+    /// A caller has said what it wants, or is gone.
     pub fn leave(&mut self, number: u64) {
         self.under_way.retain(|caller| caller.number != number);
     }
 
-    fn count(&self, origin: IpAddr) -> usize {
+    /// The oldest caller of which nothing is there to be read gives way. `false` when there is none.
+    pub fn dismiss_one(&mut self, is_silent: impl Fn(&S) -> bool) -> bool {
+        let silent = self.under_way.iter().position(|caller| is_silent(&caller.line));
+        silent.map(|at| self.under_way.remove(at)).is_some()
+    }
+
+    fn count(&self, origin: O) -> usize {
         self.under_way.iter().filter(|caller| caller.origin == origin).count()
     }
 }
@@ -93,6 +93,13 @@ impl<S> Callers<S> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const MOST: usize = 256;
+    const SHARE: usize = 64;
+
+    fn callers() -> Callers<IpAddr, bool> {
+        Callers::new(MOST, SHARE)
+    }
 
     /// A host of a network of many.
     fn ip(host: u16) -> IpAddr {
@@ -104,13 +111,13 @@ mod tests {
         matches!(turn.over.try_recv(), Err(oneshot::error::TryRecvError::Closed))
     }
 
-    fn admit(callers: &mut Callers<bool>, ip: IpAddr, has_spoken: bool) -> Option<Turn> {
-        callers.admit(ip, has_spoken, |spoken| !spoken)
+    fn admit(callers: &mut Callers<IpAddr, bool>, ip: IpAddr, has_spoken: bool) -> Option<Turn> {
+        callers.admit(origin(ip), has_spoken, |spoken| !spoken)
     }
 
     #[test]
     fn the_oldest_silent_one_of_an_address_gives_way() {
-        let mut callers = Callers::default();
+        let mut callers = callers();
         let mut others = admit(&mut callers, ip(9), false).unwrap();
         let mut first = admit(&mut callers, ip(1), true).unwrap();
         let mut turns: Vec<_> = (1..SHARE).map(|_| admit(&mut callers, ip(1), false).unwrap()).collect();
@@ -127,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_address_with_the_most_gives_way_when_all_places_are_taken() {
-        let mut callers = Callers::default();
+        let mut callers = callers();
         let mut lone = admit(&mut callers, ip(1), false).unwrap();
         let mut many: Vec<_> = (0..SHARE).map(|_| admit(&mut callers, ip(2), false).unwrap()).collect();
         let rest: Vec<_> = (SHARE + 1..MOST).map(|at| admit(&mut callers, ip(at as u16), false).unwrap()).collect();
@@ -139,12 +146,22 @@ mod tests {
 
     #[test]
     fn where_all_have_spoken_there_is_no_place_for_a_moment() {
-        let mut callers = Callers::default();
+        let mut callers = callers();
         let turns: Vec<_> = (0..SHARE).map(|_| admit(&mut callers, ip(1), true).unwrap()).collect();
         assert!(admit(&mut callers, ip(1), false).is_none());
         assert!(admit(&mut callers, ip(2), false).is_some());
         callers.leave(turns[5].number);
         assert!(admit(&mut callers, ip(1), false).is_some());
+    }
+
+    #[test]
+    fn the_oldest_silent_one_is_dismissed() {
+        let mut callers = callers();
+        let mut spoken = admit(&mut callers, ip(1), true).unwrap();
+        let mut silent: Vec<_> = (2..4).map(|host| admit(&mut callers, ip(host), false).unwrap()).collect();
+        assert!(callers.dismiss_one(|spoken| !spoken));
+        assert!(is_over(&mut silent[0]) && !is_over(&mut silent[1]) && !is_over(&mut spoken));
+        assert!(callers.dismiss_one(|spoken| !spoken) && !callers.dismiss_one(|spoken| !spoken));
     }
 
     #[test]
@@ -157,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn there_are_never_too_many(calls in proptest::collection::vec((0u16..6, any::<bool>(), any::<u8>()), 0..900)) {
-            let mut callers = Callers::default();
+            let mut callers = callers();
             let mut turns = Vec::new();
             for (host, has_spoken, leaves) in calls {
                 turns.extend(admit(&mut callers, ip(host), has_spoken));

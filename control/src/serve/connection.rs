@@ -1,0 +1,249 @@
+//! One connection of the metrics server or of the control socket: one request, in bounded time, and its answer.
+//!
+//! Until its request is complete, a connection is a caller ([`Callers`]): it gives way when the places run out. So slow
+//! connections, however many, keep nobody from asking. With a complete request it is a client, which has its answer;
+//! and an answer that has an end must be taken in bounded time.
+
+use crate::callers::{Callers, Turn};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioTimer;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, timeout};
+
+/// Callers at the same time.
+const CALLERS: usize = 32;
+
+/// The same of one origin: an address, or on the control socket a user.
+const SHARE: usize = 16;
+
+/// How long a client may take to send the head of its request, and as long again for the body.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// How long a client may take to take its answer.
+const TAKING: Duration = Duration::from_secs(5);
+
+/// The largest request line with headers, in bytes. It is the least that hyper allows.
+const HEAD: usize = 8192;
+
+/// The longest request body, in bytes.
+pub(super) const LONGEST_BODY: usize = 64 << 10;
+
+/// A socket that several hold: who reads and writes it, and who looks whether something is there to be read.
+pub(super) trait Socket: AsFd + Send + Sync + 'static {
+    /// Whether it can be read.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Reads what is there.
+    fn try_read(&self, room: &mut [u8]) -> io::Result<usize>;
+    /// Whether it can be written.
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Writes what there is room for.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+macro_rules! socket {
+    ($type:ty) => {
+        impl Socket for $type {
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
+                self.try_read(room)
+            }
+
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                self.try_write(bytes)
+            }
+        }
+    };
+}
+
+socket!(TcpStream);
+socket!(UnixStream);
+
+/// Whether nothing of the client is there to be read.
+fn is_silent<S: Socket>(socket: &Arc<S>) -> bool {
+    let looked = recv(&**socket, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(looked, Err(rustix::io::Errno::AGAIN))
+}
+
+/// A socket as hyper wants it.
+struct Stream<S>(Arc<S>);
+
+impl<S: Socket> Read for Stream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut room: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 4096];
+        let len = bytes.len().min(room.remaining());
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(&mut bytes[..len]) {
+                Ok(read) => {
+                    room.put_slice(&bytes[..read]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<S: Socket> Write for Stream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(shutdown(&*self.0, Shutdown::Write)?))
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was answered, or its client went away.
+    Done,
+    /// Its request was not complete, and others needed the place.
+    Displaced,
+    /// Its client was too slow.
+    TooSlow,
+}
+
+/// Who is in the middle of a request.
+pub(super) struct Reception<O, S>(Mutex<Callers<O, Arc<S>>>);
+
+impl<O: Copy + PartialEq + Send + 'static, S: Socket> Reception<O, S> {
+    /// Nobody yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Callers::new(CALLERS, SHARE))))
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers<O, Arc<S>>> {
+        // The list is whole after each of its calls.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a connection. `None` when there is no place for it in this moment.
+    pub(super) fn admit(self: &Arc<Self>, origin: O, socket: S) -> Option<Caller<O, S>> {
+        let socket = Arc::new(socket);
+        let turn = self.callers().admit(origin, Arc::clone(&socket), is_silent)?;
+        Some(Caller { reception: Arc::clone(self), socket, turn })
+    }
+
+    /// Ends a connection whose request is not complete, so that there is a descriptor again.
+    pub(super) fn make_room(&self) -> bool {
+        self.callers().dismiss_one(is_silent)
+    }
+
+    /// Ends all connections that say nothing.
+    pub(super) fn close(&self) {
+        while self.make_room() {}
+    }
+}
+
+/// A connection that was taken in.
+pub(super) struct Caller<O, S> {
+    reception: Arc<Reception<O, S>>,
+    socket: Arc<S>,
+    turn: Turn,
+}
+
+/// Why there is no request to answer.
+pub(super) type Unread = Box<dyn Error + Send + Sync>;
+
+/// What the task of a connection hears of its request.
+enum News {
+    /// It is complete.
+    Asked,
+    /// Its answer begins, and has an end or none.
+    Answered { ends: bool },
+}
+
+impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
+    /// Hears one request with its body, and has it answered.
+    pub(super) async fn serve<B, F>(self, answer: impl Fn(Request<Result<Bytes, Unread>>) -> F + Clone) -> End
+    where
+        B: Body + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        F: Future<Output = Response<B>>,
+    {
+        let Self { reception, socket, turn: Turn { number, mut over } } = self;
+        let (tell, mut news) = tokio::sync::mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (answer, tell) = (answer.clone(), tell.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let body = timeout(ASKING, Limited::new(body, LONGEST_BODY).collect()).await;
+                let body = match body {
+                    Ok(body) => body.map(http_body_util::Collected::to_bytes),
+                    Err(late) => Err(late.into()),
+                };
+                // The other end is in the same task.
+                let _ = tell.send(News::Asked);
+                let response = answer(Request::from_parts(head, body)).await;
+                let _ = tell.send(News::Answered { ends: response.body().size_hint().exact().is_some() });
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(ASKING).max_buf_size(HEAD).keep_alive(false);
+        let mut talk = std::pin::pin!(http.serve_connection(Stream(socket), service));
+        let (mut asked, mut patience) = (false, None);
+        let end = loop {
+            let until = patience.unwrap_or_else(tokio::time::Instant::now);
+            tokio::select! {
+                biased;
+                Some(news) = news.recv() => match news {
+                    News::Asked => {
+                        asked = true;
+                        reception.callers().leave(number);
+                    }
+                    News::Answered { ends } => patience = ends.then(|| tokio::time::Instant::now() + TAKING),
+                },
+                result = talk.as_mut() => break match result {
+                    Err(error) if error.is_timeout() => End::TooSlow,
+                    // A client that goes away in the middle is its own loss.
+                    Ok(()) | Err(_) => End::Done,
+                },
+                _ = gives_way(&mut over), if !asked => break End::Displaced,
+                () = sleep_until(until), if patience.is_some() => break End::TooSlow,
+            }
+        };
+        reception.callers().leave(number);
+        end
+    }
+}
+
+async fn gives_way(over: &mut oneshot::Receiver<()>) {
+    // Nothing is ever sent.
+    let _ = over.await;
+}
