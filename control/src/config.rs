@@ -167,8 +167,7 @@ impl Common {
             faults.add(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
         }
         let name = args.name.unwrap_or_else(|| role.to_owned());
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.chars().all(is_plain) {
+        if !is_name(&name) {
             faults.add(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
         }
         let cores = faults.take(args.lcores.as_ref().map(cores).transpose());
@@ -189,6 +188,12 @@ fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
     let existing = CoreList::of_this_process().map_err(Failure::Core)?;
     list.check(&existing).map_err(Failure::Core)?;
     Ok(list.iter().collect())
+/// Whether a process can have this name.
+pub fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 64 && name.chars().all(is_plain)
+}
+
 }
 
 /// The ports that were named, none of them twice.

@@ -25,6 +25,7 @@
 //! | [`pci`] | the interface of a PCI device |
 //! | [`placement`] | whether lcores stand where they are fast |
 //! | [`qp`] | queue pairs over RoCEv2 by hand |
+//! | [`plain`] | text of others, fit for a terminal |
 //! | [`privilege`] | what the kernel lets this process do, at start and after that |
 //! | [`runtime`] | the runtime of the control thread |
 //! | [`sink`] | a file or pipe that is filled by a thread of its own |
@@ -55,6 +56,7 @@ pub mod output;
 pub mod owner;
 pub mod pci;
 pub mod placement;
+pub mod plain;
 pub mod privilege;
 pub mod qp;
 pub mod runtime;
@@ -84,7 +86,8 @@ pub fn main() -> ExitCode {
     let code = match catch_unwind(command_line).unwrap_or_else(|_| Err(panicked())) {
         Ok(code) => code,
         Err(failure) => {
-            output::complain(&format!("gvm-dp: {failure}{}", exit::limit_hint(&failure)));
+            let text = format!("gvm-dp: {failure}{}", exit::limit_hint(&failure));
+            output::complain(&plain::lines(&text));
             failure.code()
         }
     };

@@ -45,7 +45,8 @@ pub fn of_file(file: &Path) -> Option<(u32, String)> {
 }
 
 fn name_of(process: &Path) -> String {
-    std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned()
+    // Every process chooses its own.
+    crate::plain::line(std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim()).into_owned()
 }
 
 /// The id of the program, if this is what the kernel says of the descriptor of its link to the interface.

@@ -1,6 +1,7 @@
 //! The values that shells offer, where a flag's type does not say them.
 
 use crate::machine;
+use crate::serve::socket;
 use crate::settings::RoleName;
 use crate::settings::catalog::Catalog;
 use crate::supervise::live;
@@ -10,7 +11,8 @@ use std::path::Path;
 
 /// Names of running processes of this user.
 pub(super) fn processes() -> ArgValueCompleter {
-    lookup(|| crate::serve::socket::running().into_iter().map(|(name, _)| name).collect())
+    let running = || socket::trusted_directory().map(socket::running).unwrap_or_default();
+    lookup(move || running().into_iter().map(|(name, _)| name).collect())
 }
 
 /// How an lcore waits.

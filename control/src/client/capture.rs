@@ -62,7 +62,9 @@ struct Captured {
 }
 
 fn failed(args: &CaptureArgs, error: &io::Error) -> Failure {
-    Failure::Machine(format!("-w {}: {error}; is there room, and may this user write there?", args.write.display()))
+    // What we refuse ourselves says what to do.
+    let hint = if error.get_ref().is_some() { "" } else { "; is there room, and may this user write there?" };
+    Failure::Machine(format!("-w {}: {error}{hint}", args.write.display()))
 }
 
 /// What the capture waits for, and how often it has gone on.

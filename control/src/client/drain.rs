@@ -4,6 +4,7 @@ use super::Target;
 use crate::cli::NameArgs;
 use crate::exit::Failure;
 use crate::output::print;
+use crate::serve::socket::check_peer;
 use hyper::Method;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ pub fn run(args: &NameArgs) -> Result<(), Failure> {
     let target = Target::find(args)?;
     target.request(Method::POST, "/v1/drain")?;
     let began = Instant::now();
-    while UnixStream::connect(&target.socket).is_ok() {
+    // One of another name's owner would not be it.
+    let is_there = || UnixStream::connect(&target.socket).is_ok_and(|it| check_peer(&it, &target.socket).is_ok());
+    while is_there() {
         if began.elapsed() > PATIENCE {
             return Err(Failure::Lost(format!("\"{}\" still drains after {} s", target.name, PATIENCE.as_secs())));
         }

@@ -16,6 +16,7 @@ pub mod trace;
 
 use crate::cli::NameArgs;
 use crate::exit::Failure;
+use crate::plain;
 use crate::runtime::runtime;
 use crate::serve::error::ApiError;
 use crate::serve::socket::{self, path_of};
@@ -55,17 +56,19 @@ impl Target {
     pub fn find(args: &NameArgs) -> Result<Self, Failure> {
         if let Some(name) = &args.name {
             let socket = path_of(name);
-            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            let directory = socket::trusted_directory()?;
+            if let Ok(stream) = std::os::unix::net::UnixStream::connect(&socket) {
+                socket::check_peer(&stream, &socket)?;
                 return Ok(Self { name: name.clone(), socket });
             }
-            let others: Vec<String> = socket::running().into_iter().map(|(name, _)| name).collect();
+            let others: Vec<String> = socket::running(directory).into_iter().map(|(name, _)| name).collect();
             let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
             return Err(Failure::Client(format!(
                 "no gvm-dp named \"{name}\" answers at {}; running: {others}",
                 socket.display()
             )));
         }
-        let mut running = socket::running();
+        let mut running = socket::running(socket::trusted_directory()?);
         match (running.pop(), running.is_empty()) {
             (Some((name, socket)), true) => Ok(Self { name, socket }),
             (None, _) => Err(Failure::Client(format!(
@@ -90,9 +93,10 @@ impl Target {
         self.send(method, path, body.into())
     }
 
-    /// Reads an answer.
+    /// Reads an answer. No text in it is an order to a terminal.
     pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
-        serde_json::from_slice(body).map_err(|error| self.failed(&format!("answers something else: {error}")))
+        let value = serde_json::from_slice(body).map(plain::value).and_then(serde_json::from_value);
+        value.map_err(|error| self.failed(&format!("answers something else: {error}")))
     }
 
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
@@ -128,6 +132,8 @@ impl Target {
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Talking), Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(&error))?;
+        // Each time: another process may have taken its place.
+        socket::check_peer(&stream, &self.socket)?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
         let talking = tokio::spawn(connection);
@@ -147,10 +153,10 @@ impl Target {
 
     /// What an answer that is no success says.
     fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
-        match serde_json::from_slice::<ApiError>(body) {
+        match self.read::<ApiError>(body) {
             Ok(ApiError { code, message, remedy }) if code.is_usage() => Failure::Usage(format!("{message}: {remedy}")),
             Ok(ApiError { message, remedy, .. }) => self.failed(&format!("{message}: {remedy}")),
-            Err(_) => self.failed(&format!("{status}: {}", String::from_utf8_lossy(body))),
+            Err(_) => self.failed(&format!("{status}: {}", plain::lines(&String::from_utf8_lossy(body)))),
         }
     }
 

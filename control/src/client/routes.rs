@@ -4,6 +4,7 @@ use super::Target;
 use crate::cli::RoutesArgs;
 use crate::exit::Failure;
 use crate::output::print;
+use crate::plain;
 use crate::serve::routes::{Routes, Way};
 use hyper::Method;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::GET, "/v1/routes")?;
     let routes: Routes = target.read(&body)?;
-    print(&if args.json { format!("{}\n", String::from_utf8_lossy(&body)) } else { table(&routes) }).map(drop)
+    print(&if args.json { format!("{}\n", plain::json(&body)) } else { table(&routes) }).map(drop)
 }
 
 fn table(routes: &Routes) -> String {

@@ -4,6 +4,7 @@ use super::Target;
 use crate::cli::{ReloadArgs, SetArgs};
 use crate::exit::Failure;
 use crate::output::print;
+use crate::plain;
 use crate::serve::settings::{ChangeAnswer, Changed, Reloaded, SettingAnswer, SettingsAnswer};
 use hyper::Method;
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub fn set(args: &SetArgs) -> Result<(), Failure> {
     };
     let body = target.request_with(Method::PATCH, "/v1/settings", &BTreeMap::from([(name, value)]))?;
     if args.json {
-        return print(&format!("{}\n", String::from_utf8_lossy(&body))).map(drop);
+        return print(&format!("{}\n", plain::json(&body))).map(drop);
     }
     let Changed { changed } = target.read(&body)?;
     let text: String = changed.iter().map(change).collect();
@@ -62,7 +63,7 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::POST, "/v1/reload")?;
     if args.json {
-        return print(&format!("{}\n", String::from_utf8_lossy(&body))).map(drop);
+        return print(&format!("{}\n", plain::json(&body))).map(drop);
     }
     let Reloaded { file, changed, needs_restart } = target.read(&body)?;
     let mut out = String::new();

@@ -8,6 +8,7 @@ use super::table::Table;
 use crate::cli::StatsArgs;
 use crate::exit::Failure;
 use crate::output::print;
+use crate::plain;
 use crate::serve::board::STATIC_ROUTES;
 use crate::serve::stats::Stats;
 use hyper::Method;
@@ -67,7 +68,7 @@ async fn watch(target: &Target, args: &StatsArgs, interval: Duration) -> Result<
 
 /// A look in one line.
 fn json(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).into_owned() + "\n"
+    plain::json(body) + "\n"
 }
 
 /// What two looks say.

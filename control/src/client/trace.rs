@@ -4,6 +4,7 @@ use super::Target;
 use super::printer::{Goes, Printer};
 use crate::cli::TraceArgs;
 use crate::exit::Failure;
+use crate::plain;
 use crate::serve::trace::{Moment, TraceNote, TraceOrder, TracedRecord, Why};
 use crate::units::Duration;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
@@ -88,7 +89,7 @@ impl Progress<'_> {
                 return Ok(Goes::On);
             }
         };
-        let text = if self.args.json { String::from_utf8_lossy(line).into_owned() } else { text(&record) };
+        let text = if self.args.json { plain::json(line) } else { text(&record) };
         let goes = printer.print(text).await?;
         self.told += 1;
         Ok(goes)

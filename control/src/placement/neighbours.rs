@@ -4,6 +4,7 @@
 //! directories, too.
 
 use super::topology;
+use crate::plain;
 use std::path::Path;
 
 /// An lcore of another process.
@@ -32,9 +33,11 @@ pub fn find(proc: &Path, this: u32) -> Vec<Neighbour> {
             continue;
         }
         let command: String = read("cmdline").replace('\0', " ").trim().chars().take(SHOWN).collect();
+        // Every process chooses its own.
+        let command = plain::line(&command).into_owned();
         for task in std::fs::read_dir(entry.path().join("task")).into_iter().flatten().flatten() {
             let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-            let thread = read("comm").trim().to_owned();
+            let thread = plain::line(read("comm").trim()).into_owned();
             if thread.starts_with("lcore-")
                 && let Some(core) = pinned(&read("status"))
             {

@@ -152,7 +152,8 @@ async fn read_line(stream: &TcpStream, peer: SocketAddr) -> Result<String, TalkE
 
 /// A stranger's words, fit for a terminal.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    let short: String = text.chars().take(200).collect();
+    crate::plain::line(&short).into_owned()
 }
 
 /// Waits until the peer ends the connection, or says anything more, which is the same.
@@ -228,7 +229,7 @@ mod tests {
             (flood, "more than 512 bytes"),
             (b"HTTP/1.1 400 Bad Request\r\n", "does not begin with \"GVM-QP\""),
             (b"\xff\xfe\n", "does not begin with \"GVM-QP\""),
-            (b"GVM-QP 1 error=64 queue pairs are \x1b[31menough\n", "refuses: 64 queue pairs are [31menough"),
+            (b"GVM-QP 1 error=64 queue pairs are \x1b[31menough\n", "refuses: 64 queue pairs are \\u{1b}[31menough"),
         ] {
             let error = heard(says, true).map_or_else(|error| error.to_string(), |offer| format!("{offer}"));
             let error = if says.ends_with(b"\n") || says.len() > MAX_LINE {
