@@ -91,6 +91,10 @@ pub struct Common {
     pub metrics: Option<MetricsAddress>,
     /// What becomes of system calls that nothing needs.
     pub seccomp: seccomp::Mode,
+    /// Whether paths are restricted, where the kernel can do that.
+    pub landlock: Switch,
+    /// Files that are read again while the process runs.
+    pub reads: Vec<PathBuf>,
     /// Whether settings may name hosts, which are looked up when the configuration is read again.
     pub names: bool,
 }
@@ -178,9 +182,16 @@ impl Common {
         let chunk = chunk_for_data(u32::from(largest - IPV4_UDP_LEN));
         let pool = PoolConfig { frames: args.frames, chunk, ..PoolConfig::default() };
         let (rx_mode, interval, mtu, metrics) = (args.rx_mode, args.heartbeat.0, args.mtu, args.metrics);
-        let seccomp = args.seccomp;
-        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp, names: false })
+        let (seccomp, landlock) = (args.seccomp, args.landlock);
+        let (reads, names) = (Vec::new(), false);
+        Ok(Self { cores, ports, rx_mode, name, interval, pool, mtu, scale, metrics, seccomp, landlock, reads, names })
     }
+}
+
+/// Whether a process can have this name.
+pub fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 64 && name.chars().all(is_plain)
 }
 
 /// The cores that were named, if this process may use them.
@@ -188,12 +199,6 @@ fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
     let existing = CoreList::of_this_process().map_err(Failure::Core)?;
     list.check(&existing).map_err(Failure::Core)?;
     Ok(list.iter().collect())
-/// Whether a process can have this name.
-pub fn is_name(name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && !name.starts_with('.') && name.len() <= 64 && name.chars().all(is_plain)
-}
-
 }
 
 /// The ports that were named, none of them twice.

@@ -167,9 +167,10 @@ fn gateway_config(sources: Sources) -> Result<(config::Gateway, Running), Failur
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::GatewayArgs = settings.arguments()?;
-    log::start(&args.common.log, Some(args.common.seccomp))?;
+    log::start(&args.common.log, Some((args.common.seccomp, args.common.landlock)))?;
     settings.say();
-    let config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
+    let mut config = config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
+    config.common.reads = settings.files(&sources);
     Ok((config, Running::new(sources, file, &settings)))
 }
 
@@ -178,8 +179,9 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::SlaveArgs = settings.arguments()?;
-    log::start(&args.common.log, Some(args.common.seccomp))?;
+    log::start(&args.common.log, Some((args.common.seccomp, args.common.landlock)))?;
     settings.say();
-    let config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
+    let mut config = config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
+    config.common.reads = settings.files(&sources);
     assemble::slave::run(config, Running::new(sources, file, &settings))
 }

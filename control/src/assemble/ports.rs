@@ -3,13 +3,15 @@
 use super::dpdk::{self, DpdkNic};
 use super::nic::{self, Found, Nic};
 use super::offloads;
+use crate::cli::Switch;
 use crate::config::{Common, PortPlan};
 use crate::ending;
 use crate::exit::Failure;
 use crate::hugepages;
 use crate::neighbor::NeighborSpec;
 use crate::pci;
-use crate::privilege::{Confinement, Needs, Thread, capability};
+use crate::privilege::{Confinement, Needs, Places, Thread, capability};
+use crate::serve::socket::directory;
 use crate::static_routes::PortFacts;
 use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
@@ -199,7 +201,8 @@ impl Ports {
         }
         let devices: Vec<&DpdkSpec> = devices(common).map(|(_, spec)| spec).collect();
         let needs = Needs { xdp: !found.is_empty(), dpdk: !devices.is_empty(), names: common.names };
-        let confinement = Confinement::new(common.seccomp, needs)?;
+        let places = Places { reads: common.reads.clone(), sockets: directory(), names: common.names };
+        let confinement = Confinement::new(common.seccomp, needs, (common.landlock == Switch::On).then_some(places))?;
         let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
         let room = if mode == XdpMode::ZeroCopy { largest_packet_zero_copy } else { largest_packet };
         let largest = room(pool.chunk);

@@ -49,6 +49,9 @@ pub struct CommonArgs {
     /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
     pub seccomp: seccomp::Mode,
+    /// Whether the kernel lets a running process open only the files that it needs later, where the kernel has Landlock
+    #[arg(long, default_value = "on", value_name = "ON|OFF")]
+    pub landlock: Switch,
     /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
     #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER", add = values::log_levels())]
     pub log: LogFilter,

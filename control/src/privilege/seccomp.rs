@@ -8,7 +8,8 @@ use super::{Needs, Thread};
 use crate::exit::Failure;
 use clap::ValueEnum;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,9 +44,38 @@ enum Rule {
     Any(i64),
     /// When the bits of `mask` in an argument, counted from 0, are `value`.
     If { call: i64, argument: u8, mask: u64, value: u64 },
+    /// When an argument is this process.
+    Own { call: i64, argument: u8 },
+    /// When an argument is none of these.
+    Except { call: i64, argument: u8, values: &'static [u64] },
 }
 
 use Rule::Any;
+
+impl Rule {
+    const fn call(&self) -> i64 {
+        match *self {
+            Any(call) | Self::If { call, .. } | Self::Own { call, .. } | Self::Except { call, .. } => call,
+        }
+    }
+
+    /// What must be so, all of it; nothing when any argument passes.
+    fn conditions(&self) -> Result<Vec<SeccompCondition>, BackendError> {
+        let condition = |argument, bits, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, bits, value);
+        match *self {
+            Any(_) => Ok(Vec::new()),
+            Self::If { argument, mask, value, .. } => {
+                Ok(vec![condition(argument, SeccompCmpOp::MaskedEq(mask), value)?])
+            }
+            Self::Own { argument, .. } => {
+                Ok(vec![condition(argument, SeccompCmpOp::Eq, u64::from(std::process::id()))?])
+            }
+            Self::Except { argument, values, .. } => {
+                values.iter().map(|value| condition(argument, SeccompCmpOp::Ne, *value)).collect()
+            }
+        }
+    }
+}
 
 /// When an argument is this number.
 const fn is(call: i64, argument: u8, value: u64) -> Rule {
@@ -56,6 +86,32 @@ const fn is(call: i64, argument: u8, value: u64) -> Rule {
 const fn without(call: i64, argument: u8, bits: u64) -> Rule {
     Rule::If { call, argument, mask: bits, value: 0 }
 }
+
+/// A thread of this process. Not a process of its own, which would outlive this one, and in no namespace of its own: there it
+/// would have every capability again.
+const THREAD: Rule = {
+    const THREAD: i32 = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    const NAMESPACES: i32 = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
+    Rule::If { call: libc::SYS_clone, argument: 0, mask: (THREAD | NAMESPACES) as u64, value: THREAD as u64 }
+};
+
+/// What clone3 is answered by threads that may start others: that the kernel does not have it. Its flags are in memory, where
+/// no filter looks, and the C library then calls clone.
+const NO_CLONE3: u32 = libc::ENOSYS as u32;
+
+/// Makes a file send signals, to any process of this user.
+const OWNERS: &[u64] = &[libc::F_SETOWN as u64, F_SETOWN_EX, F_SETSIG];
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+
+/// The same by ioctl; and what puts words into the mouth of whoever sits before a terminal.
+const TERMINALS: &[u64] = &[0x8901, 0x8902, libc::TIOCSTI, libc::TIOCLINUX];
 
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// Bits of `open` that are zero when a file is only read.
@@ -88,7 +144,11 @@ const EVERY_THREAD: &[Rule] = &[
     Any(libc::SYS_write),
     Any(libc::SYS_writev),
     Any(libc::SYS_close),
-    Any(libc::SYS_fcntl),
+    is(libc::SYS_fcntl, 1, libc::F_GETFD as u64),
+    is(libc::SYS_fcntl, 1, libc::F_SETFD as u64),
+    is(libc::SYS_fcntl, 1, libc::F_GETFL as u64),
+    is(libc::SYS_fcntl, 1, libc::F_SETFL as u64),
+    is(libc::SYS_fcntl, 1, libc::F_DUPFD_CLOEXEC as u64),
     Any(libc::SYS_lseek),
     Any(libc::SYS_fstat),
     Any(libc::SYS_newfstatat),
@@ -103,7 +163,7 @@ const EVERY_THREAD: &[Rule] = &[
     Any(libc::SYS_rt_sigprocmask),
     Any(libc::SYS_rt_sigreturn),
     Any(libc::SYS_sigaltstack),
-    Any(libc::SYS_tgkill),
+    Rule::Own { call: libc::SYS_tgkill, argument: 0 },
     Any(libc::SYS_rseq),
     Any(libc::SYS_set_robust_list),
     Any(libc::SYS_exit),
@@ -129,7 +189,8 @@ const LCORE_DPDK: &[Rule] = &[Any(libc::SYS_readv), Any(libc::SYS_epoll_wait), A
 /// What drivers of DPDK do with devices: they are asked for their link and counters, closed at the end, and some talk to
 /// another process over a socket and share memory with it.
 const DEVICES: &[Rule] = &[
-    Any(libc::SYS_ioctl),
+    Rule::Except { call: libc::SYS_ioctl, argument: 1, values: TERMINALS },
+    Rule::Except { call: libc::SYS_fcntl, argument: 1, values: OWNERS },
     Any(libc::SYS_socket),
     Any(libc::SYS_bind),
     Any(libc::SYS_listen),
@@ -178,9 +239,10 @@ const DEVICES: &[Rule] = &[
     Any(libc::SYS_uname),
     Any(libc::SYS_getuid),
     Any(libc::SYS_geteuid),
-    Any(libc::SYS_prlimit64),
+    // Of itself.
+    is(libc::SYS_prlimit64, 0, 0),
     Any(libc::SYS_sched_setaffinity),
-    Any(libc::SYS_clone),
+    THREAD,
     Any(libc::SYS_clone3),
     Any(libc::SYS_membarrier),
 ];
@@ -249,7 +311,8 @@ const CONTROL: &[Rule] = &[
     Any(libc::SYS_uname),
     Any(libc::SYS_sysinfo),
     Any(libc::SYS_getrusage),
-    Any(libc::SYS_prlimit64),
+    // Of itself.
+    is(libc::SYS_prlimit64, 0, 0),
     Any(libc::SYS_getuid),
     Any(libc::SYS_geteuid),
     Any(libc::SYS_getgid),
@@ -258,8 +321,7 @@ const CONTROL: &[Rule] = &[
     // The addresses of this machine, for what a configuration that is read again gets wrong.
     is(libc::SYS_socket, 0, libc::AF_NETLINK as u64),
     Any(libc::SYS_bind),
-    // Threads; without a call that starts a program, a process of its own would gain nothing.
-    Any(libc::SYS_clone),
+    THREAD,
     Any(libc::SYS_clone3),
     Any(libc::SYS_set_tid_address),
     Any(libc::SYS_membarrier),
@@ -321,6 +383,8 @@ fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
 pub struct Filters {
     mode: Mode,
     of: BTreeMap<Thread, (BpfProgram, usize)>,
+    /// Answers clone3, where the other one lets it pass.
+    clone3: BpfProgram,
 }
 
 impl Filters {
@@ -329,24 +393,26 @@ impl Filters {
         let action = match mode {
             Mode::On => SeccompAction::KillProcess,
             Mode::Log => SeccompAction::Log,
-            Mode::Off => return Ok(Self { mode, of: BTreeMap::new() }),
+            Mode::Off => return Ok(Self { mode, of: BTreeMap::new(), clone3: BpfProgram::new() }),
         };
+        let failed = |error| Failure::Internal(format!("the filter of system calls cannot be made: {error}"));
         let mut of = BTreeMap::new();
         for thread in THREADS {
             let rules = [EVERY_THREAD, of_thread(thread), &of_need(thread, needs)].concat();
-            let filter = compile(&rules, action.clone())
-                .map_err(|error| Failure::Internal(format!("the filter of system calls cannot be made: {error}")))?;
-            of.insert(thread, filter);
+            of.insert(thread, compile(&rules, action.clone()).map_err(failed)?);
         }
-        Ok(Self { mode, of })
+        Ok(Self { mode, of, clone3: without_clone3().map_err(failed)? })
     }
 
     /// Applies the filter of this kind to the calling thread, for good.
     pub(super) fn apply(&self, thread: Thread) -> io::Result<()> {
         match self.of.get(&thread) {
-            Some((filter, _)) => seccompiler::apply_filter(filter).map_err(|error| match error {
-                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
-                error => io::Error::other(error),
+            // The strictest answer counts, so that the order is one of need: behind the second one no third can be applied.
+            Some((filter, _)) => [&self.clone3, filter].into_iter().try_for_each(|filter| {
+                seccompiler::apply_filter(filter).map_err(|error| match error {
+                    seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+                    error => io::Error::other(error),
+                })
             }),
             None => Ok(()),
         }
@@ -368,24 +434,29 @@ impl Filters {
     }
 }
 
+/// The program that answers clone3, and nothing else.
+fn without_clone3() -> Result<BpfProgram, BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(NO_CLONE3), arch)?.try_into()
+}
+
 /// The program, and how many system calls it lets pass.
-fn compile(rules: &[Rule], otherwise: SeccompAction) -> Result<(BpfProgram, usize), seccompiler::BackendError> {
+fn compile(rules: &[Rule], otherwise: SeccompAction) -> Result<(BpfProgram, usize), BackendError> {
     let mut of_call: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for rule in rules {
-        match *rule {
+        let conditions = rule.conditions()?;
+        if conditions.is_empty() {
             // A list without conditions lets every argument pass.
-            Any(call) => drop(of_call.insert(call, Vec::new())),
-            Rule::If { call, argument, mask, value } => {
-                let bits = SeccompCmpOp::MaskedEq(mask);
-                let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, bits, value)?;
-                let rule = SeccompRule::new(vec![condition])?;
-                match of_call.get_mut(&call) {
-                    // Another list lets it pass with any.
-                    Some(rules) if rules.is_empty() => {}
-                    Some(rules) => rules.push(rule),
-                    None => drop(of_call.insert(call, vec![rule])),
-                }
-            }
+            of_call.insert(rule.call(), Vec::new());
+            continue;
+        }
+        let pass = SeccompRule::new(conditions)?;
+        match of_call.get_mut(&rule.call()) {
+            // Another list lets it pass with any.
+            Some(rules) if rules.is_empty() => {}
+            Some(rules) => rules.push(pass),
+            None => drop(of_call.insert(rule.call(), vec![pass])),
         }
     }
     let calls = of_call.len();
@@ -431,6 +502,11 @@ mod tests {
             libc::SYS_process_vm_readv,
             libc::SYS_process_vm_writev,
             libc::SYS_kill,
+            libc::SYS_tkill,
+            libc::SYS_rt_sigqueueinfo,
+            libc::SYS_rt_tgsigqueueinfo,
+            libc::SYS_pidfd_send_signal,
+            libc::SYS_process_madvise,
             libc::SYS_setuid,
             libc::SYS_capset,
             libc::SYS_mount,
@@ -456,8 +532,7 @@ mod tests {
             CONTROL_NAMES,
         ];
         for rule in lists.concat() {
-            let (Any(call) | Rule::If { call, .. }) = rule;
-            assert!(!never.contains(&call), "{call}");
+            assert!(!never.contains(&rule.call()), "{}", rule.call());
         }
     }
 }

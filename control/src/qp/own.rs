@@ -3,7 +3,7 @@
 use super::exchange::{Offer, Region};
 use crate::assemble::ports::{Memory, Ports};
 use crate::assemble::{Started, start_lcores};
-use crate::cli::{CommonArgs, QpOwnArgs};
+use crate::cli::{CommonArgs, QpOwnArgs, Switch};
 use crate::config::{Common, PortPlan};
 use crate::exit::Failure;
 use crate::hugepages;
@@ -66,6 +66,7 @@ fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
         frames: args.frames,
         mtu: is_socket.then_some(largest),
         seccomp: crate::privilege::seccomp::Mode::On,
+        landlock: Switch::On,
         log: LogFilter::from_env(),
         slave_bits: scale.slave_bits(),
         gw_bits: scale.gw_bits(),

@@ -1,7 +1,8 @@
 //! What a process says on stderr, chosen by a filter that can be changed while it runs.
 
+use crate::cli::Switch;
 use crate::exit::Failure;
-use crate::privilege::{Confinement, Needs, Thread, seccomp};
+use crate::privilege::{Confinement, Needs, Places, Thread, seccomp};
 use rustix::thread::CapabilitySet;
 use std::fmt;
 use std::str::FromStr;
@@ -63,8 +64,10 @@ static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 ///
 /// # Errors
 /// There is no thread to be had, or it cannot be confined.
-pub fn start(filter: &LogFilter, seccomp: Option<seccomp::Mode>) -> Result<(), Failure> {
-    let confinement = seccomp.map(|mode| Confinement::new(mode, Needs::default())).transpose()?;
+pub fn start(filter: &LogFilter, confine: Option<(seccomp::Mode, Switch)>) -> Result<(), Failure> {
+    let places = |landlock| (landlock == Switch::On).then(Places::default);
+    let confinement = confine.map(|(mode, landlock)| Confinement::new(mode, Needs::default(), places(landlock)));
+    let confinement = confinement.transpose()?;
     let confine = move || match confinement {
         Some(confinement) => confinement.enter(Thread::Log, CapabilitySet::empty()),
         None => Ok(()),

@@ -2,7 +2,7 @@
 //! the file, the default.
 
 use super::catalog::{Catalog, RoleName, Setting};
-use super::file::{ConfigFile, Place, Problem};
+use super::file::{ConfigFile, Place, Problem, default_path};
 use super::given::plain;
 use super::text;
 use crate::exit::Failure;
@@ -12,6 +12,9 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// Settings that name a file which is read again.
+const FILES: [&str; 3] = ["key-file", "cluster-key-file", "static-routes"];
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +219,12 @@ impl Settings {
             };
             tracing::debug!("{name} = {} {origin}", texts.join(" "));
         }
+    }
+
+    /// The files from which these settings come: they are read again while the process runs.
+    pub fn files(&self, sources: &Sources) -> Vec<PathBuf> {
+        let named = FILES.iter().filter_map(|name| self.find(name)).flat_map(|value| &value.texts).map(PathBuf::from);
+        std::iter::once(sources.named.clone().unwrap_or_else(default_path)).chain(named).collect()
     }
 
     /// One setting with its value.
