@@ -209,6 +209,17 @@ pub enum Failure {
         /// Its permission bits.
         mode: u32,
     },
+    /// Somebody else may change the key at any time.
+    #[error(
+        "key file {path} belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root \
+         {path}`, or make a copy that is yours", path = .path.display()
+    )]
+    KeyForeign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// What is in the file is no key.
     #[error("key file {}: {source}", .path.display())]
     KeyText {
@@ -254,7 +265,11 @@ impl Failure {
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
             Self::Udp(_) | Self::Xdp(_) | Self::Dpdk(_) | Self::Steer(_) | Self::Neighbours(_) => 3,
-            Self::KeyFile { .. } | Self::KeyUnwritten { .. } | Self::KeyExposed { .. } | Self::KeyText { .. } => 5,
+            Self::KeyFile { .. }
+            | Self::KeyUnwritten { .. }
+            | Self::KeyExposed { .. }
+            | Self::KeyForeign { .. }
+            | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
             Self::QueuePair(_) => 8,
@@ -290,7 +305,8 @@ fn reading(error: &io::Error, path: &Path) -> String {
         }
         io::ErrorKind::PermissionDenied => format!(
             "this user may not read it: run as its owner, or let a service read it through its group, as `chown \
-             root:gvm-dp {path} && chmod 640 {path}` does"
+             root:gvm-dp {path} && chmod 640 {path}` does. A process that runs already reads files only in the directories that \
+             it was started with: restart it to name another one"
         ),
         _ => "check the path and what is there".to_owned(),
     }
@@ -365,6 +381,7 @@ mod tests {
             (Failure::MetricsInUse(address), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
+            (Failure::KeyForeign { path: path(), owner: 7 }, 5),
             (Failure::KeyUnwritten { path: path(), source: io::Error::other("x") }, 5),
             (Failure::Several(vec![Failure::Core(CoreError::NoCores), Failure::Usage(String::new())]), 2),
             (Failure::NoSocket(path()), 3),

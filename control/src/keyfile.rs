@@ -5,26 +5,40 @@ use link::key_ring::MAX_KEYS;
 use link::{KeyError, KeyRing};
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use zeroize::Zeroizing;
 
 /// Bytes of a key file that are read at most: a key, and room for a comment-less line end.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
-/// Reads a key; refuses a file that every user may read or write.
+/// Reads a key; refuses a file that every user may read or write, and one of a user who is neither this one nor root.
 pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let mut file = File::open(path).map_err(failed)?;
     // Of the open file, so that nobody swaps it between the look and the read.
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o777;
+    let (owner, this) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != this {
+        return Err(Failure::KeyForeign { path: path.to_owned(), owner });
+    }
     if metadata.is_file() && mode & 0o007 != 0 {
         return Err(Failure::KeyExposed { path: path.to_owned(), mode });
     }
-    let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).map_err(failed)?;
+    // The text is the key: it is overwritten when this returns.
+    let (mut bytes, mut len) = (Zeroizing::new([0; LONGEST]), 0);
+    while len < LONGEST {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let text = str::from_utf8(&bytes[..len]).map_err(|error| failed(std::io::Error::other(error)))?;
     tracing::debug!("key file {}: read, mode {mode:03o}", path.display());
     text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
 }
@@ -53,5 +67,6 @@ pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
 pub fn write(path: &Path, key: &impl Display) -> Result<(), Failure> {
     let failed = |source| Failure::KeyUnwritten { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    writeln!(file, "{key}").map_err(failed)
+    let text = Zeroizing::new(format!("{key}\n"));
+    file.write_all(text.as_bytes()).map_err(failed)
 }

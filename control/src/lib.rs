@@ -38,8 +38,8 @@
 
 pub mod address;
 pub mod assemble;
-pub mod cli;
 pub mod callers;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod ending;
@@ -141,7 +141,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Config(command) => client::config::run(&command, matches),
         Command::Set(args) => client::set::set(&args),
         Command::Reload(args) => client::set::reload(&args),
-        Command::Key(command) => client::key::run(command),
+        Command::Key(command) => privilege::hide_memory().and_then(|()| client::key::run(command)),
         Command::Qp(command) => qp::run(command),
         Command::Hugepages(command) => {
             let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
@@ -159,6 +159,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
 
 fn gateway(sources: Sources) -> Result<(), Failure> {
     signal::hold()?;
+    privilege::hide_memory()?;
     let (config, running) = gateway_config(sources)?;
     assemble::gateway::run(config, running)
 }
@@ -176,6 +177,7 @@ fn gateway_config(sources: Sources) -> Result<(config::Gateway, Running), Failur
 
 fn slave(sources: Sources) -> Result<(), Failure> {
     signal::hold()?;
+    privilege::hide_memory()?;
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: cli::SlaveArgs = settings.arguments()?;

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 const REGISTRAR_MAILBOX: usize = 1024;
 
 /// Runs a gateway until it has drained.
-pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
+pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -69,7 +69,8 @@ pub fn run(config: config::Gateway, settings: Running) -> Result<(), Failure> {
     let registrar = RegistrarConfig {
         scale: config.common.scale,
         shards: config.announced.clone(),
-        keys: config.keys.clone(),
+        // The registrar alone has them, so that they are gone once it has others.
+        keys: std::mem::take(&mut config.keys),
         secret: secret()?,
         epoch: epoch()?,
         interval: config.common.interval,

@@ -28,7 +28,7 @@ use wire::link::SpeedClass;
 const EVENTS: usize = 256;
 
 /// Runs a slave until it has drained.
-pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
+pub fn run(mut config: config::Slave, settings: Running) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -59,7 +59,8 @@ pub fn run(config: config::Slave, settings: Running) -> Result<(), Failure> {
     };
     let (events, reports) = mpsc::channel(EVENTS);
     let (ends, ended) = mpsc::unbounded_channel();
-    let (ids, credential) = (config.ids.clone(), config.credential.clone());
+    // The farm alone has it, so that it is gone once there is another one.
+    let (ids, credential) = (config.ids.clone(), std::mem::take(&mut config.credential));
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let common = config.common.clone();
     let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {

@@ -9,14 +9,15 @@ use std::fmt::Display;
 use std::path::Path;
 use wire::Scale;
 use wire::link::{NodeId, Role};
+use zeroize::Zeroizing;
 
 /// Runs one of the key commands.
 pub fn run(command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::New { out } => {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
-            hand_over(&ClusterKey::from_bytes(bytes), out.as_deref())
+            let key = ClusterKey::written(|bytes| getrandom::fill(bytes));
+            let key = key.map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
+            hand_over(&key, out.as_deref())
         }
         KeyCommand::Show { key_file, role, id } => {
             let key: ClusterKey = keyfile::read(&key_file)?;
@@ -46,7 +47,7 @@ fn hand_over(key: &impl Display, out: Option<&Path>) -> Result<(), Failure> {
 
 /// Prints a line. A key that nobody got is an error, unlike half a table.
 fn say(text: &impl Display) -> Result<(), Failure> {
-    print_whole(&format!("{text}\n"))
+    print_whole(&Zeroizing::new(format!("{text}\n")))
 }
 
 fn node(role: NodeRole, id: u32) -> Result<NodeId, Failure> {

@@ -281,6 +281,8 @@ impl Process {
     /// The address of port 0.
     pub fn address(&self) -> SocketAddr {
         let line = self.says(&["port 0: udp:"]);
+        // Before it is set up, a signal ends it without a drain.
+        self.says(&["privileges: "]);
         let (_, rest) = line.split_once("udp:").unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }

@@ -18,6 +18,7 @@
 //! | [`histogram`] | power-of-two buckets of such counters |
 //! | [`repeats`] | what repeats is said rarely |
 //! | [`role`] | the sans-I/O object that an lcore polls |
+//! | [`secret`] | bytes in one place, overwritten at their end |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, handed in |
 //! | [`wheel`] | who is due, among many |
@@ -36,6 +37,7 @@ pub mod peer;
 pub mod pool;
 pub mod repeats;
 pub mod role;
+pub mod secret;
 pub mod table;
 pub mod time;
 pub mod wheel;
@@ -51,5 +53,6 @@ pub use peer::{Peer, PortId, Vlan};
 pub use pool::{Pool, PoolConfig};
 pub use repeats::{More, Repeats};
 pub use role::Role;
+pub use secret::Secret;
 pub use table::Table;
 pub use time::Time;

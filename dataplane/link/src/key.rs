@@ -2,12 +2,20 @@
 //!
 //! A node's key is derived by role and id, so that a node can sign only as itself. Keys are written as 64 hex digits.
 //! Debug output and errors never contain a key, only its fingerprint.
+//!
+//! A key stands in one place of memory ([`frame::Secret`]); clones share it. Whatever is hashed with one leaves nothing of it on
+//! the stack.
 
 use crate::KeyRing;
+use frame::Secret;
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use thiserror::Error;
 use wire::link::NodeId;
+use wire::tag::HASH_STACK;
+use zeroize::{Zeroize as _, zeroize_stack};
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -35,7 +43,9 @@ pub struct Fingerprint([u8; 4]);
 
 impl Fingerprint {
     fn of(key: &[u8; KEY_LEN]) -> Self {
-        let [a, b, c, d, ..] = *blake3::keyed_hash(key, FINGERPRINT_DOMAIN).as_bytes();
+        let mut hash = [0; KEY_LEN];
+        keyed_hash(key, FINGERPRINT_DOMAIN, &mut hash);
+        let [a, b, c, d, ..] = hash;
         Self([a, b, c, d])
     }
 }
@@ -52,24 +62,48 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// A keyed hash that leaves nothing of its key, and nothing of itself but in `out`.
+fn keyed_hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
+    /// Not inlined, so that all of its stack is free again when it returns.
+    #[inline(never)]
+    fn hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
+        out.copy_from_slice(blake3::keyed_hash(key, input).as_bytes());
+    }
+    hash(key, input, out);
+    zeroize_stack::<HASH_STACK>();
+}
+
 /// The key of the whole cluster. Gateways have it; from it every node's key follows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClusterKey([u8; KEY_LEN]);
+#[derive(Clone)]
+pub struct ClusterKey(Arc<Secret>);
 
 /// The key of one node: it signs as this role and id, and as no other.
-#[derive(Clone, PartialEq, Eq)]
-pub struct NodeKey([u8; KEY_LEN]);
+#[derive(Clone)]
+pub struct NodeKey(Arc<Secret>);
 
 macro_rules! key_text {
     ($name:ident) => {
         impl $name {
-            /// The key with these bytes, which should be random.
-            pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
-                Self(bytes)
+            /// The key with these bytes, which should be random. The caller has them still: for keys that are no secret.
+            pub fn from_bytes(mut bytes: [u8; KEY_LEN]) -> Self {
+                let Ok(key) = Self::written(|place| {
+                    place.copy_from_slice(&bytes);
+                    Ok::<_, Infallible>(())
+                });
+                bytes.zeroize();
+                key
+            }
+
+            /// The key that `fill` writes, which stands nowhere else.
+            ///
+            /// # Errors
+            /// Those of `fill`.
+            pub fn written<E>(fill: impl FnOnce(&mut [u8; KEY_LEN]) -> Result<(), E>) -> Result<Self, E> {
+                Secret::new(fill).map(|secret| Self(Arc::new(secret)))
             }
 
             /// The secret bytes.
-            pub const fn as_bytes(&self) -> &wire::Key {
+            pub fn as_bytes(&self) -> &wire::Key {
                 &self.0
             }
 
@@ -84,14 +118,22 @@ macro_rules! key_text {
 
             /// Reads 64 hex digits; white space around them is ignored.
             fn from_str(text: &str) -> Result<Self, KeyError> {
-                parse_hex(text.trim()).map(Self)
+                Self::written(|place| parse_hex(text.trim(), place))
             }
         }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.as_bytes() == other.as_bytes()
+            }
+        }
+
+        impl Eq for $name {}
 
         /// The key itself, as 64 hex digits. For key files and `gvm-dp key`, never for logs.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+                write_hex(self.as_bytes(), f)
             }
         }
 
@@ -114,7 +156,11 @@ impl ClusterKey {
         domain.copy_from_slice(NODE_DOMAIN);
         rest[0] = node.role as u8;
         rest[1..].copy_from_slice(&node.id.to_le_bytes());
-        NodeKey(*blake3::keyed_hash(&self.0, &input).as_bytes())
+        let Ok(key) = NodeKey::written(|place| {
+            keyed_hash(self.as_bytes(), &input, place);
+            Ok::<_, Infallible>(())
+        });
+        key
     }
 }
 
@@ -150,18 +196,17 @@ impl Credential {
     }
 }
 
-fn parse_hex(text: &str) -> Result<[u8; KEY_LEN], KeyError> {
+fn parse_hex(text: &str, key: &mut [u8; KEY_LEN]) -> Result<(), KeyError> {
     let digits = text.chars().count();
     if digits != 2 * KEY_LEN {
         return Err(KeyError::Length(digits));
     }
-    let mut key = [0; KEY_LEN];
     for (at, digit) in text.chars().enumerate() {
         // Below 16, so the cast keeps it.
         let value = digit.to_digit(16).ok_or(KeyError::Digit(at))? as u8;
         key[at / 2] = key[at / 2] << 4 | value;
     }
-    if key == [0; KEY_LEN] { Err(KeyError::Zero) } else { Ok(key) }
+    if *key == [0; KEY_LEN] { Err(KeyError::Zero) } else { Ok(()) }
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

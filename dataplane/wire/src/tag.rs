@@ -6,12 +6,16 @@
 
 use crate::HEADER_LEN;
 use core::fmt;
+use zeroize::zeroize_stack;
 
 /// A key of a node: derived from the cluster key by role and id.
 pub type Key = [u8; 32];
 
 /// Bytes of a tag.
 pub const TAG_LEN: usize = 16;
+
+/// Bytes of stack that a keyed hash takes at most, in which its key may stand afterwards.
+pub const HASH_STACK: usize = 8192;
 
 /// Offset just after the tag in a record, in bytes: a tagged record is never shorter.
 pub const TAG_END: usize = HEADER_LEN + TAG_LEN;
@@ -36,11 +40,9 @@ impl Tag {
     pub fn compute(key: &Key, record: &[u8]) -> Option<Self> {
         let header = record.get(..HEADER_LEN)?;
         let rest = record.get(TAG_END..)?;
-        let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(header);
-        hasher.update(rest);
-        let mut tag = [0; TAG_LEN];
-        hasher.finalize_xof().fill(&mut tag);
+        let tag = compute(key, header, rest);
+        // What the hash had on the stack is its key.
+        zeroize_stack::<HASH_STACK>();
         Some(Self(tag))
     }
 
@@ -49,6 +51,17 @@ impl Tag {
     pub const fn as_bytes(&self) -> &[u8; TAG_LEN] {
         &self.0
     }
+}
+
+/// Not inlined, so that all of its stack is free again when it returns.
+#[inline(never)]
+fn compute(key: &Key, header: &[u8], rest: &[u8]) -> [u8; TAG_LEN] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(header);
+    hasher.update(rest);
+    let mut tag = [0; TAG_LEN];
+    hasher.finalize_xof().fill(&mut tag);
+    tag
 }
 
 impl PartialEq for Tag {

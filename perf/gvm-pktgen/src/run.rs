@@ -14,12 +14,15 @@ use link::{ChallengeSecret, ClusterKey, Credential, KeyRing, NodeConfig, NodeKey
 use port::Port;
 use port::spec::PortSpec;
 use port::udp::{UdpOptions, UdpPort};
+use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::{Scale, ScaleError};
+use zeroize::Zeroizing;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +193,8 @@ fn secret() -> Result<[u8; 32], RunError> {
 }
 
 fn credential(cli: &Cli) -> Result<Credential, RunError> {
+    // As gvm-dp does: other processes of this user do not look into one with keys. The kernel has no reason to refuse.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     if !cli.cluster_key_files.is_empty() {
         return read_ring::<ClusterKey>(&cli.cluster_key_files).map(Credential::Cluster);
     }
@@ -209,18 +214,34 @@ where
 
 fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {
     let failed = |cause: String| RunError::Key { path: path.display().to_string(), cause };
-    let mode = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.permissions().mode();
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    // Of the open file, so that nobody swaps it between the look and the read.
+    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(failed(format!(
+            "it belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root {}`, \
+             or make a copy that is yours",
+            path.display()
+        )));
+    }
     // As gvm-dp judges: the group may be that of a service which reads the same file.
-    if mode & 0o007 != 0 {
+    if metadata.is_file() && mode & 0o007 != 0 {
         return Err(failed(format!(
             "it is open to every user of this machine (mode {:03o}): make it private with `chmod o= {}`",
             mode & 0o777,
             path.display()
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    // The text is the key: it is overwritten when this returns, and has not moved before.
+    let mut text = Zeroizing::new(String::with_capacity(2 * LONGEST_KEY_FILE));
+    let mut file = file.take(LONGEST_KEY_FILE as u64);
+    file.read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
     text.parse().map_err(|error: K::Err| failed(error.to_string()))
 }
+
+/// Bytes of a key file that are read at most.
+const LONGEST_KEY_FILE: usize = 4096;
 
 /// How often the counters are looked at.
 const LOOK: Duration = Duration::from_millis(20);
