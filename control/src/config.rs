@@ -16,7 +16,7 @@ use frame::pool::chunk_for_data;
 use frame::{PoolConfig, PortId};
 use lcore::{CoreList, RxMode};
 use link::{ClusterKey, Credential, KeyRing};
-use port::spec::{DpdkDevice, DpdkSpec, MTUS, PciSpec, PortSpec, SOCKET_MTU, XdpMode, XdpSpec};
+use port::spec::{DpdkDevice, DpdkSpec, MTUS, PciSpec, PortSpec, SOCKET_MTU, XdpSpec};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -232,13 +232,15 @@ fn missing(name: &str, flag: &str, what: &str) -> Failure {
 
 /// How this version opens a port.
 fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
-    let xdp = |ifname: String| PortPlan::Xdp(XdpSpec { ifname, queues: None, mode: XdpMode::Auto });
+    let xdp = |ifname: String| PortPlan::Xdp(XdpSpec::new(ifname));
     match spec {
         PortSpec::Udp(address) => Ok(PortPlan::Udp(*address)),
         PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
         PortSpec::Interface(name) => Ok(xdp(name.clone())),
         PortSpec::Pci(PciSpec { device, host }) => match pci::way(*device)? {
-            Way::Interface(name) if host.is_empty() => Ok(xdp(name)),
+            Way::Interface(name) if host.is_empty() => {
+                Ok(PortPlan::Xdp(XdpSpec { vlans: host.vlans.clone(), ..XdpSpec::new(name) }))
+            }
             Way::Interface(name) => Err(Failure::Usage(format!(
                 "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For AF_XDP set \
                  them there (`ip address add ADDR/BITS dev {name}`) and write --port {device}; for DPDK bind it first: `ip link \

@@ -12,6 +12,7 @@
 //! Nobody proves anything here, so a gateway with a cluster key refuses such a file.
 
 use crate::address;
+use crate::config::PortPlan;
 use crate::exit::Failure;
 use crate::neighbor::read_mac;
 use crate::serve::routes::StaticRoute;
@@ -19,6 +20,7 @@ use crate::settings::file::{Place, Problem};
 use frame::{Peer, PortId, Vlan};
 use link::{Route, RouteChange};
 use port::neighbour::MAX_PEERS;
+use port::vlans::Vlans;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -31,12 +33,26 @@ const LONGEST: u64 = 16 << 20;
 const NAMED: usize = 20;
 
 /// What a port of the gateway is, as far as routes behind it go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFacts {
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// Whether its datagrams get their Ethernet addresses from us.
     pub is_raw: bool,
+    /// The VLANs that it takes packets from.
+    pub vlans: Vlans,
+}
+
+impl PortFacts {
+    /// What a port is that takes packets of at most `mtu` bytes.
+    pub fn new(plan: &PortPlan, mtu: u16) -> Self {
+        let (is_raw, vlans) = match plan {
+            PortPlan::Udp(_) => (false, Vlans::UNTAGGED),
+            PortPlan::Xdp(spec) => (true, spec.vlans.clone()),
+            PortPlan::Dpdk(spec) => (true, spec.host.vlans.clone()),
+        };
+        Self { mtu, is_raw, vlans }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,6 +300,18 @@ impl StaticRoutes {
             if mtu > port.mtu {
                 return wrong(format!("mtu={mtu}: port {id} takes no packets above {}", port.mtu));
             }
+            if !port.vlans.has(line.vlan.vid()) {
+                let vlans = &port.vlans;
+                return wrong(match line.vlan.vid() {
+                    Some(vid) => format!(
+                        "vlan={vid}: port {id} takes no packets of that VLAN, so that nobody there is heard: a port on an \
+                         interface takes it with ,vlans={vlans}+{vid} behind its name"
+                    ),
+                    None => {
+                        format!("port {id} takes packets of VLANs {vlans} alone: say vlan=ID, or add 0 to its vlans=")
+                    }
+                });
+            }
             let route = |number: u32| {
                 let address = line.address_of(number);
                 let peer = match address.ip() {
@@ -376,11 +404,15 @@ mod tests {
             .map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
 
-    const SOCKET: PortFacts = PortFacts { mtu: 1500, is_raw: false };
-    const RAW: PortFacts = PortFacts { mtu: 9000, is_raw: true };
+    const SOCKET: (u16, bool, &str) = (1500, false, "0");
+    const RAW: (u16, bool, &str) = (9000, true, "any");
+    const TRUNK: (u16, bool, &str) = (9000, true, "7-9");
 
-    fn routes(text: &str, ports: &[PortFacts]) -> Result<Vec<RouteChange>, String> {
-        parse(text, ports.len()).unwrap().changes(ports, Scale::default()).map_err(|failure| failure.to_string())
+    fn routes(text: &str, ports: &[(u16, bool, &str)]) -> Result<Vec<RouteChange>, String> {
+        let facts =
+            |&(mtu, is_raw, vlans): &(u16, bool, &str)| PortFacts { mtu, is_raw, vlans: vlans.parse().unwrap() };
+        let ports: Vec<_> = ports.iter().map(facts).collect();
+        parse(text, ports.len()).unwrap().changes(&ports, Scale::default()).map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -444,6 +476,9 @@ mod tests {
         for (text, ports, expected) in [
             ("slave 1 10.0.0.1 mtu=9000", &[SOCKET][..], "r:1:1: mtu=9000: port 0 takes no packets above 1500"),
             ("slave 1 ::1", &[RAW], "r:1:1: [::1]:9999: port 0 speaks IPv4"),
+            ("slave 1 10.0.0.1 vlan=3", &[SOCKET], "r:1:1: vlan=3: port 0 takes no packets of that VLAN"),
+            ("slave 1 10.0.0.1 vlan=3 mac=02:00:00:00:00:09", &[TRUNK], "r:1:1: vlan=3: port 0 takes no packets"),
+            ("slave 1 10.0.0.1", &[TRUNK], "r:1:1: port 0 takes packets of VLANs 7-9 alone"),
             ("slave 1 10.0.0.1 vlan=3", &[RAW], "r:1:1: behind a tag nobody is asked for: give mac="),
             ("slave 0-64 10.0.0.1+", &[RAW], "r:1:1: more than 64 addresses behind port 0 have no mac="),
         ] {

@@ -6,6 +6,9 @@ pub const MAX_QUEUES: u32 = 256;
 /// IPv4 addresses of one interface at which the program takes packets.
 pub const MAX_ADDRESSES: usize = 8;
 
+/// Words of the set of VLANs: a bit for each id.
+pub const VLAN_WORDS: usize = 128;
+
 /// Bits of the hash of an address. So many slots that some multiplier soon gives each address one of its own.
 pub const ADDRESS_BITS: u32 = 6;
 

@@ -15,7 +15,7 @@ mod neighbor;
 mod verdict;
 
 pub use error::SteerError;
-pub use layout::{MAX_ADDRESSES, MAX_NEIGHBORS, MAX_QUEUES};
-pub use loader::{Config, Hook, Steer};
+pub use layout::{MAX_ADDRESSES, MAX_NEIGHBORS, MAX_QUEUES, VLAN_WORDS};
+pub use loader::{Config, Hook, Steer, UNTAGGED};
 pub use neighbor::Neighbor;
 pub use verdict::{Fate, Verdict};

@@ -2,7 +2,7 @@
 
 use crate::error::{SteerError, load_error, missing, os_error};
 use crate::interface;
-use crate::layout::{LOCAL_WORDS, NEIGHBOR_WORDS, NO_PORT, SHARD_MINE, SHARD_NEIGHBORS, SHARD_NONE};
+use crate::layout::{LOCAL_WORDS, NEIGHBOR_WORDS, NO_PORT, SHARD_MINE, SHARD_NEIGHBORS, SHARD_NONE, VLAN_WORDS};
 use crate::local::Local;
 use crate::neighbor::{Neighbor, Slots};
 use crate::verdict::Verdict;
@@ -26,6 +26,13 @@ pub enum Hook {
     Generic,
 }
 
+/// The set of VLANs that has packets without a tag alone.
+pub const UNTAGGED: [u32; VLAN_WORDS] = {
+    let mut words = [0; VLAN_WORDS];
+    words[0] = 1;
+    words
+};
+
 /// What the program shall do.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
@@ -38,14 +45,23 @@ pub struct Config<'a> {
     pub frags: bool,
     /// Give RoCEv2 packets to the sockets; else the kernel keeps them.
     pub claim_roce: bool,
+    /// A bit for each VLAN id whose packets are taken, 32 to a word; id 0 is without a tag.
+    pub vlans: [u32; VLAN_WORDS],
     /// The gateways of other shards.
     pub neighbors: Vec<Neighbor>,
 }
 
 impl<'a> Config<'a> {
-    /// For a gateway of these shards on its usual port, without neighbours, for packets in one piece.
+    /// For a gateway of these shards on its usual port, without neighbours, for packets in one piece and without a tag.
     pub const fn new(shards: &'a ShardSet) -> Self {
-        Self { shards, udp_port: wire::GATEWAY_PORT, frags: false, claim_roce: false, neighbors: Vec::new() }
+        Self {
+            shards,
+            udp_port: wire::GATEWAY_PORT,
+            frags: false,
+            claim_roce: false,
+            vlans: UNTAGGED,
+            neighbors: Vec::new(),
+        }
     }
 }
 
@@ -72,6 +88,7 @@ impl Steer {
             .override_global("udp_port", &config.udp_port, true)
             .override_global("claimed_port", &claimed_port, true)
             .override_global("gw_bits", &u32::from(scale.gw_bits()), true)
+            .override_global("vlans", &config.vlans, true)
             .map_max_entries("shards", scale.shards())
             .load(PROGRAM)
             .map_err(load_error)?;

@@ -16,6 +16,8 @@
 const volatile __u16 udp_port = GVM_GATEWAY_PORT;
 const volatile __u32 claimed_port = GVM_NO_PORT;
 const volatile __u32 gw_bits = 0;
+// A bit for each VLAN id whose packets are taken; id 0 is without a tag.
+const volatile __u32 vlans[GVM_VLAN_WORDS] = {1};
 
 // Set by the loader at any time. Each address of ours stands in the slot of its hash, where no other has its own; no
 // address has its own slot where something else stands.
@@ -106,6 +108,27 @@ static __always_inline __u16 adjusted(__u16 checksum, __u32 gain, __u16 zero)
 static __always_inline int is_ours(__u32 address)
 {
     return local.addresses[address * local.multiplier >> (32 - GVM_ADDRESS_BITS)] == address;
+}
+
+// The VLAN of a packet: 0 without a tag, and for a tag that is a priority alone.
+static __always_inline __u32 vlan_of(const void *data, __u64 is_tagged)
+{
+    // Without a tag these bytes are others, and the mask is zero.
+    return bpf_ntohs(FIELD(__u16, data, ETHERNET_LEN)) & 0xfff & -(__u32)is_tagged;
+}
+
+static __always_inline int is_taken(__u32 vlan)
+{
+    return vlans[vlan >> 5] >> (vlan & 31) & 1;
+}
+
+// Whether a host on a network can have sent this, and not ourselves: the rules of source.rs.
+static __always_inline int is_possible(const void *data, const struct iphdr *ip)
+{
+    const __u64 GROUP = 1 << 16;
+    __u64 mac = FIELD(__u64, data, ETHERNET_SOURCE) << 16;
+    __u32 first = ip->saddr & 0xff;
+    return !(mac & GROUP) && mac && mac != local.mac && first - 1 < 223 && first != 127 && !is_ours(ip->saddr);
 }
 
 // Changes what a router would, and the destination.
@@ -210,10 +233,17 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
         return judge_options(ip, version_ihl, end);
     const struct udphdr *udp = (const void *)(ip + 1);
     __u32 port = bpf_ntohs(udp->dest);
-    if (__builtin_expect(port != udp_port, 0))
-        return port == claimed_port ? VERDICT_REDIRECT_ROCE : VERDICT_PASS_PORT;
+    if (__builtin_expect(port != udp_port && port != claimed_port, 0))
+        return VERDICT_PASS_PORT;
 
     // The packet is ours.
+    if (!is_taken(vlan_of(data, is_tagged)))
+        return VERDICT_DROP_VLAN;
+    if (!is_possible(data, ip))
+        return VERDICT_DROP_SOURCE;
+    // RoCEv2 is answered at its own port, all else where it came from.
+    if (!udp->source && port == udp_port)
+        return VERDICT_DROP_SOURCE;
     if (ip->frag_off & bpf_htons(MORE_FRAGMENTS))
         return VERDICT_DROP_FRAGMENT;
     if (!is_intact(ip))
@@ -221,6 +251,8 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
     __u32 ip_len = bpf_ntohs(ip->tot_len);
     if (frags ? tag_len + ETHERNET_LEN + ip_len > bpf_xdp_get_buff_len(ctx) : (void *)ip + ip_len > end)
         return VERDICT_DROP_TRUNCATED;
+    if (__builtin_expect(port != udp_port, 0))
+        return VERDICT_REDIRECT_ROCE;
     return judge_record(ctx, data, ip, ip_len, end);
 }
 

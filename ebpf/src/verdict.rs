@@ -63,6 +63,10 @@ verdicts! {
     PassPort = "pass_port", Kernel;
     /// Packets dropped: for us, with IP options.
     DropIpOptions = "drop_ip_options", Dropped;
+    /// Packets dropped: for us, of a VLAN that the port does not take packets from.
+    DropVlan = "drop_vlan", Dropped;
+    /// Packets dropped: for us, from a source that no sender can have.
+    DropSource = "drop_source", Dropped;
     /// Packets dropped: for us, the first fragment of a larger one.
     DropFragment = "drop_fragment", Dropped;
     /// Packets dropped: for us, with a wrong IP header checksum.

@@ -49,7 +49,8 @@ fn what_a_router_would_change_is_changed_and_nothing_else() {
         return;
     }
     let Some((left, _)) = two_interfaces() else { return };
-    let mut steer = load(&Config { neighbors: vec![neighbor(left)], ..Config::new(&shards) }).unwrap();
+    let neighbors = vec![neighbor(left)];
+    let mut steer = load(&Config { neighbors, vlans: VLANS, ..Config::new(&shards) }).unwrap();
     // MACs, TTL, IP checksum and destination.
     let literal: &[u8] = &[
         0x02, 0x00, 0x00, 0x00, 0x03, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x02, 0x08, 0x00, 0x45, 0x00, 0x00, 0x36,
@@ -88,7 +89,9 @@ fn checksums_stay_right_whatever_is_in_the_packet() {
     };
     let (mut zeros, mut wraps) = (0, 0);
     for i in 0..4_000u32 {
-        let [source, target] = [next() as u32, next() as u32 | 1].map(u32::to_be_bytes);
+        let [mut source, target] = [next() as u32, next() as u32 | 1].map(u32::to_be_bytes);
+        // Of a host: of class A to C, and not on the loopback.
+        source[0] = source[0] % 96 + 128;
         // Every TTL, and payloads of which every other one makes the sum of the rewritten packet zero.
         let ttl = (i % 254 + 2) as u8;
         steer.set_neighbor(&Neighbor { dst_ip: target.into(), ..neighbor(left) }).unwrap();

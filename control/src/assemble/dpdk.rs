@@ -191,12 +191,13 @@ impl DpdkNic {
         let way = if self.device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
         let lcores = if self.queues == 1 { "1 lcore".to_owned() } else { format!("{} lcores", self.queues) };
         format!(
-            "dpdk:{}: {lcores}, {} {way}, {}, MTU {}, {}, rings of {rx} and {tx}",
+            "dpdk:{}: {lcores}, {} {way}, {}, MTU {}, {}, VLANs {}, rings of {rx} and {tx}",
             self.spec.device,
             self.device.driver(),
             self.device.spread(),
             self.device.mtu(),
-            self.addresses()
+            self.addresses(),
+            self.spec.host.vlans
         )
     }
 
@@ -210,6 +211,7 @@ impl DpdkNic {
             address: self.addresses(),
             mac: MacText(self.device.mac()).to_string(),
             mtu: self.device.mtu(),
+            vlans: self.spec.host.vlans.to_string(),
             queues: self.queues,
             rx_ring,
             tx_ring,

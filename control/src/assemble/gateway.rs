@@ -111,7 +111,7 @@ pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let mut desk = Desk::new(registrar, inbox, senders);
     if let Some(routes) = &config.static_routes {
-        let facts = |(plan, mtu): (&PortPlan, &u16)| PortFacts { mtu: *mtu, is_raw: !matches!(plan, PortPlan::Udp(_)) };
+        let facts = |(plan, mtu): (&PortPlan, &u16)| PortFacts::new(plan, *mtu);
         let facts: Vec<PortFacts> = config.common.ports.iter().zip(&port_mtus).map(facts).collect();
         tracing::warn!(
             "STATIC ROUTES: {routes}: whoever sends from those addresses is taken for these nodes, and what is for them leaves \

@@ -12,6 +12,7 @@ use frame::PortId;
 use port::Port;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
+use port::vlans::Vlans;
 use port::watch::{Seen, Subject, Watcher};
 use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
@@ -103,6 +104,8 @@ pub struct Nic {
     largest: u16,
     /// Whether its queues receive RoCEv2, too.
     roce: bool,
+    /// The VLANs that they take packets from.
+    vlans: Arc<Vlans>,
     // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
     watcher: Watcher,
     steering: Arc<Mutex<Steering>>,
@@ -127,7 +130,8 @@ impl Nic {
         let resolver =
             Resolver::start(*index, move || confined.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
         let resolver = resolver.map_err(Failure::Neighbours)?;
-        let mut steer = Steer::load(config).map_err(Failure::Steer)?;
+        let config = Config { vlans: *found.spec.vlans.words(), ..config.clone() };
+        let mut steer = Steer::load(&config).map_err(Failure::Steer)?;
         let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
         let deadline = Instant::now() + BUSY;
         loop {
@@ -154,7 +158,8 @@ impl Nic {
         );
         let watcher = watcher.map_err(Failure::Neighbours)?;
         let roce = config.claim_roce;
-        Ok(Self { mode, got: OnceLock::new(), ring, largest, roce, watcher, steering, resolver, offloads, found })
+        let (got, vlans) = (OnceLock::new(), Arc::new(found.spec.vlans.clone()));
+        Ok(Self { mode, got, ring, largest, roce, vlans, watcher, steering, resolver, offloads, found })
     }
 
     /// Which of the process's ports.
@@ -213,7 +218,8 @@ impl Nic {
     pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {
             let config = XdpConfig::of(&self.found.interface, queue)?;
-            let config = XdpConfig { mode: self.mode, ring: self.ring, ..config };
+            let vlans = Arc::clone(&self.vlans);
+            let config = XdpConfig { mode: self.mode, ring: self.ring, vlans, ..config };
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
             port.follow(self.seen());
@@ -243,14 +249,19 @@ impl Nic {
         lock(&self.steering)
     }
 
+    /// Packets with this verdict of the XDP program so far; none where the kernel does not say.
+    pub fn packets(&self, verdict: Verdict) -> u64 {
+        self.steering().steer().packets(verdict).unwrap_or(0)
+    }
+
     /// One line for start-up.
     pub fn describe(&self, lcores: usize) -> String {
         let stats = self.stats();
         let lcores = if lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
         let queues = if stats.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", stats.queues) };
         format!(
-            "xdp:{}: {queues} on {lcores}, {} (asked for {}), MTU {}, {}, rings of {}",
-            stats.name, stats.mode, stats.asked, stats.mtu, stats.address, stats.ring
+            "xdp:{}: {queues} on {lcores}, {} (asked for {}), MTU {}, {}, VLANs {}, rings of {}",
+            stats.name, stats.mode, stats.asked, stats.mtu, stats.address, stats.vlans, stats.ring
         )
     }
 
@@ -280,6 +291,7 @@ impl Nic {
             ring: self.ring,
             asked: self.found.spec.mode.to_string(),
             mode,
+            vlans: self.vlans.to_string(),
             turned_off: self.offloads.turned_off().map(str::to_owned).collect(),
             verdicts: Verdict::ALL.iter().filter_map(count).collect(),
         }

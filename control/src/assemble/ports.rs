@@ -115,7 +115,7 @@ pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
             PortPlan::Xdp(_) => interfaces.next().map_or(u16::MAX, |found| found.interface.mtu.min(65_535) as u16),
             PortPlan::Dpdk(spec) => spec.host.mtu.unwrap_or(DEVICE_MTU),
         };
-        PortFacts { mtu: common.mtu_of(PortId(id), able), is_raw: !matches!(plan, PortPlan::Udp(_)) }
+        PortFacts::new(plan, common.mtu_of(PortId(id), able))
     });
     Ok(facts.collect())
 }

@@ -27,8 +27,8 @@ pub struct CommonArgs {
     #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
     pub lcores: Option<CoreList>,
     /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it
-    /// ,queues=N or ,mode=auto|zc|copy|skb), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first
-    /// faces the masters
+    /// ,queues=N, ,mode=auto|zc|copy|skb or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice:
+    /// the first faces the masters
     #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
     pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)

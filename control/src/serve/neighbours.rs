@@ -43,6 +43,7 @@ mod tests {
     use super::*;
     use port::host::HostConfig;
     use port::neighbour::NextHops;
+    use port::vlans::Vlans;
 
     #[test]
     fn neighbours_have_their_state_and_age() {
@@ -51,6 +52,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             addresses: vec!["10.0.0.2/24".parse().unwrap()],
             gateway: None,
+            vlans: Vlans::UNTAGGED,
         };
         let host = Host::new(config).unwrap();
         assert_eq!(of(&host, 0), []);

@@ -111,6 +111,9 @@ pub struct InterfaceStats {
     pub asked: String,
     /// The mode that the kernel gave.
     pub mode: String,
+    /// The VLANs that it takes packets from; 0 is without a tag.
+    #[serde(default)]
+    pub vlans: String,
     /// Receive offloads that are off as long as the process runs, as `ethtool -K` names them.
     pub turned_off: Vec<String>,
     /// Packets by what the XDP program decided.
@@ -132,6 +135,9 @@ pub struct DeviceStats {
     pub mac: String,
     /// Its MTU, in bytes.
     pub mtu: u16,
+    /// The VLANs that it takes packets from; 0 is without a tag.
+    #[serde(default)]
+    pub vlans: String,
     /// Its queue pairs.
     pub queues: u16,
     /// Descriptors of each queue to receive.

@@ -4,10 +4,10 @@
 //! is on a packet's way.
 
 pub mod changes;
-mod checksums;
 pub mod desk;
 mod drain;
 pub mod live;
+mod refusals;
 mod tally;
 
 use crate::ending;
@@ -22,7 +22,6 @@ use crate::serve::trace::Standing;
 use crate::serve::{self, Ask, Serving};
 use crate::signal::{self, Signal, Signals};
 use changes::Watch;
-use checksums::PartialChecksums;
 use desk::Desk;
 use drain::Drain;
 use frame::Time;
@@ -33,6 +32,7 @@ use lcore::thread::Running;
 use lcore::watchdog::{Finding, Watchdog};
 use link::registrar::Health;
 use live::{Knobs, Tuner};
+use refusals::Refusals;
 use slave::FarmEvent;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -197,7 +197,7 @@ impl Process {
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
-        let mut checksums = PartialChecksums::new(self.board.ports());
+        let mut refusals = Refusals::new(self.board.ports());
         let mut look_at = 0;
         let mut tally = Tally::default();
         let (lcores, mut gone) = (self.lcores.len(), BTreeSet::new());
@@ -212,7 +212,7 @@ impl Process {
                     self.board.note(&finding);
                     say(&finding);
                 }
-                for line in checksums.look(now, &self.board) {
+                for line in refusals.look(now, &self.board) {
                     tracing::warn!("{line}");
                 }
                 if is_found && !socket.is_found() {

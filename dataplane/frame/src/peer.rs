@@ -132,6 +132,14 @@ impl Peer {
         unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
+    /// Makes an IPv4 peer another one at the same place: of the same port and VLAN, and towards the same address of ours.
+    #[inline]
+    pub fn move_to(&mut self, ip: [u8; 4], udp_port: u16, mac: [u8; 6]) {
+        debug_assert!(self.ipv4_octets().is_some());
+        self.ip[V4_MAPPED.len()..].copy_from_slice(&ip);
+        (self.udp_port, self.mac) = (udp_port, mac);
+    }
+
     /// VLAN and port.
     #[inline]
     fn place(&self) -> u32 {
@@ -179,6 +187,10 @@ mod tests {
         }
         let raw = Peer::ipv4(PortId(1), [192, 0, 2, 7], 9999, Vlan::UNTAGGED, [0; 6]);
         assert_eq!(raw, Peer::socket(PortId(1), "192.0.2.7:9999".parse().unwrap()));
+        let mut peer = Peer { local: 3, ..Peer::ipv4(PortId(2), [10, 0, 0, 1], 5, Vlan::tagged(7), [1; 6]) };
+        peer.move_to([192, 0, 2, 7], 9999, [2; 6]);
+        let moved = Peer::ipv4(PortId(2), [192, 0, 2, 7], 9999, Vlan::tagged(7), [2; 6]);
+        assert_eq!(peer.as_bytes(), Peer { local: 3, ..moved }.as_bytes());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! there is a newer one.
 
 use crate::headers::{Local, Reader, Verify};
+use crate::source::Filter;
+use crate::vlans::Vlans;
 use frame::{Peer, PortId};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -139,11 +141,20 @@ impl Addresses {
         true
     }
 
-    /// A reader for each address, by its number; that of number 0 is of the first. With `roce` they take that, too.
-    pub fn readers(&self, port: PortId, verify: Verify, roce: bool) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+    /// A reader for each address, by its number, that takes packets of these VLANs; that of number 0 is of the first. With
+    /// `roce` they take that, too.
+    pub fn readers(
+        &self,
+        port: PortId,
+        verify: Verify,
+        vlans: &Arc<Vlans>,
+        roce: bool,
+    ) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+        let own: Vec<[u8; 4]> = self.locals.iter().skip(1).flatten().map(|local| local.ip).collect();
+        let filter = Filter::new(vlans, &own);
         std::array::from_fn(|number| {
             let local = self.locals.get(number)?.as_ref()?;
-            let reader = Reader::new(port, local, verify).of_address(number as u8);
+            let reader = Reader::new(port, local, verify).of_address(number as u8).filtering(&filter);
             Some(if roce { reader.claiming_roce() } else { reader })
         })
     }

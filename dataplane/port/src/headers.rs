@@ -1,9 +1,12 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
+use crate::source::{Filter, is_card, is_host4};
+use crate::vlans::Vlans;
 use frame::{Burst, Class, Datagram, Frame, LARGE, Peer, PortId, Vlan};
+use std::sync::Arc;
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{
-    NetError, UdpSpec, checksum, emit_udp4, has_partial_checksum, parse_udp4, payload_sum, udp, udp_checksum,
+    NetError, UdpFrame, UdpSpec, checksum, emit_udp4, has_partial_checksum, parse_udp4, payload_sum, udp, udp_checksum,
     udp_checksum_from, verify_udp4,
 };
 
@@ -37,6 +40,12 @@ pub enum Refused {
     Malformed(NetError),
     /// Another address or UDP port.
     NotOurs,
+    /// The IPv4 header has options.
+    Options,
+    /// A VLAN that the port does not take packets from.
+    Vlan,
+    /// A source that no sender can have: see [`crate::source`].
+    Source,
     /// The UDP checksum is wrong.
     Checksum,
     /// The UDP checksum is wrong because nobody finished it: see [`PARTIAL_CHECKSUM_REMEDY`].
@@ -47,10 +56,19 @@ pub enum Refused {
 pub const PARTIAL_CHECKSUM_REMEDY: &str = "who sends them leaves checksums to a NIC that is not there: on that host \
      `ethtool -K IFACE tx off`, where IFACE is the other end of a veth, or what a container or a virtual machine sends from";
 
-/// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. A port that
-/// receives many has a [`Reader`].
+/// What to do where packets of a VLAN are refused that should be taken.
+pub const VLAN_REMEDY: &str = "a port takes packets without a tag, unless it is told which VLANs it serves: if these are meant, name \
+     them, 0 for no tag, as in xdp:eth1,vlans=0+10 (vlans=any takes all); else the switch should not send them here";
+
+/// What to do where packets come from impossible sources.
+pub const SOURCE_REMEDY: &str = "no host can send from there (0.0.0.0/8, loopback, multicast, 240.0.0.0/4, our own address, UDP \
+     port 0, or such an Ethernet address): somebody makes packets by hand, or has our address; \
+     `tcpdump -e -i IFACE udp port 9999` shows from which card";
+
+/// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. Any VLAN is taken. A
+/// port that receives many has a [`Reader`].
 pub fn receive(frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
-    receive_any(frame, port, local, verify, false)
+    receive_any(frame, port, local, verify, &Filter::new(&Arc::new(Vlans::ANY), &[local.ip]), false)
 }
 
 /// Reads headers, frame after frame.
@@ -64,11 +82,29 @@ pub struct Reader {
     verify: Verify,
     /// Bytes 30 to 37 of the usual packet: our address and UDP port, and the sender's UDP port as zero.
     ours: u64,
+    filter: Filter,
+    /// The filter as it is asked of the usual packet.
+    quick: Quick,
     last: Sender,
     /// [`Peer::local`] of what is received.
     number: u8,
     /// Reads what comes to the RoCEv2 port, if that is claimed; it looks last, so that nothing else pays for it.
     roce: Option<Box<Self>>,
+}
+
+/// What a usual packet is asked with few instructions, of what [`Filter`] says.
+#[derive(Clone, Copy, Debug)]
+struct Quick {
+    /// Zero where packets without a tag are taken.
+    refuses: u64,
+    /// Bytes 6 to 13 of a packet that has our own Ethernet address as its source.
+    mac: u64,
+    /// Our IPv4 address, as it lies there.
+    ip: u32,
+    /// Whether there are more of ours.
+    has_more: bool,
+    /// The UDP port that nobody has, as it lies there; out of range where everybody may have any.
+    no_port: u32,
 }
 
 /// What the headers of a sender's usual packets have in common, and its peer.
@@ -94,9 +130,15 @@ fn at(head: &[u8; PLAIN], at: usize) -> u64 {
     eight(*head[at..].first_chunk().expect("eight bytes of the headers"))
 }
 
-// Bytes 6 to 13: the type of IPv4.
+/// Some bytes of the headers from `at` on.
+#[inline(always)]
+fn field<const N: usize>(head: &[u8; PLAIN], at: usize) -> [u8; N] {
+    *head[at..].first_chunk().expect("bytes of the headers")
+}
+
+// Bytes 6 to 13: the type of IPv4, and the source not a group of cards.
 const IPV4: u64 = eight([0, 0, 0, 0, 0, 0, 0x08, 0]);
-const IPV4_MASK: u64 = eight([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+const IPV4_MASK: u64 = eight([1, 0, 0, 0, 0, 0, 0xff, 0xff]);
 // Bytes 14 to 21: version 4 and a header of 20 bytes; no fragment.
 const WHOLE: u64 = eight([0x45, 0, 0, 0, 0, 0, 0, 0]);
 const WHOLE_MASK: u64 = eight([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
@@ -109,9 +151,16 @@ const UDP_MASK: u64 = eight([0, 0xff, 0, 0, 0, 0, 0, 0]);
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
 impl Sender {
-    /// No sender: no packet has these headers, for IPv4 packets have their type.
-    const fn nobody() -> Self {
-        Self { ethernet: 0, ip: 0, ports: 0, peer: Peer::NOBODY }
+    /// No sender: no packet has these headers, for IPv4 packets have their type. Its peer is where all senders are.
+    const fn nobody(port: PortId) -> Self {
+        Self { ethernet: 0, ip: 0, ports: 0, peer: Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]) }
+    }
+
+    /// The sender of this usual packet.
+    #[inline(always)]
+    fn take(&mut self, head: &[u8; PLAIN]) {
+        (self.ethernet, self.ip, self.ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
+        self.peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
     }
 
     /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us.
@@ -127,18 +176,34 @@ impl Sender {
 }
 
 impl Reader {
-    /// A reader for one port.
-    #[inline]
-    pub const fn new(port: PortId, local: &Local, verify: Verify) -> Self {
+    /// A reader for one port that takes packets without a tag.
+    pub fn new(port: PortId, local: &Local, verify: Verify) -> Self {
         let ([a, b, c, d], [e, f]) = (local.ip, local.udp_port.to_be_bytes());
         let ours = eight([a, b, c, d, 0, 0, e, f]);
-        Self { port, local: *local, verify, ours, last: Sender::nobody(), number: 0, roce: None }
+        let [a, b, c, d, e, f] = local.mac;
+        let mac = eight([a, b, c, d, e, f, 0x08, 0]);
+        let is_roce = local.udp_port == wire::ROCE_PORT;
+        let no_port = if is_roce { u32::MAX } else { 0 };
+        let quick = Quick { refuses: 0, mac, ip: u32::from_ne_bytes(local.ip), has_more: false, no_port };
+        let filter = Filter::new(&Arc::new(Vlans::UNTAGGED), &[local.ip]);
+        let last = Sender::nobody(port);
+        Self { port, local: *local, verify, ours, filter, quick, last, number: 0, roce: None }
+    }
+
+    /// The same with another filter.
+    #[must_use]
+    pub fn filtering(mut self, filter: &Filter) -> Self {
+        self.quick.refuses = u64::from(!filter.vlans.has(None));
+        self.quick.has_more = filter.own.iter().any(|own| *own != self.local.ip);
+        self.filter = filter.clone();
+        self
     }
 
     /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
         self.number = number;
+        self.last.peer.local = number;
         self
     }
 
@@ -146,7 +211,8 @@ impl Reader {
     #[must_use]
     pub fn claiming_roce(mut self) -> Self {
         let local = Local { udp_port: wire::ROCE_PORT, ..self.local };
-        let reader = Self::new(self.port, &local, self.verify).of_address(self.number | Peer::ROCE);
+        let reader = Self::new(self.port, &local, self.verify).filtering(&self.filter);
+        let reader = reader.of_address(self.number | Peer::ROCE);
         self.roce = Some(Box::new(reader));
         self
     }
@@ -185,7 +251,7 @@ impl Reader {
                 Err(frame) => frame,
             },
         };
-        let mut datagram = receive_any(frame, self.port, &self.local, self.verify, claims)?;
+        let mut datagram = receive_any(frame, self.port, &self.local, self.verify, &self.filter, claims)?;
         datagram.peer.local |= self.number;
         let len = datagram.frame.len();
         let _ = burst.push(datagram);
@@ -211,7 +277,7 @@ impl Reader {
         frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(ce)
     }
 
-    /// Makes another sender the last one, if this is a usual packet.
+    /// Makes another sender the last one, if this is a usual packet and not from an impossible source.
     #[inline(never)]
     fn meet(&mut self, head: &[u8; PLAIN]) -> bool {
         // All but its address, as in `Sender::sent`: that says whether the packet is usual.
@@ -219,17 +285,50 @@ impl Reader {
         let other = ((ethernet ^ IPV4) & IPV4_MASK)
             | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
             | ((ip ^ UDP) & UDP_MASK)
-            | ((ports ^ self.ours) & OURS_MASK);
-        if other != 0 {
+            | ((ports ^ self.ours) & OURS_MASK)
+            | self.quick.refuses;
+        let (source, port): ([u8; 4], [u8; 2]) = (field(head, 26), field(head, 34));
+        if other != 0 || self.is_impossible(ethernet, source, port) {
             return false;
         }
-        let mac = [head[6], head[7], head[8], head[9], head[10], head[11]];
-        let udp_port = u16::from_be_bytes([head[34], head[35]]);
-        let mut peer = Peer::ipv4(self.port, [head[26], head[27], head[28], head[29]], udp_port, Vlan::UNTAGGED, mac);
-        peer.local = self.number;
-        self.last = Sender { ethernet, ip, ports, peer };
+        if self.quick.has_more {
+            return self.meet_unless_own(head);
+        }
+        self.last.take(head);
         true
     }
+
+    /// The same on a port with several addresses: none of ours sends to us.
+    #[cold]
+    #[inline(never)]
+    fn meet_unless_own(&mut self, head: &[u8; PLAIN]) -> bool {
+        let is_own = self.filter.own.contains(&field(head, 26));
+        if !is_own {
+            self.last.take(head);
+        }
+        !is_own
+    }
+
+    /// Whether a packet that is usual otherwise cannot come from where it says: the opposite of [`is_possible`], on the bytes as
+    /// they lie, but for further addresses of ours. That its Ethernet address is no group's was seen with its type.
+    #[inline(always)]
+    fn is_impossible(&self, ethernet: u64, ip: [u8; 4], port: [u8; 2]) -> bool {
+        let quick = &self.quick;
+        !is_host4(ip)
+            || u32::from_ne_bytes(ip) == quick.ip
+            || ethernet == quick.mac
+            || ethernet == IPV4
+            || u32::from(u16::from_ne_bytes(port)) == quick.no_port
+    }
+}
+
+/// Whether a datagram can come from where it says.
+fn is_possible(read: &UdpFrame, local: &Local, filter: &Filter, roce: bool) -> bool {
+    is_card(read.src_mac)
+        && read.src_mac != local.mac
+        && is_host4(read.src_ip)
+        && !filter.own.contains(&read.src_ip)
+        && (read.src_port != 0 || roce)
 }
 
 /// Notes the sum of the payload of the usual packet that was received last.
@@ -261,21 +360,32 @@ fn is_right(bytes: &[u8], local: &Local) -> bool {
     checksum::fold(checksum::sum(ip)) == 0 && (head[40..42] == [0, 0] || udp::verify(source, local.ip, segment))
 }
 
-/// Every packet that is not usual: tagged, with options, or to be refused by name. `roce` says whether our RoCEv2 port is
-/// claimed.
+/// Every packet that is not usual: tagged, or to be refused by name. `roce` says whether our RoCEv2 port is claimed.
 #[cold]
 #[inline(never)]
-fn receive_any(mut frame: Frame, port: PortId, local: &Local, verify: Verify, roce: bool) -> Result<Datagram, Refused> {
+fn receive_any(
+    mut frame: Frame,
+    port: PortId,
+    local: &Local,
+    verify: Verify,
+    filter: &Filter,
+    roce: bool,
+) -> Result<Datagram, Refused> {
     let bytes = frame.data();
     let read = parse_udp4(bytes).map_err(Refused::Malformed)?;
     let is_roce = roce && read.dst_port == wire::ROCE_PORT;
     if read.dst_ip != local.ip || (read.dst_port != local.udp_port && !is_roce) {
         return Err(Refused::NotOurs);
     }
-    // Whoever checks an ICRC finds the IP header right before the UDP header.
-    let headers = wire::net::headers_len(read.vlan.is_some());
-    if is_roce && read.payload.start != headers {
-        return Err(Refused::Malformed(NetError::IpHeaderLen));
+    // Nobody who speaks to us has a use for options. And whoever checks an ICRC finds the IP header right before the UDP header.
+    if read.payload.start != wire::net::headers_len(read.vlan.is_some()) {
+        return Err(Refused::Options);
+    }
+    if !filter.vlans.has(read.vlan.map(|tag| tag & 0xfff)) {
+        return Err(Refused::Vlan);
+    }
+    if !is_possible(&read, local, filter, is_roce) {
+        return Err(Refused::Source);
     }
     if verify == Verify::Software && !verify_udp4(bytes, &read) {
         return Err(if has_partial_checksum(&read) { Refused::PartialChecksum } else { Refused::Checksum });
@@ -377,242 +487,4 @@ pub fn write_for(datagram: &mut Datagram, local: &Local, fill: Fill) -> Result<(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use frame::{Hugepages, Pool, PoolConfig};
-
-    #[test]
-    fn what_is_written_is_read() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
-        for vlan in [Vlan::UNTAGGED, Vlan::tagged(0), Vlan::tagged(7)] {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"some payload"));
-            let peer = Peer::ipv4(PortId(3), there.ip, there.udp_port, vlan, there.mac);
-            let mut datagram = Datagram { ce: true, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &here).unwrap();
-            let received = receive(datagram.frame, PortId(0), &there, Verify::Software).unwrap();
-            assert_eq!(received.peer, Peer::ipv4(PortId(0), here.ip, here.udp_port, vlan, here.mac));
-            assert_eq!((received.frame.data(), received.ce), (&b"some payload"[..], true));
-        }
-    }
-
-    #[test]
-    fn the_sum_of_a_large_payload_is_known_and_saves_reading_it() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
-        let peer = Peer::ipv4(PortId(3), there.ip, there.udp_port, Vlan::UNTAGGED, there.mac);
-        let bytes: Vec<u8> = (0..1401_u32).map(|at| (at * 7) as u8).collect();
-        let sent = |payload: &[u8], sum| {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(payload));
-            let mut datagram = Datagram { sum, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &here).unwrap();
-            datagram.frame
-        };
-        for verify in [Verify::Software, Verify::Nic] {
-            let mut reader = Reader::new(PortId(0), &there, verify);
-            let mut burst = Burst::new();
-            for payload in [&bytes[..], &bytes[..1400], &bytes[..100]] {
-                reader.receive_into(sent(payload, None), &mut burst).unwrap();
-            }
-            let sums: Vec<_> = burst.iter().map(|(_, datagram)| datagram.sum).collect();
-            let known = |payload: &[u8]| Some(checksum::folded(checksum::sum(payload)));
-            assert_eq!(sums, [known(&bytes), known(&bytes[..1400]), None]);
-            // What leaves with it is what would have been computed.
-            assert_eq!(sent(&bytes, sums[0]).data(), sent(&bytes, None).data());
-        }
-        // Without a checksum nothing is known.
-        let mut frame = sent(&bytes, None);
-        frame.data_mut()[40..42].fill(0);
-        let mut burst = Burst::new();
-        Reader::new(PortId(0), &there, Verify::Nic).receive_into(frame, &mut burst).unwrap();
-        assert_eq!(burst.drain().next().unwrap().sum, None);
-    }
-
-    #[test]
-    fn a_datagram_leaves_from_its_lane_or_from_where_we_listen() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let mut peer = Peer::ipv4(PortId(3), [192, 0, 2, 2], 7777, Vlan::UNTAGGED, [2, 0, 0, 0, 0, 2]);
-        // 9999 and lane 17, to 7777.
-        for (source_port, ports, checksum) in [(0, "270f1e61", "719b"), (49_169, "c0111e61", "d898")] {
-            peer.source_port = source_port;
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"abcd"));
-            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
-            write(&mut datagram, &here).unwrap();
-            let hex: String = datagram.frame.data().iter().map(|byte| format!("{byte:02x}")).collect();
-            let ip = "45000020000040004011b6c9c0000201c0000202";
-            let expected = format!("0200000000020200000000010800{ip}{ports}000c{checksum}61626364");
-            assert_eq!(hex, expected);
-        }
-    }
-
-    #[test]
-    fn roce_is_taken_once_it_is_claimed_and_its_headers_stay_readable() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 9999 };
-        let sent = |vlan: Vlan, udp_port: u16, ce: bool| {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"BTH and more"));
-            let mut peer = Peer::ipv4(PortId(0), here.ip, udp_port, vlan, here.mac);
-            (peer.local, peer.source_port) = (Peer::ROCE, 0xc123);
-            let mut datagram = Datagram { ce, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &there).unwrap();
-            datagram.frame
-        };
-        // DF, id 0, ECT(0), from 49443 to 4791 without a checksum.
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let headers = "45020028000040004011b6bfc0000202c0000201c12312b700140000";
-        assert_eq!(hex(&sent(Vlan::UNTAGGED, 4791, false).data()[14..42]), headers);
-        let mut burst = Burst::new();
-        let mut without = Reader::new(PortId(4), &here, Verify::Software).of_address(3);
-        let mut claiming = without.clone().claiming_roce();
-        for vlan in [Vlan::UNTAGGED, Vlan::tagged(9), Vlan::UNTAGGED] {
-            assert_eq!(without.receive_into(sent(vlan, 4791, false), &mut burst), Err(Refused::NotOurs));
-            for ce in [false, true] {
-                assert_eq!(claiming.receive_into(sent(vlan, 4791, ce), &mut burst), Ok(12));
-                let datagram = burst.drain().next().unwrap();
-                assert_eq!((datagram.peer.is_roce(), datagram.peer.local & !Peer::ROCE, datagram.ce), (true, 3, ce));
-                assert_eq!((datagram.peer.udp_port, datagram.peer.vlan), (0xc123, vlan));
-                assert_eq!(datagram.frame.data(), b"BTH and more");
-                let before = hex(datagram.frame.before(28).unwrap());
-                assert_eq!((&before[..2], &before[4..20], &before[24..]), ("45", &headers[4..20], &headers[24..]));
-            }
-            // What comes to the other port is what it was.
-            assert_eq!(claiming.receive_into(sent(vlan, 9999, false), &mut burst), Ok(12));
-            assert_eq!(burst.drain().next().unwrap().peer.local, 3);
-            assert_eq!(claiming.receive_into(sent(vlan, 4792, false), &mut burst), Err(Refused::NotOurs));
-        }
-        // Options between the headers, with a right checksum.
-        let mut frame = sent(Vlan::UNTAGGED, 4791, false);
-        let mut bytes = frame.data().to_vec();
-        bytes.splice(34..34, [1, 1, 1, 0]);
-        (bytes[14], bytes[17]) = (0x46, bytes[17] + 4);
-        bytes[24..26].fill(0);
-        let sum = checksum::fold(checksum::sum(&bytes[14..38]));
-        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
-        frame.truncate(0);
-        assert!(frame.append(&bytes));
-        assert_eq!(claiming.receive_into(frame, &mut burst), Err(Refused::Malformed(NetError::IpHeaderLen)));
-        assert_eq!((burst.len(), pool.in_use()), (0, 0));
-    }
-
-    #[test]
-    fn usual_and_unusual_packets_stand_in_a_burst_as_they_are_received_alone() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let mut reader = Reader::new(PortId(4), &here, Verify::Software);
-        let sent = |vlan: Vlan, to: [u8; 4]| {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"some payload"));
-            let peer = Peer::ipv4(PortId(0), to, here.udp_port, vlan, here.mac);
-            let mut datagram = Datagram { ce: vlan == Vlan::UNTAGGED, ..Datagram::new(frame, peer, Class::Down, 1) };
-            write(&mut datagram, &Local { udp_port: 5, ..here }).unwrap();
-            datagram.frame
-        };
-        let mut burst = Burst::new();
-        for vlan in [Vlan::UNTAGGED, Vlan::tagged(9)] {
-            let alone = receive(sent(vlan, here.ip), PortId(4), &here, Verify::Software).unwrap();
-            let usual = reader.usual_into(sent(vlan, here.ip), &mut burst);
-            assert_eq!(usual.is_ok(), vlan == Vlan::UNTAGGED);
-            if let Err(frame) = usual {
-                reader.receive_into(frame, &mut burst).unwrap();
-            }
-            let datagram = burst.drain().next().unwrap();
-            assert_eq!((datagram.peer, datagram.ce, datagram.class), (alone.peer, alone.ce, alone.class));
-            assert_eq!((datagram.frame.data(), datagram.peer.udp_port), (&b"some payload"[..], 5));
-        }
-        assert_eq!(reader.receive_into(sent(Vlan::UNTAGGED, [192, 0, 2, 7]), &mut burst), Err(Refused::NotOurs));
-        assert_eq!((burst.len(), pool.in_use()), (0, 0));
-    }
-
-    #[test]
-    fn a_reader_says_the_same_as_a_look_at_each_packet_alone() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let senders = [([192, 0, 2, 7], 9999), ([192, 0, 2, 7], 5), ([192, 0, 2, 8], 5)];
-        let packet = |sender: usize, change: &dyn Fn(&mut [u8])| {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"some payload"));
-            let peer = Peer::ipv4(PortId(0), here.ip, here.udp_port, Vlan::UNTAGGED, here.mac);
-            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
-            let (ip, udp_port) = senders[sender];
-            write(&mut datagram, &Local { mac: [2, 0, 0, 0, 1, sender as u8], ip, udp_port }).unwrap();
-            change(datagram.frame.data_mut());
-            datagram.frame
-        };
-        let mut reader = Reader::new(PortId(4), &here, Verify::Software);
-        let mut burst = Burst::new();
-        let mut check = |sender: usize, change: &dyn Fn(&mut [u8])| {
-            let alone = receive(packet(sender, change), PortId(4), &here, Verify::Software);
-            let added = reader.receive_into(packet(sender, change), &mut burst);
-            assert_eq!(added.err(), alone.as_ref().err().copied());
-            if let Ok(alone) = alone {
-                let datagram = burst.drain().next().unwrap();
-                assert_eq!(datagram.peer.as_bytes(), alone.peer.as_bytes());
-                assert_eq!((datagram.ce, datagram.frame.data()), (alone.ce, alone.frame.data()));
-            }
-        };
-        for bit in 0..PLAIN * 8 {
-            let flip = |bytes: &mut [u8]| bytes[bit / 8] ^= 1 << (bit % 8);
-            // After another sender, after itself, after the one that it pretends to be.
-            for sender in [0, 1, 1, 2, 0, 0] {
-                check(sender, &flip);
-                check(sender, &|_| ());
-            }
-            // Checksums that agree with the change: another address, another port.
-            check(0, &|bytes| {
-                flip(bytes);
-                bytes[40..42].fill(0);
-                bytes[24..26].fill(0);
-                let sum = checksum::fold(checksum::sum(&bytes[14..34]));
-                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
-            });
-        }
-        assert_eq!(pool.in_use(), 0);
-    }
-
-    #[test]
-    fn what_is_not_for_us_or_broken_is_refused() {
-        let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
-        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
-        let sent = |change: &dyn Fn(&mut Frame)| {
-            let mut frame = pool.alloc().unwrap();
-            assert!(frame.append(b"some payload"));
-            let peer = Peer::ipv4(PortId(0), here.ip, 9999, Vlan::UNTAGGED, here.mac);
-            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
-            write(&mut datagram, &here).unwrap();
-            change(&mut datagram.frame);
-            datagram.frame
-        };
-        let refused =
-            |frame: Frame, local: &Local, verify: Verify| receive(frame, PortId(0), local, verify).unwrap_err();
-        let other = Local { ip: [192, 0, 2, 9], ..here };
-        assert_eq!(refused(sent(&|_| ()), &other, Verify::Software), Refused::NotOurs);
-        let break_payload = |frame: &mut Frame| frame.data_mut()[45] ^= 1;
-        assert_eq!(refused(sent(&break_payload), &here, Verify::Software), Refused::Checksum);
-        assert!(receive(sent(&break_payload), PortId(0), &here, Verify::Nic).is_ok());
-        // As a kernel leaves it that counts on a NIC; and a NIC that did its part.
-        let leave_to_nic = |frame: &mut Frame| {
-            let sum = checksum::pseudo_header(here.ip, here.ip, ipv4::UDP, frame.len() as u16 - 34);
-            frame.data_mut()[40..42].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
-        };
-        assert_eq!(refused(sent(&leave_to_nic), &here, Verify::Software), Refused::PartialChecksum);
-        assert_eq!(refused(sent(&leave_to_nic), &other, Verify::Software), Refused::NotOurs);
-        assert!(receive(sent(&leave_to_nic), PortId(0), &here, Verify::Nic).is_ok());
-        let break_ip = |frame: &mut Frame| frame.data_mut()[22] ^= 1;
-        assert_eq!(
-            refused(sent(&break_ip), &here, Verify::Software),
-            Refused::Malformed(wire::net::NetError::IpChecksum)
-        );
-        let longer_than_the_packet = |frame: &mut Frame| frame.data_mut()[17] += 1;
-        assert!(matches!(refused(sent(&longer_than_the_packet), &here, Verify::Nic), Refused::Malformed(_)));
-        assert!(matches!(refused(sent(&|frame| frame.truncate(41)), &here, Verify::Nic), Refused::Malformed(_)));
-        assert_eq!(pool.in_use(), 0);
-    }
-}
+mod tests;

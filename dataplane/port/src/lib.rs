@@ -12,8 +12,10 @@ pub mod host;
 pub mod memory;
 pub mod neighbour;
 pub mod replay;
+pub mod source;
 pub mod spec;
 pub mod udp;
+pub mod vlans;
 pub mod watch;
 pub mod xdp;
 

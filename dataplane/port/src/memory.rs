@@ -5,6 +5,8 @@
 
 use crate::Port;
 use crate::headers::{self, Local, Reader, Refused, Verify};
+use crate::source::Filter;
+use crate::vlans::Vlans;
 use frame::counter::CounterSet;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use std::collections::VecDeque;
@@ -24,6 +26,8 @@ frame::counters! {
         rx_not_ours,
         /// Datagrams with a wrong UDP checksum.
         rx_bad_checksum,
+        /// Datagrams from where nobody can be, or of VLAN 4095.
+        rx_bad_source,
         /// Frames that were put into the transmit ring.
         tx_packets,
         /// Datagrams that could not be given headers.
@@ -60,13 +64,13 @@ impl MemoryPort {
     /// A port with empty rings, whose frames are of `pool`.
     pub fn new(id: PortId, config: MemoryConfig, pool: Pool) -> Self {
         let (rx, tx) = (VecDeque::with_capacity(config.rx_ring), VecDeque::with_capacity(config.tx_ring));
-        let reader = Reader::new(id, &config.local, Verify::Software);
+        let reader = reader(id, &config.local);
         Self { id, config, reader, pool, rx, tx, full: false, counters: Arc::default() }
     }
 
     /// Receives RoCEv2, too.
     pub fn claim_roce(&mut self) {
-        self.reader = Reader::new(self.id, &self.config.local, Verify::Software).claiming_roce();
+        self.reader = reader(self.id, &self.config.local).claiming_roce();
     }
 
     /// The wire delivers an Ethernet frame. `false` when it was lost: ring full, pool empty, larger than a frame.
@@ -120,11 +124,17 @@ impl MemoryPort {
 
     fn count(&self, refused: Refused) {
         match refused {
-            Refused::Malformed(_) => self.counters.rx_malformed.add(1),
+            Refused::Malformed(_) | Refused::Options => self.counters.rx_malformed.add(1),
             Refused::NotOurs => self.counters.rx_not_ours.add(1),
+            Refused::Vlan | Refused::Source => self.counters.rx_bad_source.add(1),
             Refused::Checksum | Refused::PartialChecksum => self.counters.rx_bad_checksum.add(1),
         }
     }
+}
+
+/// Takes packets of any VLAN: what simulated networks separate, they separate themselves.
+fn reader(id: PortId, local: &Local) -> Reader {
+    Reader::new(id, local, Verify::Software).filtering(&Filter::new(&Arc::new(Vlans::ANY), &[local.ip]))
 }
 
 impl Port for MemoryPort {

@@ -5,6 +5,7 @@ mod device;
 pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec, SOCKET_MTU};
 
 use crate::host::NetAddressError;
+use crate::vlans::Vlans;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -48,7 +49,7 @@ impl FromStr for XdpMode {
     }
 }
 
-/// An AF_XDP port: `xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb]`.
+/// An AF_XDP port: `xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb][,vlans=LIST]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct XdpSpec {
     /// Name of the interface.
@@ -57,6 +58,15 @@ pub struct XdpSpec {
     pub queues: Option<u16>,
     /// How packets move.
     pub mode: XdpMode,
+    /// The VLANs that it takes packets from.
+    pub vlans: Vlans,
+}
+
+impl XdpSpec {
+    /// An interface with nothing else said.
+    pub fn new(ifname: String) -> Self {
+        Self { ifname, queues: None, mode: XdpMode::Auto, vlans: Vlans::UNTAGGED }
+    }
 }
 
 /// The address of a PCI device: `0000:01:00.0`, or `01:00.0` in domain 0.
@@ -133,7 +143,7 @@ pub enum SpecError {
     #[error("`{0}` cannot be an interface's name (1 to 15 characters, no `/` or blank): `ip -brief link` lists them")]
     Interface(String),
     /// An option that an XDP port does not have.
-    #[error("`{0}` is not an option of an xdp: port: it takes queues=N and mode=auto|zc|copy|skb")]
+    #[error("`{0}` is not an option of an xdp: port: it takes queues=N, mode=auto|zc|copy|skb and vlans=LIST")]
     Option(String),
     /// Not a number of queues.
     #[error("queues={0} is not a number of queues: write 1 or more, or leave it out to use all")]
@@ -151,7 +161,9 @@ pub enum SpecError {
     )]
     Dpdk(String),
     /// An option that a PCI port does not have.
-    #[error("`{0}` is not an option of a port that is a device: it takes ip=ADDR/BITS, gw=ADDR and mtu=BYTES")]
+    #[error(
+        "`{0}` is not an option of a port that is a device: it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES and vlans=LIST"
+    )]
     DeviceOption(String),
     /// Not an address of a port.
     #[error("ip=: {0}")]
@@ -162,6 +174,18 @@ pub enum SpecError {
     /// Not an MTU.
     #[error("mtu={0}: choose 576 to 32000 bytes, like mtu=9000")]
     Mtu(String),
+    /// Not a list of VLANs.
+    #[error(
+        "vlans={0}: write VLAN ids from 0 to 4094 and ranges of them with + between, 0 for packets without a tag, like \
+         vlans=0+10+20-29; or vlans=any"
+    )]
+    Vlans(String),
+    /// A socket with a list of VLANs.
+    #[error(
+        "`{0}`: a udp: port has no VLANs, since the kernel takes tags off: leave vlans= out, and bind it to an address of the \
+         VLAN's own interface (`ip link add link eth1 name eth1.10 type vlan id 10` makes one)"
+    )]
+    UdpVlans(String),
     /// An option that can stand there once.
     #[error("{0}= stands there twice: it is one for the whole port")]
     Twice(&'static str),
@@ -182,7 +206,7 @@ impl FromStr for XdpSpec {
     /// Reads what follows `xdp:`.
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut parts = text.split(',');
-        let mut spec = Self { ifname: ifname(parts.next().unwrap_or(""))?, queues: None, mode: XdpMode::Auto };
+        let mut spec = Self::new(ifname(parts.next().unwrap_or(""))?);
         for part in parts {
             match part.split_once('=') {
                 Some(("queues", n)) => {
@@ -190,6 +214,7 @@ impl FromStr for XdpSpec {
                     spec.queues = Some(queues.ok_or_else(|| SpecError::Queues(n.to_owned()))?);
                 }
                 Some(("mode", mode)) => spec.mode = mode.parse()?,
+                Some(("vlans", vlans)) => spec.vlans = vlans.parse()?,
                 _ => return Err(SpecError::Option(part.to_owned())),
             }
         }
@@ -202,7 +227,8 @@ impl FromStr for PortSpec {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         if let Some(address) = text.strip_prefix("udp:") {
-            return address.parse().map(Self::Udp).map_err(|_| SpecError::Udp(text.to_owned()));
+            let wrong = if address.contains(",vlans=") { SpecError::UdpVlans } else { SpecError::Udp };
+            return address.parse().map(Self::Udp).map_err(|_| wrong(text.to_owned()));
         }
         if let Some(rest) = text.strip_prefix("xdp:") {
             return rest.parse().map(Self::Xdp);
@@ -232,11 +258,16 @@ impl fmt::Display for XdpSpec {
         if let Some(queues) = self.queues {
             write!(f, ",queues={queues}")?;
         }
-        match self.mode {
-            XdpMode::Auto => Ok(()),
-            mode => write!(f, ",mode={mode}"),
+        if self.mode != XdpMode::Auto {
+            write!(f, ",mode={}", self.mode)?;
         }
+        write_vlans(&self.vlans, f)
     }
+}
+
+/// As an option, where it is not what a port has anyway.
+fn write_vlans(vlans: &Vlans, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if *vlans == Vlans::UNTAGGED { Ok(()) } else { write!(f, ",vlans={vlans}") }
 }
 
 impl fmt::Display for PortSpec {
@@ -267,6 +298,9 @@ mod tests {
             "xdp:enp1s0f0np0,queues=4,mode=zc",
             "xdp:v,mode=copy",
             "xdp:v,mode=skb",
+            "xdp:v,vlans=0+10+20-29",
+            "xdp:v,queues=2,mode=copy,vlans=any",
+            "0000:01:00.0,vlans=5",
             "eth1",
             "0000:01:00.0",
             "dpdk:0000:0a:1f.7",
@@ -290,7 +324,11 @@ mod tests {
             ("an-interface-too-long", "1 to 15 characters"),
             ("xdp:eth1,queues=0", "write 1 or more"),
             ("xdp:eth1,mode=fast", "write auto, zc, copy or skb"),
-            ("xdp:eth1,zero", "queues=N and mode="),
+            ("xdp:eth1,zero", "queues=N, mode="),
+            ("xdp:eth1,vlans=4095", "vlans=4095: write VLAN ids from 0 to 4094"),
+            ("xdp:eth1,vlans=", "like vlans=0+10+20-29"),
+            ("udp:10.0.0.1:9999,vlans=10", "leave vlans= out, and bind it to an address of the VLAN's own interface"),
+            ("udp:10.0.0.1:9999,mtu=10", "like udp:0.0.0.0:9999"),
             ("0000:01:00.8", "`lspci -D` shows it"),
             ("0000:01:20.0", "is not a PCI address"),
         ] {

@@ -21,6 +21,7 @@ mod slow;
 mod socket;
 mod transmit;
 
+use crate::source::is_possible_on_socket;
 use crate::spec::SOCKET_MTU;
 use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
@@ -50,6 +51,8 @@ frame::counters! {
         rx_bytes,
         /// Datagrams longer than a frame; dropped.
         rx_dropped_truncated,
+        /// Datagrams from a source that no sender can have; dropped.
+        rx_dropped_source,
         /// Datagrams with a wrong UDP checksum that the kernel dropped after it had queued them for the socket.
         rx_dropped_checksum,
         /// Datagrams that the socket dropped because its receive buffer was full.
@@ -255,6 +258,11 @@ impl UdpPort {
         }
         if received.truncated || !frame.set_range(frame.headroom(), received.len) {
             counters.rx_dropped_truncated.add(1);
+            return None;
+        }
+        let own = received.own.map_or(self.local, |ip| SocketAddr::new(ip, self.local.port()));
+        if !is_possible_on_socket(received.source, own) {
+            counters.rx_dropped_source.add(1);
             return None;
         }
         let mut peer = Peer::socket(self.id, received.source);

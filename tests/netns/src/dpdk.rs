@@ -8,6 +8,7 @@ use port::dpdk::{
     Device, DeviceConfig, DpdkError, DpdkPort, ENTRY_FILE, Environment, EnvironmentConfig, LoadedPlugin, smallest_chunk,
 };
 use port::host::{Host, HostConfig};
+use port::vlans::Vlans;
 use std::path::Path;
 
 /// Bytes of a frame with which DPDK works at Ethernet's MTU.
@@ -51,7 +52,8 @@ pub fn config(devargs: &str, mtu: Option<u16>) -> DeviceConfig {
 pub fn device(environment: &Environment, devargs: &str, mtu: Option<u16>, address: &str) -> (Device, Host) {
     let device = Device::open(environment, config(devargs, mtu)).unwrap_or_else(|error| panic!("{error}"));
     let addresses = vec![address.parse().expect("an address with its subnet")];
-    let config = HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None };
+    let config =
+        HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None, vlans: Vlans::UNTAGGED };
     let host = Host::new(config).expect("an address");
     (device, host)
 }

@@ -4,13 +4,15 @@ use ebpf::{Config, Hook, Steer};
 use frame::{Peer, Pool, PoolConfig, PortId, Vlan};
 use lcore::{Clock, Lcore};
 use netns::product::until;
-use netns::world::{FRAMES, QUEUES, interface, number, one_armed, port, report, two_armed};
+use netns::world::{FRAMES, QUEUES, World, interface, number, one_armed, port, report, two_armed};
 use netns::{End, Namespace, join, real_checksums};
 use port::Port;
+use port::vlans::Vlans;
 use port::xdp::{Interface, Umem, XdpConfig, XdpPort, XdpQueues};
 use rustix::process::Signal;
 use slave::{Farm, FarmConfig, Ids};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -312,11 +314,13 @@ fn tagged_farm(ifname: &str, gateway: [u8; 4], mac: [u8; 6], vid: u16, count: u3
     let pool = Pool::new(PoolConfig { frames: 2048, ..PoolConfig::default() }).unwrap();
     let umem = Umem::new(&pool).unwrap();
     let interface = Interface::find(ifname).unwrap();
-    let mut steer = Steer::load(&Config::new(&wire::ShardSet::all(scale))).unwrap();
+    let (shards, vlans) = (wire::ShardSet::all(scale), Arc::new(Vlans::ANY));
+    let mut steer = Steer::load(&Config { vlans: *vlans.words(), ..Config::new(&shards) }).unwrap();
     steer.attach(ifname, Hook::Driver).unwrap();
     steer.set_addresses(&[interface.ipv4.unwrap().into()]).unwrap();
     let open = |queue| {
-        let config = XdpConfig { ring: 256, ..XdpConfig::of(&interface, queue).unwrap() };
+        let vlans = Arc::clone(&vlans);
+        let config = XdpConfig { ring: 256, vlans, ..XdpConfig::of(&interface, queue).unwrap() };
         XdpPort::open(PortId(0), config, &umem).unwrap()
     };
     let (first, others) = (open(0), (1..QUEUES).map(open).collect());
@@ -338,28 +342,56 @@ fn tagged_farm(ifname: &str, gateway: [u8; 4], mac: [u8; 6], vid: u16, count: u3
     assert!(lcore.conservation().holds(), "{:?}", lcore.conservation());
 }
 
-#[test]
-fn slaves_behind_a_tag_are_answered_in_kind() {
-    let Some(world) = two_armed() else { return };
-    let gateway = world.gateway("--port left --port right");
+/// Runs a test beside a farm that speaks with the tag of VLAN 7 to the gateway's second port.
+fn beside_a_tagged_farm(world: &World, test: impl FnOnce()) {
     let mac = world.gateway.enter(|| Interface::find("right").unwrap().mac);
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let farm = scope.spawn(|| world.farm.enter(|| tagged_farm("f", [10, 92, 2, 1], mac, 7, 16, &running)));
-        let test = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            world.place.until_registered("gateway", 16);
-            world.every_record_comes_back("10.92.1.1", 0..16);
-        }));
+        let test = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
         running.store(false, Ordering::Relaxed);
         farm.join().unwrap();
         test.unwrap();
     });
+}
+
+#[test]
+fn slaves_behind_a_tag_are_answered_in_kind() {
+    let Some(world) = two_armed() else { return };
+    let gateway = world.gateway("--port left --port xdp:right,vlans=0+7");
+    gateway.says(&["port 1: xdp:right", "VLANs 0+7"]);
+    beside_a_tagged_farm(&world, || {
+        world.place.until_registered("gateway", 16);
+        world.every_record_comes_back("10.92.1.1", 0..16);
+    });
     world.assert_books_balance();
+    let stats = world.place.stats("gateway");
+    assert_eq!(number(&interface(&stats, "right")["verdicts"]["drop_vlan"]), 0);
     world.drain(gateway);
 }
 
-/// A veth leaves checksums unfinished. Whoever drops what comes so says what to turn off, and the node that waits for an answer
-/// hints at it.
+#[test]
+fn a_vlan_that_is_not_served_is_refused_by_name() {
+    let Some(world) = two_armed() else { return };
+    for (port, vlans) in [("right", "0"), ("xdp:right,vlans=8", "8")] {
+        let gateway = world.gateway(&format!("--port left --port {port}"));
+        beside_a_tagged_farm(&world, || {
+            gateway.says(&[
+                "port 1 (xdp:right): dropped datagrams of a VLAN that it does not serve",
+                "xdp:eth1,vlans=0+10",
+            ]);
+        });
+        let stats = world.place.stats("gateway");
+        let interface = interface(&stats, "right");
+        assert_eq!(interface["vlans"], vlans);
+        assert!(number(&interface["verdicts"]["drop_vlan"]) > 0, "{interface}");
+        // Nobody heard of them: they were neither registered nor refused.
+        assert_eq!(stats["membership"]["registered"], 0);
+        assert_eq!(stats["total"]["link"]["heartbeats_accepted"], 0);
+        world.drain(gateway);
+    }
+}
+
 #[test]
 fn unfinished_checksums_are_named_by_both_ends() {
     let Some(world) = two_armed() else { return };
@@ -389,4 +421,33 @@ fn unfinished_checksums_are_named_by_both_ends() {
     unfinished(false);
     world.place.until_registered("gateway", 8);
     world.drain(gateway);
+}
+
+/// A kernel's socket on the gateway's host has the gateway's address, whoever opened it.
+#[test]
+fn a_user_of_the_gateways_host_cannot_send_in_its_name_from_another_port() {
+    let Some(world) = two_armed() else { return };
+    let mut question = [0; wire::HEADER_LEN];
+    wire::record::emit(&wire::RecordHeader::new(wire::MsgType::ECHO, 3, 7, 0), &[], &mut question).unwrap();
+    for (port, is_raw) in [("xdp:right", true), ("udp:10.92.2.1:9999", false)] {
+        let gateway = world.gateway(&format!("--port {port}"));
+        let farm = world.farm("farm", "10.92.2.1", 0, 8, "udp:10.92.2.2:7777");
+        world.place.until_registered("gateway", 8);
+        let counted = |name: &str| number(&world.place.stats("farm")["total"]["farm"][name]);
+        let (mut refused, mut replied) = (counted("refused_source"), counted("echo_replied"));
+        // No port of a gateway's, the lane of slave 4, and that of slave 3.
+        for (source, is_taken) in [(40_000, false), (wire::lane_port(4), false), (wire::lane_port(3), is_raw)] {
+            world.gateway.enter(|| {
+                let socket = UdpSocket::bind(("10.92.2.1", source)).unwrap();
+                socket.send_to(&question, "10.92.2.2:7777").unwrap();
+            });
+            *if is_taken { &mut replied } else { &mut refused } += 1;
+            let expected = (refused, replied);
+            until("the farm hears it", || {
+                ((counted("refused_source"), counted("echo_replied")) == expected).then_some(())
+            });
+        }
+        drop(farm);
+        world.drain(gateway);
+    }
 }

@@ -4,7 +4,7 @@ use super::Rates;
 use super::port::Link;
 use crate::client::format::si;
 use crate::serve::stats::Stats;
-use port::headers::PARTIAL_CHECKSUM_REMEDY;
+use port::headers::{PARTIAL_CHECKSUM_REMEDY, SOURCE_REMEDY, VLAN_REMEDY};
 use std::fmt;
 
 /// Share of free frames below which a pool is nearly empty.
@@ -85,10 +85,20 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
         for (counter, rate, _) in port.losses.iter().filter(|(_, rate, _)| *rate > 0.0) {
             let remedy = match &**counter {
                 "rx_dropped_partial_checksum" => format!(": {PARTIAL_CHECKSUM_REMEDY}"),
+                "rx_dropped_vlan" => format!(": {VLAN_REMEDY}"),
+                "rx_dropped_source" => format!(": {SOURCE_REMEDY}"),
                 _ => String::new(),
             };
             say(Severity::Alarm, format!("{name}: {counter} {}/s{remedy}", si(*rate)));
         }
+    }
+    for verdict in rates.verdicts.iter().filter(|verdict| verdict.rate > 0.0) {
+        let remedy = match verdict.what.split_whitespace().last() {
+            Some("drop_vlan") => VLAN_REMEDY,
+            Some("drop_source") => SOURCE_REMEDY,
+            _ => continue,
+        };
+        say(Severity::Warning, format!("xdp:{} {}/s: {remedy}", verdict.what, si(verdict.rate)));
     }
     for drop in rates.drops.iter().filter(|drop| drop.rate > 0.0) {
         say(Severity::Alarm, format!("records dropped {}: {}/s", drop.what, si(drop.rate)));

@@ -11,6 +11,7 @@ use crate::headers::{self, Fill, Reader, Refused, Unsendable, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
 use crate::neighbour::resolve;
+use crate::vlans::Vlans;
 use crate::{Port, headers::check_sendable};
 use frame::counter::{CounterSet, Visitor};
 use frame::pool::{COLOURS, HEADROOM};
@@ -34,6 +35,12 @@ frame::counters! {
         rx_dropped_malformed,
         /// Datagrams to another IP address or UDP port; dropped.
         rx_dropped_not_ours,
+        /// Datagrams with IP options; dropped.
+        rx_dropped_ip_options,
+        /// Datagrams of a VLAN that the port does not take packets from; dropped.
+        rx_dropped_vlan,
+        /// Datagrams from a source that no sender can have; dropped.
+        rx_dropped_source,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
         /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.
@@ -132,6 +139,7 @@ pub struct DpdkPort {
     mtu: u16,
     fill: Fill,
     addresses: Addresses,
+    vlans: Arc<Vlans>,
     host: HostQueue,
     /// For each of the addresses, by its number: of packets that the NIC verified, and of others.
     verified: Readers,
@@ -152,6 +160,7 @@ impl DpdkPort {
         let mut lent = Lent::new(pool.clone());
         opened.given.iter().for_each(|chunk| lent.note(*chunk));
         let addresses = host.addresses(wire::GATEWAY_PORT);
+        let vlans = Arc::new(host.config().vlans.clone());
         let (rx, tx) = device.rings();
         let way = if device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
         let own = addresses.get(0).map_or_else(String::new, |local| {
@@ -173,9 +182,10 @@ impl DpdkPort {
             description,
             mtu: device.mtu(),
             fill: if device.fills_checksums() { Fill::Nic } else { Fill::Software },
-            verified: addresses.readers(id, Verify::Nic, false),
-            unverified: addresses.readers(id, Verify::Software, false),
+            verified: addresses.readers(id, Verify::Nic, &vlans, false),
+            unverified: addresses.readers(id, Verify::Software, &vlans, false),
             addresses,
+            vlans,
             host: host.queue(),
             frames: [port_abi::Frame::default(); BURST],
             replies: Vec::with_capacity(REPLIES),
@@ -194,8 +204,8 @@ impl DpdkPort {
 
     /// From now on it takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
     pub fn claim_roce(&mut self) {
-        self.verified = self.addresses.readers(self.id, Verify::Nic, true);
-        self.unverified = self.addresses.readers(self.id, Verify::Software, true);
+        self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, true);
+        self.unverified = self.addresses.readers(self.id, Verify::Software, &self.vlans, true);
     }
 
     /// Whether packets come and go.
@@ -294,6 +304,9 @@ impl DpdkPort {
                         match refused {
                             Refused::Malformed(_) => self.counters.rx_dropped_malformed.add(1),
                             Refused::NotOurs => self.counters.rx_dropped_not_ours.add(1),
+                            Refused::Options => self.counters.rx_dropped_ip_options.add(1),
+                            Refused::Vlan => self.counters.rx_dropped_vlan.add(1),
+                            Refused::Source => self.counters.rx_dropped_source.add(1),
                             Refused::Checksum => self.counters.rx_dropped_checksum.add(1),
                             Refused::PartialChecksum => self.counters.rx_dropped_partial_checksum.add(1),
                         }

@@ -34,6 +34,8 @@ pub use queue::{HostCounters, HostQueue, Received};
 pub use table::{MAX_NEIGHBOURS, State};
 
 use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::source::is_host4;
+use crate::vlans::Vlans;
 use claim::Claims;
 use frame::Time;
 use std::net::Ipv4Addr;
@@ -55,6 +57,8 @@ pub struct HostConfig {
     pub addresses: Vec<Ipv4Net>,
     /// Where everything beyond its subnets goes.
     pub gateway: Option<[u8; 4]>,
+    /// The VLANs that it hears: in others it does not exist.
+    pub vlans: Vlans,
 }
 
 /// Why there is no host.
@@ -128,7 +132,7 @@ impl HostConfig {
     /// The neighbour that is asked to carry datagrams to `ip`, and our address towards it; `None` when there is no way.
     fn route(&self, ip: Ip4) -> Option<(Ip4, Ip4)> {
         let towards = |hop: Ip4| Some((hop, self.addresses.iter().find(|net| net.has(hop))?.address()));
-        if !net::is_unicast(ip) || self.is_ours(ip) {
+        if !is_host4(ip) || self.is_ours(ip) {
             return None;
         }
         towards(ip).or_else(|| towards(self.gateway?))

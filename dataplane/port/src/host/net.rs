@@ -1,5 +1,6 @@
 //! An address with its subnet, as `10.0.0.2/24`.
 
+use crate::source::is_host4;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -38,7 +39,7 @@ impl Ipv4Net {
         if !(1..=32).contains(&prefix) {
             return Err(NetAddressError::Prefix(format!("{ip}/{prefix}")));
         }
-        if !is_unicast(address) {
+        if !is_host4(address) {
             return Err(NetAddressError::NotUnicast(ip));
         }
         let net = Self { address, prefix };
@@ -70,12 +71,6 @@ impl Ipv4Net {
         let host = ip & !mask;
         (ip ^ ours) & mask == 0 && (self.prefix >= 31 || (host != 0 && host != !mask))
     }
-}
-
-/// Whether an address can be that of one host on a network.
-pub(super) fn is_unicast(address: [u8; 4]) -> bool {
-    let ip = Ipv4Addr::from(address);
-    !(ip.is_multicast() || ip.is_loopback() || address[0] == 0 || address[0] >= 240)
 }
 
 impl fmt::Display for Ipv4Net {

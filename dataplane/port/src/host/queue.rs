@@ -1,10 +1,10 @@
 //! One poll loop's end of a host: frames in, answers and questions out.
 
 use super::claim::Say;
-use super::net::is_unicast;
 use super::table::{Change, Step};
 use super::{Inner, Ip4, Mac, Shared};
 use crate::neighbour::{NextHop, NextHops};
+use crate::source::{is_card, is_host4};
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Frame, Time};
 use std::net::Ipv4Addr;
@@ -31,6 +31,8 @@ frame::counters! {
         icmp_dropped_malformed,
         /// ICMP packets that are not answered: to others, from nobody, or no echo requests.
         icmp_ignored,
+        /// ARP and ICMP packets of a VLAN that the port does not take packets from; dropped.
+        host_dropped_vlan,
         /// ARP and ICMP packets beyond 1,000 a second on one queue; dropped.
         host_dropped_rate,
         /// ARP packets whose news was lost because another queue was at the table of neighbours; it will be asked for again.
@@ -134,11 +136,6 @@ fn count(change: Change, counters: &HostCounters) {
     }
 }
 
-/// The address of one card: not that of many, and not none.
-fn is_card(mac: Mac) -> bool {
-    mac[0] & 1 == 0 && mac != [0; 6]
-}
-
 impl HostQueue {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
@@ -165,7 +162,13 @@ impl HostQueue {
             self.counters.host_ignored.add(1);
             return Received::Consumed;
         };
+        let is_heard = self.shared.config.vlans.has(ethernet.vlan.map(|tag| tag & 0xfff));
         match (ethernet.ethertype, packet.get(9)) {
+            // In a VLAN that is not ours nobody is answered, and whoever has our address there does not matter.
+            (ethernet::IPV4, Some(&ipv4::ICMP)) | (ethernet::ARP, _) if !is_heard => {
+                self.counters.host_dropped_vlan.add(1);
+                Received::Consumed
+            }
             (ethernet::IPV4, Some(&ipv4::UDP)) => Received::Datagram,
             (ethernet::IPV4, Some(&ipv4::ICMP)) => {
                 let ends = packet.get(12..20).and_then(|ends| ends.as_chunks().0.first_chunk::<2>().copied());
@@ -196,7 +199,7 @@ impl HostQueue {
     fn echo(&mut self, now: Time, frame: &mut Frame, ethernet: &Ethernet, from: Ip4, to: Ip4) -> Received {
         let config = &self.shared.config;
         let ours = ethernet.dst == config.mac && config.is_ours(to);
-        if !ours || !is_card(ethernet.src) || !is_unicast(from) || config.is_ours(from) {
+        if !ours || !is_card(ethernet.src) || !is_host4(from) || config.is_ours(from) {
             self.counters.icmp_ignored.add(1);
             return Received::Consumed;
         }
@@ -231,7 +234,7 @@ impl HostQueue {
             // Our own, on its way round.
             return Received::Consumed;
         }
-        if !is_card(arp.sender_mac) || !is_card(ethernet.src) || !(nobody || is_unicast(arp.sender_ip)) {
+        if !is_card(arp.sender_mac) || !is_card(ethernet.src) || !(nobody || is_host4(arp.sender_ip)) {
             counters.arp_dropped_malformed.add(1);
             return Received::Consumed;
         }

@@ -21,6 +21,7 @@ fn config() -> HostConfig {
         mac: OURS,
         addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
         gateway: Some([10, 0, 1, 1]),
+        vlans: Vlans::ANY,
     }
 }
 
@@ -272,4 +273,32 @@ proptest! {
             Received::Consumed => {}
         }
     }
+}
+
+#[test]
+fn in_a_vlan_that_is_not_ours_nobody_is_answered() {
+    let host = Host::new(HostConfig { vlans: "0+7".parse().unwrap(), ..config() }).unwrap();
+    let mut queue = host.queue();
+    while queue.next_request(0).is_some() {}
+    let pool = pool();
+    let mut ask = |vlan, ip| queue.receive(NOW, &mut frame(&pool, &arp(Arp::request(THEIRS, ip, US), vlan)));
+    for (vlan, expected) in [
+        (None, Received::Reply),
+        (Some(0xe000), Received::Reply),
+        (Some(7), Received::Reply),
+        (Some(8), Received::Consumed),
+        (Some(4095), Received::Consumed),
+    ] {
+        assert_eq!(ask(vlan, THEM), expected, "{vlan:?}");
+    }
+    // Who has our address there has it there.
+    assert_eq!(ask(Some(8), US), Received::Consumed);
+    assert_eq!(host.duplicates().len(), 0);
+    let counters = queue.counters();
+    assert_eq!((counters.host_dropped_vlan.get(), counters.duplicate_addresses.get()), (3, 0));
+    // Datagrams are the reader's to refuse.
+    let mut datagram = arp(Arp::request(THEIRS, THEM, US), Some(8));
+    datagram[16..18].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+    datagram[18 + 9] = ipv4::UDP;
+    assert_eq!(queue.receive(NOW, &mut frame(&pool, &datagram)), Received::Datagram);
 }

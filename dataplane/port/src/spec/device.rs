@@ -1,12 +1,14 @@
 //! Ports that are named by their device: a PCI address, `dpdk:` with one, or a virtual device of DPDK.
 
-use super::{PciAddress, SpecError};
+use super::{PciAddress, SpecError, write_vlans};
 use crate::host::{HostConfig, HostError, Ipv4Net};
+use crate::vlans::Vlans;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// What a port with no kernel behind it is told of its network: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`.
+/// What a port with no kernel behind it is told of its network: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`,
+/// `,vlans=LIST`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct HostSpec {
     /// Its addresses.
@@ -15,6 +17,8 @@ pub struct HostSpec {
     pub gateway: Option<Ipv4Addr>,
     /// The largest IP packet of its link, in bytes.
     pub mtu: Option<u16>,
+    /// The VLANs that it takes packets from.
+    pub vlans: Vlans,
 }
 
 /// The sizes that a link's largest IP packet may have, in bytes: the largest fits the largest frame.
@@ -24,9 +28,9 @@ pub const MTUS: std::ops::RangeInclusive<u16> = wire::MIN_MTU..=32_000;
 pub const SOCKET_MTU: u16 = 1500;
 
 impl HostSpec {
-    /// Whether nothing was said.
+    /// Whether nothing was said of what a kernel would say: all but the VLANs.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { vlans: self.vlans.clone(), ..Self::default() }
     }
 
     /// Takes one option, if it is of this kind.
@@ -46,6 +50,7 @@ impl HostSpec {
                     return Err(SpecError::Twice("mtu"));
                 }
             }
+            Some(("vlans", vlans)) => self.vlans = vlans.parse()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -57,7 +62,8 @@ impl HostSpec {
     /// There is no address, one is named twice, or the gateway is in no subnet of them.
     pub fn config(&self, name: &str, mac: [u8; 6]) -> Result<HostConfig, HostError> {
         let gateway = self.gateway.map(|gateway| gateway.octets());
-        let config = HostConfig { name: name.to_owned(), mac, addresses: self.addresses.clone(), gateway };
+        let (addresses, vlans) = (self.addresses.clone(), self.vlans.clone());
+        let config = HostConfig { name: name.to_owned(), mac, addresses, gateway, vlans };
         config.check()?;
         Ok(config)
     }
@@ -69,15 +75,15 @@ impl fmt::Display for HostSpec {
         if let Some(gateway) = self.gateway {
             write!(f, ",gw={gateway}")?;
         }
-        match self.mtu {
-            Some(mtu) => write!(f, ",mtu={mtu}"),
-            None => Ok(()),
+        if let Some(mtu) = self.mtu {
+            write!(f, ",mtu={mtu}")?;
         }
+        write_vlans(&self.vlans, f)
     }
 }
 
-/// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000]`. With a kernel network
-/// driver it has the addresses of its interface.
+/// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10]`. With a
+/// kernel network driver it has the addresses of its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PciSpec {
     /// Which one.
@@ -126,8 +132,8 @@ impl fmt::Display for DpdkDevice {
     }
 }
 
-/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,ARGUMENT...]`. What else stands behind the
-/// device is for its driver.
+/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10][,ARGUMENT...]`. What else stands
+/// behind the device is for its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DpdkSpec {
     /// Which one.
@@ -210,6 +216,7 @@ mod tests {
             "dpdk:net_pcap0,rx_pcap=/tmp/in.pcap,infinite_rx=1,ip=10.0.0.2/24",
             "dpdk:net_null0",
             "dpdk:0000:01:00.0,dv_flow_en=1",
+            "dpdk:net_null0,ip=10.0.0.2/24,vlans=0+7",
         ] {
             assert_eq!(text.parse::<PortSpec>().unwrap().to_string(), text);
         }
@@ -240,7 +247,7 @@ mod tests {
             ("0000:01:00.0,gw=10.0.0.1,gw=10.0.0.3", "gw= stands there twice"),
             ("0000:01:00.0,mtu=70000", "mtu=70000: choose 576 to 32000"),
             ("0000:01:00.0,mtu=+900", "choose 576 to 32000"),
-            ("0000:01:00.0,queues=4", "it takes ip=ADDR/BITS, gw=ADDR and mtu=BYTES"),
+            ("0000:01:00.0,queues=4", "it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES and vlans=LIST"),
             ("dpdk:eth1", "neither a PCI address nor a virtual device"),
             ("dpdk:net_", "neither a PCI address nor a virtual device"),
             ("dpdk:net_null0,,", "is not an option"),

@@ -1,6 +1,7 @@
 use super::*;
 use frame::time::SECOND;
 use frame::{Hugepages, Outbox, PoolConfig};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 
 fn pool(frames: u32) -> Pool {
     Pool::new(PoolConfig { frames, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() }).unwrap()
@@ -409,4 +410,31 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
         assert_eq!(port.counters.tx_slow_destinations.get(), 0);
     }
     assert_eq!(pool.free(), pool.capacity());
+}
+
+/// The kernel delivers what comes from UDP port 0 and from 240.0.0.0/4, and a raw socket can name our own end.
+#[test]
+fn what_no_sender_can_be_is_refused_on_sockets_too() {
+    let pool = pool(64);
+    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let mut port = port(&pool, address);
+        let ours = port.local_addr().port();
+        // SAFETY: no pointers; the result is checked.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_UDP) };
+        if fd < 0 {
+            assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but no raw socket");
+            let _ = io::Write::write_all(&mut io::stderr(), b"SKIPPED: a raw socket needs CAP_NET_RAW\n");
+            return;
+        }
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let raw = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let to = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut from = |source: u16| {
+            let header = [source.to_be_bytes(), ours.to_be_bytes(), 12u16.to_be_bytes(), [0, 0]].concat();
+            raw.send_to(&[&header[..], b"abcd"].concat(), to).unwrap();
+            receive(&mut port).drain().map(|datagram| datagram.peer.udp_port).collect::<Vec<_>>()
+        };
+        assert_eq!([from(0), from(ours), from(7)], [vec![], vec![], vec![7]], "{address}");
+        assert_eq!(port.counters.rx_dropped_source.get(), 2, "{address}");
+    }
 }

@@ -11,6 +11,12 @@ frame::counters! {
         rx_dropped_malformed,
         /// Datagrams to another IP address or UDP port; dropped.
         rx_dropped_not_ours,
+        /// Datagrams with IP options; dropped.
+        rx_dropped_ip_options,
+        /// Datagrams of a VLAN that the port does not take packets from; dropped.
+        rx_dropped_vlan,
+        /// Datagrams from a source that no sender can have; dropped.
+        rx_dropped_source,
         /// Datagrams with a wrong UDP checksum; dropped.
         rx_dropped_checksum,
         /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.

@@ -50,7 +50,9 @@ pub use umem::Umem;
 
 use crate::headers::Local;
 use crate::spec::XdpMode;
+use crate::vlans::Vlans;
 use std::io;
+use std::sync::Arc;
 
 /// What an XDP port is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct XdpConfig {
     pub local: Local,
     /// The largest IP packet of the link, in bytes, likewise.
     pub mtu: u16,
+    /// The VLANs that it takes packets from; the XDP program must have the same.
+    pub vlans: Arc<Vlans>,
     /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
     pub ring: u32,
 }
@@ -86,6 +90,7 @@ impl XdpConfig {
                 udp_port: wire::GATEWAY_PORT,
             },
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+            vlans: Arc::default(),
             ring: 2048,
         })
     }

@@ -140,7 +140,7 @@ impl XdpPort {
             silence,
             link: Link::Up,
             seen: None,
-            readers: addresses.readers(id, Verify::Software, false),
+            readers: addresses.readers(id, Verify::Software, &config.vlans, false),
             roce: false,
             addresses,
             neighbours: None,
@@ -188,21 +188,21 @@ impl XdpPort {
     /// [`XdpConfig`].
     pub fn follow(&mut self, seen: &Arc<Seen>) {
         self.addresses = seen.addresses(self.config.local.udp_port);
-        self.readers = self.addresses.readers(self.id, Verify::Software, self.roce);
+        self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, self.roce);
         self.seen = Some(Arc::clone(seen));
     }
 
     /// Receives RoCEv2, too, with [`Peer::ROCE`] in [`Peer::local`]; the XDP program must claim it as well.
     pub fn claim_roce(&mut self) {
         self.roce = true;
-        self.readers = self.addresses.readers(self.id, Verify::Software, true);
+        self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, true);
     }
 
     /// Takes over changed addresses.
     #[inline]
     fn refresh_addresses(&mut self) {
         if self.addresses.refresh() {
-            self.readers = self.addresses.readers(self.id, Verify::Software, self.roce);
+            self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, self.roce);
         }
     }
 
@@ -474,6 +474,9 @@ fn count_refused(refused: Refused, counters: &XdpCounters) {
     let reason = match refused {
         Refused::Malformed(_) => &counters.rx_dropped_malformed,
         Refused::NotOurs => &counters.rx_dropped_not_ours,
+        Refused::Options => &counters.rx_dropped_ip_options,
+        Refused::Vlan => &counters.rx_dropped_vlan,
+        Refused::Source => &counters.rx_dropped_source,
         Refused::Checksum => &counters.rx_dropped_checksum,
         Refused::PartialChecksum => &counters.rx_dropped_partial_checksum,
     };

@@ -12,6 +12,7 @@ use link::{Route, RouteChange};
 use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, smallest_chunk};
 use port::headers::Local;
 use port::host::{Host, HostConfig, Ipv4Net};
+use port::vlans::Vlans;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -75,7 +76,7 @@ fn open(environment: &Environment, devargs: &str, local: &Local, chunk: u32) -> 
     let config = DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, mtu: None, chunk, ring: RING };
     let device = Device::open(environment, config)?;
     let addresses = vec![Ipv4Net::new(local.ip, 8)?];
-    let host = Host::new(HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None })?;
+    let host = Host::new(HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None, vlans: Vlans::UNTAGGED })?;
     Ok((device, host))
 }
 
