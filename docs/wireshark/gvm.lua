@@ -82,6 +82,8 @@ local f = {
     ack_draining = ProtoField.bool("gvm.ack.flags.draining", "DRAINING: the gateway is leaving", 8, nil, 0x01),
     ack_duplicate = ProtoField.bool("gvm.ack.flags.duplicate_id", "DUPLICATE_ID: alive at another address", 8, nil, 0x02),
     ack_registered = ProtoField.bool("gvm.ack.flags.registered", "REGISTERED: the node is a member", 8, nil, 0x04),
+    ack_newer_key = ProtoField.bool("gvm.ack.flags.newer_key", "NEWER_KEY: the gateway has a newer key", 8, nil, 0x08),
+    ack_lanes = ProtoField.bool("gvm.ack.flags.lanes", "LANES: cargo leaves from the ports of lanes", 8, nil, 0x10),
     ack_slave_bits = ProtoField.uint8("gvm.ack.slave_bits", "SLAVE_BITS", base.DEC),
     ack_gw_bits = ProtoField.uint8("gvm.ack.gw_bits", "GW_BITS", base.DEC),
     ack_mtu = ProtoField.uint16("gvm.ack.mtu", "Largest IP packet acknowledged", base.DEC),
@@ -215,6 +217,8 @@ local function heartbeat_ack(payload, tree, header)
     flags:add_le(f.ack_draining, payload(18, 1))
     flags:add_le(f.ack_duplicate, payload(18, 1))
     flags:add_le(f.ack_registered, payload(18, 1))
+    flags:add_le(f.ack_newer_key, payload(18, 1))
+    flags:add_le(f.ack_lanes, payload(18, 1))
     tree:add_le(f.ack_slave_bits, payload(19, 1))
     tree:add_le(f.ack_gw_bits, payload(20, 1))
     tree:add_le(f.role, payload(21, 1))

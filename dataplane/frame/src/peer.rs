@@ -140,6 +140,11 @@ impl Peer {
         (self.udp_port, self.mac) = (udp_port, mac);
     }
 
+    /// Whether it is behind a raw port, which knows the Ethernet address of the next hop, and not behind a socket.
+    pub const fn is_raw(&self) -> bool {
+        !matches!(self.mac, [0, 0, 0, 0, 0, 0])
+    }
+
     /// VLAN and port.
     #[inline]
     fn place(&self) -> u32 {

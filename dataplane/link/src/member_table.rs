@@ -116,7 +116,7 @@ impl MemberTable {
         if NodeId::master(members.head.master) != node.id() {
             return Err(MembersRefusal::OtherMaster);
         }
-        if !from.is_same_origin(node.gateway(), false) {
+        if !from.is_same_origin(node.gateway(), true) {
             return Err(MembersRefusal::OtherSource);
         }
         verify(node.keys(), record)?;

@@ -6,7 +6,7 @@ use crate::ids::{Ids, IdsError};
 use crate::report::{EventSink, FarmEvent};
 use crate::roster::Roster;
 use crate::sequence::Streams;
-use crate::site::{Common, Site, is_gateway, is_lane};
+use crate::site::{Common, Site, is_gateway};
 use crate::traffic::{Traffic, TrafficConfig};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Time};
 use link::{Credential, NodeConfig};
@@ -185,11 +185,21 @@ impl Farm {
         self.counters.registered.get()
     }
 
-    /// The gateway that a datagram came from: the one at this very address, or else one whose lanes it may be.
-    fn source(&self, from: &Peer) -> Option<Peer> {
+    /// The gateway that a datagram came from: the one at this very address, or else one that sends cargo for the slave of the
+    /// first record from here.
+    fn source(&self, from: &Peer, data: &[u8]) -> Option<Peer> {
         let mut all = self.sites.iter().flat_map(Site::gateways);
-        let exact = all.find(|gateway| is_gateway(from, gateway));
-        exact.or_else(|| self.sites.iter().flat_map(Site::gateways).find(|gateway| is_lane(from, gateway))).copied()
+        all.find(|gateway| is_gateway(from, gateway)).or_else(|| self.gateway_of_lane(from, data)).copied()
+    }
+
+    /// A gateway sends a datagram of cargo to one slave, from the port of that slave's lane.
+    fn gateway_of_lane(&self, from: &Peer, data: &[u8]) -> Option<&Peer> {
+        if !wire::is_lane_port(from.udp_port) {
+            return None;
+        }
+        let first = Record::first(data).ok()?.header().slave_id();
+        let (site, local) = self.roster.group(self.roster.index(first)?)?;
+        self.sites.get(site)?.gateway_of_lane(local, from)
     }
 
     /// Where answers go that should not go back to where the questions came from.
@@ -208,7 +218,7 @@ impl Farm {
     fn take(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
         let Datagram { mut frame, peer, .. } = datagram;
         self.counters.datagrams_in.add(1);
-        let gateway = self.source(&peer);
+        let gateway = self.source(&peer, frame.data());
         // A gateway's raw port sends from its lanes and listens elsewhere; the way back is that of what came.
         let mut back = peer;
         let mut is_elsewhere = false;

@@ -147,6 +147,11 @@ impl Group {
 
     /// How the gateway stands with a slave.
     #[inline]
+    /// Whether cargo of the gateway for a slave may come from here, besides from where it listens.
+    pub(crate) fn is_lane(&self, local: u32, from: &Peer) -> bool {
+        self.nodes.get(local as usize).is_some_and(|node| node.is_lane(from))
+    }
+
     pub(crate) fn standing(&self, config: &NodeConfig, now: Time, local: u32) -> Standing {
         self.nodes.get(local as usize).map_or(Standing::Away, |node| node.standing(config, now))
     }

@@ -28,11 +28,6 @@ pub(crate) fn is_gateway(from: &Peer, gateway: &Peer) -> bool {
     from.is_same_origin(gateway, true)
 }
 
-/// Whether it may be: raw ports send from the ports of the lanes.
-pub(crate) fn is_lane(from: &Peer, gateway: &Peer) -> bool {
-    wire::is_lane_port(from.udp_port) && from.is_same_origin(gateway, false)
-}
-
 /// See the module's documentation.
 pub(crate) struct Site {
     /// The gateways in the order in which they are preferred; none for ids that are announced to nobody.
@@ -55,6 +50,11 @@ impl Site {
 
     pub(crate) fn gateways(&self) -> impl Iterator<Item = &Peer> + '_ {
         self.groups.iter().map(Group::gateway)
+    }
+
+    /// The gateway whose cargo for a slave comes from here: from the port of that slave's lane, of a gateway that said so.
+    pub(crate) fn gateway_of_lane(&self, local: u32, from: &Peer) -> Option<&Peer> {
+        self.groups.iter().find(|group| group.is_lane(local, from)).map(Group::gateway)
     }
 
     pub(crate) fn has_a_choice(&self) -> bool {

@@ -86,6 +86,7 @@ fn answer_with(heartbeat: &Heartbeat, mtu: u16) -> Vec<u8> {
         duplicate_id: false,
         registered,
         newer_key: false,
+        lanes: false,
         slave_bits: 17,
         gw_bits: 13,
         mtu: if registered && heartbeat.padded { heartbeat.max_ip_packet } else { mtu },
@@ -317,10 +318,7 @@ fn echo_goes_back_to_the_gateway_and_strangers_are_refused() {
     let question = [record(MsgType::ECHO, 10, b"one"), record(MsgType::ECHO, 11, b"two")].concat();
     let reply = [record(MsgType::ECHO_REPLY, 10, b"one"), record(MsgType::ECHO_REPLY, 11, b"two")].concat();
     rig.deliver(gateway(), &question);
-    // A gateway's raw port sends from a lane, and listens where it always does.
-    rig.deliver(peer("10.0.0.1:49163"), &question);
-    let back = (gateway(), Class::Up, reply);
-    assert_eq!(rig.sent(), [back.clone(), back]);
+    assert_eq!(rig.sent(), [(gateway(), Class::Up, reply)]);
     for stranger in ["10.0.0.2:9999", "10.0.0.1:9998", "10.0.0.1:48000"] {
         rig.deliver(peer(stranger), &question);
         rig.deliver(
@@ -330,8 +328,60 @@ fn echo_goes_back_to_the_gateway_and_strangers_are_refused() {
     }
     assert_eq!(rig.sent(), []);
     let counters = rig.farm.counters();
-    assert_eq!((counters.refused_source.get(), counters.echo_replied.get()), (9, 4));
+    assert_eq!((counters.refused_source.get(), counters.echo_replied.get()), (9, 2));
     assert!(counters.balance());
+}
+
+/// Has the gateway register the farm, and say whether its cargo leaves from the ports of lanes.
+fn register(rig: &mut Rig, lanes: bool) {
+    for _ in 0..2 {
+        for (_, _, bytes) in rig.poll() {
+            for heartbeat in heartbeats(&bytes) {
+                let mut answer = answer(&heartbeat);
+                answer[HEADER_LEN + 18] |= if lanes { 1 << 4 } else { 0 };
+                rig.deliver(gateway(), &answer);
+            }
+        }
+        rig.now += SECOND;
+    }
+    assert_eq!(rig.farm.registered(), u64::from(rig.farm.len()));
+}
+
+#[test]
+fn cargo_comes_from_the_gateways_port_or_from_the_lane_that_it_uses() {
+    // Of slave 10 the lane is 10, of slave 1035 it is 11.
+    for (lanes, id, from, is_taken) in [
+        (false, 10, "10.0.0.1:9999", true),
+        (false, 10, "10.0.0.1:49162", false),
+        (true, 10, "10.0.0.1:9999", true),
+        (true, 10, "10.0.0.1:49162", true),
+        (true, 1035, "10.0.0.1:49163", true),
+        // Another slave's lane, the first and the last, none, and another host's.
+        (true, 10, "10.0.0.1:49163", false),
+        (true, 1035, "10.0.0.1:49162", false),
+        (true, 10, "10.0.0.1:49152", false),
+        (true, 10, "10.0.0.1:50175", false),
+        (true, 10, "10.0.0.1:50186", false),
+        (true, 10, "10.0.0.1:9998", false),
+        (true, 10, "10.0.0.2:49162", false),
+    ] {
+        let mut rig = Rig::new(FarmConfig::new(gateway(), Ids::list(Scale::default(), &[10, 1035]).unwrap()));
+        register(&mut rig, lanes);
+        rig.deliver(peer(from), &record(MsgType::ECHO, id, b"question"));
+        // Wherever it came from, the answer goes to where the gateway listens.
+        let reply = (gateway(), Class::Up, record(MsgType::ECHO_REPLY, id, b"question"));
+        let expected = if is_taken { vec![reply] } else { vec![] };
+        assert_eq!(rig.sent(), expected, "{id} from {from}, lanes {lanes}");
+        assert_eq!(rig.farm.counters().refused_source.get(), u64::from(!is_taken), "{id} from {from}, lanes {lanes}");
+    }
+    // Link control is never taken from a lane.
+    let mut rig = Rig::new(FarmConfig::new(gateway(), ids(10, 1)));
+    register(&mut rig, true);
+    let accepted = rig.farm.counters().acks_accepted.get();
+    let heartbeat = heartbeats(&rig.poll()[0].2)[0];
+    rig.deliver(peer("10.0.0.1:49162"), &answer(&heartbeat));
+    assert_eq!(rig.farm.counters().acks_accepted.get(), accepted);
+    assert_eq!(rig.farm.counters().acks_refused.get(), 1);
 }
 
 #[test]

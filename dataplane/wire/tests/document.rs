@@ -146,6 +146,7 @@ fn slaves_ack() -> HeartbeatAck {
         duplicate_id: false,
         registered: true,
         newer_key: false,
+        lanes: false,
         slave_bits: 17,
         gw_bits: 13,
         mtu: 1280,

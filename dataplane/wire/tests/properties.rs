@@ -40,7 +40,7 @@ prop_compose! {
 prop_compose! {
     fn ack()(
         node in node(),
-        (draining, duplicate_id, registered, newer_key) in any::<(bool, bool, bool, bool)>(),
+        (draining, duplicate_id, registered, newer_key, lanes) in any::<(bool, bool, bool, bool, bool)>(),
         (slave_bits, gw_bits, mtu, hold_ns) in any::<(u8, u8, u16, u32)>(),
         (seq, challenge, cookie, gateway_epoch) in any::<(u64, u64, [u8; 16], u64)>(),
         cookie_fault in prop_oneof![
@@ -53,7 +53,7 @@ prop_compose! {
     ) -> HeartbeatAck {
         let ranges = ranges.into_iter().map(|(a, b)| ShardRange { first: a.min(b), last: a.max(b) }).collect();
         HeartbeatAck {
-            node, draining, duplicate_id, registered, newer_key, slave_bits, gw_bits, mtu, seq, challenge,
+            node, draining, duplicate_id, registered, newer_key, lanes, slave_bits, gw_bits, mtu, seq, challenge,
             cookie: Cookie(cookie), gateway_epoch, hold_ns, cookie_fault, ranges,
         }
     }

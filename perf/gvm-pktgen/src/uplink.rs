@@ -51,11 +51,10 @@ impl Uplink {
         &self.shards
     }
 
-    /// Whether a datagram from `from` may be the gateway's: from where it listens, or from a lane of its raw ports.
+    /// Whether a datagram from `from` may be the gateway's: from where it listens, or from a lane if it said that it uses them.
     #[inline]
     pub fn is_source(&self, from: &Peer) -> bool {
-        let gateway = self.node.gateway();
-        from.is_same_origin(gateway, false) && (from.udp_port == gateway.udp_port || wire::is_lane_port(from.udp_port))
+        from.is_same_origin(self.node.gateway(), true) || self.node.is_lane(from)
     }
 
     /// Takes a record of link control; calls `changed` with each slave that is different now. Returns what is to be

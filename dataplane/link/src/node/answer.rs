@@ -19,7 +19,8 @@ impl Node {
         if ack.node != self.id {
             return Err(AckRefusal::OtherNode);
         }
-        if !from.is_same_origin(&self.gateway, false) {
+        // Link control leaves from where the gateway listens, whatever its port.
+        if !from.is_same_origin(&self.gateway, true) {
             return Err(AckRefusal::OtherSource);
         }
         if !self.keys.is_empty() {
@@ -48,6 +49,7 @@ impl Node {
         self.flags.set(Flags::OLD_ANSWER, false);
         let was_forgotten = self.flags.has(Flags::FORGOTTEN);
         self.flags.set(Flags::FORGOTTEN, !ack.registered);
+        self.flags.set(Flags::LANES, ack.lanes);
         self.cookie = ack.cookie;
         if !ack.registered && ack.cookie_fault.is_some() {
             self.prompt = self.prompt.min(now.max(self.prompted + COOKIE_GAP));

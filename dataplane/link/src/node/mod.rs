@@ -15,7 +15,7 @@ use crate::standing::doubt_after;
 use crate::{KeyRing, NodeKey, SILENT_INTERVALS, Standing, datagram_room};
 use frame::time::{FOREVER, MILLISECOND, SECOND};
 use frame::{Peer, Time};
-use wire::link::{Cookie, Heartbeat, NodeId, SpeedClass};
+use wire::link::{Cookie, Heartbeat, NodeId, Role, SpeedClass};
 use wire::{Scale, UNPROVEN_MTU};
 
 /// A new cookie is answered at once, but not more often than this.
@@ -109,6 +109,9 @@ impl Flags {
     /// Since the last acceptable answer there was one to another challenge.
     const OLD_ANSWER: u16 = 1 << 14;
 
+    /// The gateway sends cargo from the ports of lanes.
+    const LANES: u16 = 1 << 15;
+
     fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
     }
@@ -190,6 +193,16 @@ impl Node {
     /// Who it is.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Whether cargo of the gateway may come from here, besides from where it listens: from the port of a slave's own lane, or to
+    /// a master from that of any, if the gateway said that it sends from those.
+    pub fn is_lane(&self, from: &Peer) -> bool {
+        let is_port = match self.id.role {
+            Role::Slave => from.udp_port == wire::lane_port((self.id.id % u32::from(wire::LANES)) as u16),
+            Role::Master => wire::is_lane_port(from.udp_port),
+        };
+        is_port && self.flags.has(Flags::LANES) && from.is_same_origin(&self.gateway, false)
     }
 
     /// The keys that it has.

@@ -315,6 +315,7 @@ impl Registrar {
             duplicate_id: matches!(standing, Standing::Duplicate),
             registered: matches!(standing, Standing::Registered { .. }),
             newer_key: call.old_key(),
+            lanes: call.from.is_raw(),
             slave_bits: self.config.scale.slave_bits(),
             gw_bits: self.config.scale.gw_bits(),
             mtu: match standing {

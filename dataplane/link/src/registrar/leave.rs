@@ -115,6 +115,7 @@ impl Registrar {
             duplicate_id: false,
             registered: true,
             newer_key: presence.old_key,
+            lanes: presence.peer.is_raw(),
             slave_bits: self.config.scale.slave_bits(),
             gw_bits: self.config.scale.gw_bits(),
             mtu: presence.mtu(),

@@ -14,6 +14,7 @@ const DRAINING: u8 = 1 << 0;
 const DUPLICATE_ID: u8 = 1 << 1;
 const REGISTERED: u8 = 1 << 2;
 const NEWER_KEY: u8 = 1 << 3;
+const LANES: u8 = 1 << 4;
 
 /// The most shard ranges that one HEARTBEAT_ACK carries.
 pub const MAX_RANGES: usize = 16;
@@ -60,6 +61,7 @@ pub(super) fn flags_of(ack: &HeartbeatAck) -> u8 {
         | flag(ack.duplicate_id, DUPLICATE_ID)
         | flag(ack.registered, REGISTERED)
         | flag(ack.newer_key, NEWER_KEY)
+        | flag(ack.lanes, LANES)
 }
 
 /// Consecutive shards, both ends included.
@@ -88,7 +90,7 @@ impl ShardRange {
 /// | 0 | 16 | tag |
 /// | 16 | 1 | version major, 2 |
 /// | 17 | 1 | version minor |
-/// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED, bit 3 NEWER_KEY |
+/// | 18 | 1 | flags: bit 0 DRAINING, bit 1 DUPLICATE_ID, bit 2 REGISTERED, bit 3 NEWER_KEY, bit 4 LANES |
 /// | 19 | 1 | `slave_bits` |
 /// | 20 | 1 | `gw_bits` |
 /// | 21 | 1 | role of the node addressed: 1 slave, 2 master |
@@ -115,6 +117,8 @@ pub struct HeartbeatAck {
     pub registered: bool,
     /// The gateway has a newer key than the one that signed the heartbeat and signs this answer.
     pub newer_key: bool,
+    /// Cargo to the node leaves from the ports of lanes, and not from where the gateway listens: it has a raw port there.
+    pub lanes: bool,
     /// Bits of a slave id, as this gateway counts them.
     pub slave_bits: u8,
     /// Bits of a slave id inside one gateway, as this gateway counts them.
@@ -188,6 +192,7 @@ impl HeartbeatAck {
             duplicate_id: fields.flags & DUPLICATE_ID != 0,
             registered: fields.flags & REGISTERED != 0,
             newer_key: fields.flags & NEWER_KEY != 0,
+            lanes: fields.flags & LANES != 0,
             slave_bits: fields.slave_bits,
             gw_bits: fields.gw_bits,
             mtu: fields.mtu.get(),
@@ -261,6 +266,7 @@ mod tests {
             duplicate_id: false,
             registered: true,
             newer_key: false,
+            lanes: false,
             slave_bits: 17,
             gw_bits: 13,
             mtu: 1280,
@@ -333,12 +339,12 @@ mod tests {
 
     #[test]
     fn each_flag_is_its_bit() {
-        let flags = |bits| with(41, bits).map(|a| [a.draining, a.duplicate_id, a.registered, a.newer_key]);
-        let one = |at| Ok([0, 1, 2, 3].map(|flag| flag == at));
-        assert_eq!([0, 1, 2, 4, 8].map(flags), [Ok([false; 4]), one(0), one(1), one(2), one(3)]);
-        assert_eq!(flags(0xff), Ok([true; 4]));
+        let flags = |bits| with(41, bits).map(|a| [a.draining, a.duplicate_id, a.registered, a.newer_key, a.lanes]);
+        let one = |at| Ok([0, 1, 2, 3, 4].map(|flag| flag == at));
+        assert_eq!([0, 1, 2, 4, 8, 16].map(flags), [Ok([false; 5]), one(0), one(1), one(2), one(3), one(4)]);
+        assert_eq!(flags(0xff), Ok([true; 5]));
         let mut out = [0; LITERAL.len()];
-        for bits in [0, 1, 2, 4, 8] {
+        for bits in [0, 1, 2, 4, 8, 16] {
             with(41, bits).unwrap().emit(None, &mut out);
             assert_eq!(out[41], bits);
         }
