@@ -3,6 +3,8 @@
 #
 #   scripts/demo.sh                      the gateways on NIC queues (AF_XDP) in network namespaces; needs root
 #   scripts/demo.sh --udp                everything over UDP sockets on the loopback; no root needed
+#   scripts/demo.sh --hostile            honest slaves beside a flooding one, one on a slow link, a replayer, and a member that
+#                                        floods the registrar; exit code 1 when the honest figures do not hold; needs root
 #     --json FILE                        also write the figures as JSON
 #     --seconds N                        how long the master sends [default: 5]
 #     --slaves N                         how many slaves, an even number [default: 10000]
@@ -13,13 +15,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'demo: %s\n' "$*"; }
 
-udp=no json='' seconds=5 slaves=10000 keep=no
+udp=no hostile=no json='' seconds=5 slaves=10000 keep=no
 while [ $# -gt 0 ]; do
     case $1 in
         --udp) udp=yes ;;
+        --hostile) hostile=yes ;;
         --json) json=${2:?--json needs a file}; shift ;;
         --seconds) seconds=${2:?--seconds needs a number}; shift ;;
         --slaves) slaves=${2:?--slaves needs a number}; shift ;;
@@ -34,6 +37,11 @@ case $seconds$slaves in
 esac
 if [ "$seconds" -lt 1 ] || [ "$slaves" -lt 4 ] || [ "$slaves" -gt 16384 ] || [ $((slaves % 4)) -ne 0 ]; then
     printf 'demo: --seconds is at least 1; --slaves is 4 to 16384, a multiple of 4\n' >&2
+    exit 2
+fi
+
+if [ "$hostile" = yes ] && { [ "$udp" = yes ] || [ -n "$json" ] || [ "$slaves" -gt 16000 ]; }; then
+    printf 'demo: --hostile has no --udp and no --json, and at most 16000 slaves\n' >&2
     exit 2
 fi
 
@@ -64,6 +72,10 @@ if [ "$udp" = yes ]; then
 else
     where="in network namespaces joined by veth; the gateways on NIC queues (AF_XDP)" needs="--demo"
     else_installed="iproute2, ethtool, " promise="Nothing outside those namespaces is touched, nothing left behind but target/."
+fi
+if [ "$hostile" = yes ]; then
+    # A kernel's socket is where a slow link can stop the others.
+    where="in network namespaces joined by veth; the gateways on UDP sockets; beside them four attackers"
 fi
 cat <<TEXT
 demo: a master, 2 gateways and $slaves slaves (in $farms processes), all on this machine, $where.
@@ -107,7 +119,7 @@ queues=$(nproc)
 
 remove_namespaces() {
     local machine
-    for machine in master gateway-0 gateway-1 slaves; do
+    for machine in master gateway-0 gateway-1 slaves slow; do
         ip netns delete "$net-$machine" 2>/dev/null || true
     done
 }
@@ -204,6 +216,12 @@ member() {
 has_members() { [ "$(member "$1" "$2")" = "$3" ]; }
 
 [ "$udp" = yes ] || build_network
+[ "$hostile" = no ] || {
+    ip netns add "$net-slow"
+    ip -n "$net-slow" link set lo up
+    cable slow gw0 10.77.8.2 gateway-0 slow 10.77.8.1
+    ip netns exec "$net-gateway-0" tc qdisc add dev slow root tbf rate 10mbit burst 32kbit limit 20000000
+}
 
 # The table says what the machine did since.
 cp /proc/stat /proc/loadavg "$work/"
@@ -212,6 +230,8 @@ say "starting 2 gateways (hold $hold) with a cluster key of their own"
 gateways=()
 if [ "$udp" = yes ]; then
     ports=(--port udp:127.0.0.1:0)
+elif [ "$hostile" = yes ]; then
+    ports=(--port udp:0.0.0.0:9999)
 else
     ports=(--lcores "0-$((queues - 1))" --port xdp:masters --port xdp:slaves)
 fi
@@ -233,9 +253,14 @@ if [ "$udp" = yes ]; then
 else
     socket=udp:0.0.0.0:0
 fi
-say "starting the master: it waits until it knows $slaves slaves"
+[ "$hostile" = yes ] || say "starting the master: it waits until it knows $slaves slaves"
 master=(master "$bin/gvm-pktgen" --gateway "$(gateway_at 0 master)" --gateway "$(gateway_at 1 master)" --id 1
     --port "$socket" --slaves "$first-$last" --cluster-key-file "$work/cluster.key" --size "$payload" --allow-loss)
+if [ "$hostile" = yes ]; then
+    # shellcheck source=scripts/demo-hostile.sh
+    . scripts/demo-hostile.sh
+    exit
+fi
 # Each record in a packet of its own: small packets are what a gateway is for.
 start load "${master[@]}" --timeout 30 --down echo --distribution "burst:$burst" --window "$window" --pack 1 \
     --seconds "$seconds" --json "$work/load.json"

@@ -151,9 +151,9 @@ const UDP_MASK: u64 = eight([0, 0xff, 0, 0, 0, 0, 0, 0]);
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
 impl Sender {
-    /// No sender: no packet has these headers, for IPv4 packets have their type. Its peer is where all senders are.
+    /// No sender: no packet has these headers, as those bits of `ip` are zero in all. Its peer is where all senders are.
     const fn nobody(port: PortId) -> Self {
-        Self { ethernet: 0, ip: 0, ports: 0, peer: Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]) }
+        Self { ethernet: 0, ip: !IP_MASK, ports: 0, peer: Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]) }
     }
 
     /// The sender of this usual packet.
@@ -169,7 +169,7 @@ impl Sender {
     fn sent(&self, head: &[u8; PLAIN]) -> bool {
         let other = (at(head, 6) ^ self.ethernet)
             | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
-            | ((at(head, 22) ^ self.ip) & IP_MASK)
+            | ((at(head, 22) & IP_MASK) ^ self.ip)
             | (at(head, 30) ^ self.ports);
         other == 0
     }

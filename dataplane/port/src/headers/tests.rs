@@ -346,6 +346,22 @@ fn a_source_that_nobody_can_have_is_refused_with_and_without_a_tag() {
     }
 }
 
+/// A reader that has met nobody yet takes nobody's packets: of type 0, protocol 0, to and from 0.0.0.0.
+#[test]
+fn who_has_met_nobody_knows_no_packet() {
+    let mut port = Filtered::new("any");
+    let mut bytes = [0; PLAIN + 4];
+    bytes[14] = 0x45;
+    (bytes[17], bytes[39]) = (32, 12);
+    let here = port.here;
+    for verify in [Verify::Nic, Verify::Software] {
+        let mut frame = port.pool.alloc().unwrap();
+        assert!(frame.append(&bytes));
+        let result = Reader::new(PortId(4), &here, verify).receive_into(frame, &mut port.burst);
+        assert_eq!(result, Err(Refused::Malformed(NetError::EtherType)), "{verify:?}");
+    }
+}
+
 proptest! {
     /// The usual packet's short way has the same rules as the long one.
     #[test]

@@ -76,7 +76,13 @@ fn open(environment: &Environment, devargs: &str, local: &Local, chunk: u32) -> 
     let config = DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, mtu: None, chunk, ring: RING };
     let device = Device::open(environment, config)?;
     let addresses = vec![Ipv4Net::new(local.ip, 8)?];
-    let host = Host::new(HostConfig { name: devargs.to_owned(), mac: device.mac(), addresses, gateway: None, vlans: Vlans::UNTAGGED })?;
+    let host = Host::new(HostConfig {
+        name: devargs.to_owned(),
+        mac: device.mac(),
+        addresses,
+        gateway: None,
+        vlans: Vlans::UNTAGGED,
+    })?;
     Ok((device, host))
 }
 

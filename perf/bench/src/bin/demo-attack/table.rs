@@ -1,0 +1,34 @@
+//! A table as a person reads it.
+
+use std::fmt::Write as _;
+
+/// One line.
+pub struct Row {
+    pub who: String,
+    pub tried: String,
+    pub became: String,
+    pub holds: bool,
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The lines, in columns.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!("{:<32}{:<38}{:<44}\n", "who", "what it tried, or was to be", "what became of it");
+    for Row { who, tried, became, holds } in rows {
+        let mark = if *holds { "holds" } else { "DOES NOT HOLD" };
+        let _ = writeln!(text, "{who:<32}{tried:<38}{became:<44}{mark}");
+    }
+    text
+}
