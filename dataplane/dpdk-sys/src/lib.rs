@@ -17,3 +17,31 @@ mod bindings {
 
 #[cfg(dpdk)]
 pub use bindings::*;
+
+#[cfg(test)]
+mod tests {
+    /// `rte_errno` keeps what an earlier call left. Read after a call that leaves nothing there, it would make a success of a
+    /// failure, or name another cause.
+    #[test]
+    fn an_error_is_read_only_where_it_was_forgotten_before_the_call() {
+        let files = [
+            ("burst.c", include_str!("../shim/burst.c")),
+            ("device.c", include_str!("../shim/device.c")),
+            ("flow.c", include_str!("../shim/flow.c")),
+            ("log.c", include_str!("../shim/log.c")),
+            ("pool.c", include_str!("../shim/pool.c")),
+        ];
+        let mut reads = 0;
+        for (name, text) in files {
+            assert!(!text.contains("rte_errno;") && !text.contains("rte_errno)"), "{name}: ask last_error()");
+            let lines: Vec<&str> = text.lines().collect();
+            for at in (0..lines.len()).filter(|at| lines[*at].contains("last_error()")) {
+                reads += 1;
+                // The call stands in the same line, or in a condition above.
+                let above = &lines[at.saturating_sub(3)..at];
+                assert!(above.iter().any(|line| line.trim() == "forget_error();"), "{name}:{}: {}", at + 1, lines[at]);
+            }
+        }
+        assert!(reads >= 7, "only {reads} found");
+    }
+}

@@ -25,6 +25,7 @@ mod about;
 mod chain;
 mod counters;
 mod interface;
+mod kick;
 mod ledger;
 mod mode;
 mod number;

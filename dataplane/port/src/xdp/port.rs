@@ -11,6 +11,7 @@ use crate::worker::Bell;
 use crate::xdp::about::XdpAbout;
 use crate::xdp::chain::{Chain, Joined};
 use crate::xdp::counters::XdpCounters;
+use crate::xdp::kick::Kicks;
 use crate::xdp::ledger::Ledger;
 use crate::xdp::mode::{BoundMode, is_less};
 use crate::xdp::socket::{Socket, split_drops};
@@ -31,8 +32,6 @@ const XDP_HEADROOM: u32 = 256;
 /// How many received packets ahead the cache is asked for headers and a small record: about as many lines as a core
 /// can wait for at once.
 const AHEAD: u32 = 4;
-/// How long sent frames may be with a zero-copy driver before it is asked for them.
-const COMPLETE: Time = MILLISECOND;
 /// How often the kernel's statistics and the interface's state are read.
 const LOOK: Time = 10 * MILLISECOND;
 
@@ -95,10 +94,7 @@ pub struct XdpPort {
     tx_unseen: u32,
     tx_full: bool,
     look_at: Time,
-    /// Whether the TX ring has what the kernel was not told of yet.
-    tx_untold: bool,
-    /// When the kernel is asked to complete what was sent, if it has not by then: only with zero-copy.
-    complete_at: Time,
+    kicks: Kicks,
     counters: Arc<XdpCounters>,
 }
 
@@ -151,8 +147,7 @@ impl XdpPort {
             tx_unseen: 0,
             tx_full: false,
             look_at: 0,
-            tx_untold: false,
-            complete_at: 0,
+            kicks: Kicks::default(),
             counters: Arc::new(XdpCounters::default()),
             config,
         };
@@ -280,7 +275,7 @@ impl XdpPort {
         }
         if reaped > 0 {
             socket.completion.release();
-            self.complete_at = now.saturating_add(COMPLETE);
+            self.kicks.completed(now);
             self.tx_frames = self.tx_frames.saturating_sub(reaped);
             self.counters.tx_frames.set(u64::from(self.tx_frames));
         }
@@ -363,7 +358,7 @@ impl XdpPort {
             if let Some(Device { socket, .. }) = &mut self.device {
                 socket.tx.publish();
             }
-            self.tx_untold = true;
+            self.kicks.sent();
             self.counters.tx_packets.add(u64::from(sent));
             self.counters.tx_frames.set(u64::from(self.tx_frames));
             self.counters.tx_frames_max.raise(u64::from(self.tx_frames));
@@ -371,21 +366,13 @@ impl XdpPort {
     }
 
     /// Makes the kernel look at the TX ring, if it must be told and there is something to see.
-    ///
-    /// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits to
-    /// be asked for that is asked, but not at every poll.
     fn kick(&mut self, now: Time) {
         let Some(Device { socket, .. }) = &mut self.device else { return };
-        let due = match self.mode {
-            BoundMode::Copy => !socket.tx.is_empty(),
-            BoundMode::ZeroCopy => self.tx_untold || now >= self.complete_at,
-        };
-        if due && socket.tx.needs_wakeup() {
-            self.complete_at = now.saturating_add(COMPLETE);
-            self.tx_untold = false;
+        if self.kicks.is_due(self.mode, || socket.tx.is_empty(), now) && socket.tx.needs_wakeup() {
+            self.kicks.kicked(now);
             self.counters.tx_kicks.add(1);
             if let Err(error) = socket.kick_tx() {
-                self.tx_untold = true;
+                self.kicks.sent();
                 match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => {}
                     // The next look says what happened.

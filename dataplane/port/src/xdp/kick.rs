@@ -1,0 +1,87 @@
+//! When the kernel must be made to look at a TX ring.
+
+use crate::xdp::BoundMode;
+use frame::Time;
+use frame::time::MILLISECOND;
+
+/// How long sent frames may be with a zero-copy driver before it is asked for them.
+const COMPLETE: Time = MILLISECOND;
+
+/// What the kernel was told of a TX ring.
+///
+/// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits to
+/// be asked for that is asked, but not at every poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kicks {
+    /// Whether the ring has what the kernel was not told of yet.
+    untold: bool,
+    /// When the kernel is asked to complete what was sent, if it has not by then: only with zero-copy.
+    complete_at: Time,
+}
+
+impl Kicks {
+    /// The ring has something new, or the kernel was told and did not look.
+    pub(super) fn sent(&mut self) {
+        self.untold = true;
+    }
+
+    /// Frames came back.
+    pub(super) fn completed(&mut self, now: Time) {
+        self.complete_at = now.saturating_add(COMPLETE);
+    }
+
+    /// Whether it is time, while frames are with the kernel.
+    pub(super) fn is_due(&self, mode: BoundMode, is_empty: impl FnOnce() -> bool, now: Time) -> bool {
+        match mode {
+            BoundMode::Copy => !is_empty(),
+            BoundMode::ZeroCopy => self.untold || now >= self.complete_at,
+        }
+    }
+
+    /// The kernel was told.
+    pub(super) fn kicked(&mut self, now: Time) {
+        self.untold = false;
+        self.completed(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kicks in so many polls, a microsecond apart, after one datagram was sent. The ring is empty after that many.
+    fn kicks(mode: BoundMode, polls: u64, empty_after: u64) -> u64 {
+        let mut state = Kicks::default();
+        state.completed(0);
+        state.sent();
+        let mut kicks = 0;
+        for poll in 1..=polls {
+            let now = poll * 1000;
+            if state.is_due(mode, || poll > empty_after, now) {
+                state.kicked(now);
+                kicks += 1;
+            }
+        }
+        kicks
+    }
+
+    #[test]
+    fn zero_copy_is_told_once_and_reminded_each_millisecond() {
+        assert_eq!(kicks(BoundMode::ZeroCopy, 900, 900), 1);
+        assert_eq!(kicks(BoundMode::ZeroCopy, 5000, 5000), 5);
+    }
+
+    #[test]
+    fn copy_mode_is_kicked_until_the_ring_is_empty() {
+        assert_eq!(kicks(BoundMode::Copy, 5000, 3), 3);
+    }
+
+    #[test]
+    fn a_kick_that_failed_comes_again_at_once() {
+        let mut state = Kicks::default();
+        state.kicked(1000);
+        assert!(!state.is_due(BoundMode::ZeroCopy, || false, 2000));
+        state.sent();
+        assert!(state.is_due(BoundMode::ZeroCopy, || false, 2000));
+    }
+}
