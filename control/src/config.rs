@@ -371,6 +371,11 @@ impl Slave {
         {
             faults.add(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
         }
+        let pages = args.memory.0 / 4096;
+        if pages > link::MOST_PAGES {
+            let most = link::MOST_PAGES >> 28;
+            faults.add(wrong("memory", format!("a slave lends at most {most} TiB, and gateways believe no more")));
+        }
         let traffic = args.traffic.map(|traffic| traffic.0);
         let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
             return faults.finish(None);
@@ -379,7 +384,7 @@ impl Slave {
             common,
             gateways,
             ids,
-            pages: args.memory.0 / 4096,
+            pages,
             domain: args.domain,
             credential,
             traffic,

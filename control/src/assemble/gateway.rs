@@ -55,6 +55,7 @@ pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure
         hold: config.hold,
         early: config.early,
         masters: config::MASTERS,
+        interval: config.common.interval,
         ..GatewayConfig::new(config.shards.clone())
     };
     let masters = usize::from(roles.masters);

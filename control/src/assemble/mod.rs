@@ -15,7 +15,7 @@ use crate::serve::board::RoleCounters;
 use frame::{Placement, Pool, Role};
 use lcore::mailbox::{self, Sender};
 use lcore::thread::{Running, Starting, ThreadConfig, start};
-use lcore::{Clock, ControlMail, Lcore, RxMode};
+use lcore::{Clock, ControlSender, Lcore, RxMode};
 use port::any::AnyPort;
 use ports::Ports;
 use rustix::thread::CapabilitySet;
@@ -50,7 +50,7 @@ pub fn start_lcores<R, K, F>(
     ports: &Ports,
     mode: RxMode,
     clock: Clock,
-    registrar: Option<&Sender<ControlMail>>,
+    registrar: Option<&ControlSender>,
     ended: &UnboundedSender<u16>,
     make: F,
 ) -> Result<Vec<Started<R::Command, K>>, Failure>

@@ -208,6 +208,11 @@ impl Board {
         self.lcores.iter().map(|lcore| lcore.view.lcore.rx_lost.get()).sum()
     }
 
+    /// Link control of registered nodes that found the registrar's mailbox full.
+    pub fn mail_lost(&self) -> u64 {
+        self.lcores.iter().map(|lcore| lcore.view.outbox.link_dropped_mailbox_full.get()).sum()
+    }
+
     /// Everything, now.
     pub fn stats(&self, membership: Option<Summary>) -> Stats {
         let mut total = Sets::new();

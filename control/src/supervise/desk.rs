@@ -6,8 +6,8 @@ use frame::Time;
 use gateway::Command;
 use gateway::desk::{Line, Mail, Word};
 use gateway::leave::{Leave, Stage};
-use lcore::ControlMail;
-use lcore::mailbox::{Receiver, Sender, mailbox_with_call};
+use lcore::mailbox::Sender;
+use lcore::{ControlMail, ControlReceiver, ControlSender, control_mailbox};
 use link::registrar::Health;
 use link::{ClusterKey, KeyRing, Registrar, Route, RouteChange};
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use wire::link::MemberState;
 
 /// Where lcores put link control, and what rings when they do.
 pub struct Inbox {
-    mails: Receiver<ControlMail>,
+    mails: ControlReceiver,
     bell: Arc<Notify>,
 }
 
 impl Inbox {
-    /// An inbox with room for so many datagrams, and the way to put them in.
-    pub fn new(capacity: usize) -> (Sender<ControlMail>, Self) {
+    /// An inbox with room for so many datagrams of registered nodes, and for others, and the way to put them in.
+    pub fn new(capacity: usize) -> (ControlSender, Self) {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
-        let (sender, mails) = mailbox_with_call(capacity, move || rung.notify_one());
+        let (sender, mails) = control_mailbox(capacity, move || rung.notify_one());
         (sender, Self { mails, bell })
     }
 }
@@ -47,7 +47,7 @@ impl Line for Lcore {
 /// See the module's documentation.
 pub struct Desk {
     desk: gateway::desk::Desk<Lcore>,
-    mails: Receiver<ControlMail>,
+    mails: ControlReceiver,
     bell: Arc<Notify>,
     leave: Option<Leave>,
     fixed: Fixed,
@@ -118,7 +118,7 @@ impl Desk {
         desk.work(now, health, || mails.try_recv(), open, log)
     }
 
-    /// Lets the registrar see that the gateway is well, also when nothing is due.
+    /// Lets the registrar see whether the gateway is well, also when nothing is due.
     pub fn look(&mut self, now: Time, health: Health) {
         self.desk.look(now, health, log);
     }
@@ -191,7 +191,7 @@ impl Desk {
 }
 
 fn open(mail: &ControlMail) -> Mail<'_> {
-    Mail { lcore: mail.lcore, peer: &mail.peer, bytes: mail.bytes() }
+    Mail { lcore: mail.lcore, peer: &mail.peer, precedence: mail.precedence, bytes: mail.bytes() }
 }
 
 /// The registrar and the desk have no log of their own: it is kept for them here, under the names of their crates.

@@ -204,7 +204,8 @@ impl Process {
         let (mut ready, mut is_found) = (false, true);
         while gone.len() < lcores {
             let now = self.clock.now();
-            let health = Health { polling: watchdog.all_move(), rx_lost: self.board.rx_lost() };
+            let (rx_lost, mail_lost) = (self.board.rx_lost(), self.board.mail_lost());
+            let health = Health { polling: watchdog.all_move(), rx_lost, mail_lost };
             if now >= look_at {
                 look_at = now + LOOK;
                 self.board.control.log_lines_dropped.set(stdio::err::dropped());

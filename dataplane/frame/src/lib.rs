@@ -9,6 +9,7 @@
 //! | [`arena`] | the memory: hugepages, or ordinary pages and a warning |
 //! | [`pool`] | which chunks are free; high-water mark |
 //! | [`mod@frame`] | one owned chunk: headroom and at most one datagram |
+//! | [`control`] | link control that waits for the registrar, and which goes first |
 //! | [`copy`] | copies and prefetches of the hot path |
 //! | [`peer`] | the other end on a port |
 //! | [`datagram`] | a frame with its peer; bursts of them |
@@ -25,6 +26,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arena;
+pub mod control;
 pub mod copy;
 pub mod counter;
 pub mod datagram;
@@ -43,6 +45,7 @@ pub mod time;
 pub mod wheel;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages, Placement};
+pub use control::Precedence;
 pub use counter::Counter;
 pub use datagram::{BURST, Burst, Class, Datagram, LARGE};
 pub use frame::Frame;

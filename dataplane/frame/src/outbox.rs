@@ -6,7 +6,8 @@
 //! All memory is allocated when the outbox is made: what waits lies in frames, and there are no more of them than the pool
 //! has.
 
-use crate::{BURST, Class, Datagram, Frame, Pool, PortId};
+use crate::control::ControlQueues;
+use crate::{BURST, Class, Datagram, Frame, Pool, PortId, Precedence};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -43,8 +44,12 @@ crate::counters! {
         down_records_queued,
         /// Upward records that wait for room in a TX ring (a gauge).
         up_records_queued,
-        /// Link control for the registrar that was dropped because the mailbox was full; nodes try again.
+        /// Link control of registered nodes that was dropped because the registrar's mailbox was full; nodes try again.
         link_dropped_mailbox_full,
+        /// Link control of strangers that was dropped because their part of the registrar's mailbox was full.
+        link_dropped_stranger,
+        /// Link control beyond the budget of a registered node that was dropped because the part for it was full.
+        link_dropped_excess,
     }
 }
 
@@ -311,7 +316,7 @@ pub enum Crowding {
 pub struct Outbox {
     pool: Pool,
     queues: Vec<TxQueue>,
-    control: VecDeque<Datagram>,
+    control: ControlQueues,
     counters: Arc<OutboxCounters>,
     /// Datagrams of cargo beyond which a port is contended, or full.
     contended: usize,
@@ -319,9 +324,6 @@ pub struct Outbox {
     /// Frames free for cargo below which a contended port is full.
     scarce: u32,
 }
-
-/// The most link control datagrams that wait for the registrar's mailbox in one lcore.
-pub const CONTROL_BACKLOG: usize = 256;
 
 impl Outbox {
     /// An outbox for ports `0 .. ports`.
@@ -334,7 +336,7 @@ impl Outbox {
             scarce: (room as u32 / 4).min(512),
             pool,
             queues: (0..ports).map(|_| TxQueue::new(Arc::clone(&counters), room)).collect(),
-            control: VecDeque::with_capacity(CONTROL_BACKLOG),
+            control: ControlQueues::new(room),
             counters,
         }
     }
@@ -383,22 +385,31 @@ impl Outbox {
     }
 
     /// Hands a link control datagram to the registrar; when too many wait already, it is dropped and counted.
-    pub fn control(&mut self, datagram: Datagram) {
-        if self.control.len() >= CONTROL_BACKLOG {
-            self.counters.link_dropped_mailbox_full.add(1);
-        } else {
-            self.control.push_back(datagram);
+    pub fn control(&mut self, precedence: Precedence, datagram: Datagram) {
+        if !self.control.put(precedence, datagram) {
+            let dropped = match precedence {
+                Precedence::Member => &self.counters.link_dropped_mailbox_full,
+                Precedence::Stranger => &self.counters.link_dropped_stranger,
+                Precedence::Excess => &self.counters.link_dropped_excess,
+            };
+            dropped.add(1);
         }
     }
 
-    /// The first link control datagram that waits for the registrar.
-    pub fn next_control(&mut self) -> Option<Datagram> {
-        self.control.pop_front()
+    /// Whether link control waits for the registrar.
+    #[inline]
+    pub fn has_control(&self) -> bool {
+        self.control.len() > 0
+    }
+
+    /// The first link control datagram that waits for the registrar with this precedence.
+    pub fn next_control(&mut self, precedence: Precedence) -> Option<Datagram> {
+        self.control.take(precedence)
     }
 
     /// Puts a link control datagram back in front: the mailbox was full.
-    pub fn unget_control(&mut self, datagram: Datagram) {
-        self.control.push_front(datagram);
+    pub fn unget_control(&mut self, precedence: Precedence, datagram: Datagram) {
+        self.control.untake(precedence, datagram);
     }
 
     /// The queue of a port.
@@ -436,7 +447,7 @@ impl Outbox {
 
     /// Whether no datagram waits anywhere.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.queues.iter().all(TxQueue::is_empty)
+        !self.has_control() && self.queues.iter().all(TxQueue::is_empty)
     }
 
     /// Frames that wait anywhere: a term of the conservation equation.

@@ -1,7 +1,7 @@
 //! What a gateway is told at start.
 
 use frame::Time;
-use frame::time::MICROSECOND;
+use frame::time::{MICROSECOND, SECOND};
 use wire::ShardSet;
 
 /// Settings of one lcore's gateway. All lcores of a process have the same but for the lane.
@@ -21,11 +21,13 @@ pub struct GatewayConfig {
     /// The lane of cargo to masters, another one on each lcore. A buffer of theirs has records of many slaves; with one
     /// lane for each lcore those of one slave arrive on one receive queue, as what comes from it does at ours.
     pub lane: u16,
+    /// The heartbeat interval of the nodes, in nanoseconds: their link control has a budget in each.
+    pub interval: Time,
 }
 
 impl GatewayConfig {
-    /// The documented defaults: hold 50 us, early flush on, 64 masters.
+    /// The documented defaults: hold 50 us, early flush on, 64 masters, an interval of 1 s.
     pub fn new(shards: ShardSet) -> Self {
-        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512, lane: 0 }
+        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512, lane: 0, interval: SECOND }
     }
 }

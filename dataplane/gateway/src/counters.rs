@@ -74,6 +74,10 @@ frame::counters! {
         link_datagrams_in,
         /// Records of link control that came in: consumed by the registrar.
         link_records_in,
+        /// Datagrams of link control from where none of their nodes is registered: the registrar reads members' first.
+        link_strangers_in,
+        /// Datagrams of link control beyond the budget of a registered node: the registrar reads all others first.
+        link_excess_in,
         /// Answers to link control that found no frame, not even in the reserve.
         link_dropped_no_frame,
         /// Empty datagrams, which have no record to count.

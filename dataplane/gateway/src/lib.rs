@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`budget`] | which link control goes first |
 //! | [`config`] | what it is told at start |
 //! | [`route`] | where slaves and masters are; who may send what |
 //! | [`pass`] | a burst, walked into a list of what goes where |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+mod budget;
 pub mod config;
 pub mod counters;
 pub mod desk;
@@ -36,8 +38,9 @@ pub use config::GatewayConfig;
 pub use counters::GatewayCounters;
 
 use aggregate::{Aggregator, Appended, Closed};
+use budget::Budgets;
 use flush::Cause;
-use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Peer, Pool, PortId, Role, Time};
+use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Peer, Pool, PortId, Precedence, Role, Time};
 use link::RouteChange;
 use pass::{Heard, Item, Tally, Walked};
 use route::{Destination, Routes, SlaveSource};
@@ -72,6 +75,7 @@ pub enum Command {
 /// One lcore's gateway.
 pub struct Gateway {
     routes: Routes,
+    budgets: Budgets,
     buffers: Aggregator,
     items: Vec<Item>,
     admitted: Vec<Item>,
@@ -97,6 +101,7 @@ impl Gateway {
         Self {
             buffers: Aggregator::new(routes.destinations(), pool),
             shares: Shares::new(routes.shards().slaves()),
+            budgets: Budgets::new(&routes, config.interval),
             routes,
             // As many as a burst of the smallest records has: never grown.
             items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
@@ -313,7 +318,7 @@ impl Gateway {
         if links != 0 {
             for number in (0..burst.len()).filter(|number| links & (1 << number) != 0) {
                 if let Some(datagram) = burst.take(number) {
-                    out.control(datagram);
+                    self.hand_over(now, datagram, out);
                 }
             }
         }
@@ -352,6 +357,17 @@ impl Gateway {
         self.receive_any(now, &[], burst, out);
         burst.clear();
         self.publish_held();
+    }
+
+    /// Link control goes to the registrar.
+    fn hand_over(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
+        let precedence = self.budgets.judge(now, &self.routes, &datagram.peer, datagram.frame.data());
+        match precedence {
+            Precedence::Member => {}
+            Precedence::Stranger => self.counters.flush.link_strangers_in.add(1),
+            Precedence::Excess => self.counters.flush.link_excess_in.add(1),
+        }
+        out.control(precedence, datagram);
     }
 
     /// Counts all items as held, and asks the cache for their entries of the pointer array.

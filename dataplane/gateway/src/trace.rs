@@ -305,7 +305,7 @@ impl Gateway {
                 told(tracer, record, Fate::Registrar);
             }
             if let Some(datagram) = burst.take(number) {
-                out.control(datagram);
+                self.hand_over(now, datagram, out);
             }
         } else {
             let mut refusals = 0u64;

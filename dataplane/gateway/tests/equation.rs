@@ -4,7 +4,7 @@
 mod support;
 
 use frame::time::FOREVER;
-use frame::{BURST, Peer, PoolConfig, PortId, Time, Vlan};
+use frame::{BURST, Peer, PoolConfig, PortId, Precedence, Time, Vlan};
 use gateway::{Command, GatewayConfig};
 use link::Route;
 use proptest::collection::vec;
@@ -215,12 +215,12 @@ impl Pair {
     fn new(setting: &Setting) -> Self {
         let shards: Vec<_> = setting.shards.iter().copied().map(Shard).collect();
         let config = GatewayConfig {
-            shards: ShardSet::new(scale(), &shards).unwrap(),
             hold: setting.hold,
             early: setting.early,
             masters: setting.masters,
             low_water: setting.low_water,
             lane: support::LANE,
+            ..GatewayConfig::new(ShardSet::new(scale(), &shards).unwrap())
         };
         let pool = PoolConfig { reserve: setting.reserve, ..pool(setting.frames) };
         let model = Model::new(config.clone(), pool.chunk);
@@ -302,7 +302,9 @@ impl Pair {
             }
         }
         self.rig.receive_burst(burst);
-        while self.rig.out.next_control().is_some() {}
+        for precedence in Precedence::ALL {
+            while self.rig.out.next_control(precedence).is_some() {}
+        }
     }
 
     fn answer(&mut self, to: Sender, records: usize) {

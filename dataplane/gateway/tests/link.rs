@@ -2,7 +2,7 @@
 
 mod support;
 
-use frame::{Class, Datagram, Peer};
+use frame::{Class, Datagram, Peer, Precedence};
 use gateway::Command;
 use support::*;
 use wire::MsgType;
@@ -11,12 +11,17 @@ fn heartbeat(slave: u32, number: u64) -> Vec<u8> {
     record(MsgType::HEARTBEAT, slave, 0, number, 100)
 }
 
-/// What waits for the registrar: from where, and what.
-fn for_registrar(rig: &mut Rig) -> Vec<(Peer, Vec<u8>)> {
-    let waiting = std::iter::from_fn(|| rig.out.next_control());
+/// What waits for the registrar with a precedence: from where, and what.
+fn waiting(rig: &mut Rig, precedence: Precedence) -> Vec<(Peer, Vec<u8>)> {
+    let waiting = std::iter::from_fn(|| rig.out.next_control(precedence));
     let waiting = waiting.map(|Datagram { frame, peer, .. }| (peer, frame.data().to_vec())).collect();
     rig.check();
     waiting
+}
+
+/// What waits for the registrar: from where, and what.
+fn for_registrar(rig: &mut Rig) -> Vec<(Peer, Vec<u8>)> {
+    Precedence::ALL.into_iter().flat_map(|precedence| waiting(rig, precedence)).collect()
 }
 
 #[test]
@@ -29,7 +34,10 @@ fn link_control_goes_to_the_registrar_untouched() {
         // A farm packs several into one datagram.
         let bytes: Vec<_> = (16..24).flat_map(|id| record(kind, id, 0, 7, 90)).collect();
         rig.receive_one(from, &bytes);
-        rig.assert_changed(&before, &[("flush.link_datagrams_in", 1), ("flush.link_records_in", 8)]);
+        let mut changed = vec![("flush.link_datagrams_in", 1), ("flush.link_records_in", 8)];
+        // Only heartbeats keep a node registered, and slave 20 is.
+        changed.extend((kind != MsgType::HEARTBEAT).then_some(("flush.link_strangers_in", 1)));
+        rig.assert_changed(&before, &changed);
         assert_eq!(for_registrar(&mut rig), [(from, bytes)]);
         assert_eq!(rig.pool.in_use(), 0);
     }
@@ -62,9 +70,11 @@ fn mixed_burst(links: u64, datagrams: usize) {
     for number in 0..datagrams {
         let n = number as u64;
         let (from, bytes) = if links & (1 << number) != 0 {
-            let bytes = heartbeat(20, n);
-            registrar.push((slave(20), bytes.clone()));
-            (slave(20), bytes)
+            // Each within its budget, so that all wait in one line.
+            let id = 22 + n as u32 % 26;
+            let bytes = heartbeat(id, n);
+            registrar.push((slave(id), bytes.clone()));
+            (slave(id), bytes)
         } else if number % 3 == 0 {
             let bytes = [cargo(17, 1, n, number % 7), cargo(18, 1, n, number % 5)];
             expected[1].extend_from_slice(&bytes[0]);
@@ -192,14 +202,109 @@ fn an_answer_that_no_frame_holds_is_dropped_by_name() {
 #[test]
 fn a_registrar_that_does_not_come_costs_a_bounded_number_of_frames() {
     let mut rig = Rig::new(config(), pool(1024));
-    let backlog = frame::outbox::CONTROL_BACKLOG as u64;
-    for number in 0..backlog + 10 {
+    // Nobody is registered.
+    let strangers = Precedence::Stranger.backlog(1024) as u64;
+    for number in 0..strangers + 10 {
         rig.receive_one(slave(20), &heartbeat(20, number));
     }
-    assert_eq!(rig.counts()["tx.link_dropped_mailbox_full"], 10);
-    assert_eq!(u64::from(rig.pool.in_use()), backlog);
-    let expected: Vec<_> = (0..backlog).map(|number| (slave(20), heartbeat(20, number))).collect();
+    assert_eq!(rig.counts()["tx.link_dropped_stranger"], 10);
+    assert_eq!(u64::from(rig.pool.in_use()), strangers);
+    let expected: Vec<_> = (0..strangers).map(|number| (slave(20), heartbeat(20, number))).collect();
     assert_eq!(for_registrar(&mut rig), expected);
+
+    // One node: its budget, and a little of what is beyond.
+    let mut rig = Rig::with_nodes(config());
+    let excess = Precedence::Excess.backlog(256) as u64;
+    for number in 0..BURST + excess + 10 {
+        rig.receive_one(slave(20), &heartbeat(20, number));
+    }
+    let counts = rig.counts();
+    assert_eq!((counts["tx.link_dropped_excess"], counts["tx.link_dropped_mailbox_full"]), (10, 0));
+    assert_eq!((counts["flush.link_excess_in"], counts["flush.link_strangers_in"]), (excess + 10, 0));
+    assert_eq!(u64::from(rig.pool.in_use()), BURST + excess);
+    let expected: Vec<_> = (0..BURST + excess).map(|number| (slave(20), heartbeat(20, number))).collect();
+    assert_eq!(for_registrar(&mut rig), expected);
+}
+
+/// Heartbeats that a slave may say at once.
+const BURST: u64 = 8;
+
+fn heartbeat_of_master(master: u16, number: u64) -> Vec<u8> {
+    let mut bytes = record(MsgType::HEARTBEAT, 0, master, 0, 100);
+    bytes[wire::HEADER_LEN] = number as u8;
+    bytes
+}
+
+#[test]
+fn who_is_registered_goes_first_and_by_its_address() {
+    let mut rig = Rig::with_nodes(config());
+    let bytes = [heartbeat(20, 0), heartbeat(20, 0), heartbeat_of_master(1, 0), heartbeat_of_master(1, 0)];
+    rig.receive(&[(slave(20), &bytes[0]), (slave(21), &bytes[1]), (master(1), &bytes[2]), (master(2), &bytes[3])]);
+    let members = [(slave(20), bytes[0].clone()), (master(1), bytes[2].clone())];
+    assert_eq!(waiting(&mut rig, Precedence::Member), members);
+    let strangers = [(slave(21), bytes[1].clone()), (master(2), bytes[3].clone())];
+    assert_eq!(waiting(&mut rig, Precedence::Stranger), strangers);
+    assert_eq!(rig.counts()["flush.link_strangers_in"], 2);
+    // Only heartbeats keep a node registered.
+    let other = record(MsgType::MEMBERS, 20, 0, 0, 100);
+    rig.receive_one(slave(20), &other);
+    assert_eq!(waiting(&mut rig, Precedence::Stranger), [(slave(20), other)]);
+}
+
+#[test]
+fn a_flood_of_one_node_spends_nobody_elses_budget() {
+    let mut rig = Rig::with_nodes(config());
+    for number in 0..100 {
+        rig.receive_one(slave(20), &heartbeat(20, number));
+        rig.receive_one(master(1), &heartbeat_of_master(1, number));
+    }
+    assert_eq!(waiting(&mut rig, Precedence::Member).len() as u64, BURST + 16);
+    rig.receive(&[(slave(21), &heartbeat(21, 0)), (master(2), &heartbeat_of_master(2, 0))]);
+    assert_eq!(waiting(&mut rig, Precedence::Member).len(), 2);
+}
+
+#[test]
+fn a_farm_goes_first_while_one_of_its_slaves_has_something_left() {
+    let mut rig = Rig::with_nodes(config());
+    let at = slave(20);
+    for id in 20..23 {
+        rig.set_slave(id, Some(route(at, MTU)));
+    }
+    // Each heartbeat costs its own slave; slave 40 is registered elsewhere, which costs nobody.
+    let pair = [heartbeat(20, 0), heartbeat(21, 0), heartbeat(40, 0)].concat();
+    for _ in 0..BURST {
+        rig.receive_one(at, &pair);
+    }
+    assert_eq!(waiting(&mut rig, Precedence::Member).len() as u64, BURST);
+    rig.receive_one(at, &pair);
+    assert_eq!(waiting(&mut rig, Precedence::Excess), [(at, pair.clone())]);
+    let farm = [pair, heartbeat(22, 0)].concat();
+    rig.receive_one(at, &farm);
+    assert_eq!(waiting(&mut rig, Precedence::Member), [(at, farm)]);
+    rig.receive_one(slave(40), &heartbeat(40, 0));
+    assert_eq!(waiting(&mut rig, Precedence::Member).len(), 1);
+}
+
+#[test]
+fn a_budget_fills_again_and_belongs_to_the_node_wherever_it_is() {
+    let mut rig = Rig::with_nodes(config());
+    let elsewhere = but(slave(20), |peer| *peer = slave(47));
+    for number in 0..BURST + 3 {
+        rig.receive_one(slave(20), &heartbeat(20, number));
+    }
+    rig.set_slave(20, Some(route(elsewhere, MTU)));
+    rig.receive_one(elsewhere, &heartbeat(20, 99));
+    assert_eq!(waiting(&mut rig, Precedence::Member).len() as u64, BURST);
+    assert_eq!(waiting(&mut rig, Precedence::Excess).len(), 4);
+    // Four in each interval.
+    rig.advance(config().interval);
+    for number in 0..BURST {
+        rig.receive_one(elsewhere, &heartbeat(20, number));
+    }
+    assert_eq!(waiting(&mut rig, Precedence::Member).len(), 4);
+    // Where it is no more it is a stranger.
+    rig.receive_one(slave(20), &heartbeat(20, 0));
+    assert_eq!(waiting(&mut rig, Precedence::Stranger).len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use frame::{Datagram, Peer};
+use frame::{Datagram, Peer, Precedence};
 use gateway::trace::{Event, Fate, Trace, trace};
 use gateway::{Command, GatewayConfig};
 use proptest::prelude::*;
@@ -193,7 +193,7 @@ fn link_control_goes_to_the_registrar_and_others_records_are_not_said() {
     assert_eq!(said(&mut trace), Said::default());
     rig.receive_one(slave(17), &record(MsgType::HEARTBEAT, 17, 0, 0, 84));
     assert_eq!(fates(&mut trace), [Fate::Registrar]);
-    assert!(rig.out.next_control().is_some());
+    assert!(rig.out.next_control(Precedence::Member).is_some());
     // Upward, and with another slave's record in the buffer.
     rig.receive_one(slave(18), &cargo(18, 1, 0, 3));
     rig.receive_one(slave(17), &cargo(17, 1, 1, 3));

@@ -110,7 +110,12 @@ pub fn mailbox_with_call<T: Send>(
     capacity: usize,
     ring: impl Fn() + Send + Sync + 'static,
 ) -> (Sender<T>, Receiver<T>) {
-    mailbox_with(capacity, Arc::new(CallBell(ring)))
+    mailbox_with(capacity, bell_with_call(ring))
+}
+
+/// A bell that is a call, for several mailboxes of one receiver; as in [`mailbox_with_call`].
+pub fn bell_with_call(ring: impl Fn() + Send + Sync + 'static) -> Arc<dyn Bell> {
+    Arc::new(CallBell(ring))
 }
 
 /// A mailbox with a doorbell of any kind.

@@ -1,11 +1,11 @@
 //! One poll of an lcore: mailbox, receive, advance, transmit. The same in a thread and in a simulator.
 
 use crate::counters::{LcoreCounters, PoolCounters};
-use crate::mail::ControlMail;
-use crate::mailbox::{Receiver, Sender};
+use crate::mail::ControlSender;
+use crate::mailbox::Receiver;
 use crate::pulse::{Pulse, Stage};
 use crate::tap::{TapPeg, Worn};
-use frame::{BURST, Burst, Outbox, Pool, Role, Time};
+use frame::{BURST, Burst, Outbox, Pool, Precedence, Role, Time};
 use port::Port;
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ pub struct Lcore<R: Role, P: Port> {
     outbox: Outbox,
     burst: Burst,
     mailbox: Receiver<R::Command>,
-    registrar: Option<Sender<ControlMail>>,
+    registrar: Option<ControlSender>,
     counters: Arc<LcoreCounters>,
     pool_counters: Arc<PoolCounters>,
     pulse: Arc<Pulse>,
@@ -107,7 +107,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         ports: Vec<P>,
         pool: Pool,
         mailbox: Receiver<R::Command>,
-        registrar: Option<Sender<ControlMail>>,
+        registrar: Option<ControlSender>,
     ) -> Self {
         assert!(ports.iter().enumerate().all(|(i, port)| usize::from(port.id().0) == i), "ports are numbered from 0");
         let capacity = pool.capacity();
@@ -147,7 +147,9 @@ impl<R: Role, P: Port> Lcore<R, P> {
         self.role.advance(now, &mut self.outbox);
         polled.sent = self.transmit(now);
         self.pulse.enter(Stage::Control);
-        self.forward_control();
+        if self.outbox.has_control() {
+            self.forward_control();
+        }
         self.end(now, polled);
         polled
     }
@@ -263,20 +265,26 @@ impl<R: Role, P: Port> Lcore<R, P> {
         sent
     }
 
-    /// Link control to the registrar. A full mailbox delays it; the registrar catches up, or nodes try again.
+    /// Link control to the registrar, each precedence by itself. A full mailbox delays it; the registrar catches up, or nodes try again.
     fn forward_control(&mut self) {
-        while let Some(datagram) = self.outbox.next_control() {
-            match &self.registrar {
-                Some(registrar) if !registrar.is_closed() => {
-                    if registrar.is_full() || registrar.try_send(ControlMail::new(self.index, &datagram)).is_err() {
-                        self.outbox.unget_control(datagram);
-                        self.counters.control_delayed.add(1);
-                        return;
+        let mut is_delayed = false;
+        for precedence in Precedence::ALL {
+            while let Some(datagram) = self.outbox.next_control(precedence) {
+                match &self.registrar {
+                    Some(registrar) if !registrar.is_closed() => {
+                        if !registrar.try_send(self.index, precedence, &datagram) {
+                            self.outbox.unget_control(precedence, datagram);
+                            is_delayed = true;
+                            break;
+                        }
+                        self.counters.control_datagrams.add(1);
                     }
-                    self.counters.control_datagrams.add(1);
+                    _ => self.counters.control_dropped_no_registrar.add(1),
                 }
-                _ => self.counters.control_dropped_no_registrar.add(1),
             }
+        }
+        if is_delayed {
+            self.counters.control_delayed.add(1);
         }
     }
 
@@ -387,7 +395,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
 
     /// Whether link control waits for room in the registrar's mailbox.
     pub(crate) fn control_waits(&self) -> bool {
-        self.outbox.frames() > self.tx_waiting()
+        self.outbox.has_control()
     }
 
     /// Whether nothing is received now: to wait for packets would not be to sleep.

@@ -45,6 +45,8 @@ frame::counters! {
         refused_downgrade,
         /// Heartbeats that claim an id that is alive at another address.
         refused_duplicate,
+        /// Accepted heartbeats whose memory cannot be true: the last claim of that boot holds.
+        capacity_refused,
         /// Slaves that are here (a gauge).
         slaves_here,
         /// Slaves that are suspect: silent together with many others (a gauge).
@@ -63,9 +65,11 @@ frame::counters! {
         drain_unheard,
         /// Times that many slaves fell silent at once.
         mass_silences,
-        /// Times that silence was not judged because the gateway itself did not poll or lost packets.
+        /// Times that the gateway itself may not have heard nodes: an lcore did not poll, or packets or mail were lost.
         deaf_spells,
-        /// Slaves and masters judged silent although packets were still lost or an lcore did not poll.
+        /// Nanoseconds in which packets or mail were lost, as far as looks at the counts tell: they count as no silence.
+        deaf_ns,
+        /// Slaves and masters judged silent although losses or an lcore that did not poll may be the reason.
         doubt_ended,
         /// The membership generation (a gauge).
         generation,

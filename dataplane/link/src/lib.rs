@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`budget`] | how often a node speaks at most |
 //! | [`key`] | the cluster key, and the keys of nodes that are derived from it |
 //! | [`key_ring`] | two keys while the cluster changes its key |
 //! | [`node`] | a node's announcement of itself to one gateway |
@@ -17,6 +18,7 @@
 //! | [`shard_ranges`] | which shards a gateway serves, as it announces them |
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod change;
 pub mod counters;
 pub mod event;
@@ -45,6 +47,10 @@ use frame::Peer;
 
 /// Heartbeat intervals of silence after which a node is gone, or a gateway lost.
 pub const SILENT_INTERVALS: u64 = 3;
+
+/// The most memory that one slave can lend, in 4 KiB pages: 64 TiB, which is all that Linux addresses on x86-64 with page
+/// tables of four levels. What more claim is a mistake, or a slave that wants to be chosen.
+pub const MOST_PAGES: u64 = 1 << 34;
 
 /// Bytes of UDP payload that fit into an IP packet of `mtu` bytes to `peer`.
 pub fn datagram_room(peer: &Peer, mtu: u16) -> usize {

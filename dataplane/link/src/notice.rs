@@ -1,5 +1,6 @@
 //! What a registrar tells people: the cause, and what to do.
 
+use crate::MOST_PAGES;
 use frame::Peer;
 use std::fmt;
 use wire::link::{NodeId, Role};
@@ -97,6 +98,17 @@ pub enum Notice {
         /// Largest IP packet of this gateway, in bytes.
         ours: u16,
     },
+    /// A slave claims memory that it cannot have; the claim is not believed.
+    Capacity {
+        /// The slave.
+        node: NodeId,
+        /// Where it is.
+        from: Peer,
+        /// Memory that it says it lends, in 4 KiB pages.
+        total: u64,
+        /// The part of it that it says is free.
+        free: u64,
+    },
     /// Many slaves fell silent at once; they are suspect, not gone.
     MassSilence {
         /// At least so many.
@@ -110,7 +122,7 @@ pub enum Notice {
 
 impl Notice {
     /// How many kinds of notices there are.
-    pub(crate) const KINDS: usize = 14;
+    pub(crate) const KINDS: usize = 15;
 
     /// Which kind it is, and what it is about within that kind: the same again is said rarely.
     pub(crate) fn topic(&self) -> (usize, u64) {
@@ -130,6 +142,7 @@ impl Notice {
             Self::OlderBoot { node, .. } => (11, of(node)),
             Self::Downgrade { node, .. } => (12, of(node)),
             Self::OldVersion { node, .. } => (13, of(node)),
+            Self::Capacity { node, .. } => (14, of(node)),
         }
     }
 }
@@ -198,6 +211,11 @@ impl fmt::Display for Notice {
                 f,
                 "{node} at {from} takes packets of {claimed} bytes, this gateway of {ours}: packets stay at the smaller \
                  size until both MTUs are the same"
+            ),
+            Self::Capacity { node, from, total, free } => write!(
+                f,
+                "{node} at {from} claims {total} pages of memory, {free} of them free: at most {MOST_PAGES} can be, and no more \
+                 free than all; it stays a member, with what it claimed before; correct its program or its --memory"
             ),
             Self::MassSilence { silent, present } => write!(
                 f,

@@ -1,7 +1,7 @@
 //! Generator and farm with a real gateway and its registrar between them, on a virtual clock.
 
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
-use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
+use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Precedence, Role, Time};
 use gateway::{Gateway, GatewayConfig};
 use link::{
     ClusterKey, Credential, Health, NodeConfig, Registrar, RegistrarConfig, RouteChange, ShardRanges as LinkShards,
@@ -113,7 +113,8 @@ impl Cluster {
         for (to, burst) in bursts.iter_mut().enumerate() {
             self.receive(to, burst);
         }
-        while let Some(control) = self.outs[1].next_control() {
+        let next = |out: &mut Outbox| Precedence::ALL.into_iter().find_map(|precedence| out.next_control(precedence));
+        while let Some(control) = next(&mut self.outs[1]) {
             self.registrar.receive(self.now, &control.peer, control.frame.data(), &mut self.desk);
         }
         self.registrar.advance(self.now, Health::GOOD, &mut self.desk);

@@ -209,15 +209,28 @@ fn a_port_that_does_not_exist_costs_only_the_datagram() {
 }
 
 #[test]
-fn the_way_to_the_registrar_is_bounded() {
-    let mut out = outbox();
-    for _ in 0..CONTROL_BACKLOG + 1 {
-        let Some(frame) = out.alloc() else { break };
-        let peer = Peer::socket(PortId(0), "127.0.0.1:1".parse().unwrap());
-        out.control(Datagram::new(frame, peer, Class::Link, 1));
+fn the_way_to_the_registrar_is_bounded_for_each_precedence_by_itself() {
+    let config = PoolConfig { frames: 1024, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+    let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
+    let counters = Arc::clone(out.counters());
+    let mut waiting = 0;
+    // Who goes first comes last: the others' flood took no room from it.
+    for precedence in [Precedence::Excess, Precedence::Stranger, Precedence::Member] {
+        for records in 0..precedence.backlog(1024) as u16 + 3 {
+            out.control(precedence, datagram(&out, 0, Class::Link, records));
+        }
+        waiting += precedence.backlog(1024);
+        assert_eq!((out.frames(), out.pool().in_use() as usize), (waiting, waiting));
     }
-    assert_eq!(out.frames(), 16);
-    let first = out.next_control().unwrap();
-    out.unget_control(first);
-    assert_eq!(out.frames(), 16);
+    let dropped =
+        [&counters.link_dropped_mailbox_full, &counters.link_dropped_stranger, &counters.link_dropped_excess];
+    assert_eq!(dropped.map(|counter| counter.get()), [3, 3, 3]);
+    for precedence in Precedence::ALL {
+        let first = out.next_control(precedence).unwrap();
+        assert_eq!(first.records, 0);
+        out.unget_control(precedence, first);
+        let all = std::iter::from_fn(|| out.next_control(precedence)).map(|datagram| datagram.records);
+        assert!(all.eq(0..precedence.backlog(1024) as u16), "in order, the oldest kept");
+    }
+    assert!(out.is_empty() && out.pool().in_use() == 0);
 }

@@ -1,8 +1,10 @@
 //! A port made of two vectors, and a role that gives every datagram back after a while.
 
 use frame::counter::CounterSet;
-use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, TxQueue};
-use lcore::{ControlMail, Lcore, mailbox};
+use frame::{
+    Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Precedence, Role, Time, TxQueue,
+};
+use lcore::{ControlReceiver, Lcore, control_mailbox, mailbox};
 use port::Port;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -157,7 +159,7 @@ impl Role for ToyRole {
     fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
         for datagram in burst.drain() {
             if datagram.frame.data().first() == Some(&LINK) {
-                out.control(datagram);
+                out.control(Precedence::Member, datagram);
             } else {
                 self.held.push_back((now.saturating_add(self.hold), datagram));
             }
@@ -206,7 +208,7 @@ pub struct Bench {
     pub lcore: Lcore<ToyRole, ToyPort>,
     pub wires: Vec<Arc<Mutex<Wire>>>,
     pub orders: mailbox::Sender<Order>,
-    pub registrar: mailbox::Receiver<ControlMail>,
+    pub registrar: ControlReceiver,
 }
 
 impl Bench {
@@ -215,7 +217,7 @@ impl Bench {
         let wires: Vec<_> = (0..ports).map(|_| Arc::new(Mutex::new(Wire::default()))).collect();
         let ports = wires.iter().enumerate().map(|(id, wire)| ToyPort::new(id as u8, &pool, wire, None)).collect();
         let (orders, mailbox) = mailbox::mailbox_without_doorbell(256);
-        let (to_registrar, registrar) = mailbox::mailbox_without_doorbell(4);
+        let (to_registrar, registrar) = control_mailbox(4, || {});
         let lcore = Lcore::new(0, ToyRole::new(hold), ports, pool, mailbox, Some(to_registrar));
         Self { lcore, wires, orders, registrar }
     }

@@ -194,9 +194,10 @@ impl Registrar {
                 let was = presence;
                 let standing = self.admit(call, issued, &mut presence, sink)?;
                 if let Standing::Registered { mtu } = standing {
+                    let capacity = self.capacity(call.now, at, call.from, &call.heartbeat, sink);
                     let entry = self.table.get_mut(at);
                     entry.presence = presence;
-                    let capacity_changed = entry.set_capacity(&call.heartbeat);
+                    let capacity_changed = entry.set_capacity(capacity, &call.heartbeat);
                     self.table.place(at, &was);
                     let before = (was.state, was.mtu(), was.vcpus, was.boot_epoch);
                     if capacity_changed || before != (State::Here, mtu, presence.vcpus, presence.boot_epoch) {

@@ -8,8 +8,10 @@
 //! very start of the node at this very address not long ago, and with a seq above all before. The tag of a node is made
 //! with its own key, so no node can speak for another.
 
+mod capacity;
 mod config;
 mod cookie;
+mod deaf;
 mod heartbeat;
 mod keys;
 mod leave;
@@ -77,7 +79,7 @@ impl Registrar {
             table: Table::new(served.slaves()),
             served,
             masters: Vec::with_capacity(config.max_masters),
-            hearing: Hearing::new(now),
+            hearing: Hearing::new(now, config.interval),
             counters,
             packer: Packer::new(),
             paths: Paths::new(),
@@ -133,6 +135,11 @@ impl Registrar {
         self.publish_changes(now, sink);
         self.tell_of_leaving(now, sink);
         self.gauge();
+    }
+
+    /// Notes whether the gateway can hear, as [`advance`](Self::advance) does first. Nobody is judged.
+    pub fn look(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
+        self.listen(now, health, sink);
     }
 
     /// When [`advance`](Self::advance) has something to do; `None` while nobody is there.

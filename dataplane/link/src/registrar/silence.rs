@@ -1,31 +1,37 @@
 //! Who is gone: silence, and how long the gateway's own troubles are a reason to doubt it.
 //!
 //! A node that was not heard for 3 intervals is silent, unless the gateway could not hear it. There are three causes of
-//! such doubt, and each has its bound, which counts for every node from its own last heartbeat:
+//! such doubt. Each has its bound, which counts for every node from its own last heartbeat:
 //!
-//! | cause | bound | why |
-//! |---|---|---|
-//! | packets were lost on receive | 10 intervals | strangers can cause losses, and one lost packet is no word about a node |
-//! | an lcore does not poll | 30 intervals | nodes behind it have left this gateway long before |
-//! | the registrar was not called | 10 pauses in a row | nobody is judged in a pause; in between somebody must be |
+//! | cause | what it does | bound | why |
+//! |---|---|---|---|
+//! | packets were lost on receive, or mail to the registrar | the spell of the loss counts as no silence | 13 intervals | strangers can cause losses, and one lost packet is no word about a node |
+//! | an lcore does not poll | silence begins when it polls again | 33 intervals | nodes behind it have left this gateway long before |
+//! | the registrar was not called | silence begins at the end of the pause | 10 pauses in a row | nobody is judged in a pause; in between somebody must be |
 //!
-//! So whatever happens, a node that is dead is gone at last; and what only losses make doubtful keeps nobody from
-//! claiming an id with its key.
+//! A spell is the time between two looks at the counts of losses ([`deaf`](super::deaf)): so a loss now and then delays the
+//! end of a dead node by little, and only losses in nearly every look delay it up to the bound. Whatever happens, a node
+//! that is dead is gone at last; and what only losses make doubtful keeps nobody from claiming an id with its key.
 
 use super::Registrar;
+use super::deaf::Deaf;
 use super::presence::{Presence, State};
 use crate::{Notice, RegistrarEvent, RouteChange, SILENT_INTERVALS, Sink};
 use frame::Time;
 use wire::link::NodeId;
 
-/// How long after a node was last heard losses on receive may excuse its silence, in intervals.
+/// How long after a node was last heard losses may excuse its silence, in intervals.
 const LOSS_INTERVALS: u64 = 10;
 /// How long after a node was last heard an lcore that does not poll may excuse its silence, in intervals.
 const STALL_INTERVALS: u64 = 30;
+/// A time between two spells of losses that is shorter than one in so many of an interval counts as deaf.
+const SPELLS_PER_INTERVAL: u64 = 32;
+/// In so many parts of an interval the registrar looks at the counts of losses: the shortest spell of a loss is one of them.
+const LOOKS_PER_INTERVAL: u64 = 5;
 /// How many pauses in a row begin the silence of all nodes anew. They are in a row when silence was not judged in
 /// between: less than 3 intervals after the one before.
 const MOST_PAUSES: u32 = 10;
-/// How long a suspect may be silent, in intervals.
+/// How long a suspect may be silent, in intervals. Losses excuse it as they excuse any silence.
 const SUSPECT_INTERVALS: u64 = 10;
 /// More than one in so many falling silent within one interval is a mass silence: 5 %.
 const MASS_ONE_IN: u32 = 20;
@@ -41,17 +47,19 @@ pub struct Health {
     pub polling: bool,
     /// Packets that were lost on receive since the start, on all ports.
     pub rx_lost: u64,
+    /// Datagrams of members that were lost since the start on the way from the lcores to the registrar.
+    pub mail_lost: u64,
 }
 
 impl Health {
     /// Polling, and nothing lost.
-    pub const GOOD: Self = Self { polling: true, rx_lost: 0 };
+    pub const GOOD: Self = Self { polling: true, rx_lost: 0, mail_lost: 0 };
 }
 
 /// When the gateway could not hear, by cause.
 pub(super) struct Hearing {
-    /// The last time that packets had been lost on receive.
-    lost: Time,
+    /// When packets or mail were lost.
+    deaf: Deaf,
     /// The last time that an lcore did not poll.
     stalled: Time,
     /// The end of the last pause that began all silence anew; at first the start.
@@ -59,22 +67,26 @@ pub(super) struct Hearing {
     /// Pauses in a row.
     pauses: u32,
     is_deaf: bool,
-    rx_lost: Option<u64>,
-    advanced: Time,
+    /// What was lost up to the last look: on receive, and as mail.
+    lost: Option<(u64, u64)>,
+    /// The last look.
+    looked: Time,
     /// Who falls silent up to then is part of a mass silence.
     mass_until: Option<Time>,
 }
 
 impl Hearing {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time, interval: u64) -> Self {
+        // Nobody's silence is measured from further back than a suspect's bound.
+        let keep = interval.saturating_mul(LOSS_INTERVALS + SILENT_INTERVALS + SUSPECT_INTERVALS);
         Self {
-            lost: now,
+            deaf: Deaf::new(keep, interval / SPELLS_PER_INTERVAL),
             stalled: now,
             paused: now,
             pauses: 0,
             is_deaf: false,
-            rx_lost: None,
-            advanced: now,
+            lost: None,
+            looked: now,
             mass_until: None,
         }
     }
@@ -91,51 +103,80 @@ impl Registrar {
 
     /// Since when the silence of a node counts that was last heard at `heard`, whatever was lost.
     ///
-    /// Like [`silent_since`](Self::silent_since) it grows with `heard`: so the order in which nodes were heard is the
-    /// order in which they are due.
+    /// It grows with `heard`, and so does all that follows from it: the order in which nodes were heard is the order in
+    /// which they are due.
     fn silent_but_for_loss(&self, heard: Time) -> Time {
         let heard = heard.max(self.hearing.paused);
         heard.max(self.hearing.stalled.min(heard.saturating_add(self.intervals(STALL_INTERVALS))))
     }
 
-    /// Since when the silence of a node counts that was last heard at `heard`.
-    fn silent_since(&self, heard: Time) -> Time {
+    /// From when on losses do not excuse the silence of a node that was last heard at `heard`.
+    fn unexcused_from(&self, heard: Time) -> Time {
         let most = heard.max(self.hearing.paused).saturating_add(self.intervals(LOSS_INTERVALS));
-        self.silent_but_for_loss(heard).max(self.hearing.lost.min(most))
+        most.max(self.silent_but_for_loss(heard))
+    }
+
+    /// Whether silence since `since` has lasted for `silence` without the spells of losses; and whatever was lost, from
+    /// `end` on.
+    fn has_lasted(&self, since: Time, silence: u64, end: Time, now: Time) -> bool {
+        now >= end || self.hearing.deaf.clear(since, now) >= silence
+    }
+
+    /// When silence since `since` will have lasted for `silence` if nothing is lost any more; at the latest `end`.
+    fn will_have_lasted(&self, since: Time, silence: u64, end: Time) -> Time {
+        let looked = self.hearing.looked.max(since);
+        let left = silence.saturating_sub(self.hearing.deaf.clear(since, looked));
+        looked.saturating_add(left).min(end)
+    }
+
+    /// When a node that was last heard at `heard` is silent, whatever is lost.
+    fn silent_at_last(&self, heard: Time) -> Time {
+        self.unexcused_from(heard).saturating_add(self.silence())
     }
 
     /// Whether a node that was last heard at `heard` has been silent for too long.
     pub(super) fn is_silent(&self, heard: Time, now: Time) -> bool {
-        now >= self.silent_since(heard).saturating_add(self.silence())
+        self.has_lasted(self.silent_but_for_loss(heard), self.silence(), self.silent_at_last(heard), now)
     }
 
     /// Whether another address may have the id of a node that was last heard at `heard`.
     ///
     /// Who proves the node's key need not wait until nothing is lost any more: its own heartbeats got through.
     pub(super) fn is_free(&self, heard: Time, now: Time, has_key: bool) -> bool {
-        let since = if has_key { self.silent_but_for_loss(heard) } else { self.silent_since(heard) };
-        now >= since.saturating_add(self.silence())
+        let since = self.silent_but_for_loss(heard);
+        self.is_silent(heard, now) || (has_key && now >= since.saturating_add(self.silence()))
     }
 
-    /// When a suspect is gone.
-    fn suspect_until(&self, since: Time, presence: &Presence) -> Time {
-        since.max(self.silent_since(presence.heard)).saturating_add(self.intervals(SUSPECT_INTERVALS))
+    /// Since when a suspect's silence counts, and when it is gone whatever is lost.
+    fn suspicion(&self, since: Time, presence: &Presence) -> (Time, Time) {
+        let end = since.max(self.unexcused_from(presence.heard)).saturating_add(self.intervals(SUSPECT_INTERVALS));
+        (since.max(self.silent_but_for_loss(presence.heard)), end)
     }
 
-    /// Notes whether the gateway could hear since the last call.
+    /// Whether a suspect is gone.
+    fn is_suspicion_over(&self, since: Time, presence: &Presence, now: Time) -> bool {
+        let (since, end) = self.suspicion(since, presence);
+        self.has_lasted(since, self.intervals(SUSPECT_INTERVALS), end, now)
+    }
+
+    /// Notes whether the gateway could hear since the last look.
     pub(super) fn listen(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
-        let (pause, silence) = (self.intervals(2), self.silence());
+        let (interval, pause, silence) = (self.config.interval, self.intervals(2), self.silence());
         let hearing = &mut self.hearing;
-        let paused = now.saturating_sub(hearing.advanced) > pause;
-        let lost = hearing.rx_lost.is_some_and(|before| before != health.rx_lost);
+        let paused = now.saturating_sub(hearing.looked) > pause;
+        let (rx_lost, mail_lost) =
+            hearing.lost.map_or((false, false), |before| (before.0 != health.rx_lost, before.1 != health.mail_lost));
+        let lost = rx_lost || mail_lost;
         if lost {
-            hearing.lost = now;
+            // One packet that is lost in a pause says little of the pause, which has a rule of its own.
+            let from = hearing.looked.max(now.saturating_sub(interval));
+            self.counters.deaf_ns.add(hearing.deaf.add(from, now));
         }
         if !health.polling {
             hearing.stalled = now;
         }
         if paused {
-            let in_a_row = hearing.advanced.saturating_sub(hearing.paused) < silence;
+            let in_a_row = hearing.looked.saturating_sub(hearing.paused) < silence;
             hearing.pauses = if in_a_row { hearing.pauses + 1 } else { 1 };
             if hearing.pauses <= MOST_PAUSES {
                 hearing.paused = now;
@@ -146,7 +187,8 @@ impl Registrar {
             self.counters.deaf_spells.add(1);
             let why = match health.polling {
                 false => "an lcore does not poll",
-                true if lost => "packets were lost on receive",
+                true if rx_lost => "packets were lost on receive",
+                true if mail_lost => "the registrar's mailbox was full",
                 true => "the registrar was not called for two intervals",
             };
             sink.event(RegistrarEvent::Deaf { why });
@@ -154,18 +196,19 @@ impl Registrar {
             sink.event(RegistrarEvent::Hears);
         }
         hearing.is_deaf = is_deaf;
-        hearing.rx_lost = Some(health.rx_lost);
-        hearing.advanced = now;
+        hearing.lost = Some((health.rx_lost, health.mail_lost));
+        hearing.looked = now;
     }
 
-    /// Whether silence would not be judged now if doubt had no bound.
-    fn is_in_doubt(&self, now: Time) -> bool {
-        now < self.hearing.lost.max(self.hearing.stalled).saturating_add(self.silence())
+    /// Whether the silence of a node that was last heard at `heard` would not be judged now if doubt had no bound.
+    fn is_in_doubt(&self, heard: Time, now: Time) -> bool {
+        let clear = self.hearing.deaf.clear(heard.max(self.hearing.paused), now);
+        clear < self.silence() || now < self.hearing.stalled.saturating_add(self.silence())
     }
 
-    /// A node was judged: says so when the gateway still has reasons to doubt its silence.
-    fn judged(&mut self, now: Time, sink: &mut impl Sink) {
-        if self.is_in_doubt(now) {
+    /// A node that was last heard at `heard` is judged: says so when the gateway still has reasons to doubt its silence.
+    fn judged(&mut self, heard: Time, now: Time, sink: &mut impl Sink) {
+        if self.is_in_doubt(heard, now) {
             self.counters.doubt_ended.add(1);
             self.notice(now, Notice::DoubtEnded, sink);
         }
@@ -178,14 +221,15 @@ impl Registrar {
         let mut judged = mass;
         while left > 0
             && let Some((at, entry)) = self.table.quietest()
-            && self.is_silent(entry.presence.heard, now)
+            && let heard = entry.presence.heard
+            && self.is_silent(heard, now)
         {
             left -= 1;
             if !judged {
                 judged = true;
                 mass = self.is_mass_silence(now, sink);
             }
-            self.judged(now, sink);
+            self.judged(heard, now, sink);
             if mass {
                 self.set_state(at, State::Suspect, now);
                 if let Some(id) = self.served.slave(at) {
@@ -197,7 +241,7 @@ impl Registrar {
         }
         while left > 0
             && let Some((at, entry)) = self.table.oldest_suspect()
-            && now >= self.suspect_until(entry.since, &entry.presence)
+            && self.is_suspicion_over(entry.since, &entry.presence, now)
         {
             left -= 1;
             self.gone(at, now, "it was suspect for 10 intervals", sink);
@@ -208,7 +252,9 @@ impl Registrar {
     fn is_mass_silence(&mut self, now: Time, sink: &mut impl Sink) -> bool {
         let present = self.table.present();
         let enough = (present / MASS_ONE_IN + 1).max(MASS_LEAST);
-        let horizon = now.saturating_sub(self.silence() - self.config.interval);
+        let (clear, at_last) =
+            (self.silence() - self.config.interval, self.intervals(LOSS_INTERVALS + SILENT_INTERVALS - 1));
+        let horizon = self.hearing.deaf.clear_since(now, clear).max(now.saturating_sub(at_last));
         let silent = self.table.heard_by(horizon, enough);
         if silent < enough {
             return false;
@@ -242,7 +288,7 @@ impl Registrar {
         for at in 0..self.masters.len() {
             let presence = self.masters[at].presence;
             if presence.is_present() && self.is_silent(presence.heard, now) {
-                self.judged(now, sink);
+                self.judged(presence.heard, now, sink);
                 let master = &mut self.masters[at];
                 master.presence.state = State::Gone;
                 self.counters.nodes_gone.add(1);
@@ -258,11 +304,15 @@ impl Registrar {
         let masters = self.masters.iter().filter(|master| master.presence.is_present());
         let quietest = self.table.quietest().map(|(_, entry)| entry.presence.heard);
         let heard = masters.map(|master| master.presence.heard).chain(quietest).min();
-        let silent = heard.map(|heard| self.silent_since(heard).saturating_add(self.silence()));
-        let suspect = self.table.oldest_suspect();
-        let gone = suspect.map(|(_, entry)| self.suspect_until(entry.since, &entry.presence));
+        let silent = heard.map(|heard| {
+            self.will_have_lasted(self.silent_but_for_loss(heard), self.silence(), self.silent_at_last(heard))
+        });
+        let gone = self.table.oldest_suspect().map(|(_, entry)| {
+            let (since, end) = self.suspicion(entry.since, &entry.presence);
+            self.will_have_lasted(since, self.intervals(SUSPECT_INTERVALS), end)
+        });
         let due = silent.into_iter().chain(gone).min()?;
-        // A longer pause would count as deafness.
-        Some(due.min(self.hearing.advanced.saturating_add(self.config.interval)))
+        // A loss counts as deafness since the last look, so looks are often.
+        Some(due.min(self.hearing.looked.saturating_add((self.config.interval / LOOKS_PER_INTERVAL).max(1))))
     }
 }

@@ -241,20 +241,19 @@ impl Entry {
         }
     }
 
-    /// Takes over the memory that a heartbeat names, and where and how its node is connected. Returns whether masters should hear of it.
+    /// Takes over the memory that it lends, all and free, and where and how its node is connected. Returns whether masters should
+    /// hear of it.
     ///
     /// A small drift of the free pages is no change: else every heartbeat of every slave would go to every master.
-    pub(super) fn set_capacity(&mut self, heartbeat: &Heartbeat) -> bool {
-        let drift = heartbeat.pages_free.abs_diff(self.pages_free);
-        let notable = heartbeat.pages_total != self.pages_total
-            || (heartbeat.pages_free == 0) != (self.pages_free == 0)
-            || drift > heartbeat.pages_total / 64
+    pub(super) fn set_capacity(&mut self, (total, free): (u64, u64), heartbeat: &Heartbeat) -> bool {
+        let drift = free.abs_diff(self.pages_free);
+        let notable = total != self.pages_total
+            || (free == 0) != (self.pages_free == 0)
+            || drift > total / 64
             || (heartbeat.domain, heartbeat.speed_class) != (self.domain, self.speed_class);
         if notable {
-            self.domain = heartbeat.domain;
-            self.speed_class = heartbeat.speed_class;
-            self.pages_total = heartbeat.pages_total;
-            self.pages_free = heartbeat.pages_free;
+            (self.pages_total, self.pages_free) = (total, free);
+            (self.domain, self.speed_class) = (heartbeat.domain, heartbeat.speed_class);
         }
         notable
     }
