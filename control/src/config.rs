@@ -380,15 +380,7 @@ impl Slave {
         let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
             return faults.finish(None);
         };
-        faults.finish(Some(Self {
-            common,
-            gateways,
-            ids,
-            pages,
-            domain: args.domain,
-            credential,
-            traffic,
-        }))
+        faults.finish(Some(Self { common, gateways, ids, pages, domain: args.domain, credential, traffic }))
     }
 }
 

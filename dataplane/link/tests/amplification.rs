@@ -103,7 +103,7 @@ fn a_master_that_asks_for_everything_again_and_again_has_it_twice_and_then_32_da
         assert!(ack.registered);
         heartbeat = Heartbeat { seq: heartbeat.seq + 1, cookie: ack.cookie, members_generation: 0, ..heartbeat };
         // It does not hear well, so that its slaves stay although they say nothing.
-        gateway.registrar.advance(now, Health { polling: false, rx_lost: 0 }, &mut gateway.out);
+        gateway.registrar.advance(now, Health { polling: false, ..Health::GOOD }, &mut gateway.out);
         gateway.out.replies.clear();
     }
     let in_seconds: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -266,7 +266,7 @@ fn who_proves_its_key_at_another_address_waits_for_silence_alone() {
     let mut lost = 0;
     while !other.node.is_registered() {
         lost += 1;
-        let health = link::Health { polling: true, rx_lost: lost };
+        let health = link::Health { rx_lost: lost, ..link::Health::GOOD };
         gateway.registrar.advance(now, health, &mut gateway.out);
         other.exchange(&mut gateway, now);
         now += 10 * MILLISECOND;

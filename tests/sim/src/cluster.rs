@@ -32,6 +32,8 @@ pub struct GatewayNode {
     pub(crate) desk_wake: Time,
     pub(crate) watchdog: Watchdog,
     pub(crate) looked: Time,
+    /// Until then the registrar works on what it has read.
+    pub(crate) busy: Time,
 }
 
 /// See the module's documentation.
@@ -76,6 +78,8 @@ pub struct Cluster {
     pub(crate) quiet: bool,
     /// Some machine is or was of version 1 of link control.
     pub(crate) accepts_v1: bool,
+    /// Time that a registrar needs for each datagram, in nanoseconds.
+    pub(crate) registrar_cost: u64,
 }
 
 impl Cluster {
@@ -107,6 +111,7 @@ impl Cluster {
             cut: BTreeMap::new(),
             quiet: false,
             accepts_v1: plan.accepts_v1(),
+            registrar_cost: 0,
             plan,
         };
         let starts =
@@ -347,12 +352,25 @@ impl Cluster {
         if node.desk_wake != now {
             return;
         }
-        if now >= node.looked + LOOK {
+        if now < node.busy {
+            let busy = node.busy;
+            node.desk_wake = FOREVER;
+            return self.wake_desk(gateway, busy);
+        }
+        let looks = now >= node.looked + LOOK;
+        if looks {
             node.looked = now;
             node.watchdog.look(now);
         }
-        let health = Health { polling: node.watchdog.all_move(), rx_lost: rx_lost(node) };
-        let next = node.desk.work(now, health).min(now + LOOK).max(now + MICROSECOND);
+        let outboxes = node.cores.iter().map(|core| core.lcore.outbox().counters());
+        let mail_lost = outboxes.map(|counters| counters.link_dropped_mailbox_full.get()).sum();
+        let health = Health { polling: node.watchdog.all_move(), rx_lost: rx_lost(node), mail_lost };
+        if looks {
+            node.desk.look(now, health);
+        }
+        let (next, read) = node.desk.work(now, health);
+        node.busy = now + read * self.registrar_cost;
+        let next = next.min(now + LOOK).max(now + MICROSECOND);
         node.desk_wake = FOREVER;
         let told: Vec<u16> =
             node.cores.iter().filter(|core| !core.lcore.mailbox().is_empty()).map(|core| core.lcore.index()).collect();

@@ -5,7 +5,7 @@ use crate::slow::SlowPort;
 use frame::time::{FOREVER, MILLISECOND};
 use frame::{Hugepages, Pool, PoolConfig, PortId, Role, Time};
 use lcore::mailbox::{Sender, mailbox_without_doorbell};
-use lcore::{ControlMail, Lcore};
+use lcore::{ControlSender, Lcore};
 use port::memory::{MemoryConfig, MemoryPort};
 
 /// The longest sleep of an lcore, as in the poll loop of a thread.
@@ -50,7 +50,7 @@ impl<R: Role> Core<R> {
         index: u16,
         places: &[Place],
         sizes: Sizes,
-        registrar: Option<Sender<ControlMail>>,
+        registrar: Option<ControlSender>,
         make: impl FnOnce(&Pool) -> R,
     ) -> Self {
         let config = PoolConfig {

@@ -4,8 +4,8 @@ use frame::Time;
 use gateway::Command;
 use gateway::desk::{Line, Mail};
 use gateway::leave::{Leave, Stage};
-use lcore::ControlMail;
-use lcore::mailbox::{Receiver, Sender};
+use lcore::mailbox::Sender;
+use lcore::{ControlMail, ControlReceiver};
 use link::Registrar;
 use link::registrar::Health;
 
@@ -21,13 +21,13 @@ impl Line for Mailbox {
 /// See the module's documentation.
 pub struct Desk {
     desk: gateway::desk::Desk<Mailbox>,
-    mails: Receiver<ControlMail>,
+    mails: ControlReceiver,
     leave: Option<Leave>,
 }
 
 impl Desk {
     /// A desk for the lcores behind `commands`, in the order of their indices.
-    pub fn new(registrar: Registrar, mails: Receiver<ControlMail>, commands: Vec<Sender<Command>>) -> Self {
+    pub fn new(registrar: Registrar, mails: ControlReceiver, commands: Vec<Sender<Command>>) -> Self {
         Self { desk: gateway::desk::Desk::new(registrar, commands.into_iter().map(Mailbox)), mails, leave: None }
     }
 
@@ -51,11 +51,21 @@ impl Desk {
         self.desk.is_waiting()
     }
 
-    /// Works off what is due and what came in. Returns when to come again at the latest.
-    pub fn work(&mut self, now: Time, health: Health) -> Time {
+    /// Lets the registrar see whether the gateway is well, as the control thread does now and then.
+    pub fn look(&mut self, now: Time, health: Health) {
+        self.desk.look(now, health, drop);
+    }
+
+    /// Works off what is due and what came in. Returns when to come again at the latest, and how many datagrams were read.
+    pub fn work(&mut self, now: Time, health: Health) -> (Time, u64) {
         let Self { desk, mails, .. } = self;
-        desk.look(now, health, drop);
-        desk.work(now, health, || mails.try_recv(), open, drop)
+        let mut read = 0;
+        let next = || {
+            let mail = mails.try_recv();
+            read += u64::from(mail.is_some());
+            mail
+        };
+        (desk.work(now, health, next, open, drop), read)
     }
 
     /// Tells every lcore something, after all that it was told before.
@@ -88,5 +98,5 @@ impl Desk {
 }
 
 fn open(mail: &ControlMail) -> Mail<'_> {
-    Mail { lcore: mail.lcore, peer: &mail.peer, bytes: mail.bytes() }
+    Mail { lcore: mail.lcore, peer: &mail.peer, precedence: mail.precedence, bytes: mail.bytes() }
 }

@@ -17,6 +17,7 @@
 //! | [`account`] | the account of the whole cluster, from end to end |
 //! | `change` | a gateway drains, crashes or is cut off under load; the cluster changes its key |
 //! | [`check`] | what is looked at from outside |
+//! | [`flood`] | a node or strangers say far too much; packets are lost in bursts while somebody dies |
 //! | [`hostile`] | what strangers send, and where it must be counted |
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
@@ -32,6 +33,7 @@ pub mod check;
 pub mod cluster;
 pub mod core;
 pub mod desk;
+pub mod flood;
 pub mod hostile;
 pub mod ideal;
 pub mod ledger;

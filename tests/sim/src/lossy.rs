@@ -53,7 +53,7 @@ fn plan(seed: u64) -> Plan {
         plan.gateways.pop();
         plan.farms.iter_mut().for_each(|farm| farm.slaves.truncate(plan.gateways.len()));
     }
-    (plan.faults, plan.script) = (Faults::default(), Vec::new());
+    (plan.faults, plan.script, plan.flood) = (Faults::default(), Vec::new(), None);
     plan
 }
 
@@ -100,7 +100,7 @@ impl Cluster {
         Ok(Lossy { signed, died: dead.len() as u64, back: intervals(back), gone: intervals(gone) })
     }
 
-    /// Time passes, a packet is lost at every gateway in each half interval.
+    /// Time passes, and at every gateway a packet is lost in each look of its registrar.
     fn lossy_until(&mut self, end: Time) -> Result<(), Wrong> {
         while self.now < end {
             for gateway in 0..self.gateways.len() as u16 {
@@ -108,7 +108,7 @@ impl Cluster {
                 let payload = vec![0; self.plan.chunk as usize];
                 self.transmit(from, packet::build(from, to, None, wire::GATEWAY_PORT, &payload));
             }
-            self.run_until((self.now + self.plan.interval / 2).min(end))?;
+            self.run_until((self.now + self.plan.interval / 10).min(end))?;
         }
         Ok(())
     }
@@ -132,14 +132,14 @@ impl Cluster {
         Ok(())
     }
 
-    fn state(&self, slave: u32) -> MemberState {
+    pub(crate) fn state(&self, slave: u32) -> MemberState {
         let id = self.plan.scale.slave_id(slave);
         let node = self.plan.gateway_of(slave).and_then(|gateway| self.gateways[usize::from(gateway)].as_ref());
         node.zip(id).map_or(MemberState::Gone, |(node, id)| node.desk.registrar().state(id))
     }
 
     /// Nodes that gateways declared gone.
-    fn gone(&self) -> u64 {
+    pub(crate) fn gone(&self) -> u64 {
         self.gateways.iter().flatten().map(|node| node.desk.registrar().counters().nodes_gone.get()).sum()
     }
 }

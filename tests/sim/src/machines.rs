@@ -11,7 +11,7 @@ use crate::trace::Happened;
 use frame::Vlan;
 use frame::time::{FOREVER, SECOND};
 use gateway::{Gateway, GatewayConfig};
-use lcore::mailbox::mailbox_without_doorbell;
+use lcore::control_mailbox;
 use lcore::watchdog::Watchdog;
 use link::{ClusterKey, Credential, Node, Registrar, RegistrarConfig};
 use slave::{Farm, FarmConfig, Ids, TrafficConfig};
@@ -191,7 +191,8 @@ impl Cluster {
         let shards: Vec<Shard> = plan.shards.iter().map(|&shard| Shard(shard)).collect();
         let served = wire::ShardSet::new(self.plan.scale, &shards).expect("the shards exist");
         let (hold, early) = if self.quiet { self.plan.calm_hold() } else { (self.plan.hold, self.plan.early) };
-        let config = GatewayConfig { hold, early, masters: 8, ..GatewayConfig::new(served) };
+        let config =
+            GatewayConfig { hold, early, masters: 8, interval: self.plan.interval, ..GatewayConfig::new(served) };
         let registrar = RegistrarConfig {
             scale: self.plan.scale,
             shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),
@@ -206,7 +207,7 @@ impl Cluster {
             max_masters: 8,
             accept_v1: self.accepts_v1,
         };
-        let (to_registrar, mails) = mailbox_without_doorbell(plan.mailbox);
+        let (to_registrar, mails) = control_mailbox(plan.mailbox, || {});
         let places: Vec<Place> = (0..=u8::from(plan.two_port)).map(|port| Place { who, port }).collect();
         let sizes = Sizes {
             frames: if self.plan.chunk > 2048 { plan.frames.min(128) } else { plan.frames },
@@ -229,7 +230,7 @@ impl Cluster {
         let registrar = Registrar::new(registrar, self.now).expect("the settings are right");
         let desk = Desk::new(registrar, mails, cores.iter().map(|core| core.commands.clone()).collect());
         let watchdog = Watchdog::new(self.now, SECOND, cores.iter().map(|core| Arc::clone(core.lcore.pulse())));
-        GatewayNode { cores, ledgers, desk, desk_wake: FOREVER, watchdog, looked: self.now }
+        GatewayNode { cores, ledgers, desk, desk_wake: FOREVER, watchdog, looked: self.now, busy: 0 }
     }
 
     /// Tells a master something.

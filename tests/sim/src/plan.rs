@@ -1,5 +1,6 @@
 //! What a seed stands for: a cluster, what goes wrong in it, and when.
 
+use crate::flood::Flood;
 use crate::place::{Place, Who};
 use crate::rng::Rng;
 use crate::slow::SlowLink;
@@ -141,6 +142,8 @@ pub struct Plan {
     pub slow: Vec<SlowLink>,
     /// Time that NICs of gateways need for a frame while things go wrong, in nanoseconds: slower than a train comes.
     pub slow_nic: u64,
+    /// What floods the cluster, once all is calm.
+    pub flood: Option<Flood>,
 }
 
 /// What happens to a gateway that has a twin.
@@ -197,6 +200,7 @@ impl Plan {
             rotates: false,
             slow: Vec::new(),
             slow_nic: 0,
+            flood: Self::pick_flood(&mut rng.fork(3)),
         };
         let mut more = rng.fork(2);
         plan.trial = more.pick(&[Trial::Drain, Trial::Kill, Trial::Cut]);
@@ -408,6 +412,9 @@ impl fmt::Display for Plan {
             f,
             "  load: trains of up to {train} every {train_gap} ns, {upward}/s per farm, payload up to {payload}"
         )?;
+        if let Some(flood) = self.flood {
+            writeln!(f, "  flood: {flood:?}")?;
+        }
         if let Some(twin) = self.twin {
             writeln!(
                 f,

@@ -169,6 +169,7 @@ impl Cluster {
             self.restart_a_gateway()?;
             self.wait_until_whole()?;
         }
+        self.flood()?;
         let answered = self.ask_everybody()?;
         self.phase("strangers");
         if self.plan.hostile {

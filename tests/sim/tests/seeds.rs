@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 }
 
 /// What 500 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 60] = [
+const MUST_HAVE_HAPPENED: [&str; 68] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -32,6 +32,10 @@ const MUST_HAVE_HAPPENED: [&str; 60] = [
     "farm.answers_elsewhere",
     "farm.gateway_moves",
     "farm.keys_switched",
+    "flood.losses",
+    "flood.master",
+    "flood.slave",
+    "flood.strangers",
     "flush_drain",
     "flush_early",
     "flush_full",
@@ -60,6 +64,10 @@ const MUST_HAVE_HAPPENED: [&str; 60] = [
     "link.refused_unexpected",
     "link.refused_unsigned",
     "link.refused_version",
+    "link_dropped_excess",
+    "link_dropped_stranger",
+    "link_excess_in",
+    "link_strangers_in",
     "master.refused_challenge",
     "master.shard_moves",
     "master.told_gone",

@@ -222,8 +222,7 @@ fn the_way_to_the_registrar_is_bounded_for_each_precedence_by_itself() {
         waiting += precedence.backlog(1024);
         assert_eq!((out.frames(), out.pool().in_use() as usize), (waiting, waiting));
     }
-    let dropped =
-        [&counters.link_dropped_mailbox_full, &counters.link_dropped_stranger, &counters.link_dropped_excess];
+    let dropped = [&counters.link_dropped_mailbox_full, &counters.link_dropped_stranger, &counters.link_dropped_excess];
     assert_eq!(dropped.map(|counter| counter.get()), [3, 3, 3]);
     for precedence in Precedence::ALL {
         let first = out.next_control(precedence).unwrap();
