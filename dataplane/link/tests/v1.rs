@@ -186,6 +186,7 @@ fn a_node_of_version_2_takes_nothing_of_version_1() {
         duplicate_id: false,
         registered: true,
         newer_key: false,
+        lanes: false,
         slave_bits: 6,
         gw_bits: 4,
         mtu: 1500,
