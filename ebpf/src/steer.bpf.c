@@ -250,7 +250,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
         return VERDICT_DROP_IP_CHECKSUM;
     __u32 ip_len = bpf_ntohs(ip->tot_len);
     if (frags ? tag_len + ETHERNET_LEN + ip_len > bpf_xdp_get_buff_len(ctx) : (void *)ip + ip_len > end)
-        return VERDICT_DROP_TRUNCATED;
+        return VERDICT_DROP_CUT_OFF;
     if (__builtin_expect(port != udp_port, 0))
         return VERDICT_REDIRECT_ROCE;
     return judge_record(ctx, data, ip, ip_len, end);

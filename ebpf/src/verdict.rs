@@ -71,7 +71,9 @@ verdicts! {
     DropFragment = "drop_fragment", Dropped;
     /// Packets dropped: for us, with a wrong IP header checksum.
     DropIpChecksum = "drop_ip_checksum", Dropped;
-    /// Packets dropped: for us, but too short for their lengths or for a record header.
+    /// Packets dropped: for us, but cut off: the IP header says that there were more bytes.
+    DropCutOff = "drop_cut_off", Dropped;
+    /// Packets dropped: for us, but too short for their UDP length or for a record header.
     DropTruncated = "drop_truncated", Dropped;
     /// Packets dropped: for us, but no record begins with the magic.
     DropMagic = "drop_magic", Dropped;

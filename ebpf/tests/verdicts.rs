@@ -130,8 +130,8 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
         (with(PACKET, &[(TTL, &[63])]), DropIpChecksum),
         (tagged(&with(PACKET, &[(TTL, &[63])]), 7), DropIpChecksum),
         // IP past the end of the packet, UDP past the end of IP, and no room for a record header.
-        (sealed(PACKET, &[(IP + 3, &[0x37])]), DropTruncated),
-        (sealed(PACKET, &[(IP + 2, &[0xff, 0xff])]), DropTruncated),
+        (sealed(PACKET, &[(IP + 3, &[0x37])]), DropCutOff),
+        (sealed(PACKET, &[(IP + 2, &[0xff, 0xff])]), DropCutOff),
         (with(PACKET, &[(UDP + 5, &[0x23])]), DropTruncated),
         (with(PACKET, &[(UDP + 4, &[0xff, 0xff])]), DropTruncated),
         (cut(RECORD, 28, 8), DropTruncated),
@@ -365,8 +365,8 @@ fn a_jumbo_packet_in_pieces_is_judged_like_one_in_one_piece() {
         (PACKET.to_vec(), Verdict::RedirectCargo),
         (jumbo.clone(), Verdict::RedirectCargo),
         (tagged(&jumbo, 7), Verdict::RedirectCargo),
-        (sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), Verdict::DropTruncated),
-        (tagged(&sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), 7), Verdict::DropTruncated),
+        (sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), Verdict::DropCutOff),
+        (tagged(&sealed(&jumbo, &[(IP + 2, &(21 + udp_len).to_be_bytes())]), 7), Verdict::DropCutOff),
         (sealed(&jumbo, &[(UDP + 4, &(udp_len + 1).to_be_bytes())]), Verdict::DropTruncated),
         (with(&jumbo, &[(PAYLOAD_LEN, &lengths(payload + 1))]), Verdict::DropLength),
     ] {
@@ -374,7 +374,7 @@ fn a_jumbo_packet_in_pieces_is_judged_like_one_in_one_piece() {
     }
     // Whose end a program for packets in one piece does not see.
     let mut plain = load(&Config::new(&shards)).unwrap();
-    assert_eq!(run(&mut plain, &jumbo).1, Verdict::DropTruncated);
+    assert_eq!(run(&mut plain, &jumbo).1, Verdict::DropCutOff);
 }
 
 #[test]

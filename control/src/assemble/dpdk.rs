@@ -131,6 +131,11 @@ impl DpdkNic {
         self.id
     }
 
+    /// Its driver in DPDK.
+    pub fn driver(&self) -> &str {
+        self.device.driver()
+    }
+
     /// Opens the queue of one lcore, on the lcore's own thread; with `roce` it takes RoCEv2, too.
     pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
         let mut port = self.device.open_queue(self.id, lcore, pool, &self.host).map_err(Failure::Dpdk)?;
@@ -172,7 +177,7 @@ impl DpdkNic {
 
     /// Whether its driver has a program on an interface of the kernel's, which it looks up and takes off when it is closed.
     pub fn has_program(&self) -> bool {
-        self.device.driver() == "net_af_xdp"
+        self.driver() == "net_af_xdp"
     }
 
     /// Its first IPv4 address.

@@ -93,15 +93,26 @@ pub fn taken(interface: u32, error: XdpError) -> Failure {
     }
 }
 
+/// What all interfaces of a process have in common, since they share its memory.
+#[derive(Clone, Debug)]
+pub struct Agreed {
+    /// How packets move between the NICs and the memory.
+    pub mode: XdpMode,
+    /// Why that is not zero-copy; nothing where it is.
+    pub why_copy: Option<String>,
+    /// Entries of each ring of each queue.
+    pub ring: u32,
+    /// The largest IP packet that frames hold, in bytes.
+    pub largest: u16,
+}
+
 /// An interface in use: while this lives, its packets for us come to our sockets.
 pub struct Nic {
     found: Found,
-    /// What all ports agreed on.
-    mode: XdpMode,
+    agreed: Agreed,
     got: OnceLock<BoundMode>,
-    ring: u32,
-    /// The largest IP packet that frames hold, in bytes.
-    largest: u16,
+    /// Its driver in the kernel; empty where it has none.
+    driver: String,
     /// Whether its queues receive RoCEv2, too.
     roce: bool,
     /// The VLANs that they take packets from.
@@ -119,9 +130,7 @@ impl Nic {
         found: Found,
         config: &Config<'_>,
         neighbors: &[NeighborSpec],
-        mode: XdpMode,
-        ring: u32,
-        largest: u16,
+        agreed: Agreed,
         confinement: &Confinement,
     ) -> Result<Self, Failure> {
         let Interface { name, index, .. } = &found.interface;
@@ -159,7 +168,8 @@ impl Nic {
         let watcher = watcher.map_err(Failure::Neighbours)?;
         let roce = config.claim_roce;
         let (got, vlans) = (OnceLock::new(), Arc::new(found.spec.vlans.clone()));
-        Ok(Self { mode, got, ring, largest, roce, vlans, watcher, steering, resolver, offloads, found })
+        let driver = driver(name);
+        Ok(Self { agreed, got, driver, roce, vlans, watcher, steering, resolver, offloads, found })
     }
 
     /// Which of the process's ports.
@@ -184,7 +194,23 @@ impl Nic {
 
     /// The largest IP packet that frames hold, in bytes.
     pub fn largest_packet(&self) -> u16 {
-        self.largest
+        self.agreed.largest
+    }
+
+    /// Its driver in the kernel; empty where it has none, as a veth.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// Whether its XDP program runs on the kernel's generic hook.
+    pub fn is_generic(&self) -> bool {
+        self.found.spec.mode == XdpMode::Skb
+    }
+
+    /// How many packets the driver has cut off; nothing where it cannot have done so, or where nobody can tell.
+    pub fn cut_off(&self) -> Option<u64> {
+        self.got.get().filter(|mode| **mode == BoundMode::ZeroCopy)?;
+        self.steering().steer().packets(Verdict::DropCutOff).ok()
     }
 
     /// Its receive queues that have a socket: those of the start.
@@ -218,8 +244,9 @@ impl Nic {
     pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {
             let config = XdpConfig::of(&self.found.interface, queue)?;
-            let vlans = Arc::clone(&self.vlans);
-            let config = XdpConfig { mode: self.mode, ring: self.ring, vlans, ..config };
+            // The generic hook has no memory of a NIC to share, whatever was agreed on.
+            let mode = if self.is_generic() { XdpMode::Skb } else { self.agreed.mode };
+            let config = XdpConfig { mode, ring: self.agreed.ring, vlans: Arc::clone(&self.vlans), ..config };
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
             port.follow(self.seen());
@@ -274,8 +301,8 @@ impl Nic {
         let steer = steering.steer();
         // A map that cannot be read leaves its counters out; they are never wrong.
         let count = |verdict: &Verdict| Some((verdict.name().to_owned(), steer.packets(*verdict).ok()?));
-        let mode = match (self.got.get(), self.found.spec.mode) {
-            (Some(got), XdpMode::Skb) => format!("{got}, generic hook"),
+        let mode = match (self.got.get(), self.is_generic()) {
+            (Some(got), true) => format!("{got}, generic hook"),
             (Some(got), _) => got.to_string(),
             (None, _) => "not open".to_owned(),
         };
@@ -288,14 +315,23 @@ impl Nic {
             mtu: seen.mtu(),
             queues: seen.rx_queues(),
             queues_served: self.queues(),
-            ring: self.ring,
+            ring: self.agreed.ring,
             asked: self.found.spec.mode.to_string(),
             mode,
             vlans: self.vlans.to_string(),
+            why_copy: self.agreed.why_copy.clone(),
+            driver: self.driver.clone(),
             turned_off: self.offloads.turned_off().map(str::to_owned).collect(),
             verdicts: Verdict::ALL.iter().filter_map(count).collect(),
         }
     }
+}
+
+/// The kernel driver of an interface: of virtio's, the virtio device is the interface's.
+fn driver(interface: &str) -> String {
+    let link = std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"));
+    let name = link.ok().and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_default()
 }
 
 /// What it takes to use the program's maps: older kernels ask for one of these at each use, newer ones only when a map

@@ -1,7 +1,7 @@
 //! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
 
 use super::dpdk::{self, DpdkNic};
-use super::nic::{self, Found, Nic};
+use super::nic::{self, Agreed, Found, Nic};
 use super::offloads;
 use crate::cli::Switch;
 use crate::config::{Common, PortPlan};
@@ -196,7 +196,7 @@ impl Ports {
         })?;
         let pool = if mode == XdpMode::ZeroCopy { zero_copy } else { copying };
         let steering = &ebpf::Config { frags: has_chains(pool.chunk), ..steering.clone() };
-        if let Some(why) = why {
+        if let Some(why) = &why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
         let devices: Vec<&DpdkSpec> = devices(common).map(|(_, spec)| spec).collect();
@@ -205,7 +205,7 @@ impl Ports {
         let confinement = Confinement::new(common.seccomp, needs, (common.landlock == Switch::On).then_some(places))?;
         let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
         let room = if mode == XdpMode::ZeroCopy { largest_packet_zero_copy } else { largest_packet };
-        let largest = room(pool.chunk);
+        let agreed = Agreed { mode, why_copy: why, ring, largest: room(pool.chunk) };
         let mut found = found.into_iter();
         let mut sources = Vec::with_capacity(common.ports.len());
         for (id, plan) in common.ports.iter().enumerate() {
@@ -221,8 +221,8 @@ impl Ports {
                 }
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
-                    let mode = if found.spec.mode == XdpMode::Skb { XdpMode::Skb } else { mode };
-                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, mode, ring, largest, &confinement)?))
+                    let agreed = agreed.clone();
+                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, agreed, &confinement)?))
                 }
                 PortPlan::Dpdk(spec) => {
                     let Some(environment) = &environment else {

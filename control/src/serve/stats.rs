@@ -2,6 +2,7 @@
 
 use super::changes::Change;
 use super::neighbours::NeighbourStats;
+use port::xdp::BoundMode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -114,10 +115,34 @@ pub struct InterfaceStats {
     /// The VLANs that it takes packets from; 0 is without a tag.
     #[serde(default)]
     pub vlans: String,
+    /// Why it is not zero-copy; nothing where it is.
+    #[serde(default)]
+    pub why_copy: Option<String>,
+    /// Its driver in the kernel; empty where it has none, as a veth.
+    #[serde(default)]
+    pub driver: String,
     /// Receive offloads that are off as long as the process runs, as `ethtool -K` names them.
     pub turned_off: Vec<String>,
     /// Packets by what the XDP program decided.
     pub verdicts: BTreeMap<String, u64>,
+}
+
+/// The name of the verdict on packets that end before their IP header says.
+pub const CUT_OFF: &str = ebpf::Verdict::DropCutOff.name();
+
+impl InterfaceStats {
+    /// What to say of packets that came cut off; nothing where the driver did not do it. With zero-copy it hands over its own
+    /// buffers, and drivers tell the NIC a length that is rounded down.
+    pub fn cut_off_text(&self) -> Option<String> {
+        let Self { name, mtu, driver, .. } = self;
+        self.mode.starts_with(&BoundMode::ZeroCopy.to_string()).then(|| {
+            format!(
+                "were cut off by the driver of {name} ({driver}), whose buffers in zero-copy are too small for them: give all hosts \
+                 of that network an MTU of at most {mtu}, which {name} has; where they have it, take mode=copy, and report the \
+                 driver"
+            )
+        })
+    }
 }
 
 /// A device of DPDK whose queues are ports.

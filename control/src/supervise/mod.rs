@@ -4,6 +4,7 @@
 //! is on a packet's way.
 
 pub mod changes;
+mod damaged;
 pub mod desk;
 mod drain;
 pub mod live;
@@ -22,6 +23,7 @@ use crate::serve::trace::Standing;
 use crate::serve::{self, Ask, Serving};
 use crate::signal::{self, Signal, Signals};
 use changes::Watch;
+use damaged::Damaged;
 use desk::Desk;
 use drain::Drain;
 use frame::Time;
@@ -198,6 +200,7 @@ impl Process {
     ) -> Result<(), Failure> {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
         let mut refusals = Refusals::new(self.board.ports());
+        let mut damaged = Damaged::new(self.board.ports());
         let mut look_at = 0;
         let mut tally = Tally::default();
         let (lcores, mut gone) = (self.lcores.len(), BTreeSet::new());
@@ -213,7 +216,8 @@ impl Process {
                     self.board.note(&finding);
                     say(&finding);
                 }
-                for line in refusals.look(now, &self.board) {
+                let lines = refusals.look(now, &self.board).into_iter().chain(damaged.look(now, &self.board));
+                for line in lines {
                     tracing::warn!("{line}");
                 }
                 if is_found && !socket.is_found() {

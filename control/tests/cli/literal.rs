@@ -63,6 +63,7 @@ pub fn look(pid: u32, seconds: f64, records: u64, here: u64) -> Stats {
         "interfaces": [{
             "port": 0, "name": "eth0", "address": "192.0.2.1:9999", "mtu": 1500, "queues": 2, "ring": 2048,
             "asked": "auto", "mode": "copy mode", "turned_off": [],
+            "why_copy": "the driver of eth0 has no zero-copy", "driver": "e1000e",
             "verdicts": { "redirect_cargo": records, "drop_no_socket": 0 }
         }],
         "lcores": [

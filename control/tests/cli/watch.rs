@@ -69,7 +69,7 @@ fn stats_say_what_is_wrong_first_and_leave_zeroes_out() {
         "!! records dropped down no_route: 10.0k/s",
         " ! heartbeats refused as forged: 1.0/s",
         " ! 2 slaves are suspect",
-        " * xdp:eth0 runs in copy mode (asked for auto)",
+        " * xdp:eth0 runs in copy mode (asked for auto): the driver of eth0 has no zero-copy",
     ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     for (warning, expected) in warnings.iter().zip(expected) {
@@ -87,6 +87,64 @@ fn stats_say_what_is_wrong_first_and_leave_zeroes_out() {
         assert!(!text.contains(zero), "{zero} is zero:\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
+}
+
+/// The warnings about interfaces and their ports, when the second look at them is changed so.
+fn warned(change: impl Fn(&mut Stats)) -> Vec<String> {
+    let (before, mut now) = looks();
+    change(&mut now);
+    let rates = Rates::new(Some(&before), &now);
+    rates.warnings.iter().map(ToString::to_string).filter(|text| text.contains("xdp:eth0")).collect()
+}
+
+#[test]
+fn why_there_is_no_zero_copy_is_what_the_start_found_out() {
+    let small = "the driver of eth0 has zero-copy only for packets that fit a page: `ip link set dev eth0 mtu 3054`";
+    let warnings = warned(|now| now.interfaces[0].why_copy = Some(small.to_owned()));
+    let note = warnings.iter().find(|warning| warning.contains("copy mode")).unwrap();
+    assert!(note.ends_with(small) && !note.contains("no zero-copy"), "{note}");
+    // A process that is older than this command does not say.
+    let warnings = warned(|now| now.interfaces[0].why_copy = None);
+    assert!(warnings.iter().any(|warning| warning.ends_with("runs in copy mode (asked for auto)")), "{warnings:?}");
+}
+
+#[test]
+fn packets_that_a_driver_cut_off_are_blamed_on_its_buffers() {
+    let cut = |mode: &str| {
+        warned(|now| {
+            let interface = &mut now.interfaces[0];
+            (interface.mode, interface.driver) = (mode.to_owned(), "igb".to_owned());
+            interface.verdicts.insert("drop_cut_off".to_owned(), 12);
+        })
+    };
+    let is_cut_off = |warning: &&String| warning.contains("cut off");
+    let warnings = cut("zero-copy");
+    let warning = warnings.iter().find(is_cut_off).unwrap();
+    assert!(warning.starts_with("!! xdp:eth0: 12.0 packets/s were cut off by the driver of eth0 (igb)"), "{warning}");
+    for part in ["buffers in zero-copy are too small", "MTU of at most 1500", "mode=copy"] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    // The kernel copies packets whole.
+    assert_eq!(cut("copy mode").iter().find(is_cut_off), None);
+}
+
+#[test]
+fn unfinished_checksums_have_the_remedy_of_their_card() {
+    let unfinished = |asked: &str, driver: &str| {
+        let warnings = warned(|now| {
+            (now.interfaces[0].asked, now.interfaces[0].driver) = (asked.to_owned(), driver.to_owned());
+            let counters = &mut now.lcores[0].ports[0].counters;
+            counters.insert("rx_dropped_partial_checksum".to_owned(), 5);
+        });
+        warnings.into_iter().find(|warning| warning.contains("partial_checksum")).unwrap()
+    };
+    let veth = unfinished("auto", "");
+    assert!(veth.contains("`ethtool -K IFACE tx off`") && veth.contains("a veth"), "{veth}");
+    let virtio = unfinished("copy", "virtio_net");
+    assert!(virtio.contains("on the host `ethtool -K TAP tx off`") && virtio.contains("guest_csum=off"), "{virtio}");
+    assert!(!virtio.contains("mode=skb") && !virtio.contains("veth"), "{virtio}");
+    let skb = unfinished("skb", "virtio_net");
+    assert!(skb.contains("leave mode=skb out") && skb.contains("on the host `ethtool -K TAP tx off`"), "{skb}");
 }
 
 fn app() -> App {

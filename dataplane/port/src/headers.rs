@@ -48,13 +48,30 @@ pub enum Refused {
     Source,
     /// The UDP checksum is wrong.
     Checksum,
-    /// The UDP checksum is wrong because nobody finished it: see [`PARTIAL_CHECKSUM_REMEDY`].
+    /// The UDP checksum is wrong because nobody finished it: see [`partial_checksum_remedy`].
     PartialChecksum,
 }
 
 /// What to do where checksums come unfinished: the sender's kernel leaves them to a NIC, and there is none on the way.
-pub const PARTIAL_CHECKSUM_REMEDY: &str = "who sends them leaves checksums to a NIC that is not there: on that host \
-     `ethtool -K IFACE tx off`, where IFACE is the other end of a veth, or what a container or a virtual machine sends from";
+/// `driver` is that of the card that they come in on, as the kernel or DPDK names it; `generic` is whether the XDP program runs
+/// on the kernel's generic hook (`mode=skb`).
+pub fn partial_checksum_remedy(driver: &str, generic: bool) -> &'static str {
+    match (driver, generic) {
+        ("virtio_net", true) => {
+            "the host of this virtual machine leaves checksums to its card, and mode=skb takes packets as they come: leave \
+             mode=skb out, so that the driver (virtio_net) has the host finish them; or on the host `ethtool -K TAP tx off`, \
+             where TAP is the tap of this machine; or give the card guest_csum=off (QEMU)"
+        }
+        ("virtio_net" | "net_virtio", _) => {
+            "the host of this virtual machine leaves checksums to its card: on the host `ethtool -K TAP tx off`, where TAP is \
+             the tap of this machine; or give the card guest_csum=off (QEMU)"
+        }
+        _ => {
+            "who sends them leaves checksums to a NIC that is not there: on that host `ethtool -K IFACE tx off`, where IFACE is \
+             the other end of a veth, or what a container or a virtual machine sends from"
+        }
+    }
+}
 
 /// What to do where packets of a VLAN are refused that should be taken.
 pub const VLAN_REMEDY: &str = "a port takes packets without a tag, unless it is told which VLANs it serves: if these are meant, name \
@@ -398,7 +415,7 @@ fn receive_any(
     Ok(Datagram { ce: read.ecn == ECN_CE, ..Datagram::new(frame, peer, Class::Link, 0) })
 }
 
-/// Whether nobody finished the UDP checksum of a frame that was not verified here: see [`PARTIAL_CHECKSUM_REMEDY`].
+/// Whether nobody finished the UDP checksum of a frame that was not verified here: see [`partial_checksum_remedy`].
 #[cold]
 pub fn is_partial(frame: &[u8]) -> bool {
     parse_udp4(frame).is_ok_and(|read| has_partial_checksum(&read))

@@ -3,8 +3,9 @@
 use super::Rates;
 use super::port::Link;
 use crate::client::format::si;
-use crate::serve::stats::Stats;
-use port::headers::{PARTIAL_CHECKSUM_REMEDY, SOURCE_REMEDY, VLAN_REMEDY};
+use crate::serve::stats::{CUT_OFF, InterfaceStats, Stats};
+use port::headers::{SOURCE_REMEDY, VLAN_REMEDY, partial_checksum_remedy};
+use port::spec::XdpMode;
 use std::fmt;
 
 /// Share of free frames below which a pool is nearly empty.
@@ -84,7 +85,7 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
         }
         for (counter, rate, _) in port.losses.iter().filter(|(_, rate, _)| *rate > 0.0) {
             let remedy = match &**counter {
-                "rx_dropped_partial_checksum" => format!(": {PARTIAL_CHECKSUM_REMEDY}"),
+                "rx_dropped_partial_checksum" => format!(": {}", checksum_remedy(now, port.id)),
                 "rx_dropped_vlan" => format!(": {VLAN_REMEDY}"),
                 "rx_dropped_source" => format!(": {SOURCE_REMEDY}"),
                 _ => String::new(),
@@ -110,15 +111,15 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
         say(Severity::Warning, format!("{} slaves are suspect: they fell silent at once; a cable?", members.suspect));
     }
     for interface in &now.interfaces {
-        let wanted_zero_copy = interface.asked == "auto" || interface.asked == "zc";
-        if wanted_zero_copy && interface.mode.starts_with("copy") {
-            say(
-                Severity::Note,
-                format!(
-                    "xdp:{} runs in copy mode (asked for {}): its driver has no zero-copy",
-                    interface.name, interface.asked
-                ),
-            );
+        let InterfaceStats { name, asked, mode, why_copy, .. } = interface;
+        let cut_off = format!("{name} {CUT_OFF}");
+        let cut_off = rates.verdicts.iter().find(|verdict| verdict.what == cut_off && verdict.rate > 0.0);
+        if let Some((verdict, text)) = cut_off.zip(interface.cut_off_text()) {
+            say(Severity::Alarm, format!("xdp:{name}: {} packets/s {text}", si(verdict.rate)));
+        }
+        if (asked == "auto" || asked == "zc") && mode.starts_with("copy") {
+            let why = why_copy.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            say(Severity::Note, format!("xdp:{name} runs in copy mode (asked for {asked}){why}"));
         }
     }
     let control = now.total.get("control");
@@ -138,4 +139,13 @@ pub(super) fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
     }
     found.sort_by_key(|warning| warning.severity);
     found
+}
+
+/// What to do about unfinished checksums on a port.
+fn checksum_remedy(now: &Stats, port: u8) -> &'static str {
+    let interface = now.interfaces.iter().find(|interface| interface.port == port);
+    let device = now.devices.iter().find(|device| device.port == port);
+    let driver = interface.map(|interface| &interface.driver).or(device.map(|device| &device.driver));
+    let generic = interface.is_some_and(|interface| interface.asked == XdpMode::Skb.to_string());
+    partial_checksum_remedy(driver.map_or("", String::as_str), generic)
 }
