@@ -11,6 +11,7 @@
 //! no KVM is needed. What a test starts ends with it, also when it is killed.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod content;
 pub mod cpio;
 pub mod fault;

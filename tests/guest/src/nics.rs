@@ -76,13 +76,26 @@ pub struct Config<'a> {
     pub remaps_interrupts: bool,
     /// The largest IP packet at the other end of the cards, in bytes.
     pub mtu: u32,
-    /// Queues of each card, and processors of the guest.
+    /// Queues that each card can have.
     pub queues: u32,
+    /// Processors of the guest.
+    pub processors: u32,
+    /// Whether the other ends of the cards leave checksums to them, as a host does with its virtual machines: then UDP
+    /// checksums come unfinished.
+    pub unfinished: bool,
 }
 
 impl Default for Config<'_> {
     fn default() -> Self {
-        Self { cards: &[Card::E1000e], address_bits: Some(48), remaps_interrupts: true, mtu: 1500, queues: 1 }
+        Self {
+            cards: &[Card::E1000e],
+            address_bits: Some(48),
+            remaps_interrupts: true,
+            mtu: 1500,
+            queues: 1,
+            processors: 1,
+            unfinished: false,
+        }
     }
 }
 
@@ -102,6 +115,16 @@ pub struct Guest {
 /// The interface at the other end of a card.
 pub fn tap(card: usize) -> String {
     format!("tap{card}")
+}
+
+/// The card's Ethernet address.
+pub fn mac(card: usize) -> [u8; 6] {
+    [0x52, 0x54, 0, 9, 3, card as u8 + 1]
+}
+
+/// The Ethernet address at the other end of a card.
+pub fn other_mac(card: usize) -> [u8; 6] {
+    [0x52, 0x54, 0, 9, 4, card as u8 + 1]
 }
 
 /// The card's PCI address.
@@ -169,7 +192,8 @@ impl Guest {
             let tap = tap(card);
             let multi = if config.queues > 1 { " multi_queue" } else { "" };
             namespace.ip(&format!("tuntap add dev {tap} mode tap{multi}"));
-            namespace.ip(&format!("link set dev {tap} addrgenmode none mtu {}", config.mtu));
+            namespace.ip(&format!("link set dev {tap} address {} addrgenmode none", MacText(other_mac(card))));
+            namespace.ip(&format!("link set dev {tap} mtu {}", config.mtu));
             namespace.ip(&format!("address add 10.0.{}.1/24 dev {tap}", card + 1));
             namespace.ip(&format!("link set dev {tap} up"));
         }
@@ -302,8 +326,8 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
     let other = std::env::var("GVM_GUEST_QEMU").ok().filter(|words| !words.trim().is_empty());
     command.args(other.as_deref().unwrap_or("qemu-system-x86_64").split_whitespace());
     command.args("-nodefaults -no-user-config -display none -no-reboot -m 768".split(' '));
-    command.args(["-accel", if config.queues > 1 { "tcg,thread=multi" } else { "tcg" }]);
-    command.args(["-smp", &config.queues.to_string()]);
+    command.args(["-accel", if config.processors > 1 { "tcg,thread=multi" } else { "tcg" }]);
+    command.args(["-smp", &config.processors.to_string()]);
     // With AVX2 and BMI2, which our programs need.
     command.args("-M q35,kernel-irqchip=split -cpu max,la57=off".split(' '));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(place.path("initrd"));
@@ -316,7 +340,7 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
         command.args(["-device", &format!("intel-iommu,intremap={remaps},caching-mode=on,aw-bits={bits}")]);
     }
     for (card, kind) in config.cards.iter().enumerate() {
-        let (id, tap, mac) = (format!("card{card}"), tap(card), MacText([0x52, 0x54, 0, 9, 3, card as u8 + 1]));
+        let (id, tap, mac) = (format!("card{card}"), tap(card), MacText(mac(card)));
         command.args([
             "-device",
             &format!("pcie-root-port,id=slot{card},bus=pcie.0,chassis={},addr={}.0", card + 1, card + 4),
@@ -327,7 +351,8 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
             (queues, _) => (format!(",queues={queues}"), String::new()),
         };
         // Without the header of virtio on the tap, checksums are whole there, as on a wire.
-        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off{queues}");
+        let header = if config.unfinished { "on" } else { "off" };
+        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr={header}{queues}");
         command.args(["-netdev", &wire]);
         command.args(["-device", &format!("{}{vectors},netdev={id},bus=slot{card},mac={mac},romfile=", kind.device())]);
     }

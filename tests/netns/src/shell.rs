@@ -18,18 +18,26 @@ pub fn walkthrough(document: &str) -> Vec<String> {
 
 /// The lines of all blocks of a document that begin with "\`\`\`" and these words.
 pub fn lines_of(document: &str, words: &str) -> Vec<String> {
+    blocks_of(document, words).concat()
+}
+
+/// The same, block by block.
+pub fn blocks_of(document: &str, words: &str) -> Vec<Vec<String>> {
     let begin = format!("```{words}");
-    let mut lines = Vec::new();
+    let mut blocks: Vec<Vec<String>> = Vec::new();
     let mut inside = false;
     for line in document.lines() {
         match line {
-            line if line == begin => inside = true,
+            line if line == begin => {
+                inside = true;
+                blocks.push(Vec::new());
+            }
             "```" => inside = false,
-            line if inside && !line.trim().is_empty() => lines.push(line.to_owned()),
+            line if inside && !line.trim().is_empty() => blocks.last_mut().expect("it has begun").push(line.to_owned()),
             _ => {}
         }
     }
-    lines
+    blocks
 }
 
 /// A machine in a directory: `scripts/install.sh --root` installs into it. Removed when dropped, with what runs in it.

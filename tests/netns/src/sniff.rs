@@ -4,11 +4,24 @@ use crate::Namespace;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use std::os::fd::OwnedFd;
-use wire::Record;
 use wire::net::{UdpChecksum, parse_udp4, verify_udp4};
+use wire::{MsgType, Record, echo};
 
 /// Ethernet's number of IPv4, in network order as the kernel wants it.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+
+/// What tells one record of a generator from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// What it is.
+    pub msg_type: MsgType,
+    /// The slave that it goes to, or comes from.
+    pub slave: u32,
+    /// Whose it is.
+    pub req_id: u64,
+    /// Its number; nothing when its payload is not what a generator has sent.
+    pub sequence: Option<u64>,
+}
 
 /// A datagram of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +32,36 @@ pub struct Heard {
     pub to: ([u8; 4], u16),
     /// Ethernet address of the sender.
     pub mac: [u8; 6],
+    /// Ethernet address of the receiver.
+    pub to_mac: [u8; 6],
     /// Whether it has a UDP checksum, and the right one.
     pub checksum: bool,
     /// Whether it is link control.
     pub link: bool,
     /// The slaves of its records.
     pub slaves: Vec<u32>,
+    /// The same records, each as one of a kind.
+    pub requests: Vec<Request>,
+}
+
+impl Heard {
+    /// Reads a packet from its Ethernet header on; nothing when it is no datagram of records whose IP header is right.
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        let read = parse_udp4(packet).ok()?;
+        let mut rest = packet.get(read.payload.clone())?;
+        let link = Record::first(rest).ok()?.header().msg_type().is_link_control();
+        let (mut slaves, mut requests) = (Vec::new(), Vec::new());
+        while let Ok(record) = Record::first(rest) {
+            let (header, sequence) = (record.header(), echo::check(&record).map(echo::EchoHeader::sequence));
+            let (msg_type, slave, req_id) = (header.msg_type(), header.slave_id(), header.req_id());
+            slaves.push(slave);
+            requests.push(Request { msg_type, slave, req_id, sequence });
+            rest = &rest[record.bytes().len()..];
+        }
+        let (from, to) = ((read.src_ip, read.src_port), (read.dst_ip, read.dst_port));
+        let checksum = read.checksum != UdpChecksum::Zero && verify_udp4(packet, &read);
+        Some(Self { from, to, mac: read.src_mac, to_mac: read.dst_mac, checksum, link, slaves, requests })
+    }
 }
 
 /// Hears every datagram of records that arrives in a namespace and is left to its kernel, from when it was made.
@@ -49,24 +86,10 @@ impl Sniffer {
 
     /// What was heard since the last call.
     pub fn heard(&self) -> Vec<Heard> {
-        let (mut heard, mut packet) = (Vec::new(), [0; 2048]);
+        let (mut heard, mut packet) = (Vec::new(), vec![0; 65_536]);
         while let Ok((len, _)) = recv(&self.socket, &mut packet[..], RecvFlags::empty()) {
-            heard.extend(packet.get(..len).and_then(read));
+            heard.extend(packet.get(..len).and_then(Heard::read));
         }
         heard
     }
-}
-
-fn read(packet: &[u8]) -> Option<Heard> {
-    let read = parse_udp4(packet).ok()?;
-    let mut rest = packet.get(read.payload.clone())?;
-    let link = Record::first(rest).ok()?.header().msg_type().is_link_control();
-    let mut slaves = Vec::new();
-    while let Ok(record) = Record::first(rest) {
-        slaves.push(record.header().slave_id());
-        rest = &rest[record.bytes().len()..];
-    }
-    let (from, to) = ((read.src_ip, read.src_port), (read.dst_ip, read.dst_port));
-    let checksum = read.checksum != UdpChecksum::Zero && verify_udp4(packet, &read);
-    Some(Heard { from, to, mac: read.src_mac, checksum, link, slaves })
 }

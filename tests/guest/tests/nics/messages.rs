@@ -1,7 +1,7 @@
 //! What is said when a card cannot be used, each with its cause and its remedy.
 
-use crate::available;
-use guest::nics::{Card, Config, Guest};
+use crate::{SLAVES, available, drain, registered, start};
+use guest::nics::{Card, Config, Guest, tap};
 use netns::product::binaries;
 
 /// Starts the gateway, which must refuse with this exit code; returns what it complained.
@@ -29,7 +29,8 @@ fn every_obstacle_is_named_with_its_remedy() {
         return;
     }
     binaries();
-    let config = Config { cards: &[Card::E1000e, Card::Vmxnet3], ..Config::default() };
+    let cards = &[Card::E1000e, Card::Vmxnet3, Card::Virtio];
+    let config = Config { cards, unfinished: true, ..Config::default() };
     let mut guest = Guest::boot(&config);
     let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
 
@@ -59,6 +60,29 @@ fn every_obstacle_is_named_with_its_remedy() {
     let name = guest.run("ls /sys/bus/pci/devices/0000:02:00.0/net");
     guest.run(&format!("ip address add 10.0.2.2/24 dev {name}; ip link set dev {name} up"));
     says(&refused(&mut guest, 3, "--port 0000:02:00.0"), &["has no XDP", "mode=skb"]);
+    unfinished_checksums_have_the_remedy_of_the_card(&mut guest);
+}
+
+/// A host leaves the checksums of what it sends to its virtual machines to their cards.
+fn unfinished_checksums_have_the_remedy_of_the_card(guest: &mut Guest) {
+    let name = guest.interface(2);
+    guest.run(&format!("ip address add 10.0.3.2/24 dev {name}; ip link set dev {name} up"));
+    let farm = format!("gvm-dp slave --name farm --gateway 10.0.3.2 --count {SLAVES} --id 0 --port udp:10.0.3.1:0");
+    let _farm = guest.place().start(&guest.namespace, &format!("{farm} --frames 2048"));
+    start(guest, &format!("gvm-dp --lcores 0 --port xdp:{name},mode=skb"));
+    let remedy = ["leave mode=skb out", "the driver (virtio_net)", "on the host `ethtool -K TAP tx off`"];
+    says(&guest.until("a warning", "grep 'unfinished UDP checksum' /tmp/gateway.log"), &remedy);
+    let stats = guest.until("the same in stats", "gvm-dp stats | grep 'rx_dropped_partial_checksum'");
+    says(&stats, &remedy);
+    // What it says, typed: on the host first.
+    let ethtool = |state| format!("ethtool -K {} tx {state}", tap(2));
+    guest.namespace.exec(&ethtool("off"));
+    registered(guest);
+    drain(guest);
+    guest.namespace.exec(&ethtool("on"));
+    start(guest, &format!("gvm-dp --lcores 0 --port xdp:{name}"));
+    registered(guest);
+    drain(guest);
 }
 
 #[test]
