@@ -119,7 +119,10 @@ static __always_inline __u32 vlan_of(const void *data, __u64 is_tagged)
 
 static __always_inline int is_taken(__u32 vlan)
 {
-    return vlans[vlan >> 5] >> (vlan & 31) & 1;
+    // The compiler moves the mask of twelve bits before the change of byte order, where verifiers before Linux 6.2 lose it.
+    __u32 word = vlan >> 5;
+    barrier_var(word);
+    return vlans[word & (GVM_VLAN_WORDS - 1)] >> (vlan & 31) & 1;
 }
 
 // Whether a host on a network can have sent this, and not ourselves: the rules of source.rs.
@@ -252,7 +255,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
     if (frags ? tag_len + ETHERNET_LEN + ip_len > bpf_xdp_get_buff_len(ctx) : (void *)ip + ip_len > end)
         return VERDICT_DROP_CUT_OFF;
     if (__builtin_expect(port != udp_port, 0))
-        return VERDICT_REDIRECT_ROCE;
+        return ip_len < sizeof(*ip) + sizeof(*udp) ? VERDICT_DROP_TRUNCATED : VERDICT_REDIRECT_ROCE;
     return judge_record(ctx, data, ip, ip_len, end);
 }
 

@@ -5,6 +5,7 @@ use super::file::ConfigFile;
 use super::log::LogFilter;
 use super::{Origin, RoleName, Settings, Sources, text};
 use crate::cli::{Cli, GatewayArgs, SlaveArgs, Switch};
+use crate::domain::Domain;
 use crate::exit::Failure;
 use crate::neighbor::NeighborSpec;
 use crate::privilege::seccomp;
@@ -37,6 +38,7 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
         () if is(TypeId::of::<u64>()) => (0..u64::MAX / 2).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<String>()) => "[a-z0-9 ._\"\\\\#=-]{1,12}".boxed(),
         () if is(TypeId::of::<PathBuf>()) => "/?[a-z0-9 ._/\"\\\\#=-]{1,20}".boxed(),
+        () if is(TypeId::of::<Domain>()) => one_of(&["auto", "0", "4294967295"]),
         () if is(TypeId::of::<CoreList>()) => one_of(&["3", "0-1", "0,2,4-6", "2-15"]),
         () if is(TypeId::of::<PortSpec>()) => one_of(&[
             "udp:127.0.0.1:9999",
@@ -193,7 +195,9 @@ fn every_setting_has_one_way_in_which_it_is_written() {
         for setting in &settings.catalog.settings {
             let written = text::texts(&settings.matches, &setting.id);
             let written = written.unwrap_or_else(|| panic!("--{}: its type is not in settings/text.rs", setting.name));
-            assert_eq!(!written.is_empty(), setting.default.is_some(), "--{}", setting.name);
+            // A flag that is not there is written, too.
+            let is_written = setting.default.is_some() || setting.kind == Kind::Flag;
+            assert_eq!(!written.is_empty(), is_written, "--{}", setting.name);
         }
     }
     let flags = ["--hold=1000us", "--lcores=0,1,2,5"].map(str::to_owned);

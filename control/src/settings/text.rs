@@ -3,6 +3,7 @@
 
 use super::log::LogFilter;
 use crate::cli::Switch;
+use crate::domain::Domain;
 use crate::neighbor::NeighborSpec;
 use crate::privilege::seccomp;
 use crate::serve::metrics::MetricsAddress;
@@ -25,6 +26,7 @@ const TYPES: &[Texts] = &[
     of::<u32>,
     of::<u64>,
     of::<String>,
+    of::<Domain>,
     of::<CoreList>,
     of::<PortSpec>,
     of::<RxMode>,

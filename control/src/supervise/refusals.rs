@@ -107,6 +107,6 @@ mod tests {
         assert!(look(3, 0, [6, 1]).is_empty() && look(4, 0, [7, 2]).is_empty());
         assert_eq!(look(5, 1, [1, 0]).len(), 1);
         let said = look(70, 0, [9, 2]);
-        assert!(said.len() == 1 && said[0].ends_with("(1 more like this since it was last said)"), "{said:?}");
+        assert!(said.len() == 1 && said[0].ends_with("(2 more like this since it was last said)"), "{said:?}");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`budget`] | which link control goes first |
+//! | `budget` | which link control goes first |
 //! | [`config`] | what it is told at start |
 //! | [`route`] | where slaves and masters are; who may send what |
 //! | [`pass`] | a burst, walked into a list of what goes where |

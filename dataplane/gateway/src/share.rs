@@ -3,7 +3,7 @@
 //! While no port is contended, nothing here is touched. While one is, each slave has a budget of bytes in each direction: upward
 //! of what it sends, downward of what is for it. The bytes that leave are dealt out evenly to the slaves that are there, as deficit
 //! round robin does, but without queues of their own: a clock says how many bytes each slave's turns were worth so far, and
-//! what a slave did not use of them it may use later, up to [`MOST`]. A record beyond the budget of its slave is dropped, before
+//! what a slave did not use of them it may use later, up to `MOST`. A record beyond the budget of its slave is dropped, before
 //! anything is done for it. So who sends flat out loses what is too much, and who sends less than its share loses nothing.
 //!
 //! It is by slave and not by master in both directions: a slave is a stranger's machine on a link of its own, and masters are
@@ -84,7 +84,7 @@ impl Direction {
         }
         let turns = self.clock.wrapping_sub(share.seen).min(u32::from(MOST)) as u16;
         share.seen = self.clock;
-        share.left = share.left.saturating_add(turns).min(MOST);
+        share.left = share.left.saturating_add(turns);
         match u16::try_from(bytes).ok().and_then(|bytes| share.left.checked_sub(bytes)) {
             Some(left) => {
                 share.left = left;

@@ -472,9 +472,10 @@ fn a_node_refuses_answers_that_are_not_its_own() {
     let mut other = ack.clone();
     other.node = NodeId::master(0);
     assert_eq!(refusal(gateway_at, &emit(&other, NodeId::master(0))), Some(AckRefusal::OtherNode));
-    // Raw ports answer from the port of the lane.
+    // Cargo of raw ports comes from the port of the lane, answers only from where the gateway listens.
     let mut lane = gateway_at;
     lane.udp_port = 49169;
-    assert_eq!(refusal(lane, &genuine), None);
+    assert_eq!(refusal(lane, &genuine), Some(AckRefusal::OtherSource));
+    assert_eq!(refusal(gateway_at, &genuine), None);
     assert_eq!(client.node.last_heard(), later);
 }

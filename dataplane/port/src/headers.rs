@@ -216,6 +216,16 @@ impl Reader {
         self
     }
 
+    /// The same for a device that is a loop: its own addresses are sources like others'.
+    #[must_use]
+    pub fn taking_own(mut self) -> Self {
+        self.filter.own = Arc::new([]);
+        self.filter.takes_own = true;
+        // What all packets are asked refuses these anyway.
+        (self.quick.mac, self.quick.ip, self.quick.has_more) = (IPV4, 0, false);
+        self
+    }
+
     /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
@@ -342,7 +352,7 @@ impl Reader {
 /// Whether a datagram can come from where it says.
 fn is_possible(read: &UdpFrame, local: &Local, filter: &Filter, roce: bool) -> bool {
     is_card(read.src_mac)
-        && read.src_mac != local.mac
+        && (read.src_mac != local.mac || filter.takes_own)
         && is_host4(read.src_ip)
         && !filter.own.contains(&read.src_ip)
         && (read.src_port != 0 || roce)

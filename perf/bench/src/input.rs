@@ -21,7 +21,7 @@ pub const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1]
 /// The address of a slave.
 pub fn slave_at(id: u32) -> Local {
     let [_, a, b, c] = id.to_be_bytes();
-    Local { mac: [2, 0, 1, a, b, c], ip: [10, 1 + a, b, c], udp_port: 9999 }
+    Local { mac: [2, 0, 1, a, b, c], ip: [10, 2 + a, b, c], udp_port: 9999 }
 }
 
 /// Bytes of Ethernet, IPv4 and UDP headers.

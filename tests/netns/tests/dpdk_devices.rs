@@ -55,6 +55,7 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     let (device, host) = device(&environment, "net_ring_place", None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     assert!(port.describe().contains("net_ring in place"), "{}", port.describe());
+    port.take_own();
     assert_conserved(&pool, &[&port], &out, 0);
     // What is sent to itself comes back: the device is a ring.
     let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
@@ -106,6 +107,7 @@ fn jumbo_frames_go_through_a_ring_in_place() {
     let (device, host) = device(&environment, "net_ring_jumbo", Some(9000), "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     assert_eq!((device.mtu(), port.mtu()), (9000, 9000));
+    port.take_own();
     let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
     let mut burst = Burst::new();
     for (round, len) in [8972, 1, 1473, 4119, 8971].into_iter().cycle().take(300).enumerate() {

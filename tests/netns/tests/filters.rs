@@ -103,7 +103,10 @@ fn agree(judged: Judged) -> bool {
         | Verdict::DropNoSocket => is_taken,
         // Nor which card was meant: the program and the NIC see to that.
         Verdict::PassMac => true,
-        Verdict::DropTruncated => is_taken || matches!(parser, Err(Malformed(NetError::IpTotalLen | NetError::UdpLen))),
+        Verdict::DropTruncated | Verdict::DropCutOff => {
+            let lengths = [NetError::IpTotalLen, NetError::UdpLen, NetError::Truncated];
+            is_taken || lengths.into_iter().any(|error| parser == malformed(error))
+        }
         Verdict::DropVlan => matches!(parser, Err(Malformed(_) | Vlan)),
         Verdict::DropSource => matches!(parser, Err(Malformed(_) | Source)),
         Verdict::DropIpOptions => matches!(parser, Err(Malformed(_) | Options)),
@@ -152,7 +155,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         (tagged(PACKET, 4095), DropVlan, vlan),
         (tagged(PACKET, 0xffff), DropVlan, vlan),
         (tagged(&tagged(PACKET, 5), 5), PassEthertype, malformed(NetError::SecondTag)),
-        (with(PACKET, &[(12, &[0x88, 0xa8])]), PassEthertype, malformed(NetError::EtherType)),
+        (with(PACKET, &[(12, &[0x88, 0xa8])]), PassEthertype, malformed(NetError::SecondTag)),
         (with(PACKET, &[(12, &[0x86, 0xdd])]), PassEthertype, malformed(NetError::EtherType)),
         // Cards.
         (card([0xff; 6]), DropSource, source),
@@ -195,7 +198,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         (sealed(PACKET, &[(IP + 6, &[0x3f, 0xff])]), PassFragment, malformed(NetError::Fragment)),
         // Lengths.
         ([PACKET, &[0; 20]].concat(), RedirectCargo, taken),
-        (sealed(PACKET, &[(IP + 3, &[0x37])]), DropTruncated, malformed(NetError::IpTotalLen)),
+        (sealed(PACKET, &[(IP + 3, &[0x37])]), DropCutOff, malformed(NetError::IpTotalLen)),
         (sealed(PACKET, &[(IP + 3, &[19])]), DropTruncated, malformed(NetError::IpTotalLen)),
         (with(PACKET, &[(UDP + 5, &[0x23])]), DropTruncated, malformed(NetError::UdpLen)),
         (with(&unchecked, &[(UDP + 5, &[7])]), DropTruncated, malformed(NetError::UdpLen)),
@@ -214,6 +217,8 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         (sealed(&roce, &[(IP + 12, &[127, 0, 0, 1])]), DropSource, source),
         (with(&roce, &[(6, &MAC)]), DropSource, source),
         (sealed(&roce, &[(IP + 6, &[0x20, 0])]), DropFragment, malformed(NetError::Fragment)),
+        (sealed(&roce, &[(IP + 3, &[19])]), DropTruncated, malformed(NetError::IpTotalLen)),
+        (sealed(&roce, &[(IP + 3, &[0x37])]), DropCutOff, malformed(NetError::IpTotalLen)),
         (with(&roce, &[(IP + 10, &[0, 1])]), DropIpChecksum, malformed(NetError::IpChecksum)),
         (with(&options(1), &[(UDP + 4 + 2, &wire::ROCE_PORT.to_be_bytes())]), PassPort, Err(Refused::Options)),
         // What the parser leaves to others.

@@ -79,14 +79,13 @@ fn a_master_that_floods_the_registrar_makes_nobody_suspect_or_gone() {
     let (place, host) = (Place::new(), Namespace::new());
     let key = ClusterKey::from_bytes([0x42; 32]);
     let file = place.file("cluster.key", &"42".repeat(32));
-    let gateway =
-        place.start(&host, &format!("gvm-dp --port udp:{GATEWAY} --frames 8192 --hugepages never --key-file {file}"));
+    let gateway = place.start(&host, &format!("gvm-dp --port udp:{GATEWAY} --frames 8192 --key-file {file}"));
     gateway.says(&["control socket"]);
     let farm = place.start(
         &host,
         &format!(
             "gvm-dp slave --name farm --gateway 127.0.0.1 --id 0 --count {SLAVES} --port udp:127.0.0.2:0 --frames 8192 \
-             --hugepages never --cluster-key-file {file}"
+             --cluster-key-file {file}"
         ),
     );
     place.until_registered("gateway", u64::from(SLAVES));

@@ -271,7 +271,8 @@ fn static_routes_are_taken() {
     for block in of_class("text", "static-routes") {
         let (routes, config) = (directory.0.join("routes"), directory.0.join("gvm-dp.toml"));
         std::fs::write(&routes, &block.text).unwrap();
-        let ports = "port = [\"dpdk:net_null0,ip=10.0.1.1/24,mtu=9000\", \"dpdk:net_null1,ip=10.0.2.1/24,mtu=9000\"]";
+        let [masters, slaves] = ["net_null0,ip=10.0.1.1/24,mtu=9000", "net_null1,ip=10.0.2.1/24,mtu=9000,vlans=0+5"];
+        let ports = format!("port = [\"dpdk:{masters}\", \"dpdk:{slaves}\"]");
         std::fs::write(&config, format!("{ports}\n[gateway]\nstatic-routes = \"{}\"\n", routes.display())).unwrap();
         let output = Command::new(binaries().join("gvm-dp")).args(["config", "check"]).arg(&config).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -54,6 +54,9 @@ fn plan(seed: u64) -> Plan {
         plan.farms.iter_mut().for_each(|farm| farm.slaves.truncate(plan.gateways.len()));
     }
     (plan.faults, plan.script, plan.flood) = (Faults::default(), Vec::new(), None);
+    (plan.slow, plan.slow_nic) = (Vec::new(), 0);
+    // Version 1 tells boots apart by clocks: who starts again with a clock that is behind waits until it is forgotten.
+    plan.masters.iter_mut().chain(&mut plan.farms).for_each(|node| node.old = false);
     plan
 }
 

@@ -7,7 +7,7 @@
 //! | `GET /ready` | 200 while traffic can be taken, else 503 with what is in the way |
 //!
 //! Reading a counter is a load: no poll loop is asked or held up. What a stranger can take is bounded: so many
-//! connections without a complete request, each with a few KiB and two seconds for it ([`super::connection`]), and so many
+//! connections without a complete request, each with a few KiB and two seconds for it (`serve::connection`), and so many
 //! answers to `/metrics` at the same time. `/live` and `/ready` need no place among those: whatever scrapes and slow
 //! connections there are, who asks for health at once has it.
 

@@ -202,6 +202,13 @@ impl DpdkPort {
         port
     }
 
+    /// From now on it takes packets from its own addresses, too: for a device that is a loop, and gives back what it was given.
+    pub fn take_own(&mut self) {
+        for reader in self.verified.iter_mut().chain(&mut self.unverified).flatten() {
+            *reader = reader.clone().taking_own();
+        }
+    }
+
     /// From now on it takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
     pub fn claim_roce(&mut self) {
         self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, true);

@@ -25,10 +25,10 @@ pub fn grouped(number: u64) -> String {
 
 /// The lines, in columns.
 pub fn table(rows: &[Row]) -> String {
-    let mut text = format!("{:<32}{:<38}{:<44}\n", "who", "what it tried, or was to be", "what became of it");
+    let mut text = format!("{:<32}{:<38}{:<50}\n", "who", "what it tried, or was to be", "what became of it");
     for Row { who, tried, became, holds } in rows {
         let mark = if *holds { "holds" } else { "DOES NOT HOLD" };
-        let _ = writeln!(text, "{who:<32}{tried:<38}{became:<44}{mark}");
+        let _ = writeln!(text, "{who:<32}{tried:<38}{became:<50}{mark}");
     }
     text
 }
