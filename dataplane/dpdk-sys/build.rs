@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{env, fs};
 
 /// The shim's sources.
-const SOURCES: [&str; 5] = ["shim/pool.c", "shim/burst.c", "shim/device.c", "shim/flow.c", "shim/log.c"];
+const SOURCES: [&str; 6] = ["shim/pool.c", "shim/burst.c", "shim/gate.c", "shim/device.c", "shim/flow.c", "shim/log.c"];
 
 /// The libraries that the shim calls. Drivers are loaded by DPDK itself.
 const LIBRARIES: [&str; 6] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_net"];

@@ -103,11 +103,8 @@ pub(crate) unsafe extern "C" fn start(device: u16, text: *mut Text) -> i32 {
 }
 
 pub(crate) unsafe extern "C" fn close(device: u16, text: *mut Text) -> i32 {
-    // SAFETY: plain numbers. A device that was never started refuses to stop, and is closed all the same.
-    let result = unsafe {
-        dpdk_sys::shim_stop(device);
-        dpdk_sys::shim_close(device)
-    };
+    // SAFETY: a plain number.
+    let result = unsafe { dpdk_sys::shim_close(device) };
     // SAFETY: the host's text.
     unsafe { outcome(result, "it does not close", text) }
 }

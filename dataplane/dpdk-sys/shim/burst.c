@@ -43,12 +43,27 @@ static __rte_noinline uint16_t copy_in(struct shim_queue *queue, struct rte_mbuf
 	return taken;
 }
 
+/* For the calls of an lcore that may use what a driver shares with another process: whether it may now. */
+static inline int begin(const struct shim_queue *queue)
+{
+	return likely(!queue->gated) || gate_enter();
+}
+
+static inline void end(const struct shim_queue *queue)
+{
+	if (unlikely(queue->gated))
+		gate_leave();
+}
+
 uint16_t shim_rx(struct shim_queue *queue, struct shim_frame *frames, uint16_t room)
 {
 	struct rte_mbuf *mbufs[SHIM_BURST];
-	uint16_t received = rte_eth_rx_burst(queue->port, queue->queue, mbufs, RTE_MIN(room, SHIM_BURST));
-	uint16_t count = 0;
+	uint16_t received, count = 0;
 
+	if (!begin(queue))
+		return 0;
+	received = rte_eth_rx_burst(queue->port, queue->queue, mbufs, RTE_MIN(room, SHIM_BURST));
+	end(queue);
 	for (uint16_t i = 0; i < received; i++) {
 		struct rte_mbuf *mbuf = mbufs[i];
 
@@ -71,6 +86,7 @@ uint16_t shim_rx(struct shim_queue *queue, struct shim_frame *frames, uint16_t r
 uint16_t shim_tx(struct shim_queue *queue, const struct shim_frame *frames, uint16_t count)
 {
 	struct rte_mbuf *mbufs[SHIM_BURST];
+	uint16_t taken;
 
 	count = RTE_MIN(count, SHIM_BURST);
 	for (uint16_t i = 0; i < count; i++)
@@ -91,13 +107,20 @@ uint16_t shim_tx(struct shim_queue *queue, const struct shim_frame *frames, uint
 		}
 		mbufs[i] = mbuf;
 	}
-	return rte_eth_tx_burst(queue->port, queue->queue, mbufs, count);
+	if (!begin(queue))
+		return 0;
+	taken = rte_eth_tx_burst(queue->port, queue->queue, mbufs, count);
+	end(queue);
+	return taken;
 }
 
 void shim_tidy(struct shim_queue *queue)
 {
+	if (!begin(queue))
+		return;
 	/* Drivers that cannot say so; they free when they need room. */
 	(void)rte_eth_tx_done_cleanup(queue->port, queue->queue, 0);
+	end(queue);
 }
 
 void shim_flush(struct shim_queue *queue, uint8_t all)

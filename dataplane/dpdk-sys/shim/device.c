@@ -120,23 +120,35 @@ int shim_configure(uint16_t port, const struct shim_setup *setup)
 
 int shim_start(uint16_t port)
 {
-	return rte_eth_dev_start(port);
-}
+	int result;
 
-int shim_stop(uint16_t port)
-{
-	return rte_eth_dev_stop(port);
+	if (!gate_is_needed(port))
+		return rte_eth_dev_start(port);
+	result = gate_begin();
+	if (result != 0)
+		return result;
+	gate_wait();
+	result = rte_eth_dev_start(port);
+	gate_leave();
+	return result;
 }
 
 int shim_close(uint16_t port)
 {
 	struct rte_eth_dev_info info;
 	struct rte_device *device = rte_eth_dev_info_get(port, &info) == 0 ? info.device : NULL;
-	int result = rte_eth_dev_close(port);
+	int gated = gate_is_needed(port), result;
 
+	if (gated)
+		gate_wait();
+	/* A device that was never started refuses to stop, and is closed all the same. */
+	(void)rte_eth_dev_stop(port);
+	result = rte_eth_dev_close(port);
 	/* So that a device of the same name can be made again. */
 	if (result == 0 && device != NULL)
 		(void)rte_dev_remove(device);
+	if (gated)
+		gate_leave();
 	return result;
 }
 

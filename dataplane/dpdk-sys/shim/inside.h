@@ -36,6 +36,8 @@ struct shim_queue {
 	/* Dividing by a power of two is a shift. */
 	uint8_t shift;
 	uint8_t registered;
+	/* Its driver changes queues on EAL's interrupt thread. */
+	uint8_t gated;
 	uint32_t chunk;
 	uint32_t chunks;
 	char *base;
@@ -52,6 +54,16 @@ struct shim_queue {
 	uint32_t top;
 	struct rte_mbuf **stack;
 };
+
+/* gate.c: while EAL's interrupt thread serves interrupts, nobody is inside. */
+int gate_is_needed(uint16_t port);
+/* Before the first such device is started; never ends. Called by one thread. */
+int gate_begin(void);
+/* 1 when the caller is inside and will leave, 0 when the gate is shut. */
+int gate_enter(void);
+/* The same for calls about a device, which wait until it opens. */
+void gate_wait(void);
+void gate_leave(void);
 
 /* The chunk whose buffer a mbuf of ours has. */
 static inline uint32_t chunk_of(const struct shim_queue *queue, const struct rte_mbuf *mbuf)

@@ -143,6 +143,7 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 	rte_spinlock_init(&queue->lock);
 	queue->port = port;
 	queue->queue = number;
+	queue->gated = (uint8_t)gate_is_needed(port);
 	queue->base = arena->base;
 	queue->chunk = arena->chunk;
 	queue->chunks = arena->chunks;

@@ -112,7 +112,7 @@ int shim_probe(const char *devargs, const char *name, uint16_t *port);
 int shim_look(uint16_t port, struct shim_device *device);
 int shim_configure(uint16_t port, const struct shim_setup *setup);
 int shim_start(uint16_t port);
-int shim_stop(uint16_t port);
+/* Stops it first. */
 int shim_close(uint16_t port);
 int shim_link(uint16_t port, uint32_t *mbits);
 int shim_stats(uint16_t port, struct shim_stats *stats);

@@ -28,6 +28,7 @@ mod tests {
             ("burst.c", include_str!("../shim/burst.c")),
             ("device.c", include_str!("../shim/device.c")),
             ("flow.c", include_str!("../shim/flow.c")),
+            ("gate.c", include_str!("../shim/gate.c")),
             ("log.c", include_str!("../shim/log.c")),
             ("pool.c", include_str!("../shim/pool.c")),
         ];

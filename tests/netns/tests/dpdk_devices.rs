@@ -6,7 +6,9 @@ use netns::product::Place;
 use port::Port;
 use port::dpdk::{Device, DpdkPort, Environment, EnvironmentConfig, smallest_chunk};
 use port::headers::{self, Local, Verify};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FRAMES: u32 = 2048;
 /// A host beyond the port under test.
@@ -128,6 +130,74 @@ fn jumbo_frames_go_through_a_ring_in_place() {
     device.close().unwrap();
     port.housekeep(0);
     assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
+}
+
+/// A set with the first processor that this process may use.
+fn only_processor() -> CpuSet {
+    let all = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
+    one
+}
+
+/// The driver of shared memory takes it away when the other end goes, on a thread of its own and at any moment: also while the
+/// lcore copies out of it.
+#[test]
+fn the_other_end_of_shared_memory_goes_in_the_middle_of_bursts() {
+    let Some(environment) = environment() else { return };
+    let place = Place::new();
+    let memif = |role: &str| {
+        let socket = place.path("memif.sock");
+        format!("net_memif_{role},role={role},id=3,rsize=11,socket={},socket-abstract=no", socket.display())
+    };
+    // The thread takes the lcore's processor away, in the middle of a burst more often than not.
+    let here = only_processor();
+    environment.call_interrupts(move || sched_setaffinity(None, &here)).unwrap().unwrap();
+    let (server, host) = device(&environment, &memif("server"), None, "10.93.1.1/24");
+    let (started, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sched_setaffinity(None, &here).unwrap();
+            let pool = pool();
+            let mut port = start(&server, &host, 0, &pool);
+            started.store(true, Ordering::Release);
+            let mut burst = Burst::new();
+            while !over.load(Ordering::Acquire) {
+                // Almost always in a burst.
+                if port.rx_burst(0, &mut burst) > 0 {
+                    burst.clear();
+                    port.housekeep(0);
+                }
+            }
+            server.close().unwrap();
+            drop(port);
+            assert_eq!(pool.free(), FRAMES);
+        });
+        scope.spawn(|| {
+            while !started.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            let pool = pool();
+            let mut out = Outbox::new(pool.clone(), 1);
+            let to = Peer::ipv4(PortId(0), [10, 93, 1, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, server.mac());
+            for _ in 0..15 {
+                let (client, host) = device(&environment, &memif("client"), None, "10.93.1.2/24");
+                let mut port = start(&client, &host, 0, &pool);
+                // Many at once, so that the other end is still busy with them when this one goes.
+                let mut left = 1200;
+                for number in 0..left {
+                    send(&mut out, to, &payload(number));
+                }
+                while left > 0 {
+                    left -= port.tx_burst(0, out.queue(PortId(0)).unwrap());
+                }
+                client.close().unwrap();
+                drop(port);
+                assert_eq!(pool.free(), FRAMES);
+            }
+            over.store(true, Ordering::Release);
+        });
+    });
 }
 
 /// A datagram to the port under test, as a whole Ethernet frame.
