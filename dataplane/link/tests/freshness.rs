@@ -409,6 +409,104 @@ proptest! {
     }
 }
 
+/// Three masters at a gateway with places for two: the third one takes the place of the first, which was gone.
+///
+/// Returns what the first one sent, and a time at which all of them are gone and its last cookies still hold.
+fn a_master_is_forgotten(gateway: &mut Gateway) -> (Client, Tape, Time) {
+    let mut masters: Vec<Client> = (3..6).map(|id| Client::new(NodeId::master(id), address(id as u8), START)).collect();
+    let [first, second, third] = &mut masters[..] else { unreachable!() };
+    let mut tape = Tape::default();
+    recorded(gateway, &mut [first], START, START + 2 * SECOND, &mut tape);
+    run(gateway, &mut [second], START + SECOND, START + 2 * SECOND);
+    let mut now = START + 2 * SECOND;
+    while gateway.registrar.masters().count() > 0 {
+        now += 10 * MILLISECOND;
+        gateway.advance(now);
+    }
+    third.exchange(gateway, now);
+    assert!(third.node.is_registered());
+    gateway.routes();
+    (masters.remove(0), tape, now + SECOND)
+}
+
+#[test]
+fn a_master_whose_place_was_taken_is_not_registered_by_what_it_sent() {
+    let mut gateway = Gateway::new(RegistrarConfig { max_masters: 2, ..config() }, START);
+    let (mut first, tape, now) = a_master_is_forgotten(&mut gateway);
+    for heartbeat in &tape.heartbeats {
+        let answers = gateway.receive(now, &first.peer, heartbeat);
+        assert!(answers.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() <= heartbeat.len());
+        assert!(!ack_in(&answers).registered);
+    }
+    assert_eq!(gateway.routes(), []);
+    assert_eq!(gateway.registrar.masters().map(|view| view.id).collect::<Vec<_>>(), [5]);
+    // The master itself was only cut off: it is there again at once.
+    first.exchange(&mut gateway, now);
+    assert!(first.node.is_registered());
+    let is_back = |change: &RouteChange| matches!(change, RouteChange::Master { id: 3, route: Some(_) });
+    assert!(gateway.routes().iter().all(is_back));
+}
+
+/// What a gateway with few places and its masters do.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// So many milliseconds pass, in which these masters speak.
+    Live(u64, [bool; 4]),
+    /// A heartbeat that registered its master is played.
+    Play(prop::sample::Index),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// However masters take each other's places: what registered one of them registers it no second time, and one that
+    /// lives is registered soon.
+    #[test]
+    fn what_registered_a_master_once_registers_it_no_second_time(
+        turns in proptest::collection::vec(
+            prop_oneof![
+                (1u64..6_000, any::<[bool; 4]>()).prop_map(|(ms, who)| Turn::Live(ms, who)),
+                any::<prop::sample::Index>().prop_map(Turn::Play),
+            ],
+            1..30,
+        )
+    ) {
+        let mut gateway = Gateway::new(RegistrarConfig { max_masters: 2, ..config() }, START);
+        let mut masters: Vec<Client> =
+            (0..4).map(|id| Client::new(NodeId::master(id), address(id as u8 + 1), START)).collect();
+        let (mut now, mut tape) = (START, Vec::new());
+        for turn in turns {
+            match turn {
+                Turn::Live(ms, who) => {
+                    let end = now + ms * MILLISECOND;
+                    while now < end {
+                        for (master, _) in masters.iter_mut().zip(who).filter(|(_, lives)| *lives) {
+                            while let Some(heartbeat) = master.heartbeat(now) {
+                                let answers = gateway.receive(now, &master.peer, &heartbeat);
+                                if answers.first().is_some_and(|_| ack_in(&answers).registered) {
+                                    tape.push((master.peer, heartbeat));
+                                }
+                                master.take(now, &answers);
+                            }
+                            master.node.poll_event(&master.config, now);
+                        }
+                        gateway.advance(now);
+                        now += 10 * MILLISECOND;
+                    }
+                }
+                Turn::Play(index) => if !tape.is_empty() {
+                    let (from, heartbeat) = &tape[index.index(tape.len())];
+                    gateway.routes();
+                    gateway.receive(now, from, heartbeat);
+                    prop_assert_eq!(gateway.routes(), []);
+                },
+            }
+        }
+        // Until the others are gone; then it has a place within an interval and what is left of one.
+        run(&mut gateway, &mut [&mut masters[0]], now, now + 6 * SECOND);
+        prop_assert!(masters[0].node.is_registered());
+    }
+}
+
 #[test]
 fn two_clusters_with_other_keys_do_not_hear_each_other() {
     let (_, _, tape, now) = session(3);

@@ -206,3 +206,40 @@ fn a_node_of_version_2_takes_nothing_of_version_1() {
     let next = client.heartbeat(START + 2 * SECOND).unwrap();
     assert_eq!(next[MAJOR_AT], 2, "it never downgrades");
 }
+
+#[test]
+fn a_master_whose_place_was_taken_is_still_known_by_version_2() {
+    let mut gateway = Gateway::new(RegistrarConfig { max_masters: 1, ..accepting() }, START);
+    // Before the update, and after it.
+    let mut before = Client::new(NodeId::master(3), address(3), START);
+    let mut tape = Vec::new();
+    while let Some(heartbeat) = before.heartbeat(START) {
+        tape.push(old(&heartbeat));
+        let answers = gateway.receive(START, &before.peer, &tape[tape.len() - 1]);
+        take(&mut before, START, &answers);
+    }
+    assert!(before.node.is_registered());
+    let mut now = START + SECOND;
+    // Another one takes the place of either of them, and is gone.
+    for id in [3, 4] {
+        let mut master = Client::with(NodeId::master(id), address(id as u8), booted(6), Some(key()), now);
+        while gateway.registrar.masters().count() > usize::from(id == 3) {
+            now += SECOND / 10;
+            gateway.advance(now);
+        }
+        master.exchange(&mut gateway, now);
+        assert!(master.node.is_registered());
+    }
+    while gateway.registrar.masters().count() > 0 {
+        now += SECOND / 10;
+        gateway.advance(now);
+    }
+    gateway.routes();
+    gateway.notices();
+    for heartbeat in &tape {
+        gateway.receive(now, &before.peer, heartbeat);
+    }
+    assert_eq!(gateway.routes(), []);
+    assert!(gateway.counter("refused_downgrade") > 0);
+    assert_eq!(gateway.notices(), [Notice::Downgrade { node: NodeId::master(3), from: before.peer }]);
+}

@@ -1,10 +1,12 @@
 //! Floods on a calm cluster: a registered node or strangers say far more than the registrar can read, or packets are lost in
-//! bursts while a farm dies. Whoever behaves stays registered, and who is dead is noticed.
+//! bursts while a farm dies. Whoever behaves stays registered, and who is dead is noticed. And more masters come and go than
+//! there are places for: what they sent registers nobody again.
 //!
 //! Here the registrar needs time for each datagram that it reads, so that a flood is one.
 
 use crate::cluster::Cluster;
 use crate::ledger::Wrong;
+use crate::machines::MASTERS;
 use crate::master;
 use crate::packet;
 use crate::place::{Place, Who};
@@ -12,7 +14,7 @@ use crate::plan::{Faults, Plan};
 use crate::queue::Event;
 use frame::Time;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
-use link::{ClusterKey, KeyRing, Node, NodeConfig};
+use link::{ClusterKey, KeyRing, Node, NodeConfig, SILENT_INTERVALS};
 use wire::link::{MemberState, NodeId};
 use wire::{MsgType, Walk};
 
@@ -27,6 +29,8 @@ pub enum Flood {
     Strangers,
     /// Packets are lost in bursts, and a farm dies.
     Losses,
+    /// Masters come and go, more than there are places for, and what they sent is played.
+    Masters,
 }
 
 /// How long a flood lasts, in intervals.
@@ -47,6 +51,8 @@ struct Flooder {
     config: NodeConfig,
     from: Place,
     to: Place,
+    /// What it sent while it listened.
+    sent: Vec<Vec<u8>>,
 }
 
 impl Cluster {
@@ -75,6 +81,10 @@ impl Cluster {
                 let ids: Vec<NodeId> = (0..64).map(|id| NodeId::master(MASTER + id)).collect();
                 self.flooded(gateway, &ids, 0)?;
             }
+            Flood::Masters => {
+                self.phase("masters come and go");
+                self.come_and_go(gateway)?;
+            }
         }
         *self.counted.entry(format!("flood.{flood:?}").to_lowercase()).or_default() += 1;
         self.wait_until_whole()
@@ -94,25 +104,10 @@ impl Cluster {
     fn flooded(&mut self, gateway: usize, ids: &[NodeId], members: u64) -> Result<(), Wrong> {
         let capacity = 2 * self.heartbeats_a_second(gateway);
         let gap = SECOND / (capacity * TIMES);
-        let key = self.plan.key.map(ClusterKey::from_bytes);
-        let (from, to) = (Place::first(Who::Stranger), Place::first(Who::Gateway(gateway as u16)));
-        let boot = (self.now, self.rng.secret());
-        let config = master::node_config(self.plan.scale, 10 * MILLISECOND, boot, 1280, false);
-        let node = |id: &NodeId| {
-            let keys: KeyRing<_> = key.as_ref().map(|key| key.node_key(*id)).into();
-            Node::new(*id, keys, to.peer(frame::Vlan::UNTAGGED), &config, self.now)
-        };
-        let nodes = ids.iter().map(node).collect();
-        let mut flooder = Flooder { nodes, config, from, to };
         let gone = self.gone();
-        self.answers.clear();
-        let end = self.now + self.intervals_of(1);
-        while members > 0 && !flooder.nodes.iter().all(Node::is_registered) {
-            if self.now >= end {
-                return Err("who is to flood is not registered".to_owned());
-            }
-            self.speak(&mut flooder, true);
-            self.run_until(self.now + MILLISECOND)?;
+        let mut flooder = self.flooder(gateway, ids);
+        if members > 0 {
+            self.join(&mut flooder)?;
         }
         // From now on it speaks all the time, and hears nothing.
         flooder.config.interval = gap * ids.len() as u64;
@@ -137,9 +132,66 @@ impl Cluster {
         Ok(())
     }
 
+    /// Somebody who will flood a gateway as these nodes.
+    fn flooder(&mut self, gateway: usize, ids: &[NodeId]) -> Flooder {
+        let key = self.plan.key.map(ClusterKey::from_bytes);
+        let (from, to) = (Place::first(Who::Stranger), Place::first(Who::Gateway(gateway as u16)));
+        let boot = (self.now, self.rng.secret());
+        let config = master::node_config(self.plan.scale, 10 * MILLISECOND, boot, 1280, false);
+        let node = |id: &NodeId| {
+            let keys: KeyRing<_> = key.as_ref().map(|key| key.node_key(*id)).into();
+            Node::new(*id, keys, to.peer(frame::Vlan::UNTAGGED), &config, self.now)
+        };
+        let nodes = ids.iter().map(node).collect();
+        Flooder { nodes, config, from, to, sent: Vec::new() }
+    }
+
+    /// All nodes of a flooder become members.
+    fn join(&mut self, flooder: &mut Flooder) -> Result<(), Wrong> {
+        self.answers.clear();
+        let end = self.now + self.intervals_of(1);
+        while !flooder.nodes.iter().all(Node::is_registered) {
+            if self.now >= end {
+                return Err("a node that was just started is not registered".to_owned());
+            }
+            self.speak(flooder, true);
+            self.run_until(self.now + MILLISECOND)?;
+        }
+        Ok(())
+    }
+
+    /// All places for masters are taken, those masters vanish, another one takes a place, and vanishes; then all that they
+    /// sent comes again, while its cookies are valid.
+    fn come_and_go(&mut self, gateway: usize) -> Result<(), Wrong> {
+        let free = MASTERS - self.masters.len() as u16;
+        let mut sent = Vec::new();
+        for ids in [MASTER..MASTER + free, MASTER + free..MASTER + free + 1] {
+            let ids: Vec<NodeId> = ids.map(NodeId::master).collect();
+            let mut flooder = self.flooder(gateway, &ids);
+            self.join(&mut flooder)?;
+            sent.append(&mut flooder.sent);
+            self.run_until(self.now + self.intervals_of(SILENT_INTERVALS + 1))?;
+            self.no_masters_but_ours(gateway)?;
+        }
+        for frame in sent {
+            self.transmit(Place::first(Who::Stranger), frame);
+        }
+        self.run_until(self.now + self.plan.latency + 5 * MILLISECOND)?;
+        self.no_masters_but_ours(gateway)
+    }
+
+    fn no_masters_but_ours(&self, gateway: usize) -> Result<(), Wrong> {
+        let registrar = self.gateways[gateway].as_ref().map(|node| node.desk.registrar());
+        let masters = registrar.map_or(0, |registrar| registrar.masters().count());
+        if masters == self.masters.len() {
+            return Ok(());
+        }
+        Err(format!("{masters} masters are registered at gateway {gateway}, of which {} live", self.masters.len()))
+    }
+
     /// What is due of a flooder, which may hear answers.
     fn speak(&mut self, flooder: &mut Flooder, listens: bool) {
-        let Flooder { nodes, config, from, to } = flooder;
+        let Flooder { nodes, config, from, to, sent } = flooder;
         let gateway = to.peer(frame::Vlan::UNTAGGED);
         while let Some(frame) = self.answers.pop_front() {
             let Some(read) = packet::read(&frame).filter(|_| listens) else { continue };
@@ -152,7 +204,11 @@ impl Cluster {
         let mut bytes = [0; 256];
         for node in nodes {
             if let Some(len) = node.transmit(config, self.now, &mut bytes) {
-                self.transmit(*from, packet::build(*from, *to, None, wire::GATEWAY_PORT, &bytes[..len]));
+                let frame = packet::build(*from, *to, None, wire::GATEWAY_PORT, &bytes[..len]);
+                if listens {
+                    sent.push(frame.clone());
+                }
+                self.transmit(*from, frame);
             }
         }
     }
@@ -225,6 +281,6 @@ impl Cluster {
 impl Plan {
     /// What floods a cluster, if anything, by its own random numbers.
     pub(crate) fn pick_flood(rng: &mut crate::rng::Rng) -> Option<Flood> {
-        rng.one_in(2).then(|| rng.pick(&[Flood::Master, Flood::Slave, Flood::Strangers, Flood::Losses]))
+        rng.one_in(2).then(|| rng.pick(&[Flood::Master, Flood::Slave, Flood::Strangers, Flood::Losses, Flood::Masters]))
     }
 }

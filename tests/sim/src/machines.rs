@@ -19,6 +19,9 @@ use std::sync::Arc;
 use wire::Shard;
 use wire::link::NodeId;
 
+/// Places for masters at each gateway.
+pub(crate) const MASTERS: u16 = 8;
+
 impl Cluster {
     /// Starts a machine that does not run.
     pub fn start(&mut self, who: Who) {
@@ -192,7 +195,7 @@ impl Cluster {
         let served = wire::ShardSet::new(self.plan.scale, &shards).expect("the shards exist");
         let (hold, early) = if self.quiet { self.plan.calm_hold() } else { (self.plan.hold, self.plan.early) };
         let config =
-            GatewayConfig { hold, early, masters: 8, interval: self.plan.interval, ..GatewayConfig::new(served) };
+            GatewayConfig { hold, early, masters: MASTERS, interval: self.plan.interval, ..GatewayConfig::new(served) };
         let registrar = RegistrarConfig {
             scale: self.plan.scale,
             shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),
@@ -204,7 +207,7 @@ impl Cluster {
             mtu: plan.mtu,
             port_mtus: if plan.two_port { vec![plan.mtu, plan.slave_mtu] } else { Vec::new() },
             two_port: plan.two_port,
-            max_masters: 8,
+            max_masters: MASTERS.into(),
             accept_v1: self.accepts_v1,
         };
         let (to_registrar, mails) = control_mailbox(plan.mailbox, || {});

@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 }
 
 /// What 500 clusters must have been through, or the faults do not do what they are for.
-const MUST_HAVE_HAPPENED: [&str; 68] = [
+const MUST_HAVE_HAPPENED: [&str; 69] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -34,6 +34,7 @@ const MUST_HAVE_HAPPENED: [&str; 68] = [
     "farm.keys_switched",
     "flood.losses",
     "flood.master",
+    "flood.masters",
     "flood.slave",
     "flood.strangers",
     "flush_drain",

@@ -2,6 +2,7 @@
 
 use super::Registrar;
 use super::keys::Signed;
+use super::masters::master_id;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
 use crate::{Notice, RegistrarEvent, RouteChange, Sink};
@@ -95,7 +96,7 @@ impl Registrar {
         if is_registered && call.node().role == Role::Master {
             // The ACK leaves first: a master applies only MEMBERS of an epoch that an ACK has told it.
             packer.flush(from, sink);
-            if let Some(at) = self.masters.iter().position(|master| u32::from(master.id) == call.node().id) {
+            if let Some(at) = master_id(call.node()).and_then(|id| self.known_master(id)) {
                 self.membership_of(at, &call.heartbeat, call.is_fresh, now, sink);
             }
         }
@@ -154,12 +155,17 @@ impl Registrar {
             false => self.secret.issued(heartbeat.cookie, from, node, heartbeat.boot_epoch),
         };
         let proof = issued.ok_or(CookieFault::Unknown).and_then(|issued| {
-            let is_valid = age(issued) <= self.intervals(COOKIE_INTERVALS);
+            let is_valid = age(issued) <= self.intervals(COOKIE_INTERVALS) && !self.may_be_forgotten(node, issued);
             is_valid.then_some(issued).ok_or(CookieFault::Expired)
         });
         let is_fresh = proof.is_ok_and(|issued| age(issued) <= self.intervals(FRESH_INTERVALS));
         let record_len = record.bytes().len();
         Some(Call { now, from, heartbeat, signed, record_len, datagram_len, proof, is_fresh, is_v1 })
+    }
+
+    /// Whether what came with a cookie that was issued at `issued` may have come before, from a master that was forgotten.
+    fn may_be_forgotten(&self, node: NodeId, issued: Time) -> bool {
+        self.forgotten.may_have_used(issued) && master_id(node).is_some_and(|id| self.known_master(id).is_none())
     }
 
     /// Registers the node, or not. `None` when there is no answer.
@@ -211,9 +217,7 @@ impl Registrar {
                 Some(standing)
             }
             None => {
-                // A master's id has 16 bits: parsing saw it.
-                let id = u16::try_from(node.id).ok()?;
-                let Some(at) = self.master_at(id) else {
+                let Some(at) = master_id(node).and_then(|id| self.master_at(id)) else {
                     self.counters.refused_masters_full.add(1);
                     sink.event(RegistrarEvent::Refused { node: Some(node), from: *call.from, why: "masters_full" });
                     self.notice(call.now, Notice::MastersFull { node, from: *call.from }, sink);
@@ -225,7 +229,7 @@ impl Registrar {
                 self.masters[at].presence = presence;
                 let route = presence.route();
                 if route != was {
-                    sink.route(RouteChange::Master { id, route });
+                    sink.route(RouteChange::Master { id: self.masters[at].id, route });
                 }
                 Some(standing)
             }
@@ -244,6 +248,7 @@ impl Registrar {
         let (node, heartbeat, from) = (call.node(), &call.heartbeat, *call.from);
         let is_free = self.is_free(presence.heard, call.now, call.signed.is_some());
         let verdict = match call.is_v1 {
+            true if self.forgotten.has_spoken_2(node) => Verdict::Downgrade,
             true => presence.judge_v1(heartbeat, call.from, is_free, call.signed.is_some()),
             false => presence.judge(heartbeat, call.from, issued, is_free),
         };

@@ -15,7 +15,7 @@ use crate::{NodeKey, Sink, datagram_room};
 use frame::Time;
 use frame::time::MILLISECOND;
 use wire::HEADER_LEN;
-use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId};
+use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId, Role};
 
 /// The most datagrams that a master is sent before it must answer.
 const WINDOW: usize = 32;
@@ -62,6 +62,11 @@ impl Budget {
     }
 }
 
+/// The id of a node that is a master. It has 16 bits: parsing saw it.
+pub(super) fn master_id(node: NodeId) -> Option<u16> {
+    (node.role == Role::Master).then_some(node.id).and_then(|id| u16::try_from(id).ok())
+}
+
 impl Master {
     fn new(id: u16) -> Self {
         Self {
@@ -79,9 +84,14 @@ impl Master {
 }
 
 impl Registrar {
+    /// The place of a master that has one.
+    pub(super) fn known_master(&self, id: u16) -> Option<usize> {
+        self.masters.iter().position(|master| master.id == id)
+    }
+
     /// The place of a master: its own, a new one, or that of the master that is gone for the longest time.
     pub(super) fn master_at(&mut self, id: u16) -> Option<usize> {
-        if let Some(at) = self.masters.iter().position(|master| master.id == id) {
+        if let Some(at) = self.known_master(id) {
             return Some(at);
         }
         let base = self.table.first_after(0);
@@ -91,6 +101,7 @@ impl Registrar {
         }
         let gone = self.masters.iter().enumerate().filter(|(_, master)| !master.presence.is_present());
         let (at, _) = gone.min_by_key(|(_, master)| master.presence.heard)?;
+        self.forgotten.add(&self.masters[at]);
         self.masters[at] = Master { base, ..Master::new(id) };
         Some(at)
     }

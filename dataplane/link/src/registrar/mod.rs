@@ -12,6 +12,7 @@ mod capacity;
 mod config;
 mod cookie;
 mod deaf;
+mod forgotten;
 mod heartbeat;
 mod keys;
 mod leave;
@@ -32,6 +33,7 @@ pub use view::{MasterView, MemberView, Summary};
 
 use crate::{Notice, RegistrarCounters, RegistrarEvent, Sink};
 use cookie::CookieSecret;
+use forgotten::Forgotten;
 use frame::{Peer, Repeats, Time};
 use leave::Leave;
 use masters::Master;
@@ -55,6 +57,7 @@ pub struct Registrar {
     leave: Option<Leave>,
     table: Table,
     masters: Vec<Master>,
+    forgotten: Forgotten,
     hearing: Hearing,
     counters: Arc<RegistrarCounters>,
     packer: Packer,
@@ -79,6 +82,7 @@ impl Registrar {
             table: Table::new(served.slaves()),
             served,
             masters: Vec::with_capacity(config.max_masters),
+            forgotten: Forgotten::new(config.accept_v1),
             hearing: Hearing::new(now, config.interval),
             counters,
             packer: Packer::new(),

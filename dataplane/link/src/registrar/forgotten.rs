@@ -1,0 +1,53 @@
+//! Masters that were here, and whose places others have taken since.
+//!
+//! What is known of a node refuses what it sent earlier: its boot epoch and seq, and that it spoke version 2. Of a master
+//! whose place was taken only this is kept, in the same memory for however many of them.
+
+use super::masters::{Master, master_id};
+use frame::Time;
+use wire::link::NodeId;
+
+/// How many ids of masters there are, in words of bits.
+const WORDS: usize = (1 << 16) / u64::BITS as usize;
+
+/// See the module's documentation.
+pub(super) struct Forgotten {
+    /// When the last of them was last heard. Whatever the gateway took from any of them has a cookie from before that.
+    heard: Option<Time>,
+    /// A bit for each id: it spoke version 2. Empty where version 1 is not accepted.
+    spoke_2: Vec<u64>,
+}
+
+impl Forgotten {
+    pub(super) fn new(accepts_v1: bool) -> Self {
+        Self { heard: None, spoke_2: vec![0; if accepts_v1 { WORDS } else { 0 }] }
+    }
+
+    /// The place of this master is taken by another one.
+    pub(super) fn add(&mut self, master: &Master) {
+        self.heard = self.heard.max(Some(master.presence.heard));
+        let (word, bit) = place(master.id);
+        if !master.presence.v1
+            && let Some(word) = self.spoke_2.get_mut(word)
+        {
+            *word |= bit;
+        }
+    }
+
+    /// Whether a cookie that was issued at `issued` to a master that is not known is from before one was forgotten: what
+    /// it came with may have registered that one before.
+    pub(super) fn may_have_used(&self, issued: Time) -> bool {
+        self.heard.is_some_and(|heard| issued <= heard)
+    }
+
+    /// Whether a node is such a master, and spoke version 2.
+    pub(super) fn has_spoken_2(&self, node: NodeId) -> bool {
+        let at = master_id(node).map(place);
+        at.is_some_and(|(word, bit)| self.spoke_2.get(word).is_some_and(|word| word & bit != 0))
+    }
+}
+
+/// The word and the bit of an id.
+fn place(id: u16) -> (usize, u64) {
+    (usize::from(id) / u64::BITS as usize, 1 << (u32::from(id) % u64::BITS))
+}
