@@ -3,6 +3,7 @@
 use crate::Namespace;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use wire::net::{UdpChecksum, parse_udp4, verify_udp4};
 use wire::{MsgType, Record, echo};
@@ -64,6 +65,28 @@ impl Heard {
     }
 }
 
+/// A datagram of records, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// The sender.
+    pub from: SocketAddrV4,
+    /// The receiver.
+    pub to: SocketAddrV4,
+    /// The records.
+    pub payload: Vec<u8>,
+}
+
+impl Datagram {
+    /// Reads a packet from its Ethernet header on; nothing when it is no datagram of records.
+    fn read(packet: &[u8]) -> Option<Self> {
+        let read = parse_udp4(packet).ok()?;
+        let payload = packet.get(read.payload.clone())?.to_vec();
+        Record::first(&payload).ok()?;
+        let end = |ip: [u8; 4], port| SocketAddrV4::new(ip.into(), port);
+        Some(Self { from: end(read.src_ip, read.src_port), to: end(read.dst_ip, read.dst_port), payload })
+    }
+}
+
 /// Hears every datagram of records that arrives in a namespace and is left to its kernel, from when it was made.
 pub struct Sniffer {
     socket: OwnedFd,
@@ -86,9 +109,18 @@ impl Sniffer {
 
     /// What was heard since the last call.
     pub fn heard(&self) -> Vec<Heard> {
+        self.packets(Heard::read)
+    }
+
+    /// The same, whole.
+    pub fn datagrams(&self) -> Vec<Datagram> {
+        self.packets(Datagram::read)
+    }
+
+    fn packets<T>(&self, read: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
         let (mut heard, mut packet) = (Vec::new(), vec![0; 65_536]);
         while let Ok((len, _)) = recv(&self.socket, &mut packet[..], RecvFlags::empty()) {
-            heard.extend(packet.get(..len).and_then(Heard::read));
+            heard.extend(packet.get(..len).and_then(&read));
         }
         heard
     }
