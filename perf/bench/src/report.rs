@@ -1,4 +1,5 @@
 //! What every benchmark ends with: where and when it ran, the range of its ratios, its last line, and its JSON.
+//! And numbers as people read them.
 
 use crate::conditions::{Conditions, Machine};
 use crate::ratios::Ratios;
@@ -48,9 +49,27 @@ impl Report {
     }
 }
 
+/// 1234567 as 1,234,567.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
 
     #[test]
     fn the_last_line_is_the_figure_and_those_before_say_what_it_is_worth() {

@@ -10,19 +10,6 @@ pub struct Row {
     pub holds: bool,
 }
 
-/// 1234567 as 1,234,567.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// The lines, in columns.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!("{:<32}{:<38}{:<50}\n", "who", "what it tried, or was to be", "what became of it");

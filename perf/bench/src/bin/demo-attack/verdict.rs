@@ -2,8 +2,9 @@
 
 use crate::herd::Herd;
 use crate::replay::Replay;
-use crate::table::{Row, grouped, table};
+use crate::table::{Row, table};
 use anyhow::Context;
+use bench::report::grouped;
 use clap::Args as Flags;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

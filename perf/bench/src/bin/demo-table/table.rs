@@ -1,20 +1,8 @@
 //! The figures as a person reads them.
 
 use crate::figures::{Content, Direction, Figures, RoundTrip};
+use bench::report::grouped;
 use std::fmt::Write as _;
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// The table.
 pub fn of(figures: &Figures) -> String {
@@ -98,11 +86,6 @@ fn round_trip(text: &mut String, name: &str, RoundTrip { p50, p99, .. }: RoundTr
 mod tests {
     use super::*;
     use crate::figures::tests::figures;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn a_person_finds_what_matters() {
