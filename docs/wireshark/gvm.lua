@@ -74,6 +74,7 @@ local f = {
     hb_flags = ProtoField.uint8("gvm.heartbeat.flags", "Flags", base.HEX),
     hb_fixed = ProtoField.bool("gvm.heartbeat.flags.fixed_port", "FIXED_PORT: answer at my source port", 8, nil, 0x01),
     hb_padded = ProtoField.bool("gvm.heartbeat.flags.padded", "PADDED: a probe of the path's MTU", 8, nil, 0x02),
+    hb_left = ProtoField.bool("gvm.heartbeat.flags.left", "LEFT: heard that the gateway drains", 8, nil, 0x04),
     hb_epoch = ProtoField.uint64("gvm.heartbeat.boot_epoch", "Boot epoch", base.HEX),
     hb_generation = ProtoField.uint64("gvm.heartbeat.members_generation", "Membership that the master has", base.DEC),
     hb_members_epoch = ProtoField.uint64("gvm.heartbeat.members_epoch", "Gateway epoch of that membership", base.HEX),
@@ -152,26 +153,36 @@ local function type_name(msg_type)
     return TYPES[msg_type] or string.format("0x%04x", msg_type)
 end
 
--- Tag and version, which all link control begins with. Whether the rest can be read: it has `least` bytes.
+-- Tag and version, which all link control begins with. The version if the rest can be read: it has as many bytes as that of
+-- its version has at least, `least`.
 local function link_head(payload, tree, least)
     if payload:len() < 18 then
         tree:add_proto_expert_info(e.short)
-        return false
+        return nil
     end
     local tag = payload(0, 16)
     tree:add(f.tag, tag)
     tree:add(f.signed, tag, tag:bytes():tohex() ~= string.rep("0", 32)):set_generated()
     tree:add_le(f.major, payload(16, 1))
     tree:add_le(f.minor, payload(17, 1))
-    if payload(16, 1):uint() ~= 2 then
+    local major = payload(16, 1):uint()
+    if not least[major] then
         tree:add_proto_expert_info(e.version)
-        return false
+        return nil
     end
-    if payload:len() < least then
+    if payload:len() < least[major] then
         tree:add_proto_expert_info(e.short)
-        return false
+        return nil
     end
-    return true
+    return major
+end
+
+-- A payload is read from its beginning to its end: `take(n)` gives its next `n` bytes.
+local function reader(payload, at)
+    return function(n)
+        at = at + n
+        return payload(at - n, n)
+    end
 end
 
 local function check_node(tree, header, role, id)
@@ -182,35 +193,52 @@ local function check_node(tree, header, role, id)
     end
 end
 
+-- Bytes of a cookie, and below those of the payloads, by major version.
+local COOKIE_LEN = { 8, 16 }
+local HEARTBEAT_LEN = { 84, 128 }
+
 local function heartbeat(payload, tree, header)
-    if not link_head(payload, tree, 128) then
+    local major = link_head(payload, tree, HEARTBEAT_LEN)
+    if not major then
         return
     end
     tree:add_le(f.role, payload(18, 1))
     local flags = tree:add_le(f.hb_flags, payload(19, 1))
     flags:add_le(f.hb_fixed, payload(19, 1))
     flags:add_le(f.hb_padded, payload(19, 1))
-    tree:add_le(f.node_id, payload(20, 4))
-    tree:add_le(f.hb_epoch, payload(24, 8))
-    tree:add_le(f.seq, payload(32, 8))
-    tree:add_le(f.challenge, payload(40, 8))
-    tree:add(f.cookie, payload(48, 16))
-    tree:add_le(f.hb_generation, payload(64, 8))
-    tree:add_le(f.hb_members_epoch, payload(72, 8))
-    tree:add_le(f.pages_total, payload(80, 8))
-    tree:add_le(f.pages_free, payload(88, 8))
-    tree:add_le(f.domain, payload(96, 4))
-    tree:add_le(f.vcpus, payload(100, 2))
-    tree:add_le(f.hb_max, payload(102, 2))
-    tree:add_le(f.speed_class, payload(104, 1))
-    if payload:len() > 128 then
-        tree:add(f.padding, payload(128))
+    flags:add_le(f.hb_left, payload(19, 1))
+    local take = reader(payload, 20)
+    tree:add_le(f.node_id, take(4))
+    tree:add_le(f.hb_epoch, take(8))
+    tree:add_le(f.seq, take(8))
+    if major == 2 then
+        tree:add_le(f.challenge, take(8))
+    end
+    tree:add(f.cookie, take(COOKIE_LEN[major]))
+    tree:add_le(f.hb_generation, take(8))
+    tree:add_le(f.hb_members_epoch, take(8))
+    tree:add_le(f.pages_total, take(8))
+    tree:add_le(f.pages_free, take(8))
+    if major == 2 then
+        tree:add_le(f.domain, take(4))
+    end
+    tree:add_le(f.vcpus, take(2))
+    tree:add_le(f.hb_max, take(2))
+    if major == 2 then
+        tree:add_le(f.speed_class, take(1))
+    end
+    local len = HEARTBEAT_LEN[major]
+    if payload:len() > len then
+        tree:add(f.padding, payload(len))
     end
     check_node(tree, header, payload(18, 1):uint(), payload(20, 4):le_uint())
 end
 
+local ACK_LEN = { 56, 88 }
+
 local function heartbeat_ack(payload, tree, header)
-    if not link_head(payload, tree, 88) then
+    local major = link_head(payload, tree, ACK_LEN)
+    if not major then
         return
     end
     local flags = tree:add_le(f.ack_flags, payload(18, 1))
@@ -223,50 +251,65 @@ local function heartbeat_ack(payload, tree, header)
     tree:add_le(f.ack_gw_bits, payload(20, 1))
     tree:add_le(f.role, payload(21, 1))
     tree:add_le(f.ack_mtu, payload(22, 2))
-    tree:add_le(f.seq, payload(24, 8))
-    tree:add_le(f.challenge, payload(32, 8))
-    tree:add(f.cookie, payload(40, 16))
-    tree:add_le(f.gateway_epoch, payload(56, 8))
-    tree:add_le(f.ack_hold, payload(64, 4))
-    tree:add_le(f.ack_fault, payload(68, 1))
-    tree:add_le(f.ack_ranges, payload(70, 2))
-    local count = payload(70, 2):le_uint()
-    if count > 16 or payload:len() < 88 + 8 * count then
+    local take = reader(payload, 24)
+    tree:add_le(f.seq, take(8))
+    if major == 2 then
+        tree:add_le(f.challenge, take(8))
+    end
+    tree:add(f.cookie, take(COOKIE_LEN[major]))
+    tree:add_le(f.gateway_epoch, take(8))
+    tree:add_le(f.ack_hold, take(4))
+    if major == 2 then
+        tree:add_le(f.ack_fault, take(1))
+        take(1)
+    else
+        take(2)
+    end
+    local ranges = take(2)
+    tree:add_le(f.ack_ranges, ranges)
+    local count, len = ranges:le_uint(), ACK_LEN[major]
+    if count > 16 or payload:len() < len + 8 * count then
         return tree:add_proto_expert_info(e.short)
     end
     local shards = 2 ^ math.max(0, payload(19, 1):uint() - payload(20, 1):uint())
     for i = 0, count - 1 do
-        local range = payload(88 + 8 * i, 8)
+        local range = payload(len + 8 * i, 8)
         tree:add_le(f.ack_first, range(0, 4))
         local last = tree:add_le(f.ack_last, range(4, 4))
         if range(0, 4):le_uint() > range(4, 4):le_uint() or range(4, 4):le_uint() >= shards then
             last:add_proto_expert_info(e.range)
         end
     end
-    if payload:len() > 88 + 8 * count then
-        tree:add(f.more, payload(88 + 8 * count))
+    if payload:len() > len + 8 * count then
+        tree:add(f.more, payload(len + 8 * count))
     end
     local id = payload(21, 1):uint() == 2 and header.master_id or header.slave_id
     check_node(tree, header, payload(21, 1):uint(), id)
 end
 
+local MEMBERS_LEN = { 48, 64 }
+
 local function members(payload, tree)
-    if not link_head(payload, tree, 64) then
+    local major = link_head(payload, tree, MEMBERS_LEN)
+    if not major then
         return
     end
     tree:add_le(f.mem_flags, payload(18, 1)):add_le(f.mem_snapshot, payload(18, 1))
     tree:add_le(f.mem_count, payload(20, 2))
     tree:add_le(f.mem_size, payload(22, 2))
-    tree:add_le(f.challenge, payload(24, 8))
-    tree:add_le(f.gateway_epoch, payload(32, 8))
-    tree:add_le(f.mem_from, payload(40, 8))
-    tree:add_le(f.mem_to, payload(48, 8))
-    local count, size = payload(20, 2):le_uint(), payload(22, 2):le_uint()
-    if size < 40 or payload:len() < 64 + count * size then
+    local take = reader(payload, 24)
+    if major == 2 then
+        tree:add_le(f.challenge, take(8))
+    end
+    tree:add_le(f.gateway_epoch, take(8))
+    tree:add_le(f.mem_from, take(8))
+    tree:add_le(f.mem_to, take(8))
+    local count, size, len = payload(20, 2):le_uint(), payload(22, 2):le_uint(), MEMBERS_LEN[major]
+    if size < 40 or payload:len() < len + count * size then
         return tree:add_proto_expert_info(e.short)
     end
     for i = 0, count - 1 do
-        local entry = payload(64 + i * size, size)
+        local entry = payload(len + i * size, size)
         local state = STATES[entry(4, 1):uint()] or "unknown"
         local member = tree:add(f.member, entry)
         member:set_text(string.format("Slave %d: %s", entry(0, 4):le_uint(), state))

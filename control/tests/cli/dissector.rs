@@ -202,13 +202,98 @@ fn the_datagrams_of_the_document_show_what_it_says() {
             "360b403501a178f78e6919a76b92ba6c"
         ]
     );
-    let whole: Vec<&[u8]> =
-        ["parts", "heartbeat-slave-17", "heartbeat-master-1", "heartbeat-ack-slave-17", "members-master-1"]
-            .map(|name| &*blocks[name])
-            .into();
+    let whole: Vec<&[u8]> = [
+        "parts",
+        "heartbeat-slave-17",
+        "heartbeat-master-1",
+        "heartbeat-ack-slave-17",
+        "members-master-1",
+        "heartbeat-v1-slave-17",
+        "heartbeat-ack-v1-slave-17",
+        "members-v1-master-1",
+    ]
+    .map(|name| &*blocks[name])
+    .into();
     let path = file(&place, &whole);
     assert_eq!(tshark(&place, &path, &["_ws.expert.message"], "_ws.expert"), [[""; 1]; 0]);
     assert_eq!(faults(&place, &path), []);
+}
+
+/// Each field that both versions have is shown alike, what version 1 lacks is not shown.
+#[test]
+fn version_1_shows_what_version_2_shows() {
+    if !available() {
+        return;
+    }
+    let place = Place::new();
+    let blocks = blocks();
+    let pairs: [([&str; 2], &[&str], &[&str], [&str; 2]); 3] = [
+        (
+            ["heartbeat-slave-17", "heartbeat-v1-slave-17"],
+            &[
+                "gvm.role",
+                "gvm.heartbeat.flags",
+                "gvm.node_id",
+                "gvm.heartbeat.boot_epoch",
+                "gvm.seq",
+                "gvm.heartbeat.members_generation",
+                "gvm.heartbeat.members_epoch",
+                "gvm.pages_total",
+                "gvm.pages_free",
+                "gvm.vcpus",
+                "gvm.heartbeat.max_ip_packet",
+            ],
+            &["gvm.challenge", "gvm.domain", "gvm.speed_class"],
+            ["00000000000000000000000000000000", "0000000000000000"],
+        ),
+        (
+            ["heartbeat-ack-slave-17", "heartbeat-ack-v1-slave-17"],
+            &[
+                "gvm.ack.flags",
+                "gvm.ack.slave_bits",
+                "gvm.ack.gw_bits",
+                "gvm.role",
+                "gvm.ack.mtu",
+                "gvm.seq",
+                "gvm.gateway_epoch",
+                "gvm.ack.hold_ns",
+                "gvm.ack.range_count",
+                "gvm.ack.range.first",
+                "gvm.ack.range.last",
+            ],
+            &["gvm.challenge", "gvm.ack.cookie_fault"],
+            ["efbefecacefaedfe0011223344556677", "efbefecacefaedfe"],
+        ),
+        (
+            ["members-master-1", "members-v1-master-1"],
+            &[
+                "gvm.members.flags",
+                "gvm.members.count",
+                "gvm.members.entry_size",
+                "gvm.gateway_epoch",
+                "gvm.members.from_generation",
+                "gvm.members.to_generation",
+                "gvm.member.id",
+                "gvm.member.state",
+                "gvm.member.mtu",
+                "gvm.member.epoch",
+                "gvm.pages_total",
+            ],
+            &["gvm.challenge"],
+            ["", ""],
+        ),
+    ];
+    for ([two, one], common, missing, cookies) in pairs {
+        let path = file(&place, &[&blocks[two], &blocks[one]]);
+        let shown = tshark(&place, &path, common, "frame");
+        assert_eq!(shown[0], shown[1], "{one}: {common:?}");
+        assert!(shown[1].iter().all(|value| !value.is_empty()), "{one}: {common:?}: {:?}", shown[1]);
+        let shown = tshark(&place, &path, missing, "frame");
+        assert!(shown[0].iter().all(|value| !value.is_empty()), "{two}: {missing:?}: {:?}", shown[0]);
+        assert_eq!(shown[1], vec![""; missing.len()], "{one}: {missing:?}");
+        let shown = tshark(&place, &path, &["gvm.version.major", "gvm.cookie", "gvm.padding", "gvm.more"], "frame");
+        assert_eq!(shown, [["2", cookies[0], "", ""], ["1", cookies[1], "", ""]], "{one}");
+    }
 }
 
 #[test]
@@ -234,7 +319,9 @@ fn what_is_broken_is_said() {
         ("gvm.bad.pattern", with("echo-two-records", 40, &[0])),
         ("gvm.bad.mixed", [&echo[..], &blocks["heartbeat-slave-17"]].concat()),
         ("gvm.bad.short", with("members-master-1", 23 + 20, &[4, 0])),
-        ("gvm.bad.version", with("heartbeat-slave-17", 23 + 16, &[1])),
+        ("gvm.bad.version", with("heartbeat-slave-17", 23 + 16, &[3])),
+        // Of version 1 it has enough bytes, of version 2 not.
+        ("gvm.bad.short", with("heartbeat-v1-slave-17", 23 + 16, &[2])),
         ("gvm.bad.node", with("heartbeat-slave-17", 23 + 20, &[18])),
         ("gvm.bad.link_part", with("heartbeat-slave-17", 22, &[1])),
         ("gvm.bad.range", with(ack, 23 + 92, &[16])),
