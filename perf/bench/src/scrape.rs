@@ -10,11 +10,11 @@ use crate::input::{self, Shape};
 use crate::ratios::{Ratios, median};
 use crate::report::Report;
 use crate::unavailable::needs;
-use control::serve::board::{Board, LcoreBoard, RoleCounters};
-use control::serve::metrics::collect;
 use gateway::GatewayCounters;
 use lcore::thread::{Running, ThreadConfig, start};
 use lcore::{Clock, RxMode};
+use serve::board::{Board, LcoreBoard, RoleCounters};
+use serve::metrics::collect;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl Subject {
         let running = starting.wait().map_err(|error| anyhow::anyhow!("{error}"))?;
         let counters: Arc<GatewayCounters> = told.recv()?;
         let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Gateway(Arc::clone(&counters)));
-        let board = Board::of("gateway", "bench".to_owned(), clock, vec![lcore]);
+        let board = Board::new("gateway", "bench".to_owned(), wire::Scale::default(), clock, vec![lcore]);
         Ok(Self { board, counters, running })
     }
 

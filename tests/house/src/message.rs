@@ -12,7 +12,7 @@ const HOLE: char = '\u{0}';
 /// Letters and digits that a phrase must share with a message at least: less says nothing.
 const ENOUGH: usize = 10;
 
-/// Variants of control's `Failure` that carry a text which is written where they are made. The text of `Internal`
+/// Variants of `common::exit::Failure` that carry a text which is written where they are made. The text of `Internal`
 /// is the same in the end: report it.
 const WRITTEN_WHERE_MADE: [&str; 6] = [
     "Failure::Usage(",
@@ -42,7 +42,7 @@ impl Message {
 /// The messages of errors that users of the product may see, in the order of their files.
 pub fn messages(files: &[TextFile]) -> Vec<Message> {
     let ours = files.iter().filter(|file| {
-        let crates = ["control/src/", "dataplane/", "ebpf/src/"];
+        let crates = ["control/", "dataplane/", "ebpf/src/"];
         file.path.ends_with(".rs")
             && crates.iter().any(|start| file.path.starts_with(start))
             && file.path.contains("/src/")
@@ -172,7 +172,7 @@ mod tests {
 
     fn found() -> Vec<Message> {
         messages(&[
-            TextFile { path: "control/src/a.rs".to_owned(), text: SOURCE.to_owned() },
+            TextFile { path: "control/host/src/a.rs".to_owned(), text: SOURCE.to_owned() },
             TextFile { path: "perf/src/b.rs".to_owned(), text: SOURCE.to_owned() },
         ])
     }

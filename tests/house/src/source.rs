@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn only_some_crates_may_be_unsafe() {
         assert!(may_be_unsafe("dataplane/port") && may_be_unsafe("dataplane/dpdk-sys"));
-        assert!(!may_be_unsafe("dataplane/gateway") && !may_be_unsafe("control"));
+        assert!(!may_be_unsafe("dataplane/gateway") && !may_be_unsafe("control/host"));
     }
 
     #[test]
@@ -172,12 +172,12 @@ mod tests {
             prints("stdio::out::print(text)?;\nprint(&text)?;\nchild.stdout(pipe);\nanswer.use_stderr();\n").is_empty()
         );
         for (path, is) in [
-            ("control/src/lib.rs", true),
+            ("control/serve/src/lib.rs", true),
             ("perf/gvm-pktgen/src/main.rs", true),
             ("dataplane/port/src/udp/mod.rs", true),
             ("perf/bench/src/main.rs", false),
-            ("control/tests/cli/main.rs", false),
-            ("control/src/settings/tests.rs", false),
+            ("control/gvm-dp/tests/cli/main.rs", false),
+            ("control/settings/src/tests.rs", false),
             ("dataplane/dpdk-sys/build.rs", false),
         ] {
             assert_eq!(is_product(path), is, "{path}");

@@ -72,9 +72,8 @@ fn everything_is_printed_in_one_way() {
     let others = product.iter().filter(|file| !file.path.starts_with(source::PRINTER));
     let wrong =
         others.flat_map(|file| source::prints(&file.text).into_iter().map(|line| format!("{}:{line}", file.path)));
-    let say = |place| {
-        format!("{place} prints in its own way: control::output, stdio::out and stdio::err never panic or wait")
-    };
+    let say =
+        |place| format!("{place} prints in its own way: common::output, stdio::out and stdio::err never panic or wait");
     fail_with(&wrong.map(say).collect::<Vec<_>>());
 }
 
@@ -173,10 +172,10 @@ fn every_rule_of_the_transport_has_its_test() {
 
 #[test]
 fn every_exit_code_is_explained() {
-    let (codes, troubleshooting) = (document("control/src/exit.rs"), document("docs/troubleshooting.md"));
+    let (codes, troubleshooting) = (document("control/common/src/exit.rs"), document("docs/troubleshooting.md"));
     let rows = codes.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" |").next()?.parse::<u8>().ok());
     let rows: Vec<u8> = rows.collect();
-    assert!(rows.len() >= 8, "control/src/exit.rs documents its exit codes in a table, not {rows:?}");
+    assert!(rows.len() >= 8, "control/common/src/exit.rs documents its exit codes in a table, not {rows:?}");
     let missing = rows.iter().filter(|code| !troubleshooting.contains(&format!("\n### Exit code {code}:")));
     let missing: Vec<String> =
         missing.map(|code| format!("docs/troubleshooting.md has no heading \"### Exit code {code}: ...\"")).collect();

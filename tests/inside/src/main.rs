@@ -3,8 +3,8 @@
 //! `gvm-inside KIND LANDLOCK HIDDEN PLACE WHAT [FILE]` prints `worked` or `error NUMBER`. A call outside the thread's list ends
 //! the process instead. What is tried are bare system calls, which no safe function makes.
 
-use control::privilege::seccomp::Mode;
-use control::privilege::{Confinement, Needs, Places, Thread, hide_memory};
+use host::privilege::seccomp::Mode;
+use host::privilege::{Confinement, Needs, Places, Thread, hide_memory};
 use rustix::thread::CapabilitySet;
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -4,9 +4,9 @@
 use crate::words::{commands, ours};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
-use control::cli::{Cli, Command as Dp};
-use control::config;
+use gvm_dp::cli::{self, Cli, Command as Dp};
 use netns::shell::project;
+use settings::config;
 use std::path::PathBuf;
 
 /// What is wrong with the commands of a block; nothing if all can be typed.
@@ -29,7 +29,7 @@ fn program(words: &[String]) -> Result<(), String> {
     if words[0] == "gvm-pktgen" {
         return accepted(pktgen::cli::Cli::command().try_get_matches_from(words)).map(drop);
     }
-    let Some(matches) = accepted(Cli::command().try_get_matches_from(words))? else { return Ok(()) };
+    let Some(matches) = accepted(cli::command().try_get_matches_from(words))? else { return Ok(()) };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.to_string())?;
     let checked = match cli.command {
         // Without arguments it lists what there is.
@@ -103,7 +103,7 @@ pub fn wrong_usage(line: &str) -> Vec<String> {
         match words.peek() {
             Some(&program @ ("gvm-dp" | "gvm-pktgen")) => {
                 words.next();
-                let mut command = if program == "gvm-dp" { Cli::command() } else { pktgen::cli::Cli::command() };
+                let mut command = if program == "gvm-dp" { cli::command() } else { pktgen::cli::Cli::command() };
                 command.build();
                 while let Some(inner) = words.peek().and_then(|word| command.find_subcommand(word)).cloned() {
                     command = inner;

@@ -77,7 +77,7 @@ pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
     let core = machine.iter().last().context("a core")?;
     let others: Vec<usize> = machine.iter().filter(|other| *other != core).collect();
     let main = others.first().copied().unwrap_or(core);
-    let hugepages = control::hugepages::Hugepages::of(None).free()? * 2 >= 3 * u64::from(MEMORY);
+    let hugepages = host::hugepages::Hugepages::of(None).free()? * 2 >= 3 * u64::from(MEMORY);
     let config = EnvironmentConfig { pci: Vec::new(), hugepages, memory: MEMORY, cores: others };
     let environment = Environment::start(LoadedPlugin::find()?, config)?;
     println!(

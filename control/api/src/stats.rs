@@ -1,0 +1,287 @@
+//! What `GET /v1/stats` answers. The client reads the same types.
+
+use crate::changes::Change;
+use crate::neighbours::NeighbourStats;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The setting that tells keys apart.
+pub const KEY_FINGERPRINT: &str = "key_fingerprint";
+
+/// The name of the fact that there are routes to whoever does not register.
+pub const STATIC_ROUTES: &str = "static_routes";
+
+/// Counters by name, by the name of their set.
+pub type Sets = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// Histograms by name.
+pub type Histograms = BTreeMap<String, HistogramStats>;
+
+/// A whole process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// Its name.
+    pub name: String,
+    /// gateway or slave.
+    pub role: String,
+    /// Version of gvm-dp.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// running or draining.
+    pub state: String,
+    /// What the machine changed under it, and it does not follow.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// What it was told.
+    pub settings: BTreeMap<String, String>,
+    /// Who is registered: at a gateway, or of a farm.
+    pub membership: Option<Membership>,
+    /// CPU seconds of all lcores.
+    pub cpu_seconds: f64,
+    /// Cargo by direction, `down` and `up`; only of a gateway.
+    pub directions: BTreeMap<String, Direction>,
+    /// All sets, summed over the lcores; `link` is the registrar's.
+    pub total: Sets,
+    /// Histograms, summed over the lcores; only of a gateway.
+    #[serde(default)]
+    pub histograms: Histograms,
+    /// Interfaces whose queues are ports.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceStats>,
+    /// Devices of DPDK whose queues are ports.
+    #[serde(default)]
+    pub devices: Vec<DeviceStats>,
+    /// Each lcore.
+    pub lcores: Vec<LcoreStats>,
+}
+
+/// A histogram.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistogramStats {
+    /// By their bounds.
+    pub buckets: Vec<Bucket>,
+    /// Sum of all values.
+    pub sum: u64,
+}
+
+/// One bucket of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The largest value that counts here; nothing in the last bucket.
+    pub bound: Option<u64>,
+    /// Values in this bucket alone.
+    pub count: u64,
+}
+
+impl HistogramStats {
+    /// Adds the values of another lcore's.
+    pub fn merge(&mut self, other: &Self) {
+        if self.buckets.is_empty() {
+            self.buckets.extend(other.buckets.iter().map(|bucket| Bucket { count: 0, ..*bucket }));
+        }
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            mine.count += theirs.count;
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+/// An interface whose queues are ports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    /// Which port.
+    pub port: u8,
+    /// Its name now.
+    pub name: String,
+    /// Its number in the network namespace, which stays while it is there.
+    #[serde(default)]
+    pub index: u32,
+    /// Whether packets can pass: up, down, no carrier, or gone.
+    #[serde(default)]
+    pub link: String,
+    /// The IPv4 address and UDP port that it answers to.
+    pub address: String,
+    /// Its MTU now, in bytes.
+    pub mtu: u32,
+    /// The receive queues that it has now.
+    pub queues: u32,
+    /// Those of them that lcores serve: as many as it had at the start.
+    #[serde(default)]
+    pub queues_served: u32,
+    /// Entries of each ring of each queue.
+    pub ring: u32,
+    /// The mode that was asked for.
+    pub asked: String,
+    /// The mode that the kernel gave.
+    pub mode: String,
+    /// The VLANs that it takes packets from; 0 is without a tag.
+    #[serde(default)]
+    pub vlans: String,
+    /// Why it is not zero-copy; nothing where it is.
+    #[serde(default)]
+    pub why_copy: Option<String>,
+    /// Its driver in the kernel; empty where it has none, as a veth.
+    #[serde(default)]
+    pub driver: String,
+    /// Receive offloads that are off as long as the process runs, as `ethtool -K` names them.
+    pub turned_off: Vec<String>,
+    /// Packets by what the XDP program decided.
+    pub verdicts: BTreeMap<String, u64>,
+}
+
+/// The name of the verdict on packets that end before their IP header says.
+pub const CUT_OFF: &str = "drop_cut_off";
+
+/// How the mode begins in which drivers hand over their own buffers.
+pub const ZERO_COPY: &str = "zero-copy";
+
+impl InterfaceStats {
+    /// What to say of packets that came cut off; nothing where the driver did not do it. With zero-copy it hands over its own
+    /// buffers, and drivers tell the NIC a length that is rounded down.
+    pub fn cut_off_text(&self) -> Option<String> {
+        let Self { name, mtu, driver, .. } = self;
+        self.mode.starts_with(ZERO_COPY).then(|| {
+            format!(
+                "were cut off by the driver of {name} ({driver}), whose buffers in zero-copy are too small for them: give all hosts \
+                 of that network an MTU of at most {mtu}, which {name} has; where they have it, take mode=copy, and report the \
+                 driver"
+            )
+        })
+    }
+}
+
+/// A device of DPDK whose queues are ports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceStats {
+    /// Which port.
+    pub port: u8,
+    /// Its PCI address, or its name.
+    pub name: String,
+    /// Its driver in DPDK.
+    pub driver: String,
+    /// The IPv4 addresses and UDP port that it answers to.
+    pub address: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Its MTU, in bytes.
+    pub mtu: u16,
+    /// The VLANs that it takes packets from; 0 is without a tag.
+    #[serde(default)]
+    pub vlans: String,
+    /// Its queue pairs.
+    pub queues: u16,
+    /// Descriptors of each queue to receive.
+    pub rx_ring: u16,
+    /// Descriptors of each queue to send.
+    pub tx_ring: u16,
+    /// How packets find their queue.
+    pub spread: String,
+    /// Whether its packets are copied, since its driver has memory of its own.
+    pub copies: bool,
+    /// Whether it verifies the checksums of what comes.
+    #[serde(default)]
+    pub rx_checksums: bool,
+    /// Whether it fills in the UDP checksums of what leaves.
+    #[serde(default)]
+    pub tx_checksums: bool,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// The link's speed in Mbit/s; 0 when it is unknown.
+    pub link_mbits: u64,
+    /// What its driver counts, by the driver's own names.
+    pub counters: BTreeMap<String, u64>,
+    /// Who it knows on its network, by address; behind them hosts that have one of its own addresses.
+    #[serde(default)]
+    pub neighbours: Vec<NeighbourStats>,
+}
+
+/// How many are registered.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Membership {
+    /// Slave ids that a gateway serves, or that a farm is.
+    pub ids: u64,
+    /// Those that are registered.
+    pub registered: u64,
+    /// Those that are suspect: silent together with many others.
+    pub suspect: u64,
+    /// Masters that are registered.
+    pub masters: u64,
+    /// The membership generation.
+    pub generation: u64,
+    /// Differs in each start of the gateway.
+    pub epoch: u64,
+}
+
+/// Cargo of one direction. Always: `records_in = records_out + held + consumed + sum(dropped)`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Direction {
+    /// Records that came in.
+    pub records_in: u64,
+    /// Records that a TX ring took.
+    pub records_out: u64,
+    /// Records that wait: in aggregation buffers, or for a TX ring.
+    pub held: u64,
+    /// Records that ended here. A gateway consumes no cargo.
+    pub consumed: u64,
+    /// Records dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What the equation leaves over: zero when nothing moves.
+    pub unaccounted: i64,
+    /// Datagrams that came in.
+    pub datagrams_in: u64,
+    /// Datagrams that a TX ring took.
+    pub datagrams_out: u64,
+    /// Bytes of UDP payload that came in.
+    pub bytes_in: u64,
+    /// Bytes of UDP payload that a TX ring took.
+    pub bytes_out: u64,
+    /// Packets saved: 100 * (1 - datagrams_out / records_out); nothing before the first record left.
+    pub saved_percent: Option<f64>,
+}
+
+/// One lcore.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LcoreStats {
+    /// Its place among the lcores, from 0.
+    pub index: u16,
+    /// The core it is pinned to now, if any.
+    pub core: Option<usize>,
+    /// The core that it was given, if any: a cpuset may have moved it since.
+    #[serde(default)]
+    pub asked_core: Option<usize>,
+    /// The cores on which it may run now, as a list; empty where the kernel does not say.
+    #[serde(default)]
+    pub cores: String,
+    /// Where in its poll it was when it was asked.
+    pub stage: String,
+    /// Whether the watchdog sees that it stands still.
+    #[serde(default)]
+    pub standing: bool,
+    /// CPU seconds of its thread.
+    pub cpu_seconds: f64,
+    /// What its frames are made of.
+    pub memory: String,
+    /// Its counters.
+    pub sets: Sets,
+    /// Its histograms.
+    #[serde(default)]
+    pub histograms: Histograms,
+    /// Its queues of the ports.
+    pub ports: Vec<PortStats>,
+}
+
+/// One lcore's queue of a port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortStats {
+    /// Which port.
+    pub id: u8,
+    /// What it is and how it works.
+    pub description: String,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Its counters.
+    pub counters: BTreeMap<String, u64>,
+}

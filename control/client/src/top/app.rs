@@ -1,0 +1,173 @@
+//! What is shown: the last looks, the sorting, what members did.
+
+use crate::format::grouped;
+use crate::rates::{LcoreRates, Rates, value};
+use api::stats::Stats;
+use ratatui::crossterm::event::KeyCode;
+use std::collections::VecDeque;
+
+/// Looks whose records per second are kept for the curve.
+const HISTORY: usize = 240;
+
+/// Changes of membership that are kept.
+const CHANGES: usize = 8;
+
+/// What lcores are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Their place.
+    #[default]
+    Index,
+    /// How busy they are.
+    Busy,
+    /// Records in a second.
+    Records,
+    /// Nanoseconds of each record.
+    Cost,
+}
+
+impl Sort {
+    const ALL: [Self; 4] = [Self::Index, Self::Busy, Self::Records, Self::Cost];
+
+    /// One word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Busy => "busy",
+            Self::Records => "records/s",
+            Self::Cost => "ns/record",
+        }
+    }
+
+    fn next(self) -> Self {
+        let at = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
+        Self::ALL.get(at + 1).copied().unwrap_or_default()
+    }
+}
+
+/// A change of membership that was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// When, in seconds of the process's life.
+    pub at: f64,
+    /// What changed.
+    pub what: String,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default)]
+pub struct App {
+    /// The process's name.
+    pub name: String,
+    /// The last look.
+    pub stats: Option<Stats>,
+    /// What it says, compared to the one before.
+    pub rates: Option<Rates>,
+    /// Records in a second, of each look; the newest last.
+    pub history: VecDeque<u64>,
+    /// What members did, the newest first.
+    pub changes: VecDeque<Change>,
+    /// Why the process does not answer, while it does not.
+    pub silence: Option<String>,
+    /// Whether the screen stands still.
+    pub paused: bool,
+    /// What lcores are sorted by.
+    pub sort: Sort,
+    /// Whether the order is turned round.
+    pub reversed: bool,
+    /// Rows of the lcore and port tables that are scrolled past.
+    pub scroll: usize,
+}
+
+impl App {
+    /// Nothing was seen yet of the process with this name.
+    pub fn new(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// Takes a look at the process.
+    pub fn take(&mut self, now: Stats) {
+        self.silence = None;
+        if self.paused {
+            return;
+        }
+        let before = self.stats.take();
+        let rates = Rates::new(before.as_ref(), &now);
+        if let Some(before) = &before {
+            if before.pid != now.pid {
+                self.change(&now, format!("the process was started anew, pid {}", now.pid));
+            } else if let Some(what) = changed(before, &now) {
+                self.change(&now, what);
+            }
+            if self.history.len() == HISTORY {
+                self.history.pop_front();
+            }
+            self.history.push_back(rates.lcores.iter().map(|lcore| lcore.records).sum::<f64>() as u64);
+        }
+        self.scroll = self.scroll.min(now.lcores.len().saturating_sub(1));
+        (self.stats, self.rates) = (Some(now), Some(rates));
+    }
+
+    fn change(&mut self, now: &Stats, what: String) {
+        self.changes.truncate(CHANGES - 1);
+        self.changes.push_front(Change { at: now.uptime_seconds, what });
+    }
+
+    /// The process did not answer.
+    pub fn miss(&mut self, why: String) {
+        self.silence = Some(why);
+    }
+
+    /// Does what a key asks for; `false` when it asks for the end.
+    pub fn key(&mut self, key: KeyCode) -> bool {
+        match key {
+            KeyCode::Char('q') | KeyCode::Esc => return false,
+            KeyCode::Char('p' | ' ') => self.paused = !self.paused,
+            KeyCode::Char('s') => self.sort = self.sort.next(),
+            KeyCode::Char('r') => self.reversed = !self.reversed,
+            KeyCode::Up | KeyCode::Char('k') => self.scroll = self.scroll.saturating_sub(1),
+            KeyCode::Down | KeyCode::Char('j') => self.scroll = (self.scroll + 1).min(self.last_row()),
+            KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(10),
+            KeyCode::PageDown => self.scroll = (self.scroll + 10).min(self.last_row()),
+            KeyCode::Home => self.scroll = 0,
+            _ => {}
+        }
+        true
+    }
+
+    fn last_row(&self) -> usize {
+        self.stats.as_ref().map_or(0, |stats| stats.lcores.len().saturating_sub(1))
+    }
+
+    /// The lcores in the order that was asked for; by anything but their place, the largest first.
+    pub fn lcores(&self) -> Vec<&LcoreRates> {
+        let mut lcores: Vec<&LcoreRates> = self.rates.iter().flat_map(|rates| &rates.lcores).collect();
+        let key = |lcore: &LcoreRates| match self.sort {
+            Sort::Index => -f64::from(lcore.index),
+            Sort::Busy => lcore.busy,
+            Sort::Records => lcore.records,
+            Sort::Cost => lcore.ns_per_record.unwrap_or(0.0),
+        };
+        lcores.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        if self.reversed {
+            lcores.reverse();
+        }
+        lcores
+    }
+}
+
+/// What members did between two looks.
+fn changed(before: &Stats, now: &Stats) -> Option<String> {
+    let counts = |stats: &Stats| {
+        let members = stats.membership.unwrap_or_default();
+        let gone = stats.total.get("link").map_or(0, |link| value(link, "nodes_gone"));
+        [("here", members.registered), ("suspect", members.suspect), ("masters", members.masters), ("gone", gone)]
+    };
+    let parts: Vec<String> = counts(before)
+        .iter()
+        .zip(counts(now))
+        .filter(|((_, was), (_, is))| was != is)
+        .map(|((name, was), (_, is))| format!("{name} {} -> {}", grouped(*was), grouped(is)))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}

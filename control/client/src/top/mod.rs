@@ -1,0 +1,56 @@
+//! `gvm-dp top`: a running process, live, in a terminal.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`app`] | what is shown: the last looks, the sorting, what members did |
+//! | [`draw`] | the screen |
+//! | [`columns`] | tables whose columns vanish where there is no room for all |
+//! | [`fit`] | text of whole words |
+//! | [`panels`] | the tables on it |
+//! | [`terminal`] | a real terminal: keys, resizing, its state given back |
+
+pub mod app;
+pub mod columns;
+pub mod draw;
+pub mod fit;
+pub mod panels;
+pub mod terminal;
+
+use super::{Target, stats::look};
+use crate::args::TopArgs;
+use app::App;
+use common::exit::Failure;
+use common::output::print;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use std::time::Duration;
+
+/// Size of a frame that is printed as text.
+const PAGE: (u16, u16) = (120, 200);
+
+/// Shows a process until the person has seen enough; once, as text, when nobody sits before a terminal.
+pub fn run(args: &TopArgs) -> Result<(), Failure> {
+    let target = Target::find(&args.target)?;
+    let interval = Duration::from_nanos(args.interval.0);
+    if !args.once && stdio::out::is_terminal() {
+        return terminal::run(target, interval);
+    }
+    let mut app = App::new(target.name.clone());
+    app.take(look(&target)?);
+    std::thread::sleep(interval);
+    app.take(look(&target)?);
+    print(&page(&app, PAGE.0)?).map(drop)
+}
+
+/// One frame as text.
+pub fn page(app: &App, width: u16) -> Result<String, Failure> {
+    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, PAGE.1));
+    let Ok(frame) = terminal.draw(|frame| draw::page(frame, app));
+    let lines = frame.buffer.content().chunks(usize::from(width)).map(|cells| {
+        let line: String = cells.iter().map(|cell| cell.symbol()).collect();
+        line.trim_end().to_owned()
+    });
+    let lines: Vec<String> = lines.collect();
+    let used = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+    Ok(lines.into_iter().take(used).map(|line| line + "\n").collect())
+}

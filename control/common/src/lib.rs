@@ -1,0 +1,26 @@
+//! What every command of gvm-dp has: how it ends, what it prints, what signals ask of it, and how people write values.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`exit`] | exit codes, and the errors behind them |
+//! | [`faults`] | several errors that are reported at once |
+//! | [`place`] | where a text is wrong |
+//! | [`output`] | what commands print |
+//! | [`plain`] | text from outside, made safe for a terminal |
+//! | [`signal`] | what signals ask for |
+//! | [`runtime`] | the runtime of the control thread |
+//! | [`sockets`] | where control sockets are, and whose answer is trusted |
+//! | [`address`] | addresses as people write them |
+//! | [`units`] | durations and sizes as people write them |
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod exit;
+pub mod faults;
+pub mod output;
+pub mod place;
+pub mod plain;
+pub mod runtime;
+pub mod signal;
+pub mod sockets;
+pub mod units;

@@ -1,0 +1,104 @@
+//! Where control sockets are, and whose answer is trusted.
+//!
+//! `/run/gvm-dp/NAME.sock` for root, else `$XDG_RUNTIME_DIR/gvm-dp/NAME.sock`; `GVM_DP_RUN_DIR` names another
+//! directory.
+
+use crate::exit::Failure;
+use rustix::net::sockopt::socket_peercred;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// The directory of this user's control sockets.
+pub fn directory() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let uid = rustix::process::geteuid();
+    match from("GVM_DP_RUN_DIR") {
+        Some(directory) => directory,
+        None if uid.is_root() => PathBuf::from("/run/gvm-dp"),
+        None => match from("XDG_RUNTIME_DIR") {
+            Some(runtime) => runtime.join("gvm-dp"),
+            // Sessions without a login manager (containers, cron) have none.
+            None => std::env::temp_dir().join(format!("gvm-dp-{}", uid.as_raw())),
+        },
+    }
+}
+
+/// Whether a process can have this name.
+pub fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 64 && name.chars().all(is_plain)
+}
+
+/// The socket of the process with this name.
+pub fn path_of(name: &str) -> PathBuf {
+    directory().join(format!("{name}.sock"))
+}
+
+/// The name of the process behind a socket.
+pub fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_suffix(".sock")
+}
+
+/// Permission bits by which others could put files into a directory, or take them away.
+pub const OTHERS_WRITE: u32 = 0o022;
+
+/// Whether this user trusts another one with what it asks and is told: itself and root. Root trusts the user to whom the
+/// directory of the sockets belongs, which is the one that the service runs as.
+fn is_trusted(user: u32, owner: Option<u32>) -> bool {
+    let this = rustix::process::geteuid();
+    user == 0 || user == this.as_raw() || (this.is_root() && owner == Some(user))
+}
+
+/// The directory of control sockets, for a client: if it is there, nobody can have put a socket into it whom this user does
+/// not trust.
+pub fn trusted_directory() -> Result<PathBuf, Failure> {
+    let directory = directory();
+    let metadata = match std::fs::symlink_metadata(&directory) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(directory),
+        Err(error) => return Err(Failure::Client(format!("{}: {error}", directory.display()))),
+    };
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_dir() || !is_trusted(owner, Some(owner)) {
+        return Err(Failure::Client(format!(
+            "{} is no directory of this user or of root (it belongs to user {owner}): whoever answers there may be anybody. \
+             Name another one with GVM_DP_RUN_DIR",
+            directory.display()
+        )));
+    }
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Failure::ExposedDirectory { path: directory, mode });
+    }
+    Ok(directory)
+}
+
+/// Whether whoever serves a socket is one whom this user trusts. To be asked before anything is sent.
+pub fn check_peer(stream: impl AsFd, socket: &Path) -> Result<(), Failure> {
+    let failed = |what: &dyn std::fmt::Display| Failure::Client(format!("{}: {what}", socket.display()));
+    let user = socket_peercred(stream).map_err(|error| failed(&error))?.uid.as_raw();
+    let owner = socket.parent().and_then(|directory| std::fs::symlink_metadata(directory).ok()).map(|it| it.uid());
+    if is_trusted(user, owner) {
+        return Ok(());
+    }
+    Err(failed(&format!(
+        "user {user} answers there, who is neither this one nor root: nothing was sent. Remove that socket, and look who \
+         made it"
+    )))
+}
+
+/// The sockets in a directory whose processes answer and are trusted, by name.
+pub fn running(directory: PathBuf) -> Vec<(String, PathBuf)> {
+    let answers = |path: &Path| UnixStream::connect(path).is_ok_and(|stream| check_peer(stream, path).is_ok());
+    let mut found: Vec<(String, PathBuf)> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((name_of(&entry.path())?.to_owned(), entry.path())))
+        .filter(|(name, path)| is_name(name) && answers(path))
+        .collect();
+    found.sort();
+    found
+}

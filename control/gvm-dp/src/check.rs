@@ -1,0 +1,121 @@
+//! `gvm-dp config check`: everything that can be found wrong in a file without opening a device.
+
+use common::exit::Failure;
+use common::faults::Faults;
+use host::machine;
+use port::dpdk::LoadedPlugin;
+use process::assemble::ports;
+use settings::config::{Common, Gateway, Slave};
+use settings::file::{ConfigFile, default_path};
+use settings::flags::{GatewayArgs, SlaveArgs};
+use settings::neighbor::NeighborSpec;
+use settings::plan::PortPlan;
+use settings::{RoleName, Sources};
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// What a start needs, and what stands for it while the rest is checked.
+const NEEDED: [(&str, &str); 3] = [("port", "udp:127.0.0.1:0"), ("id", "0"), ("gateway", "192.0.2.1")];
+
+/// Checks a file, or the default one: for the roles that have a table in it, or else for a gateway. Returns what to say of a
+/// good one.
+pub fn file(path: Option<&Path>) -> Result<String, Failure> {
+    let default = default_path();
+    let file = ConfigFile::read(path.unwrap_or(&default))?;
+    let mut roles = file.roles.clone();
+    if roles.is_empty() {
+        roles.push(RoleName::Gateway);
+    }
+    let (mut report, mut faults) = (String::new(), Faults::default());
+    for role in roles {
+        let Some(missing) = faults.take(check(role, &file)) else { continue };
+        let _ = write!(report, "{}: good for a {role}", file.path.display());
+        if !missing.is_empty() {
+            let _ = write!(report, "; to be given on the command line: {}", missing.join(", "));
+        }
+        report.push('\n');
+    }
+    faults.finish(Some(report))
+}
+
+/// Checks a file for one role; returns the flags that a start needs besides.
+fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
+    let mut sources = Sources::of_file(role);
+    let settings = sources.resolve(Some(file))?;
+    let mut missing = Vec::new();
+    for (name, stand_in) in NEEDED {
+        if settings.find(name).is_some_and(|value| value.texts.is_empty()) {
+            missing.push(format!("--{name}"));
+            sources = sources.with(name, vec![stand_in.to_owned()]);
+        }
+    }
+    let settings = sources.resolve(Some(file))?;
+    let checked = match role {
+        RoleName::Gateway => {
+            Gateway::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
+        }
+        RoleName::Slave => Slave::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_slave(&slave)),
+    };
+    checked.map_err(|failure| settings.locate(failure))?;
+    Ok(missing)
+}
+
+/// What a gateway's start finds out from the machine.
+fn of_gateway(gateway: &Gateway) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    let facts = of_machine(&gateway.common, usize::MAX, &mut faults);
+    for neighbor in &gateway.neighbors {
+        faults.take(NeighborSpec::resolve(neighbor));
+    }
+    if let (Some(routes), Some(facts)) = (&gateway.static_routes, facts) {
+        faults.take(routes.changes(&facts, gateway.common.scale));
+    }
+    faults.check()
+}
+
+/// What a slave's start finds out from the machine.
+fn of_slave(slave: &Slave) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    of_machine(&slave.common, 1, &mut faults);
+    faults.check()
+}
+
+/// Whether this machine has what ports and metrics stand on. Returns what the ports can do.
+fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<settings::static_routes::PortFacts>> {
+    let lacking = |name, text| Err::<(), _>(Failure::Lacking { name, text });
+    let mut all = true;
+    for port in &common.ports {
+        all &= faults.take(exists(port).or_else(|text| lacking("port", text))).is_some();
+    }
+    if let Some(metrics) = &common.metrics
+        && !is_ours(metrics.0.ip())
+    {
+        let text =
+            format!("{}: no interface of this machine has that address: `ip -brief address` lists them", metrics.0);
+        faults.take(lacking("metrics", text));
+    }
+    // What is not there has been said.
+    if all { faults.take(ports::check(common, most)) } else { None }
+}
+
+fn is_ours(ip: IpAddr) -> bool {
+    let ours = || machine::interfaces().iter().any(|interface| interface.addresses.contains(&ip));
+    ip.is_unspecified() || ip.is_loopback() || ours()
+}
+
+/// Whether this machine has what a port stands on. Interfaces are looked at more closely when all are there.
+fn exists(port: &PortPlan) -> Result<(), String> {
+    match port {
+        PortPlan::Udp(address) if !is_ours(SocketAddr::ip(address)) => {
+            Err(format!("udp:{address}: no interface of this machine has that address: `ip -brief address` lists them"))
+        }
+        PortPlan::Udp(_) => Ok(()),
+        PortPlan::Xdp(spec) if machine::interfaces().iter().any(|interface| interface.name == spec.ifname) => Ok(()),
+        PortPlan::Xdp(spec) => {
+            Err(format!("{spec}: there is no interface `{}`: `ip -brief link` lists them", spec.ifname))
+        }
+        // The device was looked at with the settings.
+        PortPlan::Dpdk(spec) => LoadedPlugin::find().map(drop).map_err(|error| format!("{spec}: {error}")),
+    }
+}

@@ -1,0 +1,64 @@
+//! `gvm-dp key`: make, show and derive keys.
+
+use crate::cli::{KeyCommand, NodeRole};
+use common::exit::Failure;
+use common::output::print_whole;
+use link::ClusterKey;
+use settings::keyfile;
+use std::fmt::Display;
+use std::path::Path;
+use wire::Scale;
+use wire::link::{NodeId, Role};
+use zeroize::Zeroizing;
+
+/// Runs one of the key commands.
+pub fn run(command: KeyCommand) -> Result<(), Failure> {
+    match command {
+        KeyCommand::New { out } => {
+            let key = ClusterKey::written(|bytes| getrandom::fill(bytes));
+            let key = key.map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
+            hand_over(&key, out.as_deref())
+        }
+        KeyCommand::Show { key_file, role, id } => {
+            let key: ClusterKey = keyfile::read(&key_file)?;
+            let fingerprint = match role.zip(id) {
+                Some((role, id)) => key.node_key(node(role, id)?).fingerprint(),
+                None => key.fingerprint(),
+            };
+            say(&fingerprint)
+        }
+        KeyCommand::Derive { key_file, role, id, out } => {
+            let key: ClusterKey = keyfile::read(&key_file)?;
+            hand_over(&key.node_key(node(role, id)?), out.as_deref())
+        }
+    }
+}
+
+/// Prints a key, or writes it into a new private file and prints nothing secret.
+fn hand_over(key: &impl Display, out: Option<&Path>) -> Result<(), Failure> {
+    match out {
+        Some(path) => {
+            keyfile::write(path, key)?;
+            say(&path.display())
+        }
+        None => say(key),
+    }
+}
+
+/// Prints a line. A key that nobody got is an error, unlike half a table.
+fn say(text: &impl Display) -> Result<(), Failure> {
+    print_whole(&Zeroizing::new(format!("{text}\n")))
+}
+
+fn node(role: NodeRole, id: u32) -> Result<NodeId, Failure> {
+    match role {
+        // The scale of the cluster is not known here: any id that some scale has may have a key.
+        NodeRole::Slave if id < 1 << Scale::MAX_SLAVE_BITS => Ok(NodeId { role: Role::Slave, id }),
+        NodeRole::Slave => {
+            Err(Failure::Usage(format!("--id {id}: slave ids are below {}", 1 << Scale::MAX_SLAVE_BITS)))
+        }
+        NodeRole::Master => u16::try_from(id)
+            .map(NodeId::master)
+            .map_err(|_| Failure::Usage(format!("--id {id}: master ids are 0 to {}", u16::MAX))),
+    }
+}

@@ -1,0 +1,42 @@
+//! The devices whose queues are ports of a process.
+
+use super::dpdk::DpdkNic;
+use super::nic::Nic;
+use super::ports::Ports;
+use serve::board::{Device, Interface};
+use std::sync::Arc;
+
+/// See the module's documentation.
+pub struct Devices {
+    /// Interfaces of the kernel.
+    pub nics: Vec<Arc<Nic>>,
+    /// Devices of DPDK.
+    pub dpdk: Vec<Arc<DpdkNic>>,
+}
+
+impl Devices {
+    /// Those of these ports.
+    pub fn of(ports: &Ports) -> Self {
+        Self { nics: ports.nics().cloned().collect(), dpdk: ports.devices().cloned().collect() }
+    }
+
+    /// The interface that is the port with this number, if one is.
+    pub fn nic(&self, port: u8) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.id().0 == port).map(|nic| &**nic)
+    }
+
+    /// The device of DPDK that is the port with this number, if one is.
+    pub fn of_dpdk(&self, port: u8) -> Option<&DpdkNic> {
+        self.dpdk.iter().find(|device| device.id().0 == port).map(|device| &**device)
+    }
+
+    /// The interfaces, as they are seen from outside.
+    pub fn interfaces(&self) -> Vec<Arc<dyn Interface>> {
+        self.nics.iter().map(|nic| Arc::clone(nic) as Arc<dyn Interface>).collect()
+    }
+
+    /// The devices of DPDK, as they are seen from outside.
+    pub fn devices(&self) -> Vec<Arc<dyn Device>> {
+        self.dpdk.iter().map(|device| Arc::clone(device) as Arc<dyn Device>).collect()
+    }
+}

@@ -1,0 +1,273 @@
+//! A device of DPDK whose queues are ports: set up, with the IPv4 host of its addresses. One for all lcores.
+
+use super::neighbours;
+use crate::ending;
+use api::stats::DeviceStats;
+use common::exit::Failure;
+use frame::arena::HUGEPAGE;
+use frame::{Pool, PoolConfig, PortId, Time};
+use host::hugepages::Hugepages;
+use host::pci;
+use host::privilege::{Confinement, Thread};
+use lcore::CoreList;
+use port::dpdk::{Cause, Device, DeviceConfig, DpdkError, DpdkPort, Environment, EnvironmentConfig, LoadedPlugin};
+use port::host::Host;
+use port::spec::DpdkSpec;
+use port::watch::{Subject, Watcher};
+use port::xdp::Interface;
+use rustix::thread::CapabilitySet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wire::net::ethernet::MacText;
+
+/// What DPDK needs for itself, in MiB.
+const BASE: u64 = 48;
+/// What a queue of a driver with memory of its own needs besides, in MiB.
+const COPIES: u64 = 24;
+/// Bytes that DPDK needs for each frame of each queue: what it calls a mbuf, and where it is.
+const OF_A_FRAME: u64 = 256;
+
+/// A device is closed in this time: drivers of large cards take a second or two.
+const CLOSES_WITHIN: Duration = Duration::from_secs(8);
+
+/// Memory that DPDK needs beside the arenas, in MiB.
+pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
+    let frames = (u64::from(pool.frames) * OF_A_FRAME).div_ceil(1 << 20);
+    BASE + queues as u64 * (frames + COPIES)
+}
+
+/// Starts DPDK for these devices and no others.
+pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -> Result<Environment, Failure> {
+    specs.iter().try_for_each(|spec| check_interfaces(spec))?;
+    let plugin = LoadedPlugin::find().map_err(Failure::Dpdk)?;
+    let needed = memory(specs.len() * lcores.len(), pool);
+    let pci: Vec<String> = specs.iter().filter(|spec| spec.pci().is_some()).map(|spec| spec.devargs()).collect();
+    let free = (Hugepages::of(None).free().unwrap_or(0) * HUGEPAGE as u64) >> 20;
+    let hugepages = free >= needed;
+    if !hugepages {
+        tracing::warn!(
+            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} are free; {}",
+            frame::arena::remedy()
+        );
+    }
+    let config = EnvironmentConfig { pci, hugepages, memory: needed as u32, cores: others(lcores) };
+    Environment::start(plugin, config).map_err(Failure::Dpdk)
+}
+
+/// Drivers that work on interfaces of the kernel take any; without Ethernet headers they would hear nothing.
+fn check_interfaces(spec: &DpdkSpec) -> Result<(), Failure> {
+    for name in spec.interfaces() {
+        // What is not there, its driver says better.
+        let Ok(interface) = Interface::find(name) else { continue };
+        interface.check_ethernet().map_err(|error| {
+            Failure::Machine(format!(
+                "--port {spec}: {error}; use a udp: port with an address of {name}, or a device with Ethernet headers, as a \
+                 tap is and a tun is not"
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// The cores of this process that are no lcore's; all, if there are no others.
+fn others(lcores: &[Option<usize>]) -> Vec<usize> {
+    let all: Vec<usize> = CoreList::of_this_process().map(|cores| cores.iter().collect()).unwrap_or_default();
+    let others: Vec<usize> = all.iter().copied().filter(|core| !lcores.contains(&Some(*core))).collect();
+    if others.is_empty() { all } else { others }
+}
+
+/// A device in use.
+pub struct DpdkNic {
+    id: PortId,
+    spec: DpdkSpec,
+    device: Device,
+    host: Host,
+    queues: u16,
+    /// Whether there is nothing to close any more, or nothing that may be closed.
+    is_closed: AtomicBool,
+    /// Who follows the kernel's interfaces under it.
+    _under: Vec<Watcher>,
+}
+
+impl DpdkNic {
+    /// Sets a device up for so many lcores, with rings of about `ring` entries.
+    pub fn open(
+        id: PortId,
+        spec: &DpdkSpec,
+        environment: &Environment,
+        lcores: usize,
+        pool: &PoolConfig,
+        ring: u32,
+        confinement: &Confinement,
+    ) -> Result<Self, Failure> {
+        let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
+        let config = DeviceConfig {
+            name: spec.device.to_string(),
+            devargs: spec.devargs(),
+            lcores: queues,
+            mtu: spec.host.mtu,
+            chunk: pool.chunk,
+            ring,
+        };
+        let device = Device::open(environment, config).map_err(|error| held(spec, error))?;
+        let host = spec.host.config(&format!("--port {spec}"), device.mac());
+        let host = host.and_then(Host::new).map_err(|error| Failure::Usage(error.to_string()))?;
+        let mut under = Vec::new();
+        // It was opened with them, so that they are there.
+        for interface in spec.interfaces().into_iter().filter_map(|name| Interface::find(name).ok()) {
+            let confined = confinement.clone();
+            let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
+            let watcher = Watcher::start(Subject::Under(interface.index), prepare, |_, _| ());
+            under.push(watcher.map_err(Failure::Neighbours)?);
+        }
+        device.stand_on(under.iter().map(|watcher| Arc::clone(watcher.seen())).collect());
+        Ok(Self { id, spec: spec.clone(), device, host, queues, is_closed: AtomicBool::new(false), _under: under })
+    }
+
+    /// Which of the process's ports.
+    pub fn id(&self) -> PortId {
+        self.id
+    }
+
+    /// Its driver in DPDK.
+    pub fn driver(&self) -> &str {
+        self.device.driver()
+    }
+
+    /// Opens the queue of one lcore, on the lcore's own thread; with `roce` it takes RoCEv2, too.
+    pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
+        let mut port = self.device.open_queue(self.id, lcore, pool, &self.host).map_err(Failure::Dpdk)?;
+        if roce {
+            port.claim_roce();
+        }
+        Ok(port)
+    }
+
+    /// From now on packets come and go; all queues are open.
+    pub fn start(&self) -> Result<(), Failure> {
+        self.device.start().map_err(Failure::Dpdk)
+    }
+
+    /// Gives the device up, once no lcore polls it. The process ends when its driver takes too long.
+    pub fn close(&self) {
+        if self.is_closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let name = self.device.name();
+        ending::step(
+            CLOSES_WITHIN,
+            &Failure::Unfinished(format!(
+                "dpdk:{name} is not closed: its driver ({}), or the kernel under it, does not come back from that. `dmesg` may say \
+                 why; a device that is still in use at the next start needs its driver bound again (dpdk-devbind.py), or the \
+                 machine restarted",
+                self.device.driver()
+            )),
+        );
+        if let Err(error) = self.device.close() {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// An lcore that does not come back may still use the device: it is never closed.
+    pub fn leave_open(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its driver has a program on an interface of the kernel's, which it looks up and takes off when it is closed.
+    pub fn has_program(&self) -> bool {
+        self.driver() == "net_af_xdp"
+    }
+
+    /// Its first IPv4 address.
+    pub fn first_address(&self) -> Option<Ipv4Addr> {
+        self.host.config().addresses.first().map(|net| Ipv4Addr::from(net.address()))
+    }
+
+    fn addresses(&self) -> String {
+        let address = |net: &port::host::Ipv4Net| format!("{}:{}", Ipv4Addr::from(net.address()), wire::GATEWAY_PORT);
+        self.host.config().addresses.iter().map(address).collect::<Vec<_>>().join(", ")
+    }
+
+    /// One line for start-up.
+    pub fn describe(&self) -> String {
+        let (rx, tx) = self.device.rings();
+        let way = if self.device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
+        let lcores = if self.queues == 1 { "1 lcore".to_owned() } else { format!("{} lcores", self.queues) };
+        format!(
+            "dpdk:{}: {lcores}, {} {way}, {}, MTU {}, {}, VLANs {}, rings of {rx} and {tx}",
+            self.spec.device,
+            self.device.driver(),
+            self.device.spread(),
+            self.device.mtu(),
+            self.addresses(),
+            self.spec.host.vlans
+        )
+    }
+}
+
+/// An error of a device; if another process has it, with that process's name.
+fn held(spec: &DpdkSpec, error: DpdkError) -> Failure {
+    let holder = match (&error, spec.pci()) {
+        (DpdkError::NoDevice { cause: Cause::Held, .. }, Some(device)) => pci::holder(device),
+        _ => None,
+    };
+    match holder {
+        Some((pid, name)) => Failure::DeviceHeld { port: spec.to_string(), pid, name },
+        None => Failure::Dpdk(error),
+    }
+}
+
+impl serve::board::Device for DpdkNic {
+    fn stats(&self, now: Time) -> DeviceStats {
+        let (rx_ring, tx_ring) = self.device.rings();
+        DeviceStats {
+            port: self.id.0,
+            name: self.spec.device.to_string(),
+            driver: self.device.driver().to_owned(),
+            address: self.addresses(),
+            mac: MacText(self.device.mac()).to_string(),
+            mtu: self.device.mtu(),
+            vlans: self.spec.host.vlans.to_string(),
+            queues: self.queues,
+            rx_ring,
+            tx_ring,
+            spread: self.device.spread().to_string(),
+            copies: self.device.copies(),
+            rx_checksums: self.device.verifies_checksums(),
+            tx_checksums: self.device.fills_checksums(),
+            link_up: self.device.is_up(),
+            link_mbits: self.device.mbits(),
+            counters: self.device.driver_counters().into_iter().collect(),
+            neighbours: neighbours::of(&self.host, now),
+        }
+    }
+}
+
+impl Drop for DpdkNic {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lcores_keep_their_cores_to_themselves() {
+        let all: Vec<usize> = CoreList::of_this_process().unwrap().iter().collect();
+        assert_eq!(others(&[None]), all);
+        let first = all[0];
+        let left = others(&[Some(first)]);
+        assert!(if all.len() == 1 { left == all } else { !left.contains(&first) && left.len() == all.len() - 1 });
+        assert_eq!(others(&all.iter().map(|core| Some(*core)).collect::<Vec<_>>()), all);
+    }
+
+    #[test]
+    fn every_queue_has_a_description_of_every_frame() {
+        let pool = PoolConfig { frames: 16_384, ..PoolConfig::default() };
+        assert_eq!(memory(2, &pool), 48 + 2 * (4 + 24));
+    }
+}

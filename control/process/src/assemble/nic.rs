@@ -1,0 +1,352 @@
+//! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
+
+use super::offloads::Restoring;
+use super::steering::Steering;
+use api::stats::InterfaceStats;
+use common::exit::Failure;
+use ebpf::{Config, Hook, Steer, SteerError, Verdict};
+use frame::PortId;
+use host::owner;
+use host::privilege::{Confinement, Thread, capability};
+use port::Port;
+use port::neighbour::Resolver;
+use port::spec::{XdpMode, XdpSpec};
+use port::vlans::Vlans;
+use port::watch::{Seen, Subject, Watcher};
+use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
+use rustix::thread::CapabilitySet;
+use serve::board::Interface as _;
+use settings::neighbor::NeighborSpec;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long another program may still be attached: one that was killed a moment ago goes with its process.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// An interface that was looked at, and not yet touched.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Which of the process's ports.
+    pub id: PortId,
+    /// What was asked for.
+    pub spec: XdpSpec,
+    /// What the kernel says of it.
+    pub interface: Interface,
+}
+
+impl Found {
+    /// Looks at the interface.
+    pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
+        let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
+        interface.check_ethernet().map_err(|error| Failure::Xdp(error.into()))?;
+        let found = Self { id, spec: spec.clone(), interface };
+        if found.interface.ipv4.is_none() {
+            return Err(Failure::Xdp(XdpError::NoAddress(found.spec.ifname)));
+        }
+        found.check_mtu()?;
+        found.check_queues()?;
+        Ok(found)
+    }
+
+    fn check_mtu(&self) -> Result<(), Failure> {
+        let (name, mtu) = (&self.interface.name, self.interface.mtu);
+        let most = u32::from(*port::spec::MTUS.end());
+        if mtu < u32::from(wire::MIN_MTU) {
+            return Err(Failure::Machine(format!(
+                "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \
+                 1500`",
+                self.spec
+            )));
+        }
+        if mtu > most {
+            return Err(Failure::Machine(format!(
+                "--port {}: the MTU of {name} is {mtu}, and a frame holds at most {most}: `ip link set dev \
+                 {name} mtu {most}` (on both ends of a veth, and the same for all hosts of that network)",
+                self.spec
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self) -> Result<(), Failure> {
+        let Interface { name, rx_queues, .. } = &self.interface;
+        match self.spec.queues {
+            Some(asked) if u32::from(asked) != *rx_queues => Err(Failure::Machine(format!(
+                "--port {}: {name} has {rx_queues} receive queues, and packets of each that gvm-dp does not serve would be \
+                 lost: `ethtool -L {name} combined {asked}`, or leave queues= out",
+                self.spec
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error of an interface's queues; if another process has them, with that process's name.
+pub fn taken(interface: u32, error: XdpError) -> Failure {
+    match error {
+        XdpError::Busy { ifname, queue } => match owner::of_xdp(interface) {
+            Some(owner) => Failure::Occupied { ifname, owner },
+            None => Failure::Xdp(XdpError::Busy { ifname, queue }),
+        },
+        error => Failure::Xdp(error),
+    }
+}
+
+/// What all interfaces of a process have in common, since they share its memory.
+#[derive(Clone, Debug)]
+pub struct Agreed {
+    /// How packets move between the NICs and the memory.
+    pub mode: XdpMode,
+    /// Why that is not zero-copy; nothing where it is.
+    pub why_copy: Option<String>,
+    /// Entries of each ring of each queue.
+    pub ring: u32,
+    /// The largest IP packet that frames hold, in bytes.
+    pub largest: u16,
+}
+
+/// An interface in use: while this lives, its packets for us come to our sockets.
+pub struct Nic {
+    found: Found,
+    agreed: Agreed,
+    got: OnceLock<BoundMode>,
+    /// Its driver in the kernel; empty where it has none.
+    driver: String,
+    /// Whether its queues receive RoCEv2, too.
+    roce: bool,
+    /// The VLANs that they take packets from.
+    vlans: Arc<Vlans>,
+    // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
+    watcher: Watcher,
+    steering: Arc<Mutex<Steering>>,
+    resolver: Resolver,
+    offloads: Restoring,
+}
+
+impl Nic {
+    /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
+    pub fn attach(
+        found: Found,
+        config: &Config<'_>,
+        neighbors: &[NeighborSpec],
+        agreed: Agreed,
+        confinement: &Confinement,
+    ) -> Result<Self, Failure> {
+        let Interface { name, index, .. } = &found.interface;
+        let offloads = Restoring::turn_off(&found.interface).map_err(Failure::Xdp)?;
+        let confined = confinement.clone();
+        let resolver =
+            Resolver::start(*index, move || confined.try_enter(Thread::Neighbours, CapabilitySet::NET_ADMIN));
+        let resolver = resolver.map_err(Failure::Neighbours)?;
+        let config = Config { vlans: *found.spec.vlans.words(), ..config.clone() };
+        let mut steer = Steer::load(&config).map_err(Failure::Steer)?;
+        let hook = if found.spec.mode == XdpMode::Skb { Hook::Generic } else { Hook::Driver };
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match steer.attach(name, hook) {
+                Ok(()) => break,
+                Err(SteerError::Busy(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Err(SteerError::Busy(ifname)) => {
+                    return Err(match owner::of_xdp(*index) {
+                        Some(owner) => Failure::Occupied { ifname, owner },
+                        None => Failure::Steer(SteerError::Busy(ifname)),
+                    });
+                }
+                Err(error) => return Err(Failure::Steer(error)),
+            }
+        }
+        tracing::debug!(target: "ebpf", "{name}: the XDP program is attached ({hook:?}); it leaves packets to the kernel as yet");
+        let keep = keeps_bpf(&steer);
+        let steering = Arc::new(Mutex::new(Steering::new(steer, neighbors)));
+        let (theirs, confined) = (Arc::clone(&steering), confinement.clone());
+        let watcher = Watcher::start(
+            Subject::Interface(found.interface.clone()),
+            move || confined.try_enter(Thread::Addresses, keep),
+            move |ifname, table| lock(&theirs).follow(ifname, table),
+        );
+        let watcher = watcher.map_err(Failure::Neighbours)?;
+        let roce = config.claim_roce;
+        let (got, vlans) = (OnceLock::new(), Arc::new(found.spec.vlans.clone()));
+        let driver = driver(name);
+        Ok(Self { agreed, got, driver, roce, vlans, watcher, steering, resolver, offloads, found })
+    }
+
+    /// Which of the process's ports.
+    pub fn id(&self) -> PortId {
+        self.found.id
+    }
+
+    /// The name that the interface had at the start.
+    pub fn name(&self) -> &str {
+        &self.found.interface.name
+    }
+
+    /// What its interface has now.
+    pub fn seen(&self) -> &Arc<Seen> {
+        self.watcher.seen()
+    }
+
+    /// Its first IPv4 address, when it was looked at.
+    pub fn first_address(&self) -> Option<Ipv4Addr> {
+        self.found.interface.ipv4.map(Ipv4Addr::from)
+    }
+
+    /// The largest IP packet that frames hold, in bytes.
+    pub fn largest_packet(&self) -> u16 {
+        self.agreed.largest
+    }
+
+    /// Its driver in the kernel; empty where it has none, as a veth.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// Whether its XDP program runs on the kernel's generic hook.
+    pub fn is_generic(&self) -> bool {
+        self.found.spec.mode == XdpMode::Skb
+    }
+
+    /// How many packets the driver has cut off; nothing where it cannot have done so, or where nobody can tell.
+    pub fn cut_off(&self) -> Option<u64> {
+        self.got.get().filter(|mode| **mode == BoundMode::ZeroCopy)?;
+        self.steering().steer().packets(Verdict::DropCutOff).ok()
+    }
+
+    /// Its receive queues that have a socket: those of the start.
+    pub fn queues(&self) -> u32 {
+        self.found.interface.rx_queues
+    }
+
+    /// From now on packets for us come to the sockets; all queues are open.
+    pub fn take_packets(&self) -> Result<(), Failure> {
+        // What changes from now on, the watcher says after this.
+        tracing::debug!(target: "ebpf", "{}: packets for us come to our sockets from now on", self.name());
+        let mut steering = self.steering();
+        steering.take(&self.seen().table()).map_err(Failure::Steer)
+    }
+
+    /// From now on all packets stay with the kernel.
+    pub fn leave_packets(&self) -> Result<(), Failure> {
+        tracing::debug!(target: "ebpf", "{}: all packets stay with the kernel from now on", self.name());
+        self.steering().leave().map_err(Failure::Steer)
+    }
+
+    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older kernels
+    /// to use the program's maps.
+    pub fn keeps(&self) -> CapabilitySet {
+        let mut keeps = keeps_bpf(self.steering().steer());
+        keeps.set(CapabilitySet::NET_ADMIN, self.offloads.turned_off().next().is_some());
+        keeps
+    }
+
+    /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and has the XDP program feed them.
+    pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
+        let open = |queue: u32| {
+            let config = XdpConfig::of(&self.found.interface, queue)?;
+            // The generic hook has no memory of a NIC to share, whatever was agreed on.
+            let mode = if self.is_generic() { XdpMode::Skb } else { self.agreed.mode };
+            let config = XdpConfig { mode, ring: self.agreed.ring, vlans: Arc::clone(&self.vlans), ..config };
+            let mut port = XdpPort::open(self.id(), config, umem)?;
+            port.set_neighbours(self.resolver.neighbours());
+            port.follow(self.seen());
+            if self.roce {
+                port.claim_roce();
+            }
+            Ok(port)
+        };
+        let mut ports = Vec::new();
+        for queue in (lcore..self.queues()).step_by(lcores.max(1) as usize) {
+            let port = open(queue).map_err(Failure::Xdp)?;
+            // All queues of all ports get the same: there is one choice.
+            let _ = self.got.set(port.mode());
+            if let Some(socket) = port.poll_fd() {
+                self.steering().steer().set_socket(queue, socket).map_err(Failure::Steer)?;
+            }
+            ports.push(port);
+        }
+        let mut ports = ports.into_iter();
+        let first = ports
+            .next()
+            .ok_or_else(|| Failure::Internal(format!("lcore {lcore} has no queue of {}", self.found.interface.name)))?;
+        XdpQueues::new(first, ports.collect()).map_err(Failure::Xdp)
+    }
+
+    fn steering(&self) -> MutexGuard<'_, Steering> {
+        lock(&self.steering)
+    }
+
+    /// Packets with this verdict of the XDP program so far; none where the kernel does not say.
+    pub fn packets(&self, verdict: Verdict) -> u64 {
+        self.steering().steer().packets(verdict).unwrap_or(0)
+    }
+
+    /// One line for start-up.
+    pub fn describe(&self, lcores: usize) -> String {
+        let stats = self.stats();
+        let lcores = if lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
+        let queues = if stats.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", stats.queues) };
+        format!(
+            "xdp:{}: {queues} on {lcores}, {} (asked for {}), MTU {}, {}, VLANs {}, rings of {}",
+            stats.name, stats.mode, stats.asked, stats.mtu, stats.address, stats.vlans, stats.ring
+        )
+    }
+}
+
+/// The kernel driver of an interface: of virtio's, the virtio device is the interface's.
+fn driver(interface: &str) -> String {
+    let link = std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"));
+    let name = link.ok().and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_default()
+}
+
+impl serve::board::Interface for Nic {
+    fn stats(&self) -> InterfaceStats {
+        let seen = self.seen();
+        let address = |ip| format!("{}:{}", Ipv4Addr::from(ip), wire::GATEWAY_PORT);
+        let addresses: Vec<String> = seen.table().ipv4().map(address).collect();
+        let mut steering = self.steering();
+        let steer = steering.steer();
+        // A map that cannot be read leaves its counters out; they are never wrong.
+        let count = |verdict: &Verdict| Some((verdict.name().to_owned(), steer.packets(*verdict).ok()?));
+        let mode = match (self.got.get(), self.is_generic()) {
+            (Some(got), true) => format!("{got}, generic hook"),
+            (Some(got), _) => got.to_string(),
+            (None, _) => "not open".to_owned(),
+        };
+        InterfaceStats {
+            port: self.id().0,
+            name: seen.name(),
+            index: self.found.interface.index,
+            link: seen.link().name().to_owned(),
+            address: addresses.join(", "),
+            mtu: seen.mtu(),
+            queues: seen.rx_queues(),
+            queues_served: self.queues(),
+            ring: self.agreed.ring,
+            asked: self.found.spec.mode.to_string(),
+            mode,
+            vlans: self.vlans.to_string(),
+            why_copy: self.agreed.why_copy.clone(),
+            driver: self.driver.clone(),
+            turned_off: self.offloads.turned_off().map(str::to_owned).collect(),
+            verdicts: Verdict::ALL.iter().filter_map(count).collect(),
+        }
+    }
+}
+
+/// What it takes to use the program's maps: older kernels ask for one of these at each use, newer ones only when a map
+/// is made.
+fn keeps_bpf(steer: &Steer) -> CapabilitySet {
+    let mut keeps = CapabilitySet::empty();
+    let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+    let reads = || steer.packets(Verdict::ALL[0]).is_ok();
+    keeps.set(CapabilitySet::BPF, !capability::works_without(bpf, reads).unwrap_or(false));
+    keeps
+}
+
+/// The maps and counters are whole whatever a panicking lcore did: the kernel keeps them.
+fn lock(steering: &Mutex<Steering>) -> MutexGuard<'_, Steering> {
+    steering.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,498 @@
+//! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
+
+use super::dpdk::{self, DpdkNic};
+use super::nic::{self, Agreed, Found, Nic};
+use super::offloads;
+use crate::ending;
+use common::exit::Failure;
+use common::sockets::directory;
+use frame::pool::{LARGEST_CHUNK, chunk_for};
+use frame::{Pool, PoolConfig, PortId};
+use host::hugepages::{self, Memory};
+use host::pci;
+use host::privilege::{Confinement, Needs, Places, Thread, capability};
+use lcore::CoreList;
+use port::any::AnyPort;
+use port::dpdk::{Environment, smallest_chunk};
+use port::spec::{DpdkSpec, MTUS, XdpMode};
+use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
+use port::watch::{Subject, Watcher};
+use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
+use rustix::thread::CapabilitySet;
+use settings::config::Common;
+use settings::flags::Switch;
+use settings::neighbor::NeighborSpec;
+use settings::plan::PortPlan;
+use settings::static_routes::PortFacts;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Sizes of the rings of one socket.
+const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
+
+/// The MTU of a device of DPDK, where nothing else was said: Ethernet's.
+const DEVICE_MTU: u16 = 1500;
+
+/// Interfaces are given back in this time: the kernel may be busy with all others, one after the other.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
+
+/// Where one port of every lcore comes from.
+#[derive(Clone)]
+enum Source {
+    /// The address, what its sockets on all lcores know of this host's addresses, and who follows the interface that
+    /// has the address.
+    Socket(SocketAddr, Arc<OwnAddresses>, Arc<Watcher>),
+    Nic(Arc<Nic>),
+    Dpdk(Arc<DpdkNic>),
+}
+
+/// All ports of the process, ready to be opened by its lcores.
+#[derive(Clone)]
+pub struct Ports {
+    sources: Vec<Source>,
+    /// One lcore for each, pinned to this core; `None` leaves it to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// Shape of each lcore's arena.
+    pub pool: PoolConfig,
+    /// The bits of an address that all devices of DPDK can use, if an IOMMU bounds them.
+    pub address_bits: Option<u32>,
+    /// Largest IP packet that was asked for, in bytes.
+    mtu: Option<u16>,
+    /// DPDK, if a port needs it.
+    environment: Option<Environment>,
+    /// How the process's threads are confined once they are set up.
+    pub confinement: Confinement,
+    /// Whether they receive RoCEv2: NIC queues beside their own UDP port, sockets instead.
+    roce: bool,
+}
+
+/// The memory that a process with these settings needs.
+pub fn memory(common: &Common) -> Result<Memory, Failure> {
+    let looked = look(common, usize::MAX)?;
+    Ok(memory_of(common, &looked))
+}
+
+fn memory_of(common: &Common, looked: &Looked) -> Memory {
+    let pool = looked.largest_pool();
+    let Looked { found, cores, .. } = looked;
+    let node = |found: &Found| {
+        let file = format!("/sys/class/net/{}/device/numa_node", found.interface.name);
+        std::fs::read_to_string(file).ok()?.trim().parse::<u32>().ok()
+    };
+    let mut nodes = found.iter().map(node);
+    let first = nodes.next().flatten();
+    let node = first.filter(|_| nodes.all(|node| node == first));
+    let queues = devices(common).count() * cores.len();
+    let dpdk = if queues == 0 { 0 } else { dpdk::memory(queues, &pool) };
+    Memory { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk }
+}
+
+/// Looks at all ports as a start would, and opens nothing. Returns what each can do.
+pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
+    let Looked { found, .. } = look(common, most)?;
+    let mut interfaces = found.iter();
+    let facts = common.ports.iter().zip(0..).map(|(plan, id)| {
+        let able = match plan {
+            PortPlan::Udp(_) => u16::MAX,
+            PortPlan::Xdp(_) => interfaces.next().map_or(u16::MAX, |found| found.interface.mtu.min(65_535) as u16),
+            PortPlan::Dpdk(spec) => spec.host.mtu.unwrap_or(DEVICE_MTU),
+        };
+        PortFacts::new(plan, common.mtu_of(PortId(id), able))
+    });
+    Ok(facts.collect())
+}
+
+/// Ports that were looked at together, and not yet touched.
+struct Looked {
+    found: Vec<Found>,
+    /// Names and receive queues of those on interfaces.
+    queues: Vec<(String, usize)>,
+    cores: Vec<Option<usize>>,
+    /// The arena in copy mode.
+    copying: PoolConfig,
+    /// The arena with zero-copy, whose frames are larger: NICs count their buffers in KiB.
+    zero_copy: PoolConfig,
+}
+
+fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
+    let mut found = Vec::new();
+    for (id, plan) in common.ports.iter().enumerate() {
+        if let PortPlan::Xdp(spec) = plan {
+            found.push(Found::find(PortId(id as u8), spec)?);
+        }
+    }
+    if let Some(twice) = found.iter().find(|a| found.iter().any(|b| a.id < b.id && same_device(a, b))) {
+        return Err(Failure::Usage(format!(
+            "--port {}: {} is named twice: a gateway on one interface has one --port",
+            twice.spec, twice.interface.name
+        )));
+    }
+    let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
+    one_mode(&asked)?;
+    let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
+    let cores = cores(common.cores.as_deref(), &queues, most)?;
+    let copying = pool(common, &found, false)?;
+    let zero_copy = pool(common, &found, true)?;
+    Ok(Looked { found, queues, cores, copying, zero_copy })
+}
+
+impl Looked {
+    /// The arena that is needed at most: which mode the ports get is known when their sockets are bound.
+    fn largest_pool(&self) -> PoolConfig {
+        let may = |found: &Found| {
+            // Only a device can write by itself; virtual interfaces like veth have none.
+            let device = Path::new("/sys/class/net").join(&found.interface.name).join("device");
+            matches!(found.spec.mode, XdpMode::Auto | XdpMode::ZeroCopy) && device.exists()
+        };
+        if !self.found.is_empty() && self.found.iter().all(may) { self.zero_copy } else { self.copying }
+    }
+}
+
+impl Ports {
+    /// Looks at all ports, and attaches the XDP program to those that need it, for this steering and the gateways of
+    /// other shards. At most `most` lcores.
+    pub fn prepare(
+        common: &Common,
+        steering: &ebpf::Config<'_>,
+        neighbors: &[NeighborSpec],
+        most: usize,
+    ) -> Result<Self, Failure> {
+        offloads::restore_left_off();
+        let looked = look(common, most)?;
+        looked.found.iter().try_for_each(|found| capability::check_xdp(&found.spec.to_string()))?;
+        hugepages::announce(&memory_of(common, &looked));
+        let Looked { found, queues, cores, copying, zero_copy } = looked;
+        let on_devices = devices(common).map(|(_, spec)| (spec.device.to_string(), cores.len()));
+        let all: Vec<_> = queues.iter().cloned().chain(on_devices).collect();
+        let ring = ring(copying.frames, &all, cores.len());
+        let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
+        let chains = has_chains(zero_copy.chunk);
+        let (mode, why) = agree(&asked, |index| {
+            let interface = &found[index].interface;
+            let can = |chains| can_zero_copy(interface, 0, chains).map_err(|error| nic::taken(interface.index, error));
+            Ok(match can(chains)? {
+                true => ZeroCopy::Works,
+                false if chains && can(false)? => ZeroCopy::SmallPackets,
+                false => ZeroCopy::None,
+            })
+        })?;
+        let pool = if mode == XdpMode::ZeroCopy { zero_copy } else { copying };
+        let steering = &ebpf::Config { frags: has_chains(pool.chunk), ..steering.clone() };
+        if let Some(why) = &why {
+            tracing::info!("copy mode on all xdp: ports: {why}");
+        }
+        let devices: Vec<&DpdkSpec> = devices(common).map(|(_, spec)| spec).collect();
+        let needs = Needs { xdp: !found.is_empty(), dpdk: !devices.is_empty(), names: common.names };
+        let places = Places { reads: common.reads.clone(), sockets: directory(), names: common.names };
+        let confinement = Confinement::new(common.seccomp, needs, (common.landlock == Switch::On).then_some(places))?;
+        let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
+        let room = if mode == XdpMode::ZeroCopy { largest_packet_zero_copy } else { largest_packet };
+        let agreed = Agreed { mode, why_copy: why, ring, largest: room(pool.chunk) };
+        let mut found = found.into_iter();
+        let mut sources = Vec::with_capacity(common.ports.len());
+        for (id, plan) in common.ports.iter().enumerate() {
+            sources.push(match plan {
+                PortPlan::Udp(address) => {
+                    if cores.len() > 1 {
+                        is_free(*address).map_err(Failure::Udp)?;
+                    }
+                    let confined = confinement.clone();
+                    let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
+                    let watcher = Watcher::start(Subject::Address(address.ip()), prepare, |_, _| ());
+                    Source::Socket(*address, Arc::default(), Arc::new(watcher.map_err(Failure::Neighbours)?))
+                }
+                PortPlan::Xdp(_) => {
+                    let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
+                    let agreed = agreed.clone();
+                    Source::Nic(Arc::new(Nic::attach(found, steering, neighbors, agreed, &confinement)?))
+                }
+                PortPlan::Dpdk(spec) => {
+                    let Some(environment) = &environment else {
+                        return Err(Failure::Internal("a port of DPDK without DPDK".to_owned()));
+                    };
+                    let id = PortId(id as u8);
+                    Source::Dpdk(Arc::new(DpdkNic::open(
+                        id,
+                        spec,
+                        environment,
+                        cores.len(),
+                        &pool,
+                        ring,
+                        &confinement,
+                    )?))
+                }
+            });
+        }
+        let address_bits = devices.iter().filter_map(|spec| spec.pci()).filter_map(pci::address_bits).min();
+        let (mtu, roce) = (common.mtu, steering.claim_roce);
+        Ok(Self { sources, cores, pool, address_bits, mtu, environment, confinement, roce })
+    }
+
+    /// The interfaces among them.
+    pub fn nics(&self) -> impl Iterator<Item = &Arc<Nic>> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Nic(nic) => Some(nic),
+            Source::Socket(..) | Source::Dpdk(_) => None,
+        })
+    }
+
+    /// The devices of DPDK among them.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<DpdkNic>> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Dpdk(device) => Some(device),
+            Source::Socket(..) | Source::Nic(_) => None,
+        })
+    }
+
+    /// Confines the threads that DPDK has of its own, once all devices are started.
+    pub fn confine_devices(&self) -> Result<(), Failure> {
+        let Some(environment) = &self.environment else { return Ok(()) };
+        let mut keeps = CapabilitySet::empty();
+        let detaches = self.devices().any(|device| device.has_program());
+        keeps.set(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN, detaches);
+        let (ours, theirs) = (self.confinement.clone(), self.confinement.clone());
+        environment.call(move || ours.enter(Thread::Devices, keeps)).map_err(Failure::Dpdk)??;
+        let interrupts = move || theirs.enter(Thread::Devices, CapabilitySet::empty());
+        environment.call_interrupts(interrupts).map_err(Failure::Dpdk)?
+    }
+
+    /// Opens the ports of one lcore on the lcore's own thread.
+    pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
+        let lcores = self.cores.len();
+        let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
+        let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
+        let open = |(id, source): (usize, &Source)| match (source, &umem) {
+            (Source::Socket(address, own, watcher), _) => {
+                let port = UdpPort::open(PortId(id as u8), *address, pool.clone(), options);
+                let mut port = port.map_err(Failure::Udp)?;
+                port.share_addresses(own);
+                port.follow(watcher.seen());
+                Ok(AnyPort::from(port))
+            }
+            (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
+            (Source::Dpdk(device), _) => device.open_queue(lcore, pool, self.roce).map(AnyPort::from),
+            (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
+        };
+        self.sources.iter().enumerate().map(open).collect()
+    }
+
+    /// Gives back what the ports stand on, once no lcore polls them: interfaces first, then devices of DPDK, whose drivers may not
+    /// come back.
+    pub fn close(self) {
+        let devices: Vec<Arc<DpdkNic>> = self.devices().cloned().collect();
+        let late = "an interface is not given back: the kernel does not come back from taking its XDP program off or turning its \
+                    offloads on; the next start does both, and `dmesg` may say why";
+        ending::step(GIVEN_BACK_WITHIN, &Failure::Unfinished(late.to_owned()));
+        drop(self);
+        devices.iter().for_each(|device| device.close());
+    }
+
+    /// The same ports for further lcores, once the first has found out what port 0 of a socket became.
+    pub fn bound(&self, addresses: &[Option<SocketAddr>]) -> Self {
+        let mut ports = self.clone();
+        for (source, address) in ports.sources.iter_mut().zip(addresses) {
+            if let (Source::Socket(bound, ..), Some(address)) = (source, address) {
+                *bound = *address;
+            }
+        }
+        ports
+    }
+}
+
+/// The devices of DPDK among the ports that were asked for.
+fn devices(common: &Common) -> impl Iterator<Item = (usize, &DpdkSpec)> {
+    common.ports.iter().enumerate().filter_map(|(id, plan)| match plan {
+        PortPlan::Dpdk(spec) => Some((id, spec)),
+        PortPlan::Udp(_) | PortPlan::Xdp(_) => None,
+    })
+}
+
+fn same_device(a: &Found, b: &Found) -> bool {
+    a.interface.index == b.interface.index
+}
+
+/// The cores of the lcores: as many as were asked for, if every port has a queue for each; else as many as the port with
+/// the fewest queues has.
+fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Result<Vec<Option<usize>>, Failure> {
+    let fewest = ports.iter().min_by_key(|(_, queues)| *queues);
+    match (asked, fewest) {
+        (Some(cores), Some((name, queues))) if cores.len() > *queues => Err(Failure::Machine(format!(
+            "--lcores names {} cores, and {name} has {queues} receive queues: each lcore needs one of its own. `ethtool -L \
+             {name} combined {}`, or name {queues} cores",
+            cores.len(),
+            cores.len()
+        ))),
+        (Some(cores), _) => Ok(cores.iter().copied().map(Some).collect()),
+        (None, None) => Ok(vec![None]),
+        (None, Some((_, queues))) => {
+            let existing = CoreList::of_this_process().map_or(1, |cores| cores.iter().count());
+            Ok(vec![None; (*queues).min(existing).min(most).max(1)])
+        }
+    }
+}
+
+/// The arena, with frames that hold the largest packet of any port; with `zero_copy`, as a NIC writes it there.
+fn pool(common: &Common, found: &[Found], zero_copy: bool) -> Result<PoolConfig, Failure> {
+    let of_devices = devices(common)
+        .map(|(_, spec)| smallest_chunk(spec.host.mtu.unwrap_or(DEVICE_MTU).max(common.mtu_of_frames())));
+    let chunk = of_devices.max().unwrap_or(0).max(common.pool.chunk);
+    let Some(mtu) = found.iter().map(|found| found.interface.mtu).max() else {
+        return Ok(PoolConfig { chunk, ..common.pool });
+    };
+    let largest = mtu.max(u32::from(common.mtu_of_frames()));
+    let room = if zero_copy { largest_packet_zero_copy } else { largest_packet };
+    let fits = |chunk: &u32| u32::from(room(*chunk).min(*MTUS.end())) >= largest;
+    let sizes = std::iter::successors(Some(chunk_for(chunk)), |chunk| Some(chunk_for(chunk + 1)));
+    let chunk = sizes.take_while(|chunk| *chunk < LARGEST_CHUNK).find(fits).unwrap_or(LARGEST_CHUNK);
+    if !fits(&chunk) {
+        let most = room(LARGEST_CHUNK).min(*MTUS.end());
+        return Err(Failure::Usage(format!("--mtu {largest}: a frame of AF_XDP holds at most {most}")));
+    }
+    Ok(PoolConfig { chunk, ..common.pool })
+}
+
+/// Half of an arena for what is received and what is being sent, and the other half for what is held.
+fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
+    let sockets: usize = ports.iter().map(|(_, queues)| queues.div_ceil(lcores.max(1))).sum();
+    let share = frames / (4 * sockets.max(1) as u32);
+    let ring = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    ring.clamp(*RINGS.start(), *RINGS.end())
+}
+
+/// What a driver can do without a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ZeroCopy {
+    /// All packets of the link.
+    Works,
+    /// Packets that fit a page, and the link has larger ones.
+    SmallPackets,
+    /// Nothing.
+    None,
+}
+
+/// The largest MTU whose packets fit one page with zero-copy.
+fn most_in_a_page() -> u16 {
+    largest_packet_zero_copy(4096)
+}
+
+/// Whether all ports can have what was asked for: they share their memory, so that it is one choice.
+fn one_mode(asked: &[(String, XdpMode)]) -> Result<(), Failure> {
+    let zero = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
+    let copy = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
+    let Some(((zero, _), (copy, mode))) = zero.zip(copy) else { return Ok(()) };
+    Err(Failure::Usage(format!(
+        "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one choice \
+         for both"
+    )))
+}
+
+/// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
+fn agree(
+    asked: &[(String, XdpMode)],
+    mut can: impl FnMut(usize) -> Result<ZeroCopy, Failure>,
+) -> Result<(XdpMode, Option<String>), Failure> {
+    one_mode(asked)?;
+    let demands = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
+    let copies = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
+    match (demands, copies) {
+        (_, Some((copy, mode))) => Ok((XdpMode::Copy, Some(format!("xdp:{copy} asks for mode={mode}")))),
+        (demands, None) => {
+            for (index, (name, _)) in asked.iter().enumerate() {
+                let (ifname, most) = (name.clone(), most_in_a_page());
+                let (error, why) = match can(index)? {
+                    ZeroCopy::Works => continue,
+                    ZeroCopy::None => {
+                        (XdpError::NoZeroCopy { ifname }, format!("the driver of {name} has no zero-copy"))
+                    }
+                    ZeroCopy::SmallPackets => (
+                        XdpError::NoZeroCopyChains { ifname, most },
+                        format!(
+                            "the driver of {name} has zero-copy only for packets that fit a page: `ip link set dev {name} \
+                             mtu {most}` on all hosts of that network gives it"
+                        ),
+                    ),
+                };
+                return if demands.is_some() { Err(Failure::Xdp(error)) } else { Ok((XdpMode::Copy, Some(why))) };
+            }
+            Ok((XdpMode::ZeroCopy, None))
+        }
+    }
+}
+
+/// Several lcores share an address with `SO_REUSEPORT`, and so would another gvm-dp of the same user: without this look
+/// it would silently take half of the packets.
+fn is_free(address: SocketAddr) -> Result<(), UdpError> {
+    match std::net::UdpSocket::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(UdpError::InUse(address)),
+        // Opening the port says it better.
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(queues: &[usize]) -> Vec<(String, usize)> {
+        queues.iter().enumerate().map(|(i, queues)| (format!("eth{i}"), *queues)).collect()
+    }
+
+    #[test]
+    fn every_lcore_has_a_queue_of_every_port() {
+        assert_eq!(cores(Some(&[2, 3]), &ports(&[4, 2]), 16).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(cores(Some(&[2, 3]), &[], 16).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(cores(None, &[], 16).unwrap(), [None]);
+        assert_eq!(cores(None, &ports(&[1, 8]), 16).unwrap(), [None]);
+        assert_eq!(cores(None, &ports(&[8]), 1).unwrap(), [None]);
+        let complaint = cores(Some(&[0, 1, 2]), &ports(&[4, 2]), 16).unwrap_err().to_string();
+        assert!(complaint.contains("3 cores") && complaint.contains("`ethtool -L eth1 combined 3`"), "{complaint}");
+    }
+
+    #[test]
+    fn rings_leave_half_of_the_frames() {
+        assert_eq!(ring(16_384, &ports(&[2, 2]), 2), 2048);
+        assert_eq!(ring(2048, &ports(&[2, 2]), 2), 256);
+        assert_eq!(ring(2048, &ports(&[2, 2]), 1), 128);
+        assert_eq!(ring(512, &ports(&[64]), 1), 64);
+    }
+
+    #[test]
+    fn zero_copy_is_one_choice_and_the_port_that_forces_it_off_is_named() {
+        let asked = |a: XdpMode, b: XdpMode| [("a".to_owned(), a), ("b".to_owned(), b)];
+        let able = |can: bool| if can { ZeroCopy::Works } else { ZeroCopy::None };
+        let both = |modes: &[(String, XdpMode)], can: [bool; 2]| agree(modes, |index| Ok(able(can[index])));
+        let (auto, zero, copy) = (XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::Copy);
+        assert_eq!(both(&asked(auto, auto), [true, true]).unwrap(), (zero, None));
+        let (mode, why) = both(&asked(auto, auto), [true, false]).unwrap();
+        assert_eq!((mode, why.unwrap()), (copy, "the driver of b has no zero-copy".to_owned()));
+        let (mode, why) = both(&asked(auto, XdpMode::Skb), [true, true]).unwrap();
+        assert_eq!((mode, why.unwrap()), (copy, "xdp:b asks for mode=skb".to_owned()));
+        let complaint = both(&asked(copy, zero), [true, true]).unwrap_err().to_string();
+        assert!(complaint.contains("xdp:b asks for mode=zc and xdp:a for mode=copy"), "{complaint}");
+        let complaint = both(&asked(zero, auto), [true, false]).unwrap_err().to_string();
+        assert!(complaint.contains("b cannot do AF_XDP zero-copy"), "{complaint}");
+        // A driver that has it, but not at this MTU, is not said to have none.
+        let small = |modes: &[(String, XdpMode)]| agree(modes, |_| Ok(ZeroCopy::SmallPackets));
+        let (mode, why) = small(&asked(auto, auto)).unwrap();
+        assert_eq!(mode, copy);
+        let complaint = small(&asked(zero, auto)).unwrap_err().to_string();
+        for text in [why.unwrap(), complaint] {
+            assert!(text.contains("page") && text.contains("`ip link set dev a mtu 3054`"), "{text}");
+            assert!(!text.contains("no zero-copy") && !text.contains("cannot do"), "{text}");
+        }
+    }
+
+    /// NICs round their buffers down to a KiB: a chunk of 2048 bytes would cut off what is above 1 KiB.
+    #[test]
+    fn frames_of_zero_copy_hold_a_whole_packet_after_the_driver_rounded() {
+        for (mtu, chunk) in
+            [(576, 2048), (1006, 2048), (1007, 4096), (1500, 4096), (3054, 4096), (3055, 8192), (9000, 12_288)]
+        {
+            let sizes = [2048, 4096, 8192, 12_288];
+            assert_eq!(sizes.into_iter().find(|chunk| largest_packet_zero_copy(*chunk) >= mtu), Some(chunk), "{mtu}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! One running role: its ports and lcores, put together from settings, and the control thread that looks after them.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`role`] | a gateway's process, and a slave's |
+//! | [`supervise`] | a running process: signals, watchdog, drain |
+//! | [`assemble`] | ports and lcores, from settings |
+//! | [`ending`] | bounds for the end of a process |
+#![forbid(unsafe_code)]
+
+pub mod assemble;
+pub mod ending;
+pub mod role;
+pub mod supervise;

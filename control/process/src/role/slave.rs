@@ -1,0 +1,139 @@
+//! A slave process: one lcore with a farm of one or more ids.
+
+use super::{board, epoch, secret};
+use crate::assemble::devices::Devices;
+use crate::assemble::ports::Ports;
+use crate::assemble::{Started, announce, start_lcores};
+use crate::supervise::changes::{Watch, port_mtus};
+use crate::supervise::live::Tuner;
+use crate::supervise::{self, Office, Parts};
+use api::stats::KEY_FINGERPRINT;
+use common::exit::Failure;
+use frame::{Peer, PortId};
+use lcore::Clock;
+use link::{ChallengeSecret, NodeConfig};
+use port::Port;
+use serve::board::{Device as _, RoleCounters};
+use serve::metrics::MetricsListener;
+use serve::socket::ControlSocket;
+use settings::Running;
+use settings::config;
+use settings::domain::speed_of;
+use settings::keyfile;
+use slave::{Farm, FarmConfig};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wire::ShardSet;
+use wire::link::SpeedClass;
+
+/// Reports of a farm that may wait to be printed. A farm gathers them, so that there are few.
+const EVENTS: usize = 256;
+
+/// Runs a slave until it has drained.
+pub fn run(mut config: config::Slave, settings: Running) -> Result<(), Failure> {
+    let clock = Clock::start();
+    let socket = ControlSocket::claim(&config.common.name)?;
+    let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
+    let fingerprints = keyfile::fingerprints(&config.credential.fingerprints());
+    match &fingerprints {
+        Some(fingerprints) => tracing::info!("key with fingerprint {fingerprints}"),
+        None => tracing::warn!(
+            "NO KEY: this node cannot tell its gateway from an impostor. Give it --key-file (gvm-dp key derive)"
+        ),
+    }
+    let shards = ShardSet::all(config.common.scale);
+    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
+    let domain = config.domain.number();
+    let mbits = ports.devices().next().map(|device| device.stats(clock.now()).link_mbits);
+    let speed_class = config.common.ports.first().map_or(SpeedClass::UNKNOWN, |port| speed_of(port, mbits));
+    let node = NodeConfig {
+        scale: config.common.scale,
+        interval: config.common.interval,
+        boot_epoch: epoch()?,
+        challenges: ChallengeSecret::new(secret()?),
+        pages_total: config.pages,
+        pages_free: config.pages,
+        domain,
+        speed_class,
+        // A socket is answered where it sends from.
+        fixed_port: true,
+        ..NodeConfig::default()
+    };
+    let (events, reports) = mpsc::channel(EVENTS);
+    let (ends, ended) = mpsc::unbounded_channel();
+    // The farm alone has it, so that it is gone once there is another one.
+    let (ids, credential) = (config.ids.clone(), std::mem::take(&mut config.credential));
+    let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
+    let common = config.common.clone();
+    let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
+        let mtus = ports.iter().map(|port| common.mtu_of(port.id(), port.mtu()));
+        let mtu = mtus.min().unwrap_or_else(|| common.mtu_of_frames());
+        let farm = FarmConfig {
+            node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
+            credential: credential.clone(),
+            slaves: vec![(gateways.clone(), ids.clone())],
+            answer_any: false,
+            streams: slave::farm::DEFAULT_STREAMS,
+        };
+        let events = events.clone();
+        // When nobody prints fast enough, a report is lost; the counters are not.
+        let farm = Farm::new(farm, clock.now(), move |event| drop(events.try_send(event)))
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let counters = RoleCounters::Farm(Arc::clone(farm.counters()));
+        Ok((farm, counters))
+    };
+    let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
+    announce(&lcores, &ports);
+    let views = lcores.iter().map(|lcore| lcore.running.view());
+    let watch = Watch::new(&config.common, port_mtus(&config.common, views));
+    let first = config.ids.id(0).map_or(0, |id| id.get());
+    let who = match config.ids.len() {
+        1 => format!("slave {first}"),
+        count => format!("slaves {first} to {}", first + count - 1),
+    };
+    let addresses: Vec<String> = config.gateways.iter().map(SocketAddr::to_string).collect();
+    let gateways = match &addresses[..] {
+        [one] => format!("gateway {one}"),
+        all => format!("gateways {}, the first live one in this order", all.join(", ")),
+    };
+    tracing::info!(
+        "\"{}\": {who}, {gateways}, {} MiB each, control socket {}",
+        config.common.name,
+        config.pages >> 8,
+        socket.path().display()
+    );
+    let mut board = board("slave", &config.common, clock, &lcores);
+    board.settings.insert("gateway", addresses.join(" "));
+    board.settings.insert("ids", who);
+    board.settings.insert("domain", domain.to_string());
+    board.settings.insert("link_speed", speed_class.to_string());
+    if let Some(fingerprints) = fingerprints {
+        board.settings.insert(KEY_FINGERPRINT, fingerprints);
+    }
+    let devices = Devices::of(&ports);
+    (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
+    board.members = u64::from(config.ids.len());
+    if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
+        // The mailbox was made a moment ago, and nothing else was put into it.
+        let _ = lcore.commands.try_send(slave::Command::StartTraffic(traffic));
+    }
+    let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
+    let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
+    let (office, confinement) = (Office::Slave(senders), ports.confinement.clone());
+    let result = supervise::run(Parts {
+        office,
+        lcores: running,
+        ended,
+        board,
+        devices,
+        socket,
+        metrics,
+        reports,
+        confinement,
+        tuner: Tuner::new(settings),
+        watch,
+    });
+    ports.close();
+    result
+}

@@ -1,0 +1,145 @@
+//! What the machine changes under the process: looked at together with the watchdog. What can be followed is; the rest is
+//! named, in the log, in `stats`, in metrics and by `/ready`.
+//!
+//! Links and addresses are followed by the ports themselves (`port::watch`). Here is what concerns the process as a whole:
+//! the MTU, which routes follow, and what only a restart or an administrator can mend.
+
+use crate::assemble::devices::Devices;
+use api::changes::{Change, Part};
+use frame::PortId;
+use serve::board::{Board, LcoreBoard};
+use settings::config::Common;
+use wire::MIN_MTU;
+
+/// Looks at the machine, and remembers what it saw last.
+pub struct Watch {
+    common: Common,
+    /// The largest IP packet of each port, as the office was told it.
+    mtus: Vec<u16>,
+}
+
+impl Watch {
+    /// For a process whose office knows these largest packets of its ports.
+    pub fn new(common: &Common, mtus: Vec<u16>) -> Self {
+        Self { common: common.clone(), mtus }
+    }
+
+    /// Looks at the machine, and tells people what changed. Returns the largest IP packet of each port if that is another than
+    /// the office knows; see [`Watch::told`].
+    pub fn look(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
+        let changes: Vec<Change> =
+            queues(devices).chain(too_small(board)).chain(too_large(devices)).chain(cores(board)).collect();
+        board.control.queues_unserved.set(unserved(devices));
+        board.control.lcores_moved.set(changes.iter().filter(|change| change.part == Part::Core).count() as u64);
+        let before = board.changes.replace(changes.clone());
+        for change in changes.iter().filter(|change| !before.contains(change)) {
+            tracing::warn!("{}", change.text);
+        }
+        for change in before.iter().filter(|change| !changes.iter().any(|now| now.is_about(change))) {
+            tracing::info!("{}", over(change));
+        }
+        let mtus = port_mtus(&self.common, board.views());
+        (mtus != self.mtus).then_some(mtus)
+    }
+
+    /// The office was told.
+    pub fn told(&mut self, board: &Board, mtus: Vec<u16>) {
+        for (id, (now, was)) in mtus.iter().zip(&self.mtus).enumerate().filter(|(_, (now, was))| now != was) {
+            let what =
+                if board.is_gateway() { "routes follow" } else { "its gateways hear of it with the next heartbeats" };
+            tracing::info!("port {id}: the largest packet has {now} bytes from now on, it had {was}: {what}");
+            board.control.mtu_changes.add(1);
+        }
+        self.mtus = mtus;
+    }
+}
+
+/// The largest IP packet of each port: what its queues on all lcores can do now, and what was said.
+pub fn port_mtus<'a>(common: &Common, views: impl Iterator<Item = &'a lcore::thread::View> + Clone) -> Vec<u16> {
+    let able = |id: PortId| {
+        let ports = views.clone().flat_map(|view| &view.ports);
+        ports.filter(|port| port.id == id).map(|port| port.about.mtu()).min()
+    };
+    let ids = (0..common.ports.len()).map(|id| PortId(id as u8));
+    ids.map(|id| common.mtu_of(id, able(id).unwrap_or_else(|| common.mtu_of_frames()))).collect()
+}
+
+/// Queues that no lcore serves.
+fn unserved(devices: &Devices) -> u64 {
+    devices.nics.iter().map(|nic| u64::from(nic.seen().rx_queues().saturating_sub(nic.queues()))).sum()
+}
+
+fn queues(devices: &Devices) -> impl Iterator<Item = Change> {
+    devices.nics.iter().filter(|nic| nic.seen().rx_queues() > nic.queues()).map(|nic| {
+        let (name, has, served) = (nic.seen().name(), nic.seen().rx_queues(), nic.queues());
+        Change {
+            part: Part::Queues,
+            port: Some(nic.id().0),
+            lcore: None,
+            loses: true,
+            text: format!(
+                "port {} (xdp:{name}): {name} has {has} receive queues now, and gvm-dp serves the {served} of its start: whoever's \
+                 packets come on the others is unreachable. `ethtool -L {name} combined {served}` (or `rx {served}`), or \
+                 restart gvm-dp, which then serves all",
+                nic.id().0
+            ),
+        }
+    })
+}
+
+fn too_small(board: &Board) -> impl Iterator<Item = Change> {
+    let ports = board.views().next().into_iter().flat_map(|view| &view.ports);
+    ports.filter(|port| port.about.mtu() < MIN_MTU).map(|port| {
+        let (id, mtu, description) = (port.id.0, port.about.mtu(), port.about.describe());
+        let text = format!(
+            "port {id} ({description}): an MTU of {mtu} is too small for records and heartbeats: `ip link set dev IFACE mtu \
+             1500`"
+        );
+        Change { part: Part::Mtu, port: Some(id), lcore: None, loses: true, text }
+    })
+}
+
+fn too_large(devices: &Devices) -> impl Iterator<Item = Change> {
+    devices.nics.iter().filter(|nic| nic.seen().mtu() > u32::from(nic.largest_packet())).map(|nic| {
+        let (id, name, mtu, most) = (nic.id().0, nic.seen().name(), nic.seen().mtu(), nic.largest_packet());
+        let text = format!(
+            "port {id} (xdp:{name}): the MTU of {name} is {mtu} now, and frames hold packets of {most} bytes: larger ones are \
+             dropped. Restart gvm-dp, or `ip link set dev {name} mtu {most}`"
+        );
+        Change { part: Part::Mtu, port: Some(id), lcore: None, loses: false, text }
+    })
+}
+
+fn cores(board: &Board) -> impl Iterator<Item = Change> {
+    let moved = |lcore: &&LcoreBoard| lcore.is_moved();
+    board.lcores().iter().filter(moved).map(|lcore| {
+        let (index, tid, asked) = (lcore.view.index, lcore.view.tid, lcore.view.core.unwrap_or_default());
+        let cores = lcore.cores();
+        Change {
+            part: Part::Core,
+            port: None,
+            lcore: Some(index),
+            loses: false,
+            text: format!(
+                "lcore {index} was pinned to core {asked} and may run on {cores} now: a cpuset (cgroup) or taskset moved it. Give \
+                 it core {asked} back (`taskset -pc {asked} {tid}`, once its cpuset has it), or restart gvm-dp with other \
+                 --lcores"
+            ),
+        }
+    })
+}
+
+/// What to say when it is over.
+fn over(change: &Change) -> String {
+    let whose = match (change.port, change.lcore) {
+        (Some(port), _) => format!("port {port}"),
+        (None, Some(lcore)) => format!("lcore {lcore}"),
+        (None, None) => "the process".to_owned(),
+    };
+    let what = match change.part {
+        Part::Queues => "all receive queues of the interface are served again",
+        Part::Mtu => "the MTU of the interface is one that frames hold again",
+        Part::Core => "it is pinned to its core again",
+    };
+    format!("{whose}: {what}")
+}

@@ -1,0 +1,164 @@
+//! Draining: hand over all that is held, lose nothing, exit 0. Each stage has a bound, also the one in which lcores end.
+
+use crate::assemble::devices::Devices;
+use crate::ending;
+use api::stats::Direction;
+use common::exit::Failure;
+use frame::Time;
+use frame::time::{MILLISECOND, SECOND};
+use lcore::thread::{End, Running};
+use serve::board::Board;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Under load NIC queues never run empty: after this long the XDP program leaves packets to the kernel, so that what is in
+/// the rings is the last, and is received.
+const TAKE_FOR: u64 = SECOND - 200 * MILLISECOND;
+
+/// Under load a role never falls silent: after this long nothing is received any more, and what is held leaves.
+const RECEIVE_FOR: u64 = SECOND;
+
+/// After this long something is stuck (a link that is down, a port that does not take what it is given), and the
+/// process ends with what it holds.
+const GIVE_UP_AFTER: u64 = 5 * SECOND;
+
+/// An lcore that was told to end does so after its poll. One that has not ended after this long is in a call of its port that
+/// does not come back: the process ends without it.
+const LEAVE_AFTER: u64 = 2 * SECOND;
+
+/// All of the above, with the 5.5 seconds of `gateway::leave` before it, and time for a busy machine.
+const DRAIN_WITHIN: Duration = Duration::from_secs(16);
+
+/// How often it is looked whether nodes have moved and cargo still comes.
+pub(super) const LOOK: u64 = 10 * MILLISECOND;
+
+/// A drain that has begun.
+pub(super) struct Drain {
+    /// Since when what is held leaves; nodes move before that.
+    began: Option<Time>,
+    takes: bool,
+    /// Since when lcores are told to end at once.
+    hurried: Option<Time>,
+}
+
+impl Drain {
+    pub(super) fn begin() -> Self {
+        let late = "the control thread does not come back from a call while it drains: ended without having drained; what it held \
+                    is lost";
+        ending::step(DRAIN_WITHIN, &Failure::Lost(late.to_owned()));
+        Self { began: None, takes: true, hurried: None }
+    }
+
+    /// Whether nodes still move.
+    pub(super) fn is_moving(&self) -> bool {
+        self.began.is_none()
+    }
+
+    /// From now on what is held leaves.
+    pub(super) fn flush(&mut self, now: Time) {
+        self.began.get_or_insert(now);
+    }
+
+    /// Does what its age calls for. Doing it twice changes nothing.
+    pub(super) fn advance(&mut self, now: Time, lcores: &[Running], devices: &Devices) {
+        let Some(began) = self.began else { return };
+        let age = now.saturating_sub(began);
+        if age >= TAKE_FOR && std::mem::replace(&mut self.takes, false) {
+            for nic in &devices.nics {
+                if let Err(failure) = nic.leave_packets() {
+                    tracing::warn!("packets still arrive while draining: {failure}");
+                }
+            }
+        }
+        if age >= GIVE_UP_AFTER {
+            self.hurry(now, lcores);
+        } else if age >= RECEIVE_FOR {
+            lcores.iter().for_each(Running::stop_receiving);
+        }
+    }
+
+    /// Ends at once.
+    pub(super) fn hurry(&mut self, now: Time, lcores: &[Running]) {
+        self.hurried.get_or_insert(now);
+        lcores.iter().for_each(Running::stop);
+    }
+
+    /// Whether an lcore that has not ended by now never will.
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.hurried.is_some_and(|since| now.saturating_sub(since) >= LEAVE_AFTER)
+    }
+}
+
+/// What to say of an lcore that does not end.
+fn stands(lcore: &Running) -> String {
+    let view = lcore.view();
+    let (index, stage) = (view.index, view.pulse.stage());
+    let port = view.ports.iter().find(|port| Some(port.id) == stage.port());
+    let port = port.map_or_else(String::new, |port| format!(" ({})", port.about.describe()));
+    format!("lcore {index} does not come back {stage}{port}")
+}
+
+/// Leaves those lcores behind that have not ended, and the devices that they may still use. The error names them.
+fn leave(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<Vec<Running>, Failure> {
+    let (lcores, stuck): (Vec<_>, Vec<_>) = lcores.into_iter().partition(|lcore| ended.contains(&lcore.view().index));
+    if stuck.is_empty() {
+        return Ok(lcores);
+    }
+    let all: Vec<String> = stuck.iter().map(stands).collect();
+    devices.dpdk.iter().for_each(|device| device.leave_open());
+    ending::leave_threads();
+    stuck.into_iter().for_each(Running::leave);
+    Err(Failure::Lost(format!(
+        "ended without having drained: {}, and the process ends without it: what it held is lost. A driver or the kernel keeps it \
+         waiting: `dmesg` may say why; a device that is still in use at the next start needs its driver bound again \
+         (dpdk-devbind.py), or the machine restarted",
+        all.join(", ")
+    )))
+}
+
+/// What the ends of all lcores together mean for the process. Those that have not ended are left behind.
+pub(super) fn verdict(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<(), Failure> {
+    let lcores = leave(lcores, ended, devices)?;
+    let (mut held, mut queued) = (0, 0);
+    let mut panic = None;
+    for (index, lcore) in lcores.into_iter().enumerate() {
+        match lcore.join() {
+            End::Drained => {}
+            End::Stopped { role_frames, outbox_frames } => {
+                held += role_frames;
+                queued += outbox_frames;
+            }
+            End::Panicked { stage, message } => {
+                panic = Some(Failure::Internal(format!("lcore {index} panicked {stage}: {message}")));
+            }
+        }
+    }
+    match panic {
+        Some(failure) => Err(failure),
+        None if held + queued > 0 => Err(Failure::Lost(format!(
+            "ended without having drained: {held} aggregation buffers and {queued} datagrams are lost; look at the \
+             ports' tx counters for why they could not leave"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Closes the books: nothing moves any more, so that every record that came in must be in its place.
+pub(super) fn balance(board: &Board) -> Result<(), Failure> {
+    let stats = board.stats(None);
+    for (name, direction) in &stats.directions {
+        let Direction { records_in, records_out, held, consumed, unaccounted, .. } = direction;
+        let dropped: u64 = direction.dropped.values().sum();
+        tracing::info!(
+            "{name}: {records_in} records in, {records_out} out, {dropped} dropped for reasons in the stats"
+        );
+        if *unaccounted != 0 || *held != 0 {
+            return Err(Failure::Internal(format!(
+                "after draining the records {name} do not add up: {records_in} in, {records_out} out, {held} held, \
+                 {consumed} consumed, {dropped} dropped"
+            )));
+        }
+    }
+    tracing::info!("drained: nothing was lost");
+    Ok(())
+}

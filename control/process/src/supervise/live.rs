@@ -1,0 +1,172 @@
+//! What can change while a process runs, and how it reaches the poll loops: by their mailboxes.
+
+use super::office::Office;
+use api::error::{ApiError, Code};
+use api::settings::{Changed, Reloaded, SettingsAnswer, Wanted};
+use api::stats::KEY_FINGERPRINT;
+use common::units::Duration;
+use host::log::{self, LogFilter};
+use lcore::RxMode;
+use lcore::thread::Running as Lcore;
+use serve::board::Board;
+use serve::tuning::{answer, changes};
+use settings::flags::Switch;
+use settings::live::{LIVE, is_live};
+use settings::running::{Change, Fresh, KEY_FILES, Keys, Refused, Why};
+use settings::traffic::Traffic;
+use settings::{Running, Settings, Sources};
+
+/// What settings act on.
+pub struct Knobs<'a> {
+    /// The role's office.
+    pub office: &'a mut Office,
+    /// The poll loops.
+    pub lcores: &'a [Lcore],
+    /// What others see of the process.
+    pub board: &'a Board,
+}
+
+/// Makes a setting hold as the settings say.
+type Apply = fn(&mut Knobs<'_>, &Settings);
+
+/// How each of the settings that change while a process runs is made to hold.
+const APPLY: [(&str, Apply); LIVE.len()] =
+    [("hold", hold), ("early", early), ("rx-mode", rx_mode), ("log", log_filter), ("traffic", traffic)];
+
+fn hold(knobs: &mut Knobs<'_>, settings: &Settings) {
+    if let (Office::Gateway(desk), Some(Duration(hold))) = (&mut *knobs.office, settings.get::<Duration>("hold")) {
+        desk.set_hold(hold);
+    }
+}
+
+fn early(knobs: &mut Knobs<'_>, settings: &Settings) {
+    if let (Office::Gateway(desk), Some(early)) = (&mut *knobs.office, settings.get::<Switch>("early")) {
+        desk.set_early(early == Switch::On);
+    }
+}
+
+fn rx_mode(knobs: &mut Knobs<'_>, settings: &Settings) {
+    if let Some(mode) = settings.get::<RxMode>("rx-mode") {
+        knobs.lcores.iter().for_each(|lcore| lcore.set_rx_mode(mode));
+    }
+}
+
+fn log_filter(_: &mut Knobs<'_>, settings: &Settings) {
+    if let Some(filter) = settings.get::<LogFilter>("log") {
+        log::set(&filter);
+    }
+}
+
+fn traffic(knobs: &mut Knobs<'_>, settings: &Settings) {
+    let command = || match settings.get::<Traffic>("traffic") {
+        Some(Traffic(traffic)) => slave::Command::StartTraffic(traffic),
+        None => slave::Command::StopTraffic,
+    };
+    if let Office::Slave(lcores) = &*knobs.office {
+        tracing::debug!(target: "slave", "the farm is told {:?}", settings.get::<Traffic>("traffic"));
+        // A farm gets few commands: there is always room for this one.
+        lcores.iter().for_each(|lcore| drop(lcore.try_send(command())));
+    }
+}
+
+impl Knobs<'_> {
+    fn apply(&mut self, name: &str, settings: &Settings) {
+        if let Some((_, apply)) = APPLY.iter().find(|(live, _)| *live == name) {
+            apply(self, settings);
+            let texts = settings.find(name).map(|value| value.texts.join(" ")).unwrap_or_default();
+            tracing::info!("{name} is now {}", if texts.is_empty() { "off" } else { &texts });
+            self.board.settings.insert(name, texts);
+        }
+    }
+
+    /// Takes over other keys. Returns what they were and are, if they are others.
+    fn keys(&mut self, keys: Keys, name: &str) -> Option<Change> {
+        let (from, to) = (self.board.settings.get(KEY_FINGERPRINT), keys.fingerprints());
+        if from == to {
+            return None;
+        }
+        match (&mut *self.office, keys) {
+            (Office::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
+            (Office::Slave(lcores), Keys::Slave(credential)) => {
+                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::SetCredential(credential.clone()))));
+            }
+            // The configuration was read for the role that runs.
+            _ => return None,
+        }
+        match &to {
+            Some(fingerprints) => {
+                tracing::info!("the key has now fingerprint {fingerprints}");
+                self.board.settings.insert(KEY_FINGERPRINT, fingerprints.clone());
+            }
+            None => {
+                tracing::warn!("NO KEY any more");
+                self.board.settings.remove(KEY_FINGERPRINT);
+            }
+        }
+        Some(Change { name: name.to_owned(), from: from.into_iter().collect(), to: to.into_iter().collect() })
+    }
+}
+
+/// The settings of the process, on the control thread.
+pub struct Tuner {
+    running: Running,
+}
+
+impl Tuner {
+    /// What the process was started with.
+    pub fn new(running: Running) -> Self {
+        Self { running }
+    }
+
+    /// Where the settings come from.
+    pub fn sources(&self) -> Sources {
+        self.running.sources().clone()
+    }
+
+    /// What holds.
+    pub fn show(&self) -> SettingsAnswer {
+        answer(&self.running)
+    }
+
+    /// Sets all of it, or nothing.
+    pub fn set(&mut self, mut knobs: Knobs<'_>, wanted: &Wanted) -> Result<Changed, ApiError> {
+        let changed = self.running.set(wanted, is_live, |name, settings| knobs.apply(name, settings));
+        let changed = changed.map_err(refusal)?;
+        Ok(Changed { changed: changes(&self.running, changed) })
+    }
+
+    /// Takes over what was read again.
+    pub fn reload(&mut self, mut knobs: Knobs<'_>, fresh: Fresh) -> Reloaded {
+        let keys = fresh.keys.clone();
+        let (mut changed, waiting) = self.running.reload(fresh, is_live, |name, settings| knobs.apply(name, settings));
+        let values = || self.running.values().map(|(setting, value, _)| (&*setting.name, &value.texts));
+        let given = values().find(|(name, texts)| KEY_FILES.contains(name) && !texts.is_empty());
+        changed.extend(knobs.keys(keys, given.map_or(KEY_FILES[0], |(name, _)| name)));
+        for Change { name, to, .. } in &waiting {
+            tracing::warn!("{name} = {} needs a restart", to.join(" "));
+        }
+        let file = self.running.file().map(|file| file.path.display().to_string());
+        let (changed, needs_restart) = (changes(&self.running, changed), changes(&self.running, waiting));
+        Reloaded { file, changed, needs_restart }
+    }
+}
+
+/// A setting that does not change, as the control API says it.
+fn refusal(refused: Refused) -> ApiError {
+    let code = match refused.why {
+        Why::Unknown => Code::UnknownSetting,
+        Why::BadValue => Code::BadValue,
+        Why::NeedsRestart => Code::NeedsRestart,
+    };
+    ApiError::new(code, refused.message, refused.remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_live_setting_is_applied() {
+        assert_eq!(APPLY.map(|(name, _)| name), LIVE);
+    }
+}

@@ -1,0 +1,314 @@
+//! A running process: what its control thread does beside the lcores' polling.
+//!
+//! One thread, one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. Nothing here
+//! is on a packet's way.
+
+pub mod changes;
+pub mod desk;
+mod drain;
+mod dropped;
+pub mod live;
+mod office;
+mod tally;
+
+use crate::assemble::devices::Devices;
+use crate::ending;
+use api::stats::KEY_FINGERPRINT;
+use api::trace::Standing;
+use changes::Watch;
+use common::exit::Failure;
+use common::runtime::{SPARE, have_descriptors, runtime};
+use common::signal::{self, Signal, Signals};
+use drain::Drain;
+use dropped::Dropped;
+use frame::time::{MILLISECOND, SECOND};
+use host::notify::Notifier;
+use host::privilege::{Confinement, Thread};
+use lcore::Clock;
+use lcore::thread::Running;
+use lcore::watchdog::{Finding, Watchdog};
+use link::registrar::Health;
+use live::{Knobs, Tuner};
+pub use office::Office;
+use serve::board::Board;
+use serve::metrics::MetricsListener;
+use serve::socket::ControlSocket;
+use serve::{self, Ask, Serving};
+use slave::FarmEvent;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tally::Tally;
+use tokio::sync::mpsc;
+
+/// How often the watchdog looks, and the registrar is told that the gateway is well, in nanoseconds.
+const LOOK: u64 = 200 * MILLISECOND;
+
+/// An lcore that does not begin a poll for so long stands still, in nanoseconds.
+const PATIENCE: u64 = SECOND;
+
+/// The end of the control socket; its clients have a second.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+
+/// The books, for which devices are asked what they count.
+const BOOKS_WITHIN: Duration = Duration::from_secs(4);
+
+/// Questions of clients that may wait.
+const ASKS: usize = 32;
+
+/// What a process is assembled from.
+pub struct Parts {
+    /// What the control thread does for its role.
+    pub office: Office,
+    /// The poll loops.
+    pub lcores: Vec<Running>,
+    /// Hears of each lcore's end.
+    pub ended: mpsc::UnboundedReceiver<u16>,
+    /// What others may see of the process.
+    pub board: Board,
+    /// The devices whose queues are its ports.
+    pub devices: Devices,
+    /// Its control socket.
+    pub socket: ControlSocket,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<MetricsListener>,
+    /// What a farm has to say.
+    pub reports: mpsc::Receiver<FarmEvent>,
+    /// What the control thread gives up once all is set up.
+    pub confinement: Confinement,
+    /// The settings that hold.
+    pub tuner: Tuner,
+    /// Looks at what the machine changes.
+    pub watch: Watch,
+}
+
+/// Runs the control thread until every lcore has ended.
+pub fn run(parts: Parts) -> Result<(), Failure> {
+    let Parts { office, lcores, ended, board, devices, socket, metrics, reports, confinement, tuner, watch } = parts;
+    let runtime = runtime()?;
+    let (asks_in, asks) = mpsc::channel(ASKS);
+    let board = Arc::new(board);
+    runtime.block_on(async {
+        let notifier = Notifier::from_env();
+        let serving = serve::start(&socket, Arc::clone(&board), asks_in)?;
+        if let Some(metrics) = metrics {
+            metrics.start(Arc::clone(&board))?;
+        }
+        let signals = Signals::listen()?;
+        ending::watch(signal::ends(), &confinement)?;
+        have_descriptors(SPARE).map_err(|error| {
+            Failure::Machine(format!("cannot keep {SPARE} file descriptors free for commands and metrics: {error}"))
+        })?;
+        let keeps = devices.nics.iter().map(|nic| nic.keeps()).collect();
+        confinement.enter(Thread::Control, keeps)?;
+        tracing::info!("{}", confinement.describe());
+        let process =
+            Process { office, lcores, clock: board.clock(), board, devices, tuner, watch, drain: None, notifier };
+        let result = process.supervise(&serving, &socket, signals, ended, asks, reports).await;
+        let late = "clients of the control socket still wait for their answers".to_owned();
+        ending::step(ANSWERS_WITHIN, &Failure::Unfinished(late));
+        serving.finish().await;
+        result
+    })
+}
+
+struct Process {
+    office: Office,
+    lcores: Vec<Running>,
+    board: Arc<Board>,
+    devices: Devices,
+    clock: Clock,
+    tuner: Tuner,
+    watch: Watch,
+    drain: Option<Drain>,
+    notifier: Notifier,
+}
+
+impl Process {
+    async fn supervise(
+        mut self,
+        serving: &Serving,
+        socket: &ControlSocket,
+        mut signals: Signals,
+        mut ended: mpsc::UnboundedReceiver<u16>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut reports: mpsc::Receiver<FarmEvent>,
+    ) -> Result<(), Failure> {
+        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
+        let mut dropped = Dropped::new(self.board.ports());
+        let mut look_at = 0;
+        let mut tally = Tally::default();
+        let (lcores, mut gone) = (self.lcores.len(), BTreeSet::new());
+        let (mut ready, mut is_found) = (false, true);
+        while gone.len() < lcores {
+            let now = self.clock.now();
+            let (rx_lost, mail_lost) = (self.board.rx_lost(), self.board.mail_lost());
+            let health = Health { polling: watchdog.all_move(), rx_lost, mail_lost };
+            if now >= look_at {
+                look_at = now + LOOK;
+                self.board.control.log_lines_dropped.set(stdio::err::dropped());
+                for finding in watchdog.look(now) {
+                    self.board.note(&finding);
+                    say(&finding);
+                }
+                for line in dropped.look(now, &self.board, &self.devices) {
+                    tracing::warn!("{line}");
+                }
+                if is_found && !socket.is_found() {
+                    is_found = false;
+                    let (path, pid) = (socket.path().display(), std::process::id());
+                    tracing::warn!(
+                        "the control socket {path} was removed or replaced: no command reaches this process any more; \
+                         SIGTERM still drains it (kill {pid})"
+                    );
+                }
+                if let Office::Gateway(desk) = &mut self.office {
+                    desk.look(now, health);
+                }
+                if let Some(mtus) = self.watch.look(&self.board, &self.devices)
+                    && self.office.set_port_mtus(&mtus)
+                {
+                    self.watch.told(&self.board, mtus);
+                }
+                tally.look(now, &self.board);
+                if ready && self.drain.is_none() {
+                    self.notifier.status(&self.state(&watchdog));
+                }
+            }
+            let mut next = look_at;
+            if let Some(drain) = &mut self.drain {
+                if drain.is_moving() && self.office.drains(now, self.board.records_in()) {
+                    drain.flush(now);
+                }
+                if drain.is_moving() {
+                    next = next.min(now + drain::LOOK);
+                }
+                drain.advance(now, &self.lcores, &self.devices);
+                if drain.is_over(now) {
+                    break;
+                }
+            }
+            self.notifier.alive(now, ready && watchdog.all_move());
+            let mut next = self.office.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
+            if !ready {
+                ready = self.lcores.iter().all(|lcore| lcore.view().pulse.beats() > 0);
+                if ready {
+                    self.notifier.ready(&self.state(&watchdog));
+                }
+                next = next.min(now + MILLISECOND);
+            }
+            let wait = Duration::from_nanos(next.saturating_sub(now));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.office.mail() => {}
+                signal = signals.next() => match signal {
+                    Signal::End(name) => self.end(name),
+                    Signal::Reload(name) => serving.reload(name),
+                    Signal::Nothing(name) => tracing::info!("{name} means nothing to gvm-dp: ignored"),
+                },
+                Some(ask) = asks.recv() => self.answer(ask),
+                Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT).as_deref()),
+                Some(index) = ended.recv() => {
+                    gone.insert(index);
+                    if self.drain.is_none() {
+                        tracing::error!("lcore {index} ended by itself; the others drain");
+                        self.end("its end");
+                    }
+                }
+            }
+        }
+        drain::verdict(self.lcores, &gone, &self.devices)?;
+        ending::step(BOOKS_WITHIN, &Failure::Unfinished("a device does not say what it counts".to_owned()));
+        drain::balance(&self.board)
+    }
+
+    /// What the process is doing, in one line for the service manager.
+    fn state(&self, watchdog: &Watchdog) -> String {
+        let lcores = match self.lcores.len() {
+            1 => "1 lcore".to_owned(),
+            lcores => format!("{lcores} lcores"),
+        };
+        let standing = if watchdog.all_move() { "" } else { "; an lcore stands still" };
+        format!("{}: {lcores}, {}{standing}", self.board.name, self.office.describe())
+    }
+
+    /// Begins to drain; when asked again, ends at once.
+    fn end(&mut self, why: &str) {
+        ending::heard();
+        match &mut self.drain {
+            None => {
+                tracing::info!("{why}: draining");
+                self.board.set_draining();
+                self.notifier.stopping(&format!("{}: draining", self.board.name));
+                self.office.drain(self.clock.now());
+                self.drain = Some(Drain::begin());
+            }
+            Some(drain) => {
+                tracing::warn!("{why} while draining: ending at once");
+                drain.hurry(self.clock.now(), &self.lcores);
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // A client that has gone away needs no answer.
+        match (ask, &self.office) {
+            (Ask::Settings(answer), _) => drop(answer.send(self.tuner.show())),
+            (Ask::Sources(answer), _) => drop(answer.send(self.tuner.sources())),
+            (Ask::Set(wanted, answer), _) => {
+                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+                let _ = answer.send(self.tuner.set(knobs, &wanted));
+            }
+            (Ask::Reload(fresh, answer), _) => {
+                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+                self.notifier.reloading();
+                let _ = answer.send(self.tuner.reload(knobs, *fresh));
+                if self.drain.is_none() {
+                    self.notifier.reloaded();
+                }
+            }
+            (Ask::Drain(answer), _) => {
+                if self.drain.is_none() {
+                    self.end("told by gvm-dp drain");
+                }
+                let _ = answer.send(());
+            }
+            (Ask::Membership(answer), Office::Gateway(desk)) => drop(answer.send(Some(desk.registrar().summary()))),
+            (Ask::Membership(answer), Office::Slave(_)) => drop(answer.send(None)),
+            (Ask::Routes(answer), Office::Gateway(desk)) => {
+                let _ = answer.send(Some(serve::routes::of(desk.registrar(), &desk.fixed().shown, self.clock.now())));
+            }
+            (Ask::Routes(answer), Office::Slave(_)) => drop(answer.send(None)),
+            (Ask::Masters(answer), Office::Gateway(desk)) => {
+                let registered = desk.registrar().masters().map(|master| master.route);
+                let _ = answer.send(registered.chain(desk.fixed().masters.iter().copied()).collect());
+            }
+            (Ask::Masters(answer), Office::Slave(_)) => drop(answer.send(Vec::new())),
+            (Ask::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.office {
+                Office::Gateway(desk) => Some(desk.trace(slave, count)),
+                Office::Slave(_) => None,
+            })),
+            (Ask::Standing { slave, answer }, Office::Gateway(desk)) => drop(answer.send(desk.standing(slave))),
+            (Ask::Standing { answer, .. }, Office::Slave(_)) => drop(answer.send(Standing::Unregistered)),
+        }
+    }
+}
+
+fn say(finding: &Finding) {
+    match finding {
+        Finding::Stalled { .. } => tracing::error!("{finding}"),
+        Finding::Recovered { .. } => tracing::info!("{finding}"),
+    }
+}
+
+fn report(event: &FarmEvent, fingerprint: Option<&str>) {
+    use link::NodeEvent::{Draining, MtuProven, NoAnswer, Registered};
+    match event.event {
+        Registered { .. } | MtuProven { .. } | Draining => tracing::info!("{event}"),
+        NoAnswer => match fingerprint {
+            Some(fingerprint) => tracing::warn!("{event}; our key's fingerprint is {fingerprint}"),
+            None => tracing::warn!("{event}; we have no key"),
+        },
+        _ => tracing::warn!("{event}"),
+    }
+}

@@ -1,0 +1,73 @@
+//! What the control thread does for its role.
+
+use super::desk::Desk;
+use frame::Time;
+use lcore::mailbox::Sender;
+use link::registrar::Health;
+
+/// See the module's documentation.
+pub enum Office {
+    /// The registrar's desk.
+    Gateway(Box<Desk>),
+    /// The mailboxes of a slave's lcores.
+    Slave(Vec<Sender<slave::Command>>),
+}
+
+impl Office {
+    /// Begins to drain: a gateway's nodes are told first.
+    pub(super) fn drain(&mut self, now: Time) {
+        match self {
+            Self::Gateway(desk) => desk.leave(now),
+            // A farm gets few commands: there is always room for this one.
+            Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::Drain))),
+        }
+    }
+
+    /// Whether lcores were told to drain, given how many records have come in so far.
+    pub(super) fn drains(&mut self, now: Time, records: u64) -> bool {
+        match self {
+            Self::Gateway(desk) => desk.leaving(now, records),
+            Self::Slave(_) => true,
+        }
+    }
+
+    /// Does what is due; returns when it wants to be called again at the latest.
+    pub(super) fn work(&mut self, now: Time, health: Health) -> Time {
+        match self {
+            Self::Gateway(desk) => desk.work(now, health),
+            Self::Slave(_) => Time::MAX,
+        }
+    }
+
+    /// The ports take IP packets of at most so many bytes from now on. `false` when that could not be told yet.
+    pub(super) fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
+        match self {
+            Self::Gateway(desk) => desk.set_port_mtus(mtus),
+            Self::Slave(lcores) => {
+                let Some(&mtu) = mtus.iter().min() else { return true };
+                // A farm gets few commands: there is always room for this one.
+                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::SetMtu(mtu))));
+                true
+            }
+        }
+    }
+
+    /// One line for people.
+    pub(super) fn describe(&self) -> String {
+        let number = |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        match self {
+            Self::Gateway(desk) => {
+                let members = desk.registrar().summary();
+                format!("{}, {}", number(members.here + members.suspect, "slave"), number(members.masters, "master"))
+            }
+            Self::Slave(_) => "running".to_owned(),
+        }
+    }
+
+    pub(super) async fn mail(&mut self) {
+        match self {
+            Self::Gateway(desk) => desk.mail().await,
+            Self::Slave(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The control socket: HTTP and JSON over a Unix socket, for the commands that ask a running process, and for `curl`; and the
+//! metrics server.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`board`] | what others see of a running process |
+//! | [`router`] | the routes of the control socket; `openapi.json` of the crate `api` describes them |
+//! | [`tuning`] | settings, and how they change |
+//! | [`metrics`] | Prometheus text and health |
+//! | [`socket`] | the control socket itself |
+//! | [`callers`] | who is in the middle of asking, and who gives way |
+//!
+//! What only the control thread knows is asked of it by an [`Ask`]; nothing here touches a poll loop.
+#![forbid(unsafe_code)]
+
+mod ask;
+pub mod board;
+pub mod callers;
+mod capture;
+pub mod changes;
+mod connection;
+mod counters;
+pub mod facts;
+pub mod metrics;
+mod office;
+mod refusal;
+pub mod router;
+pub mod routes;
+mod server;
+mod single;
+pub mod socket;
+mod stream;
+mod trace;
+pub mod tuning;
+
+pub use ask::Ask;
+pub use counters::ControlCounters;
+pub use server::{Serving, start};

@@ -1,0 +1,112 @@
+//! The routes of the control socket. `openapi.json` of the crate `api` describes each of them, and is served, too; a test
+//! fails when a route is not described, a described one is not there, or an answer is not as described.
+
+use super::ask::Ask;
+use super::connection::LONGEST_BODY;
+use super::office::Office;
+use super::refusal::Refusal;
+use super::{capture, trace, tuning};
+use api::OPENAPI;
+use api::error::{ApiError, Code};
+use api::routes::Routes;
+use api::stats::Stats;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::handler::Handler;
+use axum::http::{Method, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{MethodRouter, get, patch, post};
+use serde::{Deserialize, Serialize};
+
+/// One method of one path.
+pub struct Route {
+    /// The HTTP method, in capitals.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    handler: MethodRouter<Office>,
+}
+
+impl Route {
+    fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "GET", path, handler: get(handler) }
+    }
+
+    fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "PATCH", path, handler: patch(handler) }
+    }
+
+    fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+        Self { method: "POST", path, handler: post(handler) }
+    }
+}
+
+/// Everything that is served.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/openapi.json", openapi),
+        Route::get("/v1/stats", stats),
+        Route::get("/v1/routes", registered),
+        Route::get("/v1/settings", tuning::show),
+        Route::patch("/v1/settings", tuning::set),
+        Route::post("/v1/reload", tuning::reload),
+        Route::post("/v1/drain", drain),
+        Route::post("/v1/capture", capture::begin),
+        Route::post("/v1/capture/stop", capture::stop),
+        Route::post("/v1/trace", trace::begin),
+    ]
+}
+
+pub(super) fn router(office: Office) -> Router {
+    let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
+    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).layer(middleware::from_fn(say)).with_state(office)
+}
+
+/// Says, for those who look for a fault, what was asked and how it was answered.
+async fn say(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let answer = next.run(request).await;
+    tracing::debug!("control socket: {method} {uri} is answered {}", answer.status());
+    answer
+}
+
+/// What `POST /v1/drain` answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Draining {
+    /// Always `draining`.
+    pub state: String,
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}
+
+async fn stats(State(office): State<Office>) -> Result<Json<Stats>, Refusal> {
+    let membership = office.ask(Ask::Membership).await?;
+    Ok(Json(office.board.stats(membership)))
+}
+
+async fn registered(State(office): State<Office>) -> Result<Json<Routes>, Refusal> {
+    let routes = office.ask(Ask::Routes).await?;
+    routes.map(Json).ok_or_else(|| {
+        ApiError::new(Code::WrongRole, "only a gateway has routes", "ask a gateway: gvm-dp routes --name GATEWAY")
+            .into()
+    })
+}
+
+async fn drain(State(office): State<Office>) -> Result<Json<Draining>, Refusal> {
+    office.ask(Ask::Drain).await?;
+    Ok(Json(Draining { state: "draining".to_owned() }))
+}
+
+async fn no_route(uri: Uri) -> Refusal {
+    let message = format!("there is no {}", uri.path());
+    ApiError::new(Code::NotFound, message, "GET /v1/openapi.json lists what there is").into()
+}
+
+async fn no_method(method: Method, uri: Uri) -> Refusal {
+    let message = format!("{} does not know {method}", uri.path());
+    ApiError::new(Code::MethodNotAllowed, message, "GET /v1/openapi.json lists what there is").into()
+}

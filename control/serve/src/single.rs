@@ -1,0 +1,46 @@
+//! What one client may have at a time: the capture, the trace.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// What runs, if it does.
+#[derive(Clone, Default)]
+pub(crate) struct Running {
+    stop: Arc<Mutex<Option<Arc<Notify>>>>,
+}
+
+/// The right to be the one capture; given back when dropped.
+pub(crate) struct Permit {
+    running: Running,
+    /// Rings when the capture shall end.
+    pub(crate) stop: Arc<Notify>,
+}
+
+impl Running {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Notify>>> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to be the only one, if nobody has it.
+    pub(crate) fn claim(&self) -> Option<Permit> {
+        let mut current = self.current();
+        if current.is_some() {
+            return None;
+        }
+        let stop = Arc::new(Notify::new());
+        *current = Some(Arc::clone(&stop));
+        Some(Permit { running: self.clone(), stop })
+    }
+
+    /// Tells the capture to end; whether one ran.
+    pub(crate) fn stop(&self) -> bool {
+        let current = self.current();
+        current.as_ref().inspect(|stop| stop.notify_one()).is_some()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.running.current() = None;
+    }
+}

@@ -1,0 +1,122 @@
+//! Where control sockets are, and who owns one.
+//!
+//! `/run/gvm-dp/NAME.sock` for root, else `$XDG_RUNTIME_DIR/gvm-dp/NAME.sock`; `GVM_DP_RUN_DIR` names another
+//! directory. Directory and sockets are private to their user. A socket that a crash left behind is taken over; one
+//! that answers is an error, and so is whatever else stands there.
+
+use common::exit::Failure;
+use common::sockets::{OTHERS_WRITE, directory, path_of};
+use rustix::fs::{FlockOperation, Mode, flock};
+use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// This process's control socket; removed when dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    path: PathBuf,
+    listener: UnixListener,
+    /// Device and inode of the file, by which it is known from another one of the same name.
+    file: (u64, u64),
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Of those that start or end at the same time, one has the directory at a time.
+fn lock(directory: &Path) -> io::Result<File> {
+    let lock = File::open(directory)?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
+/// The same for a tenth of a second.
+fn lock_soon(directory: &Path) -> Option<File> {
+    let lock = File::open(directory).ok()?;
+    for _ in 0..100 {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(lock);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    None
+}
+
+/// The directory, made if it is not there, into which nobody else can write.
+fn private_directory() -> Result<PathBuf, Failure> {
+    let directory = directory();
+    let failed = |source| Failure::Socket { path: directory.clone(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+    let metadata = std::fs::symlink_metadata(&directory).map_err(failed)?;
+    if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, "it is not a directory of this user")));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Failure::ExposedDirectory { path: directory, mode });
+    }
+    Ok(directory)
+}
+
+impl ControlSocket {
+    /// Makes the socket of the process with this name, in the place of one whose process is gone.
+    pub fn claim(name: &str) -> Result<Self, Failure> {
+        let (directory, path) = (private_directory()?, path_of(name));
+        let failed = |source| Failure::Socket { path: path.clone(), source };
+        // The other one then finds this one alive.
+        let _lock = lock(&directory).map_err(|source| Failure::Socket { path: directory.clone(), source })?;
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.file_type().is_socket() => match UnixStream::connect(&path) {
+                Ok(_) => return Err(Failure::NameInUse { name: name.to_owned(), socket: path }),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(&path).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
+            },
+            Ok(_) => return Err(Failure::NoSocket(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        // From its first moment nobody else may connect.
+        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let listener = UnixListener::bind(&path);
+        rustix::process::umask(mask);
+        let listener = listener.map_err(failed)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        tracing::debug!("the control socket is {}", path.display());
+        let file = identity(&std::fs::symlink_metadata(&path).map_err(failed)?);
+        Ok(Self { path, listener, file })
+    }
+
+    /// Whether clients that look for this process by its name find it: nobody has removed the file, or put another one there.
+    pub fn is_found(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.file)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A listener for the runtime in which this is called.
+    pub(super) fn listen(&self) -> Result<tokio::net::UnixListener, Failure> {
+        let listener = self.listener.try_clone().and_then(tokio::net::UnixListener::from_std);
+        listener.map_err(|source| Failure::Socket { path: self.path.clone(), source })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // What stands there by now may be another process's. Who starts in this moment waits for the lock; an end waits for
+        // nobody for long.
+        let lock = self.path.parent().and_then(lock_soon);
+        if lock.is_some() && self.is_found() {
+            // Whoever finds it later takes it over.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

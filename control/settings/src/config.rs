@@ -1,0 +1,383 @@
+//! What the command line means: checked settings, from which a role is assembled.
+
+use crate::MetricsAddress;
+use crate::domain::Domain;
+use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
+use crate::keyfile;
+use crate::neighbor::NeighborSpec;
+use crate::plan::{PortPlan, ports};
+use crate::static_routes::StaticRoutes;
+use common::address;
+use common::exit::Failure;
+use common::faults::Faults;
+use common::sockets::is_name;
+use frame::pool::chunk_for_data;
+use frame::{PoolConfig, PortId};
+use host::privilege::seccomp;
+use lcore::{CoreList, RxMode};
+use link::{ClusterKey, Credential, KeyRing};
+use port::spec::{MTUS, PortSpec, SOCKET_MTU};
+use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
+
+/// The fewest frames with which an lcore does anything sensible.
+const LEAST_FRAMES: u32 = 512;
+
+/// What every command takes that has ports and lcores.
+#[derive(Clone, Copy, Debug)]
+pub struct Basics<'a> {
+    /// One lcore for each, pinned to it.
+    pub lcores: Option<&'a CoreList>,
+    /// The ports; the first is port 0.
+    pub ports: &'a [PortSpec],
+    /// How lcores wait.
+    pub rx_mode: RxMode,
+    /// Frames in each lcore's arena.
+    pub frames: u32,
+    /// Largest IP packet to send or take, in bytes.
+    pub mtu: Option<u16>,
+}
+
+/// Settings of every role.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// One lcore for each, pinned to it; `None` when nothing was said.
+    pub cores: Option<Vec<usize>>,
+    /// The ports; the first is port 0.
+    pub ports: Vec<PortPlan>,
+    /// How lcores wait.
+    pub rx_mode: RxMode,
+    /// Name of the process.
+    pub name: String,
+    /// Heartbeat interval, in nanoseconds.
+    pub interval: u64,
+    /// Shape of each lcore's arena.
+    pub pool: PoolConfig,
+    /// Largest IP packet to send or take, in bytes, if that was said.
+    pub mtu: Option<u16>,
+    /// How large the system is.
+    pub scale: Scale,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<MetricsAddress>,
+    /// What becomes of system calls that nothing needs.
+    pub seccomp: seccomp::Mode,
+    /// Whether paths are restricted, where the kernel can do that.
+    pub landlock: Switch,
+    /// Files that are read again while the process runs.
+    pub reads: Vec<PathBuf>,
+    /// Whether settings may name hosts, which are looked up when the configuration is read again.
+    pub names: bool,
+}
+
+/// Settings of a gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// As of every role.
+    pub common: Common,
+    /// The longest time that a record waits, in nanoseconds.
+    pub hold: u64,
+    /// Whether buffers leave early.
+    pub early: bool,
+    /// The served shards, as the poll loops number them.
+    pub shards: wire::ShardSet,
+    /// The served shards, as nodes are told of them.
+    pub announced: link::ShardRanges,
+    /// The gateways of other shards.
+    pub neighbors: Vec<NeighborSpec>,
+    /// The cluster key, or both while the cluster changes it.
+    pub keys: KeyRing<ClusterKey>,
+    /// Nodes of version 1 of link control are let in.
+    pub accept_v1: bool,
+    /// Routes to generators that cannot register.
+    pub static_routes: Option<StaticRoutes>,
+}
+
+/// The largest number of masters of a gateway.
+pub const MASTERS: u16 = 64;
+
+/// Settings of a slave or a farm.
+#[derive(Clone, Debug)]
+pub struct Slave {
+    /// As of every role; one lcore, one port.
+    pub common: Common,
+    /// The gateways, the preferred one first.
+    pub gateways: Vec<SocketAddr>,
+    /// Who it is.
+    pub ids: Ids,
+    /// Memory that each id lends, in 4 KiB pages.
+    pub pages: u64,
+    /// Their failure domain.
+    pub domain: Domain,
+    /// What the ids sign with.
+    pub credential: Credential,
+    /// Traffic of its own, from the start.
+    pub traffic: Option<TrafficConfig>,
+}
+
+impl Common {
+    /// The largest IP packet that is sent or taken on a port which can send one of `able` bytes.
+    pub fn mtu_of(&self, port: PortId, able: u16) -> u16 {
+        let is_socket = matches!(self.ports.get(usize::from(port.0)), Some(PortPlan::Udp(_)));
+        able.min(self.mtu.unwrap_or(if is_socket { SOCKET_MTU } else { able }))
+    }
+
+    /// The largest IP packet that frames must hold whatever interfaces can do, in bytes.
+    pub fn mtu_of_frames(&self) -> u16 {
+        self.mtu.unwrap_or(SOCKET_MTU)
+    }
+
+    /// Checks what every role takes.
+    pub(crate) fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let scale = faults.take(Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale));
+        if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
+            faults.add(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
+        }
+        let name = args.name.unwrap_or_else(|| role.to_owned());
+        if !is_name(&name) {
+            faults.add(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
+        }
+        let basics = Basics {
+            lcores: args.lcores.as_ref(),
+            ports: &args.ports,
+            rx_mode: args.rx_mode,
+            frames: args.frames,
+            mtu: args.mtu,
+        };
+        let common = faults.take(Self::of(&basics, role));
+        let (Some(scale), Some(common)) = (scale, common) else { return faults.finish(None) };
+        let (interval, metrics, seccomp, landlock) = (args.heartbeat.0, args.metrics, args.seccomp, args.landlock);
+        faults.finish(Some(Self { name, scale, interval, metrics, seccomp, landlock, ..common }))
+    }
+
+    /// Checks what every command takes that has ports and lcores. What only roles take is as by default.
+    ///
+    /// # Errors
+    /// Something of it cannot be, or the machine does not have it; all that is wrong is reported at once.
+    pub fn of(basics: &Basics<'_>, role: &str) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let Basics { frames, mtu, rx_mode, .. } = *basics;
+        if frames < LEAST_FRAMES {
+            faults.add(wrong("frames", format!("{frames}: an lcore needs at least {LEAST_FRAMES}")));
+        }
+        if let Some(mtu) = mtu.filter(|mtu| !MTUS.contains(mtu)) {
+            let (least, most) = (MTUS.start(), MTUS.end());
+            faults.add(wrong("mtu", format!("{mtu}: choose {least} to {most}")));
+        }
+        let cores = faults.take(basics.lcores.map(cores).transpose());
+        let ports = faults.take(ports(basics.ports, role));
+        let (Some(cores), Some(ports)) = (cores, ports) else { return faults.finish(None) };
+        faults.check()?;
+        let largest = mtu.unwrap_or(SOCKET_MTU);
+        let chunk = chunk_for_data(u32::from(largest - IPV4_UDP_LEN));
+        Ok(Self {
+            cores,
+            ports,
+            rx_mode,
+            name: role.to_owned(),
+            interval: frame::time::SECOND,
+            pool: PoolConfig { frames, chunk, ..PoolConfig::default() },
+            mtu,
+            scale: Scale::default(),
+            metrics: None,
+            seccomp: seccomp::Mode::On,
+            landlock: Switch::On,
+            reads: Vec::new(),
+            names: false,
+        })
+    }
+}
+
+/// The cores that were named, if this process may use them.
+fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
+    let existing = CoreList::of_this_process().map_err(Failure::Core)?;
+    list.check(&existing).map_err(Failure::Core)?;
+    Ok(list.iter().collect())
+}
+
+/// A setting's value cannot be used.
+fn wrong(name: &'static str, text: String) -> Failure {
+    Failure::Setting { name, text }
+}
+
+/// A setting without which nothing can be done was not given.
+fn missing(name: &str, flag: &str, what: &str) -> Failure {
+    let key = flag.trim_start_matches('-').replacen(' ', " = ", 1);
+    Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or in the configuration file ({key} under [slave])"))
+}
+
+impl Gateway {
+    /// Checks a gateway's command line. All that is wrong is said at once.
+    pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
+        let common = faults.take(Common::new(args.common, "gateway"));
+        if common.as_ref().is_some_and(|common| common.ports.len() > 2) {
+            faults.add(Failure::Usage(
+                "a gateway has one --port, or two: the first faces the masters, the second the slaves".to_owned(),
+            ));
+        }
+        let parse = |scale| wire::ShardSet::parse(scale, &args.shards).map_err(Failure::Shards);
+        let shards = scale.and_then(|scale| faults.take(parse(scale)));
+        if let (Some(neighbor), Some(common)) = (args.neighbors.first(), &common)
+            && !common.ports.iter().any(|port| matches!(port, PortPlan::Xdp(_)))
+        {
+            faults.add(wrong(
+                "neighbor",
+                format!("{neighbor}: cargo is sent on by the XDP program, and no --port is an interface"),
+            ));
+        }
+        if let Some(shards) = &shards {
+            check_neighbors(&args.neighbors, shards, &mut faults);
+        }
+        let ranges = |shards: &wire::ShardSet| link::ShardRanges::from_shards(shards.iter());
+        let announced = shards.as_ref().map(|shards| ranges(shards).map_err(|error| Failure::Usage(error.to_string())));
+        let announced = announced.and_then(|announced| faults.take(announced));
+        let keys = faults.take(keyfile::read_ring(&args.key_files));
+        let mut static_routes = Some(None);
+        if let (Some(path), Some(key)) = (&args.static_routes, args.key_files.first()) {
+            faults.add(wrong(
+                "static-routes",
+                format!(
+                    "{}: not together with --key-file {}: a cluster with a key lets in who proves that it belongs to it, and \
+                     nobody proves anything here. Leave one of them out",
+                    path.display(),
+                    key.display()
+                ),
+            ));
+        } else if let (Some(path), Some(shards), Some(common)) = (&args.static_routes, &shards, &common) {
+            static_routes = faults.take(StaticRoutes::read(path, shards, common.ports.len(), MASTERS).map(Some));
+        }
+        let (Some(common), Some(shards), Some(announced), Some(keys), Some(static_routes)) =
+            (common, shards, announced, keys, static_routes)
+        else {
+            return faults.finish(None);
+        };
+        let (hold, early, neighbors, accept_v1) =
+            (args.hold.0, args.early == Switch::On, args.neighbors, args.accept_v1);
+        faults.finish(Some(Self { common, hold, early, shards, announced, neighbors, keys, accept_v1, static_routes }))
+    }
+}
+
+/// A neighbour is the gateway of another one's shard, and each shard has one.
+fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: &mut Faults) {
+    let last = served.scale().shards() - 1;
+    for (index, neighbor) in neighbors.iter().enumerate() {
+        let shard = neighbor.shard;
+        let text = if shard.0 > last {
+            format!("there is no shard {shard} for a neighbour: at this scale the shards are 0 to {last}")
+        } else if served.contains(shard) {
+            format!(
+                "shard {shard} is served by this gateway: a neighbour is for the shards of another; leave one of them away"
+            )
+        } else if neighbors[..index].iter().any(|other| other.shard == shard) {
+            format!("shard {shard} has a neighbour already: name one for each shard")
+        } else {
+            continue;
+        };
+        faults.add(wrong("neighbor", format!("{neighbor}: {text}")));
+    }
+}
+
+impl Slave {
+    /// Checks a slave's command line. All that is wrong is said at once.
+    pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
+        let common = faults.take(Common::new(args.common, "slave")).map(|common| Common { names: true, ..common });
+        if let Some(common) = &common
+            && (common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1)
+        {
+            faults.add(Failure::Usage(
+                "a slave has one lcore and one --port; start several with an --id each".to_owned(),
+            ));
+        }
+        let id = faults.take(args.id.ok_or_else(|| missing("id", "--id 17", "which slave this is")));
+        let range = |scale, id| Ids::range(scale, id, args.count).map_err(|error| Failure::Usage(error.to_string()));
+        let ids = scale.zip(id).and_then(|(scale, id)| faults.take(range(scale, id)));
+        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, args.count));
+        let gateways = faults.take(gateway_addresses(&args.gateways));
+        if let (Some(gateways), Some(common)) = (&gateways, &common)
+            && let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
+            && common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)))
+        {
+            faults.add(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
+        }
+        let pages = args.memory.0 / 4096;
+        if pages > link::MOST_PAGES {
+            let most = link::MOST_PAGES >> 28;
+            faults.add(wrong("memory", format!("a slave lends at most {most} TiB, and gateways believe no more")));
+        }
+        let traffic = args.traffic.map(|traffic| traffic.0);
+        let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
+            return faults.finish(None);
+        };
+        faults.finish(Some(Self { common, gateways, ids, pages, domain: args.domain, credential, traffic }))
+    }
+}
+
+/// What a slave or farm signs with.
+fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
+    match (own, cluster) {
+        ([], []) => Ok(Credential::None),
+        ([], cluster) => Ok(Credential::Cluster(keyfile::read_ring(cluster)?)),
+        _ if count > 1 => {
+            let text = "is the key of one slave: a farm derives its keys, give it --cluster-key-file";
+            Err(wrong("key-file", text.to_owned()))
+        }
+        (own, _) => Ok(Credential::Node(keyfile::read_ring(own)?)),
+    }
+}
+
+/// The gateways of a slave, each named once.
+fn gateway_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    if texts.is_empty() {
+        return Err(missing("gateway", "--gateway 192.0.2.1", "where its gateway is"));
+    }
+    let mut gateways = Vec::with_capacity(texts.len());
+    for text in texts {
+        let gateway = gateway_address(text)?;
+        if gateways.contains(&gateway) {
+            let text = format!("{text}: this gateway is named twice: name each once, the preferred one first");
+            return Err(wrong("gateway", text));
+        }
+        gateways.push(gateway);
+    }
+    if gateways.len() > MAX_GATEWAYS {
+        let text = format!("{} are too many, name at most {MAX_GATEWAYS}", gateways.len());
+        return Err(wrong("gateway", text));
+    }
+    Ok(gateways)
+}
+
+/// `ADDR`, `ADDR:PORT`, or a host name in the place of ADDR.
+fn gateway_address(text: &str) -> Result<SocketAddr, Failure> {
+    address::resolve(text, GATEWAY_PORT).ok_or_else(|| {
+        let text =
+            format!("{text}: no address and no known host name: write it as 192.0.2.1 or 192.0.2.1:{GATEWAY_PORT}");
+        wrong("gateway", text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_address_has_a_default_port() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:9999"),
+            ("192.0.2.1:7", "192.0.2.1:7"),
+            ("::1", "[::1]:9999"),
+            ("[::1]", "[::1]:9999"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(gateway_address(text).unwrap(), address.parse().unwrap(), "{text}");
+        }
+        let error = gateway_address("no such host!").unwrap_err();
+        assert!(error.to_string().contains("write it as 192.0.2.1"), "{error}");
+        assert_eq!(error.code(), 2);
+    }
+}

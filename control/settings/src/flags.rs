@@ -1,0 +1,149 @@
+//! The flags of the roles. Each is also a setting of the configuration file, under its long name.
+
+use super::values;
+use crate::MetricsAddress;
+use crate::domain::Domain;
+use crate::neighbor::NeighborSpec;
+use crate::traffic::Traffic;
+use clap::{Args, ValueEnum};
+use common::units::{Duration, Size};
+use host::log::LogFilter;
+use host::privilege::seccomp;
+use lcore::{CoreList, RxMode};
+use port::spec::PortSpec;
+use shell::number;
+use std::fmt;
+use std::path::PathBuf;
+
+/// What every role takes.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// The configuration file: the flags' names as keys, in TOML. What the command line says wins over it
+    /// [default: /etc/gvm-dp/gvm-dp.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one,
+    /// or with xdp: ports as many as the one with the fewest queues has]
+    #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
+    pub lcores: Option<CoreList>,
+    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it
+    /// ,queues=N, ,mode=auto|zc|copy|skb or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice:
+    /// the first faces the masters
+    #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
+    pub ports: Vec<PortSpec>,
+    /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)
+    #[arg(long, default_value_t, value_name = "MODE", add = values::rx_modes())]
+    pub rx_mode: RxMode,
+    /// Name of this process and of its control socket [default: the role]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Time between heartbeats; the same on gateways and nodes
+    #[arg(long, default_value = "1s", value_name = "DURATION")]
+    pub heartbeat: Duration,
+    /// Frames in each lcore's arena
+    #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = number::<u32>(..))]
+    pub frames: u32,
+    /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
+    #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
+    pub mtu: Option<u16>,
+    /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
+    #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
+    pub seccomp: seccomp::Mode,
+    /// Whether the kernel lets a running process open only the files that it needs later, where the kernel has Landlock
+    #[arg(long, default_value = "on", value_name = "ON|OFF")]
+    pub landlock: Switch,
+    /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
+    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER", add = values::log_levels())]
+    pub log: LogFilter,
+    /// Bits of a slave id
+    #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
+    pub slave_bits: u8,
+    /// Bits of a slave id inside one gateway
+    #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
+    pub gw_bits: u8,
+    /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub metrics: Option<MetricsAddress>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// The gateway's flags.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The longest time that a record may wait for others; inf waits until a datagram is full
+    #[arg(long, default_value = "50us", value_name = "DURATION")]
+    pub hold: Duration,
+    /// Send early what waits when nothing arrives for a quarter of the hold
+    #[arg(long, default_value = "on", value_name = "ON|OFF")]
+    pub early: Switch,
+    /// Shards to serve: all, or a list as 0-3,5
+    #[arg(long, default_value = "all", value_name = "SHARDS")]
+    pub shards: String,
+    /// The gateway of a shard that is not served here: its cargo, arriving on an xdp: port, is sent on there. Repeat it
+    #[arg(long = "neighbor", value_name = "SHARD=IFACE,ip=ADDR,mac=MAC")]
+    pub neighbors: Vec<NeighborSpec>,
+    /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new one
+    #[arg(long = "key-file", value_name = "FILE")]
+    pub key_files: Vec<PathBuf>,
+    /// Let in nodes of version 1 of link control, too, while they are updated. Recorded answers can deceive them
+    #[arg(long)]
+    pub accept_v1: bool,
+    /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master 1
+    /// 10.0.1.2`. Not together with a key
+    #[arg(long, value_name = "FILE")]
+    pub static_routes: Option<PathBuf>,
+}
+
+/// A slave's flags.
+#[derive(Args, Clone, Debug)]
+pub struct SlaveArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// A gateway to register with: ADDR or ADDR:PORT. Repeat it for several of the same shard: cargo goes to the first
+    /// live one in the order given
+    #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
+    pub gateways: Vec<String>,
+    /// Slave id; of a farm, the first one
+    #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
+    pub id: Option<u32>,
+    /// How many ids, counted on from --id, this process is
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = number::<u32>(..))]
+    pub count: u32,
+    /// Memory that each id lends
+    #[arg(long, default_value = "0", value_name = "SIZE")]
+    pub memory: Size,
+    /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host; 0 is
+    /// one for each id
+    #[arg(long, default_value = "auto", value_name = "N|auto")]
+    pub domain: Domain,
+    /// File with this slave's own key (gvm-dp key derive). Twice while the cluster changes its key: old, then new
+    #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
+    pub key_files: Vec<PathBuf>,
+    /// File with the cluster key: a farm derives the key of each of its ids. Twice while the cluster changes its key
+    #[arg(long = "cluster-key-file", value_name = "FILE")]
+    pub cluster_key_files: Vec<PathBuf>,
+    /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master optional)
+    #[arg(long, value_name = "SPEC")]
+    pub traffic: Option<Traffic>,
+}

@@ -1,0 +1,72 @@
+//! Key files: one key as 64 hex digits, private to their owner.
+
+use common::exit::Failure;
+use link::key_ring::MAX_KEYS;
+use link::{KeyError, KeyRing};
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use zeroize::Zeroizing;
+
+/// Bytes of a key file that are read at most: a key, and room for a comment-less line end.
+const LONGEST: usize = 4096;
+
+/// Reads a key; refuses a file that every user may read or write, and one of a user who is neither this one nor root.
+pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
+    let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    // Of the open file, so that nobody swaps it between the look and the read.
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    let (owner, this) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != this {
+        return Err(Failure::KeyForeign { path: path.to_owned(), owner });
+    }
+    if metadata.is_file() && mode & 0o007 != 0 {
+        return Err(Failure::KeyExposed { path: path.to_owned(), mode });
+    }
+    // The text is the key: it is overwritten when this returns.
+    let (mut bytes, mut len) = (Zeroizing::new([0; LONGEST]), 0);
+    while len < LONGEST {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let text = str::from_utf8(&bytes[..len]).map_err(|error| failed(std::io::Error::other(error)))?;
+    tracing::debug!("key file {}: read, mode {mode:03o}", path.display());
+    text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
+}
+
+/// Reads the key, or both while the cluster changes it: the old one, then the new one.
+pub fn read_ring<K: FromStr<Err = KeyError> + PartialEq>(paths: &[PathBuf]) -> Result<KeyRing<K>, Failure> {
+    let keys = paths.iter().map(|path| read(path)).collect::<Result<Vec<K>, _>>()?;
+    KeyRing::from_keys(keys).ok_or_else(|| {
+        Failure::Usage(format!(
+            "{} key files are too many: name one, or {MAX_KEYS} while the cluster changes its key, the old one first",
+            paths.len()
+        ))
+    })
+}
+
+/// Key fingerprints as people read them: of one key, or of the old and the new one.
+pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
+    match of {
+        [] => None,
+        [one] => Some(one.to_string()),
+        [old, new, ..] => Some(format!("{old} (old) and {new} (new)")),
+    }
+}
+
+/// Writes a key into a new file that only its owner may read; refuses to overwrite.
+pub fn write(path: &Path, key: &impl Display) -> Result<(), Failure> {
+    let failed = |source| Failure::KeyUnwritten { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let text = Zeroizing::new(format!("{key}\n"));
+    file.write_all(text.as_bytes()).map_err(failed)
+}

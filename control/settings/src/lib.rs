@@ -1,0 +1,50 @@
+//! The settings of a process: what there is, where each comes from, which one wins, and what they mean.
+//!
+//! The flags of [`flags`] are the only definition. A key of the configuration file is a flag's long name, its value
+//! becomes the text that the flag would be given, and clap reads both. So what holds for one holds for the other.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`flags`] | the flags of the roles |
+//! | [`values`] | the values that shells offer for them |
+//! | [`catalog`] | which settings a role has |
+//! | [`given`] | a value of the file, or of a request, as the text of a flag |
+//! | [`mod@file`] | the file, with the place of each value |
+//! | [`sources`] | command line, file and defaults together |
+//! | [`config`] | what the settings mean, checked |
+//! | [`plan`] | how each port is opened |
+//! | [`running`] | the settings of a running process, and how they change |
+//! | [`live`] | which settings change while a process runs |
+//! | [`example`] | a file with every setting |
+//! | [`domain`] | failure domains, and how fast links are |
+//! | [`keyfile`] | key files, private to their owner |
+//! | [`neighbor`] | the gateway of another shard, as text |
+//! | [`static_routes`] | routes from a file, for generators that cannot register |
+//! | [`traffic`] | what a farm is asked to send, as text |
+#![forbid(unsafe_code)]
+
+pub mod catalog;
+pub mod config;
+pub mod domain;
+pub mod example;
+pub mod file;
+pub mod flags;
+pub mod given;
+pub mod keyfile;
+pub mod live;
+mod metrics_address;
+pub mod neighbor;
+pub mod plan;
+pub mod running;
+pub mod sources;
+pub mod static_routes;
+#[cfg(test)]
+mod tests;
+mod text;
+pub mod traffic;
+pub mod values;
+
+pub use catalog::RoleName;
+pub use metrics_address::MetricsAddress;
+pub use running::Running;
+pub use sources::{Origin, Settings, Sources, Value};

@@ -1,0 +1,342 @@
+//! The settings of a running process: what holds, what was set meanwhile, and what a restart would change.
+
+use super::catalog::{RoleName, Setting};
+use super::file::ConfigFile;
+use super::given::Given;
+use super::sources::{Settings, Sources, Value};
+use crate::config;
+use crate::flags::{GatewayArgs, SlaveArgs};
+use crate::keyfile;
+use common::exit::Failure;
+use link::{ClusterKey, Credential, KeyRing};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// What a setting was, and what it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The setting.
+    pub name: String,
+    /// What it was.
+    pub from: Vec<String>,
+    /// What it is now, or would be.
+    pub to: Vec<String>,
+}
+
+/// Why a setting does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is no such setting.
+    Unknown,
+    /// It does not take this value.
+    BadValue,
+    /// It does not change while the process runs.
+    NeedsRestart,
+}
+
+/// A setting that does not change, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// For programs.
+    pub why: Why,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Refused {
+    fn new(why: Why, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { why, message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// What key files hold.
+#[derive(Clone)]
+pub enum Keys {
+    /// A gateway's.
+    Gateway(KeyRing<ClusterKey>),
+    /// A slave's, or a farm's.
+    Slave(Credential),
+}
+
+impl Keys {
+    /// Their fingerprints, as people read them; `None` without a key.
+    pub fn fingerprints(&self) -> Option<String> {
+        match self {
+            Self::Gateway(keys) => keyfile::fingerprints(&keys.fingerprints()),
+            Self::Slave(credential) => keyfile::fingerprints(&credential.fingerprints()),
+        }
+    }
+}
+
+/// The configuration as it was read again, and found to be good.
+pub struct Fresh {
+    sources: Sources,
+    file: Option<ConfigFile>,
+    settings: Settings,
+    /// What its key files hold.
+    pub keys: Keys,
+}
+
+impl Fresh {
+    /// Reads the file of these sources and checks everything. It reads files, and does nothing else that a confined
+    /// process may not.
+    pub fn read(sources: Sources) -> Result<Self, Failure> {
+        let sources = sources.without_set();
+        let file = sources.read_file()?;
+        let settings = sources.resolve(file.as_ref())?;
+        if settings.find("port").is_none_or(|port| port.texts.is_empty()) {
+            return Err(Failure::Usage("no port: keep the one that the process was started with".to_owned()));
+        }
+        let keys = match settings.role {
+            RoleName::Gateway => {
+                config::Gateway::new(settings.arguments::<GatewayArgs>()?).map(|c| Keys::Gateway(c.keys))
+            }
+            RoleName::Slave => {
+                let mut args = settings.arguments::<SlaveArgs>()?;
+                // Names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
+                args.gateways.retain(|gateway| is_address(gateway));
+                if args.gateways.is_empty() {
+                    args.gateways.push("192.0.2.1".to_owned());
+                }
+                config::Slave::new(args).map(|c| Keys::Slave(c.credential))
+            }
+        };
+        let keys = keys.map_err(|failure| settings.locate(failure))?;
+        Ok(Self { sources, file, settings, keys })
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok() || text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+/// Settings whose files are read again by a reload.
+pub const KEY_FILES: [&str; 2] = ["key-file", "cluster-key-file"];
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Running {
+    sources: Sources,
+    file: Option<ConfigFile>,
+    values: Vec<Value>,
+    /// What the configuration says since it was read again, and only a restart changes.
+    pending: BTreeMap<String, Vec<String>>,
+}
+
+impl Running {
+    /// What a process starts with.
+    pub fn new(sources: Sources, file: Option<ConfigFile>, settings: &Settings) -> Self {
+        Self { sources, file, values: settings.values.clone(), pending: BTreeMap::new() }
+    }
+
+    /// Where the settings come from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The file that was read last.
+    pub fn file(&self) -> Option<&ConfigFile> {
+        self.file.as_ref()
+    }
+
+    /// Every setting, with what it would be after a restart if that is something else.
+    pub fn values(&self) -> impl Iterator<Item = (&Setting, &Value, Option<&Vec<String>>)> {
+        let settings = self.sources.catalog().settings.iter();
+        settings.zip(&self.values).map(|(setting, value)| (setting, value, self.pending.get(&setting.name)))
+    }
+
+    /// Sets some settings, all or none of them; `null` goes back to what the configuration says. `apply` makes a setting
+    /// that `is_live` hold.
+    pub fn set(
+        &mut self,
+        wanted: &BTreeMap<String, serde_json::Value>,
+        is_live: impl Fn(&str) -> bool,
+        mut apply: impl FnMut(&str, &Settings),
+    ) -> Result<Vec<Change>, Refused> {
+        let mut sources = self.sources.clone();
+        for (name, value) in wanted {
+            let setting = self.settable(name, &is_live)?;
+            sources = match value {
+                serde_json::Value::Null => sources.forget(name),
+                value => {
+                    let texts = self.sources.catalog().texts(setting, &Given::from(value));
+                    let texts = texts.map_err(|text| bad_value(setting, text))?;
+                    sources.with(name, texts)
+                }
+            };
+        }
+        let settings = sources.resolve(self.file.as_ref());
+        let settings =
+            settings.map_err(|failure| Refused::new(Why::BadValue, failure.to_string(), "choose another value"))?;
+        let changes = self.adopt(&settings, |name| wanted.contains_key(name), &mut apply);
+        self.sources = sources;
+        Ok(changes)
+    }
+
+    fn settable(&self, name: &str, is_live: impl Fn(&str) -> bool) -> Result<&Setting, Refused> {
+        let catalog = self.sources.catalog();
+        let Some(setting) = catalog.find(name) else {
+            let message = format!("a {} has no setting {name}", catalog.role);
+            let remedy = catalog.nearest(name).map(|near| format!("did you mean {near}?"));
+            return Err(Refused::new(
+                Why::Unknown,
+                message,
+                remedy.unwrap_or_else(|| "gvm-dp set alone lists what can be set".to_owned()),
+            ));
+        };
+        if is_live(name) {
+            return Ok(setting);
+        }
+        let message = format!("{name} does not change while the process runs");
+        let remedy = if KEY_FILES.contains(&name) {
+            "change the file, or its name in the configuration file, and gvm-dp reload"
+        } else {
+            "change it in the configuration file or on the command line, and restart"
+        };
+        Err(Refused::new(Why::NeedsRestart, message, remedy))
+    }
+
+    /// Takes over what was read again. Returns what changed, and what only a restart changes.
+    pub fn reload(
+        &mut self,
+        fresh: Fresh,
+        is_live: impl Fn(&str) -> bool,
+        mut apply: impl FnMut(&str, &Settings),
+    ) -> (Vec<Change>, Vec<Change>) {
+        let changes = self.adopt(&fresh.settings, |name| is_live(name), &mut apply);
+        let mut waiting = Vec::new();
+        self.pending.clear();
+        for (value, new) in self.values.iter_mut().zip(fresh.settings.values) {
+            if value.texts == new.texts || KEY_FILES.contains(&&*value.name) {
+                *value = new;
+            } else if !is_live(&value.name) {
+                self.pending.insert(value.name.clone(), new.texts.clone());
+                waiting.push(Change { name: value.name.clone(), from: value.texts.clone(), to: new.texts });
+            }
+        }
+        (self.sources, self.file) = (fresh.sources, fresh.file);
+        (changes, waiting)
+    }
+
+    /// Makes those settings hold that `take` chooses and that differ.
+    fn adopt(
+        &mut self,
+        settings: &Settings,
+        take: impl Fn(&str) -> bool,
+        apply: &mut impl FnMut(&str, &Settings),
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (value, new) in self.values.iter_mut().zip(&settings.values).filter(|(value, _)| take(&value.name)) {
+            if value.texts != new.texts {
+                apply(&new.name, settings);
+                changes.push(Change { name: new.name.clone(), from: value.texts.clone(), to: new.texts.clone() });
+            }
+            *value = new.clone();
+        }
+        changes
+    }
+}
+
+fn bad_value(setting: &Setting, text: String) -> Refused {
+    Refused::new(
+        Why::BadValue,
+        format!("{}: {text}", setting.name),
+        format!("gvm-dp set {} {}", setting.name, setting.value_name),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sources;
+    use super::*;
+    use serde_json::json;
+    use std::path::Path;
+
+    const LIVE: [&str; 2] = ["hold", "rx-mode"];
+
+    fn running(role: RoleName, flags: &[&str], file: &str) -> Running {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (sources, file) = (sources(role, &flags), ConfigFile::parse(Path::new("f.toml"), file).unwrap());
+        let settings = sources.resolve(Some(&file)).unwrap();
+        Running::new(sources, Some(file), &settings)
+    }
+
+    /// Sets, and returns what was applied.
+    fn set(running: &mut Running, wanted: serde_json::Value) -> Result<Vec<String>, Refused> {
+        let wanted = serde_json::from_value(wanted).unwrap();
+        let mut applied = Vec::new();
+        let changes = running.set(
+            &wanted,
+            |name| LIVE.contains(&name),
+            |name, settings| {
+                applied.push(format!("{name} {}", settings.find(name).unwrap().texts.join(" ")));
+            },
+        )?;
+        assert_eq!(changes.len(), applied.len());
+        Ok(applied)
+    }
+
+    fn text(running: &Running, name: &str) -> String {
+        running.values().find(|(setting, ..)| setting.name == name).unwrap().1.texts.join(" ")
+    }
+
+    fn fresh(role: RoleName, flags: &[&str], file: &str) -> Fresh {
+        let again = running(role, flags, file);
+        let settings = again.sources.resolve(again.file()).unwrap();
+        Fresh { sources: again.sources, file: again.file, settings, keys: Keys::Slave(Credential::None) }
+    }
+
+    #[test]
+    fn all_is_set_or_nothing() {
+        let mut gateway = running(RoleName::Gateway, &[], "[gateway]\nhold = \"1ms\"\n");
+        assert_eq!(
+            set(&mut gateway, json!({"hold": "2ms", "rx-mode": "polling"})).unwrap(),
+            ["rx-mode polling", "hold 2ms"]
+        );
+        assert_eq!(set(&mut gateway, json!({"hold": "2000us"})).unwrap(), [""; 0], "it is the same");
+        for (wanted, code, part) in [
+            (json!({"hold": "3ms", "rx-mode": "x"}), Why::BadValue, "choose polling"),
+            (json!({"hold": 3}), Why::BadValue, "hold: \"3\" is no duration"),
+            (json!({"hold": "3ms", "mtu": 9000}), Why::NeedsRestart, "mtu does not change"),
+            (json!({"hold": "3ms", "hodl": "1ms"}), Why::Unknown, "no setting hodl"),
+            (json!({"id": 1}), Why::Unknown, "a gateway has no setting id"),
+            (json!({"key-file": "k"}), Why::NeedsRestart, "key-file does not change"),
+        ] {
+            let error = set(&mut gateway, wanted.clone()).unwrap_err();
+            assert_eq!(error.why, code, "{wanted}");
+            assert!(error.message.contains(part) && !error.remedy.is_empty(), "{error:?}");
+            assert_eq!(text(&gateway, "hold"), "2ms");
+        }
+        assert_eq!(set(&mut gateway, json!({"hold": null})).unwrap(), ["hold 1ms"], "what the file says");
+    }
+
+    #[test]
+    fn a_reload_forgets_what_was_set_and_says_what_needs_a_restart() {
+        let before = "mtu = 1500\nrx-mode = \"polling\"\n[gateway]\nhold = \"1ms\"\n";
+        let mut gateway = running(RoleName::Gateway, &["--frames=4096"], before);
+        set(&mut gateway, json!({"hold": "2ms"})).unwrap();
+        let after = "mtu = 9000\nframes = 1024\nrx-mode = \"polling\"\n";
+        let mut applied = Vec::new();
+        let live = |name: &str| LIVE.contains(&name);
+        let again = fresh(RoleName::Gateway, &["--frames=4096"], after);
+        let (changed, waiting) = gateway.reload(again, live, |name, _| applied.push(name.to_owned()));
+        let change = |name: &str, from: &str, to: &str| Change {
+            name: name.into(),
+            from: vec![from.into()],
+            to: vec![to.into()],
+        };
+        assert_eq!((changed, applied), (vec![change("hold", "2ms", "50us")], vec!["hold".to_owned()]));
+        assert_eq!(waiting, [change("mtu", "1500", "9000")], "frames come from the command line");
+        assert_eq!(text(&gateway, "mtu"), "1500", "it holds until the restart");
+        let pending: Vec<_> =
+            gateway.values().filter_map(|(setting, _, pending)| pending.map(|_| &*setting.name)).collect();
+        assert_eq!(pending, ["mtu"]);
+        // Still so when it is read once more, and over when the file takes it back.
+        let again = fresh(RoleName::Gateway, &["--frames=4096"], after);
+        assert_eq!(gateway.reload(again, live, |_, _| ()), (vec![], vec![change("mtu", "1500", "9000")]));
+        let again = fresh(RoleName::Gateway, &["--frames=4096"], before);
+        assert_eq!(gateway.reload(again, live, |_, _| ()), (vec![change("hold", "50us", "1ms")], vec![]));
+    }
+}

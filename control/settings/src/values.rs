@@ -1,0 +1,55 @@
+//! The values that shells offer for settings, where a flag's type does not say them.
+
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
+use host::machine;
+use shell::complete::{list, lookup, values};
+use std::path::Path;
+
+/// The ways in which lcores wait.
+pub const RX_MODES: [&str; 2] = ["adaptive", "polling"];
+/// Levels of the log.
+pub const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// How an lcore waits.
+pub fn rx_modes() -> ArgValueCandidates {
+    values(&RX_MODES)
+}
+
+/// Levels of the log. A level by target needs the target, which nobody can guess.
+pub fn log_levels() -> ArgValueCandidates {
+    values(&LOG_LEVELS)
+}
+
+/// Cores that this process may use, and what may stand behind a comma.
+pub fn cores() -> ArgValueCompleter {
+    list(|| {
+        let cores = lcore::CoreList::of_this_process();
+        cores.map(|cores| cores.iter().map(|core| core.to_string()).collect()).unwrap_or_default()
+    })
+}
+
+/// Ports: the kinds, with the interfaces and addresses of this machine, and PCI network devices.
+pub fn ports() -> ArgValueCompleter {
+    lookup(|| {
+        let interfaces = machine::interfaces();
+        let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
+        let sockets =
+            addresses.map(|address| format!("udp:{}", std::net::SocketAddr::new(*address, wire::GATEWAY_PORT)));
+        let queues = interfaces.iter().map(|interface| format!("xdp:{}", interface.name));
+        let every = ["udp:0.0.0.0:0".to_owned()].into_iter().chain(sockets).chain(queues);
+        every.chain(network_devices()).chain(["dpdk:".to_owned()]).collect()
+    })
+}
+
+/// Addresses of PCI network devices (class 02).
+fn network_devices() -> Vec<String> {
+    let is_network = |path: &Path| {
+        let class = std::fs::read_to_string(path.join("class")).unwrap_or_default();
+        class.starts_with("0x02")
+    };
+    let entries = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    let devices = entries.filter(|entry| is_network(&entry.path()));
+    let mut addresses: Vec<String> = devices.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    addresses.sort();
+    addresses
+}
