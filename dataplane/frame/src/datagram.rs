@@ -1,6 +1,6 @@
 //! A frame with its peer, and bursts of them.
 
-use crate::pool::put_all;
+use crate::stock::put_all;
 use crate::{Frame, Peer};
 use arrayvec::ArrayVec;
 use core::num::NonZeroU16;
@@ -148,6 +148,6 @@ impl Burst {
         // SAFETY: the elements that were there still are.
         let datagrams = unsafe { std::slice::from_raw_parts(self.datagrams.as_ptr(), len) };
         // SAFETY: the frames are read here for the last time; they are forgotten, and their chunks go back once.
-        unsafe { put_all(datagrams.iter().flatten().map(|datagram| &datagram.frame)) };
+        unsafe { put_all(datagrams.iter().flatten().map(|datagram| datagram.frame.place())) };
     }
 }

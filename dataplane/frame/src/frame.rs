@@ -1,7 +1,7 @@
 //! One owned chunk of an arena: headroom, at most one datagram, tailroom. Always contiguous.
 
 use crate::copy;
-use crate::pool::{Shared, put};
+use crate::stock::{Stock, put};
 use std::ptr::NonNull;
 
 /// An owned buffer of a [`crate::Pool`]; goes back to it when dropped.
@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 pub struct Frame {
     /// First byte of the data.
     data: NonNull<u8>,
-    shared: NonNull<Shared>,
+    shared: NonNull<Stock>,
     index: u32,
     len: u16,
     /// Bytes after the data. What is appended needs nothing else, and so never looks at the pool.
@@ -25,7 +25,7 @@ impl Frame {
     /// The caller owns the chunk `index` of the pool, whose bytes `data .. data + len + tailroom` are the end of the chunk.
     #[inline]
     pub(crate) unsafe fn from_parts(
-        shared: NonNull<Shared>,
+        shared: NonNull<Stock>,
         index: u32,
         data: NonNull<u8>,
         len: u16,
@@ -36,7 +36,7 @@ impl Frame {
 
     /// The pool, and the number of the chunk in it.
     #[inline]
-    pub(crate) fn place(&self) -> (NonNull<Shared>, u32) {
+    pub(crate) fn place(&self) -> (NonNull<Stock>, u32) {
         (self.shared, self.index)
     }
 

@@ -40,6 +40,7 @@ pub mod pool;
 pub mod repeats;
 pub mod role;
 pub mod secret;
+mod stock;
 pub mod table;
 pub mod time;
 pub mod wheel;

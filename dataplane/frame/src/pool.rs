@@ -2,6 +2,7 @@
 
 use crate::arena::{Arena, ArenaError, Backing, HUGEPAGE, Hugepages, Placement};
 use crate::frame::Frame;
+use crate::stock::{Stock, release};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -81,26 +82,11 @@ impl Default for PoolConfig {
     }
 }
 
-/// State behind all handles of one pool and all of its frames.
-pub(crate) struct Shared {
-    pub(crate) base: NonNull<u8>,
-    pub(crate) chunk: u32,
-    reserve: u32,
-    capacity: u32,
-    slots: u32,
-    handles: Cell<u32>,
-    /// Free chunks; a stack, so that the one that is warm in the cache goes out next. The first `top` are valid.
-    free: Box<[Cell<u32>]>,
-    top: Cell<u32>,
-    low_water: Cell<u32>,
-    arena: Arena,
-}
-
 /// A handle of one lcore's frames. Clones are handles of the same pool; neither they nor the frames leave their thread.
 ///
 /// The memory lives until the last handle and the last frame are gone, in any order.
 pub struct Pool {
-    shared: NonNull<Shared>,
+    shared: NonNull<Stock>,
 }
 
 impl Pool {
@@ -121,7 +107,7 @@ impl Pool {
         let whole = arena.backing() == Backing::Hugepages;
         let slots = if whole { most } else { frames };
         tracing::debug!("{frames} frames of {chunk} bytes in an arena of {} bytes on {}", arena.len(), arena.backing());
-        let shared = Box::new(Shared {
+        let shared = Box::new(Stock {
             base: arena.base(),
             chunk,
             reserve: reserve.min(frames / 4),
@@ -137,7 +123,7 @@ impl Pool {
     }
 
     #[inline]
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &Stock {
         // SAFETY: this handle is counted in `handles`, so the box is alive.
         unsafe { self.shared.as_ref() }
     }
@@ -281,7 +267,7 @@ impl Pool {
 /// Where a pool's chunks are: plain values, which stay in registers through a loop over a ring's descriptors.
 #[derive(Clone, Copy)]
 pub struct Chunks<'a> {
-    shared: NonNull<Shared>,
+    shared: NonNull<Stock>,
     base: NonNull<u8>,
     chunk: u32,
     pool: PhantomData<&'a Pool>,
@@ -337,74 +323,6 @@ impl Drop for Pool {
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("capacity", &self.capacity()).field("free", &self.free()).finish_non_exhaustive()
-    }
-}
-
-/// Returns a chunk; called by the frame that owned it.
-///
-/// # Safety
-/// `shared` is the pool of the frame, and the frame that owned `index` is gone.
-#[inline]
-pub(crate) unsafe fn put(shared: NonNull<Shared>, index: u32) {
-    // SAFETY: a frame keeps its pool alive.
-    let pool = unsafe { shared.as_ref() };
-    let top = pool.top.get();
-    // There is a place for every chunk, and a chunk is put back once: the place exists.
-    if let Some(place) = pool.free.get(top as usize) {
-        place.set(index);
-        pool.top.set(top + 1);
-    }
-    if pool.handles.get() == 0 {
-        // SAFETY: the frame is gone, and with it the last use of `shared` by its owner.
-        unsafe { release(shared) };
-    }
-}
-
-/// Returns the chunks of many frames. Frames of one pool that follow each other cost one look at it.
-///
-/// # Safety
-/// The frames are not used again: not even dropped.
-#[inline]
-pub(crate) unsafe fn put_all<'a>(frames: impl Iterator<Item = &'a Frame>) {
-    let mut places = frames.map(Frame::place);
-    let mut next = places.next();
-    while let Some((shared, first)) = next {
-        // SAFETY: a frame keeps its pool alive.
-        let pool = unsafe { shared.as_ref() };
-        let free = &pool.free[..];
-        let mut top = pool.top.get();
-        let mut index = first;
-        loop {
-            // There is a place for every chunk, and a chunk is put back once: the place exists.
-            if let Some(place) = free.get(top as usize) {
-                place.set(index);
-                top += 1;
-            }
-            next = places.next();
-            match next {
-                Some((same, other)) if same == shared => index = other,
-                _ => break,
-            }
-        }
-        pool.top.set(top);
-        if pool.handles.get() == 0 {
-            // SAFETY: the frames are gone, and with them the last use of `shared` by their owner.
-            unsafe { release(shared) };
-        }
-    }
-}
-
-/// Frees everything once neither handles nor frames are left.
-///
-/// # Safety
-/// The caller does not use `shared` afterwards.
-#[cold]
-unsafe fn release(shared: NonNull<Shared>) {
-    // SAFETY: alive until the box is taken back below, which happens once: when the last of handles and frames goes.
-    let pool = unsafe { shared.as_ref() };
-    if pool.handles.get() == 0 && pool.top.get() == pool.capacity {
-        // SAFETY: made by `Box::leak` in `new`; no handle and no frame refers to it any more.
-        drop(unsafe { Box::from_raw(shared.as_ptr()) });
     }
 }
 

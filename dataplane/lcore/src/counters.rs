@@ -1,5 +1,7 @@
 //! What an lcore counts, beside its role, its ports and its outbox.
 
+use crate::pulse::Stage;
+
 frame::counters! {
     /// The poll loop itself.
     pub struct LcoreCounters {
@@ -76,5 +78,41 @@ impl LcoreCounters {
             _ => &self.rx_bursts_64,
         };
         bucket.add(1);
+    }
+}
+
+frame::counters! {
+    /// Where an lcore was when the watchdog looked, five times a second: samples, not durations. Written by the watchdog.
+    pub struct StageSamples {
+        /// Looks that found it taking commands from its mailbox.
+        seen_in_mailbox,
+        /// Looks that found it receiving from a port.
+        seen_in_rx,
+        /// Looks that found it in the role, with a burst of a port.
+        seen_in_receive,
+        /// Looks that found it in the role's timers and flushes.
+        seen_in_advance,
+        /// Looks that found it sending to a port.
+        seen_in_tx,
+        /// Looks that found it handing link control to the registrar.
+        seen_in_control,
+        /// Looks that found it between polls: spinning, yielding or asleep.
+        seen_waiting,
+    }
+}
+
+impl StageSamples {
+    pub(crate) fn count(&self, stage: Stage) {
+        let counter = match stage {
+            Stage::Starting | Stage::Stopped => return,
+            Stage::Mailbox => &self.seen_in_mailbox,
+            Stage::Rx(_) => &self.seen_in_rx,
+            Stage::Receive(_) => &self.seen_in_receive,
+            Stage::Advance => &self.seen_in_advance,
+            Stage::Tx(_) => &self.seen_in_tx,
+            Stage::Control => &self.seen_in_control,
+            Stage::Waiting => &self.seen_waiting,
+        };
+        counter.add(1);
     }
 }

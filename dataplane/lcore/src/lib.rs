@@ -32,7 +32,7 @@ pub mod watchdog;
 
 pub use clock::Clock;
 pub use cores::CoreList;
-pub use counters::{LcoreCounters, PoolCounters};
+pub use counters::{LcoreCounters, PoolCounters, StageSamples};
 pub use mail::{ControlMail, ControlReceiver, ControlSender, control_mailbox};
 pub use poll::{Conservation, Lcore, Polled};
 pub use pulse::{Pulse, Stage};

@@ -5,13 +5,12 @@
 
 use crate::clock::Clock;
 use crate::cores::{CoreError, CoreList, MAX_CORE};
-use crate::counters::{LcoreCounters, PoolCounters};
+use crate::counters::{LcoreCounters, PoolCounters, StageSamples};
 use crate::mailbox::Waker;
 use crate::poll::Lcore;
 use crate::pulse::{Pulse, Stage};
 use crate::tap::TapPeg;
 use crate::wait::{RxMode, Waiter};
-use crate::watchdog::StageSamples;
 use frame::counter::CounterSet;
 use frame::outbox::OutboxCounters;
 use frame::{Backing, PortId, Role};

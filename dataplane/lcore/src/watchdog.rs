@@ -6,6 +6,7 @@
 //! Of an lcore that stands still the kernel's account of its thread says whether it uses CPU time (it is stuck in code),
 //! wants to and gets none (another program has its core), or does not want to (it waits in the kernel). The looks are also samples of where lcores spend their time, which costs the poll loop nothing.
 
+use crate::counters::StageSamples;
 pub use crate::pulse::{Pulse, Stage};
 use crate::thread::{Account, View};
 use frame::time::MILLISECOND;
@@ -13,42 +14,6 @@ use frame::{PortId, Time};
 use port::About;
 use std::fmt;
 use std::sync::Arc;
-
-frame::counters! {
-    /// Where an lcore was when the watchdog looked, five times a second: samples, not durations. Written by the watchdog.
-    pub struct StageSamples {
-        /// Looks that found it taking commands from its mailbox.
-        seen_in_mailbox,
-        /// Looks that found it receiving from a port.
-        seen_in_rx,
-        /// Looks that found it in the role, with a burst of a port.
-        seen_in_receive,
-        /// Looks that found it in the role's timers and flushes.
-        seen_in_advance,
-        /// Looks that found it sending to a port.
-        seen_in_tx,
-        /// Looks that found it handing link control to the registrar.
-        seen_in_control,
-        /// Looks that found it between polls: spinning, yielding or asleep.
-        seen_waiting,
-    }
-}
-
-impl StageSamples {
-    fn count(&self, stage: Stage) {
-        let counter = match stage {
-            Stage::Starting | Stage::Stopped => return,
-            Stage::Mailbox => &self.seen_in_mailbox,
-            Stage::Rx(_) => &self.seen_in_rx,
-            Stage::Receive(_) => &self.seen_in_receive,
-            Stage::Advance => &self.seen_in_advance,
-            Stage::Tx(_) => &self.seen_in_tx,
-            Stage::Control => &self.seen_in_control,
-            Stage::Waiting => &self.seen_waiting,
-        };
-        counter.add(1);
-    }
-}
 
 /// Why an lcore stands still, by what the kernel says of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

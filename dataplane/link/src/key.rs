@@ -6,7 +6,6 @@
 //! A key stands in one place of memory ([`frame::Secret`]); clones share it. Whatever is hashed with one leaves nothing of it on
 //! the stack.
 
-use crate::KeyRing;
 use frame::Secret;
 use std::convert::Infallible;
 use std::fmt;
@@ -164,38 +163,6 @@ impl ClusterKey {
     }
 }
 
-/// What a node signs with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Credential {
-    /// Nothing: link control is neither signed nor verified.
-    #[default]
-    None,
-    /// The key of this one node, or both while the cluster changes its key.
-    Node(KeyRing<NodeKey>),
-    /// The cluster key, from which the key of any node follows: farms and generators. Or both.
-    Cluster(KeyRing<ClusterKey>),
-}
-
-impl Credential {
-    /// The keys that `node` signs with.
-    pub fn node_keys(&self, node: NodeId) -> KeyRing<NodeKey> {
-        match self {
-            Self::None => KeyRing::none(),
-            Self::Node(keys) => keys.clone(),
-            Self::Cluster(keys) => keys.node_keys(node),
-        }
-    }
-
-    /// The fingerprints of the keys that were given, the older one's first.
-    pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Node(keys) => keys.fingerprints(),
-            Self::Cluster(keys) => keys.fingerprints(),
-        }
-    }
-}
-
 fn parse_hex(text: &str, key: &mut [u8; KEY_LEN]) -> Result<(), KeyError> {
     let digits = text.chars().count();
     if digits != 2 * KEY_LEN {
@@ -216,6 +183,7 @@ fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Credential;
 
     const TEXT: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 

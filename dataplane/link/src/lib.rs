@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`budget`] | how often a node speaks at most |
+//! | [`credential`] | what a node signs with |
 //! | [`key`] | the cluster key, and the keys of nodes that are derived from it |
 //! | [`key_ring`] | two keys while the cluster changes its key |
 //! | [`node`] | a node's announcement of itself to one gateway |
@@ -21,6 +22,7 @@
 pub mod budget;
 pub mod change;
 pub mod counters;
+pub mod credential;
 pub mod event;
 pub mod key;
 pub mod key_ring;
@@ -33,8 +35,9 @@ pub mod standing;
 
 pub use change::{Route, RouteChange, Sink};
 pub use counters::RegistrarCounters;
+pub use credential::Credential;
 pub use event::RegistrarEvent;
-pub use key::{ClusterKey, Credential, Fingerprint, KeyError, NodeKey};
+pub use key::{ClusterKey, Fingerprint, KeyError, NodeKey};
 pub use key_ring::KeyRing;
 pub use member_table::{MemberTable, MembersRefusal};
 pub use node::{AckRefusal, ChallengeSecret, Node, NodeConfig, NodeEvent};

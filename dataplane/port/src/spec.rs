@@ -5,7 +5,7 @@ mod device;
 pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec, SOCKET_MTU};
 
 use crate::host::NetAddressError;
-use crate::vlans::Vlans;
+use crate::vlans::{Vlans, VlansError};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -175,11 +175,8 @@ pub enum SpecError {
     #[error("mtu={0}: choose 576 to 32000 bytes, like mtu=9000")]
     Mtu(String),
     /// Not a list of VLANs.
-    #[error(
-        "vlans={0}: write VLAN ids from 0 to 4094 and ranges of them with + between, 0 for packets without a tag, like \
-         vlans=0+10+20-29; or vlans=any"
-    )]
-    Vlans(String),
+    #[error(transparent)]
+    Vlans(#[from] VlansError),
     /// A socket with a list of VLANs.
     #[error(
         "`{0}`: a udp: port has no VLANs, since the kernel takes tags off: leave vlans= out, and bind it to an address of the \

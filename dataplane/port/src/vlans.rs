@@ -4,7 +4,6 @@
 //! one VLAN would reach a gateway that is meant for another. So a port takes what its list says, and by default what has no
 //! tag.
 
-use crate::spec::SpecError;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +12,14 @@ const WORDS: usize = 128;
 
 /// The largest id that a VLAN can have. 4095 is reserved.
 const LAST: u16 = 4094;
+
+/// A text that is no list of VLANs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "vlans={0}: write VLAN ids from 0 to 4094 and ranges of them with + between, 0 for packets without a tag, like \
+     vlans=0+10+20-29; or vlans=any"
+)]
+pub struct VlansError(String);
 
 /// A set of VLAN ids, 0 to 4094. 0 stands for packets without a tag, and for those whose tag has the id 0: that is a priority
 /// and no VLAN.
@@ -74,14 +81,14 @@ impl Default for Vlans {
 }
 
 impl FromStr for Vlans {
-    type Err = SpecError;
+    type Err = VlansError;
 
     /// `any`, or ids and ranges with `+` between them: `0+10+20-29`.
-    fn from_str(text: &str) -> Result<Self, SpecError> {
+    fn from_str(text: &str) -> Result<Self, VlansError> {
         if text == "any" {
             return Ok(Self::ANY);
         }
-        let wrong = || SpecError::Vlans(text.to_owned());
+        let wrong = || VlansError(text.to_owned());
         let id = |text: &str| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             text.parse().ok().filter(|id| digits && *id <= LAST).ok_or_else(wrong)

@@ -5,7 +5,7 @@
 
 use crate::addresses::{AddressTable, Addresses, MAX_ADDRESSES, Shown};
 use crate::neighbour::ResolverError;
-use crate::neighbour::netlink::{self, Device, Netlink};
+use crate::netlink::{self, Device, Netlink};
 use crate::worker::{Bell, Wait, Worker};
 use crate::xdp::{Interface, rx_queues_of};
 use std::io;

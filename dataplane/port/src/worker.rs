@@ -1,12 +1,22 @@
 //! A thread beside poll loops, for what they must not wait for: it works, then waits for a change in the kernel, for its bell,
 //! or for a time.
 
-use crate::neighbour::{ResolverError, netlink};
+use crate::netlink;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+
+/// Why there is no resolver.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the kernel's tables of neighbours and addresses: cannot {action}: {source}")]
+pub struct ResolverError {
+    /// What failed.
+    pub(crate) action: &'static str,
+    /// What the kernel said.
+    pub(crate) source: io::Error,
+}
 
 /// What wakes a [`Worker`]; a descriptor that nothing else makes readable.
 pub(crate) struct Bell(OwnedFd);

@@ -31,11 +31,11 @@ pub mod shards;
 pub mod tag;
 pub mod walk;
 
-pub use record::{HEADER_LEN, MAGIC, MsgType, Record, RecordHeader};
+pub use record::{BadReason, HEADER_LEN, MAGIC, MsgType, Record, RecordHeader};
 pub use scale::{Scale, ScaleError, Shard, SlaveId};
 pub use shards::{ShardSet, ShardsError};
 pub use tag::Key;
-pub use walk::{BadReason, BadRecord, Walk};
+pub use walk::{BadRecord, Walk};
 
 /// The UDP port on which gateways listen.
 pub const GATEWAY_PORT: u16 = 9999;

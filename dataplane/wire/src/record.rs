@@ -167,6 +167,19 @@ pub const fn req_id(master_id: u16, number: u64) -> u64 {
     ((master_id as u64) << 48) | (number & ((1 << 48) - 1))
 }
 
+/// Why the rest of a datagram is not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BadReason {
+    /// Fewer bytes remain than a header has.
+    Truncated,
+    /// The first four bytes are not the magic.
+    Magic,
+    /// `payload_len` points past the end of the datagram.
+    Length,
+    /// The slave id is not in range of the scale.
+    SlaveId,
+}
+
 /// One whole record in a datagram: header and payload are inside the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -177,8 +190,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The first record of `bytes`, if a whole one with the right magic is there. Its id is not checked.
     #[inline]
-    pub fn first(bytes: &'a [u8]) -> Result<Self, crate::BadReason> {
-        use crate::BadReason;
+    pub fn first(bytes: &'a [u8]) -> Result<Self, BadReason> {
         let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
             return Err(BadReason::Truncated);
         };
@@ -241,7 +253,6 @@ pub fn emit(header: &RecordHeader, payload: &[u8], out: &mut [u8]) -> Option<usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BadReason;
 
     // magic, type 0x8001, slave 17, req 0x0001_0000_0000_002a, 3 bytes, whole
     const LITERAL: &[u8] = &[

@@ -1,20 +1,8 @@
 //! The records of one datagram, in order, and what precisely was wrong where they end early.
 
+use crate::record::BadReason;
 use crate::{Record, Scale, SlaveId};
 use core::fmt;
-
-/// Why the rest of a datagram is not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BadReason {
-    /// Fewer bytes remain than a header has.
-    Truncated,
-    /// The first four bytes are not the magic.
-    Magic,
-    /// `payload_len` points past the end of the datagram.
-    Length,
-    /// The slave id is not in range of the scale.
-    SlaveId,
-}
 
 /// A bad record: the reason, where it began, and how many bytes were dropped from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

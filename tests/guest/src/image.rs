@@ -2,7 +2,7 @@
 
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
-use crate::run;
+use crate::program::run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The guest's kernel: Debian's package as it is, unpacked once, with the modules that guests need.
 
-use crate::run;
+use crate::program::run;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

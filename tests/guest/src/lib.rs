@@ -21,6 +21,7 @@ pub mod link;
 pub mod machine;
 pub mod nics;
 pub mod pcap;
+mod program;
 pub mod roce;
 pub mod rxe;
 pub mod verbs;
@@ -61,16 +62,4 @@ fn missing() -> Option<String> {
         }
     }
     kernel::package().err()
-}
-
-/// Runs a program to its end.
-///
-/// # Errors
-/// What it complained about.
-pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>, String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    Err(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
 }

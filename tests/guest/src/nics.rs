@@ -4,8 +4,9 @@
 //! group its own. At the other end of card N is the interface `tapN` of a namespace. The guest takes commands by a shell.
 
 use crate::image::{Root, installed};
+use crate::kernel;
 use crate::machine::{APPEND, accept, tail};
-use crate::{kernel, run};
+use crate::program::run;
 use netns::Namespace;
 use netns::product::{Place, binaries};
 use std::fs;

@@ -2,7 +2,7 @@
 
 use crate::image::{Root, installed};
 use crate::kernel::{self, Kernel};
-use crate::run;
+use crate::program::run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

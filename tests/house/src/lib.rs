@@ -8,6 +8,7 @@
 //! | [`rule`] | the table of `docs/architecture.md` |
 //! | [`graph`] | who uses whom, from `cargo metadata` |
 //! | [`check`] | the graph against the table |
+//! | [`module`] | circles among the files of a crate |
 //! | [`tree`] | the files of the project |
 //! | [`source`] | rules about source files: `unsafe`, length, top level, foreign paths |
 //! | [`counter`] | the counters that the sources define, and where documents explain them |
@@ -18,6 +19,7 @@ pub mod check;
 pub mod counter;
 pub mod graph;
 pub mod message;
+pub mod module;
 pub mod rule;
 pub mod source;
 pub mod tree;

@@ -1,5 +1,6 @@
 //! The project as it is, against its own rules.
 
+use house::module::Modules;
 use house::{check, counter, graph, message, root, rule, source, tree};
 use std::fs;
 use std::path::Path;
@@ -18,6 +19,21 @@ fn who_uses_whom_is_as_the_architecture_says() {
     let crates = graph::read(&root()).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
     assert!(crates.len() >= 14, "cargo metadata knows {} crates only", crates.len());
     fail_with(&check::check(&rules, &crates));
+}
+
+#[test]
+fn no_file_uses_one_that_uses_it() {
+    let (files, mut wrong, mut seen) = (tree::texts(&root()).unwrap(), Vec::new(), 0);
+    for krate in graph::read(&root()).unwrap_or_else(|error| panic!("cargo metadata: {error}")) {
+        let modules = Modules::read(&files, &format!("{}/src/", krate.place));
+        seen += modules.len();
+        let circles = modules.circles().into_iter();
+        wrong.extend(
+            circles.map(|circle| format!("{}: these files use each other: {}", krate.place, circle.join(", "))),
+        );
+    }
+    assert!(seen > 300, "only {seen} files found");
+    fail_with(&wrong);
 }
 
 #[test]

@@ -63,7 +63,8 @@ pub fn device(environment: &Environment, devargs: &str, mtu: Option<u16>, addres
 /// # Panics
 /// When DPDK refuses it.
 pub fn start(device: &Device, host: &Host, id: u8, pool: &frame::Pool) -> DpdkPort {
-    let port = device.open_queue(frame::PortId(id), 0, pool, host).unwrap_or_else(|error| panic!("{error}"));
+    let port =
+        port::dpdk::DpdkPort::open(frame::PortId(id), 0, device, pool, host).unwrap_or_else(|error| panic!("{error}"));
     device.start().unwrap_or_else(|error| panic!("{error}"));
     port
 }

@@ -10,28 +10,13 @@ use crate::machines::MASTERS;
 use crate::master;
 use crate::packet;
 use crate::place::{Place, Who};
-use crate::plan::{Faults, Plan};
+use crate::plan::{Faults, Flood, Plan};
 use crate::queue::Event;
 use frame::Time;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use link::{ClusterKey, KeyRing, Node, NodeConfig, SILENT_INTERVALS};
 use wire::link::{MemberState, NodeId};
 use wire::{MsgType, Walk};
-
-/// A flood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flood {
-    /// A master that is registered says valid heartbeats all the time, and that it knows of no member.
-    Master,
-    /// A slave that is registered says valid heartbeats all the time.
-    Slave,
-    /// Strangers that nobody has proven send heartbeats.
-    Strangers,
-    /// Packets are lost in bursts, and a farm dies.
-    Losses,
-    /// Masters come and go, more than there are places for, and what they sent is played.
-    Masters,
-}
 
 /// How long a flood lasts, in intervals.
 const LASTS: u64 = 6;

@@ -1,6 +1,5 @@
 //! What a seed stands for: a cluster, what goes wrong in it, and when.
 
-use crate::flood::Flood;
 use crate::place::{Place, Who};
 use crate::rng::Rng;
 use crate::slow::SlowLink;
@@ -8,6 +7,21 @@ use frame::Time;
 use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
 use std::fmt;
 use wire::Scale;
+
+/// A flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// A master that is registered says valid heartbeats all the time, and that it knows of no member.
+    Master,
+    /// A slave that is registered says valid heartbeats all the time.
+    Slave,
+    /// Strangers that nobody has proven send heartbeats.
+    Strangers,
+    /// Packets are lost in bursts, and a farm dies.
+    Losses,
+    /// Masters come and go, more than there are places for, and what they sent is played.
+    Masters,
+}
 
 /// How often things go wrong on the wire, in a million frames.
 #[derive(Clone, Copy, Debug, Default)]

@@ -138,7 +138,7 @@ impl DpdkNic {
 
     /// Opens the queue of one lcore, on the lcore's own thread; with `roce` it takes RoCEv2, too.
     pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
-        let mut port = self.device.open_queue(self.id, lcore, pool, &self.host).map_err(Failure::Dpdk)?;
+        let mut port = DpdkPort::open(self.id, lcore, &self.device, pool, &self.host).map_err(Failure::Dpdk)?;
         if roce {
             port.claim_roce();
         }

@@ -3,7 +3,7 @@
 //! What is known of a node refuses what it sent earlier: its boot epoch and seq, and that it spoke version 2. Of a master
 //! whose place was taken only this is kept, in the same memory for however many of them.
 
-use super::masters::{Master, master_id};
+use super::master::{Master, master_id};
 use frame::Time;
 use wire::link::NodeId;
 

@@ -2,7 +2,7 @@
 
 use super::Registrar;
 use super::keys::Signed;
-use super::masters::master_id;
+use super::master::master_id;
 use super::packer::Packer;
 use super::presence::{Presence, State, Verdict};
 use crate::{Notice, RegistrarEvent, RouteChange, Sink};

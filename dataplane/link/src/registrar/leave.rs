@@ -4,6 +4,7 @@
 //! next heartbeat, no new record is needed, and what gets lost is made good by the answer to that heartbeat.
 
 use super::Registrar;
+use super::leaving::Leaving;
 use super::presence::{Presence, State};
 use crate::{NodeKey, Sink};
 use frame::Time;
@@ -19,20 +20,6 @@ const AGAIN_PART: u64 = 4;
 /// A shorter pause would only tell twice those whose heartbeat is under way.
 const LEAST_PAUSE: u64 = 50 * MILLISECOND;
 
-/// Where the telling is.
-pub(super) struct Leave {
-    /// When to tell more; `None` when everybody has heard.
-    due: Option<Time>,
-    /// The next slave to be told.
-    cursor: u32,
-}
-
-impl Leave {
-    pub(super) fn new(now: Time) -> Self {
-        Self { due: Some(now), cursor: 0 }
-    }
-}
-
 impl Registrar {
     /// Whether nodes are told that the gateway is about to leave.
     pub fn is_draining(&self) -> bool {
@@ -42,7 +29,7 @@ impl Registrar {
     /// Tells nodes that the gateway is about to leave: from the next [`advance`](Self::advance) on, all of them at once.
     pub fn leave(&mut self, now: Time) {
         if self.leave.is_none() {
-            self.leave = Some(Leave::new(now));
+            self.leave = Some(Leaving::new(now));
         }
     }
 
@@ -104,7 +91,7 @@ impl Registrar {
             true => Some(now + (self.config.interval / AGAIN_PART).max(LEAST_PAUSE)),
         };
         let due = due.filter(|_| self.unheard() > 0);
-        self.leave = Some(Leave { due, cursor: if is_over { 0 } else { at } });
+        self.leave = Some(Leaving { due, cursor: if is_over { 0 } else { at } });
     }
 
     fn tell(&mut self, now: Time, node: NodeId, presence: &Presence, packer: &mut super::Packer, sink: &mut impl Sink) {

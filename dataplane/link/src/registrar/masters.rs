@@ -10,78 +10,18 @@
 
 use super::Registrar;
 use super::list::NIL;
-use super::presence::{Presence, State};
+use super::master::Master;
+use super::presence::State;
 use crate::{NodeKey, Sink, datagram_room};
 use frame::Time;
 use frame::time::MILLISECOND;
 use wire::HEADER_LEN;
-use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId, Role};
+use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId};
 
 /// The most datagrams that a master is sent before it must answer.
 const WINDOW: usize = 32;
-/// How many datagrams a master may be sent again in each interval, in the long run.
-const AGAIN: u64 = 32;
 /// Changes are collected so long before a master is told of them.
 const COLLECT: u64 = 20 * MILLISECOND;
-
-/// One master.
-pub(super) struct Master {
-    pub(super) id: u16,
-    pub(super) presence: Presence,
-    /// The generation that it says it has; zero for none of this start.
-    pub(super) acked: u64,
-    /// The first slave that changed after `acked`, or `NIL`.
-    base: u32,
-    /// The generation up to which it was sent changes.
-    sent: u64,
-    sent_at: Time,
-    /// The highest generation that it was ever sent.
-    told: u64,
-    again: Budget,
-    /// Its last heartbeat had a fresh cookie.
-    is_fresh: bool,
-}
-
-/// What may be sent again: so many datagrams at once, and [`AGAIN`] more in each interval.
-#[derive(Clone, Copy, Debug, Default)]
-struct Budget {
-    /// When all of it is there again.
-    full_at: Time,
-}
-
-impl Budget {
-    /// Takes one datagram of at most `most` at once, if there is one.
-    fn take(&mut self, now: Time, interval: u64, most: u64) -> bool {
-        let each = (interval / AGAIN).max(1);
-        let full_at = self.full_at.max(now).saturating_add(each);
-        let is_there = full_at - now <= each.saturating_mul(most);
-        if is_there {
-            self.full_at = full_at;
-        }
-        is_there
-    }
-}
-
-/// The id of a node that is a master. It has 16 bits: parsing saw it.
-pub(super) fn master_id(node: NodeId) -> Option<u16> {
-    (node.role == Role::Master).then_some(node.id).and_then(|id| u16::try_from(id).ok())
-}
-
-impl Master {
-    fn new(id: u16) -> Self {
-        Self {
-            id,
-            presence: Presence::never(),
-            acked: 0,
-            base: NIL,
-            sent: 0,
-            sent_at: 0,
-            told: 0,
-            again: Budget { full_at: 0 },
-            is_fresh: false,
-        }
-    }
-}
 
 impl Registrar {
     /// The place of a master that has one.

@@ -13,10 +13,13 @@ mod config;
 mod cookie;
 mod deaf;
 mod forgotten;
+mod hearing;
 mod heartbeat;
 mod keys;
 mod leave;
+mod leaving;
 mod list;
+mod master;
 mod masters;
 mod mtu;
 mod packer;
@@ -35,11 +38,11 @@ use crate::{Notice, RegistrarCounters, RegistrarEvent, Sink};
 use cookie::CookieSecret;
 use forgotten::Forgotten;
 use frame::{Peer, Repeats, Time};
-use leave::Leave;
-use masters::Master;
+use hearing::Hearing;
+use leaving::Leaving;
+use master::Master;
 use packer::Packer;
 use paths::Paths;
-use silence::Hearing;
 use std::sync::Arc;
 use table::Table;
 use wire::{ShardSet, UNPROVEN_MTU, Walk};
@@ -54,7 +57,7 @@ pub struct Registrar {
     served: ShardSet,
     secret: CookieSecret,
     /// The gateway is about to leave.
-    leave: Option<Leave>,
+    leave: Option<Leaving>,
     table: Table,
     masters: Vec<Master>,
     forgotten: Forgotten,

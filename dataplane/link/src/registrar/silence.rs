@@ -14,25 +14,19 @@
 //! that is dead is gone at last; and what only losses make doubtful keeps nobody from claiming an id with its key.
 
 use super::Registrar;
-use super::deaf::Deaf;
+use super::hearing::{LOSS_INTERVALS, SUSPECT_INTERVALS};
 use super::presence::{Presence, State};
 use crate::{Notice, RegistrarEvent, RouteChange, SILENT_INTERVALS, Sink};
 use frame::Time;
 use wire::link::NodeId;
 
-/// How long after a node was last heard losses may excuse its silence, in intervals.
-const LOSS_INTERVALS: u64 = 10;
 /// How long after a node was last heard an lcore that does not poll may excuse its silence, in intervals.
 const STALL_INTERVALS: u64 = 30;
-/// A time between two spells of losses that is shorter than one in so many of an interval counts as deaf.
-const SPELLS_PER_INTERVAL: u64 = 32;
 /// In so many parts of an interval the registrar looks at the counts of losses: the shortest spell of a loss is one of them.
 const LOOKS_PER_INTERVAL: u64 = 5;
 /// How many pauses in a row begin the silence of all nodes anew. They are in a row when silence was not judged in
 /// between: less than 3 intervals after the one before.
 const MOST_PAUSES: u32 = 10;
-/// How long a suspect may be silent, in intervals. Losses excuse it as they excuse any silence.
-const SUSPECT_INTERVALS: u64 = 10;
 /// More than one in so many falling silent within one interval is a mass silence: 5 %.
 const MASS_ONE_IN: u32 = 20;
 /// One silent slave is never a mass, however few there are.
@@ -54,42 +48,6 @@ pub struct Health {
 impl Health {
     /// Polling, and nothing lost.
     pub const GOOD: Self = Self { polling: true, rx_lost: 0, mail_lost: 0 };
-}
-
-/// When the gateway could not hear, by cause.
-pub(super) struct Hearing {
-    /// When packets or mail were lost.
-    deaf: Deaf,
-    /// The last time that an lcore did not poll.
-    stalled: Time,
-    /// The end of the last pause that began all silence anew; at first the start.
-    paused: Time,
-    /// Pauses in a row.
-    pauses: u32,
-    is_deaf: bool,
-    /// What was lost up to the last look: on receive, and as mail.
-    lost: Option<(u64, u64)>,
-    /// The last look.
-    looked: Time,
-    /// Who falls silent up to then is part of a mass silence.
-    mass_until: Option<Time>,
-}
-
-impl Hearing {
-    pub(super) fn new(now: Time, interval: u64) -> Self {
-        // Nobody's silence is measured from further back than a suspect's bound.
-        let keep = interval.saturating_mul(LOSS_INTERVALS + SILENT_INTERVALS + SUSPECT_INTERVALS);
-        Self {
-            deaf: Deaf::new(keep, interval / SPELLS_PER_INTERVAL),
-            stalled: now,
-            paused: now,
-            pauses: 0,
-            is_deaf: false,
-            lost: None,
-            looked: now,
-            mass_until: None,
-        }
-    }
 }
 
 impl Registrar {

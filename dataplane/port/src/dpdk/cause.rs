@@ -1,6 +1,6 @@
 //! Why DPDK failed, as its log says it: its calls return little more than "operation not permitted".
 
-use super::environment::lock;
+use crate::lock::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 

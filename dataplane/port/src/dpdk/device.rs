@@ -1,14 +1,16 @@
 //! A device of DPDK: set up, started, watched, closed.
 
+use super::DpdkError;
 use super::cause;
-use super::environment::{lock, register_thread};
-use super::port::{Opened, smallest_chunk};
-use super::{DpdkError, DpdkPort, Environment, LoadedPlugin};
-use crate::host::Host;
-use crate::watch::{Link, Seen};
+use super::environment::{Environment, register_thread};
+use super::plugin::LoadedPlugin;
+use super::watched::Watched;
+use crate::lock::lock;
+use crate::watch::Seen;
 use frame::arena::{Backing, HUGEPAGE};
+use frame::pool::{COLOURS, HEADROOM};
 use frame::{Pool, PortId};
-use port_abi::{DeviceCounts, Queue, QueueSetup, Setup, Text};
+use port_abi::{Queue, QueueSetup, Setup, Text};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -37,6 +39,27 @@ pub struct DeviceConfig {
     pub ring: u32,
 }
 
+/// Where drivers put a received packet in a chunk.
+const RX_HEADROOM: u32 = 128;
+/// Ethernet header with two tags, and the checksum that some drivers leave.
+const AROUND: u32 = 26;
+
+/// The smallest chunk with which a device can be used at this MTU, both ways.
+pub const fn smallest_chunk(mtu: u16) -> u32 {
+    // Many NICs count buffers in KiB.
+    let receive = RX_HEADROOM + (mtu as u32 + AROUND).next_multiple_of(1024);
+    let send = HEADROOM as u32 + (COLOURS - 1) * 64 + mtu as u32 - wire::IPV4_UDP_LEN as u32;
+    let most = if receive > send { receive } else { send };
+    most.next_multiple_of(64)
+}
+
+/// A queue that was opened, with the chunks that it was given.
+pub(super) struct Opened {
+    pub(super) plugin: LoadedPlugin,
+    pub(super) queue: *mut Queue,
+    pub(super) given: Vec<u32>,
+}
+
 /// How packets find their queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
@@ -58,55 +81,6 @@ impl std::fmt::Display for Spread {
             Self::Rss => "lanes spread by RSS",
             Self::Driver => "spread by its driver",
         })
-    }
-}
-
-/// What the thread that looks after devices found, for poll loops to read.
-pub(super) struct Watched {
-    plugin: LoadedPlugin,
-    id: u16,
-    name: String,
-    /// Between start and close: poll loops use the queues.
-    pub(super) running: AtomicBool,
-    /// All chunks are back from the driver.
-    pub(super) closed: AtomicBool,
-    pub(super) up: AtomicBool,
-    /// The kernel's interfaces under a virtual device, as they are followed: its driver knows nothing of a carrier.
-    under: OnceLock<Vec<Arc<Seen>>>,
-    pub(super) mbits: AtomicU64,
-    pub(super) missed: AtomicU64,
-    pub(super) no_buffer: AtomicU64,
-    pub(super) rx_errors: AtomicU64,
-    pub(super) tx_errors: AtomicU64,
-}
-
-impl Watched {
-    /// Asks for link and counters. On the thread that looks after devices: drivers may call the kernel for it.
-    pub(super) fn look(&self) {
-        if !self.running.load(Ordering::Acquire) {
-            return;
-        }
-        let mut mbits = 0;
-        // SAFETY: an open device and live numbers, on the thread for such calls.
-        let link = unsafe { (self.plugin.table.link)(self.id, &raw mut mbits) };
-        // A driver that does not say has nothing that could be down.
-        let up = link != 0 && self.under.get().is_none_or(|under| under.iter().all(|seen| seen.link() == Link::Up));
-        if self.up.swap(up, Ordering::Relaxed) != up {
-            if up {
-                tracing::info!("dpdk:{}: the link is up", self.name);
-            } else {
-                tracing::warn!("dpdk:{}: the link is down; what should leave there is dropped", self.name);
-            }
-        }
-        self.mbits.store(u64::from(mbits), Ordering::Relaxed);
-        let mut counts = DeviceCounts::default();
-        // SAFETY: as above.
-        if unsafe { (self.plugin.table.device_counts)(self.id, &raw mut counts) } == 0 {
-            self.missed.store(counts.missed, Ordering::Relaxed);
-            self.no_buffer.store(counts.no_buffer, Ordering::Relaxed);
-            self.rx_errors.store(counts.rx_errors, Ordering::Relaxed);
-            self.tx_errors.store(counts.tx_errors, Ordering::Relaxed);
-        }
     }
 }
 
@@ -287,11 +261,8 @@ impl Device {
         self.watched.mbits.load(Ordering::Relaxed)
     }
 
-    /// Opens a queue pair on the thread that will poll it, with its pool as memory.
-    ///
-    /// # Errors
-    /// See [`DpdkError`]: each names its remedy.
-    pub fn open_queue(&self, id: PortId, number: u16, pool: &Pool, host: &Host) -> Result<DpdkPort, DpdkError> {
+    /// Opens a queue pair on the calling thread, and gives it chunks of the pool.
+    pub(super) fn open_queue(&self, id: PortId, number: u16, pool: &Pool) -> Result<Opened, DpdkError> {
         let plugin = self.environment.plugin();
         register_thread(plugin)?;
         // One at a time: drivers expect no other.
@@ -321,15 +292,14 @@ impl Device {
         // SAFETY: the arena is mapped as long as a chunk of it is lent; the chunks were just taken; live structures.
         let result =
             unsafe { (plugin.table.queue_open)(self.info.id, &raw const setup, &raw mut queue, &raw mut text) };
-        let opened = (!queue.is_null()).then_some(Opened { plugin, queue, given: &given });
-        let Some(opened) = opened.filter(|_| result == 0) else {
+        if queue.is_null() || result != 0 {
             for chunk in given {
                 // SAFETY: the plugin has no queue, or one that never receives: nobody uses the chunk.
                 drop(unsafe { pool.from_index(chunk, 0, 0) });
             }
             let (reason, cause) = cause::of(text.as_str().to_owned());
             return Err(DpdkError::Queue { name: self.config.name.clone(), queue: number, reason, cause });
-        };
+        }
         queues.push(QueuePointer(queue));
         drop(queues);
         tracing::debug!(
@@ -338,7 +308,7 @@ impl Device {
             id.0,
             given.len()
         );
-        Ok(DpdkPort::new(id, number, opened, pool, self, host))
+        Ok(Opened { plugin, queue, given })
     }
 
     /// From now on packets come and go. All queues are open.
@@ -488,6 +458,16 @@ fn descriptors(config: &DeviceConfig, receives: bool, least: u16, most: u16) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_holds_what_a_device_receives_and_what_is_sent() {
+        // A NIC's buffer is a multiple of a KiB behind 128 bytes; what is made here begins 320 bytes behind.
+        assert_eq!((smallest_chunk(1500), smallest_chunk(9000)), (2176, 9344));
+        for mtu in 576..32_000 {
+            let chunk = smallest_chunk(mtu);
+            assert!(chunk.is_multiple_of(64) && chunk >= u32::from(mtu) + AROUND + RX_HEADROOM && chunk < 33_000);
+        }
+    }
 
     fn config() -> DeviceConfig {
         let name = "0000:01:00.0".to_owned();

@@ -5,13 +5,14 @@
 //! loops read what it found.
 
 use super::cause::{self, Cause};
-use super::device::Watched;
+use super::watched::Watched;
 use super::{DpdkError, EnvironmentConfig, LoadedPlugin};
+use crate::lock::lock;
 use port_abi::{Start, Text};
 use std::ffi::{CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 /// How often devices are looked at.
@@ -35,11 +36,6 @@ pub struct Environment {
 }
 
 static STARTED: OnceLock<Mutex<Option<Environment>>> = OnceLock::new();
-
-/// Whole whatever a panicking thread did: each change is one assignment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Environment {
     /// Starts DPDK. When it runs in this process already, that is what one gets, if it may touch the same PCI devices.

@@ -11,6 +11,7 @@
 //! | `cause` | what its log says of a call that failed |
 //! | `environment` | DPDK in this process, and the thread that looks after devices |
 //! | `device` | a device: set up, started, watched, closed |
+//! | `watched` | a device as the thread found it |
 //! | `port` | the [`crate::Port`]: a queue pair of a device |
 
 mod arguments;
@@ -19,13 +20,14 @@ mod device;
 mod environment;
 mod plugin;
 mod port;
+mod watched;
 
 pub use arguments::EnvironmentConfig;
 pub use cause::Cause;
-pub use device::{Device, DeviceConfig, Spread};
+pub use device::{Device, DeviceConfig, Spread, smallest_chunk};
 pub use environment::Environment;
 pub use plugin::{ENTRY_FILE, LoadedPlugin, PACKAGES};
-pub use port::{DpdkCounters, DpdkPort, smallest_chunk};
+pub use port::{DpdkCounters, DpdkPort};
 
 use std::path::PathBuf;
 

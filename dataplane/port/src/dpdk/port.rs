@@ -4,8 +4,10 @@
 //! bursts the port keeps a small stock of chunks with the plugin, from which the driver takes; what was sent comes back
 //! into the same stock, and from there to the pool.
 
-use super::device::Watched;
-use super::{Device, LoadedPlugin};
+use super::DpdkError;
+use super::device::Device;
+use super::plugin::LoadedPlugin;
+use super::watched::Watched;
 use crate::addresses::{Addresses, MAX_ADDRESSES};
 use crate::headers::{self, Fill, Reader, Refused, Unsendable, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
@@ -14,7 +16,6 @@ use crate::neighbour::resolve;
 use crate::vlans::Vlans;
 use crate::{Port, headers::check_sendable};
 use frame::counter::{CounterSet, Visitor};
-use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use port_abi::{BURST, Exchange, Queue, QueueCounts};
@@ -94,10 +95,6 @@ frame::counters! {
     }
 }
 
-/// Where drivers put a received packet in a chunk.
-const RX_HEADROOM: u32 = 128;
-/// Ethernet header with two tags, and the checksum that some drivers leave.
-const AROUND: u32 = 26;
 /// The stock of chunks from which the driver takes.
 const STOCK: u32 = 192;
 /// Chunks that change hands at once.
@@ -108,22 +105,6 @@ const AHEAD: usize = 4;
 const LOOK: Time = 10 * MILLISECOND;
 /// Answers and questions that wait at most.
 const REPLIES: usize = 64;
-
-/// The smallest chunk with which a device can be used at this MTU, both ways.
-pub const fn smallest_chunk(mtu: u16) -> u32 {
-    // Many NICs count buffers in KiB.
-    let receive = RX_HEADROOM + (mtu as u32 + AROUND).next_multiple_of(1024);
-    let send = HEADROOM as u32 + (COLOURS - 1) * 64 + mtu as u32 - wire::IPV4_UDP_LEN as u32;
-    let most = if receive > send { receive } else { send };
-    most.next_multiple_of(64)
-}
-
-/// A queue that was opened, with the chunks that it was given.
-pub(super) struct Opened<'a> {
-    pub(super) plugin: LoadedPlugin,
-    pub(super) queue: *mut Queue,
-    pub(super) given: &'a [u32],
-}
 
 type Readers = [Option<Reader>; MAX_ADDRESSES + 1];
 
@@ -156,7 +137,12 @@ pub struct DpdkPort {
 }
 
 impl DpdkPort {
-    pub(super) fn new(id: PortId, number: u16, opened: Opened<'_>, pool: &Pool, device: &Device, host: &Host) -> Self {
+    /// Opens a queue pair of a device on the thread that will poll it, with its pool as memory.
+    ///
+    /// # Errors
+    /// See [`DpdkError`]: each names its remedy.
+    pub fn open(id: PortId, number: u16, device: &Device, pool: &Pool, host: &Host) -> Result<Self, DpdkError> {
+        let opened = device.open_queue(id, number, pool)?;
         let mut lent = Lent::new(pool.clone());
         opened.given.iter().for_each(|chunk| lent.note(*chunk));
         let addresses = host.addresses(wire::GATEWAY_PORT);
@@ -199,7 +185,7 @@ impl DpdkPort {
         port.counters.link_up.set(1);
         // What it still takes when it is started; a driver that needs more has taken it by now.
         port.take_surplus(u32::from(rx) + STOCK);
-        port
+        Ok(port)
     }
 
     /// From now on it takes packets from its own addresses, too: for a device that is a loop, and gives back what it was given.
@@ -616,20 +602,5 @@ impl CounterSet for Both {
     fn visit(&self, visitor: &mut Visitor<'_>) {
         self.port.visit(visitor);
         self.host.visit(visitor);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_holds_what_a_device_receives_and_what_is_sent() {
-        // A NIC's buffer is a multiple of a KiB behind 128 bytes; what is made here begins 320 bytes behind.
-        assert_eq!((smallest_chunk(1500), smallest_chunk(9000)), (2176, 9344));
-        for mtu in 576..32_000 {
-            let chunk = smallest_chunk(mtu);
-            assert!(chunk.is_multiple_of(64) && chunk >= u32::from(mtu) + AROUND + RX_HEADROOM && chunk < 33_000);
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! The thread that asks the kernel, so that poll loops do not.
 
-use super::netlink::{self, Netlink};
-use super::{Ip4, MAX_PEERS, Neighbours, NextHop, Shared, lock};
-use crate::worker::{Bell, Wait, Worker};
+use super::known::{MAX_PEERS, Neighbours, NextHop, Shared};
+use crate::lock::lock;
+use crate::netlink::{self, Ip4, Netlink};
+use crate::worker::{Bell, ResolverError, Wait, Worker};
 use std::io;
 use std::sync::Arc;
 use wire::net::ethernet::MacText;
@@ -10,16 +11,6 @@ use wire::net::ethernet::MacText;
 /// How often everything that was asked for is looked at again: routes change without a word to us, and what the kernel is no
 /// longer sure of is asked for on the wire.
 const REFRESH: Wait = Wait::milliseconds(1000);
-
-/// Why there is no resolver.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the kernel's tables of neighbours and addresses: cannot {action}: {source}")]
-pub struct ResolverError {
-    /// What failed.
-    pub(crate) action: &'static str,
-    /// What the kernel said.
-    pub(crate) source: io::Error,
-}
 
 /// Looks peers of one interface up, on a thread of its own. Dropping it ends the thread; what was found stays known.
 pub struct Resolver {

@@ -4,13 +4,12 @@
 //! have outstanding. What is to be sent is the packets of those that are pending, in the order of their PSNs, and then one ACK or
 //! NAK for all since. Which of the two it is, and with which PSN, is decided when it leaves: what came in between counts.
 
+mod replays;
 mod reply;
 mod request;
 
-use crate::memory::Memory;
-use crate::qp::Context;
+use crate::ReadyToReceive;
 use crate::slab::{Chain, NONE};
-use crate::{ReadyToReceive, Receive};
 use wire::rc::{Kind, NakCode, Psn, RnrTimer};
 
 /// What the next packet of the peer may be.
@@ -210,39 +209,4 @@ enum Served {
     NotReady,
     /// It is refused for good.
     Refused(NakCode),
-}
-
-impl<M: Memory> Context<'_, M> {
-    /// The receive that the next SEND goes to.
-    fn receive(&self) -> Option<Receive> {
-        self.shared.receives.get(self.qp.responder.receives.head).copied()
-    }
-
-    /// The first pending replay after one, or [`NONE`].
-    fn next_pending(&self, index: u32) -> u32 {
-        let mut next = self.shared.replays.next(index);
-        while self.shared.replays.get(next).is_some_and(|replay| !replay.is_pending()) {
-            next = self.shared.replays.next(next);
-        }
-        next
-    }
-
-    /// A pending replay is to be sent; the one with the first PSN goes first.
-    fn activate(&mut self, index: u32) {
-        let first = |index: u32| self.shared.replays.get(index).map(|replay| replay.psn);
-        let earlier = match (first(index), first(self.qp.responder.pending)) {
-            (Some(new), Some(old)) => new.is_before(old),
-            _ => true,
-        };
-        if earlier {
-            self.qp.responder.pending = index;
-        }
-    }
-
-    /// Forgets the response cache and all that is to be answered.
-    pub(crate) fn forget_replays(&mut self) {
-        while self.shared.replays.pop(&mut self.qp.responder.replays).is_some() {}
-        let responder = &mut self.qp.responder;
-        (responder.pending, responder.owes, responder.nak) = (NONE, false, Nak::None);
-    }
 }

@@ -1,12 +1,12 @@
 //! MEMBERS: the gateway tells a master who is there, as differences or as a snapshot.
 
-use super::{LinkError, NodeId, SpeedClass, VERSION_MAJOR, VERSION_MINOR, payload_of, v1};
+use super::{LinkError, NodeId, SpeedClass, VERSION_MAJOR, VERSION_MINOR, payload_of};
 use crate::record::{HEADER_LEN, MsgType, Record, RecordHeader, req_id};
 use crate::tag::{self, Key, TAG_LEN};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-pub(super) const SNAPSHOT: u8 = 1 << 0;
+const SNAPSHOT: u8 = 1 << 0;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -229,6 +229,9 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Writes the fixed fields of a record with so many entries.
+pub(super) type WriteHead = fn(&MembersHead, u16, &mut [u8]);
+
 /// Writes one MEMBERS record: entries until it is full, then [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct MembersBuilder<'a> {
@@ -236,6 +239,7 @@ pub struct MembersBuilder<'a> {
     head: MembersHead,
     /// Bytes of the payload before the entries.
     head_len: usize,
+    write_head: WriteHead,
     len: usize,
     count: u16,
 }
@@ -245,17 +249,18 @@ impl<'a> MembersBuilder<'a> {
     ///
     /// The record will never be longer than `out`: cut `out` to what a datagram may hold.
     pub fn new(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
-        Self::with_head(head, Members::PAYLOAD_LEN, out)
+        Self::with_head(head, Members::PAYLOAD_LEN, write_head, out)
     }
 
-    /// The same for a record of [`version 1`](super::v1).
-    pub fn version_1(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
-        Self::with_head(head, v1::MEMBERS_LEN, out)
-    }
-
-    fn with_head(head: MembersHead, head_len: usize, out: &'a mut [u8]) -> Option<Self> {
+    /// The same with fixed fields of another version.
+    pub(super) fn with_head(
+        head: MembersHead,
+        head_len: usize,
+        write_head: WriteHead,
+        out: &'a mut [u8],
+    ) -> Option<Self> {
         let len = HEADER_LEN + head_len;
-        (out.len() >= len).then_some(Self { out, head, head_len, len, count: 0 })
+        (out.len() >= len).then_some(Self { out, head, head_len, write_head, len, count: 0 })
     }
 
     /// Appends an entry; returns whether there was room.
@@ -289,36 +294,36 @@ impl<'a> MembersBuilder<'a> {
 
     /// Completes the record, signs it if there is a key, and returns its length.
     pub fn finish(self, key: Option<&Key>) -> usize {
-        let fields = Layout {
-            tag: [0; TAG_LEN],
-            major: VERSION_MAJOR,
-            minor: VERSION_MINOR,
-            flags: if self.head.snapshot { SNAPSHOT } else { 0 },
-            reserved_0: 0,
-            count: U16::new(self.count),
-            entry_size: U16::new(Member::LEN as u16),
-            challenge: U64::new(self.head.challenge),
-            gateway_epoch: U64::new(self.head.gateway_epoch),
-            from_generation: U64::new(self.head.from_generation),
-            to_generation: U64::new(self.head.to_generation),
-            reserved_1: U64::ZERO,
-        };
         // At most 64 + 65,535 * 40 bytes of payload: fits in 32 bits.
         let payload_len = (self.len - HEADER_LEN) as u32;
         let header = RecordHeader::new(MsgType::MEMBERS, 0, req_id(self.head.master, 0), payload_len);
         // `new` saw that both fit.
         let (head, rest) = self.out.split_at_mut(HEADER_LEN);
         head.copy_from_slice(header.as_bytes());
-        if self.head_len == v1::MEMBERS_LEN {
-            rest[..v1::MEMBERS_LEN].copy_from_slice(&v1::members_head(&self.head, self.count, Member::LEN as u16));
-        } else {
-            rest[..Members::PAYLOAD_LEN].copy_from_slice(fields.as_bytes());
-        }
+        (self.write_head)(&self.head, self.count, &mut rest[..self.head_len]);
         if let Some(key) = key {
             tag::sign(key, &mut self.out[..self.len]);
         }
         self.len
     }
+}
+
+fn write_head(head: &MembersHead, count: u16, out: &mut [u8]) {
+    let fields = Layout {
+        tag: [0; TAG_LEN],
+        major: VERSION_MAJOR,
+        minor: VERSION_MINOR,
+        flags: if head.snapshot { SNAPSHOT } else { 0 },
+        reserved_0: 0,
+        count: U16::new(count),
+        entry_size: U16::new(Member::LEN as u16),
+        challenge: U64::new(head.challenge),
+        gateway_epoch: U64::new(head.gateway_epoch),
+        from_generation: U64::new(head.from_generation),
+        to_generation: U64::new(head.to_generation),
+        reserved_1: U64::ZERO,
+    };
+    out.copy_from_slice(fields.as_bytes());
 }
 
 const _: () = assert!(Members::PAYLOAD_LEN == 64);

@@ -4,16 +4,18 @@
 //! has zeroes there, and what is written leaves them out. A node never speaks it.
 
 use super::ack::{RangeLayout, flags_of};
-use super::members::SNAPSHOT;
 use super::{
-    Cookie, Heartbeat, HeartbeatAck, LinkError, MAX_RANGES, Members, MembersHead, NodeId, Role, SpeedClass,
-    emit_record, heartbeat, payload_of_version,
+    Cookie, Heartbeat, HeartbeatAck, LinkError, MAX_RANGES, Member, Members, MembersBuilder, MembersHead, NodeId, Role,
+    SpeedClass, emit_record, heartbeat, payload_of_version,
 };
 use crate::record::{HEADER_LEN, MsgType, Record};
 use crate::tag::{Key, TAG_LEN};
 use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// The flag of MEMBERS that says: forget what you knew.
+const SNAPSHOT: u8 = 1 << 0;
 
 /// The major version that this module reads and writes.
 pub const VERSION_MAJOR: u8 = 1;
@@ -151,8 +153,14 @@ pub fn emit_ack(ack: &HeartbeatAck, key: Option<&Key>, out: &mut [u8]) -> Option
     emit_record(header, &fields, ranges.as_slice().as_bytes(), key, out)
 }
 
-/// The fixed fields of MEMBERS of version 1, whose entries are those of version 2.
-pub(super) fn members_head(head: &MembersHead, count: u16, entry_size: u16) -> [u8; MEMBERS_LEN] {
+impl<'a> MembersBuilder<'a> {
+    /// Begins a record of version 1, whose entries are those of version 2; see [`MembersBuilder::new`].
+    pub fn version_1(head: MembersHead, out: &'a mut [u8]) -> Option<Self> {
+        Self::with_head(head, MEMBERS_LEN, write_members_head, out)
+    }
+}
+
+fn write_members_head(head: &MembersHead, count: u16, out: &mut [u8]) {
     let fields = MembersLayout {
         tag: [0; TAG_LEN],
         major: VERSION_MAJOR,
@@ -160,12 +168,12 @@ pub(super) fn members_head(head: &MembersHead, count: u16, entry_size: u16) -> [
         flags: if head.snapshot { SNAPSHOT } else { 0 },
         reserved: 0,
         count: U16::new(count),
-        entry_size: U16::new(entry_size),
+        entry_size: U16::new(Member::LEN as u16),
         gateway_epoch: U64::new(head.gateway_epoch),
         from_generation: U64::new(head.from_generation),
         to_generation: U64::new(head.to_generation),
     };
-    zerocopy::transmute!(fields)
+    out.copy_from_slice(fields.as_bytes());
 }
 
 const _: () = assert!(MEMBERS_LEN < Members::PAYLOAD_LEN);

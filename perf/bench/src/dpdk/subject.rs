@@ -99,8 +99,10 @@ fn work(
     let pool = Pool::new(PoolConfig { frames, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?;
     let (from, from_host) = open(environment, input, &GATEWAY, chunk)?;
     let (to, to_host) = open(environment, output, &SLAVE_SIDE, chunk)?;
-    let ports: Vec<DpdkPort> =
-        vec![from.open_queue(PortId(0), 0, &pool, &from_host)?, to.open_queue(PortId(1), 0, &pool, &to_host)?];
+    let ports: Vec<DpdkPort> = vec![
+        DpdkPort::open(PortId(0), 0, &from, &pool, &from_host)?,
+        DpdkPort::open(PortId(1), 0, &to, &pool, &to_host)?,
+    ];
     from.start()?;
     to.start()?;
     let gateway = gateway(shape, &pool);

@@ -3,6 +3,9 @@
 use frame::{Burst, Class, Datagram, Outbox, Peer, Time};
 use roce::{Answer, Latencies};
 
+/// Bytes of a READ.
+pub const BYTES: u32 = 4096;
+
 /// One end that asks.
 pub struct Pinger {
     peer: Peer,

@@ -1,7 +1,6 @@
 //! Two lcores in two namespaces, joined by veth, that exchange READs or bare packets.
 
-use crate::rtt::BYTES;
-use crate::rtt::bare::{Pinger, pong};
+use crate::rtt::bare::{BYTES, Pinger, pong};
 use crate::unavailable::needs_two_cores_and_namespaces;
 use anyhow::Context as _;
 use ebpf::{Config, Hook, Steer};

@@ -15,12 +15,10 @@ pub mod machine;
 
 use crate::ratios::Ratios;
 use crate::report::Report;
+use crate::rtt::bare::BYTES;
 use crate::rtt::machine::Pair;
 use anyhow::Context as _;
 use roce::Latencies;
-
-/// Bytes of a READ.
-pub const BYTES: u32 = 4096;
 
 /// Round trips of a turn, and of the turn that does not count: caches, next hops, the congestion window.
 const TURN: (u64, u64) = (3000, 500);

@@ -1,6 +1,6 @@
 //! Records that found no open buffer with room: open one, send what waits, forward the frame itself, or drop by name.
 
-use crate::Gateway;
+use super::Gateway;
 use crate::aggregate::Appended;
 use crate::counters::DirectionCounters;
 use crate::flush::Cause;

@@ -1,167 +1,16 @@
-//! What becomes of the records of one slave, said one by one: for people who ask why.
-//!
-//! A gateway that is not asked costs one look per burst and per poll. One that is takes bursts with such records, and
-//! those that meet them in a buffer, apart: datagram by datagram and record by record, through the same code as ever. What
-//! became of each is read off the buffers and counters before and after, so that what is said is what was done. A datagram
-//! that is placed whole stays whole, so that the same datagrams leave as without.
+//! A gateway that is traced: bursts record by record, through the same code, with what became of each read off buffers and
+//! counters.
 
+use super::Gateway;
 use crate::aggregate::Open;
-use crate::counters::{DirectionCounters, FlushCounters, GatewayCounters};
+use crate::command::Command;
+use crate::counters::{DirectionCounters, FlushCounters};
 use crate::flush::Cause;
 use crate::pass::{self, FROM_MASTER, Item, Tally, Walked};
 use crate::route::Destination;
-use crate::{Command, Gateway};
-use frame::{Burst, Class, Outbox, Peer, Time};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use wire::{BadReason, BadRecord, HEADER_LEN, Record, Scale, SlaveId, Walk};
-
-/// What became of a record when it came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Link control: it is for the registrar.
-    Registrar,
-    /// It was dropped, for the reason of this counter.
-    Dropped(&'static str),
-    /// It was copied into a fresh buffer, in which there are so many records and bytes with it.
-    Opened(u16, usize),
-    /// Its datagram became the buffer, in which there are so many records and bytes.
-    Adopted(u16, usize),
-    /// It was copied behind what waited; in the buffer, open for so many nanoseconds, there are so many records and bytes.
-    Appended(Time, u16, usize),
-    /// Its datagram left as it was, with so many records and bytes, to this peer.
-    Forwarded(u16, usize, Peer),
-}
-
-/// Something happened to a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It came in.
-    Arrived {
-        /// Its number in this trace, from 0.
-        number: u32,
-        /// When.
-        time: Time,
-        /// Through which lcore.
-        lcore: u16,
-        /// From where; the port is in it.
-        peer: Peer,
-        /// Where in its datagram it began, in bytes.
-        offset: usize,
-        /// Bytes of the datagram.
-        datagram: usize,
-        /// Its message type.
-        msg_type: u16,
-        /// Its request id.
-        req_id: u64,
-        /// Its length with the header, in bytes, as the header says it.
-        len: usize,
-        /// What became of it.
-        fate: Fate,
-    },
-    /// The buffer in which it waited left, or was given up.
-    Left {
-        /// Its number in this trace.
-        number: u32,
-        /// When.
-        time: Time,
-        /// Why, as the counters name it.
-        cause: &'static str,
-        /// How long the buffer was open, in nanoseconds.
-        open: Time,
-        /// Records in the buffer.
-        records: u16,
-        /// Bytes in the buffer.
-        bytes: usize,
-        /// Where to; `None` when the records were dropped.
-        peer: Option<Peer>,
-    },
-}
-
-/// What all lcores of a trace share.
-struct Shared {
-    /// Records that are still to be traced.
-    left: AtomicU32,
-    count: u32,
-    unwatched: AtomicBool,
-}
-
-/// The end that hears of the records; when it is dropped, the gateways stop tracing.
-pub struct Trace {
-    events: Receiver<Event>,
-    shared: Arc<Shared>,
-}
-
-impl Trace {
-    /// The next event, if one is there.
-    pub fn take(&mut self) -> Option<Event> {
-        self.events.try_recv().ok()
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        self.shared.unwatched.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Traces the next `count` records of a slave: one [`Tracer`] for each of `lcores` gateways, and who hears of it.
-pub fn trace(slave: SlaveId, count: u32, lcores: u16) -> (Vec<Tracer>, Trace) {
-    // No record has more than two events: there is always room.
-    let (sender, events) = sync_channel(2 * count as usize);
-    let shared = Arc::new(Shared { left: AtomicU32::new(count), count, unwatched: AtomicBool::new(false) });
-    let tracer = |lcore| Tracer {
-        slave,
-        lcore,
-        events: sender.clone(),
-        shared: Arc::clone(&shared),
-        waiting: Vec::with_capacity(count as usize),
-        scratch: Box::default(),
-        records: Vec::with_capacity(frame::BURST),
-        looks: Vec::with_capacity(count as usize),
-    };
-    ((0..lcores).map(tracer).collect(), Trace { events, shared })
-}
-
-/// A record that waits in a buffer.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    number: u32,
-    destination: Destination,
-    opened: Time,
-}
-
-/// A record of the slave, in the datagram in hand.
-#[derive(Clone, Copy, Debug)]
-struct Traced {
-    offset: usize,
-    len: usize,
-    msg_type: u16,
-    req_id: u64,
-    /// Its `payload_len` points past the end.
-    is_bad: bool,
-}
-
-/// One gateway's part of a trace.
-pub struct Tracer {
-    slave: SlaveId,
-    lcore: u16,
-    events: SyncSender<Event>,
-    shared: Arc<Shared>,
-    waiting: Vec<Waiting>,
-    /// Counters of what is asked again.
-    scratch: Box<GatewayCounters>,
-    records: Vec<Traced>,
-    /// Buffers with records that wait, before something happens.
-    looks: Vec<(Destination, Open)>,
-}
-
-impl std::fmt::Debug for Tracer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tracer(slave {})", self.slave.get())
-    }
-}
+use crate::trace::{Event, Fate, Traced, Tracer, Waiting};
+use frame::{Burst, Class, Outbox, Time};
+use wire::Record;
 
 /// Values of counters that tell what was done.
 #[derive(Clone, Copy, Default)]
@@ -202,65 +51,15 @@ impl Marks {
     }
 }
 
-impl Tracer {
-    /// Whether it has anything to do with a burst: someone watches, and more records are wanted or some still wait.
-    fn is_over(&self) -> bool {
-        self.shared.unwatched.load(Ordering::Relaxed)
-            || (self.waiting.is_empty() && self.shared.left.load(Ordering::Relaxed) == 0)
-    }
-
-    /// The number of the next record, if one more is wanted.
-    fn claim(&self) -> Option<u32> {
-        let take = |left: u32| left.checked_sub(1);
-        let left = self.shared.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(self.shared.count - left)
-    }
-
-    fn say(&self, event: Event) {
-        // There is room, or nobody listens.
-        let _ = self.events.try_send(event);
-    }
-
-    /// Finds the slave's records in a datagram, up to what is none.
-    fn find(&mut self, data: &[u8], scale: Scale) {
-        self.records.clear();
-        let mut walk = Walk::new(data, scale);
-        loop {
-            let offset = walk.offset();
-            let (header, is_bad) = match walk.next() {
-                Some(Ok((_, record))) => (*record.header(), false),
-                Some(Err(BadRecord { reason: BadReason::Length, .. })) => {
-                    match data.get(offset..).map(Record::header_of) {
-                        Some(Some(header)) => (*header, true),
-                        _ => return,
-                    }
-                }
-                Some(Err(_)) | None => return,
-            };
-            // More records of one slave in one datagram than anybody reads are left out, so that nothing grows here.
-            if header.slave_id() == self.slave.get() && self.records.len() < self.records.capacity() {
-                let len = HEADER_LEN + header.payload_len() as usize;
-                self.records.push(Traced {
-                    offset,
-                    len,
-                    msg_type: header.msg_type().0,
-                    req_id: header.req_id(),
-                    is_bad,
-                });
-            }
-        }
-    }
-}
-
 impl Gateway {
     /// Begins to trace, in the place of what was traced before.
-    pub(crate) fn set_tracer(&mut self, tracer: Tracer) {
+    pub(super) fn set_tracer(&mut self, tracer: Tracer) {
         self.tracer = Some(Box::new(tracer));
     }
 
     /// Takes a burst, if it or what waits has to do with the traced slave; else leaves it.
     #[cold]
-    pub(crate) fn receive_traced(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) -> bool {
+    pub(super) fn receive_traced(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) -> bool {
         let Some(mut tracer) = self.tracer.take() else { return false };
         if tracer.is_over() {
             return false;
@@ -443,7 +242,7 @@ impl Gateway {
 
     /// Timers and flushes, with the records that wait in mind.
     #[cold]
-    pub(crate) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
+    pub(super) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return };
         self.look_at_waiting(&mut tracer);
         let (draining, hold) = (self.draining, self.hold);
@@ -461,7 +260,7 @@ impl Gateway {
 
     /// A command, with the records that wait in mind.
     #[cold]
-    pub(crate) fn command_traced(&mut self, now: Time, command: Command, out: &mut Outbox) {
+    pub(super) fn command_traced(&mut self, now: Time, command: Command, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return };
         self.look_at_waiting(&mut tracer);
         self.obey(now, command, out);
@@ -514,23 +313,5 @@ impl Gateway {
             !is_in
         });
         tracer.waiting = waiting;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_over_when_nobody_watches_or_when_all_was_said() {
-        let slave = wire::Scale::default().slave_id(17).unwrap();
-        let (tracers, watched) = trace(slave, 1, 1);
-        assert!(tracers.iter().all(|tracer| !tracer.is_over()), "one record is wanted, and somebody watches");
-        drop(watched);
-        assert!(tracers.iter().all(Tracer::is_over), "nobody watches, whatever is wanted");
-
-        let (tracers, _watched) = trace(slave, 1, 1);
-        assert!(tracers.iter().all(|tracer| tracer.claim() == Some(0)), "the only record");
-        assert!(tracers.iter().all(|tracer| tracer.is_over() && tracer.claim().is_none()), "no more are wanted");
     }
 }

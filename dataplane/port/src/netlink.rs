@@ -1,11 +1,15 @@
 //! The kernel's messages about routes, neighbours, interfaces and addresses (rtnetlink), as far as they are needed here.
 
-use super::{Ip4, Mac};
 use std::collections::BTreeSet;
 use std::io;
 use std::mem::zeroed;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// An IPv4 address.
+pub(crate) type Ip4 = [u8; 4];
+/// An Ethernet address.
+pub(crate) type Mac = [u8; 6];
 
 /// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`, `struct ifinfomsg`: 16, 12 and 12, 8, 16 bytes.
 const HEADER: usize = 16;
@@ -24,18 +28,18 @@ const NTF_USE: u8 = 0x01;
 
 /// A neighbour, as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Neighbour {
-    pub(super) mac: Mac,
+pub(crate) struct Neighbour {
+    pub(crate) mac: Mac,
     /// Whether the kernel is still sure.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 /// Where a datagram to some address goes first, and what it should leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hop {
-    pub(super) ip: Ip4,
+pub(crate) struct Hop {
+    pub(crate) ip: Ip4,
     /// The address that the kernel would send from.
-    pub(super) source: Option<Ip4>,
+    pub(crate) source: Option<Ip4>,
 }
 
 /// An interface, as the kernel knows it.
@@ -252,7 +256,7 @@ impl Netlink {
     }
 
     /// The next hop towards an address if it leaves by this interface: the address itself, or a router.
-    pub(super) fn next_hop(&mut self, interface: u32, ip: Ip4) -> io::Result<Hop> {
+    pub(crate) fn next_hop(&mut self, interface: u32, ip: Ip4) -> io::Result<Hop> {
         let mut body = [0; BODY];
         // Family, and the bits of the destination that count.
         (body[0], body[1]) = (libc::AF_INET as u8, 32);
@@ -265,7 +269,7 @@ impl Netlink {
     }
 
     /// What the kernel knows of a neighbour.
-    pub(super) fn neighbour(&mut self, interface: u32, ip: Ip4) -> io::Result<Option<Neighbour>> {
+    pub(crate) fn neighbour(&mut self, interface: u32, ip: Ip4) -> io::Result<Option<Neighbour>> {
         let request =
             Request::new(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST, ndmsg(interface, 0)).attribute(libc::NDA_DST, ip);
         match self.ask(request) {
@@ -276,7 +280,7 @@ impl Netlink {
     }
 
     /// Has the kernel ask on the wire for a neighbour that it does not know or is not sure of.
-    pub(super) fn seek(&mut self, interface: u32, ip: Ip4) -> io::Result<()> {
+    pub(crate) fn seek(&mut self, interface: u32, ip: Ip4) -> io::Result<()> {
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
         let request = Request::new(libc::RTM_NEWNEIGH, flags, ndmsg(interface, NTF_USE)).attribute(libc::NDA_DST, ip);
         self.ask(request).map(drop)

@@ -1,0 +1,428 @@
+//! One lcore's gateway: a burst goes in, what is due comes out.
+
+mod place;
+mod traced;
+
+use super::aggregate::{Aggregator, Appended, Closed};
+use super::budget::Budgets;
+use super::flush::Cause;
+use super::pass::{self, Heard, Item, Tally, Walked};
+use super::route::{Destination, Routes, SlaveSource};
+use super::share::Shares;
+use crate::command::Command;
+use crate::config::GatewayConfig;
+use crate::counters::GatewayCounters;
+use crate::trace::Tracer;
+use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, Time};
+use link::RouteChange;
+use std::sync::Arc;
+
+/// How many items ahead of the one in hand the cache is asked for the place where its records will go.
+const TAILS_AHEAD: usize = 16;
+
+/// One lcore's gateway.
+pub struct Gateway {
+    routes: Routes,
+    budgets: Budgets,
+    buffers: Aggregator,
+    items: Vec<Item>,
+    admitted: Vec<Item>,
+    shares: Shares,
+    /// Forgotten when the route of any master changes.
+    heard: Heard,
+    counters: Arc<GatewayCounters>,
+    hold: Time,
+    early: bool,
+    low_water: u32,
+    last_received: Time,
+    draining: bool,
+    /// Records in buffers: upward, downward. Published once nothing is between two places.
+    held: [u64; 2],
+    /// Who asks what becomes of records.
+    tracer: Option<Box<Tracer>>,
+}
+
+impl Gateway {
+    /// A gateway without routes, whose buffers come from `pool`.
+    pub fn new(config: GatewayConfig, pool: &Pool) -> Self {
+        let routes = Routes::new(config.shards, config.masters, config.lane);
+        Self {
+            buffers: Aggregator::new(routes.destinations(), pool),
+            shares: Shares::new(routes.shards().slaves()),
+            budgets: Budgets::new(&routes, config.interval),
+            routes,
+            // As many as a burst of the smallest records has: never grown.
+            items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            admitted: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            heard: Heard::NOBODY,
+            counters: Arc::default(),
+            hold: config.hold,
+            early: config.early,
+            low_water: config.low_water.min(pool.capacity() / 4),
+            last_received: 0,
+            draining: false,
+            held: [0; 2],
+            tracer: None,
+        }
+    }
+
+    /// The counters, to be read by others.
+    pub fn counters(&self) -> &Arc<GatewayCounters> {
+        &self.counters
+    }
+
+    /// Applies a route change. What waits for a destination that is gone is dropped and counted; what waits for one
+    /// that moved goes to its new place.
+    fn change_route(&mut self, now: Time, change: RouteChange, out: &mut Outbox) {
+        let (destination, route) = match change {
+            RouteChange::Slave { id, route } => (self.routes.set_slave(id, route), route),
+            RouteChange::Master { id, route } => {
+                self.heard = Heard::NOBODY;
+                (self.routes.set_master(id, route), route)
+            }
+        };
+        let Some(destination) = destination else { return };
+        self.buffers.set_room(destination, route.map_or(0, |route| link::datagram_room(&route.peer, route.mtu)));
+        if route.is_none() {
+            self.forget(destination);
+        } else if self.buffers.waiting(destination) > self.buffers.limit(destination) {
+            self.recut(now, destination, out);
+        }
+    }
+
+    /// Sends a destination's buffer, if one is open.
+    #[inline(never)]
+    fn flush(&mut self, now: Time, destination: Destination, cause: Cause, out: &mut Outbox) {
+        let Some(closed) = self.buffers.close(destination) else { return };
+        if closed.sum.is_none() {
+            // Its checksum will be computed, and headers written before it.
+            closed.frame.prefetch_whole();
+        }
+        cause.counter(&self.counters.flush).add(1);
+        self.counters.left.hold_ns.record(now.saturating_sub(closed.opened));
+        self.counters.left.records_per_datagram.record(u64::from(closed.records));
+        self.release(destination, closed.records);
+        if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
+            let Closed { frame, records, ce, sum, .. } = closed;
+            out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce, sum });
+        }
+    }
+
+    /// Records in buffers, of the destination's direction.
+    #[inline]
+    fn held_of(&mut self, destination: Destination) -> &mut u64 {
+        let [up, down] = &mut self.held;
+        if self.routes.class(destination) == Class::Down { down } else { up }
+    }
+
+    #[inline]
+    fn release(&mut self, destination: Destination, records: u16) {
+        let held = self.held_of(destination);
+        *held = held.wrapping_sub(u64::from(records));
+    }
+
+    fn publish_held(&self) {
+        self.counters.up.held.set(self.held[0]);
+        self.counters.down.held.set(self.held[1]);
+    }
+
+    /// Sends the oldest buffers, at most `most` of them.
+    fn flush_oldest(&mut self, now: Time, most: usize, cause: Cause, out: &mut Outbox) {
+        for _ in 0..most {
+            let Some((_, destination)) = self.buffers.oldest() else { break };
+            self.flush(now, destination, cause, out);
+        }
+    }
+
+    /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations `to`.
+    fn append_singles(&mut self, now: Time, down: bool, to: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+        // They count as held from the start; what finds no buffer is taken off again where that is seen.
+        let held = &mut self.held[usize::from(down)];
+        *held = held.wrapping_add(to.len() as u64);
+        let mut tail = wire::HEADER_LEN;
+        for &ahead in to.iter().take(TAILS_AHEAD) {
+            self.prefetch_tail(ahead, tail);
+        }
+        for (number, &destination) in to.iter().enumerate() {
+            let Some(datagram) = burst.get(number) else { continue };
+            let bytes = datagram.frame.data();
+            if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
+                // As long as this one, most likely.
+                tail = bytes.len();
+                self.prefetch_tail(ahead, tail);
+            }
+            // Most of the place that a large record goes to was not used before, and waits for memory line by line unless all of
+            // it is asked for.
+            if bytes.len() >= LARGE
+                && let (Some(&next), Some(ahead)) = (to.get(number + 1), burst.get(number + 1))
+            {
+                self.buffers.prefetch_copy(next, ahead.frame.data());
+            }
+            match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
+                Appended::Waiting => {}
+                Appended::Full => self.flush(now, destination, Cause::Full, out),
+                Appended::NotOpen | Appended::NoRoom => {
+                    let item = Item::single(number, bytes.len(), destination);
+                    self.place(now, item, burst, out);
+                }
+            }
+        }
+    }
+
+    /// Appends all items to the buffers of their destinations.
+    fn append_items(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
+        let items = std::mem::take(&mut self.items);
+        for ahead in items.iter().take(TAILS_AHEAD) {
+            self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+        }
+        for (at, item) in items.iter().enumerate() {
+            if let Some(ahead) = items.get(at + TAILS_AHEAD) {
+                self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+            }
+            let start = usize::from(item.offset);
+            let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
+            let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
+            let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
+            match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
+                Appended::Waiting => {}
+                Appended::Full => self.flush(now, item.destination, Cause::Full, out),
+                Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
+            }
+        }
+        self.items = items;
+        self.items.clear();
+    }
+
+    /// Asks the cache for the place where the next `len` bytes for a destination will go, and for its route when the
+    /// buffer will leave with them.
+    #[inline(always)]
+    fn prefetch_tail(&self, destination: Destination, len: usize) {
+        if self.buffers.prefetch_tail(destination, len) {
+            self.routes.prefetch(destination);
+        }
+    }
+
+    /// The destinations of the burst's first datagrams, as far as each is one record from a master to a slave: nothing has
+    /// to be listed for them, and nothing is left to check. Returns how many.
+    fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> usize {
+        let (mut singles, mut bytes) = (0, 0);
+        for to in to {
+            let Some(datagram) = burst.get(singles) else { break };
+            let Some(destination) = pass::single(datagram, &mut self.heard, &self.routes) else { break };
+            self.buffers.prefetch_entry(destination);
+            *to = destination;
+            singles += 1;
+            bytes += datagram.frame.len();
+        }
+        self.counters.down.datagrams_in.add(singles as u64);
+        self.counters.down.records_in.add(singles as u64);
+        self.counters.down.bytes_in.add(bytes as u64);
+        singles
+    }
+
+    /// The destinations of a burst of which every datagram is one record from a slave that may send it to a master: nothing
+    /// has to be listed for it. Returns whether it is one; if not, nothing was counted.
+    fn are_singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> bool {
+        let (mut from, mut bytes) = ([0; BURST], 0);
+        for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
+            let Some(datagram) = burst.get(number) else { return false };
+            let Some((master, slave)) = pass::single_upward(datagram, &self.routes) else { return false };
+            self.routes.prefetch(slave);
+            (*to, *from) = (master, slave);
+            bytes += datagram.frame.len();
+        }
+        for (number, slave) in from.into_iter().enumerate().take(burst.len()) {
+            let Some(datagram) = burst.get(number) else { return false };
+            if self.routes.slave_source(slave, &datagram.peer) != SlaveSource::Registered {
+                return false;
+            }
+        }
+        self.counters.up.datagrams_in.add(burst.len() as u64);
+        self.counters.up.records_in.add(burst.len() as u64);
+        self.counters.up.bytes_in.add(bytes as u64);
+        true
+    }
+
+    /// Any burst, of which the first datagrams are known to be singles: each other is walked into a list of what goes
+    /// where.
+    fn receive_any(&mut self, now: Time, singles: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+        for (number, &destination) in singles.iter().enumerate() {
+            let len = burst.get(number).map_or(0, |datagram| datagram.frame.len());
+            self.items.push(Item::single(number, len, destination));
+        }
+        let mut links: u64 = 0;
+        let mut tally = Tally::default();
+        for (number, datagram) in burst.iter().filter(|&(number, _)| number >= singles.len()) {
+            match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters) {
+                Walked::Cargo => {}
+                Walked::Link(records) => {
+                    links |= 1 << number;
+                    self.counters.flush.link_datagrams_in.add(1);
+                    self.counters.flush.link_records_in.add(records);
+                }
+            }
+        }
+        tally.publish(&self.counters);
+        if links != 0 {
+            for number in (0..burst.len()).filter(|number| links & (1 << number) != 0) {
+                if let Some(datagram) = burst.take(number) {
+                    self.hand_over(now, datagram, out);
+                }
+            }
+        }
+        if out.is_contended() {
+            self.admit_shares(burst, out);
+        } else if tally.has_upward() {
+            pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up, |_| true);
+        }
+        self.hold_all();
+        self.append_items(now, burst, out);
+    }
+
+    /// [`pass::check_origin`] while a port is contended: of what goes there, each slave's fair share goes on.
+    #[cold]
+    fn admit_shares(&mut self, burst: &Burst, out: &Outbox) {
+        let Self { items, admitted, routes, counters, shares, .. } = self;
+        shares.deal(out.counters());
+        pass::check_origin(items, admitted, burst, routes, &counters.up, |item| {
+            let class = routes.class(item.destination);
+            let down = class == Class::Down;
+            let slave = if down { item.destination } else { item.source };
+            // Without a route it is dropped later, and by that name.
+            let Some(route) = routes.get(item.destination) else { return true };
+            let admits = shares.admits(class, slave, usize::from(item.len), route.peer.port, out);
+            if !admits {
+                let direction = if down { &counters.down } else { &counters.up };
+                direction.dropped_fair_share.add(u64::from(item.records));
+            }
+            admits
+        });
+    }
+
+    /// A burst while a port is contended: each record is looked at, and counted against its slave's share.
+    #[cold]
+    fn receive_contended(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
+        self.receive_any(now, &[], burst, out);
+        burst.clear();
+        self.publish_held();
+    }
+
+    /// Link control goes to the registrar.
+    fn hand_over(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
+        let precedence = self.budgets.judge(now, &self.routes, &datagram.peer, datagram.frame.data());
+        match precedence {
+            Precedence::Member => {}
+            Precedence::Stranger => self.counters.flush.link_strangers_in.add(1),
+            Precedence::Excess => self.counters.flush.link_excess_in.add(1),
+        }
+        out.control(precedence, datagram);
+    }
+
+    /// Counts all items as held, and asks the cache for their entries of the pointer array.
+    fn hold_all(&mut self) {
+        let first_master = self.routes.shards().slaves();
+        let [mut up, mut down] = [0, 0];
+        for item in &self.items {
+            self.buffers.prefetch_entry(item.destination);
+            let direction = if item.destination < first_master { &mut down } else { &mut up };
+            *direction += u64::from(item.records);
+        }
+        self.held[0] = self.held[0].wrapping_add(up);
+        self.held[1] = self.held[1].wrapping_add(down);
+    }
+}
+
+impl Gateway {
+    /// Sends what is due.
+    #[inline]
+    fn flush_due(&mut self, now: Time, out: &mut Outbox) {
+        if self.draining {
+            self.flush_oldest(now, usize::MAX, Cause::Drain, out);
+        }
+        while let Some((opened, destination)) = self.buffers.oldest()
+            && now.saturating_sub(opened) >= self.hold
+        {
+            self.flush(now, destination, Cause::Hold, out);
+        }
+        let open = self.buffers.open_buffers();
+        if open > 0 && self.early && now.saturating_sub(self.last_received) >= self.hold / 4 {
+            self.flush_oldest(now, open, Cause::Early, out);
+        }
+    }
+
+    /// Does what it is told.
+    fn obey(&mut self, now: Time, command: Command, out: &mut Outbox) {
+        match command {
+            Command::Route(change) => self.change_route(now, change, out),
+            Command::Reply { peer, bytes } => self.reply(peer, &bytes, out),
+            Command::SetHold(hold) => self.hold = hold,
+            Command::SetEarly(early) => self.early = early,
+            Command::Trace(tracer) => self.set_tracer(*tracer),
+            Command::Drain => self.draining = true,
+        }
+    }
+}
+
+impl Role for Gateway {
+    type Command = Command;
+    const SHEDS: bool = true;
+
+    fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
+        if burst.is_empty() {
+            return;
+        }
+        self.last_received = now;
+        if self.tracer.is_some() && self.receive_traced(now, burst, out) {
+            burst.clear();
+            return self.publish_held();
+        }
+        let mut to = [0; BURST];
+        if out.is_contended() {
+            return self.receive_contended(now, burst, out);
+        }
+        let singles = self.leading_singles(burst, &mut to);
+        if singles == burst.len() {
+            self.append_singles(now, true, to.get(..singles).unwrap_or(&[]), burst, out);
+        } else if singles == 0 && self.are_singles_upward(burst, &mut to) {
+            self.append_singles(now, false, to.get(..burst.len()).unwrap_or(&[]), burst, out);
+        } else {
+            self.receive_any(now, to.get(..singles).unwrap_or(&[]), burst, out);
+        }
+        burst.clear();
+        self.publish_held();
+    }
+
+    fn advance(&mut self, now: Time, out: &mut Outbox) {
+        if self.tracer.is_some() {
+            self.advance_traced(now, out);
+        } else {
+            self.flush_due(now, out);
+        }
+        self.counters.flush.buffers_open.set(self.buffers.open_buffers() as u64);
+        self.publish_held();
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let (opened, _) = self.buffers.oldest()?;
+        let due = opened.saturating_add(self.hold);
+        let early = self.last_received.saturating_add(self.hold / 4);
+        Some(if self.early { due.min(early) } else { due })
+    }
+
+    fn command(&mut self, now: Time, command: Command, out: &mut Outbox) {
+        if self.tracer.is_some() {
+            self.command_traced(now, command, out);
+        } else {
+            self.obey(now, command, out);
+        }
+        self.publish_held();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining && self.buffers.open_buffers() == 0
+    }
+
+    fn frames_held(&self) -> usize {
+        self.buffers.open_buffers()
+    }
+}

@@ -1,0 +1,27 @@
+//! What other threads tell a gateway.
+
+use crate::trace::Tracer;
+use frame::{Peer, Time};
+use link::RouteChange;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub enum Command {
+    /// A slave or master came, went or moved.
+    Route(RouteChange),
+    /// The registrar's answer to link control: whole records, to be sent as one datagram.
+    Reply {
+        /// Where to.
+        peer: Peer,
+        /// The records.
+        bytes: Box<[u8]>,
+    },
+    /// A new hold, in nanoseconds.
+    SetHold(Time),
+    /// Early flush on or off.
+    SetEarly(bool),
+    /// Say what becomes of the records of one slave.
+    Trace(Box<Tracer>),
+    /// Hand over all that is held, and hold nothing any more.
+    Drain,
+}

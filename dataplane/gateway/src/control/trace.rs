@@ -1,0 +1,229 @@
+//! What becomes of the records of one slave, said one by one: for people who ask why.
+//!
+//! A gateway that is not asked costs one look per burst and per poll. One that is takes bursts with such records, and
+//! those that meet them in a buffer, apart: datagram by datagram and record by record, through the same code as ever. What
+//! became of each is read off the buffers and counters before and after, so that what is said is what was done. A datagram
+//! that is placed whole stays whole, so that the same datagrams leave as without.
+
+use crate::aggregate::Open;
+use crate::counters::GatewayCounters;
+use crate::route::Destination;
+use frame::{Peer, Time};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use wire::{BadReason, BadRecord, HEADER_LEN, Record, Scale, SlaveId, Walk};
+
+/// What became of a record when it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Link control: it is for the registrar.
+    Registrar,
+    /// It was dropped, for the reason of this counter.
+    Dropped(&'static str),
+    /// It was copied into a fresh buffer, in which there are so many records and bytes with it.
+    Opened(u16, usize),
+    /// Its datagram became the buffer, in which there are so many records and bytes.
+    Adopted(u16, usize),
+    /// It was copied behind what waited; in the buffer, open for so many nanoseconds, there are so many records and bytes.
+    Appended(Time, u16, usize),
+    /// Its datagram left as it was, with so many records and bytes, to this peer.
+    Forwarded(u16, usize, Peer),
+}
+
+/// Something happened to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It came in.
+    Arrived {
+        /// Its number in this trace, from 0.
+        number: u32,
+        /// When.
+        time: Time,
+        /// Through which lcore.
+        lcore: u16,
+        /// From where; the port is in it.
+        peer: Peer,
+        /// Where in its datagram it began, in bytes.
+        offset: usize,
+        /// Bytes of the datagram.
+        datagram: usize,
+        /// Its message type.
+        msg_type: u16,
+        /// Its request id.
+        req_id: u64,
+        /// Its length with the header, in bytes, as the header says it.
+        len: usize,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// The buffer in which it waited left, or was given up.
+    Left {
+        /// Its number in this trace.
+        number: u32,
+        /// When.
+        time: Time,
+        /// Why, as the counters name it.
+        cause: &'static str,
+        /// How long the buffer was open, in nanoseconds.
+        open: Time,
+        /// Records in the buffer.
+        records: u16,
+        /// Bytes in the buffer.
+        bytes: usize,
+        /// Where to; `None` when the records were dropped.
+        peer: Option<Peer>,
+    },
+}
+
+/// What all lcores of a trace share.
+struct Shared {
+    /// Records that are still to be traced.
+    left: AtomicU32,
+    count: u32,
+    unwatched: AtomicBool,
+}
+
+/// The end that hears of the records; when it is dropped, the gateways stop tracing.
+pub struct Trace {
+    events: Receiver<Event>,
+    shared: Arc<Shared>,
+}
+
+impl Trace {
+    /// The next event, if one is there.
+    pub fn take(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.shared.unwatched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Traces the next `count` records of a slave: one [`Tracer`] for each of `lcores` gateways, and who hears of it.
+pub fn trace(slave: SlaveId, count: u32, lcores: u16) -> (Vec<Tracer>, Trace) {
+    // No record has more than two events: there is always room.
+    let (sender, events) = sync_channel(2 * count as usize);
+    let shared = Arc::new(Shared { left: AtomicU32::new(count), count, unwatched: AtomicBool::new(false) });
+    let tracer = |lcore| Tracer {
+        slave,
+        lcore,
+        events: sender.clone(),
+        shared: Arc::clone(&shared),
+        waiting: Vec::with_capacity(count as usize),
+        scratch: Box::default(),
+        records: Vec::with_capacity(frame::BURST),
+        looks: Vec::with_capacity(count as usize),
+    };
+    ((0..lcores).map(tracer).collect(), Trace { events, shared })
+}
+
+/// A record that waits in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) number: u32,
+    pub(crate) destination: Destination,
+    pub(crate) opened: Time,
+}
+
+/// A record of the slave, in the datagram in hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traced {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) msg_type: u16,
+    pub(crate) req_id: u64,
+    /// Its `payload_len` points past the end.
+    pub(crate) is_bad: bool,
+}
+
+/// One gateway's part of a trace.
+pub struct Tracer {
+    pub(crate) slave: SlaveId,
+    pub(crate) lcore: u16,
+    pub(crate) events: SyncSender<Event>,
+    shared: Arc<Shared>,
+    pub(crate) waiting: Vec<Waiting>,
+    /// Counters of what is asked again.
+    pub(crate) scratch: Box<GatewayCounters>,
+    pub(crate) records: Vec<Traced>,
+    /// Buffers with records that wait, before something happens.
+    pub(crate) looks: Vec<(Destination, Open)>,
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tracer(slave {})", self.slave.get())
+    }
+}
+
+impl Tracer {
+    /// Whether it has anything to do with a burst: someone watches, and more records are wanted or some still wait.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.unwatched.load(Ordering::Relaxed)
+            || (self.waiting.is_empty() && self.shared.left.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The number of the next record, if one more is wanted.
+    pub(crate) fn claim(&self) -> Option<u32> {
+        let take = |left: u32| left.checked_sub(1);
+        let left = self.shared.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(self.shared.count - left)
+    }
+
+    pub(crate) fn say(&self, event: Event) {
+        // There is room, or nobody listens.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Finds the slave's records in a datagram, up to what is none.
+    pub(crate) fn find(&mut self, data: &[u8], scale: Scale) {
+        self.records.clear();
+        let mut walk = Walk::new(data, scale);
+        loop {
+            let offset = walk.offset();
+            let (header, is_bad) = match walk.next() {
+                Some(Ok((_, record))) => (*record.header(), false),
+                Some(Err(BadRecord { reason: BadReason::Length, .. })) => {
+                    match data.get(offset..).map(Record::header_of) {
+                        Some(Some(header)) => (*header, true),
+                        _ => return,
+                    }
+                }
+                Some(Err(_)) | None => return,
+            };
+            // More records of one slave in one datagram than anybody reads are left out, so that nothing grows here.
+            if header.slave_id() == self.slave.get() && self.records.len() < self.records.capacity() {
+                let len = HEADER_LEN + header.payload_len() as usize;
+                self.records.push(Traced {
+                    offset,
+                    len,
+                    msg_type: header.msg_type().0,
+                    req_id: header.req_id(),
+                    is_bad,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_over_when_nobody_watches_or_when_all_was_said() {
+        let slave = wire::Scale::default().slave_id(17).unwrap();
+        let (tracers, watched) = trace(slave, 1, 1);
+        assert!(tracers.iter().all(|tracer| !tracer.is_over()), "one record is wanted, and somebody watches");
+        drop(watched);
+        assert!(tracers.iter().all(Tracer::is_over), "nobody watches, whatever is wanted");
+
+        let (tracers, _watched) = trace(slave, 1, 1);
+        assert!(tracers.iter().all(|tracer| tracer.claim() == Some(0)), "the only record");
+        assert!(tracers.iter().all(|tracer| tracer.is_over() && tracer.claim().is_none()), "no more are wanted");
+    }
+}

@@ -1,0 +1,37 @@
+//! What a node signs with.
+
+use crate::key::{ClusterKey, Fingerprint, NodeKey};
+use crate::key_ring::KeyRing;
+use wire::link::NodeId;
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing: link control is neither signed nor verified.
+    #[default]
+    None,
+    /// The key of this one node, or both while the cluster changes its key.
+    Node(KeyRing<NodeKey>),
+    /// The cluster key, from which the key of any node follows: farms and generators. Or both.
+    Cluster(KeyRing<ClusterKey>),
+}
+
+impl Credential {
+    /// The keys that `node` signs with.
+    pub fn node_keys(&self, node: NodeId) -> KeyRing<NodeKey> {
+        match self {
+            Self::None => KeyRing::none(),
+            Self::Node(keys) => keys.clone(),
+            Self::Cluster(keys) => keys.node_keys(node),
+        }
+    }
+
+    /// The fingerprints of the keys that were given, the older one's first.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Node(keys) => keys.fingerprints(),
+            Self::Cluster(keys) => keys.fingerprints(),
+        }
+    }
+}

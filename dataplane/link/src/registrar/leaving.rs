@@ -1,0 +1,17 @@
+//! How far the nodes were told that the gateway is about to leave.
+
+use frame::Time;
+
+/// Where the telling is.
+pub(super) struct Leaving {
+    /// When to tell more; `None` when everybody has heard.
+    pub(super) due: Option<Time>,
+    /// The next slave to be told.
+    pub(super) cursor: u32,
+}
+
+impl Leaving {
+    pub(super) fn new(now: Time) -> Self {
+        Self { due: Some(now), cursor: 0 }
+    }
+}

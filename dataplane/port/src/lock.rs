@@ -1,0 +1,8 @@
+//! Locks whose data is whole whatever a panicking thread did: each change is one assignment.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
