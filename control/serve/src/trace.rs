@@ -197,7 +197,7 @@ fn story(event: Event, offset: u64, waiting: &mut BTreeMap<u32, TracedRecord>) -
             let (name, buffer) = match fate {
                 Fate::Registrar => ("registrar", None),
                 Fate::Dropped(reason) => {
-                    record.reason = Some(reason.to_owned());
+                    record.reason = Some(reason.name().to_owned());
                     ("dropped", None)
                 }
                 Fate::Opened(records, bytes) => ("opened", Some((0, records, bytes))),
@@ -253,7 +253,7 @@ mod tests {
         };
         let mut waiting = BTreeMap::new();
         assert_eq!(story(arrived(0, Fate::Appended(5, 2, 66)), 1000, &mut waiting), None);
-        let dropped = story(arrived(1, Fate::Dropped("spoofed")), 1000, &mut waiting).unwrap();
+        let dropped = story(arrived(1, Fate::Dropped(gateway::DropReason::Spoofed)), 1000, &mut waiting).unwrap();
         assert_eq!((dropped.number, dropped.fate.as_str(), dropped.reason.as_deref()), (1, "dropped", Some("spoofed")));
         let left =
             Event::Left { number: 0, time: 150, cause: "hold", open: 55, records: 3, bytes: 99, peer: Some(peer) };

@@ -2,6 +2,7 @@
 //! `records_in = records_out + held + queued + sum(dropped_*)`, where `records_out`, queued and the drops on transmit
 //! are the outbox's. Link control is consumed here and has its own count.
 
+use crate::direction::Direction;
 use frame::Histogram;
 use frame::counter::{CounterSet, Visitor};
 
@@ -106,6 +107,17 @@ pub struct GatewayCounters {
     pub flush: FlushCounters,
     /// Holds and sizes of what left.
     pub left: FlushHistograms,
+}
+
+impl GatewayCounters {
+    /// Those of one direction.
+    #[inline]
+    pub const fn of(&self, direction: Direction) -> &DirectionCounters {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
 }
 
 impl DirectionCounters {

@@ -18,8 +18,10 @@ pub mod config;
 pub mod control;
 pub mod counters;
 
+pub use cargo::direction::Direction;
+pub use cargo::drop::DropReason;
 pub use cargo::gateway::Gateway;
-pub use cargo::{aggregate, flush, order, pass, route, share};
+pub use cargo::{aggregate, direction, drop, flush, order, pass, route, share};
 pub use command::Command;
 pub use config::GatewayConfig;
 pub use control::{desk, leave, trace};

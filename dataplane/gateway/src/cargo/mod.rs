@@ -10,9 +10,13 @@
 //! | [`aggregate`] | the pointer array and its buffers |
 //! | [`order`] | open buffers in opening order: which are due |
 //! | [`flush`] | why a buffer leaves |
+//! | [`mod@drop`] | why a record is dropped |
+//! | [`direction`] | up and down |
 
 pub mod aggregate;
 mod budget;
+pub mod direction;
+pub mod drop;
 pub mod flush;
 pub mod gateway;
 pub mod order;

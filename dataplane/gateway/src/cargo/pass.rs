@@ -4,7 +4,9 @@
 //! touches: headers, routes, entries of the pointer array, tails of buffers.
 
 use crate::counters::{DirectionCounters, GatewayCounters};
-use crate::route::{Destination, Routes, SlaveSource};
+use crate::direction::{Both, Direction};
+use crate::drop::DropReason;
+use crate::route::{Destination, Routes};
 use frame::{Burst, Datagram, Peer};
 use wire::{BadReason, BadRecord, Record, Scale, SlaveId, Walk};
 
@@ -84,43 +86,50 @@ pub enum Walked {
     Link(u64),
 }
 
-/// What a burst brought, until it is added to the counters: first upward, then downward.
+/// What a burst brought in one direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    datagrams: [u64; 2],
-    bytes: [u64; 2],
-    records: [u64; 2],
+struct Brought {
+    datagrams: u64,
+    bytes: u64,
+    records: u64,
 }
+
+/// What a burst brought, until it is added to the counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally(Both<Brought>);
 
 impl Tally {
     #[inline]
-    fn datagram(&mut self, down: bool, bytes: usize, records: u64) {
-        let at = usize::from(down);
-        self.datagrams[at] += 1;
-        self.bytes[at] += bytes as u64;
-        self.records[at] += records;
+    fn datagram(&mut self, direction: Direction, bytes: usize, records: u64) {
+        let brought = self.0.of_mut(direction);
+        brought.datagrams += 1;
+        brought.bytes += bytes as u64;
+        brought.records += records;
     }
 
     /// Whether anything came that is not from a master.
     #[inline]
     pub fn has_upward(&self) -> bool {
-        self.datagrams[0] > 0
+        self.0.up.datagrams > 0
     }
 
     /// Adds everything to the counters.
     #[inline]
     pub fn publish(&self, counters: &GatewayCounters) {
-        for (at, direction) in [&counters.up, &counters.down].into_iter().enumerate() {
-            if self.datagrams[at] > 0 {
-                direction.datagrams_in.add(self.datagrams[at]);
-                direction.bytes_in.add(self.bytes[at]);
-                direction.records_in.add(self.records[at]);
+        for direction in [Direction::Up, Direction::Down] {
+            let (brought, counters) = (self.0.of(direction), counters.of(direction));
+            if brought.datagrams > 0 {
+                counters.datagrams_in.add(brought.datagrams);
+                counters.bytes_in.add(brought.bytes);
+                counters.records_in.add(brought.records);
             }
         }
     }
 }
 
-/// Walks one datagram, counts what is wrong with it, and adds its items.
+/// Walks one datagram, counts what is wrong with it, and adds its items. `dropped` hears of each record that ends here: where
+/// in the datagram it begins, and why.
+#[inline]
 pub fn walk(
     number: usize,
     datagram: &Datagram,
@@ -128,6 +137,7 @@ pub fn walk(
     items: &mut Vec<Item>,
     tally: &mut Tally,
     counters: &GatewayCounters,
+    dropped: impl FnMut(usize, DropReason),
 ) -> Walked {
     let data = datagram.frame.data();
     let first = match Record::first(data) {
@@ -139,13 +149,9 @@ pub fn walk(
         return link_control(data, routes.shards().scale());
     }
     let master = header.master_id();
-    if routes.is_master_source(master, &datagram.peer) {
-        let walking = Walking { number, datagram, routes, direction: &counters.down, down: true, master };
-        tally.datagram(true, data.len(), walking.all(items));
-    } else {
-        let walking = Walking { number, datagram, routes, direction: &counters.up, down: false, master };
-        tally.datagram(false, data.len(), walking.all(items));
-    }
+    let direction = if routes.is_master_source(master, &datagram.peer) { Direction::Down } else { Direction::Up };
+    let walking = Walking { number, datagram, routes, counters: counters.of(direction), direction, master };
+    tally.datagram(direction, data.len(), walking.all(items, dropped));
     Walked::Cargo
 }
 
@@ -162,9 +168,9 @@ fn unreadable(
         counters.flush.empty_datagrams.add(1);
         return Walked::Cargo;
     }
-    let down = routes.is_any_master(&datagram.peer);
-    tally.datagram(down, remainder, 1);
-    count_bad(if down { &counters.down } else { &counters.up }, BadRecord { reason, offset: 0, remainder });
+    let direction = if routes.is_any_master(&datagram.peer) { Direction::Down } else { Direction::Up };
+    tally.datagram(direction, remainder, 1);
+    count_bad(counters.of(direction), BadRecord { reason, offset: 0, remainder });
     Walked::Cargo
 }
 
@@ -178,15 +184,16 @@ struct Walking<'a> {
     number: usize,
     datagram: &'a Datagram,
     routes: &'a Routes,
-    direction: &'a DirectionCounters,
-    down: bool,
+    counters: &'a DirectionCounters,
+    direction: Direction,
     /// The master that the first record names.
     master: u16,
 }
 
 impl Walking<'_> {
     /// Adds the items of all records; returns how many records there were, a bad one included.
-    fn all(&self, items: &mut Vec<Item>) -> u64 {
+    #[inline]
+    fn all(&self, items: &mut Vec<Item>, mut dropped: impl FnMut(usize, DropReason)) -> u64 {
         let scale = self.routes.shards().scale();
         let mut walk = Walk::new(self.datagram.frame.data(), scale);
         let mut records = 0;
@@ -198,106 +205,60 @@ impl Walking<'_> {
             match next {
                 Ok((id, record)) => {
                     let shard = *first_shard.get_or_insert(scale.shard(id));
-                    self.one(id, scale.shard(id) == shard, record, offset, items);
+                    match self.one(id, scale.shard(id) == shard, record, offset) {
+                        // Back to back to one slave they are copied as one.
+                        Ok(item) if self.direction == Direction::Down => push(items, item),
+                        Ok(item) => items.push(item),
+                        Err(reason) => {
+                            reason.counter(self.counters).add(1);
+                            dropped(offset, reason);
+                        }
+                    }
                 }
-                Err(bad) => count_bad(self.direction, bad),
+                Err(bad) => {
+                    count_bad(self.counters, bad);
+                    dropped(offset, bad.reason.into());
+                }
             }
         }
     }
 
+    /// Where one record goes, or why it does not. Whether an upward one comes from its slave is asked later, by
+    /// [`check_origin`].
     #[inline]
-    fn one(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize, items: &mut Vec<Item>) {
-        let direction = self.direction;
+    fn one(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize) -> Result<Item, DropReason> {
         let header = record.header();
+        let is_down = self.direction == Direction::Down;
         if header.msg_type().is_link_control() {
-            return direction.dropped_mixed_link.add(1);
+            return Err(DropReason::MixedLink);
         }
-        if self.down && !same_shard {
-            return direction.dropped_mixed_shards.add(1);
+        if is_down && !same_shard {
+            return Err(DropReason::MixedShards);
         }
-        let Some(slave) = self.routes.slave(id.get()) else {
-            return direction.dropped_foreign_shard.add(1);
-        };
+        let slave = self.routes.slave(id.get()).ok_or(DropReason::ForeignShard)?;
         let master = header.master_id();
         let (datagram, offset, len) = (self.number as u16, offset as u16, record.bytes().len() as u16);
-        if self.down {
+        if is_down {
             if master != self.master && !self.routes.is_master_source(master, &self.datagram.peer) {
-                return direction.dropped_spoofed.add(1);
+                return Err(DropReason::Spoofed);
             }
-            return push(items, Item { datagram, offset, len, records: 1, destination: slave, source: FROM_MASTER });
+            return Ok(Item { datagram, offset, len, records: 1, destination: slave, source: FROM_MASTER });
         }
         match self.routes.master(master) {
-            Some(destination) => items.push(Item { datagram, offset, len, records: 1, destination, source: slave }),
+            Some(destination) => Ok(Item { datagram, offset, len, records: 1, destination, source: slave }),
             // Without a master nothing says whose traffic this was: the slave's registration decides the reason.
-            None => match self.routes.slave_source(slave, &self.datagram.peer) {
-                SlaveSource::Registered => direction.dropped_no_route.add(1),
-                SlaveSource::Elsewhere => direction.dropped_spoofed.add(1),
-                SlaveSource::Unknown => direction.dropped_unregistered_source.add(1),
-            },
+            None => {
+                let source = self.routes.slave_source(slave, &self.datagram.peer);
+                Err(DropReason::of_source(source).unwrap_or(DropReason::NoRoute))
+            }
         }
     }
 }
 
-/// Why the record at this offset ends in [`walk`] or in [`check_origin`]: the name of its counter without `dropped_`.
-/// `None` when it goes on. `items` is empty before and after; `scratch` counts what nobody reads.
 #[cold]
-pub fn refusal(
-    datagram: &Datagram,
-    at: usize,
-    routes: &Routes,
-    items: &mut Vec<Item>,
-    scratch: &GatewayCounters,
-) -> Option<&'static str> {
-    let data = datagram.frame.data();
-    let master = Record::first(data).ok()?.header().master_id();
-    let down = routes.is_master_source(master, &datagram.peer);
-    let direction = if down { &scratch.down } else { &scratch.up };
-    let walking = Walking { number: 0, datagram, routes, direction, down, master };
-    let scale = routes.shards().scale();
-    let mut walk = Walk::new(data, scale);
-    let mut first_shard = None;
-    loop {
-        let offset = walk.offset();
-        let (id, record) = walk.next()?.ok()?;
-        let shard = *first_shard.get_or_insert(scale.shard(id));
-        if offset == at {
-            let before = drops(direction);
-            walking.one(id, scale.shard(id) == shard, record, offset, items);
-            let Some(item) = items.pop() else { return first_difference(direction, &before) };
-            return match routes.slave_source(item.source, &datagram.peer) {
-                _ if item.source == FROM_MASTER => None,
-                SlaveSource::Registered => None,
-                SlaveSource::Elsewhere => Some("spoofed"),
-                SlaveSource::Unknown => Some("unregistered_source"),
-            };
-        }
-    }
-}
-
-/// As many as there are drop reasons, and more.
-const REASONS: usize = 32;
-
-/// The drop reasons' counts, in their order.
-fn drops(direction: &DirectionCounters) -> [u64; REASONS] {
-    let mut counts = [0; REASONS];
-    let mut places = counts.iter_mut();
-    direction.visit_drops(&mut |_, _, value| {
-        if let Some(place) = places.next() {
-            *place = value;
-        }
-    });
-    counts
-}
-
-/// The first drop reason that was counted since.
-fn first_difference(direction: &DirectionCounters, before: &[u64; REASONS]) -> Option<&'static str> {
-    let (mut before, mut found) = (before.iter(), None);
-    direction.visit_drops(&mut |name, _, value| {
-        if before.next().is_some_and(|before| *before != value) {
-            found = found.or(Some(name.strip_prefix("dropped_").unwrap_or(name)));
-        }
-    });
-    found
+fn count_bad(counters: &DirectionCounters, bad: BadRecord) {
+    DropReason::from(bad.reason).counter(counters).add(1);
+    counters.bad_bytes.add(bad.remainder as u64);
 }
 
 /// Adds an item, or lengthens the last one when the records lie back to back and go to the same destination: they
@@ -316,51 +277,37 @@ fn push(items: &mut Vec<Item>, item: Item) {
     items.push(item);
 }
 
-/// Checks that upward items come from where their slave is registered; what does not is counted and gone. Of the others, those go
-/// on that `admits` takes; it counts what it does not.
+/// Checks that upward items come from where their slave is registered, and asks `judge` of all others whether they go on.
+/// What does not is counted, and `dropped` hears of it.
 #[inline]
 pub fn check_origin(
     items: &mut Vec<Item>,
     admitted: &mut Vec<Item>,
     burst: &Burst,
     routes: &Routes,
-    up: &DirectionCounters,
-    mut admits: impl FnMut(&Item) -> bool,
+    counters: &GatewayCounters,
+    mut judge: impl FnMut(&Item) -> Result<(), DropReason>,
+    mut dropped: impl FnMut(&Item, DropReason),
 ) {
     for (number, item) in items.iter().enumerate() {
         if let Some(ahead) = items.get(number + AHEAD) {
             routes.prefetch(ahead.source);
         }
-        if item.source != FROM_MASTER {
-            let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
-            match routes.slave_source(item.source, &datagram.peer) {
-                SlaveSource::Registered => {}
-                SlaveSource::Elsewhere => {
-                    up.dropped_spoofed.add(1);
-                    continue;
-                }
-                SlaveSource::Unknown => {
-                    up.dropped_unregistered_source.add(1);
-                    continue;
-                }
+        let is_upward = item.source != FROM_MASTER;
+        let source = || {
+            let datagram = burst.get(usize::from(item.datagram))?;
+            DropReason::of_source(routes.slave_source(item.source, &datagram.peer))
+        };
+        let refused = if is_upward { source() } else { None };
+        match refused.map_or_else(|| judge(item), Err) {
+            Ok(()) => push(admitted, *item),
+            Err(reason) => {
+                let direction = Direction::of(routes.class(item.destination));
+                reason.counter(counters.of(direction)).add(u64::from(item.records));
+                dropped(item, reason);
             }
-        }
-        if admits(item) {
-            push(admitted, *item);
         }
     }
     std::mem::swap(items, admitted);
     admitted.clear();
-}
-
-#[cold]
-fn count_bad(direction: &DirectionCounters, bad: BadRecord) {
-    let counter = match bad.reason {
-        BadReason::Truncated => &direction.dropped_truncated,
-        BadReason::Magic => &direction.dropped_bad_magic,
-        BadReason::Length => &direction.dropped_bad_length,
-        BadReason::SlaveId => &direction.dropped_bad_slave_id,
-    };
-    counter.add(1);
-    direction.bad_bytes.add(bad.remainder as u64);
 }

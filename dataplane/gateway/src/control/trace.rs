@@ -6,7 +6,7 @@
 //! that is placed whole stays whole, so that the same datagrams leave as without.
 
 use crate::aggregate::Open;
-use crate::counters::GatewayCounters;
+use crate::drop::DropReason;
 use crate::route::Destination;
 use frame::{Peer, Time};
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use wire::{BadReason, BadRecord, HEADER_LEN, Record, Scale, SlaveId, Walk};
 pub enum Fate {
     /// Link control: it is for the registrar.
     Registrar,
-    /// It was dropped, for the reason of this counter.
-    Dropped(&'static str),
+    /// It was dropped.
+    Dropped(DropReason),
     /// It was copied into a fresh buffer, in which there are so many records and bytes with it.
     Opened(u16, usize),
     /// Its datagram became the buffer, in which there are so many records and bytes.
@@ -114,8 +114,8 @@ pub fn trace(slave: SlaveId, count: u32, lcores: u16) -> (Vec<Tracer>, Trace) {
         events: sender.clone(),
         shared: Arc::clone(&shared),
         waiting: Vec::with_capacity(count as usize),
-        scratch: Box::default(),
         records: Vec::with_capacity(frame::BURST),
+        dropped: Vec::with_capacity(frame::BURST),
         looks: Vec::with_capacity(count as usize),
     };
     ((0..lcores).map(tracer).collect(), Trace { events, shared })
@@ -136,8 +136,6 @@ pub(crate) struct Traced {
     pub(crate) len: usize,
     pub(crate) msg_type: u16,
     pub(crate) req_id: u64,
-    /// Its `payload_len` points past the end.
-    pub(crate) is_bad: bool,
 }
 
 /// One gateway's part of a trace.
@@ -147,9 +145,9 @@ pub struct Tracer {
     pub(crate) events: SyncSender<Event>,
     shared: Arc<Shared>,
     pub(crate) waiting: Vec<Waiting>,
-    /// Counters of what is asked again.
-    pub(crate) scratch: Box<GatewayCounters>,
     pub(crate) records: Vec<Traced>,
+    /// Where in the datagram in hand records of the slave begin that were dropped, and why.
+    pub(crate) dropped: Vec<(usize, DropReason)>,
     /// Buffers with records that wait, before something happens.
     pub(crate) looks: Vec<(Destination, Open)>,
 }
@@ -179,17 +177,24 @@ impl Tracer {
         let _ = self.events.try_send(event);
     }
 
+    /// Notes which of the slave's records in a datagram, those from `start` to `end`, were dropped.
+    pub(crate) fn note_dropped(&mut self, start: usize, end: usize, reason: DropReason) {
+        let records = self.records.iter().filter(|record| (start..end).contains(&record.offset));
+        self.dropped.extend(records.map(|record| (record.offset, reason)));
+    }
+
     /// Finds the slave's records in a datagram, up to what is none.
     pub(crate) fn find(&mut self, data: &[u8], scale: Scale) {
         self.records.clear();
+        self.dropped.clear();
         let mut walk = Walk::new(data, scale);
         loop {
             let offset = walk.offset();
-            let (header, is_bad) = match walk.next() {
-                Some(Ok((_, record))) => (*record.header(), false),
+            let header = match walk.next() {
+                Some(Ok((_, record))) => *record.header(),
                 Some(Err(BadRecord { reason: BadReason::Length, .. })) => {
                     match data.get(offset..).map(Record::header_of) {
-                        Some(Some(header)) => (*header, true),
+                        Some(Some(header)) => *header,
                         _ => return,
                     }
                 }
@@ -198,13 +203,7 @@ impl Tracer {
             // More records of one slave in one datagram than anybody reads are left out, so that nothing grows here.
             if header.slave_id() == self.slave.get() && self.records.len() < self.records.capacity() {
                 let len = HEADER_LEN + header.payload_len() as usize;
-                self.records.push(Traced {
-                    offset,
-                    len,
-                    msg_type: header.msg_type().0,
-                    req_id: header.req_id(),
-                    is_bad,
-                });
+                self.records.push(Traced { offset, len, msg_type: header.msg_type().0, req_id: header.req_id() });
             }
         }
     }

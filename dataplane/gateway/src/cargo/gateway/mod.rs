@@ -5,6 +5,8 @@ mod traced;
 
 use super::aggregate::{Aggregator, Appended, Closed};
 use super::budget::Budgets;
+use super::direction::{Both, Direction};
+use super::drop::DropReason;
 use super::flush::Cause;
 use super::pass::{self, Heard, Item, Tally, Walked};
 use super::route::{Destination, Routes, SlaveSource};
@@ -13,7 +15,7 @@ use crate::command::Command;
 use crate::config::GatewayConfig;
 use crate::counters::GatewayCounters;
 use crate::trace::Tracer;
-use frame::{BURST, Burst, Class, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, Time};
+use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, Time};
 use link::RouteChange;
 use std::sync::Arc;
 
@@ -36,8 +38,8 @@ pub struct Gateway {
     low_water: u32,
     last_received: Time,
     draining: bool,
-    /// Records in buffers: upward, downward. Published once nothing is between two places.
-    held: [u64; 2],
+    /// Records in buffers. Published once nothing is between two places.
+    held: Both<u64>,
     /// Who asks what becomes of records.
     tracer: Option<Box<Tracer>>,
 }
@@ -61,7 +63,7 @@ impl Gateway {
             low_water: config.low_water.min(pool.capacity() / 4),
             last_received: 0,
             draining: false,
-            held: [0; 2],
+            held: Both::default(),
             tracer: None,
         }
     }
@@ -111,8 +113,7 @@ impl Gateway {
     /// Records in buffers, of the destination's direction.
     #[inline]
     fn held_of(&mut self, destination: Destination) -> &mut u64 {
-        let [up, down] = &mut self.held;
-        if self.routes.class(destination) == Class::Down { down } else { up }
+        self.held.of_mut(Direction::of(self.routes.class(destination)))
     }
 
     #[inline]
@@ -122,8 +123,8 @@ impl Gateway {
     }
 
     fn publish_held(&self) {
-        self.counters.up.held.set(self.held[0]);
-        self.counters.down.held.set(self.held[1]);
+        self.counters.up.held.set(self.held.up);
+        self.counters.down.held.set(self.held.down);
     }
 
     /// Sends the oldest buffers, at most `most` of them.
@@ -135,9 +136,16 @@ impl Gateway {
     }
 
     /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations `to`.
-    fn append_singles(&mut self, now: Time, down: bool, to: &[Destination], burst: &mut Burst, out: &mut Outbox) {
+    fn append_singles(
+        &mut self,
+        now: Time,
+        direction: Direction,
+        to: &[Destination],
+        burst: &mut Burst,
+        out: &mut Outbox,
+    ) {
         // They count as held from the start; what finds no buffer is taken off again where that is seen.
-        let held = &mut self.held[usize::from(down)];
+        let held = self.held.of_mut(direction);
         *held = held.wrapping_add(to.len() as u64);
         let mut tail = wire::HEADER_LEN;
         for &ahead in to.iter().take(TAILS_AHEAD) {
@@ -253,7 +261,7 @@ impl Gateway {
         let mut links: u64 = 0;
         let mut tally = Tally::default();
         for (number, datagram) in burst.iter().filter(|&(number, _)| number >= singles.len()) {
-            match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters) {
+            match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters, |_, _| ()) {
                 Walked::Cargo => {}
                 Walked::Link(records) => {
                     links |= 1 << number;
@@ -271,32 +279,35 @@ impl Gateway {
             }
         }
         if out.is_contended() {
-            self.admit_shares(burst, out);
+            self.admit_shares(burst, out, |_, _| ());
         } else if tally.has_upward() {
-            pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up, |_| true);
+            self.check_origin(burst, |_, _| ());
         }
         self.hold_all();
         self.append_items(now, burst, out);
     }
 
-    /// [`pass::check_origin`] while a port is contended: of what goes there, each slave's fair share goes on.
+    /// Keeps the items that come from where their slave is registered. `dropped` hears of the others.
+    #[inline]
+    fn check_origin(&mut self, burst: &Burst, dropped: impl FnMut(&Item, DropReason)) {
+        let Self { items, admitted, routes, counters, .. } = self;
+        pass::check_origin(items, admitted, burst, routes, counters, |_| Ok(()), dropped);
+    }
+
+    /// The same while a port is contended: of what goes there, each slave's fair share goes on.
     #[cold]
-    fn admit_shares(&mut self, burst: &Burst, out: &Outbox) {
+    fn admit_shares(&mut self, burst: &Burst, out: &Outbox, dropped: impl FnMut(&Item, DropReason)) {
         let Self { items, admitted, routes, counters, shares, .. } = self;
         shares.deal(out.counters());
-        pass::check_origin(items, admitted, burst, routes, &counters.up, |item| {
+        let judge = |item: &Item| {
             let class = routes.class(item.destination);
-            let down = class == Class::Down;
-            let slave = if down { item.destination } else { item.source };
+            let slave = if Direction::of(class) == Direction::Down { item.destination } else { item.source };
             // Without a route it is dropped later, and by that name.
-            let Some(route) = routes.get(item.destination) else { return true };
+            let Some(route) = routes.get(item.destination) else { return Ok(()) };
             let admits = shares.admits(class, slave, usize::from(item.len), route.peer.port, out);
-            if !admits {
-                let direction = if down { &counters.down } else { &counters.up };
-                direction.dropped_fair_share.add(u64::from(item.records));
-            }
-            admits
-        });
+            admits.then_some(()).ok_or(DropReason::FairShare)
+        };
+        pass::check_origin(items, admitted, burst, routes, counters, judge, dropped);
     }
 
     /// A burst while a port is contended: each record is looked at, and counted against its slave's share.
@@ -327,8 +338,8 @@ impl Gateway {
             let direction = if item.destination < first_master { &mut down } else { &mut up };
             *direction += u64::from(item.records);
         }
-        self.held[0] = self.held[0].wrapping_add(up);
-        self.held[1] = self.held[1].wrapping_add(down);
+        self.held.up = self.held.up.wrapping_add(up);
+        self.held.down = self.held.down.wrapping_add(down);
     }
 }
 
@@ -382,9 +393,9 @@ impl Role for Gateway {
         }
         let singles = self.leading_singles(burst, &mut to);
         if singles == burst.len() {
-            self.append_singles(now, true, to.get(..singles).unwrap_or(&[]), burst, out);
+            self.append_singles(now, Direction::Down, to.get(..singles).unwrap_or(&[]), burst, out);
         } else if singles == 0 && self.are_singles_upward(burst, &mut to) {
-            self.append_singles(now, false, to.get(..burst.len()).unwrap_or(&[]), burst, out);
+            self.append_singles(now, Direction::Up, to.get(..burst.len()).unwrap_or(&[]), burst, out);
         } else {
             self.receive_any(now, to.get(..singles).unwrap_or(&[]), burst, out);
         }

@@ -3,6 +3,8 @@
 use super::Gateway;
 use crate::aggregate::Appended;
 use crate::counters::DirectionCounters;
+use crate::direction::Direction;
+use crate::drop::DropReason;
 use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
@@ -16,14 +18,6 @@ const ROOM_BURST: usize = 32;
 /// Headroom that a received frame must have to become a buffer itself: for the largest headers of any port.
 const ADOPT_HEADROOM: usize = 64;
 
-/// Why records were dropped here.
-#[derive(Clone, Copy)]
-enum Drop {
-    NoRoute,
-    TooLarge,
-    NoFrame,
-}
-
 impl Gateway {
     /// Places an item that [`crate::aggregate::Aggregator::append`] did not take.
     #[inline(never)]
@@ -35,7 +29,8 @@ impl Gateway {
         let Some(datagram) = burst.get(number) else { return };
         let limit = self.buffers.limit(destination);
         if limit == 0 {
-            let reason = if self.routes.get(destination).is_some() { Drop::TooLarge } else { Drop::NoRoute };
+            let reason =
+                if self.routes.get(destination).is_some() { DropReason::TooLarge } else { DropReason::NoRoute };
             return self.dropped(destination, u64::from(item.records), reason);
         }
         let (len, frame) = (usize::from(item.len), &datagram.frame);
@@ -82,7 +77,7 @@ impl Gateway {
                 self.counters.left.records_per_datagram.record(u64::from(item.records));
                 out.send(Datagram { peer, class, records: item.records, ..datagram });
             }
-            None => self.dropped(item.destination, u64::from(item.records), Drop::NoRoute),
+            None => self.dropped(item.destination, u64::from(item.records), DropReason::NoRoute),
         }
     }
 
@@ -96,7 +91,7 @@ impl Gateway {
                 self.hold(item.destination, u64::from(item.records));
                 self.count_open();
             }
-            Err(_frame) => self.dropped(item.destination, u64::from(item.records), Drop::NoFrame),
+            Err(_frame) => self.dropped(item.destination, u64::from(item.records), DropReason::NoFrame),
         }
     }
 
@@ -112,13 +107,13 @@ impl Gateway {
                     let alone = first + HEADER_LEN > limit;
                     self.flush(now, to, if alone { Cause::Order } else { Cause::Full }, out);
                 } else {
-                    self.dropped(to, 1, Drop::TooLarge);
+                    self.dropped(to, 1, DropReason::TooLarge);
                     rest = rest.after(first, 1);
                 }
                 continue;
             }
             if waiting == 0 && !self.open(now, to, out) {
-                self.dropped(to, u64::from(rest.records), Drop::NoFrame);
+                self.dropped(to, u64::from(rest.records), DropReason::NoFrame);
                 return;
             }
             match self.buffers.append(to, fits.bytes, fits.records, rest.ce, fits.sum) {
@@ -132,7 +127,7 @@ impl Gateway {
                     self.flush(now, to, Cause::Full, out);
                     continue;
                 }
-                Appended::NotOpen | Appended::NoRoom => self.dropped(to, u64::from(fits.records), Drop::TooLarge),
+                Appended::NotOpen | Appended::NoRoom => self.dropped(to, u64::from(fits.records), DropReason::TooLarge),
             }
             rest = later;
         }
@@ -171,8 +166,8 @@ impl Gateway {
         }
     }
 
-    fn direction(&self, destination: Destination) -> &DirectionCounters {
-        if self.routes.class(destination) == Class::Down { &self.counters.down } else { &self.counters.up }
+    pub(super) fn direction(&self, destination: Destination) -> &DirectionCounters {
+        self.counters.of(Direction::of(self.routes.class(destination)))
     }
 
     fn hold(&mut self, destination: Destination, records: u64) {
@@ -184,18 +179,13 @@ impl Gateway {
     pub(crate) fn forget(&mut self, destination: Destination) {
         if let Some(closed) = self.buffers.close(destination) {
             self.release(destination, closed.records);
-            self.direction(destination).dropped_route_removed.add(u64::from(closed.records));
+            self.dropped(destination, u64::from(closed.records), DropReason::RouteRemoved);
         }
     }
 
     #[cold]
-    fn dropped(&self, destination: Destination, records: u64, reason: Drop) {
-        let direction = self.direction(destination);
-        match reason {
-            Drop::NoRoute => direction.dropped_no_route.add(records),
-            Drop::TooLarge => direction.dropped_too_large.add(records),
-            Drop::NoFrame => direction.dropped_no_frame.add(records),
-        }
+    fn dropped(&self, destination: Destination, records: u64, reason: DropReason) {
+        reason.counter(self.direction(destination)).add(records);
     }
 
     /// Sends the registrar's answer.

@@ -5,11 +5,12 @@ use super::Gateway;
 use crate::aggregate::Open;
 use crate::command::Command;
 use crate::counters::{DirectionCounters, FlushCounters};
+use crate::drop::DropReason;
 use crate::flush::Cause;
-use crate::pass::{self, FROM_MASTER, Item, Tally, Walked};
+use crate::pass::{self, Item, Tally, Walked};
 use crate::route::Destination;
 use crate::trace::{Event, Fate, Traced, Tracer, Waiting};
-use frame::{Burst, Class, Outbox, Time};
+use frame::{Burst, Outbox, Time};
 use wire::Record;
 
 /// Values of counters that tell what was done.
@@ -18,20 +19,19 @@ struct Marks {
     full: u64,
     order: u64,
     forwarded: u64,
-    /// Too large, no frame, no route.
+    /// By [`Marks::DROPPED`].
     dropped: [u64; 3],
 }
 
 impl Marks {
-    const DROPPED: [&'static str; 3] = ["too_large", "no_frame", "no_route"];
+    const DROPPED: [DropReason; 3] = [DropReason::TooLarge, DropReason::NoFrame, DropReason::NoRoute];
 
     fn of(flush: &FlushCounters, direction: &DirectionCounters) -> Self {
         Self {
             full: flush.flush_full.get(),
             order: flush.flush_order.get(),
             forwarded: flush.forwarded_whole.get(),
-            dropped: [&direction.dropped_too_large, &direction.dropped_no_frame, &direction.dropped_no_route]
-                .map(|counter| counter.get()),
+            dropped: Self::DROPPED.map(|reason| reason.counter(direction).get()),
         }
     }
 
@@ -46,8 +46,8 @@ impl Marks {
         }
     }
 
-    fn drop_reason(&self) -> Option<&'static str> {
-        Self::DROPPED.into_iter().zip(self.dropped).find(|(_, count)| *count > 0).map(|(name, _)| name)
+    fn drop_reason(&self) -> Option<DropReason> {
+        Self::DROPPED.into_iter().zip(self.dropped).find(|(_, count)| *count > 0).map(|(reason, _)| reason)
     }
 }
 
@@ -85,65 +85,53 @@ impl Gateway {
         let (peer, whole) = (datagram.peer, datagram.frame.len());
         tracer.find(datagram.frame.data(), self.routes.shards().scale());
         let mut tally = Tally::default();
-        let walked = pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters);
+        let (items, counters) = (&mut self.items, &self.counters);
+        let walked = pass::walk(number, datagram, &self.routes, items, &mut tally, counters, |start, reason| {
+            tracer.note_dropped(start, start + 1, reason);
+        });
         tally.publish(&self.counters);
         let told = |tracer: &Tracer, record: &Traced, fate: Fate| {
             let number = tracer.claim()?;
-            let &Traced { offset, len, msg_type, req_id, .. } = record;
+            let &Traced { offset, len, msg_type, req_id } = record;
             let (lcore, datagram) = (tracer.lcore, whole);
             let event =
                 Event::Arrived { number, time: now, lcore, peer, offset, datagram, msg_type, req_id, len, fate };
             tracer.say(event);
             Some(number)
         };
-        let records = std::mem::take(&mut tracer.records);
         if let Walked::Link(links) = walked {
             self.counters.flush.link_datagrams_in.add(1);
             self.counters.flush.link_records_in.add(links);
-            for record in &records {
+            for record in &tracer.records {
                 told(tracer, record, Fate::Registrar);
             }
             if let Some(datagram) = burst.take(number) {
                 self.hand_over(now, datagram, out);
             }
         } else {
-            let mut refusals = 0u64;
-            for (number_of, record) in records.iter().enumerate() {
-                let refused = match burst.get(number) {
-                    Some(_) if record.is_bad => Some("bad_length"),
-                    Some(datagram) => {
-                        let items = &mut self.admitted;
-                        pass::refusal(datagram, record.offset, &self.routes, items, &tracer.scratch)
-                    }
-                    None => None,
-                };
-                if let Some(reason) = refused {
-                    refusals |= 1 << number_of;
+            let dropped = |item: &Item, reason| {
+                let start = usize::from(item.offset);
+                tracer.note_dropped(start, start + usize::from(item.len), reason);
+            };
+            if out.is_contended() {
+                self.admit_shares(burst, out, dropped);
+            } else if tally.has_upward() {
+                self.check_origin(burst, dropped);
+            }
+            let records = std::mem::take(&mut tracer.records);
+            for record in &records {
+                let reason = tracer.dropped.iter().find(|(start, _)| *start == record.offset);
+                if let Some(&(_, reason)) = reason {
                     told(tracer, record, Fate::Dropped(reason));
                 }
-            }
-            if out.is_contended() {
-                self.admit_shares(burst, out);
-                // What is in no item any more, and was not refused, was beyond the slave's share.
-                let has = |item: &Item, at: usize| (item.offset..item.offset + item.len).contains(&(at as u16));
-                for (number_of, record) in records.iter().enumerate() {
-                    let goes_on = self.items.iter().any(|item| has(item, record.offset));
-                    if !goes_on && refusals & (1 << number_of) == 0 {
-                        told(tracer, record, Fate::Dropped("fair_share"));
-                    }
-                }
-            } else if self.items.iter().any(|item| item.source != FROM_MASTER) {
-                pass::check_origin(&mut self.items, &mut self.admitted, burst, &self.routes, &self.counters.up, |_| {
-                    true
-                });
             }
             let mut items = std::mem::take(&mut self.items);
             for item in items.drain(..) {
                 self.one_item(now, item, burst, &records, tracer, &told, out);
             }
             self.items = items;
+            tracer.records = records;
         }
-        tracer.records = records;
     }
 
     /// Places an item: at once, if it is a datagram that is placed whole, else record by record.
@@ -272,8 +260,7 @@ impl Gateway {
     }
 
     fn marks(&self, to: Destination) -> Marks {
-        let down = self.routes.class(to) == Class::Down;
-        Marks::of(&self.counters.flush, if down { &self.counters.down } else { &self.counters.up })
+        Marks::of(&self.counters.flush, self.direction(to))
     }
 
     /// Remembers the buffers with records that wait, as they are now.
