@@ -9,10 +9,10 @@ frame::counters! {
         watchdog_stalled_ns,
         /// Times that the largest IP packet of a port changed, and routes with it: its interface has another MTU.
         mtu_changes,
-        /// Receive queues of interfaces that no lcore serves, since they were added later: what comes there is lost (a gauge).
-        queues_unserved,
-        /// Lcores that are not pinned to the core that they were given any more (a gauge).
-        lcores_moved,
+        /// Receive queues of interfaces that no lcore serves, since they were added later: what comes there is lost.
+        queues_unserved: gauge,
+        /// Lcores that are not pinned to the core that they were given any more.
+        lcores_moved: gauge,
         /// Lines of the log that were lost: nobody read stderr fast enough, or it could not be written.
         log_lines_dropped,
         /// Requests that the metrics server answered.

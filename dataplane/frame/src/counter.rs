@@ -45,20 +45,15 @@ impl Counter {
 /// Receives each counter of a set: its name, what it counts, its value.
 pub type Visitor<'a> = dyn FnMut(&'static str, &'static str, u64) + 'a;
 
-/// How a counter moves.
+/// What a counter says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows, until the process starts anew.
+    /// How often something happened: it only grows, until the process starts anew.
     Counter,
-    /// It goes up and down.
+    /// How much of something there is now: it goes up and down.
     Gauge,
-}
-
-impl Kind {
-    /// The kind that a counter's help names: a gauge says `(a gauge)`.
-    pub fn of(help: &str) -> Self {
-        if help.contains("(a gauge)") { Self::Gauge } else { Self::Counter }
-    }
+    /// How much was dropped for one reason: it only grows.
+    Drop,
 }
 
 /// A set of counters that can be read by name. Made by [`crate::counters!`].
@@ -68,10 +63,14 @@ pub trait CounterSet: Send + Sync {
 
     /// Visits every counter in the order of its definition.
     fn visit(&self, visitor: &mut Visitor<'_>);
+
+    /// What the counter of this name says. A set that is made of others asks them.
+    fn kind(&self, counter: &str) -> Kind;
 }
 
 /// Defines a struct of [`Counter`]s. Names and descriptions are written once, here; `stats`, JSON, Prometheus and the
-/// documentation all read them through [`CounterSet`]. The description of one that can fall says `(a gauge)`.
+/// documentation all read them through [`CounterSet`]. Behind the name of one that can fall stands `: gauge`, and behind that
+/// of one that counts what was dropped `: drop`.
 ///
 /// ```
 /// frame::counters! {
@@ -79,17 +78,22 @@ pub trait CounterSet: Send + Sync {
 ///     pub struct ThingCounters {
 ///         /// Records that came in.
 ///         records_in,
+///         /// Records that wait.
+///         waiting: gauge,
 ///     }
 /// }
 /// let counters = ThingCounters::default();
 /// counters.records_in.add(2);
 /// let mut seen = Vec::new();
 /// frame::counter::CounterSet::visit(&counters, &mut |name, help, value| seen.push((name, help, value)));
-/// assert_eq!(seen, [("records_in", "Records that came in.", 2)]);
+/// assert_eq!(seen[0], ("records_in", "Records that came in.", 2));
+/// assert_eq!(frame::counter::CounterSet::kind(&counters, "waiting"), frame::counter::Kind::Gauge);
 /// ```
 #[macro_export]
 macro_rules! counters {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $(#[doc = $doc:literal] $field:ident),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $(#[doc = $doc:literal] $field:ident $(: $kind:ident)?),* $(,)?
+    }) => {
         $(#[$meta])*
         // On cache lines of their own, two by two as they are fetched: no other thread's writes touch what an lcore counts.
         #[derive(Debug, Default)]
@@ -106,6 +110,15 @@ macro_rules! counters {
             fn visit(&self, visitor: &mut $crate::counter::Visitor<'_>) {
                 $(visitor(stringify!($field), $doc.trim_ascii(), self.$field.get());)*
             }
+
+            fn kind(&self, counter: &str) -> $crate::counter::Kind {
+                match counter {
+                    $($(stringify!($field) => $crate::counters!(@kind $kind),)?)*
+                    _ => $crate::counter::Kind::Counter,
+                }
+            }
         }
     };
+    (@kind gauge) => { $crate::counter::Kind::Gauge };
+    (@kind drop) => { $crate::counter::Kind::Drop };
 }

@@ -31,25 +31,25 @@ crate::counters! {
         /// Upward bytes of UDP payload that a TX ring took.
         up_bytes_out,
         /// Records of link control that a port could not send at all.
-        link_records_dropped_tx,
+        link_records_dropped_tx: drop,
         /// Downward records that a port could not send at all (the port's own counters say why).
-        down_records_dropped_tx,
+        down_records_dropped_tx: drop,
         /// Upward records that a port could not send at all (the port's own counters say why).
-        up_records_dropped_tx,
+        up_records_dropped_tx: drop,
         /// Downward records to a slow destination, for which as many datagrams wait as may; dropped.
-        down_records_dropped_slow,
+        down_records_dropped_slow: drop,
         /// Upward records to a slow destination, for which as many datagrams wait as may; dropped.
-        up_records_dropped_slow,
-        /// Downward records that wait for room in a TX ring (a gauge).
-        down_records_queued,
-        /// Upward records that wait for room in a TX ring (a gauge).
-        up_records_queued,
+        up_records_dropped_slow: drop,
+        /// Downward records that wait for room in a TX ring.
+        down_records_queued: gauge,
+        /// Upward records that wait for room in a TX ring.
+        up_records_queued: gauge,
         /// Link control of registered nodes that was dropped because the registrar's mailbox was full; nodes try again.
-        link_dropped_mailbox_full,
+        link_dropped_mailbox_full: drop,
         /// Link control of strangers that was dropped because their part of the registrar's mailbox was full.
-        link_dropped_stranger,
+        link_dropped_stranger: drop,
         /// Link control beyond the budget of a registered node that was dropped because the part for it was full.
-        link_dropped_excess,
+        link_dropped_excess: drop,
     }
 }
 

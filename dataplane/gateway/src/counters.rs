@@ -4,7 +4,7 @@
 
 use crate::direction::Direction;
 use frame::Histogram;
-use frame::counter::{CounterSet, Visitor};
+use frame::counter::{CounterSet, Kind, Visitor};
 
 frame::counters! {
     /// What came in from one direction, and what became of it.
@@ -15,38 +15,38 @@ frame::counters! {
         records_in,
         /// Bytes of UDP payload that came in.
         bytes_in,
-        /// Records that wait in aggregation buffers (a gauge).
-        held,
+        /// Records that wait in aggregation buffers.
+        held: gauge,
         /// Bad records: fewer bytes than a header.
-        dropped_truncated,
+        dropped_truncated: drop,
         /// Bad records: wrong magic.
-        dropped_bad_magic,
+        dropped_bad_magic: drop,
         /// Bad records: payload_len past the end of the datagram.
-        dropped_bad_length,
+        dropped_bad_length: drop,
         /// Bad records: slave id out of range of the scale.
-        dropped_bad_slave_id,
+        dropped_bad_slave_id: drop,
         /// Bytes dropped with bad records: from the bad record to the end of its datagram.
         bad_bytes,
         /// Records whose shard another gateway serves.
-        dropped_foreign_shard,
+        dropped_foreign_shard: drop,
         /// Records of another shard than the first record of their datagram.
-        dropped_mixed_shards,
+        dropped_mixed_shards: drop,
         /// Link control in a datagram of cargo.
-        dropped_mixed_link,
+        dropped_mixed_link: drop,
         /// Records for a slave or master that is not registered.
-        dropped_no_route,
+        dropped_no_route: drop,
         /// Upward records of a slave that is not registered, or from a source that is no registered master.
-        dropped_unregistered_source,
+        dropped_unregistered_source: drop,
         /// Records whose source is not where the slave or master they name is registered.
-        dropped_spoofed,
+        dropped_spoofed: drop,
         /// Records larger than the MTU of their route.
-        dropped_too_large,
+        dropped_too_large: drop,
         /// Records for which no frame was free.
-        dropped_no_frame,
+        dropped_no_frame: drop,
         /// Records beyond the fair share of their slave, while more came for a port than it could send.
-        dropped_fair_share,
+        dropped_fair_share: drop,
         /// Records that waited for a slave or master when its route was removed.
-        dropped_route_removed,
+        dropped_route_removed: drop,
     }
 }
 
@@ -67,10 +67,10 @@ frame::counters! {
         flush_drain,
         /// Datagrams that filled themselves and were forwarded without a copy.
         forwarded_whole,
-        /// Aggregation buffers that are open (a gauge).
-        buffers_open,
-        /// The most aggregation buffers that were open at once (a gauge).
-        buffers_open_max,
+        /// Aggregation buffers that are open.
+        buffers_open: gauge,
+        /// The most aggregation buffers that were open at once.
+        buffers_open_max: gauge,
         /// Datagrams of link control that came in.
         link_datagrams_in,
         /// Records of link control that came in: consumed by the registrar.
@@ -80,7 +80,7 @@ frame::counters! {
         /// Datagrams of link control beyond the budget of a registered node: the registrar reads all others first.
         link_excess_in,
         /// Answers to link control that found no frame, not even in the reserve.
-        link_dropped_no_frame,
+        link_dropped_no_frame: drop,
         /// Empty datagrams, which have no record to count.
         empty_datagrams,
     }
@@ -131,7 +131,7 @@ impl DirectionCounters {
     /// Visits the drop reasons only.
     pub fn visit_drops(&self, visitor: &mut Visitor<'_>) {
         self.visit(&mut |name, help, value| {
-            if name.starts_with("dropped_") {
+            if self.kind(name) == Kind::Drop {
                 visitor(name, help, value);
             }
         });

@@ -36,9 +36,9 @@ frame::counters! {
         /// Polls after which link control waited because the registrar's mailbox was full.
         control_delayed,
         /// Link control datagrams dropped because there is no registrar (any more).
-        control_dropped_no_registrar,
-        /// The most datagrams that waited for one port's TX ring (a gauge).
-        tx_backlog_high_water,
+        control_dropped_no_registrar: drop,
+        /// The most datagrams that waited for one port's TX ring.
+        tx_backlog_high_water: gauge,
         /// Times the lcore slept.
         sleeps,
         /// Nanoseconds asleep.
@@ -51,18 +51,18 @@ frame::counters! {
 frame::counters! {
     /// Frames of an lcore, by where they are; refreshed every 256 polls and before sleep.
     pub struct PoolCounters {
-        /// Frames in all (a gauge).
-        frames_capacity,
-        /// Frames that are free (a gauge).
-        frames_free,
-        /// The most frames that were in use at once (a gauge).
-        frames_high_water,
-        /// Frames that the role holds (a gauge).
-        frames_in_role,
-        /// Frames that the ports and their devices hold (a gauge).
-        frames_in_ports,
-        /// Frames that wait to be sent or for the registrar (a gauge).
-        frames_in_outbox,
+        /// Frames in all.
+        frames_capacity: gauge,
+        /// Frames that are free.
+        frames_free: gauge,
+        /// The most frames that were in use at once.
+        frames_high_water: gauge,
+        /// Frames that the role holds.
+        frames_in_role: gauge,
+        /// Frames that the ports and their devices hold.
+        frames_in_ports: gauge,
+        /// Frames that wait to be sent or for the registrar.
+        frames_in_outbox: gauge,
     }
 }
 

@@ -47,22 +47,22 @@ frame::counters! {
         refused_duplicate,
         /// Accepted heartbeats whose memory cannot be true: the last claim of that boot holds.
         capacity_refused,
-        /// Slaves that are here (a gauge).
-        slaves_here,
-        /// Slaves that are suspect: silent together with many others (a gauge).
-        slaves_suspect,
-        /// Masters that are here (a gauge).
-        masters_here,
+        /// Slaves that are here.
+        slaves_here: gauge,
+        /// Slaves that are suspect: silent together with many others.
+        slaves_suspect: gauge,
+        /// Masters that are here.
+        masters_here: gauge,
         /// Slaves and masters that were declared gone.
         nodes_gone,
-        /// Slaves and masters whose last heartbeat was signed with the older of two keys (a gauge).
-        members_old_key,
-        /// Slaves and masters whose last heartbeat was of version 1 (a gauge).
-        members_v1,
+        /// Slaves and masters whose last heartbeat was signed with the older of two keys.
+        members_old_key: gauge,
+        /// Slaves and masters whose last heartbeat was of version 1.
+        members_v1: gauge,
         /// HEARTBEAT_ACK records among acks_out that nobody asked for: they say that the gateway drains.
         drain_acks_out,
-        /// While draining, slaves and masters that have not said that they heard of it (a gauge).
-        drain_unheard,
+        /// While draining, slaves and masters that have not said that they heard of it.
+        drain_unheard: gauge,
         /// Times that many slaves fell silent at once.
         mass_silences,
         /// Times that the gateway itself may not have heard nodes: an lcore did not poll, or packets or mail were lost.
@@ -71,7 +71,7 @@ frame::counters! {
         deaf_ns,
         /// Slaves and masters judged silent although losses or an lcore that did not poll may be the reason.
         doubt_ended,
-        /// The membership generation (a gauge).
-        generation,
+        /// The membership generation.
+        generation: gauge,
     }
 }

@@ -50,11 +50,11 @@ frame::counters! {
         /// Bytes of UDP payload received.
         rx_bytes,
         /// Datagrams longer than a frame; dropped.
-        rx_dropped_truncated,
+        rx_dropped_truncated: drop,
         /// Datagrams from a source that no sender can have; dropped.
-        rx_dropped_source,
+        rx_dropped_source: drop,
         /// Datagrams with a wrong UDP checksum that the kernel dropped after it had queued them for the socket.
-        rx_dropped_checksum,
+        rx_dropped_checksum: drop,
         /// Datagrams that the socket dropped because its receive buffer was full.
         rx_lost,
         /// Polls that found no free frame to receive into; the datagrams waited in the socket.
@@ -68,19 +68,19 @@ frame::counters! {
         /// Bytes of UDP payload sent.
         tx_bytes,
         /// Datagrams larger than the path's MTU; dropped.
-        tx_dropped_too_long,
+        tx_dropped_too_long: drop,
         /// Datagrams without a route, behind a next hop that does not answer, or from an own address that is gone; dropped.
-        tx_dropped_unreachable,
+        tx_dropped_unreachable: drop,
         /// Datagrams that a firewall rule or a missing permission forbade; dropped.
-        tx_dropped_not_permitted,
+        tx_dropped_not_permitted: drop,
         /// Datagrams to an IPv6 address on an IPv4 socket; dropped.
-        tx_dropped_family,
+        tx_dropped_family: drop,
         /// Datagrams that the kernel refused for another reason; dropped.
-        tx_dropped_other,
+        tx_dropped_other: drop,
         /// Times that the send buffer was full; the datagrams waited.
         tx_full,
-        /// Destinations that have a send buffer of their own now, because theirs filled the common one (a gauge).
-        tx_slow_destinations,
+        /// Destinations that have a send buffer of their own now, because theirs filled the common one.
+        tx_slow_destinations: gauge,
         /// Times that a destination was given a send buffer of its own, because the common one filled.
         tx_slow_found,
         /// Times that a send buffer of slow destinations was full; their datagrams waited, or were dropped (`*_dropped_slow`).
@@ -89,12 +89,12 @@ frame::counters! {
         icmp_errors,
         /// Times that the interface with the socket's address was taken down, lost its carrier or the address.
         link_downs,
-        /// 1 while the interface with the socket's address is up and has a carrier (a gauge).
-        link_up,
-        /// Receive buffer that the kernel granted, in bytes (a gauge).
-        rcvbuf,
-        /// Send buffer that the kernel granted, in bytes (a gauge).
-        sndbuf,
+        /// 1 while the interface with the socket's address is up and has a carrier.
+        link_up: gauge,
+        /// Receive buffer that the kernel granted, in bytes.
+        rcvbuf: gauge,
+        /// Send buffer that the kernel granted, in bytes.
+        sndbuf: gauge,
     }
 }
 

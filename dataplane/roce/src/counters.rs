@@ -9,13 +9,13 @@ frame::counters! {
         /// Datagrams that came in.
         datagrams_in,
         /// Datagrams that came to another port than RoCEv2's.
-        dropped_other_port,
+        dropped_other_port: drop,
         /// Datagrams whose sender is not an IPv4 address, or without the headers that an ICRC covers.
-        dropped_headers,
+        dropped_headers: drop,
         /// Packets for a queue pair from another address than its peer's, or to another one of ours.
-        dropped_not_peer,
+        dropped_not_peer: drop,
         /// Packets from a socket that only headers explain which their sender's last ones do not let expect.
-        dropped_identification,
+        dropped_identification: drop,
         /// Packets that arrived with the mark Congestion Experienced.
         marked_ce,
         /// Packets from a socket whose IPv4 identification had to be solved for, to explain the ICRC.

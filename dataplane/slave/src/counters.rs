@@ -19,17 +19,17 @@ frame::counters! {
         /// Records that came from another address than that of a gateway of ours.
         refused_source,
         /// Records for a slave id that is not ours.
-        dropped_not_ours,
+        dropped_not_ours: drop,
         /// Records of a type that a slave does not serve.
-        dropped_unknown_type,
+        dropped_unknown_type: drop,
         /// Remainders shorter than a record header.
-        dropped_truncated,
+        dropped_truncated: drop,
         /// Remainders that do not begin with the magic.
-        dropped_magic,
+        dropped_magic: drop,
         /// Remainders whose payload_len points past the end of the datagram.
-        dropped_length,
+        dropped_length: drop,
         /// Remainders whose slave id is out of range.
-        dropped_slave_id,
+        dropped_slave_id: drop,
         /// PATTERN records with the right content, each seen for the first time and none later missing before them.
         pattern_ok,
         /// PATTERN records whose bytes are not those of their slave and sequence.
@@ -50,10 +50,10 @@ frame::counters! {
         acks_refused,
         /// HEARTBEAT_ACK records among acks_refused that answer another challenge: of another start of the node, or of another gateway.
         acks_refused_challenge,
-        /// Slave ids that are registered now, with one gateway or more (a gauge).
-        registered,
-        /// Registrations of slave ids, with all gateways (a gauge).
-        registrations,
+        /// Slave ids that are registered now, with one gateway or more.
+        registered: gauge,
+        /// Registrations of slave ids, with all gateways.
+        registrations: gauge,
         /// Times that a slave's cargo took another gateway than before: the one before drained, fell silent, or a preferred one was back.
         gateway_moves,
         /// Datagrams of answers that did not go back to the gateway of their questions, because it drained or was silent.

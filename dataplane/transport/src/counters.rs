@@ -22,35 +22,35 @@ frame::counters! {
         /// Bytes of payload that went out, those that were sent again included.
         payload_bytes_out,
         /// Packets shorter than their headers and the ICRC.
-        rc_dropped_short,
+        rc_dropped_short: drop,
         /// Packets with an opcode of another transport service, or with a reserved one and the PSN of what was done before.
-        rc_dropped_opcode,
+        rc_dropped_opcode: drop,
         /// Packets of another version of the transport header.
-        rc_dropped_version,
+        rc_dropped_version: drop,
         /// Packets with wrong pad, or with payload where none may be.
-        rc_dropped_pad,
+        rc_dropped_pad: drop,
         /// Packets with another partition key than the default one.
-        rc_dropped_pkey,
+        rc_dropped_pkey: drop,
         /// Packets for a queue pair that does not exist; stale and forged ones end here.
-        rc_dropped_no_qp,
+        rc_dropped_no_qp: drop,
         /// Packets for a queue pair from another peer than its own.
-        rc_dropped_wrong_path,
+        rc_dropped_wrong_path: drop,
         /// Packets whose ICRC is wrong.
-        rc_dropped_icrc,
+        rc_dropped_icrc: drop,
         /// Packets for a queue pair that is not ready for them, or has failed.
-        rc_dropped_state,
+        rc_dropped_state: drop,
         /// Responses to what was never asked, or longer ago than half of all PSNs.
-        rc_dropped_response_window,
+        rc_dropped_response_window: drop,
         /// Responses to what is complete already.
-        rc_dropped_response_stale,
+        rc_dropped_response_stale: drop,
         /// Responses that came before ones that are missing; the missing ones are asked for again.
-        rc_dropped_response_early,
+        rc_dropped_response_early: drop,
         /// Responses that do not fit their request: other kind, other length, reserved syndrome.
-        rc_dropped_response_unfit,
+        rc_dropped_response_unfit: drop,
         /// Requests that came before ones that are missing; the first is answered with a NAK.
-        rc_dropped_request_early,
+        rc_dropped_request_early: drop,
         /// READs and atomic operations that were done before, and are no longer or not so in the response cache.
-        rc_dropped_duplicate_unknown,
+        rc_dropped_duplicate_unknown: drop,
         /// Requests that were done before and are answered again.
         duplicates_in,
         /// READs that were answered before and asked for again, and whose bytes cannot be read any more: they are not answered.
@@ -79,10 +79,10 @@ frame::counters! {
         completed_in_error,
         /// Queue pairs that failed.
         qps_failed,
-        /// Queue pairs that exist (a gauge).
-        qps,
-        /// Bytes in flight to and from all peers (a gauge).
-        bytes_in_flight,
+        /// Queue pairs that exist.
+        qps: gauge,
+        /// Bytes in flight to and from all peers.
+        bytes_in_flight: gauge,
         /// Times that a queue pair had to wait for room in a window.
         window_waits,
     }

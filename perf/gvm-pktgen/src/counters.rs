@@ -27,9 +27,9 @@ frame::counters! {
         /// Records from another address than those that were asked.
         refused_source,
         /// Records that are none, or whose slave id is out of range.
-        dropped_bad,
+        dropped_bad: drop,
         /// Records of another run, another type, or a slave that was not asked.
-        dropped_unexpected,
+        dropped_unexpected: drop,
         /// ECHO_REPLYs with the right content, in order or first after a gap.
         echo_ok,
         /// ECHO_REPLYs with the right content that came after later ones.
@@ -58,24 +58,24 @@ frame::counters! {
         window_given_up,
         /// Times that sending waited for a free frame.
         no_frame,
-        /// Gateways that have registered the generator (a gauge).
-        gateways_registered,
+        /// Gateways that have registered the generator.
+        gateways_registered: gauge,
         /// Times that a shard's cargo took another gateway than before: the one before drained, fell silent, or a preferred one was back.
         shard_moves,
-        /// The longest time that a slave's answers stayed away, in nanoseconds: between two of them, while sending (a gauge).
-        echo_gap_ns,
-        /// The longest time that a slave's own PATTERN records stayed away, in nanoseconds: between two of them (a gauge).
-        up_gap_ns,
-        /// Shards of the slaves asked that no registered gateway serves (a gauge).
-        shards_missing,
-        /// Slaves asked that the gateway of their shard has named as members (a gauge).
-        members_known,
-        /// Those of them that do not take packets of the size asked, as far as gateways have proof (a gauge).
-        members_too_small,
-        /// The smallest MTU of the ways to gateways, in bytes (a gauge).
-        route_mtu,
-        /// Where the run is: 0 waiting, 1 sending, 2 waiting for stragglers, 3 done (a gauge).
-        phase,
+        /// The longest time that a slave's answers stayed away, in nanoseconds: between two of them, while sending.
+        echo_gap_ns: gauge,
+        /// The longest time that a slave's own PATTERN records stayed away, in nanoseconds: between two of them.
+        up_gap_ns: gauge,
+        /// Shards of the slaves asked that no registered gateway serves.
+        shards_missing: gauge,
+        /// Slaves asked that the gateway of their shard has named as members.
+        members_known: gauge,
+        /// Those of them that do not take packets of the size asked, as far as gateways have proof.
+        members_too_small: gauge,
+        /// The smallest MTU of the ways to gateways, in bytes.
+        route_mtu: gauge,
+        /// Where the run is: 0 waiting, 1 sending, 2 waiting for stragglers, 3 done.
+        phase: gauge,
         /// Nanoseconds between the first and the last record that were sent.
         sending_ns,
     }

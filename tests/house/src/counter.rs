@@ -58,14 +58,22 @@ fn read(file: &TextFile) -> Vec<Set> {
                     open.name = rest.trim_end_matches(" {").to_owned();
                     open.help = std::mem::take(&mut help);
                 } else if let Some(name) = text.strip_suffix(',') {
-                    // A histogram's name has its type behind it.
-                    let name = name.split_once(':').map_or(name, |(name, _)| name);
-                    open.counters.push((name.to_owned(), std::mem::take(&mut help)));
+                    // Behind the name of a counter may stand its kind, and behind that of a histogram its type.
+                    let (name, kind) = name.split_once(": ").unwrap_or((name, ""));
+                    let help = std::mem::take(&mut help);
+                    let help = if kind == "gauge" { as_gauge(&help) } else { help };
+                    open.counters.push((name.to_owned(), help));
                 }
             }
         }
     }
     found
+}
+
+/// The meaning of a counter that goes up and down, as documents say it.
+fn as_gauge(help: &str) -> String {
+    let (text, end) = if let Some(text) = help.strip_suffix('.') { (text, ".") } else { (help, "") };
+    format!("{text} (a gauge){end}")
 }
 
 /// The generated part of the document, from [`BEGIN`] to [`END`].
@@ -113,7 +121,7 @@ frame::counters! {
         /// Records | that came in.
         records_in,
         /// Lost ones.
-        dropped_here,
+        dropped_here: drop,
     }
 }
 
@@ -144,7 +152,8 @@ frame::histograms! {
         assert_eq!(found.len(), 2);
         assert_eq!((&*found[0].name, &*found[0].help), ("ThingCounters", "What a thing counts. And more of it."));
         let names: Vec<&str> = found[0].counters.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["records_in", "dropped_here"]);
+        assert_eq!(names, ["records_in", "dropped_here", "waiting"]);
+        assert_eq!(found[0].counters[2].1, "Those that wait (a gauge).");
         assert_eq!(found[1].counters, [("wait_ns".to_owned(), "Nanoseconds of a wait.".to_owned())]);
     }
 

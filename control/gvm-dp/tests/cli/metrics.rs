@@ -40,6 +40,10 @@ impl CounterSet for OfDpdk {
     fn visit(&self, visitor: &mut Visitor<'_>) {
         self.0.visit(visitor);
     }
+
+    fn kind(&self, counter: &str) -> Kind {
+        self.0.kind(counter)
+    }
 }
 
 /// Every set that gvm-dp has, exposed.
@@ -98,7 +102,9 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
             // Prometheus has times in seconds.
             let help = help.replace("Nanoseconds", "Seconds").replace("in nanoseconds", "in seconds");
             let histogram = set.ends_with("Histograms");
-            let kind = if histogram { Kind::Gauge } else { Kind::of(&help) };
+            let is_gauge = histogram || help.contains(" (a gauge)");
+            let help = help.replace(" (a gauge)", "");
+            let kind = if is_gauge { Kind::Gauge } else { Kind::Counter };
             let name = name::of(&set, counter, kind);
             let family = families.get(&name.family).unwrap_or_else(|| panic!("{set}::{counter}: no {}", name.family));
             assert!(family.help.contains(&help), "{}: \"{}\" lacks \"{help}\"", name.family, family.help);

@@ -13,7 +13,7 @@ use std::fmt;
 pub fn counters(text: &mut Exposition, set: &dyn CounterSet, labels: &Labels<'_>) {
     let of = set.name();
     set.visit(&mut |counter, help, value| {
-        let kind = Kind::of(help);
+        let kind = set.kind(counter);
         let name = name::of(of, counter, kind);
         let kind = if kind == Kind::Gauge { Type::Gauge } else { Type::Counter };
         let (value, help) = (in_base_units(counter, value), help.replace("Nanoseconds", "Seconds"));

@@ -66,7 +66,7 @@ fn in_base_units(counter: &str) -> String {
 /// The name of a counter of the set with this type.
 pub fn of<'a>(type_name: &str, counter: &'a str, kind: Kind) -> MetricName<'a> {
     let set = set_name(type_name);
-    let total = if kind == Kind::Counter { "_total" } else { "" };
+    let total = if kind == Kind::Gauge { "" } else { "_total" };
     let group = GROUPS.iter().find_map(|(group, label)| {
         let rest = counter.strip_prefix(group)?.strip_prefix('_')?;
         Some((*group, *label, rest))

@@ -15,7 +15,7 @@ use crate::lent::Lent;
 use crate::neighbour::resolve;
 use crate::vlans::Vlans;
 use crate::{Port, headers::check_sendable};
-use frame::counter::{CounterSet, Visitor};
+use frame::counter::{CounterSet, Kind, Visitor};
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use port_abi::{BURST, Exchange, Queue, QueueCounts};
@@ -33,23 +33,23 @@ frame::counters! {
         /// Packets that were copied: their driver has memory of its own, or they came in several pieces.
         rx_copied,
         /// Packets whose headers are not those of a whole UDP datagram; dropped.
-        rx_dropped_malformed,
+        rx_dropped_malformed: drop,
         /// Datagrams to another IP address or UDP port; dropped.
-        rx_dropped_not_ours,
+        rx_dropped_not_ours: drop,
         /// Datagrams with IP options; dropped.
-        rx_dropped_ip_options,
+        rx_dropped_ip_options: drop,
         /// Datagrams of a VLAN that the port does not take packets from; dropped.
-        rx_dropped_vlan,
+        rx_dropped_vlan: drop,
         /// Datagrams from a source that no sender can have; dropped.
-        rx_dropped_source,
+        rx_dropped_source: drop,
         /// Datagrams with a wrong UDP checksum; dropped.
-        rx_dropped_checksum,
+        rx_dropped_checksum: drop,
         /// Datagrams whose UDP checksum the sender left to a NIC that is not there; dropped.
-        rx_dropped_partial_checksum,
+        rx_dropped_partial_checksum: drop,
         /// Packets longer than a frame; dropped.
-        rx_dropped_too_long,
+        rx_dropped_too_long: drop,
         /// Packets that had to be copied when no frame was left; dropped.
-        rx_dropped_no_frame,
+        rx_dropped_no_frame: drop,
         /// Packets that the device dropped because nobody took them in time (of the whole device, at its first queue).
         rx_lost_missed,
         /// Times that the driver found no buffer for a packet (of the whole device, at its first queue).
@@ -67,31 +67,31 @@ frame::counters! {
         /// Bytes of UDP payload that the device took.
         tx_bytes,
         /// Datagrams larger than the link's MTU, or without room for headers before them; dropped.
-        tx_dropped_too_long,
+        tx_dropped_too_long: drop,
         /// Datagrams to a peer whose next hop has no known Ethernet address (yet); dropped.
-        tx_dropped_no_neighbour,
+        tx_dropped_no_neighbour: drop,
         /// Datagrams dropped because the link was down.
-        tx_dropped_link_down,
+        tx_dropped_link_down: drop,
         /// Datagrams dropped because the port had no IPv4 address.
-        tx_dropped_no_address,
+        tx_dropped_no_address: drop,
         /// Datagrams to an IPv6 peer; dropped.
-        tx_dropped_family,
+        tx_dropped_family: drop,
         /// Answers to ARP and ping, and questions, that found no room to leave; dropped.
-        tx_dropped_host,
+        tx_dropped_host: drop,
         /// Packets that the device could not send (of the whole device, at its first queue).
         tx_device_errors,
         /// Times that the device took no more; the datagrams waited.
         tx_full,
         /// Times that the link went down.
         link_downs,
-        /// 1 while the link is up (a gauge).
-        link_up,
-        /// The link's speed in Mbit/s, 0 when it is unknown (a gauge).
-        link_mbits,
-        /// Frames with the driver: to receive into, received, or to be sent (a gauge).
-        frames_lent,
-        /// The most frames that were with the driver at once (a gauge).
-        frames_lent_max,
+        /// 1 while the link is up.
+        link_up: gauge,
+        /// The link's speed in Mbit/s, 0 when it is unknown.
+        link_mbits: gauge,
+        /// Frames with the driver: to receive into, received, or to be sent.
+        frames_lent: gauge,
+        /// The most frames that were with the driver at once.
+        frames_lent_max: gauge,
     }
 }
 
@@ -602,5 +602,12 @@ impl CounterSet for Both {
     fn visit(&self, visitor: &mut Visitor<'_>) {
         self.port.visit(visitor);
         self.host.visit(visitor);
+    }
+
+    fn kind(&self, counter: &str) -> Kind {
+        match self.host.kind(counter) {
+            Kind::Counter => self.port.kind(counter),
+            kind => kind,
+        }
     }
 }

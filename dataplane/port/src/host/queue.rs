@@ -24,17 +24,17 @@ frame::counters! {
         /// Questions sent: for neighbours, and for and of our own addresses.
         arp_requests_tx,
         /// ARP packets that were malformed, or came from an impossible address; dropped.
-        arp_dropped_malformed,
+        arp_dropped_malformed: drop,
         /// ICMP echo requests that were answered.
         icmp_replies_tx,
         /// ICMP packets to us that were malformed; dropped.
-        icmp_dropped_malformed,
+        icmp_dropped_malformed: drop,
         /// ICMP packets that are not answered: to others, from nobody, or no echo requests.
         icmp_ignored,
         /// ARP and ICMP packets of a VLAN that the port does not take packets from; dropped.
-        host_dropped_vlan,
+        host_dropped_vlan: drop,
         /// ARP and ICMP packets beyond 1,000 a second on one queue; dropped.
-        host_dropped_rate,
+        host_dropped_rate: drop,
         /// ARP packets whose news was lost because another queue was at the table of neighbours; it will be asked for again.
         host_busy,
         /// Packets of other protocols, such as IPv6 and LLDP; nobody here is meant.

@@ -5,7 +5,7 @@
 
 use crate::xdp::{XdpError, XdpPort};
 use crate::{About, Port};
-use frame::counter::{CounterSet, Visitor};
+use frame::counter::{CounterSet, Kind, Visitor};
 use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -203,6 +203,10 @@ impl CounterSet for Sum {
         for (name, help, value) in sums {
             visitor(name, help, value);
         }
+    }
+
+    fn kind(&self, counter: &str) -> Kind {
+        self.0.first().map_or(Kind::Counter, |first| first.kind(counter))
     }
 }
 

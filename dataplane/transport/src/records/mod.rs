@@ -25,15 +25,15 @@ frame::counters! {
         /// Records that came from another address than that of a peer or gateway of ours.
         refused_source,
         /// Records for another slave or master than this one, or of a peer that has no route.
-        dropped_not_ours,
+        dropped_not_ours: drop,
         /// Records of another type, or parts of larger messages.
-        dropped_unknown_type,
+        dropped_unknown_type: drop,
         /// Remainders that are no record: too short, wrong magic, wrong length, slave id out of range.
-        dropped_bad,
+        dropped_bad: drop,
         /// Packets that could not leave because their peer has no route; they are sent again.
-        rc_dropped_no_route,
+        rc_dropped_no_route: drop,
         /// Packets that could not leave because they are larger than their route's MTU allows; they are sent again.
-        rc_dropped_too_large,
+        rc_dropped_too_large: drop,
         /// Times that sending waited for a free frame, or for room in a port's queue.
         rc_no_frame,
     }
