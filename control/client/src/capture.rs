@@ -2,7 +2,7 @@
 
 use super::Target;
 use crate::args::CaptureArgs;
-use crate::sink::Sink;
+use crate::sink::OutputFile;
 use api::capture::CaptureOrder;
 use capture::pcapng::Census;
 use common::exit::Failure;
@@ -84,7 +84,7 @@ async fn stream(target: &Target, body: Bytes, args: &CaptureArgs) -> Result<Capt
         }
     };
     // Opened when the capture runs, so that a mistyped filter spoils no file.
-    let sink = Sink::open(&args.write).map_err(|error| failed(args, &error))?;
+    let sink = OutputFile::open(&args.write).map_err(|error| failed(args, &error))?;
     let progress = Progress::default();
     let mut pumping = std::pin::pin!(pump(answer.into_body(), sink, &progress));
     let name = tokio::select! {
@@ -130,21 +130,21 @@ fn gave_up(why: &str, target: &Target, args: &CaptureArgs, progress: &Progress) 
 
 /// Why the stream did not get where it should.
 enum Stop {
-    Sink(io::Error),
+    OutputFile(io::Error),
     Broken(String),
 }
 
 impl Stop {
     fn failure(self, args: &CaptureArgs) -> Failure {
         match self {
-            Self::Sink(error) => failed(args, &error),
+            Self::OutputFile(error) => failed(args, &error),
             Self::Broken(broken) => Failure::Internal(broken),
         }
     }
 }
 
 /// Moves pieces from the process to where they are written, until either ends.
-async fn pump(mut pieces: Incoming, mut sink: Sink, progress: &Progress) -> Result<Captured, Stop> {
+async fn pump(mut pieces: Incoming, mut sink: OutputFile, progress: &Progress) -> Result<Captured, Stop> {
     let mut census = Census::default();
     let step = |waits_for_reader| {
         progress.steps.set(progress.steps.get() + 1);
@@ -169,6 +169,6 @@ async fn pump(mut pieces: Incoming, mut sink: Sink, progress: &Progress) -> Resu
         Ok(()) => Ok(Captured { census, is_unread: false }),
         // Whoever looked has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Captured { census, is_unread: true }),
-        Err(error) => Err(Stop::Sink(error)),
+        Err(error) => Err(Stop::OutputFile(error)),
     }
 }

@@ -1,7 +1,7 @@
 //! Printing on and on, until a signal comes or whoever reads has seen enough.
 
 use common::exit::Failure;
-use common::output::{Reader, print};
+use common::output::{OutputReader, print};
 use common::signal::Signals;
 use std::future::Future;
 use std::sync::mpsc;
@@ -25,7 +25,7 @@ pub(super) enum Goes {
 /// Prints whole texts, on a thread of its own: a reader that stands still does not keep a signal from ending the command.
 pub(super) struct Printer {
     texts: mpsc::SyncSender<String>,
-    printed: answers::Receiver<Result<Reader, Failure>>,
+    printed: answers::Receiver<Result<OutputReader, Failure>>,
     signals: Signals,
 }
 
@@ -68,7 +68,7 @@ impl Printer {
                 return Ok(Goes::Interrupted);
             }
         };
-        Ok(if reader == Reader::Reads { Goes::On } else { Goes::ReaderLeft })
+        Ok(if reader == OutputReader::Reads { Goes::On } else { Goes::ReaderLeft })
     }
 
     /// Waits for something; `None` when a signal came first.

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 const PIECES: usize = 16;
 
 /// The way to the thread that writes. When it is dropped, the thread writes what it has, if somebody takes it.
-pub struct Sink {
+pub struct OutputFile {
     pieces: mpsc::Sender<Bytes>,
     written: oneshot::Receiver<io::Result<()>>,
 }
 
-impl Sink {
+impl OutputFile {
     /// Opens a file, anew and for this user's eyes alone, or with `-` stdout; whether that worked is seen at the end.
     ///
     /// # Errors
@@ -113,15 +113,15 @@ mod tests {
     fn all_of_it_is_there_or_the_error_is() {
         let path = std::env::temp_dir().join(format!("gvm-dp-sink-{}", std::process::id()));
         runtime().unwrap().block_on(async {
-            let sink = Sink::open(&path).unwrap();
+            let sink = OutputFile::open(&path).unwrap();
             for number in 0..100 {
                 assert!(sink.write(format!("{number} ").into()).await);
             }
             sink.finish().await.unwrap();
-            let mut nowhere = Sink::open(Path::new("/no/such/directory/file")).unwrap();
+            let mut nowhere = OutputFile::open(Path::new("/no/such/directory/file")).unwrap();
             assert_eq!(nowhere.ended().await.unwrap_err().kind(), io::ErrorKind::NotFound);
             assert!(!nowhere.write(Bytes::new()).await);
-            let full = Sink::open(Path::new("/dev/full")).unwrap();
+            let full = OutputFile::open(Path::new("/dev/full")).unwrap();
             assert!(full.write("x".into()).await);
             assert_eq!(full.finish().await.unwrap_err().kind(), io::ErrorKind::StorageFull);
         });

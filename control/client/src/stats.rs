@@ -4,7 +4,7 @@ use super::Target;
 use super::format::{bits, count, grouped, nanoseconds, percent, si, span};
 use super::printer::{Goes, Printer};
 use super::rates::{Event, Rates, warning};
-use super::table::Table;
+use super::table::TextTable;
 use crate::args::StatsArgs;
 use api::stats::STATIC_ROUTES;
 use api::stats::Stats;
@@ -132,7 +132,7 @@ fn header(stats: &Stats, rates: &Rates) -> String {
 }
 
 fn cargo(rates: &Rates) -> String {
-    let mut table = Table::new(
+    let mut table = TextTable::new(
         &[
             "cargo",
             "records/s",
@@ -171,7 +171,7 @@ fn cargo(rates: &Rates) -> String {
 
 /// Things that happened at least once, those that happen now first.
 fn events(title: &str, events: &[Event]) -> String {
-    let mut table = Table::new(&[title, "/s", "in all"], &[0]);
+    let mut table = TextTable::new(&[title, "/s", "in all"], &[0]);
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by(|a, b| b.rate.total_cmp(&a.rate));
     for Event { what, rate, total } in events {
@@ -182,7 +182,7 @@ fn events(title: &str, events: &[Event]) -> String {
 
 fn flushes(rates: &Rates) -> String {
     let all: f64 = rates.flushes.iter().map(|flush| flush.rate).sum();
-    let mut table = Table::new(&["datagrams left", "/s", "share", "in all"], &[0]);
+    let mut table = TextTable::new(&["datagrams left", "/s", "share", "in all"], &[0]);
     let mut flushes: Vec<&Event> = rates.flushes.iter().filter(|flush| flush.total > 0).collect();
     flushes.sort_by(|a, b| b.rate.total_cmp(&a.rate));
     for Event { what, rate, total } in flushes {
@@ -211,7 +211,7 @@ fn lcores(rates: &Rates) -> String {
         "memory",
         "stage",
     ];
-    let mut table = Table::new(&headings, &[9, 10]);
+    let mut table = TextTable::new(&headings, &[9, 10]);
     for lcore in &rates.lcores {
         table.row(vec![
             lcore.index.to_string(),
@@ -233,10 +233,11 @@ fn lcores(rates: &Rates) -> String {
 fn ports(rates: &Rates) -> String {
     let headings =
         ["port", "lcore", "what", "rx/s", "tx/s", "lost/s", "tx full/s", "rx ring most", "tx ring", "link", "mode"];
-    let mut table = Table::new(&headings, &[2, 9, 10]);
+    let mut table = TextTable::new(&headings, &[2, 9, 10]);
     for port in &rates.ports {
-        let fill = |fill: Option<super::rates::port::Fill>| fill.map(|fill| percent(fill.share)).unwrap_or_default();
-        let link = if port.link == super::rates::port::Link::Unknown { "" } else { port.link.name() };
+        let fill =
+            |fill: Option<super::rates::port::RingFill>| fill.map(|fill| percent(fill.share)).unwrap_or_default();
+        let link = if port.link == super::rates::port::PortLink::Unknown { "" } else { port.link.name() };
         let some = |rate: f64| if rate > 0.0 { si(rate) } else { String::new() };
         table.row(vec![
             port.id.to_string(),
@@ -270,7 +271,7 @@ fn losses(rates: &Rates) -> String {
 
 /// Who the ports know that have no kernel to ask.
 fn neighbours(stats: &Stats) -> String {
-    let mut table = Table::new(&["neighbour", "port", "Ethernet address", "state", "heard"], &[0, 2, 3]);
+    let mut table = TextTable::new(&["neighbour", "port", "Ethernet address", "state", "heard"], &[0, 2, 3]);
     for device in &stats.devices {
         for neighbour in &device.neighbours {
             table.row(vec![
@@ -309,7 +310,7 @@ fn everything(before: &Stats, now: &Stats, seconds: f64) -> String {
     let same = before.pid == now.pid;
     let mut text = String::new();
     let mut add = |title: String, earlier: Option<&super::rates::Counters>, counters: &super::rates::Counters| {
-        let mut table = Table::new(&[&title, "/s", "in all"], &[0]);
+        let mut table = TextTable::new(&[&title, "/s", "in all"], &[0]);
         for (name, total) in counters.iter().filter(|(_, total)| **total > 0) {
             table.row(vec![format!("  {name}"), moving(span.of(earlier, counters, name)), grouped(*total)]);
         }

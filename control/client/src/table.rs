@@ -1,12 +1,12 @@
 //! Columns of text.
 
 /// Rows whose columns are as wide as they need to be.
-pub struct Table {
+pub struct TextTable {
     left: &'static [usize],
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// A table with these headings. Columns are right-aligned, but for those in `left`.
     pub fn new(headings: &[&str], left: &'static [usize]) -> Self {
         Self { left, rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_empty_ones_are_left_out() {
-        let mut table = Table::new(&["name", "empty", "rate"], &[0]);
+        let mut table = TextTable::new(&["name", "empty", "rate"], &[0]);
         assert_eq!(table.text(), "");
         table.row(vec!["a".into(), String::new(), "1,000".into()]);
         table.row(vec!["longer".into(), String::new(), "5".into()]);

@@ -6,17 +6,17 @@ use std::io::{self, ErrorKind};
 
 /// Whoever reads what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum OutputReader {
     /// It takes what it gets.
     Reads,
     /// It has seen enough: `gvm-dp routes | head`. That is no error, and there is nobody to go on for.
     Left,
 }
 
-fn printed(result: io::Result<()>) -> Result<Reader, Failure> {
+fn printed(result: io::Result<()>) -> Result<OutputReader, Failure> {
     match result {
-        Ok(()) => Ok(Reader::Reads),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Left),
+        Ok(()) => Ok(OutputReader::Reads),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(OutputReader::Left),
         Err(error) => Err(Failure::Output(error)),
     }
 }
@@ -25,7 +25,7 @@ fn printed(result: io::Result<()>) -> Result<Reader, Failure> {
 ///
 /// # Errors
 /// It cannot be written: the disk is full.
-pub fn print(text: &str) -> Result<Reader, Failure> {
+pub fn print(text: &str) -> Result<OutputReader, Failure> {
     printed(stdio::out::print(text))
 }
 

@@ -146,9 +146,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a command tells [`insist`].
 #[derive(Clone, Default)]
-pub struct Heard(Arc<AtomicBool>);
+pub struct SignalHeard(Arc<AtomicBool>);
 
-impl Heard {
+impl SignalHeard {
     /// The command has heard the signal, and is about to end.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Heard {
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors.
-pub fn insist(code: u8) -> Result<Heard, Failure> {
+pub fn insist(code: u8) -> Result<SignalHeard, Failure> {
     insist_and(code, || ())
 }
 
@@ -169,8 +169,8 @@ pub fn insist(code: u8) -> Result<Heard, Failure> {
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors.
-pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<Heard, Failure> {
-    let heard = Heard::default();
+pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<SignalHeard, Failure> {
+    let heard = SignalHeard::default();
     let is_heard = heard.clone();
     let (tell, listens) = std::sync::mpsc::channel();
     let body = move || {

@@ -5,7 +5,7 @@ use common::faults::Faults;
 use host::machine;
 use port::dpdk::LoadedPlugin;
 use process::assemble::ports;
-use settings::config::{Common, Gateway, Slave};
+use settings::config::{Common, GatewaySettings, SlaveSettings};
 use settings::file::{ConfigFile, default_path};
 use settings::flags::{GatewayArgs, SlaveArgs};
 use settings::neighbor::NeighborSpec;
@@ -53,16 +53,16 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
     let settings = sources.resolve(Some(file))?;
     let checked = match role {
         RoleName::Gateway => {
-            Gateway::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
+            GatewaySettings::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
         }
-        RoleName::Slave => Slave::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_slave(&slave)),
+        RoleName::Slave => SlaveSettings::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_slave(&slave)),
     };
     checked.map_err(|failure| settings.locate(failure))?;
     Ok(missing)
 }
 
 /// What a gateway's start finds out from the machine.
-fn of_gateway(gateway: &Gateway) -> Result<(), Failure> {
+fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
     let mut faults = Faults::default();
     let facts = of_machine(&gateway.common, usize::MAX, &mut faults);
     for neighbor in &gateway.neighbors {
@@ -75,7 +75,7 @@ fn of_gateway(gateway: &Gateway) -> Result<(), Failure> {
 }
 
 /// What a slave's start finds out from the machine.
-fn of_slave(slave: &Slave) -> Result<(), Failure> {
+fn of_slave(slave: &SlaveSettings) -> Result<(), Failure> {
     let mut faults = Faults::default();
     of_machine(&slave.common, 1, &mut faults);
     faults.check()

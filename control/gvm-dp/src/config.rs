@@ -11,7 +11,7 @@ use common::exit::Failure;
 use common::output::print;
 use hyper::Method;
 use serve::tuning::answer;
-use settings::{RoleName, Running, Sources, example};
+use settings::{RoleName, RunningSettings, Sources, example};
 use std::fmt::Write as _;
 
 /// Runs one of the config commands. `matches` are those of `gvm-dp config`.
@@ -38,7 +38,7 @@ fn show(args: &ShowArgs, matches: &ArgMatches) -> Result<(), Failure> {
         let sources = Sources::new(role, matches.subcommand().map_or(matches, |(_, matches)| matches));
         let file = sources.read_file()?;
         let settings = sources.resolve(file.as_ref())?;
-        answer(&Running::new(sources, file, &settings))
+        answer(&RunningSettings::new(sources, file, &settings))
     };
     let text = if args.json {
         format!("{}\n", serde_json::to_string(&answer).map_err(|error| Failure::Internal(error.to_string()))?)

@@ -26,7 +26,7 @@ use host::{hugepages, privilege};
 use process::assemble::ports;
 use process::{ending, role};
 use settings::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
-use settings::{RoleName, Running, Sources};
+use settings::{RoleName, RunningSettings, Sources};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
@@ -116,15 +116,15 @@ fn gateway(sources: Sources) -> Result<(), Failure> {
     role::gateway::run(config, running)
 }
 
-fn gateway_config(sources: Sources) -> Result<(settings::config::Gateway, Running), Failure> {
+fn gateway_config(sources: Sources) -> Result<(settings::config::GatewaySettings, RunningSettings), Failure> {
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: GatewayArgs = settings.arguments()?;
     start_log(&args.common)?;
     settings.say();
-    let mut config = settings::config::Gateway::new(args).map_err(|failure| settings.locate(failure))?;
+    let mut config = settings::config::GatewaySettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
-    Ok((config, Running::new(sources, file, &settings)))
+    Ok((config, RunningSettings::new(sources, file, &settings)))
 }
 
 fn slave(sources: Sources) -> Result<(), Failure> {
@@ -135,9 +135,9 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     let args: SlaveArgs = settings.arguments()?;
     start_log(&args.common)?;
     settings.say();
-    let mut config = settings::config::Slave::new(args).map_err(|failure| settings.locate(failure))?;
+    let mut config = settings::config::SlaveSettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
-    role::slave::run(config, Running::new(sources, file, &settings))
+    role::slave::run(config, RunningSettings::new(sources, file, &settings))
 }
 
 /// Begins the log of a role's process.

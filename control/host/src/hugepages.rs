@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The memory that a process needs for its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryNeed {
     /// Arenas.
     pub lcores: usize,
     /// Frames in each.
@@ -85,9 +85,9 @@ impl Hugepages {
 }
 
 /// What a gateway needs, in one line.
-fn describe(memory: &Memory) -> String {
+fn describe(memory: &MemoryNeed) -> String {
     let place = memory.node.map_or_else(String::new, |node| format!(" on NUMA node {node}"));
-    let Memory { lcores, frames, chunk, dpdk, .. } = memory;
+    let MemoryNeed { lcores, frames, chunk, dpdk, .. } = memory;
     let besides = if *dpdk == 0 { String::new() } else { format!(", and {dpdk} MiB for DPDK") };
     let lcores = if *lcores == 1 { "1 lcore".to_owned() } else { format!("{lcores} lcores") };
     format!(
@@ -98,7 +98,7 @@ fn describe(memory: &Memory) -> String {
 
 /// Tells all that takes hugepages in this process what to say when there are too few: one remedy with the need of the whole
 /// process, wherever the lack shows first. The needs of its parts would undo each other.
-pub fn announce(memory: &Memory) {
+pub fn announce(memory: &MemoryNeed) {
     let hugepages = Hugepages::of(memory.node);
     let (total, free) = (hugepages.total().unwrap_or(0), hugepages.free().unwrap_or(0));
     let need = pages(memory) + LENT.load(Ordering::Relaxed).div_ceil(HUGEPAGE as u64);
@@ -124,20 +124,20 @@ fn remedy(directory: &Path, need: u64, total: u64, free: u64) -> String {
 }
 
 /// Hugepages of all arenas and of DPDK together.
-fn pages(memory: &Memory) -> u64 {
+fn pages(memory: &MemoryNeed) -> u64 {
     let arena = arena_bytes(memory.frames, memory.chunk).div_ceil(HUGEPAGE as u64);
     arena * memory.lcores as u64 + (memory.dpdk << 20).div_ceil(HUGEPAGE as u64)
 }
 
 /// `gvm-dp hugepages show`.
-pub fn show(memory: &Memory) -> Result<(), Failure> {
+pub fn show(memory: &MemoryNeed) -> Result<(), Failure> {
     let hugepages = Hugepages::of(memory.node);
     let (free, total) = (hugepages.free()?, hugepages.total()?);
     print(&format!("{}\n{free} of {total} are free\n", describe(memory))).map(drop)
 }
 
 /// `gvm-dp hugepages reserve`.
-pub fn reserve(memory: &Memory) -> Result<(), Failure> {
+pub fn reserve(memory: &MemoryNeed) -> Result<(), Failure> {
     let added = Hugepages::of(memory.node).reserve(pages(memory))?;
     print(&format!("{}\n{added} were added\n", describe(memory))).map(drop)
 }
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn every_arena_is_rounded_up() {
-        let memory = Memory { lcores: 3, frames: 1025, chunk: 2048, node: Some(1), dpdk: 0 };
+        let memory = MemoryNeed { lcores: 3, frames: 1025, chunk: 2048, node: Some(1), dpdk: 0 };
         assert_eq!(pages(&memory), 6);
         assert_eq!(
             describe(&memory),
             "6 hugepages of 2 MiB on NUMA node 1 are needed: 3 lcores with 1025 frames of 2048 bytes"
         );
-        let memory = Memory { dpdk: 73, node: None, ..memory };
+        let memory = MemoryNeed { dpdk: 73, node: None, ..memory };
         assert!(describe(&memory).starts_with("43 hugepages") && describe(&memory).ends_with("and 73 MiB for DPDK"));
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct HostInterface {
     /// Its name.
     pub name: String,
     /// Its state as the kernel says it: up, down, unknown (loopback), ...
@@ -21,7 +21,7 @@ pub struct Interface {
 }
 
 /// All interfaces, by name.
-pub fn interfaces() -> Vec<Interface> {
+pub fn interfaces() -> Vec<HostInterface> {
     let mut addresses = addresses_by_index();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
@@ -29,7 +29,7 @@ pub fn interfaces() -> Vec<Interface> {
         let (Ok(index), Ok(mtu)) = (read("ifindex").parse::<u32>(), read("mtu").parse()) else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
         let addresses = addresses.remove(&index).unwrap_or_default();
-        found.push(Interface { name, state: read("operstate"), mtu, addresses });
+        found.push(HostInterface { name, state: read("operstate"), mtu, addresses });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
@@ -47,12 +47,12 @@ pub fn no_port(role: &str) -> String {
     let (usable, others): (Vec<_>, Vec<_>) =
         interfaces().into_iter().partition(|interface| !interface.addresses.is_empty());
     let mut text = String::from("no --port: say where datagrams come from and go to.\n\nUsable here:\n");
-    for Interface { name, state, mtu, addresses } in &usable {
+    for HostInterface { name, state, mtu, addresses } in &usable {
         let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         let _ = writeln!(text, "  {name:<15} {state:<8} MTU {mtu:<6} {}", addresses.join(" "));
     }
     text += &further(&others, &pci::given_away());
-    let outward = |interface: &&Interface| !interface.addresses.iter().any(IpAddr::is_loopback);
+    let outward = |interface: &&HostInterface| !interface.addresses.iter().any(IpAddr::is_loopback);
     let best = usable.iter().find(outward).or(usable.first()).and_then(|interface| interface.addresses.first());
     let cores = lcore::CoreList::of_this_process().ok();
     let core = cores.and_then(|cores| cores.iter().next()).unwrap_or(0);
@@ -65,13 +65,13 @@ pub fn no_port(role: &str) -> String {
 }
 
 /// What could be used after one more step: interfaces without an address, and PCI devices that were given to programs.
-fn further(interfaces: &[Interface], devices: &[PciAddress]) -> String {
+fn further(interfaces: &[HostInterface], devices: &[PciAddress]) -> String {
     let mut text = String::new();
     if interfaces.is_empty() && devices.is_empty() {
         return text;
     }
     text += "\nUsable after one more step:\n";
-    for Interface { name, state, mtu, .. } in interfaces {
+    for HostInterface { name, state, mtu, .. } in interfaces {
         let up = if state == "down" { format!(" && ip link set dev {name} up") } else { String::new() };
         let _ = writeln!(text, "  {name:<15} {state:<8} MTU {mtu:<6} `ip address add ADDR/BITS dev {name}{up}`");
     }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_needs_one_more_step_is_listed_with_it() {
-        let interface = |name: &str, state: &str| Interface {
+        let interface = |name: &str, state: &str| HostInterface {
             name: name.to_owned(),
             state: state.to_owned(),
             mtu: 1500,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// How a PCI device is used, as its driver says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum DriverWay {
     /// Its kernel network driver has made this interface of it.
     Interface(String),
     /// It is given to programs: DPDK.
@@ -36,7 +36,7 @@ pub fn bind(device: PciAddress) -> String {
 const BRIDGE: &str = "0x0604";
 
 /// How a PCI device is used: as the driver that it is bound to allows.
-pub fn way(device: PciAddress) -> Result<Way, Failure> {
+pub fn way(device: PciAddress) -> Result<DriverWay, Failure> {
     Machine::this().way(device)
 }
 
@@ -134,17 +134,19 @@ impl Machine {
         Err(failed(port, "this machine has no such PCI device: `lspci -D | grep -i net` lists them"))
     }
 
-    fn way(&self, device: PciAddress) -> Result<Way, Failure> {
+    fn way(&self, device: PciAddress) -> Result<DriverWay, Failure> {
         let port = device.to_string();
         let directory = self.found(&port, device)?;
         let names = Self::interfaces(&directory);
         match (&names[..], Self::driver(&directory)) {
-            ([name], _) => Ok(Way::Interface(name.clone())),
+            ([name], _) => Ok(DriverWay::Interface(name.clone())),
             ([_, ..], _) => {
                 let ports: Vec<String> = names.iter().map(|name| format!("--port xdp:{name}")).collect();
                 Err(failed(&port, &format!("it has several interfaces; name one: {}", ports.join(" or "))))
             }
-            ([], Some(driver)) if GIVING.contains(&&*driver) => self.check_dpdk(&port, device).map(|()| Way::Dpdk),
+            ([], Some(driver)) if GIVING.contains(&&*driver) => {
+                self.check_dpdk(&port, device).map(|()| DriverWay::Dpdk)
+            }
             ([], Some(driver)) => Err(failed(
                 &port,
                 &format!(
@@ -293,7 +295,7 @@ mod tests {
             }
         }
 
-        fn way(&self, address: &str) -> Result<Way, String> {
+        fn way(&self, address: &str) -> Result<DriverWay, String> {
             self.0.way(address.parse().unwrap()).map_err(|failure| failure.to_string())
         }
 
@@ -327,9 +329,9 @@ mod tests {
         fake.device("0000:06:00.0", &[], Some("virtio-pci"), None);
         fake.file("sys/bus/pci/devices/0000:06:00.0/virtio3/net/ens6/mtu", "1500");
         fake.file("dev/vfio/vfio", "");
-        assert_eq!(fake.way("01:00.0"), Ok(Way::Interface("enp1s0".to_owned())));
-        assert_eq!(fake.way("06:00.0"), Ok(Way::Interface("ens6".to_owned())));
-        assert_eq!(fake.way("02:00.0"), Ok(Way::Dpdk));
+        assert_eq!(fake.way("01:00.0"), Ok(DriverWay::Interface("enp1s0".to_owned())));
+        assert_eq!(fake.way("06:00.0"), Ok(DriverWay::Interface("ens6".to_owned())));
+        assert_eq!(fake.way("02:00.0"), Ok(DriverWay::Dpdk));
         for (address, parts) in [
             ("01:00.1", &["--port xdp:eth1 or --port xdp:eth2"][..]),
             ("03:00.0", &["nvme", "`ip -brief link`"]),

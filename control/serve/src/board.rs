@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use super::counters::ControlCounters;
-use super::facts::Facts;
+use super::facts::ProcessFacts;
 use api::stats::{
     Bucket, DeviceStats, Direction, HistogramStats, Histograms, InterfaceStats, LcoreStats, Membership, PortStats,
     Sets, Stats,
@@ -23,13 +23,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An interface whose queues are ports, as it is seen from outside.
-pub trait Interface: Send + Sync {
+pub trait InterfaceView: Send + Sync {
     /// How it is now.
     fn stats(&self) -> InterfaceStats;
 }
 
 /// A device of DPDK whose queues are ports, as it is seen from outside.
-pub trait Device: Send + Sync {
+pub trait DeviceView: Send + Sync {
     /// How it is at this time of the process's clock.
     fn stats(&self, now: Time) -> DeviceStats;
 }
@@ -91,13 +91,13 @@ pub struct Board {
     /// The registrar's counters, in a gateway.
     pub link: Option<Arc<RegistrarCounters>>,
     /// Interfaces whose queues are ports. They are in use until the board is gone.
-    pub interfaces: Vec<Arc<dyn Interface>>,
+    pub interfaces: Vec<Arc<dyn InterfaceView>>,
     /// Devices of DPDK whose queues are ports. They are in use until the board is gone.
-    pub devices: Vec<Arc<dyn Device>>,
+    pub devices: Vec<Arc<dyn DeviceView>>,
     /// Ids that this process is, in a slave.
     pub members: u64,
     /// What the process was told, as text.
-    pub settings: Facts,
+    pub settings: ProcessFacts,
     /// What the machine changed, and the process does not follow.
     pub changes: Changes,
 }
@@ -117,7 +117,7 @@ impl Board {
             interfaces: Vec::new(),
             devices: Vec::new(),
             members: 0,
-            settings: Facts::default(),
+            settings: ProcessFacts::default(),
             changes: Changes::default(),
         }
     }

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// See the module's documentation. Only the control thread changes it, and nobody on a packet's way reads it.
 #[derive(Debug, Default)]
-pub struct Facts(Mutex<BTreeMap<String, String>>);
+pub struct ProcessFacts(Mutex<BTreeMap<String, String>>);
 
-impl Facts {
+impl ProcessFacts {
     /// Says something, instead of what was said under this name.
     pub fn insert(&self, name: &str, value: impl Into<String>) {
         self.lock().insert(name.replace('-', "_"), value.into());
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn settings_are_named_as_metrics_can_name_them() {
-        let facts = Facts::default();
+        let facts = ProcessFacts::default();
         facts.insert("rx-mode", "polling");
         facts.insert("rx-mode", "adaptive");
         assert_eq!(facts.get("rx_mode").as_deref(), Some("adaptive"));

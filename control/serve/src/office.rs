@@ -2,7 +2,7 @@
 
 use crate::ask::Ask;
 use crate::board::Board;
-use crate::single::Running;
+use crate::single::Single;
 use api::error::ApiError;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,15 +13,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub(crate) struct Office {
     pub(crate) board: Arc<Board>,
     pub(crate) asks: mpsc::Sender<Ask>,
-    pub(crate) captures: Running,
-    pub(crate) traces: Running,
+    pub(crate) captures: Single,
+    pub(crate) traces: Single,
     pub(crate) reloads: Reloads,
 }
 
 impl Office {
     /// Answers from what the board shows, and from what the control thread is asked.
     pub(crate) fn new(board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Self {
-        let (captures, traces) = (Running::default(), Running::default());
+        let (captures, traces) = (Single::default(), Single::default());
         Self { board, asks, captures, traces, reloads: Reloads::default() }
     }
 

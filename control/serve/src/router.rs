@@ -20,7 +20,7 @@ use axum::routing::{MethodRouter, get, patch, post};
 use serde::{Deserialize, Serialize};
 
 /// One method of one path.
-pub struct Route {
+pub struct HttpRoute {
     /// The HTTP method, in capitals.
     pub method: &'static str,
     /// The path.
@@ -28,7 +28,7 @@ pub struct Route {
     handler: MethodRouter<Office>,
 }
 
-impl Route {
+impl HttpRoute {
     fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
         Self { method: "GET", path, handler: get(handler) }
     }
@@ -43,18 +43,18 @@ impl Route {
 }
 
 /// Everything that is served.
-pub fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<HttpRoute> {
     vec![
-        Route::get("/v1/openapi.json", openapi),
-        Route::get("/v1/stats", stats),
-        Route::get("/v1/routes", registered),
-        Route::get("/v1/settings", tuning::show),
-        Route::patch("/v1/settings", tuning::set),
-        Route::post("/v1/reload", tuning::reload),
-        Route::post("/v1/drain", drain),
-        Route::post("/v1/capture", capture::begin),
-        Route::post("/v1/capture/stop", capture::stop),
-        Route::post("/v1/trace", trace::begin),
+        HttpRoute::get("/v1/openapi.json", openapi),
+        HttpRoute::get("/v1/stats", stats),
+        HttpRoute::get("/v1/routes", registered),
+        HttpRoute::get("/v1/settings", tuning::show),
+        HttpRoute::patch("/v1/settings", tuning::set),
+        HttpRoute::post("/v1/reload", tuning::reload),
+        HttpRoute::post("/v1/drain", drain),
+        HttpRoute::post("/v1/capture", capture::begin),
+        HttpRoute::post("/v1/capture/stop", capture::stop),
+        HttpRoute::post("/v1/trace", trace::begin),
     ]
 }
 

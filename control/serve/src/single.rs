@@ -5,18 +5,18 @@ use tokio::sync::Notify;
 
 /// What runs, if it does.
 #[derive(Clone, Default)]
-pub(crate) struct Running {
+pub(crate) struct Single {
     stop: Arc<Mutex<Option<Arc<Notify>>>>,
 }
 
 /// The right to be the one capture; given back when dropped.
 pub(crate) struct Permit {
-    running: Running,
+    running: Single,
     /// Rings when the capture shall end.
     pub(crate) stop: Arc<Notify>,
 }
 
-impl Running {
+impl Single {
     fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Notify>>> {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }

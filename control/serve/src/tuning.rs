@@ -10,8 +10,8 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::Json;
 use settings::catalog::Setting;
 use settings::live::is_live;
-use settings::running::{Change, Fresh, KEY_FILES};
-use settings::{Origin, Running, Sources};
+use settings::running::{Fresh, KEY_FILES, SettingChange};
+use settings::{Origin, RunningSettings, Sources};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -25,7 +25,7 @@ fn shown(many: bool, texts: &[String]) -> serde_json::Value {
 }
 
 /// The settings of a process that runs, or would run.
-pub fn answer(running: &Running) -> SettingsAnswer {
+pub fn answer(running: &RunningSettings) -> SettingsAnswer {
     let role = running.sources().catalog().role;
     let settings = running.values().map(|(Setting { name, many, help, .. }, value, pending)| {
         let (from, place) = match &value.origin {
@@ -58,9 +58,9 @@ pub fn answer(running: &Running) -> SettingsAnswer {
 }
 
 /// Changes as they are shown.
-pub fn changes(running: &Running, changes: Vec<Change>) -> Vec<ChangeAnswer> {
+pub fn changes(running: &RunningSettings, changes: Vec<SettingChange>) -> Vec<ChangeAnswer> {
     let many = |name: &str| running.sources().catalog().find(name).is_some_and(|setting| setting.many);
-    let change = |Change { name, from, to }: Change| ChangeAnswer {
+    let change = |SettingChange { name, from, to }: SettingChange| ChangeAnswer {
         from: shown(many(&name), &from),
         to: shown(many(&name), &to),
         name,

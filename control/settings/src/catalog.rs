@@ -35,7 +35,7 @@ impl fmt::Display for RoleName {
 
 /// How a value is written in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// A number, without quotes.
     Number,
     /// A text in quotes.
@@ -52,7 +52,7 @@ pub struct Setting {
     /// The flag without its dashes, and the key in the file.
     pub name: String,
     /// How its value is written.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether it takes a list.
     pub many: bool,
     /// Whether every role has it.
@@ -130,10 +130,10 @@ impl Setting {
         let numbers = [TypeId::of::<u8>(), TypeId::of::<u16>(), TypeId::of::<u32>(), TypeId::of::<u64>()];
         let parsed = arg.get_value_parser().type_id();
         let kind = match arg.get_action() {
-            ArgAction::SetTrue => Kind::Flag,
-            ArgAction::Set | ArgAction::Append if parsed == TypeId::of::<crate::flags::Switch>() => Kind::Switch,
-            ArgAction::Set | ArgAction::Append if numbers.iter().any(|number| parsed == *number) => Kind::Number,
-            ArgAction::Set | ArgAction::Append => Kind::Text,
+            ArgAction::SetTrue => ValueKind::Flag,
+            ArgAction::Set | ArgAction::Append if parsed == TypeId::of::<crate::flags::Switch>() => ValueKind::Switch,
+            ArgAction::Set | ArgAction::Append if numbers.iter().any(|number| parsed == *number) => ValueKind::Number,
+            ArgAction::Set | ArgAction::Append => ValueKind::Text,
             // --help, --version: they ask, and set nothing.
             _ => return None,
         };
@@ -179,8 +179,8 @@ mod tests {
             assert_eq!((setting.kind, &setting.default, other.common), (other.kind, &other.default, true));
         }
         assert!(gateway.find("port").unwrap().many && !gateway.find("hold").unwrap().common);
-        assert_eq!(gateway.find("early").unwrap().kind, Kind::Switch);
-        assert_eq!(gateway.find("frames").unwrap().kind, Kind::Number);
+        assert_eq!(gateway.find("early").unwrap().kind, ValueKind::Switch);
+        assert_eq!(gateway.find("frames").unwrap().kind, ValueKind::Number);
     }
 
     #[test]

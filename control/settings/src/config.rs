@@ -73,7 +73,7 @@ pub struct Common {
 
 /// Settings of a gateway.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub struct GatewaySettings {
     /// As of every role.
     pub common: Common,
     /// The longest time that a record waits, in nanoseconds.
@@ -99,7 +99,7 @@ pub const MASTERS: u16 = 64;
 
 /// Settings of a slave or a farm.
 #[derive(Clone, Debug)]
-pub struct Slave {
+pub struct SlaveSettings {
     /// As of every role; one lcore, one port.
     pub common: Common,
     /// The gateways, the preferred one first.
@@ -208,7 +208,7 @@ fn missing(name: &str, flag: &str, what: &str) -> Failure {
     Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or in the configuration file ({key} under [slave])"))
 }
 
-impl Gateway {
+impl GatewaySettings {
     /// Checks a gateway's command line. All that is wrong is said at once.
     pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();
@@ -281,7 +281,7 @@ fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: 
     }
 }
 
-impl Slave {
+impl SlaveSettings {
     /// Checks a slave's command line. All that is wrong is said at once.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();

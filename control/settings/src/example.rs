@@ -1,6 +1,6 @@
 //! A commented configuration file with every setting, made from the flags: it cannot be wrong.
 
-use super::catalog::{Catalog, Kind, RoleName, Setting};
+use super::catalog::{Catalog, RoleName, Setting, ValueKind};
 use std::fmt::Write as _;
 
 /// Values for settings that have none unless they are given; a test fails when one is missing or too many.
@@ -64,9 +64,9 @@ fn describe(out: &mut String, setting: &Setting) {
     let sample = SAMPLES.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| *value);
     let value = setting.default.as_deref().or(sample).unwrap_or_default();
     let value = match setting.kind {
-        Kind::Number => value.to_owned(),
-        Kind::Text | Kind::Switch => format!("{value:?}"),
-        Kind::Flag => "false".to_owned(),
+        ValueKind::Number => value.to_owned(),
+        ValueKind::Text | ValueKind::Switch => format!("{value:?}"),
+        ValueKind::Flag => "false".to_owned(),
     };
     let _ = if setting.many && setting.default.is_none() {
         writeln!(out, "#{} = [{value}]", setting.name)
@@ -151,7 +151,9 @@ mod tests {
                     (plain.resolve(Some(&parse(&with.join("\n")))).unwrap(), plain.resolve(None).unwrap());
                 let value = with.find(&setting.name).unwrap();
                 match (&setting.default, setting.kind) {
-                    (Some(_), _) | (None, Kind::Flag) => assert_eq!(arguments(&with), arguments(&without), "{line}"),
+                    (Some(_), _) | (None, ValueKind::Flag) => {
+                        assert_eq!(arguments(&with), arguments(&without), "{line}")
+                    }
                     (None, _) => assert!(matches!(value.origin, Origin::File(_)) && !value.texts.is_empty(), "{line}"),
                 }
             }

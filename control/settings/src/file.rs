@@ -24,7 +24,7 @@ pub fn default_path() -> PathBuf {
 
 /// One value of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FileEntry {
     /// The role whose table it is in; `None` at the top.
     pub role: Option<RoleName>,
     /// The setting's name.
@@ -43,7 +43,7 @@ pub struct ConfigFile {
     /// The roles that have a table in it.
     pub roles: Vec<RoleName>,
     /// Its values.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<FileEntry>,
 }
 
 impl ConfigFile {
@@ -94,7 +94,7 @@ impl ConfigFile {
     }
 
     /// What a role takes from it for a setting.
-    pub fn find(&self, role: RoleName, name: &str) -> Option<&Entry> {
+    pub fn find(&self, role: RoleName, name: &str) -> Option<&FileEntry> {
         let of = |role| self.entries.iter().find(|entry| entry.role == role && entry.name == name);
         of(Some(role)).or_else(|| of(None))
     }
@@ -105,7 +105,7 @@ struct Reader<'a> {
     path: Arc<Path>,
     catalogs: [Catalog; 2],
     roles: Vec<RoleName>,
-    entries: Vec<Entry>,
+    entries: Vec<FileEntry>,
     problems: Vec<Problem>,
 }
 
@@ -154,7 +154,7 @@ impl Reader<'_> {
         match catalog.texts(setting, &given(value)) {
             Ok(texts) => {
                 let place = self.place(at);
-                self.entries.push(Entry { role, name: name.to_owned(), texts, place });
+                self.entries.push(FileEntry { role, name: name.to_owned(), texts, place });
             }
             Err(text) => self.complain(value_at, text),
         }

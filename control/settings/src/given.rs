@@ -1,7 +1,7 @@
 //! A value as it was given: in the file, or as JSON over the control socket. What it means is the same, because both become
 //! the text that the flag takes.
 
-use super::catalog::{Catalog, Kind, Setting};
+use super::catalog::{Catalog, Setting, ValueKind};
 use clap::error::ErrorKind;
 use std::error::Error as _;
 
@@ -67,7 +67,7 @@ impl Catalog {
             }
             value => vec![text(setting, value)?],
         };
-        if setting.kind == Kind::Flag {
+        if setting.kind == ValueKind::Flag {
             // `false` is to say nothing.
             return Ok(texts.into_iter().filter(|text| text == "true").collect());
         }
@@ -83,7 +83,7 @@ impl Catalog {
                 Err(error) => error,
             };
             return Err(match (error.kind(), error.source()) {
-                (ErrorKind::ValueValidation, Some(source)) if setting.kind == Kind::Number => {
+                (ErrorKind::ValueValidation, Some(source)) if setting.kind == ValueKind::Number => {
                     format!("{text} is no value of {}: {source}", setting.name)
                 }
                 (ErrorKind::ValueValidation, Some(source)) => source.to_string(),
@@ -111,17 +111,19 @@ fn text(setting: &Setting, given: &Given) -> Result<String, String> {
     let wrong = |remedy: String| Err(format!("{name} is not {}: {remedy}", given.describe()));
     match (kind, given) {
         (_, Given::List(_)) if !many => wrong(format!("it takes one value, as {name} = {}", sample(setting))),
-        (Kind::Number | Kind::Text, Given::Number(number)) => Ok(number.clone()),
-        (Kind::Text | Kind::Switch, Given::Text(text)) => Ok(text.clone()),
-        (Kind::Switch, Given::Bool(on)) => Ok(if *on { "on" } else { "off" }.to_owned()),
-        (Kind::Flag, Given::Bool(value)) => Ok(value.to_string()),
-        (Kind::Number, Given::Text(text)) if text.parse::<u64>().is_ok() => {
+        (ValueKind::Number | ValueKind::Text, Given::Number(number)) => Ok(number.clone()),
+        (ValueKind::Text | ValueKind::Switch, Given::Text(text)) => Ok(text.clone()),
+        (ValueKind::Switch, Given::Bool(on)) => Ok(if *on { "on" } else { "off" }.to_owned()),
+        (ValueKind::Flag, Given::Bool(value)) => Ok(value.to_string()),
+        (ValueKind::Number, Given::Text(text)) if text.parse::<u64>().is_ok() => {
             wrong(format!("write {name} = {text}, without quotes"))
         }
-        (Kind::Number, _) => wrong(format!("write a number without quotes, as {name} = {}", sample(setting))),
-        (Kind::Text, _) => wrong(format!("write it in quotes, as {name} = {}", sample(setting))),
-        (Kind::Switch, _) => wrong(format!("write {name} = \"on\" or {name} = \"off\" instead of {}", given.written())),
-        (Kind::Flag, _) => wrong(format!("write {name} = true instead of {}", given.written())),
+        (ValueKind::Number, _) => wrong(format!("write a number without quotes, as {name} = {}", sample(setting))),
+        (ValueKind::Text, _) => wrong(format!("write it in quotes, as {name} = {}", sample(setting))),
+        (ValueKind::Switch, _) => {
+            wrong(format!("write {name} = \"on\" or {name} = \"off\" instead of {}", given.written()))
+        }
+        (ValueKind::Flag, _) => wrong(format!("write {name} = true instead of {}", given.written())),
     }
 }
 
@@ -129,9 +131,9 @@ fn text(setting: &Setting, given: &Given) -> Result<String, String> {
 fn sample(setting: &Setting) -> String {
     let value = setting.default.as_deref().unwrap_or(&setting.value_name);
     match setting.kind {
-        Kind::Number => value.to_owned(),
-        Kind::Text | Kind::Switch => format!("{value:?}"),
-        Kind::Flag => "true".to_owned(),
+        ValueKind::Number => value.to_owned(),
+        ValueKind::Text | ValueKind::Switch => format!("{value:?}"),
+        ValueKind::Flag => "true".to_owned(),
     }
 }
 

@@ -46,5 +46,5 @@ pub mod values;
 
 pub use catalog::RoleName;
 pub use metrics_address::MetricsAddress;
-pub use running::Running;
+pub use running::RunningSettings;
 pub use sources::{Origin, Settings, Sources, Value};

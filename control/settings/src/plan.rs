@@ -3,7 +3,7 @@
 use common::exit::Failure;
 use common::faults::Faults;
 use host::machine;
-use host::pci::{self, Way};
+use host::pci::{self, DriverWay};
 use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, XdpSpec};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -74,16 +74,16 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
         PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
         PortSpec::Interface(name) => Ok(xdp(name.clone())),
         PortSpec::Pci(PciSpec { device, host }) => match pci::way(*device)? {
-            Way::Interface(name) if host.is_empty() => {
+            DriverWay::Interface(name) if host.is_empty() => {
                 Ok(PortPlan::Xdp(XdpSpec { vlans: host.vlans.clone(), ..XdpSpec::new(name) }))
             }
-            Way::Interface(name) => Err(Failure::Usage(format!(
+            DriverWay::Interface(name) => Err(Failure::Usage(format!(
                 "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For AF_XDP set \
                  them there (`ip address add ADDR/BITS dev {name}`) and write --port {device}; for DPDK bind it first: `ip link \
                  set dev {name} down && {}`",
                 pci::bind(*device)
             ))),
-            Way::Dpdk => {
+            DriverWay::Dpdk => {
                 let (device, host) = (DpdkDevice::Pci(*device), host.clone());
                 with_address(DpdkSpec { device, arguments: Vec::new(), host }, spec)
             }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What a setting was, and what it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct SettingChange {
     /// The setting.
     pub name: String,
     /// What it was.
@@ -25,7 +25,7 @@ pub struct Change {
 
 /// Why a setting does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RefusalReason {
     /// There is no such setting.
     Unknown,
     /// It does not take this value.
@@ -36,17 +36,17 @@ pub enum Why {
 
 /// A setting that does not change, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct SettingRefused {
     /// For programs.
-    pub why: Why,
+    pub why: RefusalReason,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-impl Refused {
-    fn new(why: Why, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+impl SettingRefused {
+    fn new(why: RefusalReason, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { why, message: message.into(), remedy: remedy.into() }
     }
 }
@@ -91,7 +91,7 @@ impl Fresh {
         }
         let keys = match settings.role {
             RoleName::Gateway => {
-                config::Gateway::new(settings.arguments::<GatewayArgs>()?).map(|c| Keys::Gateway(c.keys))
+                config::GatewaySettings::new(settings.arguments::<GatewayArgs>()?).map(|c| Keys::Gateway(c.keys))
             }
             RoleName::Slave => {
                 let mut args = settings.arguments::<SlaveArgs>()?;
@@ -100,7 +100,7 @@ impl Fresh {
                 if args.gateways.is_empty() {
                     args.gateways.push("192.0.2.1".to_owned());
                 }
-                config::Slave::new(args).map(|c| Keys::Slave(c.credential))
+                config::SlaveSettings::new(args).map(|c| Keys::Slave(c.credential))
             }
         };
         let keys = keys.map_err(|failure| settings.locate(failure))?;
@@ -117,7 +117,7 @@ pub const KEY_FILES: [&str; 2] = ["key-file", "cluster-key-file"];
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningSettings {
     sources: Sources,
     file: Option<ConfigFile>,
     values: Vec<Value>,
@@ -125,7 +125,7 @@ pub struct Running {
     pending: BTreeMap<String, Vec<String>>,
 }
 
-impl Running {
+impl RunningSettings {
     /// What a process starts with.
     pub fn new(sources: Sources, file: Option<ConfigFile>, settings: &Settings) -> Self {
         Self { sources, file, values: settings.values.clone(), pending: BTreeMap::new() }
@@ -154,7 +154,7 @@ impl Running {
         wanted: &BTreeMap<String, serde_json::Value>,
         is_live: impl Fn(&str) -> bool,
         mut apply: impl FnMut(&str, &Settings),
-    ) -> Result<Vec<Change>, Refused> {
+    ) -> Result<Vec<SettingChange>, SettingRefused> {
         let mut sources = self.sources.clone();
         for (name, value) in wanted {
             let setting = self.settable(name, &is_live)?;
@@ -168,20 +168,21 @@ impl Running {
             };
         }
         let settings = sources.resolve(self.file.as_ref());
-        let settings =
-            settings.map_err(|failure| Refused::new(Why::BadValue, failure.to_string(), "choose another value"))?;
+        let settings = settings.map_err(|failure| {
+            SettingRefused::new(RefusalReason::BadValue, failure.to_string(), "choose another value")
+        })?;
         let changes = self.adopt(&settings, |name| wanted.contains_key(name), &mut apply);
         self.sources = sources;
         Ok(changes)
     }
 
-    fn settable(&self, name: &str, is_live: impl Fn(&str) -> bool) -> Result<&Setting, Refused> {
+    fn settable(&self, name: &str, is_live: impl Fn(&str) -> bool) -> Result<&Setting, SettingRefused> {
         let catalog = self.sources.catalog();
         let Some(setting) = catalog.find(name) else {
             let message = format!("a {} has no setting {name}", catalog.role);
             let remedy = catalog.nearest(name).map(|near| format!("did you mean {near}?"));
-            return Err(Refused::new(
-                Why::Unknown,
+            return Err(SettingRefused::new(
+                RefusalReason::Unknown,
                 message,
                 remedy.unwrap_or_else(|| "gvm-dp set alone lists what can be set".to_owned()),
             ));
@@ -195,7 +196,7 @@ impl Running {
         } else {
             "change it in the configuration file or on the command line, and restart"
         };
-        Err(Refused::new(Why::NeedsRestart, message, remedy))
+        Err(SettingRefused::new(RefusalReason::NeedsRestart, message, remedy))
     }
 
     /// Takes over what was read again. Returns what changed, and what only a restart changes.
@@ -204,7 +205,7 @@ impl Running {
         fresh: Fresh,
         is_live: impl Fn(&str) -> bool,
         mut apply: impl FnMut(&str, &Settings),
-    ) -> (Vec<Change>, Vec<Change>) {
+    ) -> (Vec<SettingChange>, Vec<SettingChange>) {
         let changes = self.adopt(&fresh.settings, |name| is_live(name), &mut apply);
         let mut waiting = Vec::new();
         self.pending.clear();
@@ -213,7 +214,7 @@ impl Running {
                 *value = new;
             } else if !is_live(&value.name) {
                 self.pending.insert(value.name.clone(), new.texts.clone());
-                waiting.push(Change { name: value.name.clone(), from: value.texts.clone(), to: new.texts });
+                waiting.push(SettingChange { name: value.name.clone(), from: value.texts.clone(), to: new.texts });
             }
         }
         (self.sources, self.file) = (fresh.sources, fresh.file);
@@ -226,12 +227,16 @@ impl Running {
         settings: &Settings,
         take: impl Fn(&str) -> bool,
         apply: &mut impl FnMut(&str, &Settings),
-    ) -> Vec<Change> {
+    ) -> Vec<SettingChange> {
         let mut changes = Vec::new();
         for (value, new) in self.values.iter_mut().zip(&settings.values).filter(|(value, _)| take(&value.name)) {
             if value.texts != new.texts {
                 apply(&new.name, settings);
-                changes.push(Change { name: new.name.clone(), from: value.texts.clone(), to: new.texts.clone() });
+                changes.push(SettingChange {
+                    name: new.name.clone(),
+                    from: value.texts.clone(),
+                    to: new.texts.clone(),
+                });
             }
             *value = new.clone();
         }
@@ -239,9 +244,9 @@ impl Running {
     }
 }
 
-fn bad_value(setting: &Setting, text: String) -> Refused {
-    Refused::new(
-        Why::BadValue,
+fn bad_value(setting: &Setting, text: String) -> SettingRefused {
+    SettingRefused::new(
+        RefusalReason::BadValue,
         format!("{}: {text}", setting.name),
         format!("gvm-dp set {} {}", setting.name, setting.value_name),
     )
@@ -256,15 +261,15 @@ mod tests {
 
     const LIVE: [&str; 2] = ["hold", "rx-mode"];
 
-    fn running(role: RoleName, flags: &[&str], file: &str) -> Running {
+    fn running(role: RoleName, flags: &[&str], file: &str) -> RunningSettings {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let (sources, file) = (sources(role, &flags), ConfigFile::parse(Path::new("f.toml"), file).unwrap());
         let settings = sources.resolve(Some(&file)).unwrap();
-        Running::new(sources, Some(file), &settings)
+        RunningSettings::new(sources, Some(file), &settings)
     }
 
     /// Sets, and returns what was applied.
-    fn set(running: &mut Running, wanted: serde_json::Value) -> Result<Vec<String>, Refused> {
+    fn set(running: &mut RunningSettings, wanted: serde_json::Value) -> Result<Vec<String>, SettingRefused> {
         let wanted = serde_json::from_value(wanted).unwrap();
         let mut applied = Vec::new();
         let changes = running.set(
@@ -278,7 +283,7 @@ mod tests {
         Ok(applied)
     }
 
-    fn text(running: &Running, name: &str) -> String {
+    fn text(running: &RunningSettings, name: &str) -> String {
         running.values().find(|(setting, ..)| setting.name == name).unwrap().1.texts.join(" ")
     }
 
@@ -297,12 +302,12 @@ mod tests {
         );
         assert_eq!(set(&mut gateway, json!({"hold": "2000us"})).unwrap(), [""; 0], "it is the same");
         for (wanted, code, part) in [
-            (json!({"hold": "3ms", "rx-mode": "x"}), Why::BadValue, "choose polling"),
-            (json!({"hold": 3}), Why::BadValue, "hold: \"3\" is no duration"),
-            (json!({"hold": "3ms", "mtu": 9000}), Why::NeedsRestart, "mtu does not change"),
-            (json!({"hold": "3ms", "hodl": "1ms"}), Why::Unknown, "no setting hodl"),
-            (json!({"id": 1}), Why::Unknown, "a gateway has no setting id"),
-            (json!({"key-file": "k"}), Why::NeedsRestart, "key-file does not change"),
+            (json!({"hold": "3ms", "rx-mode": "x"}), RefusalReason::BadValue, "choose polling"),
+            (json!({"hold": 3}), RefusalReason::BadValue, "hold: \"3\" is no duration"),
+            (json!({"hold": "3ms", "mtu": 9000}), RefusalReason::NeedsRestart, "mtu does not change"),
+            (json!({"hold": "3ms", "hodl": "1ms"}), RefusalReason::Unknown, "no setting hodl"),
+            (json!({"id": 1}), RefusalReason::Unknown, "a gateway has no setting id"),
+            (json!({"key-file": "k"}), RefusalReason::NeedsRestart, "key-file does not change"),
         ] {
             let error = set(&mut gateway, wanted.clone()).unwrap_err();
             assert_eq!(error.why, code, "{wanted}");
@@ -322,7 +327,7 @@ mod tests {
         let live = |name: &str| LIVE.contains(&name);
         let again = fresh(RoleName::Gateway, &["--frames=4096"], after);
         let (changed, waiting) = gateway.reload(again, live, |name, _| applied.push(name.to_owned()));
-        let change = |name: &str, from: &str, to: &str| Change {
+        let change = |name: &str, from: &str, to: &str| SettingChange {
             name: name.into(),
             from: vec![from.into()],
             to: vec![to.into()],

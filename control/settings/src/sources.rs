@@ -134,7 +134,7 @@ impl Sources {
         for setting in &self.catalog.settings {
             let flag = |value: &std::ffi::OsStr| {
                 let mut flag = OsString::from(format!("--{}", setting.name));
-                if setting.kind != super::catalog::Kind::Flag {
+                if setting.kind != super::catalog::ValueKind::Flag {
                     flag.push("=");
                     flag.push(value);
                 }

@@ -1,6 +1,6 @@
 //! A setting means the same in the file and on the command line: each alone, and any set of them.
 
-use super::catalog::{Catalog, Kind, Setting};
+use super::catalog::{Catalog, Setting, ValueKind};
 use super::file::ConfigFile;
 use super::{Origin, RoleName, Settings, Sources, text};
 use crate::MetricsAddress;
@@ -100,7 +100,7 @@ fn choices(role: RoleName) -> impl Strategy<Value = Vec<Choice>> {
 
 fn flags(choices: &[Choice]) -> Vec<String> {
     let flag = |setting: &Setting, text: &String| match setting.kind {
-        Kind::Flag => (text == "true").then(|| format!("--{}", setting.name)),
+        ValueKind::Flag => (text == "true").then(|| format!("--{}", setting.name)),
         _ => Some(format!("--{}={text}", setting.name)),
     };
     choices.iter().flat_map(|(setting, texts, _)| texts.iter().filter_map(|text| flag(setting, text))).collect()
@@ -109,8 +109,8 @@ fn flags(choices: &[Choice]) -> Vec<String> {
 fn toml(role: RoleName, choices: &[Choice]) -> String {
     let line = |(setting, texts, _): &Choice| {
         let value = |text: &String| match (setting.kind, text.as_str()) {
-            (Kind::Number | Kind::Flag, text) => text.to_owned(),
-            (Kind::Switch, "off") => "false".to_owned(),
+            (ValueKind::Number | ValueKind::Flag, text) => text.to_owned(),
+            (ValueKind::Switch, "off") => "false".to_owned(),
             (_, text) => format!("{text:?}"),
         };
         match &texts[..] {
@@ -150,7 +150,7 @@ fn mean_the_same(role: RoleName, choices: &[Choice]) {
     assert_eq!(arguments(&from_file), arguments(&from_flags), "{text}");
     assert_eq!(texts(&from_file), texts(&from_flags), "{text}");
     for (setting, texts, _) in
-        choices.iter().filter(|(setting, texts, _)| setting.kind != Kind::Flag || texts[0] == "true")
+        choices.iter().filter(|(setting, texts, _)| setting.kind != ValueKind::Flag || texts[0] == "true")
     {
         let (in_file, flag) = (from_file.find(&setting.name).unwrap(), from_flags.find(&setting.name).unwrap());
         assert!(matches!(in_file.origin, Origin::File(_)), "{in_file:?}");
@@ -194,7 +194,7 @@ fn every_setting_has_one_way_in_which_it_is_written() {
             let written = text::texts(&settings.matches, &setting.id);
             let written = written.unwrap_or_else(|| panic!("--{}: its type is not in settings/text.rs", setting.name));
             // A flag that is not there is written, too.
-            let is_written = setting.default.is_some() || setting.kind == Kind::Flag;
+            let is_written = setting.default.is_some() || setting.kind == ValueKind::Flag;
             assert_eq!(!written.is_empty(), is_written, "--{}", setting.name);
         }
     }

@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::{Bound, RangeBounds};
 
 /// A type that holds whole numbers.
-pub trait Whole: Copy + Send + Sync + 'static {
+pub trait WholeNumber: Copy + Send + Sync + 'static {
     /// The least one.
     const LEAST: u64;
     /// The largest one.
@@ -16,7 +16,7 @@ pub trait Whole: Copy + Send + Sync + 'static {
 
 macro_rules! whole {
     ($($kind:ty),*) => {$(
-        impl Whole for $kind {
+        impl WholeNumber for $kind {
             const LEAST: u64 = 0;
             const MOST: u64 = <$kind>::MAX as u64;
 
@@ -29,7 +29,7 @@ macro_rules! whole {
 
 macro_rules! positive {
     ($($kind:ty),*) => {$(
-        impl Whole for $kind {
+        impl WholeNumber for $kind {
             const LEAST: u64 = 1;
             const MOST: u64 = <$kind>::MAX.get() as u64;
 
@@ -44,7 +44,9 @@ whole!(u8, u16, u32, u64, usize);
 positive!(NonZeroU16, NonZeroU32, NonZeroU64);
 
 /// Reads a number of this range, as far as the type holds it. What is none is answered with what to write.
-pub fn number<T: Whole>(range: impl RangeBounds<u64>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+pub fn number<T: WholeNumber>(
+    range: impl RangeBounds<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
     let least = match range.start_bound() {
         Bound::Included(least) => *least,
         Bound::Excluded(below) => below.saturating_add(1),

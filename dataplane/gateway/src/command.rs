@@ -6,7 +6,7 @@ use link::RouteChange;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub enum Command {
+pub enum GatewayCommand {
     /// A slave or master came, went or moved.
     Route(RouteChange),
     /// The registrar's answer to link control: whole records, to be sent as one datagram.

@@ -22,7 +22,7 @@ pub use cargo::direction::Direction;
 pub use cargo::drop::DropReason;
 pub use cargo::gateway::Gateway;
 pub use cargo::{aggregate, direction, drop, flush, order, pass, route, share};
-pub use command::Command;
+pub use command::GatewayCommand;
 pub use config::GatewayConfig;
 pub use control::{desk, leave, trace};
 pub use counters::GatewayCounters;

@@ -5,7 +5,7 @@ mod support;
 
 use frame::time::FOREVER;
 use frame::{BURST, Peer, PoolConfig, PortId, Precedence, Time, Vlan};
-use gateway::{Command, GatewayConfig};
+use gateway::{GatewayCommand, GatewayConfig};
 use link::Route;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -313,7 +313,7 @@ impl Pair {
         if self.rig.pool.free() > 0 {
             self.model.answer(peer, bytes.clone());
         }
-        self.rig.command(Command::Reply { peer, bytes: bytes.into() });
+        self.rig.command(GatewayCommand::Reply { peer, bytes: bytes.into() });
     }
 
     fn no_frame(&self) -> u64 {
@@ -347,16 +347,16 @@ impl Pair {
             Step::LendAllBut(left) => self.rig.lend_all_but(*left),
             Step::GiveBack => self.rig.lent.clear(),
             Step::SetHold(hold) => {
-                self.rig.command(Command::SetHold(*hold));
+                self.rig.command(GatewayCommand::SetHold(*hold));
                 self.model.set_hold(*hold);
             }
             Step::SetEarly(early) => {
-                self.rig.command(Command::SetEarly(*early));
+                self.rig.command(GatewayCommand::SetEarly(*early));
                 self.model.set_early(*early);
             }
             Step::Answer(to, records) => self.answer(*to, *records),
             Step::Drain => {
-                self.rig.command(Command::Drain);
+                self.rig.command(GatewayCommand::Drain);
                 self.model.drain();
             }
         }

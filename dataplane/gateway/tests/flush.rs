@@ -4,7 +4,7 @@ mod support;
 
 use frame::time::FOREVER;
 use frame::{Class, Role};
-use gateway::{Command, GatewayConfig};
+use gateway::{GatewayCommand, GatewayConfig};
 use support::*;
 use wire::HEADER_LEN;
 
@@ -167,9 +167,9 @@ fn hold_for_ever_waits_for_a_full_buffer() {
 fn hold_can_be_changed_while_records_wait() {
     let mut rig = Rig::with_nodes(config());
     rig.receive_one(master(1), &cargo(17, 1, 0, 10));
-    rig.command(Command::SetHold(100));
+    rig.command(GatewayCommand::SetHold(100));
     assert_eq!(rig.gateway.deadline(), Some(START + 100));
-    rig.command(Command::SetHold(3 * HOLD));
+    rig.command(GatewayCommand::SetHold(3 * HOLD));
     rig.advance(3 * HOLD - 1);
     assert_eq!(rig.sent(), []);
     rig.advance(1);
@@ -215,11 +215,11 @@ fn under_steady_traffic_the_hold_is_the_deadline_not_early() {
 fn early_can_be_turned_off_and_on() {
     let mut rig = Rig::with_nodes(GatewayConfig { early: true, ..config() });
     rig.receive_one(master(1), &cargo(17, 1, 0, 10));
-    rig.command(Command::SetEarly(false));
+    rig.command(GatewayCommand::SetEarly(false));
     assert_eq!(rig.gateway.deadline(), Some(START + HOLD));
     rig.advance(HOLD - 1);
     assert_eq!(rig.sent(), []);
-    rig.command(Command::SetEarly(true));
+    rig.command(GatewayCommand::SetEarly(true));
     assert_eq!(rig.gateway.deadline(), Some(START + HOLD / 4));
     rig.advance(0);
     assert_eq!(rig.sent().len(), 1);
@@ -332,7 +332,7 @@ fn drain_hands_over_everything_and_holds_nothing_any_more() {
         (slave(20), &cargo(20, 2, 2, 10)),
     ]);
     assert!(!rig.gateway.is_drained());
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     assert!(!rig.gateway.is_drained());
     rig.advance(0);
     assert!(rig.gateway.is_drained());
@@ -486,7 +486,7 @@ fn a_burst_of_the_largest_datagrams_of_the_smallest_records() {
         (0..64).map(|datagram| (0..records).flat_map(|at| of(datagram, at)).collect()).collect();
     let burst: Vec<_> = datagrams.iter().map(|bytes| (master(1), bytes.as_slice())).collect();
     rig.receive(&burst);
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     rig.advance(0);
     let mut got = vec![Vec::new(); 16];
     for sent in rig.sent() {

@@ -4,7 +4,7 @@ mod support;
 
 use frame::PoolConfig;
 use frame::time::FOREVER;
-use gateway::{Command, GatewayConfig};
+use gateway::{GatewayCommand, GatewayConfig};
 use support::*;
 use wire::HEADER_LEN;
 
@@ -39,16 +39,16 @@ fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
             // One that is not the datagram's only record goes to another buffer, and takes no sum along.
             rig.receive_one(master(1), &[cargo(18, 1, 0, len), cargo(19, 1, 0, 1029)].concat());
         }
-        rig.command(Command::SetHold(0));
+        rig.command(GatewayCommand::SetHold(0));
         rig.advance(1);
-        rig.command(Command::SetHold(FOREVER));
+        rig.command(GatewayCommand::SetHold(FOREVER));
         let sent: Vec<_> = rig.sent().iter().map(|sent| (sent.to, sent.summed)).collect();
         assert_eq!(sent, [(slave(17), summed), (slave(18), false), (slave(19), false)], "{lengths:?}");
     }
     // A whole datagram with several records of one slave.
     rig.receive_one(master(1), &[cargo(17, 1, 0, 1028), cargo(17, 1, 1, 1028)].concat());
     rig.receive_one(master(1), &cargo(17, 1, 0, 1029));
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     rig.advance(1);
     assert!(rig.sent()[0].summed);
 }
@@ -59,7 +59,7 @@ fn a_page_that_no_longer_fits_becomes_the_next_buffer_itself() {
     let limit = 15_000 - usize::from(wire::IPV4_UDP_LEN);
     let page = |number| cargo(17, 1, number, 4096);
     let frames: Vec<u32> = (0..7).map(|number| rig.receive_one(master(1), &page(number))).collect();
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     rig.advance(1);
     // Three pages fit. Each buffer is the frame of its first page, and only the other two were copied.
     assert_eq!(limit / (HEADER_LEN + 4096), 3);
@@ -74,7 +74,7 @@ fn a_small_record_that_no_longer_fits_is_copied() {
     let mut rig = rig();
     let first = rig.receive_one(master(1), &cargoes(17, 1, 0..3, 4900));
     let second = rig.receive_one(master(1), &cargo(17, 1, 3, 900));
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     rig.advance(1);
     let sent: Vec<_> = rig.sent().into_iter().map(|sent| (sent.frame, sent.records)).collect();
     assert_eq!(sent.len(), 2);

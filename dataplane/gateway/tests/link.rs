@@ -3,7 +3,7 @@
 mod support;
 
 use frame::{Class, Datagram, Peer, Precedence};
-use gateway::Command;
+use gateway::GatewayCommand;
 use support::*;
 use wire::MsgType;
 
@@ -157,7 +157,7 @@ fn an_answer_leaves_as_link_control_before_cargo() {
     assert_eq!(rig.out.frames(), 1, "cargo waits for the port already");
     let before = rig.counts();
     let answer = [record(MsgType::HEARTBEAT_ACK, 17, 0, 1, 60), record(MsgType::HEARTBEAT_ACK, 18, 0, 2, 60)].concat();
-    rig.command(Command::Reply { peer: slave(17), bytes: answer.clone().into() });
+    rig.command(GatewayCommand::Reply { peer: slave(17), bytes: answer.clone().into() });
     let sent = rig.sent();
     let seen: Vec<_> = sent.iter().map(|sent| (sent.to, sent.class, sent.records, sent.ce)).collect();
     assert_eq!(seen, [(slave(17), Class::Link, 2, false), (slave(17), Class::Down, 1, false)]);
@@ -171,7 +171,7 @@ fn an_answer_leaves_as_link_control_before_cargo() {
 fn an_answer_needs_no_route_and_does_not_wait_for_the_hold() {
     let mut rig = Rig::new(config(), pool(64));
     let answer = record(MsgType::HEARTBEAT_ACK, 0, 0, 1, 60);
-    rig.command(Command::Reply { peer: master(3), bytes: answer.clone().into() });
+    rig.command(GatewayCommand::Reply { peer: master(3), bytes: answer.clone().into() });
     assert_eq!(rig.sent_bytes(), [(master(3), answer)]);
 }
 
@@ -183,10 +183,10 @@ fn an_answer_leaves_from_the_reserve_when_cargo_took_all_else() {
     assert_eq!(rig.pool.free(), 8);
     let answer = record(MsgType::HEARTBEAT_ACK, 0, 0, 1, 60);
     for _ in 0..8 {
-        rig.command(Command::Reply { peer: master(1), bytes: answer.clone().into() });
+        rig.command(GatewayCommand::Reply { peer: master(1), bytes: answer.clone().into() });
     }
     assert_eq!(rig.counts()["flush.link_dropped_no_frame"], 0);
-    rig.command(Command::Reply { peer: master(1), bytes: answer.into() });
+    rig.command(GatewayCommand::Reply { peer: master(1), bytes: answer.into() });
     assert_eq!(rig.counts()["flush.link_dropped_no_frame"], 1);
     assert_eq!(rig.sent().len(), 8);
 }
@@ -194,7 +194,7 @@ fn an_answer_leaves_from_the_reserve_when_cargo_took_all_else() {
 #[test]
 fn an_answer_that_no_frame_holds_is_dropped_by_name() {
     let mut rig = Rig::new(config(), pool(64));
-    rig.command(Command::Reply { peer: master(1), bytes: vec![0; 4096].into() });
+    rig.command(GatewayCommand::Reply { peer: master(1), bytes: vec![0; 4096].into() });
     rig.assert_changed(&Rig::new(config(), pool(64)).counts(), &[("flush.link_dropped_no_frame", 1)]);
     assert_eq!((rig.sent(), rig.pool.in_use()), (vec![], 0));
 }

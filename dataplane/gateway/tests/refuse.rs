@@ -483,7 +483,7 @@ fn a_gateway_of_all_shards_at_the_default_scale_serves_the_first_and_the_last_sl
     let ids = [0, 131_071].map(|id| Scale::default().slave_id(id).unwrap());
     for (id, at) in ids.into_iter().zip([20, 21]) {
         let route = Some(route(slave(at), MTU));
-        rig.command(gateway::Command::Route(link::RouteChange::Slave { id, route }));
+        rig.command(gateway::GatewayCommand::Route(link::RouteChange::Slave { id, route }));
     }
     rig.receive_one(master(1), &cargo(0, 0xffff, 0, 5));
     rig.receive_one(master(1), &cargo(131_071, 0xffff, 1, 5));

@@ -3,7 +3,7 @@
 mod support;
 
 use frame::time::FOREVER;
-use gateway::{Command, GatewayConfig};
+use gateway::{GatewayCommand, GatewayConfig};
 use support::*;
 
 fn waiting_for_ever() -> GatewayConfig {
@@ -33,7 +33,7 @@ fn a_smaller_mtu_sends_what_no_longer_fits_and_keeps_what_does() {
     let left: u64 = sent.iter().map(|sent| u64::from(sent.records)).sum();
     assert!(left > 0 && rig.held() == (4 - left, 0), "{left} left, {:?} wait", rig.held());
     // What waits leaves in the end, and no record was lost, changed or overtaken.
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     sent.extend(rig.sent());
     assert!(sent.iter().all(|sent| sent.bytes.len() <= 399 && sent.to == slave(17)), "{sent:?}");
     assert_eq!(sent.into_iter().flat_map(|sent| sent.bytes).collect::<Vec<_>>(), cargoes(17, 1, 0..4, 77));

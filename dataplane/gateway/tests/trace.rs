@@ -4,7 +4,7 @@ mod support;
 
 use frame::{Datagram, Peer, Precedence};
 use gateway::trace::{Event, Fate, Trace, trace};
-use gateway::{Command, GatewayConfig};
+use gateway::{GatewayCommand, GatewayConfig};
 use proptest::prelude::*;
 use support::{
     Arrival, HOLD, LIMIT, MTU, Rig, START, Sent, but, cargo, cargoes, config, master, pool, record, route, slave,
@@ -16,7 +16,7 @@ use wire::{HEADER_LEN, MsgType};
 fn traced(rig: &mut Rig, id: u32, count: u32) -> Trace {
     let (tracers, trace) = trace(slave_id(id), count, 1);
     for tracer in tracers {
-        rig.command(Command::Trace(Box::new(tracer)));
+        rig.command(GatewayCommand::Trace(Box::new(tracer)));
     }
     trace
 }
@@ -84,7 +84,7 @@ fn a_record_that_waits_says_where_it_came_from_and_why_it_left() {
     rig.receive_one(master(1), &cargoes(17, 1, 0..5, 10));
     let left = said(&mut trace);
     assert_eq!(left.fates, [Fate::Adopted(5, 165)]);
-    rig.command(Command::Drain);
+    rig.command(GatewayCommand::Drain);
     rig.advance(0);
     assert_eq!(said(&mut trace).left, [(2, "drain", 0, 5, 165, peer)]);
 }

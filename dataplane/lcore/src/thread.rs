@@ -29,7 +29,7 @@ pub struct ThreadConfig {
     pub index: u16,
     /// The core to pin it to; `None` leaves it to the scheduler.
     pub core: Option<usize>,
-    /// How it waits at first; see [`Running::set_rx_mode`].
+    /// How it waits at first; see [`LcoreHandle::set_rx_mode`].
     pub mode: RxMode,
     /// The process's clock.
     pub clock: Clock,
@@ -168,14 +168,14 @@ impl Orders {
 }
 
 /// A running lcore. Dropping it stops the lcore at once and waits for its thread.
-pub struct Running {
+pub struct LcoreHandle {
     view: View,
     orders: Arc<Orders>,
     waker: Waker,
     thread: Option<JoinHandle<End>>,
 }
 
-impl Running {
+impl LcoreHandle {
     /// What others may see of it.
     pub fn view(&self) -> &View {
         &self.view
@@ -228,7 +228,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for LcoreHandle {
     fn drop(&mut self) {
         if self.thread.is_some() {
             self.stop();
@@ -248,9 +248,9 @@ pub struct Starting<E> {
 
 impl<E> Starting<E> {
     /// Waits until the lcore polls, or says why it does not.
-    pub fn wait(self) -> Result<Running, StartError<E>> {
+    pub fn wait(self) -> Result<LcoreHandle, StartError<E>> {
         match self.built.recv() {
-            Ok(Ok((view, waker))) => Ok(Running { view, orders: self.orders, waker, thread: Some(self.thread) }),
+            Ok(Ok((view, waker))) => Ok(LcoreHandle { view, orders: self.orders, waker, thread: Some(self.thread) }),
             Ok(Err(error)) => Err(error),
             Err(mpsc::RecvError) => {
                 let message = match self.thread.join() {

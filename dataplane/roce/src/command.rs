@@ -173,7 +173,7 @@ impl fmt::Display for Failed {
 }
 
 /// What the role can be told.
-pub enum Command {
+pub enum RoceCommand {
     /// Make a queue pair, with this number or by chance, and say its number.
     Create(Option<u32>, Answer<Result<u32, OpenError>>),
     /// Connect one that was made: it is ready to receive and to send then.
@@ -186,7 +186,7 @@ pub enum Command {
     End(Answer<Option<Guarded>>),
 }
 
-impl fmt::Debug for Command {
+impl fmt::Debug for RoceCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create(wanted, _) => write!(f, "Create({wanted:?})"),

@@ -25,7 +25,7 @@ pub mod role;
 mod sender;
 pub mod work;
 
-pub use command::{Answer, Command, Failed, Job, Lent, Load, OpenError, Outcome, QpSpec, Remote, Retry, Work};
+pub use command::{Answer, Failed, Job, Lent, Load, OpenError, Outcome, QpSpec, Remote, Retry, RoceCommand, Work};
 pub use counters::RoceCounters;
 pub use identification::Identification;
 pub use latency::Latencies;

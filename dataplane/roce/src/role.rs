@@ -1,11 +1,11 @@
 //! The role: datagrams to queue pairs and back, and jobs that are done through them.
 
 use crate::bytes::Bytes;
-use crate::command::{Answer, Command, Failed, Job, Lent, OpenError, Outcome, QpSpec};
+use crate::command::{Answer, Failed, Job, Lent, OpenError, Outcome, QpSpec, RoceCommand};
 use crate::counters::RoceCounters;
 use crate::path::{Framing, Headers, Known, Path};
 use crate::sender::Sender;
-use crate::work::{Running, SCRATCH};
+use crate::work::{RunningWork, SCRATCH};
 use frame::time::{MICROSECOND, MILLISECOND};
 use frame::{Burst, Class, Datagram, Frame, Guarded, Outbox, Peer, PortId, Role, Time};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ struct Slot {
 
 /// A job that is being done.
 struct Doing {
-    running: Running,
+    running: RunningWork,
     /// The key of its memory.
     key: u32,
 }
@@ -262,7 +262,7 @@ impl Roce {
         let Some((place, slot)) = self.slot(job.qpn).filter(|(_, slot)| slot.job.is_none()) else {
             return answer(Err(Failed { status: transport::Status::WrFlushErr, complete: 0 }));
         };
-        let (running, memory) = Running::new(job, slot.depth, answer);
+        let (running, memory) = RunningWork::new(job, slot.depth, answer);
         let len = memory.len() as u64;
         let region =
             Region { base: SCRATCH, len, access: Access::LOCAL_WRITE, domain: DOMAIN, memory: Bytes::Own(memory) };
@@ -465,7 +465,7 @@ impl Sink for Frames<'_> {
 }
 
 impl Role for Roce {
-    type Command = Command;
+    type Command = RoceCommand;
 
     fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, out: &mut Outbox) {
         for (number, datagram) in burst.iter() {
@@ -493,19 +493,19 @@ impl Role for Roce {
         [self.endpoint.deadline(), self.again, self.job_deadline()].into_iter().flatten().min()
     }
 
-    fn command(&mut self, now: Time, command: Command, out: &mut Outbox) {
+    fn command(&mut self, now: Time, command: RoceCommand, out: &mut Outbox) {
         match command {
-            Command::Create(wanted, answer) => answer(self.create(wanted)),
-            Command::Connect(spec, answer) => answer(self.connect(&spec)),
-            Command::Close(qpn, answer) => {
+            RoceCommand::Create(wanted, answer) => answer(self.create(wanted)),
+            RoceCommand::Connect(spec, answer) => answer(self.connect(&spec)),
+            RoceCommand::Close(qpn, answer) => {
                 self.close(now, qpn);
                 answer(());
             }
-            Command::Work(job, answer) => {
+            RoceCommand::Work(job, answer) => {
                 self.begin(job, answer);
                 self.progress(now, out);
             }
-            Command::End(answer) => answer(self.end(now)),
+            RoceCommand::End(answer) => answer(self.end(now)),
         }
     }
 

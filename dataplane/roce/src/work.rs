@@ -18,7 +18,7 @@ enum Kind {
 }
 
 /// A job that is being done.
-pub struct Running {
+pub struct RunningWork {
     rkey: u32,
     kind: Kind,
     /// Where in the peer's region it begins, and over how many bytes it goes, again and again.
@@ -43,7 +43,7 @@ pub struct Running {
     answer: Answer<Result<Outcome, Failed>>,
 }
 
-impl Running {
+impl RunningWork {
     /// A job, and the memory that it needs. `depth` is the most that the queue pair may have under way.
     pub fn new(job: Job, depth: u16, answer: Answer<Result<Outcome, Failed>>) -> (Self, Vec<u8>) {
         let rkey = job.rkey;
@@ -111,7 +111,7 @@ impl Running {
         (at, (self.span - at).min(size) as u32)
     }
 
-    /// The request that [`Running::next`] gave was posted.
+    /// The request that [`RunningWork::next`] gave was posted.
     pub fn posted(&mut self, now: Time) {
         let slot = (self.posted % self.depth) as usize;
         if let Some(time) = self.times.get_mut(slot) {
@@ -199,10 +199,10 @@ mod tests {
 
     type Ended = mpsc::Receiver<Result<Outcome, Failed>>;
 
-    fn running(work: Work, depth: u16) -> (Running, Vec<u8>, Ended) {
+    fn running(work: Work, depth: u16) -> (RunningWork, Vec<u8>, Ended) {
         let (tell, told) = mpsc::channel();
         let answer = Box::new(move |outcome| tell.send(outcome).unwrap());
-        let (running, memory) = Running::new(Job { qpn: 17, rkey: 5, work }, depth, answer);
+        let (running, memory) = RunningWork::new(Job { qpn: 17, rkey: 5, work }, depth, answer);
         (running, memory, told)
     }
 
@@ -210,7 +210,7 @@ mod tests {
         Completion { id, qpn: Qpn(17), kind: CompletionKind::Read, status, len: 0, imm: None }
     }
 
-    fn post(running: &mut Running, now: Time) -> Option<(u64, u64, u32)> {
+    fn post(running: &mut RunningWork, now: Time) -> Option<(u64, u64, u32)> {
         let work = running.next(now, 9)?;
         running.posted(now);
         let Op::Read(remote) = work.op else { panic!("{work:?}") };

@@ -4,7 +4,7 @@ mod support;
 
 use frame::time::MILLISECOND;
 use frame::{Role, Time};
-use roce::{Command, Failed, Job, Lent, Load, OpenError, Work};
+use roce::{Failed, Job, Lent, Load, OpenError, RoceCommand, Work};
 use support::{End, PORT, Wire, lent, pattern, peer};
 use transport::Status;
 
@@ -17,7 +17,7 @@ fn bytes_are_read_and_written_and_come_back_at_the_end() {
     let bytes: Vec<u8> = pattern(70_000).into_iter().map(|byte| !byte).collect();
     let work = Work::Write { va: region.va + 3, bytes: bytes.clone(), message: 65_536 };
     assert_eq!(wire.work(region.rkey, work).unwrap().bytes, bytes);
-    let memory = wire.ends[1].command(0, Command::End).recv().unwrap().unwrap();
+    let memory = wire.ends[1].command(0, RoceCommand::End).recv().unwrap().unwrap();
     assert!(memory[3..70_003] == bytes && memory[..3] == pattern(3) && memory[70_003..] == pattern(100_000)[70_003..]);
     assert!(wire.ends[1].role.is_drained() && wire.ends[1].role.region().is_none());
     for end in &wire.ends {
@@ -35,7 +35,7 @@ fn nothing_is_lost_on_a_wire_that_loses() {
     let bytes: Vec<u8> = pattern(300_000).into_iter().rev().collect();
     let work = Work::Write { va: region.va, bytes: bytes.clone(), message: 30_000 };
     wire.work(region.rkey, work).unwrap();
-    let memory = wire.ends[1].command(0, Command::End).recv().unwrap().unwrap();
+    let memory = wire.ends[1].command(0, RoceCommand::End).recv().unwrap().unwrap();
     assert!(*memory == *bytes);
     assert!(wire.ends[0].role.transport().rewinds.get() > 0);
 }
@@ -87,7 +87,7 @@ fn who_is_not_the_peer_is_not_heard() {
     let mut wire = Wire::new(lent(5000));
     let (region, qpn) = (wire.lent(), wire.qpns[0]);
     let job = Job { qpn, rkey: region.rkey, work: Work::Read { va: region.va, len: 10, message: 10 } };
-    let told = wire.ends[0].command(0, |answer| Command::Work(job, answer));
+    let told = wire.ends[0].command(0, |answer| RoceCommand::Work(job, answer));
     let request = wire.ends[0].out.queue(PORT).unwrap().take().unwrap();
     let [asker, server] = &mut wire.ends;
     let bytes = request.frame.data().to_vec();
@@ -115,7 +115,7 @@ fn who_is_not_the_peer_is_not_heard() {
 #[test]
 fn queue_pairs_are_bounded_and_numbers_can_be_chosen() {
     let mut end = End::new(1, None);
-    let mut create = |wanted| end.command(0, |answer| Command::Create(wanted, answer)).recv().unwrap();
+    let mut create = |wanted| end.command(0, |answer| RoceCommand::Create(wanted, answer)).recv().unwrap();
     assert_eq!(create(Some(0x1000)), Ok(0x1000));
     let Err(OpenError::Number { wanted: 0x2000, next }) = create(Some(0x2000)) else {
         panic!("the first place is taken")
@@ -123,8 +123,8 @@ fn queue_pairs_are_bounded_and_numbers_can_be_chosen() {
     assert_eq!(create(Some(next)), Ok(next));
     assert!(create(None).is_ok() && create(None).is_ok());
     assert_eq!(create(None), Err(OpenError::Full(4)));
-    end.command(0, |answer| Command::Close(next, answer)).recv().unwrap();
-    assert_eq!(end.command(0, |answer| Command::Create(Some(next), answer)).recv().unwrap(), Ok(next));
+    end.command(0, |answer| RoceCommand::Close(next, answer)).recv().unwrap();
+    assert_eq!(end.command(0, |answer| RoceCommand::Create(Some(next), answer)).recv().unwrap(), Ok(next));
 }
 
 #[test]
@@ -132,11 +132,11 @@ fn whoever_waits_hears_that_its_queue_pair_was_closed() {
     let mut wire = Wire::new(lent(5000));
     let qpn = wire.qpns[0];
     let work = |va| Job { qpn, rkey: 1, work: Work::Read { va, len: 10, message: 10 } };
-    let told = wire.ends[0].command(0, |answer| Command::Work(work(0), answer));
+    let told = wire.ends[0].command(0, |answer| RoceCommand::Work(work(0), answer));
     // One job at a time.
-    let second = wire.ends[0].command(0, |answer| Command::Work(work(0), answer));
+    let second = wire.ends[0].command(0, |answer| RoceCommand::Work(work(0), answer));
     assert_eq!(second.recv().unwrap().unwrap_err().status, Status::WrFlushErr);
-    wire.ends[0].command(0, |answer| Command::Close(qpn, answer)).recv().unwrap();
+    wire.ends[0].command(0, |answer| RoceCommand::Close(qpn, answer)).recv().unwrap();
     assert_eq!(told.recv().unwrap().unwrap_err().status, Status::WrFlushErr);
-    assert!(wire.ends[0].command(0, Command::End).recv().unwrap().is_none());
+    assert!(wire.ends[0].command(0, RoceCommand::End).recv().unwrap().is_none());
 }

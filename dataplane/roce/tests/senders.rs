@@ -84,7 +84,7 @@ fn damage_that_another_identification_explains_is_dropped() {
         // A request that changes memory, kept on its way.
         let told = wire.ends[0].command(wire.now, |answer| {
             let work = Work::Write { va: region.va, bytes: vec![0xee; 64], message: 64 };
-            roce::Command::Work(roce::Job { qpn: wire.qpns[0], rkey: region.rkey, work }, answer)
+            roce::RoceCommand::Work(roce::Job { qpn: wire.qpns[0], rkey: region.rkey, work }, answer)
         });
         while let Some(sent) = wire.ends[0].out.queue(support::PORT).unwrap().take() {
             keep = Some(sent.frame.data().to_vec());

@@ -85,7 +85,7 @@ pub enum FarmError {
 
 /// What other threads may tell a farm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum FarmCommand {
     /// Stop traffic and heartbeats; a farm holds nothing, so it is drained at once. What still comes is answered.
     Drain,
     /// Send PATTERN records upward; replaces traffic that runs. The sizes must have been checked, see
@@ -261,7 +261,7 @@ fn check_gateways(gateways: &[Peer]) -> Result<(), FarmError> {
 }
 
 impl Role for Farm {
-    type Command = Command;
+    type Command = FarmCommand;
 
     fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
         for datagram in burst.drain() {
@@ -290,21 +290,21 @@ impl Role for Farm {
         self.sites.iter().filter_map(Site::deadline).chain(self.traffic.deadline()).min()
     }
 
-    fn command(&mut self, now: Time, command: Command, _out: &mut Outbox) {
+    fn command(&mut self, now: Time, command: FarmCommand, _out: &mut Outbox) {
         match command {
-            Command::Drain => {
+            FarmCommand::Drain => {
                 self.traffic.stop();
                 self.draining = true;
             }
-            Command::StartTraffic(config) if config.check().is_ok() && !self.draining => {
+            FarmCommand::StartTraffic(config) if config.check().is_ok() && !self.draining => {
                 self.traffic.start(now, config);
             }
-            Command::StartTraffic(_) | Command::StopTraffic => self.traffic.stop(),
-            Command::SetCredential(credential) => {
+            FarmCommand::StartTraffic(_) | FarmCommand::StopTraffic => self.traffic.stop(),
+            FarmCommand::SetCredential(credential) => {
                 self.sites.iter_mut().for_each(|site| site.set_credential(&credential));
             }
-            Command::SetPagesFree(pages) => self.node.pages_free = pages.min(self.node.pages_total),
-            Command::SetMtu(mtu) => {
+            FarmCommand::SetPagesFree(pages) => self.node.pages_free = pages.min(self.node.pages_total),
+            FarmCommand::SetMtu(mtu) => {
                 self.node.max_ip_packet = mtu.max(wire::MIN_MTU);
                 self.sites.iter_mut().for_each(|site| site.probe_again(&self.node));
             }

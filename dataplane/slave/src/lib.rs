@@ -28,7 +28,7 @@ pub mod traffic;
 mod window;
 
 pub use counters::FarmCounters;
-pub use farm::{Command, Farm, FarmConfig, FarmError, MAX_GATEWAYS, Slave};
+pub use farm::{Farm, FarmCommand, FarmConfig, FarmError, MAX_GATEWAYS, Slave};
 pub use ids::{Ids, IdsError};
 pub use report::FarmEvent;
 pub use traffic::{TrafficConfig, TrafficError};

@@ -3,7 +3,7 @@
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use link::{ClusterKey, Credential, Health, KeyRing, Registrar, RegistrarConfig, RouteChange, Sink};
-use slave::{Command, Farm, FarmConfig, FarmEvent, Ids, TrafficConfig};
+use slave::{Farm, FarmCommand, FarmConfig, FarmEvent, Ids, TrafficConfig};
 use std::sync::{Arc, Mutex};
 use wire::record::{RecordHeader, emit, req_id};
 use wire::{HEADER_LEN, MsgType, Scale, Walk};
@@ -95,7 +95,7 @@ impl Rig {
             pack: 1.try_into().unwrap(),
             records: None,
         };
-        rig.farm.command(rig.now, Command::StartTraffic(traffic), &mut rig.out);
+        rig.farm.command(rig.now, FarmCommand::StartTraffic(traffic), &mut rig.out);
         rig.run(SECOND);
         rig
     }
@@ -252,7 +252,7 @@ fn the_key_changes_without_a_moment_of_silence() {
         if keys.len() > 1 {
             assert_eq!(old_keys(&rig), [u64::from(SLAVES); 2]);
         }
-        rig.farm.command(rig.now, Command::SetCredential(Credential::Cluster(keys.clone())), &mut rig.out);
+        rig.farm.command(rig.now, FarmCommand::SetCredential(Credential::Cluster(keys.clone())), &mut rig.out);
         rig.run(3 * SECOND);
         assert_eq!(old_keys(&rig), [0; 2]);
     }

@@ -3,7 +3,7 @@
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
 use proptest::prelude::*;
-use slave::{Command, Farm, FarmConfig, FarmError, FarmEvent, Ids, IdsError, TrafficConfig};
+use slave::{Farm, FarmCommand, FarmConfig, FarmError, FarmEvent, Ids, IdsError, TrafficConfig};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, Mutex};
@@ -243,14 +243,14 @@ fn slaves_that_take_less_say_so_and_send_less_at_once() {
         (cargo, claimed)
     };
     second(&mut rig);
-    rig.farm.command(rig.now, Command::StartTraffic(traffic), &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::StartTraffic(traffic), &mut rig.out);
     let (before, claimed) = second(&mut rig);
     assert!(before > 700 && claimed == [1500], "{before} {claimed:?}");
-    rig.farm.command(rig.now, Command::SetMtu(700), &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::SetMtu(700), &mut rig.out);
     let (after, claimed) = second(&mut rig);
     assert!(after > 500 && after <= 700 - 28 && claimed == [700], "{after} {claimed:?}");
     // Never less than a heartbeat and a record need.
-    rig.farm.command(rig.now, Command::SetMtu(100), &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::SetMtu(100), &mut rig.out);
     assert_eq!(second(&mut rig).1, [wire::MIN_MTU]);
 }
 
@@ -452,12 +452,12 @@ fn traffic_leaves_only_from_registered_slaves_and_stops_with_a_drain() {
         pack: NonZeroU16::MIN,
         records: None,
     };
-    rig.farm.command(0, Command::StartTraffic(config), &mut rig.out);
+    rig.farm.command(0, FarmCommand::StartTraffic(config), &mut rig.out);
     rig.now = 5 * MILLISECOND;
     assert!(rig.poll().iter().all(|(_, class, _)| *class == Class::Link));
-    rig.farm.command(rig.now, Command::StopTraffic, &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::StopTraffic, &mut rig.out);
     run(&mut rig, 2 * SECOND);
-    rig.farm.command(rig.now, Command::StartTraffic(config), &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::StartTraffic(config), &mut rig.out);
     rig.now += 5 * MILLISECOND;
     let mut next = BTreeMap::new();
     for (to, class, bytes) in rig.poll().into_iter().filter(|(_, class, _)| *class == Class::Up) {
@@ -469,7 +469,7 @@ fn traffic_leaves_only_from_registered_slaves_and_stops_with_a_drain() {
     }
     assert_eq!(next.into_iter().collect::<Vec<_>>(), [(100, 13), (101, 13), (102, 12), (103, 12)]);
     assert!(!rig.farm.is_drained());
-    rig.farm.command(rig.now, Command::Drain, &mut rig.out);
+    rig.farm.command(rig.now, FarmCommand::Drain, &mut rig.out);
     rig.now += SECOND;
     assert_eq!((rig.poll(), rig.farm.deadline(), rig.farm.is_drained()), (vec![], None, true));
 }

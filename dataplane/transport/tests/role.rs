@@ -4,7 +4,7 @@
 use frame::pool::chunk_for_data;
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
-use transport::records::Command;
+use transport::records::RecordCommand;
 use transport::{
     Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
     Status, Work,
@@ -40,7 +40,7 @@ impl Node {
         let chunk = chunk_for_data(u32::from(mtu));
         let pool = PoolConfig { frames: 256, chunk, hugepages: Hugepages::Never, reserve: 0 };
         let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
-        role.command(0, Command::Route { path: PathId(other), peer: gateway(), mtu }, &mut out);
+        role.command(0, RecordCommand::Route { path: PathId(other), peer: gateway(), mtu }, &mut out);
         Self { role, out, qpn, key }
     }
 
@@ -142,7 +142,7 @@ fn slaves_of_two_shards_share_no_datagram() {
     // Shard 1, shard 1, shard 2.
     for slave in [17, 18, 33] {
         let path = PathId(slave);
-        role.command(0, Command::Route { path, peer: gateway(), mtu: 1500 }, &mut out);
+        role.command(0, RecordCommand::Route { path, peer: gateway(), mtu: 1500 }, &mut out);
         let qpn = role.endpoint().create(slave << 8, 0).unwrap();
         let (psn, mtu, rnr_timer) = (Psn::new(0), PathMtu::B1024, RnrTimer::new(1));
         let attributes = ReadyToReceive { path, peer: Qpn(5), psn, mtu, read_depth: 1, rnr_timer };
@@ -193,7 +193,7 @@ fn a_record_of_another_slave_does_not_pass_as_ours() {
     slave.receive(2000, Peer::socket(PortId(0), "10.0.0.1:50000".parse().unwrap()), &bytes);
     assert_eq!(slave.send(2000).len(), 1);
     let other = Peer::socket(PortId(0), "10.0.0.2:9999".parse().unwrap());
-    slave.role.command(0, Command::Gateway(other), &mut slave.out);
+    slave.role.command(0, RecordCommand::Gateway(other), &mut slave.out);
     slave.receive(2000, other, &bytes);
     assert_eq!(slave.role.endpoint().counters().duplicates_in.get(), 1);
     assert!(slave.balance());
@@ -223,13 +223,13 @@ fn other_records_are_counted() {
 #[test]
 fn without_a_route_requests_are_lost_until_there_is_one() {
     let (mut master, mut slave) = pair(1500, PathMtu::B1024);
-    master.role.command(0, Command::NoRoute(PathId(SLAVE)), &mut master.out);
+    master.role.command(0, RecordCommand::NoRoute(PathId(SLAVE)), &mut master.out);
     read(&mut master, slave.key, 0, 100);
     assert!(master.send(SECOND).is_empty());
     assert_eq!(master.role.counters().rc_dropped_no_route.get(), 1);
     let due = master.role.deadline().unwrap();
     assert!(due > SECOND && due < SECOND + 10 * MILLISECOND);
-    let route = Command::Route { path: PathId(SLAVE), peer: gateway(), mtu: 1500 };
+    let route = RecordCommand::Route { path: PathId(SLAVE), peer: gateway(), mtu: 1500 };
     master.role.command(0, route, &mut master.out);
     let asked = master.send(SECOND + 10 * MILLISECOND);
     carry(SECOND + 10 * MILLISECOND, &asked, &mut slave);
@@ -241,7 +241,7 @@ fn without_a_route_requests_are_lost_until_there_is_one() {
 #[test]
 fn an_mtu_that_is_too_small_loses_and_says_so() {
     let (mut master, mut slave) = pair(1500, PathMtu::B1024);
-    let route = Command::Route { path: PathId(MASTER.into()), peer: gateway(), mtu: 600 };
+    let route = RecordCommand::Route { path: PathId(MASTER.into()), peer: gateway(), mtu: 600 };
     slave.role.command(0, route, &mut slave.out);
     read(&mut master, slave.key, 0, 1024);
     let asked = master.send(1000);
@@ -269,7 +269,7 @@ fn without_frames_sending_waits_and_loses_nothing() {
 #[test]
 fn a_longer_hold_is_waited_out() {
     let (mut master, slave) = pair(1500, PathMtu::B1024);
-    master.role.command(0, Command::Hold(10 * MILLISECOND), &mut master.out);
+    master.role.command(0, RecordCommand::Hold(10 * MILLISECOND), &mut master.out);
     read(&mut master, slave.key, 0, 100);
     assert_eq!(master.send(SECOND).len(), 1);
     assert!(master.send(SECOND + 39 * MILLISECOND).is_empty());
@@ -282,8 +282,8 @@ fn a_gone_peer_fails_its_queue_pairs_and_a_drained_role_is_done() {
     read(&mut master, slave.key, 0, 100);
     assert_eq!(master.send(1000).len(), 1);
     assert!(!master.role.is_drained());
-    master.role.command(2000, Command::Gone(PathId(SLAVE)), &mut master.out);
+    master.role.command(2000, RecordCommand::Gone(PathId(SLAVE)), &mut master.out);
     assert_eq!(master.role.endpoint().poll().unwrap().status, Status::RetryExcErr);
-    master.role.command(2000, Command::Drain, &mut master.out);
+    master.role.command(2000, RecordCommand::Drain, &mut master.out);
     assert!(master.role.is_drained() && master.role.frames_held() == 0);
 }

@@ -12,7 +12,7 @@ use crate::stopwatch::Stopwatch;
 use anyhow::Context as _;
 use frame::time::FOREVER;
 use frame::{Peer, PortId, Role, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use lcore::Lcore;
 use lcore::mailbox::mailbox_without_doorbell;
 use link::{Route, RouteChange};
@@ -73,12 +73,12 @@ fn lcore_with(
         let peer = Peer::ipv4(PortId(1), at.ip, at.udp_port, Vlan::UNTAGGED, at.mac);
         let route = Some(Route { peer, mtu, fixed_port: false });
         if let Some(id) = scale.slave_id(id) {
-            gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
+            gateway.command(0, GatewayCommand::Route(RouteChange::Slave { id, route }), &mut out);
         }
     }
     let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
     let route = Some(Route { peer, mtu, fixed_port: false });
-    gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
+    gateway.command(0, GatewayCommand::Route(RouteChange::Master { id: MASTER, route }), &mut out);
     let (_sender, receiver) = mailbox_without_doorbell(16);
     Ok(Lcore::new(index, gateway, ports, pool, receiver, None))
 }

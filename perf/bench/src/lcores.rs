@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::unavailable::needs;
 use anyhow::Context;
 use gateway::GatewayCounters;
-use lcore::thread::{Running, Starting, ThreadConfig, View, cpu_ns, start};
+use lcore::thread::{LcoreHandle, Starting, ThreadConfig, View, cpu_ns, start};
 use lcore::{Clock, CoreList, RxMode};
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -52,7 +52,7 @@ impl Round {
 
 /// An lcore that runs, and what its gateway counts.
 struct Subject {
-    running: Running,
+    running: LcoreHandle,
     gateway: Arc<GatewayCounters>,
 }
 

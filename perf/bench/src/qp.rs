@@ -10,7 +10,7 @@ use crate::stopwatch::Stopwatch;
 use anyhow::Context;
 use frame::pool::chunk_for_data;
 use frame::{Burst, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role};
-use transport::records::Command;
+use transport::records::RecordCommand;
 use transport::{
     Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
     Status, Work,
@@ -128,7 +128,7 @@ impl Node {
         let pool = Pool::new(PoolConfig { frames: 1024, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?;
         let mut out = Outbox::new(pool, 1);
         let peer = Peer::socket(PortId(0), "10.0.0.1:9999".parse()?);
-        role.command(0, Command::Route { path: PathId(other), peer, mtu }, &mut out);
+        role.command(0, RecordCommand::Route { path: PathId(other), peer, mtu }, &mut out);
         Ok(Self { role, out, burst: Burst::new(), qpn, key })
     }
 

@@ -11,7 +11,7 @@ use crate::ratios::{Ratios, median};
 use crate::report::Report;
 use crate::unavailable::needs;
 use gateway::GatewayCounters;
-use lcore::thread::{Running, ThreadConfig, start};
+use lcore::thread::{LcoreHandle, ThreadConfig, start};
 use lcore::{Clock, RxMode};
 use serve::board::{Board, LcoreBoard, RoleCounters};
 use serve::metrics::collect;
@@ -46,7 +46,7 @@ impl Table {
 struct Subject {
     board: Board,
     counters: Arc<GatewayCounters>,
-    running: Running,
+    running: LcoreHandle,
 }
 
 impl Subject {

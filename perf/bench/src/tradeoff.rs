@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::svg::{Chart, Curve};
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use std::path::Path;
 use wire::record::{HEADER_LEN, MsgType, RecordHeader, req_id};
@@ -70,11 +70,11 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
     let mut out = Outbox::new(pool, 2);
     let route = |peer| Some(Route { peer, mtu: MTU, fixed_port: false });
     let master = Peer::ipv4(PortId(0), [10, 0, 0, 2], wire::GATEWAY_PORT, Vlan::UNTAGGED, [0; 6]);
-    gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route: route(master) }), &mut out);
+    gateway.command(0, GatewayCommand::Route(RouteChange::Master { id: MASTER, route: route(master) }), &mut out);
     for id in (0..load.slaves).filter_map(|id| scale.slave_id(id)) {
         let [_, a, b, c] = id.get().to_be_bytes();
         let peer = Peer::ipv4(PortId(1), [10, 1 + a, b, c], wire::GATEWAY_PORT, Vlan::UNTAGGED, [0; 6]);
-        gateway.command(0, Command::Route(RouteChange::Slave { id, route: route(peer) }), &mut out);
+        gateway.command(0, GatewayCommand::Route(RouteChange::Slave { id, route: route(peer) }), &mut out);
     }
     let mut random = Random::new(7);
     let (mut sent, mut datagrams, mut latencies) = (0, 0_u64, Vec::with_capacity(records as usize));

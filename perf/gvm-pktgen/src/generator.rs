@@ -104,7 +104,7 @@ pub struct GeneratorConfig {
 
 /// What other threads may tell a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum GeneratorCommand {
     /// Send nothing more; the run's result is what there is. Then the lcore ends.
     Drain,
 }
@@ -476,7 +476,7 @@ impl Generator {
 }
 
 impl Role for Generator {
-    type Command = Command;
+    type Command = GeneratorCommand;
 
     fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, _out: &mut Outbox) {
         for datagram in burst.drain() {
@@ -518,9 +518,9 @@ impl Role for Generator {
         links.into_iter().chain(sending).chain(self.phase_end()).min()
     }
 
-    fn command(&mut self, _now: Time, command: Command, _out: &mut Outbox) {
+    fn command(&mut self, _now: Time, command: GeneratorCommand, _out: &mut Outbox) {
         match command {
-            Command::Drain => {
+            GeneratorCommand::Drain => {
                 self.draining = true;
                 self.enter(Phase::Done);
             }

@@ -2,13 +2,13 @@
 
 use crate::cli::{Cli, DownName};
 use crate::counters::{Counters, Phase};
-use crate::generator::{Command, Event, Generator, GeneratorConfig, Via};
+use crate::generator::{Event, Generator, GeneratorCommand, GeneratorConfig, Via};
 use crate::histogram::Histogram;
 use crate::report::{Report, duration};
 use crate::size::Sizes;
 use frame::time::SECOND;
 use frame::{Hugepages, Peer, Pool, PoolConfig, PortId};
-use lcore::thread::{End, Running, ThreadConfig, cpu_ns};
+use lcore::thread::{End, LcoreHandle, ThreadConfig, cpu_ns};
 use lcore::{Clock, Lcore, mailbox::mailbox};
 use link::{ChallengeSecret, ClusterKey, Credential, KeyRing, NodeConfig, NodeKey};
 use port::Port;
@@ -109,7 +109,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     report.cpu_seconds = cpu_ns(view.tid).map_or(0.0, |ns| ns as f64 / SECOND as f64);
     report.down.dropped_tx = view.outbox.down_records_dropped_tx.get();
     report.received.rx_lost = view.lcore.rx_lost.get();
-    if order.try_send(Command::Drain).is_err() {
+    if order.try_send(GeneratorCommand::Drain).is_err() {
         running.stop();
     }
     match running.join() {
@@ -249,7 +249,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Waits for the run's end, with a line each second.
 fn watch(
     cli: &Cli,
-    running: &Running,
+    running: &LcoreHandle,
     counters: &Counters,
     latency: &Histogram,
     say: &impl Fn(&str),

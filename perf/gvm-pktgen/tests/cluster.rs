@@ -9,7 +9,7 @@ use link::{
 use pktgen::check::Targets;
 use pktgen::counters::{Counters, Phase};
 use pktgen::distribution::Distribution;
-use pktgen::generator::{Command, Down, Event, Generator, GeneratorConfig, Via};
+use pktgen::generator::{Down, Event, Generator, GeneratorCommand, GeneratorConfig, Via};
 use pktgen::report::{Report, Verdict};
 use pktgen::size::Sizes;
 use slave::{Farm, FarmConfig, Ids, TrafficConfig};
@@ -294,7 +294,7 @@ fn copies_corruption_and_disorder_are_told_apart() {
         records: Some(8_000),
     };
     let now = cluster.now;
-    cluster.farm.command(now, slave::Command::StartTraffic(traffic), &mut cluster.farm_out);
+    cluster.farm.command(now, slave::FarmCommand::StartTraffic(traffic), &mut cluster.farm_out);
     let report = cluster.run();
     let times = |at: u64| (cluster.relays[0].passed + 499 - at) / 500;
     assert_eq!((report.up.duplicate, report.up.corrupted), (times(100), times(200)));
@@ -371,7 +371,7 @@ fn nothing_is_sent_before_enough_slaves_are_known() {
     let counters = cluster.counters();
     assert_eq!((cluster.generator.phase(), counters.sent_records.get()), (Phase::Waiting, 0));
     assert_eq!((counters.members_known.get(), counters.shards_missing.get()), (400, 0));
-    cluster.generator.command(cluster.now, Command::Drain, &mut cluster.generator_out);
+    cluster.generator.command(cluster.now, GeneratorCommand::Drain, &mut cluster.generator_out);
     assert!(cluster.generator.is_drained());
 }
 

@@ -29,15 +29,15 @@ fn pool() -> Pool {
 
 /// What the registrar wants of the gateway.
 #[derive(Default)]
-struct Desk(Vec<gateway::Command>);
+struct Desk(Vec<gateway::GatewayCommand>);
 
 impl Sink for Desk {
     fn reply(&mut self, to: &Peer, datagram: &[u8], _records: u16) {
-        self.0.push(gateway::Command::Reply { peer: *to, bytes: datagram.into() });
+        self.0.push(gateway::GatewayCommand::Reply { peer: *to, bytes: datagram.into() });
     }
 
     fn route(&mut self, change: RouteChange) {
-        self.0.push(gateway::Command::Route(change));
+        self.0.push(gateway::GatewayCommand::Route(change));
     }
 }
 
@@ -188,7 +188,7 @@ fn what_slaves_send_on_their_own_is_merged_too() {
     };
     let report = cluster.run(|cluster| {
         let now = cluster.now;
-        cluster.farm.command(now, slave::Command::StartTraffic(traffic), &mut cluster.outs[2]);
+        cluster.farm.command(now, slave::FarmCommand::StartTraffic(traffic), &mut cluster.outs[2]);
     });
     assert_eq!((report.up.ok, report.up.lost, report.verdict()), (40_000, 0, Verdict::Ok));
     assert!(report.received.saved_percent >= 90.0, "{}", report.received.saved_percent);

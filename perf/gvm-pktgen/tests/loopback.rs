@@ -3,7 +3,7 @@
 use clap::Parser;
 use frame::{Hugepages, Pool, PoolConfig, PortId};
 use lcore::mailbox::mailbox;
-use lcore::thread::{Running, ThreadConfig, start};
+use lcore::thread::{LcoreHandle, ThreadConfig, start};
 use lcore::{Clock, Lcore, RxMode};
 use pktgen::cli::Cli;
 use pktgen::report::Verdict;
@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use wire::Scale;
 
 /// Starts a farm of ids 0 to 99; it ends when it is dropped.
-fn farm() -> (Running, SocketAddr, Arc<FarmCounters>) {
+fn farm() -> (LcoreHandle, SocketAddr, Arc<FarmCounters>) {
     let clock = Clock::start();
     let (give, shared) = mpsc::channel();
     let (order, commands) = mailbox(4).unwrap();

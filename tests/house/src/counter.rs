@@ -122,6 +122,8 @@ frame::counters! {
         records_in,
         /// Lost ones.
         dropped_here: drop,
+        /// Those that wait.
+        waiting: gauge,
     }
 }
 

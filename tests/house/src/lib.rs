@@ -9,6 +9,7 @@
 //! | [`graph`] | who uses whom, from `cargo metadata` |
 //! | [`check`] | the graph against the table |
 //! | [`module`] | circles among the files of a crate |
+//! | [`name`] | names that several public types have |
 //! | [`tree`] | the files of the project |
 //! | [`source`] | rules about source files: `unsafe`, length, top level, foreign paths |
 //! | [`counter`] | the counters that the sources define, and where documents explain them |
@@ -20,6 +21,7 @@ pub mod counter;
 pub mod graph;
 pub mod message;
 pub mod module;
+pub mod name;
 pub mod rule;
 pub mod source;
 pub mod tree;

@@ -1,7 +1,7 @@
 //! The project as it is, against its own rules.
 
 use house::module::Modules;
-use house::{check, counter, graph, message, root, rule, source, tree};
+use house::{check, counter, graph, message, name, root, rule, source, tree};
 use std::fs;
 use std::path::Path;
 
@@ -34,6 +34,16 @@ fn no_file_uses_one_that_uses_it() {
     }
     assert!(seen > 300, "only {seen} files found");
     fail_with(&wrong);
+}
+
+#[test]
+fn one_type_name_means_one_thing() {
+    let doubles = name::doubles(&tree::texts(&root()).unwrap());
+    let new = doubles.iter().filter(|(name, _)| !name::KNOWN.contains(&name.as_str()));
+    let new = new.map(|(name, files)| format!("several public types are called {name}: {}", files.join(", ")));
+    let gone = name::KNOWN.iter().filter(|name| !doubles.contains_key(**name));
+    let gone = gone.map(|name| format!("one public type alone is called {name} now: take it out of name::KNOWN"));
+    fail_with(&new.chain(gone).collect::<Vec<_>>());
 }
 
 #[test]

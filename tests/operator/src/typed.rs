@@ -34,9 +34,9 @@ fn program(words: &[String]) -> Result<(), String> {
     let checked = match cli.command {
         // Without arguments it lists what there is.
         None if words.len() == 1 => return Ok(()),
-        None => config::Gateway::new(cli.gateway).map(drop),
-        Some(Dp::Gateway(arguments)) => config::Gateway::new(*arguments).map(drop),
-        Some(Dp::Slave(arguments)) => config::Slave::new(*arguments).map(drop),
+        None => config::GatewaySettings::new(cli.gateway).map(drop),
+        Some(Dp::Gateway(arguments)) => config::GatewaySettings::new(*arguments).map(drop),
+        Some(Dp::Slave(arguments)) => config::SlaveSettings::new(*arguments).map(drop),
         Some(_) => Ok(()),
     };
     // What this machine lacks, the reader's may have: devices, cores, key files.

@@ -53,7 +53,7 @@ impl Cluster {
                 pack: 4.try_into().expect("it is not zero"),
                 records: None,
             };
-            self.tell_farm(i, slave::Command::StartTraffic(traffic));
+            self.tell_farm(i, slave::FarmCommand::StartTraffic(traffic));
         }
         self.pass(self.intervals(1))?;
         Ok(before)
@@ -65,7 +65,7 @@ impl Cluster {
             self.tell_master(i, master::Command::Quiet);
         }
         for i in 0..self.farms.len() {
-            self.tell_farm(i, slave::Command::StopTraffic);
+            self.tell_farm(i, slave::FarmCommand::StopTraffic);
         }
         self.pass(SETTLE)?;
         let balance = self.balance_since(before)?;
@@ -248,7 +248,7 @@ impl Cluster {
 
     fn set_node_keys(&mut self, keys: &KeyRing<ClusterKey>) {
         for i in 0..self.farms.len() {
-            self.tell_farm(i, slave::Command::SetCredential(Credential::Cluster(keys.clone())));
+            self.tell_farm(i, slave::FarmCommand::SetCredential(Credential::Cluster(keys.clone())));
         }
         for i in 0..self.masters.len() {
             let id = NodeId::master(Plan::master_id(i as u16));

@@ -197,8 +197,8 @@ impl Cluster {
         let (hold, early) = self.plan.calm_hold();
         for gateway in 0..self.gateways.len() {
             let Some(node) = &mut self.gateways[gateway] else { continue };
-            node.desk.tell(|| gateway::Command::SetHold(hold));
-            node.desk.tell(|| gateway::Command::SetEarly(early));
+            node.desk.tell(|| gateway::GatewayCommand::SetHold(hold));
+            node.desk.tell(|| gateway::GatewayCommand::SetEarly(early));
             node.cores.iter_mut().for_each(|core| {
                 core.stalled = 0;
                 core.lcore.ports_mut().iter_mut().for_each(|port| port.heal());
@@ -211,7 +211,7 @@ impl Cluster {
             self.tell_master(master, master::Command::Quiet);
         }
         for farm in 0..self.farms.len() {
-            self.tell_farm(farm, slave::Command::StopTraffic);
+            self.tell_farm(farm, slave::FarmCommand::StopTraffic);
         }
         Ok(())
     }

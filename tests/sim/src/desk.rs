@@ -1,7 +1,7 @@
 //! The registrar's desk of a gateway: [`gateway::desk`] over the mailboxes of the simulated lcores.
 
 use frame::Time;
-use gateway::Command;
+use gateway::GatewayCommand;
 use gateway::desk::{Line, Mail};
 use gateway::leave::{Leave, Stage};
 use lcore::mailbox::Sender;
@@ -10,10 +10,10 @@ use link::Registrar;
 use link::registrar::Health;
 
 /// The mailbox of one lcore.
-struct Mailbox(Sender<Command>);
+struct Mailbox(Sender<GatewayCommand>);
 
 impl Line for Mailbox {
-    fn try_send(&self, command: Command) -> Result<(), Command> {
+    fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand> {
         self.0.try_send(command)
     }
 }
@@ -27,7 +27,7 @@ pub struct Desk {
 
 impl Desk {
     /// A desk for the lcores behind `commands`, in the order of their indices.
-    pub fn new(registrar: Registrar, mails: ControlReceiver, commands: Vec<Sender<Command>>) -> Self {
+    pub fn new(registrar: Registrar, mails: ControlReceiver, commands: Vec<Sender<GatewayCommand>>) -> Self {
         Self { desk: gateway::desk::Desk::new(registrar, commands.into_iter().map(Mailbox)), mails, leave: None }
     }
 
@@ -69,14 +69,14 @@ impl Desk {
     }
 
     /// Tells every lcore something, after all that it was told before.
-    pub fn tell(&mut self, command: impl Fn() -> Command) {
+    pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         self.desk.tell(command);
     }
 
     /// Tells nodes that the gateway is about to leave, and every lcore to drain at once.
     pub fn drain(&mut self, now: Time) {
         self.desk.registrar_mut().leave(now);
-        self.tell(|| Command::Drain);
+        self.tell(|| GatewayCommand::Drain);
     }
 
     /// Tells nodes that the gateway is about to leave; [`leaving`](Self::leaving) does the rest.
@@ -91,7 +91,7 @@ impl Desk {
         let unheard = self.registrar().unheard();
         let Some(leave) = &mut self.leave else { return false };
         if leave.advance(now, unheard, records) == Some(Stage::Flushing) {
-            self.desk.tell(|| Command::Drain);
+            self.desk.tell(|| GatewayCommand::Drain);
         }
         self.leave.is_some_and(|leave| leave.stage() == Stage::Flushing)
     }

@@ -9,7 +9,7 @@ use crate::place::{Place, Who};
 use crate::rng::Rng;
 use frame::time::SECOND;
 use frame::{Time, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Scale, ShardSet, echo};
@@ -90,7 +90,7 @@ fn datagrams_of_gateway(load: Load, arrivals: &[(Time, u32)]) -> u64 {
     let slaves = (0..load.slaves).filter_map(|id| scale.slave_id(id));
     let slaves = slaves.map(|id| RouteChange::Slave { id, route: route(farm) });
     for change in std::iter::once(RouteChange::Master { id: 1, route: route(master) }).chain(slaves) {
-        assert!(core.commands.try_send(Command::Route(change)).is_ok(), "there is room for all routes");
+        assert!(core.commands.try_send(GatewayCommand::Route(change)).is_ok(), "there is room for all routes");
     }
     let (mut now, mut next, mut sent) = (0, 0, 0);
     while !core.lcore.mailbox().is_empty() {

@@ -105,7 +105,7 @@ impl Cluster {
             records: None,
         };
         if self.plan.upward > 0 {
-            self.tell_farm(farm, slave::Command::StartTraffic(traffic));
+            self.tell_farm(farm, slave::FarmCommand::StartTraffic(traffic));
         }
     }
 
@@ -245,7 +245,7 @@ impl Cluster {
     }
 
     /// Tells a farm something.
-    pub fn tell_farm(&mut self, i: usize, command: slave::Command) {
+    pub fn tell_farm(&mut self, i: usize, command: slave::FarmCommand) {
         if let Some(core) = &self.farms[i] {
             assert!(core.commands.try_send(command).is_ok(), "a farm is told little");
             self.wake(Who::Farm(i as u16), 0, self.now);

@@ -269,7 +269,7 @@ impl Cluster {
     pub(crate) fn finish(&mut self) -> Result<(), Wrong> {
         self.phase("drain");
         for i in 0..self.farms.len() {
-            self.tell_farm(i, slave::Command::Drain);
+            self.tell_farm(i, slave::FarmCommand::Drain);
         }
         for i in 0..self.masters.len() {
             self.tell_master(i, master::Command::Drain);

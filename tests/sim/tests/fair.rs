@@ -4,7 +4,7 @@
 
 use frame::time::MICROSECOND;
 use frame::{Time, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use sim::core::{Core, Sizes};
 use sim::packet;
@@ -58,11 +58,11 @@ impl Rig {
             Some(Route { peer, mtu: 1500, fixed_port: false })
         };
         let master = RouteChange::Master { id: MASTER, route: route(Place::first(Who::Master(0)), 0) };
-        assert!(core.commands.try_send(Command::Route(master)).is_ok());
+        assert!(core.commands.try_send(GatewayCommand::Route(master)).is_ok());
         for id in 0..=HONEST {
             let slave = scale().slave_id(id).expect("it is in range");
             let change = RouteChange::Slave { id: slave, route: route(slave_place(id), ports - 1) };
-            assert!(core.commands.try_send(Command::Route(change)).is_ok());
+            assert!(core.commands.try_send(GatewayCommand::Route(change)).is_ok());
         }
         let mut rig = Self {
             core,

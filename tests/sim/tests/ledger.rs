@@ -2,7 +2,7 @@
 
 use frame::Vlan;
 use frame::time::MICROSECOND;
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use sim::core::{Core, Sizes};
 use sim::ledger::Ledger;
@@ -41,7 +41,7 @@ impl Rig {
         for change in
             [RouteChange::Master { id: 1, route: route(MASTER) }, RouteChange::Slave { id, route: route(farm) }]
         {
-            assert!(core.commands.try_send(Command::Route(change)).is_ok());
+            assert!(core.commands.try_send(GatewayCommand::Route(change)).is_ok());
         }
         core.lcore.poll_once(0);
         let ledger = Ledger::new(GATEWAY.who, &core.lcore, &plan);

@@ -6,7 +6,7 @@ use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, P
 use gateway::{Gateway, GatewayConfig};
 use link::{Route, RouteChange};
 use sim::rng::Rng;
-use transport::records::Command;
+use transport::records::RecordCommand;
 use transport::{
     Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
     Status, Work,
@@ -57,7 +57,7 @@ impl Node {
 
     fn connect(&mut self, qpn: Qpn, path: PathId, peer: Qpn) {
         let via = gateway_peer(self.peer.port.0);
-        self.role.command(0, Command::Route { path, peer: via, mtu: 1500 }, &mut self.out);
+        self.role.command(0, RecordCommand::Route { path, peer: via, mtu: 1500 }, &mut self.out);
         let (psn, mtu, rnr_timer) = (Psn::new(0xff_fff0), PathMtu::B1024, RnrTimer::new(1));
         let endpoint = self.role.endpoint();
         let attributes = ReadyToReceive { path, peer, psn, mtu, read_depth: 128, rnr_timer };
@@ -101,7 +101,7 @@ impl World {
         let config = GatewayConfig { hold: HOLD, masters: 4, ..GatewayConfig::new(shards) };
         let frames = pool();
         let (mut gateway, mut out) = (Gateway::new(config, &frames), Outbox::new(frames.clone(), 2));
-        let mut route = |change| gateway.command(0, gateway::Command::Route(change), &mut out);
+        let mut route = |change| gateway.command(0, gateway::GatewayCommand::Route(change), &mut out);
         let via = |peer| Some(Route { peer, mtu: 1500, fixed_port: false });
         route(RouteChange::Master { id: MASTER, route: via(peer(0, 1)) });
         for id in SLAVES {

@@ -5,7 +5,7 @@ use api::stats::{PortStats, Stats};
 
 /// Whether packets can pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum PortLink {
     /// The interface is up.
     Up,
     /// The interface is down.
@@ -16,7 +16,7 @@ pub enum Link {
     Unknown,
 }
 
-impl Link {
+impl PortLink {
     /// One word.
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Link {
 
 /// How full a ring is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fill {
+pub struct RingFill {
     /// Share of the ring that is in use, now or at most.
     pub share: f64,
     /// Entries in use.
@@ -49,7 +49,7 @@ pub struct PortRates {
     /// How it works: kernel socket, zero-copy, copy mode.
     pub mode: String,
     /// Whether packets can pass.
-    pub link: Link,
+    pub link: PortLink,
     /// Packets received, in a second.
     pub rx: f64,
     /// Packets sent, in a second.
@@ -61,9 +61,9 @@ pub struct PortRates {
     /// Times that the TX ring or the send buffer was full, in a second.
     pub tx_full: f64,
     /// The fullest that its RX ring was; of NIC queues.
-    pub rx_ring: Option<Fill>,
+    pub rx_ring: Option<RingFill>,
     /// How full its TX ring is; of NIC queues.
-    pub tx_ring: Option<Fill>,
+    pub tx_ring: Option<RingFill>,
     /// What it lost or dropped, by counter: how often in a second, and since the start; those that ever were.
     pub losses: Vec<(String, f64, u64)>,
 }
@@ -94,7 +94,7 @@ impl PortRates {
         let (name, about) = now.description.split_once(" (").unwrap_or((&now.description, ""));
         let fill = |counter: &str| {
             let used = now.counters.get(counter)?;
-            Some(Fill { share: *used as f64 / f64::from(ring.filter(|ring| *ring > 0)?), used: *used })
+            Some(RingFill { share: *used as f64 / f64::from(ring.filter(|ring| *ring > 0)?), used: *used })
         };
         Self {
             id: now.id,
@@ -119,11 +119,11 @@ fn is_loss(name: &str) -> bool {
     name.contains("_dropped_") || name.starts_with("rx_lost") || name.ends_with("_bad_descriptors")
 }
 
-fn link(counters: &Counters) -> Link {
+fn link(counters: &Counters) -> PortLink {
     match counters.get("link_up") {
-        None => Link::Unknown,
-        Some(_) if value(counters, "vanished") > 0 => Link::Gone,
-        Some(0) => Link::Down,
-        Some(_) => Link::Up,
+        None => PortLink::Unknown,
+        Some(_) if value(counters, "vanished") > 0 => PortLink::Gone,
+        Some(0) => PortLink::Down,
+        Some(_) => PortLink::Up,
     }
 }

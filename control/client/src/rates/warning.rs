@@ -1,6 +1,6 @@
 //! What needs an operator's attention, the worst first.
 
-use super::port::Link;
+use super::port::PortLink;
 use super::process::Rates;
 use crate::format::si;
 use api::stats::{CUT_OFF, InterfaceStats, Stats};
@@ -80,9 +80,11 @@ pub fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
     for port in &rates.ports {
         let name = format!("port {} of lcore {} ({})", port.id, port.lcore, port.name);
         match port.link {
-            Link::Gone => say(Severity::Alarm, format!("{name}: the interface has vanished: restart when it is back")),
-            Link::Down => say(Severity::Alarm, format!("{name}: the link is down")),
-            Link::Up | Link::Unknown => {}
+            PortLink::Gone => {
+                say(Severity::Alarm, format!("{name}: the interface has vanished: restart when it is back"))
+            }
+            PortLink::Down => say(Severity::Alarm, format!("{name}: the link is down")),
+            PortLink::Up | PortLink::Unknown => {}
         }
         for (counter, rate, _) in port.losses.iter().filter(|(_, rate, _)| *rate > 0.0) {
             let remedy = match &**counter {

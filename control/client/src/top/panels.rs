@@ -4,7 +4,7 @@ use super::app::App;
 use super::columns::{Column, table};
 use super::fit;
 use crate::format::{bits, count, grouped, nanoseconds, percent, si};
-use crate::rates::port::{Fill, Link};
+use crate::rates::port::{PortLink, RingFill};
 use crate::rates::{Rates, value};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -175,7 +175,7 @@ pub fn lcores(frame: &mut Frame<'_>, area: Rect, app: &App) {
 /// The ports of the lcores.
 pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let Some(rates) = &app.rates else { return };
-    let fill = |fill: Option<Fill>| fill.map_or("-".to_owned(), |fill| percent(fill.share));
+    let fill = |fill: Option<RingFill>| fill.map_or("-".to_owned(), |fill| percent(fill.share));
     // One lcore less is shown for each step of the scroll, and so are its ports.
     let each = rates.ports.len() / rates.lcores.len().max(1);
     let rows = rates.ports.iter().skip(app.scroll * each).map(|port| {
@@ -192,7 +192,7 @@ pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
             format!("{}  {}", port.name, port.mode),
         ];
         let style = match port.link {
-            Link::Down | Link::Gone => Style::new().red().bold(),
+            PortLink::Down | PortLink::Gone => Style::new().red().bold(),
             _ if lost > 0.0 => Style::new().red(),
             _ => Style::new(),
         };

@@ -1,7 +1,7 @@
 //! `gvm-dp qp bench`: rates and latencies of requests to a peer's region.
 
-use super::link::Link;
-use super::own::{Facts, Own, summary};
+use super::link::PeerLink;
+use super::own::{LcoreFacts, Own, summary};
 use super::told::until_told;
 use crate::cli::{QpBenchArgs, QpOperation};
 use common::exit::Failure;
@@ -31,7 +31,7 @@ pub fn run(args: &QpBenchArgs) -> Result<(), Failure> {
     let own = Own::start(&args.own, None, 1)?;
     runtime()?.block_on(async {
         let bench = async {
-            let link = Link::open(&own, &args.peer).await?;
+            let link = PeerLink::open(&own, &args.peer).await?;
             link.part(0, u64::from(size))?;
             let load = Load {
                 va: link.region.va,
@@ -107,7 +107,7 @@ fn histogram(latencies: &Latencies) -> String {
 }
 
 /// Every counter, by the name of its set.
-fn counters(facts: &Facts) -> Value {
+fn counters(facts: &LcoreFacts) -> Value {
     let set = |set: &dyn CounterSet| {
         let mut values = Map::new();
         set.visit(&mut |name, _, value| drop(values.insert(name.to_owned(), value.into())));

@@ -37,7 +37,7 @@ pub struct Access {
 
 /// A memory region that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
+pub struct OfferedRegion {
     /// Its key.
     pub rkey: u32,
     /// Virtual address of its first byte.
@@ -49,9 +49,9 @@ pub struct Region {
 }
 
 /// A region that our role lends.
-pub fn region(lent: &roce::LentRegion) -> Region {
+pub fn region(lent: &roce::LentRegion) -> OfferedRegion {
     let access = Access { read: true, write: lent.write, atomic: lent.atomic };
-    Region { rkey: lent.rkey, va: lent.va, length: lent.len, access }
+    OfferedRegion { rkey: lent.rkey, va: lent.va, length: lent.len, access }
 }
 
 /// One end of a queue pair.
@@ -68,12 +68,12 @@ pub struct Offer {
     /// Its IPv4 address; its GID is this address mapped into IPv6.
     pub ip: Ipv4Addr,
     /// What it lends.
-    pub region: Option<Region>,
+    pub region: Option<OfferedRegion>,
 }
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum SetupLine {
     /// One end of a queue pair.
     Offer(Offer),
     /// There will be none, and why.
@@ -110,7 +110,7 @@ pub enum LineError {
     },
     /// A region of which only parts are named, or that wraps around.
     #[error("its region needs va=, length= and rkey= together, and an end below 2^64")]
-    Region,
+    OfferedRegion,
 }
 
 /// A number as people and lines write it: decimal, or hexadecimal behind `0x`.
@@ -159,14 +159,14 @@ impl fmt::Display for Access {
     }
 }
 
-impl Region {
+impl OfferedRegion {
     /// The first address behind it.
     pub fn end(&self) -> u64 {
         self.va.saturating_add(self.length)
     }
 }
 
-impl fmt::Display for Region {
+impl fmt::Display for OfferedRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rkey, va, length, access } = self;
         write!(f, "rkey={rkey:#010x} va={va:#x} length={length} access={access}")
@@ -181,7 +181,7 @@ impl fmt::Display for Offer {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for SetupLine {
     /// With its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -256,7 +256,7 @@ fn unicast(text: &str) -> Option<Ipv4Addr> {
     (!ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()).then_some(ip)
 }
 
-impl FromStr for Line {
+impl FromStr for SetupLine {
     type Err = LineError;
 
     /// Reads a line with or without its end.
@@ -281,9 +281,9 @@ impl FromStr for Line {
         let region = match (va, length, rkey) {
             (None, None, None) => None,
             (Some(va), Some(length), Some(rkey)) if va.checked_add(length).is_some() => {
-                Some(Region { rkey, va, length, access })
+                Some(OfferedRegion { rkey, va, length, access })
             }
-            _ => return Err(LineError::Region),
+            _ => return Err(LineError::OfferedRegion),
         };
         Ok(Self::Offer(Offer {
             qpn: values.need("qpn", "a QP number from 2 to 0xffffff", qpn)?,
@@ -306,30 +306,30 @@ mod tests {
 
     fn offer() -> Offer {
         let access = Access { read: true, write: true, atomic: false };
-        let region = Region { rkey: 0x0102_0304, va: 0x1_0000, length: 65_536, access };
+        let region = OfferedRegion { rkey: 0x0102_0304, va: 0x1_0000, length: 65_536, access };
         let ip = Ipv4Addr::new(192, 0, 2, 7);
         Offer { qpn: 0xabcd, psn: 0x12_3456, path_mtu: 4096, reads: 128, ip, region: Some(region) }
     }
 
     fn complaint(text: &str) -> String {
-        text.parse::<Line>().unwrap_err().to_string()
+        text.parse::<SetupLine>().unwrap_err().to_string()
     }
 
     #[test]
     fn a_literal_line_is_read_and_written() {
-        assert_eq!(TEXT.parse(), Ok(Line::Offer(offer())));
-        assert_eq!(Line::Offer(offer()).to_string(), TEXT);
+        assert_eq!(TEXT.parse(), Ok(SetupLine::Offer(offer())));
+        assert_eq!(SetupLine::Offer(offer()).to_string(), TEXT);
         let other = "GVM-QP 1 reads=1 mtu=256 later=x,y psn=0 qpn=17 ip=10.0.0.1\r\n";
         let expected = Offer { qpn: 17, psn: 0, path_mtu: 256, reads: 1, ip: Ipv4Addr::new(10, 0, 0, 1), region: None };
-        assert_eq!(other.parse(), Ok(Line::Offer(expected)));
+        assert_eq!(other.parse(), Ok(SetupLine::Offer(expected)));
     }
 
     #[test]
     fn a_refusal_is_one_line_of_bounded_length() {
-        let line = Line::Refusal("no room\nfor you".to_owned()).to_string();
+        let line = SetupLine::Refusal("no room\nfor you".to_owned()).to_string();
         assert_eq!(line, "GVM-QP 1 error=no room for you\n");
-        assert_eq!(line.parse(), Ok(Line::Refusal("no room for you".to_owned())));
-        let long = Line::Refusal("ü".repeat(4000)).to_string();
+        assert_eq!(line.parse(), Ok(SetupLine::Refusal("no room for you".to_owned())));
+        let long = SetupLine::Refusal("ü".repeat(4000)).to_string();
         assert!(long.len() <= MAX_LINE && long.ends_with("ü\n"), "{}", long.len());
     }
 
@@ -364,8 +364,8 @@ mod tests {
         fn any_bytes_are_an_offer_that_survives_its_own_text_or_an_error(
             text in "(GVM-QP 1 )?((ip|qpn|psn|mtu|reads|rkey|va|length|access)=[0-9a-fx.rw]{0,12} ?){0,10}.{0,8}"
         ) {
-            if let Ok(Line::Offer(offer)) = text.parse() {
-                prop_assert_eq!(Line::Offer(offer).to_string().parse(), Ok(Line::Offer(offer)));
+            if let Ok(SetupLine::Offer(offer)) = text.parse() {
+                prop_assert_eq!(SetupLine::Offer(offer).to_string().parse(), Ok(SetupLine::Offer(offer)));
             }
         }
     }

@@ -1,24 +1,24 @@
 //! A queue pair with a peer that we call, or that was set up by hand.
 
-use super::exchange::{Access, Line, Offer, Region, SETUP_PORT};
+use super::exchange::{Access, Offer, OfferedRegion, SETUP_PORT, SetupLine};
 use super::own::Own;
 use super::talk;
 use crate::cli::QpPeerArgs;
 use common::address;
 use common::exit::Failure;
-use roce::{Command, Job, Outcome, Retry, Work};
+use roce::{Job, Outcome, Retry, RoceCommand, Work};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 use transport::Status;
 
 /// A queue pair and what the peer lends through it.
-pub struct Link {
+pub struct PeerLink {
     /// The set-up's connection, which tells the peer that we are still there.
     _stream: Option<TcpStream>,
     qpn: u32,
     peer: String,
     /// The peer's region.
-    pub region: Region,
+    pub region: OfferedRegion,
     /// Bytes of payload in a packet.
     pub path_mtu: u16,
 }
@@ -45,11 +45,11 @@ fn by_hand(args: &QpPeerArgs, ours: &Offer) -> Result<Option<Offer>, Failure> {
         return Err(Failure::Setting { name: "va", text });
     }
     let access = Access { read: true, write: true, atomic: true };
-    let region = Some(Region { rkey, va, length: length.0, access });
+    let region = Some(OfferedRegion { rkey, va, length: length.0, access });
     Ok(Some(Offer { qpn, psn: args.psn.unwrap_or(0), path_mtu: ours.path_mtu, reads: ours.reads, ip, region }))
 }
 
-impl Link {
+impl PeerLink {
     /// Sets up a queue pair.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Link {
     /// A work request did not complete: with the status that verbs have for it.
     pub async fn work(&self, own: &Own, work: Work) -> Result<Outcome, Failure> {
         let job = Job { qpn: self.qpn, rkey: self.region.rkey, work };
-        let done = own.ask(|answer| Command::Work(job, answer)).await?;
+        let done = own.ask(|answer| RoceCommand::Work(job, answer)).await?;
         done.map_err(|failed| {
             let remedy = remedy(failed.status);
             Failure::QueuePair(format!("{}: {failed}: {remedy}", self.peer))
@@ -127,7 +127,7 @@ impl Link {
     /// # Errors
     /// The lcore is gone.
     pub async fn close(self, own: &Own) -> Result<(), Failure> {
-        own.ask(|answer| Command::Close(self.qpn, answer)).await
+        own.ask(|answer| RoceCommand::Close(self.qpn, answer)).await
     }
 }
 
@@ -149,7 +149,7 @@ fn remedy(status: Status) -> &'static str {
 /// The set-up from the side that calls.
 async fn call(address: SocketAddr, ours: &Offer) -> Result<(TcpStream, Offer), talk::TalkError> {
     let stream = talk::connect(address).await?;
-    talk::say(&stream, address, &Line::Offer(*ours)).await?;
+    talk::say(&stream, address, &SetupLine::Offer(*ours)).await?;
     let theirs = talk::hear(&stream, address).await?;
     Ok((stream, theirs))
 }

@@ -1,6 +1,6 @@
 //! Our own end: one lcore, one port, and the role that has the queue pairs.
 
-use super::exchange::{self, Offer, Region};
+use super::exchange::{self, Offer, OfferedRegion};
 use crate::cli::QpOwnArgs;
 use common::exit::Failure;
 use frame::{Guarded, PortId};
@@ -12,7 +12,7 @@ use port::any::AnyPort;
 use port::spec::PortSpec;
 use process::assemble::ports::{self, Ports};
 use process::assemble::{Started, start_lcores};
-use roce::{Command, Framing, Lent, QpSpec, Remote, Retry, Roce, RoceConfig, RoceCounters};
+use roce::{Framing, Lent, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceCounters};
 use settings::config::{Basics, Common};
 use settings::plan::PortPlan;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,7 +27,7 @@ const HEADERS: u16 = 64;
 /// Our end, running.
 pub struct Own {
     ports: Ports,
-    lcore: Started<Command, Facts>,
+    lcore: Started<RoceCommand, LcoreFacts>,
     ended: mpsc::UnboundedReceiver<u16>,
     reads: u16,
     own: (Option<u32>, Option<u32>),
@@ -35,13 +35,13 @@ pub struct Own {
 
 /// What the lcore found out about itself.
 #[derive(Clone)]
-pub struct Facts {
+pub struct LcoreFacts {
     /// Our address, which ICRCs cover.
     pub ip: Ipv4Addr,
     /// The largest path MTU of the port, unless less was asked for.
     pub path_mtu: PathMtu,
     /// The region that we lend, as peers address it.
-    pub region: Option<Region>,
+    pub region: Option<OfferedRegion>,
     /// What the role counts.
     pub role: Arc<RoceCounters>,
     /// What its queue pairs count.
@@ -137,19 +137,19 @@ impl Own {
             let roce = Roce::new(config, lent).map_err(|error| Failure::Internal(error.to_string()))?;
             let region = roce.region().map(|lent| exchange::region(&lent));
             let (role, transport) = (Arc::clone(roce.counters()), Arc::clone(roce.transport()));
-            Ok((roce, Facts { ip, path_mtu, region, role, transport }))
+            Ok((roce, LcoreFacts { ip, path_mtu, region, role, transport }))
         };
         let (ends, ended) = mpsc::unbounded_channel();
         let lcores = start_lcores(&ports, common.rx_mode, clock, None, &ends, make)?;
         let mut lcores = lcores.into_iter();
         let lcore = lcores.next().ok_or_else(|| Failure::Internal("no lcore was started".to_owned()))?;
-        let Facts { ip, path_mtu, region, .. } = &lcore.counters;
+        let LcoreFacts { ip, path_mtu, region, .. } = &lcore.counters;
         tracing::debug!(target: "roce", "the role runs on {ip}, {framing:?}, path MTU {}, region {region:?}", path_mtu.bytes());
         Ok(Self { ports, lcore, ended, reads, own: (args.own_qpn, args.own_psn) })
     }
 
     /// What the lcore found out about itself.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &LcoreFacts {
         &self.lcore.counters
     }
 
@@ -169,7 +169,7 @@ impl Own {
         let facts = self.facts();
         let (qpn, psn) = self.own;
         let psn = psn.map_or_else(random_24, Ok)?;
-        let created = self.ask(|answer| Command::Create(qpn, answer)).await?;
+        let created = self.ask(|answer| RoceCommand::Create(qpn, answer)).await?;
         let qpn = created.map_err(|error| Failure::QueuePair(error.to_string()))?;
         let path_mtu = facts.path_mtu.bytes() as u16;
         tracing::debug!(target: "transport", "QP {qpn:#08x} is made: PSN {psn:#08x}, path MTU {path_mtu}, {} READs", self.reads);
@@ -185,7 +185,7 @@ impl Own {
         let path_mtu = path_mtu.ok_or_else(|| Failure::Internal("a path MTU that is none".to_owned()))?;
         let remote = Remote { ip: theirs.ip.octets(), qpn: theirs.qpn, psn: theirs.psn, reads: theirs.reads };
         let spec = QpSpec { qpn: ours.qpn, psn: ours.psn, reads: ours.reads, path_mtu, remote, retry };
-        let connected = self.ask(|answer| Command::Connect(spec, answer)).await?;
+        let connected = self.ask(|answer| RoceCommand::Connect(spec, answer)).await?;
         tracing::debug!(
             target: "transport",
             "QP {:#08x} towards {} QP {:#08x}: path MTU {}, {retry:?}: {}",
@@ -202,7 +202,10 @@ impl Own {
     ///
     /// # Errors
     /// The lcore is gone.
-    pub async fn ask<T: Send + 'static>(&self, command: impl FnOnce(roce::Answer<T>) -> Command) -> Result<T, Failure> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(roce::Answer<T>) -> RoceCommand,
+    ) -> Result<T, Failure> {
         let gone = || Failure::Internal("the lcore has ended by itself".to_owned());
         let (tell, told) = oneshot::channel();
         let answer: roce::Answer<T> = Box::new(move |value| drop(tell.send(value)));
@@ -223,7 +226,7 @@ impl Own {
     /// # Errors
     /// It panicked.
     pub async fn end(mut self) -> Result<Option<Guarded>, Failure> {
-        let memory = self.ask(Command::End).await?;
+        let memory = self.ask(RoceCommand::End).await?;
         // The loop ends once nothing is left to be sent.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.ended.recv()).await;
         self.lcore.running.stop();
@@ -254,7 +257,7 @@ fn path_mtu(ip_packet: u16, wanted: Option<u16>) -> Result<PathMtu, Failure> {
 }
 
 /// What the port and the queue pairs counted, in one line.
-pub(super) fn summary(facts: &Facts) -> String {
+pub(super) fn summary(facts: &LcoreFacts) -> String {
     let (role, transport) = (&facts.role, &facts.transport);
     let dropped =
         [&role.dropped_other_port, &role.dropped_headers, &role.dropped_not_peer, &role.dropped_identification];

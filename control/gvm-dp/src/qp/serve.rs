@@ -1,12 +1,12 @@
 //! `gvm-dp qp serve`: a region of memory for whoever connects.
 
 use super::exchange::SETUP_PORT;
-use super::exchange::{Line, Offer};
+use super::exchange::{Offer, SetupLine};
 use super::input::unreadable;
 use super::own::Own;
 use super::talk;
 use super::told::QUEUE_PAIR;
-use super::whole::Whole;
+use super::whole::WholeFile;
 use crate::cli::QpServeArgs;
 use common::address;
 use common::exit::Failure;
@@ -14,7 +14,7 @@ use common::output::print_whole;
 use common::runtime::runtime;
 use common::signal::{self, Signal, Signals};
 use frame::{Guarded, Hugepages, Repeats};
-use roce::{Command, Lent, Retry};
+use roce::{Lent, Retry, RoceCommand};
 use serve::callers::{Callers, origin};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -39,7 +39,7 @@ const COMPLAINTS: usize = 32;
 /// See [`Failure`].
 pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
     // What cannot be saved at the end is not lent.
-    let save = args.save.as_deref().map(Whole::prepare).transpose()?;
+    let save = args.save.as_deref().map(WholeFile::prepare).transpose()?;
     let lent = lent(args)?;
     let length = lent.bytes.len();
     if let Some(save) = &save {
@@ -124,7 +124,7 @@ async fn set_up_by_hand(own: &Own, args: &QpServeArgs) -> Result<(), Failure> {
         own.connect(&ours, &theirs, Retry::default()).await?;
         tracing::info!("{ip} is set up by hand: {theirs}");
         // The other side of a set-up by hand is this line: without it there is no queue pair.
-        print_whole(&Line::Offer(ours).to_string())?;
+        print_whole(&SetupLine::Offer(ours).to_string())?;
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ impl Server {
     async fn refuse(&self, stream: &TcpStream, peer: SocketAddr, about: &'static str, reason: String) {
         self.warn(peer.ip(), about, format_args!("{peer}: {reason}"));
         // Whether it still hears that is its business.
-        let _ = talk::say(stream, peer, &Line::Refusal(reason)).await;
+        let _ = talk::say(stream, peer, &SetupLine::Refusal(reason)).await;
     }
 
     /// Hears a new caller's line. `None` when it was refused.
@@ -246,7 +246,7 @@ impl Server {
             let ours = own.create().await?;
             let connected = own.connect(&ours, &theirs, Retry::default()).await;
             if connected.is_err() {
-                own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
+                own.ask(|answer| RoceCommand::Close(ours.qpn, answer)).await?;
             }
             connected.map(|()| ours)
         };
@@ -260,10 +260,10 @@ impl Server {
         };
         self.present.set(self.present.get() + 1);
         tracing::info!("{peer}: {theirs}; QP {:#08x}", ours.qpn);
-        if talk::say(&stream, peer, &Line::Offer(ours)).await.is_ok() {
+        if talk::say(&stream, peer, &SetupLine::Offer(ours)).await.is_ok() {
             talk::until_gone(&stream).await;
         }
-        own.ask(|answer| Command::Close(ours.qpn, answer)).await?;
+        own.ask(|answer| RoceCommand::Close(ours.qpn, answer)).await?;
         self.present.set(self.present.get() - 1);
         tracing::info!("{peer}: gone; QP {:#08x} closed", ours.qpn);
         Ok(())

@@ -1,6 +1,6 @@
 //! The set-up over TCP: one line each way, in bounded time and memory.
 
-use super::exchange::{Line, LineError, MAX_LINE, Offer};
+use super::exchange::{LineError, MAX_LINE, Offer, SetupLine};
 use rustix::net::{RecvFlags, recv, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ pub enum TalkError {
     },
     /// What it says cannot be used.
     #[error("the set-up of {peer} cannot be used: {source}")]
-    Line {
+    SetupLine {
         /// Who.
         peer: SocketAddr,
         /// Why not.
@@ -87,7 +87,7 @@ pub async fn connect(peer: SocketAddr) -> Result<TcpStream, TalkError> {
 ///
 /// # Errors
 /// The peer does not take it in time.
-pub async fn say(stream: &TcpStream, peer: SocketAddr, line: &Line) -> Result<(), TalkError> {
+pub async fn say(stream: &TcpStream, peer: SocketAddr, line: &SetupLine) -> Result<(), TalkError> {
     match timeout(PATIENCE, write(stream, line.to_string().as_bytes())).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(source)) => Err(TalkError::Broken { peer, source }),
@@ -114,9 +114,9 @@ async fn write(stream: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
 pub async fn hear(stream: &TcpStream, peer: SocketAddr) -> Result<Offer, TalkError> {
     let line = timeout(PATIENCE, read_line(stream, peer)).await.map_err(|_| TalkError::Silent { peer })??;
     match line.parse() {
-        Ok(Line::Offer(offer)) => Ok(offer),
-        Ok(Line::Refusal(reason)) => Err(TalkError::Refused { peer, reason: plain(&reason) }),
-        Err(source) => Err(TalkError::Line { peer, source }),
+        Ok(SetupLine::Offer(offer)) => Ok(offer),
+        Ok(SetupLine::Refusal(reason)) => Err(TalkError::Refused { peer, reason: plain(&reason) }),
+        Err(source) => Err(TalkError::SetupLine { peer, source }),
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn an_offer_crosses() {
         let offer = Offer { qpn: 17, psn: 3, path_mtu: 1024, reads: 16, ip: Ipv4Addr::new(127, 0, 0, 1), region: None };
-        let line = Line::Offer(offer).to_string().into_bytes().leak();
+        let line = SetupLine::Offer(offer).to_string().into_bytes().leak();
         assert_eq!(heard(line, false).unwrap(), offer);
         assert_eq!(heard(line, true).unwrap(), offer);
     }

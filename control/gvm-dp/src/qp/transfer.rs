@@ -1,10 +1,10 @@
 //! `gvm-dp qp read` and `gvm-dp qp write`: bytes of a peer's region to a file, and back.
 
 use super::input::{Input, PIECE};
-use super::link::Link;
+use super::link::PeerLink;
 use super::own::Own;
 use super::told::until_told;
-use super::whole::{Whole, unwritable};
+use super::whole::{WholeFile, unwritable};
 use crate::cli::{QpReadArgs, QpWriteArgs};
 use common::exit::Failure;
 use common::runtime::runtime;
@@ -28,7 +28,7 @@ pub fn read(args: &QpReadArgs) -> Result<(), Failure> {
     };
     let own = Own::start(&args.own, None, 1)?;
     let work = async {
-        let link = Link::open(&own, &args.peer).await?;
+        let link = PeerLink::open(&own, &args.peer).await?;
         let rest = link.region.length.saturating_sub(args.offset.0);
         let length = args.length.map_or(rest, |length| length.0);
         let first = link.part(args.offset.0, length)?;
@@ -57,7 +57,7 @@ pub fn write(args: &QpWriteArgs) -> Result<(), Failure> {
     let input = Input::open(&args.input)?;
     let own = Own::start(&args.own, None, 1)?;
     let work = async {
-        let link = Link::open(&own, &args.peer).await?;
+        let link = PeerLink::open(&own, &args.peer).await?;
         let mut offset = args.offset.0;
         let room = link.room(offset)?;
         let mut input = input.measure(room, |what| link.too_small(what, offset, room)).await?;
@@ -119,7 +119,7 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
 /// Where bytes go.
 enum Sink {
     Stdout(Stdout),
-    File(Whole),
+    File(WholeFile),
     Compare(Compared),
 }
 
@@ -152,7 +152,7 @@ impl Sink {
     fn file(path: &Path) -> Result<Self, Failure> {
         match path == Path::new("-") {
             true => Ok(Self::Stdout(Stdout)),
-            false => Whole::prepare(path).map(Self::File),
+            false => WholeFile::prepare(path).map(Self::File),
         }
     }
 

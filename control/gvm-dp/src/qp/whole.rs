@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const TEMPORARIES: u32 = 100;
 
 /// See the module's documentation.
-pub struct Whole {
+pub struct WholeFile {
     file: File,
     /// As it was given.
     name: PathBuf,
@@ -55,7 +55,7 @@ impl Drop for Temporary {
     }
 }
 
-impl Whole {
+impl WholeFile {
     /// Prepares a file: checks that it can be written, and changes nothing yet.
     ///
     /// # Errors
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn write(name: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let mut whole = Whole::prepare(name)?;
+        let mut whole = WholeFile::prepare(name)?;
         whole.reserve(bytes.len() as u64)?;
         whole.write(bytes)?;
         whole.finish()
@@ -223,7 +223,7 @@ mod tests {
         let name = place.0.join("file");
         fs::write(&name, "as it was").unwrap();
         fs::set_permissions(&name, fs::Permissions::from_mode(0o640)).unwrap();
-        let mut whole = Whole::prepare(&name).unwrap();
+        let mut whole = WholeFile::prepare(&name).unwrap();
         whole.reserve(1 << 20).unwrap();
         whole.write(b"half").unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"as it was");
@@ -238,7 +238,7 @@ mod tests {
     fn a_new_file_is_there_at_the_end_and_not_before() {
         let place = Place::new("new");
         let name = place.0.join("file");
-        let whole = Whole::prepare(&name).unwrap();
+        let whole = WholeFile::prepare(&name).unwrap();
         assert!(!name.exists());
         drop(whole);
         assert!(place.names().is_empty());
@@ -275,12 +275,12 @@ mod tests {
     fn what_cannot_be_written_is_known_at_once() {
         let place = Place::new("cannot");
         for name in ["/no/such/directory/file".as_ref(), place.0.as_path(), &place.0.join("file/below")] {
-            let refused = Whole::prepare(name).map(drop).unwrap_err();
+            let refused = WholeFile::prepare(name).map(drop).unwrap_err();
             assert!(refused.to_string().starts_with("cannot write") && refused.code() == 3, "{refused}");
         }
         fs::write(place.0.join("file"), "").unwrap();
-        assert!(Whole::prepare(&place.0.join("file/below")).is_err());
-        let whole = Whole::prepare(&place.0.join("file")).unwrap();
+        assert!(WholeFile::prepare(&place.0.join("file/below")).is_err());
+        let whole = WholeFile::prepare(&place.0.join("file")).unwrap();
         let large = whole.reserve(1 << 62).unwrap_err();
         assert!(large.to_string().contains("cannot write"), "{large}");
     }
@@ -289,7 +289,7 @@ mod tests {
     fn what_cannot_be_put_in_its_place_is_not_lost() {
         let place = Place::new("lost");
         let name = place.0.join("file");
-        let mut whole = Whole::prepare(&name).unwrap();
+        let mut whole = WholeFile::prepare(&name).unwrap();
         whole.write(b"precious").unwrap();
         // Somebody makes a directory of that name in the meantime.
         fs::create_dir_all(name.join("below")).unwrap();
@@ -304,7 +304,7 @@ mod tests {
         let name = place.0.join("file");
         fs::write(&name, "as it was").unwrap();
         let file = OpenOptions::new().write(true).open(&name).unwrap();
-        let mut whole = Whole { file, name: name.clone(), way: Way::Over, written: 0 };
+        let mut whole = WholeFile { file, name: name.clone(), way: Way::Over, written: 0 };
         whole.reserve(100).unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"as it was");
         whole.write(b"new").unwrap();

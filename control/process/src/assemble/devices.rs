@@ -3,7 +3,7 @@
 use super::dpdk::DpdkNic;
 use super::nic::Nic;
 use super::ports::Ports;
-use serve::board::{Device, Interface};
+use serve::board::{DeviceView, InterfaceView};
 use std::sync::Arc;
 
 /// See the module's documentation.
@@ -31,12 +31,12 @@ impl Devices {
     }
 
     /// The interfaces, as they are seen from outside.
-    pub fn interfaces(&self) -> Vec<Arc<dyn Interface>> {
-        self.nics.iter().map(|nic| Arc::clone(nic) as Arc<dyn Interface>).collect()
+    pub fn interfaces(&self) -> Vec<Arc<dyn InterfaceView>> {
+        self.nics.iter().map(|nic| Arc::clone(nic) as Arc<dyn InterfaceView>).collect()
     }
 
     /// The devices of DPDK, as they are seen from outside.
-    pub fn devices(&self) -> Vec<Arc<dyn Device>> {
-        self.dpdk.iter().map(|device| Arc::clone(device) as Arc<dyn Device>).collect()
+    pub fn devices(&self) -> Vec<Arc<dyn DeviceView>> {
+        self.dpdk.iter().map(|device| Arc::clone(device) as Arc<dyn DeviceView>).collect()
     }
 }

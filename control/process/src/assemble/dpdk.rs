@@ -219,7 +219,7 @@ fn held(spec: &DpdkSpec, error: DpdkError) -> Failure {
     }
 }
 
-impl serve::board::Device for DpdkNic {
+impl serve::board::DeviceView for DpdkNic {
     fn stats(&self, now: Time) -> DeviceStats {
         let (rx_ring, tx_ring) = self.device.rings();
         DeviceStats {

@@ -13,7 +13,7 @@ use frame::{Placement, Pool, Role};
 use host::placement;
 use host::privilege::Thread;
 use lcore::mailbox::{self, Sender};
-use lcore::thread::{Running, Starting, ThreadConfig, start};
+use lcore::thread::{LcoreHandle, Starting, ThreadConfig, start};
 use lcore::{Clock, ControlSender, Lcore, RxMode};
 use port::any::AnyPort;
 use ports::Ports;
@@ -29,7 +29,7 @@ const MAILBOX: usize = 16_384;
 /// One running lcore, and the way to tell it things.
 pub struct Started<C, K = RoleCounters> {
     /// The thread.
-    pub running: Running,
+    pub running: LcoreHandle,
     /// Its mailbox.
     pub commands: Sender<C>,
     /// What its role counts.

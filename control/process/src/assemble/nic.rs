@@ -15,7 +15,7 @@ use port::vlans::Vlans;
 use port::watch::{Seen, Subject, Watcher};
 use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
-use serve::board::Interface as _;
+use serve::board::InterfaceView as _;
 use settings::neighbor::NeighborSpec;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -301,7 +301,7 @@ fn driver(interface: &str) -> String {
     name.unwrap_or_default()
 }
 
-impl serve::board::Interface for Nic {
+impl serve::board::InterfaceView for Nic {
     fn stats(&self) -> InterfaceStats {
         let seen = self.seen();
         let address = |ip| format!("{}:{}", Ipv4Addr::from(ip), wire::GATEWAY_PORT);

@@ -8,7 +8,7 @@ use common::exit::Failure;
 use common::sockets::directory;
 use frame::pool::{LARGEST_CHUNK, chunk_for};
 use frame::{Pool, PoolConfig, PortId};
-use host::hugepages::{self, Memory};
+use host::hugepages::{self, MemoryNeed};
 use host::pci;
 use host::privilege::{Confinement, Needs, Places, Thread, capability};
 use lcore::CoreList;
@@ -69,12 +69,12 @@ pub struct Ports {
 }
 
 /// The memory that a process with these settings needs.
-pub fn memory(common: &Common) -> Result<Memory, Failure> {
+pub fn memory(common: &Common) -> Result<MemoryNeed, Failure> {
     let looked = look(common, usize::MAX)?;
     Ok(memory_of(common, &looked))
 }
 
-fn memory_of(common: &Common, looked: &Looked) -> Memory {
+fn memory_of(common: &Common, looked: &Looked) -> MemoryNeed {
     let pool = looked.largest_pool();
     let Looked { found, cores, .. } = looked;
     let node = |found: &Found| {
@@ -86,7 +86,7 @@ fn memory_of(common: &Common, looked: &Looked) -> Memory {
     let node = first.filter(|_| nodes.all(|node| node == first));
     let queues = devices(common).count() * cores.len();
     let dpdk = if queues == 0 { 0 } else { dpdk::memory(queues, &pool) };
-    Memory { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk }
+    MemoryNeed { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk }
 }
 
 /// Looks at all ports as a start would, and opens nothing. Returns what each can do.

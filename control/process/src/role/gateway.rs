@@ -4,8 +4,8 @@ use super::{board, epoch, secret};
 use crate::assemble::devices::Devices;
 use crate::assemble::ports::Ports;
 use crate::assemble::{Started, announce, start_lcores};
-use crate::supervise::changes::{Watch, port_mtus};
-use crate::supervise::desk::{Desk, Inbox};
+use crate::supervise::changes::{MachineWatch, port_mtus};
+use crate::supervise::desk::{Inbox, RegistrarDesk};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use api::routes::StaticRoute;
@@ -18,7 +18,7 @@ use link::{Registrar, RegistrarConfig};
 use serve::board::RoleCounters;
 use serve::metrics::MetricsListener;
 use serve::socket::ControlSocket;
-use settings::Running;
+use settings::RunningSettings;
 use settings::config;
 use settings::flags::Switch;
 use settings::keyfile;
@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 const REGISTRAR_MAILBOX: usize = 1024;
 
 /// Runs a gateway until it has drained.
-pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure> {
+pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -114,7 +114,7 @@ pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure
     (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
     board.link = Some(Arc::clone(registrar.counters()));
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
-    let mut desk = Desk::new(registrar, inbox, senders);
+    let mut desk = RegistrarDesk::new(registrar, inbox, senders);
     if let Some(routes) = &config.static_routes {
         let facts = |(plan, mtu): (&PortPlan, &u16)| PortFacts::new(plan, *mtu);
         let facts: Vec<PortFacts> = config.common.ports.iter().zip(&port_mtus).map(facts).collect();
@@ -142,7 +142,7 @@ pub fn run(mut config: config::Gateway, settings: Running) -> Result<(), Failure
         reports,
         confinement,
         tuner: Tuner::new(settings),
-        watch: Watch::new(&config.common, port_mtus),
+        watch: MachineWatch::new(&config.common, port_mtus),
     });
     ports.close();
     result

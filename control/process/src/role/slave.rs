@@ -4,7 +4,7 @@ use super::{board, epoch, secret};
 use crate::assemble::devices::Devices;
 use crate::assemble::ports::Ports;
 use crate::assemble::{Started, announce, start_lcores};
-use crate::supervise::changes::{Watch, port_mtus};
+use crate::supervise::changes::{MachineWatch, port_mtus};
 use crate::supervise::live::Tuner;
 use crate::supervise::{self, Office, Parts};
 use api::stats::KEY_FINGERPRINT;
@@ -13,10 +13,10 @@ use frame::{Peer, PortId};
 use lcore::Clock;
 use link::{ChallengeSecret, NodeConfig};
 use port::Port;
-use serve::board::{Device as _, RoleCounters};
+use serve::board::{DeviceView as _, RoleCounters};
 use serve::metrics::MetricsListener;
 use serve::socket::ControlSocket;
-use settings::Running;
+use settings::RunningSettings;
 use settings::config;
 use settings::domain::speed_of;
 use settings::keyfile;
@@ -31,7 +31,7 @@ use wire::link::SpeedClass;
 const EVENTS: usize = 256;
 
 /// Runs a slave until it has drained.
-pub fn run(mut config: config::Slave, settings: Running) -> Result<(), Failure> {
+pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;
     let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
@@ -86,7 +86,7 @@ pub fn run(mut config: config::Slave, settings: Running) -> Result<(), Failure> 
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
     announce(&lcores, &ports);
     let views = lcores.iter().map(|lcore| lcore.running.view());
-    let watch = Watch::new(&config.common, port_mtus(&config.common, views));
+    let watch = MachineWatch::new(&config.common, port_mtus(&config.common, views));
     let first = config.ids.id(0).map_or(0, |id| id.get());
     let who = match config.ids.len() {
         1 => format!("slave {first}"),
@@ -116,7 +116,7 @@ pub fn run(mut config: config::Slave, settings: Running) -> Result<(), Failure> 
     board.members = u64::from(config.ids.len());
     if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
         // The mailbox was made a moment ago, and nothing else was put into it.
-        let _ = lcore.commands.try_send(slave::Command::StartTraffic(traffic));
+        let _ = lcore.commands.try_send(slave::FarmCommand::StartTraffic(traffic));
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let running = lcores.into_iter().map(|Started { running, .. }| running).collect();

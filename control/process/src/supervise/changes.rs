@@ -12,20 +12,20 @@ use settings::config::Common;
 use wire::MIN_MTU;
 
 /// Looks at the machine, and remembers what it saw last.
-pub struct Watch {
+pub struct MachineWatch {
     common: Common,
     /// The largest IP packet of each port, as the office was told it.
     mtus: Vec<u16>,
 }
 
-impl Watch {
+impl MachineWatch {
     /// For a process whose office knows these largest packets of its ports.
     pub fn new(common: &Common, mtus: Vec<u16>) -> Self {
         Self { common: common.clone(), mtus }
     }
 
     /// Looks at the machine, and tells people what changed. Returns the largest IP packet of each port if that is another than
-    /// the office knows; see [`Watch::told`].
+    /// the office knows; see [`MachineWatch::told`].
     pub fn look(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
         let changes: Vec<Change> =
             queues(devices).chain(too_small(board)).chain(too_large(devices)).chain(cores(board)).collect();

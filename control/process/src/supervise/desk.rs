@@ -3,7 +3,7 @@
 use api::routes::StaticRoute;
 use api::trace::Standing;
 use frame::Time;
-use gateway::Command;
+use gateway::GatewayCommand;
 use gateway::desk::{Line, Mail, Word};
 use gateway::leave::{Leave, Stage};
 use lcore::mailbox::Sender;
@@ -32,10 +32,10 @@ impl Inbox {
 }
 
 /// The mailbox of one lcore.
-struct Lcore(Sender<Command>);
+struct Lcore(Sender<GatewayCommand>);
 
 impl Line for Lcore {
-    fn try_send(&self, command: Command) -> Result<(), Command> {
+    fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand> {
         self.0.try_send(command)
     }
 
@@ -45,7 +45,7 @@ impl Line for Lcore {
 }
 
 /// See the module's documentation.
-pub struct Desk {
+pub struct RegistrarDesk {
     desk: gateway::desk::Desk<Lcore>,
     mails: ControlReceiver,
     bell: Arc<Notify>,
@@ -62,9 +62,9 @@ pub struct Fixed {
     pub shown: Vec<StaticRoute>,
 }
 
-impl Desk {
+impl RegistrarDesk {
     /// A desk for the lcores behind `commands`, in the order of their indices.
-    pub fn new(registrar: Registrar, inbox: Inbox, commands: Vec<Sender<Command>>) -> Self {
+    pub fn new(registrar: Registrar, inbox: Inbox, commands: Vec<Sender<GatewayCommand>>) -> Self {
         let desk = gateway::desk::Desk::new(registrar, commands.into_iter().map(Lcore));
         Self { desk, mails: inbox.mails, bell: inbox.bell, leave: None, fixed: Fixed::default() }
     }
@@ -108,7 +108,7 @@ impl Desk {
     }
 
     /// Tells every lcore something, after all that it was told before.
-    pub fn tell(&mut self, command: impl Fn() -> Command) {
+    pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         self.desk.tell(command);
     }
 
@@ -156,13 +156,13 @@ impl Desk {
     pub fn set_hold(&mut self, hold: Time) {
         tracing::debug!(target: "gateway", "every lcore is told a hold of {hold} ns, and nodes with their next heartbeat");
         self.desk.registrar_mut().set_hold(u32::try_from(hold).unwrap_or(u32::MAX));
-        self.desk.tell(|| Command::SetHold(hold));
+        self.desk.tell(|| GatewayCommand::SetHold(hold));
     }
 
     /// Early flush on or off, for every lcore.
     pub fn set_early(&mut self, early: bool) {
         tracing::debug!(target: "gateway", "every lcore is told early flush {}", if early { "on" } else { "off" });
-        self.desk.tell(|| Command::SetEarly(early));
+        self.desk.tell(|| GatewayCommand::SetEarly(early));
     }
 
     /// Other keys; members stay members.
@@ -182,7 +182,7 @@ impl Desk {
             }
             Some(Stage::Flushing) => {
                 tracing::info!("what is held leaves");
-                self.desk.tell(|| Command::Drain);
+                self.desk.tell(|| GatewayCommand::Drain);
             }
             Some(Stage::Moving) | None => {}
         }

@@ -6,7 +6,7 @@ use api::stats::Direction;
 use common::exit::Failure;
 use frame::Time;
 use frame::time::{MILLISECOND, SECOND};
-use lcore::thread::{End, Running};
+use lcore::thread::{End, LcoreHandle};
 use serve::board::Board;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Drain {
     }
 
     /// Does what its age calls for. Doing it twice changes nothing.
-    pub(super) fn advance(&mut self, now: Time, lcores: &[Running], devices: &Devices) {
+    pub(super) fn advance(&mut self, now: Time, lcores: &[LcoreHandle], devices: &Devices) {
         let Some(began) = self.began else { return };
         let age = now.saturating_sub(began);
         if age >= TAKE_FOR && std::mem::replace(&mut self.takes, false) {
@@ -73,14 +73,14 @@ impl Drain {
         if age >= GIVE_UP_AFTER {
             self.hurry(now, lcores);
         } else if age >= RECEIVE_FOR {
-            lcores.iter().for_each(Running::stop_receiving);
+            lcores.iter().for_each(LcoreHandle::stop_receiving);
         }
     }
 
     /// Ends at once.
-    pub(super) fn hurry(&mut self, now: Time, lcores: &[Running]) {
+    pub(super) fn hurry(&mut self, now: Time, lcores: &[LcoreHandle]) {
         self.hurried.get_or_insert(now);
-        lcores.iter().for_each(Running::stop);
+        lcores.iter().for_each(LcoreHandle::stop);
     }
 
     /// Whether an lcore that has not ended by now never will.
@@ -90,7 +90,7 @@ impl Drain {
 }
 
 /// What to say of an lcore that does not end.
-fn stands(lcore: &Running) -> String {
+fn stands(lcore: &LcoreHandle) -> String {
     let view = lcore.view();
     let (index, stage) = (view.index, view.pulse.stage());
     let port = view.ports.iter().find(|port| Some(port.id) == stage.port());
@@ -99,7 +99,7 @@ fn stands(lcore: &Running) -> String {
 }
 
 /// Leaves those lcores behind that have not ended, and the devices that they may still use. The error names them.
-fn leave(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<Vec<Running>, Failure> {
+fn leave(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<Vec<LcoreHandle>, Failure> {
     let (lcores, stuck): (Vec<_>, Vec<_>) = lcores.into_iter().partition(|lcore| ended.contains(&lcore.view().index));
     if stuck.is_empty() {
         return Ok(lcores);
@@ -107,7 +107,7 @@ fn leave(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Resu
     let all: Vec<String> = stuck.iter().map(stands).collect();
     devices.dpdk.iter().for_each(|device| device.leave_open());
     ending::leave_threads();
-    stuck.into_iter().for_each(Running::leave);
+    stuck.into_iter().for_each(LcoreHandle::leave);
     Err(Failure::Lost(format!(
         "ended without having drained: {}, and the process ends without it: what it held is lost. A driver or the kernel keeps it \
          waiting: `dmesg` may say why; a device that is still in use at the next start needs its driver bound again \
@@ -117,7 +117,7 @@ fn leave(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Resu
 }
 
 /// What the ends of all lcores together mean for the process. Those that have not ended are left behind.
-pub(super) fn verdict(lcores: Vec<Running>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<(), Failure> {
+pub(super) fn verdict(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<(), Failure> {
     let lcores = leave(lcores, ended, devices)?;
     let (mut held, mut queued) = (0, 0);
     let mut panic = None;

@@ -6,7 +6,7 @@ use crate::assemble::nic::Nic;
 use ebpf::Verdict;
 use frame::{Repeats, Time};
 use port::headers::{SOURCE_REMEDY, VLAN_REMEDY, partial_checksum_remedy};
-use serve::board::{Board, Interface as _};
+use serve::board::{Board, InterfaceView as _};
 use std::collections::BTreeMap;
 
 /// One reason to drop packets.

@@ -7,21 +7,21 @@ use api::stats::KEY_FINGERPRINT;
 use common::units::Duration;
 use host::log::{self, LogFilter};
 use lcore::RxMode;
-use lcore::thread::Running as Lcore;
+use lcore::thread::LcoreHandle;
 use serve::board::Board;
 use serve::tuning::{answer, changes};
 use settings::flags::Switch;
 use settings::live::{LIVE, is_live};
-use settings::running::{Change, Fresh, KEY_FILES, Keys, Refused, Why};
+use settings::running::{Fresh, KEY_FILES, Keys, RefusalReason, SettingChange, SettingRefused};
 use settings::traffic::Traffic;
-use settings::{Running, Settings, Sources};
+use settings::{RunningSettings, Settings, Sources};
 
 /// What settings act on.
 pub struct Knobs<'a> {
     /// The role's office.
     pub office: &'a mut Office,
     /// The poll loops.
-    pub lcores: &'a [Lcore],
+    pub lcores: &'a [LcoreHandle],
     /// What others see of the process.
     pub board: &'a Board,
 }
@@ -59,8 +59,8 @@ fn log_filter(_: &mut Knobs<'_>, settings: &Settings) {
 
 fn traffic(knobs: &mut Knobs<'_>, settings: &Settings) {
     let command = || match settings.get::<Traffic>("traffic") {
-        Some(Traffic(traffic)) => slave::Command::StartTraffic(traffic),
-        None => slave::Command::StopTraffic,
+        Some(Traffic(traffic)) => slave::FarmCommand::StartTraffic(traffic),
+        None => slave::FarmCommand::StopTraffic,
     };
     if let Office::Slave(lcores) = &*knobs.office {
         tracing::debug!(target: "slave", "the farm is told {:?}", settings.get::<Traffic>("traffic"));
@@ -80,7 +80,7 @@ impl Knobs<'_> {
     }
 
     /// Takes over other keys. Returns what they were and are, if they are others.
-    fn keys(&mut self, keys: Keys, name: &str) -> Option<Change> {
+    fn keys(&mut self, keys: Keys, name: &str) -> Option<SettingChange> {
         let (from, to) = (self.board.settings.get(KEY_FINGERPRINT), keys.fingerprints());
         if from == to {
             return None;
@@ -88,7 +88,9 @@ impl Knobs<'_> {
         match (&mut *self.office, keys) {
             (Office::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
             (Office::Slave(lcores), Keys::Slave(credential)) => {
-                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::SetCredential(credential.clone()))));
+                lcores
+                    .iter()
+                    .for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::SetCredential(credential.clone()))));
             }
             // The configuration was read for the role that runs.
             _ => return None,
@@ -103,18 +105,18 @@ impl Knobs<'_> {
                 self.board.settings.remove(KEY_FINGERPRINT);
             }
         }
-        Some(Change { name: name.to_owned(), from: from.into_iter().collect(), to: to.into_iter().collect() })
+        Some(SettingChange { name: name.to_owned(), from: from.into_iter().collect(), to: to.into_iter().collect() })
     }
 }
 
 /// The settings of the process, on the control thread.
 pub struct Tuner {
-    running: Running,
+    running: RunningSettings,
 }
 
 impl Tuner {
     /// What the process was started with.
-    pub fn new(running: Running) -> Self {
+    pub fn new(running: RunningSettings) -> Self {
         Self { running }
     }
 
@@ -142,7 +144,7 @@ impl Tuner {
         let values = || self.running.values().map(|(setting, value, _)| (&*setting.name, &value.texts));
         let given = values().find(|(name, texts)| KEY_FILES.contains(name) && !texts.is_empty());
         changed.extend(knobs.keys(keys, given.map_or(KEY_FILES[0], |(name, _)| name)));
-        for Change { name, to, .. } in &waiting {
+        for SettingChange { name, to, .. } in &waiting {
             tracing::warn!("{name} = {} needs a restart", to.join(" "));
         }
         let file = self.running.file().map(|file| file.path.display().to_string());
@@ -152,11 +154,11 @@ impl Tuner {
 }
 
 /// A setting that does not change, as the control API says it.
-fn refusal(refused: Refused) -> ApiError {
+fn refusal(refused: SettingRefused) -> ApiError {
     let code = match refused.why {
-        Why::Unknown => Code::UnknownSetting,
-        Why::BadValue => Code::BadValue,
-        Why::NeedsRestart => Code::NeedsRestart,
+        RefusalReason::Unknown => Code::UnknownSetting,
+        RefusalReason::BadValue => Code::BadValue,
+        RefusalReason::NeedsRestart => Code::NeedsRestart,
     };
     ApiError::new(code, refused.message, refused.remedy)
 }

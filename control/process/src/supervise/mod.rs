@@ -15,7 +15,7 @@ use crate::assemble::devices::Devices;
 use crate::ending;
 use api::stats::KEY_FINGERPRINT;
 use api::trace::Standing;
-use changes::Watch;
+use changes::MachineWatch;
 use common::exit::Failure;
 use common::runtime::{SPARE, have_descriptors, runtime};
 use common::signal::{self, Signal, Signals};
@@ -25,7 +25,7 @@ use frame::time::{MILLISECOND, SECOND};
 use host::notify::Notifier;
 use host::privilege::{Confinement, Thread};
 use lcore::Clock;
-use lcore::thread::Running;
+use lcore::thread::LcoreHandle;
 use lcore::watchdog::{Finding, Watchdog};
 use link::registrar::Health;
 use live::{Knobs, Tuner};
@@ -61,7 +61,7 @@ pub struct Parts {
     /// What the control thread does for its role.
     pub office: Office,
     /// The poll loops.
-    pub lcores: Vec<Running>,
+    pub lcores: Vec<LcoreHandle>,
     /// Hears of each lcore's end.
     pub ended: mpsc::UnboundedReceiver<u16>,
     /// What others may see of the process.
@@ -79,7 +79,7 @@ pub struct Parts {
     /// The settings that hold.
     pub tuner: Tuner,
     /// Looks at what the machine changes.
-    pub watch: Watch,
+    pub watch: MachineWatch,
 }
 
 /// Runs the control thread until every lcore has ended.
@@ -114,12 +114,12 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
 
 struct Process {
     office: Office,
-    lcores: Vec<Running>,
+    lcores: Vec<LcoreHandle>,
     board: Arc<Board>,
     devices: Devices,
     clock: Clock,
     tuner: Tuner,
-    watch: Watch,
+    watch: MachineWatch,
     drain: Option<Drain>,
     notifier: Notifier,
 }
@@ -134,7 +134,7 @@ impl Process {
         mut asks: mpsc::Receiver<Ask>,
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
-        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(Running::view));
+        let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(LcoreHandle::view));
         let mut dropped = Dropped::new(self.board.ports());
         let mut look_at = 0;
         let mut tally = Tally::default();

@@ -1,6 +1,6 @@
 //! What the control thread does for its role.
 
-use super::desk::Desk;
+use super::desk::RegistrarDesk;
 use frame::Time;
 use lcore::mailbox::Sender;
 use link::registrar::Health;
@@ -8,9 +8,9 @@ use link::registrar::Health;
 /// See the module's documentation.
 pub enum Office {
     /// The registrar's desk.
-    Gateway(Box<Desk>),
+    Gateway(Box<RegistrarDesk>),
     /// The mailboxes of a slave's lcores.
-    Slave(Vec<Sender<slave::Command>>),
+    Slave(Vec<Sender<slave::FarmCommand>>),
 }
 
 impl Office {
@@ -19,7 +19,7 @@ impl Office {
         match self {
             Self::Gateway(desk) => desk.leave(now),
             // A farm gets few commands: there is always room for this one.
-            Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::Drain))),
+            Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::Drain))),
         }
     }
 
@@ -46,7 +46,7 @@ impl Office {
             Self::Slave(lcores) => {
                 let Some(&mtu) = mtus.iter().min() else { return true };
                 // A farm gets few commands: there is always room for this one.
-                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::Command::SetMtu(mtu))));
+                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::SetMtu(mtu))));
                 true
             }
         }

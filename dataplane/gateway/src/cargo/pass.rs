@@ -137,12 +137,17 @@ pub fn walk(
     items: &mut Vec<Item>,
     tally: &mut Tally,
     counters: &GatewayCounters,
-    dropped: impl FnMut(usize, DropReason),
+    mut dropped: impl FnMut(usize, DropReason),
 ) -> Walked {
     let data = datagram.frame.data();
     let first = match Record::first(data) {
         Ok(first) => first,
-        Err(reason) => return unreadable(datagram, reason, routes, tally, counters),
+        Err(reason) => {
+            if unreadable(datagram, reason, routes, tally, counters) {
+                dropped(0, reason.into());
+            }
+            return Walked::Cargo;
+        }
     };
     let header = first.header();
     if header.msg_type().is_link_control() {
@@ -155,6 +160,7 @@ pub fn walk(
     Walked::Cargo
 }
 
+/// Counts a datagram whose first record is none; returns whether there was anything in it.
 #[cold]
 fn unreadable(
     datagram: &Datagram,
@@ -162,16 +168,16 @@ fn unreadable(
     routes: &Routes,
     tally: &mut Tally,
     counters: &GatewayCounters,
-) -> Walked {
+) -> bool {
     let remainder = datagram.frame.len();
     if remainder == 0 {
         counters.flush.empty_datagrams.add(1);
-        return Walked::Cargo;
+        return false;
     }
     let direction = if routes.is_any_master(&datagram.peer) { Direction::Down } else { Direction::Up };
     tally.datagram(direction, remainder, 1);
     count_bad(counters.of(direction), BadRecord { reason, offset: 0, remainder });
-    Walked::Cargo
+    true
 }
 
 #[cold]

@@ -6,7 +6,7 @@ pub mod model;
 use frame::counter::CounterSet;
 use frame::{Burst, Class, Datagram, Frame, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use gateway::counters::DirectionCounters;
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use std::collections::BTreeMap;
 use wire::net::checksum;
@@ -166,14 +166,14 @@ impl Rig {
     }
 
     pub fn set_slave(&mut self, id: u32, route: Option<Route>) {
-        self.command(Command::Route(RouteChange::Slave { id: slave_id(id), route }));
+        self.command(GatewayCommand::Route(RouteChange::Slave { id: slave_id(id), route }));
     }
 
     pub fn set_master(&mut self, id: u16, route: Option<Route>) {
-        self.command(Command::Route(RouteChange::Master { id, route }));
+        self.command(GatewayCommand::Route(RouteChange::Master { id, route }));
     }
 
-    pub fn command(&mut self, command: Command) {
+    pub fn command(&mut self, command: GatewayCommand) {
         self.gateway.command(self.now, command, &mut self.out);
         self.check();
     }

@@ -2,14 +2,14 @@
 
 use crate::toy::{Order, ToyPort, ToyRole, Wire, pool};
 use frame::time::{FOREVER, SECOND};
-use lcore::thread::{End, Running, StartError, ThreadConfig, cpu_ns, start};
+use lcore::thread::{End, LcoreHandle, StartError, ThreadConfig, cpu_ns, start};
 use lcore::{Clock, Lcore, RxMode, Stage, mailbox};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, mpsc};
 
 struct World {
-    running: Running,
+    running: LcoreHandle,
     wire: Arc<Mutex<Wire>>,
     readable: OwnedFd,
     orders: mailbox::Sender<Order>,

@@ -100,7 +100,7 @@ fn two_senders() {
     assert_eq!(got, [0, 1]);
 }
 
-/// A waker, as `Running::stop` uses it: an order beside the mailbox, and a ring without a message.
+/// A waker, as `LcoreHandle::stop` uses it: an order beside the mailbox, and a ring without a message.
 fn waker() {
     let (sender, mut receiver, bell) = on_sound::mailbox(1, true);
     let order = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,6 @@
 //! What the kernel knows about an interface: index, addresses, MTU, receive queues.
 
-use crate::xdp::XdpError;
+use super::error::{NotEthernet, XdpError};
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -81,30 +81,6 @@ impl Interface {
             link_type => Err(NotEthernet { ifname: self.name.clone(), link_type }),
         }
     }
-}
-
-/// An interface whose packets have no Ethernet header.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("packets of interface {ifname} have no Ethernet header: it is {}", what_it_is(*.link_type))]
-pub struct NotEthernet {
-    /// Its name.
-    pub ifname: String,
-    /// What it is, as the kernel numbers it (`ARPHRD_*`).
-    pub link_type: u16,
-}
-
-fn what_it_is(link_type: u16) -> String {
-    let name = match link_type {
-        libc::ARPHRD_NONE => "a tun device, WireGuard or the like",
-        libc::ARPHRD_PPP => "a PPP link",
-        libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT | libc::ARPHRD_IPGRE => "an IP tunnel",
-        libc::ARPHRD_INFINIBAND => "an InfiniBand link",
-        libc::ARPHRD_IEEE80211 | libc::ARPHRD_IEEE80211_PRISM | libc::ARPHRD_IEEE80211_RADIOTAP => {
-            "a radio in monitor mode"
-        }
-        other => return format!("of link type {other}"),
-    };
-    name.to_owned()
 }
 
 pub(super) fn request(name: &[u8]) -> libc::ifreq {

@@ -43,7 +43,7 @@ pub fn can_zero_copy(interface: &Interface, queue: u32, chains: bool) -> Result<
             Err(error) => match error.raw_os_error() {
                 Some(libc::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
                 Some(libc::EBUSY | libc::ENODEV | libc::EPERM) => {
-                    return Err(XdpError::bind(interface, queue, false, error));
+                    return Err(XdpError::bind(&interface.name, interface.rx_queues, queue, false, error));
                 }
                 // EOPNOTSUPP of most drivers; some find other reasons. Copy mode then says what is really wrong.
                 _ => return Ok(false),

@@ -82,7 +82,7 @@ impl Socket {
                 Err(error) => {
                     // One that shares was not asked for anything that could be missing.
                     let chains = umem.has_chains() && self.sharer.is_none();
-                    return Err(XdpError::bind(interface, queue, chains, error));
+                    return Err(XdpError::bind(&interface.name, interface.rx_queues, queue, chains, error));
                 }
             }
         }

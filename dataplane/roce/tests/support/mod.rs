@@ -3,7 +3,7 @@
 
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
-use roce::{Answer, Command, Failed, Framing, Job, Lent, Outcome, QpSpec, Remote, Retry, Roce, RoceConfig, Work};
+use roce::{Answer, Failed, Framing, Job, Lent, Outcome, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, Work};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use wire::rc::{IcrcSeed, Ipv4Udp, PathMtu};
@@ -38,7 +38,7 @@ impl End {
     pub fn command<T: Send + 'static>(
         &mut self,
         now: Time,
-        command: impl FnOnce(Answer<T>) -> Command,
+        command: impl FnOnce(Answer<T>) -> RoceCommand,
     ) -> mpsc::Receiver<T> {
         let (tell, told) = mpsc::channel();
         let command = command(Box::new(move |value| drop(tell.send(value))));
@@ -88,14 +88,14 @@ impl Wire {
         let mut ends = [End::new(1, None), End::new(2, Some(lent))];
         let qpns = [0, 1].map(|end| {
             let end: &mut End = &mut ends[end];
-            end.command(0, |answer| Command::Create(None, answer)).recv().unwrap().unwrap()
+            end.command(0, |answer| RoceCommand::Create(None, answer)).recv().unwrap().unwrap()
         });
         for (end, other) in [(0, 1), (1, 0)] {
             let remote = Remote { ip: ends[other].ip, qpn: qpns[other], psn: qpns[other], reads: 8 };
             let retry = Retry { timeout: MILLISECOND, ..Retry::default() };
             let (qpn, path_mtu) = (qpns[end], PathMtu::B1024);
             let spec = QpSpec { qpn, psn: qpn, reads: 8, path_mtu, remote, retry };
-            ends[end].command(0, |answer| Command::Connect(spec, answer)).recv().unwrap().unwrap();
+            ends[end].command(0, |answer| RoceCommand::Connect(spec, answer)).recv().unwrap().unwrap();
         }
         Self { ends, qpns, now: 0, loss: 0, random: 1, cut: false, habits: [None, None] }
     }
@@ -139,7 +139,7 @@ impl Wire {
 
     pub fn work(&mut self, rkey: u32, work: Work) -> Result<Outcome, Failed> {
         let (now, qpn) = (self.now, self.qpns[0]);
-        let told = self.ends[0].command(now, |answer| Command::Work(Job { qpn, rkey, work }, answer));
+        let told = self.ends[0].command(now, |answer| RoceCommand::Work(Job { qpn, rkey, work }, answer));
         self.until(|_| told.try_recv().ok())
     }
 

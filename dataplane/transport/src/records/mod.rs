@@ -4,7 +4,7 @@ mod role;
 mod routes;
 mod sink;
 
-pub use role::{Command, RecordRole};
+pub use role::{RecordCommand, RecordRole};
 pub use routes::End;
 
 frame::counters! {

@@ -11,7 +11,7 @@ use wire::{MsgType, Record, Scale, Walk};
 
 /// What other threads may tell a [`RecordRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum RecordCommand {
     /// The packets of a path go to this peer, a gateway or the other end itself, in IP packets of at most `mtu` bytes. What
     /// comes for the path is taken from there alone, or from a gateway.
     Route {
@@ -112,7 +112,7 @@ impl<M: Memory> RecordRole<M> {
 }
 
 impl<M: Memory> Role for RecordRole<M> {
-    type Command = Command;
+    type Command = RecordCommand;
 
     fn receive(&mut self, now: Time, _: PortId, burst: &mut Burst, _: &mut Outbox) {
         self.now = now;
@@ -140,26 +140,26 @@ impl<M: Memory> Role for RecordRole<M> {
         if self.endpoint.has_output() { Some(self.now) } else { self.endpoint.deadline() }
     }
 
-    fn command(&mut self, now: Time, command: Command, _: &mut Outbox) {
+    fn command(&mut self, now: Time, command: RecordCommand, _: &mut Outbox) {
         match command {
-            Command::Route { path, peer, mtu } => {
+            RecordCommand::Route { path, peer, mtu } => {
                 if let Some(route) = self.routes.get_mut(path.0 as usize) {
                     *route = Route::new(peer, mtu);
                 }
             }
-            Command::NoRoute(path) => {
+            RecordCommand::NoRoute(path) => {
                 if let Some(route) = self.routes.get_mut(path.0 as usize) {
                     *route = Route::NONE;
                 }
             }
-            Command::Gone(path) => self.endpoint.peer_gone(now, path),
-            Command::Gateway(peer) => {
+            RecordCommand::Gone(path) => self.endpoint.peer_gone(now, path),
+            RecordCommand::Gateway(peer) => {
                 if self.gateways.len() < MOST_GATEWAYS && !self.gateways.contains(&peer) {
                     self.gateways.push(peer);
                 }
             }
-            Command::Hold(hold) => self.endpoint.set_hold(hold),
-            Command::Drain => self.draining = true,
+            RecordCommand::Hold(hold) => self.endpoint.set_hold(hold),
+            RecordCommand::Drain => self.draining = true,
         }
     }
 

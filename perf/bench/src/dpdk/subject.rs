@@ -5,7 +5,7 @@ use crate::stopwatch::Stopwatch;
 use anyhow::Context as _;
 use frame::time::FOREVER;
 use frame::{Hugepages, Peer, Pool, PoolConfig, PortId, Role, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use lcore::mailbox::mailbox_without_doorbell;
 use lcore::{Clock, Lcore};
 use link::{Route, RouteChange};
@@ -148,10 +148,10 @@ fn gateway(shape: &Shape, pool: &Pool) -> Gateway {
     for id in 0..shape.slaves {
         if let Some(slave) = scale.slave_id(id) {
             let change = RouteChange::Slave { id: slave, route: route(1, &slave_at(id)) };
-            gateway.command(0, Command::Route(change), &mut out);
+            gateway.command(0, GatewayCommand::Route(change), &mut out);
         }
     }
     let change = RouteChange::Master { id: MASTER, route: route(0, &MASTER_AT) };
-    gateway.command(0, Command::Route(change), &mut out);
+    gateway.command(0, GatewayCommand::Route(change), &mut out);
     gateway
 }

@@ -6,7 +6,7 @@ use crate::forward::subject::{Order, Which};
 use crate::forward::world::World;
 use anyhow::Context as _;
 use frame::time::MICROSECOND;
-use gateway::Command;
+use gateway::GatewayCommand;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,8 @@ pub fn measure(world: &World, machine: &Machine, core: usize, quick: bool) -> an
     for _ in 0..turns {
         for (way, times) in WAYS.iter().zip(&mut times) {
             machine.order(Order::Use(way.which))?;
-            machine.order(Order::Gateway(Command::SetHold(way.hold_us * MICROSECOND)))?;
-            machine.order(Order::Gateway(Command::SetEarly(way.early)))?;
+            machine.order(Order::Gateway(GatewayCommand::SetHold(way.hold_us * MICROSECOND)))?;
+            machine.order(Order::Gateway(GatewayCommand::SetEarly(way.early)))?;
             for _ in 0..packets {
                 times.push(ping(&from, &to).with_context(|| way.name)?);
                 std::thread::sleep(PAUSE);

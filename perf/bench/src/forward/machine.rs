@@ -6,9 +6,9 @@ use crate::input::MASTER;
 use anyhow::Context as _;
 use ebpf::{Config, Hook, Steer};
 use frame::{Hugepages, Peer, Pool, PoolConfig, PortId, Vlan};
-use gateway::{Command, Gateway, GatewayConfig, GatewayCounters};
+use gateway::{Gateway, GatewayCommand, GatewayConfig, GatewayCounters};
 use lcore::mailbox::{Sender, mailbox};
-use lcore::thread::{Running, StartError, Starting, ThreadConfig, start};
+use lcore::thread::{LcoreHandle, StartError, Starting, ThreadConfig, start};
 use lcore::{Clock, Lcore, RxMode};
 use link::{Route, RouteChange};
 use port::Port as _;
@@ -28,7 +28,7 @@ const MTU: u16 = 1500;
 /// The lcore, running, and what belongs to it.
 pub struct Machine {
     /// Its thread; first, so that it ends first.
-    pub running: Running,
+    pub running: LcoreHandle,
     /// Its mailbox.
     pub orders: Sender<Order>,
     /// What the gateway counts.
@@ -62,10 +62,10 @@ impl Machine {
             let route = |peer| Some(Route { peer, mtu: MTU, fixed_port: false });
             for id in (0..SLAVES).filter_map(|id| scale.slave_id(id)) {
                 let change = RouteChange::Slave { id, route: route(to) };
-                frame::Role::command(&mut gateway, 0, Command::Route(change), &mut out);
+                frame::Role::command(&mut gateway, 0, GatewayCommand::Route(change), &mut out);
             }
             let change = RouteChange::Master { id: MASTER, route: route(from) };
-            frame::Role::command(&mut gateway, 0, Command::Route(change), &mut out);
+            frame::Role::command(&mut gateway, 0, GatewayCommand::Route(change), &mut out);
             let counters = Arc::clone(gateway.counters());
             let (sender, receiver) = mailbox(64)?;
             let subject = Subject::new(gateway, to);

@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use ebpf::generate::{Pattern, Sink};
 use frame::Time;
 use frame::time::MICROSECOND;
-use gateway::Command;
+use gateway::GatewayCommand;
 use input::{Input, RECORD};
 use latency::Latency;
 use lcore::Clock;
@@ -105,7 +105,7 @@ fn least(values: impl Iterator<Item = f64>) -> f64 {
 /// what it gets: that all records arrived was checked.
 fn slice(load: &Load, which: Which, bench: &Bench<'_>, length: Duration) -> anyhow::Result<(Slice, usize)> {
     bench.machine.order(Order::Use(which))?;
-    bench.machine.order(Order::Gateway(Command::SetHold(load.hold)))?;
+    bench.machine.order(Order::Gateway(GatewayCommand::SetHold(load.hold)))?;
     for repeated in 0..ATTEMPTS {
         let input = Input::start(bench.world, bench.ifindex, &bench.packet, load.pattern, GENERATOR);
         let slice = bench.meter.slice(input, length).with_context(|| format!("{}, {which:?}", load.name))?;
@@ -188,7 +188,7 @@ pub fn table(rounds: usize, length: Duration, quick: bool) -> anyhow::Result<Tab
     let meter = Meter::new(&machine, &sink, clock, world::threads_named(&format!("ksoftirqd/{LCORE}")));
     let packet = input::packet(&master, &gateway);
     let bench = Bench { world: &world, machine: &machine, meter, ifindex, packet, quick };
-    machine.order(Order::Gateway(Command::SetEarly(true)))?;
+    machine.order(Order::Gateway(GatewayCommand::SetEarly(true)))?;
     machine.order(Order::Rest(true))?;
     println!(
         "{:<32} {:>8} {:>8} {:>6} {:>10} {:>9} {:>15} {:>5} {:>5} {:>9} {:>5}",

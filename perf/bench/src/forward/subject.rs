@@ -1,7 +1,7 @@
 //! What is measured and what it is measured against, as one role: so both have the same lcore, arena and ports.
 
 use frame::{BURST, Burst, Class, Outbox, Peer, PortId, Role, Time};
-use gateway::{Command, Gateway};
+use gateway::{Gateway, GatewayCommand};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub enum Order {
     /// From now on this one forwards.
     Use(Which),
     /// For the gateway.
-    Gateway(Command),
+    Gateway(GatewayCommand),
     /// From now on the lcore rests whenever it has caught up with its input, or never.
     ///
     /// One core of the kernel makes fewer packets than a gateway can merge. What rests until its rings have overflowed

@@ -15,9 +15,9 @@ use anyhow::Context;
 use bare::Bare;
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Peer, PortId, Role, Time, Vlan};
-use gateway::{Command, Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use lcore::mailbox::mailbox;
-use lcore::thread::{Running, ThreadConfig, cpu_ns, start};
+use lcore::thread::{LcoreHandle, ThreadConfig, cpu_ns, start};
 use lcore::{Clock, CoreList, Lcore, RxMode};
 use link::{Route, RouteChange};
 use port::headers::Local;
@@ -71,7 +71,7 @@ pub struct Row {
     pub ratios: Ratios,
 }
 
-fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Running> {
+fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<LcoreHandle> {
     let (_commands, mailbox) = mailbox(64)?;
     let build = move || -> anyhow::Result<Lcore<Gateway, WirePort>> {
         let pool = input::pool(16_384, 2048)?;
@@ -82,11 +82,11 @@ fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Run
             let peer = Peer::ipv4(PortId(1), [10, 1, 1, id as u8], 9999, Vlan::UNTAGGED, [2, 0, 1, 0, 0, id as u8]);
             let route = Some(Route { peer, mtu: MTU, fixed_port: false });
             let id = scale.slave_id(id).context("an id in range")?;
-            gateway.command(0, Command::Route(RouteChange::Slave { id, route }), &mut out);
+            gateway.command(0, GatewayCommand::Route(RouteChange::Slave { id, route }), &mut out);
         }
         let peer = Peer::ipv4(PortId(0), MASTER_AT.ip, MASTER_AT.udp_port, Vlan::UNTAGGED, MASTER_AT.mac);
         let route = Some(Route { peer, mtu: MTU, fixed_port: false });
-        gateway.command(0, Command::Route(RouteChange::Master { id: MASTER, route }), &mut out);
+        gateway.command(0, GatewayCommand::Route(RouteChange::Master { id: MASTER, route }), &mut out);
         let ends = [(PortId(0), GATEWAY, &wires[0]), (PortId(1), SLAVE_SIDE, &wires[1])];
         let ports = ends.map(|(id, local, wire)| WirePort::new(id, local, wire, &pool, clock));
         Ok(Lcore::new(0, gateway, ports.into(), pool, mailbox, None))

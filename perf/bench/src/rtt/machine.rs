@@ -7,14 +7,14 @@ use ebpf::{Config, Hook, Steer};
 use frame::time::FOREVER;
 use frame::{Burst, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use lcore::mailbox::{Sender, mailbox};
-use lcore::thread::{Running, StartError, Starting, ThreadConfig, start};
+use lcore::thread::{LcoreHandle, StartError, Starting, ThreadConfig, start};
 use lcore::{Clock, Lcore, RxMode};
 use netns::{End, Namespace, join};
 use port::Port as _;
 use port::headers::Local;
 use port::neighbour::Resolver;
 use port::xdp::{Interface, Umem, XdpConfig, XdpPort, largest_packet};
-use roce::{Answer, Command, Framing, Job, Latencies, Lent, Load, QpSpec, Remote, Retry, Roce, RoceConfig, Work};
+use roce::{Answer, Framing, Job, Latencies, Lent, Load, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, Work};
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const SERVER: u32 = 0x200;
 /// What an lcore is told.
 pub enum Order {
     /// For the queue pairs.
-    Roce(Command),
+    Roce(RoceCommand),
     /// Ping the other end so often.
     Ping(u64, Answer<Latencies>),
     /// From now on answer pings, or serve queue pairs.
@@ -103,7 +103,7 @@ impl Role for Subject {
 /// One lcore, and what belongs to it.
 struct Machine {
     /// Its thread; first, so that it ends first.
-    running: Running,
+    running: LcoreHandle,
     orders: Sender<Order>,
     lent: Option<roce::LentRegion>,
     /// What the lcore's thread made beside the lcore: the XDP program, and the look-up of next hops.
@@ -144,10 +144,10 @@ impl Pair {
         let pair = Self { asker, server, path_mtu, _namespaces: namespaces };
         let retry = Retry::default();
         let make = |machine: &Machine, qpn: u32, other: u32, ip: [u8; 4]| -> anyhow::Result<()> {
-            machine.ask(|answer| Order::Roce(Command::Create(Some(qpn), answer)))??;
+            machine.ask(|answer| Order::Roce(RoceCommand::Create(Some(qpn), answer)))??;
             let remote = Remote { ip, qpn: other, psn: other, reads: 16 };
             let spec = QpSpec { qpn, psn: qpn, reads: 16, path_mtu, remote, retry };
-            Ok(machine.ask(|answer| Order::Roce(Command::Connect(spec, answer)))??)
+            Ok(machine.ask(|answer| Order::Roce(RoceCommand::Connect(spec, answer)))??)
         };
         make(&pair.server, SERVER, ASKER, first.ip)?;
         make(&pair.asker, ASKER, SERVER, second.ip)?;
@@ -168,7 +168,7 @@ impl Pair {
         let lent = self.server.lent.context("the server lends a region")?;
         let load = Load { va: lent.va, span: lent.len, size: BYTES, depth: 1, count, duration: FOREVER };
         let job = Job { qpn: ASKER, rkey: lent.rkey, work: Work::LoadRead(load) };
-        let done = self.asker.ask(|answer| Order::Roce(Command::Work(job, answer)))?;
+        let done = self.asker.ask(|answer| Order::Roce(RoceCommand::Work(job, answer)))?;
         done.map(|outcome| outcome.latencies).map_err(|failed| anyhow::anyhow!("a READ failed: {failed}"))
     }
 
@@ -187,7 +187,7 @@ impl Pair {
     /// One does not.
     pub fn end(self) -> anyhow::Result<()> {
         for machine in [&self.asker, &self.server] {
-            machine.ask(|answer| Order::Roce(Command::End(answer)))?;
+            machine.ask(|answer| Order::Roce(RoceCommand::End(answer)))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::flush::Cause;
 use super::pass::{self, Heard, Item, Tally, Walked};
 use super::route::{Destination, Routes, SlaveSource};
 use super::share::Shares;
-use crate::command::Command;
+use crate::command::GatewayCommand;
 use crate::config::GatewayConfig;
 use crate::counters::GatewayCounters;
 use crate::trace::Tracer;
@@ -362,20 +362,20 @@ impl Gateway {
     }
 
     /// Does what it is told.
-    fn obey(&mut self, now: Time, command: Command, out: &mut Outbox) {
+    fn obey(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
         match command {
-            Command::Route(change) => self.change_route(now, change, out),
-            Command::Reply { peer, bytes } => self.reply(peer, &bytes, out),
-            Command::SetHold(hold) => self.hold = hold,
-            Command::SetEarly(early) => self.early = early,
-            Command::Trace(tracer) => self.set_tracer(*tracer),
-            Command::Drain => self.draining = true,
+            GatewayCommand::Route(change) => self.change_route(now, change, out),
+            GatewayCommand::Reply { peer, bytes } => self.reply(peer, &bytes, out),
+            GatewayCommand::SetHold(hold) => self.hold = hold,
+            GatewayCommand::SetEarly(early) => self.early = early,
+            GatewayCommand::Trace(tracer) => self.set_tracer(*tracer),
+            GatewayCommand::Drain => self.draining = true,
         }
     }
 }
 
 impl Role for Gateway {
-    type Command = Command;
+    type Command = GatewayCommand;
     const SHEDS: bool = true;
 
     fn receive(&mut self, now: Time, _port: PortId, burst: &mut Burst, out: &mut Outbox) {
@@ -420,7 +420,7 @@ impl Role for Gateway {
         Some(if self.early { due.min(early) } else { due })
     }
 
-    fn command(&mut self, now: Time, command: Command, out: &mut Outbox) {
+    fn command(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
         if self.tracer.is_some() {
             self.command_traced(now, command, out);
         } else {

@@ -3,7 +3,7 @@
 
 use super::Gateway;
 use crate::aggregate::Open;
-use crate::command::Command;
+use crate::command::GatewayCommand;
 use crate::counters::{DirectionCounters, FlushCounters};
 use crate::drop::DropReason;
 use crate::flush::Cause;
@@ -248,7 +248,7 @@ impl Gateway {
 
     /// A command, with the records that wait in mind.
     #[cold]
-    pub(super) fn command_traced(&mut self, now: Time, command: Command, out: &mut Outbox) {
+    pub(super) fn command_traced(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return };
         self.look_at_waiting(&mut tracer);
         self.obey(now, command, out);

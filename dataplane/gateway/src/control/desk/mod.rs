@@ -17,7 +17,7 @@ mod queue;
 
 pub use queue::Line;
 
-use crate::Command;
+use crate::GatewayCommand;
 use frame::{More, Peer, Precedence, Time};
 use link::registrar::Health;
 use link::{Notice, Registrar, RegistrarEvent, RouteChange, Sink};
@@ -71,7 +71,7 @@ impl<L: Line> Sink for Out<'_, L> {
     fn reply(&mut self, to: &Peer, datagram: &[u8], _records: u16) {
         let lcore = if self.lcore < self.queues.len() { self.lcore } else { 0 };
         if let Some(queue) = self.queues.get_mut(lcore) {
-            queue.put(self.clock, Command::Reply { peer: *to, bytes: datagram.into() });
+            queue.put(self.clock, GatewayCommand::Reply { peer: *to, bytes: datagram.into() });
         }
     }
 
@@ -80,7 +80,7 @@ impl<L: Line> Sink for Out<'_, L> {
             return;
         }
         (self.say)(Word::Route(change));
-        self.queues.iter_mut().for_each(|queue| queue.put(self.clock, Command::Route(change)));
+        self.queues.iter_mut().for_each(|queue| queue.put(self.clock, GatewayCommand::Route(change)));
     }
 
     fn notice(&mut self, notice: Notice, more: More) {
@@ -114,7 +114,7 @@ impl<L: Line> Desk<L> {
     pub fn fix(&mut self, routes: impl IntoIterator<Item = RouteChange>) {
         for change in routes {
             self.fixed.insert(Whose::of(&change));
-            self.tell(|| Command::Route(change));
+            self.tell(|| GatewayCommand::Route(change));
         }
     }
 
@@ -227,13 +227,13 @@ impl<L: Line> Desk<L> {
         let (tracers, trace) = crate::trace::trace(slave, count, self.queues.len() as u16);
         let clock = self.clock();
         for (queue, tracer) in self.queues.iter_mut().zip(tracers) {
-            queue.put(clock, Command::Trace(Box::new(tracer)));
+            queue.put(clock, GatewayCommand::Trace(Box::new(tracer)));
         }
         trace
     }
 
     /// Tells every lcore something, after all that it was told before.
-    pub fn tell(&mut self, command: impl Fn() -> Command) {
+    pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         let clock = self.clock();
         self.queues.iter_mut().for_each(|queue| queue.put(clock, command()));
     }

@@ -1,6 +1,6 @@
 //! What waits at the desk for one lcore, in order.
 
-use crate::Command;
+use crate::GatewayCommand;
 use frame::Time;
 use link::RouteChange;
 use std::collections::{BTreeSet, VecDeque};
@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 /// The way to one lcore.
 pub trait Line {
     /// Hands a command over, or back while there is no room.
-    fn try_send(&self, command: Command) -> Result<(), Command>;
+    fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand>;
 
     /// Whether the lcore has ended: it needs no routes any more.
     fn is_closed(&self) -> bool {
@@ -22,7 +22,7 @@ pub(super) const MANY: usize = 1024;
 /// The way to one lcore, and what waits for room there.
 pub(super) struct Queue<L> {
     line: L,
-    pub(super) waiting: VecDeque<Command>,
+    pub(super) waiting: VecDeque<GatewayCommand>,
     /// Since when the lcore takes nothing, while something waits.
     since: Time,
     /// So many commands are too many.
@@ -34,7 +34,7 @@ impl<L: Line> Queue<L> {
         Self { line, waiting: VecDeque::new(), since: 0, many: MANY }
     }
 
-    pub(super) fn put(&mut self, clock: Clock, command: Command) {
+    pub(super) fn put(&mut self, clock: Clock, command: GatewayCommand) {
         let refused = if self.waiting.is_empty() { self.line.try_send(command) } else { Err(command) };
         let Err(command) = refused else { return };
         if self.waiting.is_empty() {
@@ -67,9 +67,9 @@ impl<L: Line> Queue<L> {
     /// Drops answers, and all changes of a route but the last.
     fn shorten(&mut self) {
         let mut told = BTreeSet::new();
-        let is_needed = |command: &Command| match command {
-            Command::Route(change) => told.insert(Whose::of(change)),
-            Command::Reply { .. } => false,
+        let is_needed = |command: &GatewayCommand| match command {
+            GatewayCommand::Route(change) => told.insert(Whose::of(change)),
+            GatewayCommand::Reply { .. } => false,
             _ => true,
         };
         let mut kept: Vec<_> = self.waiting.drain(..).rev().filter(is_needed).collect();

@@ -10,16 +10,16 @@ use wire::{Scale, Walk};
 
 /// An lcore's mailbox with room for so many commands.
 #[derive(Clone)]
-struct Lcore(Rc<RefCell<VecDeque<Command>>>, usize, Rc<Cell<bool>>);
+struct Lcore(Rc<RefCell<VecDeque<GatewayCommand>>>, usize, Rc<Cell<bool>>);
 
 impl Lcore {
-    fn next(&self) -> Option<Command> {
+    fn next(&self) -> Option<GatewayCommand> {
         self.0.borrow_mut().pop_front()
     }
 }
 
 impl Line for Lcore {
-    fn try_send(&self, command: Command) -> Result<(), Command> {
+    fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand> {
         if self.0.borrow().len() >= self.1 {
             return Err(command);
         }
@@ -80,7 +80,7 @@ fn registered(world: &mut World) -> (Node, Time) {
 }
 
 /// Registers slave 17 through lcore 1; returns what each lcore was told from the last heartbeat on.
-fn register(world: &mut World) -> [Vec<Command>; 2] {
+fn register(world: &mut World) -> [Vec<GatewayCommand>; 2] {
     let mut node = first_heartbeat(world);
     let now = node.deadline(&NodeConfig::default());
     world.send(&mut node, now, 1);
@@ -102,7 +102,7 @@ fn first_heartbeat(world: &mut World) -> Node {
     let mut node = Node::new(id, None, gateway(), &NodeConfig::default(), 0);
     world.send(&mut node, 0, 1);
     world.work(0);
-    let Some(Command::Reply { bytes, .. }) = world.lcores[1].next() else { panic!("no cookie") };
+    let Some(GatewayCommand::Reply { bytes, .. }) = world.lcores[1].next() else { panic!("no cookie") };
     assert!(world.lcores[0].next().is_none(), "the answer leaves where the question came in");
     let (_, record) = Walk::new(&bytes, Scale::default()).next().unwrap().unwrap();
     node.handle(&config, 0, &gateway(), &record).unwrap();
@@ -115,8 +115,8 @@ fn every_lcore_is_told_of_a_route_and_one_answers() {
     for room in [1, 64] {
         let mut world = World::new(room);
         let told = register(&mut world);
-        assert!(matches!(told[0][..], [Command::Route(RouteChange::Slave { route: Some(_), .. })]), "{told:?}");
-        assert!(matches!(told[1][..], [Command::Route(_), Command::Reply { .. }]), "{told:?}");
+        assert!(matches!(told[0][..], [GatewayCommand::Route(RouteChange::Slave { route: Some(_), .. })]), "{told:?}");
+        assert!(matches!(told[1][..], [GatewayCommand::Route(_), GatewayCommand::Reply { .. }]), "{told:?}");
         assert_eq!(world.desk.registrar().summary().here, 1);
     }
 }
@@ -125,9 +125,9 @@ fn every_lcore_is_told_of_a_route_and_one_answers() {
 fn while_commands_wait_no_mail_is_read_and_nothing_overtakes() {
     let mut world = World::new(1);
     register(&mut world);
-    world.desk.tell(|| Command::SetEarly(true));
-    world.desk.tell(|| Command::SetEarly(false));
-    world.desk.tell(|| Command::Drain);
+    world.desk.tell(|| GatewayCommand::SetEarly(true));
+    world.desk.tell(|| GatewayCommand::SetEarly(false));
+    world.desk.tell(|| GatewayCommand::Drain);
     world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
     assert_eq!((world.work(5), world.mails.len()), (5 + RETRY, 1));
     let mut told = Vec::new();
@@ -137,7 +137,15 @@ fn while_commands_wait_no_mail_is_read_and_nothing_overtakes() {
         world.work(now);
     }
     assert!(
-        matches!(told[..], [Command::SetEarly(true), Command::SetEarly(false), Command::Drain, Command::Reply { .. }]),
+        matches!(
+            told[..],
+            [
+                GatewayCommand::SetEarly(true),
+                GatewayCommand::SetEarly(false),
+                GatewayCommand::Drain,
+                GatewayCommand::Reply { .. }
+            ]
+        ),
         "{told:?}"
     );
 }
@@ -153,24 +161,26 @@ fn a_fixed_route_stays_whoever_registers() {
     world.desk.fix([fixed(17), fixed(18)]);
     for lcore in &world.lcores {
         let told = [lcore.next(), lcore.next()];
-        assert!(matches!(told, [Some(Command::Route(a)), Some(Command::Route(b))] if a == fixed(17) && b == fixed(18)));
+        assert!(
+            matches!(told, [Some(GatewayCommand::Route(a)), Some(GatewayCommand::Route(b))] if a == fixed(17) && b == fixed(18))
+        );
     }
     // Slave 17 registers and is answered; nobody is told of another route.
     let told = register(&mut world);
-    assert!(told[0].is_empty() && matches!(told[1][..], [Command::Reply { .. }]), "{told:?}");
+    assert!(told[0].is_empty() && matches!(told[1][..], [GatewayCommand::Reply { .. }]), "{told:?}");
 }
 
 #[test]
 fn every_lcore_is_told_that_a_port_takes_less() {
     let mut world = World::new(1);
     register(&mut world);
-    let shrunk = |command: Option<Command>| match command {
-        Some(Command::Route(RouteChange::Slave { route: Some(route), .. })) => route.mtu == 700,
+    let shrunk = |command: Option<GatewayCommand>| match command {
+        Some(GatewayCommand::Route(RouteChange::Slave { route: Some(route), .. })) => route.mtu == 700,
         _ => false,
     };
     // Not before what waits: a route change must not be overtaken by another one of the same route.
-    world.desk.tell(|| Command::SetEarly(true));
-    world.desk.tell(|| Command::SetEarly(false));
+    world.desk.tell(|| GatewayCommand::SetEarly(true));
+    world.desk.tell(|| GatewayCommand::SetEarly(false));
     assert!(!world.desk.set_port_mtus(&[700], drop));
     for now in 0..4 {
         world.work(now);
@@ -185,7 +195,7 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
     let mut world = World::new(1);
     world.work(0);
     for _ in 0..2 {
-        world.desk.tell(|| Command::SetEarly(true));
+        world.desk.tell(|| GatewayCommand::SetEarly(true));
     }
     while world.lcores[0].next().is_some() {
         world.work(0);
@@ -195,17 +205,20 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
     let patience = 2 * RegistrarConfig::default().interval;
     assert_eq!((world.work(patience - 1), world.mails.len()), (patience - 1 + RETRY, 1));
     assert_eq!((world.work(patience), world.mails.len()), (patience + RETRY, 0));
-    assert!(matches!(world.lcores[0].next(), Some(Command::Reply { .. })), "who is heard by another is answered");
+    assert!(
+        matches!(world.lcores[0].next(), Some(GatewayCommand::Reply { .. })),
+        "who is heard by another is answered"
+    );
     // When it goes on, it is told all, and holds others up again when it is slow.
     let mut told = Vec::new();
     for turn in 0..4 {
         told.extend(world.lcores[1].next());
         world.work(patience + turn);
     }
-    assert!(matches!(told[..], [Command::SetEarly(true), Command::SetEarly(true)]), "{told:?}");
+    assert!(matches!(told[..], [GatewayCommand::SetEarly(true), GatewayCommand::SetEarly(true)]), "{told:?}");
     assert!(!world.desk.is_waiting());
     for _ in 0..3 {
-        world.desk.tell(|| Command::SetEarly(false));
+        world.desk.tell(|| GatewayCommand::SetEarly(false));
     }
     assert!(world.desk.is_held_up());
 }
@@ -218,13 +231,13 @@ fn what_waits_for_an_lcore_that_stands_still_is_bounded_by_the_number_of_routes(
         let id = Scale::default().slave_id(id).unwrap();
         RouteChange::Slave { id, route: Some(link::Route { peer, mtu: 1500, fixed_port: false }) }
     };
-    world.desk.tell(|| Command::SetEarly(true));
-    world.desk.tell(|| Command::SetEarly(false));
+    world.desk.tell(|| GatewayCommand::SetEarly(true));
+    world.desk.tell(|| GatewayCommand::SetEarly(false));
     world.work(100 * RegistrarConfig::default().interval);
     for last in 1..=200 {
         for id in 0..100 {
-            world.desk.tell(|| Command::Route(route(id, last)));
-            let reply = || Command::Reply { peer: gateway(), bytes: [7; 8].as_slice().into() };
+            world.desk.tell(|| GatewayCommand::Route(route(id, last)));
+            let reply = || GatewayCommand::Reply { peer: gateway(), bytes: [7; 8].as_slice().into() };
             world.desk.tell(reply);
         }
     }
@@ -234,8 +247,8 @@ fn what_waits_for_an_lcore_that_stands_still_is_bounded_by_the_number_of_routes(
     let mut early = None;
     for now in 0.. {
         match world.lcores[1].next() {
-            Some(Command::Route(change)) => drop(known.insert(Whose::of(&change), change)),
-            Some(Command::SetEarly(on)) => early = Some(on),
+            Some(GatewayCommand::Route(change)) => drop(known.insert(Whose::of(&change), change)),
+            Some(GatewayCommand::SetEarly(on)) => early = Some(on),
             Some(_) => {}
             None => break,
         }
@@ -249,7 +262,7 @@ fn what_waits_for_an_lcore_that_stands_still_is_bounded_by_the_number_of_routes(
 fn an_lcore_that_ended_holds_nobody_up() {
     let mut world = World::new(1);
     for _ in 0..2 {
-        world.desk.tell(|| Command::Drain);
+        world.desk.tell(|| GatewayCommand::Drain);
     }
     assert_eq!(world.work(3), 3 + RETRY);
     world.lcores.iter().for_each(|lcore| lcore.2.set(true));
@@ -259,10 +272,10 @@ fn an_lcore_that_ended_holds_nobody_up() {
 #[test]
 fn a_line_that_says_nothing_is_open() {
     /// A mailbox that refuses the first command that it is offered.
-    struct Plain(Cell<bool>, Rc<RefCell<Vec<Command>>>);
+    struct Plain(Cell<bool>, Rc<RefCell<Vec<GatewayCommand>>>);
 
     impl Line for Plain {
-        fn try_send(&self, command: Command) -> Result<(), Command> {
+        fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand> {
             if !self.0.replace(true) {
                 return Err(command);
             }
@@ -271,13 +284,16 @@ fn a_line_that_says_nothing_is_open() {
         }
     }
 
-    let got: Rc<RefCell<Vec<Command>>> = Rc::default();
+    let got: Rc<RefCell<Vec<GatewayCommand>>> = Rc::default();
     let registrar = Registrar::new(RegistrarConfig::default(), 0).unwrap();
     let mut desk = Desk::new(registrar, [Plain(Cell::new(false), Rc::clone(&got))]);
-    desk.tell(|| Command::Drain);
+    desk.tell(|| GatewayCommand::Drain);
     assert!(desk.is_waiting() && got.borrow().is_empty());
     desk.work(1, Health::GOOD, || None::<(u16, Peer, Vec<u8>)>, read, drop);
-    assert!(!desk.is_waiting() && matches!(got.borrow()[..], [Command::Drain]), "what waited was not thrown away");
+    assert!(
+        !desk.is_waiting() && matches!(got.borrow()[..], [GatewayCommand::Drain]),
+        "what waited was not thrown away"
+    );
 }
 
 #[test]
@@ -287,7 +303,7 @@ fn an_lcore_that_is_none_is_answered_through_the_first() {
         world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, unknown);
         world.work(0);
         let told = [0, 1].map(|lcore| world.lcores[lcore].next());
-        assert!(matches!(told, [Some(Command::Reply { .. }), None]), "{unknown}: {told:?}");
+        assert!(matches!(told, [Some(GatewayCommand::Reply { .. }), None]), "{unknown}: {told:?}");
     }
 }
 
@@ -329,7 +345,10 @@ fn what_is_due_is_worked_off_when_it_is_due_and_not_before() {
         world.work(due);
         for (lcore, told) in world.lcores.iter().zip(&mut told) {
             while let Some(command) = lcore.next() {
-                assert!(matches!(command, Command::Route(RouteChange::Slave { route: None, .. })), "{command:?}");
+                assert!(
+                    matches!(command, GatewayCommand::Route(RouteChange::Slave { route: None, .. })),
+                    "{command:?}"
+                );
                 *told += 1;
             }
         }
@@ -399,8 +418,8 @@ fn a_look_needs_nothing_due_but_room() {
     register(&mut world);
     let due = world.desk.registrar().deadline().expect("somebody is there");
     // Two for a mailbox with room for one.
-    world.desk.tell(|| Command::Drain);
-    world.desk.tell(|| Command::Drain);
+    world.desk.tell(|| GatewayCommand::Drain);
+    world.desk.tell(|| GatewayCommand::Drain);
     world.desk.look(due - 1, Health::GOOD, drop);
     assert_eq!(world.desk.registrar().deadline(), Some(due), "while something waits nothing is done");
     for _ in 0..2 {
