@@ -27,6 +27,8 @@ const REPEAT: u32 = 250;
 const TTL: u8 = 255;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Of the sender, and of what goes on to the neighbour: a packet from our own address would be refused when it comes back.
+const SOURCE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 17];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// A packet of a record with 16 bytes of payload.
@@ -35,8 +37,8 @@ fn packet(msg_type: MsgType, slave_id: u32) -> Vec<u8> {
     wire::record::emit(&RecordHeader::new(msg_type, slave_id, 1, 16), &[7; 16], &mut record).expect("there is room");
     let (src_ip, dst_ip, src_port, dst_port) = ([10, 0, 0, 17], ADDRESS.octets(), 49_169, wire::GATEWAY_PORT);
     let checksum = udp_checksum(src_ip, dst_ip, src_port, dst_port, &record);
-    let src_mac = [2, 0, 0, 0, 0, 17];
-    let spec = UdpSpec { vlan: None, src_mac, dst_mac: MAC, src_ip, dst_ip, src_port, dst_port, ecn: 0, checksum };
+    let spec =
+        UdpSpec { vlan: None, src_mac: SOURCE_MAC, dst_mac: MAC, src_ip, dst_ip, src_port, dst_port, ecn: 0, checksum };
     let mut headers = [0; wire::net::headers_len(false)];
     emit_udp4(&spec, record.len(), &mut headers).expect("there is room");
     // Another TTL, and what the header's checksum gains by it.
@@ -64,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let shards = ShardSet::new(Scale::default(), &[Shard(0)])?;
     // The way out must not be the way in, which is the loopback interface: any other one will do.
     let way_out = (2..64).find_map(|ifindex| {
-        let neighbor = Neighbor { shard: Shard(1), ifindex, src_mac: MAC, dst_mac: MAC, dst_ip: ADDRESS };
+        let neighbor = Neighbor { shard: Shard(1), ifindex, src_mac: SOURCE_MAC, dst_mac: MAC, dst_ip: ADDRESS };
         Steer::load(&Config { neighbors: vec![neighbor], ..Config::new(&shards) }).ok()
     });
     let has_way_out = way_out.is_some();
