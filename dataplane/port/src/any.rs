@@ -6,7 +6,6 @@ use crate::xdp::XdpQueues;
 use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::{Burst, Peer, PortId, Time, TxQueue};
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -28,16 +27,6 @@ macro_rules! each {
             AnyPort::Dpdk($inner) => $call,
         }
     };
-}
-
-impl AnyPort {
-    /// The address that a socket is bound to; `None` for NIC queues, which have their interface's or their spec's.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Udp(port) => Some(port.local_addr()),
-            Self::Xdp(_) | Self::Dpdk(_) => None,
-        }
-    }
 }
 
 impl From<UdpPort> for AnyPort {

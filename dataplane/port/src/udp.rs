@@ -40,7 +40,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use own::{MAX_OWN_ADDRESSES, OwnAddresses};
-pub use socket::{UdpError, UdpOptions};
+pub use socket::{UdpError, UdpOptions, UdpSockets};
 
 frame::counters! {
     /// What a socket counts.
@@ -139,15 +139,22 @@ impl UdpPort {
     /// # Errors
     /// The address cannot be bound, or the pool's chunks are too small for datagrams.
     pub fn open(id: PortId, address: SocketAddr, pool: Pool, options: UdpOptions) -> Result<Self, UdpError> {
+        let (sockets, _) = UdpSockets::open(address, 0, options)?;
+        Self::on(id, sockets, pool, options)
+    }
+
+    /// The port of one lcore on sockets that were opened with the same options.
+    ///
+    /// # Errors
+    /// The pool's chunks are too small for datagrams.
+    pub fn on(id: PortId, sockets: UdpSockets, pool: Pool, options: UdpOptions) -> Result<Self, UdpError> {
         // What any fresh frame has room for, wherever its data begins; both ways, as answers are as large as requests.
+        let UdpSockets { socket, apart, local } = sockets;
         let room = pool.chunk().saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64);
         if room < 512 {
-            return Err(UdpError::Chunk { address, chunk: pool.chunk() });
+            return Err(UdpError::Chunk { address: local, chunk: pool.chunk() });
         }
-        let (socket, apart) = socket::open(address, options)?;
-        let local =
-            socket.local_addr().map_err(|source| UdpError::Os { address, action: "read its address", source })?;
-        let headers = if address.is_ipv6() { 48 } else { 28 };
+        let headers = if local.is_ipv6() { 48 } else { 28 };
         let largest = u16::try_from(room + headers).unwrap_or(u16::MAX);
         let counters = Arc::new(UdpCounters::default());
         counters.rcvbuf.set(u64::from(socket::buffer_size(socket.as_fd(), libc::SO_RCVBUF)));
@@ -182,13 +189,13 @@ impl UdpPort {
             pool,
             fill: Vec::with_capacity(BURST),
             batch: Batch::new(),
-            drops: Drops::new(address.is_ipv6()),
+            drops: Drops::new(local.is_ipv6()),
             blocked: false,
             slow,
             waiting: [0; SLOW_QUEUES],
             number: if options.roce { Peer::ROCE } else { 0 },
-            own: address.ip().is_unspecified().then(Arc::default),
-            last_own: (address.ip(), 0),
+            own: local.ip().is_unspecified().then(Arc::default),
+            last_own: (local.ip(), 0),
             counters,
         })
     }

@@ -19,7 +19,6 @@ use port::any::AnyPort;
 use ports::Ports;
 use rustix::thread::CapabilitySet;
 use serve::board::RoleCounters;
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -40,7 +39,7 @@ pub struct Started<C, K = RoleCounters> {
 struct Building<C, K> {
     starting: Starting<Failure>,
     commands: Sender<C>,
-    facts: mpsc::Receiver<(K, Vec<Option<SocketAddr>>)>,
+    facts: mpsc::Receiver<K>,
 }
 
 /// Starts an lcore for each core of the ports.
@@ -72,9 +71,8 @@ where
             let pool = Pool::placed(sources.pool, place).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
             let (role, counters) = make(index, &pool, &ports)?;
-            let bound = ports.iter().map(AnyPort::socket_addr).collect();
             // The other end waits for it, or is gone together with everything else.
-            let _ = tell.send((counters, bound));
+            let _ = tell.send(counters);
             sources.confinement.enter(Thread::Lcore, CapabilitySet::empty())?;
             Ok(Lcore::new(index, role, ports, pool, mailbox, registrar))
         };
@@ -88,20 +86,18 @@ where
     };
     let finish = |building: Building<R::Command, K>| {
         let running = building.starting.wait()?;
-        let (counters, bound) =
+        let counters =
             building.facts.recv().map_err(|_| Failure::Internal("an lcore said nothing of itself".to_owned()))?;
-        Ok::<_, Failure>((Started { running, commands: building.commands, counters }, bound))
+        Ok::<_, Failure>(Started { running, commands: building.commands, counters })
     };
-    // The first one finds out what port 0 became; the others are then built at the same time, each touching its arena.
+    // The first one opens the sockets of all; the others are then built at the same time, each touching its arena.
     let mut started = Vec::with_capacity(ports.cores.len());
     let mut cores = ports.cores.iter().enumerate().map(|(index, core)| (index as u16, *core));
     if let Some((index, core)) = cores.next() {
-        let (first, bound) = finish(build(index, core, ports.clone())?)?;
-        started.push(first);
-        let bound = ports.bound(&bound);
-        let others: Vec<_> = cores.map(|(index, core)| build(index, core, bound.clone())).collect();
+        started.push(finish(build(index, core, ports.clone())?)?);
+        let others: Vec<_> = cores.map(|(index, core)| build(index, core, ports.clone())).collect();
         for building in others {
-            started.push(finish(building?)?.0);
+            started.push(finish(building?)?);
         }
     }
     ports.nics().try_for_each(|nic| nic.take_packets())?;

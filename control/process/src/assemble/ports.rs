@@ -15,7 +15,7 @@ use lcore::CoreList;
 use port::any::AnyPort;
 use port::dpdk::{Environment, smallest_chunk};
 use port::spec::{DpdkSpec, MTUS, XdpMode};
-use port::udp::{OwnAddresses, UdpError, UdpOptions, UdpPort};
+use port::udp::{OwnAddresses, UdpOptions, UdpPort, UdpSockets};
 use port::watch::{Subject, Watcher};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
 use rustix::thread::CapabilitySet;
@@ -26,7 +26,7 @@ use settings::plan::PortPlan;
 use settings::static_routes::PortFacts;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Sizes of the rings of one socket.
@@ -41,11 +41,34 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
 /// Where one port of every lcore comes from.
 #[derive(Clone)]
 enum Source {
-    /// The address, what its sockets on all lcores know of this host's addresses, and who follows the interface that
-    /// has the address.
-    Socket(SocketAddr, Arc<OwnAddresses>, Arc<Watcher>),
+    Socket(Sockets),
     Nic(Arc<Nic>),
     Dpdk(Arc<DpdkNic>),
+}
+
+/// The sockets of one port on all lcores.
+#[derive(Clone)]
+struct Sockets {
+    address: SocketAddr,
+    /// What they know of this host's addresses.
+    own: Arc<OwnAddresses>,
+    /// Who follows the interface that has the address.
+    watcher: Arc<Watcher>,
+    /// Those of lcores that have not taken theirs: the first lcore opens all.
+    opened: Arc<Mutex<Vec<UdpSockets>>>,
+}
+
+impl Sockets {
+    /// Those of one lcore.
+    fn take(&self, lcore: u16, lcores: usize, options: UdpOptions) -> Result<UdpSockets, Failure> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if lcore == 0 {
+            let (first, others) = UdpSockets::open(self.address, lcores - 1, options).map_err(Failure::Udp)?;
+            *opened = others;
+            return Ok(first);
+        }
+        opened.pop().ok_or_else(|| Failure::Internal("an lcore has no sockets".to_owned()))
+    }
 }
 
 /// All ports of the process, ready to be opened by its lcores.
@@ -195,13 +218,15 @@ impl Ports {
         for (id, plan) in common.ports.iter().enumerate() {
             sources.push(match plan {
                 PortPlan::Udp(address) => {
-                    if cores.len() > 1 {
-                        is_free(*address).map_err(Failure::Udp)?;
-                    }
                     let confined = confinement.clone();
                     let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
                     let watcher = Watcher::start(Subject::Address(address.ip()), prepare, |_, _| ());
-                    Source::Socket(*address, Arc::default(), Arc::new(watcher.map_err(Failure::Neighbours)?))
+                    Source::Socket(Sockets {
+                        address: *address,
+                        own: Arc::default(),
+                        watcher: Arc::new(watcher.map_err(Failure::Neighbours)?),
+                        opened: Arc::default(),
+                    })
                 }
                 PortPlan::Xdp(_) => {
                     let found = found.next().ok_or_else(|| Failure::Internal("a port went missing".to_owned()))?;
@@ -234,7 +259,7 @@ impl Ports {
     pub fn nics(&self) -> impl Iterator<Item = &Arc<Nic>> {
         self.sources.iter().filter_map(|source| match source {
             Source::Nic(nic) => Some(nic),
-            Source::Socket(..) | Source::Dpdk(_) => None,
+            Source::Socket(_) | Source::Dpdk(_) => None,
         })
     }
 
@@ -242,7 +267,7 @@ impl Ports {
     pub fn devices(&self) -> impl Iterator<Item = &Arc<DpdkNic>> {
         self.sources.iter().filter_map(|source| match source {
             Source::Dpdk(device) => Some(device),
-            Source::Socket(..) | Source::Nic(_) => None,
+            Source::Socket(_) | Source::Nic(_) => None,
         })
     }
 
@@ -258,17 +283,17 @@ impl Ports {
         environment.call_interrupts(interrupts).map_err(Failure::Dpdk)?
     }
 
-    /// Opens the ports of one lcore on the lcore's own thread.
+    /// Opens the ports of one lcore on the lcore's own thread; those of lcore 0 first.
     pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
         let lcores = self.cores.len();
-        let options = UdpOptions { reuse_port: lcores > 1, roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
+        let options = UdpOptions { roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
-            (Source::Socket(address, own, watcher), _) => {
-                let port = UdpPort::open(PortId(id as u8), *address, pool.clone(), options);
-                let mut port = port.map_err(Failure::Udp)?;
-                port.share_addresses(own);
-                port.follow(watcher.seen());
+            (Source::Socket(sockets), _) => {
+                let own = sockets.take(lcore, lcores, options)?;
+                let mut port = UdpPort::on(PortId(id as u8), own, pool.clone(), options).map_err(Failure::Udp)?;
+                port.share_addresses(&sockets.own);
+                port.follow(sockets.watcher.seen());
                 Ok(AnyPort::from(port))
             }
             (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
@@ -287,17 +312,6 @@ impl Ports {
         ending::step(GIVEN_BACK_WITHIN, &Failure::Unfinished(late.to_owned()));
         drop(self);
         devices.iter().for_each(|device| device.close());
-    }
-
-    /// The same ports for further lcores, once the first has found out what port 0 of a socket became.
-    pub fn bound(&self, addresses: &[Option<SocketAddr>]) -> Self {
-        let mut ports = self.clone();
-        for (source, address) in ports.sources.iter_mut().zip(addresses) {
-            if let (Source::Socket(bound, ..), Some(address)) = (source, address) {
-                *bound = *address;
-            }
-        }
-        ports
     }
 }
 
@@ -418,17 +432,6 @@ fn agree(
             }
             Ok((XdpMode::ZeroCopy, None))
         }
-    }
-}
-
-/// Several lcores share an address with `SO_REUSEPORT`, and so would another gvm-dp of the same user: without this look
-/// it would silently take half of the packets.
-fn is_free(address: SocketAddr) -> Result<(), UdpError> {
-    match std::net::UdpSocket::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(UdpError::InUse(address)),
-        // Opening the port says it better.
-        Err(_) => Ok(()),
     }
 }
 

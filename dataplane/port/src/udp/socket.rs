@@ -13,16 +13,13 @@ use wire::net::ipv4::ECN_ECT0;
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpOptions {
-    /// Several sockets share the address, one for each lcore; the kernel spreads sources over them.
-    pub reuse_port: bool,
     /// Receive buffer that is asked for, in bytes of memory as the kernel counts it. 0 leaves the system's default.
     pub rcvbuf: u32,
     /// Send buffer that is asked for, likewise.
     pub sndbuf: u32,
     /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
     pub roce: bool,
-    /// Further sockets with the same address to send through, for destinations behind slow links; none where several lcores share
-    /// the address, or it is RoCEv2's.
+    /// Further sockets with the same address to send through, for destinations behind slow links; none where it is RoCEv2's.
     pub apart: usize,
     /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is bound
     /// to an interface's address has that interface's.
@@ -31,7 +28,7 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { reuse_port: false, rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, apart: SLOW_QUEUES, mtu: None }
+        Self { rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, apart: SLOW_QUEUES, mtu: None }
     }
 }
 
@@ -78,39 +75,68 @@ pub enum UdpError {
 /// The part of a send buffer that a socket apart has.
 const APART: u32 = 8;
 
-/// A socket with all its options set, bound and nonblocking; and those beside it.
-///
-/// Sockets beside it are connected to a port where nobody is, so that the kernel gives them nothing that arrives; they can send to
-/// everybody all the same. They are bound first, while nobody is served, and share the address by `SO_REUSEADDR`, which is
-/// cleared on all of them before this returns: no other program can share it later.
-pub(super) fn open(address: SocketAddr, options: UdpOptions) -> Result<(UdpSocket, Vec<UdpSocket>), UdpError> {
-    let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
-    let wanted = if options.reuse_port || options.roce { 0 } else { options.apart };
-    let (mut address, mut apart) = (address, Vec::new());
-    for _ in 0..wanted {
-        // The first one must find the address unused.
-        let socket = make(address, UdpOptions { sndbuf: options.sndbuf / APART, rcvbuf: 0, ..options })?;
-        share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
-        bind_to(socket.as_fd(), address)?;
-        let local = socket.local_addr().map_err(failed("read its address"))?;
-        share(socket.as_fd(), true).map_err(failed("set SO_REUSEADDR"))?;
-        if let Err(error) = connect_to_nobody(&socket, local) {
-            tracing::debug!("udp:{local}: no socket apart for slow destinations: {error}");
-            // This one would take what arrives; the address is free again without it.
-            drop(socket);
-            break;
+/// The sockets of a port on one lcore: the one that receives, and those beside it for destinations behind slow links.
+pub struct UdpSockets {
+    pub(super) socket: UdpSocket,
+    pub(super) apart: Vec<UdpSocket>,
+    /// The address that all are bound to.
+    pub(super) local: SocketAddr,
+}
+
+impl UdpSockets {
+    /// Opens the sockets of a port on `address` (port 0: any), bound and nonblocking: those of one lcore, and of so many further
+    /// ones, over which the kernel spreads sources.
+    ///
+    /// Sockets beside one that receives are connected to a port where nobody is, so that the kernel gives them nothing that
+    /// arrives; they can send to everybody all the same. They are bound first, while nobody is served. All share the address by
+    /// `SO_REUSEADDR`, which is cleared before this returns: no other program can share it later. Those that receive, and they
+    /// alone, have `SO_REUSEPORT` where there are several: among its sockets the kernel chooses who hears a source.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn open(address: SocketAddr, further: usize, options: UdpOptions) -> Result<(Self, Vec<Self>), UdpError> {
+        let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
+        let wanted = if options.roce { 0 } else { options.apart * (1 + further) };
+        let (mut bound, mut apart) = (address, Vec::new());
+        for _ in 0..wanted {
+            // The first one must find the address unused.
+            let socket = make(bound, UdpOptions { sndbuf: options.sndbuf / APART, rcvbuf: 0, ..options })?;
+            share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
+            bind_to(socket.as_fd(), bound)?;
+            let local = socket.local_addr().map_err(failed("read its address"))?;
+            share(socket.as_fd(), true).map_err(failed("set SO_REUSEADDR"))?;
+            if let Err(error) = connect_to_nobody(&socket, local) {
+                tracing::debug!("udp:{local}: no socket apart for slow destinations: {error}");
+                // This one would take what arrives; the address is free again without it.
+                drop(socket);
+                break;
+            }
+            // Port 0 became a port.
+            bound.set_port(local.port());
+            apart.push(socket);
         }
-        // Port 0 became a port.
-        address = SocketAddr::new(address.ip(), local.port());
-        apart.push(socket);
+        if apart.is_empty() && further > 0 {
+            // With SO_REUSEPORT they would share it with another program of the same user, which took part of what arrives.
+            bind_to(make(bound, options)?.as_fd(), bound)?;
+        }
+        let mut receiving = || {
+            let socket = make(bound, options)?;
+            share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
+            sockopt::set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, libc::c_int::from(further > 0))
+                .map_err(failed("set SO_REUSEPORT"))?;
+            bind_to(socket.as_fd(), bound)?;
+            bound.set_port(socket.local_addr().map_err(failed("read its address"))?.port());
+            Ok(socket)
+        };
+        let first = receiving()?;
+        let others = (0..further).map(|_| receiving()).collect::<Result<Vec<_>, _>>()?;
+        for socket in apart.iter().chain([&first]).chain(&others) {
+            share(socket.as_fd(), false).map_err(failed("clear SO_REUSEADDR"))?;
+        }
+        let each = apart.len() / (1 + further);
+        let mut with = |socket| Self { socket, apart: apart.drain(..each).collect(), local: bound };
+        Ok((with(first), others.into_iter().map(with).collect()))
     }
-    let socket = make(address, options)?;
-    share(socket.as_fd(), !apart.is_empty()).map_err(failed("set SO_REUSEADDR"))?;
-    bind_to(socket.as_fd(), address)?;
-    for socket in apart.iter().chain([&socket]) {
-        share(socket.as_fd(), false).map_err(failed("clear SO_REUSEADDR"))?;
-    }
-    Ok((socket, apart))
 }
 
 /// Whether others may have the address of a socket, too, which say the same.
@@ -130,7 +156,7 @@ fn connect_to_nobody(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
 }
 
 /// A socket with all its options set, nonblocking and not yet bound.
-fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError> {
+pub(super) fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError> {
     let failed = |action: &'static str| move |source| UdpError::Os { address, action, source };
     let ipv6 = address.is_ipv6();
     let (domain, kind) = (
@@ -151,9 +177,6 @@ fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError>
     let fd = socket.as_fd();
 
     let on: libc::c_int = 1;
-    if options.reuse_port {
-        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, on).map_err(failed("set SO_REUSEPORT"))?;
-    }
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, on).map_err(failed("set SO_RXQ_OVFL"))?;
     // Of IPv6 sockets too: they carry IPv4 as mapped addresses.
     sockopt::set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, on).map_err(failed("set IP_RECVTOS"))?;
@@ -183,7 +206,7 @@ fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket, UdpError>
     Ok(UdpSocket::from(socket))
 }
 
-fn bind_to(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), UdpError> {
+pub(super) fn bind_to(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), UdpError> {
     bind(fd, address).map_err(|source| match source.raw_os_error() {
         Some(libc::EADDRINUSE) => UdpError::InUse(address),
         Some(libc::EADDRNOTAVAIL) => UdpError::NoSuchAddress(address),

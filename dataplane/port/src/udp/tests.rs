@@ -1,4 +1,5 @@
 use super::*;
+use crate::sockopt;
 use frame::time::SECOND;
 use frame::{Hugepages, Outbox, PoolConfig};
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -173,16 +174,12 @@ fn an_empty_pool_leaves_datagrams_in_the_socket() {
 fn a_taken_address_is_explained() {
     let pool = pool(128);
     let a = port(&pool, "127.0.0.1:0");
-    let open = |reuse_port, address| {
-        UdpPort::open(PortId(0), address, pool.clone(), UdpOptions { reuse_port, ..UdpOptions::default() })
-    };
-    let Err(error) = open(false, a.local_addr()) else { panic!("two sockets on one address") };
+    let open = |address| UdpPort::open(PortId(0), address, pool.clone(), UdpOptions::default());
+    let Err(error) = open(a.local_addr()) else { panic!("two sockets on one address") };
     let expected = format!("udp:{} is in use: `ss -ulpn sport = :{}`", a.local_addr(), a.local_addr().port());
     assert!(error.to_string().starts_with(&expected), "{error}");
-    let Err(error) = open(false, "192.0.2.1:9".parse().unwrap()) else { panic!("not our address") };
+    let Err(error) = open("192.0.2.1:9".parse().unwrap()) else { panic!("not our address") };
     assert!(error.to_string().contains("`ip -brief address` lists them"), "{error}");
-    let b = open(true, "127.0.0.1:0".parse().unwrap()).unwrap();
-    assert!(open(true, b.local_addr()).is_ok());
 }
 
 #[test]
@@ -271,10 +268,8 @@ fn a_socket_for_all_addresses_answers_from_the_one_that_was_asked() {
 fn sockets_of_one_port_give_an_address_the_same_number() {
     let pool = pool(256);
     let mut out = Outbox::new(pool.clone(), 1);
-    let options = UdpOptions { reuse_port: true, roce: true, ..UdpOptions::default() };
-    let open = |address| UdpPort::open(PortId(0), address, pool.clone(), options).unwrap();
-    let mut a = open("0.0.0.0:0".parse().unwrap());
-    let mut b = open(SocketAddr::new("0.0.0.0".parse().unwrap(), a.local_addr().port()));
+    let options = UdpOptions { roce: true, ..UdpOptions::default() };
+    let [mut a, mut b] = <[UdpPort; 2]>::try_from(ports(&pool, "0.0.0.0:0", 2, options)).ok().unwrap();
     let shared = Arc::default();
     a.share_addresses(&shared);
     b.share_addresses(&shared);
@@ -335,27 +330,60 @@ fn an_address_that_is_gone_or_has_no_number_is_counted() {
     assert_eq!(receive(&mut bound).get(0).unwrap().peer.local, 0);
 }
 
+/// The ports of several lcores on one address.
+fn ports(pool: &Pool, address: &str, lcores: usize, options: UdpOptions) -> Vec<UdpPort> {
+    let (first, others) = UdpSockets::open(address.parse().unwrap(), lcores - 1, options).unwrap();
+    let on = |sockets| UdpPort::on(PortId(0), sockets, pool.clone(), options).unwrap();
+    std::iter::once(first).chain(others).map(on).collect()
+}
+
 #[test]
-fn all_that_arrives_arrives_at_the_first_socket() {
+fn each_lcore_hears_its_sources_and_no_socket_apart_hears_any() {
     let pool = pool(1024);
     for (bound, asked) in
         [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.5"), ("[::1]:0", "::1"), ("[::]:0", "::1")]
     {
-        let mut port = port(&pool, bound);
-        assert_eq!(port.slow.sockets(), SLOW_QUEUES, "{bound}");
-        let all: Vec<UdpSocket> = (0..100).map(|_| asks(asked, port.local_addr().port())).collect();
-        all.iter().for_each(|socket| assert_eq!(socket.send(b"x").unwrap(), 1));
-        assert_eq!(receive(&mut port).len() + receive(&mut port).len(), 100, "{bound}");
-        // Nobody else can have the address, whatever it says.
-        let other = socket::open(port.local_addr(), UdpOptions { reuse_port: true, ..UdpOptions::default() });
-        assert!(matches!(other, Err(UdpError::InUse(_))), "{bound}");
+        for lcores in [1, 2, 5] {
+            let mut ports = ports(&pool, bound, lcores, UdpOptions::default());
+            let local = ports[0].local_addr();
+            assert!(
+                ports.iter().all(|port| (port.slow.sockets(), port.local_addr()) == (SLOW_QUEUES, local)),
+                "{bound}"
+            );
+            let all: Vec<UdpSocket> = (0..100).map(|_| asks(asked, local.port())).collect();
+            let mut who = || -> Vec<Vec<u16>> {
+                all.iter().for_each(|socket| assert_eq!(socket.send(b"x").unwrap(), 1));
+                let heard = |port: &mut UdpPort| {
+                    let bursts = [receive(port), receive(port)];
+                    let mut from: Vec<u16> = bursts
+                        .iter()
+                        .flat_map(|burst| burst.iter())
+                        .map(|(_, datagram)| datagram.peer.udp_port)
+                        .collect();
+                    from.sort_unstable();
+                    from
+                };
+                ports.iter_mut().map(heard).collect()
+            };
+            let first = who();
+            assert_eq!(first.iter().map(Vec::len).sum::<usize>(), 100, "{bound}, {lcores}");
+            assert!(first.iter().all(|sources| !sources.is_empty()), "{bound}, {lcores}: {first:?}");
+            assert_eq!(first, who(), "{bound}, {lcores}: a source stays with its lcore");
+            // Nobody else can have the address, whatever it says; of several lcores, a program of the same user could.
+            let other = socket::make(local, UdpOptions::default()).unwrap();
+            for shares in [libc::SO_REUSEADDR, libc::SO_REUSEPORT].into_iter().take(if lcores == 1 { 2 } else { 1 }) {
+                sockopt::set(other.as_fd(), libc::SOL_SOCKET, shares, 1i32).unwrap();
+                assert!(matches!(socket::bind_to(other.as_fd(), local), Err(UdpError::InUse(_))), "{bound}, {lcores}");
+            }
+            let options = UdpOptions { apart: 0, ..UdpOptions::default() };
+            let others = UdpSockets::open(local, lcores - 1, options);
+            assert!(matches!(others, Err(UdpError::InUse(_))), "{bound}, {lcores}");
+        }
     }
-    // Lcores that share an address, and RoCEv2, have none: they would change who hears whom.
-    for options in [
-        UdpOptions { reuse_port: true, ..UdpOptions::default() },
-        UdpOptions { roce: true, ..UdpOptions::default() },
-        UdpOptions { apart: 0, ..UdpOptions::default() },
-    ] {
+    // RoCEv2 has none.
+    for options in
+        [UdpOptions { roce: true, ..UdpOptions::default() }, UdpOptions { apart: 0, ..UdpOptions::default() }]
+    {
         let port = UdpPort::open(PortId(0), "127.0.0.1:0".parse().unwrap(), pool.clone(), options).unwrap();
         assert_eq!(port.slow.sockets(), 0);
     }
