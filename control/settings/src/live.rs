@@ -1,4 +1,5 @@
-//! Which settings change while a process runs. How each of them reaches the poll loops is in `process::supervise::live`.
+//! Which settings change while a process runs. How each of them reaches the poll loops is in
+//! `process::supervise::live`.
 
 /// The settings that can be changed while a process runs. A role has those of them that are its flags.
 pub const LIVE: [&str; 5] = ["hold", "early", "rx-mode", "log", "traffic"];
