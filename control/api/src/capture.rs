@@ -21,17 +21,17 @@ pub enum Direction {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaptureOrder {
-    /// Which datagrams; empty for all.
+    /// The filter for datagrams; empty for all.
     pub filter: String,
     /// Only this port.
     pub port: Option<u8>,
-    /// Only this way.
+    /// Only this direction.
     pub direction: Direction,
-    /// Bytes of each datagram.
+    /// How many bytes of each datagram are captured.
     pub snaplen: u32,
-    /// Ends after so many datagrams.
+    /// The capture ends after so many datagrams.
     pub count: Option<u64>,
-    /// Ends after so many milliseconds.
+    /// The capture ends after so many milliseconds.
     pub duration_ms: Option<u64>,
 }
 
@@ -45,12 +45,12 @@ impl Default for CaptureOrder {
 /// What `POST /v1/capture/stop` answers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Stopped {
-    /// Whether a capture ran.
+    /// Whether a capture was running.
     pub stopped: bool,
 }
 
 impl CaptureOrder {
-    /// Whether this process, which has so many ports, can do it.
+    /// Whether this process, which has so many ports, can run this capture.
     pub fn check(&self, ports: usize) -> Result<(), ApiError> {
         match self.port {
             Some(port) if usize::from(port) >= ports => Err(ApiError::new(

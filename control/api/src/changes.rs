@@ -1,4 +1,4 @@
-//! What the machine changed under a running process that it does not follow: for `stats`, for metrics and for `/ready`.
+//! Changes of the machine that a running process does not follow: for `stats`, for metrics and for `/ready`.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,18 +19,18 @@ pub enum Part {
 pub struct Change {
     /// What changed.
     pub part: Part,
-    /// Of which port, if of one.
+    /// The port that it concerns, if any.
     pub port: Option<u8>,
-    /// Of which lcore, if of one.
+    /// The lcore that it concerns, if any.
     pub lcore: Option<u16>,
-    /// Whether cargo is lost by it, so that the process is not ready.
+    /// Whether cargo is lost because of it. Then the process is not ready.
     pub loses: bool,
     /// What it is, and the remedy.
     pub text: String,
 }
 
 impl Change {
-    /// Whether both are about the same thing, however that is now.
+    /// Whether both are about the same thing, whatever its state is.
     pub fn is_about(&self, other: &Self) -> bool {
         (self.part, self.port, self.lcore) == (other.part, other.port, other.lcore)
     }

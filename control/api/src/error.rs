@@ -12,7 +12,7 @@ pub enum Code {
     NotFound,
     /// The route does not know the method.
     MethodNotAllowed,
-    /// This role has no such thing.
+    /// This role does not have what was asked for.
     WrongRole,
     /// There is no such setting.
     UnknownSetting,
@@ -22,7 +22,7 @@ pub enum Code {
     NeedsRestart,
     /// The configuration file cannot be used; nothing was changed.
     BadFile,
-    /// Somebody else is doing what only one can do at a time.
+    /// Somebody else does something that only one client can do at a time.
     Busy,
     /// The process is about to end.
     Ending,
@@ -59,7 +59,7 @@ impl Code {
         }
     }
 
-    /// Whether what was typed or written into the file is at fault.
+    /// Whether the fault is in what the user typed or wrote into the file.
     pub const fn is_usage(self) -> bool {
         matches!(self, Self::BadRequest | Self::UnknownSetting | Self::BadValue | Self::NeedsRestart | Self::BadFile)
     }
@@ -82,7 +82,7 @@ impl ApiError {
         Self { code, message: message.into(), remedy: remedy.into() }
     }
 
-    /// The control thread does not answer any more.
+    /// The control thread no longer answers.
     pub fn ending() -> Self {
         Self::new(Code::Ending, "the process is about to end", "start it again, then ask")
     }

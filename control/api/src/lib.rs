@@ -1,5 +1,6 @@
-//! The types of the control API: what a running process answers over its control socket, and what it can be asked. The server
-//! writes them and the client reads them. `openapi.json` beside this crate describes the same to others.
+//! The types of the control API: what a running process answers over its control socket, and what clients can ask. The
+//! server writes them and the client reads them. `openapi.json` beside this crate describes the same for other
+//! programs.
 //!
 //! | module | what |
 //! |---|---|

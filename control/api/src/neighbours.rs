@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct NeighbourStats {
     /// Its IPv4 address.
     pub ip: String,
-    /// Its Ethernet address, while it is known; of a duplicate, that of the other host.
+    /// Its Ethernet address, if it is known. For a duplicate: the address of the other host.
     pub mac: Option<String>,
-    /// incomplete, reachable, stale, probing or failed; duplicate for another host that has an address of the port.
+    /// incomplete, reachable, stale, probing or failed. It is duplicate for another host that uses an address of the
+    /// port.
     pub state: String,
     /// Seconds since it was last heard, or first asked for.
     pub heard_seconds: f64,

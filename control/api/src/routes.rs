@@ -11,7 +11,7 @@ pub struct Routes {
     pub masters: Vec<MasterRoute>,
     /// The slaves that are here or suspect, by id.
     pub slaves: Vec<SlaveRoute>,
-    /// Routes that were given by --static-routes and hold whoever registers.
+    /// Routes from --static-routes. They hold whichever nodes register.
     #[serde(default, rename = "static")]
     pub fixed: Vec<StaticRoute>,
 }
@@ -25,15 +25,15 @@ pub struct StaticRoute {
     pub first: u32,
     /// The last id.
     pub last: u32,
-    /// IP address and UDP port; of the first, where each has its own.
+    /// IP address and UDP port. If each node has its own address: those of the first.
     pub address: String,
-    /// Whether each has its own address, counted up with the ids.
+    /// Whether each node has its own address, counted up with the ids.
     pub counts: bool,
-    /// The gateway's port that they are behind.
+    /// The gateway's port that leads to them.
     pub port: u8,
     /// Their VLAN id, if they are tagged.
     pub vlan: Option<u16>,
-    /// Largest IP packet to them, in bytes, if it is not the port's.
+    /// Largest IP packet to them, in bytes, if it differs from the port's.
     pub mtu: Option<u16>,
 }
 
@@ -42,7 +42,7 @@ pub struct StaticRoute {
 pub struct Way {
     /// IP address and UDP port.
     pub address: String,
-    /// The gateway's port that it is behind.
+    /// The gateway's port that leads to it.
     pub port: u8,
     /// Its VLAN id, if it is tagged.
     pub vlan: Option<u16>,
@@ -75,11 +75,11 @@ pub struct SlaveRoute {
     pub state: String,
     /// Memory that it lends, in 4 KiB pages.
     pub pages_total: u64,
-    /// The part of it that nobody has leased, in 4 KiB pages.
+    /// The part of its memory that nobody has leased, in 4 KiB pages.
     pub pages_free: u64,
     /// Virtual CPUs that it can run.
     pub vcpus: u16,
-    /// Its failure domain; 0 is one of its own.
+    /// Its failure domain; 0 means a domain of its own.
     #[serde(default)]
     pub domain: u32,
     /// The class of its link's speed; 0 is unknown.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Settings with the values that they shall have; `null` is what the configuration says.
+/// Settings with their wanted values; `null` means the value of the configuration.
 pub type Wanted = BTreeMap<String, serde_json::Value>;
 
-/// The settings of a process, or those that it would have.
+/// The settings that a process has, or would have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SettingsAnswer {
     /// gateway or slave.
@@ -22,15 +22,15 @@ pub struct SettingsAnswer {
 pub struct SettingAnswer {
     /// The flag without its dashes, and the key in the file.
     pub name: String,
-    /// A text, a list of texts, or nothing.
+    /// A text, a list of texts, or null.
     pub value: serde_json::Value,
     /// default, file, environment, command line or set.
     pub from: String,
-    /// Where it stands in the file.
+    /// Where it stands in the file, if it comes from there.
     pub place: Option<String>,
     /// How it changes: live, reload or restart.
     pub changes: String,
-    /// What it will be after a restart, if that is something else.
+    /// Its value after a restart, if that differs.
     pub after_restart: Option<serde_json::Value>,
     /// What it does.
     pub help: String,
@@ -39,7 +39,7 @@ pub struct SettingAnswer {
 /// What `PATCH /v1/settings` answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Changed {
-    /// What is different now.
+    /// The settings that are different now.
     pub changed: Vec<ChangeAnswer>,
 }
 
@@ -48,13 +48,13 @@ pub struct Changed {
 pub struct Reloaded {
     /// The configuration file that was read.
     pub file: Option<String>,
-    /// What is different now.
+    /// The settings that are different now.
     pub changed: Vec<ChangeAnswer>,
-    /// What the configuration says, and will hold after a restart.
+    /// The settings that the configuration changes, but only after a restart.
     pub needs_restart: Vec<ChangeAnswer>,
 }
 
-/// A setting that changed. Of keys, values are fingerprints.
+/// A setting that changed. The values of keys are their fingerprints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChangeAnswer {
     /// The setting.

@@ -5,13 +5,13 @@ use crate::neighbours::NeighbourStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The setting that tells keys apart.
+/// The setting that identifies keys.
 pub const KEY_FINGERPRINT: &str = "key_fingerprint";
 
-/// The name of the fact that there are routes to whoever does not register.
+/// The name of the fact that there are static routes, to nodes that do not register.
 pub const STATIC_ROUTES: &str = "static_routes";
 
-/// Counters by name, by the name of their set.
+/// For each set, its counters by name.
 pub type Sets = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Histograms by name.
@@ -32,20 +32,20 @@ pub struct Stats {
     pub uptime_seconds: f64,
     /// running or draining.
     pub state: String,
-    /// What the machine changed under it, and it does not follow.
+    /// Changes of the machine that the process does not follow.
     #[serde(default)]
     pub changes: Vec<Change>,
-    /// What it was told.
+    /// Its settings.
     pub settings: BTreeMap<String, String>,
-    /// Who is registered: at a gateway, or of a farm.
+    /// Who is registered: at a gateway, or the ids of a farm.
     pub membership: Option<Membership>,
     /// CPU seconds of all lcores.
     pub cpu_seconds: f64,
-    /// Cargo by direction, `down` and `up`; only of a gateway.
+    /// Cargo by direction, `down` and `up`. Only a gateway has it.
     pub directions: BTreeMap<String, Direction>,
-    /// All sets, summed over the lcores; `link` is the registrar's.
+    /// All sets, summed over the lcores; `link` comes from the registrar.
     pub total: Sets,
-    /// Histograms, summed over the lcores; only of a gateway.
+    /// Histograms, summed over the lcores. Only a gateway has them.
     #[serde(default)]
     pub histograms: Histograms,
     /// Interfaces whose queues are ports.
@@ -61,7 +61,7 @@ pub struct Stats {
 /// A histogram.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistogramStats {
-    /// By their bounds.
+    /// Buckets, by their bounds.
     pub buckets: Vec<Bucket>,
     /// Sum of all values.
     pub sum: u64,
@@ -70,14 +70,14 @@ pub struct HistogramStats {
 /// One bucket of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// The largest value that counts here; nothing in the last bucket.
+    /// The largest value that this bucket counts; null for the last bucket.
     pub bound: Option<u64>,
     /// Values in this bucket alone.
     pub count: u64,
 }
 
 impl HistogramStats {
-    /// Adds the values of another lcore's.
+    /// Adds the values of another lcore's histogram.
     pub fn merge(&mut self, other: &Self) {
         if self.buckets.is_empty() {
             self.buckets.extend(other.buckets.iter().map(|bucket| Bucket { count: 0, ..*bucket }));
@@ -96,19 +96,19 @@ pub struct InterfaceStats {
     pub port: u8,
     /// Its name now.
     pub name: String,
-    /// Its number in the network namespace, which stays while it is there.
+    /// Its number in the network namespace. It stays the same as long as the interface exists.
     #[serde(default)]
     pub index: u32,
     /// Whether packets can pass: up, down, no carrier, or gone.
     #[serde(default)]
     pub link: String,
-    /// The IPv4 address and UDP port that it answers to.
+    /// Its IPv4 address and UDP port.
     pub address: String,
     /// Its MTU now, in bytes.
     pub mtu: u32,
     /// The receive queues that it has now.
     pub queues: u32,
-    /// Those of them that lcores serve: as many as it had at the start.
+    /// How many of them lcores serve: as many as the interface had at the start.
     #[serde(default)]
     pub queues_served: u32,
     /// Entries of each ring of each queue.
@@ -117,30 +117,30 @@ pub struct InterfaceStats {
     pub asked: String,
     /// The mode that the kernel gave.
     pub mode: String,
-    /// The VLANs that it takes packets from; 0 is without a tag.
+    /// The VLANs that it takes packets from; 0 means untagged packets.
     #[serde(default)]
     pub vlans: String,
-    /// Why it is not zero-copy; nothing where it is.
+    /// Why it is not zero-copy; null if it is.
     #[serde(default)]
     pub why_copy: Option<String>,
-    /// Its driver in the kernel; empty where it has none, as a veth.
+    /// Its driver in the kernel; empty if it has none, like a veth.
     #[serde(default)]
     pub driver: String,
-    /// Receive offloads that are off as long as the process runs, as `ethtool -K` names them.
+    /// Receive offloads that are off while the process runs, named as in `ethtool -K`.
     pub turned_off: Vec<String>,
     /// Packets by what the XDP program decided.
     pub verdicts: BTreeMap<String, u64>,
 }
 
-/// The name of the verdict on packets that end before their IP header says.
+/// The name of the verdict on packets that are shorter than their IP header says.
 pub const CUT_OFF: &str = "drop_cut_off";
 
-/// How the mode begins in which drivers hand over their own buffers.
+/// The prefix of modes in which drivers hand over their own buffers.
 pub const ZERO_COPY: &str = "zero-copy";
 
 impl InterfaceStats {
-    /// What to say of packets that came cut off; nothing where the driver did not do it. With zero-copy it hands over its own
-    /// buffers, and drivers tell the NIC a length that is rounded down.
+    /// What to say about packets that came cut off; null if the driver is not the cause. With zero-copy a driver hands
+    /// over its own buffers, and some drivers tell the NIC a length that is rounded down.
     pub fn cut_off_text(&self) -> Option<String> {
         let Self { name, mtu, driver, .. } = self;
         self.mode.starts_with(ZERO_COPY).then(|| {
@@ -162,38 +162,38 @@ pub struct DeviceStats {
     pub name: String,
     /// Its driver in DPDK.
     pub driver: String,
-    /// The IPv4 addresses and UDP port that it answers to.
+    /// Its IPv4 addresses and UDP port.
     pub address: String,
     /// Its Ethernet address.
     pub mac: String,
     /// Its MTU, in bytes.
     pub mtu: u16,
-    /// The VLANs that it takes packets from; 0 is without a tag.
+    /// The VLANs that it takes packets from; 0 means untagged packets.
     #[serde(default)]
     pub vlans: String,
     /// Its queue pairs.
     pub queues: u16,
-    /// Descriptors of each queue to receive.
+    /// Descriptors of each receive queue.
     pub rx_ring: u16,
-    /// Descriptors of each queue to send.
+    /// Descriptors of each transmit queue.
     pub tx_ring: u16,
-    /// How packets find their queue.
+    /// How packets are assigned to queues.
     pub spread: String,
-    /// Whether its packets are copied, since its driver has memory of its own.
+    /// Whether its packets are copied, because its driver has its own memory.
     pub copies: bool,
-    /// Whether it verifies the checksums of what comes.
+    /// Whether it verifies the checksums of received packets.
     #[serde(default)]
     pub rx_checksums: bool,
-    /// Whether it fills in the UDP checksums of what leaves.
+    /// Whether it fills in the UDP checksums of sent packets.
     #[serde(default)]
     pub tx_checksums: bool,
     /// Whether the link is up.
     pub link_up: bool,
     /// The link's speed in Mbit/s; 0 when it is unknown.
     pub link_mbits: u64,
-    /// What its driver counts, by the driver's own names.
+    /// The counters of its driver, under the driver's names.
     pub counters: BTreeMap<String, u64>,
-    /// Who it knows on its network, by address; behind them hosts that have one of its own addresses.
+    /// Its neighbours, by address. After them come hosts that use one of its own addresses.
     #[serde(default)]
     pub neighbours: Vec<NeighbourStats>,
 }
@@ -201,11 +201,11 @@ pub struct DeviceStats {
 /// How many are registered.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Membership {
-    /// Slave ids that a gateway serves, or that a farm is.
+    /// Slave ids that a gateway serves, or the ids of a farm.
     pub ids: u64,
-    /// Those that are registered.
+    /// How many of them are registered.
     pub registered: u64,
-    /// Those that are suspect: silent together with many others.
+    /// How many of them are suspect: silent together with many others.
     pub suspect: u64,
     /// Masters that are registered.
     pub masters: u64,
@@ -222,13 +222,13 @@ pub struct Direction {
     pub records_in: u64,
     /// Records that a TX ring took.
     pub records_out: u64,
-    /// Records that wait: in aggregation buffers, or for a TX ring.
+    /// Records that wait in aggregation buffers or for a TX ring.
     pub held: u64,
     /// Records that ended here. A gateway consumes no cargo.
     pub consumed: u64,
     /// Records dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// What the equation leaves over: zero when nothing moves.
+    /// The remainder of the equation: zero when no record moves.
     pub unaccounted: i64,
     /// Datagrams that came in.
     pub datagrams_in: u64,
@@ -238,31 +238,31 @@ pub struct Direction {
     pub bytes_in: u64,
     /// Bytes of UDP payload that a TX ring took.
     pub bytes_out: u64,
-    /// Packets saved: 100 * (1 - datagrams_out / records_out); nothing before the first record left.
+    /// Packets saved: 100 * (1 - datagrams_out / records_out); null before the first record left.
     pub saved_percent: Option<f64>,
 }
 
 /// One lcore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LcoreStats {
-    /// Its place among the lcores, from 0.
+    /// Its number among the lcores, from 0.
     pub index: u16,
     /// The core it is pinned to now, if any.
     pub core: Option<usize>,
-    /// The core that it was given, if any: a cpuset may have moved it since.
+    /// The core that it was given, if any. A cpuset may have moved it since.
     #[serde(default)]
     pub asked_core: Option<usize>,
-    /// The cores on which it may run now, as a list; empty where the kernel does not say.
+    /// The cores on which it may run now, as a list; empty if the kernel does not say.
     #[serde(default)]
     pub cores: String,
-    /// Where in its poll it was when it was asked.
+    /// The stage of its poll at the moment of the question.
     pub stage: String,
-    /// Whether the watchdog sees that it stands still.
+    /// Whether the watchdog sees that it does not move.
     #[serde(default)]
     pub standing: bool,
     /// CPU seconds of its thread.
     pub cpu_seconds: f64,
-    /// What its frames are made of.
+    /// The memory of its frames.
     pub memory: String,
     /// Its counters.
     pub sets: Sets,
@@ -278,7 +278,7 @@ pub struct LcoreStats {
 pub struct PortStats {
     /// Which port.
     pub id: u8,
-    /// What it is and how it works.
+    /// A description of the port and its mode.
     pub description: String,
     /// Largest IP packet, in bytes.
     pub mtu: u16,

@@ -1,4 +1,4 @@
-//! What `POST /v1/trace` is asked for, and answers: a line of JSON for each record.
+//! The request of `POST /v1/trace`, and its answer: a line of JSON for each record.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceOrder {
-    /// Whose records.
+    /// The slave whose records are traced.
     pub slave: u32,
-    /// How many.
+    /// How many records.
     pub count: u32,
     /// Ends after so many milliseconds.
     #[serde(default)]
     pub duration_ms: Option<u64>,
 }
 
-/// How a slave stands with a gateway.
+/// The state of a slave at a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
@@ -25,14 +25,14 @@ pub enum Standing {
     Suspect,
     /// It has a route of --static-routes.
     Static,
-    /// It is not there.
+    /// It is not registered.
     Unregistered,
-    /// Its shard is not served here.
+    /// This gateway does not serve its shard.
     ForeignShard,
 }
 
 impl Standing {
-    /// Why it has no route here, if it has none, as the end of a sentence about it.
+    /// Why it has no route here, as the end of a sentence about it. `None` if it has one.
     pub const fn absent(self) -> Option<&'static str> {
         match self {
             Self::Registered | Self::Suspect | Self::Static => None,
@@ -42,7 +42,7 @@ impl Standing {
     }
 }
 
-/// What a line about the trace itself is about.
+/// The subject of a line about the trace itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moment {
@@ -56,7 +56,7 @@ pub enum Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// As many records were told as were asked for.
+    /// It has shown as many records as were asked for.
     Count,
     /// Its time is over.
     Duration,
@@ -65,7 +65,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// For people.
+    /// The text for people.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Count => "as many as were asked for",
@@ -78,13 +78,13 @@ impl Why {
 /// A line about the trace itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceNote {
-    /// What it is about.
+    /// Its subject.
     pub note: Moment,
-    /// How the slave stands with this gateway.
+    /// The state of the slave at this gateway.
     pub slave: Standing,
-    /// Records told so far.
+    /// Records shown so far.
     pub records: u32,
-    /// Why it ended; nothing at the beginning.
+    /// Why it ended; null in the first line.
     pub why: Option<Why>,
 }
 
@@ -95,13 +95,13 @@ pub struct TracedRecord {
     pub number: u32,
     /// When it came in, in nanoseconds since 1970.
     pub time_ns: u64,
-    /// Through which lcore.
+    /// The lcore that received it.
     pub lcore: u16,
-    /// Through which port.
+    /// The port that received it.
     pub port: u8,
-    /// From where.
+    /// The address that it came from.
     pub peer: String,
-    /// Where in its datagram it began, in bytes.
+    /// Where it began in its datagram, in bytes.
     pub offset: usize,
     /// Bytes of the datagram.
     pub datagram_bytes: usize,
@@ -115,13 +115,13 @@ pub struct TracedRecord {
     pub fate: String,
     /// Why it was dropped, as the counter names it.
     pub reason: Option<String>,
-    /// Of the buffer or datagram in which it then was: how long it had been open, in nanoseconds.
+    /// How long its buffer or datagram had been open then, in nanoseconds.
     pub open_ns: Option<u64>,
-    /// Of the same: records in it.
+    /// Records in that buffer or datagram then.
     pub buffer_records: Option<u16>,
-    /// Of the same: bytes in it.
+    /// Bytes in it then.
     pub buffer_bytes: Option<usize>,
-    /// How it left; nothing when it did not wait, or still does.
+    /// How it left; null if it did not wait, or still waits.
     pub left: Option<Leaving>,
 }
 
@@ -138,8 +138,8 @@ pub struct Leaving {
     pub records: u16,
     /// Bytes in it.
     pub bytes: usize,
-    /// Where to; nothing when what it held was dropped.
+    /// The destination; null if the content of the buffer was dropped.
     pub peer: Option<String>,
-    /// Through which port.
+    /// The port that sent it.
     pub port: Option<u8>,
 }

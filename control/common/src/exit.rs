@@ -51,12 +51,12 @@ pub enum Failure {
     /// The command line contradicts itself.
     #[error("{0}")]
     Usage(String),
-    /// A setting has a value with which nothing can be done.
+    /// A setting has a value that cannot be used.
     #[error("--{name} {text}")]
     Setting {
         /// The setting.
         name: &'static str,
-        /// Its value, and why not.
+        /// Its value, and why it cannot be used.
         text: String,
     },
     /// A setting names something that this machine does not have.
@@ -64,7 +64,7 @@ pub enum Failure {
     Lacking {
         /// The setting.
         name: &'static str,
-        /// Its value, and what there is instead.
+        /// Its value, and what the machine has instead.
         text: String,
     },
     /// Something is wrong with a setting that stands in the configuration file.
@@ -86,16 +86,16 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
-    /// What is in the configuration file cannot be used.
+    /// Something in the configuration file cannot be used.
     #[error("{}", lines(.0))]
     ConfigText(Vec<Problem>),
-    /// More than one thing is wrong; a line for each.
+    /// Several things are wrong; each has a line.
     #[error("{}", each(.0))]
     Several(Vec<Failure>),
-    /// The scale cannot be.
+    /// The scale is not possible.
     #[error("{0}")]
     Scale(ScaleError),
-    /// The shards cannot be.
+    /// The shards are not possible.
     #[error("--shards: {0}")]
     Shards(ShardsError),
     /// A port cannot be read.
@@ -104,7 +104,7 @@ pub enum Failure {
     /// The registrar refuses its settings.
     #[error("{0}")]
     Registrar(RegistrarError),
-    /// A core that is not there.
+    /// A core does not exist.
     #[error("--lcores: {0}")]
     Core(CoreError),
     /// The machine lacks something.
@@ -136,7 +136,7 @@ pub enum Failure {
         /// The process.
         owner: Owner,
     },
-    /// Another process has the device.
+    /// Another process uses the device.
     #[error("--port {port}: process {name} (pid {pid}) has this device: end that process, or use another device")]
     DeviceHeld {
         /// The port that was asked for.
@@ -146,10 +146,10 @@ pub enum Failure {
         /// Its name.
         name: String,
     },
-    /// Next hops cannot be looked up.
+    /// The kernel cannot be asked for next hops.
     #[error("{0}")]
     Neighbours(ResolverError),
-    /// The name is taken by a running process.
+    /// A running process has this name.
     #[error(
         "a gvm-dp named \"{name}\" runs already and answers at {}: stop it (gvm-dp drain --name {name}), or give this \
          one another --name", .socket.display()
@@ -160,13 +160,13 @@ pub enum Failure {
         /// Its socket.
         socket: PathBuf,
     },
-    /// The address for metrics is taken.
+    /// Another program uses the address for metrics.
     #[error("--metrics {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
     MetricsInUse(SocketAddr),
-    /// The address for the set-up of queue pairs is taken.
+    /// Another program uses the address for the set-up of queue pairs.
     #[error("--listen {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
     ListenInUse(SocketAddr),
-    /// The control socket cannot be made.
+    /// The control socket cannot be created.
     #[error("cannot serve the control socket {}: {source}; can this user write there?", .path.display())]
     Socket {
         /// The socket or its directory.
@@ -174,7 +174,7 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Others can write where control sockets are.
+    /// Other users can write into the directory of the control sockets.
     #[error(
         "the directory of control sockets {} lets other users write into it (mode {mode:03o}): `chmod 700 {}`, or name \
          another one with GVM_DP_RUN_DIR", .path.display(), .path.display()
@@ -185,7 +185,7 @@ pub enum Failure {
         /// Its permission bits.
         mode: u32,
     },
-    /// Something else stands where the control socket belongs.
+    /// Something that is not a control socket stands at its path.
     #[error(
         "{} is no socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
         .0.display()
@@ -207,7 +207,7 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Everybody may read the key.
+    /// Every user may read the key.
     #[error(
         "key file {path} is open to every user of this machine (mode {mode:03o}): make it private with `chmod o= {path}`; \
          the user that gvm-dp runs as must own it or be in its group, as after `chown root:gvm-dp {path} && chmod 640 \
@@ -219,7 +219,7 @@ pub enum Failure {
         /// Its permission bits.
         mode: u32,
     },
-    /// Somebody else may change the key at any time.
+    /// Another user may change the key at any time.
     #[error(
         "key file {path} belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root \
          {path}`, or make a copy that is yours", path = .path.display()
@@ -230,30 +230,30 @@ pub enum Failure {
         /// Its owner.
         owner: u32,
     },
-    /// What is in the file is no key.
+    /// The content of the file is not a key.
     #[error("key file {}: {source}", .path.display())]
     KeyText {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why it is not a key.
         source: KeyError,
     },
-    /// What a command prints cannot be written.
+    /// The output of a command cannot be written.
     #[error("cannot write to stdout: {0}; is the disk full, or the reader gone?")]
     Output(io::Error),
-    /// Client: nobody answers.
+    /// Client: no process answers.
     #[error("{0}")]
     Client(String),
-    /// It ended without having drained.
+    /// The process ended without having drained.
     #[error("{0}")]
     Lost(String),
-    /// There is no queue pair, it failed, or what it brought is wrong.
+    /// There is no queue pair, it failed, or its data is wrong.
     #[error("{0}")]
     QueuePair(String),
-    /// What it held has left, and something else did not end in time.
+    /// Everything that the process held has left, but something else did not end in time.
     #[error("{0}")]
     Unfinished(String),
-    /// A fault of our own.
+    /// A fault of gvm-dp itself.
     #[error("{0}: this is a fault of gvm-dp, please report it")]
     Internal(String),
 }
@@ -264,7 +264,7 @@ impl Failure {
         match self {
             Self::Internal(_) => 1,
             Self::At { failure, .. } => failure.code(),
-            // Those that the text can mend come first.
+            // Failures that the user can correct by the text come first.
             Self::Several(failures) => failures.iter().map(Self::code).min().unwrap_or(1),
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
@@ -289,7 +289,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// The setting that it is about, if it is about one.
+    /// The setting that this failure is about, if there is one.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Setting { name, .. } | Self::Lacking { name, .. } => Some(name),
@@ -334,9 +334,9 @@ fn writing(error: &io::Error) -> &'static str {
     }
 }
 
-/// What to do where a limit of the kernel was reached, whatever it was for, and the failure does not say it itself.
+/// What to do when a limit of the kernel was reached and the failure itself does not say it.
 pub fn limit_hint(failure: &Failure) -> &'static str {
-    // By their numbers, which are in the text of every error of the system.
+    // The numbers identify these errors: they are in the text of every error of the system.
     match failure.to_string() {
         text if text.contains("(os error 24)") => {
             "; this process may have more files open with `ulimit -n 1024`, or LimitNOFILE= in a systemd unit"

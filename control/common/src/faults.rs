@@ -1,18 +1,18 @@
-//! Faults that are gathered, so that all are said at once.
+//! Collects faults, so that all of them are reported at once.
 
 use crate::exit::Failure;
 
-/// What was found wrong so far.
+/// The faults found so far.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Failure>);
 
 impl Faults {
-    /// The value, or nothing: then the failure is kept.
+    /// The value of a success. A failure is kept, and there is no value.
     pub fn take<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
         result.map_err(|failure| self.add(failure)).ok()
     }
 
-    /// Keeps a failure, unless the same was said already.
+    /// Keeps a failure, unless the same one is already kept.
     pub fn add(&mut self, failure: Failure) {
         if let Failure::Several(failures) = failure {
             failures.into_iter().for_each(|failure| self.add(failure));
@@ -21,7 +21,7 @@ impl Faults {
         }
     }
 
-    /// An error if anything is wrong.
+    /// An error if any failure is kept.
     pub fn check(self) -> Result<(), Failure> {
         let mut failures = self.0;
         match failures.len() {
@@ -31,7 +31,7 @@ impl Faults {
         }
     }
 
-    /// What came of it all: nothing came of what has a fault.
+    /// The result: `made`, or an error if any failure is kept.
     pub fn finish<T>(self, made: Option<T>) -> Result<T, Failure> {
         self.check()?;
         made.ok_or_else(|| Failure::Internal("something is wrong, and nobody said what".to_owned()))

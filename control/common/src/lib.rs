@@ -1,4 +1,4 @@
-//! What every command of gvm-dp has: how it ends, what it prints, what signals ask of it, and how people write values.
+//! What every command of gvm-dp uses: exit codes, output, signals, and the units in which people write values.
 //!
 //! | module | what |
 //! |---|---|

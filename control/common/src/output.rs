@@ -1,15 +1,16 @@
-//! What a command prints. Nothing else of this crate writes to standard output, but for `top` on its terminal.
+//! What a command prints. All other code of this crate leaves standard output alone; only `top` draws on its terminal.
 
 use crate::exit::Failure;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 
-/// Whoever reads what is printed.
+/// The reader of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputReader {
-    /// It takes what it gets.
+    /// It still reads.
     Reads,
-    /// It has seen enough: `gvm-dp routes | head`. That is no error, and there is nobody to go on for.
+    /// It has read enough and closed the pipe, as in `gvm-dp routes | head`. That is no error; the command stops
+    /// printing.
     Left,
 }
 
@@ -21,7 +22,7 @@ fn printed(result: io::Result<()>) -> Result<OutputReader, Failure> {
     }
 }
 
-/// Prints what somebody may read, all of it or as much as they like.
+/// Prints text of which a part is useful, too. The reader may stop reading at any point.
 ///
 /// # Errors
 /// It cannot be written: the disk is full.
@@ -29,25 +30,25 @@ pub fn print(text: &str) -> Result<OutputReader, Failure> {
     printed(stdio::out::print(text))
 }
 
-/// Prints what is worth nothing unless somebody has all of it: a key, a completion script.
+/// Prints text that is useless unless the reader gets all of it: a key, a completion script.
 ///
 /// # Errors
-/// Not all of it was taken.
+/// The reader did not take all of it.
 pub fn print_whole(text: &str) -> Result<(), Failure> {
     stdio::out::print(text).map_err(Failure::Output)
 }
 
-/// Says why a command ends, also where nobody may read it.
+/// Writes to stderr why a command ends. It is no error if that cannot be written.
 pub fn complain(text: &str) {
     // A command that fails early has no thread for its log yet. Without one, the text is written at once.
     let _ = stdio::err::start(|| Ok::<_, Infallible>(()));
     stdio::err::line(text);
 }
 
-/// Prints what clap answers: help and the version are what was asked for, all else is a complaint. Returns its exit code.
+/// Prints clap's answer: help and the version go to stdout, everything else is an error message. Returns its exit code.
 ///
 /// # Errors
-/// What was asked for cannot be written.
+/// Help or the version cannot be written.
 pub fn answer(answer: &clap::Error) -> Result<u8, Failure> {
     if answer.use_stderr() {
         let text = answer.render();

@@ -1,7 +1,7 @@
-//! Text of others, fit for a terminal: a process that answers, a peer, the name of a foreign process.
+//! Makes text from outside safe for a terminal: from a process that answers, a peer, or the name of a foreign process.
 //!
-//! What a terminal would take for an order (colours, titles, the cursor, answers on its own input) or for another
-//! direction of writing is shown as its number instead, as `\u{1b}`. Nothing else is changed.
+//! Some characters are orders to a terminal (colours, titles, the cursor, answers on its own input) or change the
+//! direction of writing. They are shown as their numbers, as in `\u{1b}`. Nothing else is changed.
 
 use serde_json::Value;
 use std::borrow::Cow;
@@ -9,9 +9,10 @@ use std::borrow::Cow;
 /// Members of a JSON object whose text may have several lines.
 const PROSE: [&str; 3] = ["help", "message", "remedy"];
 
-/// Whether a terminal may do something else with it than show it.
+/// Whether a terminal may do something else with the character than show it.
 fn is_order(c: char) -> bool {
-    // Controls of ASCII and of Latin-1; separators of lines; marks, embeddings, overrides and isolates of direction.
+    // Control characters of ASCII and of Latin-1; line separators; marks, embeddings, overrides and isolates of
+    // direction.
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -25,20 +26,21 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(shown).collect())
 }
 
-/// On one line.
+/// The text on one line.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// On several lines, if it has them.
+/// The text on several lines, if it has several.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')
 }
 
-/// JSON as it came: what it says stays the same.
+/// JSON with the same meaning, safe for a terminal.
 pub fn json(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    // A string of JSON may hold the number instead. Outside of strings neither may stand. All have at most four digits.
+    // Inside a string of JSON, an escape with the number means the same. Outside of strings neither form is valid JSON.
+    // All numbers have at most four digits.
     let shown = |c: char| match c {
         '\n' => c.to_string(),
         c if is_order(c) => format!("\\u{:04x}", u32::from(c)),
@@ -47,7 +49,7 @@ pub fn json(bytes: &[u8]) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Every text in a value.
+/// Makes every text in a value safe.
 pub fn value(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(line(&text).into_owned()),

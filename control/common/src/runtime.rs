@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-/// Descriptors that a runtime and its first signal take. Where they are missing, tokio panics.
+/// Descriptors that a runtime and its first signal take. If they are not free, tokio panics.
 const OWN: usize = 8;
 
-/// Descriptors that a process keeps free for those who ask it something: with fewer it would run, and answer nobody.
+/// Descriptors that a process keeps free for its clients. With fewer it would run, but answer nobody.
 pub const SPARE: usize = 32;
 
-/// Makes sure that so many more descriptors can be had.
+/// Checks that this many more descriptors can be opened.
 ///
 /// # Errors
 /// The limit on open files is too low.
@@ -22,7 +22,7 @@ pub fn have_descriptors(count: usize) -> io::Result<()> {
 /// A runtime on the calling thread.
 ///
 /// # Errors
-/// The kernel lacks what it waits with: descriptors.
+/// The kernel has no descriptors left for it.
 pub fn runtime() -> Result<Runtime, Failure> {
     let failed = |error| Failure::Machine(format!("cannot start the control thread: {error}"));
     have_descriptors(OWN).map_err(failed)?;

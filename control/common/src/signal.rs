@@ -1,8 +1,8 @@
-//! SIGTERM and SIGINT: drain. A second one: end at once. SIGHUP: read the configuration again.
+//! SIGTERM and SIGINT ask for a drain; a second one ends the process at once. SIGHUP: read the configuration again.
 //!
-//! What others send by mistake (SIGUSR1 and its like, to a process that is taken for another program) would by default end
-//! the process without a drain: it is ignored, with a word. SIGQUIT and the signals of crashes keep their default: a core
-//! dump, if the limits allow one.
+//! Some signals are sent by mistake, to a process that is taken for another program (SIGUSR1 and the like). By default
+//! they would end the process without a drain. They are ignored, and a message says so. SIGQUIT and the signals of
+//! crashes keep their default: a core dump, if the limits allow one.
 
 use crate::exit::Failure;
 use crate::runtime::runtime;
@@ -20,12 +20,12 @@ pub enum Signal {
     End(&'static str),
     /// To read the configuration again.
     Reload(&'static str),
-    /// Nothing that this process has.
+    /// A request that this process does not know.
     Nothing(&'static str),
 }
 
-/// The signals that have a handler. SIGXCPU: the process has used all the CPU time that it may (`ulimit -t`), and is killed
-/// soon. SIGPWR: the machine is about to lose its power.
+/// The signals that have a handler. SIGXCPU: the process has used all the CPU time that it may use (`ulimit -t`), and
+/// is killed soon. SIGPWR: the machine is about to lose its power.
 const SIGNALS: [(i32, Signal); 11] = [
     (libc::SIGTERM, Signal::End("SIGTERM")),
     (libc::SIGINT, Signal::End("SIGINT")),
@@ -52,7 +52,8 @@ fn cannot(error: &std::io::Error) -> Failure {
     Failure::Machine(format!("cannot listen to signals: {error}"))
 }
 
-/// Whether somebody asked a command for its end, for one that looks again and again; SIGHUP does so, too: the terminal is gone.
+/// A flag that is set when a signal asks a command to end, for a command that polls it. SIGHUP sets it, too: the
+/// terminal is gone.
 ///
 /// # Errors
 /// The process cannot have another handler.
@@ -64,11 +65,11 @@ pub fn asked() -> Result<Arc<AtomicBool>, Failure> {
     Ok(asked)
 }
 
-/// Whether SIGHUP came before somebody listened.
+/// Whether SIGHUP came before [`Signals`] listened.
 static EARLY: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on no signal but those that shall end the process ends it; to be called before a role is set up, which may take
-/// seconds. A SIGHUP is kept for [`Signals`]. SIGTERM and SIGINT end the process at once: it holds nothing yet.
+/// From now on only the signals that ask for an end can end the process. Call it before a role is set up, which may
+/// take seconds. A SIGHUP is kept for [`Signals`]. SIGTERM and SIGINT end the process at once: it holds nothing yet.
 ///
 /// # Errors
 /// The process cannot have another handler.
@@ -88,12 +89,12 @@ pub fn hold() -> Result<(), Failure> {
 /// The signals that a process listens to.
 pub struct Signals {
     streams: Vec<(Signal, Stream)>,
-    /// Came before.
+    /// A signal that came before this listened.
     early: Option<Signal>,
 }
 
 impl Signals {
-    /// Listens to them, instead of dying of them. Call it inside the runtime.
+    /// Listens to the signals, so that they do not kill the process. Call it inside the runtime.
     ///
     /// # Errors
     /// The process cannot have another handler.
@@ -119,7 +120,8 @@ impl Signals {
         .await
     }
 
-    /// Waits for one that ends a command: there is nothing that SIGHUP could have it read again, and its terminal is gone.
+    /// Waits for a signal that ends a command. SIGHUP ends it, too: a command has no configuration to read again, and
+    /// its terminal is gone.
     pub async fn stop(&mut self) -> &'static str {
         loop {
             if let Signal::End(name) | Signal::Reload(name) = self.next().await {
@@ -128,7 +130,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one that asks for the end; returns its name.
+    /// Waits for a signal that asks for the end; returns its name.
     pub async fn end(&mut self) -> &'static str {
         loop {
             if let Signal::End(name) = self.next().await {
@@ -138,10 +140,11 @@ impl Signals {
     }
 }
 
-/// How long a command may take to hear a signal. Longer, and it waits for a file.
+/// How long a command may take to notice a signal. A command that takes longer waits for a file.
 const DEAF: Duration = Duration::from_secs(1);
 
-/// How long a command that has heard may take to end: its lcore, and the device that this polled, may not come back.
+/// How long a command that noticed a signal may take to end: its lcore may hang, and so may the device that the lcore
+/// polled.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a command tells [`insist`].
@@ -155,9 +158,10 @@ impl SignalHeard {
     }
 }
 
-/// For a command that reads and writes files of any kind beside its own work: when a signal asks for the end and the command
-/// does not hear it within a second, since the kernel keeps it waiting for a pipe, the process ends without it. So it does
-/// at the second signal, and where it has heard and does not end. `code` is its exit code then.
+/// For a command that reads and writes files of any kind beside its own work. A signal asks for the end; the command
+/// may not notice it within a second, since the kernel keeps it waiting for a pipe. Then this ends the process. It also
+/// ends the process at the second signal, and when the command noticed the signal but does not end. `code` is the exit
+/// code then.
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors.
@@ -165,7 +169,7 @@ pub fn insist(code: u8) -> Result<SignalHeard, Failure> {
     insist_and(code, || ())
 }
 
-/// The same; what cannot stay as it is is `undone` before the process ends.
+/// As [`insist`]; before the process ends, `undone` reverts what must not stay.
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors.
@@ -174,11 +178,11 @@ pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<Si
     let is_heard = heard.clone();
     let (tell, listens) = std::sync::mpsc::channel();
     let body = move || {
-        // Here, since the thread that calls may be a runtime's already.
+        // The runtime is made here, since the calling thread may already run another one.
         let listening = runtime().and_then(|runtime| Ok((runtime.block_on(async { Signals::listen() })?, runtime)));
         let (mut signals, runtime) = match listening {
             Ok(listening) => listening,
-            // The other end waits for it.
+            // The caller waits for the answer.
             Err(failure) => return drop(tell.send(Err(failure))),
         };
         let _ = tell.send(Ok(()));

@@ -1,4 +1,4 @@
-//! Where control sockets are, and whose answer is trusted.
+//! Where control sockets are, and which answers are trusted.
 //!
 //! `/run/gvm-dp/NAME.sock` for root, else `$XDG_RUNTIME_DIR/gvm-dp/NAME.sock`; `GVM_DP_RUN_DIR` names another
 //! directory.
@@ -42,18 +42,18 @@ pub fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_suffix(".sock")
 }
 
-/// Permission bits by which others could put files into a directory, or take them away.
+/// Permission bits that let others put files into a directory, or remove them.
 pub const OTHERS_WRITE: u32 = 0o022;
 
-/// Whether this user trusts another one with what it asks and is told: itself and root. Root trusts the user to whom the
-/// directory of the sockets belongs, which is the one that the service runs as.
+/// Whether this user trusts another user with its requests and their answers. It trusts itself and root. Root also
+/// trusts the user who owns the directory of the sockets, which is the user of the service.
 fn is_trusted(user: u32, owner: Option<u32>) -> bool {
     let this = rustix::process::geteuid();
     user == 0 || user == this.as_raw() || (this.is_root() && owner == Some(user))
 }
 
-/// The directory of control sockets, for a client: if it is there, nobody can have put a socket into it whom this user does
-/// not trust.
+/// The directory of control sockets, for a client. If it exists, only users whom this user trusts can have put a socket
+/// into it.
 pub fn trusted_directory() -> Result<PathBuf, Failure> {
     let directory = directory();
     let metadata = match std::fs::symlink_metadata(&directory) {
@@ -75,7 +75,7 @@ pub fn trusted_directory() -> Result<PathBuf, Failure> {
     Ok(directory)
 }
 
-/// Whether whoever serves a socket is one whom this user trusts. To be asked before anything is sent.
+/// Checks that this user trusts the process that serves a socket. Call it before anything is sent.
 pub fn check_peer(stream: impl AsFd, socket: &Path) -> Result<(), Failure> {
     let failed = |what: &dyn std::fmt::Display| Failure::Client(format!("{}: {what}", socket.display()));
     let user = socket_peercred(stream).map_err(|error| failed(&error))?.uid.as_raw();
@@ -89,7 +89,7 @@ pub fn check_peer(stream: impl AsFd, socket: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// The sockets in a directory whose processes answer and are trusted, by name.
+/// The sockets in a directory whose processes answer and are trusted, with their names.
 pub fn running(directory: PathBuf) -> Vec<(String, PathBuf)> {
     let answers = |path: &Path| UnixStream::connect(path).is_ok_and(|stream| check_peer(stream, path).is_ok());
     let mut found: Vec<(String, PathBuf)> = std::fs::read_dir(directory)

@@ -12,7 +12,7 @@ pub struct Duration(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
-/// A text that is neither.
+/// A text that is neither a duration nor a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a duration.
@@ -34,7 +34,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// In the largest unit that divides it.
+/// Writes the value in the largest unit that divides it.
 fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let fits = |&&(_, factor): &&(&str, u64)| value != 0 && value.is_multiple_of(factor);
     let (unit, factor) = units.iter().find(fits).or(units.last()).copied().unwrap_or(("", 1));

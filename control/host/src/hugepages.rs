@@ -16,9 +16,9 @@ pub struct MemoryNeed {
     pub frames: u32,
     /// Bytes of a frame.
     pub chunk: u32,
-    /// The NUMA node of all `xdp:` ports, if they have one and the same.
+    /// The NUMA node of the `xdp:` ports, if all have the same.
     pub node: Option<u32>,
-    /// What DPDK needs besides, in MiB.
+    /// What DPDK needs in addition, in MiB.
     pub dpdk: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct Hugepages {
 }
 
 impl Hugepages {
-    /// Those of the NUMA node with this number, or of the whole machine.
+    /// The hugepages of the NUMA node with this number, or of the whole machine.
     pub fn of(node: Option<u32>) -> Self {
         let of_node = |node: u32| format!("/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB");
         let of_machine = || "/sys/kernel/mm/hugepages/hugepages-2048kB".to_owned();
@@ -53,14 +53,14 @@ impl Hugepages {
         self.read("nr_hugepages")
     }
 
-    /// How many of them nobody uses.
+    /// How many of them are unused.
     pub fn free(&self) -> Result<u64, Failure> {
-        // A node has no list of those that are promised to somebody.
+        // A node does not say how many of its pages are reserved for somebody.
         let promised = self.read("resv_hugepages").unwrap_or(0);
         Ok(self.read("free_hugepages")?.saturating_sub(promised))
     }
 
-    /// Makes at least `need` free ones. Returns how many were added.
+    /// Makes sure that at least `need` are free. Returns how many were added.
     pub fn reserve(&self, need: u64) -> Result<u64, Failure> {
         let (total, free) = (self.total()?, self.free()?);
         let Some(missing) = need.checked_sub(free).filter(|missing| *missing > 0) else { return Ok(0) };
@@ -96,8 +96,8 @@ fn describe(memory: &MemoryNeed) -> String {
     )
 }
 
-/// Tells all that takes hugepages in this process what to say when there are too few: one remedy with the need of the whole
-/// process, wherever the lack shows first. The needs of its parts would undo each other.
+/// Sets the message for all code of this process that finds too few hugepages. There is one remedy, with the need of
+/// the whole process: remedies for parts of it would undo each other.
 pub fn announce(memory: &MemoryNeed) {
     let hugepages = Hugepages::of(memory.node);
     let (total, free) = (hugepages.total().unwrap_or(0), hugepages.free().unwrap_or(0));
@@ -105,15 +105,15 @@ pub fn announce(memory: &MemoryNeed) {
     frame::arena::set_remedy(remedy(&hugepages.directory, need, total, free));
 }
 
-/// Bytes of a region that the process lends to peers.
+/// Bytes of the regions that the process lends to peers.
 static LENT: AtomicU64 = AtomicU64::new(0);
 
-/// Adds a region of so many bytes to what this process needs.
+/// Adds a region of so many bytes to the need of this process.
 pub fn lend(bytes: u64) {
     LENT.store(bytes, Ordering::Relaxed);
 }
 
-/// One text for all that this process needs.
+/// One text for everything that this process needs.
 fn remedy(directory: &Path, need: u64, total: u64, free: u64) -> String {
     format!(
         "this process needs {need} hugepages of 2 MiB in all: `echo {} > {}/nr_hugepages` before its start reserves them, and so \
@@ -170,7 +170,7 @@ mod tests {
         let fake = Fake::new("enough", 40, 35, 3);
         let hugepages = Hugepages::at(&fake.0);
         assert_eq!((hugepages.free().unwrap(), hugepages.reserve(32).unwrap()), (32, 0));
-        // This kernel does not give what it is asked for.
+        // This kernel does not give the pages that it is asked for.
         let complaint = hugepages.reserve(48).unwrap_err();
         assert_eq!(complaint.code(), 3);
         let complaint = complaint.to_string();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_remedy_is_the_need_of_the_whole_process_beside_what_others_use() {
-        // Of 40 others use 30: this process finds 10, and the machine needs 24 more than it has.
+        // Others use 30 of 40 pages. So this process finds 10, and the machine needs 24 more than it has.
         let text = remedy(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB"), 34, 40, 10);
         assert!(text.contains("needs 34 hugepages of 2 MiB in all"), "{text}");
         assert!(text.contains("`echo 64 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`"), "{text}");

@@ -1,4 +1,4 @@
-//! What gvm-dp asks of the kernel of its host, and what the kernel lets it do.
+//! What gvm-dp asks of the kernel of its host, and which rights it keeps.
 //!
 //! | module | what |
 //! |---|---|

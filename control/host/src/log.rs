@@ -1,4 +1,4 @@
-//! What a process says on stderr, chosen by a filter that can be changed while it runs.
+//! The messages of a process on stderr. A filter chooses them, and can be changed while the process runs.
 
 use crate::privilege::{Confinement, Needs, Places, Thread, seccomp};
 use common::exit::Failure;
@@ -11,11 +11,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt as lines, reload};
 
-/// Which messages are said: a level (`info`), or levels by target (`info,lcore=debug`).
+/// Which messages are written: a level (`info`), or levels by target (`info,lcore=debug`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
-/// A text that is no filter.
+/// A text that is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{0}\" is no log filter: write error, warn, info, debug or trace, or levels by target as in info,lcore=debug"
@@ -27,7 +27,8 @@ impl FromStr for LogFilter {
 
     fn from_str(text: &str) -> Result<Self, LogFilterError> {
         let error = || LogFilterError(text.to_owned());
-        // A word without a level would be a target of which everything is said, and silence the rest: a typing error.
+        // A word without a level would be a target with all its messages, and would silence the rest. It is a typing
+        // error.
         let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
         let mut directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
         if directives.any(|directive| !directive.contains(['=', '[']) && !is_level(directive)) {
@@ -44,7 +45,7 @@ impl fmt::Display for LogFilter {
 }
 
 impl LogFilter {
-    /// The filter of commands that end soon: `RUST_LOG`, or what is worth knowing.
+    /// The filter of commands that end soon: `RUST_LOG`, or the default.
     pub fn from_env() -> Self {
         let from_env = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
         from_env.unwrap_or_else(|| Self("info".to_owned()))
@@ -57,12 +58,13 @@ impl LogFilter {
 
 static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Begins to say things on stderr. Only the first call counts.
+/// Starts the log on stderr. Only the first call has an effect.
 ///
-/// The thread that writes them is confined at its beginning, in the process of a role; commands that end soon are not.
+/// In the process of a role the thread that writes the messages is confined from its start; in commands that end soon
+/// it is not.
 ///
 /// # Errors
-/// There is no thread to be had, or it cannot be confined.
+/// The thread cannot be started or confined.
 pub fn start(filter: &LogFilter, confine: Option<(seccomp::Mode, bool)>) -> Result<(), Failure> {
     let places = |landlock| bool::then(landlock, Places::default);
     let confinement = confine.map(|(mode, landlock)| Confinement::new(mode, Needs::default(), places(landlock)));
@@ -88,10 +90,10 @@ pub fn start(filter: &LogFilter, confine: Option<(seccomp::Mode, bool)>) -> Resu
     Ok(())
 }
 
-/// From now on says what this filter lets through.
+/// Replaces the filter.
 pub fn set(filter: &LogFilter) {
     if let Some(handle) = HANDLE.get() {
-        // It fails only when the subscriber is gone, and with it everything that says something.
+        // This fails only when the subscriber is gone. Then nothing writes messages.
         let _ = handle.reload(filter.filter());
     }
 }

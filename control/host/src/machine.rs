@@ -1,4 +1,4 @@
-//! What this machine has to offer: interfaces and their addresses.
+//! The interfaces of this machine and their addresses.
 
 use crate::pci;
 use port::spec::PciAddress;
@@ -37,11 +37,11 @@ pub fn interfaces() -> Vec<HostInterface> {
 
 /// The speed of an interface's link in Mbit/s, when the kernel knows it.
 pub fn mbits_of(ifname: &str) -> Option<u32> {
-    // -1 where the link is down, and no answer at all where there is no link, as of loopback.
+    // The file says -1 if the link is down. An interface without a link, like loopback, has no such file.
     std::fs::read_to_string(format!("/sys/class/net/{ifname}/speed")).ok()?.trim().parse().ok()
 }
 
-/// What to say to somebody who named no port: what could be used here, what could be after one more step, and one line to
+/// The message when no port was named: what can be used here, what can be used after one more step, and one line to
 /// copy.
 pub fn no_port(role: &str) -> String {
     let (usable, others): (Vec<_>, Vec<_>) =
@@ -64,7 +64,7 @@ pub fn no_port(role: &str) -> String {
     text
 }
 
-/// What could be used after one more step: interfaces without an address, and PCI devices that were given to programs.
+/// What can be used after one more step: interfaces without an address, and PCI devices that are bound for programs.
 fn further(interfaces: &[HostInterface], devices: &[PciAddress]) -> String {
     let mut text = String::new();
     if interfaces.is_empty() && devices.is_empty() {
@@ -94,7 +94,7 @@ const NLMSG_ERROR: u16 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
-/// Asks the kernel for all addresses, by the number of their interface. Empty when it does not answer.
+/// Asks the kernel for all addresses, by the index of their interface. Empty if the kernel does not answer.
 fn addresses_by_index() -> BTreeMap<u32, Vec<IpAddr>> {
     let mut found = BTreeMap::new();
     // Protocol 0 of this family is NETLINK_ROUTE.
@@ -128,7 +128,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Reads one datagram of the answer; `false` when it was the last.
+/// Reads one datagram of the answer; `false` if it was the last.
 fn read_messages(mut bytes: &[u8], found: &mut BTreeMap<u32, Vec<IpAddr>>) -> bool {
     while let (Some(len), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
         let len = len as usize;

@@ -1,7 +1,7 @@
-//! What the service manager is told (`sd_notify`): ready, what the process is doing, still alive, about to end.
+//! Messages to the service manager (`sd_notify`): ready, the current work, still alive, about to end.
 //!
-//! systemd hands a datagram socket over in `NOTIFY_SOCKET`, a path or, behind `@`, an abstract name. Without it nothing is
-//! said to anybody. A message that cannot be sent is lost: the manager waits, and says so itself.
+//! systemd names a datagram socket in `NOTIFY_SOCKET`: a path, or an abstract name after `@`. Without that variable no
+//! message is sent. A message that cannot be sent is lost: the manager waits for it, and reports that itself.
 
 use frame::Time;
 use frame::time::MICROSECOND;
@@ -11,17 +11,17 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The way to the service manager, if there is one.
+/// The socket of the service manager, if there is one.
 pub struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,
-    /// Time between two signs of life, in nanoseconds.
+    /// Time between two keep-alive messages, in nanoseconds.
     every: Option<u64>,
     alive_at: Time,
     status: String,
 }
 
 impl Notifier {
-    /// What the environment says.
+    /// Reads the environment.
     pub fn from_env() -> Self {
         let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &str| of(name).and_then(|value| value.into_string().ok());
@@ -29,7 +29,7 @@ impl Notifier {
         Self::new(of("NOTIFY_SOCKET").as_deref(), watchdog)
     }
 
-    /// Speaks to this socket, and gives a sign of life twice in `watchdog` nanoseconds.
+    /// Uses this socket, and sends two keep-alive messages in `watchdog` nanoseconds.
     fn new(socket: Option<&OsStr>, watchdog: Option<u64>) -> Self {
         let to = socket.and_then(|name| match connect(name) {
             Ok(to) => Some(to),
@@ -41,13 +41,13 @@ impl Notifier {
         Self { every: watchdog.filter(|_| to.is_some()).map(|nanos| nanos / 2), to, alive_at: 0, status: String::new() }
     }
 
-    /// All lcores poll.
+    /// Says that all lcores poll.
     pub fn ready(&mut self, status: &str) {
         status.clone_into(&mut self.status);
         self.say(&format!("READY=1\nSTATUS={status}\n"));
     }
 
-    /// What the process is doing, if it is not what it was.
+    /// Says what the process is doing, if that changed.
     pub fn status(&mut self, status: &str) {
         if self.status != status {
             status.clone_into(&mut self.status);
@@ -55,25 +55,25 @@ impl Notifier {
         }
     }
 
-    /// The configuration was read anew.
+    /// Says that the configuration was read again.
     pub fn reloaded(&self) {
         self.say("READY=1\n");
     }
 
-    /// The configuration is read anew; [`Notifier::reloaded`] ends it.
+    /// Says that the configuration is being read again; [`Notifier::reloaded`] ends this state.
     pub fn reloading(&mut self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
     }
 
-    /// The process is about to end.
+    /// Says that the process is about to end.
     pub fn stopping(&mut self, status: &str) {
         status.clone_into(&mut self.status);
         self.say(&format!("STOPPING=1\nSTATUS={status}\n"));
     }
 
-    /// Gives a sign of life if one is due and the process is well.
+    /// Sends a keep-alive message if one is due and the process is well.
     pub fn alive(&mut self, now: Time, well: bool) {
         if let Some(every) = self.every
             && now >= self.alive_at
@@ -84,7 +84,7 @@ impl Notifier {
         }
     }
 
-    /// When the next sign of life is due.
+    /// When the next keep-alive message is due.
     pub fn due(&self) -> Time {
         self.every.map_or(Time::MAX, |_| self.alive_at)
     }
@@ -98,7 +98,8 @@ impl Notifier {
     }
 }
 
-/// The time in which the manager expects a sign of life, in nanoseconds; it may be meant for another process.
+/// The interval in which the manager expects a keep-alive message, in nanoseconds. `None` if it is meant for another
+/// process.
 fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<u64> {
     let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
     usec?.parse::<u64>().ok().filter(|usec| is_ours && *usec > 0)?.checked_mul(MICROSECOND)
@@ -110,7 +111,7 @@ fn connect(name: &OsStr) -> std::io::Result<(UnixDatagram, SocketAddr)> {
         _ => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    // A manager that does not read must not hold up the registrar.
+    // A manager that does not read must not block the registrar.
     socket.set_nonblocking(true)?;
     Ok((socket, manager))
 }
@@ -149,7 +150,7 @@ mod tests {
         notifier.status("2 lcores");
         notifier.status("3 slaves");
         assert_eq!(heard(&manager), "STATUS=3 slaves\n");
-        // Not while an lcore stands still, and at once when it moves again.
+        // No message while an lcore stands still, and one at once when it moves again.
         let second = 1000 * MILLISECOND;
         notifier.alive(second, false);
         assert_eq!(heard(&manager), "");

@@ -1,10 +1,10 @@
-//! Which process has what we want: an interface by its XDP program, or a device by a file.
+//! Which process uses a resource that we want: an interface through its XDP program, or a device through a file.
 
 use common::exit::Owner;
 use std::path::Path;
 
 /// The process of this network namespace that attached its XDP program to an interface by a link. `None` for a program
-/// that was attached without one (as `ip link set dev ... xdp` does), and when its process is not ours to look at.
+/// that was attached without a link (as `ip link set dev ... xdp` does), and if this user may not look at its process.
 pub fn of_xdp(interface: u32) -> Option<Owner> {
     let here = std::fs::read_link("/proc/self/ns/net").ok()?;
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
@@ -20,7 +20,7 @@ pub fn of_xdp(interface: u32) -> Option<Owner> {
     })
 }
 
-/// A process that has a file open: its id and its name. `None` when there is none, or its process is not ours to look at.
+/// A process that has a file open: its id and its name. `None` if there is none, or if this user may not look at it.
 pub fn of_file(file: &Path) -> Option<(u32, String)> {
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let own = std::process::id();
@@ -35,11 +35,11 @@ pub fn of_file(file: &Path) -> Option<(u32, String)> {
 }
 
 fn name_of(process: &Path) -> String {
-    // Every process chooses its own.
+    // Every process chooses its own name.
     common::plain::line(std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim()).into_owned()
 }
 
-/// The id of the program, if this is what the kernel says of the descriptor of its link to the interface.
+/// The id of the program, if this text of the kernel describes the link of a program to the interface.
 fn program(fdinfo: &str, interface: u32) -> Option<String> {
     let field = |name: &str| fdinfo.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let matches = field("link_type:") == Some("xdp") && field("ifindex:")?.parse() == Ok(interface);
@@ -57,7 +57,7 @@ mod tests {
         let file = directory.canonicalize().unwrap();
         assert_eq!(of_file(&file), None);
         let held = std::fs::File::open(&file).unwrap();
-        // We ourselves are not another process; a child with it is.
+        // This process does not count as another process; a child that has the file open does.
         assert_eq!(of_file(&file), None);
         let mut child = std::process::Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
         assert_eq!(of_file(&file), Some((child.id(), "sleep".to_owned())));

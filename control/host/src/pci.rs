@@ -1,23 +1,23 @@
-//! PCI devices: how one is used, and what stands in the way of using it through DPDK.
+//! PCI devices: how each one is used, and what prevents its use through DPDK.
 
 use crate::owner;
 use common::exit::Failure;
 use port::spec::PciAddress;
 use std::path::{Path, PathBuf};
 
-/// How a PCI device is used, as its driver says.
+/// How a PCI device is used. Its driver decides this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverWay {
-    /// Its kernel network driver has made this interface of it.
+    /// Its kernel network driver made this interface for it.
     Interface(String),
-    /// It is given to programs: DPDK.
+    /// A program can use it: DPDK.
     Dpdk,
 }
 
-/// Drivers that give a device to a program.
+/// Drivers that hand a device to a program.
 const GIVING: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 
-/// Kernel network drivers beside which DPDK works.
+/// Kernel network drivers that DPDK works beside.
 const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
 /// The class of network cards.
@@ -27,25 +27,25 @@ const NETWORK: &str = "0x0200";
 const TURN_ON: &str =
     "turn the IOMMU on in the BIOS (VT-d, AMD-Vi) and boot with intel_iommu=on iommu=pt (AMD: iommu=pt)";
 
-/// The commands that give a device to programs.
+/// The commands that hand a device to programs.
 pub fn bind(device: PciAddress) -> String {
     format!("modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci {device}")
 }
 
-/// The class of PCI bridges, which stay where they are in a group.
+/// The class of PCI bridges. A bridge keeps its driver when its IOMMU group is handed over.
 const BRIDGE: &str = "0x0604";
 
-/// How a PCI device is used: as the driver that it is bound to allows.
+/// How a PCI device is used, by the driver that it is bound to.
 pub fn way(device: PciAddress) -> Result<DriverWay, Failure> {
     Machine::this().way(device)
 }
 
-/// Whether a PCI device can be used through DPDK; if not, what to do.
+/// Checks that a PCI device can be used through DPDK. If it cannot, the error says what to do.
 pub fn check_dpdk(port: &str, device: PciAddress) -> Result<(), Failure> {
     Machine::this().check_dpdk(port, device)
 }
 
-/// Whether a driver of DPDK may have an interface: not if this machine is reached through it.
+/// Checks that a driver of DPDK may take an interface. It may not if this machine is reached through the interface.
 pub fn check_spare(port: &str, interface: &str) -> Result<(), Failure> {
     Machine::this().check_spare(port, interface)
 }
@@ -55,18 +55,19 @@ pub fn given_away() -> Vec<PciAddress> {
     Machine::this().given_away()
 }
 
-/// The process that has a PCI device through vfio: its id and name, if it is another one and ours to look at.
+/// The process that uses a PCI device through vfio: its id and name. `None` if it is this process, or if this user may
+/// not look at it.
 pub fn holder(device: PciAddress) -> Option<(u32, String)> {
     let group = Machine::this().group(device)?;
     owner::of_file(&Path::new("/dev/vfio").join(group))
 }
 
-/// How many bits of an address a PCI device can use behind this machine's IOMMU; `None` where nothing is known to bound it.
+/// How many address bits a PCI device can use behind this machine's IOMMU; `None` if no limit is known.
 pub fn address_bits(device: PciAddress) -> Option<u32> {
     Machine::this().address_bits(device)
 }
 
-/// A machine, as its files show it.
+/// A machine, described by its files.
 struct Machine {
     root: PathBuf,
 }
@@ -103,7 +104,7 @@ impl Machine {
         found.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
-    /// What to do about a device without a driver. Without an IOMMU vfio-pci takes none, however often it is bound.
+    /// What to do about a device without a driver. Without an IOMMU, vfio-pci never accepts a device.
     fn unbound(&self, device: PciAddress) -> String {
         let kernel = format!(
             "no driver is bound to it: load the card's kernel driver, then `echo {device} > /sys/bus/pci/drivers_probe`; or \
@@ -117,7 +118,7 @@ impl Machine {
         }
     }
 
-    /// The interfaces that its kernel driver has made of it. Those of virtio are the virtio device's, which is the card's.
+    /// The interfaces that its kernel driver made for it. Those of virtio belong to the virtio device below the card.
     fn interfaces(directory: &Path) -> Vec<String> {
         let virtio = names(directory).into_iter().filter(|name| name.starts_with("virtio"));
         let places = virtio.map(|device| directory.join(device)).chain([directory.to_owned()]);
@@ -216,15 +217,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Intel's VT-d says it in its capability register (VT-d specification, 11.4.2): bits 21:16 are the widest address less
-    /// one, and bits 12:8 the depths of page tables that it walks: 39, 48 and 57 bits. Other IOMMUs say nothing of it here;
-    /// AMD's has 48 bits and more.
+    /// Intel's VT-d reports it in its capability register (VT-d specification, 11.4.2): bits 21:16 are the width of the
+    /// widest address minus one, and bits 12:8 the depths of page tables that it walks: 39, 48 and 57 bits. Other
+    /// IOMMUs do not report it here; AMD's has 48 bits or more.
     fn address_bits(&self, device: PciAddress) -> Option<u32> {
         let text = std::fs::read_to_string(self.directory(device).join("iommu/intel-iommu/cap")).ok()?;
         let register = u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()?;
         let widest = (register >> 16 & 0x3f) as u32 + 1;
         let depths = (register >> 8 & 0x1f) as u32;
-        // Bit 1 is 39, and each further one 9 more.
+        // Bit 1 stands for 39, and each further bit for 9 more.
         let walked = depths.checked_ilog2().map_or(widest, |deepest| 30 + 9 * deepest);
         Some(widest.min(walked))
     }
@@ -361,7 +362,8 @@ mod tests {
     #[test]
     fn the_iommu_says_how_wide_addresses_are() {
         let fake = Fake::new("width");
-        // QEMU's IOMMU by default and with aw-bits=48, a server's of 57 bits, and text that is none.
+        // The IOMMU of QEMU by default and with aw-bits=48, that of a server with 57 bits, and a text that is no
+        // register.
         for (address, text, bits) in [
             ("0000:01:00.0", "d2008c222f0286\n", Some(39)),
             ("0000:02:00.0", "d2008c222f0686\n", Some(48)),
@@ -395,14 +397,15 @@ mod tests {
         fake.file("proc/net/route", "Iface\tDestination\tGateway\nup0\t00000000\t0100000A\nenp1s1\t0000000A\t0\n");
         says(&fake.dpdk("0000:03:00.0").unwrap_err(), &["no /dev/vfio/vfio", "modprobe vfio-pci"]);
         fake.file("dev/vfio/vfio", "");
-        // ConnectX keeps its driver; a bridge in the group, and a card that is given away with it, are no fault.
+        // ConnectX keeps its driver. A bridge in the group is no fault, and neither is another card that is handed
+        // over, too.
         assert_eq!((fake.dpdk("0000:01:00.1"), fake.dpdk("0000:03:00.0")), (Ok(()), Ok(())));
         for (address, parts) in [
             ("0000:01:00.0", &["the kernel's ixgbe", "--bind=vfio-pci 0000:01:00.0", "--port 0000:01:00.0"][..]),
             ("0000:02:00.0", &["shares IOMMU group 7 with 0000:02:00.1", "snd_hda_intel", "another slot"]),
             ("0000:04:00.0", &["no IOMMU group", "intel_iommu=on iommu=pt"]),
             ("0000:05:00.0", &["uio_pci_generic", "vfio-pci with an IOMMU"]),
-            // vfio-pci took it once and would not without an IOMMU, or it was never bound.
+            // vfio-pci had the device once and refuses it without an IOMMU, or no driver was ever bound.
             ("0000:06:00.0", &["no driver is bound", "dpdk-devbind.py", "intel_iommu=on"]),
             ("0000:06:00.1", &["no driver is bound", "dpdk-devbind.py"]),
             ("0000:07:00.0", &["up0 carries this machine's default route", "another card"]),
@@ -413,7 +416,7 @@ mod tests {
             says(&complaint, parts);
         }
         assert!(!fake.dpdk("0000:06:00.1").unwrap_err().contains("intel_iommu"));
-        // What stands behind the plain address is checked as well.
+        // The device behind the plain address is checked as well.
         says(&fake.way("02:00.0").unwrap_err(), &["--port 0000:02:00.0: it shares IOMMU group 7"]);
         says(&fake.0.check_spare("dpdk:net_x", "up0").unwrap_err().to_string(), &["dpdk:net_x", "default route"]);
         assert!(fake.0.check_spare("dpdk:net_x", "enp1s1").is_ok());

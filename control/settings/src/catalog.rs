@@ -1,4 +1,4 @@
-//! Which settings there are: the flags of the roles, as clap knows them. Nothing is listed a second time.
+//! Which settings exist: the flags of the roles, as clap knows them. There is no second list.
 
 use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs};
 use clap::{Arg, ArgAction, Args, Command};
@@ -18,7 +18,7 @@ impl RoleName {
     /// All roles.
     pub const ALL: [Self; 2] = [Self::Gateway, Self::Slave];
 
-    /// As its table in the file and its command are called.
+    /// The name of its table in the file, and of its command.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -57,13 +57,13 @@ pub struct Setting {
     pub many: bool,
     /// Whether every role has it.
     pub common: bool,
-    /// Its value when nothing is said; `None` when it then has none.
+    /// Its value by default; `None` if it has none.
     pub default: Option<String>,
     /// What it does, as `--help` says it.
     pub help: String,
-    /// What stands for the value in `--help`.
+    /// The placeholder for the value in `--help`.
     pub value_name: String,
-    /// What clap calls it.
+    /// Its id in clap.
     pub(super) id: String,
 }
 
@@ -78,7 +78,7 @@ pub struct Catalog {
     pub(super) command: Command,
 }
 
-/// What says where the file is cannot stand in it.
+/// Settings that say where the file is. They cannot stand in the file.
 const NOT_IN_FILE: [&str; 1] = ["config"];
 
 impl Catalog {
@@ -114,7 +114,7 @@ impl Catalog {
         excludes(a, b) || excludes(b, a)
     }
 
-    /// The name that was probably meant.
+    /// The existing name that is most similar to a wrong one.
     pub fn nearest(&self, name: &str) -> Option<&str> {
         let name = name.to_lowercase().replace('_', "-");
         let distance = |setting: &&Setting| strsim::damerau_levenshtein(&name, &setting.name);
@@ -134,7 +134,7 @@ impl Setting {
             ArgAction::Set | ArgAction::Append if parsed == TypeId::of::<crate::flags::Switch>() => ValueKind::Switch,
             ArgAction::Set | ArgAction::Append if numbers.iter().any(|number| parsed == *number) => ValueKind::Number,
             ArgAction::Set | ArgAction::Append => ValueKind::Text,
-            // --help, --version: they ask, and set nothing.
+            // --help and --version ask something, and set nothing.
             _ => return None,
         };
         let defaults = arg.get_default_values();

@@ -1,4 +1,4 @@
-//! What the command line means: checked settings, from which a role is assembled.
+//! The meaning of the command line: checked settings, from which a role is assembled.
 
 use crate::MetricsAddress;
 use crate::domain::Domain;
@@ -22,13 +22,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
-/// The fewest frames with which an lcore does anything sensible.
+/// The smallest number of frames with which an lcore is useful.
 const LEAST_FRAMES: u32 = 512;
 
-/// What every command takes that has ports and lcores.
+/// The settings of every command that has ports and lcores.
 #[derive(Clone, Copy, Debug)]
 pub struct Basics<'a> {
-    /// One lcore for each, pinned to it.
+    /// Cores; each has one lcore, pinned to it.
     pub lcores: Option<&'a CoreList>,
     /// The ports; the first is port 0.
     pub ports: &'a [PortSpec],
@@ -43,7 +43,7 @@ pub struct Basics<'a> {
 /// Settings of every role.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// One lcore for each, pinned to it; `None` when nothing was said.
+    /// Cores; each has one lcore, pinned to it. `None` if none were named.
     pub cores: Option<Vec<usize>>,
     /// The ports; the first is port 0.
     pub ports: Vec<PortPlan>,
@@ -55,15 +55,15 @@ pub struct Common {
     pub interval: u64,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
-    /// Largest IP packet to send or take, in bytes, if that was said.
+    /// Largest IP packet to send or take, in bytes, if it was given.
     pub mtu: Option<u16>,
     /// How large the system is.
     pub scale: Scale,
-    /// Where metrics are served, if anywhere.
+    /// Where metrics are served, if at all.
     pub metrics: Option<MetricsAddress>,
-    /// What becomes of system calls that nothing needs.
+    /// What happens to system calls that nothing needs.
     pub seccomp: seccomp::Mode,
-    /// Whether paths are restricted, where the kernel can do that.
+    /// Whether paths are restricted, if the kernel can do that.
     pub landlock: Switch,
     /// Files that are read again while the process runs.
     pub reads: Vec<PathBuf>,
@@ -74,21 +74,21 @@ pub struct Common {
 /// Settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// As of every role.
+    /// The settings of every role.
     pub common: Common,
     /// The longest time that a record waits, in nanoseconds.
     pub hold: u64,
     /// Whether buffers leave early.
     pub early: bool,
-    /// The served shards, as the poll loops number them.
+    /// The served shards, numbered as the poll loops number them.
     pub shards: wire::ShardSet,
-    /// The served shards, as nodes are told of them.
+    /// The served shards, in the form that nodes are told.
     pub announced: link::ShardRanges,
     /// The gateways of other shards.
     pub neighbors: Vec<NeighborSpec>,
     /// The cluster key, or both while the cluster changes it.
     pub keys: KeyRing<ClusterKey>,
-    /// Nodes of version 1 of link control are let in.
+    /// Whether nodes of version 1 of link control are accepted.
     pub accept_v1: bool,
     /// Routes to generators that cannot register.
     pub static_routes: Option<StaticRoutes>,
@@ -100,35 +100,35 @@ pub const MASTERS: u16 = 64;
 /// Settings of a slave or a farm.
 #[derive(Clone, Debug)]
 pub struct SlaveSettings {
-    /// As of every role; one lcore, one port.
+    /// The settings of every role; one lcore, one port.
     pub common: Common,
     /// The gateways, the preferred one first.
     pub gateways: Vec<SocketAddr>,
-    /// Who it is.
+    /// Its ids.
     pub ids: Ids,
     /// Memory that each id lends, in 4 KiB pages.
     pub pages: u64,
-    /// Their failure domain.
+    /// The failure domain of the ids.
     pub domain: Domain,
-    /// What the ids sign with.
+    /// The key or keys with which the ids sign.
     pub credential: Credential,
-    /// Traffic of its own, from the start.
+    /// Its own traffic from the start, if any.
     pub traffic: Option<TrafficConfig>,
 }
 
 impl Common {
-    /// The largest IP packet that is sent or taken on a port which can send one of `able` bytes.
+    /// The largest IP packet that is sent or taken on a port whose device can send `able` bytes.
     pub fn mtu_of(&self, port: PortId, able: u16) -> u16 {
         let is_socket = matches!(self.ports.get(usize::from(port.0)), Some(PortPlan::Udp(_)));
         able.min(self.mtu.unwrap_or(if is_socket { SOCKET_MTU } else { able }))
     }
 
-    /// The largest IP packet that frames must hold whatever interfaces can do, in bytes.
+    /// The largest IP packet that frames must hold, whatever interfaces can send, in bytes.
     pub fn mtu_of_frames(&self) -> u16 {
         self.mtu.unwrap_or(SOCKET_MTU)
     }
 
-    /// Checks what every role takes.
+    /// Checks the settings of every role.
     pub(crate) fn new(args: CommonArgs, role: &str) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = faults.take(Scale::new(args.slave_bits, args.gw_bits).map_err(Failure::Scale));
@@ -152,10 +152,10 @@ impl Common {
         faults.finish(Some(Self { name, scale, interval, metrics, seccomp, landlock, ..common }))
     }
 
-    /// Checks what every command takes that has ports and lcores. What only roles take is as by default.
+    /// Checks the settings of every command that has ports and lcores. Settings of roles have their defaults.
     ///
     /// # Errors
-    /// Something of it cannot be, or the machine does not have it; all that is wrong is reported at once.
+    /// Some of them are not possible, or the machine does not have what they name. All faults are reported at once.
     pub fn of(basics: &Basics<'_>, role: &str) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let Basics { frames, mtu, rx_mode, .. } = *basics;
@@ -190,7 +190,7 @@ impl Common {
     }
 }
 
-/// The cores that were named, if this process may use them.
+/// The named cores, if this process may use them.
 fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
     let existing = CoreList::of_this_process().map_err(Failure::Core)?;
     list.check(&existing).map_err(Failure::Core)?;
@@ -202,14 +202,14 @@ fn wrong(name: &'static str, text: String) -> Failure {
     Failure::Setting { name, text }
 }
 
-/// A setting without which nothing can be done was not given.
+/// A necessary setting was not given.
 fn missing(name: &str, flag: &str, what: &str) -> Failure {
     let key = flag.trim_start_matches('-').replacen(' ', " = ", 1);
     Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or in the configuration file ({key} under [slave])"))
 }
 
 impl GatewaySettings {
-    /// Checks a gateway's command line. All that is wrong is said at once.
+    /// Checks a gateway's command line. All faults are reported at once.
     pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
@@ -261,7 +261,7 @@ impl GatewaySettings {
     }
 }
 
-/// A neighbour is the gateway of another one's shard, and each shard has one.
+/// Checks the gateways of other shards: none for a shard that is served here, and one for each shard.
 fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: &mut Faults) {
     let last = served.scale().shards() - 1;
     for (index, neighbor) in neighbors.iter().enumerate() {
@@ -282,7 +282,7 @@ fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: 
 }
 
 impl SlaveSettings {
-    /// Checks a slave's command line. All that is wrong is said at once.
+    /// Checks a slave's command line. All faults are reported at once.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
@@ -318,7 +318,7 @@ impl SlaveSettings {
     }
 }
 
-/// What a slave or farm signs with.
+/// The keys with which a slave or farm signs.
 fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
     match (own, cluster) {
         ([], []) => Ok(Credential::None),

@@ -1,4 +1,4 @@
-//! The failure domain of a node, and how fast its link is: what a master should know before it keeps two copies of
+//! The failure domain of a node, and the speed of its link. A master should know both before it keeps two copies of
 //! something on two nodes.
 
 use crate::plan::PortPlan;
@@ -7,15 +7,15 @@ use std::fmt;
 use std::str::FromStr;
 use wire::link::SpeedClass;
 
-/// What the kernel calls this boot of this host: the same in all its containers.
+/// The kernel's id of this boot of this host. It is the same in all containers of the host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A failure domain as `--domain` says it.
+/// A failure domain, as `--domain` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
     /// The host on which the process runs.
     Auto,
-    /// A number; 0 is unknown, a domain of each id's own.
+    /// A number; 0 is unknown and means that each id has its own domain.
     Number(u32),
 }
 
@@ -31,7 +31,8 @@ impl Domain {
 
 /// A number for a boot of a host; never 0.
 fn of_boot(boot_id: &str) -> u32 {
-    // FNV-1a, 32 bits. Among 10,000 hosts two have the same number with a chance of 1 %: masters then count them as one.
+    // FNV-1a, 32 bits. Among 10,000 hosts two have the same number with a probability of 1 %: masters then count them
+    // as one.
     boot_id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)).max(1)
 }
 
@@ -57,7 +58,8 @@ impl fmt::Display for Domain {
     }
 }
 
-/// How fast the link under a port is, as far as the kernel knows; `device_mbits` is what DPDK says of its device.
+/// The speed of the link under a port, if the kernel knows it; `device_mbits` is the speed that DPDK reports for its
+/// device.
 pub fn speed_of(port: &PortPlan, device_mbits: Option<u64>) -> SpeedClass {
     let mbits = match port {
         PortPlan::Xdp(spec) => machine::mbits_of(&spec.ifname),

@@ -1,9 +1,9 @@
-//! A commented configuration file with every setting, made from the flags: it cannot be wrong.
+//! A commented configuration file with every setting. It is made from the flags, so that it is always right.
 
 use super::catalog::{Catalog, RoleName, Setting, ValueKind};
 use std::fmt::Write as _;
 
-/// Values for settings that have none unless they are given; a test fails when one is missing or too many.
+/// Values for settings that have no default. A test fails when one is missing or superfluous.
 const SAMPLES: &[(&str, &str)] = &[
     ("lcores", "2-5"),
     ("port", "0000:01:00.0"),
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// The example in the documentation, too.
+    /// The example in the documentation is the same.
     #[test]
     fn the_file_in_the_documentation_is_good() {
         let document = include_str!("../../../docs/operating.md");

@@ -1,7 +1,7 @@
 //! The configuration file: TOML, with the names of the flags.
 //!
-//! What every role takes stands at the top; what one role takes, in its table `[gateway]` or `[slave]`. A role's table may
-//! also hold what every role takes, and wins over the top.
+//! The settings of every role stand at the top. Those of one role stand in its table `[gateway]` or `[slave]`. A role's
+//! table may also hold settings of every role; they take precedence over the top.
 
 use crate::catalog::{Catalog, RoleName};
 use crate::given::Given;
@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// The file that is read when it is there and no other is named.
+/// The file that is read if it exists and no other is named.
 pub fn default_path() -> PathBuf {
     let directory = std::env::var_os("GVM_DP_CONFIG_DIR").filter(|value| !value.is_empty());
     directory.map_or_else(|| PathBuf::from("/etc/gvm-dp"), PathBuf::from).join("gvm-dp.toml")
@@ -29,13 +29,13 @@ pub struct FileEntry {
     pub role: Option<RoleName>,
     /// The setting's name.
     pub name: String,
-    /// What the flag would be given.
+    /// The texts that the flag would get.
     pub texts: Vec<String>,
     /// Where it stands.
     pub place: Place,
 }
 
-/// A file that was read, and in which all is well.
+/// A file that was read and has no fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
     /// The file.
@@ -47,7 +47,7 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads a file; names everything in it that is wrong.
+    /// Reads a file. The error names every fault in it.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |source| Failure::ConfigFile { path: path.to_owned(), source };
         let mut text = String::new();
@@ -59,7 +59,7 @@ impl ConfigFile {
         Self::parse(path, &text).map_err(Failure::ConfigText)
     }
 
-    /// The default file, if it is there.
+    /// Reads the default file, if it exists.
     pub fn read_default() -> Result<Option<Self>, Failure> {
         match Self::read(&default_path()) {
             Err(Failure::ConfigFile { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -93,7 +93,7 @@ impl ConfigFile {
         }
     }
 
-    /// What a role takes from it for a setting.
+    /// The value of a setting for a role.
     pub fn find(&self, role: RoleName, name: &str) -> Option<&FileEntry> {
         let of = |role| self.entries.iter().find(|entry| entry.role == role && entry.name == name);
         of(Some(role)).or_else(|| of(None))
@@ -160,7 +160,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What to say of a name that is not a setting there.
+    /// What to say about a name that is not a setting in this place.
     fn unknown(&self, role: Option<RoleName>, name: &str) -> String {
         let owner = self.catalogs.iter().find(|catalog| Some(catalog.role) != role && catalog.find(name).is_some());
         match (role, owner) {

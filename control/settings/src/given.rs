@@ -1,5 +1,5 @@
-//! A value as it was given: in the file, or as JSON over the control socket. What it means is the same, because both become
-//! the text that the flag takes.
+//! A value from the file, or from JSON over the control socket. Both become the text that the flag takes, so they have
+//! the same meaning.
 
 use super::catalog::{Catalog, Setting, ValueKind};
 use clap::error::ErrorKind;
@@ -16,7 +16,7 @@ pub enum Given {
     Bool(bool),
     /// A list.
     List(Vec<Given>),
-    /// Something that no setting is, by its name.
+    /// A type that no setting has, by its name.
     Other(&'static str),
 }
 
@@ -31,7 +31,7 @@ impl Given {
         }
     }
 
-    /// As it is written in TOML.
+    /// The value as it is written in TOML.
     fn written(&self) -> String {
         match self {
             Self::Text(text) => format!("{text:?}"),
@@ -58,8 +58,8 @@ impl From<&serde_json::Value> for Given {
 }
 
 impl Catalog {
-    /// The texts that the flag would be given, one for each time; none leaves it alone. An error says what is wrong and
-    /// what to write.
+    /// The texts that the flag would get, one for each time that it is given; an empty list leaves the flag out. An
+    /// error says what is wrong and what to write.
     pub fn texts(&self, setting: &Setting, given: &Given) -> Result<Vec<String>, String> {
         let texts = match given {
             Given::List(values) if setting.many => {
@@ -68,14 +68,14 @@ impl Catalog {
             value => vec![text(setting, value)?],
         };
         if setting.kind == ValueKind::Flag {
-            // `false` is to say nothing.
+            // `false` means that the flag is not given.
             return Ok(texts.into_iter().filter(|text| text == "true").collect());
         }
         self.check(setting, &texts)?;
         Ok(texts)
     }
 
-    /// Lets clap say what is wrong with the texts of one setting.
+    /// Lets clap check the texts of one setting.
     fn check(&self, setting: &Setting, texts: &[String]) -> Result<(), String> {
         for text in texts {
             let error = match self.command.clone().try_get_matches_from([format!("--{}={text}", setting.name)]) {
@@ -97,7 +97,7 @@ impl Catalog {
     }
 }
 
-/// clap's message in one line, without what it puts around it.
+/// clap's message in one line, without its introduction and its hints.
 pub(super) fn plain(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));

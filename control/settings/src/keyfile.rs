@@ -1,4 +1,4 @@
-//! Key files: one key as 64 hex digits, private to their owner.
+//! Key files: one key as 64 hex digits, readable by the owner only.
 
 use common::exit::Failure;
 use link::key_ring::MAX_KEYS;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// Bytes of a key file that are read at most: a key, and room for a comment-less line end.
+/// How many bytes of a key file are read at most: a key and a line end fit easily.
 const LONGEST: usize = 4096;
 
-/// Reads a key; refuses a file that every user may read or write, and one of a user who is neither this one nor root.
+/// Reads a key. Refuses a file that every user may read or write, and a file whose owner is neither this user nor root.
 pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
-    // Of the open file, so that nobody swaps it between the look and the read.
+    // The metadata of the open file, so that nobody can replace the file between the check and the read.
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o777;
     let (owner, this) = (metadata.uid(), rustix::process::geteuid().as_raw());
@@ -28,7 +28,7 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     if metadata.is_file() && mode & 0o007 != 0 {
         return Err(Failure::KeyExposed { path: path.to_owned(), mode });
     }
-    // The text is the key: it is overwritten when this returns.
+    // The text is the key: the buffer is overwritten when this returns.
     let (mut bytes, mut len) = (Zeroizing::new([0; LONGEST]), 0);
     while len < LONGEST {
         match file.read(&mut bytes[len..]) {
@@ -43,7 +43,7 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
 }
 
-/// Reads the key, or both while the cluster changes it: the old one, then the new one.
+/// Reads the key. While the cluster changes its key there are two: the old one, then the new one.
 pub fn read_ring<K: FromStr<Err = KeyError> + PartialEq>(paths: &[PathBuf]) -> Result<KeyRing<K>, Failure> {
     let keys = paths.iter().map(|path| read(path)).collect::<Result<Vec<K>, _>>()?;
     KeyRing::from_keys(keys).ok_or_else(|| {
@@ -54,7 +54,7 @@ pub fn read_ring<K: FromStr<Err = KeyError> + PartialEq>(paths: &[PathBuf]) -> R
     })
 }
 
-/// Key fingerprints as people read them: of one key, or of the old and the new one.
+/// Key fingerprints for people: of one key, or of the old and the new one.
 pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
     match of {
         [] => None,
@@ -63,7 +63,7 @@ pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
     }
 }
 
-/// Writes a key into a new file that only its owner may read; refuses to overwrite.
+/// Writes a key into a new file that only its owner may read. Refuses to overwrite a file.
 pub fn write(path: &Path, key: &impl Display) -> Result<(), Failure> {
     let failed = |source| Failure::KeyUnwritten { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;

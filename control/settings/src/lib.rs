@@ -1,7 +1,8 @@
-//! The settings of a process: what there is, where each comes from, which one wins, and what they mean.
+//! The settings of a process: which ones exist, where their values come from, which source takes precedence, and what
+//! they mean.
 //!
 //! The flags of [`flags`] are the only definition. A key of the configuration file is a flag's long name, its value
-//! becomes the text that the flag would be given, and clap reads both. So what holds for one holds for the other.
+//! becomes the text that the flag would get, and clap reads both. So the same rules hold for both.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Which settings change while a process runs. How each of them reaches the poll loops is in
 //! `process::supervise::live`.
 
-/// The settings that can be changed while a process runs. A role has those of them that are its flags.
+/// The settings that can be changed while a process runs. A role has those of them that it has as flags.
 pub const LIVE: [&str; 5] = ["hold", "early", "rx-mode", "log", "traffic"];
 
 /// Whether a setting can be changed while the process runs.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-/// The TCP port when none is written.
+/// The TCP port if none is written.
 pub const DEFAULT_PORT: u16 = 9998;
 
 /// Where metrics are served.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use wire::Shard;
 use wire::net::ethernet::MacText;
 
-/// Where the cargo of a shard that is served elsewhere goes.
+/// Where cargo goes if another gateway serves its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeighborSpec {
     /// The shard.
@@ -22,7 +22,7 @@ pub struct NeighborSpec {
     pub mac: [u8; 6],
 }
 
-/// Why a text names no neighbour.
+/// Why a text does not name a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{part} is wrong or missing: write SHARD=IFACE,ip=ADDR,mac=MAC, as in 3=eth1,ip=10.0.0.3,mac=02:00:00:00:00:03"
@@ -63,7 +63,7 @@ pub(crate) fn read_mac(text: &str) -> Option<[u8; 6]> {
         let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
-    // A group address is nobody's.
+    // A group address is not the address of a host.
     (parts.next().is_none() && mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for NeighborSpec {
 }
 
 impl NeighborSpec {
-    /// For the XDP program, with what the kernel says of the interface.
+    /// The neighbour for the XDP program, with the kernel's data about the interface.
     pub fn resolve(&self) -> Result<Neighbor, Failure> {
         let interface =
             Interface::find(&self.ifname).map_err(|error| Failure::Machine(format!("--neighbor {self}: {error}")))?;
@@ -87,8 +87,9 @@ impl NeighborSpec {
         Ok(self.by(&interface))
     }
 
-    /// The same later, and the interface's name now: that of the interface which led there before, whatever it is called by now.
-    /// Once it is gone, another one with its name takes its place; `None` until then.
+    /// The neighbour at a later time, and the current name of its interface. It follows the interface that led there
+    /// `before`, even if that was renamed. Once that interface is gone, another one with its name takes its place;
+    /// `None` until then.
     pub fn follow(&self, before: Option<&Neighbor>) -> Option<(String, Neighbor)> {
         let same = before.and_then(|before| Interface::numbered(before.ifindex).ok().flatten());
         let interface =

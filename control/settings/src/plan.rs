@@ -1,4 +1,4 @@
-//! How each port is opened, from what was written for it.
+//! How each port is opened, derived from its text.
 
 use common::exit::Failure;
 use common::faults::Faults;
@@ -30,7 +30,7 @@ impl fmt::Display for PortPlan {
 }
 
 impl PortPlan {
-    /// What two ports would both need for themselves, if they need the same.
+    /// The resource that two ports would both need for themselves, if there is one.
     fn clash(&self, other: &Self) -> Option<String> {
         match (self, other) {
             (Self::Udp(one), Self::Udp(two)) if one.port() != 0 && one.port() == two.port() => {
@@ -50,7 +50,7 @@ impl PortPlan {
     }
 }
 
-/// The ports that were named, none of them twice.
+/// The named ports. No port may be named twice.
 pub(crate) fn ports(specs: &[PortSpec], role: &str) -> Result<Vec<PortPlan>, Failure> {
     if specs.is_empty() {
         return Err(Failure::Usage(machine::no_port(role)));
@@ -91,7 +91,7 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
         PortSpec::Dpdk(dpdk) => {
             match &dpdk.device {
                 DpdkDevice::Pci(device) => pci::check_dpdk(&spec.to_string(), *device)?,
-                // Some virtual devices are an interface of the kernel's.
+                // Some virtual devices use an interface of the kernel.
                 DpdkDevice::Vdev(_) => dpdk
                     .arguments
                     .iter()
@@ -103,9 +103,9 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
     }
 }
 
-/// A port without a kernel behind it has an address of its own.
+/// Checks that a port without a kernel has its own address.
 fn with_address(dpdk: DpdkSpec, spec: &PortSpec) -> Result<PortPlan, Failure> {
-    // The Ethernet address is the device's, which is not open yet.
+    // The Ethernet address belongs to the device, which is not open yet.
     dpdk.host.config(&format!("--port {spec}"), [0; 6]).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(PortPlan::Dpdk(dpdk))
 }

@@ -1,4 +1,4 @@
-//! The settings of a running process: what holds, what was set meanwhile, and what a restart would change.
+//! The settings of a running process: their values, what was set at run time, and what a restart would change.
 
 use super::catalog::{RoleName, Setting};
 use super::file::ConfigFile;
@@ -19,7 +19,7 @@ pub struct SettingChange {
     pub name: String,
     /// What it was.
     pub from: Vec<String>,
-    /// What it is now, or would be.
+    /// What it is now, or would be after a restart.
     pub to: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ pub enum RefusalReason {
     NeedsRestart,
 }
 
-/// A setting that does not change, and what to do about it.
+/// A refusal to change a setting, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingRefused {
     /// For programs.
@@ -51,17 +51,17 @@ impl SettingRefused {
     }
 }
 
-/// What key files hold.
+/// The content of key files.
 #[derive(Clone)]
 pub enum Keys {
-    /// A gateway's.
+    /// The keys of a gateway.
     Gateway(KeyRing<ClusterKey>),
-    /// A slave's, or a farm's.
+    /// The keys of a slave, or of a farm.
     Slave(Credential),
 }
 
 impl Keys {
-    /// Their fingerprints, as people read them; `None` without a key.
+    /// Their fingerprints for people; `None` without a key.
     pub fn fingerprints(&self) -> Option<String> {
         match self {
             Self::Gateway(keys) => keyfile::fingerprints(&keys.fingerprints()),
@@ -70,18 +70,18 @@ impl Keys {
     }
 }
 
-/// The configuration as it was read again, and found to be good.
+/// The configuration after it was read again and checked.
 pub struct Fresh {
     sources: Sources,
     file: Option<ConfigFile>,
     settings: Settings,
-    /// What its key files hold.
+    /// The content of its key files.
     pub keys: Keys,
 }
 
 impl Fresh {
     /// Reads the file of these sources and checks everything. It reads files, and does nothing else that a confined
-    /// process may not.
+    /// process may not do.
     pub fn read(sources: Sources) -> Result<Self, Failure> {
         let sources = sources.without_set();
         let file = sources.read_file()?;
@@ -95,7 +95,7 @@ impl Fresh {
             }
             RoleName::Slave => {
                 let mut args = settings.arguments::<SlaveArgs>()?;
-                // Names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
+                // Host names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
                 args.gateways.retain(|gateway| is_address(gateway));
                 if args.gateways.is_empty() {
                     args.gateways.push("192.0.2.1".to_owned());
@@ -112,7 +112,7 @@ fn is_address(text: &str) -> bool {
     text.parse::<SocketAddr>().is_ok() || text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// Settings whose files are read again by a reload.
+/// Settings whose files a reload reads again.
 pub const KEY_FILES: [&str; 2] = ["key-file", "cluster-key-file"];
 
 /// See the module's documentation.
@@ -121,12 +121,12 @@ pub struct RunningSettings {
     sources: Sources,
     file: Option<ConfigFile>,
     values: Vec<Value>,
-    /// What the configuration says since it was read again, and only a restart changes.
+    /// Settings that were changed in the configuration since the start and need a restart.
     pending: BTreeMap<String, Vec<String>>,
 }
 
 impl RunningSettings {
-    /// What a process starts with.
+    /// The settings with which a process starts.
     pub fn new(sources: Sources, file: Option<ConfigFile>, settings: &Settings) -> Self {
         Self { sources, file, values: settings.values.clone(), pending: BTreeMap::new() }
     }
@@ -141,14 +141,14 @@ impl RunningSettings {
         self.file.as_ref()
     }
 
-    /// Every setting, with what it would be after a restart if that is something else.
+    /// Every setting, with its value after a restart if that differs.
     pub fn values(&self) -> impl Iterator<Item = (&Setting, &Value, Option<&Vec<String>>)> {
         let settings = self.sources.catalog().settings.iter();
         settings.zip(&self.values).map(|(setting, value)| (setting, value, self.pending.get(&setting.name)))
     }
 
-    /// Sets some settings, all or none of them; `null` goes back to what the configuration says. `apply` makes a setting
-    /// that `is_live` hold.
+    /// Sets some settings, all or none of them; `null` restores the value of the configuration. `apply` makes a setting
+    /// take effect for which `is_live` is true.
     pub fn set(
         &mut self,
         wanted: &BTreeMap<String, serde_json::Value>,
@@ -199,7 +199,8 @@ impl RunningSettings {
         Err(SettingRefused::new(RefusalReason::NeedsRestart, message, remedy))
     }
 
-    /// Takes over what was read again. Returns what changed, and what only a restart changes.
+    /// Takes over a configuration that was read again. Returns the settings that changed, and those that need a
+    /// restart.
     pub fn reload(
         &mut self,
         fresh: Fresh,
@@ -221,7 +222,7 @@ impl RunningSettings {
         (changes, waiting)
     }
 
-    /// Makes those settings hold that `take` chooses and that differ.
+    /// Makes the settings take effect that `take` selects and that differ.
     fn adopt(
         &mut self,
         settings: &Settings,
@@ -338,7 +339,7 @@ mod tests {
         let pending: Vec<_> =
             gateway.values().filter_map(|(setting, _, pending)| pending.map(|_| &*setting.name)).collect();
         assert_eq!(pending, ["mtu"]);
-        // Still so when it is read once more, and over when the file takes it back.
+        // The same after another read, and no longer pending when the file restores the old value.
         let again = fresh(RoleName::Gateway, &["--frames=4096"], after);
         assert_eq!(gateway.reload(again, live, |_, _| ()), (vec![], vec![change("mtu", "1500", "9000")]));
         let again = fresh(RoleName::Gateway, &["--frames=4096"], before);

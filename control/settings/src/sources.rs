@@ -1,5 +1,5 @@
-//! Where settings come from, and which one wins: what was set while the process runs, the command line, the environment,
-//! the file, the default.
+//! Where values of settings come from. Precedence: what was set at run time, the command line, the environment, the
+//! file, the default.
 
 use super::catalog::{Catalog, RoleName, Setting};
 use super::file::{ConfigFile, default_path};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Settings that name a file which is read again.
+/// Settings that name a file that is read again.
 const FILES: [&str; 3] = ["key-file", "cluster-key-file", "static-routes"];
 
 /// Where a value comes from.
@@ -37,13 +37,13 @@ pub enum Origin {
 pub struct Value {
     /// Its name.
     pub name: String,
-    /// Its value, each in the one way in which it is written; empty when it has none.
+    /// Its texts, each in its only form; empty if it has no value.
     pub texts: Vec<String>,
     /// Where the value comes from.
     pub origin: Origin,
 }
 
-/// Everything that was said about the settings of one role, except in the file.
+/// All sources of the settings of one role, except the file.
 #[derive(Clone, Debug)]
 pub struct Sources {
     catalog: Catalog,
@@ -57,7 +57,7 @@ pub struct Sources {
     named: Option<PathBuf>,
 }
 
-/// The settings that hold, and their values in the types of the role's arguments.
+/// The settings with their values, also in the types of the role's arguments.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The role.
@@ -71,7 +71,7 @@ pub struct Settings {
 }
 
 impl Sources {
-    /// What the command line says about a role's settings.
+    /// Takes a role's settings from the command line.
     pub fn new(role: RoleName, matches: &ArgMatches) -> Self {
         let catalog = Catalog::of(role);
         let (mut flags, mut environment) = (BTreeMap::new(), Vec::new());
@@ -89,9 +89,9 @@ impl Sources {
         Self { catalog, flags, environment, set: BTreeMap::new(), named }
     }
 
-    /// Those of a role when nothing is on the command line.
+    /// The sources of a role with an empty command line.
     pub fn of_file(role: RoleName) -> Self {
-        // A role has no flag that must be given: a test of the catalog holds that.
+        // No flag of a role is required: a test of the catalog checks that.
         let nothing = Catalog::of(role).command.get_matches_from([""; 0]);
         Self::new(role, &nothing)
     }
@@ -109,25 +109,25 @@ impl Sources {
         }
     }
 
-    /// The same, and what was set while the process runs.
+    /// The same sources, with a setting that was set at run time.
     pub fn with(mut self, name: &str, texts: Vec<String>) -> Self {
         self.set.insert(name.to_owned(), texts);
         self
     }
 
-    /// The same, without what was set for one setting.
+    /// The same sources, without the run-time value of one setting.
     pub fn forget(mut self, name: &str) -> Self {
         self.set.remove(name);
         self
     }
 
-    /// The same, without anything that was set while the process runs.
+    /// The same sources, without anything that was set at run time.
     pub fn without_set(mut self) -> Self {
         self.set.clear();
         self
     }
 
-    /// Puts all sources together.
+    /// Combines all sources.
     pub fn resolve(&self, file: Option<&ConfigFile>) -> Result<Settings, Failure> {
         let entries = self.entries(file)?;
         let mut arguments: Vec<OsString> = Vec::new();
@@ -166,7 +166,7 @@ impl Sources {
             || self.environment.iter().any(|given| given == name)
     }
 
-    /// What of the file holds: not what was said elsewhere, and nothing that this excludes.
+    /// The values of the file that take effect: no other source gives these settings, or settings that exclude them.
     fn entries(&self, file: Option<&ConfigFile>) -> Result<BTreeMap<String, (Vec<String>, Place)>, Failure> {
         let mut held: BTreeMap<String, (Vec<String>, Place)> = BTreeMap::new();
         let Some(file) = file else { return Ok(held) };
@@ -215,7 +215,7 @@ impl Settings {
         A::from_arg_matches(&self.matches).map_err(|error| Failure::Usage(plain(&error)))
     }
 
-    /// Says, for those who look for a fault, every setting that has a value, and where that comes from.
+    /// Logs every setting that has a value, and the origin of the value, for those who look for a fault.
     pub fn say(&self) {
         for Value { name, texts, origin } in self.values.iter().filter(|value| !value.texts.is_empty()) {
             let origin = match origin {
@@ -240,13 +240,13 @@ impl Settings {
         self.values.iter().find(|value| value.name == name)
     }
 
-    /// A setting's value in its own type; `None` when it has none, or is of another type.
+    /// A setting's value in its own type; `None` if it has none, or is of another type.
     pub fn get<T: Any + Clone + Send + Sync>(&self, name: &str) -> Option<T> {
         let id = &self.catalog.find(name)?.id;
         self.matches.try_get_one::<T>(id).ok()?.cloned()
     }
 
-    /// Names the place of the setting that a failure is about, if it stands in the file.
+    /// Adds the place in the file to a failure about a setting that stands there.
     pub fn locate(&self, failure: Failure) -> Failure {
         if let Failure::Several(failures) = failure {
             return Failure::Several(failures.into_iter().map(|failure| self.locate(failure)).collect());

@@ -9,7 +9,7 @@
 //! slave  17       10.0.2.7       port=1 vlan=5 fixed-port
 //! ```
 //!
-//! Nobody proves anything here, so a gateway with a cluster key refuses such a file.
+//! These nodes prove nothing, so a gateway with a cluster key refuses such a file.
 
 use crate::neighbor::read_mac;
 use crate::plan::PortPlan;
@@ -28,22 +28,22 @@ use wire::{GATEWAY_PORT, MIN_MTU, Scale, ShardSet, SlaveId};
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 16 << 20;
-/// Problems that are named at once.
+/// How many problems are reported at once.
 const NAMED: usize = 20;
 
-/// What a port of the gateway is, as far as routes behind it go.
+/// The properties of a gateway's port that matter for routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFacts {
     /// Largest IP packet, in bytes.
     pub mtu: u16,
-    /// Whether its datagrams get their Ethernet addresses from us.
+    /// Whether this process writes the Ethernet addresses of its datagrams.
     pub is_raw: bool,
     /// The VLANs that it takes packets from.
     pub vlans: Vlans,
 }
 
 impl PortFacts {
-    /// What a port is that takes packets of at most `mtu` bytes.
+    /// The properties of a port that takes packets of at most `mtu` bytes.
     pub fn new(plan: &PortPlan, mtu: u16) -> Self {
         let (is_raw, vlans) = match plan {
             PortPlan::Udp(_) => (false, Vlans::UNTAGGED),
@@ -75,7 +75,7 @@ struct Line {
     fixed_port: bool,
 }
 
-/// A line as people are shown it.
+/// A line in the form that people are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// slave or master.
@@ -84,15 +84,15 @@ pub struct Shown {
     pub first: u32,
     /// The last id.
     pub last: u32,
-    /// IP address and UDP port; of the first, where each has its own.
+    /// IP address and UDP port. If each node has its own address: those of the first.
     pub address: SocketAddr,
-    /// Whether each has its own address, counted up with the ids.
+    /// Whether each node has its own address, counted up with the ids.
     pub counts: bool,
-    /// The gateway's port that they are behind.
+    /// The gateway's port that leads to them.
     pub port: u8,
     /// Their VLAN id, if they are tagged.
     pub vlan: Option<u16>,
-    /// Largest IP packet to them, in bytes, if it is not the port's.
+    /// Largest IP packet to them, in bytes, if it differs from the port's.
     pub mtu: Option<u16>,
 }
 
@@ -139,7 +139,7 @@ fn who(role: Word<'_>, ids: Option<Word<'_>>, scale: Scale) -> Result<Who, Wrong
     }
 }
 
-/// `ADDR`, `ADDR:PORT`, and behind either a `+`.
+/// `ADDR` or `ADDR:PORT`, and optionally `+` behind it.
 fn address((column, text): Word<'_>) -> Result<(SocketAddr, bool), Wrong> {
     let plain = text.strip_suffix('+').unwrap_or(text);
     let counts = plain.len() < text.len();
@@ -213,7 +213,7 @@ impl Line {
         }
     }
 
-    /// The address of the node that is so far behind the first.
+    /// The address of the node with this number, counted from the first.
     fn address_of(&self, number: u32) -> SocketAddr {
         match self.address.ip() {
             IpAddr::V4(ip) if self.counts => {
@@ -223,7 +223,7 @@ impl Line {
         }
     }
 
-    /// Where it is if it does not say: masters on the first port, slaves on the last.
+    /// Its port. The default is the first port for masters, and the last one for slaves.
     fn port(&self, ports: usize) -> u8 {
         self.port.unwrap_or(match self.who {
             Who::Slaves { .. } => ports.saturating_sub(1) as u8,
@@ -236,7 +236,7 @@ impl StaticRoutes {
     /// Reads a file for a gateway of these shards, with so many ports and at most `masters` masters.
     ///
     /// # Errors
-    /// It cannot be read, or lines cannot be used: each with its line and column.
+    /// The file cannot be read, or lines cannot be used. Each such line is named, with its column.
     pub fn read(path: &Path, shards: &ShardSet, ports: usize, masters: u16) -> Result<Self, Failure> {
         let failed = |source: std::io::Error| Failure::Setting {
             text: format!("{}: {source}; check the path and that this user may read it", path.display()),
@@ -297,7 +297,7 @@ impl StaticRoutes {
         if problems.is_empty() { Ok(Self { path, lines }) } else { Err(problems) }
     }
 
-    /// Where they come from.
+    /// The file that the routes come from.
     pub fn path(&self) -> PathBuf {
         self.path.to_path_buf()
     }
@@ -378,7 +378,7 @@ impl StaticRoutes {
         (slaves, self.lines.iter().filter(|line| matches!(line.who, Who::Master(_))).count())
     }
 
-    /// As people see them.
+    /// The routes in the form that people are shown.
     pub fn shown(&self, ports: usize) -> Vec<Shown> {
         let show = |line: &Line| {
             let (role, first, last) = match line.who {

@@ -1,4 +1,4 @@
-//! A setting means the same in the file and on the command line: each alone, and any set of them.
+//! A setting means the same in the file and on the command line: each one alone, and any set of them.
 
 use super::catalog::{Catalog, Setting, ValueKind};
 use super::file::ConfigFile;
@@ -67,7 +67,7 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
 /// A setting with texts for it, and whether it is written into the role's own table.
 type Choice = (Setting, Vec<String>, bool);
 
-/// The environment wins over the file, so what it gives cannot be tried.
+/// Whether no environment variable gives the setting. The environment has precedence over the file.
 fn is_free(setting: &Setting) -> bool {
     setting.name != "log" || std::env::var_os("RUST_LOG").is_none()
 }
@@ -131,7 +131,7 @@ fn parse(text: &str) -> ConfigFile {
     ConfigFile::parse(Path::new("f.toml"), text).unwrap_or_else(|wrong| panic!("{wrong:?} in\n{text}"))
 }
 
-/// The arguments of the role, as text that shows every one of them.
+/// The arguments of the role, as a text that shows each of them.
 pub(super) fn arguments(settings: &Settings) -> String {
     match settings.role {
         RoleName::Gateway => format!("{:?}", settings.arguments::<GatewayArgs>().unwrap()),
@@ -193,7 +193,7 @@ fn every_setting_has_one_way_in_which_it_is_written() {
         for setting in &settings.catalog.settings {
             let written = text::texts(&settings.matches, &setting.id);
             let written = written.unwrap_or_else(|| panic!("--{}: its type is not in settings/text.rs", setting.name));
-            // A flag that is not there is written, too.
+            // A flag that is not given is written, too.
             let is_written = setting.default.is_some() || setting.kind == ValueKind::Flag;
             assert_eq!(!written.is_empty(), is_written, "--{}", setting.name);
         }
@@ -238,7 +238,7 @@ fn what_is_set_later_wins_until_it_is_forgotten() {
 #[test]
 fn what_excludes_each_other() {
     let file = parse("[slave]\ncluster-key-file = \"c\"\n");
-    // The flag wins, and with it what the file says instead is no contradiction.
+    // The flag has precedence, so the other setting in the file is no contradiction.
     let settings = sources(RoleName::Slave, &["--key-file=k".to_owned()]).resolve(Some(&file)).unwrap();
     assert_eq!(settings.find("key-file").unwrap().texts, ["k"]);
     assert!(settings.find("cluster-key-file").unwrap().texts.is_empty());

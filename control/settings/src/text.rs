@@ -1,5 +1,5 @@
-//! The one way in which a setting's value is written, whatever was typed: `1000us` is `1ms`. What is the same is then the
-//! same text.
+//! The only form in which a setting's value is written, whatever was typed: `1000us` becomes `1ms`. So equal values
+//! have equal texts.
 
 use crate::MetricsAddress;
 use crate::domain::Domain;
@@ -15,7 +15,7 @@ use port::spec::PortSpec;
 use std::any::Any;
 use std::path::PathBuf;
 
-/// The texts of one type's values; nothing when the values are of another type.
+/// The texts of values of one type; `None` if the values are of another type.
 type Texts = fn(&ArgMatches, &str) -> Option<Vec<String>>;
 
 /// All types of settings. A test fails when a flag has another one.
@@ -58,7 +58,7 @@ fn with<T: Any + Clone + Send + Sync>(
     Some(values.into_iter().flatten().map(text).collect())
 }
 
-/// The values of an argument as they are written; `None` when its type is not among ours.
+/// The values of an argument in their only form; `None` if its type is not in the list.
 pub(super) fn texts(matches: &ArgMatches, id: &str) -> Option<Vec<String>> {
     TYPES.iter().find_map(|texts| texts(matches, id))
 }

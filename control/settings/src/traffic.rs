@@ -1,4 +1,4 @@
-//! What a farm is asked to send, as text: `master=1,payload=64,rate=1000,burst=32,pack=1,records=100000`.
+//! What a farm shall send, as text: `master=1,payload=64,rate=1000,burst=32,pack=1,records=100000`.
 
 use slave::{TrafficConfig, TrafficError};
 use std::fmt;
@@ -9,13 +9,13 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic(pub TrafficConfig);
 
-/// Why a text does not say what to send.
+/// Why a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficTextError {
     /// Not one of the settings.
     #[error("\"{0}\" is none of master=ID, payload=BYTES, rate=PER_SECOND|max, burst=N, pack=N, records=N")]
     Setting(String),
-    /// Nobody to send to.
+    /// No master is named.
     #[error("name the master that it goes to, as in master=1")]
     NoMaster,
     /// The sizes do not fit.

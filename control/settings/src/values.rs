@@ -1,4 +1,4 @@
-//! The values that shells offer for settings, where a flag's type does not say them.
+//! The values that shells offer for settings whose type does not list them.
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use host::machine;
@@ -10,17 +10,17 @@ pub const RX_MODES: [&str; 2] = ["adaptive", "polling"];
 /// Levels of the log.
 pub const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// How an lcore waits.
+/// The ways in which lcores wait.
 pub fn rx_modes() -> ArgValueCandidates {
     values(&RX_MODES)
 }
 
-/// Levels of the log. A level by target needs the target, which nobody can guess.
+/// Levels of the log. A level by target needs the name of a target, which cannot be completed.
 pub fn log_levels() -> ArgValueCandidates {
     values(&LOG_LEVELS)
 }
 
-/// Cores that this process may use, and what may stand behind a comma.
+/// Cores that this process may use, and what may follow after a comma.
 pub fn cores() -> ArgValueCompleter {
     list(|| {
         let cores = lcore::CoreList::of_this_process();

@@ -1,6 +1,6 @@
-//! Whether lcores stand where they are fast: warnings with remedies, never errors.
+//! Checks whether lcores run on cores that suit them. It gives warnings with remedies, never errors.
 //!
-//! Only for cores that were named: without `--lcores` the scheduler decides.
+//! It checks only cores that were named: without `--lcores` the scheduler decides.
 
 mod neighbours;
 mod topology;
@@ -20,8 +20,8 @@ pub struct Near {
     pub node: u32,
 }
 
-/// The NUMA node on which all arenas belong: that of the first interface that says one. `None` on machines with one
-/// node, where there is nothing to choose.
+/// The NUMA node for all arenas: that of the first interface that has one. `None` on machines with one node, where
+/// there is nothing to choose.
 pub fn arena_node<'a>(interfaces: impl IntoIterator<Item = &'a str>) -> Option<u32> {
     let topology = Topology::read(Path::new("/sys"));
     nearest(&topology, interfaces).first().map(|near| near.node)

@@ -1,7 +1,7 @@
-//! Poll loops of other processes: threads named as ours are, pinned to one core.
+//! Poll loops of other processes: threads that have the names of our lcores and are pinned to one core.
 //!
-//! Read from `/proc`, which needs no file that a crash would leave behind, and sees those of other users and run
-//! directories, too.
+//! They are read from `/proc`. So a crash leaves no file behind, and processes of other users and run directories are
+//! found, too.
 
 use super::topology;
 use common::plain;
@@ -23,7 +23,7 @@ pub struct Neighbour {
 /// Characters of a command line that are shown.
 const SHOWN: usize = 60;
 
-/// The lcores of all processes but this one; `proc` is `/proc`, or a test's.
+/// The lcores of all other processes; `proc` is `/proc`, or the directory of a test.
 pub fn find(proc: &Path, this: u32) -> Vec<Neighbour> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(proc).into_iter().flatten().flatten() {
@@ -33,7 +33,7 @@ pub fn find(proc: &Path, this: u32) -> Vec<Neighbour> {
             continue;
         }
         let command: String = read("cmdline").replace('\0', " ").trim().chars().take(SHOWN).collect();
-        // Every process chooses its own.
+        // Every process chooses its own command line.
         let command = plain::line(&command).into_owned();
         for task in std::fs::read_dir(entry.path().join("task")).into_iter().flatten().flatten() {
             let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();

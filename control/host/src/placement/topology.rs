@@ -1,9 +1,9 @@
-//! What the kernel says of cores, nodes and devices, below `/sys`.
+//! The kernel's data about cores, nodes and devices, below `/sys`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Cores and nodes of a machine. What the kernel does not say is empty.
+/// Cores and nodes of a machine. A field is empty if the kernel does not say.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     sys: PathBuf,
@@ -14,7 +14,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads it; `sys` is `/sys`, or a test's.
+    /// Reads it; `sys` is `/sys`, or the directory of a test.
     pub fn read(sys: &Path) -> Self {
         let read = |file: &Path| cores(&std::fs::read_to_string(sys.join(file)).unwrap_or_default());
         let cpu = Path::new("devices/system/cpu");
@@ -32,13 +32,13 @@ impl Topology {
         siblings.sort();
         siblings.dedup();
         let mut isolated = read(&cpu.join("isolated"));
-        // Isolated by cpusets at run time; a file of the root group alone.
+        // Cores that cpusets isolated at run time. Only the root group has this file.
         isolated.extend(read(Path::new("fs/cgroup/cpuset.cpus.isolated")));
         let tickless = read(&cpu.join("nohz_full"));
         Self { sys: sys.to_owned(), nodes, siblings, isolated, tickless }
     }
 
-    /// A machine of a test's.
+    /// A machine for a test.
     #[cfg(test)]
     pub fn of(
         nodes: impl IntoIterator<Item = (u32, BTreeSet<usize>)>,
@@ -50,12 +50,12 @@ impl Topology {
         Self { sys: PathBuf::new(), nodes, siblings, isolated, tickless }
     }
 
-    /// Whether memory and devices can be near or far.
+    /// Whether there are several nodes, so that memory and devices can be near or far.
     pub fn has_several_nodes(&self) -> bool {
         self.nodes.len() > 1
     }
 
-    /// The node of an interface's device; `None` for one that has no device, or whose firmware names no node.
+    /// The node of an interface's device. `None` if it has no device, or if the firmware names no node.
     pub fn node_of_interface(&self, name: &str) -> Option<u32> {
         let file = self.sys.join("class/net").join(name).join("device/numa_node");
         // -1: the firmware does not know.
@@ -73,24 +73,24 @@ impl Topology {
         self.nodes.get(&node).cloned().unwrap_or_default()
     }
 
-    /// Those of `ours` that are threads of one core, for each such core.
+    /// Groups of cores in `ours` that are threads of the same physical core.
     pub fn siblings(&self, ours: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {
         let both = |together: &BTreeSet<usize>| together.intersection(ours).copied().collect::<BTreeSet<_>>();
         self.siblings.iter().map(both).filter(|together| together.len() > 1).collect()
     }
 
-    /// Those of `ours` on which the kernel runs whatever it likes.
+    /// The cores in `ours` on which the kernel may run any thread.
     pub fn not_isolated(&self, ours: &BTreeSet<usize>) -> BTreeSet<usize> {
         ours.difference(&self.isolated).copied().collect()
     }
 
-    /// Those of `ours` that are isolated and have a timer tick all the same.
+    /// The cores in `ours` that are isolated but still have a timer tick.
     pub fn ticking(&self, ours: &BTreeSet<usize>) -> BTreeSet<usize> {
         ours.intersection(&self.isolated).filter(|core| !self.tickless.contains(core)).copied().collect()
     }
 }
 
-/// Subdirectories of the form `PREFIX<number>`, with their numbers, as paths that stand on their own.
+/// Subdirectories of the form `PREFIX<number>`: their numbers and paths.
 fn numbered(directory: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
     let number = |entry: std::fs::DirEntry| {
         let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
@@ -99,12 +99,12 @@ fn numbered(directory: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
     std::fs::read_dir(directory).into_iter().flatten().flatten().filter_map(number).collect()
 }
 
-/// A list of cores as the kernel writes it: `0-3,8`, or nothing. What cannot be read is left out.
+/// A list of cores as the kernel writes it: `0-3,8`, or an empty text. What cannot be read is left out.
 pub fn cores(text: &str) -> BTreeSet<usize> {
     let range = |item: &str| {
         let (first, last) = item.split_once('-').unwrap_or((item, item));
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse::<usize>().ok()?);
-        // The kernel has room for 8,192 cores.
+        // The kernel supports at most 8,192 cores.
         (first <= last && last < 8192).then_some(first..=last)
     };
     text.trim().split(',').filter_map(range).flatten().collect()

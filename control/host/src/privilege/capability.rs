@@ -1,4 +1,4 @@
-//! Capabilities: which a port needs at start, and how a thread gives up those that nothing later needs.
+//! Capabilities: which ones a port needs at start, and how a thread drops those that nothing needs later.
 
 use common::exit::Failure;
 use rustix::thread::{
@@ -7,7 +7,7 @@ use rustix::thread::{
 };
 use std::io;
 
-/// What a port on NIC queues needs: number, name, and what for.
+/// What a port on NIC queues needs: number, name, and purpose.
 const NEEDED: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "to attach the XDP program"),
     (13, "CAP_NET_RAW", "for AF_XDP sockets"),
@@ -23,25 +23,26 @@ const BPF: u32 = 39;
 /// Checks that this process may use NIC queues.
 pub fn check_xdp(port: &str) -> Result<(), Failure> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Without /proc nothing is known; the kernel then says it.
+    // Without /proc nothing is known. Then the kernel refuses what is missing.
     effective(&status).map_or(Ok(()), |effective| check(port, effective))
 }
 
-/// Gives up every capability of the calling thread but `keep`: effective, permitted, inheritable, ambient. The bounding set
-/// becomes empty where the kernel lets this thread do that (CAP_SETPCAP); without, "no new privileges" says the same.
+/// Drops every capability of the calling thread except `keep`: effective, permitted, inheritable, ambient. The bounding
+/// set becomes empty if the kernel lets this thread do that (CAP_SETPCAP); otherwise "no new privileges" has the same
+/// effect.
 pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
     for number in 0..u64::BITS {
-        // Fails for numbers that this kernel does not have, and without CAP_SETPCAP.
+        // This fails for numbers that this kernel does not have, and without CAP_SETPCAP.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
     }
-    // Kernels before 4.3 have none.
+    // Kernels before 4.3 have no ambient set.
     let _ = clear_ambient_capability_set();
     let kept = capabilities(None)?.permitted & keep;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
     Ok(())
 }
 
-/// Whether something works in this thread without these capabilities, as `attempt` shows.
+/// Whether `attempt` succeeds in this thread without these capabilities.
 pub fn works_without(capabilities: CapabilitySet, attempt: impl FnOnce() -> bool) -> io::Result<bool> {
     let before = rustix::thread::capabilities(None)?;
     set_capabilities(None, CapabilitySets { effective: before.effective - capabilities, ..before })?;
@@ -87,7 +88,7 @@ mod tests {
     fn what_is_missing_is_named_with_the_way_to_grant_it() {
         let all = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
         assert!(check("xdp:eth0", all).is_ok());
-        // An older way to load programs.
+        // An older capability that allows loading programs.
         assert!(check("xdp:eth0", 1 << 12 | 1 << 13 | 1 << SYS_ADMIN).is_ok());
         let complaint = check("xdp:eth0", all & !(1 << 38)).unwrap_err().to_string();
         assert!(complaint.contains("lacks CAP_PERFMON"), "{complaint}");

@@ -1,4 +1,4 @@
-//! What the kernel lets this process do: all that set-up needs, and after that only what later work needs.
+//! What the kernel lets this process do: everything that set-up needs, and after that only what later work needs.
 //!
 //! | thread | capabilities after set-up | system calls |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | `end`, which ends the process when the control thread does not | none | `poll`, reading `/proc`, and what a signal handler needs |
 //! | control | none; with `xdp:` ports what `Nic::keeps` of `process::assemble::nic` says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
 //!
-//! Threads that the control thread starts later have what it has. None can start another program or gain a privilege.
-//! `docs/security.md` has the whole of it.
+//! Threads that the control thread starts later have the same rights. No thread can start another program or gain a
+//! privilege. `docs/security.md` describes all of it.
 
 pub mod capability;
 mod paths;
@@ -28,30 +28,32 @@ use std::io;
 use std::sync::Arc;
 pub use thread::{Needs, Thread};
 
-/// How the threads of this process are confined once they are set up. Clones share it.
+/// How the threads of this process are confined after set-up. Clones share it.
 #[derive(Clone)]
 pub struct Confinement {
     filters: Arc<Filters>,
     paths: Arc<Paths>,
 }
 
-/// Lets no other process of this user look into this one: it may hold keys. Its files in `/proc` belong to root from now on, so
-/// that without root's rights it cannot write its own code through them either, and there is no core dump.
+/// Prevents other processes of this user from reading the memory of this one: it may hold keys. Its files in `/proc`
+/// belong to root from now on. So without root's rights it cannot write its own code through them either, and there is
+/// no core dump.
 ///
 /// # Errors
-/// The kernel refuses, which it has no reason to.
+/// The kernel refuses. It has no reason to.
 pub fn hide_memory() -> Result<(), Failure> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| Failure::Machine(format!("cannot keep other processes out of this one's memory: {error}")))
 }
 
 impl Confinement {
-    /// Makes the filters for a process that needs this. It may open files of these places later; `None` restricts no paths.
+    /// Makes the filters for a process with these needs. It may later open files in these places; `None` restricts no
+    /// paths.
     pub fn new(mode: Mode, needs: Needs, places: Option<Places>) -> Result<Self, Failure> {
         Ok(Self { filters: Arc::new(Filters::new(mode, needs)?), paths: Arc::new(Paths::new(places)) })
     }
 
-    /// Confines the calling thread for good; it keeps these capabilities of those that it has.
+    /// Confines the calling thread for good. Of its capabilities it keeps those in `keep`.
     pub fn enter(&self, thread: Thread, keep: CapabilitySet) -> Result<(), Failure> {
         self.try_enter(thread, keep).map_err(|error| {
             Failure::Machine(format!(
@@ -73,7 +75,7 @@ impl Confinement {
         Ok(())
     }
 
-    /// One line for start-up, from a confined thread that keeps what it keeps.
+    /// One line for the log at start-up, written by a confined thread that keeps its capabilities.
     pub fn describe(&self) -> String {
         format!(
             "privileges: uid {}, capabilities of the control thread {}, of lcores none; no new privileges; {}; {}",
@@ -91,10 +93,10 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Command, ExitStatus};
 
-    /// Names what a copy of this test program should try.
+    /// The environment variable that names what a copy of this test program tries.
     const TRY: &str = "GVM_DP_TEST_TRY";
 
-    /// Runs this test program again, to try something as a confined thread.
+    /// Runs this test program again, which tries something as a confined thread.
     fn attempt(what: &str) -> (ExitStatus, String) {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "privilege::tests::try_it", "--nocapture"]).env(TRY, what).env("RUST_BACKTRACE", "1");
@@ -102,7 +104,7 @@ mod tests {
         (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    /// Does nothing but in the copy.
+    /// Has an effect only in the copy.
     #[test]
     fn try_it() {
         let Ok(what) = std::env::var(TRY) else { return };
@@ -117,7 +119,7 @@ mod tests {
         };
         let mode = <Mode as clap::ValueEnum>::from_str(mode, false).unwrap();
         let confinement = Confinement::new(mode, Needs::default(), Some(Places::default())).unwrap();
-        // Not this thread: the test runner's work is another one.
+        // The test runner's own thread cannot be confined: it has other work.
         let inside = move |what: &str| {
             confinement.enter(thread, CapabilitySet::empty()).unwrap();
             match what {
@@ -146,7 +148,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(1));
         std::thread::yield_now();
         assert!(large.iter().all(|&byte| byte == 1));
-        // In which a backtrace looks up names.
+        // A backtrace looks up names in this file.
         assert!(std::fs::File::open(std::env::current_exe().unwrap()).is_ok());
         let caught = std::panic::catch_unwind(|| panic!("on purpose, with a backtrace"));
         assert!(caught.is_err());

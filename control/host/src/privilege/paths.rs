@@ -1,7 +1,8 @@
-//! The files that each kind of thread may still open once it is set up, by Landlock: a filter of system calls sees no paths.
+//! The files that each kind of thread may open after set-up. Landlock checks them, because a filter of system calls
+//! sees no paths.
 //!
-//! What a thread has open stays open. So most kinds need nothing more, but for the program itself, in which a backtrace looks
-//! up names. On a kernel without Landlock all of this is left out, and the line at start says so.
+//! Files that a thread has open stay open. So most kinds of threads need only the program itself, in which a backtrace
+//! looks up names. On a kernel without Landlock nothing of this is done, and the line at start-up says so.
 
 use super::thread::Thread;
 use landlock::{
@@ -12,21 +13,21 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// What this version knows to restrict. An older kernel restricts what it knows.
+/// The version of Landlock whose rights this code restricts. An older kernel restricts the rights that it knows.
 const KNOWN: ABI = ABI::V5;
 
-/// What a process opens later, beside what every process does.
+/// What a process opens later, in addition to what every process opens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Files that are read again while the process runs: their directories may be read, since such files are replaced.
+    /// Files that are read again while the process runs. Their directories may be read, since such files are replaced.
     pub reads: Vec<PathBuf>,
-    /// Where the control socket is, and is removed at the end.
+    /// The directory of the control socket. The process removes its socket at the end.
     pub sockets: PathBuf,
     /// Whether host names are looked up.
     pub names: bool,
 }
 
-/// What the kernel made of it.
+/// What the kernel did about paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Paths are restricted.
@@ -35,16 +36,16 @@ enum Outcome {
     Absent,
 }
 
-/// Which paths the threads of a process may use. Without, all.
+/// Which paths the threads of a process may use. `None` means all.
 pub(super) struct Paths {
     places: Option<Places>,
     outcome: OnceLock<Outcome>,
 }
 
-/// A directory or file, and what may be done beneath it.
+/// A directory or file, and the rights beneath it.
 type Allowed = (PathBuf, BitFlags<AccessFs>);
 
-/// The directory of a file as it is named, and of the file that this leads to.
+/// The directory of a file as it is named, and the directory of the file that symbolic links lead to.
 fn directories(file: &Path) -> impl Iterator<Item = PathBuf> {
     let parent = |file: &Path| match file.parent() {
         Some(parent) if parent == Path::new("") => PathBuf::from("."),
@@ -55,21 +56,21 @@ fn directories(file: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(parent(file)).chain(target)
 }
 
-/// Everything but `/proc`, through which a process could write its own code.
+/// Everything except `/proc`, through which a process could write its own code.
 fn all_but_proc() -> Vec<Allowed> {
     let entries = std::fs::read_dir("/").into_iter().flatten().flatten().map(|entry| entry.path());
     let rest = entries.filter(|path| path != Path::new("/proc"));
     rest.map(|path| (path, AccessFs::from_all(KNOWN))).collect()
 }
 
-/// What a kind of thread may still open.
+/// What a kind of thread may open.
 fn allowed(thread: Thread, places: &Places) -> Vec<Allowed> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut allowed: Vec<Allowed> =
         std::env::current_exe().into_iter().map(|program| (program, AccessFs::ReadFile.into())).collect();
     match thread {
         Thread::Lcore | Thread::Neighbours | Thread::Addresses | Thread::Log => {}
-        // It names the threads that stand in the way.
+        // It names the threads that prevent the end.
         Thread::End => allowed.push(("/proc".into(), read)),
         Thread::Devices => {
             allowed.extend(all_but_proc());
@@ -78,7 +79,7 @@ fn allowed(thread: Thread, places: &Places) -> Vec<Allowed> {
         Thread::Control => {
             allowed.extend(["/proc", "/sys"].map(|path| (path.into(), read)));
             if places.names {
-                // hosts, resolv.conf and what they lead to.
+                // The files hosts and resolv.conf, and the targets of their symbolic links.
                 allowed.extend(["/etc", "/run"].map(|path| (path.into(), read)));
             }
             let directories = places.reads.iter().flat_map(|file| directories(file));
@@ -95,7 +96,7 @@ impl Paths {
         Self { places, outcome: OnceLock::new() }
     }
 
-    /// Restricts the calling thread, and those that it starts, for good.
+    /// Restricts the calling thread, and the threads that it starts later, for good.
     pub(super) fn apply(&self, thread: Thread) -> io::Result<()> {
         let Some(places) = &self.places else { return Ok(()) };
         let status = restrict(&allowed(thread, places))?;
@@ -104,12 +105,12 @@ impl Paths {
             (_, LandlockStatus::Available { effective_abi, .. }) => Outcome::Restricted(effective_abi),
             _ => Outcome::Absent,
         };
-        // The kernel is the same for every thread.
+        // The outcome is the same for every thread, because the kernel is the same.
         let _ = self.outcome.set(outcome);
         Ok(())
     }
 
-    /// For the line at start, once a thread is restricted.
+    /// For the line at start-up, after a thread was restricted.
     pub(super) fn describe(&self) -> String {
         match (&self.places, self.outcome.get()) {
             (None, _) => "paths not restricted (landlock off)".to_owned(),
@@ -126,7 +127,7 @@ fn restrict(allowed: &[Allowed]) -> io::Result<RestrictionStatus> {
     for (path, access) in allowed {
         let place = match PathFd::new(path) {
             Ok(place) => place,
-            // What is not there now, or not for this user, is not needed later.
+            // A file that does not exist now, or that this user may not open, is not needed later.
             Err(PathFdError::OpenCall { source, .. })
                 if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
             {
@@ -134,7 +135,7 @@ fn restrict(allowed: &[Allowed]) -> io::Result<RestrictionStatus> {
             }
             Err(error) => return Err(io::Error::other(error)),
         };
-        // Of a file, what only directories have means nothing.
+        // Some rights apply to directories only; a file does not get them.
         let access = if path.is_dir() { *access } else { *access & AccessFs::from_file(KNOWN) };
         rules = rules.add_rule(PathBeneath::new(place, access)).map_err(failed)?;
     }

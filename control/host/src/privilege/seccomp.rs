@@ -1,8 +1,8 @@
-//! The system calls that each kind of thread may use once it is set up: everything else ends the process.
+//! The system calls that each kind of thread may use after set-up. Every other call ends the process.
 //!
-//! A call outside the list is a fault of gvm-dp or an intruder's, and neither should go on: the kernel ends the process
-//! with SIGSYS and names the call in its log. `--seccomp log` lets it pass and only names it, which is how a list is
-//! completed: by kind of thread in `of_thread`, by what the process needs besides in `of_need`.
+//! A call outside the list is a fault of gvm-dp or the work of an intruder, and neither should go on: the kernel ends
+//! the process with SIGSYS and names the call in its log. `--seccomp log` allows the call and only names it. Use that
+//! to complete a list: `of_thread` has the lists by kind of thread, `of_need` those for other needs of the process.
 
 use super::thread::{Needs, Thread};
 use clap::ValueEnum;
@@ -37,14 +37,14 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A system call, and for which arguments.
+/// A system call, and the arguments for which it is allowed.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// With any.
+    /// With any arguments.
     Any(i64),
     /// When the bits of `mask` in an argument, counted from 0, are `value`.
     If { call: i64, argument: u8, mask: u64, value: u64 },
-    /// When an argument is this process.
+    /// When an argument is the id of this process.
     Own { call: i64, argument: u8 },
     /// When an argument is none of these.
     Except { call: i64, argument: u8, values: &'static [u64] },
@@ -59,7 +59,7 @@ impl Rule {
         }
     }
 
-    /// What must be so, all of it; nothing when any argument passes.
+    /// The conditions, all of which must hold; empty when any argument is allowed.
     fn conditions(&self) -> Result<Vec<SeccompCondition>, BackendError> {
         let condition = |argument, bits, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, bits, value);
         match *self {
@@ -87,8 +87,8 @@ const fn without(call: i64, argument: u8, bits: u64) -> Rule {
     Rule::If { call, argument, mask: bits, value: 0 }
 }
 
-/// A thread of this process. Not a process of its own, which would outlive this one, and in no namespace of its own: there it
-/// would have every capability again.
+/// Starts a thread of this process. It allows neither a process of its own, which would outlive this one, nor a thread
+/// in a namespace of its own, where it would have every capability again.
 const THREAD: Rule = {
     const THREAD: i32 = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
     const NAMESPACES: i32 = libc::CLONE_NEWNS
@@ -101,23 +101,23 @@ const THREAD: Rule = {
     Rule::If { call: libc::SYS_clone, argument: 0, mask: (THREAD | NAMESPACES) as u64, value: THREAD as u64 }
 };
 
-/// What clone3 is answered by threads that may start others: that the kernel does not have it. Its flags are in memory, where
-/// no filter looks, and the C library then calls clone.
+/// The answer to clone3 for threads that may start others: the kernel does not have this call. The flags of clone3 are
+/// in memory, which no filter can read. After this answer the C library calls clone.
 const NO_CLONE3: u32 = libc::ENOSYS as u32;
 
-/// Makes a file send signals, to any process of this user.
+/// Arguments that make a file send signals, to any process of this user.
 const OWNERS: &[u64] = &[libc::F_SETOWN as u64, F_SETOWN_EX, F_SETSIG];
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
 
-/// The same by ioctl; and what puts words into the mouth of whoever sits before a terminal.
+/// The same by ioctl; and requests that type text into a terminal in the name of its user.
 const TERMINALS: &[u64] = &[0x8901, 0x8902, libc::TIOCSTI, libc::TIOCLINUX];
 
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// Bits of `open` that are zero when a file is only read.
 const WRITES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
 
-/// Memory, time, locks, the end; and for messages, panics and their backtraces: stderr, and files that are only read.
+/// Memory, time, locks, the end. For messages, panics and their backtraces: stderr, and files that are only read.
 const EVERY_THREAD: &[Rule] = &[
     Any(libc::SYS_brk),
     without(libc::SYS_mmap, 2, PROT_EXEC),
@@ -170,7 +170,7 @@ const EVERY_THREAD: &[Rule] = &[
     Any(libc::SYS_exit_group),
 ];
 
-/// Bursts through sockets, the kicks of AF_XDP, and what sockets count.
+/// Bursts through sockets, the wake-ups of AF_XDP, and the counters of sockets.
 const LCORE: &[Rule] = &[
     Any(libc::SYS_recvmmsg),
     Any(libc::SYS_sendmmsg),
@@ -180,14 +180,14 @@ const LCORE: &[Rule] = &[
     Any(libc::SYS_getsockopt),
 ];
 
-/// A queue that is closed is bound once more, with rings of its own, to see that the kernel let go of it.
+/// After a queue is closed, it is bound once more with its own rings. That shows that the kernel released it.
 const LCORE_XDP: &[Rule] = &[Any(libc::SYS_setsockopt), Any(libc::SYS_bind)];
 
-/// What drivers of DPDK call in their bursts beside what sockets need.
+/// What drivers of DPDK call in their bursts, in addition to sockets.
 const LCORE_DPDK: &[Rule] = &[Any(libc::SYS_readv), Any(libc::SYS_epoll_wait), Any(libc::SYS_eventfd2)];
 
-/// What drivers of DPDK do with devices: they are asked for their link and counters, closed at the end, and some talk to
-/// another process over a socket and share memory with it.
+/// What drivers of DPDK do with devices: they ask for the link and the counters and close the device at the end. Some
+/// talk to another process over a socket and share memory with it.
 const DEVICES: &[Rule] = &[
     Rule::Except { call: libc::SYS_ioctl, argument: 1, values: TERMINALS },
     Rule::Except { call: libc::SYS_fcntl, argument: 1, values: OWNERS },
@@ -239,7 +239,7 @@ const DEVICES: &[Rule] = &[
     Any(libc::SYS_uname),
     Any(libc::SYS_getuid),
     Any(libc::SYS_geteuid),
-    // Of itself.
+    // Only about this process itself.
     is(libc::SYS_prlimit64, 0, 0),
     Any(libc::SYS_sched_setaffinity),
     THREAD,
@@ -247,11 +247,12 @@ const DEVICES: &[Rule] = &[
     Any(libc::SYS_membarrier),
 ];
 
-/// It waits for lines and writes them. The kernel chooses the thread that a signal's handler runs on; the handler wakes the
-/// control thread through a socket.
+/// This thread waits for lines and writes them. The kernel chooses the thread that runs a signal's handler; the handler
+/// wakes the control thread through a socket.
 const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
 
-/// It waits for rings of its socket, writes one line, and names threads. A signal handler rings.
+/// This thread waits for wake-ups on its socket, writes one line, and reads the names of threads. A signal handler may
+/// wake another thread.
 const END: &[Rule] = &[Any(libc::SYS_sendto), Any(libc::SYS_recvfrom), Any(libc::SYS_getdents64)];
 
 /// Netlink.
@@ -260,7 +261,7 @@ const NEIGHBOURS: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 /// Netlink.
 const ADDRESSES: &[Rule] = &[Any(libc::SYS_recvfrom), Any(libc::SYS_sendto)];
 
-/// The program's maps, and what an interface has.
+/// The maps of the XDP program, and the queries about an interface.
 const ADDRESSES_XDP: &[Rule] = &[
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
@@ -311,14 +312,14 @@ const CONTROL: &[Rule] = &[
     Any(libc::SYS_uname),
     Any(libc::SYS_sysinfo),
     Any(libc::SYS_getrusage),
-    // Of itself.
+    // Only about this process itself.
     is(libc::SYS_prlimit64, 0, 0),
     Any(libc::SYS_getuid),
     Any(libc::SYS_geteuid),
     Any(libc::SYS_getgid),
     Any(libc::SYS_getegid),
     Any(libc::SYS_sched_setaffinity),
-    // The addresses of this machine, for what a configuration that is read again gets wrong.
+    // The addresses of this machine, for error messages about a configuration that is read again.
     is(libc::SYS_socket, 0, libc::AF_NETLINK as u64),
     Any(libc::SYS_bind),
     THREAD,
@@ -327,7 +328,7 @@ const CONTROL: &[Rule] = &[
     Any(libc::SYS_membarrier),
 ];
 
-/// The program's maps; offloads that are turned on again, and interfaces that a shard's neighbour is behind.
+/// The maps of the XDP program; turning offloads on again; and the interfaces that lead to gateways of other shards.
 const CONTROL_XDP: &[Rule] = &[
     Any(libc::SYS_bpf),
     is(libc::SYS_socket, 0, libc::AF_INET as u64),
@@ -354,7 +355,7 @@ const CONTROL_NAMES: &[Rule] = &[
 const THREADS: [Thread; 7] =
     [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::End, Thread::Control];
 
-/// What each kind of thread may use beside [`EVERY_THREAD`].
+/// What each kind of thread may use in addition to [`EVERY_THREAD`].
 const fn of_thread(thread: Thread) -> &'static [Rule] {
     match thread {
         Thread::Lcore => LCORE,
@@ -367,7 +368,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
     }
 }
 
-/// What it may use because the process needs it: a list for each kind of port, or other need, that comes later.
+/// What it may use because of a need of the process. Each kind of port, or other need, has its list here.
 fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
     let lists: [(bool, Thread, &[Rule]); 5] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
@@ -383,7 +384,7 @@ fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
 pub struct Filters {
     mode: Mode,
     of: BTreeMap<Thread, (BpfProgram, usize)>,
-    /// Answers clone3, where the other one lets it pass.
+    /// Answers clone3, which the other filter allows.
     clone3: BpfProgram,
 }
 
@@ -404,10 +405,11 @@ impl Filters {
         Ok(Self { mode, of, clone3: without_clone3().map_err(failed)? })
     }
 
-    /// Applies the filter of this kind to the calling thread, for good.
+    /// Applies the filter for this kind to the calling thread, for good.
     pub(super) fn apply(&self, thread: Thread) -> io::Result<()> {
         match self.of.get(&thread) {
-            // The strictest answer counts, so that the order is one of need: behind the second one no third can be applied.
+            // The strictest answer of all filters counts. The order is needed because the second filter allows no
+            // further one.
             Some((filter, _)) => [&self.clone3, filter].into_iter().try_for_each(|filter| {
                 seccompiler::apply_filter(filter).map_err(|error| match error {
                     seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
@@ -418,7 +420,7 @@ impl Filters {
         }
     }
 
-    /// For the line at start.
+    /// For the line at start-up.
     pub(super) fn describe(&self) -> String {
         let calls = |thread| self.of.get(&thread).map_or(0, |(_, calls)| *calls);
         match self.mode {
@@ -434,26 +436,26 @@ impl Filters {
     }
 }
 
-/// The program that answers clone3, and nothing else.
+/// The program that answers clone3 and does nothing else.
 fn without_clone3() -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let rules = [(libc::SYS_clone3, Vec::new())].into();
     SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(NO_CLONE3), arch)?.try_into()
 }
 
-/// The program, and how many system calls it lets pass.
+/// The program, and how many system calls it allows.
 fn compile(rules: &[Rule], otherwise: SeccompAction) -> Result<(BpfProgram, usize), BackendError> {
     let mut of_call: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for rule in rules {
         let conditions = rule.conditions()?;
         if conditions.is_empty() {
-            // A list without conditions lets every argument pass.
+            // A list without conditions allows every argument.
             of_call.insert(rule.call(), Vec::new());
             continue;
         }
         let pass = SeccompRule::new(conditions)?;
         match of_call.get_mut(&rule.call()) {
-            // Another list lets it pass with any.
+            // Another list allows the call with any argument.
             Some(rules) if rules.is_empty() => {}
             Some(rules) => rules.push(pass),
             None => drop(of_call.insert(rule.call(), vec![pass])),

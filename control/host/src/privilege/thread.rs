@@ -1,25 +1,25 @@
-//! What the threads of a process are for, and what they need.
+//! The purposes of the threads of a process, and their needs.
 
-/// What a thread is for.
+/// The purpose of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Thread {
     /// A poll loop.
     Lcore,
-    /// The look-up of next hops beside an interface's poll loops.
+    /// Looks up next hops for an interface's poll loops.
     Neighbours,
-    /// What follows the interface under a port, and tells its XDP program.
+    /// Follows the interface under a port, and updates its XDP program.
     Addresses,
-    /// DPDK's own threads: what looks after devices, and what serves their interrupts.
+    /// DPDK's own threads: they look after devices, or serve their interrupts.
     Devices,
-    /// What writes the log to standard error.
+    /// Writes the log to standard error.
     Log,
-    /// What ends the process when the control thread does not.
+    /// Ends the process when the control thread does not.
     End,
-    /// Registrar, watchdog, control socket, signals, drain; and what it starts.
+    /// Registrar, watchdog, control socket, signals, drain; and the threads that it starts.
     Control,
 }
 
-/// What the process needs beside what every process does. Each has its lists in [`super::seccomp`].
+/// What this process needs in addition to every process. Each need has its lists in [`super::seccomp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Ports on NIC queues through AF_XDP.
