@@ -13,6 +13,8 @@ frame::counters! {
         queues_unserved: gauge,
         /// Lcores that are not pinned to the core that they were given any more.
         lcores_moved: gauge,
+        /// Times that something happened that cannot happen: a fault of gvm-dp, please report it.
+        invariants_broken,
         /// Lines of the log that were lost: nobody read stderr fast enough, or it could not be written.
         log_lines_dropped,
         /// Requests that the metrics server answered.

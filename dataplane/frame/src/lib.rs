@@ -13,6 +13,7 @@
 //! | [`copy`] | copies and prefetches of the hot path |
 //! | [`peer`] | the other end on a port |
 //! | [`datagram`] | a frame with its peer; bursts of them |
+//! | [`mod@never`] | what cannot happen, and is looked for all the same |
 //! | [`outbox`] | what a role sends, and what became of it |
 //! | [`counter`] | plain counters that another thread may read |
 //! | [`guarded`] | memory between guard pages, to be lent |
@@ -33,6 +34,7 @@ pub mod datagram;
 pub mod frame;
 pub mod guarded;
 pub mod histogram;
+pub mod never;
 mod numa;
 pub mod outbox;
 pub mod peer;

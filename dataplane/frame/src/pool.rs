@@ -34,9 +34,17 @@ pub const fn chunk_for(bytes: u32) -> u32 {
     }
 }
 
+/// The most bytes that stand before the data of a fresh frame.
+const MOST_BEFORE: u32 = HEADROOM as u32 + (COLOURS - 1) * 64;
+
 /// Bytes of a chunk in which any fresh frame has room for `data` bytes of data.
 pub const fn chunk_for_data(data: u32) -> u32 {
-    chunk_for(data.saturating_add(HEADROOM as u32 + (COLOURS - 1) * 64))
+    chunk_for(data.saturating_add(MOST_BEFORE))
+}
+
+/// Bytes of data for which any fresh frame in a chunk of this size has room.
+pub const fn payload_room(chunk: u32) -> u32 {
+    chunk.saturating_sub(MOST_BEFORE)
 }
 
 /// Whether the chunk at a place would lie in two hugepages.
@@ -215,6 +223,11 @@ impl Pool {
     /// Bytes of a chunk.
     pub fn chunk(&self) -> u32 {
         self.shared().chunk
+    }
+
+    /// Bytes of data for which any fresh frame has room.
+    pub fn payload_room(&self) -> u32 {
+        payload_room(self.chunk())
     }
 
     /// What the memory is made of.

@@ -29,9 +29,12 @@ pub(crate) unsafe fn put(shared: NonNull<Stock>, index: u32) {
     let pool = unsafe { shared.as_ref() };
     let top = pool.top.get();
     // There is a place for every chunk, and a chunk is put back once: the place exists.
-    if let Some(place) = pool.free.get(top as usize) {
-        place.set(index);
-        pool.top.set(top + 1);
+    match pool.free.get(top as usize) {
+        Some(place) => {
+            place.set(index);
+            pool.top.set(top + 1);
+        }
+        None => crate::never!("a chunk came back to a pool that has all of its chunks"),
     }
     if pool.handles.get() == 0 {
         // SAFETY: the frame is gone, and with it the last use of `shared` by its owner.
@@ -55,9 +58,12 @@ pub(crate) unsafe fn put_all(mut places: impl Iterator<Item = (NonNull<Stock>, u
         let mut index = first;
         loop {
             // There is a place for every chunk, and a chunk is put back once: the place exists.
-            if let Some(place) = free.get(top as usize) {
-                place.set(index);
-                top += 1;
+            match free.get(top as usize) {
+                Some(place) => {
+                    place.set(index);
+                    top += 1;
+                }
+                None => crate::never!("a chunk came back to a pool that has all of its chunks"),
             }
             next = places.next();
             match next {

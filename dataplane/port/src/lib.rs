@@ -13,6 +13,7 @@ mod lock;
 pub mod memory;
 pub mod neighbour;
 mod netlink;
+mod raw;
 pub mod replay;
 pub mod source;
 pub mod spec;

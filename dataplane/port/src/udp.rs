@@ -31,7 +31,6 @@ use crate::watch::{Link, Seen};
 use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::outbox::SLOW_QUEUES;
-use frame::pool::{COLOURS, HEADROOM};
 use frame::time::MILLISECOND;
 use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
 use std::io;
@@ -148,9 +147,9 @@ impl UdpPort {
     /// # Errors
     /// The pool's chunks are too small for datagrams.
     pub fn on(id: PortId, sockets: UdpSockets, pool: Pool, options: UdpOptions) -> Result<Self, UdpError> {
-        // What any fresh frame has room for, wherever its data begins; both ways, as answers are as large as requests.
         let UdpSockets { socket, apart, local } = sockets;
-        let room = pool.chunk().saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64);
+        // What any fresh frame has room for, wherever its data begins; both ways, as answers are as large as requests.
+        let room = pool.payload_room();
         if room < 512 {
             return Err(UdpError::Chunk { address: local, chunk: pool.chunk() });
         }

@@ -8,7 +8,6 @@ use crate::known::Known;
 use crate::pack::{Packer, Route};
 use crate::size::{Dealer, Sizes};
 use crate::uplink::Uplink;
-use frame::pool::{COLOURS, HEADROOM};
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Time};
 use link::standing::choose;
@@ -267,7 +266,7 @@ impl Generator {
     /// The way to a slave, and how much a frame of ours has room for.
     #[inline]
     fn route(&self, id: u32, out: &Outbox) -> Option<Route> {
-        let frame = out.pool().chunk().saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64) as usize;
+        let frame = out.pool().payload_room() as usize;
         let shard = Shard(id >> self.scale.gw_bits());
         let (peer, mtu) = match &self.config.via {
             Via::Direct { farm, mtu, .. } => (*farm, *mtu),

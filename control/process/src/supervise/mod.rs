@@ -147,6 +147,7 @@ impl Process {
             if now >= look_at {
                 look_at = now + LOOK;
                 self.board.control.log_lines_dropped.set(stdio::err::dropped());
+                self.board.control.invariants_broken.set(frame::never::count());
                 for finding in watchdog.look(now) {
                     self.board.note(&finding);
                     say(&finding);

@@ -5,7 +5,6 @@
 
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
-use frame::pool::{COLOURS, HEADROOM};
 use frame::{Frame, LARGE, Pool, Table, Time};
 use std::num::NonZeroU16;
 use wire::HEADER_LEN;
@@ -91,12 +90,11 @@ impl Aggregator {
     /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the pool.
     pub fn new(destinations: u32, pool: &Pool) -> Self {
         let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
-        let headroom = u32::from(HEADROOM) + (COLOURS - 1) * 64;
         Self {
             slots: Table::new(destinations as usize, |_| slot()),
             sums: Table::new(destinations as usize, |_| Known { sum: NonZeroU16::MAX, len: 0 }),
             order: OpeningOrder::new(pool.capacity()),
-            largest: (pool.chunk() - headroom) as u16,
+            largest: pool.payload_room() as u16,
         }
     }
 
@@ -237,7 +235,10 @@ impl Aggregator {
     pub fn close(&mut self, destination: Destination) -> Option<Closed> {
         let slot = self.slots.get_mut(destination as usize)?;
         let frame = slot.buffer.take()?;
-        let opened = self.order.remove(slot.entry).unwrap_or(Time::MAX);
+        let opened = self.order.remove(slot.entry).unwrap_or_else(|| {
+            frame::never!("an open buffer is not in the list of open buffers");
+            Time::MAX
+        });
         let sum = if slot.records & SUMMED == 0 { None } else { self.sums.get(destination as usize) };
         let sum = sum.filter(|known| usize::from(known.len) == frame.len()).map(|known| known.sum);
         Some(Closed { frame, records: slot.records & RECORDS, ce: slot.records & CE != 0, opened, sum })

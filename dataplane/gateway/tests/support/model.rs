@@ -1,7 +1,7 @@
 //! What a gateway should do, without any of its shortcuts: one record at a time, in ordered maps.
 
 use super::{Counts, Rig, scale};
-use frame::pool::{COLOURS, HEADROOM};
+use frame::pool::payload_room;
 use frame::{Class, Datagram, Peer, PortId, Role, Time};
 use gateway::GatewayConfig;
 use link::Route;
@@ -154,7 +154,7 @@ impl Model {
 
     /// The most bytes that a datagram to there may have.
     fn limit(&self, to: To) -> Option<usize> {
-        let smallest_room = self.chunk - usize::from(HEADROOM) - (COLOURS as usize - 1) * 64;
+        let smallest_room = payload_room(self.chunk as u32) as usize;
         self.route(to).map(|route| usize::from(route.mtu - IPV4_UDP_LEN).min(smallest_room))
     }
 

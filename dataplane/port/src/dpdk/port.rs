@@ -8,13 +8,13 @@ use super::DpdkError;
 use super::device::Device;
 use super::plugin::LoadedPlugin;
 use super::watched::Watched;
+use crate::Port;
 use crate::addresses::{Addresses, MAX_ADDRESSES};
-use crate::headers::{self, Fill, Reader, Refused, Unsendable, Verify};
+use crate::headers::{self, Fill, Reader, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
-use crate::neighbour::resolve;
+use crate::raw::{self, RawCounters as _, raw_counters};
 use crate::vlans::Vlans;
-use crate::{Port, headers::check_sendable};
 use frame::counter::{CounterSet, Kind, Visitor};
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
@@ -94,6 +94,8 @@ frame::counters! {
         frames_lent_max: gauge,
     }
 }
+
+raw_counters!(DpdkCounters);
 
 /// The stock of chunks from which the driver takes.
 const STOCK: u32 = 192;
@@ -210,20 +212,9 @@ impl DpdkPort {
     /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
     #[inline]
     fn refusal(&mut self, now: Time, datagram: &mut Datagram) -> Option<&frame::Counter> {
-        if !self.up {
-            return Some(&self.counters.tx_dropped_link_down);
-        }
-        if datagram.peer.mac == [0; 6] && !resolve(&mut self.host, &self.addresses, now, &mut datagram.peer) {
-            return Some(&self.counters.tx_dropped_no_neighbour);
-        }
-        if self.addresses.get(datagram.peer.local).is_none() {
-            return Some(&self.counters.tx_dropped_no_address);
-        }
-        match check_sendable(datagram, self.mtu) {
-            Ok(()) => None,
-            Err(Unsendable::Address) => Some(&self.counters.tx_dropped_family),
-            Err(Unsendable::Size) => Some(&self.counters.tx_dropped_too_long),
-        }
+        let (is_up, mtu) = (self.up, self.mtu);
+        let sendable = raw::sendable(datagram, is_up, &mut self.host, &self.addresses, mtu, now);
+        sendable.err().map(|reason| self.counters.unsent(reason))
     }
 
     /// Gives the device the first frames of those described in `frames`; returns how many it took.
@@ -294,15 +285,7 @@ impl DpdkPort {
                 match reader.receive_into(frame, burst) {
                     Ok(len) => Some(len),
                     Err(refused) => {
-                        match refused {
-                            Refused::Malformed(_) => self.counters.rx_dropped_malformed.add(1),
-                            Refused::NotOurs => self.counters.rx_dropped_not_ours.add(1),
-                            Refused::Options => self.counters.rx_dropped_ip_options.add(1),
-                            Refused::Vlan => self.counters.rx_dropped_vlan.add(1),
-                            Refused::Source => self.counters.rx_dropped_source.add(1),
-                            Refused::Checksum => self.counters.rx_dropped_checksum.add(1),
-                            Refused::PartialChecksum => self.counters.rx_dropped_partial_checksum.add(1),
-                        }
+                        self.counters.refused(&refused).add(1);
                         None
                     }
                 }

@@ -24,6 +24,12 @@ pub trait NextHops {
     fn lookup(&mut self, now: Time, ip: [u8; 4]) -> Option<NextHop>;
 }
 
+impl<T: NextHops> NextHops for Option<T> {
+    fn lookup(&mut self, now: Time, ip: [u8; 4]) -> Option<NextHop> {
+        self.as_mut()?.lookup(now, ip)
+    }
+}
+
 /// Fills in the way to a peer that was never heard: the Ethernet address, and which address of ours leads there. `false`
 /// while it is not known.
 #[cold]

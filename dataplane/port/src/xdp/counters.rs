@@ -75,3 +75,5 @@ frame::counters! {
         tx_frames_max: gauge,
     }
 }
+
+crate::raw::raw_counters!(XdpCounters);

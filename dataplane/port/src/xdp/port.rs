@@ -4,8 +4,9 @@
 //! that a gateway's other port goes on; once the interface is gone, the socket is closed and its frames go back to the pool.
 
 use crate::addresses::{Addresses, MAX_ADDRESSES};
-use crate::headers::{self, Reader, Refused, Unsendable, Verify};
-use crate::neighbour::{Neighbours, resolve};
+use crate::headers::{self, Reader, Refused, Verify};
+use crate::neighbour::Neighbours;
+use crate::raw::{self, RawCounters as _};
 use crate::watch::{Link, Seen};
 use crate::worker::Bell;
 use crate::xdp::about::XdpAbout;
@@ -18,7 +19,7 @@ use crate::xdp::socket::{Socket, split_drops};
 use crate::xdp::{Interface, Umem, XdpConfig, XdpError};
 use crate::{About, Port};
 use frame::counter::CounterSet;
-use frame::pool::{COLOURS, HEADROOM};
+use frame::pool::payload_room;
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Peer, Pool, PortId, Time, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -39,7 +40,7 @@ const LOOK: Time = 10 * MILLISECOND;
 /// or made here at the largest of its own.
 pub fn largest_packet(chunk: u32) -> u16 {
     let receive = chunk.saturating_sub(XDP_HEADROOM + ETHERNET);
-    let send = chunk.saturating_sub(u32::from(HEADROOM) + (COLOURS - 1) * 64) + u32::from(wire::IPV4_UDP_LEN);
+    let send = payload_room(chunk) + u32::from(wire::IPV4_UDP_LEN);
     receive.min(send).min(u32::from(u16::MAX)) as u16
 }
 
@@ -284,23 +285,9 @@ impl XdpPort {
     /// The counter of the reason why a datagram can never be sent, if there is one. Fills in a missing next hop.
     #[inline]
     fn refusal(&mut self, now: Time, datagram: &mut Datagram) -> Option<&frame::Counter> {
-        if self.link != Link::Up {
-            return Some(&self.counters.tx_dropped_link_down);
-        }
-        if datagram.peer.mac == [0; 6] {
-            let neighbours = self.neighbours.as_mut();
-            if !neighbours.is_some_and(|neighbours| resolve(neighbours, &self.addresses, now, &mut datagram.peer)) {
-                return Some(&self.counters.tx_dropped_no_neighbour);
-            }
-        }
-        if self.addresses.get(datagram.peer.local).is_none() {
-            return Some(&self.counters.tx_dropped_no_address);
-        }
-        match headers::check_sendable(datagram, self.mtu) {
-            Ok(()) => None,
-            Err(Unsendable::Address) => Some(&self.counters.tx_dropped_family),
-            Err(Unsendable::Size) => Some(&self.counters.tx_dropped_too_long),
-        }
+        let (is_up, mtu) = (self.link == Link::Up, self.mtu);
+        let sendable = raw::sendable(datagram, is_up, &mut self.neighbours, &self.addresses, mtu, now);
+        sendable.err().map(|reason| self.counters.unsent(reason))
     }
 
     /// Before the first [`XdpPort::send_first`] of a burst.
@@ -458,16 +445,7 @@ fn entries(ledger: &Ledger, datagram: &Datagram) -> u32 {
 /// Counts a packet that is not for us.
 #[cold]
 fn count_refused(refused: Refused, counters: &XdpCounters) {
-    let reason = match refused {
-        Refused::Malformed(_) => &counters.rx_dropped_malformed,
-        Refused::NotOurs => &counters.rx_dropped_not_ours,
-        Refused::Options => &counters.rx_dropped_ip_options,
-        Refused::Vlan => &counters.rx_dropped_vlan,
-        Refused::Source => &counters.rx_dropped_source,
-        Refused::Checksum => &counters.rx_dropped_checksum,
-        Refused::PartialChecksum => &counters.rx_dropped_partial_checksum,
-    };
-    reason.add(1);
+    counters.refused(&refused).add(1);
 }
 
 impl Port for XdpPort {

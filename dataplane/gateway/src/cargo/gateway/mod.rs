@@ -152,7 +152,10 @@ impl Gateway {
             self.prefetch_tail(ahead, tail);
         }
         for (number, &destination) in to.iter().enumerate() {
-            let Some(datagram) = burst.get(number) else { continue };
+            let Some(datagram) = burst.get(number) else {
+                frame::never!("a record counts as held and its datagram is gone");
+                continue;
+            };
             let bytes = datagram.frame.data();
             if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
                 // As long as this one, most likely.
@@ -188,8 +191,12 @@ impl Gateway {
                 self.prefetch_tail(ahead.destination, usize::from(ahead.len));
             }
             let start = usize::from(item.offset);
-            let Some(datagram) = burst.get(usize::from(item.datagram)) else { continue };
-            let Some(bytes) = datagram.frame.data().get(start..start + usize::from(item.len)) else { continue };
+            let datagram = burst.get(usize::from(item.datagram));
+            let bytes = datagram.and_then(|datagram| datagram.frame.data().get(start..start + usize::from(item.len)));
+            let Some((datagram, bytes)) = datagram.zip(bytes) else {
+                frame::never!("records count as held and their datagram is gone");
+                continue;
+            };
             let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
             match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
                 Appended::Waiting => {}

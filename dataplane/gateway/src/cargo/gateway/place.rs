@@ -26,7 +26,9 @@ impl Gateway {
         // It counted as held before it was tried.
         self.release(destination, item.records);
         let number = usize::from(item.datagram);
-        let Some(datagram) = burst.get(number) else { return };
+        let Some(datagram) = burst.get(number) else {
+            return frame::never!("records are placed and their datagram is gone");
+        };
         let limit = self.buffers.limit(destination);
         if limit == 0 {
             let reason =
