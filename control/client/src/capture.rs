@@ -1,4 +1,4 @@
-//! `gvm-dp capture`: what goes through the ports of a running process, as pcapng.
+//! `gvm-dp capture`: writes the datagrams of a running process's ports as pcapng.
 
 use super::Target;
 use crate::args::CaptureArgs;
@@ -15,13 +15,13 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 use stdio::err::line as say;
 
-/// How long the process may say nothing after the capture was told to end.
+/// How long the process may be silent after the capture was told to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the capture goes on.
+/// How often it is checked whether the capture makes progress.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long whoever reads the file may take nothing then.
+/// How long the reader of the file may then stay without reading.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Captures until it ends by itself, or a signal ends it.
@@ -54,20 +54,20 @@ pub fn run(args: &CaptureArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came of a capture.
+/// The result of a capture.
 struct Captured {
     census: Census,
-    /// Nobody reads the pipe any more.
+    /// Whether the reader of the pipe is gone.
     is_unread: bool,
 }
 
 fn failed(args: &CaptureArgs, error: &io::Error) -> Failure {
-    // What we refuse ourselves says what to do.
+    // Errors of our own already say what to do.
     let hint = if error.get_ref().is_some() { "" } else { "; is there room, and may this user write there?" };
     Failure::Machine(format!("-w {}: {error}{hint}", args.write.display()))
 }
 
-/// What the capture waits for, and how often it has gone on.
+/// What the capture waits for, and how often it made progress.
 #[derive(Default)]
 struct Progress {
     steps: Cell<u64>,
@@ -83,7 +83,7 @@ async fn stream(target: &Target, body: Bytes, args: &CaptureArgs) -> Result<Capt
             return Err(Failure::Client(format!("{name} before \"{}\" had begun to capture", target.name)));
         }
     };
-    // Opened when the capture runs, so that a mistyped filter spoils no file.
+    // The file is opened when the capture runs, so that a mistyped filter destroys no file.
     let sink = OutputFile::open(&args.write).map_err(|error| failed(args, &error))?;
     let progress = Progress::default();
     let mut pumping = std::pin::pin!(pump(answer.into_body(), sink, &progress));
@@ -91,7 +91,7 @@ async fn stream(target: &Target, body: Bytes, args: &CaptureArgs) -> Result<Capt
         end = &mut pumping => return end.map_err(|stop| stop.failure(args)),
         name = signals.stop() => name,
     };
-    // The process ends the stream with its statistics. All this while the stream is read.
+    // The process ends the stream with its statistics. Until then the stream must be read.
     let stop = target.open(Method::POST, "/v1/capture/stop", Bytes::new());
     let pumped = async {
         let (_, end) = tokio::join!(stop, pumping);
@@ -117,7 +117,7 @@ async fn stream(target: &Target, body: Bytes, args: &CaptureArgs) -> Result<Capt
     }
 }
 
-/// What is said when the capture does not end as it should.
+/// The message when the capture does not end as it should.
 fn gave_up(why: &str, target: &Target, args: &CaptureArgs, progress: &Progress) -> Failure {
     match progress.waits_for_reader.get() {
         true => Failure::Machine(format!(
@@ -128,7 +128,7 @@ fn gave_up(why: &str, target: &Target, args: &CaptureArgs, progress: &Progress) 
     }
 }
 
-/// Why the stream did not get where it should.
+/// Why the stream stopped early.
 enum Stop {
     OutputFile(io::Error),
     Broken(String),
@@ -143,7 +143,7 @@ impl Stop {
     }
 }
 
-/// Moves pieces from the process to where they are written, until either ends.
+/// Copies pieces from the process to the output, until either ends.
 async fn pump(mut pieces: Incoming, mut sink: OutputFile, progress: &Progress) -> Result<Captured, Stop> {
     let mut census = Census::default();
     let step = |waits_for_reader| {
@@ -167,7 +167,7 @@ async fn pump(mut pieces: Incoming, mut sink: OutputFile, progress: &Progress) -
     };
     match written {
         Ok(()) => Ok(Captured { census, is_unread: false }),
-        // Whoever looked has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Captured { census, is_unread: true }),
         Err(error) => Err(Stop::OutputFile(error)),
     }

@@ -1,4 +1,4 @@
-//! `gvm-dp drain`: a running process hands over all it holds, and ends.
+//! `gvm-dp drain`: a running process hands over everything it holds, and ends.
 
 use super::Target;
 use crate::args::NameArgs;
@@ -9,15 +9,15 @@ use hyper::Method;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long a process may drain; it gives up by itself before that.
+/// How long a process may drain. The process itself gives up earlier.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Tells it to drain, and waits until it has ended.
+/// Tells the process to drain, and waits until it has ended.
 pub fn run(args: &NameArgs) -> Result<(), Failure> {
     let target = Target::find(args)?;
     target.request(Method::POST, "/v1/drain")?;
     let began = Instant::now();
-    // One of another name's owner would not be it.
+    // A process of an untrusted user behind this socket is not the process that was told.
     let is_there = || UnixStream::connect(&target.socket).is_ok_and(|it| check_peer(&it, &target.socket).is_ok());
     while is_there() {
         if began.elapsed() > PATIENCE {

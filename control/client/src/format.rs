@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers in the form that people read.
 
 /// A rate in three or four digits: `0`, `0.5`, `12.3`, `123`, `1.23k`, `12.3M`.
 pub fn si(value: f64) -> String {
@@ -49,7 +49,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// A span: `3.2 s`, `4m 05s`, `2h 14m`, `3d 04h`.
+/// A time span: `3.2 s`, `4m 05s`, `2h 14m`, `3d 04h`.
 pub fn span(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
@@ -60,7 +60,7 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// How many of what: `1 master`, `2 masters`.
+/// A number with its noun: `1 master`, `2 masters`.
 pub fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }

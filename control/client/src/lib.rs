@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// How long an answer may take. A process that is well answers in milliseconds.
+/// How long an answer may take. A healthy process answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connection of an answer; closed when dropped.
@@ -62,7 +62,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The process that is meant: the one with the name, or the only one that runs.
+    /// Finds the process: the one with the name, or the only one that runs.
     pub fn find(args: &NameArgs) -> Result<Self, Failure> {
         if let Some(name) = &args.name {
             let socket = path_of(name);
@@ -103,7 +103,7 @@ impl Target {
         self.send(method, path, body.into())
     }
 
-    /// Reads an answer. No text in it is an order to a terminal.
+    /// Reads an answer. All its texts are made safe for a terminal.
     pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
         let value = serde_json::from_slice(body).map(plain::value).and_then(serde_json::from_value);
         value.map_err(|error| self.failed(&format!("answers something else: {error}")))
@@ -125,8 +125,8 @@ impl Target {
         self.failed(&"no answer for 10 seconds: is the process stopped?")
     }
 
-    /// Sends one request, and returns the answer when it begins, with the connection that it comes over. An answer that is
-    /// no success is an error.
+    /// Sends one request. When the answer begins, returns it with its connection. An answer that is not a success is an
+    /// error.
     async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Talking), Failure> {
         match tokio::time::timeout(PATIENCE, self.ask(method, path, body)).await {
             Ok(Ok((answer, talking))) if answer.status() == StatusCode::OK => Ok((answer, talking)),
@@ -142,7 +142,7 @@ impl Target {
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Talking), Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(&error))?;
-        // Each time: another process may have taken its place.
+        // Checked for each connection: another process may have taken the socket.
         sockets::check_peer(&stream, &self.socket)?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
@@ -161,7 +161,7 @@ impl Target {
         if status == StatusCode::OK { Ok(body) } else { Err(self.refused(status, &body)) }
     }
 
-    /// What an answer that is no success says.
+    /// The failure that an unsuccessful answer describes.
     fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
         match self.read::<ApiError>(body) {
             Ok(ApiError { code, message, remedy }) if code.is_usage() => Failure::Usage(format!("{message}: {remedy}")),

@@ -1,4 +1,4 @@
-//! Printing on and on, until a signal comes or whoever reads has seen enough.
+//! Prints text after text, until a signal comes or the reader is gone.
 
 use common::exit::Failure;
 use common::output::{OutputReader, print};
@@ -8,21 +8,21 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as answers;
 
-/// How long the end of what is being printed is waited for when a signal comes in the middle.
+/// How long a signal waits for the end of the text that is being printed.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Whether there is somebody to go on for.
+/// Whether printing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goes {
-    /// There is.
+    /// It goes on.
     On,
-    /// Nobody reads what is printed any more, which is no error.
+    /// The reader is gone, which is no error.
     ReaderLeft,
     /// A signal asked for the end.
     Interrupted,
 }
 
-/// Prints whole texts, on a thread of its own: a reader that stands still does not keep a signal from ending the command.
+/// Prints whole texts on its own thread. So a signal can end the command even if the reader does not read.
 pub(super) struct Printer {
     texts: mpsc::SyncSender<String>,
     printed: answers::Receiver<Result<OutputReader, Failure>>,
@@ -30,11 +30,11 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// From now on a signal ends what [`print`](Self::print) and [`unless_ended`](Self::unless_ended) wait for, and not the
-    /// process. Call it inside the runtime.
+    /// From now on a signal does not end the process; it ends the waiting in [`print`](Self::print) and
+    /// [`unless_ended`](Self::unless_ended). Call this inside the runtime.
     ///
     /// # Errors
-    /// Signals cannot be listened to, or there is no thread to be had.
+    /// Signals cannot be listened to, or the thread cannot be started.
     pub(super) fn start() -> Result<Self, Failure> {
         let (texts, to_print) = mpsc::sync_channel::<String>(0);
         let (tell, printed) = answers::channel(1);
@@ -52,18 +52,18 @@ impl Printer {
         Ok(Self { texts, printed, signals: Signals::listen()? })
     }
 
-    /// Prints a text, all of it before anything else.
+    /// Prints a text completely before anything else is printed.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The text cannot be written.
     pub(super) async fn print(&mut self, text: String) -> Result<Goes, Failure> {
         let gone = || Failure::Internal("the thread that prints is gone".to_owned());
-        // The thread waits for it: the text before was printed.
+        // The thread is ready for it: the text before was printed.
         self.texts.send(text).map_err(|_| gone())?;
         let reader = tokio::select! {
             printed = self.printed.recv() => printed.ok_or_else(gone)??,
             _ = self.signals.stop() => {
-                // Whoever reads has the text whole, unless it does not read.
+                // A reader that reads gets the whole text.
                 let _ = tokio::time::timeout(PATIENCE, self.printed.recv()).await;
                 return Ok(Goes::Interrupted);
             }
@@ -71,7 +71,7 @@ impl Printer {
         Ok(if reader == OutputReader::Reads { Goes::On } else { Goes::ReaderLeft })
     }
 
-    /// Waits for something; `None` when a signal came first.
+    /// Waits for a future; `None` when a signal came first.
     pub(super) async fn unless_ended<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             value = something => Some(value),

@@ -31,7 +31,7 @@ pub fn set(args: &SetArgs) -> Result<(), Failure> {
     print(if text.is_empty() { "it is so already\n" } else { &text }).map(drop)
 }
 
-/// A number stays one, so that settings that are numbers take it.
+/// A number stays a number, so that settings that are numbers take it.
 fn wanted(text: &str) -> Value {
     text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
 }
@@ -58,7 +58,7 @@ fn line(setting: &SettingAnswer) -> String {
     format!("{name:<10} {:<10} {}\n", text(value), help.lines().next().unwrap_or_default())
 }
 
-/// Has the process read its configuration again.
+/// Tells the process to read its configuration again.
 pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::POST, "/v1/reload")?;

@@ -1,7 +1,7 @@
-//! A file, a pipe or stdout that is filled by a thread of its own.
+//! An output that is written by its own thread: a file, a pipe or stdout.
 //!
-//! To open a pipe waits for its reader, and to write into it for room. Whoever has the bytes listens to signals and to
-//! the process that sends them, and must not wait for that.
+//! Opening a pipe waits for its reader, and writing to it waits for room. The task that has the bytes listens to
+//! signals and to the process that sends them, so it must not wait for the pipe.
 
 use hyper::body::Bytes;
 use std::fs::{File, OpenOptions, Permissions};
@@ -10,37 +10,38 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that may wait for the thread.
+/// How many pieces may wait for the thread.
 const PIECES: usize = 16;
 
-/// The way to the thread that writes. When it is dropped, the thread writes what it has, if somebody takes it.
+/// The channel to the thread that writes. When this is dropped, the thread still writes what it has, if the reader
+/// takes it.
 pub struct OutputFile {
     pieces: mpsc::Sender<Bytes>,
     written: oneshot::Receiver<io::Result<()>>,
 }
 
 impl OutputFile {
-    /// Opens a file, anew and for this user's eyes alone, or with `-` stdout; whether that worked is seen at the end.
+    /// Opens a new file that only this user can read, or stdout for `-`. An error of opening is reported at the end.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread cannot be started.
     pub fn open(path: &Path) -> io::Result<Self> {
         let (pieces, waiting) = mpsc::channel(PIECES);
         let (tell, written) = oneshot::channel();
         let path = path.to_owned();
-        // Whoever opened it may have ended.
+        // The receiver may be gone.
         let body = move || drop(tell.send(write(path, waiting)));
         std::thread::Builder::new().name("writer".to_owned()).spawn(body)?;
         Ok(Self { pieces, written })
     }
 
-    /// Hands a piece over, as soon as there is room for it; `false` when no piece is taken any more: see
+    /// Hands a piece over as soon as there is room for it. Returns `false` if no piece is accepted any more: see
     /// [`ended`](Self::ended).
     pub async fn write(&self, piece: Bytes) -> bool {
         self.pieces.send(piece).await.is_ok()
     }
 
-    /// Waits until it takes no piece any more, and says why. It is not to be asked again then.
+    /// Waits until no piece is accepted any more, and returns the reason. Do not call it again after that.
     pub async fn ended(&mut self) -> io::Result<()> {
         let gone = || io::Error::other("the thread that writes has ended");
         (&mut self.written).await.unwrap_or_else(|_| Err(gone()))
@@ -54,17 +55,17 @@ impl OutputFile {
     }
 }
 
-/// Where the system shows the descriptors of this process: links that were not made by anybody.
+/// Where the system shows the descriptors of this process: links that no user made.
 const OWN_DESCRIPTORS: [&str; 5] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"];
 
-/// Opens what is to be written, for this user's eyes alone. A file that is there is emptied.
+/// Opens an output that only this user can read. An existing file is emptied.
 ///
 /// # Errors
-/// It cannot be opened, is a link, or somebody else could read what is written there.
+/// The output cannot be opened, is a symbolic link, or others could read what is written there.
 fn create(path: &Path) -> io::Result<File> {
     let refused = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     let own = OWN_DESCRIPTORS.iter().any(|own| path.starts_with(own));
-    // Not truncated before it is known whose it is.
+    // It is not truncated before its owner is known.
     let mut options = OpenOptions::new();
     options.write(true).create(!own).truncate(false).mode(0o600);
     let file = match options.custom_flags(if own { 0 } else { libc::O_NOFOLLOW }).open(path) {
@@ -74,7 +75,7 @@ fn create(path: &Path) -> io::Result<File> {
         file => file?,
     };
     if own {
-        // It was opened by whoever started this process.
+        // The process that started this one opened it.
         return Ok(file);
     }
     let metadata = file.metadata()?;
@@ -97,7 +98,7 @@ fn create(path: &Path) -> io::Result<File> {
 fn write(path: PathBuf, mut pieces: mpsc::Receiver<Bytes>) -> io::Result<()> {
     let mut to: Box<dyn Write> =
         if path == Path::new("-") { Box::new(stdio::out::Stdout) } else { Box::new(create(&path)?) };
-    // Each piece is shown at once: somebody may be looking.
+    // Each piece is flushed at once: somebody may be reading.
     while let Some(piece) = pieces.blocking_recv() {
         to.write_all(&piece)?;
     }
@@ -131,7 +132,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
     }
 
-    /// A directory of a test's own.
+    /// A directory for a test.
     fn place(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("gvm-dp-sink-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();

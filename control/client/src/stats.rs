@@ -1,4 +1,4 @@
-//! `gvm-dp stats`: what a running process does, in rates, with the totals beside; warnings first.
+//! `gvm-dp stats`: the rates of a running process with its totals; warnings first.
 
 use super::Target;
 use super::format::{bits, count, grouped, nanoseconds, percent, si, span};
@@ -16,10 +16,10 @@ use hyper::body::Bytes;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What rates are taken over, and how often somebody who watches is told, when nothing else is said.
+/// The default interval for rates and for --watch.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints what was asked for: JSON of a look, or the rates between two, once or again and again.
+/// Prints JSON of a sample, or the rates between two samples, once or repeatedly.
 pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     if args.json && !args.watch && args.interval.is_some() {
         return Err(Failure::Usage(
@@ -39,7 +39,7 @@ pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     print(&text(&before, &look(&target)?, args.all)).map(drop)
 }
 
-/// Prints look after look until a signal comes or nobody reads any more.
+/// Prints sample after sample until a signal comes or the reader is gone.
 async fn watch(target: &Target, args: &StatsArgs, interval: Duration) -> Result<(), Failure> {
     let mut printer = Printer::start()?;
     let mut before = None;
@@ -66,12 +66,12 @@ async fn watch(target: &Target, args: &StatsArgs, interval: Duration) -> Result<
     }
 }
 
-/// A look in one line.
+/// A sample in one line.
 fn json(body: &[u8]) -> String {
     plain::json(body) + "\n"
 }
 
-/// What two looks say.
+/// The report about two samples.
 fn text(before: &Stats, now: &Stats, all: bool) -> String {
     let rates = Rates::new(Some(before), now);
     let mut text = report(now, &rates);
@@ -81,12 +81,12 @@ fn text(before: &Stats, now: &Stats, all: bool) -> String {
     text
 }
 
-/// One look at a process.
+/// Takes one sample of a process.
 pub(super) fn look(target: &Target) -> Result<Stats, Failure> {
     target.read(&target.request(Method::GET, "/v1/stats")?)
 }
 
-/// A rate, or nothing where there is none, so that the eye finds what moves.
+/// A rate, or an empty text for zero, so that rates that are not zero are easy to see.
 fn moving(rate: f64) -> String {
     if rate > 0.0 { si(rate) } else { "-".to_owned() }
 }
@@ -95,7 +95,7 @@ fn optional(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
     value.map_or("-".to_owned(), text)
 }
 
-/// What a person reads.
+/// The report for people.
 pub fn report(stats: &Stats, rates: &Rates) -> String {
     let mut text = header(stats, rates);
     if let Some(routes) = stats.settings.get(STATIC_ROUTES) {
@@ -169,7 +169,7 @@ fn cargo(rates: &Rates) -> String {
     table.text()
 }
 
-/// Things that happened at least once, those that happen now first.
+/// Events that happened at least once. Those that happen now come first.
 fn events(title: &str, events: &[Event]) -> String {
     let mut table = TextTable::new(&[title, "/s", "in all"], &[0]);
     let mut events: Vec<&Event> = events.iter().collect();
@@ -269,7 +269,7 @@ fn losses(rates: &Rates) -> String {
     events("lost at ports", &rates.ports.iter().flat_map(loss).collect::<Vec<_>>())
 }
 
-/// Who the ports know that have no kernel to ask.
+/// The neighbours of ports that have no kernel to ask.
 fn neighbours(stats: &Stats) -> String {
     let mut table = TextTable::new(&["neighbour", "port", "Ethernet address", "state", "heard"], &[0, 2, 3]);
     for device in &stats.devices {

@@ -1,13 +1,13 @@
 //! Columns of text.
 
-/// Rows whose columns are as wide as they need to be.
+/// Rows whose columns have the width of their widest cell.
 pub struct TextTable {
     left: &'static [usize],
     rows: Vec<Vec<String>>,
 }
 
 impl TextTable {
-    /// A table with these headings. Columns are right-aligned, but for those in `left`.
+    /// A table with these headings. Columns are right-aligned, except those in `left`.
     pub fn new(headings: &[&str], left: &'static [usize]) -> Self {
         Self { left, rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
     }
@@ -17,12 +17,12 @@ impl TextTable {
         self.rows.push(cells);
     }
 
-    /// Whether it has no row but its headings.
+    /// Whether it has no rows besides its headings.
     pub fn is_empty(&self) -> bool {
         self.rows.len() < 2
     }
 
-    /// The text; nothing when there is no row. Columns that are empty in all rows are left out.
+    /// The text; empty if there are no rows. Columns that are empty in all rows are left out.
     pub fn text(&self) -> String {
         if self.is_empty() {
             return String::new();

@@ -1,4 +1,4 @@
-//! `gvm-dp trace`: what becomes of the next records of one slave.
+//! `gvm-dp trace`: what happens to the next records of one slave.
 
 use super::Target;
 use super::printer::{Goes, Printer};
@@ -23,16 +23,16 @@ enum Line {
     Note(TraceNote),
 }
 
-/// How far a trace has come.
+/// The progress of a trace.
 struct Progress<'a> {
     target: &'a Target,
     args: &'a TraceArgs,
     told: u32,
-    /// The last word about the trace itself; none of a gvm-dp that says none.
+    /// The last line about the trace itself; `None` if the process sends no such lines.
     note: Option<TraceNote>,
 }
 
-/// Prints record after record, and why there are no more.
+/// Prints record after record, and at the end why there are no more.
 pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let duration_ms = args.duration.map(|duration| (duration.0 / MILLISECOND).max(1));
@@ -54,7 +54,7 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
 }
 
 impl Progress<'_> {
-    /// Tells what comes until it ends; returns why it did.
+    /// Prints what comes until the answer ends; returns why it did.
     async fn follow(&mut self, mut pieces: Incoming, printer: &mut Printer) -> Result<String, Failure> {
         let mut rest = Vec::new();
         loop {
@@ -113,13 +113,13 @@ impl Progress<'_> {
         self.target.failed(&format!("went away in the middle of the trace: {told} of {count} records were told"))
     }
 
-    /// Tells people something that is no record.
+    /// Prints text for people that is not a record.
     fn say(&self, text: &str) {
         stdio::err::line(&format!("{}: {text}", self.target.name));
     }
 }
 
-/// A time span to look at, in three or four digits.
+/// A time span in three or four digits.
 fn span(nanoseconds: u64) -> String {
     let unit = match nanoseconds {
         ..MICROSECOND => 1,

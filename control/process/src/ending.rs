@@ -1,9 +1,9 @@
-//! The end of a process has a bound, whatever holds it up.
+//! The end of a process has a time limit, whatever delays it.
 //!
-//! The control thread ends a process in steps: the drain, the books, each device, the exit. Any of them may wait for somebody who
-//! does not come back: a driver, the kernel, a file system. The control thread itself may be kept in such a call before a
-//! signal is heard at all. So a thread of its own, `end`, knows which step is under way and how long it may take, and
-//! hears signals by itself. When a step takes longer, this thread says which one it was, and ends the process.
+//! The control thread ends a process in steps: the drain, the final accounts, each device, the exit. Each of them may
+//! wait for something that does not come back: a driver, the kernel, a file system. The control thread itself may be in
+//! such a call before it notices a signal. So a separate thread, `end`, knows the current step and its time limit, and
+//! receives signals itself. When a step takes longer, this thread names the step and ends the process.
 
 use common::exit::Failure;
 use common::output;
@@ -17,26 +17,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// The control thread hears a signal in this time, also on a busy machine.
+/// The control thread notices a signal in this time, also on a busy machine.
 const HEARS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Whoever sends another signal while the process ends does not want to wait any more.
+/// A user who sends another signal while the process ends does not want to wait longer.
 const AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// The exit itself: libraries clean up behind themselves.
+/// The time for the exit itself, in which libraries clean up.
 const EXITS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The most threads that a message names.
 const MOST_THREADS: usize = 24;
 
-/// Names of signals that ask for the end, and whether one came that the control thread has not heard.
+/// Names of signals that ask for the end, and whether one came that the control thread has not noticed.
 type Came = [(&'static str, Arc<AtomicBool>)];
 
-/// What the control thread does, and until when.
+/// What the control thread does, and its time limit.
 struct Step {
     until: Instant,
     within: Duration,
-    /// What is not done then, and the exit code.
+    /// What is not done at the time limit, and the exit code.
     late: String,
     code: u8,
 }
@@ -44,9 +44,9 @@ struct Step {
 #[derive(Default)]
 struct State {
     step: Option<Step>,
-    /// Since when a signal waits to be heard.
+    /// Since when a signal waits to be noticed.
     unheard: Option<Instant>,
-    /// Threads were left behind that do not come back.
+    /// Threads that do not come back were left behind.
     left_threads: bool,
 }
 
@@ -55,12 +55,12 @@ static CAME: OnceLock<Box<Came>> = OnceLock::new();
 static BELL: OnceLock<UnixStream> = OnceLock::new();
 
 fn lock() -> MutexGuard<'static, State> {
-    // Whole whatever its last owner did: each change is one assignment.
+    // The state is consistent even if a thread panicked: each change is one assignment.
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the thread, confined. The signals that it hears are those of `signals`, by their numbers and names; whoever calls has
-/// given them a handler already, so that they end nothing by themselves.
+/// Starts the thread, confined. It receives `signals`, given by their numbers and names. The caller has installed
+/// handlers for them, so that they do not end the process by themselves.
 ///
 /// # Errors
 /// The kernel lacks a thread or descriptors, or the thread cannot be confined.
@@ -76,7 +76,7 @@ pub fn watch(signals: impl Iterator<Item = (i32, &'static str)>, confinement: &C
     for (number, name) in signals {
         let flag: Arc<AtomicBool> = Arc::default();
         let listen = || -> std::io::Result<()> {
-            // In this order: whoever is woken finds the flag.
+            // In this order, so that the thread finds the flag when it wakes up.
             signal_hook::flag::register(number, Arc::clone(&flag))?;
             signal_hook::low_level::pipe::register(number, bell.try_clone()?)?;
             Ok(())
@@ -91,7 +91,7 @@ pub fn watch(signals: impl Iterator<Item = (i32, &'static str)>, confinement: &C
     let body = move || {
         let result = confinement.enter(Thread::End, CapabilitySet::empty());
         let is_confined = result.is_ok();
-        // The other end waits for it.
+        // The receiver waits for it.
         let _ = tell.send(result);
         if is_confined {
             watch_on(&rung);
@@ -102,13 +102,13 @@ pub fn watch(signals: impl Iterator<Item = (i32, &'static str)>, confinement: &C
     confined.recv().map_err(|_| Failure::Internal("the thread that watches over the end has ended".to_owned()))?
 }
 
-/// The control thread has heard all signals that came so far.
+/// The control thread has noticed all signals that came so far.
 pub fn heard() {
     CAME.get().into_iter().flat_map(|came| came.iter()).for_each(|(_, flag)| flag.store(false, Ordering::Relaxed));
 }
 
-/// From now on this step of the end is under way: it replaces the one before. If it takes longer than `within`, the process ends
-/// with this failure.
+/// Begins this step of the end and replaces the one before. If it takes longer than `within`, the process ends with
+/// this failure.
 pub fn step(within: Duration, late: &Failure) {
     begin(within, late.to_string(), late.code());
 }
@@ -119,14 +119,14 @@ pub fn exits(code: u8) {
 }
 
 fn begin(within: Duration, late: String, code: u8) {
-    // A process without the thread has no bounds, and nobody who would read them.
+    // A process without the thread has no time limits, and needs none.
     let Some(bell) = BELL.get() else { return };
     lock().step = Some(Step { until: Instant::now() + within, within, late, code });
-    // When there is no room, it is awake.
+    // If there is no room, the thread is already awake.
     let _ = (&mut &*bell).write(&[0]);
 }
 
-/// A thread was left behind that may use whatever it used: nothing of the process may be cleaned up any more.
+/// A thread was left behind and may still use anything. So nothing of the process may be cleaned up any more.
 pub fn leave_threads() {
     lock().left_threads = true;
 }
@@ -136,12 +136,12 @@ pub fn has_left_threads() -> bool {
     lock().left_threads
 }
 
-/// Ends the process without cleaning anything up.
+/// Ends the process without cleaning up.
 pub fn at_once(code: u8) -> ! {
     signal_hook::low_level::exit(i32::from(code))
 }
 
-/// What the thread does.
+/// The loop of the thread.
 fn watch_on(rung: &UnixStream) {
     loop {
         let now = Instant::now();
@@ -159,27 +159,27 @@ fn watch_on(rung: &UnixStream) {
     }
 }
 
-/// A signal that the control thread has not heard.
+/// The name of a signal that the control thread has not noticed.
 fn came() -> Option<&'static str> {
     let mut came = CAME.get()?.iter();
     came.find(|(_, flag)| flag.load(Ordering::Relaxed)).map(|(name, _)| *name)
 }
 
-/// Waits until the bell rings, or so long.
+/// Waits for a wake-up, or until the time is over.
 fn wait(rung: &UnixStream, longest: Option<Duration>) {
     let timeout = longest.map(|longest| Timespec {
         tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX),
-        // A little more, so that it is over then.
+        // A little longer, so that the time is over then.
         tv_nsec: i64::from(longest.subsec_nanos()).saturating_add(1_000_000).min(999_999_999),
     });
-    // Interrupted, the caller looks, and waits again.
+    // If the wait was interrupted, the caller checks and waits again.
     let _ = poll(&mut [PollFd::from_borrowed_fd(rung.as_fd(), PollFlags::IN)], timeout.as_ref());
     let mut rings = [0; 64];
     while (&mut &*rung).read(&mut rings).is_ok_and(|len| len > 0) {}
 }
 
 impl State {
-    /// How long a signal may wait to be heard.
+    /// How long a signal may wait to be noticed.
     fn patience(&self) -> Duration {
         if self.step.is_some() { AGAIN_WITHIN } else { HEARS_WITHIN }
     }
@@ -191,7 +191,7 @@ impl State {
         unheard.into_iter().chain(step).min()
     }
 
-    /// What to say and the exit code, if the process must end now.
+    /// The message and the exit code, if the process must end now.
     fn end(&self, now: Instant, came: Option<&str>) -> Option<(String, u8)> {
         let deaf = self.unheard.is_some_and(|since| now >= since + self.patience());
         match (&self.step, came) {
@@ -214,7 +214,7 @@ impl State {
     }
 }
 
-/// Where the threads of this process wait in the kernel, as far as it tells.
+/// Where the threads of this process wait in the kernel, if the kernel says.
 fn threads() -> String {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let place = |task: std::fs::DirEntry| {
@@ -245,7 +245,7 @@ mod tests {
         );
         let (text, code) = state.end(after(began, 10_000), Some("SIGTERM")).unwrap();
         assert!(text.starts_with("SIGTERM: the control thread did not hear it") && code == 7, "{text}");
-        // Heard at the last moment.
+        // Noticed at the last moment.
         assert_eq!(State::default().end(after(began, 10_000), None), None);
         assert_eq!(State::default().until(), None);
     }

@@ -1,4 +1,4 @@
-//! One running role: its ports and lcores, put together from settings, and the control thread that looks after them.
+//! One running role: its ports and lcores, built from settings, and the control thread that supervises them.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What a client asks that only the control thread can answer.
+//! Questions of clients that only the control thread can answer.
 
 use api::error::ApiError;
 use api::routes::Routes;
@@ -15,30 +15,30 @@ pub enum Ask {
     Membership(oneshot::Sender<Option<Summary>>),
     /// Who is registered where; `None` from a role without a registrar.
     Routes(oneshot::Sender<Option<Routes>>),
-    /// Where the masters are; nobody from a role without a registrar.
+    /// Where the masters are; an empty list from a role without a registrar.
     Masters(oneshot::Sender<Vec<link::Route>>),
-    /// The settings that hold.
+    /// The current settings.
     Settings(oneshot::Sender<SettingsAnswer>),
-    /// Where they come from.
+    /// The sources of the settings.
     Sources(oneshot::Sender<Sources>),
-    /// Change some.
+    /// Change some settings.
     Set(Wanted, oneshot::Sender<Result<Changed, ApiError>>),
-    /// Take over what was read again.
+    /// Take over a configuration that was read again.
     Reload(Box<Fresh>, oneshot::Sender<Reloaded>),
     /// Trace the next records of a slave; `None` from a role without a gateway.
     Trace {
-        /// Whose records.
+        /// The slave whose records are traced.
         slave: wire::SlaveId,
         /// How many.
         count: u32,
-        /// The end that hears of them.
+        /// Gets the receiving end of the trace.
         answer: oneshot::Sender<Option<gateway::trace::Trace>>,
     },
-    /// How a slave stands with the gateway; unregistered with a role without one.
+    /// The state of a slave at the gateway; unregistered if the role has none.
     Standing {
         /// The slave.
         slave: wire::SlaveId,
-        /// Hears of it.
+        /// Gets the answer.
         answer: oneshot::Sender<Standing>,
     },
     /// Begin to drain.

@@ -1,4 +1,4 @@
-//! What the control thread knows of a running process: handles to counters that the lcores write.
+//! The control thread's view of a running process: handles to counters that the lcores write.
 
 use super::changes::Changes;
 use super::counters::ControlCounters;
@@ -22,19 +22,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An interface whose queues are ports, as it is seen from outside.
+/// An interface whose queues are ports, seen from outside.
 pub trait InterfaceView: Send + Sync {
-    /// How it is now.
+    /// Its current state.
     fn stats(&self) -> InterfaceStats;
 }
 
-/// A device of DPDK whose queues are ports, as it is seen from outside.
+/// A device of DPDK whose queues are ports, seen from outside.
 pub trait DeviceView: Send + Sync {
-    /// How it is at this time of the process's clock.
+    /// Its state at this time of the process's clock.
     fn stats(&self, now: Time) -> DeviceStats;
 }
 
-/// What a role counts.
+/// The counters of a role.
 #[derive(Clone)]
 pub enum RoleCounters {
     /// A gateway.
@@ -69,9 +69,9 @@ impl RoleCounters {
 
 /// One lcore of the process.
 pub struct LcoreBoard {
-    /// What it shows of itself.
+    /// Its public state.
     pub view: View,
-    /// What its role counts.
+    /// The counters of its role.
     pub role: RoleCounters,
     standing: AtomicBool,
 }
@@ -86,24 +86,24 @@ pub struct Board {
     scale: wire::Scale,
     lcores: Vec<LcoreBoard>,
     draining: AtomicBool,
-    /// What the control thread counts.
+    /// The counters of the control thread.
     pub control: ControlCounters,
     /// The registrar's counters, in a gateway.
     pub link: Option<Arc<RegistrarCounters>>,
-    /// Interfaces whose queues are ports. They are in use until the board is gone.
+    /// Interfaces whose queues are ports. They stay in use until the board is dropped.
     pub interfaces: Vec<Arc<dyn InterfaceView>>,
-    /// Devices of DPDK whose queues are ports. They are in use until the board is gone.
+    /// Devices of DPDK whose queues are ports. They stay in use until the board is dropped.
     pub devices: Vec<Arc<dyn DeviceView>>,
-    /// Ids that this process is, in a slave.
+    /// The ids of this process, in a slave.
     pub members: u64,
-    /// What the process was told, as text.
+    /// The settings of the process, as text.
     pub settings: ProcessFacts,
-    /// What the machine changed, and the process does not follow.
+    /// Changes of the machine that the process does not follow.
     pub changes: Changes,
 }
 
 impl Board {
-    /// A board for these lcores. It knows no settings yet.
+    /// A board for these lcores. It has no settings yet.
     pub fn new(role: &'static str, name: String, scale: wire::Scale, clock: Clock, lcores: Vec<LcoreBoard>) -> Self {
         Self {
             role,
@@ -167,7 +167,7 @@ impl Board {
         &self.lcores
     }
 
-    /// Keeps what the watchdog found.
+    /// Stores what the watchdog found.
     pub fn note(&self, finding: &Finding) {
         let (lcore, standing) = match *finding {
             Finding::Stalled { lcore, .. } => {
@@ -184,7 +184,7 @@ impl Board {
         }
     }
 
-    /// Records of cargo that a gateway received, of both directions.
+    /// Records of cargo that a gateway received, in both directions.
     pub fn records_in(&self) -> u64 {
         let gateways = self.lcores.iter().filter_map(|lcore| match &lcore.role {
             RoleCounters::Gateway(gateway) => Some(gateway.down.records_in.get() + gateway.up.records_in.get()),
@@ -198,12 +198,12 @@ impl Board {
         self.lcores.iter().map(|lcore| lcore.view.lcore.rx_lost.get()).sum()
     }
 
-    /// Link control of registered nodes that found the registrar's mailbox full.
+    /// Link control of registered nodes that was lost because the registrar's mailbox was full.
     pub fn mail_lost(&self) -> u64 {
         self.lcores.iter().map(|lcore| lcore.view.outbox.link_dropped_mailbox_full.get()).sum()
     }
 
-    /// Everything, now.
+    /// All statistics, now.
     pub fn stats(&self, membership: Option<Summary>) -> Stats {
         let mut total = Sets::new();
         let mut histograms = Histograms::new();
@@ -263,7 +263,7 @@ impl Board {
         total
     }
 
-    /// Cargo by direction; of a gateway.
+    /// Cargo of a gateway, by direction.
     pub fn directions(&self) -> BTreeMap<String, Direction> {
         match self.role {
             "gateway" => ["down", "up"].into_iter().map(|name| (name.to_owned(), self.direction(name))).collect(),
@@ -273,7 +273,7 @@ impl Board {
 
     /// One direction of cargo, over all lcores.
     ///
-    /// The counters are read while the lcores go on: under load `unaccounted` is a small number of either sign; when
+    /// The counters are read while the lcores go on. So under load `unaccounted` is a small number of either sign. When
     /// nothing moves it is zero.
     fn direction(&self, name: &str) -> Direction {
         let mut direction = Direction::default();
@@ -309,7 +309,7 @@ impl Board {
 }
 
 impl LcoreBoard {
-    /// An lcore that moves.
+    /// An lcore that does not stand still.
     pub fn new(view: View, role: RoleCounters) -> Self {
         Self { view, role, standing: AtomicBool::new(false) }
     }
@@ -319,19 +319,19 @@ impl LcoreBoard {
         self.standing.load(Ordering::Relaxed)
     }
 
-    /// The cores on which it may run now, as the kernel says: a cpuset may have changed them.
+    /// The cores on which it may run now, as the kernel reports them: a cpuset may have changed them.
     pub fn cores(&self) -> String {
         cores_of(self.view.tid).map_or_else(|_| String::new(), |cores| cores.to_string())
     }
 
-    /// The core that it is pinned to now, if that is so.
+    /// The core that it is pinned to now, if it is.
     pub fn core(&self) -> Option<usize> {
         self.view.core?;
         let cores = cores_of(self.view.tid).ok()?;
         cores.iter().next().filter(|_| cores.len() == 1)
     }
 
-    /// Whether it was given a core, and is not pinned to that any more.
+    /// Whether it was given a core, and is no longer pinned to it.
     pub fn is_moved(&self) -> bool {
         self.view.core.is_some_and(|core| cores_of(self.view.tid).is_ok_and(|cores| !cores.iter().eq([core])))
     }

@@ -1,17 +1,18 @@
-//! Who is in the middle of asking for something: so many in all and from one origin, so that connections that say nothing
-//! delay nobody. `gvm-dp qp serve`, the metrics server and the control socket have one each.
+//! Clients whose request is not complete. Their number is bounded, in total and per origin, so that silent connections
+//! delay nobody. `gvm-dp qp serve`, the metrics server and the control socket each have their own set.
 //!
-//! A new caller need not wait for the others. When its origin has its share of callers, the oldest of them of which
-//! nothing is there to be read gives way; when all places are taken, that of the origin that has the most. So a flood
-//! ends its own connections first, and who speaks at once is heard in the middle of it.
+//! A new caller need not wait for the others. When its origin has its share of callers, the oldest caller of that
+//! origin without readable data is closed; when all places are taken, the oldest of the origin with the most callers.
+//! So a flood closes its own connections first, and a client that sends at once is served during a flood, too.
 
 use std::net::{IpAddr, Ipv6Addr};
 use tokio::sync::oneshot;
 
-/// The bits of an IPv6 address that are not a host's own choice.
+/// The bits of an IPv6 address that a host does not choose itself.
 const PREFIX: u128 = !(u64::MAX as u128);
 
-/// What counts as one address: an IPv4 address, or a network of IPv6 addresses, of which a host has as many as it likes.
+/// What counts as one origin: an IPv4 address, or an IPv6 network, because a host there can use any number of
+/// addresses.
 pub fn origin(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & PREFIX)),
@@ -19,12 +20,12 @@ pub fn origin(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// One caller; `S` is how it is looked whether it has said something.
+/// One caller. `S` is used to check whether it has sent something.
 struct Caller<O, S> {
     number: u64,
     origin: O,
     line: S,
-    /// Never used to send: that it is gone says that the caller is to give way.
+    /// Nothing is sent through it: when it is dropped, the caller must give up its place.
     _stays: oneshot::Sender<()>,
 }
 
@@ -32,7 +33,7 @@ struct Caller<O, S> {
 pub struct Turn {
     /// For [`Callers::leave`].
     pub number: u64,
-    /// Ends when the caller is to give way.
+    /// Completes when the caller must give up its place.
     pub over: oneshot::Receiver<()>,
 }
 
@@ -40,19 +41,19 @@ pub struct Turn {
 pub struct Callers<O, S> {
     most: usize,
     share: usize,
-    /// In the order in which they came.
+    /// In their order of arrival.
     under_way: Vec<Caller<O, S>>,
     next: u64,
 }
 
 impl<O: Copy + PartialEq, S> Callers<O, S> {
-    /// Nobody yet. At most `most` callers are under way at a time, and `share` of one origin.
+    /// An empty set with at most `most` callers in total, and `share` from one origin.
     pub const fn new(most: usize, share: usize) -> Self {
         Self { most, share, under_way: Vec::new(), next: 0 }
     }
 
-    /// Takes in a new caller. `None` when there is no place for it: all that could give way have said something, which
-    /// will be read in a moment.
+    /// Adds a new caller. `None` if there is no place: every caller that could be closed has sent something, which will
+    /// be read soon.
     pub fn admit(&mut self, origin: O, line: S, is_silent: impl Fn(&S) -> bool) -> Option<Turn> {
         let crowded = if self.count(origin) >= self.share {
             Some(origin)
@@ -73,12 +74,12 @@ impl<O: Copy + PartialEq, S> Callers<O, S> {
         Some(Turn { number, over })
     }
 
-    /// A caller has said what it wants, or is gone.
+    /// Removes a caller: its request is complete, or it is gone.
     pub fn leave(&mut self, number: u64) {
         self.under_way.retain(|caller| caller.number != number);
     }
 
-    /// The oldest caller of which nothing is there to be read gives way. `false` when there is none.
+    /// Closes the oldest caller without readable data. `false` if there is none.
     pub fn dismiss_one(&mut self, is_silent: impl Fn(&S) -> bool) -> bool {
         let silent = self.under_way.iter().position(|caller| is_silent(&caller.line));
         silent.map(|at| self.under_way.remove(at)).is_some()
@@ -101,7 +102,7 @@ mod tests {
         Callers::new(MOST, SHARE)
     }
 
-    /// A host of a network of many.
+    /// A host of a large network.
     fn ip(host: u16) -> IpAddr {
         let [high, low] = host.to_be_bytes();
         IpAddr::from([10, 0, high, low])
@@ -126,7 +127,7 @@ mod tests {
         let over: Vec<_> = turns.iter_mut().map(is_over).collect();
         assert!(over[0] && over[1..].iter().all(|over| !over), "{over:?}");
         assert!(!is_over(&mut new) && !is_over(&mut others) && !is_over(&mut first));
-        // Who has left makes room.
+        // A caller that left makes room.
         callers.leave(turns[1].number);
         let mut newer = admit(&mut callers, ip(1), false).unwrap();
         assert!(!is_over(&mut newer) && turns[2..].iter_mut().all(|turn| !is_over(turn)));
@@ -185,7 +186,7 @@ mod tests {
                 prop_assert!(callers.under_way.len() <= MOST);
                 prop_assert!((0..6).all(|host| callers.count(ip(host)) <= SHARE));
             }
-            // Who was not told to give way has its place.
+            // Every caller that was not closed has its place.
             let places: Vec<_> = callers.under_way.iter().map(|caller| caller.number).collect();
             for turn in &mut turns {
                 prop_assert_eq!(is_over(turn), !places.contains(&turn.number));

@@ -1,8 +1,8 @@
-//! One connection of the metrics server or of the control socket: one request, in bounded time, and its answer.
+//! One connection of the metrics server or of the control socket: one request and its answer, in bounded time.
 //!
-//! Until its request is complete, a connection is a caller ([`Callers`]): it gives way when the places run out. So slow
-//! connections, however many, keep nobody from asking. With a complete request it is a client, which has its answer;
-//! and an answer that has an end must be taken in bounded time.
+//! Until its request is complete, a connection is a caller ([`Callers`]): it may be closed when the places run out. So
+//! any number of slow connections prevents nobody from asking. After its request is complete, it is a client and gets
+//! its answer. A client must take a finite answer in bounded time.
 
 use crate::callers::{Callers, Turn};
 use http_body_util::{BodyExt, Limited};
@@ -28,22 +28,22 @@ use tokio::time::{sleep_until, timeout};
 /// Callers at the same time.
 const CALLERS: usize = 32;
 
-/// The same of one origin: an address, or on the control socket a user.
+/// How many of them may have the same origin: an address, or on the control socket a user.
 const SHARE: usize = 16;
 
-/// How long a client may take to send the head of its request, and as long again for the body.
+/// How long a client may take to send the head of its request. The body has the same time again.
 const ASKING: Duration = Duration::from_secs(2);
 
-/// How long a client may take to take its answer.
+/// How long a client may take to receive its answer.
 const TAKING: Duration = Duration::from_secs(5);
 
-/// The largest request line with headers, in bytes. It is the least that hyper allows.
+/// The largest request line with headers, in bytes. It is the minimum that hyper allows.
 const HEAD: usize = 8192;
 
 /// The longest request body, in bytes.
 pub(super) const LONGEST_BODY: usize = 64 << 10;
 
-/// A socket that several hold: who reads and writes it, and who looks whether something is there to be read.
+/// A socket with several owners: one reads and writes it, the other checks whether data can be read.
 pub(super) trait Socket: AsFd + Send + Sync + 'static {
     /// Whether it can be read.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -80,13 +80,13 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
-/// Whether nothing of the client is there to be read.
+/// Whether no data of the client can be read.
 fn is_silent<S: Socket>(socket: &Arc<S>) -> bool {
     let looked = recv(&**socket, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(looked, Err(rustix::io::Errno::AGAIN))
 }
 
-/// A socket as hyper wants it.
+/// A socket in the form that hyper needs.
 struct Stream<S>(Arc<S>);
 
 impl<S: Socket> Read for Stream<S> {
@@ -138,58 +138,58 @@ pub(super) enum End {
     TooSlow,
 }
 
-/// Who is in the middle of a request.
+/// The callers of one server.
 pub(super) struct Reception<O, S>(Mutex<Callers<O, Arc<S>>>);
 
 impl<O: Copy + PartialEq + Send + 'static, S: Socket> Reception<O, S> {
-    /// Nobody yet.
+    /// No callers yet.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(Callers::new(CALLERS, SHARE))))
     }
 
     fn callers(&self) -> MutexGuard<'_, Callers<O, Arc<S>>> {
-        // The list is whole after each of its calls.
+        // The list is complete after each of its calls.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a connection. `None` when there is no place for it in this moment.
+    /// Adds a connection. `None` if there is no place for it at this moment.
     pub(super) fn admit(self: &Arc<Self>, origin: O, socket: S) -> Option<Caller<O, S>> {
         let socket = Arc::new(socket);
         let turn = self.callers().admit(origin, Arc::clone(&socket), is_silent)?;
         Some(Caller { reception: Arc::clone(self), socket, turn })
     }
 
-    /// Ends a connection whose request is not complete, so that there is a descriptor again.
+    /// Closes a connection whose request is not complete, so that a descriptor becomes free.
     pub(super) fn make_room(&self) -> bool {
         self.callers().dismiss_one(is_silent)
     }
 
-    /// Ends all connections that say nothing.
+    /// Closes all connections without readable data.
     pub(super) fn close(&self) {
         while self.make_room() {}
     }
 }
 
-/// A connection that was taken in.
+/// A connection that has a place.
 pub(super) struct Caller<O, S> {
     reception: Arc<Reception<O, S>>,
     socket: Arc<S>,
     turn: Turn,
 }
 
-/// Why there is no request to answer.
+/// Why a request cannot be read.
 pub(super) type Unread = Box<dyn Error + Send + Sync>;
 
-/// What the task of a connection hears of its request.
+/// What the task of a connection is told about its request.
 enum News {
     /// It is complete.
     Asked,
-    /// Its answer begins, and has an end or none.
+    /// Its answer begins; `ends` says whether it is finite.
     Answered { ends: bool },
 }
 
 impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
-    /// Hears one request with its body, and has it answered.
+    /// Reads one request with its body, and sends the answer.
     pub(super) async fn serve<B, F>(self, answer: impl Fn(Request<Result<Bytes, Unread>>) -> F + Clone) -> End
     where
         B: Body + 'static,
@@ -207,7 +207,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
                     Ok(body) => body.map(http_body_util::Collected::to_bytes),
                     Err(late) => Err(late.into()),
                 };
-                // The other end is in the same task.
+                // The receiver is in the same task.
                 let _ = tell.send(News::Asked);
                 let response = answer(Request::from_parts(head, body)).await;
                 let _ = tell.send(News::Answered { ends: response.body().size_hint().exact().is_some() });
@@ -231,7 +231,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
                 },
                 result = talk.as_mut() => break match result {
                     Err(error) if error.is_timeout() => End::TooSlow,
-                    // A client that goes away in the middle is its own loss.
+                    // A client that goes away during its answer loses only its own answer.
                     Ok(()) | Err(_) => End::Done,
                 },
                 _ = gives_way(&mut over), if !asked => break End::Displaced,

@@ -1,35 +1,35 @@
-//! What a process was told and what follows from that, by name: for `stats` and for metrics.
+//! Facts about a process by name, its settings and what follows from them: for `stats` and for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// See the module's documentation. Only the control thread changes it, and nobody on a packet's way reads it.
+/// See the module's documentation. Only the control thread changes the facts, and no poll loop reads them.
 #[derive(Debug, Default)]
 pub struct ProcessFacts(Mutex<BTreeMap<String, String>>);
 
 impl ProcessFacts {
-    /// Says something, instead of what was said under this name.
+    /// Sets a fact.
     pub fn insert(&self, name: &str, value: impl Into<String>) {
         self.lock().insert(name.replace('-', "_"), value.into());
     }
 
-    /// What was said under this name.
+    /// A fact.
     pub fn get(&self, name: &str) -> Option<String> {
         self.lock().get(name).cloned()
     }
 
-    /// Says nothing more under this name.
+    /// Removes a fact.
     pub fn remove(&self, name: &str) {
         self.lock().remove(name);
     }
 
-    /// Everything that was said.
+    /// All facts.
     pub fn all(&self) -> BTreeMap<String, String> {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        // A map is whole whatever panicked.
+        // The map is complete even if a thread panicked while it held the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! The control socket: HTTP and JSON over a Unix socket, for the commands that ask a running process, and for `curl`; and the
-//! metrics server.
+//! The control socket: HTTP and JSON over a Unix socket, for the commands that ask a running process, and for `curl`.
+//! Also the metrics server.
 //!
 //! | module | what |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`socket`] | the control socket itself |
 //! | [`callers`] | who is in the middle of asking, and who gives way |
 //!
-//! What only the control thread knows is asked of it by an [`Ask`]; nothing here touches a poll loop.
+//! The control thread alone knows some of the answers; it gets an [`Ask`] for them. Nothing here touches a poll loop.
 #![forbid(unsafe_code)]
 
 mod ask;

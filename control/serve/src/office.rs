@@ -1,4 +1,4 @@
-//! What the routes of the control socket share.
+//! The state that the routes of the control socket share.
 
 use crate::ask::Ask;
 use crate::board::Board;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// What every request is answered with.
+/// What is needed to answer a request.
 #[derive(Clone)]
 pub(crate) struct Office {
     pub(crate) board: Arc<Board>,
@@ -19,13 +19,13 @@ pub(crate) struct Office {
 }
 
 impl Office {
-    /// Answers from what the board shows, and from what the control thread is asked.
+    /// Takes answers from the board and from the control thread.
     pub(crate) fn new(board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Self {
         let (captures, traces) = (Single::default(), Single::default());
         Self { board, asks, captures, traces, reloads: Reloads::default() }
     }
 
-    /// Asks the control thread; an error when it is about to end.
+    /// Asks the control thread; an error if it is about to end.
     pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(ask(answer)).await.map_err(|_| ApiError::ending())?;
@@ -33,12 +33,13 @@ impl Office {
     }
 }
 
-/// Reloads, of which one runs at a time.
+/// The permission to reload. One reload runs at a time.
 #[derive(Clone)]
 pub(crate) struct Reloads {
-    /// The right to be the one.
+    /// The permit for it.
     pub one: Arc<Semaphore>,
-    /// Whether a SIGHUP waits for it. Another one would want the same: the files as they will be by then.
+    /// Whether a SIGHUP waits for the permit. Another SIGHUP need not wait, too: it would read the same files at the
+    /// same time.
     pub waits: Arc<AtomicBool>,
 }
 

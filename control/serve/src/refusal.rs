@@ -1,11 +1,11 @@
-//! How the server answers what it does not do: an [`ApiError`] with its HTTP status.
+//! How the server refuses a request: an [`ApiError`] with its HTTP status.
 
 use api::error::{ApiError, Code};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 
-/// An answer that is no success.
+/// An answer that is not a success.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub ApiError);
 

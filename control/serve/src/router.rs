@@ -1,5 +1,6 @@
-//! The routes of the control socket. `openapi.json` of the crate `api` describes each of them, and is served, too; a test
-//! fails when a route is not described, a described one is not there, or an answer is not as described.
+//! The routes of the control socket. `openapi.json` of the crate `api` describes each of them, and is served, too. A
+//! test fails when a route is not described, when a described route does not exist, or when an answer does not match
+//! its description.
 
 use super::ask::Ask;
 use super::connection::LONGEST_BODY;
@@ -64,7 +65,7 @@ pub(super) fn router(office: Office) -> Router {
     router.layer(DefaultBodyLimit::max(LONGEST_BODY)).layer(middleware::from_fn(say)).with_state(office)
 }
 
-/// Says, for those who look for a fault, what was asked and how it was answered.
+/// Logs each request and its answer, for those who look for a fault.
 async fn say(request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let answer = next.run(request).await;

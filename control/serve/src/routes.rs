@@ -17,7 +17,7 @@ fn way(route: &Route, heard: Time, now: Time) -> Way {
     }
 }
 
-/// The routes of a registrar, now, and those that were given.
+/// The current routes of a registrar, and the static routes.
 pub fn of(registrar: &Registrar, fixed: &[StaticRoute], now: Time) -> Routes {
     let master = |view: link::MasterView| MasterRoute {
         id: view.id,

@@ -30,17 +30,17 @@ pub struct Serving {
     office: Office,
 }
 
-/// Clients of the control socket at the same time, those included whose request is not complete.
+/// How many clients the control socket serves at the same time. Connections without a complete request count, too.
 const CLIENTS: usize = 128;
 
-/// How long accepting rests after an error, which is most often a lack of descriptors.
+/// How long accepting pauses after an error, which is most often a lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
 impl Serving {
-    /// How long clients may take to read what they were answered.
+    /// How long clients may take to read their answers.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Reads the configuration again, as if a client had asked for it, and says what came of it in the log.
+    /// Reads the configuration again, as if a client had asked for it, and logs the result.
     pub fn reload(&self, why: &'static str) {
         let office = self.office.clone();
         let reloads = office.reloads.clone();
@@ -51,7 +51,7 @@ impl Serving {
             if reloads.one.available_permits() == 0 {
                 tracing::warn!("{why}: a reload is still under way; the configuration is read again when it ends");
             }
-            // Nobody closes it.
+            // The semaphore is never closed.
             let Ok(permit) = reloads.one.acquire_owned().await else { return };
             reloads.waits.store(false, Ordering::Relaxed);
             match tuning::again(&office, permit).await {
@@ -64,7 +64,7 @@ impl Serving {
         });
     }
 
-    /// Accepts nobody any more, and lets those who asked have their answers.
+    /// Accepts no more connections, and waits until pending answers are sent.
     pub async fn finish(self) {
         // The task listens for this as long as it lives.
         let _ = self.end.send(());
@@ -84,7 +84,7 @@ pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>)
     Ok(Serving { task, end, office })
 }
 
-/// Accepts clients until it is told to end, and waits for those that have asked.
+/// Accepts clients until it is told to end, and then waits for those that have asked.
 async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut ended: oneshot::Receiver<()>) {
     let reception = Reception::<Option<u32>, UnixStream>::new();
     let mut clients = JoinSet::new();
@@ -104,7 +104,7 @@ async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut e
                 continue;
             }
         };
-        // So that root and the user of the process do not take each other's places.
+        // With this, root and the user of the process do not take each other's places.
         let user = stream.peer_cred().ok().map(|client| client.uid());
         let caller = if clients.len() < CLIENTS { reception.admit(user, stream) } else { None };
         let Some(caller) = caller else {
@@ -119,7 +119,7 @@ async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut e
                 End::TooSlow => board.control.socket_timeouts.add(1),
             }
         });
-        // It is heard before the next one comes.
+        // The connection is read before the next one is accepted.
         tokio::task::yield_now().await;
     }
     drop(listener);

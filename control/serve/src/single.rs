@@ -1,18 +1,18 @@
-//! What one client may have at a time: the capture, the trace.
+//! Things that only one client can have at a time: the capture, the trace.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// What runs, if it does.
+/// The one that runs, if any.
 #[derive(Clone, Default)]
 pub(crate) struct Single {
     stop: Arc<Mutex<Option<Arc<Notify>>>>,
 }
 
-/// The right to be the one capture; given back when dropped.
+/// The permission to run the only capture; given back when dropped.
 pub(crate) struct Permit {
     running: Single,
-    /// Rings when the capture shall end.
+    /// Notified when the capture shall end.
     pub(crate) stop: Arc<Notify>,
 }
 
@@ -21,7 +21,7 @@ impl Single {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to be the only one, if nobody has it.
+    /// The permission, if nobody has it.
     pub(crate) fn claim(&self) -> Option<Permit> {
         let mut current = self.current();
         if current.is_some() {
@@ -32,7 +32,7 @@ impl Single {
         Some(Permit { running: self.clone(), stop })
     }
 
-    /// Tells the capture to end; whether one ran.
+    /// Tells the capture to end; returns whether one ran.
     pub(crate) fn stop(&self) -> bool {
         let current = self.current();
         current.as_ref().inspect(|stop| stop.notify_one()).is_some()

@@ -1,8 +1,8 @@
-//! Where control sockets are, and who owns one.
+//! Where control sockets are, and which process owns one.
 //!
 //! `/run/gvm-dp/NAME.sock` for root, else `$XDG_RUNTIME_DIR/gvm-dp/NAME.sock`; `GVM_DP_RUN_DIR` names another
-//! directory. Directory and sockets are private to their user. A socket that a crash left behind is taken over; one
-//! that answers is an error, and so is whatever else stands there.
+//! directory. Directory and sockets are private to their user. A socket that a crash left behind is replaced. A socket
+//! that answers is an error, and so is any other file at its path.
 
 use common::exit::Failure;
 use common::sockets::{OTHERS_WRITE, directory, path_of};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub struct ControlSocket {
     path: PathBuf,
     listener: UnixListener,
-    /// Device and inode of the file, by which it is known from another one of the same name.
+    /// Device and inode of the file. They distinguish it from another file of the same name.
     file: (u64, u64),
 }
 
@@ -26,14 +26,14 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Of those that start or end at the same time, one has the directory at a time.
+/// Locks the directory. Processes that start or end at the same time do so one after the other.
 fn lock(directory: &Path) -> io::Result<File> {
     let lock = File::open(directory)?;
     flock(&lock, FlockOperation::LockExclusive)?;
     Ok(lock)
 }
 
-/// The same for a tenth of a second.
+/// Tries to lock the directory for a tenth of a second.
 fn lock_soon(directory: &Path) -> Option<File> {
     let lock = File::open(directory).ok()?;
     for _ in 0..100 {
@@ -45,7 +45,7 @@ fn lock_soon(directory: &Path) -> Option<File> {
     None
 }
 
-/// The directory, made if it is not there, into which nobody else can write.
+/// The directory, into which nobody else can write. It is made if it does not exist.
 fn private_directory() -> Result<PathBuf, Failure> {
     let directory = directory();
     let failed = |source| Failure::Socket { path: directory.clone(), source };
@@ -62,11 +62,11 @@ fn private_directory() -> Result<PathBuf, Failure> {
 }
 
 impl ControlSocket {
-    /// Makes the socket of the process with this name, in the place of one whose process is gone.
+    /// Makes the socket of the process with this name. Replaces a socket whose process is gone.
     pub fn claim(name: &str) -> Result<Self, Failure> {
         let (directory, path) = (private_directory()?, path_of(name));
         let failed = |source| Failure::Socket { path: path.clone(), source };
-        // The other one then finds this one alive.
+        // Another process that waits for the lock then finds this one alive.
         let _lock = lock(&directory).map_err(|source| Failure::Socket { path: directory.clone(), source })?;
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => match UnixStream::connect(&path) {
@@ -80,7 +80,7 @@ impl ControlSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        // From its first moment nobody else may connect.
+        // Nobody else may connect, from the moment when the socket exists.
         let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
         let listener = UnixListener::bind(&path);
         rustix::process::umask(mask);
@@ -92,7 +92,7 @@ impl ControlSocket {
         Ok(Self { path, listener, file })
     }
 
-    /// Whether clients that look for this process by its name find it: nobody has removed the file, or put another one there.
+    /// Whether clients can find this process by its name: nobody has removed the file or replaced it.
     pub fn is_found(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.file)
     }
@@ -111,11 +111,11 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // What stands there by now may be another process's. Who starts in this moment waits for the lock; an end waits for
-        // nobody for long.
+        // By now the path may hold another process's socket. A process that starts at this moment waits for the lock;
+        // an end waits only a short time.
         let lock = self.path.parent().and_then(lock_soon);
         if lock.is_some() && self.is_found() {
-            // Whoever finds it later takes it over.
+            // Otherwise the next process with this name replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! The body of an answer that goes on as long as somebody sends pieces of it.
+//! The body of an answer that continues as long as somebody sends pieces of it.
 
 use hyper::body::{Body, Bytes, Frame};
 use std::convert::Infallible;
@@ -12,8 +12,8 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A body of what comes through the channel; it ends when the sender is dropped, and the sender notices when the client
-    /// has gone away.
+    /// A body of the pieces from the channel. It ends when the sender is dropped. The sender notices when the client is
+    /// gone.
     pub(crate) const fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self { pieces }
     }

@@ -1,11 +1,11 @@
-//! `POST /v1/trace`: what becomes of the next records of one slave, a line of JSON for each.
+//! `POST /v1/trace`: what happens to the next records of one slave, a line of JSON for each.
 //!
-//! The gateways say what they do ([`gateway::trace`]); here the two halves of each record's story are put together. It ends
-//! when as many were told as were asked for, when its time is over, when the client goes away, or with the process. One
-//! trace runs at a time.
+//! The gateways report what they do ([`gateway::trace`]). Here the two halves of each record's report are joined. The
+//! trace ends when it has as many records as were asked for, when its time is over, when the client goes away, or with
+//! the process. One trace runs at a time.
 //!
-//! With `?notes=true` lines about the trace itself stand among those of the records: how the slave stands with the gateway
-//! when it begins, and why it ends. Whoever does not ask for them reads records alone, as from older versions.
+//! With `?notes=true` there are also lines about the trace itself: the slave's state at the gateway when the trace
+//! begins, and why it ends. Without it there are lines of records only, as in older versions.
 
 use super::ask::Ask;
 use super::office::Office;
@@ -32,13 +32,13 @@ use tokio::time::Instant;
 /// The most records of one trace.
 pub const MOST: u32 = 10_000;
 
-/// How often events are looked for.
+/// How often events are polled.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Lines that wait for the client.
+/// How many lines may wait for the client.
 const LINES: usize = 256;
 
-/// What may stand behind the path.
+/// The query of the request.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct TraceQuery {
     /// Whether lines about the trace itself are wanted.
@@ -86,16 +86,16 @@ struct Session {
     told: u32,
 }
 
-/// The client has gone away: it wants no more.
+/// The client is gone.
 struct Gone;
 
 impl Session {
-    /// Tells record by record.
+    /// Sends record by record.
     async fn run(mut self, permit: Permit) {
         let slave = self.order.slave;
         tracing::info!("trace begins: slave {slave}");
         let end = self.tell().await;
-        // Whoever reads the end may trace again.
+        // The client that reads the end may begin another trace.
         drop(permit);
         let why = match end {
             Ok(why) => {
@@ -108,7 +108,7 @@ impl Session {
         tracing::info!("trace ends: slave {slave}, {} records: {why}", self.told);
     }
 
-    /// Until enough were told, or it is over.
+    /// Sends records until there are enough, or the trace is over.
     async fn tell(&mut self) -> Result<Why, Gone> {
         let deadline = self.order.duration_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
         let clock = self.office.board.clock();
@@ -117,7 +117,7 @@ impl Session {
         let mut waiting = BTreeMap::new();
         self.note(Moment::Begun, None).await?;
         let why = loop {
-            // Looked at before what is there, so that nothing comes after it.
+            // Checked before the events are read, so that nothing comes after the end.
             let end = if self.office.board.views().all(|view| view.pulse.stage() == Stage::Stopped) {
                 Some(Why::Process)
             } else {
@@ -139,7 +139,7 @@ impl Session {
                 () = self.lines.closed() => return Err(Gone),
             }
         };
-        // They wait still: what is known of them.
+        // These records still wait: they are sent with what is known of them.
         for record in waiting.into_values() {
             self.record(&record).await?;
         }
@@ -152,7 +152,7 @@ impl Session {
         Ok(())
     }
 
-    /// A line about the trace itself, for those who want them.
+    /// Sends a line about the trace itself, if the client wants them.
     async fn note(&mut self, note: Moment, why: Option<Why>) -> Result<(), Gone> {
         if !self.notes {
             return Ok(());
@@ -172,7 +172,7 @@ fn line(line: &impl Serialize) -> Bytes {
     text.into()
 }
 
-/// The record whose story an event ends.
+/// The record that an event completes.
 fn story(event: Event, offset: u64, waiting: &mut BTreeMap<u32, TracedRecord>) -> Option<TracedRecord> {
     match event {
         Event::Arrived { number, time, lcore, peer, offset: at, datagram, msg_type, req_id, len, fate } => {

@@ -1,4 +1,5 @@
-//! `/v1/settings` and `/v1/reload`: settings as they are shown, and how they change while the process runs.
+//! `/v1/settings` and `/v1/reload`: the settings in the form that clients see, and how they change while the process
+//! runs.
 
 use super::ask::Ask;
 use super::office::Office;
@@ -15,7 +16,7 @@ use settings::{Origin, RunningSettings, Sources};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// A value as it is shown: a list of what takes a list, else a text, or nothing.
+/// A value in the form that clients see: a list if the setting takes one, else a text, or null.
 fn shown(many: bool, texts: &[String]) -> serde_json::Value {
     match texts {
         texts if many => texts.into(),
@@ -57,7 +58,7 @@ pub fn answer(running: &RunningSettings) -> SettingsAnswer {
     }
 }
 
-/// Changes as they are shown.
+/// Changes in the form that clients see.
 pub fn changes(running: &RunningSettings, changes: Vec<SettingChange>) -> Vec<ChangeAnswer> {
     let many = |name: &str| running.sources().catalog().find(name).is_some_and(|setting| setting.many);
     let change = |SettingChange { name, from, to }: SettingChange| ChangeAnswer {
@@ -94,13 +95,13 @@ pub(super) async fn reload(State(office): State<Office>) -> Result<Json<Reloaded
     Ok(Json(again(&office, permit).await?))
 }
 
-/// Reads the configuration again beside the control thread, and has the control thread take it over.
+/// Reads the configuration again beside the control thread, which then takes it over.
 pub(super) async fn again(office: &Office, permit: OwnedSemaphorePermit) -> Result<Reloaded, ApiError> {
     let sources: Sources = office.ask(Ask::Sources).await?;
     let (tell, told) = oneshot::channel();
-    // Not on a thread of the runtime: that would wait for it at the end of the process.
+    // Not on a thread of the runtime: the runtime would wait for it at the end of the process.
     let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        // Whoever asked may have gone away.
+        // The client may be gone.
         let _ = tell.send((Fresh::read(sources), permit));
     });
     thread.map_err(|error| {

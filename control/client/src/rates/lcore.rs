@@ -3,42 +3,43 @@
 use super::span::{Counters, Span, value};
 use api::stats::{LcoreStats, Stats};
 
-/// One lcore between two looks.
+/// The work of one lcore between two samples.
 #[derive(Clone, Debug)]
 pub struct LcoreRates {
-    /// Its place among the lcores.
+    /// Its number among the lcores.
     pub index: u16,
-    /// The core it is pinned to; if it should be and is not, the cores on which it may run; else nothing.
+    /// The core that it is pinned to. If it should be pinned and is not: the cores on which it may run. Otherwise
+    /// `None`.
     pub core: Option<String>,
-    /// Where in its poll it was.
+    /// The stage of its poll.
     pub stage: String,
     /// Whether it stands still.
     pub standing: bool,
-    /// Share of the time in polls that did something.
+    /// Share of the time in polls that did work.
     pub busy: f64,
     /// Share of a core that its thread used.
     pub cpu: f64,
-    /// Records that came in, in a second.
+    /// Records received per second.
     pub records: f64,
-    /// Nanoseconds in busy polls for each of them; nothing when none came.
+    /// Nanoseconds in busy polls per received record; `None` if none were received.
     pub ns_per_record: Option<f64>,
-    /// Datagrams in a burst that was not empty.
+    /// Datagrams per burst that was not empty.
     pub burst: Option<f64>,
-    /// Times it slept, in a second.
+    /// Sleeps per second.
     pub sleeps: f64,
-    /// Polls without receiving, in a second.
+    /// Polls without receiving, per second.
     pub paused: f64,
-    /// Link control that waited or was lost for a full mailbox, in a second.
+    /// Link control messages that waited or were lost because a mailbox was full, per second.
     pub delayed: f64,
-    /// Packets lost before its ports saw them, in a second.
+    /// Packets lost before its ports saw them, per second.
     pub lost: f64,
     /// Frames that are free.
     pub frames_free: u64,
     /// The most frames that were in use at once.
     pub frames_most: u64,
-    /// Frames in all.
+    /// All frames.
     pub frames: u64,
-    /// What they are made of.
+    /// The memory that they use.
     pub memory: String,
 }
 

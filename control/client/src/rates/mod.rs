@@ -1,6 +1,7 @@
-//! What two looks at a process say: rates between them, with the totals beside.
+//! Rates between two samples of a process, with the totals.
 //!
-//! `stats` prints it and `top` draws it. A process that was started anew between the looks is seen from its start.
+//! `stats` prints them and `top` draws them. If the process was restarted between the samples, the rates begin at its
+//! start.
 
 pub mod lcore;
 pub mod port;

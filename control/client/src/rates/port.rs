@@ -1,4 +1,4 @@
-//! What one lcore's queue of a port does.
+//! The traffic of one lcore's queue of a port.
 
 use super::span::{Counters, Span, value};
 use api::stats::{PortStats, Stats};
@@ -37,7 +37,7 @@ pub struct RingFill {
     pub used: u64,
 }
 
-/// One lcore's queue of a port between two looks.
+/// One lcore's queue of a port between two samples.
 #[derive(Clone, Debug)]
 pub struct PortRates {
     /// Which port.
@@ -50,21 +50,22 @@ pub struct PortRates {
     pub mode: String,
     /// Whether packets can pass.
     pub link: PortLink,
-    /// Packets received, in a second.
+    /// Packets received per second.
     pub rx: f64,
-    /// Packets sent, in a second.
+    /// Packets sent per second.
     pub tx: f64,
-    /// Packets lost or dropped on the way in, in a second.
+    /// Packets lost or dropped on the way in, per second.
     pub rx_lost: f64,
-    /// Packets dropped on the way out, in a second.
+    /// Packets dropped on the way out, per second.
     pub tx_lost: f64,
-    /// Times that the TX ring or the send buffer was full, in a second.
+    /// How often the TX ring or the send buffer was full, per second.
     pub tx_full: f64,
-    /// The fullest that its RX ring was; of NIC queues.
+    /// The highest fill of its RX ring. Only NIC queues have one.
     pub rx_ring: Option<RingFill>,
-    /// How full its TX ring is; of NIC queues.
+    /// The fill of its TX ring. Only NIC queues have one.
     pub tx_ring: Option<RingFill>,
-    /// What it lost or dropped, by counter: how often in a second, and since the start; those that ever were.
+    /// Its losses and drops by counter: the rate per second, and the total since the start. Counters that are zero are
+    /// left out.
     pub losses: Vec<(String, f64, u64)>,
 }
 

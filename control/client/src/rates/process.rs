@@ -1,4 +1,4 @@
-//! What one process does between two looks.
+//! The work of one process between two samples.
 
 use super::lcore::LcoreRates;
 use super::port::PortRates;
@@ -6,7 +6,7 @@ use super::quantile::Quantiles;
 use super::span::{Span, value};
 use api::stats::{Direction, HistogramStats, Stats};
 
-/// One way of one direction, in a second.
+/// Traffic of one direction, in or out, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Flow {
     /// Records.
@@ -18,7 +18,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Records in a datagram; nothing when none moved.
+    /// Records per datagram; `None` if there were none.
     pub fn per_datagram(&self) -> Option<f64> {
         (self.datagrams > 0.0).then(|| self.records / self.datagrams)
     }
@@ -31,20 +31,20 @@ pub struct DirectionRates {
     pub name: String,
     /// What came in.
     pub came: Flow,
-    /// What left.
+    /// Traffic that came in.
     pub left: Flow,
-    /// Share of packets saved; nothing when no record left.
+    /// Share of packets saved; `None` if no record left.
     pub saved: Option<f64>,
     /// Since the start.
     pub total: Direction,
 }
 
-/// Something that happened: how often in a second, and how often since the start.
+/// An event: its rate per second, and its total since the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// What.
+    /// Its name.
     pub what: String,
-    /// In a second.
+    /// Per second.
     pub rate: f64,
     /// Since the start.
     pub total: u64,
@@ -53,15 +53,15 @@ pub struct Event {
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Rates {
-    /// Seconds that the rates are about.
+    /// Seconds that the rates cover.
     pub seconds: f64,
-    /// Whether they are about all the time since the start, for want of an earlier look at this process.
+    /// Whether the rates cover all the time since the start, because there is no earlier sample of this process.
     pub since_start: bool,
-    /// Cargo; of a gateway.
+    /// Cargo of a gateway.
     pub directions: Vec<DirectionRates>,
-    /// Records dropped, by direction and reason: those that ever were.
+    /// Records dropped, by direction and reason. Reasons without drops are left out.
     pub drops: Vec<Event>,
-    /// Why buffers left: all causes; of a gateway.
+    /// Why buffers of a gateway left, by cause. All causes are listed.
     pub flushes: Vec<Event>,
     /// How long buffers were held, in nanoseconds.
     pub hold: Option<Quantiles>,
@@ -71,18 +71,18 @@ pub struct Rates {
     pub lcores: Vec<LcoreRates>,
     /// Ports of lcores.
     pub ports: Vec<PortRates>,
-    /// Heartbeats accepted in a second; of a gateway.
+    /// Heartbeats that a gateway accepted per second.
     pub heartbeats: Option<f64>,
-    /// Heartbeats refused, by reason: those that ever were.
+    /// Heartbeats refused, by reason. Reasons without refusals are left out.
     pub refused: Vec<Event>,
-    /// Verdicts of XDP programs, by interface: those that ever were.
+    /// Verdicts of XDP programs, by interface. Verdicts without packets are left out.
     pub verdicts: Vec<Event>,
-    /// What a farm counts and is not zero.
+    /// Counters of a farm that are not zero.
     pub farm: Vec<Event>,
 }
 
 impl Rates {
-    /// What `now` says, compared to an earlier look at the same name.
+    /// Compares `now` with an earlier sample of the process with the same name.
     pub fn new(before: Option<&Stats>, now: &Stats) -> Self {
         let same = |before: &&Stats| before.pid == now.pid && before.uptime_seconds < now.uptime_seconds;
         let before = before.filter(same);

@@ -2,10 +2,10 @@
 
 use api::stats::{Bucket, HistogramStats};
 
-/// What a histogram's values are like. Inside a bucket they are taken to be spread evenly.
+/// Statistics of a histogram's values. Inside a bucket the values are assumed to be spread evenly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantiles {
-    /// How many values.
+    /// The number of values.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
@@ -16,7 +16,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of the values that came since an earlier look; nothing when none came.
+    /// Statistics of the values since an earlier sample; `None` if there were none.
     pub fn new(before: Option<&HistogramStats>, now: &HistogramStats) -> Option<Self> {
         let earlier = |at: usize| before.and_then(|before| before.buckets.get(at)).map_or(0, |bucket| bucket.count);
         let grown =
@@ -36,7 +36,7 @@ fn quantile(buckets: &[Bucket], count: u64, share: f64) -> f64 {
     let wanted = share * count as f64;
     let (mut below, mut lower) = (0.0, 0.0);
     for bucket in buckets {
-        // Beyond the last bound nothing more is known than that.
+        // The last bucket has no upper bound.
         let Some(bound) = bucket.bound else { return lower };
         let inside = bucket.count as f64;
         if below + inside >= wanted {

@@ -1,4 +1,4 @@
-//! What needs an operator's attention, the worst first.
+//! Warnings for the operator, the worst first.
 
 use super::port::PortLink;
 use super::process::Rates;
@@ -11,23 +11,23 @@ use std::fmt;
 /// Share of free frames below which a pool is nearly empty.
 const FEW_FREE: f64 = 1.0 / 16.0;
 
-/// How bad it is.
+/// How severe it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Cargo is lost or stands still now.
+    /// Cargo is lost or does not move now.
     Alarm,
     /// Something is not as it should be.
     Warning,
-    /// Worth knowing.
+    /// Useful information.
     Note,
 }
 
-/// One thing that needs attention.
+/// One warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// How bad it is.
+    /// How severe it is.
     pub severity: Severity,
-    /// What it is, and what to look at.
+    /// What happened, and what to check.
     pub text: String,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What needs attention in a process, the worst first.
+/// All warnings about a process, the worst first.
 pub fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
     let mut found = Vec::new();
     let mut say = |severity, text: String| found.push(Warning { severity, text });

@@ -1,4 +1,4 @@
-//! What is shown: the last looks, the sorting, what members did.
+//! The state of the screen: the last samples, the sort order, the changes of members.
 
 use crate::format::grouped;
 use crate::rates::{LcoreRates, Rates, value};
@@ -6,23 +6,23 @@ use api::stats::Stats;
 use ratatui::crossterm::event::KeyCode;
 use std::collections::VecDeque;
 
-/// Looks whose records per second are kept for the curve.
+/// How many samples keep their records per second for the curve.
 const HISTORY: usize = 240;
 
-/// Changes of membership that are kept.
+/// How many changes of membership are kept.
 const CHANGES: usize = 8;
 
-/// What lcores are sorted by.
+/// The sort key of lcores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Their place.
+    /// Their number.
     #[default]
     Index,
     /// How busy they are.
     Busy,
-    /// Records in a second.
+    /// Records per second.
     Records,
-    /// Nanoseconds of each record.
+    /// Nanoseconds per record.
     Cost,
 }
 
@@ -48,7 +48,7 @@ impl Sort {
 /// A change of membership that was seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// When, in seconds of the process's life.
+    /// When it happened, in seconds since the process started.
     pub at: f64,
     /// What changed.
     pub what: String,
@@ -59,33 +59,33 @@ pub struct Change {
 pub struct App {
     /// The process's name.
     pub name: String,
-    /// The last look.
+    /// The last sample.
     pub stats: Option<Stats>,
-    /// What it says, compared to the one before.
+    /// Its rates, compared to the sample before.
     pub rates: Option<Rates>,
-    /// Records in a second, of each look; the newest last.
+    /// Records per second of each sample; the newest last.
     pub history: VecDeque<u64>,
-    /// What members did, the newest first.
+    /// Changes of membership, the newest first.
     pub changes: VecDeque<Change>,
-    /// Why the process does not answer, while it does not.
+    /// Why the process does not answer; `None` if it does.
     pub silence: Option<String>,
-    /// Whether the screen stands still.
+    /// Whether the screen is frozen.
     pub paused: bool,
-    /// What lcores are sorted by.
+    /// The sort key of lcores.
     pub sort: Sort,
-    /// Whether the order is turned round.
+    /// Whether the order is reversed.
     pub reversed: bool,
-    /// Rows of the lcore and port tables that are scrolled past.
+    /// How many rows of the lcore and port tables are scrolled away.
     pub scroll: usize,
 }
 
 impl App {
-    /// Nothing was seen yet of the process with this name.
+    /// The state before the first sample of the process with this name.
     pub fn new(name: String) -> Self {
         Self { name, ..Self::default() }
     }
 
-    /// Takes a look at the process.
+    /// Takes in a sample of the process.
     pub fn take(&mut self, now: Stats) {
         self.silence = None;
         if self.paused {
@@ -118,7 +118,7 @@ impl App {
         self.silence = Some(why);
     }
 
-    /// Does what a key asks for; `false` when it asks for the end.
+    /// Handles a key; `false` if it asks for the end.
     pub fn key(&mut self, key: KeyCode) -> bool {
         match key {
             KeyCode::Char('q') | KeyCode::Esc => return false,
@@ -139,7 +139,7 @@ impl App {
         self.stats.as_ref().map_or(0, |stats| stats.lcores.len().saturating_sub(1))
     }
 
-    /// The lcores in the order that was asked for; by anything but their place, the largest first.
+    /// The lcores in their sort order. By number the smallest comes first, by other keys the largest.
     pub fn lcores(&self) -> Vec<&LcoreRates> {
         let mut lcores: Vec<&LcoreRates> = self.rates.iter().flat_map(|rates| &rates.lcores).collect();
         let key = |lcore: &LcoreRates| match self.sort {
@@ -156,7 +156,7 @@ impl App {
     }
 }
 
-/// What members did between two looks.
+/// The change of membership between two samples.
 fn changed(before: &Stats, now: &Stats) -> Option<String> {
     let counts = |stats: &Stats| {
         let members = stats.membership.unwrap_or_default();

@@ -1,21 +1,22 @@
-//! Tables whose columns vanish, one after the other, where there is no room for all. What is shown is shown whole.
+//! Tables whose columns vanish one after the other if there is no room for all. Cells of numbers and names are never
+//! cut.
 
 use super::fit::words;
 use ratatui::style::{Color, Style};
 use ratatui::text::Text;
 use ratatui::widgets::{Block, Cell, Row, Table};
 
-/// The widest that the first word of a text column makes it: `udp:255.255.255.255:65535` fits.
+/// The largest width that the first word of a text column can demand: `udp:255.255.255.255:65535` fits.
 const WORD: usize = 26;
 
-/// What stands in a column.
+/// The kind of a column's cells.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// Right-aligned, shown whole.
     Number,
     /// Left-aligned, shown whole.
     Name,
-    /// Left-aligned; of a text that has no room the last words vanish.
+    /// Left-aligned. If there is no room, the last words of a text are left out.
     Text,
 }
 
@@ -24,9 +25,9 @@ enum Kind {
 pub struct Column {
     heading: &'static str,
     kind: Kind,
-    /// The least width, so that a column does not jump with what is in it.
+    /// The minimum width, so that the column does not change its width with its content.
     least: usize,
-    /// Its turn to vanish, from 1; `None` when it stays.
+    /// The order in which it vanishes, from 1; `None` if it never does.
     turn: Option<u8>,
 }
 
@@ -50,7 +51,7 @@ impl Column {
         Self::new(heading, Kind::Text, 0)
     }
 
-    /// The same column, which vanishes as the `turn`th where there is no room for all.
+    /// The same column; it vanishes as the `turn`th if there is no room for all.
     pub const fn vanishes(mut self, turn: u8) -> Self {
         self.turn = Some(turn);
         self
@@ -70,7 +71,7 @@ impl Column {
     }
 }
 
-/// Which columns are shown in so much room, given what each needs. One blank is between two columns.
+/// Which columns are shown in this width, given the width that each needs. One blank separates two columns.
 fn chosen(columns: &[Column], needs: &[usize], room: usize) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     let turn = |index: &usize| columns.get(*index).and_then(|column| column.turn);
@@ -87,7 +88,7 @@ fn chosen(columns: &[Column], needs: &[usize], room: usize) -> Vec<usize> {
     }
 }
 
-/// A table in a frame that is so many columns wide. A row has a cell for each column, also for those that have no room.
+/// A table in a frame of this width. A row has a cell for each column, also for columns that are not shown.
 pub fn table(title: &str, columns: &[Column], rows: Vec<(Vec<String>, Style)>, width: u16) -> Table<'static> {
     let room = usize::from(width).saturating_sub(2);
     let cells = |index: usize| rows.iter().filter_map(move |(cells, _)| cells.get(index)).map(String::as_str);
@@ -95,7 +96,7 @@ pub fn table(title: &str, columns: &[Column], rows: Vec<(Vec<String>, Style)>, w
     let shown = chosen(columns, &needs, room);
     let fixed = |index: &&usize| columns.get(**index).is_some_and(|column| !matches!(column.kind, Kind::Text));
     let of_fixed: usize = shown.iter().filter(fixed).filter_map(|index| needs.get(*index)).sum();
-    // A table has one column of text at most.
+    // A table has at most one column of text.
     let of_text = room.saturating_sub(of_fixed + shown.len().saturating_sub(1));
     let shown: Vec<(usize, Column, usize)> = shown
         .into_iter()

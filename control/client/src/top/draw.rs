@@ -1,4 +1,4 @@
-//! The screen: where each panel stands, the first line and the last.
+//! The screen: the places of the panels, the first line and the last.
 
 use super::app::App;
 use super::{fit, panels};
@@ -10,16 +10,16 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-/// Below this the panels say nothing.
+/// On a smaller screen the panels are not shown.
 const LEAST: (u16, u16) = (60, 14);
 
-/// Warnings that are shown, on a low screen and on a high one; the rest is a number.
+/// How many warnings are shown, on a low screen and on a high one. Of the rest only the number is shown.
 const WARNINGS: (usize, usize) = (2, 4);
 
-/// Rows from which on a screen is high.
+/// A screen with this many rows is high.
 const HIGH: u16 = 30;
 
-/// What a warning looks like.
+/// The style of a warning.
 pub fn style(severity: Severity) -> Style {
     match severity {
         Severity::Alarm => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
@@ -46,7 +46,7 @@ pub fn screen(frame: &mut Frame<'_>, app: &App) {
     frame.render_widget(Paragraph::new(text).style(Style::new().reversed()), keys);
 }
 
-/// All panels at their full height, without keys: for text.
+/// All panels at their full height, without keys: for text output.
 pub fn page(frame: &mut Frame<'_>, app: &App) {
     body_of(frame, frame.area(), app, usize::MAX);
 }
@@ -71,7 +71,7 @@ fn body_of(frame: &mut Frame<'_>, area: Rect, app: &App, most: usize) {
     panels::members(frame, members, app);
 }
 
-/// The first line, and what needs attention.
+/// The first line, and the warnings.
 fn head(app: &App, most: usize, width: usize) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
     match (&app.stats, &app.rates) {

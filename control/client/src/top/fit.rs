@@ -1,13 +1,13 @@
-//! Text that fits: a word is shown whole or not at all, so that no number is ever cut.
+//! Text that fits: a word is shown completely or not at all, so that no number is ever cut.
 
-/// What stands where words were left out.
+/// Stands for words that were left out.
 const MORE: &str = "…";
 
 fn len(text: &str) -> usize {
     text.chars().count()
 }
 
-/// As many whole words of a text as fit into so many columns; `…` stands for the others.
+/// As many whole words of a text as fit into this width; `…` stands for the others.
 pub fn words(text: &str, width: usize) -> String {
     if len(text) <= width {
         return text.to_owned();
@@ -27,8 +27,8 @@ pub fn words(text: &str, width: usize) -> String {
     }
 }
 
-/// As many parts as fit into so many columns, two blanks apart. The last ones vanish first; of the first one as many words as
-/// fit are shown.
+/// As many parts as fit into this width, separated by two blanks. The last parts are left out first; of the first part
+/// as many words as fit are shown.
 pub fn parts<T: AsRef<str>>(parts: &[T], width: usize) -> String {
     let mut line = String::new();
     for (number, part) in parts.iter().map(AsRef::as_ref).enumerate() {
@@ -44,8 +44,8 @@ pub fn parts<T: AsRef<str>>(parts: &[T], width: usize) -> String {
     line
 }
 
-/// Parts in lines of so many columns, `gap` between them; a part is never divided. What does not fit into `most` lines
-/// vanishes.
+/// Parts in lines of this width, with `gap` between them; a part is never divided. What does not fit into `most` lines
+/// is left out.
 pub fn wrap<T: AsRef<str>>(parts: &[T], gap: &str, width: usize, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts.iter().map(AsRef::as_ref) {

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// Size of a frame that is printed as text.
 const PAGE: (u16, u16) = (120, 200);
 
-/// Shows a process until the person has seen enough; once, as text, when nobody sits before a terminal.
+/// Shows a process until the user quits. If there is no terminal: once, as text.
 pub fn run(args: &TopArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let interval = Duration::from_nanos(args.interval.0);

@@ -15,16 +15,16 @@ use ratatui::widgets::{Block, Paragraph, Sparkline};
 /// Height of the cargo and aggregation panels.
 pub const CARGO: u16 = 7;
 
-/// Changes of membership that are shown.
+/// How many changes of membership are shown.
 const CHANGES: usize = 4;
 
-/// Lines of causes for which buffers left.
+/// Lines for the causes of flushes.
 const CAUSES: usize = 2;
 
-/// Columns from which on there is room for all.
+/// From this width on all columns have room.
 const WIDE: u16 = 100;
 
-/// Where load begins to be high.
+/// A load above this is high.
 const HIGH: f64 = 0.9;
 
 fn moving(rate: f64) -> String {
@@ -36,12 +36,12 @@ fn inside(area: Rect) -> usize {
     usize::from(area.width).saturating_sub(2)
 }
 
-/// A title of parts, with a blank before and behind.
+/// A title of parts, with a blank before and after it.
 fn title<T: AsRef<str>>(parts: &[T], area: Rect) -> String {
     format!(" {} ", fit::parts(parts, inside(area).saturating_sub(2)))
 }
 
-/// What moves, and how it is merged; of a farm, what it counts.
+/// The traffic of a gateway and how it is merged; the counters of a farm.
 pub fn cargo(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let Some(rates) = &app.rates else { return };
     if rates.directions.is_empty() {
@@ -176,7 +176,7 @@ pub fn lcores(frame: &mut Frame<'_>, area: Rect, app: &App) {
 pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let Some(rates) = &app.rates else { return };
     let fill = |fill: Option<RingFill>| fill.map_or("-".to_owned(), |fill| percent(fill.share));
-    // One lcore less is shown for each step of the scroll, and so are its ports.
+    // Each step of the scroll hides one lcore, and its ports.
     let each = rates.ports.len() / rates.lcores.len().max(1);
     let rows = rates.ports.iter().skip(app.scroll * each).map(|port| {
         let lost = port.rx_lost + port.tx_lost;
@@ -217,7 +217,7 @@ pub fn members_height(app: &App) -> u16 {
     4 + app.changes.len().min(CHANGES) as u16
 }
 
-/// Who is there, and what changed.
+/// The members, and what changed.
 pub fn members(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let (Some(stats), Some(rates)) = (&app.stats, &app.rates) else { return };
     let members = stats.membership.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A real terminal: keys, resizing, and its state given back however this ends.
+//! A real terminal: keys, resizing, and restoring its state at every kind of end.
 
 use super::app::App;
 use super::draw;
@@ -14,19 +14,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-/// How soon a look that came in is shown.
+/// How soon a sample that came in is shown.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The exit code of one that a terminal keeps waiting.
+/// The exit code when the terminal blocks the process.
 const UNUSABLE: u8 = 3;
 
-/// Shows a process until the person ends it, or a signal does.
+/// Shows a process until the user or a signal ends it.
 pub fn run(target: Target, interval: Duration) -> Result<(), Failure> {
     let asked = signal::asked()?;
-    // A terminal that takes nothing (Ctrl-S) keeps us in a write, and would stay raw. Its other modes need a write.
+    // A terminal that accepts no output (Ctrl-S) blocks us in a write, and would stay in raw mode. Restoring its other
+    // modes needs a write.
     let heard = signal::insist_and(UNUSABLE, || drop(disable_raw_mode()))?;
     let mut terminal = ratatui::try_init().map_err(|error| {
-        // Whatever was begun is taken back.
+        // Undoes every change of the terminal.
         ratatui::restore();
         unusable(&error)
     })?;
@@ -42,7 +43,7 @@ fn unusable(error: &io::Error) -> Failure {
     ))
 }
 
-/// Looks again and again on a thread of its own, so that keys are heard while the process does not answer.
+/// Takes samples repeatedly on its own thread, so that keys work while the process does not answer.
 fn looks(target: Target, interval: Duration) -> Receiver<Result<Box<api::stats::Stats>, Failure>> {
     let (sender, receiver) = sync_channel(1);
     std::thread::spawn(move || {

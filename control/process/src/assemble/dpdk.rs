@@ -1,4 +1,4 @@
-//! A device of DPDK whose queues are ports: set up, with the IPv4 host of its addresses. One for all lcores.
+//! A device of DPDK whose queues are ports: its set-up, and the IPv4 host of its addresses. All lcores share it.
 
 use super::neighbours;
 use crate::ending;
@@ -24,15 +24,15 @@ use wire::net::ethernet::MacText;
 
 /// What DPDK needs for itself, in MiB.
 const BASE: u64 = 48;
-/// What a queue of a driver with memory of its own needs besides, in MiB.
+/// What a queue needs in addition if its driver has its own memory, in MiB.
 const COPIES: u64 = 24;
-/// Bytes that DPDK needs for each frame of each queue: what it calls a mbuf, and where it is.
+/// Bytes that DPDK needs for each frame of each queue: its mbuf, and a reference to it.
 const OF_A_FRAME: u64 = 256;
 
-/// A device is closed in this time: drivers of large cards take a second or two.
+/// The time in which a device is closed. Drivers of large cards take a second or two.
 const CLOSES_WITHIN: Duration = Duration::from_secs(8);
 
-/// Memory that DPDK needs beside the arenas, in MiB.
+/// Memory that DPDK needs in addition to the arenas, in MiB.
 pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
     let frames = (u64::from(pool.frames) * OF_A_FRAME).div_ceil(1 << 20);
     BASE + queues as u64 * (frames + COPIES)
@@ -56,10 +56,11 @@ pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -
     Environment::start(plugin, config).map_err(Failure::Dpdk)
 }
 
-/// Drivers that work on interfaces of the kernel take any; without Ethernet headers they would hear nothing.
+/// Checks the interfaces under a device. Drivers on kernel interfaces accept any, but would receive nothing without
+/// Ethernet headers.
 fn check_interfaces(spec: &DpdkSpec) -> Result<(), Failure> {
     for name in spec.interfaces() {
-        // What is not there, its driver says better.
+        // If the interface does not exist, the driver's own message is better.
         let Ok(interface) = Interface::find(name) else { continue };
         interface.check_ethernet().map_err(|error| {
             Failure::Machine(format!(
@@ -71,7 +72,7 @@ fn check_interfaces(spec: &DpdkSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The cores of this process that are no lcore's; all, if there are no others.
+/// The cores of this process without an lcore; all cores, if each has one.
 fn others(lcores: &[Option<usize>]) -> Vec<usize> {
     let all: Vec<usize> = CoreList::of_this_process().map(|cores| cores.iter().collect()).unwrap_or_default();
     let others: Vec<usize> = all.iter().copied().filter(|core| !lcores.contains(&Some(*core))).collect();
@@ -85,9 +86,9 @@ pub struct DpdkNic {
     device: Device,
     host: Host,
     queues: u16,
-    /// Whether there is nothing to close any more, or nothing that may be closed.
+    /// Whether nothing is left to close, or nothing may be closed.
     is_closed: AtomicBool,
-    /// Who follows the kernel's interfaces under it.
+    /// They follow the kernel's interfaces under the device.
     _under: Vec<Watcher>,
 }
 
@@ -115,7 +116,7 @@ impl DpdkNic {
         let host = spec.host.config(&format!("--port {spec}"), device.mac());
         let host = host.and_then(Host::new).map_err(|error| Failure::Usage(error.to_string()))?;
         let mut under = Vec::new();
-        // It was opened with them, so that they are there.
+        // The device was opened with these interfaces, so they exist.
         for interface in spec.interfaces().into_iter().filter_map(|name| Interface::find(name).ok()) {
             let confined = confinement.clone();
             let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
@@ -126,7 +127,7 @@ impl DpdkNic {
         Ok(Self { id, spec: spec.clone(), device, host, queues, is_closed: AtomicBool::new(false), _under: under })
     }
 
-    /// Which of the process's ports.
+    /// The number of its port.
     pub fn id(&self) -> PortId {
         self.id
     }
@@ -136,7 +137,7 @@ impl DpdkNic {
         self.device.driver()
     }
 
-    /// Opens the queue of one lcore, on the lcore's own thread; with `roce` it takes RoCEv2, too.
+    /// Opens the queue of one lcore, on the lcore's own thread. With `roce` it receives RoCEv2, too.
     pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
         let mut port = DpdkPort::open(self.id, lcore, &self.device, pool, &self.host).map_err(Failure::Dpdk)?;
         if roce {
@@ -145,12 +146,12 @@ impl DpdkNic {
         Ok(port)
     }
 
-    /// From now on packets come and go; all queues are open.
+    /// Starts the device, so that packets come and go. All queues are open.
     pub fn start(&self) -> Result<(), Failure> {
         self.device.start().map_err(Failure::Dpdk)
     }
 
-    /// Gives the device up, once no lcore polls it. The process ends when its driver takes too long.
+    /// Closes the device, after all lcores stopped polling it. The process ends if its driver takes too long.
     pub fn close(&self) {
         if self.is_closed.swap(true, Ordering::Relaxed) {
             return;
@@ -170,12 +171,13 @@ impl DpdkNic {
         }
     }
 
-    /// An lcore that does not come back may still use the device: it is never closed.
+    /// Never closes the device: an lcore that does not come back may still use it.
     pub fn leave_open(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its driver has a program on an interface of the kernel's, which it looks up and takes off when it is closed.
+    /// Whether its driver has a program on a kernel interface. The driver looks it up and removes it when the device is
+    /// closed.
     pub fn has_program(&self) -> bool {
         self.driver() == "net_af_xdp"
     }
@@ -207,7 +209,7 @@ impl DpdkNic {
     }
 }
 
-/// An error of a device; if another process has it, with that process's name.
+/// An error of a device. If another process uses the device, the error has that process's name.
 fn held(spec: &DpdkSpec, error: DpdkError) -> Failure {
     let holder = match (&error, spec.pci()) {
         (DpdkError::NoDevice { cause: Cause::Held, .. }, Some(device)) => pci::holder(device),

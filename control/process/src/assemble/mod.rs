@@ -1,4 +1,4 @@
-//! Ports and lcores, from settings.
+//! Builds ports and lcores from settings.
 
 pub mod devices;
 pub mod dpdk;
@@ -22,16 +22,16 @@ use serve::board::RoleCounters;
 use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Commands that may wait for one lcore. Routes beyond that wait at the registrar's desk.
+/// How many commands may wait for one lcore. Further routes wait at the registrar's desk.
 const MAILBOX: usize = 16_384;
 
-/// One running lcore, and the way to tell it things.
+/// One running lcore, and the channel for commands to it.
 pub struct Started<C, K = RoleCounters> {
     /// The thread.
     pub running: LcoreHandle,
     /// Its mailbox.
     pub commands: Sender<C>,
-    /// What its role counts.
+    /// The counters of its role.
     pub counters: K,
 }
 
@@ -44,7 +44,8 @@ struct Building<C, K> {
 
 /// Starts an lcore for each core of the ports.
 ///
-/// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` hears of each lcore's end.
+/// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` receives the
+/// number of each lcore that ends.
 pub fn start_lcores<R, K, F>(
     ports: &Ports,
     mode: RxMode,
@@ -71,7 +72,7 @@ where
             let pool = Pool::placed(sources.pool, place).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
             let (role, counters) = make(index, &pool, &ports)?;
-            // The other end waits for it, or is gone together with everything else.
+            // The receiver waits for it, or everything is gone.
             let _ = tell.send(counters);
             sources.confinement.enter(Thread::Lcore, CapabilitySet::empty())?;
             Ok(Lcore::new(index, role, ports, pool, mailbox, registrar))

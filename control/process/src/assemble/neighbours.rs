@@ -1,4 +1,4 @@
-//! The neighbours of a port that has no kernel behind it, as `stats` shows them.
+//! The neighbours of a port without a kernel, in the form that `stats` shows.
 
 use api::neighbours::NeighbourStats;
 use frame::Time;
@@ -7,7 +7,7 @@ use port::host::Host;
 use std::net::Ipv4Addr;
 use wire::net::ethernet::MacText;
 
-/// Who a host knows now, by address, and behind them the hosts that have one of its own addresses.
+/// The neighbours that a host knows now, by address. After them come hosts that use one of its own addresses.
 pub fn of(host: &Host, now: Time) -> Vec<NeighbourStats> {
     let seconds = |heard: Time| now.saturating_sub(heard) as f64 / SECOND as f64;
     let known = host.neighbours().into_iter().map(|view| NeighbourStats {

@@ -1,4 +1,4 @@
-//! An interface whose queues are ports: its XDP program, its neighbours, its offloads. One for all lcores.
+//! An interface whose queues are ports: its XDP program, its neighbours, its offloads. All lcores share it.
 
 use super::offloads::Restoring;
 use super::steering::Steering;
@@ -22,22 +22,22 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long another program may still be attached: one that was killed a moment ago goes with its process.
+/// How long to wait for another attached program to go: the program of a process that was just killed goes with it.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// An interface that was looked at, and not yet touched.
+/// An interface that was examined, but not changed.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Which of the process's ports.
+    /// The number of its port.
     pub id: PortId,
-    /// What was asked for.
+    /// Its port as the user specified it.
     pub spec: XdpSpec,
-    /// What the kernel says of it.
+    /// What the kernel reports about it.
     pub interface: Interface,
 }
 
 impl Found {
-    /// Looks at the interface.
+    /// Examines the interface.
     pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
         interface.check_ethernet().map_err(|error| Failure::Xdp(error.into()))?;
@@ -83,7 +83,7 @@ impl Found {
     }
 }
 
-/// An error of an interface's queues; if another process has them, with that process's name.
+/// An error of an interface's queues. If another process uses them, the error has that process's name.
 pub fn taken(interface: u32, error: XdpError) -> Failure {
     match error {
         XdpError::Busy { ifname, queue } => match owner::of_xdp(interface) {
@@ -94,12 +94,12 @@ pub fn taken(interface: u32, error: XdpError) -> Failure {
     }
 }
 
-/// What all interfaces of a process have in common, since they share its memory.
+/// What all interfaces of a process have in common, because they share its memory.
 #[derive(Clone, Debug)]
 pub struct Agreed {
     /// How packets move between the NICs and the memory.
     pub mode: XdpMode,
-    /// Why that is not zero-copy; nothing where it is.
+    /// Why that is not zero-copy; `None` if it is.
     pub why_copy: Option<String>,
     /// Entries of each ring of each queue.
     pub ring: u32,
@@ -107,18 +107,19 @@ pub struct Agreed {
     pub largest: u16,
 }
 
-/// An interface in use: while this lives, its packets for us come to our sockets.
+/// An interface in use. While this lives, packets for this process come to its sockets.
 pub struct Nic {
     found: Found,
     agreed: Agreed,
     got: OnceLock<BoundMode>,
-    /// Its driver in the kernel; empty where it has none.
+    /// Its driver in the kernel; empty if it has none.
     driver: String,
     /// Whether its queues receive RoCEv2, too.
     roce: bool,
     /// The VLANs that they take packets from.
     vlans: Arc<Vlans>,
-    // In the order in which they end: the program is detached before offloads are on again, and nobody else has it then.
+    // The order of these fields is the order of the end: the program is detached before offloads are turned on again,
+    // and nothing else uses it then.
     watcher: Watcher,
     steering: Arc<Mutex<Steering>>,
     resolver: Resolver,
@@ -126,7 +127,7 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// Loads the XDP program and attaches it. The kernel keeps all packets until [`Nic::take_packets`].
+    /// Loads the XDP program and attaches it. All packets stay with the kernel until [`Nic::take_packets`].
     pub fn attach(
         found: Found,
         config: &Config<'_>,
@@ -173,7 +174,7 @@ impl Nic {
         Ok(Self { agreed, got, driver, roce, vlans, watcher, steering, resolver, offloads, found })
     }
 
-    /// Which of the process's ports.
+    /// The number of its port.
     pub fn id(&self) -> PortId {
         self.found.id
     }
@@ -183,12 +184,12 @@ impl Nic {
         &self.found.interface.name
     }
 
-    /// What its interface has now.
+    /// The current state of its interface.
     pub fn seen(&self) -> &Arc<Seen> {
         self.watcher.seen()
     }
 
-    /// Its first IPv4 address, when it was looked at.
+    /// Its first IPv4 address at the time when it was examined.
     pub fn first_address(&self) -> Option<Ipv4Addr> {
         self.found.interface.ipv4.map(Ipv4Addr::from)
     }
@@ -198,7 +199,7 @@ impl Nic {
         self.agreed.largest
     }
 
-    /// Its driver in the kernel; empty where it has none, as a veth.
+    /// Its driver in the kernel; empty if it has none, like a veth.
     pub fn driver(&self) -> &str {
         &self.driver
     }
@@ -208,20 +209,20 @@ impl Nic {
         self.found.spec.mode == XdpMode::Skb
     }
 
-    /// How many packets the driver has cut off; nothing where it cannot have done so, or where nobody can tell.
+    /// How many packets the driver has cut off; `None` if it cannot have done so, or if that is unknown.
     pub fn cut_off(&self) -> Option<u64> {
         self.got.get().filter(|mode| **mode == BoundMode::ZeroCopy)?;
         self.steering().steer().packets(Verdict::DropCutOff).ok()
     }
 
-    /// Its receive queues that have a socket: those of the start.
+    /// How many of its receive queues have a socket: those that it had at the start.
     pub fn queues(&self) -> u32 {
         self.found.interface.rx_queues
     }
 
-    /// From now on packets for us come to the sockets; all queues are open.
+    /// From now on packets for this process come to its sockets. All queues are open.
     pub fn take_packets(&self) -> Result<(), Failure> {
-        // What changes from now on, the watcher says after this.
+        // The watcher reports later changes, after this line.
         tracing::debug!(target: "ebpf", "{}: packets for us come to our sockets from now on", self.name());
         let mut steering = self.steering();
         steering.take(&self.seen().table()).map_err(Failure::Steer)
@@ -233,19 +234,19 @@ impl Nic {
         self.steering().leave().map_err(Failure::Steer)
     }
 
-    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older kernels
-    /// to use the program's maps.
+    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older
+    /// kernels to use the program's maps.
     pub fn keeps(&self) -> CapabilitySet {
         let mut keeps = keeps_bpf(self.steering().steer());
         keeps.set(CapabilitySet::NET_ADMIN, self.offloads.turned_off().next().is_some());
         keeps
     }
 
-    /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and has the XDP program feed them.
+    /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and makes the XDP program feed them.
     pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {
             let config = XdpConfig::of(&self.found.interface, queue)?;
-            // The generic hook has no memory of a NIC to share, whatever was agreed on.
+            // The generic hook has no NIC memory to share, whatever the agreed mode is.
             let mode = if self.is_generic() { XdpMode::Skb } else { self.agreed.mode };
             let config = XdpConfig { mode, ring: self.agreed.ring, vlans: Arc::clone(&self.vlans), ..config };
             let mut port = XdpPort::open(self.id(), config, umem)?;
@@ -259,7 +260,7 @@ impl Nic {
         let mut ports = Vec::new();
         for queue in (lcore..self.queues()).step_by(lcores.max(1) as usize) {
             let port = open(queue).map_err(Failure::Xdp)?;
-            // All queues of all ports get the same: there is one choice.
+            // All queues of all ports get the same mode: there is one choice.
             let _ = self.got.set(port.mode());
             if let Some(socket) = port.poll_fd() {
                 self.steering().steer().set_socket(queue, socket).map_err(Failure::Steer)?;
@@ -277,7 +278,7 @@ impl Nic {
         lock(&self.steering)
     }
 
-    /// Packets with this verdict of the XDP program so far; none where the kernel does not say.
+    /// Packets with this verdict of the XDP program so far; `None` if the kernel does not say.
     pub fn packets(&self, verdict: Verdict) -> u64 {
         self.steering().steer().packets(verdict).unwrap_or(0)
     }
@@ -294,7 +295,8 @@ impl Nic {
     }
 }
 
-/// The kernel driver of an interface: of virtio's, the virtio device is the interface's.
+/// The kernel driver of an interface. For virtio the interface's device is the virtio device, so the driver is that
+/// one's.
 fn driver(interface: &str) -> String {
     let link = std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"));
     let name = link.ok().and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
@@ -308,7 +310,7 @@ impl serve::board::InterfaceView for Nic {
         let addresses: Vec<String> = seen.table().ipv4().map(address).collect();
         let mut steering = self.steering();
         let steer = steering.steer();
-        // A map that cannot be read leaves its counters out; they are never wrong.
+        // If a map cannot be read, its counters are left out; they are never wrong.
         let count = |verdict: &Verdict| Some((verdict.name().to_owned(), steer.packets(*verdict).ok()?));
         let mode = match (self.got.get(), self.is_generic()) {
             (Some(got), true) => format!("{got}, generic hook"),
@@ -336,8 +338,8 @@ impl serve::board::InterfaceView for Nic {
     }
 }
 
-/// What it takes to use the program's maps: older kernels ask for one of these at each use, newer ones only when a map
-/// is made.
+/// The capability that the program's maps need: older kernels demand one of these for each use, newer ones only when a
+/// map is made.
 fn keeps_bpf(steer: &Steer) -> CapabilitySet {
     let mut keeps = CapabilitySet::empty();
     let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
@@ -346,7 +348,7 @@ fn keeps_bpf(steer: &Steer) -> CapabilitySet {
     keeps
 }
 
-/// The maps and counters are whole whatever a panicking lcore did: the kernel keeps them.
+/// The maps and counters are consistent even if an lcore panicked: the kernel keeps them.
 fn lock(steering: &Mutex<Steering>) -> MutexGuard<'_, Steering> {
     steering.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! Receive offloads that are off while a process runs: remembered in a file, so that they are not off for ever when the
+//! Receive offloads that are off while a process runs. A file remembers them, so that they do not stay off when the
 //! process is killed.
 //!
-//! The file is beside the control sockets, named after network namespace and the number of the interface, which stays when
-//! the interface is renamed. Its process holds a lock on it, which the kernel lets go of however the process ends: a file that
-//! can be locked is one that was left behind.
+//! The file is beside the control sockets. Its name has the network namespace and the index of the interface, which
+//! stays when the interface is renamed. The process holds a lock on the file, and the kernel releases it however the
+//! process ends. So a file that can be locked was left behind.
 
 use common::sockets::directory;
 use port::xdp::{Interface, Offloads, XdpError};
@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use wire::net::ethernet::MacText;
 
-/// What the files' names begin with.
+/// The prefix of the files' names.
 const PREFIX: &str = "offloads";
 
 /// The offloads of one interface, off until this is dropped.
@@ -25,7 +25,7 @@ pub struct Restoring {
 }
 
 impl Restoring {
-    /// Turns off what breaks the path, and remembers it.
+    /// Turns off the offloads that break the path, and remembers them.
     ///
     /// # Errors
     /// One of them stays on.
@@ -46,7 +46,7 @@ impl Restoring {
         Ok(Self { offloads, note })
     }
 
-    /// What was turned off, as `ethtool -K` names it.
+    /// The offloads that were turned off, named as in `ethtool -K`.
     pub fn turned_off(&self) -> impl Iterator<Item = &'static str> {
         self.offloads.turned_off()
     }
@@ -57,13 +57,13 @@ impl Drop for Restoring {
         if self.offloads.restore()
             && let Some((path, _)) = &self.note
         {
-            // Whoever finds it later turns on what is on.
+            // If the file stays, the next start turns on offloads that are on already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Turns on what processes left off that were killed, on interfaces of this network namespace.
+/// Turns on the offloads that killed processes left off, on interfaces of this network namespace.
 pub fn restore_left_off() {
     let Some(prefix) = prefix() else { return };
     for entry in std::fs::read_dir(directory()).into_iter().flatten().flatten() {
@@ -73,12 +73,12 @@ pub fn restore_left_off() {
             && let Some(left) = Left::behind(&path)
         {
             left.restore();
-            // Kept when the kernel refused: the next start tries again.
+            // The file is kept if the kernel refused: the next start tries again.
         }
     }
 }
 
-/// What a killed process left.
+/// The file of a killed process.
 struct Left<'a> {
     path: &'a Path,
     text: String,
@@ -87,7 +87,7 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    /// `None` when the process lives that wrote it.
+    /// `None` if the process that wrote the file is alive.
     fn behind(path: &'a Path) -> Option<Self> {
         let mut file = File::open(path).ok()?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -100,7 +100,7 @@ impl<'a> Left<'a> {
         let mut lines = self.text.lines();
         let (index, name, mac) = (lines.next().and_then(|line| line.parse().ok()), lines.next(), lines.next());
         let options: Vec<&str> = lines.collect();
-        // Numbers are given anew after a boot, and in another namespace: one of the two must be as it was.
+        // Indices are reused after a boot and in another namespace. So the name or the address must be the same.
         let is_same =
             |now: &Interface| name == Some(&*now.name) || mac.is_some_and(|mac| mac == MacText(now.mac).to_string());
         let done = match index.map(Interface::numbered) {
@@ -114,7 +114,7 @@ impl<'a> Left<'a> {
             }
             // The kernel did not say: the next start asks again.
             Some(Err(_)) => false,
-            // It is gone, or another one has its number: nothing was done to that.
+            // The interface is gone, or another interface has its index. There is nothing to restore.
             Some(Ok(_)) | None => true,
         };
         if done {
@@ -123,7 +123,7 @@ impl<'a> Left<'a> {
     }
 }
 
-/// The beginning of the names of this network namespace's files; `None` when the kernel does not say which it is.
+/// The prefix of the file names of this network namespace; `None` if the kernel does not identify it.
 fn prefix() -> Option<String> {
     let namespace = std::fs::read_link("/proc/self/ns/net").ok()?;
     let number: String = namespace.to_str()?.chars().filter(char::is_ascii_digit).collect();
@@ -160,7 +160,7 @@ mod tests {
         drop(held);
         let left = Left::behind(&path).unwrap();
         assert_eq!(left.text, "1\nlo\n00:00:00:00:00:00\nrxvlan\nlro\n");
-        // The loopback has none of these, and so there is nothing to do.
+        // The loopback interface has none of these offloads, so there is nothing to do.
         left.restore();
         assert!(!path.exists());
         drop(left);

@@ -1,4 +1,5 @@
-//! The process's ports, from their specs: looked at together, since lcores, arenas and copy mode are shared by all.
+//! The process's ports, built from their specifications. They are examined together, because all share lcores, arenas
+//! and copy mode.
 
 use super::dpdk::{self, DpdkNic};
 use super::nic::{self, Agreed, Found, Nic};
@@ -29,16 +30,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Sizes of the rings of one socket.
+/// The possible ring sizes of one socket.
 const RINGS: std::ops::RangeInclusive<u32> = 64..=2048;
 
-/// The MTU of a device of DPDK, where nothing else was said: Ethernet's.
+/// The default MTU of a device of DPDK: Ethernet's.
 const DEVICE_MTU: u16 = 1500;
 
-/// Interfaces are given back in this time: the kernel may be busy with all others, one after the other.
+/// The time in which interfaces are released. The kernel may first handle all other interfaces, one after the other.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
 
-/// Where one port of every lcore comes from.
+/// The source of one port of every lcore.
 #[derive(Clone)]
 enum Source {
     Socket(Sockets),
@@ -71,23 +72,23 @@ impl Sockets {
     }
 }
 
-/// All ports of the process, ready to be opened by its lcores.
+/// All ports of the process, ready for its lcores to open them.
 #[derive(Clone)]
 pub struct Ports {
     sources: Vec<Source>,
-    /// One lcore for each, pinned to this core; `None` leaves it to the scheduler.
+    /// One lcore for each, pinned to this core; `None` leaves the choice to the scheduler.
     pub cores: Vec<Option<usize>>,
     /// Shape of each lcore's arena.
     pub pool: PoolConfig,
-    /// The bits of an address that all devices of DPDK can use, if an IOMMU bounds them.
+    /// The address bits that all devices of DPDK can use, if an IOMMU limits them.
     pub address_bits: Option<u32>,
-    /// Largest IP packet that was asked for, in bytes.
+    /// The requested largest IP packet, in bytes.
     mtu: Option<u16>,
     /// DPDK, if a port needs it.
     environment: Option<Environment>,
-    /// How the process's threads are confined once they are set up.
+    /// How the threads of the process are confined after set-up.
     pub confinement: Confinement,
-    /// Whether they receive RoCEv2: NIC queues beside their own UDP port, sockets instead.
+    /// Whether they receive RoCEv2: NIC queues in addition to their own UDP port, sockets instead of it.
     roce: bool,
 }
 
@@ -112,7 +113,7 @@ fn memory_of(common: &Common, looked: &Looked) -> MemoryNeed {
     MemoryNeed { lcores: cores.len(), frames: pool.frames, chunk: pool.chunk, node, dpdk }
 }
 
-/// Looks at all ports as a start would, and opens nothing. Returns what each can do.
+/// Examines all ports as a start would, and opens nothing. Returns what each can do.
 pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
     let Looked { found, .. } = look(common, most)?;
     let mut interfaces = found.iter();
@@ -127,10 +128,10 @@ pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
     Ok(facts.collect())
 }
 
-/// Ports that were looked at together, and not yet touched.
+/// Ports that were examined together, but not changed.
 struct Looked {
     found: Vec<Found>,
-    /// Names and receive queues of those on interfaces.
+    /// The names and the number of receive queues of ports on interfaces.
     queues: Vec<(String, usize)>,
     cores: Vec<Option<usize>>,
     /// The arena in copy mode.
@@ -162,10 +163,10 @@ fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
 }
 
 impl Looked {
-    /// The arena that is needed at most: which mode the ports get is known when their sockets are bound.
+    /// The largest arena that may be needed: the mode of the ports is known when their sockets are bound.
     fn largest_pool(&self) -> PoolConfig {
         let may = |found: &Found| {
-            // Only a device can write by itself; virtual interfaces like veth have none.
+            // Only a device can write to memory itself; virtual interfaces like veth have none.
             let device = Path::new("/sys/class/net").join(&found.interface.name).join("device");
             matches!(found.spec.mode, XdpMode::Auto | XdpMode::ZeroCopy) && device.exists()
         };
@@ -174,7 +175,7 @@ impl Looked {
 }
 
 impl Ports {
-    /// Looks at all ports, and attaches the XDP program to those that need it, for this steering and the gateways of
+    /// Examines all ports, and attaches the XDP program to those that need it, with this steering and the gateways of
     /// other shards. At most `most` lcores.
     pub fn prepare(
         common: &Common,
@@ -271,7 +272,7 @@ impl Ports {
         })
     }
 
-    /// Confines the threads that DPDK has of its own, once all devices are started.
+    /// Confines DPDK's own threads, after all devices were started.
     pub fn confine_devices(&self) -> Result<(), Failure> {
         let Some(environment) = &self.environment else { return Ok(()) };
         let mut keeps = CapabilitySet::empty();
@@ -303,8 +304,8 @@ impl Ports {
         self.sources.iter().enumerate().map(open).collect()
     }
 
-    /// Gives back what the ports stand on, once no lcore polls them: interfaces first, then devices of DPDK, whose drivers may not
-    /// come back.
+    /// Releases what the ports use, after all lcores stopped polling them: interfaces first, then devices of DPDK,
+    /// whose drivers may hang.
     pub fn close(self) {
         let devices: Vec<Arc<DpdkNic>> = self.devices().cloned().collect();
         let late = "an interface is not given back: the kernel does not come back from taking its XDP program off or turning its \
@@ -315,7 +316,7 @@ impl Ports {
     }
 }
 
-/// The devices of DPDK among the ports that were asked for.
+/// The requested devices of DPDK.
 fn devices(common: &Common) -> impl Iterator<Item = (usize, &DpdkSpec)> {
     common.ports.iter().enumerate().filter_map(|(id, plan)| match plan {
         PortPlan::Dpdk(spec) => Some((id, spec)),
@@ -327,8 +328,8 @@ fn same_device(a: &Found, b: &Found) -> bool {
     a.interface.index == b.interface.index
 }
 
-/// The cores of the lcores: as many as were asked for, if every port has a queue for each; else as many as the port with
-/// the fewest queues has.
+/// The cores of the lcores: as many as were requested, if every port has a queue for each; else as many as the port
+/// with the fewest queues has queues.
 fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Result<Vec<Option<usize>>, Failure> {
     let fewest = ports.iter().min_by_key(|(_, queues)| *queues);
     match (asked, fewest) {
@@ -347,7 +348,7 @@ fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Res
     }
 }
 
-/// The arena, with frames that hold the largest packet of any port; with `zero_copy`, as a NIC writes it there.
+/// The arena, with frames that hold the largest packet of any port; with `zero_copy`, as NICs need it.
 fn pool(common: &Common, found: &[Found], zero_copy: bool) -> Result<PoolConfig, Failure> {
     let of_devices = devices(common)
         .map(|(_, spec)| smallest_chunk(spec.host.mtu.unwrap_or(DEVICE_MTU).max(common.mtu_of_frames())));
@@ -367,7 +368,8 @@ fn pool(common: &Common, found: &[Found], zero_copy: bool) -> Result<PoolConfig,
     Ok(PoolConfig { chunk, ..common.pool })
 }
 
-/// Half of an arena for what is received and what is being sent, and the other half for what is held.
+/// The ring size: half of an arena is for received packets and packets that are being sent, the other half for held
+/// records.
 fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
     let sockets: usize = ports.iter().map(|(_, queues)| queues.div_ceil(lcores.max(1))).sum();
     let share = frames / (4 * sockets.max(1) as u32);
@@ -375,14 +377,14 @@ fn ring(frames: u32, ports: &[(String, usize)], lcores: usize) -> u32 {
     ring.clamp(*RINGS.start(), *RINGS.end())
 }
 
-/// What a driver can do without a copy.
+/// The zero-copy ability of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ZeroCopy {
-    /// All packets of the link.
+    /// For all packets of the link.
     Works,
-    /// Packets that fit a page, and the link has larger ones.
+    /// For packets that fit a page, but the link has larger ones.
     SmallPackets,
-    /// Nothing.
+    /// No zero-copy.
     None,
 }
 
@@ -391,7 +393,7 @@ fn most_in_a_page() -> u16 {
     largest_packet_zero_copy(4096)
 }
 
-/// Whether all ports can have what was asked for: they share their memory, so that it is one choice.
+/// Checks that all ports can have their requested mode. They share their memory, so that there is one choice.
 fn one_mode(asked: &[(String, XdpMode)]) -> Result<(), Failure> {
     let zero = asked.iter().find(|(_, mode)| *mode == XdpMode::ZeroCopy);
     let copy = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
@@ -402,7 +404,7 @@ fn one_mode(asked: &[(String, XdpMode)]) -> Result<(), Failure> {
     )))
 }
 
-/// Zero-copy or copy: one choice for all ports, since they share their memory. And why it is not zero-copy.
+/// Zero-copy or copy, and why it is not zero-copy. There is one choice for all ports, because they share their memory.
 fn agree(
     asked: &[(String, XdpMode)],
     mut can: impl FnMut(usize) -> Result<ZeroCopy, Failure>,
@@ -477,7 +479,7 @@ mod tests {
         assert!(complaint.contains("xdp:b asks for mode=zc and xdp:a for mode=copy"), "{complaint}");
         let complaint = both(&asked(zero, auto), [true, false]).unwrap_err().to_string();
         assert!(complaint.contains("b cannot do AF_XDP zero-copy"), "{complaint}");
-        // A driver that has it, but not at this MTU, is not said to have none.
+        // The message for a driver that can do zero-copy, but not at this MTU, does not say that it cannot.
         let small = |modes: &[(String, XdpMode)]| agree(modes, |_| Ok(ZeroCopy::SmallPackets));
         let (mode, why) = small(&asked(auto, auto)).unwrap();
         assert_eq!(mode, copy);
@@ -488,7 +490,7 @@ mod tests {
         }
     }
 
-    /// NICs round their buffers down to a KiB: a chunk of 2048 bytes would cut off what is above 1 KiB.
+    /// NICs round their buffers down to a KiB: a chunk of 2048 bytes would cut off packets above 1 KiB.
     #[test]
     fn frames_of_zero_copy_hold_a_whole_packet_after_the_driver_rounded() {
         for (mtu, chunk) in

@@ -1,4 +1,4 @@
-//! The XDP program of an interface, kept in step with what the machine's interfaces have.
+//! The XDP program of an interface, updated when the machine's interfaces change.
 
 use ebpf::{Neighbor, Steer, SteerError};
 use port::addresses::{AddressTable, MAX_ADDRESSES};
@@ -7,18 +7,18 @@ use std::net::Ipv4Addr;
 
 const _: () = assert!(MAX_ADDRESSES <= ebpf::MAX_ADDRESSES, "the program has room for all addresses of a port");
 
-/// The gateway of another shard, and the interface that leads there.
+/// The gateway of another shard, and the interface that leads to it.
 struct Beyond {
     spec: NeighborSpec,
-    /// What the interface had when the program was told.
+    /// The data about it that the program has.
     known: Option<Neighbor>,
 }
 
-/// A program, and what it was told.
+/// A program, and its last input.
 pub struct Steering {
     steer: Steer,
     mac: Option<[u8; 6]>,
-    /// What the program takes packets to; empty while all stay with the kernel.
+    /// The addresses whose packets the program takes; empty while all packets stay with the kernel.
     addresses: Vec<Ipv4Addr>,
     /// Whether it takes packets at all.
     takes: bool,
@@ -26,7 +26,7 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// A program that takes no packet yet, and knows how to reach these neighbours.
+    /// A program that takes no packets yet, and knows how to reach these neighbours.
     pub fn new(steer: Steer, neighbors: &[NeighborSpec]) -> Self {
         let neighbors =
             neighbors.iter().map(|spec| Beyond { spec: spec.clone(), known: spec.resolve().ok() }).collect();
@@ -39,7 +39,7 @@ impl Steering {
         &mut self.steer
     }
 
-    /// From now on packets to these addresses come to the sockets, or to those of which [`Steering::follow`] hears.
+    /// From now on packets to these addresses come to the sockets. Later addresses come by [`Steering::follow`].
     pub fn take(&mut self, table: &AddressTable) -> Result<(), SteerError> {
         self.takes = true;
         self.tell(table)
@@ -51,13 +51,14 @@ impl Steering {
         self.steer.set_addresses(&[])
     }
 
-    /// Something changed in the namespace: tells the program of this interface what concerns it.
+    /// Something changed in the namespace: passes what concerns this interface to the program.
     pub fn follow(&mut self, ifname: &str, table: &AddressTable) {
         if let Err(error) = self.tell(table) {
             tracing::error!("{ifname}: its XDP program still has other addresses: {error}");
         }
         for Beyond { spec, known } in &mut self.neighbors {
-            // Without the interface the program drops by name, until there is one again.
+            // Without the interface the program drops these packets and counts them under a name of their own, until
+            // the interface is back.
             let Some((name, now)) = spec.follow(known.as_ref()) else { continue };
             if Some(&now) == known.as_ref() {
                 continue;

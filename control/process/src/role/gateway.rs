@@ -28,7 +28,7 @@ use settings::static_routes::{PortFacts, Shown};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Link control datagrams that may wait for the registrar.
+/// How many link control datagrams may wait for the registrar.
 const REGISTRAR_MAILBOX: usize = 1024;
 
 /// Runs a gateway until it has drained.
@@ -74,7 +74,7 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     let registrar = RegistrarConfig {
         scale: config.common.scale,
         shards: config.announced.clone(),
-        // The registrar alone has them, so that they are gone once it has others.
+        // Only the registrar has the keys, so that they are erased when it gets others.
         keys: std::mem::take(&mut config.keys),
         secret: secret()?,
         epoch: epoch()?,
@@ -148,13 +148,13 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     result
 }
 
-/// A static route, as the control API shows it.
+/// A static route in the form of the control API.
 fn shown(line: Shown) -> StaticRoute {
     let Shown { role, first, last, address, counts, port, vlan, mtu } = line;
     StaticRoute { role: role.to_owned(), first, last, address: address.to_string(), counts, port, vlan, mtu }
 }
 
-/// `9000`, or of ports that differ `9000 and 1500`.
+/// `9000`, or `9000 and 1500` if ports differ.
 fn mtus_text(mtus: &[u16]) -> String {
     match mtus {
         [first, others @ ..] if others.iter().all(|other| other == first) => first.to_string(),

@@ -1,4 +1,4 @@
-//! The process of each role: what it is assembled from, and what the control thread does for it.
+//! The process of each role: how it is assembled, and what the control thread does for it.
 
 pub mod gateway;
 pub mod slave;
@@ -10,7 +10,7 @@ use lcore::Clock;
 use serve::board::{Board, LcoreBoard};
 use settings::config::Common;
 
-/// What others see of a process with these settings and lcores.
+/// The board of a process with these settings and lcores.
 fn board<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started<C>]) -> Board {
     let lcore = |lcore: &Started<C>| LcoreBoard::new(lcore.running.view().clone(), lcore.counters.clone());
     let board = Board::new(role, common.name.clone(), common.scale, clock, lcores.iter().map(lcore).collect());
@@ -22,12 +22,12 @@ fn board<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started
     board
 }
 
-/// Differs in each start, and is not zero. It has no order: clocks may be wrong.
+/// Differs in each start, and is not zero. Epochs have no order: clocks may be wrong.
 fn epoch() -> Result<u64, Failure> {
     getrandom::u64().map(|epoch| epoch.max(1)).map_err(no_random)
 }
 
-/// A secret of this start alone.
+/// A secret for this start only.
 fn secret() -> Result<[u8; 32], Failure> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(no_random)?;

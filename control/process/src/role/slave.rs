@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use wire::ShardSet;
 use wire::link::SpeedClass;
 
-/// Reports of a farm that may wait to be printed. A farm gathers them, so that there are few.
+/// How many reports of a farm may wait to be printed. A farm combines them, so that there are few.
 const EVENTS: usize = 256;
 
 /// Runs a slave until it has drained.
@@ -56,13 +56,13 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         pages_free: config.pages,
         domain,
         speed_class,
-        // A socket is answered where it sends from.
+        // Answers go to the port from which a socket sends.
         fixed_port: true,
         ..NodeConfig::default()
     };
     let (events, reports) = mpsc::channel(EVENTS);
     let (ends, ended) = mpsc::unbounded_channel();
-    // The farm alone has it, so that it is gone once there is another one.
+    // Only the farm has the keys, so that they are erased when it gets others.
     let (ids, credential) = (config.ids.clone(), std::mem::take(&mut config.credential));
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let common = config.common.clone();
@@ -77,7 +77,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
             streams: slave::farm::DEFAULT_STREAMS,
         };
         let events = events.clone();
-        // When nobody prints fast enough, a report is lost; the counters are not.
+        // If printing is too slow, a report is lost; the counters are not.
         let farm = Farm::new(farm, clock.now(), move |event| drop(events.try_send(event)))
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let counters = RoleCounters::Farm(Arc::clone(farm.counters()));
@@ -115,7 +115,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
     (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
     board.members = u64::from(config.ids.len());
     if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
-        // The mailbox was made a moment ago, and nothing else was put into it.
+        // The mailbox is new and empty, so there is room.
         let _ = lcore.commands.try_send(slave::FarmCommand::StartTraffic(traffic));
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();

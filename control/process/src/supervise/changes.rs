@@ -1,8 +1,8 @@
-//! What the machine changes under the process: looked at together with the watchdog. What can be followed is; the rest is
-//! named, in the log, in `stats`, in metrics and by `/ready`.
+//! Changes of the machine under the process, checked together with the watchdog. The process follows the changes that
+//! it can follow. The others are named in the log, in `stats`, in metrics and by `/ready`.
 //!
-//! Links and addresses are followed by the ports themselves (`port::watch`). Here is what concerns the process as a whole:
-//! the MTU, which routes follow, and what only a restart or an administrator can mend.
+//! The ports themselves follow links and addresses (`port::watch`). This module is about the process as a whole: the
+//! MTU, which routes follow, and changes that only a restart or an administrator can correct.
 
 use crate::assemble::devices::Devices;
 use api::changes::{Change, Part};
@@ -11,20 +11,20 @@ use serve::board::{Board, LcoreBoard};
 use settings::config::Common;
 use wire::MIN_MTU;
 
-/// Looks at the machine, and remembers what it saw last.
+/// Checks the machine, and remembers the last result.
 pub struct MachineWatch {
     common: Common,
-    /// The largest IP packet of each port, as the office was told it.
+    /// The largest IP packet of each port, as the office knows it.
     mtus: Vec<u16>,
 }
 
 impl MachineWatch {
-    /// For a process whose office knows these largest packets of its ports.
+    /// A watch for a process whose office knows these largest packets of its ports.
     pub fn new(common: &Common, mtus: Vec<u16>) -> Self {
         Self { common: common.clone(), mtus }
     }
 
-    /// Looks at the machine, and tells people what changed. Returns the largest IP packet of each port if that is another than
+    /// Checks the machine, and logs what changed. Returns the largest IP packet of each port if it differs from what
     /// the office knows; see [`MachineWatch::told`].
     pub fn look(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
         let changes: Vec<Change> =
@@ -42,7 +42,7 @@ impl MachineWatch {
         (mtus != self.mtus).then_some(mtus)
     }
 
-    /// The office was told.
+    /// The office now knows these largest packets.
     pub fn told(&mut self, board: &Board, mtus: Vec<u16>) {
         for (id, (now, was)) in mtus.iter().zip(&self.mtus).enumerate().filter(|(_, (now, was))| now != was) {
             let what =
@@ -54,7 +54,7 @@ impl MachineWatch {
     }
 }
 
-/// The largest IP packet of each port: what its queues on all lcores can do now, and what was said.
+/// The largest IP packet of each port: what its queues on all lcores can send now, limited by the setting.
 pub fn port_mtus<'a>(common: &Common, views: impl Iterator<Item = &'a lcore::thread::View> + Clone) -> Vec<u16> {
     let able = |id: PortId| {
         let ports = views.clone().flat_map(|view| &view.ports);
@@ -64,7 +64,7 @@ pub fn port_mtus<'a>(common: &Common, views: impl Iterator<Item = &'a lcore::thr
     ids.map(|id| common.mtu_of(id, able(id).unwrap_or_else(|| common.mtu_of_frames()))).collect()
 }
 
-/// Queues that no lcore serves.
+/// Number of queues that no lcore serves.
 fn unserved(devices: &Devices) -> u64 {
     devices.nics.iter().map(|nic| u64::from(nic.seen().rx_queues().saturating_sub(nic.queues()))).sum()
 }
@@ -129,7 +129,7 @@ fn cores(board: &Board) -> impl Iterator<Item = Change> {
     })
 }
 
-/// What to say when it is over.
+/// The message when it is over.
 fn over(change: &Change) -> String {
     let whose = match (change.port, change.lcore) {
         (Some(port), _) => format!("port {port}"),

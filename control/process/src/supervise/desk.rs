@@ -1,4 +1,5 @@
-//! The registrar's desk on the control thread: its mailboxes, its bell, its log. What it does is [`gateway::desk`]'s.
+//! The registrar's desk on the control thread: its mailboxes, its wake-up, its log. The work itself is in
+//! [`gateway::desk`].
 
 use api::routes::StaticRoute;
 use api::trace::Standing;
@@ -15,14 +16,14 @@ use tokio::sync::Notify;
 use wire::SlaveId;
 use wire::link::MemberState;
 
-/// Where lcores put link control, and what rings when they do.
+/// Where lcores put link control, and the wake-up that follows.
 pub struct Inbox {
     mails: ControlReceiver,
     bell: Arc<Notify>,
 }
 
 impl Inbox {
-    /// An inbox with room for so many datagrams of registered nodes, and for others, and the way to put them in.
+    /// An inbox with room for so many datagrams of registered nodes, and for others, and the sender for it.
     pub fn new(capacity: usize) -> (ControlSender, Self) {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
@@ -53,12 +54,12 @@ pub struct RegistrarDesk {
     fixed: Fixed,
 }
 
-/// Routes that were given, and not registered.
+/// Routes that were configured, not registered.
 #[derive(Default)]
 pub struct Fixed {
-    /// Where the masters among them are.
+    /// The addresses of the masters among them.
     pub masters: Vec<Route>,
-    /// All of them, as people see them.
+    /// All of them, in the form that people see.
     pub shown: Vec<StaticRoute>,
 }
 
@@ -69,7 +70,7 @@ impl RegistrarDesk {
         Self { desk, mails: inbox.mails, bell: inbox.bell, leave: None, fixed: Fixed::default() }
     }
 
-    /// Tells every lcore routes that hold from now on, whoever registers under these ids.
+    /// Gives every lcore routes that hold from now on, whichever nodes register under these ids.
     pub fn fix(&mut self, routes: Vec<RouteChange>, shown: Vec<StaticRoute>) {
         let master = |change: &RouteChange| match change {
             RouteChange::Master { route, .. } => *route,
@@ -79,12 +80,12 @@ impl RegistrarDesk {
         self.desk.fix(routes);
     }
 
-    /// The routes that were given.
+    /// The configured routes.
     pub fn fixed(&self) -> &Fixed {
         &self.fixed
     }
 
-    /// How a slave stands with this gateway.
+    /// The state of a slave at this gateway.
     pub fn standing(&self, slave: SlaveId) -> Standing {
         let is_fixed = |route: &StaticRoute| route.role == "slave" && (route.first..=route.last).contains(&slave.get());
         let config = self.registrar().config();
@@ -97,81 +98,81 @@ impl RegistrarDesk {
         }
     }
 
-    /// The registrar, to be shown to people.
+    /// The registrar, for display.
     pub fn registrar(&self) -> &Registrar {
         self.desk.registrar()
     }
 
-    /// The registrar, to be told settings.
+    /// The registrar, for new settings.
     pub fn registrar_mut(&mut self) -> &mut Registrar {
         self.desk.registrar_mut()
     }
 
-    /// Tells every lcore something, after all that it was told before.
+    /// Sends every lcore a command, after all earlier ones.
     pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         self.desk.tell(command);
     }
 
-    /// Works off what is due and what came in. Returns when to come again at the latest.
+    /// Does what is due and handles mail. Returns when it must be called again at the latest.
     pub fn work(&mut self, now: Time, health: Health) -> Time {
         let Self { desk, mails, .. } = self;
         desk.work(now, health, || mails.try_recv(), open, log)
     }
 
-    /// Lets the registrar see whether the gateway is well, also when nothing is due.
+    /// Tells the registrar whether the gateway is well, also when nothing is due.
     pub fn look(&mut self, now: Time, health: Health) {
         self.desk.look(now, health, log);
     }
 
-    /// The ports take IP packets of at most so many bytes from now on. `false` when that could not be told yet.
+    /// From now on the ports take IP packets of at most so many bytes. `false` if that could not be passed on yet.
     pub fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
         self.desk.set_port_mtus(mtus, log)
     }
 
-    /// Waits until mail is there. Only while nothing waits for an lcore that will soon take it is mail read at all.
+    /// Waits until there is mail. While commands wait for a busy lcore, no mail is read.
     pub async fn mail(&mut self) {
         if self.desk.is_held_up() {
             return std::future::pending().await;
         }
         if self.mails.arm() {
-            // A ring before this line is kept for it.
+            // A wake-up before this line is not lost.
             self.bell.notified().await;
         }
         self.mails.disarm();
     }
 
-    /// Has every lcore say what becomes of the next records of a slave.
+    /// Makes every lcore report what happens to the next records of a slave.
     pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> gateway::trace::Trace {
         self.desk.trace(slave, count)
     }
 
-    /// Tells nodes that the gateway is about to leave; [`leaving`](Self::leaving) does the rest.
+    /// Tells nodes that the gateway is about to leave. [`leaving`](Self::leaving) does the rest.
     pub fn leave(&mut self, now: Time) {
         let interval = self.registrar().config().interval;
         self.desk.registrar_mut().leave(now);
         self.leave.get_or_insert_with(|| Leave::begin(now, interval));
     }
 
-    /// Another hold for every lcore, in nanoseconds; nodes are told of it.
+    /// Sets another hold for every lcore, in nanoseconds, and tells nodes.
     pub fn set_hold(&mut self, hold: Time) {
         tracing::debug!(target: "gateway", "every lcore is told a hold of {hold} ns, and nodes with their next heartbeat");
         self.desk.registrar_mut().set_hold(u32::try_from(hold).unwrap_or(u32::MAX));
         self.desk.tell(|| GatewayCommand::SetHold(hold));
     }
 
-    /// Early flush on or off, for every lcore.
+    /// Turns early flush on or off for every lcore.
     pub fn set_early(&mut self, early: bool) {
         tracing::debug!(target: "gateway", "every lcore is told early flush {}", if early { "on" } else { "off" });
         self.desk.tell(|| GatewayCommand::SetEarly(early));
     }
 
-    /// Other keys; members stay members.
+    /// Replaces the keys; members stay members.
     pub fn set_keys(&mut self, keys: KeyRing<ClusterKey>) {
         self.desk.registrar_mut().set_keys(keys);
     }
 
-    /// Goes on with leaving, given how many records have come in so far: once nodes have moved and nothing comes any
-    /// more, every lcore is told to drain. Whether it was.
+    /// Continues leaving; `records` have come in so far. Once nodes have moved and no more records come, every lcore is
+    /// told to drain. Returns whether that was done.
     pub fn leaving(&mut self, now: Time, records: u64) -> bool {
         let unheard = self.registrar().unheard();
         let Some(leave) = &mut self.leave else { return false };
@@ -194,7 +195,8 @@ fn open(mail: &ControlMail) -> Mail<'_> {
     Mail { lcore: mail.lcore, peer: &mail.peer, precedence: mail.precedence, bytes: mail.bytes() }
 }
 
-/// The registrar and the desk have no log of their own: it is kept for them here, under the names of their crates.
+/// The registrar and the desk have no log of their own. Their messages are logged here, under the names of their
+/// crates.
 fn log(word: Word) {
     match word {
         Word::Notice(notice, more) => tracing::warn!("{notice}{more}"),

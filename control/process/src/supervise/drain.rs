@@ -1,4 +1,5 @@
-//! Draining: hand over all that is held, lose nothing, exit 0. Each stage has a bound, also the one in which lcores end.
+//! Draining: hand over everything that is held, lose nothing, exit 0. Each stage has a time limit, also the end of the
+//! lcores.
 
 use crate::assemble::devices::Devices;
 use crate::ending;
@@ -11,33 +12,33 @@ use serve::board::Board;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Under load NIC queues never run empty: after this long the XDP program leaves packets to the kernel, so that what is in
-/// the rings is the last, and is received.
+/// Under load NIC queues never become empty. After this time the XDP program leaves packets to the kernel. The packets
+/// that are then in the rings are the last ones, and are received.
 const TAKE_FOR: u64 = SECOND - 200 * MILLISECOND;
 
-/// Under load a role never falls silent: after this long nothing is received any more, and what is held leaves.
+/// Under load a role never becomes idle. After this time nothing is received any more, and what is held leaves.
 const RECEIVE_FOR: u64 = SECOND;
 
-/// After this long something is stuck (a link that is down, a port that does not take what it is given), and the
-/// process ends with what it holds.
+/// After this time something is stuck (a link that is down, a port that does not accept packets), and the process ends
+/// with what it still holds.
 const GIVE_UP_AFTER: u64 = 5 * SECOND;
 
-/// An lcore that was told to end does so after its poll. One that has not ended after this long is in a call of its port that
-/// does not come back: the process ends without it.
+/// An lcore that was told to end does so after its poll. If it has not ended after this time, it is in a call of its
+/// port that does not return: the process ends without it.
 const LEAVE_AFTER: u64 = 2 * SECOND;
 
-/// All of the above, with the 5.5 seconds of `gateway::leave` before it, and time for a busy machine.
+/// The sum of the limits above, the 5.5 seconds of `gateway::leave` before them, and a reserve for a busy machine.
 const DRAIN_WITHIN: Duration = Duration::from_secs(16);
 
-/// How often it is looked whether nodes have moved and cargo still comes.
+/// How often it is checked whether nodes have moved and cargo still comes.
 pub(super) const LOOK: u64 = 10 * MILLISECOND;
 
-/// A drain that has begun.
+/// A drain in progress.
 pub(super) struct Drain {
-    /// Since when what is held leaves; nodes move before that.
+    /// When held records began to leave; before that nodes move.
     began: Option<Time>,
     takes: bool,
-    /// Since when lcores are told to end at once.
+    /// When lcores were told to end at once.
     hurried: Option<Time>,
 }
 
@@ -49,17 +50,17 @@ impl Drain {
         Self { began: None, takes: true, hurried: None }
     }
 
-    /// Whether nodes still move.
+    /// Whether nodes are still moving.
     pub(super) fn is_moving(&self) -> bool {
         self.began.is_none()
     }
 
-    /// From now on what is held leaves.
+    /// From now on held records leave.
     pub(super) fn flush(&mut self, now: Time) {
         self.began.get_or_insert(now);
     }
 
-    /// Does what its age calls for. Doing it twice changes nothing.
+    /// Does what is due at this time. Doing it twice changes nothing.
     pub(super) fn advance(&mut self, now: Time, lcores: &[LcoreHandle], devices: &Devices) {
         let Some(began) = self.began else { return };
         let age = now.saturating_sub(began);
@@ -83,13 +84,13 @@ impl Drain {
         lcores.iter().for_each(LcoreHandle::stop);
     }
 
-    /// Whether an lcore that has not ended by now never will.
+    /// Whether lcores that have not ended by now will never end.
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.hurried.is_some_and(|since| now.saturating_sub(since) >= LEAVE_AFTER)
     }
 }
 
-/// What to say of an lcore that does not end.
+/// The message about an lcore that does not end.
 fn stands(lcore: &LcoreHandle) -> String {
     let view = lcore.view();
     let (index, stage) = (view.index, view.pulse.stage());
@@ -98,7 +99,7 @@ fn stands(lcore: &LcoreHandle) -> String {
     format!("lcore {index} does not come back {stage}{port}")
 }
 
-/// Leaves those lcores behind that have not ended, and the devices that they may still use. The error names them.
+/// Leaves the lcores behind that have not ended, and the devices that they may still use. The error names them.
 fn leave(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<Vec<LcoreHandle>, Failure> {
     let (lcores, stuck): (Vec<_>, Vec<_>) = lcores.into_iter().partition(|lcore| ended.contains(&lcore.view().index));
     if stuck.is_empty() {
@@ -116,7 +117,7 @@ fn leave(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> 
     )))
 }
 
-/// What the ends of all lcores together mean for the process. Those that have not ended are left behind.
+/// The result for the process from the ends of all lcores. Lcores that have not ended are left behind.
 pub(super) fn verdict(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> Result<(), Failure> {
     let lcores = leave(lcores, ended, devices)?;
     let (mut held, mut queued) = (0, 0);
@@ -143,7 +144,7 @@ pub(super) fn verdict(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: 
     }
 }
 
-/// Closes the books: nothing moves any more, so that every record that came in must be in its place.
+/// Checks the final accounts: nothing moves any more, so every record that came in must be accounted for.
 pub(super) fn balance(board: &Board) -> Result<(), Failure> {
     let stats = board.stats(None);
     for (name, direction) in &stats.directions {

@@ -1,5 +1,5 @@
-//! Reports packets that ports drop before any role sees them. Nodes that send so never register, and only the log of the one
-//! who drops can tell why.
+//! Reports packets that ports drop before any role sees them. Their senders can never register, and only the log of the
+//! process that drops the packets can say why.
 
 use crate::assemble::devices::Devices;
 use crate::assemble::nic::Nic;
@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 struct Reason {
     /// What is dropped.
     what: &'static str,
-    /// The counter of those that ports drop, the same in all ports.
+    /// The counter of packets that ports drop for it, the same in all ports.
     counter: Option<&'static str>,
-    /// Those that the XDP program drops, which looks first.
+    /// Packets that the XDP program drops for it, before the ports.
     in_program: fn(&Nic) -> u64,
     /// What to do about it on the port with this number.
     remedy: fn(&Devices, u8) -> String,
@@ -64,22 +64,22 @@ fn enlarge_buffers(devices: &Devices, port: u8) -> String {
     text.map_or_else(String::new, |text| format!("they {text}"))
 }
 
-/// A port and the place of a reason.
+/// A port and the index of a reason.
 type Key = (u8, usize);
 
-/// What each port has dropped so far, and what was reported of it.
+/// What each port has dropped so far, and what was reported about it.
 pub struct Dropped {
     seen: BTreeMap<Key, u64>,
     said: Repeats<Key>,
 }
 
 impl Dropped {
-    /// Nothing yet, for so many ports.
+    /// No drops yet, for so many ports.
     pub fn new(ports: usize) -> Self {
         Self { seen: BTreeMap::new(), said: Repeats::new(ports.max(1) * REASONS.len()) }
     }
 
-    /// Looks at all ports; returns what is to be reported now.
+    /// Checks all ports; returns what must be reported now.
     pub fn look(&mut self, now: Time, board: &Board, devices: &Devices) -> Vec<String> {
         let mut ports: BTreeMap<u8, (String, [u64; REASONS.len()])> = BTreeMap::new();
         for port in board.views().flat_map(|view| &view.ports) {
@@ -100,7 +100,7 @@ impl Dropped {
         described.flat_map(|(id, description, counts)| self.grown(now, id, &description, counts, devices)).collect()
     }
 
-    /// What is to be reported of one port.
+    /// What must be reported about one port.
     fn grown(
         &mut self,
         now: Time,
@@ -142,12 +142,12 @@ mod tests {
         let begin = "port 0 (xdp:left): dropped datagrams of a VLAN that it does not serve, 5 so far; ";
         assert!(said[0].starts_with(begin) && said[0].contains("xdp:eth1,vlans=0+10"), "{}", said[0]);
         assert!(said[1].contains("dropped datagrams from impossible sources, 1 so far; no host can"), "{}", said[1]);
-        // The same goes on.
+        // The same drops continue.
         assert!(look(3, 0, [6, 1, 0, 0]).is_empty() && look(4, 0, [7, 2, 0, 0]).is_empty());
         assert_eq!(look(5, 1, [1, 0, 0, 0]).len(), 1);
         let said = look(70, 0, [9, 2, 0, 0]);
         assert!(said.len() == 1 && said[0].ends_with("(2 more like this since it was last said)"), "{said:?}");
-        // The other reasons have their own memory.
+        // Each reason has its own memory.
         assert_eq!(look(71, 0, [9, 2, 3, 0]).len(), 1);
         assert!(look(72, 0, [9, 2, 4, 0]).is_empty());
     }

@@ -1,4 +1,4 @@
-//! What can change while a process runs, and how it reaches the poll loops: by their mailboxes.
+//! Settings that can change while a process runs, and how they reach the poll loops: by their mailboxes.
 
 use super::office::Office;
 use api::error::{ApiError, Code};
@@ -22,14 +22,14 @@ pub struct Knobs<'a> {
     pub office: &'a mut Office,
     /// The poll loops.
     pub lcores: &'a [LcoreHandle],
-    /// What others see of the process.
+    /// The board of the process.
     pub board: &'a Board,
 }
 
-/// Makes a setting hold as the settings say.
+/// Makes a setting take effect.
 type Apply = fn(&mut Knobs<'_>, &Settings);
 
-/// How each of the settings that change while a process runs is made to hold.
+/// How each of the settings that change while a process runs takes effect.
 const APPLY: [(&str, Apply); LIVE.len()] =
     [("hold", hold), ("early", early), ("rx-mode", rx_mode), ("log", log_filter), ("traffic", traffic)];
 
@@ -79,7 +79,7 @@ impl Knobs<'_> {
         }
     }
 
-    /// Takes over other keys. Returns what they were and are, if they are others.
+    /// Takes over other keys. Returns the old and new fingerprints, if they differ.
     fn keys(&mut self, keys: Keys, name: &str) -> Option<SettingChange> {
         let (from, to) = (self.board.settings.get(KEY_FINGERPRINT), keys.fingerprints());
         if from == to {
@@ -115,29 +115,29 @@ pub struct Tuner {
 }
 
 impl Tuner {
-    /// What the process was started with.
+    /// The settings with which the process was started.
     pub fn new(running: RunningSettings) -> Self {
         Self { running }
     }
 
-    /// Where the settings come from.
+    /// The sources of the settings.
     pub fn sources(&self) -> Sources {
         self.running.sources().clone()
     }
 
-    /// What holds.
+    /// The current settings.
     pub fn show(&self) -> SettingsAnswer {
         answer(&self.running)
     }
 
-    /// Sets all of it, or nothing.
+    /// Sets all of them, or none.
     pub fn set(&mut self, mut knobs: Knobs<'_>, wanted: &Wanted) -> Result<Changed, ApiError> {
         let changed = self.running.set(wanted, is_live, |name, settings| knobs.apply(name, settings));
         let changed = changed.map_err(refusal)?;
         Ok(Changed { changed: changes(&self.running, changed) })
     }
 
-    /// Takes over what was read again.
+    /// Takes over a configuration that was read again.
     pub fn reload(&mut self, mut knobs: Knobs<'_>, fresh: Fresh) -> Reloaded {
         let keys = fresh.keys.clone();
         let (mut changed, waiting) = self.running.reload(fresh, is_live, |name, settings| knobs.apply(name, settings));
@@ -153,7 +153,7 @@ impl Tuner {
     }
 }
 
-/// A setting that does not change, as the control API says it.
+/// A refusal to change a setting, in the form of the control API.
 fn refusal(refused: SettingRefused) -> ApiError {
     let code = match refused.why {
         RefusalReason::Unknown => Code::UnknownSetting,

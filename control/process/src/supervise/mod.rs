@@ -1,7 +1,7 @@
-//! A running process: what its control thread does beside the lcores' polling.
+//! A running process: what its control thread does while the lcores poll.
 //!
-//! One thread, one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. Nothing here
-//! is on a packet's way.
+//! It is one thread with one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. No
+//! packet passes through this code.
 
 pub mod changes;
 pub mod desk;
@@ -41,28 +41,28 @@ use std::time::Duration;
 use tally::Tally;
 use tokio::sync::mpsc;
 
-/// How often the watchdog looks, and the registrar is told that the gateway is well, in nanoseconds.
+/// How often the watchdog checks, and the registrar is told that the gateway is well, in nanoseconds.
 const LOOK: u64 = 200 * MILLISECOND;
 
-/// An lcore that does not begin a poll for so long stands still, in nanoseconds.
+/// An lcore that begins no poll for this time stands still, in nanoseconds.
 const PATIENCE: u64 = SECOND;
 
-/// The end of the control socket; its clients have a second.
+/// The time limit for the end of the control socket; its clients have a second.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
-/// The books, for which devices are asked what they count.
+/// The time limit for the final accounts, for which devices are asked for their counters.
 const BOOKS_WITHIN: Duration = Duration::from_secs(4);
 
-/// Questions of clients that may wait.
+/// How many questions of clients may wait.
 const ASKS: usize = 32;
 
-/// What a process is assembled from.
+/// The parts of a process.
 pub struct Parts {
     /// What the control thread does for its role.
     pub office: Office,
     /// The poll loops.
     pub lcores: Vec<LcoreHandle>,
-    /// Hears of each lcore's end.
+    /// Receives the number of each lcore that ends.
     pub ended: mpsc::UnboundedReceiver<u16>,
     /// What others may see of the process.
     pub board: Board,
@@ -70,15 +70,15 @@ pub struct Parts {
     pub devices: Devices,
     /// Its control socket.
     pub socket: ControlSocket,
-    /// Where metrics are served, if anywhere.
+    /// Where metrics are served, if at all.
     pub metrics: Option<MetricsListener>,
-    /// What a farm has to say.
+    /// The reports of a farm.
     pub reports: mpsc::Receiver<FarmEvent>,
-    /// What the control thread gives up once all is set up.
+    /// The rights that the control thread drops after set-up.
     pub confinement: Confinement,
-    /// The settings that hold.
+    /// The current settings.
     pub tuner: Tuner,
-    /// Looks at what the machine changes.
+    /// Checks for changes of the machine.
     pub watch: MachineWatch,
 }
 
@@ -223,7 +223,7 @@ impl Process {
         drain::balance(&self.board)
     }
 
-    /// What the process is doing, in one line for the service manager.
+    /// The state of the process, in one line for the service manager.
     fn state(&self, watchdog: &Watchdog) -> String {
         let lcores = match self.lcores.len() {
             1 => "1 lcore".to_owned(),
@@ -233,7 +233,7 @@ impl Process {
         format!("{}: {lcores}, {}{standing}", self.board.name, self.office.describe())
     }
 
-    /// Begins to drain; when asked again, ends at once.
+    /// Begins to drain; at the second call, ends at once.
     fn end(&mut self, why: &str) {
         ending::heard();
         match &mut self.drain {

@@ -1,4 +1,4 @@
-//! What the control thread does for its role.
+//! The duties of the control thread for its role.
 
 use super::desk::RegistrarDesk;
 use frame::Time;
@@ -14,7 +14,7 @@ pub enum Office {
 }
 
 impl Office {
-    /// Begins to drain: a gateway's nodes are told first.
+    /// Begins to drain. A gateway first tells its nodes.
     pub(super) fn drain(&mut self, now: Time) {
         match self {
             Self::Gateway(desk) => desk.leave(now),
@@ -23,7 +23,7 @@ impl Office {
         }
     }
 
-    /// Whether lcores were told to drain, given how many records have come in so far.
+    /// Whether lcores were told to drain. `records` have come in so far.
     pub(super) fn drains(&mut self, now: Time, records: u64) -> bool {
         match self {
             Self::Gateway(desk) => desk.leaving(now, records),
@@ -31,7 +31,7 @@ impl Office {
         }
     }
 
-    /// Does what is due; returns when it wants to be called again at the latest.
+    /// Does what is due; returns when it must be called again at the latest.
     pub(super) fn work(&mut self, now: Time, health: Health) -> Time {
         match self {
             Self::Gateway(desk) => desk.work(now, health),
@@ -39,7 +39,7 @@ impl Office {
         }
     }
 
-    /// The ports take IP packets of at most so many bytes from now on. `false` when that could not be told yet.
+    /// From now on the ports take IP packets of at most so many bytes. `false` if that could not be passed on yet.
     pub(super) fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
         match self {
             Self::Gateway(desk) => desk.set_port_mtus(mtus),

@@ -1,17 +1,18 @@
-//! What the roles decided since the last look, read off their counters: their poll loops have no log, and need none.
+//! Logs the decisions of the roles since the last check. It reads them from their counters: their poll loops have no
+//! log, and need none.
 
 use api::stats::Sets;
 use frame::Time;
 use frame::time::SECOND;
 use serve::board::Board;
 
-/// How often it is said, in nanoseconds.
+/// How often they are logged, in nanoseconds.
 const EVERY: Time = SECOND;
 
-/// Sets whose counters are told, by the name of the crate that counts.
+/// Sets whose counters are logged, with the name of the crate that counts.
 const TOLD: [(&str, &str); 4] = [("gateway", "flush"), ("gateway", "down"), ("gateway", "up"), ("slave", "farm")];
 
-/// Of these, the counters that say what was decided; what was counted otherwise is in `gvm-dp stats`.
+/// Whether a counter of these sets counts a decision. The other counters are in `gvm-dp stats`.
 fn is_decision(set: &str, counter: &str) -> bool {
     match set {
         "flush" => counter.starts_with("flush_") || counter == "forwarded_whole",
@@ -20,7 +21,7 @@ fn is_decision(set: &str, counter: &str) -> bool {
     }
 }
 
-/// The last look.
+/// The counters at the last check.
 #[derive(Default)]
 pub(super) struct Tally {
     before: Option<Sets>,
@@ -28,7 +29,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Says, for those who read traces, what grew in the last second.
+    /// Logs what grew in the last second, for those who read traces.
     pub(super) fn look(&mut self, now: Time, board: &Board) {
         let is_read = tracing::enabled!(target: "gateway", tracing::Level::TRACE)
             || tracing::enabled!(target: "slave", tracing::Level::TRACE);
@@ -52,7 +53,7 @@ impl Tally {
     }
 }
 
-/// What grew, a line for each set in which something did.
+/// What grew: a line for each set with a change.
 fn grown(before: &Sets, now: &Sets) -> Vec<(&'static str, String)> {
     let line = |(target, name): &(&'static str, &str)| {
         let (set, earlier) = (now.get(*name)?, before.get(*name));

@@ -1,14 +1,14 @@
-//! Copies of several lcores in the order of their times.
+//! Merges the copies of several lcores in the order of their times.
 //!
-//! Each lcore's copies come in order, but not at once: an lcore hands over during a poll what it says happened when the
-//! poll began. So a copy waits a moment for older ones of the other lcores.
+//! The copies of one lcore come in order, but late: during a poll an lcore hands over copies with the time at which the
+//! poll began. So a copy waits a moment for older copies of the other lcores.
 
 use frame::Time;
 use frame::time::MILLISECOND;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// How long a copy waits for older ones, in nanoseconds: longer than nearly every poll.
+/// How long a copy waits for older ones, in nanoseconds: longer than nearly every poll takes.
 const WAIT: u64 = 5 * MILLISECOND;
 
 struct Waiting<T> {
@@ -19,7 +19,7 @@ struct Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Oldest first; what came in order stays in order.
+    /// Oldest first; copies of equal times keep their order.
     fn key(&self) -> (Time, u64) {
         (self.time, self.order)
     }
@@ -45,20 +45,20 @@ impl<T> Ord for Waiting<T> {
     }
 }
 
-/// Copies that wait. They are in slots of their taps, so that there are never more than those have, and there is room for as many
-/// from the start.
+/// Copies that wait. They are in slots of their taps, so there are never more copies than slots. Room for that many is
+/// allocated at the start.
 pub(super) struct Merge<T> {
     waiting: BinaryHeap<Waiting<T>>,
     came: u64,
 }
 
 impl<T> Merge<T> {
-    /// None waits, and there is room for so many.
+    /// An empty merge with room for so many copies.
     pub(super) fn new(slots: usize) -> Self {
         Self { waiting: BinaryHeap::with_capacity(slots), came: 0 }
     }
 
-    /// A copy of an lcore came.
+    /// Adds a copy of an lcore.
     pub(super) fn add(&mut self, lcore: usize, time: Time, copy: T) {
         self.waiting.push(Waiting { time, order: self.came, lcore, copy });
         self.came += 1;

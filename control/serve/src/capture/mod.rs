@@ -1,9 +1,9 @@
-//! `POST /v1/capture`: what goes through the ports, as a stream of pcapng.
+//! `POST /v1/capture`: the datagrams of the ports, as a stream of pcapng.
 //!
-//! Each lcore gets a tap ([`lcore::tap`]) with a filter ([`capture::filter`]) that it asks itself: what is not wanted must
-//! not take the room of what is. A task of the control thread drains the taps, merges what they copied by time, puts
-//! headers around it and streams it. It ends when enough was captured, when its time is over, when it is told to, when the
-//! client goes away, or with the process. One capture runs at a time.
+//! Each lcore gets a tap ([`lcore::tap`]) with a filter ([`capture::filter`]). The lcore itself runs the filter:
+//! unwanted datagrams must not take the slots of wanted ones. A task of the control thread drains the taps, merges the
+//! copies by time, adds headers and streams them. The capture ends when enough was captured, when its time is over,
+//! when a client stops it, when its own client goes away, or with the process. One capture runs at a time.
 
 mod merge;
 mod session;
@@ -24,7 +24,7 @@ use axum::response::{IntoResponse, Json, Response};
 use session::Session;
 use tokio::sync::mpsc;
 
-/// Pieces of the stream that wait for the client.
+/// How many pieces of the stream may wait for the client.
 const PIECES: usize = 16;
 
 /// Begins a capture.
@@ -51,7 +51,7 @@ pub(super) async fn begin(
     Ok((kind, Body::new(Stream::new(stream))).into_response())
 }
 
-/// Ends the capture, whoever began it: its stream ends with the statistics.
+/// Ends the capture, whichever client began it. Its stream ends with the statistics.
 pub(super) async fn stop(State(office): State<Office>) -> Json<Stopped> {
     Json(Stopped { stopped: office.captures.stop() })
 }

@@ -20,22 +20,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How often the taps are looked at when they were empty.
+/// How often empty taps are checked again.
 const LOOK: Duration = Duration::from_millis(4);
-/// Copies that are taken before the control thread's other duties have their turn.
+/// How many copies are taken before other duties of the control thread run.
 const AT_ONCE: usize = 256;
 /// Bytes of a piece of the stream.
 const PIECE: usize = 64 << 10;
-/// How often the registrar is asked where the masters are.
+/// How often the registrar is asked for the addresses of the masters.
 const ASK: Duration = Duration::from_millis(500);
 
-/// How long the end waits for lcores to end the poll in which they are.
+/// How long the end waits for lcores to finish their current poll.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// How long the last piece waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// One lcore's end of the capture.
+/// The capture's end of one lcore's tap.
 struct Line {
     watch: Watch,
     pulse: Arc<Pulse>,
@@ -67,7 +67,7 @@ pub(super) struct Session {
     masters: Option<Masters>,
     merge: Merge<Box<Copied>>,
     clock: Clock,
-    /// What to add to the process's time for the time since 1970.
+    /// Add this to the process's time to get the time since 1970.
     offset: Duration,
     began: Time,
     deadline: Option<Instant>,
@@ -78,7 +78,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Hangs a tap on every lcore.
+    /// Attaches a tap to every lcore.
     pub(super) fn begin(order: &CaptureOrder, filter: Filter, office: &Office) -> Self {
         let board = &office.board;
         let views: Vec<_> = board.views().collect();
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// Streams until it ends.
+    /// Streams until the capture ends.
     pub(super) async fn run(mut self, permit: Permit, pieces: mpsc::Sender<Bytes>) {
         tracing::info!("capture begins{}{}", if self.filter.is_empty() { "" } else { ": " }, self.filter);
         self.head();
@@ -147,11 +147,11 @@ impl Session {
             self.tail();
         }
         let last = Bytes::from(std::mem::take(&mut self.out));
-        // Whoever reads the end may begin another one, and finds the memory of this one free.
+        // The client that reads the end may begin another capture, and must find the memory of this one free.
         drop(self);
         drop(permit);
         if end != End::ClientGone {
-            // A client that goes away now, or does not read, has all but the statistics.
+            // A client that goes away now, or does not read, misses only the statistics.
             let _ = pieces.send_timeout(last, PATIENCE).await;
         }
     }
@@ -168,7 +168,7 @@ impl Session {
                 }
                 ask_at = Instant::now() + ASK;
             }
-            // Looked at before what is there, so that nothing comes after it.
+            // Checked before the taps are read, so that nothing comes after the end.
             let end = if told { Some(End::Told) } else { self.end() };
             if matches!(end, Some(End::Told | End::Time)) {
                 self.settle().await;
@@ -176,7 +176,7 @@ impl Session {
             let mut taken = self.take();
             let mut now = self.clock.now();
             if end.is_some() {
-                // As much as the taps have slots, and no more: they are given back later.
+                // At most as much as the taps have slots: the slots are given back later.
                 while self.take() > 0 {}
                 (taken, now) = (0, Time::MAX);
             }
@@ -207,8 +207,9 @@ impl Session {
         }
     }
 
-    /// Waits until every lcore has ended the poll in which it is: then all that it received and sent by now is copied. A
-    /// datagram may be at its receiver before its copy is there. An lcore that stands still is waited for a moment only.
+    /// Waits until every lcore has finished its current poll. Then everything that it has received and sent so far is
+    /// copied. A datagram may reach its receiver before its copy is made. The wait for an lcore that stands still is
+    /// short.
     async fn settle(&self) {
         let beats: Vec<u64> = self.lines.iter().map(|line| line.pulse.beats()).collect();
         let deadline = Instant::now() + SETTLE;
@@ -221,7 +222,7 @@ impl Session {
         }
     }
 
-    /// Whether it is over by itself.
+    /// Why the capture ends by itself now, if it does.
     fn end(&self) -> Option<End> {
         if self.lines.iter().all(|line| line.watch.is_ended() || line.pulse.stage() == Stage::Stopped) {
             Some(End::Process)
@@ -232,7 +233,7 @@ impl Session {
         }
     }
 
-    /// Sends what was written; says why, if that was the last.
+    /// Sends what was written. Returns why the capture ends, if that was the last piece.
     async fn send(&mut self, permit: &Permit, pieces: &mpsc::Sender<Bytes>) -> Option<End> {
         if self.out.is_empty() {
             return None;
@@ -240,12 +241,12 @@ impl Session {
         let piece = Bytes::from(std::mem::replace(&mut self.out, Vec::with_capacity(PIECE + 4096)));
         tokio::select! {
             sent = pieces.send(piece) => sent.is_err().then_some(End::ClientGone),
-            // It does not read what it has.
+            // The client does not read what it has.
             () = permit.stop.notified() => Some(End::Told),
         }
     }
 
-    /// Takes what the taps have, up to [`AT_ONCE`] from each.
+    /// Takes copies from the taps, up to [`AT_ONCE`] from each.
     fn take(&mut self) -> usize {
         let mut most = 0;
         for (lcore, line) in self.lines.iter_mut().enumerate() {
@@ -261,7 +262,7 @@ impl Session {
         most
     }
 
-    /// Writes what waits and is old enough at `now`; whether there is more than a piece of it.
+    /// Writes copies that are old enough at `now`. Returns whether more than a piece is left.
     fn write(&mut self, now: Time) -> bool {
         while self.left > 0 {
             if self.out.len() >= PIECE {

@@ -1,21 +1,21 @@
-//! The taps of a capture: what each lcore copies, within a bound of memory for all of them.
+//! The taps of a capture: what each lcore copies. The memory of all taps together is bounded.
 
 use api::capture::{CaptureOrder, Direction};
 use frame::PortId;
 use lcore::tap::TapConfig;
 
-/// Bytes that all taps of a capture together copy into.
+/// Bytes of memory for the copies of all taps of a capture.
 const MEMORY: usize = 32 << 20;
 
-/// Datagrams that may wait for the capture in one lcore.
+/// How many datagrams may wait for the capture in one lcore.
 const SLOTS: std::ops::RangeInclusive<usize> = 256..=8192;
 
-/// What a slot takes beside the bytes that it copies.
+/// Bytes of a slot in addition to its copy.
 const SLOT: usize = 128;
 
 /// Taps for so many lcores, whose ports send IP packets of up to `mtu` bytes.
 pub(super) fn of(order: &CaptureOrder, lcores: usize, mtu: u16) -> TapConfig {
-    // A frame has no room for more.
+    // A frame cannot be longer.
     let longest = usize::from(mtu).next_power_of_two().max(2048);
     let snaplen = (order.snaplen as usize).min(longest);
     let slots = MEMORY / lcores.max(1) / (snaplen + SLOT);

@@ -1,4 +1,4 @@
-//! What a tap asks of each datagram: the filter, and which way cargo goes.
+//! The test of a tap for each datagram: the filter, and the direction of cargo.
 
 use ::capture::{Filter, Seen};
 use crossbeam_queue::ArrayQueue;
@@ -11,28 +11,28 @@ use wire::Scale;
 /// Where the masters are.
 type Places = Arc<[Route]>;
 
-/// Where one lcore's tap finds where the masters are now. There is room for one word: a newer one takes its place, so that
-/// nothing grows behind an lcore that receives nothing and does not look.
+/// Gives one lcore's tap the current addresses of the masters. It has room for one message: a newer one replaces it. So
+/// nothing accumulates when an lcore receives nothing and does not look.
 type News = Arc<ArrayQueue<Places>>;
 
-/// Where the masters are, as a gateway's tap knows it. The registrar is asked now and then; what it says is handed to the
-/// lcore whole, so that nothing is locked.
+/// The addresses of the masters, as a gateway's tap knows them. The registrar is asked now and then. The lcore gets its
+/// complete answer, so that no lock is needed.
 pub(super) struct Masters {
     news: Vec<News>,
     last: Places,
 }
 
-/// Who runs the filter, and so which way received cargo goes.
+/// The role that runs the filter. It decides the direction of received cargo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// Cargo of masters goes down, all else up.
+    /// Cargo from masters goes down, all other cargo up.
     Gateway,
-    /// Whatever comes, comes down.
+    /// All received cargo goes down.
     Slave,
 }
 
 impl Masters {
-    /// Nobody is known yet.
+    /// No master is known yet.
     pub(super) fn new() -> Self {
         Self { news: Vec::new(), last: Arc::new([]) }
     }
@@ -51,7 +51,7 @@ impl Masters {
         news
     }
 
-    /// What one lcore's tap asks.
+    /// The test of one lcore's tap.
     pub(super) fn wants(&mut self, filter: Filter, side: Side, scale: Scale) -> Wants {
         let news = self.listen();
         let mut masters = Arc::clone(&self.last);

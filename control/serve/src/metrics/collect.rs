@@ -1,4 +1,4 @@
-//! What is exposed: every counter of every set, and what describes the process.
+//! The exposed metrics: every counter of every set, and the properties of the process.
 
 use super::text::{Exposition, Labels, Type};
 use super::{health, name};
@@ -39,7 +39,7 @@ pub fn histograms(text: &mut Exposition, set: &dyn HistogramSet, labels: &Labels
     });
 }
 
-/// A value as Prometheus wants it: times in seconds, all else as it is.
+/// A value in the unit that Prometheus wants: times in seconds, others unchanged.
 fn in_base_units(counter: &str, value: u64) -> Value {
     if name::is_time(counter) { Value::Seconds(value) } else { Value::Whole(value) }
 }
@@ -108,7 +108,7 @@ pub fn all(board: &Board) -> String {
     text.finish()
 }
 
-/// What describes the process as a whole, and its interfaces.
+/// The properties of the process as a whole, and of its interfaces.
 fn process(text: &mut Exposition, board: &Board) {
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("role", board.role), ("name", &*board.name)];

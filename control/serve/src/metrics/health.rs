@@ -1,16 +1,16 @@
-//! `/live` and `/ready`: what an orchestrator asks.
+//! `/live` and `/ready`: the health checks of an orchestrator.
 
 use crate::board::Board;
 use lcore::watchdog::Stage;
 use port::watch::Link;
 
-/// What keeps the process from being live: lcores that stand still. Empty when it is.
+/// Why the process is not live: lcores that stand still. Empty if it is live.
 pub fn not_live(board: &Board) -> Vec<String> {
     let standing = board.lcores().iter().filter(|lcore| lcore.is_standing());
     standing.map(|lcore| format!("lcore {} stands still {}", lcore.view.index, lcore.view.pulse.stage())).collect()
 }
 
-/// What keeps the process from taking traffic. Empty when it is ready.
+/// Why the process cannot take traffic. Empty if it is ready.
 pub fn not_ready(board: &Board) -> Vec<String> {
     let mut reasons = not_live(board);
     if board.is_draining() {

@@ -1,4 +1,4 @@
-//! `--metrics`: Prometheus text and health, over HTTP, for machines that watch.
+//! `--metrics`: Prometheus text and health over HTTP, for monitoring.
 //!
 //! | request | answer |
 //! |---|---|
@@ -6,10 +6,10 @@
 //! | `GET /live` | 200 while all lcores move, else 503 with those that do not |
 //! | `GET /ready` | 200 while traffic can be taken, else 503 with what is in the way |
 //!
-//! Reading a counter is a load: no poll loop is asked or held up. What a stranger can take is bounded: so many
-//! connections without a complete request, each with a few KiB and two seconds for it (`crate::connection`), and so many
-//! answers to `/metrics` at the same time. `/live` and `/ready` need no place among those: whatever scrapes and slow
-//! connections there are, who asks for health at once has it.
+//! Reading a counter is a load: no poll loop is asked or delayed. The resources that strangers can use are bounded: the
+//! number of connections without a complete request, each with a few KiB and two seconds for it (`crate::connection`),
+//! and the number of concurrent answers to `/metrics`. `/live` and `/ready` do not count as such answers. So they are
+//! answered at once, whatever scrapes and slow connections there are.
 
 pub mod collect;
 pub mod health;
@@ -32,10 +32,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Answers to `/metrics` that are on their way at the same time.
+/// How many answers to `/metrics` may be sent at the same time.
 const SCRAPES: usize = 8;
 
-/// How long accepting rests after an error, which is most often a lack of descriptors.
+/// How long accepting pauses after an error, which is most often a lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
 /// A bound address, before anybody is answered.
@@ -103,7 +103,7 @@ async fn serve(listener: tokio::net::TcpListener, board: Arc<Board>) {
         let (board, scrapes) = (Arc::clone(&board), Arc::clone(&scrapes));
         tokio::spawn(async move {
             let asked = Arc::clone(&board);
-            // Taken until the connection ends: what hyper has in hand of an answer takes memory as well.
+            // The place is kept until the connection ends: the part of an answer that hyper holds takes memory as well.
             let place = Arc::new(OnceLock::new());
             let taken = Arc::clone(&place);
             let end = caller.serve(move |request| {
@@ -117,7 +117,7 @@ async fn serve(listener: tokio::net::TcpListener, board: Arc<Board>) {
             }
             drop(place);
         });
-        // It is heard before the next one comes.
+        // The connection is read before the next one is accepted.
         tokio::task::yield_now().await;
     }
 }

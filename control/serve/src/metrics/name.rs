@@ -1,18 +1,18 @@
-//! What a counter is called in Prometheus.
+//! The names of counters in Prometheus.
 //!
-//! The set's name without `Counters`, the counter's own name, and `_total` for what only grows:
-//! `LcoreCounters::polls` is `gvm_dp_lcore_polls_total`. Counters that are one thing told apart by a reason share a
-//! family, and the rest of their name is a label: `DirectionCounters::dropped_no_route` is
+//! A name has three parts: the set's name without `Counters`, the counter's own name, and `_total` for counters that
+//! only grow: `LcoreCounters::polls` is `gvm_dp_lcore_polls_total`. Some counters count one thing by reasons. They
+//! share a family, and the rest of their name is a label: `DirectionCounters::dropped_no_route` is
 //! `gvm_dp_direction_dropped_total{reason="no_route"}`.
 //!
 //! Prometheus wants base units: nanoseconds, `busy_ns`, are seconds there, `busy_seconds`.
 
 use frame::counter::Kind;
 
-/// What all names begin with.
+/// The prefix of all names.
 pub const PREFIX: &str = "gvm_dp";
 
-/// Beginnings of names that make a family, and the label that the rest becomes.
+/// Prefixes of names that make a family, and the label that the rest becomes.
 const GROUPS: [(&str, &str); 8] = [
     ("dropped", "reason"),
     ("rx_dropped", "reason"),
@@ -27,9 +27,9 @@ const GROUPS: [(&str, &str); 8] = [
 /// The name of one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricName<'a> {
-    /// Of its family.
+    /// The name of its family.
     pub family: String,
-    /// The label that tells it from the others of its family, and its value there.
+    /// The label that distinguishes it in its family, and the value of the label.
     pub member: Option<(&'static str, &'a str)>,
 }
 
@@ -46,7 +46,7 @@ pub fn set_name(type_name: &str) -> String {
     text
 }
 
-/// The end of the name of what counts nanoseconds.
+/// The suffix of counters of nanoseconds.
 const NANOSECONDS: &str = "_ns";
 
 /// Whether a counter counts nanoseconds.
@@ -72,7 +72,7 @@ pub fn of<'a>(type_name: &str, counter: &'a str, kind: Kind) -> MetricName<'a> {
         Some((*group, *label, rest))
     });
     match group {
-        // The flush causes are what their set is about.
+        // The set is about the flush causes itself.
         Some((group, label, rest)) if group == set => {
             MetricName { family: format!("{PREFIX}_{set}{total}"), member: Some((label, rest)) }
         }

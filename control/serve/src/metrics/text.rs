@@ -1,13 +1,13 @@
 //! The text format that Prometheus reads, version 0.0.4.
 //!
-//! A sample belongs to a family; a family has one help, one type, and all its samples in one place. Families leave in
-//! the order of their names.
+//! A sample belongs to a family. A family has one help and one type, and its samples stand together. Families are
+//! sorted by name.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::{Display, Write as _};
 
-/// What the answer is, as HTTP says it.
+/// The content type of the answer.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The type of a family.
@@ -53,7 +53,7 @@ impl Exposition {
         write_sample(&mut family.samples, name, "", labels, value);
     }
 
-    /// Adds one sample of a family whose members are told apart by the last label; the family's help has a sentence
+    /// Adds one sample of a family whose last label distinguishes its members. The help of the family has a sentence
     /// for each of them.
     pub fn member(&mut self, name: &str, kind: Type, help: &str, labels: &Labels<'_>, value: impl Display) {
         let (label, member) = labels.last().copied().unwrap_or_default();
