@@ -11,7 +11,7 @@ pub enum GatewayCommand {
     Route(RouteChange),
     /// The registrar's answer to link control: whole records, to be sent as one datagram.
     Reply {
-        /// Where to.
+        /// Where the answer is sent.
         peer: Peer,
         /// The records.
         bytes: Box<[u8]>,
@@ -20,8 +20,8 @@ pub enum GatewayCommand {
     SetHold(Time),
     /// Early flush on or off.
     SetEarly(bool),
-    /// Say what becomes of the records of one slave.
+    /// Reports what happens to the records of one slave.
     Trace(Box<Tracer>),
-    /// Hand over all that is held, and hold nothing any more.
+    /// Hands over all records that are held, and holds none from then on.
     Drain,
 }

@@ -1,16 +1,16 @@
-//! What a gateway is told at start.
+//! The settings that a gateway gets at start.
 
 use frame::Time;
 use frame::time::{MICROSECOND, SECOND};
 use wire::ShardSet;
 
-/// Settings of one lcore's gateway. All lcores of a process have the same but for the lane.
+/// Settings of one lcore's gateway. All lcores of a process have the same settings except for the lane.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// The shards that are served, and with them the scale.
     pub shards: ShardSet,
-    /// The longest time that a record may wait in an aggregation buffer, in nanoseconds; [`frame::time::FOREVER`] waits
-    /// until the buffer is full.
+    /// The longest time that a record may wait in an aggregation buffer, in nanoseconds. With [`frame::time::FOREVER`]
+    /// it waits until the buffer is full.
     pub hold: Time,
     /// Whether buffers leave early once nothing was received on any queue for a quarter of the hold.
     pub early: bool,
@@ -18,10 +18,11 @@ pub struct GatewayConfig {
     pub masters: u16,
     /// Frames free for cargo (above the pool's reserve) below which the oldest buffers leave, whatever their hold.
     pub low_water: u32,
-    /// The lane of cargo to masters, another one on each lcore. A buffer of theirs has records of many slaves; with one
-    /// lane for each lcore those of one slave arrive on one receive queue, as what comes from it does at ours.
+    /// The lane of cargo to masters; each lcore has its own. A buffer to a master has records of many slaves. With one
+    /// lane for each lcore, the records of one slave arrive on one receive queue there, as the records from that slave
+    /// do here.
     pub lane: u16,
-    /// The heartbeat interval of the nodes, in nanoseconds: their link control has a budget in each.
+    /// The heartbeat interval of the nodes, in nanoseconds: their link control has a budget for each interval.
     pub interval: Time,
 }
 

@@ -1,6 +1,6 @@
 //! The counters of a gateway. For each direction, at every moment:
-//! `records_in = records_out + held + queued + sum(dropped_*)`, where `records_out`, queued and the drops on transmit
-//! are the outbox's. Link control is consumed here and has its own count.
+//! `records_in = records_out + held + queued + sum(dropped_*)`. The outbox counts `records_out`, `queued` and the drops
+//! on transmit. Link control ends here and has its own count.
 
 use crate::direction::Direction;
 use frame::Histogram;
@@ -105,12 +105,12 @@ pub struct GatewayCounters {
     pub up: DirectionCounters,
     /// Flush causes and the rest.
     pub flush: FlushCounters,
-    /// Holds and sizes of what left.
+    /// Histograms of holds and sizes of buffers that left.
     pub left: FlushHistograms,
 }
 
 impl GatewayCounters {
-    /// Those of one direction.
+    /// The counters of one direction.
     #[inline]
     pub const fn of(&self, direction: Direction) -> &DirectionCounters {
         match direction {
@@ -121,7 +121,7 @@ impl GatewayCounters {
 }
 
 impl DirectionCounters {
-    /// Sum of all records dropped by the gateway, whatever the reason.
+    /// The sum of all records that the gateway dropped, for any reason.
     pub fn dropped(&self) -> u64 {
         let mut sum = 0;
         self.visit_drops(&mut |_, _, value| sum += value);

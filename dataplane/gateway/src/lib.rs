@@ -1,15 +1,15 @@
 //! The gateway role: blind aggregation of records between masters and slaves.
 //!
-//! Cargo is blind: the gateway reads record headers, never payloads, and changes no byte of a record. Records are
-//! appended to the open buffer of their destination, which is the frame that will leave; a flush cause sends it.
+//! Cargo is blind: the gateway reads record headers, never payloads, and changes no byte of a record. It appends
+//! records to the open buffer of their destination. This buffer is the frame that will leave; a flush cause sends it.
 //! Sans-I/O: bytes and `now` come in, frames go out, nothing else is touched.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`cargo`] | what runs for each record |
-//! | [`control`] | what runs off the poll loops: the registrar's desk, the drain, traces |
-//! | [`config`] | what a gateway is told at start |
-//! | [`counters`] | what came in and what became of it |
+//! | [`cargo`] | the code that runs for each record |
+//! | [`control`] | the code that runs off the poll loops: the registrar's desk, the drain, traces |
+//! | [`config`] | the settings that a gateway gets at start |
+//! | [`counters`] | what came in and what happened to it |
 #![forbid(unsafe_code)]
 
 pub mod cargo;

@@ -1,7 +1,7 @@
-//! The pointer array: one entry for every destination, and a buffer in it only while records wait.
+//! The pointer array: one entry for every destination, with a buffer only while records wait.
 //!
-//! An open buffer *is* a frame of the arena: what is appended leaves as it lies. An idle destination costs its entry
-//! and nothing else: no buffer, no timer, no visit.
+//! An open buffer *is* a frame of the arena: appended records leave from where they lie. An idle destination costs its
+//! entry and nothing else: no buffer, no timer, no visit.
 
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
@@ -16,22 +16,23 @@ struct Slot {
     buffer: Option<Frame>,
     /// The most payload bytes that a datagram to this destination may have; 0 without a route.
     limit: u16,
-    /// Records that wait. The top bit says that one of them arrived CE, the next one that the sum of some is known.
+    /// Number of records that wait. The top bit: one of them arrived CE. The next bit: the sum of some of them is
+    /// known.
     records: u16,
     entry: Entry,
 }
 
 const CE: u16 = 1 << 15;
-/// The sum of at least the first bytes is in [`Aggregator::sums`].
+/// [`Aggregator::sums`] has the sum of at least the first bytes.
 const SUMMED: u16 = 1 << 14;
-/// The bits that are the number of records.
+/// The bits that hold the number of records.
 const RECORDS: u16 = SUMMED - 1;
 
 /// The sum of the first bytes of a buffer.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     sum: NonZeroU16,
-    /// Of so many bytes.
+    /// The number of bytes in the sum.
     len: u16,
 }
 
@@ -50,7 +51,7 @@ pub struct Closed {
     pub sum: Option<NonZeroU16>,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// The records wait in the buffer.
@@ -67,13 +68,13 @@ pub enum Appended {
 #[derive(Debug)]
 pub struct Aggregator {
     slots: Table<Slot>,
-    /// Of each destination, the sum of what waits, where its entry says that there is one. Only large records touch it.
+    /// For each destination, the sum of what waits, if its entry says that there is one. Only large records touch it.
     sums: Table<Known>,
     order: OpeningOrder,
     largest: u16,
 }
 
-/// An open buffer, as one sees it from outside.
+/// A copy of what is known of an open buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     /// When it opened.
@@ -87,7 +88,8 @@ pub struct Open {
 }
 
 impl Aggregator {
-    /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the pool.
+    /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the
+    /// pool.
     pub fn new(destinations: u32, pool: &Pool) -> Self {
         let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
         Self {
@@ -98,7 +100,7 @@ impl Aggregator {
         }
     }
 
-    /// Sets how many bytes a datagram to a destination may have, as far as frames hold them; 0 when it has no route.
+    /// Sets how many bytes a datagram to a destination may have, limited by the size of frames; 0 when it has no route.
     pub fn set_room(&mut self, destination: Destination, room: usize) {
         if let Some(slot) = self.slots.get_mut(destination as usize) {
             slot.limit = u16::try_from(room).unwrap_or(u16::MAX).min(self.largest);
@@ -130,8 +132,8 @@ impl Aggregator {
         frame::copy::prefetch_element(&self.slots, destination as usize);
     }
 
-    /// Asks the cache for the place where the next `len` bytes for a destination go. Whether its buffer will leave, for
-    /// they do not fit or nothing more will.
+    /// Asks the cache for the place where the next `len` bytes for a destination go. Returns whether its buffer will
+    /// leave, because they do not fit or nothing more will.
     #[inline]
     pub fn prefetch_tail(&self, destination: Destination, len: usize) -> bool {
         match self.slots.get(destination as usize) {
@@ -143,7 +145,7 @@ impl Aggregator {
         }
     }
 
-    /// Asks the cache for all of what a copy of `bytes` to a destination will touch, if one will be made.
+    /// Asks the cache for all memory that a copy of `bytes` to a destination will touch, if there will be a copy.
     pub fn prefetch_copy(&self, destination: Destination, bytes: &[u8]) {
         if let Some(Slot { buffer: Some(frame), limit, .. }) = self.slots.get(destination as usize)
             && frame.len() + bytes.len() <= usize::from(*limit)
@@ -154,7 +156,7 @@ impl Aggregator {
     }
 
     /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
-    /// [`frame::Datagram::sum`] of `bytes`; it is kept where they are [`LARGE`].
+    /// [`frame::Datagram::sum`] of `bytes`; it is kept if they are [`LARGE`].
     #[inline]
     pub fn append(
         &mut self,
@@ -177,7 +179,8 @@ impl Aggregator {
         if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
     }
 
-    /// Notes the sum of the `len` bytes that were appended last. What is appended without it makes the sum of all unknown.
+    /// Notes the sum of the `len` bytes that were appended last. Bytes that are appended without a sum make the sum of
+    /// all unknown.
     #[inline(never)]
     fn add_sum(&mut self, destination: Destination, len: usize, sum: Option<NonZeroU16>) {
         let at = destination as usize;
@@ -193,7 +196,7 @@ impl Aggregator {
         slot.records |= SUMMED;
     }
 
-    /// Opens a destination's buffer, empty. Gives the frame back when one is open already or too many are.
+    /// Opens an empty buffer for a destination. Returns the frame when a buffer is open already or too many are.
     #[inline]
     pub fn open(&mut self, destination: Destination, frame: Frame, now: Time) -> Result<(), Frame> {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Err(frame) };
@@ -207,7 +210,7 @@ impl Aggregator {
         Ok(())
     }
 
-    /// A received frame whose data is whole records becomes a destination's buffer. Gives the frame back as
+    /// Makes a received frame whose data is whole records the buffer of a destination. Returns the frame as
     /// [`Aggregator::open`] does.
     #[inline]
     pub fn adopt(
@@ -244,7 +247,7 @@ impl Aggregator {
         Some(Closed { frame, records: slot.records & RECORDS, ce: slot.records & CE != 0, opened, sum })
     }
 
-    /// When the oldest buffer opened, and whose it is.
+    /// When the oldest buffer opened, and its destination.
     #[inline]
     pub fn oldest(&self) -> Option<(Time, Destination)> {
         self.order.oldest()

@@ -1,8 +1,8 @@
 //! Which link control goes first: that of registered nodes, each within its budget.
 //!
-//! Nothing is verified here, so that nobody can be kept out here either: a sender that forges the address of a node can
-//! spend the budget of that node. Therefore what is beyond a budget is not dropped. It waits in a line of its own, with
-//! places of its own; the registrar reads from it and from the strangers' line in turn, whenever no member waits.
+//! Nothing is verified here, so a sender that forges the address of a node can spend the budget of that node. Nobody
+//! may be locked out this way: link control beyond a budget is not dropped. It waits in a queue of its own, with places
+//! of its own. While no member waits, the registrar reads from that queue and from the queue of the strangers in turn.
 
 use crate::route::{Destination, Routes, SlaveSource};
 use frame::{Peer, Precedence, Table, Time};
@@ -27,10 +27,10 @@ impl Ticks {
 /// The budgets of all nodes of one lcore: 4 bytes for each destination.
 #[derive(Debug)]
 pub struct Budgets {
-    /// Up to which tick each destination has spent its budget. It is compared by its distance, so that it may wrap.
+    /// The tick up to which each destination has spent its budget. Ticks are compared by distance, so they may wrap.
     spent: Table<u32>,
     slaves: Destination,
-    /// Nanoseconds.
+    /// The length of a tick in nanoseconds.
     tick: u64,
     slave: Ticks,
     master: Ticks,
@@ -40,7 +40,7 @@ impl Budgets {
     /// Full budgets, given the heartbeat interval.
     pub fn new(routes: &Routes, interval: Time) -> Self {
         let (slave, master) = (Budget::slave(interval), Budget::master(interval));
-        // Fine enough that the smaller one has 16 ticks for a heartbeat; it wraps after a month and more.
+        // Fine enough that the smaller budget has 16 ticks for a heartbeat; the ticks wrap after more than a month.
         let tick = (slave.every.min(master.every) / 16).max(1);
         Self {
             spent: Table::new(routes.destinations() as usize, |_| 0),
@@ -51,12 +51,12 @@ impl Budgets {
         }
     }
 
-    /// Takes one heartbeat from a node's budget. `false` when nothing is left of it.
+    /// Takes one heartbeat from a node's budget. `false` when the budget is empty.
     fn spend(&mut self, now: Time, destination: Destination) -> bool {
         let Ticks { every, most } = if destination < self.slaves { self.slave } else { self.master };
         let now = (now / self.tick) as u32;
         let Some(spent) = self.spent.get_mut(destination as usize) else { return false };
-        // What is further ahead than any budget goes was long ago.
+        // A tick further ahead than any budget reaches is from before the last wrap.
         let ahead = spent.wrapping_sub(now);
         let ahead = if ahead > most { 0 } else { ahead };
         if most - ahead < every {
@@ -66,11 +66,11 @@ impl Budgets {
         true
     }
 
-    /// The precedence of a datagram of link control from `source`, which costs each registered node in it one heartbeat of
-    /// its budget.
+    /// The precedence of a datagram of link control from `source`. Each registered node in it pays one heartbeat of its
+    /// budget.
     ///
-    /// One node within its budget lets the whole datagram go first: a farm packs those that it has registered and those that
-    /// it has not.
+    /// One node within its budget lets the whole datagram go first: a farm packs registered and unregistered nodes into
+    /// one datagram.
     #[cold]
     pub fn judge(&mut self, now: Time, routes: &Routes, source: &Peer, datagram: &[u8]) -> Precedence {
         let mut precedence = Precedence::Stranger;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     proptest! {
-        /// As a bucket counts it, also where the ticks wrap, up to what a tick is.
+        /// The result is that of a bucket, to within one tick, also where the ticks wrap.
         #[test]
         fn it_is_a_bucket(
             first in prop_oneof![0u64..1000, 0xffff_ff00u64..0x1_0000_0100],
@@ -145,7 +145,7 @@ mod tests {
         ) {
             let mut budgets = budgets(SECOND);
             let Budgets { tick, slave: Ticks { every, most }, .. } = budgets;
-            // Who has not spoken since the ticks wrapped may be taken for one who has just spoken.
+            // A node that has not spoken since the ticks wrapped may look as if it has just spoken.
             budgets.spent[0] = first as u32;
             let (mut now, mut level) = (first, u64::from(most));
             for step in steps {

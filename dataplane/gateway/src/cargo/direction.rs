@@ -12,24 +12,24 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The direction of what goes to a destination of this class.
+    /// The direction of datagrams to a destination of this class.
     #[inline]
     pub const fn of(class: Class) -> Self {
         if matches!(class, Class::Down) { Self::Down } else { Self::Up }
     }
 }
 
-/// Something of each direction.
+/// A value for each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Both<T> {
-    /// Of what goes up.
+    /// The upward value.
     pub up: T,
-    /// Of what goes down.
+    /// The downward value.
     pub down: T,
 }
 
 impl<T> Both<T> {
-    /// That of one direction.
+    /// The value of one direction.
     #[inline]
     pub const fn of(&self, direction: Direction) -> &T {
         match direction {
@@ -38,7 +38,7 @@ impl<T> Both<T> {
         }
     }
 
-    /// That of one direction, to be changed.
+    /// The value of one direction, for changing.
     #[inline]
     pub const fn of_mut(&mut self, direction: Direction) -> &mut T {
         match direction {

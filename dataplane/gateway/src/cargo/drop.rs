@@ -98,7 +98,7 @@ impl DropReason {
         }
     }
 
-    /// Why a record of a slave does not go on that came from there; `None` when it does.
+    /// Why a slave's record from this source is dropped; `None` when it passes.
     #[inline]
     pub const fn of_source(source: SlaveSource) -> Option<Self> {
         match source {

@@ -21,7 +21,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Its name, as in the counter's.
+    /// Its name, as in the name of the counter.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

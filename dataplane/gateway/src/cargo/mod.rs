@@ -1,11 +1,11 @@
-//! Cargo: what runs for each record, in the order in which a burst goes through it.
+//! Cargo: the code that runs for each record, in the order in which a burst passes it.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`gateway`] | one lcore's gateway: a burst goes in, what is due comes out |
-//! | [`pass`] | a burst, walked into a list of what goes where |
+//! | [`gateway`] | one lcore's gateway: a burst goes in, and the datagrams that are due come out |
+//! | [`pass`] | walks a burst into a list of items with their destinations |
 //! | [`route`] | where slaves and masters are; who may send what |
-//! | [`share`] | who may have how much of a port that is contended |
+//! | [`share`] | how much of a contended port each slave may have |
 //! | `budget` | which link control goes first |
 //! | [`aggregate`] | the pointer array and its buffers |
 //! | [`order`] | open buffers in opening order: which are due |

@@ -1,8 +1,8 @@
 //! The open buffers in opening order.
 //!
-//! All buffers have the same hold, so opening order is the order in which they fall due: the due ones are at the head,
-//! however many slaves there are, and nothing is ever swept. A doubly linked list in a slab, sized once for every frame
-//! of the pool.
+//! All buffers have the same hold, so they fall due in opening order: the due ones are at the head, however many slaves
+//! there are, and no scan is needed. It is a doubly linked list in a slab, allocated once with room for every frame of
+//! the pool.
 
 use frame::{Table, Time};
 
@@ -55,7 +55,7 @@ impl OpeningOrder {
         Some(entry)
     }
 
-    /// Takes a buffer out, wherever it stands. Returns when it opened.
+    /// Removes a buffer at any position. Returns when it opened.
     #[inline]
     pub fn remove(&mut self, entry: Entry) -> Option<Time> {
         let &Node { opened, previous, next, .. } = self.nodes.get(entry as usize)?;
@@ -76,7 +76,7 @@ impl OpeningOrder {
         self.nodes.get(entry as usize).map(|node| node.opened)
     }
 
-    /// When the oldest buffer opened, and whose it is.
+    /// When the oldest buffer opened, and its destination.
     #[inline]
     pub fn oldest(&self) -> Option<(Time, u32)> {
         self.nodes.get(self.head as usize).map(|node| (node.opened, node.destination))

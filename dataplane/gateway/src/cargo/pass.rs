@@ -1,6 +1,6 @@
-//! A burst, walked into a list of what goes where.
+//! Walks a burst into a list of items with their destinations.
 //!
-//! The work on a burst is done in passes over short lists, so that each pass can ask the cache for what the next
+//! The work on a burst is done in passes over short lists. So each pass can ask the cache for what the next pass
 //! touches: headers, routes, entries of the pointer array, tails of buffers.
 
 use crate::counters::{DirectionCounters, GatewayCounters};
@@ -10,7 +10,7 @@ use crate::route::{Destination, Routes};
 use frame::{Burst, Datagram, Peer};
 use wire::{BadReason, BadRecord, Record, Scale, SlaveId, Walk};
 
-/// How many items ahead a route is asked for.
+/// How many items ahead the cache is asked for a route.
 const AHEAD: usize = 16;
 
 /// One or more records of one datagram, back to back, that go to one destination.
@@ -26,7 +26,7 @@ pub struct Item {
     pub records: u16,
     /// Where they go.
     pub destination: Destination,
-    /// Upward records: the slave that must be registered at the datagram's source. Downward: [`FROM_MASTER`].
+    /// Upward records: the slave that must be registered at the datagram's source. Downward records: [`FROM_MASTER`].
     pub source: Destination,
 }
 
@@ -41,7 +41,7 @@ impl Item {
 /// The source of downward items: it was checked when the datagram was walked.
 pub const FROM_MASTER: Destination = Destination::MAX;
 
-/// Who sent the last datagram that came from a master: most come from where the one before came from.
+/// The sender of the last datagram from a master: most datagrams come from the same sender as the one before.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     master: u16,
@@ -53,8 +53,8 @@ impl Heard {
     pub const NOBODY: Self = Self { master: 0, source: Peer::NOBODY };
 }
 
-/// The destination of a datagram that is one record of cargo from a registered master; `None` for any other, which
-/// [`walk`] takes. The same answer as the walk's, at a fraction of its cost.
+/// The destination of a datagram that is one record of cargo from a registered master; `None` for any other datagram:
+/// [`walk`] takes those. The result is the same as that of `walk`, at a fraction of the cost.
 #[inline(always)]
 pub fn single(datagram: &Datagram, heard: &mut Heard, routes: &Routes) -> Option<Destination> {
     let header = Record::only(datagram.frame.data())?.header();
@@ -68,8 +68,8 @@ pub fn single(datagram: &Datagram, heard: &mut Heard, routes: &Routes) -> Option
     if header.msg_type().is_link_control() { None } else { routes.slave(header.slave_id()) }
 }
 
-/// The destination, and the slave to be checked, of a datagram that is one record of cargo for a registered master and not
-/// from that master; `None` for any other, which [`walk`] takes. The same answer as the walk's.
+/// The destination of a datagram that is one record of cargo for a registered master and not from that master, and the
+/// slave to be checked. `None` for any other datagram: [`walk`] takes those. The result is the same as that of `walk`.
 #[inline(always)]
 pub fn single_upward(datagram: &Datagram, routes: &Routes) -> Option<(Destination, Destination)> {
     let header = Record::only(datagram.frame.data())?.header();
@@ -77,12 +77,12 @@ pub fn single_upward(datagram: &Datagram, routes: &Routes) -> Option<(Destinatio
     if header.msg_type().is_link_control() { None } else { Some((destination, routes.slave(header.slave_id())?)) }
 }
 
-/// What a datagram turned out to be.
+/// The kind of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walked {
     /// Cargo; its items were added.
     Cargo,
-    /// Link control, with so many records: for the registrar.
+    /// Link control for the registrar, with this many records.
     Link(u64),
 }
 
@@ -94,7 +94,7 @@ struct Brought {
     records: u64,
 }
 
-/// What a burst brought, until it is added to the counters.
+/// The counts of a burst until they are added to the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally(Both<Brought>);
 
@@ -127,8 +127,8 @@ impl Tally {
     }
 }
 
-/// Walks one datagram, counts what is wrong with it, and adds its items. `dropped` hears of each record that ends here: where
-/// in the datagram it begins, and why.
+/// Walks one datagram, counts its faults, and adds its items. `dropped` gets each record that ends here: where in the
+/// datagram it begins, and why.
 #[inline]
 pub fn walk(
     number: usize,
@@ -160,7 +160,7 @@ pub fn walk(
     Walked::Cargo
 }
 
-/// Counts a datagram whose first record is none; returns whether there was anything in it.
+/// Counts a datagram that does not begin with a record; returns whether the datagram has any bytes.
 #[cold]
 fn unreadable(
     datagram: &Datagram,
@@ -212,7 +212,7 @@ impl Walking<'_> {
                 Ok((id, record)) => {
                     let shard = *first_shard.get_or_insert(scale.shard(id));
                     match self.one(id, scale.shard(id) == shard, record, offset) {
-                        // Back to back to one slave they are copied as one.
+                        // Records to one slave that lie back to back are copied as one.
                         Ok(item) if self.direction == Direction::Down => push(items, item),
                         Ok(item) => items.push(item),
                         Err(reason) => {
@@ -229,8 +229,8 @@ impl Walking<'_> {
         }
     }
 
-    /// Where one record goes, or why it does not. Whether an upward one comes from its slave is asked later, by
-    /// [`check_origin`].
+    /// Where one record goes, or why it is dropped. [`check_origin`] checks later whether an upward record comes from
+    /// its slave.
     #[inline]
     fn one(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize) -> Result<Item, DropReason> {
         let header = record.header();
@@ -252,7 +252,8 @@ impl Walking<'_> {
         }
         match self.routes.master(master) {
             Some(destination) => Ok(Item { datagram, offset, len, records: 1, destination, source: slave }),
-            // Without a master nothing says whose traffic this was: the slave's registration decides the reason.
+            // Without a master the source says nothing about the direction: the slave's registration decides the
+            // reason.
             None => {
                 let source = self.routes.slave_source(slave, &self.datagram.peer);
                 Err(DropReason::of_source(source).unwrap_or(DropReason::NoRoute))
@@ -267,8 +268,8 @@ fn count_bad(counters: &DirectionCounters, bad: BadRecord) {
     counters.bad_bytes.add(bad.remainder as u64);
 }
 
-/// Adds an item, or lengthens the last one when the records lie back to back and go to the same destination: they
-/// will be copied as one.
+/// Adds an item. If the records lie back to back with the last item and go to the same destination, lengthens that item
+/// instead: they are copied as one.
 #[inline]
 fn push(items: &mut Vec<Item>, item: Item) {
     if let Some(last) = items.last_mut()
@@ -283,8 +284,8 @@ fn push(items: &mut Vec<Item>, item: Item) {
     items.push(item);
 }
 
-/// Checks that upward items come from where their slave is registered, and asks `judge` of all others whether they go on.
-/// What does not is counted, and `dropped` hears of it.
+/// Keeps upward items that come from where their slave is registered, and asks `judge` whether any other item passes.
+/// Items that do not pass are counted and reported to `dropped`.
 #[inline]
 pub fn check_origin(
     items: &mut Vec<Item>,

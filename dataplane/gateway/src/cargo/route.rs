@@ -1,9 +1,9 @@
 //! Where slaves and masters are: this lcore's copy, changed only by the registrar's route changes.
 //!
-//! A destination is a dense number: the slaves of the served shards come first, then the masters. The pointer array
-//! and the routes are indexed by it. Each route says which UDP port raw ports send its cargo from, so that a receiver's RSS
-//! spreads lanes and keeps the records of one slave together. Link control does not go by these routes: it leaves from
-//! where we listen.
+//! A destination is a dense number: the slaves of the served shards come first, then the masters. It is the index of
+//! the pointer array and of the routes. Each route gives the UDP source port with which raw ports send its cargo, so
+//! that a receiver's RSS spreads lanes and keeps the records of one slave together. Link control does not use these
+//! ports: it leaves from the port where the gateway listens.
 
 use frame::{Class, Peer, Table};
 use link::Route;
@@ -17,9 +17,9 @@ pub type Destination = u32;
 pub struct Routes {
     shards: ShardSet,
     slaves: Table<Option<Route>>,
-    /// The same routes by place. A master keeps its place while it is registered, and so its aggregation buffer.
+    /// The same routes by place. A master keeps its place while it is registered, and so keeps its aggregation buffer.
     masters: Vec<Option<Route>>,
-    /// Which masters there are: short, and looked through for every datagram.
+    /// The registered masters: a short list, searched for every datagram.
     registered: Vec<Master>,
     /// The UDP port that cargo to masters is sent from.
     source_port: u16,
@@ -44,7 +44,7 @@ pub enum SlaveSource {
 }
 
 impl Routes {
-    /// No routes yet, for the given shards and at most `masters` masters, to whom cargo leaves on this lane.
+    /// An empty table for the given shards and at most `masters` masters. Cargo leaves to masters on this lane.
     pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Self {
         Self {
             slaves: Table::new(shards.slaves() as usize, |_| None),
@@ -66,7 +66,7 @@ impl Routes {
         &self.shards
     }
 
-    /// The class of what leaves to a destination.
+    /// The class of the datagrams that leave to a destination.
     #[inline]
     pub fn class(&self, destination: Destination) -> Class {
         if (destination as usize) < self.slaves.len() { Class::Down } else { Class::Up }
@@ -87,8 +87,8 @@ impl Routes {
         frame::copy::prefetch_element(&self.slaves, destination as usize);
     }
 
-    /// The destination of the slave with the id that stands in a record header; `None` when it is out of range, or
-    /// its shard is not served.
+    /// The destination of the slave with the id in a record header; `None` when the id is out of range, or its shard is
+    /// not served.
     #[inline]
     pub fn slave(&self, id: u32) -> Option<Destination> {
         self.shards.index_of(id)
@@ -117,7 +117,7 @@ impl Routes {
         self.registered(id).is_some_and(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
-    /// The destination of a registered master, unless `source` is where it is registered.
+    /// The destination of a registered master; `None` when `source` is where it is registered.
     #[inline]
     pub fn master_elsewhere(&self, id: u16, source: &Peer) -> Option<Destination> {
         let master = self.registered(id)?;
@@ -149,7 +149,7 @@ impl Routes {
         Some(destination)
     }
 
-    /// Sets or removes a master's route. Returns its destination, or `None` when it has none and there is no room.
+    /// Sets or removes a master's route. Returns its destination, or `None` when it has no place and there is no room.
     pub fn set_master(&mut self, id: u16, route: Option<Route>) -> Option<Destination> {
         let route = route.map(|route| sent_from(route, self.source_port));
         let known = self.registered.iter().position(|master| master.id == id);

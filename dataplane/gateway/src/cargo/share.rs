@@ -1,30 +1,32 @@
-//! Who may have how much of a port for which more comes than it can send.
+//! How much of a contended port each slave may have: a port to which more comes than it can send.
 //!
-//! While no port is contended, nothing here is touched. While one is, each slave has a budget of bytes in each direction: upward
-//! of what it sends, downward of what is for it. The bytes that leave are dealt out evenly to the slaves that are there, as deficit
-//! round robin does, but without queues of their own: a clock says how many bytes each slave's turns were worth so far, and
-//! what a slave did not use of them it may use later, up to `MOST`. A record beyond the budget of its slave is dropped, before
-//! anything is done for it. So who sends flat out loses what is too much, and who sends less than its share loses nothing.
+//! While no port is contended, nothing here is touched. While one is, each slave has a budget of bytes in each
+//! direction: upward for what it sends, downward for what goes to it. The bytes that leave are dealt out evenly to the
+//! active slaves, as in deficit round robin, but without a queue for each slave. A clock counts how many bytes each
+//! slave's turns were worth so far. A slave may use later what it has not used, up to `MOST`. A record beyond the
+//! budget of its slave is dropped before any other work on it. So a slave that sends at full speed loses its excess,
+//! and a slave that sends less than its share loses nothing.
 //!
-//! It is by slave and not by master in both directions: a slave is a stranger's machine on a link of its own, and masters are
-//! few and trusted. It is before aggregation, since one datagram to a master has records of many slaves.
+//! The budget is by slave and not by master in both directions: a slave is a stranger's machine on a link of its own,
+//! while masters are few and trusted. The budget comes before aggregation, because one datagram to a master has records
+//! of many slaves.
 
 use frame::outbox::{Crowding, OutboxCounters};
 use frame::{Class, Outbox, PortId, Table};
 
-/// The most bytes that a slave can have left of its turns.
+/// The most bytes that a slave can save from its turns.
 const MOST: u16 = u16::MAX;
-/// Who sent nothing while each slave had turns of so many bytes does not count as there.
+/// A slave that sent nothing while each slave had turns of this many bytes does not count as active.
 const ROUND: u32 = 16 << 10;
 
 /// One slave's budget in one direction.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    /// What the clock was when the budget was last looked at.
+    /// The clock when the budget was last used.
     seen: u32,
-    /// What was left then.
+    /// What was left of the budget then.
     left: u16,
-    /// The round in which the slave was last there.
+    /// The round in which the slave was last active.
     round: u16,
 }
 
@@ -34,13 +36,13 @@ struct Direction {
     shares: Table<Share>,
     /// Bytes that each slave's turns were worth so far.
     clock: u32,
-    /// The same when the round began.
+    /// The clock when the round began.
     began: u32,
     round: u16,
-    /// Slaves that were there in this round, and in the one before.
+    /// Slaves that were active in this round, and in the one before.
     there: u32,
     before: u32,
-    /// Bytes that had left at the last look, and those that are not dealt out yet.
+    /// Bytes that had left when bytes were last dealt out, and the remainder that is not dealt out yet.
     out: u64,
     rest: u64,
 }
@@ -60,11 +62,11 @@ impl Direction {
         }
     }
 
-    /// Deals out what has left since the last look.
+    /// Deals out the bytes that have left since the last call.
     fn deal(&mut self, out: u64) {
         let slaves = u64::from(self.there.max(self.before).max(1));
         let bytes = out.wrapping_sub(std::mem::replace(&mut self.out, out)).saturating_add(self.rest);
-        // More than a full budget for everybody is a full budget for everybody.
+        // A larger deal than a full budget for everybody has no more effect.
         let turns = (bytes / slaves).min(2 * u64::from(MOST));
         self.rest = bytes % slaves;
         self.clock = self.clock.wrapping_add(turns as u32);
@@ -75,7 +77,7 @@ impl Direction {
         }
     }
 
-    /// Takes `bytes` from a slave's budget; `false` where it has not so many.
+    /// Takes `bytes` from a slave's budget; `false` when it has fewer.
     fn take(&mut self, slave: u32, bytes: usize) -> bool {
         let Some(share) = self.shares.get_mut(slave as usize) else { return true };
         if share.round != self.round {
@@ -103,18 +105,18 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Budgets of so many slaves, all of them full.
+    /// Full budgets for this many slaves.
     pub fn new(slaves: u32) -> Self {
         Self { up: Direction::new(slaves as usize), down: Direction::new(slaves as usize) }
     }
 
-    /// Deals out what has left since the last time.
+    /// Deals out the bytes that have left since the last call.
     pub fn deal(&mut self, counters: &OutboxCounters) {
         self.up.deal(counters.up_bytes_out.get());
         self.down.deal(counters.down_bytes_out.get());
     }
 
-    /// Whether `bytes` of a slave, on their way to a port, may come in. `class` is their direction.
+    /// Whether `bytes` of a slave on their way to a port may pass. `class` gives their direction.
     pub fn admits(&mut self, class: Class, slave: u32, bytes: usize, port: PortId, out: &Outbox) -> bool {
         match out.crowding(port) {
             Crowding::Free => true,
@@ -131,7 +133,8 @@ impl Shares {
 mod tests {
     use super::*;
 
-    /// So many bytes of each slave come in turn for one byte that leaves, and nothing waits in between: who got how much?
+    /// For each byte that leaves, this many bytes of each slave arrive in turn, and nothing waits in between. Returns
+    /// how many bytes each slave got.
     fn run(wants: &[u64], steps: u64) -> Vec<u64> {
         const SERVED: u64 = 1500;
         let mut direction = Direction::new(wants.len());
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn who_sends_less_than_its_share_loses_nothing_beside_one_who_sends_flat_out() {
         let steps = 20_000;
-        // Ten have shares of 150 bytes a step; nine want 120, and one wants ten times all of it.
+        // Ten slaves have shares of 150 bytes a step. Nine want 120 bytes, and one wants ten times the whole capacity.
         let mut wants = vec![120; 9];
         wants.push(15_000);
         let got = run(&wants, steps);

@@ -1,26 +1,26 @@
-//! The order of a drain: nodes are told and move, then comes silence, then what is held leaves.
+//! The order of a drain: nodes are told and move, then the gateway waits for silence, then held records leave.
 //!
-//! Each stage is bounded, so that a node that is stuck, or has nowhere else to go, cannot keep a gateway from ending.
+//! Each stage is bounded. A node that is stuck, or that has no other gateway, cannot keep this gateway from ending.
 
 use frame::Time;
 use frame::time::{MILLISECOND, SECOND};
 use link::standing::doubt_after;
 
-/// So long nothing must come before what is held leaves: what was under way has come by then.
+/// Nothing must arrive for this long before held records leave. Records that were under way have arrived by then.
 const QUIET_FOR: u64 = 50 * MILLISECOND;
-/// So long silence is waited for: nodes without another gateway go on.
+/// The longest time to wait for silence: nodes without another gateway keep sending.
 const QUIET_WITHIN: u64 = 500 * MILLISECOND;
-/// The longest that nodes are given to move, however long their heartbeat interval is.
+/// The longest time that nodes are given to move, whatever their heartbeat interval is.
 const MOVE_WITHIN: u64 = 5 * SECOND;
 
-/// Where a drain is.
+/// The stage of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Nodes are told, and go elsewhere. Everything is still taken and sent as before.
+    /// Nodes are told, and move to another gateway. Records are still taken and sent as before.
     Moving,
-    /// Nodes have moved, or had their time; what they sent before still comes.
+    /// Nodes have moved, or their time is over. Records that they sent before may still arrive.
     Quiet,
-    /// What is held leaves, and the gateway ends.
+    /// Held records leave, and the gateway ends.
     Flushing,
 }
 
@@ -31,24 +31,24 @@ pub struct Leave {
     /// When the stage ends at the latest.
     until: Time,
     records: u64,
-    /// Since when no records came.
+    /// The time since which no records have arrived.
     still_since: Time,
 }
 
 impl Leave {
-    /// Begins; nodes have this heartbeat interval, in nanoseconds.
+    /// Begins a drain; `interval` is the heartbeat interval of the nodes, in nanoseconds.
     pub fn begin(now: Time, interval: u64) -> Self {
         let until = now.saturating_add(doubt_after(interval).min(MOVE_WITHIN));
         Self { stage: Stage::Moving, until, records: 0, still_since: now }
     }
 
-    /// Where it is.
+    /// The present stage.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// Goes on, given how many members have not yet said that they heard of it, and how many records of cargo have come
-    /// in so far. Returns the new stage when it is another. Call it every few milliseconds.
+    /// Advances the drain. `unheard` members have not yet confirmed that they heard of it; `records` of cargo have
+    /// arrived so far. Returns the new stage if it has changed. Call it every few milliseconds.
     pub fn advance(&mut self, now: Time, unheard: u32, records: u64) -> Option<Stage> {
         if records != self.records {
             (self.records, self.still_since) = (records, now);
@@ -57,7 +57,7 @@ impl Leave {
         let is_still = now.saturating_sub(self.still_since) >= QUIET_FOR;
         self.stage = match self.stage {
             Stage::Moving if unheard == 0 || is_over => {
-                // Counted from here on: before, cargo was welcome.
+                // The wait for silence is counted from here: before, cargo was welcome.
                 (self.until, self.still_since) = (now.saturating_add(QUIET_WITHIN), now);
                 Stage::Quiet
             }

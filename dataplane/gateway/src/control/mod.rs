@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`desk`] | between the registrar and all lcores |
 //! | [`leave`] | the order of a drain |
-//! | [`trace`] | what becomes of the records of one slave, for people who ask |
+//! | [`trace`] | what happens to the records of one slave |
 
 pub mod desk;
 pub mod leave;

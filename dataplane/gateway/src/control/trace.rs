@@ -1,9 +1,10 @@
-//! What becomes of the records of one slave, said one by one: for people who ask why.
+//! Reports what happens to the records of one slave, record by record, to find out why.
 //!
-//! A gateway that is not asked costs one look per burst and per poll. One that is takes bursts with such records, and
-//! those that meet them in a buffer, apart: datagram by datagram and record by record, through the same code as ever. What
-//! became of each is read off the buffers and counters before and after, so that what is said is what was done. A datagram
-//! that is placed whole stays whole, so that the same datagrams leave as without.
+//! Without a trace the cost is one check per burst and per poll. With a trace, a gateway takes some bursts apart: those
+//! with records of the slave, and those that meet such records in a buffer. It handles them datagram by datagram and
+//! record by record, through the same code as always. It compares buffers and counters before and after, so that it
+//! reports what was really done. A datagram that is placed whole stays whole: the same datagrams leave as without a
+//! trace.
 
 use crate::aggregate::Open;
 use crate::drop::DropReason;
@@ -14,37 +15,38 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use wire::{BadReason, BadRecord, HEADER_LEN, Record, Scale, SlaveId, Walk};
 
-/// What became of a record when it came in.
+/// What happened to a record when it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Link control: it is for the registrar.
     Registrar,
     /// It was dropped.
     Dropped(DropReason),
-    /// It was copied into a fresh buffer, in which there are so many records and bytes with it.
+    /// It was copied into a fresh buffer. The buffer has this many records and bytes, the record included.
     Opened(u16, usize),
-    /// Its datagram became the buffer, in which there are so many records and bytes.
+    /// Its datagram became the buffer, which has this many records and bytes.
     Adopted(u16, usize),
-    /// It was copied behind what waited; in the buffer, open for so many nanoseconds, there are so many records and bytes.
+    /// It was copied behind the records that waited. The buffer has been open for this many nanoseconds and has this
+    /// many records and bytes.
     Appended(Time, u16, usize),
-    /// Its datagram left as it was, with so many records and bytes, to this peer.
+    /// Its datagram left unchanged, with this many records and bytes, to this peer.
     Forwarded(u16, usize, Peer),
 }
 
 /// Something happened to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It came in.
+    /// It arrived.
     Arrived {
         /// Its number in this trace, from 0.
         number: u32,
-        /// When.
+        /// The time.
         time: Time,
-        /// Through which lcore.
+        /// The lcore that received it.
         lcore: u16,
-        /// From where; the port is in it.
+        /// The sender; it names the port.
         peer: Peer,
-        /// Where in its datagram it began, in bytes.
+        /// The offset of its first byte in the datagram.
         offset: usize,
         /// Bytes of the datagram.
         datagram: usize,
@@ -52,18 +54,18 @@ pub enum Event {
         msg_type: u16,
         /// Its request id.
         req_id: u64,
-        /// Its length with the header, in bytes, as the header says it.
+        /// Its length with the header, in bytes, as the header gives it.
         len: usize,
-        /// What became of it.
+        /// What happened to it.
         fate: Fate,
     },
-    /// The buffer in which it waited left, or was given up.
+    /// The buffer in which it waited left or was discarded.
     Left {
         /// Its number in this trace.
         number: u32,
-        /// When.
+        /// The time.
         time: Time,
-        /// Why, as the counters name it.
+        /// The cause, as the counters name it.
         cause: &'static str,
         /// How long the buffer was open, in nanoseconds.
         open: Time,
@@ -71,7 +73,7 @@ pub enum Event {
         records: u16,
         /// Bytes in the buffer.
         bytes: usize,
-        /// Where to; `None` when the records were dropped.
+        /// The receiver; `None` when the records were dropped.
         peer: Option<Peer>,
     },
 }
@@ -84,7 +86,7 @@ struct Shared {
     unwatched: AtomicBool,
 }
 
-/// The end that hears of the records; when it is dropped, the gateways stop tracing.
+/// The receiving end of a trace; when it is dropped, the gateways stop tracing.
 pub struct Trace {
     events: Receiver<Event>,
     shared: Arc<Shared>,
@@ -103,7 +105,8 @@ impl Drop for Trace {
     }
 }
 
-/// Traces the next `count` records of a slave: one [`Tracer`] for each of `lcores` gateways, and who hears of it.
+/// Traces the next `count` records of a slave: returns one [`Tracer`] for each of `lcores` gateways, and the receiving
+/// end.
 pub fn trace(slave: SlaveId, count: u32, lcores: u16) -> (Vec<Tracer>, Trace) {
     // No record has more than two events: there is always room.
     let (sender, events) = sync_channel(2 * count as usize);
@@ -129,7 +132,7 @@ pub(crate) struct Waiting {
     pub(crate) opened: Time,
 }
 
-/// A record of the slave, in the datagram in hand.
+/// A record of the slave in the current datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traced {
     pub(crate) offset: usize,
@@ -146,9 +149,9 @@ pub struct Tracer {
     shared: Arc<Shared>,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) records: Vec<Traced>,
-    /// Where in the datagram in hand records of the slave begin that were dropped, and why.
+    /// The dropped records of the slave in the current datagram: where each begins, and why it was dropped.
     pub(crate) dropped: Vec<(usize, DropReason)>,
-    /// Buffers with records that wait, before something happens.
+    /// The buffers with waiting records, before the next step.
     pub(crate) looks: Vec<(Destination, Open)>,
 }
 
@@ -159,7 +162,7 @@ impl std::fmt::Debug for Tracer {
 }
 
 impl Tracer {
-    /// Whether it has anything to do with a burst: someone watches, and more records are wanted or some still wait.
+    /// Whether the trace has no more to do: nobody listens, or no more records are wanted and none waits.
     pub(crate) fn is_over(&self) -> bool {
         self.shared.unwatched.load(Ordering::Relaxed)
             || (self.waiting.is_empty() && self.shared.left.load(Ordering::Relaxed) == 0)
@@ -173,17 +176,17 @@ impl Tracer {
     }
 
     pub(crate) fn say(&self, event: Event) {
-        // There is room, or nobody listens.
+        // There is room, or nobody listens: both are fine.
         let _ = self.events.try_send(event);
     }
 
-    /// Notes which of the slave's records in a datagram, those from `start` to `end`, were dropped.
+    /// Notes which of the slave's records in a datagram were dropped: those from `start` to `end`.
     pub(crate) fn note_dropped(&mut self, start: usize, end: usize, reason: DropReason) {
         let records = self.records.iter().filter(|record| (start..end).contains(&record.offset));
         self.dropped.extend(records.map(|record| (record.offset, reason)));
     }
 
-    /// Finds the slave's records in a datagram, up to what is none.
+    /// Finds the slave's records in a datagram, up to the first bytes that are not a record.
     pub(crate) fn find(&mut self, data: &[u8], scale: Scale) {
         self.records.clear();
         self.dropped.clear();
@@ -200,7 +203,8 @@ impl Tracer {
                 }
                 Some(Err(_)) | None => return,
             };
-            // More records of one slave in one datagram than anybody reads are left out, so that nothing grows here.
+            // If one datagram has more records of the slave than anybody reads, the rest is left out: this list must
+            // not grow.
             if header.slave_id() == self.slave.get() && self.records.len() < self.records.capacity() {
                 let len = HEADER_LEN + header.payload_len() as usize;
                 self.records.push(Traced { offset, len, msg_type: header.msg_type().0, req_id: header.req_id() });

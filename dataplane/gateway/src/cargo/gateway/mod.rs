@@ -1,4 +1,4 @@
-//! One lcore's gateway: a burst goes in, what is due comes out.
+//! One lcore's gateway: a burst goes in, and the datagrams that are due come out.
 
 mod place;
 mod traced;
@@ -19,7 +19,7 @@ use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Rol
 use link::RouteChange;
 use std::sync::Arc;
 
-/// How many items ahead of the one in hand the cache is asked for the place where its records will go.
+/// How many items ahead of the current one the cache is asked for the place where records will go.
 const TAILS_AHEAD: usize = 16;
 
 /// One lcore's gateway.
@@ -30,7 +30,7 @@ pub struct Gateway {
     items: Vec<Item>,
     admitted: Vec<Item>,
     shares: Shares,
-    /// Forgotten when the route of any master changes.
+    /// Cleared when the route of any master changes.
     heard: Heard,
     counters: Arc<GatewayCounters>,
     hold: Time,
@@ -38,9 +38,9 @@ pub struct Gateway {
     low_water: u32,
     last_received: Time,
     draining: bool,
-    /// Records in buffers. Published once nothing is between two places.
+    /// Records in buffers. Published when no record is between two places.
     held: Both<u64>,
-    /// Who asks what becomes of records.
+    /// The trace that reports what happens to records.
     tracer: Option<Box<Tracer>>,
 }
 
@@ -53,7 +53,7 @@ impl Gateway {
             shares: Shares::new(routes.shards().slaves()),
             budgets: Budgets::new(&routes, config.interval),
             routes,
-            // As many as a burst of the smallest records has: never grown.
+            // As many as a burst of the smallest records has: it never grows.
             items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
             admitted: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
             heard: Heard::NOBODY,
@@ -68,13 +68,13 @@ impl Gateway {
         }
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for other threads to read.
     pub fn counters(&self) -> &Arc<GatewayCounters> {
         &self.counters
     }
 
-    /// Applies a route change. What waits for a destination that is gone is dropped and counted; what waits for one
-    /// that moved goes to its new place.
+    /// Applies a route change. Records that wait for a removed destination are dropped and counted; records that wait
+    /// for a moved one go to its new place.
     fn change_route(&mut self, now: Time, change: RouteChange, out: &mut Outbox) {
         let (destination, route) = match change {
             RouteChange::Slave { id, route } => (self.routes.set_slave(id, route), route),
@@ -97,7 +97,7 @@ impl Gateway {
     fn flush(&mut self, now: Time, destination: Destination, cause: Cause, out: &mut Outbox) {
         let Some(closed) = self.buffers.close(destination) else { return };
         if closed.sum.is_none() {
-            // Its checksum will be computed, and headers written before it.
+            // Its checksum will be computed, and headers will be written before it.
             closed.frame.prefetch_whole();
         }
         cause.counter(&self.counters.flush).add(1);
@@ -110,7 +110,7 @@ impl Gateway {
         }
     }
 
-    /// Records in buffers, of the destination's direction.
+    /// The count of records in buffers for the destination's direction.
     #[inline]
     fn held_of(&mut self, destination: Destination) -> &mut u64 {
         self.held.of_mut(Direction::of(self.routes.class(destination)))
@@ -144,7 +144,7 @@ impl Gateway {
         burst: &mut Burst,
         out: &mut Outbox,
     ) {
-        // They count as held from the start; what finds no buffer is taken off again where that is seen.
+        // They count as held from the start. A record that finds no buffer is subtracted where that is found.
         let held = self.held.of_mut(direction);
         *held = held.wrapping_add(to.len() as u64);
         let mut tail = wire::HEADER_LEN;
@@ -158,12 +158,12 @@ impl Gateway {
             };
             let bytes = datagram.frame.data();
             if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
-                // As long as this one, most likely.
+                // The next record is most likely as long as this one.
                 tail = bytes.len();
                 self.prefetch_tail(ahead, tail);
             }
-            // Most of the place that a large record goes to was not used before, and waits for memory line by line unless all of
-            // it is asked for.
+            // Most of the memory that a large record goes to was not used before. Without a prefetch of all of it, the
+            // copy waits for memory line by line.
             if bytes.len() >= LARGE
                 && let (Some(&next), Some(ahead)) = (to.get(number + 1), burst.get(number + 1))
             {
@@ -208,8 +208,8 @@ impl Gateway {
         self.items.clear();
     }
 
-    /// Asks the cache for the place where the next `len` bytes for a destination will go, and for its route when the
-    /// buffer will leave with them.
+    /// Asks the cache for the place where the next `len` bytes for a destination will go. If the buffer will leave with
+    /// them, it also asks for the route.
     #[inline(always)]
     fn prefetch_tail(&self, destination: Destination, len: usize) {
         if self.buffers.prefetch_tail(destination, len) {
@@ -217,8 +217,8 @@ impl Gateway {
         }
     }
 
-    /// The destinations of the burst's first datagrams, as far as each is one record from a master to a slave: nothing has
-    /// to be listed for them, and nothing is left to check. Returns how many.
+    /// The destinations of the burst's first datagrams, as long as each is one record from a master to a slave. They
+    /// need no item list and no further check. Returns how many.
     fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> usize {
         let (mut singles, mut bytes) = (0, 0);
         for to in to {
@@ -235,8 +235,8 @@ impl Gateway {
         singles
     }
 
-    /// The destinations of a burst of which every datagram is one record from a slave that may send it to a master: nothing
-    /// has to be listed for it. Returns whether it is one; if not, nothing was counted.
+    /// The destinations of a burst in which every datagram is one record to a master from a slave that may send it.
+    /// Such a burst needs no item list. Returns whether the burst is one; if not, nothing was counted.
     fn are_singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> bool {
         let (mut from, mut bytes) = ([0; BURST], 0);
         for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
@@ -258,8 +258,8 @@ impl Gateway {
         true
     }
 
-    /// Any burst, of which the first datagrams are known to be singles: each other is walked into a list of what goes
-    /// where.
+    /// Handles any burst whose first datagrams are known to be singles. All other datagrams are walked into a list of
+    /// items.
     fn receive_any(&mut self, now: Time, singles: &[Destination], burst: &mut Burst, out: &mut Outbox) {
         for (number, &destination) in singles.iter().enumerate() {
             let len = burst.get(number).map_or(0, |datagram| datagram.frame.len());
@@ -294,14 +294,14 @@ impl Gateway {
         self.append_items(now, burst, out);
     }
 
-    /// Keeps the items that come from where their slave is registered. `dropped` hears of the others.
+    /// Keeps the items that come from where their slave is registered, and reports the others to `dropped`.
     #[inline]
     fn check_origin(&mut self, burst: &Burst, dropped: impl FnMut(&Item, DropReason)) {
         let Self { items, admitted, routes, counters, .. } = self;
         pass::check_origin(items, admitted, burst, routes, counters, |_| Ok(()), dropped);
     }
 
-    /// The same while a port is contended: of what goes there, each slave's fair share goes on.
+    /// The same while a port is contended: of what goes there, the fair share of each slave passes.
     #[cold]
     fn admit_shares(&mut self, burst: &Burst, out: &Outbox, dropped: impl FnMut(&Item, DropReason)) {
         let Self { items, admitted, routes, counters, shares, .. } = self;
@@ -309,7 +309,7 @@ impl Gateway {
         let judge = |item: &Item| {
             let class = routes.class(item.destination);
             let slave = if Direction::of(class) == Direction::Down { item.destination } else { item.source };
-            // Without a route it is dropped later, and by that name.
+            // Without a route it is dropped later, as `NoRoute`.
             let Some(route) = routes.get(item.destination) else { return Ok(()) };
             let admits = shares.admits(class, slave, usize::from(item.len), route.peer.port, out);
             admits.then_some(()).ok_or(DropReason::FairShare)
@@ -317,7 +317,7 @@ impl Gateway {
         pass::check_origin(items, admitted, burst, routes, counters, judge, dropped);
     }
 
-    /// A burst while a port is contended: each record is looked at, and counted against its slave's share.
+    /// A burst while a port is contended: each record is read, and counted against its slave's share.
     #[cold]
     fn receive_contended(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
         self.receive_any(now, &[], burst, out);
@@ -325,7 +325,7 @@ impl Gateway {
         self.publish_held();
     }
 
-    /// Link control goes to the registrar.
+    /// Hands link control over to the registrar.
     fn hand_over(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
         let precedence = self.budgets.judge(now, &self.routes, &datagram.peer, datagram.frame.data());
         match precedence {
@@ -368,7 +368,7 @@ impl Gateway {
         }
     }
 
-    /// Does what it is told.
+    /// Carries out a command.
     fn obey(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
         match command {
             GatewayCommand::Route(change) => self.change_route(now, change, out),

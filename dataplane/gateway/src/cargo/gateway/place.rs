@@ -1,4 +1,5 @@
-//! Records that found no open buffer with room: open one, send what waits, forward the frame itself, or drop by name.
+//! Records that found no open buffer with room: open a buffer, send what waits, forward the frame itself, or drop and
+//! count.
 
 use super::Gateway;
 use crate::aggregate::Appended;
@@ -12,10 +13,10 @@ use frame::{Burst, Class, Datagram, LARGE, Outbox, Peer, Time};
 use std::num::NonZeroU16;
 use wire::{HEADER_LEN, Record};
 
-/// Buffers that leave at once when the pool runs low.
+/// The number of buffers that leave at once when the pool runs low.
 const ROOM_BURST: usize = 32;
 
-/// Headroom that a received frame must have to become a buffer itself: for the largest headers of any port.
+/// Headroom that a received frame needs to become a buffer: for the largest headers of any port.
 const ADOPT_HEADROOM: usize = 64;
 
 impl Gateway {
@@ -23,7 +24,7 @@ impl Gateway {
     #[inline(never)]
     pub(crate) fn place(&mut self, now: Time, item: Item, burst: &mut Burst, out: &mut Outbox) {
         let destination = item.destination;
-        // It counted as held before it was tried.
+        // The item was counted as held before the append was tried.
         self.release(destination, item.records);
         let number = usize::from(item.datagram);
         let Some(datagram) = burst.get(number) else {
@@ -48,7 +49,7 @@ impl Gateway {
         let waiting = self.buffers.waiting(destination);
         let is_free = waiting == 0 || (item.records == 1 && len >= LARGE && waiting + len > limit);
         if whole && roomy && is_free {
-            // A small record is rather copied into a frame that was just used than its frame kept.
+            // A small record is copied into a recently used frame: that is better than to keep its own frame.
             if waiting > 0 {
                 self.flush(now, destination, Cause::Full, out);
             }
@@ -63,14 +64,15 @@ impl Gateway {
         self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce, sum }, limit, out);
     }
 
-    /// Whether an item that is a whole datagram leaves as it is: nothing more would fit, or there are no frames to wait in.
+    /// Whether an item that is a whole datagram leaves unchanged: nothing more would fit, or no frames are left to wait
+    /// in.
     #[inline]
     pub(crate) fn goes_whole(&self, item: &Item, out: &Outbox) -> bool {
         let scarce = out.pool().spare() < self.low_water / 2;
         usize::from(item.len) + HEADER_LEN > self.buffers.limit(item.destination) || scarce
     }
 
-    /// A datagram that fills itself is not copied: its frame is re-addressed.
+    /// Forwards a full datagram without a copy: its frame gets a new address.
     fn forward(&mut self, item: Item, datagram: Datagram, out: &mut Outbox) {
         let class = self.routes.class(item.destination);
         match self.routes.get(item.destination) {
@@ -83,7 +85,7 @@ impl Gateway {
         }
     }
 
-    /// Where no buffer is open, the received frame becomes the buffer: its records need no copy. Its headers will be
+    /// If no buffer is open, the received frame becomes the buffer, and its records need no copy. Its headers are
     /// overwritten in place when it leaves.
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(now, out);
@@ -97,7 +99,7 @@ impl Gateway {
         }
     }
 
-    /// Copies records into buffers: as many as fit behind what waits, the rest into fresh ones.
+    /// Copies records into buffers: as many as fit behind the records that wait, the rest into fresh buffers.
     fn copy(&mut self, now: Time, to: Destination, run: Run<'_>, limit: usize, out: &mut Outbox) {
         let mut rest = run;
         while !rest.bytes.is_empty() {
@@ -124,7 +126,7 @@ impl Gateway {
                     self.hold(to, u64::from(fits.records));
                     self.flush(now, to, Cause::Full, out);
                 }
-                // A received frame that became the buffer has less tailroom than a larger route could use.
+                // The buffer is an adopted frame: it has less tailroom than a larger route could use.
                 Appended::NoRoom if waiting > 0 => {
                     self.flush(now, to, Cause::Full, out);
                     continue;
@@ -151,8 +153,8 @@ impl Gateway {
         self.counters.flush.buffers_open_max.raise(self.buffers.open_buffers() as u64);
     }
 
-    /// Cuts what waits for a destination anew, because its route takes less than before: what is larger than a packet
-    /// may be now would not arrive.
+    /// Cuts what waits for a destination anew, because its route takes smaller packets than before: a larger packet
+    /// would not arrive.
     pub(crate) fn recut(&mut self, now: Time, destination: Destination, out: &mut Outbox) {
         let limit = self.buffers.limit(destination);
         let Some(closed) = self.buffers.close(destination) else { return };
@@ -177,7 +179,7 @@ impl Gateway {
         *held = held.wrapping_add(records);
     }
 
-    /// What waits for a destination without a route can go nowhere.
+    /// Drops what waits for a destination whose route is gone.
     pub(crate) fn forget(&mut self, destination: Destination) {
         if let Some(closed) = self.buffers.close(destination) {
             self.release(destination, closed.records);
@@ -217,9 +219,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// As many records from the front as have at most `most` bytes together, and the rest.
+    /// Splits off as many records from the front as have at most `most` bytes together; returns them and the rest.
     fn split(self, most: usize) -> (Self, Self) {
-        // All or none need no look at the records: so it is with one alone, which most runs are.
+        // All or none: the records need not be read. This is so for a single record, and most runs are one.
         let (len, records) = match self {
             _ if self.bytes.len() <= most => (self.bytes.len(), self.records),
             Self { records: 1, .. } => (0, 0),
@@ -229,7 +231,7 @@ impl Run<'_> {
         (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, sum, ..self }, self.after(len, records))
     }
 
-    /// What follows so many bytes and records.
+    /// What follows the first `len` bytes and `records` records.
     fn after(self, len: usize, records: u16) -> Self {
         let (bytes, records) = (self.bytes.get(len..).unwrap_or(&[]), self.records.saturating_sub(records));
         Self { bytes, records, sum: self.sum.filter(|_| len == 0), ..self }

@@ -1,5 +1,5 @@
-//! A gateway that is traced: bursts record by record, through the same code, with what became of each read off buffers and
-//! counters.
+//! A traced gateway: it handles bursts record by record, through the same code, and compares buffers and counters to
+//! see what happened to each record.
 
 use super::Gateway;
 use crate::aggregate::Open;
@@ -13,13 +13,13 @@ use crate::trace::{Event, Fate, Traced, Tracer, Waiting};
 use frame::{Burst, Outbox, Time};
 use wire::Record;
 
-/// Values of counters that tell what was done.
+/// Values of counters that show what was done.
 #[derive(Clone, Copy, Default)]
 struct Marks {
     full: u64,
     order: u64,
     forwarded: u64,
-    /// By [`Marks::DROPPED`].
+    /// In the order of [`Marks::DROPPED`].
     dropped: [u64; 3],
 }
 
@@ -52,12 +52,12 @@ impl Marks {
 }
 
 impl Gateway {
-    /// Begins to trace, in the place of what was traced before.
+    /// Begins a trace; it replaces an earlier one.
     pub(super) fn set_tracer(&mut self, tracer: Tracer) {
         self.tracer = Some(Box::new(tracer));
     }
 
-    /// Takes a burst, if it or what waits has to do with the traced slave; else leaves it.
+    /// Takes a burst if it, or what waits, concerns the traced slave; otherwise leaves it.
     #[cold]
     pub(super) fn receive_traced(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) -> bool {
         let Some(mut tracer) = self.tracer.take() else { return false };
@@ -134,7 +134,7 @@ impl Gateway {
         }
     }
 
-    /// Places an item: at once, if it is a datagram that is placed whole, else record by record.
+    /// Places an item: at once if it is a datagram that is placed whole, otherwise record by record.
     #[expect(clippy::too_many_arguments, reason = "what is in hand, and who is told")]
     fn one_item(
         &mut self,
@@ -164,7 +164,7 @@ impl Gateway {
         }
     }
 
-    /// Places what stays together, and says what became of the records in it that are traced.
+    /// Places records that stay together, and reports what happened to the traced ones.
     #[expect(clippy::too_many_arguments, reason = "what is in hand, and who is told")]
     fn unit(
         &mut self,
@@ -188,7 +188,7 @@ impl Gateway {
         let done = self.marks(to).since(marks);
         let after = self.buffers.look(to);
 
-        // Whether it went behind what waited; else what waited left before it, if it left.
+        // Whether it was appended behind what waited. If not, what waited left before it, if it left.
         let joined = before.filter(|open| open.bytes + len <= limit && done.forwarded == 0);
         let flushed = if done.order > 0 { Cause::Order } else { Cause::Full }.name();
         let closed = done.full + done.order > 0;
@@ -207,7 +207,7 @@ impl Gateway {
             let fate = if is_adopted { Fate::Adopted(count, len) } else { Fate::Opened(count, len) };
             (fate, after.is_none().then_some(fresh))
         };
-        // What waited for the same destination leaves first, unless it was joined.
+        // Records that waited for the same destination leave first, unless this one was appended to them.
         let gone = if closed && joined.is_none() { before } else { None };
         if let Some(open) = gone {
             self.tell_left(now, to, open, flushed, tracer);
@@ -228,7 +228,7 @@ impl Gateway {
         self.tell_gone(now, |_| Cause::Room.name(), tracer);
     }
 
-    /// Timers and flushes, with the records that wait in mind.
+    /// Timers and flushes, which also report the traced records that wait.
     #[cold]
     pub(super) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return };
@@ -246,14 +246,14 @@ impl Gateway {
         }
     }
 
-    /// A command, with the records that wait in mind.
+    /// A command, which also reports the traced records that wait.
     #[cold]
     pub(super) fn command_traced(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return };
         self.look_at_waiting(&mut tracer);
         self.obey(now, command, out);
         self.tell_gone(now, |_| Cause::Order.name(), &mut tracer);
-        // A command may be to trace something else.
+        // The command may have started another trace.
         if self.tracer.is_none() && !tracer.is_over() {
             self.tracer = Some(tracer);
         }
@@ -274,7 +274,7 @@ impl Gateway {
         }
     }
 
-    /// Says of the buffers that are not there any more why they left.
+    /// Reports why each buffer left that is not there any more.
     fn tell_gone(&self, now: Time, cause: impl Fn(&Open) -> &'static str, tracer: &mut Tracer) {
         let looks = std::mem::take(&mut tracer.looks);
         for &(destination, open) in &looks {
@@ -285,7 +285,7 @@ impl Gateway {
         tracer.looks = looks;
     }
 
-    /// A buffer left: the records that waited in it did.
+    /// Reports that a buffer left, for the traced records that waited in it.
     fn tell_left(&self, now: Time, to: Destination, open: Open, cause: &'static str, tracer: &mut Tracer) {
         let peer = self.routes.get(to).map(|route| route.peer);
         let cause = if peer.is_some() { cause } else { "route_removed" };

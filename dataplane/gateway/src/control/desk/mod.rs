@@ -1,17 +1,17 @@
-//! The registrar's desk: link control comes in from all lcores, route changes and answers go out to them.
+//! The registrar's desk: link control comes in from all lcores; route changes and answers go out to them.
 //!
-//! A route change is said once by the registrar and must reach every lcore, so whatever finds a mailbox full waits
-//! here, in order. While something waits no further mail is read: the lcores then keep link control in their own
-//! bounded queues, and nodes try again. So what waits is bounded by the number of routes.
+//! The registrar reports a route change once, and the change must reach every lcore. So a command that finds a mailbox
+//! full waits here, in order. While commands wait, no further mail is read: the lcores keep link control in their own
+//! bounded queues, and nodes try again. So the number of routes bounds what waits here.
 //!
-//! An lcore that takes nothing for two heartbeat intervals stands still, and holds nobody up any more: the nodes behind the
-//! others would lose this gateway after three. What waits for it stays short: of several changes of a route it is
-//! told the last one, and answers that it should have sent are dropped, as nodes ask again.
+//! An lcore that takes nothing for two heartbeat intervals stands still and no longer delays the others: the nodes
+//! behind them would lose this gateway after three. The commands that wait for it stay few: of several changes of a
+//! route it gets the last one. Answers that it should have sent are dropped, because nodes ask again.
 //!
-//! Registered nodes' mail comes first: the caller hands it in before all other. Silence is judged only after that mail was
-//! read, so that nobody is gone whose heartbeat waits here.
+//! Mail of registered nodes comes first: the caller hands it in before all other mail. Silence is judged only after
+//! that mail was read. So no node is declared gone while its heartbeat waits here.
 //!
-//! The desk knows no mailbox: a [`Line`] leads to an lcore, and mail is what the caller hands in.
+//! The desk does not know mailboxes: a [`Line`] leads to an lcore, and the caller hands in the mail.
 
 mod queue;
 
@@ -24,23 +24,23 @@ use link::{Notice, Registrar, RegistrarEvent, RouteChange, Sink};
 use queue::{Clock, Queue, Whose};
 use std::collections::BTreeSet;
 
-/// Datagrams that are read before the desk looks at its other duties.
+/// Datagrams that are read before the desk turns to its other duties.
 const MAILS_PER_TURN: usize = 256;
 
-/// For a heartbeat interval divided by this, what is due waits at most for mail of registered nodes to be read first.
+/// The heartbeat interval divided by this: the longest that due work waits until mail of registered nodes is read.
 const LATE: u64 = 4;
 
 /// How soon the desk tries a full mailbox again, in nanoseconds.
 pub const RETRY: u64 = frame::time::MILLISECOND;
 
-/// What the desk has to say to those who read a log. Everything is counted as well.
+/// What the desk writes to the log. Everything is counted as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Something that a person should know, and how often it was not told since the last time.
+    /// Something that a person should know, and how many repetitions were not reported since the last report.
     Notice(Notice, More),
     /// A step of the registrar.
     Event(RegistrarEvent),
-    /// A route that every lcore is told of.
+    /// A route that every lcore gets.
     Route(RouteChange),
 }
 
@@ -51,18 +51,19 @@ pub struct Mail<'a> {
     pub lcore: u16,
     /// Where it came from.
     pub peer: &'a Peer,
-    /// Before which other mail it is read.
+    /// Its rank among the mail: which mail it is read before.
     pub precedence: Precedence,
     /// The datagram.
     pub bytes: &'a [u8],
 }
 
-/// Where the registrar's output goes while it handles one datagram.
+/// Where the registrar's output goes while the registrar handles one datagram.
 struct Out<'a, L> {
     queues: &'a mut [Queue<L>],
     clock: Clock,
     fixed: &'a BTreeSet<Whose>,
-    /// The lcore that received what is answered: it has the peer's port. What nobody asked for leaves through the first.
+    /// The lcore that sends the answers: it received the datagram and has the peer's port. Datagrams without a request
+    /// leave through the first lcore.
     lcore: usize,
     say: &'a mut dyn FnMut(Word),
 }
@@ -97,9 +98,9 @@ pub struct Desk<L> {
     registrar: Registrar,
     queues: Vec<Queue<L>>,
     fixed: BTreeSet<Whose>,
-    /// The last time that it was called.
+    /// The time of the last call.
     now: Time,
-    /// Since when what is due waits for mail of registered nodes to be read first.
+    /// The time since which due work waits until mail of registered nodes is read.
     late: Option<Time>,
 }
 
@@ -110,7 +111,7 @@ impl<L: Line> Desk<L> {
         Self { registrar, queues, fixed: BTreeSet::new(), now: 0, late: None }
     }
 
-    /// Tells every lcore routes that hold from now on, whoever registers under these ids.
+    /// Gives every lcore routes that hold from now on, whoever registers under these ids.
     pub fn fix(&mut self, routes: impl IntoIterator<Item = RouteChange>) {
         for change in routes {
             self.fixed.insert(Whose::of(&change));
@@ -118,22 +119,22 @@ impl<L: Line> Desk<L> {
         }
     }
 
-    /// The registrar, to be shown to people.
+    /// The registrar, for reading.
     pub fn registrar(&self) -> &Registrar {
         &self.registrar
     }
 
-    /// The registrar, to be told settings.
+    /// The registrar, for changing its settings.
     pub fn registrar_mut(&mut self) -> &mut Registrar {
         &mut self.registrar
     }
 
-    /// Whether something waits for room in a mailbox.
+    /// Whether commands wait for room in a mailbox.
     pub fn is_waiting(&self) -> bool {
         self.queues.iter().any(|queue| !queue.waiting.is_empty())
     }
 
-    /// Whether something waits for an lcore that will soon take it. While it does, no mail is read.
+    /// Whether commands wait for an lcore that will soon take them. While they do, no mail is read.
     pub fn is_held_up(&self) -> bool {
         let clock = self.clock();
         self.queues.iter().any(|queue| queue.holds_up(clock))
@@ -143,8 +144,8 @@ impl<L: Line> Desk<L> {
         Clock { now: self.now, patience: self.registrar.config().interval.saturating_mul(2) }
     }
 
-    /// Reads the mail that `next` hands out and `open` reads, that of registered nodes first, and works off what is due.
-    /// Returns when to come again at the latest.
+    /// Reads the mail that `next` hands out and `open` reads, with that of registered nodes first, and does the work
+    /// that is due. Returns the latest time of the next call.
     pub fn work<M>(
         &mut self,
         now: Time,
@@ -155,7 +156,7 @@ impl<L: Line> Desk<L> {
     ) -> Time {
         self.now = now;
         self.queues.iter_mut().for_each(|queue| queue.flush(now));
-        // Whether more mail waits, and mail of registered nodes.
+        // Whether more mail waits, and whether some of it is from registered nodes.
         let (mut more, mut members) = (true, false);
         for _ in 0..MAILS_PER_TURN {
             if self.is_held_up() {
@@ -173,7 +174,8 @@ impl<L: Line> Desk<L> {
             self.registrar.receive(now, peer, bytes, &mut out);
         }
         if self.registrar.deadline().is_some_and(|deadline| deadline <= now) {
-            // It may be due for long, when this thread did not run: what counts is how long the mail is being read.
+            // Work may be due for a long time because this thread did not run. Only the time spent on reading mail
+            // counts.
             let late = now.saturating_sub(*self.late.get_or_insert(now));
             if !members || late >= self.registrar.config().interval / LATE {
                 self.late = None;
@@ -187,8 +189,8 @@ impl<L: Line> Desk<L> {
         self.registrar.deadline().unwrap_or(Time::MAX).min(retry)
     }
 
-    /// Lets the registrar see whether the gateway is well. Nobody is judged: that is for [`work`](Self::work), which reads
-    /// the mail first.
+    /// Lets the registrar check whether the gateway is well. It judges no node: [`work`](Self::work) does that, after
+    /// it has read the mail.
     pub fn look(&mut self, now: Time, health: Health, mut say: impl FnMut(Word)) {
         self.now = now;
         if !self.is_held_up() {
@@ -209,8 +211,8 @@ impl<L: Line> Desk<L> {
         }
     }
 
-    /// Tells the registrar and every lcore that the largest IP packets of the ports are others from now on, in bytes. `false`
-    /// while something waits: nothing has changed then, and it is to be told again.
+    /// Tells the registrar and every lcore the new sizes of the largest IP packets of the ports, in bytes. Returns
+    /// `false` while commands wait: nothing has changed then, and the caller must call it again.
     pub fn set_port_mtus(&mut self, mtus: &[u16], mut say: impl FnMut(Word)) -> bool {
         if self.is_held_up() {
             return false;
@@ -222,7 +224,7 @@ impl<L: Line> Desk<L> {
         true
     }
 
-    /// Has every lcore say what becomes of the next records of a slave.
+    /// Has every lcore report what happens to the next records of a slave.
     pub fn trace(&mut self, slave: wire::SlaveId, count: u32) -> crate::trace::Trace {
         let (tracers, trace) = crate::trace::trace(slave, count, self.queues.len() as u16);
         let clock = self.clock();
@@ -232,7 +234,7 @@ impl<L: Line> Desk<L> {
         trace
     }
 
-    /// Tells every lcore something, after all that it was told before.
+    /// Sends every lcore a command, after all commands that it got before.
     pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         let clock = self.clock();
         self.queues.iter_mut().for_each(|queue| queue.put(clock, command()));

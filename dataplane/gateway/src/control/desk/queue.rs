@@ -7,25 +7,25 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// The way to one lcore.
 pub trait Line {
-    /// Hands a command over, or back while there is no room.
+    /// Hands a command over, or returns it when there is no room.
     fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand>;
 
-    /// Whether the lcore has ended: it needs no routes any more.
+    /// Whether the lcore has ended: it then needs no routes.
     fn is_closed(&self) -> bool {
         false
     }
 }
 
-/// From so many commands on that wait for an lcore that stands still, those are dropped that later ones made void.
+/// When this many commands wait for an lcore that stands still, those that later ones replaced are dropped.
 pub(super) const MANY: usize = 1024;
 
-/// The way to one lcore, and what waits for room there.
+/// The way to one lcore, and the commands that wait for room there.
 pub(super) struct Queue<L> {
     line: L,
     pub(super) waiting: VecDeque<GatewayCommand>,
-    /// Since when the lcore takes nothing, while something waits.
+    /// The time since which the lcore has taken nothing, while commands wait.
     since: Time,
-    /// So many commands are too many.
+    /// The number of commands that is too many.
     many: usize,
 }
 
@@ -59,12 +59,12 @@ impl<L: Line> Queue<L> {
         }
     }
 
-    /// Whether something waits for an lcore that will soon take it.
+    /// Whether commands wait for an lcore that will soon take them.
     pub(super) fn holds_up(&self, clock: Clock) -> bool {
         !self.waiting.is_empty() && clock.now.saturating_sub(self.since) < clock.patience
     }
 
-    /// Drops answers, and all changes of a route but the last.
+    /// Drops answers, and all changes of a route except the last.
     fn shorten(&mut self) {
         let mut told = BTreeSet::new();
         let is_needed = |command: &GatewayCommand| match command {
@@ -79,14 +79,14 @@ impl<L: Line> Queue<L> {
     }
 }
 
-/// The time, and how long an lcore may take nothing before it stands still.
+/// The time, and how long an lcore may take nothing before it counts as standing still.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     pub(super) now: Time,
     pub(super) patience: u64,
 }
 
-/// Whose route a change is.
+/// The node whose route changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Whose {
     Slave(u32),

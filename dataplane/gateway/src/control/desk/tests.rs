@@ -8,7 +8,7 @@ use std::rc::Rc;
 use wire::link::NodeId;
 use wire::{Scale, Walk};
 
-/// An lcore's mailbox with room for so many commands.
+/// An lcore's mailbox with room for this many commands.
 #[derive(Clone)]
 struct Lcore(Rc<RefCell<VecDeque<GatewayCommand>>>, usize, Rc<Cell<bool>>);
 
@@ -66,7 +66,7 @@ fn gateway() -> Peer {
     Peer::socket(PortId(0), "192.0.2.9:9999".parse().unwrap())
 }
 
-/// Registers slave 17 through lcore 1; returns it, and when it was last heard.
+/// Registers slave 17 through lcore 1; returns the node and when it was last heard.
 fn registered(world: &mut World) -> (Node, Time) {
     let mut node = first_heartbeat(world);
     let now = node.deadline(&NodeConfig::default());
@@ -79,7 +79,7 @@ fn registered(world: &mut World) -> (Node, Time) {
     (node, now)
 }
 
-/// Registers slave 17 through lcore 1; returns what each lcore was told from the last heartbeat on.
+/// Registers slave 17 through lcore 1; returns the commands that each lcore got from the last heartbeat on.
 fn register(world: &mut World) -> [Vec<GatewayCommand>; 2] {
     let mut node = first_heartbeat(world);
     let now = node.deadline(&NodeConfig::default());
@@ -95,7 +95,7 @@ fn register(world: &mut World) -> [Vec<GatewayCommand>; 2] {
     told
 }
 
-/// Slave 17 with a cookie, through lcore 1.
+/// Slave 17 with a cookie, which it got through lcore 1.
 fn first_heartbeat(world: &mut World) -> Node {
     let config = NodeConfig::default();
     let id = NodeId::slave(Scale::default().slave_id(17).unwrap());
@@ -165,7 +165,7 @@ fn a_fixed_route_stays_whoever_registers() {
             matches!(told, [Some(GatewayCommand::Route(a)), Some(GatewayCommand::Route(b))] if a == fixed(17) && b == fixed(18))
         );
     }
-    // Slave 17 registers and is answered; nobody is told of another route.
+    // Slave 17 registers and is answered; no other route is announced.
     let told = register(&mut world);
     assert!(told[0].is_empty() && matches!(told[1][..], [GatewayCommand::Reply { .. }]), "{told:?}");
 }
@@ -178,7 +178,7 @@ fn every_lcore_is_told_that_a_port_takes_less() {
         Some(GatewayCommand::Route(RouteChange::Slave { route: Some(route), .. })) => route.mtu == 700,
         _ => false,
     };
-    // Not before what waits: a route change must not be overtaken by another one of the same route.
+    // It must not overtake what waits: a route change must stay behind an earlier change of the same route.
     world.desk.tell(|| GatewayCommand::SetEarly(true));
     world.desk.tell(|| GatewayCommand::SetEarly(false));
     assert!(!world.desk.set_port_mtus(&[700], drop));
@@ -201,7 +201,7 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
         world.work(0);
     }
     world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
-    // Two heartbeat intervals after it took the last command.
+    // Two heartbeat intervals after the lcore took its last command.
     let patience = 2 * RegistrarConfig::default().interval;
     assert_eq!((world.work(patience - 1), world.mails.len()), (patience - 1 + RETRY, 1));
     assert_eq!((world.work(patience), world.mails.len()), (patience + RETRY, 0));
@@ -209,7 +209,7 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
         matches!(world.lcores[0].next(), Some(GatewayCommand::Reply { .. })),
         "who is heard by another is answered"
     );
-    // When it goes on, it is told all, and holds others up again when it is slow.
+    // When the lcore goes on, it gets everything, and delays others again when it is slow.
     let mut told = Vec::new();
     for turn in 0..4 {
         told.extend(world.lcores[1].next());
@@ -242,7 +242,7 @@ fn what_waits_for_an_lcore_that_stands_still_is_bounded_by_the_number_of_routes(
         }
     }
     assert!(world.desk.queues.iter().all(|queue| queue.waiting.len() <= MANY), "it grows");
-    // The last route of each is the last that it hears of it.
+    // For each route, the last change is the last one that the lcore gets.
     let mut known = std::collections::BTreeMap::new();
     let mut early = None;
     for now in 0.. {
@@ -362,7 +362,8 @@ fn nobody_is_gone_whose_heartbeat_waits_at_the_desk() {
     for strangers in [0, 3 * MAILS_PER_TURN] {
         let mut world = World::new(4096);
         let (mut node, heard) = registered(&mut world);
-        // The control thread comes late, but not so late that it is a pause; meanwhile the node has spoken, and so have many.
+        // The control thread comes late, but not late enough for a pause. Meanwhile the node and many others have sent
+        // heartbeats.
         world.desk.look(heard + interval * 11 / 10, Health::GOOD, drop);
         for _ in 0..MAILS_PER_TURN + 1 {
             world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
@@ -385,7 +386,7 @@ fn nobody_is_gone_whose_heartbeat_waits_at_the_desk() {
     }
 }
 
-/// Mail that is no record.
+/// Mail that is not a record.
 fn rubbish(mail: &(Peer, Precedence)) -> Mail<'_> {
     Mail { lcore: 0, peer: &mail.0, precedence: mail.1, bytes: &[0; 4] }
 }
@@ -417,7 +418,7 @@ fn a_look_needs_nothing_due_but_room() {
     let mut world = World::new(1);
     register(&mut world);
     let due = world.desk.registrar().deadline().expect("somebody is there");
-    // Two for a mailbox with room for one.
+    // Two commands for a mailbox with room for one.
     world.desk.tell(|| GatewayCommand::Drain);
     world.desk.tell(|| GatewayCommand::Drain);
     world.desk.look(due - 1, Health::GOOD, drop);
