@@ -7,9 +7,11 @@ use std::{env, fs};
 
 #[path = "src/layout.rs"]
 #[expect(dead_code, reason = "what only the loader needs is not used here")]
+#[allow(unreachable_pub, reason = "the library has the same file")]
 mod layout;
 #[path = "src/verdict.rs"]
 #[expect(dead_code, reason = "what is for people is not used here")]
+#[allow(unreachable_pub, reason = "the library has the same file")]
 mod verdict;
 
 /// The product's program, the empty one that it is measured against, and the benchmarks' own.

@@ -10,28 +10,28 @@ pub const MAX_ADDRESSES: usize = 8;
 pub const VLAN_WORDS: usize = 128;
 
 /// Bits of the hash of an address. So many slots that some multiplier soon gives each address one of its own.
-pub const ADDRESS_BITS: u32 = 6;
+pub(crate) const ADDRESS_BITS: u32 = 6;
 
 /// Shards of other gateways that the program can deliver to.
 pub const MAX_NEIGHBORS: u32 = 1024;
 
 /// A number that no port has.
-pub const NO_PORT: u32 = 0x1_0000;
+pub(crate) const NO_PORT: u32 = 0x1_0000;
 
 /// The MAC in two words, the multiplier, the slots, and one to fill the last 8 bytes.
-pub const LOCAL_WORDS: usize = 3 + (1 << ADDRESS_BITS) + 1;
+pub(crate) const LOCAL_WORDS: usize = 3 + (1 << ADDRESS_BITS) + 1;
 
 /// One slot more than there can be neighbours: one that changes is written whole before anything refers to it.
-pub const NEIGHBOR_SLOTS: u32 = MAX_NEIGHBORS + 1;
+pub(crate) const NEIGHBOR_SLOTS: u32 = MAX_NEIGHBORS + 1;
 
 /// Interface index, address, the first 12 bytes of a packet to the neighbour, and the address's part of a checksum.
-pub const NEIGHBOR_WORDS: usize = 6;
+pub(crate) const NEIGHBOR_WORDS: usize = 6;
 
 /// Nobody is known to serve the shard.
-pub const SHARD_NONE: u32 = 0;
+pub(crate) const SHARD_NONE: u32 = 0;
 
 /// We serve the shard.
-pub const SHARD_MINE: u32 = 1;
+pub(crate) const SHARD_MINE: u32 = 1;
 
 /// The neighbour in slot 0 serves the shard; the others follow.
-pub const SHARD_NEIGHBORS: u32 = 2;
+pub(crate) const SHARD_NEIGHBORS: u32 = 2;

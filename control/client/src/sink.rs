@@ -15,7 +15,7 @@ const PIECES: usize = 16;
 
 /// The channel to the thread that writes. When this is dropped, the thread still writes what it has, if the reader
 /// takes it.
-pub struct OutputFile {
+pub(crate) struct OutputFile {
     pieces: mpsc::Sender<Bytes>,
     written: oneshot::Receiver<io::Result<()>>,
 }
@@ -25,7 +25,7 @@ impl OutputFile {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let (pieces, waiting) = mpsc::channel(PIECES);
         let (tell, written) = oneshot::channel();
         let path = path.to_owned();
@@ -37,18 +37,18 @@ impl OutputFile {
 
     /// Hands a piece over as soon as there is room for it. Returns `false` if no piece is accepted any more: see
     /// [`ended`](Self::ended).
-    pub async fn write(&self, piece: Bytes) -> bool {
+    pub(crate) async fn write(&self, piece: Bytes) -> bool {
         self.pieces.send(piece).await.is_ok()
     }
 
     /// Waits until no piece is accepted any more, and returns the reason. Do not call it again after that.
-    pub async fn ended(&mut self) -> io::Result<()> {
+    pub(crate) async fn ended(&mut self) -> io::Result<()> {
         let gone = || io::Error::other("the thread that writes has ended");
         (&mut self.written).await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Waits until all pieces are written.
-    pub async fn finish(self) -> io::Result<()> {
+    pub(crate) async fn finish(self) -> io::Result<()> {
         let Self { pieces, written } = self;
         drop(pieces);
         Self { pieces: mpsc::channel(1).0, written }.ended().await

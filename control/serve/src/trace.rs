@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// The most records of one trace.
-pub const MOST: u32 = 10_000;
+pub(crate) const MOST: u32 = 10_000;
 
 /// How often events are polled.
 const LOOK: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// The TCP port if none is written.
-pub const DEFAULT_PORT: u16 = 9998;
+pub(crate) const DEFAULT_PORT: u16 = 9998;
 
 /// Where metrics are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use frame::Time;
 use frame::time::MILLISECOND;
 
 /// Don't Fragment, in the word of flags and fragment offset.
-pub const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 
 /// How far a sender that counts may be ahead without a pause: packets to others, or lost ones.
 const AHEAD: u16 = 4;

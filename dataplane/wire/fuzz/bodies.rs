@@ -8,7 +8,7 @@ use wire::rc::{IcrcSeed, Packet, packet};
 use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, Walk, echo, tag};
 
 /// The records and the remainder of a datagram are all of its bytes, in order, and each record is what it says.
-pub fn walk(datagram: &[u8]) {
+pub(crate) fn walk(datagram: &[u8]) {
     let mut covered = 0;
     let mut bad = false;
     for item in Walk::new(datagram, Scale::default()) {
@@ -38,7 +38,7 @@ pub fn walk(datagram: &[u8]) {
 /// Link control that parses is the same after it was emitted, signed, and parsed again.
 ///
 /// The bytes are tried as a record, and as the payload of each type behind a header that fits.
-pub fn link(bytes: &[u8]) {
+pub(crate) fn link(bytes: &[u8]) {
     if let Ok(record) = Record::first(bytes) {
         link_record(&record);
     }
@@ -55,7 +55,7 @@ pub fn link(bytes: &[u8]) {
 /// A packet of a reliable connection that parses is the same when it is built again, and its ICRC holds all of it.
 ///
 /// The bytes are tried as a packet, and as a record with one.
-pub fn rc(bytes: &[u8]) {
+pub(crate) fn rc(bytes: &[u8]) {
     rc_packet(bytes);
     if let Ok(record) = Record::first(bytes) {
         rc_packet(record.payload());
@@ -128,7 +128,7 @@ fn signed<'a>(key: &tag::Key, bytes: &'a [u8]) -> Record<'a> {
 }
 
 /// The parts of a datagram leave the reassembler's equation and its limits intact.
-pub fn part(datagram: &[u8]) {
+pub(crate) fn part(datagram: &[u8]) {
     let limits = Limits { peer_bytes: 4_096, total_bytes: 6_000, timeout: 3 };
     let mut parts = Reassembler::new(limits);
     for (now, (_, record)) in Walk::new(datagram, Scale::default()).flatten().enumerate() {
@@ -141,7 +141,7 @@ pub fn part(datagram: &[u8]) {
 }
 
 /// What is read from a frame lies inside it, and its headers are written again as they were.
-pub fn net(frame: &[u8]) {
+pub(crate) fn net(frame: &[u8]) {
     if let Ok(read) = net::parse_udp4(frame) {
         let payload = &frame[read.payload.clone()];
         let value = net::udp_checksum(read.src_ip, read.dst_ip, read.src_port, read.dst_port, payload);

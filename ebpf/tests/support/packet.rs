@@ -8,15 +8,15 @@ use std::io::{self, Write as _};
 use wire::net::{checksum, parse_udp4, verify_udp4};
 use wire::{Scale, Shard, ShardSet};
 
-pub const DROP: u32 = 1;
-pub const PASS: u32 = 2;
-pub const REDIRECT: u32 = 4;
+pub(crate) const DROP: u32 = 1;
+pub(crate) const PASS: u32 = 2;
+pub(crate) const REDIRECT: u32 = 4;
 
-pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
 
 /// 10.0.0.17:49169 to 10.0.0.1:9999 at [`MAC`], TTL 64: an ECHO of slave 17 with 3 bytes.
-pub const PACKET: &[u8] = &[
+pub(crate) const PACKET: &[u8] = &[
     0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x11, 0x08, 0x00, 0x45, 0x00, 0x00, 0x36, 0x00,
     0x00, 0x40, 0x00, 0x40, 0x11, 0x26, 0xa6, 0x0a, 0x00, 0x00, 0x11, 0x0a, 0x00, 0x00, 0x01, 0xc0, 0x11, 0x27, 0x0f,
     0x00, 0x22, 0x8c, 0xf0, 0x58, 0x4d, 0x56, 0x47, 0x10, 0x00, 0x11, 0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x00,
@@ -24,7 +24,7 @@ pub const PACKET: &[u8] = &[
 ];
 
 /// A set of VLANs: no tag, 1, 5, 7 and 4094.
-pub const VLANS: [u32; VLAN_WORDS] = {
+pub(crate) const VLANS: [u32; VLAN_WORDS] = {
     let mut words = UNTAGGED;
     words[0] |= 1 << 1 | 1 << 5 | 1 << 7;
     words[127] = 1 << 30;
@@ -32,23 +32,23 @@ pub const VLANS: [u32; VLAN_WORDS] = {
 };
 
 /// Where things stand in [`PACKET`].
-pub const IP: usize = 14;
-pub const TTL: usize = IP + 8;
-pub const UDP: usize = IP + 20;
-pub const UDP_CHECKSUM: usize = UDP + 6;
-pub const RECORD: usize = UDP + 8;
-pub const MSG_TYPE: usize = RECORD + wire::record::offset::MSG_TYPE;
-pub const SLAVE_ID: usize = RECORD + wire::record::offset::SLAVE_ID;
-pub const PAYLOAD_LEN: usize = RECORD + wire::record::offset::PAYLOAD_LEN;
+pub(crate) const IP: usize = 14;
+pub(crate) const TTL: usize = IP + 8;
+pub(crate) const UDP: usize = IP + 20;
+pub(crate) const UDP_CHECKSUM: usize = UDP + 6;
+pub(crate) const RECORD: usize = UDP + 8;
+pub(crate) const MSG_TYPE: usize = RECORD + wire::record::offset::MSG_TYPE;
+pub(crate) const SLAVE_ID: usize = RECORD + wire::record::offset::SLAVE_ID;
+pub(crate) const PAYLOAD_LEN: usize = RECORD + wire::record::offset::PAYLOAD_LEN;
 
 /// Says why tests are left out, past the capture of a passing test's output; with GVM_TESTS=require that is a failure.
-pub fn skip(reason: impl std::fmt::Display) {
+pub(crate) fn skip(reason: impl std::fmt::Display) {
     assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
     let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
 }
 
 /// A program that takes packets to [`MAC`] and [`ADDRESS`], or `None` without the capabilities.
-pub fn load(config: &Config<'_>) -> Option<Steer> {
+pub(crate) fn load(config: &Config<'_>) -> Option<Steer> {
     let mut steer = match Steer::load(config) {
         Ok(steer) => steer,
         Err(error @ SteerError::Permission(_)) => {
@@ -63,12 +63,12 @@ pub fn load(config: &Config<'_>) -> Option<Steer> {
 }
 
 /// The shards of a default scale that the tests' gateway serves.
-pub fn shards() -> ShardSet {
+pub(crate) fn shards() -> ShardSet {
     ShardSet::new(Scale::default(), &[Shard(0), Shard(15)]).unwrap()
 }
 
 /// Changes bytes of a packet, to make another one.
-pub fn with(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
+pub(crate) fn with(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     for &(at, bytes) in changes {
         packet[at..at + bytes.len()].copy_from_slice(bytes);
@@ -77,24 +77,24 @@ pub fn with(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 /// The same, with a right IP header checksum.
-pub fn sealed(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
+pub(crate) fn sealed(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
     let packet = with(packet, changes);
     let header = with(&packet[IP..UDP], &[(10, &[0, 0])]);
     with(&packet, &[(IP + 10, &checksum::fold(checksum::sum(&header)).to_be_bytes())])
 }
 
 /// With an 802.1Q tag.
-pub fn tagged(packet: &[u8], tci: u16) -> Vec<u8> {
+pub(crate) fn tagged(packet: &[u8], tci: u16) -> Vec<u8> {
     [&packet[..12], &[0x81, 0], &tci.to_be_bytes(), &packet[12..]].concat()
 }
 
 /// Whether the headers of a packet are right, checksums and all.
-pub fn is_sound(packet: &[u8]) -> bool {
+pub(crate) fn is_sound(packet: &[u8]) -> bool {
     parse_udp4(packet).is_ok_and(|parsed| verify_udp4(packet, &parsed))
 }
 
 /// What the program returned, its verdict, and the packet afterwards; `context` is an `xdp_md`.
-pub fn run_in(steer: &mut Steer, packet: &[u8], context: Option<&[u8]>) -> (u32, Verdict, Vec<u8>) {
+pub(crate) fn run_in(steer: &mut Steer, packet: &[u8], context: Option<&[u8]>) -> (u32, Verdict, Vec<u8>) {
     let count = |steer: &Steer| Verdict::ALL.map(|verdict| steer.packets(verdict).unwrap());
     let before = count(steer);
     let mut after = vec![0; packet.len()];
@@ -114,11 +114,11 @@ pub fn run_in(steer: &mut Steer, packet: &[u8], context: Option<&[u8]>) -> (u32,
 }
 
 /// The same for a packet that came in on queue 0 of the loopback interface.
-pub fn run(steer: &mut Steer, packet: &[u8]) -> (u32, Verdict, Vec<u8>) {
+pub(crate) fn run(steer: &mut Steer, packet: &[u8]) -> (u32, Verdict, Vec<u8>) {
     run_in(steer, packet, None)
 }
 
 /// An `xdp_md` for a packet of this length that came in there.
-pub fn context(len: usize, ifindex: u32, queue: u32) -> Vec<u8> {
+pub(crate) fn context(len: usize, ifindex: u32, queue: u32) -> Vec<u8> {
     [0, len as u32, 0, ifindex, queue, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }

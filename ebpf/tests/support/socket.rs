@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 /// An AF_XDP socket with a receive ring, which is what a map entry needs. The program can name it, and nothing is sent.
-pub fn socket() -> OwnedFd {
+pub(crate) fn socket() -> OwnedFd {
     // SAFETY: no pointers; the result is checked.
     let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     assert!(fd >= 0, "{}", io::Error::last_os_error());

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 /// One request by hand, so that nothing of gvm-dp's own client is between. Returns the status and the body.
-pub fn request(place: &Place, name: &str, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
+pub(crate) fn request(place: &Place, name: &str, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
     let mut stream = UnixStream::connect(place.directory.join(format!("{name}.sock"))).unwrap();
     let body = body.unwrap_or("");
     let head = format!(
@@ -42,7 +42,7 @@ fn described(document: &Value) -> BTreeSet<String> {
 }
 
 /// Asks, and holds the request's body and the answer against the description; returns the status and the answer.
-pub fn ask(place: &Place, name: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+pub(crate) fn ask(place: &Place, name: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let document = document();
     let checker = Checker { document: &document };
     let operation = &document["paths"][path][method.to_lowercase()];

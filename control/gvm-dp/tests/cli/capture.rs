@@ -12,7 +12,7 @@ use wire::net::{UdpFrame, parse_udp4, verify_udp4};
 use wire::{MsgType, RecordHeader, Scale, Walk};
 
 /// A packet of a capture file.
-pub struct Packet {
+pub(crate) struct Packet {
     pub interface: u32,
     pub received: bool,
     pub nanoseconds: u64,
@@ -22,7 +22,7 @@ pub struct Packet {
 
 /// A capture file, read.
 #[derive(Default)]
-pub struct Capture {
+pub(crate) struct Capture {
     /// Names of the interfaces.
     pub interfaces: Vec<String>,
     pub packets: Vec<Packet>,
@@ -50,7 +50,7 @@ fn options(mut bytes: &[u8]) -> BTreeMap<usize, Vec<u8>> {
 
 impl Capture {
     /// Reads a whole file; panics when it is not whole.
-    pub fn read(mut bytes: &[u8]) -> Self {
+    pub(crate) fn read(mut bytes: &[u8]) -> Self {
         let mut capture = Self::default();
         assert_eq!(u32_at(bytes, 0), 0x0a0d_0d0a, "a section comes first");
         while !bytes.is_empty() {
@@ -88,28 +88,28 @@ impl Capture {
     }
 
     /// A file.
-    pub fn of(path: &PathBuf) -> Self {
+    pub(crate) fn of(path: &PathBuf) -> Self {
         Self::read(&std::fs::read(path).unwrap())
     }
 }
 
 impl Packet {
     /// Headers, whose checksums are right.
-    pub fn headers(&self) -> UdpFrame {
+    pub(crate) fn headers(&self) -> UdpFrame {
         let headers = parse_udp4(&self.frame).unwrap();
         assert!(verify_udp4(&self.frame, &headers), "a real UDP checksum");
         headers
     }
 
     /// Headers of its records, of which all are whole.
-    pub fn records(&self) -> Vec<RecordHeader> {
+    pub(crate) fn records(&self) -> Vec<RecordHeader> {
         let headers = parse_udp4(&self.frame).unwrap();
         let records = Walk::new(&self.frame[headers.payload], Scale::default());
         records.map(|record| *record.unwrap().1.header()).collect()
     }
 
     /// Headers of its records up to what is none.
-    pub fn readable_records(&self) -> Vec<RecordHeader> {
+    pub(crate) fn readable_records(&self) -> Vec<RecordHeader> {
         let headers = parse_udp4(&self.frame).unwrap();
         let records = Walk::new(&self.frame[headers.payload], Scale::default());
         records.map_while(Result::ok).map(|(_, record)| *record.header()).collect()
@@ -117,7 +117,7 @@ impl Packet {
 }
 
 /// A gateway with a farm of eight and a master.
-pub fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, Master) {
+pub(crate) fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, Master) {
     let (gateway, address) = place.gateway(more);
     let farm = place.slave(address, 0, &["--count", "8", "--name", "farm"]);
     place.until_registered("gateway", 8);
@@ -127,7 +127,7 @@ pub fn cluster(place: &Place, more: &[&str]) -> (Process, SocketAddr, Process, M
 }
 
 /// Begins to capture into a file.
-pub fn record_to(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Process, PathBuf) {
+pub(crate) fn record_to(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Process, PathBuf) {
     let path = place.directory.join(format!("{name}.pcapng"));
     let mut arguments = vec!["capture", "--name", name, "-w", path.to_str().unwrap()];
     arguments.extend(more);
@@ -138,7 +138,7 @@ pub fn record_to(place: &Place, of: &Process, name: &str, more: &[&str]) -> (Pro
     (client, path)
 }
 
-pub fn echo(master: &mut Master, slaves: &[u32]) {
+pub(crate) fn echo(master: &mut Master, slaves: &[u32]) {
     master.answered.clear();
     master.echo(slaves, 0);
     until("all answers", || {

@@ -7,7 +7,7 @@ const SIGNED: [&str; 1] = ["gvm_dp_records_unaccounted"];
 
 /// One family.
 #[derive(Debug)]
-pub struct Family {
+pub(crate) struct Family {
     pub help: String,
     pub kind: String,
     /// Values by name and labels, as written.
@@ -15,10 +15,10 @@ pub struct Family {
 }
 
 /// All families, by name.
-pub type Families = BTreeMap<String, Family>;
+pub(crate) type Families = BTreeMap<String, Family>;
 
 /// Reads a whole answer.
-pub fn read(text: &str) -> Families {
+pub(crate) fn read(text: &str) -> Families {
     assert!(text.ends_with('\n'), "the last line ends");
     let mut families = Families::new();
     let mut current = String::new();
@@ -101,14 +101,14 @@ fn check_family(name: &str, family: &Family) {
 }
 
 /// The sum of a family's samples whose labels have all of these parts.
-pub fn sum(families: &Families, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sum(families: &Families, name: &str, labels: &[&str]) -> f64 {
     let family = families.get(name).unwrap_or_else(|| panic!("no {name}"));
     let chosen = family.samples.iter().filter(|(series, _)| labels.iter().all(|label| series.contains(label)));
     chosen.map(|(_, value)| value).sum()
 }
 
 /// Fails where a counter or a bucket fell from one scrape to the next.
-pub fn check_growth(before: &Families, after: &Families) {
+pub(crate) fn check_growth(before: &Families, after: &Families) {
     for (name, family) in before.iter().filter(|(_, family)| family.kind != "gauge") {
         for (series, value) in &family.samples {
             let now = after[name].samples.get(series).unwrap_or_else(|| panic!("{series} is gone"));

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Says, where one sees it, that a test cannot run here, or panics with `GVM_TESTS=require`.
-pub fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
     // Past the test runner, which shows nothing that a passing test prints.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// Waits until `look` gives something.
-pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     try_until(look).unwrap_or_else(|| panic!("{what}: never came"))
 }
 
@@ -37,12 +37,12 @@ fn try_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// A directory for the control sockets and files of one test, removed at its end.
-pub struct Place {
+pub(crate) struct Place {
     pub directory: PathBuf,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("gvm-dp-cli-{}-{number}", std::process::id()));
@@ -62,29 +62,29 @@ impl Place {
     }
 
     /// Runs a command that ends by itself.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a command that ends by itself, with other files as its stdout and stderr; returns its exit code.
-    pub fn run_to(&self, arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Option<i32> {
+    pub(crate) fn run_to(&self, arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Option<i32> {
         let mut child = self.command(arguments).stdout(stdout).stderr(stderr).spawn().unwrap();
         until(&format!("the end of {arguments:?}"), || child.try_wait().unwrap()).code()
     }
 
     /// Starts a process that runs until it is told to end, with another file as its stdout.
-    pub fn start_to(&self, arguments: &[&str], stdout: impl Into<Stdio>) -> Process {
+    pub(crate) fn start_to(&self, arguments: &[&str], stdout: impl Into<Stdio>) -> Process {
         Self::spawn(self.command(arguments), stdout.into())
     }
 
     /// Starts a process that runs until it is told to end, with another file as its stderr: nothing is heard of it.
-    pub fn start_mute(&self, arguments: &[&str], stderr: impl Into<Stdio>) -> Process {
+    pub(crate) fn start_mute(&self, arguments: &[&str], stderr: impl Into<Stdio>) -> Process {
         let child = self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Process { child, said: Arc::default() }
     }
 
     /// Starts a process by a script of the shell, which has the program as `$0` and the arguments as `$@`.
-    pub fn start_by(&self, script: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn start_by(&self, script: &str, arguments: &[&str]) -> Process {
         let program = self.command(&[]);
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(program.get_program()).args(arguments).stdin(Stdio::null());
@@ -98,20 +98,20 @@ impl Place {
     }
 
     /// Runs a command that must succeed, and returns what it printed.
-    pub fn ask(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
     /// The statistics of a process.
-    pub fn stats(&self, name: &str) -> Value {
+    pub(crate) fn stats(&self, name: &str) -> Value {
         serde_json::from_str(&self.ask(&["stats", "--json", "--name", name])).unwrap()
     }
 
     /// Waits until the statistics of a process are as they are wanted, and returns them. Its counters are read while it goes on:
     /// one that counts what came may be seen a moment before one that counts what left.
-    pub fn until_stats(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until_stats(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = try_until(|| {
             last = self.stats(name);
@@ -122,7 +122,7 @@ impl Place {
     }
 
     /// Runs a command that must fail with this exit code, and returns what it complained.
-    pub fn refused(&self, code: i32, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let complaint = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {complaint}");
@@ -130,7 +130,7 @@ impl Place {
     }
 
     /// Runs `stats --watch` until it prints a line that is wanted, then closes its output, which ends it.
-    pub fn watch(&self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn watch(&self, wanted: impl Fn(&str) -> bool) -> String {
         let mut child =
             self.command(&["stats", "--watch", "--interval", "100ms"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -142,24 +142,24 @@ impl Place {
     }
 
     /// Starts a process that runs until it is told to end.
-    pub fn start(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         Self::spawn(self.command(arguments), Stdio::null())
     }
 
     /// The same, with what it prints in a file.
-    pub fn start_into(&self, arguments: &[&str], file: &std::path::Path) -> Process {
+    pub(crate) fn start_into(&self, arguments: &[&str], file: &std::path::Path) -> Process {
         Self::spawn(self.command(arguments), std::fs::File::create(file).unwrap().into())
     }
 
     /// The same, with what it prints behind a pipe.
-    pub fn start_piped(&self, arguments: &[&str]) -> (Process, ChildStdout) {
+    pub(crate) fn start_piped(&self, arguments: &[&str]) -> (Process, ChildStdout) {
         let mut process = Self::spawn(self.command(arguments), Stdio::piped());
         let stdout = process.child.stdout.take().unwrap();
         (process, stdout)
     }
 
     /// The same with these variables in its environment.
-    pub fn start_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
         Self::spawn(command, Stdio::null())
@@ -167,12 +167,12 @@ impl Place {
 
     /// The same as another user, from a copy of the program, which that user may reach. Needs root.
     /// Only root may start it as somebody else.
-    pub fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
+    pub(crate) fn start_as(&self, user: u32, arguments: &[&str]) -> Process {
         self.start_as_by(user, Command::new(self.program()), arguments)
     }
 
     /// The same with a limit, as an option of `prlimit`.
-    pub fn start_as_limited(&self, user: u32, limit: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn start_as_limited(&self, user: u32, limit: &str, arguments: &[&str]) -> Process {
         let mut command = Command::new("prlimit");
         command.arg(limit).arg(self.program());
         self.start_as_by(user, command, arguments)
@@ -198,7 +198,7 @@ impl Place {
     }
 
     /// Makes the directory another user's. Needs root.
-    pub fn give_to(&self, user: u32) {
+    pub(crate) fn give_to(&self, user: u32) {
         std::os::unix::fs::chown(&self.directory, Some(user), Some(user)).unwrap();
     }
 
@@ -216,7 +216,7 @@ impl Place {
     }
 
     /// Starts a small gateway on a port of the kernel's choice.
-    pub fn gateway(&self, more: &[&str]) -> (Process, SocketAddr) {
+    pub(crate) fn gateway(&self, more: &[&str]) -> (Process, SocketAddr) {
         let mut arguments = vec!["gateway", "--port", "udp:127.0.0.1:0", "--frames", "2048"];
         arguments.extend(more);
         let gateway = self.start(&arguments);
@@ -225,7 +225,7 @@ impl Place {
     }
 
     /// Starts a slave or a farm.
-    pub fn slave(&self, gateway: SocketAddr, id: u32, more: &[&str]) -> Process {
+    pub(crate) fn slave(&self, gateway: SocketAddr, id: u32, more: &[&str]) -> Process {
         let (gateway, id) = (gateway.to_string(), id.to_string());
         let mut arguments = vec!["slave", "--gateway", &gateway, "--id", &id, "--port", "udp:127.0.0.1:0"];
         arguments.extend(["--frames", "2048"]);
@@ -234,12 +234,12 @@ impl Place {
     }
 
     /// Waits until so many slaves are registered at the gateway `name`.
-    pub fn until_registered(&self, name: &str, count: u64) {
+    pub(crate) fn until_registered(&self, name: &str, count: u64) {
         until("registration", || (self.stats(name)["membership"]["registered"] == count).then_some(()));
     }
 
     /// Writes a file with this mode.
-    pub fn file(&self, name: &str, content: &str, mode: u32) -> String {
+    pub(crate) fn file(&self, name: &str, content: &str, mode: u32) -> String {
         use std::os::unix::fs::PermissionsExt;
         let path = self.directory.join(name);
         std::fs::write(&path, content).unwrap();
@@ -254,19 +254,19 @@ impl Drop for Place {
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A running gvm-dp; killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
     /// Waits for a line with all of these parts.
-    pub fn says(&self, parts: &[&str]) -> String {
+    pub(crate) fn says(&self, parts: &[&str]) -> String {
         until(&format!("a line with {parts:?}"), || {
             let said = self.said.lock().unwrap();
             said.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned()
@@ -274,12 +274,12 @@ impl Process {
     }
 
     /// Everything it has said so far.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().join("\n")
     }
 
     /// The address of port 0.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let line = self.says(&["port 0: udp:"]);
         // Before it is set up, a signal ends it without a drain.
         self.says(&["privileges: "]);
@@ -288,21 +288,21 @@ impl Process {
     }
 
     /// Its exit code once it has ended; `None` as long as it runs.
-    pub fn ended(&mut self) -> Option<Option<i32>> {
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|status| status.code())
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end; returns the exit code, `None` if a signal killed it.
-    pub fn wait(mut self) -> Option<i32> {
+    pub(crate) fn wait(mut self) -> Option<i32> {
         until("the end of the process", || self.child.try_wait().unwrap()).code()
     }
 }

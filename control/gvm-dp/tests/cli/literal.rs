@@ -36,7 +36,7 @@ fn lcore(index: u64, records: u64, busy_ns: u64, free: u64, stage: &str, standin
 }
 
 /// A look: so many seconds after the start, with so many records down so far.
-pub fn look(pid: u32, seconds: f64, records: u64, here: u64) -> Stats {
+pub(crate) fn look(pid: u32, seconds: f64, records: u64, here: u64) -> Stats {
     let busy = records * 400;
     let look = json!({
         "name": "edge", "role": "gateway", "version": "0.1.0", "pid": pid, "uptime_seconds": seconds,
@@ -75,6 +75,6 @@ pub fn look(pid: u32, seconds: f64, records: u64, here: u64) -> Stats {
 }
 
 /// The two looks: 1,000,000 records in one second.
-pub fn looks() -> (Stats, Stats) {
+pub(crate) fn looks() -> (Stats, Stats) {
     (look(42, 100.0, 5_000_000, 4000), look(42, 101.0, 6_000_000, 5000))
 }

@@ -10,7 +10,7 @@ use wire::record::{RecordHeader, req_id};
 use wire::{MsgType, Scale, Walk};
 use zerocopy::IntoBytes;
 
-pub struct Master {
+pub(crate) struct Master {
     id: u16,
     socket: UdpSocket,
     node: Node,
@@ -24,7 +24,7 @@ pub struct Master {
 
 impl Master {
     /// Registers at a gateway without a key.
-    pub fn register(id: u16, gateway: SocketAddr) -> Self {
+    pub(crate) fn register(id: u16, gateway: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(gateway).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
@@ -44,7 +44,7 @@ impl Master {
     }
 
     /// Sends what is due and takes one datagram, if one comes within some milliseconds.
-    pub fn poll(&mut self) {
+    pub(crate) fn poll(&mut self) {
         let now = self.now();
         let mut buffer = [0; 2048];
         if let Some(len) = self.node.transmit(&self.config, now, &mut buffer) {
@@ -65,17 +65,17 @@ impl Master {
     }
 
     /// Sends whatever bytes.
-    pub fn send(&self, datagram: &[u8]) {
+    pub(crate) fn send(&self, datagram: &[u8]) {
         self.socket.send(datagram).unwrap();
     }
 
     /// Where it is.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 
     /// Sends one datagram with an ECHO of 16 bytes to each of these slaves.
-    pub fn echo(&self, slaves: &[u32], first: u64) {
+    pub(crate) fn echo(&self, slaves: &[u32], first: u64) {
         let mut datagram = Vec::new();
         for (number, &slave) in (first..).zip(slaves) {
             let header = RecordHeader::new(MsgType::ECHO, slave, req_id(self.id, number), 16);

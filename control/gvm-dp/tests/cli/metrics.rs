@@ -47,7 +47,7 @@ impl CounterSet for OfDpdk {
 }
 
 /// Every set that gvm-dp has, exposed.
-pub fn everything() -> Families {
+pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
     let sets: [&dyn CounterSet; 13] = [
         &LcoreCounters::default(),
@@ -73,7 +73,7 @@ pub fn everything() -> Families {
     exposition::read(&text.finish())
 }
 
-pub fn project() -> &'static Path {
+pub(crate) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
@@ -273,7 +273,7 @@ fn clients_that_do_not_read_keep_nobody_from_asking_for_health() {
 }
 
 /// A gateway's lcore with one AF_XDP port, whose link is up or down.
-pub fn lcore(index: u16, link_up: u64) -> LcoreBoard {
+pub(crate) fn lcore(index: u16, link_up: u64) -> LcoreBoard {
     let counters = XdpCounters::default();
     counters.link_up.set(link_up);
     let facts = port::Facts { description: "xdp:eth7".to_owned(), mtu: 1500, own_end: None };

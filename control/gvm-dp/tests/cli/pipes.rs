@@ -24,7 +24,7 @@ fn closed() -> PipeWriter {
 }
 
 /// A pipe that has no room for another byte, and how many are in it.
-pub fn stalled() -> (PipeReader, PipeWriter, usize) {
+pub(crate) fn stalled() -> (PipeReader, PipeWriter, usize) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();

@@ -6,20 +6,20 @@ use serde_json::{Map, Value};
 /// Says nothing about values.
 const ANNOTATIONS: [&str; 1] = ["description"];
 
-pub struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     pub document: &'a Value,
 }
 
 impl Checker<'_> {
     /// What is wrong with `value`, with the path to it.
-    pub fn check(&self, schema: &Value, value: &Value) -> Vec<String> {
+    pub(crate) fn check(&self, schema: &Value, value: &Value) -> Vec<String> {
         let mut wrong = Vec::new();
         self.visit(schema, value, "$", &mut wrong);
         wrong
     }
 
     /// What a `$ref` of the document points to; anything else is itself.
-    pub fn resolve<'b>(&'b self, schema: &'b Value) -> &'b Value {
+    pub(crate) fn resolve<'b>(&'b self, schema: &'b Value) -> &'b Value {
         match schema["$ref"].as_str() {
             Some(target) => {
                 let pointer = target.strip_prefix('#').expect("references stay in the document");

@@ -5,13 +5,13 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 /// A file that whoever reads it waits for.
-pub fn pipe_at(path: &str) {
+pub(crate) fn pipe_at(path: &str) {
     let _ = std::fs::remove_file(path);
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
 /// Waits until a process has a handler for a signal.
-pub fn until_handled(process: &Process, signal: Signal) {
+pub(crate) fn until_handled(process: &Process, signal: Signal) {
     until("a handler", || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
@@ -26,7 +26,7 @@ fn until_reading(process: &Process) {
 }
 
 /// Waits until a process has a thread of this name.
-pub fn until_thread(process: &Process, name: &str) {
+pub(crate) fn until_thread(process: &Process, name: &str) {
     until(&format!("a thread {name}"), || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap();
         let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());

@@ -24,7 +24,7 @@ pub struct Neighbour {
 const SHOWN: usize = 60;
 
 /// The lcores of all other processes; `proc` is `/proc`, or the directory of a test.
-pub fn find(proc: &Path, this: u32) -> Vec<Neighbour> {
+pub(super) fn find(proc: &Path, this: u32) -> Vec<Neighbour> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(proc).into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };

@@ -100,7 +100,7 @@ fn numbered(directory: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
 }
 
 /// A list of cores as the kernel writes it: `0-3,8`, or an empty text. What cannot be read is left out.
-pub fn cores(text: &str) -> BTreeSet<usize> {
+pub(super) fn cores(text: &str) -> BTreeSet<usize> {
     let range = |item: &str| {
         let (first, last) = item.split_once('-').unwrap_or((item, item));
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse::<usize>().ok()?);

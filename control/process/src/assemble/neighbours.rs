@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use wire::net::ethernet::MacText;
 
 /// The neighbours that a host knows now, by address. After them come hosts that use one of its own addresses.
-pub fn of(host: &Host, now: Time) -> Vec<NeighbourStats> {
+pub(super) fn of(host: &Host, now: Time) -> Vec<NeighbourStats> {
     let seconds = |heard: Time| now.saturating_sub(heard) as f64 / SECOND as f64;
     let known = host.neighbours().into_iter().map(|view| NeighbourStats {
         ip: Ipv4Addr::from(view.ip).to_string(),

@@ -68,19 +68,19 @@ fn enlarge_buffers(devices: &Devices, port: u8) -> String {
 type Key = (u8, usize);
 
 /// What each port has dropped so far, and what was reported about it.
-pub struct Dropped {
+pub(super) struct Dropped {
     seen: BTreeMap<Key, u64>,
     said: Repeats<Key>,
 }
 
 impl Dropped {
     /// No drops yet, for so many ports.
-    pub fn new(ports: usize) -> Self {
+    pub(super) fn new(ports: usize) -> Self {
         Self { seen: BTreeMap::new(), said: Repeats::new(ports.max(1) * REASONS.len()) }
     }
 
     /// Checks all ports; returns what must be reported now.
-    pub fn look(&mut self, now: Time, board: &Board, devices: &Devices) -> Vec<String> {
+    pub(super) fn look(&mut self, now: Time, board: &Board, devices: &Devices) -> Vec<String> {
         let mut ports: BTreeMap<u8, (String, [u64; REASONS.len()])> = BTreeMap::new();
         for port in board.views().flat_map(|view| &view.ports) {
             let (_, counts) = ports.entry(port.id.0).or_insert_with(|| (port.about.describe(), Default::default()));

@@ -26,7 +26,7 @@ impl Ticks {
 
 /// The budgets of all nodes of one lcore: 4 bytes for each destination.
 #[derive(Debug)]
-pub struct Budgets {
+pub(super) struct Budgets {
     /// The tick up to which each destination has spent its budget. Ticks are compared by distance, so they may wrap.
     spent: Table<u32>,
     slaves: Destination,
@@ -38,7 +38,7 @@ pub struct Budgets {
 
 impl Budgets {
     /// Full budgets, given the heartbeat interval.
-    pub fn new(routes: &Routes, interval: Time) -> Self {
+    pub(super) fn new(routes: &Routes, interval: Time) -> Self {
         let (slave, master) = (Budget::slave(interval), Budget::master(interval));
         // Fine enough that the smaller budget has 16 ticks for a heartbeat; the ticks wrap after more than a month.
         let tick = (slave.every.min(master.every) / 16).max(1);
@@ -72,7 +72,7 @@ impl Budgets {
     /// One node within its budget lets the whole datagram go first: a farm packs registered and unregistered nodes into
     /// one datagram.
     #[cold]
-    pub fn judge(&mut self, now: Time, routes: &Routes, source: &Peer, datagram: &[u8]) -> Precedence {
+    pub(super) fn judge(&mut self, now: Time, routes: &Routes, source: &Peer, datagram: &[u8]) -> Precedence {
         let mut precedence = Precedence::Stranger;
         for (_, record) in Walk::new(datagram, routes.shards().scale()).flatten() {
             if record.header().msg_type() == MsgType::HEARTBEAT

@@ -1,7 +1,7 @@
 //! One gateway between literal datagrams: every byte, every frame and every nanosecond is in the hands of the test.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
-pub mod model;
+pub(crate) mod model;
 
 use frame::counter::CounterSet;
 use frame::{Burst, Class, Datagram, Frame, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
@@ -14,57 +14,57 @@ use wire::record::{emit, req_id};
 use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, RecordHeader, Scale, Shard, ShardSet, SlaveId};
 
 /// The hold of [`config`].
-pub const HOLD: Time = 40_000;
+pub(crate) const HOLD: Time = 40_000;
 /// The lane to masters of [`config`].
-pub const LANE: u16 = 700;
+pub(crate) const LANE: u16 = 700;
 /// The first moment of every test.
-pub const START: Time = 1_000_000_000;
+pub(crate) const START: Time = 1_000_000_000;
 /// The MTU of [`Rig::with_nodes`].
-pub const MTU: u16 = 1500;
+pub(crate) const MTU: u16 = 1500;
 /// What [`MTU`] leaves for a datagram.
-pub const LIMIT: usize = (MTU - IPV4_UDP_LEN) as usize;
+pub(crate) const LIMIT: usize = (MTU - IPV4_UDP_LEN) as usize;
 
 /// 64 slaves in four shards of 16.
-pub fn scale() -> Scale {
+pub(crate) fn scale() -> Scale {
     Scale::new(6, 4).unwrap()
 }
 
-pub fn slave_id(id: u32) -> SlaveId {
+pub(crate) fn slave_id(id: u32) -> SlaveId {
     scale().slave_id(id).unwrap()
 }
 
 /// Shards 1 and 2: slaves 16 to 47. Early flush is off, and the pool never runs low.
-pub fn config() -> GatewayConfig {
+pub(crate) fn config() -> GatewayConfig {
     let shards = ShardSet::new(scale(), &[Shard(1), Shard(2)]).unwrap();
     GatewayConfig { hold: HOLD, early: false, masters: 4, low_water: 0, lane: LANE, ..GatewayConfig::new(shards) }
 }
 
-pub fn pool(frames: u32) -> PoolConfig {
+pub(crate) fn pool(frames: u32) -> PoolConfig {
     PoolConfig { frames, chunk: 2048, hugepages: Hugepages::Never, reserve: 0 }
 }
 
 /// Where master `id` is: on port 0.
-pub fn master(id: u16) -> Peer {
+pub(crate) fn master(id: u16) -> Peer {
     Peer::ipv4(PortId(0), [10, 0, 0, id as u8], 9999, Vlan::UNTAGGED, [2, 0, 0, 0, 0, id as u8])
 }
 
 /// Where slave `id` is: on port 1.
-pub fn slave(id: u32) -> Peer {
+pub(crate) fn slave(id: u32) -> Peer {
     Peer::ipv4(PortId(1), [10, 1, 0, id as u8], 49152, Vlan::UNTAGGED, [2, 1, 0, 0, 0, id as u8])
 }
 
 /// A peer that differs from another in what `change` does.
-pub fn but(mut peer: Peer, change: impl FnOnce(&mut Peer)) -> Peer {
+pub(crate) fn but(mut peer: Peer, change: impl FnOnce(&mut Peer)) -> Peer {
     change(&mut peer);
     peer
 }
 
-pub fn route(peer: Peer, mtu: u16) -> Route {
+pub(crate) fn route(peer: Peer, mtu: u16) -> Route {
     Route { peer, mtu, fixed_port: false }
 }
 
 /// A record of any type; its payload depends on `number`.
-pub fn record(kind: MsgType, slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
+pub(crate) fn record(kind: MsgType, slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
     let payload: Vec<u8> = (0..len).map(|at| (number as usize * 31 + at * 7) as u8).collect();
     let header = RecordHeader::new(kind, slave, req_id(master, number), len as u32);
     let mut bytes = vec![0; HEADER_LEN + len];
@@ -73,18 +73,18 @@ pub fn record(kind: MsgType, slave: u32, master: u16, number: u64, len: usize) -
 }
 
 /// A record of cargo between a slave and a master, `HEADER_LEN + len` bytes long.
-pub fn cargo(slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
+pub(crate) fn cargo(slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
     record(MsgType::OPAQUE, slave, master, number, len)
 }
 
 /// Records of cargo with the numbers `numbers`, back to back.
-pub fn cargoes(slave: u32, master: u16, numbers: std::ops::Range<u64>, len: usize) -> Vec<u8> {
+pub(crate) fn cargoes(slave: u32, master: u16, numbers: std::ops::Range<u64>, len: usize) -> Vec<u8> {
     numbers.flat_map(|number| cargo(slave, master, number, len)).collect()
 }
 
 /// A datagram that a port took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub to: Peer,
     pub class: Class,
     pub records: u16,
@@ -98,7 +98,7 @@ pub struct Sent {
 
 /// What one test wants of a received datagram beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     pub ce: bool,
     /// Bytes of the chunk before the data.
     pub headroom: usize,
@@ -112,7 +112,7 @@ impl Default for Arrival {
 }
 
 /// A gateway with its pool and outbox. Every step ends with [`Rig::check`].
-pub struct Rig {
+pub(crate) struct Rig {
     pub pool: Pool,
     pub gateway: Gateway,
     pub out: Outbox,
@@ -124,7 +124,7 @@ pub struct Rig {
 }
 
 /// A peer without what we send from.
-pub fn without_source(peer: Peer) -> Peer {
+pub(crate) fn without_source(peer: Peer) -> Peer {
     but(peer, |peer| peer.source_port = 0)
 }
 
@@ -138,10 +138,10 @@ fn source_port(class: Class, bytes: &[u8], lane: u16) -> u16 {
 }
 
 /// Values of all counters, by direction or owner and name.
-pub type Counts = BTreeMap<String, u64>;
+pub(crate) type Counts = BTreeMap<String, u64>;
 
 impl Rig {
-    pub fn new(config: GatewayConfig, pool: PoolConfig) -> Self {
+    pub(crate) fn new(config: GatewayConfig, pool: PoolConfig) -> Self {
         let pool = Pool::new(pool).unwrap();
         Self {
             lane: config.lane,
@@ -154,7 +154,7 @@ impl Rig {
     }
 
     /// Masters 1 and 2 and slaves 16 to 47, all with [`MTU`].
-    pub fn with_nodes(config: GatewayConfig) -> Self {
+    pub(crate) fn with_nodes(config: GatewayConfig) -> Self {
         let mut rig = Self::new(config, pool(256));
         for id in 1..=2 {
             rig.set_master(id, Some(route(master(id), MTU)));
@@ -165,28 +165,28 @@ impl Rig {
         rig
     }
 
-    pub fn set_slave(&mut self, id: u32, route: Option<Route>) {
+    pub(crate) fn set_slave(&mut self, id: u32, route: Option<Route>) {
         self.command(GatewayCommand::Route(RouteChange::Slave { id: slave_id(id), route }));
     }
 
-    pub fn set_master(&mut self, id: u16, route: Option<Route>) {
+    pub(crate) fn set_master(&mut self, id: u16, route: Option<Route>) {
         self.command(GatewayCommand::Route(RouteChange::Master { id, route }));
     }
 
-    pub fn command(&mut self, command: GatewayCommand) {
+    pub(crate) fn command(&mut self, command: GatewayCommand) {
         self.gateway.command(self.now, command, &mut self.out);
         self.check();
     }
 
     /// Takes frames out of the pool until `left` are free.
-    pub fn lend_all_but(&mut self, left: u32) {
+    pub(crate) fn lend_all_but(&mut self, left: u32) {
         while self.pool.free() > left {
             self.lent.extend(self.pool.alloc_reserved());
         }
     }
 
     /// A received datagram; `None` when the pool has no frame for it.
-    pub fn datagram(&self, from: Peer, bytes: &[u8], arrival: Arrival) -> Option<Datagram> {
+    pub(crate) fn datagram(&self, from: Peer, bytes: &[u8], arrival: Arrival) -> Option<Datagram> {
         let mut frame = self.pool.alloc_reserved()?;
         assert!(frame.set_range(arrival.headroom, 0) && frame.append(bytes), "the datagram does not fit a chunk");
         // Some ports know the sum of the bytes and some do not, which is nothing to the gateway.
@@ -195,7 +195,7 @@ impl Rig {
     }
 
     /// Receives a burst as one port would hand it over.
-    pub fn receive_burst(&mut self, burst: Vec<Datagram>) {
+    pub(crate) fn receive_burst(&mut self, burst: Vec<Datagram>) {
         let port = burst.first().map_or(PortId(0), |datagram| datagram.peer.port);
         let mut received = Burst::new();
         for datagram in burst {
@@ -207,7 +207,7 @@ impl Rig {
     }
 
     /// Receives the datagrams as one burst; returns the frames in which they came.
-    pub fn receive(&mut self, datagrams: &[(Peer, &[u8])]) -> Vec<u32> {
+    pub(crate) fn receive(&mut self, datagrams: &[(Peer, &[u8])]) -> Vec<u32> {
         let burst: Vec<_> = datagrams
             .iter()
             .map(|(from, bytes)| self.datagram(*from, bytes, Arrival::default()).expect("the pool is large enough"))
@@ -218,19 +218,19 @@ impl Rig {
     }
 
     /// Receives one datagram; returns the frame in which it came.
-    pub fn receive_one(&mut self, from: Peer, bytes: &[u8]) -> u32 {
+    pub(crate) fn receive_one(&mut self, from: Peer, bytes: &[u8]) -> u32 {
         self.receive(&[(from, bytes)])[0]
     }
 
     /// Lets time pass, then does what one poll does.
-    pub fn advance(&mut self, nanoseconds: Time) {
+    pub(crate) fn advance(&mut self, nanoseconds: Time) {
         self.now += nanoseconds;
         self.gateway.advance(self.now, &mut self.out);
         self.check();
     }
 
     /// Takes what waits for a port, as a TX ring with room does.
-    pub fn sent_on(&mut self, port: u8) -> Vec<Sent> {
+    pub(crate) fn sent_on(&mut self, port: u8) -> Vec<Sent> {
         let queue = self.out.queue(PortId(port)).unwrap();
         let mut sent = Vec::new();
         while let Some(Datagram { frame, peer, records, class, ce, sum }) = queue.take() {
@@ -254,19 +254,19 @@ impl Rig {
     }
 
     /// Takes what waits for any port, port 0 first.
-    pub fn sent(&mut self) -> Vec<Sent> {
+    pub(crate) fn sent(&mut self) -> Vec<Sent> {
         let mut sent = self.sent_on(0);
         sent.extend(self.sent_on(1));
         sent
     }
 
     /// As [`Rig::sent`], but only where to and what.
-    pub fn sent_bytes(&mut self) -> Vec<(Peer, Vec<u8>)> {
+    pub(crate) fn sent_bytes(&mut self) -> Vec<(Peer, Vec<u8>)> {
         self.sent().into_iter().map(|sent| (sent.to, sent.bytes)).collect()
     }
 
     /// All counters.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::new();
         let counters = self.gateway.counters();
         let sets: [(&str, &dyn CounterSet); 4] = [
@@ -285,7 +285,7 @@ impl Rig {
 
     /// The counters that differ from `before`, and by how much. What a burst always changes, `buffers_open*`, is left
     /// out: it is a gauge that the next advance sets.
-    pub fn changed(&self, before: &Counts) -> Vec<(String, i64)> {
+    pub(crate) fn changed(&self, before: &Counts) -> Vec<(String, i64)> {
         let differs = |(name, now): (String, u64)| {
             let difference = now.wrapping_sub(before[&name]) as i64;
             (difference != 0 && !name.starts_with("flush.buffers_open")).then_some((name, difference))
@@ -295,21 +295,21 @@ impl Rig {
 
     /// Asserts that exactly these counters changed since `before`, by so much.
     #[track_caller]
-    pub fn assert_changed(&self, before: &Counts, expected: &[(&str, i64)]) {
+    pub(crate) fn assert_changed(&self, before: &Counts, expected: &[(&str, i64)]) {
         let mut expected: Vec<_> = expected.iter().map(|&(name, by)| (name.to_owned(), by)).collect();
         expected.sort();
         assert_eq!(self.changed(before), expected);
     }
 
     /// Records that wait in aggregation buffers, downward and upward.
-    pub fn held(&self) -> (u64, u64) {
+    pub(crate) fn held(&self) -> (u64, u64) {
         let counters = self.gateway.counters();
         (counters.down.held.get(), counters.up.held.get())
     }
 
     /// The equation of each direction, and that of the frames when no burst is in the caller's hands.
     #[track_caller]
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let (counters, tx) = (self.gateway.counters(), self.out.counters());
         let balance = |name: &str, direction: &DirectionCounters, out: u64, queued: u64, failed: u64| {
             let (records_in, held) = (direction.records_in.get(), direction.held.get());

@@ -10,7 +10,7 @@ use wire::{IPV4_UDP_LEN, MsgType, SlaveId};
 
 /// Who gets a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum To {
+pub(crate) enum To {
     Slave(u32),
     Master(u16),
 }
@@ -74,7 +74,7 @@ fn is_at(route: &Route, peer: &Peer) -> bool {
 }
 
 /// The reference: routes, what was admitted and not yet sent, and what every counter should say.
-pub struct Model {
+pub(crate) struct Model {
     config: GatewayConfig,
     chunk: usize,
     slaves: BTreeMap<u32, Route>,
@@ -95,7 +95,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(config: GatewayConfig, chunk: u32) -> Self {
+    pub(crate) fn new(config: GatewayConfig, chunk: u32) -> Self {
         Self {
             config,
             chunk: chunk as usize,
@@ -112,28 +112,28 @@ impl Model {
         }
     }
 
-    pub fn slave(&self, id: u32) -> Option<&Route> {
+    pub(crate) fn slave(&self, id: u32) -> Option<&Route> {
         self.slaves.get(&id)
     }
 
-    pub fn master(&self, id: u16) -> Option<&Route> {
+    pub(crate) fn master(&self, id: u16) -> Option<&Route> {
         self.masters.get(&id)
     }
 
-    pub fn set_hold(&mut self, hold: Time) {
+    pub(crate) fn set_hold(&mut self, hold: Time) {
         self.config.hold = hold;
     }
 
-    pub fn set_early(&mut self, early: bool) {
+    pub(crate) fn set_early(&mut self, early: bool) {
         self.config.early = early;
     }
 
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.draining = true;
     }
 
     /// An answer of the registrar that was handed to the gateway, if a frame was left for it.
-    pub fn answer(&mut self, peer: Peer, bytes: Vec<u8>) {
+    pub(crate) fn answer(&mut self, peer: Peer, bytes: Vec<u8>) {
         self.answers[usize::from(peer.port.0)].push_back(bytes);
     }
 
@@ -159,7 +159,7 @@ impl Model {
     }
 
     /// A route change, which the gateway has made already.
-    pub fn set_route(&mut self, rig: &Rig, to: To, route: Option<Route>) {
+    pub(crate) fn set_route(&mut self, rig: &Rig, to: To, route: Option<Route>) {
         let known = match to {
             To::Slave(id) => self.serves(scale().slave_id(id).unwrap()),
             To::Master(id) => self.masters.contains_key(&id) || self.masters.len() < usize::from(self.config.masters),
@@ -201,7 +201,7 @@ impl Model {
     }
 
     /// A datagram that the gateway received.
-    pub fn receive(&mut self, now: Time, from: &Peer, bytes: &[u8], ce: bool) {
+    pub(crate) fn receive(&mut self, now: Time, from: &Peer, bytes: &[u8], ce: bool) {
         self.last_received = now;
         if bytes.is_empty() {
             return self.count("flush", "empty_datagrams", 1);
@@ -299,7 +299,7 @@ impl Model {
 
     /// Looks at what the gateway queued since the last look: who gets it, how large it is, and that it is the oldest of
     /// what waits for there. Then compares every counter.
-    pub fn compare(&mut self, rig: &mut Rig) {
+    pub(crate) fn compare(&mut self, rig: &mut Rig) {
         for port in 0..2 {
             let seen = self.queued[port].len();
             let queue = rig.out.queue(PortId(port as u8)).unwrap();
@@ -407,7 +407,7 @@ impl Model {
     }
 
     /// After an advance nothing may be overdue.
-    pub fn advanced(&self, rig: &Rig) {
+    pub(crate) fn advanced(&self, rig: &Rig) {
         let deadline = rig.gateway.deadline();
         assert!(deadline.is_none_or(|deadline| deadline > rig.now), "due at {deadline:?}, now {}", rig.now);
         if self.draining {
@@ -416,7 +416,7 @@ impl Model {
     }
 
     /// A port takes, or fails to send, at most so many datagrams: what was queued first, link control before cargo.
-    pub fn transmit(&mut self, rig: &mut Rig, port: u8, most: usize, fails: bool) {
+    pub(crate) fn transmit(&mut self, rig: &mut Rig, port: u8, most: usize, fails: bool) {
         for _ in 0..most {
             let queue = rig.out.queue(PortId(port)).unwrap();
             let Some(datagram) = (if fails { queue.fail() } else { queue.take() }) else { break };
@@ -431,7 +431,7 @@ impl Model {
     }
 
     /// At the end, with nothing held: all that is left in the lists found no frame.
-    pub fn finished(&self, rig: &Rig) {
+    pub(crate) fn finished(&self, rig: &Rig) {
         assert_eq!(rig.held(), (0, 0));
         assert!(self.queued.iter().all(VecDeque::is_empty) && self.answers.iter().all(VecDeque::is_empty));
         assert!(rig.out.is_empty());

@@ -20,7 +20,7 @@ frame::counters! {
 
 /// The world behind a toy port.
 #[derive(Default)]
-pub struct Wire {
+pub(crate) struct Wire {
     /// What the port will receive.
     pub to_port: VecDeque<Vec<u8>>,
     /// What it has sent.
@@ -30,7 +30,7 @@ pub struct Wire {
 }
 
 /// A port over a [`Wire`]. A sent frame is held for one poll, as a device holds it until completion.
-pub struct ToyPort {
+pub(crate) struct ToyPort {
     id: PortId,
     wire: Arc<Mutex<Wire>>,
     pool: Pool,
@@ -42,7 +42,7 @@ pub struct ToyPort {
 }
 
 impl ToyPort {
-    pub fn new(id: u8, pool: &Pool, wire: &Arc<Mutex<Wire>>, readable: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(id: u8, pool: &Pool, wire: &Arc<Mutex<Wire>>, readable: Option<OwnedFd>) -> Self {
         Self {
             id: PortId(id),
             wire: Arc::clone(wire),
@@ -132,23 +132,23 @@ impl Port for ToyPort {
 }
 
 /// What a toy role can be told.
-pub enum Order {
+pub(crate) enum Order {
     Drain,
     Panic,
 }
 
 /// First byte of what a toy role takes for link control.
-pub const LINK: u8 = b'L';
+pub(crate) const LINK: u8 = b'L';
 
 /// Holds each datagram for `hold`, then sends it back; link control goes to the registrar.
-pub struct ToyRole {
+pub(crate) struct ToyRole {
     hold: u64,
     held: VecDeque<(Time, Datagram)>,
     draining: bool,
 }
 
 impl ToyRole {
-    pub fn new(hold: u64) -> Self {
+    pub(crate) fn new(hold: u64) -> Self {
         Self { hold, held: VecDeque::new(), draining: false }
     }
 }
@@ -199,12 +199,12 @@ impl Role for ToyRole {
 }
 
 /// A pool of small ordinary pages.
-pub fn pool(frames: u32) -> Pool {
+pub(crate) fn pool(frames: u32) -> Pool {
     Pool::new(PoolConfig { frames, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() }).unwrap()
 }
 
 /// An lcore in a simulation: no thread, no doorbell, no clock.
-pub struct Bench {
+pub(crate) struct Bench {
     pub lcore: Lcore<ToyRole, ToyPort>,
     pub wires: Vec<Arc<Mutex<Wire>>>,
     pub orders: mailbox::Sender<Order>,
@@ -212,7 +212,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(frames: u32, ports: u8, hold: u64) -> Self {
+    pub(crate) fn new(frames: u32, ports: u8, hold: u64) -> Self {
         let pool = pool(frames);
         let wires: Vec<_> = (0..ports).map(|_| Arc::new(Mutex::new(Wire::default()))).collect();
         let ports = wires.iter().enumerate().map(|(id, wire)| ToyPort::new(id as u8, &pool, wire, None)).collect();
@@ -222,11 +222,11 @@ impl Bench {
         Self { lcore, wires, orders, registrar }
     }
 
-    pub fn put(&self, port: usize, bytes: &[u8]) {
+    pub(crate) fn put(&self, port: usize, bytes: &[u8]) {
         self.wires[port].lock().unwrap().to_port.push_back(bytes.to_vec());
     }
 
-    pub fn room(&self, room: usize) {
+    pub(crate) fn room(&self, room: usize) {
         self.wires.iter().for_each(|wire| wire.lock().unwrap().room = room);
     }
 }

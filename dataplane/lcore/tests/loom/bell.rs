@@ -5,19 +5,19 @@ use std::os::fd::BorrowedFd;
 
 /// A doorbell that keeps a ring until it is taken back, as an eventfd does; or a faulty one that only those hear who
 /// sleep already.
-pub struct ModelBell {
+pub(crate) struct ModelBell {
     rung: Mutex<bool>,
     heard: Condvar,
     keeps: bool,
 }
 
 impl ModelBell {
-    pub fn new(keeps: bool) -> Self {
+    pub(crate) fn new(keeps: bool) -> Self {
         Self { rung: Mutex::new(false), heard: Condvar::new(), keeps }
     }
 
     /// Sleeps until it rings: `ppoll` without a timeout.
-    pub fn sleep(&self) {
+    pub(crate) fn sleep(&self) {
         let mut rung = self.rung.lock().unwrap();
         if self.keeps {
             while !*rung {

@@ -32,14 +32,14 @@ macro_rules! ends {
             use super::*;
             use $source::mailbox::{Receiver, Sender, mailbox_with};
 
-            pub fn mailbox(capacity: usize, keeps: bool) -> (Sender<u32>, Receiver<u32>, Arc<ModelBell>) {
+            pub(super) fn mailbox(capacity: usize, keeps: bool) -> (Sender<u32>, Receiver<u32>, Arc<ModelBell>) {
                 let bell = Arc::new(ModelBell::new(keeps));
                 let (sender, receiver) = mailbox_with(capacity, Arc::clone(&bell) as Arc<dyn $source::mailbox::Bell>);
                 (sender, receiver, bell)
             }
 
             /// Takes so many messages, asleep whenever it may be: the order of steps is that of `lcore::wait`.
-            pub fn receive(receiver: &mut Receiver<u32>, bell: &ModelBell, count: usize) -> Vec<u32> {
+            pub(super) fn receive(receiver: &mut Receiver<u32>, bell: &ModelBell, count: usize) -> Vec<u32> {
                 let mut got = Vec::new();
                 loop {
                     got.extend(receiver.try_recv());
@@ -60,7 +60,7 @@ macro_rules! ends {
                 }
             }
 
-            pub fn send(sender: &Sender<u32>, number: u32) {
+            pub(super) fn send(sender: &Sender<u32>, number: u32) {
                 let mut message = number;
                 while let Err(back) = sender.try_send(message) {
                     assert!(!sender.is_closed());

@@ -12,19 +12,19 @@ struct Slot<T> {
 }
 
 /// A bounded queue of many senders and one receiver.
-pub struct Queue<T> {
+pub(crate) struct Queue<T> {
     head: AtomicUsize,
     tail: AtomicUsize,
     slots: Vec<Slot<T>>,
 }
 
 impl<T> Queue<T> {
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let slot = |turn| Slot { stamp: AtomicUsize::new(2 * turn), value: Mutex::new(None) };
         Self { head: AtomicUsize::new(0), tail: AtomicUsize::new(0), slots: (0..capacity).map(slot).collect() }
     }
 
-    pub fn push(&self, value: T) -> Result<(), T> {
+    pub(crate) fn push(&self, value: T) -> Result<(), T> {
         loop {
             let turn = self.tail.load(Ordering::Relaxed);
             let slot = &self.slots[turn % self.slots.len()];
@@ -43,7 +43,7 @@ impl<T> Queue<T> {
         }
     }
 
-    pub fn pop(&self) -> Option<T> {
+    pub(crate) fn pop(&self) -> Option<T> {
         let turn = self.head.load(Ordering::Relaxed);
         let slot = &self.slots[turn % self.slots.len()];
         if slot.stamp.load(Ordering::Acquire) != 2 * turn + 1 {
@@ -55,12 +55,12 @@ impl<T> Queue<T> {
         value
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         self.tail.load(Ordering::Relaxed) == head
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         self.tail.load(Ordering::Relaxed) - head >= self.slots.len()
     }

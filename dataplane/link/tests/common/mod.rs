@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 use wire::link::{Heartbeat, HeartbeatAck, Member, MemberState, NodeId};
 use wire::{MsgType, Record, Scale, Walk};
 
-pub const START: Time = 100 * SECOND;
+pub(crate) const START: Time = 100 * SECOND;
 
-pub fn key() -> ClusterKey {
+pub(crate) fn key() -> ClusterKey {
     ClusterKey::from_bytes([0x42; 32])
 }
 
-pub fn scale() -> Scale {
+pub(crate) fn scale() -> Scale {
     Scale::new(6, 4).unwrap()
 }
 
 /// A gateway of shard 1 (slaves 16 to 31) with a key.
-pub fn config() -> RegistrarConfig {
+pub(crate) fn config() -> RegistrarConfig {
     RegistrarConfig {
         scale: scale(),
         shards: "1".parse::<ShardRanges>().unwrap(),
@@ -33,12 +33,12 @@ pub fn config() -> RegistrarConfig {
     }
 }
 
-pub fn node_config() -> NodeConfig {
+pub(crate) fn node_config() -> NodeConfig {
     booted(5)
 }
 
 /// What a start of a node announces, with challenges of its own.
-pub fn booted(boot_epoch: u64) -> NodeConfig {
+pub(crate) fn booted(boot_epoch: u64) -> NodeConfig {
     let mut secret = [0; 32];
     secret[..8].copy_from_slice(&boot_epoch.to_le_bytes());
     NodeConfig {
@@ -52,23 +52,23 @@ pub fn booted(boot_epoch: u64) -> NodeConfig {
     }
 }
 
-pub fn slave(id: u32) -> NodeId {
+pub(crate) fn slave(id: u32) -> NodeId {
     NodeId::slave(Scale::default().slave_id(id).unwrap())
 }
 
 /// An address behind port 0.
-pub fn address(last: u8) -> Peer {
+pub(crate) fn address(last: u8) -> Peer {
     Peer::ipv4(PortId(0), [10, 0, 0, last], 49152, Vlan::UNTAGGED, [2, 0, 0, 0, 0, last])
 }
 
 /// The gateway as nodes know it, and the address from which its answers come.
-pub fn gateway_peer() -> Peer {
+pub(crate) fn gateway_peer() -> Peer {
     Peer::ipv4(PortId(0), [10, 0, 0, 254], wire::GATEWAY_PORT, Vlan::UNTAGGED, [2, 0, 0, 0, 0, 254])
 }
 
 /// What a registrar said.
 #[derive(Default)]
-pub struct Out {
+pub(crate) struct Out {
     pub replies: Vec<(Peer, Vec<u8>)>,
     pub routes: Vec<RouteChange>,
     pub notices: Vec<Notice>,
@@ -100,36 +100,36 @@ impl Sink for Out {
     }
 }
 
-pub struct Gateway {
+pub(crate) struct Gateway {
     pub registrar: Registrar,
     pub out: Out,
 }
 
 impl Gateway {
-    pub fn new(config: RegistrarConfig, now: Time) -> Self {
+    pub(crate) fn new(config: RegistrarConfig, now: Time) -> Self {
         Self { registrar: Registrar::new(config, now).unwrap(), out: Out::default() }
     }
 
     /// Takes a datagram and gives the answers.
-    pub fn receive(&mut self, now: Time, from: &Peer, datagram: &[u8]) -> Vec<(Peer, Vec<u8>)> {
+    pub(crate) fn receive(&mut self, now: Time, from: &Peer, datagram: &[u8]) -> Vec<(Peer, Vec<u8>)> {
         self.registrar.receive(now, from, datagram, &mut self.out);
         std::mem::take(&mut self.out.replies)
     }
 
-    pub fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>)> {
+    pub(crate) fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>)> {
         self.registrar.advance(now, Health::GOOD, &mut self.out);
         std::mem::take(&mut self.out.replies)
     }
 
-    pub fn routes(&mut self) -> Vec<RouteChange> {
+    pub(crate) fn routes(&mut self) -> Vec<RouteChange> {
         std::mem::take(&mut self.out.routes)
     }
 
-    pub fn notices(&mut self) -> Vec<Notice> {
+    pub(crate) fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.out.notices)
     }
 
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         let mut found = None;
         frame::counter::CounterSet::visit(&**self.registrar.counters(), &mut |other, _, value| {
             if other == name {
@@ -140,7 +140,7 @@ impl Gateway {
     }
 
     /// Sum of all `refused_*` counters.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         let mut sum = 0;
         frame::counter::CounterSet::visit(&**self.registrar.counters(), &mut |name, _, value| {
             if name.starts_with("refused_") {
@@ -162,7 +162,7 @@ impl Gateway {
 }
 
 /// A node at an address.
-pub struct Client {
+pub(crate) struct Client {
     pub node: Node,
     pub config: NodeConfig,
     pub peer: Peer,
@@ -175,11 +175,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(id: NodeId, peer: Peer, now: Time) -> Self {
+    pub(crate) fn new(id: NodeId, peer: Peer, now: Time) -> Self {
         Self::with(id, peer, node_config(), Some(key()), now)
     }
 
-    pub fn with(id: NodeId, peer: Peer, config: NodeConfig, key: Option<ClusterKey>, now: Time) -> Self {
+    pub(crate) fn with(id: NodeId, peer: Peer, config: NodeConfig, key: Option<ClusterKey>, now: Time) -> Self {
         Self {
             node: Node::new(id, key.map(|key| key.node_key(id)), gateway_peer(), &config, now),
             table: MemberTable::new(config.scale, config.interval),
@@ -193,19 +193,19 @@ impl Client {
     }
 
     /// A heartbeat, if one is due; never a padded one.
-    pub fn heartbeat(&mut self, now: Time) -> Option<Vec<u8>> {
+    pub(crate) fn heartbeat(&mut self, now: Time) -> Option<Vec<u8>> {
         let mut out = [0; 1500];
         self.node.transmit(&self.config, now, &mut out).map(|len| out[..len].to_vec())
     }
 
     /// A padded heartbeat, if one is due.
-    pub fn probe(&mut self, now: Time) -> Option<Vec<u8>> {
+    pub(crate) fn probe(&mut self, now: Time) -> Option<Vec<u8>> {
         let mut out = [0; 9000];
         self.node.transmit_probe(&self.config, now, &mut out).map(|len| out[..len].to_vec())
     }
 
     /// Takes answers of the gateway that are for this address.
-    pub fn take(&mut self, now: Time, answers: &[(Peer, Vec<u8>)]) {
+    pub(crate) fn take(&mut self, now: Time, answers: &[(Peer, Vec<u8>)]) {
         let own = self.peer;
         for (_, datagram) in answers.iter().filter(|(to, _)| *to == own) {
             for item in Walk::new(datagram, Scale::default()) {
@@ -214,7 +214,7 @@ impl Client {
         }
     }
 
-    pub fn take_record(&mut self, now: Time, from: &Peer, record: &Record<'_>) {
+    pub(crate) fn take_record(&mut self, now: Time, from: &Peer, record: &Record<'_>) {
         if record.header().msg_type() == MsgType::MEMBERS {
             let mirror = &mut self.mirror;
             let result = self.table.receive(now, &mut self.node, from, record, |member| apply(mirror, member));
@@ -228,7 +228,7 @@ impl Client {
     }
 
     /// Sends what is due now and takes the answers, until nothing is due.
-    pub fn exchange(&mut self, gateway: &mut Gateway, now: Time) {
+    pub(crate) fn exchange(&mut self, gateway: &mut Gateway, now: Time) {
         while let Some(datagram) = self.heartbeat(now) {
             let answers = gateway.receive(now, &self.peer, &datagram);
             self.take(now, &answers);
@@ -242,12 +242,12 @@ impl Client {
         self.events.extend(self.node.poll_event(&self.config, now));
     }
 
-    pub fn events(&mut self) -> Vec<NodeEvent> {
+    pub(crate) fn events(&mut self) -> Vec<NodeEvent> {
         std::mem::take(&mut self.events)
     }
 
     /// Everything that was said except how large packets may be.
-    pub fn events_but_mtu(&mut self) -> Vec<NodeEvent> {
+    pub(crate) fn events_but_mtu(&mut self) -> Vec<NodeEvent> {
         let mut events = self.events();
         events.retain(|event| !matches!(event, NodeEvent::MtuProven { .. } | NodeEvent::MtuReduced { .. }));
         events
@@ -263,7 +263,7 @@ fn apply(mirror: &mut BTreeMap<u32, Member>, member: &Member) {
 }
 
 /// Lets time pass in steps of 10 ms from `from` until just before `to`.
-pub fn run(gateway: &mut Gateway, clients: &mut [&mut Client], from: Time, to: Time) {
+pub(crate) fn run(gateway: &mut Gateway, clients: &mut [&mut Client], from: Time, to: Time) {
     let mut now = from;
     while now < to {
         for client in clients.iter_mut() {
@@ -280,24 +280,24 @@ pub fn run(gateway: &mut Gateway, clients: &mut [&mut Client], from: Time, to: T
 }
 
 /// A heartbeat by hand, signed with the cluster's key for that node.
-pub fn signed(heartbeat: &Heartbeat) -> Vec<u8> {
+pub(crate) fn signed(heartbeat: &Heartbeat) -> Vec<u8> {
     let mut out = [0; 256];
     let len = heartbeat.emit(Some(key().node_key(heartbeat.node).as_bytes()), &mut out).unwrap();
     out[..len].to_vec()
 }
 
 /// The heartbeat in a datagram.
-pub fn heartbeat_in(datagram: &[u8]) -> Heartbeat {
+pub(crate) fn heartbeat_in(datagram: &[u8]) -> Heartbeat {
     Heartbeat::parse(&Record::first(datagram).unwrap()).unwrap()
 }
 
 /// The first ACK in the first answer.
-pub fn ack_in(answers: &[(Peer, Vec<u8>)]) -> HeartbeatAck {
+pub(crate) fn ack_in(answers: &[(Peer, Vec<u8>)]) -> HeartbeatAck {
     HeartbeatAck::parse(&Record::first(&answers[0].1).unwrap()).unwrap()
 }
 
 /// A slave that is registered, the last heartbeat that it sent, and its gateway.
-pub fn registered(id: u32, now: Time) -> (Gateway, Client, Heartbeat) {
+pub(crate) fn registered(id: u32, now: Time) -> (Gateway, Client, Heartbeat) {
     let mut gateway = Gateway::new(config(), now);
     let mut client = Client::new(slave(id), address(1), now);
     let first = client.heartbeat(now).unwrap();

@@ -4,7 +4,7 @@ use wire::link::{Heartbeat, NodeId, Role, v1};
 use wire::{HEADER_LEN, Key, MsgType, Record, Scale, Walk, tag};
 
 /// Heartbeats of version 2 as a node of version 1 sends them. A padded one stays as long as it is.
-pub fn sent(datagram: &[u8], scale: Scale, key: impl Fn(NodeId) -> Option<Key>) -> Vec<u8> {
+pub(super) fn sent(datagram: &[u8], scale: Scale, key: impl Fn(NodeId) -> Option<Key>) -> Vec<u8> {
     let mut out = Vec::new();
     for (_, record) in Walk::new(datagram, scale).flatten() {
         let Ok(Heartbeat { node, padded, .. }) = Heartbeat::parse(&record) else {
@@ -24,7 +24,7 @@ pub fn sent(datagram: &[u8], scale: Scale, key: impl Fn(NodeId) -> Option<Key>) 
 }
 
 /// Answers and MEMBERS of version 1 as a node of version 2 wants to hear them.
-pub fn heard(
+pub(super) fn heard(
     datagram: &[u8],
     scale: Scale,
     challenge: impl Fn(NodeId) -> u64,

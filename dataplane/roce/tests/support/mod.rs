@@ -8,17 +8,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use wire::rc::{IcrcSeed, Ipv4Udp, PathMtu};
 
-pub const PORT: PortId = PortId(0);
+pub(crate) const PORT: PortId = PortId(0);
 
 /// One end of the wire.
-pub struct End {
+pub(crate) struct End {
     pub role: Roce,
     pub out: Outbox,
     pub ip: [u8; 4],
 }
 
 impl End {
-    pub fn new(last: u8, lent: Option<Lent>) -> Self {
+    pub(crate) fn new(last: u8, lent: Option<Lent>) -> Self {
         let config = PoolConfig { frames: 512, chunk: 8192, hugepages: Hugepages::Never, ..PoolConfig::default() };
         let ip = [192, 0, 2, last];
         let role = RoceConfig {
@@ -35,7 +35,7 @@ impl End {
         Self { role: Roce::new(role, lent).unwrap(), out, ip }
     }
 
-    pub fn command<T: Send + 'static>(
+    pub(crate) fn command<T: Send + 'static>(
         &mut self,
         now: Time,
         command: impl FnOnce(Answer<T>) -> RoceCommand,
@@ -46,7 +46,7 @@ impl End {
         told
     }
 
-    pub fn deliver(&mut self, now: Time, from: Peer, bytes: &[u8]) {
+    pub(crate) fn deliver(&mut self, now: Time, from: Peer, bytes: &[u8]) {
         let mut frame = self.out.alloc().unwrap();
         assert!(frame.append(bytes));
         let mut burst = Burst::new();
@@ -55,23 +55,23 @@ impl End {
     }
 }
 
-pub fn peer(ip: [u8; 4]) -> Peer {
+pub(crate) fn peer(ip: [u8; 4]) -> Peer {
     let mut peer = Peer::socket(PORT, SocketAddr::from((Ipv4Addr::from(ip), 4791)));
     peer.local = Peer::ROCE;
     peer
 }
 
 /// What another maker's host puts into the IPv4 header of each packet: identification, and flags with fragment offset.
-pub type Habit = Box<dyn FnMut(Time) -> (u16, u16)>;
+pub(crate) type Habit = Box<dyn FnMut(Time) -> (u16, u16)>;
 
 /// Has a packet end with the ICRC that it would have behind such a header.
-pub fn seal(packet: &mut [u8], from: [u8; 4], to: [u8; 4], (id, fragment): (u16, u16)) {
+pub(crate) fn seal(packet: &mut [u8], from: [u8; 4], to: [u8; 4], (id, fragment): (u16, u16)) {
     let fields = Ipv4Udp { id, fragment, source: from, destination: to, source_port: 4791, destination_port: 4791 };
     assert!(IcrcSeed::roce_fields(&fields, packet.len()).unwrap().seal(packet));
 }
 
 /// Two ends with a connected queue pair, and what happens to packets between them.
-pub struct Wire {
+pub(crate) struct Wire {
     pub ends: [End; 2],
     pub qpns: [u32; 2],
     pub now: Time,
@@ -84,7 +84,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(lent: Lent) -> Self {
+    pub(crate) fn new(lent: Lent) -> Self {
         let mut ends = [End::new(1, None), End::new(2, Some(lent))];
         let qpns = [0, 1].map(|end| {
             let end: &mut End = &mut ends[end];
@@ -100,13 +100,13 @@ impl Wire {
         Self { ends, qpns, now: 0, loss: 0, random: 1, cut: false, habits: [None, None] }
     }
 
-    pub fn is_lost(&mut self) -> bool {
+    pub(crate) fn is_lost(&mut self) -> bool {
         self.random = self.random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
         self.cut || (self.loss > 0 && (self.random >> 16).is_multiple_of(self.loss))
     }
 
     /// Carries what there is, and lets time pass, until `done` says something.
-    pub fn until<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
         while self.now < 100 * SECOND {
             for from in 0..2 {
                 while let Some(sent) = self.ends[from].out.queue(PORT).unwrap().take() {
@@ -137,22 +137,22 @@ impl Wire {
         panic!("it never ends");
     }
 
-    pub fn work(&mut self, rkey: u32, work: Work) -> Result<Outcome, Failed> {
+    pub(crate) fn work(&mut self, rkey: u32, work: Work) -> Result<Outcome, Failed> {
         let (now, qpn) = (self.now, self.qpns[0]);
         let told = self.ends[0].command(now, |answer| RoceCommand::Work(Job { qpn, rkey, work }, answer));
         self.until(|_| told.try_recv().ok())
     }
 
-    pub fn lent(&self) -> roce::LentRegion {
+    pub(crate) fn lent(&self) -> roce::LentRegion {
         self.ends[1].role.region().unwrap()
     }
 }
 
-pub fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| ((at * 7) ^ (at >> 8)) as u8).collect()
 }
 
-pub fn lent(len: usize) -> Lent {
+pub(crate) fn lent(len: usize) -> Lent {
     let mut bytes = Guarded::new(len, Hugepages::Never).unwrap();
     bytes.copy_from_slice(&pattern(len));
     Lent { bytes, write: true, atomic: true }

@@ -1,7 +1,7 @@
 //! The labelled hex blocks of docs/wire-format.md.
 
 /// Label and bytes of each block, in the order of the document.
-pub fn read() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn read() -> Vec<(String, Vec<u8>)> {
     let text = include_str!("../../../../docs/wire-format.md");
     let mut blocks: Vec<(String, Vec<u8>)> = Vec::new();
     let mut inside = false;

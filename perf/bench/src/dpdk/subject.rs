@@ -26,7 +26,7 @@ const RING: u32 = 256;
 const POLLS: usize = 256;
 
 /// A gateway that works when it is asked to.
-pub struct Subject {
+pub(super) struct Subject {
     ask: mpsc::Sender<Duration>,
     answers: mpsc::Receiver<f64>,
     thread: JoinHandle<anyhow::Result<f64>>,
@@ -37,7 +37,7 @@ impl Subject {
     ///
     /// # Errors
     /// DPDK refuses something.
-    pub fn start(environment: &Environment, shape: &Shape, file: &Path, core: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(environment: &Environment, shape: &Shape, file: &Path, core: usize) -> anyhow::Result<Self> {
         let (ask, asks) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let (environment, shape) = (environment.clone(), *shape);
@@ -56,7 +56,7 @@ impl Subject {
     ///
     /// # Errors
     /// The thread has ended.
-    pub fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
+    pub(super) fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
         self.ask.send(time).ok().context("the gateway's thread has ended")?;
         self.answers.recv().context("the gateway's thread has ended")
     }
@@ -65,7 +65,7 @@ impl Subject {
     ///
     /// # Errors
     /// A record or a frame is missing.
-    pub fn finish(self) -> anyhow::Result<f64> {
+    pub(super) fn finish(self) -> anyhow::Result<f64> {
         drop(self.ask);
         self.thread.join().map_err(|_| anyhow::anyhow!("the gateway's thread panicked"))?
     }

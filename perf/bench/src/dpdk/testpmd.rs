@@ -16,14 +16,14 @@ const OBJECTS: usize = 16_384;
 ///
 /// # Errors
 /// It is not.
-pub fn needs_testpmd() -> anyhow::Result<()> {
+pub(super) fn needs_testpmd() -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&path).any(|folder| folder.join("dpdk-testpmd").is_file());
     needs(is_there, "dpdk-testpmd is not installed: `apt-get install -y --no-install-recommends dpdk-dev`")
 }
 
 /// A running `dpdk-testpmd`, which forwards only while it is measured.
-pub struct Testpmd {
+pub(super) struct Testpmd {
     child: Child,
     orders: ChildStdin,
     words: BufReader<ChildStdout>,
@@ -34,7 +34,12 @@ impl Testpmd {
     ///
     /// # Errors
     /// It is not installed, or does not start.
-    pub fn start(file: &Path, packets: usize, [main, core]: [usize; 2], hugepages: bool) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        file: &Path,
+        packets: usize,
+        [main, core]: [usize; 2],
+        hugepages: bool,
+    ) -> anyhow::Result<Self> {
         // Into a pipe it would say nothing until it has said much.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "dpdk-testpmd"]);
@@ -101,7 +106,7 @@ impl Testpmd {
     ///
     /// # Errors
     /// It has ended, or says nothing.
-    pub fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
+    pub(super) fn measure(&mut self, time: Duration) -> anyhow::Result<f64> {
         self.order("start", "packet forwarding")?;
         let (packets, ran) = self.look()?;
         std::thread::sleep(time);
@@ -115,7 +120,7 @@ impl Testpmd {
     ///
     /// # Errors
     /// It does not end.
-    pub fn finish(mut self) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
         writeln!(self.orders, "quit")?;
         self.child.wait()?;
         Ok(())

@@ -22,7 +22,7 @@ frame::counters! {
 }
 
 /// The other end of a port's wire.
-pub struct Wire {
+pub(super) struct Wire {
     to_port: ArrayQueue<Vec<u8>>,
     readable: OwnedFd,
     sent_at: AtomicU64,
@@ -31,27 +31,27 @@ pub struct Wire {
 
 impl Wire {
     /// A wire with nothing on it.
-    pub fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let readable = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { to_port: ArrayQueue::new(64), readable, sent_at: AtomicU64::new(0), sent: AtomicU64::new(0) })
     }
 
     /// Delivers an Ethernet frame, as an interrupt does.
-    pub fn deliver(&self, packet: Vec<u8>) -> anyhow::Result<()> {
+    pub(super) fn deliver(&self, packet: Vec<u8>) -> anyhow::Result<()> {
         self.to_port.push(packet).map_err(|_| anyhow::anyhow!("the wire is full: the lcore does not receive"))?;
         rustix::io::write(&self.readable, &1u64.to_ne_bytes())?;
         Ok(())
     }
 
     /// Frames sent so far, and when the last one was given to the port.
-    pub fn sent(&self) -> (u64, Time) {
+    pub(super) fn sent(&self) -> (u64, Time) {
         let sent = self.sent.load(Ordering::Acquire);
         (sent, self.sent_at.load(Ordering::Relaxed))
     }
 }
 
 /// The port's end.
-pub struct WirePort {
+pub(super) struct WirePort {
     id: PortId,
     local: Local,
     wire: Arc<Wire>,
@@ -62,7 +62,7 @@ pub struct WirePort {
 
 impl WirePort {
     /// A port on this wire.
-    pub fn new(id: PortId, local: Local, wire: &Arc<Wire>, pool: &Pool, clock: Clock) -> Self {
+    pub(super) fn new(id: PortId, local: Local, wire: &Arc<Wire>, pool: &Pool, clock: Clock) -> Self {
         Self { id, local, wire: Arc::clone(wire), pool: pool.clone(), clock, counters: Arc::default() }
     }
 }

@@ -7,7 +7,7 @@ use std::panic::RefUnwindSafe;
 
 /// How the gateway has a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// vfio-pci and DPDK.
     Vfio,
     /// Its kernel driver and AF_XDP, in this mode.
@@ -16,7 +16,7 @@ pub enum Way {
 
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// The kind of all cards.
     pub card: Card,
     /// How the gateway has them.
@@ -42,7 +42,10 @@ impl fmt::Display for Row {
 
 /// The rows that were asked for: those whose text has a word of `GVM_GUEST_ROWS` (all, without it), with what each came to.
 /// Prints a line for each when it is known; fails in the end when one has failed.
-pub fn all<T: Copy + fmt::Display + RefUnwindSafe>(rows: &[T], tried: impl Fn(&T) -> Vec<String> + RefUnwindSafe) {
+pub(crate) fn all<T: Copy + fmt::Display + RefUnwindSafe>(
+    rows: &[T],
+    tried: impl Fn(&T) -> Vec<String> + RefUnwindSafe,
+) {
     let words = std::env::var("GVM_GUEST_ROWS").unwrap_or_default();
     let words: Vec<&str> = words.split(';').filter(|word| !word.is_empty()).collect();
     let mut failed = Vec::new();
@@ -63,7 +66,7 @@ pub fn all<T: Copy + fmt::Display + RefUnwindSafe>(rows: &[T], tried: impl Fn(&T
 }
 
 /// A running gateway with the cards of a row.
-pub struct Trial {
+pub(crate) struct Trial {
     pub guest: Guest,
     pub outside: Outside,
     /// The kernel of the guest.
@@ -79,7 +82,7 @@ pub struct Trial {
 
 impl Trial {
     /// Boots a guest whose cards can have this many queues, starts the gateway, and waits until the farm is registered.
-    pub fn begin(row: &Row, most_queues: u32) -> Self {
+    pub(crate) fn begin(row: &Row, most_queues: u32) -> Self {
         let cards = vec![row.card; row.ports];
         let (queues, processors) = (row.queues.max(most_queues), row.queues);
         let config = Config { cards: &cards, mtu: row.mtu, queues, processors, ..Config::default() };
@@ -115,19 +118,19 @@ impl Trial {
     }
 
     /// The id of a master that was not there before.
-    pub fn master(&mut self) -> u32 {
+    pub(crate) fn master(&mut self) -> u32 {
         self.masters += 1;
         self.masters
     }
 
     /// Sends so many records with payloads of this size, and compares each that comes back.
-    pub fn records_come_back(&mut self, size: &str, records: u64) -> u64 {
+    pub(crate) fn records_come_back(&mut self, size: &str, records: u64) -> u64 {
         let master = self.master();
         self.outside.records_come_back(&mut self.guest, master, size, records)
     }
 
     /// Kills the gateway, starts it again, and waits for the farm.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         kill(&mut self.guest);
         let log = start(&mut self.guest, &self.line);
         assert!(log.contains(&self.said), "not as before, {}:\n{log}", self.said);

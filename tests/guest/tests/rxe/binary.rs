@@ -49,7 +49,7 @@ fn until_it_ends(world: &mut World, mut process: Process) -> (Option<i32>, Strin
 }
 
 /// `gvm-dp qp write` and `read` with the guest's memory, on a good and on a bad wire, and with a wrong key.
-pub fn asks(world: &mut World, link_mtu: u32, mtu: u32) {
+pub(crate) fn asks(world: &mut World, link_mtu: u32, mtu: u32) {
     tap(world, link_mtu);
     let place = world.machine().place();
     let bytes = content::bytes(70, LEN as usize);
@@ -124,7 +124,7 @@ fn success(done: &[Completion], id: u64, op: Op) {
 }
 
 /// `gvm-dp qp serve` lends memory to the guest, set up over TCP as any foreign peer would; with a bad wire.
-pub fn serves(world: &mut World, link_mtu: u32, mtu: u32) {
+pub(crate) fn serves(world: &mut World, link_mtu: u32, mtu: u32) {
     tap(world, link_mtu);
     let machine = world.machine();
     let saved = machine.place().path("saved");

@@ -7,16 +7,16 @@ use guest::world::{Listener, Way, World};
 
 /// Operations, as the InfiniBand specification numbers them for reliable connections.
 mod opcode {
-    pub const SEND_ONLY: u8 = 0x04;
-    pub const WRITE_ONLY: u8 = 0x0a;
-    pub const READ_REQUEST: u8 = 0x0c;
-    pub const READ_FIRST: u8 = 0x0d;
-    pub const READ_MIDDLE: u8 = 0x0e;
-    pub const READ_LAST: u8 = 0x0f;
-    pub const READ_ONLY: u8 = 0x10;
-    pub const ACKNOWLEDGE: u8 = 0x11;
-    pub const ATOMIC_ACKNOWLEDGE: u8 = 0x12;
-    pub const FETCH_ADD: u8 = 0x14;
+    pub(super) const SEND_ONLY: u8 = 0x04;
+    pub(super) const WRITE_ONLY: u8 = 0x0a;
+    pub(super) const READ_REQUEST: u8 = 0x0c;
+    pub(super) const READ_FIRST: u8 = 0x0d;
+    pub(super) const READ_MIDDLE: u8 = 0x0e;
+    pub(super) const READ_LAST: u8 = 0x0f;
+    pub(super) const READ_ONLY: u8 = 0x10;
+    pub(super) const ACKNOWLEDGE: u8 = 0x11;
+    pub(super) const ATOMIC_ACKNOWLEDGE: u8 = 0x12;
+    pub(super) const FETCH_ADD: u8 = 0x14;
 }
 
 /// Our queue pair.
@@ -44,7 +44,7 @@ fn read(frame: &[u8]) -> Packet<'_> {
 }
 
 /// READ, WRITE, FETCH&ADD, a wrong key, a wrong ICRC, and a SEND of the guest.
-pub fn the_guest_speaks_and_checks(world: &mut World) {
+pub(crate) fn the_guest_speaks_and_checks(world: &mut World) {
     let mut host = Listener::default();
     world.ask(&mut host, "mtu 9000");
     let guest = world.open(&mut host);

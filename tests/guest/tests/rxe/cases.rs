@@ -20,7 +20,7 @@ fn is(done: &Completion, id: u64, kind: &str, status: &str) -> bool {
 }
 
 /// Every operation with every size: content, completions at both ends, and nothing beside.
-pub fn contents(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn contents(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu);
     let responder = requester.peer();
     let mut id = 1;
@@ -55,7 +55,7 @@ pub fn contents(world: &mut World, mtu: u32, requester: Side) {
 }
 
 /// FETCH&ADD and COMPARE&SWAP: what was there comes back, and what shall be there is there.
-pub fn atomics(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn atomics(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 1);
     let responder = requester.peer();
     pair.fill(responder, 64, 8, 5);
@@ -85,7 +85,7 @@ pub fn atomics(world: &mut World, mtu: u32, requester: Side) {
 }
 
 /// More READs than may be under way at once, of more packets than a window: all of them, each in its place.
-pub fn many_reads(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn many_reads(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 2);
     const READS: u64 = 64;
     const LEN: u64 = 10_000;
@@ -110,7 +110,7 @@ struct Refused {
 }
 
 /// What lies outside, has a wrong key, no right, or a wrong alignment: refused by name, and no byte changes.
-pub fn refused(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn refused(world: &mut World, mtu: u32, requester: Side) {
     const END: u64 = crate::pair::MEMORY;
     const ACCESS: &str = "REM_ACCESS_ERR";
     let key = "a wrong key";
@@ -168,7 +168,7 @@ pub fn refused(world: &mut World, mtu: u32, requester: Side) {
 }
 
 /// A SEND that nobody waits for is tried again until somebody does; or as often as was agreed.
-pub fn not_ready(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn not_ready(world: &mut World, mtu: u32, requester: Side) {
     let responder = requester.peer();
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 3);
     pair.fill(requester, LOCAL, 6000, 50);

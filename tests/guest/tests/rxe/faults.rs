@@ -17,7 +17,7 @@ const FROM: u64 = 60;
 const TO: u64 = 61;
 
 /// What a bad way does: of a thousand packets, so many are lost, come twice, or come late.
-pub const BAD: Faults = Faults { lost: 30, doubled: 30, delayed: 40, delay: 4_000_000 };
+pub(crate) const BAD: Faults = Faults { lost: 30, doubled: 30, delayed: 40, delay: 4_000_000 };
 
 /// How often the requester looks: rxe for ever, so 17 ms will do; ours seven times, so 134 ms, for a guest that may be stopped
 /// for a while on a busy machine.
@@ -50,7 +50,7 @@ impl Model {
 
 /// Which of the two ways are bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bad {
+pub(crate) enum Bad {
     /// Only packets to the guest suffer.
     ToGuest,
     /// Only packets to us suffer.
@@ -60,7 +60,7 @@ pub enum Bad {
 }
 
 /// All operations, many at once, over a wire that is bad in this way.
-pub fn everything_completes_once(world: &mut World, mtu: u32, requester: Side, bad: Bad, seed: u64) {
+pub(crate) fn everything_completes_once(world: &mut World, mtu: u32, requester: Side, bad: Bad, seed: u64) {
     let at = format!("seed {seed}: by {requester:?}, {bad:?}, path MTU {mtu}");
     let mut pair = Pair::connect(world, mtu, patience(requester), seed as u32);
     let mut numbers = Numbers(seed);
@@ -169,7 +169,7 @@ fn forgive_rxe(pair: &mut Pair<'_>, requests: &[Request], model: &mut Model, unt
 }
 
 /// Nothing passes: the request fails by name, and what was behind it is flushed.
-pub fn nobody_answers(world: &mut World, mtu: u32, requester: Side) {
+pub(crate) fn nobody_answers(world: &mut World, mtu: u32, requester: Side) {
     let patience = Patience { timeout: 11, retries: 2, ..Patience::USUAL };
     for op in [Op::Read, Op::Write] {
         let mut pair = Pair::connect(world, mtu, patience, 7);

@@ -92,7 +92,7 @@ impl Sink for Frames {
 }
 
 /// One queue pair of ours.
-pub struct Ours {
+pub(crate) struct Ours {
     endpoint: Endpoint<Part>,
     memory: Rc<RefCell<Vec<u8>>>,
     qpn: Qpn,
@@ -103,7 +103,7 @@ pub struct Ours {
 
 impl Ours {
     /// A queue pair that is connected with `peer`: our first request has `psn`, the peer's first one `peer_psn`.
-    pub fn new(mtu: u32, patience: Patience, peer: u32, psn: u32, peer_psn: u32) -> Self {
+    pub(crate) fn new(mtu: u32, patience: Patience, peer: u32, psn: u32, peer_psn: u32) -> Self {
         let mut endpoint = Endpoint::new(Config::default(), 0);
         let memory = Rc::new(RefCell::new(vec![0; MEMORY as usize]));
         let part = Part { memory: Rc::clone(&memory), at: 0, len: MEMORY };
@@ -128,34 +128,34 @@ impl Ours {
     }
 
     /// Our queue pair's number.
-    pub fn qpn(&self) -> u32 {
+    pub(crate) fn qpn(&self) -> u32 {
         self.qpn.0
     }
 
     /// Address and key of all our memory.
-    pub fn region(&self) -> (u64, u32) {
+    pub(crate) fn region(&self) -> (u64, u32) {
         (BASE, self.rkey)
     }
 
     /// What happened.
-    pub fn counters(&self) -> &TransportCounters {
+    pub(crate) fn counters(&self) -> &TransportCounters {
         self.endpoint.counters()
     }
 
     /// The key of a region that may only be read.
-    pub fn read_only(&mut self, offset: u64, len: u64) -> u32 {
+    pub(crate) fn read_only(&mut self, offset: u64, len: u64) -> u32 {
         let memory = Part { memory: Rc::clone(&self.memory), at: offset, len };
         let region = Region { base: BASE + offset, len, access: Access::REMOTE_READ, domain: DOMAIN, memory };
         self.endpoint.register(0x0bad_4321, region).expect("a second region")
     }
 
     /// Changes our memory.
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) {
         self.memory.borrow_mut()[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
     }
 
     /// A copy of a piece of our memory.
-    pub fn read(&self, offset: u64, len: u64) -> Vec<u8> {
+    pub(crate) fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         self.memory.borrow()[offset as usize..(offset + len) as usize].to_vec()
     }
 
@@ -164,7 +164,7 @@ impl Ours {
     }
 
     /// Posts a request whose remote address and key are as the peer has them.
-    pub fn post(&mut self, request: &Request) {
+    pub(crate) fn post(&mut self, request: &Request) {
         let remote = Remote { address: request.remote, key: request.rkey.expect("the peer's key") };
         let op = match request.op {
             Op::Read => transport::Op::Read(remote),
@@ -180,13 +180,13 @@ impl Ours {
     }
 
     /// Posts a receive.
-    pub fn post_receive(&mut self, id: u64, offset: u64, len: u64) {
+    pub(crate) fn post_receive(&mut self, id: u64, offset: u64, len: u64) {
         let receive = Receive { id, local: self.local(offset, len) };
         self.endpoint.post_receive(self.qpn, receive).expect("room for a receive");
     }
 
     /// The next `count` completions, once there are so many.
-    pub fn done(&mut self, count: usize) -> Option<Vec<Completion>> {
+    pub(crate) fn done(&mut self, count: usize) -> Option<Vec<Completion>> {
         while let Some(done) = self.endpoint.poll() {
             assert_eq!(done.qpn, self.qpn);
             let kind = match done.kind {

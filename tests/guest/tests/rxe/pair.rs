@@ -7,11 +7,11 @@ use guest::world::World;
 use std::collections::BTreeSet;
 
 /// Bytes of memory of either end, all of it one region with all rights.
-pub const MEMORY: u64 = 4 << 20;
+pub(crate) const MEMORY: u64 = 4 << 20;
 
 /// An end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// Our transport.
     Ours,
     /// The guest's rxe.
@@ -20,7 +20,7 @@ pub enum Side {
 
 impl Side {
     /// The other one.
-    pub fn peer(self) -> Self {
+    pub(crate) fn peer(self) -> Self {
         match self {
             Self::Ours => Self::Guest,
             Self::Guest => Self::Ours,
@@ -30,7 +30,7 @@ impl Side {
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
+pub(crate) enum Op {
     Read,
     Write,
     WriteImm,
@@ -42,7 +42,7 @@ pub enum Op {
 
 impl Op {
     /// The guest's name of it, and the kind of the requester's completion.
-    pub fn names(self) -> (&'static str, &'static str) {
+    pub(crate) fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Read => ("read", "READ"),
             Self::Write => ("write", "WRITE"),
@@ -55,7 +55,7 @@ impl Op {
     }
 
     /// The kind of the responder's completion, if it gets one.
-    pub fn received(self) -> Option<&'static str> {
+    pub(crate) fn received(self) -> Option<&'static str> {
         match self {
             Self::WriteImm => Some("RECV_WRITE_IMM"),
             Self::Send | Self::SendImm => Some("RECV"),
@@ -64,14 +64,14 @@ impl Op {
     }
 
     /// Whether it carries immediate data.
-    pub fn has_immediate(self) -> bool {
+    pub(crate) fn has_immediate(self) -> bool {
         matches!(self, Self::WriteImm | Self::SendImm)
     }
 }
 
 /// A request: what, for which piece of the requester's memory, and for which of the responder's.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// What to do.
     pub op: Op,
     /// Comes back in the completion.
@@ -92,7 +92,7 @@ pub struct Request {
 
 impl Request {
     /// `len` bytes between these offsets.
-    pub fn new(op: Op, id: u64, local: u64, remote: u64, len: u64) -> Self {
+    pub(crate) fn new(op: Op, id: u64, local: u64, remote: u64, len: u64) -> Self {
         let len = if matches!(op, Op::FetchAdd | Op::CmpSwap) { 8 } else { len };
         Self { op, id, local, len, remote, rkey: None, a: 0, b: 0 }
     }
@@ -100,7 +100,7 @@ impl Request {
 
 /// How both ends try.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// Exponent of the time until a retry: 4.096 us times 2 to this.
     pub timeout: u8,
     /// Retries; rxe takes 7 for no end.
@@ -113,14 +113,14 @@ pub struct Patience {
 
 impl Patience {
     /// 0.5 s, 7 retries, RNR without end, 0.64 ms. A busy machine may stop the guest for a while.
-    pub const USUAL: Self = Self { timeout: 17, retries: 7, rnr_retries: 7, rnr_timer: 12 };
+    pub(crate) const USUAL: Self = Self { timeout: 17, retries: 7, rnr_retries: 7, rnr_timer: 12 };
 }
 
 /// Reads and atomics under way at once.
-pub const DEPTH: u8 = 16;
+pub(crate) const DEPTH: u8 = 16;
 
 /// A connection.
-pub struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     pub world: &'a mut World,
     pub ours: Ours,
     guest: Opened,
@@ -132,7 +132,7 @@ pub struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// Connects a fresh queue pair of ours with a fresh one of the guest.
-    pub fn connect(world: &'a mut World, mtu: u32, patience: Patience, seed: u32) -> Self {
+    pub(crate) fn connect(world: &'a mut World, mtu: u32, patience: Patience, seed: u32) -> Self {
         let mut nobody = guest::world::Listener::default();
         let guest = world.open(&mut nobody);
         // Near the end of the numbers, so that every long message passes it.
@@ -173,7 +173,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Fills a piece of memory with the content of a seed.
-    pub fn fill(&mut self, side: Side, offset: u64, len: u64, seed: u64) {
+    pub(crate) fn fill(&mut self, side: Side, offset: u64, len: u64, seed: u64) {
         match side {
             Side::Ours => self.ours.write(offset, &content::bytes(seed, len as usize)),
             Side::Guest => {
@@ -183,7 +183,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The hash of a piece of memory.
-    pub fn hash(&mut self, side: Side, offset: u64, len: u64) -> u64 {
+    pub(crate) fn hash(&mut self, side: Side, offset: u64, len: u64) -> u64 {
         match side {
             Side::Ours => content::hash(&self.ours.read(offset, len)),
             Side::Guest => self.ask(&format!("hash {offset} {len}"))[0],
@@ -191,7 +191,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Posts a request at `side`; the other end is the responder.
-    pub fn post(&mut self, side: Side, request: Request) {
+    pub(crate) fn post(&mut self, side: Side, request: Request) {
         let Request { op, id, local, len, remote, rkey, a, b } = request;
         match side {
             Side::Ours => {
@@ -212,7 +212,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Posts a receive at `side`.
-    pub fn receive(&mut self, side: Side, id: u64, local: u64, len: u64) {
+    pub(crate) fn receive(&mut self, side: Side, id: u64, local: u64, len: u64) {
         match side {
             Side::Ours => self.ours.post_receive(id, local, len),
             Side::Guest => self.tell(&format!("receive {id} {local} {len}")),
@@ -220,7 +220,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The next `count` completions of `side`, in their order.
-    pub fn poll(&mut self, side: Side, count: usize) -> Vec<Completion> {
+    pub(crate) fn poll(&mut self, side: Side, count: usize) -> Vec<Completion> {
         self.catch_up();
         let done = match side {
             Side::Ours => self.world.until("a completion of ours", &mut self.ours, |ours| ours.done(count)),
@@ -231,7 +231,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Whether `side` has no completion for so many milliseconds.
-    pub fn is_silent(&mut self, side: Side, milliseconds: u32) -> bool {
+    pub(crate) fn is_silent(&mut self, side: Side, milliseconds: u32) -> bool {
         self.catch_up();
         match side {
             Side::Ours => {
@@ -244,7 +244,7 @@ impl<'a> Pair<'a> {
 
     /// What the peer of `side` answered to atomic operations, in the order of the requests. An answer that was repeated stands
     /// there once.
-    pub fn atomic_answers(&self, side: Side) -> Vec<u64> {
+    pub(crate) fn atomic_answers(&self, side: Side) -> Vec<u64> {
         let first = self.psns[usize::from(side == Side::Guest)];
         let answers = self.world.atomics().iter().map(|&(psn, value)| (psn.wrapping_sub(first) & 0xff_ffff, value));
         // By PSN; two different answers to one request are both there.
@@ -252,7 +252,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The key of all memory of `side`.
-    pub fn rkey(&self, side: Side) -> u32 {
+    pub(crate) fn rkey(&self, side: Side) -> u32 {
         match side {
             Side::Ours => self.ours.region().1,
             Side::Guest => self.guest.rkey,
@@ -260,7 +260,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The key of a region of `side` that may be read from afar and not written, over these bytes.
-    pub fn read_only(&mut self, side: Side, offset: u64, len: u64) -> u32 {
+    pub(crate) fn read_only(&mut self, side: Side, offset: u64, len: u64) -> u32 {
         match side {
             Side::Ours => self.ours.read_only(offset, len),
             Side::Guest => {
@@ -272,7 +272,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The end of a scenario: every packet is in one of our counters, and none was one that should never come.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let counters = self.ours.counters();
         assert!(counters.balance(), "packets are missing in our counters: {counters:?}");
         let never = [

@@ -43,7 +43,7 @@ const PEER: u32 = 0x77;
 const DOMAIN: u32 = 3;
 
 /// The byte at an address.
-pub fn pattern(address: u64) -> u8 {
+pub(crate) fn pattern(address: u64) -> u8 {
     let mixed = address.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8
 }
@@ -53,7 +53,7 @@ fn pattern_of(address: u64, len: u64) -> Vec<u8> {
 }
 
 /// Memory that can be told to fail.
-pub struct Bytes {
+pub(crate) struct Bytes {
     bytes: Vec<u8>,
     broken: bool,
 }
@@ -116,7 +116,7 @@ impl Sink for Wire {
 }
 
 /// One queue pair under test.
-pub struct Script {
+pub(crate) struct Script {
     pub endpoint: Endpoint<Bytes>,
     pub qpn: Qpn,
     now: Time,
@@ -126,7 +126,7 @@ pub struct Script {
 }
 
 /// Runs a script; a failure names its line.
-pub fn script(text: &str) -> Script {
+pub(crate) fn script(text: &str) -> Script {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut script = Script::new(&Fields::parse(lines.next().expect("a first line")));
     lines.for_each(|line| script.step(line));
@@ -186,7 +186,7 @@ impl Script {
     }
 
     /// One more line.
-    pub fn step(&mut self, line: &str) {
+    pub(crate) fn step(&mut self, line: &str) {
         self.line = line.to_owned();
         let fields = Fields::parse(line);
         let word = fields.word(0);
@@ -242,7 +242,7 @@ impl Script {
     }
 
     /// Posts what a line says.
-    pub fn post(&mut self, fields: &Fields) -> Result<(), transport::Error> {
+    pub(crate) fn post(&mut self, fields: &Fields) -> Result<(), transport::Error> {
         let get = |name| fields.number(name).unwrap_or(0);
         let remote = Remote { address: get("va"), key: get("rkey") as u32 };
         let imm = fields.number("imm").map(|imm| imm as u32);
@@ -260,7 +260,7 @@ impl Script {
     }
 
     /// Posts what a line says, and gives back what it said to that.
-    pub fn try_post(&mut self, line: &str) -> Result<(), transport::Error> {
+    pub(crate) fn try_post(&mut self, line: &str) -> Result<(), transport::Error> {
         self.post(&Fields::parse(line))
     }
 
@@ -352,7 +352,7 @@ impl Script {
     }
 
     /// Bytes of this end.
-    pub fn bytes(&self, address: u64, len: u64) -> Vec<u8> {
+    pub(crate) fn bytes(&self, address: u64, len: u64) -> Vec<u8> {
         let at = |region: &&(&str, u64, u64, Access, u32)| address >= region.1 && address - region.1 < region.2;
         let &(name, base, ..) = REGIONS.iter().find(at).expect("an address of this end");
         let memory = &self.endpoint.region(self.key(name)).expect("a region").memory.bytes;
@@ -370,19 +370,19 @@ impl Script {
     }
 
     /// Time passes, whatever is sent.
-    pub fn step_lenient(&mut self, time: &str) {
+    pub(crate) fn step_lenient(&mut self, time: &str) {
         self.now += duration(&time[1..]);
         self.endpoint.advance(self.now);
         self.endpoint.transmit(self.now, &mut self.wire);
     }
 
     /// Forgets what was sent, and says how many packets it was.
-    pub fn take_sent(&mut self) -> usize {
+    pub(crate) fn take_sent(&mut self) -> usize {
         self.wire.packets.drain(..).count()
     }
 
     /// A counter by its name.
-    pub fn count(&self, name: &str) -> u64 {
+    pub(crate) fn count(&self, name: &str) -> u64 {
         let mut found = None;
         self.endpoint.counters().visit(&mut |counter, _, value| {
             if counter == name {

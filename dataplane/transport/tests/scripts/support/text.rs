@@ -3,34 +3,34 @@
 use wire::rc::Opcode;
 
 /// Words and `name=value` pairs of one line.
-pub struct Fields {
+pub(crate) struct Fields {
     words: Vec<String>,
 }
 
 impl Fields {
-    pub fn parse(line: &str) -> Self {
+    pub(crate) fn parse(line: &str) -> Self {
         Self { words: line.split_whitespace().map(str::to_owned).collect() }
     }
 
-    pub fn word(&self, index: usize) -> &str {
+    pub(crate) fn word(&self, index: usize) -> &str {
         self.words.get(index).map_or("", String::as_str)
     }
 
-    pub fn has(&self, word: &str) -> bool {
+    pub(crate) fn has(&self, word: &str) -> bool {
         self.words.iter().any(|other| other == word)
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
-    pub fn number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.text(name).map(number)
     }
 }
 
 /// The packets of a whole answer to a READ, a line each: all but the last have 256 bytes, the path MTU of scripts.
-pub fn answer(fields: &Fields) -> Vec<String> {
+pub(super) fn answer(fields: &Fields) -> Vec<String> {
     let (address, len) = range(fields.text("data").expect("an answer has data"));
     let (psn, msn) = (fields.number("psn").expect("a first PSN"), fields.number("msn").expect("an MSN"));
     let packets = len.div_ceil(256).max(1);
@@ -49,7 +49,7 @@ pub fn answer(fields: &Fields) -> Vec<String> {
 }
 
 /// A decimal or hexadecimal number.
-pub fn number(text: &str) -> u64 {
+pub(super) fn number(text: &str) -> u64 {
     let value = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -58,7 +58,7 @@ pub fn number(text: &str) -> u64 {
 }
 
 /// `address+length`.
-pub fn range(text: &str) -> (u64, u64) {
+pub(super) fn range(text: &str) -> (u64, u64) {
     let (address, len) = text.split_once('+').unwrap_or_else(|| panic!("{text} is no range"));
     (number(address), number(len))
 }
@@ -90,10 +90,10 @@ const NAMES: [(&str, Opcode); 24] = [
     ("CNP", Opcode::CNP),
 ];
 
-pub fn opcode_of(name: &str) -> Opcode {
+pub(super) fn opcode_of(name: &str) -> Opcode {
     NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is no opcode")).1
 }
 
-pub fn name_of(opcode: Opcode) -> &'static str {
+pub(super) fn name_of(opcode: Opcode) -> &'static str {
     NAMES.iter().find(|(_, known)| *known == opcode).expect("a name for every opcode").0
 }

@@ -13,7 +13,7 @@ use wire::Record;
 use wire::link::NodeId;
 
 #[derive(Flags)]
-pub struct Args {
+pub(crate) struct Args {
     /// The gateway
     #[arg(long, value_name = "ADDR:PORT")]
     gateway: SocketAddr,
@@ -36,7 +36,7 @@ pub struct Args {
 
 /// What was sent, and what came back.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Herd {
+pub(crate) struct Herd {
     pub heartbeats: u64,
     pub bytes: u64,
     pub answers: u64,
@@ -107,7 +107,7 @@ impl Master {
     }
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Herd> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Herd> {
     let mut master = Master::new(args)?;
     for _ in 0..50 {
         master.send();

@@ -11,7 +11,7 @@ const LENGTH_AT: usize = 20;
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagram {
+pub(crate) struct Datagram {
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub payload: Vec<u8>,
@@ -22,7 +22,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// All datagrams over IPv4 in a file, in their order.
-pub fn datagrams(file: &[u8]) -> Vec<Datagram> {
+pub(crate) fn datagrams(file: &[u8]) -> Vec<Datagram> {
     let (mut found, mut rest) = (Vec::new(), file);
     while let (Some(kind), Some(len)) = (word(rest, 0), word(rest, 4)) {
         let Some((block, after)) = rest.split_at_checked((len as usize).max(12)) else { break };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use wire::{MsgType, Record};
 
 #[derive(Flags)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where heartbeats go; answers go to the nodes that they were for
     #[arg(long, value_name = "ADDR:PORT")]
     gateway: SocketAddr,
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// What was sent, and what came back.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Replay {
+pub(crate) struct Replay {
     pub heartbeats: u64,
     pub heartbeat_bytes: u64,
     pub answers: u64,
@@ -43,7 +43,7 @@ fn is_heartbeat(datagram: &Datagram) -> bool {
     Record::first(&datagram.payload).is_ok_and(|record| record.header().msg_type() == MsgType::HEARTBEAT)
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Replay> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Replay> {
     let file = fs::read(&args.capture).with_context(|| args.capture.display().to_string())?;
     let recorded = datagrams(&file);
     let heartbeats = recorded.iter().filter(|datagram| is_heartbeat(datagram)).count();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// One line.
-pub struct Row {
+pub(crate) struct Row {
     pub who: String,
     pub tried: String,
     pub became: String,
@@ -11,7 +11,7 @@ pub struct Row {
 }
 
 /// The lines, in columns.
-pub fn table(rows: &[Row]) -> String {
+pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!("{:<32}{:<38}{:<50}\n", "who", "what it tried, or was to be", "what became of it");
     for Row { who, tried, became, holds } in rows {
         let mark = if *holds { "holds" } else { "DOES NOT HOLD" };

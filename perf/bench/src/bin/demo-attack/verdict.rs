@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 #[derive(Flags)]
-pub struct Args {
+pub(crate) struct Args {
     /// Honest slaves
     #[arg(long)]
     slaves: u64,
@@ -51,7 +51,7 @@ pub struct Args {
 
 /// Of `gvm-dp stats --json`.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Stats {
+pub(crate) struct Stats {
     #[serde(default)]
     pub membership: Membership,
     pub total: BTreeMap<String, BTreeMap<String, u64>>,
@@ -60,31 +60,31 @@ pub struct Stats {
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Membership {
+pub(crate) struct Membership {
     pub registered: u64,
     pub suspect: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Direction {
+pub(crate) struct Direction {
     pub unaccounted: i64,
 }
 
 /// Of `gvm-pktgen --json`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Run {
+pub(crate) struct Run {
     pub echo: Checked,
     pub down: Sent,
     pub latency_ns: Latency,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub records: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     pub ok: u64,
     pub lost: u64,
     pub corrupted: u64,
@@ -92,13 +92,13 @@ pub struct Checked {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     pub p50: u64,
     pub p99: u64,
 }
 
 /// All that was reported.
-pub struct Reports {
+pub(crate) struct Reports {
     pub slaves: u64,
     pub alone: Run,
     pub attacked: Run,
@@ -117,7 +117,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
-pub fn run(args: &Args) -> anyhow::Result<(String, bool)> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<(String, bool)> {
     let all = |paths: &[PathBuf]| paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<Stats>>>();
     let reports = Reports {
         slaves: args.slaves,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// One direction of cargo. `records_in = records_out + held + consumed + sum(records_dropped) + unaccounted`.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Direction {
+pub(crate) struct Direction {
     pub records_in: u64,
     pub records_out: u64,
     pub held: u64,
@@ -21,7 +21,7 @@ pub struct Direction {
 
 /// What the ends of the system found when they compared what arrived with what was sent.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Content {
+pub(crate) struct Content {
     pub ok: u64,
     pub lost: u64,
     pub duplicate: u64,
@@ -30,7 +30,7 @@ pub struct Content {
 
 /// A round trip, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct RoundTrip {
+pub(crate) struct RoundTrip {
     pub count: u64,
     pub p50: u64,
     pub p99: u64,
@@ -38,14 +38,14 @@ pub struct RoundTrip {
 
 /// Round trips of ECHO at a low rate.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct RoundTrips {
+pub(crate) struct RoundTrips {
     pub with_gateway: RoundTrip,
     pub without_gateway: RoundTrip,
 }
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     pub slaves: u32,
     pub gateways: usize,
     pub hold: String,
@@ -95,14 +95,14 @@ impl Direction {
     }
 
     /// Records dropped, whatever the reason.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.records_dropped.values().sum()
     }
 }
 
 impl Figures {
     /// Sums the gateways up.
-    pub fn new(
+    pub(crate) fn new(
         slaves: u32,
         registered_after_ms: u64,
         gateways: &[input::Gateway],
@@ -152,7 +152,7 @@ impl Figures {
 
     /// Whether every record that came in is somewhere, none was changed, and none came twice. What a full socket buffer
     /// lost between the processes is reported, and is no fault.
-    pub fn is_accounted_for(&self) -> bool {
+    pub(crate) fn is_accounted_for(&self) -> bool {
         let content = [self.echo, self.pattern];
         let is_whole = content.iter().all(|content| content.corrupted + content.duplicate == 0);
         is_whole && self.directions.values().all(|direction| direction.unaccounted == 0)
@@ -160,11 +160,11 @@ impl Figures {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Two gateways with the same counters, and runs.
-    pub fn figures() -> Figures {
+    pub(crate) fn figures() -> Figures {
         let gateway = r#"{
             "cpu_seconds": 1.5, "settings": {"hold": "50us"}, "name": "gateway-0",
             "directions": {

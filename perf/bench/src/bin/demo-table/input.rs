@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Of `gvm-dp stats --json`.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     pub cpu_seconds: f64,
     pub settings: BTreeMap<String, String>,
     pub directions: BTreeMap<String, Direction>,
@@ -15,7 +15,7 @@ pub struct Gateway {
 
 /// One direction of a gateway.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Direction {
+pub(crate) struct Direction {
     pub records_in: u64,
     pub records_out: u64,
     pub held: u64,
@@ -28,7 +28,7 @@ pub struct Direction {
 
 /// Of `gvm-pktgen --json`.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Run {
+pub(crate) struct Run {
     pub seconds: f64,
     pub down: Sent,
     pub echo: Checked,
@@ -38,13 +38,13 @@ pub struct Run {
 
 /// What went down.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub records_per_second: f64,
 }
 
 /// What came up of one kind.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     pub ok: u64,
     pub lost: u64,
     pub duplicate: u64,
@@ -53,7 +53,7 @@ pub struct Checked {
 
 /// Round trips.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     pub count: u64,
     pub p50: u64,
     pub p99: u64,

@@ -5,7 +5,7 @@ use bench::report::grouped;
 use std::fmt::Write as _;
 
 /// The table.
-pub fn of(figures: &Figures) -> String {
+pub(crate) fn of(figures: &Figures) -> String {
     let mut text = String::new();
     let nothing = Direction::default();
     let down = figures.directions.get("down").unwrap_or(&nothing);
