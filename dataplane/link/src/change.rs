@@ -10,13 +10,13 @@ use wire::SlaveId;
 pub struct Route {
     /// Its address.
     pub peer: Peer,
-    /// Largest IP packet acknowledged for it, in bytes.
+    /// Largest IP packet that was acknowledged for it, in bytes.
     pub mtu: u16,
     /// Its UDP port is part of its address: there is a socket or a NAT behind it.
     pub fixed_port: bool,
 }
 
-/// A route appeared, changed, or went.
+/// A route appeared, changed, or was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteChange {
     /// The route of a slave.
@@ -28,7 +28,7 @@ pub enum RouteChange {
     },
     /// The route of a master.
     Master {
-        /// The master's id.
+        /// The master.
         id: u16,
         /// Its route from now on; `None` when it is gone.
         route: Option<Route>,
@@ -62,16 +62,16 @@ pub trait Sink {
     /// Sends a datagram of link control with this many records to a peer.
     fn reply(&mut self, to: &Peer, datagram: &[u8], records: u16);
 
-    /// Tells every lcore of a changed route. It must not get lost: the registrar says it once.
+    /// Tells every lcore of a changed route. The message must not get lost: the registrar sends it once.
     fn route(&mut self, change: RouteChange);
 
-    /// Tells people: the first time at once, the same again rarely, with how often it was not told since. Everything is
-    /// counted as well.
+    /// Tells people: the first time at once, then rarely, with the number of repetitions that were not reported.
+    /// Everything is counted as well.
     fn notice(&mut self, notice: Notice, more: More) {
         let _ = (notice, more);
     }
 
-    /// Tells whoever looks for a fault what was done.
+    /// Reports a step, for people who look for a fault.
     fn event(&mut self, event: RegistrarEvent) {
         let _ = event;
     }

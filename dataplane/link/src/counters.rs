@@ -1,4 +1,4 @@
-//! What a registrar counts.
+//! The counters of a registrar.
 
 frame::counters! {
     /// What a registrar counts. Each refused heartbeat is in exactly one `refused_*` counter.

@@ -1,4 +1,4 @@
-//! What a node signs with.
+//! The keys with which a node signs.
 
 use crate::key::{ClusterKey, Fingerprint, NodeKey};
 use crate::key_ring::KeyRing;
@@ -7,17 +7,17 @@ use wire::link::NodeId;
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing: link control is neither signed nor verified.
+    /// No key: link control is neither signed nor verified.
     #[default]
     None,
     /// The key of this one node, or both while the cluster changes its key.
     Node(KeyRing<NodeKey>),
-    /// The cluster key, from which the key of any node follows: farms and generators. Or both.
+    /// The cluster key, from which the key of any node is derived, or both while it changes: for farms and generators.
     Cluster(KeyRing<ClusterKey>),
 }
 
 impl Credential {
-    /// The keys that `node` signs with.
+    /// The keys with which `node` signs.
     pub fn node_keys(&self, node: NodeId) -> KeyRing<NodeKey> {
         match self {
             Self::None => KeyRing::none(),

@@ -1,13 +1,13 @@
-//! What a registrar does, step by step: for people who look for a fault. Nothing depends on it.
+//! The steps of a registrar, for people who look for a fault. Nothing depends on them.
 
 use frame::Peer;
 use std::fmt;
 use wire::link::{CookieFault, NodeId};
 
-/// A step of a registrar. Each refused heartbeat is one, and so is each that is counted in `refused_*` for whatever it is.
+/// A step of a registrar. Each refused heartbeat is one, and so is every record that a `refused_*` counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrarEvent {
-    /// A node is registered that was not, or another start of it, or it at another address.
+    /// A new node was registered, or another start of a node, or a node at another address.
     Registered {
         /// The node.
         node: NodeId,
@@ -18,7 +18,7 @@ pub enum RegistrarEvent {
         /// What is new about it.
         why: &'static str,
     },
-    /// A node that is registered was heard again.
+    /// A registered node was heard again.
     Renewed {
         /// The node.
         node: NodeId,
@@ -38,7 +38,7 @@ pub enum RegistrarEvent {
     },
     /// Something was refused.
     Refused {
-        /// The node that it claims to be, as far as that could be read.
+        /// The node that it claims to be, if that could be read.
         node: Option<NodeId>,
         /// Where it came from.
         from: Peer,
@@ -57,7 +57,7 @@ pub enum RegistrarEvent {
         /// Why.
         why: &'static str,
     },
-    /// The gateway itself cannot hear, so that silence is in doubt.
+    /// The gateway itself cannot hear, so silence is in doubt.
     Deaf {
         /// Why.
         why: &'static str,
@@ -67,7 +67,7 @@ pub enum RegistrarEvent {
 }
 
 impl RegistrarEvent {
-    /// Whether it comes with every heartbeat, so that few want to read it.
+    /// Whether the event comes with every heartbeat, so that few people want to read it.
     pub const fn is_routine(&self) -> bool {
         matches!(self, Self::Renewed { .. } | Self::Challenged { .. })
     }

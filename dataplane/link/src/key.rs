@@ -3,7 +3,7 @@
 //! A node's key is derived by role and id, so that a node can sign only as itself. Keys are written as 64 hex digits.
 //! Debug output and errors never contain a key, only its fingerprint.
 //!
-//! A key stands in one place of memory ([`frame::Secret`]); clones share it. Whatever is hashed with one leaves nothing of it on
+//! A key has one place in memory ([`frame::Secret`]); clones share it. Hashing with a key leaves nothing of the key on
 //! the stack.
 
 use frame::Secret;
@@ -28,7 +28,7 @@ pub enum KeyError {
     /// Not 64 characters.
     #[error("a key has 64 hex digits, this text has {0} characters: make one with `gvm-dp key new`")]
     Length(usize),
-    /// A character that is no hex digit, at this place (from 0).
+    /// A character that is not a hex digit, at this position (from 0).
     #[error("a key has 64 hex digits, character {0} is none: make one with `gvm-dp key new`")]
     Digit(usize),
     /// 64 zeroes: a key that was never filled in.
@@ -36,7 +36,7 @@ pub enum KeyError {
     Zero,
 }
 
-/// Eight hex digits that tell keys apart and reveal nothing of them.
+/// Eight hex digits that distinguish keys and reveal nothing of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 4]);
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A keyed hash that leaves nothing of its key, and nothing of itself but in `out`.
+/// A keyed hash that leaves nothing of its key in memory, and nothing of the result outside `out`.
 fn keyed_hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
     /// Not inlined, so that all of its stack is free again when it returns.
     #[inline(never)]
@@ -72,7 +72,7 @@ fn keyed_hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
     zeroize_stack::<HASH_STACK>();
 }
 
-/// The key of the whole cluster. Gateways have it; from it every node's key follows.
+/// The key of the whole cluster. Gateways have it; every node's key is derived from it.
 #[derive(Clone)]
 pub struct ClusterKey(Arc<Secret>);
 
@@ -83,7 +83,8 @@ pub struct NodeKey(Arc<Secret>);
 macro_rules! key_text {
     ($name:ident) => {
         impl $name {
-            /// The key with these bytes, which should be random. The caller has them still: for keys that are no secret.
+            /// The key with these bytes, which should be random. The caller keeps its copy: use it for keys that are
+            /// not secret.
             pub fn from_bytes(mut bytes: [u8; KEY_LEN]) -> Self {
                 let Ok(key) = Self::written(|place| {
                     place.copy_from_slice(&bytes);
@@ -93,7 +94,7 @@ macro_rules! key_text {
                 key
             }
 
-            /// The key that `fill` writes, which stands nowhere else.
+            /// The key that `fill` writes. No other copy of it exists.
             ///
             /// # Errors
             /// Those of `fill`.
@@ -106,7 +107,7 @@ macro_rules! key_text {
                 &self.0
             }
 
-            /// Safe to print: tells keys apart and reveals nothing.
+            /// Safe to print: it distinguishes keys and reveals nothing of them.
             pub fn fingerprint(&self) -> Fingerprint {
                 Fingerprint::of(&self.0)
             }
@@ -169,7 +170,7 @@ fn parse_hex(text: &str, key: &mut [u8; KEY_LEN]) -> Result<(), KeyError> {
         return Err(KeyError::Length(digits));
     }
     for (at, digit) in text.chars().enumerate() {
-        // Below 16, so the cast keeps it.
+        // The value is below 16, so the cast keeps it.
         let value = digit.to_digit(16).ok_or(KeyError::Digit(at))? as u8;
         key[at / 2] = key[at / 2] << 4 | value;
     }

@@ -8,7 +8,7 @@ use wire::tag;
 /// The most keys at a time: the old one and the new one.
 pub const MAX_KEYS: usize = 2;
 
-/// The keys that count, the older one first. Without any, nothing is signed or verified.
+/// The valid keys, the older one first. Without a key, nothing is signed or verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRing<K>(ArrayVec<K, MAX_KEYS>);
 
@@ -53,7 +53,7 @@ impl<K: PartialEq> KeyRing<K> {
         Self(keys)
     }
 
-    /// The keys in this order, the older one first; `None` when they are more than [`MAX_KEYS`].
+    /// The keys in this order, the older one first; `None` when there are more than [`MAX_KEYS`].
     pub fn from_keys(keys: Vec<K>) -> Option<Self> {
         let mut keys = keys.into_iter();
         let ring = match (keys.next(), keys.next()) {

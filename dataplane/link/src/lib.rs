@@ -1,12 +1,12 @@
-//! Both ends of HEARTBEAT: who is there, and where.
+//! Both ends of HEARTBEAT: which nodes are there, and where.
 //!
 //! Sans-I/O: no clock, no sockets, no threads, no randomness. Bytes and `now` come in; bytes, events and deadlines go
 //! out. Secrets and epochs are arguments.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`budget`] | how often a node speaks at most |
-//! | [`credential`] | what a node signs with |
+//! | [`budget`] | the highest rate of a node's heartbeats |
+//! | [`credential`] | the keys with which a node signs |
 //! | [`key`] | the cluster key, and the keys of nodes that are derived from it |
 //! | [`key_ring`] | two keys while the cluster changes its key |
 //! | [`node`] | a node's announcement of itself to one gateway |
@@ -14,8 +14,8 @@
 //! | [`member_table`] | what a master knows of one gateway's slaves |
 //! | [`registrar`] | the gateway's end: cookies, membership, routes, MEMBERS |
 //! | [`change`] | route changes, and where a registrar's output goes |
-//! | [`notice`] | what a registrar tells people |
-//! | [`event`] | what it does, step by step |
+//! | [`notice`] | messages of a registrar to people |
+//! | [`event`] | the steps of a registrar |
 //! | [`shard_ranges`] | which shards a gateway serves, as it announces them |
 #![forbid(unsafe_code)]
 
@@ -51,8 +51,8 @@ use frame::Peer;
 /// Heartbeat intervals of silence after which a node is gone, or a gateway lost.
 pub const SILENT_INTERVALS: u64 = 3;
 
-/// The most memory that one slave can lend, in 4 KiB pages: 64 TiB, which is all that Linux addresses on x86-64 with page
-/// tables of four levels. What more claim is a mistake, or a slave that wants to be chosen.
+/// The most memory that one slave can lend, in 4 KiB pages: 64 TiB, which is all that Linux addresses on x86-64 with
+/// page tables of four levels. A larger claim is a mistake, or comes from a slave that wants to be chosen.
 pub const MOST_PAGES: u64 = 1 << 34;
 
 /// Bytes of UDP payload that fit into an IP packet of `mtu` bytes to `peer`.

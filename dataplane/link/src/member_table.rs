@@ -1,4 +1,4 @@
-//! What a master knows of one gateway's slaves: applies MEMBERS.
+//! What a master knows of one gateway's slaves: it applies MEMBERS.
 
 use crate::{KeyRing, Node, NodeKey};
 use frame::time::FOREVER;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use wire::link::{LinkError, Member, MemberState, Members, NodeId};
 use wire::{Record, Scale, tag};
 
-/// After a restart of the gateway, slaves that it does not name again are gone after so many intervals.
+/// After a restart of the gateway, slaves that it does not name again are gone after this many intervals.
 const GRACE_INTERVALS: u64 = 10;
 
 /// Why a MEMBERS record was not applied.
@@ -17,7 +17,7 @@ pub enum MembersRefusal {
     /// Not a MEMBERS record, or one that contradicts itself.
     #[error("{0}")]
     Malformed(LinkError),
-    /// It names a slave that the scale does not have.
+    /// It names a slave id that the scale does not have.
     #[error("it names slave {0}, which is out of range: compare slave-bits on both ends")]
     SlaveId(u32),
     /// It addresses another master.
@@ -32,16 +32,16 @@ pub enum MembersRefusal {
     /// Its tag is not the one that the master's key makes.
     #[error("it is signed with another key: compare the fingerprints")]
     Forged,
-    /// It answers another challenge than the master's: it is of another start of the master, or of another gateway.
+    /// It answers another challenge than the master's: that of another start of the master, or one to another gateway.
     #[error("it answers another start of this master, or is of another gateway")]
     Challenge,
-    /// Of another start of the gateway than the one that registered the master.
+    /// It is of another start of the gateway than the one that registered the master.
     #[error("it is of another start of the gateway")]
     Epoch,
-    /// What it says was applied already.
+    /// Its changes were applied already.
     #[error("it was applied already")]
     Stale,
-    /// Something before it is missing; the gateway will send it again.
+    /// Earlier changes are missing; the gateway will send them again.
     #[error("something before it is missing")]
     Gap,
 }
@@ -52,7 +52,7 @@ struct Entry {
     stale: bool,
 }
 
-/// The slaves behind one gateway, as its MEMBERS records tell. At most one entry for each id of the scale.
+/// The slaves behind one gateway, according to its MEMBERS records. At most one entry for each id of the scale.
 pub struct MemberTable {
     scale: Scale,
     grace: u64,
@@ -94,16 +94,16 @@ impl MemberTable {
         self.members.len()
     }
 
-    /// Whether none is.
+    /// Whether no slave is here or suspect.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Takes a MEMBERS record that came from `from` for the master `node`; calls `changed` with each slave that is
-    /// different now (one that is gone for the last time), and lets `node` acknowledge promptly.
+    /// Takes a MEMBERS record that came from `from` for the master `node`. Calls `changed` with each slave that has
+    /// changed (for a slave that is gone, this is the last call), and lets `node` acknowledge promptly.
     ///
-    /// After a restart of the gateway, slaves that were here turn suspect until they are named again, so that a restart
-    /// is no mass death; see [`advance`](Self::advance).
+    /// After a restart of the gateway, slaves that were here turn suspect until the gateway names them again. So a
+    /// restart does not count as a mass death; see [`advance`](Self::advance).
     pub fn receive(
         &mut self,
         now: Time,
@@ -134,7 +134,7 @@ impl MemberTable {
         }
         let ours = if known { self.generation } else { 0 };
         if head.from_generation != ours || (!known && !head.snapshot) {
-            // What was lost comes again as soon as the gateway hears of it.
+            // The gateway sends a lost record again as soon as it hears of the loss.
             node.set_membership(now, self.epoch, self.generation);
             return Err(MembersRefusal::Gap);
         }
@@ -153,7 +153,7 @@ impl MemberTable {
         Ok(())
     }
 
-    /// Declares gone what a restarted gateway has not named again in 10 intervals.
+    /// Declares slaves gone that a restarted gateway has not named again in 10 intervals.
     pub fn advance(&mut self, now: Time, mut changed: impl FnMut(&Member)) {
         if now < self.sweep {
             return;
@@ -168,7 +168,7 @@ impl MemberTable {
         });
     }
 
-    /// When [`advance`](Self::advance) has something to do.
+    /// When [`advance`](Self::advance) has work.
     pub fn deadline(&self) -> Option<Time> {
         (self.sweep != FOREVER).then_some(self.sweep)
     }
@@ -190,7 +190,7 @@ impl MemberTable {
         let known = if member.state == MemberState::Gone {
             match self.members.remove(&member.id) {
                 Some(entry) => Some(entry.member),
-                // Was never here, as far as this master knows.
+                // The slave never was here, as far as this master knows.
                 None => return,
             }
         } else {
@@ -202,7 +202,7 @@ impl MemberTable {
     }
 }
 
-/// MEMBERS may be signed with the key of an earlier heartbeat: any of the node's keys is right.
+/// MEMBERS may be signed with the key of an earlier heartbeat: any of the node's keys is valid.
 fn verify(keys: &KeyRing<NodeKey>, record: &Record<'_>) -> Result<(), MembersRefusal> {
     if keys.is_empty() {
         Ok(())

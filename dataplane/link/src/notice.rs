@@ -1,4 +1,4 @@
-//! What a registrar tells people: the cause, and what to do.
+//! Messages of a registrar to people: the cause, and the remedy.
 
 use crate::MOST_PAGES;
 use frame::Peer;
@@ -12,12 +12,13 @@ pub enum Notice {
     DuplicateId {
         /// The id.
         node: NodeId,
-        /// Who has it.
+        /// The node that has it.
         registered: Peer,
-        /// Who wants it too.
+        /// The node that claims it too.
         claimant: Peer,
     },
-    /// A heartbeat of another boot than the registered one, with a cookie that is older than what that one sent last.
+    /// A heartbeat of another boot than the registered one. Its cookie is older than the last heartbeat of the
+    /// registered boot.
     OtherBoot {
         /// The node.
         node: NodeId,
@@ -31,21 +32,21 @@ pub enum Notice {
         /// Where it came from.
         from: Peer,
     },
-    /// A heartbeat of version 1 of a node that is known by version 2.
+    /// A heartbeat of version 1 from a node that is registered with version 2.
     Downgrade {
         /// The node.
         node: NodeId,
         /// Where it came from.
         from: Peer,
     },
-    /// A node of version 1 was let in.
+    /// A node of version 1 was registered.
     OldVersion {
         /// The node.
         node: NodeId,
         /// Where it is.
         from: Peer,
     },
-    /// A heartbeat whose tag is not the one that the node's key makes.
+    /// A heartbeat whose tag does not match the node's key.
     Forged {
         /// The node that it claims to be.
         node: NodeId,
@@ -66,7 +67,7 @@ pub enum Notice {
         /// Where it came from.
         from: Peer,
     },
-    /// A master that speaks to the port of the slaves.
+    /// A master that sends to the port of the slaves.
     MasterPort {
         /// The master.
         node: NodeId,
@@ -98,7 +99,7 @@ pub enum Notice {
         /// Largest IP packet of this gateway, in bytes.
         ours: u16,
     },
-    /// A slave claims memory that it cannot have; the claim is not believed.
+    /// A slave claims memory that it cannot have; the claim is not accepted.
     Capacity {
         /// The slave.
         node: NodeId,
@@ -106,17 +107,17 @@ pub enum Notice {
         from: Peer,
         /// Memory that it says it lends, in 4 KiB pages.
         total: u64,
-        /// The part of it that it says is free.
+        /// The part of that memory that it says is free.
         free: u64,
     },
     /// Many slaves fell silent at once; they are suspect, not gone.
     MassSilence {
-        /// At least so many.
+        /// At least this many are silent.
         silent: u32,
-        /// Of so many that were there.
+        /// Out of this many that were there.
         present: u32,
     },
-    /// A node was judged silent although this gateway had reasons to doubt that it could hear.
+    /// A node was judged silent although this gateway had reasons to doubt its own hearing.
     DoubtEnded,
 }
 
@@ -124,7 +125,7 @@ impl Notice {
     /// How many kinds of notices there are.
     pub(crate) const KINDS: usize = 15;
 
-    /// Which kind it is, and what it is about within that kind: the same again is said rarely.
+    /// The kind, and the subject within that kind: repetitions about one subject are reported rarely.
     pub(crate) fn topic(&self) -> (usize, u64) {
         let of = |node: &NodeId| u64::from(node.id) | u64::from(node.role == Role::Master) << 32;
         match self {

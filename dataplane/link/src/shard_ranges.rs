@@ -1,6 +1,6 @@
-//! Which shards a gateway serves, as a HEARTBEAT_ACK can say it: at most 16 ranges.
+//! Which shards a gateway serves, in the form of a HEARTBEAT_ACK: at most 16 ranges.
 //!
-//! [`wire::ShardSet`] is what a gateway's tables are built from; this is what it tells others.
+//! A gateway's tables are built from [`wire::ShardSet`]; this type is for announcing.
 
 use arrayvec::ArrayVec;
 use std::fmt;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use wire::link::{MAX_RANGES, ShardRange};
 use wire::{Scale, Shard};
 
-/// A set of shards in ascending, disjoint, maximal ranges. Its text is like `0-3,7`.
+/// A set of shards in ascending, disjoint, maximal ranges. Its text form is like `0-3,7`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardRanges {
     ranges: ArrayVec<ShardRange, MAX_RANGES>,
@@ -35,7 +35,7 @@ impl ShardRanges {
         Self { ranges: [ShardRange { first: 0, last: scale.shards() - 1 }].into_iter().collect() }
     }
 
-    /// The union of ranges in any order, which may overlap.
+    /// The union of ranges, which may have any order and may overlap.
     pub fn from_ranges(ranges: impl IntoIterator<Item = ShardRange>) -> Result<Self, ShardRangesError> {
         let mut sorted: Vec<ShardRange> = ranges.into_iter().collect();
         sorted.sort_unstable_by_key(|range| range.first);
@@ -72,7 +72,7 @@ impl ShardRanges {
         self.ranges.iter().map(|range| (range.last - range.first).saturating_add(1)).fold(0, u32::saturating_add)
     }
 
-    /// Whether there is none.
+    /// Whether there is no shard.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

@@ -1,9 +1,9 @@
 //! Which gateway of several a node uses: the first live one in the order given.
 //!
-//! Cargo leaves a gateway that drains at once, and one that falls silent after [`doubt_after`]. It comes back to an
-//! earlier one when that has answered for [`STEADY_INTERVALS`] without a break: so a gateway that comes and goes is
-//! left and taken at most once in more than five intervals, and one that has just started has heard of the other
-//! nodes, too, before cargo reaches it.
+//! Cargo leaves a gateway at once when it drains, and after [`doubt_after`] when it falls silent. Cargo returns to an
+//! earlier gateway when that one has answered for [`STEADY_INTERVALS`] without a break. So cargo moves to and from a
+//! gateway that comes and goes at most once in more than five intervals. A gateway that has just started has heard of
+//! the other nodes, too, before cargo reaches it.
 
 use crate::SILENT_INTERVALS;
 use frame::Time;
@@ -11,32 +11,32 @@ use frame::Time;
 /// Heartbeat intervals that a gateway must have answered without a break before it is preferred to a later one.
 pub const STEADY_INTERVALS: u64 = 3;
 
-/// After so long without an answer another gateway is better, in nanoseconds: two and a half intervals, so that one
-/// lost answer moves nothing, and less than [`SILENT_INTERVALS`], after which the gateway is lost.
+/// After this time without an answer, another gateway is better, in nanoseconds. It is two and a half intervals, so
+/// that one lost answer changes nothing. It is less than [`SILENT_INTERVALS`], after which the gateway is lost.
 pub const fn doubt_after(interval: u64) -> u64 {
     SILENT_INTERVALS * interval - interval / 2
 }
 
-/// How a gateway stands with a node.
+/// The standing of a gateway with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has not registered the node, or is lost.
     Away,
-    /// It has registered the node, and does not answer now, or has just forgotten it.
+    /// It has registered the node, but does not answer now or has just forgotten the node.
     Silent,
     /// It is about to leave.
     Draining,
-    /// It has answered since then.
+    /// It has answered since this time.
     Live(Time),
 }
 
-/// Which of several gateways to use, given the one in use and their standings in the order of preference; `None` while
+/// Which of several gateways to use, given the present one and the standings in the order of preference; `None` while
 /// all are away.
 ///
-/// While the one in use is live, only an earlier one that has been so for [`STEADY_INTERVALS`] takes its place: both
-/// ends of a record must have registered there. When it is not, or none is in use yet, the first live one that has been
-/// so for as long, or hardly less long than any other. When none is live: the first that drains, else the first that
-/// has registered the node.
+/// While the present gateway is live, only an earlier one that has been live for [`STEADY_INTERVALS`] replaces it: both
+/// ends of a record must have registered there. If the present one is not live, or there is none yet, the result is the
+/// first live gateway that has been live for that long, or hardly less long than any other. If none is live, it is the
+/// first that drains, otherwise the first that has registered the node.
 pub fn choose(
     now: Time,
     interval: u64,
@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the first gateway does, it is taken up again at most once in three intervals.
+        /// Whatever the first gateway does, the choice returns to it at most once in three intervals.
         #[test]
         fn nothing_flaps(changes in proptest::collection::vec((1u64..400, any::<bool>()), 1..40)) {
             let (mut now, mut first, mut used, mut back) = (1000, Live(0), 0, Vec::new());

@@ -1,4 +1,4 @@
-//! What a node makes of a HEARTBEAT_ACK.
+//! How a node handles a HEARTBEAT_ACK.
 
 use super::{AckRefusal, COOKIE_GAP, Flags, Node, NodeConfig, NodeEvent, most_probes};
 use crate::ShardRanges;
@@ -7,7 +7,7 @@ use wire::link::{CookieFault, HeartbeatAck, LinkError, Role};
 use wire::{Record, UNPROVEN_MTU, tag};
 
 impl Node {
-    /// Takes a HEARTBEAT_ACK that came from `from`, and says what it means.
+    /// Takes a HEARTBEAT_ACK that came from `from`, and reports what it means.
     pub fn handle(
         &mut self,
         config: &NodeConfig,
@@ -19,7 +19,7 @@ impl Node {
         if ack.node != self.id {
             return Err(AckRefusal::OtherNode);
         }
-        // Link control leaves from where the gateway listens, whatever its port.
+        // Link control leaves from the address where the gateway listens, with any port.
         if !from.is_same_origin(&self.gateway, true) {
             return Err(AckRefusal::OtherSource);
         }
@@ -98,15 +98,15 @@ impl Node {
         Ok(self.probe_result(config, ack.mtu))
     }
 
-    /// An answer that does not register: the reason why not.
+    /// An answer that does not register the node: finds the reason.
     fn not_registered(&mut self, config: &NodeConfig, ack: &HeartbeatAck, was_forgotten: bool) -> Option<NodeEvent> {
         if ack.duplicate_id {
             self.flags.set(Flags::REGISTERED, false);
             return self.flags.first(Flags::SAID_DUPLICATE).then_some(NodeEvent::Duplicate);
         }
         if let Some(fault) = ack.cookie_fault {
-            // The next heartbeat decides, with the cookie that has just come. A gateway that started again knows no
-            // cookie of before: only if it refuses its own there is something to say.
+            // The next heartbeat decides: it carries the cookie that has just come. A gateway that restarted does not
+            // know earlier cookies. There is a fault only if it refuses a cookie of its own.
             let is_fault = self.flags.has(Flags::COOKIE_SENT) && (fault != CookieFault::Unknown || was_forgotten);
             return (is_fault && self.flags.first(Flags::SAID_COOKIE)).then_some(NodeEvent::CookieRefused { fault });
         }

@@ -1,11 +1,11 @@
-//! What a node asks its gateway to say back: so that what was recorded of another start, or of another gateway, is no
-//! answer.
+//! The challenge that a gateway must repeat to a node. So a recorded answer to another start of the node, or from
+//! another gateway, does not count.
 
 use frame::Peer;
 use std::fmt;
 use wire::link::NodeId;
 
-/// What the challenges of a process's nodes are drawn from: random in each start.
+/// The secret from which the challenges of a process's nodes are derived: random in each start.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChallengeSecret([u8; 32]);
 
@@ -15,7 +15,7 @@ impl ChallengeSecret {
         Self(bytes)
     }
 
-    /// The challenge of one node to one gateway. Nobody can tell it from the challenges of others.
+    /// The challenge of one node to one gateway. The challenges of other nodes do not reveal it.
     pub fn challenge(&self, node: NodeId, gateway: &Peer) -> u64 {
         let mut input = [0; 26];
         input[..16].copy_from_slice(&gateway.ip_octets());

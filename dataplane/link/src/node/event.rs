@@ -1,4 +1,4 @@
-//! What a node reports, and why it refuses an answer.
+//! The events that a node reports, and the reasons for which it refuses an answer.
 
 use crate::ShardRanges;
 use std::fmt;
@@ -6,10 +6,10 @@ use thiserror::Error;
 use wire::link::{CookieFault, LinkError};
 use wire::{Scale, Shard};
 
-/// What a node reports.
+/// An event that a node reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeEvent {
-    /// The gateway has registered the node: at first, after a silence, or after a restart of the gateway.
+    /// The gateway has registered the node: for the first time, after a silence, or after a restart of the gateway.
     Registered {
         /// The longest time that a record may wait in the gateway, in nanoseconds.
         hold_ns: u32,
@@ -21,23 +21,23 @@ pub enum NodeEvent {
         gateway_epoch: u64,
         /// The shards that the gateway serves.
         shards: ShardRanges,
-        /// The node was never registered before.
+        /// Whether the node was never registered before.
         first_time: bool,
     },
     /// No acceptable answer for `no_answer_after`.
     NoAnswer,
-    /// No acceptable answer for `no_answer_after`, and answers to another challenge.
+    /// No acceptable answer for `no_answer_after`, but answers to another challenge.
     OldAnswers,
-    /// The gateway answers, and wants the node to prove itself again, although the heartbeat had a cookie.
+    /// The gateway answers and asks the node to prove its address again, although the heartbeat had a cookie.
     CookieRefused {
         /// What was wrong with the cookie.
         fault: CookieFault,
     },
-    /// Was registered, and the gateway has been silent for 3 intervals.
+    /// The node was registered, and the gateway has been silent for 3 intervals.
     Lost,
-    /// The id is alive at another address, which keeps it.
+    /// A live node at another address has this id and keeps it.
     Duplicate,
-    /// The gateway counts slaves differently.
+    /// The gateway has another scale than this node.
     ScaleMismatch {
         /// The scale of this node.
         ours: Scale,
@@ -51,18 +51,18 @@ pub enum NodeEvent {
         /// The shards that this gateway serves.
         shards: ShardRanges,
     },
-    /// The gateway answers, and does not register the node although its cookie is right.
+    /// The gateway answers, but does not register the node although its cookie is valid.
     Refused,
     /// The gateway is about to leave.
     Draining,
-    /// Of several gateways this is the one that cargo goes to now, and it was another one before.
+    /// Of several gateways, this is the one that cargo goes to from now on; before, it was another one.
     Chosen,
-    /// A padded heartbeat got through: larger packets may be sent and will come.
+    /// The answer to a padded heartbeat arrived: larger packets may be sent, and may arrive.
     MtuProven {
-        /// Largest IP packet acknowledged, in bytes; as claimed.
+        /// Largest IP packet that was acknowledged, in bytes: the claimed size.
         mtu: u16,
     },
-    /// Packets of the claimed size do not get through, or the gateway does not take them.
+    /// Packets of the claimed size do not arrive, or the gateway does not accept them.
     MtuReduced {
         /// Largest IP packet that the node can take, in bytes.
         claimed: u16,
@@ -145,7 +145,7 @@ pub enum AckRefusal {
     /// Its tag is not the one that the node's key makes.
     #[error("the answer is signed with another key: compare the fingerprints")]
     Forged,
-    /// It answers another challenge: another start of the node, or of another gateway.
+    /// It answers another challenge: that of another start of the node, or one to another gateway.
     #[error("it answers another start of this node, or is of another gateway")]
     Challenge,
     /// It does not echo the last seq.

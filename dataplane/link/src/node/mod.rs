@@ -1,8 +1,9 @@
 //! A node's announcement of itself to one gateway.
 //!
-//! A [`Node`] is small, because a farm holds 131,072 of them; what they share is in one [`NodeConfig`] that each call
-//! is given. Its owner calls [`Node::transmit`] and [`Node::transmit_probe`] when [`Node::deadline`] has come, hands
-//! each HEARTBEAT_ACK to [`Node::handle`], and asks [`Node::poll_event`] for what only time brings.
+//! A [`Node`] is small, because a farm holds 131,072 of them. Shared settings are in one [`NodeConfig`], which each
+//! call gets as an argument. The owner calls [`Node::transmit`] and [`Node::transmit_probe`] when [`Node::deadline`]
+//! has come, and hands each HEARTBEAT_ACK to [`Node::handle`]. It calls [`Node::poll_event`] for events that only the
+//! passing of time causes.
 
 mod answer;
 mod challenge;
@@ -18,50 +19,50 @@ use frame::{Peer, Time};
 use wire::link::{Cookie, Heartbeat, NodeId, Role, SpeedClass};
 use wire::{Scale, UNPROVEN_MTU};
 
-/// A new cookie is answered at once, but not more often than this.
+/// The shortest time between two heartbeats that answer a new cookie at once.
 const COOKIE_GAP: u64 = 100 * MILLISECOND;
-/// A master says which membership it has at once, but not more often than this.
+/// The shortest time between two prompt heartbeats in which a master reports its membership.
 const MEMBERS_GAP: u64 = 20 * MILLISECOND;
-/// How long it waits for more MEMBERS datagrams of one burst before it says so.
+/// How long a master waits for more MEMBERS datagrams of one burst before it reports its membership.
 const MEMBERS_SETTLE: u64 = 2 * MILLISECOND;
-/// Padded heartbeats of each size that are tried.
+/// How many padded heartbeats of each size are tried.
 const PROBES_PER_SIZE: u8 = 2;
-/// After so many heartbeats without an answer a node with two keys signs with the other one.
+/// After this many heartbeats without an answer, a node with two keys signs with the other one.
 const UNANSWERED: u8 = 2;
-/// The size that is tried when the claimed one does not get through.
+/// The size that is tried when packets of the claimed size do not arrive.
 const FALLBACK_MTU: u16 = 1500;
 
 /// What all nodes of a process announce, and how they behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The scale that the gateway must have too.
+    /// The scale; the gateway must have the same.
     pub scale: Scale,
     /// Time between heartbeats, in nanoseconds; the gateway's must be the same.
     pub interval: u64,
-    /// How long to wait for an acceptable answer before saying that there is none, in nanoseconds.
+    /// How long to wait for an acceptable answer before reporting that there is none, in nanoseconds.
     pub no_answer_after: u64,
     /// Differs after each start of the node: random.
     pub boot_epoch: u64,
-    /// What the challenges to gateways are drawn from: random in each start.
+    /// The secret from which challenges to gateways are derived: random in each start.
     pub challenges: ChallengeSecret,
     /// Memory that each node lends, in 4 KiB pages.
     pub pages_total: u64,
-    /// The part of it that nobody has leased, in 4 KiB pages.
+    /// The part of that memory that nobody has leased, in 4 KiB pages.
     pub pages_free: u64,
     /// Failure domain of the nodes; zero is unknown.
     pub domain: u32,
-    /// How fast their link is.
+    /// The speed of their link.
     pub speed_class: SpeedClass,
     /// Virtual CPUs that each node can run.
     pub vcpus: u16,
     /// Largest IP packet that each node can take, in bytes; at least 576.
     pub max_ip_packet: u16,
-    /// Answer me at my source port: there is a socket or a NAT behind it.
+    /// Answers must go to the node's source port, because a socket or a NAT is behind it.
     pub fixed_port: bool,
 }
 
 impl Default for NodeConfig {
-    /// The defaults; the boot epoch and the secret of challenges are constants.
+    /// The defaults; the boot epoch and the challenge secret are constants.
     fn default() -> Self {
         Self {
             scale: Scale::default(),
@@ -80,17 +81,17 @@ impl Default for NodeConfig {
     }
 }
 
-/// Yes-or-no facts of a node; one word, because nodes are many.
+/// Boolean facts about a node, in one word because there are many nodes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags(u16);
 
 impl Flags {
     const REGISTERED: u16 = 1;
-    /// Was registered at some time before.
+    /// The node was registered at some time.
     const EVER_REGISTERED: u16 = 1 << 1;
-    /// Padded heartbeats are still to be tried.
+    /// Padded heartbeats are still to be sent.
     const PROBING: u16 = 1 << 2;
-    /// One was sent since the last ordinary heartbeat.
+    /// A padded heartbeat was sent since the last ordinary one.
     const PROBED: u16 = 1 << 3;
     /// The last heartbeat was padded.
     const LAST_PADDED: u16 = 1 << 4;
@@ -103,10 +104,10 @@ impl Flags {
     const SAID_REFUSED: u16 = 1 << 10;
     /// The last heartbeat carried a cookie.
     const COOKIE_SENT: u16 = 1 << 11;
-    /// The last answer did not register the node: the gateway has just started.
+    /// The last answer did not register the node, because the gateway has just started.
     const FORGOTTEN: u16 = 1 << 12;
     const SAID_COOKIE: u16 = 1 << 13;
-    /// Since the last acceptable answer there was one to another challenge.
+    /// An answer to another challenge came since the last acceptable answer.
     const OLD_ANSWER: u16 = 1 << 14;
 
     /// The gateway sends cargo from the ports of lanes.
@@ -120,7 +121,7 @@ impl Flags {
         self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
-    /// Sets the flag and returns whether it was clear.
+    /// Sets the flag; returns whether it was clear.
     fn first(&mut self, flag: u16) -> bool {
         let first = !self.has(flag);
         self.set(flag, true);
@@ -142,22 +143,22 @@ pub struct Node {
     members_generation: u64,
     /// When the next regular heartbeat is due.
     next: Time,
-    /// When an extra one is due.
+    /// When an extra heartbeat is due.
     prompt: Time,
-    /// When the last extra one went out.
+    /// When the last extra heartbeat was sent.
     prompted: Time,
-    /// The last acceptable answer; at first the start.
+    /// When the last acceptable answer came; at first the time of the start.
     heard: Time,
     hold_ns: u32,
     mtu: u16,
     flags: Flags,
-    /// Padded heartbeats sent since probing began.
+    /// Padded heartbeats that were sent since probing began.
     probes: u8,
     /// The number of the key that signs.
     signs: u8,
-    /// Heartbeats since the last acceptable answer, as far as they matter.
+    /// Heartbeats since the last acceptable answer; the count saturates.
     unanswered: u8,
-    /// Since when the gateway answers without a break.
+    /// The time since which the gateway has answered without a break.
     since: Time,
 }
 
@@ -190,13 +191,14 @@ impl Node {
         }
     }
 
-    /// Who it is.
+    /// Its id.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// Whether cargo of the gateway may come from here, besides from where it listens: from the port of a slave's own lane, or to
-    /// a master from that of any, if the gateway said that it sends from those.
+    /// Whether this is one of the sources of the gateway's cargo besides the address where it listens. For a slave it
+    /// is the port of the slave's own lane; for a master the port of any lane. This holds only if the gateway said that
+    /// it sends from lanes.
     pub fn is_lane(&self, from: &Peer) -> bool {
         let is_port = match self.id.role {
             Role::Slave => from.udp_port == wire::lane_port((self.id.id % u32::from(wire::LANES)) as u16),
@@ -220,29 +222,29 @@ impl Node {
         usize::from(self.signs)
     }
 
-    /// Other keys from the next heartbeat on. It goes on to sign with the key that it signs with, if that is among them.
+    /// Other keys from the next heartbeat on. The node keeps signing with its present key if that is among them.
     pub fn set_keys(&mut self, keys: KeyRing<NodeKey>) {
         let number = self.key().and_then(|key| keys.number_of(key)).unwrap_or(0);
         (self.keys, self.signs, self.unanswered) = (keys, number as u8, 0);
     }
 
-    /// [`NodeConfig::max_ip_packet`] is another one: padded heartbeats prove it anew, if that is needed.
+    /// [`NodeConfig::max_ip_packet`] has changed: padded heartbeats prove the new size if that is needed.
     pub fn probe_again(&mut self, config: &NodeConfig) {
         self.probes = 0;
         self.flags.set(Flags::PROBING, config.max_ip_packet > UNPROVEN_MTU.max(self.mtu));
     }
 
-    /// The gateway it speaks to: where its datagrams go.
+    /// The gateway to which its datagrams go.
     pub fn gateway(&self) -> &Peer {
         &self.gateway
     }
 
-    /// Whether the gateway has said that it is registered, and has not fallen silent since.
+    /// Whether the gateway has confirmed the registration, and has not fallen silent since.
     pub fn is_registered(&self) -> bool {
         self.flags.has(Flags::REGISTERED)
     }
 
-    /// How the gateway stands with this node, to choose among several: see [`standing`](crate::standing).
+    /// The standing of the gateway with this node, for the choice among several: see [`standing`](crate::standing).
     pub fn standing(&self, config: &NodeConfig, now: Time) -> Standing {
         if !self.is_registered() {
             Standing::Away
@@ -255,7 +257,7 @@ impl Node {
         }
     }
 
-    /// When the gateway is doubted if it does not answer before.
+    /// When the gateway falls into doubt if it does not answer before.
     pub fn doubt_at(&self, config: &NodeConfig) -> Time {
         self.heard.saturating_add(doubt_after(config.interval))
     }
@@ -270,28 +272,28 @@ impl Node {
         self.mtu
     }
 
-    /// What the gateway must say back with all that it says to this node.
+    /// The value that the gateway must repeat in every message to this node.
     pub fn challenge(&self) -> u64 {
         self.challenge
     }
 
-    /// Notes that something came that answers another challenge.
+    /// Notes that an answer to another challenge came.
     pub(crate) fn heard_old_answer(&mut self) {
         self.flags.set(Flags::OLD_ANSWER, true);
     }
 
-    /// The epoch of the gateway that registered it; zero before.
+    /// The epoch of the gateway that registered the node; zero before registration.
     pub fn gateway_epoch(&self) -> u64 {
         self.gateway_epoch
     }
 
-    /// Last acceptable answer, or the start.
+    /// When the last acceptable answer came, or the time of the start.
     pub fn last_heard(&self) -> Time {
         self.heard
     }
 
-    /// When [`transmit`](Self::transmit), [`transmit_probe`](Self::transmit_probe) or
-    /// [`poll_event`](Self::poll_event) has something to do. In the past when it has already.
+    /// When [`transmit`](Self::transmit), [`transmit_probe`](Self::transmit_probe) or [`poll_event`](Self::poll_event)
+    /// has work. If it has work already, the time is in the past.
     pub fn deadline(&self, config: &NodeConfig) -> Time {
         let silence = if self.is_registered() {
             self.heard.saturating_add(SILENT_INTERVALS * config.interval)
@@ -310,8 +312,8 @@ impl Node {
 
     /// Writes a heartbeat at the start of `out` if one is due, and returns its length: [`Heartbeat::RECORD_LEN`].
     ///
-    /// A farm calls it for one node after another to pack several into one datagram to their common gateway. `None`
-    /// also when it does not fit; the heartbeat is due then as before.
+    /// A farm calls it for one node after another, to pack several heartbeats into one datagram to their common
+    /// gateway. Returns `None` also when the heartbeat does not fit; it stays due then.
     pub fn transmit(&mut self, config: &NodeConfig, now: Time, out: &mut [u8]) -> Option<usize> {
         if !self.is_due(now) {
             return None;
@@ -324,7 +326,7 @@ impl Node {
             self.prompted = now;
         }
         if now >= self.next {
-            // The first heartbeats of a farm leave together, so that it is there at once; the later ones spread.
+            // The first heartbeats of a farm leave together, so that it registers at once; the later ones are spread.
             self.next = if self.seq == 1 {
                 now + config.interval / 4 + phase(self.id.id, config.interval)
             } else {
@@ -341,7 +343,7 @@ impl Node {
 
     /// Writes a padded heartbeat if one is due, and returns its length. It must be the only record of its datagram.
     ///
-    /// Room for `max_ip_packet` less the headers is needed. A node that cannot have it counts as having tried.
+    /// It needs room for `max_ip_packet` less the headers. If `out` has less room, the try is counted all the same.
     pub fn transmit_probe(&mut self, config: &NodeConfig, now: Time, out: &mut [u8]) -> Option<usize> {
         if !self.wants_probe(config, now) {
             return None;
@@ -354,8 +356,8 @@ impl Node {
         Some(len)
     }
 
-    /// What only time brings, each once per silence: [`NodeEvent::Lost`], and [`NodeEvent::NoAnswer`] or
-    /// [`NodeEvent::OldAnswers`].
+    /// The events that only the passing of time causes, each once per silence: [`NodeEvent::Lost`], and
+    /// [`NodeEvent::NoAnswer`] or [`NodeEvent::OldAnswers`].
     pub fn poll_event(&mut self, config: &NodeConfig, now: Time) -> Option<NodeEvent> {
         let silent = now.saturating_sub(self.heard);
         if self.is_registered() {
@@ -369,19 +371,20 @@ impl Node {
         (silent >= config.no_answer_after && self.flags.first(Flags::SAID_NO_ANSWER)).then_some(event)
     }
 
-    /// The gateway drains: says promptly that this node has heard it.
+    /// The gateway drains: confirms promptly that this node has heard it.
     fn say_left(&mut self, now: Time) {
         self.prompt = self.prompt.min(now.max(self.prompted + MEMBERS_GAP));
     }
 
-    /// A master's: the membership it has, for the next heartbeats; says so promptly.
+    /// For a master: sets the membership that the next heartbeats report, and sends one promptly.
     pub(crate) fn set_membership(&mut self, now: Time, epoch: u64, generation: u64) {
         self.members_epoch = epoch;
         self.members_generation = generation;
         self.prompt = self.prompt.min((now + MEMBERS_SETTLE).max(self.prompted + MEMBERS_GAP));
     }
 
-    /// When the next padded heartbeat is due: the first at once, others amid two regular ones.
+    /// When the next padded heartbeat is due: the first one at once, later ones in the middle between two regular
+    /// heartbeats.
     fn probe_at(&self, config: &NodeConfig) -> Time {
         if !self.is_registered()
             || !self.flags.has(Flags::PROBING)
@@ -396,7 +399,7 @@ impl Node {
         }
     }
 
-    /// A node with two keys that is not answered tries the other one: the gateway may have only that.
+    /// A node with two keys that gets no answer tries the other key: the gateway may have only that one.
     fn pick_key(&mut self) {
         if self.keys.len() > 1 && self.unanswered >= UNANSWERED {
             (self.signs, self.unanswered) = (1 - self.signs, 0);
@@ -431,7 +434,7 @@ impl Node {
     }
 }
 
-/// How many padded heartbeats are tried at most.
+/// The most padded heartbeats that are tried.
 fn most_probes(config: &NodeConfig) -> u8 {
     if config.max_ip_packet > FALLBACK_MTU { 2 * PROBES_PER_SIZE } else { PROBES_PER_SIZE }
 }

@@ -1,7 +1,8 @@
-//! What a slave may claim to lend.
+//! The memory that a slave may claim to lend.
 //!
-//! A claim that cannot be true is not believed, and the node stays a member: what it has lent is still there, and a wrong
-//! number must not take it away. The last claim of the same boot that could be true holds; at first it lends nothing.
+//! An impossible claim is not accepted, but the node stays a member: the memory that it has lent is still there, and a
+//! wrong number must not take it away. The last possible claim of the same boot holds. Before the first one, the slave
+//! lends nothing.
 
 use super::Registrar;
 use crate::{MOST_PAGES, Notice, Sink};
@@ -9,7 +10,7 @@ use frame::{Peer, Time};
 use wire::link::Heartbeat;
 
 impl Registrar {
-    /// The memory that the slave at this place of the table lends, all and free, given a heartbeat that was accepted.
+    /// The memory that the slave at this place of the table lends, total and free, given an accepted heartbeat.
     pub(super) fn capacity(
         &mut self,
         now: Time,

@@ -1,4 +1,4 @@
-//! What a registrar is told once, at the start.
+//! The settings that a registrar gets once, at the start.
 
 use crate::{ClusterKey, KeyRing, ShardRanges};
 use frame::PortId;
@@ -7,7 +7,7 @@ use std::fmt;
 use thiserror::Error;
 use wire::{MIN_MTU, Scale, Shard, UNPROVEN_MTU};
 
-/// What a registrar is told once, at the start.
+/// The settings that a registrar gets once, at the start.
 #[derive(Clone)]
 pub struct RegistrarConfig {
     /// The scale of the system.
@@ -26,13 +26,13 @@ pub struct RegistrarConfig {
     pub hold_ns: u32,
     /// Largest IP packet that this gateway can take, in bytes.
     pub mtu: u16,
-    /// The same for each port, the first one first, where they differ. A port that is not here has `mtu`.
+    /// The same for each port, where they differ, beginning with the first port. A port that is not listed has `mtu`.
     pub port_mtus: Vec<u16>,
     /// There are two ports: masters register on port 0 only.
     pub two_port: bool,
     /// The most masters at a time.
     pub max_masters: usize,
-    /// Nodes of version 1 of link control are let in, too.
+    /// Whether nodes of version 1 of link control are accepted, too.
     pub accept_v1: bool,
 }
 

@@ -1,9 +1,9 @@
-//! The cookie: who can echo it receives datagrams at the address it speaks from, and did so a short time ago.
+//! The cookie: a node that can echo it receives datagrams at the address it sends from, and did so a short time ago.
 //!
-//! It is the time at which it was issued, by the clock of this gateway, and a MAC under the start secret over that time,
-//! the address, role, id, and the start of the node for which it was issued. So nothing is stored for strangers; a cookie
-//! of another address, another node, another start of the node or another start of the gateway is worth nothing; and
-//! nobody's clock but the gateway's own matters.
+//! The cookie has the time at which it was issued, by the clock of this gateway, and a MAC. The MAC uses the start
+//! secret and covers that time, the address, the role, the id, and the start of the node. So nothing is stored for
+//! strangers. A cookie is invalid for another address, another node, another start of the node and another start of the
+//! gateway. Only the gateway's own clock matters.
 
 use frame::{Peer, Time};
 use wire::link::{Cookie, NodeId};
@@ -32,7 +32,7 @@ impl CookieSecret {
         }
         let [a, b, c, d, e, f, g, h, mac @ ..] = cookie.0;
         let issued = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        // As integers, so that it takes the same time wherever they differ.
+        // Compared as integers, so that the time does not depend on the position of a difference.
         (self.mac(issued, peer, node, boot_epoch) == u64::from_le_bytes(mac)).then_some(issued)
     }
 

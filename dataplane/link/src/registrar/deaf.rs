@@ -1,12 +1,10 @@
 //! When packets were lost: spells of time in which silence means nothing.
 //!
-//! Nobody knows when a lost packet would have come. What is known is that it was lost between the look that still saw the
-//! old count and the look that saw another one: that time is a spell. The clear silence of a node is its silence
-//! without the spells.
+//! Nobody knows when a lost packet would have come. It was lost between two looks: one that still saw the old count,
+//! and one that saw a new count. That time is a spell. The clear silence of a node is its silence without the spells.
 //!
-//! Nothing is stored for a node: the spells of the recent past are kept, and the deaf time between two moments is the
-//! difference of two sums. Clear silence grows with silence: so the order in which nodes were heard is the order in which
-//! they are due.
+//! Nothing is stored for a node. The spells of the recent past are kept, and the deaf time between two moments is the
+//! difference of two sums. Clear silence grows with silence, so nodes fall due in the order in which they were heard.
 
 use frame::Time;
 use std::collections::VecDeque;
@@ -23,21 +21,21 @@ struct Spell {
 #[derive(Debug)]
 pub(super) struct Deaf {
     spells: VecDeque<Spell>,
-    /// A shorter time between two spells counts as deaf: so there are not many of them.
+    /// A shorter time between two spells counts as deaf: this bounds the number of spells.
     gap: u64,
     /// How long a spell is remembered.
     keep: u64,
 }
 
 impl Deaf {
-    /// No spell yet. Spells are remembered for `keep`, and there is room for one in each `gap` of it.
+    /// No spell yet. Spells are remembered for `keep`, and there is room for one in each `gap` of that time.
     pub(super) fn new(keep: u64, gap: u64) -> Self {
         let gap = gap.max(1);
         let most = usize::try_from(keep / gap).unwrap_or(usize::MAX).min(1024) + 2;
         Self { spells: VecDeque::with_capacity(most), gap, keep }
     }
 
-    /// Packets were lost between `from` and `to`. Returns for how long it was not known before.
+    /// Packets were lost between `from` and `to`. Returns how much of that time was not known before.
     pub(super) fn add(&mut self, from: Time, to: Time) -> u64 {
         while self.spells.front().is_some_and(|spell| spell.to < to.saturating_sub(self.keep))
             || self.spells.len() == self.spells.capacity()
@@ -64,7 +62,7 @@ impl Deaf {
         let begun = self.spells.partition_point(|spell| spell.from < time);
         match begun.checked_sub(1).and_then(|at| self.spells.get(at)) {
             Some(spell) => spell.before + (time.min(spell.to) - spell.from),
-            // What is forgotten is before everything that anybody asks for.
+            // Forgotten spells are earlier than every moment that anybody asks for.
             None => self.spells.front().map_or(0, |spell| spell.before),
         }
     }
@@ -74,7 +72,7 @@ impl Deaf {
         to.saturating_sub(from).saturating_sub(self.sum(to).saturating_sub(self.sum(from)))
     }
 
-    /// The last moment from which on up to `now` so much time was clear.
+    /// The last moment such that this much time was clear from then up to `now`.
     pub(super) fn clear_since(&self, now: Time, clear: u64) -> Time {
         let (mut end, mut left) = (now, clear);
         for spell in self.spells.iter().rev() {
@@ -101,13 +99,13 @@ mod tests {
         assert_eq!(deaf.add(10, 20), 10);
         assert_eq!((deaf.clear(5, 25), deaf.clear(12, 18), deaf.clear(15, 25), deaf.clear(0, 10)), (10, 0, 5, 10));
         assert_eq!((deaf.clear_since(25, 5), deaf.clear_since(25, 6), deaf.clear_since(15, 0)), (20, 9, 15));
-        // What is known already counts once; a short time between two spells counts as deaf.
+        // Time that is known as deaf counts once; a short time between two spells counts as deaf.
         assert_eq!((deaf.add(15, 20), deaf.add(22, 30)), (0, 10));
         assert_eq!((deaf.clear(0, 30), deaf.add(40, 50), deaf.clear(0, 60)), (10, 10, 30));
     }
 
     proptest! {
-        /// The same as what counting each moment says, for as long as spells are remembered; and there are few of them.
+        /// The result equals a count of each moment for as long as spells are remembered, and there are few spells.
         #[test]
         fn sums_are_what_counting_says(
             looks in proptest::collection::vec((1u64..8, any::<bool>()), 1..300),

@@ -1,7 +1,8 @@
 //! Masters that were here, and whose places others have taken since.
 //!
-//! What is known of a node refuses what it sent earlier: its boot epoch and seq, and that it spoke version 2. Of a master
-//! whose place was taken only this is kept, in the same memory for however many of them.
+//! The registrar uses what it knows of a node to refuse earlier messages: the boot epoch and seq, and that the node
+//! spoke version 2. For masters that lost their place it keeps only the values below, in the same memory for any number
+//! of them.
 
 use super::master::{Master, master_id};
 use frame::Time;
@@ -12,9 +13,9 @@ const WORDS: usize = (1 << 16) / u64::BITS as usize;
 
 /// See the module's documentation.
 pub(super) struct Forgotten {
-    /// When the last of them was last heard. Whatever the gateway took from any of them has a cookie from before that.
+    /// When the last of them was last heard. Every cookie that the gateway accepted from any of them was issued before.
     heard: Option<Time>,
-    /// A bit for each id: it spoke version 2. Empty where version 1 is not accepted.
+    /// A bit for each id: the master spoke version 2. Empty if version 1 is not accepted.
     spoke_2: Vec<u64>,
 }
 
@@ -23,7 +24,7 @@ impl Forgotten {
         Self { heard: None, spoke_2: vec![0; if accepts_v1 { WORDS } else { 0 }] }
     }
 
-    /// The place of this master is taken by another one.
+    /// Another master takes the place of this one.
     pub(super) fn add(&mut self, master: &Master) {
         self.heard = self.heard.max(Some(master.presence.heard));
         let (word, bit) = place(master.id);
@@ -34,13 +35,13 @@ impl Forgotten {
         }
     }
 
-    /// Whether a cookie that was issued at `issued` to a master that is not known is from before one was forgotten: what
-    /// it came with may have registered that one before.
+    /// Whether a cookie, issued at `issued` to an unknown master, is from before a master was forgotten. Then the
+    /// heartbeat that carries it may have registered that master before.
     pub(super) fn may_have_used(&self, issued: Time) -> bool {
         self.heard.is_some_and(|heard| issued <= heard)
     }
 
-    /// Whether a node is such a master, and spoke version 2.
+    /// Whether a node is a forgotten master that spoke version 2.
     pub(super) fn has_spoken_2(&self, node: NodeId) -> bool {
         let at = master_id(node).map(place);
         at.is_some_and(|(word, bit)| self.spoke_2.get(word).is_some_and(|word| word & bit != 0))

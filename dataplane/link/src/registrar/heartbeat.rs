@@ -1,4 +1,4 @@
-//! One heartbeat: whether it is what it says, what follows from it, and the answer.
+//! One heartbeat: the check, the consequences, and the answer.
 
 use super::Registrar;
 use super::keys::Signed;
@@ -10,12 +10,12 @@ use frame::{Peer, PortId, Time};
 use wire::link::{CookieFault, Heartbeat, HeartbeatAck, LinkError, NodeId, Role, v1};
 use wire::{MIN_MTU, MsgType, Record, UNPROVEN_MTU, tag};
 
-/// How long a cookie proves that its node hears at its address, in intervals.
+/// How long a cookie proves that its node receives at its address, in intervals.
 const COOKIE_INTERVALS: u64 = 10;
-/// How long a cookie is fresh, in intervals: its node may be sent more than it sends.
+/// How long a cookie is fresh, in intervals: a node with a fresh cookie may be sent more bytes than it sends.
 const FRESH_INTERVALS: u64 = 3;
 
-/// A heartbeat whose form and tag are right, and what is needed to judge and answer it.
+/// A heartbeat with correct form and tag, and what is needed to judge and answer it.
 struct Call<'a> {
     now: Time,
     from: &'a Peer,
@@ -25,7 +25,7 @@ struct Call<'a> {
     record_len: usize,
     /// Bytes of its datagram.
     datagram_len: usize,
-    /// When its cookie was issued, or what is wrong with it.
+    /// When its cookie was issued, or what is wrong with the cookie.
     proof: Result<Time, CookieFault>,
     /// Its cookie was issued a short time ago.
     is_fresh: bool,
@@ -38,7 +38,7 @@ impl Call<'_> {
         self.heartbeat.node
     }
 
-    /// The key that signed it, and signs the answer.
+    /// The key that signed it, which also signs the answer.
     fn key(&self) -> Option<&wire::Key> {
         self.signed.as_ref().map(|signed| signed.key.as_bytes())
     }
@@ -48,13 +48,13 @@ impl Call<'_> {
         self.signed.as_ref().is_some_and(|signed| signed.old)
     }
 
-    /// Whether the sender can hear at its address.
+    /// Whether the sender can receive at its address.
     fn is_proven(&self) -> bool {
         self.proof.is_ok()
     }
 }
 
-/// What an answer says of the node.
+/// What an answer says about the node.
 #[derive(Clone, Copy)]
 enum Standing {
     Stranger,
@@ -94,7 +94,7 @@ impl Registrar {
         self.counters.acks_out.add(1);
         let is_registered = matches!(standing, Standing::Registered { .. });
         if is_registered && call.node().role == Role::Master {
-            // The ACK leaves first: a master applies only MEMBERS of an epoch that an ACK has told it.
+            // The ACK leaves first: a master applies only MEMBERS of an epoch that it knows from an ACK.
             packer.flush(from, sink);
             if let Some(at) = master_id(call.node()).and_then(|id| self.known_master(id)) {
                 self.membership_of(at, &call.heartbeat, call.is_fresh, now, sink);
@@ -102,7 +102,7 @@ impl Registrar {
         }
     }
 
-    /// Checks form, version and tag, and whether masters may speak here.
+    /// Checks form, version and tag, and whether masters may send to this port.
     fn screen<'a>(
         &mut self,
         now: Time,
@@ -150,7 +150,7 @@ impl Registrar {
         }
         let age = |issued| now.saturating_sub(issued);
         let issued = match is_v1 {
-            // Its cookie has no time, and holds as long as this gateway runs.
+            // Its cookie has no time, and is valid as long as this gateway runs.
             true => (heartbeat.cookie == self.secret.version_1(from, node)).then_some(now),
             false => self.secret.issued(heartbeat.cookie, from, node, heartbeat.boot_epoch),
         };
@@ -163,18 +163,19 @@ impl Registrar {
         Some(Call { now, from, heartbeat, signed, record_len, datagram_len, proof, is_fresh, is_v1 })
     }
 
-    /// Whether what came with a cookie that was issued at `issued` may have come before, from a master that was forgotten.
+    /// Whether a heartbeat, with a cookie that was issued at `issued`, may be a repetition from a master that was
+    /// forgotten.
     fn may_be_forgotten(&self, node: NodeId, issued: Time) -> bool {
         self.forgotten.may_have_used(issued) && master_id(node).is_some_and(|id| self.known_master(id).is_none())
     }
 
-    /// Registers the node, or not. `None` when there is no answer.
+    /// Registers the node or refuses it. Returns `None` when there is no answer.
     fn judge(&mut self, call: &Call<'_>, sink: &mut impl Sink) -> Option<Standing> {
         let node = call.node();
         let slave = match node.role {
             Role::Master => None,
             Role::Slave => {
-                // The walk saw that the id is in range.
+                // The walk checked that the id is in range.
                 let id = self.config.scale.slave_id(node.id)?;
                 let Some(at) = self.served.index(id) else {
                     self.counters.refused_foreign_shard.add(1);
@@ -236,7 +237,7 @@ impl Registrar {
         }
     }
 
-    /// Judges a heartbeat with a valid cookie, which was issued at `issued`, against the last one, and takes it over if it
+    /// Judges a heartbeat with a valid cookie, issued at `issued`, against the last accepted one, and accepts it if it
     /// is newer.
     fn admit(
         &mut self,
@@ -343,7 +344,7 @@ impl Registrar {
             },
             ranges: self.config.shards.ranges().iter().copied().collect(),
         };
-        // Whoever has not proven its address is never sent more than came from it.
+        // A node that has not proven its address never gets more bytes than came from it.
         let len = if call.is_v1 { v1::ack_len(&ack) } else { ack.record_len() };
         if !call.is_proven() && len > call.record_len {
             ack.ranges.clear();

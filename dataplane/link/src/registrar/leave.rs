@@ -1,7 +1,7 @@
-//! The gateway is about to leave: every member is told at once, and again until its heartbeat says that it has heard.
+//! The gateway is about to leave: every member is told at once, and again until its heartbeat confirms it.
 //!
-//! An answer to the last accepted heartbeat is sent once more, with DRAINING in it. So nodes need not wait for their
-//! next heartbeat, no new record is needed, and what gets lost is made good by the answer to that heartbeat.
+//! The message is the answer to the last accepted heartbeat, sent once more with DRAINING in it. So nodes need not wait
+//! for their next heartbeat, and no new record is needed. The answer to that next heartbeat repairs a loss.
 
 use super::Registrar;
 use super::leaving::Leaving;
@@ -11,13 +11,13 @@ use frame::Time;
 use frame::time::{MICROSECOND, MILLISECOND};
 use wire::link::{HeartbeatAck, NodeId};
 
-/// The most datagrams of one call, and when the next one goes on: a flood would take the frames that cargo needs.
+/// The most datagrams of one call. The next call goes on later: a flood would take the frames that cargo needs.
 const MOST_AT_ONCE: u32 = 32;
 const PAUSE: u64 = 250 * MICROSECOND;
 
-/// Who has not heard is told again after this part of an interval, or after [`LEAST_PAUSE`].
+/// A node that has not confirmed is told again after this part of an interval, or after [`LEAST_PAUSE`].
 const AGAIN_PART: u64 = 4;
-/// A shorter pause would only tell twice those whose heartbeat is under way.
+/// With a shorter pause, nodes whose heartbeat is under way would be told twice.
 const LEAST_PAUSE: u64 = 50 * MILLISECOND;
 
 impl Registrar {
@@ -26,15 +26,16 @@ impl Registrar {
         self.leave.is_some()
     }
 
-    /// Tells nodes that the gateway is about to leave: from the next [`advance`](Self::advance) on, all of them at once.
+    /// Begins to tell nodes that the gateway is about to leave: from the next [`advance`](Self::advance) on, all at
+    /// once.
     pub fn leave(&mut self, now: Time) {
         if self.leave.is_none() {
             self.leave = Some(Leaving::new(now));
         }
     }
 
-    /// Slaves and masters that are here and have not said that they have heard that the gateway is about to leave.
-    /// Suspects are not waited for.
+    /// Slaves and masters that are here and have not confirmed that the gateway is about to leave. Suspects do not
+    /// count.
     pub fn unheard(&self) -> u32 {
         let here = |presence: &Presence| presence.state == State::Here && !presence.left;
         let masters = self.masters.iter().filter(|master| here(&master.presence)).count();
@@ -45,7 +46,7 @@ impl Registrar {
         self.leave.as_ref().and_then(|leave| leave.due)
     }
 
-    /// Tells members that the gateway is about to leave, as far as that is due.
+    /// Tells members that the gateway is about to leave, if that is due.
     pub(super) fn tell_of_leaving(&mut self, now: Time, sink: &mut impl Sink) {
         let Some(leave) = &self.leave else { return };
         if leave.due.is_none_or(|due| now < due) {

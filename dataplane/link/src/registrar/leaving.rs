@@ -1,10 +1,10 @@
-//! How far the nodes were told that the gateway is about to leave.
+//! Which nodes were told that the gateway is about to leave.
 
 use frame::Time;
 
-/// Where the telling is.
+/// The progress of telling the nodes.
 pub(super) struct Leaving {
-    /// When to tell more; `None` when everybody has heard.
+    /// When to tell more nodes; `None` when all have heard.
     pub(super) due: Option<Time>,
     /// The next slave to be told.
     pub(super) cursor: u32,

@@ -1,4 +1,4 @@
-//! Doubly linked lists inside an array: a place in an order costs eight bytes and no allocation.
+//! Doubly linked lists inside an array: a position in a list costs eight bytes and no allocation.
 
 /// No entry.
 pub(super) const NIL: u32 = u32::MAX;

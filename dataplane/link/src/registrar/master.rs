@@ -5,14 +5,14 @@ use super::presence::Presence;
 use frame::Time;
 use wire::link::{NodeId, Role};
 
-/// How many datagrams a master may be sent again in each interval, in the long run.
+/// How many datagrams a master may be sent again in each interval, on average.
 const AGAIN: u64 = 32;
 
 /// One master.
 pub(super) struct Master {
     pub(super) id: u16,
     pub(super) presence: Presence,
-    /// The generation that it says it has; zero for none of this start.
+    /// The generation that it reported; zero if it has none of this start.
     pub(super) acked: u64,
     /// The first slave that changed after `acked`, or `NIL`.
     pub(super) base: u32,
@@ -26,15 +26,15 @@ pub(super) struct Master {
     pub(super) is_fresh: bool,
 }
 
-/// What may be sent again: so many datagrams at once, and [`AGAIN`] more in each interval.
+/// The budget for repetitions: some datagrams at once, and [`AGAIN`] more in each interval.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budget {
-    /// When all of it is there again.
+    /// When the budget will be full again.
     full_at: Time,
 }
 
 impl Budget {
-    /// Takes one datagram of at most `most` at once, if there is one.
+    /// Takes one datagram if the budget, which holds at most `most`, has one.
     pub(super) fn take(&mut self, now: Time, interval: u64, most: u64) -> bool {
         let each = (interval / AGAIN).max(1);
         let full_at = self.full_at.max(now).saturating_add(each);
@@ -46,7 +46,7 @@ impl Budget {
     }
 }
 
-/// The id of a node that is a master. It has 16 bits: parsing saw it.
+/// The id of a node that is a master. Parsing checked that it has 16 bits.
 pub(super) fn master_id(node: NodeId) -> Option<u16> {
     (node.role == Role::Master).then_some(node.id).and_then(|id| u16::try_from(id).ok())
 }

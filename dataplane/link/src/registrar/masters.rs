@@ -1,12 +1,13 @@
-//! Masters, and what they are told: MEMBERS.
+//! Masters, and how they learn the membership: MEMBERS.
 //!
-//! A master names in its heartbeats the generation that it has. What changed after it is a run at the end of the order
-//! of changes; it is sent in windows, and again from where the master says it is, until it has all. A snapshot is the
-//! same run from its beginning, with a first record that says: forget what you knew.
+//! A master names in its heartbeats the generation that it has. The changes after that generation are a run at the end
+//! of the order of changes. The run is sent in windows, and sent again from the generation that the master names, until
+//! the master has all. A snapshot is the same run from its beginning; its first record tells the master to forget what
+//! it knew.
 //!
-//! What a master was not told before goes out as it comes. What it was told before, and asks for again, is bounded for
-//! each master ([`Budget`]): so nobody can have the same snapshot again and again, and a master that starts again can
-//! have it once more at once.
+//! Changes that a master was not sent before leave without a limit. Changes that it was sent before and asks for again
+//! are bounded for each master ([`Budget`]). So nobody can request the same snapshot again and again, and a master that
+//! restarts can have it once more at once.
 
 use super::Registrar;
 use super::list::NIL;
@@ -20,16 +21,16 @@ use wire::link::{Heartbeat, Member, Members, MembersBuilder, MembersHead, NodeId
 
 /// The most datagrams that a master is sent before it must answer.
 const WINDOW: usize = 32;
-/// Changes are collected so long before a master is told of them.
+/// How long changes are collected before a master is told of them.
 const COLLECT: u64 = 20 * MILLISECOND;
 
 impl Registrar {
-    /// The place of a master that has one.
+    /// The place of a master, if it has one.
     pub(super) fn known_master(&self, id: u16) -> Option<usize> {
         self.masters.iter().position(|master| master.id == id)
     }
 
-    /// The place of a master: its own, a new one, or that of the master that is gone for the longest time.
+    /// The place of a master: its own, a new one, or that of the master that has been gone for the longest time.
     pub(super) fn master_at(&mut self, id: u16) -> Option<usize> {
         if let Some(at) = self.known_master(id) {
             return Some(at);
@@ -46,7 +47,7 @@ impl Registrar {
         Some(at)
     }
 
-    /// Takes over which membership a master says it has, and sends what it lacks if its cookie is fresh.
+    /// Notes which membership a master says it has, and sends the missing changes if its cookie is fresh.
     pub(super) fn membership_of(
         &mut self,
         at: usize,
@@ -72,7 +73,7 @@ impl Registrar {
         }
     }
 
-    /// A slave changed: gives it the next generation.
+    /// A slave changed: it gets the next generation.
     pub(super) fn note_change(&mut self, at: u32) {
         let next = self.table.changed(at);
         for master in &mut self.masters {
@@ -85,7 +86,7 @@ impl Registrar {
         }
     }
 
-    /// Sends each master that waits for nothing what changed since.
+    /// Sends the latest changes to each master that does not have to answer first.
     pub(super) fn publish_changes(&mut self, now: Time, sink: &mut impl Sink) {
         for at in 0..self.masters.len() {
             if self.publish_at(&self.masters[at]).is_some_and(|due| now >= due) {
@@ -94,7 +95,7 @@ impl Registrar {
         }
     }
 
-    /// When a master should be told of changes; `None` while it has them all, or still has to answer.
+    /// When a master should be told of changes; `None` while it has them all or has to answer first.
     fn publish_at(&self, master: &Master) -> Option<Time> {
         let behind = master.presence.state == State::Here && master.acked < self.table.generation;
         (behind && master.is_fresh && master.sent <= master.acked).then(|| master.sent_at.saturating_add(COLLECT))
@@ -105,8 +106,8 @@ impl Registrar {
         self.masters.iter().filter_map(|master| self.publish_at(master)).min()
     }
 
-    /// Sends a master at most a window of what changed after the generation that it has, as far as it may have again
-    /// what it was told before.
+    /// Sends a master at most one window of the changes after the generation that it has. The budget limits the changes
+    /// that it was sent before.
     fn publish(&mut self, at: usize, now: Time, sink: &mut impl Sink) {
         let node = NodeId::master(self.masters[at].id);
         let key = self.key_of(&self.masters[at].presence).map(|key| key.node_key(node));

@@ -1,12 +1,12 @@
-//! The gateway's end of link control: who is there, and where.
+//! The gateway's end of link control: which nodes are there, and where.
 //!
 //! One [`Registrar`] per gateway process, off the poll loops. It takes the datagrams of link control that lcores hand
-//! over, answers each heartbeat, tells the lcores of routes, and the masters of members. All its memory is allocated
-//! when it is made; nothing is stored for a stranger.
+//! over, answers each heartbeat, tells the lcores of routes, and the masters of members. It allocates all its memory
+//! when it is made, and stores nothing for a stranger.
 //!
-//! A heartbeat registers its node only with a valid tag (when there is a key), with a cookie that was issued for this
-//! very start of the node at this very address not long ago, and with a seq above all before. The tag of a node is made
-//! with its own key, so no node can speak for another.
+//! A heartbeat registers its node only under three conditions. It has a valid tag (when there is a key). It has a
+//! cookie that was issued a short time ago for this start of the node at this address. Its seq is above all earlier
+//! ones. A node's tag is made with its own key, so no node can speak for another.
 
 mod capacity;
 mod config;
@@ -47,10 +47,11 @@ use std::sync::Arc;
 use table::Table;
 use wire::{ShardSet, UNPROVEN_MTU, Walk};
 
-/// How many nodes people are told of by name for each kind of notice; strangers can cause more, and those are one crowd.
+/// How many nodes each kind of notice reports by name. Strangers can cause more; all further ones are reported
+/// together.
 const NAMED: usize = 16;
 
-/// Who is there, and where: the one owner of membership.
+/// Which nodes are there, and where: the only owner of membership.
 pub struct Registrar {
     config: RegistrarConfig,
     /// The dense numbers of the slaves of the served shards: places of the table.
@@ -67,12 +68,12 @@ pub struct Registrar {
     paths: Paths,
     /// Where MEMBERS records are written.
     members: Vec<u8>,
-    /// What people were told, by kind of notice.
+    /// What was reported to people, by kind of notice.
     said: [Repeats<u64>; Notice::KINDS],
 }
 
 impl Registrar {
-    /// A registrar that knows nobody yet.
+    /// A registrar without nodes.
     pub fn new(config: RegistrarConfig, now: Time) -> Result<Self, RegistrarError> {
         config.check()?;
         let shards: Vec<_> = config.shards.iter().collect();
@@ -96,25 +97,25 @@ impl Registrar {
         })
     }
 
-    /// What it counts, to be read by others.
+    /// Its counters, for other threads to read.
     pub fn counters(&self) -> &Arc<RegistrarCounters> {
         &self.counters
     }
 
-    /// What it was told at the start, with the present hold and the present MTUs.
+    /// Its settings from the start, with the present hold and the present MTUs.
     pub fn config(&self) -> &RegistrarConfig {
         &self.config
     }
 
-    /// Tells nodes another hold from their next heartbeat on, in nanoseconds.
+    /// Sets the hold that nodes are told from their next heartbeat on, in nanoseconds.
     pub fn set_hold(&mut self, hold_ns: u32) {
         self.config.hold_ns = hold_ns;
     }
 
     /// Takes one datagram of link control, with any number of heartbeats, that came from `from`.
     ///
-    /// The answers leave in as few datagrams as fit a packet of 1280 bytes. To an address that has not yet proven that
-    /// it can hear, they are never longer than what they answer.
+    /// The answers leave in as few datagrams as possible, for a packet of 1280 bytes. To an address that has not yet
+    /// proven that it can receive, the answers are never longer than the request.
     pub fn receive(&mut self, now: Time, from: &Peer, datagram: &[u8], sink: &mut impl Sink) {
         let mut packer = std::mem::take(&mut self.packer);
         for item in Walk::new(datagram, self.config.scale) {
@@ -131,7 +132,7 @@ impl Registrar {
         self.gauge();
     }
 
-    /// What time brings: silent nodes are suspect or gone, and masters are told of changes.
+    /// Does the work that time brings: declares silent nodes suspect or gone, and tells masters of changes.
     ///
     /// Call it when [`deadline`](Self::deadline) has come, and at least once in two intervals: a longer pause counts as
     /// deafness, in which silence means nothing.
@@ -144,12 +145,12 @@ impl Registrar {
         self.gauge();
     }
 
-    /// Notes whether the gateway can hear, as [`advance`](Self::advance) does first. Nobody is judged.
+    /// Notes whether the gateway can hear; [`advance`](Self::advance) does the same first. No node is judged.
     pub fn look(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
         self.listen(now, health, sink);
     }
 
-    /// When [`advance`](Self::advance) has something to do; `None` while nobody is there.
+    /// When [`advance`](Self::advance) has work; `None` while no node is there.
     pub fn deadline(&self) -> Option<Time> {
         self.silence_deadline().into_iter().chain(self.publish_deadline()).chain(self.leave_deadline()).min()
     }
@@ -166,7 +167,7 @@ impl Registrar {
         self.counters.drain_unheard.set(if self.is_draining() { u64::from(self.unheard()) } else { 0 });
     }
 
-    /// Tells people: the first time at once, the same again rarely, with a count.
+    /// Tells people: the first time at once, then rarely, with the number of repetitions.
     fn notice(&mut self, now: Time, notice: Notice, sink: &mut impl Sink) {
         let (kind, about) = notice.topic();
         if let Some(more) = self.said[kind].hear(now, about) {

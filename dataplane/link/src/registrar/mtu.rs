@@ -1,14 +1,15 @@
-//! The largest packet of a port may change while the gateway runs: somebody changed the MTU of its interface.
+//! The largest packet of a port may change while the gateway runs, when somebody changes the MTU of its interface.
 
 use super::Registrar;
 use crate::{RouteChange, Sink};
 use wire::MIN_MTU;
 
 impl Registrar {
-    /// Other largest IP packets of the ports from now on, in bytes, the first port's first; none is below 576.
+    /// Sets the largest IP packets of the ports from now on, in bytes, beginning with the first port; none is below
+    /// 576.
     ///
-    /// Routes that are too large shrink at once, and their nodes hear of it with the answer to their next heartbeat. Routes
-    /// grow with that heartbeat, as far as a padded one has proven it.
+    /// Routes that are too large shrink at once, and their nodes hear of it with the answer to their next heartbeat.
+    /// Routes grow with that heartbeat, up to the size that a padded heartbeat has proven.
     pub fn set_port_mtus(&mut self, mtus: &[u16], sink: &mut impl Sink) {
         self.config.port_mtus = mtus.iter().map(|mtu| (*mtu).max(MIN_MTU)).collect();
         self.config.mtu = self.config.port_mtus.iter().copied().min().unwrap_or(self.config.mtu);

@@ -1,4 +1,4 @@
-//! Packs the answers to one datagram into as few datagrams as hold them.
+//! Packs the answers to one datagram into as few datagrams as possible.
 
 use crate::{Sink, datagram_room};
 use frame::Peer;
@@ -20,8 +20,8 @@ impl Packer {
         Self { bytes: vec![0; usize::from(UNPROVEN_MTU)], len: 0, records: 0, datagrams: 0 }
     }
 
-    /// Adds an answer, in version 1 if `v1`; sends what waited first when it does not fit. Both ends take packets of `mtu`
-    /// bytes.
+    /// Adds an answer, in version 1 if `v1`. If it does not fit, sends the waiting answers first. Both ends take
+    /// packets of `mtu` bytes.
     pub(super) fn push(
         &mut self,
         to: &Peer,
@@ -35,7 +35,7 @@ impl Packer {
         if self.len + len > datagram_room(to, mtu.min(UNPROVEN_MTU)) {
             self.flush(to, sink);
         }
-        // An ACK with all its ranges is far below the room of an empty datagram.
+        // An ACK with all its ranges is much smaller than an empty datagram.
         let room = &mut self.bytes[self.len..];
         let emitted = if v1 { v1::emit_ack(ack, key, room) } else { ack.emit(key, room) };
         if let Some(len) = emitted {

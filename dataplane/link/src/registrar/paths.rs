@@ -1,14 +1,13 @@
-//! How large a packet is known to arrive from an address, whichever node behind it proved that.
-//!
-//! A farm announces thousands of ids from one socket: one padded heartbeat proves the path for all of them.
+//! The size of the largest packet that is known to arrive from an address, whichever node behind it proved that.  A
+//! farm announces thousands of ids from one socket: one padded heartbeat proves the path for all of them.
 
 use frame::{Peer, PortId};
 use std::collections::{HashMap, VecDeque};
 
-/// The most addresses that are remembered; the oldest proof gives way to a new one.
+/// The most addresses that are remembered; a new proof replaces the oldest one.
 const PATHS: usize = 4096;
 
-/// What a path is: everything of a peer but the next hop's MAC, which may change.
+/// The key of a path: everything of a peer except the next hop's MAC, which may change.
 type Address = ([u8; 16], u16, Option<u16>, PortId);
 
 fn address(peer: &Peer) -> Address {

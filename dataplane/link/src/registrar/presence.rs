@@ -1,4 +1,4 @@
-//! What the last accepted heartbeat of a node said, and whether another one may replace it.
+//! The data of the last accepted heartbeat of a node, and whether another heartbeat may replace it.
 
 use crate::{Route, ip_udp_len};
 use frame::{Peer, PortId, Time, Vlan};
@@ -8,20 +8,20 @@ use wire::link::Heartbeat;
 /// Whether a node is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Never was.
+    /// It never was there.
     Never,
     Here,
     Suspect,
-    /// Was; its boot epoch and seq are remembered against replays.
+    /// It was there; its boot epoch and seq are remembered against replays.
     Gone,
 }
 
-/// What the last accepted heartbeat of a node said.
+/// The data of the last accepted heartbeat of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Presence {
     pub(super) boot_epoch: u64,
     pub(super) seq: u64,
-    /// Of its last heartbeat, to be said back.
+    /// The challenge of its last heartbeat, which the answer repeats.
     pub(super) challenge: u64,
     pub(super) heard: Time,
     pub(super) peer: Peer,
@@ -31,31 +31,31 @@ pub(super) struct Presence {
     proven: u16,
     pub(super) vcpus: u16,
     pub(super) fixed_port: bool,
-    /// It signed with the older one of two keys.
+    /// Whether it signed with the older one of two keys.
     pub(super) old_key: bool,
-    /// It has heard that the gateway is about to leave.
+    /// Whether it has heard that the gateway is about to leave.
     pub(super) left: bool,
-    /// It speaks version 1 of link control.
+    /// Whether it speaks version 1 of link control.
     pub(super) v1: bool,
     pub(super) state: State,
 }
 
-/// What a heartbeat with a valid tag and cookie is.
+/// The result of judging a heartbeat with a valid tag and cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A new node, a new boot, another address, or back from being gone: what was proven is forgotten.
+    /// A new node, a new boot, another address, or a node that was gone and came back: the proven MTU is forgotten.
     New,
     /// The next heartbeat of a node that is there.
     Next,
-    /// The id is alive at another address.
+    /// A live node at another address has the id.
     Duplicate,
     /// An old seq of the same boot.
     Replayed,
-    /// Another boot, whose cookie is older than the last heartbeat of the one that is known.
+    /// Another boot, whose cookie is older than the last heartbeat of the known boot.
     OtherBoot,
     /// An earlier boot, of version 1.
     OlderBoot,
-    /// Of version 1, while version 2 has the id.
+    /// A heartbeat of version 1, while a node of version 2 has the id.
     Downgrade,
 }
 
@@ -82,7 +82,7 @@ impl Presence {
         matches!(self.state, State::Here | State::Suspect)
     }
 
-    /// What is new about a node whose heartbeat is not the next one of those before, for people.
+    /// What is new about a node whose heartbeat does not continue the earlier ones, as a text for people.
     pub(super) fn news(&self, from: &Peer) -> &'static str {
         match self.state {
             State::Never => "for the first time",
@@ -94,11 +94,11 @@ impl Presence {
         }
     }
 
-    /// Judges a heartbeat whose cookie was issued at `issued`; `is_free` says that the node was silent for so long that
+    /// Judges a heartbeat whose cookie was issued at `issued`. `is_free` says that the node was silent for so long that
     /// another address may have its id.
     ///
-    /// Boot epochs have no order. Which of two boots is the later one follows from the cookies, which are for one boot
-    /// each: what an earlier boot sent has a cookie from before the later one was heard.
+    /// Boot epochs have no order. The cookies show which of two boots is the later one, because a cookie is for one
+    /// boot: the heartbeats of an earlier boot have cookies from before the later boot was heard.
     pub(super) fn judge(&self, heartbeat: &Heartbeat, from: &Peer, issued: Time, is_free: bool) -> Verdict {
         if self.state == State::Never {
             return Verdict::New;
@@ -118,7 +118,7 @@ impl Presence {
         }
     }
 
-    /// Takes over what an accepted heartbeat says, which came in a datagram of `len` bytes to a gateway whose largest
+    /// Takes over the data of an accepted heartbeat. It came in a datagram of `len` bytes to a gateway whose largest
     /// packet is `ours`.
     pub(super) fn accept(
         &mut self,
@@ -146,17 +146,17 @@ impl Presence {
         self.state = State::Here;
     }
 
-    /// The gateway's largest packet towards it is `ours` from now on; what was proven stays.
+    /// The gateway's largest packet to it is `ours` from now on; the proven size stays.
     pub(super) fn shrink(&mut self, ours: u16) {
         self.limit = self.limit.min(ours);
     }
 
-    /// A packet of so many bytes arrived from its address.
+    /// A packet of `packet` bytes arrived from its address.
     pub(super) fn prove(&mut self, packet: u16) {
         self.proven = self.proven.max(packet);
     }
 
-    /// Largest IP packet that is known to have arrived from its address, in bytes; 0 when none was padded.
+    /// Largest IP packet that is known to have arrived from its address, in bytes; 0 if no packet was padded.
     pub(super) fn proven(&self) -> u16 {
         self.proven
     }

@@ -1,17 +1,17 @@
-//! Who is gone: silence, and how long the gateway's own troubles are a reason to doubt it.
+//! Which nodes are gone: silence, and how long the gateway's own troubles are a reason to doubt it.
 //!
 //! A node that was not heard for 3 intervals is silent, unless the gateway could not hear it. There are three causes of
 //! such doubt. Each has its bound, which counts for every node from its own last heartbeat:
 //!
 //! | cause | what it does | bound | why |
 //! |---|---|---|---|
-//! | packets were lost on receive, or mail to the registrar | the spell of the loss counts as no silence | 13 intervals | strangers can cause losses, and one lost packet is no word about a node |
+//! | packets were lost on receive, or mail to the registrar | the spell of the loss does not count as silence | 13 intervals | strangers can cause losses, and one lost packet says nothing about a node |
 //! | an lcore does not poll | silence begins when it polls again | 33 intervals | nodes behind it have left this gateway long before |
-//! | the registrar was not called | silence begins at the end of the pause | 10 pauses in a row | nobody is judged in a pause; in between somebody must be |
+//! | the registrar was not called | silence begins at the end of the pause | 10 pauses in a row | no node is judged in a pause; at some time nodes must be judged |
 //!
-//! A spell is the time between two looks at the counts of losses ([`deaf`](super::deaf)): so a loss now and then delays the
-//! end of a dead node by little, and only losses in nearly every look delay it up to the bound. Whatever happens, a node
-//! that is dead is gone at last; and what only losses make doubtful keeps nobody from claiming an id with its key.
+//! A spell is the time between two looks at the counts of losses ([`deaf`](super::deaf)). So a loss now and then delays
+//! the end of a dead node by little; only losses in nearly every look delay it up to the bound. In every case a dead
+//! node is gone in the end. Doubt from losses alone prevents nobody from claiming an id with its key.
 
 use super::Registrar;
 use super::hearing::{LOSS_INTERVALS, SUSPECT_INTERVALS};
@@ -20,21 +20,22 @@ use crate::{Notice, RegistrarEvent, RouteChange, SILENT_INTERVALS, Sink};
 use frame::Time;
 use wire::link::NodeId;
 
-/// How long after a node was last heard an lcore that does not poll may excuse its silence, in intervals.
+/// How long after a node's last heartbeat an lcore that does not poll may excuse its silence, in intervals.
 const STALL_INTERVALS: u64 = 30;
-/// In so many parts of an interval the registrar looks at the counts of losses: the shortest spell of a loss is one of them.
+/// How many times per interval the registrar looks at the counts of losses. The shortest spell of a loss is the time
+/// between two looks.
 const LOOKS_PER_INTERVAL: u64 = 5;
-/// How many pauses in a row begin the silence of all nodes anew. They are in a row when silence was not judged in
-/// between: less than 3 intervals after the one before.
+/// How many pauses in a row restart the silence of all nodes. Pauses are in a row when silence was not judged in
+/// between, because one followed the other in less than 3 intervals.
 const MOST_PAUSES: u32 = 10;
-/// More than one in so many falling silent within one interval is a mass silence: 5 %.
+/// If more than one node in this many falls silent within one interval, it is a mass silence: 5 %.
 const MASS_ONE_IN: u32 = 20;
-/// One silent slave is never a mass, however few there are.
+/// One silent slave is never a mass, however few slaves there are.
 const MASS_LEAST: u32 = 2;
 /// The most slaves that one call declares suspect or gone; the rest waits for the next.
 const MOST_AT_ONCE: u32 = 4096;
 
-/// How the gateway itself does: whether the silence of others means anything.
+/// The condition of the gateway itself: whether the silence of others means anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// All lcores poll.
@@ -59,35 +60,35 @@ impl Registrar {
         self.intervals(SILENT_INTERVALS)
     }
 
-    /// Since when the silence of a node counts that was last heard at `heard`, whatever was lost.
+    /// The time from which the silence of a node that was last heard at `heard` counts, without regard to losses.
     ///
-    /// It grows with `heard`, and so does all that follows from it: the order in which nodes were heard is the order in
-    /// which they are due.
+    /// It grows with `heard`, and so does all that is derived from it: nodes fall due in the order in which they were
+    /// heard.
     fn silent_but_for_loss(&self, heard: Time) -> Time {
         let heard = heard.max(self.hearing.paused);
         heard.max(self.hearing.stalled.min(heard.saturating_add(self.intervals(STALL_INTERVALS))))
     }
 
-    /// From when on losses do not excuse the silence of a node that was last heard at `heard`.
+    /// The time from which losses no longer excuse the silence of a node that was last heard at `heard`.
     fn unexcused_from(&self, heard: Time) -> Time {
         let most = heard.max(self.hearing.paused).saturating_add(self.intervals(LOSS_INTERVALS));
         most.max(self.silent_but_for_loss(heard))
     }
 
-    /// Whether silence since `since` has lasted for `silence` without the spells of losses; and whatever was lost, from
-    /// `end` on.
+    /// Whether silence since `since` has lasted for `silence` without the spells of losses. From `end` on it has,
+    /// whatever was lost.
     fn has_lasted(&self, since: Time, silence: u64, end: Time, now: Time) -> bool {
         now >= end || self.hearing.deaf.clear(since, now) >= silence
     }
 
-    /// When silence since `since` will have lasted for `silence` if nothing is lost any more; at the latest `end`.
+    /// When silence since `since` will have lasted for `silence` if nothing more is lost; at the latest `end`.
     fn will_have_lasted(&self, since: Time, silence: u64, end: Time) -> Time {
         let looked = self.hearing.looked.max(since);
         let left = silence.saturating_sub(self.hearing.deaf.clear(since, looked));
         looked.saturating_add(left).min(end)
     }
 
-    /// When a node that was last heard at `heard` is silent, whatever is lost.
+    /// The latest time at which a node that was last heard at `heard` counts as silent, whatever is lost.
     fn silent_at_last(&self, heard: Time) -> Time {
         self.unexcused_from(heard).saturating_add(self.silence())
     }
@@ -99,13 +100,13 @@ impl Registrar {
 
     /// Whether another address may have the id of a node that was last heard at `heard`.
     ///
-    /// Who proves the node's key need not wait until nothing is lost any more: its own heartbeats got through.
+    /// A node that proves the key of the id need not wait until losses end: its own heartbeats got through.
     pub(super) fn is_free(&self, heard: Time, now: Time, has_key: bool) -> bool {
         let since = self.silent_but_for_loss(heard);
         self.is_silent(heard, now) || (has_key && now >= since.saturating_add(self.silence()))
     }
 
-    /// Since when a suspect's silence counts, and when it is gone whatever is lost.
+    /// When a suspect's silence began, and when the suspect is gone whatever is lost.
     fn suspicion(&self, since: Time, presence: &Presence) -> (Time, Time) {
         let end = since.max(self.unexcused_from(presence.heard)).saturating_add(self.intervals(SUSPECT_INTERVALS));
         (since.max(self.silent_but_for_loss(presence.heard)), end)
@@ -126,7 +127,7 @@ impl Registrar {
             hearing.lost.map_or((false, false), |before| (before.0 != health.rx_lost, before.1 != health.mail_lost));
         let lost = rx_lost || mail_lost;
         if lost {
-            // One packet that is lost in a pause says little of the pause, which has a rule of its own.
+            // One packet that is lost in a pause says little about the pause, which has its own rule.
             let from = hearing.looked.max(now.saturating_sub(interval));
             self.counters.deaf_ns.add(hearing.deaf.add(from, now));
         }
@@ -164,7 +165,8 @@ impl Registrar {
         clear < self.silence() || now < self.hearing.stalled.saturating_add(self.silence())
     }
 
-    /// A node that was last heard at `heard` is judged: says so when the gateway still has reasons to doubt its silence.
+    /// A node that was last heard at `heard` is judged. Reports it if the gateway still has reasons to doubt the
+    /// silence.
     fn judged(&mut self, heard: Time, now: Time, sink: &mut impl Sink) {
         if self.is_in_doubt(heard, now) {
             self.counters.doubt_ended.add(1);
@@ -206,7 +208,8 @@ impl Registrar {
         }
     }
 
-    /// Whether more than 5 % fall silent within one interval: those due now, and those due within the next.
+    /// Whether more than 5 % fall silent within one interval: the nodes that are due now, and those that are due within
+    /// the next interval.
     fn is_mass_silence(&mut self, now: Time, sink: &mut impl Sink) -> bool {
         let present = self.table.present();
         let enough = (present / MASS_ONE_IN + 1).max(MASS_LEAST);
@@ -270,7 +273,7 @@ impl Registrar {
             self.will_have_lasted(since, self.intervals(SUSPECT_INTERVALS), end)
         });
         let due = silent.into_iter().chain(gone).min()?;
-        // A loss counts as deafness since the last look, so looks are often.
+        // A loss counts as deafness since the last look, so looks must be frequent.
         Some(due.min(self.hearing.looked.saturating_add((self.config.interval / LOOKS_PER_INTERVAL).max(1))))
     }
 }

@@ -1,8 +1,8 @@
 //! The slaves of the served shards: one compact entry for each id, in two orders.
 //!
-//! Those that are here stand in the order in which they were last heard, those that are suspect in the order in which
-//! they became it, so that the due ones are at the head. Everyone who ever was here also stands in the order of the
-//! last change, so that what changed since a generation is a run up to the tail.
+//! Slaves that are here stand in the order in which they were last heard, suspects in the order in which they became
+//! suspect; so the due ones are at the head. Every slave that ever was here also stands in the order of the last
+//! change. So the changes since a generation are a run up to the tail.
 
 use super::list::{Links, List, NIL};
 use super::presence::{Presence, State};
@@ -18,9 +18,9 @@ pub(super) struct Entry {
     /// Its failure domain; zero is unknown.
     domain: u32,
     speed_class: SpeedClass,
-    /// Since when it is suspect.
+    /// The time at which it became suspect.
     pub(super) since: Time,
-    /// Generation of the last change; zero when it never was here.
+    /// Generation of the last change; zero if it never was here.
     pub(super) generation: u64,
     /// Place among those that are here, or among the suspects.
     silence: Links,
@@ -47,15 +47,15 @@ pub(super) struct Table {
     changes: List,
     pub(super) here_len: u32,
     pub(super) suspect_len: u32,
-    /// Of those that are here or suspect: they signed with the older one of two keys.
+    /// How many that are here or suspect signed with the older one of two keys.
     pub(super) old_key_len: u32,
-    /// Of those that are here or suspect: they speak version 1 of link control.
+    /// How many that are here or suspect speak version 1 of link control.
     pub(super) v1_len: u32,
-    /// Of those that are here: they have heard that the gateway is about to leave.
+    /// How many that are here have heard that the gateway is about to leave.
     pub(super) left_len: u32,
-    /// Of all: they are or were here, so that a snapshot names them.
+    /// How many are or were here: a snapshot names them.
     pub(super) changed_len: u32,
-    /// Counts changes; the first generation is 1.
+    /// The number of changes; the first generation is 1.
     pub(super) generation: u64,
 }
 
@@ -108,7 +108,7 @@ impl Table {
         self.here_len + self.suspect_len
     }
 
-    /// Puts an entry where its new state belongs, at the end. `was` is what it was before.
+    /// Moves an entry to the end of the list of its new state. `was` is its presence before.
     pub(super) fn place(&mut self, at: u32, was: &Presence) {
         let is = self.get(at).presence;
         let old_key = |presence: &Presence| u32::from(presence.is_present() && presence.old_key);
@@ -141,7 +141,7 @@ impl Table {
         }
     }
 
-    /// Notes anew who signed with the older one of two keys, given who did.
+    /// Updates which entries signed with the older one of two keys; `old` maps the earlier value to the new one.
     pub(super) fn set_old_keys(&mut self, old: impl Fn(bool) -> bool) {
         self.old_key_len = 0;
         for presence in self.entries.iter_mut().map(|entry| &mut entry.presence) {
@@ -150,12 +150,12 @@ impl Table {
         }
     }
 
-    /// Of those that are here, the one that was heard the longest ago.
+    /// The entry that is here and was not heard for the longest time.
     pub(super) fn quietest(&self) -> Option<(u32, &Entry)> {
         self.entries.get(self.here.head as usize).map(|entry| (self.here.head, entry))
     }
 
-    /// Of the suspects, the one that is it for the longest time.
+    /// The entry that has been suspect for the longest time.
     pub(super) fn oldest_suspect(&self) -> Option<(u32, &Entry)> {
         self.entries.get(self.suspect.head as usize).map(|entry| (self.suspect.head, entry))
     }
@@ -174,8 +174,8 @@ impl Table {
         count
     }
 
-    /// Gives an entry the next generation and moves it to the end of the order of changes. Returns who followed it
-    /// there, or `NIL`.
+    /// Gives an entry the next generation and moves it to the end of the order of changes. Returns the entry that
+    /// followed it there before, or `NIL`.
     pub(super) fn changed(&mut self, at: u32) -> u32 {
         let next = self.get(at).change.next;
         if self.get(at).generation != 0 {
@@ -189,7 +189,7 @@ impl Table {
         next
     }
 
-    /// The first entry that changed after `generation`, or `NIL`; found from the end.
+    /// The first entry that changed after `generation`, or `NIL`; the search begins at the end.
     pub(super) fn first_after(&self, generation: u64) -> u32 {
         if generation == 0 {
             return self.changes.head;
@@ -222,7 +222,7 @@ impl Table {
 }
 
 impl Entry {
-    /// The entry as a MEMBERS record tells it.
+    /// The entry as a MEMBERS record has it.
     pub(super) fn member(&self, id: u32) -> Member {
         Member {
             id,
@@ -241,10 +241,11 @@ impl Entry {
         }
     }
 
-    /// Takes over the memory that it lends, all and free, and where and how its node is connected. Returns whether masters should
-    /// hear of it.
+    /// Takes over the memory that it lends, total and free, and where and how its node is connected. Returns whether
+    /// masters should hear of it.
     ///
-    /// A small drift of the free pages is no change: else every heartbeat of every slave would go to every master.
+    /// A small drift of the free pages does not count as a change: otherwise every heartbeat of every slave would go to
+    /// every master.
     pub(super) fn set_capacity(&mut self, (total, free): (u64, u64), heartbeat: &Heartbeat) -> bool {
         let drift = free.abs_diff(self.pages_free);
         let notable = total != self.pages_total

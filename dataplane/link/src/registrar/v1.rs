@@ -1,8 +1,8 @@
 //! Nodes of version 1 of link control, while they are being updated: `--accept-v1`.
 //!
-//! They keep the rules of version 1: a cookie without a time, and boot epochs that must grow. What they send can be
-//! replayed as ever, and so can what they are sent. An id that version 2 has registered is closed to version 1 until this
-//! gateway starts again: what was recorded before an update registers nothing after it.
+//! They keep the rules of version 1: a cookie without a time, and boot epochs that must grow. Messages from them and to
+//! them can be replayed, as always in version 1. An id that a node of version 2 has registered is closed to version 1
+//! until this gateway restarts. So a message that was recorded before an update registers nothing after it.
 
 use super::Registrar;
 use super::cookie::CookieSecret;
@@ -12,7 +12,7 @@ use wire::Record;
 use wire::link::{Cookie, Heartbeat, LinkError, NodeId, v1};
 
 impl CookieSecret {
-    /// The cookie of version 1 of a node at an address; never zero, which means that a node has none.
+    /// The cookie of version 1 of a node at an address; never zero, because zero means that a node has none.
     pub(super) fn version_1(&self, peer: &Peer, node: NodeId) -> Cookie {
         let mut input = [0; 26];
         input[..16].copy_from_slice(&peer.ip_octets());
@@ -27,7 +27,7 @@ impl CookieSecret {
 }
 
 impl Registrar {
-    /// Reads a heartbeat; the second says that it is of version 1.
+    /// Reads a heartbeat; the second value says whether it is of version 1.
     pub(super) fn read(&self, record: &Record<'_>) -> Result<(Heartbeat, bool), LinkError> {
         match Heartbeat::parse(record) {
             Err(LinkError::Version(v1::VERSION_MAJOR)) if self.config.accept_v1 => {
@@ -39,14 +39,14 @@ impl Registrar {
 }
 
 impl Presence {
-    /// Judges a heartbeat of version 1 with its cookie, as [`judge`](Self::judge) does those of version 2.
+    /// Judges a heartbeat of version 1 with its cookie, as [`judge`](Self::judge) does for version 2.
     pub(super) fn judge_v1(&self, heartbeat: &Heartbeat, from: &Peer, is_free: bool, is_signed: bool) -> Verdict {
         if self.state == State::Never {
             return Verdict::New;
         }
         let same = from.is_same_origin(&self.peer, self.fixed_port || heartbeat.fixed_port);
         let same_boot = heartbeat.boot_epoch == self.boot_epoch;
-        // Without a key anybody can claim a boot of the far future: that must not keep the node itself out for ever.
+        // Without a key anybody can claim a boot of the far future: that must not lock out the node itself for ever.
         let is_doubtful = !is_signed && (is_free || !self.is_present());
         if !self.v1 {
             Verdict::Downgrade

@@ -1,4 +1,4 @@
-//! What a registrar shows people: `gvm-dp routes` and `stats`.
+//! The registrar's data for people: `gvm-dp routes` and `stats`.
 
 use super::Registrar;
 use super::presence::{Presence, State};
@@ -10,7 +10,7 @@ use wire::link::{Member, MemberState};
 /// A slave that is here or suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberView {
-    /// What masters are told of it.
+    /// What masters are told about it.
     pub member: Member,
     /// Its route.
     pub route: Route,
@@ -33,7 +33,7 @@ pub struct MasterView {
     pub generation: u64,
 }
 
-/// How many are there.
+/// The numbers of members, and what they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Slave ids of the served shards.
@@ -55,7 +55,7 @@ pub struct Summary {
 }
 
 impl Registrar {
-    /// How many are there.
+    /// The numbers of members, and what they are told.
     pub fn summary(&self) -> Summary {
         Summary {
             served: self.config.shards.len() * self.config.scale.slaves_per_gateway(),
@@ -103,7 +103,7 @@ impl Registrar {
         self.table.get(at).presence.route().map(|route| route.peer)
     }
 
-    /// All routes, as changes: for an lcore that begins to serve later than the registrar.
+    /// All routes, as changes: for an lcore that starts later than the registrar.
     pub fn routes(&self) -> impl Iterator<Item = RouteChange> + '_ {
         let slaves = self.members().filter_map(|view| {
             let id = self.config.scale.slave_id(view.member.id)?;
