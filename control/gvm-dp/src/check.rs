@@ -1,4 +1,4 @@
-//! `gvm-dp config check`: everything that can be found wrong in a file without opening a device.
+//! `gvm-dp config check`: finds every fault in a file that can be found without opening a device.
 
 use common::exit::Failure;
 use common::faults::Faults;
@@ -15,11 +15,11 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// What a start needs, and what stands for it while the rest is checked.
+/// Settings that a start needs, and the values that replace missing ones while the rest is checked.
 const NEEDED: [(&str, &str); 3] = [("port", "udp:127.0.0.1:0"), ("id", "0"), ("gateway", "192.0.2.1")];
 
-/// Checks a file, or the default one: for the roles that have a table in it, or else for a gateway. Returns what to say of a
-/// good one.
+/// Checks a file, or the default one: for the roles that have a table in it, or else for a gateway. Returns the message
+/// about a good file.
 pub fn file(path: Option<&Path>) -> Result<String, Failure> {
     let default = default_path();
     let file = ConfigFile::read(path.unwrap_or(&default))?;
@@ -39,7 +39,7 @@ pub fn file(path: Option<&Path>) -> Result<String, Failure> {
     faults.finish(Some(report))
 }
 
-/// Checks a file for one role; returns the flags that a start needs besides.
+/// Checks a file for one role; returns the flags that a start needs in addition.
 fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
     let mut sources = Sources::of_file(role);
     let settings = sources.resolve(Some(file))?;
@@ -61,7 +61,7 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
     Ok(missing)
 }
 
-/// What a gateway's start finds out from the machine.
+/// The checks of a gateway's start against this machine.
 fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
     let mut faults = Faults::default();
     let facts = of_machine(&gateway.common, usize::MAX, &mut faults);
@@ -74,14 +74,14 @@ fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
     faults.check()
 }
 
-/// What a slave's start finds out from the machine.
+/// The checks of a slave's start against this machine.
 fn of_slave(slave: &SlaveSettings) -> Result<(), Failure> {
     let mut faults = Faults::default();
     of_machine(&slave.common, 1, &mut faults);
     faults.check()
 }
 
-/// Whether this machine has what ports and metrics stand on. Returns what the ports can do.
+/// Whether this machine has what ports and metrics need. Returns what the ports can do.
 fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<settings::static_routes::PortFacts>> {
     let lacking = |name, text| Err::<(), _>(Failure::Lacking { name, text });
     let mut all = true;
@@ -95,7 +95,7 @@ fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<s
             format!("{}: no interface of this machine has that address: `ip -brief address` lists them", metrics.0);
         faults.take(lacking("metrics", text));
     }
-    // What is not there has been said.
+    // Missing things were already reported.
     if all { faults.take(ports::check(common, most)) } else { None }
 }
 
@@ -104,7 +104,7 @@ fn is_ours(ip: IpAddr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ours()
 }
 
-/// Whether this machine has what a port stands on. Interfaces are looked at more closely when all are there.
+/// Whether this machine has what a port needs. Interfaces are examined further when all of them exist.
 fn exists(port: &PortPlan) -> Result<(), String> {
     match port {
         PortPlan::Udp(address) if !is_ours(SocketAddr::ip(address)) => {
@@ -115,7 +115,7 @@ fn exists(port: &PortPlan) -> Result<(), String> {
         PortPlan::Xdp(spec) => {
             Err(format!("{spec}: there is no interface `{}`: `ip -brief link` lists them", spec.ifname))
         }
-        // The device was looked at with the settings.
+        // The device was checked with the settings.
         PortPlan::Dpdk(spec) => LoadedPlugin::find().map(drop).map_err(|error| format!("{spec}: {error}")),
     }
 }

@@ -1,4 +1,4 @@
-//! `gvm-dp config`: what a process is told, or would be.
+//! `gvm-dp config`: the settings of a process that runs or would run.
 
 use crate::check;
 use crate::cli::{ConfigCommand, ShowArgs, ShowRole};

@@ -45,14 +45,14 @@ fn hand_over(key: &impl Display, out: Option<&Path>) -> Result<(), Failure> {
     }
 }
 
-/// Prints a line. A key that nobody got is an error, unlike half a table.
+/// Prints a line. It is an error if nobody gets the key, but not if nobody reads all of a table.
 fn say(text: &impl Display) -> Result<(), Failure> {
     print_whole(&Zeroizing::new(format!("{text}\n")))
 }
 
 fn node(role: NodeRole, id: u32) -> Result<NodeId, Failure> {
     match role {
-        // The scale of the cluster is not known here: any id that some scale has may have a key.
+        // The scale of the cluster is not known here: every id that some scale has may have a key.
         NodeRole::Slave if id < 1 << Scale::MAX_SLAVE_BITS => Ok(NodeId { role: Role::Slave, id }),
         NodeRole::Slave => {
             Err(Failure::Usage(format!("--id {id}: slave ids are below {}", 1 << Scale::MAX_SLAVE_BITS)))

@@ -1,5 +1,5 @@
-//! gvm-dp: the dataplane of GiantVM Frontier-X. This crate reads the command line and runs what it names: a role, which
-//! `process` assembles and looks after, or a command.
+//! gvm-dp: the dataplane of GiantVM Frontier-X. This crate reads the command line and runs a role, which `process`
+//! assembles and supervises, or another command.
 //!
 //! | module | what |
 //! |---|---|
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     stdio::err::catch_panics();
-    // A panic has said what it is.
+    // The panic was already reported.
     let panicked = || Failure::Internal("gvm-dp panicked".to_owned());
     let code = match catch_unwind(command_line).unwrap_or_else(|_| Err(panicked())) {
         Ok(code) => code,
@@ -51,11 +51,11 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Returns the exit code of what is no failure of ours.
+/// Returns the exit code of everything that is no failure of gvm-dp.
 fn command_line() -> Result<u8, Failure> {
     let survives = stdio::survive_file_size_limit();
     survives.map_err(|error| Failure::Machine(format!("cannot listen to signals: {error}")))?;
-    // A shell may only want to know how a line can go on.
+    // A shell may only ask for completions.
     match shell::answer(cli::command) {
         Ok(false) => {}
         Ok(true) => return Ok(0),
@@ -69,7 +69,7 @@ fn command_line() -> Result<u8, Failure> {
 }
 
 fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
-    // The default role's flags stand where other commands have a name.
+    // The flags of the default role stand where other commands have their name.
     let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
     match cli.command {
         None | Some(Command::Gateway(_)) => gateway(Sources::new(RoleName::Gateway, flags)),
@@ -81,7 +81,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// A command that does its work and ends.
+/// Runs a command that does its work and ends.
 fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Stats(args) => client::stats::run(&args),
@@ -140,7 +140,7 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     role::slave::run(config, RunningSettings::new(sources, file, &settings))
 }
 
-/// Begins the log of a role's process.
+/// Starts the log of a role's process.
 fn start_log(common: &CommonArgs) -> Result<(), Failure> {
     log::start(&common.log, Some((common.seccomp, common.landlock == Switch::On)))
 }

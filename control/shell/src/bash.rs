@@ -1,5 +1,6 @@
-//! Bash's adapter. The library's own passes on words as bash has cut them. Bash cuts at `=` and `:`, too, so that
-//! `--name=farm` and `udp:127.0.0.1:9999` arrive in pieces and nothing fits. This one puts the pieces together again.
+//! The adapter for bash. The library's own adapter passes words as bash splits them. Bash also splits at `=` and `:`,
+//! so that `--name=farm` and `udp:127.0.0.1:9999` arrive in pieces, and no candidate matches. This adapter joins the
+//! pieces again.
 
 use clap::Command;
 use clap_complete::engine::complete;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 pub(crate) struct Bash;
 
-/// `@FUNCTION@`, `@PROGRAM@` and `@VARIABLE@` are filled in.
+/// `@FUNCTION@`, `@PROGRAM@` and `@VARIABLE@` are replaced.
 const SCRIPT: &str = r#"# Completion for @PROGRAM@, made by `@PROGRAM@`: it asks the program that is being typed.
 @FUNCTION@() {
     # Bash cuts the line at = and : as well. Pieces that no blank parts are one word. The last word ends at the cursor.
@@ -80,7 +81,8 @@ impl EnvCompleter for Bash {
         let unspoken = args.last().is_some_and(|word| word.is_empty());
         let candidates = complete(cmd, args, last, current_dir)?;
         let words: Vec<_> = candidates.iter().map(|candidate| candidate.get_value().to_string_lossy()).collect();
-        // Who has typed nothing yet sees commands and values. The options, often many, come with the first dash.
+        // If nothing was typed yet, commands and values are shown. The options, often many, are shown after the first
+        // dash.
         let only_words = unspoken && words.iter().any(|word| !word.starts_with('-'));
         for word in words.iter().filter(|word| !only_words || !word.starts_with('-')) {
             writeln!(buf, "{word}")?;

@@ -11,14 +11,14 @@ use std::io;
 /// The environment variable that tells a program to answer a shell instead of doing its work.
 pub const VARIABLE: &str = "GVM_COMPLETE";
 
-/// Bash's script is ours, see [`crate::bash`]; the others are the library's.
+/// Bash's script is our own, see [`crate::bash`]; the others come from the library.
 const SHELLS: [&dyn EnvCompleter; 5] = [&Bash, &Elvish, &Fish, &Powershell, &Zsh];
 
-/// Answers a shell that asks for completions of this process's arguments. Returns whether one did: then the process has
-/// nothing else to do.
+/// Answers a shell that asks for completions of this process's arguments. Returns whether a shell asked. Then the
+/// process has nothing else to do.
 ///
 /// # Errors
-/// When the shell is unknown, or does not read the answer.
+/// The shell is unknown, or does not read the answer.
 pub fn answer(program: fn() -> Command) -> Result<bool, clap::Error> {
     let current = std::env::current_dir().ok();
     let engine = CompleteEnv::with_factory(program).var(VARIABLE).shells(Shells(&SHELLS));
@@ -28,7 +28,7 @@ pub fn answer(program: fn() -> Command) -> Result<bool, clap::Error> {
 /// The script with which a shell completes a program.
 ///
 /// # Errors
-/// When the shell has no completions.
+/// The shell has no completions.
 pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     let shell = shell.to_string();
     let completer = Shells(&SHELLS);
@@ -39,7 +39,7 @@ pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     String::from_utf8(script).map_err(io::Error::other)
 }
 
-/// Values that are always the same, for an argument whose type is not an enum of clap's.
+/// Fixed values, for an argument whose type is not an enum of clap's.
 pub fn values(values: &'static [&'static str]) -> ArgValueCandidates {
     ArgValueCandidates::new(move || values.iter().map(CompletionCandidate::new).collect())
 }
@@ -52,7 +52,7 @@ pub fn lookup(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgVa
     })
 }
 
-/// The last of several values that stand behind each other with commas; what stands before it is kept.
+/// Values for the last item of a list with commas; the items before it are kept.
 pub fn list(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_str().unwrap_or_default();

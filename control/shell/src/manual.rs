@@ -1,4 +1,4 @@
-//! Manual pages. The library writes them; what `mandoc -T lint` finds in them is put right here.
+//! Manual pages. The library writes them; this module corrects what `mandoc -T lint` finds in them.
 
 use clap::Command;
 use clap_mangen::Man;
@@ -9,11 +9,11 @@ use std::path::Path;
 /// The longest line of a page's source, in bytes.
 const LINE: usize = 79;
 
-/// Writes a page for the program and one for each command into a directory that exists: `gvm-dp.1`, `gvm-dp-slave.1`, ...
+/// Writes a page for the program and one for each command into an existing directory: `gvm-dp.1`, `gvm-dp-slave.1`, ...
 /// The pages bear the date of the program's release, as YYYY-MM-DD.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn pages(program: Command, released: &str, directory: &Path) -> io::Result<()> {
     let mut program = program.disable_help_subcommand(true);
     program.build();
@@ -34,7 +34,8 @@ fn page(command: &Command, source: &str, released: &str, directory: &Path) -> io
     fs::write(directory.join(man.get_filename()), tidy(&text))
 }
 
-/// The same page without what linters complain about: blanks at the end of lines, long lines, breaks around an empty line.
+/// The same page without the things that linters report: blanks at the end of lines, long lines, breaks around an empty
+/// line.
 fn tidy(page: &str) -> String {
     let mut tidy = String::with_capacity(page.len());
     let lines: Vec<&str> = page.lines().map(str::trim_end).collect();
@@ -42,10 +43,10 @@ fn tidy(page: &str) -> String {
         let beside = |line: Option<&&str>| line.is_some_and(|line| line.is_empty());
         let before = number.checked_sub(1).and_then(|before| lines.get(before));
         match line {
-            // An empty line breaks by itself, and is written as what it is.
+            // An empty line is a break by itself, so it is written as an empty line.
             ".br" if beside(before) || beside(lines.get(number + 1)) => {}
             "" => tidy.push_str(".sp\n"),
-            // The line behind .TP is the head of a paragraph: it must stay one line.
+            // The line after .TP is the head of a paragraph: it must stay one line.
             _ if line.starts_with('.') || before == Some(&".TP") => push(&mut tidy, line),
             _ => wrap(&mut tidy, line),
         }
@@ -58,12 +59,12 @@ fn push(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// Adds a line of text as several. Where it is cut makes no difference: roff fills its lines anew.
+/// Adds a line of text as several lines. The place of a cut does not matter: roff fills lines again.
 fn wrap(text: &mut String, line: &str) {
     let mut rest = line;
     while rest.len() > LINE {
         let fits = (0..=LINE).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
-        // A line that begins with a dot or a quote would be a command; and a page never ends a line with a blank.
+        // A line must not begin with a dot or a quote, which would make it a command, and must not end with a blank.
         let may_begin = |at: &usize| !rest[at + 1..].starts_with(['.', '\'', ' ']);
         let blanks = rest.match_indices(' ').map(|(at, _)| at).filter(|at| *at > 0 && may_begin(at));
         let Some(cut) = blanks.clone().take_while(|at| *at <= fits).last().or_else(|| blanks.clone().next()) else {

@@ -1,4 +1,4 @@
-//! Whole numbers on a command line, refused in words instead of in the limits of a machine type.
+//! Whole numbers on a command line. A refusal names the range, not the limits of a machine type.
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::{Bound, RangeBounds};
@@ -43,7 +43,7 @@ macro_rules! positive {
 whole!(u8, u16, u32, u64, usize);
 positive!(NonZeroU16, NonZeroU32, NonZeroU64);
 
-/// Reads a number of this range, as far as the type holds it. What is none is answered with what to write.
+/// Reads a number of this range, as far as the type holds it. The error says what to write.
 pub fn number<T: WholeNumber>(
     range: impl RangeBounds<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {

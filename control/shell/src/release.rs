@@ -1,6 +1,6 @@
-//! The release that this source is of, as CHANGELOG.md has it.
+//! The release of this source, taken from CHANGELOG.md.
 
-/// The date of the newest release, as YYYY-MM-DD: the first heading of the change log that ends with one.
+/// The date of the newest release, as YYYY-MM-DD: the first heading of the change log that ends with a date.
 pub fn date() -> &'static str {
     const CHANGES: &str = include_str!("../../../CHANGELOG.md");
     let headings = CHANGES.lines().filter(|line| line.starts_with("## "));
@@ -23,7 +23,7 @@ mod tests {
         assert!(is_date(date()) && date() > "2026-01-01", "{}", date());
         assert!(!is_date("2026-1-01") && !is_date("unreleased"));
         let changes = include_str!("../../../CHANGELOG.md");
-        // What comes after it has no version yet.
+        // Changes after the last release have no version yet.
         let mut headings = changes.lines().filter(|line| line.starts_with("## ") && *line != "## Unreleased");
         let heading = headings.next().unwrap();
         assert_eq!(heading, format!("## {}, {}", env!("CARGO_PKG_VERSION"), date()));

@@ -1,4 +1,4 @@
-//! What a capture picks out of the datagrams that pass an lcore, and how it is written down.
+//! Which datagrams of an lcore a capture copies, and how they are written to a file.
 //!
 //! Bytes come in, bytes go out: no thread, socket or clock.
 //!

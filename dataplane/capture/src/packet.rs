@@ -1,9 +1,9 @@
-//! Headers around a datagram whose own were taken off by its port, or never seen: a socket shows none.
+//! Headers around a datagram. Its port removed the real ones, or never saw them, if it is a socket.
 //!
-//! They are made from what the port says of the peer and of itself, as `docs/wire-format.md` has them on transmit: DF,
-//! id 0, TTL 64, CE where the datagram had it, the peer's tag. What is not known is zero: Ethernet addresses of sockets,
-//! and the own address of a socket that is bound to any. The UDP checksum is real where the whole datagram is there,
-//! else zero.
+//! They are made from what the port knows about the peer and about itself, in the form that `docs/wire-format.md`
+//! describes for transmit: DF, id 0, TTL 64, CE if the datagram had it, the peer's tag. Unknown fields are zero:
+//! Ethernet addresses of sockets, and the own address of a socket that is bound to any address. The UDP checksum is
+//! real if the whole datagram is there, else zero.
 
 use frame::Peer;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -36,7 +36,7 @@ pub struct Packet<'a> {
     pub len: usize,
 }
 
-/// One end, with what is not known as zero.
+/// One end; unknown fields are zero.
 #[derive(Clone, Copy)]
 struct End {
     mac: [u8; 6],
@@ -62,7 +62,7 @@ impl Headers {
             IpAddr::V4(peer) => headers.ipv4(packet, from, to, peer),
             IpAddr::V6(peer) => headers.ipv6(packet, from, to, peer),
         };
-        // A datagram too long for an IP packet, which no port has, stands without headers.
+        // A datagram that is too long for an IP packet gets no headers. No port has such datagrams.
         if done.is_none() {
             headers.at = MAX_HEADERS;
         }
@@ -98,7 +98,7 @@ impl Headers {
         Some(())
     }
 
-    /// Bytes before those that are there already.
+    /// Puts bytes before those that are there.
     fn prepend(&mut self, bytes: &[u8]) -> Option<()> {
         let at = self.at.checked_sub(bytes.len())?;
         self.bytes.get_mut(at..self.at)?.copy_from_slice(bytes);
@@ -137,7 +137,7 @@ impl Headers {
     }
 }
 
-/// The UDP port of the own end: raw ports send cargo from that of its lane.
+/// The UDP port of the own end: raw ports send cargo from the port of its lane.
 fn own_port(packet: &Packet<'_>, own: &Peer) -> u16 {
     let lane = packet.peer.source_port;
     if packet.received || lane == 0 || own.mac == [0; 6] { own.udp_port } else { lane }
@@ -180,7 +180,7 @@ mod tests {
         let read = parse_udp4(&frame).unwrap();
         assert_eq!((read.src_mac, read.dst_mac, read.src_port, read.dst_port), (own.mac, peer.mac, 9999, 49_169));
         assert!(verify_udp4(&frame, &read));
-        // Cargo leaves from its lane, but not through a socket.
+        // Cargo leaves from the port of its lane, but not through a socket.
         let mut laned = peer;
         laned.source_port = 49_152;
         assert_eq!(parse_udp4(&whole(false, Some(own), laned)).unwrap().src_port, 49_152);
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(frame[18..22], [0, 32, 17, 64]);
         assert_eq!((&frame[22..38], &frame[38..54]), (&peer.ip_octets()[..], &own.ip_octets()[..]));
         assert_eq!(frame[54..60], [0, 5, 0x27, 0x0f, 0, 32]);
-        // Pseudo-header and segment, with the checksum in it, sum to zero.
+        // Pseudo-header and segment, including the checksum, sum to zero.
         let pseudo = [&frame[22..54], &[0, 32, 0, 17]].concat();
         assert_eq!(checksum::fold(checksum::sum(&pseudo) + checksum::sum(&frame[54..])), 0);
         let mut peer = peer;

@@ -1,11 +1,11 @@
-//! What gvm-dp and a plugin with ports say to each other: a versioned table of C functions, called once per burst.
+//! The interface between gvm-dp and a plugin with ports: a versioned table of C functions, called once per burst.
 //!
-//! The plugin moves raw Ethernet frames between a device and an arena, and knows neither headers nor records. Memory is
-//! the host's: the plugin is told of an arena of equal chunks, and both speak of chunks by number. A chunk belongs to one
-//! side at a time: [`Plugin::exchange`], what [`Plugin::rx_burst`] returns and what [`Plugin::tx_burst`] took are the only
-//! moves. Neither side frees what the other made.
+//! The plugin moves raw Ethernet frames between a device and an arena, and knows neither headers nor records. The host
+//! owns the memory: it describes an arena of equal chunks to the plugin, and both name chunks by number. A chunk
+//! belongs to one side at a time. Ownership moves only by [`Plugin::exchange`], by the frames that [`Plugin::rx_burst`]
+//! returns and by the frames that [`Plugin::tx_burst`] took. Neither side frees what the other made.
 //!
-//! Functions that can fail return zero or a negative errno, and say in a [`Text`] what failed.
+//! Functions that can fail return zero or a negative errno, and write a message into a [`Text`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use core::ffi::{c_char, c_void};
 /// First field of every table: the bytes `GVMPLUG` and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GVMPLUG\0");
 
-/// Changes whenever a structure or a function of this file does.
+/// Changes with every structure and function of this file.
 pub const VERSION: u32 = 2;
 
 /// The function that a plugin exports. Null from a plugin that was built without its device library.
@@ -63,7 +63,7 @@ impl Text {
         Self { len: 0, bytes: [0; 508] }
     }
 
-    /// What it says; what is not UTF-8 is cut off.
+    /// The text, up to the first byte that is not UTF-8.
     pub fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..self.len as usize).unwrap_or(&self.bytes);
         match core::str::from_utf8(bytes) {
@@ -74,7 +74,7 @@ impl Text {
         }
     }
 
-    /// Replaces it; what does not fit is cut off.
+    /// Replaces the text; what does not fit is cut off.
     pub fn set(&mut self, text: &str) {
         let len = text.len().min(self.bytes.len());
         if let (Some(to), Some(from)) = (self.bytes.get_mut(..len), text.as_bytes().get(..len)) {
@@ -90,10 +90,10 @@ impl Default for Text {
     }
 }
 
-/// What a device library is started with.
+/// The arguments for starting a device library.
 #[repr(C)]
 pub struct Start {
-    /// Its arguments, as a program's; each ends with a zero.
+    /// Its arguments, as for a program; each ends with a zero.
     pub arguments: *const *const c_char,
     /// How many there are.
     pub count: u32,
@@ -101,29 +101,29 @@ pub struct Start {
     pub log: extern "C" fn(u32, *const c_char, usize),
 }
 
-/// What a device is and can do.
+/// The properties of a device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Device {
-    /// Names it in all further calls.
+    /// Its id in all further calls.
     pub id: u16,
-    /// Its receive queues at most.
+    /// The maximum number of its receive queues.
     pub max_rx_queues: u16,
-    /// Its transmit queues at most.
+    /// The maximum number of its transmit queues.
     pub max_tx_queues: u16,
-    /// Descriptors of a receive queue at least; 0 when it does not say.
+    /// The minimum number of descriptors of a receive queue; 0 if unknown.
     pub min_rx_descriptors: u16,
-    /// Descriptors of a receive queue at most; 0 when it does not say.
+    /// The maximum number of descriptors of a receive queue; 0 if unknown.
     pub max_rx_descriptors: u16,
-    /// Descriptors of a transmit queue at least; 0 when it does not say.
+    /// The minimum number of descriptors of a transmit queue; 0 if unknown.
     pub min_tx_descriptors: u16,
-    /// Descriptors of a transmit queue at most; 0 when it does not say.
+    /// The maximum number of descriptors of a transmit queue; 0 if unknown.
     pub max_tx_descriptors: u16,
-    /// Its MTU now.
+    /// Its current MTU.
     pub mtu: u16,
     /// The smallest MTU that it can have.
     pub min_mtu: u16,
-    /// The largest MTU that it can have; 0 when it does not say.
+    /// The largest MTU that it can have; 0 if unknown.
     pub max_mtu: u16,
     /// Its NUMA node, or -1.
     pub node: i32,
@@ -147,7 +147,7 @@ pub struct Device {
 pub struct Name(pub [u8; 64]);
 
 impl Name {
-    /// What it says.
+    /// The text of the name.
     pub fn as_str(&self) -> &str {
         let len = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
         self.0.get(..len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
@@ -166,7 +166,7 @@ impl core::fmt::Debug for Name {
     }
 }
 
-/// How a device is set up.
+/// The configuration of a device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
@@ -187,9 +187,9 @@ pub struct Setup {
 pub struct QueueSetup {
     /// Its number.
     pub number: u16,
-    /// Descriptors to receive.
+    /// Descriptors for receiving.
     pub rx_descriptors: u16,
-    /// Descriptors to send.
+    /// Descriptors for sending.
     pub tx_descriptors: u16,
     /// 1 as in [`Device::copies`].
     pub copies: u8,
@@ -197,9 +197,9 @@ pub struct QueueSetup {
     pub node: i32,
     /// Bytes of a chunk.
     pub chunk: u32,
-    /// How many chunks there are.
+    /// Number of chunks.
     pub chunks: u32,
-    /// The plugin's own cache of chunks, at most.
+    /// The largest number of chunks in the plugin's own cache.
     pub cache: u32,
     /// First byte of the arena.
     pub base: *mut c_void,
@@ -207,28 +207,28 @@ pub struct QueueSetup {
     pub len: usize,
     /// Bytes of its pages.
     pub page: usize,
-    /// Chunks that the queue has from the beginning.
+    /// Chunks that the queue gets at the beginning.
     pub given: *const u32,
-    /// How many these are.
+    /// How many of these there are.
     pub given_count: u32,
 }
 
-/// Chunks that change hands.
+/// Chunks that change owners.
 #[repr(C)]
 pub struct Exchange {
-    /// First those that the plugin gets; when it returns, those that it gives back.
+    /// On call: the chunks that the plugin gets. On return: the chunks that it gives back.
     pub chunks: *mut u32,
     /// How many it gets.
     pub given: u32,
     /// How many it may give back.
     pub room: u32,
-    /// It gives back only of those above so many.
+    /// It gives back only chunks in excess of this number.
     pub keep: u32,
-    /// Set by the plugin: how many wait for the device to receive into.
+    /// Set by the plugin: how many chunks wait for the device to receive into.
     pub level: u32,
 }
 
-/// What a device counts itself.
+/// The counters of a device itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceCounts {
@@ -242,82 +242,83 @@ pub struct DeviceCounts {
     pub no_buffer: u64,
 }
 
-/// What the plugin counts for a queue.
+/// The plugin's counters for a queue.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
-    /// Packets that came in memory of another owner, or in several pieces, and were copied into a chunk.
+    /// Packets that came in another owner's memory, or in several pieces, and were copied into a chunk.
     pub copied: u64,
-    /// Packets longer than a chunk; dropped.
+    /// Packets longer than a chunk; they are dropped.
     pub too_long: u64,
-    /// Packets that were to be copied when no chunk was left; dropped.
+    /// Packets that had to be copied when no chunk was left; they are dropped.
     pub no_chunk: u64,
     /// Times that the driver asked for chunks and there were too few.
     pub starved: u64,
 }
 
-/// A queue of the plugin: only ever behind a pointer.
+/// A queue of the plugin. It is only used behind a pointer.
 #[repr(C)]
 pub struct Queue {
     private: [u8; 0],
 }
 
-/// What a plugin can do.
+/// The functions of a plugin.
 ///
-/// `start`, and all that takes a device, are called by one thread at a time. All that takes a queue is called by the one
-/// thread that polls it, after that thread called `register_thread`; `queue_counts` by any.
+/// `start`, and all functions that take a device, are called by one thread at a time. Functions that take a queue are
+/// called by the one thread that polls it, after that thread called `register_thread`. Any thread may call
+/// `queue_counts`.
 #[repr(C)]
 pub struct Plugin {
     /// [`MAGIC`].
     pub magic: u64,
     /// [`VERSION`].
     pub version: u32,
-    /// [`layout`]: structures of other sizes are another version, whatever it says.
+    /// [`layout`]: structures of other sizes are another version, whatever `version` is.
     pub layout: u32,
-    /// The device library's version: a text that ends with a zero and never goes away.
+    /// The device library's version: a text that ends with a zero and stays valid.
     pub library: unsafe extern "C" fn() -> *const c_char,
     /// Starts the device library, once in a process.
     pub start: unsafe extern "C" fn(*const Start, *mut Text) -> i32,
-    /// Makes the calling thread known to the library, once.
+    /// Registers the calling thread with the library, once.
     pub register_thread: unsafe extern "C" fn() -> i32,
-    /// Before such a thread ends.
+    /// Unregisters a registered thread, before it ends.
     pub unregister_thread: unsafe extern "C" fn(),
-    /// Calls a function with a context on the library's own thread, soon.
+    /// Makes the library's own thread call a function with a context, soon.
     pub on_library_thread: unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void) -> i32,
-    /// Finds or makes a device: its arguments as the library writes them, and its name.
+    /// Finds or makes a device. The texts are its arguments as the library writes them, and its name.
     pub open: unsafe extern "C" fn(*const c_char, *const c_char, *mut Device, *mut Text) -> i32,
-    /// Sets a stopped device up.
+    /// Configures a stopped device.
     pub configure: unsafe extern "C" fn(u16, *const Setup, *mut Text) -> i32,
-    /// Has the NIC steer UDP packets to a port by the low bits of their source port: port, number of values (a power of
-    /// two), number of queues.
+    /// Makes the NIC steer UDP packets to a port by the low bits of their source port: port, number of values (a power
+    /// of two), number of queues.
     pub steer_lanes: unsafe extern "C" fn(u16, u16, u16, u16, *mut Text) -> i32,
-    /// From now on it receives.
+    /// Starts a device, so that it receives.
     pub device_start: unsafe extern "C" fn(u16, *mut Text) -> i32,
-    /// Stops a device and gives it up; its queues have all chunks back then.
+    /// Stops a device and closes it; then its queues have all chunks back.
     pub device_close: unsafe extern "C" fn(u16, *mut Text) -> i32,
-    /// 1 when the link is up, 0 when it is down; writes its speed in Mbit/s, 0 when that is unknown.
+    /// 1 if the link is up, 0 if it is down. Writes its speed in Mbit/s; 0 if that is unknown.
     pub link: unsafe extern "C" fn(u16, *mut u32) -> i32,
-    /// What the device counts.
+    /// The counters of the device.
     pub device_counts: unsafe extern "C" fn(u16, *mut DeviceCounts) -> i32,
-    /// Calls back with the context for each of the driver's own counters.
+    /// Calls back, with the context, for each of the driver's own counters.
     pub each_counter: unsafe extern "C" fn(u16, extern "C" fn(*mut c_void, *const c_char, u64), *mut c_void) -> i32,
     /// Makes a queue of a configured device that was not started.
     pub queue_open: unsafe extern "C" fn(u16, *const QueueSetup, *mut *mut Queue, *mut Text) -> i32,
     /// Receives; returns how many.
     pub rx_burst: unsafe extern "C" fn(*mut Queue, *mut Frame, u16) -> u16,
-    /// Sends from the front; returns how many the device took. The chunks of those are the plugin's now.
+    /// Sends frames, beginning with the first; returns how many the device took. Their chunks now belong to the plugin.
     pub tx_burst: unsafe extern "C" fn(*mut Queue, *const Frame, u16) -> u16,
-    /// Exchanges chunks; returns how many it gave back.
+    /// Exchanges chunks; returns how many the plugin gave back.
     pub exchange: unsafe extern "C" fn(*mut Queue, *mut Exchange) -> u32,
-    /// Has the driver let go of what it has sent.
+    /// Makes the driver release the chunks of sent frames.
     pub tidy: unsafe extern "C" fn(*mut Queue),
-    /// Puts aside nothing any more: for the calling thread, or for all when nobody uses the queue.
+    /// Empties the cache of chunks: that of the calling thread, or all if nobody uses the queue.
     pub flush: unsafe extern "C" fn(*mut Queue, u8),
-    /// What the plugin counts.
+    /// The plugin's counters for the queue.
     pub queue_counts: unsafe extern "C" fn(*const Queue, *mut QueueCounts),
-    /// Ends a queue of a closed device, after its chunks were taken back.
+    /// Closes a queue of a closed device, after its chunks were taken back.
     pub queue_close: unsafe extern "C" fn(*mut Queue),
-    /// Writes so many frames that mean nothing: what a call of this table costs, for benchmarks.
+    /// Writes so many meaningless frames. Benchmarks use it to measure the cost of a call of this table.
     pub rehearse: unsafe extern "C" fn(*mut Frame, u16) -> u16,
 }
 

@@ -3,11 +3,11 @@
 use frame::Guarded;
 use transport::{Memory, MemoryError};
 
-/// What one of the endpoint's regions consists of.
+/// The content of one of the endpoint's regions.
 pub(crate) enum Bytes {
-    /// What peers use.
+    /// A region that peers use.
     Lent(Guarded),
-    /// What a job reads into or writes from.
+    /// A buffer that a job reads into or writes from.
     Own(Vec<u8>),
 }
 

@@ -1,4 +1,4 @@
-//! What the role is told, and what it answers.
+//! The commands of the role, and its answers.
 
 use crate::latency::Latencies;
 use frame::{Guarded, Time};
@@ -6,13 +6,13 @@ use std::fmt;
 use transport::Status;
 use wire::rc::PathMtu;
 
-/// How an answer reaches whoever asked: called once, on the lcore's thread.
+/// Delivers an answer: called once, on the lcore's thread.
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
 /// Memory that peers may use.
 #[derive(Debug)]
 pub struct Lent {
-    /// What is in it. Peers may always read.
+    /// Its content. Peers may always read it.
     pub bytes: Guarded,
     /// Whether they may write.
     pub write: bool,
@@ -33,25 +33,25 @@ pub struct Remote {
     pub reads: u16,
 }
 
-/// How long a requester tries.
+/// How long a requester retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How long nothing may come back before a request is sent again, in nanoseconds.
+    /// How long a request waits for an answer before it is sent again, in nanoseconds.
     pub timeout: Time,
     /// How often it is sent again before it fails, 0 to 7.
     pub retries: u8,
-    /// The same for a responder that is not ready; 7 is for ever.
+    /// How often it is sent again to a responder that is not ready; 7 means without end.
     pub rnr_retries: u8,
 }
 
 impl Default for Retry {
-    /// As InfiniBand's common defaults: 67 ms, 7 times, not ready for ever.
+    /// InfiniBand's common defaults: 67 ms, 7 retries, without end for a responder that is not ready.
     fn default() -> Self {
         Self { timeout: 67_108_864, retries: 7, rnr_retries: 7 }
     }
 }
 
-/// A queue pair to be made.
+/// A queue pair to be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QpSpec {
     /// Its number, 24 bits.
@@ -60,41 +60,41 @@ pub struct QpSpec {
     pub psn: u32,
     /// READs and atomics that it answers at the same time.
     pub reads: u16,
-    /// What both ends agreed on.
+    /// The path MTU that both ends agreed on.
     pub path_mtu: PathMtu,
     /// The other end.
     pub remote: Remote,
-    /// How long it tries.
+    /// How long it retries.
     pub retry: Retry,
 }
 
 /// Why a queue pair was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// As many as there may be.
+    /// The maximum number of queue pairs exists.
     #[error("all {0} queue pairs are in use: end one, or allow more")]
     Full(u32),
-    /// The number's low bits are those of another place.
+    /// The low bits of the number are those of another place.
     #[error(
         "QP number {wanted:#08x} cannot be had now, its low bits are a place among our queue pairs: take {next:#08x}"
     )]
     Number {
-        /// What was asked for.
+        /// The requested number.
         wanted: u32,
-        /// A number with the same high bits that can be had.
+        /// A number with the same high bits that is available.
         next: u32,
     },
-    /// What was asked for cannot be.
+    /// The request is not possible.
     #[error("this queue pair cannot be: {0}")]
     Refused(transport::Error),
 }
 
-/// Requests of one kind, again and again, to measure them.
+/// Requests of one kind that are repeated, to measure them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Address of the peer's region.
     pub va: u64,
-    /// Bytes of it: requests go to one place after another.
+    /// Bytes of it: requests use one place after another.
     pub span: u64,
     /// Bytes of a request.
     pub size: u32,
@@ -109,7 +109,7 @@ pub struct Load {
 /// Work for a queue pair.
 #[derive(Debug)]
 pub enum Work {
-    /// Bytes of the peer's region.
+    /// Reads bytes of the peer's region.
     Read {
         /// Where they begin.
         va: u64,
@@ -118,11 +118,11 @@ pub enum Work {
         /// Bytes of one request.
         message: u32,
     },
-    /// Bytes into the peer's region.
+    /// Writes bytes into the peer's region.
     Write {
         /// Where they begin.
         va: u64,
-        /// The bytes, which come back with the outcome.
+        /// The bytes; the outcome returns them.
         bytes: Vec<u8>,
         /// Bytes of one request.
         message: u32,
@@ -146,7 +146,7 @@ pub struct Job {
     pub work: Work,
 }
 
-/// What a job brought.
+/// The result of a job.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// What was read or written.
@@ -157,7 +157,7 @@ pub struct Outcome {
     pub elapsed: Time,
 }
 
-/// A work request did not complete, and nothing behind it.
+/// A work request did not complete, and neither did those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Why.
@@ -172,17 +172,17 @@ impl fmt::Display for Failed {
     }
 }
 
-/// What the role can be told.
+/// The commands that the role takes.
 pub enum RoceCommand {
-    /// Make a queue pair, with this number or by chance, and say its number.
+    /// Make a queue pair with this number, or with a random one. The answer is its number.
     Create(Option<u32>, Answer<Result<u32, OpenError>>),
-    /// Connect one that was made: it is ready to receive and to send then.
+    /// Connect a queue pair that was made. Then it is ready to receive and to send.
     Connect(QpSpec, Answer<Result<(), OpenError>>),
     /// Forget a queue pair, by its number.
     Close(u32, Answer<()>),
     /// Do some work.
     Work(Job, Answer<Result<Outcome, Failed>>),
-    /// End: gives back what was lent. The role is drained then.
+    /// End: the answer is the lent memory. Then the role is drained.
     End(Answer<Option<Guarded>>),
 }
 

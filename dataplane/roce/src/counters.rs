@@ -1,4 +1,4 @@
-//! What the role counts beside what its endpoint counts.
+//! The role's counters. Its endpoint has its own.
 //!
 //! Always: `datagrams_in = dropped_other_port + dropped_headers + dropped_not_peer + dropped_identification + ` the
 //! endpoint's `packets_in`.

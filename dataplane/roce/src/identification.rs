@@ -1,12 +1,12 @@
-//! The IPv4 identification of a packet whose header nobody saw: found from its ICRC.
+//! Finds the IPv4 identification of a packet whose IP header was not seen, from its ICRC.
 //!
-//! A socket hands over the payload of a packet and not its IP header, and of all that the ICRC covers there, only the 16
-//! bits of the identification are the sender's choice. A CRC is linear: the ICRC of the packet with another
-//! identification differs by the CRC of the difference alone. So from the ICRC that came and the one with identification
-//! zero follows the one identification that explains both, if there is one, without a search.
+//! A socket hands over the payload of a packet and not its IP header. Of the header fields that the ICRC covers, only
+//! the 16 bits of the identification are the sender's choice. A CRC is linear: if the identification differs, the ICRC
+//! differs by the CRC of the difference. So the received ICRC and the ICRC for identification zero give the one
+//! identification that explains both, if there is one, without a search.
 //!
-//! What is left of the check are the other 16 bits: one wrong packet of 65,536 is explained, instead of one of 4 billion. So
-//! what is found is compared with what the sender's last packets let expect: see `sender`.
+//! The check that remains has the other 16 bits: one damaged packet of 65,536 passes, instead of one of 4 billion. So
+//! the result is compared with what the sender's last packets let us expect: see `sender`.
 
 /// The polynomial of CRC-32, bit 31 for x^0.
 const POLYNOMIAL: u32 = 0xedb8_8320;
@@ -14,13 +14,13 @@ const POLYNOMIAL: u32 = 0xedb8_8320;
 /// x^0.
 const ONE: u32 = 1 << 31;
 
-/// Bytes that the ICRC covers behind the identification, before the BTH: the rest of the IPv4 header, and the UDP header.
+/// Bytes that the ICRC covers between the identification and the BTH: the rest of the IPv4 header, and the UDP header.
 const HEADERS_BEHIND: usize = 14 + 8;
 
-/// Knows for each length of a packet how to undo what the bytes behind the identification did.
+/// For each length of a packet, the factor that cancels the effect of the bytes after the identification.
 #[derive(Clone, Debug)]
 pub struct Identification {
-    /// x^-(8 (n + 2)) for n bytes behind it.
+    /// x^-(8 (n + 2)) for n bytes after the identification.
     undo: Vec<u32>,
 }
 
@@ -39,8 +39,8 @@ impl Identification {
         Self { undo }
     }
 
-    /// The identification of a packet of `packet` bytes, ICRC included, that came with the ICRC `received` and would have
-    /// `zero` with identification 0. `None` when none explains it: the packet is not what was sent.
+    /// The identification of a packet of `packet` bytes, ICRC included, that came with the ICRC `received` and would
+    /// have the ICRC `zero` with identification 0. `None` if no identification explains it: the packet was damaged.
     #[inline]
     pub fn find(&self, packet: usize, received: [u8; 4], zero: [u8; 4]) -> Option<u16> {
         let difference = u32::from_le_bytes(received) ^ u32::from_le_bytes(zero);
@@ -49,7 +49,7 @@ impl Identification {
         }
         let behind = packet.checked_sub(4)? + HEADERS_BEHIND;
         let identification = multiply(difference, *self.undo.get(behind)?);
-        // Its first byte came first.
+        // The first byte on the wire is the first byte here.
         u16::try_from(identification).ok().map(u16::swap_bytes)
     }
 }
@@ -67,7 +67,7 @@ fn back_one_byte(mut power: u32) -> u32 {
 fn multiply(a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     for bit in (0..32).rev() {
-        // Bit 31 of `a` is x^0; `b` grows by x in each step.
+        // Bit 31 of `a` is x^0; each step multiplies `b` by x.
         product ^= b & ((a >> bit) & 1).wrapping_neg();
         b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
     }

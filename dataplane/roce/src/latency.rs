@@ -1,10 +1,10 @@
-//! Latencies, log-linear: 32 steps in each power of two, so that a value is known to about 3 %.
+//! Latencies in log-linear buckets: 32 steps in each power of two, so that a value is known to about 3 %.
 
 const STEP_BITS: u32 = 5;
 const STEPS: u64 = 1 << STEP_BITS;
 const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS as usize;
 
-/// A histogram of nanoseconds. All of its memory is there from the start.
+/// A histogram of nanoseconds. Its memory is allocated at the start.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     buckets: Vec<u64>,
@@ -69,7 +69,7 @@ impl Latencies {
         self.count
     }
 
-    /// The value that this share of all values (0 to 1) does not exceed; 0 when there is none.
+    /// The quantile: the value that this share of all values (0 to 1) does not exceed. 0 if there are no values.
     pub fn at(&self, share: f64) -> u64 {
         let rank = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -82,8 +82,8 @@ impl Latencies {
         0
     }
 
-    /// How many values are at most each power of two and above the one before it: from the first one that has some to the
-    /// last. The bound of the last is 2^63 at most.
+    /// For each power of two, the number of values that are at most this power and above the one before: from the first
+    /// power with values to the last. The bound of the last is 2^63 at most.
     pub fn powers(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut of = [0u64; 64];
         for (at, count) in self.buckets.iter().enumerate() {

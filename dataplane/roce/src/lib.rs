@@ -1,6 +1,7 @@
-//! The RoCEv2 role: queue pairs of `transport` on UDP 4791, with a region that is lent and work that is done for others.
+//! The RoCEv2 role: queue pairs of `transport` on UDP 4791, a region that is lent to peers, and work that commands ask
+//! for.
 //!
-//! It has no socket, thread, clock or random number: datagrams and `now` come in, datagrams and deadlines go out.
+//! It has no socket, thread, clock or random numbers: datagrams and `now` come in, datagrams and deadlines go out.
 //!
 //! | module | what |
 //! |---|---|

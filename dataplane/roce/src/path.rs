@@ -1,8 +1,8 @@
-//! The way to a peer, and the ICRC of what goes there and of what comes.
+//! The path to a peer, and the ICRCs of packets in both directions.
 //!
-//! The ICRC of RoCEv2 covers the IPv4 and UDP headers. Of what a raw port received they still stand before the payload in
-//! its frame; of what a socket received they follow from addresses and lengths, but for what their sender chose: the identification
-//! and Don't Fragment, see `sender`.
+//! The ICRC of RoCEv2 covers the IPv4 and UDP headers. For a packet from a raw port, the headers still stand before the
+//! payload in its frame. For a packet from a socket they follow from addresses and lengths, except for two fields that
+//! the sender chose: the identification and Don't Fragment, see `sender`.
 
 use crate::identification::Identification;
 use crate::sender::{Chosen, DONT_FRAGMENT, Sender};
@@ -12,10 +12,11 @@ use wire::ROCE_PORT;
 use wire::rc::icrc::IPV4_UDP;
 use wire::rc::{ICRC_LEN, IcrcSeed, Ipv4Udp};
 
-/// The first UDP port of those that a raw port sends from, one for each queue pair, and how many bits choose among them.
+/// Raw ports send from a range of UDP ports, one for each queue pair: the first port of the range, and how many bits
+/// select one.
 const SOURCE_PORTS: u16 = 0xc000;
 
-/// Who has the headers.
+/// Who processes the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// A raw port.
@@ -24,7 +25,7 @@ pub enum Framing {
     Socket,
 }
 
-/// The way of one queue pair.
+/// The path of one queue pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     /// The other end.
@@ -33,7 +34,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// From `own` to `remote`, for our queue pair `qpn` and the peer's.
+    /// A path from `own` to `remote`, for our queue pair `qpn` and the peer's.
     pub fn new(framing: Framing, port: PortId, own: [u8; 4], remote: [u8; 4], qpns: [u32; 2]) -> Self {
         let source_port = match framing {
             Framing::Raw => source_port(qpns),
@@ -60,64 +61,66 @@ impl Path {
         self.fields.destination
     }
 
-    /// From now on through this next hop: that of a packet that came from there.
+    /// From now on packets use this next hop: it is the one from which a packet came.
     #[inline]
     pub fn learn(&mut self, peer: &Peer) {
         (self.peer.mac, self.peer.vlan) = (peer.mac, peer.vlan);
     }
 
-    /// What the ICRC of a packet of so many bytes covers that leaves this way. `None` when it is too long to be one.
+    /// The bytes before the BTH that the ICRC covers, for an outgoing packet of this size. `None` if it is too long for
+    /// IPv4.
     #[inline]
     pub fn seed(&self, packet: usize) -> Option<IcrcSeed> {
         IcrcSeed::roce_fields(&self.fields, packet)
     }
 }
 
-/// The same for all packets of a queue pair, and different ones for different queue pairs: RSS and routers spread by it.
+/// The source port: the same for all packets of a queue pair, and different for different queue pairs. RSS and routers
+/// spread packets by it.
 fn source_port([own, remote]: [u32; 2]) -> u16 {
     let hash = (own ^ remote.rotate_left(12)).wrapping_mul(0x9e37_79b1);
     SOURCE_PORTS | (hash >> 18) as u16
 }
 
-/// What a port tells of a packet.
+/// What a port reports about a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Came {
-    /// From whom.
+    /// Its source address.
     pub from: [u8; 4],
-    /// To which of our addresses.
+    /// Its destination, one of our addresses.
     pub to: [u8; 4],
     head: Head,
 }
 
-/// What the ICRC of a packet covers before the BTH.
+/// The bytes before the BTH that the ICRC of a packet covers.
 #[derive(Clone, Copy, Debug)]
 enum Head {
     /// The headers themselves.
     Seen(IcrcSeed),
-    /// All of them but what their sender chose.
+    /// All headers except the fields that the sender chose.
     Told(Ipv4Udp),
 }
 
-/// What is known of the sender of a packet that came through a socket.
+/// What is known about the sender of a packet that came through a socket.
 pub struct Known<'a> {
-    /// By the packets of this queue pair.
+    /// From the packets of this queue pair.
     pub qp: &'a mut Sender,
-    /// By those of all queue pairs of its host.
+    /// From the packets of all queue pairs of its host.
     pub host: &'a mut Sender,
 }
 
-/// What the ICRC of a packet is to be checked with.
+/// The data for checking the ICRC of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Covered {
-    /// What it covers before the BTH.
+    /// The bytes before the BTH that it covers.
     pub seed: IcrcSeed,
-    /// The identification had to be solved for, and is not 0.
+    /// The identification was computed, and is not 0.
     pub solved: bool,
-    /// It could have been any: the sender keeps to no order.
+    /// Every identification was possible: the sender follows no order.
     pub unpredictable: bool,
 }
 
-/// Finds what the ICRCs of packets cover.
+/// Finds the headers that the ICRCs of packets cover.
 #[derive(Clone, Debug)]
 pub struct Headers {
     framing: Framing,
@@ -126,13 +129,13 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// For what comes to our address, in packets of at most so many bytes from the BTH to the ICRC.
+    /// For packets to our address of at most so many bytes from the BTH to the ICRC.
     pub fn new(framing: Framing, own: [u8; 4], packet: usize) -> Self {
         let identification = Identification::new(if framing == Framing::Socket { packet } else { 0 });
         Self { framing, own, identification }
     }
 
-    /// What is known of a datagram; `None` when its headers cannot be those of RoCEv2.
+    /// What is known about a datagram; `None` if its headers cannot be those of RoCEv2.
     #[inline]
     pub fn of(&self, datagram: &Datagram) -> Option<Came> {
         match self.framing {
@@ -152,8 +155,9 @@ impl Headers {
         }
     }
 
-    /// What the ICRC of a packet covers, given what is known of its sender, if anything is. `None` when the packet is explained
-    /// by headers that nobody expects of this sender. One that nothing explains is left to whoever checks it.
+    /// The headers that the ICRC of a packet covers, given what is known about its sender. `None` if only headers
+    /// explain the packet that nobody expects from this sender. A packet that no headers explain is left to the check
+    /// of its ICRC.
     #[inline]
     pub fn covered(&self, now: Time, came: &Came, packet: &[u8], known: Option<Known<'_>>) -> Option<Covered> {
         match &came.head {
@@ -239,7 +243,7 @@ mod tests {
         Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap()
     }
 
-    /// A frame with a packet behind the headers that a raw port would have written or taken off.
+    /// A frame with a packet after the headers that a raw port would have written or removed.
     fn behind(pool: &Pool, headers: &[u8], packet: &[u8]) -> Frame {
         let mut frame = pool.alloc().unwrap();
         assert!(frame.append(headers) && frame.append(packet));
@@ -251,7 +255,7 @@ mod tests {
         (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
     }
 
-    /// Packets of other makers, from the IPv4 header on, with their ICRC.
+    /// Packets of other implementations, from the IPv4 header on, with their ICRC.
     const CAPTURED: [&str; 2] = [
         "45c2003c718c4000401191610a0011010a001201000012b70028000081 00ffff400001180000000000000000000000000000000000000000\
          82fd002a",
@@ -259,7 +263,7 @@ mod tests {
          5e50000078f353f3",
     ];
 
-    /// From whom, to whom, whether the identification was solved for, and whether the ICRC is right.
+    /// Source, destination, whether the identification was computed, and whether the ICRC is right.
     fn seen(headers: &Headers, datagram: &Datagram) -> Option<([u8; 4], [u8; 4], bool, bool)> {
         let (came, packet) = (headers.of(datagram)?, datagram.frame.data());
         let covered = headers.covered(0, &came, packet, None)?;
@@ -290,7 +294,7 @@ mod tests {
                 assert!(seen(&raw, &datagram(short)).is_some_and(|(.., right)| !right));
                 assert!(seen(&socket, &datagram(short)).is_none_or(|(.., right)| !right));
             }
-            // Another address than that of the headers.
+            // Another address than the one in the headers.
             let other = Peer::ipv4(PortId(0), [9; 4], udp_port, Vlan::UNTAGGED, [2; 6]);
             let datagram = Datagram::new(behind(&pool, headers, packet), other, Class::Link, 0);
             assert!(raw.of(&datagram).is_none());
@@ -322,7 +326,7 @@ mod tests {
         assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
     }
 
-    /// Two queue pairs with one host: it counts all packets together, as Linux does, or those of each queue pair.
+    /// Two queue pairs with one host. It counts all packets together, as Linux does, or the packets of each queue pair.
     #[test]
     fn queue_pairs_of_a_host_are_understood_however_it_counts() {
         let pool = pool();

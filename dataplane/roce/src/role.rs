@@ -1,4 +1,4 @@
-//! The role: datagrams to queue pairs and back, and jobs that are done through them.
+//! The role: passes datagrams to queue pairs and back, and runs jobs on them.
 
 use crate::bytes::Bytes;
 use crate::command::{Answer, Failed, Job, Lent, OpenError, Outcome, QpSpec, RoceCommand};
@@ -18,37 +18,37 @@ use wire::rc::{PathMtu, Psn, RnrTimer};
 /// Virtual address of the region that is lent.
 const LENT_AT: u64 = 0x1_0000_0000;
 
-/// Datagrams that may wait for the port before no more packets are made.
+/// How many datagrams may wait for the port before no more packets are made.
 const PORT_BACKLOG: usize = 256;
 
 /// How soon packets that wait for a frame or for the port are tried again, in nanoseconds.
 const AGAIN: Time = 50 * MICROSECOND;
 
-/// The protection domain of all queue pairs: each has one peer, and what it may do follows from the region.
+/// The protection domain of all queue pairs. Each has one peer, and the region decides what the peer may do.
 const DOMAIN: u32 = 0;
 
-/// How long a peer waits that finds no receive posted: there are none, so that it should wait long, in nanoseconds.
+/// How long a peer waits when no receive is posted, in nanoseconds. This role posts none, so the wait should be long.
 const RNR_WAIT: Time = 10 * MILLISECOND;
 
-/// The longest packet, from the BTH to the ICRC: of the largest path MTU.
+/// The longest packet, from the BTH to the ICRC, with the largest path MTU.
 const LONGEST: usize = 4096 + wire::rc::packet::OVERHEAD;
 
-/// What a role is made of.
+/// The configuration of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoceConfig {
     /// Its port.
     pub port: PortId,
     /// Our address, which ICRCs cover.
     pub ip: [u8; 4],
-    /// Who has the headers of what comes.
+    /// Who processes the headers of received packets.
     pub framing: Framing,
     /// The largest path MTU of the port.
     pub path_mtu: PathMtu,
-    /// The key of the region that is lent, as far as it is free to choose; by chance.
+    /// The random part of the key of the lent region.
     pub rkey: u32,
-    /// Where other keys begin; by chance.
+    /// The random start of the other keys.
     pub seed: u32,
-    /// Queue pairs that there may be.
+    /// The maximum number of queue pairs.
     pub queue_pairs: u16,
     /// READs and atomics that each answers at the same time.
     pub reads: u16,
@@ -72,16 +72,16 @@ pub struct LentRegion {
 /// One queue pair.
 struct Slot {
     qpn: Qpn,
-    /// Work requests of a transfer that may be under way.
+    /// How many work requests of a transfer may be under way.
     depth: u16,
     /// `None` until it is connected.
     path: Option<Path>,
-    /// How the other end chooses what a socket does not show of its packets.
+    /// How the other end chooses the header fields that a socket does not show.
     sender: Sender,
     job: Option<Doing>,
 }
 
-/// A job that is being done.
+/// A running job.
 struct Doing {
     running: RunningWork,
     /// The key of its memory.
@@ -94,15 +94,15 @@ pub struct Roce {
     endpoint: Endpoint<Bytes>,
     headers: Headers,
     slots: Vec<Option<Slot>>,
-    /// Where each queue pair is, by its number, in the order of the numbers.
+    /// The place of each queue pair, sorted by its number.
     places: Vec<(u32, u32)>,
     /// Places with a job.
     busy: Vec<u32>,
-    /// How each host that queue pairs are connected to chooses it, in the order of their addresses.
+    /// For each connected host, how it chooses those fields; sorted by address.
     hosts: Vec<([u8; 4], Sender)>,
     lent: Option<LentRegion>,
     seed: u32,
-    /// Packets wait for a frame or for the port until then.
+    /// When packets that wait for a frame or for the port are tried again.
     again: Option<Time>,
     ended: bool,
     counters: Arc<RoceCounters>,
@@ -118,7 +118,7 @@ impl Roce {
         let size = Config {
             queue_pairs,
             paths: queue_pairs,
-            // What is lent, and a job's memory for each.
+            // The lent region, and one for each job.
             regions: queue_pairs + 1,
             replays: queue_pairs * u32::from(config.reads.max(1)),
             ..Config::default()
@@ -153,17 +153,17 @@ impl Roce {
         })
     }
 
-    /// What is lent.
+    /// The lent region.
     pub fn region(&self) -> Option<LentRegion> {
         self.lent
     }
 
-    /// What the role counts, to be read by others.
+    /// The role's counters, for others to read.
     pub fn counters(&self) -> &Arc<RoceCounters> {
         &self.counters
     }
 
-    /// What its queue pairs count.
+    /// The counters of its queue pairs.
     pub fn transport(&self) -> &Arc<TransportCounters> {
         self.endpoint.counters()
     }
@@ -179,7 +179,7 @@ impl Roce {
         Some((place, self.slots.get_mut(place as usize)?.as_mut()?))
     }
 
-    /// Makes a queue pair, with this number if there is one.
+    /// Makes a queue pair, with this number if one is given.
     fn create(&mut self, wanted: Option<u32>) -> Result<u32, OpenError> {
         let free = self.slots.iter().position(Option::is_none);
         let place = free.ok_or(OpenError::Full(self.slots.len() as u32))?;
@@ -188,7 +188,7 @@ impl Roce {
         if let Some(wanted) = wanted
             && wanted != qpn.0
         {
-            // It is not in use, so that destroying it cannot fail.
+            // It is not in use, so destroying it cannot fail.
             let _ = self.endpoint.destroy(0, qpn);
             return Err(OpenError::Number { wanted, next: qpn.0 });
         }
@@ -236,7 +236,7 @@ impl Roce {
         connected.map_err(OpenError::Refused)
     }
 
-    /// Forgets a queue pair; whoever waits for its job hears so.
+    /// Closes a queue pair. If it has a job, the job's requester is told.
     fn close(&mut self, now: Time, qpn: u32) {
         let Some((place, slot)) = self.slot(qpn) else { return };
         let (qpn, job) = (slot.qpn, slot.job.take());
@@ -248,7 +248,7 @@ impl Roce {
         self.hosts.retain(|(ip, _)| has(*ip));
         self.places.retain(|(_, other)| *other != place);
         self.busy.retain(|other| *other != place);
-        // It is there: the slot said so.
+        // It exists: the slot said so.
         let _ = self.endpoint.destroy(now, qpn);
         if let Some(Doing { running, key }) = job {
             drop(self.endpoint.deregister(key));
@@ -278,7 +278,7 @@ impl Roce {
     }
 
     fn next_seed(&mut self) -> u32 {
-        // Keys and numbers that differ: what is behind them was given by chance at the start.
+        // Keys and numbers that differ. Their start is random.
         self.seed = self.seed.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
         self.seed
     }
@@ -306,7 +306,7 @@ impl Roce {
         if datagram.ce {
             counters.marked_ce.add(1);
         }
-        // Of what comes through a raw port everything is seen.
+        // For packets from a raw port all headers are known.
         let behind_socket = place.filter(|_| self.config.framing == Framing::Socket);
         let known = behind_socket.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
         let known = known.filter(|slot| slot.path.is_some()).and_then(|slot| {
@@ -319,11 +319,11 @@ impl Roce {
         };
         counters.solved_identification.add(u64::from(covered.solved));
         counters.unpredictable_identification.add(u64::from(covered.unpredictable));
-        // For a queue pair that is not there any path will do: the endpoint counts it.
+        // If the queue pair does not exist, any path will do: the endpoint counts the packet.
         let arrival = Arrival { path: PathId(place.unwrap_or(0)), ce: datagram.ce, seed: covered.seed, bytes };
         let before = self.taken();
         self.endpoint.receive(now, &arrival);
-        // Routers move; but only who knows the queue pair says so.
+        // The next hop may change; but only a packet that proves to know the queue pair may change it.
         if self.taken() != before
             && let Some(Some(Slot { path: Some(path), .. })) = self.slots.get_mut(arrival.path.0 as usize)
         {
@@ -331,14 +331,14 @@ impl Roce {
         }
     }
 
-    /// Packets that were right.
+    /// How many packets were right.
     #[inline]
     fn taken(&self) -> u64 {
         let counters = self.endpoint.counters();
         counters.requests_in.get().wrapping_add(counters.responses_in.get())
     }
 
-    /// Moves jobs on and sends what there is to send.
+    /// Advances jobs, and sends what is ready.
     fn progress(&mut self, now: Time, out: &mut Outbox) {
         self.again = None;
         loop {
@@ -364,7 +364,7 @@ impl Roce {
         }
     }
 
-    /// Posts what jobs have to post, and ends those that are over.
+    /// Posts the requests of jobs, and ends jobs that are over.
     fn work(&mut self, now: Time) {
         let (slots, endpoint) = (&mut self.slots, &mut self.endpoint);
         self.busy.retain(|place| {
@@ -373,7 +373,7 @@ impl Roce {
             while let Some(work) = running.next(now, *key) {
                 match endpoint.post(slot.qpn, work) {
                     Ok(()) => running.posted(now),
-                    // There is room again when some have completed.
+                    // There is room again when some requests have completed.
                     Err(transport::Error::QueueFull | transport::Error::CompletionsFull) => break,
                     Err(_) => running.refused(now),
                 }
@@ -392,13 +392,13 @@ impl Roce {
         });
     }
 
-    /// When a job must be looked at, if nothing happens until then.
+    /// When a job must be checked, if nothing happens until then.
     fn job_deadline(&self) -> Option<Time> {
         let job = |place: &u32| self.slots.get(*place as usize)?.as_ref()?.job.as_ref()?.running.deadline();
         self.busy.iter().filter_map(job).min()
     }
 
-    /// Gives back what was lent; nothing is served any more.
+    /// Returns the lent memory; nothing is served any more.
     fn end(&mut self, now: Time) -> Option<Guarded> {
         while let Some((qpn, _)) = self.places.last().copied() {
             self.close(now, qpn);
@@ -419,17 +419,17 @@ fn qpn_of(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes([0, a, b, c]))
 }
 
-/// The standard's timeout that is at least so long: 4.096 us times 2 to this power.
+/// The standard's timeout that is at least this long: 4.096 us times 2 to this power.
 fn exponent(timeout: Time) -> u8 {
     (1..=31).find(|power| 4096u64 << power >= timeout).unwrap_or(31)
 }
 
-/// Packets into frames, and frames into the outbox.
+/// Writes packets into frames, and puts frames into the outbox.
 struct Frames<'a> {
     out: &'a mut Outbox,
     slots: &'a [Option<Slot>],
     port: PortId,
-    /// What is being written, and where it goes.
+    /// The frame that is being written, and its destination.
     open: Option<(Frame, Peer)>,
     /// There was no frame, or no room at the port.
     full: bool,
@@ -444,7 +444,7 @@ impl Sink for Frames<'_> {
         if self.full {
             return None;
         }
-        // What was opened before and not closed is not sent: its frame will do.
+        // A frame that was opened and not closed is not sent, so it can be used.
         let frame = self.open.take().map(|(frame, _)| frame).or_else(|| self.out.alloc());
         self.full = frame.is_none();
         let mut frame = frame?;

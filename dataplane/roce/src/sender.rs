@@ -1,14 +1,15 @@
 //! How a sender chooses the two fields of its IPv4 headers that the ICRC covers and a socket does not show: the
 //! identification, and Don't Fragment.
 //!
-//! A damaged packet is explained by some identification once in 65,536 times, and by a given one once in 4 billion. So what
-//! is known of a sender is what makes the check whole: one that always sends the same identification is held to it, and one that
-//! counts, to the next few. Linux adds a random number to its count after a pause, of at most one for each tick of its clock.
+//! Some identification explains a damaged packet once in 65,536 times; a given one explains it once in 4 billion. So
+//! the check is complete only with knowledge about the sender. A sender that always sends the same identification must
+//! send it again. A sender that counts must send one of the next few. After a pause Linux adds a random number to its
+//! count, at most one for each tick of its clock.
 //!
-//! A packet that its sender's last ones do not let expect is dropped, and remembered: if the next one goes on from there, that is
-//! how the sender counts now. So a change costs one packet, which is sent again, and damage must be explained twice in a row,
-//! by identifications that fit together. A sender that keeps to no order is believed after three such packets, and its
-//! packets are checked by 16 bits only.
+//! A packet that does not follow from the sender's last ones is dropped and remembered. If the next packet continues
+//! from there, the sender counts from there now. So a change costs one packet, which is sent again; and damage passes
+//! only if it is explained twice in a row, by identifications that fit together. After three such packets the sender is
+//! taken as one without order, and its packets are checked by 16 bits only.
 
 use frame::Time;
 use frame::time::MILLISECOND;
@@ -16,13 +17,13 @@ use frame::time::MILLISECOND;
 /// Don't Fragment, in the word of flags and fragment offset.
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 
-/// How far a sender that counts may be ahead without a pause: packets to others, or lost ones.
+/// How far a counting sender may be ahead without a pause: it sent packets to others, or packets were lost.
 const AHEAD: u16 = 4;
-/// How far at most after a pause; Linux's clock ticks once in a millisecond or less often.
+/// How far it may be ahead after a pause; Linux's clock ticks once in a millisecond or less often.
 const AHEAD_AT_MOST: u16 = 1024;
-/// Unexpected packets in a row after which a sender keeps to no order.
+/// After so many unexpected packets in a row a sender counts as one without order.
 const STRANGERS: u8 = 3;
-/// Packets in order after which it is clear how a sender chooses; it does not change that any more.
+/// After so many packets in order the sender's order is fixed.
 const PROVEN: u8 = 16;
 
 /// The two fields of a packet.
@@ -39,18 +40,18 @@ pub struct Chosen {
 enum Order {
     Constant,
     Counting,
-    /// None that could be seen.
+    /// No visible order.
     Unknown,
 }
 
-/// What is known of a sender.
+/// What is known about a sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
     last: Chosen,
     order: Order,
     /// When the last packet came.
     heard: Time,
-    /// Identifications before the last one that were left out: bit 0 is for the one right before it.
+    /// Identifications before the last one that did not come: bit 0 is for the one right before it.
     missing: u16,
     /// Packets in this order so far, up to [`PROVEN`].
     proven: u8,
@@ -61,7 +62,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// One of which nothing is known: most likely it is of our kind, and always sends 0 with Don't Fragment.
+    /// An unknown sender. Most likely it is one of ours, which always sends 0 with Don't Fragment.
     pub const fn new() -> Self {
         Self::in_order(Chosen { id: 0, fragment: DONT_FRAGMENT }, Order::Constant, 0)
     }
@@ -75,19 +76,19 @@ impl Sender {
         self.last.fragment
     }
 
-    /// Whether nothing follows from its last packets for the next one.
+    /// Whether its last packets do not determine the next one.
     pub fn is_unpredictable(&self) -> bool {
         self.order == Order::Unknown
     }
 
-    /// Believes another one, who knew better about a packet; not that there is no order.
+    /// Takes over the knowledge of another one, which was right about a packet; but not that there is no order.
     pub fn take_over(&mut self, other: &Self) {
         if !other.is_unpredictable() {
             *self = *other;
         }
     }
 
-    /// Whether its last packets let this one expect.
+    /// Whether its last packets let us expect this one.
     pub fn expects(&self, now: Time, chosen: Chosen) -> bool {
         if chosen.fragment != self.last.fragment {
             return false;
@@ -105,7 +106,7 @@ impl Sender {
         (1..=16).contains(&behind) && self.missing & (1 << (behind - 1)) != 0
     }
 
-    /// A packet came that was expected.
+    /// Notes an expected packet.
     pub fn saw(&mut self, now: Time, chosen: Chosen) {
         let ahead = chosen.id.wrapping_sub(self.last.id);
         (self.heard, self.stranger, self.strangers) = (now, None, 0);
@@ -113,11 +114,11 @@ impl Sender {
             Order::Constant => true,
             Order::Counting if self.is_missing(ahead) => {
                 self.missing &= !(1 << (ahead.wrapping_neg() - 1));
-                // It came late; the last one is still the last.
+                // It came late; the last one stays the last.
                 return;
             }
             Order::Counting => {
-                // A few that were left out may still come; after a jump there is nothing to wait for.
+                // A few that did not come may still come; after a jump nothing is expected.
                 let passed = u32::from(ahead).min(16);
                 let left_out = if ahead <= AHEAD { (1u16 << (ahead - 1)) - 1 } else { 0 };
                 self.missing = self.missing.checked_shl(passed).unwrap_or(0) | left_out;
@@ -134,9 +135,9 @@ impl Sender {
         }
     }
 
-    /// A packet came that was not expected. Whether it shows, with the one before it, how the sender chooses: then it is right.
-    /// `may_give_up` says whether it can turn out that there is no order; among the packets of a whole host that would hide the
-    /// order of each queue pair.
+    /// Notes an unexpected packet. Returns whether this packet and the one before it show how the sender chooses; then
+    /// the packet is right. `may_give_up` says whether the sender may be classified as one without order. Among the
+    /// packets of a whole host that would hide the order of each queue pair.
     pub fn saw_stranger(&mut self, now: Time, chosen: Chosen, may_give_up: bool) -> bool {
         self.strangers = self.strangers.saturating_add(1);
         let Some((before, at)) = self.stranger.replace((chosen, now)) else { return false };
@@ -150,7 +151,7 @@ impl Sender {
             _ if may_give_up && self.strangers >= STRANGERS => Order::Unknown,
             _ => return false,
         };
-        // Who was seen to keep to an order does not change it; who counts may go on elsewhere.
+        // A sender with a proven order does not change it; a counting one may continue elsewhere.
         if self.proven == PROVEN && (self.order == Order::Constant || order != Order::Counting) {
             return false;
         }
@@ -160,7 +161,7 @@ impl Sender {
     }
 }
 
-/// Whether a sender that counts may have come so far since then.
+/// Whether a counting sender may have advanced this far since then.
 fn is_ahead(ahead: u16, now: Time, since: Time) -> bool {
     let ticks = u16::try_from(now.saturating_sub(since) / MILLISECOND).unwrap_or(u16::MAX);
     (1..=AHEAD.saturating_add(ticks).min(AHEAD_AT_MOST)).contains(&ahead)
@@ -176,7 +177,7 @@ mod tests {
         Chosen { id, fragment: DONT_FRAGMENT }
     }
 
-    /// Shows a packet to what is known of its sender; whether it is taken.
+    /// Gives a packet to the knowledge about its sender; returns whether it is accepted.
     fn takes(sender: &mut Sender, now: Time, chosen: Chosen) -> bool {
         if sender.expects(now, chosen) {
             sender.saw(now, chosen);
@@ -185,7 +186,7 @@ mod tests {
         sender.saw_stranger(now, chosen, true)
     }
 
-    /// How many identifications would be taken next.
+    /// How many identifications would be accepted next.
     fn possible(sender: &Sender, now: Time) -> usize {
         (0..=u16::MAX).filter(|id| takes(&mut sender.clone(), now, df(*id))).count()
     }
@@ -197,7 +198,7 @@ mod tests {
         for now in 0..PROVEN.into() {
             assert!(takes(&mut sender, now, df(0)));
         }
-        // Even damage that is the same each time, and that an identification explains, is nobody's order.
+        // Damage that is the same each time, and that an identification explains, must not become an order.
         for now in 100..200 {
             assert!(!takes(&mut sender, now, df(0x1234)) && !takes(&mut sender, now, df(0x1235)));
         }
@@ -225,15 +226,15 @@ mod tests {
         }
         let at = 65_500u16.wrapping_add(99);
         assert_eq!(possible(&sender, 0), usize::from(AHEAD));
-        // Three are late, two of them come.
+        // Three are late, and two of them come.
         assert!(takes(&mut sender, 0, df(at + 4)));
         assert!(takes(&mut sender, 0, df(at + 3)) && takes(&mut sender, 0, df(at + 1)));
         assert!(!sender.expects(0, df(at + 1)) && sender.expects(0, df(at + 2)));
         assert!(takes(&mut sender, 0, df(at + 5)) && takes(&mut sender, 0, df(at + 2)));
-        // It goes on elsewhere.
+        // The count continues elsewhere.
         assert!(!takes(&mut sender, 0, df(at + 5000)) && takes(&mut sender, 0, df(at + 5001)));
         assert!(takes(&mut sender, 0, df(at + 5002)) && !sender.is_unpredictable());
-        // A copy that the network made is one too many.
+        // A copy that the network made is one packet too many.
         assert!(!takes(&mut sender, 0, df(at + 5002)) && takes(&mut sender, 0, df(at + 5003)));
     }
 

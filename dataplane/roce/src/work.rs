@@ -1,4 +1,4 @@
-//! The work requests of a job, one after another, and what became of them.
+//! The work requests of a job, one after another, and their results.
 
 use crate::command::{Answer, Failed, Job, Load, Outcome, Work};
 use crate::latency::Latencies;
@@ -6,10 +6,10 @@ use frame::Time;
 use frame::time::FOREVER;
 use transport::{Completion, Local, Op, Remote, Status};
 
-/// Virtual address of a job's own memory; it is in no peer's reach.
+/// Virtual address of a job's own memory; no peer can reach it.
 pub const SCRATCH: u64 = 0x1000;
 
-/// What a request of a job does.
+/// The operation of a job's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Read,
@@ -17,25 +17,25 @@ enum Kind {
     FetchAdd,
 }
 
-/// A job that is being done.
+/// A running job.
 pub struct RunningWork {
     rkey: u32,
     kind: Kind,
-    /// Where in the peer's region it begins, and over how many bytes it goes, again and again.
+    /// Where in the peer's region it begins, and the length of the part that it uses repeatedly.
     va: u64,
     span: u64,
     /// Bytes of a request; the last one of a transfer has fewer.
     size: u32,
-    /// Requests in all, and how many of them may be under way at the same time.
+    /// All requests, and how many of them may be under way at the same time.
     requests: u64,
     depth: u64,
-    /// Whether each request has memory of its own, or each that is under way.
+    /// Whether memory is per request under way (a load), or per request (a transfer).
     is_load: bool,
     duration: Time,
     posted: u64,
     complete: u64,
     failed: Option<Failed>,
-    /// When each request that is under way was posted, by its number modulo the depth.
+    /// When each request under way was posted, by its number modulo the depth.
     times: Vec<Time>,
     began: Option<Time>,
     ended: Time,
@@ -79,7 +79,7 @@ impl RunningWork {
         (running, memory)
     }
 
-    /// The next request, if one may be posted now; `key` is that of the job's memory.
+    /// The next request, if one may be posted now; `key` is the key of the job's memory.
     pub fn next(&mut self, now: Time, key: u32) -> Option<transport::Work> {
         let began = *self.began.get_or_insert(now);
         let over = self.failed.is_some() || now.saturating_sub(began) >= self.duration;
@@ -111,7 +111,7 @@ impl RunningWork {
         (at, (self.span - at).min(size) as u32)
     }
 
-    /// The request that [`RunningWork::next`] gave was posted.
+    /// Notes that the request of [`RunningWork::next`] was posted.
     pub fn posted(&mut self, now: Time) {
         let slot = (self.posted % self.depth) as usize;
         if let Some(time) = self.times.get_mut(slot) {
@@ -120,12 +120,12 @@ impl RunningWork {
         self.posted += 1;
     }
 
-    /// A request could not be posted at all.
+    /// Notes that a request could not be posted at all.
     pub fn refused(&mut self, now: Time) {
         self.fail(now, Status::LocProtErr);
     }
 
-    /// A request has ended.
+    /// Notes the end of a request.
     pub fn completed(&mut self, now: Time, completion: &Completion) {
         if completion.status == Status::Success {
             let slot = (completion.id % self.depth) as usize;
@@ -139,21 +139,21 @@ impl RunningWork {
     }
 
     fn fail(&mut self, now: Time, status: Status) {
-        // What was flushed says nothing of why.
+        // A flushed request does not show the cause.
         if self.failed.is_none_or(|failed| failed.status == Status::WrFlushErr) {
             self.failed = Some(Failed { status, complete: self.latencies.count() });
         }
         self.ended = now;
     }
 
-    /// Whether nothing is under way and nothing more will be.
+    /// Whether nothing is under way and nothing more will be posted.
     pub fn is_over(&self, now: Time) -> bool {
         let timed_out = self.began.is_some_and(|began| now.saturating_sub(began) >= self.duration);
         let all = self.failed.is_some() || timed_out || self.posted == self.requests;
         all && self.posted == self.complete
     }
 
-    /// When it must be looked at, if nothing happens until then.
+    /// When it must be checked, if nothing happens until then.
     pub fn deadline(&self) -> Option<Time> {
         match self.began {
             Some(began) if self.duration != FOREVER => Some(began.saturating_add(self.duration)),
@@ -161,7 +161,7 @@ impl RunningWork {
         }
     }
 
-    /// Answers whoever asked; `bytes` is the job's memory.
+    /// Sends the answer; `bytes` is the job's memory.
     pub fn finish(self, bytes: Vec<u8>) {
         let bytes = if self.is_load { Vec::new() } else { bytes };
         let elapsed = self.ended.saturating_sub(self.began.unwrap_or(self.ended));
@@ -171,21 +171,21 @@ impl RunningWork {
         });
     }
 
-    /// Its queue pair is gone.
+    /// Ends the job, because its queue pair is gone.
     pub fn abandon(mut self) {
         self.fail(0, Status::WrFlushErr);
         self.finish(Vec::new());
     }
 }
 
-/// A transfer of so many bytes as a load that ends.
+/// Expresses a transfer of so many bytes as a load that ends.
 fn transfer(va: u64, len: u32, message: u32, depth: u16) -> (Load, bool) {
     let message = message.max(1);
     let count = u64::from(len.div_ceil(message));
     (Load { va, span: u64::from(len), size: message, depth, count, duration: FOREVER }, false)
 }
 
-/// Memory for the requests of a load that are under way, with bytes that are not all the same.
+/// Memory for the requests of a load that are under way. Its bytes are not all equal.
 fn scratch(load: &Load) -> Vec<u8> {
     let len = load.size.max(8) as usize * usize::from(load.depth.max(1));
     (0..len).map(|at| (at ^ (at >> 8)) as u8).collect()

@@ -74,7 +74,7 @@ frame::counters! {
 }
 
 impl FarmCounters {
-    /// Records that were dropped, by whatever reason.
+    /// Records that were dropped, for any reason.
     pub fn dropped(&self) -> u64 {
         [
             &self.refused_source,

@@ -1,4 +1,4 @@
-//! Answers ECHO, checks PATTERN: one pass over a received frame, which becomes the answer.
+//! Answers ECHO and checks PATTERN in one pass over a received frame, which becomes the answer.
 
 use crate::counters::FarmCounters;
 use crate::roster::Roster;
@@ -7,15 +7,15 @@ use frame::Frame;
 use wire::record::{FRAG_LAST, FRAG_PART, offset};
 use wire::{BadReason, MsgType, Record, echo};
 
-/// What is done with one record.
+/// What happens to one record.
 enum Verdict {
-    /// It goes back as ECHO_REPLY.
+    /// It returns as ECHO_REPLY.
     Reply,
     /// It ends here, and was counted.
     Gone,
 }
 
-/// Serves the records of one frame from a gateway, or from anybody when the farm answers any source.
+/// Serves the records of one frame from a gateway, or from any sender if the farm answers any source.
 pub(crate) struct Server<'a> {
     pub(crate) roster: &'a Roster,
     pub(crate) streams: &'a mut Streams,
@@ -23,11 +23,11 @@ pub(crate) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Serves all records and returns how many remain in the frame: the ECHO_REPLYs, in order, and nothing else.
+    /// Serves all records. Returns how many remain in the frame: the ECHO_REPLYs, in order, and nothing else.
     ///
-    /// A frame of only ECHOs keeps its place: the type of each record is rewritten and no byte moves. Otherwise the
-    /// answers close ranks. Neither grows the datagram, so an answer fits where its question came through.
-    /// `link` takes each HEARTBEAT_ACK of a slave of ours, with that slave's number.
+    /// A frame of only ECHOs is changed in place: the type of each record is rewritten and no byte moves. Otherwise the
+    /// answers move together. Neither makes the datagram longer, so an answer fits wherever its question passed. `link`
+    /// takes each HEARTBEAT_ACK of a slave of this farm, with that slave's number.
     pub(crate) fn serve(&mut self, frame: &mut Frame, mut link: impl FnMut(u32, &Record<'_>)) -> u16 {
         let data = frame.data_mut();
         let (mut at, mut kept, mut records, mut replied) = (0, 0, 0u64, 0u16);
@@ -63,7 +63,7 @@ impl Server<'_> {
         replied
     }
 
-    /// Judges one record; `None` when the rest of the datagram cannot be trusted.
+    /// Decides about one record; `None` if the rest of the datagram cannot be trusted.
     fn judge(&mut self, record: &Record<'_>, link: &mut impl FnMut(u32, &Record<'_>)) -> Option<Verdict> {
         let header = record.header();
         let Some(index) = self.roster.index(header.slave_id()) else {
@@ -103,7 +103,7 @@ impl Server<'_> {
             }
             Some(Order::Reordered) => counters.pattern_reordered.add(1),
             Some(Order::Duplicate) => counters.pattern_duplicate.add(1),
-            // `None` is not possible: the streams are as many as the ids.
+            // `None` is not possible: there are as many stream slots as ids.
             Some(Order::Late) | None => counters.pattern_late.add(1),
         }
     }

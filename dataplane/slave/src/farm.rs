@@ -13,18 +13,18 @@ use link::{Credential, NodeConfig};
 use std::sync::Arc;
 use wire::{Record, Scale};
 
-/// What a farm is made of.
+/// The configuration of a farm.
 pub struct FarmConfig {
-    /// The slaves, by the gateways that each registers with: its cargo goes to the first live one in this order. Ids
-    /// without a gateway are served but announced to nobody, which makes sense only with `answer_any`.
+    /// The slaves, grouped by the gateways that each registers with. A slave's cargo goes to the first live gateway in
+    /// this order. Ids without a gateway are served but not announced, which makes sense only with `answer_any`.
     pub slaves: Vec<(Vec<Peer>, Ids)>,
     /// What each of them announces, and the scale.
     pub node: NodeConfig,
-    /// What they sign with.
+    /// The key or keys with which they sign.
     pub credential: Credential,
-    /// Answer cargo from any address at that address, not only from gateways: for measuring without one.
+    /// Answer cargo from any address, and send the answer there. This is for measuring without a gateway.
     pub answer_any: bool,
-    /// Streams of PATTERN records that are told apart for each slave, at least 1: one for each master.
+    /// How many streams of PATTERN records are distinguished for each slave, at least 1: one for each master.
     pub streams: u8,
 }
 
@@ -41,7 +41,7 @@ impl FarmConfig {
         }
     }
 
-    /// A farm that no gateway knows of and that answers everybody.
+    /// A farm that registers with no gateway and answers everybody.
     pub fn direct(ids: Ids) -> Self {
         let node = NodeConfig { scale: ids.scale(), ..NodeConfig::default() };
         Self {
@@ -54,7 +54,7 @@ impl FarmConfig {
     }
 }
 
-/// Streams of each slave, if nothing else is said.
+/// The default number of streams of each slave.
 pub const DEFAULT_STREAMS: u8 = 2;
 
 /// The most gateways that one slave registers with.
@@ -63,41 +63,43 @@ pub const MAX_GATEWAYS: usize = 16;
 /// Why there is no farm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FarmError {
-    /// The ids are no set of ids.
+    /// The ids are not a valid set of ids.
     #[error(transparent)]
     Ids(#[from] IdsError),
-    /// An id is in two lists.
+    /// An id is in two groups.
     #[error("slave id {0} is given twice: name all its gateways in one list")]
     Twice(u32),
-    /// A gateway is in the list of one slave twice.
+    /// A gateway stands twice in the list of one slave.
     #[error("gateway {0} is given twice: name each gateway once, the preferred one first")]
     SameGateway(String),
-    /// More gateways than a slave can be registered with.
+    /// A slave has more gateways than it can register with.
     #[error("{0} gateways are too many for one slave: name at most {MAX_GATEWAYS}")]
     Gateways(usize),
     /// The ids were made for another scale.
     #[error("the slave ids were made for another scale than the farm has: use one scale for both")]
     Scale,
-    /// Slaves that nobody could reach.
+    /// Slaves that nobody can reach.
     #[error("a slave without a gateway answers nobody: name its gateway, or answer any address")]
     Unreachable,
 }
 
-/// What other threads may tell a farm.
+/// Commands of other threads for a farm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FarmCommand {
-    /// Stop traffic and heartbeats; a farm holds nothing, so it is drained at once. What still comes is answered.
+    /// Stop traffic and heartbeats. A farm holds nothing, so it is drained at once. Records that still come are
+    /// answered.
     Drain,
-    /// Send PATTERN records upward; replaces traffic that runs. The sizes must have been checked, see
-    /// [`TrafficConfig::check`]; a wrong one sends nothing.
+    /// Send PATTERN records upward; replaces running traffic. The sizes must have been checked, see
+    /// [`TrafficConfig::check`]; with wrong sizes nothing is sent.
     StartTraffic(TrafficConfig),
-    /// Send none any more.
+    /// Stop the traffic.
     StopTraffic,
-    /// Other keys from the next heartbeats on: both while the cluster changes its key.
+    /// Use other keys from the next heartbeats on: both keys while the cluster changes its key.
     SetCredential(Credential),
-    /// What each slave has left, in 4 KiB pages: goes out with the next heartbeats.
+    /// The free pages of each slave, in 4 KiB pages. The next heartbeats announce them.
     SetPagesFree(u64),
-    /// The largest IP packet that each slave can take from now on, in bytes, at least 576: goes out with the next heartbeats.
+    /// The largest IP packet that each slave can take from now on, in bytes, at least 576. The next heartbeats announce
+    /// it.
     SetMtu(u16),
 }
 
@@ -105,9 +107,9 @@ pub enum FarmCommand {
 pub struct Farm {
     node: NodeConfig,
     roster: Roster,
-    /// As the roster's groups.
+    /// Indexed like the roster's groups.
     sites: Vec<Site>,
-    /// Some slaves have more than one gateway.
+    /// Whether some slaves have more than one gateway.
     has_a_choice: bool,
     streams: Streams,
     traffic: Traffic,
@@ -165,7 +167,7 @@ impl Farm {
         Self::new(FarmConfig::new(gateway, Ids::range(scale, id, 1)?), now, sink)
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for others to read.
     pub fn counters(&self) -> &Arc<FarmCounters> {
         &self.counters
     }
@@ -185,14 +187,14 @@ impl Farm {
         self.counters.registered.get()
     }
 
-    /// The gateway that a datagram came from: the one at this very address, or else one that sends cargo for the slave of the
-    /// first record from here.
+    /// The gateway that a datagram came from: the one at exactly this address, or else one that sends cargo for the
+    /// slave of the first record from here.
     fn source(&self, from: &Peer, data: &[u8]) -> Option<Peer> {
         let mut all = self.sites.iter().flat_map(Site::gateways);
         all.find(|gateway| is_gateway(from, gateway)).or_else(|| self.gateway_of_lane(from, data)).copied()
     }
 
-    /// A gateway sends a datagram of cargo to one slave, from the port of that slave's lane.
+    /// The gateway that sends cargo from the port of the slave's lane. Such a datagram is for one slave.
     fn gateway_of_lane(&self, from: &Peer, data: &[u8]) -> Option<&Peer> {
         if !wire::is_lane_port(from.udp_port) {
             return None;
@@ -202,12 +204,12 @@ impl Farm {
         self.sites.get(site)?.gateway_of_lane(local, from)
     }
 
-    /// Where answers go that should not go back to where the questions came from.
+    /// Where answers go if they should not return to the source of the questions.
     fn elsewhere(&mut self, now: Time, source: &Peer, questions: &[u8]) -> Option<Peer> {
         if !self.has_a_choice {
             return None;
         }
-        // A gateway sends a datagram to one slave, or to one address with all of them behind the same gateways.
+        // A gateway sends a datagram to one slave, or to one address that has all of them behind the same gateways.
         let first = Record::first(questions).ok()?.header().slave_id();
         let Self { node, roster, sites, counters, sink, .. } = self;
         let (site, local) = roster.group(roster.index(first)?)?;
@@ -219,7 +221,7 @@ impl Farm {
         let Datagram { mut frame, peer, .. } = datagram;
         self.counters.datagrams_in.add(1);
         let gateway = self.source(&peer, frame.data());
-        // A gateway's raw port sends from its lanes and listens elsewhere; the way back is that of what came.
+        // A gateway's raw port sends from its lanes and listens on another port; answers use the path of the questions.
         let mut back = peer;
         let mut is_elsewhere = false;
         match &gateway {
@@ -316,7 +318,8 @@ impl Role for Farm {
     }
 
     fn frames_held(&self) -> usize {
-        // Answers leave in the frame that they came in, and what is made in a poll is sent in it.
+        // Answers leave in the frame in which the questions came, and frames that a poll makes are sent in the same
+        // poll.
         0
     }
 }

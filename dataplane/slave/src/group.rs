@@ -1,4 +1,4 @@
-//! The slaves behind one gateway: which of them are due, and their heartbeats in few datagrams.
+//! The slaves behind one gateway: which of them are due. Their heartbeats share few datagrams.
 
 use crate::counters::FarmCounters;
 use crate::ids::Ids;
@@ -11,39 +11,40 @@ use std::collections::VecDeque;
 use wire::Record;
 use wire::link::{Heartbeat, NodeId};
 
-/// Datagrams of heartbeats that one poll makes at most.
+/// The most heartbeat datagrams that one poll makes.
 const DATAGRAMS_PER_POLL: usize = 64;
-/// Nodes that one poll looks at at most.
+/// The most nodes that one poll visits.
 const NODES_PER_POLL: usize = 4096;
 /// Slots of an interval.
 const TICKS: u64 = 1024;
-/// Padded heartbeats of all nodes are spread over so many intervals, or more.
+/// The padded heartbeats of all nodes are spread over at least so many intervals.
 const PROBE_INTERVALS: u32 = 4;
-/// Padded heartbeats of one slot of time at most: each is a datagram of full size.
+/// The most padded heartbeats of one time slot: each is a datagram of full size.
 const PROBES_PER_TICK: u32 = 16;
-/// After so many intervals without any answer all nodes are asked whether they noticed; they do after three.
+/// After so many intervals without any answer all nodes are asked whether they see the silence. A node sees it after
+/// three.
 const SILENT_INTERVALS: u64 = 2;
 
 /// A datagram of heartbeats that is being filled.
 struct Open {
     frame: Frame,
     records: u16,
-    /// Bytes that the datagram may have.
+    /// How many bytes the datagram may have.
     limit: usize,
 }
 
-/// What a group is given with every call.
+/// Data that a group gets with every call.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a NodeConfig,
     pub(crate) now: Time,
     pub(crate) counters: &'a FarmCounters,
     pub(crate) sink: &'a mut EventSink,
-    /// For each slave the number of gateways that have registered it.
+    /// For each slave, how many gateways have registered it.
     pub(crate) here: &'a mut [u8],
 }
 
 impl Context<'_> {
-    /// Counts that a gateway has registered a slave, or has not any more.
+    /// Counts that a gateway has registered a slave, or no longer has.
     fn count_registered(&mut self, local: usize, was: bool, is: bool) {
         let Some(here) = self.here.get_mut(local).filter(|_| was != is) else { return };
         let before = *here;
@@ -58,7 +59,7 @@ impl Context<'_> {
     }
 }
 
-/// Lets so many things happen in one slot of time.
+/// Limits how many things happen in one time slot.
 struct PerTick {
     most: u32,
     tick: u64,
@@ -90,15 +91,16 @@ pub(crate) struct Group {
     wheel: Wheel,
     open: Option<Open>,
     datagrams: usize,
-    /// Of heartbeats of nodes that are not registered: those come all at once. The others come evenly, and a slow
-    /// gateway must not cost them their registration.
+    /// Window for heartbeats of unregistered nodes, which are due all at once. Heartbeats of registered nodes are due
+    /// evenly, and must not be delayed by a slow gateway: they could lose their registration.
     window: Window,
-    /// Not registered, due, and waiting for the window; and which nodes these are.
+    /// Unregistered nodes that are due and wait for the window; and which nodes these are.
     parked: VecDeque<u32>,
     is_parked: Vec<bool>,
-    /// Heartbeats of registered nodes: at most twice as many as come evenly, also after this process was stopped.
+    /// Limit for heartbeats of registered nodes: at most twice as many as are due evenly, also after this process was
+    /// stopped.
     regular: PerTick,
-    /// When all nodes together were without an answer for two intervals: who is next to notice, and when.
+    /// Used when all nodes together had no answer for two intervals: the next node to check, and when.
     sweep: usize,
     sweep_at: Time,
     probes: PerTick,
@@ -133,21 +135,21 @@ impl Group {
         &self.gateway
     }
 
-    /// Other keys for all slaves.
+    /// Replaces the keys of all slaves.
     pub(crate) fn set_credential(&mut self, credential: &Credential) {
         for node in &mut self.nodes {
             node.set_keys(credential.node_keys(node.id()));
         }
     }
 
-    /// The largest packet of the configuration is another one: each slave proves it anew, if that is needed.
+    /// The largest packet of the configuration changed: each slave proves it again, if that is needed.
     pub(crate) fn probe_again(&mut self, config: &NodeConfig) {
         self.nodes.iter_mut().for_each(|node| node.probe_again(config));
     }
 
-    /// How the gateway stands with a slave.
+    /// The state of the gateway for a slave.
     #[inline]
-    /// Whether cargo of the gateway for a slave may come from here, besides from where it listens.
+    /// Whether cargo of the gateway for a slave may come from here, in addition to the address where it listens.
     pub(crate) fn is_lane(&self, local: u32, from: &Peer) -> bool {
         self.nodes.get(local as usize).is_some_and(|node| node.is_lane(from))
     }
@@ -156,7 +158,7 @@ impl Group {
         self.nodes.get(local as usize).map_or(Standing::Away, |node| node.standing(config, now))
     }
 
-    /// Tells people something of a slave.
+    /// Reports an event of a slave.
     pub(crate) fn tell(&mut self, now: Time, config: &NodeConfig, local: u32, event: NodeEvent, sink: &mut EventSink) {
         let id = self.nodes.get(local as usize).map(|node| node.id().id);
         if let Some(slave) = id.and_then(|id| config.scale.slave_id(id)) {
@@ -221,7 +223,7 @@ impl Group {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         let tick = self.wheel.tick();
-        // When as many as may have left in this slot of time, the next one is soon enough.
+        // If this time slot has reached its limit, the next slot is soon enough.
         let regular = if self.regular.may(self.regular.tick) { 0 } else { (self.regular.tick + 1) * tick };
         let scheduled = self.wheel.deadline().map(|deadline| deadline.max(regular));
         let parked = match self.parked.is_empty() {
@@ -246,7 +248,7 @@ impl Group {
         }
     }
 
-    /// Serves those that waited, the longest first, as far as the window goes.
+    /// Serves the waiting nodes, longest wait first, as far as the window allows.
     fn unpark(&mut self, context: &mut Context<'_>, out: &mut Outbox) {
         while !self.window.is_full() && self.datagrams < DATAGRAMS_PER_POLL {
             let Some(local) = self.parked.pop_front() else { return };
@@ -258,7 +260,7 @@ impl Group {
         }
     }
 
-    /// Lets one node do what is due; returns when to look at it again.
+    /// Lets one node do what is due; returns when it must be checked again.
     fn serve(&mut self, context: &mut Context<'_>, local: u32, out: &mut Outbox) -> Time {
         let &mut Context { config, now, counters, .. } = context;
         let soon = now + self.wheel.tick();
@@ -269,11 +271,12 @@ impl Group {
         }
         self.poll_event(context, local as usize);
         let Some(node) = self.nodes.get(local as usize) else { return Time::MAX };
-        // Never right behind a heartbeat that still waits for its datagram to fill: it would overtake it.
+        // Not right after a heartbeat that still waits for its datagram to fill: it would overtake that heartbeat.
         if !due && node.wants_probe(config, now) {
             let tick = now / self.wheel.tick();
             if !self.probes.may(tick) {
-                // At different times, so that the others do not come back together; soon, as heartbeats wait with them.
+                // At different times, so that the others do not come back together; but soon, because heartbeats wait
+                // together with them.
                 let ticks = 1 + u64::from(local.wrapping_mul(0x9E37_79B9) >> 24);
                 return now + ticks * self.wheel.tick();
             }
@@ -283,7 +286,8 @@ impl Group {
         self.nodes.get(local as usize).map_or(Time::MAX, |node| node.deadline(config).max(soon))
     }
 
-    /// Lets the nodes of a silent gateway notice it, all within an interval, also those that wait for the window.
+    /// Makes the nodes of a silent gateway check for silence, all within an interval, also those that wait for the
+    /// window.
     fn sweep(&mut self, context: &mut Context<'_>) {
         if context.now < self.sweep_at {
             return;
@@ -295,7 +299,7 @@ impl Group {
         self.sweep_at = context.now + self.wheel.tick();
     }
 
-    /// Lets a node notice what only time brings.
+    /// Lets a node check for events that depend on time alone.
     fn poll_event(&mut self, context: &mut Context<'_>, local: usize) {
         let &mut Context { config, now, .. } = context;
         let Some(node) = self.nodes.get_mut(local) else { return };
@@ -306,11 +310,11 @@ impl Group {
         }
     }
 
-    /// Appends a node's heartbeat to the open datagram, or to a new one. `false` when there is no frame.
+    /// Appends a node's heartbeat to the open datagram, or to a new one. `false` if there is no frame.
     fn heartbeat(&mut self, context: &Context<'_>, local: u32, out: &mut Outbox) -> bool {
         let &Context { config, now, counters, .. } = context;
         let Some(node) = self.nodes.get_mut(local as usize) else { return false };
-        // A node that takes less than the 1280 bytes that need no proof sends no more either.
+        // A node that takes less than the 1280 bytes that need no proof does not send more either.
         let limit = link::datagram_room(&self.gateway, node.mtu().min(config.max_ip_packet));
         let full = |open: &Open| open.frame.len() + Heartbeat::RECORD_LEN > open.limit.min(limit);
         if self.open.as_ref().is_some_and(full) {
@@ -340,7 +344,7 @@ impl Group {
         true
     }
 
-    /// Sends a node's padded heartbeat, alone in its datagram. A node that gets no frame has tried.
+    /// Sends a node's padded heartbeat, alone in its datagram. Without a frame, this counts as an attempt.
     fn probe(&mut self, context: &Context<'_>, local: u32, out: &mut Outbox) {
         let &Context { config, now, counters, .. } = context;
         let Some(node) = self.nodes.get_mut(local as usize) else { return };
@@ -351,7 +355,7 @@ impl Group {
         };
         if let Some(len) = node.transmit_probe(config, now, frame.tail_mut()) {
             extend(&mut frame, len);
-            // What is packed already may hold an earlier heartbeat of this node, which must not arrive later.
+            // The open datagram may hold an earlier heartbeat of this node, which must not arrive later.
             self.flush(out);
             out.send(Datagram::new(frame, self.gateway, Class::Link, 1));
             self.datagrams += 1;
@@ -369,7 +373,7 @@ impl Group {
     }
 }
 
-/// Makes the first `len` bytes of the tailroom part of the data.
+/// Adds the first `len` bytes of the tailroom to the data.
 fn extend(frame: &mut Frame, len: usize) {
     let (offset, whole) = (frame.headroom(), frame.len() + len);
     frame.set_range(offset, whole);

@@ -2,7 +2,7 @@
 
 use wire::{Scale, SlaveId};
 
-/// Ids that follow each other, and the number of the first.
+/// Consecutive ids, and the number of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
     first: u32,
@@ -23,10 +23,10 @@ pub struct Ids {
 /// Why some numbers are not a set of slave ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdsError {
-    /// There is no id.
+    /// There are no ids.
     #[error("a farm has at least one slave id: name one, or a count of at least 1")]
     Empty,
-    /// An id is not in range of the scale.
+    /// An id is out of range of the scale.
     #[error("slave id {id} does not exist: at this scale the slave ids are 0 to {}; lower the id or the count", .slaves - 1)]
     OutOfRange {
         /// The id.
@@ -86,7 +86,7 @@ impl Ids {
         self.len == 0
     }
 
-    /// The number of an id, or `None` when it is not of this set.
+    /// The number of an id, or `None` if it is not in this set.
     #[inline]
     pub fn index(&self, id: u32) -> Option<u32> {
         let at = match self.runs.len() {

@@ -1,27 +1,27 @@
-//! So many things a second, without a timer for each.
+//! Limits a rate per second, without a timer for each event.
 
 use frame::Time;
 use frame::time::SECOND;
 
-/// What was missed for longer than this is not made up for: a stall is not followed by a flood.
+/// Events that were missed for longer than this are not made up for, so that no flood follows a stall.
 const MEMORY: u64 = 10 * frame::time::MILLISECOND;
 
-/// Says how many things are due; never more than the rate allows since the start.
+/// Says how many events are due; never more than the rate allows since the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
-    /// Things a second; `None` is as fast as possible.
+    /// Events per second; `None` is as fast as possible.
     rate: Option<u64>,
     start: Time,
     done: u64,
 }
 
 impl Pacer {
-    /// A pacer that starts now. A rate of 0 lets nothing through.
+    /// A pacer that starts now. A rate of 0 allows nothing.
     pub fn new(rate: Option<u64>, now: Time) -> Self {
         Self { rate, start: now, done: 0 }
     }
 
-    /// How many things are due now, at most `most`.
+    /// How many events are due now, at most `most`.
     #[inline]
     pub fn due(&mut self, now: Time, most: u32) -> u32 {
         let Some(rate) = self.rate else { return most };
@@ -35,13 +35,13 @@ impl Pacer {
         u32::try_from(due).unwrap_or(u32::MAX).min(most)
     }
 
-    /// Notes that `count` things were done.
+    /// Notes that `count` events happened.
     #[inline]
     pub fn done(&mut self, count: u32) {
         self.done = self.done.saturating_add(u64::from(count));
     }
 
-    /// When the next thing is due; `None` when none ever is.
+    /// When the next event is due; `None` if there will be none.
     pub fn deadline(&self) -> Option<Time> {
         match self.rate {
             None => Some(self.start),

@@ -1,4 +1,4 @@
-//! What a farm tells people about its nodes: at once, but not 131,072 times.
+//! Reports of a farm about its nodes. They come at once, but 131,072 equal events make few reports.
 
 use frame::time::SECOND;
 use frame::{Peer, Time};
@@ -6,19 +6,19 @@ use link::NodeEvent;
 use std::mem::{Discriminant, discriminant};
 use wire::SlaveId;
 
-/// After a report, those of the same kind from the same gateway are gathered for so long.
+/// After a report, further events of the same kind from the same gateway are collected for this time.
 const GATHER: u64 = SECOND;
 
-/// Something that happened to one or more slaves behind one gateway.
+/// An event of one or more slaves behind one gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FarmEvent {
     /// The gateway.
     pub gateway: Peer,
-    /// The slave to which it happened last.
+    /// The slave with the last event.
     pub slave: SlaveId,
-    /// What happened to that one.
+    /// The event of that slave.
     pub event: NodeEvent,
-    /// To how many slaves something of this kind happened since the last report.
+    /// How many slaves had an event of this kind since the last report.
     pub count: u32,
 }
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for FarmEvent {
     }
 }
 
-/// Where events go: to a log, a channel, a test.
+/// The destination of events: a log, a channel, a test.
 pub type EventSink = Box<dyn FnMut(FarmEvent) + Send>;
 
 struct Gathered {
@@ -42,10 +42,10 @@ struct Gathered {
     not_before: Time,
 }
 
-/// Gathers the events of the nodes behind one gateway.
+/// Collects the events of the nodes behind one gateway.
 #[derive(Default)]
 pub(crate) struct Reporter {
-    /// One for each kind that has come up.
+    /// One for each kind that has occurred.
     kinds: Vec<Gathered>,
     waiting: bool,
 }
@@ -70,7 +70,7 @@ impl Reporter {
         sink(FarmEvent { gateway, slave, event, count });
     }
 
-    /// Reports what has been gathered for long enough.
+    /// Reports events that were collected for long enough.
     pub(crate) fn advance(&mut self, now: Time, gateway: Peer, sink: &mut EventSink) {
         if !self.waiting {
             return;

@@ -1,4 +1,4 @@
-//! All slaves of a farm: the ids behind each gateway, numbered through.
+//! All slaves of a farm: the ids of all groups, numbered consecutively.
 
 use crate::ids::Ids;
 use wire::{Scale, SlaveId};
@@ -12,7 +12,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// An id that is in two groups is the error.
+    /// The error is an id that is in two groups.
     pub(crate) fn new(scale: Scale, sets: Vec<Ids>) -> Result<Self, u32> {
         let mut roster = Self { scale, groups: Vec::with_capacity(sets.len()), len: 0 };
         for ids in sets {

@@ -1,20 +1,20 @@
 //! Sequence numbers of a stream: what came in order, what is missing, late or twice.
 
-/// How many sequence numbers back a stream remembers what it has seen.
+/// How many past sequence numbers a stream remembers.
 pub const WINDOW: u64 = 64;
 
-/// What one sequence number says about its stream.
+/// The position of one sequence number in its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The next one.
     InOrder,
     /// Ahead of the next one: this many are missing, and may still come.
     Gap(u64),
-    /// One of the missing came after later ones.
+    /// A missing one, which came after later ones.
     Reordered,
     /// It has been seen before.
     Duplicate,
-    /// [`WINDOW`] or more behind the newest: whether it is a duplicate is not known any more.
+    /// [`WINDOW`] or more behind the newest: it is no longer known whether it is a duplicate.
     Late,
 }
 
@@ -27,7 +27,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Takes one sequence number.
+    /// Takes in one sequence number.
     #[inline]
     pub fn note(&mut self, sequence: u64) -> Order {
         if sequence >= self.next {
@@ -54,15 +54,17 @@ impl Sequence {
     }
 }
 
-/// The streams of many slaves: for each slave the few that were heard last, known by their request id.
+/// The streams of many slaves. For each slave it keeps the few streams that were active last, identified by their
+/// request id.
 ///
-/// A request id names the sender and its run, so that a generator which is started again begins a new stream, and
-/// several masters do not disturb each other. All memory is taken at the start; the pages of slaves that are never
-/// heard are never touched.
+/// A request id names the sender and its run. So a generator that is started again begins a new stream, and several
+/// masters do not disturb each other. All memory is allocated at the start; the pages of slaves that never send are
+/// never touched.
 #[derive(Debug)]
 pub struct Streams {
     ways: usize,
-    /// For each slave `ways` of request id, `next`, `seen`; the one heard last is first. `next == 0` is an empty one.
+    /// For each slave `ways` of request id, `next`, `seen`; the most recently active one is first. `next == 0` marks an
+    /// empty one.
     slots: Vec<[u64; 3]>,
 }
 
@@ -73,17 +75,17 @@ impl Streams {
         Self { ways, slots: vec![[0; 3]; slaves as usize * ways] }
     }
 
-    /// Takes a sequence number of the stream `req_id` of the slave with number `index`.
+    /// Takes in a sequence number of the stream `req_id` of the slave with number `index`.
     ///
-    /// When the slave has no room for a new stream, the one that was silent longest is forgotten.
-    /// `None` when there is no such slave.
+    /// If the slave has no room for a new stream, its longest inactive one is forgotten. `None` if there is no such
+    /// slave.
     #[inline]
     pub fn note(&mut self, index: u32, req_id: u64, sequence: u64) -> Option<Order> {
         self.take(index, req_id, sequence, false)
     }
 
-    /// As [`note`](Self::note), but a stream that was not heard before may have begun long ago: what was before the
-    /// first that is heard is not missing.
+    /// As [`note`](Self::note), but an unknown stream may have begun long ago: numbers before the first one that comes
+    /// are not missing.
     #[inline]
     pub fn join(&mut self, index: u32, req_id: u64, sequence: u64) -> Option<Order> {
         self.take(index, req_id, sequence, true)

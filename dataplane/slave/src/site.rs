@@ -1,7 +1,7 @@
-//! Slaves that have the same gateways: which one each of them uses.
+//! Slaves that have the same gateways, and which gateway each of them uses.
 //!
-//! All slaves are registered with all gateways of their site. Each sends through the one that
-//! [`link::standing::choose`] names; what comes down is taken from any of them.
+//! All slaves are registered with all gateways of their site. Each sends through the gateway that
+//! [`link::standing::choose`] names, and takes cargo from any of them.
 
 use crate::counters::FarmCounters;
 use crate::group::{Context, Group};
@@ -15,7 +15,7 @@ use wire::Record;
 /// A slave that has not sent anything yet.
 const NONE: u8 = u8::MAX;
 
-/// What a site is given with every call.
+/// Data that a site gets with every call.
 pub(crate) struct Common<'a> {
     pub(crate) config: &'a NodeConfig,
     pub(crate) now: Time,
@@ -23,18 +23,18 @@ pub(crate) struct Common<'a> {
     pub(crate) sink: &'a mut EventSink,
 }
 
-/// Whether a datagram from `from` is one of a gateway's: it sends from where it listens.
+/// Whether a datagram from `from` is one of the gateway's: a gateway sends from the address where it listens.
 pub(crate) fn is_gateway(from: &Peer, gateway: &Peer) -> bool {
     from.is_same_origin(gateway, true)
 }
 
 /// See the module's documentation.
 pub(crate) struct Site {
-    /// The gateways in the order in which they are preferred; none for ids that are announced to nobody.
+    /// The gateways in the order of preference; none for ids that are not announced.
     groups: Vec<Group>,
-    /// For each slave the number of gateways that have registered it.
+    /// For each slave, how many gateways have registered it.
     here: Vec<u8>,
-    /// For each slave the gateway that it uses, or `NONE`.
+    /// For each slave, the gateway that it uses, or `NONE`.
     uses: Vec<u8>,
 }
 
@@ -52,7 +52,8 @@ impl Site {
         self.groups.iter().map(Group::gateway)
     }
 
-    /// The gateway whose cargo for a slave comes from here: from the port of that slave's lane, of a gateway that said so.
+    /// The gateway whose cargo for a slave comes from here: the port of that slave's lane, if the gateway announced
+    /// that it uses lanes.
     pub(crate) fn gateway_of_lane(&self, local: u32, from: &Peer) -> Option<&Peer> {
         self.groups.iter().find(|group| group.is_lane(local, from)).map(Group::gateway)
     }
@@ -61,12 +62,12 @@ impl Site {
         self.groups.len() > 1
     }
 
-    /// Other keys for all slaves.
+    /// Replaces the keys of all slaves.
     pub(crate) fn set_credential(&mut self, credential: &Credential) {
         self.groups.iter_mut().for_each(|group| group.set_credential(credential));
     }
 
-    /// The largest packet of the configuration is another one.
+    /// The largest packet of the configuration changed.
     pub(crate) fn probe_again(&mut self, config: &NodeConfig) {
         self.groups.iter_mut().for_each(|group| group.probe_again(config));
     }
@@ -86,16 +87,16 @@ impl Site {
         Some(at)
     }
 
-    /// Where a slave's cargo goes, and the largest IP packet that may go there, in bytes.
+    /// Where a slave's cargo goes, and the largest IP packet for it, in bytes.
     #[inline]
     pub(crate) fn route(&mut self, common: &mut Common<'_>, local: u32) -> Option<(Peer, u16)> {
         let at = if self.has_a_choice() { self.pick(common, local)? } else { 0 };
         let group = self.groups.get(at)?;
-        // The gateway hears with the next heartbeat that this end takes less than before.
+        // The gateway learns with the next heartbeat that this end takes less than before.
         Some((*group.gateway(), group.mtu(local)?.min(common.config.max_ip_packet)))
     }
 
-    /// Where answers of so many bytes go instead of back to `source`: elsewhere when that one drains or is silent.
+    /// Where answers of so many bytes go instead of back to `source`. `None` unless that gateway drains or is silent.
     pub(crate) fn way_back(&mut self, common: &mut Common<'_>, local: u32, source: &Peer, len: usize) -> Option<Peer> {
         let at = self.gateways().position(|gateway| gateway == source)?;
         if matches!(self.groups.get(at)?.standing(common.config, common.now, local), Standing::Live(_)) {
@@ -105,7 +106,7 @@ impl Site {
         (peer != *source && len <= link::datagram_room(&peer, mtu)).then_some(peer)
     }
 
-    /// Takes a HEARTBEAT_ACK for a slave, from one of its gateways; `false` when it is none of its gateways.
+    /// Takes a HEARTBEAT_ACK for a slave, from one of its gateways; `false` if it is from none of them.
     pub(crate) fn acknowledge(
         &mut self,
         common: &mut Common<'_>,
@@ -117,7 +118,7 @@ impl Site {
         let Self { groups, here, .. } = self;
         let Some(group) = groups.iter_mut().find(|group| group.gateway() == gateway) else { return false };
         group.acknowledge(&mut context(common, here), local, from, record);
-        // Who has sent nothing yet has not moved either, whichever gateway was the first to answer.
+        // A slave that has sent nothing yet has not moved either, whichever gateway answered first.
         if self.uses.get(local as usize).is_some_and(|&used| used != NONE) {
             self.pick(common, local);
         }

@@ -1,4 +1,4 @@
-//! Traffic of a farm's own: PATTERN records upward to a master, for measuring.
+//! A farm's own traffic: PATTERN records upward to a master, for measuring.
 
 use crate::counters::FarmCounters;
 use crate::pace::Pacer;
@@ -9,29 +9,29 @@ use std::num::{NonZeroU16, NonZeroU32};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, echo};
 
-/// The most datagrams that one poll makes, and the most that wait for a port before a poll makes none.
+/// The most datagrams that one poll makes. If as many wait for a port, a poll makes none.
 const PER_POLL: usize = 64;
 
-/// How long traffic that was held back (full port, empty pool) waits before it tries again.
+/// How long delayed traffic (full port, empty pool) waits before it tries again.
 const RETRY: u64 = 50 * MICROSECOND;
-/// How long it waits when a whole round found nobody who can send.
+/// How long it waits if a whole round found no slave that can send.
 const NOBODY: u64 = MILLISECOND;
 
-/// The most slaves that one poll passes over because they cannot send.
+/// The most slaves that one poll skips because they cannot send.
 const SKIPS_PER_POLL: u32 = 1024;
 
-/// What a farm is to send.
+/// What a farm sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrafficConfig {
     /// The master that it goes to.
     pub master: u16,
     /// Bytes of payload of each record, at least [`echo::MIN_LEN`].
     pub payload: u16,
-    /// Records a second of the whole farm; `None` is as fast as the ports take them.
+    /// Records per second of the whole farm; `None` is as fast as the ports take them.
     pub rate: Option<u64>,
-    /// Records of one slave in a row before it is the next one's turn.
+    /// Records of one slave in a row before the next slave's turn.
     pub burst: NonZeroU32,
-    /// The most records that share a datagram; 1 is what a farm of machines that are strangers to each other sends.
+    /// The most records that share a datagram; 1 is what slaves on separate machines send.
     pub pack: NonZeroU16,
     /// Stop after so many records; `None` never stops.
     pub records: Option<u64>,
@@ -83,17 +83,18 @@ impl Open {
 
 /// The traffic of one farm; idle until it is started.
 pub(crate) struct Traffic {
-    /// The next sequence number of each slave. It goes on when traffic is started again: the stream is the same.
+    /// The next sequence number of each slave. It continues when traffic is started again, because the stream is the
+    /// same.
     sequences: Vec<u64>,
     /// The low 48 bits of the request id: the stream, which differs after each start of the process.
     stream: u64,
     config: Option<TrafficConfig>,
     pacer: Pacer,
-    /// Whose turn it is, and how many records it has sent in this turn.
+    /// The slave whose turn it is, and how many records it has sent in this turn.
     turn: u32,
     sent_in_turn: u32,
     sent: u64,
-    /// Not before: traffic was held back.
+    /// The earliest time of the next attempt: traffic was delayed.
     retry_at: Time,
 }
 
@@ -124,7 +125,7 @@ impl Traffic {
         self.config.and_then(|_| self.pacer.deadline()).map(|due| due.max(self.retry_at))
     }
 
-    /// Sends what is due. `route` says where a slave's cargo goes, or `None` when it is not registered.
+    /// Sends what is due. `route` says where a slave's cargo goes, or `None` if it is not registered.
     pub(crate) fn advance(
         &mut self,
         now: Time,
@@ -168,7 +169,7 @@ impl Traffic {
             };
             match self.append(now, &config, roster, target) {
                 Ok(filled) => open = Some(Open { mtu: filled.mtu.min(mtu), ..filled }),
-                // The chunk is smaller than the MTU: what it holds leaves, and the next round begins a new one.
+                // The chunk is smaller than the MTU: its records are sent, and the next round begins a new one.
                 Err(Some(filled)) => {
                     filled.send(counters, out);
                     continue;
@@ -203,7 +204,7 @@ impl Traffic {
         self.sent_in_turn = 0;
     }
 
-    /// Appends the next record of the slave whose turn it is. On `Err` nothing was appended; the frame comes back when
+    /// Appends the next record of the slave whose turn it is. On `Err` nothing was appended; the frame is returned if
     /// it holds records.
     fn append(
         &mut self,
@@ -232,7 +233,7 @@ impl Traffic {
     }
 }
 
-/// Whether a record with this payload fits behind `len` bytes in a datagram of an IP packet of `mtu` bytes to this peer.
+/// Whether a record with this payload fits after `len` bytes in a datagram of an IP packet of `mtu` bytes to this peer.
 fn fits(len: usize, payload: u16, peer: &Peer, mtu: u16) -> bool {
     len + HEADER_LEN + usize::from(payload) <= link::datagram_room(peer, mtu)
 }

@@ -3,18 +3,18 @@
 use frame::Time;
 use frame::time::MILLISECOND;
 
-/// The most that may be unanswered: about 50 packed datagrams, which any socket buffer takes.
+/// The most unanswered heartbeats: about 50 packed datagrams, which any socket buffer takes.
 const MOST: u32 = 512;
-/// Also after much loss so many may be.
+/// The minimum, also after much loss.
 const LEAST: u32 = 64;
-/// What was sent before the last epoch began and is not answered when it ends, counts as lost.
+/// Heartbeats that were sent before the last epoch began and are unanswered at its end count as lost.
 const EPOCH: u64 = 20 * MILLISECOND;
 
 /// A window that shrinks with loss and grows with answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     size: u32,
-    /// Unanswered, of this epoch and of the one before.
+    /// Unanswered heartbeats of this epoch and of the one before.
     current: u32,
     previous: u32,
     ends: Time,
@@ -45,7 +45,7 @@ impl Window {
         self.size = (self.size + 1).min(MOST);
     }
 
-    /// Forgets what is unanswered for too long.
+    /// Forgets heartbeats that are unanswered for too long.
     pub(crate) fn advance(&mut self, now: Time) {
         // Twice, because after a long pause both epochs are over.
         for _ in 0..2 {
@@ -59,7 +59,7 @@ impl Window {
         }
     }
 
-    /// When a full window opens without answers, or shows that it does not yet.
+    /// When a full window opens without answers, or at least when that must be checked again.
     pub(crate) fn deadline(&self) -> Time {
         self.ends
     }

@@ -1,14 +1,14 @@
 //! Standard error.
 //!
-//! Whoever reads it may stop: a pager, a full disk, a log collector that hangs, a terminal after Ctrl-S. The kernel then keeps a
-//! writer waiting in its write for as long as that lasts. So a line is only put into a queue of bounded size, and one
-//! thread, for which nobody waits, writes what is in it. What the queue has no room for is lost and counted, and a line
-//! says so where it would have stood.
+//! The reader of standard error may stop: a pager, a full disk, a log collector that hangs, a terminal after Ctrl-S.
+//! Then the kernel blocks a writer for as long as that lasts. So a line is only put into a bounded queue, and one
+//! thread, for which nobody waits, writes the lines. Lines for which the queue has no room are lost and counted, and a
+//! message says so in their place.
 //!
-//! `O_NONBLOCK` is no way: it belongs to the open file, which other processes share, and would make their writes fail. To ask
-//! by `poll` whether there is room is none either: another process may fill it in between.
+//! `O_NONBLOCK` is no solution: it belongs to the open file, which other processes share, and would make their writes
+//! fail. Asking `poll` for room is no solution either: another process may fill it in between.
 //!
-//! Before [`start`], and where there is no thread to be had, lines are written at once.
+//! Before [`start`], and if the thread cannot be started, lines are written at once.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -23,16 +23,16 @@ use std::time::{Duration, Instant};
 /// Bytes of lines that may wait.
 pub const ROOM: usize = 256 << 10;
 
-/// What each line that waits takes beside its bytes, so that empty ones are bounded as well.
+/// The cost of each waiting line in addition to its bytes, so that empty lines are bounded as well.
 const OVERHEAD: usize = 64;
 
-/// Bytes of one write. A pipe takes so many at once or none, so that they never mix with those of other writers.
+/// Bytes of one write. A pipe takes that many at once or none, so that they never mix with those of other writers.
 const PIECE: usize = 4096;
 
-/// Without a byte taken for so long, nobody reads.
+/// If no byte is taken for this time, nobody reads.
 const STUCK: Duration = Duration::from_millis(500);
 
-/// [`finish`] waits no longer than this, however slowly lines are read.
+/// The limit of [`finish`], however slowly lines are read.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// Lines that were lost: the queue had no room for them, or the write failed.
@@ -42,23 +42,23 @@ static QUEUE: Queue = Queue { waiting: Mutex::new(Waiting::new()), filled: Condv
 
 struct Queue {
     waiting: Mutex<Waiting>,
-    /// There is a line.
+    /// Notified when there is a line.
     filled: Condvar,
-    /// Some bytes were taken, or the last line.
+    /// Notified when some bytes were taken, or the last line.
     written: Condvar,
 }
 
 struct Waiting {
     lines: VecDeque<Vec<u8>>,
-    /// What the lines take of [`ROOM`].
+    /// How much of [`ROOM`] the lines take.
     taken: usize,
-    /// Lines lost behind those that wait.
+    /// Lines that were lost after the waiting ones.
     lost: u64,
-    /// Whether there is a thread that writes.
+    /// Whether the thread that writes is running.
     is_started: bool,
-    /// Whether the thread is in the middle of a line.
+    /// Whether the thread is writing a line.
     is_writing: bool,
-    /// Bytes that were written, to see whether it goes on.
+    /// Bytes that were written. If it grows, somebody reads.
     progress: u64,
 }
 
@@ -67,12 +67,12 @@ impl Waiting {
         Self { lines: VecDeque::new(), taken: 0, lost: 0, is_started: false, is_writing: false, progress: 0 }
     }
 
-    /// Whether all is written that will be.
+    /// Whether everything is written.
     fn is_empty(&self) -> bool {
         self.lines.is_empty() && !self.is_writing
     }
 
-    /// Puts a line behind the others, with a word before it about those that are missing there; whether there was room.
+    /// Adds a line, with a message before it if lines are missing there. Returns whether there was room.
     fn put(&mut self, line: &[u8]) -> bool {
         let gap = (self.lost > 0).then(|| gap(self.lost));
         let need = |line: &[u8]| line.len() + OVERHEAD;
@@ -95,7 +95,7 @@ impl Waiting {
     }
 }
 
-/// What stands where lines are missing.
+/// The message in the place of missing lines.
 fn gap(lost: u64) -> Vec<u8> {
     let lines = if lost == 1 { "1 line was".to_owned() } else { format!("{lost} lines were") };
     format!("-- {lines} lost here: whoever reads this was too slow, or away, or its disk full --\n").into_bytes()
@@ -105,20 +105,20 @@ fn lock() -> MutexGuard<'static, Waiting> {
     QUEUE.waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why there is no thread that writes.
+/// Why the thread that writes cannot be started.
 #[derive(Debug)]
 pub enum StartError<E> {
-    /// The kernel gives none.
+    /// The kernel has no thread for it.
     Spawn(io::Error),
     /// It could not be confined.
     Confine(E),
 }
 
-/// Starts the thread that writes. It first calls `confine`, so that it may give up what it does not need: it calls `write`,
-/// `poll` and `futex`. Only the first start counts.
+/// Starts the thread that writes. It first calls `confine`, so that it can drop rights that it does not need: it calls
+/// `write`, `poll` and `futex`. Only the first start has an effect.
 ///
 /// # Errors
-/// There is no thread, or `confine` failed; then lines are written at once, as before.
+/// There is no thread, or `confine` failed; then lines are still written at once.
 pub fn start<E: Send + 'static>(confine: impl FnOnce() -> Result<(), E> + Send + 'static) -> Result<(), StartError<E>> {
     if lock().is_started {
         return Ok(());
@@ -128,7 +128,7 @@ pub fn start<E: Send + 'static>(confine: impl FnOnce() -> Result<(), E> + Send +
         let result = confine();
         let is_confined = result.is_ok();
         lock().is_started = is_confined;
-        // The other end waits for it.
+        // The caller waits for it.
         let _ = tell.send(result);
         if is_confined {
             write_on();
@@ -141,7 +141,7 @@ pub fn start<E: Send + 'static>(confine: impl FnOnce() -> Result<(), E> + Send +
     }
 }
 
-/// Says a line, whose end is added when it has none. Never waits for whoever reads it, once there is a thread that writes.
+/// Writes a line, and adds its end if that is missing. Once the thread runs, this never waits for the reader.
 pub fn line(text: &str) {
     put(text.as_bytes());
 }
@@ -173,12 +173,12 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Whether a person sees standard error.
+/// Whether standard error is a terminal.
 pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Waits until all lines are written; not when nobody reads them. To be called before the process ends.
+/// Waits until all lines are written, unless nobody reads them. Call it before the process ends.
 pub fn finish() {
     let began = Instant::now();
     let mut waiting = lock();
@@ -192,8 +192,8 @@ pub fn finish() {
     }
 }
 
-/// From now on the message of a panic is a line like others, with its backtrace if `RUST_BACKTRACE` asks for one; the thread
-/// that panics waits, as in [`finish`], until it is written.
+/// From now on the message of a panic is a line like others, with its backtrace if `RUST_BACKTRACE` asks for one. The
+/// thread that panics waits, as in [`finish`], until it is written.
 pub fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -209,7 +209,7 @@ pub fn catch_panics() {
     }));
 }
 
-/// Takes lines as a file does: each write is one line, and none fails or waits.
+/// A writer of lines: each write is one line, and no write fails or waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lines;
 
@@ -224,7 +224,7 @@ impl io::Write for Lines {
     }
 }
 
-/// What the thread does.
+/// The loop of the thread.
 fn write_on() {
     let mut waiting = lock();
     loop {
@@ -240,11 +240,11 @@ fn write_on() {
         });
         waiting = lock();
         if written.is_err() {
-            // Lines that wait stand behind this gap; which of the two gaps is which matters to nobody.
+            // The waiting lines come after this gap. It does not matter which of the two gaps counts the line.
             waiting.lost += 1;
             DROPPED.fetch_add(1, Ordering::Relaxed);
         } else if waiting.lines.is_empty() && waiting.lost > 0 {
-            // Nobody may have anything to say for a long time.
+            // There may be no further line for a long time.
             let lost = std::mem::take(&mut waiting.lost);
             let gap = gap(lost);
             waiting.taken += gap.len() + OVERHEAD;
@@ -255,7 +255,7 @@ fn write_on() {
     }
 }
 
-/// Writes all of this, past the lock of `std::io::stderr`, which nobody may hold for long.
+/// Writes all bytes without the lock of `std::io::stderr`, which must not be held for long.
 fn write_all(mut bytes: &[u8], progress: impl Fn(usize)) -> io::Result<()> {
     let stderr = io::stderr();
     while !bytes.is_empty() {
@@ -267,7 +267,7 @@ fn write_all(mut bytes: &[u8], progress: impl Fn(usize)) -> io::Result<()> {
                 progress(written);
             }
             Err(Errno::INTR) => {}
-            // Another process of this open file made it so.
+            // Another process that shares the open file made it non-blocking.
             Err(Errno::AGAIN) => wait_for_room(stderr.as_fd())?,
             Err(error) => return Err(error.into()),
         }
@@ -288,10 +288,10 @@ mod tests {
     use std::io::{PipeReader, PipeWriter, Read, Write};
     use std::process::{Child, Command};
 
-    /// What a copy of this test program does.
+    /// Names what a copy of this test program does.
     const DO: &str = "GVM_STDIO_TEST_DO";
 
-    /// Does nothing but in the copy.
+    /// Has an effect only in the copy.
     #[test]
     fn do_it() {
         let Ok(what) = std::env::var(DO) else { return };
@@ -306,7 +306,7 @@ mod tests {
             other => panic!("{other}"),
         }
         finish();
-        // By its exit code: this cannot be said where nobody reads.
+        // The exit code says it, because nobody reads standard error here.
         std::process::exit(i32::from(dropped() > 0));
     }
 
@@ -316,7 +316,7 @@ mod tests {
         child.stdout(std::process::Stdio::null()).stderr(stderr).spawn().unwrap()
     }
 
-    /// A pipe in which there is no room for a single byte, and how much is in it.
+    /// A pipe without room for a single byte, and how much is in it.
     fn full_pipe() -> (PipeReader, PipeWriter, usize) {
         let (reader, mut writer) = io::pipe().unwrap();
         let flags = rustix::fs::fcntl_getfl(&writer).unwrap();

@@ -5,7 +5,8 @@
 //! | [`out`] | what a command prints: all of it, or an error |
 //! | [`err`] | lines on standard error: whoever says one never waits for its reader |
 //!
-//! Nothing else of the product uses `std::io::stdout`, `std::io::stderr` or a macro that prints; `tests/house` looks.
+//! No other code of the product uses `std::io::stdout`, `std::io::stderr` or a macro that prints; `tests/house` checks
+//! this.
 #![forbid(unsafe_code)]
 
 pub mod err;
@@ -14,12 +15,12 @@ pub mod out;
 use std::io;
 use std::sync::Arc;
 
-/// From now on a write beyond the limit on file sizes (`ulimit -f`) is an error like any other. By default the kernel ends
-/// the process with SIGXFSZ, also when it was only a line of the log that no longer fitted.
+/// From now on a write beyond the limit on file sizes (`ulimit -f`) is an error like any other. By default the kernel
+/// ends the process with SIGXFSZ, even if only a line of the log did not fit.
 ///
 /// # Errors
 /// The process cannot have another handler.
 pub fn survive_file_size_limit() -> io::Result<()> {
-    // Nobody looks at the flag: what counts is that there is a handler.
+    // Nobody reads the flag: only the handler matters.
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
 }

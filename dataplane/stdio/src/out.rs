@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Prints all of this, and hands it over to the kernel.
+/// Prints all of the text, and flushes it to the kernel.
 ///
 /// # Errors
 /// The kernel did not take all of it: the disk is full, or (`BrokenPipe`) nobody reads any more.
@@ -10,21 +10,21 @@ pub fn print(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }
 
-/// The same of bytes that are no text.
+/// As [`print()`], for bytes that are not text.
 ///
 /// # Errors
-/// As of [`print()`].
+/// As for [`print()`].
 pub fn write(bytes: &[u8]) -> io::Result<()> {
     hand_over(&mut io::stdout().lock(), bytes)
 }
 
 fn hand_over(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
-    // What is kept back until the end of the process would be lost without a word.
+    // Buffered bytes would be silently lost at the end of the process.
     to.flush()
 }
 
-/// Standard output as a file: what is written goes to the kernel at once.
+/// Standard output as a file: bytes go to the kernel at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stdout;
 
@@ -38,7 +38,7 @@ impl Write for Stdout {
     }
 }
 
-/// Whether a person sees it.
+/// Whether standard output is a terminal.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_is_an_error_also_without_an_end_of_line() {
-        // As `std::io::stdout` keeps back what has no end of line yet.
+        // Like `std::io::stdout`, this buffers text without an end of line.
         let print = |to: File, text: &str| hand_over(&mut LineWriter::new(to), text.as_bytes());
         for text in ["no end of line", "a line\n", "a line\nand a beginning"] {
             let full = File::options().write(true).open("/dev/full").unwrap();

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 pub(crate) struct Completions {
     queue: VecDeque<Completion>,
     capacity: usize,
-    /// Posted, and not yet in the queue.
+    /// Completions that are expected, and not yet in the queue.
     owed: usize,
 }
 
@@ -18,7 +18,7 @@ impl Completions {
         Self { queue: VecDeque::with_capacity(capacity), capacity, owed: 0 }
     }
 
-    /// Whether there is room for one more that will be owed.
+    /// Whether there is room for one more expected completion.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.owed + self.queue.len() < self.capacity
@@ -29,12 +29,12 @@ impl Completions {
         self.owed += 1;
     }
 
-    /// Forgets one that was owed: its queue pair is reset.
+    /// Forgets an expected completion: its queue pair is reset.
     pub(crate) fn forget(&mut self) {
         self.owed = self.owed.saturating_sub(1);
     }
 
-    /// One that was owed.
+    /// Adds an expected completion.
     #[inline]
     pub(crate) fn push(&mut self, completion: Completion) {
         self.owed = self.owed.saturating_sub(1);

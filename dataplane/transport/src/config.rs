@@ -1,11 +1,11 @@
-//! How large an endpoint is, and the attributes of queue pairs and paths.
+//! The size of an endpoint, and the attributes of queue pairs and paths.
 
 use crate::{PathId, Qpn};
 use frame::Time;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use wire::rc::{PathMtu, Psn, RnrTimer};
 
-/// The size of an endpoint. All memory is taken at the start.
+/// The size of an endpoint. All memory is allocated at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Queue pairs, at most 2^20.
@@ -14,28 +14,29 @@ pub struct Config {
     pub paths: u32,
     /// Memory regions.
     pub regions: u32,
-    /// Work requests that are posted and not complete, of all queue pairs.
+    /// Work requests of all queue pairs that are posted and not complete.
     pub work: u32,
     /// Posted receives of all queue pairs.
     pub receives: u32,
     /// READs and atomic operations of peers that can be repeated, of all queue pairs: the sum of their depths.
     pub replays: u32,
-    /// Completions that wait or are owed.
+    /// Completions that wait or are expected.
     pub completions: u32,
     /// The most work requests, and the most receives, of one queue pair.
     pub queue_depth: u32,
-    /// Bytes in flight to and from one peer, at most. A single READ asks for no more than an eighth of it at once.
+    /// The most bytes in flight to and from one peer. A single READ asks for at most an eighth of it at once.
     pub path_window: u32,
-    /// Bytes in flight to and from all peers together, at most.
+    /// The most bytes in flight to and from all peers together.
     pub total_window: u64,
-    /// The longest time that a record waits in a gateway, in nanoseconds: each way may cost it twice.
+    /// The longest time that a record waits in a gateway, in nanoseconds. A packet may wait this long twice in each
+    /// direction.
     pub hold: Time,
     /// How long an own peer may be silent before its queue pairs fail, in nanoseconds: at least 5 heartbeat intervals.
     pub give_up: Time,
 }
 
 impl Default for Config {
-    /// A few queue pairs: what a slave or a tool needs.
+    /// A few queue pairs, as a slave or a tool needs.
     fn default() -> Self {
         Self {
             queue_pairs: 64,
@@ -54,11 +55,11 @@ impl Default for Config {
     }
 }
 
-/// Who a peer is, which decides how long it is waited for.
+/// The kind of a peer. It decides how long we wait for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKind {
-    /// One of ours behind a gateway: retries are bounded in time by [`Config::give_up`], and by being told that it is gone. The
-    /// timeout is at least 4 holds and the measured round trip.
+    /// One of our own peers behind a gateway: [`Config::give_up`] limits the time of retries, and a message may say
+    /// that the peer is gone. The timeout is at least 4 holds plus the measured round trip.
     Own,
     /// A RoCEv2 peer: the standard's timeout and counts of retries apply.
     Roce,
@@ -77,7 +78,7 @@ pub struct ReadyToReceive {
     pub mtu: PathMtu,
     /// READs and atomic operations that it may have outstanding; 0 if it may not do any.
     pub read_depth: u8,
-    /// How long it is told to wait when no receive is posted.
+    /// How long the peer is told to wait if no receive is posted.
     pub rnr_timer: RnrTimer,
 }
 
@@ -88,22 +89,22 @@ pub struct ReadyToSend {
     pub psn: Psn,
     /// READs and atomic operations that may be outstanding: 128 between our own, 16 towards `rdma_rxe`.
     pub read_depth: u8,
-    /// RoCE peers: the timeout is 4.096 us times 2 to this power; 0 is never.
+    /// For RoCE peers: the timeout is 4.096 us times 2 to this power; 0 means no timeout.
     pub timeout: u8,
-    /// RoCE peers: how often a request is sent again without progress, 0 to 7.
+    /// For RoCE peers: how often a request is sent again without progress, 0 to 7.
     pub retries: u8,
-    /// RoCE peers: how often an RNR NAK is waited out, 0 to 7; 7 is without end.
+    /// For RoCE peers: how often an RNR NAK is waited out, 0 to 7; 7 means without end.
     pub rnr_retries: u8,
 }
 
 impl ReadyToSend {
-    /// What is usual: timeout 14 (67 ms), 7 retries, RNR without end.
+    /// The usual values: timeout 14 (67 ms), 7 retries, RNR without end.
     pub const fn usual(psn: Psn, read_depth: u8) -> Self {
         Self { psn, read_depth, timeout: 14, retries: 7, rnr_retries: 7 }
     }
 }
 
-/// The shortest timeout towards own peers, in nanoseconds: a poll loop that is descheduled is not a loss.
+/// The shortest timeout towards own peers, in nanoseconds. A poll loop that was descheduled must not look like a loss.
 pub(crate) const LEAST_TIMEOUT: Time = MILLISECOND;
 
 /// At most one congestion notification to a peer in this time, in nanoseconds.

@@ -1,4 +1,4 @@
-//! What an endpoint counts.
+//! The counters of an endpoint.
 //!
 //! Always: `packets_in = requests_in + responses_in + cnps_in + ` the sum of `dropped_*`.
 
@@ -89,7 +89,7 @@ frame::counters! {
 }
 
 impl TransportCounters {
-    /// Packets that changed nothing, by whatever reason.
+    /// Packets that changed nothing, for any reason.
     pub fn dropped(&self) -> u64 {
         [
             &self.rc_dropped_short,

@@ -1,4 +1,4 @@
-//! What a caller may do wrong.
+//! Errors of callers.
 
 /// Why a call was refused. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,7 +6,7 @@ pub enum Error {
     /// The number belongs to no queue pair.
     #[error("no such queue pair: it was destroyed, or never made")]
     NoSuchQp,
-    /// The queue pair is in another state than the call needs.
+    /// The call needs another state of the queue pair.
     #[error("the queue pair is in a state that does not allow this: go through RESET, INIT, RTR, RTS in order")]
     State,
     /// All queue pairs are in use.
@@ -26,7 +26,7 @@ pub enum Error {
         "the queue is full: poll completions first, or raise Config::work, Config::receives or Config::queue_depth"
     )]
     QueueFull,
-    /// As many completions wait or are owed as there is room for.
+    /// There is no room for more completions that wait or are expected.
     #[error("too many completions wait or are owed: poll them, or raise Config::completions")]
     CompletionsFull,
     /// The responder resources are all promised to other queue pairs.

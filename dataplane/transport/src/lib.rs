@@ -1,9 +1,9 @@
 //! Reliable queue pairs: InfiniBand's reliable connection without I/O.
 //!
-//! An [`Endpoint`] owns queue pairs and memory regions. Packets come in as bytes with the time and the peer that they came from;
-//! packets go out into a [`Sink`], straight into frames. Neither knows the framing: inside a GVM record and as RoCEv2 a packet is
-//! the same, and what its ICRC covers before it is handed in with it. `docs/transport.md` lists the rules that are kept, and the
-//! tests that hold them.
+//! An [`Endpoint`] owns queue pairs and memory regions. Packets come in as bytes, with the time and the peer that they
+//! came from. Packets go out into a [`Sink`], directly into frames. Neither knows the framing: a packet is the same
+//! inside a GVM record and as RoCEv2, and the caller supplies the bytes before it that its ICRC covers.
+//! `docs/transport.md` lists the rules, and the tests that check them.
 //!
 //! | module | what |
 //! |---|---|

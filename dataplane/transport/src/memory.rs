@@ -3,11 +3,11 @@
 use crate::Error;
 use wire::rc::NakCode;
 
-/// What is behind a region. All accesses were checked against its bounds before.
+/// The memory behind a region. All accesses were checked against its bounds before.
 ///
 /// Offsets are bytes from the region's start.
 pub trait Memory {
-    /// Bytes of it; a region is never larger.
+    /// Its length in bytes; a region is never longer.
     fn len(&self) -> u64;
 
     /// Whether it has no bytes.
@@ -18,26 +18,26 @@ pub trait Memory {
     /// Fills `out` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// When they cannot be had: a remote READ then ends in a remote operational error, and nothing of `out` is sent.
+    /// The bytes cannot be read. Then a remote READ ends in a remote operational error, and nothing of `out` is sent.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError>;
 
     /// Writes `bytes` from `offset` on.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// The bytes cannot be written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError>;
 
-    /// Some bytes from `offset` on will be read or written soon, most likely: asks for them to be brought near. By default
-    /// nothing is done. What is outside of the memory is ignored.
+    /// Prefetches bytes from `offset` on that will probably be read or written soon. The default does nothing. A range
+    /// outside the memory is ignored.
     fn prefetch(&self, offset: u64, len: usize) {
         let _ = (offset, len);
     }
 
-    /// Replaces the little-endian word at `offset`, a multiple of 8, by what `change` makes of it, and returns what was
-    /// there before. Memory that others change at the same time does this as one step.
+    /// Replaces the little-endian word at `offset`, a multiple of 8, by the result of `change`, and returns the old
+    /// word. If others change the memory at the same time, this must be atomic.
     ///
     /// # Errors
-    /// When the word cannot be read or written.
+    /// The word cannot be read or written.
     fn update(&mut self, offset: u64, change: &dyn Fn(u64) -> u64) -> Result<u64, MemoryError> {
         let mut word = [0; 8];
         self.read_at(offset, &mut word)?;
@@ -47,7 +47,7 @@ pub trait Memory {
     }
 }
 
-/// Memory could not be read or written: outside of it, or broken.
+/// Memory could not be read or written: the range is outside of it, or the memory is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the memory behind a region could not be accessed")]
 pub struct MemoryError;
@@ -157,7 +157,7 @@ impl<T: Memory + ?Sized> Memory for Box<T> {
     }
 }
 
-/// What may be done with a region; all may read it locally.
+/// What may be done with a region. Local reads are always allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access(u8);
 
@@ -175,7 +175,7 @@ impl Access {
     /// Everything.
     pub const ALL: Self = Self(15);
 
-    /// Both what `self` and what `other` allows.
+    /// The union of `self` and `other`.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -192,13 +192,13 @@ impl Access {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Region<M> {
-    /// The virtual address of its first byte, as peers and work requests say it.
+    /// The virtual address of its first byte, as peers and work requests use it.
     pub base: u64,
     /// Bytes of it, at most those of the memory.
     pub len: u64,
     /// What may be done with it.
     pub access: Access,
-    /// Its protection domain: only queue pairs of the same one reach it.
+    /// Its protection domain: only queue pairs of the same domain reach it.
     pub domain: u32,
     /// The memory.
     pub memory: M,
@@ -257,7 +257,7 @@ impl<M: Memory> Regions<M> {
         let mut key = random & !self.mask | place as u32;
         let slot = self.slots.get_mut(place).ok_or(Error::NoRegion)?;
         if key == slot.key {
-            // Not the key that was valid here before.
+            // It must differ from the key that was valid here before.
             key ^= self.mask.wrapping_add(1);
         }
         *slot = Slot { key, region: Some(region) };
@@ -286,7 +286,7 @@ impl<M: Memory> Regions<M> {
         self.slot_mut(key)?.region.take()
     }
 
-    /// The offset of a range in its region, if all of it is there and permitted.
+    /// The offset of a range in its region, if the whole range exists and is permitted.
     #[inline]
     fn offset(region: &Region<M>, place: Place, len: u64, access: Access) -> Result<u64, Refused> {
         let offset = place.address.wrapping_sub(region.base);
@@ -298,7 +298,7 @@ impl<M: Memory> Regions<M> {
         }
     }
 
-    /// Whether a range is there and permitted.
+    /// Whether a range exists and is permitted.
     #[inline]
     pub(crate) fn check(&self, place: Place, len: u32, access: Access) -> Result<(), Refused> {
         let region = self.get(place.key).ok_or(Refused::Access)?;
@@ -312,7 +312,8 @@ impl<M: Memory> Regions<M> {
         Ok(region.memory.read_at(offset, out)?)
     }
 
-    /// Brings a range near that will be accessed soon, most likely; what is not there or of another domain is ignored.
+    /// Prefetches a range that will probably be accessed soon. A range that does not exist or belongs to another domain
+    /// is ignored.
     #[inline]
     pub(crate) fn prefetch(&self, place: Place, len: u32) {
         if let Some(region) = self.get(place.key)

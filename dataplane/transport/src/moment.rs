@@ -1,9 +1,9 @@
-//! A moment in four bytes: what an idle queue pair remembers is small.
+//! A moment in four bytes, so that the memory of an idle queue pair is small.
 
 use frame::Time;
 
-/// A moment in units of 2^`SHIFT` nanoseconds; what is more than 2.1 seconds times that ago
-/// looks like now.
+/// A moment in units of 2^`SHIFT` nanoseconds. A moment that is longer ago than 2.1 seconds times 2^`SHIFT` looks like
+/// now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment<const SHIFT: u32>(u32);
 
@@ -21,7 +21,7 @@ impl<const SHIFT: u32> Moment<SHIFT> {
         self.0 == 0
     }
 
-    /// Nanoseconds from this moment to `now`, up to a unit too few or too many.
+    /// Nanoseconds from this moment to `now`, with an error of up to one unit.
     #[inline]
     pub(crate) fn until(self, now: Time) -> Time {
         let units = ((now >> SHIFT) as u32).wrapping_sub(self.0) as i32;

@@ -1,4 +1,4 @@
-//! What is known of one peer: its kind, the round trip, the window.
+//! What is known about one peer: its kind, the round trip, the window.
 
 use crate::config::{LEAST_TIMEOUT, PeerKind};
 use crate::moment::Moment;
@@ -10,7 +10,7 @@ use frame::Time;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub(crate) window: Window,
-    /// Smoothed round trip and its deviation, in nanoseconds; 0 when nothing was measured.
+    /// Smoothed round trip and its deviation, in nanoseconds; 0 if nothing was measured.
     round_trip: u32,
     deviation: u32,
     /// When the last congestion notification was sent.
@@ -47,7 +47,7 @@ impl Path {
         self.round_trip = self.round_trip - self.round_trip / 8 + sample / 8;
     }
 
-    /// The round trip as it is known, in nanoseconds: what a shrunk window waits for.
+    /// The known round trip, in nanoseconds. A shrunk window waits this long.
     #[inline]
     pub(crate) fn round_trip(&self) -> Time {
         u64::from(self.round_trip)

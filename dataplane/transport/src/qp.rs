@@ -1,4 +1,4 @@
-//! One queue pair: what it keeps also while it is idle. What it holds while busy is in slabs.
+//! One queue pair: the state that it keeps while idle. The state of a busy queue pair is in slabs.
 
 use crate::completion::Completions;
 use crate::config::Config;
@@ -17,15 +17,15 @@ use wire::rc::PathMtu;
 /// The state of a queue pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Made, and nothing more.
+    /// It exists, and nothing more.
     Reset,
     /// Receives may be posted.
     Init,
     /// Ready to receive: requests of the peer are served.
     Rtr,
-    /// Ready to send: the peer can be asked, too.
+    /// Ready to send: requests can be sent to the peer, too.
     Rts,
-    /// Failed: all work is flushed. [`Endpoint::reset`](crate::Endpoint::reset) is the way out.
+    /// Failed: all work is flushed. Only [`Endpoint::reset`](crate::Endpoint::reset) leads out of this state.
     Error,
 }
 
@@ -42,7 +42,7 @@ impl State {
     }
 }
 
-/// For what the requester waits besides answers.
+/// What the requester waits for, in addition to answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// For nothing.
@@ -60,13 +60,13 @@ pub(crate) const NEVER: Time = Time::MAX;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Qp {
-    /// When the wheel looks at it next, or [`NEVER`].
+    /// When the wheel checks it next, or [`NEVER`].
     pub(crate) scheduled: Time,
-    /// When no answer is too late, or an RNR wait is over; or [`NEVER`].
+    /// When an answer is overdue, or an RNR wait is over; or [`NEVER`].
     pub(crate) timer: Time,
     pub(crate) requester: Requester,
     pub(crate) responder: Responder,
-    /// Its number, or 0 when the place is free.
+    /// Its number, or 0 if the place is free.
     pub(crate) number: u32,
     /// The peer's number.
     pub(crate) peer: u32,
@@ -102,7 +102,7 @@ impl Qp {
         PathId(self.path)
     }
 
-    /// Whether it has something to send that need not wait for anything.
+    /// Whether it has something to send and need not wait for anything.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.notify
@@ -110,7 +110,7 @@ impl Qp {
             || (self.wait == Wait::Nothing && self.state == State::Rts && self.requester.may_send())
     }
 
-    /// Where a local buffer begins, `offset` bytes in.
+    /// The address of a local buffer, plus `offset` bytes.
     #[inline]
     pub(crate) fn local(&self, local: Local, offset: u32) -> Place {
         self.place(local.key, local.address.wrapping_add(u64::from(offset)))
@@ -122,7 +122,7 @@ impl Qp {
     }
 }
 
-/// What all queue pairs of an endpoint share.
+/// Shared by all queue pairs of an endpoint.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Shared<M> {
@@ -137,19 +137,19 @@ pub(crate) struct Shared<M> {
     pub(crate) in_flight: u64,
     /// Queue pairs that wait for room in the window of all paths.
     pub(crate) waiting: List,
-    /// Elements of the response cache that queue pairs were promised.
+    /// Elements of the response cache that are reserved for queue pairs.
     pub(crate) promised: u32,
 }
 
 impl<M> Shared<M> {
-    /// Whether so many more bytes may be in flight in total. What is larger than all goes alone.
+    /// Whether so many more bytes may be in flight in total. A message larger than the limit goes alone.
     #[inline]
     pub(crate) fn has_room(&self, cost: u32) -> bool {
         self.in_flight == 0 || self.in_flight + u64::from(cost) <= self.config.total_window
     }
 }
 
-/// One queue pair, and what it may touch.
+/// One queue pair, and everything that it may use.
 pub(crate) struct Context<'a, M> {
     pub(crate) qp: &'a mut Qp,
     pub(crate) path: &'a mut Path,
@@ -157,10 +157,10 @@ pub(crate) struct Context<'a, M> {
     pub(crate) now: Time,
 }
 
-/// What became of an attempt to send one packet.
+/// The result of an attempt to send one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// One packet was sent, or something else moved on.
+    /// One packet was sent, or something else made progress.
     Sent,
     /// There is nothing to send now.
     Idle,
@@ -168,28 +168,28 @@ pub(crate) enum Step {
     Full,
 }
 
-/// What became of a packet that came in.
+/// The result for a packet that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It was a request, and was served, refused or answered again.
+    /// A request that was served, refused or answered again.
     Request,
-    /// It was a response that moved something.
+    /// A response that made progress.
     Response,
-    /// For a queue pair that is not ready for it.
+    /// The queue pair is not ready for it.
     State,
-    /// A response to what was never asked.
+    /// A response to a request that was never sent.
     Window,
-    /// A response to what is complete.
+    /// A response to a completed request.
     Stale,
-    /// A response before one that is missing.
+    /// A response that came before a missing one.
     Early,
     /// A response that does not fit its request.
     Unfit,
-    /// A request before one that is missing.
+    /// A request that came before a missing one.
     RequestEarly,
-    /// A request that was done before, and cannot be repeated.
+    /// A request that was done before and cannot be repeated.
     Unknown,
-    /// An opcode that is not known, where nothing is refused.
+    /// An unknown opcode in a packet that needs no refusal.
     Opcode,
 }
 
@@ -203,8 +203,8 @@ impl<M: Memory> Context<'_, M> {
         self.shared.completions.push(Completion { id, qpn, kind, status, len, imm });
     }
 
-    /// The queue pair fails: the work request at `at` with `status`, all others are flushed. When it is the responder that
-    /// failed (`at` is [`NONE`]), what it still has to say is said; else nothing is.
+    /// The queue pair fails: the work request at `at` with `status`, all others are flushed. If the responder failed
+    /// (`at` is [`NONE`]), it still sends its pending answers; otherwise nothing is sent.
     pub(crate) fn fail(&mut self, at: u32, status: Status) {
         if self.qp.state == State::Error {
             return;

@@ -38,7 +38,7 @@ impl Links {
         self.next.get(index as usize).is_some_and(|&next| next != UNLISTED)
     }
 
-    /// Adds at the end, unless it is in a list already. Returns whether it did.
+    /// Adds an entry at the end, unless it is in a list already. Returns whether it was added.
     #[inline]
     pub(crate) fn push(&mut self, list: &mut List, index: u32) -> bool {
         match self.next.get_mut(index as usize) {
@@ -53,7 +53,7 @@ impl Links {
         true
     }
 
-    /// Adds at the front, unless it is in a list already.
+    /// Adds an entry at the front, unless it is in a list already.
     pub(crate) fn push_front(&mut self, list: &mut List, index: u32) {
         match self.next.get_mut(index as usize) {
             Some(next) if *next == UNLISTED => *next = list.head,
@@ -76,7 +76,7 @@ impl Links {
         Some(index)
     }
 
-    /// Takes one out of the middle; walks the list.
+    /// Removes an entry from the middle; walks the list.
     pub(crate) fn remove(&mut self, list: &mut List, index: u32) {
         let mut kept = List::EMPTY;
         while let Some(other) = self.pop(list) {

@@ -1,14 +1,15 @@
-//! Where packets go: straight into frames.
+//! The destination of packets: they are written directly into frames.
 
 use crate::PathId;
 use wire::rc::{Bth, IcrcSeed, packet};
 
 /// Gives places for packets, one after the other.
 pub trait Sink {
-    /// A place of exactly `len` bytes for a packet to a peer, with what the framing puts under its ICRC. `None` when there is
-    /// none now: nothing more is asked for until [`Endpoint::transmit`](crate::Endpoint::transmit) is called again.
+    /// A place of exactly `len` bytes for a packet to a peer, with the bytes of the framing that its ICRC covers.
+    /// `None` if there is no place now: nothing more is asked for until
+    /// [`Endpoint::transmit`](crate::Endpoint::transmit) is called again.
     ///
-    /// What was opened and not closed when the next one is opened is not sent.
+    /// A place that is not closed when the next one is opened is not sent.
     fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>>;
 
     /// The packet in the place that was opened last is complete.
@@ -18,20 +19,20 @@ pub trait Sink {
 /// A place for one packet.
 #[derive(Debug)]
 pub struct Room<'a> {
-    /// Exactly as many bytes as were asked for; what is in them does not matter.
+    /// Exactly as many bytes as were asked for; their content does not matter.
     pub bytes: &'a mut [u8],
     /// What the ICRC covers before the BTH.
     pub seed: IcrcSeed,
 }
 
-/// What became of a packet.
+/// The result for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Emitted<E> {
     /// It is in the sink.
     Sent,
     /// The sink has no room.
     Full,
-    /// Its payload could not be had.
+    /// Its payload could not be read.
     Failed(E),
 }
 

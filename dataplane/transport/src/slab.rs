@@ -1,4 +1,4 @@
-//! A fixed number of elements, chained into queues: what a queue pair holds only while it is busy.
+//! A fixed number of elements, chained into queues: the state that a queue pair has only while it is busy.
 
 /// No element.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -29,7 +29,7 @@ struct Entry<T> {
     next: u32,
 }
 
-/// Elements made at the start; each is free or in one chain.
+/// Elements that are allocated at the start; each is free or in one chain.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Slab<T> {

@@ -1,19 +1,20 @@
-//! Bytes in flight: how many may be, to one peer and in total.
+//! How many bytes may be in flight, to one peer and in total.
 //!
-//! A window starts with what fits a short path, doubles each round trip until the first loss or mark, and then grows by a
-//! packet per round trip. Loss halves it, a CE mark or a congestion notification takes a quarter, each at most once in a round
-//! trip. Bytes count in both directions: those of a WRITE on their way, and those that a READ asked for.
+//! A window starts with the bytes that fit a short path, doubles each round trip until the first loss or mark, and then
+//! grows by a packet per round trip. A loss halves it; a CE mark or a congestion notification takes a quarter. Each
+//! happens at most once in a round trip. Bytes count in both directions: those of a WRITE on their way, and those that
+//! a READ asked for.
 
 use crate::moment::Moment;
 use frame::Time;
 
-/// What a packet costs besides its payload: headers of all layers.
+/// The cost of a packet in addition to its payload: headers of all layers.
 pub(crate) const PACKET_COST: u32 = 100;
 
-/// Never fewer: two packets of the largest path MTU.
+/// The minimum: two packets of the largest path MTU.
 pub(crate) const LEAST_WINDOW: u32 = 2 * (4096 + PACKET_COST);
 
-/// What may be in flight before anything is known.
+/// The first window, before anything was measured.
 const FIRST_WINDOW: u32 = 128 * 1024;
 
 /// How much a grown window grows in one round trip.
@@ -26,7 +27,7 @@ pub(crate) struct Window {
     threshold: u32,
     most: u32,
     pub(crate) in_flight: u32,
-    /// Acknowledged since it last grew.
+    /// Bytes acknowledged since it last grew.
     grown: u32,
     /// When it last shrank.
     shrunk: Moment<10>,
@@ -50,7 +51,7 @@ impl Window {
         self.most / 8
     }
 
-    /// Whether so many more may be sent. What is larger than the window goes alone.
+    /// Whether so many more bytes may be sent. A packet larger than the window goes alone.
     #[inline]
     pub(crate) fn has_room(&self, cost: u32) -> bool {
         self.in_flight == 0 || self.in_flight.saturating_add(cost) <= self.size
@@ -82,7 +83,7 @@ impl Window {
         self.shrink(now, round_trip, 4);
     }
 
-    /// Takes away one part of so many.
+    /// Shrinks the window by one part of so many.
     fn shrink(&mut self, now: Time, round_trip: Time, part: u32) {
         if !self.shrunk.is_none() && self.shrunk.until(now) < round_trip {
             return;

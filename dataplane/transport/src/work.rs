@@ -1,4 +1,4 @@
-//! What is asked of a queue pair, and what became of it: the verbs' words.
+//! Requests to a queue pair and their results, with the terms of the verbs.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ impl fmt::Display for Qpn {
     }
 }
 
-/// The peer that packets go to and come from, by a dense number of the caller's choice: a slave id, a master's id, a place in a
-/// table of addresses.
+/// The peer that packets go to and come from. It is a dense number that the caller chooses: a slave id, a master's id,
+/// an index in a table of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PathId(pub u32);
 
@@ -42,24 +42,24 @@ pub struct Remote {
 pub enum Op {
     /// The local bytes go into the peer's next posted receive.
     Send,
-    /// The same, with immediate data.
+    /// As `Send`, with immediate data.
     SendImm(u32),
     /// The local bytes go to a place at the peer.
     Write(Remote),
-    /// The same, with immediate data that completes the peer's next posted receive.
+    /// As `Write`, with immediate data that completes the peer's next posted receive.
     WriteImm(Remote, u32),
-    /// The local bytes become those of a place at the peer.
+    /// The local bytes are replaced by bytes of the peer.
     Read(Remote),
-    /// The peer's word becomes `swap` if it is `compare`; the 8 local bytes become what it was before.
+    /// The peer's word becomes `swap` if it equals `compare`; the 8 local bytes become its old value.
     CompareSwap {
         /// Where the word is; the address is a multiple of 8.
         remote: Remote,
         /// What it is compared with.
         compare: u64,
-        /// What it becomes.
+        /// Its new value.
         swap: u64,
     },
-    /// `add` is added to the peer's word; the 8 local bytes become what it was before.
+    /// `add` is added to the peer's word; the 8 local bytes become its old value.
     FetchAdd {
         /// Where the word is; the address is a multiple of 8.
         remote: Remote,
@@ -69,7 +69,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether the peer answers with data, which an ACK of something later cannot stand for.
+    /// Whether the peer answers with data. An ACK of a later request cannot replace such an answer.
     #[inline]
     pub(crate) const fn wants_data(self) -> bool {
         matches!(self, Self::Read(_) | Self::CompareSwap { .. } | Self::FetchAdd { .. })
@@ -80,7 +80,7 @@ impl Op {
         matches!(self, Self::CompareSwap { .. } | Self::FetchAdd { .. })
     }
 
-    /// What its completion says that it was.
+    /// The kind that its completion has.
     pub const fn kind(self) -> CompletionKind {
         match self {
             Self::Send | Self::SendImm(_) => CompletionKind::Send,
@@ -131,16 +131,16 @@ pub enum CompletionKind {
     ReceiveWriteImm,
 }
 
-/// How a work request ended, in the words of the verbs.
+/// The result of a work request, in the terms of the verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// All of it happened.
+    /// Everything was done.
     Success,
     /// A SEND was longer than the posted receive.
     LocLenErr,
     /// The local buffer is not in a region, not permitted, or its memory failed.
     LocProtErr,
-    /// The queue pair failed before this one's turn; a READ's local bytes may have changed in part.
+    /// The queue pair failed before this request's turn; a READ's local bytes may have changed in part.
     WrFlushErr,
     /// The peer cannot serve such a request.
     RemInvReqErr,
@@ -180,13 +180,13 @@ impl fmt::Display for Status {
 /// The end of one work request or posted receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// Of the work request or receive.
+    /// The id of the work request or receive.
     pub id: u64,
     /// The queue pair.
     pub qpn: Qpn,
-    /// What it was.
+    /// What was completed.
     pub kind: CompletionKind,
-    /// How it ended; if not [`Status::Success`], nothing else here means anything.
+    /// The result. If it is not [`Status::Success`], the other fields have no meaning.
     pub status: Status,
     /// Bytes that were transferred.
     pub len: u32,

@@ -26,11 +26,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of the shortest payload: stamp and sequence, no pattern.
 pub const MIN_LEN: usize = size_of::<EchoHeader>();
 
-/// Both odd, so that multiplying with them loses nothing.
+/// Both are odd, so that multiplication with them loses nothing.
 const START: u64 = 0x9E37_79B9_7F4A_7C15;
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
 
-/// Words of one turn of the loops below, 64 bytes. They do not depend on each other, so a turn becomes vector code.
+/// Words per iteration of the loops below, 64 bytes. They do not depend on each other, so the compiler makes vector
+/// code.
 const LANES: usize = 8;
 
 /// Stamp and sequence, at the start of the payload.
@@ -75,7 +76,8 @@ pub const fn is_echo(msg_type: MsgType) -> bool {
     matches!(msg_type, MsgType::ECHO | MsgType::ECHO_REPLY | MsgType::PATTERN)
 }
 
-/// Writes a whole record at the start of `out`: `header`, stamp and sequence, and the pattern up to `header.payload_len()`.
+/// Writes a whole record at the start of `out`: `header`, stamp and sequence, and the pattern up to
+/// `header.payload_len()`.
 ///
 /// Returns its length, or `None` when it does not fit or its payload is shorter than [`MIN_LEN`].
 #[inline]
@@ -103,7 +105,7 @@ const fn word(start: u64, i: usize) -> u64 {
     start.wrapping_add(STEP.wrapping_mul(i as u64 + 1))
 }
 
-/// The start from which the words of the next turn count.
+/// The start value for the words of the next iteration.
 #[inline]
 const fn next_turn(start: u64) -> u64 {
     start.wrapping_add(STEP.wrapping_mul(LANES as u64))

@@ -66,8 +66,8 @@ pub const MIN_MTU: u16 = 576;
 /// Largest IP packet to a node whose larger claim was not yet acknowledged, in bytes.
 pub const UNPROVEN_MTU: u16 = 1280;
 
-/// Bytes of an IPv4 header without options and a UDP header: what an MTU leaves less for a datagram.
+/// Bytes of an IPv4 header without options and a UDP header: an MTU minus this is the room for a datagram.
 pub const IPV4_UDP_LEN: u16 = 28;
 
-/// The same of an IPv6 header without extensions.
+/// The same for an IPv6 header without extensions.
 pub const IPV6_UDP_LEN: u16 = 48;

@@ -23,13 +23,13 @@ impl MsgType {
     pub const HEARTBEAT: Self = Self(0x0001);
     /// Gateway to node, for each HEARTBEAT.
     pub const HEARTBEAT_ACK: Self = Self(0x0002);
-    /// Gateway to master: who is there.
+    /// Gateway to master: the members.
     pub const MEMBERS: Self = Self(0x0003);
     /// Master to slave: set up a queue pair.
     pub const CONNECT: Self = Self(0x0004);
     /// Slave to master: answer to CONNECT.
     pub const CONNECT_REPLY: Self = Self(0x0005);
-    /// Either end: the queue pair is gone.
+    /// Either end: the queue pair no longer exists.
     pub const DISCONNECT: Self = Self(0x0006);
     /// End to end, for measuring.
     pub const ECHO: Self = Self(0x0010);
@@ -204,7 +204,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The record that is all of `bytes`: what most datagrams of small requests are. `None` when they are anything else.
+    /// The record that is all of `bytes`. Most datagrams of small requests are such a record. `None` if they are
+    /// anything else.
     #[inline]
     pub fn only(bytes: &'a [u8]) -> Option<Self> {
         let header: &RecordHeader = zerocopy::transmute_ref!(bytes.first_chunk::<HEADER_LEN>()?);
@@ -212,7 +213,7 @@ impl<'a> Record<'a> {
         (whole && header.magic() == MAGIC).then_some(Self { bytes, header })
     }
 
-    /// The header that `bytes` begin with, whatever it says.
+    /// The header at the start of `bytes`, whatever its content.
     pub fn header_of(bytes: &[u8]) -> Option<&RecordHeader> {
         let head = bytes.first_chunk::<HEADER_LEN>()?;
         Some(zerocopy::transmute_ref!(head))
@@ -239,7 +240,7 @@ impl<'a> Record<'a> {
 
 /// Writes a whole record at the start of `out` and returns its length, or `None` when it does not fit.
 ///
-/// `header.payload_len()` must be `payload.len()`; a header made by [`RecordHeader::new`] with that length is.
+/// `header.payload_len()` must be `payload.len()`, as in a header from [`RecordHeader::new`] with that length.
 pub fn emit(header: &RecordHeader, payload: &[u8], out: &mut [u8]) -> Option<usize> {
     debug_assert_eq!(header.payload_len() as usize, payload.len());
     let len = HEADER_LEN + payload.len();

@@ -1,4 +1,4 @@
-//! How large the system is, in one place: [`Scale`], and the ids that only a scale can make.
+//! The size of the system, in one place: [`Scale`], and the ids that only a scale can make.
 
 use core::fmt;
 
@@ -128,7 +128,7 @@ impl SlaveId {
         self.0
     }
 
-    /// `slave_id & 1023`: a hint for RSS, so that one slave's records meet on one lcore.
+    /// `slave_id & 1023`: a hint for RSS, so that all records of one slave reach the same lcore.
     #[inline]
     pub const fn lane(self) -> u16 {
         (self.0 % crate::LANES as u32) as u16

@@ -7,8 +7,8 @@ use core::fmt;
 
 /// A set of shards in range of a scale, and the dense numbering of their slaves.
 ///
-/// Slaves of served shards are numbered `0 .. slaves()`, shard after shard, so that a table for them has no holes
-/// whatever shards a gateway serves.
+/// Slaves of served shards are numbered `0 .. slaves()`, shard after shard, so that a table for them has no holes,
+/// whichever shards a gateway serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardSet {
     scale: Scale,
@@ -31,7 +31,7 @@ pub enum ShardsError {
         /// How many shards there are.
         shards: u32,
     },
-    /// No shard at all.
+    /// No shard.
     Empty,
 }
 
@@ -63,7 +63,7 @@ impl ShardSet {
         if shards.is_empty() {
             return Err(ShardsError::Empty);
         }
-        // A mark for each: looking every shard up in the list would take its square at small gw-bits.
+        // One mark for each shard: looking up every shard in the list would take quadratic time at small gw-bits.
         let mut marks = vec![false; scale.shards() as usize];
         for shard in shards {
             if let Some(mark) = marks.get_mut(shard.0 as usize) {
@@ -142,7 +142,7 @@ impl ShardSet {
     /// its shard is not served.
     #[inline]
     pub fn index_of(&self, id: u32) -> Option<u32> {
-        // An id out of range has a shard out of range: one look answers both questions.
+        // An id out of range has a shard out of range: one lookup answers both questions.
         match self.first.get((id >> self.scale.gw_bits()) as usize) {
             Some(&first) if first != NOT_SERVED => Some(first + (id & (self.scale.slaves_per_gateway() - 1))),
             _ => None,

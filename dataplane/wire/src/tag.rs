@@ -1,8 +1,8 @@
 //! The 16-byte tag at the head of every link control payload: keyed BLAKE3, cut to 16 bytes.
 //!
-//! The tag covers the whole record except the tag's own bytes: the 23 header bytes, then the payload from
-//! byte 16 on. An all-zero tag says that the record is unsigned. Parsers do not look at the tag: who
-//! receives a record picks the key by role and id, and calls [`verify`].
+//! The tag covers the whole record except the tag's own bytes: the 23 header bytes, then the payload from byte 16 on.
+//! An all-zero tag means that the record is unsigned. Parsers do not check the tag: the receiver of a record selects
+//! the key by role and id, and calls [`verify`].
 
 use crate::HEADER_LEN;
 use core::fmt;
@@ -14,7 +14,7 @@ pub type Key = [u8; 32];
 /// Bytes of a tag.
 pub const TAG_LEN: usize = 16;
 
-/// Bytes of stack that a keyed hash takes at most, in which its key may stand afterwards.
+/// The most bytes of stack that a keyed hash uses. Its key may remain there afterwards.
 pub const HASH_STACK: usize = 8192;
 
 /// Offset just after the tag in a record, in bytes: a tagged record is never shorter.
@@ -36,12 +36,12 @@ impl Tag {
 
     /// The tag that `record` should have under `key`, or `None` when it is too short to hold one.
     ///
-    /// `record` is exactly one record; what stands in its tag field does not matter.
+    /// `record` is exactly one record; the content of its tag field does not matter.
     pub fn compute(key: &Key, record: &[u8]) -> Option<Self> {
         let header = record.get(..HEADER_LEN)?;
         let rest = record.get(TAG_END..)?;
         let tag = compute(key, header, rest);
-        // What the hash had on the stack is its key.
+        // The hash left its key on the stack.
         zeroize_stack::<HASH_STACK>();
         Some(Self(tag))
     }

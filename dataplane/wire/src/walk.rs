@@ -1,4 +1,4 @@
-//! The records of one datagram, in order, and what precisely was wrong where they end early.
+//! The records of one datagram, in order, and the exact fault where they end early.
 
 use crate::record::BadReason;
 use crate::{Record, Scale, SlaveId};

@@ -214,7 +214,7 @@ pub struct QpBenchArgs {
     pub json: bool,
 }
 
-/// As elsewhere, but `udp:ADDR` is enough.
+/// As for the roles, but `udp:ADDR` is enough.
 fn port(text: &str) -> Result<PortSpec, String> {
     let whole = match text.strip_prefix("udp:") {
         Some(address) if address.parse::<std::net::Ipv4Addr>().is_ok() => format!("{text}:{}", wire::ROCE_PORT),

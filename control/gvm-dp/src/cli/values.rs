@@ -1,4 +1,4 @@
-//! The values that shells offer for flags of this crate, where a flag's type does not say them.
+//! The values that shells offer for flags of this crate whose type does not list them.
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use settings::RoleName;
@@ -23,10 +23,10 @@ pub(super) fn settings() -> ArgValueCompleter {
     })
 }
 
-/// Values of the setting that stands before them on the command line.
+/// Values of the setting whose name stands before the value on the command line.
 pub(super) fn setting_values() -> ArgValueCompleter {
     lookup(|| {
-        // A completer is asked for the word alone; the line is this process's own arguments.
+        // A completer gets only the current word; the whole line is in this process's own arguments.
         let words: Vec<String> = std::env::args().collect();
         let known: &[&str] = match words.iter().rev().find_map(|word| setting_with_values(word)) {
             Some(values) => values,

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 /// The most bytes of one request.
 const LARGEST: u64 = 1 << 20;
 
-/// Shares of all requests that are printed.
+/// The quantiles that are printed.
 const SHARES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
 /// The widest bar of the histogram.
@@ -90,7 +90,7 @@ fn size(args: &QpBenchArgs) -> Result<u32, Failure> {
     }
 }
 
-/// Latencies as text: shares, and a bar for each power of two.
+/// Latencies as text: quantiles, and a bar for each power of two.
 fn histogram(latencies: &Latencies) -> String {
     let mut text = String::from("latency");
     for (name, share) in SHARES {

@@ -1,8 +1,8 @@
-//! The lines with which two ends of a queue pair tell each other who they are, before the first packet.
+//! The lines in which the two ends of a queue pair describe themselves to each other, before the first packet.
 //!
-//! One line each, at most [`MAX_LINE`] bytes: `GVM-QP 1`, then `key=value` in any order, separated by blanks. Numbers are
-//! decimal, or hexadecimal behind `0x`. Unknown keys are passed over, so that later versions can say more; another version
-//! is refused by name. `docs/roce.md` has the whole of it.
+//! Each end sends one line of at most [`MAX_LINE`] bytes: `GVM-QP 1`, then `key=value` in any order, separated by
+//! blanks. Numbers are decimal, or hexadecimal after `0x`. Unknown keys are ignored, so that later versions can add
+//! some; another version is refused with its number. `docs/roce.md` describes all of it.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ pub const VERSION: u32 = 1;
 /// The most bytes of a line, its end included.
 pub const MAX_LINE: usize = 512;
 
-/// What every line begins with.
+/// The beginning of every line.
 const MAGIC: &str = "GVM-QP";
 
 /// The largest QP number and PSN: both have 24 bits.
@@ -61,7 +61,7 @@ pub struct Offer {
     pub qpn: u32,
     /// PSN of the first request that this end will send, 24 bits.
     pub psn: u32,
-    /// The largest path MTU that this end can have, in bytes: one of [`PathMtu`]. The smaller one of both holds.
+    /// The largest path MTU that this end can have, in bytes: one of [`PathMtu`]. The smaller one of both ends is used.
     pub path_mtu: u16,
     /// READs and atomics that this end answers at the same time.
     pub reads: u16,
@@ -71,19 +71,19 @@ pub struct Offer {
     pub region: Option<OfferedRegion>,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetupLine {
     /// One end of a queue pair.
     Offer(Offer),
-    /// There will be none, and why.
+    /// There will be no queue pair; the text says why.
     Refusal(String),
 }
 
-/// Why a line says nothing.
+/// Why a line cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// Somebody else's protocol.
+    /// It belongs to another protocol.
     #[error("it does not begin with \"GVM-QP\": is that the --listen address of `gvm-dp qp serve`?")]
     Magic,
     /// Another version.
@@ -92,28 +92,28 @@ pub enum LineError {
     /// A word without `=`.
     #[error("\"{0}\" is not key=value")]
     Word(String),
-    /// Said twice.
+    /// A key is given twice.
     #[error("it says {0}= twice")]
     Twice(&'static str),
-    /// Not said.
+    /// A key is missing.
     #[error("it does not say {0}=")]
     Missing(&'static str),
-    /// A value that cannot be.
+    /// A value is not possible.
     #[error("{key}={value} is not {wanted}")]
     Value {
-        /// Which.
+        /// The key.
         key: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
         /// What it should be.
         wanted: &'static str,
     },
-    /// A region of which only parts are named, or that wraps around.
+    /// A region with only some of its parts, or a region that wraps around.
     #[error("its region needs va=, length= and rkey= together, and an end below 2^64")]
     OfferedRegion,
 }
 
-/// A number as people and lines write it: decimal, or hexadecimal behind `0x`.
+/// A number as people and lines write it: decimal, or hexadecimal after `0x`.
 pub fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
@@ -138,7 +138,7 @@ impl FromStr for Access {
                 'r' => &mut access.read,
                 'w' => &mut access.write,
                 'a' => &mut access.atomic,
-                // A right of a later version: we know no use for it.
+                // An access right of a later version: this one does not use it.
                 _ if letter.is_ascii_alphabetic() => continue,
                 _ => return Err(()),
             };
@@ -160,7 +160,7 @@ impl fmt::Display for Access {
 }
 
 impl OfferedRegion {
-    /// The first address behind it.
+    /// The address after its last byte.
     pub fn end(&self) -> u64 {
         self.va.saturating_add(self.length)
     }
@@ -182,12 +182,12 @@ impl fmt::Display for Offer {
 }
 
 impl fmt::Display for SetupLine {
-    /// With its end.
+    /// Writes the line with its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offer(offer) => writeln!(f, "{MAGIC} {VERSION} {offer}"),
             Self::Refusal(text) => {
-                // One line, whatever the reason says.
+                // It stays one line, whatever the reason contains.
                 let mut text = text.replace(['\n', '\r'], " ");
                 let mut end = text.len().min(MAX_LINE - 64);
                 while !text.is_char_boundary(end) {
@@ -223,7 +223,7 @@ impl<'a> Values<'a> {
         Ok(values)
     }
 
-    /// The value of a key, made something by `read`.
+    /// The value of a key, converted by `read`.
     fn get<T>(
         &self,
         key: &'static str,

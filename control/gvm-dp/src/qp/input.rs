@@ -1,4 +1,4 @@
-//! Where the bytes of `gvm-dp qp write` come from, and how many there are, before the first of them is written.
+//! The source of the bytes of `gvm-dp qp write`, and its length, which is known before the first byte is written.
 
 use common::exit::Failure;
 use std::collections::VecDeque;
@@ -7,18 +7,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// Bytes that are moved at a time, whatever the whole: this much memory it takes.
+/// Bytes that are moved at a time. So the memory need does not depend on the total.
 pub const PIECE: u64 = 4 << 20;
 
-/// A file, or what somebody else writes.
+/// A file, or the output of another process.
 pub struct Input {
     from: File,
     name: PathBuf,
-    /// Bytes that a file has from where it is on; a pipe does not say.
+    /// Bytes of a file from its current position on; unknown for a pipe.
     length: Option<u64>,
 }
 
-/// An input of which it is known how long it is.
+/// An input with known length.
 pub struct Measured {
     /// Bytes.
     pub length: u64,
@@ -27,9 +27,9 @@ pub struct Measured {
 }
 
 enum Bytes {
-    /// Still in their file, so many.
+    /// Still in the file: this many bytes.
     There(io::Take<File>),
-    /// Read already.
+    /// Already read.
     Here(VecDeque<Vec<u8>>),
 }
 
@@ -47,9 +47,9 @@ impl Input {
         };
         let opened = from.and_then(|mut from| {
             let metadata = from.metadata()?;
-            // What the kernel makes up as it is read has no length.
+            // A file whose content the kernel makes at the time of reading has no length.
             let length = match metadata.is_file() && metadata.len() > 0 {
-                // The standard input may be a file in the middle of which somebody stands.
+                // The standard input may be a file whose position is not at its start.
                 true => Some(metadata.len().saturating_sub(io::Seek::stream_position(&mut from)?)),
                 false => None,
             };
@@ -58,7 +58,7 @@ impl Input {
         opened.map_err(|error| unreadable(name, &error))
     }
 
-    /// The next bytes, a piece if there are so many; none at the end.
+    /// The next bytes: a piece, or fewer if there are fewer; none at the end.
     ///
     /// # Errors
     /// They cannot be read.
@@ -66,7 +66,7 @@ impl Input {
         self.take(PIECE)
     }
 
-    /// The next bytes, so many if there are.
+    /// At most this many of the next bytes.
     ///
     /// # Errors
     /// They cannot be read.
@@ -74,15 +74,17 @@ impl Input {
         read(&mut self.from, most).map_err(|error| unreadable(&self.name, &error))
     }
 
-    /// What it is called.
+    /// Its name.
     pub fn name(&self) -> impl std::fmt::Display {
         self.name.display()
     }
 
-    /// Finds out how long it is. What is no file is read to its end for that, but not further than a byte beyond `most`.
+    /// Finds out its length. An input that is not a file is read to its end for that, but at most one byte beyond
+    /// `most`.
     ///
     /// # Errors
-    /// It cannot be read, or is longer than `most`: the error says so with `refuse`, which gets what is known of the length.
+    /// It cannot be read, or is longer than `most`. `refuse` makes the error in the second case; its argument describes
+    /// the length.
     pub async fn measure(self, most: u64, refuse: impl Fn(&str) -> Failure) -> Result<Measured, Failure> {
         let Self { from, name, length } = self;
         if let Some(length) = length {
@@ -106,7 +108,7 @@ impl Input {
 }
 
 impl Measured {
-    /// The next bytes, a piece if there are so many; none at the end.
+    /// The next bytes: a piece, or fewer if there are fewer; none at the end.
     ///
     /// # Errors
     /// They cannot be read.
@@ -135,7 +137,8 @@ fn read(from: &mut impl Read, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads in a thread of its own, which nobody waits for: a pipe may be silent for ever, and signals are heard all the same.
+/// Reads in its own thread, and nobody waits for that thread: a pipe may be silent for ever, and signals must still
+/// work.
 fn pump(from: File, most: u64) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (tell, told) = mpsc::channel(1);
     std::thread::spawn(move || {
@@ -194,7 +197,7 @@ mod tests {
         }
     }
 
-    /// A pipe into which somebody writes this.
+    /// A pipe into which a thread writes this.
     fn pipe(content: Vec<u8>) -> Input {
         let (reader, mut writer) = io::pipe().unwrap();
         std::thread::spawn(move || writer.write_all(&content));
@@ -210,7 +213,7 @@ mod tests {
         assert!(refused.to_string().contains("has 1000 bytes"), "{refused}");
         let mut second = open();
         second.take(600).unwrap();
-        // It was measured when it was opened.
+        // Its length was found when it was opened.
         assert_eq!(second.length, Some(1000));
     }
 
@@ -236,7 +239,7 @@ mod tests {
         let refused = measure(pipe(long), PIECE + 4).map(drop).unwrap_err();
         assert!(refused.to_string().contains(&format!("pipe has more than {} bytes", PIECE + 4)), "{refused}");
         assert!(all(measure(pipe(Vec::new()), 0).unwrap()).is_empty());
-        // One without an end.
+        // An input without an end.
         let zeros = measure(Input::open(Path::new("/dev/zero")).unwrap(), 10).map(drop).unwrap_err();
         assert!(zeros.to_string().contains("/dev/zero has more than 10 bytes"), "{zeros}");
     }

@@ -1,4 +1,4 @@
-//! A queue pair with a peer that we call, or that was set up by hand.
+//! A queue pair with a peer that we call, or whose data stand on the command line.
 
 use super::exchange::{Access, Offer, OfferedRegion, SETUP_PORT, SetupLine};
 use super::own::Own;
@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 use transport::Status;
 
-/// A queue pair and what the peer lends through it.
+/// A queue pair, and the region that the peer lends through it.
 pub struct PeerLink {
-    /// The set-up's connection, which tells the peer that we are still there.
+    /// The connection of the set-up. While it is open, the peer knows that we are there.
     _stream: Option<TcpStream>,
     qpn: u32,
     peer: String,
@@ -23,7 +23,7 @@ pub struct PeerLink {
     pub path_mtu: u16,
 }
 
-/// Where a peer's set-up listens.
+/// The address of a peer's set-up.
 fn address(text: &str) -> Result<SocketAddr, Failure> {
     address::resolve(text, SETUP_PORT).ok_or_else(|| {
         let text = format!("{text}: no address and no known host name: write 192.0.2.1 or 192.0.2.1:{SETUP_PORT}");
@@ -31,7 +31,7 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
     })
 }
 
-/// What the command line says of a peer that is set up by hand; `None` when it is to be called.
+/// The peer that the command line describes by hand; `None` if it must be called.
 fn by_hand(args: &QpPeerArgs, ours: &Offer) -> Result<Option<Offer>, Failure> {
     let (Some(qpn), Some(rkey), Some(va), Some(length)) = (args.qpn, args.rkey, args.va, args.region) else {
         return Ok(None);
@@ -78,10 +78,10 @@ impl PeerLink {
         Ok(Self { _stream: stream, qpn: ours.qpn, peer: args.peer.clone(), region, path_mtu })
     }
 
-    /// A part of the region that is there.
+    /// The address of a part of the region.
     ///
     /// # Errors
-    /// It is not.
+    /// The region does not have this part.
     pub fn part(&self, offset: u64, length: u64) -> Result<u64, Failure> {
         match offset.checked_add(length) {
             Some(end) if end <= self.region.length => Ok(self.region.va + offset),
@@ -92,7 +92,7 @@ impl PeerLink {
         }
     }
 
-    /// How many bytes the region has from an offset on, when there is to be written what an input has.
+    /// How many bytes the region has from an offset on, when an input of unknown length is written.
     ///
     /// # Errors
     /// The offset is beyond its end.
@@ -101,7 +101,7 @@ impl PeerLink {
         Ok(self.region.length - offset)
     }
 
-    /// An input does not fit behind an offset.
+    /// The failure when an input does not fit behind an offset.
     pub fn too_small(&self, what: &str, offset: u64, room: u64) -> Failure {
         Failure::QueuePair(format!(
             "{what}, and {} lends {} bytes, {room} of them from --offset {offset} on: nothing was written; write less, or              have it lend more",
@@ -109,10 +109,10 @@ impl PeerLink {
         ))
     }
 
-    /// Has the lcore do some work, and waits for it.
+    /// Gives the lcore some work, and waits for the outcome.
     ///
     /// # Errors
-    /// A work request did not complete: with the status that verbs have for it.
+    /// A work request did not complete; the error has its verbs status.
     pub async fn work(&self, own: &Own, work: Work) -> Result<Outcome, Failure> {
         let job = Job { qpn: self.qpn, rkey: self.region.rkey, work };
         let done = own.ask(|answer| RoceCommand::Work(job, answer)).await?;
@@ -122,7 +122,7 @@ impl PeerLink {
         })
     }
 
-    /// Gives the queue pair up.
+    /// Closes the queue pair.
     ///
     /// # Errors
     /// The lcore is gone.
@@ -146,7 +146,7 @@ fn remedy(status: Status) -> &'static str {
     }
 }
 
-/// The set-up from the side that calls.
+/// The set-up from the calling side.
 async fn call(address: SocketAddr, ours: &Offer) -> Result<(TcpStream, Offer), talk::TalkError> {
     let stream = talk::connect(address).await?;
     talk::say(&stream, address, &SetupLine::Offer(*ours)).await?;

@@ -1,4 +1,4 @@
-//! Our own end: one lcore, one port, and the role that has the queue pairs.
+//! Our own end: one lcore, one port, and the role with the queue pairs.
 
 use super::exchange::{self, Offer, OfferedRegion};
 use crate::cli::QpOwnArgs;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use transport::TransportCounters;
 use wire::rc::PathMtu;
 
-/// Bytes of IPv4 and UDP headers, and the most of RoCEv2's own besides the payload.
+/// Bytes of IPv4 and UDP headers, and the largest RoCEv2 overhead in addition to the payload.
 const HEADERS: u16 = 64;
 
 /// Our end, running.
@@ -33,24 +33,24 @@ pub struct Own {
     own: (Option<u32>, Option<u32>),
 }
 
-/// What the lcore found out about itself.
+/// The properties of the lcore.
 #[derive(Clone)]
 pub struct LcoreFacts {
     /// Our address, which ICRCs cover.
     pub ip: Ipv4Addr,
-    /// The largest path MTU of the port, unless less was asked for.
+    /// The largest path MTU of the port, or less if the user asked for less.
     pub path_mtu: PathMtu,
     /// The region that we lend, as peers address it.
     pub region: Option<OfferedRegion>,
-    /// What the role counts.
+    /// The counters of the role.
     pub role: Arc<RoceCounters>,
-    /// What its queue pairs count.
+    /// The counters of its queue pairs.
     pub transport: Arc<TransportCounters>,
 }
 
 /// The settings that roles have, too.
 fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
-    // An interface's frames are as large as its packets.
+    // The frames of an interface are as large as its packets.
     let is_socket = matches!(args.port, PortSpec::Udp(_));
     let largest = (args.path_mtu.unwrap_or(4096) + HEADERS).max(wire::MIN_MTU);
     let basics = Basics {
@@ -70,7 +70,7 @@ fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
     Ok(common)
 }
 
-/// An ICRC covers the sender's address, and RoCEv2 has one port.
+/// Checks the address: an ICRC covers the sender's address, and RoCEv2 has one port.
 fn check_socket(address: SocketAddr) -> Result<(), Failure> {
     let usable = matches!(address.ip(), IpAddr::V4(ip) if !ip.is_unspecified());
     if usable && address.port() == wire::ROCE_PORT {
@@ -83,17 +83,17 @@ fn check_socket(address: SocketAddr) -> Result<(), Failure> {
     )))
 }
 
-/// 24 bits by chance.
+/// A random number of 24 bits.
 fn random_24() -> Result<u32, Failure> {
     Ok(random_32()? >> 8)
 }
 
-/// 32 bits by chance.
+/// A random number of 32 bits.
 fn random_32() -> Result<u32, Failure> {
     getrandom::u32().map_err(|error| Failure::Machine(format!("the kernel gives no random numbers: {error}")))
 }
 
-/// Says how many hugepages the lcore and a region of so many bytes need together, before either is made.
+/// Registers how many hugepages the lcore and a region of this size need together, before either is made.
 pub(super) fn announce(args: &QpOwnArgs, region: u64) -> Result<(), Failure> {
     hugepages::lend(region);
     hugepages::announce(&ports::memory(&common(args)?)?);
@@ -101,10 +101,10 @@ pub(super) fn announce(args: &QpOwnArgs, region: u64) -> Result<(), Failure> {
 }
 
 impl Own {
-    /// Starts the lcore, with what it lends.
+    /// Starts the lcore with the region that it lends.
     ///
     /// # Errors
-    /// What was asked for cannot be, or the machine does not have it.
+    /// The requested settings are not possible, or the machine does not have what they name.
     pub fn start(args: &QpOwnArgs, lent: Option<Lent>, queue_pairs: u16) -> Result<Self, Failure> {
         let clock = Clock::start();
         let common = common(args)?;
@@ -126,7 +126,7 @@ impl Own {
         let (rkey, seed) = (random_32()?, random_32()?);
         let wanted = args.path_mtu;
         let reads = args.reads;
-        // Built once, on the lcore's thread.
+        // The role is built once, on the lcore's thread.
         let lent = Arc::new(std::sync::Mutex::new(lent));
         let make = move |_: u16, _: &frame::Pool, opened: &[AnyPort]| {
             let mtu = opened.first().map_or(0, |port| port.mtu());
@@ -148,12 +148,12 @@ impl Own {
         Ok(Self { ports, lcore, ended, reads, own: (args.own_qpn, args.own_psn) })
     }
 
-    /// What the lcore found out about itself.
+    /// The properties of the lcore.
     pub fn facts(&self) -> &LcoreFacts {
         &self.lcore.counters
     }
 
-    /// One line of what the port became.
+    /// One line that describes the opened port.
     pub fn describe(&self) -> String {
         match self.ports.nics().next() {
             Some(nic) => nic.describe(1),
@@ -161,10 +161,10 @@ impl Own {
         }
     }
 
-    /// Makes a queue pair, with the numbers that were asked for or by chance, which is not connected yet.
+    /// Makes a queue pair that is not connected yet. Its numbers are the requested ones, or random.
     ///
     /// # Errors
-    /// There is no room, or the number cannot be had.
+    /// There is no room, or the number is not available.
     pub async fn create(&self) -> Result<Offer, Failure> {
         let facts = self.facts();
         let (qpn, psn) = self.own;
@@ -176,10 +176,10 @@ impl Own {
         Ok(Offer { qpn, psn, path_mtu, reads: self.reads, ip: facts.ip, region: facts.region })
     }
 
-    /// Connects one that was made with the peer's: it is ready to receive and to send then.
+    /// Connects a queue pair with the peer's. Then it is ready to receive and to send.
     ///
     /// # Errors
-    /// What the peer offers cannot be.
+    /// The peer's offer is not possible.
     pub async fn connect(&self, ours: &Offer, theirs: &Offer, retry: Retry) -> Result<(), Failure> {
         let path_mtu = PathMtu::exactly(u32::from(ours.path_mtu.min(theirs.path_mtu)));
         let path_mtu = path_mtu.ok_or_else(|| Failure::Internal("a path MTU that is none".to_owned()))?;
@@ -198,7 +198,7 @@ impl Own {
         connected.map_err(|error| Failure::QueuePair(error.to_string()))
     }
 
-    /// Tells the role something, and waits for its answer.
+    /// Sends the role a command, and waits for its answer.
     ///
     /// # Errors
     /// The lcore is gone.
@@ -221,13 +221,13 @@ impl Own {
         told.await.map_err(|_| gone())
     }
 
-    /// Ends the lcore, and gives back what it lent.
+    /// Ends the lcore, and returns the region that it lent.
     ///
     /// # Errors
-    /// It panicked.
+    /// The lcore panicked.
     pub async fn end(mut self) -> Result<Option<Guarded>, Failure> {
         let memory = self.ask(RoceCommand::End).await?;
-        // The loop ends once nothing is left to be sent.
+        // The loop ends when nothing is left to send.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.ended.recv()).await;
         self.lcore.running.stop();
         match self.lcore.running.join() {
@@ -256,7 +256,7 @@ fn path_mtu(ip_packet: u16, wanted: Option<u16>) -> Result<PathMtu, Failure> {
     }
 }
 
-/// What the port and the queue pairs counted, in one line.
+/// The counters of the port and the queue pairs, in one line.
 pub(super) fn summary(facts: &LcoreFacts) -> String {
     let (role, transport) = (&facts.role, &facts.transport);
     let dropped =

@@ -1,4 +1,4 @@
-//! `gvm-dp qp serve`: a region of memory for whoever connects.
+//! `gvm-dp qp serve`: lends a region of memory to whoever connects.
 
 use super::exchange::SETUP_PORT;
 use super::exchange::{Offer, SetupLine};
@@ -24,13 +24,13 @@ use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
-/// Peers in the middle of their set-up, at most.
+/// How many peers may be in their set-up at the same time.
 const CALLERS: usize = 256;
 
-/// The same from one address.
+/// How many of them may have the same address.
 const SHARE: usize = 64;
 
-/// Addresses whose complaints are told apart in the log.
+/// How many addresses have their own limit for complaints in the log.
 const COMPLAINTS: usize = 32;
 
 /// Runs until SIGTERM or SIGINT.
@@ -38,7 +38,7 @@ const COMPLAINTS: usize = 32;
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
-    // What cannot be saved at the end is not lent.
+    // If the region cannot be saved at the end, it is not lent.
     let save = args.save.as_deref().map(WholeFile::prepare).transpose()?;
     let lent = lent(args)?;
     let length = lent.bytes.len();
@@ -53,7 +53,7 @@ pub fn run(args: &QpServeArgs) -> Result<(), Failure> {
         set_up_by_hand(&own, args).await?;
         tracing::info!("lends {length} bytes; peers set up their queue pairs at {address}");
         let server = Rc::new(Server::new(own, args.peers));
-        // However that ends: the region is saved.
+        // Whatever the result is, the region is saved.
         let attended = attend_all(&server, listener, signals).await;
         let server = Rc::into_inner(server).ok_or_else(|| Failure::Internal("a peer was not dismissed".to_owned()))?;
         let own = server.own;
@@ -94,7 +94,7 @@ fn zeros(args: &QpServeArgs, size: u64) -> Result<Guarded, Failure> {
     Guarded::new(size, Hugepages::Prefer).map_err(|_| lacking())
 }
 
-/// Where the set-up listens.
+/// The address on which the set-up listens.
 fn listen_address(args: &QpServeArgs, own: &Own) -> Result<SocketAddr, Failure> {
     let Some(text) = &args.listen else { return Ok(SocketAddr::new(own.facts().ip.into(), SETUP_PORT)) };
     address::read(text, SETUP_PORT).ok_or_else(|| Failure::Setting {
@@ -103,7 +103,7 @@ fn listen_address(args: &QpServeArgs, own: &Own) -> Result<SocketAddr, Failure> 
     })
 }
 
-/// Listens there.
+/// Listens on that address.
 async fn listen(own: &Own, args: &QpServeArgs) -> Result<(TcpListener, SocketAddr), Failure> {
     let address = listen_address(args, own)?;
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
@@ -116,20 +116,20 @@ async fn listen(own: &Own, args: &QpServeArgs) -> Result<(TcpListener, SocketAdd
     Ok((listener, address))
 }
 
-/// Sets up the peer that the command line names, if it names one.
+/// Sets up the peer that the command line describes, if it does.
 async fn set_up_by_hand(own: &Own, args: &QpServeArgs) -> Result<(), Failure> {
     if let (Some(ip), Some(qpn), Some(psn)) = (args.peer, args.qpn, args.psn) {
         let ours = own.create().await?;
         let theirs = Offer { qpn, psn, ip, region: None, ..ours };
         own.connect(&ours, &theirs, Retry::default()).await?;
         tracing::info!("{ip} is set up by hand: {theirs}");
-        // The other side of a set-up by hand is this line: without it there is no queue pair.
+        // The user needs this line for the other side of a set-up by hand: without it there is no queue pair.
         print_whole(&SetupLine::Offer(ours).to_string())?;
     }
     Ok(())
 }
 
-/// Serves whoever calls, until we are told to end.
+/// Serves callers until a signal ends the process.
 async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Signals) -> Result<(), Failure> {
     let heard = signal::insist(QUEUE_PAIR)?;
     let mut callers = JoinSet::new();
@@ -140,7 +140,7 @@ async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Sig
                     let server = Rc::clone(server);
                     callers.spawn_local(async move { server.attend(Rc::new(stream), peer).await });
                 }
-                // Out of descriptors, or the caller went away: the next one may do better.
+                // There are no descriptors, or the caller went away: the next attempt may succeed.
                 Err(error) => {
                     let nobody = IpAddr::from([0; 4]);
                     server.warn(nobody, "accept", format_args!("cannot take a call: {error}"));
@@ -167,14 +167,14 @@ async fn attend_all(server: &Rc<Server>, listener: TcpListener, mut signals: Sig
     ended
 }
 
-/// Our end, and who is connected.
+/// Our end, and the connected peers.
 struct Server {
     own: Own,
     callers: RefCell<Callers<IpAddr, Rc<TcpStream>>>,
-    /// Queue pairs that were set up over TCP, and how many there may be.
+    /// How many queue pairs were set up over TCP, and how many there may be.
     present: Cell<u16>,
     most: u16,
-    /// Complaints about an address, by what they are about.
+    /// Complaints by address and subject.
     complaints: RefCell<Repeats<(IpAddr, &'static str)>>,
     began: Instant,
 }
@@ -191,7 +191,7 @@ impl Server {
         }
     }
 
-    /// Warns of something that strangers can bring about as often as they like: the log has it now and then.
+    /// Warns of something that strangers can cause as often as they like: the number of log lines is limited.
     fn warn(&self, ip: IpAddr, about: &'static str, what: fmt::Arguments<'_>) {
         let now = self.began.elapsed().as_nanos() as u64;
         if let Some(more) = self.complaints.borrow_mut().hear(now, (origin(ip), about)) {
@@ -199,14 +199,14 @@ impl Server {
         }
     }
 
-    /// Says no, and why.
+    /// Sends a refusal with its reason.
     async fn refuse(&self, stream: &TcpStream, peer: SocketAddr, about: &'static str, reason: String) {
         self.warn(peer.ip(), about, format_args!("{peer}: {reason}"));
-        // Whether it still hears that is its business.
+        // It does not matter whether the peer still reads it.
         let _ = talk::say(stream, peer, &SetupLine::Refusal(reason)).await;
     }
 
-    /// Hears a new caller's line. `None` when it was refused.
+    /// Reads a new caller's line. `None` if the caller was refused.
     async fn hear(&self, stream: &Rc<TcpStream>, peer: SocketAddr) -> Option<Offer> {
         const TOO_MANY: &str = "too many set-ups at the same time: say the line at once, or try again later";
         let silent = |stream: &Rc<TcpStream>| talk::is_silent(stream);
@@ -229,7 +229,7 @@ impl Server {
         None
     }
 
-    /// One peer, from its call to its end. Only our own lcore's end is an error.
+    /// Serves one peer, from its call to its end. Only the end of our own lcore is an error.
     async fn attend(&self, stream: Rc<TcpStream>, peer: SocketAddr) -> Result<(), Failure> {
         if let Err(error) = talk::watch(&stream) {
             self.refuse(&stream, peer, "watch", format!("the connection cannot be watched: {error}")).await;

@@ -1,4 +1,4 @@
-//! The set-up over TCP: one line each way, in bounded time and memory.
+//! The set-up over TCP: one line in each direction, in bounded time and memory.
 
 use super::exchange::{LineError, MAX_LINE, Offer, SetupLine};
 use rustix::net::{RecvFlags, recv, sockopt};
@@ -8,63 +8,63 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a peer may take to connect, and to say its line.
+/// How long a peer may take to connect, and to send its line.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a peer's kernel may be silent before the peer counts as gone: it is asked when nothing came for a third of it.
+/// How long a peer's kernel may be silent before the peer counts as gone. Probes begin after a third of this time.
 pub const GONE: Duration = Duration::from_secs(15);
 
 /// Why there is no queue pair.
 #[derive(Debug, thiserror::Error)]
 pub enum TalkError {
-    /// Nobody there.
+    /// Nobody answers there.
     #[error(
         "cannot connect to {peer}: {source}; does `gvm-dp qp serve` run there, and listen at this address and port?"
     )]
     Connect {
-        /// Whom we called.
+        /// The address that we called.
         peer: SocketAddr,
         /// What the kernel said.
         source: io::Error,
     },
-    /// It took too long.
+    /// The peer took too long.
     #[error("{peer} did not answer within {} s: is something else at this address?", PATIENCE.as_secs())]
     Silent {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
     },
-    /// It went away in the middle.
+    /// The peer closed the connection during the set-up.
     #[error("{peer} ended the set-up before it was complete")]
     Ended {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
     },
-    /// It says too much.
+    /// The peer sent too much.
     #[error("{peer} sent more than {MAX_LINE} bytes without an end of line: it does not speak this set-up")]
     TooLong {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
     },
-    /// What it says cannot be used.
+    /// The peer's line cannot be used.
     #[error("the set-up of {peer} cannot be used: {source}")]
     SetupLine {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
         /// Why not.
         source: LineError,
     },
-    /// It will not.
+    /// The peer refuses.
     #[error("{peer} refuses: {reason}")]
     Refused {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
-        /// Its words, made plain.
+        /// Its reason, made safe for a terminal.
         reason: String,
     },
     /// The connection failed.
     #[error("the set-up with {peer} failed: {source}")]
     Broken {
-        /// Who.
+        /// The peer.
         peer: SocketAddr,
         /// What the kernel said.
         source: io::Error,
@@ -83,7 +83,7 @@ pub async fn connect(peer: SocketAddr) -> Result<TcpStream, TalkError> {
     }
 }
 
-/// Says a line.
+/// Sends a line.
 ///
 /// # Errors
 /// The peer does not take it in time.
@@ -107,10 +107,10 @@ async fn write(stream: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Hears the peer's line: the time is for all of it, however slowly it comes.
+/// Reads the peer's line. The time limit is for the whole line, however slowly it comes.
 ///
 /// # Errors
-/// It does not come, or is no offer.
+/// The line does not come, or is no offer.
 pub async fn hear(stream: &TcpStream, peer: SocketAddr) -> Result<Offer, TalkError> {
     let line = timeout(PATIENCE, read_line(stream, peer)).await.map_err(|_| TalkError::Silent { peer })??;
     match line.parse() {
@@ -140,7 +140,7 @@ async fn read_line(stream: &TcpStream, peer: SocketAddr) -> Result<String, TalkE
         if line.len() == MAX_LINE {
             return Err(TalkError::TooLong { peer });
         }
-        // Byte by byte: there is one short line, and nothing behind it is ours to take.
+        // Byte by byte: the line is short, and what follows it must not be read.
         match read_byte(stream).await {
             Ok(Some(byte)) => line.push(byte),
             Ok(None) => return Err(TalkError::Ended { peer }),
@@ -150,33 +150,33 @@ async fn read_line(stream: &TcpStream, peer: SocketAddr) -> Result<String, TalkE
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-/// A stranger's words, fit for a terminal.
+/// A stranger's text, safe for a terminal.
 fn plain(text: &str) -> String {
     let short: String = text.chars().take(200).collect();
     common::plain::line(&short).into_owned()
 }
 
-/// Waits until the peer ends the connection, or says anything more, which is the same.
+/// Waits until the peer closes the connection, or sends anything more, which means the same.
 pub async fn until_gone(stream: &TcpStream) {
     let _ = read_byte(stream).await;
 }
 
-/// Whether nothing of the peer is there to be read.
+/// Whether no data of the peer can be read.
 pub fn is_silent(stream: &TcpStream) -> bool {
     let looked = recv(stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(looked, Err(rustix::io::Errno::AGAIN))
 }
 
-/// Has the kernel end the connection when the peer's host is gone without a word ([`GONE`]): it is asked now and then
-/// while nothing is said, and what was said must be acknowledged.
+/// Makes the kernel end the connection when the peer's host is silently gone ([`GONE`]): the kernel probes while
+/// nothing is sent, and sent data must be acknowledged.
 ///
 /// # Errors
-/// The kernel refuses, which it has no reason to.
+/// The kernel refuses. It has no reason to.
 pub fn watch(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, GONE / 3)?;
     sockopt::set_tcp_keepintvl(stream, GONE / 3)?;
-    // The first probe without an answer, and one more.
+    // One unanswered probe, and a second one.
     sockopt::set_tcp_keepcnt(stream, 2)?;
     Ok(sockopt::set_tcp_user_timeout(stream, GONE.as_millis() as u32)?)
 }
@@ -191,14 +191,14 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// What [`hear`] makes of a peer that says this, and then ends or stays.
+    /// The result of [`hear`] for a peer that sends this, and then closes the connection or stays.
     fn heard(says: &'static [u8], stays: bool) -> Result<Offer, TalkError> {
         runtime().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let speaker = tokio::spawn(async move {
                 let (stream, _) = listener.accept().await.unwrap();
-                // It may have heard enough before all is said.
+                // The reader may have enough before everything is sent.
                 let _ = write(&stream, says).await;
                 if stays {
                     until_gone(&stream).await;
@@ -247,7 +247,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let stream = connect(listener.local_addr().unwrap()).await.unwrap();
             watch(&stream).unwrap();
-            // Whether something was said that is not acknowledged, or nothing: 15 seconds.
+            // 15 seconds, whether unacknowledged data was sent or nothing.
             assert!(sockopt::socket_keepalive(&stream).unwrap());
             let (idle, between) = (sockopt::tcp_keepidle(&stream).unwrap(), sockopt::tcp_keepintvl(&stream).unwrap());
             assert_eq!(idle + between * sockopt::tcp_keepcnt(&stream).unwrap(), GONE);
@@ -267,7 +267,7 @@ mod tests {
             assert!(!is_silent(&stream));
             assert_eq!(read_byte(&stream).await.unwrap(), Some(b'G'));
             assert!(is_silent(&stream));
-            // An end is something, too.
+            // The end of the connection can be read, too.
             drop(caller);
             stream.readable().await.unwrap();
             assert!(!is_silent(&stream));

@@ -1,4 +1,4 @@
-//! `gvm-dp qp read` and `gvm-dp qp write`: bytes of a peer's region to a file, and back.
+//! `gvm-dp qp read` and `gvm-dp qp write`: copy bytes of a peer's region to a file, and back.
 
 use super::input::{Input, PIECE};
 use super::link::PeerLink;
@@ -20,7 +20,7 @@ const MESSAGE: u32 = 64 << 10;
 /// `gvm-dp qp read`.
 ///
 /// # Errors
-/// See [`Failure`]; also when bytes differ that should not.
+/// See [`Failure`]; also if the bytes differ from the file that they are compared with.
 pub fn read(args: &QpReadArgs) -> Result<(), Failure> {
     let mut sink = match &args.verify {
         Some(path) => Sink::Compare(Compared::new(path)?),
@@ -90,7 +90,7 @@ pub fn write(args: &QpWriteArgs) -> Result<(), Failure> {
     runtime.block_on(own.end()).map(drop)
 }
 
-/// So many bytes in pieces: where each begins, and its length.
+/// Splits a length into pieces: the beginning of each, and its length.
 fn pieces(length: u64) -> impl Iterator<Item = (u64, u32)> {
     (0..length.div_ceil(PIECE)).map(move |piece| {
         let at = piece * PIECE;
@@ -107,7 +107,7 @@ fn report(what: &str, bytes: u64, taken: Duration) {
     );
 }
 
-/// Where two runs of bytes differ first.
+/// The first position at which two byte slices differ.
 fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     if a == b {
         return None;
@@ -116,7 +116,7 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     Some(both.unwrap_or(a.len().min(b.len())))
 }
 
-/// Where bytes go.
+/// The destination of the bytes.
 enum Sink {
     Stdout(Stdout),
     File(WholeFile),
@@ -156,7 +156,7 @@ impl Sink {
         }
     }
 
-    /// So many bytes will come.
+    /// Reserves room for so many bytes.
     fn reserve(&self, length: u64) -> Result<(), Failure> {
         if let Self::File(file) = self { file.reserve(length) } else { Ok(()) }
     }

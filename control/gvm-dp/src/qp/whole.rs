@@ -1,8 +1,8 @@
 //! A file that is written as a whole or not at all.
 //!
-//! That it can be written is known before the first byte moves. What is written goes to a temporary file beside it, which
-//! takes its place at the end: until then, and after a failure, a file that is there already stays as it was. Devices
-//! and pipes are written as they are; so is a file in a directory where nothing can be made, from its first byte on.
+//! It is known before the first byte moves that the file can be written. Bytes go to a temporary file beside it, which
+//! replaces it at the end. Until then, and after a failure, an existing file stays as it was. Devices and pipes are
+//! written directly. So is a file in a directory where no file can be made, from its first byte on.
 
 use common::exit::Failure;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -18,30 +18,30 @@ const TEMPORARIES: u32 = 100;
 /// See the module's documentation.
 pub struct WholeFile {
     file: File,
-    /// As it was given.
+    /// The name as it was given.
     name: PathBuf,
     way: Way,
     written: u64,
 }
 
-/// How it comes to its place.
+/// How the bytes get to their place.
 enum Way {
-    /// This temporary file becomes that one, with the mode and owner of what was there.
+    /// This temporary file replaces that file, with the mode and owner of the old one.
     Replace(Temporary, PathBuf, Option<Traits>),
-    /// It is a file, and written over: what is behind the last byte is cut off at the end.
+    /// It is a file and is overwritten: at the end it is cut off after the last byte.
     Over,
-    /// It is no file: bytes go where they go.
+    /// It is no file: bytes are written directly.
     Through,
 }
 
-/// What a file keeps when another one takes its place.
+/// What a file keeps when another one replaces it.
 struct Traits {
     permissions: Permissions,
     user: u32,
     group: u32,
 }
 
-/// Removed unless it was kept.
+/// Removed when dropped, unless it was kept.
 struct Temporary {
     path: PathBuf,
     kept: bool,
@@ -73,7 +73,7 @@ impl WholeFile {
             let (file, temporary) = temporary(&place, 0o666).map_err(failed)?;
             return Ok(whole(file, Way::Replace(temporary, place, None)));
         };
-        // Whoever may not write to it may not replace it either.
+        // A user who may not write to the file may not replace it either.
         let file = OpenOptions::new().write(true).open(name).map_err(failed)?;
         if !metadata.is_file() {
             return Ok(whole(file, Way::Through));
@@ -93,22 +93,22 @@ impl WholeFile {
         }
     }
 
-    /// Takes the room for so many bytes, where the file system can.
+    /// Reserves room for so many bytes, if the file system can do that.
     ///
     /// # Errors
-    /// There is not so much.
+    /// There is not enough room.
     pub fn reserve(&self, bytes: u64) -> Result<(), Failure> {
         if bytes == 0 || matches!(self.way, Way::Through) {
             return Ok(());
         }
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Err(error @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) => Err(unwritable(&self.name, &error.into())),
-            // It was worth a try: writing will tell.
+            // The file system cannot reserve room: writing will show whether there is enough.
             _ => Ok(()),
         }
     }
 
-    /// The next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
     /// They cannot be written.
@@ -118,10 +118,10 @@ impl WholeFile {
         Ok(())
     }
 
-    /// All bytes are written: the file is in its place.
+    /// Ends the writing: the file is in its place then.
     ///
     /// # Errors
-    /// It is not; the text says where the bytes are.
+    /// The file is not in its place; the text says where the bytes are.
     pub fn finish(self) -> Result<(), Failure> {
         let Self { file, name, way, written } = self;
         let failed = |error: io::Error| unwritable(&name, &error);
@@ -132,7 +132,7 @@ impl WholeFile {
         };
         file.sync_all().map_err(failed)?;
         if let Some(before) = before {
-            // Only root may give a file away, and first: a change of owner takes special bits away.
+            // Only root may change the owner. It comes first, because a change of owner removes special mode bits.
             let _ = fchown(&file, Some(before.user), Some(before.group));
             file.set_permissions(before.permissions).map_err(failed)?;
         }
@@ -147,7 +147,7 @@ impl WholeFile {
     }
 }
 
-/// Where a file is to be that is not there yet: a link to nothing says.
+/// The path of a file that does not exist yet. A symbolic link without a target names it.
 fn place(name: &Path) -> PathBuf {
     match fs::read_link(name) {
         Ok(to) => name.parent().map_or(to.clone(), |directory| directory.join(to)),
@@ -155,7 +155,7 @@ fn place(name: &Path) -> PathBuf {
     }
 }
 
-/// A new file in the directory of another one.
+/// Makes a new file in the directory of another one.
 fn temporary(beside: &Path, mode: u32) -> io::Result<(File, Temporary)> {
     let directory = match beside.parent() {
         Some(directory) if directory != Path::new("") => directory,
@@ -166,7 +166,7 @@ fn temporary(beside: &Path, mode: u32) -> io::Result<(File, Temporary)> {
         let path = directory.join(format!(".gvm-dp-{}-{number}.part", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Ok(file) => return Ok((file, Temporary { path, kept: false })),
-            // Of a process with the same number that was killed.
+            // It belongs to a killed process with the same id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < TEMPORARIES => number += 1,
             Err(error) => return Err(error),
         }
@@ -244,7 +244,7 @@ mod tests {
         assert!(place.names().is_empty());
         write(&name, b"").unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"");
-        // As any new file.
+        // The mode of any new file.
         let other = place.0.join("other");
         File::create(&other).unwrap();
         assert_eq!(fs::metadata(&name).unwrap().mode(), fs::metadata(&other).unwrap().mode());
@@ -291,7 +291,7 @@ mod tests {
         let name = place.0.join("file");
         let mut whole = WholeFile::prepare(&name).unwrap();
         whole.write(b"precious").unwrap();
-        // Somebody makes a directory of that name in the meantime.
+        // Another process makes a directory of that name in the meantime.
         fs::create_dir_all(name.join("below")).unwrap();
         let complaint = whole.finish().unwrap_err().to_string();
         let (_, kept) = complaint.split_once("what was to be written is in ").unwrap();

@@ -1,10 +1,11 @@
 //! Filters: which datagrams a capture copies.
 //!
-//! An expression is asked of each record of a datagram in turn; the datagram is picked when one of them satisfies it. What
-//! is no record at the end of a datagram counts as one that is `bad`.
+//! An expression is evaluated for each record of a datagram; the datagram is picked when one of them satisfies it. If
+//! the end of a datagram is no record, it counts as one that is `bad`.
 //!
-//! It is compiled into a short list of terms and operators in postfix order, asked on the lcore without allocation: what
-//! is not wanted must not take the room of what is. One slave of a busy gateway could not be watched otherwise.
+//! It is compiled into a short list of terms and operators in postfix order. The lcore evaluates it without allocation,
+//! so that unwanted datagrams do not take the slots of wanted ones. Otherwise one slave of a busy gateway could not be
+//! watched.
 
 mod names;
 mod parse;
@@ -18,7 +19,7 @@ use std::fmt;
 use std::net::IpAddr;
 use wire::MsgType;
 
-/// One question about a record or its datagram.
+/// One test of a record or its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Term {
     /// `slave 17`, `slave 0-99`: its slave id is one of these.
@@ -54,7 +55,7 @@ pub enum Term {
 /// An expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// A question.
+    /// A single test.
     Term(Term),
     /// `not x`.
     Not(Box<Self>),
@@ -92,7 +93,7 @@ impl fmt::Display for Term {
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is inside another operator stands in parentheses, so that nobody needs to know what binds closer.
+        // An operand that is an operator stands in parentheses, so that nobody needs to know the precedence.
         let inner = |f: &mut fmt::Formatter<'_>, expr: &Self| match expr {
             Self::Term(term) => write!(f, "{term}"),
             compound => write!(f, "({compound})"),

@@ -21,12 +21,12 @@ pub fn name_of(msg_type: MsgType) -> Option<&'static str> {
     NAMES.iter().find(|(_, named)| *named == msg_type).map(|(name, _)| *name)
 }
 
-/// The type with this name, in letters of either size.
+/// The type with this name, in upper or lower case.
 pub(super) fn type_of(name: &str) -> Option<MsgType> {
     NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, msg_type)| *msg_type)
 }
 
-/// All names, to be shown to whoever wrote another.
+/// All names, for an error message about an unknown one.
 pub(super) fn all() -> String {
     NAMES.map(|(name, _)| name).join(", ")
 }

@@ -14,25 +14,25 @@ use super::{Expr, Term, names};
 use std::str::FromStr;
 use wire::MsgType;
 
-/// The most terms of an expression: one bit each while it is asked.
+/// The most terms of an expression: evaluation needs one bit for each.
 pub const MAX_TERMS: usize = 64;
 
 /// How deep parentheses and `not` may be nested.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why a text is no filter.
+/// Why a text is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("filter: {what}, at character {at}{}", if .text.is_empty() { String::new() } else { format!(" (\"{}\")", .text) })]
 pub struct FilterError {
-    /// Where, counted from 1.
+    /// The position, counted from 1.
     pub at: usize,
-    /// What stands there; nothing at the end.
+    /// The text at that position; empty at the end.
     pub text: String,
     /// What is wrong, and what would be right.
     pub what: String,
 }
 
-/// A word, a parenthesis or an operator, and where it stands.
+/// A word, a parenthesis or an operator, and its position.
 #[derive(Clone, Copy)]
 struct Token<'a> {
     at: usize,

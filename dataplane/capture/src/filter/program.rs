@@ -1,4 +1,4 @@
-//! A filter in the form in which an lcore asks it.
+//! A filter in the form that an lcore evaluates.
 
 use super::{Expr, FilterError, Term};
 use frame::{Class, Peer};
@@ -6,12 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 use wire::{RecordHeader, Scale, Walk};
 
-/// What is known of a datagram beside its bytes.
+/// What is known about a datagram in addition to its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     /// Whether it was received; else it was sent.
     pub received: bool,
-    /// Which way its cargo goes, if that is known.
+    /// The direction of its cargo, if known.
     pub direction: Option<Class>,
     /// Where it came from or went to.
     pub peer: &'a Peer,
@@ -25,17 +25,17 @@ enum Op {
     Or,
 }
 
-/// A compiled filter. Asking it allocates nothing, whatever the bytes are.
+/// A compiled filter. Evaluation allocates nothing, whatever the bytes are.
 #[derive(Clone, Debug)]
 pub struct Filter {
     expr: Option<Expr>,
-    /// In postfix order: every operator after what it works on.
+    /// In postfix order: every operator follows its operands.
     ops: Vec<Op>,
     /// Whether anything depends on the records.
     reads_records: bool,
 }
 
-/// What a term is asked of: a record, or what is none.
+/// The subject of a term: a record, or bytes that are no record.
 #[derive(Clone, Copy)]
 enum Subject<'a> {
     Record(&'a RecordHeader),
@@ -85,7 +85,7 @@ impl Filter {
     }
 
     fn holds(&self, seen: &Seen<'_>, subject: Subject<'_>) -> bool {
-        // The values of what was worked out, the last in bit 0; never more than there are terms.
+        // The stack of values, the last one in bit 0; never more values than terms.
         let mut values = 0u64;
         for op in &self.ops {
             values = match *op {
@@ -142,7 +142,7 @@ fn compile(expr: &Expr, ops: &mut Vec<Op>) {
 impl FromStr for Filter {
     type Err = FilterError;
 
-    /// Reads an expression; a blank one picks everything.
+    /// Reads an expression; an empty one picks everything.
     fn from_str(text: &str) -> Result<Self, FilterError> {
         if text.trim().is_empty() { Ok(Self::all()) } else { text.parse().map(Self::new) }
     }

@@ -1,12 +1,12 @@
-//! Counts what is in a stream of blocks while it passes, in whatever pieces it comes.
+//! Counts the blocks of a stream while it passes, whatever pieces it comes in.
 
 use super::{BYTE_ORDER, PACKET, SECTION, STATISTICS, option};
 use std::fmt;
 
-/// The longest block that is believed.
+/// The longest block that is accepted.
 const LONGEST: usize = 1 << 20;
 
-/// A stream that is no pcapng of [`super::Writer`].
+/// The stream is not pcapng of [`super::Writer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
@@ -18,14 +18,14 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// What was in the stream so far.
+/// What the stream contained so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Packets.
     pub packets: u64,
-    /// Packets that found no room, as the statistics say.
+    /// Packets without room, as the statistics say.
     pub dropped: u64,
-    /// Packets that went by, as the statistics say.
+    /// Packets that passed, as the statistics say.
     pub received: u64,
     /// Blocks of statistics.
     pub statistics: u64,
@@ -43,10 +43,10 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Census {
-    /// The next piece of the stream.
+    /// Takes in the next piece of the stream.
     ///
     /// # Errors
-    /// It is no pcapng; nothing is counted from there on.
+    /// It is not pcapng; from there on nothing is counted.
     pub fn read(&mut self, piece: &[u8]) -> Result<(), Broken> {
         self.partial.extend_from_slice(piece);
         let bytes = std::mem::take(&mut self.partial);
@@ -64,7 +64,7 @@ impl Census {
         Ok(())
     }
 
-    /// Whether the stream ended where a block did.
+    /// Whether the stream ended at the end of a block.
     pub fn is_whole(&self) -> bool {
         self.begun && self.partial.is_empty()
     }
@@ -141,7 +141,7 @@ mod tests {
             prop_assert_eq!((census.dropped, census.received), (6, 14));
         }
 
-        /// Whatever comes, in whatever pieces: before a section nothing is counted, and nothing is whole.
+        /// Random input in random pieces: before a section nothing is counted, and the stream is not whole.
         #[test]
         fn what_does_not_begin_with_a_section_counts_nothing(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
@@ -160,7 +160,8 @@ mod tests {
             prop_assert!(broken || blocks.is_empty());
         }
 
-        /// After a good beginning, garbage is refused, waited for, or counted as no more than it has room for.
+        /// After a good beginning, garbage is refused, or kept as an incomplete block, or counted, but never as more
+        /// packets than it has room for.
         #[test]
         fn garbage_behind_a_good_beginning_changes_nothing_that_was_counted(
             bytes in proptest::collection::vec(any::<u8>(), 1..200),
@@ -212,7 +213,7 @@ mod tests {
                 assert!(read.is_err() || !census.is_whole(), "bit {bit} of byte {at}");
                 assert!(census.packets <= 2 && census.statistics <= 2, "bit {bit} of byte {at}: {counts:?}");
             } else if inside < 4 {
-                // A block of another kind than it was.
+                // A damaged type makes it a block of another kind.
                 assert!(counts.0.abs_diff(2) + counts.1.abs_diff(2) <= 2, "bit {bit} of byte {at}: {counts:?}");
             } else {
                 assert_eq!((read, counts), (Ok(()), (2, 2)), "bit {bit} of byte {at}");

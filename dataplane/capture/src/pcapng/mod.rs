@@ -1,4 +1,4 @@
-//! pcapng, as far as captures need it: a section, its interfaces, packets with nanoseconds, statistics at the end.
+//! The part of pcapng that captures need: a section, its interfaces, packets with nanoseconds, statistics at the end.
 //!
 //! Little-endian. Blocks are appended to a buffer, from which they are streamed; [`Census`] reads them again.
 
@@ -39,7 +39,7 @@ mod option {
 pub struct Interface<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it is.
+    /// A description of it.
     pub description: &'a str,
     /// The filter, as text; empty without one.
     pub filter: &'a str,
@@ -47,14 +47,14 @@ pub struct Interface<'a> {
     pub snaplen: u32,
 }
 
-/// What an interface saw, at the end of a capture.
+/// The statistics of an interface at the end of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// When the capture began, since 1970.
     pub began: Duration,
     /// When it ended, since 1970.
     pub ended: Duration,
-    /// Packets that went by.
+    /// Packets that passed.
     pub received: u64,
     /// Packets that the filter picked.
     pub accepted: u64,
@@ -75,11 +75,11 @@ impl<'a> Writer<'a> {
         Self { out }
     }
 
-    /// Begins a section: what wrote it, where.
+    /// Begins a section: the program that wrote it, the hardware and the operating system.
     pub fn section(&mut self, application: &str, hardware: &str, os: &str) {
         self.block(SECTION, |block| {
             block.extend(BYTE_ORDER.to_le_bytes());
-            // Version 1.0, of a length that is not known.
+            // Version 1.0; the length of the section is not known.
             block.extend([1, 0, 0, 0]);
             block.extend(u64::MAX.to_le_bytes());
             text(block, option::SECTION_HARDWARE, hardware);
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Adds a packet: what is there of it in two pieces, and its whole length.
+    /// Adds a packet: its captured bytes in two pieces, and its whole length.
     pub fn packet(&mut self, interface: u32, time: Duration, received: bool, pieces: [&[u8]; 2], len: usize) {
         let captured = pieces[0].len() + pieces[1].len();
         self.block(PACKET, |block| {
@@ -124,7 +124,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Closes the account of an interface.
+    /// Writes the statistics of an interface.
     pub fn statistics(&mut self, interface: u32, statistics: &Statistics) {
         self.block(STATISTICS, |block| {
             block.extend(interface.to_le_bytes());

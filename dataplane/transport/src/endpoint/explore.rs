@@ -1,10 +1,10 @@
-//! Every way that three requests can go over a wire that may lose, repeat and reorder each packet.
+//! Every way in which three requests can pass a network that may lose, repeat and reorder each packet.
 //!
-//! All states of two endpoints and of what is on the way between them are visited, as far as a budget of losses, repetitions,
-//! packets that overtake others and early timeouts leads. Each end sends when it wants, also after it took several packets, and
-//! no more than four packets are on their way in one direction. In every state: what completed did so once, in order and with the
-//! right bytes; a NAK that is sent has the PSN that is expected then, so that nothing is told to come again that was done; and
-//! when nothing more goes wrong, all completes.
+//! The test visits all states of two endpoints and of the packets between them, within a budget of losses, repetitions,
+//! overtaking packets and early timeouts. Each end sends when it wants, also after it took several packets. At most
+//! four packets are under way in one direction. In every state: each completion occurred once, in order and with the
+//! right bytes; a NAK that is sent has the PSN that is expected then, so that no finished request is asked for again;
+//! and if nothing more goes wrong, everything completes.
 
 use super::Endpoint;
 use crate::path::Path;
@@ -23,7 +23,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use wire::rc::{IcrcSeed, Packet, PathMtu, Psn, RnrTimer, Syndrome};
 use wire::{MsgType, RecordHeader};
 
-/// Packets on their way in one direction, at most.
+/// The most packets under way in one direction.
 const WINDOW: usize = 4;
 const BASE: u64 = 0x1000;
 const SIZE: usize = 2048;
@@ -32,7 +32,7 @@ fn seed(len: usize) -> IcrcSeed {
     IcrcSeed::record(&RecordHeader::new(MsgType::RC, 17, 1 << 48, len as u32))
 }
 
-/// Takes one packet.
+/// A sink that takes one packet.
 #[derive(Default)]
 struct One {
     packet: Vec<u8>,
@@ -53,7 +53,7 @@ impl Sink for One {
     }
 }
 
-/// All of an endpoint that changes; the wheel is not used.
+/// Everything in an endpoint that changes; the wheel is not used.
 #[derive(Clone)]
 struct Snapshot {
     qps: Vec<Qp>,
@@ -111,7 +111,7 @@ enum Act {
     PostReceive,
 }
 
-/// The scenario: what is asked, and what must come of it.
+/// The scenario: the requests, and the expected result.
 struct Scenario {
     requests: [Op; 3],
     lens: [u32; 3],
@@ -133,7 +133,7 @@ fn pattern(end: usize) -> Vec<u8> {
     (0..SIZE).map(|at| (at as u8).wrapping_mul(7) ^ (at >> 8) as u8 ^ if end == 0 { 0x11 } else { 0xa0 }).collect()
 }
 
-/// Where the local bytes of a request are, and what it is for at the other end.
+/// The address of a request's local bytes, and of its target at the other end.
 fn place(request: usize) -> u64 {
     BASE + 512 * request as u64
 }
@@ -142,7 +142,7 @@ fn remote(key: u32, request: usize) -> Remote {
     Remote { address: place(request), key }
 }
 
-/// Chained elements by value, without their places.
+/// The values of chained elements, without their places.
 fn contents<T: Copy>(slab: &Slab<T>, chain: Chain, mut visit: impl FnMut(u32, &T)) {
     let mut at = chain.head;
     while let Some(value) = slab.get(at) {
@@ -213,7 +213,7 @@ impl Explorer {
             end.ready_to_receive(qpns[at], &receive).unwrap();
             end.ready_to_send(qpns[at], &ReadyToSend { timeout: 1, ..ReadyToSend::usual(psn, scenario.depth) })
                 .unwrap();
-            // The wheel never looks at it: the timer is an act of its own.
+            // The wheel never fires: the timer is a separate action.
             end.qps.iter_mut().for_each(|qp| qp.scheduled = 0);
         }
         let mut expected = [pattern(0), pattern(1)];
@@ -225,13 +225,13 @@ impl Explorer {
             match op {
                 Op::Read(_) => ours[range.clone()].copy_from_slice(&theirs[range]),
                 Op::Write(_) => theirs[range.clone()].copy_from_slice(&ours[range]),
-                // Sends go to the end of the peer's memory, in order; they are told apart by their place.
+                // Sends go to the end of the peer's memory, in order; their places distinguish them.
                 Op::Send | Op::SendImm(_) | Op::WriteImm(..) => {
                     let to = 1536 + if request == 0 { 0 } else { 256 };
                     let bytes = ours[range.clone()].to_vec();
                     theirs[to..to + range.len()].copy_from_slice(&bytes);
                 }
-                // All of them meet in one word.
+                // All of them use the same word.
                 Op::CompareSwap { .. } | Op::FetchAdd { .. } => {
                     let before = word(&theirs[1024..]);
                     let after = match *op {
@@ -312,7 +312,7 @@ impl Explorer {
         acts
     }
 
-    /// What an act leads to.
+    /// The state after an action.
     fn act(&mut self, world: &World, act: Act) -> World {
         let mut next = world.clone();
         match act {
@@ -354,7 +354,7 @@ impl Explorer {
             Act::Timeout => {
                 let end = &mut self.ends[0];
                 load(end, &world.ends[0]);
-                // The end of an RNR wait is not early.
+                // The end of an RNR wait does not count as early.
                 let timeouts = end.counters().timeouts.get();
                 next.now = world.now.max(world.ends[0].qps[0].timer);
                 end.context(0, next.now).unwrap().on_timer();
@@ -378,7 +378,7 @@ impl Explorer {
         next
     }
 
-    /// What is complete is complete once, in order, with the right bytes.
+    /// Checks that each completion occurred once, in order, with the right bytes.
     fn check(&self, world: &World) {
         for (at, done) in world.done.iter().enumerate() {
             assert_eq!((done.id, done.status), (at as u64, Status::Success), "{done:?}");
@@ -391,13 +391,13 @@ impl Explorer {
         }
     }
 
-    /// From here on nothing goes wrong: all completes, and both memories are right. A state that leads to one in `good` is
-    /// good, too.
+    /// From here on nothing goes wrong: everything completes, and both memories are right. A state that leads to one in
+    /// `good` is good, too.
     fn finish(&mut self, world: &World, good: &mut HashSet<u64>) {
         let mut world = world.clone();
         let mut way = Vec::new();
         for _ in 0..400 {
-            // Recovery has its timeouts.
+            // Recovery may need timeouts.
             world.budget = Budget { losses: 0, repeats: 0, overtakes: 0, timeouts: u8::MAX };
             let here = self.fingerprint(&world);
             if good.contains(&here) {

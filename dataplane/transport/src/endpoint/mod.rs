@@ -1,4 +1,4 @@
-//! Many queue pairs: by number, who is to send, timers.
+//! Many queue pairs: by number, the order in which they send, timers.
 
 #[cfg(test)]
 mod explore;
@@ -27,10 +27,10 @@ use wire::rc::IcrcSeed;
 /// How late a timer may be, in nanoseconds.
 const TICK: Time = 16 * MICROSECOND;
 
-/// Bytes that an endpoint needs for a queue pair that has nothing to do, and for its path.
+/// Bytes that an endpoint needs for an idle queue pair and for its path.
 pub const BYTES_PER_IDLE_QP: usize = size_of::<Qp>() + size_of::<Path>() + wheel::BYTES_PER_NODE + 2 * size_of::<u32>();
 
-/// One packet that came in, and what is known of it.
+/// A packet that came in, and what is known about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// The peer that it came from, as its source address says.
@@ -45,13 +45,13 @@ pub struct Arrival<'a> {
 
 /// Queue pairs and memory regions of one lcore.
 ///
-/// Bytes and `now` come in, bytes and a deadline go out. After each call that hands something in ([`Endpoint::receive`],
-/// [`Endpoint::post`], [`Endpoint::advance`]), [`Endpoint::transmit`] sends what there is to send.
+/// Bytes and `now` come in, bytes and a deadline go out. After each call that adds input ([`Endpoint::receive`],
+/// [`Endpoint::post`], [`Endpoint::advance`]), [`Endpoint::transmit`] sends what is ready.
 pub struct Endpoint<M> {
     qps: Table<Qp>,
-    /// The first place that is free, or [`NONE`]; the next one is its sibling.
+    /// The first free place, or [`NONE`]; the next one is its sibling.
     free: u32,
-    /// The bits of a number that are its place.
+    /// The bits of a number that give its place.
     mask: u32,
     paths: Table<Path>,
     shared: Shared<M>,
@@ -96,7 +96,7 @@ impl<M: Memory> Endpoint<M> {
         }
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for others to read.
     pub fn counters(&self) -> &Arc<TransportCounters> {
         &self.shared.counters
     }
@@ -121,7 +121,8 @@ impl<M: Memory> Endpoint<M> {
         Some(Context { qp, path, shared: &mut self.shared, now })
     }
 
-    /// After something was done with a queue pair: lists it if it has to send, sets its timer, wakes who waited for room.
+    /// Call this after a change of a queue pair: lists it if it has something to send, sets its timer, and wakes queue
+    /// pairs that waited for room.
     #[inline]
     fn settle(&mut self, place: u32) {
         let Some(qp) = self.qps.get_mut(place as usize) else { return };
@@ -142,7 +143,7 @@ impl<M: Memory> Endpoint<M> {
         let mut woken = 0;
         while woken < WAKE_AT_ONCE && !self.shared.waiting.is_empty() && self.shared.has_room(LEAST_WINDOW) {
             let Some(other) = self.wait_links.pop(&mut self.shared.waiting) else { break };
-            // Who has nothing to send any more leaves its place to the next.
+            // A queue pair with nothing left to send gives its place to the next.
             woken += usize::from(wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other));
         }
         self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
@@ -159,15 +160,15 @@ impl<M: Memory> Endpoint<M> {
     }
 }
 
-/// The free place after one, when all are free.
+/// The next free place after one, when all are free.
 fn free_after(place: u32, places: u32) -> u32 {
     if place + 1 < places { place + 1 } else { NONE }
 }
 
-/// Queue pairs that are woken at once when the window of all paths opens.
+/// How many queue pairs are woken at once when the window of all paths opens.
 const WAKE_AT_ONCE: usize = 8;
 
-/// A queue pair waits for room no longer. Returns whether it has something to send.
+/// A queue pair no longer waits for room. Returns whether it has something to send.
 fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) -> bool {
     let Some(qp) = qps.get_mut(place as usize) else { return false };
     qp.wait = Wait::Nothing;
@@ -197,7 +198,7 @@ fn leave_path(qps: &mut [Qp], paths: &mut [Path], place: u32) {
     debug_assert!(at == NONE);
 }
 
-// A master holds up to 131,072.
+// A master holds up to 131,072 queue pairs.
 const _: () = assert!(BYTES_PER_IDLE_QP <= 256);
 
 #[cfg(test)]

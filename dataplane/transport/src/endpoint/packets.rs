@@ -10,7 +10,7 @@ use frame::{Counter, Time};
 use wire::rc::{BadPacket, Bth, DEFAULT_PKEY, Kind, Opcode, Packet, Psn};
 use zerocopy::FromBytes;
 
-/// Packets of one queue pair before the next one has its turn.
+/// How many packets one queue pair sends before the next one has its turn.
 const TURN: usize = 16;
 
 /// The bits of a P_Key that are not membership.
@@ -20,7 +20,7 @@ const PKEY_MASK: u16 = 0x7fff;
 type Dropped = fn(&crate::TransportCounters) -> &Counter;
 
 impl<M: Memory> Endpoint<M> {
-    /// Takes one packet. What is wrong with it is counted, and then nothing has changed.
+    /// Takes one packet. A faulty packet is counted, and changes nothing.
     #[inline]
     pub fn receive(&mut self, now: Time, arrival: &Arrival<'_>) {
         self.shared.counters.packets_in.add(1);
@@ -39,7 +39,7 @@ impl<M: Memory> Endpoint<M> {
             Err(BadPacket::Pad) => return Err(|counters| &counters.rc_dropped_pad),
         };
         let (place, mut context) = self.addressee(now, packet.bth(), arrival)?;
-        // The memory of the data comes while the ICRC is computed.
+        // The memory of the data is fetched while the ICRC is computed.
         context.prefetch_target(&packet);
         if !arrival.seed.verify(arrival.bytes) {
             return Err(|counters| &counters.rc_dropped_icrc);
@@ -61,7 +61,7 @@ impl<M: Memory> Endpoint<M> {
         self.count(verdict)
     }
 
-    /// The queue pair that a packet is for, if it comes from the peer of it.
+    /// The queue pair that a packet is for, if the packet comes from its peer.
     #[inline]
     fn addressee(&mut self, now: Time, bth: &Bth, arrival: &Arrival<'_>) -> Result<(u32, Context<'_, M>), Dropped> {
         if bth.pkey() & PKEY_MASK != DEFAULT_PKEY & PKEY_MASK {
@@ -79,8 +79,8 @@ impl<M: Memory> Endpoint<M> {
         Ok((place, context))
     }
 
-    /// Takes one packet whose opcode is not known. Where it is one of a reliable connection, a peer may have meant it: what
-    /// follows the BTH is not known, but the BTH and the ICRC are.
+    /// Takes one packet with an unknown opcode. If it is one of a reliable connection, a peer may have meant it. The
+    /// bytes after the BTH are unknown, but the BTH and the ICRC can be checked.
     #[cold]
     fn take_unknown(&mut self, now: Time, arrival: &Arrival<'_>) -> Result<(), Dropped> {
         let Ok((bth, [_, _, _, _, ..])) = Bth::ref_from_prefix(arrival.bytes) else {
@@ -101,7 +101,7 @@ impl<M: Memory> Endpoint<M> {
         self.count(verdict)
     }
 
-    /// Counts what became of a packet.
+    /// Counts the result for a packet.
     #[inline]
     fn count(&self, verdict: Verdict) -> Result<(), Dropped> {
         let counters = &self.shared.counters;
@@ -120,7 +120,7 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
-    /// Timers; to be called when [`Endpoint::deadline`] has come.
+    /// Handles timers; call it when [`Endpoint::deadline`] has come.
     pub fn advance(&mut self, now: Time) {
         while let Some(place) = self.wheel.pop_due(now) {
             if let Some(qp) = self.qps.get_mut(place as usize) {
@@ -138,13 +138,13 @@ impl<M: Memory> Endpoint<M> {
         self.wheel.deadline()
     }
 
-    /// Whether [`Endpoint::transmit`] has something to try.
+    /// Whether [`Endpoint::transmit`] has something to send.
     #[inline]
     pub fn has_output(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Sends what there is to send, until the sink has no more room. Queue pairs take turns. Returns the number of packets.
+    /// Sends what is ready, until the sink has no more room. Queue pairs take turns. Returns the number of packets.
     pub fn transmit<S: Sink>(&mut self, now: Time, sink: &mut S) -> usize {
         let mut packets = 0;
         while let Some(place) = self.ready_links.pop(&mut self.ready) {
@@ -163,7 +163,7 @@ impl<M: Memory> Endpoint<M> {
                     self.settle(place);
                     break;
                 }
-                // It lists itself again where there is more.
+                // It lists itself again if it has more.
                 Step::Sent | Step::Idle => self.wait(place),
             }
             self.settle_sent(place);
@@ -172,7 +172,7 @@ impl<M: Memory> Endpoint<M> {
         packets
     }
 
-    /// Puts a queue pair that found no room into the list of those that wait for it.
+    /// Puts a queue pair that found no room into the list of those that wait for room.
     fn wait(&mut self, place: u32) {
         let Some(qp) = self.qps.get(place as usize) else { return };
         let listed = match (qp.wait, self.paths.get_mut(qp.path as usize)) {
@@ -185,7 +185,7 @@ impl<M: Memory> Endpoint<M> {
         }
     }
 
-    /// After sending: nobody got room by it, so nobody is woken.
+    /// After sending: no room became free, so no queue pair is woken.
     fn settle_sent(&mut self, place: u32) {
         let Some(qp) = self.qps.get_mut(place as usize) else { return };
         if qp.is_ready() {
@@ -200,7 +200,7 @@ impl<M: Memory> Endpoint<M> {
 }
 
 impl<M: Memory> Context<'_, M> {
-    /// Sends one packet: a congestion notification, else an answer, else a request.
+    /// Sends one packet: a congestion notification first, then an answer, then a request.
     #[inline]
     fn send_one<S: Sink>(&mut self, sink: &mut S) -> Step {
         if self.qp.notify {
@@ -220,7 +220,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// A packet came with a CE mark: its sender is told, and what we ask for becomes less when it was an answer.
+    /// A packet came with a CE mark. Its sender is told. If it was an answer, our window shrinks, too.
     fn on_mark(&mut self, answer: bool) {
         if answer {
             self.path.window.marked(self.now, self.path.round_trip());

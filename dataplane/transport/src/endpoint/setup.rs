@@ -11,11 +11,11 @@ use crate::{Error, PathId, Qpn, ReadyToReceive, ReadyToSend, Status};
 use frame::Time;
 use wire::rc::QPN_MASK;
 
-/// Numbers below are InfiniBand's own.
+/// Numbers below this are reserved by InfiniBand.
 const FIRST_NUMBER: u32 = 2;
 
 impl<M: Memory> Endpoint<M> {
-    /// Registers memory. `random` becomes part of the key, so that nobody guesses it.
+    /// Registers memory. `random` becomes part of the key, so that nobody can guess it.
     ///
     /// # Errors
     /// [`Error::RegionBounds`], [`Error::NoRegion`].
@@ -23,7 +23,7 @@ impl<M: Memory> Endpoint<M> {
         self.shared.regions.register(random, region)
     }
 
-    /// Takes a region back; its key means nothing from now on.
+    /// Takes a region back; its key becomes invalid.
     pub fn deregister(&mut self, key: u32) -> Option<Region<M>> {
         self.shared.regions.deregister(key)
     }
@@ -33,12 +33,12 @@ impl<M: Memory> Endpoint<M> {
         self.shared.regions.get(key)
     }
 
-    /// The region with this key, to be changed. Its bounds stay what they are.
+    /// The region with this key, for changes. Its bounds stay the same.
     pub fn memory_mut(&mut self, key: u32) -> Option<&mut M> {
         Some(&mut self.shared.regions.get_mut(key)?.memory)
     }
 
-    /// Says who a peer is; what was measured on its path is forgotten. Paths are [`PeerKind::Own`] until then.
+    /// Sets the kind of a peer, and forgets what was measured on its path. Paths are [`PeerKind::Own`] before that.
     ///
     /// # Errors
     /// [`Error::NoSuchPath`]; [`Error::State`] while queue pairs use the path.
@@ -52,13 +52,14 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
-    /// The longest time that a record waits in a gateway, in nanoseconds, as gateways announce it; timeouts from now on heed it.
+    /// Sets the longest time that a record waits in a gateway, in nanoseconds, as gateways announce it. Later timeouts
+    /// use it.
     pub fn set_hold(&mut self, hold: Time) {
         self.shared.config.hold = hold;
     }
 
-    /// Makes a queue pair of a protection domain, in RESET. `random` becomes part of its number, so that stale packets find
-    /// nothing.
+    /// Makes a queue pair of a protection domain, in RESET. `random` becomes part of its number, so that stale packets
+    /// find no queue pair.
     ///
     /// # Errors
     /// [`Error::NoQp`].
@@ -120,7 +121,7 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
-    /// RTR to RTS: the peer can be asked, too.
+    /// RTR to RTS: requests can be sent to the peer, too.
     ///
     /// # Errors
     /// [`Error::NoSuchQp`], [`Error::State`].
@@ -151,7 +152,7 @@ impl<M: Memory> Endpoint<M> {
                 context.qp.notify = false;
             }
             None => {
-                // Not connected yet: there can be receives, and nothing else.
+                // Not connected yet: there can only be receives.
                 if let Some(qp) = self.qps.get_mut(place as usize) {
                     let path = &mut Path::new(PeerKind::Own, 0);
                     crate::qp::Context { qp, path, shared: &mut self.shared, now }.fail(NONE, status);
@@ -171,7 +172,7 @@ impl<M: Memory> Endpoint<M> {
         }
     }
 
-    /// Back to RESET, from any state. Work and receives that are not complete vanish without completions.
+    /// Back to RESET, from any state. Incomplete work and receives vanish without completions.
     ///
     /// # Errors
     /// [`Error::NoSuchQp`].
@@ -192,14 +193,14 @@ impl<M: Memory> Endpoint<M> {
                 shared.completions.forget();
             }
             shared.promised -= u32::from(qp.responder.depth);
-            // The wheel may still hold it: then it finds nothing to do.
+            // The wheel may still hold it: then the wheel finds nothing to do.
             *qp = Qp { number: qp.number, domain: qp.domain, scheduled: qp.scheduled, ..Qp::FREE };
         }
         self.settle(place);
         Ok(())
     }
 
-    /// Ends a queue pair; its number means nothing from now on. As with [`Endpoint::reset`], what is not complete vanishes.
+    /// Ends a queue pair; its number becomes invalid. As with [`Endpoint::reset`], incomplete work vanishes.
     ///
     /// # Errors
     /// [`Error::NoSuchQp`].

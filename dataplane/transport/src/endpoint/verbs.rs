@@ -8,12 +8,12 @@ use crate::requester::{MOST_PSNS, Wqe};
 use crate::{Completion, CompletionKind, Error, Local, Op, Qpn, Receive, Status, Work};
 
 impl<M: Memory> Endpoint<M> {
-    /// Adds a work request to the queue of a queue pair. It ends in exactly one completion. On a queue pair that has failed it is
-    /// flushed at once.
+    /// Adds a work request to the queue of a queue pair. It ends in exactly one completion. On a failed queue pair it
+    /// is flushed at once.
     ///
     /// # Errors
-    /// [`Error::NoSuchQp`], [`Error::State`] before RTS, [`Error::Length`], [`Error::NoReadDepth`], [`Error::LocalAccess`],
-    /// [`Error::QueueFull`], [`Error::CompletionsFull`].
+    /// [`Error::NoSuchQp`], [`Error::State`] before RTS, [`Error::Length`], [`Error::NoReadDepth`],
+    /// [`Error::LocalAccess`], [`Error::QueueFull`], [`Error::CompletionsFull`].
     pub fn post(&mut self, qpn: Qpn, work: Work) -> Result<(), Error> {
         let place = self.find(qpn)?;
         let Some(qp) = self.qps.get_mut(place as usize) else { return Err(Error::NoSuchQp) };
@@ -58,7 +58,8 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
-    /// Adds a place for an incoming SEND. It ends in exactly one completion. On a queue pair that has failed it is flushed at once.
+    /// Adds a place for an incoming SEND. It ends in exactly one completion. On a failed queue pair it is flushed at
+    /// once.
     ///
     /// # Errors
     /// [`Error::NoSuchQp`], [`Error::State`] in RESET, [`Error::Length`], [`Error::LocalAccess`], [`Error::QueueFull`],
@@ -109,7 +110,7 @@ impl<M: Memory> Endpoint<M> {
         self.shared.completions.len()
     }
 
-    /// Work requests that can be posted before [`Error::QueueFull`], by the elements that are free.
+    /// Work requests that can be posted before [`Error::QueueFull`], by the number of free elements.
     pub fn free_work(&self) -> u32 {
         self.shared.work.free()
     }

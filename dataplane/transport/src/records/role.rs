@@ -9,15 +9,15 @@ use std::sync::Arc;
 use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
 use wire::{MsgType, Record, Scale, Walk};
 
-/// What other threads may tell a [`RecordRole`].
+/// Commands of other threads for a [`RecordRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordCommand {
-    /// The packets of a path go to this peer, a gateway or the other end itself, in IP packets of at most `mtu` bytes. What
-    /// comes for the path is taken from there alone, or from a gateway.
+    /// The packets of a path go to this peer, a gateway or the other end itself, in IP packets of at most `mtu` bytes.
+    /// Packets for the path are accepted only from this peer, or from a gateway.
     Route {
         /// The path.
         path: PathId,
-        /// Where to.
+        /// The destination.
         peer: Peer,
         /// Bytes of the largest IP packet.
         mtu: u16,
@@ -26,15 +26,15 @@ pub enum RecordCommand {
     NoRoute(PathId),
     /// The other end is gone: its queue pairs fail at once.
     Gone(PathId),
-    /// Records of all paths are taken from this gateway, too: it is the one before, or the next.
+    /// Records of all paths are accepted from this gateway, too: it is the previous one, or the next.
     Gateway(Peer),
     /// The longest time that a record waits in a gateway, in nanoseconds, as gateways announce it.
     Hold(Time),
-    /// End. Answers that are due are sent.
+    /// End. Answers that are due are still sent.
     Drain,
 }
 
-/// The most gateways that records are taken from.
+/// The most gateways from which records are accepted.
 const MOST_GATEWAYS: usize = 16;
 
 /// An endpoint whose packets travel in GVM records.
@@ -51,7 +51,8 @@ pub struct RecordRole<M> {
 }
 
 impl<M: Memory> RecordRole<M> {
-    /// The role of one end. `paths` is that of the endpoint's [`Config`](crate::Config): slave ids, or masters' ids, are below it.
+    /// The role of one end. `paths` comes from the endpoint's [`Config`](crate::Config): slave ids, or masters' ids,
+    /// are below it.
     pub fn new(endpoint: Endpoint<M>, end: End, scale: Scale, paths: u32) -> Self {
         Self {
             endpoint,
@@ -66,12 +67,12 @@ impl<M: Memory> RecordRole<M> {
         }
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for others to read.
     pub fn counters(&self) -> &Arc<RecordCounters> {
         &self.counters
     }
 
-    /// The endpoint: queue pairs, regions, work. What is posted leaves with the next [`Role::advance`].
+    /// The endpoint: queue pairs, regions, work. Posted work leaves with the next [`Role::advance`].
     pub fn endpoint(&mut self) -> &mut Endpoint<M> {
         &mut self.endpoint
     }
@@ -136,7 +137,7 @@ impl<M: Memory> Role for RecordRole<M> {
     }
 
     fn deadline(&self) -> Option<Time> {
-        // What found no room is tried again at once.
+        // Packets that found no room are tried again at once.
         if self.endpoint.has_output() { Some(self.now) } else { self.endpoint.deadline() }
     }
 

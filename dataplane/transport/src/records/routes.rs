@@ -5,7 +5,7 @@ use frame::Peer;
 use wire::record::{RecordHeader, req_id};
 use wire::{IPV4_UDP_LEN, IPV6_UDP_LEN, MsgType, Scale};
 
-/// Which end of its connections this is: what the paths' numbers mean.
+/// Which end of its connections this is. It gives the path numbers their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The master with this id; a [`PathId`] is a slave id.
@@ -25,7 +25,7 @@ impl End {
         RecordHeader::new(MsgType::RC, slave, req_id(master, 0), len as u32)
     }
 
-    /// What the records of one datagram must have in common: on the way down their shard.
+    /// What all records of one datagram must have in common: on the way down, their shard.
     #[inline]
     pub(super) fn shard(self, path: PathId, scale: Scale) -> u32 {
         match self {
@@ -34,7 +34,7 @@ impl End {
         }
     }
 
-    /// The path of a record that came in; `None` when it is for another end.
+    /// The path of a received record; `None` if it is for another end.
     #[inline]
     pub(super) fn path(self, header: &RecordHeader) -> Option<PathId> {
         match self {
@@ -44,12 +44,12 @@ impl End {
     }
 }
 
-/// Where the packets of a path go.
+/// The destination of the packets of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
-    /// A gateway, or the peer itself; [`Peer::NOBODY`] when there is none.
+    /// A gateway, or the peer itself; [`Peer::NOBODY`] if there is none.
     pub(super) peer: Peer,
-    /// Bytes that a datagram may have.
+    /// The most bytes of a datagram.
     pub(super) datagram: u16,
 }
 

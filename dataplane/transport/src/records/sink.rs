@@ -1,4 +1,5 @@
-//! Packets into records, records into datagrams: as many to one peer as its MTU allows, on the way down all of one shard.
+//! Puts packets into records, and records into datagrams. A datagram holds as many records to one peer as its MTU
+//! allows; on the way down all are of one shard.
 
 use super::RecordCounters;
 use super::routes::{End, Route};
@@ -9,7 +10,7 @@ use wire::rc::IcrcSeed;
 use wire::{HEADER_LEN, RecordHeader, Scale};
 use zerocopy::IntoBytes;
 
-/// Datagrams that may wait for one port before sending waits, too.
+/// If so many datagrams wait for one port, sending waits, too.
 const MOST_WAITING: usize = 512;
 
 /// The sink of one call of [`Endpoint::transmit`](crate::Endpoint::transmit).
@@ -19,14 +20,14 @@ pub(super) struct RecordSink<'a> {
     pub(super) routes: &'a [Route],
     pub(super) counters: &'a RecordCounters,
     pub(super) out: &'a mut Outbox,
-    /// Takes what cannot leave.
+    /// A buffer for packets that cannot leave.
     pub(super) nowhere: &'a mut [u8],
     open: Option<Datagram>,
     /// The shard of the open datagram.
     shard: u32,
-    /// The route of the open datagram allows so many bytes.
+    /// The most bytes that the route of the open datagram allows.
     limit: usize,
-    /// Bytes of the record that was opened last; 0 when it goes nowhere.
+    /// Bytes of the record that was opened last; 0 if it is not sent.
     pending: usize,
 }
 
@@ -63,7 +64,7 @@ impl<'a> RecordSink<'a> {
         })
     }
 
-    /// A fresh datagram to a peer becomes the open one; `None` when sending must wait.
+    /// Opens a new datagram to a peer; `None` if sending must wait.
     fn begin(&mut self, route: &Route) -> Option<()> {
         self.flush();
         let frame = if self.out.backlog(route.peer.port) < MOST_WAITING { self.out.alloc() } else { None };
@@ -80,7 +81,7 @@ impl<'a> RecordSink<'a> {
         Some(())
     }
 
-    /// A place for what cannot leave: it is as if it were lost on the way.
+    /// A place for a packet that cannot leave. For the endpoint it is like a packet that was lost on the way.
     fn lose(&mut self, len: usize, header: &RecordHeader) -> Option<Room<'_>> {
         self.pending = 0;
         Some(Room { bytes: self.nowhere.get_mut(..len)?, seed: IcrcSeed::record(header) })
@@ -124,7 +125,7 @@ impl Sink for RecordSink<'_> {
     }
 }
 
-/// So many bytes behind the data become part of it.
+/// Makes so many bytes after the data part of it.
 fn grow(frame: &mut Frame, bytes: usize) {
     let (start, len) = (frame.headroom(), frame.len());
     frame.set_range(start, len + bytes);

@@ -1,4 +1,4 @@
-//! What comes back to the requester: ACKs and NAKs, answers of READs and atomic operations.
+//! Answers to the requester: ACKs and NAKs, answers of READs and atomic operations.
 
 use super::{Wqe, chunk_packets};
 use crate::memory::{Access, Memory};
@@ -28,7 +28,7 @@ impl<M: Memory> Context<'_, M> {
             _ => self.on_acknowledge(psn, packet),
         };
         match verdict {
-            // What it acknowledged on the way to what is missing is acknowledged.
+            // The packets before the missing one stay acknowledged.
             Verdict::Early | Verdict::Stale if self.qp.requester.una != una => {
                 self.rearm();
                 Verdict::Response
@@ -37,7 +37,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Brings near what the payload of a packet will be written to, most likely.
+    /// Prefetches the memory to which a packet's payload will probably be written.
     #[inline]
     pub(crate) fn prefetch_target(&self, packet: &Packet<'_>) {
         let len = packet.payload().len() as u32;
@@ -64,7 +64,7 @@ impl<M: Memory> Context<'_, M> {
                 }
                 return self.ask_again();
             }
-            // A NAK says that all before it is done.
+            // A NAK says that everything before it is done.
             _ if !self.acknowledge_to(psn) => return self.ask_again(),
             Syndrome::RnrNak(timer) => return self.on_not_ready(timer),
             Syndrome::Nak(NakCode::SequenceError) => return self.on_sequence_error(),
@@ -77,15 +77,15 @@ impl<M: Memory> Context<'_, M> {
         Verdict::Response
     }
 
-    /// An answer with data: it acknowledges what is before its request, and must be the first that is missing.
+    /// An answer with data. It acknowledges everything before its request. It must be the first missing answer.
     #[inline]
     fn on_data(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
-        // Only ACKs come with data; a reserved syndrome or a NAK does not.
+        // Only ACKs come with data; a NAK or a reserved syndrome does not.
         if packet.aeth().is_some_and(|aeth| !matches!(aeth.syndrome(), Some(Syndrome::Ack { .. }))) {
             return Verdict::Unfit;
         }
         let asked = self.asked_at(psn);
-        // What does not fit acknowledges nothing.
+        // An answer that does not fit acknowledges nothing.
         if asked.is_some_and(|(wqe, index)| !self.answers(&wqe, index, packet)) {
             return Verdict::Unfit;
         }
@@ -116,8 +116,8 @@ impl<M: Memory> Context<'_, M> {
         Verdict::Response
     }
 
-    /// The work request that a PSN from `una` on belongs to, and which of its packets it is. `None` when one before it wants
-    /// data, too.
+    /// The work request that a PSN from `una` on belongs to, and the index of its packet. `None` if an earlier request
+    /// also waits for data.
     #[inline]
     fn asked_at(&self, psn: Psn) -> Option<(Wqe, u32)> {
         let requester = &self.qp.requester;
@@ -136,7 +136,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Whether a packet is what a work request asked for with its packet `index`.
+    /// Whether a packet answers packet `index` of a work request.
     #[inline]
     fn answers(&self, wqe: &Wqe, index: u32, packet: &Packet<'_>) -> bool {
         match wqe.work.op {
@@ -151,7 +151,8 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Acknowledges all before `limit`, up to the first that wants data. Returns whether that was all.
+    /// Acknowledges everything before `limit`, up to the first request that waits for data. Returns whether that was
+    /// everything.
     fn acknowledge_to(&mut self, limit: Psn) -> bool {
         loop {
             let requester = &self.qp.requester;
@@ -173,7 +174,7 @@ impl<M: Memory> Context<'_, M> {
         let Some(&wqe) = self.shared.work.get(requester.queue.head) else { return };
         let (from, to) = (requester.acked, requester.acked + count);
         let cost = wqe.cost(self.qp.mtu, from, to);
-        // After a rewind, answers to what was sent before it may be ahead of what is being sent.
+        // After a rewind, answers to earlier packets may be ahead of what is being sent.
         let behind = requester.next.distance(requester.una) < count;
         requester.una = requester.una.plus(count);
         requester.acked = to;
@@ -213,7 +214,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// The timer runs again from now on, if something is outstanding.
+    /// Restarts the timer, if something is outstanding.
     #[inline]
     fn rearm(&mut self) {
         let requester = &self.qp.requester;
@@ -225,7 +226,7 @@ impl<M: Memory> Context<'_, M> {
         debug_assert!(outstanding || self.qp.requester.in_flight == 0);
     }
 
-    /// Takes so many bytes out of all windows.
+    /// Removes so many bytes from all windows.
     #[inline]
     fn release(&mut self, cost: u32) {
         let cost = cost.min(self.qp.requester.in_flight);
@@ -236,7 +237,7 @@ impl<M: Memory> Context<'_, M> {
 }
 
 impl<M> Context<'_, M> {
-    /// Takes all bytes of this queue pair out of all windows.
+    /// Removes all bytes of this queue pair from all windows.
     pub(crate) fn release_all(&mut self) {
         let cost = std::mem::take(&mut self.qp.requester.in_flight);
         self.path.window.in_flight = self.path.window.in_flight.saturating_sub(cost);

@@ -1,8 +1,8 @@
-//! The requester: sends work requests in order, and ends each of them once.
+//! The requester: sends work requests in order, and completes each of them once.
 //!
-//! Every packet of a request has a PSN, and a READ has one for each packet of its answer. `una` is the first PSN that is not
-//! acknowledged, `next` the one to be sent next, `high` the one after the highest that was ever sent. To send something
-//! again is to put `next` back to `una`.
+//! Every packet of a request has a PSN, and a READ has one for each packet of its answer. `una` is the first PSN that
+//! is not acknowledged, `next` the one to be sent next, `high` the one after the highest that was ever sent. To send
+//! again means to set `next` back to `una`.
 
 mod answer;
 mod recover;
@@ -23,7 +23,7 @@ pub(crate) struct Wqe {
 }
 
 impl Wqe {
-    /// Bytes that packets `from .. to` have in flight: payload of either direction, and headers.
+    /// Bytes that packets `from .. to` have in flight: payload in either direction, and headers.
     #[inline]
     pub(crate) fn cost(&self, mtu: PathMtu, from: u32, to: u32) -> u32 {
         let mtu = u64::from(mtu.bytes());
@@ -33,18 +33,18 @@ impl Wqe {
     }
 }
 
-/// Packets of one READ request: a long READ asks in several.
+/// Packets of one READ request. A long READ is split into several requests.
 #[inline]
 pub(crate) fn chunk_packets(read_chunk: u32, mtu: PathMtu) -> u32 {
     (read_chunk / mtu.bytes()).max(1)
 }
 
-/// The most PSNs that may be posted and not acknowledged: far from half of all, so that no answer is ambiguous.
+/// The most PSNs that may be posted and not acknowledged: far less than half of all, so that no answer is ambiguous.
 pub(crate) const MOST_PSNS: u32 = Psn::COUNT / 4;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requester {
-    /// When something was last acknowledged, or the first packet sent after all was.
+    /// When something was last acknowledged, or when the first packet was sent after all were acknowledged.
     progress: Moment<20>,
     /// When the packet whose round trip is being measured was sent.
     sample_at: Moment<0>,
@@ -56,9 +56,9 @@ pub(crate) struct Requester {
     posted: Psn,
     /// Posted work requests, the oldest first.
     pub(crate) queue: Chain,
-    /// The work request of `next`, or [`NONE`] when all was sent.
+    /// The work request of `next`, or [`NONE`] if all was sent.
     cursor: u32,
-    /// Packets of it before `next`.
+    /// Packets of that work request before `next`.
     sent: u32,
     /// Packets of the oldest work request before `una`.
     acked: u32,
@@ -66,27 +66,27 @@ pub(crate) struct Requester {
     /// Outstanding READs and atomic operations.
     reads: u8,
     read_depth: u8,
-    /// Packets since the last that asked for an ACK.
+    /// Packets since the last one that asked for an ACK.
     quiet: u8,
-    /// Timeouts in a row.
+    /// Consecutive timeouts.
     backoff: u8,
     timeout: u8,
     retries: u8,
     retries_left: u8,
     rnr_retries: u8,
     rnr_left: u8,
-    /// An RNR NAK is being waited out.
+    /// An RNR wait is in progress.
     rnr_wait: bool,
-    /// There was an RNR NAK since something was last acknowledged.
+    /// An RNR NAK came since something was last acknowledged.
     not_ready: bool,
-    /// Why `una` was sent again already: [`IMPLIED`] and [`SAID`]. Each counts once until it is acknowledged.
+    /// Why `una` was sent again already: [`IMPLIED`] and [`SAID`]. Each reason counts once until `una` is acknowledged.
     again: u8,
 }
 
-/// An answer to something later showed that the one to `una` is missing.
+/// An answer to a later packet showed that the answer to `una` is missing.
 const IMPLIED: u8 = 1;
 
-/// A NAK said that the peer misses `una`.
+/// A NAK said that the peer did not receive `una`.
 const SAID: u8 = 2;
 
 impl Requester {
@@ -146,7 +146,7 @@ impl Requester {
         self.posted.distance(self.una)
     }
 
-    /// Takes in a work request that is now at the end of the queue.
+    /// Takes in a work request that was added at the end of the queue.
     #[inline]
     pub(crate) fn posted(&mut self, index: u32, packets: u32) {
         self.posted = self.posted.plus(packets);
@@ -155,20 +155,20 @@ impl Requester {
         }
     }
 
-    /// Whether there is something to send, if nothing else hinders.
+    /// Whether there is something to send, if nothing else prevents it.
     #[inline]
     pub(crate) fn may_send(&self) -> bool {
         self.cursor != NONE && !self.rnr_wait
     }
 
-    /// Nothing is sent any more.
+    /// From now on nothing is sent.
     pub(crate) fn stop(&mut self) {
         self.cursor = NONE;
         self.sample_at = Moment::NONE;
         self.rnr_wait = false;
     }
 
-    /// What decides about the future, with `position` instead of places in the slab, and without times.
+    /// The state that determines the future, with `position` instead of places in the slab, and without times.
     #[cfg(test)]
     pub(crate) fn essence(&self, position: impl Fn(u32) -> u32) -> Self {
         let queue = Chain { head: 0, tail: 0, ..self.queue };

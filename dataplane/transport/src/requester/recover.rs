@@ -1,4 +1,4 @@
-//! When something is missing: timeouts, NAKs, and how often it is tried again.
+//! Recovery from losses: timeouts, NAKs, and the number of retries.
 
 use super::{IMPLIED, SAID};
 use crate::Status;
@@ -8,25 +8,26 @@ use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Verdict, Wait};
 use wire::rc::RnrTimer;
 
-/// A count of RNR retries that means without end.
+/// The count of RNR retries that means without end.
 const WITHOUT_END: u8 = 7;
 
-/// An own peer is not given up before so many timeouts in a row: as many as fit in that time when each is a quarter of it.
+/// An own peer is not given up before so many consecutive timeouts: as many as fit in the time limit if each is a
+/// quarter of it.
 const TIMEOUTS: u8 = 3;
 
-/// So many timeouts in a row are no single loss.
+/// So many consecutive timeouts cannot come from a single loss.
 const SILENT: u8 = 6;
 
 impl<M: Memory> Context<'_, M> {
-    /// Everything from the first PSN that is not acknowledged on is sent again. A READ asks again from its first missing
-    /// packet on.
+    /// Sends everything again, from the first unacknowledged PSN on. A READ asks again from its first missing packet
+    /// on.
     fn rewind(&mut self) {
         self.release_all();
         let requester = &mut self.qp.requester;
         requester.next = requester.una;
         (requester.cursor, requester.sent) = (requester.queue.head, requester.acked);
         (requester.reads, requester.quiet) = (0, 0);
-        // What is sent twice has no round trip (Karn).
+        // A packet that is sent twice gives no round trip (Karn).
         requester.sample_at = Moment::NONE;
         self.qp.timer = NEVER;
         if self.qp.wait == Wait::ReadDepth {
@@ -35,8 +36,8 @@ impl<M: Memory> Context<'_, M> {
         self.shared.counters.rewinds.add(1);
     }
 
-    /// An answer to something later shows that one with data is missing. It is asked for again, once until it comes or the
-    /// timer runs out, and that is a retry as after a NAK.
+    /// An answer to a later request shows that one with data is missing. The request is sent again, once until the
+    /// answer comes or the timer runs out. That is a retry, as after a NAK.
     pub(super) fn ask_again(&mut self) -> Verdict {
         let requester = &self.qp.requester;
         if requester.again & IMPLIED != 0 || requester.rnr_wait || requester.next == requester.una {
@@ -45,7 +46,7 @@ impl<M: Memory> Context<'_, M> {
         self.go_back(IMPLIED)
     }
 
-    /// `una` was lost: it is sent again, which is a retry. Without one left the queue pair fails.
+    /// `una` was lost: it is sent again, which is a retry. If no retry is left, the queue pair fails.
     fn go_back(&mut self, why: u8) -> Verdict {
         let requester = &mut self.qp.requester;
         requester.again |= why;
@@ -62,14 +63,14 @@ impl<M: Memory> Context<'_, M> {
         Verdict::Response
     }
 
-    /// How long an own peer may still be silent.
+    /// Whether an own peer was silent for too long.
     fn is_given_up(&self) -> bool {
         let silent = self.qp.requester.progress.until(self.now);
         self.path.kind == PeerKind::Own && silent >= self.shared.config.give_up
     }
 
-    /// The peer misses `una`. A responder says so once until it comes, so that a second NAK is the first one again: the
-    /// timer decides.
+    /// The peer did not receive `una`. A responder reports this once until `una` comes, so a second NAK is a copy of
+    /// the first: the timer decides.
     pub(super) fn on_sequence_error(&mut self) -> Verdict {
         let requester = &self.qp.requester;
         if requester.again & SAID != 0 || requester.next == requester.una {
@@ -103,13 +104,13 @@ impl<M: Memory> Context<'_, M> {
         let requester = &mut self.qp.requester;
         requester.rnr_left = left.unwrap_or(0);
         (requester.rnr_wait, requester.not_ready) = (true, true);
-        // The peer answers: what is lost from now on is lost for the first time.
+        // The peer answers. So the next loss counts as the first.
         requester.backoff = 0;
         self.qp.timer = self.now.saturating_add(timer.nanoseconds());
         Verdict::Response
     }
 
-    /// The timer has run out, perhaps.
+    /// Checks the timer, which may have run out.
     pub(crate) fn on_timer(&mut self) {
         if self.qp.state != State::Rts || self.now < self.qp.timer {
             return;
@@ -124,11 +125,11 @@ impl<M: Memory> Context<'_, M> {
         let left = requester.retries_left.checked_sub(1);
         let exceeded = match self.path.kind {
             PeerKind::Roce => left.is_none(),
-            // Time in which nothing was sent, for want of room in a window, does not count alone.
+            // Time alone does not count: for some of it nothing may have been sent, because a window had no room.
             PeerKind::Own => self.is_given_up() && self.qp.requester.backoff >= TIMEOUTS,
         };
         if exceeded {
-            // A peer that was not ready until a moment ago is not one that was silent: only its last word was lost.
+            // A peer that was not ready until a moment ago was not silent: only its last answer was lost.
             let requester = &self.qp.requester;
             let not_ready = requester.not_ready && requester.backoff < SILENT;
             self.fail(

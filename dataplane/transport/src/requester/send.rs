@@ -1,4 +1,4 @@
-//! What leaves the requester: one packet at a time, straight into a sink.
+//! Packets of the requester: one at a time, directly into a sink.
 
 use super::{Wqe, chunk_packets};
 use crate::config::PeerKind;
@@ -18,7 +18,7 @@ const ACK_EVERY: u8 = 16;
 const TIMEOUT_UNIT: Time = 4096;
 
 impl<M: Memory> Context<'_, M> {
-    /// How long to wait for an answer, the timeouts in a row considered.
+    /// How long to wait for an answer, depending on the consecutive timeouts.
     pub(super) fn timeout(&self) -> Time {
         let requester = &self.qp.requester;
         match self.path.kind {
@@ -31,8 +31,8 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Brings near what the packet after the next one carries, while the next one is made: packet `sent` of a work request,
-    /// or the first one of the work request behind it.
+    /// Prefetches the payload of the packet after the next one, while the next one is made: packet `sent` of a work
+    /// request, or the first one of the following work request.
     #[inline]
     fn prefetch_source(&self, cursor: u32, wqe: &Wqe, sent: u32) {
         let (then, offset) = if sent < wqe.packets {
@@ -83,7 +83,8 @@ impl<M: Memory> Context<'_, M> {
         let offset = sent * mtu.bytes();
         let ends = sent + count == wqe.packets;
         let place = Place::of(sent, wqe.packets);
-        // Asks for an ACK when the message ends, when it was quiet for long, and when nothing more may follow without one.
+        // Asks for an ACK when the message ends, when none was asked for in many packets, and when nothing more may
+        // follow without one.
         let ask = ends
             || op.wants_data()
             || requester.quiet + 1 >= ACK_EVERY

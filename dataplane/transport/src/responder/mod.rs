@@ -1,8 +1,9 @@
-//! The responder: serves requests in order, each once, and answers those that come again.
+//! The responder: serves requests in order, each once, and answers repeated ones again.
 //!
-//! READs and atomic operations stay in a response cache (`replays`) as long as the peer may ask for them again: as many as it may
-//! have outstanding. What is to be sent is the packets of those that are pending, in the order of their PSNs, and then one ACK or
-//! NAK for all since. Which of the two it is, and with which PSN, is decided when it leaves: what came in between counts.
+//! READs and atomic operations stay in a response cache (`replays`) as long as the peer may ask for them again: as many
+//! as it may have outstanding. First the packets of pending answers are sent, in the order of their PSNs, and then one
+//! ACK or NAK for everything since. Which of the two it is, and its PSN, is decided when it leaves, so that packets
+//! that came in between count.
 
 mod replays;
 mod reply;
@@ -27,31 +28,31 @@ pub(crate) enum Expect {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay {
     pub(crate) what: What,
-    /// Where it read, and the rkey it said.
+    /// The address that it read, and the rkey of the request.
     pub(crate) address: u64,
     pub(crate) rkey: u32,
     pub(crate) len: u32,
     pub(crate) psn: Psn,
     pub(crate) packets: u32,
-    /// Messages complete when it was done.
+    /// The number of complete messages when it was done.
     pub(crate) msn: u32,
-    /// Packets `from .. until` are asked for, of which those before `next` were sent.
+    /// Packets `from .. until` are asked for; those before `next` were sent.
     pub(crate) from: u32,
     pub(crate) next: u32,
     pub(crate) until: u32,
-    /// The packets before this one were sent at least once; what is missing of `packets` is pending.
+    /// The packets before this one were sent at least once; the rest of `packets` is pending.
     pub(crate) sent: u32,
 }
 
-/// What a [`Replay`] answers.
+/// The content of a [`Replay`]'s answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// With bytes of a region, read when they are sent.
+    /// Bytes of a region, read when they are sent.
     Read,
-    /// With the word as it was before.
+    /// The old value of the word.
     Atomic {
         original: u64,
-        /// What was done: only the same is answered again.
+        /// The operation: only the same one is answered again.
         kind: Kind,
         swap_add: u64,
         compare: u64,
@@ -63,11 +64,11 @@ pub(crate) enum What {
 pub(crate) enum Nak {
     /// There is none.
     None,
-    /// It was sent. Until the expected request comes, what is beyond is dropped without a word.
+    /// It was sent. Until the expected request comes, later ones are silently dropped.
     Told,
-    /// Requests beyond were dropped, and the peer is to be told so.
+    /// Later requests were dropped, and the peer must be told.
     Missing,
-    /// There is no receive for the expected request, and the peer is to be told so.
+    /// There is no receive for the expected request, and the peer must be told.
     NotReady,
     /// A request is refused for good.
     Fatal(NakCode),
@@ -95,26 +96,26 @@ impl Replay {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Responder {
-    /// The rest of the WRITE that is under way.
+    /// The address of the rest of the WRITE in progress.
     address: u64,
     rkey: u32,
     remaining: u32,
     /// The PSN of the next new request.
     epsn: Psn,
-    /// Messages complete, modulo 2^24.
+    /// Number of complete messages, modulo 2^24.
     msn: u32,
     /// Posted receives, the oldest first.
     pub(crate) receives: Chain,
     /// The response cache, the oldest first.
     pub(crate) replays: Chain,
-    /// The first pending one, or [`NONE`].
+    /// The first pending answer, or [`NONE`].
     pending: u32,
-    /// Bytes of the SEND that is under way.
+    /// Bytes of the SEND in progress.
     received: u32,
-    /// The peer is to hear that all up to this PSN was done, if `owes`.
+    /// If `owes` is set, the peer must be told that everything up to this PSN was done.
     owed: Psn,
-    /// With [`Nak::Missing`] and [`Nak::NotReady`] the last PSN that came and was not done. With [`Nak::Fatal`] that of the
-    /// NAK: of the refused request, or of the first packet of an answer that was never sent.
+    /// With [`Nak::Missing`] and [`Nak::NotReady`]: the last PSN that came and was not done. With [`Nak::Fatal`]: the
+    /// PSN of the NAK, which is that of the refused request, or of the first packet of an answer that was never sent.
     undone: Psn,
     owes: bool,
     nak: Nak,
@@ -154,7 +155,7 @@ impl Responder {
         }
     }
 
-    /// What decides about the future, with `position` instead of places in the slab.
+    /// The state that determines the future, with `position` instead of places in the slab.
     #[cfg(test)]
     pub(crate) fn essence(&self, position: impl Fn(u32) -> u32) -> Self {
         let bare = |chain: Chain| Chain { head: 0, tail: 0, ..chain };
@@ -168,13 +169,13 @@ impl Responder {
         self.epsn
     }
 
-    /// Whether there is something to answer.
+    /// Whether there is something to send.
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
         self.pending != NONE || self.owes || !matches!(self.nak, Nak::None | Nak::Told)
     }
 
-    /// A request beyond the expected one is dropped.
+    /// Drops a request that came before the expected one.
     fn drop_beyond(&mut self, psn: Psn) {
         match self.nak {
             Nak::None => (self.nak, self.undone) = (Nak::Missing, psn),
@@ -192,8 +193,8 @@ impl Responder {
         self.nak = Nak::NotReady;
     }
 
-    /// The expected request was done after all: what was to be said of it need not be said any more. What was dropped
-    /// beyond it may be the next one that is missing.
+    /// The expected request was done after all, so a NAK about it is no longer needed. A dropped later request may be
+    /// the next missing one.
     #[cold]
     fn came(&mut self) {
         let untold = matches!(self.nak, Nak::Missing | Nak::NotReady);
@@ -201,11 +202,11 @@ impl Responder {
     }
 }
 
-/// How serving the expected request ended.
+/// The result of serving the expected request.
 enum Served {
     /// It was done.
     Done,
-    /// It is to come again later: there is no receive.
+    /// It must come again later: there is no receive.
     NotReady,
     /// It is refused for good.
     Refused(NakCode),

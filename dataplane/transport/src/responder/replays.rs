@@ -1,4 +1,4 @@
-//! The response cache of a queue pair, and the receives that SENDs go to.
+//! The response cache of a queue pair, and the receives for SENDs.
 
 use super::Nak;
 use crate::Receive;
@@ -12,7 +12,7 @@ impl<M: Memory> Context<'_, M> {
         self.shared.receives.get(self.qp.responder.receives.head).copied()
     }
 
-    /// The first pending replay after one, or [`NONE`].
+    /// The first pending answer after this one, or [`NONE`].
     pub(super) fn next_pending(&self, index: u32) -> u32 {
         let mut next = self.shared.replays.next(index);
         while self.shared.replays.get(next).is_some_and(|replay| !replay.is_pending()) {
@@ -21,7 +21,7 @@ impl<M: Memory> Context<'_, M> {
         next
     }
 
-    /// A pending replay is to be sent; the one with the first PSN goes first.
+    /// Makes an answer pending; the one with the first PSN is sent first.
     pub(super) fn activate(&mut self, index: u32) {
         let first = |index: u32| self.shared.replays.get(index).map(|replay| replay.psn);
         let earlier = match (first(index), first(self.qp.responder.pending)) {
@@ -33,7 +33,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Forgets the response cache and all that is to be answered.
+    /// Forgets the response cache and everything that must be answered.
     pub(crate) fn forget_replays(&mut self) {
         while self.shared.replays.pop(&mut self.qp.responder.replays).is_some() {}
         let responder = &mut self.qp.responder;

@@ -1,4 +1,4 @@
-//! What leaves the responder: READ responses, answers of atomic operations, then one ACK or NAK.
+//! Packets of the responder: READ responses, answers of atomic operations, then one ACK or NAK.
 
 use super::{Nak, Replay, What};
 use crate::memory::{Access, Memory, Refused};
@@ -16,13 +16,13 @@ impl<M: Memory> Context<'_, M> {
             return self.send_replay(sink, index, &replay);
         }
         let Some((syndrome, psn)) = self.due() else { return Step::Idle };
-        // What is complete at that PSN; later ones are what their answers say.
+        // The messages complete at that PSN; later ones are reported by their own answers.
         let msn = self.cached_after(psn).map_or(self.qp.responder.msn, |replay| replay.msn.wrapping_sub(1));
         let aeth = Aeth::new(syndrome, msn);
         let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
         match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |_| Ok::<(), Refused>(())) {
             Emitted::Sent => {
-                // A NAK acknowledges what is before it, too.
+                // A NAK also acknowledges everything before it.
                 self.qp.responder.owes = false;
                 if !matches!(syndrome, Syndrome::Ack { .. }) {
                     self.told(syndrome);
@@ -33,7 +33,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// The ACK or NAK that is to be sent, as things are now. A NAK has the PSN that is expected now.
+    /// The ACK or NAK that must be sent in the current state. A NAK has the PSN that is expected now.
     #[inline]
     fn due(&self) -> Option<(Syndrome, Psn)> {
         let responder = &self.qp.responder;
@@ -45,7 +45,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// A NAK was sent.
+    /// Notes that a NAK was sent.
     #[cold]
     fn told(&mut self, syndrome: Syndrome) {
         self.qp.responder.nak = Nak::Told;
@@ -60,7 +60,7 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Brings near what the packet after the next one reads, while the next one is made.
+    /// Prefetches the data of the packet after the next one, while the next one is made.
     #[inline]
     fn prefetch_after(&self, index: u32, replay: &Replay) {
         let mtu = self.qp.mtu.bytes();
@@ -111,7 +111,7 @@ impl<M: Memory> Context<'_, M> {
             Emitted::Full => return Step::Full,
             Emitted::Failed(_) if replay.next < replay.sent => return self.drop_again(index),
             Emitted::Failed(refused) => {
-                // Bytes that cannot be read are not sent, and neither is what comes after them.
+                // Bytes that cannot be read are not sent, and neither are later answers.
                 self.forget_replays();
                 self.refuse(refused.into(), psn);
                 return Step::Sent;
@@ -128,8 +128,8 @@ impl<M: Memory> Context<'_, M> {
         Step::Sent
     }
 
-    /// What was asked for again and was sent before cannot be read any more: it is dropped, as the first answer may yet
-    /// come. What was never sent is still due.
+    /// The bytes of a repeated READ can no longer be read. Packets that were sent before are dropped, since the first
+    /// answer may still arrive. Packets that were never sent stay due.
     #[cold]
     fn drop_again(&mut self, index: u32) -> Step {
         self.shared.counters.duplicates_unreadable.add(1);

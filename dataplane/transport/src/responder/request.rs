@@ -1,4 +1,4 @@
-//! What comes to the responder: requests in order, out of order, and again.
+//! Requests to the responder: in order, out of order, and repeated.
 
 use super::{Expect, Nak, Replay, Served, What};
 use crate::config::MAX_MESSAGE;
@@ -46,7 +46,7 @@ impl<M: Memory> Context<'_, M> {
         Verdict::Request
     }
 
-    /// Takes one packet of a reliable connection with an opcode that is not known: a request that nobody can serve.
+    /// Takes one packet of a reliable connection with an unknown opcode: a request that cannot be served.
     #[cold]
     pub(crate) fn on_unknown_request(&mut self, psn: Psn) -> Verdict {
         if !matches!(self.qp.state, State::Rtr | State::Rts) {
@@ -58,7 +58,7 @@ impl<M: Memory> Context<'_, M> {
             return Verdict::Request;
         }
         if psn.is_before(epsn) {
-            // Nothing that was done had it.
+            // No earlier request had this opcode.
             return Verdict::Opcode;
         }
         self.qp.responder.drop_beyond(psn);
@@ -71,13 +71,13 @@ impl<M: Memory> Context<'_, M> {
         self.fail(NONE, Status::WrFlushErr);
     }
 
-    /// The peer is to hear that all up to a PSN was done.
+    /// Notes that the peer must be told that everything up to a PSN was done.
     #[inline]
     fn acknowledge(&mut self, psn: Psn) {
         (self.qp.responder.owes, self.qp.responder.owed) = (true, psn);
     }
 
-    /// The expected PSN was done, and with it perhaps a message.
+    /// Notes that the expected PSN was done, and perhaps a whole message with it.
     #[inline]
     fn done(&mut self, packet: &Packet<'_>, psns: u32, ends: bool) -> Served {
         let responder = &mut self.qp.responder;
@@ -91,7 +91,7 @@ impl<M: Memory> Context<'_, M> {
         Served::Done
     }
 
-    /// Whether a packet has as much payload as its place in a message needs.
+    /// Whether the payload of a packet has the length that its place in a message needs.
     fn fits(&self, packet: &Packet<'_>) -> bool {
         let (len, mtu, place) = (packet.payload().len(), self.qp.mtu.bytes() as usize, packet.opcode().place());
         match (place.begins(), place.ends()) {
@@ -151,7 +151,7 @@ impl<M: Memory> Context<'_, M> {
             Some(reth) => (reth.address(), reth.rkey(), reth.len()),
             None => (self.qp.responder.address, self.qp.responder.rkey, self.qp.responder.remaining),
         };
-        // All of it, and not more, comes with the last packet.
+        // The last packet must complete the message exactly.
         if remaining > MAX_MESSAGE || (if place.ends() { remaining != len } else { remaining <= len }) {
             return INVALID;
         }
@@ -188,7 +188,7 @@ impl<M: Memory> Context<'_, M> {
         self.done(packet, 1, place.ends())
     }
 
-    /// Puts a READ or an atomic operation into the response cache, for which there must be room.
+    /// Puts a READ or an atomic operation into the response cache. There must be room.
     fn remember(&mut self, replay: Replay) {
         if self.qp.responder.replays.len >= u32::from(self.qp.responder.depth) {
             let oldest = self.qp.responder.replays.head;
@@ -198,15 +198,15 @@ impl<M: Memory> Context<'_, M> {
             self.shared.replays.pop(&mut self.qp.responder.replays);
         }
         let responder = &mut self.qp.responder;
-        // What was to be acknowledged so far is acknowledged by the answer.
+        // The answer acknowledges everything that was not acknowledged so far.
         responder.owes = false;
         if let Some(index) = self.shared.replays.push(&mut responder.replays, replay) {
             self.activate(index);
         }
     }
 
-    /// Whether the peer may have one more outstanding: the oldest in the cache was answered. It may be pending again: the peer
-    /// asked again, and then the first answer came.
+    /// Whether the peer may have one more outstanding request: the oldest one in the cache was answered. It may be
+    /// pending again, if the peer asked again before the first answer arrived.
     fn has_depth(&self) -> bool {
         let responder = &self.qp.responder;
         let oldest = self.shared.replays.get(responder.replays.head);
@@ -266,8 +266,8 @@ impl<M: Memory> Context<'_, M> {
         Served::Done
     }
 
-    /// A request that was done before. SENDs and WRITEs are acknowledged again, READs read again from where they are asked, and
-    /// atomic operations are answered from the cache. Nothing is done twice.
+    /// Handles a repeated request. SENDs and WRITEs are acknowledged again, READs read again from where they are asked,
+    /// and atomic operations are answered from the cache. Nothing is done twice.
     fn on_duplicate(&mut self, psn: Psn, packet: &Packet<'_>) -> Verdict {
         let again = match packet.opcode().kind() {
             Kind::Send | Kind::Write => {
@@ -284,8 +284,9 @@ impl<M: Memory> Context<'_, M> {
         Verdict::Request
     }
 
-    /// Acknowledges what was done before, up to the next READ or atomic operation: its answer may have been lost, and a peer could
-    /// take an ACK with its PSN for that answer. When it is to be sent again, it acknowledges what was before it.
+    /// Acknowledges earlier requests again, up to the next READ or atomic operation. The answer of that one may have
+    /// been lost, and a peer could take an ACK with its PSN for the answer. If the answer is sent again, it
+    /// acknowledges everything before it.
     fn acknowledge_again(&mut self, psn: Psn) {
         let next = self.cached_after(psn);
         if next.is_some_and(Replay::is_pending) {
@@ -297,11 +298,12 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// The first element of the response cache that was asked for after a PSN that was done.
+    /// The first element of the response cache that was asked for after a completed PSN.
     pub(super) fn cached_after(&self, psn: Psn) -> Option<&Replay> {
         let (responder, replays) = (&self.qp.responder, &self.shared.replays);
         let done = responder.epsn.distance(psn);
-        // Of long ago, when the numbers were the same, are those that are not between.
+        // PSNs repeat. An element whose PSN is not between this one and the expected one is from an earlier round of
+        // the numbers.
         let is_after = |replay: &&Replay| (1..done).contains(&replay.psn.distance(psn));
         replays.get(responder.replays.tail).filter(is_after)?;
         let mut index = responder.replays.head;
@@ -336,7 +338,7 @@ impl<M: Memory> Context<'_, M> {
             && reth.rkey() == replay.rkey
             && reth.address() == replay.address.wrapping_add(u64::from(offset))
             && until <= replay.packets
-            // What ends before the whole does, ends with a full packet.
+            // A part that ends before the whole answer must end with a full packet.
             && reth.len() == if until == replay.packets { replay.len - offset } else { (until - from) * self.qp.mtu.bytes() };
         if !same {
             return false;
@@ -347,7 +349,7 @@ impl<M: Memory> Context<'_, M> {
             self.activate(index);
             return true;
         }
-        // An answer that is under way goes on to its end, from the packet that is asked for again if that was sent.
+        // An answer that is being sent continues to its end, from the requested packet on if that one was sent already.
         if from < replay.next {
             (replay.from, replay.next) = (from, from);
         }
@@ -357,7 +359,7 @@ impl<M: Memory> Context<'_, M> {
 
     fn answer_again(&mut self, psn: Psn, packet: &Packet<'_>) -> bool {
         let (Some((index, replay)), Some(atomic)) = (self.find(psn), packet.atomic()) else { return false };
-        // What a FETCH&ADD has where COMPARE&SWAP compares means nothing.
+        // FETCH&ADD has no compare value: that field has no meaning.
         let same = matches!(replay.what, What::Atomic { kind, swap_add, compare, .. }
             if kind == packet.opcode().kind()
                 && swap_add == atomic.swap_add()

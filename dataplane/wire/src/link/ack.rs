@@ -107,7 +107,7 @@ impl ShardRange {
 /// | 88 | 8 each | shards served: first u32, last u32, both included |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatAck {
-    /// Who is answered. The role stands in the payload: by the header alone, slave 0 and master 0 are the same.
+    /// The node that is answered. The role stands in the payload, because slave 0 and master 0 have the same header.
     pub node: NodeId,
     /// The gateway is about to leave.
     pub draining: bool,
@@ -117,7 +117,8 @@ pub struct HeartbeatAck {
     pub registered: bool,
     /// The gateway has a newer key than the one that signed the heartbeat and signs this answer.
     pub newer_key: bool,
-    /// Cargo to the node leaves from the ports of lanes, and not from where the gateway listens: it has a raw port there.
+    /// Cargo to the node leaves from the ports of lanes, and not from the port where the gateway listens: the gateway
+    /// has a raw port there.
     pub lanes: bool,
     /// Bits of a slave id, as this gateway counts them.
     pub slave_bits: u8,
@@ -135,8 +136,8 @@ pub struct HeartbeatAck {
     pub gateway_epoch: u64,
     /// The longest time that a record may wait in the gateway, in nanoseconds.
     pub hold_ns: u32,
-    /// Why the cookie of the heartbeat did not register the node, if that was why: the next heartbeat, with the cookie
-    /// of this answer, will.
+    /// Why the cookie of the heartbeat did not register the node, if that was the reason. The next heartbeat, with the
+    /// cookie of this answer, will register it.
     pub cookie_fault: Option<CookieFault>,
     /// The shards that this gateway serves.
     pub ranges: ArrayVec<ShardRange, MAX_RANGES>,
@@ -151,7 +152,7 @@ impl HeartbeatAck {
         HEADER_LEN + Self::PAYLOAD_LEN + self.ranges.len() * size_of::<RangeLayout>()
     }
 
-    /// The gateway's scale, or why its bit counts are none.
+    /// The gateway's scale, or why its bit counts are not a scale.
     pub const fn scale(&self) -> Result<Scale, ScaleError> {
         Scale::new(self.slave_bits, self.gw_bits)
     }
@@ -239,7 +240,7 @@ impl HeartbeatAck {
 const _: () = assert!(HeartbeatAck::PAYLOAD_LEN == 88);
 // A gateway that answers strangers must not send more than it received.
 const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + 5 * size_of::<RangeLayout>() <= Heartbeat::PAYLOAD_LEN);
-// Nor more than three times as much to whom it heard a while ago.
+// To a node that it heard a while ago, it must not send more than three times as much.
 const _: () = assert!(HeartbeatAck::PAYLOAD_LEN + MAX_RANGES * size_of::<RangeLayout>() <= 3 * Heartbeat::PAYLOAD_LEN);
 
 #[cfg(test)]

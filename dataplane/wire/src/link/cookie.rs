@@ -1,8 +1,8 @@
-//! The cookie of a gateway, and what may be wrong with one.
+//! The cookie of a gateway, and its possible faults.
 
 use core::fmt;
 
-/// What a gateway gives a node in each answer, and the node brings back in its next heartbeat. Only the gateway can
+/// A gateway gives it to a node in each answer, and the node returns it in its next heartbeat. Only the gateway can
 /// read it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Cookie(pub [u8; Self::LEN]);
@@ -31,7 +31,7 @@ impl fmt::Debug for Cookie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum CookieFault {
-    /// There is none, or it is not of this start of the gateway for this address, node and start of the node.
+    /// There is none, or it is not from this start of the gateway for this address, node and start of the node.
     Unknown = 1,
     /// It is too old.
     Expired = 2,
@@ -40,7 +40,8 @@ pub enum CookieFault {
 }
 
 impl CookieFault {
-    /// Of the number in a HEARTBEAT_ACK; 0 is no fault, and a number of a later minor version is [`Self::Unknown`].
+    /// The fault with this number in a HEARTBEAT_ACK; 0 is no fault, and a number of a later minor version is
+    /// [`Self::Unknown`].
     pub(super) const fn from_wire(fault: u8) -> Option<Self> {
         match fault {
             0 => None,

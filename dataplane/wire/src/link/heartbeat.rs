@@ -1,4 +1,4 @@
-//! HEARTBEAT: a node tells its gateway that it lives, and what it has.
+//! HEARTBEAT: a node tells its gateway that it is alive, and what it has.
 
 use super::{Cookie, LinkError, NodeId, Role, SpeedClass, VERSION_MAJOR, VERSION_MINOR, emit_record, payload_of};
 use crate::record::{HEADER_LEN, MsgType, Record};
@@ -62,19 +62,19 @@ struct Layout {
 /// | 128 | | end; zero padding may follow |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Who speaks; the record header says the same.
+    /// The sender; the record header says the same.
     pub node: NodeId,
-    /// Answer me at my source port: there is a socket or a NAT behind it.
+    /// Send the answer to the source port of this heartbeat: there is a socket or a NAT behind it.
     pub fixed_port: bool,
     /// This datagram was padded to `max_ip_packet`, so that its arrival proves the size.
     pub padded: bool,
     /// The node heard that the gateway drains, and sends its cargo elsewhere, if it has another gateway.
     pub left: bool,
-    /// Differs after each start of the node, and says nothing of their order.
+    /// Differs after each start of the node. Epochs have no order.
     pub boot_epoch: u64,
     /// Grows with each heartbeat of one boot.
     pub seq: u64,
-    /// Drawn at random by each start of the node for each of its gateways; comes back with what the gateway says.
+    /// Drawn at random by each start of the node for each of its gateways; the gateway's messages repeat it.
     pub challenge: u64,
     /// The gateway's last cookie for this start of the node at this address; none until one was received.
     pub cookie: Cookie,
@@ -84,9 +84,9 @@ pub struct Heartbeat {
     pub members_epoch: u64,
     /// Memory that the node lends, in 4 KiB pages.
     pub pages_total: u64,
-    /// The part of it that nobody has leased, in 4 KiB pages.
+    /// The part of its memory that nobody has leased, in 4 KiB pages.
     pub pages_free: u64,
-    /// Failure domain: nodes of one domain fail together. Zero is unknown, and means a domain of the node's own.
+    /// Failure domain: nodes of one domain fail together. Zero is unknown, and means a domain of its own.
     pub domain: u32,
     /// Virtual CPUs that the node can run.
     pub vcpus: u16,
@@ -141,7 +141,7 @@ impl Heartbeat {
 
     /// As [`emit`](Self::emit), with zeroes up to a record of `pad_to` bytes, header included.
     ///
-    /// A `pad_to` below [`RECORD_LEN`](Self::RECORD_LEN) adds nothing. The flag is the caller's: set `padded`.
+    /// A `pad_to` below [`RECORD_LEN`](Self::RECORD_LEN) adds nothing. The caller sets the flag `padded`.
     pub fn emit_padded(&self, key: Option<&Key>, pad_to: usize, out: &mut [u8]) -> Option<usize> {
         let payload_len = u32::try_from(pad_to.max(Self::RECORD_LEN) - HEADER_LEN).ok()?;
         let header = self.node.header(MsgType::HEARTBEAT, payload_len)?;

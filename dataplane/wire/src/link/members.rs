@@ -40,15 +40,15 @@ struct EntryLayout {
     pages_free: U64,
 }
 
-/// Whether a slave is there.
+/// The state of a slave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum MemberState {
     /// Its heartbeats arrive.
     Here = 1,
-    /// Silent together with many others; it may be the network.
+    /// Silent together with many others; the network may be the cause.
     Suspect = 2,
-    /// Silent for too long: what it held is lost.
+    /// Silent for too long: its memory is lost.
     Gone = 3,
 }
 
@@ -81,7 +81,7 @@ impl MemberState {
 pub struct Member {
     /// The slave id, not checked against a scale.
     pub id: u32,
-    /// Whether it is there.
+    /// The state of the slave.
     pub state: MemberState,
     /// Largest IP packet acknowledged for it, in bytes.
     pub mtu: u16,
@@ -95,7 +95,7 @@ pub struct Member {
     pub epoch: u64,
     /// Memory that it lends, in 4 KiB pages.
     pub pages_total: u64,
-    /// The part of it that nobody has leased, in 4 KiB pages.
+    /// The part of its memory that nobody has leased, in 4 KiB pages.
     pub pages_free: u64,
 }
 
@@ -154,7 +154,7 @@ impl Member {
 /// | 64 | | entries, see [`Member`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MembersHead {
-    /// The master that is told; it stands in the record header.
+    /// The master that gets it; it stands in the record header.
     pub master: u16,
     /// Forget all members of this gateway before applying the entries.
     pub snapshot: bool,
@@ -221,7 +221,7 @@ impl<'a> Members<'a> {
 
     /// The entries, in the order of the record.
     pub fn entries(&self) -> impl Iterator<Item = Member> + 'a {
-        // `parse` saw that every entry is whole and its state known: none is filtered out here.
+        // `parse` checked that every entry is whole and its state known: none is filtered out here.
         self.entries.chunks_exact(self.entry_size).filter_map(|bytes| {
             let (entry, _) = EntryLayout::ref_from_prefix(bytes).ok()?;
             Member::read(entry).ok()
@@ -252,7 +252,7 @@ impl<'a> MembersBuilder<'a> {
         Self::with_head(head, Members::PAYLOAD_LEN, write_head, out)
     }
 
-    /// The same with fixed fields of another version.
+    /// As `new`, with fixed fields of another version.
     pub(super) fn with_head(
         head: MembersHead,
         head_len: usize,
@@ -297,7 +297,7 @@ impl<'a> MembersBuilder<'a> {
         // At most 64 + 65,535 * 40 bytes of payload: fits in 32 bits.
         let payload_len = (self.len - HEADER_LEN) as u32;
         let header = RecordHeader::new(MsgType::MEMBERS, 0, req_id(self.head.master, 0), payload_len);
-        // `new` saw that both fit.
+        // `new` checked that both fit.
         let (head, rest) = self.out.split_at_mut(HEADER_LEN);
         head.copy_from_slice(header.as_bytes());
         (self.write_head)(&self.head, self.count, &mut rest[..self.head_len]);

@@ -1,8 +1,8 @@
 //! Link control: HEARTBEAT, HEARTBEAT_ACK and MEMBERS, the records that end at a gateway or begin there.
 //!
-//! Each payload begins with a [tag] and a version. A payload only grows at its end under its
-//! minor version: unknown trailing bytes are ignored, and another major version is refused by name.
-//! Parsing does not verify the tag.
+//! Each payload begins with a [tag] and a version. Within a major version a payload only grows at its end, with a new
+//! minor version: unknown trailing bytes are ignored. Another major version is refused with its number. Parsing does
+//! not verify the tag.
 
 mod ack;
 mod cookie;
@@ -29,7 +29,7 @@ pub const VERSION_MAJOR: u8 = 2;
 /// The minor version of link control that this crate writes.
 pub const VERSION_MINOR: u8 = 0;
 
-/// Why a record is not the link control that it should be.
+/// Why a record is not the expected link control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkError {
     /// The payload ends before its fields do.
@@ -59,7 +59,7 @@ impl fmt::Display for LinkError {
 
 impl core::error::Error for LinkError {}
 
-/// What a node is to the cluster.
+/// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Role {
@@ -88,7 +88,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who a node is: slaves and masters number themselves apart.
+/// The identity of a node: slaves and masters have separate numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
     /// Slave or master.
@@ -119,7 +119,7 @@ impl NodeId {
         Some(RecordHeader::new(msg_type, slave_id, req_id, payload_len))
     }
 
-    /// Whether `header` is addressed as this node's link control is.
+    /// Whether `header` is addressed like this node's link control.
     pub fn is_in(self, header: &RecordHeader) -> bool {
         self.header(header.msg_type(), header.payload_len())
             .is_some_and(|own| (own.slave_id(), own.req_id()) == (header.slave_id(), header.req_id()))
@@ -132,18 +132,18 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Checks what all link control has in common and gives its payload.
+/// Checks the common parts of link control, and returns its payload.
 fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType) -> Result<&'a [u8], LinkError> {
     payload_of_version(record, msg_type, VERSION_MAJOR)
 }
 
-/// The same for link control of another version.
+/// As `payload_of`, for link control of another version.
 fn payload_of_version<'a>(record: &Record<'a>, msg_type: MsgType, version: u8) -> Result<&'a [u8], LinkError> {
     let header = record.header();
     if header.msg_type() != msg_type || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
         return Err(LinkError::Layout);
     }
-    // The version decides how the rest is read, so it is judged before the length.
+    // The version decides how the rest is read, so it is checked before the length.
     match record.payload().get(tag::TAG_LEN) {
         None => Err(LinkError::TooShort),
         Some(&major) if major == version => Ok(record.payload()),

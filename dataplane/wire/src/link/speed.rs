@@ -1,4 +1,4 @@
-//! How fast a node's link is, in few steps: masters choose by it whom they ask for memory.
+//! The speed of a node's link, in few steps. Masters use it when they choose the nodes that lend memory.
 
 use core::fmt;
 
@@ -30,10 +30,10 @@ const LEAST: [u32; 13] =
 pub struct SpeedClass(pub u8);
 
 impl SpeedClass {
-    /// Nobody said how fast the link is.
+    /// The speed of the link is unknown.
     pub const UNKNOWN: Self = Self(0);
 
-    /// The class of a link of so many Mbit/s; of 0 it is [`UNKNOWN`](Self::UNKNOWN).
+    /// The class of a link of so many Mbit/s; for 0 it is [`UNKNOWN`](Self::UNKNOWN).
     pub fn of_mbit(mbit: u32) -> Self {
         match mbit {
             0 => Self::UNKNOWN,
@@ -42,7 +42,7 @@ impl SpeedClass {
         }
     }
 
-    /// The least speed of a link of this class, in Mbit/s; `None` when it is not known.
+    /// The least speed of a link of this class, in Mbit/s; `None` if it is not known.
     pub fn least_mbit(self) -> Option<u32> {
         LEAST.get(usize::from(self.0).checked_sub(1)?).copied()
     }

@@ -1,7 +1,7 @@
 //! Version 1 of link control, as a gateway reads and writes it for nodes that were not updated yet.
 //!
-//! It has no challenge, its cookie has 8 bytes and no time, and it knows no failure domain and no link speed. What is read
-//! has zeroes there, and what is written leaves them out. A node never speaks it.
+//! It has no challenge, its cookie has 8 bytes and no time, and it knows no failure domain and no link speed. After
+//! reading, these fields are zero; writing leaves them out. A node never uses version 1.
 
 use super::ack::{RangeLayout, flags_of};
 use super::{
@@ -14,13 +14,13 @@ use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The flag of MEMBERS that says: forget what you knew.
+/// The flag of MEMBERS that tells the master to forget all members.
 const SNAPSHOT: u8 = 1 << 0;
 
 /// The major version that this module reads and writes.
 pub const VERSION_MAJOR: u8 = 1;
 
-/// Bytes of a cookie of version 1: the first of a [`Cookie`], whose others are 0.
+/// Bytes of a cookie of version 1: the first bytes of a [`Cookie`], whose other bytes are 0.
 const COOKIE_LEN: usize = 8;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

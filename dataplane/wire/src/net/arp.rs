@@ -19,7 +19,7 @@ mod field {
     pub(super) const TARGET_IP: Range<usize> = 24..28;
 }
 
-/// What an ARP packet wants.
+/// The operation of an ARP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Operation {
@@ -45,12 +45,12 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// The question of `sender` who has `target_ip`.
+    /// The request of `sender` for the owner of `target_ip`.
     pub const fn request(sender_mac: Mac, sender_ip: Ip4, target_ip: Ip4) -> Self {
         Self { operation: Operation::Request, sender_mac, sender_ip, target_mac: [0; 6], target_ip }
     }
 
-    /// The answer that `mac` has the target's IP address; `None` when this is no request.
+    /// The answer that `mac` has the target's IP address; `None` if this is not a request.
     pub fn reply(&self, mac: Mac) -> Option<Self> {
         (self.operation == Operation::Request).then_some(Self {
             operation: Operation::Reply,
@@ -61,7 +61,7 @@ impl Arp {
         })
     }
 
-    /// Reads what follows an Ethernet header of type ARP.
+    /// Reads the bytes after an Ethernet header of type ARP.
     pub fn parse(packet: &[u8]) -> Result<Self, NetError> {
         let packet: &[u8; LEN] = packet.first_chunk().ok_or(NetError::Truncated)?;
         if packet[field::KIND] != KIND {
@@ -95,7 +95,7 @@ impl Arp {
         Some(LEN)
     }
 
-    /// Writes a whole frame: a request to everyone, a reply to its target. Returns its length.
+    /// Writes a whole frame: a request as broadcast, a reply to its target. Returns its length.
     pub fn emit_frame(&self, vlan: Option<u16>, out: &mut [u8]) -> Option<usize> {
         let dst = match self.operation {
             Operation::Request => BROADCAST,

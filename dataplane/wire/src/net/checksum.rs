@@ -3,8 +3,8 @@
 //! A partial sum is the one's complement sum of 16-bit words in the machine's byte order, not yet folded.
 //! Partial sums add with `+`, as long as every part but the last has an even number of bytes.
 //!
-//! A folded sum is a partial sum in 16 bits, where 0xFFFF stands for zero. Those of parts of any length make that of the
-//! whole with [`join`], so that nobody has to read the bytes again.
+//! A folded sum is a partial sum in 16 bits, where 0xFFFF stands for zero. [`join`] makes the folded sum of the whole
+//! from those of parts of any length, so that the bytes need not be read again.
 
 use super::Ip4;
 use core::num::NonZeroU16;
@@ -12,8 +12,9 @@ use core::num::NonZeroU16;
 /// The partial sum of `bytes`. An odd last byte counts as if a zero followed it.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
-    // 64-bit words, added twice: as they are, where carries fall off, and their high halves, which never carry before
-    // 2^32 words. The sum of the low halves follows from both. Two plain additions are what becomes the best vector code.
+    // 64-bit words are added twice: the words themselves, whose carries are lost, and their high halves, whose sum has
+    // no carry before 2^32 words. The sum of the low halves follows from both. Two plain additions become the best
+    // vector code.
     let (words, rest) = bytes.as_chunks::<8>();
     let (mut all, mut high) = (0u64, 0u64);
     for word in words {
@@ -32,8 +33,8 @@ pub fn sum(bytes: &[u8]) -> u64 {
     }
 }
 
-/// A partial sum in 16 bits, in the machine's byte order. Bytes that are all zero have 0xFFFF, as those whose sum is it: one's
-/// complement does not tell them apart.
+/// A partial sum in 16 bits, in the machine's byte order. Bytes that are all zero have 0xFFFF, like bytes whose sum is
+/// 0xFFFF: one's complement does not distinguish them.
 #[inline]
 pub const fn folded(sum: u64) -> NonZeroU16 {
     match NonZeroU16::new(sixteen(sum)) {
@@ -42,15 +43,16 @@ pub const fn folded(sum: u64) -> NonZeroU16 {
     }
 }
 
-/// The folded sum of bytes that stand one behind the other: `first` is that of the first ones, whose number is odd or not.
+/// The folded sum of two consecutive parts: `first` is the sum of the first part; `is_odd` says whether its length is
+/// odd.
 #[inline]
 pub const fn join(first: NonZeroU16, is_odd: bool, then: NonZeroU16) -> NonZeroU16 {
-    // Behind an odd number of bytes every byte is the other half of its word.
+    // After an odd number of bytes every byte is in the other half of its word.
     let then = if is_odd { then.get().swap_bytes() } else { then.get() };
     folded(first.get() as u64 + then as u64)
 }
 
-/// Any 64 bits become 32, then 16: each fold may carry once more, so each is done twice.
+/// Folds 64 bits to 32, then to 16. Each fold may carry once more, so each is done twice.
 #[inline]
 const fn sixteen(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
@@ -61,7 +63,7 @@ const fn sixteen(sum: u64) -> u16 {
 
 /// The checksum of a partial sum: the complement of its 16-bit fold, as the number that stands big-endian in a header.
 ///
-/// Over bytes that contain their own right checksum it is 0.
+/// Over bytes that contain their own correct checksum it is 0.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
     u16::from_be(!sixteen(sum))
@@ -73,7 +75,7 @@ pub const fn word(value: u16) -> u64 {
     value.to_be() as u64
 }
 
-/// The partial sum of the pseudo-header that UDP and TCP put before themselves.
+/// The partial sum of the pseudo-header that UDP and TCP put before their headers.
 #[inline]
 pub const fn pseudo_header(src: Ip4, dst: Ip4, protocol: u8, len: u16) -> u64 {
     u32::from_ne_bytes(src) as u64 + u32::from_ne_bytes(dst) as u64 + word(protocol as u16) + word(len)
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// RFC 1071 as it reads: big-endian words, carries folded at once.
+    /// RFC 1071 word for word: big-endian words, carries folded at once.
     fn naive(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;
         for pair in bytes.chunks(2) {

@@ -51,7 +51,7 @@ pub struct Ethernet {
 }
 
 impl Ethernet {
-    /// Reads the header; gives what follows it, which may end with padding.
+    /// Reads the header; returns the bytes after it, which may end with padding.
     ///
     /// A second tag is [`NetError::SecondTag`]; so is a provider tag, which means that one follows.
     #[inline]

@@ -33,7 +33,7 @@ fn check_request(message: &[u8]) -> Result<(), NetError> {
     Ok(())
 }
 
-/// Makes the reply of a whole echo request.
+/// Turns a whole echo request into its reply.
 fn turn(message: &mut [u8]) {
     if let Some(header) = message.first_chunk_mut::<HEADER_LEN>() {
         header[0] = ECHO_REPLY;
@@ -47,8 +47,8 @@ fn turn(message: &mut [u8]) {
 
 /// Writes the whole frame that answers `frame`, an echo request to `mac`, at the start of `out`.
 ///
-/// Addresses are swapped and the tag is answered in kind; whether the request's IP address is one's own is the
-/// caller's to check. Returns the length; `None` when it does not fit.
+/// Addresses are swapped, and the reply is tagged if the request was. The caller checks whether the request's IP
+/// address is its own. Returns the length; `None` if it does not fit.
 pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usize>, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
     if ethernet.ethertype != ethernet::IPV4 {
@@ -75,11 +75,11 @@ pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usiz
     Ok(written.map(|_| body + len))
 }
 
-/// Makes of `frame`, an echo request to `mac`, the frame that answers it, where it lies. Returns its length, which is that of
-/// the request without options of its IP header and without padding.
+/// Turns `frame`, an echo request to `mac`, into its answer, in place. Returns its length: that of the request without
+/// options of its IP header and without padding.
 ///
-/// As [`reply_frame`]: addresses are swapped, the tag is answered in kind, and whose IP address it is was checked before.
-/// On an error nothing was written.
+/// As [`reply_frame`]: addresses are swapped, the reply is tagged if the request was, and the caller has checked the IP
+/// address. On an error nothing was written.
 pub fn reply_in_place(frame: &mut [u8], mac: Mac) -> Result<usize, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
     if ethernet.ethertype != ethernet::IPV4 {

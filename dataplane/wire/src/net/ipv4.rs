@@ -18,7 +18,7 @@ pub const ECN_ECT0: u8 = 2;
 /// ECN bits: congestion was experienced.
 pub const ECN_CE: u8 = 3;
 
-/// TTL of what is sent.
+/// TTL of sent packets.
 pub const DEFAULT_TTL: u8 = 64;
 
 const DONT_FRAGMENT: u16 = 0x4000;
@@ -78,7 +78,7 @@ impl Ipv4 {
             return Err(NetError::IpVersion);
         }
         let header_len = usize::from(header[0] & 0xf) * 4;
-        // Nearly all headers have no options: their sum is over a length that the compiler knows.
+        // Nearly all headers have no options. Then the compiler knows the length of the sum.
         let sum = match header_len {
             HEADER_LEN => checksum::sum(header),
             ..HEADER_LEN => return Err(NetError::IpHeaderLen),

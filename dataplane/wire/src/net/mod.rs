@@ -1,8 +1,7 @@
 //! The network headers around a datagram: Ethernet with one 802.1Q tag, ARP, IPv4, ICMP echo, UDP.
 //!
-//! One file per type: a plain struct, `parse` and `emit`. Addresses are the bytes as they lie on the wire.
-//! For the way of every datagram there are two functions that read or write all of its headers at once:
-//! [`parse_udp4`] and [`emit_udp4`].
+//! One file per type: a plain struct, `parse` and `emit`. Addresses are bytes in wire order. Two functions read or
+//! write all headers of a datagram at once, for code that runs per datagram: [`parse_udp4`] and [`emit_udp4`].
 
 pub mod arp;
 pub mod checksum;
@@ -25,17 +24,17 @@ pub type Mac = [u8; 6];
 /// An IPv4 address, in wire order.
 pub type Ip4 = [u8; 4];
 
-/// The Ethernet address of everyone.
+/// The broadcast Ethernet address.
 pub const BROADCAST: Mac = [0xff; 6];
 
-/// Why bytes are not the packet that was looked for.
+/// Why bytes are not the expected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NetError {
     /// The bytes end before the headers do.
     Truncated,
     /// More than one 802.1Q tag.
     SecondTag,
-    /// The Ethernet type is not the one looked for.
+    /// The Ethernet type is not the expected one.
     EtherType,
     /// The IP version is not 4.
     IpVersion,
@@ -47,11 +46,11 @@ pub enum NetError {
     IpChecksum,
     /// A fragment of an IPv4 packet.
     Fragment,
-    /// The IP protocol is not the one looked for.
+    /// The IP protocol is not the expected one.
     Protocol,
     /// The UDP length is below 8 bytes or past the end of the IP packet.
     UdpLen,
-    /// The UDP checksum is neither zero nor right.
+    /// The UDP checksum is neither zero nor correct.
     UdpChecksum,
     /// Not ARP for IPv4 over Ethernet, or neither a request nor a reply.
     Arp,

@@ -56,7 +56,7 @@ impl Udp {
     }
 }
 
-/// Whether the checksum of `segment`, one whole UDP header and payload, is zero or right.
+/// Whether the checksum of `segment`, one whole UDP header and payload, is zero or correct.
 #[inline]
 pub fn verify(src: Ip4, dst: Ip4, segment: &[u8]) -> bool {
     let (Some(&[.., c0, c1]), Ok(len)) = (segment.first_chunk::<HEADER_LEN>(), u16::try_from(segment.len())) else {

@@ -1,4 +1,4 @@
-//! All headers of a UDP datagram over IPv4 over Ethernet at once: what runs for every datagram.
+//! All headers of a UDP datagram over IPv4 over Ethernet at once. This code runs for every datagram.
 
 use super::ethernet::{self, Ethernet};
 use super::ipv4::{self, Ipv4};
@@ -20,13 +20,13 @@ pub const fn headers_len(tagged: bool) -> usize {
 /// The checksum of a received datagram, not yet verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpChecksum {
-    /// The sender gave none.
+    /// The sender sent none.
     Zero,
     /// To be verified, by the NIC or with [`verify_udp4`].
     Value(u16),
 }
 
-/// What the headers of a frame with a UDP datagram say.
+/// The contents of the headers of a frame with a UDP datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpFrame {
     /// The tag control information of the 802.1Q tag, if there is one.
@@ -53,7 +53,7 @@ pub struct UdpFrame {
 
 /// Reads the headers of a frame with a whole UDP datagram.
 ///
-/// Everything is checked but addresses, ports and the UDP checksum. Fragments are refused.
+/// Checks everything except addresses, ports and the UDP checksum. Fragments are refused.
 #[inline]
 pub fn parse_udp4(frame: &[u8]) -> Result<UdpFrame, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
@@ -84,7 +84,7 @@ pub fn parse_udp4(frame: &[u8]) -> Result<UdpFrame, NetError> {
     })
 }
 
-/// Whether the UDP checksum of `frame` is zero or right; `parsed` is what [`parse_udp4`] read from it.
+/// Whether the UDP checksum of `frame` is zero or correct; `parsed` is the result of [`parse_udp4`] for it.
 #[inline]
 pub fn verify_udp4(frame: &[u8], parsed: &UdpFrame) -> bool {
     match parsed.checksum {
@@ -96,15 +96,16 @@ pub fn verify_udp4(frame: &[u8], parsed: &UdpFrame) -> bool {
     }
 }
 
-/// Whether the UDP checksum of `frame` is unfinished: the sender's kernel left it to a NIC (checksum offload), and the frame met
-/// none. Then the sum of the pseudo header alone stands in its place. `parsed` is what [`parse_udp4`] read from the frame.
+/// Whether the UDP checksum of `frame` is unfinished: the sender's kernel left it to a NIC (checksum offload), and no
+/// NIC completed it. Then the checksum field has the sum of the pseudo header alone. `parsed` is the result of
+/// [`parse_udp4`] for the frame.
 pub fn has_partial_checksum(parsed: &UdpFrame) -> bool {
     let UdpChecksum::Value(value) = parsed.checksum else { return false };
     let Ok(segment) = u16::try_from(parsed.payload.len() + udp::HEADER_LEN) else { return false };
     value == !checksum::fold(checksum::pseudo_header(parsed.src_ip, parsed.dst_ip, ipv4::UDP, segment))
 }
 
-/// What the headers of a datagram to be sent shall say.
+/// The contents of the headers of a datagram that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpSpec {
     /// The tag control information of an 802.1Q tag, or no tag.
@@ -123,7 +124,7 @@ pub struct UdpSpec {
     pub dst_port: u16,
     /// The ECN bits of the IP header.
     pub ecn: u8,
-    /// The UDP checksum: of [`udp_checksum`], or what the NIC wants to find there.
+    /// The UDP checksum: from [`udp_checksum`], or the value that the NIC needs there.
     pub checksum: u16,
 }
 
@@ -170,21 +171,22 @@ pub fn udp_checksum_from(
     complete(headers_sum(src_ip, dst_ip, src_port, dst_port, len) + u64::from(payload.get()))
 }
 
-/// The folded sum of the payload of a datagram whose checksum was found to be right. `addresses` are the 16 bytes from the
-/// source's IPv4 address to the UDP checksum, as they stand in a packet without IP options. `None` when there is no checksum.
+/// The folded sum of the payload of a datagram whose checksum is correct. `addresses` are the 16 bytes from the
+/// source's IPv4 address to the UDP checksum, as they stand in a packet without IP options. `None` if there is no
+/// checksum.
 #[inline]
 pub fn payload_sum(addresses: &[u8; 16]) -> Option<NonZeroU16> {
     let [.., len_high, len_low, check_high, check_low] = *addresses;
     if [check_high, check_low] == [0, 0] {
         return None;
     }
-    // With all that comes before the payload, the payload's sum is zero: all ones.
+    // Together with everything before the payload, the payload's sum is zero: all ones.
     let len = u64::from(u16::from_ne_bytes([len_high, len_low]));
     let rest = checksum::sum(addresses) + checksum::word(u16::from(ipv4::UDP)) + len;
     Some(checksum::folded(u64::from(!checksum::folded(rest).get())))
 }
 
-/// The partial sum of the pseudo header and the UDP header but for its checksum, before `len` bytes of payload.
+/// The partial sum of the pseudo header and the UDP header without its checksum, before `len` bytes of payload.
 #[inline]
 fn headers_sum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, len: usize) -> u64 {
     let len = (len + udp::HEADER_LEN) as u16;
@@ -192,7 +194,7 @@ fn headers_sum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, len: usiz
     checksum::pseudo_header(src_ip, dst_ip, ipv4::UDP, len) + header
 }
 
-/// The checksum of all, of which 0 would mean that there is none.
+/// The final checksum. 0 is replaced, because it would mean that there is none.
 #[inline]
 fn complete(sum: u64) -> u16 {
     match checksum::fold(sum) {

@@ -1,4 +1,4 @@
-//! Parts of a message that is larger than a record may be: cutting and bounded reassembly.
+//! Parts of a message that is larger than a record may be: splitting and bounded reassembly.
 //!
 //! A record with [`FRAG_PART`] begins its payload with `offset: u32, total: u32`, both of the message's bytes;
 //! at least one byte of the message follows. The part that ends at `total`, and only it, has [`FRAG_LAST`].
@@ -25,7 +25,7 @@ struct Prefix {
 
 const _: () = assert!(PREFIX_LEN == 8);
 
-/// What one record says about its part of a message.
+/// The part of a message in one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
     /// Where in the message the part begins, in bytes.
@@ -37,7 +37,7 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Reads a part and checks it by itself.
+    /// Reads a part, and checks it alone, without other parts.
     pub fn parse(record: &Record<'a>) -> Result<Self, PartError> {
         let flags = record.header().is_frag();
         if flags & FRAG_PART == 0 {

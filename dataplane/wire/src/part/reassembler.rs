@@ -6,11 +6,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Bytes that an open message is charged beside its own, and that each of its parts is charged: the bookkeeping.
+/// Bytes that are charged for an open message in addition to its own, and for each of its parts: the bookkeeping.
 const MESSAGE_COST: usize = 256;
 const PART_COST: usize = 16;
 
-/// Which way a record went.
+/// The direction of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// From a slave to a master: the peer is the slave.
@@ -19,7 +19,7 @@ pub enum Direction {
     Down,
 }
 
-/// Why a part was not taken, and its message dropped with it.
+/// Why a part was not accepted. Its message is dropped with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PartError {
     /// The record is whole; no message was touched.
@@ -34,7 +34,7 @@ pub enum PartError {
     TotalMismatch,
     /// The part overlaps another one that is not its exact duplicate.
     Overlap,
-    /// The message alone is larger than what its peer may hold.
+    /// The message alone is larger than its peer may hold.
     TooLarge,
     /// The peer, or all peers together, hold as much as they may.
     NoRoom,
@@ -57,7 +57,7 @@ impl fmt::Display for PartError {
 
 impl core::error::Error for PartError {}
 
-/// What a [`Reassembler`] may hold. Bookkeeping is charged too.
+/// The limits of a [`Reassembler`]. Bookkeeping is charged too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of incomplete messages of one peer.
@@ -68,8 +68,8 @@ pub struct Limits {
     pub timeout: u64,
 }
 
-/// What became of every part. Always, with [`Reassembler::held_parts`]:
-/// `parts_in = parts_completed + duplicate + held + sum of the dropped`.
+/// The results for all parts. Always, with [`Reassembler::held_parts`]: `parts_in = parts_completed + duplicate + held
+/// + sum of the dropped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartCounters {
     /// Records handed in.
@@ -78,11 +78,11 @@ pub struct PartCounters {
     pub completed: u64,
     /// Parts of completed messages.
     pub parts_completed: u64,
-    /// Exact duplicates of a part that is held, ignored.
+    /// Exact duplicates of a held part, ignored.
     pub duplicate: u64,
     /// Whole records, refused.
     pub not_a_part: u64,
-    /// Parts dropped by [`PartError::TooShort`]: the part, and those of its message that were held.
+    /// Parts dropped by [`PartError::TooShort`]: the part, and the held parts of its message.
     pub too_short: u64,
     /// Parts dropped by [`PartError::PastEnd`].
     pub past_end: u64,
@@ -114,7 +114,7 @@ impl PartCounters {
         }
     }
 
-    /// Parts dropped, for whatever reason; duplicates are not counted.
+    /// Parts dropped for any reason; duplicates are not counted.
     pub const fn dropped(&self) -> u64 {
         self.not_a_part
             + self.too_short
@@ -159,7 +159,7 @@ impl Message {
         MESSAGE_COST + self.bytes.len() + self.parts.len() * PART_COST
     }
 
-    /// Where among the parts a new one belongs; `Ok(None)` when it is already there.
+    /// The index among the parts where a new one belongs; `Ok(None)` if it is already there.
     fn place(&self, part: &Part<'_>) -> Result<Option<usize>, PartError> {
         if part.total as usize != self.bytes.len() {
             return Err(PartError::TotalMismatch);
@@ -178,8 +178,8 @@ impl Message {
 
 /// Puts messages together from their parts, in any order, within [`Limits`].
 ///
-/// A message is known by direction, slave id, message type and request id. A part that contradicts the others drops
-/// the whole message. What was completed is forgotten: parts that are repeated after that begin a message anew.
+/// A message is identified by direction, slave id, message type and request id. A part that contradicts the others
+/// drops the whole message. A completed message is forgotten: parts that are repeated after that begin a new message.
 #[derive(Debug)]
 pub struct Reassembler {
     limits: Limits,
@@ -205,7 +205,7 @@ impl Reassembler {
         }
     }
 
-    /// Takes one part at time `now`, in nanoseconds; returns the message when it is the one that was missing.
+    /// Takes one part at time `now`, in nanoseconds; returns the message if this part completes it.
     pub fn push(&mut self, now: u64, direction: Direction, record: &Record<'_>) -> Result<Option<Vec<u8>>, PartError> {
         self.expire(now);
         self.counters.parts_in += 1;
@@ -223,7 +223,7 @@ impl Reassembler {
             }
             Ok(false) => Ok(None),
             Err(error) => {
-                // A whole record says nothing about a message that is in parts.
+                // A whole record is no evidence against a message in parts.
                 let held = if error == PartError::NotAPart { None } else { self.remove(&key) };
                 *self.counters.of(error) += 1 + held.map_or(0, |message| message.parts.len() as u64);
                 Err(error)
@@ -249,7 +249,7 @@ impl Reassembler {
         self.by_deadline.first().map(|&(deadline, _)| deadline)
     }
 
-    /// What became of every part.
+    /// The results for all parts.
     pub const fn counters(&self) -> &PartCounters {
         &self.counters
     }

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub enum NakCode {
     /// A packet before it is missing.
     SequenceError = 0,
-    /// The request cannot be: opcode, length, too many outstanding.
+    /// The request is not possible: opcode, length, too many outstanding.
     InvalidRequest = 1,
     /// Wrong rkey, outside the region, or not permitted.
     RemoteAccess = 2,
@@ -36,7 +36,7 @@ impl RnrTimer {
         Self(code & 0x1f)
     }
 
-    /// The shortest timer that is at least this long, in nanoseconds; the longest there is when none is.
+    /// The shortest timer that is at least this long, in nanoseconds; the longest timer if none is.
     pub fn at_least(nanoseconds: u64) -> Self {
         let fits = |&code: &u8| Self(code).nanoseconds() >= nanoseconds;
         // In the order of their lengths: 1 to 31, then 0.
@@ -62,10 +62,10 @@ const CREDITS: [u16; 31] = [
     8192, 12_288, 16_384, 24_576, 32_768,
 ];
 
-/// What an AETH says.
+/// The content of an AETH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Syndrome {
-    /// All up to this PSN is done. The credit code is 31 when credits are not used.
+    /// Everything up to this PSN is done. The credit code is 31 when credits are not used.
     Ack {
         /// The code of the credit count, 0 to 31; see [`Syndrome::credits`].
         credit_code: u8,
@@ -77,7 +77,7 @@ pub enum Syndrome {
 }
 
 impl Syndrome {
-    /// An ACK that says nothing of credits.
+    /// An ACK without a credit count.
     pub const ACK: Self = Self::Ack { credit_code: 31 };
 
     /// The syndrome with this number; `None` for the reserved ones.
@@ -109,7 +109,7 @@ impl Syndrome {
         }
     }
 
-    /// Receives that the responder has posted, if it says so.
+    /// Receives that the responder has posted, if the ACK says so.
     pub const fn credits(self) -> Option<u16> {
         match self {
             Self::Ack { credit_code } if credit_code < 31 => Some(CREDITS[credit_code as usize]),
@@ -117,7 +117,7 @@ impl Syndrome {
         }
     }
 
-    /// The ACK that promises no more than so many receives.
+    /// The ACK whose credit count is at most the number of receives.
     pub fn ack_with_credits(receives: usize) -> Self {
         let above = CREDITS.iter().position(|&credits| usize::from(credits) > receives).unwrap_or(CREDITS.len());
         Self::Ack { credit_code: above.saturating_sub(1) as u8 }
@@ -138,7 +138,7 @@ impl Aeth {
         Self(U32::new((syndrome.number() as u32) << 24 | (msn & 0x00ff_ffff)))
     }
 
-    /// What it says; `None` when the syndrome is reserved.
+    /// Its content; `None` if the syndrome is reserved.
     #[inline]
     pub const fn syndrome(&self) -> Option<Syndrome> {
         Syndrome::new((self.0.get() >> 24) as u8)

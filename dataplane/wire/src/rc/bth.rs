@@ -7,7 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of a BTH.
 pub const BTH_LEN: usize = 12;
 
-/// The byte of the BTH that the ICRC takes as 0xFF, because switches and gateways may change it: FECN, BECN, reserved.
+/// The byte of the BTH that counts as 0xFF in the ICRC, because switches and gateways may change it: FECN, BECN,
+/// reserved.
 pub const VARIANT_BYTE: usize = 4;
 
 const SOLICITED: u8 = 0x80;
@@ -92,7 +93,8 @@ impl Bth {
         self.opcode
     }
 
-    /// Whether the opcode, known or not, is one of reliable connections: bits 7 to 5 are the transport service, and theirs is 0.
+    /// Whether the opcode, known or not, is one of reliable connections: bits 7 to 5 are the transport service, which
+    /// is 0 for them.
     #[inline]
     pub const fn is_reliable_connection(&self) -> bool {
         self.opcode >> 5 == 0
@@ -128,7 +130,7 @@ impl Bth {
         self.destination.get() & QPN_MASK
     }
 
-    /// Whether BECN is set: what this packet answers met congestion.
+    /// Whether BECN is set: the packet that this one answers met congestion.
     #[inline]
     pub const fn is_becn(&self) -> bool {
         self.destination.get() >> 24 & BECN as u32 != 0

@@ -91,13 +91,13 @@ impl AtomicEth {
         self.rkey.get()
     }
 
-    /// What is swapped in, or added.
+    /// The value that is swapped in, or added.
     #[inline]
     pub const fn swap_add(&self) -> u64 {
         self.swap_add.get()
     }
 
-    /// What is compared with.
+    /// The value that is compared with.
     #[inline]
     pub const fn compare(&self) -> u64 {
         self.compare.get()

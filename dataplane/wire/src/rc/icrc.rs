@@ -1,9 +1,9 @@
 //! The invariant CRC: the last four bytes of every packet.
 //!
-//! CRC-32 (the polynomial of zlib and Ethernet) over eight 0xFF bytes, what the framing puts before the BTH, the BTH with
-//! byte 4 as 0xFF, and all up to the ICRC; complemented, little-endian. In a GVM record the 23 bytes of the record header come
-//! before the BTH, so that a packet that lands at a wrong slave is noticed. In RoCEv2 these are the IPv4 and UDP headers
-//! with what routers change as ones: TOS, TTL, both checksums.
+//! CRC-32 (the polynomial of zlib and Ethernet) over eight 0xFF bytes, the bytes that the framing puts before the BTH,
+//! the BTH with byte 4 as 0xFF, and everything up to the ICRC; complemented, little-endian. In a GVM record the 23
+//! bytes of the record header come before the BTH, so that a packet at a wrong slave is noticed. In RoCEv2 these are
+//! the IPv4 and UDP headers, and fields that routers change count as ones: TOS, TTL, both checksums.
 
 use super::bth::{BTH_LEN, VARIANT_BYTE};
 use crate::HEADER_LEN;
@@ -20,9 +20,9 @@ const ONES: usize = 8;
 /// Bytes of an IPv4 header without options, and a UDP header.
 pub const IPV4_UDP: usize = 28;
 const MOST: usize = ONES + IPV4_UDP;
-/// Bytes that are covered in one piece at the start.
+/// Bytes at the start that are covered in one piece.
 const HEAD: usize = 64;
-/// Bytes that the vector code of CRC-32 takes in one step, at most.
+/// The most bytes that the vector code of CRC-32 takes in one step.
 const WIDE: usize = 256;
 
 /// What the ICRC covers before the BTH.
@@ -32,7 +32,7 @@ pub struct IcrcSeed {
     len: u8,
 }
 
-/// The fields of the headers of a RoCEv2 packet that routers leave alone.
+/// The fields of the headers of a RoCEv2 packet that routers do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Udp {
     /// The IPv4 identification; 0 when we send.
@@ -76,7 +76,8 @@ impl IcrcSeed {
         Self { bytes, len: MOST as u8 }
     }
 
-    /// For a RoCEv2 packet of `packet` bytes, ICRC included, that leaves with these headers. `None` when it is too long for IPv4.
+    /// For a RoCEv2 packet of `packet` bytes, ICRC included, that leaves with these headers. `None` if it is too long
+    /// for IPv4.
     #[inline]
     pub fn roce_fields(fields: &Ipv4Udp, packet: usize) -> Option<Self> {
         let total = u16::try_from(packet.checked_add(IPV4_UDP)?).ok()?;
@@ -102,17 +103,17 @@ impl IcrcSeed {
 
     /// The ICRC over a packet that begins with its BTH and does not yet have its ICRC.
     ///
-    /// A packet shorter than a BTH has the ICRC of its bytes as they are; there is no such packet.
+    /// For a packet that is shorter than a BTH, this is the ICRC of its bytes; there are no such packets.
     #[inline]
     pub fn icrc(&self, packet: &[u8]) -> [u8; ICRC_LEN] {
-        // One piece for the vector code, instead of several short ones: what comes before the BTH, the BTH, and of what
-        // follows as much as has room. Of small packets that is all.
+        // One piece for the vector code, instead of several short ones: the bytes before the BTH, the BTH, and as many
+        // of the following bytes as fit. For small packets that is everything.
         let mut head = [0; HEAD];
         if let Some(place) = head.first_chunk_mut::<MOST>() {
             *place = self.bytes;
         }
         let before = usize::from(self.len).min(MOST);
-        // What is left of a packet with a full payload is a multiple of what the vector code takes at once.
+        // The rest of a packet with a full payload is a multiple of what the vector code takes at once.
         let odd = packet.len() % WIDE;
         let near = if (BTH_LEN..=HEAD - before).contains(&odd) { odd } else { packet.len().min(HEAD - before) };
         let (near, far) = packet.split_at(near);

@@ -1,9 +1,9 @@
 //! Packets of reliable connections: InfiniBand's transport headers, and the ICRC in both framings.
 //!
-//! A packet is a [`Bth`], extension headers as its [`Opcode`] says, payload, 0 to 3 bytes of pad so that payload and
-//! pad are a multiple of four, and the ICRC. Two framings carry it: a GVM record of type
-//! [`MsgType::RC`](crate::MsgType::RC), and RoCEv2 (UDP port [`ROCE_PORT`]). They differ in what the ICRC covers before
-//! the BTH, which an [`IcrcSeed`] holds; nothing else knows the framing.
+//! A packet is a [`Bth`], extension headers that its [`Opcode`] determines, payload, 0 to 3 bytes of pad so that
+//! payload and pad are a multiple of four, and the ICRC. Two framings carry it: a GVM record of type
+//! [`MsgType::RC`](crate::MsgType::RC), and RoCEv2 (UDP port [`ROCE_PORT`]). They differ in the bytes before the BTH
+//! that the ICRC covers. An [`IcrcSeed`] holds these; no other code knows the framing.
 //!
 //! | module | what |
 //! |---|---|
@@ -34,8 +34,8 @@ pub use psn::Psn;
 /// The UDP port of RoCEv2.
 pub const ROCE_PORT: u16 = 4791;
 
-/// The partition key that everybody is a full member of.
+/// The default partition key, of which everybody is a full member.
 pub const DEFAULT_PKEY: u16 = 0xffff;
 
-/// Queue pair numbers have 24 bits; 0 and 1 are InfiniBand's own.
+/// Queue pair numbers have 24 bits; 0 and 1 are reserved by InfiniBand.
 pub const QPN_MASK: u32 = 0x00ff_ffff;

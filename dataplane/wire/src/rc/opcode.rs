@@ -1,6 +1,6 @@
-//! The opcodes of reliable connections, and the headers that each brings.
+//! The opcodes of reliable connections, and the headers of each.
 
-/// What a packet is for.
+/// The purpose of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -24,7 +24,7 @@ pub enum Kind {
     CongestionNotification,
 }
 
-/// Where in its message a packet stands.
+/// The position of a packet in its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Place {
@@ -39,7 +39,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place of packet `index` of `count`.
+    /// The position of packet `index` of `count`.
     #[inline]
     pub const fn of(index: u32, count: u32) -> Self {
         match (index == 0, index + 1 >= count) {
@@ -169,7 +169,7 @@ impl Opcode {
         self.0
     }
 
-    /// SEND at this place; immediate data only ends a message.
+    /// SEND at this position; only the end of a message has immediate data.
     #[inline]
     pub const fn send(place: Place, imm: bool) -> Self {
         match (place, imm) {
@@ -182,7 +182,7 @@ impl Opcode {
         }
     }
 
-    /// RDMA WRITE at this place; immediate data only ends a message.
+    /// RDMA WRITE at this position; only the end of a message has immediate data.
     #[inline]
     pub const fn write(place: Place, imm: bool) -> Self {
         match (place, imm) {
@@ -195,7 +195,7 @@ impl Opcode {
         }
     }
 
-    /// RDMA READ response at this place.
+    /// RDMA READ response at this position.
     #[inline]
     pub const fn read_response(place: Place) -> Self {
         match place {
@@ -206,7 +206,7 @@ impl Opcode {
         }
     }
 
-    /// What the packet is for.
+    /// The purpose of the packet.
     #[inline]
     pub const fn kind(self) -> Kind {
         match self.0 {
@@ -222,7 +222,7 @@ impl Opcode {
         }
     }
 
-    /// Where in its message the packet stands.
+    /// The position of the packet in its message.
     #[inline]
     pub const fn place(self) -> Place {
         match self.0 {

@@ -1,11 +1,11 @@
-//! A whole packet: parsed in place, and opened for its payload to be written in place.
+//! A whole packet: parsed in place, and built so that its payload can be written in place.
 
 use super::bth::BTH_LEN;
 use super::{Aeth, AtomicAckEth, AtomicEth, Bth, ICRC_LEN, Ieth, ImmDt, Opcode, Reth};
 use core::fmt;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The most payload of one packet, as two peers have agreed.
+/// The largest payload of one packet, as two peers have agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
 pub enum PathMtu {
@@ -21,7 +21,7 @@ pub enum PathMtu {
     B4096 = 4096,
 }
 
-/// The most bytes that a packet with payload has besides payload and pad: BTH, RETH, ImmDt, ICRC.
+/// The largest overhead of a packet with payload: BTH, RETH, ImmDt, ICRC.
 pub const OVERHEAD: usize = BTH_LEN + 20 + ICRC_LEN;
 
 impl PathMtu {
@@ -39,7 +39,7 @@ impl PathMtu {
         Self::ALL.into_iter().find(|mtu| mtu.bytes() == bytes)
     }
 
-    /// The largest path MTU whose packets have room in so many bytes, headers and ICRC included.
+    /// The largest path MTU whose packets fit in so many bytes, headers and ICRC included.
     pub fn fitting(packet: usize) -> Option<Self> {
         Self::ALL.into_iter().rev().find(|mtu| mtu.bytes() as usize + OVERHEAD <= packet)
     }
@@ -62,7 +62,8 @@ pub enum BadPacket {
     Opcode,
     /// Another version of the transport header than 0.
     Version,
-    /// Pad that is longer than what it pads, payload and pad are no multiple of four, or payload where none may be.
+    /// Pad that is longer than the payload allows, payload and pad that are no multiple of four, or payload where none
+    /// is allowed.
     Pad,
 }
 
@@ -182,8 +183,8 @@ pub const fn wire_len(opcode: Opcode, payload: usize) -> usize {
 /// Writes a packet's headers and pad into `out`, and returns the place of its payload. The last four bytes are left for
 /// [`IcrcSeed::seal`](super::IcrcSeed::seal).
 ///
-/// `headers` are the extension headers in their order, the second one often empty. The pad count of `bth` is set here. `None`
-/// when the headers are not those of the opcode, or `out` is not exactly [`wire_len`] bytes.
+/// `headers` are the extension headers in their order; the second one is often empty. This sets the pad count of `bth`.
+/// `None` if the headers do not belong to the opcode, or if `out` is not exactly [`wire_len`] bytes.
 #[inline]
 pub fn open<'a>(bth: Bth, headers: [&[u8]; 2], payload: usize, out: &'a mut [u8]) -> Option<&'a mut [u8]> {
     let opcode = Opcode::new(bth.opcode_number())?;
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!((PathMtu::B256.packets(0), PathMtu::B256.packets(256), PathMtu::B256.packets(257)), (1, 1, 2));
         assert_eq!(PathMtu::B4096.packets(u32::MAX), 1 << 20);
         assert_eq!((PathMtu::exactly(1024), PathMtu::exactly(1000)), (Some(PathMtu::B1024), None));
-        // What MTU 1500 and 9000 leave in a GVM record, and in RoCEv2 at 1500.
+        // The room that MTU 1500 and 9000 leave in a GVM record, and MTU 1500 in RoCEv2.
         assert_eq!(PathMtu::fitting(1500 - 28 - 23), Some(PathMtu::B1024));
         assert_eq!(PathMtu::fitting(9000 - 28 - 23), Some(PathMtu::B4096));
         assert_eq!((PathMtu::fitting(1500 - 28), PathMtu::fitting(100)), (Some(PathMtu::B1024), None));

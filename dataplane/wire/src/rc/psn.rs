@@ -1,6 +1,6 @@
-//! 24-bit packet sequence numbers: they wrap, and half of them are before any of them.
+//! 24-bit packet sequence numbers. They wrap around: half of them are before any given one.
 
-/// A packet sequence number. There is no order of all of them; [`Psn::since`] compares two that are less than 2^23 apart.
+/// A packet sequence number. PSNs have no total order; [`Psn::since`] compares two that are less than 2^23 apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Psn(u32);
 
@@ -42,13 +42,13 @@ impl Psn {
         self.plus(1)
     }
 
-    /// How far this number is after `other`: -2^23 to 2^23 - 1, negative when it is before it.
+    /// How far this number is after `other`: -2^23 to 2^23 - 1, negative if it is before it.
     #[inline]
     pub const fn since(self, other: Self) -> i32 {
         (self.0.wrapping_sub(other.0) << 8) as i32 >> 8
     }
 
-    /// How many steps lead from `other` to this number, going up only: 0 to 2^24 - 1.
+    /// How many steps up lead from `other` to this number: 0 to 2^24 - 1.
     #[inline]
     pub const fn distance(self, other: Self) -> u32 {
         self.0.wrapping_sub(other.0) & Self::MASK
