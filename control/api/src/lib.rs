@@ -7,11 +7,11 @@
 //! | [`error`] | why a request failed |
 //! | [`stats`] | counters, lcores, ports |
 //! | [`routes`] | who is registered, and where |
-//! | [`neighbours`] | who a port without a kernel knows on its network |
-//! | [`changes`] | what the machine changed under a process |
+//! | [`neighbours`] | the neighbours of a port without a kernel |
+//! | [`changes`] | changes of the machine that a process does not follow |
 //! | [`settings`] | settings, and how they change |
-//! | [`capture`] | what a capture is asked for |
-//! | [`trace`] | what became of the records of a slave |
+//! | [`capture`] | the request of a capture |
+//! | [`trace`] | what happened to the records of a slave |
 #![forbid(unsafe_code)]
 
 pub mod capture;

@@ -3,10 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`args`] | their flags |
-//! | [`stats`], [`routes`], [`top`] | what a process does, and who is registered |
-//! | [`capture`], [`trace`] | what goes through its ports |
-//! | [`set`], [`drain`] | what it is told to do |
-//! | [`rates`], [`table`], [`format`] | numbers as people read them |
+//! | [`stats`], [`routes`], [`top`] | the work of a process, and who is registered |
+//! | [`capture`], [`trace`] | the datagrams and records of its ports |
+//! | [`set`], [`drain`] | commands for it |
+//! | [`rates`], [`table`], [`format`] | numbers in the form that people read |
 #![forbid(unsafe_code)]
 
 pub mod args;

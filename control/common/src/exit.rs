@@ -5,12 +5,12 @@
 //! | 0 | done; a running process drained and lost nothing |
 //! | 1 | a fault of gvm-dp itself: please report it |
 //! | 2 | the command line or the configuration file cannot be understood, or contradicts itself |
-//! | 3 | the machine does not have what was asked for (core, interface, address, memory) |
+//! | 3 | the machine does not have a requested resource (core, interface, address, memory) |
 //! | 4 | something is in use: a port, a name |
 //! | 5 | a key file cannot be used |
 //! | 6 | no running process answers, or several do |
-//! | 7 | the process ended without having drained: what it held is lost |
-//! | 8 | a queue pair was refused or failed, or what it brought is wrong |
+//! | 7 | the process ended without having drained: the records that it held are lost |
+//! | 8 | a queue pair was refused or failed, or its data is wrong |
 //! | 9 | the process ended, having lost nothing, while a device or the kernel still kept it waiting |
 
 use crate::place::{Place, Problem};

@@ -4,12 +4,12 @@
 //! |---|---|
 //! | [`exit`] | exit codes, and the errors behind them |
 //! | [`faults`] | several errors that are reported at once |
-//! | [`place`] | where a text is wrong |
-//! | [`output`] | what commands print |
+//! | [`place`] | the place of a fault in a text |
+//! | [`output`] | the output of commands |
 //! | [`plain`] | text from outside, made safe for a terminal |
-//! | [`signal`] | what signals ask for |
+//! | [`signal`] | requests by signals |
 //! | [`runtime`] | the runtime of the control thread |
-//! | [`sockets`] | where control sockets are, and whose answer is trusted |
+//! | [`sockets`] | where control sockets are, and which answers are trusted |
 //! | [`address`] | addresses as people write them |
 //! | [`units`] | durations and sizes as people write them |
 #![forbid(unsafe_code)]

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`config`], [`check`] | `gvm-dp config`: what a process is told, and what is wrong in a file |
+//! | [`config`], [`check`] | `gvm-dp config`: the settings of a process, and the faults in a file |
 //! | [`key`] | `gvm-dp key`: keys |
 //! | [`qp`] | `gvm-dp qp`: queue pairs over RoCEv2 by hand |
 //! | [`manual`] | manual pages and shell completions |

@@ -2,14 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`privilege`] | what the kernel lets this process do, at its start and after that |
-//! | [`placement`] | whether lcores stand where they are fast |
+//! | [`privilege`] | the rights of this process, at its start and after that |
+//! | [`placement`] | whether lcores run on cores that suit them |
 //! | [`machine`] | interfaces and their addresses |
 //! | [`pci`] | the interface or the driver of a PCI device |
-//! | [`owner`] | which process has an interface or a device |
-//! | [`hugepages`] | hugepages that a process needs, and reserving them |
+//! | [`owner`] | which process uses an interface or a device |
+//! | [`hugepages`] | the hugepages that a process needs, and reserving them |
 //! | [`log`] | the log on stderr, and its filter |
-//! | [`notify`] | what the service manager is told |
+//! | [`notify`] | messages to the service manager |
 #![forbid(unsafe_code)]
 
 pub mod hugepages;

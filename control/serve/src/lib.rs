@@ -3,12 +3,12 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`board`] | what others see of a running process |
+//! | [`board`] | the public view of a running process |
 //! | [`router`] | the routes of the control socket; `openapi.json` of the crate `api` describes them |
 //! | [`tuning`] | settings, and how they change |
 //! | [`metrics`] | Prometheus text and health |
 //! | [`socket`] | the control socket itself |
-//! | [`callers`] | who is in the middle of asking, and who gives way |
+//! | [`callers`] | clients whose request is not complete, and which of them are closed |
 //!
 //! The control thread alone knows some of the answers; it gets an [`Ask`] for them. Nothing here touches a poll loop.
 #![forbid(unsafe_code)]

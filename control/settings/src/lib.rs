@@ -8,11 +8,11 @@
 //! |---|---|
 //! | [`flags`] | the flags of the roles |
 //! | [`values`] | the values that shells offer for them |
-//! | [`catalog`] | which settings a role has |
+//! | [`catalog`] | the settings of a role |
 //! | [`given`] | a value of the file, or of a request, as the text of a flag |
 //! | [`mod@file`] | the file, with the place of each value |
 //! | [`sources`] | command line, file and defaults together |
-//! | [`config`] | what the settings mean, checked |
+//! | [`config`] | the meaning of the settings, checked |
 //! | [`plan`] | how each port is opened |
 //! | [`running`] | the settings of a running process, and how they change |
 //! | [`live`] | which settings change while a process runs |
@@ -21,7 +21,7 @@
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`static_routes`] | routes from a file, for generators that cannot register |
-//! | [`traffic`] | what a farm is asked to send, as text |
+//! | [`traffic`] | the traffic that a farm shall send, as text |
 #![forbid(unsafe_code)]
 
 pub mod catalog;

@@ -4,8 +4,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`filter`] | `slave 17 and not type echo`: read, printed, compiled, asked of a datagram |
-//! | [`packet`] | Ethernet, IP and UDP headers around a datagram whose own were taken off |
+//! | [`filter`] | `slave 17 and not type echo`: read, printed, compiled, evaluated for a datagram |
+//! | [`packet`] | Ethernet, IP and UDP headers around a datagram that lost its own |
 //! | [`pcapng`] | blocks of a capture file, written and counted |
 #![forbid(unsafe_code)]
 

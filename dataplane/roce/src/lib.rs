@@ -7,13 +7,13 @@
 //! |---|---|
 //! | [`role`] | the role: packets to queue pairs, and back |
 //! | `bytes` | the memory of regions |
-//! | [`command`] | what it is told, and what it answers |
-//! | [`mod@path`] | the way to a peer, and the ICRC of what goes and comes |
+//! | [`command`] | its commands and answers |
+//! | [`mod@path`] | the path to a peer, and the ICRCs of packets in both directions |
 //! | [`identification`] | the IPv4 identification that a socket does not show |
 //! | `sender` | how the sender chooses it |
 //! | [`work`] | work requests of a job, one after another |
 //! | [`latency`] | a histogram |
-//! | [`counters`] | what it counts |
+//! | [`counters`] | its counters |
 #![forbid(unsafe_code)]
 
 mod bytes;

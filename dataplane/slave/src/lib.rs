@@ -8,10 +8,10 @@
 //! | [`farm`] | N slave ids in one process, behind one or more gateways |
 //! | [`ids`] | which slave ids a farm has, and their dense numbers |
 //! | [`sequence`] | what came in order, what is missing, late or twice |
-//! | [`pace`] | so many a second, without a timer for each |
-//! | [`traffic`] | PATTERN records of its own |
-//! | [`report`] | what it tells people |
-//! | [`counters`] | what it counts |
+//! | [`pace`] | a rate per second, without a timer for each event |
+//! | [`traffic`] | its own PATTERN records |
+//! | [`report`] | its reports to people |
+//! | [`counters`] | its counters |
 #![forbid(unsafe_code)]
 
 pub mod counters;

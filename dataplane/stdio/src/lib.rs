@@ -1,9 +1,9 @@
-//! Standard output and standard error of every program of the house.
+//! Standard output and standard error of every program of the project.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`out`] | what a command prints: all of it, or an error |
-//! | [`err`] | lines on standard error: whoever says one never waits for its reader |
+//! | [`out`] | the output of a command: all of it, or an error |
+//! | [`err`] | lines on standard error: a thread that writes one never waits for the reader |
 //!
 //! No other code of the product uses `std::io::stdout`, `std::io::stderr` or a macro that prints; `tests/house` checks
 //! this.

@@ -7,14 +7,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `endpoint` | queue pairs by number, who is to send, timers |
+//! | `endpoint` | queue pairs by number, the order in which they send, timers |
 //! | [`config`] | sizes, attributes of queue pairs |
 //! | [`work`] | work requests, receives, completions |
 //! | [`memory`] | regions: keys, bounds, permissions |
-//! | [`sink`] | where packets go |
-//! | [`counters`] | what is counted |
-//! | [`records`] | the framing in GVM records, and the role of it |
-//! | `requester` | sends requests, takes answers, recovers what is lost |
+//! | [`sink`] | the destination of packets |
+//! | [`counters`] | the counters |
+//! | [`records`] | the framing in GVM records, and its role |
+//! | `requester` | sends requests, takes answers, recovers from losses |
 //! | `responder` | serves requests, answers duplicates |
 //! | `window` | bytes in flight |
 #![forbid(unsafe_code)]

@@ -8,7 +8,7 @@
 //! | [`scale`] | how many slaves, how many behind one gateway; slave ids, shards, lanes |
 //! | [`shards`] | the shards that one gateway serves |
 //! | [`record`] | the 23-byte record header: view and emit |
-//! | [`walk`] | the records of one datagram, and what precisely was wrong with it |
+//! | [`walk`] | the records of one datagram, and its exact fault |
 //! | [`part`] | parts of a larger message, bounded reassembly |
 //! | [`tag`] | the keyed 16-byte tag of link control |
 //! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS |

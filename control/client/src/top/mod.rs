@@ -2,12 +2,12 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`app`] | what is shown: the last looks, the sorting, what members did |
+//! | [`app`] | the state of the screen: the last samples, the sort order, the changes of members |
 //! | [`draw`] | the screen |
-//! | [`columns`] | tables whose columns vanish where there is no room for all |
+//! | [`columns`] | tables whose columns vanish if there is no room for all |
 //! | [`fit`] | text of whole words |
-//! | [`panels`] | the tables on it |
-//! | [`terminal`] | a real terminal: keys, resizing, its state given back |
+//! | [`panels`] | the panels on it |
+//! | [`terminal`] | a real terminal: keys, resizing, restoring its state |
 
 pub mod app;
 pub mod columns;

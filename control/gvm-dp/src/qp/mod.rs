@@ -5,13 +5,13 @@
 //! | [`exchange`] | the lines of the set-up |
 //! | [`talk`] | the set-up over TCP |
 //! | [`own`] | our end: an lcore with a port and the role |
-//! | [`link`] | a queue pair with a peer that we call |
-//! | [`serve`] | a region for whoever connects |
+//! | [`link`] | a queue pair with a peer |
+//! | [`serve`] | lends a region to whoever connects |
 //! | [`transfer`] | reading and writing |
-//! | [`input`] | what is written, and how much it is |
+//! | [`input`] | the bytes to be written, and their number |
 //! | [`whole`] | a file that is written as a whole or not at all |
 //! | [`mod@bench`] | measuring |
-//! | `told` | doing something until a signal ends it |
+//! | `told` | runs work until a signal ends it |
 
 pub mod bench;
 pub mod exchange;

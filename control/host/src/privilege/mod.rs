@@ -2,9 +2,9 @@
 //!
 //! | thread | capabilities after set-up | system calls |
 //! |---|---|---|
-//! | lcores | none | those of polling, waiting, and closing their ports |
-//! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to have the kernel ask for a neighbour | netlink |
-//! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, as it takes its program off the interface at the end | those of drivers: devices, sockets, their memory |
+//! | lcores | none | the calls for polling, waiting, and closing their ports |
+//! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to make the kernel ask for a neighbour | netlink |
+//! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, because it removes its program from the interface at the end | the calls of drivers: devices, sockets, their memory |
 //! | `addresses`, one for each `xdp:` and `udp:` port, and interface under a `dpdk:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
 //! | `stderr`, which writes the log | none | `write`, and what a signal handler needs |
 //! | `end`, which ends the process when the control thread does not | none | `poll`, reading `/proc`, and what a signal handler needs |

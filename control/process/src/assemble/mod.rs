@@ -91,7 +91,8 @@ where
             building.facts.recv().map_err(|_| Failure::Internal("an lcore said nothing of itself".to_owned()))?;
         Ok::<_, Failure>(Started { running, commands: building.commands, counters })
     };
-    // The first one opens the sockets of all; the others are then built at the same time, each touching its arena.
+    // The first lcore opens the sockets of all. Then the others are built at the same time, since each touches its
+    // arena.
     let mut started = Vec::with_capacity(ports.cores.len());
     let mut cores = ports.cores.iter().enumerate().map(|(index, core)| (index as u16, *core));
     if let Some((index, core)) = cores.next() {

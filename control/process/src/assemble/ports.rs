@@ -51,16 +51,16 @@ enum Source {
 #[derive(Clone)]
 struct Sockets {
     address: SocketAddr,
-    /// What they know of this host's addresses.
+    /// The addresses of this host that they know.
     own: Arc<OwnAddresses>,
-    /// Who follows the interface that has the address.
+    /// Follows the interface that has the address.
     watcher: Arc<Watcher>,
-    /// Those of lcores that have not taken theirs: the first lcore opens all.
+    /// The sockets of lcores that have not taken theirs: the first lcore opens all.
     opened: Arc<Mutex<Vec<UdpSockets>>>,
 }
 
 impl Sockets {
-    /// Those of one lcore.
+    /// Takes the sockets of one lcore.
     fn take(&self, lcore: u16, lcores: usize, options: UdpOptions) -> Result<UdpSockets, Failure> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if lcore == 0 {
@@ -284,7 +284,7 @@ impl Ports {
         environment.call_interrupts(interrupts).map_err(Failure::Dpdk)?
     }
 
-    /// Opens the ports of one lcore on the lcore's own thread; those of lcore 0 first.
+    /// Opens the ports of one lcore on the lcore's own thread. Lcore 0 comes first.
     pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
         let lcores = self.cores.len();
         let options = UdpOptions { roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };

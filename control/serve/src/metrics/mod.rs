@@ -3,8 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /metrics` | every counter, as Prometheus text |
-//! | `GET /live` | 200 while all lcores move, else 503 with those that do not |
-//! | `GET /ready` | 200 while traffic can be taken, else 503 with what is in the way |
+//! | `GET /live` | 200 while all lcores move, else 503 with the lcores that do not |
+//! | `GET /ready` | 200 while traffic can be taken, else 503 with the reasons |
 //!
 //! Reading a counter is a load: no poll loop is asked or delayed. The resources that strangers can use are bounded: the
 //! number of connections without a complete request, each with a few KiB and two seconds for it (`crate::connection`),

@@ -145,7 +145,7 @@ impl Member {
 /// | 18 | 1 | flags: bit 0 SNAPSHOT |
 /// | 19 | 1 | reserved, 0 |
 /// | 20 | 2 | count of entries |
-/// | 22 | 2 | bytes of one entry, at least 40; what is beyond 40 is ignored |
+/// | 22 | 2 | bytes of one entry, at least 40; bytes beyond 40 are ignored |
 /// | 24 | 8 | `challenge` |
 /// | 32 | 8 | `gateway_epoch` |
 /// | 40 | 8 | `from_generation` |
