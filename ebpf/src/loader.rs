@@ -79,6 +79,11 @@ impl Steer {
     /// Loads the program. It sees no packet before [`Steer::attach`], and takes none before [`Steer::set_addresses`].
     ///
     /// Takes about a microsecond for each shard that is served.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Permission`] when the process lacks the capabilities. It is [`SteerError::Load`] when
+    /// the kernel refuses the program or its table of shards. It is [`SteerError::Os`] when the kernel refuses to write
+    /// the program's memory. A neighbour fails as in [`Steer::set_neighbor`].
     pub fn load(config: &Config<'_>) -> Result<Self, SteerError> {
         let scale = config.shards.scale();
         let claimed_port = if config.claim_roce { wire::ROCE_PORT.into() } else { NO_PORT };
@@ -109,6 +114,13 @@ impl Steer {
     }
 
     /// Attaches the program to an interface of the calling thread's network namespace, and takes packets to its MAC.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Attached`] when the program is on an interface already. It is
+    /// [`SteerError::NoInterface`] when this interface is not here. It is [`SteerError::Busy`] when the interface has
+    /// another program. [`SteerError::NoDriverXdp`], [`SteerError::Mtu`] and [`SteerError::NoLink`] say that driver,
+    /// MTU or kernel do not allow it. It is [`SteerError::Permission`] when the process lacks the capabilities. It is
+    /// [`SteerError::Os`] for any other refusal.
     pub fn attach(&mut self, ifname: &str, hook: Hook) -> Result<(), SteerError> {
         if let Some((name, _)) = &self.attached {
             return Err(SteerError::Attached(name.clone()));
@@ -142,12 +154,20 @@ impl Steer {
     }
 
     /// Takes packets to this MAC. [`Steer::attach`] does it with the interface's own, which may change later.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Os`] when the kernel refuses to write the program's memory. It is
+    /// [`SteerError::Load`] when the program has no such memory.
     pub fn set_mac(&mut self, mac: Mac) -> Result<(), SteerError> {
         self.local.set_mac(mac);
         self.write_local()
     }
 
     /// Takes packets to these IPv4 addresses, at most [`MAX_ADDRESSES`](crate::MAX_ADDRESSES), and to no others.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Addresses`] when there are too many addresses. It is [`SteerError::Os`] when the
+    /// kernel refuses to write the program's memory.
     pub fn set_addresses(&mut self, addresses: &[Ipv4Addr]) -> Result<(), SteerError> {
         self.local.set_addresses(addresses)?;
         self.write_local()
@@ -163,6 +183,12 @@ impl Steer {
     /// Sends the cargo of a shard that is not served here to its gateway, from now on or to another place than before.
     ///
     /// Call it again when the interface was deleted and made anew: until then its packets are dropped.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::NoShard`] when the scale does not have the shard. It is [`SteerError::OwnShard`] when
+    /// it is served here. It is [`SteerError::Neighbors`] when no slot is free. It is
+    /// [`SteerError::NoNeighborInterface`] when the interface is not here. It is [`SteerError::Os`] for any other
+    /// refusal of the kernel.
     pub fn set_neighbor(&mut self, neighbor: &Neighbor) -> Result<(), SteerError> {
         let &Neighbor { shard, ifindex, .. } = neighbor;
         let shards = self.shards.scale().shards();
@@ -190,6 +216,9 @@ impl Steer {
     }
 
     /// Drops the cargo of a shard that is served elsewhere, from now on; gives whether it had a neighbour.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Os`] when the kernel refuses to write the table of shards. The neighbour then stays.
     pub fn remove_neighbor(&mut self, shard: Shard) -> Result<bool, SteerError> {
         if !self.slots.contains(shard) {
             return Ok(false);
@@ -201,11 +230,19 @@ impl Steer {
     }
 
     /// Gives the packets of a receive queue to an AF_XDP socket, which is bound to the same interface and queue.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Queue`] when the map has no place for the queue. It is [`SteerError::Os`] when the
+    /// kernel refuses the socket.
     pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
         self.sockets()?.set(queue, socket.as_raw_fd(), 0).map_err(|error| queue_error(queue, error))
     }
 
     /// Drops the packets of a receive queue from now on.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Queue`] when the map has no place for the queue. It is [`SteerError::Os`] when the
+    /// kernel refuses to empty its place.
     pub fn clear_socket(&mut self, queue: u32) -> Result<(), SteerError> {
         self.sockets()?.unset(queue).map_err(|error| queue_error(queue, error))
     }
@@ -216,6 +253,10 @@ impl Steer {
     }
 
     /// Packets with this verdict since the program was loaded, on all CPUs together.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Os`] when the kernel does not give the counters. It is [`SteerError::Load`] when the
+    /// program has none.
     pub fn packets(&self, verdict: Verdict) -> Result<u64, SteerError> {
         let map = self.ebpf.map("verdicts").ok_or_else(|| missing("verdicts"))?;
         let verdicts: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(load_error)?;
@@ -226,6 +267,9 @@ impl Steer {
     }
 
     /// Visits the name, the help and the packets of every verdict, in the order of [`Verdict::ALL`].
+    ///
+    /// # Errors
+    /// It fails as [`Steer::packets`] does. The verdicts before the one that failed were visited.
     pub fn visit(&self, visitor: &mut dyn FnMut(&'static str, &'static str, u64)) -> Result<(), SteerError> {
         for verdict in Verdict::ALL {
             visitor(verdict.name(), verdict.help(), self.packets(verdict)?);
@@ -234,6 +278,9 @@ impl Steer {
     }
 
     /// The program, for [`aya::programs::TestRun`] and [`Xdp::info`].
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Load`] when the object does not have the program.
     pub fn program(&mut self) -> Result<&mut Xdp, SteerError> {
         program(&mut self.ebpf, self.entry)
     }

@@ -141,12 +141,21 @@ impl Arena {
     ///
     /// With [`Hugepages::Prefer`], a machine without (enough) hugepages gets ordinary pages; the reason is logged as a
     /// warning with its remedy.
+    ///
+    /// # Errors
+    /// The error is [`ArenaError::Map`] when the kernel has no memory for it: no ordinary pages, or no hugepages with
+    /// [`Hugepages::Require`].
     pub fn new(bytes: usize, hugepages: Hugepages) -> Result<Self, ArenaError> {
         Self::placed(bytes, hugepages, Placement::default())
     }
 
     /// The same, at a place. A NUMA node without (enough) free pages gets help from others, and a sandbox may forbid the
     /// choice: both are logged as a warning, never an error. Addresses that devices cannot reach are an error.
+    ///
+    /// # Errors
+    /// The error is [`ArenaError::Map`] when the kernel has no memory for it: no ordinary pages, or no hugepages with
+    /// [`Hugepages::Require`]. It is [`ArenaError::Reach`] when no address below the limit of
+    /// [`Placement::address_bits`] is free.
     pub fn placed(bytes: usize, hugepages: Hugepages, placement: Placement) -> Result<Self, ArenaError> {
         if hugepages != Hugepages::Never {
             match Self::map(bytes, Backing::Hugepages, placement) {

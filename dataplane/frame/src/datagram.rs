@@ -81,6 +81,9 @@ impl Burst {
     }
 
     /// Adds a datagram; gives it back when the burst is full.
+    ///
+    /// # Errors
+    /// The datagram itself comes back when the burst is full.
     #[inline]
     pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
         if self.datagrams.is_full() {

@@ -99,11 +99,19 @@ pub struct Pool {
 
 impl Pool {
     /// Maps an arena and cuts it into chunks.
+    ///
+    /// # Errors
+    /// The error is [`ArenaError::Shape`] when there is no frame, or `chunk` is no multiple of 64 from 512 to 32768. It
+    /// is [`ArenaError::Map`] when the kernel has no memory for the arena.
     pub fn new(config: PoolConfig) -> Result<Self, ArenaError> {
         Self::placed(config, Placement::default())
     }
 
     /// The same with memory at a place: see [`Arena::placed`].
+    ///
+    /// # Errors
+    /// The error is [`ArenaError::Shape`] when there is no frame, or `chunk` is no multiple of 64 from 512 to 32768.
+    /// Else it fails as [`Arena::placed`] does.
     pub fn placed(config: PoolConfig, placement: Placement) -> Result<Self, ArenaError> {
         let PoolConfig { frames, chunk, hugepages, reserve } = config;
         if frames == 0 || !(512..=LARGEST_CHUNK).contains(&chunk) || !chunk.is_multiple_of(64) {

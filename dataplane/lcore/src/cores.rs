@@ -36,6 +36,9 @@ pub enum CoreError {
 
 impl CoreList {
     /// These cores, in this order.
+    ///
+    /// # Errors
+    /// The error is [`CoreError::Twice`] when a core is named twice. It is [`CoreError::NoCores`] when none is named.
     pub fn of(cores: impl IntoIterator<Item = usize>) -> Result<Self, CoreError> {
         let mut list: Vec<usize> = Vec::new();
         for core in cores {
@@ -65,6 +68,9 @@ impl CoreList {
     /// The cores that this process may run on.
     ///
     /// Ask before any thread is pinned: a pinned thread sees only its own core.
+    ///
+    /// # Errors
+    /// The error is [`CoreError::NoCores`] when the kernel does not say which cores there are.
     pub fn of_this_process() -> Result<Self, CoreError> {
         let mut cores: Vec<usize> =
             core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
@@ -73,6 +79,9 @@ impl CoreList {
     }
 
     /// Refuses a core that is not among `existing`.
+    ///
+    /// # Errors
+    /// The error is [`CoreError::Unknown`] with the first core that is missing.
     pub fn check(&self, existing: &Self) -> Result<(), CoreError> {
         match self.iter().find(|core| !existing.0.contains(core)) {
             Some(core) => Err(CoreError::Unknown { core, existing: existing.clone() }),

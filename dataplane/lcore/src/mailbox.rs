@@ -94,6 +94,9 @@ impl std::fmt::Debug for Waker {
 }
 
 /// A mailbox for at most `capacity` messages (at least 1), whose receiver can sleep on a doorbell.
+///
+/// # Errors
+/// The kernel makes no eventfd, as the process or the machine has no descriptors left. The error is the kernel's.
 pub fn mailbox<T: Send>(capacity: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     Ok(mailbox_with(capacity, Arc::new(EventfdBell(doorbell))))
@@ -136,6 +139,9 @@ pub struct Sender<T> {
 
 impl<T> Sender<T> {
     /// Puts a message in; gives it back when the mailbox is full or its receiver is gone.
+    ///
+    /// # Errors
+    /// The message itself comes back when the mailbox is full or its receiver is gone.
     pub fn try_send(&self, message: T) -> Result<(), T> {
         if self.is_closed() {
             return Err(message);

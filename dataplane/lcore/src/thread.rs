@@ -248,6 +248,10 @@ pub struct Starting<E> {
 
 impl<E> Starting<E> {
     /// Waits until the lcore polls, or says why it does not.
+    ///
+    /// # Errors
+    /// The error is [`StartError::Pin`] when the thread may not run on its core. It is [`StartError::Build`] when the
+    /// closure that builds the lcore fails. It is [`StartError::Panicked`] when that closure panics.
     pub fn wait(self) -> Result<LcoreHandle, StartError<E>> {
         match self.built.recv() {
             Ok(Ok((view, waker))) => Ok(LcoreHandle { view, orders: self.orders, waker, thread: Some(self.thread) }),
@@ -266,6 +270,10 @@ impl<E> Starting<E> {
 /// Starts a thread, pins it, builds an lcore on it and polls it until it has drained or is told to stop.
 ///
 /// `ended` is called on the thread when its loop has ended for any reason, so that nobody has to ask again and again.
+///
+/// # Errors
+/// The error is [`StartError::Spawn`] when the kernel gives no thread. What fails on the thread itself comes out of
+/// [`Starting::wait`].
 pub fn start<R, P, E>(
     config: ThreadConfig,
     build: impl FnOnce() -> Result<Lcore<R, P>, E> + Send + 'static,

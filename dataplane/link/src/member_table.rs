@@ -104,6 +104,11 @@ impl MemberTable {
     ///
     /// After a restart of the gateway, slaves that were here turn suspect until the gateway names them again. So a
     /// restart does not count as a mass death; see [`advance`](Self::advance).
+    ///
+    /// # Errors
+    /// The error is [`MembersRefusal::Malformed`] when the record is no MEMBERS, or contradicts itself. The other kinds
+    /// say which check it failed: address, source, tag, challenge, epoch, generation or a slave's id. Nothing of a
+    /// refused record is applied.
     pub fn receive(
         &mut self,
         now: Time,

@@ -36,6 +36,10 @@ impl ShardRanges {
     }
 
     /// The union of ranges, which may have any order and may overlap.
+    ///
+    /// # Errors
+    /// The error is [`ShardRangesError::Backwards`] when a range ends before it begins. It is
+    /// [`ShardRangesError::TooManyRanges`] when more than [`MAX_RANGES`] are left after those that touch are joined.
     pub fn from_ranges(ranges: impl IntoIterator<Item = ShardRange>) -> Result<Self, ShardRangesError> {
         let mut sorted: Vec<ShardRange> = ranges.into_iter().collect();
         sorted.sort_unstable_by_key(|range| range.first);
@@ -53,6 +57,9 @@ impl ShardRanges {
     }
 
     /// The set of these shards.
+    ///
+    /// # Errors
+    /// The error is [`ShardRangesError::TooManyRanges`] when the shards form more than [`MAX_RANGES`] ranges.
     pub fn from_shards(shards: impl IntoIterator<Item = Shard>) -> Result<Self, ShardRangesError> {
         Self::from_ranges(shards.into_iter().map(|shard| ShardRange { first: shard.0, last: shard.0 }))
     }

@@ -84,6 +84,11 @@ pub const SOURCE_REMEDY: &str = "no host can send from there (0.0.0.0/8, loopbac
 
 /// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. Any VLAN is taken. A
 /// port that receives many has a [`Reader`].
+///
+/// # Errors
+/// The error is [`Refused::Malformed`] when the headers cannot be read. It is [`Refused::NotOurs`] when address or port
+/// are not those of `local`. [`Refused::Options`], [`Refused::Source`], [`Refused::Checksum`] or
+/// [`Refused::PartialChecksum`] name what is wrong in a packet for us. The frame goes back to its pool.
 pub fn receive(frame: Frame, port: PortId, local: &Local, verify: Verify) -> Result<Datagram, Refused> {
     receive_any(frame, port, local, verify, &Filter::new(&Arc::new(Vlans::ANY), &[local.ip]), false)
 }
@@ -246,6 +251,10 @@ impl Reader {
 
     /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst; returns the bytes of its
     /// payload. When the burst is full, the frame goes back to its pool: the caller looks first.
+    ///
+    /// # Errors
+    /// [`Refused`] says which check the packet failed: its headers, our address, IP options, the VLAN, its source, or
+    /// the checksum. The frame goes back to its pool, and the burst stays as it was.
     #[inline]
     pub fn receive_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
         match self.usual_into(frame, burst) {
@@ -255,6 +264,10 @@ impl Reader {
     }
 
     /// As [`Reader::receive_into`], for the usual packet; gives any other back.
+    ///
+    /// # Errors
+    /// The frame itself comes back, unchanged, when its packet is not usual or not right. That is no fault yet:
+    /// [`Reader::receive_into`] looks at it again.
     #[inline(always)]
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
         let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
@@ -441,6 +454,10 @@ pub enum Unsendable {
 }
 
 /// Whether [`write()`] can give a datagram headers, and the packet is no larger than `mtu`.
+///
+/// # Errors
+/// The error is [`Unsendable::Address`] when the peer's address is not IPv4. It is [`Unsendable::Size`] when the packet
+/// would be larger than `mtu`, or the frame has too little headroom for the headers.
 #[inline]
 pub fn check_sendable(datagram: &Datagram, mtu: u16) -> Result<(), Unsendable> {
     if datagram.peer.ipv4_octets().is_none() {
@@ -464,12 +481,20 @@ pub enum Fill {
 
 /// Writes the headers before a datagram's payload, in place, with a real UDP checksum, or as RoCEv2's with [`Peer::ROCE`].
 /// It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
+///
+/// # Errors
+/// The error is [`Unsendable::Address`] when the peer's address is not IPv4. It is [`Unsendable::Size`] when the frame
+/// has too little headroom, or the packet would be larger than an IP packet can be.
 #[inline]
 pub fn write(datagram: &mut Datagram, local: &Local) -> Result<(), Unsendable> {
     write_for(datagram, local, Fill::Software)
 }
 
 /// [`write()`], for a NIC that may fill in the UDP checksum.
+///
+/// # Errors
+/// The error is [`Unsendable::Address`] when the peer's address is not IPv4. It is [`Unsendable::Size`] when the frame
+/// has too little headroom, or the packet would be larger than an IP packet can be.
 #[inline]
 pub fn write_for(datagram: &mut Datagram, local: &Local, fill: Fill) -> Result<(), Unsendable> {
     let Datagram { frame, peer, ce, sum, .. } = datagram;

@@ -124,6 +124,11 @@ pub type Slave = Farm;
 
 impl Farm {
     /// Builds the farm; its first heartbeats are due at once. Events of its nodes go to `sink`, which must not block.
+    ///
+    /// # Errors
+    /// The error is [`FarmError::Ids`] when there is no slave. It is [`FarmError::Twice`] when an id is in two lists.
+    /// It is [`FarmError::Scale`] when ids are of another scale. [`FarmError::Unreachable`], [`FarmError::Gateways`]
+    /// and [`FarmError::SameGateway`] say that a list of gateways is empty, is too long, or names one twice.
     pub fn new(config: FarmConfig, now: Time, sink: impl FnMut(FarmEvent) + Send + 'static) -> Result<Self, FarmError> {
         let FarmConfig { slaves, node, credential, answer_any, streams } = config;
         if slaves.is_empty() {
@@ -157,6 +162,9 @@ impl Farm {
     }
 
     /// A farm of one slave, behind one gateway.
+    ///
+    /// # Errors
+    /// The error is [`FarmError::Ids`] when the scale does not have the id.
     pub fn slave(
         gateway: Peer,
         scale: Scale,

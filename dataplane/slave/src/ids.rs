@@ -41,6 +41,10 @@ pub enum IdsError {
 
 impl Ids {
     /// The ids `first .. first + count`.
+    ///
+    /// # Errors
+    /// The error is [`IdsError::Empty`] when `count` is 0. It is [`IdsError::OutOfRange`] when the scale does not have
+    /// the last of the ids.
     pub fn range(scale: Scale, first: u32, count: u32) -> Result<Self, IdsError> {
         if count == 0 {
             return Err(IdsError::Empty);
@@ -53,6 +57,10 @@ impl Ids {
     }
 
     /// The ids of a list, in any order.
+    ///
+    /// # Errors
+    /// The error is [`IdsError::Empty`] when the list is empty. It is [`IdsError::Twice`] when it names an id twice. It
+    /// is [`IdsError::OutOfRange`] when the scale does not have an id.
     pub fn list(scale: Scale, ids: &[u32]) -> Result<Self, IdsError> {
         let mut sorted = ids.to_vec();
         sorted.sort_unstable();

@@ -53,6 +53,10 @@ pub const MOST_PAYLOAD: u16 = u16::MAX - IPV4_UDP_LEN - HEADER_LEN as u16;
 
 impl TrafficConfig {
     /// Checks the sizes.
+    ///
+    /// # Errors
+    /// The error is [`TrafficError::TooShort`] when the payload has no room for time and sequence. It is
+    /// [`TrafficError::TooLong`] when it is above [`MOST_PAYLOAD`].
     pub fn check(&self) -> Result<(), TrafficError> {
         if usize::from(self.payload) < echo::MIN_LEN {
             return Err(TrafficError::TooShort(self.payload));

@@ -189,6 +189,10 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The first record of `bytes`, if a whole one with the right magic is there. Its id is not checked.
+    ///
+    /// # Errors
+    /// The error is [`BadReason::Truncated`] when the bytes are fewer than a header. It is [`BadReason::Magic`] when
+    /// they begin with another magic. It is [`BadReason::Length`] when the payload ends after them.
     #[inline]
     pub fn first(bytes: &'a [u8]) -> Result<Self, BadReason> {
         let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {

@@ -67,6 +67,10 @@ impl Scale {
     pub const MAX_SLAVE_BITS: u8 = 24;
 
     /// Checks `gw_bits <= slave_bits <= 24`.
+    ///
+    /// # Errors
+    /// The error is [`ScaleError::TooLarge`] when `slave_bits` is above 24. It is [`ScaleError::GatewayLarger`] when
+    /// `gw_bits` is above `slave_bits`.
     pub const fn new(slave_bits: u8, gw_bits: u8) -> Result<Self, ScaleError> {
         if slave_bits > Self::MAX_SLAVE_BITS {
             return Err(ScaleError::TooLarge { slave_bits });

@@ -56,6 +56,10 @@ impl ShardSet {
     }
 
     /// The given shards; refuses one that the scale does not have, or none.
+    ///
+    /// # Errors
+    /// The error is [`ShardsError::OutOfRange`] when the scale does not have one of the shards. It is
+    /// [`ShardsError::Empty`] when there is none.
     pub fn new(scale: Scale, shards: &[Shard]) -> Result<Self, ShardsError> {
         if let Some(&Shard(shard)) = shards.iter().find(|shard| shard.0 >= scale.shards()) {
             return Err(ShardsError::OutOfRange { shard, shards: scale.shards() });
@@ -74,6 +78,10 @@ impl ShardSet {
     }
 
     /// Reads `0-3,5` or `all`.
+    ///
+    /// # Errors
+    /// The error is [`ShardsError::Syntax`] when an item is neither a number nor a range, or a range ends before it
+    /// begins. It is [`ShardsError::OutOfRange`] when the scale does not have one of the shards.
     pub fn parse(scale: Scale, text: &str) -> Result<Self, ShardsError> {
         if text.trim() == "all" {
             return Ok(Self::all(scale));

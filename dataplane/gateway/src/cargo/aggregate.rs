@@ -197,6 +197,10 @@ impl Aggregator {
     }
 
     /// Opens an empty buffer for a destination. Returns the frame when a buffer is open already or too many are.
+    ///
+    /// # Errors
+    /// The frame itself comes back when the destination does not exist or has an open buffer, or as many buffers are
+    /// open as may be.
     #[inline]
     pub fn open(&mut self, destination: Destination, frame: Frame, now: Time) -> Result<(), Frame> {
         let Some(slot) = self.slots.get_mut(destination as usize) else { return Err(frame) };
@@ -212,6 +216,9 @@ impl Aggregator {
 
     /// Makes a received frame whose data is whole records the buffer of a destination. Returns the frame as
     /// [`Aggregator::open`] does.
+    ///
+    /// # Errors
+    /// The frame itself comes back when [`Aggregator::open`] would refuse it.
     #[inline]
     pub fn adopt(
         &mut self,

@@ -8,6 +8,11 @@ use wire::{Record, UNPROVEN_MTU, tag};
 
 impl Node {
     /// Takes a HEARTBEAT_ACK that came from `from`, and reports what it means.
+    ///
+    /// # Errors
+    /// The error is [`AckRefusal::Malformed`] when the record is no HEARTBEAT_ACK, or its scale is none. The other
+    /// kinds say which check it failed: address, source, tag, challenge or sequence. A refused record does not count as
+    /// heard.
     pub fn handle(
         &mut self,
         config: &NodeConfig,

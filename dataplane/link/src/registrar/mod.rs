@@ -74,6 +74,11 @@ pub struct Registrar {
 
 impl Registrar {
     /// A registrar without nodes.
+    ///
+    /// # Errors
+    /// The error is [`RegistrarError::NoShards`] or [`RegistrarError::ShardOutOfRange`] when the shards do not fit the
+    /// scale. It is [`RegistrarError::Interval`] or [`RegistrarError::Epoch`] when that is zero. It is
+    /// [`RegistrarError::Mtu`] when an MTU is below 576.
     pub fn new(config: RegistrarConfig, now: Time) -> Result<Self, RegistrarError> {
         config.check()?;
         let shards: Vec<_> = config.shards.iter().collect();

@@ -64,6 +64,10 @@ impl LoadedPlugin {
     ///
     /// # Safety
     /// `table` is null, or points to what begins with the fields before `library` and never goes away.
+    ///
+    /// # Errors
+    /// The error is [`DpdkError::Empty`] when `table` is null: the plugin was built without DPDK. It is
+    /// [`DpdkError::OtherVersion`] when the table begins with another magic, version or layout than this program has.
     pub unsafe fn check(path: &Path, table: *const Plugin) -> Result<Self, DpdkError> {
         if table.is_null() {
             return Err(DpdkError::Empty(path.to_owned()));

@@ -40,6 +40,10 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 impl Interface {
     /// Looks an interface up by name.
+    ///
+    /// # Errors
+    /// The error is [`XdpError::NoInterface`] when the name cannot be one, or no interface here has it. It is
+    /// [`XdpError::Os`] when the kernel does not give its index, MTU or Ethernet address.
     pub fn find(name: &str) -> Result<Self, XdpError> {
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes.len() >= libc::IFNAMSIZ || bytes.contains(&0) {

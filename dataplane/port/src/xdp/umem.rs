@@ -23,6 +23,9 @@ pub struct Umem {
 
 impl Umem {
     /// A UMEM of all the pool's chunks, which must be of 2048 bytes or a multiple of 4096.
+    ///
+    /// # Errors
+    /// The error is [`XdpError::Chunk`] when the pool's chunks have another size.
     pub fn new(pool: &Pool) -> Result<Rc<Self>, XdpError> {
         let places = Places::of(pool.chunk()).ok_or_else(|| XdpError::Chunk(pool.chunk()))?;
         Ok(Rc::new(Self { pool: pool.clone(), places, bound: RefCell::new(Vec::new()) }))

@@ -153,6 +153,10 @@ impl HeartbeatAck {
     }
 
     /// The gateway's scale, or why its bit counts are not a scale.
+    ///
+    /// # Errors
+    /// The error is [`ScaleError`] when the record's `slave_bits` is above 24, or its `gw_bits` is above its
+    /// `slave_bits`.
     pub const fn scale(&self) -> Result<Scale, ScaleError> {
         Scale::new(self.slave_bits, self.gw_bits)
     }
@@ -166,6 +170,11 @@ impl HeartbeatAck {
     ///
     /// [`LinkError::Layout`] also for more than [`MAX_RANGES`] ranges, for a range that ends before it begins,
     /// and for a header that does not address a node of that role.
+    ///
+    /// # Errors
+    /// The error is [`LinkError::Layout`] when the record has another type or is a part, or its fields contradict each
+    /// other. It is [`LinkError::Version`] for another major version. It is [`LinkError::Role`] for an unknown role. It
+    /// is [`LinkError::TooShort`] when the payload ends before its fields or ranges do.
     pub fn parse(record: &Record<'_>) -> Result<Self, LinkError> {
         let payload = payload_of(record, MsgType::HEARTBEAT_ACK)?;
         let (fields, rest) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;

@@ -105,6 +105,11 @@ impl Heartbeat {
     /// Reads a HEARTBEAT; does not verify its tag.
     ///
     /// [`LinkError::Layout`] also when the header names another node than the payload.
+    ///
+    /// # Errors
+    /// The error is [`LinkError::Layout`] when the record has another type or is a part. It is [`LinkError::Version`]
+    /// for another major version. It is [`LinkError::Role`] for an unknown role. It is [`LinkError::TooShort`] when the
+    /// payload ends before its fields do.
     pub fn parse(record: &Record<'_>) -> Result<Self, LinkError> {
         let payload = payload_of(record, MsgType::HEARTBEAT)?;
         let (fields, _) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;

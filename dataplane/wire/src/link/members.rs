@@ -184,6 +184,11 @@ impl<'a> Members<'a> {
     /// Reads a MEMBERS record and checks every entry; does not verify its tag.
     ///
     /// [`LinkError::Layout`] also for an unknown state, and for a header that does not address a master.
+    ///
+    /// # Errors
+    /// The error is [`LinkError::Layout`] when the record has another type or is a part, or says that an entry is
+    /// shorter than a member. It is [`LinkError::Version`] for another major version. It is [`LinkError::TooShort`]
+    /// when the payload ends before its fields or entries do.
     pub fn parse(record: &Record<'a>) -> Result<Self, LinkError> {
         let payload = payload_of(record, MsgType::MEMBERS)?;
         let (fields, rest) = Layout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;

@@ -94,6 +94,11 @@ pub fn cookie(bytes: [u8; COOKIE_LEN]) -> Cookie {
 }
 
 /// Reads a HEARTBEAT of version 1; does not verify its tag.
+///
+/// # Errors
+/// The error is [`LinkError::Layout`] when the record has another type or is a part, or its header names another node
+/// than the payload. It is [`LinkError::Version`] for another major version than 1. It is [`LinkError::Role`] for an
+/// unknown role. It is [`LinkError::TooShort`] when the payload ends before its fields do.
 pub fn parse_heartbeat(record: &Record<'_>) -> Result<Heartbeat, LinkError> {
     let payload = payload_of_version(record, MsgType::HEARTBEAT, VERSION_MAJOR)?;
     let (fields, _) = HeartbeatLayout::ref_from_prefix(payload).map_err(|_| LinkError::TooShort)?;

@@ -62,6 +62,10 @@ impl Arp {
     }
 
     /// Reads the bytes after an Ethernet header of type ARP.
+    ///
+    /// # Errors
+    /// The error is [`NetError::Truncated`] when the packet is shorter than ARP for IPv4. It is [`NetError::Arp`] when
+    /// it is not ARP for IPv4 over Ethernet, or is neither a request nor a reply.
     pub fn parse(packet: &[u8]) -> Result<Self, NetError> {
         let packet: &[u8; LEN] = packet.first_chunk().ok_or(NetError::Truncated)?;
         if packet[field::KIND] != KIND {

@@ -54,6 +54,10 @@ impl Ethernet {
     /// Reads the header; returns the bytes after it, which may end with padding.
     ///
     /// A second tag is [`NetError::SecondTag`]; so is a provider tag, which means that one follows.
+    ///
+    /// # Errors
+    /// The error is [`NetError::Truncated`] when the frame ends before its header or its tag does. It is
+    /// [`NetError::SecondTag`] when it has more than one tag.
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<(Self, &[u8]), NetError> {
         let (header, rest) = frame.split_first_chunk::<HEADER_LEN>().ok_or(NetError::Truncated)?;

@@ -14,6 +14,10 @@ const ECHO_REQUEST: u8 = 8;
 ///
 /// Identifier, sequence and data are those of the request. Returns the length, which is that of the request;
 /// `None` when it does not fit.
+///
+/// # Errors
+/// The error is [`NetError::Truncated`] when the message is shorter than its header. It is [`NetError::Icmp`] when it
+/// is no echo request, or its checksum is wrong.
 pub fn reply(message: &[u8], out: &mut [u8]) -> Result<Option<usize>, NetError> {
     check_request(message)?;
     let Some(out) = out.get_mut(..message.len()) else {
@@ -49,6 +53,11 @@ fn turn(message: &mut [u8]) {
 ///
 /// Addresses are swapped, and the reply is tagged if the request was. The caller checks whether the request's IP
 /// address is its own. Returns the length; `None` if it does not fit.
+///
+/// # Errors
+/// It fails as [`Ethernet::parse`], [`Ipv4::parse`] and [`reply`] do. The error is [`NetError::EtherType`] when the
+/// frame has no IPv4. It is [`NetError::Fragment`] when the packet is a fragment. It is [`NetError::Protocol`] when the
+/// packet is not ICMP.
 pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usize>, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
     if ethernet.ethertype != ethernet::IPV4 {
@@ -80,6 +89,11 @@ pub fn reply_frame(frame: &[u8], mac: Mac, out: &mut [u8]) -> Result<Option<usiz
 ///
 /// As [`reply_frame`]: addresses are swapped, the reply is tagged if the request was, and the caller has checked the IP
 /// address. On an error nothing was written.
+///
+/// # Errors
+/// It fails as [`Ethernet::parse`] and [`Ipv4::parse`] do. The error is [`NetError::EtherType`] when the frame has no
+/// IPv4. It is [`NetError::Fragment`] when the packet is a fragment. It is [`NetError::Protocol`] when the packet is
+/// not ICMP. It is [`NetError::Truncated`] or [`NetError::Icmp`] when the message is no right echo request.
 pub fn reply_in_place(frame: &mut [u8], mac: Mac) -> Result<usize, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
     if ethernet.ethertype != ethernet::IPV4 {

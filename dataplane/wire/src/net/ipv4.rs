@@ -71,6 +71,11 @@ impl Ipv4 {
     /// Reads the header and gives the range of its payload in `packet`, which may be padded at its end.
     ///
     /// Version, header length, total length and header checksum are checked. A fragment is not an error here.
+    ///
+    /// # Errors
+    /// The error is [`NetError::Truncated`] when the packet is shorter than a header without options.
+    /// [`NetError::IpVersion`], [`NetError::IpHeaderLen`], [`NetError::IpTotalLen`] and [`NetError::IpChecksum`] name
+    /// the field that is wrong.
     #[inline]
     pub fn parse(packet: &[u8]) -> Result<(Self, Range<usize>), NetError> {
         let header: &[u8; HEADER_LEN] = packet.first_chunk().ok_or(NetError::Truncated)?;

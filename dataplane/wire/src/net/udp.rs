@@ -21,6 +21,10 @@ impl Udp {
     /// Reads the header of an IP packet's payload and gives the range of its own payload in it.
     ///
     /// The length is checked, the checksum is not: see [`verify`].
+    ///
+    /// # Errors
+    /// The error is [`NetError::Truncated`] when the segment is shorter than the header. It is [`NetError::UdpLen`]
+    /// when the length in the header is below the header's own, or past the end of the segment.
     #[inline]
     pub fn parse(segment: &[u8]) -> Result<(Self, Range<usize>), NetError> {
         let [s0, s1, d0, d1, l0, l1, c0, c1] = *segment.first_chunk::<HEADER_LEN>().ok_or(NetError::Truncated)?;

@@ -54,6 +54,11 @@ pub struct UdpFrame {
 /// Reads the headers of a frame with a whole UDP datagram.
 ///
 /// Checks everything except addresses, ports and the UDP checksum. Fragments are refused.
+///
+/// # Errors
+/// It fails as [`Ethernet::parse`], [`Ipv4::parse`] and [`Udp::parse`] do. The error is [`NetError::EtherType`] when
+/// the frame has no IPv4. It is [`NetError::Fragment`] when the packet is a fragment. It is [`NetError::Protocol`] when
+/// the packet is not UDP.
 #[inline]
 pub fn parse_udp4(frame: &[u8]) -> Result<UdpFrame, NetError> {
     let (ethernet, packet) = Ethernet::parse(frame)?;

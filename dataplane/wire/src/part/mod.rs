@@ -38,6 +38,11 @@ pub struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// Reads a part, and checks it alone, without other parts.
+    ///
+    /// # Errors
+    /// The error is [`PartError::NotAPart`] when the record is whole. It is [`PartError::TooShort`] when it has no
+    /// prefix or no data. It is [`PartError::PastEnd`] when the data end after the total. It is
+    /// [`PartError::WrongLast`] when the mark of the last part is missing or misplaced.
     pub fn parse(record: &Record<'a>) -> Result<Self, PartError> {
         let flags = record.header().is_frag();
         if flags & FRAG_PART == 0 {

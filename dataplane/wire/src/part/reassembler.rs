@@ -206,6 +206,11 @@ impl Reassembler {
     }
 
     /// Takes one part at time `now`, in nanoseconds; returns the message if this part completes it.
+    ///
+    /// # Errors
+    /// It fails as [`Part::parse`] does. The error is [`PartError::TotalMismatch`] or [`PartError::Overlap`] when the
+    /// part contradicts those before it. It is [`PartError::TooLarge`] or [`PartError::NoRoom`] when the limits do not
+    /// allow it. Every error but [`PartError::NotAPart`] drops what was held of that message.
     pub fn push(&mut self, now: u64, direction: Direction, record: &Record<'_>) -> Result<Option<Vec<u8>>, PartError> {
         self.expire(now);
         self.counters.parts_in += 1;

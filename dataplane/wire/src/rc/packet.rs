@@ -91,6 +91,11 @@ pub struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// The packet that is all of `bytes`, ICRC included.
+    ///
+    /// # Errors
+    /// The error is [`BadPacket::Short`] when the bytes end before the headers and the ICRC do. It is
+    /// [`BadPacket::Opcode`] for an unknown opcode. It is [`BadPacket::Version`] for another version than 0. It is
+    /// [`BadPacket::Pad`] when pad or payload have a length that they cannot have.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BadPacket> {
         let Some((bth, rest)) = bytes.split_first_chunk::<BTH_LEN>() else { return Err(BadPacket::Short) };

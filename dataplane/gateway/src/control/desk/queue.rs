@@ -8,6 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 /// The way to one lcore.
 pub trait Line {
     /// Hands a command over, or returns it when there is no room.
+    ///
+    /// # Errors
+    /// The command itself comes back when there is no room for it.
     fn try_send(&self, command: GatewayCommand) -> Result<(), GatewayCommand>;
 
     /// Whether the lcore has ended: it then needs no routes.
