@@ -139,8 +139,8 @@ pub const CUT_OFF: &str = "drop_cut_off";
 pub const ZERO_COPY: &str = "zero-copy";
 
 impl InterfaceStats {
-    /// What to say about packets that came cut off; null if the driver is not the cause. With zero-copy a driver hands
-    /// over its own buffers, and some drivers tell the NIC a length that is rounded down.
+    /// What to say about packets that came cut off; `None` if the driver is not the cause. With zero-copy a driver
+    /// hands over its own buffers, and some drivers tell the NIC a length that is rounded down.
     pub fn cut_off_text(&self) -> Option<String> {
         let Self { name, mtu, driver, .. } = self;
         self.mode.starts_with(ZERO_COPY).then(|| {

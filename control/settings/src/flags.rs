@@ -26,9 +26,8 @@ pub struct CommonArgs {
     /// or with xdp: ports as many as the one with the fewest queues has]
     #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
     pub lcores: Option<CoreList>,
-    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it
-    /// ,queues=N, ,mode=auto|zc|copy|skb or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice:
-    /// the first faces the masters
+    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it ,queues=N, ,mode=auto|zc|copy|skb
+    /// or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first faces the masters
     #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
     pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)
@@ -102,14 +101,15 @@ pub struct GatewayArgs {
     /// The gateway of a shard that is not served here: its cargo, arriving on an xdp: port, is sent on there. Repeat it
     #[arg(long = "neighbor", value_name = "SHARD=IFACE,ip=ADDR,mac=MAC")]
     pub neighbors: Vec<NeighborSpec>,
-    /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new one
+    /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new
+    /// one
     #[arg(long = "key-file", value_name = "FILE")]
     pub key_files: Vec<PathBuf>,
     /// Let in nodes of version 1 of link control, too, while they are updated. Recorded answers can deceive them
     #[arg(long)]
     pub accept_v1: bool,
-    /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master 1
-    /// 10.0.1.2`. Not together with a key
+    /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master
+    /// 1 10.0.1.2`. Not together with a key
     #[arg(long, value_name = "FILE")]
     pub static_routes: Option<PathBuf>,
 }
@@ -133,8 +133,8 @@ pub struct SlaveArgs {
     /// Memory that each id lends
     #[arg(long, default_value = "0", value_name = "SIZE")]
     pub memory: Size,
-    /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host; 0 is
-    /// one for each id
+    /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host;
+    /// 0 is one for each id
     #[arg(long, default_value = "auto", value_name = "N|auto")]
     pub domain: Domain,
     /// File with this slave's own key (gvm-dp key derive). Twice while the cluster changes its key: old, then new
@@ -143,7 +143,8 @@ pub struct SlaveArgs {
     /// File with the cluster key: a farm derives the key of each of its ids. Twice while the cluster changes its key
     #[arg(long = "cluster-key-file", value_name = "FILE")]
     pub cluster_key_files: Vec<PathBuf>,
-    /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master optional)
+    /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master
+    /// optional)
     #[arg(long, value_name = "SPEC")]
     pub traffic: Option<Traffic>,
 }

@@ -26,8 +26,8 @@ pub enum QpCommand {
 /// Our own end.
 #[derive(Args, Clone, Debug)]
 pub struct QpOwnArgs {
-    /// Where packets come from and go to: xdp:IFACE, an interface, or udp:ADDR with an address of this machine. RoCEv2 has
-    /// one UDP port, 4791
+    /// Where packets come from and go to: xdp:IFACE, an interface, or udp:ADDR with an address of this machine. RoCEv2
+    /// has one UDP port, 4791
     #[arg(short, long, value_name = "PORT", value_parser = port, add = settings::values::ports())]
     pub port: PortSpec,
     /// The core to run on [default: not pinned]
@@ -56,7 +56,8 @@ pub struct QpOwnArgs {
 /// The other end.
 #[derive(Args, Clone, Debug)]
 pub struct QpPeerArgs {
-    /// Who: ADDR or ADDR:PORT of `gvm-dp qp serve --listen`; with --qpn, the IPv4 address of a peer that knows no such set-up
+    /// Who: ADDR or ADDR:PORT of `gvm-dp qp serve --listen`; with --qpn, the IPv4 address of a peer that knows no such
+    /// set-up
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub peer: String,
     /// QP number of a peer that is set up by hand
