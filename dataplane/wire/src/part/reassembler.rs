@@ -68,8 +68,8 @@ pub struct Limits {
     pub timeout: u64,
 }
 
-/// The results for all parts. Always, with [`Reassembler::held_parts`]: `parts_in = parts_completed + duplicate + held
-/// + sum of the dropped`.
+/// The results for all parts. Always, with [`Reassembler::held_parts`]:
+/// `parts_in = parts_completed + duplicate + held + sum of the dropped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartCounters {
     /// Records handed in.
