@@ -1,8 +1,7 @@
-//! The memory of an arena: 2 MiB hugepages where the machine has them, else ordinary pages and a warning.
+//! The memory of an arena: 2 MiB hugepages if the machine has them, otherwise ordinary pages and a warning.
 //!
 //! One arena backs all ports of one lcore, so that a frame received on one port can leave on another. AF_XDP ports
-//! register the same memory as their UMEM, which is why the arena owns its mapping: see "Arena" in
-//! `docs/architecture.md`.
+//! register the same memory as their UMEM, so the arena owns its mapping: see "Arena" in `docs/architecture.md`.
 
 use crate::numa;
 use std::io;
@@ -19,12 +18,12 @@ pub(crate) const PAGE: usize = 4096;
 /// Whether an arena takes hugepages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Hugepages {
-    /// Hugepages if there are enough, else ordinary pages and a warning.
+    /// Hugepages if there are enough, otherwise ordinary pages and a warning.
     #[default]
     Prefer,
-    /// Hugepages or an error.
+    /// Hugepages, or an error.
     Require,
-    /// Ordinary pages, silently.
+    /// Ordinary pages, without a warning.
     Never,
 }
 
@@ -46,7 +45,7 @@ impl std::fmt::Display for Backing {
     }
 }
 
-/// Why there is no arena.
+/// Why an arena cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ArenaError {
     /// The kernel has no memory of the kind that was asked for.
@@ -59,7 +58,7 @@ pub enum ArenaError {
         bytes: usize,
         /// Kind of pages that were asked for.
         backing: Backing,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// No address that devices can reach is free.
@@ -68,14 +67,14 @@ pub enum ArenaError {
          it: {source}; ask for fewer --frames or --lcores"
     )]
     Reach {
-        /// Size that was asked for.
+        /// The size that was asked for.
         bytes: usize,
         /// The bits of an address that the device can use.
         bits: u32,
-        /// What the kernel said of the last address that was tried.
+        /// The kernel's error for the last address that was tried.
         source: io::Error,
     },
-    /// The sizes do not make an arena.
+    /// The sizes do not fit an arena.
     #[error(
         "an arena needs at least one chunk of 512 to 32768 bytes that is a multiple of 64, not {frames} of {chunk}"
     )]
@@ -87,16 +86,16 @@ pub enum ArenaError {
     },
 }
 
-/// What to do when hugepages are missing, as the process said it.
+/// The remedy for missing hugepages, as the process set it.
 static REMEDY: Mutex<Option<String>> = Mutex::new(None);
 
-/// Says what is to be done when hugepages are missing. Only the process knows what all of its arenas need together; remedies that
-/// name the need of one arena each undo each other.
+/// Sets the remedy for missing hugepages. Only the process knows what all of its arenas need together: if each remedy
+/// named the need of one arena, following one would undo another.
 pub fn set_remedy(text: String) {
     *REMEDY.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
 }
 
-/// What is to be done when hugepages are missing: what [`set_remedy`] was told last.
+/// The remedy for missing hugepages that [`set_remedy`] got last.
 pub fn remedy() -> String {
     let said = REMEDY.lock().unwrap_or_else(PoisonError::into_inner).clone();
     said.unwrap_or_else(|| "reserve hugepages for all arenas together, or do without them (slower)".to_owned())
@@ -112,17 +111,17 @@ fn remedy_for(backing: Backing) -> String {
 /// Where the memory of an arena should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Placement {
-    /// The NUMA node; any, when nothing is said.
+    /// The NUMA node; `None` is any.
     pub node: Option<u32>,
-    /// How many bits of an address devices can use, when that is fewer than a process's addresses have: the arena's
-    /// addresses are below 2 to this power. The IOMMUs of many desktop processors have 39.
+    /// How many bits of an address devices can use, if fewer than the addresses of a process have. The arena's
+    /// addresses are then below 2 to this power. The IOMMUs of many desktop processors have 39.
     pub address_bits: Option<u32>,
 }
 
-/// Bits of the addresses that Linux gives to x86-64 processes that ask for no more.
+/// Bits of the addresses that Linux gives to x86-64 processes by default.
 const PROCESS_BITS: u32 = 47;
 
-/// How far apart the addresses are that are tried for an arena which devices must reach.
+/// The distance between the addresses that are tried for an arena that devices must reach.
 const STEP: usize = 1 << 30;
 
 /// One contiguous mapping, page-aligned and zeroed, unmapped when dropped.
@@ -149,8 +148,9 @@ impl Arena {
         Self::placed(bytes, hugepages, Placement::default())
     }
 
-    /// The same, at a place. A NUMA node without (enough) free pages gets help from others, and a sandbox may forbid the
-    /// choice: both are logged as a warning, never an error. Addresses that devices cannot reach are an error.
+    /// The same, at a chosen place. If a NUMA node does not have enough free pages, other nodes provide the rest; a
+    /// sandbox may forbid the choice. Both are logged as a warning and are never an error. Addresses that devices
+    /// cannot reach are an error.
     ///
     /// # Errors
     /// The error is [`ArenaError::Map`] when the kernel has no memory for it: no ordinary pages, or no hugepages with
@@ -173,7 +173,7 @@ impl Arena {
             Some(bits) => Self::map_below(len, backing, bits)?,
             None => Self::map_untouched(len, backing)?,
         };
-        // The policy comes first: it is asked when a page is touched.
+        // The policy comes first: the kernel reads it when a page is touched.
         let refused = placement.node.and_then(|node| numa::prefer(arena.base, arena.len, node).err());
         arena.populate().map_err(|source| ArenaError::Map { bytes: arena.len, backing, source })?;
         if let Some(node) = placement.node {
@@ -182,7 +182,7 @@ impl Arena {
         Ok(arena)
     }
 
-    /// Memory that its owner will write from end to end before it is used: never of the hugepage pool, which is sized for
+    /// Memory that its owner writes completely before use. It never comes from the hugepage pool, which is sized for
     /// frames.
     pub(crate) fn for_table(bytes: usize) -> Result<Self, ArenaError> {
         let granule = if bytes < HUGEPAGE { PAGE } else { HUGEPAGE };
@@ -196,26 +196,26 @@ impl Arena {
 
     /// Maps `len` bytes so that all their addresses are below 2 to the power of `bits`.
     ///
-    /// Addresses in the upper half of what devices reach are tried in turn. The lower half is left to others: DPDK keeps
-    /// its own memory there, and so does a program that was not linked to run anywhere.
+    /// Addresses in the upper half of the devices' range are tried in turn. The lower half is left to others: DPDK
+    /// keeps its own memory there, and so does a program that is not position-independent.
     fn map_below(len: usize, backing: Backing, bits: u32) -> Result<Self, ArenaError> {
         let end = 1_usize << bits;
         let mut refused = io::Error::from_raw_os_error(libc::ENOMEM);
         for address in (end / 2..end.saturating_sub(len).saturating_add(1)).step_by(STEP) {
             match Self::map_at(NonZeroUsize::new(address), len, backing) {
-                // A kernel before 4.17 takes the address as a wish.
+                // A kernel before 4.17 treats the address as a hint.
                 Ok(arena) if arena.base.as_ptr() as usize <= end - len => return Ok(arena),
                 Ok(_) => refused = io::Error::from_raw_os_error(libc::EEXIST),
-                // Something is there already.
+                // Another mapping is there already.
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => refused = error,
-                // It will be the same at every address: there is no memory.
+                // Every address would fail in the same way: there is no memory.
                 Err(source) => return Err(ArenaError::Map { bytes: len, backing, source }),
             }
         }
         Err(ArenaError::Reach { bytes: len, bits, source: refused })
     }
 
-    /// Maps `len` bytes, a multiple of the size of a page; at an address, if nothing is there.
+    /// Maps `len` bytes, a multiple of the size of a page. With an address, it maps there, if nothing is there yet.
     fn map_at(at: Option<NonZeroUsize>, len: usize, backing: Backing) -> io::Result<Self> {
         let huge = match backing {
             Backing::Hugepages => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
@@ -238,7 +238,7 @@ impl Arena {
         Ok(Self { base, len, backing })
     }
 
-    /// Touches every page. An error where touching one would be a bus error: a cgroup's limit on hugepages.
+    /// Touches every page. Returns an error where a touch would raise a bus error, as at a cgroup's limit on hugepages.
     fn populate(&self) -> io::Result<()> {
         // SAFETY: the range is the mapping; the kernel writes what a fresh page has: zeros.
         if unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_POPULATE_WRITE) } == 0 {
@@ -256,10 +256,10 @@ impl Arena {
         Ok(())
     }
 
-    /// Says so when the memory is not where it was wanted.
+    /// Logs a warning if the memory is not on the wanted node.
     fn check_node(&self, wanted: u32, refused: Option<io::Error>) {
-        // The node fills from the front: the last page says whether it had enough. The last byte is inside the mapping,
-        // which is never empty.
+        // The node fills from the front: the last page shows whether it had enough. The last byte is inside the
+        // mapping, which is never empty.
         // SAFETY: `len` is at least 1, so the address is inside the mapping.
         let last = unsafe { self.base.add(self.len - 1) };
         match (numa::node_of(last), refused) {
@@ -287,7 +287,7 @@ impl Arena {
         self.base
     }
 
-    /// Bytes of the mapping, a multiple of 2 MiB (a small table's: of 4 KiB).
+    /// Bytes of the mapping, a multiple of 2 MiB (of 4 KiB for a small table).
     pub fn len(&self) -> usize {
         self.len
     }
@@ -297,7 +297,7 @@ impl Arena {
         self.len == 0
     }
 
-    /// The NUMA node of its first page, if the kernel says it.
+    /// The NUMA node of its first page, if the kernel reports it.
     pub fn node(&self) -> Option<u32> {
         numa::node_of(self.base)
     }
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(arena.base().as_ptr() as usize % 4096, 0);
     }
 
-    /// Node 0 is everywhere; a kernel without NUMA, or a sandbox, says nothing of it.
+    /// Every machine has node 0; a kernel without NUMA, or a sandbox, does not report it.
     #[test]
     fn an_arena_is_on_the_node_that_was_asked_for() {
         let arena = Arena::placed(1, Hugepages::Never, on(0)).unwrap();
@@ -356,7 +356,7 @@ mod tests {
         assert!(ranges.iter().all(|(base, len)| base + len <= 1 << 39 && base.is_multiple_of(HUGEPAGE)), "{ranges:x?}");
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{ranges:x?}");
-        // More bits than a process has are no limit.
+        // More bits than a process's addresses have: no limit.
         let wide = Placement { address_bits: Some(48), ..Placement::default() };
         assert!(Arena::placed(1, Hugepages::Never, wide).is_ok());
     }

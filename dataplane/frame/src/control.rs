@@ -1,5 +1,5 @@
-//! Link control that waits for the registrar, in three queues: who goes first does not wait for the others, and their
-//! flood takes no room from it.
+//! Link control that waits for the registrar, in three queues: mail that goes first does not wait for the others, and a
+//! flood of the others takes no room from it.
 
 use crate::Datagram;
 use std::collections::VecDeque;
@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Precedence {
-    /// From where a node is registered, and no more of it than that node needs.
+    /// From an address where a node is registered, within that node's budget.
     Member = 0,
-    /// From anybody else.
+    /// From any other address.
     Stranger = 1,
-    /// From where a node is registered, but more than it needs.
+    /// From an address where a node is registered, beyond that node's budget.
     Excess = 2,
 }
 
@@ -20,21 +20,22 @@ impl Precedence {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Member, Self::Stranger, Self::Excess];
 
-    /// Its number: the place in whatever has one thing for each of them.
+    /// Its number: the index in arrays with one element for each precedence.
     #[inline]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The most datagrams that wait in one lcore for room in the registrar's mailbox, given how many frames it has: 256 of
-    /// members, as many of strangers, and 32 of excess; where frames are few, a quarter, a sixteenth and a thirty-second.
+    /// The most datagrams that wait in one lcore for room in the registrar's mailbox, given its number of frames: 256
+    /// of members, 256 of strangers, and 32 of excess. If frames are few, it is a quarter, a sixteenth and a
+    /// thirty-second of them.
     pub const fn backlog(self, frames: usize) -> usize {
         let (most, part) = match self {
             Self::Member => (256, frames / 4),
             Self::Stranger => (256, frames / 16),
             Self::Excess => (32, frames / 32),
         };
-        // There is room for one at least.
+        // There is room for at least one.
         if part == 0 {
             1
         } else if part < most {
@@ -50,12 +51,12 @@ impl Precedence {
 pub(crate) struct ControlQueues {
     queues: [VecDeque<Datagram>; 3],
     frames: usize,
-    /// How many wait: most polls look at nothing else.
+    /// How many wait in all: most polls read only this.
     waiting: usize,
 }
 
 impl ControlQueues {
-    /// Empty queues, of an lcore that has so many frames.
+    /// Empty queues for an lcore with this many frames.
     pub(crate) fn new(frames: usize) -> Self {
         Self {
             queues: Precedence::ALL.map(|precedence| VecDeque::with_capacity(precedence.backlog(frames))),
@@ -73,7 +74,7 @@ impl ControlQueues {
         }
     }
 
-    /// Puts a datagram in, or drops it when as many wait as may. Whether there was room.
+    /// Adds a datagram, or drops it when the queue is full. Returns whether there was room.
     pub(crate) fn put(&mut self, precedence: Precedence, datagram: Datagram) -> bool {
         let most = precedence.backlog(self.frames);
         let queue = self.of(precedence);
@@ -85,14 +86,14 @@ impl ControlQueues {
         has_room
     }
 
-    /// The first that waits.
+    /// Takes the first waiting datagram.
     pub(crate) fn take(&mut self, precedence: Precedence) -> Option<Datagram> {
         let first = self.of(precedence).pop_front();
         self.waiting -= usize::from(first.is_some());
         first
     }
 
-    /// Puts one back in front.
+    /// Puts a datagram back in front.
     pub(crate) fn untake(&mut self, precedence: Precedence, datagram: Datagram) {
         self.of(precedence).push_front(datagram);
         self.waiting += 1;

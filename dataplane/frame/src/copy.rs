@@ -1,7 +1,7 @@
 //! Copies and prefetches of the hot path.
 
-/// Copies `len` bytes. Records are short and of many lengths: up to 128 bytes this stays inline, as a few copies of a
-/// fixed size of which the last overlaps the one before, where a call of `memcpy` costs as much as the copy.
+/// Copies `len` bytes. Records are short and of many lengths. Up to 128 bytes the copy stays inline, as a few copies of
+/// a fixed size, the last of which overlaps the one before; a call of `memcpy` costs as much as such a copy.
 ///
 /// # Safety
 /// `from .. from + len` is readable, `to .. to + len` is writable, and they do not overlap.
@@ -50,7 +50,7 @@ pub fn prefetch_write<T>(address: *const T) {
     prefetch_read(address);
 }
 
-/// Asks the cache for so many lines from an address on. Any address is allowed.
+/// Asks the cache for `lines` lines from an address on. Any address is allowed.
 #[inline]
 pub(crate) fn prefetch_lines(start: *const u8, lines: usize) {
     for line in 0..lines {
@@ -64,7 +64,7 @@ pub fn prefetch_bytes(bytes: &[u8]) {
     prefetch_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
 }
 
-/// Asks the cache for an element of a slice; out of range does nothing.
+/// Asks the cache for an element of a slice; an index out of range does nothing.
 #[inline]
 pub fn prefetch_element<T>(slice: &[T], index: usize) {
     prefetch_read(slice.as_ptr().wrapping_add(index));

@@ -1,7 +1,7 @@
 //! Counters: plain integers of one lcore that other threads may read.
 //!
-//! The owner adds with an ordinary load and store, never an atomic read-modify-write, so a counter costs what an
-//! integer costs. Readers see a recent value, never a torn one.
+//! The owner adds with an ordinary load and store, never with an atomic read-modify-write. So a counter costs as much
+//! as an integer. Readers see a recent value, never a torn one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,10 +45,10 @@ impl Counter {
 /// Receives each counter of a set: its name, what it counts, its value.
 pub type Visitor<'a> = dyn FnMut(&'static str, &'static str, u64) + 'a;
 
-/// What a counter says.
+/// The kind of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// How often something happened: it only grows, until the process starts anew.
+    /// How often something happened: it only grows, until the process restarts.
     Counter,
     /// How much of something there is now: it goes up and down.
     Gauge,
@@ -64,13 +64,13 @@ pub trait CounterSet: Send + Sync {
     /// Visits every counter in the order of its definition.
     fn visit(&self, visitor: &mut Visitor<'_>);
 
-    /// What the counter of this name says. A set that is made of others asks them.
+    /// The kind of the counter with this name. A set that consists of other sets asks them.
     fn kind(&self, counter: &str) -> Kind;
 }
 
 /// Defines a struct of [`Counter`]s. Names and descriptions are written once, here; `stats`, JSON, Prometheus and the
-/// documentation all read them through [`CounterSet`]. Behind the name of one that can fall stands `: gauge`, and behind that
-/// of one that counts what was dropped `: drop`.
+/// documentation all read them through [`CounterSet`]. Behind the name of one that can fall stands `: gauge`, and
+/// behind that of one that counts what was dropped `: drop`.
 ///
 /// ```
 /// frame::counters! {
@@ -95,7 +95,8 @@ macro_rules! counters {
         $(#[doc = $doc:literal] $field:ident $(: $kind:ident)?),* $(,)?
     }) => {
         $(#[$meta])*
-        // On cache lines of their own, two by two as they are fetched: no other thread's writes touch what an lcore counts.
+        // On its own cache lines, aligned to pairs because they are fetched in pairs: no other thread writes to an
+        // lcore's counters' lines.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         $vis struct $name {

@@ -8,14 +8,14 @@ use core::num::NonZeroU16;
 /// The most datagrams that are received or sent at once.
 pub const BURST: usize = 64;
 
-/// From so many bytes on payloads are worth some care: their sum is kept, and they are brought near before they are copied.
+/// From this size in bytes on, payloads get special care: their sum is kept, and they are prefetched before a copy.
 pub const LARGE: usize = 1024;
 
-/// Whose account a datagram is on when it leaves.
+/// The account on which a datagram leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Class {
-    /// Made by this process itself: link control. Leaves before cargo.
+    /// Link control, made by this process itself. It leaves before cargo.
     Link = 0,
     /// Cargo from a master to slaves.
     Down = 1,
@@ -45,15 +45,15 @@ pub struct Datagram {
     pub frame: Frame,
     /// Source on receive, destination on transmit.
     pub peer: Peer,
-    /// Records in it; counted by whoever filled the frame, zero on receive.
+    /// Records in it: counted by the code that filled the frame; zero on receive.
     pub records: u16,
-    /// On transmit: whose account it is on. Meaningless on receive.
+    /// On transmit: its account. Meaningless on receive.
     pub class: Class,
     /// Whether the datagram arrived, or is to leave, with ECN's Congestion Experienced mark.
     pub ce: bool,
-    /// The one's complement sum of the bytes in 16 bits, in the machine's byte order with 0xFFFF for zero, if it is known
-    /// without reading them: a port that verified the checksum of a [`LARGE`] payload knows it, and a port that is to compute
-    /// one need not. Whoever changes the bytes sets it to `None`.
+    /// The one's complement sum of the bytes in 16 bits, in the machine's byte order with 0xFFFF for zero, if it is
+    /// known without reading the bytes. A port that verified the checksum of a [`LARGE`] payload knows it, and then a
+    /// port that computes a checksum need not read the bytes. Code that changes the bytes sets it to `None`.
     pub sum: Option<NonZeroU16>,
 }
 
@@ -66,7 +66,7 @@ impl Datagram {
 
 const _: () = assert!(size_of::<Option<Datagram>>() == 64);
 
-/// At most [`BURST`] received datagrams; made once and filled again and again.
+/// At most [`BURST`] received datagrams; made once and filled many times.
 ///
 /// Each has a number, its place in the burst, which stays the same when another is taken out.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Burst {
         Self::default()
     }
 
-    /// Adds a datagram; gives it back when the burst is full.
+    /// Adds a datagram; returns it when the burst is full.
     ///
     /// # Errors
     /// The datagram itself comes back when the burst is full.
@@ -106,7 +106,7 @@ impl Burst {
         BURST - self.datagrams.len()
     }
 
-    /// Number of datagrams, those that were taken out included.
+    /// Number of datagrams, including those that were taken out.
     #[inline]
     pub fn len(&self) -> usize {
         self.datagrams.len()
@@ -136,7 +136,7 @@ impl Burst {
         self.datagrams.iter().enumerate().filter_map(|(number, datagram)| Some((number, datagram.as_ref()?)))
     }
 
-    /// Takes all datagrams out, in order; what the caller does not take goes back to its pool.
+    /// Takes all datagrams out, in order; those that the caller does not take go back to their pool.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Datagram> + '_ {
         self.datagrams.drain(..).flatten()
@@ -146,9 +146,9 @@ impl Burst {
     #[inline]
     pub fn clear(&mut self) {
         let len = self.datagrams.len();
-        // SAFETY: nothing is longer than no datagrams. From here on nobody but this function knows the elements.
+        // SAFETY: no length is smaller than zero. From here on only this function knows the elements.
         unsafe { self.datagrams.set_len(0) };
-        // SAFETY: the elements that were there still are.
+        // SAFETY: the elements that were there are still there.
         let datagrams = unsafe { std::slice::from_raw_parts(self.datagrams.as_ptr(), len) };
         // SAFETY: the frames are read here for the last time; they are forgotten, and their chunks go back once.
         unsafe { put_all(datagrams.iter().flatten().map(|datagram| datagram.frame.place())) };

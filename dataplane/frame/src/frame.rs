@@ -16,13 +16,14 @@ pub struct Frame {
     shared: NonNull<Stock>,
     index: u32,
     len: u16,
-    /// Bytes after the data. What is appended needs nothing else, and so never looks at the pool.
+    /// Bytes after the data. An append needs nothing else, and so never reads the pool.
     tailroom: u16,
 }
 
 impl Frame {
     /// # Safety
-    /// The caller owns the chunk `index` of the pool, whose bytes `data .. data + len + tailroom` are the end of the chunk.
+    /// The caller owns the chunk `index` of the pool, whose bytes `data .. data + len + tailroom` are the end of the
+    /// chunk.
     #[inline]
     pub(crate) unsafe fn from_parts(
         shared: NonNull<Stock>,
@@ -53,7 +54,7 @@ impl Frame {
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
     }
 
-    /// The data, to be changed.
+    /// The data, for changing.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `data`, and `&mut self` is the only way to the bytes.
@@ -134,13 +135,13 @@ impl Frame {
         copy::prefetch_lines(self.data.as_ptr(), 2);
     }
 
-    /// Asks the cache for all data, and the line before it: it will be sent.
+    /// Asks the cache for all data and for the line before it, because the frame will be sent.
     #[inline]
     pub fn prefetch_whole(&self) {
         copy::prefetch_lines(self.data.as_ptr().wrapping_sub(64), self.len() / 64 + 2);
     }
 
-    /// Makes `len` bytes before the data part of it and returns them, or `None` when the headroom is too small.
+    /// Extends the data by `len` bytes at the front and returns them, or `None` when the headroom is too small.
     #[inline]
     pub fn prepend(&mut self, len: usize) -> Option<&mut [u8]> {
         if len > self.headroom() {
@@ -152,8 +153,8 @@ impl Frame {
         self.data_mut().get_mut(..len)
     }
 
-    /// The `len` bytes before the data; `None` when the headroom is smaller. Behind what a raw port received, its IP and
-    /// UDP headers still stand there.
+    /// The `len` bytes before the data; `None` when the headroom is smaller. For a frame that a raw port received, the
+    /// IP and UDP headers are still there.
     #[inline]
     pub fn before(&self, len: usize) -> Option<&[u8]> {
         if len > self.headroom() {
@@ -163,7 +164,7 @@ impl Frame {
         Some(unsafe { std::slice::from_raw_parts(self.data.as_ptr().sub(len), len) })
     }
 
-    /// Takes `len` bytes (at most all) off the front of the data.
+    /// Removes `len` bytes (at most all) from the front of the data.
     #[inline]
     pub fn trim_front(&mut self, len: usize) {
         let len = len.min(self.len());
@@ -172,8 +173,8 @@ impl Frame {
         self.len -= len as u16;
     }
 
-    /// The data becomes its own part `start .. start + len`: headers and padding fall away. `false`, and nothing changes,
-    /// when that is not inside it.
+    /// Reduces the data to its part `start .. start + len`, without headers and padding. Returns `false` and changes
+    /// nothing when that part is not inside the data.
     #[inline]
     #[must_use]
     pub fn narrow(&mut self, start: usize, len: usize) -> bool {
@@ -187,7 +188,7 @@ impl Frame {
         true
     }
 
-    /// Shortens the data to `len` bytes; longer or equal changes nothing.
+    /// Shortens the data to `len` bytes; changes nothing when the data is not longer.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         let len = self.len().min(len) as u16;
@@ -195,9 +196,9 @@ impl Frame {
         self.len = len;
     }
 
-    /// The data's range of the chunk becomes `offset .. offset + len`; `false` when that is not inside the chunk.
+    /// Sets the data's range of the chunk to `offset .. offset + len`; `false` when that is not inside the chunk.
     ///
-    /// Bytes that were not written since the arena was made are zero or of an earlier datagram.
+    /// Bytes that were not written since the arena was made are zero or from an earlier datagram.
     #[inline]
     pub fn set_range(&mut self, offset: usize, len: usize) -> bool {
         let chunk = self.chunk() as usize;
@@ -211,15 +212,15 @@ impl Frame {
         true
     }
 
-    /// The whole tailroom, to be filled by a device or a caller before [`Frame::set_range`].
+    /// The whole tailroom, for a device or a caller to fill before [`Frame::set_range`].
     #[inline]
     pub fn tail_mut(&mut self) -> &mut [u8] {
         // SAFETY: inside this frame's own chunk; mapped memory that was zeroed; `&mut self` is the only way to it.
         unsafe { std::slice::from_raw_parts_mut(self.tail(), self.tailroom()) }
     }
 
-    /// Gives the chunk to a device: the frame is gone without going back to the pool.
-    /// [`crate::Pool::from_index`] is the way back. Returns the chunk's number, and offset and length of the data.
+    /// Gives the chunk to a device: the frame ends without returning to the pool. [`crate::Pool::from_index`] takes it
+    /// back. Returns the chunk's number, and offset and length of the data.
     #[inline]
     pub fn into_index(self) -> (u32, u16, u16) {
         let parts = (self.index, self.headroom() as u16, self.len);

@@ -1,4 +1,4 @@
-//! Memory between two guard pages: whoever reads or writes past its ends is killed at once, instead of changing what lies
+//! Memory between two guard pages: an access past its ends kills the process at once, instead of changing the memory
 //! beside it. For memory that others may write to: regions that are lent.
 
 use crate::arena::{ArenaError, Backing, HUGEPAGE, Hugepages, PAGE};
@@ -7,7 +7,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Zeroed bytes in a mapping of their own, with a page that nobody may touch before the first of them and one right after the
+/// Zeroed bytes in a mapping of their own, with an inaccessible page before the first byte and one right after the
 /// last.
 pub struct Guarded {
     /// The mapping, guard pages included.
@@ -25,10 +25,11 @@ unsafe impl Send for Guarded {}
 unsafe impl Sync for Guarded {}
 
 impl Guarded {
-    /// Maps `len` bytes. Their end lies on the guard page, and so does their start when `len` is a multiple of the size of a page
-    /// (4 KiB, or 2 MiB on hugepages).
+    /// Maps `len` bytes. They end at a guard page. They also begin at one when `len` is a multiple of the size of a
+    /// page (4 KiB, or 2 MiB on hugepages).
     ///
-    /// With [`Hugepages::Prefer`], a machine without (enough) hugepages gives ordinary pages; the reason is logged as a warning.
+    /// With [`Hugepages::Prefer`], a machine without enough hugepages gives ordinary pages; the reason is logged as a
+    /// warning.
     ///
     /// # Errors
     /// When there is no memory of the kind that was asked for.
@@ -61,7 +62,7 @@ impl Guarded {
         let before = page + mapping.as_ptr().align_offset(page).min(page);
         // SAFETY: at most two pages into a mapping of at least four.
         let start = unsafe { mapping.add(before) };
-        // From here on it is unmapped when something fails.
+        // If something fails from here on, the mapping is unmapped.
         // SAFETY: `len <= inside`, so this is inside the mapping, too.
         let base = unsafe { start.add(inside - len) };
         let guarded = Self { mapping, mapped, base, len, backing };
@@ -73,7 +74,7 @@ impl Guarded {
             return Err(fail(io::Error::last_os_error()));
         }
         if backing == Backing::Hugepages {
-            // A cgroup's limit on hugepages would else be a bus error at the first touch.
+            // Without this, a cgroup's limit on hugepages would be a bus error at the first touch.
             // SAFETY: the range is the mapping just made; the kernel writes what a fresh page has: zeros.
             if unsafe { libc::madvise(inner, inside, libc::MADV_POPULATE_WRITE) } != 0 {
                 return Err(fail(io::Error::last_os_error()));

@@ -1,13 +1,14 @@
 //! Histograms of one lcore that other threads may read: power-of-two buckets, each a plain [`Counter`].
 //!
-//! A record costs a shift and two additions, so it may stand where a datagram leaves, but not where each record passes.
+//! One value costs a shift and two additions. That is acceptable for each datagram that leaves, but not for each
+//! record.
 
 use crate::Counter;
 
 /// `BUCKETS` buckets with the inclusive upper bounds 2^`FIRST`, 2^(`FIRST`+1), ..., and a last one without a bound.
 ///
-/// Written by one thread, like its counters. Readers see each bucket at a recent value; a record that is being made may
-/// be in the sum and not in its bucket.
+/// Written by one thread, like its counters. Readers see a recent value of each bucket; a value that is just being
+/// added may be in the sum and not yet in its bucket.
 #[derive(Debug)]
 pub struct Histogram<const FIRST: u32, const BUCKETS: usize> {
     buckets: [Counter; BUCKETS],
@@ -35,7 +36,7 @@ impl<const FIRST: u32, const BUCKETS: usize> Histogram<FIRST, BUCKETS> {
         self.sum.add(value);
     }
 
-    /// What is in it now.
+    /// The present contents.
     pub fn snapshot(&self) -> Snapshot {
         let bound = |at: usize| if at + 1 < BUCKETS { Some(1 << (FIRST as usize + at)) } else { None };
         let buckets =
@@ -59,7 +60,7 @@ pub struct Bucket {
     pub count: u64,
 }
 
-/// What a [`Histogram`] held at one moment.
+/// The contents of a [`Histogram`] at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// In the order of their bounds; the last has none.
@@ -74,7 +75,8 @@ impl Snapshot {
         self.buckets.iter().map(|bucket| bucket.count).sum()
     }
 
-    /// Adds the values of another one with the same bounds, as of another lcore. An empty one takes any bounds.
+    /// Adds the values of a histogram with the same bounds, such as that of another lcore. An empty one takes any
+    /// bounds.
     pub fn merge(&mut self, other: &Self) {
         if self.buckets.is_empty() {
             self.buckets.extend(other.buckets.iter().map(|bucket| Bucket { count: 0, ..*bucket }));

@@ -3,20 +3,20 @@
 use std::io;
 use std::ptr::NonNull;
 
-/// Allocate on a node, and elsewhere when that one has nothing left.
+/// Allocate on a node, and elsewhere when that node has no memory left.
 const MPOL_PREFERRED: libc::c_int = 1;
-/// Asks for a node's number, of the page at an address.
+/// Returns the number of the node that has the page at an address.
 const MPOL_F_NODE_OF_ADDRESS: libc::c_ulong = 1 | 2;
-/// Nodes that a mask has room for: the most that Linux is built for.
+/// Number of nodes that a mask has room for: the most that Linux is built for.
 const MOST_NODES: usize = 1024;
 
-/// Makes pages of a mapping that are not there yet come from `node`, while it has any.
+/// Makes future pages of a mapping come from `node`, while the node has any.
 pub(crate) fn prefer(base: NonNull<u8>, len: usize, node: u32) -> io::Result<()> {
     let mut mask = [0u64; MOST_NODES / 64];
     let bit = node as usize;
     *mask.get_mut(bit / 64).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))? |= 1 << (bit % 64);
-    // SAFETY: the mask has the size that is said, one bit more than is read; a policy changes where fresh pages come
-    // from and never what is in memory.
+    // SAFETY: the mask has the stated size, one bit more than is read. A policy changes where fresh pages come from and
+    // never the contents of memory.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mbind,
@@ -32,7 +32,7 @@ pub(crate) fn prefer(base: NonNull<u8>, len: usize, node: u32) -> io::Result<()>
 }
 
 /// The node of the page at an address, which must have been touched; `None` on kernels without NUMA and where a sandbox
-/// does not allow the question.
+/// forbids the system call.
 pub(crate) fn node_of(address: NonNull<u8>) -> Option<u32> {
     let mut node: libc::c_int = -1;
     // SAFETY: the kernel writes one integer to `node`; without a mask nothing else is written.

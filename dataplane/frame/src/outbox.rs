@@ -1,10 +1,10 @@
-//! What a role sends: a queue per port, and the account of what became of each datagram.
+//! What a role sends: a queue per port, and the account of what happened to each datagram.
 //!
-//! A record is counted out when the port's TX ring took its datagram, not before. Until then it is held here; a full
-//! ring keeps it here and the lcore tries again.
+//! A record counts as sent when the port's TX ring took its datagram, not before. Until then the outbox holds it; if
+//! the ring is full, the lcore tries again.
 //!
-//! All memory is allocated when the outbox is made: what waits lies in frames, and there are no more of them than the pool
-//! has.
+//! All memory is allocated when the outbox is made. Waiting datagrams are in frames, and there are no more of them than
+//! the pool has.
 
 use crate::control::ControlQueues;
 use crate::{BURST, Class, Datagram, Frame, Pool, PortId, Precedence};
@@ -58,7 +58,7 @@ crate::counters! {
 enum Fate {
     Taken,
     Failed,
-    /// As many wait for its slow destination as may.
+    /// Its slow destination has the most waiting datagrams already.
     Beyond,
 }
 
@@ -95,22 +95,22 @@ impl OutboxCounters {
     }
 }
 
-/// The slow queues of a port: one for each destination, or group of destinations, that it found to be slow.
+/// The slow queues of a port: one for each destination, or group of destinations, that the port found to be slow.
 pub const SLOW_QUEUES: usize = 3;
 
-/// The most datagrams that wait in a slow queue for one destination. What comes then is dropped: what waits was promised
-/// first, stays in order, and is no older than a slow link makes it.
+/// The most datagrams that wait in a slow queue for one destination. Later ones are dropped: the waiting ones came
+/// first, stay in order, and wait no longer than the slow link needs.
 pub const SLOW_DATAGRAMS: usize = 64;
 
-/// The most datagrams that wait in one slow queue, for all its destinations; fewer where the pool is small.
+/// The most datagrams that wait in one slow queue, for all its destinations; fewer if the pool is small.
 const SLOW_ROOM: usize = 4 * SLOW_DATAGRAMS;
-/// The part of the pool's frames that one slow queue may have.
+/// One slow queue may have the pool's frames divided by this.
 const SLOW_PART: usize = 16;
 
 /// Datagrams that wait for one port. Link control leaves first; otherwise first in, first out.
 ///
-/// A port that has room for some destinations and not for others sets aside what is for the others: see
-/// [`TxQueue::set_aside`]. It then waits in a slow queue and holds up nobody.
+/// If a port has room for some destinations and not for others, it sets aside the datagrams for the others: see
+/// [`TxQueue::set_aside`]. They then wait in a slow queue and delay nothing else.
 pub struct TxQueue {
     link: VecDeque<Datagram>,
     cargo: VecDeque<Datagram>,
@@ -123,7 +123,7 @@ pub struct TxQueue {
 }
 
 impl TxQueue {
-    /// An empty queue with room for so many datagrams of link control, and as many of cargo.
+    /// An empty queue with room for `room` datagrams of link control, and as many of cargo.
     fn new(counters: Arc<OutboxCounters>, room: usize) -> Self {
         let (link, cargo) = (VecDeque::with_capacity(room), VecDeque::with_capacity(room));
         let slow_room = (room / SLOW_PART).clamp(1, SLOW_ROOM);
@@ -137,8 +137,8 @@ impl TxQueue {
         Self { slow, slow_room: self.slow_room, ..Self::new(Arc::clone(&self.counters), BURST) }
     }
 
-    /// Begins at the start of its memory again if nothing waits. Once per poll, after sending: so only as much of the memory is
-    /// used as is needed, and that stays in the cache.
+    /// Goes back to the start of its memory if nothing waits. Called once per poll, after sending. So only as much
+    /// memory is used as is needed, and it stays in the cache.
     #[inline]
     pub fn rewind(&mut self) {
         if self.link.is_empty() && self.cargo.is_empty() {
@@ -147,9 +147,10 @@ impl TxQueue {
         }
     }
 
-    /// Moves up to [`BURST`] datagrams, in the order in which they should leave, to an empty sibling. So whoever looks
-    /// at what a port sends knows which those were: the port gets the sibling, and what it leaves comes back with
-    /// [`TxQueue::take_back`]. Nothing is counted by the move. The slow queues are lent whole, and are not among them.
+    /// Moves up to [`BURST`] datagrams, in the order in which they should leave, to an empty sibling. So code that
+    /// observes what a port sends knows which datagrams those were: the port gets the sibling, and
+    /// [`TxQueue::take_back`] returns what the port leaves. The move counts nothing. The slow queues are lent whole,
+    /// and are not included.
     pub fn lend(&mut self, to: &mut Self) {
         std::mem::swap(&mut self.slow, &mut to.slow);
         while to.backlog() < BURST {
@@ -164,8 +165,8 @@ impl TxQueue {
         (to.lent, to.failed) = (to.backlog(), 0);
     }
 
-    /// Takes back what is left of what was lent, to the front. Returns how many left the sibling or were set aside, and which
-    /// of those, counted from the first in bit 0, could not be sent at all.
+    /// Takes the rest of the lent datagrams back, to the front. Returns how many left the sibling or were set aside,
+    /// and which of those could not be sent at all, counted from the first in bit 0.
     pub fn take_back(&mut self, from: &mut Self) -> (usize, u64) {
         std::mem::swap(&mut self.slow, &mut from.slow);
         let left = from.lent - from.backlog();
@@ -178,25 +179,25 @@ impl TxQueue {
         (left, std::mem::take(&mut from.failed))
     }
 
-    /// Datagrams that wait, those of the slow queues included.
+    /// Datagrams that wait, including those in the slow queues.
     #[inline]
     pub fn len(&self) -> usize {
         self.backlog() + self.slow.iter().map(VecDeque::len).sum::<usize>()
     }
 
-    /// Whether none waits, not in a slow queue either.
+    /// Whether no datagram waits, also not in a slow queue.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.link.is_empty() && self.cargo.is_empty() && self.slow.iter().all(VecDeque::is_empty)
     }
 
-    /// Datagrams that wait for the port, and not for a slow destination.
+    /// Datagrams that wait for the port itself, not for a slow destination.
     #[inline]
     pub fn backlog(&self) -> usize {
         self.link.len() + self.cargo.len()
     }
 
-    /// Datagrams of cargo among the [`TxQueue::backlog`].
+    /// Datagrams of cargo in the [`TxQueue::backlog`].
     #[inline]
     pub fn cargo(&self) -> usize {
         self.cargo.len()
@@ -207,7 +208,8 @@ impl TxQueue {
         self.link.iter().chain(&self.cargo)
     }
 
-    /// The datagrams of the backlog in the order in which they should leave, to be made ready (headers) before they are taken.
+    /// The datagrams of the backlog in the order in which they should leave, so that headers can be written before they
+    /// are taken.
     #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Datagram> {
         self.link.iter_mut().chain(self.cargo.iter_mut())
@@ -229,16 +231,17 @@ impl TxQueue {
         Some(datagram)
     }
 
-    /// The first datagram of the backlog, for a ring that has room for it: it counts as sent. Its frame is now the caller's.
+    /// Takes the first datagram of the backlog for a ring that has room for it. It counts as sent, and the caller owns
+    /// its frame.
     ///
-    /// Call it before headers are prepended: the bytes that count are the UDP payload's.
+    /// Call it before headers are prepended: the counted bytes are those of the UDP payload.
     #[inline]
     pub fn take(&mut self) -> Option<Datagram> {
         self.pop(Fate::Taken)
     }
 
-    /// The first datagram, which the port cannot send at all (no route to it, larger than the device's MTU): its
-    /// records count as dropped, and the port counts why.
+    /// Takes the first datagram, which the port cannot send at all (no route to it, larger than the device's MTU). Its
+    /// records count as dropped, and the port counts the reason.
     pub fn fail(&mut self) -> Option<Datagram> {
         self.note_failed();
         self.pop(Fate::Failed)
@@ -246,14 +249,14 @@ impl TxQueue {
 
     /// Notes that the first datagram will not be sent.
     fn note_failed(&mut self) {
-        // Only in a queue that was lent to is there a bit for it.
+        // Only a queue that datagrams were lent to has a bit for it.
         let gone = self.lent.wrapping_sub(self.backlog());
         self.failed |= u32::try_from(gone).ok().and_then(|gone| 1u64.checked_shl(gone)).unwrap_or(0);
     }
 
-    /// Moves the first datagram, which is cargo for a slow destination, to the end of slow queue `number`. Where as many
-    /// wait for that destination as may ([`SLOW_DATAGRAMS`]), it is dropped and counted instead, and the result is `false`.
-    /// Link control is never set aside: the result is `false`, and it stays.
+    /// Moves the first datagram, which is cargo for a slow destination, to the end of slow queue `number`. If the most
+    /// allowed ([`SLOW_DATAGRAMS`]) wait for that destination, the datagram is dropped and counted instead, and the
+    /// result is `false`. Link control is never set aside: the result is `false`, and it stays.
     pub fn set_aside(&mut self, number: usize) -> bool {
         if !self.link.is_empty() {
             return false;
@@ -276,7 +279,8 @@ impl TxQueue {
         self.slow.get(number).map_or(0, VecDeque::len)
     }
 
-    /// The datagrams of a slow queue in the order in which they should leave, to be made ready before they are taken.
+    /// The datagrams of a slow queue in the order in which they should leave, so that headers can be written before
+    /// they are taken.
     pub fn slow_iter_mut(&mut self, number: usize) -> impl Iterator<Item = &mut Datagram> {
         self.slow.get_mut(number).into_iter().flatten()
     }
@@ -287,32 +291,32 @@ impl TxQueue {
         Some(datagram)
     }
 
-    /// As [`TxQueue::take`], the first datagram of a slow queue.
+    /// Like [`TxQueue::take`], for the first datagram of a slow queue.
     pub fn take_slow(&mut self, number: usize) -> Option<Datagram> {
         self.pop_slow(number, Fate::Taken)
     }
 
-    /// As [`TxQueue::fail`], the first datagram of a slow queue.
+    /// Like [`TxQueue::fail`], for the first datagram of a slow queue.
     pub fn fail_slow(&mut self, number: usize) -> Option<Datagram> {
         self.pop_slow(number, Fate::Failed)
     }
 }
 
-/// Datagrams of cargo that wait for a port before it counts as contended; fewer where the pool is small.
+/// Datagrams of cargo that wait for a port before it counts as contended; fewer if the pool is small.
 pub const CONTENDED: usize = 1024;
 
-/// How much waits for a port.
+/// How crowded a port is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowding {
     /// There is room for everybody.
     Free,
-    /// More comes than the port sends: who has had its share must give way.
+    /// More comes than the port sends: senders that have had their share are dropped.
     Contended,
-    /// Nothing more is taken: it would have the frames that others need.
+    /// Nothing more is taken: it would use the frames that others need.
     Full,
 }
 
-/// What a role may touch of the world: frames, a queue per port, and the way to the registrar.
+/// All that a role may access: frames, a queue per port, and the way to the registrar.
 pub struct Outbox {
     pool: Pool,
     queues: Vec<TxQueue>,
@@ -341,13 +345,13 @@ impl Outbox {
         }
     }
 
-    /// The frames of this lcore.
+    /// The pool of this lcore.
     #[inline]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for other threads to read.
     pub fn counters(&self) -> &Arc<OutboxCounters> {
         &self.counters
     }
@@ -358,12 +362,12 @@ impl Outbox {
         self.pool.alloc()
     }
 
-    /// A fresh frame for link control, from the reserve if need be.
+    /// A fresh frame for link control, from the reserve if necessary.
     pub fn alloc_link(&self) -> Option<Frame> {
         self.pool.alloc_reserved()
     }
 
-    /// Queues a datagram on its peer's port; link control before cargo.
+    /// Queues a datagram on its peer's port, link control before cargo.
     ///
     /// A datagram for a port that does not exist counts as dropped on transmit.
     #[inline]
@@ -384,7 +388,7 @@ impl Outbox {
         }
     }
 
-    /// Hands a link control datagram to the registrar; when too many wait already, it is dropped and counted.
+    /// Hands a link control datagram to the registrar. If too many wait already, it is dropped and counted.
     pub fn control(&mut self, precedence: Precedence, datagram: Datagram) {
         if !self.control.put(precedence, datagram) {
             let dropped = match precedence {
@@ -407,7 +411,7 @@ impl Outbox {
         self.control.take(precedence)
     }
 
-    /// Puts a link control datagram back in front: the mailbox was full.
+    /// Puts a link control datagram back in front, because the mailbox was full.
     pub fn unget_control(&mut self, precedence: Precedence, datagram: Datagram) {
         self.control.untake(precedence, datagram);
     }
@@ -418,25 +422,25 @@ impl Outbox {
         self.queues.get_mut(port.0 as usize)
     }
 
-    /// Datagrams that wait for a port, and not for a slow destination behind it.
+    /// Datagrams that wait for a port itself, not for a slow destination behind it.
     #[inline]
     pub fn backlog(&self, port: PortId) -> usize {
         self.queues.get(port.0 as usize).map_or(0, TxQueue::backlog)
     }
 
-    /// All datagrams that wait for a port, those for slow destinations included.
+    /// All datagrams that wait for a port, including those for slow destinations.
     #[inline]
     pub fn waiting(&self, port: PortId) -> usize {
         self.queues.get(port.0 as usize).map_or(0, TxQueue::len)
     }
 
-    /// Whether any port is contended or full. Once per burst.
+    /// Whether any port is contended or full. Called once per burst.
     #[inline]
     pub fn is_contended(&self) -> bool {
         self.queues.iter().any(|queue| queue.cargo.len() > self.contended)
     }
 
-    /// How much waits for a port.
+    /// How crowded a port is.
     pub fn crowding(&self, port: PortId) -> Crowding {
         match self.queues.get(port.0 as usize).map_or(0, TxQueue::cargo) {
             waiting if waiting <= self.contended => Crowding::Free,

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Which of a process's ports; the first on the command line is 0.
+/// The number of one of a process's ports; the first on the command line is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PortId(pub u8);
 
-/// The 802.1Q tag of a peer, answered in kind: none, or a VLAN id (0 is a tag too).
+/// The 802.1Q tag of a peer, which answers repeat: none, or a VLAN id (0 is a tag too).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Vlan(u16);
 
@@ -35,29 +35,31 @@ impl fmt::Debug for Vlan {
     }
 }
 
-/// Where a datagram came from or goes to. Filled on receive and written on transmit by the port.
+/// Where a datagram came from or goes to. The port fills it on receive and uses it on transmit.
 ///
-/// One address type everywhere: IPv4 addresses are IPv4-mapped IPv6 addresses.
+/// There is one address type: IPv4 addresses are IPv4-mapped IPv6 addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
 pub struct Peer {
     ip: [u8; 16],
-    /// MAC address of the next hop towards it; zero on ports that have none (sockets).
+    /// MAC address of the next hop towards it; zero on ports without MAC addresses (sockets).
     pub mac: [u8; 6],
     /// The peer's UDP port.
     pub udp_port: u16,
     /// Its 802.1Q tag.
     pub vlan: Vlan,
-    /// The port it is behind.
+    /// The port through which it is reached.
     pub port: PortId,
     zero: u8,
-    /// The UDP port that a raw port sends from to it; 0 is the one that it listens on. Sockets know only their own.
+    /// The source UDP port of a raw port's datagrams to it; 0 is the port on which the raw port listens. Sockets always
+    /// use their own.
     pub source_port: u16,
-    /// Which of our own addresses the port has towards it, by the port's numbers: received datagrams have that to which
-    /// they came, so that answers leave from it. 0 is the port's choice, and all there is on a socket that is bound to an address. [`Peer::ROCE`] is set where it is not the UDP
-    /// port on which we listen, but that of RoCEv2.
+    /// Which of our own addresses the port uses towards it, by the port's numbers. For received datagrams it is the
+    /// destination address, so that answers leave from that address. 0 leaves the choice to the port; a socket that is
+    /// bound to an address knows only 0. [`Peer::ROCE`] is set if the UDP port is not the one on which we listen, but
+    /// that of RoCEv2.
     pub local: u8,
-    /// Fills the last word, so that a peer is four of them.
+    /// Fills the last word, so that a peer has four words.
     rest: u8,
 }
 
@@ -66,11 +68,11 @@ const _: () = assert!(size_of::<Peer>() == 32);
 const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl Peer {
-    /// No peer at all: its bytes differ from those of every peer that is one.
+    /// No peer at all: its bytes differ from those of every real peer.
     pub const NOBODY: Self = Self { zero: 1, ..Self::ipv4(PortId(u8::MAX), [0; 4], 0, Vlan::UNTAGGED, [0; 6]) };
 
-    /// In [`Peer::local`]: a datagram came to our RoCEv2 port, which a role has claimed, or is to leave as RoCEv2 does,
-    /// ECN-capable and without a UDP checksum.
+    /// In [`Peer::local`]: a datagram came to our RoCEv2 port, which a role has claimed. On transmit, it leaves as
+    /// RoCEv2 does, ECN-capable and without a UDP checksum.
     pub const ROCE: u8 = 0x80;
 
     /// Whether [`Peer::ROCE`] is set.
@@ -125,14 +127,14 @@ impl Peer {
         self.ip
     }
 
-    /// All bytes of a peer: the quickest way to see that two are one and the same, MAC and UDP port included.
+    /// All bytes of a peer: the fastest way to compare two peers, MAC and UDP port included.
     #[inline]
     pub fn as_bytes(&self) -> &[u8; 32] {
         // SAFETY: a peer is 32 bytes without padding (asserted above, `zero` and `rest` fill it): each is initialised.
         unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
-    /// Makes an IPv4 peer another one at the same place: of the same port and VLAN, and towards the same address of ours.
+    /// Changes an IPv4 peer to another one with the same port, VLAN and local address.
     #[inline]
     pub fn move_to(&mut self, ip: [u8; 4], udp_port: u16, mac: [u8; 6]) {
         debug_assert!(self.ipv4_octets().is_some());
@@ -140,7 +142,8 @@ impl Peer {
         (self.udp_port, self.mac) = (udp_port, mac);
     }
 
-    /// Whether it is behind a raw port, which knows the Ethernet address of the next hop, and not behind a socket.
+    /// Whether it is behind a raw port, which knows the Ethernet address of the next hop; otherwise it is behind a
+    /// socket.
     pub const fn is_raw(&self) -> bool {
         !matches!(self.mac, [0, 0, 0, 0, 0, 0])
     }
@@ -153,11 +156,11 @@ impl Peer {
     }
 
     /// Whether a datagram from `self` may come from the node that is registered at `registered`: same port, VLAN and
-    /// IP, and the same UDP port when the node asked for that (`fixed_port`). The MAC is never compared: routers move; nor
-    /// is what is ours.
+    /// IP, and the same UDP port if the node asked for that (`fixed_port`). The MAC is never compared, because routers
+    /// move; our own addresses are not compared either.
     #[inline]
     pub fn is_same_origin(&self, registered: &Self, fixed_port: bool) -> bool {
-        // Without branches: nearly always all of it is looked at.
+        // Without branches: nearly always all parts are compared.
         (u128::from_ne_bytes(self.ip) == u128::from_ne_bytes(registered.ip))
             & (self.place() == registered.place())
             & (!fixed_port | (self.udp_port == registered.udp_port))

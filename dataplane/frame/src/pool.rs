@@ -1,4 +1,4 @@
-//! The free chunks of an arena: allocation is a pop, return is a push, both of one lcore alone.
+//! The free chunks of an arena: allocation is a pop, return is a push, both by one lcore alone.
 
 use crate::arena::{Arena, ArenaError, Backing, HUGEPAGE, Hugepages, Placement};
 use crate::frame::Frame;
@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Bytes before the data of a fresh frame: room for Ethernet, 802.1Q, IPv6 and UDP headers, and the data begins on a
-/// cache line.
+/// Bytes before the data of a fresh frame: room for Ethernet, 802.1Q, IPv6 and UDP headers. With it, the data begins on
+/// a cache line.
 pub const HEADROOM: u16 = 128;
 
-/// Fresh frames start their data at one of this many cache lines, chosen by the chunk's index. Chunks are a power of
-/// two apart, as UMEM wants them; without the stagger all headers would fall into the same few sets of the L1 cache.
+/// Number of different cache lines at which the data of fresh frames starts, chosen by the chunk's index. Chunks are a
+/// power of two apart, as UMEM requires; without this offset all headers would fall into the same few sets of the L1
+/// cache.
 pub const COLOURS: u32 = 4;
 
 /// Where the data of a fresh frame begins in a chunk.
@@ -24,7 +25,7 @@ pub const fn fresh_offset(index: u32) -> u16 {
 /// The largest chunk of a pool, in bytes.
 pub const LARGEST_CHUNK: u32 = 32_768;
 
-/// The size of chunks of which each has `bytes`: 2048, 4096 or a multiple of it, as AF_XDP wants them; at most
+/// The chunk size for chunks of at least `bytes`: 2048, 4096 or a multiple of 4096, as AF_XDP requires; at most
 /// [`LARGEST_CHUNK`].
 pub const fn chunk_for(bytes: u32) -> u32 {
     match bytes {
@@ -49,14 +50,14 @@ pub const fn payload_room(chunk: u32) -> u32 {
 
 /// Whether the chunk at a place would lie in two hugepages.
 ///
-/// Two hugepages that are neighbours in the process need not be so for a device, and not every device (QEMU's e1000e, igb
-/// and vmxnet3) can send a packet that lies in both.
+/// Two neighbouring hugepages of a process need not be neighbours for a device. Some devices (QEMU's e1000e, igb and
+/// vmxnet3) cannot send a packet that lies in both.
 const fn straddles(slot: u32, chunk: u32) -> bool {
     let start = slot as usize * chunk as usize;
     start / HUGEPAGE != (start + chunk as usize - 1) / HUGEPAGE
 }
 
-/// How many places so many chunks need, when those that would lie in two hugepages are left out.
+/// How many places this many chunks need, without the places that would lie in two hugepages.
 fn slots_for(frames: u32, chunk: u32) -> u32 {
     let (mut slots, mut left) = (0, frames);
     while left > 0 {
@@ -66,21 +67,21 @@ fn slots_for(frames: u32, chunk: u32) -> u32 {
     slots
 }
 
-/// Bytes of the arena of so many chunks: what its hugepages must hold.
+/// Bytes of the arena for this many chunks: the size that its hugepages must have.
 pub fn arena_bytes(frames: u32, chunk: u32) -> u64 {
     u64::from(slots_for(frames, chunk)) * u64::from(chunk)
 }
 
-/// Shape of a pool.
+/// The parameters of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Number of chunks.
     pub frames: u32,
-    /// Bytes of each chunk, 512 to [`LARGEST_CHUNK`], a multiple of 64. AF_XDP wants what [`chunk_for`] gives.
+    /// Bytes of each chunk, 512 to [`LARGEST_CHUNK`], a multiple of 64. For AF_XDP, use a result of [`chunk_for`].
     pub chunk: u32,
     /// Whether to take hugepages.
     pub hugepages: Hugepages,
-    /// Chunks that only [`Pool::alloc_reserved`] may take: link control leaves even when cargo took all else.
+    /// Chunks that only [`Pool::alloc_reserved`] may take: so link control can leave when cargo has taken all others.
     pub reserve: u32,
 }
 
@@ -90,7 +91,7 @@ impl Default for PoolConfig {
     }
 }
 
-/// A handle of one lcore's frames. Clones are handles of the same pool; neither they nor the frames leave their thread.
+/// A handle of one lcore's frames. Clones are handles of the same pool; neither handles nor frames leave their thread.
 ///
 /// The memory lives until the last handle and the last frame are gone, in any order.
 pub struct Pool {
@@ -107,7 +108,7 @@ impl Pool {
         Self::placed(config, Placement::default())
     }
 
-    /// The same with memory at a place: see [`Arena::placed`].
+    /// The same, with memory at a chosen place: see [`Arena::placed`].
     ///
     /// # Errors
     /// The error is [`ArenaError::Shape`] when there is no frame, or `chunk` is no multiple of 64 from 512 to 32768.
@@ -119,7 +120,7 @@ impl Pool {
         }
         let most = slots_for(frames, chunk);
         let arena = Arena::placed(most as usize * chunk as usize, hugepages, placement)?;
-        // On ordinary pages most chunks touch two of them, whatever is left out.
+        // On ordinary pages most chunks lie in two of them in any case.
         let whole = arena.backing() == Backing::Hugepages;
         let slots = if whole { most } else { frames };
         tracing::debug!("{frames} frames of {chunk} bytes in an arena of {} bytes on {}", arena.len(), arena.backing());
@@ -166,7 +167,7 @@ impl Pool {
         let left = top - 1;
         let index = shared.free.get(left as usize)?.get();
         shared.top.set(left);
-        // The one that goes out next: it was away for as long as a device had it, and is not in the cache.
+        // The next chunk to go out: a device had it for a long time, so it is not in the cache.
         if let Some(next) = shared.free.get((left as usize).wrapping_sub(1)) {
             self.chunks().prefetch::<2>(next.get(), fresh_offset(next.get()));
         }
@@ -177,10 +178,10 @@ impl Pool {
         Some(unsafe { self.chunks().frame(index, fresh_offset(index), 0) })
     }
 
-    /// Takes free chunks for a device, as many as there are and as `into` has places; not from the top of the stack
-    /// down but upwards, so that chunks that came back in order go out in order. Returns how many.
+    /// Takes free chunks for a device: as many as there are, and as many as `into` has places for. It takes them in
+    /// ascending order of the stack, so that chunks that came back in order go out in order. Returns how many.
     ///
-    /// They are now the device's, as after [`Frame::into_index`]: [`Pool::from_index`] is the way back.
+    /// The device now owns them, as after [`Frame::into_index`]: [`Pool::from_index`] takes them back.
     #[inline]
     pub fn take_free(&self, into: &mut [u32]) -> usize {
         let shared = self.shared();
@@ -195,13 +196,13 @@ impl Pool {
         free.len()
     }
 
-    /// Chunks in all.
+    /// Number of all chunks.
     pub fn capacity(&self) -> u32 {
         self.shared().capacity
     }
 
-    /// One more than the largest number of a chunk: what an array by chunks needs. More than [`Pool::capacity`] where
-    /// places are left out, because a chunk there would lie in two hugepages.
+    /// One more than the largest number of a chunk: the length of an array indexed by chunk. It is more than
+    /// [`Pool::capacity`] if places are left out because a chunk there would lie in two hugepages.
     pub fn slots(&self) -> u32 {
         self.shared().slots
     }
@@ -218,7 +219,7 @@ impl Pool {
         self.free().saturating_sub(self.shared().reserve)
     }
 
-    /// Chunks that are owned by somebody now.
+    /// Chunks that have an owner now.
     pub fn in_use(&self) -> u32 {
         self.capacity() - self.free()
     }
@@ -243,7 +244,7 @@ impl Pool {
         self.shared().arena.backing()
     }
 
-    /// The NUMA node of its memory, if the kernel says it.
+    /// The NUMA node of its memory, if the kernel reports it.
     pub fn node(&self) -> Option<u32> {
         self.shared().arena.node()
     }
@@ -253,7 +254,8 @@ impl Pool {
         self.shared().base
     }
 
-    /// Bytes from the first chunk's first to the last one's last, for registering the arena as UMEM.
+    /// Bytes from the first byte of the first chunk to the last byte of the last chunk, for registering the arena as
+    /// UMEM.
     pub fn len(&self) -> usize {
         self.slots() as usize * self.chunk() as usize
     }
@@ -273,14 +275,14 @@ impl Pool {
     /// Takes back a frame that [`Frame::into_index`] gave to a device.
     ///
     /// # Panics
-    /// If the range does not lie inside a chunk: a device that writes outside its frames has broken more than this.
+    /// If the range does not lie inside a chunk: a device that writes outside its frames has already corrupted memory.
     ///
     /// # Safety
-    /// `index` came from `into_index` of a frame of this pool, and the device is done with it: nobody else owns it.
+    /// `index` came from `into_index` of a frame of this pool, and the device no longer uses it: nobody else owns it.
     #[inline]
     pub unsafe fn from_index(&self, index: u32, offset: u16, len: u16) -> Frame {
         assert!(index < self.slots() && u32::from(offset) + u32::from(len) <= self.chunk());
-        // SAFETY: the caller vouches for ownership; the range was checked.
+        // SAFETY: the caller guarantees ownership; the range was checked.
         unsafe { self.chunks().frame(index, offset, len) }
     }
 }
@@ -295,13 +297,13 @@ pub struct Chunks<'a> {
 }
 
 impl Chunks<'_> {
-    /// Where a chunk's bytes from `offset` on are; meaningless for a chunk that does not exist.
+    /// The address of a chunk's bytes from `offset` on; meaningless for a chunk that does not exist.
     #[inline]
     fn address(&self, index: u32, offset: u16) -> *mut u8 {
         self.base.as_ptr().wrapping_add(index as usize * self.chunk as usize + usize::from(offset))
     }
 
-    /// Asks the cache for the first `LINES` lines of what a device wrote at `offset` of a chunk.
+    /// Asks the cache for the first `LINES` lines that a device wrote at `offset` of a chunk.
     #[inline]
     pub fn prefetch<const LINES: usize>(&self, index: u32, offset: u16) {
         crate::copy::prefetch_lines(self.address(index, offset), LINES);
@@ -310,7 +312,7 @@ impl Chunks<'_> {
     /// Takes back a frame that [`Frame::into_index`] gave to a device: [`Pool::from_index`] without its check.
     ///
     /// # Safety
-    /// `index` came from `into_index` of a frame of this pool, and the device is done with it: nobody else owns it.
+    /// `index` came from `into_index` of a frame of this pool, and the device no longer uses it: nobody else owns it.
     /// `offset + len` is inside a chunk.
     #[inline]
     pub unsafe fn frame(&self, index: u32, offset: u16, len: u16) -> Frame {
@@ -319,7 +321,7 @@ impl Chunks<'_> {
         let data = unsafe { self.base.add(index as usize * self.chunk as usize + usize::from(offset)) };
         // A chunk has at most 32,768 bytes.
         let tailroom = (self.chunk as u16).wrapping_sub(offset).wrapping_sub(len);
-        // SAFETY: the caller vouches for ownership and range.
+        // SAFETY: the caller guarantees ownership and range.
         unsafe { Frame::from_parts(self.shared, index, data, len, tailroom) }
     }
 }
@@ -399,7 +401,7 @@ mod tests {
         assert_eq!([(2048, 2000), (2176, 2000), (4096, 600)].map(|(chunk, n)| slots_for(n, chunk)), [2000, 2002, 600]);
     }
 
-    /// Also with those places left out, every chunk is handed out once and comes back.
+    /// With those places left out, too, every chunk is handed out once and comes back.
     #[test]
     fn chunks_beside_a_gap_are_ordinary_chunks() {
         let config = PoolConfig { frames: 2000, chunk: 2176, reserve: 0, ..PoolConfig::default() };
@@ -449,9 +451,10 @@ mod tests {
     fn chunks_are_as_large_as_the_largest_datagram_needs() {
         let sizes = [0, 2048, 2049, 4096, 4097, 9292, 32_768, u32::MAX].map(chunk_for);
         assert_eq!(sizes, [2048, 2048, 4096, 4096, 8192, 12_288, 32_768, 32_768]);
-        // An Ethernet packet's, and a jumbo's.
+        // The data of an Ethernet packet, and of a jumbo packet.
         assert_eq!([1472, 8972].map(chunk_for_data), [2048, 12_288]);
-        // The last that fits, and the first that does not: the headroom and the largest shift of fresh frames are 320.
+        // The largest that fits, and the first that does not: the headroom and the largest shift of fresh frames are
+        // 320 together.
         assert_eq!([2048 - 320, 2049 - 320].map(chunk_for_data), [2048, 4096]);
         for data in [1472, 2048 - 320, 2049 - 320, 3776, 8972, 31_972] {
             let chunk = chunk_for_data(data);

@@ -1,19 +1,20 @@
-//! What happens again and again is said at once the first time, then rarely, with a count of what was not said.
+//! Limits repeated warnings: the first one is logged at once, later ones rarely, with a count of those that were not
+//! logged.
 //!
-//! A warning that comes with every packet or heartbeat fills a log, and hides all others in it. Whoever warns of such a
-//! thing asks a [`Repeats`] first, with a key that says what it is about.
+//! A warning that comes with every packet or heartbeat fills a log and hides all other warnings. Code that logs such a
+//! warning asks a [`Repeats`] first, with a key that names the subject.
 
 use crate::Time;
 use crate::time::SECOND;
 use std::fmt;
 
-/// How long nothing is said after the first, the second, and each further time, in nanoseconds.
+/// How long nothing is logged after the first, the second, and each further time, in nanoseconds.
 const PAUSES: [Time; 3] = [60 * SECOND, 600 * SECOND, 3600 * SECOND];
 
-/// What has not happened for so long is said at once when it happens again, in nanoseconds.
+/// If something has not happened for this long, it is logged at once when it happens again; in nanoseconds.
 const FORGET: Time = 600 * SECOND;
 
-/// How often the same thing happened without being said, to be printed behind what is said now.
+/// How often the same thing happened without being logged, for printing behind the present message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct More(pub u64);
 
@@ -28,11 +29,11 @@ impl fmt::Display for More {
 
 #[derive(Clone, Copy, Debug)]
 struct Subject<K> {
-    /// What it is about; `None` for all that found no room.
+    /// The subject; `None` is shared by all that found no room.
     key: Option<K>,
     heard: Time,
     said: Time,
-    /// How often it was said in this spell.
+    /// How often it was logged in this spell.
     times: usize,
     unsaid: u64,
 }
@@ -67,18 +68,18 @@ impl<K> Subject<K> {
 pub struct Repeats<K> {
     subjects: Vec<Subject<K>>,
     room: usize,
-    /// Strangers can cause many different things: what finds no room is one subject together.
+    /// Strangers can cause many different things: all that find no room are one common subject.
     others: Subject<K>,
 }
 
 impl<K: PartialEq> Repeats<K> {
-    /// For so many different things at a time.
+    /// Room for this many different things at a time.
     pub fn new(room: usize) -> Self {
         Self { subjects: Vec::with_capacity(room), room, others: Subject::new(None) }
     }
 
-    /// It happened. Returns what to print behind it if it is to be said now: the first time at once, then after a
-    /// minute, after ten, and once an hour.
+    /// Notes that it happened. If it is to be logged now, returns what to print behind the message: the first time at
+    /// once, then after a minute, after ten minutes, and once an hour.
     pub fn hear(&mut self, now: Time, key: K) -> Option<More> {
         let known = self.subjects.iter().position(|subject| subject.key.as_ref() == Some(&key));
         let at = known.or_else(|| self.place(now, key));
@@ -88,7 +89,7 @@ impl<K: PartialEq> Repeats<K> {
         }
     }
 
-    /// Gives something new a place: an empty one, or that of what was forgotten.
+    /// Gives a new subject a place: an empty one, or that of a forgotten subject.
     fn place(&mut self, now: Time, key: K) -> Option<usize> {
         let subject = Subject::new(Some(key));
         if self.subjects.len() < self.room {
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Something that happens every second, up to `end` seconds: when it was said, and with which count.
+    /// Something happens every second, up to `end` seconds. Returns when it was logged, and with which count.
     fn every_second(repeats: &mut Repeats<u32>, key: u32, begin: u64, end: u64) -> Vec<(u64, u64)> {
         (begin..end).filter_map(|at| Some((at, repeats.hear(at * SECOND, key)?.0))).collect()
     }
@@ -122,7 +123,7 @@ mod tests {
     fn what_was_forgotten_is_said_at_once() {
         let mut repeats = Repeats::new(4);
         assert_eq!(every_second(&mut repeats, 7, 0, 100), [(0, 0), (60, 59)]);
-        // Ten minutes after it last happened.
+        // Ten minutes after the last time that it happened.
         assert_eq!(every_second(&mut repeats, 7, 699, 800), [(699, 39), (759, 59)]);
     }
 
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(said, [(0, More(0)), (1, More(0)), (2, More(0))]);
         assert_eq!(repeats.hear(61 * SECOND, 50), Some(More(97)));
         assert_eq!(repeats.hear(61 * SECOND, 1), Some(More(0)));
-        // The place of what is forgotten is free again.
+        // The place of a forgotten subject is free again.
         assert_eq!((repeats.hear(1000 * SECOND, 51), repeats.hear(1000 * SECOND, 51)), (Some(More(0)), None));
     }
 
@@ -144,7 +145,7 @@ mod tests {
     }
 
     proptest! {
-        /// However often and whatever happens: little is said, and what was not said is in the counts.
+        /// However often and whatever happens: few messages are logged, and the counts include the others.
         #[test]
         fn a_log_grows_slowly_and_loses_no_count(
             things in proptest::collection::vec((0u64..30 * SECOND, 0u32..6), 1..600),
@@ -160,7 +161,7 @@ mod tests {
                 }
             }
             let waiting: u64 = repeats.subjects.iter().chain([&repeats.others]).map(|subject| subject.unsaid).sum();
-            // Places change hands only when ten minutes went by, and then what waits there is not told any more.
+            // A place gets another subject only after ten minutes, and then the count that waits there is lost.
             prop_assert!(counted + waiting <= things.len() as u64);
             if room >= 6 || now < FORGET {
                 prop_assert_eq!(counted + waiting, things.len() as u64);

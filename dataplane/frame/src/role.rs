@@ -1,17 +1,17 @@
-//! What a poll loop, or a simulator, sees of a role.
+//! The view that a poll loop, or a simulator, has of a role.
 
 use crate::{Burst, Outbox, PortId, Time};
 
 /// A sans-I/O protocol object: bytes and `now` come in, bytes and deadlines go out.
 ///
-/// An lcore calls [`Role::command`] for each message of its mailbox, [`Role::receive`] for each burst of each port, then
-/// [`Role::advance`] once, and then gives the outbox to the ports. `now` never goes backwards.
+/// An lcore calls [`Role::command`] for each message of its mailbox, [`Role::receive`] for each burst of each port,
+/// then [`Role::advance`] once, and then gives the outbox to the ports. `now` never goes backwards.
 pub trait Role {
-    /// What other threads may tell it, through the lcore's mailbox: route changes, settings, drain.
+    /// Messages from other threads through the lcore's mailbox: route changes, settings, drain.
     type Command: Send;
 
-    /// Whether the role itself drops cargo while a port is contended ([`Outbox::is_contended`]). If not, nothing is received
-    /// while too much waits for a port.
+    /// Whether the role itself drops cargo while a port is contended ([`Outbox::is_contended`]). If not, the lcore
+    /// receives nothing while too much waits for a port.
     const SHEDS: bool = false;
 
     /// Takes a burst that arrived on `port`. The burst is empty afterwards.
@@ -20,7 +20,7 @@ pub trait Role {
     /// Timers and flushes; called once in every poll, also when nothing arrived.
     fn advance(&mut self, now: Time, out: &mut Outbox);
 
-    /// When [`Role::advance`] has something to do at the latest, if nothing arrives until then.
+    /// The latest time at which [`Role::advance`] has work, if nothing arrives until then.
     fn deadline(&self) -> Option<Time>;
 
     /// Takes one message of the mailbox.

@@ -1,7 +1,7 @@
-//! Secrets: bytes that stand in one place of memory, and nowhere once they are dropped.
+//! Secrets: bytes that exist in one place of memory, and nowhere after they are dropped.
 //!
-//! They are in pages of their own, which no core dump contains. A secret is made in its place, is never moved or copied, and
-//! is overwritten at its end; whoever needs it twice shares it.
+//! They are in pages of their own, which no core dump contains. A secret is made in its place, is never moved or
+//! copied, and is overwritten when it is dropped. Code that needs it twice shares it.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
@@ -16,21 +16,21 @@ pub const SECRET_LEN: usize = 32;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// Where a secret may be.
+/// A place for a secret.
 struct Place(NonNull<[u8; SECRET_LEN]>);
 
-// SAFETY: whoever has a place has it alone: the list of free ones, or one secret. It belongs to no thread.
+// SAFETY: a place has one owner: the list of free places, or one secret. It belongs to no thread.
 unsafe impl Send for Place {}
 
-/// Places without a secret. Their pages stay, for the next ones.
+/// Places without a secret. Their pages stay mapped for later secrets.
 static FREE: Mutex<Vec<Place>> = Mutex::new(Vec::new());
 
 fn free() -> MutexGuard<'static, Vec<Place>> {
-    // A push or a pop is done or not begun.
+    // A push or a pop is either complete or not begun.
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A free place, of a new page if there is none.
+/// A free place, in a new page if there is none.
 fn take() -> Place {
     let mut free = free();
     if free.is_empty() {
@@ -55,8 +55,8 @@ fn map() -> NonNull<[u8; SECRET_LEN]> {
     if address == libc::MAP_FAILED {
         return no_memory();
     }
-    // SAFETY: the range is the mapping just made; the advice changes no contents. A kernel that does not take it has dumps with
-    // this page: the process forbids them besides.
+    // SAFETY: the range is the mapping just made; the advice changes no contents. A kernel that does not know the
+    // advice includes this page in dumps; the process forbids dumps in addition.
     unsafe { libc::madvise(address, PAGE, libc::MADV_DONTDUMP) };
     NonNull::new(address.cast()).unwrap_or_else(no_memory)
 }
@@ -71,7 +71,7 @@ impl Secret {
     /// The secret that `fill` writes, in its place.
     ///
     /// # Errors
-    /// Those of `fill`. What it wrote is overwritten then.
+    /// Those of `fill`. The bytes that it wrote are overwritten then.
     pub fn new<E>(fill: impl FnOnce(&mut [u8; SECRET_LEN]) -> Result<(), E>) -> Result<Self, E> {
         let mut secret = Self(take());
         // SAFETY: the place is mapped for ever, zeroed, and nobody else has it.
@@ -100,7 +100,7 @@ impl Drop for Secret {
 }
 
 impl fmt::Debug for Secret {
-    /// Nothing of it.
+    /// Prints nothing of the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
@@ -127,7 +127,7 @@ mod tests {
         addresses.sort_unstable();
         assert!(addresses.windows(2).all(|pair| pair[0] + SECRET_LEN <= pair[1]));
         drop(secrets);
-        // The page is still there: what stood in it is not.
+        // The page is still there; its contents are not.
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert!(maps.lines().any(|line| line.contains("rw-p")));
         let memory = std::fs::File::open("/proc/self/mem").unwrap();
@@ -135,7 +135,7 @@ mod tests {
             use std::os::unix::fs::FileExt as _;
             let mut bytes = [1; SECRET_LEN];
             memory.read_exact_at(&mut bytes, address as u64).unwrap();
-            // Another test may have one there, whose bytes are 0xee.
+            // A secret of another test, with the bytes 0xee, may be there.
             assert!(bytes == [0; SECRET_LEN] || bytes == [0xee; SECRET_LEN], "{bytes:?}");
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(failed.map(drop), Err("no"));
         let free = super::free();
         let place = free.iter().find(|place| place.0.as_ptr() as usize == at);
-        // SAFETY: the list is locked, so that its places are nobody's.
+        // SAFETY: the list is locked, so nobody uses its places.
         assert!(place.is_none_or(|place| unsafe { *place.0.as_ref() } == [0; SECRET_LEN]));
     }
 

@@ -1,4 +1,4 @@
-//! The stock of free chunks of one pool: what its handles and its frames share.
+//! The stock of free chunks of one pool: the state that its handles and its frames share.
 
 use crate::arena::Arena;
 use std::cell::Cell;
@@ -12,7 +12,8 @@ pub(crate) struct Stock {
     pub(crate) capacity: u32,
     pub(crate) slots: u32,
     pub(crate) handles: Cell<u32>,
-    /// Free chunks; a stack, so that the one that is warm in the cache goes out next. The first `top` are valid.
+    /// Free chunks: a stack, so that the chunk that is still in the cache goes out next. The first `top` entries are
+    /// valid.
     pub(crate) free: Box<[Cell<u32>]>,
     pub(crate) top: Cell<u32>,
     pub(crate) low_water: Cell<u32>,
@@ -42,7 +43,7 @@ pub(crate) unsafe fn put(shared: NonNull<Stock>, index: u32) {
     }
 }
 
-/// Returns the chunks of many frames, each by its pool and its number there. Frames of one pool that follow each other cost
+/// Returns the chunks of many frames, each given by its pool and its number there. Consecutive frames of one pool cost
 /// one access to it.
 ///
 /// # Safety

@@ -1,12 +1,12 @@
-//! Large tables on large pages: what is looked up at random should not also cost a walk through the page table.
+//! Large tables on large pages: random access to them should not also cost a walk through the page table.
 
 use crate::arena::Arena;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-/// A slice of fixed length in a mapping of its own. Where it is as large as a hugepage, the kernel is asked to make it of
-/// transparent hugepages; without them it is an ordinary slice, and only slower.
+/// A slice of fixed length in a mapping of its own. If it is as large as a hugepage, the kernel is asked to use
+/// transparent hugepages; without them it is an ordinary slice and only slower.
 pub struct Table<T> {
     memory: Arena,
     len: usize,

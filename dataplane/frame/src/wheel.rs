@@ -1,8 +1,8 @@
-//! Who is due: a ring of time slots, each with a list of nodes. Finding the due ones costs nothing for the others.
+//! Finds due nodes: a ring of time slots, each with a list of nodes. Finding the due ones costs nothing for the others.
 
 use crate::Time;
 
-/// Slots of the ring. Times further ahead wait in the last slot and are put off again from there.
+/// Slots of the ring. Times further ahead wait in the last slot and are rescheduled from there.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
 const NONE: u32 = u32::MAX;
@@ -32,7 +32,7 @@ struct Link {
 }
 
 impl Wheel {
-    /// A ring in which nobody is scheduled, with slots of `tick` nanoseconds, that begins now.
+    /// An empty ring with slots of `tick` nanoseconds that begins now.
     pub fn new(nodes: u32, tick: u64, now: Time) -> Self {
         let tick = tick.max(1);
         Self {
@@ -44,7 +44,7 @@ impl Wheel {
         }
     }
 
-    /// Nanoseconds of one slot: how late a node may be found due.
+    /// Nanoseconds of one slot: the longest delay until a due node is found.
     pub fn tick(&self) -> u64 {
         self.tick
     }
@@ -63,7 +63,7 @@ impl Wheel {
         self.set_occupied(slot, true);
     }
 
-    /// Takes a node out of the ring, if it is in it.
+    /// Removes a node from the ring, if it is there.
     fn remove(&mut self, node: u32) {
         let Some(link) = self.links.get_mut(node as usize) else { return };
         let Link { next, before, slot } = std::mem::replace(link, Link { next: NONE, before: NONE, slot: NONE });
@@ -95,14 +95,14 @@ impl Wheel {
                 Some(node)
             }
             next => {
-                // Never past a slot that has a node.
+                // The cursor never passes a slot that has a node.
                 self.cursor = self.cursor.max(next.map_or(tick, |next| next.min(tick)));
                 None
             }
         }
     }
 
-    /// When the next node is due, as late as its slot's end.
+    /// When the next node is due; at the latest the end of its slot.
     pub fn deadline(&self) -> Option<Time> {
         self.next_occupied().map(|tick| tick.saturating_mul(self.tick))
     }
@@ -110,7 +110,7 @@ impl Wheel {
     /// The first tick from the cursor on whose slot has a node.
     fn next_occupied(&self) -> Option<u64> {
         let start = self.slot(self.cursor);
-        // The word of the start twice: first its bits from the start on, at the end those before it.
+        // The first word is visited twice: first its bits from the start on, at the end the bits before.
         for step in 0..=WORDS {
             let at = (start / 64 + step) % WORDS;
             let mut word = *self.occupied.get(at)?;

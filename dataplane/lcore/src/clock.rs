@@ -3,10 +3,10 @@
 use frame::Time;
 use std::time::Instant;
 
-/// Where a process's time begins. Copies show the same time.
+/// The start of a process's time. Copies show the same time.
 ///
-/// It reads `CLOCK_MONOTONIC` through the vDSO: on machines with an invariant TSC that is `rdtsc` and a multiplication
-/// in user space, about 20 ns, with the kernel's calibration. Once per poll that is nothing, so there is no reason to
+/// It reads `CLOCK_MONOTONIC` through the vDSO. On machines with an invariant TSC, that is `rdtsc` and a multiplication
+/// in user space with the kernel's calibration, about 20 ns. Once per poll this is negligible, so there is no reason to
 /// read and calibrate the TSC here.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

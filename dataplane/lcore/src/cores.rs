@@ -16,7 +16,7 @@ pub enum CoreError {
     /// Not a number, or a range that ends before it begins.
     #[error("\"{0}\" is no core or range of cores: write a list such as 2-15 or 0,2,4-6")]
     Syntax(String),
-    /// The same core twice: two poll loops on one core would take turns.
+    /// The same core twice: two poll loops on one core would have to share it.
     #[error("core {0} is named twice: each lcore needs a core of its own")]
     Twice(usize),
     /// A core that this process may not run on.
@@ -29,7 +29,7 @@ pub enum CoreError {
         /// The cores that this process may use.
         existing: CoreList,
     },
-    /// The kernel does not say which cores there are.
+    /// The kernel does not report which cores there are.
     #[error("the kernel does not say which cores this process may use: check that /proc and /sys are mounted")]
     NoCores,
 }
@@ -67,7 +67,7 @@ impl CoreList {
 
     /// The cores that this process may run on.
     ///
-    /// Ask before any thread is pinned: a pinned thread sees only its own core.
+    /// Call it before any thread is pinned: a pinned thread sees only its own core.
     ///
     /// # Errors
     /// The error is [`CoreError::NoCores`] when the kernel does not say which cores there are.

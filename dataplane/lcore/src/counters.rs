@@ -1,4 +1,4 @@
-//! What an lcore counts, beside its role, its ports and its outbox.
+//! The counters of an lcore, beside those of its role, its ports and its outbox.
 
 use crate::pulse::Stage;
 

@@ -1,7 +1,7 @@
 //! The poll loop: pinning, clock, waiting, mailboxes, watchdog.
 //!
-//! An [`Lcore`] is one role with its ports, its frames and its mailbox. [`Lcore::poll_once`] is all that it does, and it
-//! is the same in a thread and in a simulator; [`thread`] adds pinning, the clock and sleep.
+//! An [`Lcore`] is one role with its ports, its frames and its mailbox. [`Lcore::poll_once`] does all its work, and is
+//! the same in a thread and in a simulator; [`thread`] adds pinning, the clock and sleep.
 //!
 //! | module | what |
 //! |---|---|
@@ -10,11 +10,11 @@
 //! | [`mailbox`] | bounded queues into an lcore or out of it, with a doorbell |
 //! | [`mail`] | link control on its way to the registrar |
 //! | [`poll`] | one poll: mailbox, receive, advance, transmit |
-//! | [`counters`] | what an lcore counts |
-//! | [`tap`] | copies of datagrams for whoever watches |
+//! | [`counters`] | the counters of an lcore |
+//! | [`tap`] | copies of datagrams for an observer |
 //! | [`wait`] | polling, or sleeping after a run of empty polls |
 //! | [`thread`] | an lcore on a pinned thread of its own |
-//! | [`watchdog`] | who notices that an lcore stands still, and where |
+//! | [`watchdog`] | finds lcores that stand still, and where they stand |
 #![forbid(unsafe_code)]
 
 pub mod clock;

@@ -1,17 +1,16 @@
 //! Link control on its way from an lcore to the registrar.
 //!
-//! Frames never leave their lcore, so the bytes are copied. That costs nothing that matters: a node speaks once per
-//! second.
+//! Frames never leave their lcore, so the bytes are copied. The cost is negligible: a node sends once per second.
 //!
-//! There is a mailbox for each precedence: registered nodes are read first, and whatever strangers or a node that says too
-//! much put in takes no room from them.
+//! There is a mailbox for each precedence: mail of registered nodes is read first, and mail of strangers or of nodes
+//! beyond their budgets takes no room from it.
 
 use crate::mailbox::{Bell, Receiver, Sender, bell_with_call, mailbox_with};
 use frame::{Datagram, Peer, Precedence};
 use std::sync::Arc;
 
-/// Bytes that travel inside the mailbox itself; what is longer (a heartbeat padded to a jumbo MTU) gets memory of its
-/// own, of which there is never more than the mailbox has places.
+/// Bytes that travel inside the mailbox itself. A longer datagram (a heartbeat padded to a jumbo MTU) gets memory of
+/// its own; there are never more of these than the mailbox has places.
 pub const INLINE: usize = 1536;
 
 /// A datagram of link control that an lcore received.
@@ -58,8 +57,8 @@ impl std::fmt::Debug for ControlMail {
 /// Makes the way to the registrar: each lcore gets a clone of the sender. `ring` is as in
 /// [`mailbox_with_call`](crate::mailbox::mailbox_with_call).
 ///
-/// Registered nodes together have room for `capacity` datagrams (at least 1), strangers for as many, and what nodes say
-/// beyond their budgets for an eighth of that.
+/// Registered nodes together have room for `capacity` datagrams (at least 1), strangers for as many, and nodes beyond
+/// their budgets for an eighth of that.
 pub fn control_mailbox(capacity: usize, ring: impl Fn() + Send + Sync + 'static) -> (ControlSender, ControlReceiver) {
     let bell: Arc<dyn Bell> = bell_with_call(ring);
     let room = |precedence| match precedence {
@@ -95,7 +94,7 @@ impl ControlSender {
         self.of(Precedence::Member).is_closed()
     }
 
-    /// Puts a copy of a datagram in. `false` when there is no room, or the registrar is gone.
+    /// Puts a copy of a datagram into its mailbox. `false` when there is no room, or the registrar is gone.
     pub fn try_send(&self, lcore: u16, precedence: Precedence, datagram: &Datagram) -> bool {
         let sender = self.of(precedence);
         !sender.is_full() && sender.try_send(ControlMail::new(lcore, precedence, datagram)).is_ok()
@@ -106,12 +105,12 @@ impl ControlSender {
 pub struct ControlReceiver {
     /// By precedence.
     mails: [Receiver<ControlMail>; 3],
-    /// Strangers and excess take turns, so that neither keeps the other out.
+    /// Whether excess is next: strangers and excess take turns, so that neither locks the other out.
     excess_next: bool,
 }
 
 impl ControlReceiver {
-    /// The next datagram: of registered nodes while there is one, else of strangers and of what is beyond budgets in turn.
+    /// The next datagram: of registered nodes while there is one, otherwise of strangers and of excess in turn.
     pub fn try_recv(&mut self) -> Option<ControlMail> {
         let [member, stranger, excess] = &mut self.mails;
         if let Some(mail) = member.try_recv() {
@@ -132,15 +131,15 @@ impl ControlReceiver {
         self.mails.iter().all(Receiver::is_empty)
     }
 
-    /// As [`Receiver::arm`]: from now on senders ring; whether it is right to sleep.
+    /// Like [`Receiver::arm`]: from now on senders ring. Returns whether the receiver may sleep.
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        // All of them are armed, whatever the first one says.
+        // All of them are armed, whatever the first one returns.
         let empty = self.mails.each_mut().map(Receiver::arm);
         empty.into_iter().all(|empty| empty)
     }
 
-    /// Ends what [`arm`](Self::arm) began.
+    /// Ends the effect of [`arm`](Self::arm).
     pub fn disarm(&mut self) {
         self.mails.iter_mut().for_each(Receiver::disarm);
     }
@@ -166,7 +165,7 @@ mod tests {
         }
     }
 
-    /// A mailbox, and a way to put datagrams of one byte in.
+    /// A mailbox, and a function that puts datagrams of one byte into it.
     fn way(capacity: usize) -> (impl Fn(Precedence, u8) -> bool, ControlReceiver, Arc<AtomicUsize>) {
         let config = PoolConfig { frames: 256, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
         let pool = Pool::new(config).unwrap();
@@ -199,7 +198,7 @@ mod tests {
         assert_eq!([read(), read(), read(), read()], [Some(0), Some(1), Some(10), Some(20)]);
         assert!(put(Precedence::Member, 2));
         assert_eq!([read(), read(), read(), read(), read()], [Some(2), Some(11), Some(21), Some(12), None]);
-        // Where only one of them has something, it does not wait for the other.
+        // If only one of them has mail, it does not wait for the other.
         for byte in 0..5 {
             assert!(put(Precedence::Stranger, byte));
         }
@@ -216,7 +215,7 @@ mod tests {
         let others = [Precedence::Excess, Precedence::Stranger];
         let taken: usize = others.map(|precedence| (0..100).filter(|byte| put(precedence, *byte)).count()).iter().sum();
         assert_eq!((taken, (0..16).filter(|byte| put(Precedence::Member, *byte)).count()), (18, 16));
-        // Each has a place at least.
+        // Each has at least one place.
         let (put, _receiver, _) = way(1);
         assert!(Precedence::ALL.into_iter().all(|precedence| put(precedence, 0) && !put(precedence, 0)));
     }

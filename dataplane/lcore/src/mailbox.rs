@@ -4,11 +4,11 @@
 //! senders no system call. No wake-up is lost:
 //!
 //! - the sender puts its message into the queue, and *then* reads `asleep`;
-//! - the receiver sets `asleep`, and *then* looks at the queue ([`Receiver::arm`]).
+//! - the receiver sets `asleep`, and *then* checks the queue ([`Receiver::arm`]).
 //!
-//! With a sequentially consistent fence between the two steps on each side, at least one of them sees the other.
+//! With a sequentially consistent fence between the two steps on each side, at least one side sees the other's step.
 //!
-//! `tests/loom` compiles this very file over a model of memory and tries the interleavings. So that it can, all that
+//! `tests/loom` compiles this very file with a model of memory and tries the interleavings. For that, everything that
 //! threads share comes from `super::sync`.
 
 use super::sync::{AtomicBool, Ordering, Queue, fence};
@@ -17,18 +17,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// What wakes a receiver that sleeps.
+/// The doorbell that wakes a receiver that sleeps.
 ///
-/// A ring is kept until [`silence`](Self::silence) takes it back: one that comes between [`Receiver::arm`] and sleep must
-/// end that sleep at once.
+/// A ring is kept until [`silence`](Self::silence) removes it: a ring between [`Receiver::arm`] and sleep must end that
+/// sleep at once.
 pub trait Bell: Send + Sync {
     /// Rings. Called on the senders' threads; must not block.
     fn ring(&self);
 
-    /// Takes back a ring that was not heard. A bell that cannot may leave it: it costs one wake-up.
+    /// Removes a ring that was not needed. A bell that cannot do this may leave it: it costs one wake-up.
     fn silence(&self) {}
 
-    /// What becomes readable when it rings, if it is a descriptor.
+    /// The descriptor that becomes readable when it rings, if it has one.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -55,12 +55,12 @@ struct EventfdBell(OwnedFd);
 
 impl Bell for EventfdBell {
     fn ring(&self) {
-        // It can fail only when 2^64 - 2 rings were not yet heard: the receiver wakes from those.
+        // It can fail only when 2^64 - 2 rings are pending: the receiver wakes from those.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     fn silence(&self) {
-        // WouldBlock: it did not ring. An early ring costs one wake-up; a message is found in the queue anyway.
+        // WouldBlock: it did not ring. An early ring costs one wake-up; the message is found in the queue in any case.
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 
@@ -108,7 +108,7 @@ pub fn mailbox_without_doorbell<T: Send>(capacity: usize) -> (Sender<T>, Receive
 }
 
 /// A mailbox whose doorbell is a call, for a receiver that sleeps in a runtime of its own. `ring` runs on the senders'
-/// threads, must not block, and a ring between [`Receiver::arm`] and sleep must not be lost.
+/// threads and must not block. A ring between [`Receiver::arm`] and sleep must not be lost.
 pub fn mailbox_with_call<T: Send>(
     capacity: usize,
     ring: impl Fn() + Send + Sync + 'static,
@@ -138,7 +138,7 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Puts a message in; gives it back when the mailbox is full or its receiver is gone.
+    /// Puts a message into the mailbox; returns it when the mailbox is full or its receiver is gone.
     ///
     /// # Errors
     /// The message itself comes back when the mailbox is full or its receiver is gone.
@@ -148,14 +148,15 @@ impl<T> Sender<T> {
         }
         self.shared.queue.push(message)?;
         fence(Ordering::SeqCst);
-        // One ring is enough: whoever takes the flag rings, and the receiver looks at the queue after it set it again.
+        // One ring is enough: the sender that clears the flag rings, and the receiver checks the queue after it has set
+        // the flag again.
         if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::AcqRel) {
             self.shared.bell.ring();
         }
         Ok(())
     }
 
-    /// Whether a message would be refused now for want of room.
+    /// Whether a message would be refused now for lack of room.
     pub fn is_full(&self) -> bool {
         self.shared.queue.is_full()
     }
@@ -190,18 +191,18 @@ impl<T> Receiver<T> {
         self.shared.queue.is_empty()
     }
 
-    /// Announces sleep: from now on senders ring. Returns whether it is right to sleep: a message that is there already
-    /// may have come without a ring.
+    /// Announces sleep: from now on senders ring. Returns whether the receiver may sleep: a message that is already
+    /// there may have come without a ring.
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        // A swap and no store: it comes after every swap of a sender in the one order that all agree on, for a checker of
-        // memory models, too, that does not know this order of stores.
+        // A swap instead of a store: in the total order it comes after every swap of a sender. A checker of memory
+        // models that does not know the total order of stores sees this, too.
         self.shared.asleep.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.shared.queue.is_empty()
     }
 
-    /// Ends what [`arm`](Self::arm) began, and silences the doorbell.
+    /// Ends the effect of [`arm`](Self::arm), and silences the doorbell.
     pub fn disarm(&mut self) {
         self.shared.asleep.store(false, Ordering::Relaxed);
         self.shared.bell.silence();
@@ -212,7 +213,7 @@ impl<T> Receiver<T> {
         Waker(Arc::clone(&self.shared.bell))
     }
 
-    /// What becomes readable when a sender rings, if the doorbell is a descriptor.
+    /// The descriptor that becomes readable when a sender rings, if the doorbell has one.
     pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
         self.shared.bell.descriptor()
     }

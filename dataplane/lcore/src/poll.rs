@@ -9,20 +9,21 @@ use frame::{BURST, Burst, Outbox, Pool, Precedence, Role, Time};
 use port::Port;
 use std::sync::Arc;
 
-/// The most commands taken in one poll, so that a flood of them does not starve the ports.
+/// The most commands that one poll takes, so that a flood of them does not starve the ports.
 pub const COMMANDS_PER_POLL: usize = 64;
 
-/// Datagrams that may wait for one port's TX ring before the lcore stops receiving, unless its role sheds ([`Role::SHEDS`]).
+/// Datagrams that may wait for one port's TX ring before the lcore stops receiving, unless its role sheds
+/// ([`Role::SHEDS`]).
 pub const TX_BACKLOG: usize = 1024;
 
-/// Empty polls in a row before a drained lcore may end. One is not enough: with the pool empty until the
-/// devices complete what they send, a poll receives nothing although packets wait.
+/// Empty polls in a row before a drained lcore may end. One is not enough: while the pool is empty until the devices
+/// complete their sends, a poll receives nothing although packets wait.
 pub const QUIET_POLLS: u32 = 8;
 
-/// Polls between two refreshes of what others read and an lcore does not count as it goes.
+/// Polls between two updates of the values that an lcore does not count continuously, but others read.
 const PUBLISH_EVERY: u64 = 256;
 
-/// What one poll did.
+/// The result of one poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
     /// Datagrams received.
@@ -56,7 +57,7 @@ pub struct Conservation {
 }
 
 impl Conservation {
-    /// `capacity = free + ports + outbox + role`: true between any two polls, or a frame was lost.
+    /// `capacity = free + ports + outbox + role`: it holds between any two polls, or a frame was lost.
     pub fn holds(&self) -> bool {
         self.capacity == self.free + self.ports + self.outbox + self.role
     }
@@ -96,8 +97,8 @@ pub struct Lcore<R: Role, P: Port> {
 }
 
 impl<R: Role, P: Port> Lcore<R, P> {
-    /// Puts an lcore together. `index` counts the process's lcores from 0; link control goes to `registrar`, or is
-    /// dropped (and counted) when there is none.
+    /// Makes an lcore. `index` counts the process's lcores from 0. Link control goes to `registrar`; without one it is
+    /// dropped and counted.
     ///
     /// # Panics
     /// If the ports' ids are not 0, 1, 2, ... in this order: every lcore has a queue of every port of the process.
@@ -132,7 +133,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         }
     }
 
-    /// Does everything there is to do at `now`, once. `now` never goes backwards.
+    /// Does all work of the time `now`, once. `now` never goes backwards.
     #[inline]
     pub fn poll_once(&mut self, now: Time) -> Polled {
         self.begin(now);
@@ -160,7 +161,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         if self.tap.is_some() || self.peg.has_tap() {
             self.change_tap();
         }
-        // The time of a poll is known when the next one begins: one clock reading for each.
+        // The time of a poll is known when the next one begins: this needs one clock reading per poll.
         if let Some((began, polled)) = self.last
             && !polled.is_empty()
         {
@@ -168,7 +169,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         }
     }
 
-    /// Puts on the tap that hangs there, or takes off one that nobody watches.
+    /// Takes over a new tap, or removes one that nobody watches.
     #[cold]
     fn change_tap(&mut self) {
         if self.peg.has_tap()
@@ -204,11 +205,11 @@ impl<R: Role, P: Port> Lcore<R, P> {
         taken
     }
 
-    /// Backpressure: what cannot be sent must not be received, or the pool runs dry and records are lost here instead
-    /// of waiting in the NIC. A role that drops by choice what is too much goes on receiving: link control comes with the
-    /// cargo, and what a full NIC drops is nobody's choice.
+    /// Backpressure: an lcore must not receive what it cannot send. Otherwise the pool runs empty, and records are lost
+    /// here instead of waiting in the NIC. A role that chooses what to drop keeps receiving: link control arrives
+    /// together with the cargo, and a full NIC drops without a choice.
     ///
-    /// A pool that is low while nothing waits for a TX ring is the role's to relieve, which it does when it is called.
+    /// If the pool is low while nothing waits for a TX ring, the role must free frames; it does so when it is called.
     fn pause(&self) -> Option<Pause> {
         if !self.receiving {
             Some(Pause::Told)
@@ -265,7 +266,8 @@ impl<R: Role, P: Port> Lcore<R, P> {
         sent
     }
 
-    /// Link control to the registrar, each precedence by itself. A full mailbox delays it; the registrar catches up, or nodes try again.
+    /// Passes link control to the registrar, each precedence separately. A full mailbox delays it; the registrar
+    /// catches up, or nodes try again.
     fn forward_control(&mut self) {
         let mut is_delayed = false;
         for precedence in Precedence::ALL {
@@ -312,13 +314,13 @@ impl<R: Role, P: Port> Lcore<R, P> {
         }
     }
 
-    /// Whether the role was told to drain, holds nothing, nothing waits to be sent, and nothing happened in the
-    /// last [`QUIET_POLLS`]: the lcore may end.
+    /// Whether the lcore may end: the role was told to drain and holds nothing, nothing waits to be sent, and nothing
+    /// happened in the last [`QUIET_POLLS`].
     pub fn is_idle_and_drained(&self) -> bool {
         self.role.is_drained() && self.outbox.is_empty() && self.mailbox.is_empty() && self.quiet >= QUIET_POLLS
     }
 
-    /// From now on nothing is received; what is held still leaves. For a drain that must end under load.
+    /// From now on nothing is received; held records still leave. For a drain that must end under load.
     pub fn stop_receiving(&mut self) {
         self.receiving = false;
     }
@@ -338,7 +340,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         &self.role
     }
 
-    /// The role, to be changed between polls (a simulator's node that does something of its own).
+    /// The role, for changes between polls (a simulator's node that acts by itself).
     pub fn role_mut(&mut self) -> &mut R {
         &mut self.role
     }
@@ -348,12 +350,12 @@ impl<R: Role, P: Port> Lcore<R, P> {
         &self.ports
     }
 
-    /// The ports, to be changed between polls.
+    /// The ports, for changes between polls.
     pub fn ports_mut(&mut self) -> &mut [P] {
         &mut self.ports
     }
 
-    /// What waits to be sent, and the pool.
+    /// The outbox, with the pool.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
@@ -378,12 +380,12 @@ impl<R: Role, P: Port> Lcore<R, P> {
         &self.pool_counters
     }
 
-    /// What the watchdog looks at.
+    /// The pulse that the watchdog checks.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
 
-    /// Where to hang a tap.
+    /// The place for a new tap.
     pub fn peg(&self) -> &Arc<TapPeg> {
         &self.peg
     }
@@ -398,7 +400,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
         self.outbox.has_control()
     }
 
-    /// Whether nothing is received now: to wait for packets would not be to sleep.
+    /// Whether nothing is received now: the lcore then must not wait for packets in its sleep.
     pub(crate) fn is_paused(&self) -> bool {
         self.pause().is_some()
     }

@@ -1,4 +1,4 @@
-//! What an lcore shows of itself while it polls: how many polls it began, and which part of a poll it is in.
+//! What an lcore publishes while it polls: how many polls it began, and which part of a poll it is in.
 
 use frame::PortId;
 use std::fmt;
@@ -59,7 +59,7 @@ impl Stage {
 }
 
 impl Stage {
-    /// The port that it is at, if it is at one.
+    /// The port that the lcore is working on, if any.
     pub const fn port(self) -> Option<PortId> {
         match self {
             Self::Rx(port) | Self::Receive(port) | Self::Tx(port) => Some(port),
@@ -84,7 +84,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What an lcore shows of itself. Written by the lcore alone, with plain stores, on cache lines of its own.
+/// The published state of an lcore. Only the lcore writes it, with plain stores, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Pulse {

@@ -1,4 +1,4 @@
-//! What a mailbox shares between threads. `tests/loom` puts models in the place of these.
+//! The types that a mailbox shares between threads. `tests/loom` replaces them with models.
 
 pub(crate) use crossbeam_queue::ArrayQueue as Queue;
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};

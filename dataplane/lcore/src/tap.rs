@@ -1,11 +1,12 @@
-//! A tap: copies of the datagrams that an lcore receives and sends, for whoever watches.
+//! A tap: copies of the datagrams that an lcore receives and sends, for an observer.
 //!
-//! No tap costs one look per poll and per burst. A worn tap copies into memory that was made and touched before it was
-//! put on: slots go empty to the lcore and full to the watcher, through two bounded lock-free queues. What finds no empty
-//! slot is counted and goes its way uncopied: a tap never delays the loop.
+//! Without a tap the cost is one check per poll and per burst. A tap in use copies into memory that was allocated and
+//! touched before: empty slots go to the lcore, and full slots to the watcher, through two bounded lock-free queues. A
+//! datagram that finds no empty slot is counted and passes without a copy: a tap never delays the loop.
 //!
-//! What is sent is copied before the port takes it, since afterwards the frame is the device's, and is handed over when
-//! the port did take it. So what waits for room in a TX ring, or cannot be sent at all, is not among the copies.
+//! Datagrams to send are copied before the port takes them, because the device owns the frame afterwards. The copy is
+//! handed over when the port has taken the datagram. So a datagram that waits for room in a TX ring, or cannot be sent
+//! at all, is not among the copies.
 
 use crossbeam_queue::ArrayQueue;
 use frame::{BURST, Burst, Class, Counter, Datagram, Peer, PortId, Time, TxQueue};
@@ -22,8 +23,8 @@ pub enum Way {
     Tx,
 }
 
-/// Which datagrams are copied, beside what the ways and the port say. It runs on the lcore, once for each datagram, and
-/// keeps the rules of the hot path.
+/// Selects which datagrams are copied, after the selection by way and port. It runs on the lcore, once for each
+/// datagram, and must keep the rules of the hot path.
 pub type Wants = Box<dyn FnMut(&Datagram, Way) -> bool + Send>;
 
 /// What a tap copies, and how much room it has.
@@ -50,11 +51,11 @@ pub struct Copied {
     pub way: Way,
     /// Where it came from or went to.
     pub peer: Peer,
-    /// Whose account it left on; `None` for received ones.
+    /// The account on which it left; `None` for received ones.
     pub class: Option<Class>,
     /// Whether it had ECN's Congestion Experienced mark.
     pub ce: bool,
-    /// Its length; more than what was copied when that was cut.
+    /// Its length; more than was copied if the copy was cut.
     pub len: usize,
     data: Vec<u8>,
 }
@@ -70,7 +71,7 @@ impl Copied {
         let class = (way == Way::Tx).then_some(datagram.class);
         (self.time, self.way, self.peer, self.class) = (now, way, datagram.peer, class);
         (self.ce, self.len) = (datagram.ce, bytes.len());
-        // Never longer than a slot was made, so that it never grows.
+        // Never longer than the slot was made, so the slot never grows.
         let copied = self.copied();
         if let (Some(to), Some(from)) = (self.data.get_mut(..copied), bytes.get(..copied)) {
             to.copy_from_slice(from);
@@ -87,20 +88,21 @@ impl Copied {
     }
 }
 
-/// What stands in a slot that was never filled.
+/// The value in a slot that was never filled.
 ///
-/// It is not zero: an allocator has fresh pages that are zero without being there, and would hand them out untouched. The
-/// lcore would then meet each of them as a page fault, and the process grow until every slot was used once.
+/// It is not zero: an allocator has fresh pages that read as zero without being mapped, and would hand them out
+/// untouched. The lcore would then get a page fault for each of them, and the process would grow until every slot was
+/// used once.
 const UNUSED: u8 = 0xa5;
 
 /// What a tap saw on one port.
 #[derive(Debug, Default)]
 pub struct PortTally {
-    /// Datagrams that went by, the ways that are not copied left out.
+    /// Datagrams that passed, without the ways that are not copied.
     pub seen: Counter,
-    /// Those of them that were wanted.
+    /// How many of them were wanted.
     pub wanted: Counter,
-    /// Those of the wanted that found no empty slot.
+    /// How many of the wanted ones found no empty slot.
     pub dropped: Counter,
 }
 
@@ -116,7 +118,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Copies what is wanted of a datagram, or says why not.
+    /// Copies the wanted part of a datagram, or returns why not.
     fn stage(&self, wants: &mut Wants, now: Time, way: Way, datagram: &Datagram) -> Staged {
         if !wants(datagram, way) {
             return Staged::Unwanted;
@@ -148,7 +150,7 @@ impl Shared {
     }
 }
 
-/// Makes a tap for an lcore with so many ports: its end, and the watcher's.
+/// Makes a tap for an lcore with `ports` ports: its end, and the watcher's.
 pub fn tap(config: TapConfig, ports: usize, wants: Wants) -> (Tap, Watch) {
     let slots = config.slots.max(1);
     let shared = Arc::new(Shared {
@@ -172,7 +174,7 @@ enum Staged {
     NoRoom,
 }
 
-/// The lcore's end, to be hung on its peg.
+/// The lcore's end, to be given to its peg.
 pub struct Tap {
     config: TapConfig,
     wants: Wants,
@@ -185,10 +187,10 @@ impl Drop for Tap {
     }
 }
 
-/// A tap that an lcore has put on.
+/// A tap that an lcore is using.
 pub(crate) struct Worn {
     tap: Tap,
-    /// What a port is asked to send at a time.
+    /// The datagrams that the port is asked to send at a time.
     lent: Option<TxQueue>,
     /// One for each datagram in `lent`.
     staged: Vec<Staged>,
@@ -221,7 +223,7 @@ impl Worn {
         }
     }
 
-    /// Has a port send what it can of its queue, and copies what it took.
+    /// Has a port send as much of its queue as it can, and copies what the port took.
     #[inline(never)]
     pub(crate) fn transmit<P: Port>(&mut self, now: Time, port: &mut P, queue: &mut TxQueue) -> usize {
         let id = port.id();
@@ -248,7 +250,7 @@ impl Worn {
         sent
     }
 
-    /// The first `left` of what was staged left the queue, those with a bit in `failed` without being sent.
+    /// The first `left` staged datagrams left the queue; those with a bit in `failed` were not sent.
     fn settle(&mut self, port: PortId, left: usize, failed: u64) {
         let Self { tap: Tap { shared, .. }, staged, .. } = self;
         let Some(tally) = shared.ports.get(usize::from(port.0)) else { return staged.clear() };
@@ -263,7 +265,7 @@ impl Worn {
     }
 }
 
-/// The watcher's end. When it is dropped, the lcore takes its tap off at its next poll.
+/// The watcher's end. When it is dropped, the lcore removes its tap at its next poll.
 pub struct Watch {
     shared: Arc<Shared>,
 }
@@ -274,7 +276,7 @@ impl Watch {
         self.shared.full.pop()
     }
 
-    /// Gives a slot back, to be filled again.
+    /// Returns a slot, to be filled again.
     pub fn give_back(&mut self, slot: Box<Copied>) {
         // There are as many places as slots.
         let _ = self.shared.empty.push(slot);
@@ -285,7 +287,7 @@ impl Watch {
         &self.shared.ports
     }
 
-    /// Whether the lcore took its tap off, or was never there to put it on.
+    /// Whether the lcore has removed its tap, or never took it.
     pub fn is_ended(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire)
     }
@@ -297,7 +299,7 @@ impl Drop for Watch {
     }
 }
 
-/// Where an lcore finds the tap that it should put on.
+/// The place where an lcore finds its next tap.
 #[derive(Default)]
 pub struct TapPeg {
     hangs: AtomicBool,
@@ -305,14 +307,14 @@ pub struct TapPeg {
 }
 
 impl TapPeg {
-    /// Hangs a tap on it, in the place of one that the lcore did not take yet. It is put on when the next poll begins, and
-    /// replaces one that is worn.
+    /// Puts a tap here; it replaces one that the lcore has not taken yet. The lcore takes it when the next poll begins,
+    /// and it replaces the tap in use.
     pub fn hang(&self, tap: Tap) {
         *self.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(tap);
         self.hangs.store(true, Ordering::Release);
     }
 
-    /// One look per poll.
+    /// The one check per poll.
     #[inline]
     pub(crate) fn has_tap(&self) -> bool {
         self.hangs.load(Ordering::Relaxed)
@@ -320,7 +322,7 @@ impl TapPeg {
 
     #[cold]
     pub(crate) fn take(&self) -> Option<Tap> {
-        // Never waits: whoever holds it is about to hang something, and the next poll finds that.
+        // Never waits: if the lock is held, a tap is about to be put here, and the next poll finds it.
         let mut tap = self.tap.try_lock().ok()?;
         self.hangs.store(false, Ordering::Relaxed);
         tap.take()

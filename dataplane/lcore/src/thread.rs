@@ -1,7 +1,7 @@
-//! An lcore on a thread of its own: pinned, named, built where it runs.
+//! An lcore on a thread of its own: pinned, named, and built on that thread.
 //!
-//! Frames and ports never leave their thread, so the lcore is built inside it by a closure. What others need of it (its
-//! counters, its pulse) comes back as a [`View`].
+//! Frames and ports never leave their thread, so a closure builds the lcore inside it. The parts that others need (its
+//! counters, its pulse) come back as a [`View`].
 
 use crate::clock::Clock;
 use crate::cores::{CoreError, CoreList, MAX_CORE};
@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 /// How an lcore's thread runs.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadConfig {
-    /// Its place among the process's lcores, from 0; in its thread's name.
+    /// Its place among the process's lcores, from 0; part of its thread's name.
     pub index: u16,
     /// The core to pin it to; `None` leaves it to the scheduler.
     pub core: Option<usize>,
@@ -38,15 +38,15 @@ pub struct ThreadConfig {
 /// Why an lcore did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E> {
-    /// There is no thread for it.
+    /// The thread could not be started.
     #[error("cannot start a thread for lcore {index}: {source}; is there a limit on processes (ulimit -u)?")]
     Spawn {
         /// The lcore.
         index: u16,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It may not run on its core.
+    /// The thread may not run on its core.
     #[error("cannot pin lcore {index} to core {core}: choose a core that this process may use (taskset, cgroups)")]
     Pin {
         /// The lcore.
@@ -72,13 +72,13 @@ pub enum StartError<E> {
 pub struct PortView {
     /// Which of the process's ports.
     pub id: PortId,
-    /// What it is and how it works, its MTU, and its own end: as they are when one asks.
+    /// What it is and how it works, its MTU, and its own address: the present values at each call.
     pub about: Arc<dyn About>,
     /// Its counters.
     pub counters: Arc<dyn CounterSet>,
 }
 
-/// What others may see of a running lcore. Clones show the same lcore.
+/// The parts of a running lcore that others may see. Clones show the same lcore.
 #[derive(Clone)]
 pub struct View {
     /// Its place among the process's lcores.
@@ -87,21 +87,21 @@ pub struct View {
     pub core: Option<usize>,
     /// The kernel's id of its thread; see [`cpu_ns`].
     pub tid: i32,
-    /// What its frames are made of.
+    /// The kind of memory of its frames.
     pub backing: Backing,
     /// The poll loop's counters.
     pub lcore: Arc<LcoreCounters>,
     /// The gauges of its pool.
     pub pool: Arc<PoolCounters>,
-    /// What left it.
+    /// The counters of its outbox.
     pub outbox: Arc<OutboxCounters>,
     /// Its ports.
     pub ports: Vec<PortView>,
     /// Its pulse, for a [`crate::watchdog::Watchdog`].
     pub pulse: Arc<Pulse>,
-    /// Where the watchdog saw it.
+    /// The watchdog's samples of where it was.
     pub stages: Arc<StageSamples>,
-    /// Where to hang a tap on it.
+    /// The place for a new tap.
     pub peg: Arc<TapPeg>,
 }
 
@@ -129,7 +129,7 @@ impl View {
 pub enum End {
     /// Its role was told to drain, and nothing is left.
     Drained,
-    /// It was told to stop at once; what it held is lost.
+    /// It was told to stop at once; the records that it held are lost.
     Stopped {
         /// Frames that the role still held.
         role_frames: usize,
@@ -149,8 +149,8 @@ const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const STOP: u8 = 2;
 
-/// What a loop is told from outside, and reads once per poll: written seldom, and on cache lines of its own, so that they
-/// stay in the lcore's cache.
+/// Orders to a loop, which it reads once per poll. They are rarely written, and on cache lines of their own, so that
+/// they stay in the lcore's cache.
 #[repr(align(128))]
 struct Orders {
     state: AtomicU8,
@@ -176,30 +176,31 @@ pub struct LcoreHandle {
 }
 
 impl LcoreHandle {
-    /// What others may see of it.
+    /// The parts of it that others may see.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// Receive nothing any more. With a role that was told to drain, the loop then ends however much still arrives.
+    /// From now on it receives nothing. With a role that was told to drain, the loop then ends however much still
+    /// arrives.
     pub fn stop_receiving(&self) {
         self.orders.state.fetch_max(FINISH, Ordering::Relaxed);
         self.waker.wake();
     }
 
-    /// From its next poll on the lcore waits in this way; a sleeping one wakes for it.
+    /// From its next poll on, the lcore waits in this way; a sleeping one wakes up for the change.
     pub fn set_rx_mode(&self, mode: RxMode) {
         self.orders.mode.store(mode.encode(), Ordering::Relaxed);
         self.waker.wake();
         tracing::debug!("lcore {} is told to wait as {mode}", self.view.index);
     }
 
-    /// How it waits, as it was told last.
+    /// How it waits, according to the last setting.
     pub fn rx_mode(&self) -> RxMode {
         self.orders.mode()
     }
 
-    /// End after the current poll, whatever is held.
+    /// Ends the loop after the current poll, whatever is held.
     pub fn stop(&self) {
         self.orders.state.store(STOP, Ordering::Relaxed);
         self.waker.wake();
@@ -215,14 +216,14 @@ impl LcoreHandle {
         self.join_thread()
     }
 
-    /// Leaves the thread to itself: it does not come back from a call of its port. It may still use all that it has until the
-    /// process ends.
+    /// Abandons the thread because it does not return from a call of its port. The thread may use all its resources
+    /// until the process ends.
     pub fn leave(mut self) {
         self.thread = None;
     }
 
     fn join_thread(&mut self) -> End {
-        // The thread catches its panics, so that a failed join is a panic of the little code around that.
+        // The thread catches its panics, so a failed join means a panic in the little code around that.
         let lost = |_| End::Panicked { stage: self.view.pulse.stage(), message: "in the thread's frame".to_owned() };
         self.thread.take().map_or(End::Drained, |thread| thread.join().unwrap_or_else(lost))
     }
@@ -237,8 +238,8 @@ impl Drop for LcoreHandle {
     }
 }
 
-/// An lcore whose thread was started and that is perhaps still being built: [`wait`](Self::wait) for it. Several can
-/// be built at once, each touching its own arena.
+/// An lcore whose thread was started and may still be building it: [`wait`](Self::wait) for it. Several can be built at
+/// once, each touching its own arena.
 pub struct Starting<E> {
     index: u16,
     orders: Arc<Orders>,
@@ -247,7 +248,7 @@ pub struct Starting<E> {
 }
 
 impl<E> Starting<E> {
-    /// Waits until the lcore polls, or says why it does not.
+    /// Waits until the lcore polls, or returns why it does not.
     ///
     /// # Errors
     /// The error is [`StartError::Pin`] when the thread may not run on its core. It is [`StartError::Build`] when the
@@ -269,7 +270,7 @@ impl<E> Starting<E> {
 
 /// Starts a thread, pins it, builds an lcore on it and polls it until it has drained or is told to stop.
 ///
-/// `ended` is called on the thread when its loop has ended for any reason, so that nobody has to ask again and again.
+/// `ended` is called on the thread when its loop has ended for any reason, so that nobody needs to poll for the end.
 ///
 /// # Errors
 /// The error is [`StartError::Spawn`] when the kernel gives no thread. What fails on the thread itself comes out of
@@ -294,7 +295,7 @@ where
             let mut lcore = match pin(config).and_then(|()| build().map_err(StartError::Build)) {
                 Ok(lcore) => lcore,
                 Err(error) => {
-                    // Nobody waits for it: nobody wants to know.
+                    // An error here means that nobody waits for the result.
                     let _ = report.send(Err(error));
                     return End::Stopped { role_frames: 0, outbox_frames: 0 };
                 }
@@ -326,7 +327,7 @@ where
 
 fn pin<E>(config: ThreadConfig) -> Result<(), StartError<E>> {
     let Some(core) = config.core else { return Ok(()) };
-    // Beyond its range `core_affinity` does not fail, it panics.
+    // Beyond its range `core_affinity` does not return an error, it panics.
     if core <= MAX_CORE && core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         Ok(())
     } else {
@@ -366,31 +367,31 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 pub struct Account {
     /// Nanoseconds that it ran since it began.
     pub ran: u64,
-    /// Whether it runs or wants to; `false` when it waits in the kernel or is stopped.
+    /// Whether it runs or wants to run; `false` when it waits in the kernel or is stopped.
     pub runnable: bool,
 }
 
 impl Account {
-    /// The account of a thread of this process; `None` when it is gone, or on a kernel that keeps none.
+    /// The account of a thread of this process; `None` when the thread is gone, or on a kernel without such accounts.
     pub fn of(tid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
-        // The state follows the name, which is in parentheses and may have some of its own.
+        // The state follows the name, which is in parentheses and may contain parentheses.
         let (_, after) = stat.rsplit_once(") ")?;
         Some(Self { ran: cpu_ns(tid)?, runnable: after.starts_with('R') })
     }
 }
 
-/// The cores on which a thread of this process may run now: its own choice, within what a cpuset leaves it.
+/// The cores on which a thread of this process may run now: its own choice, within the limits of a cpuset.
 ///
 /// # Errors
-/// The kernel does not say, or the thread is gone.
+/// The kernel does not report them, or the thread is gone.
 pub fn cores_of(tid: i32) -> Result<CoreList, CoreError> {
     let thread = rustix::thread::Pid::from_raw(tid).ok_or(CoreError::NoCores)?;
     let cores = rustix::thread::sched_getaffinity(Some(thread)).map_err(|_| CoreError::NoCores)?;
     CoreList::of((0..=MAX_CORE).filter(|core| cores.is_set(*core)))
 }
 
-/// CPU time that a thread of this process has used, in nanoseconds; `None` when it is gone.
+/// CPU time that a thread of this process has used, in nanoseconds; `None` when the thread is gone.
 pub fn cpu_ns(tid: i32) -> Option<u64> {
     let schedstat = std::fs::read_to_string(format!("/proc/self/task/{tid}/schedstat")).ok()?;
     schedstat.split_ascii_whitespace().next()?.parse().ok()

@@ -1,10 +1,11 @@
 //! What an lcore does between polls: nothing (polling), or sleep after a run of empty polls (adaptive).
 //!
-//! An adaptive lcore spins a little, then yields its core, then sleeps in `ppoll` over all its ports and the mailbox's
-//! doorbell, never past the role's deadline. Timer slack is 1 ns: with the default of 50 us, a sleep of 20 us takes 80.
+//! An adaptive lcore spins for some polls, then yields its core, then sleeps in `ppoll` over all its ports and the
+//! mailbox's doorbell, never past the role's deadline. Timer slack is 1 ns: with the default of 50 us, a sleep of 20 us
+//! takes 80.
 //!
-//! The order before sleep: arm the mailbox, poll everything once more, compute the deadline, sleep. Whatever came
-//! before the last look was found by it; whatever comes later makes a descriptor readable or rings the bell.
+//! The order before sleep: arm the mailbox, poll everything once more, compute the deadline, sleep. The last poll finds
+//! whatever came before it; whatever comes later makes a descriptor readable or rings the bell.
 
 use crate::clock::Clock;
 use crate::poll::{Lcore, Polled};
@@ -19,9 +20,9 @@ use std::str::FromStr;
 /// How an lcore waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RxMode {
-    /// Never: the core is busy all the time, and a packet waits for nothing.
+    /// It does not sleep: the core is busy all the time, and no packet waits for a wake-up.
     Polling,
-    /// After a run of empty polls it sleeps: an idle lcore costs nothing, and the first packet waits for a wake-up.
+    /// It sleeps after a run of empty polls: an idle lcore costs nothing, and the first packet waits for a wake-up.
     #[default]
     Adaptive,
 }
@@ -42,7 +43,7 @@ impl RxMode {
     }
 }
 
-/// A text that is no [`RxMode`].
+/// A text that is not an [`RxMode`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no rx mode: choose polling (lowest latency, a core each) or adaptive (sleeps when idle)")]
 pub struct RxModeError(String);
@@ -68,20 +69,20 @@ impl fmt::Display for RxMode {
     }
 }
 
-/// Empty polls before an adaptive lcore gives its core away between polls.
+/// Empty polls before an adaptive lcore yields its core between polls.
 pub const SPINS: u32 = 32;
 
 /// Empty polls before it sleeps.
 pub const EMPTY_POLLS_BEFORE_SLEEP: u32 = 64;
 
-/// The longest sleep: housekeeping of ports goes on, and the watchdog sees a pulse.
+/// The longest sleep: so the ports' housekeeping goes on, and the watchdog sees a pulse.
 pub const LONGEST_SLEEP: u64 = 100 * MILLISECOND;
 
-/// The longest sleep while something waits that no descriptor announces: a port without one, link control that the
-/// registrar's mailbox had no room for.
+/// The longest sleep while there is a wait that no descriptor ends: a port without a descriptor, or link control for
+/// which the registrar's mailbox had no room.
 pub const NAP: u64 = 50 * MICROSECOND;
 
-/// Descriptors that are slept on at once, the doorbell among them. Ports beyond that are looked at every [`NAP`].
+/// The most descriptors in one sleep, including the doorbell. Ports beyond that are polled every [`NAP`].
 const MOST_DESCRIPTORS: usize = 16;
 
 /// The waiting of one lcore.
@@ -94,12 +95,12 @@ pub struct Waiter {
 impl Waiter {
     /// A waiter for the thread that calls it; sets that thread's timer slack.
     pub fn new(mode: RxMode) -> Self {
-        // Without it sleeps are longer than asked for, and nothing else is wrong.
+        // If this fails, sleeps are longer than requested, and nothing else is wrong.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         Self { mode, empty: 0 }
     }
 
-    /// Waits in another way from now on.
+    /// Sets another way of waiting from now on.
     #[inline]
     pub fn set_mode(&mut self, mode: RxMode) {
         self.mode = mode;
@@ -143,14 +144,14 @@ impl Waiter {
     }
 }
 
-/// Sleeps until a port or the mailbox has something, or until it is time.
+/// Sleeps until a port or the mailbox has something, or until the deadline.
 fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
     let paused = lcore.is_paused();
     let mut announced = true;
     let mut fds = ArrayVec::<_, MOST_DESCRIPTORS>::new();
     for port in lcore.ports() {
         let mut events = PollFlags::empty();
-        // A paused lcore would only be woken again and again by packets that it does not take.
+        // Packets that a paused lcore does not take would wake it again and again.
         events.set(PollFlags::IN, !paused);
         events.set(PollFlags::OUT, port.wants_writable());
         announced &= port.wants_writable() || lcore.outbox().waiting(port.id()) == 0;

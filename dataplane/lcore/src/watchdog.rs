@@ -1,10 +1,11 @@
-//! Who notices that an lcore stands still, and where, and why.
+//! Finds lcores that stand still, where they stand, and why.
 //!
-//! Each lcore leaves its [`Pulse`] with plain stores; another thread looks now and then. A sleeping lcore wakes at least
-//! every [`crate::wait::LONGEST_SLEEP`], so its pulse never stands still for long either.
+//! Each lcore writes its [`Pulse`] with plain stores; another thread reads it now and then. A sleeping lcore wakes at
+//! least every [`crate::wait::LONGEST_SLEEP`], so its pulse never stops for long either.
 //!
-//! Of an lcore that stands still the kernel's account of its thread says whether it uses CPU time (it is stuck in code),
-//! wants to and gets none (another program has its core), or does not want to (it waits in the kernel). The looks are also samples of where lcores spend their time, which costs the poll loop nothing.
+//! For an lcore that stands still, the kernel's account of its thread shows one of three causes. The thread uses CPU
+//! time: it is stuck in code. It wants CPU time and gets none: another program has its core. It does not want any: it
+//! waits in the kernel. The reads are also samples of where lcores spend their time, at no cost for the poll loop.
 
 use crate::counters::StageSamples;
 pub use crate::pulse::{Pulse, Stage};
@@ -15,21 +16,21 @@ use port::About;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why an lcore stands still, by what the kernel says of its thread.
+/// Why an lcore stands still, according to the kernel's account of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It uses CPU time: it does not come out of what it does.
+    /// It uses CPU time: it does not return from its present work.
     Stuck,
     /// It wants to run and its CPU time does not grow: something else has its core.
     Descheduled,
     /// It waits in the kernel.
     Blocked,
-    /// The kernel does not say.
+    /// The kernel does not report it.
     Unknown,
 }
 
 impl Cause {
-    /// Judges what became of a thread in `time` nanoseconds.
+    /// Judges what happened to a thread in `time` nanoseconds.
     fn of(before: Option<Account>, after: Option<Account>, time: u64) -> Self {
         let (Some(before), Some(after)) = (before, after) else { return Self::Unknown };
         match after.ran.saturating_sub(before.ran) >= time / 2 {
@@ -54,20 +55,20 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What a look at the lcores found.
+/// A finding of one check of the lcores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// An lcore has stood still for at least the patience; said once.
+    /// An lcore has stood still for at least the patience; reported once.
     Stalled {
         /// Which lcore, counted from 0.
         lcore: usize,
         /// Where it stands.
         stage: Stage,
-        /// The port at which it stands, as the port describes itself with its queue; empty elsewhere.
+        /// The port at which it stands, as the port describes itself with its queue; empty if it is at no port.
         port: String,
-        /// Since when it was seen to stand.
+        /// The time since which it was seen to stand.
         since: Time,
-        /// Why, as far as the kernel knows.
+        /// The cause, as far as the kernel knows.
         cause: Cause,
     },
     /// It moves again.
@@ -94,7 +95,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// An lcore as the watchdog sees it.
+/// An lcore, as the watchdog sees it.
 pub struct Subject {
     pulse: Arc<Pulse>,
     samples: Arc<StageSamples>,
@@ -130,14 +131,14 @@ struct Watched {
     reported: bool,
 }
 
-/// Looks at the pulses of a process's lcores.
+/// Checks the pulses of a process's lcores.
 pub struct Watchdog {
     patience: u64,
     watched: Vec<Watched>,
 }
 
 impl Watchdog {
-    /// Watches lcores; one that does not begin a poll for `patience` nanoseconds stands still.
+    /// Watches lcores. An lcore that does not begin a poll for `patience` nanoseconds stands still.
     pub fn new(now: Time, patience: u64, lcores: impl IntoIterator<Item = impl Into<Subject>>) -> Self {
         let watch = |lcore| {
             let subject: Subject = lcore;
@@ -146,7 +147,7 @@ impl Watchdog {
         Self { patience, watched: lcores.into_iter().map(Into::into).map(watch).collect() }
     }
 
-    /// Looks at all lcores, and says what changed since the last look. Call it every fraction of the patience.
+    /// Checks all lcores, and returns the changes since the last check. Call it several times within the patience.
     pub fn look(&mut self, now: Time) -> Vec<Finding> {
         self.look_with(now, Account::of)
     }
@@ -178,7 +179,7 @@ impl Watchdog {
         findings
     }
 
-    /// Whether every lcore moved within the patience: what the registrar needs before it calls a silent node gone.
+    /// Whether every lcore moved within the patience: the registrar needs this before it declares a silent node gone.
     pub fn all_move(&self) -> bool {
         self.watched.iter().all(|watched| !watched.reported)
     }
@@ -218,7 +219,7 @@ mod tests {
         assert!(dog.all_move());
     }
 
-    /// What a watchdog says of an lcore that stands for 100, of which its thread ran so long.
+    /// The finding of a watchdog for an lcore that stands for 100 ns, of which its thread ran for `ran`.
     fn finding(ran: u64, runnable: bool) -> Finding {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Stage::Tx(PortId(1)));
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn the_kernel_accounts_for_this_thread() {
         let this = rustix::thread::gettid().as_raw_pid();
-        // Whoever asks runs.
+        // The calling thread is running.
         assert!(Account::of(this).is_some_and(|account| account.runnable));
         assert_eq!(Account::of(i32::MAX), None);
     }

@@ -1,8 +1,8 @@
-//! The addresses that a raw port answers to and sends from, which may change while its queues are in use.
+//! The addresses that a raw port answers to and sends from. They may change while its queues are in use.
 //!
-//! Each has a place in a small table and keeps it while it is there: a [`frame::Peer`] refers to the place, so that an
-//! answer leaves from the address that was asked. A poll loop has a copy of the table, and looks with one load whether
-//! there is a newer one.
+//! Each address has a place in a small table and keeps it while the address exists. A [`frame::Peer`] refers to the
+//! place, so that an answer leaves from the address that was asked. A poll loop has a copy of the table, and checks
+//! with one load whether there is a newer one.
 
 use crate::headers::{Local, Reader, Verify};
 use crate::source::Filter;
@@ -27,14 +27,14 @@ pub struct AddressTable {
 }
 
 impl AddressTable {
-    /// A table of these addresses, the first one first; those beyond [`MAX_ADDRESSES`] are left out.
+    /// A table of these addresses, in this order; those beyond [`MAX_ADDRESSES`] are left out.
     pub fn new(mac: [u8; 6], addresses: &[[u8; 4]]) -> Self {
         let mut table = Self { mac, places: [None; MAX_ADDRESSES], first: 0 };
         table.update(mac, addresses);
         table
     }
 
-    /// Takes over what the interface has now. Returns whether anything is different.
+    /// Takes over the present addresses of the interface. Returns whether anything has changed.
     pub fn update(&mut self, mac: [u8; 6], addresses: &[[u8; 4]]) -> bool {
         let before = self.clone();
         self.mac = mac;
@@ -77,7 +77,7 @@ impl fmt::Display for AddressTable {
     }
 }
 
-/// The table, as whoever follows the interface shows it to poll loops.
+/// The table, as the thread that follows the interface publishes it to poll loops.
 pub(crate) struct Shown {
     /// Grows whenever the table changes.
     generation: AtomicU64,
@@ -90,7 +90,7 @@ impl Shown {
     }
 
     pub(crate) fn show(&self, table: &AddressTable) {
-        // Whole whatever its last owner did: each change is one assignment.
+        // Valid even if its last owner panicked: each change is one assignment.
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table.clone();
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -100,13 +100,13 @@ impl Shown {
     }
 }
 
-/// What one poll loop knows of an interface's addresses.
+/// One poll loop's copy of an interface's addresses.
 #[derive(Clone)]
 pub struct Addresses {
     shown: Arc<Shown>,
     generation: u64,
     udp_port: u16,
-    /// Entry 0 is the first address's, the others those of the places. `None` where no address is.
+    /// Entry 0 is the first address; the others are the places. `None` where there is no address.
     locals: [Option<Local>; MAX_ADDRESSES + 1],
 }
 
@@ -117,7 +117,7 @@ impl Addresses {
         addresses
     }
 
-    /// Addresses that never change, the first one first; those beyond [`MAX_ADDRESSES`] are left out.
+    /// Addresses that never change, in this order; those beyond [`MAX_ADDRESSES`] are left out.
     pub fn fixed(mac: [u8; 6], addresses: &[[u8; 4]], udp_port: u16) -> Self {
         Self::new(Shown::new(AddressTable::new(mac, addresses)), udp_port)
     }
@@ -128,7 +128,7 @@ impl Addresses {
         self.generation != self.shown.generation.load(Ordering::Acquire) && self.reload()
     }
 
-    /// A poll loop waits for no lock: if it is taken, the next refresh tries again.
+    /// A poll loop waits for no lock: if the lock is held, the next refresh tries again.
     #[cold]
     fn reload(&mut self) -> bool {
         let Ok(table) = self.shown.table.try_lock() else { return false };
@@ -141,8 +141,8 @@ impl Addresses {
         true
     }
 
-    /// A reader for each address, by its number, that takes packets of these VLANs; that of number 0 is of the first. With
-    /// `roce` they take that, too.
+    /// A reader for each address, by its number, that takes packets of these VLANs; the reader of number 0 is that of
+    /// the first address. With `roce` the readers take RoCEv2, too.
     pub fn readers(
         &self,
         port: PortId,
@@ -159,10 +159,10 @@ impl Addresses {
         })
     }
 
-    /// Which of the addresses a received frame is for, as [`frame::Peer::local`] says it; 0 when none is.
+    /// The number of the address that a received frame is for, as in [`frame::Peer::local`]; 0 when it is for none.
     #[inline]
     pub fn asked(&self, frame: &[u8]) -> u8 {
-        // Behind Ethernet, with or without a tag, and sixteen bytes of the IPv4 header.
+        // Sixteen bytes of the IPv4 header after the Ethernet header, with or without a tag.
         let at = if frame.get(12..14) == Some(&[0x81, 0]) { 34 } else { 30 };
         match frame.get(at..).and_then(<[u8]>::first_chunk) {
             Some(ip) => self.number(*ip),
@@ -170,15 +170,15 @@ impl Addresses {
         }
     }
 
-    /// The number of an address; 0 when it is none of ours.
+    /// The number of an address; 0 when it is not ours.
     #[inline]
     pub fn number(&self, ip: [u8; 4]) -> u8 {
         let is = |local: &Option<Local>| local.as_ref().is_some_and(|local| local.ip == ip);
         self.locals.iter().skip(1).position(is).map_or(0, |place| place as u8 + 1)
     }
 
-    /// The address with this number, or the first one when there is none (any more); `None` when there is no address at
-    /// all. The number may have [`frame::Peer::ROCE`] set.
+    /// The address with this number, or the first one when that number has none (any more); `None` when there is no
+    /// address at all. The number may have [`frame::Peer::ROCE`] set.
     #[inline]
     pub fn get(&self, number: u8) -> Option<&Local> {
         let local = self.locals.get(usize::from(number & !Peer::ROCE)).and_then(Option::as_ref);
@@ -208,7 +208,8 @@ mod tests {
         assert_eq!(ours.number(ip(1)), 1, "seen only after a refresh");
         ours.refresh();
         assert_eq!([1, 2, 3, 4].map(|last| ours.number(ip(last))), [0, 2, 3, 1]);
-        // Now the third is the interface's first: what has no number, or one that nobody has, leaves from it.
+        // Now the third address is the interface's first: datagrams without a number, or with an unused one, leave from
+        // it.
         let from = |number| ours.get(number).map(|local| (local.mac, local.ip, local.udp_port));
         assert_eq!([from(0), from(5), from(200)], [Some(([7; 6], ip(3), 9999)); 3]);
         assert_eq!([from(1), from(1 | Peer::ROCE)], [Some(([7; 6], ip(4), 9999)); 2]);

@@ -9,7 +9,7 @@ use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// A port whose kind was chosen at start. The kind is looked at once per burst.
+/// A port whose kind was chosen at start. The kind is checked once per burst.
 pub enum AnyPort {
     /// A socket of the kernel.
     Udp(Box<UdpPort>),

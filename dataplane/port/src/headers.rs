@@ -13,14 +13,14 @@ use wire::net::{
 /// Bytes of Ethernet, IPv4 and UDP headers of the usual packet: without a tag and without options.
 const PLAIN: usize = wire::net::headers_len(false);
 
-/// What a raw port answers to.
+/// The addresses that a raw port answers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Its IPv4 address.
     pub ip: [u8; 4],
-    /// The UDP port it listens on, and sends from where a peer says no other.
+    /// The UDP port on which it listens, and from which it sends unless a peer names another one.
     pub udp_port: u16,
 }
 
@@ -38,23 +38,23 @@ pub enum Verify {
 pub enum Refused {
     /// The headers are malformed, or not UDP over IPv4.
     Malformed(NetError),
-    /// Another address or UDP port.
+    /// It is for another address or UDP port.
     NotOurs,
     /// The IPv4 header has options.
     Options,
     /// A VLAN that the port does not take packets from.
     Vlan,
-    /// A source that no sender can have: see [`crate::source`].
+    /// A source address that no sender can have: see [`crate::source`].
     Source,
     /// The UDP checksum is wrong.
     Checksum,
-    /// The UDP checksum is wrong because nobody finished it: see [`partial_checksum_remedy`].
+    /// The UDP checksum is wrong because nobody completed it: see [`partial_checksum_remedy`].
     PartialChecksum,
 }
 
-/// What to do where checksums come unfinished: the sender's kernel leaves them to a NIC, and there is none on the way.
-/// `driver` is that of the card that they come in on, as the kernel or DPDK names it; `generic` is whether the XDP program runs
-/// on the kernel's generic hook (`mode=skb`).
+/// The remedy for incomplete checksums: the sender's kernel leaves them to a NIC, and there is no NIC on the way.
+/// `driver` is that of the receiving card, as the kernel or DPDK names it; `generic` is whether the XDP program runs on
+/// the kernel's generic hook (`mode=skb`).
 pub fn partial_checksum_remedy(driver: &str, generic: bool) -> &'static str {
     match (driver, generic) {
         ("virtio_net", true) => {
@@ -73,17 +73,17 @@ pub fn partial_checksum_remedy(driver: &str, generic: bool) -> &'static str {
     }
 }
 
-/// What to do where packets of a VLAN are refused that should be taken.
+/// The remedy when packets of a VLAN are refused that should be accepted.
 pub const VLAN_REMEDY: &str = "a port takes packets without a tag, unless it is told which VLANs it serves: if these are meant, name \
      them, 0 for no tag, as in xdp:eth1,vlans=0+10 (vlans=any takes all); else the switch should not send them here";
 
-/// What to do where packets come from impossible sources.
+/// The remedy when packets come from impossible sources.
 pub const SOURCE_REMEDY: &str = "no host can send from there (0.0.0.0/8, loopback, multicast, 240.0.0.0/4, our own address, UDP \
      port 0, or such an Ethernet address): somebody makes packets by hand, or has our address; \
      `tcpdump -e -i IFACE udp port 9999` shows from which card";
 
-/// Reads the headers of one received frame and takes them off: what is left is exactly the UDP payload. Any VLAN is taken. A
-/// port that receives many has a [`Reader`].
+/// Reads the headers of one received frame and removes them: the rest is exactly the UDP payload. Accepts any VLAN. A
+/// port that receives many frames uses a [`Reader`].
 ///
 /// # Errors
 /// The error is [`Refused::Malformed`] when the headers cannot be read. It is [`Refused::NotOurs`] when address or port
@@ -93,10 +93,10 @@ pub fn receive(frame: Frame, port: PortId, local: &Local, verify: Verify) -> Res
     receive_any(frame, port, local, verify, &Filter::new(&Arc::new(Vlans::ANY), &[local.ip]), false)
 }
 
-/// Reads headers, frame after frame.
+/// Reads the headers of one frame after another.
 ///
-/// Most packets come from where the one before came from. So the reader knows what such a packet looks like: but for
-/// lengths, counters and checksums its headers are the same bytes, and its peer is known.
+/// Most packets come from the same sender as the packet before. So the reader remembers that sender's headers and peer:
+/// apart from lengths, counters and checksums, the headers of such a packet are the same bytes.
 #[derive(Clone, Debug)]
 pub struct Reader {
     port: PortId,
@@ -105,27 +105,27 @@ pub struct Reader {
     /// Bytes 30 to 37 of the usual packet: our address and UDP port, and the sender's UDP port as zero.
     ours: u64,
     filter: Filter,
-    /// The filter as it is asked of the usual packet.
+    /// The filter, in the form for the usual packet.
     quick: Quick,
     last: Sender,
-    /// [`Peer::local`] of what is received.
+    /// [`Peer::local`] of received datagrams.
     number: u8,
-    /// Reads what comes to the RoCEv2 port, if that is claimed; it looks last, so that nothing else pays for it.
+    /// Reads packets to the RoCEv2 port, if that is claimed. It is used last, so that other packets cost nothing more.
     roce: Option<Box<Self>>,
 }
 
-/// What a usual packet is asked with few instructions, of what [`Filter`] says.
+/// The part of [`Filter`] for a usual packet, in a form that takes few instructions.
 #[derive(Clone, Copy, Debug)]
 struct Quick {
-    /// Zero where packets without a tag are taken.
+    /// Zero if packets without a tag are accepted.
     refuses: u64,
     /// Bytes 6 to 13 of a packet that has our own Ethernet address as its source.
     mac: u64,
-    /// Our IPv4 address, as it lies there.
+    /// Our IPv4 address, as its bytes are in the packet.
     ip: u32,
-    /// Whether there are more of ours.
+    /// Whether we have more addresses.
     has_more: bool,
-    /// The UDP port that nobody has, as it lies there; out of range where everybody may have any.
+    /// The UDP port that no sender has, as its bytes are in the packet; out of range if senders may have any port.
     no_port: u32,
 }
 
@@ -141,7 +141,7 @@ struct Sender {
     peer: Peer,
 }
 
-/// Eight bytes of the headers as they lie there; used with masks that are made in the same way.
+/// Eight bytes of the headers in packet order; used with masks that are made in the same way.
 const fn eight(bytes: [u8; 8]) -> u64 {
     u64::from_ne_bytes(bytes)
 }
@@ -158,7 +158,7 @@ fn field<const N: usize>(head: &[u8; PLAIN], at: usize) -> [u8; N] {
     *head[at..].first_chunk().expect("bytes of the headers")
 }
 
-// Bytes 6 to 13: the type of IPv4, and the source not a group of cards.
+// Bytes 6 to 13: the type of IPv4, and a source that is not a group address.
 const IPV4: u64 = eight([0, 0, 0, 0, 0, 0, 0x08, 0]);
 const IPV4_MASK: u64 = eight([1, 0, 0, 0, 0, 0, 0xff, 0xff]);
 // Bytes 14 to 21: version 4 and a header of 20 bytes; no fragment.
@@ -173,20 +173,21 @@ const UDP_MASK: u64 = eight([0, 0xff, 0, 0, 0, 0, 0, 0]);
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
 impl Sender {
-    /// No sender: no packet has these headers, as those bits of `ip` are zero in all. Its peer is where all senders are.
+    /// No sender: no packet has these headers, because these bits of `ip` are zero in every packet. Its peer has the
+    /// port of all senders.
     const fn nobody(port: PortId) -> Self {
         Self { ethernet: 0, ip: !IP_MASK, ports: 0, peer: Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]) }
     }
 
-    /// The sender of this usual packet.
+    /// Takes over the sender of this usual packet.
     #[inline(always)]
     fn take(&mut self, head: &[u8; PLAIN]) {
         (self.ethernet, self.ip, self.ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
         self.peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
     }
 
-    /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us.
-    /// Branchless: on the usual packet all of it is looked at anyway.
+    /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us. Branchless: for
+    /// the usual packet all parts are compared in any case.
     #[inline(always)]
     fn sent(&self, head: &[u8; PLAIN]) -> bool {
         let other = (at(head, 6) ^ self.ethernet)
@@ -198,7 +199,7 @@ impl Sender {
 }
 
 impl Reader {
-    /// A reader for one port that takes packets without a tag.
+    /// A reader for one port that accepts packets without a tag.
     pub fn new(port: PortId, local: &Local, verify: Verify) -> Self {
         let ([a, b, c, d], [e, f]) = (local.ip, local.udp_port.to_be_bytes());
         let ours = eight([a, b, c, d, 0, 0, e, f]);
@@ -221,17 +222,17 @@ impl Reader {
         self
     }
 
-    /// The same for a device that is a loop: its own addresses are sources like others'.
+    /// The same for a loopback device: its own addresses are valid sources.
     #[must_use]
     pub fn taking_own(mut self) -> Self {
         self.filter.own = Arc::new([]);
         self.filter.takes_own = true;
-        // What all packets are asked refuses these anyway.
+        // The checks for all packets refuse these values in any case.
         (self.quick.mac, self.quick.ip, self.quick.has_more) = (IPV4, 0, false);
         self
     }
 
-    /// The same for the address that has this number at its port: [`Peer::local`] of all that is received.
+    /// The same for the address with this number at its port: [`Peer::local`] of all received datagrams.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
         self.number = number;
@@ -239,7 +240,7 @@ impl Reader {
         self
     }
 
-    /// Takes what comes to the RoCEv2 port as well, with [`Peer::ROCE`] in [`Peer::local`].
+    /// Accepts packets to the RoCEv2 port as well, with [`Peer::ROCE`] in [`Peer::local`].
     #[must_use]
     pub fn claiming_roce(mut self) -> Self {
         let local = Local { udp_port: wire::ROCE_PORT, ..self.local };
@@ -249,8 +250,8 @@ impl Reader {
         self
     }
 
-    /// Reads the headers of a received frame, takes them off, and adds the datagram to a burst; returns the bytes of its
-    /// payload. When the burst is full, the frame goes back to its pool: the caller looks first.
+    /// Reads the headers of a received frame, removes them, and adds the datagram to a burst. Returns the bytes of its
+    /// payload. When the burst is full, the frame goes back to its pool: the caller must check for room first.
     ///
     /// # Errors
     /// [`Refused`] says which check the packet failed: its headers, our address, IP options, the VLAN, its source, or
@@ -263,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// As [`Reader::receive_into`], for the usual packet; gives any other back.
+    /// Like [`Reader::receive_into`], for the usual packet; returns any other frame.
     ///
     /// # Errors
     /// The frame itself comes back, unchanged, when its packet is not usual or not right. That is no fault yet:
@@ -272,7 +273,7 @@ impl Reader {
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
         let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
         let len = frame.len();
-        // The datagram is made where it will stand, and nowhere else.
+        // The datagram is built in its final place.
         let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce, sum: None });
         if len >= LARGE {
             know_sum(burst);
@@ -298,14 +299,14 @@ impl Reader {
         Ok(len)
     }
 
-    /// Takes the headers off the usual packet, whose sender is `last` then; says whether it met congestion.
+    /// Removes the headers of the usual packet, whose sender is then `last`; returns whether it met congestion.
     #[inline(always)]
     fn usual(&mut self, frame: &mut Frame) -> Option<bool> {
         let head = frame.data().first_chunk::<PLAIN>()?;
         if !self.last.sent(head) && !self.meet(head) {
             return None;
         }
-        // That the segment has a header and is inside the frame is seen when the frame is narrowed to it.
+        // `narrow` checks that the segment has a header and is inside the frame.
         let segment = segment_len(head);
         if total_len(head) != segment + ipv4::HEADER_LEN {
             return None;
@@ -320,7 +321,7 @@ impl Reader {
     /// Makes another sender the last one, if this is a usual packet and not from an impossible source.
     #[inline(never)]
     fn meet(&mut self, head: &[u8; PLAIN]) -> bool {
-        // All but its address, as in `Sender::sent`: that says whether the packet is usual.
+        // All but the address, as in `Sender::sent`: this shows whether the packet is usual.
         let (ethernet, ip, ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
         let other = ((ethernet ^ IPV4) & IPV4_MASK)
             | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
@@ -338,7 +339,7 @@ impl Reader {
         true
     }
 
-    /// The same on a port with several addresses: none of ours sends to us.
+    /// The same on a port with several addresses: none of our own addresses is a valid source.
     #[cold]
     #[inline(never)]
     fn meet_unless_own(&mut self, head: &[u8; PLAIN]) -> bool {
@@ -349,8 +350,9 @@ impl Reader {
         !is_own
     }
 
-    /// Whether a packet that is usual otherwise cannot come from where it says: the opposite of [`is_possible`], on the bytes as
-    /// they lie, but for further addresses of ours. That its Ethernet address is no group's was seen with its type.
+    /// Whether an otherwise usual packet has an impossible source: the opposite of [`is_possible`], on the bytes of the
+    /// packet, without the check of further addresses of ours. The check of its type has already shown that its
+    /// Ethernet address is not a group's.
     #[inline(always)]
     fn is_impossible(&self, ethernet: u64, ip: [u8; 4], port: [u8; 2]) -> bool {
         let quick = &self.quick;
@@ -362,7 +364,7 @@ impl Reader {
     }
 }
 
-/// Whether a datagram can come from where it says.
+/// Whether a datagram can come from its source address.
 fn is_possible(read: &UdpFrame, local: &Local, filter: &Filter, roce: bool) -> bool {
     is_card(read.src_mac)
         && (read.src_mac != local.mac || filter.takes_own)
@@ -379,13 +381,13 @@ fn know_sum(burst: &mut Burst) {
     }
 }
 
-/// Bytes of the usual packet after its Ethernet header, as it says.
+/// Bytes of the usual packet after its Ethernet header, according to its IP header.
 #[inline]
 fn total_len(head: &[u8; PLAIN]) -> usize {
     usize::from(u16::from_be_bytes([head[16], head[17]]))
 }
 
-/// Bytes of UDP header and payload, as the usual packet says.
+/// Bytes of UDP header and payload, according to the usual packet's UDP header.
 #[inline]
 fn segment_len(head: &[u8; PLAIN]) -> usize {
     usize::from(u16::from_be_bytes([head[38], head[39]]))
@@ -400,7 +402,7 @@ fn is_right(bytes: &[u8], local: &Local) -> bool {
     checksum::fold(checksum::sum(ip)) == 0 && (head[40..42] == [0, 0] || udp::verify(source, local.ip, segment))
 }
 
-/// Every packet that is not usual: tagged, or to be refused by name. `roce` says whether our RoCEv2 port is claimed.
+/// Every packet that is not usual: tagged, or to be refused and counted. `roce` is whether our RoCEv2 port is claimed.
 #[cold]
 #[inline(never)]
 fn receive_any(
@@ -417,7 +419,7 @@ fn receive_any(
     if read.dst_ip != local.ip || (read.dst_port != local.udp_port && !is_roce) {
         return Err(Refused::NotOurs);
     }
-    // Nobody who speaks to us has a use for options. And whoever checks an ICRC finds the IP header right before the UDP header.
+    // No peer of ours needs options. And an ICRC check needs the IP header right before the UDP header.
     if read.payload.start != wire::net::headers_len(read.vlan.is_some()) {
         return Err(Refused::Options);
     }
@@ -438,13 +440,13 @@ fn receive_any(
     Ok(Datagram { ce: read.ecn == ECN_CE, ..Datagram::new(frame, peer, Class::Link, 0) })
 }
 
-/// Whether nobody finished the UDP checksum of a frame that was not verified here: see [`partial_checksum_remedy`].
+/// Whether the UDP checksum of a frame that was not verified here is incomplete: see [`partial_checksum_remedy`].
 #[cold]
 pub fn is_partial(frame: &[u8]) -> bool {
     parse_udp4(frame).is_ok_and(|read| has_partial_checksum(&read))
 }
 
-/// Why a datagram cannot be given headers.
+/// Why headers cannot be written for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsendable {
     /// The peer's address is not IPv4.
@@ -453,7 +455,7 @@ pub enum Unsendable {
     Size,
 }
 
-/// Whether [`write()`] can give a datagram headers, and the packet is no larger than `mtu`.
+/// Whether [`write()`] can write headers for a datagram, and the packet is no larger than `mtu`.
 ///
 /// # Errors
 /// The error is [`Unsendable::Address`] when the peer's address is not IPv4. It is [`Unsendable::Size`] when the packet
@@ -470,17 +472,17 @@ pub fn check_sendable(datagram: &Datagram, mtu: u16) -> Result<(), Unsendable> {
     Ok(())
 }
 
-/// Who computes the UDP checksum of what is sent.
+/// Who computes the UDP checksum of sent packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// The NIC: the checksum of the pseudo header stands in its place.
+    /// The NIC: the field has the checksum of the pseudo header.
     Nic,
     /// This code does.
     Software,
 }
 
-/// Writes the headers before a datagram's payload, in place, with a real UDP checksum, or as RoCEv2's with [`Peer::ROCE`].
-/// It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
+/// Writes the headers before a datagram's payload, in place, with a full UDP checksum, or as RoCEv2 headers with
+/// [`Peer::ROCE`]. It leaves from the peer's [`Peer::source_port`], or from [`Local::udp_port`].
 ///
 /// # Errors
 /// The error is [`Unsendable::Address`] when the peer's address is not IPv4. It is [`Unsendable::Size`] when the frame

@@ -1,8 +1,8 @@
-//! Which chunks of a pool somebody else has, a kernel or a device, so that each comes back exactly once.
+//! Which chunks of a pool a kernel or a device has, so that each comes back exactly once.
 
 use frame::{Frame, Pool};
 
-/// The chunks of a pool that the other side of one queue owns: a bit for each.
+/// The chunks of a pool that the other side of one queue owns, one bit for each.
 pub(crate) struct Lent {
     pool: Pool,
     bits: Box<[u64]>,
@@ -16,7 +16,7 @@ impl Lent {
         Self { bits: vec![0; words].into(), count: 0, chunk: pool.chunk(), pool }
     }
 
-    /// How many chunks it has.
+    /// How many chunks the other side has.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -28,12 +28,12 @@ impl Lent {
         &self.pool
     }
 
-    /// Whether it has this chunk.
+    /// Whether the other side has this chunk.
     pub(crate) fn has(&self, chunk: u32) -> bool {
         self.bits.get(chunk as usize / 64).is_some_and(|word| word & (1 << (chunk % 64)) != 0)
     }
 
-    /// Notes that a chunk, which is nobody else's, is given to it.
+    /// Notes that a chunk, which nobody else has, is given to the other side.
     #[inline]
     pub(crate) fn note(&mut self, chunk: u32) {
         if let Some(word) = self.bits.get_mut(chunk as usize / 64) {
@@ -42,11 +42,11 @@ impl Lent {
         }
     }
 
-    /// Takes a frame back, with `len` bytes of data at `offset`; `None` if the other side does not have the chunk, or the
-    /// range is not inside it. The numbers are as wide as kernels and devices write them.
+    /// Takes a frame back, with `len` bytes of data at `offset`; `None` if the other side does not have the chunk, or
+    /// the range is not inside it. The numbers are as wide as kernels and devices write them.
     ///
     /// # Safety
-    /// The other side gave the chunk back: it is done with it.
+    /// The other side gave the chunk back and no longer uses it.
     #[inline]
     pub(crate) unsafe fn take(&mut self, chunk: u64, offset: u64, len: u32) -> Option<Frame> {
         let (word, bit) = (self.bits.get_mut((chunk / 64) as usize)?, 1 << (chunk % 64));
@@ -55,8 +55,9 @@ impl Lent {
         }
         *word &= !bit;
         self.count -= 1;
-        // SAFETY: the bit says that the chunk was taken from this pool for the other side, and it is cleared, so that nobody
-        // takes it twice; the caller says that the other side is done with it. The range was checked.
+        // SAFETY: the bit says that the chunk was taken from this pool for the other side. The bit is cleared, so that
+        // nobody takes the chunk twice. The caller guarantees that the other side no longer uses it. The range was
+        // checked.
         Some(unsafe { self.pool.chunks().frame(chunk as u32, offset as u16, len as u16) })
     }
 }

@@ -1,7 +1,7 @@
-//! Where datagrams come from and go to: UDP sockets, NIC queues through AF_XDP, devices of DPDK, memory.
+//! Sources and sinks of datagrams: UDP sockets, NIC queues through AF_XDP, devices of DPDK, memory.
 //!
-//! A [`Port`] is polled by one lcore. It fills in the [`frame::Peer`] of what it receives and writes the L2 to L4
-//! headers of what it sends, in place, in the frame's headroom; nobody above it knows a header.
+//! A [`Port`] is polled by one lcore. It fills in the [`frame::Peer`] of received datagrams, and writes the L2 to L4
+//! headers of sent ones in place, in the frame's headroom. No code above it handles headers.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod addresses;
@@ -31,7 +31,7 @@ use frame::{Burst, Peer, PortId, Time, TxQueue};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// What others than its lcore may ask about a port: what holds when they ask.
+/// What other threads than its lcore may ask about a port: the values at the time of the call.
 pub trait About: Send + Sync {
     /// As [`Port::describe`].
     fn describe(&self) -> String;
@@ -42,13 +42,13 @@ pub trait About: Send + Sync {
     /// As [`Port::own_end`].
     fn own_end(&self) -> Option<Peer>;
 
-    /// Whether packets can pass, as the kernel says; `None` where it does not.
+    /// Whether packets can pass, according to the kernel; `None` if the kernel does not report it.
     fn link(&self) -> Option<watch::Link> {
         None
     }
 }
 
-/// What is said about a port that nothing changes.
+/// Facts about a port that never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// As [`Port::describe`].
@@ -78,18 +78,19 @@ pub trait Port {
     /// Which of the process's ports it is: goes into the peers of what it receives.
     fn id(&self) -> PortId;
 
-    /// Receives until the burst is full or nothing waits; each datagram's data is exactly the UDP payload.
-    /// Returns how many datagrams were added. What was not for us or was malformed is counted and gone.
+    /// Receives until the burst is full or nothing waits; each datagram's data is exactly the UDP payload. Returns how
+    /// many datagrams were added. Packets that are malformed or not for us are counted and dropped.
     fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize;
 
     /// Sends from the front of the queue while the ring has room, in order. Returns how many datagrams left the queue.
-    /// What does not fit stays queued; what can never be sent is taken with [`TxQueue::fail`] and counted by reason.
+    /// Datagrams that do not fit stay queued; those that can never be sent are taken with [`TxQueue::fail`] and counted
+    /// by reason.
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize;
 
     /// Takes back completed frames, refills rings, kicks the kernel: once per poll, after [`Port::tx_burst`].
     fn housekeep(&mut self, now: Time);
 
-    /// What to wait on for received packets, if the port can be waited on.
+    /// The descriptor to wait on for received packets, if the port has one.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Whether the port also waits for room to send (its ring was full at the last [`Port::tx_burst`]).
@@ -101,10 +102,11 @@ pub trait Port {
     /// The largest IP packet the port can send, in bytes.
     fn mtu(&self) -> u16;
 
-    /// Packets that were lost before the port saw them, as far as the device says (ring full, socket buffer full).
+    /// Packets that were lost before the port saw them, if the device reports them (ring full, socket buffer full).
     fn rx_lost(&self) -> u64;
 
-    /// Its own end as its peers see it: address, UDP port, and on raw ports the Ethernet address. `None` when it has none.
+    /// Its own end as its peers see it: address, UDP port, and on raw ports the Ethernet address. `None` when it has
+    /// none.
     fn own_end(&self) -> Option<Peer> {
         None
     }
@@ -112,12 +114,12 @@ pub trait Port {
     /// One line for start-up and `stats`: what it is and how it works (mode, queue, address).
     fn describe(&self) -> String;
 
-    /// The same facts for other threads, as they change while the port is polled. Without a machine under it that changes
-    /// they are those of now.
+    /// The same facts for other threads, as they change while the port is polled. If the port has no device that can
+    /// change, they are the present facts.
     fn about(&self) -> Arc<dyn About> {
         Arc::new(Facts { description: self.describe(), mtu: self.mtu(), own_end: self.own_end() })
     }
 
-    /// The port's counters, to be read by others.
+    /// The port's counters, for other threads to read.
     fn counters(&self) -> Arc<dyn CounterSet>;
 }

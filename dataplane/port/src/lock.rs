@@ -1,4 +1,4 @@
-//! Locks whose data is whole whatever a panicking thread did: each change is one assignment.
+//! Locks whose data stays valid when a thread panics: each change is one assignment.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,7 +1,7 @@
-//! A port whose wire is memory: what the simulated cluster and benchmarks run on.
+//! A port whose wire is memory, for the simulated cluster and for benchmarks.
 //!
-//! It carries whole Ethernet frames, so that headers and checksums are exercised as on a NIC. The other side of the
-//! wire puts frames in with [`MemoryPort::inject`] and takes them out with [`MemoryPort::collect`].
+//! It carries whole Ethernet frames, so that headers and checksums are handled as on a NIC. The other side of the wire
+//! puts frames in with [`MemoryPort::inject`] and takes them out with [`MemoryPort::collect`].
 
 use crate::Port;
 use crate::headers::{self, Local, Reader, Refused, Verify};
@@ -112,7 +112,7 @@ impl MemoryPort {
         }
     }
 
-    /// Notes whether what waits found no room.
+    /// Notes whether waiting datagrams found no room.
     pub fn set_full(&mut self, full: bool) {
         self.full = full;
     }
@@ -132,7 +132,7 @@ impl MemoryPort {
     }
 }
 
-/// Takes packets of any VLAN: what simulated networks separate, they separate themselves.
+/// Accepts packets of any VLAN: simulated networks separate VLANs themselves.
 fn reader(id: PortId, local: &Local) -> Reader {
     Reader::new(id, local, Verify::Software).filtering(&Filter::new(&Arc::new(Vlans::ANY), &[local.ip]))
 }

@@ -1,4 +1,5 @@
-//! The kernel's messages about routes, neighbours, interfaces and addresses (rtnetlink), as far as they are needed here.
+//! The kernel's messages about routes, neighbours, interfaces and addresses (rtnetlink), as far as this crate needs
+//! them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +12,8 @@ pub(crate) type Ip4 = [u8; 4];
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
 
-/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`, `struct ifinfomsg`: 16, 12 and 12, 8, 16 bytes.
+/// `struct nlmsghdr`, `struct rtmsg` and `struct ndmsg`, `struct ifaddrmsg`, `struct ifinfomsg`: 16, 12 and 12, 8, 16
+/// bytes.
 const HEADER: usize = 16;
 const BODY: usize = 12;
 const ADDRESS_BODY: usize = 8;
@@ -21,20 +23,20 @@ const LARGEST: usize = 16_384;
 
 /// States of a neighbour in which its address is known: reachable, stale, delay, probe, noarp, permanent.
 const NUD_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
-/// Those that the kernel does not let go stale.
+/// Those states in which the kernel is sure of the address.
 const NUD_FRESH: u16 = 0x02 | 0x08 | 0x10 | 0x40 | 0x80;
-/// Use the entry: the kernel asks on the wire if it does not know, or is no longer sure.
+/// Use the entry: the kernel asks on the wire if it does not know the address or is no longer sure of it.
 const NTF_USE: u8 = 0x01;
 
 /// A neighbour, as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     pub(crate) mac: Mac,
-    /// Whether the kernel is still sure.
+    /// Whether the kernel is still sure of it.
     pub(crate) fresh: bool,
 }
 
-/// Where a datagram to some address goes first, and what it should leave from.
+/// The first hop of a datagram to some address, and the source address that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hop {
     pub(crate) ip: Ip4,
@@ -60,13 +62,14 @@ impl Device {
         self.flags & libc::IFF_UP != 0
     }
 
-    /// Whether packets can pass once it is up. Interfaces without a notion of a carrier, as the loopback, always have one.
+    /// Whether packets can pass once it is up. Interfaces without a carrier, such as the loopback, always report one.
     pub(crate) fn has_carrier(&self) -> bool {
         self.flags & libc::IFF_LOWER_UP != 0 && self.flags & libc::IFF_DORMANT == 0
     }
 
-    /// Whether the kernel sends on it: once it is up and has a carrier that takes up to a second, in which what sockets send is
-    /// dropped without a word. True where the operational state is unknown, as for the loopback.
+    /// Whether the kernel sends on it. This takes up to a second after the interface is up and has a carrier; in that
+    /// time the kernel drops what sockets send, without an error. True if the operational state is unknown, as for the
+    /// loopback.
     pub(crate) fn is_operational(&self) -> bool {
         self.flags & libc::IFF_RUNNING != 0
     }
@@ -77,13 +80,13 @@ impl Device {
     }
 }
 
-/// A socket to the kernel's tables. It waits for answers a second at most.
+/// A socket to the kernel's tables. It waits for answers for at most a second.
 pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
 }
 
-/// Opens a netlink socket that hears of these groups.
+/// Opens a netlink socket that listens to these groups.
 fn open(groups: u32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers only.
     let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
@@ -102,15 +105,15 @@ fn open(groups: u32) -> io::Result<OwnedFd> {
     if result == 0 { Ok(fd) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A socket that is readable when something changed that these groups (`RTMGRP_*`) hear of.
+/// A socket that becomes readable when something changes that these groups (`RTMGRP_*`) report.
 pub(crate) fn changes(groups: i32) -> io::Result<OwnedFd> {
     open(groups as u32)
 }
 
-/// Reads all that waits in a socket of [`changes`]; what it says is asked for anew.
+/// Reads and discards all that waits in a socket of [`changes`]; the caller asks for the present state.
 pub(crate) fn discard(fd: BorrowedFd<'_>) {
     let mut buffer = [0; 8192];
-    // Also when the kernel says that some were lost: whatever changed is asked for.
+    // It continues also when the kernel reports lost messages: the caller asks for everything that changed.
     while receive(fd, &mut buffer, libc::MSG_DONTWAIT).is_ok_and(|len| len > 0) {}
 }
 
@@ -181,7 +184,7 @@ impl Netlink {
         let mut buffer = [0; LARGEST];
         loop {
             let len = receive(self.fd.as_fd(), &mut buffer, 0)?;
-            // Late answers to what nobody waits for any more are passed over.
+            // Late answers to earlier requests are skipped.
             if let Some(message) = answer(buffer.get(..len).unwrap_or(&[]), self.sequence)? {
                 return Ok(message.to_vec());
             }
@@ -233,7 +236,7 @@ impl Netlink {
         Ok(found)
     }
 
-    /// What the kernel says of an interface; `None` when it is not there.
+    /// The kernel's data about an interface; `None` when it does not exist.
     pub(crate) fn device(&mut self, interface: u32) -> io::Result<Option<Device>> {
         let mut body = [0; INTERFACE_BODY];
         body[4..8].copy_from_slice(&interface.to_ne_bytes());
@@ -268,7 +271,7 @@ impl Netlink {
         Ok(Hop { ip: address(libc::RTA_GATEWAY).unwrap_or(ip), source: address(libc::RTA_PREFSRC) })
     }
 
-    /// What the kernel knows of a neighbour.
+    /// The kernel's data about a neighbour.
     pub(crate) fn neighbour(&mut self, interface: u32, ip: Ip4) -> io::Result<Option<Neighbour>> {
         let request =
             Request::new(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST, ndmsg(interface, 0)).attribute(libc::NDA_DST, ip);
@@ -295,7 +298,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// The answer with this number in a datagram of the kernel, if it is there. An acknowledgement is an empty answer.
+/// The answer with this sequence number in a datagram of the kernel, if it is there. An acknowledgement is an empty
+/// answer.
 fn answer(mut bytes: &[u8], sequence: u32) -> io::Result<Option<&[u8]>> {
     while let (Some(len), Some(kind), Some(number)) = (u32_at(bytes, 0), u16_at(bytes, 4), u32_at(bytes, 8)) {
         let Some(message) = bytes.get(..len as usize).filter(|message| message.len() >= HEADER) else { break };
@@ -322,7 +326,8 @@ fn ifaddrmsg(family: i32) -> [u8; ADDRESS_BODY] {
     body
 }
 
-/// Visits the kind and the bytes of each message of a part of a dump with this number; whether it was the last part.
+/// Visits kind and bytes of each message with this sequence number in a part of a dump; returns whether it was the last
+/// part.
 fn read_dump(mut bytes: &[u8], sequence: u32, visit: &mut impl FnMut(u16, &[u8])) -> bool {
     while let (Some(len), Some(kind), Some(number)) = (u32_at(bytes, 0), u16_at(bytes, 4), u32_at(bytes, 8)) {
         let Some(message) = bytes.get(..len as usize).filter(|message| message.len() >= HEADER) else { break };
@@ -342,7 +347,7 @@ fn read_address(kind: u16, message: &[u8]) -> Option<(u32, IpAddr)> {
     if kind != libc::RTM_NEWADDR {
         return None;
     }
-    // On a point-to-point interface IFA_ADDRESS is the other end.
+    // On a point-to-point interface, IFA_ADDRESS is the address of the other end.
     let of = |kind| attribute(message, ADDRESS_BODY, kind);
     let value = of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS))?;
     let v4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
@@ -358,7 +363,7 @@ fn read_device(message: &[u8]) -> Option<Device> {
     Some(Device {
         index: u32_at(message, HEADER + 4)?,
         name: String::from_utf8_lossy(name).into_owned(),
-        // What is no Ethernet has a longer one, a shorter one, or none.
+        // An interface that is not Ethernet has a longer address, a shorter one, or none.
         mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
         mtu: of(libc::IFLA_MTU).and_then(|mtu| u32_at(mtu, 0))?,
         flags: u32_at(message, HEADER + 8)? as i32,
@@ -410,11 +415,11 @@ mod tests {
         assert_eq!(netlink.addresses(u32::MAX).unwrap(), [[0; 4]; 0]);
         assert_eq!(netlink.interface_with(here.into()).unwrap(), Some(1));
         assert_eq!(netlink.interface_with([192, 0, 2, 77].into()).unwrap(), None);
-        // The loopback has no notion of a carrier: its operational state is unknown, and packets pass.
+        // The loopback has no carrier: its operational state is unknown, and packets pass.
         let lo = netlink.device(1).unwrap().unwrap();
         assert!(lo.name == "lo" && lo.is_up() && lo.has_carrier() && lo.is_operational() && lo.is_loopback(), "{lo:?}");
         assert!(netlink.devices().unwrap().contains(&lo));
-        // Not the largest number: of a negative one the kernel says that it is invalid.
+        // Not the largest number: the kernel refuses a negative number as invalid.
         assert_eq!(netlink.device(i32::MAX as u32).unwrap(), None);
         assert_eq!(netlink.neighbour(1, [192, 0, 2, 77]).unwrap(), None);
         assert!(netlink.neighbour(u32::MAX, [192, 0, 2, 77]).is_err());

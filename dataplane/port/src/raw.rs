@@ -1,4 +1,5 @@
-//! What all ports share that read and write headers themselves: why a packet is refused, and why a datagram cannot be sent.
+//! What all ports share that read and write headers themselves: why a packet is refused, and why a datagram cannot be
+//! sent.
 
 use crate::addresses::Addresses;
 use crate::headers::{Refused, Unsendable, check_sendable};

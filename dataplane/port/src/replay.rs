@@ -1,13 +1,13 @@
 //! A port that receives the same packets again and again, and whose transmit side is a sink: for benchmarks.
 //!
-//! It stands for a NIC that is never the limit. Packets lie in the chunks of a pool of their own, written once; the port
-//! hands the chunks out in turn, as a receive ring does, and takes them back when they are free. With more packets than
-//! the cache holds, every one is read from memory. Transmitted frames stay in a ring, as a NIC holds them until they
-//! are on the wire, and then go back to their pool.
+//! It stands for a NIC that is never the limit. Packets are in the chunks of a pool of their own, written once. The
+//! port hands the chunks out in turn, as a receive ring does, and takes them back when they are free. With more packets
+//! than the cache holds, every packet is read from memory. Transmitted frames stay in a ring, as a NIC holds them until
+//! they are on the wire, and then go back to their pool.
 //!
-//! A role may send a received frame on, with other headers and with more behind its payload. Such a chunk gets its own
-//! headers and its own length again before it is handed out. Its payload is never written by anybody; whoever measures
-//! asks [`ReplayPort::spoilt`] afterwards whether that was so.
+//! A role may send a received frame on, with other headers and with more data after its payload. Before such a chunk is
+//! handed out again, it gets its own headers and its own length back. Nobody may write to its payload; after a
+//! measurement, [`ReplayPort::spoilt`] tells whether somebody did.
 
 use crate::Port;
 use crate::headers::{self, Local, Reader, Verify};
@@ -32,10 +32,10 @@ frame::counters! {
     }
 }
 
-/// How many packets ahead of the one in hand the cache is asked for: a burst, so that they arrive while the role works.
+/// How many packets ahead of the current one the cache is asked for: a burst, so that they arrive while the role works.
 const AHEAD: usize = 32;
 
-/// How many lines of them: headers and a small record.
+/// How many cache lines of each: headers and a small record.
 const LINES: usize = 3;
 
 /// How many transmitted frames the sink keeps before the oldest goes back to its pool.
@@ -53,15 +53,15 @@ pub struct ReplayPort {
     input: Pool,
     /// Bytes of every packet.
     len: u16,
-    /// Chunks in the order in which their packets will be handed out. As many places as chunks, rounded up to a power of
-    /// two, so that the ring cannot overflow.
+    /// Chunks in the order in which their packets will be handed out. As many places as chunks, rounded up to a power
+    /// of two, so that the ring cannot overflow.
     ring: Vec<u32>,
-    /// Packets handed out since the start; the next one stands at this place of the ring, modulo its size.
+    /// Packets handed out since the start; the next one is at this place of the ring, modulo its size.
     head: usize,
     /// Packets put into the ring since the start.
     tail: usize,
-    /// The headers of each packet, by its chunk: a gateway that makes a received frame its buffer overwrites them, so
-    /// they are written again, as the device would.
+    /// The headers of each packet, by its chunk. A gateway that makes a received frame its buffer overwrites them, so
+    /// the port writes them again, as the device would.
     headers: Vec<[u8; HEADERS]>,
     /// A hash of the payload of each packet, by its chunk.
     payloads: Vec<u64>,
@@ -71,17 +71,18 @@ pub struct ReplayPort {
 }
 
 impl ReplayPort {
-    /// A port that receives `packets` (whole Ethernet frames of one length, each with headers of its own), each in a chunk of
-    /// `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets only sends.
+    /// A port that receives `packets` (whole Ethernet frames of one length, each with headers of its own), each in a
+    /// chunk of `input`, which must have exactly one chunk for each; `burst` of them at once. A port with no packets
+    /// only sends.
     ///
     /// # Panics
-    /// If `input` has another number of chunks, lengths differ, or a packet is shorter than its headers or longer than a
-    /// chunk.
+    /// If `input` has another number of chunks, lengths differ, or a packet is shorter than its headers or longer than
+    /// a chunk.
     pub fn new(id: PortId, local: Local, mtu: u16, input: Pool, packets: &[Vec<u8>], burst: usize) -> Self {
         assert!(packets.is_empty() || packets.len() == input.capacity() as usize, "one chunk for each packet");
         let len = packets.first().map_or(0, Vec::len) as u16;
         let mut ring = Vec::with_capacity(input.capacity().next_power_of_two() as usize);
-        // By the numbers of chunks, which have gaps where a chunk would lie in two hugepages.
+        // Indexed by chunk number; the numbers have gaps where a chunk would lie in two hugepages.
         let mut headers = vec![[0; HEADERS]; input.slots() as usize];
         let mut payloads = vec![0; input.slots() as usize];
         for packet in packets {
@@ -115,14 +116,15 @@ impl ReplayPort {
         }
     }
 
-    /// How many packets of those that wait to be handed out have another payload than they were given. A role that writes
-    /// into what it received makes the rest of a benchmark measure other input.
+    /// How many of the packets that wait to be handed out have a changed payload. A role that writes into received
+    /// packets makes the rest of a benchmark measure other input.
     pub fn spoilt(&self) -> usize {
         let (chunks, mask) = (self.input.chunks(), self.ring.len().wrapping_sub(1));
         let waiting = (self.head..self.tail).filter_map(|number| self.ring.get(number & mask));
         let is_spoilt = |&&index: &&u32| {
-            // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
-            // the chunk; the range is the one that it gave. The frame is given up again below, so that it stays so.
+            // SAFETY: between head and tail the ring holds numbers that `into_index` returned, each once: nobody else
+            // owns the chunk; the range is the one that it returned. The frame is given up again below, so this stays
+            // true.
             let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), self.len) };
             let now = frame.data().get(HEADERS..).map(hash);
             let _ = frame.into_index();
@@ -144,8 +146,8 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A frame without the headers that it came with, which are these: it was sent since. `false` when it is not for this
-/// port even so.
+/// Removes the known headers from a frame that may have been sent since it was received. `false` when it is still not
+/// for this port.
 #[cold]
 #[inline(never)]
 fn receive_again(reader: &mut Reader, headers: &[u8; HEADERS], mut frame: Frame, burst: &mut Burst) -> bool {
@@ -160,7 +162,7 @@ impl Port for ReplayPort {
         self.id
     }
 
-    // Once for each burst: what is called has registers of its own.
+    // Not inlined, once for each burst: a called function has its own registers.
     #[inline(never)]
     fn rx_burst(&mut self, _now: Time, burst: &mut Burst) -> usize {
         let before = burst.len();
@@ -173,8 +175,8 @@ impl Port for ReplayPort {
                 chunks.prefetch::<LINES>(ahead, pool::fresh_offset(ahead));
             }
             let Some(&index) = ring.get(number & mask) else { break };
-            // SAFETY: between head and tail the ring holds numbers that `into_index` gave, each once: nobody else owns
-            // the chunk; the range is the one that it gave.
+            // SAFETY: between head and tail the ring holds numbers that `into_index` returned, each once: nobody else
+            // owns the chunk; the range is the one that it returned.
             let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
             if let Err(frame) = reader.usual_into(frame, burst)
                 && !headers.get(index as usize).is_some_and(|own| receive_again(reader, own, frame, burst))
@@ -188,7 +190,7 @@ impl Port for ReplayPort {
         received
     }
 
-    // Once for each burst: what is called has registers of its own.
+    // Not inlined, once for each burst: a called function has its own registers.
     #[inline(never)]
     fn tx_burst(&mut self, _now: Time, queue: &mut TxQueue) -> usize {
         let mut sent = 0;
@@ -211,14 +213,14 @@ impl Port for ReplayPort {
         sent
     }
 
-    // Once for each burst: what is called has registers of its own.
+    // Not inlined, once for each burst: a called function has its own registers.
     #[inline(never)]
     fn housekeep(&mut self, _now: Time) {
         if self.tail == 0 {
             return;
         }
-        // Chunks that came back go to the end of the ring: their contents are still the packet. Twice, for the ring may end
-        // in between.
+        // Returned chunks go to the end of the ring: their contents are still the packet. The loop runs twice, because
+        // the ring may wrap in between.
         for _ in 0..2 {
             let at = self.tail & (self.ring.len() - 1);
             self.tail += self.ring.get_mut(at..).map_or(0, |places| self.input.take_free(places));
@@ -298,7 +300,7 @@ mod tests {
         ReplayPort::new(PortId(0), HERE, 1500, pool(PACKETS.into()), &packets, 4)
     }
 
-    /// Receives one burst, of which each datagram must be its sender's.
+    /// Receives one burst, in which each datagram must come from its own sender.
     fn receive(port: &mut ReplayPort, burst: &mut Burst) {
         port.rx_burst(0, burst);
         for (_, datagram) in burst.iter() {
@@ -309,7 +311,7 @@ mod tests {
         }
     }
 
-    /// On hugepages the numbers of chunks have gaps: a chunk never lies in two of them.
+    /// On hugepages the chunk numbers have gaps: no chunk lies in two hugepages.
     #[test]
     fn every_packet_is_handed_out_beside_gaps_between_chunks() {
         let packets: Vec<_> = (0..2000).map(|number| packet((number % 250) as u8)).collect();
@@ -337,7 +339,7 @@ mod tests {
             assert!(!burst.is_empty(), "chunks come back");
             received += burst.len();
             for (number, mut datagram) in burst.drain().enumerate() {
-                // Every other frame becomes a buffer: more behind the payload, other headers before it.
+                // Every second frame becomes a buffer: more data after the payload, other headers before it.
                 if number % 2 == 0 {
                     datagram.peer = Peer::ipv4(PortId(0), FAR.ip, FAR.udp_port, Vlan::UNTAGGED, FAR.mac);
                     datagram.class = Class::Up;
@@ -346,7 +348,7 @@ mod tests {
                 }
             }
             port.tx_burst(0, out.queue(PortId(0)).unwrap());
-            // The device is done at once.
+            // The device completes at once.
             port.tx.clear();
             port.housekeep(0);
         }

@@ -1,4 +1,4 @@
-//! Socket options, typed: the one place where a value becomes a pointer and a length.
+//! Socket options, typed: the only place where a value becomes a pointer and a length.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -15,13 +15,13 @@ pub(crate) unsafe trait OptionValue: Copy {
     }
 }
 
-/// What `SO_MEMINFO` says of a socket's memory: `SK_MEMINFO_VARS` numbers and more.
+/// The result of `SO_MEMINFO`, the memory of a socket: `SK_MEMINFO_VARS` numbers and more.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct MemInfo([u32; 9]);
 
 impl MemInfo {
-    /// Bytes that were sent, and that no device has taken yet (`SK_MEMINFO_WMEM_ALLOC`).
+    /// Bytes that were sent and that no device has taken yet (`SK_MEMINFO_WMEM_ALLOC`).
     pub(crate) fn wmem_alloc(&self) -> u32 {
         self.0[2]
     }
@@ -48,7 +48,7 @@ pub(crate) fn set<T: OptionValue>(fd: BorrowedFd<'_>, level: i32, name: i32, val
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads an option. What an older kernel does not fill stays zero.
+/// Reads an option. Fields that an older kernel does not fill stay zero.
 pub(crate) fn get<T: OptionValue>(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
     let mut value = T::zeroed();
     let mut len = size_of::<T>() as libc::socklen_t;

@@ -1,18 +1,19 @@
-//! Sources that no datagram can honestly have.
+//! Source addresses that no honest datagram can have.
 //!
-//! Whoever makes packets by hand can name any source. Some of them no host has, or no host but us: an answer there goes to
-//! nobody, to everybody, or to ourselves. Such a datagram is refused before anybody believes it. The rules stand here once, for
-//! every kind of port; the XDP program (`steer.bpf.c`) has the same ones, and a test compares the two.
+//! A sender of hand-made packets can write any source. Some sources belong to no host, or only to us: an answer to them
+//! would go to nobody, to everybody, or to ourselves. Such a datagram is refused before any other code trusts it. The
+//! rules are written once, here, for every kind of port; the XDP program (`steer.bpf.c`) has the same rules, and a test
+//! compares the two.
 //!
 //! | source | why |
 //! |---|---|
 //! | Ethernet address of a group (multicast, broadcast), all zeros, or our own | no card sends from it |
 //! | 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4 with 255.255.255.255 | no host on a network has it |
-//! | `::`, `::1`, `ff00::/8`, `::ffff:0:0/96` on the wire | the same; a link-local address (`fe80::/10`) is a proper source on its link |
+//! | `::`, `::1`, `ff00::/8`, `::ffff:0:0/96` on the wire | the same; a link-local address (`fe80::/10`) is a valid source on its link |
 //! | an address of the port's own | that is us |
-//! | UDP port 0 | nobody can be answered there. RoCEv2 alone may have it: its answers go to port 4791 |
+//! | UDP port 0 | it cannot be answered. Only RoCEv2 may have it: its answers go to port 4791 |
 //!
-//! What the broadcast address of a subnet is, a port does not know: such a source is taken for a host's.
+//! A port does not know the broadcast address of a subnet: it accepts such a source as a host's.
 
 use crate::vlans::Vlans;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// Whether a host on a network can have this IPv4 address.
 #[inline]
 pub const fn is_host4(ip: [u8; 4]) -> bool {
-    // The first byte is 1 to 223; in this form it takes two comparisons.
+    // The first byte is 1 to 223; this form takes two comparisons.
     ip[0].wrapping_sub(1) < 223 && ip[0] != 127
 }
 
@@ -37,8 +38,8 @@ pub const fn is_card(mac: [u8; 6]) -> bool {
 
 /// Whether a datagram that came to `own` on a socket of the kernel can be from `source`.
 ///
-/// The kernel has refused most of what cannot be (its "martians"), but neither UDP port 0, nor 240.0.0.0/4, nor `::`. From the
-/// loopback it delivers what this host sends to itself: that is proper, as long as it is not from the very socket.
+/// The kernel has refused most impossible sources (its "martians"), but neither UDP port 0, nor 240.0.0.0/4, nor `::`.
+/// From the loopback it delivers what this host sends to itself: that is valid unless it comes from the same socket.
 #[inline]
 pub fn is_possible_on_socket(source: SocketAddr, own: SocketAddr) -> bool {
     let is_host = match source.ip().to_canonical() {
@@ -49,14 +50,14 @@ pub fn is_possible_on_socket(source: SocketAddr, own: SocketAddr) -> bool {
     is_host && source.port() != 0 && !is_self()
 }
 
-/// From where a raw port takes datagrams.
+/// The sources from which a raw port accepts datagrams.
 #[derive(Clone, Debug)]
 pub struct Filter {
     /// The VLANs.
     pub vlans: Arc<Vlans>,
     /// The port's own IPv4 addresses: nobody else can have them.
     pub own: Arc<[[u8; 4]]>,
-    /// Whether our own Ethernet address is a source like any other: on a device that is a loop.
+    /// Whether our own Ethernet address is a valid source: on a loopback device.
     pub takes_own: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The text form of a port, as `--port` and the configuration file write it.
+//! The text form of a port, as in `--port` and the configuration file.
 
 mod device;
 
@@ -13,10 +13,10 @@ use std::str::FromStr;
 /// How an AF_XDP socket moves packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum XdpMode {
-    /// Zero-copy where the driver can, else copy; never generic mode.
+    /// Zero-copy if the driver can do it, otherwise copy; never generic mode.
     #[default]
     Auto,
-    /// Zero-copy or an error.
+    /// Zero-copy, or an error.
     ZeroCopy,
     /// The driver's XDP hook, and the kernel copies each packet.
     Copy,
@@ -63,7 +63,7 @@ pub struct XdpSpec {
 }
 
 impl XdpSpec {
-    /// An interface with nothing else said.
+    /// An interface without options.
     pub fn new(ifname: String) -> Self {
         Self { ifname, queues: None, mode: XdpMode::Auto, vlans: Vlans::UNTAGGED }
     }
@@ -85,7 +85,7 @@ pub struct PciAddress {
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { domain, bus, device, function } = self;
-        // In columns, too.
+        // `pad` also supports columns.
         f.pad(&format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
     }
 }
@@ -113,7 +113,7 @@ impl FromStr for PciAddress {
     }
 }
 
-/// Where datagrams come from and go to, as text says it.
+/// A port, in its text form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PortSpec {
     /// `udp:ADDR:PORT`: sockets of the kernel.
@@ -128,7 +128,7 @@ pub enum PortSpec {
     Dpdk(DpdkSpec),
 }
 
-/// Why a text names no port.
+/// Why a text does not name a port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// Nothing, or a kind that does not exist.
@@ -139,7 +139,7 @@ pub enum SpecError {
     /// Not an address and port.
     #[error("`{0}` is not a UDP address: write udp:ADDR:PORT, like udp:0.0.0.0:9999 or udp:[::]:9999")]
     Udp(String),
-    /// The kernel would not take it as an interface's name.
+    /// The kernel would not accept it as the name of an interface.
     #[error("`{0}` cannot be an interface's name (1 to 15 characters, no `/` or blank): `ip -brief link` lists them")]
     Interface(String),
     /// An option that an XDP port does not have.
@@ -183,7 +183,7 @@ pub enum SpecError {
          VLAN's own interface (`ip link add link eth1 name eth1.10 type vlan id 10` makes one)"
     )]
     UdpVlans(String),
-    /// An option that can stand there once.
+    /// An option that may be given only once.
     #[error("{0}= stands there twice: it is one for the whole port")]
     Twice(&'static str),
 }
@@ -200,7 +200,7 @@ fn ifname(text: &str) -> Result<String, SpecError> {
 impl FromStr for XdpSpec {
     type Err = SpecError;
 
-    /// Reads what follows `xdp:`.
+    /// Reads the text after `xdp:`.
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut parts = text.split(',');
         let mut spec = Self::new(ifname(parts.next().unwrap_or(""))?);
@@ -234,7 +234,7 @@ impl FromStr for PortSpec {
             return device.parse().map(Self::Dpdk);
         }
         if text.contains(':') {
-            // With a letter that is no hexadecimal digit before the first colon, some other kind was meant.
+            // A letter before the first colon that is not a hexadecimal digit means another kind of port.
             let kind = text.split(':').next().unwrap_or("");
             return match text.parse() {
                 Ok(device) => Ok(Self::Pci(device)),
@@ -262,7 +262,7 @@ impl fmt::Display for XdpSpec {
     }
 }
 
-/// As an option, where it is not what a port has anyway.
+/// Writes the option, unless it is the default.
 fn write_vlans(vlans: &Vlans, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if *vlans == Vlans::UNTAGGED { Ok(()) } else { write!(f, ",vlans={vlans}") }
 }

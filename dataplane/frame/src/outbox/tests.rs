@@ -126,7 +126,7 @@ fn what_is_lent_may_be_set_aside() {
     queue.lend(&mut lent);
     assert!(lent.take_slow(2).is_some(), "the slow queues are lent, too");
     assert!(lent.take().is_some() && lent.set_aside(2) && lent.fail().is_some());
-    // The second is not among those that failed: it waits.
+    // The second one did not fail: it waits.
     assert_eq!(queue.take_back(&mut lent), (3, 0b100));
     assert_eq!(order(queue, 2), (vec![], vec![3]));
     assert_eq!(queue.take_slow(2).unwrap().records, 3);
@@ -148,13 +148,13 @@ fn a_port_is_contended_and_then_full() {
     let expected = [(0, (Crowding::Free, false)), (101, (Crowding::Contended, true)), (201, (Crowding::Full, true))];
     assert_eq!(seen, expected);
     assert_eq!((out.crowding(PortId(0)), out.crowding(PortId(9))), (Crowding::Free, Crowding::Free));
-    // Link control is no reason to drop cargo.
+    // Waiting link control does not cause a drop of cargo.
     while out.queue(PortId(1)).unwrap().take().is_some() {}
     for _ in 0..300 {
         out.send(datagram(&out, 1, Class::Link, 1));
     }
     assert_eq!(out.crowding(PortId(1)), Crowding::Free);
-    // Few frames are left: what is contended is full.
+    // Few frames are left, so a contended port is full.
     while out.queue(PortId(1)).unwrap().take().is_some() {}
     let held: Vec<_> = std::iter::from_fn(|| out.alloc()).take(250).collect();
     for _ in 0..101 {
@@ -173,7 +173,7 @@ fn queues_never_grow_and_use_no_more_memory_than_they_need() {
         out.queues.iter().map(|queue| (queue.link.capacity(), queue.cargo.capacity())).collect()
     };
     let before = rooms(&out);
-    // Every frame there is, of either kind, after some have gone by.
+    // All frames, of either kind, after some have passed through.
     for class in [Class::Link, Class::Down] {
         for waiting in [1000, 3000] {
             for _ in 0..waiting {
@@ -186,7 +186,7 @@ fn queues_never_grow_and_use_no_more_memory_than_they_need() {
         out.queue(PortId(1)).unwrap().rewind();
     }
     assert_eq!(rooms(&out), before);
-    // What comes next lies where the first one lay.
+    // The next datagram lies where the first one was.
     let address = |queue: &TxQueue| queue.cargo.as_slices().0.as_ptr();
     out.send(datagram(&out, 1, Class::Down, 1));
     let first = address(out.queue(PortId(1)).unwrap());
@@ -214,7 +214,7 @@ fn the_way_to_the_registrar_is_bounded_for_each_precedence_by_itself() {
     let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
     let counters = Arc::clone(out.counters());
     let mut waiting = 0;
-    // Who goes first comes last: the others' flood took no room from it.
+    // Mail with the first precedence comes last: the flood of the others took no room from it.
     for precedence in [Precedence::Excess, Precedence::Stranger, Precedence::Member] {
         for records in 0..precedence.backlog(1024) as u16 + 3 {
             out.control(precedence, datagram(&out, 0, Class::Link, records));

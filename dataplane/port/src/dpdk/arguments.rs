@@ -1,16 +1,16 @@
-//! What EAL is started with.
+//! The arguments with which EAL is started.
 
-/// What DPDK is told of this process.
+/// The settings of this process for DPDK.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentConfig {
-    /// The PCI devices that it may touch, with what their drivers are told. With none it never looks at PCI.
+    /// The PCI devices that it may use, with the arguments for their drivers. Without any it never touches PCI.
     pub pci: Vec<String>,
-    /// Whether there are hugepages for its own memory; else ordinary pages, and devices that reach memory by themselves do
-    /// not work well.
+    /// Whether there are hugepages for its own memory. Otherwise it uses ordinary pages, and devices with DMA do not
+    /// work well.
     pub hugepages: bool,
-    /// What it needs beside the arenas, in MiB: taken at the start.
+    /// The memory that it needs beside the arenas, in MiB: allocated at the start.
     pub memory: u32,
-    /// The cores that its own threads may use; all of the process's when empty.
+    /// The cores that its own threads may use; if empty, all of the process's cores.
     pub cores: Vec<usize>,
 }
 
@@ -20,11 +20,11 @@ impl EnvironmentConfig {
         let mut all = vec!["gvm-dp".to_owned()];
         let mut say = |argument: String| all.push(argument);
         if !self.cores.is_empty() {
-            // One lcore of EAL's, which is the thread that looks after devices; ours are registered.
+            // EAL gets one lcore, the device thread; our own lcores are registered.
             let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
             say(format!("--lcores=0@({})", cores.join(",")));
         }
-        // Devices see the addresses that the process sees, so that an arena is theirs as it is.
+        // Devices use the addresses of the process, so that they can use an arena directly.
         say("--iova-mode=va".to_owned());
         say("--file-prefix=gvm-dp".to_owned());
         say("--no-telemetry".to_owned());
@@ -33,7 +33,7 @@ impl EnvironmentConfig {
         } else {
             ["--no-huge", "--no-shconf"].iter().for_each(|argument| say((*argument).to_owned()));
         }
-        // All at once: what is not there is said at the start, and not by a queue that finds nothing left.
+        // All memory at once: missing memory is reported at the start, and not by a queue that finds none left.
         say("-m".to_owned());
         say(self.memory.to_string());
         if self.pci.is_empty() {

@@ -1,4 +1,4 @@
-//! Why DPDK failed, as its log says it: its calls return little more than "operation not permitted".
+//! Why DPDK failed, according to its log: its calls return little more than "operation not permitted".
 
 use crate::lock::lock;
 use std::collections::VecDeque;
@@ -7,10 +7,10 @@ use std::sync::Mutex;
 /// How many lines are kept: one failure has fewer.
 const KEPT: usize = 32;
 
-/// The errors that EAL's log has had since [`forget`], the oldest first.
+/// The errors in EAL's log since [`forget`], the oldest first.
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// Notes a line of the log that says an error.
+/// Notes an error line of the log.
 pub(super) fn note(line: &str) {
     let mut errors = lock(&ERRORS);
     if errors.len() == KEPT {
@@ -19,12 +19,12 @@ pub(super) fn note(line: &str) {
     errors.push_back(line.to_owned());
 }
 
-/// What was said before has nothing to do with the call that comes.
+/// Clears the noted lines: earlier ones have nothing to do with the next call.
 pub(super) fn forget() {
     lock(&ERRORS).clear();
 }
 
-/// What went wrong in the call that just failed with this reason: the reason with what the log says of it, and the cause.
+/// Explains the call that just failed with this reason: returns the reason with the lines of the log, and the cause.
 pub(super) fn of(reason: String) -> (String, Cause) {
     let lines: Vec<String> = lock(&ERRORS).drain(..).collect();
     explain(reason, &lines)
@@ -40,20 +40,20 @@ fn explain(reason: String, lines: &[String]) -> (String, Cause) {
     (said.map_or_else(|| reason.clone(), |line| format!("{reason} (DPDK says: {line})")), cause)
 }
 
-/// What kept DPDK from working.
+/// What prevented DPDK from working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Another process has the device.
+    /// Another process uses the device.
     Held,
     /// This user may not open the device.
     Forbidden,
-    /// The kernel does not let a program have a device whose interrupts could not be confined.
+    /// The kernel does not give a program a device whose interrupts cannot be confined.
     Interrupts,
-    /// The IOMMU does not map what it was asked to map.
+    /// The IOMMU does not map the requested memory.
     Mapping,
     /// There are too few hugepages, or too little memory.
     Memory,
-    /// EAL does not trust the directory of its drivers.
+    /// EAL does not accept the permissions of its driver directory.
     Drivers,
     /// Devices and program cannot use the same addresses: there is no IOMMU, or it is off.
     NoIommu,
@@ -62,7 +62,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause that a line of the log speaks of.
+    /// The cause that a line of the log names.
     fn of_line(line: &str) -> Option<Self> {
         let says = |text: &str| line.contains(text);
         Some(match () {
@@ -73,7 +73,7 @@ impl Cause {
             () if says("Not enough memory") || says("Cannot allocate memory") || says("No free hugepages") => {
                 Self::Memory
             }
-            // On a machine that has none at all.
+            // On a machine without any hugepages.
             () if says("Cannot get hugepage information") => Self::Memory,
             () if says("Cannot init plugins") || says("world-writable") => Self::Drivers,
             () if says("IOVA") => Self::NoIommu,
@@ -81,7 +81,7 @@ impl Cause {
         })
     }
 
-    /// What to do.
+    /// The remedy.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Held => "another process has it: end that one, or use another device",
@@ -118,7 +118,7 @@ impl Cause {
 mod tests {
     use super::*;
 
-    /// Lines as EAL of DPDK 22.11 says them in a guest with an emulated IOMMU.
+    /// Lines of EAL of DPDK 22.11 in a guest with an emulated IOMMU.
     #[test]
     fn the_log_says_what_the_error_does_not() {
         for (lines, cause, said) in [

@@ -16,22 +16,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// How long somebody who asks for a driver's own counters waits: the control thread does, and others wait for it.
+/// How long a request for a driver's own counters waits: the control thread makes it, and others wait for that thread.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// The fewest descriptors with which a queue is worth anything.
+/// The fewest descriptors with which a queue is useful.
 const LEAST_RING: u32 = 32;
 
-/// What a device is opened with.
+/// The settings with which a device is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     /// Its name: a PCI address, or that of a virtual device.
     pub name: String,
-    /// Its name with what its driver is told.
+    /// Its name with the arguments for its driver.
     pub devargs: String,
     /// Queue pairs: one for each lcore.
     pub lcores: u16,
-    /// The link's MTU; `None` leaves it as the device has it.
+    /// The link's MTU; `None` does not change the device's MTU.
     pub mtu: Option<u16>,
     /// Bytes of a chunk of the arenas.
     pub chunk: u32,
@@ -41,12 +41,12 @@ pub struct DeviceConfig {
 
 /// Where drivers put a received packet in a chunk.
 const RX_HEADROOM: u32 = 128;
-/// Ethernet header with two tags, and the checksum that some drivers leave.
+/// Ethernet header with two tags, and the checksum that some drivers keep.
 const AROUND: u32 = 26;
 
-/// The smallest chunk with which a device can be used at this MTU, both ways.
+/// The smallest chunk with which a device can receive and send at this MTU.
 pub const fn smallest_chunk(mtu: u16) -> u32 {
-    // Many NICs count buffers in KiB.
+    // Many NICs measure buffers in KiB.
     let receive = RX_HEADROOM + (mtu as u32 + AROUND).next_multiple_of(1024);
     let send = HEADROOM as u32 + (COLOURS - 1) * 64 + mtu as u32 - wire::IPV4_UDP_LEN as u32;
     let most = if receive > send { receive } else { send };
@@ -60,16 +60,16 @@ pub(super) struct Opened {
     pub(super) given: Vec<u32>,
 }
 
-/// How packets find their queue.
+/// How packets are spread over queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// There is one.
+    /// There is one queue.
     One,
     /// By rules for the lane.
     Lanes,
     /// By a hash over addresses and UDP ports.
     Rss,
-    /// However the driver does it.
+    /// In a way that only the driver knows.
     Driver,
 }
 
@@ -84,11 +84,11 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// A queue, for the thread that looks after devices.
+/// A queue, for the device thread.
 #[derive(Clone, Copy)]
 struct QueuePointer(*mut Queue);
 
-// SAFETY: the plugin lets other threads than the lcore's flush their own cache of a queue.
+// SAFETY: the plugin allows other threads than the lcore to flush their own cache of a queue.
 unsafe impl Send for QueuePointer {}
 
 /// A device that is in use. Its queues are opened by the lcores, each on its own thread; then it is started.
@@ -101,12 +101,12 @@ pub struct Device {
     spread: Mutex<Spread>,
     watched: Arc<Watched>,
     queues: Mutex<Vec<QueuePointer>>,
-    /// The driver's own counters, as they were when it said so last.
+    /// The driver's own counters, as of its last answer.
     counters: Mutex<Vec<(String, u64)>>,
 }
 
 impl Device {
-    /// Finds or makes the device, and sets it up for so many lcores.
+    /// Finds or makes the device, and sets it up for `lcores` lcores.
     ///
     /// # Errors
     /// See [`DpdkError`]: each names its remedy.
@@ -160,7 +160,7 @@ impl Device {
         DpdkError::Device { name: config.name.clone(), reason }
     }
 
-    /// A call about this device on the thread for such calls.
+    /// Makes a call about this device on the device thread.
     fn call(
         &self,
         job: impl FnOnce(&'static port_abi::Plugin, u16, *mut Text) -> i32 + Send + 'static,
@@ -186,14 +186,15 @@ impl Device {
         if first.is_ok() || self.config.mtu.is_some() || self.setup.mtu == 0 {
             return first;
         }
-        // A driver that cannot be told an MTU has its own.
+        // A driver whose MTU cannot be set keeps its own.
         self.setup.mtu = 0;
         attempt(self)
     }
 
-    /// The kernel's interfaces on which its driver sends and receives: from now on its link is down while theirs is.
+    /// Sets the kernel's interfaces on which its driver sends and receives: from now on its link is down while theirs
+    /// is.
     pub fn stand_on(&self, under: Vec<Arc<Seen>>) {
-        // Told once, when it was opened.
+        // Set once, when the device was opened.
         let _ = self.watched.under.set(under);
     }
 
@@ -221,22 +222,22 @@ impl Device {
         self.info.driver.as_str()
     }
 
-    /// Its NUMA node, if it says one.
+    /// Its NUMA node, if it reports one.
     pub fn node(&self) -> Option<u32> {
         u32::try_from(self.info.node).ok()
     }
 
-    /// Descriptors of its rings: to receive, to send.
+    /// Descriptors of its rings: receive, send.
     pub fn rings(&self) -> (u16, u16) {
         self.rings
     }
 
-    /// How packets find their queue; known once it is started.
+    /// How packets are spread over queues; known once the device is started.
     pub fn spread(&self) -> Spread {
         *lock(&self.spread)
     }
 
-    /// Whether its packets are copied, since its driver receives into memory of its own.
+    /// Whether its packets are copied, because its driver receives into memory of its own.
     pub fn copies(&self) -> bool {
         self.info.copies != 0
     }
@@ -267,7 +268,7 @@ impl Device {
         register_thread(plugin)?;
         // One at a time: drivers expect no other.
         let mut queues = lock(&self.queues);
-        // The driver takes what it needs while it is set up and started; the port takes the rest back then.
+        // The driver takes the chunks that it needs during setup and start; then the port takes the rest back.
         let mut given = vec![0; pool.spare() as usize];
         let count = pool.take_free(&mut given);
         given.truncate(count);
@@ -311,7 +312,7 @@ impl Device {
         Ok(Opened { plugin, queue, given })
     }
 
-    /// From now on packets come and go. All queues are open.
+    /// Starts the device: packets are received and sent from now on. All queues are open.
     ///
     /// # Errors
     /// See [`DpdkError`].
@@ -322,7 +323,7 @@ impl Device {
         let (plugin, queues) = (self.environment.plugin(), lock(&self.queues).clone());
         self.environment.call(move || {
             for QueuePointer(queue) in queues {
-                // What the start set aside on that thread, nobody would ever use.
+                // Nobody would ever use the chunks that the start cached on that thread.
                 // SAFETY: an open queue; the flush is of the calling thread's own.
                 unsafe { (plugin.table.flush)(queue, 0) };
             }
@@ -333,7 +334,7 @@ impl Device {
         self.environment.call(move || watched.look())
     }
 
-    /// Steers lanes to lcores where the NIC can.
+    /// Steers lanes to lcores if the NIC can do that.
     fn steer(&self) -> Spread {
         let queues = self.setup.queues;
         if queues < 2 {
@@ -353,7 +354,8 @@ impl Device {
         }
     }
 
-    /// Stops the device and gives it up. No lcore polls its queues any more; when they are dropped, all frames are back.
+    /// Stops the device and closes it. No lcore polls its queues any more; when the queues are dropped, all frames are
+    /// back.
     ///
     /// # Errors
     /// See [`DpdkError`].
@@ -366,7 +368,7 @@ impl Device {
         Ok(())
     }
 
-    /// The driver's own counters, by their names. Where the driver does not answer within a second, those that it said last.
+    /// The driver's own counters, by name. If the driver does not answer within a second, those of its last answer.
     pub fn driver_counters(&self) -> Vec<(String, u64)> {
         extern "C" fn visit(context: *mut c_void, name: *const c_char, value: u64) {
             // SAFETY: the list of the call below, and a text that ends with a zero.
@@ -392,14 +394,15 @@ impl Device {
     }
 }
 
-/// An Ethernet address of our own for a virtual device that has none: by its name, so that a restart changes nothing.
+/// An Ethernet address of our own for a virtual device without one: derived from its name, so that it survives a
+/// restart.
 fn made_up(name: &str) -> [u8; 6] {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, d] = hash.to_be_bytes();
     [2, 0x47, a, b, c, d]
 }
 
-/// How the device is set up, and how large its rings are, or why it cannot be used so.
+/// The setup of the device and its ring sizes, or why it cannot be used with these settings.
 fn plan(config: &DeviceConfig, info: &port_abi::Device) -> Result<(Setup, (u16, u16)), DpdkError> {
     let name = || config.name.clone();
     let queues = info.max_rx_queues.min(info.max_tx_queues);
@@ -432,7 +435,7 @@ fn plan(config: &DeviceConfig, info: &port_abi::Device) -> Result<(Setup, (u16, 
     Ok((setup, (rx, tx)))
 }
 
-/// Descriptors of a ring: what was asked for, within what the device can.
+/// Descriptors of a ring: the number that was asked for, within the limits of the device.
 fn descriptors(config: &DeviceConfig, receives: bool, least: u16, most: u16) -> Result<u16, DpdkError> {
     let most = if most == 0 { u16::MAX } else { most };
     let complain = |what: String, wanted: u32, hint: &'static str| DpdkError::Descriptors {
@@ -461,7 +464,8 @@ mod tests {
 
     #[test]
     fn a_chunk_holds_what_a_device_receives_and_what_is_sent() {
-        // A NIC's buffer is a multiple of a KiB behind 128 bytes; what is made here begins 320 bytes behind.
+        // A NIC's buffer is a multiple of a KiB after 128 bytes; the data of packets that we make begins after 320
+        // bytes.
         assert_eq!((smallest_chunk(1500), smallest_chunk(9000)), (2176, 9344));
         for mtu in 576..32_000 {
             let chunk = smallest_chunk(mtu);
@@ -494,7 +498,7 @@ mod tests {
     fn a_device_is_used_as_far_as_it_goes() {
         let (setup, rings) = plan(&config(), &info()).unwrap();
         assert_eq!((setup.queues, setup.mtu, setup.rss, rings), (2, 1500, 1, (1024, 512)));
-        // One that says nothing of itself.
+        // A device that reports nothing about itself.
         let silent = port_abi::Device { max_rx_queues: 2, max_tx_queues: 2, ..port_abi::Device::default() };
         assert_eq!(plan(&config(), &silent).unwrap().1, (1024, 1024));
     }

@@ -1,8 +1,8 @@
-//! DPDK in this process, and the thread that looks after devices.
+//! DPDK in this process, and the device thread.
 //!
-//! EAL pins the thread that starts it and keeps it as its main lcore, so it gets one of its own. That thread also does all
-//! that may call the kernel: it sets devices up, starts and closes them, and asks for their link and their counters. Poll
-//! loops read what it found.
+//! EAL pins the thread that starts it and keeps it as its main lcore, so it gets a thread of its own. That thread also
+//! does all work that may call the kernel: it sets devices up, starts and closes them, and asks for their link and
+//! their counters. Poll loops read its results.
 
 use super::cause::{self, Cause};
 use super::watched::Watched;
@@ -15,7 +15,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-/// How often devices are looked at.
+/// The interval between two checks of the devices.
 const LOOK: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -25,11 +25,11 @@ struct Inner {
     config: EnvironmentConfig,
     jobs: Mutex<mpsc::Sender<Job>>,
     watched: Arc<Mutex<Vec<Weak<Watched>>>>,
-    /// A call took longer than somebody waited, and has not come back yet.
+    /// Whether a call took longer than its caller waited, and has not returned yet.
     stuck: Arc<AtomicBool>,
 }
 
-/// DPDK in this process: it starts once and ends with the process. Clones are the same.
+/// DPDK in this process: it starts once and ends with the process. Clones refer to the same DPDK.
 #[derive(Clone)]
 pub struct Environment {
     inner: Arc<Inner>,
@@ -38,7 +38,7 @@ pub struct Environment {
 static STARTED: OnceLock<Mutex<Option<Environment>>> = OnceLock::new();
 
 impl Environment {
-    /// Starts DPDK. When it runs in this process already, that is what one gets, if it may touch the same PCI devices.
+    /// Starts DPDK. If it already runs in this process and may use the same PCI devices, returns that one.
     ///
     /// # Errors
     /// See [`DpdkError`]: each names its remedy.
@@ -73,7 +73,7 @@ impl Environment {
         Ok(environment)
     }
 
-    /// Calls a function on the thread that looks after devices, and waits for what it returns.
+    /// Calls a function on the device thread, and waits for its result.
     ///
     /// # Errors
     /// That thread is gone.
@@ -87,11 +87,11 @@ impl Environment {
         answered.recv().map_err(|_| DpdkError::Gone)
     }
 
-    /// The same for a thread that others wait for: it waits no longer than this, and not at all while an earlier call has not come
-    /// back.
+    /// The same for a thread that others wait for: it waits no longer than `patience`, and not at all while an earlier
+    /// call has not returned.
     ///
     /// # Errors
-    /// That thread is gone, or the driver of a device keeps it.
+    /// That thread is gone, or the driver of a device blocks it.
     pub(super) fn call_within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -114,7 +114,7 @@ impl Environment {
             Err(RecvTimeoutError::Disconnected) => Err(DpdkError::Gone),
             Err(RecvTimeoutError::Timeout) => {
                 self.inner.stuck.store(true, Ordering::Release);
-                // It may have come back just now.
+                // It may have returned just now.
                 if let Ok(answer) = answered.try_recv() {
                     self.inner.stuck.store(false, Ordering::Release);
                     return Ok(answer);
@@ -125,10 +125,10 @@ impl Environment {
         }
     }
 
-    /// Calls a function on the thread of EAL's that serves interrupts, and waits for what it returns: to confine it.
+    /// Calls a function on EAL's interrupt thread, and waits for its result: used to confine that thread.
     ///
     /// # Errors
-    /// That thread takes no call.
+    /// That thread accepts no call.
     pub fn call_interrupts<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, DpdkError> {
         let (answer, answered) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || {
@@ -150,7 +150,7 @@ impl Environment {
         self.inner.plugin
     }
 
-    /// From now on the thread looks at this device.
+    /// From now on the device thread checks this device.
     pub(super) fn watch(&self, device: &Arc<Watched>) {
         lock(&self.inner.watched).push(Arc::downgrade(device));
     }
@@ -159,7 +159,7 @@ impl Environment {
 extern "C" fn run_job(context: *mut c_void) {
     // SAFETY: made by `call_interrupts` for this one call.
     let job = unsafe { Box::from_raw(context.cast::<Job>()) };
-    // Unwinding into C would end the process; the caller sees that nothing came back.
+    // Unwinding into C would end the process; the caller sees that there is no result.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
 }
 
@@ -195,7 +195,7 @@ fn start_library(plugin: LoadedPlugin, arguments: &[String]) -> Result<(), Strin
     }
 }
 
-/// Does jobs, and looks at devices between them, until nobody can send jobs any more.
+/// Does jobs, and checks devices between them, until nobody can send jobs any more.
 fn serve(inbox: &mpsc::Receiver<Job>, watched: &Mutex<Vec<Weak<Watched>>>) {
     let mut look_at = std::time::Instant::now() + LOOK;
     loop {
@@ -230,7 +230,8 @@ impl Drop for Member {
     }
 }
 
-/// Makes the calling thread known to the library; again is no fault. Without it its caches are not used.
+/// Registers the calling thread with the library; a second call is no error. Without it the thread does not use the
+/// library's caches.
 pub(super) fn register_thread(plugin: LoadedPlugin) -> Result<(), DpdkError> {
     MEMBER.with(|member| {
         if member.get().is_some() {

@@ -1,17 +1,18 @@
-//! Ports through DPDK, by a plugin that is loaded when one is asked for.
+//! Ports through DPDK, by a plugin that is loaded when such a port is requested.
 //!
-//! The plugin (`gvm-dpdk-plugin`) moves raw Ethernet frames between a device and an lcore's arena; headers, addresses and
-//! neighbours are ours, as on every raw port. A frame that DPDK received is a chunk of the arena, and leaves on any port
-//! without a copy; drivers with memory of their own are the exception, and [`crate::Port::describe`] says so.
+//! The plugin (`gvm-dpdk-plugin`) moves raw Ethernet frames between a device and an lcore's arena. Headers, addresses
+//! and neighbours are handled here, as on every raw port. A frame that DPDK received is a chunk of the arena, and
+//! leaves on any port without a copy. Drivers with memory of their own are the exception, and [`crate::Port::describe`]
+//! reports that.
 //!
 //! | module | what |
 //! |---|---|
 //! | `plugin` | finding, loading and checking the plugin |
-//! | `arguments` | what EAL is started with |
-//! | `cause` | what its log says of a call that failed |
-//! | `environment` | DPDK in this process, and the thread that looks after devices |
+//! | `arguments` | the arguments with which EAL is started |
+//! | `cause` | what its log says about a call that failed |
+//! | `environment` | DPDK in this process, and the device thread |
 //! | `device` | a device: set up, started, watched, closed |
-//! | `watched` | a device as the thread found it |
+//! | `watched` | the state of a device, as the device thread found it |
 //! | `port` | the [`crate::Port`]: a queue pair of a device |
 
 mod arguments;
@@ -31,10 +32,10 @@ pub use port::{DpdkCounters, DpdkPort};
 
 use std::path::PathBuf;
 
-/// Why there is no DPDK port.
+/// Why a DPDK port cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DpdkError {
-    /// The plugin is nowhere.
+    /// The plugin was not found.
     #[error(
         "DPDK ports need the plugin {ENTRY_FILE}, which is not in {}: install the package gvm-dp-dpdk, or build it with \
          `{PACKAGES}` and `cargo build --release -p gvm-dpdk-plugin`, and set GVM_DP_PLUGIN_DIR to where it is", paths(.0)
@@ -62,17 +63,17 @@ pub enum DpdkError {
     OtherVersion {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// The version that it reports.
         found: String,
-        /// What it should say.
+        /// The version that it should have.
         needed: String,
     },
-    /// DPDK does not start.
+    /// DPDK cannot be started.
     #[error("DPDK does not start: {reason}; {}", .cause.remedy())]
     NoStart {
-        /// What it says.
+        /// DPDK's error.
         reason: String,
-        /// What that means.
+        /// The cause of the error.
         cause: Cause,
     },
     /// DPDK was started for other devices.
@@ -116,9 +117,9 @@ pub enum DpdkError {
     Descriptors {
         /// The device.
         name: String,
-        /// How many: at most, or at least.
+        /// The limit: at most, or at least, so many.
         what: String,
-        /// Whether they are those to receive.
+        /// Whether it is the receive ring.
         receives: bool,
         /// What is needed.
         wanted: u32,
@@ -132,7 +133,7 @@ pub enum DpdkError {
     Mtu {
         /// The device.
         name: String,
-        /// What was asked for.
+        /// The MTU that was asked for.
         mtu: u16,
         /// The least.
         least: u16,
@@ -144,7 +145,7 @@ pub enum DpdkError {
     Chunk {
         /// The device.
         name: String,
-        /// What the arena has.
+        /// The size that the arena has.
         chunk: u32,
         /// The link's MTU.
         mtu: u16,
@@ -160,24 +161,24 @@ pub enum DpdkError {
         queue: u16,
         /// What DPDK says.
         reason: String,
-        /// What that means.
+        /// The cause of the error.
         cause: Cause,
     },
     /// A thread cannot take part.
     #[error("DPDK takes no further thread: {0}; it has room for 128 of them on a machine")]
     Thread(String),
-    /// The thread that looks after devices is kept by one of them.
+    /// A device's driver blocks the device thread.
     #[error(
         "DPDK's devices are not looked after: the driver of one of them, or the kernel under it, does not come back from a call. \
          Their links and their own counters stay as they were; `dmesg` may say why"
     )]
     Stuck,
-    /// The thread that looks after devices is gone.
+    /// The device thread is gone.
     #[error("the thread that looks after DPDK's devices has ended: this is a fault of gvm-dp, please report it")]
     Gone,
 }
 
-/// What to do about a device that DPDK does not take.
+/// The remedy for a device that DPDK does not accept.
 fn no_device(name: &str, cause: Cause) -> &'static str {
     match cause {
         Cause::Unknown if name.starts_with("net_") => {

@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 /// The plugin's file.
 pub const ENTRY_FILE: &str = "libgvm_dpdk.so";
 
-/// What installs all that building the plugin needs.
+/// The command that installs everything that is needed to build the plugin.
 pub const PACKAGES: &str =
     "apt-get install -y --no-install-recommends libdpdk-dev dpdk dpdk-dev libclang-dev pkg-config";
 
 /// Where installed plugins are.
 const INSTALLED: [&str; 2] = ["/usr/lib/gvm-dp", "/usr/local/lib/gvm-dp"];
 
-/// A loaded plugin. It is never unloaded: devices and threads of it may be there until the process ends.
+/// A loaded plugin. It is never unloaded: its devices and threads may exist until the process ends.
 #[derive(Clone, Copy)]
 pub struct LoadedPlugin {
     pub(super) table: &'static Plugin,
 }
 
 impl LoadedPlugin {
-    /// Loads the plugin: from `GVM_DP_PLUGIN_DIR` alone if that is set, else from beside the program, from `lib/gvm-dp`
-    /// beside the program's directory, or from where packages put it.
+    /// Loads the plugin: only from `GVM_DP_PLUGIN_DIR` if that is set; otherwise from beside the program, from
+    /// `lib/gvm-dp` beside the program's directory, or from where packages install it.
     ///
     /// # Errors
-    /// It is nowhere, cannot be loaded, or is of another version.
+    /// It was not found, cannot be loaded, or has another version.
     pub fn find() -> Result<Self, DpdkError> {
         let directory = std::env::var_os("GVM_DP_PLUGIN_DIR").map(PathBuf::from);
         let places = places(directory, std::env::current_exe().ok().as_deref());
@@ -42,7 +42,7 @@ impl LoadedPlugin {
     pub fn load(path: &Path) -> Result<Self, DpdkError> {
         let not_loaded = |reason: String| DpdkError::NotLoaded { path: path.to_owned(), reason };
         let file = CString::new(path.as_os_str().as_bytes()).map_err(|_| not_loaded("its path has a zero".into()))?;
-        // Its symbols are not ours to see, and all that it needs must be there.
+        // Its symbols stay local, and all symbols that it needs must be present.
         // SAFETY: a text that ends with a zero. Constructors of the library run: it is part of the product.
         let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if library.is_null() {
@@ -54,16 +54,16 @@ impl LoadedPlugin {
         if symbol.is_null() {
             return Err(not_loaded(format!("it is no plugin of gvm-dp ({})", loader_error())));
         }
-        // SAFETY: whoever exports this name exports this function.
+        // SAFETY: a library that exports this name exports this function.
         let entry: Entry = unsafe { std::mem::transmute::<*mut libc::c_void, Entry>(symbol) };
         // SAFETY: the table is a constant of the library, or null.
         unsafe { Self::check(path, entry()) }
     }
 
-    /// Looks at a table before anything of it is used.
+    /// Checks a table before anything else in it is used.
     ///
     /// # Safety
-    /// `table` is null, or points to what begins with the fields before `library` and never goes away.
+    /// `table` is null, or points to a table that begins with the fields before `library` and lives for ever.
     ///
     /// # Errors
     /// The error is [`DpdkError::Empty`] when `table` is null: the plugin was built without DPDK. It is
@@ -90,7 +90,7 @@ impl LoadedPlugin {
         unsafe { CStr::from_ptr((self.table.library)()) }.to_string_lossy().into_owned()
     }
 
-    /// What a call of the table costs, for benchmarks: fills frames that mean nothing.
+    /// For benchmarks of the cost of a call through the table: fills frames with meaningless values.
     #[inline]
     pub fn rehearse(&self, frames: &mut [port_abi::Frame]) -> usize {
         let count = frames.len().min(usize::from(u16::MAX)) as u16;
@@ -99,7 +99,7 @@ impl LoadedPlugin {
     }
 }
 
-/// Where to look, in this order.
+/// The directories to search, in this order.
 fn places(directory: Option<PathBuf>, program: Option<&Path>) -> Vec<PathBuf> {
     if let Some(directory) = directory {
         return vec![directory];
@@ -115,7 +115,7 @@ fn places(directory: Option<PathBuf>, program: Option<&Path>) -> Vec<PathBuf> {
     places
 }
 
-/// What the loader last complained of.
+/// The loader's last error.
 fn loader_error() -> String {
     // SAFETY: returns null or a text of this thread.
     let text = unsafe { libc::dlerror() };
@@ -140,7 +140,7 @@ mod tests {
 
     fn checked(magic: u64, version: u32, layout: u32) -> DpdkError {
         let head = Head { magic, version, layout };
-        // SAFETY: what does not match is not looked at any further.
+        // SAFETY: a table that does not match is not read any further.
         match unsafe { LoadedPlugin::check(Path::new("/x.so"), (&raw const head).cast()) } {
             Ok(_) => panic!("it should be refused"),
             Err(error) => error,

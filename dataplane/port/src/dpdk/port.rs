@@ -1,7 +1,7 @@
 //! The port: a queue pair of a device, polled by one lcore.
 //!
-//! The plugin hands over what it received as chunks of our pool, and gets chunks to send and to receive into. Between
-//! bursts the port keeps a small stock of chunks with the plugin, from which the driver takes; what was sent comes back
+//! The plugin returns received packets as chunks of our pool, and gets chunks to send and to receive into. Between
+//! bursts the port keeps a small stock of chunks with the plugin, from which the driver takes. Sent chunks come back
 //! into the same stock, and from there to the pool.
 
 use super::DpdkError;
@@ -99,13 +99,13 @@ raw_counters!(DpdkCounters);
 
 /// The stock of chunks from which the driver takes.
 const STOCK: u32 = 192;
-/// Chunks that change hands at once.
+/// The most chunks in one exchange.
 const HANDFUL: u32 = 64;
 /// How many received packets ahead the cache is asked for headers and a small record.
 const AHEAD: usize = 4;
-/// How often what the thread of devices found is taken over.
+/// The interval at which the port reads the results of the device thread.
 const LOOK: Time = 10 * MILLISECOND;
-/// Answers and questions that wait at most.
+/// The most answers and questions that wait.
 const REPLIES: usize = 64;
 
 type Readers = [Option<Reader>; MAX_ADDRESSES + 1];
@@ -124,13 +124,13 @@ pub struct DpdkPort {
     addresses: Addresses,
     vlans: Arc<Vlans>,
     host: HostQueue,
-    /// For each of the addresses, by its number: of packets that the NIC verified, and of others.
+    /// For each of the addresses, by its number: a reader of packets that the NIC verified, and one of others.
     verified: Readers,
     unverified: Readers,
     frames: [port_abi::Frame; BURST],
     /// Whole Ethernet frames that leave before datagrams.
     replies: Vec<Frame>,
-    /// Chunks that wait in the plugin's stock, when it last said so.
+    /// Chunks that wait in the plugin's stock, according to its last report.
     level: u32,
     tx_full: bool,
     up: bool,
@@ -185,25 +185,26 @@ impl DpdkPort {
             lent,
         };
         port.counters.link_up.set(1);
-        // What it still takes when it is started; a driver that needs more has taken it by now.
+        // The chunks that the driver still takes when it starts; a driver that needs more has taken them already.
         port.take_surplus(u32::from(rx) + STOCK);
         Ok(port)
     }
 
-    /// From now on it takes packets from its own addresses, too: for a device that is a loop, and gives back what it was given.
+    /// From now on the port takes packets from its own addresses, too: for a loopback device, which returns what it was
+    /// given.
     pub fn take_own(&mut self) {
         for reader in self.verified.iter_mut().chain(&mut self.unverified).flatten() {
             *reader = reader.clone().taking_own();
         }
     }
 
-    /// From now on it takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
+    /// From now on the port takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
     pub fn claim_roce(&mut self) {
         self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, true);
         self.unverified = self.addresses.readers(self.id, Verify::Software, &self.vlans, true);
     }
 
-    /// Whether packets come and go.
+    /// Whether the device is started and not closed.
     #[inline]
     fn is_running(&self) -> bool {
         self.watched.running.load(Ordering::Acquire)
@@ -217,10 +218,10 @@ impl DpdkPort {
         sendable.err().map(|reason| self.counters.unsent(reason))
     }
 
-    /// Gives the device the first frames of those described in `frames`; returns how many it took.
+    /// Gives the device the first `count` of the described `frames`; returns how many it took.
     #[inline]
     fn give(&mut self, count: usize) -> usize {
-        // SAFETY: an open queue, polled by this thread; the frames are ours until the device took them.
+        // SAFETY: an open queue, polled by this thread; the frames are ours until the device takes them.
         usize::from(unsafe { (self.plugin.table.tx_burst)(self.queue, self.frames.as_ptr(), count as u16) })
     }
 
@@ -247,7 +248,7 @@ impl DpdkPort {
         ready
     }
 
-    /// Sends answers and questions; what finds no room is dropped: who asked will ask again.
+    /// Sends answers and questions. Those that find no room are dropped: the other host will ask again.
     #[cold]
     fn send_replies(&mut self) {
         let count = self.replies.len().min(BURST);
@@ -263,7 +264,8 @@ impl DpdkPort {
         }
     }
 
-    /// What is not the usual datagram for us: an answer of the host's, a datagram that is unusual, or nothing.
+    /// Handles a frame that is not a usual datagram for us: it becomes an answer of the host, is a datagram after all,
+    /// or ends here.
     #[cold]
     fn unusual(&mut self, now: Time, mut frame: Frame, verified: bool, asked: u8, burst: &mut Burst) -> Option<usize> {
         match self.host.receive(now, &mut frame) {
@@ -293,7 +295,7 @@ impl DpdkPort {
         }
     }
 
-    /// Keeps the plugin's stock of chunks level.
+    /// Keeps the number of chunks in the plugin's stock steady.
     #[inline]
     fn restock(&mut self) {
         let mut chunks = [0; HANDFUL as usize];
@@ -339,7 +341,7 @@ impl DpdkPort {
         back
     }
 
-    /// Takes over what the thread of devices found.
+    /// Reads the results of the device thread.
     #[cold]
     fn look(&mut self) {
         let (watched, counters) = (&self.watched, &self.counters);
@@ -367,7 +369,7 @@ impl DpdkPort {
         unsafe { (self.plugin.table.tidy)(self.queue) };
     }
 
-    /// Takes all chunks back, once the device is closed.
+    /// Takes all chunks back after the device was closed.
     #[cold]
     fn reclaim(&mut self) {
         // SAFETY: the device is closed: nobody else uses the queue.
@@ -421,7 +423,7 @@ impl Port for DpdkPort {
                 continue;
             }
             let verified = described.flags & port_abi::CHECKSUM_GOOD != 0;
-            // What is to none of ours goes to the first, to be refused by name.
+            // A packet for none of our addresses goes to the first one, which counts the reason of its refusal.
             let asked = self.addresses.asked(frame.data());
             let readers = if verified { &mut self.verified } else { &mut self.unverified };
             let result = match readers.get_mut(usize::from(asked)).and_then(Option::as_mut) {
@@ -445,7 +447,7 @@ impl Port for DpdkPort {
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
         self.tx_full = false;
         if !self.is_running() {
-            // Not yet: what is to leave waits.
+            // Not started yet: the datagrams wait.
             return 0;
         }
         if !self.replies.is_empty() {
@@ -456,7 +458,7 @@ impl Port for DpdkPort {
             let ready = self.prepare(now, queue);
             if ready == 0 {
                 let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(now, datagram)) else { break };
-                // A next hop that became known between two looks.
+                // The next hop became known between the two checks.
                 let Some(reason) = refusal else { continue };
                 reason.add(1);
                 drop(queue.fail());
@@ -465,7 +467,7 @@ impl Port for DpdkPort {
             }
             let sent = self.give(ready);
             for (at, datagram) in queue.iter_mut().take(ready).enumerate() {
-                // What counts are the bytes of the payload; and what stays gets its headers anew.
+                // The counted bytes are those of the payload; a datagram that stays gets new headers later.
                 let head = wire::net::headers_len(datagram.peer.vlan.vid().is_some());
                 datagram.frame.trim_front(head);
                 if at < sent {
@@ -473,7 +475,7 @@ impl Port for DpdkPort {
                 }
             }
             for _ in 0..sent {
-                // It is the device's now.
+                // The device owns it now.
                 if let Some(datagram) = queue.take() {
                     self.lent.note(datagram.frame.into_index().0);
                 }
@@ -501,7 +503,7 @@ impl Port for DpdkPort {
         while self.replies.len() < REPLIES
             && let Some(question) = self.host.next_request(now)
         {
-            // As link control, before cargo has all frames.
+            // Allocated as for link control, before cargo has taken all frames.
             let frame = self.lent.pool().alloc_reserved();
             match frame.and_then(|mut frame| frame.append(&question).then_some(frame)) {
                 Some(frame) => self.replies.push(frame),
@@ -567,7 +569,7 @@ impl Drop for DpdkPort {
                 self.lent.len()
             );
         }
-        // Memory that a device may still write to is never handed out: the frames stay away, and the pool with them.
+        // Memory that a device may still write to is never reused: the frames stay lent, and so does the pool.
     }
 }
 

@@ -1,4 +1,4 @@
-//! A device as the thread that looks after devices found it, for poll loops to read.
+//! The state of a device, as the device thread found it, for poll loops to read.
 
 use super::plugin::LoadedPlugin;
 use crate::watch::{Link, Seen};
@@ -16,7 +16,7 @@ pub(super) struct Watched {
     /// All chunks are back from the driver.
     pub(super) closed: AtomicBool,
     pub(super) up: AtomicBool,
-    /// The kernel's interfaces under a virtual device, as they are followed: its driver knows nothing of a carrier.
+    /// The kernel's interfaces under a virtual device, as they are followed: its driver does not know the carrier.
     pub(super) under: OnceLock<Vec<Arc<Seen>>>,
     pub(super) mbits: AtomicU64,
     pub(super) missed: AtomicU64,
@@ -26,7 +26,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Asks for link and counters. On the thread that looks after devices: drivers may call the kernel for it.
+    /// Asks for link and counters. Called on the device thread, because drivers may call the kernel for it.
     pub(super) fn look(&self) {
         if !self.running.load(Ordering::Acquire) {
             return;
@@ -34,7 +34,7 @@ impl Watched {
         let mut mbits = 0;
         // SAFETY: an open device and live numbers, on the thread for such calls.
         let link = unsafe { (self.plugin.table.link)(self.id, &raw mut mbits) };
-        // A driver that does not say has nothing that could be down.
+        // A driver that does not report a link has none that could be down.
         let up = link != 0 && self.under.get().is_none_or(|under| under.iter().all(|seen| seen.link() == Link::Up));
         if self.up.swap(up, Ordering::Relaxed) != up {
             if up {

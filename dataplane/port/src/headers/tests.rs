@@ -49,10 +49,10 @@ fn the_sum_of_a_large_payload_is_known_and_saves_reading_it() {
         let sums: Vec<_> = burst.iter().map(|(_, datagram)| datagram.sum).collect();
         let known = |payload: &[u8]| Some(checksum::folded(checksum::sum(payload)));
         assert_eq!(sums, [known(&bytes), known(&bytes[..1400]), None]);
-        // What leaves with it is what would have been computed.
+        // The sum that is sent is the one that would have been computed.
         assert_eq!(sent(&bytes, sums[0]).data(), sent(&bytes, None).data());
     }
-    // Without a checksum nothing is known.
+    // Without a checksum the sum is not known.
     let mut frame = sent(&bytes, None);
     frame.data_mut()[40..42].fill(0);
     let mut burst = Burst::new();
@@ -111,12 +111,12 @@ fn roce_is_taken_once_it_is_claimed_and_its_headers_stay_readable() {
             let before = hex(datagram.frame.before(28).unwrap());
             assert_eq!((&before[..2], &before[4..20], &before[24..]), ("45", &headers[4..20], &headers[24..]));
         }
-        // What comes to the other port is what it was.
+        // Packets to the other port are handled as before.
         assert_eq!(claiming.receive_into(sent(vlan, 9999, false), &mut burst), Ok(12));
         assert_eq!(burst.drain().next().unwrap().peer.local, 3);
         assert_eq!(claiming.receive_into(sent(vlan, 4792, false), &mut burst), Err(Refused::NotOurs));
     }
-    // Options between the headers, with a right checksum.
+    // Options between the headers, with a correct checksum.
     let mut frame = sent(Vlan::UNTAGGED, 4791, false);
     let mut bytes = frame.data().to_vec();
     bytes.splice(34..34, [1, 1, 1, 0]);
@@ -189,12 +189,12 @@ fn a_reader_says_the_same_as_a_look_at_each_packet_alone() {
     };
     for bit in 0..PLAIN * 8 {
         let flip = |bytes: &mut [u8]| bytes[bit / 8] ^= 1 << (bit % 8);
-        // After another sender, after itself, after the one that it pretends to be.
+        // After another sender, after itself, after the sender whose address it uses.
         for sender in [0, 1, 1, 2, 0, 0] {
             check(sender, &flip);
             check(sender, &|_| ());
         }
-        // Checksums that agree with the change: another address, another port.
+        // Checksums that match the change: another address, another port.
         check(0, &|bytes| {
             flip(bytes);
             bytes[40..42].fill(0);
@@ -226,7 +226,7 @@ fn what_is_not_for_us_or_broken_is_refused() {
     let break_payload = |frame: &mut Frame| frame.data_mut()[45] ^= 1;
     assert_eq!(refused(sent(&break_payload), &here, Verify::Software), Refused::Checksum);
     assert!(receive(sent(&break_payload), PortId(0), &here, Verify::Nic).is_ok());
-    // As a kernel leaves it that counts on a NIC; and a NIC that did its part.
+    // A checksum as a kernel leaves it to a NIC; and a NIC that completed it.
     let leave_to_nic = |frame: &mut Frame| {
         let sum = checksum::pseudo_header(there.ip, here.ip, ipv4::UDP, frame.len() as u16 - 34);
         frame.data_mut()[40..42].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
@@ -302,7 +302,7 @@ fn a_port_takes_packets_of_its_vlans_alone() {
         let there = port.there;
         for (vlan, expected) in [
             (None, none),
-            // A priority is no VLAN.
+            // A tag with only a priority is not a VLAN.
             (Some(0xe000), zero),
             (Some(5), five),
             (Some(0xf005), five),
@@ -346,7 +346,7 @@ fn a_source_that_nobody_can_have_is_refused_with_and_without_a_tag() {
     }
 }
 
-/// A reader that has met nobody yet takes nobody's packets: of type 0, protocol 0, to and from 0.0.0.0.
+/// A reader without a last sender accepts no packet as known: also not one of type 0, protocol 0, to and from 0.0.0.0.
 #[test]
 fn who_has_met_nobody_knows_no_packet() {
     let mut port = Filtered::new("any");
@@ -363,7 +363,7 @@ fn who_has_met_nobody_knows_no_packet() {
 }
 
 proptest! {
-    /// The usual packet's short way has the same rules as the long one.
+    /// The fast path of the usual packet has the same rules as the slow path.
     #[test]
     fn the_rules_for_usual_packets_are_those_for_all(
         first in prop::sample::select(vec![0u8, 1, 10, 126, 127, 128, 192, 223, 224, 239, 240, 255]),
@@ -374,7 +374,7 @@ proptest! {
         let mut port = Filtered::new("0+5");
         let [b, c, d] = rest;
         let source = Local { mac, ip: [first, b, c, d], udp_port };
-        // Behind a tag every packet goes the long way.
+        // With a tag every packet takes the slow path.
         prop_assert_eq!(port.receive(None, &source), port.receive(Some(5), &source));
     }
 }

@@ -1,6 +1,6 @@
-//! A port's claim to its addresses: each is asked for at start, in case another host has it, and then announced, so that
-//! neighbours that knew another card there learn this one. Who uses one of them too is remembered, and contradicted now and
-//! then (RFC 5227).
+//! A port's claim to its addresses. At start it asks for each address, in case another host has it. Then it announces
+//! the address, so that neighbours that knew another card there learn this one. It remembers another host that uses the
+//! same address, and defends the address from time to time (RFC 5227).
 
 use frame::time::SECOND;
 use frame::{More, Repeats, Time};
@@ -8,17 +8,17 @@ use frame::{More, Repeats, Time};
 type Ip4 = [u8; 4];
 type Mac = [u8; 6];
 
-/// When, after the first step, the announcements leave.
+/// When the announcements leave, after the first step.
 const ANNOUNCE: [Time; 2] = [SECOND, 3 * SECOND];
-/// An address is defended at most so often.
+/// The shortest time between two defences of an address.
 const DEFEND: Time = 10 * SECOND;
 
-/// What is to be said of an address of ours.
+/// The next message about one of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Say {
-    /// Does anybody have it?
+    /// A probe: does anybody have this address?
     Probe(Ip4),
-    /// It is ours.
+    /// An announcement: the address is ours.
     Announce(Ip4),
 }
 
@@ -36,11 +36,11 @@ pub struct Duplicate {
 #[derive(Debug)]
 struct Claim {
     ip: Ip4,
-    /// Steps that were done: the probe, then the announcements.
+    /// Steps that are done: the probe, then the announcements.
     step: usize,
     due: Time,
     other: Option<Duplicate>,
-    /// Before this, it is not defended again.
+    /// Until then, it is not defended again.
     quiet_until: Time,
 }
 
@@ -48,7 +48,7 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct Claims {
     claims: Vec<Claim>,
-    /// Which of them were complained of.
+    /// The addresses about which a warning was logged.
     complaints: Repeats<Ip4>,
 }
 
@@ -64,12 +64,12 @@ impl Claims {
         self.claims.iter().map(|claim| claim.due).min().unwrap_or(Time::MAX)
     }
 
-    /// What is to be said now.
+    /// The message that is due now.
     pub(super) fn advance(&mut self, now: Time) -> Option<Say> {
         for claim in self.claims.iter_mut().filter(|claim| claim.due <= now) {
             let step = claim.step;
             claim.step += 1;
-            // From one announcement to the next; after the last one only when the address is to be defended.
+            // From one announcement to the next; after the last one only when the address must be defended.
             claim.due = match ANNOUNCE.get(step) {
                 Some(next) => {
                     let before = step.checked_sub(1).and_then(|step| ANNOUNCE.get(step)).copied().unwrap_or(0);
@@ -79,7 +79,8 @@ impl Claims {
             };
             match step {
                 0 => return Some(Say::Probe(claim.ip)),
-                // Whose it is was found out: saying so at start would only take it from the other.
+                // The probe has found the owner: an announcement at start would only take the address from the other
+                // host.
                 1.. if step <= ANNOUNCE.len() && claim.other.is_some() => {}
                 _ => return Some(Say::Announce(claim.ip)),
             }
@@ -87,7 +88,7 @@ impl Claims {
         None
     }
 
-    /// Another host says that it has an address of ours. If that is to be complained of now: how often it was not.
+    /// Another host claims one of our addresses. If a warning is due now, returns how many were not logged.
     pub(super) fn contested(&mut self, now: Time, ip: Ip4, mac: Mac) -> Option<More> {
         let claim = self.claims.iter_mut().find(|claim| claim.ip == ip)?;
         claim.other = Some(Duplicate { ip, mac, heard: now });
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!(run(&mut claims, 9 * SECOND, 10 * SECOND), []);
         assert_eq!(claims.contested(11 * SECOND, IP, [4; 6]), None);
         assert_eq!(run(&mut claims, 11 * SECOND, 60 * SECOND), [(11 * SECOND, Say::Announce(IP))]);
-        // It is defended every ten seconds; people are told again after a minute.
+        // The address is defended every ten seconds; the next warning comes after a minute.
         assert_eq!(claims.contested(62 * SECOND, IP, [4; 6]), Some(More(2)));
         assert_eq!(run(&mut claims, 62 * SECOND, 500 * SECOND), [(62 * SECOND, Say::Announce(IP))]);
     }

@@ -1,17 +1,19 @@
-//! The IPv4 host of a port that has no kernel behind it: what the kernel does on other ports for neighbours and pings.
+//! The IPv4 host of a port without a kernel behind it: it does for neighbours and pings what the kernel does on other
+//! ports.
 //!
-//! It answers ARP and ICMP echo for the port's addresses, asks for neighbours, learns and forgets them, knows the gateway
-//! beyond its subnets, and notices when another host has one of its addresses. It sees bytes and time and no device.
+//! It answers ARP and ICMP echo for the port's addresses. It asks for neighbours, learns and forgets them. It knows the
+//! gateway beyond its subnets, and detects another host with one of its addresses. It handles bytes and time and no
+//! device.
 //!
-//! One [`Host`] is shared by all queues of the port; each poll loop has a [`HostQueue`], which waits for nobody:
+//! One [`Host`] is shared by all queues of the port. Each poll loop has a [`HostQueue`], which never waits for others:
 //!
-//! - a received frame that [`crate::headers::Reader::usual_into`] gives back goes to [`HostQueue::receive`], which says
-//!   whether it is a datagram after all, or now is an answer to be sent, or is done with;
+//! - a received frame that [`crate::headers::Reader::usual_into`] returns goes to [`HostQueue::receive`]. The result is
+//!   one of three: it is a datagram after all, or has become an answer to be sent, or ends here;
 //! - a datagram to a peer that was never heard gets its next hop by [`crate::neighbour::resolve`];
-//! - once per poll, [`HostQueue::next_request`] gives what is to be sent besides, until there is no more.
+//! - once per poll, [`HostQueue::next_request`] gives further frames to be sent, until there are no more.
 //!
-//! An answer may come in on another queue than the question left on: what is known is shared, and a queue sees with one load
-//! whether there is something new.
+//! An answer may come in on another queue than the one on which the question left: what is known is shared, and a queue
+//! checks with one load whether there is something new.
 //!
 //! | module | what |
 //! |---|---|
@@ -46,28 +48,28 @@ use table::Table;
 type Ip4 = [u8; 4];
 type Mac = [u8; 6];
 
-/// What a host is told.
+/// The settings of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// What the log calls the port.
+    /// The name of the port in the log.
     pub name: String,
     /// The port's Ethernet address.
     pub mac: [u8; 6],
     /// Its addresses, 1 to [`MAX_ADDRESSES`].
     pub addresses: Vec<Ipv4Net>,
-    /// Where everything beyond its subnets goes.
+    /// The gateway for everything beyond its subnets.
     pub gateway: Option<[u8; 4]>,
-    /// The VLANs that it hears: in others it does not exist.
+    /// The VLANs that it receives; in other VLANs it does not exist.
     pub vlans: Vlans,
 }
 
-/// Why there is no host.
+/// Why a host cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// It has no address.
     #[error("{0} has no kernel behind it and needs an address: add ,ip=10.0.0.2/24 to it")]
     NoAddress(String),
-    /// It has too many.
+    /// It has too many addresses.
     #[error("{name} has {count} addresses: give it at most {MAX_ADDRESSES}")]
     TooMany {
         /// The port.
@@ -75,7 +77,7 @@ pub enum HostError {
         /// How many it has.
         count: usize,
     },
-    /// One address twice.
+    /// It has one address twice.
     #[error("{name}: ip={address} is named twice")]
     Twice {
         /// The port.
@@ -103,7 +105,7 @@ fn texts(addresses: &[Ipv4Net]) -> String {
 }
 
 impl HostConfig {
-    /// Whether there can be such a host.
+    /// Checks whether such a host is possible.
     ///
     /// # Errors
     /// See [`HostError`].
@@ -129,7 +131,7 @@ impl HostConfig {
         }
     }
 
-    /// The neighbour that is asked to carry datagrams to `ip`, and our address towards it; `None` when there is no way.
+    /// The neighbour that carries datagrams to `ip`, and our address towards it; `None` when there is no way.
     fn route(&self, ip: Ip4) -> Option<(Ip4, Ip4)> {
         let towards = |hop: Ip4| Some((hop, self.addresses.iter().find(|net| net.has(hop))?.address()));
         if !is_host4(ip) || self.is_ours(ip) {
@@ -150,13 +152,13 @@ pub struct NeighbourView {
     pub ip: [u8; 4],
     /// Its Ethernet address, while it is known.
     pub mac: Option<[u8; 6]>,
-    /// How sure the port is of it.
+    /// How sure the port is of that address.
     pub state: State,
-    /// When it was last heard, by the lcores' clock; when it was first asked for, before that.
+    /// When it was last heard, by the lcores' clock; before that, when it was first asked for.
     pub heard: Time,
 }
 
-/// What all queues share and change.
+/// The state that all queues share and change.
 struct Inner {
     table: Table,
     claims: Claims,
@@ -170,15 +172,15 @@ impl Inner {
 
 struct Shared {
     config: HostConfig,
-    /// Grows whenever poll loops should look at the table again.
+    /// Grows whenever poll loops should read the table again.
     generation: AtomicU64,
-    /// When something is to be sent. A queue that reads an older value looks in vain, or once more a poll later.
+    /// When something is to be sent. A queue that reads an older value checks in vain, or checks again a poll later.
     due: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 impl Shared {
-    /// After each change of the table.
+    /// Called after each change of the table.
     fn publish(&self, inner: &mut Inner) {
         if std::mem::take(&mut inner.table.changed) {
             self.generation.fetch_add(1, Ordering::Release);
@@ -194,7 +196,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that knows nobody yet. Its queues claim its addresses as soon as they are polled.
+    /// A host without neighbours. Its queues claim its addresses as soon as they are polled.
     ///
     /// # Errors
     /// See [`HostError`].
@@ -211,7 +213,7 @@ impl Host {
         HostQueue::new(Arc::clone(&self.shared))
     }
 
-    /// What it was told.
+    /// Its settings.
     pub fn config(&self) -> &HostConfig {
         &self.shared.config
     }
@@ -223,7 +225,7 @@ impl Host {
         Addresses::fixed(*mac, &addresses, udp_port)
     }
 
-    /// Its neighbours. Not for poll loops: it waits for them.
+    /// Its neighbours. Not for poll loops: the call waits for a lock.
     pub fn neighbours(&self) -> Vec<NeighbourView> {
         let view = |entry: &table::Entry| NeighbourView {
             ip: entry.ip,
@@ -239,7 +241,7 @@ impl Host {
         self.lock().claims.duplicates().collect()
     }
 
-    /// The tables are whole whatever their last owner did: each change is finished before it is seen.
+    /// The tables are valid even if their last owner panicked: each change is complete before it is visible.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ pub struct Ipv4Net {
     prefix: u8,
 }
 
-/// Why a text or an address cannot be that of a port.
+/// Why a text or an address cannot be the address of a port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetAddressError {
     /// Not an address with a prefix.
@@ -24,7 +24,7 @@ pub enum NetAddressError {
     /// Not an address that a host can have.
     #[error("{0} is not the address of one host: it is a multicast, loopback or unspecified address")]
     NotUnicast(Ipv4Addr),
-    /// The address of a subnet, or that of everybody in it.
+    /// The address of the subnet itself, or its broadcast address.
     #[error("{0} is the network or broadcast address of its subnet: choose one between them")]
     Edge(Ipv4Net),
 }
@@ -64,7 +64,7 @@ impl Ipv4Net {
         u32::MAX << (32 - self.prefix as u32)
     }
 
-    /// Whether `ip` is an address of a host in the subnet, this one's own included.
+    /// Whether `ip` is the address of a host in the subnet, including this one.
     #[inline]
     pub fn has(self, ip: [u8; 4]) -> bool {
         let (ip, ours, mask) = (u32::from_be_bytes(ip), u32::from_be_bytes(self.address), self.mask());

@@ -56,27 +56,28 @@ frame::counters! {
 
 /// The shortest Ethernet frame, without its checksum.
 const SHORTEST: usize = 60;
-/// Packets that a queue answers, and questions that it sends, in one go.
+/// Packets that a queue answers, and questions that it sends, at once.
 const BURST: u64 = 64;
-/// And on and on, one in this time.
+/// After that, one more is allowed in each period of this length.
 const PACE: Time = MILLISECOND;
-/// Addresses that were asked for a moment ago and need not be asked for again, by their hash.
+/// Addresses that were asked for recently and need not be asked for again, by their hash.
 const ASKED: usize = 64;
-/// How long a moment is.
+/// How long "recently" is.
 const MOMENT: Time = SECOND;
 
-/// What became of a received frame.
+/// The result for a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// It carries UDP, and is as it was: [`crate::headers::Reader::receive_into`] reads it, or says what is wrong with it.
+    /// It carries UDP, and is unchanged: [`crate::headers::Reader::receive_into`] reads it, or counts what is wrong
+    /// with it.
     Datagram,
-    /// It is an answer now, a whole Ethernet frame, to be sent on the port that it came from.
+    /// It has become an answer, a whole Ethernet frame, to be sent on the port that received it.
     Reply,
-    /// It is done with.
+    /// Nothing more is to be done with it.
     Consumed,
 }
 
-/// As many things as come at a pace, and some at once.
+/// A token bucket: some things at once, and more at a steady pace.
 struct Bucket {
     left: u64,
     at: Time,
@@ -104,7 +105,7 @@ impl Bucket {
 struct Known {
     ip: Ip4,
     mac: Mac,
-    /// Whether the host is to be told when it is used: it is no longer sure of the address then.
+    /// Whether the host must be told when the address is used, because it is no longer sure of it.
     tell: bool,
 }
 
@@ -122,7 +123,7 @@ pub struct HostQueue {
     counters: Arc<HostCounters>,
 }
 
-/// The table, if nobody else is at it. A poll loop waits for no lock.
+/// The table, if nobody else uses it. A poll loop waits for no lock.
 fn try_lock(shared: &Shared) -> Option<MutexGuard<'_, Inner>> {
     shared.inner.try_lock().ok()
 }
@@ -150,12 +151,12 @@ impl HostQueue {
         }
     }
 
-    /// What this queue counts.
+    /// The counters of this queue.
     pub fn counters(&self) -> &Arc<HostCounters> {
         &self.counters
     }
 
-    /// Looks at a received Ethernet frame that is not the usual datagram.
+    /// Handles a received Ethernet frame that is not the usual datagram.
     #[cold]
     pub fn receive(&mut self, now: Time, frame: &mut Frame) -> Received {
         let Ok((ethernet, packet)) = Ethernet::parse(frame.data()) else {
@@ -164,7 +165,7 @@ impl HostQueue {
         };
         let is_heard = self.shared.config.vlans.has(ethernet.vlan.map(|tag| tag & 0xfff));
         match (ethernet.ethertype, packet.get(9)) {
-            // In a VLAN that is not ours nobody is answered, and whoever has our address there does not matter.
+            // In a VLAN that is not ours nobody is answered, and another host with our address there does not matter.
             (ethernet::IPV4, Some(&ipv4::ICMP)) | (ethernet::ARP, _) if !is_heard => {
                 self.counters.host_dropped_vlan.add(1);
                 Received::Consumed
@@ -225,13 +226,13 @@ impl HostQueue {
         }
     }
 
-    /// Learns from an ARP packet, and answers it if it asks for us.
+    /// Learns from an ARP packet, and answers it if it asks for one of our addresses.
     fn arp(&mut self, now: Time, frame: &mut Frame, ethernet: &Ethernet, arp: &Arp) -> Received {
         let (config, counters) = (&self.shared.config, &self.counters);
         counters.arp_rx.add(1);
         let nobody = arp.sender_ip == [0; 4];
         if arp.sender_mac == config.mac {
-            // Our own, on its way round.
+            // Our own packet, which came back.
             return Received::Consumed;
         }
         if !is_card(arp.sender_mac) || !is_card(ethernet.src) || !(nobody || is_host4(arp.sender_ip)) {
@@ -273,7 +274,7 @@ impl HostQueue {
         Received::Reply
     }
 
-    /// Says what was learned. ARP is off the way of cargo, and comes at a bounded rate.
+    /// Logs what was learned. ARP is not on the path of cargo, and comes at a bounded rate.
     fn note(&self, change: Change, arp: &Arp) {
         let what = match change {
             Change::Nothing => return,
@@ -285,7 +286,7 @@ impl HostQueue {
         tracing::debug!("{}: {ip} {what} {mac}", self.shared.config.name);
     }
 
-    /// Another host says that it has an address of ours.
+    /// Another host claims one of our addresses.
     fn contested(&mut self, now: Time, ip: Ip4, mac: Mac) {
         self.counters.duplicate_addresses.add(1);
         let Some(mut inner) = try_lock(&self.shared) else { return };
@@ -303,8 +304,8 @@ impl HostQueue {
         }
     }
 
-    /// The next Ethernet frame that is to be sent besides answers and datagrams; `None` when nothing is due. Once per poll
-    /// until there is no more, as long as there is room to send.
+    /// The next Ethernet frame to be sent besides answers and datagrams; `None` when nothing is due. Call it once per
+    /// poll until it returns `None`, as long as there is room to send.
     #[inline]
     pub fn next_request(&mut self, now: Time) -> Option<[u8; SHORTEST]> {
         if now < self.shared.due.load(Ordering::Relaxed) { None } else { self.make_request(now) }
@@ -347,7 +348,7 @@ impl HostQueue {
         Some(frame)
     }
 
-    /// Takes over what became known since the last time.
+    /// Takes over what has become known since the last call.
     #[cold]
     fn refresh(&mut self) {
         let Some(inner) = try_lock(&self.shared) else { return };
@@ -361,7 +362,7 @@ impl HostQueue {
         }));
     }
 
-    /// Tells the host that something is to be sent to a neighbour; `false` when it could not be told.
+    /// Tells the host that something is to be sent to a neighbour; `false` when the host could not be told.
     fn want(&mut self, now: Time, ip: Ip4) -> bool {
         if !self.wants.take(now) {
             return false;
@@ -398,7 +399,7 @@ impl NextHops for HostQueue {
     }
 }
 
-/// Cuts an answer to its length, and fills it up to that of the shortest frame.
+/// Cuts an answer to its length, and pads it to the length of the shortest frame.
 fn pad(frame: &mut Frame, len: usize) {
     frame.truncate(len);
     let missing = SHORTEST.saturating_sub(len);

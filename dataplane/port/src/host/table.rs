@@ -1,12 +1,12 @@
-//! The neighbours of a port: a bounded table of state machines, fed with packets and time.
+//! The neighbours of a port: a bounded table of state machines, driven by packets and time.
 //!
 //! | state | the address is | what happens |
 //! |---|---|---|
-//! | incomplete | not known | everybody is asked, again and again after twice the time |
+//! | incomplete | not known | a broadcast question, repeated each time after twice the pause |
 //! | reachable | known | nothing, for [`REACHABLE`] after it was confirmed |
 //! | stale | known and used | the first use asks the neighbour itself |
-//! | probing | known and used | the neighbour is asked, then everybody; if nobody answers, it is failed |
-//! | failed | not known any more | everybody is asked now and then, while it is wanted |
+//! | probing | known and used | the neighbour is asked, then everybody; if nobody answers, the state is failed |
+//! | failed | not known any more | everybody is asked from time to time, while the neighbour is wanted |
 //!
 //! A neighbour that nobody wanted for [`FORGET`] is forgotten.
 
@@ -28,17 +28,17 @@ const PATIENCE: Time = 250 * MILLISECOND;
 const SLOWEST: Time = 8 * SECOND;
 /// Questions without an answer after which a neighbour has failed.
 const TRIES: u8 = 6;
-/// Of these, how many are for the neighbour alone while its address is still believed.
+/// How many of these go to the neighbour alone while its address is still believed.
 const UNICAST_TRIES: u8 = 3;
 
-/// How sure a port is of a neighbour.
+/// How sure a port is of a neighbour's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Asked for, not yet heard.
+    /// Asked for, no answer yet.
     Incomplete,
-    /// Confirmed a moment ago.
+    /// Confirmed recently.
     Reachable,
-    /// Known, and not confirmed for a while.
+    /// Known, but not confirmed recently.
     Stale,
     /// Known, used, and being asked.
     Probing,
@@ -66,17 +66,17 @@ pub(super) struct Entry {
     /// Meaningless while incomplete or failed.
     pub(super) mac: Mac,
     pub(super) state: State,
-    /// When something was last to be sent there.
+    /// When something was last to be sent to it.
     wanted: Option<Time>,
-    /// When it was last heard; when it was made, before that.
+    /// When it was last heard; before that, when the entry was made.
     pub(super) heard: Time,
-    /// When something is to be done about it.
+    /// When the entry has work next.
     due: Time,
     tries: u8,
 }
 
 impl Entry {
-    /// Whether datagrams can be sent there.
+    /// Whether datagrams can be sent to it.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.state, State::Reachable | State::Stale | State::Probing)
     }
@@ -95,11 +95,11 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) ip: Ip4,
-    /// Whom to ask; `None` is everybody.
+    /// The neighbour to ask; `None` is everybody.
     pub(super) to: Option<Mac>,
 }
 
-/// What became of a thing that was heard or wanted.
+/// The result of an event for the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing that others must know.
@@ -112,12 +112,12 @@ pub(super) enum Change {
     Full,
 }
 
-/// What [`Table::advance`] found to do.
+/// The next step that [`Table::advance`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send this.
+    /// Send this question.
     Ask(Question),
-    /// A neighbour does not answer any more.
+    /// A neighbour no longer answers.
     Failed,
     /// Nothing is due.
     Rest,
@@ -127,7 +127,7 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
-    /// Whether what poll loops know of it has changed since this was last cleared.
+    /// Whether the part that poll loops know has changed since this was last cleared.
     pub(super) changed: bool,
 }
 
@@ -136,7 +136,7 @@ impl Table {
         &self.entries
     }
 
-    /// When [`Table::advance`] has something to do.
+    /// When [`Table::advance`] has work.
     pub(super) fn due(&self) -> Time {
         self.entries.iter().map(|entry| entry.due).min().unwrap_or(Time::MAX)
     }
@@ -145,8 +145,8 @@ impl Table {
         self.entries.binary_search_by_key(&ip, |entry| entry.ip)
     }
 
-    /// Makes room for one more: forgets the one that was not wanted for the longest time, if there is one that nobody
-    /// wanted lately.
+    /// Makes room for one more: forgets the neighbour that was not wanted for the longest time, if nobody wanted it
+    /// recently.
     fn make_room(&mut self, now: Time) -> bool {
         if self.entries.len() < MAX_NEIGHBOURS {
             return true;
@@ -204,7 +204,8 @@ impl Table {
         change
     }
 
-    /// A neighbour said where it is without having been asked; `to_us` if it asked for us, so that we shall answer it soon.
+    /// A neighbour gave its address without having been asked; `to_us` if it asked for us, so that we shall answer it
+    /// soon.
     pub(super) fn heard(&mut self, now: Time, ip: Ip4, mac: Mac, to_us: bool) -> Change {
         if let Ok(at) = self.find(ip) {
             let entry = &mut self.entries[at];
@@ -228,7 +229,7 @@ impl Table {
         Change::Learned
     }
 
-    /// Does one thing that is due. To be called until it rests.
+    /// Does one step that is due. Call it until it returns [`Step::Rest`].
     pub(super) fn advance(&mut self, now: Time) -> Step {
         while let Some(at) = self.entries.iter().position(|entry| entry.due <= now) {
             let entry = &mut self.entries[at];
@@ -239,7 +240,7 @@ impl Table {
                     self.changed = true;
                 }
                 State::Stale => {
-                    // Wanted or heard since the time was set?
+                    // It may have been wanted or heard since this time was set.
                     entry.due = entry.forget_at();
                     if entry.due <= now {
                         self.entries.remove(at);
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!((&times[..], failed), (&[0, 250, 750, 1750, 3750, 7750][..], 1));
         assert!(asked.iter().all(|(_, question)| *question == Question { ip: ip(1), to: None }));
         assert_eq!(state(&table, ip(1)), Some(State::Failed));
-        // Still wanted: it is asked for now and then, until nobody wants it any more.
+        // Still wanted: it is asked for from time to time, until nobody wants it any more.
         let (asked, failed) = run(&mut table, 16 * SECOND, 1000 * SECOND);
         assert!((10..=14).contains(&asked.len()) && failed == 0, "{asked:?}");
         assert_eq!(table.entries().len(), 0);
@@ -327,12 +328,12 @@ mod tests {
         let (asked, _) = run(&mut table, used, used + MILLISECOND);
         assert_eq!(asked, [(used, Question { ip: ip(1), to: Some(MAC) })]);
         assert_eq!((state(&table, ip(1)), table.entries()[0].is_known()), (Some(State::Probing), true));
-        // It does not answer: everybody is asked then, and only after that it is not used any more.
+        // It does not answer: then everybody is asked, and only after that its address is no longer used.
         let (asked, failed) = run(&mut table, used, used + 16 * SECOND);
         let to: Vec<_> = asked.iter().map(|(_, question)| question.to).collect();
         assert_eq!((&to[..], failed), (&[Some(MAC), Some(MAC), None, None, None][..], 1));
         assert!(!table.entries()[0].is_known());
-        // It comes back with another card.
+        // It returns with another card.
         assert_eq!(table.answered(used + 17 * SECOND, ip(1), [4; 6]), Change::Learned);
         assert_eq!((table.entries()[0].mac, state(&table, ip(1))), ([4; 6], Some(State::Reachable)));
     }
@@ -344,7 +345,7 @@ mod tests {
         assert_eq!(table.heard(0, ip(1), MAC, true), Change::Learned);
         assert_eq!(table.heard(1, ip(1), [4; 6], false), Change::Moved);
         assert_eq!((table.entries()[0].mac, state(&table, ip(1))), ([4; 6], Some(State::Stale)));
-        // An answer that nobody asked for is not taken for a confirmation.
+        // An answer that nobody asked for does not count as a confirmation.
         assert_eq!(table.answered(2, ip(1), MAC), Change::Moved);
         assert_eq!(state(&table, ip(1)), Some(State::Stale));
         assert_eq!(table.answered(2, ip(2), MAC), Change::Nothing);
@@ -392,8 +393,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: what is known was said by the neighbour, what is wanted is asked for, time
-        /// always has an end, and the table is sorted and has no more entries than neighbours.
+        /// Whatever happens in whatever order: the neighbour itself gave every known address, every wanted one is asked
+        /// for, every wait ends, and the table is sorted and has no more entries than neighbours.
         #[test]
         fn whatever_happens_the_table_is_sound(events in proptest::collection::vec(event(), 1..60)) {
             let mut table = Table::default();

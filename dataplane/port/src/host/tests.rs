@@ -25,7 +25,7 @@ fn config() -> HostConfig {
     }
 }
 
-/// A host whose addresses were claimed already.
+/// A host that has already claimed its addresses.
 fn settled() -> (Host, HostQueue) {
     let host = Host::new(config()).unwrap();
     let mut queue = host.queue();
@@ -78,7 +78,7 @@ fn a_question_for_us_is_answered_and_its_asker_known() {
         assert_eq!((reply.operation, reply.sender_mac, reply.sender_ip), (Operation::Reply, OURS, US));
         assert_eq!((reply.target_mac, reply.target_ip), (THEIRS, THEM));
     }
-    // Asked without an address, as who looks for a free one does.
+    // A question without a sender address, as from a host that looks for a free address.
     let mut probe = frame(&pool, &arp(Arp::request(THEIRS, [0; 4], US), None));
     assert_eq!(queue.receive(NOW, &mut probe), Received::Reply);
     assert_eq!(host.neighbours().len(), 1);
@@ -101,7 +101,7 @@ fn a_peer_is_asked_for_once_and_found_on_every_queue() {
     assert_eq!((&request[..42], asker.next_request(NOW)), (&*arp(Arp::request(OURS, US, THEM), None), None));
     let reply = Arp::request(OURS, US, THEM).reply(THEIRS).unwrap();
     let mut reply = frame(&pool, &arp(reply, None));
-    // The answer comes in on another queue than the question left on.
+    // The answer comes in on another queue than the one on which the question left.
     assert_eq!(other.receive(NOW, &mut reply), Received::Consumed);
     let mut peer = Peer::ipv4(PortId(0), THEM, 9999, Vlan::UNTAGGED, [0; 6]);
     assert!(resolve(&mut asker, &host.addresses(9999), NOW, &mut peer));
@@ -109,7 +109,7 @@ fn a_peer_is_asked_for_once_and_found_on_every_queue() {
     assert_eq!(other.lookup(NOW, THEM), asker.lookup(NOW, THEM));
     assert_eq!(host.neighbours()[0].state, State::Reachable);
     assert_eq!(other.counters().neighbours_learned.get(), 1);
-    // Half a minute later it is asked itself, and used on.
+    // Half a minute later the neighbour itself is asked, and its address is still used.
     let later = NOW + 31 * SECOND;
     assert_eq!(asker.next_request(later), None);
     assert!(asker.lookup(later, THEM).is_some());
@@ -152,7 +152,7 @@ fn a_ping_is_answered_and_what_is_none_is_not() {
     assert_eq!((head.dst, head.src, ip.src, ip.dst), (THEIRS, OURS, US, THEM));
     assert_eq!((packet[at.start], &packet[at.start + 8..at.end], at.end), (0, &data[..], packet.len()));
     assert_eq!(checksum::fold(checksum::sum(&packet[at])), 0);
-    // A short one is filled up.
+    // A short answer is padded.
     let mut short = frame(&pool, &ping(THEM, US, OURS, b""));
     assert_eq!((queue.receive(NOW, &mut short), short.len()), (Received::Reply, 60));
     for ignored in [
@@ -184,7 +184,7 @@ fn floods_are_answered_at_a_pace() {
     }
     assert_eq!(answered, 64 + 499);
     assert_eq!(queue.counters().host_dropped_rate.get(), 5000 - answered);
-    // Questions too: a thousand peers at once.
+    // The same holds for questions: a thousand peers at once.
     for peer in 0..200u8 {
         queue.lookup(NOW + SECOND + Time::from(peer) * MILLISECOND, [10, 0, 0, peer + 3]);
     }
@@ -243,7 +243,8 @@ fn a_host_that_cannot_be_says_what_to_change() {
 }
 
 proptest! {
-    /// Bytes of any kind and cuts and changes of good ones: nothing panics, and what is to be sent is from us, to one host.
+    /// Random bytes, and valid packets that are cut or changed: nothing panics, and everything that is sent is from us,
+    /// to one host.
     #[test]
     fn whatever_arrives_is_survived(
         noise in proptest::collection::vec(any::<u8>(), 0..90),
@@ -291,12 +292,12 @@ fn in_a_vlan_that_is_not_ours_nobody_is_answered() {
     ] {
         assert_eq!(ask(vlan, THEM), expected, "{vlan:?}");
     }
-    // Who has our address there has it there.
+    // A host that has our address in another VLAN does not matter here.
     assert_eq!(ask(Some(8), US), Received::Consumed);
     assert_eq!(host.duplicates().len(), 0);
     let counters = queue.counters();
     assert_eq!((counters.host_dropped_vlan.get(), counters.duplicate_addresses.get()), (3, 0));
-    // Datagrams are the reader's to refuse.
+    // The reader refuses datagrams, not the host.
     let mut datagram = arp(Arp::request(THEIRS, THEM, US), Some(8));
     datagram[16..18].copy_from_slice(&ethernet::IPV4.to_be_bytes());
     datagram[18 + 9] = ipv4::UDP;

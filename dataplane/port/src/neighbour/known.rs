@@ -1,4 +1,4 @@
-//! What is known of next hops, and what was asked for: what a resolver and the poll loops share.
+//! The known next hops, and the addresses that were asked for: the state that a resolver and the poll loops share.
 
 use crate::addresses::Addresses;
 use crate::lock::lock;
@@ -17,10 +17,10 @@ pub struct NextHop {
     pub source: Option<[u8; 4]>,
 }
 
-/// Who knows the way to a peer that was never heard.
+/// A source of next hops for peers that were never heard.
 pub trait NextHops {
-    /// The next hop towards a peer; `None` while its Ethernet address is not known. It is asked for then. Called for
-    /// datagrams, so it waits for nobody.
+    /// The next hop towards a peer; `None` while its Ethernet address is not known, and then it is asked for. Called
+    /// for datagrams, so it never waits.
     fn lookup(&mut self, now: Time, ip: [u8; 4]) -> Option<NextHop>;
 }
 
@@ -30,13 +30,13 @@ impl<T: NextHops> NextHops for Option<T> {
     }
 }
 
-/// Fills in the way to a peer that was never heard: the Ethernet address, and which address of ours leads there. `false`
-/// while it is not known.
+/// Fills in the way to a peer that was never heard: the Ethernet address, and the number of our address towards it.
+/// `false` while the way is not known.
 #[cold]
 pub fn resolve(hops: &mut impl NextHops, ours: &Addresses, now: Time, peer: &mut Peer) -> bool {
     let Some(hop) = peer.ipv4_octets().and_then(|ip| hops.lookup(now, ip)) else { return false };
     peer.mac = hop.mac;
-    // The end of a RoCEv2 connection is one address, and an ICRC covers it.
+    // The local end of a RoCEv2 connection is one fixed address, and an ICRC covers it.
     if !peer.is_roce() {
         peer.local = hop.source.map_or(0, |source| ours.number(source));
     }
@@ -46,14 +46,14 @@ pub fn resolve(hops: &mut impl NextHops, ours: &Addresses, now: Time, peer: &mut
 /// The most peers that are looked up on one interface. Others must have been heard.
 pub const MAX_PEERS: usize = 64;
 
-/// What a resolver and the poll loops share.
+/// The state that a resolver and the poll loops share.
 pub(super) struct Shared {
     /// Grows whenever `table` changes.
     generation: AtomicU64,
     pub(super) table: Mutex<Vec<(Ip4, NextHop)>>,
-    /// Addresses that were asked for, and not yet seen by the resolver.
+    /// Addresses that were asked for, and that the resolver has not seen yet.
     pub(super) asked: Mutex<Vec<Ip4>>,
-    /// Written to when something was asked for.
+    /// Rung when an address was asked for.
     pub(super) bell: Arc<Bell>,
 }
 
@@ -71,7 +71,7 @@ impl Shared {
     }
 }
 
-/// What one poll loop knows of the next hops behind an interface.
+/// One poll loop's copy of the next hops behind an interface.
 #[derive(Clone)]
 pub struct Neighbours {
     shared: Arc<Shared>,
@@ -85,7 +85,7 @@ impl Neighbours {
         Self { shared, generation: 0, table: Vec::with_capacity(MAX_PEERS), asked: Vec::with_capacity(MAX_PEERS) }
     }
 
-    /// A poll loop waits for no lock: if the resolver has it, the next look-up tries again.
+    /// A poll loop waits for no lock: if the resolver holds it, the next look-up tries again.
     fn refresh(&mut self) {
         if let Ok(table) = self.shared.table.try_lock() {
             table.clone_into(&mut self.table);

@@ -8,19 +8,20 @@ use std::io;
 use std::sync::Arc;
 use wire::net::ethernet::MacText;
 
-/// How often everything that was asked for is looked at again: routes change without a word to us, and what the kernel is no
-/// longer sure of is asked for on the wire.
+/// How often all asked-for addresses are checked again: routes change without a message to us, and the kernel asks
+/// again on the wire for neighbours of which it is no longer sure.
 const REFRESH: Wait = Wait::milliseconds(1000);
 
-/// Looks peers of one interface up, on a thread of its own. Dropping it ends the thread; what was found stays known.
+/// Looks up peers of one interface, on a thread of its own. Dropping it ends the thread; the results stay known.
 pub struct Resolver {
     shared: Arc<Shared>,
     _worker: Worker,
 }
 
 impl Resolver {
-    /// Starts the thread, in the network namespace of the caller. It calls `prepare` first, which may give up what a look-up
-    /// does not need: it needs only netlink, and CAP_NET_ADMIN to have the kernel ask on the wire.
+    /// Starts the thread, in the network namespace of the caller. It first calls `prepare`, which may give up
+    /// privileges that a look-up does not need. A look-up needs only netlink, and CAP_NET_ADMIN to have the kernel ask
+    /// on the wire.
     ///
     /// # Errors
     /// There is no netlink socket, or no thread, or `prepare` failed.
@@ -54,7 +55,7 @@ impl Resolver {
 struct Peer {
     ip: Ip4,
     hop: Option<NextHop>,
-    /// Whether the log has said that it cannot be found.
+    /// Whether the log already has that it cannot be found.
     said: bool,
 }
 
@@ -66,7 +67,7 @@ struct Table {
 
 impl Table {
     fn take_asked(&mut self, shared: &Shared) {
-        // Poll loops must not find it locked while something is said.
+        // The lock is released before anything is logged, so that poll loops do not find it held.
         let asked: Vec<Ip4> = lock(&shared.asked).drain(..).collect();
         for ip in asked {
             if self.peers.len() < MAX_PEERS && self.peers.iter().all(|peer| peer.ip != ip) {
@@ -81,7 +82,7 @@ impl Table {
         }
     }
 
-    /// Looks all peers up; returns those that are known.
+    /// Looks up all peers; returns the known ones.
     fn resolve(&mut self) -> Vec<(Ip4, NextHop)> {
         let Self { interface, netlink, peers } = self;
         for peer in peers {
@@ -121,13 +122,13 @@ impl Table {
     }
 }
 
-/// What an interface is called now.
+/// The present name of an interface.
 fn name_of(netlink: &mut Netlink, interface: u32) -> String {
     let device = netlink.device(interface).ok().flatten();
     device.map_or_else(|| format!("interface {interface}, which is gone"), |device| device.name)
 }
 
-/// The next hop towards an address; the kernel asks for it if it has to.
+/// The next hop towards an address; the kernel asks on the wire if necessary.
 fn find(netlink: &mut Netlink, interface: u32, ip: Ip4) -> io::Result<Option<NextHop>> {
     let hop = netlink.next_hop(interface, ip)?;
     let found = netlink.neighbour(interface, hop.ip)?;

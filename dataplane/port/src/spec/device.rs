@@ -7,13 +7,13 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// What a port with no kernel behind it is told of its network: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`,
+/// The network settings of a port without a kernel behind it: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`,
 /// `,vlans=LIST`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct HostSpec {
     /// Its addresses.
     pub addresses: Vec<Ipv4Net>,
-    /// Where everything beyond its subnets goes.
+    /// The gateway for everything beyond its subnets.
     pub gateway: Option<Ipv4Addr>,
     /// The largest IP packet of its link, in bytes.
     pub mtu: Option<u16>,
@@ -24,11 +24,11 @@ pub struct HostSpec {
 /// The sizes that a link's largest IP packet may have, in bytes: the largest fits the largest frame.
 pub const MTUS: std::ops::RangeInclusive<u16> = wire::MIN_MTU..=32_000;
 
-/// The largest IP packet of a socket, where nothing else was said: Ethernet's.
+/// The default size of the largest IP packet of a socket: that of Ethernet.
 pub const SOCKET_MTU: u16 = 1500;
 
 impl HostSpec {
-    /// Whether nothing was said of what a kernel would say: all but the VLANs.
+    /// Whether all settings that a kernel would provide are absent; VLANs do not count.
     pub fn is_empty(&self) -> bool {
         *self == Self { vlans: self.vlans.clone(), ..Self::default() }
     }
@@ -56,10 +56,10 @@ impl HostSpec {
         Ok(true)
     }
 
-    /// What the host of the port is told. `name` is the port's, for the log and for errors.
+    /// The settings for the host of the port. `name` is the port's, for the log and for errors.
     ///
     /// # Errors
-    /// There is no address, one is named twice, or the gateway is in no subnet of them.
+    /// There is no address, one is given twice, or the gateway is in no subnet of them.
     pub fn config(&self, name: &str, mac: [u8; 6]) -> Result<HostConfig, HostError> {
         let gateway = self.gateway.map(|gateway| gateway.octets());
         let (addresses, vlans) = (self.addresses.clone(), self.vlans.clone());
@@ -83,10 +83,10 @@ impl fmt::Display for HostSpec {
 }
 
 /// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10]`. With a
-/// kernel network driver it has the addresses of its interface.
+/// network driver of the kernel, it has the addresses of its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PciSpec {
-    /// Which one.
+    /// The device.
     pub device: PciAddress,
     /// Its network, if no kernel is behind it.
     pub host: HostSpec,
@@ -114,12 +114,12 @@ impl fmt::Display for PciSpec {
     }
 }
 
-/// What DPDK drives.
+/// A device that DPDK drives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DpdkDevice {
     /// A PCI device.
     Pci(PciAddress),
-    /// A virtual device by its name, `net_` and what makes it.
+    /// A virtual device by its name: `net_` and its kind.
     Vdev(String),
 }
 
@@ -132,20 +132,20 @@ impl fmt::Display for DpdkDevice {
     }
 }
 
-/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10][,ARGUMENT...]`. What else stands
-/// behind the device is for its driver.
+/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10][,ARGUMENT...]`. All other
+/// arguments after the device are for its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DpdkSpec {
-    /// Which one.
+    /// The device.
     pub device: DpdkDevice,
-    /// What its driver is told, as DPDK writes it.
+    /// The arguments for its driver, as DPDK writes them.
     pub arguments: Vec<String>,
     /// Its network.
     pub host: HostSpec,
 }
 
 impl DpdkSpec {
-    /// The device with what its driver is told, as EAL's `-a` and `--vdev` take it.
+    /// The device with the arguments for its driver, as EAL's `-a` and `--vdev` take it.
     pub fn devargs(&self) -> String {
         self.arguments.iter().fold(self.device.to_string(), |text, argument| text + "," + argument)
     }

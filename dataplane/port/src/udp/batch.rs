@@ -31,8 +31,8 @@ impl Control {
         let Some(room) = self.0.get_mut(len..end) else { return len };
         let header = libc::cmsghdr { cmsg_len: used as usize, cmsg_level: level, cmsg_type: kind };
         let at = room.as_mut_ptr();
-        // SAFETY: there is room for the header, the padding behind it and the value, which CMSG_SPACE counts; what is written
-        // needs no alignment.
+        // SAFETY: there is room for the header, the padding behind it and the value, which CMSG_SPACE counts; what is
+        // written needs no alignment.
         unsafe {
             at.cast::<libc::cmsghdr>().write_unaligned(header);
             at.add(libc::CMSG_LEN(0) as usize).cast::<T>().write_unaligned(value);
@@ -40,8 +40,8 @@ impl Control {
         end
     }
 
-    /// Adds what a datagram needs: the mark Congestion Experienced, and which of our addresses it leaves from. Returns the
-    /// length of all.
+    /// Adds what a datagram needs: the mark Congestion Experienced, and which of our addresses it leaves from. Returns
+    /// the length of all.
     fn of(&mut self, ce: bool, ipv4: bool, ipv6_socket: bool, own: Option<IpAddr>) -> usize {
         let mut len = 0;
         if ce {
@@ -185,8 +185,8 @@ impl Batch {
 
     /// Sends the first of `datagrams`, at most [`BURST`], and returns how many went out. An error is the first one's.
     ///
-    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On one that is bound to none of our
-    /// addresses, `own` has those that [`Peer::local`] names.
+    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On one that is bound to
+    /// none of our addresses, `own` has those that [`Peer::local`] names.
     pub(super) fn send<'a>(
         &mut self,
         fd: BorrowedFd<'_>,

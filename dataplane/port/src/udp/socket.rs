@@ -19,10 +19,11 @@ pub struct UdpOptions {
     pub sndbuf: u32,
     /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
     pub roce: bool,
-    /// Further sockets with the same address to send through, for destinations behind slow links; none where it is RoCEv2's.
+    /// Further sockets with the same address to send through, for destinations behind slow links; none where it is
+    /// RoCEv2's.
     pub apart: usize,
-    /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is bound
-    /// to an interface's address has that interface's.
+    /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is
+    /// bound to an interface's address has that interface's.
     pub mtu: Option<u16>,
 }
 
@@ -84,13 +85,14 @@ pub struct UdpSockets {
 }
 
 impl UdpSockets {
-    /// Opens the sockets of a port on `address` (port 0: any), bound and nonblocking: those of one lcore, and of so many further
-    /// ones, over which the kernel spreads sources.
+    /// Opens the sockets of a port on `address` (port 0: any), bound and nonblocking: those of one lcore, and of so
+    /// many further ones, over which the kernel spreads sources.
     ///
-    /// Sockets beside one that receives are connected to a port where nobody is, so that the kernel gives them nothing that
-    /// arrives; they can send to everybody all the same. They are bound first, while nobody is served. All share the address by
-    /// `SO_REUSEADDR`, which is cleared before this returns: no other program can share it later. Those that receive, and they
-    /// alone, have `SO_REUSEPORT` where there are several: among its sockets the kernel chooses who hears a source.
+    /// Sockets beside one that receives are connected to a port where nobody is, so that the kernel gives them nothing
+    /// that arrives; they can send to everybody all the same. They are bound first, while nobody is served. All share
+    /// the address by `SO_REUSEADDR`, which is cleared before this returns: no other program can share it later. Those
+    /// that receive, and they alone, have `SO_REUSEPORT` where there are several: among its sockets the kernel chooses
+    /// who hears a source.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -116,7 +118,8 @@ impl UdpSockets {
             apart.push(socket);
         }
         if apart.is_empty() && further > 0 {
-            // With SO_REUSEPORT they would share it with another program of the same user, which took part of what arrives.
+            // With SO_REUSEPORT they would share it with another program of the same user, which took part of what
+            // arrives.
             bind_to(make(bound, options)?.as_fd(), bound)?;
         }
         let mut receiving = || {
@@ -260,7 +263,8 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 /// MTU of Ethernet: the guess for a socket that is bound to no particular interface.
 const ETHERNET_MTU: u16 = 1500;
 
-/// The MTU of the interface that has the address a socket is bound to; for the unspecified address what was said, or 1500.
+/// The MTU of the interface that has the address a socket is bound to; for the unspecified address what was said, or
+/// 1500.
 pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr, said: Option<u16>) -> u16 {
     if ip.is_unspecified() {
         return said.unwrap_or(ETHERNET_MTU);

@@ -140,8 +140,8 @@ impl UdpPort {
         self.slow.socket_of(&datagram.peer)
     }
 
-    /// Whether a socket apart can send to a peer: one that is bound to no address must be told which to send from, as it is
-    /// connected from the loopback's.
+    /// Whether a socket apart can send to a peer: one that is bound to no address must be told which to send from, as
+    /// it is connected from the loopback's.
     fn may_leave_apart(&self, peer: &Peer) -> bool {
         self.own.as_ref().is_none_or(|own| own.get(peer.local & !Peer::ROCE).is_some())
     }
@@ -184,7 +184,8 @@ impl UdpPort {
         left
     }
 
-    /// The first socket is full: link control at the front leaves through one apart, so that it never waits behind cargo.
+    /// The first socket is full: link control at the front leaves through one apart, so that it never waits behind
+    /// cargo.
     #[cold]
     fn send_urgent(&mut self, now: Time, queue: &mut TxQueue) -> usize {
         let mut left = 0;
@@ -234,7 +235,8 @@ impl UdpPort {
             }
             Some(libc::EPERM | libc::EACCES) => &counters.tx_dropped_not_permitted,
             Some(libc::EAFNOSUPPORT) => &counters.tx_dropped_family,
-            // What the kernel says of an IPv6 source that is none of its addresses; of IPv4 it says that there is no route.
+            // What the kernel says of an IPv6 source that is none of its addresses; of IPv4 it says that there is no
+            // route.
             Some(libc::EINVAL) if has_source => &counters.tx_dropped_unreachable,
             _ => &counters.tx_dropped_other,
         };

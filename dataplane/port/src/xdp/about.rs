@@ -1,4 +1,5 @@
-//! What is said about queues of an interface: by the name, the addresses and the MTU that the interface has when one asks.
+//! What is said about queues of an interface: by the name, the addresses and the MTU that the interface has when one
+//! asks.
 
 use crate::About;
 use crate::watch::{Link, Seen};

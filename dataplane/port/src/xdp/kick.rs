@@ -9,8 +9,8 @@ const COMPLETE: Time = MILLISECOND;
 
 /// What the kernel was told of a TX ring.
 ///
-/// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits to
-/// be asked for that is asked, but not at every poll.
+/// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits
+/// to be asked for that is asked, but not at every poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kicks {
     /// Whether the ring has what the kernel was not told of yet.

@@ -1,8 +1,8 @@
 //! What a NIC does to packets on receive that an XDP program must not miss: turned off, and on again at the end, or by
 //! whoever comes after a process that was killed.
 //!
-//! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One that
-//! merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
+//! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One
+//! that merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
 
 use crate::xdp::interface::{asking_socket, request};
 use crate::xdp::number::{by_name, name_of};
@@ -30,8 +30,8 @@ pub struct Offloads {
 }
 
 impl Offloads {
-    /// Turns off what breaks the path. Calls `before` with what is on, as `ethtool -K` names it, before it is turned off;
-    /// not when nothing is.
+    /// Turns off what breaks the path. Calls `before` with what is on, as `ethtool -K` names it, before it is turned
+    /// off; not when nothing is.
     ///
     /// # Errors
     /// One of them is on and stays on; the error says which.
@@ -68,8 +68,8 @@ impl Offloads {
         self.off.iter().map(|(_, option)| *option)
     }
 
-    /// Turns on again what was turned off, whatever the interface is called by now. `false` when that failed, which the log
-    /// says.
+    /// Turns on again what was turned off, whatever the interface is called by now. `false` when that failed, which the
+    /// log says.
     pub fn restore(&mut self) -> bool {
         let off = std::mem::take(&mut self.off);
         let failed = off.iter().find(|(bit, _)| !self.device.turn_on(self.count, *bit));
@@ -107,7 +107,8 @@ fn bit_of(names: &[String], name: &str) -> Option<usize> {
     names.iter().position(|known| known == name)
 }
 
-/// An interface, by its number, and a socket to ask about it. Ethtool's calls take names; the name is looked up for each.
+/// An interface, by its number, and a socket to ask about it. Ethtool's calls take names; the name is looked up for
+/// each.
 struct Device {
     socket: OwnedFd,
     index: u32,
@@ -174,7 +175,8 @@ impl Device {
 
     /// Whether a feature is active.
     fn is_on(&self, count: usize, bit: usize) -> bool {
-        // `ethtool_gfeatures`: command, how many blocks, and for each 32 features: available, requested, active, never changed.
+        // `ethtool_gfeatures`: command, how many blocks, and for each 32 features: available, requested, active, never
+        // changed.
         let blocks = count.div_ceil(32);
         let mut words = vec![0u32; 2 + blocks * 4];
         (words[0], words[1]) = (ETHTOOL_GFEATURES, blocks as u32);
@@ -185,7 +187,8 @@ impl Device {
 
     /// Asks for a feature to be on or off.
     fn set(&self, count: usize, bit: usize, on: bool) -> io::Result<()> {
-        // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should be.
+        // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should
+        // be.
         let blocks = count.div_ceil(32);
         let mut words = vec![0u32; 2 + blocks * 2];
         (words[0], words[1]) = (ETHTOOL_SFEATURES, blocks as u32);
@@ -204,7 +207,8 @@ impl Device {
 unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io::Result<()> {
     let mut request = request(ifname.as_bytes());
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
-    // SAFETY: the call reads the name; what it reads and writes behind `ifru_data` is inside the words, says the caller.
+    // SAFETY: the call reads the name; what it reads and writes behind `ifru_data` is inside the words, says the
+    // caller.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -13,8 +13,8 @@ use std::rc::{Rc, Weak};
 /// The first socket registers the memory; further ones refer to a socket that is bound already. That one decides over
 /// zero-copy or copy for all, which is why ports of one lcore that share an arena have one mode.
 ///
-/// The kernel takes chunks of at most a page. Frames that are larger, for jumbo packets, are several of its chunks to it; then
-/// a large packet comes and goes as a chain of descriptors.
+/// The kernel takes chunks of at most a page. Frames that are larger, for jumbo packets, are several of its chunks to
+/// it; then a large packet comes and goes as a chain of descriptors.
 pub struct Umem {
     pool: Pool,
     places: Places,
