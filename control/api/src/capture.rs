@@ -29,9 +29,9 @@ pub struct CaptureOrder {
     pub direction: Direction,
     /// How many bytes of each datagram are captured.
     pub snaplen: u32,
-    /// The capture ends after so many datagrams.
+    /// The capture ends after this many datagrams.
     pub count: Option<u64>,
-    /// The capture ends after so many milliseconds.
+    /// The capture ends after this many milliseconds.
     pub duration_ms: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ pub struct Stopped {
 }
 
 impl CaptureOrder {
-    /// Whether this process, which has so many ports, can run this capture.
+    /// Whether this process, which has this many ports, can run this capture.
     pub fn check(&self, ports: usize) -> Result<(), ApiError> {
         match self.port {
             Some(port) if usize::from(port) >= ports => Err(ApiError::new(

@@ -10,7 +10,7 @@ pub struct TraceOrder {
     pub slave: u32,
     /// How many records.
     pub count: u32,
-    /// Ends after so many milliseconds.
+    /// Ends after this many milliseconds.
     #[serde(default)]
     pub duration_ms: Option<u64>,
 }

@@ -17,7 +17,7 @@ pub fn si(value: f64) -> String {
     }
 }
 
-/// Bits per second of so many bytes per second: `0`, `12.3 kbit/s`, `1.23 Gbit/s`.
+/// Bits per second of this many bytes per second: `0`, `12.3 kbit/s`, `1.23 Gbit/s`.
 pub fn bits(bytes_per_second: f64) -> String {
     let text = si(bytes_per_second * 8.0);
     match text.char_indices().next_back() {

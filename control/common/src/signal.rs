@@ -147,12 +147,12 @@ const DEAF: Duration = Duration::from_secs(1);
 /// polled.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
-/// What a command tells [`insist`].
+/// Tells [`insist`] that the command noticed the signal.
 #[derive(Clone, Default)]
 pub struct SignalHeard(Arc<AtomicBool>);
 
 impl SignalHeard {
-    /// The command has heard the signal, and is about to end.
+    /// The command has noticed the signal, and is about to end.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

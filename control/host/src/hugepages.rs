@@ -108,7 +108,7 @@ pub fn announce(memory: &MemoryNeed) {
 /// Bytes of the regions that the process lends to peers.
 static LENT: AtomicU64 = AtomicU64::new(0);
 
-/// Adds a region of so many bytes to the need of this process.
+/// Adds a region of this many bytes to the need of this process.
 pub fn lend(bytes: u64) {
     LENT.store(bytes, Ordering::Relaxed);
 }

@@ -17,7 +17,7 @@ pub enum DriverWay {
 /// Drivers that hand a device to a program.
 const GIVING: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 
-/// Kernel network drivers that DPDK works beside.
+/// Kernel network drivers that keep the device while DPDK uses it.
 const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
 /// The class of network cards.

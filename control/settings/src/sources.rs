@@ -20,7 +20,7 @@ const FILES: [&str; 3] = ["key-file", "cluster-key-file", "static-routes"];
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nothing was said.
+    /// No source gives it.
     Default,
     /// The configuration file.
     File(Place),

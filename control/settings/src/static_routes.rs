@@ -233,7 +233,7 @@ impl Line {
 }
 
 impl StaticRoutes {
-    /// Reads a file for a gateway of these shards, with so many ports and at most `masters` masters.
+    /// Reads a file for a gateway of these shards, with this many ports and at most `masters` masters.
     ///
     /// # Errors
     /// The file cannot be read, or lines cannot be used. Each such line is named, with its column.

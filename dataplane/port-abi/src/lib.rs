@@ -318,7 +318,7 @@ pub struct Plugin {
     pub queue_counts: unsafe extern "C" fn(*const Queue, *mut QueueCounts),
     /// Closes a queue of a closed device, after its chunks were taken back.
     pub queue_close: unsafe extern "C" fn(*mut Queue),
-    /// Writes so many meaningless frames. Benchmarks use it to measure the cost of a call of this table.
+    /// Writes this many meaningless frames. Benchmarks use it to measure the cost of a call of this table.
     pub rehearse: unsafe extern "C" fn(*mut Frame, u16) -> u16,
 }
 

@@ -100,7 +100,7 @@ pub struct Load {
     pub size: u32,
     /// Requests under way at the same time.
     pub depth: u16,
-    /// End after so many.
+    /// End after this many requests.
     pub count: u64,
     /// End after this time, in nanoseconds.
     pub duration: Time,

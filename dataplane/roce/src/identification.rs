@@ -25,7 +25,7 @@ pub struct Identification {
 }
 
 impl Identification {
-    /// For packets of at most so many bytes, from the BTH to the ICRC.
+    /// For packets of at most this many bytes, from the BTH to the ICRC.
     pub fn new(packet: usize) -> Self {
         let mut power = ONE;
         let mut undo = Vec::with_capacity(packet + HEADERS_BEHIND + 1);

@@ -129,7 +129,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// For packets to our address of at most so many bytes from the BTH to the ICRC.
+    /// For packets to our address of at most this many bytes from the BTH to the ICRC.
     pub fn new(framing: Framing, own: [u8; 4], packet: usize) -> Self {
         let identification = Identification::new(if framing == Framing::Socket { packet } else { 0 });
         Self { framing, own, identification }

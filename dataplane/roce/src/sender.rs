@@ -21,9 +21,9 @@ pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const AHEAD: u16 = 4;
 /// How far it may be ahead after a pause; Linux's clock ticks once in a millisecond or less often.
 const AHEAD_AT_MOST: u16 = 1024;
-/// After so many unexpected packets in a row a sender counts as one without order.
+/// After this many unexpected packets in a row a sender counts as one without order.
 const STRANGERS: u8 = 3;
-/// After so many packets in order the sender's order is fixed.
+/// After this many packets in order the sender's order is fixed.
 const PROVEN: u8 = 16;
 
 /// The two fields of a packet.

@@ -178,7 +178,7 @@ impl RunningWork {
     }
 }
 
-/// Expresses a transfer of so many bytes as a load that ends.
+/// Expresses a transfer of this many bytes as a load that ends.
 fn transfer(va: u64, len: u32, message: u32, depth: u16) -> (Load, bool) {
     let message = message.max(1);
     let count = u64::from(len.div_ceil(message));

@@ -17,11 +17,11 @@ const DATAGRAMS_PER_POLL: usize = 64;
 const NODES_PER_POLL: usize = 4096;
 /// Slots of an interval.
 const TICKS: u64 = 1024;
-/// The padded heartbeats of all nodes are spread over at least so many intervals.
+/// The padded heartbeats of all nodes are spread over at least this many intervals.
 const PROBE_INTERVALS: u32 = 4;
 /// The most padded heartbeats of one time slot: each is a datagram of full size.
 const PROBES_PER_TICK: u32 = 16;
-/// After so many intervals without any answer all nodes are asked whether they see the silence. A node sees it after
+/// After this many intervals without any answer all nodes are asked whether they see the silence. A node sees it after
 /// three.
 const SILENT_INTERVALS: u64 = 2;
 

@@ -96,7 +96,7 @@ impl Site {
         Some((*group.gateway(), group.mtu(local)?.min(common.config.max_ip_packet)))
     }
 
-    /// Where answers of so many bytes go instead of back to `source`. `None` unless that gateway drains or is silent.
+    /// Where answers of this many bytes go instead of back to `source`. `None` unless that gateway drains or is silent.
     pub(crate) fn way_back(&mut self, common: &mut Common<'_>, local: u32, source: &Peer, len: usize) -> Option<Peer> {
         let at = self.gateways().position(|gateway| gateway == source)?;
         if matches!(self.groups.get(at)?.standing(common.config, common.now, local), Standing::Live(_)) {

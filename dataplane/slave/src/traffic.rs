@@ -33,7 +33,7 @@ pub struct TrafficConfig {
     pub burst: NonZeroU32,
     /// The most records that share a datagram; 1 is what slaves on separate machines send.
     pub pack: NonZeroU16,
-    /// Stop after so many records; `None` never stops.
+    /// Stop after this many records; `None` never stops.
     pub records: Option<u64>,
 }
 

@@ -142,7 +142,7 @@ pub(crate) struct Shared<M> {
 }
 
 impl<M> Shared<M> {
-    /// Whether so many more bytes may be in flight in total. A message larger than the limit goes alone.
+    /// Whether this many more bytes may be in flight in total. A message larger than the limit goes alone.
     #[inline]
     pub(crate) fn has_room(&self, cost: u32) -> bool {
         self.in_flight == 0 || self.in_flight + u64::from(cost) <= self.config.total_window

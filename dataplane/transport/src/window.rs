@@ -51,7 +51,7 @@ impl Window {
         self.most / 8
     }
 
-    /// Whether so many more bytes may be sent. A packet larger than the window goes alone.
+    /// Whether this many more bytes may be sent. A packet larger than the window goes alone.
     #[inline]
     pub(crate) fn has_room(&self, cost: u32) -> bool {
         self.in_flight == 0 || self.in_flight.saturating_add(cost) <= self.size
@@ -83,7 +83,7 @@ impl Window {
         self.shrink(now, round_trip, 4);
     }
 
-    /// Shrinks the window by one part of so many.
+    /// Shrinks the window by a fraction: 1 / `part`.
     fn shrink(&mut self, now: Time, round_trip: Time, part: u32) {
         if !self.shrunk.is_none() && self.shrunk.until(now) < round_trip {
             return;

@@ -115,15 +115,15 @@ pub struct Receive {
 /// What was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompletionKind {
-    /// A SEND of ours.
+    /// A SEND that this end posted.
     Send,
-    /// A WRITE of ours.
+    /// A WRITE that this end posted.
     Write,
-    /// A READ of ours.
+    /// A READ that this end posted.
     Read,
-    /// A COMPARE&SWAP of ours.
+    /// A COMPARE&SWAP that this end posted.
     CompareSwap,
-    /// A FETCH&ADD of ours.
+    /// A FETCH&ADD that this end posted.
     FetchAdd,
     /// A posted receive: the peer's SEND.
     Receive,

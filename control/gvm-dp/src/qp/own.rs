@@ -239,7 +239,7 @@ impl Own {
     }
 }
 
-/// The path MTU of a port that carries IP packets of so many bytes.
+/// The path MTU of a port that carries IP packets of this many bytes.
 fn path_mtu(ip_packet: u16, wanted: Option<u16>) -> Result<PathMtu, Failure> {
     let room = usize::from(ip_packet.saturating_sub(wire::IPV4_UDP_LEN));
     let largest = PathMtu::fitting(room).unwrap_or(PathMtu::B256);

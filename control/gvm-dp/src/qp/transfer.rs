@@ -156,7 +156,7 @@ impl Sink {
         }
     }
 
-    /// Reserves room for so many bytes.
+    /// Reserves room for this many bytes.
     fn reserve(&self, length: u64) -> Result<(), Failure> {
         if let Self::File(file) = self { file.reserve(length) } else { Ok(()) }
     }

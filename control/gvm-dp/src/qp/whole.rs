@@ -93,7 +93,7 @@ impl WholeFile {
         }
     }
 
-    /// Reserves room for so many bytes, if the file system can do that.
+    /// Reserves room for this many bytes, if the file system can do that.
     ///
     /// # Errors
     /// There is not enough room.

@@ -93,7 +93,7 @@ pub struct DpdkNic {
 }
 
 impl DpdkNic {
-    /// Sets a device up for so many lcores, with rings of about `ring` entries.
+    /// Sets a device up for this many lcores, with rings of about `ring` entries.
     pub fn open(
         id: PortId,
         spec: &DpdkSpec,

@@ -23,7 +23,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An inbox with room for so many datagrams of registered nodes, and for others, and the sender for it.
+    /// An inbox with room for this many datagrams of registered nodes, and for others, and the sender for it.
     pub fn new(capacity: usize) -> (ControlSender, Self) {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
@@ -124,7 +124,7 @@ impl RegistrarDesk {
         self.desk.look(now, health, log);
     }
 
-    /// From now on the ports take IP packets of at most so many bytes. `false` if that could not be passed on yet.
+    /// From now on the ports take IP packets of at most this many bytes. `false` if that could not be passed on yet.
     pub fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
         self.desk.set_port_mtus(mtus, log)
     }

@@ -74,7 +74,7 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    /// No drops yet, for so many ports.
+    /// No drops yet, for this many ports.
     pub(super) fn new(ports: usize) -> Self {
         Self { seen: BTreeMap::new(), said: Repeats::new(ports.max(1) * REASONS.len()) }
     }

@@ -39,7 +39,7 @@ impl Office {
         }
     }
 
-    /// From now on the ports take IP packets of at most so many bytes. `false` if that could not be passed on yet.
+    /// From now on the ports take IP packets of at most this many bytes. `false` if that could not be passed on yet.
     pub(super) fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
         match self {
             Self::Gateway(desk) => desk.set_port_mtus(mtus),

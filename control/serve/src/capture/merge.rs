@@ -53,7 +53,7 @@ pub(super) struct Merge<T> {
 }
 
 impl<T> Merge<T> {
-    /// An empty merge with room for so many copies.
+    /// An empty merge with room for this many copies.
     pub(super) fn new(slots: usize) -> Self {
         Self { waiting: BinaryHeap::with_capacity(slots), came: 0 }
     }

@@ -13,7 +13,7 @@ const SLOTS: std::ops::RangeInclusive<usize> = 256..=8192;
 /// Bytes of a slot in addition to its copy.
 const SLOT: usize = 128;
 
-/// Taps for so many lcores, whose ports send IP packets of up to `mtu` bytes.
+/// Taps for this many lcores, whose ports send IP packets of up to `mtu` bytes.
 pub(super) fn of(order: &CaptureOrder, lcores: usize, mtu: u16) -> TapConfig {
     // A frame cannot be longer.
     let longest = usize::from(mtu).next_power_of_two().max(2048);

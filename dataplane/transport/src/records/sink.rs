@@ -10,7 +10,7 @@ use wire::rc::IcrcSeed;
 use wire::{HEADER_LEN, RecordHeader, Scale};
 use zerocopy::IntoBytes;
 
-/// If so many datagrams wait for one port, sending waits, too.
+/// If this many datagrams wait for one port, sending waits, too.
 const MOST_WAITING: usize = 512;
 
 /// The sink of one call of [`Endpoint::transmit`](crate::Endpoint::transmit).
@@ -54,7 +54,7 @@ impl<'a> RecordSink<'a> {
         }
     }
 
-    /// Whether the open datagram goes to this peer, is of this shard, and has room for so many more bytes.
+    /// Whether the open datagram goes to this peer, is of this shard, and has room for this many more bytes.
     fn is_open_for(&self, peer: &Peer, shard: u32, bytes: usize) -> bool {
         self.open.as_ref().is_some_and(|datagram| {
             self.shard == shard
@@ -125,7 +125,7 @@ impl Sink for RecordSink<'_> {
     }
 }
 
-/// Makes so many bytes after the data part of it.
+/// Adds this many bytes after the data to the data.
 fn grow(frame: &mut Frame, bytes: usize) {
     let (start, len) = (frame.headroom(), frame.len());
     frame.set_range(start, len + bytes);

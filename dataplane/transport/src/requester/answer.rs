@@ -226,7 +226,7 @@ impl<M: Memory> Context<'_, M> {
         debug_assert!(outstanding || self.qp.requester.in_flight == 0);
     }
 
-    /// Removes so many bytes from all windows.
+    /// Removes this many bytes from all windows.
     #[inline]
     fn release(&mut self, cost: u32) {
         let cost = cost.min(self.qp.requester.in_flight);

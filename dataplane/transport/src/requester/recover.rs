@@ -11,11 +11,11 @@ use wire::rc::RnrTimer;
 /// The count of RNR retries that means without end.
 const WITHOUT_END: u8 = 7;
 
-/// An own peer is not given up before so many consecutive timeouts: as many as fit in the time limit if each is a
+/// An own peer is not given up before this many consecutive timeouts: as many as fit in the time limit if each is a
 /// quarter of it.
 const TIMEOUTS: u8 = 3;
 
-/// So many consecutive timeouts cannot come from a single loss.
+/// This many consecutive timeouts cannot come from a single loss.
 const SILENT: u8 = 6;
 
 impl<M: Memory> Context<'_, M> {

@@ -234,7 +234,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Writes the fixed fields of a record with so many entries.
+/// Writes the fixed fields of a record with this many entries.
 pub(super) type WriteHead = fn(&MembersHead, u16, &mut [u8]);
 
 /// Writes one MEMBERS record: entries until it is full, then [`finish`](Self::finish).

@@ -33,7 +33,7 @@ impl SpeedClass {
     /// The speed of the link is unknown.
     pub const UNKNOWN: Self = Self(0);
 
-    /// The class of a link of so many Mbit/s; for 0 it is [`UNKNOWN`](Self::UNKNOWN).
+    /// The class of a link of this many Mbit/s; for 0 it is [`UNKNOWN`](Self::UNKNOWN).
     pub fn of_mbit(mbit: u32) -> Self {
         match mbit {
             0 => Self::UNKNOWN,

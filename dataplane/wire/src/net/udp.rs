@@ -13,7 +13,7 @@ pub struct Udp {
     pub src_port: u16,
     /// The receiver's port.
     pub dst_port: u16,
-    /// The checksum as it stands there; zero means that there is none.
+    /// The checksum of the header; zero means that there is none.
     pub checksum: u16,
 }
 

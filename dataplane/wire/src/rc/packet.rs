@@ -34,17 +34,17 @@ impl PathMtu {
         self as u32
     }
 
-    /// The path MTU of exactly so many bytes.
+    /// The path MTU of exactly this many bytes.
     pub fn exactly(bytes: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|mtu| mtu.bytes() == bytes)
     }
 
-    /// The largest path MTU whose packets fit in so many bytes, headers and ICRC included.
+    /// The largest path MTU whose packets fit in this many bytes, headers and ICRC included.
     pub fn fitting(packet: usize) -> Option<Self> {
         Self::ALL.into_iter().rev().find(|mtu| mtu.bytes() as usize + OVERHEAD <= packet)
     }
 
-    /// Packets of a message with so many bytes: at least one.
+    /// Packets of a message with this many bytes: at least one.
     #[inline]
     pub const fn packets(self, len: u32) -> u32 {
         let shift = self.bytes().trailing_zeros();
@@ -173,13 +173,13 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Bytes of pad after so many bytes of payload.
+/// Bytes of pad after this many bytes of payload.
 #[inline]
 pub const fn pad_of(payload: usize) -> usize {
     payload.wrapping_neg() & 3
 }
 
-/// Bytes of a packet with so many bytes of payload, headers, pad and ICRC included.
+/// Bytes of a packet with this many bytes of payload, headers, pad and ICRC included.
 #[inline]
 pub const fn wire_len(opcode: Opcode, payload: usize) -> usize {
     BTH_LEN + opcode.extension_len() + payload + pad_of(payload) + ICRC_LEN
