@@ -51,6 +51,9 @@ pub struct Stopped {
 
 impl CaptureOrder {
     /// Whether this process, which has this many ports, can run this capture.
+    ///
+    /// # Errors
+    /// The error has [`Code::BadValue`]: the process has no such port, or `snaplen` is not from 1 to 65535.
     pub fn check(&self, ports: usize) -> Result<(), ApiError> {
         match self.port {
             Some(port) if usize::from(port) >= ports => Err(ApiError::new(

@@ -25,6 +25,11 @@ const LOOK: Duration = Duration::from_millis(100);
 const READER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Captures until it ends by itself, or a signal ends it.
+///
+/// # Errors
+/// It fails as [`Target::find`] does. The error is [`Failure::Usage`] when the process refuses the order. It is
+/// [`Failure::Client`] when the process goes away, or a signal comes before it has begun. It is [`Failure::Machine`]
+/// when the file cannot be written. It is [`Failure::Lost`] when a second signal ends the capture at once.
 pub fn run(args: &CaptureArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let order = CaptureOrder {

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells the process to drain, and waits until it has ended.
+///
+/// # Errors
+/// It fails as [`Target::find`] and [`Target::request`] do. The error is [`Failure::Lost`] when the process still runs
+/// after 10 seconds. It is [`Failure::Output`] when stdout does not take the text.
 pub fn run(args: &NameArgs) -> Result<(), Failure> {
     let target = Target::find(args)?;
     target.request(Method::POST, "/v1/drain")?;

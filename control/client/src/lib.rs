@@ -63,6 +63,10 @@ pub struct Target {
 
 impl Target {
     /// Finds the process: the one with the name, or the only one that runs.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Client`]: no process has the name, none runs or several do, or this user does not trust
+    /// who answers. It is [`Failure::ExposedDirectory`] when other users can write into the directory of the sockets.
     pub fn find(args: &NameArgs) -> Result<Self, Failure> {
         if let Some(name) = &args.name {
             let socket = path_of(name);
@@ -93,17 +97,27 @@ impl Target {
     }
 
     /// Sends one request without a body and returns the body of its answer.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Usage`] when the process calls the request wrong. It is [`Failure::Client`] when the
+    /// process refuses it for another reason, does not answer within 10 seconds, or is not to be trusted.
     pub fn request(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
         self.send(method, path, Bytes::new())
     }
 
     /// Sends one request with a JSON body and returns the body of its answer.
+    ///
+    /// # Errors
+    /// It fails as [`Target::request`] does. The error is [`Failure::Internal`] when `body` cannot be written as JSON.
     pub fn request_with(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::Internal(error.to_string()))?;
         self.send(method, path, body.into())
     }
 
     /// Reads an answer. All its texts are made safe for a terminal.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Client`]: the body is not JSON, or not that of a `T`.
     pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
         let value = serde_json::from_slice(body).map(plain::value).and_then(serde_json::from_value);
         value.map_err(|error| self.failed(&format!("answers something else: {error}")))

@@ -11,6 +11,10 @@ use std::fmt::Write as _;
 use wire::link::SpeedClass;
 
 /// Prints the routes.
+///
+/// # Errors
+/// It fails as [`Target::find`], [`Target::request`] and [`Target::read`] do. The error is [`Failure::Output`] when
+/// stdout does not take the text.
 pub fn run(args: &RoutesArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::GET, "/v1/routes")?;

@@ -12,6 +12,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Sets one setting, or shows what can be set.
+///
+/// # Errors
+/// It fails as [`Target::find`], [`Target::request_with`] and [`Target::read`] do. The error is [`Failure::Usage`] when
+/// the setting does not change while the process runs, or does not take the value. It is [`Failure::Output`] when
+/// stdout does not take the text.
 pub fn set(args: &SetArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let value = match (&args.value, args.reset) {
@@ -59,6 +64,10 @@ fn line(setting: &SettingAnswer) -> String {
 }
 
 /// Tells the process to read its configuration again.
+///
+/// # Errors
+/// It fails as [`Target::find`], [`Target::request`] and [`Target::read`] do. The error is [`Failure::Output`] when
+/// stdout does not take the text.
 pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let body = target.request(Method::POST, "/v1/reload")?;

@@ -20,6 +20,11 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints JSON of a sample, or the rates between two samples, once or repeatedly.
+///
+/// # Errors
+/// The error is [`Failure::Usage`] when an interval is given for a single look as JSON. Else it fails as
+/// [`Target::find`], [`Target::request`] and [`Target::read`] do, or with [`Failure::Output`] when stdout does not take
+/// the text.
 pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     if args.json && !args.watch && args.interval.is_some() {
         return Err(Failure::Usage(

@@ -33,6 +33,10 @@ struct Progress<'a> {
 }
 
 /// Prints record after record, and at the end why there are no more.
+///
+/// # Errors
+/// It fails as [`Target::find`] does. The error is [`Failure::Usage`] when the process refuses the order. It is
+/// [`Failure::Client`] when the process goes away. It is [`Failure::Output`] when stdout does not take a record.
 pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let duration_ms = args.duration.map(|duration| (duration.0 / MILLISECOND).max(1));

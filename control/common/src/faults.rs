@@ -22,6 +22,9 @@ impl Faults {
     }
 
     /// An error if any failure is kept.
+    ///
+    /// # Errors
+    /// One failure that is kept is the error itself. Several are one [`Failure::Several`].
     pub fn check(self) -> Result<(), Failure> {
         let mut failures = self.0;
         match failures.len() {
@@ -32,6 +35,10 @@ impl Faults {
     }
 
     /// The result: `made`, or an error if any failure is kept.
+    ///
+    /// # Errors
+    /// It fails as [`Faults::check`] does. The error is [`Failure::Internal`] when nothing was made and no failure is
+    /// kept.
     pub fn finish<T>(self, made: Option<T>) -> Result<T, Failure> {
         self.check()?;
         made.ok_or_else(|| Failure::Internal("something is wrong, and nobody said what".to_owned()))

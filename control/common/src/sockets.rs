@@ -54,6 +54,10 @@ fn is_trusted(user: u32, owner: Option<u32>) -> bool {
 
 /// The directory of control sockets, for a client. If it exists, only users whom this user trusts can have put a socket
 /// into it.
+///
+/// # Errors
+/// The error is [`Failure::Client`] when the directory cannot be examined, or belongs to a user whom this one does not
+/// trust. It is [`Failure::ExposedDirectory`] when other users can write into the directory.
 pub fn trusted_directory() -> Result<PathBuf, Failure> {
     let directory = directory();
     let metadata = match std::fs::symlink_metadata(&directory) {
@@ -76,6 +80,10 @@ pub fn trusted_directory() -> Result<PathBuf, Failure> {
 }
 
 /// Checks that this user trusts the process that serves a socket. Call it before anything is sent.
+///
+/// # Errors
+/// The error is [`Failure::Client`] when the kernel does not say who serves the socket, or this user does not trust
+/// that user.
 pub fn check_peer(stream: impl AsFd, socket: &Path) -> Result<(), Failure> {
     let failed = |what: &dyn std::fmt::Display| Failure::Client(format!("{}: {what}", socket.display()));
     let user = socket_peercred(stream).map_err(|error| failed(&error))?.uid.as_raw();

@@ -20,6 +20,10 @@ const NEEDED: [(&str, &str); 3] = [("port", "udp:127.0.0.1:0"), ("id", "0"), ("g
 
 /// Checks a file, or the default one: for the roles that have a table in it, or else for a gateway. Returns the message
 /// about a good file.
+///
+/// # Errors
+/// It fails as [`ConfigFile::read`] does. Otherwise the error is what a start of a role would say, and
+/// [`Failure::Several`] when that is more than one thing.
 pub fn file(path: Option<&Path>) -> Result<String, Failure> {
     let default = default_path();
     let file = ConfigFile::read(path.unwrap_or(&default))?;

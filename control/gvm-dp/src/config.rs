@@ -15,6 +15,11 @@ use settings::{RoleName, RunningSettings, Sources, example};
 use std::fmt::Write as _;
 
 /// Runs one of the config commands. `matches` are those of `gvm-dp config`.
+///
+/// # Errors
+/// It fails as [`check::file`] does, or as [`Sources::read_file`] and [`Sources::resolve`] do. With `--running` it
+/// fails as [`Target::find`] and [`Target::request`] do. The error is [`Failure::Output`] when stdout does not take the
+/// text.
 pub fn run(command: &ConfigCommand, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         ConfigCommand::Show(args) => show(args, matches.subcommand().map_or(matches, |(_, matches)| matches)),

@@ -12,6 +12,11 @@ use wire::link::{NodeId, Role};
 use zeroize::Zeroizing;
 
 /// Runs one of the key commands.
+///
+/// # Errors
+/// It fails as [`keyfile::read`] and [`keyfile::write`] do. The error is [`Failure::Usage`] when no node can have the
+/// id. It is [`Failure::Machine`] when the kernel has no random numbers. It is [`Failure::Output`] when stdout does not
+/// take all of the text.
 pub fn run(command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::New { out } => {

@@ -5,12 +5,19 @@ use common::exit::Failure;
 use common::output::print_whole;
 
 /// `gvm-dp man`: writes a page for the program and one for each command.
+///
+/// # Errors
+/// The error is [`Failure::Machine`]: a page cannot be written into the directory.
 pub fn pages(args: &ManArgs) -> Result<(), Failure> {
     shell::manual::pages(cli::command(), shell::release::date(), &args.out)
         .map_err(|error| Failure::Machine(format!("cannot write manual pages to {}: {error}", args.out.display())))
 }
 
 /// `gvm-dp completion`: prints the script of a shell.
+///
+/// # Errors
+/// The error is [`Failure::Internal`] when the script cannot be made. It is [`Failure::Output`] when stdout does not
+/// take all of it.
 pub fn completion(args: &CompletionArgs) -> Result<(), Failure> {
     let failed = |error| Failure::Internal(format!("the script cannot be made: {error}"));
     print_whole(&shell::script(args.shell, "gvm-dp").map_err(failed)?)

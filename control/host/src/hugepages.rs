@@ -49,11 +49,17 @@ impl Hugepages {
     }
 
     /// How many there are.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`]: this kernel has no hugepages of 2 MiB, or does not say how many.
     pub fn total(&self) -> Result<u64, Failure> {
         self.read("nr_hugepages")
     }
 
     /// How many of them are unused.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`]: this kernel has no hugepages of 2 MiB, or does not say how many are unused.
     pub fn free(&self) -> Result<u64, Failure> {
         // A node does not say how many of its pages are reserved for somebody.
         let promised = self.read("resv_hugepages").unwrap_or(0);
@@ -61,6 +67,10 @@ impl Hugepages {
     }
 
     /// Makes sure that at least `need` are free. Returns how many were added.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`]. The kernel has no hugepages of 2 MiB, this user may not change their number,
+    /// or too few are free after the change.
     pub fn reserve(&self, need: u64) -> Result<u64, Failure> {
         let (total, free) = (self.total()?, self.free()?);
         let Some(missing) = need.checked_sub(free).filter(|missing| *missing > 0) else { return Ok(0) };
@@ -130,6 +140,10 @@ fn pages(memory: &MemoryNeed) -> u64 {
 }
 
 /// `gvm-dp hugepages show`.
+///
+/// # Errors
+/// The error is [`Failure::Machine`] when this kernel has no hugepages of 2 MiB. It is [`Failure::Output`] when stdout
+/// does not take the text.
 pub fn show(memory: &MemoryNeed) -> Result<(), Failure> {
     let hugepages = Hugepages::of(memory.node);
     let (free, total) = (hugepages.free()?, hugepages.total()?);
@@ -137,6 +151,10 @@ pub fn show(memory: &MemoryNeed) -> Result<(), Failure> {
 }
 
 /// `gvm-dp hugepages reserve`.
+///
+/// # Errors
+/// It fails as [`Hugepages::reserve`] does. The error is [`Failure::Output`] when stdout does not take the text. The
+/// hugepages are reserved then.
 pub fn reserve(memory: &MemoryNeed) -> Result<(), Failure> {
     let added = Hugepages::of(memory.node).reserve(pages(memory))?;
     print(&format!("{}\n{added} were added\n", describe(memory))).map(drop)

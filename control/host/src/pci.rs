@@ -36,16 +36,27 @@ pub fn bind(device: PciAddress) -> String {
 const BRIDGE: &str = "0x0604";
 
 /// How a PCI device is used, by the driver that it is bound to.
+///
+/// # Errors
+/// The error is [`Failure::Machine`]. There is no such device, it has several interfaces, its driver makes none, or
+/// DPDK cannot use it.
 pub fn way(device: PciAddress) -> Result<DriverWay, Failure> {
     Machine::this().way(device)
 }
 
 /// Checks that a PCI device can be used through DPDK. If it cannot, the error says what to do.
+///
+/// # Errors
+/// The error is [`Failure::Machine`]. There is no such device, its driver or its IOMMU group does not suit DPDK, or
+/// this machine is reached through it.
 pub fn check_dpdk(port: &str, device: PciAddress) -> Result<(), Failure> {
     Machine::this().check_dpdk(port, device)
 }
 
 /// Checks that a driver of DPDK may take an interface. It may not if this machine is reached through the interface.
+///
+/// # Errors
+/// The error is [`Failure::Machine`]: the interface carries this machine's default route.
 pub fn check_spare(port: &str, interface: &str) -> Result<(), Failure> {
     Machine::this().check_spare(port, interface)
 }

@@ -75,6 +75,9 @@ impl Serving {
 }
 
 /// Serves the socket. Call it inside the runtime.
+///
+/// # Errors
+/// The error is [`Failure::Socket`]: the process has no descriptors left, or the runtime cannot wait for the socket.
 pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
     let office = Office::new(board, asks);

@@ -63,6 +63,11 @@ fn private_directory() -> Result<PathBuf, Failure> {
 
 impl ControlSocket {
     /// Makes the socket of the process with this name. Replaces a socket whose process is gone.
+    ///
+    /// # Errors
+    /// The error is [`Failure::NameInUse`] when a process with this name answers. It is [`Failure::NoSocket`] when
+    /// another file is at the path. It is [`Failure::ExposedDirectory`] when other users can write into the directory.
+    /// It is [`Failure::Socket`] for any other refusal of the kernel.
     pub fn claim(name: &str) -> Result<Self, Failure> {
         let (directory, path) = (private_directory()?, path_of(name));
         let failed = |source| Failure::Socket { path: path.clone(), source };

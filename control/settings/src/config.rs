@@ -210,6 +210,10 @@ fn missing(name: &str, flag: &str, what: &str) -> Failure {
 
 impl GatewaySettings {
     /// Checks a gateway's command line. All faults are reported at once.
+    ///
+    /// # Errors
+    /// One fault is the error itself. Several are one [`Failure::Several`]. Faults are values that cannot be used or
+    /// exclude each other, and files of keys and static routes that cannot be read.
     pub fn new(args: GatewayArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
@@ -283,6 +287,10 @@ fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: 
 
 impl SlaveSettings {
     /// Checks a slave's command line. All faults are reported at once.
+    ///
+    /// # Errors
+    /// One fault is the error itself. Several are one [`Failure::Several`]. Faults are values that cannot be used or
+    /// exclude each other, key files that cannot be read, and gateways that are not found.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();

@@ -48,6 +48,10 @@ pub struct ConfigFile {
 
 impl ConfigFile {
     /// Reads a file. The error names every fault in it.
+    ///
+    /// # Errors
+    /// The error is [`Failure::ConfigFile`] when the file cannot be read or is too long. It is [`Failure::ConfigText`]
+    /// when its text has faults.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |source| Failure::ConfigFile { path: path.to_owned(), source };
         let mut text = String::new();
@@ -60,6 +64,9 @@ impl ConfigFile {
     }
 
     /// Reads the default file, if it exists.
+    ///
+    /// # Errors
+    /// It fails as [`ConfigFile::read`] does. A file that does not exist is no error.
     pub fn read_default() -> Result<Option<Self>, Failure> {
         match Self::read(&default_path()) {
             Err(Failure::ConfigFile { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -68,6 +75,10 @@ impl ConfigFile {
     }
 
     /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// The error has every fault of the text, in the order of the text: what is not TOML, or else settings and values
+    /// that cannot be used.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader {
             text,

@@ -60,6 +60,9 @@ impl From<&serde_json::Value> for Given {
 impl Catalog {
     /// The texts that the flag would get, one for each time that it is given; an empty list leaves the flag out. An
     /// error says what is wrong and what to write.
+    ///
+    /// # Errors
+    /// The value has another type than the setting, or the setting does not take it.
     pub fn texts(&self, setting: &Setting, given: &Given) -> Result<Vec<String>, String> {
         let texts = match given {
             Given::List(values) if setting.many => {

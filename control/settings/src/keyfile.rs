@@ -15,6 +15,11 @@ use zeroize::Zeroizing;
 const LONGEST: usize = 4096;
 
 /// Reads a key. Refuses a file that every user may read or write, and a file whose owner is neither this user nor root.
+///
+/// # Errors
+/// The error is [`Failure::KeyFile`] when the file cannot be read. It is [`Failure::KeyForeign`] or
+/// [`Failure::KeyExposed`] when its owner or its mode is refused. It is [`Failure::KeyText`] when it does not hold such
+/// a key.
 pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
@@ -44,6 +49,10 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
 }
 
 /// Reads the key. While the cluster changes its key there are two: the old one, then the new one.
+///
+/// # Errors
+/// It fails as [`read`] does, for the first file that fails. The error is [`Failure::Usage`] when there are more than
+/// [`MAX_KEYS`] files.
 pub fn read_ring<K: FromStr<Err = KeyError> + PartialEq>(paths: &[PathBuf]) -> Result<KeyRing<K>, Failure> {
     let keys = paths.iter().map(|path| read(path)).collect::<Result<Vec<K>, _>>()?;
     KeyRing::from_keys(keys).ok_or_else(|| {
@@ -64,6 +73,9 @@ pub fn fingerprints(of: &[link::Fingerprint]) -> Option<String> {
 }
 
 /// Writes a key into a new file that only its owner may read. Refuses to overwrite a file.
+///
+/// # Errors
+/// The error is [`Failure::KeyUnwritten`]: the file exists already, or the kernel refuses to make or to write it.
 pub fn write(path: &Path, key: &impl Display) -> Result<(), Failure> {
     let failed = |source| Failure::KeyUnwritten { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;

@@ -76,6 +76,9 @@ impl fmt::Display for NeighborSpec {
 
 impl NeighborSpec {
     /// The neighbour for the XDP program, with the kernel's data about the interface.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`]: the interface does not exist here, or has no Ethernet headers.
     pub fn resolve(&self) -> Result<Neighbor, Failure> {
         let interface =
             Interface::find(&self.ifname).map_err(|error| Failure::Machine(format!("--neighbor {self}: {error}")))?;

@@ -82,6 +82,10 @@ pub struct Fresh {
 impl Fresh {
     /// Reads the file of these sources and checks everything. It reads files, and does nothing else that a confined
     /// process may not do.
+    ///
+    /// # Errors
+    /// It fails as [`Sources::read_file`] and [`Sources::resolve`] do. The error is [`Failure::Usage`] when no port is
+    /// left. Else it is what a start with these settings would say, with the place in the file.
     pub fn read(sources: Sources) -> Result<Self, Failure> {
         let sources = sources.without_set();
         let file = sources.read_file()?;
@@ -149,6 +153,10 @@ impl RunningSettings {
 
     /// Sets some settings, all or none of them; `null` restores the value of the configuration. `apply` makes a setting
     /// take effect for which `is_live` is true.
+    ///
+    /// # Errors
+    /// [`SettingRefused::why`] says why: the role has no such setting, the setting needs a restart, or it does not take
+    /// the value. Nothing has changed then.
     pub fn set(
         &mut self,
         wanted: &BTreeMap<String, serde_json::Value>,

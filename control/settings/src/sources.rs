@@ -102,6 +102,9 @@ impl Sources {
     }
 
     /// Reads the file that was named, or the default one if it is there.
+    ///
+    /// # Errors
+    /// It fails as [`ConfigFile::read`] does. A default file that does not exist is no error.
     pub fn read_file(&self) -> Result<Option<ConfigFile>, Failure> {
         match &self.named {
             Some(path) => ConfigFile::read(path).map(Some),
@@ -128,6 +131,10 @@ impl Sources {
     }
 
     /// Combines all sources.
+    ///
+    /// # Errors
+    /// The error is [`Failure::ConfigText`] when two settings of the file exclude each other. It is [`Failure::Usage`]
+    /// when all sources together make no command line.
     pub fn resolve(&self, file: Option<&ConfigFile>) -> Result<Settings, Failure> {
         let entries = self.entries(file)?;
         let mut arguments: Vec<OsString> = Vec::new();
@@ -211,6 +218,9 @@ impl Sources {
 
 impl Settings {
     /// The settings as the role's arguments.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Usage`]: the settings are not those of `A`.
     pub fn arguments<A: FromArgMatches>(&self) -> Result<A, Failure> {
         A::from_arg_matches(&self.matches).map_err(|error| Failure::Usage(plain(&error)))
     }

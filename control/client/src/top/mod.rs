@@ -29,6 +29,10 @@ use std::time::Duration;
 const PAGE: (u16, u16) = (120, 200);
 
 /// Shows a process until the user quits. If there is no terminal: once, as text.
+///
+/// # Errors
+/// It fails as [`Target::find`], [`Target::request`] and [`Target::read`] do. In a terminal it fails as
+/// [`terminal::run`] does. Elsewhere the error is [`Failure::Output`] when stdout does not take the text.
 pub fn run(args: &TopArgs) -> Result<(), Failure> {
     let target = Target::find(&args.target)?;
     let interval = Duration::from_nanos(args.interval.0);
@@ -43,6 +47,9 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
 }
 
 /// One frame as text.
+///
+/// # Errors
+/// Nothing in it fails: the frame is drawn in memory.
 pub fn page(app: &App, width: u16) -> Result<String, Failure> {
     let Ok(mut terminal) = Terminal::new(TestBackend::new(width, PAGE.1));
     let Ok(frame) = terminal.draw(|frame| draw::page(frame, app));

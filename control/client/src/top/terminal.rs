@@ -21,6 +21,9 @@ const TICK: Duration = Duration::from_millis(50);
 const UNUSABLE: u8 = 3;
 
 /// Shows a process until the user or a signal ends it.
+///
+/// # Errors
+/// The error is [`Failure::Machine`]: the terminal cannot be used, or the process cannot have another signal handler.
 pub fn run(target: Target, interval: Duration) -> Result<(), Failure> {
     let asked = signal::asked()?;
     // A terminal that accepts no output (Ctrl-S) blocks us in a write, and would stay in raw mode. Restoring its other

@@ -21,6 +21,9 @@ const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
 /// Checks that this process may use NIC queues.
+///
+/// # Errors
+/// The error is [`Failure::Machine`], which names the capabilities that are missing and how to grant them.
 pub fn check_xdp(port: &str) -> Result<(), Failure> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Without /proc nothing is known. Then the kernel refuses what is missing.
@@ -30,6 +33,10 @@ pub fn check_xdp(port: &str) -> Result<(), Failure> {
 /// Drops every capability of the calling thread except `keep`: effective, permitted, inheritable, ambient. The bounding
 /// set becomes empty if the kernel lets this thread do that (CAP_SETPCAP); otherwise "no new privileges" has the same
 /// effect.
+///
+/// # Errors
+/// The error is the kernel's, which does not give or does not set the capabilities of this thread. Some may be dropped
+/// by then.
 pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
     for number in 0..u64::BITS {
         // This fails for numbers that this kernel does not have, and without CAP_SETPCAP.
@@ -43,6 +50,10 @@ pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
 }
 
 /// Whether `attempt` succeeds in this thread without these capabilities.
+///
+/// # Errors
+/// The error is the kernel's, which does not give or does not set the capabilities of this thread. A failed `attempt`
+/// is no error.
 pub fn works_without(capabilities: CapabilitySet, attempt: impl FnOnce() -> bool) -> io::Result<bool> {
     let before = rustix::thread::capabilities(None)?;
     set_capabilities(None, CapabilitySets { effective: before.effective - capabilities, ..before })?;

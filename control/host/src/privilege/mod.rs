@@ -49,11 +49,18 @@ pub fn hide_memory() -> Result<(), Failure> {
 impl Confinement {
     /// Makes the filters for a process with these needs. It may later open files in these places; `None` restricts no
     /// paths.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Internal`]: the rules for system calls do not compile to a filter for this machine.
     pub fn new(mode: Mode, needs: Needs, places: Option<Places>) -> Result<Self, Failure> {
         Ok(Self { filters: Arc::new(Filters::new(mode, needs)?), paths: Arc::new(Paths::new(places)) })
     }
 
     /// Confines the calling thread for good. Of its capabilities it keeps those in `keep`.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`], which names the step that the kernel refused. The thread keeps the
+    /// restrictions of the steps before it.
     pub fn enter(&self, thread: Thread, keep: CapabilitySet) -> Result<(), Failure> {
         self.try_enter(thread, keep).map_err(|error| {
             Failure::Machine(format!(
@@ -63,6 +70,10 @@ impl Confinement {
     }
 
     /// [`Confinement::enter`], with the kernel's error.
+    ///
+    /// # Errors
+    /// The kernel refuses to take capabilities or new privileges, or to restrict paths or system calls. The text of the
+    /// error names the step. The thread keeps the restrictions of the steps before it.
     pub fn try_enter(&self, thread: Thread, keep: CapabilitySet) -> io::Result<()> {
         let failed =
             |what: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));

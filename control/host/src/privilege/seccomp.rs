@@ -390,6 +390,9 @@ pub struct Filters {
 
 impl Filters {
     /// Makes a filter for each kind of thread.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Internal`]: the rules do not compile to a filter for this machine.
     pub fn new(mode: Mode, needs: Needs) -> Result<Self, Failure> {
         let action = match mode {
             Mode::On => SeccompAction::KillProcess,

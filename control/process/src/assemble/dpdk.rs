@@ -39,6 +39,10 @@ pub fn memory(queues: usize, pool: &PoolConfig) -> u64 {
 }
 
 /// Starts DPDK for these devices and no others.
+///
+/// # Errors
+/// The error is [`Failure::Machine`] when an interface below a device has no Ethernet headers. It is [`Failure::Dpdk`]
+/// when the plugin is not there or DPDK does not start.
 pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -> Result<Environment, Failure> {
     specs.iter().try_for_each(|spec| check_interfaces(spec))?;
     let plugin = LoadedPlugin::find().map_err(Failure::Dpdk)?;
@@ -94,6 +98,11 @@ pub struct DpdkNic {
 
 impl DpdkNic {
     /// Sets a device up for this many lcores, with rings of about `ring` entries.
+    ///
+    /// # Errors
+    /// The error is [`Failure::DeviceHeld`] when another process has the device. It is [`Failure::Dpdk`] when DPDK
+    /// cannot use the device. It is [`Failure::Usage`] when the addresses of the port make no host. It is
+    /// [`Failure::Neighbours`] when the kernel does not say what becomes of an interface below the device.
     pub fn open(
         id: PortId,
         spec: &DpdkSpec,
@@ -138,6 +147,10 @@ impl DpdkNic {
     }
 
     /// Opens the queue of one lcore, on the lcore's own thread. With `roce` it receives RoCEv2, too.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Dpdk`]: DPDK does not take this thread, or cannot set the queue up on the memory of the
+    /// pool.
     pub fn open_queue(&self, lcore: u16, pool: &Pool, roce: bool) -> Result<DpdkPort, Failure> {
         let mut port = DpdkPort::open(self.id, lcore, &self.device, pool, &self.host).map_err(Failure::Dpdk)?;
         if roce {
@@ -147,6 +160,9 @@ impl DpdkNic {
     }
 
     /// Starts the device, so that packets come and go. All queues are open.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Dpdk`]: the driver does not start the device.
     pub fn start(&self) -> Result<(), Failure> {
         self.device.start().map_err(Failure::Dpdk)
     }

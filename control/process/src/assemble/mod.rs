@@ -46,6 +46,11 @@ struct Building<C, K> {
 ///
 /// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` receives the
 /// number of each lcore that ends.
+///
+/// # Errors
+/// It fails as [`Ports::open`] and `make` do. The error is [`Failure::Arena`] when there is no memory. It is
+/// [`Failure::Machine`] when a thread cannot be started, pinned or confined. It is [`Failure::Internal`] when an lcore
+/// panics. It also fails when a NIC or a device does not start to receive.
 pub fn start_lcores<R, K, F>(
     ports: &Ports,
     mode: RxMode,

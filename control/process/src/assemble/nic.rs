@@ -38,6 +38,10 @@ pub struct Found {
 
 impl Found {
     /// Examines the interface.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Xdp`] when there is no such interface, or it has no Ethernet headers or no IPv4 address.
+    /// It is [`Failure::Machine`] when its MTU or its number of receive queues does not suit.
     pub fn find(id: PortId, spec: &XdpSpec) -> Result<Self, Failure> {
         let interface = Interface::find(&spec.ifname).map_err(Failure::Xdp)?;
         interface.check_ethernet().map_err(|error| Failure::Xdp(error.into()))?;
@@ -128,6 +132,11 @@ pub struct Nic {
 
 impl Nic {
     /// Loads the XDP program and attaches it. All packets stay with the kernel until [`Nic::take_packets`].
+    ///
+    /// # Errors
+    /// The error is [`Failure::Occupied`] when another process keeps its XDP program on the interface. It is
+    /// [`Failure::Steer`] when the program cannot be loaded or attached. It is [`Failure::Xdp`] when an offload stays
+    /// on. It is [`Failure::Neighbours`] when the kernel cannot be asked for next hops or addresses.
     pub fn attach(
         found: Found,
         config: &Config<'_>,
@@ -221,6 +230,9 @@ impl Nic {
     }
 
     /// From now on packets for this process come to its sockets. All queues are open.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Steer`]: the XDP program does not take the addresses of the interface.
     pub fn take_packets(&self) -> Result<(), Failure> {
         // The watcher reports later changes, after this line.
         tracing::debug!(target: "ebpf", "{}: packets for us come to our sockets from now on", self.name());
@@ -229,6 +241,9 @@ impl Nic {
     }
 
     /// From now on all packets stay with the kernel.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Steer`]: the kernel refuses to write the memory of the XDP program.
     pub fn leave_packets(&self) -> Result<(), Failure> {
         tracing::debug!(target: "ebpf", "{}: all packets stay with the kernel from now on", self.name());
         self.steering().leave().map_err(Failure::Steer)
@@ -243,6 +258,10 @@ impl Nic {
     }
 
     /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and makes the XDP program feed them.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Xdp`] when a queue cannot be opened. It is [`Failure::Steer`] when the XDP program does
+    /// not take the socket of a queue. It is [`Failure::Internal`] when no queue is left for the lcore.
     pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {
             let config = XdpConfig::of(&self.found.interface, queue)?;

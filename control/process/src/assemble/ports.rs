@@ -93,6 +93,9 @@ pub struct Ports {
 }
 
 /// The memory that a process with these settings needs.
+///
+/// # Errors
+/// It fails as [`check`] does.
 pub fn memory(common: &Common) -> Result<MemoryNeed, Failure> {
     let looked = look(common, usize::MAX)?;
     Ok(memory_of(common, &looked))
@@ -114,6 +117,10 @@ fn memory_of(common: &Common, looked: &Looked) -> MemoryNeed {
 }
 
 /// Examines all ports as a start would, and opens nothing. Returns what each can do.
+///
+/// # Errors
+/// It fails as [`Found::find`] does. The error is [`Failure::Usage`] when the ports exclude each other, or a packet
+/// fits no frame. It is [`Failure::Machine`] when an interface has fewer receive queues than there are cores.
 pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
     let Looked { found, .. } = look(common, most)?;
     let mut interfaces = found.iter();
@@ -177,6 +184,11 @@ impl Looked {
 impl Ports {
     /// Examines all ports, and attaches the XDP program to those that need it, with this steering and the gateways of
     /// other shards. At most `most` lcores.
+    ///
+    /// # Errors
+    /// It fails as [`check`] does before anything has changed. Then it fails as [`Nic::attach`], [`dpdk::start`] and
+    /// [`DpdkNic::open`] do. The error is [`Failure::Machine`] when the process lacks capabilities. It is
+    /// [`Failure::Xdp`] when a port asks for zero-copy and cannot have it.
     pub fn prepare(
         common: &Common,
         steering: &ebpf::Config<'_>,
@@ -273,6 +285,10 @@ impl Ports {
     }
 
     /// Confines DPDK's own threads, after all devices were started.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Dpdk`] when a thread of DPDK does not answer. It is [`Failure::Machine`] when the kernel
+    /// refuses to confine it.
     pub fn confine_devices(&self) -> Result<(), Failure> {
         let Some(environment) = &self.environment else { return Ok(()) };
         let mut keeps = CapabilitySet::empty();
@@ -285,6 +301,11 @@ impl Ports {
     }
 
     /// Opens the ports of one lcore on the lcore's own thread. Lcore 0 comes first.
+    ///
+    /// # Errors
+    /// It fails as [`Nic::open`] and [`DpdkNic::open_queue`] do. The error is [`Failure::Udp`] when a socket cannot be
+    /// opened. It is [`Failure::Xdp`] when AF_XDP cannot use the chunks of the pool. It is [`Failure::Internal`] when
+    /// no sockets are left for the lcore.
     pub fn open(&self, lcore: u16, pool: &Pool) -> Result<Vec<AnyPort>, Failure> {
         let lcores = self.cores.len();
         let options = UdpOptions { roce: self.roce, mtu: self.mtu, ..UdpOptions::default() };

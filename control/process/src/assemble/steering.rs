@@ -40,12 +40,19 @@ impl Steering {
     }
 
     /// From now on packets to these addresses come to the sockets. Later addresses come by [`Steering::follow`].
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Addresses`] when there are too many addresses. It is [`SteerError::Os`] when the
+    /// kernel refuses to write the memory of the program.
     pub fn take(&mut self, table: &AddressTable) -> Result<(), SteerError> {
         self.takes = true;
         self.tell(table)
     }
 
     /// From now on all packets stay with the kernel.
+    ///
+    /// # Errors
+    /// The error is [`SteerError::Os`]: the kernel refuses to write the memory of the program.
     pub fn leave(&mut self) -> Result<(), SteerError> {
         (self.takes, self.addresses) = (false, Vec::new());
         self.steer.set_addresses(&[])

@@ -32,6 +32,11 @@ use tokio::sync::mpsc;
 const REGISTRAR_MAILBOX: usize = 1024;
 
 /// Runs a gateway until it has drained.
+///
+/// # Errors
+/// Before it runs it fails as [`ControlSocket::claim`], [`MetricsListener::bind`], [`NeighborSpec::resolve`],
+/// [`Ports::prepare`] and [`start_lcores`] do, or because a static route does not fit its ports. Then it fails as
+/// [`supervise::run`] does.
 pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;

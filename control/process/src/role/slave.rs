@@ -31,6 +31,10 @@ use wire::link::SpeedClass;
 const EVENTS: usize = 256;
 
 /// Runs a slave until it has drained.
+///
+/// # Errors
+/// Before it runs it fails as [`ControlSocket::claim`], [`MetricsListener::bind`], [`Ports::prepare`] and
+/// [`start_lcores`] do. Then it fails as [`supervise::run`] does.
 pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Result<(), Failure> {
     let clock = Clock::start();
     let socket = ControlSocket::claim(&config.common.name)?;

@@ -131,6 +131,9 @@ impl Tuner {
     }
 
     /// Sets all of them, or none.
+    ///
+    /// # Errors
+    /// The error has [`Code::UnknownSetting`], [`Code::NeedsRestart`] or [`Code::BadValue`]. Nothing has changed then.
     pub fn set(&mut self, mut knobs: Knobs<'_>, wanted: &Wanted) -> Result<Changed, ApiError> {
         let changed = self.running.set(wanted, is_live, |name, settings| knobs.apply(name, settings));
         let changed = changed.map_err(refusal)?;

@@ -83,6 +83,12 @@ pub struct Parts {
 }
 
 /// Runs the control thread until every lcore has ended.
+///
+/// # Errors
+/// The error is [`Failure::Lost`] (exit code 7) when an lcore ended without having drained. It is [`Failure::Internal`]
+/// (exit code 1) when an lcore panicked, or the records do not add up. It is [`Failure::Machine`] or
+/// [`Failure::Socket`] (exit code 3) when the kernel has no thread, descriptor or signal handler for the control
+/// thread.
 pub fn run(parts: Parts) -> Result<(), Failure> {
     let Parts { office, lcores, ended, board, devices, socket, metrics, reports, confinement, tuner, watch } = parts;
     let runtime = runtime()?;

@@ -47,6 +47,10 @@ pub struct MetricsListener {
 
 impl MetricsListener {
     /// Binds the address.
+    ///
+    /// # Errors
+    /// The error is [`Failure::MetricsInUse`] when another program listens there. It is [`Failure::Machine`] for any
+    /// other refusal of the kernel.
     pub fn bind(MetricsAddress(address): MetricsAddress) -> Result<Self, Failure> {
         let failed = |source: std::io::Error| match source.kind() {
             ErrorKind::AddrInUse => Failure::MetricsInUse(address),
@@ -72,6 +76,9 @@ impl MetricsListener {
     }
 
     /// Serves until the runtime ends. Call it inside the runtime.
+    ///
+    /// # Errors
+    /// The error is [`Failure::Machine`]: the runtime cannot wait for this socket.
     pub fn start(self, board: Arc<Board>) -> Result<(), Failure> {
         let address = self.address;
         let listener = tokio::net::TcpListener::from_std(self.listener)
