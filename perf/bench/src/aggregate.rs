@@ -31,6 +31,9 @@ pub struct Bench {
 
 /// An lcore with a gateway that serves all shards, with the shape's slaves and one master registered. It has an arena
 /// of its own, and another one for its input.
+///
+/// # Errors
+/// The machine has no memory for the arena of the lcore or for the one of its input.
 pub fn lcore(
     index: u16,
     shape: &Shape,
@@ -85,11 +88,17 @@ fn lcore_with(
 
 impl Bench {
     /// A gateway that is polled by hand.
+    ///
+    /// # Errors
+    /// The machine has no memory for the arena of the lcore or for the one of its input.
     pub fn new(shape: Shape, packets: &[Vec<u8>], burst: usize) -> anyhow::Result<Self> {
         Ok(Self { lcore: lcore(0, &shape, packets, burst)?, now: 0, shape, received: 0 })
     }
 
     /// The same with another MTU, and frames of so many bytes for the input and for buffers.
+    ///
+    /// # Errors
+    /// The machine has no memory for the arenas, or `input` or `buffers` is no size that a frame can have.
     pub fn with(
         shape: Shape,
         packets: &[Vec<u8>],

@@ -18,6 +18,9 @@ pub struct Floor {
 
 impl Floor {
     /// Builds the same input as the benchmark's, with buffers that hold `most` bytes.
+    ///
+    /// # Errors
+    /// The machine has no memory for the buffers, or no frame holds `most` bytes.
     pub fn new(shape: &Shape, packets: &[Vec<u8>], most: usize) -> anyhow::Result<Self> {
         let stride = packets.iter().map(Vec::len).max().unwrap_or(0).next_multiple_of(64);
         let mut input = vec![0; stride * packets.len()];

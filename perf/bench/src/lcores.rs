@@ -118,6 +118,10 @@ fn run(cores: &[usize], packets: &Arc<Vec<Vec<u8>>>, time: Duration) -> anyhow::
 }
 
 /// Measures one lcore on each of two cores, and two at once, in turns; prints a line for each round.
+///
+/// # Errors
+/// The error is [`Unavailable`](crate::unavailable::Unavailable) when this process may use one core alone. It is
+/// another one when an lcore cannot be started or ends early, or a record is lost.
 pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Round>> {
     let machine = CoreList::of_this_process()?;
     let cores: Vec<usize> = machine.iter().take(2).collect();

@@ -172,6 +172,9 @@ pub struct Bench {
 
 impl Bench {
     /// Two ends that are connected.
+    ///
+    /// # Errors
+    /// The machine has no memory for the regions and the frames, or an end refuses its region or its queue pair.
     pub fn new(case: Case) -> anyhow::Result<Self> {
         let (path_mtu, mtu) = case.mtu();
         let mut requester = Node::new(End::Master(MASTER), SLAVE, mtu, case.pages())?;
@@ -214,6 +217,9 @@ impl Bench {
     }
 
     /// One round. `apart` times each end by itself, which costs some time of its own.
+    ///
+    /// # Errors
+    /// An end refuses a request, or a request completes with another status than success.
     pub fn run(&mut self, apart: bool) -> anyhow::Result<Spent> {
         let whole = Stopwatch::start();
         let mut ends = [0.0; 2];
@@ -279,6 +285,9 @@ pub struct Floor {
 
 impl Floor {
     /// Regions and frames of their own.
+    ///
+    /// # Errors
+    /// The machine has no memory for the regions.
     pub fn new(case: Case) -> anyhow::Result<Self> {
         let memory = |pages| Guarded::new((pages * PAGE) as usize, Hugepages::Prefer);
         let (mut from, mut to) = (memory(case.pages())?, memory(case.own_pages())?);
@@ -341,6 +350,10 @@ impl Row {
 }
 
 /// Only so many rounds of one case, for a profiler.
+///
+/// # Errors
+/// It fails as [`Bench::new`] and [`Bench::run`] do, or when something was sent twice or a page has other content than
+/// was asked for.
 pub fn rounds(case: Case, rounds: usize) -> anyhow::Result<f64> {
     let mut bench = Bench::new(case)?;
     let mut all = Vec::new();
@@ -352,6 +365,10 @@ pub fn rounds(case: Case, rounds: usize) -> anyhow::Result<f64> {
 }
 
 /// Measures one case in turns with the floor.
+///
+/// # Errors
+/// It fails as [`Bench::new`], [`Bench::run`] and [`Floor::new`] do, or when something was sent twice or a page has
+/// other content than was asked for.
 pub fn measure(case: Case, rounds: usize) -> anyhow::Result<Row> {
     let (mut bench, mut floor) = (Bench::new(case)?, Floor::new(case)?);
     for _ in 0..2 {
@@ -383,6 +400,9 @@ pub fn measure(case: Case, rounds: usize) -> anyhow::Result<Row> {
 }
 
 /// The whole table, as text on standard output and as a value.
+///
+/// # Errors
+/// It fails as [`measure`] does, for the first case that fails.
 pub fn table(rounds: usize) -> anyhow::Result<Vec<Row>> {
     println!("qp: 4 KiB in GVM records, {DEPTH} outstanding, requester and responder on one core, ICRC on");
     println!(

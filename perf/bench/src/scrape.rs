@@ -102,6 +102,10 @@ impl Subject {
 }
 
 /// Measures so many pairs of slices, of `slice` each, with a reading every `every`; prints and returns what it found.
+///
+/// # Errors
+/// The error is [`Unavailable`](crate::unavailable::Unavailable) when the machine has one core alone. It is another one
+/// when the lcore cannot be started, or a record is lost.
 pub fn table(rounds: usize, slice: Duration, every: Duration) -> anyhow::Result<Table> {
     let cores = std::thread::available_parallelism()?.get();
     needs(cores >= 2, "the reader needs a core of its own: this machine has one")?;

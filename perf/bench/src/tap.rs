@@ -69,6 +69,9 @@ fn wear(peg: &TapPeg, ports: usize, wants: Wants) -> Watch {
 }
 
 /// Measures all three in turns.
+///
+/// # Errors
+/// The machine has no memory for the arenas, a copy finds no slot, or a record is lost or changed.
 pub fn measure(rounds: usize) -> anyhow::Result<Row> {
     let packets = input::packets(&SHAPE);
     let mut lcore = aggregate::lcore(0, &SHAPE, &packets, frame::BURST)?;

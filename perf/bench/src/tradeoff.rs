@@ -127,6 +127,9 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
 }
 
 /// The whole table, on standard output and as values; the chart goes to `svg`, if one is asked for.
+///
+/// # Errors
+/// It fails as [`measure`] does, or when the chart cannot be written to `svg`.
 pub fn table(svg: Option<&Path>, quick: bool) -> anyhow::Result<Vec<(Load, Vec<Point>)>> {
     println!("tradeoff: 64-byte payloads, MTU 1500, early flush on, virtual clock, polled every microsecond");
     let records = if quick { RECORDS.1 } else { RECORDS.0 };

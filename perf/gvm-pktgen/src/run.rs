@@ -76,6 +76,12 @@ pub enum RunError {
 }
 
 /// Runs what the command line says. Progress lines and events go to `say`.
+///
+/// # Errors
+/// [`RunError::Scale`], [`RunError::Slaves`], [`RunError::Size`], [`RunError::Key`], [`RunError::Keys`] and
+/// [`RunError::Port`] name what cannot be done as the command line says. The error is [`RunError::Start`] when the
+/// lcore cannot be started. It is [`RunError::NotReady`] when nodes are missing after the timeout. It is
+/// [`RunError::Ended`] when the lcore ends before the run does.
 pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Report, RunError> {
     let config = configure(cli)?;
     let clock = Clock::start();

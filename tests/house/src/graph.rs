@@ -35,6 +35,9 @@ pub struct Crate {
 }
 
 /// Reads the graph of the workspace whose root this is. Needs no network.
+///
+/// # Errors
+/// `cargo metadata` cannot be run, or does not understand the workspace.
 pub fn read(root: &Path) -> Result<Vec<Crate>, cargo_metadata::Error> {
     let metadata = MetadataCommand::new().manifest_path(root.join("Cargo.toml")).no_deps().exec()?;
     let from_root = |path: &Path| {

@@ -86,6 +86,10 @@ impl fmt::Display for RuleError {
 impl std::error::Error for RuleError {}
 
 /// Reads the table out of the document's text.
+///
+/// # Errors
+/// The error is [`RuleError::NoTable`] when the heading or the table below it is missing. It is [`RuleError::Row`] when
+/// a row cannot be understood.
 pub fn parse(document: &str) -> Result<Vec<Rule>, RuleError> {
     let mut lines = document.lines().skip_while(|line| line.trim_end() != HEADING).skip(1);
     let table = lines.by_ref().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));

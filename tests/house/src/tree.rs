@@ -17,6 +17,10 @@ pub struct TextFile {
 }
 
 /// All text files under `root`, by path; what is made or is no UTF-8 is left out.
+///
+/// # Errors
+/// The error is the kernel's, which does not list a directory or does not give the type of what is in it. A file that
+/// cannot be read is left out.
 pub fn texts(root: &Path) -> io::Result<Vec<TextFile>> {
     let mut found = Vec::new();
     let mut directories = vec![PathBuf::new()];
@@ -42,6 +46,9 @@ pub fn texts(root: &Path) -> io::Result<Vec<TextFile>> {
 }
 
 /// Names in the root itself, without those that begin with a dot and what is made.
+///
+/// # Errors
+/// The error is the kernel's, which does not list the directory.
 pub fn top_level(root: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root)? {

@@ -60,6 +60,9 @@ impl Cluster {
     }
 
     /// What happened since an earlier account, as long as no master or farm crashed.
+    ///
+    /// # Errors
+    /// More records were taken since then than were made.
     pub fn balance_since(&self, before: &Account) -> Result<Balance, Wrong> {
         let now = self.account();
         let made = now.made - before.made;

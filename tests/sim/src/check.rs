@@ -106,6 +106,10 @@ impl Cluster {
     }
 
     /// Whether masters and slaves saw only what was sent.
+    ///
+    /// # Errors
+    /// The records of a farm do not balance. Or a farm or a master got other content than was sent, or a farm got a
+    /// record twice, in a plan whose network does not do that.
     pub fn check_ends(&self) -> Result<(), Wrong> {
         for (i, core) in self.farms.iter().enumerate() {
             let Some(core) = core else { continue };
@@ -132,6 +136,9 @@ impl Cluster {
     }
 
     /// Whether nobody holds anything any more: all pools are full, nothing waits.
+    ///
+    /// # Errors
+    /// A gateway still holds records or frames, or a farm or a master does not have all its frames back.
     pub fn check_empty(&self) -> Result<(), Wrong> {
         for (i, node) in self.gateways.iter().enumerate() {
             for core in node.iter().flat_map(|node| &node.cores) {

@@ -125,6 +125,9 @@ impl Cluster {
     }
 
     /// Lets everything happen up to a time.
+    ///
+    /// # Errors
+    /// Something that happens until then contradicts the ledger of a gateway lcore.
     pub fn run_until(&mut self, end: Time) -> Result<(), Wrong> {
         while let Some((time, event)) = self.queue.pop(end) {
             self.now = time;
@@ -184,6 +187,9 @@ impl Cluster {
     }
 
     /// Ends all faults: machines that are gone start again, networks come back, and nobody sends trains any more.
+    ///
+    /// # Errors
+    /// Nothing in it fails.
     pub fn calm(&mut self) -> Result<(), Wrong> {
         self.trace.note(self.now, &Happened::Phase("calm"));
         self.faults = Faults::default();

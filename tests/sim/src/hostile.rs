@@ -156,6 +156,10 @@ impl Cluster {
     }
 
     /// Every attack in turn, on a calm cluster: exactly its counter moves, and nobody is registered otherwise.
+    ///
+    /// # Errors
+    /// An attack counts elsewhere than in its counter, or changes who is registered or what a node knows. It fails as
+    /// [`Cluster::run_until`] does, too.
     pub fn attack(&mut self) -> Result<(), Wrong> {
         for attack in ATTACKS {
             let Some(gateway) = self.any_gateway() else { return Ok(()) };

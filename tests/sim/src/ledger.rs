@@ -173,6 +173,10 @@ impl Ledger {
     }
 
     /// The lcore polled and did something: what it took, and whether its own equations hold.
+    ///
+    /// # Errors
+    /// The rings do not have the frames that were put there, a frame that nobody broke has wrong checksums, or the
+    /// equations of the lcore do not hold.
     pub fn polled(&mut self, lcore: &GatewayLcore, plan: &Plan) -> Result<(), Wrong> {
         for at in 0..self.rings.len() {
             let ring = &self.rings[at];
@@ -224,6 +228,10 @@ impl Ledger {
     }
 
     /// The wire took a frame from a TX ring.
+    ///
+    /// # Errors
+    /// The frame has wrong headers, goes to the wrong place or is too large. Or its congestion mark is wrong, or it has
+    /// a record that did not come in, came in later, or has left already.
     pub fn left(&mut self, port: u8, frame: &[u8], plan: &Plan) -> Result<(), Wrong> {
         let ring = &mut self.rings[usize::from(port)];
         ring.collected += 1;
@@ -337,6 +345,10 @@ impl Ledger {
     }
 
     /// The end of the lcore: by a crash, or after it had drained. What it held is lost.
+    ///
+    /// # Errors
+    /// The equations of the lcore do not hold at its end, or its rings say that another number of frames is lost than
+    /// is.
     pub fn close(mut self, lcore: &GatewayLcore) -> Result<Sums, Wrong> {
         self.check(lcore)?;
         let out = lcore.outbox().counters();

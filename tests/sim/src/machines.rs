@@ -110,6 +110,9 @@ impl Cluster {
     }
 
     /// A machine loses everything.
+    ///
+    /// # Errors
+    /// It fails as [`Cluster::close`] does, when the machine is a gateway.
     pub fn crash(&mut self, who: Who) -> Result<(), Wrong> {
         self.trace.note(self.now, &Happened::Turn(who, "crashes"));
         match who {
@@ -122,6 +125,9 @@ impl Cluster {
     }
 
     /// Ends a gateway and closes its accounts.
+    ///
+    /// # Errors
+    /// It fails as [`Ledger::close`] does, for the first lcore that fails.
     pub fn close(&mut self, gateway: usize) -> Result<(), Wrong> {
         let Some(node) = self.gateways[gateway].take() else { return Ok(()) };
         crate::check::count(&node, &mut self.counted);

@@ -102,11 +102,19 @@ impl fmt::Display for Outcome {
 }
 
 /// Runs the cluster of a seed; prints every event when `print` is set.
+///
+/// # Errors
+/// The error says what is wrong, when it happened, and how to run it again: an equation does not hold, or a node does
+/// not come back, answer or drain in time.
 pub fn run_seed(seed: u64, print: bool) -> Result<Outcome, Failure> {
     run(Plan::of_seed(seed), false, print)
 }
 
 /// Runs the large cluster of a seed.
+///
+/// # Errors
+/// The error says what is wrong, when it happened, and how to run it again: an equation does not hold, or a node does
+/// not come back, answer or drain in time.
 pub fn run_large(seed: u64, print: bool) -> Result<Outcome, Failure> {
     run(Plan::large(seed), true, print)
 }

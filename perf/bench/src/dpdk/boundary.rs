@@ -35,6 +35,9 @@ fn use_up(frames: &[Frame]) -> u64 {
 }
 
 /// Measures both in turns, so many bursts at once.
+///
+/// # Errors
+/// The plugin of DPDK is not there or cannot be loaded, or it describes another number of frames than it was asked for.
 pub fn boundary(rounds: usize, bursts: usize) -> anyhow::Result<Boundary> {
     let plugin = LoadedPlugin::find()?;
     let mut frames = [Frame::default(); BURST];

@@ -122,6 +122,9 @@ fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
 }
 
 /// Measures idleness for so long, and then so many wake-ups of each.
+///
+/// # Errors
+/// The kernel refuses an arena, a thread or a core, a thread ends early, or a wake-up does not come within 60 seconds.
 pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     let machine = CoreList::of_this_process()?;
     let cores: Vec<usize> = machine.iter().collect();
@@ -182,6 +185,9 @@ pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
 }
 
 /// Measures, and prints the table.
+///
+/// # Errors
+/// It fails as [`measure`] does.
 pub fn table(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     let row = measure(idle, wakes)?;
     println!(
