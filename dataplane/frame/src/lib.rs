@@ -1,4 +1,4 @@
-//! Frames of a hugepage arena, peers, time, counters, and what a poll loop sees of a role.
+//! Frames of a hugepage arena, peers, time, counters, and the poll loop's view of a role.
 //!
 //! This is the vocabulary that both wings share: the protocol wing (gateway, slave, ...) and the machine wing
 //! (ports, lcores). A [`Frame`] is a buffer of one lcore's [`Pool`]; it goes back to the pool when it is dropped, so
@@ -13,17 +13,17 @@
 //! | [`copy`] | copies and prefetches of the hot path |
 //! | [`peer`] | the other end on a port |
 //! | [`datagram`] | a frame with its peer; bursts of them |
-//! | [`mod@never`] | what cannot happen, and is looked for all the same |
-//! | [`outbox`] | what a role sends, and what became of it |
+//! | [`mod@never`] | checks for what cannot happen |
+//! | [`outbox`] | what a role sends, and what happened to it |
 //! | [`counter`] | plain counters that another thread may read |
-//! | [`guarded`] | memory between guard pages, to be lent |
+//! | [`guarded`] | memory between guard pages, for lending |
 //! | [`histogram`] | power-of-two buckets of such counters |
-//! | [`repeats`] | what repeats is said rarely |
+//! | [`repeats`] | limits how often a repeated warning is logged |
 //! | [`role`] | the sans-I/O object that an lcore polls |
-//! | [`secret`] | bytes in one place, overwritten at their end |
+//! | [`secret`] | bytes in one place, overwritten when dropped |
 //! | [`table`] | large tables on large pages |
-//! | [`time`] | nanoseconds, handed in |
-//! | [`wheel`] | who is due, among many |
+//! | [`time`] | nanoseconds, as arguments |
+//! | [`wheel`] | which of many nodes are due |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arena;
