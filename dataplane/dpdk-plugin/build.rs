@@ -1,4 +1,4 @@
-//! Whether `gvm-dpdk-sys` found DPDK decides what is built here.
+//! Passes on whether `gvm-dpdk-sys` found DPDK, which decides what is built here.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(dpdk)");

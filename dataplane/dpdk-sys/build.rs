@@ -1,6 +1,6 @@
 //! Compiles the shim against the distribution's DPDK, and writes the bindings to its header.
 //!
-//! Without DPDK's headers or libclang the crate is empty, and says so: everything but DPDK ports is built all the same.
+//! Without DPDK's headers or libclang the crate is empty and reports that: everything but DPDK ports is still built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,11 +40,11 @@ fn build() -> Result<(), String> {
     let flags = pkg_config(&["--cflags"])?;
     let directories = pkg_config(&["--libs-only-L"])?;
     bindings()?;
-    // Raw flags: they carry `-include rte_config.h` and the machine that DPDK was built for, without which its headers
-    // do not compile.
+    // Raw flags: they contain `-include rte_config.h` and the machine type that DPDK was built for. Without them its
+    // headers do not compile.
     let mut shim = cc::Build::new();
     shim.files(SOURCES).include("shim").flag("-std=gnu11").warnings(true).extra_warnings(true);
-    // DPDK's own headers are not held to our warnings.
+    // DPDK's own headers do not follow our warning rules.
     shim.flag("-Wno-unused-parameter").define("ALLOW_EXPERIMENTAL_API", None);
     for flag in flags.split_whitespace() {
         shim.flag(flag.replacen("-I", "-isystem", 1));
@@ -69,7 +69,7 @@ fn pkg_config(what: &[&str]) -> Result<String, String> {
     }
 }
 
-/// The shim's header needs nothing of DPDK, so that libclang reads plain structs and no inline function.
+/// The shim's header uses nothing of DPDK, so that libclang reads plain structs and no inline function.
 fn bindings() -> Result<(), String> {
     choose_libclang();
     let generate = || {
@@ -94,7 +94,8 @@ fn bindings() -> Result<(), String> {
     fs::write(out, text).map_err(|error| format!("cannot write the bindings: {error}"))
 }
 
-/// With several LLVMs, library and compiler must be of one: the first that has both its library and its headers.
+/// With several LLVMs, library and compiler must be from the same one: takes the first with both its library and its
+/// headers.
 fn choose_libclang() {
     if env::var_os("LIBCLANG_PATH").is_some() {
         return;

@@ -46,7 +46,7 @@ pub enum SteerError {
     /// A queue that has no place in the map.
     #[error("receive queue {0} is out of range: an interface is used up to queue {last}", last = MAX_QUEUES - 1)]
     Queue(u32),
-    /// More addresses than the program compares with.
+    /// More addresses than the program can compare with.
     #[error("{0} IPv4 addresses on one interface: the XDP program takes packets at no more than {MAX_ADDRESSES}")]
     Addresses(usize),
     /// The neighbour's shard is not one of the scale.
@@ -79,7 +79,7 @@ pub enum SteerError {
     Os {
         /// What failed.
         action: String,
-        /// What the kernel or the loader said.
+        /// The error of the kernel or the loader.
         source: Box<dyn Error + Send + Sync>,
     },
 }
@@ -96,11 +96,12 @@ pub(crate) fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
     None
 }
 
-/// The kernel refused the program or the object is not what it should be.
+/// The kernel refused the program, or the object is not a valid one.
 pub(crate) fn load_error(error: impl Error + Send + Sync + 'static) -> SteerError {
     let denied = match os_error(&error) {
         Some(libc::EPERM) => true,
-        // The verifier says so of every program that it refuses, and of those without CAP_PERFMON in these words.
+        // The verifier returns this error for every program that it refuses, and these words for those without
+        // CAP_PERFMON.
         Some(libc::EACCES) => error.to_string().contains("!root"),
         _ => false,
     };

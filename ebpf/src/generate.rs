@@ -1,7 +1,8 @@
-//! Packets for benchmarks, made and counted in the kernel: faster than any socket, and for nobody else's CPU time.
+//! Packets for benchmarks, made and counted in the kernel: faster than any socket, and without CPU time of other
+//! programs.
 //!
-//! [`Generator`] sends one packet again and again through `BPF_PROG_TEST_RUN` with live frames; a program gives each its
-//! slave id and number. [`Sink`] counts what arrives at the other end, looks into a sample, and drops it.
+//! [`Generator`] sends one packet again and again through `BPF_PROG_TEST_RUN` with live frames; a program gives each
+//! its slave id and number. [`Sink`] counts what arrives at the other end, checks a sample, and drops it.
 
 use aya::maps::PerCpuArray;
 use aya::programs::tc::SchedClassifierLinkId;
@@ -11,10 +12,10 @@ use std::error::Error;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/generate.bpf.o"));
 
-/// Packets that the kernel makes before it hands them on: as many as it can.
+/// Packets that the kernel makes before it passes them on: the most that it supports.
 const BATCH: u32 = 256;
 
-/// Why there is no generator, or no sink.
+/// Why a generator or a sink cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action}: {source}; it needs root and Linux 6.6 or newer")]
 pub struct GenerateError {
@@ -63,9 +64,9 @@ impl Generator {
         Ok(Self { ebpf })
     }
 
-    /// Sends a packet so many times and returns when all have left. The packet is a whole Ethernet frame with one record
-    /// whose slave id and the number after it are 0, and whose payload has eight bytes 0xff from its fourth on: their
-    /// complements, so that the checksum stays right.
+    /// Sends a packet `times` times and returns when all have left. The packet is a whole Ethernet frame with one
+    /// record. Its slave id and the number after it are 0, and its payload has eight bytes 0xff from its fourth byte
+    /// on. The program writes the complements there, so that the checksum stays right.
     ///
     /// # Errors
     /// The kernel has no live frames (before 5.18).
@@ -84,7 +85,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, GenerateError> {
     program.try_into().map_err(GenerateError::new("load the generator"))
 }
 
-/// What a sink has seen.
+/// The counts of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Received {
@@ -92,13 +93,13 @@ pub struct Received {
     pub datagrams: u64,
     /// Records in them, by their length.
     pub records: u64,
-    /// Datagrams whose every record was looked at.
+    /// Datagrams in which every record was checked.
     pub sampled: u64,
     /// Datagrams that are not whole records, or whose records are not the generator's or not all for one slave.
     pub bad: u64,
 }
 
-// SAFETY: four integers, without padding; any bytes are some.
+// SAFETY: four integers without padding; any bytes are valid.
 unsafe impl Pod for Received {}
 
 /// Counts and drops what arrives at an interface.
@@ -126,7 +127,7 @@ impl Sink {
         Ok(Self { ebpf, _link: link })
     }
 
-    /// What has arrived until now.
+    /// What has arrived so far.
     ///
     /// # Errors
     /// The counters cannot be read.

@@ -1,4 +1,4 @@
-//! What the program must know of the interface that it is attached to.
+//! The data of its interface that the program needs.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};

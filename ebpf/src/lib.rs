@@ -1,9 +1,9 @@
 //! The XDP program, its loader and maps.
 //!
-//! The program runs for every packet of an interface: ours go to AF_XDP sockets or on to the gateway of another shard,
-//! rubbish is dropped, all else stays with the kernel. What it decided is counted by [`Verdict`]. It is C
-//! (`steer.bpf.c`), compiled by `build.rs` and carried in the binary. Offsets in a record and ports come from
-//! `gvm-wire`, so that they are written once.
+//! The program runs for every packet of an interface. Packets for us go to AF_XDP sockets or on to the gateway of
+//! another shard, invalid ones are dropped, and all others stay with the kernel. [`Verdict`] counts the decisions. The
+//! program is C (`steer.bpf.c`), compiled by `build.rs` and carried in the binary. Offsets in a record and ports come
+//! from `gvm-wire`, so that they are written once.
 
 mod error;
 pub mod generate;

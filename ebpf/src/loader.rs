@@ -20,32 +20,32 @@ static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/s
 /// Where in the interface's receive path the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// In the driver, before the kernel makes a socket buffer: what speed needs.
+    /// In the driver, before the kernel makes a socket buffer: needed for speed.
     Driver,
     /// In the network stack, for drivers without XDP: works on every interface, slowly.
     Generic,
 }
 
-/// The set of VLANs that has packets without a tag alone.
+/// The set of VLANs that contains only packets without a tag.
 pub const UNTAGGED: [u32; VLAN_WORDS] = {
     let mut words = [0; VLAN_WORDS];
     words[0] = 1;
     words
 };
 
-/// What the program shall do.
+/// The settings of the program.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
     /// The shards that this gateway serves, and the scale that they belong to.
     pub shards: &'a ShardSet,
     /// The UDP port whose datagrams are judged.
     pub udp_port: u16,
-    /// Take packets in several pieces, as jumbo frames come. The sockets must take them too (`XDP_USE_SG`), or they are
-    /// lost.
+    /// Accept packets in several pieces, as jumbo frames come. The sockets must accept them too (`XDP_USE_SG`), or they
+    /// are lost.
     pub frags: bool,
-    /// Give RoCEv2 packets to the sockets; else the kernel keeps them.
+    /// Give RoCEv2 packets to the sockets; otherwise the kernel keeps them.
     pub claim_roce: bool,
-    /// A bit for each VLAN id whose packets are taken, 32 to a word; id 0 is without a tag.
+    /// A bit for each VLAN id whose packets are accepted, 32 to a word; id 0 means no tag.
     pub vlans: [u32; VLAN_WORDS],
     /// The gateways of other shards.
     pub neighbors: Vec<Neighbor>,
@@ -65,7 +65,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The XDP program of one interface. It is detached when this is dropped, or when the process dies however it dies.
+/// The XDP program of one interface. It is detached when this is dropped, or when the process dies in any way.
 pub struct Steer {
     ebpf: Ebpf,
     attached: Option<(String, FdLink)>,
@@ -88,7 +88,7 @@ impl Steer {
         let scale = config.shards.scale();
         let claimed_port = if config.claim_roce { wire::ROCE_PORT.into() } else { NO_PORT };
         let mut ebpf = EbpfLoader::new()
-            // The program needs nothing of the kernel's types; reading them takes most of the time of a load.
+            // The program needs none of the kernel's types; reading them takes most of the time of a load.
             .btf(None)
             .override_global("udp_port", &config.udp_port, true)
             .override_global("claimed_port", &claimed_port, true)
@@ -101,7 +101,7 @@ impl Steer {
         program(&mut ebpf, entry)?.load().map_err(load_error)?;
         let (shards, slots) = (config.shards.clone(), Slots::new());
         let mut steer = Self { ebpf, attached: None, entry, local: Local::new(), shards, slots };
-        // Zeros would not mean that no address is ours.
+        // Without this, zeros would not mean that no address is ours.
         steer.write_local()?;
         let mut table = array::<u32>(&mut steer.ebpf, "shards")?;
         for shard in config.shards.iter() {
@@ -147,7 +147,7 @@ impl Steer {
             _ => SteerError::Os { action: format!("attach the XDP program to {name}"), source: error.into() },
         })?;
         let link = xdp.take_link(id).map_err(load_error)?;
-        // An old kernel's way to attach would leave the program behind if this process were killed.
+        // The attach method of old kernels would leave the program behind if this process were killed.
         let link = FdLink::try_from(link).map_err(|_| SteerError::NoLink(name.clone()))?;
         self.attached = Some((name, link));
         Ok(())
@@ -180,7 +180,7 @@ impl Steer {
             .map_err(|error| write_error("the interface's addresses", error))
     }
 
-    /// Sends the cargo of a shard that is not served here to its gateway, from now on or to another place than before.
+    /// From now on, sends the cargo of a shard that is not served here to its gateway, new or at a new place.
     ///
     /// Call it again when the interface was deleted and made anew: until then its packets are dropped.
     ///
@@ -209,13 +209,13 @@ impl Steer {
         array::<[u32; NEIGHBOR_WORDS]>(&mut self.ebpf, "neighbors")?
             .set(slot, neighbor.words(), 0)
             .map_err(write_error)?;
-        // All is in its place before the program can find it.
+        // Everything is in place before the program can find it.
         array::<u32>(&mut self.ebpf, "shards")?.set(shard.0, SHARD_NEIGHBORS + slot, 0).map_err(write_error)?;
         self.slots.commit(shard);
         Ok(())
     }
 
-    /// Drops the cargo of a shard that is served elsewhere, from now on; gives whether it had a neighbour.
+    /// From now on, drops the cargo of a shard that is served elsewhere; returns whether it had a neighbour.
     ///
     /// # Errors
     /// The error is [`SteerError::Os`] when the kernel refuses to write the table of shards. The neighbour then stays.
@@ -252,7 +252,7 @@ impl Steer {
         XskMap::try_from(map).map_err(load_error)
     }
 
-    /// Packets with this verdict since the program was loaded, on all CPUs together.
+    /// Packets with this verdict since the program was loaded, summed over all CPUs.
     ///
     /// # Errors
     /// The error is [`SteerError::Os`] when the kernel does not give the counters. It is [`SteerError::Load`] when the

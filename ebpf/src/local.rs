@@ -1,4 +1,4 @@
-//! The interface's own MAC and addresses, as the program looks for them.
+//! The interface's own MAC and addresses, in the form that the program uses.
 
 use crate::SteerError;
 use crate::layout::{ADDRESS_BITS, LOCAL_WORDS, MAX_ADDRESSES};
@@ -7,13 +7,13 @@ use wire::net::Mac;
 
 const SLOTS: usize = 1 << ADDRESS_BITS;
 
-/// Stands in slot 0 when that is empty: an empty slot is 0, which is the hash of 0.0.0.0 as well.
+/// The value of slot 0 when it is empty: an empty slot is 0, but 0.0.0.0 also has the hash 0.
 const NOBODY: u32 = u32::MAX;
 
-/// The golden ratio's part of 2^32: spreads neighbouring addresses well.
+/// 2^32 divided by the golden ratio: it spreads neighbouring addresses well.
 const FIRST_MULTIPLIER: u32 = 0x9e37_79b1;
 
-/// What the program compares with.
+/// The data that the program compares with.
 #[derive(Clone, Debug)]
 pub(crate) struct Local {
     mac: Mac,
@@ -32,15 +32,16 @@ impl Local {
         self.mac = mac;
     }
 
-    /// Gives each address the slot of its hash. The multiplier stays if it can, so that addresses that stay keep theirs
-    /// and the program finds them all the time.
+    /// Gives each address the slot of its hash. The multiplier stays if possible, so that addresses that remain keep
+    /// their slots and the program finds them all the time.
     pub(crate) fn set_addresses(&mut self, addresses: &[Ipv4Addr]) -> Result<(), SteerError> {
         if addresses.len() > MAX_ADDRESSES {
             return Err(SteerError::Addresses(addresses.len()));
         }
-        // As they stand in a packet.
+        // As they are in a packet.
         let words = || addresses.iter().map(|address| u32::from_ne_bytes(address.octets()));
-        // Each try succeeds with six in ten at least: 8 addresses in 64 slots. All even steps from an odd number come.
+        // Each try succeeds in at least six of ten cases: 8 addresses in 64 slots. With even steps from an odd number,
+        // all odd multipliers come.
         let multipliers = (0..1 << 16).map(|i| self.multiplier.wrapping_add(FIRST_MULTIPLIER.wrapping_mul(2 * i)));
         let found = multipliers.into_iter().find_map(|multiplier| Some((multiplier, place(multiplier, words())?)));
         (self.multiplier, self.slots) = found.ok_or(SteerError::Addresses(addresses.len()))?;
@@ -87,7 +88,7 @@ mod tests {
         local.slots[slot(local.multiplier, word)] == word
     }
 
-    /// Addresses that look like those of machines, and ones that do not.
+    /// Addresses that look like those of real machines, and others.
     fn sets() -> impl Iterator<Item = Vec<Ipv4Addr>> {
         let number = |i: u32| i.wrapping_mul(0x85eb_ca6b) ^ (i >> 7);
         (0..2_000u32).map(move |i| {

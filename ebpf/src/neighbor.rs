@@ -1,4 +1,4 @@
-//! The gateways of other shards, and where in the program's maps each one stands.
+//! The gateways of other shards, and their places in the program's maps.
 
 use crate::SteerError;
 use crate::layout::{MAX_NEIGHBORS, NEIGHBOR_SLOTS, NEIGHBOR_WORDS};
@@ -23,7 +23,7 @@ pub struct Neighbor {
 }
 
 impl Neighbor {
-    /// As the program reads it.
+    /// The form that the program reads.
     pub(crate) fn words(&self) -> [u32; NEIGHBOR_WORDS] {
         let [d0, d1, d2, d3, d4, d5] = self.dst_mac;
         let [s0, s1, s2, s3, s4, s5] = self.src_mac;
@@ -35,8 +35,8 @@ impl Neighbor {
 
 /// Which slot of the maps belongs to which shard.
 ///
-/// A slot that was given back is taken again only after all others, so that no packet in the program meets a new
-/// neighbour half written where it looked for the old one.
+/// A released slot is used again only after all others. So no packet that is still in the program meets a half-written
+/// new neighbour where it looked for the old one.
 #[derive(Debug)]
 pub(crate) struct Slots {
     used: HashMap<Shard, u32>,
@@ -65,7 +65,7 @@ impl Slots {
         }
     }
 
-    /// The shard has no neighbour any more; whether it had one.
+    /// The shard has no neighbour any more; returns whether it had one.
     pub(crate) fn release(&mut self, shard: Shard) -> bool {
         let slot = self.used.remove(&shard);
         self.free.extend(slot);

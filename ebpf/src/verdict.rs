@@ -15,7 +15,7 @@ pub enum Fate {
 
 macro_rules! verdicts {
     ($(#[doc = $doc:literal] $name:ident = $text:literal, $fate:ident;)*) => {
-        /// What became of a packet, and why.
+        /// What happened to a packet, and why.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Verdict {

@@ -1,8 +1,8 @@
-//! A plugin whose devices do not come back from a call, for tests of what gvm-dp does then: no NIC can be asked to. It needs
-//! neither DPDK nor a right.
+//! A plugin whose devices do not return from a call, for tests of gvm-dp in that case: no real NIC does this on demand.
+//! It needs neither DPDK nor privileges.
 //!
-//! A device is `net_stuck0,at=CALL`, where CALL is `receive`, `link`, `count` or `close`. It carries no packet; what is sent
-//! is taken and given back. With `at=count` the call comes back once the file that GVM_STUCK_UNTIL names is there.
+//! A device is `net_stuck0,at=CALL`, where CALL is `receive`, `link`, `count` or `close`. It carries no packet; sent
+//! packets are taken and returned. With `at=count` the call returns once the file that GVM_STUCK_UNTIL names exists.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use port_abi::{Device, DeviceCounts, Exchange, Frame, Plugin, Queue, QueueCounts, QueueSetup, Setup, Start, Text};
@@ -10,13 +10,13 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// Where the one device sticks: a place in [`CALLS`].
+/// The call in which the one device blocks: an index of [`CALLS`].
 static STUCK: AtomicU8 = AtomicU8::new(u8::MAX);
 
-/// The calls in which it can stick.
+/// The calls in which it can block.
 const CALLS: [&str; 4] = ["receive", "link", "count", "close"];
 
-/// Does not return if the device sticks in this call.
+/// Does not return if the device blocks in this call.
 fn stick(call: &str) {
     let at = CALLS.iter().position(|name| *name == call);
     let until = std::env::var_os("GVM_STUCK_UNTIL").filter(|_| call == "count");
@@ -160,7 +160,7 @@ unsafe extern "C" fn queue_open(_: u16, setup: *const QueueSetup, into: *mut *mu
 /// # Safety
 /// A queue of `queue_open` that only the caller uses.
 unsafe fn chunks<'a>(queue: *mut Queue) -> &'a mut Chunks {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller guarantees it.
     unsafe { &mut *queue.cast::<Chunks>() }
 }
 

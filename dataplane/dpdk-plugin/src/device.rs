@@ -1,4 +1,4 @@
-//! Devices as a whole: called by the host's one thread for them.
+//! Devices as a whole: called by the host's device thread.
 
 use crate::library::{outcome, reason};
 use dpdk_sys::{shim_device, shim_setup, shim_stats};
@@ -57,8 +57,8 @@ pub(crate) unsafe extern "C" fn open(
     unsafe { outcome(result, "it does not say what it is", text) }
 }
 
-/// Why a device cannot be had. For an unknown name DPDK answers with the error of a bad pointer, and for arguments that a driver
-/// does not know with that of a bad value: neither says anything to the one who wrote them.
+/// Why a device cannot be used. For an unknown name DPDK returns the error of a bad pointer, and for arguments that a
+/// driver does not know that of a bad value: neither helps the person who wrote them.
 fn unusable(result: i32) -> String {
     match result.abs() {
         EFAULT | ENODEV | ENOENT => "no driver takes it: DPDK has no driver for a device of this name".to_owned(),

@@ -1,8 +1,9 @@
-//! Ports over the distribution's DPDK, as a plugin that gvm-dp loads at run time: the main program builds, starts and
-//! serves all else on machines without DPDK.
+//! Ports over the distribution's DPDK, as a plugin that gvm-dp loads at run time. Without DPDK on the machine, the main
+//! program builds, starts and serves everything else.
 //!
-//! What it offers is the table of `port_abi`; the host is `port::dpdk`. Each chunk of an lcore's arena has one mbuf for
-//! good, so that a frame passes between DPDK and other ports without a copy; see `shim/inside.h` of `gvm-dpdk-sys`.
+//! The plugin's interface is the table of `port_abi`; the host is `port::dpdk`. Each chunk of an lcore's arena
+//! permanently has one mbuf, so that a frame passes between DPDK and other ports without a copy; see `shim/inside.h` of
+//! `gvm-dpdk-sys`.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[cfg(dpdk)]
@@ -14,7 +15,7 @@ mod queue;
 
 use port_abi::Plugin;
 
-/// The table; null when this was built without DPDK.
+/// The table; null if this was built without DPDK.
 #[unsafe(no_mangle)]
 pub extern "C" fn gvm_dp_port_plugin() -> *const Plugin {
     #[cfg(dpdk)]

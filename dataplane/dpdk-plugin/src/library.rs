@@ -4,7 +4,7 @@ use port_abi::{Start, Text};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
 
-/// Where lines of the log go.
+/// The receiver of log lines.
 static LOG: OnceLock<extern "C" fn(u32, *const c_char, usize)> = OnceLock::new();
 
 unsafe extern "C" fn log(level: u32, text: *const c_char, len: usize) {
@@ -13,7 +13,7 @@ unsafe extern "C" fn log(level: u32, text: *const c_char, len: usize) {
     }
 }
 
-/// What DPDK calls an error.
+/// DPDK's text for an error.
 pub(crate) fn reason(error: i32) -> String {
     // SAFETY: the shim returns a text that ends with a zero, valid until this thread's next call.
     unsafe { CStr::from_ptr(dpdk_sys::shim_error(error)) }.to_string_lossy().into_owned()
@@ -24,7 +24,7 @@ pub(crate) fn reason(error: i32) -> String {
 /// # Safety
 /// `text` is null or points to a text of the host's.
 pub(crate) unsafe fn outcome(result: i32, what: &str, text: *mut Text) -> i32 {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller guarantees it.
     if let (true, Some(text)) = (result != 0, unsafe { text.as_mut() }) {
         text.set(&format!("{what}: {}", reason(result)));
     }
@@ -42,7 +42,7 @@ pub(crate) unsafe extern "C" fn start(start: *const Start, text: *mut Text) -> i
     let _ = LOG.set(start.log);
     // SAFETY: the host's arguments are so many texts that end with a zero.
     let given = unsafe { std::slice::from_raw_parts(start.arguments, start.count as usize) };
-    // SAFETY: as above. EAL keeps the pointers and writes to the list: it gets copies that stay.
+    // SAFETY: as above. EAL keeps the pointers and writes to the list, so it gets copies that stay allocated.
     let copies: Vec<*mut c_char> =
         given.iter().map(|&argument| CString::from(unsafe { CStr::from_ptr(argument) }).into_raw()).collect();
     let arguments = Vec::leak(copies);

@@ -5,7 +5,7 @@ use dpdk_sys::{shim_arena, shim_counts, shim_frame, shim_queue};
 use port_abi::{Exchange, Frame, Queue, QueueCounts, QueueSetup, Text};
 use std::mem::offset_of;
 
-// The shim writes what the host reads.
+// The host reads what the shim writes.
 const _: () = assert!(
     size_of::<Frame>() == size_of::<shim_frame>()
         && offset_of!(Frame, chunk) == offset_of!(shim_frame, chunk)
@@ -46,11 +46,11 @@ pub(crate) unsafe extern "C" fn open(
         // SAFETY: the host's text.
         return unsafe { outcome(-error, "no memory for its buffers", text) };
     }
-    // SAFETY: the host's chunks, which are not written to as nothing is to come back.
+    // SAFETY: the host's chunks, which are not written to, because nothing is to come back.
     unsafe { dpdk_sys::shim_exchange(queue, setup.given.cast_mut(), setup.given_count, 0, 0) };
     // SAFETY: the queue was made above.
     let result = unsafe { dpdk_sys::shim_queue_setup(queue, setup.rx_descriptors, setup.tx_descriptors, setup.node) };
-    // Also when it failed: the host takes its chunks back, and closes it.
+    // Also after an error: the host takes its chunks back, and closes the queue.
     // SAFETY: the host's pointer.
     unsafe { *into = queue.cast() };
     // SAFETY: the host's text.

@@ -1,8 +1,9 @@
 //! The distribution's DPDK, as the plugin `gvm-dpdk-plugin` uses it: bindings to a small C shim.
 //!
 //! DPDK's burst functions are inline C, its configuration is full of bit fields, and both change with its versions. So
-//! the C is in `shim/`, compiled against the installed headers, and what Rust sees are the plain structs and functions of
-//! `shim/shim.h`. Without DPDK's headers or libclang at build time this crate is empty: [`IS_THERE`] says which.
+//! the C is in `shim/`, compiled against the installed headers, and Rust sees only the plain structs and functions of
+//! `shim/shim.h`. Without DPDK's headers or libclang at build time this crate is empty; [`IS_THERE`] tells which is the
+//! case.
 
 /// Whether DPDK was there when this was built.
 pub const IS_THERE: bool = cfg!(dpdk);
@@ -20,8 +21,8 @@ pub use bindings::*;
 
 #[cfg(test)]
 mod tests {
-    /// `rte_errno` keeps what an earlier call left. Read after a call that leaves nothing there, it would make a success of a
-    /// failure, or name another cause.
+    /// `rte_errno` keeps the error of an earlier call. If it is read after a call that does not set it, a failure could
+    /// look like a success, or name another cause.
     #[test]
     fn an_error_is_read_only_where_it_was_forgotten_before_the_call() {
         let files = [
@@ -38,7 +39,7 @@ mod tests {
             let lines: Vec<&str> = text.lines().collect();
             for at in (0..lines.len()).filter(|at| lines[*at].contains("last_error()")) {
                 reads += 1;
-                // The call stands in the same line, or in a condition above.
+                // The call is in the same line, or in a condition above.
                 let above = &lines[at.saturating_sub(3)..at];
                 assert!(above.iter().any(|line| line.trim() == "forget_error();"), "{name}:{}: {}", at + 1, lines[at]);
             }

@@ -8,10 +8,11 @@
 //! The socket sets DF on everything (`IP_MTU_DISCOVER`), so that a datagram larger than the path is an error here and
 //! not a fragment there.
 //!
-//! Destinations behind slow links have sockets apart: see `udp::slow`.
+//! Destinations behind slow links have separate sockets: see `udp::slow`.
 //!
-//! A socket that is bound to all addresses of the host learns from the kernel to which of them each datagram came
-//! (`IP_PKTINFO`), and answers from there: see [`OwnAddresses`]. One that is bound to an address need not ask.
+//! For a socket that is bound to all addresses of the host, the kernel reports the destination address of each datagram
+//! (`IP_PKTINFO`), and the answer leaves from that address: see [`OwnAddresses`]. A socket that is bound to an address
+//! does not need this.
 
 mod about;
 mod batch;
@@ -97,9 +98,9 @@ frame::counters! {
     }
 }
 
-/// The most receive calls of one poll, so that datagrams that are dropped and pending errors cannot hold it up.
+/// The most receive calls of one poll, so that dropped datagrams and pending errors cannot delay it.
 const RX_CALLS: usize = 4;
-/// How often it is looked whether the interface is up.
+/// How often the port checks whether the interface is up.
 const LOOK: Time = 10 * MILLISECOND;
 
 /// One UDP socket.
@@ -110,24 +111,24 @@ pub struct UdpPort {
     range: Range,
     /// The interface with its address, if somebody follows it.
     seen: Option<Arc<Seen>>,
-    /// What that was when it was last looked at.
+    /// Its link at the last check.
     link: Link,
     look_at: Time,
     pool: Pool,
     /// Empty frames to receive into; the last one is used first.
     fill: Vec<Frame>,
     batch: Batch,
-    /// What the kernel dropped of what was for this socket.
+    /// The datagrams for this socket that the kernel dropped.
     drops: Drops,
     blocked: bool,
     slow: Slow,
-    /// How many datagrams wait for each socket apart, as of the last burst.
+    /// How many datagrams wait for each separate socket, as of the last burst.
     waiting: [usize; SLOW_QUEUES],
-    /// What is in [`Peer::local`] of all that is received: [`Peer::ROCE`], or nothing.
+    /// The [`Peer::local`] of all received datagrams: [`Peer::ROCE`], or nothing.
     number: u8,
-    /// Our addresses that datagrams came to, of a socket that is bound to none.
+    /// Our addresses to which datagrams came, for a socket that is bound to none of them.
     own: Option<Arc<OwnAddresses>>,
-    /// The one that the last datagram came to, with its number.
+    /// The address to which the last datagram came, with its number.
     last_own: (IpAddr, u8),
     counters: Arc<UdpCounters>,
 }
@@ -148,7 +149,8 @@ impl UdpPort {
     /// The pool's chunks are too small for datagrams.
     pub fn on(id: PortId, sockets: UdpSockets, pool: Pool, options: UdpOptions) -> Result<Self, UdpError> {
         let UdpSockets { socket, apart, local } = sockets;
-        // What any fresh frame has room for, wherever its data begins; both ways, as answers are as large as requests.
+        // The data for which any fresh frame has room, wherever it begins; in both directions, because answers are as
+        // large as requests.
         let room = pool.payload_room();
         if room < 512 {
             return Err(UdpError::Chunk { address: local, chunk: pool.chunk() });
@@ -213,7 +215,7 @@ impl UdpPort {
         }
     }
 
-    /// The number of the address of ours that a datagram came to; 0 where the socket has but one, or no number is left.
+    /// The number of our address to which a datagram came; 0 if the socket has only one, or no number is left.
     fn number_of(&mut self, own: Option<IpAddr>) -> u8 {
         let (Some(ip), Some(table)) = (own, &self.own) else { return 0 };
         let (last, number) = self.last_own;
@@ -228,12 +230,12 @@ impl UdpPort {
         number
     }
 
-    /// From now on the port has the link and the MTU of the interface with its address as that is followed.
+    /// From now on the port uses the link and the MTU of the followed interface that has its address.
     pub fn follow(&mut self, seen: &Arc<Seen>) {
         self.seen = Some(Arc::clone(seen));
     }
 
-    /// Takes over what is seen of the interface.
+    /// Takes over the present state of the interface.
     #[cold]
     fn look(&mut self) {
         let link = self.seen.as_ref().map_or(Link::Up, |seen| seen.link());
@@ -253,7 +255,7 @@ impl UdpPort {
         self.fill.len().min(room)
     }
 
-    /// Makes a datagram of entry `i` of the last receive call, which used `frame`.
+    /// Makes a datagram from entry `i` of the last receive call, which used `frame`.
     fn accept(&mut self, i: usize, mut frame: Frame) -> Option<Datagram> {
         let received = self.batch.received(i);
         let counters = &self.counters;
@@ -276,7 +278,7 @@ impl UdpPort {
         Some(Datagram { ce: received.ce, ..Datagram::new(frame, peer, Class::Link, 0) })
     }
 
-    /// Counts what the kernel dropped, once it is known why.
+    /// Counts the datagrams that the kernel dropped, once the reason is known.
     fn settle_drops(&mut self, now: Time) {
         if let Some(Settled { lost, damaged }) = self.drops.settle(now) {
             self.counters.rx_lost.add(lost);
@@ -285,7 +287,7 @@ impl UdpPort {
     }
 }
 
-/// Whether an error is about an earlier datagram, as ICMP reported it; reading it cleared it.
+/// Whether an error that ICMP reported belongs to an earlier datagram; reading it cleared it.
 fn is_about_earlier(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECONNREFUSED)
 }
@@ -306,7 +308,7 @@ impl Port for UdpPort {
                 self.counters.rx_no_frame.add(1);
                 break;
             }
-            // From the last one on, so that popping gives them in the order of their use.
+            // From the last one on, so that `pop` returns them in the order of their use.
             let frames = self.fill.iter_mut().rev().take(offered);
             let count = match self.batch.receive(self.socket.as_fd(), frames) {
                 Ok(count) => count,

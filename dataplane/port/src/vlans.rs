@@ -13,7 +13,7 @@ const WORDS: usize = 128;
 /// The largest id that a VLAN can have. 4095 is reserved.
 const LAST: u16 = 4094;
 
-/// A text that is no list of VLANs.
+/// A text that is not a list of VLANs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "vlans={0}: write VLAN ids from 0 to 4094 and ranges of them with + between, 0 for packets without a tag, like \
@@ -34,21 +34,21 @@ impl Vlans {
         Self(words)
     };
 
-    /// Packets with any tag that there can be, and without one.
+    /// Packets with any possible tag, and without one.
     pub const ANY: Self = {
         let mut words = [u32::MAX; WORDS];
         words[WORDS - 1] >>= 1;
         Self(words)
     };
 
-    /// Whether packets of this VLAN are taken; `None` is no tag.
+    /// Whether packets of this VLAN are accepted; `None` is no tag.
     #[inline]
     pub fn has(&self, vid: Option<u16>) -> bool {
         let vid = vid.unwrap_or(0);
         self.0.get(usize::from(vid / 32)).is_some_and(|word| word >> (vid % 32) & 1 != 0)
     }
 
-    /// A bit for each id, 32 to a word: as the XDP program has it.
+    /// A bit for each id, 32 to a word: the form of the XDP program.
     pub const fn words(&self) -> &[u32; WORDS] {
         &self.0
     }

@@ -13,26 +13,26 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How often it looks when the kernel says nothing: it says nothing when the number of queues changes.
+/// How often it checks without a message from the kernel: the kernel sends none when the number of queues changes.
 const LOOK: Wait = Wait::milliseconds(1000);
 
 /// Whether packets can pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Link {
-    /// The interface is up, and has a carrier or no notion of one.
+    /// The interface is up, and has a carrier or no need of one.
     #[default]
     Up,
     /// An administrator has set the interface down.
     Down,
-    /// It is set up, and nobody is at the other end.
+    /// It is set up, but has no carrier.
     NoCarrier,
-    /// There is no such interface any more; of a socket, none has its address.
+    /// The interface does not exist any more; for a socket, no interface has its address.
     Gone,
 }
 
 impl Link {
-    /// Of an interface on whose queues we send ourselves.
+    /// The link of an interface on whose queues we send ourselves.
     fn of(device: &Device) -> Self {
         match (device.is_up(), device.has_carrier()) {
             (false, _) => Self::Down,
@@ -41,7 +41,7 @@ impl Link {
         }
     }
 
-    /// Of an interface on which the kernel sends for us.
+    /// The link of an interface on which the kernel sends for us.
     fn through_kernel(device: &Device) -> Self {
         match Self::of(device) {
             Self::Up if !device.is_operational() => Self::NoCarrier,
@@ -67,19 +67,19 @@ impl Link {
     }
 }
 
-/// What is followed.
+/// The subject that is followed.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// An interface, by its number.
     Interface(Interface),
-    /// The interface under a device of DPDK, by its number: only its name, link and MTU are of concern.
+    /// The interface under a device of DPDK, by its number: only its name, link and MTU matter.
     Under(u32),
     /// The interface that has a socket's address. Of a socket with the unspecified one, all but the loopback: it has a
     /// link while one of them has.
     Address(IpAddr),
 }
 
-/// What the interface of a port has now. Clones of its `Arc` see the same.
+/// The present state of a port's interface. Clones of its `Arc` share it.
 pub struct Seen {
     addresses: Arc<Shown>,
     link: AtomicU8,
@@ -102,7 +102,7 @@ impl Seen {
         seen
     }
 
-    /// Takes over all but the addresses.
+    /// Takes over everything but the addresses.
     fn take(&self, sight: &Sight) {
         self.link.store(sight.link as u8, Ordering::Relaxed);
         self.mtu.store(sight.mtu, Ordering::Relaxed);
@@ -111,11 +111,11 @@ impl Seen {
     }
 
     fn lock_name(&self) -> MutexGuard<'_, String> {
-        // Whole whatever its last owner did.
+        // Valid even if its last owner panicked.
         self.name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its name, or the last that it had; empty for a socket with the unspecified address.
+    /// Its name, or the last name that it had; empty for a socket with the unspecified address.
     pub fn name(&self) -> String {
         self.lock_name().clone()
     }
@@ -126,13 +126,13 @@ impl Seen {
         Link::from_number(self.link.load(Ordering::Relaxed))
     }
 
-    /// The largest IP packet that it takes, in bytes; of several interfaces, that of the one that takes most.
+    /// The largest IP packet that it takes, in bytes; of several interfaces, the largest value.
     #[inline]
     pub fn mtu(&self) -> u32 {
         self.mtu.load(Ordering::Relaxed)
     }
 
-    /// Its receive queues; 0 where they are of no concern, as to a socket.
+    /// Its receive queues; 0 if they do not matter, as for a socket.
     pub fn rx_queues(&self) -> u32 {
         self.rx_queues.load(Ordering::Relaxed)
     }
@@ -148,7 +148,7 @@ impl Seen {
     }
 }
 
-/// One look at an interface.
+/// The state of an interface at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sight {
     name: String,
@@ -170,14 +170,14 @@ impl Sight {
     }
 }
 
-/// Looks at what is followed.
+/// Reads the state of the subject.
 struct Eyes {
     netlink: Netlink,
     subject: Subject,
 }
 
 impl Eyes {
-    /// What is there now; `None` when nothing is.
+    /// The present state; `None` when the subject does not exist.
     fn look(&mut self) -> io::Result<Option<Sight>> {
         match &self.subject {
             Subject::Interface(Interface { index, .. }) => {
@@ -189,7 +189,7 @@ impl Eyes {
             Subject::Under(index) => Ok(self.netlink.device(*index)?.map(Sight::through_kernel)),
             Subject::Address(ip) if ip.is_unspecified() => self.look_at_all().map(Some),
             Subject::Address(ip) if ip.is_loopback() => {
-                // All of 127.0.0.0/8 is the loopback's, although it lists one address.
+                // All of 127.0.0.0/8 belongs to the loopback, although it lists one address.
                 let mut devices = self.netlink.devices()?.into_iter();
                 Ok(devices.find(Device::is_loopback).map(Sight::through_kernel))
             }
@@ -204,18 +204,18 @@ impl Eyes {
     fn look_at_all(&mut self) -> io::Result<Sight> {
         let addressed = self.netlink.interfaces_with_addresses()?;
         let devices = self.netlink.devices()?;
-        // The kernel makes some by itself that nobody uses: they are down and have no address.
+        // The kernel makes some interfaces by itself that nobody uses: they are down and have no address.
         let used = |device: &&Device| !device.is_loopback() && (device.is_up() || addressed.contains(&device.index));
         let used: Vec<&Device> = devices.iter().filter(used).collect();
         let links = || used.iter().map(|device| Link::through_kernel(device));
         let mtu = used.iter().map(|device| device.mtu).max().unwrap_or(u32::MAX);
         let link = [Link::Up, Link::NoCarrier, Link::Down].into_iter().find(|link| links().any(|is| is == *link));
-        // Who has only the loopback talks to itself.
+        // A host with only the loopback sends to itself.
         Ok(Sight { link: link.unwrap_or(Link::Up), mtu, ..Sight::default() })
     }
 }
 
-/// Follows what a port stands on, on a thread of its own. Dropping it ends the thread.
+/// Follows the interface of a port, on a thread of its own. Dropping it ends the thread.
 pub struct Watcher {
     seen: Arc<Seen>,
     _worker: Worker,
@@ -252,7 +252,7 @@ impl Watcher {
         let work = move || {
             let now = match eyes.look() {
                 Ok(Some(sight)) => sight,
-                // What it had stays.
+                // The last values stay.
                 Ok(None) => Sight { link: Link::Gone, ..last.clone() },
                 Err(error) => {
                     tracing::warn!("{}: cannot read what the interface has: {error}", last.name);
@@ -276,13 +276,13 @@ impl Watcher {
         Ok(Self { seen, _worker: worker })
     }
 
-    /// What it sees, for whoever wants to know.
+    /// The state that it follows.
     pub fn seen(&self) -> &Arc<Seen> {
         &self.seen
     }
 }
 
-/// Tells people what became of it.
+/// Logs what happened to the subject.
 fn say(subject: &Subject, before: &Sight, now: &Sight) {
     if before.name != now.name && !before.name.is_empty() {
         match subject {
@@ -298,7 +298,7 @@ fn say(subject: &Subject, before: &Sight, now: &Sight) {
     say_link(subject, now, before.link);
 }
 
-/// Tells people whether packets can pass, when that is not as before. Queues of an interface say it themselves.
+/// Logs whether packets can pass, if that has changed. Queues of an interface log it themselves.
 fn say_link(subject: &Subject, now: &Sight, before: Link) {
     let Subject::Address(ip) = subject else { return };
     let name = if now.name.is_empty() { "every interface but the loopback" } else { &now.name };

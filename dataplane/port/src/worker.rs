@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-/// Why there is no resolver.
+/// Why a resolver cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the kernel's tables of neighbours and addresses: cannot {action}: {source}")]
 pub struct ResolverError {
     /// What failed.
     pub(crate) action: &'static str,
-    /// What the kernel said.
+    /// The kernel's error.
     pub(crate) source: io::Error,
 }
 
-/// What wakes a [`Worker`]; a descriptor that nothing else makes readable.
+/// The bell that wakes a [`Worker`]: a descriptor that nothing else makes readable.
 pub(crate) struct Bell(OwnedFd);
 
 impl Bell {
-    /// A silent one.
+    /// A bell that was not rung.
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: the call takes integers only.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
@@ -33,14 +33,14 @@ impl Bell {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Wakes whoever waits, or will wait next.
+    /// Wakes the thread that waits, or the next one that will.
     pub(crate) fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the kernel reads eight live bytes. It fails only when the bell was rung already.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Makes it silent again.
+    /// Resets it.
     fn silence(&self) {
         let mut count = [0u8; 8];
         // SAFETY: the kernel writes eight bytes into a live array. It fails only when the bell was not rung.
@@ -59,18 +59,18 @@ impl AsFd for Bell {
 pub(crate) struct Wait(i32);
 
 impl Wait {
-    /// Not at all.
+    /// No wait.
     pub(crate) const NOT: Self = Self(0);
-    /// However long it takes.
+    /// A wait without a limit.
     pub(crate) const FOR_EVER: Self = Self(-1);
 
-    /// So many milliseconds.
+    /// A wait of this many milliseconds.
     pub(crate) const fn milliseconds(milliseconds: u16) -> Self {
         Self(milliseconds as i32)
     }
 }
 
-/// The thread. Dropping it ends the thread, after what it does at the time.
+/// The thread. Dropping it ends the thread after its present work.
 pub(crate) struct Worker {
     end: Arc<AtomicBool>,
     bell: Arc<Bell>,
@@ -129,7 +129,7 @@ impl Drop for Worker {
         self.end.store(true, Ordering::Release);
         self.bell.ring();
         if let Some(thread) = self.thread.take() {
-            // A panic there was printed; there is nothing to add.
+            // A panic there was printed already.
             let _ = thread.join();
         }
     }
@@ -138,7 +138,7 @@ impl Drop for Worker {
 /// Waits until one of the descriptors is readable.
 fn wait(fds: [BorrowedFd<'_>; 2], Wait(timeout_ms): Wait) {
     let mut fds = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-    // SAFETY: a live array and its length. Interrupted, the caller looks at everything once more.
+    // SAFETY: a live array and its length. After an interruption the caller checks everything once more.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
 }
 
@@ -154,13 +154,13 @@ mod tests {
     fn it_works_when_it_is_rung_and_ends_when_it_is_dropped() {
         let (tell, worked) = mpsc::channel();
         let bell = Arc::new(Bell::new().unwrap());
-        // Rung before somebody waits.
+        // Rung before a thread waits.
         bell.ring();
         let mut rounds = 0;
         let work = move || {
             rounds += 1;
             let _ = tell.send(rounds);
-            // The second round comes by itself.
+            // The second round begins by itself.
             if rounds == 1 { Wait::milliseconds(1) } else { Wait::FOR_EVER }
         };
         let worker = Worker::start("worker", Arc::clone(&bell), changes(), || Ok(()), Wait::FOR_EVER, work).unwrap();

@@ -156,7 +156,7 @@ impl DpdkSpec {
         let options: &[&str] = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
             "net_af_packet" | "net_af_xdp" => &["iface"],
             "net_pcap" => &["iface", "rx_iface", "rx_iface_in", "tx_iface"],
-            // `iface` of others is what they make themselves, or a path.
+            // `iface` of other drivers is an interface that they make themselves, or a path.
             _ => &[],
         };
         let pairs = self.arguments.iter().filter_map(|argument| argument.split_once('='));
@@ -175,7 +175,7 @@ impl DpdkSpec {
 impl FromStr for DpdkSpec {
     type Err = SpecError;
 
-    /// Reads what follows `dpdk:`.
+    /// Reads the text after `dpdk:`.
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or("");

@@ -1,4 +1,4 @@
-//! What is said about a socket: by the MTU and the link that the interface with its address has when one asks.
+//! Facts about a socket: with the present MTU and link of the interface that has its address.
 
 use crate::About;
 use crate::watch::{Link, Seen};
@@ -6,16 +6,16 @@ use frame::{Peer, PortId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What a socket is bound to, and how large packets can be.
+/// The address of a socket, and its packet sizes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     /// The address that the socket is bound to.
     pub(super) local: SocketAddr,
-    /// The MTU of the start, in bytes.
+    /// The MTU at the start, in bytes.
     pub(super) start: u16,
     /// The largest IP packet that frames hold, in bytes.
     pub(super) largest: u16,
-    /// The largest IP packet that is asked of it, in bytes: what was said, or Ethernet's.
+    /// The largest IP packet that is requested, in bytes: the configured one, or Ethernet's.
     pub(super) asked: u16,
 }
 

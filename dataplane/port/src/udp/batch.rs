@@ -23,7 +23,7 @@ union Name {
 struct Control([u8; 128]);
 
 impl Control {
-    /// Adds a control message behind those of `len` bytes; returns how many there are then.
+    /// Adds a control message after the first `len` bytes of messages; returns the new length.
     fn push<T: Copy>(&mut self, len: usize, level: i32, kind: i32, value: T) -> usize {
         // SAFETY: both only compute a length.
         let (used, space) = unsafe { (libc::CMSG_LEN(size_of::<T>() as u32), libc::CMSG_SPACE(size_of::<T>() as u32)) };
@@ -69,17 +69,17 @@ impl Control {
     }
 }
 
-/// What the kernel said about a received datagram besides its bytes.
+/// The kernel's data about a received datagram, besides its bytes.
 pub(super) struct Received {
     pub(super) len: usize,
-    /// It was longer than the frame; what did not fit is gone.
+    /// It was longer than the frame; the rest is lost.
     pub(super) truncated: bool,
     pub(super) source: SocketAddr,
     /// It arrived with the mark Congestion Experienced.
     pub(super) ce: bool,
     /// Datagrams that the socket dropped since it was made, modulo 2^32, if any.
     pub(super) overflows: Option<u32>,
-    /// To which of our addresses it came, if the socket tells.
+    /// To which of our addresses it came, if the socket reports that.
     pub(super) own: Option<IpAddr>,
 }
 
@@ -121,7 +121,8 @@ impl Batch {
         message.msg_flags = 0;
     }
 
-    /// Receives into the tailrooms of `frames`, in order; at most [`BURST`]. [`Batch::received`] tells the rest.
+    /// Receives into the tailrooms of `frames`, in order; at most [`BURST`]. [`Batch::received`] returns the other
+    /// data.
     pub(super) fn receive<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -140,7 +141,7 @@ impl Batch {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// What is known of datagram `i` of the last [`Batch::receive`], which returned more than `i`.
+    /// The data about datagram `i` of the last [`Batch::receive`], which returned more than `i`.
     pub(super) fn received(&self, i: usize) -> Received {
         let header = &self.headers[i];
         let mut received = Received {
@@ -168,7 +169,7 @@ impl Batch {
                     }
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        // Of a broadcast this is the address that answers it.
+                        // For a broadcast this is the address that answers it.
                         received.own = Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
                     }
                     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {

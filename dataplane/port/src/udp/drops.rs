@@ -16,7 +16,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// The kernel's counters are read at most so often: reading them takes about as long as receiving some datagrams.
+/// The shortest time between two reads of the kernel's counters: one read takes about as long as receiving some
+/// datagrams.
 const READ_EVERY: Time = 50 * MILLISECOND;
 
 /// The text of a file with all counters is shorter, in bytes.
@@ -25,7 +26,7 @@ const TEXT: usize = 16 << 10;
 /// What the sockets of a network namespace dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Dropped {
-    /// For want of room in a buffer, or of memory.
+    /// For lack of room in a buffer, or of memory.
     full: u64,
     /// With a wrong checksum.
     damaged: u64,
@@ -97,42 +98,42 @@ impl Namespace {
     }
 }
 
-/// Which of what a socket dropped was lost, and which was damaged.
+/// How many of the dropped datagrams were lost, and how many were damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
-    /// It found no room.
+    /// They found no room.
     pub(super) lost: u64,
-    /// Its checksum was wrong.
+    /// Their checksum was wrong.
     pub(super) damaged: u64,
 }
 
 /// See the module's documentation.
 pub(super) struct Drops {
-    /// `None` where there is no `/proc`: then all counts as lost.
+    /// `None` without `/proc`: then all dropped datagrams count as lost.
     namespace: Option<Namespace>,
     judge: Judge,
-    /// What the socket said last, modulo 2^32.
+    /// The last number from the socket, modulo 2^32.
     told: u32,
-    /// Dropped, and not yet known why.
+    /// Dropped for a reason that is not yet known.
     pending: u64,
     read_at: Time,
 }
 
 impl Drops {
-    /// For a socket that was opened in the network namespace of the caller.
+    /// For a socket that was opened in the caller's network namespace.
     pub(super) fn new(ipv6: bool) -> Self {
         let mut namespace = Namespace::open(ipv6).ok();
         let judge = Judge::new(namespace.as_mut().and_then(Namespace::read).unwrap_or_default());
         Self { namespace, judge, told: 0, pending: 0, read_at: 0 }
     }
 
-    /// The socket said how many it dropped since it was made.
+    /// Takes the socket's count of datagrams that it has dropped since it was made.
     pub(super) fn told(&mut self, overflows: u32) {
         self.pending += u64::from(overflows.wrapping_sub(self.told));
         self.told = overflows;
     }
 
-    /// Why it dropped what it dropped; `None` while it dropped nothing more, or it is too early to ask again.
+    /// The reasons for the drops; `None` while nothing more was dropped, or it is too early to ask again.
     #[inline]
     pub(super) fn settle(&mut self, now: Time) -> Option<Settled> {
         if self.pending == 0 || now < self.read_at { None } else { Some(self.ask(now)) }
@@ -149,10 +150,10 @@ impl Drops {
     }
 }
 
-/// Tells apart what a socket dropped, by what all sockets of its namespace dropped.
+/// Separates the kinds of a socket's drops, with the counts of all sockets of its namespace.
 struct Judge {
     seen: Dropped,
-    /// What was seen at the last look and is not explained by this socket: it may say so only now.
+    /// Counts of the last read that this socket has not explained yet: it may report them only now.
     rest: Dropped,
 }
 
@@ -167,7 +168,7 @@ impl Judge {
         let (full, wrong) = (self.rest.full + fresh.full, self.rest.damaged + fresh.damaged);
         let by_room = pending.min(full);
         let damaged = (pending - by_room).min(wrong);
-        // What neither explains (a filter, a policy) did not reach us either.
+        // Drops that neither kind explains (a filter, a policy) did not reach us either.
         let lost = pending - damaged;
         self.rest = Dropped { full: (full - by_room).min(fresh.full), damaged: (wrong - damaged).min(fresh.damaged) };
         Settled { lost, damaged }
@@ -204,7 +205,7 @@ UdpLite6InCsumErrors            \t5
         assert_eq!(dropped, Dropped { full: 9, damaged: 4 });
         dropped.read(SNMP6);
         assert_eq!(dropped, Dropped { full: 69, damaged: 34 });
-        // Older kernels have fewer columns, and what is no counter is none.
+        // Older kernels have fewer columns; a text that is not a number is no counter.
         let mut dropped = Dropped::default();
         dropped.read("Udp: InDatagrams InCsumErrors\nUdp: 1 5\nUdp: RcvbufErrors\nUdp: x\nUdp6\nUdp6InCsumErrors x\n");
         assert_eq!(dropped, Dropped { full: 0, damaged: 5 });
@@ -229,7 +230,7 @@ UdpLite6InCsumErrors            \t5
         assert_eq!(settle(&mut judge, 5, 0, 5), (0, 5));
         assert_eq!(settle(&mut judge, 5, 5, 0), (5, 0));
         assert_eq!(settle(&mut judge, 12, 5, 7), (5, 7));
-        // Other sockets lost something, too: as much as can be lost counts as lost.
+        // Other sockets lost something, too: the largest possible number counts as lost.
         assert_eq!(settle(&mut judge, 12, 8, 12), (8, 4));
         assert_eq!(settle(&mut Judge::new(Dropped::default()), 12, 0, 0), (12, 0), "a filter");
     }
@@ -259,7 +260,8 @@ UdpLite6InCsumErrors            \t5
     }
 
     proptest! {
-        /// Everything is in exactly one of both; what only a full buffer explains is never called damaged.
+        /// Every drop is in exactly one of the two counts; a drop that only a full buffer explains never counts as
+        /// damaged.
         #[test]
         fn nothing_is_counted_twice_or_not(
             steps in proptest::collection::vec((0u64..50, 0u64..50, 0u64..50, 0u64..50), 1..40),

@@ -11,11 +11,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// The most addresses that have a number; the numbers are 1 to this. 0 is the kernel's choice.
 pub const MAX_OWN_ADDRESSES: usize = 127;
 
-/// Addresses by their numbers. None is ever taken away: routes may name it.
+/// Addresses by their numbers. No address is ever removed, because routes may refer to it.
 #[derive(Debug)]
 pub struct OwnAddresses {
     places: [OnceLock<IpAddr>; MAX_OWN_ADDRESSES],
-    /// Held by whoever adds one.
+    /// Held while an address is added.
     adding: Mutex<()>,
 }
 
@@ -40,18 +40,18 @@ impl OwnAddresses {
             return None;
         }
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another socket may have been quicker.
+        // Another socket may have added it first.
         self.find(ip).or_else(|| self.places.iter().position(|place| place.set(ip).is_ok()).map(number))
     }
 
-    /// The address with a number, if one has it.
+    /// The address with this number, if there is one.
     #[inline]
     pub fn get(&self, number: u8) -> Option<IpAddr> {
         self.places.get(usize::from(number).checked_sub(1)?)?.get().copied()
     }
 
     fn find(&self, ip: IpAddr) -> Option<u8> {
-        // In order, so that behind the first free place there is nothing.
+        // In order, so that there is nothing behind the first free place.
         let taken = self.places.iter().map_while(OnceLock::get);
         taken.enumerate().find(|(_, known)| **known == ip).map(|(at, _)| number(at))
     }

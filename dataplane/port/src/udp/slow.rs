@@ -17,31 +17,31 @@ use frame::{Datagram, Peer, Time};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Bytes of the kernel's own around a packet, about: what waits is counted with them.
+/// The kernel's own bytes around a packet, approximately: the waiting bytes include them.
 const OVERHEAD: u64 = 768;
-/// Of the send buffer, the part that may wait without anybody looking for whom.
+/// The send buffer divided by this may wait before the port notes the destinations.
 const QUIET: u64 = 8;
-/// Of the send buffer, the part beyond which somebody is accused when it becomes more.
+/// If more than the send buffer divided by this waits, and it grows, a destination becomes a suspect.
 const MUCH: u64 = 4;
-/// How often it is asked what waits: after such a part of the send buffer was sent.
+/// The port asks how much waits after it has sent the send buffer divided by this.
 const LOOKS: u64 = 32;
-/// How long a destination that was accused stays apart at least.
+/// How long a suspect stays separate at least.
 const TRIAL: Time = 20 * MILLISECOND;
 /// So many datagrams must have left through a socket apart before it says that its link keeps up; they are more than
 /// [`DRAINED`].
 const EVIDENCE: u64 = 32;
-/// Or so much time has passed: nearly nothing is for it.
+/// Or after this time: then nearly nothing is sent to it.
 const IDLE: Time = SECOND;
-/// Of its send buffer, what may wait in a socket apart whose link keeps up.
+/// If a link keeps up, at most the send buffer of its separate socket divided by this waits there.
 const DRAINED: u64 = 64;
-/// How long a socket apart is left alone once its send buffer was full.
+/// How long a separate socket is not tried after its send buffer was full.
 const RETRY: Time = 100 * MICROSECOND;
-/// Places for destinations to which something was sent.
+/// Places for noted destinations.
 const PLACES: usize = 256;
-/// The most destinations that are apart at once.
+/// The most separate destinations at a time.
 const MOST: usize = 64;
 
-/// Who is meant: address and UDP port, whatever the way there.
+/// The key of a destination: address and UDP port, without the way there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key([u8; 16], u16);
 
@@ -57,33 +57,33 @@ impl Key {
     }
 }
 
-/// To whom something was sent since much waits, and how many bytes.
+/// A destination, and how many bytes were sent to it since much waits.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     key: Key,
     bytes: u64,
-    /// It was apart, and is not the one.
+    /// It was separate before, and was not the cause.
     cleared: bool,
 }
 
 const NOBODY: Sent = Sent { key: Key([0; 16], 0), bytes: 0, cleared: false };
 
-/// A socket for destinations that are apart.
+/// A separate socket for some destinations.
 struct Apart {
     socket: UdpSocket,
     sndbuf: u64,
     /// When the last destination came to it.
     since: Time,
-    /// What waited in it when it was last asked.
+    /// How much waited in it when the kernel was last asked.
     waits: u64,
-    /// Datagrams that left through it since.
+    /// Datagrams that have left through it since then.
     sent: u64,
-    /// Its send buffer was full at the last try: it is not tried again before.
+    /// Its send buffer was full at the last try: it is not tried again before this time.
     retry_at: Time,
 }
 
 impl Apart {
-    /// Whether its link keeps up: enough was sent through it, or time has passed, and nearly nothing of it waits.
+    /// Whether its link keeps up: enough was sent through it or time has passed, and nearly nothing of it waits.
     fn keeps_up(&self, now: Time) -> bool {
         let age = now.saturating_sub(self.since);
         self.waits < self.sndbuf / DRAINED && age >= TRIAL && (self.sent >= EVIDENCE || age >= IDLE)
@@ -94,20 +94,20 @@ impl Apart {
 pub(super) struct Slow {
     apart: Vec<Apart>,
     members: Vec<(Key, usize)>,
-    /// How many members have such a hash: most destinations are none, and need one look.
+    /// How many members have each hash: most destinations are not members, and need only one check.
     hashes: Box<[u8; PLACES]>,
     sent: Box<[Sent; PLACES]>,
     sndbuf: u64,
     since_look: u64,
-    /// What waited in the first socket at the last look.
+    /// How much waited in the first socket at the last check.
     waits: u64,
     contended: bool,
-    /// How often somebody was accused.
+    /// How often a destination became a suspect.
     found: u64,
 }
 
 impl Slow {
-    /// The sockets for destinations that are apart, beside a first one with this send buffer.
+    /// The separate sockets beside a first one with this send buffer.
     pub(super) fn new(sockets: Vec<UdpSocket>, sndbuf: u64) -> Self {
         let apart = sockets.into_iter().take(SLOW_QUEUES).map(|socket| {
             let sndbuf = u64::from(super::socket::buffer_size(socket.as_fd(), libc::SO_SNDBUF));
@@ -131,18 +131,18 @@ impl Slow {
         self.apart.len()
     }
 
-    /// Destinations that are apart now, and how often one was accused.
+    /// The number of separate destinations now, and how often a destination became a suspect.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.members.len() as u64, self.found)
     }
 
-    /// Whether any destination is apart.
+    /// Whether any destination is separate.
     #[inline]
     pub(super) fn has_members(&self) -> bool {
         !self.members.is_empty()
     }
 
-    /// The socket of a destination that is apart.
+    /// The socket of a separate destination.
     #[inline]
     pub(super) fn socket_of(&self, peer: &Peer) -> Option<usize> {
         let key = Key::of(peer);
@@ -157,14 +157,14 @@ impl Slow {
         self.apart.get(at).map(|apart| apart.socket.as_fd())
     }
 
-    /// The send buffer of a socket is full: it is left alone for a moment.
+    /// The send buffer of a socket is full: it is not tried for a moment.
     pub(super) fn set_full(&mut self, now: Time, at: usize) {
         if let Some(apart) = self.apart.get_mut(at) {
             apart.retry_at = now.saturating_add(RETRY);
         }
     }
 
-    /// Counts datagrams that left through a socket apart.
+    /// Counts datagrams that left through a separate socket.
     pub(super) fn count(&mut self, at: usize, datagrams: usize) {
         if let Some(apart) = self.apart.get_mut(at) {
             apart.sent += datagrams as u64;
@@ -176,7 +176,7 @@ impl Slow {
         self.apart.get(at).is_some_and(|apart| now >= apart.retry_at)
     }
 
-    /// Notes what the first socket is about to send, while it matters to whom.
+    /// Notes the destinations of what the first socket is about to send, while they matter.
     #[inline]
     pub(super) fn note<'a>(&mut self, datagrams: impl Iterator<Item = &'a Datagram>) {
         if !self.contended {
@@ -191,21 +191,21 @@ impl Slow {
             } else if place.bytes < bytes {
                 *place = Sent { key, bytes, cleared: false };
             } else {
-                // Of several in one place, the one with most of the bytes keeps it.
+                // If several destinations share a place, the one with most bytes keeps it.
                 place.bytes -= bytes;
             }
         }
     }
 
-    /// Counts what the first socket took. Whether it is time to look.
+    /// Counts what the first socket took. Returns whether a check is due.
     #[inline]
     pub(super) fn is_due(&mut self, datagrams: usize, bytes: usize) -> bool {
         self.since_look += bytes as u64 + datagrams as u64 * OVERHEAD;
         self.since_look > self.sndbuf / LOOKS && !self.apart.is_empty()
     }
 
-    /// Looks at what waits in the first socket, and accuses somebody where that is much and became more. `waiting`
-    /// is how many datagrams wait for each socket apart.
+    /// Checks how much waits in the first socket. If that is much and grows, a destination becomes a suspect. `waiting`
+    /// is how many datagrams wait for each separate socket.
     #[cold]
     pub(super) fn look(&mut self, now: Time, first: BorrowedFd<'_>, waiting: [usize; SLOW_QUEUES]) {
         self.since_look = 0;
@@ -223,7 +223,7 @@ impl Slow {
         }
     }
 
-    /// The first socket is full: somebody is accused whatever was known.
+    /// The first socket is full: a destination becomes a suspect in any case.
     #[cold]
     pub(super) fn is_blocked(&mut self, now: Time, first: BorrowedFd<'_>, waiting: [usize; SLOW_QUEUES]) {
         if self.apart.is_empty() {
@@ -238,7 +238,7 @@ impl Slow {
     fn accuse(&mut self, now: Time, waiting: [usize; SLOW_QUEUES]) {
         let suspect = self.sent.iter().filter(|sent| !sent.cleared).max_by_key(|sent| sent.bytes);
         let Some(key) = suspect.filter(|sent| sent.bytes > 0).map(|sent| sent.key) else {
-            // All were tried, and it still becomes more: from the beginning.
+            // All were tried, and the amount still grows: start from the beginning.
             return self.sent.iter_mut().for_each(|sent| sent.cleared = false);
         };
         if self.members.len() == MOST || self.members.iter().any(|(member, _)| *member == key) {
@@ -256,7 +256,7 @@ impl Slow {
         }
     }
 
-    /// A socket in which nothing much waits, for one more destination; whoever was there comes back.
+    /// A socket in which little waits, for one more destination; destinations that used it return to the first socket.
     fn free_socket(&mut self, now: Time, waiting: [usize; SLOW_QUEUES]) -> Option<usize> {
         let is_empty = |at: usize, apart: &Apart| {
             waiting.get(at).is_none_or(|waiting| *waiting == 0) && apart.waits < apart.sndbuf / QUIET
@@ -271,7 +271,7 @@ impl Slow {
             self.acquit(at);
             return Some(at);
         }
-        // Each has somebody who is slow: the last two share, so that one is free once it has drained.
+        // Each has a slow destination: the last two share a socket, so that one is free once it has drained.
         let newest = (0..).zip(&self.apart).max_by_key(|(_, apart)| apart.since).map(|(at, _)| at)?;
         let is_tried = self.apart.get(newest).is_some_and(|apart| now >= apart.since.saturating_add(TRIAL));
         let roomy = (0..).zip(&self.apart).filter(|(at, _)| *at != newest).min_by_key(|(_, apart)| apart.waits);
@@ -282,7 +282,7 @@ impl Slow {
         None
     }
 
-    /// Puts a destination apart, whatever waits for it.
+    /// Separates a destination, whatever waits for it.
     #[cfg(test)]
     pub(super) fn put_apart(&mut self, peer: &Peer, at: usize) {
         self.add(Key::of(peer), at);
@@ -295,7 +295,7 @@ impl Slow {
         }
     }
 
-    /// Whoever is at a socket comes back: nothing waits there.
+    /// The destinations of a socket return to the first one, because nothing waits there.
     fn acquit(&mut self, at: usize) {
         let Self { members, hashes, sent, .. } = self;
         members.retain(|(key, socket)| {
@@ -311,14 +311,14 @@ impl Slow {
         });
     }
 
-    /// Asks what waits in the sockets apart.
+    /// Asks how much waits in the separate sockets.
     fn refresh(&mut self) {
         for apart in &mut self.apart {
             apart.waits = waits_in(apart.socket.as_fd()).unwrap_or(apart.waits);
         }
     }
 
-    /// Once in a while, while somebody is apart: those whose link keeps up come back.
+    /// Called from time to time while a destination is separate: those whose link keeps up return to the first socket.
     #[cold]
     pub(super) fn review(&mut self, now: Time, waiting: [usize; SLOW_QUEUES]) {
         self.refresh();
@@ -330,7 +330,7 @@ impl Slow {
         }
     }
 
-    /// A socket apart that has room, for link control that cannot wait.
+    /// A separate socket that has room, for link control that cannot wait.
     pub(super) fn roomy(&self, now: Time) -> Option<usize> {
         self.apart.iter().position(|apart| now >= apart.retry_at)
     }

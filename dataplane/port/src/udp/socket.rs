@@ -1,4 +1,4 @@
-//! Making a socket: options, buffers, binding, and the MTU of what it is bound to.
+//! Makes a socket: options, buffers, binding, and the MTU of its interface.
 
 use crate::sockopt;
 use frame::outbox::SLOW_QUEUES;
@@ -13,11 +13,12 @@ use wire::net::ipv4::ECN_ECT0;
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpOptions {
-    /// Receive buffer that is asked for, in bytes of memory as the kernel counts it. 0 leaves the system's default.
+    /// Requested receive buffer, in bytes of memory as the kernel counts it. 0 leaves the system's default.
     pub rcvbuf: u32,
-    /// Send buffer that is asked for, likewise.
+    /// Requested send buffer, likewise.
     pub sndbuf: u32,
-    /// The socket is bound to the port of RoCEv2: all leaves ECN-capable, and what comes has [`frame::Peer::ROCE`].
+    /// The socket is bound to the port of RoCEv2: all datagrams leave ECN-capable, and received ones have
+    /// [`frame::Peer::ROCE`].
     pub roce: bool,
     /// Further sockets with the same address to send through, for destinations behind slow links; none where it is
     /// RoCEv2's.
@@ -33,7 +34,7 @@ impl Default for UdpOptions {
     }
 }
 
-/// Why there is no UDP port.
+/// Why a UDP port cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum UdpError {
     /// Another socket has the address.
@@ -45,7 +46,7 @@ pub enum UdpError {
     /// No interface has the address.
     #[error("udp:{0}: no interface of this machine has that address; `ip -brief address` lists them")]
     NoSuchAddress(SocketAddr),
-    /// A port below 1024, or a rule, forbids it.
+    /// The port is below 1024, or a rule forbids it.
     #[error(
         "udp:{0}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one, or run as root"
     )]
@@ -60,7 +61,7 @@ pub enum UdpError {
         address: SocketAddr,
         /// What failed.
         action: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The frames are too small for any datagram.
@@ -73,7 +74,7 @@ pub enum UdpError {
     },
 }
 
-/// The part of a send buffer that a socket apart has.
+/// A separate socket has the send buffer divided by this.
 const APART: u32 = 8;
 
 /// The sockets of a port on one lcore: the one that receives, and those beside it for destinations behind slow links.
@@ -142,12 +143,12 @@ impl UdpSockets {
     }
 }
 
-/// Whether others may have the address of a socket, too, which say the same.
+/// Sets whether other sockets with the same option may share the address of a socket.
 fn share(fd: BorrowedFd<'_>, may: bool) -> io::Result<()> {
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, libc::c_int::from(may))
 }
 
-/// Connects a socket to the port of discard, at its own address or at the loopback's: no packet comes from there.
+/// Connects a socket to the discard port, at its own address or at the loopback's: no packet comes from there.
 fn connect_to_nobody(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
     const DISCARD: u16 = 9;
     let ip = match local.ip() {
@@ -181,7 +182,7 @@ pub(super) fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
 
     let on: libc::c_int = 1;
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, on).map_err(failed("set SO_RXQ_OVFL"))?;
-    // Of IPv6 sockets too: they carry IPv4 as mapped addresses.
+    // For IPv6 sockets, too: they carry IPv4 as mapped addresses.
     sockopt::set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, on).map_err(failed("set IP_RECVTOS"))?;
     let any = address.ip().is_unspecified();
     if any && !ipv6 {
@@ -198,7 +199,7 @@ pub(super) fn make(address: SocketAddr, options: UdpOptions) -> Result<UdpSocket
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, off).map_err(failed("clear IPV6_V6ONLY"))?;
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, on).map_err(failed("set IPV6_RECVTCLASS"))?;
         if any {
-            // Tells of IPv4 as well, by mapped addresses.
+            // Reports IPv4 as well, by mapped addresses.
             sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, on).map_err(failed("set IPV6_RECVPKTINFO"))?;
         }
         let (name, discover) = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
@@ -218,9 +219,9 @@ pub(super) fn bind_to(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), Udp
     })
 }
 
-/// Asks for a buffer: past the system's limit with CAP_NET_ADMIN, else up to it.
+/// Requests a buffer: beyond the system's limit with CAP_NET_ADMIN, otherwise up to it.
 fn buffer(fd: BorrowedFd<'_>, force: i32, ask: i32, bytes: u32) -> io::Result<()> {
-    // The kernel doubles what it is asked for, to have room for its own overhead; `bytes` is what it shall report.
+    // The kernel doubles the requested size for its own overhead; `bytes` is the size that it should report.
     let half = i32::try_from(bytes / 2).unwrap_or(i32::MAX);
     if half == 0 || sockopt::set(fd, libc::SOL_SOCKET, force, half).is_ok() {
         return Ok(());
@@ -260,7 +261,7 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// MTU of Ethernet: the guess for a socket that is bound to no particular interface.
+/// The MTU of Ethernet: assumed for a socket that is bound to no particular interface.
 const ETHERNET_MTU: u16 = 1500;
 
 /// The MTU of the interface that has the address a socket is bound to; for the unspecified address what was said, or
@@ -272,7 +273,7 @@ pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr, said: Option<u16>) -> u16 {
     let mtu = interface_of(ip).and_then(|name| interface_mtu(fd, &name));
     match mtu {
         Some(mtu) => u16::try_from(mtu).unwrap_or(u16::MAX),
-        // All of 127.0.0.0/8 is the loopback's, although it lists one address.
+        // All of 127.0.0.0/8 belongs to the loopback, although it lists one address.
         None if ip.is_loopback() => u16::MAX,
         None => ETHERNET_MTU,
     }

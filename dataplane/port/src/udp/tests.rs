@@ -19,7 +19,7 @@ fn send(out: &mut Outbox, to: SocketAddr, bytes: &[u8], ce: bool) {
     out.send(Datagram { ce, ..datagram });
 }
 
-/// Receives until something is there; on loopback, what was sent is there when the send call returns.
+/// Receives until something has come; on loopback, a sent datagram is there when the send call returns.
 fn receive(port: &mut UdpPort) -> Burst {
     let mut burst = Burst::new();
     port.rx_burst(0, &mut burst);
@@ -83,7 +83,7 @@ fn what_cannot_be_sent_is_dropped_by_name_and_nothing_behind_it() {
     let mut out = Outbox::new(pool.clone(), 1);
     send(&mut out, b.local_addr(), b"first", false);
     send(&mut out, "[::1]:9".parse().unwrap(), b"no IPv6 here", false);
-    // A socket that is bound to 127.0.0.1 reaches nothing beyond; port 0 is nobody's.
+    // A socket that is bound to 127.0.0.1 reaches nothing beyond; nobody has port 0.
     send(&mut out, "127.0.0.1:0".parse().unwrap(), b"no such port", false);
     send(&mut out, b.local_addr(), b"last", false);
     assert_eq!(flush(&mut a, &mut out), 4);
@@ -126,7 +126,7 @@ fn a_datagram_longer_than_a_frame_is_counted() {
     let burst = receive(&mut a);
     assert_eq!((burst.len(), burst.get(0).unwrap().frame.len()), (1, 100));
     assert_eq!((a.counters.rx_datagrams.get(), a.counters.rx_dropped_truncated.get()), (2, 1));
-    // However many of them come, one poll ends.
+    // However many of them come, the poll ends.
     drop(burst);
     for _ in 0..1000 {
         other.send_to(&[1; 4000], a.local_addr()).unwrap();
@@ -151,7 +151,7 @@ fn lost_datagrams_are_known() {
         received += receive(&mut a).len() as u64;
     }
     assert!(received < 200);
-    // The kernel tells with the next datagram.
+    // The kernel reports it with the next datagram.
     other.send_to(&[0; 1000], a.local_addr()).unwrap();
     assert_eq!(receive(&mut a).len(), 1);
     assert_eq!(a.rx_lost(), 200 - received);
@@ -220,17 +220,17 @@ fn a_roce_socket_marks_what_comes_and_leaves_ecn_capable() {
     assert!(burst.get(0).unwrap().peer.is_roce() && burst.get(0).unwrap().ce);
 }
 
-/// A kernel's socket that takes answers from `to` and from nobody else.
+/// A socket of the kernel that accepts answers from `to` and from nobody else.
 fn asks(to: &str, port: u16) -> UdpSocket {
     let to = SocketAddr::new(to.parse().unwrap(), port);
     let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
-    // What is wrong must show, and not stop the test.
+    // A fault must fail the test, not block it.
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     socket.connect(to).unwrap();
     socket
 }
 
-/// Has a port answer what it received, from where it was asked.
+/// Has a port answer the received datagrams, from the address that was asked.
 fn answer_all(port: &mut UdpPort, out: &mut Outbox, ce: bool) -> usize {
     let mut burst = receive(port);
     for datagram in burst.drain() {
@@ -247,7 +247,7 @@ fn a_socket_for_all_addresses_answers_from_the_one_that_was_asked() {
         [("0.0.0.0:0", &["127.0.0.1", "127.0.0.5", "127.0.0.6"][..]), ("[::]:0", &["::1", "127.0.0.5", "127.0.0.6"])]
     {
         let mut port = port(&pool, bound);
-        // Whatever else goes with them.
+        // With any other control messages.
         for (round, ce) in [(0u8, false), (1, true)] {
             let all: Vec<UdpSocket> = asked.iter().map(|ip| asks(ip, port.local_addr().port())).collect();
             for (i, socket) in all.iter().enumerate() {
@@ -276,7 +276,7 @@ fn sockets_of_one_port_give_an_address_the_same_number() {
     let (five, six) = (asks("127.0.0.5", a.local_addr().port()), asks("127.0.0.6", a.local_addr().port()));
     five.send(b"five").unwrap();
     six.send(b"six").unwrap();
-    // The kernel chooses which of the two sockets hears whom; each answers what the other one heard.
+    // The kernel chooses which of the two sockets gets which sender; each socket answers what the other one received.
     let mut heard: Vec<Datagram> =
         [receive(&mut a), receive(&mut b)].iter_mut().flat_map(|burst| burst.drain().collect::<Vec<_>>()).collect();
     let mut numbers: Vec<u8> = heard.iter().map(|datagram| datagram.peer.local).collect();
@@ -324,7 +324,7 @@ fn an_address_that_is_gone_or_has_no_number_is_counted() {
     socket.send(b"one too many").unwrap();
     let burst = receive(&mut port);
     assert_eq!((burst.get(0).unwrap().peer.local, port.counters.rx_beyond_addresses.get()), (0, 1));
-    // A socket that is bound to its address asks for nothing.
+    // A socket that is bound to its address does not ask for it.
     let mut bound = super::tests::port(&pool, "127.0.0.1:0");
     asks("127.0.0.1", bound.local_addr().port()).send(b"x").unwrap();
     assert_eq!(receive(&mut bound).get(0).unwrap().peer.local, 0);
@@ -401,7 +401,7 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
         ("[::]:0", "127.0.0.6"),
     ] {
         let mut port = port(&pool, bound);
-        // They take answers from there and from nowhere else.
+        // They accept answers from there and from nowhere else.
         let (slow, other) = (asks(asked, port.local_addr().port()), asks(asked, port.local_addr().port()));
         slow.send(b"slow").unwrap();
         other.send(b"other").unwrap();
@@ -432,7 +432,7 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
             assert_eq!(got, expected, "{bound} to {asked}");
         }
         assert_eq!((port.counters.tx_datagrams.get(), out.counters().down_records_dropped_slow.get()), (20, 0));
-        // Nothing waits there: after a while it is like others.
+        // Nothing waits there: after a while it is no longer separate.
         port.housekeep(SECOND);
         assert!(!port.slow.has_members());
         assert_eq!(port.counters.tx_slow_destinations.get(), 0);
@@ -440,7 +440,8 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
     assert_eq!(pool.free(), pool.capacity());
 }
 
-/// The kernel delivers what comes from UDP port 0 and from 240.0.0.0/4, and a raw socket can name our own end.
+/// The kernel delivers datagrams from UDP port 0 and from 240.0.0.0/4, and a raw socket can use our own address as its
+/// source.
 #[test]
 fn what_no_sender_can_be_is_refused_on_sockets_too() {
     let pool = pool(64);

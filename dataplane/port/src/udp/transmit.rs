@@ -1,4 +1,4 @@
-//! Sending: bursts through the first socket, and what is for slow destinations through theirs.
+//! Sends bursts through the first socket, and datagrams for slow destinations through the separate ones.
 
 use super::{UdpCounters, UdpPort, is_about_earlier};
 use frame::outbox::SLOW_QUEUES;
@@ -6,16 +6,16 @@ use frame::{BURST, Class, Counter, Datagram, Peer, Time, TxQueue};
 use std::io;
 use std::os::fd::AsFd;
 
-/// The most pending socket errors that one poll reads when it sends; the rest is left to the next.
+/// The most pending socket errors that one poll reads while it sends; the rest is left to the next poll.
 const TX_ERRORS: usize = 16;
 
-/// What a send call came to.
+/// The result of a send call.
 enum Sent {
     /// So many datagrams went out.
     Out(usize),
     /// The send buffer is full.
     Full,
-    /// It was about an earlier datagram: once more.
+    /// The error was about an earlier datagram: try once more.
     Again,
     /// The first datagram can never be sent.
     Never(io::Error),
@@ -34,7 +34,7 @@ fn sent(result: io::Result<usize>, counters: &UdpCounters) -> Sent {
     }
 }
 
-/// How many datagrams wait for each socket apart.
+/// How many datagrams wait for each separate socket.
 fn waiting(queue: &TxQueue) -> [usize; SLOW_QUEUES] {
     std::array::from_fn(|number| queue.slow_len(number))
 }
@@ -49,7 +49,7 @@ impl UdpPort {
         self.send_sorted(now, queue)
     }
 
-    /// Once in a while: whose link keeps up is like others again.
+    /// From time to time: destinations whose link keeps up return to the first socket.
     #[cold]
     pub(super) fn review(&mut self, now: Time) {
         self.slow.review(now, self.waiting);
@@ -77,7 +77,7 @@ impl UdpPort {
                         self.slow.look(now, self.socket.as_fd(), waiting(queue));
                         self.say_slow();
                         if self.slow.has_members() && most == usize::MAX {
-                            // From here on what is for them goes another way.
+                            // From here on, datagrams for separate destinations take another way.
                             return left + self.send_sorted(now, queue);
                         }
                     }
@@ -105,7 +105,7 @@ impl UdpPort {
         left
     }
 
-    /// Sends what it can, while destinations are apart: each datagram through the socket of its destination.
+    /// Sends what it can while some destinations are separate: each datagram through the socket of its destination.
     #[cold]
     fn send_sorted(&mut self, now: Time, queue: &mut TxQueue) -> usize {
         let mut left = 0;
@@ -132,7 +132,7 @@ impl UdpPort {
         left
     }
 
-    /// The socket through which a datagram leaves, unless that is the first one.
+    /// The separate socket through which a datagram leaves; `None` for the first one.
     fn socket_apart(&self, datagram: &Datagram) -> Option<usize> {
         if datagram.class == Class::Link || !self.may_leave_apart(&datagram.peer) {
             return None;
@@ -203,7 +203,7 @@ impl UdpPort {
                     }
                     left += count;
                 }
-                // Whatever it is: the first socket says it when it has room again.
+                // Any error: the first socket reports it when it has room again.
                 Err(_) => self.slow.set_full(now, at),
             }
         }
@@ -217,7 +217,7 @@ impl UdpPort {
         self.counters.tx_slow_found.set(found);
     }
 
-    /// Takes the first datagram off the queue, which can never be sent for this reason.
+    /// Removes the first datagram of the queue, which can never be sent for this reason.
     pub(super) fn drop_first(&self, queue: &mut TxQueue, error: &io::Error) {
         self.count_refused(queue.peek(), error);
         drop(queue.fail());

@@ -11,19 +11,19 @@ use std::sync::Arc;
 /// Queues of an interface, as others see them.
 pub(super) struct XdpAbout {
     pub(super) id: PortId,
-    /// What the first of them was told.
+    /// The settings of the first of them.
     pub(super) config: XdpConfig,
     /// Their numbers.
     pub(super) queues: String,
     pub(super) mode: BoundMode,
     /// The largest IP packet that frames hold, in bytes.
     pub(super) largest: u16,
-    /// What is seen of the interface, if somebody follows it.
+    /// The state of the interface, if somebody follows it.
     pub(super) seen: Option<Arc<Seen>>,
 }
 
 impl XdpAbout {
-    /// The Ethernet address and the first IPv4 address; that is the one of the start while there is none.
+    /// The Ethernet address and the first IPv4 address; without an IPv4 address, that of the start.
     fn ends(&self) -> ([u8; 6], [u8; 4]) {
         let start = &self.config.local;
         self.seen.as_ref().map_or((start.mac, start.ip), |seen| {

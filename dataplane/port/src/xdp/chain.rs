@@ -4,26 +4,26 @@
 
 use frame::Frame;
 
-/// What became of a part.
+/// The result of adding a part.
 #[derive(Debug)]
 pub(super) enum Joined {
-    /// More parts are to come, or the rest of one that is lost already.
+    /// More parts follow, or this is the rest of a lost packet.
     More,
     /// The whole packet.
     Whole(Frame),
-    /// The packet is larger than a frame. It is lost, and its rest is passed over.
+    /// The packet is larger than a frame. It is lost, and its rest is skipped.
     TooLong,
 }
 
-/// A packet of which parts are still to come.
+/// A packet whose later parts are still to come.
 #[derive(Debug, Default)]
 pub(super) enum Chain {
     /// No packet.
     #[default]
     None,
-    /// What came of it.
+    /// The parts that have come.
     Open(Frame),
-    /// It is lost; its rest is to be passed over.
+    /// It is lost; its rest is to be skipped.
     Lost,
 }
 
@@ -39,7 +39,7 @@ impl Chain {
         usize::from(matches!(self, Self::Open(_)))
     }
 
-    /// Takes the next part; `None` for one that names no frame. `more`: further parts follow.
+    /// Takes the next part; `None` for one that names no frame. `more` says that further parts follow.
     #[cold]
     pub(super) fn join(&mut self, part: Option<Frame>, more: bool) -> Joined {
         let begun = std::mem::take(self);
@@ -80,7 +80,7 @@ mod tests {
         let Joined::Whole(whole) = chain.join(part(3, 100), false) else { panic!("three parts are a packet") };
         assert_eq!((whole.len(), whole.data()[3840], whole.data()[4839], whole.data()[4840]), (4940, 2, 2, 3));
         drop(whole);
-        // Larger than a frame, and one whose second part is nobody's.
+        // One packet is larger than a frame, and the second part of another names no frame.
         assert!(matches!(chain.join(part(1, 7000), true), Joined::More));
         assert!(matches!(chain.join(part(2, 7000), true), Joined::TooLong));
         assert!(matches!(chain.join(part(2, 7), true), Joined::More));

@@ -1,4 +1,4 @@
-//! What an XDP port is told.
+//! The settings of an XDP port.
 
 use super::error::XdpError;
 use super::interface::Interface;
@@ -16,11 +16,11 @@ pub struct XdpConfig {
     pub queue: u32,
     /// How packets move.
     pub mode: XdpMode,
-    /// The port's addresses, as long as [`XdpPort::follow`](super::XdpPort::follow) says no others.
+    /// The port's addresses, unless [`XdpPort::follow`](super::XdpPort::follow) provides others.
     pub local: Local,
     /// The largest IP packet of the link, in bytes, likewise.
     pub mtu: u16,
-    /// The VLANs that it takes packets from; the XDP program must have the same.
+    /// The VLANs that it accepts packets from; the XDP program must have the same.
     pub vlans: Arc<Vlans>,
     /// Entries of each of the four rings, a power of two; as many frames wait to be received into.
     pub ring: u32,

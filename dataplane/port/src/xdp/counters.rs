@@ -1,4 +1,4 @@
-//! What a queue of an interface counts.
+//! The counters of a queue of an interface.
 
 frame::counters! {
     /// What one AF_XDP socket counts.

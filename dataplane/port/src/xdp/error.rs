@@ -1,4 +1,4 @@
-//! Why there is no XDP port.
+//! Why an XDP port cannot be made.
 
 use std::io;
 
@@ -29,10 +29,10 @@ pub enum XdpError {
     /// The kernel has no AF_XDP.
     #[error("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): use a udp: port")]
     NoAfXdp,
-    /// The arena's frames do not suit AF_XDP.
+    /// The arena's frames do not fit AF_XDP.
     #[error("AF_XDP needs frames of 2048 bytes, or of 4096 or a multiple of it, not of {0}")]
     Chunk(u32),
-    /// The ring's size is not one.
+    /// The ring's size is not a valid one.
     #[error("an AF_XDP ring has a power of two of entries from 64 to 32768, not {0}")]
     Ring(u32),
     /// The memory cannot be pinned.
@@ -73,7 +73,7 @@ pub enum XdpError {
         /// Name of the interface.
         ifname: String,
     },
-    /// The driver has zero-copy, and not for packets that are larger than a page.
+    /// The driver has zero-copy, but not for packets that are larger than a page.
     #[error(
         "{ifname} can do AF_XDP zero-copy, but not with packets larger than a page, which come in pieces: `ip link set dev \
          {ifname} mtu {most}` on all hosts of that network, or use mode=auto"
@@ -81,10 +81,10 @@ pub enum XdpError {
     NoZeroCopyChains {
         /// Name of the interface.
         ifname: String,
-        /// The largest MTU with which it can.
+        /// The largest MTU for which it has zero-copy.
         most: u16,
     },
-    /// The kernel or the driver takes no chains.
+    /// The kernel or the driver does not support chains.
     #[error(
         "{ifname}: the kernel or the driver cannot do AF_XDP with packets larger than a page (multi-buffer, Linux 6.6): \
          `ip link set dev {ifname} mtu 3804`, on all hosts of that network, or use a udp: port"
@@ -113,7 +113,7 @@ pub enum XdpError {
     Offload {
         /// Name of the interface.
         ifname: String,
-        /// What `ethtool -K` calls it.
+        /// Its name for `ethtool -K`.
         option: &'static str,
     },
     /// Anything else.
@@ -142,14 +142,14 @@ impl XdpError {
         Self::Register { bytes, source }
     }
 
-    /// A queue of an interface, which has so many, cannot be bound.
+    /// The error for a queue of an interface with `rx_queues` queues that cannot be bound.
     pub(super) fn bind(ifname: &str, rx_queues: u32, queue: u32, chains: bool, source: io::Error) -> Self {
         let ifname = ifname.to_owned();
         match source.raw_os_error() {
             Some(libc::EBUSY) => Self::Busy { ifname, queue },
             Some(libc::EINVAL) if queue >= rx_queues => Self::NoQueue { ifname, queue },
             Some(libc::EINVAL | libc::EOPNOTSUPP) if chains => Self::NoChains { ifname },
-            // A second socket of the same arena on one queue: the kernel's word for that.
+            // This is the kernel's error for a second socket of the same arena on one queue.
             Some(libc::EINVAL) => Self::Busy { ifname, queue },
             Some(libc::EOPNOTSUPP) => Self::NoZeroCopy { ifname },
             Some(libc::ENODEV) => Self::NoInterface(ifname),
@@ -164,7 +164,7 @@ impl XdpError {
 pub struct NotEthernet {
     /// Its name.
     pub ifname: String,
-    /// What it is, as the kernel numbers it (`ARPHRD_*`).
+    /// Its link type, as the kernel numbers it (`ARPHRD_*`).
     pub link_type: u16,
 }
 

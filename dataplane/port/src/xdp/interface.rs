@@ -1,4 +1,4 @@
-//! What the kernel knows about an interface: index, addresses, MTU, receive queues.
+//! The kernel's data about an interface: index, addresses, MTU, receive queues.
 
 use super::error::{NotEthernet, XdpError};
 use std::io;
@@ -12,9 +12,9 @@ pub struct Interface {
     pub name: String,
     /// Its number in the namespace.
     pub index: u32,
-    /// Its Ethernet address; of no meaning where [`Interface::check_ethernet`] fails.
+    /// Its Ethernet address; meaningless if [`Interface::check_ethernet`] fails.
     pub mac: [u8; 6],
-    /// What stands before its packets, as the kernel numbers it (`ARPHRD_*`).
+    /// Its link type, as the kernel numbers it (`ARPHRD_*`).
     pub link_type: u16,
     /// Its first IPv4 address, if it has one.
     pub ipv4: Option<[u8; 4]>,
@@ -74,13 +74,13 @@ impl Interface {
         }
     }
 
-    /// Checks that an Ethernet header stands before each of its packets.
+    /// Checks that each of its packets has an Ethernet header.
     ///
     /// # Errors
-    /// There is none: a tun device, a tunnel, WireGuard, InfiniBand.
+    /// They have none: a tun device, a tunnel, WireGuard, InfiniBand.
     pub fn check_ethernet(&self) -> Result<(), NotEthernet> {
         match self.link_type {
-            // Packets of the loopback have a header as well, of zeros.
+            // Packets of the loopback have an Ethernet header as well, of zeros.
             libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(()),
             link_type => Err(NotEthernet { ifname: self.name.clone(), link_type }),
         }
@@ -104,7 +104,7 @@ pub(super) fn ask(socket: BorrowedFd<'_>, name: &[u8], what: libc::c_ulong) -> i
     if result == 0 { Ok(request) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Receive queues in use; 1 when the driver has no notion of them.
+/// Receive queues in use; 1 if the driver does not report any.
 pub(super) fn rx_queues(socket: BorrowedFd<'_>, name: &[u8]) -> u32 {
     let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
     let mut request = request(name);

@@ -1,10 +1,10 @@
-//! When the kernel must be made to look at a TX ring.
+//! When the kernel must be woken for a TX ring.
 
 use crate::xdp::BoundMode;
 use frame::Time;
 use frame::time::MILLISECOND;
 
-/// How long sent frames may be with a zero-copy driver before it is asked for them.
+/// How long a zero-copy driver may keep sent frames before it is asked for them.
 const COMPLETE: Time = MILLISECOND;
 
 /// What the kernel was told of a TX ring.
@@ -13,14 +13,14 @@ const COMPLETE: Time = MILLISECOND;
 /// to be asked for that is asked, but not at every poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kicks {
-    /// Whether the ring has what the kernel was not told of yet.
+    /// Whether the ring has entries that the kernel was not told of yet.
     untold: bool,
-    /// When the kernel is asked to complete what was sent, if it has not by then: only with zero-copy.
+    /// When the kernel is asked to complete sent frames, if it has not done so by then: only with zero-copy.
     complete_at: Time,
 }
 
 impl Kicks {
-    /// The ring has something new, or the kernel was told and did not look.
+    /// The ring has new entries, or the kernel was told and did not look.
     pub(super) fn sent(&mut self) {
         self.untold = true;
     }
@@ -30,7 +30,7 @@ impl Kicks {
         self.complete_at = now.saturating_add(COMPLETE);
     }
 
-    /// Whether it is time, while frames are with the kernel.
+    /// Whether a kick is due, while the kernel has frames.
     pub(super) fn is_due(&self, mode: BoundMode, is_empty: impl FnOnce() -> bool, now: Time) -> bool {
         match mode {
             BoundMode::Copy => !is_empty(),
@@ -49,7 +49,8 @@ impl Kicks {
 mod tests {
     use super::*;
 
-    /// Kicks in so many polls, a microsecond apart, after one datagram was sent. The ring is empty after that many.
+    /// The number of kicks in `polls` polls, a microsecond apart, after one datagram was sent. The ring is empty after
+    /// `empty_after` polls.
     fn kicks(mode: BoundMode, polls: u64, empty_after: u64) -> u64 {
         let mut state = Kicks::default();
         state.completed(0);

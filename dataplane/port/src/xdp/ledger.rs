@@ -14,17 +14,18 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// The frames of a pool that one socket's rings, or the device behind them, own.
 ///
-/// When it is dropped it takes all of them back; the socket is closed before that.
+/// When the ledger is dropped it takes all of them back; the socket is closed before that.
 pub(super) struct Ledger {
     lent: Lent,
     places: Places,
-    /// For each frame that the kernel has as a chain, the descriptors that have not come back. Empty without chains.
+    /// For each frame that the kernel has as a chain, the number of descriptors that have not come back. Empty without
+    /// chains.
     chained: Box<[u8]>,
-    /// An unused socket of the namespace that the interface is in: binding it shows when the kernel is done.
+    /// An unused socket of the interface's namespace: whether it can be bound shows that the kernel is done.
     probe: OwnedFd,
     ifindex: u32,
     queue: u32,
-    /// Whether a device may know the frames; before that only unread rings do.
+    /// Whether a device may know the frames; before that, only unread rings have them.
     bound: bool,
 }
 
@@ -59,7 +60,7 @@ impl Ledger {
         self.lent.has(index)
     }
 
-    /// Gives a frame away. Returns the address of its data in the UMEM, and the length.
+    /// Gives a frame to the kernel. Returns the address of its data in the UMEM, and the length.
     #[inline]
     pub(super) fn give(&mut self, frame: Frame) -> (u64, u32) {
         let (index, offset, len) = frame.into_index();
@@ -67,7 +68,7 @@ impl Ledger {
         (self.places.start(index) + u64::from(offset), u32::from(len))
     }
 
-    /// Gives a frame away to be received into. Returns the address of its chunk.
+    /// Gives a frame to the kernel for receiving. Returns the address of its chunk.
     #[inline]
     pub(super) fn give_whole(&mut self, frame: Frame) -> u64 {
         let start = self.places.start(frame.index());
@@ -81,14 +82,14 @@ impl Ledger {
         self.places.has_chains()
     }
 
-    /// How many descriptors a frame takes whose data is `len` bytes at `headroom`.
+    /// How many descriptors a frame needs whose data is `len` bytes at `headroom`.
     pub(super) fn descriptors(&self, headroom: usize, len: usize) -> u32 {
-        // Frames begin where a chunk of the kernel begins.
+        // Each frame begins at the start of a kernel chunk.
         let unit = self.places.unit() as usize;
         ((headroom + len).div_ceil(unit) - headroom / unit).max(1) as u32
     }
 
-    /// Gives a frame away to be sent, in as many descriptors as it takes.
+    /// Gives a frame to the kernel for sending, in as many descriptors as it needs.
     pub(super) fn give_chain(&mut self, frame: Frame, mut push: impl FnMut(libc::xdp_desc)) {
         let index = frame.index() as usize;
         let (mut addr, mut left) = self.give(frame);
@@ -109,7 +110,7 @@ impl Ledger {
         }
     }
 
-    /// Asks the cache for the first lines of what the kernel wrote at `address`.
+    /// Asks the cache for the first lines that the kernel wrote at `address`.
     #[inline]
     pub(super) fn prefetch(&self, address: u64) {
         let (index, offset) = self.places.find(address);
@@ -119,11 +120,11 @@ impl Ledger {
     /// Takes a frame back whose data is now `len` bytes at `address`; `None` if the kernel does not have that frame.
     ///
     /// # Safety
-    /// The kernel returned this address in an RX or completion ring: it is done with the chunk.
+    /// The kernel returned this address in an RX or completion ring: it no longer uses the chunk.
     #[inline]
     pub(super) unsafe fn take(&mut self, address: u64, len: u32) -> Option<Frame> {
         let (index, offset) = self.places.find(address);
-        // SAFETY: the caller says that the kernel is done with the chunk.
+        // SAFETY: the caller guarantees that the kernel no longer uses the chunk.
         unsafe { self.lent.take(index, offset, len) }
     }
 
@@ -142,14 +143,14 @@ impl Ledger {
                 return Ok(None);
             }
         }
-        // SAFETY: the caller says so of this descriptor, and said so of all others of the frame.
+        // SAFETY: the caller guarantees it for this descriptor, and did so for all others of the frame.
         unsafe { self.take(address, 0) }.map(Some).ok_or(())
     }
 
-    /// Waits until the kernel let go of the interface's queue, after the socket was closed.
+    /// Waits until the kernel has released the interface's queue, after the socket was closed.
     ///
-    /// Closing returns before the kernel has taken its buffers back from the device. As long as it has not, the queue
-    /// cannot be bound again: a bind that works, or finds no interface any more, is the proof that it has.
+    /// Closing returns before the kernel has taken its buffers back from the device. Until then the queue cannot be
+    /// bound again. A bind that works, or that finds no interface any more, proves that the kernel is done.
     fn await_release(&self) -> io::Result<()> {
         let scratch = Arena::new(4096, Hugepages::Never).map_err(io::Error::other)?;
         let probe = self.probe.as_fd();
@@ -179,13 +180,13 @@ impl Drop for Ledger {
         if self.bound
             && let Err(error) = self.await_release()
         {
-            // Never hand out memory that a device may still write to.
+            // Memory that a device may still write to is never reused.
             tracing::error!("{} frames are lost: the kernel did not release them: {error}", self.lent.len());
             return;
         }
         for index in 0..self.lent.pool().slots() {
-            // SAFETY: the socket is closed, and the kernel let go of its queue or never had it: it is done with every
-            // chunk.
+            // SAFETY: the socket is closed, and the kernel has released its queue or never had it: it no longer uses
+            // any chunk.
             drop(unsafe { self.lent.take(index.into(), 0, 0) });
         }
     }
@@ -255,7 +256,7 @@ mod tests {
         ledger.give_chain(small, |descriptor| chain.push(descriptor));
         // SAFETY: as above.
         assert!(unsafe { ledger.take_sent(chain[0].addr) }.unwrap().is_some());
-        // One that is received into comes back with its first descriptor, whatever was chained before.
+        // A frame for receiving comes back with its first descriptor, even if it was in a chain before.
         let whole = ledger.give_whole(pool.alloc().unwrap());
         // SAFETY: as above.
         assert_eq!(unsafe { ledger.take(whole + 256, 3840) }.unwrap().len(), 3840);

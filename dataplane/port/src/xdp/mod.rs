@@ -8,18 +8,18 @@
 //! | `umem` | the arena as AF_XDP sees it; sockets that share it |
 //! | `ring` | the four rings of a socket |
 //! | `socket` | making, binding and waking a socket |
-//! | `mode` | zero-copy or copy: asked for, and got |
+//! | `mode` | zero-copy or copy: requested, and obtained |
 //! | `probe` | whether a driver has zero-copy |
-//! | `offload` | what a NIC does to packets that XDP must not miss |
+//! | `offload` | receive offloads of a NIC that hide or change packets for XDP |
 //! | `ledger` | which frames the kernel has, and getting them back |
 //! | `places` | where frames are in the UMEM |
 //! | `chain` | packets that come in several descriptors |
 //! | `interface` | an interface's index, addresses, MTU, queues |
-//! | `number` | interfaces by their number, whatever they are called |
-//! | `port` | the [`crate::Port`]: headers off on receive, headers on to send |
-//! | `counters` | what a queue counts |
+//! | `number` | interfaces by their number, which does not change with the name |
+//! | `port` | the [`crate::Port`]: removes headers on receive, writes headers on transmit |
+//! | `counters` | the counters of a queue |
 //! | `queues` | the queues of an interface that one lcore serves, as one port |
-//! | `about` | what is said about them |
+//! | `about` | facts about them |
 
 mod about;
 mod chain;

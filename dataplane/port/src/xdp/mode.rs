@@ -1,4 +1,4 @@
-//! How packets move between a NIC and the arena: what is asked for, and what the kernel really does.
+//! How packets move between a NIC and the arena: the requested mode, and the mode that the kernel uses.
 
 use crate::spec::XdpMode;
 use std::fmt;
@@ -13,7 +13,7 @@ pub enum BoundMode {
 }
 
 impl BoundMode {
-    /// What `XDP_OPTIONS` says.
+    /// The mode according to `XDP_OPTIONS`.
     pub(super) fn from_options(flags: u32) -> Self {
         if flags & libc::XDP_OPTIONS_ZEROCOPY != 0 { Self::ZeroCopy } else { Self::Copy }
     }
@@ -39,7 +39,7 @@ pub(super) fn bind_flags(mode: XdpMode, chains: bool) -> u16 {
     copy | libc::XDP_USE_NEED_WAKEUP | if chains { libc::XDP_USE_SG } else { 0 }
 }
 
-/// Whether a socket got less than what was asked for by name.
+/// Whether a socket got a lesser mode than the one that was requested by name.
 pub(super) fn is_less(asked: XdpMode, got: BoundMode) -> bool {
     asked == XdpMode::ZeroCopy && got == BoundMode::Copy
 }

@@ -6,14 +6,14 @@ use crate::xdp::{Interface, XdpError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// An interface may be renamed between two calls that take its name; not again and again.
+/// An interface may be renamed between two calls that take its name, but not many times.
 const TRIES: usize = 4;
 
 impl Interface {
-    /// What the interface with this number has now, whatever it is called; `None` when it is not there any more.
+    /// The present data of the interface with this number, whatever its name; `None` when it does not exist any more.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not report them.
     pub fn numbered(index: u32) -> Result<Option<Self>, XdpError> {
         let failed = |source| XdpError::Os { ifname: format!("interface {index}"), action: "read its name", source };
         let socket = asking_socket().map_err(failed)?;
@@ -21,9 +21,9 @@ impl Interface {
             let Some(name) = name_of(socket.as_fd(), index).map_err(failed)? else { return Ok(None) };
             match Self::find(&name) {
                 Ok(interface) if interface.index == index => return Ok(Some(interface)),
-                // It has another name by now.
+                // It has been renamed.
                 Ok(_) | Err(XdpError::NoInterface(_)) => {}
-                // It went in the middle.
+                // It was removed in between.
                 Err(XdpError::Os { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
             }
@@ -32,7 +32,7 @@ impl Interface {
     }
 }
 
-/// How many receive queues of an interface are in use; `None` when it is not there any more.
+/// How many receive queues of an interface are in use; `None` when it does not exist any more.
 pub(crate) fn rx_queues_of(index: u32) -> io::Result<Option<u32>> {
     let socket = asking_socket()?;
     match by_name(socket.as_fd(), index, |name| Ok(rx_queues(socket.as_fd(), name.as_bytes()))) {
@@ -42,7 +42,7 @@ pub(crate) fn rx_queues_of(index: u32) -> io::Result<Option<u32>> {
     }
 }
 
-/// The name that an interface has now; `None` when it is not there.
+/// The present name of an interface; `None` when it does not exist.
 pub(super) fn name_of(socket: BorrowedFd<'_>, index: u32) -> io::Result<Option<String>> {
     let mut request = request(b"");
     request.ifr_ifru.ifru_ifindex = index as i32;
@@ -56,10 +56,10 @@ pub(super) fn name_of(socket: BorrowedFd<'_>, index: u32) -> io::Result<Option<S
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Calls `call` with the name that an interface has now; again if it was renamed meanwhile.
+/// Calls `call` with the present name of an interface; again if it was renamed meanwhile.
 ///
 /// # Errors
-/// What `call` said, or `ENODEV` when the interface is gone.
+/// The error of `call`, or `ENODEV` when the interface does not exist any more.
 pub(super) fn by_name<T>(
     socket: BorrowedFd<'_>,
     index: u32,

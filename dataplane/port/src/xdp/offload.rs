@@ -21,7 +21,7 @@ const ETH_SS_FEATURES: u32 = 4;
 /// Bytes of a name.
 const NAME: usize = 32;
 
-/// The receive offloads of an interface that were turned off. They are on again when this is dropped.
+/// The receive offloads of an interface that were turned off. Dropping this turns them on again.
 pub struct Offloads {
     device: Device,
     /// How many features the kernel knows.
@@ -63,7 +63,7 @@ impl Offloads {
         Ok(offloads)
     }
 
-    /// What was turned off, as `ethtool -K` names it.
+    /// The offloads that were turned off, by their `ethtool -K` names.
     pub fn turned_off(&self) -> impl Iterator<Item = &'static str> {
         self.off.iter().map(|(_, option)| *option)
     }
@@ -79,8 +79,8 @@ impl Offloads {
         failed.is_none()
     }
 
-    /// Turns options on that another process had turned off, when it could not do so itself any more; names that are
-    /// none of these are passed over. `false` when that failed, which the log says.
+    /// Turns options on again that another process turned off and could not turn on itself; other names are skipped.
+    /// `false` when that failed; the log has the reason.
     pub fn turn_on<'a>(interface: &Interface, options: impl IntoIterator<Item = &'a str>) -> bool {
         let Ok(device) = Device::new(interface) else { return false };
         let Ok(names) = device.names() else { return true };
@@ -145,14 +145,14 @@ impl Device {
     /// The command does not make the kernel write past the end of the words.
     unsafe fn ethtool(&self, words: &mut [u32]) -> io::Result<()> {
         by_name(self.socket.as_fd(), self.index, |name| {
-            // SAFETY: says the caller.
+            // SAFETY: the caller guarantees it.
             unsafe { ethtool(self.socket.as_fd(), name, words) }
         })
     }
 
     /// The names of all features, by their bit.
     fn names(&self) -> io::Result<Vec<String>> {
-        // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in it.
+        // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in the mask.
         let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
         // SAFETY: one bit is set, and there is room for one answer.
         unsafe { self.ethtool(&mut info) }?;
@@ -160,7 +160,7 @@ impl Device {
         if info[2] == 0 || count == 0 {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        // `ethtool_gstrings`: command, set, how many, the names. The kernel fills as many as it has just said.
+        // `ethtool_gstrings`: command, set, count, the names. The kernel fills as many as it has just reported.
         let mut strings = vec![0u32; 3 + count * NAME / 4];
         (strings[0], strings[1], strings[2]) = (ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32);
         // SAFETY: the number of features is fixed in a running kernel, and there is room for it.

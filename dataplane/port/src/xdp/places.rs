@@ -1,9 +1,9 @@
-//! Which frame an address in the UMEM belongs to: without a division, since it is asked for every packet.
+//! Which frame an address in the UMEM belongs to: without a division, because this is computed for every packet.
 
-/// The largest chunk that the kernel takes, in bytes: a page.
+/// The largest chunk that the kernel accepts, in bytes: a page.
 const PAGE: u32 = 4096;
 
-/// Whether packets come and go in several descriptors where frames are of so many bytes.
+/// Whether packets come and go in several descriptors if frames have `chunk` bytes.
 pub fn has_chains(chunk: u32) -> bool {
     chunk > PAGE
 }
@@ -13,14 +13,14 @@ pub fn has_chains(chunk: u32) -> bool {
 pub(super) struct Places {
     /// Bytes of a frame.
     chunk: u64,
-    /// The binary logarithm of what the kernel calls a chunk.
+    /// The binary logarithm of the size of a kernel chunk.
     shift: u32,
     /// 2^63 divided by the kernel's chunks in a frame, rounded up.
     reciprocal: u64,
 }
 
 impl Places {
-    /// For frames of so many bytes; `None` if the kernel cannot have them.
+    /// For frames of `chunk` bytes; `None` if the kernel does not support them.
     pub(super) fn of(chunk: u32) -> Option<Self> {
         let unit = chunk.min(PAGE);
         let fits = unit.is_power_of_two() && unit >= 2048 && chunk.is_multiple_of(unit) && chunk / unit <= 16;
@@ -28,13 +28,13 @@ impl Places {
         fits.then_some(Self { chunk: u64::from(chunk), shift: unit.trailing_zeros(), reciprocal })
     }
 
-    /// Bytes of what the kernel calls a chunk.
+    /// Bytes of a kernel chunk.
     #[inline]
     pub(super) fn unit(self) -> u32 {
         1 << self.shift
     }
 
-    /// Whether a frame is several of them.
+    /// Whether a frame has several of them.
     #[inline]
     pub(super) fn has_chains(self) -> bool {
         self.chunk > u64::from(self.unit())
@@ -50,12 +50,12 @@ impl Places {
     /// no frame is.
     #[inline]
     pub(super) fn find(self, address: u64) -> (u64, u64) {
-        // Exact for every address: what rounding adds is less than 16 for each unit, of which there are less than 2^53.
+        // Exact for every address: rounding adds less than 16 for each unit, and there are fewer than 2^53 units.
         let index = ((u128::from(address >> self.shift) * u128::from(self.reciprocal)) >> 63) as u64;
         (index, address.wrapping_sub(index.wrapping_mul(self.chunk)))
     }
 
-    /// The most that one descriptor has of what begins at `address`: up to the end of the kernel's chunk.
+    /// The most bytes in one descriptor that begins at `address`: up to the end of the kernel chunk.
     #[inline]
     pub(super) fn room(self, address: u64) -> u32 {
         let unit = self.unit();

@@ -31,8 +31,8 @@ use std::sync::Arc;
 const ETHERNET: u32 = 18;
 /// Where the kernel puts a received packet in a chunk.
 const XDP_HEADROOM: u32 = 256;
-/// How many received packets ahead the cache is asked for headers and a small record: about as many lines as a core
-/// can wait for at once.
+/// How many received packets ahead the cache is asked for headers and a small record: about as many lines as a core can
+/// wait for at once.
 const AHEAD: u32 = 4;
 /// How often the kernel's statistics and the interface's state are read.
 const LOOK: Time = 10 * MILLISECOND;
@@ -51,16 +51,16 @@ pub fn largest_packet(chunk: u32) -> u16 {
 /// sheets), and the NIC cuts off what is beyond. A chunk of 2048 bytes less its headroom is then a buffer of 1 KiB.
 pub fn largest_packet_zero_copy(chunk: u32) -> u16 {
     if chunk > 4096 {
-        // A chain: the kernel's chunks are pages, and the packet goes on in the next one.
+        // A chain: the kernel's chunks are pages, and the packet continues in the next one.
         return largest_packet(chunk);
     }
     let receive = (chunk.saturating_sub(XDP_HEADROOM) & !1023).saturating_sub(ETHERNET);
     largest_packet(chunk).min(receive.min(u32::from(u16::MAX)) as u16)
 }
 
-/// The socket, and what the kernel has of ours through it.
+/// The socket, and our frames that the kernel has through it.
 struct Device {
-    /// Before the ledger: it is closed first.
+    /// Declared before the ledger, so that it is closed first.
     socket: Socket,
     ledger: Ledger,
 }
@@ -73,26 +73,26 @@ pub struct XdpPort {
     mode: BoundMode,
     /// For each of the addresses, by its number.
     readers: [Option<Reader>; MAX_ADDRESSES + 1],
-    /// Whether they take RoCEv2.
+    /// Whether the readers accept RoCEv2.
     roce: bool,
     /// `None` once the interface has vanished.
     device: Option<Device>,
-    /// What to wait on once the interface has vanished: nothing ever comes.
+    /// The descriptor to wait on once the interface has vanished: it never becomes readable.
     silence: Bell,
-    /// What the interface was when it was last looked at.
+    /// The link of the interface at the last check.
     link: Link,
-    /// What is seen of the interface, if somebody follows it.
+    /// The state of the interface, if somebody follows it.
     seen: Option<Arc<Seen>>,
     addresses: Addresses,
     neighbours: Option<Neighbours>,
     pool: Pool,
     /// Frames in the fill and RX rings.
     rx_frames: u32,
-    /// A packet of which parts are still to come.
+    /// A packet whose later parts are still to come.
     chain: Chain,
     /// Entries of the TX and completion rings in use: at least one for each frame there.
     tx_frames: u32,
-    /// Datagrams that the kernel was not shown yet.
+    /// Datagrams that the kernel has not been shown yet.
     tx_unseen: u32,
     tx_full: bool,
     look_at: Time,
@@ -103,7 +103,8 @@ pub struct XdpPort {
 impl XdpPort {
     /// Opens a socket on a queue. Packets arrive once the XDP program has [`Port::poll_fd`] in its map.
     ///
-    /// With `mode` auto, zero-copy where the driver has it. A port that shares its UMEM takes the first one's mode.
+    /// With `mode` auto it uses zero-copy if the driver has it. A port that shares its UMEM has the mode of the first
+    /// port.
     ///
     /// # Errors
     /// See [`XdpError`]: each names its remedy.
@@ -176,7 +177,7 @@ impl XdpPort {
         Ok(port)
     }
 
-    /// Where to find the Ethernet address of a peer that was never heard. Without it, such datagrams are dropped.
+    /// Sets where to find the Ethernet address of a peer that was never heard. Without it, such datagrams are dropped.
     pub fn set_neighbours(&mut self, neighbours: Neighbours) {
         self.neighbours = Some(neighbours);
     }
@@ -203,12 +204,12 @@ impl XdpPort {
         }
     }
 
-    /// The mode that the kernel gave.
+    /// The mode that the kernel uses.
     pub fn mode(&self) -> BoundMode {
         self.mode
     }
 
-    /// The largest IP packet that frames hold as this mode uses them, in bytes.
+    /// The largest IP packet that frames hold in this mode, in bytes.
     fn largest(&self) -> u16 {
         match self.mode {
             BoundMode::ZeroCopy => largest_packet_zero_copy(self.pool.chunk()),
@@ -231,7 +232,7 @@ impl XdpPort {
         self.device.is_none()
     }
 
-    /// [`Port::about`], with these queues for this one.
+    /// Like [`Port::about`], with these queues instead of this one.
     pub(super) fn about_queues(&self, queues: String) -> XdpAbout {
         XdpAbout {
             id: self.id,
@@ -254,7 +255,7 @@ impl XdpPort {
                 self.counters.rx_no_frame.add(1);
                 break;
             };
-            // There was room; the kernel puts the packet, or a part of it, where it likes in its chunk.
+            // There was room; the kernel chooses where in the chunk it puts the packet, or a part of it.
             let pushed = socket.fill.push(ledger.give_whole(frame));
             debug_assert!(pushed);
             self.rx_frames += 1;
@@ -263,7 +264,7 @@ impl XdpPort {
         self.counters.rx_frames.set(u64::from(self.rx_frames));
     }
 
-    /// Returns frames that were sent to the pool.
+    /// Returns sent frames to the pool.
     fn reap(&mut self, now: Time) {
         let Some(Device { socket, ledger }) = &mut self.device else { return };
         let mut reaped = 0;
@@ -291,7 +292,7 @@ impl XdpPort {
         sendable.err().map(|reason| self.counters.unsent(reason))
     }
 
-    /// Before the first [`XdpPort::send_first`] of a burst.
+    /// Call it before the first [`XdpPort::send_first`] of a burst.
     #[inline]
     pub(super) fn begin_tx(&mut self) {
         self.refresh_addresses();
@@ -310,7 +311,7 @@ impl XdpPort {
         }
         let Some(Device { socket, ledger }) = &mut self.device else { return false };
         let entries = if ledger.has_chains() { queue.peek().map_or(1, |head| entries(ledger, head)) } else { 1 };
-        // As many are on their way as the completion ring can hold.
+        // The completion ring cannot hold more than are already on their way.
         if self.tx_frames + entries > self.config.ring || socket.tx.room() < entries {
             self.counters.tx_full.add(1);
             self.tx_full = true;
@@ -353,7 +354,7 @@ impl XdpPort {
         }
     }
 
-    /// Makes the kernel look at the TX ring, if it must be told and there is something to see.
+    /// Wakes the kernel for the TX ring, if it must be told and there are new entries.
     fn kick(&mut self, now: Time) {
         let Some(Device { socket, .. }) = &mut self.device else { return };
         if self.kicks.is_due(self.mode, || socket.tx.is_empty(), now) && socket.tx.needs_wakeup() {
@@ -363,7 +364,7 @@ impl XdpPort {
                 self.kicks.sent();
                 match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => {}
-                    // The next look says what happened.
+                    // The next check finds the reason.
                     Some(libc::ENETDOWN | libc::ENXIO) => self.look_at = 0,
                     _ => self.counters.tx_kick_errors.add(1),
                 }
@@ -379,7 +380,7 @@ impl XdpPort {
             let counters = &self.counters;
             let (lost, too_long) = split_drops(&statistics, ledger.has_chains());
             counters.rx_lost_kernel.set(lost);
-            // Where packets may come in pieces, those that are too long are counted when they are joined.
+            // If packets may come in pieces, those that are too long are counted when they are joined.
             counters.rx_dropped_too_long.raise(too_long);
             counters.rx_lost_ring_full.set(statistics.rx_ring_full);
             counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
@@ -401,7 +402,7 @@ impl XdpPort {
         }
     }
 
-    /// The interface is another than at the last look.
+    /// The link differs from that at the last check.
     fn set_link(&mut self, link: Link) {
         let (queue, was) = (self.config.queue, std::mem::replace(&mut self.link, link));
         let ifname = self.seen.as_ref().map_or_else(|| self.config.ifname.clone(), |seen| seen.name());
@@ -430,13 +431,13 @@ impl XdpPort {
         }
         if link != Link::Up {
             self.tx_full = false;
-            // Once for each time that it is lost.
+            // Once for each time that the link is lost.
             self.counters.link_downs.add(u64::from(was == Link::Up && link != Link::Gone));
         }
     }
 }
 
-/// How many descriptors a datagram takes, with its headers.
+/// How many descriptors a datagram needs, with its headers.
 fn entries(ledger: &Ledger, datagram: &Datagram) -> u32 {
     let headers = wire::net::headers_len(datagram.peer.vlan.vid().is_some());
     let start = datagram.frame.headroom().saturating_sub(headers);
@@ -485,7 +486,7 @@ impl Port for XdpPort {
                 };
             }
             let Some(frame) = frame else { continue };
-            // What is to none of ours goes to the first, to be refused by name.
+            // A packet for none of our addresses goes to the first reader, which counts the reason of its refusal.
             let asked = self.addresses.asked(frame.data());
             let Some(reader) = self.readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
                 self.counters.rx_dropped_not_ours.add(1);
@@ -503,7 +504,7 @@ impl Port for XdpPort {
             socket.rx.release();
             self.counters.rx_ring_max.raise(u64::from(taken + socket.rx.waiting()));
             self.rx_frames = self.rx_frames.saturating_sub(taken);
-            // A packet is as many descriptors as it has parts.
+            // A packet has as many descriptors as it has parts.
             self.counters.rx_packets.add(u64::from(taken - parts));
             self.counters.rx_bytes.add(bytes);
         }
@@ -529,7 +530,7 @@ impl Port for XdpPort {
         if let Some(Device { socket, .. }) = &self.device
             && socket.fill.needs_wakeup()
         {
-            // Fails only when the interface is down or gone; then nothing arrives either.
+            // It fails only when the interface is down or gone; then nothing arrives either.
             let _ = socket.kick_rx();
         }
         if now >= self.look_at {

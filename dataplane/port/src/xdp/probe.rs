@@ -1,4 +1,4 @@
-//! Whether a driver has zero-copy, found out before the arenas' sockets are bound: the first of them decides for all.
+//! Finds out whether a driver has zero-copy, before the arenas' sockets are bound: the first socket decides for all.
 
 use crate::sockopt;
 use crate::spec::XdpMode;
@@ -9,10 +9,10 @@ use frame::{Arena, Hugepages};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// How long the queue may be busy: a socket that was just closed gives it up a moment later.
+/// How long the queue may be busy: a socket that was just closed releases it a moment later.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// The memory that is lent for a moment.
+/// The size of the temporary memory.
 const SCRATCH: usize = 64 * 4096;
 
 /// Binds a socket of its own to a queue for a moment, and says whether that worked with zero-copy; with `chains`, for
@@ -45,7 +45,7 @@ pub fn can_zero_copy(interface: &Interface, queue: u32, chains: bool) -> Result<
                 Some(libc::EBUSY | libc::ENODEV | libc::EPERM) => {
                     return Err(XdpError::bind(&interface.name, interface.rx_queues, queue, false, error));
                 }
-                // EOPNOTSUPP of most drivers; some find other reasons. Copy mode then says what is really wrong.
+                // Most drivers return EOPNOTSUPP; some return other errors. Copy mode then reports the real fault.
                 _ => return Ok(false),
             },
         }

@@ -16,14 +16,14 @@ use std::sync::Arc;
 pub struct XdpQueues {
     first: XdpPort,
     others: Vec<XdpPort>,
-    /// Readable when a queue is; only with several.
+    /// Readable when one of the queues is readable; only with several queues.
     any: Option<OwnedFd>,
     /// Where the next poll begins to receive, so that a busy queue does not starve the others.
     turn: usize,
 }
 
 impl XdpQueues {
-    /// Makes one port of queues of one interface, which have the same id.
+    /// Makes one port of several queues of one interface, which have the same id.
     ///
     /// # Errors
     /// The kernel has no descriptor to wait on all of them.
@@ -55,7 +55,7 @@ impl XdpQueues {
     }
 }
 
-/// Which of so many queues a peer's datagrams leave on: always the same, and different ones for different lanes.
+/// The queue on which a peer's datagrams leave: always the same one, and different ones for different lanes.
 #[inline]
 fn queue_of(peer: &Peer, queues: usize) -> usize {
     let [.., a, b, c, d] = peer.ip_octets();
@@ -116,7 +116,7 @@ impl Port for XdpQueues {
         self.first.begin_tx();
         self.others.iter_mut().for_each(XdpPort::begin_tx);
         let mut left = 0;
-        // In order over all queues: a full ring holds up what is behind it for a moment, and nothing overtakes.
+        // In order over all queues: a full ring delays what is behind it for a moment, and nothing overtakes.
         while let Some(head) = queue.peek() {
             let index = queue_of(&head.peer, queues);
             if !self.queue(index).send_first(now, queue) {
@@ -137,7 +137,7 @@ impl Port for XdpQueues {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.any {
-            // Not for room to send: it says only that something can be received.
+            // It cannot be used to wait for room to send: it shows only that something can be received.
             Some(any) if !self.wants_writable() => Some(any.as_fd()),
             Some(_) => None,
             None => self.first.poll_fd(),

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What lies in a ring: plain integers, of which any bytes are valid.
+/// An entry of a ring: plain integers, for which any bytes are valid.
 pub(super) trait Entry: Copy {}
 impl Entry for u64 {}
 impl Entry for libc::xdp_desc {}
@@ -78,7 +78,7 @@ impl<T> Drop for Ring<T> {
 /// Our end of a ring that the kernel reads: fill, TX.
 pub(super) struct Producer<T> {
     ring: Ring<T>,
-    /// Next position to write; what lies before it is published by [`Producer::publish`].
+    /// Next position to write; [`Producer::publish`] publishes the entries before it.
     head: u32,
     /// The kernel's position, as last seen.
     tail: u32,
@@ -99,7 +99,7 @@ impl<T: Entry> Producer<T> {
     /// How many entries can be pushed now.
     #[inline]
     pub(super) fn room(&mut self) -> u32 {
-        // Acquire: the kernel has read an entry before it says so, and only then may it be written again.
+        // Acquire: the kernel has read an entry before it moves its position; only then may the entry be written again.
         self.tail = self.ring.consumer().load(Ordering::Acquire);
         self.ring.mask + 1 - self.head.wrapping_sub(self.tail)
     }
@@ -110,7 +110,7 @@ impl<T: Entry> Producer<T> {
         self.room() == self.ring.mask + 1
     }
 
-    /// Writes an entry, unseen before [`Producer::publish`]; `false` when the ring is full.
+    /// Writes an entry, which is invisible before [`Producer::publish`]; `false` when the ring is full.
     #[inline]
     #[must_use]
     pub(super) fn push(&mut self, entry: T) -> bool {
@@ -130,7 +130,7 @@ impl<T: Entry> Producer<T> {
         self.ring.producer().store(self.head, Ordering::Release);
     }
 
-    /// Whether the kernel sleeps until a system call tells it to look.
+    /// Whether the kernel sleeps until a system call wakes it.
     #[inline]
     pub(super) fn needs_wakeup(&self) -> bool {
         self.ring.needs_wakeup()
@@ -158,7 +158,7 @@ impl<T: Entry> Consumer<T> {
         Ok(Self { ring, tail, head })
     }
 
-    /// The next entry; it stays the ring's until [`Consumer::release`].
+    /// The next entry; it belongs to the ring until [`Consumer::release`].
     #[inline]
     pub(super) fn pop(&mut self) -> Option<T> {
         if self.tail == self.head {
@@ -168,7 +168,7 @@ impl<T: Entry> Consumer<T> {
                 return None;
             }
         }
-        // SAFETY: the position is behind the kernel's, so the entry is written, and not released, so it stays.
+        // SAFETY: the position is before the kernel's, so the entry is written; it is not released, so it stays.
         let entry = unsafe { self.ring.entry(self.tail).read() };
         self.tail = self.tail.wrapping_add(1);
         Some(entry)
@@ -180,7 +180,7 @@ impl<T: Entry> Consumer<T> {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// The entry that [`Consumer::pop`] gives after `ahead` others, as far as the kernel's position was last seen.
+    /// The entry that [`Consumer::pop`] returns after `ahead` others, within the kernel's last seen position.
     #[inline]
     pub(super) fn ahead(&self, ahead: u32) -> Option<T> {
         if self.head.wrapping_sub(self.tail) <= ahead {

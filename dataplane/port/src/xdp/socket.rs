@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 const TX_BUDGET: i32 = 256;
 
-/// How long a queue may be busy: a socket that was just closed gives it up a moment later.
+/// How long a queue may be busy: a socket that was just closed releases it a moment later.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// A socket whose rings are mapped. Closed, with all mappings, when it is dropped.
@@ -43,7 +43,7 @@ impl Socket {
         for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
             sockopt::set(fd, libc::SOL_XDP, ring, size as libc::c_int).map_err(failed("make its rings"))?;
         }
-        // Kernels without the option move 32 packets a kick; that is slower and no error.
+        // Kernels without the option move 32 packets a kick; that is slower, but not an error.
         let _ = sockopt::set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, TX_BUDGET);
         let layout: libc::xdp_mmap_offsets =
             sockopt::get(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS).map_err(failed("read the layout of its rings"))?;
@@ -68,7 +68,7 @@ impl Socket {
         mode: XdpMode,
     ) -> Result<(), XdpError> {
         let (flags, sharer) = match &self.sharer {
-            // Mode, wakeup and chains are the first socket's.
+            // The first socket decides mode, wakeup and chains.
             Some(sharer) => (libc::XDP_SHARED_UMEM, sharer.as_raw_fd() as u32),
             None => (bind_flags(mode, umem.has_chains()), 0),
         };
@@ -80,7 +80,7 @@ impl Socket {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(error) => {
-                    // One that shares was not asked for anything that could be missing.
+                    // A socket that shares the UMEM requests nothing that could be missing.
                     let chains = umem.has_chains() && self.sharer.is_none();
                     return Err(XdpError::bind(&interface.name, interface.rx_queues, queue, chains, error));
                 }
@@ -97,12 +97,12 @@ impl Socket {
         Ok(BoundMode::from_options(options.flags))
     }
 
-    /// What the kernel counts.
+    /// The kernel's statistics of the socket.
     pub(super) fn statistics(&self) -> io::Result<libc::xdp_statistics> {
         sockopt::get(self.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS)
     }
 
-    /// Makes the kernel look at the TX ring.
+    /// Wakes the kernel for the TX ring.
     #[inline]
     pub(super) fn kick_tx(&self) -> io::Result<()> {
         // SAFETY: no buffer and no address: the call only wakes the kernel.
@@ -110,7 +110,7 @@ impl Socket {
         if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Makes the kernel look at the fill ring.
+    /// Wakes the kernel for the fill ring.
     #[inline]
     pub(super) fn kick_rx(&self) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT;

@@ -31,12 +31,12 @@ impl Umem {
         Ok(Rc::new(Self { pool: pool.clone(), places, bound: RefCell::new(Vec::new()) }))
     }
 
-    /// Where frames are to the kernel.
+    /// Where frames are for the kernel.
     pub(super) fn places(&self) -> Places {
         self.places
     }
 
-    /// Whether packets come in several descriptors: a frame is larger than what the kernel calls a chunk.
+    /// Whether packets come in several descriptors, because a frame is larger than a kernel chunk.
     pub fn has_chains(&self) -> bool {
         self.places.has_chains()
     }
