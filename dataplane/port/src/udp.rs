@@ -206,8 +206,8 @@ impl UdpPort {
         self.local
     }
 
-    /// Has the port's other sockets give the same numbers to the host's own addresses: they share routes. Without an
-    /// effect on a socket that is bound to one address.
+    /// Has the port's other sockets give the same numbers to the host's own addresses, because they share routes. Has
+    /// no effect on a socket that is bound to one address.
     pub fn share_addresses(&mut self, own: &Arc<OwnAddresses>) {
         if let Some(mine) = &mut self.own {
             *mine = Arc::clone(own);

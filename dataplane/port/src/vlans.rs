@@ -1,8 +1,8 @@
 //! Which VLANs a port takes packets from.
 //!
-//! On a trunk the VLANs are told apart by the tag alone. A port that took every tag would undo that separation: whoever
-//! is in one VLAN would reach a gateway that is meant for another. So a port takes what its list says, and by default
-//! what has no tag.
+//! On a trunk, only the tag separates the VLANs. A port that accepted every tag would undo that separation: a host in
+//! one VLAN would reach a gateway that is meant for another. So a port accepts only the VLANs of its list, and by
+//! default only packets without a tag.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,8 +21,8 @@ const LAST: u16 = 4094;
 )]
 pub struct VlansError(String);
 
-/// A set of VLAN ids, 0 to 4094. 0 stands for packets without a tag, and for those whose tag has the id 0: that is a
-/// priority and no VLAN.
+/// A set of VLAN ids, 0 to 4094. 0 means packets without a tag, and packets whose tag has the id 0: such a tag carries
+/// a priority and no VLAN.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Vlans([u32; WORDS]);
 

@@ -1,7 +1,7 @@
-//! What the machine changes under a port while it runs: seen by a thread, so that poll loops do not look.
+//! Follows what the machine changes under a port while it runs, on a thread, so that poll loops need not check.
 //!
-//! A [`Watcher`] follows one interface by its number, or the interface that has a socket's address. What it sees stands
-//! in a [`Seen`]: poll loops read it with plain loads, others ask it for names.
+//! A [`Watcher`] follows one interface by its number, or the interface that has a socket's address. The results are in
+//! a [`Seen`]: poll loops read it with plain loads, other threads get names from it.
 
 use crate::addresses::{AddressTable, Addresses, MAX_ADDRESSES, Shown};
 use crate::neighbour::ResolverError;
@@ -74,8 +74,8 @@ pub enum Subject {
     Interface(Interface),
     /// The interface under a device of DPDK, by its number: only its name, link and MTU matter.
     Under(u32),
-    /// The interface that has a socket's address. Of a socket with the unspecified one, all but the loopback: it has a
-    /// link while one of them has.
+    /// The interface that has a socket's address. For a socket with the unspecified address, all but the loopback: it
+    /// has a link while one of them has.
     Address(IpAddr),
 }
 
@@ -222,12 +222,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Looks, and starts the thread in the network namespace of the caller.
+    /// Reads the state, and starts the thread in the network namespace of the caller.
     ///
-    /// `changed` is called on that thread after any interface of the namespace changed, and every second, with the name
-    /// and the addresses that this one has now; also when that is what it had. Poll loops then know it already. Before
-    /// all else the thread calls `prepare`, which may give up what neither needs: here that is netlink, a socket, and
-    /// the calls that read what an interface has.
+    /// `changed` is called on that thread after any interface of the namespace has changed, and every second, with the
+    /// present name and addresses of this one, also when they are unchanged. Poll loops then know them already. Before
+    /// all else the thread calls `prepare`, which may give up privileges that neither needs: the thread itself needs
+    /// netlink, a socket, and the calls that read the state of an interface.
     ///
     /// # Errors
     /// There is no netlink socket, or no thread, or `prepare` failed.

@@ -1,5 +1,5 @@
-//! A thread beside poll loops, for what they must not wait for: it works, then waits for a change in the kernel, for
-//! its bell, or for a time.
+//! A thread beside poll loops, for work that they must not wait for: it works, then waits for a change in the kernel,
+//! for its bell, or for a time.
 
 use crate::netlink;
 use std::io;
@@ -78,10 +78,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread of this name in the network namespace of the caller. It calls `prepare`, which may give up what
-    /// `work` does not need. Then it waits as `first` says, works, and waits as `work` says, again and again: until it
-    /// is rung by `bell`, until `changes` says that something changed in the kernel (what it says is discarded), or
-    /// until the time is over.
+    /// Starts a thread of this name in the network namespace of the caller. It calls `prepare`, which may give up
+    /// privileges that `work` does not need. Then it waits as `first` says, works, and waits as the result of `work`
+    /// says, in a loop. A wait ends when `bell` rings, when `changes` reports a change in the kernel (the report is
+    /// discarded), or when its time is over.
     ///
     /// # Errors
     /// There is no thread, or `prepare` failed.

@@ -20,8 +20,8 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// The largest IP packet now: what the interface with the address takes. Of a socket with the unspecified address
-    /// that is what was said at the start, if an interface takes it.
+    /// The largest IP packet now: the MTU of the interface with the address. For a socket with the unspecified address
+    /// it is the value from the start, if an interface can carry it.
     pub(super) fn mtu(&self, seen: Option<&Seen>) -> u16 {
         let now = seen.filter(|seen| seen.mtu() != 0).map(|seen| u16::try_from(seen.mtu()).unwrap_or(u16::MAX));
         let able = match now {

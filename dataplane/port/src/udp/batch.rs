@@ -40,8 +40,8 @@ impl Control {
         end
     }
 
-    /// Adds what a datagram needs: the mark Congestion Experienced, and which of our addresses it leaves from. Returns
-    /// the length of all.
+    /// Adds the control messages of a datagram: the mark Congestion Experienced, and the one of our addresses that it
+    /// leaves from. Returns the length of all messages.
     fn of(&mut self, ce: bool, ipv4: bool, ipv6_socket: bool, own: Option<IpAddr>) -> usize {
         let mut len = 0;
         if ce {
@@ -184,10 +184,10 @@ impl Batch {
         received
     }
 
-    /// Sends the first of `datagrams`, at most [`BURST`], and returns how many went out. An error is the first one's.
+    /// Sends the first of `datagrams`, at most [`BURST`], and returns how many left. An error is that of the first one.
     ///
-    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On one that is bound to
-    /// none of our addresses, `own` has those that [`Peer::local`] names.
+    /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On a socket that is bound
+    /// to none of our addresses, `own` has the addresses that [`Peer::local`] refers to.
     pub(super) fn send<'a>(
         &mut self,
         fd: BorrowedFd<'_>,

@@ -1,14 +1,15 @@
-//! What a socket drops: what found no room, and what was damaged.
+//! The datagrams that a socket drops: those that found no room, and those that were damaged.
 //!
 //! The kernel counts both in one number of the socket (SO_RXQ_OVFL): a datagram that finds the receive buffer full, and
-//! one whose UDP checksum is found wrong when it is about to be read. The first says that we are too slow and may have
-//! missed something; the second says nothing of us, and anybody can cause it. The kernel also counts each of them
-//! apart, but over all sockets of the network namespace (`/proc/net/snmp`, `/proc/net/snmp6`). Both together tell them
-//! apart: what was dropped here while no buffer of the namespace was full was damaged, and the other way round. Where
-//! buffers were full and datagrams damaged, of this socket or of others, as much as can have been lost counts as lost.
+//! one whose UDP checksum is found wrong when it is about to be read. The first kind means that we are too slow and may
+//! have missed something. The second kind says nothing about us, and anybody can cause it. The kernel also counts each
+//! kind separately, but for all sockets of the network namespace together (`/proc/net/snmp`, `/proc/net/snmp6`). The
+//! two sources together separate the kinds: a datagram that was dropped here while no buffer of the namespace was full
+//! was damaged, and the other way round. If buffers were full and datagrams were damaged, of this socket or of others,
+//! the largest possible number counts as lost.
 //!
-//! What the kernel never says: a damaged datagram of up to 76 bytes with its UDP header is dropped before it is known
-//! for which socket it was. It is in no counter of a socket.
+//! The kernel never reports one case: a damaged datagram of up to 76 bytes with its UDP header is dropped before its
+//! socket is known. No counter of a socket has it.
 
 use frame::Time;
 use frame::time::MILLISECOND;
@@ -41,8 +42,8 @@ impl Dropped {
         }
     }
 
-    /// Adds what is in the text of `/proc/net/snmp` (IPv4: a line of names, a line of values) or `/proc/net/snmp6` (a
-    /// line for each name).
+    /// Adds the counts in the text of `/proc/net/snmp` (IPv4: a line of names, a line of values) or `/proc/net/snmp6`
+    /// (a line for each name).
     fn read(&mut self, text: &str) {
         let mut names = None;
         for line in text.lines() {

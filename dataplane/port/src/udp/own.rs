@@ -1,9 +1,9 @@
-//! The host's own addresses to which datagrams came on sockets that are bound to none of them.
+//! The host's own addresses to which datagrams came, for sockets that are bound to none of them.
 //!
-//! Such a socket hears all addresses of the host, and the kernel would answer from the one that it prefers on the way
-//! back. Nodes believe only the address that they asked. So each address gets a number, which stands in
-//! [`frame::Peer::local`] and leads back to it when the answer leaves. Numbers hold for all sockets of a port: a route
-//! that one lcore learned is used by all of them.
+//! Such a socket receives on all addresses of the host, and the kernel would answer from the address that it prefers on
+//! the way back. Nodes trust only the address that they asked. So each address gets a number, which is in
+//! [`frame::Peer::local`] and selects the address when the answer leaves. Numbers are valid for all sockets of a port:
+//! a route that one lcore learned is used by all of them.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -26,8 +26,8 @@ impl Default for OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// The number of an address, new or known. `None` when all numbers are taken by others, and for an address that
-    /// cannot be that of one sender: unspecified, multicast, or valid on one link only.
+    /// The number of an address, new or known. `None` when all numbers are taken by other addresses, and for an address
+    /// that cannot be that of one sender: unspecified, multicast, or valid on one link only.
     pub fn number_of(&self, ip: IpAddr) -> Option<u8> {
         let on_a_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if ip.is_unspecified() || ip.is_multicast() || on_a_link {

@@ -1,14 +1,14 @@
-//! Destinations behind a slow link, and the sockets that they have apart.
+//! Destinations behind a slow link, and their separate sockets.
 //!
-//! The kernel accounts what a socket has sent, and no device has taken yet, to the socket: `SO_SNDBUF` bounds the sum
-//! over all destinations. One destination behind a slow link with a deep queue takes all of it, and then nothing leaves
-//! to anybody (`EAGAIN`). So a port has a few more sockets with the same address, each with a send buffer of its own.
-//! Nothing uses them until much waits in the first one and it becomes more. Then the destination to which most was sent
-//! meanwhile is accused: what is for it leaves through a socket apart. If that stays empty, it was not the one, and it
-//! comes back.
+//! The kernel charges bytes that a socket has sent, and that no device has taken yet, to the socket: `SO_SNDBUF` limits
+//! the sum over all destinations. One destination behind a slow link with a deep queue can use all of it, and then
+//! nothing leaves to anybody (`EAGAIN`). So a port has a few more sockets with the same address, each with a send
+//! buffer of its own. They are unused until much waits in the first socket and the amount grows. Then the destination
+//! that was sent the most in the meantime becomes a suspect: its datagrams leave through a separate socket. If that
+//! socket stays empty, this destination was not the cause, and it returns to the first socket.
 //!
-//! The kernel says by `SO_MEMINFO` how much of a socket waits; that is asked once in a while, by the bytes that were
-//! sent. What is for one destination stays in order: all sockets lead into the same queues of the kernel.
+//! The kernel reports by `SO_MEMINFO` how much of a socket waits. The port asks for it after a certain number of sent
+//! bytes. Datagrams to one destination stay in order: all sockets lead into the same queues of the kernel.
 
 use crate::sockopt;
 use frame::outbox::SLOW_QUEUES;
@@ -27,7 +27,7 @@ const MUCH: u64 = 4;
 const LOOKS: u64 = 32;
 /// How long a suspect stays separate at least.
 const TRIAL: Time = 20 * MILLISECOND;
-/// So many datagrams must have left through a socket apart before it says that its link keeps up; they are more than
+/// A link is judged to keep up only after this many datagrams have left through its separate socket; they are more than
 /// [`DRAINED`].
 const EVIDENCE: u64 = 32;
 /// Or after this time: then nearly nothing is sent to it.

@@ -23,8 +23,8 @@ pub struct UdpOptions {
     /// Further sockets with the same address to send through, for destinations behind slow links; none where it is
     /// RoCEv2's.
     pub apart: usize,
-    /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 without it. One that is
-    /// bound to an interface's address has that interface's.
+    /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 by default. A socket
+    /// that is bound to an interface's address has that interface's MTU.
     pub mtu: Option<u16>,
 }
 
@@ -264,8 +264,7 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 /// The MTU of Ethernet: assumed for a socket that is bound to no particular interface.
 const ETHERNET_MTU: u16 = 1500;
 
-/// The MTU of the interface that has the address a socket is bound to; for the unspecified address what was said, or
-/// 1500.
+/// The MTU of the interface that has the address of a socket; for the unspecified address the configured one, or 1500.
 pub(super) fn mtu(fd: BorrowedFd<'_>, ip: IpAddr, said: Option<u16>) -> u16 {
     if ip.is_unspecified() {
         return said.unwrap_or(ETHERNET_MTU);

@@ -140,8 +140,8 @@ impl UdpPort {
         self.slow.socket_of(&datagram.peer)
     }
 
-    /// Whether a socket apart can send to a peer: one that is bound to no address must be told which to send from, as
-    /// it is connected from the loopback's.
+    /// Whether a separate socket can send to a peer. If it is bound to no address, the datagram must name its source,
+    /// because the socket is connected from the loopback's address.
     fn may_leave_apart(&self, peer: &Peer) -> bool {
         self.own.as_ref().is_none_or(|own| own.get(peer.local & !Peer::ROCE).is_some())
     }
@@ -184,7 +184,7 @@ impl UdpPort {
         left
     }
 
-    /// The first socket is full: link control at the front leaves through one apart, so that it never waits behind
+    /// The first socket is full: link control at the front leaves through a separate one, so that it never waits behind
     /// cargo.
     #[cold]
     fn send_urgent(&mut self, now: Time, queue: &mut TxQueue) -> usize {
@@ -235,8 +235,8 @@ impl UdpPort {
             }
             Some(libc::EPERM | libc::EACCES) => &counters.tx_dropped_not_permitted,
             Some(libc::EAFNOSUPPORT) => &counters.tx_dropped_family,
-            // What the kernel says of an IPv6 source that is none of its addresses; of IPv4 it says that there is no
-            // route.
+            // The kernel's error for an IPv6 source that is not one of its addresses; for IPv4 it reports that there is
+            // no route.
             Some(libc::EINVAL) if has_source => &counters.tx_dropped_unreachable,
             _ => &counters.tx_dropped_other,
         };

@@ -1,5 +1,4 @@
-//! What is said about queues of an interface: by the name, the addresses and the MTU that the interface has when one
-//! asks.
+//! Facts about queues of an interface: with the present name, addresses and MTU of the interface.
 
 use crate::About;
 use crate::watch::{Link, Seen};

@@ -1,6 +1,5 @@
-//! Packets that come in several descriptors, because they are larger than what the kernel calls a chunk. A frame is
-//! always contiguous, so the parts are joined in the first one's frame, which has room for the largest packet of the
-//! link.
+//! Packets in several descriptors, because they are larger than the kernel's chunks. A frame is always contiguous, so
+//! the parts are joined in the first one's frame, which has room for the largest packet of the link.
 
 use frame::Frame;
 

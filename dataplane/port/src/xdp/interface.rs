@@ -114,8 +114,8 @@ pub(super) fn rx_queues(socket: BorrowedFd<'_>, name: &[u8]) -> u32 {
     if result == 0 { (channels.rx + channels.combined).max(1) } else { 1 }
 }
 
-/// A socket to ask the kernel about interfaces with. It has no address: a namespace whose loopback is down has none to
-/// give, and the kernel answers all the same.
+/// A socket for asking the kernel about interfaces. It has no address: a namespace whose loopback is down has none to
+/// give, and the kernel answers nevertheless.
 pub(super) fn asking_socket() -> io::Result<OwnedFd> {
     socket(libc::AF_INET, libc::SOCK_DGRAM)
 }

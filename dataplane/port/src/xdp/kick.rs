@@ -7,10 +7,10 @@ use frame::time::MILLISECOND;
 /// How long a zero-copy driver may keep sent frames before it is asked for them.
 const COMPLETE: Time = MILLISECOND;
 
-/// What the kernel was told of a TX ring.
+/// What the kernel knows about a TX ring.
 ///
-/// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete what was sent; a driver that waits
-/// to be asked for that is asked, but not at every poll.
+/// In copy mode the call itself sends. With zero-copy the NIC's interrupts complete sent frames. Some drivers wait
+/// until they are asked for that: they are asked, but not at every poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kicks {
     /// Whether the ring has entries that the kernel was not told of yet.

@@ -128,11 +128,11 @@ impl Ledger {
         unsafe { self.lent.take(index, offset, len) }
     }
 
-    /// Takes back one descriptor of a frame that was sent. The frame comes with the last of its descriptors; in what
-    /// order the kernel returns them does not matter. An error when the kernel does not have that frame.
+    /// Takes back one descriptor of a frame that was sent. The frame is returned with the last of its descriptors; the
+    /// kernel may return them in any order. An error when the kernel does not have that frame.
     ///
     /// # Safety
-    /// The kernel returned this address in the completion ring: it is done with the bytes behind it.
+    /// The kernel returned this address in the completion ring: it no longer uses the bytes there.
     #[inline]
     pub(super) unsafe fn take_sent(&mut self, address: u64) -> Result<Option<Frame>, ()> {
         if self.places.has_chains()

@@ -28,8 +28,8 @@ impl fmt::Display for BoundMode {
     }
 }
 
-/// The flags of `bind` that ask for a mode, and for packets in several descriptors. Without a mode of its own the
-/// kernel takes zero-copy where it can.
+/// The flags of `bind` that request a mode, and packets in several descriptors. Without a requested mode the kernel
+/// uses zero-copy where it can.
 pub(super) fn bind_flags(mode: XdpMode, chains: bool) -> u16 {
     let copy = match mode {
         XdpMode::Auto => 0,

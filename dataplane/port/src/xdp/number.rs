@@ -1,4 +1,4 @@
-//! Interfaces by their number. The number stays as long as the interface is there; the name is for people, and may
+//! Interfaces by their number. The number stays as long as the interface exists; the name is for people, and may
 //! change.
 
 use crate::xdp::interface::{ask, asking_socket, request, rx_queues};

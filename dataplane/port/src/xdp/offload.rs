@@ -1,8 +1,9 @@
-//! What a NIC does to packets on receive that an XDP program must not miss: turned off, and on again at the end, or by
-//! whoever comes after a process that was killed.
+//! Receive offloads of a NIC that hide or change packets for an XDP program. They are turned off, and turned on again
+//! at the end, or by the process that follows one that was killed.
 //!
-//! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. One
-//! that merges packets (LRO, GRO in hardware) hands over what is no packet of ours any more; many refuse XDP with it.
+//! A driver that strips VLAN tags hides them from XDP, so that a peer behind a tag would be answered without one. A
+//! driver that merges packets (LRO, GRO in hardware) delivers packets that are no longer ours; many refuse XDP together
+//! with it.
 
 use crate::xdp::interface::{asking_socket, request};
 use crate::xdp::number::{by_name, name_of};
@@ -30,11 +31,11 @@ pub struct Offloads {
 }
 
 impl Offloads {
-    /// Turns off what breaks the path. Calls `before` with what is on, as `ethtool -K` names it, before it is turned
-    /// off; not when nothing is.
+    /// Turns off the offloads that break the path. Before that, it calls `before` with those that are on, by their
+    /// `ethtool -K` names; not when none is.
     ///
     /// # Errors
-    /// One of them is on and stays on; the error says which.
+    /// One of them is on and stays on; the error names it.
     pub fn turn_off(interface: &Interface, before: impl FnOnce(&[&'static str])) -> Result<Self, XdpError> {
         let ifname = &interface.name;
         let device = Device::new(interface)?;
@@ -68,8 +69,8 @@ impl Offloads {
         self.off.iter().map(|(_, option)| *option)
     }
 
-    /// Turns on again what was turned off, whatever the interface is called by now. `false` when that failed, which the
-    /// log says.
+    /// Turns them on again, whatever the present name of the interface. `false` when that failed; the log has the
+    /// reason.
     pub fn restore(&mut self) -> bool {
         let off = std::mem::take(&mut self.off);
         let failed = off.iter().find(|(bit, _)| !self.device.turn_on(self.count, *bit));
@@ -107,8 +108,8 @@ fn bit_of(names: &[String], name: &str) -> Option<usize> {
     names.iter().position(|known| known == name)
 }
 
-/// An interface, by its number, and a socket to ask about it. Ethtool's calls take names; the name is looked up for
-/// each.
+/// An interface by its number, and a socket for asking about it. Ethtool's calls take names; each call looks up the
+/// name.
 struct Device {
     socket: OwnedFd,
     index: u32,
@@ -187,8 +188,8 @@ impl Device {
 
     /// Asks for a feature to be on or off.
     fn set(&self, count: usize, bit: usize, on: bool) -> io::Result<()> {
-        // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which are meant, and how they should
-        // be.
+        // `ethtool_sfeatures`: command, how many blocks, and for each 32 features: which ones to change, and their new
+        // values.
         let blocks = count.div_ceil(32);
         let mut words = vec![0u32; 2 + blocks * 2];
         (words[0], words[1]) = (ETHTOOL_SFEATURES, blocks as u32);
@@ -207,8 +208,8 @@ impl Device {
 unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io::Result<()> {
     let mut request = request(ifname.as_bytes());
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
-    // SAFETY: the call reads the name; what it reads and writes behind `ifru_data` is inside the words, says the
-    // caller.
+    // SAFETY: the call reads the name; the caller guarantees that it reads and writes behind `ifru_data` only inside
+    // the words.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

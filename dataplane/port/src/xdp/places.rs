@@ -46,8 +46,8 @@ impl Places {
         u64::from(index) * self.chunk
     }
 
-    /// The frame that has the byte at `address`, and how far into it. Meaningless, and never more than a number, where
-    /// no frame is.
+    /// The frame that has the byte at `address`, and the offset in it. If there is no frame, the result is a
+    /// meaningless number.
     #[inline]
     pub(super) fn find(self, address: u64) -> (u64, u64) {
         // Exact for every address: rounding adds less than 16 for each unit, and there are fewer than 2^53 units.

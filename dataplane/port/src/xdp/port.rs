@@ -1,8 +1,8 @@
 //! The port: descriptors become datagrams, datagrams become descriptors, headers are read and written in place.
 //!
-//! A queue outlives its interface. While the interface is down or has no carrier, what should leave is dropped and
-//! counted, so that a gateway's other port goes on; once the interface is gone, the socket is closed and its frames go
-//! back to the pool.
+//! A queue outlives its interface. While the interface is down or has no carrier, datagrams to be sent are dropped and
+//! counted, so that a gateway's other port goes on. Once the interface does not exist any more, the socket is closed
+//! and its frames go back to the pool.
 
 use crate::addresses::{Addresses, MAX_ADDRESSES};
 use crate::headers::{self, Reader, Refused, Verify};
@@ -37,8 +37,8 @@ const AHEAD: u32 = 4;
 /// How often the kernel's statistics and the interface's state are read.
 const LOOK: Time = 10 * MILLISECOND;
 
-/// The largest IP packet that a frame in a chunk of so many bytes can carry, both ways: received at the kernel's
-/// offset, or made here at the largest of its own.
+/// The largest IP packet that a frame in a chunk of `chunk` bytes can carry in both directions: received at the
+/// kernel's offset, or made here at our largest offset.
 pub fn largest_packet(chunk: u32) -> u16 {
     let receive = chunk.saturating_sub(XDP_HEADROOM + ETHERNET);
     let send = payload_room(chunk) + u32::from(wire::IPV4_UDP_LEN);
@@ -47,8 +47,8 @@ pub fn largest_packet(chunk: u32) -> u16 {
 
 /// The same with zero-copy, where the NIC writes into the chunk itself.
 ///
-/// Drivers tell the NIC how long a buffer is in KiB, rounded down (igb, igc, ixgbe: `SRRCTL.BSIZEPKT` in their data
-/// sheets), and the NIC cuts off what is beyond. A chunk of 2048 bytes less its headroom is then a buffer of 1 KiB.
+/// Drivers give the NIC the length of a buffer in KiB, rounded down (igb, igc, ixgbe: `SRRCTL.BSIZEPKT` in their data
+/// sheets), and the NIC cuts off the rest. So a chunk of 2048 bytes less its headroom is a buffer of 1 KiB.
 pub fn largest_packet_zero_copy(chunk: u32) -> u16 {
     if chunk > 4096 {
         // A chain: the kernel's chunks are pages, and the packet continues in the next one.
@@ -182,7 +182,7 @@ impl XdpPort {
         self.neighbours = Some(neighbours);
     }
 
-    /// From now on the port has the addresses, the link and the MTU of its interface as it is followed, instead of
+    /// From now on the port uses the addresses, the link and the MTU of its interface as it is followed, instead of
     /// those of [`XdpConfig`].
     pub fn follow(&mut self, seen: &Arc<Seen>) {
         self.addresses = seen.addresses(self.config.local.udp_port);
@@ -299,8 +299,8 @@ impl XdpPort {
         self.tx_full = false;
     }
 
-    /// Puts the first datagram of a queue into the TX ring, or drops it by name. `false` when it stays: there is none,
-    /// or the ring is full. The kernel sees it after [`XdpPort::end_tx`].
+    /// Puts the first datagram of a queue into the TX ring, or drops and counts it. `false` when it stays: there is
+    /// none, or the ring is full. The kernel sees it after [`XdpPort::end_tx`].
     #[inline]
     pub(super) fn send_first(&mut self, now: Time, queue: &mut TxQueue) -> bool {
         let Some(refusal) = queue.iter_mut().next().map(|datagram| self.refusal(now, datagram)) else { return false };
@@ -385,8 +385,8 @@ impl XdpPort {
             counters.rx_lost_ring_full.set(statistics.rx_ring_full);
             counters.rx_fill_empty.set(statistics.rx_fill_ring_empty_descs);
         }
-        // The call looks at the interface first, whatever waits. It knows nothing of a carrier: without one the kernel
-        // takes what is sent, and drops it without a word.
+        // The call checks the interface first, whatever waits. It does not check the carrier: without a carrier the
+        // kernel takes the packets and drops them without an error.
         let link = match socket.kick_rx().err().and_then(|error| error.raw_os_error()) {
             Some(libc::ENXIO) => Link::Gone,
             Some(libc::ENETDOWN) => Link::Down,

@@ -15,8 +15,8 @@ const BUSY: Duration = Duration::from_secs(2);
 /// The size of the temporary memory.
 const SCRATCH: usize = 64 * 4096;
 
-/// Binds a socket of its own to a queue for a moment, and says whether that worked with zero-copy; with `chains`, for
-/// packets in several descriptors.
+/// Binds a socket of its own to a queue for a moment, and returns whether that worked with zero-copy; with `chains`,
+/// for packets in several descriptors.
 ///
 /// # Errors
 /// The queue is in use, or there are no AF_XDP sockets.

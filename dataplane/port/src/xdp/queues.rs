@@ -1,8 +1,8 @@
 //! The queues of one interface that one lcore serves, as one port.
 //!
-//! With as many lcores as the interface has queues that is one queue, and nothing is added to it. With fewer lcores
-//! each serves several: it receives from all in turn, and sends each flow on one, so that what goes to one slave stays
-//! in order.
+//! With as many lcores as the interface has queues, each lcore has one queue, at no extra cost. With fewer lcores each
+//! serves several: it receives from all in turn, and sends each flow on one, so that datagrams to one slave stay in
+//! order.
 
 use crate::xdp::{XdpError, XdpPort};
 use crate::{About, Port};

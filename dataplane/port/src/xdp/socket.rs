@@ -126,13 +126,13 @@ impl AsFd for Socket {
     }
 }
 
-/// What the kernel dropped (`rx_dropped`): what was lost because no frame waited in the fill ring, and what was larger
-/// than a frame.
+/// Splits the kernel's drops (`rx_dropped`): returns how many packets were lost because no frame waited in the fill
+/// ring, and how many were larger than a frame.
 ///
-/// The first says that we are too slow. The second is somebody's packet, mostly several that the sender's kernel left
-/// together (GSO) on the way to a port in mode `skb`, and says nothing of us. A packet for which there is no frame
+/// The first number means that we are too slow. The second says nothing about us: such a packet is mostly several
+/// packets that the sender's kernel left together (GSO) on the way to a port in mode `skb`. A packet without a frame
 /// finds the fill ring empty, which the kernel counts first. With chains a packet can find too few frames in a ring
-/// that is not empty; but there none is too long for the kernel.
+/// that is not empty; but then no packet is too long for the kernel.
 pub(super) fn split_drops(statistics: &libc::xdp_statistics, chains: bool) -> (u64, u64) {
     let dropped = statistics.rx_dropped;
     let lost = if chains { dropped } else { dropped.min(statistics.rx_fill_ring_empty_descs) };

@@ -10,11 +10,11 @@ use std::rc::{Rc, Weak};
 
 /// The pool of one lcore, for its AF_XDP sockets.
 ///
-/// The first socket registers the memory; further ones refer to a socket that is bound already. That one decides over
-/// zero-copy or copy for all, which is why ports of one lcore that share an arena have one mode.
+/// The first socket registers the memory; further ones refer to a socket that is already bound. That socket decides
+/// between zero-copy and copy for all. So all ports of one lcore that share an arena have one mode.
 ///
-/// The kernel takes chunks of at most a page. Frames that are larger, for jumbo packets, are several of its chunks to
-/// it; then a large packet comes and goes as a chain of descriptors.
+/// The kernel accepts chunks of at most a page. Larger frames, for jumbo packets, are several chunks for the kernel;
+/// then a large packet comes and goes as a chain of descriptors.
 pub struct Umem {
     pool: Pool,
     places: Places,
