@@ -16,6 +16,7 @@
 #   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh failover [--rate PPS] [--slaves N]     two gateways: lost records and outage of a drain and a kill
 #                        [--repeats N] [--json FILE]
+#   perf/run.sh neighbours [--json FILE] [--rounds N]  what a slow neighbour, and one that floods, cost honest slaves (root)
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tap [--json FILE]                      what a worn tap (gvm-dp capture) costs, against none
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
@@ -64,7 +65,7 @@ build() {
 }
 
 # Every benchmark of gvm-bench.
-benchmarks=(aggregate dpdk failover forward idle jumbo lcores qp rtt scrape tap tradeoff)
+benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp rtt scrape tap tradeoff)
 
 # Runs one benchmark, with what it needs beside gvm-bench. A quick run takes that from the build of the tests, which CI
 # has anyway.
@@ -83,6 +84,10 @@ run() {
         failover)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1
             "$bench" failover --binaries "$folder" "$@"
+            ;;
+        neighbours)
+            cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1
+            GVM_BIN_DIR=$(cd "$folder" && pwd) "$bench" neighbours "$@"
             ;;
         *) "$bench" "$name" "$@" ;;
     esac

@@ -148,12 +148,12 @@ impl Group {
     }
 
     /// Whether cargo of the gateway for a slave may come from here, in addition to the address where it listens.
-    #[inline]
     pub(crate) fn is_lane(&self, local: u32, from: &Peer) -> bool {
         self.nodes.get(local as usize).is_some_and(|node| node.is_lane(from))
     }
 
     /// The state of the gateway for a slave.
+    #[inline]
     pub(crate) fn standing(&self, config: &NodeConfig, now: Time, local: u32) -> Standing {
         self.nodes.get(local as usize).map_or(Standing::Away, |node| node.standing(config, now))
     }

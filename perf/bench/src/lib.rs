@@ -22,6 +22,7 @@ pub mod idle;
 pub mod input;
 pub mod jumbo;
 pub mod lcores;
+pub mod neighbours;
 pub mod qp;
 pub mod ratios;
 pub mod report;

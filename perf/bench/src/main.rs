@@ -3,7 +3,9 @@
 
 use bench::conditions::{Machine, Watch};
 use bench::report::Report;
-use bench::{aggregate, dpdk, failover, forward, idle, jumbo, lcores, qp, rtt, scrape, tap, tradeoff, unavailable};
+use bench::{
+    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, rtt, scrape, tap, tradeoff, unavailable,
+};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -113,6 +115,12 @@ enum Bench {
         #[arg(long, value_name = "FILE", default_value = "perf/failover.sh")]
         script: PathBuf,
     },
+    /// What bad neighbours cost honest slaves: one behind a slow link, and one that sends flat out
+    Neighbours {
+        /// Rounds, of which the median counts [default: 9]
+        #[arg(long)]
+        rounds: Option<usize>,
+    },
     /// What scraping and `gvm-dp stats` cost the poll loop
     Scrape {
         /// Rounds of three slices: at rest, with readings, at rest [default: 100]
@@ -156,6 +164,7 @@ impl Bench {
             Self::Qp { .. } => "qp",
             Self::Rtt { .. } => "rtt",
             Self::Failover { .. } => "failover",
+            Self::Neighbours { .. } => "neighbours",
             Self::Scrape { .. } => "scrape",
             Self::Tap { .. } => "tap",
             Self::Tradeoff { .. } => "tradeoff",
@@ -175,6 +184,7 @@ impl Bench {
             Self::Failover { repeats, rate, slaves, binaries, script } => {
                 failover::report(repeats, &failover::Options { script, binaries, rate, slaves }, quick)
             }
+            Self::Neighbours { rounds } => neighbours::report(rounds, quick),
             Self::Scrape { rounds, slice, every } => {
                 scrape::report(rounds, Duration::from_millis(slice), Duration::from_micros(every), quick)
             }
