@@ -1,7 +1,7 @@
-//! What was measured must have happened: what every benchmark on memory ports asks of a gateway lcore afterwards.
+//! Checks that a measured run really happened: every benchmark on memory ports checks its gateway lcore afterwards.
 //!
-//! Every record that came in left, or waits in a buffer; nothing was dropped or refused; what was received again was the
-//! same input; and the packets that were sent last are whole, right, and where they belong.
+//! Every record that came in left, or waits in a buffer. Nothing was dropped or refused. The input that is received
+//! again and again was not changed. The last packets that were sent are whole, correct, and for the right receiver.
 
 use crate::input::{self, GATEWAY, HEADERS, MASTER, MASTER_AT, SLAVE_SIDE, Shape, slave_at};
 use anyhow::{Context as _, ensure};
@@ -38,7 +38,7 @@ impl Passed {
     }
 }
 
-/// What went through a gateway that has come to rest, or that this thread polls.
+/// The records that went through a gateway that is at rest, or that this thread polls.
 ///
 /// # Errors
 /// A record is missing, or was dropped; a port refused something.

@@ -1,6 +1,6 @@
-//! `aggregate`: what one record costs in the gateway, on one lcore and memory ports.
+//! `aggregate`: the cost of one record in the gateway, on one lcore and memory ports.
 //!
-//! Timed is a whole poll: receive burst, headers, walk, route and anti-spoofing, append, flush, headers with checksum,
+//! A whole poll is timed: receive burst, headers, walk, route and anti-spoofing, append, flush, headers with checksum,
 //! transmit burst, frame return. The hold is infinite, so that every buffer leaves full.
 
 use crate::account::{self, Passed};
@@ -153,13 +153,14 @@ pub struct Row {
     pub full: f64,
 }
 
-/// Less than this share of flushes with cause `full`, and the input is not what it should be.
+/// If the share of flushes with cause `full` is below this, the input is wrong.
 const FULL: f64 = 0.99;
 
-/// Measures one number of slaves, in turn with the floor. `warm` fills buffers to all levels and touches every page first.
+/// Measures one number of slaves, in turn with the floor. `warm` first fills buffers to all levels and touches every
+/// page.
 ///
 /// # Errors
-/// What was measured did not happen: see [`Bench::check`].
+/// The measured run did not happen: see [`Bench::check`].
 pub fn measure(slaves: u32, records: usize, up: bool, rounds: usize, warm: bool) -> anyhow::Result<Row> {
     // Twice as many records as slaves and at least 16 MiB of cache lines: nothing of the input stays in the L2 cache.
     let packets = (2 * slaves as usize / records).max(65_536 / records);

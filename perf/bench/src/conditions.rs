@@ -1,7 +1,7 @@
-//! Where and when figures were made: the machine, and what else it did meanwhile.
+//! Where and when figures were measured: the machine, and its other work at that time.
 //!
-//! A figure of a shared machine is worth as much as the machine was quiet. Everything here is read from `/proc`: what the
-//! hypervisor took (`steal`), what other programs used, and the load before and after.
+//! A figure from a shared machine is only reliable if the machine was quiet. Everything here is read from `/proc`: the
+//! time that the hypervisor took (`steal`), the time that other programs used, and the load before and after.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,10 @@ use std::fmt;
 use std::fs;
 use std::time::Instant;
 
-/// Up to this share of the cores' time for others, stolen time included, a machine counts as quiet, in percent.
+/// A machine counts as quiet if others, including stolen time, use at most this share of the cores' time, in percent.
 pub const QUIET: f64 = 5.0;
 
-/// Up to this load before the run a machine counts as quiet, where nobody can tell others from the run.
+/// A machine counts as quiet up to this load before the run, if others cannot be distinguished from the run.
 pub const QUIET_LOAD: f64 = 0.5;
 
 /// The machine. All fields are as the kernel names them.
@@ -118,7 +118,7 @@ impl Watch {
         Ok(Self { at: Instant::now(), load, ticks, own: own()? })
     }
 
-    /// What the machine did since then beside this process and its children that have ended.
+    /// The machine's work since then, without this process and its children that have ended.
     ///
     /// # Errors
     /// There is no `/proc` as Linux has it.
@@ -184,7 +184,7 @@ impl Conditions {
         Ok(Self::between(parse(stat, loadavg)?, now()?, None, seconds))
     }
 
-    /// Whether others left the machine to the run: see [`QUIET`] and [`QUIET_LOAD`].
+    /// Whether the machine was quiet: see [`QUIET`] and [`QUIET_LOAD`].
     pub fn is_quiet(&self) -> bool {
         match self.others_percent {
             Some(others) => self.steal_percent + others <= QUIET,
@@ -239,9 +239,9 @@ mod tests {
             conditions.to_string(),
             "busy, load 1.50 before and 3.25 after, steal 15.0 %, other programs 15.0 % of the cores' time in 2.0 s"
         );
-        // Clocks of processes and of the machine differ a little: never less than nothing.
+        // The clocks of processes and of the machine differ a little: the result is never negative.
         assert_eq!(Conditions::between(before, after, Some(110), 2.0).others_percent, Some(0.0));
-        // Where nobody can tell others from the run, steal and the load before it decide.
+        // If others cannot be distinguished from the run, steal and the load before it decide.
         let unknown = Conditions::between(before, after, None, 2.0);
         assert!(unknown.others_percent.is_none() && !unknown.is_quiet() && !unknown.to_string().contains("other"));
         let still = Conditions { steal_percent: 0.0, load_before: 0.5, ..unknown };

@@ -1,5 +1,5 @@
-//! `failover`: what the drain and the death of one of two gateways cost. The trial itself is `perf/failover.sh`, between real
-//! processes; here it is repeated, and its figures are collected.
+//! `failover`: the cost of a drain and of the death of one of two gateways. The trial itself is `perf/failover.sh`,
+//! between real processes; here it is repeated, and its figures are collected.
 
 use crate::ratios::{Ratios, median};
 use crate::report::Report;

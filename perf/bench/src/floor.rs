@@ -1,4 +1,4 @@
-//! The floor under aggregation: the same bytes copied to the same buffers in the same order, and nothing else.
+//! The floor for aggregation: the same bytes copied to the same buffers in the same order, and nothing else.
 
 use crate::input::{self, HEADERS, Shape};
 use crate::stopwatch::Stopwatch;

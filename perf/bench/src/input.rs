@@ -67,8 +67,8 @@ pub struct Shape {
     pub up: bool,
 }
 
-/// The destinations of all records, datagram after datagram: uniformly random, but those of one datagram are of one shard,
-/// as the wire format demands.
+/// The destinations of all records, datagram after datagram: uniformly random, but those of one datagram are of one
+/// shard, as the wire format demands.
 pub fn order(shape: &Shape) -> Vec<u32> {
     let mut random = Random::new(1);
     let shard = Scale::default().slaves_per_gateway();

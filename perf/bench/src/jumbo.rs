@@ -1,8 +1,9 @@
-//! `jumbo`: MTU 9000. How many packets are saved at small payloads, and what a page of 4 KiB costs, of which two share a
-//! datagram.
+//! `jumbo`: MTU 9000. How many packets are saved at small payloads, and what a page of 4 KiB costs, of which two share
+//! a datagram.
 //!
-//! The page's baseline is a plain copy of its bytes from the same input to the same buffers. Timed is a whole poll, as in
-//! `aggregate`: it copies one page of two (the other's frame becomes the buffer), and computes the checksum over both.
+//! The baseline for pages is a plain copy of the bytes from the same input to the same buffers. A whole poll is timed,
+//! as in `aggregate`: it copies one page of two (the other's frame becomes the buffer), and computes the checksum over
+//! both.
 
 use crate::aggregate::Bench;
 use crate::floor::Floor;
@@ -43,7 +44,8 @@ pub struct Row {
 }
 
 fn bench(shape: Shape, packets: &[Vec<u8>]) -> anyhow::Result<Bench> {
-    // Received frames are as large as all others, as on a NIC: one that becomes a buffer has room for the next record.
+    // Received frames are as large as all others, as on a NIC: a frame that becomes a buffer has room for the next
+    // record.
     let chunk = chunk_for_data(u32::from(ROOM));
     Bench::with(shape, packets, frame::BURST, MTU, chunk, chunk)
 }

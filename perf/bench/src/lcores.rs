@@ -1,9 +1,9 @@
-//! `lcores`: two lcores against one, each with a gateway, an arena and an input of its own.
+//! `lcores`: two lcores compared with one, each with a gateway, an arena and an input of its own.
 //!
-//! They run as in the product, on pinned threads in polling mode. A machine that others use, too, takes cores away from
-//! the threads, which no design can help; so each figure comes twice: by the wall clock, and by the CPU time of the
-//! threads. What two lcores cost each other (shared cache lines, memory bandwidth, a shared core's second thread) is in
-//! both; what other programs take is in the first alone.
+//! They run as in the product, on pinned threads in polling mode. On a shared machine other programs take cores away
+//! from the threads, which no design can prevent. So each figure comes twice: by the wall clock, and by the CPU time of
+//! the threads. The cost of two lcores for each other (shared cache lines, memory bandwidth, a shared core's second
+//! thread) is in both figures; the time that other programs take is only in the first.
 
 use crate::account;
 use crate::aggregate;

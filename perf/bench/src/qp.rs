@@ -1,8 +1,9 @@
 //! `qp`: what READs and WRITEs of 4 KiB cost, requester and responder together, in GVM records from memory to memory.
 //!
-//! Two roles, each with an endpoint, an arena and a region on hugepages, hand each other the frames that they send: neither
-//! sockets nor Ethernet are timed, everything else is, with the ICRC made and checked on every packet. The floor copies the
-//! same bytes in the same order from region to frame and from frame to region, and computes a CRC over them once per side.
+//! Two roles, each with an endpoint, an arena and a region on hugepages, hand each other the frames that they send:
+//! neither sockets nor Ethernet are timed, everything else is, with the ICRC made and checked on every packet. The
+//! floor copies the same bytes in the same order from region to frame and from frame to region, and computes a CRC over
+//! them once per side.
 
 use crate::ratios::{Ratios, median};
 use crate::report::Report;
@@ -297,8 +298,8 @@ impl Floor {
         Ok(Self { case, from, to, frames, sum: 0 })
     }
 
-    /// One round: each page is copied into a frame and out of it, and its CRC computed at both ends. Without `crc` only the
-    /// copies.
+    /// One round: each page is copied into a frame and out of it, and its CRC computed at both ends. Without `crc` only
+    /// the copies.
     #[inline(never)]
     pub fn run(&mut self, crc: bool) -> f64 {
         let start = Stopwatch::start();

@@ -1,5 +1,5 @@
-//! The ratio of ours to the baseline over the rounds of a benchmark: the middle one is the figure, and how far they lie
-//! apart says what the figure is worth.
+//! The ratio of ours to the baseline over the rounds of a benchmark: the median is the figure, and the range shows how
+//! reliable it is.
 
 use std::fmt;
 

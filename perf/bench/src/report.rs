@@ -1,5 +1,5 @@
-//! What every benchmark ends with: where and when it ran, the range of its ratios, its last line, and its JSON.
-//! And numbers as people read them.
+//! The end of every benchmark: where and when it ran, the range of its ratios, its last line, and its JSON. Also
+//! numbers in a readable form.
 
 use crate::conditions::{Conditions, Machine};
 use crate::ratios::Ratios;

@@ -1,8 +1,9 @@
-//! `scrape`: what reading its counters costs an lcore.
+//! `scrape`: the cost of reading an lcore's counters, for the lcore.
 //!
-//! A gateway lcore polls at full load on memory ports, on a thread and core of its own. Another thread takes what a
-//! scrape and `gvm-dp stats` take, far more often than once a second, in slices; in the slices between it rests. Cost
-//! is nanoseconds of busy polls for each record. What one reading costs follows from the difference.
+//! A gateway lcore polls at full load on memory ports, on a thread and core of its own. In some slices of time another
+//! thread reads everything that a scrape and `gvm-dp stats` read, far more often than once a second; in the slices
+//! between it rests. The cost is nanoseconds of busy polls for each record. The cost of one reading follows from the
+//! difference.
 
 use crate::account;
 use crate::aggregate;

@@ -1,4 +1,4 @@
-//! CPU time of this thread: what a shared machine's other programs do not change.
+//! CPU time of this thread, which other programs on a shared machine do not change.
 
 use rustix::time::{ClockId, clock_gettime};
 

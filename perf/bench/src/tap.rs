@@ -1,7 +1,7 @@
-//! `tap`: what a worn tap costs an lcore for each record, on memory ports.
+//! `tap`: the cost of a tap in use, for an lcore and per record, on memory ports.
 //!
-//! The same lcore, in turns without a tap, with one whose filter picks nothing, and with one that copies everything, both
-//! ways. What the watcher does with the copies is not timed: it is another thread's work.
+//! The same lcore is measured in turns without a tap, with a tap whose filter picks nothing, and with one that copies
+//! everything in both directions. The watcher's work on the copies is not timed: another thread does it.
 
 use crate::account;
 use crate::aggregate;

@@ -1,8 +1,8 @@
 //! `tradeoff`: what a longer hold gives (records per datagram) and what it costs (added latency).
 //!
-//! On a virtual clock, so that the figures are of the algorithm and the same on every machine: records arrive at random
-//! times, the gateway is polled every microsecond, and a record's added latency is the time from its arrival to the
-//! poll in which its datagram left.
+//! It runs on a virtual clock, so that the figures depend only on the algorithm and are the same on every machine.
+//! Records arrive at random times, and the gateway is polled every microsecond. A record's added latency is the time
+//! from its arrival to the poll in which its datagram left.
 
 use crate::input::{self, MASTER, Random};
 use crate::ratios::Ratios;

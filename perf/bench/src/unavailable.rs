@@ -1,4 +1,4 @@
-//! A benchmark that cannot run here: not a failure, unless whoever started it says that it must run.
+//! A benchmark that cannot run here: not a failure, unless the caller says that it must run.
 
 use ebpf::SteerError;
 use port::dpdk::DpdkError;
@@ -34,8 +34,8 @@ pub fn needs_two_cores_and_namespaces() -> anyhow::Result<()> {
     netns::missing().map_or(Ok(()), |reason| Err(Unavailable(reason).into()))
 }
 
-/// Why a benchmark could not run here, if that is what went wrong: something is not installed or not permitted. `None` for
-/// everything else, which is a failure.
+/// Why a benchmark could not run here, because something is not installed or not permitted. `None` for everything else,
+/// which is a failure.
 pub fn reason(error: &anyhow::Error) -> Option<String> {
     let is_missing = error.is::<Unavailable>()
         || matches!(error.downcast_ref(), Some(SteerError::Permission(_)))

@@ -24,7 +24,7 @@ impl Targets {
     }
 }
 
-/// Streams of PATTERN that are told apart for each slave: a farm that was started again, and the one before.
+/// Streams of PATTERN that are distinguished for each slave: those of a restarted farm, and of the one before.
 const UP_STREAMS: u8 = 2;
 
 /// The longest time between two records of one slave.
@@ -65,7 +65,7 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A checker of the answers to `req_id`, and of what slaves send to its master on their own.
+    /// A checker of the answers to `req_id`, and of the records that slaves send to its master on their own.
     pub fn new(targets: Targets, req_id: u64, counters: Arc<Counters>, latency: Arc<Histogram>) -> Self {
         Self {
             targets,

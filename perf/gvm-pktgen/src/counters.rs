@@ -1,4 +1,4 @@
-//! What the generator counts, and where it is in its run.
+//! The counters of the generator, and the phases of its run.
 //!
 //! Always: `records_in = link_consumed + refused_source + dropped_bad + dropped_unexpected + ` the sum of `echo_*` and
 //! `up_*` without the two gaps.
@@ -81,11 +81,11 @@ frame::counters! {
     }
 }
 
-/// Where the run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Until all gateways have registered it, or those that serve the slaves asked and no other for three intervals, and
-    /// enough slaves are known.
+    /// Waits until all gateways have registered it, or for three intervals only those that serve the requested slaves,
+    /// and until enough slaves are known.
     Waiting,
     /// For the time, or as many records, as was asked.
     Sending,

@@ -25,11 +25,11 @@ const PER_POLL: u32 = 512;
 const BACKLOG: usize = 128;
 /// How long sending that was held back waits before it tries again.
 const RETRY: u64 = 50 * MICROSECOND;
-/// So many times in a heartbeat interval it is looked which of several gateways are live.
+/// How many times in a heartbeat interval the generator checks which of several gateways are live.
 const LOOKS: u64 = 64;
-/// Stragglers are over when nothing has come for so long.
+/// The phase of stragglers is over when nothing has come for this long.
 const QUIET: u64 = SECOND;
-/// Stragglers are over after so long in any case: slaves may send on their own for ever.
+/// The phase of stragglers is over after this time in any case, because slaves may send on their own for ever.
 const STRAGGLERS: u64 = 10 * SECOND;
 
 /// What is sent downward.
@@ -83,7 +83,7 @@ pub struct GeneratorConfig {
     pub sizes: Sizes,
     /// To whom.
     pub distribution: Distribution,
-    /// Seed of the distribution.
+    /// Which slave is next.
     pub seed: u64,
     /// Records a second; `None` is flat out.
     pub rate: Option<u64>,
@@ -126,7 +126,7 @@ pub struct Generator {
     scale: Scale,
     uplinks: Vec<Uplink>,
     known: Known,
-    /// When to look again which uplink serves which shard: gateways fall silent without a word.
+    /// When to check again which uplink serves which shard: gateways fall silent without a message.
     choose_at: Time,
     checker: Checker,
     picker: Picker,
@@ -263,7 +263,7 @@ impl Generator {
         self.counters.members_too_small.set(u64::from(self.known.count() - self.known.fit()));
     }
 
-    /// The way to a slave, and how much a frame of ours has room for.
+    /// The way to a slave, and the room that a frame of ours has.
     #[inline]
     fn route(&self, id: u32, out: &Outbox) -> Option<Route> {
         let frame = out.pool().payload_room() as usize;
@@ -284,7 +284,7 @@ impl Generator {
         let there = match &self.config.via {
             Via::Direct { .. } => true,
             Via::Gateways { gateways, node, .. } => {
-                // A gateway that does not run is not waited for, when others serve what is asked.
+                // The generator does not wait for a gateway that does not run, if others serve the requested slaves.
                 let all = counters.gateways_registered.get() == gateways.len() as u64;
                 (all || now.saturating_sub(self.began) >= SILENT_INTERVALS * node.interval)
                     && counters.shards_missing.get() == 0
@@ -358,7 +358,7 @@ impl Generator {
         };
         let id = self.config.targets.first + target;
         let Some(route) = self.route(id, out) else { return self.hold(target) };
-        // A record must fit the slave's leg too; the datagram to the gateway only this one.
+        // A record must fit the path to the slave, too; the datagram must fit only the path to the gateway.
         let room = match self.config.via {
             Via::Direct { .. } => route.room,
             Via::Gateways { .. } => route.room.min(link::datagram_room(&route.peer, self.known.mtu(target))),
@@ -367,7 +367,7 @@ impl Generator {
             Some((_, payload, more)) if more > 0 && payload + HEADER_LEN <= room => Some((payload, more)),
             _ => self.dealer.deal(room.saturating_sub(HEADER_LEN)),
         };
-        // The MTU has shrunk below what was asked for: wait for it to grow again.
+        // The MTU has shrunk below the requested size: wait until it grows again.
         let Some((payload, more)) = dealt else { return self.hold(target) };
         let sequence = self.sequences.get(target as usize).copied().unwrap_or(0);
         let header = RecordHeader::new(msg_type, id, req_id(self.config.master, self.config.run), payload as u32);
@@ -387,7 +387,7 @@ impl Generator {
         true
     }
 
-    /// The record to this slave is made later; its size is dealt then.
+    /// The record to this slave is made later, and its size is chosen then.
     fn hold(&mut self, target: u32) -> bool {
         self.pending = Some((target, 0, 0));
         false

@@ -71,7 +71,8 @@ impl Known {
         }
     }
 
-    /// The largest IP packet to a slave on the way that its cargo takes, in bytes; what everybody takes if it is not known.
+    /// The largest IP packet to a slave on the way that its cargo takes, in bytes; what everybody takes if it is not
+    /// known.
     #[inline]
     pub fn mtu(&self, target: u32) -> u16 {
         match self.known_mtu(target) {

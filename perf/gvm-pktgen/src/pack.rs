@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use wire::record::RecordHeader;
 use wire::{HEADER_LEN, Shard, echo};
 
-/// Datagrams that are filled at once; with more shards than these the oldest leaves.
+/// Datagrams that are filled at once; with more shards than this, the oldest datagram leaves.
 const OPEN: usize = 64;
 
 struct Open {

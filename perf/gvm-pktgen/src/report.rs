@@ -110,7 +110,7 @@ pub struct Report {
 pub enum Verdict {
     /// All well.
     Ok,
-    /// Records were corrupted, came twice, or were nobody's.
+    /// Records were corrupted, came twice, or belonged to nobody.
     Content,
     /// Records were lost.
     Loss,
@@ -180,7 +180,7 @@ impl Report {
         }
     }
 
-    /// Whether the run went well; content errors weigh more than loss.
+    /// Whether the run went well; content errors are worse than loss.
     pub fn verdict(&self) -> Verdict {
         let wrong = |checked: &Checked| checked.corrupted + checked.duplicate;
         if wrong(&self.echo) + wrong(&self.up) + self.received.bad > 0 {

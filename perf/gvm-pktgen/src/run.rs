@@ -133,7 +133,7 @@ fn open_udp(spec: &PortSpec, pool: Pool) -> Result<UdpPort, String> {
     }
 }
 
-/// Chunks that a packet of this size fits in, wherever its data begins.
+/// The size of chunks in which a packet of this size fits, wherever its data begins.
 fn chunk(mtu: u16) -> u32 {
     (u32::from(mtu) + 512).next_multiple_of(64).max(2048)
 }
@@ -221,7 +221,7 @@ where
 fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result<K, RunError> {
     let failed = |cause: String| RunError::Key { path: path.display().to_string(), cause };
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    // Of the open file, so that nobody swaps it between the look and the read.
+    // The metadata of the open file, so that nobody can exchange the file between the check and the read.
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
@@ -231,7 +231,7 @@ fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result
             path.display()
         )));
     }
-    // As gvm-dp judges: the group may be that of a service which reads the same file.
+    // The same rule as in gvm-dp: the group may be that of a service that reads the same file.
     if metadata.is_file() && mode & 0o007 != 0 {
         return Err(failed(format!(
             "it is open to every user of this machine (mode {:03o}): make it private with `chmod o= {}`",
@@ -249,7 +249,7 @@ fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result
 /// Bytes of a key file that are read at most.
 const LONGEST_KEY_FILE: usize = 4096;
 
-/// How often the counters are looked at.
+/// The interval between two reads of the counters.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for the run's end, with a line each second.

@@ -17,7 +17,7 @@ pub enum Sizes {
     /// Seven of 64, four of 576, one of 1400 bytes in every twelve, mixed: the simple IMIX, with payloads instead of
     /// packets. What does not fit the route is as large as fits.
     Imix,
-    /// As pages travel: 4096 bytes where they fit the route, else four pieces of 1024 bytes to the same slave.
+    /// The sizes of pages: 4096 bytes where they fit the route, otherwise four pieces of 1024 bytes to the same slave.
     Page,
 }
 

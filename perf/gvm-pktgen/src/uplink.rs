@@ -1,4 +1,4 @@
-//! One gateway as a master sees it: the registration, and the slaves behind it.
+//! One gateway from a master's view: the registration, and the slaves behind it.
 
 use crate::counters::Counters;
 use frame::{Class, Datagram, Outbox, Peer, Time};
@@ -36,7 +36,7 @@ impl Uplink {
         self.node.is_registered()
     }
 
-    /// How the gateway stands with us.
+    /// The standing of the gateway with this master.
     pub fn standing(&self, config: &NodeConfig, now: Time) -> Standing {
         self.node.standing(config, now)
     }
@@ -51,14 +51,15 @@ impl Uplink {
         &self.shards
     }
 
-    /// Whether a datagram from `from` may be the gateway's: from where it listens, or from a lane if it said that it uses them.
+    /// Whether a datagram from `from` may be the gateway's: it comes from where the gateway listens, or from a lane if
+    /// the gateway said that it uses lanes.
     #[inline]
     pub fn is_source(&self, from: &Peer) -> bool {
         from.is_same_origin(self.node.gateway(), true) || self.node.is_lane(from)
     }
 
-    /// Takes a record of link control; calls `changed` with each slave that is different now. Returns what is to be
-    /// told, and whether the routes may have changed.
+    /// Takes a record of link control; calls `changed` with each slave that has changed. Returns the event to report,
+    /// and whether the routes may have changed.
     pub fn receive(
         &mut self,
         config: &NodeConfig,
@@ -69,7 +70,7 @@ impl Uplink {
         changed: impl FnMut(&Member),
     ) -> Option<NodeEvent> {
         if record.header().msg_type() == MsgType::MEMBERS {
-            // What came twice, or before its turn, is part of how MEMBERS gets through; the table asks again.
+            // Repeated or early records are normal for MEMBERS; the table asks again.
             if let Err(refusal) = self.table.receive(now, &mut self.node, from, record, changed) {
                 counters.link_refused.add(1);
                 counters.link_refused_challenge.add(u64::from(refusal == MembersRefusal::Challenge));

@@ -1,7 +1,7 @@
 //! DPDK in the test's own process: virtual devices, and files of packets for them.
 //!
-//! EAL starts once in a process, without PCI, and on ordinary pages. Tests that use it say SKIPPED when the plugin was built
-//! without DPDK, or fail when the environment has `GVM_TESTS=require`.
+//! EAL starts once in a process, without PCI, and on ordinary pages. Tests that use it say SKIPPED when the plugin was
+//! built without DPDK, or fail when the environment has `GVM_TESTS=require`.
 
 use crate::product::binaries;
 use port::dpdk::{

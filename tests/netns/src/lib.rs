@@ -130,7 +130,8 @@ impl Namespace {
     /// # Panics
     /// When `ip` fails.
     pub fn forget_neighbours(&self, device: &str) {
-        // `ip neighbour flush` would go on until it finds none, and fail after ten rounds: traffic brings them back at once.
+        // `ip neighbour flush` would repeat until it finds none, and fail after ten rounds: traffic creates them again
+        // at once.
         for line in self.ip(&format!("neighbour show dev {device}")).lines() {
             let address = line.split_whitespace().next().unwrap_or_default();
             // The kernel may have forgotten it meanwhile.
@@ -202,7 +203,7 @@ pub fn join(a: &End<'_>, b: &End<'_>, queues: u32) {
         b.namespace.name()
     ));
     for end in [a, b] {
-        // No addresses of its own making: what is on the wire is what the test sends, and ARP.
+        // No automatic addresses: the wire carries only what the test sends, and ARP.
         end.namespace.ip(&format!("link set dev {} addrgenmode none", end.name));
         end.namespace.ip(&format!("address add {} dev {}", end.address, end.name));
         end.namespace.ip(&format!("link set dev {} up", end.name));

@@ -1,8 +1,8 @@
-//! The product's own programs inside namespaces: built once, started, listened to, and ended whatever happens.
+//! The product's own programs inside namespaces: built once, started, observed, and ended in every case.
 //!
-//! Cargo gives a test the binaries of its own package only, and `gvm-dp` belongs to another. So the test asks cargo to
-//! build them, in the profile that it was built in itself; when they are up to date, that takes a moment. With
-//! `GVM_BIN_DIR` set, they are taken from that directory and nothing is built.
+//! Cargo gives a test only the binaries of its own package, and `gvm-dp` belongs to another. So the test asks cargo to
+//! build them, in the profile of the test itself; when they are up to date, that takes a moment. With `GVM_BIN_DIR`
+//! set, they are taken from that directory and nothing is built.
 
 use crate::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For ever, as far as a test is concerned.
+/// The time after which a test gives up.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Waits until `look` gives something.
@@ -146,7 +146,7 @@ impl Place {
         let mut words = line.split_whitespace();
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace.name()]);
-        // A program of ours, or of the system that starts one of ours.
+        // A program of ours, or a system program that starts one of ours.
         command.args(words.by_ref().map(|word| match word {
             "gvm-dp" | "gvm-pktgen" => binaries().join(word).into_os_string(),
             word => word.into(),
@@ -172,7 +172,7 @@ impl Place {
         self.command(namespace, line).output().expect("`ip netns exec` runs")
     }
 
-    /// Runs a command line that must fail with this exit code; returns what it complained.
+    /// Runs a command line that must fail with this exit code; returns its error message.
     ///
     /// # Panics
     /// When it does not.
@@ -201,7 +201,7 @@ impl Place {
         Process { child, line: line.to_owned(), said, printed, readers }
     }
 
-    /// What the process with this name counts.
+    /// The counters of the process with this name.
     ///
     /// # Panics
     /// When it does not answer.
@@ -213,12 +213,12 @@ impl Place {
         serde_json::from_slice(&output.stdout).expect("stats are JSON")
     }
 
-    /// Waits until what the process with this name counts is as it is wanted, and returns it. Counters are read one after the
-    /// other while the process goes on, and so are those of its XDP program: when heartbeats come, two that are equal at rest
-    /// differ for a moment.
+    /// Waits until the counters of the process with this name are as `wanted`, and returns them. Counters are read one
+    /// after the other while the process goes on, and so are those of its XDP program. So two counters that are equal
+    /// at rest differ for a moment when heartbeats come.
     ///
     /// # Panics
-    /// When it never is.
+    /// When they never are.
     pub fn until_stats(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = try_until(|| {
@@ -229,7 +229,7 @@ impl Place {
         last
     }
 
-    /// What the process with this name counts and is not zero, for the message of a test that failed.
+    /// The counters of the process with this name that are not zero, for the message of a failed test.
     pub fn not_zero(&self, name: &str) -> String {
         let mut command = Command::new(binaries().join("gvm-dp"));
         command.args(["stats", "--json", "--name", name]).env("GVM_DP_RUN_DIR", &self.directory);
@@ -324,7 +324,7 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
-    /// Where its threads are in the kernel, a line each, for the message of a test that failed.
+    /// Where its threads are in the kernel, a line each, for the message of a failed test.
     fn threads(&self) -> String {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
         let line = |task: std::fs::DirEntry| {

@@ -106,7 +106,7 @@ impl Machine {
         command.stdin(Stdio::null()).output().expect("scripts/install.sh runs")
     }
 
-    /// Runs one line of a document as somebody would type it here, and returns what it printed.
+    /// Runs one line of a document as a person would type it, and returns what it printed.
     ///
     /// # Panics
     /// When it fails.
@@ -124,7 +124,7 @@ impl Machine {
             _ => {
                 let line =
                     line.replace("127.0.0.1", &self.address).replace("/etc/", &format!("{}/etc/", self.root.display()));
-                // What goes on behind the line must not hold its output open.
+                // A background process must not hold the output of the line open.
                 let line = match line.strip_suffix('&') {
                     Some(line) => format!("{line} >{}/background.log 2>&1 &", self.root.display()),
                     None => line,
@@ -174,7 +174,7 @@ impl Machine {
         command
     }
 
-    /// What `systemctl start` does, as far as it shows: returns when the process says that it is ready.
+    /// Does the visible part of `systemctl start`: returns when the process reports that it is ready.
     fn start(&mut self) -> String {
         assert!(self.service.is_none(), "it runs already");
         for directory in self.unit("RuntimeDirectory") {
@@ -216,7 +216,7 @@ impl Machine {
         String::new()
     }
 
-    /// What the service has said.
+    /// The log of the service.
     pub fn journal(&self) -> String {
         std::fs::read_to_string(self.root.join("journal")).unwrap_or_default()
     }
@@ -228,7 +228,7 @@ impl Drop for Machine {
             let _ = service.kill();
             let _ = service.wait();
         }
-        // What a line left behind in the background; when all went well it has ended.
+        // Processes that a line left in the background; if all went well they have ended.
         for entry in std::fs::read_dir(self.path("/run/gvm-dp")).into_iter().flatten().flatten() {
             if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".sock")) {
                 let _ = self.command("gvm-dp").args(["drain", "--name", name]).output();

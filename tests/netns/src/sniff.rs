@@ -1,4 +1,4 @@
-//! What is on the wire, as a packet socket sees it.
+//! Packets on the wire, as a packet socket sees them.
 
 use crate::Namespace;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
@@ -11,16 +11,16 @@ use wire::{MsgType, Record, echo};
 /// Ethernet's number of IPv4, in network order as the kernel wants it.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 
-/// What tells one record of a generator from all others.
+/// The fields that distinguish one record of a generator from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// What it is.
     pub msg_type: MsgType,
     /// The slave that it goes to, or comes from.
     pub slave: u32,
-    /// Whose it is.
+    /// Its request id: the run that it belongs to.
     pub req_id: u64,
-    /// Its number; nothing when its payload is not what a generator has sent.
+    /// Its number; `None` when its payload is not a generator's.
     pub sequence: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ impl Datagram {
     }
 }
 
-/// Hears every datagram of records that arrives in a namespace and is left to its kernel, from when it was made.
+/// Receives every datagram of records that arrives in a namespace and is left to its kernel, from its start on.
 pub struct Sniffer {
     socket: OwnedFd,
 }
@@ -102,7 +102,7 @@ impl Sniffer {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = namespace.enter(|| socket_with(AddressFamily::PACKET, SocketType::RAW, flags, protocol));
         let socket = socket.expect("root may listen");
-        // Nobody reads while a test goes on.
+        // Nobody reads the socket while a test runs.
         set_socket_recv_buffer_size_force(&socket, 64 << 20).expect("root may have a large buffer");
         Self { socket }
     }

@@ -14,7 +14,7 @@ pub const QUEUES: u32 = 2;
 /// Frames of each of the gateway's lcores.
 pub const FRAMES: u64 = 4096;
 
-/// Three hosts: what the gateway faces on the left and on the right is a veth with two queues.
+/// Three hosts: each side of the gateway is a veth with two queues.
 pub struct World {
     /// Their control sockets.
     pub place: Place,
@@ -56,7 +56,8 @@ pub fn one_armed() -> Option<World> {
         let hosts = [(&master, "m", "10.92.3.2/24"), (&gateway, "only", "10.92.3.1/24"), (&farm, "f", "10.92.3.3/24")];
         for (namespace, name, address) in hosts {
             let host = End { namespace, name, address };
-            // The switch's ends have addresses because every end has one; a bridge's port answers for none.
+            // The switch's ends have addresses only because every end has one; a port of a bridge does not answer for
+            // its address.
             let port = format!("to-{name}");
             join(&host, &End { namespace: &switch, name: &port, address: "192.0.2.1/32" }, QUEUES);
             switch.ip(&format!("link set dev {port} master bridge"));
@@ -111,11 +112,11 @@ impl World {
         )
     }
 
-    /// Sends records to all ids and has every single one come back with the right content. No more are on their way at
-    /// once than the smallest ring between the hosts holds: what is lost, somebody lost.
+    /// Sends records to all ids and checks that every single one comes back with the right content. No more are on
+    /// their way at once than the smallest ring between the hosts holds, so every loss is a fault.
     ///
     /// # Panics
-    /// When one does not.
+    /// When one does not come back.
     pub fn every_record_comes_back(&self, gateway: &str, ids: Range<u32>) -> u64 {
         let (code, printed, said) = self
             .pktgen(
@@ -132,7 +133,7 @@ impl World {
         sent
     }
 
-    /// What the kernels of all hosts count, for whoever looks for lost packets.
+    /// The counters of all hosts' kernels, for people who search for lost packets.
     fn where_packets_go(&self) -> String {
         let mut all = String::new();
         for (host, namespace) in [("master", &self.master), ("gateway", &self.gateway), ("farm", &self.farm)] {
@@ -143,7 +144,7 @@ impl World {
         all
     }
 
-    /// Every record that came in is in its place, and so is every frame.
+    /// Checks that every record that came in is in its place, and every frame, too.
     ///
     /// # Panics
     /// When one is not.

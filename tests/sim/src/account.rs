@@ -1,4 +1,4 @@
-//! The account of the whole cluster: what the ends sent, what reached the other ends, and what became of the rest.
+//! The account of the whole cluster: what the ends sent, what reached the other ends, and what happened to the rest.
 
 use crate::cluster::Cluster;
 use crate::ledger::{Sums, Wrong, dropped_down, dropped_up};
@@ -32,7 +32,7 @@ pub struct Balance {
     pub made: u64,
     /// Records that did not get to their end.
     pub lost: u64,
-    /// Records whose fate is known: nobody was reached, dropped by name, or in a gateway that crashed.
+    /// Records whose fate is known: they reached nobody, were dropped and counted, or were in a gateway that crashed.
     pub accounted: u64,
 }
 

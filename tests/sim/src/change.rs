@@ -1,5 +1,5 @@
-//! Changes under load, on a cluster that is otherwise calm: a gateway with a twin drains, crashes or is cut off, and the
-//! cluster changes its key. What is lost is accounted for to the record; a drain and a new key lose nothing.
+//! Changes under load, on a cluster that is otherwise calm: a gateway with a twin drains, crashes or is cut off, and
+//! the cluster changes its key. Every lost record is accounted for; a drain and a new key lose nothing.
 
 use crate::account::{Account, Balance};
 use crate::cluster::Cluster;
@@ -13,17 +13,17 @@ use link::{ClusterKey, Credential, KeyRing, SILENT_INTERVALS};
 use slave::TrafficConfig;
 use wire::link::NodeId;
 
-/// Whose life is at stake.
+/// The gateway that goes.
 const FIRST: usize = 0;
 const WHO: Who = Who::Gateway(FIRST as u16);
 
-/// So light a load that no ring of any cluster overflows.
+/// The load is so light that no ring of any cluster overflows.
 const TRAIN: u64 = 4;
 const TRAIN_GAP: u64 = 10 * MILLISECOND;
 const UPWARD: u64 = 100;
 const PAYLOAD: u64 = 64;
 
-/// Longer than anything is under way while all is calm.
+/// Longer than any frame is under way while all is calm.
 const SETTLE: u64 = 30 * MILLISECOND;
 
 /// The longest drain.
@@ -38,7 +38,7 @@ impl Cluster {
         self.run_until(self.now + time)
     }
 
-    /// Masters and farms send a little, all the time. Returns the account before.
+    /// Masters and farms send a few records all the time. Returns the account before.
     fn load(&mut self) -> Result<Account, Wrong> {
         let before = self.account();
         for i in 0..self.masters.len() {
@@ -141,8 +141,9 @@ impl Cluster {
         }
         self.phase("back to the preferred gateway");
         self.come_home()?;
-        // Away and back, once each: nothing flaps. A master may move once more: MEMBERS come in pieces, and a slave that it has
-        // not heard of from the preferred gateway is reached by the other one until then.
+        // Cargo moves away and back, once each: it does not flap. A master may move once more: MEMBERS come in pieces,
+        // and until the master has heard of a slave from the preferred gateway, it reaches that slave through the other
+        // one.
         let (now_farms, now_masters) = self.moves();
         let shards = self.plan.gateways[FIRST].shards.len() as u64 * self.masters.len() as u64;
         let most = (2 * self.slaves_of_first(), 2 * shards + self.masters.len() as u64);
@@ -153,7 +154,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The preferred gateway does not answer: soon nobody sends to it.
+    /// The preferred gateway does not answer: after a short time nobody sends to it.
     fn go_without(&mut self) -> Result<(), Wrong> {
         let gone = self.now;
         self.pass(self.intervals(SILENT_INTERVALS + 1))?;
@@ -230,7 +231,7 @@ impl Cluster {
         }
         self.plan.key = Some(bytes);
         self.counted.insert("trial.rotation".to_owned(), 1);
-        // What strangers have recorded is of another key now.
+        // The heartbeats that strangers have recorded are of another key now.
         self.heartbeats.clear();
         self.answers.clear();
         Ok(())

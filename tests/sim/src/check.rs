@@ -1,4 +1,4 @@
-//! What is looked at from outside: counters by name, and whether everybody is there.
+//! Checks from outside: counters by name, and whether all nodes are there.
 
 use crate::cluster::{Cluster, GatewayNode};
 use crate::ledger::Wrong;
@@ -9,7 +9,7 @@ use port::Port;
 use std::collections::BTreeMap;
 use wire::link::MemberState;
 
-/// Adds what a gateway process counts, by name.
+/// Adds the counters of a gateway process, by name.
 pub fn count(node: &GatewayNode, into: &mut BTreeMap<String, u64>) {
     let mut add = |prefix: &str, set: &dyn CounterSet| {
         set.visit(&mut |name, _, value| *into.entry(format!("{prefix}{name}")).or_default() += value);
@@ -26,10 +26,10 @@ pub fn count(node: &GatewayNode, into: &mut BTreeMap<String, u64>) {
     add("link.", node.desk.registrar().counters().as_ref());
 }
 
-/// Adds what a farm or master counts, by name.
+/// Adds the counters of a farm or master, by name.
 pub fn count_node(prefix: &str, set: &dyn CounterSet, into: &mut BTreeMap<String, u64>) {
     set.visit(&mut |name, _, value| {
-        // A damaged sequence number jumps over any number of them.
+        // A damaged sequence number skips any number of them.
         if name != "pattern_gap" {
             *into.entry(format!("{prefix}{name}")).or_default() += value;
         }
@@ -62,7 +62,7 @@ impl Cluster {
                 return Some(format!("slave {slave} is registered at {:?}", registrar.peer(id)));
             }
         }
-        // Who was last heard in the time of trouble may yet be found silent.
+        // A node that was last heard during the trouble may still be found silent.
         if let Some(old) = registrar.members().find(|member| member.heard < self.calm_since) {
             return Some(format!("slave {} was not heard since the calm began", old.member.id));
         }
@@ -135,7 +135,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether nobody holds anything any more: all pools are full, nothing waits.
+    /// Whether nobody holds anything: all pools are full, nothing waits.
     ///
     /// # Errors
     /// A gateway still holds records or frames, or a farm or a master does not have all its frames back.

@@ -18,7 +18,7 @@ use port::Port;
 use slave::Farm;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How often the watchdog looks, and the registrar is told that the gateway is well.
+/// How often the watchdog checks, and the registrar is told that the gateway is well.
 const LOOK: u64 = 200 * MILLISECOND;
 
 /// A gateway process that runs.
@@ -36,9 +36,9 @@ pub struct GatewayNode {
     pub(crate) busy: Time,
 }
 
-/// See the module's documentation.
+/// The machines, the wire and the events of a run.
 pub struct Cluster {
-    /// What the seed stands for.
+    /// The plan of the seed.
     pub plan: Plan,
     /// Virtual time.
     pub now: Time,
@@ -54,7 +54,7 @@ pub struct Cluster {
     pub gateways: Vec<Option<GatewayNode>>,
     /// Sums of the gateway lcores that ended.
     pub closed: Sums,
-    /// What those counted by name.
+    /// Their counters, by name.
     pub counted: BTreeMap<String, u64>,
     /// Frames that a wire fault, a cut or a missing machine took, by fate.
     pub fates: BTreeMap<&'static str, u64>,

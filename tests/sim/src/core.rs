@@ -30,9 +30,9 @@ pub struct Sizes {
 
 /// One lcore, and when it must be polled.
 pub struct Core<R: Role> {
-    /// The very object that a thread polls.
+    /// The same object that a thread polls.
     pub lcore: Lcore<R, SlowPort>,
-    /// What its role may be told.
+    /// The commands for its role.
     pub commands: Sender<R::Command>,
     /// When it will be polled next; earlier events in the queue are void.
     pub wake: Time,
@@ -73,13 +73,13 @@ impl<R: Role> Core<R> {
         Self { lcore, commands, wake: FOREVER, stalled: 0, sending: false, news: false }
     }
 
-    /// Polls at a time, and returns what was done and when to poll again at the latest.
+    /// Polls at a time. Returns what was done and the latest time of the next poll.
     pub fn poll(&mut self, now: Time) -> (lcore::Polled, Time) {
         let polled = self.lcore.poll_once(now);
         let next = if polled.is_empty() {
             let until = self.lcore.deadline().unwrap_or(FOREVER).min(now + LONGEST_SLEEP);
             let backlog: usize = (0..self.lcore.ports().len()).map(|id| self.backlog(id)).sum();
-            // Link control waits for the registrar, or cargo for a slow destination: a nap.
+            // Link control waits for the registrar, or cargo for a slow destination: the lcore sleeps only shortly.
             let until = if self.lcore.outbox().frames() > backlog { until.min(now + 50_000) } else { until };
             until.max(now + 1_000)
         } else {

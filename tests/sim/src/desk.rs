@@ -56,7 +56,8 @@ impl Desk {
         self.desk.look(now, health, drop);
     }
 
-    /// Works off what is due and what came in. Returns when to come again at the latest, and how many datagrams were read.
+    /// Does the work that is due and reads the mail. Returns the latest time of the next call, and how many datagrams
+    /// were read.
     pub fn work(&mut self, now: Time, health: Health) -> (Time, u64) {
         let Self { desk, mails, .. } = self;
         let mut read = 0;
@@ -68,7 +69,7 @@ impl Desk {
         (desk.work(now, health, next, open, drop), read)
     }
 
-    /// Tells every lcore something, after all that it was told before.
+    /// Sends every lcore a command, after all commands that it got before.
     pub fn tell(&mut self, command: impl Fn() -> GatewayCommand) {
         self.desk.tell(command);
     }
@@ -86,7 +87,7 @@ impl Desk {
         self.leave = Some(Leave::begin(now, interval));
     }
 
-    /// Goes on with leaving, as the control thread does. Whether lcores were told to drain.
+    /// Continues to leave, as the control thread does. Returns whether lcores were told to drain.
     pub fn leaving(&mut self, now: Time, records: u64) -> bool {
         let unheard = self.registrar().unheard();
         let Some(leave) = &mut self.leave else { return false };

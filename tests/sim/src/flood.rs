@@ -1,8 +1,8 @@
-//! Floods on a calm cluster: a registered node or strangers say far more than the registrar can read, or packets are lost in
-//! bursts while a farm dies. Whoever behaves stays registered, and who is dead is noticed. And more masters come and go than
-//! there are places for: what they sent registers nobody again.
+//! Floods on a calm cluster: a registered node or strangers send far more than the registrar can read, or packets are
+//! lost in bursts while a farm dies. Well-behaved nodes stay registered, and dead ones are noticed. In another flood,
+//! more masters come and go than there are places for: replays of their messages register nobody.
 //!
-//! Here the registrar needs time for each datagram that it reads, so that a flood is one.
+//! Here the registrar needs time for each datagram that it reads, so that a flood has an effect.
 
 use crate::cluster::Cluster;
 use crate::ledger::Wrong;
@@ -21,7 +21,7 @@ use wire::{MsgType, Walk};
 /// How long a flood lasts, in intervals.
 const LASTS: u64 = 6;
 
-/// What a flood is of what the registrar can read.
+/// The rate of a flood, as a multiple of what the registrar can read.
 const TIMES: u64 = 2;
 
 /// Intervals in which a death is noticed while packets are lost in bursts.
@@ -30,13 +30,13 @@ const NOTICED_WITHIN: u64 = 5;
 /// The id of the master that floods.
 const MASTER: u16 = 999;
 
-/// Somebody who says far too much.
+/// A node that sends far too much.
 struct Flooder {
     nodes: Vec<Node>,
     config: NodeConfig,
     from: Place,
     to: Place,
-    /// What it sent while it listened.
+    /// The messages that it sent while it listened.
     sent: Vec<Vec<u8>>,
 }
 
@@ -79,13 +79,13 @@ impl Cluster {
         intervals * self.plan.interval
     }
 
-    /// Heartbeats a second that everybody of a gateway says together, and more.
+    /// More heartbeats a second than all nodes of a gateway send together.
     fn heartbeats_a_second(&self, gateway: usize) -> u64 {
         let nodes = self.plan.gateways[gateway].slaves.len() as u64;
         500 + 2 * nodes * SECOND / self.plan.interval
     }
 
-    /// These nodes flood a gateway; so many of them become members and are gone again in the end.
+    /// These nodes flood a gateway; `members` of them become members and are gone again in the end.
     fn flooded(&mut self, gateway: usize, ids: &[NodeId], members: u64) -> Result<(), Wrong> {
         let capacity = 2 * self.heartbeats_a_second(gateway);
         let gap = SECOND / (capacity * TIMES);
@@ -94,7 +94,7 @@ impl Cluster {
         if members > 0 {
             self.join(&mut flooder)?;
         }
-        // From now on it speaks all the time, and hears nothing.
+        // From now on it sends all the time, and receives nothing.
         flooder.config.interval = gap * ids.len() as u64;
         self.registrar_cost = SECOND / capacity;
         let end = self.now + self.intervals_of(LASTS);
@@ -145,8 +145,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// All places for masters are taken, those masters vanish, another one takes a place, and vanishes; then all that they
-    /// sent comes again, while its cookies are valid.
+    /// All places for masters are taken, and those masters vanish. Another master takes a place, and vanishes, too.
+    /// Then all their messages are replayed while the cookies are valid.
     fn come_and_go(&mut self, gateway: usize) -> Result<(), Wrong> {
         let free = MASTERS - self.masters.len() as u16;
         let mut sent = Vec::new();
@@ -174,7 +174,7 @@ impl Cluster {
         Err(format!("{masters} masters are registered at gateway {gateway}, of which {} live", self.masters.len()))
     }
 
-    /// What is due of a flooder, which may hear answers.
+    /// Sends the due messages of a flooder; `listens` says whether it receives the answers.
     fn speak(&mut self, flooder: &mut Flooder, listens: bool) {
         let Flooder { nodes, config, from, to, sent } = flooder;
         let gateway = to.peer(frame::Vlan::UNTAGGED);
@@ -198,7 +198,7 @@ impl Cluster {
         }
     }
 
-    /// All that behave are registered, and no more than these are gone.
+    /// All well-behaved nodes are registered, and no more than `gone` are gone.
     fn nobody_is_missing(&self, gone: u64) -> Result<(), Wrong> {
         self.missing_but(u16::MAX)?;
         if self.gone() > gone {
@@ -222,7 +222,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Every second interval packets are lost for 0.15 of one, and gateways see that; meanwhile a farm dies.
+    /// In every second interval packets are lost for 0.15 of an interval, and gateways see that; meanwhile a farm dies.
     fn lose_in_bursts(&mut self) -> Result<(), Wrong> {
         let dead = self.rng.below(self.farms.len() as u64) as u16;
         let slaves: Vec<u32> = self.plan.farms[usize::from(dead)].slaves.concat();
@@ -249,7 +249,7 @@ impl Cluster {
             self.faults = Faults { drop: if is_burst { 1_000_000 } else { 0 }, ..Faults::default() };
             if is_burst {
                 for gateway in 0..self.gateways.len() as u16 {
-                    // No frame of a gateway has room for it: its port sees that something was lost.
+                    // No frame of a gateway has room for it: its port notes a loss.
                     let (from, at) = (Place::first(Who::Stranger), Place::first(Who::Gateway(gateway)));
                     let frame = packet::build(from, at, None, wire::GATEWAY_PORT, &vec![0; self.plan.chunk as usize]);
                     self.queue.push(self.now, Event::Arrive { at, frame, broken: false });

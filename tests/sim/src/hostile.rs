@@ -1,4 +1,4 @@
-//! What strangers and mistaken nodes send: each must land in its counter and change nothing.
+//! Messages of strangers and faulty nodes: a counter must count each, and it must change nothing.
 
 use crate::check;
 use crate::cluster::Cluster;
@@ -13,9 +13,9 @@ use wire::link::{Cookie, Heartbeat, HeartbeatAck, NodeId, SpeedClass};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Record, SlaveId, Walk, echo, tag};
 
-/// What masters refused of link control.
+/// The counter of link control that masters refused.
 const MASTER_REFUSED: &str = "master.refused";
-/// What farms refused of it.
+/// The counter of link control that farms refused.
 const FARM_REFUSED: &str = "farm.acks_refused";
 /// The challenge of the stranger's own heartbeats.
 const CHALLENGE: u64 = 1;
@@ -49,7 +49,7 @@ pub enum Attack {
     Version,
     /// A heartbeat that is too short.
     Malformed,
-    /// A heartbeat with bytes behind it that are no record.
+    /// A heartbeat with bytes behind it that are not a record.
     BadRecord,
     /// A master's heartbeat on the port of the slaves.
     MasterPort,
@@ -75,15 +75,15 @@ pub enum Attack {
     NoSlave,
     /// A slave's cargo for a master that is not there.
     NoMaster,
-    /// A master's bytes that are no record.
+    /// A master's bytes that are not a record.
     Magic,
     /// A master's record that is cut off in its header.
     Truncated,
     /// A master's record that says that it is longer than it is.
     Length,
-    /// A master's record for a slave that cannot be.
+    /// A master's record for a slave id that is out of range.
     SlaveId,
-    /// A stranger's bytes that are no record.
+    /// A stranger's bytes that are not a record.
     StrangersMagic,
     /// An answer to a heartbeat, from the stranger's address, to a farm.
     AckToFarm,
@@ -127,7 +127,7 @@ pub const ATTACKS: [Attack; 30] = [
     MembersToMaster,
 ];
 
-/// A frame, and in which counters so many records must land.
+/// A frame, and the counters that must count its records.
 struct Shot {
     to: Place,
     frame: Vec<u8>,
@@ -143,10 +143,10 @@ fn record(msg_type: MsgType, slave: u32, master: u16, payload: usize) -> Vec<u8>
 }
 
 impl Cluster {
-    /// A stranger sends something, whatever comes of it.
+    /// A stranger sends something; the result does not matter.
     pub(crate) fn annoy(&mut self) {
         let attack = self.rng.pick(&ATTACKS);
-        // A slave that is silent for long loses its id to whoever has its key and claims it: that is no attack.
+        // A slave that is silent for long may lose its id to a node that has its key: this is not an attack.
         if attack != Duplicate
             && let Some(gateway) = self.any_gateway()
             && let Some(shot) = self.shot(attack, gateway)
@@ -155,7 +155,7 @@ impl Cluster {
         }
     }
 
-    /// Every attack in turn, on a calm cluster: exactly its counter moves, and nobody is registered otherwise.
+    /// Every attack in turn, on a calm cluster: only its counter changes, and no registration changes.
     ///
     /// # Errors
     /// An attack counts elsewhere than in its counter, or changes who is registered or what a node knows. It fails as
@@ -169,7 +169,7 @@ impl Cluster {
             self.run_until(self.now + self.plan.latency + 5 * MILLISECOND)?;
             let after = self.refusals(gateway);
             let moved = after.iter().map(|(name, value)| (name, value - before.get(name).copied().unwrap_or(0)));
-            // Nodes also refuse what they have already: what a gateway sends twice, or answers to a replay.
+            // Nodes also refuse repetitions: messages that a gateway sends twice, and answers to a replay.
             let noise = |name: &str| [MASTER_REFUSED, FARM_REFUSED].contains(&name) && !shot.counters.contains(&name);
             let moved: Vec<(&String, u64)> = moved.filter(|(name, more)| *more > 0 && !noise(name)).collect();
             let right: u64 = moved.iter().filter(|(name, _)| shot.counters.contains(&name.as_str())).map(|c| c.1).sum();
@@ -350,7 +350,7 @@ impl Cluster {
                 let payload = packet::payload(&seen, &read);
                 let records = Walk::new(payload, scale).filter(Result::is_ok).count() as u64;
                 let counters = &[
-                    // Its key may have gone since.
+                    // The key may have been replaced since.
                     "link.refused_forged",
                     "link.refused_replayed",
                     "link.refused_other_boot",
@@ -366,7 +366,7 @@ impl Cluster {
                 let records = Walk::new(payload, scale).filter(Result::is_ok).count() as u64;
                 let is_master = matches!(to.who, Who::Master(_));
                 let counters: &[&str] = if is_master { &[MASTER_REFUSED] } else { &[FARM_REFUSED] };
-                // What was recorded deceives version 1: that is why there is version 2.
+                // Recorded messages deceive version 1: this is the reason for version 2.
                 let is_new = from.who == Who::Gateway(gateway as u16) && !self.is_old(to.who);
                 is_new.then_some(Shot { to, frame: seen, counters, records })
             }

@@ -1,10 +1,10 @@
 //! The account of one gateway lcore: every copy of a record that came in left once, or is in one named counter, or is
 //! still there.
 //!
-//! The ledger reads what the wire puts into the RX rings and what it takes out of the TX rings, and knows nothing of the
-//! gateway but its counters. Copies of one flow (direction, slave, master) stand in a queue in the order in which the
-//! lcore took them. What leaves must be the bytes of one of them; those before it can never leave any more, so order,
-//! content and "at most once" are one check.
+//! The ledger reads the frames that the wire puts into the RX rings and takes out of the TX rings. It knows nothing of
+//! the gateway but its counters. Copies of one flow (direction, slave, master) are in a queue, in the order in which
+//! the lcore took them. A record that leaves must have the bytes of one of them; the copies before it can never leave
+//! any more. So one check covers order, content and "at most once".
 
 use crate::packet;
 use crate::place::{Place, Who};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use wire::Walk;
 use wire::net::ipv4::ECN_CE;
 
-/// What is wrong: the end of a run.
+/// A fault: it ends the run.
 pub type Wrong = String;
 
 /// Direction, slave, master; the source is in the entries.
@@ -162,7 +162,7 @@ impl Ledger {
         }
     }
 
-    /// The wire gave a frame to a port, which took it or not.
+    /// The wire gave a frame to a port; notes whether the port took it.
     pub fn arrived(&mut self, port: u8, frame: Vec<u8>, broken: bool, taken: bool) {
         self.sums.frames += 1;
         if taken {
@@ -270,7 +270,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Finds the copy that left; returns whether it came marked.
+    /// Finds the copy that left; returns whether it arrived marked.
     fn match_copy(&mut self, id: u32, record: &wire::Record<'_>, to: Who, plan: &Plan) -> Result<bool, Wrong> {
         let header = record.header();
         let down = matches!(to, Who::Farm(_));

@@ -5,26 +5,26 @@
 //! wire drops, duplicates, delays, corrupts and truncates; machines crash and come back; networks are cut; strangers
 //! attack. A [`ledger`] at every gateway lcore proves that each copy of a record that came in left once, or is in one
 //! named counter, or was held by a machine that crashed, and that nothing else ever leaves. When the faults end, all
-//! must be registered again, every slave must answer, and a drain must leave nothing behind.
+//! nodes must be registered again, every slave must answer, and a drain must leave nothing behind.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`plan`] | what a seed stands for |
-//! | [`cluster`] | machines, the wire, and the loop that lets events happen |
+//! | [`plan`] | the plan of a seed |
+//! | [`cluster`] | machines, the wire, and the event loop |
 //! | [`run`] | one run from trouble to drain |
-//! | [`lossy`] | packets are lost all the time, and who dies is gone all the same |
+//! | [`lossy`] | packets are lost all the time, and dead nodes are noticed nevertheless |
 //! | [`ledger`] | the account of one gateway lcore |
 //! | [`account`] | the account of the whole cluster, from end to end |
 //! | `change` | a gateway drains, crashes or is cut off under load; the cluster changes its key |
-//! | [`check`] | what is looked at from outside |
-//! | [`flood`] | a node or strangers say far too much; packets are lost in bursts while somebody dies |
+//! | [`check`] | checks from outside |
+//! | [`flood`] | a node or strangers send far too much; packets are lost in bursts while a farm dies |
 //! | [`hostile`] | what strangers send, and where it must be counted |
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
 //! | [`slow`] | destinations behind slow links |
 //! | [`packet`], [`place`] | frames and addresses |
 //! | [`qp`] | two endpoints of reliable connections over a wire with faults |
-//! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, what happened |
+//! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, the record of a run |
 #![forbid(unsafe_code)]
 
 pub mod account;

@@ -1,8 +1,8 @@
-//! A cluster at which packets are lost all the time: slaves that die are gone all the same, those that start again
-//! elsewhere have their ids back, and nobody else is taken for dead.
+//! A cluster that loses packets all the time: slaves that die are declared gone nevertheless, slaves that start again
+//! elsewhere get their ids back, and no living node is declared gone.
 //!
-//! A stranger causes the losses: it sends packets that no frame of a gateway has room for. The wire loses heartbeats
-//! besides.
+//! A stranger causes the losses: it sends packets for which no frame of a gateway has room. In addition, the wire loses
+//! heartbeats.
 
 use crate::cluster::Cluster;
 use crate::ledger::Wrong;
@@ -13,17 +13,18 @@ use crate::run::Failure;
 use frame::Time;
 use wire::link::MemberState;
 
-/// Intervals in which a slave that starts again elsewhere has its id back: with a key three of silence, without one also
-/// the ten for which losses are believed. Its own heartbeats get lost, too.
+/// Intervals in which a slave that starts again elsewhere gets its id back. With a key these are three of silence;
+/// without a key, in addition, the ten for which losses excuse silence. Its own heartbeats get lost, too.
 const BACK_WITHIN: [u64; 2] = [8, 20];
 
-/// Intervals in which a dead slave is gone: three of silence, ten for which losses are believed, and ten as a suspect.
+/// Intervals in which a dead slave is declared gone: three of silence, ten for which losses excuse it, and ten as a
+/// suspect.
 const GONE_WITHIN: u64 = 25;
 
 /// Of a million frames, those that the wire loses.
 const DROP: u32 = 100_000;
 
-/// What such a run came to.
+/// The result of such a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Lossy {
     /// Whether the cluster has a key.
@@ -39,13 +40,13 @@ pub struct Lossy {
 /// Runs the cluster of a seed with losses.
 ///
 /// # Errors
-/// Somebody is there who is dead, or gone who lives, or not there who asks to be.
+/// A dead node is still there, a living one is declared gone, or one that asks to register is not there.
 pub fn run(seed: u64) -> Result<Lossy, Failure> {
     let mut cluster = Cluster::new(plan(seed), false);
     cluster.lose().map_err(|what| Failure { seed, large: false, at: cluster.now, what })
 }
 
-/// The cluster of a seed, in which nothing goes wrong by itself; the next seed's, if it has one farm only.
+/// The cluster of a seed, without other faults; if it has only one farm, that of the next seed.
 fn plan(seed: u64) -> Plan {
     let mut plans = (seed..).map(Plan::of_seed);
     let mut plan = plans.find(|plan| plan.farms.len() > 1).expect("most seeds have more farms than one");
@@ -55,7 +56,8 @@ fn plan(seed: u64) -> Plan {
     }
     (plan.faults, plan.script, plan.flood) = (Faults::default(), Vec::new(), None);
     (plan.slow, plan.slow_nic) = (Vec::new(), 0);
-    // Version 1 tells boots apart by clocks: who starts again with a clock that is behind waits until it is forgotten.
+    // Version 1 orders boots by clocks: a node that restarts with a clock that is behind must wait until it is
+    // forgotten.
     plan.masters.iter_mut().chain(&mut plan.farms).for_each(|node| node.old = false);
     plan
 }
@@ -71,13 +73,13 @@ impl Cluster {
         self.change_places()?;
         let began = self.now;
         let end = began + BACK_WITHIN[usize::from(self.plan.key.is_none())] * self.plan.interval;
-        // Of nodes, some always miss three answers in a row; what counts is what gateways know.
+        // Some nodes always miss three answers in a row; only what the gateways know counts.
         while let Some(missing) = (0..self.gateways.len()).find_map(|gateway| self.missing_at(gateway)) {
             self.lossy_turn(end, "slaves that started again elsewhere", || missing)?;
         }
         let back = self.now - began;
 
-        // Everybody is there, so that whoever is gone from now on is one of those that die.
+        // All nodes are there, so every node that is gone from now on is one of those that die.
         self.calm_since = self.now;
         let before = self.gone();
         self.crash(Who::Farm(0))?;

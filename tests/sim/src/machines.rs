@@ -1,4 +1,4 @@
-//! Machines: how they are made from the plan, start, crash, and are told things.
+//! Machines: how they are made from the plan, start, crash, and get commands.
 
 use crate::cluster::{Cluster, GatewayNode};
 use crate::core::{Core, Sizes};
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     fn start_traffic(&mut self, farm: usize) {
-        // What never fits would never be sent.
+        // A payload that never fits would never be sent.
         let fits = u64::from(self.plan.farms[farm].mtu.min(wire::UNPROVEN_MTU)) - 28 - wire::HEADER_LEN as u64;
         let low = wire::echo::MIN_LEN as u64;
         let high = self.plan.payload.min(fits).max(low);
@@ -141,7 +141,7 @@ impl Cluster {
         self.plan.key.map_or(Credential::None, |key| Credential::Cluster(ClusterKey::from_bytes(key).into()))
     }
 
-    /// The place that nodes of a kind speak to at a gateway.
+    /// The place of a gateway to which nodes of a kind send.
     pub(crate) fn door(&self, gateway: usize, who: Who) -> Place {
         let two_port = self.plan.gateways[gateway].two_port;
         let port = u8::from(two_port && matches!(who, Who::Farm(_)));
@@ -242,7 +242,7 @@ impl Cluster {
         GatewayNode { cores, ledgers, desk, desk_wake: FOREVER, watchdog, looked: self.now, busy: 0 }
     }
 
-    /// Tells a master something.
+    /// Sends a command to a master.
     pub fn tell_master(&mut self, i: usize, command: master::Command) {
         if let Some(core) = &self.masters[i] {
             assert!(core.commands.try_send(command).is_ok(), "a master is told little");
@@ -250,7 +250,7 @@ impl Cluster {
         }
     }
 
-    /// Tells a farm something.
+    /// Sends a command to a farm.
     pub fn tell_farm(&mut self, i: usize, command: slave::FarmCommand) {
         if let Some(core) = &self.farms[i] {
             assert!(core.commands.try_send(command).is_ok(), "a farm is told little");

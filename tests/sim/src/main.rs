@@ -81,7 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Writes to standard output. That nobody reads it any more is no failure of a run.
+/// Writes to standard output. A closed output is not a failure of the run.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

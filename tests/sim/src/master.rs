@@ -1,5 +1,5 @@
-//! A master that asks and is answered: registered at every gateway, it sends ECHO and PATTERN downward, packed by shard,
-//! and checks what comes back.
+//! A test master: registered at every gateway, it sends ECHO and PATTERN downward, packed by shard, and checks the
+//! answers.
 
 use crate::rng::Rng;
 use frame::time::{FOREVER, MICROSECOND};
@@ -14,7 +14,7 @@ use wire::link::{Member, MemberState};
 use wire::record::{RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Record, Scale, Walk, echo};
 
-/// How soon what found no frame is tried again.
+/// How soon a record that found no frame is tried again.
 const RETRY: u64 = 50 * MICROSECOND;
 
 /// Time between two groups of questions of [`Command::Ask`].
@@ -49,10 +49,10 @@ frame::counters! {
     }
 }
 
-/// What a master may be told.
+/// The commands for a master.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Send trains of records: at most so many, with payloads of at most so many bytes, so far apart.
+    /// Send trains of records: at most `records` in a train, with at most `payload` bytes, `gap` apart.
     Trains {
         /// Records of a train at most.
         records: u64,
@@ -127,7 +127,7 @@ impl Master {
             questions: VecDeque::new(),
             next_question: 0,
             unanswered: BTreeSet::new(),
-            // Another number after each start, so that an answer to an earlier one is none.
+            // A different number after each start, so that an answer to an earlier start does not count.
             asked: (config.boot_epoch & 0xffff) << 24,
             config,
             sequence: 0,
@@ -196,7 +196,7 @@ impl Master {
         }
     }
 
-    /// Appends one record to the open datagram, which leaves first when the record does not belong into it.
+    /// Appends one record to the open datagram; if the record does not belong in it, that datagram leaves first.
     fn put(&mut self, now: Time, msg_type: MsgType, slave: u32, payload: u64, out: &mut Outbox) -> bool {
         let standings = self.gates.iter().map(|gate| match gate.mtu_of(slave) {
             Some(_) => gate.node.standing(&self.config, now),

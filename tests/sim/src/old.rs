@@ -1,4 +1,4 @@
-//! Machines of version 1 of link control: what they send and hear is rewritten on the wire.
+//! Machines of version 1 of link control: their messages are rewritten on the wire in both directions.
 
 #[path = "../../../dataplane/link/tests/common/old.rs"]
 mod rewrite;
@@ -31,13 +31,13 @@ impl Cluster {
         self.plan.key.map(|key| *ClusterKey::from_bytes(key).node_key(node).as_bytes())
     }
 
-    /// What a machine of version 1 sends in the place of this.
+    /// The form in which a machine of version 1 sends this frame.
     pub(crate) fn in_version_1(&self, frame: &[u8], read: &UdpFrame) -> Vec<u8> {
         let payload = rewrite::sent(packet::payload(frame, read), self.plan.scale, |node| self.key_of(node));
         packet::with_payload(read, &payload)
     }
 
-    /// What a machine of version 1 makes of this.
+    /// The form in which a machine of version 1 understands this frame.
     pub(crate) fn heard_by_version_1(&self, at: Place, frame: Vec<u8>) -> Vec<u8> {
         let (Some(read), Some(secret)) = (packet::read(&frame), self.secrets.get(&at.who)) else { return frame };
         let payload = packet::payload(&frame, &read);

@@ -46,7 +46,7 @@ pub fn payload<'a>(frame: &'a [u8], read: &UdpFrame) -> &'a [u8] {
     frame.get(read.payload.clone()).unwrap_or(&[])
 }
 
-/// Whether a datagram is cargo: it begins with a record that is no link control.
+/// Whether a datagram is cargo: it begins with a record that is not link control.
 pub fn is_cargo(payload: &[u8]) -> bool {
     Record::first(payload).is_ok_and(|record| !record.header().msg_type().is_link_control())
 }
@@ -80,7 +80,7 @@ fn respec(read: &UdpFrame) -> UdpSpec {
     }
 }
 
-/// What a NIC does that sends cargo from the lane of its first record.
+/// Changes a frame as a NIC does that sends cargo from the lane of its first record.
 pub fn from_lane(frame: &[u8], read: &UdpFrame) -> Vec<u8> {
     let payload = payload(frame, read);
     let lane = Record::first(payload).map_or(0, |record| record.header().slave_id() % u32::from(wire::LANES)) as u16;
@@ -92,12 +92,12 @@ pub fn with_payload(read: &UdpFrame, payload: &[u8]) -> Vec<u8> {
     emit(respec(read), payload)
 }
 
-/// What a congested switch does.
+/// Marks a frame as a congested switch does.
 pub fn mark_ce(frame: &[u8], read: &UdpFrame) -> Vec<u8> {
     emit(UdpSpec { ecn: ipv4::ECN_CE, ..respec(read) }, payload(frame, read))
 }
 
-/// One bit of the IP packet is another: every checksum finds it.
+/// Flips one bit of the IP packet: a checksum always finds it.
 pub fn flip_a_bit(frame: &mut [u8], read: &UdpFrame, rng: &mut Rng) {
     let udp_checksum = read.payload.start - 2..read.payload.start;
     // Another header length would move what the checksums cover.
@@ -115,7 +115,7 @@ pub fn cut_short(frame: &mut Vec<u8>, rng: &mut Rng) {
     frame.truncate(rng.below(frame.len() as u64) as usize);
 }
 
-/// A sender's own mistake, under right checksums: bytes of the datagram are others, or its end is missing.
+/// Damages a datagram with correct checksums, as a faulty sender does: some bytes are different, or its end is missing.
 pub fn damage(frame: &[u8], read: &UdpFrame, rng: &mut Rng) -> Vec<u8> {
     let mut bytes = payload(frame, read).to_vec();
     if rng.one_in(2) {

@@ -1,4 +1,4 @@
-//! Who is where: the address of every machine follows from what it is.
+//! The address of every machine, which follows from its kind and number.
 
 use frame::{Peer, PortId, Vlan};
 use port::headers::Local;
@@ -14,7 +14,7 @@ pub enum Who {
     Farm(u16),
     /// A gateway process.
     Gateway(u16),
-    /// Somebody who does not belong here.
+    /// A machine that does not belong to the cluster.
     Stranger,
 }
 
@@ -56,7 +56,7 @@ impl Place {
         [10, net, high, low]
     }
 
-    /// Who has an IP address, if anybody.
+    /// The machine that has an IP address, if any.
     pub fn of(ip: [u8; 4]) -> Option<Self> {
         let [10, net, high, low] = ip else { return None };
         let number = u16::from_le_bytes([low, high]);
@@ -76,12 +76,12 @@ impl Place {
         [2, 0, a, b, c, d]
     }
 
-    /// What its port answers to.
+    /// The addresses that its port answers to.
     pub fn local(self) -> Local {
         Local { mac: self.mac(), ip: self.ip(), udp_port: GATEWAY_PORT }
     }
 
-    /// The peer that others, who have one port, see there.
+    /// Its peer, as seen by machines with one port.
     pub fn peer(self, vlan: Vlan) -> Peer {
         Peer::ipv4(PortId(0), self.ip(), GATEWAY_PORT, vlan, self.mac())
     }

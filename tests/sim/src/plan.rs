@@ -1,4 +1,4 @@
-//! What a seed stands for: a cluster, what goes wrong in it, and when.
+//! The plan of a seed: a cluster, its faults, and their times.
 
 use crate::place::{Place, Who};
 use crate::rng::Rng;
@@ -11,15 +11,15 @@ use wire::Scale;
 /// A flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// A master that is registered says valid heartbeats all the time, and that it knows of no member.
+    /// A registered master sends valid heartbeats all the time, and reports that it knows no member.
     Master,
-    /// A slave that is registered says valid heartbeats all the time.
+    /// A registered slave sends valid heartbeats all the time.
     Slave,
-    /// Strangers that nobody has proven send heartbeats.
+    /// Strangers without proven addresses send heartbeats.
     Strangers,
     /// Packets are lost in bursts, and a farm dies.
     Losses,
-    /// Masters come and go, more than there are places for, and what they sent is played.
+    /// More masters come and go than there are places for, and their messages are replayed.
     Masters,
 }
 
@@ -101,7 +101,7 @@ pub enum Action {
     Hostile,
 }
 
-/// All that a seed stands for.
+/// The whole plan of a seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
@@ -124,7 +124,7 @@ pub struct Plan {
     pub gateways: Vec<GatewayPlan>,
     /// The farms.
     pub farms: Vec<NodePlan>,
-    /// Who has each slave: a farm's number, or `u16::MAX`.
+    /// The farm that has each slave: its number, or `u16::MAX`.
     pub home: Vec<u16>,
     /// What goes wrong on the wire.
     pub faults: Faults,
@@ -138,7 +138,7 @@ pub struct Plan {
     pub train_gap: u64,
     /// Records of a train at most.
     pub train: u64,
-    /// Records a second of each farm of its own.
+    /// Records a second that each farm sends on its own.
     pub upward: u64,
     /// The largest payload of cargo.
     pub payload: u64,
@@ -296,7 +296,7 @@ impl Plan {
         (self.hold.min(50 * MICROSECOND), self.hold == FOREVER || self.early)
     }
 
-    /// The gateways of those slaves that a gateway has, the preferred one first; none for the twin of another.
+    /// The gateways for the slaves of a gateway, the preferred one first; empty for the twin of another.
     pub fn ways(&self, gateway: usize) -> Vec<usize> {
         match self.twin.map(usize::from) {
             Some(twin) if twin == gateway => Vec::new(),
@@ -412,7 +412,7 @@ impl Plan {
 }
 
 impl fmt::Display for Plan {
-    /// A line for each thing that a reader of a trace wants to know.
+    /// One line for each fact that helps a reader of a trace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, interval, hold, early, chunk, faults, latency, upward, train, train_gap, payload, .. } = self;
         let key = if self.key.is_some() { "signed" } else { "unsigned" };
@@ -494,7 +494,8 @@ fn gateways(rng: &mut Rng, scale: Scale, jumbo: bool) -> Vec<GatewayPlan> {
     gateways
 }
 
-/// The largest IP packet on a gateway's second port: with jumbo frames on the first, in half of all gateways a smaller one.
+/// The largest IP packet on a gateway's second port: if the first has jumbo frames, half of all gateways have a smaller
+/// one here.
 fn slave_mtu(gateway: &GatewayPlan) -> u16 {
     if gateway.mtu > 1500 && gateway.lcores % 2 == 1 { 1500 } else { gateway.mtu }
 }

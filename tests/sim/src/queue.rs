@@ -1,4 +1,4 @@
-//! What happens when: events in the order of virtual time, and in the order of their making at the same time.
+//! The event queue: in the order of virtual time, and for equal times in the order in which events were made.
 
 use crate::place::Place;
 use frame::Time;
@@ -19,7 +19,7 @@ pub enum Event {
         /// It was broken so that a checksum must find it.
         broken: bool,
     },
-    /// An lcore looks what there is to do.
+    /// An lcore polls.
     Poll {
         /// Whose.
         who: Who,
@@ -77,14 +77,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Lets something happen at a time.
+    /// Schedules an event.
     pub fn push(&mut self, time: Time, event: Event) {
         self.in_flight += usize::from(matches!(event, Event::Arrive { .. }));
         self.made += 1;
         self.heap.push(Reverse(Scheduled { time, number: self.made, event }));
     }
 
-    /// What happens next, if it happens at `end` or before.
+    /// The next event, if it is at `end` or before.
     pub fn pop(&mut self, end: Time) -> Option<(Time, Event)> {
         if self.heap.peek()?.0.time > end {
             return None;

@@ -10,7 +10,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A stream of its own for one part of the cluster, so that more draws of one part do not change the others.
+    /// A separate stream for one part of the cluster, so that more draws of one part do not change the others.
     pub fn fork(&self, part: u64) -> Self {
         let mut child = Self(self.0 ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
         Self(child.bits())

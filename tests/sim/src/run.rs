@@ -1,4 +1,5 @@
-//! One run: trouble, calm, everybody is there again and answers, strangers fail, and in the end nobody holds anything.
+//! One run: trouble, then calm. All nodes are there again and answer, strangers fail, and in the end nobody holds
+//! anything.
 
 use crate::cluster::Cluster;
 use crate::ledger::{Sums, Wrong};
@@ -47,14 +48,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
     /// A hash over all that happened: equal hashes are equal runs.
     pub hash: u64,
-    /// How much happened.
+    /// The number of events.
     pub events: u64,
     /// Virtual time, in nanoseconds.
     pub time: Time,
@@ -273,7 +274,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// All drain, in the order in which people would: the ends first.
+    /// All machines drain, in the order that people would choose: the ends first.
     pub(crate) fn finish(&mut self) -> Result<(), Wrong> {
         self.phase("drain");
         for i in 0..self.farms.len() {

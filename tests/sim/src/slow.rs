@@ -1,7 +1,7 @@
-//! Slow links: a port worn around a memory port, through which some destinations take a datagram only once in a while.
+//! Slow links: a port around a memory port, through which some destinations take a datagram only from time to time.
 //!
-//! It is to a memory port what a socket's port is to the kernel: what finds no room because its destination is slow is set
-//! aside, and everybody else goes on.
+//! It does for a memory port what a socket's port does for the kernel: it sets aside datagrams that find no room
+//! because their destination is slow, and all others go on.
 
 use crate::place::Place;
 use frame::counter::CounterSet;
@@ -26,7 +26,7 @@ pub struct SlowPort {
     inner: MemoryPort,
     /// The destinations of the slow queues, their links, and when those are free again.
     links: Vec<(SlowLink, Time)>,
-    /// They are as fast as others again.
+    /// They are as fast as the others again.
     healed: bool,
 }
 
@@ -42,7 +42,7 @@ impl SlowPort {
         self.healed = false;
     }
 
-    /// No destination is slow any more. What waits leaves first.
+    /// No destination is slow any more. Waiting datagrams leave first.
     pub fn heal(&mut self) {
         self.healed = true;
     }

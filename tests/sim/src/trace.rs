@@ -1,4 +1,4 @@
-//! What happened: a hash over all of it, and lines for people on request.
+//! The record of a run: a hash over all events, and lines for people on request.
 
 use crate::place::{Place, Who};
 use frame::Time;
@@ -13,7 +13,7 @@ use std::io::{BufWriter, Stdout, Write, stdout};
 pub enum Happened<'a> {
     /// A frame was put on the wire.
     Sent(Place, Place, &'a [u8]),
-    /// A frame went the way that faults go.
+    /// The fate of a frame on the wire.
     Fate(Fate),
     /// A frame arrived at a port.
     Arrived(Place, usize, bool),
@@ -25,7 +25,7 @@ pub enum Happened<'a> {
     Phase(&'static str),
 }
 
-/// What became of a frame on the wire.
+/// What happened to a frame on the wire.
 #[derive(Clone, Copy, Debug, Hash)]
 pub enum Fate {
     /// Gone.
@@ -34,9 +34,9 @@ pub enum Fate {
     Duplicated,
     /// One bit is another.
     Corrupted,
-    /// It ends early.
+    /// Its end is missing.
     Truncated,
-    /// Its datagram is another, under right checksums.
+    /// Its datagram was changed, with correct checksums.
     Damaged,
     /// It carries a congestion mark.
     Marked,
@@ -162,7 +162,7 @@ impl Trace {
         Self { print: print.then(|| BufWriter::new(stdout())), ..Self::default() }
     }
 
-    /// Prints a text that is no event.
+    /// Prints a text that is not an event.
     pub fn say(&mut self, text: impl fmt::Display) {
         if let Some(print) = &mut self.print
             && write!(print, "{text}").is_err()

@@ -1,4 +1,4 @@
-//! What it costs that the device is behind a plugin: calls that cannot be inlined, and frames that are described.
+//! The cost of having the device behind a plugin: calls that cannot be inlined, and descriptions of frames.
 
 use crate::ratios::median;
 use crate::stopwatch::Stopwatch;

@@ -1,8 +1,8 @@
-//! `dpdk`: the gateway between two virtual devices of DPDK, against `dpdk-testpmd`, which forwards between the same two and
-//! looks at nothing.
+//! `dpdk`: the gateway between two virtual devices of DPDK, compared with `dpdk-testpmd`, which forwards between the
+//! same two devices and reads no packet.
 //!
-//! One lcore, `net_pcap` (a file of packets, again and again) to `net_null`, one record of 64 bytes in each packet, slaves
-//! in random order. Both are measured by the CPU time of the thread that forwards, in turns, on the same core. The hold is
+//! One lcore, `net_pcap` (a file of packets, repeated) to `net_null`, one record of 64 bytes in each packet, slaves in
+//! random order. Both are measured by the CPU time of the forwarding thread, in turns, on the same core. The hold is
 //! infinite, so that buffers leave full, as in `aggregate`.
 
 mod boundary;

@@ -1,4 +1,4 @@
-//! `dpdk-testpmd` in its io mode: what it receives on one device it sends on the other, and looks at nothing.
+//! `dpdk-testpmd` in its io mode: it sends the packets of one device on the other and reads none.
 
 use crate::unavailable::needs;
 use anyhow::Context as _;
@@ -40,7 +40,7 @@ impl Testpmd {
         [main, core]: [usize; 2],
         hugepages: bool,
     ) -> anyhow::Result<Self> {
-        // Into a pipe it would say nothing until it has said much.
+        // Without `stdbuf` its output to a pipe would be buffered.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "dpdk-testpmd"]);
         command.arg(format!("--lcores=0@{main},1@{core}")).args(["--main-lcore=0", "--iova-mode=va", "--no-pci"]);
@@ -64,7 +64,8 @@ impl Testpmd {
         Ok(testpmd)
     }
 
-    /// Gives an order, and returns what it printed up to the prompt behind `sign`: what it reads it shows with prompts, too.
+    /// Gives an order, and returns what it printed from `sign` up to the prompt: it also echoes its input after a
+    /// prompt.
     fn order(&mut self, order: &str, sign: &str) -> anyhow::Result<String> {
         writeln!(self.orders, "{order}")?;
         self.answer(sign)

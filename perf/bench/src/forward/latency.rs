@@ -17,7 +17,7 @@ const QUICK: (usize, usize) = (2, 20);
 /// Between two packets, so that none meets another.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// A packet that takes so long does not arrive.
+/// A packet that takes longer counts as lost.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// How one packet is forwarded.

@@ -10,9 +10,9 @@ use lcore::Clock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What is running before the clock starts: caches, branch predictors, rings and buffers at their usual levels.
+/// Time before the clock starts: caches, branch predictors, rings and buffers reach their usual levels.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// What was taken must come out in this time once nothing is sent any more.
+/// The longest time until all received records have left after the input has stopped.
 const SETTLE: Duration = Duration::from_secs(60);
 
 /// Everything that is read at both ends of a slice.
@@ -78,7 +78,7 @@ impl Slice {
         self.lost as f64 / (self.lost + self.received).max(1) as f64
     }
 
-    /// Why this is no measurement, if it is none.
+    /// Why this is not a valid measurement, if it is not.
     pub fn flaw(&self) -> Option<&'static str> {
         if self.busy < 0.95 {
             Some("the lcore is not 95 % busy")
@@ -125,10 +125,10 @@ impl<'a> Meter<'a> {
         })
     }
 
-    /// Measures for so long, stops the input, and sees that every record that left has arrived.
+    /// Measures for this time, stops the input, and checks that every record that left has arrived.
     ///
     /// # Errors
-    /// Records are missing or spoilt at the far end.
+    /// Records are missing or damaged at the far end.
     pub fn slice(&self, input: Input, length: Duration) -> anyhow::Result<Slice> {
         let (left, arrived) = (self.left(), self.sink.received()?);
         std::thread::sleep(WARM_UP);

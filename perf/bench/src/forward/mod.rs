@@ -1,7 +1,7 @@
-//! `forward`: what one record costs from NIC queue to NIC queue, against a forwarder that looks at nothing.
+//! `forward`: the cost of one record from NIC queue to NIC queue, compared with a forwarder that reads no packet.
 //!
-//! An lcore with two AF_XDP ports on veth, as the product has it, on core 0. On core 1 the kernel makes packets faster
-//! than they can be forwarded, and receives them for the lcore. Counted is the processor time of the lcore's thread, in
+//! An lcore with two AF_XDP ports on veth, as in the product, on core 0. On core 1 the kernel makes packets faster than
+//! they can be forwarded, and receives them for the lcore. The measure is the processor time of the lcore's thread, in
 //! which the kernel also sends its packets up to the far end's counter, and of the core's softirq thread.
 //!
 //! | module | what |
@@ -9,7 +9,7 @@
 //! | [`world`] | the namespaces |
 //! | [`machine`] | the lcore with its ports and XDP programs |
 //! | [`subject`] | its role: the gateway, or the bare forwarder |
-//! | [`input`] | packets of the kernel's making |
+//! | [`input`] | packets from the kernel |
 //! | [`measure`] | one slice of time: processor time and records |
 //! | [`latency`] | one packet at a time |
 
@@ -40,7 +40,7 @@ use world::{MASTER_SIDE, SLAVE_SIDE, UP_PORT, World, address_of};
 const LCORE: usize = 0;
 /// The generator's core, which also receives.
 const GENERATOR: usize = 1;
-/// Attempts to measure a slice that another program spoilt.
+/// Attempts to measure a slice that another program has disturbed.
 const ATTEMPTS: usize = 5;
 
 /// One kind of input.
@@ -101,8 +101,8 @@ fn least(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::INFINITY, f64::min)
 }
 
-/// Measures a slice, again if it is no measurement; gives it with the number of those that were none. A quick run takes
-/// what it gets: that all records arrived was checked.
+/// Measures a slice, and repeats it if it is not valid; returns it with the number of invalid ones. A quick run accepts
+/// every slice: it was checked that all records arrived.
 fn slice(load: &Load, which: Which, bench: &Bench<'_>, length: Duration) -> anyhow::Result<(Slice, usize)> {
     bench.machine.order(Order::Use(which))?;
     bench.machine.order(Order::Gateway(GatewayCommand::SetHold(load.hold)))?;

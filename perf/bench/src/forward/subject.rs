@@ -1,4 +1,4 @@
-//! What is measured and what it is measured against, as one role: so both have the same lcore, arena and ports.
+//! The measured role and its baseline in one role, so that both have the same lcore, arena and ports.
 
 use frame::{BURST, Burst, Class, Outbox, Peer, PortId, Role, Time};
 use gateway::{Gateway, GatewayCommand};
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long an lcore rests that has caught up: at the least rate that any generator makes, its rings overflow meanwhile.
+/// How long an lcore rests after it has caught up: even at the lowest rate of any generator, its rings overflow in that
+/// time.
 const REST: Duration = Duration::from_millis(3);
 
 /// Who forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The gateway.
+    /// The bare forwarder: it reads no packet, writes new headers in place and sends.
     Ours,
     /// Nobody looks into a packet: it gets new headers in place and leaves.
     Bare,
 }
 
-/// What the benchmark tells its role.
+/// The commands of the benchmark to its role.
 #[derive(Debug)]
 pub enum Order {
     /// From now on this one forwards.
@@ -27,8 +28,8 @@ pub enum Order {
     Gateway(GatewayCommand),
     /// From now on the lcore rests whenever it has caught up with its input, or never.
     ///
-    /// One core of the kernel makes fewer packets than a gateway can merge. What rests until its rings have overflowed
-    /// then works under full load, burst after full burst, for as much processor time as it uses.
+    /// One core of the kernel makes fewer packets than a gateway can merge. An lcore that rests until its rings have
+    /// overflowed then works under full load, burst after full burst, for all of the processor time that it uses.
     Rest(bool),
 }
 

@@ -1,4 +1,4 @@
-//! Three namespaces in a row: what sends, the gateway's two ports, what counts.
+//! Three namespaces in a row: the sender, the gateway's two ports, the counter.
 
 use crate::unavailable::needs_two_cores_and_namespaces;
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! The baseline: a thread that sleeps in `ppoll` over an eventfd, and notes when it woke. No design wakes earlier.
+//! The baseline: a thread that sleeps in `ppoll` over an eventfd, and notes when it woke. No design can wake earlier.
 
 use frame::Time;
 use lcore::Clock;

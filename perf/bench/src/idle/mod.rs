@@ -1,8 +1,8 @@
-//! `idle`: what an idle gateway costs in adaptive mode, and how long the first record after idleness takes.
+//! `idle`: the cost of an idle gateway in adaptive mode, and the latency of the first record after idleness.
 //!
-//! The gateway is as shipped (hold 50 us, early flush) on a pinned lcore with memory ports that can be slept on. Beside it
-//! sleeps a thread that does nothing but `ppoll`: no design costs less or wakes earlier. Both are idle at the same time,
-//! and are woken in turns.
+//! The gateway has the default settings (hold 50 us, early flush), on a pinned lcore with memory ports that support
+//! sleep. Beside it sleeps a thread that does nothing but `ppoll`: no design costs less or wakes earlier. Both are idle
+//! at the same time, and are woken in turns.
 
 mod bare;
 mod wire;
@@ -33,7 +33,7 @@ const SHAPE: Shape = Shape { slaves: 16, payload: 64, records: 1, packets: 256, 
 /// Between two wake-ups, in nanoseconds: long after the last spin, shorter than the longest sleep.
 const PAUSE: std::ops::Range<u32> = 1_500_000..4_500_000;
 
-/// A wake-up that takes so long does not come.
+/// A wake-up that takes longer counts as lost.
 const NEVER: Time = 60 * SECOND;
 
 /// Parts of all wake-ups, each with a ratio of its own.
@@ -128,7 +128,7 @@ fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
 pub fn measure(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     let machine = CoreList::of_this_process()?;
     let cores: Vec<usize> = machine.iter().collect();
-    // Whoever wakes them should not run on their core.
+    // The waking thread should not run on their core.
     let asleep = *cores.last().context("no core")?;
     if let [waking, _, ..] = cores.as_slice() {
         core_affinity::set_for_current(core_affinity::CoreId { id: *waking });

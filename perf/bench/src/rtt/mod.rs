@@ -1,9 +1,9 @@
-//! `rtt`: one READ of 4 KiB at a time over AF_XDP on veth, against a bare ping-pong of the same bytes.
+//! `rtt`: one READ of 4 KiB at a time over AF_XDP on veth, compared with a bare ping-pong of the same bytes.
 //!
-//! Two lcores, one in each of two namespaces, each with one AF_XDP port on its own core, polling. Both ways use the same
-//! ports. The bare ping-pong answers a packet of a READ request's size with packets of the sizes of its responses, and
-//! looks at nothing and writes nothing; the READ makes and checks two ICRCs, and copies the bytes out of one region and
-//! into another.
+//! Two lcores, one in each of two namespaces, each with one AF_XDP port on its own core, polling. Both measurements use
+//! the same ports. The bare ping-pong answers a packet of a READ request's size with packets of the sizes of its
+//! responses, and neither reads nor writes payloads. The READ makes and checks two ICRCs, and copies the bytes out of
+//! one region and into another.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The plain model of the memory that the other end's requests are for: bytes, and what was done to them in which order.
+//! The plain model of the memory that requests of the other end change: bytes, and all changes in order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,13 +19,13 @@ pub enum Effect {
 /// An area with all requests for it.
 #[derive(Debug)]
 pub struct Area {
-    /// As it will be when all that was asked is done.
+    /// The bytes when all requests are done.
     pub predicted: Vec<u8>,
-    /// As it is at least: what was acknowledged is done.
+    /// The bytes that are certain: every acknowledged request is done.
     confirmed: Vec<u8>,
-    /// What was asked and is not acknowledged, the oldest first.
+    /// Requests that are not acknowledged, the oldest first.
     open: VecDeque<Effect>,
-    /// A refused request was asked for: nothing after it changes anything.
+    /// A request that is refused was made: later requests change nothing.
     refused: bool,
 }
 
@@ -43,7 +43,7 @@ impl Area {
         Self { predicted: bytes.clone(), confirmed: bytes, open: VecDeque::new(), refused: false }
     }
 
-    /// Something was asked.
+    /// A request was made.
     pub fn ask(&mut self, effect: Effect) {
         self.refused |= matches!(effect, Effect::Refused);
         if !self.refused {
@@ -52,22 +52,22 @@ impl Area {
         self.open.push_back(effect);
     }
 
-    /// The oldest that was asked is done.
+    /// The oldest request is done.
     pub fn done(&mut self) {
         if let Some(effect) = self.open.pop_front() {
             apply(&mut self.confirmed, &effect);
         }
     }
 
-    /// The word at an offset, as it will be.
+    /// The word at an offset when all requests are done.
     pub fn word(&self, at: usize) -> u64 {
         self.predicted[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    /// Whether real memory is what was acknowledged, and then all of what was asked up to some packet of it.
+    /// Whether real memory has all acknowledged requests, and then the unacknowledged ones up to some packet.
     ///
     /// # Errors
-    /// The first offset that cannot be.
+    /// The first offset that is wrong.
     pub fn check(&self, real: &[u8], mtu: usize) -> Result<(), usize> {
         let mut now = self.confirmed.clone();
         let count = |now: &[u8], range: Range<usize>| {

@@ -1,4 +1,4 @@
-//! Requests of one end to the other over one connection: what is asked, what must come of it.
+//! Requests of one end to the other over one connection, and their expected results.
 
 use super::area::{Area, Effect, Ring};
 use super::plan::Plan;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use transport::{Completion, CompletionKind, Endpoint, Local, Op, Qpn, Receive, Remote, Status, Work};
 
-/// Where regions begin, as their users say it.
+/// Where regions begin, in the addresses of their users.
 pub const BASE: u64 = 0x7f00_0000_0000;
 
 /// A request that was not posted yet.
@@ -41,7 +41,7 @@ pub struct Asked {
     expected: Option<Vec<u8>>,
     /// The bytes that a READ reads.
     reads: Range<u32>,
-    /// It must end like this if it does not find the connection failed.
+    /// The status with which it must end, unless the connection has failed before.
     pub bad: Option<Status>,
     /// Messages with a receive up to this one.
     messages: u64,
@@ -187,7 +187,7 @@ impl Flow {
         }
         let draft = self.draft.take().unwrap_or_else(|| Self::draw(rng, plan));
         let Draft { kind, imm, len, at, bad } = draft;
-        // What a READ may still read again must not change until it has ended: InfiniBand's fence.
+        // Bytes that a READ may still read again must not change until the READ has ended: InfiniBand's fence.
         let changes = at..at + len;
         let meets = |asked: &Asked| asked.reads.start < changes.end && changes.start < asked.reads.end;
         if matches!(kind, Write | CompareSwap | FetchAdd) && self.asked.iter().any(meets) {
@@ -290,10 +290,10 @@ impl Flow {
         Ok(true)
     }
 
-    /// A request of ours ended. Its memory must be as it should. Returns what was asked.
+    /// One of our requests ended. Its memory must be correct. Returns the request.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The fault.
     pub fn ended(&mut self, done: &Completion, end: &End) -> Result<Asked, String> {
         let Some(asked) = self.asked.pop_front() else { return err(format!("{done:?}: nothing was asked")) };
         if (asked.id, asked.kind) != (done.id, done.kind) {

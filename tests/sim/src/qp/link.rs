@@ -50,7 +50,7 @@ impl Link {
             let (area, area_bytes) = register(&mut ends[to], rng, plan.area as usize, all, domain)?;
             let receives = plan.receive as usize * plan.ahead;
             let (receives, receive_bytes) = register(&mut ends[to], rng, receives, Access::LOCAL_WRITE, domain)?;
-            // Another domain's: all may be done there, by others.
+            // Another protection domain: all operations are allowed there, but for others.
             let (private, _) = register(&mut ends[to], rng, plan.area as usize, Access::ALL, 1000 + domain)?;
             let keys = Keys { local, area, receives, private };
             Ok::<_, String>(Flow::new(plan, keys, plan.requests[from], area_bytes, local_bytes, receive_bytes))
@@ -103,10 +103,10 @@ impl Link {
         self.flows.iter().any(|flow| flow.spoilt)
     }
 
-    /// Memory of both ends is what it must be, now that nothing is outstanding.
+    /// Checks the memory of both ends, now that nothing is outstanding.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The fault.
     pub fn check(&self, plan: &Plan, ends: &[End; 2], number: usize) -> Result<(), String> {
         let failed = self.failed.iter().any(Option::is_some);
         for (from, flow) in self.flows.iter().enumerate() {

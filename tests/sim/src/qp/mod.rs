@@ -1,13 +1,13 @@
 //! Two endpoints of reliable connections over a wire with faults: any workload ends with the right bytes.
 //!
-//! Both ends ask each other for everything that a queue pair can do. What must come of it is computed by a plain model
-//! when it is asked: the bytes of a READ, the word of an atomic operation, the other end's memory. Every request ends
-//! once and in order; where a connection fails, there is a cause in the plan, and the other end's memory is what was
-//! asked up to some packet. Failed connections are made anew, with packets of the old ones still on their way.
+//! Both ends send each other every kind of request that a queue pair supports. A plain model computes the expected
+//! result when the request is made: the bytes of a READ, the word of an atomic operation, the other end's memory. Every
+//! request ends once and in order. If a connection fails, the plan has a cause, and the other end's memory has all
+//! requests up to some packet. Failed connections are made anew, with packets of the old ones still on their way.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`plan`] | what a seed stands for |
+//! | [`plan`] | the plan of a seed |
 //! | [`wire`] | loss, duplication, reordering, corruption, marks, cuts |
 //! | [`area`] | the model of memory |
 //! | [`flow`] | requests of one direction of one connection |
@@ -28,7 +28,7 @@ use std::fmt;
 
 pub use run::run_seed;
 
-/// A run that ended as it must not.
+/// A run that ended with a fault.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
@@ -49,14 +49,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
     /// Virtual time, in nanoseconds.
     pub at: Time,
-    /// How often what happened, by name.
+    /// Counts of events, by name.
     pub counted: BTreeMap<String, u64>,
 }
 

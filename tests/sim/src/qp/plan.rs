@@ -1,4 +1,4 @@
-//! What a seed stands for: who the two ends are, what is asked, and what goes wrong on the way.
+//! The plan of a seed: the two ends, the requests, and the faults on the way.
 
 use crate::rng::Rng;
 use frame::Time;
@@ -13,11 +13,11 @@ pub enum Mood {
     Clean,
     /// 1 % loss, reordering, duplication: everything completes.
     Mild,
-    /// Much of everything: own peers complete, the standard's count of retries may run out.
+    /// Much of every fault: requests between our own peers complete; the standard's count of retries may run out.
     Rough,
 }
 
-/// What happens to packets of one direction: times in a million, and times.
+/// Faults of packets in one direction: probabilities in millionths, and times.
 #[derive(Clone, Debug)]
 pub struct Faults {
     /// Gone.
@@ -32,7 +32,7 @@ pub struct Faults {
     pub mark: u32,
     /// The shortest time on the way.
     pub base: Time,
-    /// What is added to it by chance.
+    /// The random part that is added to it.
     pub jitter: Time,
     /// What is added to those that are late.
     pub late: Time,
@@ -47,7 +47,7 @@ pub struct Death {
     pub side: usize,
     /// When.
     pub at: Time,
-    /// When the other end is told; it finds out by itself if never.
+    /// When the other end is told; if `None`, it finds out by itself.
     pub told: Option<Time>,
 }
 
@@ -96,7 +96,7 @@ pub struct Plan {
     pub starved: Option<usize>,
     /// Requests that cannot succeed, in a million.
     pub bad: u32,
-    /// The other end is told when a connection fails; else it finds out.
+    /// Whether the other end is told when a connection fails; otherwise it finds out by itself.
     pub told: bool,
     /// By direction, seen from its sender.
     pub faults: [Faults; 2],
@@ -111,7 +111,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a seed stands for.
+    /// The plan of a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork(1);
         let mood = rng.pick(&[Mood::Clean, Mood::Mild, Mood::Mild, Mood::Rough, Mood::Rough]);

@@ -1,4 +1,4 @@
-//! One run: two ends poll, packets travel, until all that was asked has ended.
+//! One run: two ends poll and packets travel until all requests have ended.
 
 use super::link::Link;
 use super::plan::{Mood, Plan};
@@ -13,9 +13,9 @@ use transport::{Arrival, Completion, CompletionKind, Endpoint, PathId, PeerKind,
 
 type End = Endpoint<Vec<u8>>;
 
-/// Virtual time after which a run has no end.
+/// Virtual time after which a run counts as endless.
 const LONGEST: Time = 1200 * SECOND;
-/// Steps after which a run has no end.
+/// Steps after which a run counts as endless.
 const MOST_STEPS: u64 = 3_000_000;
 /// No window is smaller: two packets of the largest path MTU.
 const LEAST_WINDOW: u64 = 2 * (4096 + 100);
@@ -32,7 +32,7 @@ struct Run {
     links: Vec<Link>,
     /// When each end was polled last.
     polled: [Time; 2],
-    /// Each end has something to do that nothing else would wake it for.
+    /// Whether each end has work for which nothing else would wake it.
     restless: [bool; 2],
     dead: Option<usize>,
     told: bool,
@@ -162,7 +162,7 @@ impl Run {
             let patience = patience.filter(|&at| at > self.polled[side]);
             due = [due, receive, patience].into_iter().flatten().min();
         }
-        // While it was polled a moment ago, it does something else.
+        // It was polled a moment ago, so it is busy until then.
         Some(due?.max(self.polled[side] + self.plan.poll))
     }
 
@@ -194,7 +194,7 @@ impl Run {
         for _ in 0..self.rng.between(1, self.plan.burst) {
             let Some(packet) = self.wires[1 - side].take(now) else { break };
             self.say(|| format!("-> {side}: {}", describe(&packet.bytes)));
-            // A stranger's place: whatever it is, it is not for this path.
+            // A packet from a stranger's address: whatever its contents, it is not for this path.
             let stray = self.rng.chance(500);
             let path = PathId(if stray { packet.path + self.plan.paths } else { packet.path });
             self.stray += u64::from(stray);
@@ -220,7 +220,7 @@ impl Run {
         let now = self.now;
         for link in self.links.iter_mut().filter(|link| !link.over) {
             if link.failed.iter().any(Option::is_some) {
-                // The other end is told, or finds out by what it has asked; what it has not asked finds nothing out.
+                // The other end is told, or finds out by its own requests; an end without requests does not find out.
                 let other = link.failed[1 - side].filter(|_| link.failed[side].is_none());
                 let idle = link.flows[side].asked.is_empty();
                 if other.is_some_and(|at| (self.plan.told || idle) && now >= at + PATIENCE) {
@@ -286,7 +286,7 @@ impl Run {
         let fits = match done.status {
             Status::RemAccessErr | Status::RemInvReqErr => bad == Some(done.status),
             Status::RetryExcErr => other_failed || gone || self.plan.may_exhaust(),
-            // The standard's count is too low for the others of a starved run, too.
+            // The standard's count is too low for the other connections of a starved run, too.
             Status::RnrRetryExcErr => match self.plan.kind {
                 PeerKind::Own => self.plan.starved == Some(side) || gone,
                 PeerKind::Roce => self.plan.starved.is_some(),
@@ -340,7 +340,7 @@ impl Run {
             if counters.packets_out.get() != self.wires[side].counters.sent {
                 return Err(format!("end {side}: packets were sent that are not counted"));
             }
-            // One request alone may be larger than the window; each packet has headers.
+            // One request alone may be larger than the window; each packet has headers in addition.
             let (chunk, mtu) = (u64::from(config.path_window / 8), u64::from(self.plan.mtu.bytes()));
             let most = config.total_window.max(LEAST_WINDOW).max(chunk.max(mtu) + (chunk / mtu).max(1) * 100);
             if counters.bytes_in_flight.get() > most {
@@ -358,7 +358,7 @@ impl Run {
     fn at_the_end(&mut self) -> Result<(), String> {
         if let Some(dead) = self.dead {
             for (at, link) in self.links.iter_mut().enumerate().filter(|(_, link)| !link.over) {
-                // Nobody polls the dead end: only its memory is looked at.
+                // Nobody polls the dead end: only its memory is checked.
                 link.failed = [Some(self.now); 2];
                 for (from, flow) in link.flows.iter().enumerate() {
                     let area = &self.ends[1 - from].region(flow.keys.area).ok_or("a region is gone")?.memory;

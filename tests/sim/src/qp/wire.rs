@@ -1,4 +1,4 @@
-//! The wire between two endpoints: what is sent waits there, is lost, comes twice, late, marked or broken.
+//! The wire between two endpoints: packets wait there, get lost, or arrive twice, late, marked or broken.
 
 use super::plan::Faults;
 use crate::rng::Rng;
@@ -9,7 +9,7 @@ use transport::{PathId, Room, Sink};
 use wire::rc::IcrcSeed;
 use wire::{MsgType, RecordHeader};
 
-/// What the ICRC of a packet covers before it: the header of a record to a slave that the path stands for.
+/// The bytes before a packet that its ICRC covers: the header of a record to the slave of the path.
 pub fn seed(path: PathId, len: usize) -> IcrcSeed {
     IcrcSeed::record(&RecordHeader::new(MsgType::RC, 17 + path.0, 1 << 48, len as u32))
 }
@@ -60,7 +60,7 @@ pub struct Wire {
     rng: Rng,
     packets: BinaryHeap<Reverse<Packet>>,
     order: u64,
-    /// When the last packet arrives that is not late: those after it do not overtake it.
+    /// When the last packet arrives that is not late: later packets do not overtake it.
     last: Time,
     open: (u32, Vec<u8>),
     now: Time,

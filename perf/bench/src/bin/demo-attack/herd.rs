@@ -64,7 +64,7 @@ impl Master {
         let (id, gateway) = (NodeId::master(args.id), Peer::socket(PortId(0), args.gateway));
         let keys = KeyRing::from(cluster).node_keys(id);
         let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
-        // Whoever attacks needs no secret that others cannot guess.
+        // An attacker needs no secret that others cannot guess.
         let challenges = ChallengeSecret::new([epoch as u8; 32]);
         let config = NodeConfig { boot_epoch: epoch, challenges, fixed_port: true, ..NodeConfig::default() };
         let node = Node::new(id, keys, gateway, &config, 0);
@@ -82,7 +82,7 @@ impl Master {
         }
     }
 
-    /// Takes what comes for so long. It never says which members it has, so that it is told of all again and again.
+    /// Receives for this time. It never reports its membership, so that it is sent all members again and again.
     fn hear(&mut self, time: Duration) -> anyhow::Result<()> {
         let (until, mut datagram) = (Instant::now() + time, [0; 65_536]);
         loop {
@@ -97,7 +97,7 @@ impl Master {
             self.done.answers += 1;
             self.done.answer_bytes += len as u64;
             if let Ok(record) = Record::first(&datagram[..len]) {
-                // What is late for its heartbeat is refused, and that is as well.
+                // Answers that are late for their heartbeat are refused, which does no harm.
                 let _ = self.node.handle(&self.config, self.now, &self.gateway, &record);
             }
             if left.is_zero() {
@@ -128,7 +128,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Herd> {
         }
         master.hear(Duration::from_micros(500))?;
         if refreshed.elapsed() > Duration::from_secs(1) {
-            // Cookies grow old: one that is answered while nothing else is under way brings a new one.
+            // Cookies expire: a cookie that is answered while nothing else is under way brings a new one.
             master.hear(Duration::from_millis(20))?;
             master.send();
             master.hear(Duration::from_millis(20))?;

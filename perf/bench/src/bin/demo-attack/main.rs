@@ -1,6 +1,6 @@
-//! `demo-attack`: what hostile neighbours do in `scripts/demo.sh --hostile`, and whether the honest ones noticed.
+//! `demo-attack`: the hostile neighbours of `scripts/demo.sh --hostile`, and a check whether the honest nodes noticed.
 //!
-//! Use it on machines and networks of your own alone.
+//! Use it only on machines and networks of your own.
 #![forbid(unsafe_code)]
 
 mod herd;

@@ -1,4 +1,4 @@
-//! A replayer: what it heard once, it sends again from its own socket.
+//! A replayer: it sends recorded datagrams again from its own socket.
 
 use crate::pcapng::{Datagram, datagrams};
 use anyhow::{Context, ensure};

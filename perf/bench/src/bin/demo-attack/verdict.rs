@@ -1,4 +1,4 @@
-//! Whether the figures of the honest nodes hold, and what became of each attacker.
+//! Whether the figures of the honest nodes hold, and what happened to each attacker.
 
 use crate::herd::Herd;
 use crate::replay::Replay;
@@ -173,7 +173,7 @@ impl Reports {
                 slow.down.records > 0,
             ));
         }
-        // What was recorded is answered with no more than it has itself, and nobody moves.
+        // The answer to a recorded message is no longer than the message, and no registration moves.
         let refused = self.grew("link", "refused_replayed") + self.grew("link", "refused_duplicate");
         rows.push(row(
             "a replayer",
@@ -199,7 +199,7 @@ impl Reports {
             "honest slaves",
             format!("{} registered", grouped(self.slaves)),
             format!("{} are, {} suspect, {} gone meanwhile", grouped(here), grouped(suspect), grouped(gone)),
-            // The slow one itself may be lost: its answers wait behind what it is sent.
+            // The slow slave itself may be lost: its answers wait behind the data that it is sent.
             here >= self.slaves && suspect == 0 && gone <= u64::from(self.slow.is_some()),
         ));
         let sent = attacked.echo.ok + attacked.echo.lost;
