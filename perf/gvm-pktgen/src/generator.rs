@@ -81,9 +81,9 @@ pub struct GeneratorConfig {
     pub down: Down,
     /// How large.
     pub sizes: Sizes,
-    /// To whom.
-    pub distribution: Distribution,
     /// Which slave is next.
+    pub distribution: Distribution,
+    /// Seed of the distribution.
     pub seed: u64,
     /// Records a second; `None` is flat out.
     pub rate: Option<u64>,

@@ -62,13 +62,13 @@ pub struct Cluster {
     pub unreached: u64,
     /// When cargo was last sent to each gateway.
     pub sent_to: BTreeMap<Who, Time>,
-    /// The last link control for gateways, which a stranger has seen.
+    /// The last link control for gateways that a stranger has seen.
     pub heartbeats: VecDeque<(Place, Place, Vec<u8>)>,
     /// The last answers that a stranger got.
     pub answers: VecDeque<Vec<u8>>,
     /// Link control of all ages that a stranger has recorded: heartbeats and answers, with the time of each.
     pub recorded: Vec<(Time, Place, Place, Vec<u8>)>,
-    /// What the challenges of each machine's last start are drawn from.
+    /// The challenge secrets of each machine's last start.
     pub secrets: BTreeMap<Who, [u8; 32]>,
     pub(crate) faults: Faults,
     pub(crate) queue: Queue,

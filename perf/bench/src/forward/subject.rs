@@ -13,9 +13,9 @@ const REST: Duration = Duration::from_millis(3);
 /// Who forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The bare forwarder: it reads no packet, writes new headers in place and sends.
+    /// The gateway.
     Ours,
-    /// Nobody looks into a packet: it gets new headers in place and leaves.
+    /// The bare forwarder: it reads no packet, writes new headers in place and sends.
     Bare,
 }
 
