@@ -1,4 +1,4 @@
-// Both ends of a benchmark: packets made and packets counted in the kernel.
+// Both ends of a benchmark: makes packets, and counts packets, in the kernel.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -10,13 +10,13 @@
 
 // One record per datagram, without a VLAN tag.
 #define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
-// Id and number stand in the record's header, and their complements in its payload, as far apart as a checksum adds
-// up: each pair adds nothing to it, whatever the number.
+// Id and number are in the record's header, and their complements are in its payload, at a distance that a checksum
+// adds up: so each pair changes nothing in the checksum, whatever the number.
 #define NUMBER (RECORD_SLAVE_ID + 4)
 #define ID_COMPLEMENT (RECORD_LEN + 3)
 #define NUMBER_COMPLEMENT (RECORD_LEN + 7)
 #define SCATTER 4099
-// One datagram of so many is looked at from its first record to its last.
+// In one datagram of this many, every record is checked.
 #define SAMPLE 64
 // As many of the smallest records as an Ethernet packet holds.
 #define MOST_RECORDS 64
@@ -50,7 +50,7 @@ struct {
 
 #define FIELD(at) (*(__u32 *)(data + HEADERS + (at)))
 
-// Makes the next packet out of the one that is there, and sends it.
+// Makes the next packet from the present one, and sends it.
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
@@ -92,7 +92,7 @@ static __always_inline int is_good(struct __sk_buff *skb, __u32 at, struct recor
            r->id_complement == ~r->id && r->number_complement == ~r->number;
 }
 
-// Counts what arrives, and keeps it from the network stack.
+// Counts arriving packets, and drops them before the network stack.
 SEC("classifier")
 int count(struct __sk_buff *skb)
 {

@@ -1,9 +1,9 @@
-// Decides at the first touch what becomes of a packet: which AF_XDP socket or neighbour gets it, what is dropped, and what
-// stays with the kernel. The verdicts and their order are in verdict.rs.
+// Decides what happens to a packet, before any other code touches it: which AF_XDP socket or neighbour gets it, whether
+// it is dropped, or whether it stays with the kernel. The verdicts and their order are in verdict.rs.
 //
-// Numbers come from steer_gen.h, which build.rs writes from gvm-wire. The fields of a record are read with one load each.
-// A pointer to the IP header has a variable offset rather than two constant ones, so that the verifier looks at the
-// program once and not once with and once without a tag.
+// Numbers come from steer_gen.h, which build.rs writes from gvm-wire. The fields of a record are read with one load
+// each. The pointer to the IP header has a variable offset instead of two constant ones. So the verifier checks the
+// program once, and not once with a tag and once without.
 #include <linux/bpf.h>
 #include <linux/ip.h>
 #include <linux/udp.h>
@@ -16,11 +16,11 @@
 const volatile __u16 udp_port = GVM_GATEWAY_PORT;
 const volatile __u32 claimed_port = GVM_NO_PORT;
 const volatile __u32 gw_bits = 0;
-// A bit for each VLAN id whose packets are taken; id 0 is without a tag.
+// A bit for each VLAN id whose packets are accepted; id 0 means no tag.
 const volatile __u32 vlans[GVM_VLAN_WORDS] = {1};
 
-// Set by the loader at any time. Each address of ours stands in the slot of its hash, where no other has its own; no
-// address has its own slot where something else stands.
+// Set by the loader at any time. Each address of ours is in the slot of its hash, which it shares with no other
+// address. A slot without an address has a value whose hash is another slot.
 struct {
     // As the first 8 bytes of a packet, without the last 2 of them and shifted up.
     __u64 mac;
@@ -38,8 +38,8 @@ struct {
     __type(value, __u32);
 } sockets SEC(".maps");
 
-// Who serves each shard: GVM_SHARD_NONE, GVM_SHARD_MINE, or GVM_SHARD_NEIGHBORS plus the slot of a neighbour. The loader
-// sizes it.
+// The gateway of each shard: GVM_SHARD_NONE, GVM_SHARD_MINE, or GVM_SHARD_NEIGHBORS plus the slot of a neighbour. The
+// loader sizes it.
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -49,16 +49,16 @@ struct {
 
 struct neighbor {
     __u32 ifindex;
-    // As they stand in a packet; the destination and a part of the source, then the rest of the source.
+    // As they are in a packet; the destination and a part of the source, then the rest of the source.
     __u32 ip;
     __u64 mac_head;
     __u32 mac_tail;
-    // The two halves of the address added up.
+    // The sum of the two halves of the address.
     __u32 ip_sum;
 };
 _Static_assert(sizeof(struct neighbor) == GVM_NEIGHBOR_WORDS * sizeof(__u32), "as the loader writes it");
 
-// How to reach each neighbour, and the port that leads there.
+// How to reach each neighbour, and the port towards it.
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, GVM_NEIGHBOR_SLOTS);
@@ -80,14 +80,14 @@ struct {
     __type(value, __u64);
 } verdicts SEC(".maps");
 
-// One field of a header, at whatever address it lies.
+// One field of a header, at any alignment.
 #define FIELD(type, at, offset) (*(const type *)((at) + (offset)))
 
 enum { OFFSET_MASK = 0x1fff, MORE_FRAGMENTS = 0x2000 };
 
-// Whether the header's words add up to zero in one's complement, which is a multiple of 0xffff. An odd number d divides
-// another one exactly when that one times the inverse of d is at most the largest number over d. The inverse of 0xffff is
-// -ONES, and the quotient ONES.
+// Whether the sum of the header's words is zero in one's complement, that is a multiple of 0xffff. An odd number d
+// divides n exactly if n times the inverse of d is at most the largest number divided by d. The inverse of 0xffff is
+// -ONES, and the quotient is ONES.
 static __always_inline int is_intact(const struct iphdr *ip)
 {
     const __u64 ONES = 0x0001000100010001;
@@ -96,8 +96,8 @@ static __always_inline int is_intact(const struct iphdr *ip)
     return -(sum * ONES) <= ONES;
 }
 
-// RFC 1624, equation 3. `gain`, at most 18 bits, is what the sum of the words gains. What has a sum of zero gets the
-// checksum `zero`, 0 or 0xffff; both mean the same, but not to UDP.
+// RFC 1624, equation 3. `gain`, at most 18 bits, is the increase of the sum of the words. If the sum is zero, the
+// result is `zero`, 0 or 0xffff; both mean the same, except for UDP.
 static __always_inline __u16 adjusted(__u16 checksum, __u32 gain, __u16 zero)
 {
     __u32 sum = (__u16)~checksum + gain;
@@ -110,22 +110,22 @@ static __always_inline int is_ours(__u32 address)
     return local.addresses[address * local.multiplier >> (32 - GVM_ADDRESS_BITS)] == address;
 }
 
-// The VLAN of a packet: 0 without a tag, and for a tag that is a priority alone.
+// The VLAN of a packet: 0 without a tag, and for a tag with only a priority.
 static __always_inline __u32 vlan_of(const void *data, __u64 is_tagged)
 {
-    // Without a tag these bytes are others, and the mask is zero.
+    // Without a tag these bytes are something else, and the mask is zero.
     return bpf_ntohs(FIELD(__u16, data, ETHERNET_LEN)) & 0xfff & -(__u32)is_tagged;
 }
 
 static __always_inline int is_taken(__u32 vlan)
 {
-    // The compiler moves the mask of twelve bits before the change of byte order, where verifiers before Linux 6.2 lose it.
+    // The compiler moves the mask of twelve bits before the byte swap; verifiers before Linux 6.2 lose it there.
     __u32 word = vlan >> 5;
     barrier_var(word);
     return vlans[word & (GVM_VLAN_WORDS - 1)] >> (vlan & 31) & 1;
 }
 
-// Whether a host on a network can have sent this, and not ourselves: the rules of source.rs.
+// Whether another host on a network can have sent this: the rules of source.rs.
 static __always_inline int is_possible(const void *data, const struct iphdr *ip)
 {
     const __u64 GROUP = 1 << 16;
@@ -134,7 +134,7 @@ static __always_inline int is_possible(const void *data, const struct iphdr *ip)
     return !(mac & GROUP) && mac && mac != local.mac && first - 1 < 223 && first != 127 && !is_ours(ip->saddr);
 }
 
-// Changes what a router would, and the destination.
+// Makes a router's changes, and changes the destination.
 static __always_inline enum verdict to_neighbor(struct xdp_md *ctx, void *data, struct iphdr *ip, __u32 slot)
 {
     const struct neighbor *to = bpf_map_lookup_elem(&neighbors, &slot);
@@ -149,14 +149,14 @@ static __always_inline enum verdict to_neighbor(struct xdp_md *ctx, void *data, 
 
     __u32 from = ~ip->daddr;
     __u32 gain = to->ip_sum + (from >> 16) + (from & 0xffff);
-    // The TTL is the low byte of a little-endian word: one less gains the complement of one.
+    // The TTL is the low byte of a little-endian word: a decrement adds the complement of one to the sum.
     ip->check = adjusted(ip->check, gain + 0xfffe, 0);
     ip->ttl -= 1;
     ip->daddr = to->ip;
     *(__u64 *)data = to->mac_head;
     *(__u32 *)(data + 8) = to->mac_tail;
     struct udphdr *udp = (struct udphdr *)(ip + 1);
-    // Zero means that there is none, and stays.
+    // Zero means that there is no checksum, and stays.
     if (udp->check)
         udp->check = adjusted(udp->check, gain, 0xffff);
     return VERDICT_REDIRECT_NEIGHBOR;
@@ -176,12 +176,12 @@ static __always_inline enum verdict judge_record(struct xdp_md *ctx, void *data,
     if (FIELD(__u32, record, RECORD_PAYLOAD_LEN) > udp_len - sizeof(*udp) - RECORD_LEN)
         return VERDICT_DROP_LENGTH;
 
-    // Link control ends at the gateway that it was sent to, whatever slave it speaks of.
+    // Link control ends at the gateway that it was sent to, whatever slave it names.
     __u32 msg_type = FIELD(__u16, record, RECORD_MSG_TYPE);
     if (msg_type >= LINK_CONTROL_FIRST && msg_type <= LINK_CONTROL_LAST)
         return VERDICT_REDIRECT_CONTROL;
 
-    // An id out of range has a shard out of range.
+    // If an id is out of range, so is its shard.
     __u32 shard = FIELD(__u32, record, RECORD_SLAVE_ID) >> gw_bits;
     const __u32 *server = bpf_map_lookup_elem(&shards, &shard);
     if (!server)
@@ -211,7 +211,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
 
     if (data + ETHERNET_LEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end)
         return VERDICT_PASS_TRUNCATED;
-    // One less than zero has its top bit set, and less than any other type has not: the answer without a branch.
+    // Zero minus one has its top bit set, and no other type minus one has: this is a test without a branch.
     __u64 is_tagged = FIELD(__u16, data, ETHERNET_TYPE) ^ bpf_htons(ETHERNET_DOT1Q);
     is_tagged = (is_tagged - 1) >> 63;
     barrier_var(is_tagged);
@@ -244,7 +244,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
         return VERDICT_DROP_VLAN;
     if (!is_possible(data, ip))
         return VERDICT_DROP_SOURCE;
-    // RoCEv2 is answered at its own port, all else where it came from.
+    // Answers to RoCEv2 go to its own port, all other answers to the source port.
     if (!udp->source && port == udp_port)
         return VERDICT_DROP_SOURCE;
     if (ip->frag_off & bpf_htons(MORE_FRAGMENTS))
@@ -262,9 +262,9 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
 static __always_inline int run(struct xdp_md *ctx, int frags)
 {
     __u32 verdict = judge(ctx, frags);
-    // Through memory, so that the verifier looks once at what follows and not once for each verdict.
+    // Through memory, so that the verifier checks the following code once, and not once for each verdict.
     asm volatile("" : "+m"(verdict));
-    // The flags are what is returned when the queue has no socket.
+    // The call returns its flags if the queue has no socket.
     if (verdict >= VERDICTS_SOCKET && bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_DROP) != XDP_REDIRECT)
         verdict = VERDICT_DROP_NO_SOCKET;
     __u64 *packets = bpf_map_lookup_elem(&verdicts, &verdict);
@@ -281,7 +281,7 @@ int steer(struct xdp_md *ctx)
     return run(ctx, 0);
 }
 
-// For packets in several pieces, whose headers and first record header lie in the first.
+// For packets in several pieces; their headers and the first record header are in the first piece.
 SEC("xdp.frags")
 int steer_frags(struct xdp_md *ctx)
 {

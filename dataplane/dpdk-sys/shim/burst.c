@@ -1,4 +1,4 @@
-/* Bursts: mbufs become descriptions of frames, and these become mbufs. */
+/* Bursts: converts mbufs to descriptions of frames, and back. */
 #include "inside.h"
 
 static inline uint32_t checksums_of(uint64_t flags)
@@ -6,7 +6,7 @@ static inline uint32_t checksums_of(uint64_t flags)
 	const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 	const uint64_t bad = RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD;
 
-	/* Good and bad together mean that the NIC could not tell. */
+	/* Good and bad together mean that the NIC does not know. */
 	if ((flags & (good | bad)) == good)
 		return SHIM_CHECKSUM_GOOD;
 	return (flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_BAD ||
@@ -14,7 +14,7 @@ static inline uint32_t checksums_of(uint64_t flags)
 		       SHIM_CHECKSUM_BAD : 0;
 }
 
-/* Copies a packet of another owner's memory, or in several pieces, into a chunk of ours. */
+/* Copies a packet in another owner's memory, or in several pieces, into one of our chunks. */
 static __rte_noinline uint16_t copy_in(struct shim_queue *queue, struct rte_mbuf *mbuf, struct shim_frame *frame)
 {
 	uint32_t len = rte_pktmbuf_pkt_len(mbuf);
@@ -29,7 +29,7 @@ static __rte_noinline uint16_t copy_in(struct shim_queue *queue, struct rte_mbuf
 		char *to = (char *)ours->buf_addr + RTE_PKTMBUF_HEADROOM;
 		const char *from = rte_pktmbuf_read(mbuf, 0, len, to);
 
-		/* In one piece nothing was copied yet. */
+		/* A packet in one piece was not copied yet. */
 		if (from != to)
 			rte_memcpy(to, from, len);
 		frame->chunk = chunk_of(queue, ours);
@@ -43,7 +43,7 @@ static __rte_noinline uint16_t copy_in(struct shim_queue *queue, struct rte_mbuf
 	return taken;
 }
 
-/* For the calls of an lcore that may use what a driver shares with another process: whether it may now. */
+/* Whether an lcore may now make a call that uses memory which a driver shares with another process. */
 static inline int begin(const struct shim_queue *queue)
 {
 	return likely(!queue->gated) || gate_enter();
@@ -118,7 +118,7 @@ void shim_tidy(struct shim_queue *queue)
 {
 	if (!begin(queue))
 		return;
-	/* Drivers that cannot say so; they free when they need room. */
+	/* Some drivers do not support this; they free when they need room. */
 	(void)rte_eth_tx_done_cleanup(queue->port, queue->queue, 0);
 	end(queue);
 }

@@ -48,7 +48,7 @@ int shim_probe(const char *devargs, const char *name, uint16_t *port)
 	return rte_eth_dev_get_port_by_name(name, port);
 }
 
-/* The largest MTU that DPDK will let the device have: drivers bound their packets, their frames, or both. */
+/* The largest MTU that DPDK accepts for the device: drivers limit their packets, their frames, or both. */
 static uint16_t max_mtu(const struct rte_eth_dev_info *info)
 {
 	uint32_t headers = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN, most;
@@ -56,7 +56,7 @@ static uint16_t max_mtu(const struct rte_eth_dev_info *info)
 	if (info->max_mtu != UINT16_MAX && info->max_rx_pktlen > info->max_mtu)
 		headers = info->max_rx_pktlen - info->max_mtu;
 	most = info->max_rx_pktlen > headers ? info->max_rx_pktlen - headers : 0;
-	/* Who says less than every Ethernet carries has not counted the headers. */
+	/* A driver with less than the minimum of Ethernet has not counted the headers. */
 	return most < RTE_ETHER_MTU ? info->max_mtu : RTE_MIN(info->max_mtu, most);
 }
 
@@ -108,7 +108,7 @@ int shim_configure(uint16_t port, const struct shim_setup *setup)
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 	if (setup->tx_checksums)
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
-	/* All that one queue sends is of one mempool, and nobody else refers to it. */
+	/* All mbufs that one queue sends are from one mempool, and nobody else refers to them. */
 	conf.txmode.offloads |= info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 	if (setup->rss && setup->queues > 1) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
@@ -141,7 +141,7 @@ int shim_close(uint16_t port)
 
 	if (gated)
 		gate_wait();
-	/* A device that was never started refuses to stop, and is closed all the same. */
+	/* A device that was never started refuses to stop; it is closed nevertheless. */
 	(void)rte_eth_dev_stop(port);
 	result = rte_eth_dev_close(port);
 	/* So that a device of the same name can be made again. */

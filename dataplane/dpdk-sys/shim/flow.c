@@ -1,4 +1,4 @@
-/* Lanes to lcores: rules on the low bits of the UDP source port, which says the lane. */
+/* Steers lanes to lcores: rules on the low bits of the UDP source port, which give the lane. */
 #include "inside.h"
 
 #include <rte_flow.h>
@@ -38,7 +38,7 @@ int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t
 
 	for (uint16_t value = 0; result == 0 && value < values; value++)
 		result = steer(port, udp_port, value, values - 1, value % queues, 0);
-	/* All or none: the lanes of a half would meet those of the other. */
+	/* All or none: with only some rules, lanes would mix. */
 	if (result != 0)
 		(void)rte_flow_flush(port, &error);
 	return result;

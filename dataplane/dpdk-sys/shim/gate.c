@@ -1,9 +1,9 @@
 /* A gate between the bursts of lcores and EAL's interrupt thread, for drivers that change their queues there.
  *
- * When the process at the other end of a net_memif device goes, the driver unmaps the memory that both shared on the
- * interrupt thread, and waits for no burst. So that thread serves interrupts only while nobody is inside the gate: it
- * rests in an alarm of ours, shuts the gate, serves what came meanwhile, and rests again when the next alarm is due.
- * No lcore waits for it: while the gate is shut a burst moves nothing. */
+ * When the process at the other end of a net_memif device ends, the driver unmaps the shared memory on the interrupt
+ * thread, and does not wait for bursts. So that thread serves interrupts only while no lcore is inside the gate: it
+ * sleeps in an alarm of ours, shuts the gate, serves the pending interrupts, and sleeps again when the next alarm is
+ * due. No lcore waits for it: while the gate is shut a burst moves nothing. */
 #include "inside.h"
 
 #include <rte_alarm.h>
@@ -11,12 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long interrupts wait at most, and how long there is at least to serve them, in microseconds. An alarm that is due
- * at once would be called before them. */
+/* The longest wait of interrupts, and the shortest time to serve them, in microseconds. An alarm that is due at once
+ * would be called before them. */
 #define REST 5000
 #define SERVE 20
 
-/* The drivers whose interrupts take memory away that bursts use. */
+/* The drivers whose interrupts unmap memory that bursts use. */
 static const char *const gated[] = { "net_memif" };
 
 static uint32_t shut;
@@ -34,7 +34,7 @@ int gate_is_needed(uint16_t port)
 	return 0;
 }
 
-/* Each side first says what it does, and then looks what the other one does: at least one of them sees the other. */
+/* Each side first sets its own flag, and then reads the other one's: at least one of them sees the other. */
 int gate_enter(void)
 {
 	__atomic_fetch_add(&inside, 1, __ATOMIC_SEQ_CST);
@@ -58,7 +58,7 @@ void gate_wait(void)
 static void gate_shut(void)
 {
 	__atomic_store_n(&shut, 1, __ATOMIC_SEQ_CST);
-	/* An lcore may have lost its processor in a burst, even to this thread. */
+	/* An lcore may have been preempted in a burst, even by this thread. */
 	while (__atomic_load_n(&inside, __ATOMIC_SEQ_CST) != 0)
 		usleep(SERVE);
 }

@@ -1,4 +1,4 @@
-/* What the shim's files share. */
+/* Declarations that the shim's files share. */
 #ifndef INSIDE_H
 #define INSIDE_H
 
@@ -13,13 +13,14 @@
 
 #include <errno.h>
 
-/* Before a call of DPDK's whose error is read by `last_error`. What a call long ago left in rte_errno says nothing of it. */
+/* Call it before a call of DPDK whose error `last_error` reads: rte_errno may still have the error of an earlier
+ * call. */
 static inline void forget_error(void)
 {
 	rte_errno = 0;
 }
 
-/* Why the last call failed, as a positive number: what it left in rte_errno, or a general error where it left nothing. */
+/* The error of the last call, as a positive number: rte_errno, or a general error if the call did not set it. */
 static inline int last_error(void)
 {
 	return rte_errno != 0 ? rte_errno : EIO;
@@ -27,13 +28,13 @@ static inline int last_error(void)
 
 /* A queue pair and the arena of the lcore that polls it.
  *
- * Each chunk of the arena has one mbuf, for good, whose buffer is the chunk. The mempool of the mbufs is a stack of those
- * chunks that the device may receive into; a driver takes from it and frees what it has sent into it. All other chunks
- * are the arena's owner's, and their mbufs wait in `mbufs`. */
+ * Each chunk of the arena permanently has one mbuf, whose buffer is the chunk. The mempool of the mbufs is a stack
+ * of the chunks that the device may receive into; a driver takes chunks from it, and frees sent ones into it. All
+ * other chunks belong to the arena's owner, and their mbufs wait in `mbufs`. */
 struct shim_queue {
 	uint16_t port;
 	uint16_t queue;
-	/* Dividing by a power of two is a shift. */
+	/* A division by a power of two is a shift. */
 	uint8_t shift;
 	uint8_t registered;
 	/* Its driver changes queues on EAL's interrupt thread. */
@@ -42,9 +43,9 @@ struct shim_queue {
 	uint32_t chunks;
 	char *base;
 	struct rte_mempool *pool;
-	/* By chunk. */
+	/* Indexed by chunk. */
 	struct rte_mbuf **mbufs;
-	/* Where a driver of its own mind puts packets; else NULL. */
+	/* The memory of a driver that chooses where packets go; otherwise NULL. */
 	struct rte_mempool *theirs;
 	struct shim_counts counts;
 	size_t arena_len;
@@ -55,13 +56,13 @@ struct shim_queue {
 	struct rte_mbuf **stack;
 };
 
-/* gate.c: while EAL's interrupt thread serves interrupts, nobody is inside. */
+/* gate.c: while EAL's interrupt thread serves interrupts, no lcore is inside the gate. */
 int gate_is_needed(uint16_t port);
-/* Before the first such device is started; never ends. Called by one thread. */
+/* Call it before the first such device is started; the gate never ends. Called by one thread. */
 int gate_begin(void);
 /* 1 when the caller is inside and will leave, 0 when the gate is shut. */
 int gate_enter(void);
-/* The same for calls about a device, which wait until it opens. */
+/* The same for calls about a device, which wait until the gate opens. */
 void gate_wait(void);
 void gate_leave(void);
 

@@ -1,4 +1,4 @@
-/* EAL's log, line by line, into the sink of whoever started it. */
+/* Passes EAL's log, line by line, to the sink of the caller that started it. */
 #define _GNU_SOURCE
 #include "shim.h"
 

@@ -68,7 +68,7 @@ static const struct rte_mempool_ops chunks_ops = {
 	.get_count = chunks_count,
 };
 
-/* DPDK's table of ways to keep objects is filled before the first mempool is made. */
+/* DPDK's table of mempool operations must be filled before the first mempool is made. */
 static int ensure_ops(void)
 {
 	static int registered = -1;
@@ -85,13 +85,13 @@ static void init_mbuf(struct rte_mempool *mp, void *opaque, void *object, unsign
 
 	rte_pktmbuf_init(mp, NULL, object, index);
 	mbuf->buf_addr = queue->base + (size_t)index * queue->chunk;
-	/* Devices see the process's own addresses: EAL runs with --iova-mode=va. */
+	/* Devices use the process's own addresses: EAL runs with --iova-mode=va. */
 	mbuf->buf_iova = (rte_iova_t)(uintptr_t)mbuf->buf_addr;
 	mbuf->buf_len = (uint16_t)queue->chunk;
 	queue->mbufs[index] = mbuf;
 }
 
-/* Devices that reach memory by themselves are told of the arena. Returns 0 or a negative error. */
+/* Maps the arena for devices with DMA. Returns 0 or a negative error. */
 static int map_arena(uint16_t port, const struct shim_arena *arena)
 {
 	struct rte_eth_dev_info info;
@@ -106,20 +106,20 @@ static int map_arena(uint16_t port, const struct shim_arena *arena)
 	forget_error();
 	error = rte_extmem_register(arena->base, arena->len, iovas, pages, arena->page) == 0 ? 0 : last_error();
 	free(iovas);
-	/* Another port of the same lcore has said it. */
+	/* Another port of the same lcore has registered it already. */
 	if (error != 0 && error != EEXIST)
 		return -error;
 	if (rte_eth_dev_info_get(port, &info) != 0 || info.device == NULL)
 		return 0;
 	forget_error();
 	error = rte_dev_dma_map(info.device, arena->base, (uintptr_t)arena->base, arena->len) == 0 ? 0 : last_error();
-	/* A bus without such devices has nothing to be told. */
+	/* A bus without such devices needs no mapping. */
 	return error == ENOTSUP || error == EEXIST ? 0 : -error;
 }
 
 static void queue_discard(struct shim_queue *queue)
 {
-	/* The second port of an arena finds it gone. */
+	/* The first port of an arena has removed it already. */
 	if (queue->registered)
 		rte_extmem_unregister(queue->base, queue->arena_len);
 	rte_mempool_free(queue->theirs);
@@ -177,7 +177,7 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 		goto failed;
 	}
 	rte_mempool_obj_iter(queue->pool, init_mbuf, queue);
-	/* Populating put all of them there; the device has none before it is given some. */
+	/* Populating put all chunks there; the device has none until it is given some. */
 	queue->top = 0;
 	if (copies) {
 		snprintf(name, sizeof(name), "gvm_%u_%u_own", port, number);

@@ -1,5 +1,6 @@
-/* What the plugin calls: DPDK's inline functions, bit fields and macros behind plain structs. Needs nothing of DPDK, so
- * that bindings are made from this file alone. Functions return 0 or a negative errno where nothing else is said. */
+/* The functions for the plugin: DPDK's inline functions, bit fields and macros behind plain structs. This file uses
+ * nothing of DPDK, so that bindings are made from it alone. Functions return 0 or a negative errno if nothing else
+ * is stated. */
 #ifndef SHIM_H
 #define SHIM_H
 
@@ -11,11 +12,11 @@
 /* Bytes of a name, with the zero at its end. */
 #define SHIM_NAME 64
 
-/* Received: the NIC found the IP and UDP checksums right. */
+/* Received: the NIC verified the IP and UDP checksums. */
 #define SHIM_CHECKSUM_GOOD 1u
-/* Received: the NIC found one of them wrong. */
+/* Received: the NIC found a wrong one. */
 #define SHIM_CHECKSUM_BAD 2u
-/* To send: the NIC fills in the UDP checksum; its place has that of the pseudo header. */
+/* To send: the NIC fills in the UDP checksum; the field has that of the pseudo header. */
 #define SHIM_CHECKSUM_FILL 4u
 /* To send: there is an 802.1Q tag. */
 #define SHIM_TAGGED 8u
@@ -28,7 +29,7 @@ struct shim_frame {
 	uint32_t flags;
 };
 
-/* What a queue counts. */
+/* The counters of a queue. */
 struct shim_counts {
 	/* Received in memory of another owner, or in several pieces: copied into a chunk. */
 	uint64_t rx_copied;
@@ -58,9 +59,9 @@ struct shim_device {
 	/* Whether it verifies, and whether it fills in, UDP checksums. */
 	uint8_t rx_checksums;
 	uint8_t tx_checksums;
-	/* Whether it spreads by UDP ports. */
+	/* Whether its RSS uses UDP ports. */
 	uint8_t rss;
-	/* Whether its driver puts packets where it likes: they are copied into our chunks. */
+	/* Whether its driver chooses where packets go: they are then copied into our chunks. */
 	uint8_t copies;
 	char driver[SHIM_NAME];
 };
@@ -83,7 +84,7 @@ struct shim_arena {
 	uint32_t chunks;
 };
 
-/* What a device counts itself. */
+/* The counters of a device. */
 struct shim_stats {
 	uint64_t imissed;
 	uint64_t ierrors;
@@ -106,19 +107,19 @@ const char *shim_version(void);
 int shim_init(int argc, char **argv);
 int shim_thread_register(void);
 void shim_thread_unregister(void);
-/* Calls a function on the thread that serves interrupts. */
+/* Calls a function on the interrupt thread. */
 int shim_on_interrupt_thread(shim_call_fn call, void *context);
 int shim_probe(const char *devargs, const char *name, uint16_t *port);
 int shim_look(uint16_t port, struct shim_device *device);
 int shim_configure(uint16_t port, const struct shim_setup *setup);
 int shim_start(uint16_t port);
-/* Stops it first. */
+/* Stops the device first. */
 int shim_close(uint16_t port);
 int shim_link(uint16_t port, uint32_t *mbits);
 int shim_stats(uint16_t port, struct shim_stats *stats);
 int shim_xstats(uint16_t port, shim_visit_fn visit, void *context);
 
-/* flow.c: `values` rules of the low bits of the UDP source port, a power of two, each to its queue. */
+/* flow.c: `values` rules (a power of two) on the low bits of the UDP source port, each to its queue. */
 int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t queues);
 
 /* pool.c */
@@ -129,15 +130,15 @@ int shim_queue_setup(struct shim_queue *queue, uint16_t rx_descriptors, uint16_t
 uint32_t shim_exchange(struct shim_queue *queue, uint32_t *chunks, uint32_t given, uint32_t room, uint32_t keep);
 uint32_t shim_level(const struct shim_queue *queue);
 void shim_queue_counts(const struct shim_queue *queue, struct shim_counts *counts);
-/* Only when the device is closed, and its chunks were taken back. */
+/* Call it only after the device was closed and its chunks were taken back. */
 void shim_queue_free(struct shim_queue *queue);
 
 /* burst.c */
 uint16_t shim_rx(struct shim_queue *queue, struct shim_frame *frames, uint16_t room);
 uint16_t shim_tx(struct shim_queue *queue, const struct shim_frame *frames, uint16_t count);
-/* Has the driver free what was sent. */
+/* Has the driver free the sent mbufs. */
 void shim_tidy(struct shim_queue *queue);
-/* Sets nothing aside any more: of this thread, or of all when nobody uses the queue. */
+/* Empties the mempool cache: that of this thread, or all of them if nobody uses the queue. */
 void shim_flush(struct shim_queue *queue, uint8_t all);
 
 #endif
