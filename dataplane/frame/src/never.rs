@@ -1,4 +1,4 @@
-//! What cannot happen, and is looked for all the same.
+//! Checks for what cannot happen.
 //!
 //! In tests and in the simulator [`never!`](crate::never) panics. In a released process it counts and goes on: one
 //! broken assumption must not cost the data of others. `gvm-dp stats` shows the count.

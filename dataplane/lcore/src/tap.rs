@@ -106,7 +106,7 @@ pub struct PortTally {
     pub dropped: Counter,
 }
 
-/// What the lcore and the watcher share.
+/// The state that the lcore and the watcher share.
 struct Shared {
     empty: ArrayQueue<Box<Copied>>,
     full: ArrayQueue<Box<Copied>>,
@@ -282,7 +282,7 @@ impl Watch {
         let _ = self.shared.empty.push(slot);
     }
 
-    /// What the tap saw on each port.
+    /// The counts of the tap for each port.
     pub fn ports(&self) -> &[PortTally] {
         &self.shared.ports
     }

@@ -129,7 +129,7 @@ struct Quick {
     no_port: u32,
 }
 
-/// What the headers of a sender's usual packets have in common, and its peer.
+/// The common bytes in the headers of a sender's usual packets, and its peer.
 #[derive(Clone, Debug)]
 struct Sender {
     /// Bytes 6 to 13: its Ethernet address, and the type of IPv4.

@@ -223,7 +223,7 @@ pub fn table(rounds: usize, quick: bool) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The benchmark; with `slaves` only so many, one record in a datagram, in one direction.
+/// The benchmark; with `slaves`, only for this many, with one record in a datagram, in one direction.
 ///
 /// # Errors
 /// See [`measure`].

@@ -66,7 +66,7 @@ fn trial(options: &Options, quick: bool) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The benchmark: so many trials.
+/// The benchmark: `repeats` trials.
 ///
 /// # Errors
 /// A trial failed: a process ended, or what arrived is not what was sent.

@@ -350,7 +350,7 @@ impl Row {
     }
 }
 
-/// Only so many rounds of one case, for a profiler.
+/// Runs only this many rounds of one case, for a profiler.
 ///
 /// # Errors
 /// It fails as [`Bench::new`] and [`Bench::run`] do, or when something was sent twice or a page has other content than

@@ -23,7 +23,7 @@ pub struct Ratios {
 }
 
 impl Ratios {
-    /// What is to be said of these.
+    /// The median and the range of these ratios.
     pub fn of(ratios: Vec<f64>) -> Self {
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);

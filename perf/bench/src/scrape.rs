@@ -102,7 +102,7 @@ impl Subject {
     }
 }
 
-/// Measures so many pairs of slices, of `slice` each, with a reading every `every`; prints and returns what it found.
+/// Measures `rounds` rounds of slices, of `slice` each, with a reading every `every`; prints and returns the result.
 ///
 /// # Errors
 /// The error is [`Unavailable`](crate::unavailable::Unavailable) when the machine has one core alone. It is another one

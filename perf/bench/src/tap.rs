@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Polls that are timed at once; their copies fit into the slots.
 const POLLS: usize = 32;
-/// Slots of the tap: what so many polls receive, and as much sent.
+/// Slots of the tap: for all datagrams that these polls receive, and as many sent ones.
 const SLOTS: usize = 8192;
 /// 64 slaves, one record in a datagram: the datagrams in are the records.
 const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false };
@@ -60,7 +60,7 @@ fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option
     Round { received: received as u64, nanoseconds: nanoseconds / received as f64 }
 }
 
-/// Puts a tap on.
+/// Starts to use a tap.
 fn wear(peg: &TapPeg, ports: usize, wants: Wants) -> Watch {
     let config = TapConfig { slots: SLOTS, snaplen: 2048, rx: true, tx: true, port: None };
     let (tap, watch) = tap(config, ports, wants);

@@ -57,7 +57,7 @@ pub struct Point {
     pub p99_us: f64,
 }
 
-/// Runs so many records of one load with one hold.
+/// Runs `records` records of one load with one hold.
 ///
 /// # Errors
 /// A record was changed, or the pool is too small.

@@ -73,7 +73,7 @@ pub struct Picker {
 
 #[derive(Clone, Debug)]
 enum Draw {
-    /// The next one, for so many records.
+    /// The next one, for this many records.
     Next(u32),
     Uniform(Random),
     Alias(Random, Vec<Alias>),

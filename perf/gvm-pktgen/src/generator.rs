@@ -52,7 +52,7 @@ pub enum Via {
         gateways: Vec<Peer>,
         /// What is announced; its scale is the run's.
         node: NodeConfig,
-        /// What it signs with.
+        /// The keys with which it signs.
         credential: Credential,
     },
     /// Straight to one farm that answers any source.
@@ -89,13 +89,13 @@ pub struct GeneratorConfig {
     pub rate: Option<u64>,
     /// ECHOs that may be unanswered at once; `None` sends blindly.
     pub window: Option<u64>,
-    /// After so long without an answer, in nanoseconds, a full window is given up as lost.
+    /// After this time without an answer, in nanoseconds, a full window counts as lost.
     pub window_timeout: u64,
     /// The most records that share a datagram; `None`: as many as fit.
     pub pack: Option<NonZeroU16>,
     /// How long to send, in nanoseconds.
     pub duration: u64,
-    /// Send only so many records.
+    /// Send only this many records.
     pub records: Option<u64>,
     /// So many of the slaves must be known before sending begins; ignored without gateways.
     pub expect_members: u32,
@@ -197,12 +197,12 @@ impl Generator {
         generator
     }
 
-    /// The counters, to be read by others.
+    /// The counters, for other threads to read.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// The round trips of ECHO in nanoseconds, to be read by others.
+    /// The round trips of ECHO in nanoseconds, for other threads to read.
     pub fn latency(&self) -> &Arc<Histogram> {
         &self.latency
     }

@@ -69,11 +69,11 @@ pub struct Latency {
     pub count: u64,
     /// The average.
     pub mean: u64,
-    /// Half took at most so long.
+    /// Half of the round trips took at most this long.
     pub p50: u64,
-    /// 99 % took at most so long.
+    /// 99 % took at most this long.
     pub p99: u64,
-    /// 99.9 % took at most so long.
+    /// 99.9 % took at most this long.
     #[serde(rename = "p99.9")]
     pub p99_9: u64,
     /// The longest.

@@ -138,7 +138,7 @@ fn chunk(mtu: u16) -> u32 {
     (u32::from(mtu) + 512).next_multiple_of(64).max(2048)
 }
 
-/// What the command line asks for, checked.
+/// The checked settings of the command line.
 fn configure(cli: &Cli) -> Result<GeneratorConfig, RunError> {
     let scale = Scale::new(cli.slave_bits, cli.gw_bits).map_err(RunError::Scale)?;
     let targets = cli.targets();

@@ -12,7 +12,7 @@ pub struct Account {
     taken: u64,
     /// Records in frames that reached nobody.
     unreached: u64,
-    /// Records that gateways dropped, by name.
+    /// Records that gateways dropped and counted.
     dropped: u64,
     /// Records that gateways held when they crashed, or had in a ring.
     crashed: u64,

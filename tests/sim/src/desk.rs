@@ -36,7 +36,7 @@ impl Desk {
         self.desk.registrar()
     }
 
-    /// The registrar, to be told settings.
+    /// The registrar, for changing its settings.
     pub fn registrar_mut(&mut self) -> &mut Registrar {
         self.desk.registrar_mut()
     }

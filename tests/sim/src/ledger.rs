@@ -344,7 +344,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The end of the lcore: by a crash, or after it had drained. What it held is lost.
+    /// The end of the lcore: by a crash, or after it had drained. The records that it held are lost.
     ///
     /// # Errors
     /// The equations of the lcore do not hold at its end, or its rings say that another number of frames is lost than

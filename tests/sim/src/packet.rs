@@ -131,7 +131,7 @@ pub fn damage(frame: &[u8], read: &UdpFrame, rng: &mut Rng) -> Vec<u8> {
     emit(respec(read), &bytes)
 }
 
-/// The queue of a NIC with so many queues that takes the frame: a hash of addresses and UDP ports.
+/// The queue that takes the frame, on a NIC with `queues` queues: a hash of addresses and UDP ports.
 pub fn rss(frame: &[u8], queues: usize) -> usize {
     let Ok(read) = parse_udp4(frame) else { return 0 };
     let flow = u64::from(u32::from_le_bytes(read.src_ip)) << 32 | u64::from(read.src_port) << 16;

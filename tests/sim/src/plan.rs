@@ -330,7 +330,7 @@ impl Plan {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, for changing.
     pub fn node_mut(&mut self, who: Who) -> Option<&mut NodePlan> {
         match who {
             Who::Master(i) => self.masters.get_mut(usize::from(i)),

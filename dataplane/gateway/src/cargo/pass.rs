@@ -185,7 +185,7 @@ fn link_control(data: &[u8], scale: Scale) -> Walked {
     Walked::Link(Walk::new(data, scale).filter(Result::is_ok).count() as u64)
 }
 
-/// What is the same for all records of a datagram.
+/// The values that all records of a datagram share.
 struct Walking<'a> {
     number: usize,
     datagram: &'a Datagram,

@@ -32,7 +32,7 @@ struct Master {
     route: Route,
 }
 
-/// What the routes say of a record's source.
+/// The result of comparing a record's source with the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlaveSource {
     /// The slave is registered there.

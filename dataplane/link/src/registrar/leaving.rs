@@ -6,7 +6,7 @@ use frame::Time;
 pub(super) struct Leaving {
     /// When to tell more nodes; `None` when all have heard.
     pub(super) due: Option<Time>,
-    /// The next slave to be told.
+    /// The next slave to tell.
     pub(super) cursor: u32,
 }
 

@@ -52,7 +52,7 @@ pub enum DpdkError {
     NotLoaded {
         /// The file.
         path: PathBuf,
-        /// What the loader says.
+        /// The loader's error.
         reason: String,
     },
     /// The plugin belongs to another gvm-dp.
@@ -105,7 +105,7 @@ pub enum DpdkError {
     Queues {
         /// The device.
         name: String,
-        /// What it has.
+        /// The queues that it has.
         queues: u16,
         /// What is needed.
         lcores: u16,

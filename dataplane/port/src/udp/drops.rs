@@ -24,7 +24,7 @@ const READ_EVERY: Time = 50 * MILLISECOND;
 /// The text of a file with all counters is shorter, in bytes.
 const TEXT: usize = 16 << 10;
 
-/// What the sockets of a network namespace dropped.
+/// The drops of all sockets of a network namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Dropped {
     /// For lack of room in a buffer, or of memory.

@@ -20,7 +20,7 @@ pub struct UdpOptions {
     /// The socket is bound to the port of RoCEv2: all datagrams leave ECN-capable, and received ones have
     /// [`frame::Peer::ROCE`].
     pub roce: bool,
-    /// Further sockets with the same address to send through, for destinations behind slow links; none where it is
+    /// Further sockets with the same address for sending to destinations behind slow links; none if the address is
     /// RoCEv2's.
     pub apart: usize,
     /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 by default. A socket
@@ -86,14 +86,14 @@ pub struct UdpSockets {
 }
 
 impl UdpSockets {
-    /// Opens the sockets of a port on `address` (port 0: any), bound and nonblocking: those of one lcore, and of so
-    /// many further ones, over which the kernel spreads sources.
+    /// Opens the sockets of a port on `address` (port 0: any), bound and nonblocking: those of one lcore, and those of
+    /// `further` more lcores; the kernel spreads sources over them.
     ///
-    /// Sockets beside one that receives are connected to a port where nobody is, so that the kernel gives them nothing
-    /// that arrives; they can send to everybody all the same. They are bound first, while nobody is served. All share
-    /// the address by `SO_REUSEADDR`, which is cleared before this returns: no other program can share it later. Those
-    /// that receive, and they alone, have `SO_REUSEPORT` where there are several: among its sockets the kernel chooses
-    /// who hears a source.
+    /// The separate sockets are connected to a port that nobody uses, so that the kernel delivers nothing to them; they
+    /// can send to anybody nevertheless. They are bound first, before anybody is served. All sockets share the address
+    /// by `SO_REUSEADDR`, which is cleared before this returns: no other program can share it later. If there are
+    /// several receiving sockets, they (and only they) have `SO_REUSEPORT`: the kernel chooses among them which one
+    /// receives from a source.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -110,11 +110,11 @@ impl UdpSockets {
             share(socket.as_fd(), true).map_err(failed("set SO_REUSEADDR"))?;
             if let Err(error) = connect_to_nobody(&socket, local) {
                 tracing::debug!("udp:{local}: no socket apart for slow destinations: {error}");
-                // This one would take what arrives; the address is free again without it.
+                // This one would receive what arrives; without it the address is free again.
                 drop(socket);
                 break;
             }
-            // Port 0 became a port.
+            // Port 0 has become a real port.
             bound.set_port(local.port());
             apart.push(socket);
         }

@@ -22,7 +22,7 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// What the boundary costs.
+    /// The cost of the boundary.
     pub fn cost(&self) -> f64 {
         self.table - self.inline
     }
@@ -34,7 +34,7 @@ fn use_up(frames: &[Frame]) -> u64 {
     frames.iter().map(|frame| u64::from(frame.chunk) + u64::from(frame.offset) + u64::from(frame.len)).sum()
 }
 
-/// Measures both in turns, so many bursts at once.
+/// Measures both in turns, `bursts` bursts at once.
 ///
 /// # Errors
 /// The plugin of DPDK is not there or cannot be loaded, or it describes another number of frames than it was asked for.

@@ -31,11 +31,11 @@ pub struct Machine {
     pub running: LcoreHandle,
     /// Its mailbox.
     pub orders: Sender<Order>,
-    /// What the gateway counts.
+    /// The counters of the gateway.
     pub gateway: Arc<GatewayCounters>,
     /// Nanoseconds that it rested; see [`Order::Rest`].
     pub rested_ns: Arc<AtomicU64>,
-    /// What the lcore's thread made beside the lcore: the XDP programs.
+    /// Other objects that the lcore's thread made: the XDP programs.
     _steers: [Steer; 2],
 }
 

@@ -51,7 +51,7 @@ impl Subject {
         Self { gateway, which: Which::Ours, to, rests: false, taken: 0, rested_ns: Arc::default() }
     }
 
-    /// Nanoseconds at rest, to be read by others.
+    /// Nanoseconds at rest, for other threads to read.
     pub fn rested_ns(&self) -> &Arc<AtomicU64> {
         &self.rested_ns
     }

@@ -121,7 +121,7 @@ fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
     latencies
 }
 
-/// Measures idleness for so long, and then so many wake-ups of each.
+/// Measures idleness for `idle`, and then `wakes` wake-ups of each.
 ///
 /// # Errors
 /// The kernel refuses an arena, a thread or a core, a thread ends early, or a wake-up does not come within 60 seconds.
@@ -208,7 +208,7 @@ pub fn table(idle: Duration, wakes: usize) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The benchmark: idleness for so long, then so many wake-ups of each.
+/// The benchmark: idleness for `idle`, then `wakes` wake-ups of each.
 ///
 /// # Errors
 /// A record did not leave.

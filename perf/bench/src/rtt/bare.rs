@@ -26,7 +26,7 @@ impl Pinger {
         Self { peer, ping, pongs, left: count, missing: 0, sent: 0, latencies, answer: Some(answer) }
     }
 
-    /// Sends the next ping, unless an answer is missing; answers whoever asked for it when there is none left.
+    /// Sends the next ping, unless an answer is missing; when none is left, reports the result to the caller.
     pub fn advance(&mut self, now: Time, out: &mut Outbox) {
         if self.missing > 0 {
             return;

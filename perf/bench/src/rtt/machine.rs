@@ -22,7 +22,7 @@ use wire::ShardSet;
 use wire::rc::PathMtu;
 use wire::{IPV4_UDP_LEN, Scale};
 
-/// For ever, as far as a benchmark is concerned.
+/// The time after which a benchmark gives up.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 const NAMES: [&str; 2] = ["ra", "rb"];
@@ -106,7 +106,7 @@ struct Machine {
     running: LcoreHandle,
     orders: Sender<Order>,
     lent: Option<roce::LentRegion>,
-    /// What the lcore's thread made beside the lcore: the XDP program, and the look-up of next hops.
+    /// Other objects that the lcore's thread made: the XDP program, and the look-up of next hops.
     _steer: Steer,
     _resolver: Resolver,
 }

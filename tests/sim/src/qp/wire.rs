@@ -30,7 +30,7 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
-/// What the wire did.
+/// The counters of the wire.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WireCounters {
     /// Packets that were sent.
@@ -65,7 +65,7 @@ pub struct Wire {
     open: (u32, Vec<u8>),
     now: Time,
     room: u64,
-    /// What it did.
+    /// Its counters.
     pub counters: WireCounters,
     /// The other end is no more: nothing arrives.
     pub dead: bool,
@@ -78,7 +78,7 @@ impl Wire {
         Self { faults, rng, packets, order: 0, last: 0, open: (0, Vec::new()), now: 0, room: 0, counters, dead: false }
     }
 
-    /// From now on so many packets may be sent, at this time.
+    /// From now on, `room` packets may be sent, at this time.
     pub fn allow(&mut self, now: Time, room: u64) {
         (self.now, self.room) = (now, room);
     }

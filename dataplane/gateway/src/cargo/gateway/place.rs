@@ -153,7 +153,7 @@ impl Gateway {
         self.counters.flush.buffers_open_max.raise(self.buffers.open_buffers() as u64);
     }
 
-    /// Cuts what waits for a destination anew, because its route takes smaller packets than before: a larger packet
+    /// Splits again what waits for a destination, because its route takes smaller packets than before: a larger packet
     /// would not arrive.
     pub(crate) fn recut(&mut self, now: Time, destination: Destination, out: &mut Outbox) {
         let limit = self.buffers.limit(destination);

@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Herd> {
     let mut refreshed = began;
     while began.elapsed() < length {
         let due = (began.elapsed().as_secs_f64() * args.rate as f64) as u64;
-        // At most so many in a row, so that answers are read.
+        // Only a limited number in a row, so that answers are read.
         for _ in 0..due.saturating_sub(master.done.heartbeats).min(200) {
             master.send();
         }
