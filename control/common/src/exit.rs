@@ -15,7 +15,7 @@
 
 use crate::place::{Place, Problem};
 use ebpf::SteerError;
-use frame::ArenaError;
+use frame::{ArenaError, TableError};
 use lcore::cores::CoreError;
 use lcore::thread::StartError;
 use link::KeyError;
@@ -113,6 +113,9 @@ pub enum Failure {
     /// There is no memory for an arena.
     #[error("{0}")]
     Arena(ArenaError),
+    /// There is no memory for a table.
+    #[error("{0}")]
+    Table(TableError),
     /// A UDP port cannot be opened.
     #[error("{0}")]
     Udp(UdpError),
@@ -267,9 +270,10 @@ impl Failure {
             // Failures that the user can correct by the text come first.
             Self::Several(failures) => failures.iter().map(Self::code).min().unwrap_or(1),
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
+            Self::Registrar(RegistrarError::NoMemory(_)) => 3,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
-            Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Socket { .. } => 3,
-            Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
+            Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Table(_) => 3,
+            Self::Socket { .. } | Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
@@ -343,6 +347,9 @@ pub fn limit_hint(failure: &Failure) -> &'static str {
         }
         text if text.contains("(os error 11)") && !text.contains("ulimit -u") => {
             "; this process may have more threads with `ulimit -u unlimited`, or TasksMax= in a systemd unit"
+        }
+        text if text.contains("(os error 12)") => {
+            "; this process may have more memory with `ulimit -v unlimited`, or LimitAS= in a systemd unit"
         }
         text if text.contains("(os error 23)") => "; this machine may have more files open with `sysctl fs.file-max`",
         _ => "",

@@ -184,9 +184,13 @@ impl Arena {
 
     /// Memory that its owner writes completely before use. It never comes from the hugepage pool, which is sized for
     /// frames.
-    pub(crate) fn for_table(bytes: usize) -> Result<Self, ArenaError> {
+    ///
+    /// # Errors
+    /// The kernel's, as a number.
+    pub(crate) fn for_table(bytes: usize) -> Result<Self, i32> {
         let granule = if bytes < HUGEPAGE { PAGE } else { HUGEPAGE };
-        Self::map_untouched(bytes.next_multiple_of(granule), Backing::OrdinaryPages)
+        let len = bytes.max(1).checked_next_multiple_of(granule).ok_or(libc::ENOMEM)?;
+        Self::map_at(None, len, Backing::OrdinaryPages).map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))
     }
 
     /// Maps `len` bytes, a multiple of the size of a page, at an address of the kernel's choice.

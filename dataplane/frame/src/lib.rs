@@ -60,5 +60,5 @@ pub use pool::{Pool, PoolConfig};
 pub use repeats::{More, Repeats};
 pub use role::Role;
 pub use secret::Secret;
-pub use table::Table;
+pub use table::{Table, TableError};
 pub use time::Time;

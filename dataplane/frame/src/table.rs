@@ -2,8 +2,26 @@
 
 use crate::arena::Arena;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+
+/// There is no memory for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableError {
+    bytes: usize,
+    /// The kernel's error, as a number: errors of others that have this one inside can be copied and compared.
+    errno: i32,
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = io::Error::from_raw_os_error(self.errno);
+        write!(f, "cannot map a table of {} bytes: {reason}; free some memory, or ask for less", self.bytes)
+    }
+}
+
+impl std::error::Error for TableError {}
 
 /// A slice of fixed length in a mapping of its own. If it is as large as a hugepage, the kernel is asked to use
 /// transparent hugepages; without them it is an ordinary slice and only slower.
@@ -21,12 +39,12 @@ unsafe impl<T: Sync> Sync for Table<T> {}
 impl<T> Table<T> {
     /// A table of `len` elements, each made by `element` from its index.
     ///
-    /// # Panics
-    /// If there is no memory for it.
-    pub fn new(len: usize, mut element: impl FnMut(usize) -> T) -> Self {
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(len: usize, mut element: impl FnMut(usize) -> T) -> Result<Self, TableError> {
         const { assert!(align_of::<T>() <= 4096, "a mapping begins on a page") };
-        let bytes = len.checked_mul(size_of::<T>()).expect("a table no larger than the address space");
-        let memory = Arena::for_table(bytes.max(1)).unwrap_or_else(|error| panic!("{error}"));
+        let bytes = len.saturating_mul(size_of::<T>());
+        let memory = Arena::for_table(bytes).map_err(|errno| TableError { bytes, errno })?;
         let mut table = Self { memory, len: 0, elements: PhantomData };
         for index in 0..len {
             let element = element(index);
@@ -34,7 +52,7 @@ impl<T> Table<T> {
             unsafe { table.first().add(index).write(element) };
             table.len = index + 1;
         }
-        table
+        Ok(table)
     }
 
     #[inline]
@@ -82,7 +100,7 @@ mod tests {
     #[test]
     fn elements_are_made_changed_and_dropped_once() {
         let witness = Rc::new(());
-        let mut table = Table::new(1000, |index| (index, Rc::clone(&witness)));
+        let mut table = Table::new(1000, |index| (index, Rc::clone(&witness))).unwrap();
         assert_eq!((table.len(), table[999].0, Rc::strong_count(&witness)), (1000, 999, 1001));
         table[7].0 = 70;
         assert_eq!(table.iter().map(|(number, _)| number).sum::<usize>(), 999 * 500 + 63);
@@ -92,8 +110,18 @@ mod tests {
 
     #[test]
     fn empty_and_large_tables_are_tables_too() {
-        assert!(Table::new(0, |index| index).is_empty());
-        let large = Table::new(1 << 20, |index| index as u32);
+        assert!(Table::new(0, |index| index).unwrap().is_empty());
+        let large = Table::new(1 << 20, |index| index as u32).unwrap();
         assert!(large.iter().enumerate().all(|(index, &element)| element as usize == index));
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_an_error_and_makes_no_element() {
+        for len in [1 << 50, usize::MAX / 8, usize::MAX] {
+            let error = Table::new(len, |_| -> u64 { panic!("there is no place for it") }).unwrap_err();
+            assert_eq!(error.bytes, len.saturating_mul(8));
+            let text = error.to_string();
+            assert!(text.contains("Cannot allocate memory (os error 12); free some memory"), "{text}");
+        }
     }
 }

@@ -112,7 +112,7 @@ impl Roce {
     /// A role without queue pairs, which lends this memory.
     ///
     /// # Errors
-    /// The memory is too large to be lent.
+    /// The memory is too large to be lent, or there is none for the queue pairs.
     pub fn new(config: RoceConfig, lent: Option<Lent>) -> Result<Self, transport::Error> {
         let queue_pairs = u32::from(config.queue_pairs.max(1));
         let size = Config {
@@ -123,7 +123,7 @@ impl Roce {
             replays: queue_pairs * u32::from(config.reads.max(1)),
             ..Config::default()
         };
-        let mut endpoint = Endpoint::new(size, 0);
+        let mut endpoint = Endpoint::new(size, 0)?;
         let lent = match lent {
             None => None,
             Some(Lent { bytes, write, atomic }) => {

@@ -87,7 +87,7 @@ struct Target {
 impl Target {
     fn new(own: bool) -> Self {
         let config = Config { queue_pairs: 4, paths: 4, regions: 4, ..Config::default() };
-        let mut endpoint = Endpoint::new(config, 0);
+        let mut endpoint = Endpoint::new(config, 0).expect("memory for a few queue pairs");
         let keys = [1, 2].map(|domain| {
             let memory = (0..SIZE).map(|at| at as u8 ^ domain as u8).collect();
             let region = Region { base: BASE, len: SIZE as u64, access: Access::ALL, domain, memory };

@@ -41,4 +41,7 @@ pub enum Error {
     /// READs or atomic operations, and the queue pair was made ready to send with a depth of none.
     #[error("the queue pair was made ready to send with no outstanding READs")]
     NoReadDepth,
+    /// There is no memory for the tables of an endpoint.
+    #[error(transparent)]
+    NoMemory(#[from] frame::TableError),
 }

@@ -101,7 +101,7 @@ struct Peer {
 impl Peer {
     fn new() -> Self {
         let config = Config { queue_pairs: 1, paths: 1, regions: 4, replays: 128, ..Config::default() };
-        let mut endpoint = Endpoint::new(config, 0);
+        let mut endpoint = Endpoint::new(config, 0).unwrap();
         let keys = [0, 1].map(|_| {
             let mut memory: Vec<u8> = (BASE..BASE + u64::from(SIZE)).map(pattern).collect();
             memory[(WORD_AT - BASE) as usize..][..8].fill(0);

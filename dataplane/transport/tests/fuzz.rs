@@ -38,7 +38,7 @@ proptest! {
 
 /// What one request is answered with.
 fn answer(address: u64, key: u32, len: u32, opcode: Opcode) -> Vec<Vec<u8>> {
-    let mut endpoint = Endpoint::new(Config { regions: 4, ..Config::default() }, 0);
+    let mut endpoint = Endpoint::new(Config { regions: 4, ..Config::default() }, 0).unwrap();
     for (random, domain) in [(0x1234_5670, 1), (0x4321_0000, 2)] {
         let memory: Vec<u8> = (0..4096).map(|at| (at % 251) as u8).collect();
         let region = Region { base: 0x1_0000, len: 4096, access: Access::ALL, domain, memory };

@@ -42,7 +42,7 @@ struct Rig {
 
 impl Rig {
     fn new(base: u64) -> Self {
-        let mut endpoint = Endpoint::new(Config::default(), 0);
+        let mut endpoint = Endpoint::new(Config::default(), 0).unwrap();
         let memory = Guarded::new(LEN as usize, Hugepages::Never).unwrap();
         let region = Region { base, len: LEN, access: Access::ALL, domain: 1, memory };
         let key = endpoint.register(0x1357_9b00, region).unwrap();

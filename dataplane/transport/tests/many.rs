@@ -36,7 +36,7 @@ struct Side {
 }
 
 fn side(config: Config, qps: u32, fill: u8) -> Side {
-    let mut endpoint = Endpoint::new(config, 0);
+    let mut endpoint = Endpoint::new(config, 0).unwrap();
     let memory = vec![fill; 1 << 16];
     let region = Region { base: 0, len: 1 << 16, access: Access::ALL, domain: 1, memory };
     let key = endpoint.register(0x7777_7700, region).unwrap();
@@ -271,7 +271,7 @@ fn one_gone_peer_fails_its_own_queue_pairs_alone() {
 fn an_idle_queue_pair_costs_no_more_than_was_promised() {
     eprintln!("{} bytes for each queue pair", transport::BYTES_PER_IDLE_QP);
     let slabs = Config { work: 0, receives: 0, replays: 0, completions: 0, regions: 0, ..Config::default() };
-    let mut endpoint = Endpoint::<Vec<u8>>::new(Config { queue_pairs: 131_072, paths: 131_072, ..slabs }, 0);
+    let mut endpoint = Endpoint::<Vec<u8>>::new(Config { queue_pairs: 131_072, paths: 131_072, ..slabs }, 0).unwrap();
     let made: std::collections::HashSet<u32> =
         std::iter::from_fn(|| endpoint.create(0x00ff_ffff, 1).ok().map(|qpn| qpn.0)).collect();
     assert_eq!(made.len(), 131_072);

@@ -55,7 +55,7 @@ struct Side {
 }
 
 fn side(dice: &mut Dice, fill: u8) -> Side {
-    let mut endpoint = Endpoint::new(Config::default(), 0);
+    let mut endpoint = Endpoint::new(Config::default(), 0).unwrap();
     let model: Vec<u8> = (0..SIZE).map(|at| fill ^ (at as u8) ^ (at >> 8) as u8).collect();
     let region = Region { base: 0x1000, len: SIZE, access: Access::ALL, domain: 1, memory: model.clone() };
     let key = endpoint.register(dice.roll(1 << 32) as u32, region).unwrap();

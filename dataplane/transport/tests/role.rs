@@ -29,14 +29,14 @@ struct Node {
 impl Node {
     fn new(end: End, other: u32, mtu: u16) -> Self {
         let config = Config { paths: 64, ..Config::default() };
-        let mut endpoint = Endpoint::new(config, 0);
+        let mut endpoint = Endpoint::new(config, 0).unwrap();
         let fill = if matches!(end, End::Master(_)) { 0 } else { 0x5a };
         let memory: Vec<u8> = (0..1u32 << 18).map(|at| (at ^ at >> 8) as u8 ^ fill).collect();
         let region = Region { base: 0x1000, len: 1 << 18, access: Access::ALL, domain: 0, memory };
         let key = endpoint.register(0x1234_5600, region).unwrap();
         let qpn = endpoint.create(0x00ab_cd00, 0).unwrap();
         endpoint.init(qpn).unwrap();
-        let mut role = RecordRole::new(endpoint, end, Scale::default(), config.paths);
+        let mut role = RecordRole::new(endpoint, end, Scale::default(), config.paths).unwrap();
         let chunk = chunk_for_data(u32::from(mtu));
         let pool = PoolConfig { frames: 256, chunk, hugepages: Hugepages::Never, reserve: 0 };
         let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
@@ -133,10 +133,10 @@ fn requests_share_a_datagram_and_pages_arrive() {
 fn slaves_of_two_shards_share_no_datagram() {
     let scale = Scale::new(6, 4).unwrap();
     let config = Config { paths: 64, ..Config::default() };
-    let mut endpoint = Endpoint::new(config, 0);
+    let mut endpoint = Endpoint::new(config, 0).unwrap();
     let region = Region { base: 0, len: 4096, access: Access::ALL, domain: 0, memory: vec![0; 4096] };
     let key = endpoint.register(0, region).unwrap();
-    let mut role = RecordRole::new(endpoint, End::Master(MASTER), scale, config.paths);
+    let mut role = RecordRole::new(endpoint, End::Master(MASTER), scale, config.paths).unwrap();
     let pool = PoolConfig { frames: 64, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
     let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
     // Shard 1, shard 1, shard 2.

@@ -61,7 +61,7 @@ fn lcore_with(
     let mut config = GatewayConfig::new(ShardSet::all(scale));
     config.hold = FOREVER;
     config.low_water = 0;
-    let mut gateway = Gateway::new(config, &pool);
+    let mut gateway = Gateway::new(config, &pool)?;
     let nothing = input::pool(64, 512)?;
     let port =
         |number, local, pool, packets: &[Vec<u8>]| ReplayPort::new(PortId(number), local, mtu, pool, packets, burst);

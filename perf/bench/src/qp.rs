@@ -113,7 +113,7 @@ struct Node {
 impl Node {
     fn new(end: End, other: u32, mtu: u16, pages: u32) -> anyhow::Result<Self> {
         let config = Config { paths: 64, ..Config::default() };
-        let mut endpoint = Endpoint::new(config, 0);
+        let mut endpoint = Endpoint::new(config, 0)?;
         let fill = if matches!(end, End::Master(_)) { 0 } else { 0x5a };
         let len = pages * PAGE;
         let mut memory = Guarded::new(len as usize, Hugepages::Prefer)?;
@@ -124,7 +124,7 @@ impl Node {
         let key = endpoint.register(0x1234_5600, region)?;
         let qpn = endpoint.create(0x00ab_cd00, 1)?;
         endpoint.init(qpn)?;
-        let mut role = RecordRole::new(endpoint, end, Scale::default(), config.paths);
+        let mut role = RecordRole::new(endpoint, end, Scale::default(), config.paths)?;
         let chunk = chunk_for_data(u32::from(mtu));
         let pool = Pool::new(PoolConfig { frames: 1024, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?;
         let mut out = Outbox::new(pool, 1);

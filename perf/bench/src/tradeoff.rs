@@ -66,7 +66,7 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
     let pool = input::pool(32_768, 2048)?;
     let mut config = GatewayConfig::new(ShardSet::all(scale));
     config.hold = hold_us * MICROSECOND;
-    let mut gateway = Gateway::new(config, &pool);
+    let mut gateway = Gateway::new(config, &pool)?;
     let mut out = Outbox::new(pool, 2);
     let route = |peer| Some(Route { peer, mtu: MTU, fixed_port: false });
     let master = Peer::ipv4(PortId(0), [10, 0, 0, 2], wire::GATEWAY_PORT, Vlan::UNTAGGED, [0; 6]);

@@ -85,7 +85,7 @@ impl Cluster {
         Self {
             now: 0,
             addresses,
-            gateway: Gateway::new(GatewayConfig::new(ShardSet::all(Scale::default())), outs[1].pool()),
+            gateway: Gateway::new(GatewayConfig::new(ShardSet::all(Scale::default())), outs[1].pool()).unwrap(),
             outs,
             generator: Generator::new(config, 0, |_| ()),
             farm: Farm::new(farm, 0, |_| ()).unwrap(),

@@ -85,7 +85,7 @@ fn datagrams_of_gateway(load: Load, arrivals: &[(Time, u32)]) -> u64 {
     let here = Place::first(Who::Gateway(0));
     let sizes = Sizes { frames: 16_384, chunk: 2048, mtus: [MTU; 2], rx_ring: 4096, tx_ring: 4096, mailbox: 16_384 };
     let config = GatewayConfig { hold: load.hold, ..GatewayConfig::new(ShardSet::all(scale)) };
-    let mut core = Core::new(0, &[here], sizes, None, |pool| Gateway::new(config, pool));
+    let mut core = Core::new(0, &[here], sizes, None, |pool| Gateway::new(config, pool).expect("memory"));
     let route = |place: Place| Some(Route { peer: place.peer(Vlan::UNTAGGED), mtu: MTU, fixed_port: false });
     let slaves = (0..load.slaves).filter_map(|id| scale.slave_id(id));
     let slaves = slaves.map(|id| RouteChange::Slave { id, route: route(farm) });

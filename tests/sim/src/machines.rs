@@ -227,7 +227,7 @@ impl Cluster {
             mailbox: plan.mailbox,
         };
         let core = |index| {
-            let make = |pool: &frame::Pool| Gateway::new(config.clone(), pool);
+            let make = |pool: &frame::Pool| Gateway::new(config.clone(), pool).expect("memory");
             Core::new(index, &places, sizes, Some(to_registrar.clone()), make)
         };
         let mut cores: Vec<Core<Gateway>> = (0..plan.lcores).map(core).collect();

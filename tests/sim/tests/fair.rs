@@ -51,7 +51,7 @@ impl Rig {
         let shards = ShardSet::new(scale(), &[Shard(0)]).expect("the shard exists");
         let sizes = Sizes { frames: 4096, chunk: 2048, mtus: [1500; 2], rx_ring: 256, tx_ring: 64, mailbox: 256 };
         let places: Vec<Place> = (0..ports).map(|port| Place { who: Who::Gateway(0), port }).collect();
-        let core = Core::new(0, &places, sizes, None, |pool| Gateway::new(GatewayConfig::new(shards), pool));
+        let core = Core::new(0, &places, sizes, None, |pool| Gateway::new(GatewayConfig::new(shards), pool).unwrap());
         let route = |place: Place, port: u8| {
             let mut peer = place.peer(Vlan::UNTAGGED);
             peer.port = frame::PortId(port);

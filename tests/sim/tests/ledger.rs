@@ -35,7 +35,7 @@ impl Rig {
         let farm = Place::first(Who::Farm(farm_number));
         let sizes = Sizes { frames: 256, chunk: 2048, mtus: [1500; 2], rx_ring: 64, tx_ring: 64, mailbox: 64 };
         let config = GatewayConfig { early: false, ..GatewayConfig::new(ShardSet::all(plan.scale)) };
-        let mut core = Core::new(0, &[GATEWAY], sizes, None, |pool| Gateway::new(config, pool));
+        let mut core = Core::new(0, &[GATEWAY], sizes, None, |pool| Gateway::new(config, pool).unwrap());
         let route = |place: Place| Some(Route { peer: place.peer(Vlan::UNTAGGED), mtu: 1500, fixed_port: false });
         let id = plan.scale.slave_id(slave).unwrap();
         for change in

@@ -48,10 +48,10 @@ struct Node {
 impl Node {
     fn new(peer: Peer, end: End, bytes: Vec<u8>) -> Self {
         let config = Config { paths: 64, replays: 1 << 14, hold: HOLD, ..Config::default() };
-        let mut endpoint = Endpoint::new(config, 0);
+        let mut endpoint = Endpoint::new(config, 0).unwrap();
         let region = Region { base: 0, len: bytes.len() as u64, access: Access::ALL, domain: 0, memory: bytes };
         let key = endpoint.register(0x5555_5500, region).unwrap();
-        let role = RecordRole::new(endpoint, end, scale(), config.paths);
+        let role = RecordRole::new(endpoint, end, scale(), config.paths).unwrap();
         Self { peer, role, out: Outbox::new(pool(), 1), key }
     }
 
@@ -100,7 +100,7 @@ impl World {
         let shards = ShardSet::new(scale(), &[Shard(0), Shard(1), Shard(2)]).unwrap();
         let config = GatewayConfig { hold: HOLD, masters: 4, ..GatewayConfig::new(shards) };
         let frames = pool();
-        let (mut gateway, mut out) = (Gateway::new(config, &frames), Outbox::new(frames.clone(), 2));
+        let (mut gateway, mut out) = (Gateway::new(config, &frames).unwrap(), Outbox::new(frames.clone(), 2));
         let mut route = |change| gateway.command(0, gateway::GatewayCommand::Route(change), &mut out);
         let via = |peer| Some(Route { peer, mtu: 1500, fixed_port: false });
         route(RouteChange::Master { id: MASTER, route: via(peer(0, 1)) });

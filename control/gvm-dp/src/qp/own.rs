@@ -134,7 +134,10 @@ impl Own {
             let lent = lent.lock().ok().and_then(|mut lent| lent.take());
             let config =
                 RoceConfig { port: PortId(0), ip: ip.octets(), framing, path_mtu, rkey, seed, queue_pairs, reads };
-            let roce = Roce::new(config, lent).map_err(|error| Failure::Internal(error.to_string()))?;
+            let roce = Roce::new(config, lent).map_err(|error| match error {
+                transport::Error::NoMemory(error) => Failure::Table(error),
+                error => Failure::Internal(error.to_string()),
+            })?;
             let region = roce.region().map(|lent| exchange::region(&lent));
             let (role, transport) = (Arc::clone(roce.counters()), Arc::clone(roce.transport()));
             Ok((roce, LcoreFacts { ip, path_mtu, region, role, transport }))

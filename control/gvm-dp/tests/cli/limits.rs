@@ -79,6 +79,38 @@ fn too_few_processes_are_an_error_that_says_so() {
     assert_eq!(gateway.wait(), Some(0));
 }
 
+/// A million slaves: 120 MB of tables for the lcore, and 140 MB for the registrar.
+const MANY: [&str; 6] = ["--slave-bits", "20", "--gw-bits", "20", "--shards", "0"];
+
+/// Each table in its turn is the one for which there is no memory.
+#[test]
+fn too_little_memory_for_tables_is_an_error_that_says_so() {
+    let place = Place::new();
+    // The C library reserves much for each thread unless it is told not to.
+    let start = |limit: &str, more: &[&str]| {
+        let script = format!("ulimit -v {limit} && MALLOC_ARENA_MAX=1 exec \"$0\" \"$@\"");
+        place.start_by(&script, &[&GATEWAY, more].concat())
+    };
+    let mut gateway = start("unlimited", &[]);
+    assert!(runs(&mut gateway, "nothing"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:")?.trim().strip_suffix(" kB")?.parse().ok());
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(), Some(0));
+    let (mut limit, mut ended): (u64, _) = (peak.unwrap(), 0);
+    let gateway = loop {
+        let mut gateway = start(&limit.to_string(), &MANY);
+        if runs(&mut gateway, "ulimit -v") {
+            break gateway;
+        }
+        gateway.says(&["cannot map a table of", "Cannot allocate memory", "LimitAS="]);
+        (limit, ended) = (limit + (24 << 10), ended + 1);
+    };
+    assert!((5..20).contains(&ended), "{ended}");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(), Some(0));
+}
+
 #[test]
 fn memory_that_may_not_be_locked_is_not_needed_by_sockets() {
     let place = Place::new();

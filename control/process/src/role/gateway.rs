@@ -69,7 +69,7 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     };
     let masters = usize::from(roles.masters);
     let make = move |lcore: u16, pool: &frame::Pool, _: &[port::any::AnyPort]| {
-        let gateway = Gateway::new(GatewayConfig { lane: lcore, ..roles.clone() }, pool);
+        let gateway = Gateway::new(GatewayConfig { lane: lcore, ..roles.clone() }, pool).map_err(Failure::Table)?;
         let counters = RoleCounters::Gateway(Arc::clone(gateway.counters()));
         Ok((gateway, counters))
     };

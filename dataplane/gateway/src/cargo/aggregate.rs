@@ -5,7 +5,7 @@
 
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
-use frame::{Frame, LARGE, Pool, Table, Time};
+use frame::{Frame, LARGE, Pool, Table, TableError, Time};
 use std::num::NonZeroU16;
 use wire::HEADER_LEN;
 use wire::net::checksum;
@@ -90,14 +90,17 @@ pub struct Open {
 impl Aggregator {
     /// An array for `destinations` entries, none of which has a route yet; at most one open buffer per frame of the
     /// pool.
-    pub fn new(destinations: u32, pool: &Pool) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(destinations: u32, pool: &Pool) -> Result<Self, TableError> {
         let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
-        Self {
-            slots: Table::new(destinations as usize, |_| slot()),
-            sums: Table::new(destinations as usize, |_| Known { sum: NonZeroU16::MAX, len: 0 }),
-            order: OpeningOrder::new(pool.capacity()),
+        Ok(Self {
+            slots: Table::new(destinations as usize, |_| slot())?,
+            sums: Table::new(destinations as usize, |_| Known { sum: NonZeroU16::MAX, len: 0 })?,
+            order: OpeningOrder::new(pool.capacity())?,
             largest: pool.payload_room() as u16,
-        }
+        })
     }
 
     /// Sets how many bytes a datagram to a destination may have, limited by the size of frames; 0 when it has no route.

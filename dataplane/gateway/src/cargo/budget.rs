@@ -5,7 +5,7 @@
 //! of its own. While no member waits, the registrar reads from that queue and from the queue of the strangers in turn.
 
 use crate::route::{Destination, Routes, SlaveSource};
-use frame::{Peer, Precedence, Table, Time};
+use frame::{Peer, Precedence, Table, TableError, Time};
 use link::budget::Budget;
 use wire::record::RecordHeader;
 use wire::{MsgType, Walk};
@@ -38,17 +38,20 @@ pub(super) struct Budgets {
 
 impl Budgets {
     /// Full budgets, given the heartbeat interval.
-    pub(super) fn new(routes: &Routes, interval: Time) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn new(routes: &Routes, interval: Time) -> Result<Self, TableError> {
         let (slave, master) = (Budget::slave(interval), Budget::master(interval));
         // Fine enough that the smaller budget has 16 ticks for a heartbeat; the ticks wrap after more than a month.
         let tick = (slave.every.min(master.every) / 16).max(1);
-        Self {
-            spent: Table::new(routes.destinations() as usize, |_| 0),
+        Ok(Self {
+            spent: Table::new(routes.destinations() as usize, |_| 0)?,
             slaves: routes.shards().slaves(),
             tick,
             slave: Ticks::of(slave, tick),
             master: Ticks::of(master, tick),
-        }
+        })
     }
 
     /// Takes one heartbeat from a node's budget. `false` when the budget is empty.
@@ -107,7 +110,7 @@ mod tests {
 
     fn budgets(interval: Time) -> Budgets {
         let shards = ShardSet::new(Scale::new(6, 4).unwrap(), &[Shard(1)]).unwrap();
-        Budgets::new(&Routes::new(shards, 2, 0), interval)
+        Budgets::new(&Routes::new(shards, 2, 0).unwrap(), interval).unwrap()
     }
 
     #[test]

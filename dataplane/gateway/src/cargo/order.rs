@@ -4,7 +4,7 @@
 //! there are, and no scan is needed. It is a doubly linked list in a slab, allocated once with room for every frame of
 //! the pool.
 
-use frame::{Table, Time};
+use frame::{Table, TableError, Time};
 
 /// Index of a list entry; [`NIL`] is none.
 pub type Entry = u32;
@@ -31,14 +31,17 @@ pub struct OpeningOrder {
 
 impl OpeningOrder {
     /// A list for at most `capacity` open buffers.
-    pub fn new(capacity: u32) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(capacity: u32) -> Result<Self, TableError> {
         let node = Node { opened: 0, destination: 0, previous: NIL, next: NIL };
-        Self {
-            nodes: Table::new(capacity as usize, |_| node),
+        Ok(Self {
+            nodes: Table::new(capacity as usize, |_| node)?,
             free: (0..capacity).rev().collect(),
             head: NIL,
             tail: NIL,
-        }
+        })
     }
 
     /// Appends a buffer that opens now; `None` when the list is full.
@@ -103,7 +106,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_queue_with_holes(steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300)) {
-            let mut list = OpeningOrder::new(32);
+            let mut list = OpeningOrder::new(32).unwrap();
             let mut model: Vec<(Entry, Time, u32)> = Vec::new();
             for (now, (push, which)) in steps.into_iter().enumerate() {
                 let now = now as Time;

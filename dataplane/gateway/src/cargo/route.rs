@@ -5,7 +5,7 @@
 //! that a receiver's RSS spreads lanes and keeps the records of one slave together. Link control does not use these
 //! ports: it leaves from the port where the gateway listens.
 
-use frame::{Class, Peer, Table};
+use frame::{Class, Peer, Table, TableError};
 use link::Route;
 use wire::{ShardSet, SlaveId};
 
@@ -45,14 +45,17 @@ pub enum SlaveSource {
 
 impl Routes {
     /// An empty table for the given shards and at most `masters` masters. Cargo leaves to masters on this lane.
-    pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Self {
-        Self {
-            slaves: Table::new(shards.slaves() as usize, |_| None),
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Result<Self, TableError> {
+        Ok(Self {
+            slaves: Table::new(shards.slaves() as usize, |_| None)?,
             masters: vec![None; usize::from(masters)],
             registered: Vec::with_capacity(usize::from(masters)),
             source_port: wire::lane_port(lane),
             shards,
-        }
+        })
     }
 
     /// How many destinations there are: the size of the pointer array.

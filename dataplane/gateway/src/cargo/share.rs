@@ -12,7 +12,7 @@
 //! of many slaves.
 
 use frame::outbox::{Crowding, OutboxCounters};
-use frame::{Class, Outbox, PortId, Table};
+use frame::{Class, Outbox, PortId, Table, TableError};
 
 /// The most bytes that a slave can save from its turns.
 const MOST: u16 = u16::MAX;
@@ -48,10 +48,10 @@ struct Direction {
 }
 
 impl Direction {
-    fn new(slaves: usize) -> Self {
+    fn new(slaves: usize) -> Result<Self, TableError> {
         let share = Share { seen: 0, left: MOST, round: 0 };
-        Self {
-            shares: Table::new(slaves, |_| share),
+        Ok(Self {
+            shares: Table::new(slaves, |_| share)?,
             clock: 0,
             began: 0,
             round: 1,
@@ -59,7 +59,7 @@ impl Direction {
             before: 0,
             out: 0,
             rest: 0,
-        }
+        })
     }
 
     /// Deals out the bytes that have left since the last call.
@@ -106,8 +106,11 @@ pub struct Shares {
 
 impl Shares {
     /// Full budgets for this many slaves.
-    pub fn new(slaves: u32) -> Self {
-        Self { up: Direction::new(slaves as usize), down: Direction::new(slaves as usize) }
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn new(slaves: u32) -> Result<Self, TableError> {
+        Ok(Self { up: Direction::new(slaves as usize)?, down: Direction::new(slaves as usize)? })
     }
 
     /// Deals out the bytes that have left since the last call.
@@ -137,7 +140,7 @@ mod tests {
     /// how many bytes each slave got.
     fn run(wants: &[u64], steps: u64) -> Vec<u64> {
         const SERVED: u64 = 1500;
-        let mut direction = Direction::new(wants.len());
+        let mut direction = Direction::new(wants.len()).unwrap();
         let (mut got, mut owed) = (vec![0; wants.len()], vec![0; wants.len()]);
         for step in 0..steps {
             direction.deal(step * SERVED);

@@ -145,7 +145,7 @@ impl Rig {
         let pool = Pool::new(pool).unwrap();
         Self {
             lane: config.lane,
-            gateway: Gateway::new(config, &pool),
+            gateway: Gateway::new(config, &pool).unwrap(),
             out: Outbox::new(pool.clone(), 2),
             pool,
             now: START,

@@ -112,6 +112,9 @@ pub enum RegistrarError {
     /// An epoch of zero, which means that there is none.
     #[error("the epoch of a gateway must not be zero: draw it at random")]
     Epoch,
+    /// There is no memory for its members.
+    #[error(transparent)]
+    NoMemory(#[from] frame::TableError),
 }
 
 impl RegistrarConfig {

@@ -88,7 +88,7 @@ impl Registrar {
         Ok(Self {
             secret: CookieSecret::new(config.secret),
             leave: None,
-            table: Table::new(served.slaves()),
+            table: Table::new(served.slaves())?,
             served,
             masters: Vec::with_capacity(config.max_masters),
             forgotten: Forgotten::new(config.accept_v1),

@@ -6,7 +6,7 @@
 
 use super::list::{Links, List, NIL};
 use super::presence::{Presence, State};
-use frame::Time;
+use frame::{TableError, Time};
 use wire::link::{Heartbeat, Member, MemberState, SpeedClass};
 
 /// One slave.
@@ -41,7 +41,7 @@ fn change(entry: &mut Entry) -> &mut Links {
 
 /// The slaves of the served shards.
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: frame::Table<Entry>,
     here: List,
     suspect: List,
     changes: List,
@@ -60,7 +60,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(slaves: u32) -> Self {
+    pub(super) fn new(slaves: u32) -> Result<Self, TableError> {
         let never = Entry {
             presence: Presence::never(),
             pages_total: 0,
@@ -72,8 +72,8 @@ impl Table {
             silence: Links::NONE,
             change: Links::NONE,
         };
-        Self {
-            entries: vec![never; slaves as usize],
+        Ok(Self {
+            entries: frame::Table::new(slaves as usize, |_| never)?,
             here: List::EMPTY,
             suspect: List::EMPTY,
             changes: List::EMPTY,
@@ -84,7 +84,7 @@ impl Table {
             left_len: 0,
             changed_len: 0,
             generation: 1,
-        }
+        })
     }
 
     pub(super) fn len(&self) -> u32 {

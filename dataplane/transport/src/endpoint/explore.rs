@@ -191,7 +191,7 @@ impl Explorer {
             queue_depth: 4,
             ..Config::default()
         };
-        let mut ends = [0, 1].map(|_| Endpoint::new(config, 0));
+        let mut ends = [0, 1].map(|_| Endpoint::new(config, 0).unwrap());
         let (mut qpns, mut keys) = ([Qpn(0); 2], [0; 2]);
         for (at, end) in ends.iter_mut().enumerate() {
             end.set_path(PathId(0), PeerKind::Roce).unwrap();

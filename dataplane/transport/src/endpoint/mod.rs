@@ -20,7 +20,7 @@ use crate::window::LEAST_WINDOW;
 use crate::{Error, Local, Op, Qpn, Receive, Work};
 use frame::time::MICROSECOND;
 use frame::wheel::{self, Wheel};
-use frame::{Table, Time};
+use frame::{Table, TableError, Time};
 use std::sync::Arc;
 use wire::rc::IcrcSeed;
 
@@ -64,19 +64,22 @@ pub struct Endpoint<M> {
 impl<M: Memory> Endpoint<M> {
     /// An endpoint without queue pairs. `now` is any time before all later ones.
     ///
+    /// # Errors
+    /// There is no memory for its tables.
+    ///
     /// # Panics
-    /// If there is no memory for it, or it has more than 2^20 queue pairs.
-    pub fn new(config: Config, now: Time) -> Self {
+    /// If it has more than 2^20 queue pairs.
+    pub fn new(config: Config, now: Time) -> Result<Self, TableError> {
         assert!(config.queue_pairs <= 1 << 20, "at most 2^20 queue pairs");
         let places = config.queue_pairs;
         let blank_work = Work { id: 0, op: Op::Send, local: Local { key: 0, address: 0, len: 0 } };
         let blank_receive = Receive { id: 0, local: blank_work.local };
         let config = Config { total_window: config.total_window.max(u64::from(LEAST_WINDOW)), ..config };
-        Self {
-            qps: Table::new(places as usize, |place| Qp { sibling: free_after(place as u32, places), ..Qp::FREE }),
+        Ok(Self {
+            qps: Table::new(places as usize, |place| Qp { sibling: free_after(place as u32, places), ..Qp::FREE })?,
             free: if places == 0 { NONE } else { 0 },
             mask: places.max(4).next_power_of_two() - 1,
-            paths: Table::new(config.paths as usize, |_| Path::new(PeerKind::Own, config.path_window)),
+            paths: Table::new(config.paths as usize, |_| Path::new(PeerKind::Own, config.path_window))?,
             shared: Shared {
                 config,
                 regions: Regions::new(config.regions),
@@ -93,7 +96,7 @@ impl<M: Memory> Endpoint<M> {
             ready_links: Links::new(places),
             wait_links: Links::new(places),
             wheel: Wheel::new(places, TICK, now),
-        }
+        })
     }
 
     /// The counters, for others to read.

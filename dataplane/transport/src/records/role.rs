@@ -4,7 +4,7 @@ use super::RecordCounters;
 use super::routes::{End, Route};
 use super::sink::RecordSink;
 use crate::{Arrival, Endpoint, Memory, PathId};
-use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Table, Time};
+use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Table, TableError, Time};
 use std::sync::Arc;
 use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
 use wire::{MsgType, Record, Scale, Walk};
@@ -53,18 +53,21 @@ pub struct RecordRole<M> {
 impl<M: Memory> RecordRole<M> {
     /// The role of one end. `paths` comes from the endpoint's [`Config`](crate::Config): slave ids, or masters' ids,
     /// are below it.
-    pub fn new(endpoint: Endpoint<M>, end: End, scale: Scale, paths: u32) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// There is no memory for its routes.
+    pub fn new(endpoint: Endpoint<M>, end: End, scale: Scale, paths: u32) -> Result<Self, TableError> {
+        Ok(Self {
             endpoint,
             end,
             scale,
-            routes: Table::new(paths as usize, |_| Route::NONE),
+            routes: Table::new(paths as usize, |_| Route::NONE)?,
             gateways: Vec::with_capacity(MOST_GATEWAYS),
             counters: Arc::new(RecordCounters::default()),
             nowhere: vec![0; PathMtu::B4096.bytes() as usize + OVERHEAD + 64].into(),
             now: 0,
             draining: false,
-        }
+        })
     }
 
     /// The counters, for others to read.

@@ -139,7 +139,7 @@ fn gateway(shape: &Shape, pool: &Pool) -> Gateway {
     let mut config = GatewayConfig::new(ShardSet::all(scale));
     config.hold = FOREVER;
     config.low_water = 0;
-    let mut gateway = Gateway::new(config, pool);
+    let mut gateway = Gateway::new(config, pool).expect("memory");
     let mut out = frame::Outbox::new(pool.clone(), 2);
     let route = |port: u8, at: &Local| {
         let peer = Peer::ipv4(PortId(port), at.ip, at.udp_port, Vlan::UNTAGGED, at.mac);

@@ -55,7 +55,7 @@ impl Machine {
             let umem = Umem::new(&pool)?;
             let (up, up_steer) = open(PortId(0), UP_PORT, &shards, &umem)?;
             let (down, down_steer) = open(PortId(1), DOWN_PORT, &shards, &umem)?;
-            let mut gateway = Gateway::new(GatewayConfig::new(shards), &pool);
+            let mut gateway = Gateway::new(GatewayConfig::new(shards), &pool)?;
             let to = Peer::ipv4(PortId(1), slaves.ip, slaves.udp_port, Vlan::UNTAGGED, slaves.mac);
             let from = Peer::ipv4(PortId(0), master.ip, master.udp_port, Vlan::UNTAGGED, master.mac);
             let mut out = frame::Outbox::new(pool.clone(), 2);

@@ -76,7 +76,7 @@ fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Lco
     let build = move || -> anyhow::Result<Lcore<Gateway, WirePort>> {
         let pool = input::pool(16_384, 2048)?;
         let scale = Scale::default();
-        let mut gateway = Gateway::new(GatewayConfig::new(ShardSet::all(scale)), &pool);
+        let mut gateway = Gateway::new(GatewayConfig::new(ShardSet::all(scale)), &pool)?;
         let mut out = frame::Outbox::new(pool.clone(), 2);
         for id in 0..SHAPE.slaves {
             let peer = Peer::ipv4(PortId(1), [10, 1, 1, id as u8], 9999, Vlan::UNTAGGED, [2, 0, 1, 0, 0, id as u8]);

@@ -104,7 +104,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// A queue pair that is connected with `peer`: our first request has `psn`, the peer's first one `peer_psn`.
     pub(crate) fn new(mtu: u32, patience: Patience, peer: u32, psn: u32, peer_psn: u32) -> Self {
-        let mut endpoint = Endpoint::new(Config::default(), 0);
+        let mut endpoint = Endpoint::new(Config::default(), 0).unwrap();
         let memory = Rc::new(RefCell::new(vec![0; MEMORY as usize]));
         let part = Part { memory: Rc::clone(&memory), at: 0, len: MEMORY };
         let region = Region { base: BASE, len: MEMORY, access: Access::ALL, domain: DOMAIN, memory: part };

@@ -66,7 +66,7 @@ pub fn run_plan(seed: u64, plan: Plan, trace: bool) -> Result<Outcome, Failure> 
 impl Run {
     fn new(seed: u64, plan: Plan, trace: bool) -> Result<Self, String> {
         let mut rng = Rng::new(seed).fork(2);
-        let mut ends = [0, 1].map(|_| End::new(plan.config, 0));
+        let mut ends = [0, 1].map(|_| End::new(plan.config, 0).expect("memory"));
         for end in &mut ends {
             for path in 0..plan.paths {
                 end.set_path(PathId(path), plan.kind).map_err(|error| error.to_string())?;

@@ -15,7 +15,7 @@ use crate::command::GatewayCommand;
 use crate::config::GatewayConfig;
 use crate::counters::GatewayCounters;
 use crate::trace::Tracer;
-use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, Time};
+use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, TableError, Time};
 use link::RouteChange;
 use std::sync::Arc;
 
@@ -46,12 +46,15 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway without routes, whose buffers come from `pool`.
-    pub fn new(config: GatewayConfig, pool: &Pool) -> Self {
-        let routes = Routes::new(config.shards, config.masters, config.lane);
-        Self {
-            buffers: Aggregator::new(routes.destinations(), pool),
-            shares: Shares::new(routes.shards().slaves()),
-            budgets: Budgets::new(&routes, config.interval),
+    ///
+    /// # Errors
+    /// There is no memory for its tables.
+    pub fn new(config: GatewayConfig, pool: &Pool) -> Result<Self, TableError> {
+        let routes = Routes::new(config.shards, config.masters, config.lane)?;
+        Ok(Self {
+            buffers: Aggregator::new(routes.destinations(), pool)?,
+            shares: Shares::new(routes.shards().slaves())?,
+            budgets: Budgets::new(&routes, config.interval)?,
             routes,
             // As many as a burst of the smallest records has: it never grows.
             items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
@@ -65,7 +68,7 @@ impl Gateway {
             draining: false,
             held: Both::default(),
             tracer: None,
-        }
+        })
     }
 
     /// The counters, for other threads to read.

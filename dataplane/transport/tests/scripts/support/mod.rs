@@ -144,7 +144,7 @@ impl Script {
             ..Config::default()
         };
         let now = SECOND;
-        let mut endpoint = Endpoint::new(config, now);
+        let mut endpoint = Endpoint::new(config, now).unwrap();
         let keys: Vec<_> = REGIONS
             .iter()
             .map(|&(name, base, len, access, domain)| {
