@@ -89,6 +89,15 @@ impl Cluster {
         (farms.sum(), masters.sum())
     }
 
+    /// Shards of the first gateway whose cargo a master still has to take there.
+    fn late_moves(&self) -> u64 {
+        let late = |role: &master::Master| {
+            let used = self.plan.gateways[FIRST].shards.iter().filter_map(|shard| role.used_for(*shard));
+            used.filter(|used| *used != FIRST).count() as u64
+        };
+        self.masters.iter().flatten().map(|core| late(core.lcore.role())).sum()
+    }
+
     fn slaves_of_first(&self) -> u64 {
         self.plan.gateways[FIRST].slaves.len() as u64
     }
@@ -112,7 +121,7 @@ impl Cluster {
     pub(crate) fn fail_over(&mut self) -> Result<(), Wrong> {
         self.phase("all at the preferred gateway");
         self.come_home()?;
-        let (farms, masters) = self.moves();
+        let ((farms, masters), late) = (self.moves(), self.late_moves());
         let before = self.load()?;
         self.counted.entry(format!("trial.{:?}", self.plan.trial).to_lowercase()).and_modify(|n| *n += 1).or_insert(1);
         match self.plan.trial {
@@ -141,12 +150,11 @@ impl Cluster {
         }
         self.phase("back to the preferred gateway");
         self.come_home()?;
-        // Cargo moves away and back, once each: it does not flap. A master may move once more: MEMBERS come in pieces,
-        // and until the master has heard of a slave from the preferred gateway, it reaches that slave through the other
-        // one.
+        // Cargo moves away and back, once each: it does not flap. A master moves a shard with the next record for it: one
+        // that sent none for a shard since the preferred gateway is steady still moves it home in this trial (seed 260).
         let (now_farms, now_masters) = self.moves();
         let shards = self.plan.gateways[FIRST].shards.len() as u64 * self.masters.len() as u64;
-        let most = (2 * self.slaves_of_first(), 2 * shards + self.masters.len() as u64);
+        let most = (2 * self.slaves_of_first(), 2 * shards + late);
         if now_farms - farms > most.0 || now_masters - masters > most.1 {
             let moves = (now_farms - farms, now_masters - masters);
             return Err(format!("slaves and shards moved to and fro: {moves:?} times, {most:?} are enough"));

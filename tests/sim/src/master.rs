@@ -158,6 +158,11 @@ impl Master {
         self.gates[gateway].table.iter().map(|member| member.id)
     }
 
+    /// The gateway that a shard's cargo went to last.
+    pub fn used_for(&self, shard: u32) -> Option<usize> {
+        self.uses.get(&shard).copied()
+    }
+
     /// Whether a gateway has registered it.
     pub fn is_registered(&self, gateway: usize) -> bool {
         self.gates[gateway].node.is_registered()
