@@ -78,22 +78,14 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
 }
 
 /// A machine without `systemd-sysusers`: its path has all programs of this one but that, and a `useradd` that notes what it was
-/// told. In a namespace of its own, as below.
+/// told.
 #[test]
 fn the_user_is_made_by_useradd_where_there_is_no_systemd_at_all() {
     if !netns::available() {
         return;
     }
     let script = r#"
-        set -eu
-        scratch=$(mktemp -d)
-        trap 'umount "$scratch"; rmdir "$scratch"' EXIT
-        mount -t tmpfs none "$scratch"
-        cp -a /etc "$scratch/etc"
-        mkdir "$scratch/local" "$scratch/run" "$scratch/bin"
-        sed -i '/^gvm-dp:/d' "$scratch"/etc/passwd "$scratch"/etc/shadow "$scratch"/etc/group "$scratch"/etc/gshadow
-        for place in etc run; do mount --bind "$scratch/$place" "/$place"; done
-        mount --bind "$scratch/local" /usr/local
+        mkdir "$scratch/bin"
         for directory in /usr/sbin /usr/bin /sbin /bin; do
             for program in "$directory"/*; do
                 [ -e "$scratch/bin/${program##*/}" ] || ln -s "$program" "$scratch/bin/"
@@ -122,23 +114,10 @@ fn has_useradd() -> bool {
     Command::new("sh").args(["-c", "command -v useradd"]).output().is_ok_and(|found| found.status.success())
 }
 
-/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it said.
+/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it said. There,
+/// `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs, and the user of a service is not known.
 fn in_namespace(script: &str) -> String {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(netns::product::binaries()).current_dir(project());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
-
-/// In a namespace of its own, where `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs there.
-#[test]
-fn the_user_is_made_where_no_systemd_runs_as_well() {
-    if !netns::available() {
-        return;
-    }
-    let script = r#"
+    let machine = r#"
         set -eu
         scratch=$(mktemp -d)
         trap 'umount "$scratch"; rmdir "$scratch"' EXIT
@@ -148,6 +127,24 @@ fn the_user_is_made_where_no_systemd_runs_as_well() {
         sed -i '/^gvm-dp:/d' "$scratch"/etc/passwd "$scratch"/etc/shadow "$scratch"/etc/group "$scratch"/etc/gshadow
         for place in etc run; do mount --bind "$scratch/$place" "/$place"; done
         mount --bind "$scratch/local" /usr/local
+    "#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &format!("{machine}{script}"), "sh"])
+        .arg(netns::product::binaries())
+        .current_dir(project());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn the_user_is_made_where_no_systemd_runs_as_well() {
+    if !netns::available() {
+        return;
+    }
+    let script = r#"
         scripts/install.sh --binaries "$1"
         getent passwd gvm-dp
         getent group gvm-dp
