@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Assumptions that did not hold, in this process.
 static BROKEN: AtomicU64 = AtomicU64::new(0);
 
-/// How often something happened in this process that cannot happen.
+/// How many broken assumptions were found in this process.
 pub fn count() -> u64 {
     BROKEN.load(Ordering::Relaxed)
 }
 
-/// Counts it, and reports it the first time. Called by [`never!`](crate::never).
+/// Counts a broken assumption, and reports the first one. Called by [`never!`](crate::never).
 #[cold]
 #[inline(never)]
 pub fn note(what: &str, file: &str, line: u32) {
@@ -22,7 +22,7 @@ pub fn note(what: &str, file: &str, line: u32) {
     }
 }
 
-/// Says that the code here is never reached: with debug assertions it panics, else it counts.
+/// Marks code that is never reached: with debug assertions it panics, otherwise it counts.
 #[macro_export]
 macro_rules! never {
     ($what:literal) => {

@@ -1,5 +1,5 @@
-//! What all ports share that read and write headers themselves: why a packet is refused, and why a datagram cannot be
-//! sent.
+//! The common part of all ports that read and write headers themselves: why a packet is refused, and why a datagram
+//! cannot be sent.
 
 use crate::addresses::Addresses;
 use crate::headers::{Refused, Unsendable, check_sendable};
@@ -23,10 +23,10 @@ pub(crate) enum Unsent {
 
 /// The counters that every such port has.
 pub(crate) trait RawCounters {
-    /// That of packets that are refused for this reason.
+    /// The counter of packets that are refused for this reason.
     fn refused(&self, reason: &Refused) -> &Counter;
 
-    /// That of datagrams that cannot be sent for this reason.
+    /// The counter of datagrams that cannot be sent for this reason.
     fn unsent(&self, reason: Unsent) -> &Counter;
 }
 

@@ -1,9 +1,11 @@
-//! `neighbours`: what bad neighbours cost honest slaves at a real gateway, against the same without them.
+//! `neighbours`: the cost of bad neighbours for honest slaves at a real gateway, compared with the same load without
+//! them.
 //!
-//! A slave behind 10 Mbit/s and 20 MB of queue is sent twice what its link takes: what happens to the round trips of 20
-//! others on a fast link, at a `udp:` port. In the same round the same is sent to it on a fast link, which shows what of the
-//! difference is the work alone. And one slave sends flat out to a master behind a rate limit, at an `xdp:` port: how much of what 20
-//! others send gets through, each of whom sends less than its share.
+//! First, at a `udp:` port, a slave behind 10 Mbit/s and a queue of 20 MB is sent twice as much as its link takes.
+//! Measured are the round trips of 20 other slaves on a fast link. In the same round that slave is sent the same data
+//! on a fast link, which shows the part of the difference that is only the additional work. Second, at an `xdp:` port,
+//! one slave sends at full speed to a master behind a rate limit. Measured is how much of the data of 20 other slaves
+//! gets through, each of which sends less than its share.
 
 use crate::ratios::{Ratios, median};
 use crate::report::Report;
@@ -19,9 +21,9 @@ use serde_json::Value;
 const HONEST: u64 = 20;
 /// The slow link.
 const SLOW: &str = "qdisc replace dev slow root tbf rate 10mbit burst 20kb limit 20000000";
-/// What the rate limit lets through in a second is 2,150 records, 102 for each slave.
+/// The rate limit: it lets 2,150 records through in a second, 102 for each slave.
 const LIMIT: &str = "qdisc replace dev left root tbf rate 4mbit burst 10kb limit 20000000";
-/// What all honest slaves together, and the one that floods, send in a second.
+/// Records a second of all honest slaves together, and of the one that floods.
 const UPWARD: (u64, u64) = (1_600, 8_000);
 
 /// A gateway and nodes on two sides of it.
@@ -64,7 +66,7 @@ impl World {
     }
 }
 
-/// What a master reports that ends with success.
+/// The report of a master that ends with success.
 fn reported(master: Process) -> anyhow::Result<Value> {
     let (code, printed, said) = master.wait();
     ensure!(code == Some(0), "a master ended with {code:?}: {said}");
@@ -75,7 +77,8 @@ fn number(value: &Value) -> anyhow::Result<f64> {
     value.as_f64().with_context(|| format!("{value} is no number"))
 }
 
-/// The 99th percentiles of a round, in nanoseconds: alone, beside a fast neighbour that is sent much, beside a slow one.
+/// The 99th percentiles of a round, in nanoseconds: alone, beside a fast neighbour that is sent much, beside a slow
+/// one.
 fn slow_link(rounds: usize, records: u64) -> anyhow::Result<Vec<[f64; 3]>> {
     let world = World::new("fast", "slow");
     world.far.ip("route add 10.98.1.1/32 via 10.98.2.1 dev f");
@@ -110,10 +113,10 @@ fn slow_link(rounds: usize, records: u64) -> anyhow::Result<Vec<[f64; 3]>> {
     (0..rounds).map(|_| Ok([asks()?, beside(None)?, beside(Some(SLOW))?])).collect()
 }
 
-/// Which part of what honest slaves send gets through a rate limit beside one that floods.
+/// The share of the honest slaves' data that gets through a rate limit beside a slave that floods.
 fn rate_limit(seconds: u64) -> anyhow::Result<f64> {
     let world = World::new("left", "right");
-    // AF_XDP passes the queues of its own interface by, but not those of the one under it.
+    // AF_XDP bypasses the queues of its own interface, but not those of the interface under it.
     world.gateway.ip("link add link left name limited type macvlan mode private");
     world.gateway.ip("address del 10.98.1.1/24 dev left");
     world.gateway.ip("address add 10.98.1.1/24 dev limited");
