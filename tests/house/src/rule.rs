@@ -8,6 +8,9 @@ use std::fmt;
 /// The heading under which the table stands.
 pub const HEADING: &str = "## Who may use whom";
 
+/// The heading under which a table of the same shape has the crates that are planned.
+pub const RESERVED: &str = "### Reserved rows";
+
 /// What a crate may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
@@ -50,6 +53,8 @@ pub struct Rule {
     pub others: Allowed,
     /// Why; said when the rule is broken.
     pub sentence: String,
+    /// The crate is planned, and need not be there yet.
+    pub is_reserved: bool,
 }
 
 impl Rule {
@@ -85,17 +90,27 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
-/// Reads the table out of the document's text.
+/// Reads the table out of the document's text, and behind it the reserved rows, if there are any.
 ///
 /// # Errors
 /// The error is [`RuleError::NoTable`] when the heading or the table below it is missing. It is [`RuleError::Row`] when
 /// a row cannot be understood.
 pub fn parse(document: &str) -> Result<Vec<Rule>, RuleError> {
-    let mut lines = document.lines().skip_while(|line| line.trim_end() != HEADING).skip(1);
-    let table = lines.by_ref().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let mut rules = table(document, HEADING)?;
+    if rules.is_empty() {
+        return Err(RuleError::NoTable);
+    }
+    let reserved = table(document, RESERVED)?;
+    rules.extend(reserved.into_iter().map(|rule| Rule { is_reserved: true, ..rule }));
+    Ok(rules)
+}
+
+/// The rows of the table under a heading; none without the heading.
+fn table(document: &str, heading: &str) -> Result<Vec<Rule>, RuleError> {
+    let lines = document.lines().skip_while(|line| line.trim_end() != heading).skip(1);
+    let table = lines.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     // The head of the table and the line under it.
-    let rules: Vec<Rule> = table.skip(2).map(row).collect::<Result<_, _>>()?;
-    if rules.is_empty() { Err(RuleError::NoTable) } else { Ok(rules) }
+    table.skip(2).map(row).collect()
 }
 
 fn row(line: &str) -> Result<Rule, RuleError> {
@@ -108,7 +123,7 @@ fn row(line: &str) -> Result<Rule, RuleError> {
     if sentence.is_empty() {
         return Err(wrong());
     }
-    Ok(Rule { name, place, house, others, sentence: sentence.to_owned() })
+    Ok(Rule { name, place, house, others, sentence: sentence.to_owned(), is_reserved: false })
 }
 
 #[cfg(test)]
@@ -131,6 +146,14 @@ mod tests {
         assert_eq!(rules[1].sentence, "Below the roles.");
         assert!(rules[2].is_about("tests/sim") && !rules[2].is_about("testsuite") && !rules[2].is_about("tests"));
         assert!(!rules[1].is_about("dataplane/linked"));
+    }
+
+    #[test]
+    fn reserved_rows_are_told_from_others() {
+        let more = "### Reserved rows\n\n| a |\n|---|\n| `ring` | `dataplane/ring` | `frame` | nothing | Later. |\n";
+        let rules = parse(&format!("{TABLE}\n{more}")).unwrap();
+        let reserved: Vec<&str> = rules.iter().filter(|rule| rule.is_reserved).map(|rule| rule.name.as_str()).collect();
+        assert_eq!((rules.len(), reserved), (4, vec!["ring"]));
     }
 
     #[test]

@@ -71,6 +71,43 @@ pub fn long_files(files: &[TextFile]) -> Vec<(String, usize)> {
     sources.map(|file| (file.path.clone(), file.text.lines().count())).filter(|(_, lines)| *lines > LONG).collect()
 }
 
+/// The most columns of a line.
+pub const WIDTH: usize = 120;
+
+/// Lines that are wider than [`WIDTH`]: in Rust, and in documents outside of tables, figures and commands.
+pub fn wide_lines(files: &[TextFile]) -> Vec<String> {
+    let mut wide = Vec::new();
+    for file in files {
+        let is_document = file.path.ends_with(".md");
+        if !is_document && !file.path.ends_with(".rs") {
+            continue;
+        }
+        let mut is_fenced = false;
+        for (number, line) in file.text.lines().enumerate() {
+            is_fenced ^= is_document && line.trim_start().starts_with("```");
+            let comment = line.trim_start().trim_start_matches(['/', '!']).trim_start();
+            let is_free = is_fenced || comment.starts_with('|');
+            // What cannot be broken: one word, as an address of the web.
+            let is_word = comment.split_whitespace().count() <= 1;
+            if line.chars().count() > WIDTH && !is_free && !is_word {
+                wide.push(format!("{}:{}", file.path, number + 1));
+            }
+        }
+    }
+    wide
+}
+
+/// Modules that stand beside a directory of their name: everywhere the module is the directory's `mod.rs`.
+pub fn modules_beside_their_directory(files: &[TextFile]) -> Vec<String> {
+    let sources = files.iter().map(|file| file.path.as_str()).filter(|path| path.contains("/src/"));
+    let paths: Vec<&str> = sources.filter(|path| path.ends_with(".rs")).collect();
+    let has_directory = |path: &&&str| {
+        let directory = path.trim_end_matches(".rs");
+        paths.iter().any(|other| other.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
+    };
+    paths.iter().filter(has_directory).map(|path| format!("{path} is its directory's mod.rs elsewhere")).collect()
+}
+
 /// What stands in the root and should not, and what should and does not.
 pub fn wrong_top_level(names: &[String]) -> Vec<String> {
     let is_known = |name: &str| TOP_LEVEL.contains(&name) || name == TESTS;
@@ -188,5 +225,24 @@ mod tests {
     fn foreign_paths_are_found() {
         let path = format!("see {FOREIGN}notes");
         assert_eq!(foreign_paths(&[file("a.rs", &path), file("b.rs", "see ./notes")]), ["a.rs"]);
+    }
+
+    #[test]
+    fn wide_lines_are_found_where_they_can_be_broken() {
+        let wide = "word ".repeat(30);
+        let text = |path: &str, text: String| TextFile { path: path.to_owned(), text };
+        let files = [
+            text("a/x.rs", format!("fine\n// {wide}\n/// | {wide} |\n")),
+            text("a/y.md", format!("{wide}\n| {wide} |\n```\n{wide}\n```\nhttps://{}\n", "a".repeat(130))),
+            text("a/z.toml", wide.clone()),
+        ];
+        assert_eq!(wide_lines(&files), ["a/x.rs:2", "a/y.md:1"]);
+    }
+
+    #[test]
+    fn a_module_beside_its_directory_is_found() {
+        let file = |path: &str| TextFile { path: path.to_owned(), text: String::new() };
+        let files = ["a/src/one.rs", "a/src/one/two.rs", "a/src/three/mod.rs", "a/src/three/four.rs"].map(file);
+        assert_eq!(modules_beside_their_directory(&files), ["a/src/one.rs is its directory's mod.rs elsewhere"]);
     }
 }

@@ -81,6 +81,14 @@ fn a_file_holds_one_idea() {
 }
 
 #[test]
+fn a_line_fits_a_screen_and_a_module_is_found_where_it_is_looked_for() {
+    let files = tree::texts(&root()).unwrap();
+    let wide = source::wide_lines(&files).into_iter();
+    let say = |place| format!("{place} is wider than {} columns", source::WIDTH);
+    fail_with(&wide.map(say).chain(source::modules_beside_their_directory(&files)).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_top_level_is_as_the_architecture_says() {
     fail_with(&source::wrong_top_level(&tree::top_level(&root()).unwrap()));
 }
