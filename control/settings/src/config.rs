@@ -286,12 +286,23 @@ fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: 
 }
 
 impl SlaveSettings {
-    /// Checks a slave's command line. All faults are reported at once.
+    /// Checks a slave's command line. All that is wrong is reported at once.
     ///
     /// # Errors
-    /// One fault is the error itself. Several are one [`Failure::Several`]. Faults are values that cannot be used or
-    /// exclude each other, key files that cannot be read, and gateways that are not found.
+    /// A setting cannot be used, or the machine does not have what it names.
     pub fn new(args: SlaveArgs) -> Result<Self, Failure> {
+        Self::checked(args, HostNames::LookUp)
+    }
+
+    /// The same for a configuration that is read again: gateways that are named by host names are left out.
+    ///
+    /// # Errors
+    /// As [`SlaveSettings::new`].
+    pub fn again(args: SlaveArgs) -> Result<Self, Failure> {
+        Self::checked(args, HostNames::Skip)
+    }
+
+    fn checked(args: SlaveArgs, names: HostNames) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
         let common = faults.take(Common::new(args.common, "slave")).map(|common| Common { names: true, ..common });
@@ -306,7 +317,7 @@ impl SlaveSettings {
         let range = |scale, id| Ids::range(scale, id, args.count).map_err(|error| Failure::Usage(error.to_string()));
         let ids = scale.zip(id).and_then(|(scale, id)| faults.take(range(scale, id)));
         let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, args.count));
-        let gateways = faults.take(gateway_addresses(&args.gateways));
+        let gateways = faults.take(gateway_addresses(&args.gateways, names));
         if let (Some(gateways), Some(common)) = (&gateways, &common)
             && let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
             && common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)))
@@ -339,13 +350,25 @@ fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Creden
     }
 }
 
+/// Whether host names are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostNames {
+    /// They are.
+    LookUp,
+    /// They are not: a look-up takes sockets, which a confined process may not open.
+    Skip,
+}
+
 /// The gateways of a slave, each named once.
-fn gateway_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+fn gateway_addresses(texts: &[String], names: HostNames) -> Result<Vec<SocketAddr>, Failure> {
     if texts.is_empty() {
         return Err(missing("gateway", "--gateway 192.0.2.1", "where its gateway is"));
     }
     let mut gateways = Vec::with_capacity(texts.len());
     for text in texts {
+        if names == HostNames::Skip && address::read(text, GATEWAY_PORT).is_none() {
+            continue;
+        }
         let gateway = gateway_address(text)?;
         if gateways.contains(&gateway) {
             let text = format!("{text}: this gateway is named twice: name each once, the preferred one first");

@@ -10,7 +10,6 @@ use crate::keyfile;
 use common::exit::Failure;
 use link::{ClusterKey, Credential, KeyRing};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 
 /// What a setting was, and what it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,22 +97,13 @@ impl Fresh {
                 config::GatewaySettings::new(settings.arguments::<GatewayArgs>()?).map(|c| Keys::Gateway(c.keys))
             }
             RoleName::Slave => {
-                let mut args = settings.arguments::<SlaveArgs>()?;
                 // Host names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
-                args.gateways.retain(|gateway| is_address(gateway));
-                if args.gateways.is_empty() {
-                    args.gateways.push("192.0.2.1".to_owned());
-                }
-                config::SlaveSettings::new(args).map(|c| Keys::Slave(c.credential))
+                config::SlaveSettings::again(settings.arguments::<SlaveArgs>()?).map(|c| Keys::Slave(c.credential))
             }
         };
         let keys = keys.map_err(|failure| settings.locate(failure))?;
         Ok(Self { sources, file, settings, keys })
     }
-}
-
-fn is_address(text: &str) -> bool {
-    text.parse::<SocketAddr>().is_ok() || text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// Settings whose files a reload reads again.

@@ -1,23 +1,18 @@
 //! A gateway process: lcores with their gateways, and the registrar's desk on the control thread.
 
-use super::{board, epoch, secret};
-use crate::assemble::devices::Devices;
+use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
-use crate::assemble::{Started, announce, start_lcores};
-use crate::supervise::changes::{MachineWatch, port_mtus};
+use crate::assemble::{announce, start_lcores};
+use crate::supervise::Office;
+use crate::supervise::changes::port_mtus;
 use crate::supervise::desk::{Inbox, RegistrarDesk};
-use crate::supervise::live::Tuner;
-use crate::supervise::{self, Office, Parts};
 use api::routes::StaticRoute;
 use api::stats::{KEY_FINGERPRINT, STATIC_ROUTES};
 use common::exit::Failure;
 use common::units::Duration;
 use gateway::{Gateway, GatewayConfig};
-use lcore::Clock;
 use link::{Registrar, RegistrarConfig};
 use serve::board::RoleCounters;
-use serve::metrics::MetricsListener;
-use serve::socket::ControlSocket;
 use settings::RunningSettings;
 use settings::config;
 use settings::flags::Switch;
@@ -38,9 +33,8 @@ const REGISTRAR_MAILBOX: usize = 1024;
 /// [`Ports::prepare`] and [`start_lcores`] do, or because a static route does not fit its ports. Then it fails as
 /// [`supervise::run`] does.
 pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Result<(), Failure> {
-    let clock = Clock::start();
-    let socket = ControlSocket::claim(&config.common.name)?;
-    let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
+    let start = Start::new(&config.common)?;
+    let clock = start.clock;
     let fingerprints = keyfile::fingerprints(&config.keys.fingerprints());
     match &fingerprints {
         Some(fingerprints) => tracing::info!("cluster key with fingerprint {fingerprints}"),
@@ -102,7 +96,7 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
         Duration(config.hold),
         mtus_text(&port_mtus),
         config.common.rx_mode,
-        socket.path().display(),
+        start.socket.path().display(),
     );
     let mut board = board("gateway", &config.common, clock, &lcores);
     board.settings.insert("hold", Duration(config.hold).to_string());
@@ -115,8 +109,6 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     if let Some(fingerprints) = fingerprints {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
-    let devices = Devices::of(&ports);
-    (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
     board.link = Some(Arc::clone(registrar.counters()));
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let mut desk = RegistrarDesk::new(registrar, inbox, senders);
@@ -133,24 +125,10 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
             routes.shown(facts.len()).into_iter().map(shown).collect(),
         );
     }
-    let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
     let office = Office::Gateway(Box::new(desk));
-    let (confinement, reports) = (ports.confinement.clone(), mpsc::channel(1).1);
-    let result = supervise::run(Parts {
-        office,
-        lcores: running,
-        ended,
-        board,
-        devices,
-        socket,
-        metrics,
-        reports,
-        confinement,
-        tuner: Tuner::new(settings),
-        watch: MachineWatch::new(&config.common, port_mtus),
-    });
-    ports.close();
-    result
+    let reports = mpsc::channel(1).1;
+    let polling = Polling { start, ports, lcores, ended, board, office, reports, port_mtus };
+    polling.supervise(&config.common, settings)
 }
 
 /// A static route in the form of the control API.

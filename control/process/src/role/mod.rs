@@ -4,11 +4,77 @@ pub mod gateway;
 pub mod slave;
 
 use crate::assemble::Started;
+use crate::assemble::devices::Devices;
+use crate::assemble::ports::Ports;
+use crate::supervise::changes::MachineWatch;
+use crate::supervise::live::Tuner;
+use crate::supervise::{self, Office, Parts};
+use ::slave::FarmEvent;
 use common::exit::Failure;
 use common::units::Duration;
 use lcore::Clock;
 use serve::board::{Board, LcoreBoard};
+use serve::metrics::MetricsListener;
+use serve::socket::ControlSocket;
+use settings::RunningSettings;
 use settings::config::Common;
+use tokio::sync::mpsc;
+
+/// What every process has before its ports are opened.
+struct Start {
+    clock: Clock,
+    socket: ControlSocket,
+    metrics: Option<MetricsListener>,
+}
+
+impl Start {
+    /// Claims the control socket and the address for metrics, so that a second process of the same name ends here.
+    fn new(common: &Common) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let socket = ControlSocket::claim(&common.name)?;
+        let metrics = common.metrics.map(MetricsListener::bind).transpose()?;
+        Ok(Self { clock, socket, metrics })
+    }
+}
+
+/// A role that polls, and what its control thread needs.
+struct Polling<C> {
+    start: Start,
+    ports: Ports,
+    lcores: Vec<Started<C>>,
+    /// Hears of each lcore's end.
+    ended: mpsc::UnboundedReceiver<u16>,
+    board: Board,
+    office: Office,
+    /// What a farm reports.
+    reports: mpsc::Receiver<FarmEvent>,
+    /// The largest IP packet of each port, in bytes.
+    port_mtus: Vec<u16>,
+}
+
+impl<C> Polling<C> {
+    /// Runs the control thread until every lcore has ended, then closes the ports.
+    fn supervise(self, common: &Common, settings: RunningSettings) -> Result<(), Failure> {
+        let Self { start, ports, lcores, ended, mut board, office, reports, port_mtus } = self;
+        let devices = Devices::of(&ports);
+        (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
+        let result = supervise::run(Parts {
+            office,
+            lcores: lcores.into_iter().map(|Started { running, .. }| running).collect(),
+            ended,
+            board,
+            devices,
+            socket: start.socket,
+            metrics: start.metrics,
+            reports,
+            confinement: ports.confinement.clone(),
+            tuner: Tuner::new(settings),
+            watch: MachineWatch::new(common, port_mtus),
+        });
+        ports.close();
+        result
+    }
+}
 
 /// The board of a process with these settings and lcores.
 fn board<C>(role: &'static str, common: &Common, clock: Clock, lcores: &[Started<C>]) -> Board {

@@ -1,21 +1,16 @@
 //! A slave process: one lcore with a farm of one or more ids.
 
-use super::{board, epoch, secret};
-use crate::assemble::devices::Devices;
+use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
-use crate::assemble::{Started, announce, start_lcores};
-use crate::supervise::changes::{MachineWatch, port_mtus};
-use crate::supervise::live::Tuner;
-use crate::supervise::{self, Office, Parts};
+use crate::assemble::{announce, start_lcores};
+use crate::supervise::Office;
+use crate::supervise::changes::port_mtus;
 use api::stats::KEY_FINGERPRINT;
 use common::exit::Failure;
 use frame::{Peer, PortId};
-use lcore::Clock;
 use link::{ChallengeSecret, NodeConfig};
 use port::Port;
 use serve::board::{DeviceView as _, RoleCounters};
-use serve::metrics::MetricsListener;
-use serve::socket::ControlSocket;
 use settings::RunningSettings;
 use settings::config;
 use settings::domain::speed_of;
@@ -36,9 +31,8 @@ const EVENTS: usize = 256;
 /// Before it runs it fails as [`ControlSocket::claim`], [`MetricsListener::bind`], [`Ports::prepare`] and
 /// [`start_lcores`] do. Then it fails as [`supervise::run`] does.
 pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Result<(), Failure> {
-    let clock = Clock::start();
-    let socket = ControlSocket::claim(&config.common.name)?;
-    let metrics = config.common.metrics.map(MetricsListener::bind).transpose()?;
+    let start = Start::new(&config.common)?;
+    let clock = start.clock;
     let fingerprints = keyfile::fingerprints(&config.credential.fingerprints());
     match &fingerprints {
         Some(fingerprints) => tracing::info!("key with fingerprint {fingerprints}"),
@@ -90,7 +84,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
     announce(&lcores, &ports);
     let views = lcores.iter().map(|lcore| lcore.running.view());
-    let watch = MachineWatch::new(&config.common, port_mtus(&config.common, views));
+    let port_mtus = port_mtus(&config.common, views);
     let first = config.ids.id(0).map_or(0, |id| id.get());
     let who = match config.ids.len() {
         1 => format!("slave {first}"),
@@ -105,7 +99,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         "\"{}\": {who}, {gateways}, {} MiB each, control socket {}",
         config.common.name,
         config.pages >> 8,
-        socket.path().display()
+        start.socket.path().display()
     );
     let mut board = board("slave", &config.common, clock, &lcores);
     board.settings.insert("gateway", addresses.join(" "));
@@ -115,29 +109,13 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
     if let Some(fingerprints) = fingerprints {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
-    let devices = Devices::of(&ports);
-    (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
     board.members = u64::from(config.ids.len());
     if let (Some(traffic), Some(lcore)) = (config.traffic, lcores.first()) {
         // The mailbox is new and empty, so there is room.
         let _ = lcore.commands.try_send(slave::FarmCommand::StartTraffic(traffic));
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
-    let running = lcores.into_iter().map(|Started { running, .. }| running).collect();
-    let (office, confinement) = (Office::Slave(senders), ports.confinement.clone());
-    let result = supervise::run(Parts {
-        office,
-        lcores: running,
-        ended,
-        board,
-        devices,
-        socket,
-        metrics,
-        reports,
-        confinement,
-        tuner: Tuner::new(settings),
-        watch,
-    });
-    ports.close();
-    result
+    let office = Office::Slave(senders);
+    let polling = Polling { start, ports, lcores, ended, board, office, reports, port_mtus };
+    polling.supervise(&config.common, settings)
 }
