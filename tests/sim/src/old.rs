@@ -1,6 +1,6 @@
 //! Machines of version 1 of link control: their messages are rewritten on the wire in both directions.
 
-#[path = "../../../dataplane/link/tests/common/old.rs"]
+#[path = "../../../dataplane/link/tests/link/common/old.rs"]
 mod rewrite;
 
 use crate::cluster::Cluster;

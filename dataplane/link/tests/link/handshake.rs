@@ -1,6 +1,6 @@
 //! Registration: cookie, ACK, route, MTU; restarts of the gateway; what a node reports.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::PortId;

@@ -102,6 +102,6 @@ fn a_maintainer_is_somebody_with_an_address() {
 
 /// The date of the newest release, from the change log.
 fn shell_release() -> &'static str {
-    let changes = include_str!("../../../CHANGELOG.md");
+    let changes = include_str!("../../../../CHANGELOG.md");
     changes.lines().find_map(|line| Some(line.strip_prefix("## ")?.rsplit_once(", ")?.1)).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Large records: their sums travel with them, and they are copied as seldom as possible.
 
-mod support;
+use crate::support;
 
 use frame::PoolConfig;
 use frame::time::FOREVER;

@@ -2,7 +2,7 @@
 //!
 //! Every step of the rig checks `records_in = out + held + queued + dropped` and that no frame is lost.
 
-mod support;
+use crate::support;
 
 use frame::time::FOREVER;
 use frame::{Peer, PortId, Role, Vlan};

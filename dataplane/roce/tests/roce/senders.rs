@@ -1,6 +1,6 @@
 //! Other makers' hosts behind sockets: what a socket does not show of their packets is learned, and damage is not believed.
 
-mod support;
+use crate::support;
 
 use frame::Time;
 use frame::time::MILLISECOND;

@@ -1,6 +1,6 @@
 //! Link control that registers nothing: each kind has its counter.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::SECOND;

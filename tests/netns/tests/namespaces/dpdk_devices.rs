@@ -342,7 +342,7 @@ fn hugepages_that_are_gone_when_it_starts_are_named() {
         return;
     }
     let mut copy = std::process::Command::new(std::env::current_exe().unwrap());
-    copy.args(["--exact", "start_without_memory", "--nocapture", "--ignored"]);
+    copy.args(["--exact", "dpdk_devices::start_without_memory", "--nocapture", "--ignored"]);
     let output = copy.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");

@@ -1,6 +1,6 @@
 //! Two roles over a wire of sockets: what is read, written and refused, and what becomes of a peer that is gone.
 
-mod support;
+use crate::support;
 
 use frame::time::MILLISECOND;
 use frame::{Role, Time};

@@ -1,6 +1,6 @@
 //! The schedule of a node stays below the budget that gateways give it, whatever happens on the way.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::Time;

@@ -1,6 +1,6 @@
 //! What a slave claims to lend: what cannot be true is not believed, and takes nobody's membership.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::SECOND;

@@ -1,7 +1,7 @@
 //! Nodes of version 1 while they are being updated: let in only where that was asked for, by the rules of version 1, and
 //! never in the place of a node that is known by version 2.
 
-mod common;
+use crate::common;
 #[path = "common/old.rs"]
 mod old;
 

@@ -1,6 +1,6 @@
 //! Why and when a buffer leaves, and exactly what leaves.
 
-mod support;
+use crate::support;
 
 use frame::time::FOREVER;
 use frame::{Class, Role};

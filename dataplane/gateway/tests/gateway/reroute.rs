@@ -1,6 +1,6 @@
 //! What becomes of records that wait when their route moves, or takes less or more.
 
-mod support;
+use crate::support;
 
 use frame::time::FOREVER;
 use gateway::{GatewayCommand, GatewayConfig};

@@ -1,6 +1,6 @@
 //! Two keys while the cluster changes its key, and a gateway that leaves.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};

@@ -1,6 +1,6 @@
 //! When exactly a node speaks: heartbeats, padded heartbeats, acknowledgements, and what silence brings.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::{FOREVER, MILLISECOND, SECOND};

@@ -1,6 +1,6 @@
 //! Gone and suspect: what silence means, and when it means nothing.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};

@@ -1,7 +1,7 @@
 //! Any traffic, any routes, any pool: after every step the gateway agrees with a model that has none of its shortcuts,
 //! nothing is lost or invented, and no frame is lost.
 
-mod support;
+use crate::support;
 
 use frame::time::FOREVER;
 use frame::{BURST, Peer, PoolConfig, PortId, Precedence, Time, Vlan};

@@ -1,6 +1,6 @@
 //! What was recorded is no answer and no registration, and nobody's clock matters but the gateway's own.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};

@@ -1,6 +1,6 @@
 //! Link control ends at the gateway: it goes to the registrar untouched, and never disturbs the cargo around it.
 
-mod support;
+use crate::support;
 
 use frame::{Class, Datagram, Peer, Precedence};
 use gateway::GatewayCommand;

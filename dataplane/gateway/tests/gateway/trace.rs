@@ -1,6 +1,6 @@
 //! What a trace says of each record is what was done with it, and a traced gateway does what any other does.
 
-mod support;
+use crate::support;
 
 use frame::{Datagram, Peer, Precedence};
 use gateway::trace::{Event, Fate, Trace, trace};

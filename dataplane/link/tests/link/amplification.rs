@@ -1,7 +1,7 @@
 //! What a gateway sends for what it is sent: no more to strangers, little to those it did not hear for a while, and the
 //! same membership not again and again.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::Time;

@@ -1,6 +1,6 @@
 //! MEMBERS: snapshot and differences to masters, whatever the network loses.
 
-mod common;
+use crate::common;
 
 use common::*;
 use frame::time::{MILLISECOND, SECOND};

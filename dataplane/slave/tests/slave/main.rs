@@ -1,0 +1,7 @@
+//! The farm against gateways that a test plays.
+//!
+//! One program for all of them: each program is linked with everything below it.
+#![forbid(unsafe_code)]
+
+mod failover;
+mod farm;
