@@ -9,14 +9,15 @@ use hyper::Method;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long a process may drain. The process itself gives up earlier.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process may take to end. It ends by itself before that, since each step of its end has a bound. The value
+/// is that of TimeoutStopSec in the systemd unit.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Tells the process to drain, and waits until it has ended.
 ///
 /// # Errors
 /// It fails as [`Target::find`] and [`Target::request`] do. The error is [`Failure::Lost`] when the process still runs
-/// after 10 seconds. It is [`Failure::Output`] when stdout does not take the text.
+/// after 45 seconds. It is [`Failure::Output`] when stdout does not take the text.
 pub fn run(args: &NameArgs) -> Result<(), Failure> {
     let target = Target::find(args)?;
     target.request(Method::POST, "/v1/drain")?;

@@ -4,6 +4,7 @@ use crate::harness::{Place, Process, until};
 use rustix::process::Signal;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// The plugin whose devices stick, made and put where a process looks for its plugin. It stands on one small crate, so that the
 /// compiler alone makes it: cargo would build all that the real one needs.
@@ -94,4 +95,22 @@ fn a_link_that_is_never_told_ends_with_the_process() {
     crate::signals::until_thread(&gateway, "lcore-0");
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait(), None, "it holds nothing yet");
+}
+
+/// An end may take more than ten seconds: a node that does not answer and a port that does not send cost five each.
+#[test]
+fn the_drain_command_waits_as_long_as_an_end_may_take() {
+    let place = Place::new();
+    let (gateway, address) = place.gateway(&["--heartbeat", "2s"]);
+    let slave = place.slave(address, 3, &["--name", "slave", "--heartbeat", "2s"]);
+    place.until_registered("gateway", 1);
+    // Its answer is waited for, so that the gateway can be stopped while it drains.
+    slave.signal(Signal::KILL);
+    let drain = place.start(&["drain", "--name", "gateway"]);
+    gateway.says(&["told by gvm-dp drain: draining"]);
+    gateway.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(11));
+    gateway.signal(Signal::CONT);
+    assert_eq!(drain.wait(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }
