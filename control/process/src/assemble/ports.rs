@@ -210,8 +210,9 @@ impl Ports {
             let can = |chains| can_zero_copy(interface, 0, chains).map_err(|error| nic::taken(interface.index, error));
             Ok(match can(chains)? {
                 true => ZeroCopy::Works,
-                false if chains && can(false)? => ZeroCopy::SmallPackets,
-                false => ZeroCopy::None,
+                false if !chains => ZeroCopy::None,
+                false if can(false)? => ZeroCopy::SmallPackets,
+                false => ZeroCopy::NotLarge,
             })
         })?;
         let pool = if mode == XdpMode::ZeroCopy { zero_copy } else { copying };
@@ -405,6 +406,9 @@ enum ZeroCopy {
     Works,
     /// For packets that fit a page, but the link has larger ones.
     SmallPackets,
+    /// Not for packets larger than a page, which the link has. At this MTU newer kernels do not tell whether it works
+    /// for small ones.
+    NotLarge,
     /// No zero-copy.
     None,
 }
@@ -443,6 +447,13 @@ fn agree(
                     ZeroCopy::None => {
                         (XdpError::NoZeroCopy { ifname }, format!("the driver of {name} has no zero-copy"))
                     }
+                    ZeroCopy::NotLarge => (
+                        XdpError::NoZeroCopy { ifname },
+                        format!(
+                            "the driver of {name} has no zero-copy for packets larger than a page; `ip link set dev \
+                             {name} mtu {most}` on all hosts of that network helps if it has it for small ones"
+                        ),
+                    ),
                     ZeroCopy::SmallPackets => (
                         XdpError::NoZeroCopyChains { ifname, most },
                         format!(
@@ -504,6 +515,12 @@ mod tests {
         let small = |modes: &[(String, XdpMode)]| agree(modes, |_| Ok(ZeroCopy::SmallPackets));
         let (mode, why) = small(&asked(auto, auto)).unwrap();
         assert_eq!(mode, copy);
+        let (_, unknown) = agree(&asked(auto, auto), |_| Ok(ZeroCopy::NotLarge)).unwrap();
+        let unknown = unknown.unwrap();
+        assert!(
+            unknown.contains("a has no zero-copy for packets larger than a page; `ip link set dev a mtu 3054`"),
+            "{unknown}"
+        );
         let complaint = small(&asked(zero, auto)).unwrap_err().to_string();
         for text in [why.unwrap(), complaint] {
             assert!(text.contains("page") && text.contains("`ip link set dev a mtu 3054`"), "{text}");

@@ -79,12 +79,26 @@ fn queues(devices: &Devices) -> impl Iterator<Item = Change> {
             loses: true,
             text: format!(
                 "port {} (xdp:{name}): {name} has {has} receive queues now, and gvm-dp serves the {served} of its start: whoever's \
-                 packets come on the others is unreachable. `ethtool -L {name} combined {served}` (or `rx {served}`), or \
-                 restart gvm-dp, which then serves all",
-                nic.id().0
+                 packets come on the others is unreachable. {}",
+                nic.id().0,
+                queues_remedy(&name, served, if nic.is_generic() { "" } else { nic.driver() })
             ),
         }
     })
+}
+
+/// What to do about queues that nobody serves, given the driver into which the XDP program was put.
+fn queues_remedy(name: &str, served: u32, driver: &str) -> String {
+    match driver {
+        // It wants one more for each processor to send what XDP sends, and refuses `ethtool -L` from then on.
+        "virtio_net" => format!(
+            "virtio_net takes more queues when XDP begins, unless it has all: end gvm-dp, `ethtool -L {name} combined \
+             N` with the largest N that `ethtool -l {name}` shows, and start gvm-dp again"
+        ),
+        _ => format!(
+            "`ethtool -L {name} combined {served}` (or `rx {served}`), or restart gvm-dp, which then serves all"
+        ),
+    }
 }
 
 fn too_small(board: &Board) -> impl Iterator<Item = Change> {
@@ -142,4 +156,20 @@ fn over(change: &Change) -> String {
         Part::Core => "it is pinned to its core again",
     };
     format!("{whose}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_queues_is_one_that_the_driver_takes() {
+        let usual = queues_remedy("eth0", 2, "igb");
+        assert!(usual.starts_with("`ethtool -L eth0 combined 2` (or `rx 2`), or restart gvm-dp"), "{usual}");
+        let virtio = queues_remedy("eth0", 1, "virtio_net");
+        assert!(
+            virtio.contains("end gvm-dp, `ethtool -L eth0 combined N`") && !virtio.contains("combined 1"),
+            "{virtio}"
+        );
+    }
 }

@@ -66,8 +66,8 @@ pub enum XdpError {
     },
     /// The driver has no zero-copy.
     #[error(
-        "{ifname} cannot do AF_XDP zero-copy (its driver has none, or it shares its arena with a port in copy mode): \
-         use mode=auto"
+        "{ifname} cannot do AF_XDP zero-copy (its driver has none, or none at this MTU, or it shares its arena with a \
+         port in copy mode): use mode=auto"
     )]
     NoZeroCopy {
         /// Name of the interface.
