@@ -57,14 +57,12 @@ pub struct Filter {
     pub vlans: Arc<Vlans>,
     /// The port's own IPv4 addresses: nobody else can have them.
     pub own: Arc<[[u8; 4]]>,
-    /// Whether our own Ethernet address is a valid source: on a loopback device.
-    pub takes_own: bool,
 }
 
 impl Filter {
     /// The filter of a port with these addresses, for packets of these VLANs.
     pub fn new(vlans: &Arc<Vlans>, own: &[[u8; 4]]) -> Self {
-        Self { vlans: Arc::clone(vlans), own: own.into(), takes_own: false }
+        Self { vlans: Arc::clone(vlans), own: own.into() }
     }
 }
 

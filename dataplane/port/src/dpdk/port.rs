@@ -190,14 +190,6 @@ impl DpdkPort {
         Ok(port)
     }
 
-    /// From now on the port takes packets from its own addresses, too: for a loopback device, which returns what it was
-    /// given.
-    pub fn take_own(&mut self) {
-        for reader in self.verified.iter_mut().chain(&mut self.unverified).flatten() {
-            *reader = reader.clone().taking_own();
-        }
-    }
-
     /// From now on the port takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
     pub fn claim_roce(&mut self) {
         self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, true);

@@ -222,16 +222,6 @@ impl Reader {
         self
     }
 
-    /// The same for a loopback device: its own addresses are valid sources.
-    #[must_use]
-    pub fn taking_own(mut self) -> Self {
-        self.filter.own = Arc::new([]);
-        self.filter.takes_own = true;
-        // The checks for all packets refuse these values in any case.
-        (self.quick.mac, self.quick.ip, self.quick.has_more) = (IPV4, 0, false);
-        self
-    }
-
     /// The same for the address with this number at its port: [`Peer::local`] of all received datagrams.
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
@@ -367,7 +357,7 @@ impl Reader {
 /// Whether a datagram can come from its source address.
 fn is_possible(read: &UdpFrame, local: &Local, filter: &Filter, roce: bool) -> bool {
     is_card(read.src_mac)
-        && (read.src_mac != local.mac || filter.takes_own)
+        && read.src_mac != local.mac
         && is_host4(read.src_ip)
         && !filter.own.contains(&read.src_ip)
         && (read.src_port != 0 || roce)

@@ -6,12 +6,15 @@ use netns::product::Place;
 use port::Port;
 use port::dpdk::{Device, DpdkPort, Environment, EnvironmentConfig, smallest_chunk};
 use port::headers::{self, Local, Verify};
+use port::host::Host;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const FRAMES: u32 = 2048;
-/// A host beyond the port under test.
+/// The port under test.
+const US: Local = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 93, 0, 1], udp_port: wire::GATEWAY_PORT };
+/// A host beyond it.
 const OTHER: Local = Local { mac: [2, 0, 0, 0, 0, 9], ip: [10, 93, 0, 9], udp_port: 40_000 };
 
 fn pool_of(chunk: u32) -> Pool {
@@ -34,12 +37,10 @@ fn payload(number: usize) -> Vec<u8> {
     (0..1 + number * 37 % 1472).map(|at| (number * 7 + at) as u8).collect()
 }
 
-fn send(out: &mut Outbox, to: Peer, payload: &[u8]) -> u32 {
+fn send(out: &mut Outbox, to: Peer, payload: &[u8]) {
     let mut frame = out.alloc().unwrap();
     assert!(frame.append(payload));
-    let chunk = frame.index();
     out.send(Datagram::new(frame, to, Class::Down, 1));
-    chunk
 }
 
 fn transmit(port: &mut DpdkPort, out: &mut Outbox, now: u64) -> usize {
@@ -49,6 +50,15 @@ fn transmit(port: &mut DpdkPort, out: &mut Outbox, now: u64) -> usize {
     sent
 }
 
+/// What a port has counted under this name.
+fn count(port: &DpdkPort, name: &str) -> u64 {
+    let mut counted = None;
+    port.counters().visit(&mut |counter, _, value| counted = if counter == name { Some(value) } else { counted });
+    counted.expect("a counter of this name")
+}
+
+/// The device is a loop: each frame comes back as it was sent. The port refuses what is in it, since nobody else has
+/// its address.
 #[test]
 fn frames_go_through_a_ring_in_place_and_all_come_home() {
     let Some(environment) = environment() else { return };
@@ -57,79 +67,35 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     let (device, host) = device(&environment, "net_ring_place", None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
     assert!(port.describe().contains("net_ring in place"), "{}", port.describe());
-    port.take_own();
     assert_conserved(&pool, &[&port], &out, 0);
-    // What is sent to itself comes back: the device is a ring.
-    let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
+    let to = Peer::ipv4(PortId(0), US.ip, US.udp_port, Vlan::UNTAGGED, device.mac());
     let mut burst = Burst::new();
     let mut now = 0;
     for round in 0..200 {
         now += 1_000_000;
-        let numbers: Vec<usize> = (round * 40..round * 40 + 40).collect();
-        let chunks: BTreeSet<u32> = numbers.iter().map(|number| send(&mut out, to, &payload(*number))).collect();
+        (round * 40..round * 40 + 40).for_each(|number| send(&mut out, to, &payload(number)));
         assert_conserved(&pool, &[&port], &out, 0);
         assert_eq!(transmit(&mut port, &mut out, now), 40);
         assert_conserved(&pool, &[&port], &out, 0);
-        let mut received = 0;
-        while received < 40 {
-            assert!(port.rx_burst(now, &mut burst) > 0, "{received} of round {round}");
-            assert_conserved(&pool, &[&port], &out, burst.len());
-            for datagram in burst.drain() {
-                // Neither a byte nor a frame is another one.
-                assert_eq!(datagram.frame.data(), payload(numbers[received]));
-                assert!(chunks.contains(&datagram.frame.index()));
-                assert_eq!(datagram.peer.ipv4_octets(), Some([10, 93, 0, 1]));
-                received += 1;
-            }
+        let mut came = 0;
+        while came < 40 {
+            assert_eq!(port.rx_burst(now, &mut burst), 0);
+            let all = count(&port, "rx_dropped_source") - round as u64 * 40;
+            assert!(all > came, "{came} of round {round}");
+            assert_conserved(&pool, &[&port], &out, 0);
+            came = all;
         }
         port.housekeep(now);
         assert_conserved(&pool, &[&port], &out, 0);
     }
-    let mut counted = Vec::new();
-    port.counters().visit(&mut |name, _, value| counted.push((name, value)));
-    let count = |name: &str| counted.iter().find(|(counter, _)| *counter == name).unwrap().1;
-    assert_eq!((count("tx_packets"), count("rx_copied"), count("rx_bad_descriptors")), (8000, 0, 0));
+    let counted = ["tx_packets", "rx_dropped_source", "rx_copied", "rx_bad_descriptors"].map(|name| count(&port, name));
+    assert_eq!(counted, [8000, 8000, 0, 0]);
     // The stock is small: what was given for the start came back.
     assert!(pool.free() > FRAMES * 3 / 4, "{} free", pool.free());
-    while port.rx_burst(now, &mut burst) > 0 {
-        burst.clear();
-    }
     device.close().unwrap();
     port.housekeep(now);
     assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
     drop(port);
-}
-
-/// MTU 9000: one frame holds the packet, and the MTU is the device's.
-#[test]
-fn jumbo_frames_go_through_a_ring_in_place() {
-    let Some(environment) = environment() else { return };
-    let pool = pool_of(smallest_chunk(9000));
-    let mut out = Outbox::new(pool.clone(), 1);
-    let (device, host) = device(&environment, "net_ring_jumbo", Some(9000), "10.93.0.1/24");
-    let mut port = start(&device, &host, 0, &pool);
-    assert_eq!((device.mtu(), port.mtu()), (9000, 9000));
-    port.take_own();
-    let to = Peer::ipv4(PortId(0), [10, 93, 0, 1], wire::GATEWAY_PORT, Vlan::UNTAGGED, device.mac());
-    let mut burst = Burst::new();
-    for (round, len) in [8972, 1, 1473, 4119, 8971].into_iter().cycle().take(300).enumerate() {
-        let now = round as u64 * 1_000_000;
-        let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + round) as u8).collect();
-        send(&mut out, to, &bytes);
-        assert_eq!(transmit(&mut port, &mut out, now), 1);
-        while port.rx_burst(now, &mut burst) == 0 {}
-        assert_eq!(burst.drain().next().unwrap().frame.data(), bytes);
-        port.housekeep(now);
-        assert_conserved(&pool, &[&port], &out, 0);
-    }
-    // Larger than the device may have: it says what it may.
-    let place = Place::new();
-    let small = format!("net_memif9,role=server,id=9,socket={},socket-abstract=no", place.path("memif.sock").display());
-    let text = Device::open(&environment, config(&small, Some(9000))).err().unwrap().to_string();
-    assert!(text.contains("9000") && text.contains("to 1500"), "{text}");
-    device.close().unwrap();
-    port.housekeep(0);
-    assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
 }
 
 /// A set with the first processor that this process may use.
@@ -210,61 +176,86 @@ fn packet(pool: &Pool, to: &Local, payload: &[u8]) -> Vec<u8> {
     datagram.frame.data().to_vec()
 }
 
-#[test]
-fn packets_of_a_file_are_read_and_answers_are_written() {
-    let Some(environment) = environment() else { return };
-    let (pool, place) = (pool(), Place::new());
+/// Has a port read a file of packets and send each datagram back in its frame, into another file. Both must have these
+/// payloads in this order. Returns the port, whose device is closed.
+fn answered(device: &Device, host: &Host, pool: &Pool, to: &Path, payloads: &[Vec<u8>]) -> DpdkPort {
     let mut out = Outbox::new(pool.clone(), 1);
-    let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
-    let us = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 93, 0, 1], udp_port: wire::GATEWAY_PORT };
-    let mut packets: Vec<Vec<u8>> = (0..300).map(|number| packet(&pool, &us, &payload(number))).collect();
-    // One with a wrong checksum, one to another port, one that is cut off.
-    let last = packets[10].len() - 1;
-    packets[10][last] ^= 1;
-    packets[20] = packet(&pool, &Local { udp_port: 9998, ..us }, &payload(20));
-    packets[30].truncate(40);
-    write_pcap(&from, &packets);
-    let devargs = format!("net_pcap_file,rx_pcap={},tx_pcap={}", from.display(), to.display());
-    let (device, host) = device(&environment, &devargs, None, "10.93.0.1/24");
-    let mut port = start(&device, &host, 0, &pool);
+    let mut port = start(device, host, 0, pool);
     let mut burst = Burst::new();
-    let expected: Vec<usize> = (0..300).filter(|number| ![10, 20, 30].contains(number)).collect();
     let mut received = 0;
     for now in (0..1000).map(|poll| poll * 1_000_000) {
-        if received == expected.len() {
+        if received == payloads.len() {
             break;
         }
         port.rx_burst(now, &mut burst);
         for datagram in burst.drain() {
-            assert_eq!(datagram.frame.data(), payload(expected[received]));
+            assert_eq!(datagram.frame.data(), payloads[received]);
             assert_eq!(datagram.peer.ipv4_octets(), Some(OTHER.ip));
             received += 1;
             // Back to where it came from: the frame that was received leaves.
             out.send(Datagram::new(datagram.frame, datagram.peer, Class::Up, 1));
         }
         transmit(&mut port, &mut out, now);
-        assert_conserved(&pool, &[&port], &out, 0);
+        assert_conserved(pool, &[&port], &out, 0);
     }
-    assert_eq!(received, expected.len());
-    let mut counted = Vec::new();
-    port.counters().visit(&mut |name, _, value| counted.push((name, value)));
-    let count = |name: &str| counted.iter().find(|(counter, _)| *counter == name).unwrap().1;
-    let dropped = ["rx_dropped_checksum", "rx_dropped_not_ours", "rx_dropped_malformed"].map(count);
-    assert_eq!((count("rx_packets"), dropped, count("tx_packets")), (300, [1, 1, 1], 297));
+    assert_eq!(received, payloads.len());
     device.close().unwrap();
-    drop(port);
-    assert_eq!(pool.free(), FRAMES);
+    port.housekeep(0);
+    assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
     // What is in the file is read as a host beyond would.
     let mut answers = 0;
-    for packet in read_pcap(&to) {
+    for packet in read_pcap(to) {
         let mut frame = pool.alloc().unwrap();
         assert!(frame.append(&packet));
         let Ok(datagram) = headers::receive(frame, PortId(0), &OTHER, Verify::Software) else { continue };
-        assert_eq!(datagram.frame.data(), payload(expected[answers]));
-        assert_eq!((datagram.peer.ipv4_octets(), datagram.peer.udp_port), (Some(us.ip), us.udp_port));
+        assert_eq!(datagram.frame.data(), payloads[answers]);
+        assert_eq!((datagram.peer.ipv4_octets(), datagram.peer.udp_port), (Some(US.ip), US.udp_port));
         answers += 1;
     }
-    assert_eq!(answers, expected.len());
+    assert_eq!(answers, payloads.len());
+    port
+}
+
+#[test]
+fn packets_of_a_file_are_read_and_answers_are_written() {
+    let Some(environment) = environment() else { return };
+    let (pool, place) = (pool(), Place::new());
+    let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
+    let mut packets: Vec<Vec<u8>> = (0..300).map(|number| packet(&pool, &US, &payload(number))).collect();
+    // One with a wrong checksum, one to another port, one that is cut off.
+    let last = packets[10].len() - 1;
+    packets[10][last] ^= 1;
+    packets[20] = packet(&pool, &Local { udp_port: 9998, ..US }, &payload(20));
+    packets[30].truncate(40);
+    write_pcap(&from, &packets);
+    let devargs = format!("net_pcap_file,rx_pcap={},tx_pcap={}", from.display(), to.display());
+    let (device, host) = device(&environment, &devargs, None, "10.93.0.1/24");
+    let expected: Vec<_> = (0..300).filter(|number| ![10, 20, 30].contains(number)).map(payload).collect();
+    let port = answered(&device, &host, &pool, &to, &expected);
+    let dropped = ["rx_dropped_checksum", "rx_dropped_not_ours", "rx_dropped_malformed"];
+    assert_eq!(dropped.map(|name| count(&port, name)), [1, 1, 1]);
+    assert_eq!(["rx_packets", "tx_packets", "rx_copied"].map(|name| count(&port, name)), [300, 297, 0]);
+}
+
+/// MTU 9000: one frame holds the packet, and the MTU is the device's.
+#[test]
+fn jumbo_frames_are_read_and_written_in_place() {
+    let Some(environment) = environment() else { return };
+    let (pool, place) = (pool_of(smallest_chunk(9000)), Place::new());
+    let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
+    let lengths = [8972, 1, 1473, 4119, 8971].into_iter().cycle().take(300).enumerate();
+    let payloads: Vec<Vec<u8>> =
+        lengths.map(|(number, len)| (0..len).map(|at| (at * 7 + number) as u8).collect()).collect();
+    let packets: Vec<_> = payloads.iter().map(|payload| packet(&pool, &US, payload)).collect();
+    write_pcap(&from, &packets);
+    let devargs = format!("net_pcap_jumbo,rx_pcap={},tx_pcap={}", from.display(), to.display());
+    let (device, host) = device(&environment, &devargs, Some(9000), "10.93.0.1/24");
+    let port = answered(&device, &host, &pool, &to, &payloads);
+    assert_eq!((device.mtu(), port.mtu(), count(&port, "rx_copied")), (9000, 9000, 0));
+    // Larger than the device may have: it says what it may.
+    let small = format!("net_memif9,role=server,id=9,socket={},socket-abstract=no", place.path("memif.sock").display());
+    let text = Device::open(&environment, config(&small, Some(9000))).err().unwrap().to_string();
+    assert!(text.contains("9000") && text.contains("to 1500"), "{text}");
 }
 
 #[test]
@@ -272,9 +263,8 @@ fn a_packet_longer_than_a_frame_is_dropped_whole() {
     let Some(environment) = environment() else { return };
     let (pool, place) = (pool(), Place::new());
     let from = place.path("in.pcap");
-    let us = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 93, 0, 1], udp_port: wire::GATEWAY_PORT };
-    let long = [packet(&pool, &us, &[1; 1000]), vec![0; 4000]].concat();
-    write_pcap(&from, &[long.clone(), packet(&pool, &us, b"short"), long]);
+    let long = [packet(&pool, &US, &[1; 1000]), vec![0; 4000]].concat();
+    write_pcap(&from, &[long.clone(), packet(&pool, &US, b"short"), long]);
     // The driver has several buffers for one packet, and what it drops itself it counts.
     let (device, host) =
         device(&environment, &format!("net_pcap_long,rx_pcap={}", from.display()), None, "10.93.0.1/24");
@@ -289,9 +279,7 @@ fn a_packet_longer_than_a_frame_is_dropped_whole() {
         assert_conserved(&pool, &[&port], &out, 0);
     }
     assert_eq!(received, [b"short"]);
-    let mut too_long = 0;
-    port.counters().visit(&mut |name, _, value| too_long += u64::from(name == "rx_dropped_too_long") * value);
-    assert_eq!(too_long, 2);
+    assert_eq!(count(&port, "rx_dropped_too_long"), 2);
     device.close().unwrap();
     drop(port);
     assert_eq!(pool.free(), FRAMES);
