@@ -1,7 +1,7 @@
 //! What is said when a card cannot be used, each with its cause and its remedy.
 
 use crate::{SLAVES, available, drain, registered, start};
-use guest::nics::{Card, Config, Guest, tap};
+use guest::nics::{Card, Config, Guest, UNCONFINED, tap};
 use netns::product::binaries;
 
 /// Starts the gateway, which must refuse with this exit code; returns what it complained.
@@ -15,12 +15,17 @@ fn says(complaint: &str, parts: &[&str]) {
     assert!(parts.iter().all(|part| complaint.contains(part)), "{complaint}");
 }
 
-/// Gives a card to programs.
-pub(crate) fn bind(guest: &mut Guest, card: &str) {
-    guest.run(&format!(
+/// What gives a card to programs.
+fn bind_line(card: &str) -> String {
+    format!(
         "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} >driver/unbind; \
          echo {card} >/sys/bus/pci/drivers_probe"
-    ));
+    )
+}
+
+/// Gives a card to programs.
+pub(crate) fn bind(guest: &mut Guest, card: &str) {
+    guest.run(&bind_line(card));
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn every_obstacle_is_named_with_its_remedy() {
     }
     binaries();
     let cards = &[Card::E1000e, Card::Vmxnet3, Card::Virtio];
-    let config = Config { cards, unfinished: true, ..Config::default() };
+    let config = Config { cards, unfinished: true, unconfined: true, ..Config::default() };
     let mut guest = Guest::boot(&config);
     let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
 
@@ -60,6 +65,7 @@ fn every_obstacle_is_named_with_its_remedy() {
     let name = guest.run("ls /sys/bus/pci/devices/0000:02:00.0/net");
     guest.run(&format!("ip address add 10.0.2.2/24 dev {name}; ip link set dev {name} up"));
     says(&refused(&mut guest, 3, "--port 0000:02:00.0"), &["has no XDP", "mode=skb"]);
+    without_an_iommu_the_reason_is_said(&mut guest);
     unfinished_checksums_have_the_remedy_of_the_card(&mut guest);
 }
 
@@ -85,26 +91,16 @@ fn unfinished_checksums_have_the_remedy_of_the_card(guest: &mut Guest) {
     drain(guest);
 }
 
-#[test]
-fn without_interrupt_remapping_or_an_iommu_the_reason_is_said() {
-    if !available() {
-        return;
-    }
-    binaries();
-    let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
-    let with = |address_bits| Config { address_bits, remaps_interrupts: false, ..Config::default() };
-    {
-        let mut guest = Guest::boot(&with(Some(48)));
-        bind(&mut guest, "0000:01:00.0");
-        let said = refused(&mut guest, 3, port);
-        says(&said, &["failed to select IOMMU type", "interrupt remapping", "allow_unsafe_interrupts"]);
-        assert!(!said.contains("hugepages"), "{said}");
-    }
-    let mut guest = Guest::boot(&with(None));
+/// The first card is bound to vfio-pci on a machine that does not remap interrupts.
+pub(crate) fn without_interrupt_remapping_the_reason_is_said(guest: &mut Guest) {
+    let said = refused(guest, 3, "--port 0000:01:00.0,ip=10.0.1.2/24");
+    says(&said, &["failed to select IOMMU type", "interrupt remapping", "allow_unsafe_interrupts"]);
+    assert!(!said.contains("hugepages"), "{said}");
+}
+
+fn without_an_iommu_the_reason_is_said(guest: &mut Guest) {
     // The kernel says no; the device then has no driver.
-    let (_, _) = guest.shell(
-        "modprobe vfio-pci; cd /sys/bus/pci/devices/0000:01:00.0; echo vfio-pci >driver_override; \
-         echo 0000:01:00.0 >driver/unbind; echo 0000:01:00.0 >/sys/bus/pci/drivers_probe",
-    );
-    says(&refused(&mut guest, 3, port), &["no driver is bound", "an IOMMU", "intel_iommu=on iommu=pt"]);
+    let (_, _) = guest.shell(&bind_line(UNCONFINED));
+    let said = refused(guest, 3, &format!("--port {UNCONFINED},ip=10.0.4.2/24"));
+    says(&said, &["no driver is bound", "an IOMMU", "intel_iommu=on iommu=pt"]);
 }
