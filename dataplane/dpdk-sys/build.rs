@@ -12,7 +12,8 @@ const SOURCES: [&str; 6] = ["shim/pool.c", "shim/burst.c", "shim/gate.c", "shim/
 /// The libraries that the shim calls. Drivers are loaded by DPDK itself.
 const LIBRARIES: [&str; 6] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_net"];
 
-const HINT: &str = "DPDK ports are left out of this build; `apt-get install -y --no-install-recommends libdpdk-dev dpdk \
+const HINT: &str = "DPDK ports are left out of this build; `apt-get install -y --no-install-recommends libdpdk-dev \
+    dpdk \
                     dpdk-dev libclang-dev pkg-config` and build again for them";
 
 fn main() {

@@ -1,7 +1,8 @@
 //! What the XDP program costs: nanoseconds per packet above an empty program, measured in turns in the same run.
 //!
-//! `cargo run --profile fast -p gvm-ebpf --example steer_cost`, as root. The kernel runs each program over the same packet
-//! again and again (BPF_PROG_TEST_RUN), so that all of it is in the caches; its harness is in the empty program's figure.
+//! `cargo run --profile fast -p gvm-ebpf --example steer_cost`, as root. The kernel runs each program over the same
+//! packet again and again (BPF_PROG_TEST_RUN), so that all of it is in the caches; its harness is in the empty
+//! program's figure.
 
 use aya::EbpfLoader;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -27,7 +28,8 @@ const REPEAT: u32 = 250;
 const TTL: u8 = 255;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Of the sender, and of what goes on to the neighbour: a packet from our own address would be refused when it comes back.
+/// Of the sender, and of what goes on to the neighbour: a packet from our own address would be refused when it comes
+/// back.
 const SOURCE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 17];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 

@@ -10,7 +10,8 @@ use wire::Shard;
 pub enum SteerError {
     /// The process lacks a capability.
     #[error(
-        "no permission to {0}: XDP needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (and CAP_NET_RAW for its sockets); run as \
+        "no permission to {0}: XDP needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (and CAP_NET_RAW for its sockets); run \
+         as \
          root, or give the program these capabilities, or use a udp: port"
     )]
     Permission(&'static str),
@@ -22,7 +23,8 @@ pub enum SteerError {
     NoInterface(String),
     /// Another XDP program is attached.
     #[error(
-        "interface {0} already has an XDP program, perhaps of another gvm-dp: `ip link show {0}` shows its id; stop the \
+        "interface {0} already has an XDP program, perhaps of another gvm-dp: `ip link show {0}` shows its id; stop \
+         the \
          program that it belongs to, or detach it with `ip link set dev {0} xdp off`"
     )]
     Busy(String),

@@ -44,8 +44,8 @@ macro_rules! verdicts {
     };
 }
 
-// First what goes to the kernel, then what is dropped, neighbours, and sockets: the C program acts on the number. Within
-// each, in the order in which it looks; a packet has the first verdict that fits.
+// First what goes to the kernel, then what is dropped, neighbours, and sockets: the C program acts on the number.
+// Within each, in the order in which it looks; a packet has the first verdict that fits.
 verdicts! {
     /// Packets left to the kernel: shorter than Ethernet, IPv4 and UDP headers.
     PassTruncated = "pass_truncated", Kernel;

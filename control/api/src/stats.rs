@@ -145,8 +145,10 @@ impl InterfaceStats {
         let Self { name, mtu, driver, .. } = self;
         self.mode.starts_with(ZERO_COPY).then(|| {
             format!(
-                "were cut off by the driver of {name} ({driver}), whose buffers in zero-copy are too small for them: give all hosts \
-                 of that network an MTU of at most {mtu}, which {name} has; where they have it, take mode=copy, and report the \
+                "were cut off by the driver of {name} ({driver}), whose buffers in zero-copy are too small for them: \
+                 give all hosts \
+                 of that network an MTU of at most {mtu}, which {name} has; where they have it, take mode=copy, and \
+                     report the \
                  driver"
             )
         })

@@ -82,7 +82,8 @@ fn create(path: &Path) -> io::Result<File> {
     let (owner, this) = (metadata.uid(), rustix::process::geteuid().as_raw());
     if owner != this && (metadata.is_file() || owner != 0) {
         return refused(format!(
-            "it is there already and belongs to user {owner}, who could read what is captured: remove it, or name another one"
+            "it is there already and belongs to user {owner}, who could read what is captured: remove it, or name \
+             another one"
         ));
     }
     if metadata.is_file() {

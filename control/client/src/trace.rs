@@ -149,7 +149,8 @@ fn text(record: &TracedRecord) -> String {
     let msg_type = MsgType(record.msg_type);
     let name = capture::filter::type_name(msg_type).map_or(format!("{:#06x}", msg_type.0), str::to_uppercase);
     let mut text = format!(
-        "#{number} {hours:02}:{minutes:02}:{seconds:02}.{micros:06} lcore {lcore}, port {port}, from {peer}: {name} of {bytes} \
+        "#{number} {hours:02}:{minutes:02}:{seconds:02}.{micros:06} lcore {lcore}, port {port}, from {peer}: {name} of \
+         {bytes} \
          bytes at byte {offset} of {datagram_bytes}, request {req_id}\n"
     );
     let (records, held) = (record.buffer_records.unwrap_or(0), record.buffer_bytes.unwrap_or(0));

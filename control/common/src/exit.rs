@@ -31,8 +31,10 @@ use std::path::{Path, PathBuf};
 use wire::{ScaleError, ShardsError};
 
 /// Shown under `--help`.
-pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 the machine lacks \
-something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair failed, 9 ended while a device kept it waiting.";
+pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 \
+    the machine lacks \
+something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair \
+    failed, 9 ended while a device kept it waiting.";
 
 /// A process that holds an XDP program attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,10 +166,12 @@ pub enum Failure {
         socket: PathBuf,
     },
     /// Another program uses the address for metrics.
-    #[error("--metrics {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
+    #[error("--metrics {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or \
+        port", port = .0.port())]
     MetricsInUse(SocketAddr),
     /// Another program uses the address for the set-up of queue pairs.
-    #[error("--listen {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or port", port = .0.port())]
+    #[error("--listen {0} is in use: `ss -tlpn sport = :{port}` shows by whom; choose another address or \
+        port", port = .0.port())]
     ListenInUse(SocketAddr),
     /// The control socket cannot be created.
     #[error("cannot serve the control socket {}: {source}; can this user write there?", .path.display())]
@@ -212,7 +216,8 @@ pub enum Failure {
     },
     /// Every user may read the key.
     #[error(
-        "key file {path} is open to every user of this machine (mode {mode:03o}): make it private with `chmod o= {path}`; \
+        "key file {path} is open to every user of this machine (mode {mode:03o}): make it private with `chmod o= \
+         {path}`; \
          the user that gvm-dp runs as must own it or be in its group, as after `chown root:gvm-dp {path} && chmod 640 \
          {path}` for the service", path = .path.display()
     )]
@@ -224,7 +229,8 @@ pub enum Failure {
     },
     /// Another user may change the key at any time.
     #[error(
-        "key file {path} belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root \
+        "key file {path} belongs to user {owner}, who is neither this one nor root and could put another key there: \
+         `chown root \
          {path}`, or make a copy that is yours", path = .path.display()
     )]
     KeyForeign {
@@ -319,7 +325,8 @@ fn reading(error: &io::Error, path: &Path) -> String {
         }
         io::ErrorKind::PermissionDenied => format!(
             "this user may not read it: run as its owner, or let a service read it through its group, as `chown \
-             root:gvm-dp {path} && chmod 640 {path}` does. A process that runs already reads files only in the directories that \
+             root:gvm-dp {path} && chmod 640 {path}` does. A process that runs already reads files only in the \
+                 directories that \
              it was started with: restart it to name another one"
         ),
         _ => "check the path and what is there".to_owned(),

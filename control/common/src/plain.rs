@@ -88,7 +88,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_that_is_printed_means_the_same_and_orders_nothing(texts in proptest::collection::vec(any::<String>(), 0..4)) {
+        fn json_that_is_printed_means_the_same_and_orders_nothing(texts in proptest::collection::vec(any::<String>(),
+            0..4)) {
             let value = json!(texts);
             let shown = json(value.to_string().as_bytes());
             prop_assert!(!shown.contains(is_order));

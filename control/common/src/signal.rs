@@ -198,7 +198,8 @@ pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<Si
                     () = tokio::time::sleep(ENDS_WITHIN) => {}
                 }
                 return format!(
-                    "{name}: ended at once, after {} s: its lcore, a device or a file does not come back; `dmesg` may say why",
+                    "{name}: ended at once, after {} s: its lcore, a device or a file does not come back; `dmesg` may \
+                     say why",
                     ENDS_WITHIN.as_secs()
                 );
             }

@@ -68,7 +68,8 @@ pub fn trusted_directory() -> Result<PathBuf, Failure> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_dir() || !is_trusted(owner, Some(owner)) {
         return Err(Failure::Client(format!(
-            "{} is no directory of this user or of root (it belongs to user {owner}): whoever answers there may be anybody. \
+            "{} is no directory of this user or of root (it belongs to user {owner}): whoever answers there may be \
+             anybody. \
              Name another one with GVM_DP_RUN_DIR",
             directory.display()
         )));
@@ -92,7 +93,8 @@ pub fn check_peer(stream: impl AsFd, socket: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(failed(&format!(
-        "user {user} answers there, who is neither this one nor root: nothing was sent. Remove that socket, and look who \
+        "user {user} answers there, who is neither this one nor root: nothing was sent. Remove that socket, and look \
+         who \
          made it"
     )))
 }

@@ -84,8 +84,10 @@ impl Hugepages {
         let free = self.free()?;
         if free < need {
             return Err(Failure::Machine(format!(
-                "{need} hugepages of 2 MiB are needed and only {free} are free: the machine's memory is too small, or in \
-                 small pieces after it ran for long. Restart it with `hugepages={}` on the kernel's command line, or ask \
+                "{need} hugepages of 2 MiB are needed and only {free} are free: the machine's memory is too small, or \
+                 in \
+                 small pieces after it ran for long. Restart it with `hugepages={}` on the kernel's command line, or \
+                     ask \
                  for fewer --frames",
                 total + missing
             )));
@@ -126,7 +128,8 @@ pub fn lend(bytes: u64) {
 /// One text for everything that this process needs.
 fn remedy(directory: &Path, need: u64, total: u64, free: u64) -> String {
     format!(
-        "this process needs {need} hugepages of 2 MiB in all: `echo {} > {}/nr_hugepages` before its start reserves them, and so \
+        "this process needs {need} hugepages of 2 MiB in all: `echo {} > {}/nr_hugepages` before its start reserves \
+         them, and so \
          does `gvm-dp hugepages reserve` with its flags; or do without them (slower)",
         total + need.saturating_sub(free),
         directory.display()

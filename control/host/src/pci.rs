@@ -118,7 +118,8 @@ impl Machine {
     /// What to do about a device without a driver. Without an IOMMU, vfio-pci never accepts a device.
     fn unbound(&self, device: PciAddress) -> String {
         let kernel = format!(
-            "no driver is bound to it: load the card's kernel driver, then `echo {device} > /sys/bus/pci/drivers_probe`; or \
+            "no driver is bound to it: load the card's kernel driver, then `echo {device} > \
+             /sys/bus/pci/drivers_probe`; or \
              for DPDK, "
         );
         match self.group(device) {
@@ -162,7 +163,8 @@ impl Machine {
             ([], Some(driver)) => Err(failed(
                 &port,
                 &format!(
-                    "its driver {driver} makes no network interface in this network namespace: is it a network card, and is \
+                    "its driver {driver} makes no network interface in this network namespace: is it a network card, \
+                     and is \
                      its interface here? `ip -brief link` lists what is"
                 ),
             )),
@@ -189,7 +191,8 @@ impl Machine {
             Some(driver) => Err(failed(
                 port,
                 &format!(
-                    "its driver is the kernel's {driver}, which DPDK cannot work beside: {bind}, or write --port {device} to \
+                    "its driver is the kernel's {driver}, which DPDK cannot work beside: {bind}, or write --port \
+                     {device} to \
                      use it through AF_XDP"
                 ),
             )),
@@ -216,8 +219,10 @@ impl Machine {
                     return Err(failed(
                         port,
                         &format!(
-                            "it shares IOMMU group {group} with {other}, which {driver} has: a group is given away as a whole. \
-                             Bind that one to vfio-pci, too, if nobody needs it (`dpdk-devbind.py --bind=vfio-pci {other}`), \
+                            "it shares IOMMU group {group} with {other}, which {driver} has: a group is given away as \
+                             a whole. \
+                             Bind that one to vfio-pci, too, if nobody needs it (`dpdk-devbind.py --bind=vfio-pci \
+                                 {other}`), \
                              or move the card to another slot"
                         ),
                     ));
@@ -254,7 +259,8 @@ impl Machine {
         Err(failed(
             port,
             &format!(
-                "its interface {interface} carries this machine's default route: whoever is logged in over it would lose the \
+                "its interface {interface} carries this machine's default route: whoever is logged in over it would \
+                 lose the \
                  machine. Use another card, or move the route first (`ip route`)"
             ),
         ))

@@ -204,7 +204,8 @@ impl State {
             (None, Some(name)) if deaf => {
                 let seconds = HEARS_WITHIN.as_secs();
                 let late = Failure::Lost(format!(
-                    "{name}: the control thread did not hear it within {seconds} s, since a call does not come back: ended without \
+                    "{name}: the control thread did not hear it within {seconds} s, since a call does not come back: \
+                     ended without \
                      having drained; what it held is lost"
                 ));
                 Some((late.to_string(), late.code()))

@@ -89,7 +89,8 @@ pub(super) async fn reload(State(office): State<Office>) -> Result<Json<Reloaded
         ApiError::new(
             Code::Busy,
             "a reload is still under way",
-            "if it does not end, reading a file of the configuration hangs: is it on a file system that is away, or a pipe?",
+            "if it does not end, reading a file of the configuration hangs: is it on a file system that is away, or a \
+             pipe?",
         )
     })?;
     Ok(Json(again(&office, permit).await?))

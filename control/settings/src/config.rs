@@ -245,7 +245,8 @@ impl GatewaySettings {
             faults.add(wrong(
                 "static-routes",
                 format!(
-                    "{}: not together with --key-file {}: a cluster with a key lets in who proves that it belongs to it, and \
+                    "{}: not together with --key-file {}: a cluster with a key lets in who proves that it belongs to \
+                     it, and \
                      nobody proves anything here. Leave one of them out",
                     path.display(),
                     key.display()
@@ -274,7 +275,8 @@ fn check_neighbors(neighbors: &[NeighborSpec], served: &wire::ShardSet, faults: 
             format!("there is no shard {shard} for a neighbour: at this scale the shards are 0 to {last}")
         } else if served.contains(shard) {
             format!(
-                "shard {shard} is served by this gateway: a neighbour is for the shards of another; leave one of them away"
+                "shard {shard} is served by this gateway: a neighbour is for the shards of another; leave one of them \
+                 away"
             )
         } else if neighbors[..index].iter().any(|other| other.shard == shard) {
             format!("shard {shard} has a neighbour already: name one for each shard")

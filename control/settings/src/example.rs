@@ -29,7 +29,8 @@ const HEAD: &str = "\
 #   gvm-dp config show      what would hold, and where it comes from
 #   gvm-dp reload           take it over; says what needs a restart
 
-# The one line that every gateway needs: the device that faces its nodes. Twice, as in [\"eth0\", \"eth1\"]: the first faces the
+# The one line that every gateway needs: the device that faces its nodes. Twice, as in [\"eth0\", \"eth1\"]: the first \
+    faces the
 # masters.
 #port = [\"0000:01:00.0\"]
 ";

@@ -129,7 +129,8 @@ impl Reader<'_> {
                 (Some(role), DeValue::Table(table)) => self.role(role, table),
                 (Some(role), _) => {
                     let meant = if self.catalogs.iter().any(|catalog| catalog.find(name).is_some()) {
-                        "; the setting of the same name stands in the table of its role, as gateway = \"192.0.2.1\" under [slave]"
+                        "; the setting of the same name stands in the table of its role, as gateway = \"192.0.2.1\" \
+                         under [slave]"
                     } else {
                         ""
                     };

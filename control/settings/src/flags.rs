@@ -52,13 +52,16 @@ pub struct CommonArgs {
     #[arg(long, default_value = "on", value_name = "ON|OFF")]
     pub landlock: Switch,
     /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
-    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER", add = values::log_levels())]
+    #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER",
+        add = values::log_levels())]
     pub log: LogFilter,
     /// Bits of a slave id
-    #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
+    #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS",
+        value_parser = number::<u8>(..))]
     pub slave_bits: u8,
     /// Bits of a slave id inside one gateway
-    #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS", value_parser = number::<u8>(..))]
+    #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS",
+        value_parser = number::<u8>(..))]
     pub gw_bits: u8,
     /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
     #[arg(long, value_name = "ADDR[:PORT]")]

@@ -78,8 +78,10 @@ fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
                 Ok(PortPlan::Xdp(XdpSpec { vlans: host.vlans.clone(), ..XdpSpec::new(name) }))
             }
             DriverWay::Interface(name) => Err(Failure::Usage(format!(
-                "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For AF_XDP set \
-                 them there (`ip address add ADDR/BITS dev {name}`) and write --port {device}; for DPDK bind it first: `ip link \
+                "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For \
+                 AF_XDP set \
+                 them there (`ip address add ADDR/BITS dev {name}`) and write --port {device}; for DPDK bind it first: \
+                     `ip link \
                  set dev {name} down && {}`",
                 pci::bind(*device)
             ))),

@@ -324,7 +324,8 @@ impl StaticRoutes {
                 let vlans = &port.vlans;
                 return wrong(match line.vlan.vid() {
                     Some(vid) => format!(
-                        "vlan={vid}: port {id} takes no packets of that VLAN, so that nobody there is heard: a port on an \
+                        "vlan={vid}: port {id} takes no packets of that VLAN, so that nobody there is heard: a port on \
+                         an \
                          interface takes it with ,vlans={vlans}+{vid} behind its name"
                     ),
                     None => {
@@ -356,7 +357,8 @@ impl StaticRoutes {
                     .extend((0..count).map(|number| line.address_of(number).ip()).take(MAX_PEERS + 1));
                 if asked[usize::from(id)].len() > MAX_PEERS {
                     return wrong(format!(
-                        "more than {MAX_PEERS} addresses behind port {id} have no mac=, and no more are asked for: give it, \
+                        "more than {MAX_PEERS} addresses behind port {id} have no mac=, and no more are asked for: \
+                         give it, \
                          of the nodes or of the router that they are behind"
                     ));
                 }

@@ -63,7 +63,8 @@ pub enum ArenaError {
     },
     /// No address that devices can reach is free.
     #[error(
-        "cannot map an arena of {bytes} bytes below address 2^{bits}, where a device behind this machine's IOMMU must find \
+        "cannot map an arena of {bytes} bytes below address 2^{bits}, where a device behind this machine's IOMMU must \
+         find \
          it: {source}; ask for fewer --frames or --lcores"
     )]
     Reach {
@@ -279,7 +280,8 @@ impl Arena {
                 );
             }
             (None, Some(error)) => tracing::warn!(
-                "the kernel does not let an arena choose NUMA node {wanted}: {error}; give CAP_SYS_NICE, or start gvm-dp \
+                "the kernel does not let an arena choose NUMA node {wanted}: {error}; give CAP_SYS_NICE, or start \
+                 gvm-dp \
                  with `numactl --preferred {wanted}`"
             ),
             _ => {}

@@ -329,7 +329,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn appends_concatenate(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8)) {
+        fn appends_concatenate(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300),
+            0..8)) {
             let pool = pool();
             let mut frame = pool.alloc().unwrap();
             let mut expected = Vec::new();

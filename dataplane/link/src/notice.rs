@@ -157,12 +157,14 @@ impl fmt::Display for Notice {
             ),
             Self::OtherBoot { node, from } => write!(
                 f,
-                "a heartbeat of another start of {node} came from {from}, with a cookie from before the registered start \
+                "a heartbeat of another start of {node} came from {from}, with a cookie from before the registered \
+                 start \
                  was last heard: old heartbeats are replayed, or two processes at one address have this id"
             ),
             Self::Forged { node, from } => write!(
                 f,
-                "a heartbeat of {node} from {from} is signed with another key: compare the key fingerprints of both ends"
+                "a heartbeat of {node} from {from} is signed with another key: compare the key fingerprints of both \
+                 ends"
             ),
             Self::Unsigned { node, from } => write!(
                 f,
@@ -183,7 +185,8 @@ impl fmt::Display for Notice {
             }
             Self::OlderBoot { node, from } => write!(
                 f,
-                "{node} at {from}, of version 1, says that it booted earlier than when it was last seen: its clock went \
+                "{node} at {from}, of version 1, says that it booted earlier than when it was last seen: its clock \
+                 went \
                  back (set it, or update it: version 2 looks at no clock), or old heartbeats are replayed"
             ),
             Self::Downgrade { node, from } => write!(
@@ -210,12 +213,14 @@ impl fmt::Display for Notice {
             ),
             Self::MtuDiffers { node, from, claimed, ours } => write!(
                 f,
-                "{node} at {from} takes packets of {claimed} bytes, this gateway of {ours}: packets stay at the smaller \
+                "{node} at {from} takes packets of {claimed} bytes, this gateway of {ours}: packets stay at the \
+                 smaller \
                  size until both MTUs are the same"
             ),
             Self::Capacity { node, from, total, free } => write!(
                 f,
-                "{node} at {from} claims {total} pages of memory, {free} of them free: at most {MOST_PAGES} can be, and no more \
+                "{node} at {from} claims {total} pages of memory, {free} of them free: at most {MOST_PAGES} can be, \
+                 and no more \
                  free than all; it stays a member, with what it claimed before; correct its program or its --memory"
             ),
             Self::MassSilence { silent, present } => write!(
@@ -224,7 +229,8 @@ impl fmt::Display for Notice {
                  the network between them and this gateway"
             ),
             Self::DoubtEnded => f.write_str(
-                "nodes were silent for so long that they are judged although this gateway loses packets or has an lcore \
+                "nodes were silent for so long that they are judged although this gateway loses packets or has an \
+                 lcore \
                  that stands still: see rx_lost in gvm-dp stats, and what the log says of lcores",
             ),
         }

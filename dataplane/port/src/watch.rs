@@ -310,7 +310,8 @@ fn say_link(subject: &Subject, now: &Sight, before: Link) {
             "udp:{ip}: {name} has no carrier: is the cable in, and the other end up? `ip -brief link` shows it"
         ),
         Link::Gone => tracing::warn!(
-            "udp:{ip}: no interface has that address any more, so that nothing arrives: `ip -brief address` lists what there \
+            "udp:{ip}: no interface has that address any more, so that nothing arrives: `ip -brief address` lists what \
+             there \
              is"
         ),
     }

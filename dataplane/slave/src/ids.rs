@@ -27,7 +27,8 @@ pub enum IdsError {
     #[error("a farm has at least one slave id: name one, or a count of at least 1")]
     Empty,
     /// An id is out of range of the scale.
-    #[error("slave id {id} does not exist: at this scale the slave ids are 0 to {}; lower the id or the count", .slaves - 1)]
+    #[error("slave id {id} does not exist: at this scale the slave ids are 0 to {}; lower the id or the \
+        count", .slaves - 1)]
     OutOfRange {
         /// The id.
         id: u64,

@@ -41,7 +41,8 @@ pub struct TrafficConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficError {
     /// The payload has no room for stamp and sequence.
-    #[error("a payload of {0} bytes has no room for time and sequence: choose at least {min} bytes", min = echo::MIN_LEN)]
+    #[error("a payload of {0} bytes has no room for time and sequence: choose at least {min} \
+        bytes", min = echo::MIN_LEN)]
     TooShort(u16),
     /// The record is larger than any datagram.
     #[error("a payload of {0} bytes is larger than any datagram: choose at most {MOST_PAYLOAD} bytes")]

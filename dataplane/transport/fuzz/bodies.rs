@@ -1,7 +1,8 @@
 //! What the fuzz target checks of arbitrary packets. The crate's own tests run the same function with proptest.
 //!
-//! A queue pair has work of every kind outstanding and a receive posted. The input says what comes: bytes as they are, or packets
-//! whose opcode, PSN, headers and payload it chooses, with a right ICRC or without one, from the peer or from a stranger.
+//! A queue pair has work of every kind outstanding and a receive posted. The input says what comes: bytes as they are,
+//! or packets whose opcode, PSN, headers and payload it chooses, with a right ICRC or without one, from the peer or
+//! from a stranger.
 
 use frame::Time;
 use frame::time::{MICROSECOND, SECOND};

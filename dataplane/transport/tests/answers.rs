@@ -1,5 +1,5 @@
-//! What a responder says to requests that come in order, too early, too often, and while it cannot send: nothing that was done
-//! is told to come again, nothing is refused, and in the end the peer has heard of everything.
+//! What a responder says to requests that come in order, too early, too often, and while it cannot send: nothing that
+//! was done is told to come again, nothing is refused, and in the end the peer has heard of everything.
 #![forbid(unsafe_code)]
 
 use proptest::prelude::*;

@@ -81,16 +81,18 @@ impl Sink for Sent {
 }
 
 proptest! {
-    /// The answer is the same to the last bit whether there is a region with nearly this key, one of another domain, or none, and
-    /// wherever in it the address is.
+    /// The answer is the same to the last bit whether there is a region with nearly this key, one of another domain, or
+    /// none, and wherever in it the address is.
     #[test]
-    fn a_wrong_rkey_learns_nothing(key in any::<u32>(), place in 0u32..4, inside in 0u64..4000, outside in any::<u64>()) {
+    fn a_wrong_rkey_learns_nothing(key in any::<u32>(), place in 0u32..4, inside in 0u64..4000,
+        outside in any::<u64>()) {
         for opcode in [Opcode::READ_REQUEST, Opcode::WRITE_ONLY, Opcode::FETCH_ADD, Opcode::COMPARE_SWAP] {
             let inside = 0x1_0000 + inside / 8 * 8;
             // The keys are 0x12345670 and 0x43210001: the place in the table, and the random bits of the other.
             let wrong = [key & !3 | place, 0x1234_5674 & !3 | place, 0x4321_0001, 0x4321_0000 | place & 2, 0];
             let answers: Vec<_> =
-                wrong.iter().flat_map(|&key| [answer(inside, key, 64, opcode), answer(outside & !7, key, 64, opcode)]).collect();
+                wrong.iter().flat_map(|&key| [answer(inside, key, 64, opcode), answer(outside & !7, key, 64,
+                    opcode)]).collect();
             prop_assert_eq!(answers[0].len(), 1);
             prop_assert!(answers.iter().all(|other| *other == answers[0]));
             prop_assert_ne!(&answer(inside, 0x1234_5670, 64, opcode), &answers[0]);

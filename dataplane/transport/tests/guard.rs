@@ -1,5 +1,5 @@
-//! A region between guard pages, and a peer that writes wherever it likes: what is in bounds happens, what is not changes
-//! nothing, and one byte outside would be the end of the test.
+//! A region between guard pages, and a peer that writes wherever it likes: what is in bounds happens, what is not
+//! changes nothing, and one byte outside would be the end of the test.
 #![forbid(unsafe_code)]
 
 use frame::{Guarded, Hugepages};

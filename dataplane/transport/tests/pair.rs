@@ -1,4 +1,5 @@
-//! Two endpoints over a wire that loses, repeats, reorders and marks: all ends with the right bytes, and each request once.
+//! Two endpoints over a wire that loses, repeats, reorders and marks: all ends with the right bytes, and each request
+//! once.
 #![forbid(unsafe_code)]
 
 use frame::Time;

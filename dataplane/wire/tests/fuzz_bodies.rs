@@ -28,7 +28,8 @@ proptest! {
     }
 
     #[test]
-    fn changed_packets_pass(which in any::<Index>(), changes in changes(), cut in any::<Index>(), payload in any::<bool>()) {
+    fn changed_packets_pass(which in any::<Index>(), changes in changes(), cut in any::<Index>(),
+        payload in any::<bool>()) {
         let packets = blocks::read();
         let mut bytes = packets[which.index(packets.len())].1.clone();
         for (at, value) in changes {

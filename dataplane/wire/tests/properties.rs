@@ -143,7 +143,8 @@ proptest! {
     ) {
         let mut out = vec![0; 400];
         for msg_type in [MsgType::HEARTBEAT, MsgType::HEARTBEAT_ACK] {
-            let len = if msg_type == MsgType::HEARTBEAT { heartbeat.emit(None, &mut out) } else { ack.emit(None, &mut out) };
+            let len = if msg_type == MsgType::HEARTBEAT { heartbeat.emit(None, &mut out) } else { ack.emit(None,
+                &mut out) };
             let payload = [&out[HEADER_LEN..len.unwrap()], &tail[..]].concat();
             let old = *Record::first(&out).unwrap().header();
             let header = RecordHeader::new(msg_type, old.slave_id(), old.req_id(), payload.len() as u32);
@@ -160,7 +161,8 @@ proptest! {
     }
 
     #[test]
-    fn echoes(slave in 0u32..1 << 24, req in any::<u64>(), stamp in any::<u64>(), sequence in any::<u64>(), len in 16u32..300, at in any::<prop::sample::Index>()) {
+    fn echoes(slave in 0u32..1 << 24, req in any::<u64>(), stamp in any::<u64>(), sequence in any::<u64>(),
+        len in 16u32..300, at in any::<prop::sample::Index>()) {
         let header = RecordHeader::new(MsgType::PATTERN, slave, req, len);
         let mut out = vec![0xee; 400];
         let end = echo::emit(&header, &echo::EchoHeader::new(stamp, sequence), &mut out).unwrap();
@@ -177,7 +179,8 @@ proptest! {
     }
 
     #[test]
-    fn ethernet_headers(dst in any::<net::Mac>(), src in any::<net::Mac>(), vlan in any::<Option<u16>>(), ethertype in any::<u16>()) {
+    fn ethernet_headers(dst in any::<net::Mac>(), src in any::<net::Mac>(), vlan in any::<Option<u16>>(),
+        ethertype in any::<u16>()) {
         prop_assume!(ethertype != DOT1Q && ethertype != DOT1AD);
         let repr = Ethernet { dst, src, vlan, ethertype };
         let mut out = [0; 20];

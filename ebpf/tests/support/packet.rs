@@ -1,5 +1,5 @@
-//! Packets, the program that they are for, and what it makes of them, by BPF_PROG_TEST_RUN: all without `unsafe`, so that other
-//! crates' tests can use it as well.
+//! Packets, the program that they are for, and what it makes of them, by BPF_PROG_TEST_RUN: all without `unsafe`, so
+//! that other crates' tests can use it as well.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 use aya::programs::{TestRun as _, TestRunOptions};

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 #[command(group = ArgGroup::new("whom").required(true).args(["gateway", "direct", "man", "completion"]))]
 #[command(group = ArgGroup::new("which").required(true).args(["slaves", "count", "man", "completion"]))]
 pub struct Cli {
-    /// A gateway to register with as a master (port 9999 if none is named). Repeat it for several: cargo of a shard goes to
-    /// the first live one, in this order, that serves it
+    /// A gateway to register with as a master (port 9999 if none is named). Repeat it for several: cargo of a shard
+    /// goes to the first live one, in this order, that serves it
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = gateway)]
     pub gateway: Vec<SocketAddr>,
     /// A farm that answers any source, to measure without gateways
@@ -56,7 +56,8 @@ pub struct Cli {
     /// What to send
     #[arg(long, value_enum, default_value_t = DownName::Echo)]
     pub down: DownName,
-    /// Bytes of payload of each record, or imix (7:4:1 of 64, 576, 1400), or page (4096, or 4 x 1024 where it does not fit)
+    /// Bytes of payload of each record, or imix (7:4:1 of 64, 576, 1400), or page (4096, or 4 x 1024 where it does not
+    /// fit)
     #[arg(long, default_value = "64", add = values(&["64", "576", "1400", "imix", "page"]))]
     pub size: Sizes,
     /// Which slave is next: uniform, zipf:S, sequential, or burst:K (K records to each in turn)
@@ -72,8 +73,8 @@ pub struct Cli {
     /// given --rate has none unless it is asked for [default: 4096 when flat out]
     #[arg(long, value_name = "N", value_parser = number::<NonZeroU64>(..))]
     pub window: Option<NonZeroU64>,
-    /// A full window in which nothing is answered for so many seconds is given up as lost, and filled again: what was only late
-    /// then comes on top
+    /// A full window in which nothing is answered for so many seconds is given up as lost, and filled again: what was
+    /// only late then comes on top
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
     pub window_timeout: f64,
     /// The most records in a datagram [default: as many as fit]

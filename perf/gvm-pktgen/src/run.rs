@@ -31,7 +31,8 @@ pub enum RunError {
     #[error("{0}")]
     Scale(ScaleError),
     /// A slave id that the scale does not have.
-    #[error("slave id {last} does not exist: at this scale the slave ids are 0 to {}; ask fewer, or change --slave-bits", .slaves - 1)]
+    #[error("slave id {last} does not exist: at this scale the slave ids are 0 to {}; ask fewer, or change \
+        --slave-bits", .slaves - 1)]
     Slaves {
         /// The highest id that was asked.
         last: u64,
@@ -226,7 +227,8 @@ fn read_key<K: std::str::FromStr<Err: std::fmt::Display>>(path: &Path) -> Result
     let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(failed(format!(
-            "it belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root {}`, \
+            "it belongs to user {owner}, who is neither this one nor root and could put another key there: `chown root \
+             {}`, \
              or make a copy that is yours",
             path.display()
         )));
@@ -286,7 +288,8 @@ fn not_ready(cli: &Cli, counters: &Counters) -> String {
     let (registered, gateways) = (counters.gateways_registered.get(), cli.gateway.len());
     if registered < gateways as u64 {
         return format!(
-            "{registered} of {gateways} gateways have registered master {} after {} s: check their addresses, firewalls \
+            "{registered} of {gateways} gateways have registered master {} after {} s: check their addresses, \
+             firewalls \
              (UDP), the keys on both ends, and their refused counters (gvm-dp stats)",
             cli.id, cli.timeout
         );

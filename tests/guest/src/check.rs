@@ -1,5 +1,5 @@
-//! Whether what was heard at the other ends of the cards is what a gateway must have sent there: each record once, from the
-//! right Ethernet address to the right one, with the right checksum; and whether a master had all its answers.
+//! Whether what was heard at the other ends of the cards is what a gateway must have sent there: each record once, from
+//! the right Ethernet address to the right one, with the right checksum; and whether a master had all its answers.
 
 use netns::sniff::{Heard, Request};
 use serde_json::Value;
@@ -19,8 +19,8 @@ pub struct Wire {
     pub other: [u8; 6],
 }
 
-/// What is wrong with what was heard while so many ECHOs went through a gateway with these cards, and their answers came back.
-/// Nothing is, when this is empty.
+/// What is wrong with what was heard while so many ECHOs went through a gateway with these cards, and their answers
+/// came back. Nothing is, when this is empty.
 pub fn faults(heard: &[Heard], wires: &[Wire], records: u64) -> Vec<String> {
     let mut faults = Vec::new();
     let mut requests: Vec<&Request> = Vec::new();

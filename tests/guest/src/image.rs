@@ -56,8 +56,8 @@ impl Root {
         Ok(())
     }
 
-    /// The root as an archive for the kernel, with its modules in `/modules`, and in `/modules/order` the names of their
-    /// files, each after those that it needs.
+    /// The root as an archive for the kernel, with its modules in `/modules`, and in `/modules/order` the names of
+    /// their files, each after those that it needs.
     ///
     /// # Errors
     /// When a file cannot be read.

@@ -98,13 +98,14 @@ pub fn prepare(wanted: &[&str]) -> Result<Kernel, String> {
     Ok(Kernel { image: unpacked.join("vmlinux"), modules: in_order(&unpacked, wanted, true)? })
 }
 
-/// Another kernel than the one in the cache: a directory into which Debian's packages of it were unpacked (`dpkg-deb -x`).
+/// Another kernel than the one in the cache: a directory into which Debian's packages of it were unpacked
+/// (`dpkg-deb -x`).
 pub fn other() -> Option<PathBuf> {
     std::env::var_os("GVM_GUEST_KERNEL").filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The same from such a directory; what the packages have compressed is decompressed there. What this kernel has built in
-/// is no module of it.
+/// The same from such a directory; what the packages have compressed is decompressed there. What this kernel has built
+/// in is no module of it.
 fn of_other(directory: &Path, wanted: &[&str]) -> Result<Kernel, String> {
     let all = files(directory);
     let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
 /// What the kernel is told: where to speak, to end instead of waiting, and to leave out what takes time when emulated.
-pub(crate) const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests audit=0 \
+pub(crate) const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests \
+    audit=0 \
                       apparmor=0 selinux=0 tsc=reliable";
 
 /// How long QEMU may take until it connects.

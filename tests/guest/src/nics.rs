@@ -1,7 +1,8 @@
 //! A guest with network cards of real kinds, behind an emulated IOMMU: what QEMU has of both has real drivers.
 //!
-//! Each card is behind a root port of its own, so that its address is 0000:01:00.0, 0000:02:00.0 and so on, and its IOMMU
-//! group its own. At the other end of card N is the interface `tapN` of a namespace. The guest takes commands by a shell.
+//! Each card is behind a root port of its own, so that its address is 0000:01:00.0, 0000:02:00.0 and so on, and its
+//! IOMMU group its own. At the other end of card N is the interface `tapN` of a namespace. The guest takes commands by
+//! a shell.
 
 use crate::image::{Root, installed};
 use crate::kernel;

@@ -67,7 +67,8 @@ fn crc32(parts: &[&[u8]]) -> u32 {
 /// When there are not even headers.
 pub fn icrc(packet: &[u8]) -> [u8; 4] {
     let mut head: [u8; 40] = *packet.first_chunk().expect("IPv4, UDP and BTH");
-    // What routers may change: type of service, time to live, header checksum; UDP checksum; FECN, BECN and reserved bits.
+    // What routers may change: type of service, time to live, header checksum; UDP checksum; FECN, BECN and reserved
+    // bits.
     for at in [1, 8, 10, 11, 26, 27, 32] {
         head[at] = 0xff;
     }
@@ -145,12 +146,14 @@ mod tests {
         // A congestion notification of a ConnectX-4 Lx, and a SEND of an unreliable connection.
         for (packet, sum) in [
             (
-                "45c2003c718c4000401191610a0011010a001201000012b7002800008100ffff4000011800000000000000000000000000000000\
+                "45c2003c718c4000401191610a0011010a001201000012b7002800008100ffff4000011800000000000000000000000000000\
+                000\
                  00000000",
                 "82fd002a",
             ),
             (
-                "45010040047840004011b4d5c0a80007c0a80007c00012b7002caca22460ffff000000d300cf17104630818be28935d90e9a9550\
+                "45010040047840004011b4d5c0a80007c0a80007c00012b7002caca22460ffff000000d300cf17104630818be28935d90e9a9\
+                550\
                  5401be885e500000",
                 "78f353f3",
             ),

@@ -155,7 +155,8 @@ impl World {
         self.seen[way as usize][usize::from(opcode)]
     }
 
-    /// PSN and value of every answer to COMPARE&SWAP and FETCH&ADD that entered the wire, since [`Self::begin_scenario`].
+    /// PSN and value of every answer to COMPARE&SWAP and FETCH&ADD that entered the wire, since
+    /// [`Self::begin_scenario`].
     pub fn atomics(&self) -> &[(u32, u64)] {
         &self.atomics
     }

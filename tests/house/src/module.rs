@@ -1,8 +1,8 @@
 //! Circles among the files of a crate: a file that uses another one must not be used by it, on whatever way.
 //!
-//! What a file uses is read from its `use` declarations and from paths that begin with `crate`, `self`, `super` or the name of
-//! a module below it. What another file only hands on with `pub use` is looked up where it is defined, so that a crate's root
-//! may be a face for its modules. Tests are left out: they may look at everything.
+//! What a file uses is read from its `use` declarations and from paths that begin with `crate`, `self`, `super` or the
+//! name of a module below it. What another file only hands on with `pub use` is looked up where it is defined, so that
+//! a crate's root may be a face for its modules. Tests are left out: they may look at everything.
 
 use crate::tree::TextFile;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@ use crate::source::is_product;
 use crate::tree::TextFile;
 use std::collections::BTreeMap;
 
-/// Names that several public types have. A new one belongs in here only with a reason that reviewers take; one that is gone is
-/// taken out. So the list shrinks.
+/// Names that several public types have. A new one belongs in here only with a reason that reviewers take; one that is
+/// gone is taken out. So the list shrinks.
 pub const KNOWN: &[&str] = &[
     "Access",
     "Bucket",

@@ -55,8 +55,8 @@ pub fn forbids_unsafe(root: &str) -> bool {
     root.lines().any(|line| line == "#![forbid(unsafe_code)]") || (is_alone && !has_unsafe(root))
 }
 
-/// Whether code, not a comment, opens an unsafe block or declares something unsafe. The type of a function that is unsafe
-/// to call is neither.
+/// Whether code, not a comment, opens an unsafe block or declares something unsafe. The type of a function that is
+/// unsafe to call is neither.
 pub fn has_unsafe(text: &str) -> bool {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     code.into_iter().any(|line| {

@@ -1,7 +1,7 @@
 //! Confines a thread as gvm-dp does, by the same library, and tries something as an intruder in it would.
 //!
-//! `gvm-inside KIND LANDLOCK HIDDEN PLACE WHAT [FILE]` prints `worked` or `error NUMBER`. A call outside the thread's list ends
-//! the process instead. What is tried are bare system calls, which no safe function makes.
+//! `gvm-inside KIND LANDLOCK HIDDEN PLACE WHAT [FILE]` prints `worked` or `error NUMBER`. A call outside the thread's
+//! list ends the process instead. What is tried are bare system calls, which no safe function makes.
 
 use host::privilege::seccomp::Mode;
 use host::privilege::{Confinement, Needs, Places, Thread, hide_memory};
@@ -12,8 +12,8 @@ use std::io;
 /// A system call with these arguments.
 fn call(number: libc::c_long, arguments: [usize; 5]) -> io::Result<usize> {
     let [a, b, c, d, e] = arguments;
-    // SAFETY: what is called here reads no memory of ours and writes none: pointers among the arguments are null, or lead to
-    // what lives on. A child that comes of it ends below at once.
+    // SAFETY: what is called here reads no memory of ours and writes none: pointers among the arguments are null, or
+    // lead to what lives on. A child that comes of it ends below at once.
     let result = unsafe { libc::syscall(number, a, b, c, d, e) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
 }

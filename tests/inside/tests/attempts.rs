@@ -151,7 +151,8 @@ fn a_user_makes_no_code_without_landlock_either() {
     }
     let place = Place::new();
     let program = place.0.join("program");
-    // By another process: a child of another test would have our file open for writing, and the program could not be started.
+    // By another process: a child of another test would have our file open for writing, and the program could not be
+    // started.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gvm-inside")).arg(&program).status().unwrap();
     assert!(copied.success());
     std::fs::set_permissions(&place.0, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -92,7 +92,8 @@ impl World {
         self.place.start(
             &self.farm,
             &format!(
-                "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count {count} --port {port} --frames 2048 \
+                "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count {count} --port {port} --frames \
+                 2048 \
                  --heartbeat {}s",
                 self.heartbeat
             ),

@@ -1,5 +1,5 @@
-//! What an operator has in hand, tried as an operator would: lines are typed into a real shell, documents are followed as
-//! they are written, packages are looked at by the distribution's own tools.
+//! What an operator has in hand, tried as an operator would: lines are typed into a real shell, documents are followed
+//! as they are written, packages are looked at by the distribution's own tools.
 #![forbid(unsafe_code)]
 
 pub mod document;
@@ -10,8 +10,8 @@ pub mod words;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Whether a tool is here that a test needs. If not, says so where one sees it, or panics with `GVM_TESTS=require` where
-/// `scripts/setup.sh` installs it.
+/// Whether a tool is here that a test needs. If not, says so where one sees it, or panics with `GVM_TESTS=require`
+/// where `scripts/setup.sh` installs it.
 ///
 /// # Panics
 /// When the tool is missing, must not be, and `GVM_TESTS` is `require`.

@@ -1,5 +1,5 @@
-//! Whether what a document says to type is something that can be typed: asked of the programs' own parsers, and of the project's
-//! files.
+//! Whether what a document says to type is something that can be typed: asked of the programs' own parsers, and of the
+//! project's files.
 
 use crate::words::{commands, ours};
 use clap::error::ErrorKind;
@@ -92,8 +92,8 @@ fn package(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// What is wrong with a line that shows how a command is used, with brackets and capitals for what differs: flags that the command
-/// does not have, and commands that do not exist.
+/// What is wrong with a line that shows how a command is used, with brackets and capitals for what differs: flags that
+/// the command does not have, and commands that do not exist.
 pub fn wrong_usage(line: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut inside: Option<Command> = None;

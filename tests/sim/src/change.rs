@@ -150,8 +150,9 @@ impl Cluster {
         }
         self.phase("back to the preferred gateway");
         self.come_home()?;
-        // Cargo moves away and back, once each: it does not flap. A master moves a shard with the next record for it: one
-        // that sent none for a shard since the preferred gateway is steady still moves it home in this trial (seed 260).
+        // Cargo moves away and back, once each: it does not flap. A master moves a shard with the next record for it:
+        // one that sent none for a shard since the preferred gateway is steady still moves it home in this trial (seed
+        // 260).
         let (now_farms, now_masters) = self.moves();
         let shards = self.plan.gateways[FIRST].shards.len() as u64 * self.masters.len() as u64;
         let most = (2 * self.slaves_of_first(), 2 * shards + late);

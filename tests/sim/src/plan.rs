@@ -453,7 +453,8 @@ impl fmt::Display for Plan {
                 let version = if *old { 1 } else { 2 };
                 writeln!(
                     f,
-                    "  {name} {i}: MTU {mtu}, {port}, tag {vlan:?}, {slaves} slaves, version {version}, starts at {start} ns"
+                    "  {name} {i}: MTU {mtu}, {port}, tag {vlan:?}, {slaves} slaves, version {version}, starts at \
+                     {start} ns"
                 )?;
             }
         }

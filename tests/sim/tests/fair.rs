@@ -1,5 +1,5 @@
-//! A gateway whose way out is slower than what comes: one slave sends flat out, or is sent to so, and the others keep their
-//! shares; heartbeats are heard all the time. Memory ports on a virtual clock.
+//! A gateway whose way out is slower than what comes: one slave sends flat out, or is sent to so, and the others keep
+//! their shares; heartbeats are heard all the time. Memory ports on a virtual clock.
 #![forbid(unsafe_code)]
 
 use frame::time::MICROSECOND;
@@ -149,7 +149,8 @@ impl Rig {
     }
 }
 
-/// Whether each honest slave that sends just its share has nine tenths of it, while another sends many times what leaves.
+/// Whether each honest slave that sends just its share has nine tenths of it, while another sends many times what
+/// leaves.
 fn keeps_its_share(down: bool, ports: u8) {
     let mut rig = Rig::new(ports);
     let leaves = TAKEN as f64;

@@ -128,7 +128,8 @@ pub fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
     let control = now.total.get("control");
     if let Some(times) = control.and_then(|set| set.get("invariants_broken")).filter(|times| **times > 0) {
         let text = format!(
-            "what cannot happen happened {times} times: this is a fault of gvm-dp, please report it with the log and `gvm-dp \
+            "what cannot happen happened {times} times: this is a fault of gvm-dp, please report it with the log and \
+             `gvm-dp \
              stats --json`"
         );
         say(Severity::Warning, text);

@@ -42,7 +42,8 @@ pub fn run(target: Target, interval: Duration) -> Result<(), Failure> {
 
 fn unusable(error: &io::Error) -> Failure {
     Failure::Machine(format!(
-        "this terminal cannot be used: {error}; `gvm-dp top --once` prints one frame as text, `gvm-dp stats --watch` goes on"
+        "this terminal cannot be used: {error}; `gvm-dp top --once` prints one frame as text, `gvm-dp stats --watch` \
+         goes on"
     ))
 }
 

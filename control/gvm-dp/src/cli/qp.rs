@@ -61,7 +61,8 @@ pub struct QpPeerArgs {
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub peer: String,
     /// QP number of a peer that is set up by hand
-    #[arg(long, value_name = "QPN", value_parser = number_24, requires_all = ["psn", "rkey", "va", "region", "own_qpn", "own_psn"])]
+    #[arg(long, value_name = "QPN", value_parser = number_24, requires_all = ["psn", "rkey", "va", "region",
+        "own_qpn", "own_psn"])]
     pub qpn: Option<u32>,
     /// PSN of the peer's first request
     #[arg(long, value_name = "PSN", value_parser = number_24, requires = "qpn")]

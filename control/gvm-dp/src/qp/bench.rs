@@ -67,7 +67,8 @@ pub fn run(args: &QpBenchArgs) -> Result<(), Failure> {
             format!("{report:#}\n")
         } else {
             format!(
-                "{} {size} bytes, {} at a time, path MTU {path_mtu}: {requests} in {seconds:.3} s, {:.0} per second, {:.1} \
+                "{} {size} bytes, {} at a time, path MTU {path_mtu}: {requests} in {seconds:.3} s, {:.0} per second, \
+                 {:.1} \
                  MB/s\n{}{}\n",
                 args.op,
                 args.depth,

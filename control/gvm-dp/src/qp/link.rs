@@ -86,7 +86,8 @@ impl PeerLink {
         match offset.checked_add(length) {
             Some(end) if end <= self.region.length => Ok(self.region.va + offset),
             _ => Err(Failure::QueuePair(format!(
-                "{} lends {} bytes, and {length} from {offset} on are not all among them: correct --offset and --length",
+                "{} lends {} bytes, and {length} from {offset} on are not all among them: correct --offset and \
+                 --length",
                 self.peer, self.region.length
             ))),
         }
@@ -104,7 +105,8 @@ impl PeerLink {
     /// The failure when an input does not fit behind an offset.
     pub fn too_small(&self, what: &str, offset: u64, room: u64) -> Failure {
         Failure::QueuePair(format!(
-            "{what}, and {} lends {} bytes, {room} of them from --offset {offset} on: nothing was written; write less, or              have it lend more",
+            "{what}, and {} lends {} bytes, {room} of them from --offset {offset} on: nothing was written; write less, \
+             or              have it lend more",
             self.peer, self.region.length
         ))
     }

@@ -147,7 +147,8 @@ impl Own {
         let mut lcores = lcores.into_iter();
         let lcore = lcores.next().ok_or_else(|| Failure::Internal("no lcore was started".to_owned()))?;
         let LcoreFacts { ip, path_mtu, region, .. } = &lcore.counters;
-        tracing::debug!(target: "roce", "the role runs on {ip}, {framing:?}, path MTU {}, region {region:?}", path_mtu.bytes());
+        tracing::debug!(target: "roce", "the role runs on {ip}, {framing:?}, path MTU {}, region \
+            {region:?}", path_mtu.bytes());
         Ok(Self { ports, lcore, ended, reads, own: (args.own_qpn, args.own_psn) })
     }
 
@@ -175,7 +176,8 @@ impl Own {
         let created = self.ask(|answer| RoceCommand::Create(qpn, answer)).await?;
         let qpn = created.map_err(|error| Failure::QueuePair(error.to_string()))?;
         let path_mtu = facts.path_mtu.bytes() as u16;
-        tracing::debug!(target: "transport", "QP {qpn:#08x} is made: PSN {psn:#08x}, path MTU {path_mtu}, {} READs", self.reads);
+        tracing::debug!(target: "transport", "QP {qpn:#08x} is made: PSN {psn:#08x}, path MTU {path_mtu}, {} \
+            READs", self.reads);
         Ok(Offer { qpn, psn, path_mtu, reads: self.reads, ip: facts.ip, region: facts.region })
     }
 
@@ -250,7 +252,8 @@ fn path_mtu(ip_packet: u16, wanted: Option<u16>) -> Result<PathMtu, Failure> {
         None => Ok(largest),
         Some(wanted) if wanted <= largest => Ok(wanted),
         Some(wanted) => Err(Failure::Machine(format!(
-            "--path-mtu {}: the port carries IP packets of {ip_packet} bytes, and RoCEv2 needs {} for it: raise the link's MTU \
+            "--path-mtu {}: the port carries IP packets of {ip_packet} bytes, and RoCEv2 needs {} for it: raise the \
+             link's MTU \
              (on both ends, and on all switches), or choose {} at most",
             wanted.bytes(),
             wanted.bytes() + u32::from(HEADERS),
@@ -266,7 +269,8 @@ pub(super) fn summary(facts: &LcoreFacts) -> String {
         [&role.dropped_other_port, &role.dropped_headers, &role.dropped_not_peer, &role.dropped_identification];
     let dropped: u64 = dropped.iter().map(|counter| counter.get()).sum();
     format!(
-        "packets: {} received, {} sent, {} with a wrong ICRC, {} for no queue pair, {} dropped otherwise, {} marked CE; {} \
+        "packets: {} received, {} sent, {} with a wrong ICRC, {} for no queue pair, {} dropped otherwise, {} marked \
+         CE; {} \
          timeouts, {} times sent again",
         role.datagrams_in.get(),
         transport.packets_out.get(),

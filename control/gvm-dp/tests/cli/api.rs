@@ -14,7 +14,8 @@ pub(crate) fn request(place: &Place, name: &str, method: &str, path: &str, body:
     let mut stream = UnixStream::connect(place.directory.join(format!("{name}.sock"))).unwrap();
     let body = body.unwrap_or("");
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: \
+         {}\r\n",
         body.len()
     );
     stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();

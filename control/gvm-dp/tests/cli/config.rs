@@ -151,7 +151,8 @@ fn what_a_start_refuses_is_no_good_configuration() {
     both("port = [\"xdp:lo\", \"xdp:lo\"]\n", 2, "xdp:lo is named twice: it needs the interface lo");
     both("port = \"xdp:no-such\"\n", 3, "there is no interface `no-such`");
     both(
-        "port = \"xdp:lo\"\nlcores = \"0-1\"\n[gateway]\nneighbor = \"3=no-such-if,ip=10.0.0.3,mac=02:00:00:00:00:03\"\nshards = \"0\"\n",
+        "port = \"xdp:lo\"\nlcores = \"0-1\"\n[gateway]\nneighbor = \
+         \"3=no-such-if,ip=10.0.0.3,mac=02:00:00:00:00:03\"\nshards = \"0\"\n",
         3,
         "no-such-if",
     );
@@ -173,7 +174,8 @@ fn all_that_is_wrong_in_a_file_is_said_at_once_and_each_thing_once() {
     let place = Place::new();
     let path = place.file(
         "checked.toml",
-        "port = [\"udp:127.0.0.1:9\", \"udp:127.0.0.1:9\"]\nmtu = 100\nheartbeat = \"0s\"\nframes = 8\nlcores = \"1000\"\n\
+        "port = [\"udp:127.0.0.1:9\", \"udp:127.0.0.1:9\"]\nmtu = 100\nheartbeat = \"0s\"\nframes = 8\nlcores = \
+         \"1000\"\n\
          [gateway]\nshards = \"99\"\nkey-file = \"/no/such/key\"\n[slave]\nid = 131072\ngateway = \"192.0.2.1:x\"\n",
         0o644,
     );

@@ -219,8 +219,8 @@ fn the_datagrams_of_the_document_show_what_it_says() {
     assert_eq!(faults(&place, &path), []);
 }
 
-/// Of the same record in version 2 and in version 1, these fields are shown alike, those are missing in version 1, and the cookies
-/// are as they are; nothing is left over.
+/// Of the same record in version 2 and in version 1, these fields are shown alike, those are missing in version 1, and
+/// the cookies are as they are; nothing is left over.
 fn version_1_is_like_version_2(names: [&str; 2], common: &[&str], missing: &[&str], cookies: [&str; 2]) {
     let (place, blocks) = (Place::new(), blocks());
     let path = file(&place, &names.map(|name| &blocks[name][..]));

@@ -1,4 +1,5 @@
-//! The end of a process has bounds: a device that does not come back from a call holds up neither its end nor its answers.
+//! The end of a process has bounds: a device that does not come back from a call holds up neither its end nor its
+//! answers.
 
 use crate::harness::{Place, Process, until};
 use rustix::process::Signal;
@@ -6,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// The plugin whose devices stick, made and put where a process looks for its plugin. It stands on one small crate, so that the
-/// compiler alone makes it: cargo would build all that the real one needs.
+/// The plugin whose devices stick, made and put where a process looks for its plugin. It stands on one small crate, so
+/// that the compiler alone makes it: cargo would build all that the real one needs.
 fn plugin(place: &Place) -> String {
     let plugins = place.directory.join("plugins");
     std::fs::create_dir_all(&plugins).unwrap();

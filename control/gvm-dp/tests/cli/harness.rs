@@ -109,8 +109,8 @@ impl Place {
         serde_json::from_str(&self.ask(&["stats", "--json", "--name", name])).unwrap()
     }
 
-    /// Waits until the statistics of a process are as they are wanted, and returns them. Its counters are read while it goes on:
-    /// one that counts what came may be seen a moment before one that counts what left.
+    /// Waits until the statistics of a process are as they are wanted, and returns them. Its counters are read while it
+    /// goes on: one that counts what came may be seen a moment before one that counts what left.
     pub(crate) fn until_stats(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = try_until(|| {

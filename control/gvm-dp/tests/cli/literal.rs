@@ -25,7 +25,8 @@ fn lcore(index: u64, records: u64, busy_ns: u64, free: u64, stage: &str, standin
             "down": { "records_in": records }, "up": { "records_in": 0 }
         },
         "ports": [{
-            "id": 0, "description": format!("xdp:eth0 queue {index} (copy mode, asked for auto; 192.0.2.1:9999, MTU 1500, rings of 2048)"),
+            "id": 0, "description": format!("xdp:eth0 queue {index} (copy mode, asked for auto; 192.0.2.1:9999, MTU \
+             1500, rings of 2048)"),
             "mtu": 1500,
             "counters": {
                 "rx_packets": records, "tx_packets": records / 10, "link_up": 1 - index, "vanished": 0,

@@ -1,4 +1,5 @@
-//! Whoever reads what gvm-dp prints and logs may be away, or stop reading: nothing waits for it, and nothing is silently lost.
+//! Whoever reads what gvm-dp prints and logs may be away, or stop reading: nothing waits for it, and nothing is
+//! silently lost.
 
 use crate::api;
 use crate::harness::{Place, text, until};

@@ -1,5 +1,5 @@
-//! Holds JSON against a schema of the OpenAPI description, strictly: a property that is not described is an error, too, and
-//! so is a keyword that this checker does not know.
+//! Holds JSON against a schema of the OpenAPI description, strictly: a property that is not described is an error, too,
+//! and so is a keyword that this checker does not know.
 
 use serde_json::{Map, Value};
 
@@ -127,7 +127,8 @@ fn the_checker_finds_what_is_wrong() {
         "properties": {
             "a": {"$ref": "#/components/schemas/N"},
             "b": {"type": "array", "items": {"enum": ["x"]}},
-            "c": {"oneOf": [{"type": "null"}, {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}]},
+            "c": {"oneOf": [{"type": "null"}, {"type": "object", "minProperties": 1,
+                "additionalProperties": {"type": "string"}}]},
         },
     });
     for (value, complaint) in [

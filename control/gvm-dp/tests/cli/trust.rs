@@ -1,4 +1,5 @@
-//! Whom clients trust, and what others can make them print or write: nobody but this user and root, and nothing but text.
+//! Whom clients trust, and what others can make them print or write: nobody but this user and root, and nothing but
+//! text.
 
 use crate::harness::{Place, text, until};
 use rustix::process::geteuid;

@@ -248,7 +248,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn numbers_are_drawn_whole_at_any_size(
-        (width, height) in (1u16..260, 1u16..60), lcores in 2usize..20, factor in 1u64..1_000_000, paused: bool, sort in 0u8..4
+        (width, height) in (1u16..260, 1u16..60), lcores in 2usize..20, factor in 1u64..1_000_000, paused: bool,
+            sort in 0u8..4
     ) {
         let mut app = large(lcores, factor);
         if paused {

@@ -85,8 +85,10 @@ fn check(port: &str, effective: u64) -> Result<(), Failure> {
     let what: Vec<String> = missing.iter().map(|(_, name, what)| format!("{name} ({what})")).collect();
     Err(Failure::Machine(format!(
         "--port {port}: this process lacks {}. Run it as root; or grant it for good:\n  sudo setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep \"$(command -v gvm-dp)\"\nor in a systemd unit:\n  \
-         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON CAP_IPC_LOCK\nor use a udp: port, which needs none",
+         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep \"$(command -v gvm-dp)\"\nor in a systemd \
+             unit:\n  \
+         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON CAP_IPC_LOCK\nor use a udp: port, which \
+             needs none",
         what.join(", ")
     )))
 }

@@ -52,7 +52,8 @@ pub fn start(specs: &[&DpdkSpec], lcores: &[Option<usize>], pool: &PoolConfig) -
     let hugepages = free >= needed;
     if !hugepages {
         tracing::warn!(
-            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} are free; {}",
+            "DPDK works on ordinary pages, slower: it needs {needed} MiB of hugepages beside the arenas', and {free} \
+             are free; {}",
             frame::arena::remedy()
         );
     }
@@ -68,7 +69,8 @@ fn check_interfaces(spec: &DpdkSpec) -> Result<(), Failure> {
         let Ok(interface) = Interface::find(name) else { continue };
         interface.check_ethernet().map_err(|error| {
             Failure::Machine(format!(
-                "--port {spec}: {error}; use a udp: port with an address of {name}, or a device with Ethernet headers, as a \
+                "--port {spec}: {error}; use a udp: port with an address of {name}, or a device with Ethernet headers, \
+                 as a \
                  tap is and a tun is not"
             ))
         })?;
@@ -176,8 +178,10 @@ impl DpdkNic {
         ending::step(
             CLOSES_WITHIN,
             &Failure::Unfinished(format!(
-                "dpdk:{name} is not closed: its driver ({}), or the kernel under it, does not come back from that. `dmesg` may say \
-                 why; a device that is still in use at the next start needs its driver bound again (dpdk-devbind.py), or the \
+                "dpdk:{name} is not closed: its driver ({}), or the kernel under it, does not come back from that. \
+                 `dmesg` may say \
+                 why; a device that is still in use at the next start needs its driver bound again (dpdk-devbind.py), \
+                     or the \
                  machine restarted",
                 self.device.driver()
             )),

@@ -59,7 +59,8 @@ impl Found {
         let most = u32::from(*port::spec::MTUS.end());
         if mtu < u32::from(wire::MIN_MTU) {
             return Err(Failure::Machine(format!(
-                "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} mtu \
+                "--port {}: the MTU of {name} is {mtu}, too small for records and heartbeats: `ip link set dev {name} \
+                 mtu \
                  1500`",
                 self.spec
             )));
@@ -78,7 +79,8 @@ impl Found {
         let Interface { name, rx_queues, .. } = &self.interface;
         match self.spec.queues {
             Some(asked) if u32::from(asked) != *rx_queues => Err(Failure::Machine(format!(
-                "--port {}: {name} has {rx_queues} receive queues, and packets of each that gvm-dp does not serve would be \
+                "--port {}: {name} has {rx_queues} receive queues, and packets of each that gvm-dp does not serve \
+                 would be \
                  lost: `ethtool -L {name} combined {asked}`, or leave queues= out",
                 self.spec
             ))),
@@ -167,7 +169,8 @@ impl Nic {
                 Err(error) => return Err(Failure::Steer(error)),
             }
         }
-        tracing::debug!(target: "ebpf", "{name}: the XDP program is attached ({hook:?}); it leaves packets to the kernel as yet");
+        tracing::debug!(target: "ebpf", "{name}: the XDP program is attached ({hook:?}); it leaves packets to the \
+            kernel as yet");
         let keep = keeps_bpf(&steer);
         let steering = Arc::new(Mutex::new(Steering::new(steer, neighbors)));
         let (theirs, confined) = (Arc::clone(&steering), confinement.clone());

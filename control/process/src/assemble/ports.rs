@@ -330,7 +330,8 @@ impl Ports {
     /// whose drivers may hang.
     pub fn close(self) {
         let devices: Vec<Arc<DpdkNic>> = self.devices().cloned().collect();
-        let late = "an interface is not given back: the kernel does not come back from taking its XDP program off or turning its \
+        let late = "an interface is not given back: the kernel does not come back from taking its XDP program off or \
+            turning its \
                     offloads on; the next start does both, and `dmesg` may say why";
         ending::step(GIVEN_BACK_WITHIN, &Failure::Unfinished(late.to_owned()));
         drop(self);
@@ -356,7 +357,8 @@ fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Res
     let fewest = ports.iter().min_by_key(|(_, queues)| *queues);
     match (asked, fewest) {
         (Some(cores), Some((name, queues))) if cores.len() > *queues => Err(Failure::Machine(format!(
-            "--lcores names {} cores, and {name} has {queues} receive queues: each lcore needs one of its own. `ethtool -L \
+            "--lcores names {} cores, and {name} has {queues} receive queues: each lcore needs one of its own. \
+             `ethtool -L \
              {name} combined {}`, or name {queues} cores",
             cores.len(),
             cores.len()
@@ -424,7 +426,8 @@ fn one_mode(asked: &[(String, XdpMode)]) -> Result<(), Failure> {
     let copy = asked.iter().find(|(_, mode)| matches!(mode, XdpMode::Copy | XdpMode::Skb));
     let Some(((zero, _), (copy, mode))) = zero.zip(copy) else { return Ok(()) };
     Err(Failure::Usage(format!(
-        "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one choice \
+        "xdp:{zero} asks for mode=zc and xdp:{copy} for mode={mode}: ports share their memory, so that it is one \
+         choice \
          for both"
     )))
 }
@@ -457,7 +460,8 @@ fn agree(
                     ZeroCopy::SmallPackets => (
                         XdpError::NoZeroCopyChains { ifname, most },
                         format!(
-                            "the driver of {name} has zero-copy only for packets that fit a page: `ip link set dev {name} \
+                            "the driver of {name} has zero-copy only for packets that fit a page: `ip link set dev \
+                             {name} \
                              mtu {most}` on all hosts of that network gives it"
                         ),
                     ),

@@ -45,7 +45,8 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     }
     if config.accept_v1 {
         tracing::warn!(
-            "--accept-v1: nodes of version 1 of link control are let in; recorded answers can deceive them. Update them, and \
+            "--accept-v1: nodes of version 1 of link control are let in; recorded answers can deceive them. Update \
+             them, and \
              leave --accept-v1 out when members_v1 in `gvm-dp stats` is 0"
         );
     }
@@ -116,7 +117,8 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
         let facts = |(plan, mtu): (&PortPlan, &u16)| PortFacts::new(plan, *mtu);
         let facts: Vec<PortFacts> = config.common.ports.iter().zip(&port_mtus).map(facts).collect();
         tracing::warn!(
-            "STATIC ROUTES: {routes}: whoever sends from those addresses is taken for these nodes, and what is for them leaves \
+            "STATIC ROUTES: {routes}: whoever sends from those addresses is taken for these nodes, and what is for \
+             them leaves \
              whether anybody is there or not. For tests alone"
         );
         board.settings.insert(STATIC_ROUTES, routes.to_string());

@@ -78,7 +78,8 @@ fn queues(devices: &Devices) -> impl Iterator<Item = Change> {
             lcore: None,
             loses: true,
             text: format!(
-                "port {} (xdp:{name}): {name} has {has} receive queues now, and gvm-dp serves the {served} of its start: whoever's \
+                "port {} (xdp:{name}): {name} has {has} receive queues now, and gvm-dp serves the {served} of its \
+                 start: whoever's \
                  packets come on the others is unreachable. {}",
                 nic.id().0,
                 queues_remedy(&name, served, if nic.is_generic() { "" } else { nic.driver() })
@@ -106,7 +107,8 @@ fn too_small(board: &Board) -> impl Iterator<Item = Change> {
     ports.filter(|port| port.about.mtu() < MIN_MTU).map(|port| {
         let (id, mtu, description) = (port.id.0, port.about.mtu(), port.about.describe());
         let text = format!(
-            "port {id} ({description}): an MTU of {mtu} is too small for records and heartbeats: `ip link set dev IFACE mtu \
+            "port {id} ({description}): an MTU of {mtu} is too small for records and heartbeats: `ip link set dev \
+             IFACE mtu \
              1500`"
         );
         Change { part: Part::Mtu, port: Some(id), lcore: None, loses: true, text }
@@ -117,7 +119,8 @@ fn too_large(devices: &Devices) -> impl Iterator<Item = Change> {
     devices.nics.iter().filter(|nic| nic.seen().mtu() > u32::from(nic.largest_packet())).map(|nic| {
         let (id, name, mtu, most) = (nic.id().0, nic.seen().name(), nic.seen().mtu(), nic.largest_packet());
         let text = format!(
-            "port {id} (xdp:{name}): the MTU of {name} is {mtu} now, and frames hold packets of {most} bytes: larger ones are \
+            "port {id} (xdp:{name}): the MTU of {name} is {mtu} now, and frames hold packets of {most} bytes: larger \
+             ones are \
              dropped. Restart gvm-dp, or `ip link set dev {name} mtu {most}`"
         );
         Change { part: Part::Mtu, port: Some(id), lcore: None, loses: false, text }
@@ -135,8 +138,10 @@ fn cores(board: &Board) -> impl Iterator<Item = Change> {
             lcore: Some(index),
             loses: false,
             text: format!(
-                "lcore {index} was pinned to core {asked} and may run on {cores} now: a cpuset (cgroup) or taskset moved it. Give \
-                 it core {asked} back (`taskset -pc {asked} {tid}`, once its cpuset has it), or restart gvm-dp with other \
+                "lcore {index} was pinned to core {asked} and may run on {cores} now: a cpuset (cgroup) or taskset \
+                 moved it. Give \
+                 it core {asked} back (`taskset -pc {asked} {tid}`, once its cpuset has it), or restart gvm-dp with \
+                     other \
                  --lcores"
             ),
         }

@@ -155,7 +155,8 @@ impl RegistrarDesk {
 
     /// Sets another hold for every lcore, in nanoseconds, and tells nodes.
     pub fn set_hold(&mut self, hold: Time) {
-        tracing::debug!(target: "gateway", "every lcore is told a hold of {hold} ns, and nodes with their next heartbeat");
+        tracing::debug!(target: "gateway", "every lcore is told a hold of {hold} ns, and nodes with their next \
+            heartbeat");
         self.desk.registrar_mut().set_hold(u32::try_from(hold).unwrap_or(u32::MAX));
         self.desk.tell(|| GatewayCommand::SetHold(hold));
     }

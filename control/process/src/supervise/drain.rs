@@ -44,7 +44,8 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn begin() -> Self {
-        let late = "the control thread does not come back from a call while it drains: ended without having drained; what it held \
+        let late = "the control thread does not come back from a call while it drains: ended without having drained; \
+            what it held \
                     is lost";
         ending::step(DRAIN_WITHIN, &Failure::Lost(late.to_owned()));
         Self { began: None, takes: true, hurried: None }
@@ -110,7 +111,8 @@ fn leave(lcores: Vec<LcoreHandle>, ended: &BTreeSet<u16>, devices: &Devices) -> 
     ending::leave_threads();
     stuck.into_iter().for_each(LcoreHandle::leave);
     Err(Failure::Lost(format!(
-        "ended without having drained: {}, and the process ends without it: what it held is lost. A driver or the kernel keeps it \
+        "ended without having drained: {}, and the process ends without it: what it held is lost. A driver or the \
+         kernel keeps it \
          waiting: `dmesg` may say why; a device that is still in use at the next start needs its driver bound again \
          (dpdk-devbind.py), or the machine restarted",
         all.join(", ")

@@ -79,7 +79,8 @@ pub fn all(board: &Board) -> String {
         text.sample(
             "gvm_dp_lcore_info",
             Type::Gauge,
-            "An lcore: the core it is pinned to and the cores on which it may run now, and what its frames are made of.",
+            "An lcore: the core it is pinned to and the cores on which it may run now, and what its frames are made \
+             of.",
             &labels,
             1,
         );
@@ -125,7 +126,8 @@ fn process(text: &mut Exposition, board: &Board) {
     let ready = "1 while the process can take traffic, as /ready says it.";
     text.sample("gvm_dp_ready", Type::Gauge, ready, &[], u8::from(health::not_ready(board).is_empty()));
     for (name, direction) in board.directions() {
-        let help = "Records that came in and are neither held, consumed, dropped nor sent: zero when nothing moves, under load a small \
+        let help = "Records that came in and are neither held, consumed, dropped nor sent: zero when nothing moves, \
+            under load a small \
                     number of either sign.";
         let labels = [("direction", &*name)];
         text.sample("gvm_dp_records_unaccounted", Type::Gauge, help, &labels, direction.unaccounted);

@@ -68,7 +68,8 @@ impl MetricsListener {
         let address = listener.local_addr().map_err(failed)?;
         if !address.ip().is_loopback() {
             tracing::warn!(
-                "metrics on {address} are for everybody who reaches that address: there is no authentication. Listen on \
+                "metrics on {address} are for everybody who reaches that address: there is no authentication. Listen \
+                 on \
                  127.0.0.1, or let a firewall choose who reads them"
             );
         }

@@ -168,7 +168,8 @@ mod tests {
         text.histogram("h", "How long.", &[("lcore", "0")], [(Some(1), 3), (Some(2), 0), (None, 4)], 99);
         assert_eq!(
             text.finish(),
-            "# HELP h How long.\n# TYPE h histogram\nh_bucket{lcore=\"0\",le=\"1\"} 3\nh_bucket{lcore=\"0\",le=\"2\"} 3\n\
+            "# HELP h How long.\n# TYPE h histogram\nh_bucket{lcore=\"0\",le=\"1\"} 3\nh_bucket{lcore=\"0\",le=\"2\"} \
+             3\n\
              h_bucket{lcore=\"0\",le=\"+Inf\"} 7\nh_sum{lcore=\"0\"} 99\nh_count{lcore=\"0\"} 7\n"
         );
     }

@@ -22,7 +22,8 @@ pub const MAX_DEPTH: usize = 32;
 
 /// Why a text is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("filter: {what}, at character {at}{}", if .text.is_empty() { String::new() } else { format!(" (\"{}\")", .text) })]
+#[error("filter: {what}, at character \
+    {at}{}", if .text.is_empty() { String::new() } else { format!(" (\"{}\")", .text) })]
 pub struct FilterError {
     /// The position, counted from 1.
     pub at: usize,
@@ -119,7 +120,8 @@ impl<'a> Parser<'a> {
     }
 
     fn term(&mut self, token: Option<Token<'a>>) -> Result<Term, FilterError> {
-        const TERMS: &str = "expected one of slave ID, type NAME, req ID, master ID, host ADDR, udp PORT, port N, link, \
+        const TERMS: &str = "expected one of slave ID, type NAME, req ID, master ID, host ADDR, udp PORT, port N, \
+            link, \
                              cargo, bad, up, down, rx, tx, not, (";
         Ok(match token.map(|token| token.text) {
             Some("slave") => {

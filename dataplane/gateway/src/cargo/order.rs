@@ -105,7 +105,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_queue_with_holes(steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300)) {
+        fn behaves_as_a_queue_with_holes(steps in proptest::collection::vec((any::<bool>(),
+            any::<prop::sample::Index>()), 1..300)) {
             let mut list = OpeningOrder::new(32).unwrap();
             let mut model: Vec<(Entry, Time, u32)> = Vec::new();
             for (now, (push, which)) in steps.into_iter().enumerate() {

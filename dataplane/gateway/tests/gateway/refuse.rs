@@ -11,8 +11,8 @@ use link::Route;
 use support::*;
 use wire::{HEADER_LEN, MsgType, Scale, Shard, ShardSet};
 
-/// Receives `[good, bad]` as one datagram, and asserts that `good` goes to `to` while for `bad` exactly `reasons` count.
-/// `records` is how many records the datagram has.
+/// Receives `[good, bad]` as one datagram, and asserts that `good` goes to `to` while for `bad` exactly `reasons`
+/// count. `records` is how many records the datagram has.
 #[track_caller]
 fn refused_behind_a_good_record(
     from: Peer,

@@ -1,5 +1,5 @@
-//! A model of `crossbeam_queue::ArrayQueue`: the same steps on loom's atomics, with weaker orders, so that what is proven
-//! does not lean on the queue's own.
+//! A model of `crossbeam_queue::ArrayQueue`: the same steps on loom's atomics, with weaker orders, so that what is
+//! proven does not lean on the queue's own.
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;

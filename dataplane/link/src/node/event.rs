@@ -80,17 +80,22 @@ impl fmt::Display for NodeEvent {
             }
             Self::NoAnswer => f.write_str(
                 "no answer from the gateway: check its address, firewalls (UDP), the key fingerprint on both ends, and \
-                 the gateway's refused counters and log (gvm-dp stats); where it is on AF_XDP or DPDK and this host sends from a \
+                 the gateway's refused counters and log (gvm-dp stats); where it is on AF_XDP or DPDK and this host \
+                     sends from a \
                  veth or a virtual NIC, `ethtool -K IFACE tx off` here",
             ),
             Self::OldAnswers => f.write_str(
-                "no answer from the gateway to this start of the node, but answers to another one: somebody sends recorded \
+                "no answer from the gateway to this start of the node, but answers to another one: somebody sends \
+                 recorded \
                  answers again, or another process has this node's address and port",
             ),
             Self::CookieRefused { fault } => {
                 write!(f, "the gateway wants a new proof of this node's address: {fault}; ")?;
                 f.write_str(match fault {
-                    CookieFault::Unknown => "if that comes again, a NAT gives this node another address or port each time",
+                    CookieFault::Unknown => {
+                        "if that comes again, a NAT gives this node another address or port each \
+                        time"
+                    }
                     CookieFault::Expired => "the gateway was not heard for long, or this process stood still",
                     CookieFault::OtherBoot => "if that comes again, another process has this id at the same address",
                 })
@@ -113,7 +118,8 @@ impl fmt::Display for NodeEvent {
                  its --shards"
             ),
             Self::Refused => f.write_str(
-                "the gateway answers but does not register this node: see its refused counters (gvm-dp stats) and its log",
+                "the gateway answers but does not register this node: see its refused counters (gvm-dp stats) and its \
+                 log",
             ),
             Self::Draining => f.write_str("the gateway is about to leave"),
             Self::Chosen => f.write_str("cargo goes to this gateway now"),

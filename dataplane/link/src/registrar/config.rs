@@ -96,7 +96,8 @@ pub enum RegistrarError {
     #[error("a gateway must serve at least one shard: give --shards, for example 0-3")]
     NoShards,
     /// A shard that the scale does not have.
-    #[error("shard {shard} does not exist, there are {shards} (0-{}): correct --shards, slave-bits or gw-bits", shards - 1)]
+    #[error("shard {shard} does not exist, there are {shards} (0-{}): correct --shards, slave-bits or \
+        gw-bits", shards - 1)]
     ShardOutOfRange {
         /// The highest shard that was asked for.
         shard: Shard,

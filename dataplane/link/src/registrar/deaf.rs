@@ -128,7 +128,8 @@ mod tests {
                 }
                 now += step;
             }
-            let clear = |from: u64, to: u64| moments[from as usize..to as usize].iter().filter(|deaf| !**deaf).count() as u64;
+            let clear = |from: u64,
+                to: u64| moments[from as usize..to as usize].iter().filter(|deaf| !**deaf).count() as u64;
             for from in times.iter().map(|time| now.saturating_sub(time % (keep + 1))) {
                 for to in [from, (from + now) / 2, now] {
                     prop_assert_eq!(deaf.clear(from, to), clear(from, to));

@@ -55,7 +55,8 @@ fn session(id: u16) -> (Gateway, Client, Tape, Time) {
     (gateway, master, tape, START + 5 * SECOND)
 }
 
-/// Plays all answers to a client after each of its heartbeats, as often as it likes to send one. The real gateway is dead.
+/// Plays all answers to a client after each of its heartbeats, as often as it likes to send one. The real gateway is
+/// dead.
 fn play_answers(client: &mut Client, tape: &Tape, from: Time, to: Time) {
     let mut now = from;
     while now < to {
@@ -175,7 +176,8 @@ fn a_heartbeat_of_an_earlier_boot_never_displaces_a_later_one() {
     // The later boot goes on, and what it is told is not for the earlier one.
     let heartbeat = second.heartbeat(boot + 2 * SECOND).unwrap();
     assert!(ack_in(&gateway.receive(boot + 2 * SECOND, &second.peer, &heartbeat)).registered);
-    // Nor do they bring anything back when the later boot is gone, and neither does what is left when they have expired.
+    // Nor do they bring anything back when the later boot is gone, and neither does what is left when they have
+    // expired.
     let mut now = boot + 2 * SECOND;
     while gateway.registrar.summary().here > 0 {
         now += SECOND / 10;
@@ -194,7 +196,8 @@ fn a_heartbeat_of_an_earlier_boot_never_displaces_a_later_one() {
 #[test]
 fn an_honest_restart_is_registered_at_once_whatever_its_clock_says() {
     let mut gateway = Gateway::new(config(), START);
-    // A right clock, years ahead, an hour behind, 1970, and the end of time; each start while the one before still counts.
+    // A right clock, years ahead, an hour behind, 1970, and the end of time; each start while the one before still
+    // counts.
     for (turn, epoch) in
         [1_764_000_000_000_000_000, 4_000_000_000_000_000_000, 1_763_996_400_000_000_000, 0, u64::MAX, 1]
             .into_iter()
@@ -349,7 +352,8 @@ proptest! {
         let boot = |epoch: u64, number: u64, now| {
             // Epochs are as the clock says; only that they differ is needed.
             let epoch = epoch.wrapping_add(number);
-            (epoch, Client::with(slave(17), address(1), NodeConfig { challenges: ChallengeSecret::new([number as u8; 32]), ..booted(epoch) }, Some(key()), now))
+            (epoch, Client::with(slave(17), address(1),
+                NodeConfig { challenges: ChallengeSecret::new([number as u8; 32]), ..booted(epoch) }, Some(key()), now))
         };
         let (epoch, mut client) = boot(5, 0, now);
         boots[0] = (epoch, 0);

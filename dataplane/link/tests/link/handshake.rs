@@ -208,7 +208,8 @@ fn routes_follow_a_port_that_takes_less_and_then_more_again() {
         let route = |last| Some(Route { peer: address(last), mtu, fixed_port: false });
         [RouteChange::Slave { id: slave_id(17), route: route(1) }, RouteChange::Master { id: 1, route: route(2) }]
     };
-    // Every lcore knows at once; the nodes with the answers to their next heartbeats, the masters of the slave's by MEMBERS.
+    // Every lcore knows at once; the nodes with the answers to their next heartbeats, the masters of the slave's by
+    // MEMBERS.
     client.events();
     gateway.routes();
     change(&mut gateway, 1400);

@@ -324,8 +324,8 @@ fn who_is_heard_stays_however_much_is_lost() {
     assert_eq!((states(&gateway), gateway.counter("nodes_gone")), ((39, 0), 1));
 }
 
-/// Slave 17 dies while packets are lost all the time; its next boot, at another address, asks for the id. Returns after how
-/// long it has it.
+/// Slave 17 dies while packets are lost all the time; its next boot, at another address, asks for the id. Returns after
+/// how long it has it.
 fn restarted_elsewhere(key: impl Into<KeyRing<ClusterKey>> + Clone, health: impl Fn(u64) -> Health) -> u64 {
     let mut gateway = Gateway::new(RegistrarConfig { keys: key.clone().into(), ..config() }, START);
     let keys: KeyRing<ClusterKey> = key.into();
@@ -473,7 +473,8 @@ proptest! {
                 if gone(*last) {
                     judged[n] = Some(*last);
                 }
-                prop_assert_eq!(is_here, judged[n] != Some(*last), "slave {} was heard {} ms ago", n, (now - last) / MILLISECOND);
+                prop_assert_eq!(is_here, judged[n] != Some(*last), "slave {} was heard {} ms \
+                    ago", n, (now - last) / MILLISECOND);
             }
         }
     }

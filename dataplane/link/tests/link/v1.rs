@@ -1,5 +1,5 @@
-//! Nodes of version 1 while they are being updated: let in only where that was asked for, by the rules of version 1, and
-//! never in the place of a node that is known by version 2.
+//! Nodes of version 1 while they are being updated: let in only where that was asked for, by the rules of version 1,
+//! and never in the place of a node that is known by version 2.
 
 use crate::common;
 #[path = "common/old.rs"]

@@ -90,23 +90,28 @@ impl Cause {
                  (SUBSYSTEM==\"vfio\", OWNER=\"gvm-dp\")"
             }
             Self::Interrupts => {
-                "the kernel refuses the device; `dmesg | grep -i vfio` says why. Without interrupt remapping: turn it on in \
-                 the BIOS (with VT-d: \"interrupt remapping\" or \"x2APIC\"), or, where you trust the device, `echo Y > \
+                "the kernel refuses the device; `dmesg | grep -i vfio` says why. Without interrupt remapping: turn it \
+                 on in \
+                 the BIOS (with VT-d: \"interrupt remapping\" or \"x2APIC\"), or, where you trust the device, `echo Y \
+                     > \
                  /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts`"
             }
             Self::Mapping => {
-                "the IOMMU does not map the memory: is the limit of locked memory high enough (`ulimit -l unlimited`), and \
+                "the IOMMU does not map the memory: is the limit of locked memory high enough (`ulimit -l unlimited`), \
+                 and \
                  how many bits does it have (`dmesg | grep -i dmar`)? gvm-dp keeps below the width that VT-d says"
             }
             Self::Memory => {
-                "are there hugepages left? `gvm-dp hugepages show` says what is needed, `gvm-dp hugepages reserve` reserves it"
+                "are there hugepages left? `gvm-dp hugepages show` says what is needed, `gvm-dp hugepages reserve` \
+                 reserves it"
             }
             Self::Drivers => {
                 "DPDK takes no drivers from a directory that every user may write to: `chmod o-w` each directory above \
                  `pkg-config --variable=driverdir libdpdk`"
             }
             Self::NoIommu => {
-                "devices need an IOMMU: turn it on in the BIOS (VT-d, AMD-Vi) and boot with intel_iommu=on iommu=pt (AMD: \
+                "devices need an IOMMU: turn it on in the BIOS (VT-d, AMD-Vi) and boot with intel_iommu=on iommu=pt \
+                 (AMD: \
                  iommu=pt)"
             }
             Self::Unknown => "EAL's log says more with RUST_LOG=debug",

@@ -37,8 +37,10 @@ use std::path::PathBuf;
 pub enum DpdkError {
     /// The plugin was not found.
     #[error(
-        "DPDK ports need the plugin {ENTRY_FILE}, which is not in {}: install the package gvm-dp-dpdk, or build it with \
-         `{PACKAGES}` and `cargo build --release -p gvm-dpdk-plugin`, and set GVM_DP_PLUGIN_DIR to where it is", paths(.0)
+        "DPDK ports need the plugin {ENTRY_FILE}, which is not in {}: install the package gvm-dp-dpdk, or build it \
+         with \
+         `{PACKAGES}` and `cargo build --release -p gvm-dpdk-plugin`, and set GVM_DP_PLUGIN_DIR to where it \
+             is", paths(.0)
     )]
     NoPlugin(Vec<PathBuf>),
     /// The plugin was built on a machine without DPDK.
@@ -48,7 +50,8 @@ pub enum DpdkError {
     )]
     Empty(PathBuf),
     /// The plugin, or a library that it needs, cannot be loaded.
-    #[error("the plugin {} cannot be loaded: {reason}; are DPDK's libraries installed (`apt-get install dpdk`)?", .path.display())]
+    #[error("the plugin {} cannot be loaded: {reason}; are DPDK's libraries installed (`apt-get install \
+        dpdk`)?", .path.display())]
     NotLoaded {
         /// The file.
         path: PathBuf,
@@ -57,7 +60,8 @@ pub enum DpdkError {
     },
     /// The plugin belongs to another gvm-dp.
     #[error(
-        "the plugin {} is of another version ({found}, and this gvm-dp needs {needed}): install gvm-dp and its plugin from \
+        "the plugin {} is of another version ({found}, and this gvm-dp needs {needed}): install gvm-dp and its plugin \
+         from \
          one package or one build", .path.display()
     )]
     OtherVersion {
@@ -99,7 +103,8 @@ pub enum DpdkError {
     },
     /// The device has too few queues.
     #[error(
-        "there are {lcores} lcores, and dpdk:{name} has {queues} queue pairs: each lcore needs one of its own. Name at most \
+        "there are {lcores} lcores, and dpdk:{name} has {queues} queue pairs: each lcore needs one of its own. Name at \
+         most \
          {queues} cores with --lcores{hint}"
     )]
     Queues {
@@ -113,7 +118,8 @@ pub enum DpdkError {
         hint: &'static str,
     },
     /// The device's rings are too small or too large.
-    #[error("dpdk:{name} has {what} descriptors for {}, and {wanted} are needed; {hint}", if *.receives { "receiving" } else { "sending" })]
+    #[error("dpdk:{name} has {what} descriptors for {}, and {wanted} are needed; \
+        {hint}", if *.receives { "receiving" } else { "sending" })]
     Descriptors {
         /// The device.
         name: String,
@@ -169,7 +175,8 @@ pub enum DpdkError {
     Thread(String),
     /// A device's driver blocks the device thread.
     #[error(
-        "DPDK's devices are not looked after: the driver of one of them, or the kernel under it, does not come back from a call. \
+        "DPDK's devices are not looked after: the driver of one of them, or the kernel under it, does not come back \
+         from a call. \
          Their links and their own counters stay as they were; `dmesg` may say why"
     )]
     Stuck,
@@ -182,10 +189,12 @@ pub enum DpdkError {
 fn no_device(name: &str, cause: Cause) -> &'static str {
     match cause {
         Cause::Unknown if name.starts_with("net_") => {
-            "is the driver's name right, and what it is told? `ls $(pkg-config --variable=driverdir libdpdk)` lists drivers"
+            "is the driver's name right, and what it is told? `ls $(pkg-config --variable=driverdir libdpdk)` lists \
+             drivers"
         }
         Cause::Unknown => {
-            "does DPDK have a driver for this card? `dpdk-devbind.py --status-dev net` names the card, `ls $(pkg-config \
+            "does DPDK have a driver for this card? `dpdk-devbind.py --status-dev net` names the card, `ls \
+             $(pkg-config \
              --variable=driverdir libdpdk)` lists drivers"
         }
         cause => cause.remedy(),

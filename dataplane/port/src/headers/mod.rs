@@ -58,27 +58,33 @@ pub enum Refused {
 pub fn partial_checksum_remedy(driver: &str, generic: bool) -> &'static str {
     match (driver, generic) {
         ("virtio_net", true) => {
-            "the host of this virtual machine leaves checksums to its card, and mode=skb takes packets as they come: leave \
-             mode=skb out, so that the driver (virtio_net) has the host finish them; or on the host `ethtool -K TAP tx off`, \
+            "the host of this virtual machine leaves checksums to its card, and mode=skb takes packets as they come: \
+             leave \
+             mode=skb out, so that the driver (virtio_net) has the host finish them; or on the host `ethtool -K TAP tx \
+                 off`, \
              where TAP is the tap of this machine; or give the card guest_csum=off (QEMU)"
         }
         ("virtio_net" | "net_virtio", _) => {
-            "the host of this virtual machine leaves checksums to its card: on the host `ethtool -K TAP tx off`, where TAP is \
+            "the host of this virtual machine leaves checksums to its card: on the host `ethtool -K TAP tx off`, where \
+             TAP is \
              the tap of this machine; or give the card guest_csum=off (QEMU)"
         }
         _ => {
-            "who sends them leaves checksums to a NIC that is not there: on that host `ethtool -K IFACE tx off`, where IFACE is \
+            "who sends them leaves checksums to a NIC that is not there: on that host `ethtool -K IFACE tx off`, where \
+             IFACE is \
              the other end of a veth, or what a container or a virtual machine sends from"
         }
     }
 }
 
 /// The remedy when packets of a VLAN are refused that should be accepted.
-pub const VLAN_REMEDY: &str = "a port takes packets without a tag, unless it is told which VLANs it serves: if these are meant, name \
+pub const VLAN_REMEDY: &str = "a port takes packets without a tag, unless it is told which VLANs it serves: if these \
+    are meant, name \
      them, 0 for no tag, as in xdp:eth1,vlans=0+10 (vlans=any takes all); else the switch should not send them here";
 
 /// The remedy when packets come from impossible sources.
-pub const SOURCE_REMEDY: &str = "no host can send from there (0.0.0.0/8, loopback, multicast, 240.0.0.0/4, our own address, UDP \
+pub const SOURCE_REMEDY: &str = "no host can send from there (0.0.0.0/8, loopback, multicast, 240.0.0.0/4, our own \
+    address, UDP \
      port 0, or such an Ethernet address): somebody makes packets by hand, or has our address; \
      `tcpdump -e -i IFACE udp port 9999` shows from which card";
 

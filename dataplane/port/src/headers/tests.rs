@@ -368,7 +368,8 @@ proptest! {
     fn the_rules_for_usual_packets_are_those_for_all(
         first in prop::sample::select(vec![0u8, 1, 10, 126, 127, 128, 192, 223, 224, 239, 240, 255]),
         rest in prop::sample::select(vec![[0u8, 0, 0], [0, 2, 1], [0, 2, 9], [255, 255, 255], [0, 0, 1]]),
-        mac in prop::sample::select(vec![[0u8; 6], [0xff; 6], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [3, 0, 0, 0, 0, 2]]),
+        mac in prop::sample::select(vec![[0u8; 6], [0xff; 6], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [3, 0, 0, 0, 0,
+            2]]),
         udp_port in prop::sample::select(vec![0u16, 1, 9999, 65_535]),
     ) {
         let mut port = Filtered::new("0+5");

@@ -111,7 +111,8 @@ impl Table {
                     if !std::mem::replace(&mut peer.said, true) {
                         let ifname = name_of(netlink, *interface);
                         tracing::warn!(
-                            "{ifname}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} oif \
+                            "{ifname}: no next hop towards {a}.{b}.{c}.{d}: {error}; see `ip route get {a}.{b}.{c}.{d} \
+                             oif \
                              {ifname}`"
                         );
                     }

@@ -156,7 +156,8 @@ pub enum SpecError {
     Pci(String),
     /// Not a device of DPDK.
     #[error(
-        "dpdk:{0} is neither a PCI address nor a virtual device of DPDK: write dpdk:0000:01:00.0 (`lspci -D` lists them), \
+        "dpdk:{0} is neither a PCI address nor a virtual device of DPDK: write dpdk:0000:01:00.0 (`lspci -D` lists \
+         them), \
          or dpdk:net_NAME"
     )]
     Dpdk(String),
@@ -179,7 +180,8 @@ pub enum SpecError {
     Vlans(#[from] VlansError),
     /// A socket with a list of VLANs.
     #[error(
-        "`{0}`: a udp: port has no VLANs, since the kernel takes tags off: leave vlans= out, and bind it to an address of the \
+        "`{0}`: a udp: port has no VLANs, since the kernel takes tags off: leave vlans= out, and bind it to an address \
+         of the \
          VLAN's own interface (`ip link add link eth1 name eth1.10 type vlan id 10` makes one)"
     )]
     UdpVlans(String),
@@ -336,7 +338,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_survives_its_own_text(text in "(udp:|xdp:|dpdk:|dpdk:net_|01:00.0,|dpdk:01:00.0,ip=)?[0-9a-f.:,=/\\[\\]queueszcipgwmt]{0,24}") {
+        fn what_parses_survives_its_own_text(text in
+            "(udp:|xdp:|dpdk:|dpdk:net_|01:00.0,|dpdk:01:00.0,ip=)?[0-9a-f.:,=/\\[\\]queueszcipgwmt]{0,24}") {
             if let Ok(spec) = text.parse::<PortSpec>() {
                 prop_assert_eq!(spec.to_string().parse::<PortSpec>().unwrap(), spec);
             }

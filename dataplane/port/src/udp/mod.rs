@@ -172,7 +172,8 @@ impl UdpPort {
         let slow = Slow::new(apart, counters.sndbuf.get());
         let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
         tracing::debug!(
-            "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes, {} sockets apart \
+            "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes, {} \
+             sockets apart \
              for slow destinations",
             id.0,
             start.min(largest),

@@ -13,7 +13,8 @@ pub enum XdpError {
     NoAddress(String),
     /// The interface has no Ethernet headers.
     #[error(
-        "{0}; AF_XDP ports need Ethernet: use a udp: port with an address of {ifname}, or a device with Ethernet headers, as a \
+        "{0}; AF_XDP ports need Ethernet: use a udp: port with an address of {ifname}, or a device with Ethernet \
+         headers, as a \
          tap is and a tun is not",
         ifname = .0.ifname
     )]
@@ -48,7 +49,8 @@ pub enum XdpError {
     },
     /// Another socket has the queue.
     #[error(
-        "queue {queue} of {ifname} is in use by another AF_XDP socket: is another gvm-dp running on it, or is it named twice?"
+        "queue {queue} of {ifname} is in use by another AF_XDP socket: is another gvm-dp running on it, or is it named \
+         twice?"
     )]
     Busy {
         /// Name of the interface.
@@ -75,7 +77,8 @@ pub enum XdpError {
     },
     /// The driver has zero-copy, but not for packets that are larger than a page.
     #[error(
-        "{ifname} can do AF_XDP zero-copy, but not with packets larger than a page, which come in pieces: `ip link set dev \
+        "{ifname} can do AF_XDP zero-copy, but not with packets larger than a page, which come in pieces: `ip link set \
+         dev \
          {ifname} mtu {most}` on all hosts of that network, or use mode=auto"
     )]
     NoZeroCopyChains {
@@ -86,7 +89,8 @@ pub enum XdpError {
     },
     /// The kernel or the driver does not support chains.
     #[error(
-        "{ifname}: the kernel or the driver cannot do AF_XDP with packets larger than a page (multi-buffer, Linux 6.6): \
+        "{ifname}: the kernel or the driver cannot do AF_XDP with packets larger than a page (multi-buffer, Linux \
+         6.6): \
          `ip link set dev {ifname} mtu 3804`, on all hosts of that network, or use a udp: port"
     )]
     NoChains {
@@ -95,7 +99,8 @@ pub enum XdpError {
     },
     /// The pool has too few frames to receive into.
     #[error(
-        "the arena has {free} free frames, too few for a ring of {ring} on {ifname}: ask for more frames or smaller rings"
+        "the arena has {free} free frames, too few for a ring of {ring} on {ifname}: ask for more frames or smaller \
+         rings"
     )]
     Frames {
         /// Name of the interface.

@@ -88,7 +88,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_address_is_found_as_a_division_finds_it(
-            chunk in proptest::sample::select(vec![2048u32, 4096, 8192, 12_288, 16_384, 20_480, 24_576, 28_672, 32_768]),
+            chunk in proptest::sample::select(vec![2048u32, 4096, 8192, 12_288, 16_384, 20_480, 24_576, 28_672,
+                32_768]),
             index in prop_oneof![any::<u32>().prop_map(|index| index >> 4), 0..100_000u32],
             offset in any::<u32>(),
         ) {

@@ -413,7 +413,8 @@ impl XdpPort {
                 tracing::warn!("xdp:{ifname} queue {queue}: the interface is down; what should leave there is dropped");
             }
             Link::NoCarrier => tracing::warn!(
-                "xdp:{ifname} queue {queue}: the interface has no carrier; what should leave there is dropped. Is the cable in, \
+                "xdp:{ifname} queue {queue}: the interface has no carrier; what should leave there is dropped. Is the \
+                 cable in, \
                  and the other end up? `ip link show dev {ifname}`"
             ),
             Link::Gone => {

@@ -1,4 +1,5 @@
-//! Other makers' hosts behind sockets: what a socket does not show of their packets is learned, and damage is not believed.
+//! Other makers' hosts behind sockets: what a socket does not show of their packets is learned, and damage is not
+//! believed.
 
 use crate::support;
 
@@ -71,8 +72,8 @@ fn every_habit_of_a_sender_is_learned_and_costs_little() {
     }
 }
 
-/// Damage shows as a packet that only another identification explains. Of 65,536 such packets those that pass are as many as
-/// identifications are expected: of our own kind the one that it always sends, of one that counts the next few.
+/// Damage shows as a packet that only another identification explains. Of 65,536 such packets those that pass are as
+/// many as identifications are expected: of our own kind the one that it always sends, of one that counts the next few.
 #[test]
 fn damage_that_another_identification_explains_is_dropped() {
     for (habit, most) in [(None, 1), (linux(500, DF), 8)] {

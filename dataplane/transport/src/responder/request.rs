@@ -339,7 +339,8 @@ impl<M: Memory> Context<'_, M> {
             && reth.address() == replay.address.wrapping_add(u64::from(offset))
             && until <= replay.packets
             // A part that ends before the whole answer must end with a full packet.
-            && reth.len() == if until == replay.packets { replay.len - offset } else { (until - from) * self.qp.mtu.bytes() };
+            && reth.len() == if until == replay.packets { replay.len - offset } else { (
+                until - from) * self.qp.mtu.bytes() };
         if !same {
             return false;
         }

@@ -243,7 +243,8 @@ fn the_cache_keeps_as_many_as_may_be_outstanding() {
 
 #[test]
 fn an_answer_that_is_due_again_does_not_count_as_outstanding() {
-    // The peer asked again, then the first answer came: it has room for one more, and the second answer is no longer of use.
+    // The peer asked again, then the first answer came: it has room for one more, and the second answer is no longer of
+    // use.
     script(
         "qp serves=2
         < READ psn=500 a va=0x10000 rkey=all dma=1

@@ -1,4 +1,5 @@
-//! RoCE peers: sequence errors, timeouts, and how often it is tried again. The timeout is 4.096 us times a power of two.
+//! RoCE peers: sequence errors, timeouts, and how often it is tried again. The timeout is 4.096 us times a power of
+//! two.
 
 use crate::support::script;
 
@@ -289,7 +290,8 @@ fn an_answer_beyond_what_is_to_be_sent_again_anyway_is_no_retry() {
 
 #[test]
 fn what_came_before_the_nak_left_is_acknowledged() {
-    // Two packets change places and come in one burst: the first is done, and the second, which was dropped, is asked for.
+    // Two packets change places and come in one burst: the first is done, and the second, which was dropped, is asked
+    // for.
     script(
         "qp
         room 0

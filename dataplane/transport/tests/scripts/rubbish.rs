@@ -40,8 +40,8 @@ fn what_is_no_packet_is_dropped() {
 
 #[test]
 fn an_unknown_opcode_is_dropped() {
-    // Those of other services, with a right ICRC: unreliable connection, reliable datagram, unreliable datagram, extended, a
-    // maker's own, and what is beside the congestion notification.
+    // Those of other services, with a right ICRC: unreliable connection, reliable datagram, unreliable datagram,
+    // extended, a maker's own, and what is beside the congestion notification.
     for number in [0x20, 0x24, 0x44, 0x64, 0x80, 0x82, 0xa4, 0xc0, 0xff] {
         dropped(&format!("SEND_ONLY psn=501 a data=0x20000+4 byte0={number}"), "rc_dropped_opcode");
     }

@@ -328,12 +328,14 @@ mod tests {
             number in 0usize..24,
             header_bytes in any::<[u8; 28]>(),
             payload in proptest::collection::vec(any::<u8>(), 0..300),
-            (qpn, psn, ack, solicited, becn) in (0u32..1 << 24, 0u32..1 << 24, any::<bool>(), any::<bool>(), any::<bool>()),
+            (qpn, psn, ack, solicited, becn) in (0u32..1 << 24, 0u32..1 << 24, any::<bool>(), any::<bool>(),
+                any::<bool>()),
             flip in any::<prop::sample::Index>(),
         ) {
             let opcode = (0..=255).filter_map(Opcode::new).nth(number).unwrap();
             let payload = if opcode.has_payload() { &payload[..] } else { &[] };
-            let bth = Bth::new(opcode, qpn, Psn::new(psn)).with_ack_request(ack).with_solicited(solicited).with_becn(becn);
+            let bth = Bth::new(opcode, qpn,
+                Psn::new(psn)).with_ack_request(ack).with_solicited(solicited).with_becn(becn);
             let extension = &header_bytes[..opcode.extension_len()];
             let mut bytes = vec![0xee; wire_len(opcode, payload.len())];
             open(bth, [extension, &[]], payload.len(), &mut bytes).unwrap().copy_from_slice(payload);

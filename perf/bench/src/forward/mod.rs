@@ -113,7 +113,8 @@ fn slice(load: &Load, which: Which, bench: &Bench<'_>, length: Duration) -> anyh
             None => return Ok((slice, repeated)),
             Some(_) if bench.quick => return Ok((slice, repeated + 1)),
             Some(flaw) if repeated + 1 == ATTEMPTS => anyhow::bail!(
-                "{}, {which:?}: no measurement in {ATTEMPTS} attempts, {flaw} ({:.0} % of polls, {:.1} % lost on receive): \
+                "{}, {which:?}: no measurement in {ATTEMPTS} attempts, {flaw} ({:.0} % of polls, {:.1} % lost on \
+                 receive): \
                  the machine is too busy, or has fewer than two cores",
                 load.name,
                 slice.busy * 100.0,

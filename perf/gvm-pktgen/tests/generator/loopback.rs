@@ -50,7 +50,8 @@ fn every_echo_comes_back_as_it_was() {
     ] {
         let before = counters.echo_replied.get();
         let cli = cli(&format!(
-            "--direct {address} --count 100 --port udp:127.0.0.1:0 --frames 2048 --records {records} --seconds 60 {line} \
+            "--direct {address} --count 100 --port udp:127.0.0.1:0 --frames 2048 --records {records} --seconds 60 \
+             {line} \
              --window-timeout 20"
         ));
         let report = run(&cli, |_| ()).unwrap();

@@ -1,4 +1,5 @@
-//! What is done to a card while the gateway runs, a row each: by hand, as the rows of `matrix`, whose settings hold here, too.
+//! What is done to a card while the gateway runs, a row each: by hand, as the rows of `matrix`, whose settings hold
+//! here, too.
 //!
 //!     cargo test -p gvm-guest --test nics -- --ignored --nocapture changes
 

@@ -86,8 +86,8 @@ fn a_gateway_on_vfio_and_af_xdp() {
     drain(&mut guest);
 }
 
-/// On a kernel whose virtio has zero-copy (6.13) all lines run as they stand. On an older one the last is refused with its
-/// remedy, which is typed then.
+/// On a kernel whose virtio has zero-copy (6.13) all lines run as they stand. On an older one the last is refused with
+/// its remedy, which is typed then.
 #[test]
 fn a_gateway_on_zero_copy() {
     if !available() {

@@ -80,8 +80,8 @@ impl Outside {
         guest.place().start(&guest.namespace, &quietly)
     }
 
-    /// Sends records to all slaves, and compares every one that comes back: none is lost, changed or there twice, and what
-    /// the gateway has sent is right to the last byte of its headers.
+    /// Sends records to all slaves, and compares every one that comes back: none is lost, changed or there twice, and
+    /// what the gateway has sent is right to the last byte of its headers.
     fn every_record_comes_back(&self, guest: &mut Guest, id: u32) {
         self.records_come_back(guest, id, "imix", 600);
     }
@@ -106,7 +106,8 @@ impl Outside {
     }
 }
 
-/// The line that starts the gateway, in the background of the guest, with its log in a file. It serves when this returns.
+/// The line that starts the gateway, in the background of the guest, with its log in a file. It serves when this
+/// returns.
 fn start(guest: &mut Guest, line: &str) -> String {
     guest.run(&format!("rm -f /tmp/gateway.log; {line} >/tmp/gateway.log 2>&1 &\necho $! >/tmp/gateway.pid"));
     guest.until(

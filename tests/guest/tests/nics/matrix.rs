@@ -2,9 +2,9 @@
 //!
 //!     cargo test -p gvm-guest --test nics -- --ignored --nocapture matrix
 //!
-//! `GVM_GUEST_KERNEL` names a directory with another kernel, unpacked (zero-copy needs Linux 6.13 for virtio and 6.14 for igb);
-//! `GVM_GUEST_QEMU` another QEMU with its arguments (igb needs version 8). `GVM_GUEST_ROWS` picks rows by words that are in
-//! them, as `Igb;mode=zc`.
+//! `GVM_GUEST_KERNEL` names a directory with another kernel, unpacked (zero-copy needs Linux 6.13 for virtio and 6.14
+//! for igb); `GVM_GUEST_QEMU` another QEMU with its arguments (igb needs version 8). `GVM_GUEST_ROWS` picks rows by
+//! words that are in them, as `Igb;mode=zc`.
 
 use crate::trial::{Row, Trial, Way, all};
 use crate::{available, drain, stats};
@@ -31,8 +31,8 @@ const EVERYWHERE: [Row; 12] = [
     row(Card::E1000e, Way::Xdp("skb"), 1, 1, 1500),
 ];
 
-/// What needs a newer kernel, a newer QEMU or both. The largest MTU of zero-copy is that of a page; above it `auto` copies,
-/// where the driver can have packets in pieces.
+/// What needs a newer kernel, a newer QEMU or both. The largest MTU of zero-copy is that of a page; above it `auto`
+/// copies, where the driver can have packets in pieces.
 const NEWER: [Row; 11] = [
     row(Card::Virtio, Way::Xdp("zc"), 1, 1, 1500),
     row(Card::Virtio, Way::Xdp("zc"), 1, 2, 1500),
@@ -80,8 +80,8 @@ fn tried(row: &Row) -> String {
     format!("{} | {records} | 0 | {}{kicks} |", trial.release, trial.said)
 }
 
-/// A NIC whose buffers are smaller than what comes: the driver cuts packets off, and who looks is told that it did so. Here it is
-/// the other end whose packets are too large.
+/// A NIC whose buffers are smaller than what comes: the driver cuts packets off, and who looks is told that it did so.
+/// Here it is the other end whose packets are too large.
 #[test]
 #[ignore = "needs another kernel and another QEMU: run by hand, see the head of its file"]
 fn matrix_of_packets_that_are_cut_off() {

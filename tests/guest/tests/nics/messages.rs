@@ -18,7 +18,8 @@ fn says(complaint: &str, parts: &[&str]) {
 /// What gives a card to programs.
 fn bind_line(card: &str) -> String {
     format!(
-        "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} >driver/unbind; \
+        "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} \
+         >driver/unbind; \
          echo {card} >/sys/bus/pci/drivers_probe"
     )
 }

@@ -1,4 +1,5 @@
-//! One card on one way, with a master and a farm at its other end: what the tables of `matrix` and `changes` have rows of.
+//! One card on one way, with a master and a farm at its other end: what the tables of `matrix` and `changes` have rows
+//! of.
 
 use crate::{Outside, kill, registered, start};
 use guest::nics::{Card, Config, Guest, address};
@@ -40,8 +41,8 @@ impl fmt::Display for Row {
     }
 }
 
-/// The rows that were asked for: those whose text has a word of `GVM_GUEST_ROWS` (all, without it), with what each came to.
-/// Prints a line for each when it is known; fails in the end when one has failed.
+/// The rows that were asked for: those whose text has a word of `GVM_GUEST_ROWS` (all, without it), with what each came
+/// to. Prints a line for each when it is known; fails in the end when one has failed.
 pub(crate) fn all<T: Copy + fmt::Display + RefUnwindSafe>(
     rows: &[T],
     tried: impl Fn(&T) -> Vec<String> + RefUnwindSafe,

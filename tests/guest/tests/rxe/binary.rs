@@ -73,7 +73,8 @@ pub(crate) fn asks(world: &mut World, link_mtu: u32, mtu: u32) {
             world.ask(&mut nobody(), &format!("fill 0 400000 {at}"));
         }
         let line = format!(
-            "gvm-dp qp {command} --offset {AT} --port xdp:{TAP} --frames 1024 --timeout 268ms --path-mtu {mtu} --peer {} \
+            "gvm-dp qp {command} --offset {AT} --port xdp:{TAP} --frames 1024 --timeout 268ms --path-mtu {mtu} --peer \
+             {} \
              --qpn {} --psn {GUEST_PSN} --rkey {} --va {} --region 4M --own-qpn {} --own-psn {}",
             Ipv4Addr::from(GUEST),
             opened.qpn,

@@ -19,8 +19,8 @@ const TO: u64 = 61;
 /// What a bad way does: of a thousand packets, so many are lost, come twice, or come late.
 pub(crate) const BAD: Faults = Faults { lost: 30, doubled: 30, delayed: 40, delay: 4_000_000 };
 
-/// How often the requester looks: rxe for ever, so 17 ms will do; ours seven times, so 134 ms, for a guest that may be stopped
-/// for a while on a busy machine.
+/// How often the requester looks: rxe for ever, so 17 ms will do; ours seven times, so 134 ms, for a guest that may be
+/// stopped for a while on a busy machine.
 fn patience(requester: Side) -> Patience {
     let timeout = if requester == Side::Guest { 12 } else { 15 };
     Patience { timeout, ..Patience::USUAL }
@@ -150,9 +150,9 @@ pub(crate) fn everything_completes_once(world: &mut World, mtu: u32, requester: 
     pair.end();
 }
 
-/// When the last answer to a READ or an atomic operation is lost, and a later NAK has acknowledged it, rxe (Linux 6.1) completes
-/// with the repeated answer and does not store what it brings: these bytes are as they were. Here they are taken for what they
-/// are; what was answered is known from the wire.
+/// When the last answer to a READ or an atomic operation is lost, and a later NAK has acknowledged it, rxe (Linux 6.1)
+/// completes with the repeated answer and does not store what it brings: these bytes are as they were. Here they are
+/// taken for what they are; what was answered is known from the wire.
 fn forgive_rxe(pair: &mut Pair<'_>, requests: &[Request], model: &mut Model, untouched: &[u8], mtu: u64) {
     if pair.hash(Side::Guest, 0, untouched.len() as u64) == content::hash(&model.memory) {
         return;

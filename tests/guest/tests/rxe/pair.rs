@@ -153,7 +153,8 @@ impl<'a> Pair<'a> {
         Self { world, ours, guest, psns: [psn, own_psn], unread: 0 }
     }
 
-    /// Tells the guest a line without waiting: its answer, which must be a plain `ok`, is read before the next one that matters.
+    /// Tells the guest a line without waiting: its answer, which must be a plain `ok`, is read before the next one that
+    /// matters.
     fn tell(&mut self, line: &str) {
         self.world.tell(line);
         self.unread += 1;
@@ -242,8 +243,8 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// What the peer of `side` answered to atomic operations, in the order of the requests. An answer that was repeated stands
-    /// there once.
+    /// What the peer of `side` answered to atomic operations, in the order of the requests. An answer that was repeated
+    /// stands there once.
     pub(crate) fn atomic_answers(&self, side: Side) -> Vec<u64> {
         let first = self.psns[usize::from(side == Side::Guest)];
         let answers = self.world.atomics().iter().map(|&(psn, value)| (psn.wrapping_sub(first) & 0xff_ffff, value));

@@ -106,8 +106,8 @@ fn only_processor() -> CpuSet {
     one
 }
 
-/// The driver of shared memory takes it away when the other end goes, on a thread of its own and at any moment: also while the
-/// lcore copies out of it.
+/// The driver of shared memory takes it away when the other end goes, on a thread of its own and at any moment: also
+/// while the lcore copies out of it.
 #[test]
 fn the_other_end_of_shared_memory_goes_in_the_middle_of_bursts() {
     let Some(environment) = environment() else { return };

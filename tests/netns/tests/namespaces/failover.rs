@@ -34,7 +34,8 @@ impl World {
     /// A farm of all slaves that sends on its own, too.
     fn farm(&self, more: &str) -> Process {
         self.start(&format!(
-            "gvm-dp slave --name farm {} --id 0 --count {SLAVES} --port udp:127.0.0.1:0 --frames 4096 --heartbeat 250ms \
+            "gvm-dp slave --name farm {} --id 0 --count {SLAVES} --port udp:127.0.0.1:0 --frames 4096 --heartbeat \
+             250ms \
              --traffic master=1,payload=64,rate=2000 {more}",
             gateways()
         ))
@@ -42,7 +43,8 @@ impl World {
 
     fn master(&self, seconds: u32, more: &str) -> Process {
         self.start(&format!(
-            "gvm-pktgen {} --count {SLAVES} --heartbeat 0.25 --timeout 40 -q --json - --rate 2000 --seconds {seconds} {more}",
+            "gvm-pktgen {} --count {SLAVES} --heartbeat 0.25 --timeout 40 -q --json - --rate 2000 --seconds {seconds} \
+             {more}",
             gateways()
         ))
     }

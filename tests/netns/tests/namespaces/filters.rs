@@ -1,5 +1,5 @@
-//! The XDP program and the parser of raw ports judge the same packets: what the one gives to us the other takes, and what is
-//! refused is refused under the same name. Needs root, and no interface.
+//! The XDP program and the parser of raw ports judge the same packets: what the one gives to us the other takes, and
+//! what is refused is refused under the same name. Needs root, and no interface.
 
 #[path = "../../../../ebpf/tests/support/packet.rs"]
 mod packet;
@@ -83,8 +83,8 @@ fn malformed(error: NetError) -> Result<(), Refused> {
     Err(Refused::Malformed(error))
 }
 
-/// Whether the two say the same. A packet may have several faults, and each names the first that it finds; but what the program
-/// gives to us is refused for a checksum that it does not look at, or not at all.
+/// Whether the two say the same. A packet may have several faults, and each names the first that it finds; but what the
+/// program gives to us is refused for a checksum that it does not look at, or not at all.
 fn agree(judged: Judged) -> bool {
     use Refused::{Checksum, Malformed, NotOurs, Options, PartialChecksum, Source, Vlan};
     let Judged { program, parser } = judged;
@@ -292,7 +292,10 @@ impl Made {
 }
 
 fn made() -> impl Strategy<Value = Made> {
-    let usual = |usual: [u8; 4], others: Vec<[u8; 4]>| prop_oneof![6 => Just(usual), 2 => prop::sample::select(others), 1 => any::<[u8; 4]>()];
+    let usual = |usual: [u8; 4], others: Vec<[u8; 4]>| {
+        prop_oneof![6 => Just(usual),
+        2 => prop::sample::select(others), 1 => any::<[u8; 4]>()]
+    };
     let card = |usual: [u8; 6]| {
         let others = vec![MAC, [0; 6], [0xff; 6], [1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]];
         prop_oneof![8 => Just(usual), 1 => prop::sample::select(others), 1 => any::<[u8; 6]>()]

@@ -1,5 +1,5 @@
-//! A master that is registered says valid heartbeats as fast as it can: thousands of slaves behind the same gateway stay
-//! registered, none of them is even suspect.
+//! A master that is registered says valid heartbeats as fast as it can: thousands of slaves behind the same gateway
+//! stay registered, none of them is even suspect.
 
 use link::{ClusterKey, NodeKey};
 use netns::product::Place;
@@ -25,7 +25,8 @@ fn sizes() -> (u32, u64) {
     if is_full { (10_000, 20 * RATE) } else { (3_500, 3 * RATE) }
 }
 
-/// A master that signs by hand, sends many datagrams in one call, and takes each new cookie, so that its heartbeats stay valid.
+/// A master that signs by hand, sends many datagrams in one call, and takes each new cookie, so that its heartbeats
+/// stay valid.
 struct Master {
     socket: UdpSocket,
     key: NodeKey,
@@ -142,7 +143,8 @@ fn a_master_that_floods_the_registrar_makes_nobody_suspect_or_gone() {
     let count = |stats: &serde_json::Value, set: &str, name: &str| number(&stats["total"][set][name]);
     let more = |set: &str, name: &str| count(&after, set, name) - count(&before, set, name);
     println!(
-        "{said} heartbeats, {rate:.0}/s: {} beyond the budget, {} of them dropped, {} read by the registrar, rx_lost {}",
+        "{said} heartbeats, {rate:.0}/s: {} beyond the budget, {} of them dropped, {} read by the registrar, rx_lost \
+         {}",
         more("flush", "link_excess_in"),
         more("outbox", "link_dropped_excess"),
         more("link", "heartbeats_in"),

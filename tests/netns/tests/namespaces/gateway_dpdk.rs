@@ -1,4 +1,5 @@
-//! The gateway with ports through DPDK, on drivers of DPDK that need no hardware; every record is checked by its content.
+//! The gateway with ports through DPDK, on drivers of DPDK that need no hardware; every record is checked by its
+//! content.
 
 use netns::dpdk::plugin;
 use netns::product::until;
@@ -110,7 +111,8 @@ fn a_device_does_the_checksums() {
     world.gateway.ip("link set dev tap address 02:00:00:00:05:02 up");
     let _farm = world.place.start(
         &world.gateway,
-        "gvm-dp slave --name farm --gateway 10.92.5.1 --id 0 --count 32 --port udp:10.92.5.2:0 --frames 2048 --heartbeat 1s",
+        "gvm-dp slave --name farm --gateway 10.92.5.1 --id 0 --count 32 --port udp:10.92.5.2:0 --frames 2048 \
+         --heartbeat 1s",
     );
     let stats = works(&world);
     let device = device(&stats, 1);

@@ -289,7 +289,8 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
         let verdicts = &interface(stats, "left")["verdicts"];
         ["redirect_cargo", "redirect_neighbor", "drop_foreign_shard"].map(|name| number(&verdicts[name])) == [1, 2, 1]
     });
-    // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums hold.
+    // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums
+    // hold.
     let stats = world.place.until_stats("there", "the books", |stats| {
         let records = ["down", "up"].map(|name| number(&stats["directions"][name]["records_in"]));
         records.iter().sum::<u64>() == 2

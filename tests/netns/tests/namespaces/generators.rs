@@ -21,7 +21,8 @@ fn record(id: u32, number: u64) -> Vec<u8> {
 #[test]
 fn generators_load_a_gateway_without_registration() {
     let Some(world) = two_armed() else { return };
-    // Slaves have an address each: the gateway's kernel is asked for those, and for the master's, when cargo is for them.
+    // Slaves have an address each: the gateway's kernel is asked for those, and for the master's, when cargo is for
+    // them.
     for last in 3..=9 {
         world.farm.ip(&format!("address add 10.92.2.{last}/24 dev f"));
     }

@@ -1,5 +1,5 @@
-//! Installing, upgrading and removing gvm-dp by `scripts/install.sh`, and the walk-through of `docs/operating.md`, whose
-//! commands are taken from the document itself. All of it in directories of their own.
+//! Installing, upgrading and removing gvm-dp by `scripts/install.sh`, and the walk-through of `docs/operating.md`,
+//! whose commands are taken from the document itself. All of it in directories of their own.
 
 use netns::product::until;
 use netns::shell::{Machine, project, walkthrough};
@@ -77,8 +77,8 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     assert_eq!(std::fs::read_dir(machine.path("/")).unwrap().count(), 0, "{:?}", machine.files());
 }
 
-/// A machine without `systemd-sysusers`: its path has all programs of this one but that, and a `useradd` that notes what it was
-/// told.
+/// A machine without `systemd-sysusers`: its path has all programs of this one but that, and a `useradd` that notes
+/// what it was told.
 #[test]
 fn the_user_is_made_by_useradd_where_there_is_no_systemd_at_all() {
     if !netns::available() {
@@ -114,8 +114,9 @@ fn has_useradd() -> bool {
     Command::new("sh").args(["-c", "command -v useradd"]).output().is_ok_and(|found| found.status.success())
 }
 
-/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it said. There,
-/// `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs, and the user of a service is not known.
+/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it
+/// said. There, `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs, and the user of a service is not
+/// known.
 fn in_namespace(script: &str) -> String {
     let machine = r#"
         set -eu

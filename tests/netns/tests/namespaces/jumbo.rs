@@ -1,5 +1,5 @@
-//! The real `gvm-dp` with jumbo frames: on NIC queues, where they come and go as chains, on sockets, and where the two sides
-//! have different MTUs.
+//! The real `gvm-dp` with jumbo frames: on NIC queues, where they come and go as chains, on sockets, and where the two
+//! sides have different MTUs.
 
 use netns::product::until;
 use netns::world::{World, number, port, report, two_armed};
@@ -35,8 +35,8 @@ fn until_proven(world: &World, mtu: u16) {
     });
 }
 
-/// Sends records and has every single one come back with the right content. As many are under way at once as find room in the
-/// smallest ring here, 256 entries, of which a record of 8,900 bytes takes three.
+/// Sends records and has every single one come back with the right content. As many are under way at once as find room
+/// in the smallest ring here, 256 entries, of which a record of 8,900 bytes takes three.
 fn all_come_back(world: &World, mtu: u16, size: &str) {
     all_come_back_at(world, mtu, size, "--rate 4000");
 }

@@ -1,5 +1,5 @@
-//! Packets that the kernel drops before a real gateway sees them, without end: a slave that dies is gone all the same, and
-//! has its id back at another address.
+//! Packets that the kernel drops before a real gateway sees them, without end: a slave that dies is gone all the same,
+//! and has its id back at another address.
 
 use netns::product::{Place, Process};
 use netns::world::{number, port};
@@ -87,7 +87,8 @@ fn farm(place: &Place, host: &Namespace, gateway: &str, name: &str, last: u8) ->
     place.start(
         host,
         &format!(
-            "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count 4 --port udp:{network}{last}:0 --frames 512 \
+            "gvm-dp slave --name {name} --gateway {gateway} --id {first} --count 4 --port udp:{network}{last}:0 \
+             --frames 512 \
              --heartbeat 300ms"
         ),
     )

@@ -1,4 +1,5 @@
-//! What the machine changes under a running `gvm-dp`: it is followed, or it is named in the log, in `stats` and by `/ready`.
+//! What the machine changes under a running `gvm-dp`: it is followed, or it is named in the log, in `stats` and by
+//! `/ready`.
 
 use netns::product::{Process, until};
 use netns::world::{QUEUES, World, interface, number, port, two_armed};
@@ -25,8 +26,9 @@ fn until_ready(world: &World) {
     until("ready", || ready_at(&world.gateway, METRICS)?.starts_with("HTTP/1.1 200").then_some(()));
 }
 
-/// Waits until heartbeats of a farm are answered once more. After a carrier that came back it takes the kernels up to a second
-/// until they send again, and they have forgotten who is at the other end: what sockets send meanwhile is dropped.
+/// Waits until heartbeats of a farm are answered once more. After a carrier that came back it takes the kernels up to a
+/// second until they send again, and they have forgotten who is at the other end: what sockets send meanwhile is
+/// dropped.
 fn until_answered(world: &World, farm: &str) {
     let accepted = |stats: &serde_json::Value| number(&stats["total"]["farm"]["acks_accepted"]);
     let before = accepted(&world.place.stats(farm));

@@ -1,5 +1,5 @@
-//! `gvm-dp` on NIC queues as a user that has the named capabilities and nothing else: it starts, serves, keeps only what it
-//! needs, and leaves nothing behind.
+//! `gvm-dp` on NIC queues as a user that has the named capabilities and nothing else: it starts, serves, keeps only
+//! what it needs, and leaves nothing behind.
 
 use netns::product::{Place, Process, until};
 use netns::{End, Namespace, join, real_checksums};
@@ -97,7 +97,8 @@ fn a_user_with_the_named_capabilities_runs_nic_queues() {
     let program = place.give_to(NOBODY, "gvm-dp");
     let capabilities = ["net_admin", "net_raw", "bpf", "perfmon", "ipc_lock"].map(|name| format!("+{name}")).join(",");
     let nobody = format!(
-        "setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps {capabilities} --ambient-caps {capabilities} \
+        "setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps {capabilities} --ambient-caps \
+         {capabilities} \
          {program}"
     );
     let gateway = place.start(&gateway_at, &format!("{nobody} --port xdp:g --frames 2048"));

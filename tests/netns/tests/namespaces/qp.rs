@@ -6,8 +6,8 @@ use netns::{End, Namespace, join, real_checksums};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// A request is given up after its timeout (17 ms, rounded up) eight times; RoCE allows four times as long, and this machine
-/// may be busy.
+/// A request is given up after its timeout (17 ms, rounded up) eight times; RoCE allows four times as long, and this
+/// machine may be busy.
 const QUICK: &str = "--timeout 17ms --retries 7";
 const GIVEN_UP: Duration = Duration::from_secs(20);
 
@@ -277,7 +277,8 @@ fn a_peer_is_set_up_by_hand() {
         );
         let (rkey, va, length) = (value("rkey="), value("va="), value("length="));
         hosts.run(&format!(
-            "{} --peer 10.94.1.1 --qpn 0x200 --psn 0xfffff0 --rkey {rkey} --va {va} --region {length} --own-qpn 0x100 --own-psn 7 \
+            "{} --peer 10.94.1.1 --qpn 0x200 --psn 0xfffff0 --rkey {rkey} --va {va} --region {length} --own-qpn 0x100 \
+             --own-psn 7 \
              --verify {lent}",
             hosts.alone("read")
         ));

@@ -1,4 +1,5 @@
-//! RoCEv2 behind a socket, with a host of another make: its IPv4 headers are made here, and the kernel does not show them.
+//! RoCEv2 behind a socket, with a host of another make: its IPv4 headers are made here, and the kernel does not show
+//! them.
 
 use netns::product::{Place, until};
 use netns::{End, Namespace, join, real_checksums};
@@ -112,7 +113,8 @@ fn a_foreign_host_is_understood_and_damage_is_not() {
     let server = place.start(
         &server_at,
         &format!(
-            "gvm-dp qp serve --port udp:10.94.1.1 --frames 1024 --memory 4096 --save {} --peer 10.94.1.2 --qpn 0x100 --psn {PSN} \
+            "gvm-dp qp serve --port udp:10.94.1.1 --frames 1024 --memory 4096 --save {} --peer 10.94.1.2 --qpn 0x100 \
+             --psn {PSN} \
              --own-qpn {QPN:#x} --own-psn 0",
             save.to_str().unwrap()
         ),

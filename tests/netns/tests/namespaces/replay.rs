@@ -1,5 +1,5 @@
-//! A whole session between a gateway and its nodes is recorded, and sent again from the addresses of those who said it, when
-//! they are gone: to the gateway, to the gateway after a restart, and to nodes that have started again.
+//! A whole session between a gateway and its nodes is recorded, and sent again from the addresses of those who said it,
+//! when they are gone: to the gateway, to the gateway after a restart, and to nodes that have started again.
 
 use netns::product::{Place, Process};
 use netns::sniff::{Datagram, Sniffer};
@@ -87,7 +87,8 @@ impl World {
         self.place.start(&self.nodes, &line)
     }
 
-    /// Records a session in which every record came back; then its nodes are gone without a word, and the gateway knows it.
+    /// Records a session in which every record came back; then its nodes are gone without a word, and the gateway knows
+    /// it.
     fn session(&self) -> Tape {
         let (at_gateway, at_nodes) = (Sniffer::new(&self.gateway), Sniffer::new(&self.nodes));
         let farm = self.farm();

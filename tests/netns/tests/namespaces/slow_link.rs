@@ -7,12 +7,13 @@ use rustix::process::Signal;
 
 /// Slaves on the fast link; the next id is the one on the slow link.
 const FAST: u64 = 20;
-/// ECHOs to the fast slaves, of each of so many masters: of several lcores one hears the flood, and some of the masters.
+/// ECHOs to the fast slaves, of each of so many masters: of several lcores one hears the flood, and some of the
+/// masters.
 const RECORDS: u64 = 4_000;
 const MASTERS: u64 = 4;
 
-/// Floods a slave behind 10 Mbit/s and 20 MB of queue while others are asked; `bound` is the gateway's socket on these `lcores`,
-/// `slow_gateway` what the slow slave calls it.
+/// Floods a slave behind 10 Mbit/s and 20 MB of queue while others are asked; `bound` is the gateway's socket on these
+/// `lcores`, `slow_gateway` what the slow slave calls it.
 fn others_lose_nothing(lcores: &str, bound: &str, slow_gateway: &str) {
     if !netns::available() {
         return;

@@ -1,5 +1,5 @@
-//! Every block of the documents, tested by its class: what can be typed is typed, and what needs a device is at least something that
-//! the programs accept.
+//! Every block of the documents, tested by its class: what can be typed is typed, and what needs a device is at least
+//! something that the programs accept.
 
 use netns::product::{binaries, until};
 use netns::shell::{Machine, project};

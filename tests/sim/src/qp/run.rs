@@ -103,7 +103,8 @@ impl Run {
     fn brief(&self) -> String {
         let Plan { mood, kind, mtu, connections, depth, read_depth, longest, starved, death, bad, .. } = &self.plan;
         format!(
-            "{mood:?} {kind:?} mtu {} connections {connections} depth {depth} read_depth {read_depth} longest {longest} \
+            "{mood:?} {kind:?} mtu {} connections {connections} depth {depth} read_depth {read_depth} longest \
+             {longest} \
              starved {starved:?} death {death:?} bad {bad} window {}/{}",
             mtu.bytes(),
             self.plan.config.path_window,

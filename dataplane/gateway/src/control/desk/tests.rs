@@ -161,9 +161,8 @@ fn a_fixed_route_stays_whoever_registers() {
     world.desk.fix([fixed(17), fixed(18)]);
     for lcore in &world.lcores {
         let told = [lcore.next(), lcore.next()];
-        assert!(
-            matches!(told, [Some(GatewayCommand::Route(a)), Some(GatewayCommand::Route(b))] if a == fixed(17) && b == fixed(18))
-        );
+        assert!(matches!(told, [Some(GatewayCommand::Route(a)),
+                Some(GatewayCommand::Route(b))] if a == fixed(17) && b == fixed(18)));
     }
     // Slave 17 registers and is answered; no other route is announced.
     let told = register(&mut world);

@@ -362,7 +362,8 @@ impl Model {
 
     fn compare_counts(&self, rig: &Rig) {
         for (name, value) in rig.counts() {
-            // Which link control goes first is no matter of records: `tests/link.rs` and `budget` have tests of their own.
+            // Which link control goes first is no matter of records: `tests/link.rs` and `budget` have tests of their
+            // own.
             let flush = ["flush.link_datagrams_in", "flush.link_records_in", "flush.empty_datagrams"];
             let ours = ["down.", "up."].iter().any(|direction| name.starts_with(direction)) || flush.contains(&&*name);
             // What is held, what found no frame and what was beyond its share is compared with what waits.

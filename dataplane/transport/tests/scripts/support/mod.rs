@@ -1,7 +1,7 @@
 //! Packet scripts in the manner of packetdrill: one queue pair, and a peer that is only what the script says.
 //!
-//! A script is lines. All that is sent, and all that is completed, stands in it in order, before the next packet comes in and
-//! before time passes.
+//! A script is lines. All that is sent, and all that is completed, stands in it in order, before the next packet comes
+//! in and before time passes.
 //!
 //! | line | |
 //! |---|---|

@@ -233,7 +233,8 @@ impl Reports {
             "\nThe honest figures hold.\n".to_owned()
         } else {
             format!(
-                "\nTHE HONEST FIGURES DO NOT HOLD: at most {} records in a million may be lost, and 99 % must take at most {} \
+                "\nTHE HONEST FIGURES DO NOT HOLD: at most {} records in a million may be lost, and 99 % must take at \
+                 most {} \
                  ms.\n",
                 self.lost, self.p99
             )
