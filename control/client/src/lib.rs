@@ -6,7 +6,7 @@
 //! | [`stats`], [`routes`], [`top`] | the work of a process, and who is registered |
 //! | [`capture`], [`trace`] | the datagrams and records of its ports |
 //! | [`set`], [`drain`] | commands for it |
-//! | [`rates`], [`table`], [`format`] | numbers in the form that people read |
+//! | [`rates`], [`table`], [`mod@format`] | numbers in the form that people read |
 #![forbid(unsafe_code)]
 
 pub mod args;

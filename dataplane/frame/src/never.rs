@@ -1,6 +1,6 @@
 //! Checks for what cannot happen.
 //!
-//! In tests and in the simulator [`never!`](crate::never) panics. In a released process it counts and goes on: one
+//! In tests and in the simulator [`never!`](macro@crate::never) panics. In a released process it counts and goes on: one
 //! broken assumption must not cost the data of others. `gvm-dp stats` shows the count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ pub fn count() -> u64 {
     BROKEN.load(Ordering::Relaxed)
 }
 
-/// Counts a broken assumption, and reports the first one. Called by [`never!`](crate::never).
+/// Counts a broken assumption, and reports the first one. Called by [`never!`](macro@crate::never).
 #[cold]
 #[inline(never)]
 pub fn note(what: &str, file: &str, line: u32) {

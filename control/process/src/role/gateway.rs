@@ -29,9 +29,10 @@ const REGISTRAR_MAILBOX: usize = 1024;
 /// Runs a gateway until it has drained.
 ///
 /// # Errors
-/// Before it runs it fails as [`ControlSocket::claim`], [`MetricsListener::bind`], [`NeighborSpec::resolve`],
-/// [`Ports::prepare`] and [`start_lcores`] do, or because a static route does not fit its ports. Then it fails as
-/// [`supervise::run`] does.
+/// Before it runs it fails as [`ControlSocket::claim`](serve::socket::ControlSocket::claim),
+/// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind), [`NeighborSpec::resolve`], [`Ports::prepare`] and
+/// [`start_lcores`] do, or because a static route does not fit its ports. Then it fails as
+/// [`supervise::run`](crate::supervise::run) does.
 pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Result<(), Failure> {
     let start = Start::new(&config.common)?;
     let clock = start.clock;

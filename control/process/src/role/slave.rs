@@ -28,8 +28,9 @@ const EVENTS: usize = 256;
 /// Runs a slave until it has drained.
 ///
 /// # Errors
-/// Before it runs it fails as [`ControlSocket::claim`], [`MetricsListener::bind`], [`Ports::prepare`] and
-/// [`start_lcores`] do. Then it fails as [`supervise::run`] does.
+/// Before it runs it fails as [`ControlSocket::claim`](serve::socket::ControlSocket::claim),
+/// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind), [`Ports::prepare`] and [`start_lcores`] do. Then
+/// it fails as [`supervise::run`](crate::supervise::run) does.
 pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Result<(), Failure> {
     let start = Start::new(&config.common)?;
     let clock = start.clock;
