@@ -5,7 +5,7 @@
 #   scripts/mutants.sh CRATE [OPTIONS]     CRATE is wire, frame, link, transport, gateway, ...
 #
 #   --shard K/N     only every N-th change, from the K-th on (K from 0): a whole crate takes hours
-#   --file PATH     only the changes of this file, like dataplane/gateway/src/desk.rs; may be given several times
+#   --file PATH     only the changes of this file, like dataplane/gateway/src/cargo/pass.rs; may be given several times
 #   --re REGEX      only the changes whose name matches
 #   --list          says which changes there are, and tries none
 #   --goal PERCENT  fails when fewer of the viable changes are caught [default: 92]
