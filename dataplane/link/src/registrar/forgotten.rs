@@ -52,3 +52,16 @@ impl Forgotten {
 fn place(id: u16) -> (usize, u64) {
     (usize::from(id) / u64::BITS as usize, 1 << (u32::from(id) % u64::BITS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_master_has_a_bit_of_its_own() {
+        let places: HashSet<(usize, u64)> = (0..=u16::MAX).map(place).collect();
+        assert_eq!(places.len(), 1 << 16);
+        assert!(places.iter().all(|(word, bit)| *word < 1 << 10 && bit.count_ones() == 1));
+    }
+}

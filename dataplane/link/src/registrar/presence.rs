@@ -171,3 +171,56 @@ impl Presence {
         self.is_present().then(|| Route { peer: self.peer, mtu: self.mtu(), fixed_port: self.fixed_port })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::link::{Cookie, NodeId, SpeedClass};
+
+    fn peer(last: u8) -> Peer {
+        Peer::ipv4(PortId(0), [192, 0, 2, last], 9999, Vlan::UNTAGGED, [2; 6])
+    }
+
+    fn heartbeat(padded: bool) -> Heartbeat {
+        Heartbeat {
+            node: NodeId::master(1),
+            fixed_port: false,
+            padded,
+            left: false,
+            boot_epoch: 7,
+            seq: 1,
+            challenge: 9,
+            cookie: Cookie::NONE,
+            members_generation: 0,
+            members_epoch: 0,
+            pages_total: 0,
+            pages_free: 0,
+            domain: 0,
+            vcpus: 0,
+            max_ip_packet: 9000,
+            speed_class: SpeedClass::UNKNOWN,
+        }
+    }
+
+    #[test]
+    fn a_proven_size_holds_until_the_node_registers_anew() {
+        let mut presence = Presence::never();
+        presence.accept(&heartbeat(true), &peer(1), 10, Verdict::New, 8972, 9000);
+        assert_eq!((presence.proven(), presence.mtu()), (9000, 9000));
+        presence.accept(&heartbeat(false), &peer(1), 20, Verdict::Next, 200, 9000);
+        assert_eq!(presence.proven(), 9000, "it is the same start at the same address");
+        presence.accept(&heartbeat(false), &peer(2), 30, Verdict::New, 200, 9000);
+        assert_eq!((presence.proven(), presence.mtu()), (0, UNPROVEN_MTU), "nothing came from there yet");
+    }
+
+    #[test]
+    fn people_are_told_what_is_new_about_a_node() {
+        let mut presence = Presence::never();
+        assert_eq!(presence.news(&peer(1)), "for the first time");
+        presence.accept(&heartbeat(false), &peer(1), 10, Verdict::New, 200, 1500);
+        assert_eq!(presence.news(&peer(1)), "again, after a restart");
+        assert_eq!(presence.news(&peer(2)), "at another address");
+        presence.state = State::Gone;
+        assert_eq!(presence.news(&peer(1)), "again, after it was gone");
+    }
+}
