@@ -332,6 +332,18 @@ mod tests {
         assert_eq!(arena.base().as_ptr() as usize % 4096, 0);
     }
 
+    /// What cannot be had is an error, and never ordinary pages under another name.
+    #[test]
+    fn required_hugepages_are_hugepages_or_an_error() {
+        let Ok(arena) = Arena::new(1, Hugepages::Require) else { return };
+        assert_eq!(arena.backing(), Backing::Hugepages);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let begin = format!("{:x}-", arena.base().as_ptr() as usize);
+        let mapping = maps.lines().skip_while(|line| !line.starts_with(&begin));
+        let size = mapping.skip(1).find(|line| line.starts_with("KernelPageSize:")).unwrap();
+        assert!(size.contains(" 2048 kB"), "{size}");
+    }
+
     /// Every machine has node 0; a kernel without NUMA, or a sandbox, does not report it.
     #[test]
     fn an_arena_is_on_the_node_that_was_asked_for() {

@@ -105,3 +105,13 @@ impl ControlQueues {
         self.waiting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_precedence_has_a_place_of_its_own() {
+        assert_eq!(Precedence::ALL.map(Precedence::index), [0, 1, 2]);
+    }
+}

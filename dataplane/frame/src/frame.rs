@@ -256,7 +256,8 @@ mod tests {
     fn headers_go_before_the_data() {
         let pool = pool();
         let mut frame = pool.alloc().unwrap();
-        assert!(frame.append(b"payload"));
+        assert!(frame.is_empty());
+        assert!(frame.append(b"payload") && !frame.is_empty());
         frame.prepend(3).unwrap().copy_from_slice(b"hdr");
         assert_eq!(frame.data(), b"hdrpayload");
         frame.trim_front(3);
