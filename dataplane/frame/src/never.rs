@@ -1,7 +1,7 @@
 //! Checks for what cannot happen.
 //!
-//! In tests and in the simulator [`never!`](macro@crate::never) panics. In a released process it counts and goes on: one
-//! broken assumption must not cost the data of others. `gvm-dp stats` shows the count.
+//! In tests and in the simulator [`never!`](macro@crate::never) panics. In a released process it counts and goes on:
+//! one broken assumption must not cost the data of others. `gvm-dp stats` shows the count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
