@@ -195,6 +195,7 @@ mod tests {
         }
         let raw = Peer::ipv4(PortId(1), [192, 0, 2, 7], 9999, Vlan::UNTAGGED, [0; 6]);
         assert_eq!(raw, Peer::socket(PortId(1), "192.0.2.7:9999".parse().unwrap()));
+        assert!(!raw.is_roce() && Peer { local: 3 | Peer::ROCE, ..raw }.is_roce());
         let mut peer = Peer { local: 3, ..Peer::ipv4(PortId(2), [10, 0, 0, 1], 5, Vlan::tagged(7), [1; 6]) };
         peer.move_to([192, 0, 2, 7], 9999, [2; 6]);
         let moved = Peer::ipv4(PortId(2), [192, 0, 2, 7], 9999, Vlan::tagged(7), [2; 6]);

@@ -358,6 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn the_most_that_was_in_use_is_remembered() {
+        let pool = pool(8);
+        let held: Vec<_> = (0..3).filter_map(|_| pool.alloc()).collect();
+        drop(held);
+        let one = pool.alloc();
+        assert_eq!((pool.high_water(), pool.in_use(), one.is_some()), (3, 1, true));
+    }
+
+    #[test]
+    fn any_fresh_frame_has_the_room_that_its_chunk_promises() {
+        let pool = pool(8);
+        assert_eq!((payload_room(2048), pool.payload_room(), payload_room(100)), (1728, 1728, 0));
+        let frames: Vec<_> = std::iter::from_fn(|| pool.alloc_reserved()).collect();
+        let least = frames.iter().map(Frame::tailroom).min();
+        assert_eq!(least, Some(1728), "the frame whose data begins last");
+        assert_eq!((chunk_for_data(1728), chunk_for_data(1729)), (2048, 4096));
+    }
+
+    #[test]
     fn cargo_leaves_the_reserve_to_link_control() {
         let pool = pool(4);
         let held: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
