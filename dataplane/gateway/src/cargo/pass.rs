@@ -284,8 +284,8 @@ fn push(items: &mut Vec<Item>, item: Item) {
     items.push(item);
 }
 
-/// Keeps upward items that come from where their slave is registered, and asks `judge` whether any other item passes.
-/// Items that do not pass are counted and reported to `dropped`.
+/// Drops upward items that do not come from where their slave is registered, and asks `judge` of each other item
+/// whether it passes. Items that do not pass are counted and reported to `dropped`.
 #[inline]
 pub fn check_origin(
     items: &mut Vec<Item>,
@@ -300,12 +300,14 @@ pub fn check_origin(
         if let Some(ahead) = items.get(number + AHEAD) {
             routes.prefetch(ahead.source);
         }
-        let is_upward = item.source != FROM_MASTER;
-        let source = || {
-            let datagram = burst.get(usize::from(item.datagram))?;
-            DropReason::of_source(routes.slave_source(item.source, &datagram.peer))
-        };
-        let refused = if is_upward { source() } else { None };
+        let mut refused = None;
+        if item.source != FROM_MASTER {
+            let Some(datagram) = burst.get(usize::from(item.datagram)) else {
+                frame::never!("an item is to be checked and its datagram is gone");
+                continue;
+            };
+            refused = DropReason::of_source(routes.slave_source(item.source, &datagram.peer));
+        }
         match refused.map_or_else(|| judge(item), Err) {
             Ok(()) => push(admitted, *item),
             Err(reason) => {

@@ -2,9 +2,9 @@
 //!
 //! Without a trace the cost is one check per burst and per poll. With a trace, a gateway takes some bursts apart: those
 //! with records of the slave, and those that meet such records in a buffer. It handles them datagram by datagram and
-//! record by record, through the same code as always. It compares buffers and counters before and after, so that it
-//! reports what was really done. A datagram that is placed whole stays whole: the same datagrams leave as without a
-//! trace.
+//! record by record, through the same code as always. That code reports why it drops a record; for all other records
+//! the gateway compares buffers and counters before and after. So it reports what was really done. A datagram that is
+//! placed whole stays whole: the same datagrams leave as without a trace.
 
 use crate::aggregate::Open;
 use crate::drop::DropReason;

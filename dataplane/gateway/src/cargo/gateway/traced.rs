@@ -1,5 +1,5 @@
-//! A traced gateway: it handles bursts record by record, through the same code, and compares buffers and counters to
-//! see what happened to each record.
+//! A traced gateway: it handles bursts record by record, through the same code. The passes report why they drop a
+//! record; buffers and counters, compared before and after, show what happened to every other record.
 
 use super::Gateway;
 use crate::aggregate::Open;
