@@ -32,13 +32,29 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Asks the cache for a line that will be read. Any address is allowed: a prefetch never faults.
+/// Asks the cache for a line that will be read soon. Any address is allowed: a prefetch never faults.
+///
+/// The line comes into the first-level cache. That cache waits for few lines at once, and a further request waits for
+/// a free place: many lines from memory are asked for with [`prefetch_far`] first.
 #[inline]
 pub fn prefetch_read<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it has no effect on memory and cannot fault.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks the second-level cache for a line that will be needed later. Any address is allowed. That cache waits for many
+/// lines at once.
+#[inline]
+pub fn prefetch_far<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it has no effect on memory and cannot fault.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast())
     };
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
@@ -52,9 +68,17 @@ pub fn prefetch_write<T>(address: *const T) {
 
 /// Asks the cache for `lines` lines from an address on. Any address is allowed.
 #[inline]
-pub(crate) fn prefetch_lines(start: *const u8, lines: usize) {
+pub fn prefetch_lines(start: *const u8, lines: usize) {
     for line in 0..lines {
         prefetch_read(start.wrapping_add(line * 64));
+    }
+}
+
+/// [`prefetch_far`] for `lines` lines from an address on.
+#[inline]
+pub fn prefetch_far_lines(start: *const u8, lines: usize) {
+    for line in 0..lines {
+        prefetch_far(start.wrapping_add(line * 64));
     }
 }
 
@@ -62,6 +86,12 @@ pub(crate) fn prefetch_lines(start: *const u8, lines: usize) {
 #[inline]
 pub fn prefetch_bytes(bytes: &[u8]) {
     prefetch_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
+}
+
+/// [`prefetch_far`] for an element of a slice; an index out of range does nothing.
+#[inline]
+pub fn prefetch_far_element<T>(slice: &[T], index: usize) {
+    prefetch_far(slice.as_ptr().wrapping_add(index));
 }
 
 /// Asks the cache for an element of a slice; an index out of range does nothing.

@@ -123,6 +123,21 @@ impl Frame {
         copy::prefetch_write(tail.wrapping_add(len));
     }
 
+    /// Asks the second-level cache for the same.
+    #[inline]
+    pub fn prefetch_tail_far(&self, len: usize) {
+        let tail = self.tail();
+        copy::prefetch_far(tail);
+        copy::prefetch_far(tail.wrapping_add(64));
+        copy::prefetch_far(tail.wrapping_add(len));
+    }
+
+    /// Asks the second-level cache for the line before the data, where headers will be written.
+    #[inline]
+    pub fn prefetch_front_far(&self) {
+        copy::prefetch_far(self.data.as_ptr().wrapping_sub(1));
+    }
+
     /// Asks the cache for the whole place where the next `len` bytes will be appended.
     #[inline]
     pub fn prefetch_room(&self, len: usize) {

@@ -1,6 +1,7 @@
 //! The free chunks of an arena: allocation is a pop, return is a push, both by one lcore alone.
 
 use crate::arena::{Arena, ArenaError, Backing, HUGEPAGE, Hugepages, Placement};
+use crate::copy;
 use crate::frame::Frame;
 use crate::stock::{Stock, release};
 use std::cell::Cell;
@@ -169,7 +170,7 @@ impl Pool {
         shared.top.set(left);
         // The next chunk to go out: a device had it for a long time, so it is not in the cache.
         if let Some(next) = shared.free.get((left as usize).wrapping_sub(1)) {
-            self.chunks().prefetch::<2>(next.get(), fresh_offset(next.get()));
+            copy::prefetch_lines(self.chunks().address(next.get(), fresh_offset(next.get())), 2);
         }
         if left < shared.low_water.get() {
             shared.low_water.set(left);
@@ -299,14 +300,8 @@ pub struct Chunks<'a> {
 impl Chunks<'_> {
     /// The address of a chunk's bytes from `offset` on; meaningless for a chunk that does not exist.
     #[inline]
-    fn address(&self, index: u32, offset: u16) -> *mut u8 {
+    pub fn address(&self, index: u32, offset: u16) -> *mut u8 {
         self.base.as_ptr().wrapping_add(index as usize * self.chunk as usize + usize::from(offset))
-    }
-
-    /// Asks the cache for the first `LINES` lines that a device wrote at `offset` of a chunk.
-    #[inline]
-    pub fn prefetch<const LINES: usize>(&self, index: u32, offset: u16) {
-        crate::copy::prefetch_lines(self.address(index, offset), LINES);
     }
 
     /// Takes back a frame that [`Frame::into_index`] gave to a device: [`Pool::from_index`] without its check.

@@ -5,6 +5,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod addresses;
+mod ahead;
 pub mod any;
 pub mod dpdk;
 pub mod headers;

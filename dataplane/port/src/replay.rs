@@ -10,6 +10,7 @@
 //! measurement, [`ReplayPort::spoilt`] tells whether somebody did.
 
 use crate::Port;
+use crate::ahead;
 use crate::headers::{self, Local, Reader, Verify};
 use frame::counter::CounterSet;
 use frame::{Burst, Frame, Pool, PortId, Time, TxQueue, pool};
@@ -31,12 +32,6 @@ frame::counters! {
         tx_unsendable,
     }
 }
-
-/// How many packets ahead of the current one the cache is asked for: a burst, so that they arrive while the role works.
-const AHEAD: usize = 32;
-
-/// How many cache lines of each: headers and a small record.
-const LINES: usize = 3;
 
 /// How many transmitted frames the sink keeps before the oldest goes back to its pool.
 const TX_RING: usize = 512;
@@ -171,9 +166,10 @@ impl Port for ReplayPort {
         let Self { input, ring, reader, headers, len, counters, .. } = self;
         let (ring, chunks, len) = (&ring[..], input.chunks(), *len);
         for number in self.head..self.head + most {
-            if let Some(&ahead) = ring.get((number + AHEAD) & mask) {
-                chunks.prefetch::<LINES>(ahead, pool::fresh_offset(ahead));
-            }
+            ahead::ask(|ahead| {
+                let &index = ring.get((number + ahead) & mask)?;
+                Some(chunks.address(index, pool::fresh_offset(index)))
+            });
             let Some(&index) = ring.get(number & mask) else { break };
             // SAFETY: between head and tail the ring holds numbers that `into_index` returned, each once: nobody else
             // owns the chunk; the range is the one that it returned.

@@ -135,16 +135,27 @@ impl Aggregator {
         frame::copy::prefetch_element(&self.slots, destination as usize);
     }
 
-    /// Asks the cache for the place where the next `len` bytes for a destination go. Returns whether its buffer will
-    /// leave, because they do not fit or nothing more will.
+    /// Asks the second-level cache for the place where the next `len` bytes for a destination go. If the buffer will
+    /// leave, because they do not fit or nothing more will, it also asks for what that touches, and returns `true`.
     #[inline]
-    pub fn prefetch_tail(&self, destination: Destination, len: usize) -> bool {
-        match self.slots.get(destination as usize) {
-            Some(Slot { buffer: Some(frame), limit, .. }) => {
-                frame.prefetch_tail(len);
-                frame.len() + len + HEADER_LEN > usize::from(*limit)
-            }
-            _ => false,
+    pub fn prefetch_far(&self, destination: Destination, len: usize) -> bool {
+        let Some(Slot { buffer: Some(frame), limit, entry, .. }) = self.slots.get(destination as usize) else {
+            return false;
+        };
+        frame.prefetch_tail_far(len);
+        let leaves = frame.len() + len + HEADER_LEN > usize::from(*limit);
+        if leaves {
+            frame.prefetch_front_far();
+            self.order.prefetch_far(*entry);
+        }
+        leaves
+    }
+
+    /// Asks the cache for the place where the next `len` bytes for a destination go.
+    #[inline]
+    pub fn prefetch_tail(&self, destination: Destination, len: usize) {
+        if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize) {
+            frame.prefetch_tail(len);
         }
     }
 

@@ -74,6 +74,12 @@ impl OpeningOrder {
         Some(opened)
     }
 
+    /// Asks the second-level cache for an entry that will be removed.
+    #[inline]
+    pub fn prefetch_far(&self, entry: Entry) {
+        frame::copy::prefetch_far_element(&self.nodes, entry as usize);
+    }
+
     /// When a buffer opened.
     pub fn opened(&self, entry: Entry) -> Option<Time> {
         self.nodes.get(entry as usize).map(|node| node.opened)

@@ -90,6 +90,12 @@ impl Routes {
         frame::copy::prefetch_element(&self.slaves, destination as usize);
     }
 
+    /// Asks the second-level cache for the same.
+    #[inline]
+    pub fn prefetch_far(&self, destination: Destination) {
+        frame::copy::prefetch_far_element(&self.slaves, destination as usize);
+    }
+
     /// The destination of the slave with the id in a record header; `None` when the id is out of range, or its shard is
     /// not served.
     #[inline]

@@ -10,12 +10,14 @@ use super::plugin::LoadedPlugin;
 use super::watched::Watched;
 use crate::Port;
 use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::ahead;
 use crate::headers::{self, Fill, Reader, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
 use crate::raw::{self, RawCounters as _, raw_counters};
 use crate::vlans::Vlans;
 use frame::counter::{CounterSet, Kind, Visitor};
+use frame::pool::Chunks;
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
 use port_abi::{BURST, Exchange, Queue, QueueCounts};
@@ -101,8 +103,6 @@ raw_counters!(DpdkCounters);
 const STOCK: u32 = 192;
 /// The most chunks in one exchange.
 const HANDFUL: u32 = 64;
-/// How many received packets ahead the cache is asked for headers and a small record.
-const AHEAD: usize = 4;
 /// The interval at which the port reads the results of the device thread.
 const LOOK: Time = 10 * MILLISECOND;
 /// The most answers and questions that wait.
@@ -393,15 +393,15 @@ impl Port for DpdkPort {
             return 0;
         }
         let frames = self.frames;
-        let frames = frames.get(..usize::from(received)).unwrap_or(&frames);
-        for ahead in frames.iter().take(AHEAD) {
-            self.lent.pool().chunks().prefetch::<3>(ahead.chunk, ahead.offset);
-        }
+        let frames: &[port_abi::Frame] = frames.get(..usize::from(received)).unwrap_or(&frames);
+        let address = |chunks: Chunks<'_>, at: usize| {
+            frames.get(at).map(|described| chunks.address(described.chunk, described.offset).cast_const())
+        };
+        // Nothing was known of these packets before.
+        ahead::ask_first(|at| address(self.lent.pool().chunks(), at));
         let (mut added, mut bytes) = (0, 0);
         for (at, described) in frames.iter().enumerate() {
-            if let Some(ahead) = frames.get(at + AHEAD) {
-                self.lent.pool().chunks().prefetch::<3>(ahead.chunk, ahead.offset);
-            }
+            ahead::ask(|ahead| address(self.lent.pool().chunks(), at + ahead));
             // SAFETY: the plugin returned the chunk just now.
             let taken =
                 unsafe { self.lent.take(described.chunk.into(), described.offset.into(), described.len.into()) };

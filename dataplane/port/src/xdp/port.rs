@@ -5,6 +5,7 @@
 //! and its frames go back to the pool.
 
 use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::ahead;
 use crate::headers::{self, Reader, Refused, Verify};
 use crate::neighbour::Neighbours;
 use crate::raw::{self, RawCounters as _};
@@ -31,9 +32,6 @@ use std::sync::Arc;
 const ETHERNET: u32 = 18;
 /// Where the kernel puts a received packet in a chunk.
 const XDP_HEADROOM: u32 = 256;
-/// How many received packets ahead the cache is asked for headers and a small record: about as many lines as a core can
-/// wait for at once.
-const AHEAD: u32 = 4;
 /// How often the kernel's statistics and the interface's state are read.
 const LOOK: Time = 10 * MILLISECOND;
 
@@ -463,9 +461,8 @@ impl Port for XdpPort {
         while burst.room() > 0 {
             let Some(descriptor) = socket.rx.pop() else { break };
             taken += 1;
-            if let Some(ahead) = socket.rx.ahead(AHEAD) {
-                ledger.prefetch(ahead.addr);
-            }
+            // One packet has been popped: the next is zero ahead in the ring.
+            ahead::ask(|ahead| socket.rx.ahead(ahead as u32 - 1).map(|descriptor| ledger.address(descriptor.addr)));
             // SAFETY: the kernel returned the descriptor in the RX ring.
             let mut frame = unsafe { ledger.take(descriptor.addr, descriptor.len) };
             if frame.is_none() {

@@ -20,7 +20,7 @@ use link::RouteChange;
 use std::sync::Arc;
 
 /// How many items ahead of the current one the cache is asked for the place where records will go.
-const TAILS_AHEAD: usize = 16;
+const TAILS_AHEAD: usize = 8;
 
 /// One lcore's gateway.
 pub struct Gateway {
@@ -150,9 +150,12 @@ impl Gateway {
         // They count as held from the start. A record that finds no buffer is subtracted where that is found.
         let held = self.held.of_mut(direction);
         *held = held.wrapping_add(to.len() as u64);
+        for (number, &destination) in to.iter().enumerate() {
+            self.prefetch_far(destination, burst.get(number).map_or(0, |datagram| datagram.frame.len()));
+        }
         let mut tail = wire::HEADER_LEN;
         for &ahead in to.iter().take(TAILS_AHEAD) {
-            self.prefetch_tail(ahead, tail);
+            self.buffers.prefetch_tail(ahead, tail);
         }
         for (number, &destination) in to.iter().enumerate() {
             let Some(datagram) = burst.get(number) else {
@@ -163,7 +166,7 @@ impl Gateway {
             if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
                 // The next record is most likely as long as this one.
                 tail = bytes.len();
-                self.prefetch_tail(ahead, tail);
+                self.buffers.prefetch_tail(ahead, tail);
             }
             // Most of the memory that a large record goes to was not used before. Without a prefetch of all of it, the
             // copy waits for memory line by line.
@@ -186,12 +189,18 @@ impl Gateway {
     /// Appends all items to the buffers of their destinations.
     fn append_items(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
         let items = std::mem::take(&mut self.items);
+        for ahead in items.iter().take(2 * BURST) {
+            self.prefetch_far(ahead.destination, usize::from(ahead.len));
+        }
         for ahead in items.iter().take(TAILS_AHEAD) {
-            self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+            self.buffers.prefetch_tail(ahead.destination, usize::from(ahead.len));
         }
         for (at, item) in items.iter().enumerate() {
+            if let Some(far) = items.get(at + 2 * BURST) {
+                self.prefetch_far(far.destination, usize::from(far.len));
+            }
             if let Some(ahead) = items.get(at + TAILS_AHEAD) {
-                self.prefetch_tail(ahead.destination, usize::from(ahead.len));
+                self.buffers.prefetch_tail(ahead.destination, usize::from(ahead.len));
             }
             let start = usize::from(item.offset);
             let datagram = burst.get(usize::from(item.datagram));
@@ -211,12 +220,12 @@ impl Gateway {
         self.items.clear();
     }
 
-    /// Asks the cache for the place where the next `len` bytes for a destination will go. If the buffer will leave with
-    /// them, it also asks for the route.
+    /// Asks the second-level cache for the place where the next `len` bytes for a destination will go. If the buffer
+    /// will leave with them, it also asks for the route.
     #[inline(always)]
-    fn prefetch_tail(&self, destination: Destination, len: usize) {
-        if self.buffers.prefetch_tail(destination, len) {
-            self.routes.prefetch(destination);
+    fn prefetch_far(&self, destination: Destination, len: usize) {
+        if self.buffers.prefetch_far(destination, len) {
+            self.routes.prefetch_far(destination);
         }
     }
 
