@@ -43,7 +43,7 @@ impl Counter {
 }
 
 /// Receives each counter of a set: its name, what it counts, its value.
-pub type Visitor<'a> = dyn FnMut(&'static str, &'static str, u64) + 'a;
+pub type Visitor<'a> = dyn FnMut(&str, &'static str, u64) + 'a;
 
 /// The kind of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,29 +70,46 @@ pub trait CounterSet: Send + Sync {
 
 /// Defines a struct of [`Counter`]s. Names and descriptions are written once, here; `stats`, JSON, Prometheus and the
 /// documentation all read them through [`CounterSet`]. Behind the name of one that can fall stands `: gauge`, and
-/// behind that of one that counts what was dropped `: drop`.
+/// behind that of one that counts what was dropped `: drop`. A set can have other sets, behind its own counters and a
+/// semicolon: their counters are read under their name with the prefix that stands there.
 ///
 /// ```
+/// use frame::counter::{CounterSet, Kind};
+///
 /// frame::counters! {
-///     /// What a thing counts.
-///     pub struct ThingCounters {
+///     /// What a thing counts on each of its sides.
+///     pub struct SideCounters {
 ///         /// Records that came in.
 ///         records_in,
 ///         /// Records that wait.
 ///         waiting: gauge,
 ///     }
 /// }
+/// frame::counters! {
+///     /// What a thing counts.
+///     pub struct ThingCounters {
+///         /// How often the thing was turned.
+///         turns;
+///         /// The left side.
+///         left: SideCounters as "left_",
+///         /// The right side.
+///         right: SideCounters as "right_",
+///     }
+/// }
 /// let counters = ThingCounters::default();
-/// counters.records_in.add(2);
+/// counters.left.records_in.add(2);
 /// let mut seen = Vec::new();
-/// frame::counter::CounterSet::visit(&counters, &mut |name, help, value| seen.push((name, help, value)));
-/// assert_eq!(seen[0], ("records_in", "Records that came in.", 2));
-/// assert_eq!(frame::counter::CounterSet::kind(&counters, "waiting"), frame::counter::Kind::Gauge);
+/// counters.visit(&mut |name, help, value| seen.push((name.to_owned(), help, value)));
+/// assert_eq!(seen[0], ("turns".to_owned(), "How often the thing was turned.", 0));
+/// assert_eq!(seen[1], ("left_records_in".to_owned(), "Records that came in.", 2));
+/// assert_eq!(seen[3].0, "right_records_in");
+/// assert_eq!((counters.kind("turns"), counters.kind("right_waiting")), (Kind::Counter, Kind::Gauge));
 /// ```
 #[macro_export]
 macro_rules! counters {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $(#[doc = $doc:literal] $field:ident $(: $kind:ident)?),* $(,)?
+        $(; $(#[doc = $of:literal] $nested:ident: $set:ident as $prefix:literal),* $(,)?)?
     }) => {
         $(#[$meta])*
         // On its own cache lines, aligned to pairs because they are fetched in pairs: no other thread writes to an
@@ -101,6 +118,7 @@ macro_rules! counters {
         #[repr(align(128))]
         $vis struct $name {
             $(#[doc = $doc] pub $field: $crate::counter::Counter,)*
+            $($(#[doc = $of] pub $nested: $set,)*)?
         }
 
         impl $crate::counter::CounterSet for $name {
@@ -110,9 +128,15 @@ macro_rules! counters {
 
             fn visit(&self, visitor: &mut $crate::counter::Visitor<'_>) {
                 $(visitor(stringify!($field), $doc.trim_ascii(), self.$field.get());)*
+                $($(self.$nested.visit(&mut |name, help, value| {
+                    visitor(&format!(concat!($prefix, "{}"), name), help, value);
+                });)*)?
             }
 
             fn kind(&self, counter: &str) -> $crate::counter::Kind {
+                $($(if let Some(counter) = counter.strip_prefix($prefix) {
+                    return self.$nested.kind(counter);
+                })*)?
                 match counter {
                     $($(stringify!($field) => $crate::counters!(@kind $kind),)?)*
                     _ => $crate::counter::Kind::Counter,

@@ -48,33 +48,29 @@ pub fn counters(
     out: &OutboxCounters,
     ports: impl IntoIterator<Item = std::sync::Arc<dyn CounterSet>>,
 ) -> anyhow::Result<Passed> {
-    let (direction, left, datagrams, queued) = if up {
-        (&gateway.up, &out.up_records_out, &out.up_datagrams_out, &out.up_records_queued)
-    } else {
-        (&gateway.down, &out.down_records_out, &out.down_datagrams_out, &out.down_records_queued)
-    };
+    let (direction, cargo) = if up { (&gateway.up, &out.up) } else { (&gateway.down, &out.down) };
     let mut lost = Vec::new();
     for direction in [&gateway.down, &gateway.up] {
-        direction.visit_drops(&mut |name, _, count| lost.push((name, count)));
+        direction.visit_drops(&mut |name, _, count| lost.push((name.to_owned(), count)));
     }
     for set in ports {
         set.visit(&mut |name, _, count| {
             if name.ends_with("_refused") || name.ends_with("_unsendable") {
-                lost.push((name, count));
+                lost.push((name.to_owned(), count));
             }
         });
     }
     lost.retain(|(_, count)| *count > 0);
     ensure!(lost.is_empty(), "something was dropped or refused: {lost:?}");
-    let (came, left) = (direction.records_in.get(), left.get());
-    let (held, queued) = (direction.held.get(), queued.get());
+    let (came, left) = (direction.records_in.get(), cargo.records_out.get());
+    let (held, queued) = (direction.held.get(), cargo.records_queued.get());
     ensure!(came > 0, "nothing came in");
     ensure!(came == left + held + queued, "{came} records came in, {left} left, {held} and {queued} wait");
     let flush = &gateway.flush;
     let full = flush.flush_full.get();
     let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_drain];
     let all = full + others.iter().map(|counter| counter.get()).sum::<u64>();
-    Ok(Passed { came, left, datagrams: datagrams.get(), full: (full, all) })
+    Ok(Passed { came, left, datagrams: cargo.datagrams_out.get(), full: (full, all) })
 }
 
 /// The whole account of an lcore whose input has this shape, after `received` datagrams.

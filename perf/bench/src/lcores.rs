@@ -90,7 +90,7 @@ impl Subject {
 }
 
 fn records(view: &View) -> u64 {
-    view.outbox.down_records_out.get()
+    view.outbox.down.records_out.get()
 }
 
 /// Runs one lcore on each core for a while.

@@ -114,7 +114,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     let mut report = Report::new(&counters, &latency, cli.targets().count, cli.down == DownName::Echo);
     let view = running.view();
     report.cpu_seconds = cpu_ns(view.tid).map_or(0.0, |ns| ns as f64 / SECOND as f64);
-    report.down.dropped_tx = view.outbox.down_records_dropped_tx.get();
+    report.down.dropped_tx = view.outbox.down.records_dropped_tx.get();
     report.received.rx_lost = view.lcore.rx_lost.get();
     if order.try_send(GeneratorCommand::Drain).is_err() {
         running.stop();

@@ -1,6 +1,7 @@
 //! The counters and histograms that the sources define, and the part of `docs/operating.md` that lists them.
 
 use crate::tree::TextFile;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Marks the generated part of the document.
@@ -15,7 +16,7 @@ const NOT_FOR_USERS: [&str; 2] = ["MemoryCounters", "ReplayCounters"];
 const MACROS: [&str; 3] = ["frame::counters! {", "crate::counters! {", "frame::histograms! {"];
 
 /// A set of counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
     /// The name of its type.
     pub name: String,
@@ -25,6 +26,8 @@ pub struct Set {
     pub path: String,
     /// Its counters: name and meaning.
     pub counters: Vec<(String, String)>,
+    /// The sets that it has, while the file is read: their types, and the prefixes of their counters.
+    nested: Vec<(String, String)>,
 }
 
 /// All sets that a user can see, in the order of their files.
@@ -32,6 +35,23 @@ pub fn sets(files: &[TextFile]) -> Vec<Set> {
     let sources = files.iter().filter(|file| file.path.ends_with(".rs"));
     let ours = sources.filter(|file| !file.path.starts_with("tests/") && !file.path.contains("/tests/"));
     ours.flat_map(read).filter(|set| !NOT_FOR_USERS.contains(&&*set.name)).collect()
+}
+
+/// Puts the counters of sets that another set of the file has into that set, under the names that users see.
+fn nest(mut found: Vec<Set>) -> Vec<Set> {
+    let mut inner = BTreeSet::new();
+    for at in 0..found.len() {
+        let nested = std::mem::take(&mut found[at].nested);
+        for (name, prefix) in nested {
+            let set = found.iter().find(|set| set.name == name);
+            let counters = set.into_iter().flat_map(|set| &set.counters);
+            let counters: Vec<_> = counters.map(|(name, help)| (format!("{prefix}{name}"), help.clone())).collect();
+            found[at].counters.extend(counters);
+            inner.insert(name);
+        }
+    }
+    found.retain(|set| !inner.contains(&set.name));
+    found
 }
 
 /// The sets that one file defines.
@@ -43,7 +63,7 @@ fn read(file: &TextFile) -> Vec<Set> {
         let text = line.trim();
         match &mut set {
             None if MACROS.contains(&line) => {
-                set = Some(Set { name: String::new(), help: String::new(), path: file.path.clone(), counters: vec![] });
+                set = Some(Set { path: file.path.clone(), ..Set::default() });
                 help.clear();
             }
             None => {}
@@ -57,17 +77,22 @@ fn read(file: &TextFile) -> Vec<Set> {
                 } else if let Some(rest) = text.strip_prefix("pub struct ") {
                     open.name = rest.trim_end_matches(" {").to_owned();
                     open.help = std::mem::take(&mut help);
-                } else if let Some(name) = text.strip_suffix(',') {
-                    // Behind the name of a counter may stand its kind, and behind that of a histogram its type.
+                } else if let Some(name) = text.strip_suffix([',', ';']) {
+                    // Behind the name of a counter may stand its kind, behind that of a histogram its type, and behind
+                    // that of a set its type and the prefix of its counters.
                     let (name, kind) = name.split_once(": ").unwrap_or((name, ""));
                     let help = std::mem::take(&mut help);
+                    if let Some((set, prefix)) = kind.split_once(" as ") {
+                        open.nested.push((set.to_owned(), prefix.trim_matches('"').to_owned()));
+                        continue;
+                    }
                     let help = if kind == "gauge" { as_gauge(&help) } else { help };
                     open.counters.push((name.to_owned(), help));
                 }
             }
         }
     }
-    found
+    nest(found)
 }
 
 /// The meaning of a counter that goes up and down, as documents say it.
@@ -128,6 +153,26 @@ frame::counters! {
 }
 
 frame::counters! {
+    /// What a side counts.
+    pub struct SideCounters {
+        /// Those that stand there.
+        there: gauge,
+    }
+}
+
+frame::counters! {
+    /// What a pair counts.
+    pub struct PairCounters {
+        /// Pairs.
+        pairs;
+        /// The left side.
+        left: SideCounters as \"left_\",
+        /// The right side.
+        right: SideCounters as \"right_\",
+    }
+}
+
+frame::counters! {
     /// Other.
     pub struct MemoryCounters {
         /// Never seen.
@@ -151,12 +196,15 @@ frame::histograms! {
     #[test]
     fn sets_are_read_as_the_macro_reads_them() {
         let found = sets(&[file("a/src/x.rs"), file("a/tests/y.rs"), file("tests/z.rs"), file("notes.md")]);
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert_eq!((&*found[0].name, &*found[0].help), ("ThingCounters", "What a thing counts. And more of it."));
         let names: Vec<&str> = found[0].counters.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["records_in", "dropped_here", "waiting"]);
         assert_eq!(found[0].counters[2].1, "Those that wait (a gauge).");
-        assert_eq!(found[1].counters, [("wait_ns".to_owned(), "Nanoseconds of a wait.".to_owned())]);
+        let pair: Vec<&str> = found[1].counters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((&*found[1].name, pair), ("PairCounters", vec!["pairs", "left_there", "right_there"]));
+        assert_eq!(found[1].counters[2].1, "Those that stand there (a gauge).");
+        assert_eq!(found[2].counters, [("wait_ns".to_owned(), "Nanoseconds of a wait.".to_owned())]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The account of the whole cluster: what the ends sent, what reached the other ends, and what happened to the rest.
 
 use crate::cluster::Cluster;
-use crate::ledger::{Sums, Wrong, dropped_down, dropped_up};
+use crate::ledger::{Sums, Wrong};
 
 /// Sums of all ends and gateways at a moment. Records are records of cargo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Cluster {
         for core in self.gateways.iter().flatten().flat_map(|node| &node.cores) {
             let (counters, out) = (core.lcore.role().counters(), core.lcore.outbox().counters());
             account.dropped += counters.down.dropped() + counters.up.dropped();
-            account.dropped += dropped_down(out) + dropped_up(out);
+            account.dropped += out.down.dropped() + out.up.dropped();
         }
         let Sums { dropped, crashed, records_in_ring, .. } = self.closed;
         account.dropped += dropped;

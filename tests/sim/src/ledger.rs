@@ -12,7 +12,6 @@ use crate::plan::Plan;
 use crate::slow::SlowPort;
 use crate::trace::Fold;
 use frame::counter::CounterSet;
-use frame::outbox::OutboxCounters;
 use gateway::Gateway;
 use lcore::Lcore;
 use port::Port;
@@ -131,16 +130,6 @@ pub struct Ledger {
 
 /// A gateway's lcore in the simulator.
 pub type GatewayLcore = Lcore<Gateway, SlowPort>;
-
-/// Downward records that an outbox dropped.
-pub fn dropped_down(out: &OutboxCounters) -> u64 {
-    out.down_records_dropped_tx.get() + out.down_records_dropped_slow.get()
-}
-
-/// Upward records that an outbox dropped.
-pub fn dropped_up(out: &OutboxCounters) -> u64 {
-    out.up_records_dropped_tx.get() + out.up_records_dropped_slow.get()
-}
 
 impl Ledger {
     /// An empty account for an lcore that has taken nothing yet.
@@ -302,15 +291,11 @@ impl Ledger {
             return Err(self.wrong(format!("frames are lost: {at:?}")));
         }
         let (counters, out) = (lcore.role().counters(), lcore.outbox().counters());
-        let directions = [
-            ("down", &counters.down, &out.down_records_out, &out.down_records_queued, dropped_down(out)),
-            ("up", &counters.up, &out.up_records_out, &out.up_records_queued, dropped_up(out)),
-        ];
         let (mut records, mut bad, mut sent) = (0, 0, 0);
         let mut elsewhere = 0;
-        for (name, direction, records_out, queued, dropped_tx) in directions {
-            let (queued, dropped) = (queued.get(), direction.dropped() + dropped_tx);
-            let (came, went, held) = (direction.records_in.get(), records_out.get(), direction.held.get());
+        for (name, direction, left) in [("down", &counters.down, &out.down), ("up", &counters.up, &out.up)] {
+            let (queued, dropped) = (left.records_queued.get(), direction.dropped() + left.dropped());
+            let (came, went, held) = (direction.records_in.get(), left.records_out.get(), direction.held.get());
             if came != went + held + queued + dropped {
                 let sum = format!("{came} != out {went} + held {held} + queued {queued} + dropped {dropped}");
                 return Err(self.wrong(format!("{name}: records_in {sum}")));
@@ -353,7 +338,7 @@ impl Ledger {
         self.check(lcore)?;
         let out = lcore.outbox().counters();
         let counters = lcore.role().counters();
-        let dropped_tx = dropped_down(out) + dropped_up(out);
+        let dropped_tx = out.down.dropped() + out.up.dropped();
         self.sums.dropped = counters.down.dropped() + counters.up.dropped() + dropped_tx;
         self.sums.crashed = self.sums.records - self.sums.left - self.sums.dropped;
         self.sums.left_in_ring = self.rings.iter().map(|ring| ring.waiting.len() as u64).sum();

@@ -235,7 +235,7 @@ fn pages_come_and_go_through_a_gateway_that_merges_them() {
     assert_eq!((counters.down.dropped(), counters.up.dropped()), (0, 0));
     // 240 READ requests, 8 of each slave together, and 120 packets of WRITEs, each of which fills a datagram.
     let tx = world.out.counters();
-    assert_eq!((tx.down_records_out.get(), tx.down_datagrams_out.get()), (360, 30 + 120));
+    assert_eq!((tx.down.records_out.get(), tx.down.datagrams_out.get()), (360, 30 + 120));
     // From the master 26 requests share one, of one shard: 48, 128 and 64 of them.
     let master = world.nodes[0].role.counters();
     assert_eq!((master.rc_records_out.get(), master.datagrams_out.get()), (360, 2 + 5 + 3 + 120));

@@ -12,44 +12,42 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 crate::counters! {
+    /// What left of the cargo of one direction, and what waits.
+    pub struct CargoCounters {
+        /// Datagrams of cargo that a TX ring took.
+        datagrams_out,
+        /// Records of cargo that a TX ring took.
+        records_out,
+        /// Bytes of UDP payload of cargo that a TX ring took.
+        bytes_out,
+        /// Records of cargo that a port could not send at all (the port's own counters say why).
+        records_dropped_tx: drop,
+        /// Records of cargo to a slow destination, for which as many datagrams wait as may; dropped.
+        records_dropped_slow: drop,
+        /// Records of cargo that wait for room in a TX ring.
+        records_queued: gauge,
+    }
+}
+
+crate::counters! {
     /// What left, by class: `link_*` is what the process made itself, `down_*` and `up_*` are cargo.
     pub struct OutboxCounters {
         /// Datagrams of link control that a TX ring took.
         link_datagrams_out,
-        /// Downward datagrams that a TX ring took.
-        down_datagrams_out,
-        /// Upward datagrams that a TX ring took.
-        up_datagrams_out,
         /// Records of link control that a TX ring took.
         link_records_out,
-        /// Downward records that a TX ring took.
-        down_records_out,
-        /// Upward records that a TX ring took.
-        up_records_out,
-        /// Downward bytes of UDP payload that a TX ring took.
-        down_bytes_out,
-        /// Upward bytes of UDP payload that a TX ring took.
-        up_bytes_out,
         /// Records of link control that a port could not send at all.
         link_records_dropped_tx: drop,
-        /// Downward records that a port could not send at all (the port's own counters say why).
-        down_records_dropped_tx: drop,
-        /// Upward records that a port could not send at all (the port's own counters say why).
-        up_records_dropped_tx: drop,
-        /// Downward records to a slow destination, for which as many datagrams wait as may; dropped.
-        down_records_dropped_slow: drop,
-        /// Upward records to a slow destination, for which as many datagrams wait as may; dropped.
-        up_records_dropped_slow: drop,
-        /// Downward records that wait for room in a TX ring.
-        down_records_queued: gauge,
-        /// Upward records that wait for room in a TX ring.
-        up_records_queued: gauge,
         /// Link control of registered nodes that was dropped because the registrar's mailbox was full; nodes try again.
         link_dropped_mailbox_full: drop,
         /// Link control of strangers that was dropped because their part of the registrar's mailbox was full.
         link_dropped_stranger: drop,
         /// Link control beyond the budget of a registered node that was dropped because the part for it was full.
-        link_dropped_excess: drop,
+        link_dropped_excess: drop;
+        /// Cargo from masters to slaves.
+        down: CargoCounters as "down_",
+        /// Cargo from slaves to masters.
+        up: CargoCounters as "up_",
     }
 }
 
@@ -63,34 +61,45 @@ enum Fate {
 }
 
 impl OutboxCounters {
-    fn settle(&self, class: Class, records: u64, bytes: u64, fate: Fate) {
-        let (datagrams_out, records_out, dropped) = match class {
-            Class::Link => (&self.link_datagrams_out, &self.link_records_out, &self.link_records_dropped_tx),
-            Class::Down => (&self.down_datagrams_out, &self.down_records_out, &self.down_records_dropped_tx),
-            Class::Up => (&self.up_datagrams_out, &self.up_records_out, &self.up_records_dropped_tx),
-        };
-        let dropped = match (fate, class) {
-            (Fate::Beyond, Class::Down) => &self.down_records_dropped_slow,
-            (Fate::Beyond, Class::Up) => &self.up_records_dropped_slow,
-            // Link control is never set aside.
-            (Fate::Beyond, Class::Link) | (Fate::Taken | Fate::Failed, _) => dropped,
-        };
+    /// The counters of a class of cargo; link control has none of them.
+    #[inline]
+    fn cargo(&self, class: Class) -> Option<&CargoCounters> {
         match class {
-            Class::Link => {}
-            Class::Down => self.down_records_queued.add(records.wrapping_neg()),
-            Class::Up => self.up_records_queued.add(records.wrapping_neg()),
+            Class::Link => None,
+            Class::Down => Some(&self.down),
+            Class::Up => Some(&self.up),
         }
-        match fate {
-            Fate::Failed | Fate::Beyond => dropped.add(records),
-            Fate::Taken => {
-                datagrams_out.add(1);
-                records_out.add(records);
-                match class {
-                    Class::Link => {}
-                    Class::Down => self.down_bytes_out.add(bytes),
-                    Class::Up => self.up_bytes_out.add(bytes),
-                }
+    }
+
+    fn settle(&self, class: Class, records: u64, bytes: u64, fate: Fate) {
+        match (self.cargo(class), fate) {
+            (Some(cargo), fate) => cargo.settle(records, bytes, fate),
+            (None, Fate::Taken) => {
+                self.link_datagrams_out.add(1);
+                self.link_records_out.add(records);
             }
+            // Link control is never set aside, so that it is never beyond the limit of a slow destination.
+            (None, Fate::Failed | Fate::Beyond) => self.link_records_dropped_tx.add(records),
+        }
+    }
+}
+
+impl CargoCounters {
+    /// The sum of all records that left a queue and were not sent, for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.records_dropped_tx.get() + self.records_dropped_slow.get()
+    }
+
+    fn settle(&self, records: u64, bytes: u64, fate: Fate) {
+        self.records_queued.add(records.wrapping_neg());
+        match fate {
+            Fate::Taken => {
+                self.datagrams_out.add(1);
+                self.records_out.add(records);
+                self.bytes_out.add(bytes);
+            }
+            Fate::Failed => self.records_dropped_tx.add(records),
+            Fate::Beyond => self.records_dropped_slow.add(records),
         }
     }
 }
@@ -373,10 +382,8 @@ impl Outbox {
     #[inline]
     pub fn send(&mut self, datagram: Datagram) {
         let records = u64::from(datagram.records);
-        match datagram.class {
-            Class::Link => {}
-            Class::Down => self.counters.down_records_queued.add(records),
-            Class::Up => self.counters.up_records_queued.add(records),
+        if let Some(cargo) = self.counters.cargo(datagram.class) {
+            cargo.records_queued.add(records);
         }
         match self.queues.get_mut(datagram.peer.port.0 as usize) {
             None => self.counters.settle(datagram.class, records, 0, Fate::Failed),

@@ -20,15 +20,15 @@ fn link_control_leaves_before_cargo_and_all_is_accounted() {
     out.send(datagram(&out, 0, Class::Up, 4));
     out.send(datagram(&out, 0, Class::Link, 1));
     let counters = Arc::clone(out.counters());
-    assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (3, 4));
+    assert_eq!((counters.down.records_queued.get(), counters.up.records_queued.get()), (3, 4));
     let queue = out.queue(PortId(0)).unwrap();
     assert_eq!(queue.take().unwrap().class, Class::Link);
     assert_eq!(queue.take().unwrap().class, Class::Down);
     assert_eq!(queue.fail().unwrap().class, Class::Up);
     assert!(out.is_empty());
-    assert_eq!((counters.down_records_out.get(), counters.down_bytes_out.get()), (3, 5));
-    assert_eq!((counters.up_records_out.get(), counters.up_records_dropped_tx.get()), (0, 4));
-    assert_eq!((counters.down_records_queued.get(), counters.up_records_queued.get()), (0, 0));
+    assert_eq!((counters.down.records_out.get(), counters.down.bytes_out.get()), (3, 5));
+    assert_eq!((counters.up.records_out.get(), counters.up.records_dropped_tx.get()), (0, 4));
+    assert_eq!((counters.down.records_queued.get(), counters.up.records_queued.get()), (0, 0));
     assert_eq!(out.pool().in_use(), 0);
 }
 
@@ -47,7 +47,7 @@ fn what_is_lent_leaves_in_the_same_order_or_comes_back() {
     assert!(lent.take().is_some() && lent.fail().is_some() && lent.take().is_some());
     assert_eq!(queue.take_back(&mut lent), (3, 0b010));
     assert_eq!((order(queue), lent.len()), (vec![4, 5], 0));
-    assert_eq!((counters.down_records_out.get(), counters.link_records_dropped_tx.get()), (3, 2));
+    assert_eq!((counters.down.records_out.get(), counters.link_records_dropped_tx.get()), (3, 2));
     queue.lend(&mut lent);
     assert_eq!(queue.take_back(&mut lent), (0, 0));
     assert_eq!(order(queue), [4, 5]);
@@ -76,7 +76,7 @@ fn what_is_set_aside_waits_in_order_and_holds_up_nobody() {
     assert!(!queue.set_aside(1), "there is no more room: it was dropped");
     assert_eq!(order(queue, 1), (vec![7], vec![1, 3, 4, 5]));
     assert_eq!((queue.len(), queue.backlog(), queue.is_empty()), (5, 1, false));
-    assert_eq!((counters.down_records_dropped_slow.get(), counters.down_records_dropped_tx.get()), (6, 0));
+    assert_eq!((counters.down.records_dropped_slow.get(), counters.down.records_dropped_tx.get()), (6, 0));
     assert!(!queue.set_aside(SLOW_QUEUES), "there is no such queue");
 
     // Link control stays where it is.
@@ -89,11 +89,11 @@ fn what_is_set_aside_waits_in_order_and_holds_up_nobody() {
     assert_eq!(queue.take_slow(1).unwrap().records, 1);
     assert_eq!(queue.fail_slow(1).unwrap().records, 3);
     assert_eq!((queue.slow_len(1), queue.slow_iter_mut(1).next().unwrap().records), (2, 4));
-    assert_eq!((counters.down_records_dropped_tx.get(), counters.down_records_queued.get()), (3, 4 + 5));
-    assert_eq!((counters.down_records_out.get(), counters.up_records_out.get()), (1 + 7, 2));
+    assert_eq!((counters.down.records_dropped_tx.get(), counters.down.records_queued.get()), (3, 4 + 5));
+    assert_eq!((counters.down.records_out.get(), counters.up.records_out.get()), (1 + 7, 2));
     while queue.take_slow(1).is_some() {}
     assert!(queue.take().is_some() && out.is_empty());
-    assert_eq!((counters.down_records_queued.get(), out.pool().in_use()), (0, 0));
+    assert_eq!((counters.down.records_queued.get(), out.pool().in_use()), (0, 0));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn one_destination_has_its_bound_in_a_slow_queue_and_leaves_room_to_others() {
         }
     }
     assert_eq!(out.queue(PortId(0)).unwrap().slow_len(0), 2 * SLOW_DATAGRAMS);
-    assert_eq!(out.counters().up_records_dropped_slow.get(), 2 * SLOW_DATAGRAMS as u64);
+    assert_eq!(out.counters().up.records_dropped_slow.get(), 2 * SLOW_DATAGRAMS as u64);
 }
 
 #[test]
@@ -204,8 +204,8 @@ fn queues_never_grow_and_use_no_more_memory_than_they_need() {
 fn a_port_that_does_not_exist_costs_only_the_datagram() {
     let mut out = outbox();
     out.send(datagram(&out, 7, Class::Down, 2));
-    assert_eq!(out.counters().down_records_dropped_tx.get(), 2);
-    assert_eq!((out.counters().down_records_queued.get(), out.pool().in_use()), (0, 0));
+    assert_eq!(out.counters().down.records_dropped_tx.get(), 2);
+    assert_eq!((out.counters().down.records_queued.get(), out.pool().in_use()), (0, 0));
 }
 
 #[test]

@@ -79,7 +79,10 @@ impl Direction {
 
     /// Takes `bytes` from a slave's budget; `false` when it has fewer.
     fn take(&mut self, slave: u32, bytes: usize) -> bool {
-        let Some(share) = self.shares.get_mut(slave as usize) else { return true };
+        let Some(share) = self.shares.get_mut(slave as usize) else {
+            frame::never!("a slave of this gateway has no share");
+            return true;
+        };
         if share.round != self.round {
             share.round = self.round;
             self.there += 1;
@@ -115,8 +118,8 @@ impl Shares {
 
     /// Deals out the bytes that have left since the last call.
     pub fn deal(&mut self, counters: &OutboxCounters) {
-        self.up.deal(counters.up_bytes_out.get());
-        self.down.deal(counters.down_bytes_out.get());
+        self.up.deal(counters.up.bytes_out.get());
+        self.down.deal(counters.down.bytes_out.get());
     }
 
     /// Whether `bytes` of a slave on their way to a port may pass. `class` gives their direction.

@@ -51,7 +51,7 @@ fn datagrams_arrive_whole_in_order_and_with_their_marks() {
                 i += 1;
             }
         }
-        assert_eq!(out.counters().down_records_out.get(), 150);
+        assert_eq!(out.counters().down.records_out.get(), 150);
         assert_eq!(pool.in_use() as usize, a.frames_held() + b.frames_held());
         drop((a, b));
         assert_eq!(pool.free(), pool.capacity());
@@ -95,7 +95,7 @@ fn what_cannot_be_sent_is_dropped_by_name_and_nothing_behind_it() {
         (counters.tx_datagrams.get(), counters.tx_dropped_family.get(), counters.tx_dropped_other.get()),
         (2, 1, 1)
     );
-    assert_eq!((out.counters().down_records_out.get(), out.counters().down_records_dropped_tx.get()), (2, 2));
+    assert_eq!((out.counters().down.records_out.get(), out.counters().down.records_dropped_tx.get()), (2, 2));
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
             }
             assert_eq!(got, expected, "{bound} to {asked}");
         }
-        assert_eq!((port.counters.tx_datagrams.get(), out.counters().down_records_dropped_slow.get()), (20, 0));
+        assert_eq!((port.counters.tx_datagrams.get(), out.counters().down.records_dropped_slow.get()), (20, 0));
         // Nothing waits there: after a while it is no longer separate.
         port.housekeep(SECOND);
         assert!(!port.slow.has_members());

@@ -190,19 +190,19 @@ impl CounterSet for Sum {
     }
 
     fn visit(&self, visitor: &mut Visitor<'_>) {
-        let mut sums: Vec<(&'static str, &'static str, u64)> = Vec::new();
+        let mut sums: Vec<(String, &'static str, u64)> = Vec::new();
         for set in &self.0 {
             let mut at = 0;
             set.visit(&mut |name, help, value| {
                 match sums.get_mut(at) {
                     Some(sum) => sum.2 += value,
-                    None => sums.push((name, help, value)),
+                    None => sums.push((name.to_owned(), help, value)),
                 }
                 at += 1;
             });
         }
         for (name, help, value) in sums {
-            visitor(name, help, value);
+            visitor(&name, help, value);
         }
     }
 

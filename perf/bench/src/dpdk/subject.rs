@@ -123,9 +123,9 @@ fn work(
     // Every record that came in has left or waits in a buffer, and every frame is in its place.
     let (counters, out) = (lcore.role().counters(), lcore.outbox().counters());
     let (came, held) = (counters.down.records_in.get(), counters.down.held.get());
-    let (left, queued) = (out.down_records_out.get(), out.down_records_queued.get());
+    let (left, queued) = (out.down.records_out.get(), out.down.records_queued.get());
     anyhow::ensure!(came == left + held + queued, "{came} records came, {left} left, {held} and {queued} wait");
-    let datagrams = out.down_datagrams_out.get();
+    let datagrams = out.down.datagrams_out.get();
     anyhow::ensure!(left > 0 && datagrams > 0, "nothing left");
     anyhow::ensure!(lcore.conservation().holds(), "frames are missing: {:?}", lcore.conservation());
     from.close()?;

@@ -120,8 +120,8 @@ impl<'a> Meter<'a> {
             rested_ns: self.machine.rested_ns.load(Ordering::Relaxed),
             received: view.lcore.rx_datagrams.get(),
             lost: view.lcore.rx_lost.get(),
-            records: view.outbox.down_records_out.get(),
-            datagrams: view.outbox.down_datagrams_out.get(),
+            records: view.outbox.down.records_out.get(),
+            datagrams: view.outbox.down.datagrams_out.get(),
         })
     }
 
@@ -157,7 +157,7 @@ impl<'a> Meter<'a> {
     /// Records and datagrams that a TX ring took.
     fn left(&self) -> (u64, u64) {
         let out = &self.machine.running.view().outbox;
-        (out.down_records_out.get(), out.down_datagrams_out.get())
+        (out.down.records_out.get(), out.down.datagrams_out.get())
     }
 
     fn check(&self, left: (u64, u64), arrived: Received) -> anyhow::Result<()> {

@@ -168,7 +168,7 @@ fn bursts_to_slaves_are_merged_on_their_way_and_nothing_is_lost() {
     assert_eq!((report.echo.reordered, report.down.records_per_datagram), (0, 1.0));
     // One record in each datagram to the gateway; 16 of 87 bytes fit in one from it.
     let out = cluster.outs[1].counters();
-    let saved = 1.0 - out.down_datagrams_out.get() as f64 / out.down_records_out.get() as f64;
+    let saved = 1.0 - out.down.datagrams_out.get() as f64 / out.down.records_out.get() as f64;
     assert!(saved >= 0.9, "{saved}");
     assert!(report.received.saved_percent >= 90.0, "{}", report.received.saved_percent);
     // Two holds, and the steps in between.

@@ -5,7 +5,6 @@ pub(crate) mod model;
 
 use frame::counter::CounterSet;
 use frame::{Burst, Class, Datagram, Frame, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
-use gateway::counters::DirectionCounters;
 use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use std::collections::BTreeMap;
@@ -311,34 +310,30 @@ impl Rig {
     #[track_caller]
     pub(crate) fn check(&self) {
         let (counters, tx) = (self.gateway.counters(), self.out.counters());
-        let balance = |name: &str, direction: &DirectionCounters, out: u64, queued: u64, failed: u64| {
+        let directions = [("down", &counters.down, &tx.down), ("up", &counters.up, &tx.up)];
+        for (name, direction, left) in directions {
             let (records_in, held) = (direction.records_in.get(), direction.held.get());
+            let (out, queued, failed) =
+                (left.records_out.get(), left.records_queued.get(), left.records_dropped_tx.get());
             let dropped = direction.dropped();
             assert_eq!(
                 u128::from(records_in),
                 [out, held, queued, failed, dropped].into_iter().map(u128::from).sum::<u128>(),
                 "{name}: {records_in} in; {out} out, {held} held, {queued} queued, {failed} failed, {dropped} dropped"
             );
-        };
-        let (out, queued) = (tx.down_records_out.get(), tx.down_records_queued.get());
-        balance("down", &counters.down, out, queued, tx.down_records_dropped_tx.get());
-        let (out, queued) = (tx.up_records_out.get(), tx.up_records_queued.get());
-        balance("up", &counters.up, out, queued, tx.up_records_dropped_tx.get());
+        }
         let flush = &counters.flush;
         let causes = [&flush.flush_full, &flush.flush_hold, &flush.flush_early, &flush.flush_room];
         let causes = causes.into_iter().chain([&flush.flush_order, &flush.flush_drain]);
         let left: u64 = causes.map(|counter| counter.get()).sum();
         let (holds, sizes) = (counters.left.hold_ns.snapshot(), counters.left.records_per_datagram.snapshot());
         assert_eq!((holds.count(), sizes.count()), (left, left + flush.forwarded_whole.get()), "histograms");
-        let sent = [
-            &tx.down_records_out,
-            &tx.down_records_queued,
-            &tx.down_records_dropped_tx,
-            &tx.up_records_out,
-            &tx.up_records_queued,
-            &tx.up_records_dropped_tx,
-        ];
-        assert_eq!(sizes.sum, sent.into_iter().map(|counter| counter.get()).sum(), "every record left in a datagram");
+        let sent = [&tx.down, &tx.up].map(|left| [&left.records_out, &left.records_queued, &left.records_dropped_tx]);
+        assert_eq!(
+            sizes.sum,
+            sent.into_iter().flatten().map(|counter| counter.get()).sum(),
+            "every record left in a datagram"
+        );
         let owned = self.gateway.frames_held() + self.out.frames() + self.lent.len();
         assert_eq!(self.pool.in_use() as usize, owned, "frames are conserved");
     }
