@@ -40,10 +40,8 @@ impl Offloads {
         let ifname = &interface.name;
         let device = Device::new(interface)?;
         let mut offloads = Self { device, count: 0, off: Vec::new() };
-        let Ok(names) = offloads.device.names() else {
-            // A driver without features has none of these.
-            return Ok(offloads);
-        };
+        let failed = |source| XdpError::Os { ifname: ifname.clone(), action: "read the names of its features", source };
+        let names = offloads.device.names().map_err(failed)?;
         offloads.count = names.len();
         let bits = UNWANTED.iter().filter_map(|(name, option)| Some((bit_of(&names, name)?, *option)));
         let on: Vec<_> = bits.filter(|(bit, _)| offloads.device.is_on(names.len(), *bit)).collect();
@@ -83,8 +81,17 @@ impl Offloads {
     /// Turns options on again that another process turned off and could not turn on itself; other names are skipped.
     /// `false` when that failed; the log has the reason.
     pub fn turn_on<'a>(interface: &Interface, options: impl IntoIterator<Item = &'a str>) -> bool {
-        let Ok(device) = Device::new(interface) else { return false };
-        let Ok(names) = device.names() else { return true };
+        let named = Device::new(interface).map_err(|error| error.to_string()).and_then(|device| {
+            let names = device.names().map_err(|error| format!("{}: its features: {error}", interface.name))?;
+            Ok((device, names))
+        });
+        let (device, names) = match named {
+            Ok(named) => named,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return false;
+            }
+        };
         let mut all = true;
         for option in options {
             let known = UNWANTED.iter().find(|(_, known)| *known == option);
@@ -151,15 +158,22 @@ impl Device {
         })
     }
 
-    /// The names of all features, by their bit.
+    /// The names of all features, by their bit. A driver without features has none; so has an interface that is gone.
     fn names(&self) -> io::Result<Vec<String>> {
+        match self.read_names() {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EOPNOTSUPP)) => Ok(Vec::new()),
+            names => names,
+        }
+    }
+
+    fn read_names(&self) -> io::Result<Vec<String>> {
         // `ethtool_sset_info`: command, reserved, a mask of 64 bits, one answer for each bit that is set in the mask.
         let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
         // SAFETY: one bit is set, and there is room for one answer.
         unsafe { self.ethtool(&mut info) }?;
         let count = info[4] as usize;
         if info[2] == 0 || count == 0 {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Ok(Vec::new());
         }
         // `ethtool_gstrings`: command, set, count, the names. The kernel fills as many as it has just reported.
         let mut strings = vec![0u32; 3 + count * NAME / 4];
