@@ -54,7 +54,9 @@ impl Wheel {
         self.remove(node);
         let ahead = time.div_ceil(self.tick).saturating_sub(self.cursor).min(SLOTS as u64 - 1);
         let slot = self.slot(self.cursor + ahead);
-        let (Some(link), Some(head)) = (self.links.get_mut(node as usize), self.heads.get_mut(slot)) else { return };
+        let (Some(link), Some(head)) = (self.links.get_mut(node as usize), self.heads.get_mut(slot)) else {
+            return crate::never!("a node is scheduled that the wheel does not have");
+        };
         *link = Link { next: *head, before: NONE, slot: slot as u32 };
         let after = std::mem::replace(head, node);
         if let Some(after) = self.links.get_mut(after as usize) {

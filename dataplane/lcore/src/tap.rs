@@ -217,7 +217,9 @@ impl Worn {
             return;
         }
         let Tap { wants, shared, .. } = &mut self.tap;
-        let Some(tally) = shared.ports.get(usize::from(port.0)) else { return };
+        let Some(tally) = shared.ports.get(usize::from(port.0)) else {
+            return frame::never!("a tap does not know a port of its lcore");
+        };
         for (_, datagram) in burst.iter() {
             shared.hand_over(shared.stage(wants, now, Way::Rx, datagram), tally);
         }
@@ -253,7 +255,10 @@ impl Worn {
     /// The first `left` staged datagrams left the queue; those with a bit in `failed` were not sent.
     fn settle(&mut self, port: PortId, left: usize, failed: u64) {
         let Self { tap: Tap { shared, .. }, staged, .. } = self;
-        let Some(tally) = shared.ports.get(usize::from(port.0)) else { return staged.clear() };
+        let Some(tally) = shared.ports.get(usize::from(port.0)) else {
+            staged.clear();
+            return frame::never!("a tap does not know a port of its lcore");
+        };
         for (number, staged) in staged.drain(..).enumerate() {
             if number < left && failed & (1 << number) == 0 {
                 shared.hand_over(staged, tally);

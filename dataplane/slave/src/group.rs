@@ -175,7 +175,9 @@ impl Group {
     /// Takes a HEARTBEAT_ACK for a slave of this group.
     pub(crate) fn acknowledge(&mut self, context: &mut Context<'_>, local: u32, from: &Peer, record: &Record<'_>) {
         let Context { config, now, counters, .. } = *context;
-        let Some(node) = self.nodes.get_mut(local as usize) else { return };
+        let Some(node) = self.nodes.get_mut(local as usize) else {
+            return frame::never!("an answer is for a slave that the group does not have");
+        };
         let (was, signs) = (node.is_registered(), node.signs());
         match node.handle(config, now, from, record) {
             Err(refusal) => {
@@ -270,7 +272,10 @@ impl Group {
             return soon;
         }
         self.poll_event(context, local as usize);
-        let Some(node) = self.nodes.get(local as usize) else { return Time::MAX };
+        let Some(node) = self.nodes.get(local as usize) else {
+            frame::never!("a slave is due that the group does not have");
+            return Time::MAX;
+        };
         // Not right after a heartbeat that still waits for its datagram to fill: it would overtake that heartbeat.
         if !due && node.wants_probe(config, now) {
             let tick = now / self.wheel.tick();

@@ -49,7 +49,10 @@ pub(crate) fn emit<S: Sink, E>(
     let extension: usize = headers.iter().map(|header| header.len()).sum();
     let len = wire::rc::bth::BTH_LEN + extension + payload + packet::pad_of(payload) + wire::rc::ICRC_LEN;
     let Some(Room { bytes, seed }) = sink.open(path, len) else { return Emitted::Full };
-    let Some(place) = packet::open(bth, headers, payload, bytes) else { return Emitted::Full };
+    let Some(place) = packet::open(bth, headers, payload, bytes) else {
+        frame::never!("a sink opened less room than it was asked for");
+        return Emitted::Full;
+    };
     if let Err(error) = fill(place) {
         return Emitted::Failed(error);
     }

@@ -54,7 +54,8 @@ impl Budgets {
         })
     }
 
-    /// Takes one heartbeat from a node's budget. `false` when the budget is empty.
+    /// Takes one heartbeat from a node's budget. `false` when the budget is empty. A destination that does
+    /// not exist has none.
     fn spend(&mut self, now: Time, destination: Destination) -> bool {
         let Ticks { every, most } = if destination < self.slaves { self.slave } else { self.master };
         let now = (now / self.tick) as u32;

@@ -28,7 +28,10 @@ impl Control {
         // SAFETY: both only compute a length.
         let (used, space) = unsafe { (libc::CMSG_LEN(size_of::<T>() as u32), libc::CMSG_SPACE(size_of::<T>() as u32)) };
         let end = len + space as usize;
-        let Some(room) = self.0.get_mut(len..end) else { return len };
+        let Some(room) = self.0.get_mut(len..end) else {
+            frame::never!("there is no room for a control message");
+            return len;
+        };
         let header = libc::cmsghdr { cmsg_len: used as usize, cmsg_level: level, cmsg_type: kind };
         let at = room.as_mut_ptr();
         // SAFETY: there is room for the header, the padding behind it and the value, which CMSG_SPACE counts; what is

@@ -316,7 +316,10 @@ impl XdpPort {
             return false;
         }
         let local = queue.peek().and_then(|datagram| self.addresses.get(datagram.peer.local));
-        let (Some(local), Some(mut datagram)) = (local, queue.take()) else { return false };
+        let Some((local, mut datagram)) = local.and_then(|local| Some((local, queue.take()?))) else {
+            frame::never!("a datagram that can be sent has no address of ours");
+            return false;
+        };
         let len = datagram.frame.len();
         let written = headers::write(&mut datagram, local);
         debug_assert!(written.is_ok(), "checked by `refusal`");

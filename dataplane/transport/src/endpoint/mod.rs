@@ -128,7 +128,9 @@ impl<M: Memory> Endpoint<M> {
     /// pairs that waited for room.
     #[inline]
     fn settle(&mut self, place: u32) {
-        let Some(qp) = self.qps.get_mut(place as usize) else { return };
+        let Some(qp) = self.qps.get_mut(place as usize) else {
+            return frame::never!("a list names a queue pair that does not exist");
+        };
         if qp.is_ready() {
             self.ready_links.push(&mut self.ready, place);
         }
@@ -173,7 +175,10 @@ const WAKE_AT_ONCE: usize = 8;
 
 /// A queue pair no longer waits for room. Returns whether it has something to send.
 fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) -> bool {
-    let Some(qp) = qps.get_mut(place as usize) else { return false };
+    let Some(qp) = qps.get_mut(place as usize) else {
+        frame::never!("a list names a queue pair that does not exist");
+        return false;
+    };
     qp.wait = Wait::Nothing;
     let is_ready = qp.is_ready();
     if is_ready {

@@ -148,7 +148,10 @@ impl<M: Memory> Endpoint<M> {
     pub fn transmit<S: Sink>(&mut self, now: Time, sink: &mut S) -> usize {
         let mut packets = 0;
         while let Some(place) = self.ready_links.pop(&mut self.ready) {
-            let Some(mut context) = self.context(place, now) else { continue };
+            let Some(mut context) = self.context(place, now) else {
+                frame::never!("a list names a queue pair that does not exist");
+                continue;
+            };
             let mut step = Step::Idle;
             for _ in 0..TURN {
                 step = context.send_one(sink);
@@ -174,7 +177,9 @@ impl<M: Memory> Endpoint<M> {
 
     /// Puts a queue pair that found no room into the list of those that wait for room.
     fn wait(&mut self, place: u32) {
-        let Some(qp) = self.qps.get(place as usize) else { return };
+        let Some(qp) = self.qps.get(place as usize) else {
+            return frame::never!("a list names a queue pair that does not exist");
+        };
         let listed = match (qp.wait, self.paths.get_mut(qp.path as usize)) {
             (Wait::PathWindow, Some(path)) => self.wait_links.push(&mut path.waiting, place),
             (Wait::TotalWindow, _) => self.wait_links.push(&mut self.shared.waiting, place),
@@ -187,7 +192,9 @@ impl<M: Memory> Endpoint<M> {
 
     /// After sending: no room became free, so no queue pair is woken.
     fn settle_sent(&mut self, place: u32) {
-        let Some(qp) = self.qps.get_mut(place as usize) else { return };
+        let Some(qp) = self.qps.get_mut(place as usize) else {
+            return frame::never!("a list names a queue pair that does not exist");
+        };
         if qp.is_ready() {
             self.ready_links.push(&mut self.ready, place);
         }

@@ -160,7 +160,10 @@ impl<M: Memory> Context<'_, M> {
             if left <= 0 {
                 return true;
             }
-            let Some(wqe) = self.shared.work.get(requester.queue.head) else { return true };
+            let Some(wqe) = self.shared.work.get(requester.queue.head) else {
+                frame::never!("packets were sent that belong to no work request");
+                return true;
+            };
             if wqe.work.op.wants_data() {
                 return false;
             }
@@ -171,7 +174,9 @@ impl<M: Memory> Context<'_, M> {
     /// The next `count` packets of the oldest work request are acknowledged.
     fn advance(&mut self, count: u32) {
         let requester = &mut self.qp.requester;
-        let Some(&wqe) = self.shared.work.get(requester.queue.head) else { return };
+        let Some(&wqe) = self.shared.work.get(requester.queue.head) else {
+            return frame::never!("packets are acknowledged that belong to no work request");
+        };
         let (from, to) = (requester.acked, requester.acked + count);
         let cost = wqe.cost(self.qp.mtu, from, to);
         // After a rewind, answers to earlier packets may be ahead of what is being sent.

@@ -58,7 +58,10 @@ impl<M: Memory> Context<'_, M> {
             return Step::Idle;
         }
         let (cursor, sent, psn, mtu) = (requester.cursor, requester.sent, requester.next, self.qp.mtu);
-        let Some(&wqe) = self.shared.work.get(cursor) else { return Step::Idle };
+        let Some(&wqe) = self.shared.work.get(cursor) else {
+            frame::never!("a requester may send and has no work request");
+            return Step::Idle;
+        };
         let (op, local) = (wqe.work.op, wqe.work.local);
         if op.wants_data() && requester.reads >= requester.read_depth {
             self.qp.wait = Wait::ReadDepth;

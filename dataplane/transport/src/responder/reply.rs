@@ -119,7 +119,10 @@ impl<M: Memory> Context<'_, M> {
             Emitted::Sent => {}
         }
         self.shared.counters.payload_bytes_out.add(payload as u64);
-        let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
+        let Some(replay) = self.shared.replays.get_mut(index) else {
+            frame::never!("an answer is being sent and is not remembered");
+            return Step::Idle;
+        };
         replay.next += 1;
         replay.sent = replay.sent.max(replay.next);
         if !replay.is_pending() {
@@ -133,7 +136,10 @@ impl<M: Memory> Context<'_, M> {
     #[cold]
     fn drop_again(&mut self, index: u32) -> Step {
         self.shared.counters.duplicates_unreadable.add(1);
-        let Some(replay) = self.shared.replays.get_mut(index) else { return Step::Idle };
+        let Some(replay) = self.shared.replays.get_mut(index) else {
+            frame::never!("an answer is being sent and is not remembered");
+            return Step::Idle;
+        };
         let next = replay.sent.min(replay.until);
         (replay.from, replay.next) = (next, next);
         if !replay.is_pending() {

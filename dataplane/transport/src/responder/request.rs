@@ -344,7 +344,10 @@ impl<M: Memory> Context<'_, M> {
         if !same {
             return false;
         }
-        let Some(replay) = self.shared.replays.get_mut(index) else { return false };
+        let Some(replay) = self.shared.replays.get_mut(index) else {
+            frame::never!("an answer was found and is not remembered");
+            return false;
+        };
         if !replay.is_pending() {
             (replay.from, replay.next, replay.until) = (from, from, until);
             self.activate(index);

@@ -86,6 +86,8 @@ impl Gateway {
                 (self.routes.set_master(id, route), route)
             }
         };
+        // A shard that this gateway does not serve, a master beyond the table, or the end of a master whose beginning
+        // an lcore that did not poll never got: none of them has a buffer or a route here.
         let Some(destination) = destination else { return };
         self.buffers.set_room(destination, route.map_or(0, |route| link::datagram_room(&route.peer, route.mtu)));
         if route.is_none() {

@@ -81,7 +81,9 @@ impl Gateway {
     }
 
     fn one_datagram(&mut self, now: Time, number: usize, burst: &mut Burst, tracer: &mut Tracer, out: &mut Outbox) {
-        let Some(datagram) = burst.get(number) else { return };
+        let Some(datagram) = burst.get(number) else {
+            return frame::never!("a datagram of a burst is gone before it was walked");
+        };
         let (peer, whole) = (datagram.peer, datagram.frame.len());
         tracer.find(datagram.frame.data(), self.routes.shards().scale());
         let mut tally = Tally::default();
@@ -147,7 +149,9 @@ impl Gateway {
         out: &mut Outbox,
     ) {
         let number = usize::from(item.datagram);
-        let Some(whole) = burst.get(number).map(|datagram| datagram.frame.len()) else { return };
+        let Some(whole) = burst.get(number).map(|datagram| datagram.frame.len()) else {
+            return frame::never!("an item is to be placed and its datagram is gone");
+        };
         let fits = usize::from(item.len) <= self.buffers.limit(item.destination);
         let is_alone = self.buffers.look(item.destination).is_none();
         if usize::from(item.len) == whole && fits && (is_alone || self.goes_whole(&item, out)) {
@@ -155,8 +159,10 @@ impl Gateway {
         }
         let (mut at, end) = (usize::from(item.offset), usize::from(item.offset) + usize::from(item.len));
         while at < end {
-            let Some(datagram) = burst.get(number) else { return };
-            let Ok(record) = Record::first(datagram.frame.data().get(at..end).unwrap_or(&[])) else { return };
+            let rest = burst.get(number).and_then(|datagram| datagram.frame.data().get(at..end)).unwrap_or(&[]);
+            let Ok(record) = Record::first(rest) else {
+                return frame::never!("records are to be placed and cannot be read again");
+            };
             let len = record.bytes().len();
             let one = Item { offset: at as u16, len: len as u16, records: 1, ..item };
             self.unit(now, one, burst, records, tracer, told, out);
@@ -231,7 +237,7 @@ impl Gateway {
     /// Timers and flushes, which also report the traced records that wait.
     #[cold]
     pub(super) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
-        let Some(mut tracer) = self.tracer.take() else { return };
+        let Some(mut tracer) = self.tracer.take() else { return frame::never!("no trace runs") };
         self.look_at_waiting(&mut tracer);
         let (draining, hold) = (self.draining, self.hold);
         self.flush_due(now, out);
@@ -249,7 +255,7 @@ impl Gateway {
     /// A command, which also reports the traced records that wait.
     #[cold]
     pub(super) fn command_traced(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {
-        let Some(mut tracer) = self.tracer.take() else { return };
+        let Some(mut tracer) = self.tracer.take() else { return frame::never!("no trace runs") };
         self.look_at_waiting(&mut tracer);
         self.obey(now, command, out);
         self.tell_gone(now, |_| Cause::Order.name(), &mut tracer);
