@@ -30,6 +30,12 @@ local COOKIE_FAULTS = {
     [0] = "none", [1] = "no valid cookie", [2] = "expired", [3] = "older than the last heartbeat of another boot",
 }
 local STATES = { [1] = "here", [2] = "suspect", [3] = "gone" }
+local LEASE_STATUS = {
+    [0] = "granted", [1] = "COOKIE", [2] = "HELD", [3] = "EPOCH", [4] = "SESSION", [5] = "SECRET", [6] = "NO_ROOM",
+    [7] = "LEAVING",
+}
+local LEASE_ENDS = { [1] = "the master needs it no more", [2] = "the slave stops lending" }
+local LEASE_KEYS = { [0] = "connect key" }
 
 local f = {
     -- One of each for every record.
@@ -45,6 +51,7 @@ local f = {
     is_frag = ProtoField.uint8("gvm.is_frag", "Fragment bits", base.HEX),
     is_part = ProtoField.bool("gvm.is_frag.part", "Part of a larger message", 8, nil, 0x01),
     is_last = ProtoField.bool("gvm.is_frag.last", "Last part", 8, nil, 0x02),
+    is_push = ProtoField.bool("gvm.is_frag.push", "PUSH: somebody waits for it", 8, nil, 0x04),
     payload = ProtoField.bytes("gvm.payload", "Payload"),
     -- Of the datagram.
     records = ProtoField.uint32("gvm.records", "Records in the datagram", base.DEC),
@@ -105,6 +112,33 @@ local f = {
     member_state = ProtoField.uint8("gvm.member.state", "State", base.DEC, STATES),
     member_mtu = ProtoField.uint16("gvm.member.mtu", "Largest IP packet acknowledged", base.DEC),
     member_epoch = ProtoField.uint64("gvm.member.epoch", "Boot epoch", base.HEX),
+    -- Leases: CONNECT, CONNECT_REPLY, DISCONNECT.
+    lease_key = ProtoField.uint8("gvm.lease.key", "Signed with", base.DEC, LEASE_KEYS),
+    lease_flags = ProtoField.uint8("gvm.lease.flags", "Flags", base.HEX),
+    lease_resume = ProtoField.bool("gvm.lease.flags.resume", "RESUME: has the secret of a lease", 8, nil, 0x01),
+    lease_answer = ProtoField.bool("gvm.lease.flags.answer", "ANSWER: confirms a DISCONNECT", 8, nil, 0x01),
+    lease_status = ProtoField.uint8("gvm.lease.status", "Status", base.DEC, LEASE_STATUS),
+    lease_reason = ProtoField.uint8("gvm.lease.reason", "Reason", base.DEC, LEASE_ENDS),
+    lease_want = ProtoField.uint32("gvm.lease.want", "Units wanted in total", base.DEC),
+    lease_free = ProtoField.uint32("gvm.lease.free", "Units that could be granted", base.DEC),
+    slave_epoch = ProtoField.uint64("gvm.lease.slave_epoch", "Boot epoch of the slave", base.HEX),
+    master_epoch = ProtoField.uint64("gvm.lease.master_epoch", "Epoch of the master", base.HEX),
+    session = ProtoField.uint64("gvm.lease.session", "Session", base.HEX),
+    lock = ProtoField.bytes("gvm.lease.lock", "Lock"),
+    secret = ProtoField.bytes("gvm.lease.secret", "Secret"),
+    reply_seq = ProtoField.uint64("gvm.lease.reply_seq", "Sequence of the answer", base.DEC),
+    recall = ProtoField.uint32("gvm.lease.recall", "Units wanted back", base.DEC),
+    recall_ms = ProtoField.uint32("gvm.lease.recall_ms", "Time left for that, in milliseconds", base.DEC),
+    lease_ms = ProtoField.uint32("gvm.lease.lease_ms", "The lease lasts, in milliseconds", base.DEC),
+    rkey = ProtoField.uint32("gvm.lease.rkey", "Key of the region", base.HEX),
+    pair = ProtoField.none("gvm.lease.pair", "Queue pair"),
+    pair_qpn = ProtoField.uint32("gvm.lease.pair.qpn", "Number", base.HEX),
+    pair_psn = ProtoField.uint32("gvm.lease.pair.psn", "First PSN", base.HEX),
+    pair_depth = ProtoField.uint8("gvm.lease.pair.read_depth", "READ depth", base.DEC),
+    pair_rnr = ProtoField.uint8("gvm.lease.pair.rnr_timer", "RNR timer", base.DEC),
+    path_mtu = ProtoField.uint16("gvm.lease.path_mtu", "Path MTU", base.DEC),
+    units = ProtoField.bytes("gvm.lease.units", "Bitmap of units"),
+    unit_count = ProtoField.uint32("gvm.lease.unit_count", "Units in the bitmap", base.DEC),
     -- ECHO, ECHO_REPLY, PATTERN.
     stamp = ProtoField.uint64("gvm.echo.stamp", "Stamp, in nanoseconds", base.DEC),
     sequence = ProtoField.uint64("gvm.echo.sequence", "Sequence", base.DEC),
@@ -132,6 +166,8 @@ local e = {
     version = fault("version", "Another major version: refused", PROTOCOL, WARN),
     node = fault("node", "Header and payload name different nodes", PROTOCOL, WARN),
     link_part = fault("link_part", "Link control is never in parts", PROTOCOL, WARN),
+    lease_key = fault("lease_key", "Signed with an unknown kind of key: refused", PROTOCOL, WARN),
+    bitmap = fault("bitmap", "A bitmap inside of other fields, or longer than 4,096 units", PROTOCOL, WARN),
     range = fault("range", "A range that ends before it begins, or past the number of shards", PROTOCOL, WARN),
     part_short = fault("part_short", "A part without data or without its prefix", MALFORMED, ERROR),
     part_end = fault("part_end", "A part that ends after the message", MALFORMED, ERROR),
@@ -153,7 +189,7 @@ local function type_name(msg_type)
     return TYPES[msg_type] or string.format("0x%04x", msg_type)
 end
 
--- Tag and version, which all link control begins with. The version if the rest can be read: it has as many bytes as that of
+-- Tag and version, which link control and the messages of leases begin with. The version if the rest can be read: it has as many bytes as that of
 -- its version has at least, `least`.
 local function link_head(payload, tree, least)
     if payload:len() < 18 then
@@ -328,6 +364,110 @@ local function members(payload, tree)
     end
 end
 
+-- The queue pairs and the bitmap at the end of a CONNECT (`len` bytes without the bitmap) or of its answer.
+local function lease_tail(payload, tree, take, len)
+    for _, name in ipairs({ "demand", "bulk" }) do
+        local bytes = take(12)
+        local pair = tree:add(f.pair, bytes)
+        pair:set_text("Queue pair: " .. name)
+        pair:add_le(f.pair_qpn, bytes(0, 4))
+        pair:add_le(f.pair_psn, bytes(4, 4))
+        pair:add_le(f.pair_depth, bytes(8, 1))
+        pair:add_le(f.pair_rnr, bytes(9, 1))
+    end
+    tree:add_le(f.path_mtu, take(2))
+    local at, bytes = take(2):le_uint(), take(2):le_uint()
+    if at < len or bytes > 512 then
+        return tree:add_proto_expert_info(e.bitmap)
+    end
+    if payload:len() < at + bytes then
+        return tree:add_proto_expert_info(e.short)
+    end
+    local count = 0
+    for i = at, at + bytes - 1 do
+        local byte = payload(i, 1):uint()
+        while byte > 0 do
+            count = count + byte % 2
+            byte = math.floor(byte / 2)
+        end
+    end
+    local item = tree
+    if bytes > 0 then
+        item = tree:add(f.units, payload(at, bytes))
+    end
+    item:add(f.unit_count, count):set_generated()
+    local over = math.max(at + bytes, len)
+    if payload:len() > over then
+        tree:add(f.more, payload(over))
+    end
+end
+
+-- What the messages of leases begin with; false if the rest cannot be read.
+local function lease_head(payload, tree, len)
+    if not link_head(payload, tree, { len }) then
+        return false
+    end
+    local key = tree:add_le(f.lease_key, payload(18, 1))
+    if payload(18, 1):uint() ~= 0 then
+        key:add_proto_expert_info(e.lease_key)
+        return false
+    end
+    return true
+end
+
+local function connect(payload, tree)
+    if not lease_head(payload, tree, 136) then
+        return
+    end
+    tree:add_le(f.lease_flags, payload(19, 1)):add_le(f.lease_resume, payload(19, 1))
+    local take = reader(payload, 20)
+    tree:add_le(f.lease_want, take(4))
+    tree:add_le(f.slave_epoch, take(8))
+    tree:add_le(f.master_epoch, take(8))
+    tree:add_le(f.seq, take(8))
+    tree:add_le(f.session, take(8))
+    tree:add(f.cookie, take(16))
+    tree:add(f.lock, take(16))
+    tree:add(f.secret, take(16))
+    lease_tail(payload, tree, take, 136)
+end
+
+local function connect_reply(payload, tree)
+    if not lease_head(payload, tree, 128) then
+        return
+    end
+    tree:add_le(f.lease_status, payload(19, 1))
+    local take = reader(payload, 20)
+    tree:add_le(f.lease_free, take(4))
+    tree:add_le(f.slave_epoch, take(8))
+    tree:add_le(f.master_epoch, take(8))
+    tree:add_le(f.seq, take(8))
+    tree:add_le(f.session, take(8))
+    tree:add(f.cookie, take(16))
+    tree:add_le(f.reply_seq, take(8))
+    tree:add_le(f.recall, take(4))
+    tree:add_le(f.recall_ms, take(4))
+    tree:add_le(f.lease_ms, take(4))
+    tree:add_le(f.rkey, take(4))
+    lease_tail(payload, tree, take, 128)
+end
+
+local function disconnect(payload, tree)
+    if not lease_head(payload, tree, 48) then
+        return
+    end
+    tree:add_le(f.lease_flags, payload(19, 1)):add_le(f.lease_answer, payload(19, 1))
+    tree:add_le(f.role, payload(20, 1))
+    tree:add_le(f.lease_reason, payload(21, 1))
+    local take = reader(payload, 24)
+    tree:add_le(f.slave_epoch, take(8))
+    tree:add_le(f.master_epoch, take(8))
+    tree:add_le(f.session, take(8))
+    if payload:len() > 48 then
+        tree:add(f.more, payload(48))
+    end
+end
+
 -- Words of the pattern, modulo 2^64 as UInt64 is.
 local START, STEP = UInt64(0x7F4A7C15, 0x9E3779B9), UInt64(0xD192ED03, 0xD1B54A32)
 
@@ -378,6 +518,7 @@ end
 
 local BODIES = {
     [0x0001] = heartbeat, [0x0002] = heartbeat_ack, [0x0003] = members,
+    [0x0004] = connect, [0x0005] = connect_reply, [0x0006] = disconnect,
     [0x0010] = echo, [0x0011] = echo, [0x8001] = echo,
 }
 
@@ -450,6 +591,7 @@ local function record(buf, offset, datagram_len, tree)
     local frag = item:add_le(f.is_frag, head(22, 1))
     frag:add_le(f.is_part, head(22, 1))
     frag:add_le(f.is_last, head(22, 1))
+    frag:add_le(f.is_push, head(22, 1))
     if there < len then
         if there > 0 then
             item:add(f.payload, buf(offset + HEADER, there))

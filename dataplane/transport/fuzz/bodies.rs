@@ -166,7 +166,7 @@ impl Target {
 }
 
 /// Whatever comes, nothing panics; all is counted; only what may be changed is changed; all work ends once.
-pub(crate) fn packets(input: &[u8]) {
+pub fn packets(input: &[u8]) {
     let mut input = Input(input);
     let mut target = Target::new(input.byte().is_some_and(|byte| byte & 1 == 0));
     target.transmit();

@@ -7,6 +7,7 @@ use wire::rc::{AtomicEth, Bth, IcrcSeed, Opcode, PathMtu, Psn, Reth, RnrTimer};
 use wire::{MsgType, RecordHeader};
 
 #[path = "../fuzz/bodies.rs"]
+#[allow(unreachable_pub)] // The fuzz targets use it as a crate.
 mod bodies;
 
 proptest! {

@@ -9,8 +9,9 @@ use transport::{
     Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
     Status, Work,
 };
-use wire::rc::{PathMtu, Psn, RnrTimer};
-use wire::{MsgType, RecordHeader, Scale, Walk};
+use wire::rc::{IcrcSeed, PathMtu, Psn, RnrTimer};
+use wire::record::FRAG_PUSH;
+use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, Walk};
 
 const MASTER: u16 = 1;
 const SLAVE: u32 = 17;
@@ -218,6 +219,20 @@ fn other_records_are_counted() {
         (2, 1, 1)
     );
     assert!(master.balance());
+}
+
+#[test]
+fn a_record_with_push_is_read_as_one_without_it() {
+    let (mut master, mut slave) = pair(1500, PathMtu::B1024);
+    read(&mut master, slave.key, 0, 100);
+    let mut bytes = master.send(1000)[0].frame.data().to_vec();
+    let (head, packet) = bytes.split_at_mut(HEADER_LEN);
+    head[HEADER_LEN - 1] = FRAG_PUSH;
+    // The ICRC covers the header.
+    assert!(IcrcSeed::record(Record::header_of(head).unwrap()).seal(packet));
+    slave.receive(2000, gateway(), &bytes);
+    assert_eq!(slave.send(2000).len(), 1);
+    assert!(slave.balance());
 }
 
 #[test]

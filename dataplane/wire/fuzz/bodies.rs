@@ -1,5 +1,6 @@
 //! What each fuzz target checks of arbitrary bytes. The crate's own tests run the same functions with proptest.
 
+use wire::lease::{Connect, ConnectReply, Disconnect};
 use wire::link::{Heartbeat, HeartbeatAck, Members, MembersBuilder, SpeedClass, v1};
 use wire::net::{self, arp::Arp, icmp};
 use wire::part::{Direction, Limits, Reassembler};
@@ -8,7 +9,7 @@ use wire::rc::{IcrcSeed, Packet, packet};
 use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, Walk, echo, tag};
 
 /// The records and the remainder of a datagram are all of its bytes, in order, and each record is what it says.
-pub(crate) fn walk(datagram: &[u8]) {
+pub fn walk(datagram: &[u8]) {
     let mut covered = 0;
     let mut bad = false;
     for item in Walk::new(datagram, Scale::default()) {
@@ -38,7 +39,7 @@ pub(crate) fn walk(datagram: &[u8]) {
 /// Link control that parses is the same after it was emitted, signed, and parsed again.
 ///
 /// The bytes are tried as a record, and as the payload of each type behind a header that fits.
-pub(crate) fn link(bytes: &[u8]) {
+pub fn link(bytes: &[u8]) {
     if let Ok(record) = Record::first(bytes) {
         link_record(&record);
     }
@@ -55,7 +56,7 @@ pub(crate) fn link(bytes: &[u8]) {
 /// A packet of a reliable connection that parses is the same when it is built again, and its ICRC holds all of it.
 ///
 /// The bytes are tried as a packet, and as a record with one.
-pub(crate) fn rc(bytes: &[u8]) {
+pub fn rc(bytes: &[u8]) {
     rc_packet(bytes);
     if let Ok(record) = Record::first(bytes) {
         rc_packet(record.payload());
@@ -122,13 +123,45 @@ fn link_record(record: &Record<'_>) {
     }
 }
 
+/// A message of a lease that parses is the same after it was emitted, signed, and parsed again.
+///
+/// The bytes are tried as a record, and as the payload of each type.
+pub fn lease(bytes: &[u8]) {
+    if let Ok(record) = Record::first(bytes) {
+        lease_record(&record);
+    }
+    for msg_type in [MsgType::CONNECT, MsgType::CONNECT_REPLY, MsgType::DISCONNECT] {
+        let header = RecordHeader::new(msg_type, 17, 1 << 48, bytes.len() as u32);
+        let mut out = vec![0; HEADER_LEN + bytes.len()];
+        wire::record::emit(&header, bytes, &mut out).expect("the room was made for it");
+        lease_record(&Record::first(&out).expect("it was just emitted"));
+    }
+}
+
+fn lease_record(record: &Record<'_>) {
+    let key = [7; 32];
+    let mut out = vec![0; record.bytes().len()];
+    if let Ok(connect) = Connect::parse(record) {
+        let len = connect.emit(Some(&key), &mut out).expect("it came from as much room");
+        assert_eq!(Connect::parse(&signed(&key, &out[..len])), Ok(connect));
+    }
+    if let Ok(reply) = ConnectReply::parse(record) {
+        let len = reply.emit(Some(&key), &mut out).expect("it came from as much room");
+        assert_eq!(ConnectReply::parse(&signed(&key, &out[..len])), Ok(reply));
+    }
+    if let Ok(disconnect) = Disconnect::parse(record) {
+        let len = disconnect.emit(Some(&key), &mut out).expect("it came from as much room");
+        assert_eq!(Disconnect::parse(&signed(&key, &out[..len])), Ok(disconnect));
+    }
+}
+
 fn signed<'a>(key: &tag::Key, bytes: &'a [u8]) -> Record<'a> {
     assert!(tag::verify(key, bytes));
     Record::first(bytes).expect("it was just emitted")
 }
 
 /// The parts of a datagram leave the reassembler's equation and its limits intact.
-pub(crate) fn part(datagram: &[u8]) {
+pub fn part(datagram: &[u8]) {
     let limits = Limits { peer_bytes: 4_096, total_bytes: 6_000, timeout: 3 };
     let mut parts = Reassembler::new(limits);
     for (now, (_, record)) in Walk::new(datagram, Scale::default()).flatten().enumerate() {
@@ -141,7 +174,7 @@ pub(crate) fn part(datagram: &[u8]) {
 }
 
 /// What is read from a frame lies inside it, and its headers are written again as they were.
-pub(crate) fn net(frame: &[u8]) {
+pub fn net(frame: &[u8]) {
     if let Ok(read) = net::parse_udp4(frame) {
         let payload = &frame[read.payload.clone()];
         let value = net::udp_checksum(read.src_ip, read.dst_ip, read.src_port, read.dst_port, payload);

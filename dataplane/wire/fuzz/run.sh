@@ -4,7 +4,7 @@
 # Starts from the packets of docs/wire-format.md; what it finds is kept in corpus/ and artifacts/.
 set -eu
 cd "$(dirname "$0")"
-[ $# -ge 1 ] || { echo "usage: ./run.sh walk|link|part|rc|net [libFuzzer options]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: ./run.sh walk|link|lease|part|rc|net [libFuzzer options]" >&2; exit 2; }
 target=$1
 shift
 mkdir -p "corpus/$target" "artifacts/$target"

@@ -12,6 +12,7 @@
 //! | [`part`] | parts of a larger message, bounded reassembly |
 //! | [`tag`] | the keyed 16-byte tag of link control |
 //! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS |
+//! | [`lease`] | CONNECT, CONNECT_REPLY, DISCONNECT: memory that slaves lend to masters |
 //! | [`echo`] | ECHO and the test pattern that generators check |
 //! | [`rc`] | packets of reliable connections: InfiniBand's transport headers, and the ICRC |
 //! | [`net`] | Ethernet, ARP, IPv4, ICMP echo, UDP, checksums |
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 pub mod echo;
+pub mod lease;
 pub mod link;
 pub mod net;
 pub mod part;
@@ -28,6 +30,7 @@ pub mod rc;
 pub mod record;
 pub mod scale;
 pub mod shards;
+mod signed;
 pub mod tag;
 pub mod walk;
 

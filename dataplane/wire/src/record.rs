@@ -13,6 +13,8 @@ pub const HEADER_LEN: usize = 23;
 pub const FRAG_PART: u8 = 1;
 /// `is_frag` bit 1: this part is the last of its message.
 pub const FRAG_LAST: u8 = 2;
+/// `is_frag` bit 2, PUSH: somebody waits for this record. A gateway should flush what it holds for the destination.
+pub const FRAG_PUSH: u8 = 4;
 
 /// A message type: the `msg_type` field of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +27,11 @@ impl MsgType {
     pub const HEARTBEAT_ACK: Self = Self(0x0002);
     /// Gateway to master: the members.
     pub const MEMBERS: Self = Self(0x0003);
-    /// Master to slave: set up a queue pair.
+    /// Master to slave: open, renew or change a lease.
     pub const CONNECT: Self = Self(0x0004);
     /// Slave to master: answer to CONNECT.
     pub const CONNECT_REPLY: Self = Self(0x0005);
-    /// Either end: the queue pair no longer exists.
+    /// Either end: the lease ends.
     pub const DISCONNECT: Self = Self(0x0006);
     /// End to end, for measuring.
     pub const ECHO: Self = Self(0x0010);
@@ -154,7 +156,7 @@ impl RecordHeader {
         self.payload_len.get()
     }
 
-    /// The fragment bits: 0 for a whole record, else [`FRAG_PART`] and [`FRAG_LAST`].
+    /// The fragment bits: [`FRAG_PART`], [`FRAG_LAST`] and [`FRAG_PUSH`]. Others are reserved.
     #[inline]
     pub const fn is_frag(&self) -> u8 {
         self.is_frag

@@ -2,6 +2,8 @@
 
 #[path = "document/blocks.rs"]
 mod blocks;
+#[path = "document/leases.rs"]
+mod leases;
 
 use wire::link::{
     Cookie, Heartbeat, HeartbeatAck, LinkError, Member, MemberState, Members, MembersBuilder, MembersHead, NodeId,
@@ -13,10 +15,10 @@ use wire::net::{self, UdpChecksum, UdpFrame, UdpSpec, icmp};
 use wire::part::{self, Direction, Limits, Part, Reassembler};
 use wire::rc::packet::{self, header};
 use wire::rc::{Aeth, Bth, IcrcSeed, Opcode, Packet, Psn, Reth, Syndrome};
-use wire::record::{FRAG_LAST, FRAG_PART};
+use wire::record::{FRAG_LAST, FRAG_PART, FRAG_PUSH};
 use wire::{Record, Scale, Shard, Walk, echo, tag};
 
-const LABELS: [&str; 15] = [
+const LABELS: [&str; 22] = [
     "parts",
     "heartbeat-slave-17",
     "heartbeat-master-1",
@@ -25,8 +27,15 @@ const LABELS: [&str; 15] = [
     "heartbeat-v1-slave-17",
     "heartbeat-ack-v1-slave-17",
     "members-v1-master-1",
+    "connect-open",
+    "connect-reply-cookie",
+    "connect-reply-granted",
+    "connect-resume",
+    "disconnect",
+    "disconnect-answer",
     "echo-two-records",
     "rc-read-request",
+    "rc-read-request-push",
     "rc-read-response",
     "echo-reply-frame-vlan-5",
     "arp-request",
@@ -255,6 +264,12 @@ fn signed_blocks_refuse_another_key_and_another_byte() {
         "members-master-1",
         "heartbeat-ack-v1-slave-17",
         "members-v1-master-1",
+        "connect-open",
+        "connect-reply-cookie",
+        "connect-reply-granted",
+        "connect-resume",
+        "disconnect",
+        "disconnect-answer",
     ] {
         let mut bytes = block(label);
         assert!(!tag::verify(&[0; 32], &bytes), "{label}");
@@ -285,11 +300,12 @@ fn echo_two_records() {
 }
 
 /// A record of master 1 and slave 17 with this packet.
-fn rc_record(bth: Bth, extension: &[u8], payload: &[u8]) -> Vec<u8> {
+fn rc_record(bth: Bth, extension: &[u8], payload: &[u8], is_frag: u8) -> Vec<u8> {
     let opcode = Opcode::new(bth.opcode_number()).unwrap();
     let mut packet = vec![0xee; packet::wire_len(opcode, payload.len())];
     packet::open(bth, [extension, &[]], payload.len(), &mut packet).unwrap().copy_from_slice(payload);
     let head = wire::RecordHeader::new(wire::MsgType::RC, 17, wire::record::req_id(1, 0), packet.len() as u32);
+    let head = head.with_frag(is_frag);
     assert!(IcrcSeed::record(&head).seal(&mut packet));
     let mut out = vec![0xee; wire::HEADER_LEN + packet.len()];
     assert_eq!(wire::record::emit(&head, &packet, &mut out), Some(out.len()));
@@ -298,15 +314,17 @@ fn rc_record(bth: Bth, extension: &[u8], payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn rc_read_request() {
-    let bytes = block("rc-read-request");
-    let record = only(&bytes);
-    assert_eq!(header_of(&record), (0x0100, 17, 0x0001_0000_0000_0000, 32, 0));
-    assert!(IcrcSeed::record(record.header()).verify(record.payload()));
-    let packet = Packet::parse(record.payload()).unwrap();
-    let bth = Bth::new(Opcode::READ_REQUEST, 0x55, Psn::new(7)).with_ack_request(true);
-    let reth = Reth::new(0x2000, 0x1bad_cafe, 6);
-    assert_eq!((packet.bth(), packet.reth(), packet.payload()), (&bth, Some(&reth), &[][..]));
-    assert_eq!(rc_record(bth, header(&reth), &[]), bytes);
+    for (label, is_frag) in [("rc-read-request", 0), ("rc-read-request-push", FRAG_PUSH)] {
+        let bytes = block(label);
+        let record = only(&bytes);
+        assert_eq!(header_of(&record), (0x0100, 17, 0x0001_0000_0000_0000, 32, is_frag));
+        assert!(IcrcSeed::record(record.header()).verify(record.payload()));
+        let packet = Packet::parse(record.payload()).unwrap();
+        let bth = Bth::new(Opcode::READ_REQUEST, 0x55, Psn::new(7)).with_ack_request(true);
+        let reth = Reth::new(0x2000, 0x1bad_cafe, 6);
+        assert_eq!((packet.bth(), packet.reth(), packet.payload()), (&bth, Some(&reth), &[][..]));
+        assert_eq!(rc_record(bth, header(&reth), &[], is_frag), bytes);
+    }
 }
 
 #[test]
@@ -319,7 +337,7 @@ fn rc_read_response() {
     let bth = Bth::new(Opcode::READ_RESPONSE_ONLY, 0x77, Psn::new(7)).with_pad(2);
     let aeth = Aeth::new(Syndrome::ACK, 1);
     assert_eq!((packet.bth(), packet.aeth(), packet.payload()), (&bth, Some(&aeth), &b"abcdef"[..]));
-    assert_eq!(rc_record(bth, header(&aeth), b"abcdef"), bytes);
+    assert_eq!(rc_record(bth, header(&aeth), b"abcdef", 0), bytes);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use proptest::sample::Index;
 #[path = "document/blocks.rs"]
 mod blocks;
 #[path = "../fuzz/bodies.rs"]
+#[allow(unreachable_pub)] // The fuzz targets use it as a crate.
 mod bodies;
 
-const BODIES: [fn(&[u8]); 5] = [bodies::walk, bodies::link, bodies::part, bodies::rc, bodies::net];
+const BODIES: [fn(&[u8]); 6] = [bodies::walk, bodies::link, bodies::lease, bodies::part, bodies::rc, bodies::net];
 
 #[test]
 fn the_documented_packets_pass() {
@@ -36,7 +37,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        // The body of link takes payloads too; the other bodies only see more random bytes.
+        // The bodies of link and lease take payloads too; the others only see more random bytes.
         let from = if payload { wire::HEADER_LEN } else { 0 };
         let to = from + cut.index(bytes.len() - from + 1);
         for body in BODIES {

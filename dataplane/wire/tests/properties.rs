@@ -1,5 +1,8 @@
 //! What is emitted is parsed as it was, for all values; and checksums equal a naive one.
 
+#[path = "properties/leases.rs"]
+mod leases;
+
 use proptest::prelude::*;
 use wire::link::{
     Cookie, CookieFault, Heartbeat, HeartbeatAck, MAX_RANGES, Member, MemberState, Members, MembersBuilder,

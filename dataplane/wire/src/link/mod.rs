@@ -1,8 +1,8 @@
 //! Link control: HEARTBEAT, HEARTBEAT_ACK and MEMBERS, the records that end at a gateway or begin there.
 //!
-//! Each payload begins with a [tag] and a version. Within a major version a payload only grows at its end, with a new
-//! minor version: unknown trailing bytes are ignored. Another major version is refused with its number. Parsing does
-//! not verify the tag.
+//! Each payload begins with a [tag](crate::tag) and a version. Within a major version a payload only grows at its end,
+//! with a new minor version: unknown trailing bytes are ignored. Another major version is refused with its number.
+//! Parsing does not verify the tag.
 
 mod ack;
 mod cookie;
@@ -17,11 +17,10 @@ pub use heartbeat::Heartbeat;
 pub use members::{Member, MemberState, Members, MembersBuilder, MembersHead};
 pub use speed::SpeedClass;
 
-use crate::record::{FRAG_LAST, FRAG_PART, MsgType, Record, RecordHeader, req_id};
-use crate::tag::{self, Key};
-use crate::{HEADER_LEN, SlaveId};
+use crate::SlaveId;
+use crate::record::{MsgType, Record, RecordHeader, req_id};
+use crate::signed::{self, Unexpected, emit_record};
 use core::fmt;
-use zerocopy::{Immutable, IntoBytes};
 
 /// The major version of link control that this crate reads and writes.
 pub const VERSION_MAJOR: u8 = 2;
@@ -70,7 +69,7 @@ pub enum Role {
 }
 
 impl Role {
-    fn from_wire(role: u8) -> Result<Self, LinkError> {
+    pub(crate) fn from_wire(role: u8) -> Result<Self, LinkError> {
         match role {
             1 => Ok(Self::Slave),
             2 => Ok(Self::Master),
@@ -139,39 +138,11 @@ fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType) -> Result<&'a [u8], Li
 
 /// As `payload_of`, for link control of another version.
 fn payload_of_version<'a>(record: &Record<'a>, msg_type: MsgType, version: u8) -> Result<&'a [u8], LinkError> {
-    let header = record.header();
-    if header.msg_type() != msg_type || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
-        return Err(LinkError::Layout);
-    }
-    // The version decides how the rest is read, so it is checked before the length.
-    match record.payload().get(tag::TAG_LEN) {
-        None => Err(LinkError::TooShort),
-        Some(&major) if major == version => Ok(record.payload()),
-        Some(&major) => Err(LinkError::Version(major)),
-    }
-}
-
-/// Writes header, fields and `tail` as one record of `len` bytes, zeroes what remains, and signs it.
-fn emit_record(
-    header: RecordHeader,
-    fields: &(impl IntoBytes + Immutable),
-    tail: &[u8],
-    key: Option<&Key>,
-    out: &mut [u8],
-) -> Option<usize> {
-    let len = HEADER_LEN.checked_add(header.payload_len() as usize)?;
-    let record = out.get_mut(..len)?;
-    let mut rest = &mut *record;
-    for part in [header.as_bytes(), fields.as_bytes(), tail] {
-        let (head, after) = rest.split_at_mut_checked(part.len())?;
-        head.copy_from_slice(part);
-        rest = after;
-    }
-    rest.fill(0);
-    if let Some(key) = key {
-        tag::sign(key, record);
-    }
-    Some(len)
+    signed::payload_of(record, msg_type, version).map_err(|unexpected| match unexpected {
+        Unexpected::Layout => LinkError::Layout,
+        Unexpected::TooShort => LinkError::TooShort,
+        Unexpected::Version(major) => LinkError::Version(major),
+    })
 }
 
 #[cfg(test)]
