@@ -2,7 +2,8 @@
 # Builds and runs one benchmark. The last line is: name=... value=... unit=... ratio=...  (ratio = ours / baseline)
 # The lines before it say on which machine, how quiet that was meanwhile, and how far the ratios of the rounds lie apart.
 #
-#   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against a copy alone
+#   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against the bare loop, and a
+#                                                      copy alone; with --slaves N one line of the table: see --help
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+1 % fails)
 #   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
 #   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
@@ -37,8 +38,9 @@ die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 # What is shipped is what is measured.
 profile=release
 baseline=perf/baseline.json
-# 1 GiB: the arena of 131,072 open buffers, and its input. Fewer are taken, too: the benchmark then says so.
-hugepages=512
+# 1.5 GiB: the arenas of 131,072 open buffers, and their input, for the gateway, the bare loop and the copy. Fewer are
+# taken, too: the benchmark then says so.
+hugepages=768
 hugepages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 reserved_before=
 
@@ -110,10 +112,10 @@ points() {
     case $1 in
         aggregate)
             for slaves in 1 64 8192; do
-                echo "aggregate_${slaves}_slaves aggregate::Bench::run 65536 --slaves $slaves"
+                echo "aggregate_${slaves}_slaves aggregate::subject::Bench::run 65536 --slaves $slaves --in-order"
             done
             for slaves in 64 8192; do
-                echo "aggregate_up_${slaves}_slaves aggregate::Bench::run 65536 --slaves $slaves --up"
+                echo "aggregate_up_${slaves}_slaves aggregate::subject::Bench::run 65536 --slaves $slaves --in-order --up"
             done
             ;;
         qp)

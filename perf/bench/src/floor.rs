@@ -1,15 +1,16 @@
-//! The floor for aggregation: the same bytes copied to the same buffers in the same order, and nothing else.
+//! The floor for aggregation: the same bytes copied from as many chunks to as many buffers in the same order, and
+//! nothing else.
 
 use crate::input::{self, HEADERS, Shape};
 use crate::stopwatch::Stopwatch;
+use anyhow::Context as _;
 use frame::Frame;
 use frame::pool::chunk_for_data;
 
 /// Input and buffers of the floor.
 pub struct Floor {
-    /// All packets, one after the other, each in as many bytes as the longest.
-    input: Vec<u8>,
-    stride: usize,
+    /// All packets, each in a chunk, as a port has them.
+    input: Vec<Frame>,
     record: usize,
     order: Vec<u32>,
     buffers: Vec<Frame>,
@@ -17,23 +18,26 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Builds the same input as the benchmark's, with buffers that hold `most` bytes.
+    /// Builds the same input as the benchmark's in chunks of `chunk` bytes, with buffers that hold `most` bytes.
     ///
     /// # Errors
-    /// The machine has no memory for the buffers, or no frame holds `most` bytes.
-    pub fn new(shape: &Shape, packets: &[Vec<u8>], most: usize) -> anyhow::Result<Self> {
-        let stride = packets.iter().map(Vec::len).max().unwrap_or(0).next_multiple_of(64);
-        let mut input = vec![0; stride * packets.len()];
-        for (packet, place) in packets.iter().zip(input.chunks_mut(stride)) {
-            place[..packet.len()].copy_from_slice(packet);
-        }
+    /// The machine has no memory for the frames, or no frame holds `most` bytes.
+    pub fn new(shape: &Shape, packets: &[Vec<u8>], chunk: u32, most: usize) -> anyhow::Result<Self> {
+        let pool = input::pool(packets.len() as u32, chunk)?;
+        input::arrange(&pool, shape.scattered);
+        let input = packets.iter().map(|packet| {
+            let mut frame = pool.alloc_reserved().context("a chunk for each packet")?;
+            anyhow::ensure!(frame.append(packet), "a packet is longer than a chunk");
+            Ok(frame)
+        });
+        let input = input.collect::<anyhow::Result<_>>()?;
         let pool = input::pool(shape.slaves.max(64), chunk_for_data(most as u32))?;
         // All that slaves send goes to one buffer, the master's.
         let destinations = if shape.up { 1 } else { shape.slaves as usize };
         let buffers = std::iter::from_fn(|| pool.alloc()).take(destinations).collect();
         let order = input::order(shape).into_iter().map(|id| if shape.up { 0 } else { id }).collect();
         let record = wire::HEADER_LEN + shape.payload;
-        Ok(Self { input, stride, record, order, buffers, most })
+        Ok(Self { input, record, order, buffers, most })
     }
 
     /// Copies every record of the input once, asking the cache for the buffer `distance` records ahead (0: never).
@@ -41,7 +45,8 @@ impl Floor {
     pub fn run(&mut self, records_per_packet: usize, distance: usize) -> f64 {
         let start = Stopwatch::start();
         let mut number = 0;
-        for packet in self.input.chunks_exact(self.stride) {
+        for packet in &self.input {
+            let packet = packet.data();
             for at in 0..records_per_packet {
                 if distance > 0
                     && let Some(&ahead) = self.order.get(number + distance)

@@ -1,6 +1,6 @@
 //! Packets for benchmarks: between one master and slaves in uniformly random order, from a fixed seed.
 
-use frame::{Hugepages, Pool, PoolConfig};
+use frame::{Frame, Hugepages, Pool, PoolConfig};
 use port::headers::Local;
 use wire::Scale;
 use wire::net::{UdpSpec, emit_udp4, udp_checksum};
@@ -65,6 +65,8 @@ pub struct Shape {
     pub packets: usize,
     /// Whether the slaves send to the master, and not the master to them; a datagram is then of one slave.
     pub up: bool,
+    /// Whether packets lie in chunks in random order, as those of a NIC do, and not one behind the other.
+    pub scattered: bool,
 }
 
 /// The destinations of all records, datagram after datagram: uniformly random, but those of one datagram are of one
@@ -132,13 +134,46 @@ pub fn pool(frames: u32, chunk: u32) -> anyhow::Result<Pool> {
     Ok(Pool::new(PoolConfig { frames, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?)
 }
 
+/// Bytes of the chunks for these packets: too few for a received frame to become a buffer, if packets are small.
+pub fn chunk(packets: &[Vec<u8>]) -> u32 {
+    let longest = packets.iter().map(Vec::len).max().unwrap_or(0);
+    (longest + 320).next_multiple_of(64).max(512) as u32
+}
+
+/// Brings the free chunks of a pool into the order in which packets will take them: in turn, or scattered, which is
+/// the same random order for each pool of this size. Returns the number of each packet's chunk.
+pub fn arrange(pool: &Pool, scattered: bool) -> Vec<u32> {
+    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc_reserved()).collect();
+    if scattered {
+        let mut random = Random::new(2);
+        for last in (1..frames.len()).rev() {
+            frames.swap(last, random.below(last as u32 + 1) as usize);
+        }
+    }
+    let chunks = frames.iter().map(Frame::index).collect();
+    // The chunk that comes back last goes out first.
+    frames.into_iter().rev().for_each(drop);
+    chunks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn packets_lie_in_turn_or_scattered() {
+        for scattered in [false, true] {
+            let pool = pool(256, 512).unwrap();
+            let chunks = arrange(&pool, scattered);
+            let taken: Vec<_> = std::iter::from_fn(|| pool.alloc_reserved()).collect();
+            assert!(taken.iter().map(Frame::index).eq(chunks.iter().copied()), "the order in which they are taken");
+            assert_eq!((chunks.len(), chunks.is_sorted()), (256, !scattered), "all of them");
+        }
+    }
+
+    #[test]
     fn the_records_of_a_datagram_are_of_one_shard_and_all_shards_come() {
-        let shape = Shape { slaves: 131_072, payload: 64, records: 16, packets: 1_000, up: false };
+        let shape = Shape { slaves: 131_072, payload: 64, records: 16, packets: 1_000, up: false, scattered: false };
         let order = order(&shape);
         let scale = Scale::default();
         let shard = |id: &u32| scale.shard(scale.slave_id(*id).expect("an id in range"));

@@ -52,15 +52,15 @@ fn bench(shape: Shape, packets: &[Vec<u8>]) -> anyhow::Result<Bench> {
 
 fn page(slaves: u32, rounds: usize) -> anyhow::Result<Row> {
     // 32 MiB of input: none of it stays in a cache.
-    let shape = Shape { slaves, payload: 4096, records: 1, packets: 8192, up: false };
+    let shape = Shape { slaves, payload: 4096, records: 1, packets: 8192, up: false, scattered: false };
     let packets = input::packets(&shape);
     let mut bench = bench(shape, &packets)?;
-    let mut floor = Floor::new(&shape, &packets, usize::from(ROOM))?;
-    bench.run();
+    let mut floor = Floor::new(&shape, &packets, chunk_for_data(u32::from(ROOM)), usize::from(ROOM))?;
+    bench.warm();
     floor.best(1);
     let (mut ours, mut copies, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let (us, (copy, _)) = (bench.run(), floor.best(1));
+        let (us, (copy, _)) = (bench.run(shape.packets), floor.best(1));
         ours.push(us);
         copies.push(copy);
         ratios.push(us / copy);
@@ -75,11 +75,11 @@ fn page(slaves: u32, rounds: usize) -> anyhow::Result<Row> {
 /// # Errors
 /// Records are missing, or fewer than 98 % of the packets are saved.
 pub fn table(rounds: usize) -> anyhow::Result<Table> {
-    let shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false };
+    let shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false, scattered: false };
     let packets = input::packets(&shape);
     let mut small = bench(shape, &packets)?;
     for _ in 0..4 {
-        small.run();
+        small.warm();
     }
     let records_per_datagram = small.check()?.records_per_datagram();
     drop((small, packets));

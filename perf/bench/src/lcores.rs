@@ -20,7 +20,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// 8,192 slaves in random order, one record in a datagram: what costs most. More input than the L2 cache holds.
-const SHAPE: Shape = Shape { slaves: 8_192, payload: 64, records: 1, packets: 65_536, up: false };
+const SHAPE: Shape = Shape { slaves: 8_192, payload: 64, records: 1, packets: 65_536, up: false, scattered: false };
 
 /// Fills buffers to all levels, and caches.
 const WARM_UP: Duration = Duration::from_millis(200);

@@ -7,12 +7,13 @@
 //! | [`ratios`] | the middle and the range of the rounds |
 //! | [`report`] | the closing lines, and JSON |
 //! | [`unavailable`] | a benchmark that cannot run here |
-//! | [`input`], [`floor`], [`stopwatch`], [`svg`] | packets, the copy that nothing beats, CPU time, charts |
+//! | [`input`], [`floor`], [`caches`], [`stopwatch`], [`svg`] | packets, the copy that nothing beats, cold caches, CPU time, charts |
 //! | all others | one benchmark each |
 #![forbid(unsafe_code)]
 
 pub mod account;
 pub mod aggregate;
+pub mod caches;
 pub mod conditions;
 pub mod dpdk;
 pub mod failover;

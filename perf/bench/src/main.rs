@@ -30,12 +30,21 @@ enum Bench {
         /// Rounds, of which the median counts [default: 9]
         #[arg(long)]
         rounds: Option<usize>,
-        /// Only this many slaves, one record per datagram, no table
+        /// Only this many slaves, no table; the options below say the rest
         #[arg(long)]
         slaves: Option<u32>,
-        /// With --slaves: from the slaves to the master, and not the other way
+        /// Records in a datagram
+        #[arg(long, requires = "slaves", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+        records: u16,
+        /// From the slaves to the master, and not the other way
         #[arg(long, requires = "slaves")]
         up: bool,
+        /// How much of the input is in the caches
+        #[arg(long, requires = "slaves", default_value = "cold")]
+        input: aggregate::Warmth,
+        /// Hand chunks out one after the other, and not in random order
+        #[arg(long, requires = "slaves")]
+        in_order: bool,
     },
     /// What one record costs from a device of DPDK to another, against dpdk-testpmd; needs DPDK
     Dpdk {
@@ -173,7 +182,11 @@ impl Bench {
 
     fn run(self, quick: bool) -> anyhow::Result<Report> {
         match self {
-            Self::Aggregate { rounds, slaves, up } => aggregate::report(rounds, slaves, up, quick),
+            Self::Aggregate { rounds, slaves, records, up, input: warmth, in_order } => {
+                let case =
+                    |slaves| aggregate::Case { slaves, records: records.into(), up, warmth, scattered: !in_order };
+                aggregate::report(rounds, slaves.map(case), quick)
+            }
             Self::Dpdk { rounds, seconds } => dpdk::report(rounds, seconds, quick),
             Self::Forward { rounds, seconds } => forward::report(rounds, seconds, quick),
             Self::Jumbo { rounds } => jumbo::report(rounds, quick),

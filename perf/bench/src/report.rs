@@ -24,9 +24,12 @@ impl Report {
     /// The closing lines. The last one stands for the figure; that of a quick run says so in its name.
     pub fn text(&self, machine: &Machine, conditions: &Conditions, quick: bool) -> String {
         let Self { name, value, unit, ratios, .. } = self;
-        let (suffix, warning) = match quick {
-            true => ("-quick", "a quick run: what went through was checked, the figures mean nothing\n"),
-            false => ("", ""),
+        let (suffix, warning) = match (quick, conditions.is_quiet()) {
+            (true, _) => ("-quick", "a quick run: what went through was checked, the figures mean nothing\n"),
+            (false, true) => ("", ""),
+            (false, false) => {
+                ("", "NOT A MEASUREMENT: the machine was busy, and ratios on a busy machine are others\n")
+            }
         };
         let ratio = ratios.median;
         format!(
@@ -89,6 +92,10 @@ mod tests {
         assert!(when.starts_with("conditions: quiet, load 0.10 before and 1.00 after, steal 0.5 %"), "{when}");
         assert_eq!(range, "ratios: median 1.750, 1.500 to 2.000 in 3 rounds");
         assert_eq!(last, "name=tap value=351.250 unit=ns/record ratio=1.750");
+        let last = format!("{last}\n");
+        let busy = Conditions { steal_percent: 4.5, ..conditions.clone() };
+        let text = report.text(&Machine::this(), &busy, false);
+        assert!(text.starts_with("NOT A MEASUREMENT: ") && text.ends_with(&last), "{text}");
         let quick = report.text(&Machine::this(), &conditions, true);
         assert!(quick.starts_with("a quick run: ") && quick.contains("\nname=tap-quick value="), "{quick}");
     }

@@ -52,7 +52,7 @@ struct Subject {
 
 impl Subject {
     fn start(core: Option<usize>) -> anyhow::Result<Self> {
-        let shape = Shape { slaves: 1024, payload: 64, records: 1, packets: 65_536, up: false };
+        let shape = Shape { slaves: 1024, payload: 64, records: 1, packets: 65_536, up: false, scattered: false };
         let clock = Clock::start();
         let config = ThreadConfig { index: 0, core, mode: RxMode::Polling, clock };
         let (tell, told) = mpsc::channel();

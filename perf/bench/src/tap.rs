@@ -20,7 +20,7 @@ const POLLS: usize = 32;
 /// Slots of the tap: for all datagrams that these polls receive, and as many sent ones.
 const SLOTS: usize = 8192;
 /// 64 slaves, one record in a datagram: the datagrams in are the records.
-const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false };
+const SHAPE: Shape = Shape { slaves: 64, payload: 64, records: 1, packets: 65_536, up: false, scattered: false };
 
 /// Nanoseconds per record: medians over the rounds.
 #[derive(Clone, Copy, Debug)]

@@ -91,7 +91,7 @@ pub fn table(rounds: usize, time: Duration) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for slaves in SLAVES {
         let packets = (slaves * PACKETS.0).max(PACKETS.1) as usize;
-        let shape = Shape { slaves, payload: 64, records: 1, packets, up: false };
+        let shape = Shape { slaves, payload: 64, records: 1, packets, up: false, scattered: false };
         let file = Input::new(&shape);
         let mut subject = Subject::start(&environment, &shape, file.path(), core)?;
         let mut testpmd = Testpmd::start(file.path(), packets, [main, core], hugepages)?;

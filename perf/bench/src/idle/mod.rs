@@ -28,7 +28,7 @@ use wire::{Wire, WirePort};
 
 const MTU: u16 = 1500;
 const SLAVE_SIDE: Local = Local { mac: [2, 0, 0, 0, 1, 1], ip: [10, 1, 0, 1], udp_port: 9999 };
-const SHAPE: Shape = Shape { slaves: 16, payload: 64, records: 1, packets: 256, up: false };
+const SHAPE: Shape = Shape { slaves: 16, payload: 64, records: 1, packets: 256, up: false, scattered: false };
 
 /// Between two wake-ups, in nanoseconds: long after the last spin, shorter than the longest sleep.
 const PAUSE: std::ops::Range<u32> = 1_500_000..4_500_000;

@@ -1,0 +1,127 @@
+//! The bare loop as a child: the same input, one round at a time. See `bare/main.c` for what is said over the pipes.
+
+use crate::input::{self, Shape};
+use anyhow::{Context as _, bail, ensure};
+use frame::Backing;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// Where the build script put it.
+const PROGRAM: &str = concat!(env!("OUT_DIR"), "/bare");
+
+/// A bare loop with its input, which waits for a command.
+pub(super) struct BareLoop {
+    child: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl BareLoop {
+    /// Starts it with these packets in chunks as the product has them, and with buffers of at most `limit` bytes; a
+    /// round is so many packets.
+    ///
+    /// # Errors
+    /// It does not start, or has no memory.
+    pub(super) fn new(shape: &Shape, packets: &[Vec<u8>], limit: u16, round: usize) -> anyhow::Result<Self> {
+        let mut child = Command::new(PROGRAM)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start the bare loop {PROGRAM}"))?;
+        let commands = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().context("its output")?);
+        let mut bare = Self { child, commands, answers };
+        bare.set_up(shape, packets, limit, round)?;
+        Ok(bare)
+    }
+
+    fn set_up(&mut self, shape: &Shape, packets: &[Vec<u8>], limit: u16, round: usize) -> anyhow::Result<()> {
+        // For its numbers alone: the bare loop has memory of its own.
+        let pool = input::pool(packets.len() as u32, input::chunk(packets))?;
+        let chunks = input::arrange(&pool, shape.scattered);
+        let numbers = [
+            shape.slaves,
+            shape.up.into(),
+            shape.records as u32,
+            packets.len() as u32,
+            packets.first().map_or(0, Vec::len) as u32,
+            pool.chunk(),
+            pool.slots(),
+            limit.into(),
+            round as u32,
+            (pool.backing() == Backing::Hugepages).into(),
+        ];
+        drop(pool);
+        let mut to = BufWriter::new(self.commands.as_mut().context("its input is open")?);
+        for number in numbers.into_iter().chain(chunks) {
+            to.write_all(&number.to_ne_bytes())?;
+        }
+        for packet in packets {
+            to.write_all(packet)?;
+        }
+        to.flush()?;
+        drop(to);
+        let answer = self.answer()?;
+        ensure!(answer == "ready", "the bare loop said: {answer}");
+        Ok(())
+    }
+
+    fn answer(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn command(&mut self, command: u8) -> anyhow::Result<f64> {
+        self.commands.as_mut().context("its input is open")?.write_all(&[command])?;
+        let answer = self.answer()?;
+        answer.parse().with_context(|| format!("the bare loop said: {answer}"))
+    }
+
+    /// Passes the whole input once.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn warm(&mut self) -> anyhow::Result<()> {
+        self.command(b'w').map(drop)
+    }
+
+    /// Takes what is in the caches out of them.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn evict(&mut self) -> anyhow::Result<()> {
+        self.command(b'e').map(drop)
+    }
+
+    /// One round: nanoseconds per record.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn run(&mut self) -> anyhow::Result<f64> {
+        self.command(b't')
+    }
+
+    /// Lets it check its books and end; returns how many records came in.
+    ///
+    /// # Errors
+    /// A record or a frame is missing, or a packet that it sent is wrong.
+    pub(super) fn check(mut self) -> anyhow::Result<u64> {
+        self.commands = None;
+        let answer = self.answer()?;
+        let status = self.child.wait()?;
+        let words: Vec<_> = answer.split(' ').collect();
+        match words[..] {
+            ["in", records, ..] if status.success() => Ok(records.parse()?),
+            _ => bail!("the bare loop said: {answer} ({status})"),
+        }
+    }
+}
+
+impl Drop for BareLoop {
+    fn drop(&mut self) {
+        self.commands = None;
+        // It ends at the end of its input; nobody reads any more what it says.
+        let _ = self.child.wait();
+    }
+}
