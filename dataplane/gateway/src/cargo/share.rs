@@ -11,6 +11,7 @@
 //! while masters are few and trusted. The budget comes before aggregation, because one datagram to a master has records
 //! of many slaves.
 
+use crate::direction::{Both, Direction};
 use frame::outbox::{Crowding, OutboxCounters};
 use frame::{Class, Outbox, PortId, Table, TableError};
 
@@ -32,7 +33,7 @@ struct Share {
 
 /// The budgets of one direction.
 #[derive(Debug)]
-struct Direction {
+struct Budgets {
     shares: Table<Share>,
     /// Bytes that each slave's turns were worth so far.
     clock: u32,
@@ -47,7 +48,7 @@ struct Direction {
     rest: u64,
 }
 
-impl Direction {
+impl Budgets {
     fn new(slaves: usize) -> Result<Self, TableError> {
         let share = Share { seen: 0, left: MOST, round: 0 };
         Ok(Self {
@@ -102,10 +103,7 @@ impl Direction {
 
 /// The budgets of all slaves of one lcore.
 #[derive(Debug)]
-pub struct Shares {
-    up: Direction,
-    down: Direction,
-}
+pub struct Shares(Both<Budgets>);
 
 impl Shares {
     /// Full budgets for this many slaves.
@@ -113,13 +111,13 @@ impl Shares {
     /// # Errors
     /// There is no memory for them.
     pub fn new(slaves: u32) -> Result<Self, TableError> {
-        Ok(Self { up: Direction::new(slaves as usize)?, down: Direction::new(slaves as usize)? })
+        Ok(Self(Both { up: Budgets::new(slaves as usize)?, down: Budgets::new(slaves as usize)? }))
     }
 
     /// Deals out the bytes that have left since the last call.
     pub fn deal(&mut self, counters: &OutboxCounters) {
-        self.up.deal(counters.up.bytes_out.get());
-        self.down.deal(counters.down.bytes_out.get());
+        self.0.up.deal(counters.up.bytes_out.get());
+        self.0.down.deal(counters.down.bytes_out.get());
     }
 
     /// Whether `bytes` of a slave on their way to a port may pass. `class` gives their direction.
@@ -127,10 +125,7 @@ impl Shares {
         match out.crowding(port) {
             Crowding::Free => true,
             Crowding::Full => false,
-            Crowding::Contended => {
-                let direction = if class == Class::Down { &mut self.down } else { &mut self.up };
-                direction.take(slave, bytes)
-            }
+            Crowding::Contended => self.0.of_mut(Direction::of(class)).take(slave, bytes),
         }
     }
 }
@@ -138,20 +133,21 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frame::{Datagram, Hugepages, Peer, Pool, PoolConfig};
 
     /// For each byte that leaves, this many bytes of each slave arrive in turn, and nothing waits in between. Returns
     /// how many bytes each slave got.
     fn run(wants: &[u64], steps: u64) -> Vec<u64> {
         const SERVED: u64 = 1500;
-        let mut direction = Direction::new(wants.len()).unwrap();
+        let mut budgets = Budgets::new(wants.len()).unwrap();
         let (mut got, mut owed) = (vec![0; wants.len()], vec![0; wants.len()]);
         for step in 0..steps {
-            direction.deal(step * SERVED);
+            budgets.deal(step * SERVED);
             for (slave, wants) in wants.iter().enumerate() {
                 owed[slave] += wants;
                 while owed[slave] >= 100 {
                     owed[slave] -= 100;
-                    got[slave] += u64::from(direction.take(slave as u32, 100)) * 100;
+                    got[slave] += u64::from(budgets.take(slave as u32, 100)) * 100;
                 }
             }
         }
@@ -176,6 +172,31 @@ mod tests {
         let all: u64 = got.iter().sum();
         assert!(got.iter().all(|got| got.abs_diff(all / 7) < all / 70), "{got:?}");
         assert!(all <= 50_000 * 1500 + 7 * u64::from(MOST), "no more than leaves comes in: {all}");
+    }
+
+    /// A port to which more comes than it sends, and one slave that uses up its budget in each direction.
+    #[test]
+    fn what_left_in_a_direction_is_dealt_out_in_that_direction() {
+        let config = PoolConfig { frames: 400, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+        let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
+        while out.crowding(PortId(0)) == Crowding::Free {
+            let peer = Peer::socket(PortId(0), "192.0.2.1:7".parse().unwrap());
+            out.send(Datagram::new(out.alloc().unwrap(), peer, Class::Down, 1));
+        }
+        for (class, left) in [(Class::Up, [1_000, 0]), (Class::Down, [0, 1_000])] {
+            let mut shares = Shares::new(2).unwrap();
+            let admits = |shares: &mut Shares, bytes| shares.admits(class, 1, bytes, PortId(0), &out);
+            assert!(admits(&mut shares, usize::from(MOST)) && !admits(&mut shares, 1));
+            let counters = OutboxCounters::default();
+            counters.up.bytes_out.add(left[1]);
+            counters.down.bytes_out.add(left[0]);
+            shares.deal(&counters);
+            assert!(!admits(&mut shares, 1), "the other direction's bytes are not this one's");
+            counters.up.bytes_out.add(left[0]);
+            counters.down.bytes_out.add(left[1]);
+            shares.deal(&counters);
+            assert!(admits(&mut shares, 1_000) && !admits(&mut shares, 1), "{class:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,23 @@ fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
     assert!(rig.sent()[0].summed);
 }
 
+/// Both buffers begin with a record of the same length, and only the first one's came with its sum.
+#[test]
+fn a_buffer_does_not_take_the_sum_of_the_one_before_it() {
+    let mut rig = rig();
+    let flush = |rig: &mut Rig| {
+        rig.command(GatewayCommand::SetHold(0));
+        rig.advance(1);
+        rig.command(GatewayCommand::SetHold(FOREVER));
+        rig.sent().iter().filter(|sent| sent.to == slave(17)).map(|sent| sent.summed).collect::<Vec<_>>()
+    };
+    rig.receive_one(master(1), &cargo(17, 1, 0, 1028));
+    assert_eq!(flush(&mut rig), [true]);
+    rig.receive_one(master(1), &[cargo(18, 1, 1, 9), cargo(17, 1, 2, 1028)].concat());
+    rig.receive_one(master(1), &cargo(17, 1, 3, 1028));
+    assert_eq!(flush(&mut rig), [false]);
+}
+
 #[test]
 fn a_page_that_no_longer_fits_becomes_the_next_buffer_itself() {
     let mut rig = rig();

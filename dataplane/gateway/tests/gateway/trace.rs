@@ -127,6 +127,24 @@ fn every_reason_to_leave_is_named() {
     assert_eq!(left, ["order"; 10]);
 }
 
+/// The records of a datagram that does not fit behind what waits are appended, and reported, one by one.
+#[test]
+fn each_record_of_a_datagram_that_is_split_has_its_own_fate() {
+    let mut rig = Rig::with_nodes(config());
+    rig.receive_one(master(1), &cargo(17, 1, 0, 700));
+    let mut trace = traced(&mut rig, 17, 100);
+    rig.receive_one(master(1), &cargoes(17, 1, 1..4, 300));
+    let said = said(&mut trace);
+    let (first, record) = (723, 323);
+    let fates =
+        [Fate::Appended(0, 2, first + record), Fate::Appended(0, 3, first + 2 * record), Fate::Opened(1, record)];
+    assert_eq!(said.fates, fates);
+    assert_eq!(
+        said.left.iter().map(|left| (left.0, left.1, left.3)).collect::<Vec<_>>(),
+        [(0, "full", 3), (1, "full", 3)]
+    );
+}
+
 #[test]
 fn the_oldest_leave_for_room_and_without_a_frame_nothing_is_kept() {
     let mut rig = Rig::new(GatewayConfig { low_water: 8, ..config() }, pool(32));

@@ -1,4 +1,4 @@
-use super::queue::MANY;
+use super::queue::{Clock, MANY, Queue};
 use super::*;
 use frame::PortId;
 use link::{Node, NodeConfig, RegistrarConfig};
@@ -220,6 +220,20 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
         world.desk.tell(|| GatewayCommand::SetEarly(false));
     }
     assert!(world.desk.is_held_up());
+}
+
+/// Many commands alone are no reason to drop one, and neither is an lcore that takes none for a long time.
+#[test]
+fn answers_wait_for_an_lcore_until_too_many_commands_wait_too_long() {
+    for (commands, now, kept) in [(2 * MANY, 9, 2 * MANY), (MANY - 1, 10, MANY - 1), (MANY, 10, 0)] {
+        let mut queue = Queue::new(Lcore(Rc::default(), 0, Rc::default()));
+        for number in 0..commands {
+            let now = if number == 0 { 0 } else { now };
+            let reply = GatewayCommand::Reply { peer: gateway(), bytes: [7; 8].as_slice().into() };
+            queue.put(Clock { now, patience: 10 }, reply);
+        }
+        assert_eq!(queue.waiting.len(), kept, "{commands} commands after {now}");
+    }
 }
 
 #[test]
