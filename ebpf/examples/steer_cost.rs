@@ -13,7 +13,7 @@ use std::os::fd::AsFd as _;
 use wire::net::{UdpSpec, emit_udp4, udp_checksum};
 use wire::{MsgType, RecordHeader, Scale, Shard, ShardSet};
 
-#[path = "../tests/support/socket.rs"]
+#[path = "../tests/ebpf/support/socket.rs"]
 mod socket;
 
 static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty.bpf.o"));

@@ -2,6 +2,7 @@
 
 use house::module::Modules;
 use house::{check, counter, graph, message, name, root, rule, source, tree};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -86,6 +87,26 @@ fn a_line_fits_a_screen_and_a_module_is_found_where_it_is_looked_for() {
     let wide = source::wide_lines(&files).into_iter();
     let say = |place| format!("{place} is wider than {} columns", source::WIDTH);
     fail_with(&wide.map(say).chain(source::modules_beside_their_directory(&files)).collect::<Vec<_>>());
+}
+
+/// Each program is linked with everything below its crate.
+#[test]
+fn a_crate_has_one_program_for_its_integration_tests() {
+    let files = tree::texts(&root()).unwrap();
+    let mut programs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for file in &files {
+        // `tests/house/tests/house.rs`, or `dataplane/link/tests/link/main.rs`.
+        if let Some((home, name)) = file.path.rsplit_once("/tests/")
+            && (!name.contains('/') || name.split_once('/').is_some_and(|(_, rest)| rest == "main.rs"))
+            && name.ends_with(".rs")
+            && !home.contains("/src/")
+        {
+            programs.entry(home).or_default().push(&file.path);
+        }
+    }
+    assert!(programs.len() >= 15, "only {} crates with integration tests found", programs.len());
+    let several = programs.values().filter(|programs| programs.len() > 1);
+    fail_with(&several.map(|programs| format!("several programs: {}", programs.join(", "))).collect::<Vec<_>>());
 }
 
 #[test]

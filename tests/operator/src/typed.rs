@@ -163,7 +163,7 @@ mod tests {
             "gvm-dp --lcores 2-15 --port 0000:01:00.0 --port 0000:01:00.1 --key-file cluster.key   # as it is",
             "gvm-dp slave --gateway 192.0.2.1 --id 17 --port udp:0.0.0.0:0 && gvm-dp stats --json | jq .devices",
             "sudo scripts/install.sh --uninstall --purge; perf/run.sh aggregate",
-            "cargo test -p gvm-sim --test qp",
+            "cargo test -p gvm-sim --test sim qp",
             "apt-get install dpdk --no-such-flag",
         ] {
             assert_eq!(wrong(line), Vec::<String>::new(), "{line}");

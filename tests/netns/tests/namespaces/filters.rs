@@ -1,7 +1,7 @@
 //! The XDP program and the parser of raw ports judge the same packets: what the one gives to us the other takes, and
 //! what is refused is refused under the same name. Needs root, and no interface.
 
-#[path = "../../../../ebpf/tests/support/packet.rs"]
+#[path = "../../../../ebpf/tests/ebpf/support/packet.rs"]
 mod packet;
 
 use ebpf::{Config, Steer, Verdict};
