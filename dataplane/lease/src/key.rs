@@ -1,0 +1,87 @@
+//! The connect key, and the secrets with which a lease is resumed.
+
+use frame::Secret;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use wire::Key;
+use wire::lease::SECRET_LEN;
+use wire::tag::HASH_STACK;
+use zeroize::zeroize_stack;
+
+const CONNECT_DOMAIN: &[u8] = b"gvm-dp connect key 1\0";
+const LOCK_CONTEXT: &str = "gvm-dp lease lock 1";
+
+/// The key that signs the messages of leases. Masters and slaves have it: it proves that the sender is a member of the
+/// cluster, and not which one. Clones share its one place in memory.
+#[derive(Clone)]
+pub struct ConnectKey(Arc<Secret>);
+
+impl ConnectKey {
+    /// The connect key of a cluster with this key.
+    pub fn of_cluster(cluster: &Key) -> Self {
+        /// Not inlined, so that all of its stack is free again when it returns.
+        #[inline(never)]
+        fn hash(cluster: &Key, out: &mut Key) {
+            out.copy_from_slice(blake3::keyed_hash(cluster, CONNECT_DOMAIN).as_bytes());
+        }
+        let Ok(secret) = Secret::new(|place| {
+            hash(cluster, place);
+            Ok::<_, Infallible>(())
+        });
+        zeroize_stack::<HASH_STACK>();
+        Self(Arc::new(secret))
+    }
+
+    /// The secret bytes.
+    pub fn as_bytes(&self) -> &Key {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ConnectKey {
+    /// Prints nothing of the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectKey")
+    }
+}
+
+/// Whether a record is signed as `key` demands. Without a key everything is.
+pub(crate) fn is_signed(key: Option<&ConnectKey>, record: &[u8]) -> bool {
+    key.is_none_or(|key| wire::tag::verify(key.as_bytes(), record))
+}
+
+/// The lock of a secret: who has the lock cannot compute the secret, and who has the secret can show it.
+pub fn lock_of(secret: &[u8; SECRET_LEN]) -> [u8; SECRET_LEN] {
+    let hash = blake3::derive_key(LOCK_CONTEXT, secret);
+    std::array::from_fn(|at| hash[at])
+}
+
+/// Whether a secret opens a lock. Takes the same time wherever they differ.
+pub(crate) fn opens(secret: &[u8; SECRET_LEN], lock: &[u8; SECRET_LEN]) -> bool {
+    u128::from_ne_bytes(lock_of(secret)) ^ u128::from_ne_bytes(*lock) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connect_key_and_a_lock_are_as_another_program_computed_them() {
+        let key = ConnectKey::of_cluster(&std::array::from_fn(|at| at as u8));
+        let expected = [
+            0x28, 0xaf, 0x27, 0x95, 0x92, 0x2c, 0xf0, 0x06, 0xa3, 0xde, 0x4c, 0x2e, 0xc5, 0xf5, 0xfc, 0x57, 0x43, 0xf2,
+            0x45, 0x30, 0x1e, 0xce, 0x52, 0xb8, 0x54, 0x2d, 0x8c, 0x0b, 0xd9, 0xf7, 0x1a, 0xae,
+        ];
+        assert_eq!(key.as_bytes(), &expected);
+        let secret = std::array::from_fn(|at| 0x40 + at as u8);
+        let lock = [0xff, 0x61, 0x24, 0xbd, 0x72, 0x5b, 0xd8, 0x3a, 0xba, 0x6d, 0x0e, 0x79, 0xb2, 0x12, 0x78, 0xf9];
+        assert_eq!(lock_of(&secret), lock);
+        assert!(opens(&secret, &lock) && !opens(&lock, &secret) && !opens(&[0; 16], &lock));
+    }
+
+    #[test]
+    fn debug_output_never_shows_the_key() {
+        assert_eq!(format!("{:?}", ConnectKey::of_cluster(&[7; 32])), "ConnectKey");
+    }
+}

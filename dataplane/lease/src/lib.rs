@@ -1,0 +1,35 @@
+//! Leases: memory that slaves lend to masters, in units of 64 MiB.
+//!
+//! Sans-I/O: bytes and `now` come in; bytes, events and deadlines go out. Memory and queue pairs are somebody else's:
+//! a [`Lender`] tells [`Resources`] what to do with them. Secrets and epochs are arguments. `docs/paging.md` is the
+//! design, and `docs/wire-format.md` has the bytes.
+//!
+//! **No role uses this yet.**
+//!
+//! | module | what |
+//! |---|---|
+//! | [`key`] | the connect key, secrets and their locks |
+//! | [`lender`] | the slave's end: all leases of one slave id |
+//! | [`loan`] | the master's end of one lease |
+//! | [`counters`] | what both ends count |
+//! | [`time`] | how long leases, cookies and repetitions last |
+//! | `budget` | how many tags of strangers are verified |
+//! | `cookie` | the cookie of a slave |
+//! | `stock` | which units are free, dirty or leased |
+#![forbid(unsafe_code)]
+
+mod budget;
+mod cookie;
+pub mod counters;
+#[cfg(test)]
+mod explore;
+pub mod key;
+pub mod lender;
+pub mod loan;
+mod stock;
+pub mod time;
+
+pub use counters::{LenderCounters, LoanCounters};
+pub use key::{ConnectKey, lock_of};
+pub use lender::{Books, Lender, LenderConfig, Opened, Opening, Resources};
+pub use loan::{Loan, LoanConfig, LoanEnd, LoanEvent, Proposal};
