@@ -67,6 +67,7 @@ const NONE: Budget = Budget {
     recalls: 0,
     raises: 0,
     gifts: 0,
+    closes: 0,
 };
 
 #[test]
@@ -90,6 +91,15 @@ fn a_master_restarts_with_its_secrets() {
         Budget { resumes: 2, repeats: 1, ..NONE },
         Budget { resumes: 1, repeats: 1, overtakes: 1, gifts: 1, ..NONE },
         Budget { resumes: 1, losses: 1, timeouts: 1, ..NONE },
+    ]);
+}
+
+#[test]
+fn a_master_ends_its_lease_and_opens_another() {
+    explore_all(&[
+        Budget { closes: 1, repeats: 1, overtakes: 1, ..NONE },
+        Budget { closes: 1, losses: 1, timeouts: 1, ..NONE },
+        Budget { closes: 1, resumes: 1, ..NONE },
     ]);
 }
 

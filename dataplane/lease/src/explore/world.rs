@@ -29,6 +29,7 @@ pub(super) struct Budget {
     /// The limit is raised to all units again.
     pub(super) raises: u8,
     pub(super) gifts: u8,
+    pub(super) closes: u8,
 }
 
 #[derive(Clone)]
@@ -66,6 +67,8 @@ pub(super) enum Act {
     Raise,
     Collect,
     Give(usize),
+    /// The first master ends its lease, and opens another one.
+    Close,
 }
 
 impl World {
@@ -145,6 +148,7 @@ impl World {
             let can_give = self.masters[at].loan.is_open() && !self.masters[at].wrote.is_empty();
             acts.extend((budget.gifts > 0 && can_give).then_some(Act::Give(at)));
         }
+        acts.extend((budget.closes > 0 && self.masters[0].loan.is_open()).then_some(Act::Close));
         acts.extend((budget.resumes > 0).then_some(Act::Resume));
         acts.extend((budget.forgetful > 0).then_some(Act::Forget));
         acts.extend((budget.slave_restarts > 0).then_some(Act::SlaveRestart));
@@ -221,6 +225,11 @@ impl World {
             Act::Raise => self.lender.set_limit(self.now, UNITS, RECALL),
             Act::Collect => self.pass(self.now + RECALL),
             Act::Give(at) => self.give(at),
+            Act::Close => {
+                let master = &mut self.masters[0];
+                (master.rkey, master.wrote) = (None, Vec::new());
+                master.loan.close(self.now);
+            }
         }
         match act {
             Act::LoseDown(_) | Act::LoseUp(_) => self.budget.losses -= 1,
@@ -233,6 +242,7 @@ impl World {
             Act::Recall => self.budget.recalls -= 1,
             Act::Raise => self.budget.raises -= 1,
             Act::Give(_) => self.budget.gifts -= 1,
+            Act::Close => self.budget.closes -= 1,
             _ => {}
         }
         self.send_all();

@@ -106,13 +106,13 @@ impl Lease {
         }
     }
 
-    /// The lowest empty index that the master does not believe to have.
-    pub(super) fn vacant(&self, keep: &UnitSet) -> Option<u16> {
-        let vacant = |&(index, slot): &(usize, &Slot)| *slot == Slot::Empty && !keep.contains(index as u16);
-        self.slots.iter().enumerate().find(vacant).map(|(index, _)| index as u16)
+    /// The empty indexes that the master does not believe to have.
+    pub(super) fn vacant(&self, keep: &UnitSet) -> UnitSet {
+        let empty = self.slots.iter().enumerate().filter(|(_, slot)| **slot == Slot::Empty);
+        empty.map(|(index, _)| index as u16).collect::<UnitSet>().without(keep)
     }
 
-    /// Puts a unit where [`vacant`](Self::vacant) said.
+    /// Puts a unit into a vacant index.
     pub(super) fn put(&mut self, index: u16, unit: u32) {
         if let Some(slot @ Slot::Empty) = self.slots.get_mut(usize::from(index)) {
             *slot = Slot::Unit(unit);

@@ -213,9 +213,7 @@ impl Lender {
     /// A lease is renewed and changed by a CONNECT that is newer than all before.
     fn renew(&mut self, now: Time, place: u16, connect: &Connect, resources: &mut impl Resources) {
         self.counters.connects_accepted.add(1);
-        let Some(lease) = self.places.get_mut(usize::from(place)).and_then(|place| place.lease.as_mut()) else {
-            return;
-        };
+        let Some(lease) = self.lease_mut(place) else { return };
         (lease.renewed, lease.seq) = (now, connect.seq);
         let before = lease.held();
         let given_back = lease.indexes().without(&connect.keep);
@@ -227,19 +225,18 @@ impl Lender {
         lease.forget_taken(&connect.keep);
         lease.debt.units = lease.debt.units.saturating_sub(before - lease.held());
         let more = connect.want.min(quota).saturating_sub(lease.held());
+        let vacant = lease.vacant(&connect.keep);
         self.settle();
-        for _ in 0..more.min(self.grantable()) {
-            self.grant(place, &connect.keep, resources);
+        for index in vacant.iter().take(more.min(self.grantable()) as usize) {
+            self.grant(place, index, resources);
         }
     }
 
-    /// Puts a free unit into a lease, if it has room for it.
-    fn grant(&mut self, place: u16, keep: &UnitSet, resources: &mut impl Resources) {
-        let Some(lease) = self.places.get_mut(usize::from(place)).and_then(|place| place.lease.as_mut()) else {
-            return;
-        };
-        let Some(index) = lease.vacant(keep) else { return };
-        if let Some(unit) = self.stock.take() {
+    /// Puts a free unit into a vacant index of a lease.
+    fn grant(&mut self, place: u16, index: u16, resources: &mut impl Resources) {
+        if let Some(unit) = self.stock.take()
+            && let Some(lease) = self.lease_mut(place)
+        {
             lease.put(index, unit);
             resources.add(place, index, unit);
         }
@@ -271,6 +268,10 @@ impl Lender {
             self.counters.lease_dropped_unexpected.add(1);
             return None;
         }
+        // The lease that it is about has ended before.
+        if disconnect.answer {
+            return None;
+        }
         let ours = disconnect.slave_epoch == self.config.epoch;
         let named =
             |lease: &Lease| lease.session == disconnect.session && lease.master_epoch == disconnect.master_epoch;
@@ -281,7 +282,7 @@ impl Lender {
             self.end(now, place, resources);
             self.counters.leases_ended.add(1);
         }
-        (!disconnect.answer).then_some(Disconnect { from: Role::Slave, answer: true, ..*disconnect })
+        Some(Disconnect { from: Role::Slave, answer: true, ..*disconnect })
     }
 
     /// Ends a lease: all its units must be scrubbed.

@@ -65,6 +65,18 @@ fn a_disconnect_that_comes_back_to_its_sender_ends_nothing() {
 }
 
 #[test]
+fn a_confirmation_ends_nothing() {
+    let (mut slave, mut loan) = (Slave::with(4, 2), loan(None));
+    loan.open(NOW, proposal(), UnitSet::EMPTY, 2);
+    talk(&mut loan, &mut slave, NOW);
+    loan.close(NOW);
+    let mut confirmation = sent(&mut loan, NOW).unwrap();
+    confirmation[HEADER_LEN + 19] = 1;
+    assert_eq!(slave.take(NOW, &confirmation), None);
+    assert_eq!(slave.lender.books().leases, 1);
+}
+
+#[test]
 fn a_loan_believes_only_the_answer_to_its_last_connect() {
     let (mut slave, mut loan) = (Slave::with(4, 2), loan(None));
     loan.open(NOW, proposal(), UnitSet::EMPTY, 2);
