@@ -156,6 +156,8 @@ fn run(number: u64, kind: PeerKind, rate: u64, works: u64) {
             assert_eq!(status, Status::Success, "run {number}, request {id}");
             done[id as usize] += 1;
         }
+        let completed: u64 = done.iter().sum();
+        assert_eq!(a.endpoint.outstanding(a.qpn), Some((posted - completed) as u32), "run {number}");
         while let Some(Completion { id, status, imm, len, .. }) = b.endpoint.poll() {
             let (receive, with_imm) = sends[received];
             assert_eq!((id, status), (receive.id, Status::Success), "run {number}");
