@@ -68,15 +68,8 @@ static const struct rte_mempool_ops chunks_ops = {
 	.get_count = chunks_count,
 };
 
-/* DPDK's table of mempool operations must be filled before the first mempool is made. */
-static int ensure_ops(void)
-{
-	static int registered = -1;
-
-	if (registered < 0)
-		registered = rte_mempool_register_ops(&chunks_ops);
-	return registered < 0 ? registered : 0;
-}
+/* When the plugin is loaded, by one thread: lcores make their mempools at the same time. */
+RTE_MEMPOOL_REGISTER_OPS(chunks_ops);
 
 static void init_mbuf(struct rte_mempool *mp, void *opaque, void *object, unsigned int index)
 {
@@ -134,6 +127,8 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 {
 	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = (uint16_t)arena->chunk };
 	struct shim_queue *queue = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN(sizeof(*queue), RTE_CACHE_LINE_SIZE));
+	static uint32_t made;
+	uint32_t mark;
 	char name[RTE_MEMPOOL_NAMESIZE];
 
 	*error = ENOMEM;
@@ -158,10 +153,9 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 	if (*error != 0)
 		goto failed;
 	queue->registered = 1;
-	*error = -ensure_ops();
-	if (*error != 0)
-		goto failed;
-	snprintf(name, sizeof(name), "gvm_%u_%u", port, number);
+	/* Not the device's number: DPDK gives it to the next device when this one is closed, before its queues are freed. */
+	mark = __atomic_fetch_add(&made, 1, __ATOMIC_RELAXED);
+	snprintf(name, sizeof(name), "gvm_%u", mark);
 	forget_error();
 	queue->pool = rte_mempool_create_empty(name, arena->chunks, sizeof(struct rte_mbuf), cache, sizeof(private), node, 0);
 	if (queue->pool == NULL) {
@@ -180,7 +174,7 @@ struct shim_queue *shim_queue_new(uint16_t port, uint16_t number, const struct s
 	/* Populating put all chunks there; the device has none until it is given some. */
 	queue->top = 0;
 	if (copies) {
-		snprintf(name, sizeof(name), "gvm_%u_%u_own", port, number);
+		snprintf(name, sizeof(name), "gvm_%u_own", mark);
 		forget_error();
 		queue->theirs = rte_pktmbuf_pool_create(name, 8191, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
 		if (queue->theirs == NULL) {

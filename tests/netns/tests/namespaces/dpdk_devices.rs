@@ -311,6 +311,21 @@ fn questions_for_the_address_are_answered() {
     assert_eq!(pool.free(), FRAMES);
 }
 
+/// DPDK gives the number of a closed device to the next one. The old one's queue may still be there then.
+#[test]
+fn a_device_opens_while_a_queue_of_a_closed_one_is_still_there() {
+    let Some(environment) = environment() else { return };
+    let (pool, next_pool) = (pool(), pool());
+    let (old, host) = device(&environment, "net_ring_old", None, "10.93.0.1/24");
+    let port = start(&old, &host, 0, &pool);
+    old.close().unwrap();
+    let (next, host) = device(&environment, "net_ring_next", None, "10.93.0.1/24");
+    let next_port = start(&next, &host, 0, &next_pool);
+    next.close().unwrap();
+    drop((port, next_port));
+    assert_eq!((pool.free(), next_pool.free()), (FRAMES, FRAMES));
+}
+
 /// Runs in a copy of this test program: EAL starts once in a process, and not at all without memory.
 #[test]
 #[ignore = "hugepages_that_are_gone_when_it_starts_are_named runs it in a process of its own"]
