@@ -3,6 +3,7 @@
 //!
 //! A device is `net_stuck0,at=CALL`, where CALL is `receive`, `link`, `count` or `close`. It carries no packet; sent
 //! packets are taken and returned. With `at=count` the call returns once the file that GVM_STUCK_UNTIL names exists.
+//! With `at=vlan` no call blocks, and the device refuses the first VLAN that it shall take.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use port_abi::{Device, DeviceCounts, Exchange, Frame, Plugin, Queue, QueueCounts, QueueSetup, Setup, Start, Text};
@@ -14,13 +15,17 @@ use std::time::Duration;
 static STUCK: AtomicU8 = AtomicU8::new(u8::MAX);
 
 /// The calls in which it can block.
-const CALLS: [&str; 4] = ["receive", "link", "count", "close"];
+const CALLS: [&str; 5] = ["receive", "link", "count", "close", "vlan"];
+
+/// Whether the device blocks in this call.
+fn is_stuck_in(call: &str) -> bool {
+    CALLS.iter().position(|name| *name == call) == Some(STUCK.load(Ordering::Relaxed).into())
+}
 
 /// Does not return if the device blocks in this call.
 fn stick(call: &str) {
-    let at = CALLS.iter().position(|name| *name == call);
     let until = std::env::var_os("GVM_STUCK_UNTIL").filter(|_| call == "count");
-    while at == Some(STUCK.load(Ordering::Relaxed).into()) {
+    while is_stuck_in(call) {
         std::thread::sleep(Duration::from_millis(10));
         if until.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {
             return;
@@ -53,6 +58,7 @@ static TABLE: Plugin = Plugin {
     configure,
     steer_lanes,
     device_start,
+    take_vlan,
     device_close,
     link,
     device_counts,
@@ -95,7 +101,7 @@ unsafe extern "C" fn open(devargs: *const c_char, _: *const c_char, device: *mut
     let Some(at) = asked.and_then(|asked| CALLS.iter().position(|call| *call == asked)) else {
         // SAFETY: the host's text.
         if let Some(text) = unsafe { text.as_mut() } {
-            text.set("no call to stick in: at=receive, link, count or close");
+            text.set("no call to stick in: at=receive, link, count, close or vlan");
         }
         return -22;
     };
@@ -118,6 +124,17 @@ unsafe extern "C" fn steer_lanes(_: u16, _: u16, _: u16, _: u16, _: *mut Text) -
 
 unsafe extern "C" fn device_start(_: u16, _: *mut Text) -> i32 {
     0
+}
+
+unsafe extern "C" fn take_vlan(_: u16, vlan: u16, text: *mut Text) -> i32 {
+    if !is_stuck_in("vlan") {
+        return 0;
+    }
+    // SAFETY: the host's text.
+    if let Some(text) = unsafe { text.as_mut() } {
+        text.set(&format!("VLAN {vlan} is refused"));
+    }
+    -22
 }
 
 unsafe extern "C" fn device_close(_: u16, _: *mut Text) -> i32 {

@@ -102,6 +102,13 @@ pub(crate) unsafe extern "C" fn start(device: u16, text: *mut Text) -> i32 {
     unsafe { outcome(result, "it does not start", text) }
 }
 
+pub(crate) unsafe extern "C" fn take_vlan(device: u16, vlan: u16, text: *mut Text) -> i32 {
+    // SAFETY: plain numbers.
+    let result = unsafe { dpdk_sys::shim_take_vlan(device, vlan) };
+    // SAFETY: the host's text.
+    unsafe { outcome(result, "its own filter does not take a VLAN", text) }
+}
+
 pub(crate) unsafe extern "C" fn close(device: u16, text: *mut Text) -> i32 {
     // SAFETY: a plain number.
     let result = unsafe { dpdk_sys::shim_close(device) };

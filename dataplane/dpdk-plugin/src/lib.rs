@@ -38,6 +38,7 @@ static TABLE: Plugin = Plugin {
     configure: device::configure,
     steer_lanes: device::steer_lanes,
     device_start: device::start,
+    take_vlan: device::take_vlan,
     device_close: device::close,
     link: device::link,
     device_counts: device::counts,

@@ -14,6 +14,9 @@
 /* Drivers whose receive buffers are not the application's. */
 static const char *const copying[] = { "net_af_xdp" };
 
+/* Drivers of devices that drop packets of every VLAN that they were not told, whether asked to filter or not. */
+static const char *const filtering[] = { "net_virtio" };
+
 int shim_init(int argc, char **argv)
 {
 	forget_error();
@@ -88,8 +91,7 @@ int shim_look(uint16_t port, struct shim_device *device)
 	device->rss = (info.flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_UDP) != 0;
 	if (info.driver_name != NULL)
 		strncpy(device->driver, info.driver_name, SHIM_NAME - 1);
-	for (size_t i = 0; i < RTE_DIM(copying); i++)
-		device->copies |= strcmp(device->driver, copying[i]) == 0;
+	device->copies = is_one_of(&info, copying, RTE_DIM(copying));
 	return rte_eth_dev_get_mtu(port, &device->mtu);
 }
 
@@ -110,6 +112,9 @@ int shim_configure(uint16_t port, const struct shim_setup *setup)
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	/* All mbufs that one queue sends are from one mempool, and nobody else refers to them. */
 	conf.txmode.offloads |= info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	/* Without it DPDK takes no VLAN for the filter. */
+	if (is_one_of(&info, filtering, RTE_DIM(filtering)))
+		conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
 	if (setup->rss && setup->queues > 1) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
@@ -131,6 +136,15 @@ int shim_start(uint16_t port)
 	result = rte_eth_dev_start(port);
 	gate_leave();
 	return result;
+}
+
+int shim_take_vlan(uint16_t port, uint16_t vlan)
+{
+	int offloads = rte_eth_dev_get_vlan_offload(port);
+
+	if (offloads < 0)
+		return offloads;
+	return offloads & RTE_ETH_VLAN_FILTER_OFFLOAD ? rte_eth_dev_vlan_filter(port, vlan, 1) : 0;
 }
 
 int shim_close(uint16_t port)

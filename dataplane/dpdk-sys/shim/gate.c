@@ -26,12 +26,7 @@ int gate_is_needed(uint16_t port)
 {
 	struct rte_eth_dev_info info;
 
-	if (rte_eth_dev_info_get(port, &info) != 0 || info.driver_name == NULL)
-		return 0;
-	for (size_t i = 0; i < RTE_DIM(gated); i++)
-		if (strcmp(info.driver_name, gated[i]) == 0)
-			return 1;
-	return 0;
+	return rte_eth_dev_info_get(port, &info) == 0 && is_one_of(&info, gated, RTE_DIM(gated));
 }
 
 /* Each side first sets its own flag, and then reads the other one's: at least one of them sees the other. */

@@ -12,6 +12,7 @@
 #include <rte_spinlock.h>
 
 #include <errno.h>
+#include <string.h>
 
 /* Call it before a call of DPDK whose error `last_error` reads: rte_errno may still have the error of an earlier
  * call. */
@@ -24,6 +25,15 @@ static inline void forget_error(void)
 static inline int last_error(void)
 {
 	return rte_errno != 0 ? rte_errno : EIO;
+}
+
+/* Whether a device's driver is one of these. */
+static inline int is_one_of(const struct rte_eth_dev_info *info, const char *const *drivers, size_t count)
+{
+	for (size_t i = 0; info->driver_name != NULL && i < count; i++)
+		if (strcmp(info->driver_name, drivers[i]) == 0)
+			return 1;
+	return 0;
 }
 
 /* A queue pair and the arena of the lcore that polls it.

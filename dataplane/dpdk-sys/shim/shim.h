@@ -113,6 +113,8 @@ int shim_probe(const char *devargs, const char *name, uint16_t *port);
 int shim_look(uint16_t port, struct shim_device *device);
 int shim_configure(uint16_t port, const struct shim_setup *setup);
 int shim_start(uint16_t port);
+/* Of a started device: packets of this VLAN pass its own filter, if it has one that cannot be turned off. */
+int shim_take_vlan(uint16_t port, uint16_t vlan);
 /* Stops the device first. */
 int shim_close(uint16_t port);
 int shim_link(uint16_t port, uint32_t *mbits);

@@ -15,7 +15,7 @@ use core::ffi::{c_char, c_void};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GVMPLUG\0");
 
 /// Changes with every structure and function of this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The function that a plugin exports. Null from a plugin that was built without its device library.
 pub type Entry = extern "C" fn() -> *const Plugin;
@@ -294,6 +294,8 @@ pub struct Plugin {
     pub steer_lanes: unsafe extern "C" fn(u16, u16, u16, u16, *mut Text) -> i32,
     /// Starts a device, so that it receives.
     pub device_start: unsafe extern "C" fn(u16, *mut Text) -> i32,
+    /// Lets packets of a VLAN pass a started device's own filter, if it has one that cannot be turned off.
+    pub take_vlan: unsafe extern "C" fn(u16, u16, *mut Text) -> i32,
     /// Stops a device and closes it; then its queues have all chunks back.
     pub device_close: unsafe extern "C" fn(u16, *mut Text) -> i32,
     /// 1 if the link is up, 0 if it is down. Writes its speed in Mbit/s; 0 if that is unknown.

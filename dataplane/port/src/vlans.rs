@@ -48,6 +48,11 @@ impl Vlans {
         self.0.get(usize::from(vid / 32)).is_some_and(|word| word >> (vid % 32) & 1 != 0)
     }
 
+    /// The ids that a tag can have: all but 0.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = u16> + '_ {
+        (1..=LAST).filter(|vid| self.has(Some(*vid)))
+    }
+
     /// A bit for each id, 32 to a word: the form of the XDP program.
     pub const fn words(&self) -> &[u32; WORDS] {
         &self.0
@@ -168,6 +173,8 @@ mod tests {
             let vlans: Vlans = text.parse().unwrap();
             assert_eq!((vlans.has(None), vlans.has(Some(0)), vlans.has(Some(4095))), (has, has, false), "{text}");
         }
+        assert_eq!("0+10+20-22".parse::<Vlans>().unwrap().tags().collect::<Vec<_>>(), [10, 20, 21, 22]);
+        assert_eq!((Vlans::ANY.tags().count(), Vlans::UNTAGGED.tags().count()), (4094, 0));
     }
 
     proptest! {

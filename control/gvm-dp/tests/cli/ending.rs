@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The plugin whose devices stick, made and put where a process looks for its plugin. It stands on one small crate, so
 /// that the compiler alone makes it: cargo would build all that the real one needs.
-fn plugin(place: &Place) -> String {
+pub(crate) fn plugin(place: &Place) -> String {
     let plugins = place.directory.join("plugins");
     std::fs::create_dir_all(&plugins).unwrap();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dataplane");

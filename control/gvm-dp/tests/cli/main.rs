@@ -5,6 +5,7 @@ mod bad_input;
 mod capture;
 mod cluster;
 mod config;
+mod device;
 mod dissector;
 mod ending;
 mod events;

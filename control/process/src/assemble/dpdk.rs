@@ -166,7 +166,8 @@ impl DpdkNic {
     /// # Errors
     /// The error is [`Failure::Dpdk`]: the driver does not start the device.
     pub fn start(&self) -> Result<(), Failure> {
-        self.device.start().map_err(Failure::Dpdk)
+        let started = self.device.start().and_then(|()| self.device.take_vlans(&self.spec.host.vlans));
+        started.map_err(Failure::Dpdk)
     }
 
     /// Closes the device, after all lcores stopped polling it. The process ends if its driver takes too long.

@@ -6,6 +6,7 @@ use super::environment::{Environment, register_thread};
 use super::plugin::LoadedPlugin;
 use super::watched::Watched;
 use crate::lock::lock;
+use crate::vlans::Vlans;
 use crate::watch::Seen;
 use frame::arena::{Backing, HUGEPAGE};
 use frame::pool::{COLOURS, HEADROOM};
@@ -332,6 +333,19 @@ impl Device {
         tracing::debug!("dpdk:{}: started", self.config.name);
         let watched = Arc::clone(&self.watched);
         self.environment.call(move || watched.look())
+    }
+
+    /// Tells a started device that filters VLANs by itself which packets shall come.
+    ///
+    /// # Errors
+    /// See [`DpdkError`].
+    pub fn take_vlans(&self, vlans: &Vlans) -> Result<(), DpdkError> {
+        let vlans = vlans.clone();
+        self.call(move |plugin, id, text| {
+            // SAFETY: a started device.
+            let mut results = vlans.tags().map(|vid| unsafe { (plugin.take_vlan)(id, vid, text) });
+            results.find(|result| *result != 0).unwrap_or(0)
+        })
     }
 
     /// Steers lanes to lcores if the NIC can do that.
