@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where in the package modules are that some guest needs.
-const DIRECTORIES: [&str; 17] = [
+const DIRECTORIES: [&str; 20] = [
     "drivers/virtio",
     "drivers/net/virtio_net.ko*",
     "drivers/net/net_failover.ko*",
@@ -15,6 +15,9 @@ const DIRECTORIES: [&str; 17] = [
     "drivers/infiniband/core",
     "drivers/infiniband/sw/rxe",
     "net/core",
+    "net/802",
+    "net/8021q",
+    "net/llc",
     "net/ipv4/udp_tunnel.ko*",
     "net/ipv6/ip6_udp_tunnel.ko*",
     "crypto/crc32_generic.ko*",
@@ -28,7 +31,7 @@ const DIRECTORIES: [&str; 17] = [
 ];
 
 /// What the directory of the unpacked package ends with: another one for other [`DIRECTORIES`].
-const UNPACKED: &str = "unpacked-2";
+const UNPACKED: &str = "unpacked-3";
 
 /// What the guest boots.
 pub struct Kernel {

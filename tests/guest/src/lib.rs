@@ -24,6 +24,7 @@ pub mod pcap;
 mod program;
 pub mod roce;
 pub mod rxe;
+mod trunk;
 pub mod verbs;
 pub mod world;
 

@@ -8,6 +8,7 @@ use crate::image::{Root, installed};
 use crate::kernel;
 use crate::machine::{APPEND, accept, tail};
 use crate::program::run;
+use crate::trunk;
 use netns::Namespace;
 use netns::product::{Place, binaries};
 use std::fs;
@@ -19,13 +20,14 @@ use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
 /// What must be loaded, beside what these depend on; `irqbypass` and `vfio` are loaded by the test.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "virtio_pci",
     "virtio_console",
     "virtio_net",
     "e1000e",
     "igb",
     "vmxnet3",
+    "8021q",
     "irqbypass",
     "vfio_iommu_type1",
     "vfio_pci",
@@ -80,6 +82,8 @@ pub struct Config<'a> {
     pub unconfined: bool,
     /// The largest IP packet at the other end of the cards, in bytes.
     pub mtu: u32,
+    /// The VLAN that the cards are in, by a tag in their frames; the other ends have none. Cards have one queue then.
+    pub vlan: Option<u16>,
     /// Queues that each card can have.
     pub queues: u32,
     /// Processors of the guest.
@@ -97,6 +101,7 @@ impl Default for Config<'_> {
             remaps_interrupts: true,
             unconfined: false,
             mtu: 1500,
+            vlan: None,
             queues: 1,
             processors: 1,
             unfinished: false,
@@ -207,8 +212,15 @@ impl Guest {
         }
         let listen = |name: &str| UnixListener::bind(place.path(name)).expect("room for a socket");
         let (console, monitor) = (listen("console"), listen("monitor"));
+        let trunk = |card| Some((config.vlan?, listen(&format!("card{card}")), listen(&format!("wire{card}"))));
+        let trunks: Vec<_> = (0..config.cards.len()).filter_map(trunk).collect();
         let mut qemu = start(&namespace, &place, &kernel.image, config).unwrap_or_else(|error| panic!("{error}"));
-        let connected = accept(&console, &mut qemu).and_then(|console| Ok((console, accept(&monitor, &mut qemu)?)));
+        let connected = accept(&console, &mut qemu).and_then(|console| {
+            for (vid, card, tap) in &trunks {
+                trunk::start(accept(card, &mut qemu)?, accept(tap, &mut qemu)?, *vid)?;
+            }
+            Ok((console, accept(&monitor, &mut qemu)?))
+        });
         let (console, monitor) =
             connected.unwrap_or_else(|reason| panic!("{reason}\n{}", tail(&place.path("qemu.log"))));
         console.set_nonblocking(false).expect("a stream of ours");
@@ -365,8 +377,19 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
         };
         // Without the header of virtio on the tap, checksums are whole there, as on a wire.
         let header = if config.unfinished { "on" } else { "off" };
-        let wire = format!("tap,id={id},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr={header}{queues}");
-        command.args(["-netdev", &wire]);
+        let wire = if config.vlan.is_some() { tap.clone() } else { id.clone() };
+        let options = format!("ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr={header}{queues}");
+        command.args(["-netdev", &format!("tap,id={wire},{options}")]);
+        if config.vlan.is_some() {
+            // A hub joins the tap with a stream, and the card is another stream: the test is between them.
+            for stream in [format!("wire{card}"), id.clone()] {
+                let path = at(&stream);
+                command.args(["-netdev", &format!("stream,id={stream},server=off,addr.type=unix,addr.path={path}")]);
+            }
+            for end in [wire, format!("wire{card}")] {
+                command.args(["-netdev", &format!("hubport,id={end}-port,hubid={card},netdev={end}")]);
+            }
+        }
         command.args(["-device", &format!("{}{vectors},netdev={id},bus=slot{card},mac={mac},romfile=", kind.device())]);
     }
     command.args(["-chardev", &format!("socket,id=console,path={}", at("console"))]);

@@ -36,7 +36,7 @@ const EVERYTHING: [Change; 7] =
 const WITHOUT_KERNEL: [Change; 3] = [Change::Cable, Change::Restarts, Change::FlatOut];
 
 const fn row(card: Card, way: Way) -> Row {
-    Row { card, way, ports: 1, queues: 1, mtu: 1500 }
+    Row { card, way, ports: 1, queues: 1, mtu: 1500, vlan: None }
 }
 
 const EVERYWHERE: [Row; 6] = [

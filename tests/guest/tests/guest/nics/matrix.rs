@@ -12,11 +12,11 @@ use guest::nics::{Card, Config, Guest};
 use netns::product::binaries;
 
 const fn row(card: Card, way: Way, ports: usize, queues: u32, mtu: u32) -> Row {
-    Row { card, way, ports, queues, mtu }
+    Row { card, way, ports, queues, mtu, vlan: None }
 }
 
 /// What is tried with every kernel.
-const EVERYWHERE: [Row; 12] = [
+const EVERYWHERE: [Row; 17] = [
     row(Card::E1000e, Way::Vfio, 1, 1, 1500),
     row(Card::E1000e, Way::Vfio, 2, 1, 1500),
     row(Card::E1000e, Way::Vfio, 1, 1, 9000),
@@ -29,11 +29,16 @@ const EVERYWHERE: [Row; 12] = [
     row(Card::Virtio, Way::Xdp("copy"), 1, 1, 1500),
     row(Card::Virtio, Way::Xdp("skb"), 1, 1, 1500),
     row(Card::E1000e, Way::Xdp("skb"), 1, 1, 1500),
+    row(Card::E1000e, Way::Vfio, 1, 1, 1500).tagged(),
+    row(Card::Vmxnet3, Way::Vfio, 1, 1, 1500).tagged(),
+    row(Card::Virtio, Way::Vfio, 1, 1, 1500).tagged(),
+    row(Card::Virtio, Way::Xdp("copy"), 1, 1, 1500).tagged(),
+    row(Card::E1000e, Way::Xdp("skb"), 1, 1, 1500).tagged(),
 ];
 
 /// What needs a newer kernel, a newer QEMU or both. The largest MTU of zero-copy is that of a page; above it `auto`
 /// copies, where the driver can have packets in pieces.
-const NEWER: [Row; 11] = [
+const NEWER: [Row; 15] = [
     row(Card::Virtio, Way::Xdp("zc"), 1, 1, 1500),
     row(Card::Virtio, Way::Xdp("zc"), 1, 2, 1500),
     row(Card::Virtio, Way::Xdp("zc"), 2, 1, 1500),
@@ -45,6 +50,10 @@ const NEWER: [Row; 11] = [
     row(Card::Igb, Way::Vfio, 1, 1, 1500),
     row(Card::Igb, Way::Vfio, 2, 1, 1500),
     row(Card::Igb, Way::Vfio, 1, 1, 9000),
+    row(Card::Virtio, Way::Xdp("zc"), 1, 1, 1500).tagged(),
+    row(Card::Igb, Way::Xdp("zc"), 1, 1, 1500).tagged(),
+    row(Card::Igb, Way::Xdp("copy"), 1, 1, 1500).tagged(),
+    row(Card::Igb, Way::Vfio, 1, 1, 1500).tagged(),
 ];
 
 #[test]

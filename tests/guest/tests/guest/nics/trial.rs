@@ -28,16 +28,30 @@ pub(crate) struct Row {
     pub queues: u32,
     /// The largest IP packet, in bytes.
     pub mtu: u32,
+    /// The VLAN that all packets are in.
+    pub vlan: Option<u16>,
+}
+
+impl Row {
+    /// The same in a VLAN.
+    pub(crate) const fn tagged(self) -> Self {
+        Self { vlan: Some(10), ..self }
+    }
+
+    /// What stands behind the name of a port.
+    fn vlans(&self) -> String {
+        self.vlan.map_or_else(String::new, |vid| format!(",vlans={vid}"))
+    }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { card, way, ports, queues, mtu } = self;
+        let Self { card, way, ports, queues, mtu, .. } = self;
         let way = match way {
             Way::Vfio => "vfio-pci, DPDK".to_owned(),
             Way::Xdp(mode) => format!("AF_XDP, mode={mode}"),
         };
-        write!(f, "| {card:?} | {way} | {ports} | {queues} | {mtu} |")
+        write!(f, "| {card:?} | {way}{} | {ports} | {queues} | {mtu} |", self.vlans())
     }
 }
 
@@ -86,26 +100,27 @@ impl Trial {
     pub(crate) fn begin(row: &Row, most_queues: u32) -> Self {
         let cards = vec![row.card; row.ports];
         let (queues, processors) = (row.queues.max(most_queues), row.queues);
-        let config = Config { cards: &cards, mtu: row.mtu, queues, processors, ..Config::default() };
+        let config = Config { cards: &cards, mtu: row.mtu, vlan: row.vlan, queues, processors, ..Config::default() };
         let mut guest = Guest::boot(&config);
         let release = guest.run("uname -r");
         guest.run("gvm-dp key new --out /root/cluster.key");
         let cores = if row.queues > 1 { "0-1" } else { "0" };
         let mut line = format!("gvm-dp --lcores {cores} --key-file /root/cluster.key");
-        let mut names = Vec::new();
+        let (vlans, mut names) = (row.vlans(), Vec::new());
         for card in 0..row.ports {
-            let (address, ip) = (address(card), format!("10.0.{}.2/24", card + 1));
+            let (address, ip) = (address(card), format!("10.0.{}.2", card + 1));
             match row.way {
                 Way::Vfio => {
                     super::messages::bind(&mut guest, &address);
-                    line += &format!(" --port {address},ip={ip},mtu={}", row.mtu);
+                    line += &format!(" --port {address},ip={ip}/24,mtu={}{vlans}", row.mtu);
                 }
                 Way::Xdp(mode) => {
                     let name = guest.interface(card);
-                    guest.run(&format!("ip address add {ip} dev {name}; ip link set dev {name} mtu {} up", row.mtu));
+                    guest.run(&format!("ip link set dev {name} mtu {} up", row.mtu));
+                    give_address(&mut guest, &name, &ip, row.vlan);
                     // A driver that cannot change the number has one.
                     guest.run(&format!("ethtool -L {name} combined {} || true", row.queues));
-                    line += &format!(" --port xdp:{name},mode={mode}");
+                    line += &format!(" --port xdp:{name},mode={mode}{vlans}");
                     names.push(name);
                 }
             }
@@ -137,4 +152,17 @@ impl Trial {
         assert!(log.contains(&self.said), "not as before, {}:\n{log}", self.said);
         registered(&mut self.guest);
     }
+}
+
+/// Gives an interface its address; in a VLAN with the lines of `docs/operating.md`.
+fn give_address(guest: &mut Guest, name: &str, ip: &str, vlan: Option<u16>) {
+    let Some(vid) = vlan else {
+        guest.run(&format!("ip address add {ip}/24 dev {name}"));
+        return;
+    };
+    let inner = format!("{name}.{vid}");
+    guest.run(&format!("ip link add link {name} name {inner} type vlan id {vid}"));
+    guest.run(&format!("ip link set dev {inner} up"));
+    guest.run(&format!("ip address add {ip}/24 dev {inner}"));
+    guest.run(&format!("ip address add {ip}/32 dev {name}"));
 }
