@@ -59,6 +59,7 @@ fn a_gateway_on_vfio_and_af_xdp() {
     }
     // The guest has one core.
     let run = run.replace("--lcores 2-15", "--lcores 0");
+    guest.run(&run.replacen("gvm-dp", "gvm-dp hugepages reserve", 1));
     let log = start(&mut guest, &run);
     assert!(log.contains("port 0: dpdk:0000:01:00.0: 1 lcore, net_e1000_em in place"), "{log}");
     assert!(log.contains("port 1: xdp:") && log.contains("10.0.2.2:9999"), "{log}");
