@@ -102,7 +102,7 @@ pub fn remedy() -> String {
     said.unwrap_or_else(|| "reserve hugepages for all arenas together, or do without them (slower)".to_owned())
 }
 
-fn remedy_for(backing: Backing) -> String {
+pub(crate) fn remedy_for(backing: Backing) -> String {
     match backing {
         Backing::Hugepages => remedy(),
         Backing::OrdinaryPages => "free some memory, or ask for fewer frames".to_owned(),

@@ -21,6 +21,7 @@
 //! | [`repeats`] | limits how often a repeated warning is logged |
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`secret`] | bytes in one place, overwritten when dropped |
+//! | [`shared`] | memory that other processes write to |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, as arguments |
 //! | [`wheel`] | which of many nodes are due |
@@ -42,6 +43,7 @@ pub mod pool;
 pub mod repeats;
 pub mod role;
 pub mod secret;
+pub mod shared;
 mod stock;
 pub mod table;
 pub mod time;
@@ -60,5 +62,6 @@ pub use pool::{Pool, PoolConfig};
 pub use repeats::{More, Repeats};
 pub use role::Role;
 pub use secret::Secret;
+pub use shared::{Shared, SharedError};
 pub use table::{Table, TableError};
 pub use time::Time;
