@@ -11,6 +11,7 @@
 //! | [`mod@frame`] | one owned chunk: headroom and at most one datagram |
 //! | [`control`] | link control that waits for the registrar, and which goes first |
 //! | [`copy`] | copies and prefetches of the hot path |
+//! | [`crc`] | a copy and its CRC-32 in one pass |
 //! | [`peer`] | the other end on a port |
 //! | [`datagram`] | a frame with its peer; bursts of them |
 //! | [`mod@never`] | checks for what cannot happen |
@@ -31,6 +32,7 @@ pub mod arena;
 pub mod control;
 pub mod copy;
 pub mod counter;
+pub mod crc;
 pub mod datagram;
 pub mod frame;
 pub mod guarded;

@@ -33,6 +33,11 @@ impl Memory for Bytes {
     }
 
     #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        self.slice().read_with_crc(offset, crc, out)
+    }
+
+    #[inline]
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         match self {
             Self::Lent(memory) => memory.write_at(offset, bytes),

@@ -229,8 +229,8 @@ fn packet(input: &mut Input<'_>, qpn: Qpn, keys: [u32; 2], broken: bool) -> Vec<
             header[13] = 0;
         }
     }
-    if let Some(place) = wire::rc::open(bth, [&header, &[]], payload, &mut bytes) {
-        place.iter_mut().enumerate().for_each(|(at, byte)| *byte = at as u8);
+    if let Some(opened) = wire::rc::open(bth, [&header, &[]], payload, &mut bytes) {
+        opened.payload.iter_mut().enumerate().for_each(|(at, byte)| *byte = at as u8);
     }
     // An opcode that is reserved, or of another service.
     if flags & 0xc0 == 0xc0 {

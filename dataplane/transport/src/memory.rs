@@ -21,6 +21,17 @@ pub trait Memory {
     /// The bytes cannot be read. Then a remote READ ends in a remote operational error, and nothing of `out` is sent.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError>;
 
+    /// The same for bytes of a packet: `crc` is the CRC of what comes before them, and the result that of both. The
+    /// default reads the bytes, and then computes the CRC of what was read.
+    ///
+    /// # Errors
+    /// As for [`Memory::read_at`].
+    #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        self.read_at(offset, out)?;
+        Ok(wire::rc::icrc::extend(crc, out))
+    }
+
     /// Writes `bytes` from `offset` on.
     ///
     /// # Errors
@@ -58,6 +69,12 @@ fn range(offset: u64, len: usize) -> Option<std::ops::Range<usize>> {
     Some(start..start.checked_add(len)?)
 }
 
+/// Some of the bytes, if they exist.
+#[inline]
+fn bytes(all: &[u8], offset: u64, len: usize) -> Result<&[u8], MemoryError> {
+    range(offset, len).and_then(|range| all.get(range)).ok_or(MemoryError)
+}
+
 impl Memory for [u8] {
     #[inline]
     fn len(&self) -> u64 {
@@ -66,9 +83,13 @@ impl Memory for [u8] {
 
     #[inline]
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError> {
-        let from = range(offset, out.len()).and_then(|range| self.get(range)).ok_or(MemoryError)?;
-        out.copy_from_slice(from);
+        out.copy_from_slice(bytes(self, offset, out.len())?);
         Ok(())
+    }
+
+    #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        Ok(frame::crc::copy(crc, bytes(self, offset, out.len())?, out))
     }
 
     #[inline]
@@ -80,7 +101,7 @@ impl Memory for [u8] {
 
     #[inline]
     fn prefetch(&self, offset: u64, len: usize) {
-        if let Some(bytes) = range(offset, len).and_then(|range| self.get(range)) {
+        if let Ok(bytes) = bytes(self, offset, len) {
             frame::copy::prefetch_bytes(bytes);
         }
     }
@@ -95,6 +116,11 @@ impl Memory for Vec<u8> {
     #[inline]
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError> {
         self.as_slice().read_at(offset, out)
+    }
+
+    #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        self.as_slice().read_with_crc(offset, crc, out)
     }
 
     #[inline]
@@ -120,6 +146,11 @@ impl Memory for frame::Guarded {
     }
 
     #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        (**self).read_with_crc(offset, crc, out)
+    }
+
+    #[inline]
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         (**self).write_at(offset, bytes)
     }
@@ -139,6 +170,11 @@ impl<T: Memory + ?Sized> Memory for Box<T> {
     #[inline]
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), MemoryError> {
         (**self).read_at(offset, out)
+    }
+
+    #[inline]
+    fn read_with_crc(&self, offset: u64, crc: u32, out: &mut [u8]) -> Result<u32, MemoryError> {
+        (**self).read_with_crc(offset, crc, out)
     }
 
     #[inline]
@@ -305,11 +341,12 @@ impl<M: Memory> Regions<M> {
         Self::offset(region, place, u64::from(len), access).map(|_| ())
     }
 
+    /// Reads the payload of a packet, as [`Memory::read_with_crc`] does.
     #[inline]
-    pub(crate) fn read(&self, place: Place, access: Access, out: &mut [u8]) -> Result<(), Refused> {
+    pub(crate) fn read(&self, place: Place, access: Access, crc: u32, out: &mut [u8]) -> Result<u32, Refused> {
         let region = self.get(place.key).ok_or(Refused::Access)?;
         let offset = Self::offset(region, place, out.len() as u64, access)?;
-        Ok(region.memory.read_at(offset, out)?)
+        Ok(region.memory.read_with_crc(offset, crc, out)?)
     }
 
     /// Prefetches a range that will probably be accessed soon. A range that does not exist or belongs to another domain
@@ -360,7 +397,9 @@ mod tests {
         let at = |address| Place { key, domain: 7, address };
         let read = |regions: &Regions<Vec<u8>>, place, len: usize| {
             let mut out = vec![0; len];
-            regions.read(place, Access::REMOTE_READ, &mut out).map(|()| out)
+            let crc = regions.read(place, Access::REMOTE_READ, 7, &mut out)?;
+            assert_eq!(crc, wire::rc::icrc::extend(7, &out));
+            Ok(out)
         };
         assert_eq!(read(&regions, at(0x1004), 3), Ok(vec![4, 5, 6]));
         assert_eq!(read(&regions, at(0x1010), 0), Ok(vec![]));

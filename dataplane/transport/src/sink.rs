@@ -36,7 +36,8 @@ pub(crate) enum Emitted<E> {
     Failed(E),
 }
 
-/// Builds one packet in a sink; `fill` writes the payload.
+/// Builds one packet in a sink. `fill` writes the payload, if there is any: it gets the CRC of what comes before, and
+/// returns the CRC of both.
 #[inline]
 pub(crate) fn emit<S: Sink, E>(
     sink: &mut S,
@@ -44,19 +45,23 @@ pub(crate) fn emit<S: Sink, E>(
     bth: Bth,
     headers: [&[u8]; 2],
     payload: usize,
-    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    fill: impl FnOnce(u32, &mut [u8]) -> Result<u32, E>,
 ) -> Emitted<E> {
     let extension: usize = headers.iter().map(|header| header.len()).sum();
     let len = wire::rc::bth::BTH_LEN + extension + payload + packet::pad_of(payload) + wire::rc::ICRC_LEN;
     let Some(Room { bytes, seed }) = sink.open(path, len) else { return Emitted::Full };
-    let Some(place) = packet::open(bth, headers, payload, bytes) else {
+    let Some(opened) = packet::open(bth, headers, payload, bytes) else {
         frame::never!("a sink opened less room than it was asked for");
         return Emitted::Full;
     };
-    if let Err(error) = fill(place) {
-        return Emitted::Failed(error);
+    let mut crc = seed.crc(opened.head);
+    if payload > 0 {
+        crc = match fill(crc, opened.payload) {
+            Ok(crc) => crc,
+            Err(error) => return Emitted::Failed(error),
+        };
     }
-    seed.seal(bytes);
+    opened.seal(crc);
     sink.close();
     Emitted::Sent
 }

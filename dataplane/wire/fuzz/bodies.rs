@@ -76,8 +76,8 @@ fn rc_packet(bytes: &[u8]) {
     assert_eq!(found.ieth().is_some(), opcode.has_ieth());
     let (payload, headers) = (found.payload(), BTH_LEN + opcode.extension_len());
     let mut again = vec![0; bytes.len()];
-    let place = packet::open(*found.bth(), [&bytes[BTH_LEN..headers], &[]], payload.len(), &mut again);
-    place.expect("it came from as much room").copy_from_slice(payload);
+    let opened = packet::open(*found.bth(), [&bytes[BTH_LEN..headers], &[]], payload.len(), &mut again);
+    opened.expect("it came from as much room").payload.copy_from_slice(payload);
     let end = headers + payload.len();
     assert_eq!(again[..end], bytes[..end]);
     assert!(seed.seal(&mut again) && seed.verify(&again));

@@ -210,7 +210,7 @@ impl<M: Memory> Context<'_, M> {
     fn send_one<S: Sink>(&mut self, sink: &mut S) -> Step {
         if self.qp.notify {
             let bth = Bth::new(Opcode::CNP, self.qp.peer, Psn::new(0)).with_becn(true);
-            return match emit(sink, self.qp.path_id(), bth, [&[0; 16], &[]], 0, |_| Ok::<(), ()>(())) {
+            return match emit(sink, self.qp.path_id(), bth, [&[0; 16], &[]], 0, |crc, _| Ok::<_, ()>(crc)) {
                 Emitted::Sent => {
                     self.qp.notify = false;
                     self.shared.counters.cnps_out.add(1);

@@ -101,7 +101,7 @@ impl<M: Memory> Context<'_, M> {
             self.prefetch_source(cursor, &wqe, sent + 1);
         }
         let regions = &self.shared.regions;
-        let fill = |out: &mut [u8]| if out.is_empty() { Ok(()) } else { regions.read(from, Access::NONE, out) };
+        let fill = |crc, out: &mut [u8]| regions.read(from, Access::NONE, crc, out);
         let emitted: Emitted<Refused> = match op {
             Op::Send => emit(sink, path, bth(Opcode::send(place, false)), [&[], &[]], payload, fill),
             Op::SendImm(imm) => {

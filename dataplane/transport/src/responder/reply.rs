@@ -20,7 +20,7 @@ impl<M: Memory> Context<'_, M> {
         let msn = self.cached_after(psn).map_or(self.qp.responder.msn, |replay| replay.msn.wrapping_sub(1));
         let aeth = Aeth::new(syndrome, msn);
         let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
-        match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |_| Ok::<(), Refused>(())) {
+        match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |crc, _| Ok::<_, Refused>(crc)) {
             Emitted::Sent => {
                 // A NAK also acknowledges everything before it.
                 self.qp.responder.owes = false;
@@ -96,15 +96,13 @@ impl<M: Memory> Context<'_, M> {
                 let from = self.qp.place(replay.rkey, replay.address.wrapping_add(u64::from(offset)));
                 self.prefetch_after(index, replay);
                 let regions = &self.shared.regions;
-                let fill = |out: &mut [u8]| {
-                    if out.is_empty() { Ok(()) } else { regions.read(from, Access::REMOTE_READ, out) }
-                };
+                let fill = |crc, out: &mut [u8]| regions.read(from, Access::REMOTE_READ, crc, out);
                 emit(sink, path, bth, [aeth, &[]], payload, fill)
             }
             What::Atomic { original, .. } => {
                 let bth = Bth::new(Opcode::ATOMIC_ACKNOWLEDGE, self.qp.peer, psn);
                 let original = AtomicAckEth::new(original);
-                emit(sink, path, bth, [header(&aeth), header(&original)], 0, |_| Ok(()))
+                emit(sink, path, bth, [header(&aeth), header(&original)], 0, |crc, _| Ok(crc))
             }
         };
         match emitted {

@@ -137,7 +137,7 @@ impl Peer {
     fn receive(&mut self, opcode: Opcode, psn: Psn, head: &[u8], payload: usize) {
         let bth = Bth::new(opcode, self.qpn.0, psn).with_ack_request(true);
         let mut bytes = vec![0; wire::rc::wire_len(opcode, payload)];
-        wire::rc::open(bth, [head, &[]], payload, &mut bytes).expect("a packet").fill(0x5a);
+        wire::rc::open(bth, [head, &[]], payload, &mut bytes).expect("a packet").payload.fill(0x5a);
         let seed = seed(bytes.len());
         seed.seal(&mut bytes);
         self.endpoint.receive(1, &Arrival { path: PathId(0), ce: false, seed, bytes: &bytes });

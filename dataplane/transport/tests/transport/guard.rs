@@ -63,7 +63,7 @@ impl Rig {
     fn packet(&mut self, opcode: Opcode, headers: &[u8], payload: &[u8]) {
         let bth = Bth::new(opcode, self.qpn.0, Psn::new(self.psn)).with_ack_request(true);
         let mut bytes = vec![0; packet::wire_len(opcode, payload.len())];
-        packet::open(bth, [headers, &[]], payload.len(), &mut bytes).unwrap().copy_from_slice(payload);
+        packet::open(bth, [headers, &[]], payload.len(), &mut bytes).unwrap().payload.copy_from_slice(payload);
         seed(bytes.len()).seal(&mut bytes);
         let arrival = Arrival { path: PathId(0), ce: false, seed: seed(bytes.len()), bytes: &bytes };
         self.endpoint.receive(1000, &arrival);

@@ -192,3 +192,54 @@ fn roce_peers_over_a_bad_wire() {
 fn a_wire_that_is_very_bad() {
     (3000..3300).for_each(|number| run(number, PeerKind::Own, 100, 40));
 }
+
+/// What has been sent, after this moment.
+fn sent(side: &mut Side, now: Time) -> Vec<Vec<u8>> {
+    side.endpoint.advance(now);
+    let mut out = Packets::default();
+    side.endpoint.transmit(now, &mut out);
+    out.sent
+}
+
+fn receive(side: &mut Side, now: Time, bytes: &[u8]) {
+    side.endpoint.receive(now, &Arrival { path: PathId(0), ce: false, seed: seed(bytes.len()), bytes });
+}
+
+/// Data is written only after the ICRC was checked: neither a damaged answer nor a damaged WRITE changes any memory.
+#[test]
+fn a_damaged_packet_changes_no_memory() {
+    const LEN: u32 = 4096;
+    for read in [true, false] {
+        let mut dice = Dice(7);
+        let (mut a, mut b) = (side(&mut dice, 0x00), side(&mut dice, 0x5a));
+        connect(&mut a, b.qpn, PeerKind::Own, PathMtu::B4096, [5, 6], 1);
+        connect(&mut b, a.qpn, PeerKind::Own, PathMtu::B4096, [6, 5], 1);
+        let remote = Remote { address: 0x1000, key: b.key };
+        let op = if read { Op::Read(remote) } else { Op::Write(remote) };
+        a.endpoint.post(a.qpn, Work { id: 1, op, local: Local { key: a.key, address: 0x1000, len: LEN } }).unwrap();
+
+        // The packet with the data, and who receives it.
+        let request = sent(&mut a, 1).remove(0);
+        let (data, to) = match read {
+            true => {
+                receive(&mut b, 1, &request);
+                (sent(&mut b, 1).remove(0), &mut a)
+            }
+            false => (request, &mut b),
+        };
+        assert!(data.len() > LEN as usize && seed(data.len()).verify(&data));
+        let end = data.len() - 4;
+        let begin = end - LEN as usize;
+        for at in (begin..data.len()).step_by(61).chain([begin, end - 1, end, end + 3]) {
+            let mut damaged = data.clone();
+            damaged[at] ^= 0x10;
+            receive(to, 1, &damaged);
+            assert!(to.endpoint.region(to.key).unwrap().memory == to.model, "byte {at}");
+        }
+        to.model[..LEN as usize].copy_from_slice(&data[begin..end]);
+        assert!(to.endpoint.region(to.key).unwrap().memory != to.model);
+        receive(to, 1, &data);
+        assert!(to.endpoint.region(to.key).unwrap().memory == to.model, "the right packet changes it");
+        assert!(to.endpoint.counters().rc_dropped_icrc.get() > 60 && to.endpoint.counters().balance());
+    }
+}

@@ -20,8 +20,8 @@ const ONES: usize = 8;
 /// Bytes of an IPv4 header without options, and a UDP header.
 pub const IPV4_UDP: usize = 28;
 const MOST: usize = ONES + IPV4_UDP;
-/// Bytes at the start that are covered in one piece.
-const HEAD: usize = 64;
+/// Bytes at the start that are covered in one piece: with the largest headers that a payload follows.
+const HEAD: usize = MOST + BTH_LEN + 20;
 /// The most bytes that the vector code of CRC-32 takes in one step.
 const WIDE: usize = 256;
 
@@ -106,6 +106,13 @@ impl IcrcSeed {
     /// For a packet that is shorter than a BTH, this is the ICRC of its bytes; there are no such packets.
     #[inline]
     pub fn icrc(&self, packet: &[u8]) -> [u8; ICRC_LEN] {
+        self.crc(packet).to_le_bytes()
+    }
+
+    /// The CRC over the start of a packet, its BTH and perhaps more. [`extend`] takes the bytes that follow; the CRC of
+    /// all is the ICRC.
+    #[inline]
+    pub fn crc(&self, packet: &[u8]) -> u32 {
         // One piece for the vector code, instead of several short ones: the bytes before the BTH, the BTH, and as many
         // of the following bytes as fit. For small packets that is everything.
         let mut head = [0; HEAD];
@@ -130,7 +137,7 @@ impl IcrcSeed {
         if !far.is_empty() {
             hasher.update(far);
         }
-        hasher.finalize().to_le_bytes()
+        hasher.finalize()
     }
 
     /// Writes the ICRC into the last four bytes of a packet. `false` when it is shorter than a BTH and an ICRC.
@@ -153,6 +160,14 @@ impl IcrcSeed {
             None => false,
         }
     }
+}
+
+/// The CRC of some bytes and of those before them, of which `crc` is the CRC.
+#[inline]
+pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(crc);
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -256,6 +271,8 @@ mod tests {
                     plain[usize::from(seed.len) + VARIANT_BYTE] = 0xff;
                 }
                 assert_eq!(seed.icrc(&packet[..len]), crc32fast::hash(&plain).to_le_bytes(), "{len} bytes");
+                let (head, rest) = packet[..len].split_at((BTH_LEN + len % 21).min(len));
+                assert_eq!(extend(seed.crc(head), rest).to_le_bytes(), seed.icrc(&packet[..len]), "{len} bytes");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A whole packet: parsed in place, and built so that its payload can be written in place.
 
 use super::bth::BTH_LEN;
+use super::icrc::extend;
 use super::{Aeth, AtomicAckEth, AtomicEth, Bth, ICRC_LEN, Ieth, ImmDt, Opcode, Reth};
 use core::fmt;
 use zerocopy::{FromBytes, IntoBytes};
@@ -185,28 +186,51 @@ pub const fn wire_len(opcode: Opcode, payload: usize) -> usize {
     BTH_LEN + opcode.extension_len() + payload + pad_of(payload) + ICRC_LEN
 }
 
-/// Writes a packet's headers and pad into `out`, and returns the place of its payload. The last four bytes are left for
-/// [`IcrcSeed::seal`](super::IcrcSeed::seal).
+/// A packet with headers and pad, but without payload and ICRC.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    /// The BTH and the extension headers.
+    pub head: &'a [u8],
+    /// The place of the payload.
+    pub payload: &'a mut [u8],
+    pad: &'a [u8],
+    icrc: &'a mut [u8; ICRC_LEN],
+}
+
+impl Opened<'_> {
+    /// Writes the ICRC. `crc` is [`IcrcSeed::crc`](super::IcrcSeed::crc) of the head, and of the payload after it.
+    #[inline]
+    pub fn seal(self, crc: u32) {
+        let crc = if self.pad.is_empty() { crc } else { extend(crc, self.pad) };
+        *self.icrc = crc.to_le_bytes();
+    }
+}
+
+/// Writes a packet's headers and pad into `out`. What is left is the payload and the ICRC, for which there are
+/// [`Opened::seal`] and [`IcrcSeed::seal`](super::IcrcSeed::seal).
 ///
 /// `headers` are the extension headers in their order; the second one is often empty. This sets the pad count of `bth`.
 /// `None` if the headers do not belong to the opcode, or if `out` is not exactly [`wire_len`] bytes.
 #[inline]
-pub fn open<'a>(bth: Bth, headers: [&[u8]; 2], payload: usize, out: &'a mut [u8]) -> Option<&'a mut [u8]> {
+pub fn open<'a>(bth: Bth, headers: [&[u8]; 2], payload: usize, out: &'a mut [u8]) -> Option<Opened<'a>> {
     let opcode = Opcode::new(bth.opcode_number())?;
     let [first, second] = headers;
     if out.len() != wire_len(opcode, payload) || first.len() + second.len() != opcode.extension_len() {
         return None;
     }
     let pad = pad_of(payload);
-    let (place, rest) = out.split_first_chunk_mut::<BTH_LEN>()?;
+    let (head, rest) = out.split_at_mut_checked(BTH_LEN + opcode.extension_len())?;
+    let (place, extension) = head.split_first_chunk_mut::<BTH_LEN>()?;
     *place = zerocopy::transmute!(bth.with_pad(pad));
-    let (place, rest) = rest.split_at_mut_checked(first.len())?;
+    let (place, extension) = extension.split_at_mut_checked(first.len())?;
     place.copy_from_slice(first);
-    let (place, rest) = rest.split_at_mut_checked(second.len())?;
-    place.copy_from_slice(second);
+    extension.copy_from_slice(second);
     let (payload, rest) = rest.split_at_mut_checked(payload)?;
-    rest.get_mut(..pad)?.fill(0);
-    Some(payload)
+    let (pad, icrc) = rest.split_last_chunk_mut::<ICRC_LEN>()?;
+    if !pad.is_empty() {
+        pad.fill(0);
+    }
+    Some(Opened { head, payload, pad, icrc })
 }
 
 /// The bytes of a header, for [`open`].
@@ -226,7 +250,7 @@ mod tests {
     fn build(opcode: Opcode, headers: [&[u8]; 2], payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0xee; wire_len(opcode, payload.len())];
         let bth = Bth::new(opcode, 0x55, Psn::new(7)).with_pad(3);
-        open(bth, headers, payload.len(), &mut out).unwrap().copy_from_slice(payload);
+        open(bth, headers, payload.len(), &mut out).unwrap().payload.copy_from_slice(payload);
         out
     }
 
@@ -338,9 +362,13 @@ mod tests {
                 Psn::new(psn)).with_ack_request(ack).with_solicited(solicited).with_becn(becn);
             let extension = &header_bytes[..opcode.extension_len()];
             let mut bytes = vec![0xee; wire_len(opcode, payload.len())];
-            open(bth, [extension, &[]], payload.len(), &mut bytes).unwrap().copy_from_slice(payload);
             let seed = IcrcSeed::record(&crate::RecordHeader::new(crate::MsgType::RC, 3, 4, bytes.len() as u32));
-            prop_assert!(seed.seal(&mut bytes) && seed.verify(&bytes));
+            let opened = open(bth, [extension, &[]], payload.len(), &mut bytes).unwrap();
+            opened.payload.copy_from_slice(payload);
+            let crc = extend(seed.crc(opened.head), payload);
+            opened.seal(crc);
+            let sealed = bytes.clone();
+            prop_assert!(seed.verify(&bytes) && seed.seal(&mut bytes) && bytes == sealed);
             let packet = Packet::parse(&bytes).unwrap();
             prop_assert_eq!((packet.opcode(), packet.extension, packet.payload()), (opcode, extension, payload));
             prop_assert_eq!((packet.bth().destination(), packet.bth().psn().get()), (qpn, psn));

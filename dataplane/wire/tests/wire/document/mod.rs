@@ -300,7 +300,7 @@ fn echo_two_records() {
 fn rc_record(bth: Bth, extension: &[u8], payload: &[u8], is_frag: u8) -> Vec<u8> {
     let opcode = Opcode::new(bth.opcode_number()).unwrap();
     let mut packet = vec![0xee; packet::wire_len(opcode, payload.len())];
-    packet::open(bth, [extension, &[]], payload.len(), &mut packet).unwrap().copy_from_slice(payload);
+    packet::open(bth, [extension, &[]], payload.len(), &mut packet).unwrap().payload.copy_from_slice(payload);
     let head = wire::RecordHeader::new(wire::MsgType::RC, 17, wire::record::req_id(1, 0), packet.len() as u32);
     let head = head.with_frag(is_frag);
     assert!(IcrcSeed::record(&head).seal(&mut packet));

@@ -288,8 +288,8 @@ impl Script {
         pieces.iter().filter(|(there, _)| *there).for_each(|(_, bytes)| headers.extend_from_slice(bytes));
         let (address, len) = fields.text("data").map_or((0, 0), range);
         let mut bytes = vec![0; packet::wire_len(opcode, len as usize)];
-        let place = packet::open(bth, [&headers, &[]], len as usize, &mut bytes).expect("room for the packet");
-        place.copy_from_slice(&pattern_of(address, len));
+        let opened = packet::open(bth, [&headers, &[]], len as usize, &mut bytes).expect("room for the packet");
+        opened.payload.copy_from_slice(&pattern_of(address, len));
         if let Some(pkey) = fields.number("pkey") {
             bytes[2..4].copy_from_slice(&(pkey as u16).to_be_bytes());
         }
