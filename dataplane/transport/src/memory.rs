@@ -101,8 +101,9 @@ impl Memory for [u8] {
 
     #[inline]
     fn prefetch(&self, offset: u64, len: usize) {
+        // All lines at once are many: the first-level cache would be busy with them, and nothing else could miss it.
         if let Ok(bytes) = bytes(self, offset, len) {
-            frame::copy::prefetch_bytes(bytes);
+            frame::copy::prefetch_far_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
         }
     }
 }

@@ -13,6 +13,9 @@ use zerocopy::FromBytes;
 /// How many packets one queue pair sends before the next one has its turn.
 const TURN: usize = 16;
 
+/// Memory for a payload of this many bytes is prefetched.
+const LARGE: usize = 256;
+
 /// The bits of a P_Key that are not membership.
 const PKEY_MASK: u16 = 0x7fff;
 
@@ -39,12 +42,18 @@ impl<M: Memory> Endpoint<M> {
             Err(BadPacket::Pad) => return Err(|counters| &counters.rc_dropped_pad),
         };
         let (place, mut context) = self.addressee(now, packet.bth(), arrival)?;
-        // The memory of the data is fetched while the ICRC is computed.
-        context.prefetch_target(&packet);
+        let opcode = packet.opcode();
+        // Memory that will be written is fetched while the ICRC is computed. Nothing is written before that is right.
+        if packet.payload().len() >= LARGE {
+            match opcode.kind() {
+                Kind::Write => context.prefetch_write(&packet),
+                Kind::ReadResponse => context.prefetch_answer(),
+                _ => {}
+            }
+        }
         if !arrival.seed.verify(arrival.bytes) {
             return Err(|counters| &counters.rc_dropped_icrc);
         }
-        let opcode = packet.opcode();
         let verdict = if opcode.kind() == Kind::CongestionNotification {
             context.path.window.marked(now, context.path.round_trip());
             context.shared.counters.cnps_in.add(1);

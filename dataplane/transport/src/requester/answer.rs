@@ -37,20 +37,13 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Prefetches the memory to which a packet's payload will probably be written.
+    /// Prefetches where the next answer will be put, while this one is checked; or this one's place, if no other answer
+    /// is outstanding.
     #[inline]
-    pub(crate) fn prefetch_target(&self, packet: &Packet<'_>) {
-        let len = packet.payload().len() as u32;
-        if len < 256 {
-            return;
-        }
-        if let Some(reth) = packet.reth() {
-            self.shared.regions.prefetch(self.qp.place(reth.rkey(), reth.address()), len);
-        } else if packet.opcode().kind() == Kind::ReadResponse
-            && let Some(wqe) = self.shared.work.get(self.qp.requester.queue.head)
-        {
-            let to = self.qp.local(wqe.work.local, self.qp.requester.acked * self.qp.mtu.bytes());
-            self.shared.regions.prefetch(to, len);
+    pub(crate) fn prefetch_answer(&self) {
+        let (head, acked) = (self.qp.requester.queue.head, self.qp.requester.acked);
+        if !self.prefetch_local(head, acked + 1, true) {
+            self.prefetch_local(head, acked, true);
         }
     }
 

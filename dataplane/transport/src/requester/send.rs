@@ -1,6 +1,6 @@
 //! Packets of the requester: one at a time, directly into a sink.
 
-use super::{Wqe, chunk_packets};
+use super::chunk_packets;
 use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
 use crate::moment::Moment;
@@ -31,23 +31,18 @@ impl<M: Memory> Context<'_, M> {
         }
     }
 
-    /// Prefetches the payload of the packet after the next one, while the next one is made: packet `sent` of a work
-    /// request, or the first one of the following work request.
+    /// Prefetches the memory of one packet of a work request, or of the first packet of the next work request when this
+    /// one has fewer packets. Returns whether there is such a packet, with data in the direction that is asked for.
     #[inline]
-    fn prefetch_source(&self, cursor: u32, wqe: &Wqe, sent: u32) {
-        let (then, offset) = if sent < wqe.packets {
-            (wqe, sent * self.qp.mtu.bytes())
-        } else {
-            match self.shared.work.get(self.shared.work.next(cursor)) {
-                Some(then) => (then, 0),
-                None => return,
-            }
-        };
-        let local = then.work.local;
-        if !then.work.op.wants_data() {
-            let len = local.len.saturating_sub(offset).min(self.qp.mtu.bytes());
-            self.shared.regions.prefetch(self.qp.local(local, offset), len);
-        }
+    pub(super) fn prefetch_local(&self, at: u32, packet: u32, wants_data: bool) -> bool {
+        let work = &self.shared.work;
+        let here = work.get(at).filter(|wqe| packet < wqe.packets).map(|wqe| (wqe, packet));
+        let there = here.or_else(|| Some((work.get(work.next(at))?, 0)));
+        let Some((wqe, packet)) = there.filter(|(wqe, _)| wqe.work.op.wants_data() == wants_data) else { return false };
+        let (local, mtu) = (wqe.work.local, self.qp.mtu.bytes());
+        let offset = packet * mtu;
+        self.shared.regions.prefetch(self.qp.local(local, offset), local.len.saturating_sub(offset).min(mtu));
+        true
     }
 
     /// Sends the next packet of the requester.
@@ -98,7 +93,7 @@ impl<M: Memory> Context<'_, M> {
         let payload = if op.wants_data() { 0 } else { (local.len - offset).min(mtu.bytes()) as usize };
         let from = self.qp.local(local, offset);
         if payload > 0 {
-            self.prefetch_source(cursor, &wqe, sent + 1);
+            self.prefetch_local(cursor, sent + 1, false);
         }
         let regions = &self.shared.regions;
         let fill = |crc, out: &mut [u8]| regions.read(from, Access::NONE, crc, out);

@@ -139,6 +139,15 @@ impl<M: Memory> Context<'_, M> {
         self.done(packet, 1, place.ends())
     }
 
+    /// Prefetches where the payload of a WRITE will be put, while it is checked.
+    #[inline]
+    pub(crate) fn prefetch_write(&self, packet: &Packet<'_>) {
+        let responder = &self.qp.responder;
+        let (address, rkey) =
+            packet.reth().map_or((responder.address, responder.rkey), |reth| (reth.address(), reth.rkey()));
+        self.shared.regions.prefetch(self.qp.place(rkey, address), packet.payload().len() as u32);
+    }
+
     fn on_write(&mut self, packet: &Packet<'_>) -> Served {
         let payload = packet.payload();
         let len = payload.len() as u32;
