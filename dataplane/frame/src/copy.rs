@@ -82,6 +82,22 @@ pub fn prefetch_far_lines(start: *const u8, lines: usize) {
     }
 }
 
+/// Asks the cache for the place where a small record of `len` bytes goes: two lines and the last.
+#[inline(always)]
+pub fn prefetch_place(start: *const u8, len: usize) {
+    prefetch_write(start);
+    prefetch_write(start.wrapping_add(64));
+    prefetch_write(start.wrapping_add(len));
+}
+
+/// [`prefetch_far`] for the same lines.
+#[inline(always)]
+pub fn prefetch_far_place(start: *const u8, len: usize) {
+    prefetch_far(start);
+    prefetch_far(start.wrapping_add(64));
+    prefetch_far(start.wrapping_add(len));
+}
+
 /// Asks the cache for all lines of some bytes.
 #[inline]
 pub fn prefetch_bytes(bytes: &[u8]) {

@@ -1,14 +1,13 @@
-//! A frame with its peer, and bursts of them.
+//! A frame with its peer.
 
-use crate::stock::put_all;
+use crate::frame::FrameView;
 use crate::{Frame, Peer};
-use arrayvec::ArrayVec;
 use core::num::NonZeroU16;
 
 /// The most datagrams that are received or sent at once.
 pub const BURST: usize = 64;
 
-/// From this size in bytes on, payloads get special care: their sum is kept, and they are prefetched before a copy.
+/// From this size in bytes on, payloads get special care: they are prefetched before a copy, or not copied at all.
 pub const LARGE: usize = 1024;
 
 /// The account on which a datagram leaves.
@@ -52,8 +51,8 @@ pub struct Datagram {
     /// Whether the datagram arrived, or is to leave, with ECN's Congestion Experienced mark.
     pub ce: bool,
     /// The one's complement sum of the bytes in 16 bits, in the machine's byte order with 0xFFFF for zero, if it is
-    /// known without reading the bytes. A port that verified the checksum of a [`LARGE`] payload knows it, and then a
-    /// port that computes a checksum need not read the bytes. Code that changes the bytes sets it to `None`.
+    /// known without reading the bytes. A port that verified a checksum knows it, and then a port that computes one
+    /// need not read the bytes. Code that changes the bytes sets it to `None`.
     pub sum: Option<NonZeroU16>,
 }
 
@@ -66,91 +65,25 @@ impl Datagram {
 
 const _: () = assert!(size_of::<Option<Datagram>>() == 64);
 
-/// At most [`BURST`] received datagrams; made once and filled many times.
-///
-/// Each has a number, its place in the burst, which stays the same when another is taken out.
-#[derive(Debug, Default)]
-pub struct Burst {
-    datagrams: ArrayVec<Option<Datagram>, BURST>,
+/// A datagram to look at: one in a burst, or one that is to be sent.
+#[derive(Debug)]
+pub struct DatagramView<'a> {
+    /// As [`Datagram::frame`].
+    pub frame: FrameView<'a>,
+    /// As [`Datagram::peer`].
+    pub peer: &'a Peer,
+    /// As [`Datagram::class`].
+    pub class: Class,
+    /// As [`Datagram::ce`].
+    pub ce: bool,
+    /// As [`Datagram::sum`].
+    pub sum: Option<NonZeroU16>,
 }
 
-impl Burst {
-    /// An empty burst.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a datagram; returns it when the burst is full.
-    ///
-    /// # Errors
-    /// The datagram itself comes back when the burst is full.
+impl<'a> From<&'a Datagram> for DatagramView<'a> {
     #[inline]
-    pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
-        if self.datagrams.is_full() {
-            return Err(datagram);
-        }
-        // SAFETY: there is room.
-        unsafe { self.datagrams.push_unchecked(Some(datagram)) };
-        Ok(())
-    }
-
-    /// The datagram that was added last, unless it was taken out.
-    #[inline]
-    pub fn last_mut(&mut self) -> Option<&mut Datagram> {
-        self.datagrams.last_mut()?.as_mut()
-    }
-
-    /// How many more fit.
-    #[inline]
-    pub fn room(&self) -> usize {
-        BURST - self.datagrams.len()
-    }
-
-    /// Number of datagrams, including those that were taken out.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.datagrams.len()
-    }
-
-    /// Whether there is none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.datagrams.is_empty()
-    }
-
-    /// The datagram with this number, unless it was taken out.
-    #[inline]
-    pub fn get(&self, number: usize) -> Option<&Datagram> {
-        self.datagrams.get(number)?.as_ref()
-    }
-
-    /// Takes the datagram with this number out. The others keep their numbers.
-    #[inline]
-    pub fn take(&mut self, number: usize) -> Option<Datagram> {
-        self.datagrams.get_mut(number)?.take()
-    }
-
-    /// The datagrams with their numbers.
-    #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Datagram)> {
-        self.datagrams.iter().enumerate().filter_map(|(number, datagram)| Some((number, datagram.as_ref()?)))
-    }
-
-    /// Takes all datagrams out, in order; those that the caller does not take go back to their pool.
-    #[inline]
-    pub fn drain(&mut self) -> impl Iterator<Item = Datagram> + '_ {
-        self.datagrams.drain(..).flatten()
-    }
-
-    /// Returns all frames to their pool.
-    #[inline]
-    pub fn clear(&mut self) {
-        let len = self.datagrams.len();
-        // SAFETY: no length is smaller than zero. From here on only this function knows the elements.
-        unsafe { self.datagrams.set_len(0) };
-        // SAFETY: the elements that were there are still there.
-        let datagrams = unsafe { std::slice::from_raw_parts(self.datagrams.as_ptr(), len) };
-        // SAFETY: the frames are read here for the last time; they are forgotten, and their chunks go back once.
-        unsafe { put_all(datagrams.iter().flatten().map(|datagram| datagram.frame.place())) };
+    fn from(datagram: &'a Datagram) -> Self {
+        let Datagram { frame, peer, class, ce, sum, .. } = datagram;
+        Self { frame: frame.into(), peer, class: *class, ce: *ce, sum: *sum }
     }
 }

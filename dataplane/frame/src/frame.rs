@@ -2,13 +2,16 @@
 
 use crate::copy;
 use crate::stock::{Stock, put};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr::NonNull;
 
 /// An owned buffer of a [`crate::Pool`]; goes back to it when dropped.
 ///
 /// ```text
 /// | headroom .......... | data ........ | tailroom ...... |
-/// 0                     offset          offset + len      chunk
+/// 0                     offset          offset + len      chunk, or the limit
 /// ```
 pub struct Frame {
     /// First byte of the data.
@@ -16,14 +19,14 @@ pub struct Frame {
     shared: NonNull<Stock>,
     index: u32,
     len: u16,
-    /// Bytes after the data. An append needs nothing else, and so never reads the pool.
+    /// Bytes that may be appended: up to the end of the chunk, or fewer after [`Frame::limit`]. An append needs nothing
+    /// else, and so never reads the pool.
     tailroom: u16,
 }
 
 impl Frame {
     /// # Safety
-    /// The caller owns the chunk `index` of the pool, whose bytes `data .. data + len + tailroom` are the end of the
-    /// chunk.
+    /// The caller owns the chunk `index` of the pool, and `data .. data + len + tailroom` is inside it.
     #[inline]
     pub(crate) unsafe fn from_parts(
         shared: NonNull<Stock>,
@@ -41,10 +44,22 @@ impl Frame {
         (self.shared, self.index)
     }
 
+    /// The first byte of the data.
     #[inline]
-    fn chunk(&self) -> u32 {
+    pub(crate) fn first_byte(&self) -> NonNull<u8> {
+        self.data
+    }
+
+    #[inline]
+    fn stock(&self) -> &Stock {
         // SAFETY: a frame keeps its pool alive.
-        unsafe { self.shared.as_ref() }.chunk
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// Bytes of the chunk.
+    #[inline]
+    fn chunk(&self) -> usize {
+        self.stock().chunk as usize
     }
 
     /// The data.
@@ -82,13 +97,20 @@ impl Frame {
     /// Bytes before the data.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.chunk() as usize - self.len() - self.tailroom()
+        self.stock().offset(self.index, self.data)
     }
 
-    /// Bytes after the data.
+    /// Bytes that may be appended after the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
         self.tailroom as usize
+    }
+
+    /// From now on the data may grow to at most `most` bytes, if the chunk has room for them.
+    #[inline]
+    pub fn limit(&mut self, most: usize) {
+        let room = self.chunk() - self.headroom() - self.len();
+        self.tailroom = most.saturating_sub(self.len()).min(room) as u16;
     }
 
     /// Number of the chunk in its pool.
@@ -117,19 +139,13 @@ impl Frame {
     /// Asks the cache for the place where the next `len` bytes go: two lines and the last.
     #[inline]
     pub fn prefetch_tail(&self, len: usize) {
-        let tail = self.tail();
-        copy::prefetch_write(tail);
-        copy::prefetch_write(tail.wrapping_add(64));
-        copy::prefetch_write(tail.wrapping_add(len));
+        copy::prefetch_place(self.tail(), len);
     }
 
-    /// Asks the second-level cache for the same.
+    /// Where the next bytes go: for asking the cache.
     #[inline]
-    pub fn prefetch_tail_far(&self, len: usize) {
-        let tail = self.tail();
-        copy::prefetch_far(tail);
-        copy::prefetch_far(tail.wrapping_add(64));
-        copy::prefetch_far(tail.wrapping_add(len));
+    pub fn place_of_next(&self) -> *const u8 {
+        self.tail()
     }
 
     /// Asks the second-level cache for the line before the data, where headers will be written.
@@ -216,7 +232,7 @@ impl Frame {
     /// Bytes that were not written since the arena was made are zero or from an earlier datagram.
     #[inline]
     pub fn set_range(&mut self, offset: usize, len: usize) -> bool {
-        let chunk = self.chunk() as usize;
+        let chunk = self.chunk();
         if offset.saturating_add(len) > chunk {
             return false;
         }
@@ -241,6 +257,41 @@ impl Frame {
         let parts = (self.index, self.headroom() as u16, self.len);
         std::mem::forget(self);
         parts
+    }
+}
+
+/// A frame to look at, which something else owns for `'a`.
+#[derive(Debug)]
+pub struct FrameView<'a> {
+    /// Never dropped, as its owner drops it.
+    frame: ManuallyDrop<Frame>,
+    owner: PhantomData<&'a Frame>,
+}
+
+impl FrameView<'_> {
+    /// # Safety
+    /// The owner of the chunk neither changes nor drops it during the lifetime of the result.
+    #[inline]
+    pub(crate) unsafe fn new(frame: Frame) -> Self {
+        Self { frame: ManuallyDrop::new(frame), owner: PhantomData }
+    }
+}
+
+impl<'a> From<&'a Frame> for FrameView<'a> {
+    #[inline]
+    fn from(frame: &'a Frame) -> Self {
+        let &Frame { data, shared, index, len, tailroom } = frame;
+        // SAFETY: the owner is borrowed for the lifetime of the result.
+        unsafe { Self::new(Frame { data, shared, index, len, tailroom }) }
+    }
+}
+
+impl Deref for FrameView<'_> {
+    type Target = Frame;
+
+    #[inline]
+    fn deref(&self) -> &Frame {
+        &self.frame
     }
 }
 

@@ -8,12 +8,13 @@
 //! |---|---|
 //! | [`arena`] | the memory: hugepages, or ordinary pages and a warning |
 //! | [`pool`] | which chunks are free; high-water mark |
+//! | [`burst`] | the datagrams that a port received at once |
 //! | [`mod@frame`] | one owned chunk: headroom and at most one datagram |
 //! | [`control`] | link control that waits for the registrar, and which goes first |
 //! | [`copy`] | copies and prefetches of the hot path |
 //! | [`crc`] | a copy and its CRC-32 in one pass |
 //! | [`peer`] | the other end on a port |
-//! | [`datagram`] | a frame with its peer; bursts of them |
+//! | [`datagram`] | a frame with its peer |
 //! | [`mod@never`] | checks for what cannot happen |
 //! | [`outbox`] | what a role sends, and what happened to it |
 //! | [`counter`] | plain counters that another thread may read |
@@ -29,6 +30,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arena;
+pub mod burst;
 pub mod control;
 pub mod copy;
 pub mod counter;
@@ -52,14 +54,15 @@ pub mod time;
 pub mod wheel;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages, Placement};
+pub use burst::{Burst, Note, Sender};
 pub use control::Precedence;
 pub use counter::Counter;
-pub use datagram::{BURST, Burst, Class, Datagram, LARGE};
-pub use frame::Frame;
+pub use datagram::{BURST, Class, Datagram, DatagramView, LARGE};
+pub use frame::{Frame, FrameView};
 pub use guarded::Guarded;
 pub use histogram::Histogram;
 pub use outbox::{Outbox, TxQueue};
-pub use peer::{Peer, PortId, Vlan};
+pub use peer::{PackedOrigin, Peer, PortId, Vlan};
 pub use pool::{Pool, PoolConfig};
 pub use repeats::{More, Repeats};
 pub use role::Role;

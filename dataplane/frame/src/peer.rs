@@ -148,6 +148,13 @@ impl Peer {
         !matches!(self.mac, [0, 0, 0, 0, 0, 0])
     }
 
+    /// The two halves of the address.
+    #[inline]
+    fn halves(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.ip;
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+    }
+
     /// VLAN and port.
     #[inline]
     fn place(&self) -> u32 {
@@ -164,6 +171,44 @@ impl Peer {
         (u128::from_ne_bytes(self.ip) == u128::from_ne_bytes(registered.ip))
             & (self.place() == registered.place())
             & (!fixed_port | (self.udp_port == registered.udp_port))
+    }
+}
+
+/// What [`Peer::is_same_origin`] compares of an IPv4 peer, in half of its size: more of a large table of registered
+/// peers stays in the cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PackedOrigin {
+    /// The second half of the address; the first half of a mapped address is zero.
+    ip: u64,
+    place: u32,
+    udp_port: u16,
+    fixed_port: bool,
+    /// Fills the last word.
+    rest: u8,
+}
+
+const _: () = assert!(size_of::<PackedOrigin>() == 16);
+
+impl PackedOrigin {
+    /// Nobody: no peer has its place.
+    pub const NOBODY: Self = Self { ip: 0, place: u32::MAX, udp_port: 0, fixed_port: false, rest: 0 };
+
+    /// The origin of a peer; `None` if its address is not IPv4.
+    pub fn of(peer: &Peer, fixed_port: bool) -> Option<Self> {
+        peer.ipv4_octets()?;
+        let [_, ip] = peer.halves();
+        Some(Self { ip, place: peer.place(), udp_port: peer.udp_port, fixed_port, rest: 0 })
+    }
+
+    /// As [`Peer::is_same_origin`], with the peer that this was made of as the registered one.
+    #[inline(always)]
+    pub fn is_of(&self, source: &Peer) -> bool {
+        let [first, second] = source.halves();
+        (first == 0)
+            & (second == self.ip)
+            & (source.place() == self.place)
+            & (!self.fixed_port | (source.udp_port == self.udp_port))
     }
 }
 
@@ -212,6 +257,21 @@ mod tests {
         assert!(!Peer { port: PortId(1), ..registered }.is_same_origin(&registered, false));
         let other = Peer::ipv4(PortId(0), [10, 0, 0, 2], 9999, Vlan::tagged(0), [1; 6]);
         assert!(!other.is_same_origin(&registered, false));
+        let six = Peer::socket(PortId(0), "[2001:db8::ffff:a00:1]:9999".parse().unwrap());
+        let peers = [registered, same, other, six, Peer::NOBODY]
+            .into_iter()
+            .flat_map(|peer| [peer, Peer { vlan: Vlan::UNTAGGED, ..peer }, Peer { port: PortId(1), ..peer }]);
+        let peers: Vec<_> = peers.collect();
+        for (registered, fixed) in peers.iter().flat_map(|peer| [(peer, false), (peer, true)]) {
+            match PackedOrigin::of(registered, fixed) {
+                Some(origin) => {
+                    let same = |source: &&Peer| origin.is_of(source) == source.is_same_origin(registered, fixed);
+                    assert!(peers.iter().all(|source| same(&source)), "{registered:?}");
+                }
+                None => assert!(registered.ipv4_octets().is_none()),
+            }
+        }
+        assert!(peers.iter().all(|peer| !PackedOrigin::NOBODY.is_of(peer)));
         assert!(registered.as_bytes() == Peer { ..registered }.as_bytes() && registered.as_bytes() != same.as_bytes());
     }
 }

@@ -20,6 +20,14 @@ pub(crate) struct Stock {
     pub(crate) arena: Arena,
 }
 
+impl Stock {
+    /// Where in its chunk a byte is.
+    #[inline]
+    pub(crate) fn offset(&self, index: u32, byte: NonNull<u8>) -> usize {
+        byte.addr().get() - self.base.addr().get() - index as usize * self.chunk as usize
+    }
+}
+
 /// Returns a chunk; called by the frame that owned it.
 ///
 /// # Safety
@@ -43,40 +51,26 @@ pub(crate) unsafe fn put(shared: NonNull<Stock>, index: u32) {
     }
 }
 
-/// Returns the chunks of many frames, each given by its pool and its number there. Consecutive frames of one pool cost
-/// one access to it.
+/// Returns the chunks of many frames of one pool.
 ///
 /// # Safety
-/// The frames are not used again: not even dropped.
+/// `shared` is the pool of the frames, and they are not used again: not even dropped.
 #[inline]
-pub(crate) unsafe fn put_all(mut places: impl Iterator<Item = (NonNull<Stock>, u32)>) {
-    let mut next = places.next();
-    while let Some((shared, first)) = next {
-        // SAFETY: a frame keeps its pool alive.
-        let pool = unsafe { shared.as_ref() };
-        let free = &pool.free[..];
-        let mut top = pool.top.get();
-        let mut index = first;
-        loop {
-            // There is a place for every chunk, and a chunk is put back once: the place exists.
-            match free.get(top as usize) {
-                Some(place) => {
-                    place.set(index);
-                    top += 1;
-                }
-                None => crate::never!("a chunk came back to a pool that has all of its chunks"),
-            }
-            next = places.next();
-            match next {
-                Some((same, other)) if same == shared => index = other,
-                _ => break,
-            }
+pub(crate) unsafe fn put_all(shared: NonNull<Stock>, chunks: &[u32]) {
+    // SAFETY: a frame keeps its pool alive.
+    let pool = unsafe { shared.as_ref() };
+    let top = pool.top.get() as usize;
+    // There is a place for every chunk, and a chunk is put back once: the places exist.
+    match pool.free.get(top..top + chunks.len()) {
+        Some(places) => {
+            places.iter().zip(chunks).for_each(|(place, chunk)| place.set(*chunk));
+            pool.top.set((top + chunks.len()) as u32);
         }
-        pool.top.set(top);
-        if pool.handles.get() == 0 {
-            // SAFETY: the frames are gone, and with them the last use of `shared` by their owner.
-            unsafe { release(shared) };
-        }
+        None => crate::never!("chunks came back to a pool that has all of its chunks"),
+    }
+    if pool.handles.get() == 0 {
+        // SAFETY: the frames are gone, and with them the last use of `shared` by their owner.
+        unsafe { release(shared) };
     }
 }
 

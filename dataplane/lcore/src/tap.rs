@@ -9,7 +9,7 @@
 //! at all, is not among the copies.
 
 use crossbeam_queue::ArrayQueue;
-use frame::{BURST, Burst, Class, Counter, Datagram, Peer, PortId, Time, TxQueue};
+use frame::{BURST, Burst, Class, Counter, DatagramView, Peer, PortId, Time, TxQueue};
 use port::Port;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ pub enum Way {
 
 /// Selects which datagrams are copied, after the selection by way and port. It runs on the lcore, once for each
 /// datagram, and must keep the rules of the hot path.
-pub type Wants = Box<dyn FnMut(&Datagram, Way) -> bool + Send>;
+pub type Wants = Box<dyn FnMut(&DatagramView<'_>, Way) -> bool + Send>;
 
 /// What a tap copies, and how much room it has.
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +66,10 @@ impl Copied {
         Box::new(Self { time: 0, way: Way::Rx, peer, class: None, ce: false, len: 0, data: vec![UNUSED; snaplen] })
     }
 
-    fn fill(&mut self, now: Time, way: Way, datagram: &Datagram) {
+    fn fill(&mut self, now: Time, way: Way, datagram: &DatagramView<'_>) {
         let bytes = datagram.frame.data();
         let class = (way == Way::Tx).then_some(datagram.class);
-        (self.time, self.way, self.peer, self.class) = (now, way, datagram.peer, class);
+        (self.time, self.way, self.peer, self.class) = (now, way, *datagram.peer, class);
         (self.ce, self.len) = (datagram.ce, bytes.len());
         // Never longer than the slot was made, so the slot never grows.
         let copied = self.copied();
@@ -119,7 +119,7 @@ struct Shared {
 
 impl Shared {
     /// Copies the wanted part of a datagram, or returns why not.
-    fn stage(&self, wants: &mut Wants, now: Time, way: Way, datagram: &Datagram) -> Staged {
+    fn stage(&self, wants: &mut Wants, now: Time, way: Way, datagram: &DatagramView<'_>) -> Staged {
         if !wants(datagram, way) {
             return Staged::Unwanted;
         }
@@ -221,7 +221,7 @@ impl Worn {
             return frame::never!("a tap does not know a port of its lcore");
         };
         for (_, datagram) in burst.iter() {
-            shared.hand_over(shared.stage(wants, now, Way::Rx, datagram), tally);
+            shared.hand_over(shared.stage(wants, now, Way::Rx, &datagram), tally);
         }
     }
 
@@ -238,7 +238,7 @@ impl Worn {
             queue.lend(&mut lent);
             for datagram in lent.iter() {
                 let Tap { wants, shared, .. } = &mut self.tap;
-                self.staged.push(shared.stage(wants, now, Way::Tx, datagram));
+                self.staged.push(shared.stage(wants, now, Way::Tx, &datagram.into()));
             }
             let all = lent.backlog();
             sent += port.tx_burst(now, &mut lent);

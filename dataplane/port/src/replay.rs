@@ -303,7 +303,7 @@ mod tests {
             let number = datagram.frame.data()[0];
             let from = sender(number);
             let peer = Peer::ipv4(PortId(0), from.ip, from.udp_port, Vlan::UNTAGGED, from.mac);
-            assert_eq!((datagram.peer, datagram.frame.data()), (peer, &[number; 60][..]));
+            assert_eq!((*datagram.peer, datagram.frame.data()), (peer, &[number; 60][..]));
         }
     }
 

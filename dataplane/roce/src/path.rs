@@ -6,7 +6,7 @@
 
 use crate::identification::Identification;
 use crate::sender::{Chosen, DONT_FRAGMENT, Sender};
-use frame::{Datagram, Peer, PortId, Time, Vlan};
+use frame::{DatagramView, Peer, PortId, Time, Vlan};
 use std::net::{Ipv4Addr, SocketAddr};
 use wire::ROCE_PORT;
 use wire::rc::icrc::IPV4_UDP;
@@ -137,7 +137,7 @@ impl Headers {
 
     /// What is known about a datagram; `None` if its headers cannot be those of RoCEv2.
     #[inline]
-    pub fn of(&self, datagram: &Datagram) -> Option<Came> {
+    pub fn of(&self, datagram: &DatagramView<'_>) -> Option<Came> {
         match self.framing {
             Framing::Raw => behind_headers(datagram),
             Framing::Socket => {
@@ -223,7 +223,7 @@ impl Headers {
 }
 
 #[inline]
-fn behind_headers(datagram: &Datagram) -> Option<Came> {
+fn behind_headers(datagram: &DatagramView<'_>) -> Option<Came> {
     let headers = datagram.frame.before(IPV4_UDP)?.first_chunk::<IPV4_UDP>()?;
     let &[.., a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _] = headers;
     let (from, to) = ([a, b, c, d], [e, f, g, h]);
@@ -234,7 +234,7 @@ fn behind_headers(datagram: &Datagram) -> Option<Came> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Class, Frame, Hugepages, Pool, PoolConfig};
+    use frame::{Class, Datagram, Frame, Hugepages, Pool, PoolConfig};
 
     const OWN: [u8; 4] = [192, 0, 2, 1];
     const OTHER: [u8; 4] = [192, 0, 2, 2];
@@ -267,7 +267,7 @@ mod tests {
 
     /// Source, destination, whether the identification was computed, and whether the ICRC is right.
     fn seen(headers: &Headers, datagram: &Datagram) -> Option<([u8; 4], [u8; 4], bool, bool)> {
-        let (came, packet) = (headers.of(datagram)?, datagram.frame.data());
+        let (came, packet) = (headers.of(&datagram.into())?, datagram.frame.data());
         let covered = headers.covered(0, &came, packet, None)?;
         Some((came.from, came.to, covered.solved, covered.seed.verify(packet)))
     }
@@ -299,7 +299,7 @@ mod tests {
             // Another address than the one in the headers.
             let other = Peer::ipv4(PortId(0), [9; 4], udp_port, Vlan::UNTAGGED, [2; 6]);
             let datagram = Datagram::new(behind(&pool, headers, packet), other, Class::Link, 0);
-            assert!(raw.of(&datagram).is_none());
+            assert!(raw.of(&(&datagram).into()).is_none());
         }
     }
 
@@ -356,7 +356,7 @@ mod tests {
                 let mut frame = pool.alloc().unwrap();
                 assert!(frame.append(&packet));
                 let datagram = Datagram::new(frame, from, Class::Link, 0);
-                let came = headers.of(&datagram).unwrap();
+                let came = headers.of(&(&datagram).into()).unwrap();
                 let known = Known { qp: &mut qps[qp], host: &mut host };
                 match headers.covered(0, &came, datagram.frame.data(), Some(known)) {
                     Some(covered) => assert!(covered.seed.verify(datagram.frame.data()) && !covered.unpredictable),

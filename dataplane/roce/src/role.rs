@@ -7,7 +7,7 @@ use crate::path::{Framing, Headers, Known, Path};
 use crate::sender::Sender;
 use crate::work::{RunningWork, SCRATCH};
 use frame::time::{MICROSECOND, MILLISECOND};
-use frame::{Burst, Class, Datagram, Frame, Guarded, Outbox, Peer, PortId, Role, Time};
+use frame::{Burst, Class, Datagram, DatagramView, Frame, Guarded, Outbox, Peer, PortId, Role, Time};
 use std::sync::Arc;
 use transport::{
     Access, Arrival, Config, Endpoint, PathId, PeerKind, Qpn, ReadyToReceive, ReadyToSend, Region, Room, Sink,
@@ -285,7 +285,7 @@ impl Roce {
 
     /// Takes one datagram.
     #[inline]
-    fn take(&mut self, now: Time, datagram: &Datagram) {
+    fn take(&mut self, now: Time, datagram: &DatagramView<'_>) {
         let counters = &self.counters;
         counters.datagrams_in.add(1);
         if !datagram.peer.is_roce() {
@@ -327,7 +327,7 @@ impl Roce {
         if self.taken() != before
             && let Some(Some(Slot { path: Some(path), .. })) = self.slots.get_mut(arrival.path.0 as usize)
         {
-            path.learn(&datagram.peer);
+            path.learn(datagram.peer);
         }
     }
 
@@ -472,7 +472,7 @@ impl Role for Roce {
             if let Some(next) = burst.get(number + 1) {
                 next.frame.prefetch_head();
             }
-            self.take(now, datagram);
+            self.take(now, &datagram);
         }
         burst.clear();
         self.progress(now, out);

@@ -2,7 +2,7 @@
 
 use ::capture::{Filter, Seen};
 use crossbeam_queue::ArrayQueue;
-use frame::{Class, Datagram};
+use frame::{Class, DatagramView};
 use lcore::tap::{Wants, Way};
 use link::Route;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ impl Masters {
     pub(super) fn wants(&mut self, filter: Filter, side: Side, scale: Scale) -> Wants {
         let news = self.listen();
         let mut masters = Arc::clone(&self.last);
-        Box::new(move |datagram: &Datagram, way: Way| {
-            let peer = &datagram.peer;
+        Box::new(move |datagram: &DatagramView<'_>, way: Way| {
+            let peer = datagram.peer;
             let direction = match (way, side) {
                 (Way::Tx, _) => Some(datagram.class),
                 (Way::Rx, Side::Slave) => Some(Class::Down),
@@ -77,7 +77,7 @@ impl Masters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Hugepages, Peer, Pool, PoolConfig, PortId};
+    use frame::{Datagram, Hugepages, Peer, Pool, PoolConfig, PortId};
     use wire::record::emit;
     use wire::{MsgType, RecordHeader};
 
@@ -97,15 +97,16 @@ mod tests {
         let mut down = masters.wants(filter("down"), Side::Gateway, Scale::default());
         let mut slave = masters.wants(filter("down"), Side::Slave, Scale::default());
         let (ours, other) = (datagram("192.0.2.1:5", Class::Link), datagram("192.0.2.2:5", Class::Link));
-        assert!(!down(&ours, Way::Rx) && slave(&ours, Way::Rx));
+        assert!(!down(&(&ours).into(), Way::Rx) && slave(&(&ours).into(), Way::Rx));
         masters.tell(vec![Route { peer: ours.peer, mtu: 1500, fixed_port: true }]);
-        assert!(down(&ours, Way::Rx) && !down(&other, Way::Rx));
+        assert!(down(&(&ours).into(), Way::Rx) && !down(&(&other).into(), Way::Rx));
         assert!(
-            down(&datagram("192.0.2.2:5", Class::Down), Way::Tx) && !down(&datagram("192.0.2.1:5", Class::Up), Way::Tx)
+            down(&(&datagram("192.0.2.2:5", Class::Down)).into(), Way::Tx)
+                && !down(&(&datagram("192.0.2.1:5", Class::Up)).into(), Way::Tx)
         );
-        assert!(!slave(&datagram("192.0.2.1:5", Class::Up), Way::Tx));
+        assert!(!slave(&(&datagram("192.0.2.1:5", Class::Up)).into(), Way::Tx));
         masters.tell(Vec::new());
-        assert!(!down(&ours, Way::Rx));
+        assert!(!down(&(&ours).into(), Way::Rx));
     }
 
     #[test]

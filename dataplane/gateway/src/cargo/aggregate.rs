@@ -5,7 +5,7 @@
 
 use crate::order::{Entry, NIL, OpeningOrder};
 use crate::route::Destination;
-use frame::{Frame, LARGE, Pool, Table, TableError, Time};
+use frame::{Frame, Note, Pool, Table, TableError, Time};
 use std::num::NonZeroU16;
 use wire::HEADER_LEN;
 use wire::net::checksum;
@@ -13,28 +13,17 @@ use wire::net::checksum;
 /// One entry of the pointer array: 32 bytes, half a cache line.
 #[derive(Debug)]
 struct Slot {
+    /// Its tailroom is what a datagram to this destination may still have: an append needs no other limit.
     buffer: Option<Frame>,
-    /// The most payload bytes that a datagram to this destination may have; 0 without a route.
-    limit: u16,
-    /// Number of records that wait. The top bit: one of them arrived CE. The next bit: the sum of some of them is
-    /// known.
+    /// Number of records that wait. The top bits are the [`Note::marks`] of any of them.
     records: u16,
+    /// The sum of what waits, as of [`checksum::join`], if it is known.
+    sum: u16,
     entry: Entry,
 }
 
-const CE: u16 = 1 << 15;
-/// [`Aggregator::sums`] has the sum of at least the first bytes.
-const SUMMED: u16 = 1 << 14;
-/// The bits that hold the number of records.
-const RECORDS: u16 = SUMMED - 1;
-
-/// The sum of the first bytes of a buffer.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    sum: NonZeroU16,
-    /// The number of bytes in the sum.
-    len: u16,
-}
+/// The bits of [`Slot::records`] that hold the number.
+const RECORDS: u16 = !(Note::CE | Note::UNSUMMED);
 
 /// A buffer that has left the pointer array.
 #[derive(Debug)]
@@ -49,6 +38,21 @@ pub struct Closed {
     pub opened: Time,
     /// The [`frame::Datagram::sum`] of the records, if it is known.
     pub sum: Option<NonZeroU16>,
+}
+
+/// Where the next bytes for a destination will go: for asking the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(*const u8);
+
+impl Place {
+    /// No place.
+    pub const NONE: Self = Self(std::ptr::null());
+
+    /// Asks the first-level cache for the lines that the next `len` bytes go to: the first two and the last.
+    #[inline(always)]
+    pub fn prefetch(self, len: usize) {
+        frame::copy::prefetch_place(self.0, len);
+    }
 }
 
 /// The result of an append.
@@ -68,8 +72,8 @@ pub enum Appended {
 #[derive(Debug)]
 pub struct Aggregator {
     slots: Table<Slot>,
-    /// For each destination, the sum of what waits, if its entry says that there is one. Only large records touch it.
-    sums: Table<Known>,
+    /// For each destination, the most payload bytes that a datagram may have; 0 without a route.
+    limits: Table<u16>,
     order: OpeningOrder,
     largest: u16,
 }
@@ -94,10 +98,10 @@ impl Aggregator {
     /// # Errors
     /// There is no memory for it.
     pub fn new(destinations: u32, pool: &Pool) -> Result<Self, TableError> {
-        let slot = || Slot { buffer: None, limit: 0, records: 0, entry: NIL };
+        let slot = || Slot { buffer: None, records: 0, sum: 0, entry: NIL };
         Ok(Self {
             slots: Table::new(destinations as usize, |_| slot())?,
-            sums: Table::new(destinations as usize, |_| Known { sum: NonZeroU16::MAX, len: 0 })?,
+            limits: Table::new(destinations as usize, |_| 0)?,
             order: OpeningOrder::new(pool.capacity())?,
             largest: pool.payload_room() as u16,
         })
@@ -105,15 +109,19 @@ impl Aggregator {
 
     /// Sets how many bytes a datagram to a destination may have, limited by the size of frames; 0 when it has no route.
     pub fn set_room(&mut self, destination: Destination, room: usize) {
-        if let Some(slot) = self.slots.get_mut(destination as usize) {
-            slot.limit = u16::try_from(room).unwrap_or(u16::MAX).min(self.largest);
+        let at = destination as usize;
+        if let (Some(slot), Some(limit)) = (self.slots.get_mut(at), self.limits.get_mut(at)) {
+            *limit = u16::try_from(room).unwrap_or(u16::MAX).min(self.largest);
+            if let Some(frame) = &mut slot.buffer {
+                frame.limit(usize::from(*limit));
+            }
         }
     }
 
     /// The most payload bytes that a datagram to a destination may have; 0 without a route.
     #[inline]
     pub fn limit(&self, destination: Destination) -> usize {
-        self.slots.get(destination as usize).map_or(0, |slot| usize::from(slot.limit))
+        self.limits.get(destination as usize).map_or(0, |limit| usize::from(*limit))
     }
 
     /// Bytes that wait for a destination.
@@ -136,78 +144,48 @@ impl Aggregator {
     }
 
     /// Asks the second-level cache for the place where the next `len` bytes for a destination go. If the buffer will
-    /// leave, because they do not fit or nothing more will, it also asks for what that touches, and returns `true`.
-    #[inline]
-    pub fn prefetch_far(&self, destination: Destination, len: usize) -> bool {
-        let Some(Slot { buffer: Some(frame), limit, entry, .. }) = self.slots.get(destination as usize) else {
-            return false;
+    /// leave, because they do not fit or nothing more will, it also asks for what that touches, and calls `leaves`.
+    /// Returns that place; if no buffer is open, a meaningless one.
+    #[inline(always)]
+    pub fn prefetch_far(&self, destination: Destination, len: usize, leaves: impl FnOnce()) -> Place {
+        let Some(Slot { buffer: Some(frame), entry, .. }) = self.slots.get(destination as usize) else {
+            return Place::NONE;
         };
-        frame.prefetch_tail_far(len);
-        let leaves = frame.len() + len + HEADER_LEN > usize::from(*limit);
-        if leaves {
+        let place = frame.place_of_next();
+        frame::copy::prefetch_far_place(place, len);
+        if frame.tailroom() < len + HEADER_LEN {
             frame.prefetch_front_far();
             self.order.prefetch_far(*entry);
+            leaves();
         }
-        leaves
-    }
-
-    /// Asks the cache for the place where the next `len` bytes for a destination go.
-    #[inline]
-    pub fn prefetch_tail(&self, destination: Destination, len: usize) {
-        if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize) {
-            frame.prefetch_tail(len);
-        }
+        Place(place)
     }
 
     /// Asks the cache for all memory that a copy of `bytes` to a destination will touch, if there will be a copy.
     pub fn prefetch_copy(&self, destination: Destination, bytes: &[u8]) {
-        if let Some(Slot { buffer: Some(frame), limit, .. }) = self.slots.get(destination as usize)
-            && frame.len() + bytes.len() <= usize::from(*limit)
+        if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize)
+            && bytes.len() <= frame.tailroom()
         {
             frame::copy::prefetch_bytes(bytes);
             frame.prefetch_room(bytes.len());
         }
     }
 
-    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `sum` is the
-    /// [`frame::Datagram::sum`] of `bytes`; it is kept if they are [`LARGE`].
-    #[inline]
-    pub fn append(
-        &mut self,
-        destination: Destination,
-        bytes: &[u8],
-        records: u16,
-        ce: bool,
-        sum: Option<NonZeroU16>,
-    ) -> Appended {
-        let Some(slot) = self.slots.get_mut(destination as usize) else { return Appended::NotOpen };
-        let Some(frame) = &mut slot.buffer else { return Appended::NotOpen };
-        let (waiting, limit) = (frame.len() + bytes.len(), usize::from(slot.limit));
-        if waiting > limit || !frame.append(bytes) {
+    /// Appends `records` whole records, which lie back to back in `bytes`, to an open buffer. `note` is that of
+    /// `bytes`.
+    #[inline(always)]
+    pub fn append(&mut self, destination: Destination, bytes: &[u8], records: u16, note: Note) -> Appended {
+        let Some(Slot { buffer: Some(frame), records: waiting, sum, .. }) = self.slots.get_mut(destination as usize)
+        else {
+            return Appended::NotOpen;
+        };
+        let is_odd = !frame.len().is_multiple_of(2);
+        if !frame.append(bytes) {
             return Appended::NoRoom;
         }
-        slot.records = (slot.records + records) | if ce { CE } else { 0 };
-        if bytes.len() >= LARGE {
-            self.add_sum(destination, bytes.len(), sum);
-        }
-        if waiting + HEADER_LEN > limit { Appended::Full } else { Appended::Waiting }
-    }
-
-    /// Notes the sum of the `len` bytes that were appended last. Bytes that are appended without a sum make the sum of
-    /// all unknown.
-    #[inline(never)]
-    fn add_sum(&mut self, destination: Destination, len: usize, sum: Option<NonZeroU16>) {
-        let at = destination as usize;
-        let (Some(slot), Some(known), Some(sum)) = (self.slots.get_mut(at), self.sums.get_mut(at), sum) else { return };
-        let Some(frame) = &slot.buffer else { return };
-        let before = frame.len().saturating_sub(len);
-        let all = match before {
-            0 => sum,
-            _ if slot.records & SUMMED == 0 || usize::from(known.len) != before => return,
-            _ => checksum::join(known.sum, !before.is_multiple_of(2), sum),
-        };
-        *known = Known { sum: all, len: frame.len() as u16 };
-        slot.records |= SUMMED;
+        *waiting = (*waiting + records) | note.marks();
+        *sum = checksum::join(*sum, is_odd, note.sum());
+        if frame.tailroom() < HEADER_LEN { Appended::Full } else { Appended::Waiting }
     }
 
     /// Opens an empty buffer for a destination. Returns the frame when a buffer is open already or too many are.
@@ -217,15 +195,7 @@ impl Aggregator {
     /// open as may be.
     #[inline]
     pub fn open(&mut self, destination: Destination, frame: Frame, now: Time) -> Result<(), Frame> {
-        let Some(slot) = self.slots.get_mut(destination as usize) else { return Err(frame) };
-        if slot.buffer.is_some() {
-            return Err(frame);
-        }
-        let Some(entry) = self.order.push(now, destination) else { return Err(frame) };
-        slot.buffer = Some(frame);
-        slot.entry = entry;
-        slot.records = 0;
-        Ok(())
+        self.start(destination, frame, now, 0, 0)
     }
 
     /// Makes a received frame whose data is whole records the buffer of a destination. Returns the frame as
@@ -239,18 +209,30 @@ impl Aggregator {
         destination: Destination,
         frame: Frame,
         records: u16,
-        ce: bool,
-        sum: Option<NonZeroU16>,
+        note: Note,
         now: Time,
     ) -> Result<(), Frame> {
-        let len = frame.len();
-        self.open(destination, frame, now)?;
-        if let Some(slot) = self.slots.get_mut(destination as usize) {
-            slot.records = records | if ce { CE } else { 0 };
+        self.start(destination, frame, now, records | note.marks(), checksum::join(0, false, note.sum()))
+    }
+
+    /// Makes a frame the buffer of a destination.
+    #[inline]
+    fn start(
+        &mut self,
+        destination: Destination,
+        mut frame: Frame,
+        now: Time,
+        records: u16,
+        sum: u16,
+    ) -> Result<(), Frame> {
+        let at = destination as usize;
+        let (Some(slot), Some(limit)) = (self.slots.get_mut(at), self.limits.get(at)) else { return Err(frame) };
+        if slot.buffer.is_some() {
+            return Err(frame);
         }
-        if len >= LARGE {
-            self.add_sum(destination, len, sum);
-        }
+        let Some(entry) = self.order.push(now, destination) else { return Err(frame) };
+        frame.limit(usize::from(*limit));
+        *slot = Slot { buffer: Some(frame), records, sum, entry };
         Ok(())
     }
 
@@ -263,9 +245,9 @@ impl Aggregator {
             frame::never!("an open buffer is not in the list of open buffers");
             Time::MAX
         });
-        let sum = if slot.records & SUMMED == 0 { None } else { self.sums.get(destination as usize) };
-        let sum = sum.filter(|known| usize::from(known.len) == frame.len()).map(|known| known.sum);
-        Some(Closed { frame, records: slot.records & RECORDS, ce: slot.records & CE != 0, opened, sum })
+        let records = slot.records;
+        let sum = if records & Note::UNSUMMED == 0 { NonZeroU16::new(slot.sum) } else { None };
+        Some(Closed { frame, records: records & RECORDS, ce: records & Note::CE != 0, opened, sum })
     }
 
     /// When the oldest buffer opened, and its destination.

@@ -5,7 +5,7 @@
 //! that a receiver's RSS spreads lanes and keeps the records of one slave together. Link control does not use these
 //! ports: it leaves from the port where the gateway listens.
 
-use frame::{Class, Peer, Table, TableError};
+use frame::{Class, PackedOrigin, Peer, Table, TableError};
 use link::Route;
 use wire::{ShardSet, SlaveId};
 
@@ -17,6 +17,8 @@ pub type Destination = u32;
 pub struct Routes {
     shards: ShardSet,
     slaves: Table<Option<Route>>,
+    /// Where each slave sends from, if that is IPv4; nobody for others. Most upward records need nothing else.
+    origins: Table<PackedOrigin>,
     /// The same routes by place. A master keeps its place while it is registered, and so keeps its aggregation buffer.
     masters: Vec<Option<Route>>,
     /// The registered masters: a short list, searched for every datagram.
@@ -51,6 +53,7 @@ impl Routes {
     pub fn new(shards: ShardSet, masters: u16, lane: u16) -> Result<Self, TableError> {
         Ok(Self {
             slaves: Table::new(shards.slaves() as usize, |_| None)?,
+            origins: Table::new(shards.slaves() as usize, |_| PackedOrigin::NOBODY)?,
             masters: vec![None; usize::from(masters)],
             registered: Vec::with_capacity(usize::from(masters)),
             source_port: wire::lane_port(lane),
@@ -84,13 +87,13 @@ impl Routes {
         }
     }
 
-    /// Asks the cache for a slave's route.
+    /// Asks the cache for what [`Routes::is_slave_source`] reads.
     #[inline]
-    pub fn prefetch(&self, destination: Destination) {
-        frame::copy::prefetch_element(&self.slaves, destination as usize);
+    pub fn prefetch_origin(&self, slave: Destination) {
+        frame::copy::prefetch_element(&self.origins, slave as usize);
     }
 
-    /// Asks the second-level cache for the same.
+    /// Asks the second-level cache for a slave's route.
     #[inline]
     pub fn prefetch_far(&self, destination: Destination) {
         frame::copy::prefetch_far_element(&self.slaves, destination as usize);
@@ -126,14 +129,11 @@ impl Routes {
         self.registered(id).is_some_and(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
-    /// The destination of a registered master; `None` when `source` is where it is registered.
+    /// The destination of a registered master, and its route.
     #[inline]
-    pub fn master_elsewhere(&self, id: u16, source: &Peer) -> Option<Destination> {
+    pub fn master_route(&self, id: u16) -> Option<(Destination, &Route)> {
         let master = self.registered(id)?;
-        if source.is_same_origin(&master.route.peer, master.route.fixed_port) {
-            return None;
-        }
-        Some(self.behind_slaves(master.place))
+        Some((self.behind_slaves(master.place), &master.route))
     }
 
     /// Whether any master is registered at `source`.
@@ -141,7 +141,14 @@ impl Routes {
         self.registered.iter().any(|master| source.is_same_origin(&master.route.peer, master.route.fixed_port))
     }
 
-    /// Whether the slave `destination` is registered, and at `source`.
+    /// Whether the slave `destination` is registered at `source`.
+    #[inline]
+    pub fn is_slave_source(&self, destination: Destination, source: &Peer) -> bool {
+        self.origins.get(destination as usize).is_some_and(|origin| origin.is_of(source))
+            || self.slave_source(destination, source) == SlaveSource::Registered
+    }
+
+    /// Whether the slave `destination` is registered, and at `source`; if not, which of both.
     #[inline]
     pub fn slave_source(&self, destination: Destination, source: &Peer) -> SlaveSource {
         match self.slaves.get(destination as usize) {
@@ -154,7 +161,10 @@ impl Routes {
     /// Sets or removes a slave's route. Returns its destination, or `None` when its shard is not served.
     pub fn set_slave(&mut self, id: SlaveId, route: Option<Route>) -> Option<Destination> {
         let destination = self.shards.index(id)?;
-        *self.slaves.get_mut(destination as usize)? = route.map(|route| sent_from(route, wire::lane_port(id.lane())));
+        let at = destination as usize;
+        *self.slaves.get_mut(at)? = route.map(|route| sent_from(route, wire::lane_port(id.lane())));
+        let origin = route.and_then(|route| PackedOrigin::of(&route.peer, route.fixed_port));
+        *self.origins.get_mut(at)? = origin.unwrap_or(PackedOrigin::NOBODY);
         Some(destination)
     }
 

@@ -30,8 +30,9 @@ fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
         (&[1028, 1030], false),
         (&[1028, 1030, 1028], false),
         (&[1030, 1028], false),
-        (&[1028, 9], false),
-        (&[1028, 9, 1028], false),
+        (&[1028, 9], true),
+        (&[1028, 10], false),
+        (&[9, 1028, 8], true),
         (&[1031, 1028, 1028], true),
     ] {
         for &len in lengths {

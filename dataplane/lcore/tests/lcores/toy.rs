@@ -161,6 +161,7 @@ impl Role for ToyRole {
             if datagram.frame.data().first() == Some(&LINK) {
                 out.control(Precedence::Member, datagram);
             } else {
+                let datagram = Datagram { class: Class::Up, records: 1, ..datagram };
                 self.held.push_back((now.saturating_add(self.hold), datagram));
             }
         }

@@ -2,11 +2,11 @@
 
 use crate::source::{Filter, is_card, is_host4};
 use crate::vlans::Vlans;
-use frame::{Burst, Class, Datagram, Frame, LARGE, Peer, PortId, Vlan};
+use frame::{Burst, Class, Datagram, Frame, Note, Peer, PortId, Sender, Vlan};
 use std::sync::Arc;
 use wire::net::ipv4::{self, ECN_CE, ECN_ECT0};
 use wire::net::{
-    NetError, UdpFrame, UdpSpec, checksum, emit_udp4, has_partial_checksum, parse_udp4, payload_sum, udp, udp_checksum,
+    NetError, UdpFrame, UdpSpec, checksum, emit_udp4, has_partial_checksum, parse_udp4, udp, udp_checksum,
     udp_checksum_from, verify_udp4,
 };
 
@@ -113,7 +113,7 @@ pub struct Reader {
     filter: Filter,
     /// The filter, in the form for the usual packet.
     quick: Quick,
-    last: Sender,
+    last: Last,
     /// [`Peer::local`] of received datagrams.
     number: u8,
     /// Reads packets to the RoCEv2 port, if that is claimed. It is used last, so that other packets cost nothing more.
@@ -135,27 +135,23 @@ struct Quick {
     no_port: u32,
 }
 
-/// The common bytes in the headers of a sender's usual packets, and its peer.
+/// The common bytes in the headers of a sender's usual packets, and what follows from them.
 #[derive(Clone, Debug)]
-struct Sender {
-    /// Bytes 6 to 13: its Ethernet address, and the type of IPv4.
-    ethernet: u64,
-    /// Bytes 22 to 29: the protocol UDP and its IP address; TTL and header checksum as zero.
-    ip: u64,
-    /// Bytes 30 to 37: our IP address, its UDP port and ours.
-    ports: u64,
-    peer: Peer,
+struct Last {
+    /// Bytes 6 to 37 with [`COMPARED`]: its addresses and ours, the types of IPv4 and UDP, its ECN bits.
+    headers: [u64; 4],
+    /// [`Burst::stamp`] of the burst in which `sender` is it.
+    stamp: u64,
+    sender: Sender,
+    /// The note of a payload, if length and checksum of its UDP header were zero: see [`Last::note`].
+    note: Note,
+    /// What all its peers have in common: the port, and which of our addresses it is for.
+    common: Peer,
 }
 
 /// Eight bytes of the headers in packet order; used with masks that are made in the same way.
 const fn eight(bytes: [u8; 8]) -> u64 {
     u64::from_ne_bytes(bytes)
-}
-
-/// Eight bytes of the headers from `at` on.
-#[inline(always)]
-fn at(head: &[u8; PLAIN], at: usize) -> u64 {
-    eight(*head[at..].first_chunk().expect("eight bytes of the headers"))
 }
 
 /// Some bytes of the headers from `at` on.
@@ -164,43 +160,71 @@ fn field<const N: usize>(head: &[u8; PLAIN], at: usize) -> [u8; N] {
     *head[at..].first_chunk().expect("bytes of the headers")
 }
 
-// Bytes 6 to 13: the type of IPv4, and a source that is not a group address.
+/// Bytes 6 to 37 of the headers, eight each, so far as `mask` has bits.
+#[inline(always)]
+fn middle(head: &[u8; PLAIN], mask: &[u64; 4]) -> [u64; 4] {
+    std::array::from_fn(|word| eight(field(head, 6 + 8 * word)) & mask[word])
+}
+
+/// What two packets of one sender have in common: all but type of service, length, identification, TTL and header
+/// checksum. The ECN bits of the type of service are compared, so that they need not be read from each packet.
+const COMPARED: [u64; 4] =
+    [u64::MAX, eight([0xff, 0b11, 0, 0, 0, 0, 0x3f, 0xff]), eight([0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]), u64::MAX];
+
+/// What all usual packets have in common: the type of IPv4 and a source that is not a group address, version 4 and a
+/// header of 20 bytes, no fragment, the protocol UDP.
+const USUAL: [u64; 4] = [IPV4, eight([0x45, 0, 0, 0, 0, 0, 0, 0]), eight([0, ipv4::UDP, 0, 0, 0, 0, 0, 0]), 0];
+const USUAL_MASK: [u64; 4] = [
+    eight([1, 0, 0, 0, 0, 0, 0xff, 0xff]),
+    eight([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]),
+    eight([0, 0xff, 0, 0, 0, 0, 0, 0]),
+    0,
+];
+/// Bytes 6 to 13: the type of IPv4.
 const IPV4: u64 = eight([0, 0, 0, 0, 0, 0, 0x08, 0]);
-const IPV4_MASK: u64 = eight([1, 0, 0, 0, 0, 0, 0xff, 0xff]);
-// Bytes 14 to 21: version 4 and a header of 20 bytes; no fragment.
-const WHOLE: u64 = eight([0x45, 0, 0, 0, 0, 0, 0, 0]);
-const WHOLE_MASK: u64 = eight([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
-// Bytes 22 to 29: all but TTL and header checksum.
-const IP_MASK: u64 = eight([0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]);
-// The same: the protocol UDP.
-const UDP: u64 = eight([0, ipv4::UDP, 0, 0, 0, 0, 0, 0]);
-const UDP_MASK: u64 = eight([0, 0xff, 0, 0, 0, 0, 0, 0]);
-// Bytes 30 to 37: all but the sender's UDP port.
+/// Bytes 30 to 37: all but the sender's UDP port.
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
-impl Sender {
-    /// No sender: no packet has these headers, because these bits of `ip` are zero in every packet. Its peer has the
-    /// port of all senders.
+impl Last {
+    /// No sender.
     const fn nobody(port: PortId) -> Self {
-        Self { ethernet: 0, ip: !IP_MASK, ports: 0, peer: Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]) }
+        let common = Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]);
+        Self { headers: [0; 4], stamp: 0, sender: Sender::NOBODY, note: Note::unsummed(false), common }
     }
 
-    /// Takes over the sender of this usual packet.
+    /// Takes over the sender of this usual packet, which will be added to the burst next.
     #[inline(always)]
-    fn take(&mut self, head: &[u8; PLAIN]) {
-        (self.ethernet, self.ip, self.ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
-        self.peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
+    fn take(&mut self, head: &[u8; PLAIN], burst: &mut Burst) {
+        self.headers = middle(head, &COMPARED);
+        let (sender, peer) = burst.meet();
+        *peer = self.common;
+        peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
+        self.sender = sender;
+        self.stamp = burst.stamp();
+        let words = [26, 28, 30, 32, 34, 36].map(|at| u32::from(u16::from_ne_bytes(field(head, at))));
+        // These words and that of the protocol are at most seven times 0xFFFF; twice a length and a checksum are three
+        // times that: something is left.
+        let rest = 11 * 0xffff - words.iter().sum::<u32>() - checksum::word(ipv4::UDP.into()) as u32;
+        self.note = Note::of(rest, head[15] & 3 == ECN_CE);
     }
 
-    /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us. Branchless: for
-    /// the usual packet all parts are compared in any case.
+    /// Whether this is a usual packet of this sender, which the burst knows: no tag, no IP options, not a fragment, for
+    /// us. Branchless: for the usual packet all parts are compared in any case.
     #[inline(always)]
-    fn sent(&self, head: &[u8; PLAIN]) -> bool {
-        let other = (at(head, 6) ^ self.ethernet)
-            | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
-            | ((at(head, 22) & IP_MASK) ^ self.ip)
-            | (at(head, 30) ^ self.ports);
-        other == 0
+    fn sent(&self, head: &[u8; PLAIN], burst: &Burst) -> bool {
+        let [a, b, c, d] = middle(head, &COMPARED);
+        let [e, f, g, h] = self.headers;
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (self.stamp ^ burst.stamp()) == 0
+    }
+
+    /// What is known of the payload of its packet, whose checksum is right.
+    ///
+    /// Together with everything before the payload, the payload's sum is zero: it is the negative of all that. The
+    /// length stands there twice: in the pseudo header and in the header.
+    #[inline(always)]
+    fn note(&self, head: &[u8; PLAIN]) -> Note {
+        let (len, checksum) = (u16::from_ne_bytes(field(head, 38)), u16::from_ne_bytes(field(head, 40)));
+        if checksum == 0 { self.note.of_part() } else { self.note.less(2 * u32::from(len) + u32::from(checksum)) }
     }
 }
 
@@ -215,7 +239,7 @@ impl Reader {
         let no_port = if is_roce { u32::MAX } else { 0 };
         let quick = Quick { refuses: 0, mac, ip: u32::from_ne_bytes(local.ip), has_more: false, no_port };
         let filter = Filter::new(&Arc::new(Vlans::UNTAGGED), &[local.ip]);
-        let last = Sender::nobody(port);
+        let last = Last::nobody(port);
         Self { port, local: *local, verify, ours, filter, quick, last, number: 0, roce: None }
     }
 
@@ -232,7 +256,7 @@ impl Reader {
     #[must_use]
     pub const fn of_address(mut self, number: u8) -> Self {
         self.number = number;
-        self.last.peer.local = number;
+        self.last.common.local = number;
         self
     }
 
@@ -267,19 +291,17 @@ impl Reader {
     /// [`Reader::receive_into`] looks at it again.
     #[inline(always)]
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
-        let Some(ce) = self.usual(&mut frame) else { return Err(frame) };
+        let Some(note) = self.usual(&mut frame, burst) else { return Err(frame) };
         let len = frame.len();
-        // The datagram is built in its final place.
-        let _ = burst.push(Datagram { frame, peer: self.last.peer, records: 0, class: Class::Link, ce, sum: None });
-        if len >= LARGE {
-            know_sum(burst);
-        }
+        burst.add(frame, self.last.sender, note);
         Ok(len)
     }
 
     #[cold]
     #[inline(never)]
     fn unusual_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
+        // If the packet brought its sender into the burst, another sender may get this one's number there.
+        self.last.stamp = 0;
         let claims = self.roce.is_some();
         let frame = match &mut self.roce {
             None => frame,
@@ -295,11 +317,11 @@ impl Reader {
         Ok(len)
     }
 
-    /// Removes the headers of the usual packet, whose sender is then `last`; returns whether it met congestion.
+    /// Removes the headers of the usual packet, whose sender is then `last`.
     #[inline(always)]
-    fn usual(&mut self, frame: &mut Frame) -> Option<bool> {
+    fn usual(&mut self, frame: &mut Frame, burst: &mut Burst) -> Option<Note> {
         let head = frame.data().first_chunk::<PLAIN>()?;
-        if !self.last.sent(head) && !self.meet(head) {
+        if !self.last.sent(head, burst) && !self.meet(head, burst) {
             return None;
         }
         // `narrow` checks that the segment has a header and is inside the frame.
@@ -310,40 +332,26 @@ impl Reader {
         if self.verify == Verify::Software && !is_right(frame.data(), &self.local) {
             return None;
         }
-        let ce = head[15] & 3 == ECN_CE;
-        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(ce)
+        let note = self.last.note(head);
+        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(note)
     }
 
     /// Makes another sender the last one, if this is a usual packet and not from an impossible source.
     #[inline(never)]
-    fn meet(&mut self, head: &[u8; PLAIN]) -> bool {
-        // All but the address, as in `Sender::sent`: this shows whether the packet is usual.
-        let (ethernet, ip, ports) = (at(head, 6), at(head, 22) & IP_MASK, at(head, 30));
-        let other = ((ethernet ^ IPV4) & IPV4_MASK)
-            | ((at(head, 14) ^ WHOLE) & WHOLE_MASK)
-            | ((ip ^ UDP) & UDP_MASK)
-            | ((ports ^ self.ours) & OURS_MASK)
-            | self.quick.refuses;
+    fn meet(&mut self, head: &[u8; PLAIN], burst: &mut Burst) -> bool {
+        let [a, b, c, _] = middle(head, &USUAL_MASK);
+        let [e, f, g, _] = USUAL;
+        let ports = eight(field(head, 30));
+        let other = (a ^ e) | (b ^ f) | (c ^ g) | ((ports ^ self.ours) & OURS_MASK) | self.quick.refuses;
         let (source, port): ([u8; 4], [u8; 2]) = (field(head, 26), field(head, 34));
-        if other != 0 || self.is_impossible(ethernet, source, port) {
+        if other != 0 || self.is_impossible(eight(field(head, 6)), source, port) {
             return false;
         }
-        if self.quick.has_more {
-            return self.meet_unless_own(head);
+        if self.quick.has_more && self.filter.own.contains(&source) {
+            return false;
         }
-        self.last.take(head);
+        self.last.take(head, burst);
         true
-    }
-
-    /// The same on a port with several addresses: none of our own addresses is a valid source.
-    #[cold]
-    #[inline(never)]
-    fn meet_unless_own(&mut self, head: &[u8; PLAIN]) -> bool {
-        let is_own = self.filter.own.contains(&field(head, 26));
-        if !is_own {
-            self.last.take(head);
-        }
-        !is_own
     }
 
     /// Whether an otherwise usual packet has an impossible source: the opposite of [`is_possible`], on the bytes of the
@@ -367,14 +375,6 @@ fn is_possible(read: &UdpFrame, local: &Local, filter: &Filter, roce: bool) -> b
         && is_host4(read.src_ip)
         && !filter.own.contains(&read.src_ip)
         && (read.src_port != 0 || roce)
-}
-
-/// Notes the sum of the payload of the usual packet that was received last.
-#[inline(never)]
-fn know_sum(burst: &mut Burst) {
-    if let Some(datagram) = burst.last_mut() {
-        datagram.sum = datagram.frame.before(16).and_then(|head| payload_sum(head.first_chunk()?));
-    }
 }
 
 /// Bytes of the usual packet after its Ethernet header, according to its IP header.

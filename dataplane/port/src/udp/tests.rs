@@ -88,7 +88,7 @@ fn what_cannot_be_sent_is_dropped_by_name_and_nothing_behind_it() {
     send(&mut out, b.local_addr(), b"last", false);
     assert_eq!(flush(&mut a, &mut out), 4);
     let burst = receive(&mut b);
-    let got: Vec<_> = burst.iter().map(|(_, datagram)| datagram.frame.data()).collect();
+    let got: Vec<_> = (0..burst.len()).map(|number| burst.bytes(number)).collect();
     assert_eq!(got, [&b"first"[..], b"last"]);
     let counters = &a.counters;
     assert_eq!(
@@ -405,7 +405,7 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
         let (slow, other) = (asks(asked, port.local_addr().port()), asks(asked, port.local_addr().port()));
         slow.send(b"slow").unwrap();
         other.send(b"other").unwrap();
-        let peers: Vec<Peer> = receive(&mut port).iter().map(|(_, datagram)| datagram.peer).collect();
+        let peers: Vec<Peer> = receive(&mut port).iter().map(|(_, datagram)| *datagram.peer).collect();
         port.slow.put_apart(&peers[0], 1);
         for i in 0..20u8 {
             let mut frame = out.alloc().unwrap();

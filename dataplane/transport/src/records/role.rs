@@ -4,7 +4,7 @@ use super::RecordCounters;
 use super::routes::{End, Route};
 use super::sink::RecordSink;
 use crate::{Arrival, Endpoint, Memory, PathId};
-use frame::{Burst, Datagram, Outbox, Peer, PortId, Role, Table, TableError, Time};
+use frame::{Burst, DatagramView, Outbox, Peer, PortId, Role, Table, TableError, Time};
 use std::sync::Arc;
 use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
 use wire::record::{FRAG_LAST, FRAG_PART};
@@ -81,7 +81,7 @@ impl<M: Memory> RecordRole<M> {
         &mut self.endpoint
     }
 
-    fn take(&mut self, now: Time, datagram: &Datagram) {
+    fn take(&mut self, now: Time, datagram: &DatagramView<'_>) {
         self.counters.datagrams_in.add(1);
         for record in Walk::new(datagram.frame.data(), self.scale) {
             self.counters.records_in.add(1);
@@ -93,7 +93,7 @@ impl<M: Memory> RecordRole<M> {
     }
 
     #[inline]
-    fn take_record(&mut self, now: Time, datagram: &Datagram, record: &Record<'_>) {
+    fn take_record(&mut self, now: Time, datagram: &DatagramView<'_>, record: &Record<'_>) {
         let header = record.header();
         if header.msg_type() != MsgType::RC || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
             self.counters.dropped_unknown_type.add(1);
@@ -125,7 +125,7 @@ impl<M: Memory> Role for RecordRole<M> {
             if let Some(next) = burst.get(number + 1) {
                 next.frame.prefetch_head();
             }
-            self.take(now, datagram);
+            self.take(now, &datagram);
         }
         burst.clear();
     }

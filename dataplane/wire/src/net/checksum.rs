@@ -43,13 +43,15 @@ pub const fn folded(sum: u64) -> NonZeroU16 {
     }
 }
 
-/// The folded sum of two consecutive parts: `first` is the sum of the first part; `is_odd` says whether its length is
-/// odd.
+/// The folded sum of two consecutive parts. `first` is the folded sum of the first part, or 0 if there is none;
+/// `is_odd` says whether its length is odd. `then` is any partial sum of the second part of up to 20 bits.
 #[inline]
-pub const fn join(first: NonZeroU16, is_odd: bool, then: NonZeroU16) -> NonZeroU16 {
-    // After an odd number of bytes every byte is in the other half of its word.
-    let then = if is_odd { then.get().swap_bytes() } else { then.get() };
-    folded(first.get() as u64 + then as u64)
+pub const fn join(first: u16, is_odd: bool, then: u32) -> u16 {
+    // After an odd number of bytes every byte is in the other half of its word: that is a shift by 8, as the fold
+    // brings back what leaves the 16 bits.
+    let sum = first as u32 + (then << (8 * is_odd as u32));
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 /// Folds 64 bits to 32, then to 16. Each fold may carry once more, so each is done twice.

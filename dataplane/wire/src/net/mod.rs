@@ -12,7 +12,7 @@ pub mod udp;
 mod udp4;
 
 pub use udp4::{
-    MAX_HEADERS, UdpChecksum, UdpFrame, UdpSpec, emit_udp4, has_partial_checksum, headers_len, parse_udp4, payload_sum,
+    MAX_HEADERS, UdpChecksum, UdpFrame, UdpSpec, emit_udp4, has_partial_checksum, headers_len, parse_udp4,
     udp_checksum, udp_checksum_from, verify_udp4,
 };
 

@@ -176,21 +176,6 @@ pub fn udp_checksum_from(
     complete(headers_sum(src_ip, dst_ip, src_port, dst_port, len) + u64::from(payload.get()))
 }
 
-/// The folded sum of the payload of a datagram whose checksum is correct. `addresses` are the 16 bytes from the
-/// source's IPv4 address to the UDP checksum, as they stand in a packet without IP options. `None` if there is no
-/// checksum.
-#[inline]
-pub fn payload_sum(addresses: &[u8; 16]) -> Option<NonZeroU16> {
-    let [.., len_high, len_low, check_high, check_low] = *addresses;
-    if [check_high, check_low] == [0, 0] {
-        return None;
-    }
-    // Together with everything before the payload, the payload's sum is zero: all ones.
-    let len = u64::from(u16::from_ne_bytes([len_high, len_low]));
-    let rest = checksum::sum(addresses) + checksum::word(u16::from(ipv4::UDP)) + len;
-    Some(checksum::folded(u64::from(!checksum::folded(rest).get())))
-}
-
 /// The partial sum of the pseudo header and the UDP header without its checksum, before `len` bytes of payload.
 #[inline]
 fn headers_sum(src_ip: Ip4, dst_ip: Ip4, src_port: u16, dst_port: u16, len: usize) -> u64 {

@@ -3,13 +3,13 @@
 mod place;
 mod traced;
 
-use super::aggregate::{Aggregator, Appended, Closed};
+use super::aggregate::{Aggregator, Appended, Closed, Place};
 use super::budget::Budgets;
 use super::direction::{Both, Direction};
 use super::drop::DropReason;
 use super::flush::Cause;
 use super::pass::{self, Heard, Item, Tally, Walked};
-use super::route::{Destination, Routes, SlaveSource};
+use super::route::{Destination, Routes};
 use super::share::Shares;
 use crate::command::GatewayCommand;
 use crate::config::GatewayConfig;
@@ -19,8 +19,8 @@ use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Rol
 use link::RouteChange;
 use std::sync::Arc;
 
-/// How many items ahead of the current one the cache is asked for the place where records will go.
-const TAILS_AHEAD: usize = 8;
+/// How many items ahead of the current one the first-level cache is asked for the place where records will go.
+const NEAR: usize = 8;
 
 /// One lcore's gateway.
 pub struct Gateway {
@@ -152,67 +152,80 @@ impl Gateway {
         // They count as held from the start. A record that finds no buffer is subtracted where that is found.
         let held = self.held.of_mut(direction);
         *held = held.wrapping_add(to.len() as u64);
-        for (number, &destination) in to.iter().enumerate() {
-            self.prefetch_far(destination, burst.get(number).map_or(0, |datagram| datagram.frame.len()));
+        let mut places = [Place::NONE; BURST + NEAR];
+        for ((&destination, place), (bytes, _)) in to.iter().zip(&mut places).zip(burst.from(0)) {
+            *place = self.prefetch_far(destination, bytes.len());
         }
-        let mut tail = wire::HEADER_LEN;
-        for &ahead in to.iter().take(TAILS_AHEAD) {
-            self.buffers.prefetch_tail(ahead, tail);
+        let mut done = 0;
+        while let Some((number, appended)) = self.append_run(done, to, &places, burst) {
+            let Some(&destination) = to.get(number) else { return };
+            if appended == Appended::Full {
+                self.flush(now, destination, Cause::Full, out);
+            } else {
+                let item = Item::single(number, burst.bytes(number).len(), destination);
+                self.place(now, item, burst, out);
+            }
+            done = number + 1;
         }
-        for (number, &destination) in to.iter().enumerate() {
-            let Some(datagram) = burst.get(number) else {
-                frame::never!("a record counts as held and its datagram is gone");
-                continue;
-            };
-            let bytes = datagram.frame.data();
-            if let Some(&ahead) = to.get(number + TAILS_AHEAD) {
-                // The next record is most likely as long as this one.
-                tail = bytes.len();
-                self.buffers.prefetch_tail(ahead, tail);
+    }
+
+    /// Appends the records of a burst from `done` on up to the first one that fills its buffer, or finds no buffer with
+    /// room. Returns the number of that one.
+    #[inline(always)]
+    fn append_run(
+        &mut self,
+        done: usize,
+        to: &[Destination],
+        places: &[Place; BURST + NEAR],
+        burst: &Burst,
+    ) -> Option<(usize, Appended)> {
+        let later = places.get(done + NEAR..)?;
+        for (number, ((&destination, near), (bytes, note))) in
+            to.iter().skip(done).zip(later).zip(burst.from(done)).enumerate()
+        {
+            // That record is most likely as long as this one.
+            near.prefetch(bytes.len());
+            if bytes.len() >= LARGE {
+                self.prefetch_next_copy(done + number + 1, to, burst);
             }
-            // Most of the memory that a large record goes to was not used before. Without a prefetch of all of it, the
-            // copy waits for memory line by line.
-            if bytes.len() >= LARGE
-                && let (Some(&next), Some(ahead)) = (to.get(number + 1), burst.get(number + 1))
-            {
-                self.buffers.prefetch_copy(next, ahead.frame.data());
-            }
-            match self.buffers.append(destination, bytes, 1, datagram.ce, datagram.sum) {
+            match self.buffers.append(destination, bytes, 1, note) {
                 Appended::Waiting => {}
-                Appended::Full => self.flush(now, destination, Cause::Full, out),
-                Appended::NotOpen | Appended::NoRoom => {
-                    let item = Item::single(number, bytes.len(), destination);
-                    self.place(now, item, burst, out);
-                }
+                other => return Some((done + number, other)),
             }
+        }
+        None
+    }
+
+    /// Most of the memory that a large record goes to was not used before. Without a prefetch of all of it, the copy
+    /// waits for memory line by line.
+    fn prefetch_next_copy(&self, next: usize, to: &[Destination], burst: &Burst) {
+        if let Some(&destination) = to.get(next) {
+            self.buffers.prefetch_copy(destination, burst.bytes(next));
         }
     }
 
     /// Appends all items to the buffers of their destinations.
     fn append_items(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
         let items = std::mem::take(&mut self.items);
-        for ahead in items.iter().take(2 * BURST) {
-            self.prefetch_far(ahead.destination, usize::from(ahead.len));
-        }
-        for ahead in items.iter().take(TAILS_AHEAD) {
-            self.buffers.prefetch_tail(ahead.destination, usize::from(ahead.len));
+        let mut places = [Place::NONE; BURST];
+        for (item, place) in items.iter().zip(&mut places) {
+            *place = self.prefetch_far(item.destination, usize::from(item.len));
         }
         for (at, item) in items.iter().enumerate() {
-            if let Some(far) = items.get(at + 2 * BURST) {
-                self.prefetch_far(far.destination, usize::from(far.len));
+            if let (Some(far), Some(place)) = (items.get(at + BURST), places.get_mut(at % BURST)) {
+                *place = self.prefetch_far(far.destination, usize::from(far.len));
             }
-            if let Some(ahead) = items.get(at + TAILS_AHEAD) {
-                self.buffers.prefetch_tail(ahead.destination, usize::from(ahead.len));
+            if let Some(near) = places.get((at + NEAR) % BURST) {
+                near.prefetch(usize::from(item.len));
             }
-            let start = usize::from(item.offset);
-            let datagram = burst.get(usize::from(item.datagram));
-            let bytes = datagram.and_then(|datagram| datagram.frame.data().get(start..start + usize::from(item.len)));
-            let Some((datagram, bytes)) = datagram.zip(bytes) else {
+            let (number, start, len) = (usize::from(item.datagram), usize::from(item.offset), usize::from(item.len));
+            let whole = burst.bytes(number);
+            let Some(bytes) = whole.get(start..start + len) else {
                 frame::never!("records count as held and their datagram is gone");
                 continue;
             };
-            let sum = datagram.sum.filter(|_| bytes.len() == datagram.frame.len());
-            match self.buffers.append(item.destination, bytes, item.records, datagram.ce, sum) {
+            let note = if len == whole.len() { burst.note(number) } else { burst.note(number).of_part() };
+            match self.buffers.append(item.destination, bytes, item.records, note) {
                 Appended::Waiting => {}
                 Appended::Full => self.flush(now, item.destination, Cause::Full, out),
                 Appended::NotOpen | Appended::NoRoom => self.place(now, *item, burst, out),
@@ -223,52 +236,30 @@ impl Gateway {
     }
 
     /// Asks the second-level cache for the place where the next `len` bytes for a destination will go. If the buffer
-    /// will leave with them, it also asks for the route.
+    /// will leave with them, it also asks for what that touches.
     #[inline(always)]
-    fn prefetch_far(&self, destination: Destination, len: usize) {
-        if self.buffers.prefetch_far(destination, len) {
-            self.routes.prefetch_far(destination);
-        }
+    fn prefetch_far(&self, destination: Destination, len: usize) -> Place {
+        self.buffers.prefetch_far(destination, len, || self.routes.prefetch_far(destination))
     }
 
     /// The destinations of the burst's first datagrams, as long as each is one record from a master to a slave. They
     /// need no item list and no further check. Returns how many.
     fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> usize {
-        let (mut singles, mut bytes) = (0, 0);
-        for to in to {
-            let Some(datagram) = burst.get(singles) else { break };
-            let Some(destination) = pass::single(datagram, &mut self.heard, &self.routes) else { break };
-            self.buffers.prefetch_entry(destination);
-            *to = destination;
-            singles += 1;
-            bytes += datagram.frame.len();
-        }
+        let Self { routes, heard, buffers, .. } = self;
+        let (singles, bytes) = pass::singles(burst, heard, routes, to, |found| buffers.prefetch_entry(found));
         self.counters.down.datagrams_in.add(singles as u64);
         self.counters.down.records_in.add(singles as u64);
-        self.counters.down.bytes_in.add(bytes as u64);
+        self.counters.down.bytes_in.add(bytes);
         singles
     }
 
     /// The destinations of a burst in which every datagram is one record to a master from a slave that may send it.
     /// Such a burst needs no item list. Returns whether the burst is one; if not, nothing was counted.
     fn are_singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> bool {
-        let (mut from, mut bytes) = ([0; BURST], 0);
-        for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
-            let Some(datagram) = burst.get(number) else { return false };
-            let Some((master, slave)) = pass::single_upward(datagram, &self.routes) else { return false };
-            self.routes.prefetch(slave);
-            (*to, *from) = (master, slave);
-            bytes += datagram.frame.len();
-        }
-        for (number, slave) in from.into_iter().enumerate().take(burst.len()) {
-            let Some(datagram) = burst.get(number) else { return false };
-            if self.routes.slave_source(slave, &datagram.peer) != SlaveSource::Registered {
-                return false;
-            }
-        }
+        let Some(bytes) = pass::singles_upward(burst, &self.routes, to) else { return false };
         self.counters.up.datagrams_in.add(burst.len() as u64);
         self.counters.up.records_in.add(burst.len() as u64);
-        self.counters.up.bytes_in.add(bytes as u64);
+        self.counters.up.bytes_in.add(bytes);
         true
     }
 
@@ -276,13 +267,12 @@ impl Gateway {
     /// items.
     fn receive_any(&mut self, now: Time, singles: &[Destination], burst: &mut Burst, out: &mut Outbox) {
         for (number, &destination) in singles.iter().enumerate() {
-            let len = burst.get(number).map_or(0, |datagram| datagram.frame.len());
-            self.items.push(Item::single(number, len, destination));
+            self.items.push(Item::single(number, burst.bytes(number).len(), destination));
         }
         let mut links: u64 = 0;
         let mut tally = Tally::default();
         for (number, datagram) in burst.iter().filter(|&(number, _)| number >= singles.len()) {
-            match pass::walk(number, datagram, &self.routes, &mut self.items, &mut tally, &self.counters, |_, _| ()) {
+            match pass::walk(number, &datagram, &self.routes, &mut self.items, &mut tally, &self.counters, |_, _| ()) {
                 Walked::Cargo => {}
                 Walked::Link(records) => {
                     links |= 1 << number;

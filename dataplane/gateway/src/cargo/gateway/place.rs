@@ -9,8 +9,7 @@ use crate::drop::DropReason;
 use crate::flush::Cause;
 use crate::pass::Item;
 use crate::route::Destination;
-use frame::{Burst, Class, Datagram, LARGE, Outbox, Peer, Time};
-use std::num::NonZeroU16;
+use frame::{Burst, Class, Datagram, LARGE, Note, Outbox, Peer, Time};
 use wire::{HEADER_LEN, Record};
 
 /// The number of buffers that leave at once when the pool runs low.
@@ -59,9 +58,12 @@ impl Gateway {
             return;
         }
         let start = usize::from(item.offset);
-        let bytes = frame.data().get(start..start + len).unwrap_or(&[]);
-        let sum = datagram.sum.filter(|_| whole);
-        self.copy(now, destination, Run { bytes, records: item.records, ce: datagram.ce, sum }, limit, out);
+        let bytes = burst.bytes(number).get(start..start + len).unwrap_or(&[]);
+        let note = if whole { burst.note(number) } else { burst.note(number).of_part() };
+        if item.records == 1 && len + HEADER_LEN <= limit {
+            return self.copy_single(now, destination, bytes, note, out);
+        }
+        self.copy(now, destination, Run { bytes, records: item.records, note }, limit, out);
     }
 
     /// Whether an item that is a whole datagram leaves unchanged: nothing more would fit, or no frames are left to wait
@@ -90,12 +92,25 @@ impl Gateway {
     fn adopt(&mut self, now: Time, item: Item, datagram: Datagram, out: &mut Outbox) {
         self.make_room(now, out);
         let Datagram { frame, ce, sum, .. } = datagram;
-        match self.buffers.adopt(item.destination, frame, item.records, ce, sum, now) {
+        match self.buffers.adopt(item.destination, frame, item.records, Note::from_folded(sum, ce), now) {
             Ok(()) => {
                 self.hold(item.destination, u64::from(item.records));
                 self.count_open();
             }
             Err(_frame) => self.dropped(item.destination, u64::from(item.records), DropReason::NoFrame),
+        }
+    }
+
+    /// Copies a record that does not fit behind what waits into a fresh buffer, which it does not fill.
+    #[inline]
+    fn copy_single(&mut self, now: Time, to: Destination, bytes: &[u8], note: Note, out: &mut Outbox) {
+        self.flush(now, to, Cause::Full, out);
+        if !self.open(now, to, out) {
+            return self.dropped(to, 1, DropReason::NoFrame);
+        }
+        match self.buffers.append(to, bytes, 1, note) {
+            Appended::Waiting => self.hold(to, 1),
+            _ => frame::never!("a record does not fit a fresh buffer"),
         }
     }
 
@@ -120,7 +135,7 @@ impl Gateway {
                 self.dropped(to, u64::from(rest.records), DropReason::NoFrame);
                 return;
             }
-            match self.buffers.append(to, fits.bytes, fits.records, rest.ce, fits.sum) {
+            match self.buffers.append(to, fits.bytes, fits.records, fits.note) {
                 Appended::Waiting => self.hold(to, u64::from(fits.records)),
                 Appended::Full => {
                     self.hold(to, u64::from(fits.records));
@@ -159,7 +174,8 @@ impl Gateway {
         let limit = self.buffers.limit(destination);
         let Some(closed) = self.buffers.close(destination) else { return };
         self.release(destination, closed.records);
-        let run = Run { bytes: closed.frame.data(), records: closed.records, ce: closed.ce, sum: closed.sum };
+        let note = Note::from_folded(closed.sum, closed.ce);
+        let run = Run { bytes: closed.frame.data(), records: closed.records, note };
         self.copy(now, destination, run, limit, out);
         self.flush(now, destination, Cause::Order, out);
     }
@@ -212,10 +228,8 @@ impl Gateway {
 struct Run<'a> {
     bytes: &'a [u8],
     records: u16,
-    /// Whether they arrived with Congestion Experienced.
-    ce: bool,
-    /// The [`Datagram::sum`] of all of them, if it is known.
-    sum: Option<NonZeroU16>,
+    /// What is known of all of them.
+    note: Note,
 }
 
 impl Run<'_> {
@@ -227,14 +241,14 @@ impl Run<'_> {
             Self { records: 1, .. } => (0, 0),
             _ => whole_records(self.bytes, most),
         };
-        let sum = self.sum.filter(|_| len == self.bytes.len());
-        (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, sum, ..self }, self.after(len, records))
+        let note = if len == self.bytes.len() { self.note } else { self.note.of_part() };
+        (Self { bytes: self.bytes.get(..len).unwrap_or(&[]), records, note }, self.after(len, records))
     }
 
     /// What follows the first `len` bytes and `records` records.
     fn after(self, len: usize, records: u16) -> Self {
         let (bytes, records) = (self.bytes.get(len..).unwrap_or(&[]), self.records.saturating_sub(records));
-        Self { bytes, records, sum: self.sum.filter(|_| len == 0), ..self }
+        Self { bytes, records, note: if len == 0 { self.note } else { self.note.of_part() } }
     }
 
     /// Bytes of the first record.

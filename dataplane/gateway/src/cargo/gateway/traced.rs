@@ -84,11 +84,11 @@ impl Gateway {
         let Some(datagram) = burst.get(number) else {
             return frame::never!("a datagram of a burst is gone before it was walked");
         };
-        let (peer, whole) = (datagram.peer, datagram.frame.len());
+        let (peer, whole) = (*datagram.peer, datagram.frame.len());
         tracer.find(datagram.frame.data(), self.routes.shards().scale());
         let mut tally = Tally::default();
         let (items, counters) = (&mut self.items, &self.counters);
-        let walked = pass::walk(number, datagram, &self.routes, items, &mut tally, counters, |start, reason| {
+        let walked = pass::walk(number, &datagram, &self.routes, items, &mut tally, counters, |start, reason| {
             tracer.note_dropped(start, start + 1, reason);
         });
         tally.publish(&self.counters);
@@ -159,7 +159,7 @@ impl Gateway {
         }
         let (mut at, end) = (usize::from(item.offset), usize::from(item.offset) + usize::from(item.len));
         while at < end {
-            let rest = burst.get(number).and_then(|datagram| datagram.frame.data().get(at..end)).unwrap_or(&[]);
+            let rest = burst.bytes(number).get(at..end).unwrap_or(&[]);
             let Ok(record) = Record::first(rest) else {
                 return frame::never!("records are to be placed and cannot be read again");
             };
