@@ -11,7 +11,7 @@
 //!   only atomic words. A load gives a value that somebody wrote, and nothing follows from it for the next load. Copy
 //!   what the other process wrote once ([`Shared::read`]), and check the copy.
 //!
-//! **No part of the product uses it yet.** The rings between applications and a transport lcore will.
+//! **No part of the product uses it yet.** The rings of the crate `ring` lie in it.
 
 use crate::arena::{Backing, HUGEPAGE, Hugepages, PAGE, remedy_for};
 use std::fmt;
