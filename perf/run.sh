@@ -4,6 +4,9 @@
 #
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against the bare loop, and a
 #                                                      copy alone; with --slaves N one line of the table: see --help
+#   perf/run.sh aggregate --reference FILE             the bare loop against another program, or a C source (CFLAGS
+#                                                      are added), that is called as --help says
+#   perf/run.sh aggregate --extras                     what parts of a gateway cost that are not work on records
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+1 % fails)
 #   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
 #   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
@@ -90,6 +93,16 @@ run() {
         neighbours)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1
             GVM_BIN_DIR=$(cd "$folder" && pwd) "$bench" neighbours "$@"
+            ;;
+        aggregate)
+            if [ "${1:-}" = --reference ] && [[ ${2:-} == *.c ]]; then
+                local program=$target/reference
+                # shellcheck disable=SC2086  # Several flags.
+                cc -O3 -march=x86-64-v3 ${CFLAGS:-} -o "$program" "$2" || return 1
+                shift 2
+                set -- --reference "$program" "$@"
+            fi
+            "$bench" aggregate "$@"
             ;;
         *) "$bench" "$name" "$@" ;;
     esac

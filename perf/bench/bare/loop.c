@@ -1,5 +1,5 @@
-// The bare loop: the work of a gateway on records, and nothing else. No abstraction stands between the steps, no feature
-// that the benchmark does not use, no second kind of port. A gateway cannot do its work with much less than this.
+// The bare loop: the work of a gateway on records, and nothing else. No abstraction stands between the steps, no
+// feature that the benchmark does not use, no second kind of port. A gateway cannot do its work with much less.
 //
 // What it does for each datagram and record is what the product does: receive ring, headers against those of the last
 // sender, lengths, magic, type, id, shard, master, origin (upward), append, full and open, opening order, new headers
@@ -9,6 +9,7 @@
 // buffers (into the L2, which has more room for requests than the L1), then the records are appended. While they are
 // appended, the cache is asked for the packets of the next burst.
 #include "loop.h"
+#include "extra.h"
 
 // Packets and buffers that are asked for into the L1, so many ahead.
 #define NEAR 8
@@ -22,7 +23,8 @@ typedef u64 vector __attribute__((vector_size(32), aligned(1), may_alias));
 
 // Into the L1, and into the L2. The compiler takes a function that only does this for one that does nothing, and leaves
 // its calls out: such functions must be inlined.
-#define ASK static inline __attribute__((always_inline)) void
+#define INLINE static inline __attribute__((always_inline))
+#define ASK INLINE void
 ASK near(const void *at) { __builtin_prefetch(at, 0, 3); }
 ASK far(const void *at) { __builtin_prefetch(at, 0, 2); }
 
@@ -77,6 +79,8 @@ static __attribute__((noinline)) bool meet(struct world *w, const u8 *packet)
 {
     if (!is_usual(packet, own_ip[0]) || !is_from(&w->origins[w->slaves], packet, 0))
         return false;
+    if ((w->extras & VLANS) && !vlan_is_served(w, packet))
+        return false;
     memcpy(w->headers, packet + 6, 32);
     w->sender_sum = sender_sum(packet);
     return true;
@@ -110,6 +114,12 @@ static inline u32 datagram_len(const struct world *w, const u8 *packet)
     return unlikely(ip != udp + 20 || udp < 8 || ip + 14 > w->packet_len) ? 0 : udp - 8;
 }
 
+// Whether a datagram has no checksum, and whether it met congestion.
+static inline u8 unusual(const u8 *packet)
+{
+    return (load16(packet + 40) == 0 ? NO_SUM : 0) | ((packet[15] & 3) == 3 ? CE : 0);
+}
+
 ASK ask_for_packet(const u8 *packet)
 {
     near(packet);
@@ -119,7 +129,7 @@ ASK ask_for_packet(const u8 *packet)
 
 // Reads datagrams of a burst from `*next` on, until there are enough items for a group. Records of one datagram are all
 // of one shard. Returns the number of items.
-static inline u32 read_down(struct world *w, const u32 *ring, u32 *next, u32 received, struct item *items)
+INLINE u32 read_down(struct world *w, const u32 extras, const u32 *ring, u32 *next, u32 received, struct item *items)
 {
     const u8 *input = w->input;
     vector last = *(const vector *)w->headers;
@@ -138,7 +148,6 @@ static inline u32 read_down(struct world *w, const u32 *ring, u32 *next, u32 rec
         }
         u32 len = datagram_len(w, packet), left = len, shard = NONE;
         const u8 *record = packet + HEADERS;
-        u16 checksum = load16(packet + 40);
         bytes += len;
         do {
             u32 size = cargo(record, left), id = load32(record + 6);
@@ -149,11 +158,13 @@ static inline u32 read_down(struct world *w, const u32 *ring, u32 *next, u32 rec
             }
             shard = id >> SHARD_BITS;
             near(&w->slots[slave]);
+            if (extras & BUDGETS)
+                near(&w->shares[slave]);
             // With one record, what the datagram's checksum says is said of the record.
             items[count++] = (struct item) {
-                .at = record, .destination = slave, .len = (u16)size, .records = 1, .datagram = (u16)at,
-                .ce = (packet[15] & 3) == 3, .has_sum = size == len && checksum != 0,
-                .sum = whole_sum(sum, load16(packet + 38), checksum),
+                .at = (u32)(record - input), .destination = slave, .len = (u16)size, .datagram = (u8)at,
+                .unusual = unusual(packet) | (size == len ? 0 : NO_SUM),
+                .sum = whole_sum(sum, load16(packet + 38), load16(packet + 40)),
             };
             records++;
             record += size;
@@ -167,9 +178,10 @@ static inline u32 read_down(struct world *w, const u32 *ring, u32 *next, u32 rec
     return count;
 }
 
-// The same from slaves to the master. Every datagram has another sender, so its headers are read, and the cache is asked
-// for where its slave is registered: `check_origins` compares that.
-static inline u32 read_up(struct world *w, const u32 *ring, u32 *next, u32 received, struct item *items, u32 *slaves)
+// The same from slaves to the master. Every datagram has another sender, so its headers are read, and the cache is
+// asked for where its slave is registered: `check_origins` compares that.
+INLINE u32 read_up(struct world *w, const u32 extras, const u32 *ring, u32 *next, u32 received, struct item *items,
+                   u32 *slaves, u8 *numbers)
 {
     const u8 *input = w->input;
     u32 count = 0, at = *next;
@@ -177,7 +189,7 @@ static inline u32 read_up(struct world *w, const u32 *ring, u32 *next, u32 recei
     for (; at < received && count < GROUP; at++) {
         ask_for_packet(input + ring[at + NEAR]);
         const u8 *packet = input + ring[at];
-        if (unlikely(!is_usual(packet, own_ip[0]))) {
+        if (unlikely(!is_usual(packet, own_ip[0]) || ((extras & VLANS) && !vlan_is_served(w, packet)))) {
             dropped++;
             continue;
         }
@@ -197,12 +209,14 @@ static inline u32 read_up(struct world *w, const u32 *ring, u32 *next, u32 recei
             continue;
         }
         near(&w->origins[slave]);
-        u16 checksum = load16(packet + 40);
+        if (extras & BUDGETS)
+            near(&w->shares[slave]);
         slaves[count] = slave;
+        numbers[count] = (u8)number;
         items[count++] = (struct item) {
-            .at = packet + HEADERS, .destination = w->slaves, .len = (u16)len, .records = (u16)number,
-            .datagram = (u16)at, .ce = (packet[15] & 3) == 3, .has_sum = checksum != 0,
-            .sum = whole_sum(sender_sum(packet), load16(packet + 38), checksum),
+            .at = ring[at] + HEADERS, .destination = w->slaves, .len = (u16)len, .datagram = (u8)at,
+            .unusual = unusual(packet),
+            .sum = whole_sum(sender_sum(packet), load16(packet + 38), load16(packet + 40)),
         };
         records += number;
         bytes += len;
@@ -215,20 +229,24 @@ static inline u32 read_up(struct world *w, const u32 *ring, u32 *next, u32 recei
 }
 
 // Keeps the items that came from where their slave is registered.
-static inline u32 check_origins(struct world *w, struct item *items, const u32 *slaves, u32 count)
+INLINE u32 check_origins(struct world *w, const u32 extras, struct item *items, const u32 *slaves, u8 *numbers,
+                         u32 count)
 {
     u32 kept = 0;
     for (u32 i = 0; i < count; i++) {
-        bool is_good = is_from(&w->origins[slaves[i]], items[i].at - HEADERS, 1);
+        bool is_good = is_from(&w->origins[slaves[i]], w->input + items[i].at - HEADERS, 1);
+        if (extras & BUDGETS)
+            is_good = is_good && share_has_room(w, slaves[i], items[i].len);
         items[kept] = items[i];
+        numbers[kept] = numbers[i];
         kept += is_good;
     }
     w->counts.dropped += count - kept;
     return kept;
 }
 
-// Copies in vectors, of which the last one overlaps the one before: it must not touch a cache line behind the record that
-// nobody asked for.
+// Copies in vectors, of which the last one overlaps the one before: it must not touch a cache line behind the record
+// that nobody asked for.
 static inline void copy(u8 *to, const u8 *from, u32 len)
 {
     if (unlikely(len < 32)) {
@@ -236,6 +254,13 @@ static inline void copy(u8 *to, const u8 *from, u32 len)
         return;
     }
     vector end = *(const vector *)(from + len - 32);
+    if (likely(len - 64 <= 32)) {
+        vector first = *(const vector *)from, second = *(const vector *)(from + 32);
+        *(vector *)to = first;
+        *(vector *)(to + 32) = second;
+        *(vector *)(to + len - 32) = end;
+        return;
+    }
     for (u32 at = 0; at + 32 < len; at += 32)
         *(vector *)(to + at) = *(const vector *)(from + at);
     *(vector *)(to + len - 32) = end;
@@ -345,10 +370,13 @@ ASK ask_for_tail_near(struct world *w, const struct item *item)
     near(tail + item->len);
 }
 
-// Appends a group of items to their buffers; those that are full become departures. Returns how many.
-static inline u32 append(struct world *w, const u32 *ring, struct item *items, u32 count, struct departure *departures)
+// Appends a group of items to their buffers; those that are full become departures. Returns how many. `numbers` says
+// how many records an item has, if that is not one.
+INLINE u32 append(struct world *w, const u32 extras, const u32 *ring, struct item *items, const u8 *numbers, u32 count,
+                  struct departure *departures)
 {
     u8 *arena = w->arena;
+    const u8 *input = w->input;
     struct slot *slots = w->slots;
     u32 left = 0;
     for (u32 i = 0; i < NEAR; i++)
@@ -360,14 +388,17 @@ static inline u32 append(struct world *w, const u32 *ring, struct item *items, u
     for (u32 i = 0; i < count; i++) {
         const struct item *item = &items[i];
         // The same place in the packet that comes a burst later.
-        const u8 *packet = w->input + ring[item->datagram];
-        const u8 *later = w->input + ring[item->datagram + BURST] + (item->at - HEADERS - packet);
+        const u8 *later = input + item->at - HEADERS + (int)(ring[item->datagram + BURST] - ring[item->datagram]);
         far(later);
         far(later + 64);
         far(later + 128);
         ask_for_tail_near(w, &items[i + NEAR]);
         u32 destination = item->destination, len = item->len;
         struct slot *slot = &slots[destination];
+        if ((extras & BUDGETS) && !numbers && unlikely(!share_has_room(w, destination, len))) {
+            w->counts.dropped++;
+            continue;
+        }
         if (unlikely(slot->room < len)) {
             if (slot->entry != NONE)
                 leave(w, slot, destination, &departures[left++]);
@@ -377,12 +408,17 @@ static inline u32 append(struct world *w, const u32 *ring, struct item *items, u
             }
         }
         u32 tail = slot->tail;
-        copy(arena + tail, item->at, len);
-        slot->sums[tail & 1] += likely(item->has_sum) ? item->sum : bytes_sum(item->at, len);
+        u32 sum = item->sum;
+        copy(arena + tail, input + item->at, len);
+        if (unlikely(item->unusual)) {
+            slot->ce |= (item->unusual & CE) != 0;
+            if (item->unusual & NO_SUM)
+                sum = bytes_sum(input + item->at, len);
+        }
+        slot->sums[tail & 1] += sum;
         slot->tail = tail + len;
         slot->room -= len;
-        slot->records += item->records;
-        slot->ce |= item->ce;
+        slot->records += numbers ? numbers[i] : 1;
         if (slot->room < RECORD)
             leave(w, slot, destination, &departures[left++]);
     }
@@ -398,7 +434,7 @@ static inline u32 bucket(u64 value, u32 least, u32 last)
 }
 
 // Gives buffers their headers and hands them to the device.
-static inline void send(struct world *w, const struct departure *departures, u32 count)
+INLINE void send(struct world *w, const u32 extras, const struct departure *departures, u32 count)
 {
     struct counts *counts = &w->counts;
     u32 own = own_ip[1];
@@ -428,11 +464,19 @@ static inline void send(struct world *w, const struct departure *departures, u32
         counts->records_out += it->records;
         counts->bytes_out += it->len;
         u32 place = w->tx_head++ % TX_RING;
-        if (likely(w->tx_len == TX_RING))
+        if (likely(w->tx_len == TX_RING)) {
             w->free[w->free_len++] = w->tx[place];
-        else
+            if (extras & BOUNDS)
+                has_left(w, w->tx_to[place]);
+        } else {
             w->tx_len++;
+        }
         w->tx[place] = it->start / 2048;
+        if (extras & BOUNDS) {
+            w->tx_to[place] = it->destination;
+            if (unlikely(!may_wait(w, it->destination)))
+                counts->dropped += it->records;
+        }
     }
     counts->datagrams_out += count;
 }
@@ -443,24 +487,31 @@ static inline u32 forward(const struct world *w, u32 place, u32 by)
     return place < w->places ? place : place - w->places;
 }
 
-u32 poll_once(struct world *w)
+INLINE u32 poll(struct world *w, const u32 extras)
 {
     struct item items[GROUP + DATAGRAM + NEAR];
     struct departure departures[GROUP + DATAGRAM];
-    u32 slaves[GROUP + DATAGRAM];
+    u32 slaves[GROUP];
+    u8 numbers[GROUP];
     u32 *ring = w->ring + w->head;
     u32 waiting = w->tail - w->head + (w->tail < w->head ? w->places : 0);
     u32 received = waiting < BURST ? waiting : BURST, next = 0;
+    if (extras & BUDGETS)
+        // What left since the last poll is dealt out: here so much that no record is beyond the share of its slave.
+        w->clock += BURST * w->packet_len;
     while (next < received) {
-        u32 count;
+        u32 full = 0;
         if (w->up) {
-            count = read_up(w, ring, &next, received, items, slaves);
-            count = check_origins(w, items, slaves, count);
+            u32 count = read_up(w, extras, ring, &next, received, items, slaves, numbers);
+            count = check_origins(w, extras, items, slaves, numbers, count);
+            if (likely(count > 0))
+                full = append(w, extras, ring, items, numbers, count, departures);
         } else {
-            count = read_down(w, ring, &next, received, items);
+            u32 count = read_down(w, extras, ring, &next, received, items);
+            if (likely(count > 0))
+                full = append(w, extras, ring, items, NULL, count, departures);
         }
-        if (likely(count > 0))
-            send(w, departures, append(w, ring, items, count, departures));
+        send(w, extras, departures, full);
     }
     // All packets were copied: their chunks go back to the end of the ring.
     memcpy(w->ring + w->tail, ring, received * sizeof *ring);
@@ -468,4 +519,16 @@ u32 poll_once(struct world *w)
     w->tail = forward(w, w->tail, received);
     w->counts.packets += received;
     return received;
+}
+
+// A loop for each choice of extras, so that none of them pays for the others.
+u32 poll_once(struct world *w)
+{
+    switch (w->extras) {
+        case VLANS: return poll(w, VLANS);
+        case BUDGETS: return poll(w, BUDGETS);
+        case BOUNDS: return poll(w, BOUNDS);
+        case EVERY_EXTRA: return poll(w, EVERY_EXTRA);
+        default: return poll(w, 0);
+    }
 }

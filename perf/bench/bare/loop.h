@@ -64,14 +64,19 @@ struct opened {
     u32 rest;
 };
 
-// Records of one datagram, back to back, for one destination.
+// Records of one datagram, back to back, for one destination. Small, because every record of a group has one.
 struct item {
-    const u8 *at;
+    u32 at;             // offset in `input`
     u32 destination;
-    u32 sum;            // see `whole_sum`, if `has_sum`
-    u16 len, records;
-    u16 datagram;       // its number in the burst
-    u8 has_sum, ce;
+    u32 sum;            // see `whole_sum`: of all records together
+    u16 len;
+    u8 datagram;        // its number in the burst
+    u8 unusual;         // NO_SUM and CE
+};
+
+enum {
+    NO_SUM = 1,         // the sum is not known
+    CE = 2,             // the datagram has met congestion
 };
 
 // A buffer on its way out.
@@ -81,9 +86,23 @@ struct departure {
     u16 len, records, sum, ce;
 };
 
+// How much of a contended port a slave may have.
+struct share {
+    u32 seen;           // the clock when it was last used
+    u16 left, round;    // bytes that were left then, and the round in which it was last active
+};
+
 struct counts {
     u64 packets, records_in, bytes_in, records_out, bytes_out, datagrams_out, full, dropped, most_open;
     u64 hold[32], hold_sum, records[16], records_sum;
+};
+
+// What a gateway has beside the work on records, each to be measured alone: see extra.h.
+enum {
+    VLANS = 1,
+    BUDGETS = 2,
+    BOUNDS = 4,
+    EVERY_EXTRA = 7,
 };
 
 struct world {
@@ -112,6 +131,13 @@ struct world {
     u32 sender_sum;
     u64 now;
     struct counts counts;
+    // For the extras, which only one of the loops uses: see extra.h.
+    u32 extras;
+    u64 vlans[65];
+    struct share *shares;
+    u16 *waiting;
+    u32 tx_to[TX_RING];
+    u32 clock;
 };
 
 // The gateway's own address on the side from which it receives, and on the one to which it sends.

@@ -15,7 +15,7 @@
 
 // What the benchmark says first. All numbers are as this machine writes them.
 struct setup {
-    u32 slaves, up, records, packets, packet_len, chunk, slots, limit, round, hugepages;
+    u32 slaves, up, records, packets, packet_len, chunk, slots, limit, round, hugepages, extras;
 };
 
 static const u8 OWN_MAC[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 1, 1}};
@@ -75,13 +75,15 @@ static void set_up_routes(struct world *w, const struct setup *setup)
         bool is_master = id == setup->slaves;
         // A slave's place in the tables is its id: all shards are served. The master's is behind all of them.
         u32 at = is_master ? w->slaves : id;
-        u8 mac[6] = {2, 0, 1, (u8)(id >> 16), (u8)(id >> 8), (u8)id}, ip[4] = {10, (u8)(2 + (id >> 16)), mac[4], mac[5]};
+        u8 mac[6] = {2, 0, 1, (u8)(id >> 16), (u8)(id >> 8), (u8)id};
+        u8 ip[4] = {10, (u8)(2 + (id >> 16)), mac[4], mac[5]};
         struct route *route = &w->routes[at];
         *route = (struct route) {.port = be16(PORT), .vlan = 0xffff, .device = !is_master};
         route->source_port = be16((u16)(49152 + (is_master ? 0 : id % 1024)));
         memcpy(route->mac, is_master ? MASTER_MAC : mac, 6);
         memcpy(&route->ip, is_master ? MASTER_IP : ip, 4);
-        w->origins[at] = (struct origin) {.ip = route->ip, .port = route->port, .vlan = 0xffff, .device = route->device};
+        w->origins[at] = (struct origin) {.ip = route->ip, .port = route->port, .vlan = 0xffff};
+        w->origins[at].device = route->device;
         w->slots[at].limit = (u16)setup->limit;
     }
 }
@@ -131,6 +133,13 @@ static void set_up(struct world *w, const struct setup *setup)
         entries *= 2;
     w->order = map(entries * sizeof *w->order, false);
     w->order_mask = entries - 1;
+    w->extras = setup->extras;
+    // Packets without a tag are served; each slave has saved a whole share, so that no record is beyond it.
+    w->vlans[64] = 1;
+    w->shares = map((w->slaves + 1) * sizeof *w->shares, false);
+    for (u32 i = 0; i <= w->slaves; i++)
+        w->shares[i].left = 0xffff;
+    w->waiting = map((w->slaves + 1) * sizeof *w->waiting, false);
 }
 
 static __attribute__((noinline)) u32 pass(struct world *w, u32 packets)

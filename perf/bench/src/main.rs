@@ -45,6 +45,14 @@ enum Bench {
         /// Hand chunks out one after the other, and not in random order
         #[arg(long, requires = "slaves")]
         in_order: bool,
+        /// The bare loop in turn with another program of its kind (perf/run.sh compiles a source), and no gateway. The
+        /// program is called with slaves and rounds; the environment has packets (PK), and SHUF=1 where chunks are in
+        /// random order. It prints "median N"
+        #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["slaves", "extras"])]
+        reference: Option<PathBuf>,
+        /// What parts of a gateway that are not work on records cost the bare loop, and no gateway
+        #[arg(long, conflicts_with = "slaves")]
+        extras: bool,
     },
     /// What one record costs from a device of DPDK to another, against dpdk-testpmd; needs DPDK
     Dpdk {
@@ -182,7 +190,9 @@ impl Bench {
 
     fn run(self, quick: bool) -> anyhow::Result<Report> {
         match self {
-            Self::Aggregate { rounds, slaves, records, up, input: warmth, in_order } => {
+            Self::Aggregate { rounds, reference: Some(program), .. } => aggregate::reference(&program, rounds),
+            Self::Aggregate { rounds, extras: true, .. } => aggregate::extras(rounds),
+            Self::Aggregate { rounds, slaves, records, up, input: warmth, in_order, .. } => {
                 let case =
                     |slaves| aggregate::Case { slaves, records: records.into(), up, warmth, scattered: !in_order };
                 aggregate::report(rounds, slaves.map(case), quick)

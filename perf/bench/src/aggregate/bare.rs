@@ -1,6 +1,7 @@
 //! The bare loop as a child: the same input, one round at a time. See `bare/main.c` for what is said over the pipes.
 
-use crate::input::{self, Shape};
+use super::{Case, ROOM, Warmth};
+use crate::input;
 use anyhow::{Context as _, bail, ensure};
 use frame::Backing;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -9,20 +10,35 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Where the build script put it.
 const PROGRAM: &str = concat!(env!("OUT_DIR"), "/bare");
 
+/// What a gateway has beside the work on records, which the bare loop can have, too: each alone, and all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    /// Nothing.
+    None = 0,
+    /// The list of VLANs, asked for each sender that is not the last one.
+    Vlans = 1,
+    /// The fair share of each slave, as while a port is contended.
+    Budgets = 2,
+    /// A bound on the datagrams that wait for one destination.
+    Bounds = 4,
+    /// All of these.
+    Every = 7,
+}
+
 /// A bare loop with its input, which waits for a command.
 pub(super) struct BareLoop {
     child: Child,
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    is_cold: bool,
 }
 
 impl BareLoop {
-    /// Starts it with these packets in chunks as the product has them, and with buffers of at most `limit` bytes; a
-    /// round is so many packets.
+    /// Starts it with the input of a case in chunks as the product has them.
     ///
     /// # Errors
     /// It does not start, or has no memory.
-    pub(super) fn new(shape: &Shape, packets: &[Vec<u8>], limit: u16, round: usize) -> anyhow::Result<Self> {
+    pub(super) fn new(case: &Case, packets: &[Vec<u8>], extra: Extra) -> anyhow::Result<Self> {
         let mut child = Command::new(PROGRAM)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -30,12 +46,13 @@ impl BareLoop {
             .with_context(|| format!("cannot start the bare loop {PROGRAM}"))?;
         let commands = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().context("its output")?);
-        let mut bare = Self { child, commands, answers };
-        bare.set_up(shape, packets, limit, round)?;
+        let mut bare = Self { child, commands, answers, is_cold: case.warmth == Warmth::Cold };
+        bare.set_up(case, packets, extra)?;
         Ok(bare)
     }
 
-    fn set_up(&mut self, shape: &Shape, packets: &[Vec<u8>], limit: u16, round: usize) -> anyhow::Result<()> {
+    fn set_up(&mut self, case: &Case, packets: &[Vec<u8>], extra: Extra) -> anyhow::Result<()> {
+        let shape = case.shape();
         // For its numbers alone: the bare loop has memory of its own.
         let pool = input::pool(packets.len() as u32, input::chunk(packets))?;
         let chunks = input::arrange(&pool, shape.scattered);
@@ -47,9 +64,10 @@ impl BareLoop {
             packets.first().map_or(0, Vec::len) as u32,
             pool.chunk(),
             pool.slots(),
-            limit.into(),
-            round as u32,
+            ROOM.into(),
+            case.round() as u32,
             (pool.backing() == Backing::Hugepages).into(),
+            extra as u32,
         ];
         drop(pool);
         let mut to = BufWriter::new(self.commands.as_mut().context("its input is open")?);
@@ -78,20 +96,12 @@ impl BareLoop {
         answer.parse().with_context(|| format!("the bare loop said: {answer}"))
     }
 
-    /// Passes the whole input once.
+    /// Passes the input until buffers are filled to all levels.
     ///
     /// # Errors
     /// It has ended.
-    pub(super) fn warm(&mut self) -> anyhow::Result<()> {
-        self.command(b'w').map(drop)
-    }
-
-    /// Takes what is in the caches out of them.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub(super) fn evict(&mut self) -> anyhow::Result<()> {
-        self.command(b'e').map(drop)
+    pub(super) fn fill(&mut self, case: &Case) -> anyhow::Result<()> {
+        (0..case.passes_to_fill()).try_for_each(|_| self.command(b'w').map(drop))
     }
 
     /// One round: nanoseconds per record.
@@ -99,6 +109,8 @@ impl BareLoop {
     /// # Errors
     /// It has ended.
     pub(super) fn run(&mut self) -> anyhow::Result<f64> {
+        // Takes what is in the caches out of them, or brings the input into them.
+        self.command(if self.is_cold { b'e' } else { b'w' })?;
         self.command(b't')
     }
 

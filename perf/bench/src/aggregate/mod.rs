@@ -6,9 +6,11 @@
 //! The baseline is the **bare loop** (`bare/`): a program of a few hundred lines that does the same logical work on the
 //! same input, and has no abstraction, no second port and no option. A floor below both is a copy of the bytes alone.
 
+mod anchor;
 mod bare;
 mod subject;
 
+pub use anchor::{extras, reference};
 pub use subject::{Bench, lcore};
 
 use crate::caches::Eviction;
@@ -17,7 +19,7 @@ use crate::input::{self, Shape};
 use crate::ratios::{Ratios, median};
 use crate::report::Report;
 use anyhow::Context as _;
-use bare::BareLoop;
+use bare::{BareLoop, Extra};
 use clap::ValueEnum;
 use std::fmt;
 use subject::MTU;
@@ -76,9 +78,23 @@ pub struct Case {
 }
 
 impl Case {
+    /// What stands above the columns that say which case it is.
+    const HEAD: &str = "direction   slaves rec/dgram  input   chunks";
+
     fn shape(&self) -> Shape {
         let &Self { slaves, records, up, warmth, scattered } = self;
         Shape { slaves, payload: 64, records, packets: warmth.records(slaves) / records, up, scattered }
+    }
+
+    /// Packets of a round.
+    fn round(&self) -> usize {
+        let packets = self.shape().packets;
+        packets * (ROUND / (packets * self.records)).max(1)
+    }
+
+    /// How often the input must pass so that buffers are filled to all levels, and every page was touched.
+    fn passes_to_fill(&self) -> usize {
+        8 * 16 * self.slaves as usize / self.warmth.records(self.slaves) + 2
     }
 
     /// The one that the benchmark stands for.
@@ -124,16 +140,13 @@ const FULL: f64 = 0.99;
 /// The measured run did not happen: see [`Bench::check`] and `BareLoop::check`.
 pub fn measure(case: Case, rounds: usize, fill: bool) -> anyhow::Result<Row> {
     let shape = case.shape();
-    let round = shape.packets * (ROUND / (shape.packets * case.records)).max(1);
     let input = input::packets(&shape);
     let mut bench = Bench::new(shape, &input, frame::BURST)?;
-    let mut bare = BareLoop::new(&shape, &input, ROOM, round)?;
+    let mut bare = BareLoop::new(&case, &input, Extra::None)?;
     let mut floor = Floor::new(&shape, &input, input::chunk(&input), usize::from(ROOM))?;
     if fill {
-        for _ in 0..8 * case.slaves as usize * 16 / (shape.packets * case.records) + 2 {
-            bench.warm();
-            bare.warm()?;
-        }
+        (0..case.passes_to_fill()).for_each(|_| bench.warm());
+        bare.fill(&case)?;
     }
     let (_, distance) = floor.best(case.records);
     let eviction = (case.warmth == Warmth::Cold).then(Eviction::default);
@@ -143,11 +156,7 @@ pub fn measure(case: Case, rounds: usize, fill: bool) -> anyhow::Result<Row> {
             Some(eviction) => eviction.evict(),
             None => bench.warm(),
         }
-        let us = bench.run(round);
-        match &eviction {
-            Some(_) => bare.evict()?,
-            None => bare.warm()?,
-        }
+        let us = bench.run(case.round());
         let them = bare.run()?;
         match &eviction {
             Some(eviction) => eviction.evict(),
@@ -186,12 +195,8 @@ fn cases(quick: bool) -> Vec<Case> {
 fn table(cases: &[Case], rounds: usize, quick: bool) -> anyhow::Result<Vec<Row>> {
     println!("aggregate: 64-byte payloads, MTU 1500, hold infinite, uniformly random slaves, one lcore; ns per record");
     println!(
-        "{:>9} {:>8} {:>9} {:>6} {:>8} {:>9} {:>7} {:>7} {:>12} {:>8} {:>9} {:>7}",
-        "direction",
-        "slaves",
-        "rec/dgram",
-        "input",
-        "chunks",
+        "{} {:>9} {:>7} {:>7} {:>12} {:>8} {:>9} {:>7}",
+        Case::HEAD,
         "gateway",
         "bare",
         "ratio",
