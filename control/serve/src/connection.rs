@@ -139,9 +139,9 @@ pub(super) enum End {
 }
 
 /// The callers of one server.
-pub(super) struct Reception<O, S>(Mutex<Callers<O, Arc<S>>>);
+pub(super) struct SharedCallers<O, S>(Mutex<Callers<O, Arc<S>>>);
 
-impl<O: Copy + PartialEq + Send + 'static, S: Socket> Reception<O, S> {
+impl<O: Copy + PartialEq + Send + 'static, S: Socket> SharedCallers<O, S> {
     /// No callers yet.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(Callers::new(CALLERS, SHARE))))
@@ -156,7 +156,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Reception<O, S> {
     pub(super) fn admit(self: &Arc<Self>, origin: O, socket: S) -> Option<Caller<O, S>> {
         let socket = Arc::new(socket);
         let turn = self.callers().admit(origin, Arc::clone(&socket), is_silent)?;
-        Some(Caller { reception: Arc::clone(self), socket, turn })
+        Some(Caller { callers: Arc::clone(self), socket, turn })
     }
 
     /// Closes a connection whose request is not complete, so that a descriptor becomes free.
@@ -172,7 +172,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Reception<O, S> {
 
 /// A connection that has a place.
 pub(super) struct Caller<O, S> {
-    reception: Arc<Reception<O, S>>,
+    callers: Arc<SharedCallers<O, S>>,
     socket: Arc<S>,
     turn: Turn,
 }
@@ -196,7 +196,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
         F: Future<Output = Response<B>>,
     {
-        let Self { reception, socket, turn: Turn { number, mut over } } = self;
+        let Self { callers, socket, turn: Turn { number, mut over } } = self;
         let (tell, mut news) = tokio::sync::mpsc::unbounded_channel();
         let service = service_fn(move |request: Request<Incoming>| {
             let (answer, tell) = (answer.clone(), tell.clone());
@@ -225,7 +225,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
                 Some(news) = news.recv() => match news {
                     News::Asked => {
                         asked = true;
-                        reception.callers().leave(number);
+                        callers.callers().leave(number);
                     }
                     News::Answered { ends } => patience = ends.then(|| tokio::time::Instant::now() + TAKING),
                 },
@@ -238,7 +238,7 @@ impl<O: Copy + PartialEq + Send + 'static, S: Socket> Caller<O, S> {
                 () = sleep_until(until), if patience.is_some() => break End::TooSlow,
             }
         };
-        reception.callers().leave(number);
+        callers.callers().leave(number);
         end
     }
 }

@@ -10,10 +10,9 @@
 //! | [`socket`] | the control socket itself |
 //! | [`callers`] | clients whose request is not complete, and which of them are closed |
 //!
-//! The control thread alone knows some of the answers; it gets an [`Ask`] for them. Nothing here touches a poll loop.
+//! The control thread alone knows some of the answers; it gets an [`ControlRequest`] for them. Nothing here touches a poll loop.
 #![forbid(unsafe_code)]
 
-mod ask;
 pub mod board;
 pub mod callers;
 mod capture;
@@ -22,17 +21,18 @@ mod connection;
 mod counters;
 pub mod facts;
 pub mod metrics;
-mod office;
 mod refusal;
+mod request;
 pub mod router;
 pub mod routes;
 mod server;
 mod single;
 pub mod socket;
+mod state;
 mod stream;
 mod trace;
 pub mod tuning;
 
-pub use ask::Ask;
 pub use counters::ControlCounters;
+pub use request::ControlRequest;
 pub use server::{Serving, start};

@@ -2,10 +2,10 @@
 //! test fails when a route is not described, when a described route does not exist, or when an answer does not match
 //! its description.
 
-use super::ask::Ask;
 use super::connection::LONGEST_BODY;
-use super::office::Office;
 use super::refusal::Refusal;
+use super::request::ControlRequest;
+use super::state::ServerState;
 use super::{capture, trace, tuning};
 use api::OPENAPI;
 use api::error::{ApiError, Code};
@@ -26,19 +26,19 @@ pub struct HttpRoute {
     pub method: &'static str,
     /// The path.
     pub path: &'static str,
-    handler: MethodRouter<Office>,
+    handler: MethodRouter<ServerState>,
 }
 
 impl HttpRoute {
-    fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+    fn get<T: 'static>(path: &'static str, handler: impl Handler<T, ServerState>) -> Self {
         Self { method: "GET", path, handler: get(handler) }
     }
 
-    fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+    fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, ServerState>) -> Self {
         Self { method: "PATCH", path, handler: patch(handler) }
     }
 
-    fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Office>) -> Self {
+    fn post<T: 'static>(path: &'static str, handler: impl Handler<T, ServerState>) -> Self {
         Self { method: "POST", path, handler: post(handler) }
     }
 }
@@ -59,10 +59,10 @@ pub fn routes() -> Vec<HttpRoute> {
     ]
 }
 
-pub(super) fn router(office: Office) -> Router {
+pub(super) fn router(state: ServerState) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
-    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).layer(middleware::from_fn(say)).with_state(office)
+    router.layer(DefaultBodyLimit::max(LONGEST_BODY)).layer(middleware::from_fn(say)).with_state(state)
 }
 
 /// Logs each request and its answer, for those who look for a fault.
@@ -84,21 +84,21 @@ async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
-async fn stats(State(office): State<Office>) -> Result<Json<Stats>, Refusal> {
-    let membership = office.ask(Ask::Membership).await?;
-    Ok(Json(office.board.stats(membership)))
+async fn stats(State(state): State<ServerState>) -> Result<Json<Stats>, Refusal> {
+    let membership = state.request(ControlRequest::Membership).await?;
+    Ok(Json(state.board.stats(membership)))
 }
 
-async fn registered(State(office): State<Office>) -> Result<Json<Routes>, Refusal> {
-    let routes = office.ask(Ask::Routes).await?;
+async fn registered(State(state): State<ServerState>) -> Result<Json<Routes>, Refusal> {
+    let routes = state.request(ControlRequest::Routes).await?;
     routes.map(Json).ok_or_else(|| {
         ApiError::new(Code::WrongRole, "only a gateway has routes", "ask a gateway: gvm-dp routes --name GATEWAY")
             .into()
     })
 }
 
-async fn drain(State(office): State<Office>) -> Result<Json<Draining>, Refusal> {
-    office.ask(Ask::Drain).await?;
+async fn drain(State(state): State<ServerState>) -> Result<Json<Draining>, Refusal> {
+    state.request(ControlRequest::Drain).await?;
     Ok(Json(Draining { state: "draining".to_owned() }))
 }
 

@@ -1,11 +1,11 @@
 //! The task that serves the control socket.
 
-use crate::ask::Ask;
 use crate::board::Board;
-use crate::connection::{End, LONGEST_BODY, Reception, Unread};
-use crate::office::Office;
+use crate::connection::{End, LONGEST_BODY, SharedCallers, Unread};
 use crate::refusal::Refusal;
+use crate::request::ControlRequest;
 use crate::socket::ControlSocket;
+use crate::state::ServerState;
 use crate::{router, tuning};
 use api::error::{ApiError, Code};
 use api::settings::Reloaded;
@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub struct Serving {
     task: JoinHandle<()>,
     end: oneshot::Sender<()>,
-    office: Office,
+    state: ServerState,
 }
 
 /// How many clients the control socket serves at the same time. Connections without a complete request count, too.
@@ -42,8 +42,8 @@ impl Serving {
 
     /// Reads the configuration again, as if a client had asked for it, and logs the result.
     pub fn reload(&self, why: &'static str) {
-        let office = self.office.clone();
-        let reloads = office.reloads.clone();
+        let state = self.state.clone();
+        let reloads = state.reloads.clone();
         if reloads.waits.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -54,7 +54,7 @@ impl Serving {
             // The semaphore is never closed.
             let Ok(permit) = reloads.one.acquire_owned().await else { return };
             reloads.waits.store(false, Ordering::Relaxed);
-            match tuning::again(&office, permit).await {
+            match tuning::again(&state, permit).await {
                 Ok(Reloaded { changed, needs_restart, .. }) => {
                     let (changed, waiting) = (changed.len(), needs_restart.len());
                     tracing::info!("{why}: configuration read, {changed} settings changed, {waiting} need a restart");
@@ -78,18 +78,22 @@ impl Serving {
 ///
 /// # Errors
 /// The error is [`Failure::Socket`]: the process has no descriptors left, or the runtime cannot wait for the socket.
-pub fn start(socket: &ControlSocket, board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Result<Serving, Failure> {
+pub fn start(
+    socket: &ControlSocket,
+    board: Arc<Board>,
+    requests: mpsc::Sender<ControlRequest>,
+) -> Result<Serving, Failure> {
     let listener = socket.listen()?;
-    let office = Office::new(board, asks);
-    let router = router::router(office.clone());
+    let state = ServerState::new(board, requests);
+    let router = router::router(state.clone());
     let (end, ended) = oneshot::channel();
-    let task = tokio::spawn(accept(listener, router, Arc::clone(&office.board), ended));
-    Ok(Serving { task, end, office })
+    let task = tokio::spawn(accept(listener, router, Arc::clone(&state.board), ended));
+    Ok(Serving { task, end, state })
 }
 
 /// Accepts clients until it is told to end, and then waits for those that have asked.
 async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut ended: oneshot::Receiver<()>) {
-    let reception = Reception::<Option<u32>, UnixStream>::new();
+    let callers = SharedCallers::<Option<u32>, UnixStream>::new();
     let mut clients = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -101,7 +105,7 @@ async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut e
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!("control socket: cannot accept: {error}");
-                if !reception.make_room() {
+                if !callers.make_room() {
                     tokio::time::sleep(REST).await;
                 }
                 continue;
@@ -109,7 +113,7 @@ async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut e
         };
         // With this, root and the user of the process do not take each other's places.
         let user = stream.peer_cred().ok().map(|client| client.uid());
-        let caller = if clients.len() < CLIENTS { reception.admit(user, stream) } else { None };
+        let caller = if clients.len() < CLIENTS { callers.admit(user, stream) } else { None };
         let Some(caller) = caller else {
             board.control.socket_connections_refused.add(1);
             continue;
@@ -126,7 +130,7 @@ async fn accept(listener: UnixListener, router: Router, board: Arc<Board>, mut e
         tokio::task::yield_now().await;
     }
     drop(listener);
-    reception.close();
+    callers.close();
     while clients.join_next().await.is_some() {}
 }
 

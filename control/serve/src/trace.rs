@@ -7,10 +7,10 @@
 //! With `?notes=true` there are also lines about the trace itself: the slave's state at the gateway when the trace
 //! begins, and why it ends. Without it there are lines of records only, as in older versions.
 
-use super::ask::Ask;
-use super::office::Office;
 use super::refusal::Refusal;
+use super::request::ControlRequest;
 use super::single::Permit;
+use super::state::ServerState;
 use super::stream::Stream;
 use api::error::{ApiError, Code};
 use api::trace::{Leaving, Moment, Standing, TraceNote, TraceOrder, TracedRecord, Why};
@@ -48,28 +48,34 @@ pub(super) struct TraceQuery {
 
 /// Begins a trace.
 pub(super) async fn begin(
-    State(office): State<Office>,
+    State(state): State<ServerState>,
     query: Result<Query<TraceQuery>, QueryRejection>,
     order: Result<Json<TraceOrder>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let Query(TraceQuery { notes }) = query?;
     let Json(order) = order?;
     let bad = |message: String, remedy: String| ApiError::new(Code::BadValue, message, remedy);
-    let slave = office.board.scale().slave_id(order.slave).ok_or_else(|| {
-        let most = office.board.scale().slaves() - 1;
+    let slave = state.board.scale().slave_id(order.slave).ok_or_else(|| {
+        let most = state.board.scale().slaves() - 1;
         bad(format!("there is no slave {}", order.slave), format!("the last one is {most}"))
     })?;
     if order.count == 0 || order.count > MOST {
         return Err(bad(format!("{} records", order.count), format!("ask for 1 to {MOST}")).into());
     }
-    let permit = office.traces.claim().ok_or_else(|| {
+    let permit = state.traces.claim().ok_or_else(|| {
         ApiError::new(Code::Busy, "another trace runs in this process", "end it with Ctrl-C where it runs")
     })?;
-    let trace = office.ask(|answer| Ask::Trace { slave, count: order.count, answer }).await?.ok_or_else(|| {
-        ApiError::new(Code::WrongRole, "only a gateway traces records", "ask a gateway: gvm-dp trace --name GATEWAY")
-    })?;
+    let trace = state.request(|answer| ControlRequest::Trace { slave, count: order.count, answer }).await?.ok_or_else(
+        || {
+            ApiError::new(
+                Code::WrongRole,
+                "only a gateway traces records",
+                "ask a gateway: gvm-dp trace --name GATEWAY",
+            )
+        },
+    )?;
     let (lines, stream) = mpsc::channel(LINES);
-    let session = Session { office, order, slave, trace, notes, lines, told: 0 };
+    let session = Session { state, order, slave, trace, notes, lines, told: 0 };
     tokio::spawn(session.run(permit));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::new(Stream::new(stream))).into_response())
@@ -77,7 +83,7 @@ pub(super) async fn begin(
 
 /// A trace that runs.
 struct Session {
-    office: Office,
+    state: ServerState,
     order: TraceOrder,
     slave: wire::SlaveId,
     trace: Trace,
@@ -111,14 +117,14 @@ impl Session {
     /// Sends records until there are enough, or the trace is over.
     async fn tell(&mut self) -> Result<Why, Gone> {
         let deadline = self.order.duration_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
-        let clock = self.office.board.clock();
+        let clock = self.state.board.clock();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let offset = (since.as_nanos() as u64).saturating_sub(clock.now());
         let mut waiting = BTreeMap::new();
         self.note(Moment::Begun, None).await?;
         let why = loop {
             // Checked before the events are read, so that nothing comes after the end.
-            let end = if self.office.board.views().all(|view| view.pulse.stage() == Stage::Stopped) {
+            let end = if self.state.board.views().all(|view| view.pulse.stage() == Stage::Stopped) {
                 Some(Why::Process)
             } else {
                 deadline.is_some_and(|deadline| Instant::now() >= deadline).then_some(Why::Duration)
@@ -159,8 +165,11 @@ impl Session {
         }
         let slave = self.slave;
         // A process that is about to end has no slaves any more.
-        let standing =
-            self.office.ask(|answer| Ask::Standing { slave, answer }).await.unwrap_or(Standing::Unregistered);
+        let standing = self
+            .state
+            .request(|answer| ControlRequest::Standing { slave, answer })
+            .await
+            .unwrap_or(Standing::Unregistered);
         let note = TraceNote { note, slave: standing, records: self.told, why };
         self.lines.send(line(&note)).await.map_err(|_| Gone)
     }

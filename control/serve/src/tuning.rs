@@ -1,9 +1,9 @@
 //! `/v1/settings` and `/v1/reload`: the settings in the form that clients see, and how they change while the process
 //! runs.
 
-use super::ask::Ask;
-use super::office::Office;
 use super::refusal::Refusal;
+use super::request::ControlRequest;
+use super::state::ServerState;
 use api::error::{ApiError, Code};
 use api::settings::{ChangeAnswer, Changed, Reloaded, SettingAnswer, SettingsAnswer, Wanted};
 use axum::extract::State;
@@ -69,23 +69,23 @@ pub fn changes(running: &RunningSettings, changes: Vec<SettingChange>) -> Vec<Ch
     changes.into_iter().map(change).collect()
 }
 
-pub(super) async fn show(State(office): State<Office>) -> Result<Json<SettingsAnswer>, Refusal> {
-    Ok(Json(office.ask(Ask::Settings).await?))
+pub(super) async fn show(State(state): State<ServerState>) -> Result<Json<SettingsAnswer>, Refusal> {
+    Ok(Json(state.request(ControlRequest::Settings).await?))
 }
 
 pub(super) async fn set(
-    State(office): State<Office>,
+    State(state): State<ServerState>,
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Changed>, Refusal> {
     let Json(wanted) = wanted?;
     if wanted.is_empty() {
         return Err(ApiError::new(Code::BadRequest, "no setting is named", "send {\"NAME\": VALUE}").into());
     }
-    Ok(Json(office.ask(|answer| Ask::Set(wanted, answer)).await??))
+    Ok(Json(state.request(|answer| ControlRequest::Set(wanted, answer)).await??))
 }
 
-pub(super) async fn reload(State(office): State<Office>) -> Result<Json<Reloaded>, Refusal> {
-    let permit = Arc::clone(&office.reloads.one).try_acquire_owned().map_err(|_| {
+pub(super) async fn reload(State(state): State<ServerState>) -> Result<Json<Reloaded>, Refusal> {
+    let permit = Arc::clone(&state.reloads.one).try_acquire_owned().map_err(|_| {
         ApiError::new(
             Code::Busy,
             "a reload is still under way",
@@ -93,12 +93,12 @@ pub(super) async fn reload(State(office): State<Office>) -> Result<Json<Reloaded
              pipe?",
         )
     })?;
-    Ok(Json(again(&office, permit).await?))
+    Ok(Json(again(&state, permit).await?))
 }
 
 /// Reads the configuration again beside the control thread, which then takes it over.
-pub(super) async fn again(office: &Office, permit: OwnedSemaphorePermit) -> Result<Reloaded, ApiError> {
-    let sources: Sources = office.ask(Ask::Sources).await?;
+pub(super) async fn again(state: &ServerState, permit: OwnedSemaphorePermit) -> Result<Reloaded, ApiError> {
+    let sources: Sources = state.request(ControlRequest::Sources).await?;
     let (tell, told) = oneshot::channel();
     // Not on a thread of the runtime: the runtime would wait for it at the end of the process.
     let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
@@ -116,5 +116,5 @@ pub(super) async fn again(office: &Office, permit: OwnedSemaphorePermit) -> Resu
         let remedy = "nothing was changed: correct it, look at it with gvm-dp config check, and reload again";
         ApiError::new(Code::BadFile, failure.to_string(), remedy)
     })?;
-    office.ask(|answer| Ask::Reload(Box::new(fresh), answer)).await
+    state.request(|answer| ControlRequest::Reload(Box::new(fresh), answer)).await
 }

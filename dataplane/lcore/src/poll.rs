@@ -4,7 +4,7 @@ use crate::counters::{LcoreCounters, PoolCounters};
 use crate::mail::ControlSender;
 use crate::mailbox::Receiver;
 use crate::pulse::{Pulse, Stage};
-use crate::tap::{TapPeg, Worn};
+use crate::tap::{ActiveTap, TapSlot};
 use frame::{BURST, Burst, Outbox, Pool, Precedence, Role, Time};
 use port::Port;
 use std::sync::Arc;
@@ -92,8 +92,8 @@ pub struct Lcore<R: Role, P: Port> {
     last: Option<(Time, Polled)>,
     /// Empty polls in a row, with nothing waiting for a TX ring.
     quiet: u32,
-    tap: Option<Box<Worn>>,
-    peg: Arc<TapPeg>,
+    tap: Option<Box<ActiveTap>>,
+    tap_slot: Arc<TapSlot>,
 }
 
 impl<R: Role, P: Port> Lcore<R, P> {
@@ -129,7 +129,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
             last: None,
             quiet: 0,
             tap: None,
-            peg: Arc::default(),
+            tap_slot: Arc::default(),
         }
     }
 
@@ -158,7 +158,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
     fn begin(&mut self, now: Time) {
         self.pulse.beat();
         self.counters.polls.add(1);
-        if self.tap.is_some() || self.peg.has_tap() {
+        if self.tap.is_some() || self.tap_slot.has_tap() {
             self.change_tap();
         }
         // The time of a poll is known when the next one begins: this needs one clock reading per poll.
@@ -172,10 +172,10 @@ impl<R: Role, P: Port> Lcore<R, P> {
     /// Takes over a new tap, or removes one that nobody watches.
     #[cold]
     fn change_tap(&mut self) {
-        if self.peg.has_tap()
-            && let Some(tap) = self.peg.take()
+        if self.tap_slot.has_tap()
+            && let Some(tap) = self.tap_slot.take()
         {
-            self.tap = Some(Box::new(Worn::new(tap)));
+            self.tap = Some(Box::new(ActiveTap::new(tap)));
         }
         self.tap.take_if(|tap| tap.is_unwatched());
     }
@@ -386,8 +386,8 @@ impl<R: Role, P: Port> Lcore<R, P> {
     }
 
     /// The place for a new tap.
-    pub fn peg(&self) -> &Arc<TapPeg> {
-        &self.peg
+    pub fn tap_slot(&self) -> &Arc<TapSlot> {
+        &self.tap_slot
     }
 
     /// Datagrams that wait for a port or for a slow destination.

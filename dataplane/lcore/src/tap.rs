@@ -174,7 +174,7 @@ enum Staged {
     NoRoom,
 }
 
-/// The lcore's end, to be given to its peg.
+/// The lcore's end, to be put into its slot.
 pub struct Tap {
     config: TapConfig,
     wants: Wants,
@@ -188,7 +188,7 @@ impl Drop for Tap {
 }
 
 /// A tap that an lcore is using.
-pub(crate) struct Worn {
+pub(crate) struct ActiveTap {
     tap: Tap,
     /// The datagrams that the port is asked to send at a time.
     lent: Option<TxQueue>,
@@ -196,7 +196,7 @@ pub(crate) struct Worn {
     staged: Vec<Staged>,
 }
 
-impl Worn {
+impl ActiveTap {
     pub(crate) fn new(tap: Tap) -> Self {
         Self { tap, lent: None, staged: Vec::with_capacity(BURST) }
     }
@@ -306,30 +306,30 @@ impl Drop for Watch {
 
 /// The place where an lcore finds its next tap.
 #[derive(Default)]
-pub struct TapPeg {
-    hangs: AtomicBool,
+pub struct TapSlot {
+    is_full: AtomicBool,
     tap: Mutex<Option<Tap>>,
 }
 
-impl TapPeg {
+impl TapSlot {
     /// Puts a tap here; it replaces one that the lcore has not taken yet. The lcore takes it when the next poll begins,
     /// and it replaces the tap in use.
-    pub fn hang(&self, tap: Tap) {
+    pub fn put(&self, tap: Tap) {
         *self.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(tap);
-        self.hangs.store(true, Ordering::Release);
+        self.is_full.store(true, Ordering::Release);
     }
 
     /// The one check per poll.
     #[inline]
     pub(crate) fn has_tap(&self) -> bool {
-        self.hangs.load(Ordering::Relaxed)
+        self.is_full.load(Ordering::Relaxed)
     }
 
     #[cold]
     pub(crate) fn take(&self) -> Option<Tap> {
         // Never waits: if the lock is held, a tap is about to be put here, and the next poll finds it.
         let mut tap = self.tap.try_lock().ok()?;
-        self.hangs.store(false, Ordering::Relaxed);
+        self.is_full.store(false, Ordering::Relaxed);
         tap.take()
     }
 }

@@ -9,7 +9,7 @@ use crate::counters::{LcoreCounters, PoolCounters, StageSamples};
 use crate::mailbox::Waker;
 use crate::poll::Lcore;
 use crate::pulse::{Pulse, Stage};
-use crate::tap::TapPeg;
+use crate::tap::TapSlot;
 use crate::wait::{RxMode, Waiter};
 use frame::counter::CounterSet;
 use frame::outbox::OutboxCounters;
@@ -102,7 +102,7 @@ pub struct View {
     /// The watchdog's samples of where it was.
     pub stages: Arc<StageSamples>,
     /// The place for a new tap.
-    pub peg: Arc<TapPeg>,
+    pub tap_slot: Arc<TapSlot>,
 }
 
 impl View {
@@ -119,7 +119,7 @@ impl View {
             ports: lcore.ports().iter().map(view).collect(),
             pulse: Arc::clone(lcore.pulse()),
             stages: Arc::default(),
-            peg: Arc::clone(lcore.peg()),
+            tap_slot: Arc::clone(lcore.tap_slot()),
         }
     }
 }

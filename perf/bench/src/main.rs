@@ -150,7 +150,7 @@ enum Bench {
         #[arg(long, default_value_t = 1000)]
         every: u64,
     },
-    /// What a worn tap (gvm-dp capture) costs an lcore, on memory ports
+    /// What a tap in use (gvm-dp capture) costs an lcore, on memory ports
     Tap {
         /// Rounds, of which the median counts [default: 9]
         #[arg(long)]

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::stopwatch::Stopwatch;
 use gateway::Gateway;
 use lcore::Lcore;
-use lcore::tap::{TapConfig, TapPeg, Wants, Watch, tap};
+use lcore::tap::{TapConfig, TapSlot, Wants, Watch, tap};
 use port::replay::ReplayPort;
 use std::sync::Arc;
 
@@ -61,10 +61,10 @@ fn run(lcore: &mut Lcore<Gateway, ReplayPort>, now: &mut u64, watch: &mut Option
 }
 
 /// Starts to use a tap.
-fn wear(peg: &TapPeg, ports: usize, wants: Wants) -> Watch {
+fn attach(tap_slot: &TapSlot, ports: usize, wants: Wants) -> Watch {
     let config = TapConfig { slots: SLOTS, snaplen: 2048, rx: true, tx: true, port: None };
     let (tap, watch) = tap(config, ports, wants);
-    peg.hang(tap);
+    tap_slot.put(tap);
     watch
 }
 
@@ -75,7 +75,7 @@ fn wear(peg: &TapPeg, ports: usize, wants: Wants) -> Watch {
 pub fn measure(rounds: usize) -> anyhow::Result<Row> {
     let packets = input::packets(&SHAPE);
     let mut lcore = aggregate::lcore(0, &SHAPE, &packets, frame::BURST)?;
-    let (peg, ports) = (Arc::clone(lcore.peg()), lcore.ports().len());
+    let (tap_slot, ports) = (Arc::clone(lcore.tap_slot()), lcore.ports().len());
     let mut now = 0;
     let mut received = run(&mut lcore, &mut now, &mut None).received;
     let mut round = |watch: &mut Option<Watch>| {
@@ -86,10 +86,10 @@ pub fn measure(rounds: usize) -> anyhow::Result<Row> {
     let (mut bare, mut picky, mut greedy, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let none = round(&mut None);
-        let mut nothing = Some(wear(&peg, ports, Box::new(|_, _| false)));
+        let mut nothing = Some(attach(&tap_slot, ports, Box::new(|_, _| false)));
         picky.push(round(&mut nothing));
         drop(nothing);
-        let mut all = Some(wear(&peg, ports, Box::new(|_, _| true)));
+        let mut all = Some(attach(&tap_slot, ports, Box::new(|_, _| true)));
         let copied = round(&mut all);
         let dropped: u64 = all.iter().flat_map(Watch::ports).map(|port| port.dropped.get()).sum();
         anyhow::ensure!(dropped == 0, "{dropped} copies found no slot: nothing was measured");

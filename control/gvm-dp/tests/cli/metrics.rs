@@ -289,7 +289,7 @@ pub(crate) fn lcore(index: u16, link_up: u64) -> LcoreBoard {
         ports: vec![port],
         pulse: Arc::default(),
         stages: Arc::default(),
-        peg: Arc::default(),
+        tap_slot: Arc::default(),
     };
     LcoreBoard::new(view, RoleCounters::Gateway(Arc::new(GatewayCounters::default())))
 }

@@ -3,7 +3,7 @@
 use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
 use crate::assemble::{announce, start_lcores};
-use crate::supervise::Office;
+use crate::supervise::RoleControl;
 use crate::supervise::changes::port_mtus;
 use crate::supervise::desk::{Inbox, RegistrarDesk};
 use api::routes::StaticRoute;
@@ -128,9 +128,9 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
             routes.shown(facts.len()).into_iter().map(shown).collect(),
         );
     }
-    let office = Office::Gateway(Box::new(desk));
+    let role = RoleControl::Gateway(Box::new(desk));
     let reports = mpsc::channel(1).1;
-    let polling = Polling { start, ports, lcores, ended, board, office, reports, port_mtus };
+    let polling = Polling { start, ports, lcores, ended, board, role, reports, port_mtus };
     polling.supervise(&config.common, settings)
 }
 

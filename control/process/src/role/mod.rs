@@ -7,8 +7,8 @@ use crate::assemble::Started;
 use crate::assemble::devices::Devices;
 use crate::assemble::ports::Ports;
 use crate::supervise::changes::MachineWatch;
-use crate::supervise::live::Tuner;
-use crate::supervise::{self, Office, Parts};
+use crate::supervise::live::LiveSettings;
+use crate::supervise::{self, Parts, RoleControl};
 use ::slave::FarmEvent;
 use common::exit::Failure;
 use common::units::Duration;
@@ -45,7 +45,7 @@ struct Polling<C> {
     /// Hears of each lcore's end.
     ended: mpsc::UnboundedReceiver<u16>,
     board: Board,
-    office: Office,
+    role: RoleControl,
     /// What a farm reports.
     reports: mpsc::Receiver<FarmEvent>,
     /// The largest IP packet of each port, in bytes.
@@ -55,11 +55,11 @@ struct Polling<C> {
 impl<C> Polling<C> {
     /// Runs the control thread until every lcore has ended, then closes the ports.
     fn supervise(self, common: &Common, settings: RunningSettings) -> Result<(), Failure> {
-        let Self { start, ports, lcores, ended, mut board, office, reports, port_mtus } = self;
+        let Self { start, ports, lcores, ended, mut board, role, reports, port_mtus } = self;
         let devices = Devices::of(&ports);
         (board.interfaces, board.devices) = (devices.interfaces(), devices.devices());
         let result = supervise::run(Parts {
-            office,
+            role,
             lcores: lcores.into_iter().map(|Started { running, .. }| running).collect(),
             ended,
             board,
@@ -68,7 +68,7 @@ impl<C> Polling<C> {
             metrics: start.metrics,
             reports,
             confinement: ports.confinement.clone(),
-            tuner: Tuner::new(settings),
+            settings: LiveSettings::new(settings),
             watch: MachineWatch::new(common, port_mtus),
         });
         ports.close();

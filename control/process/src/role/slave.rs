@@ -3,7 +3,7 @@
 use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
 use crate::assemble::{announce, start_lcores};
-use crate::supervise::Office;
+use crate::supervise::RoleControl;
 use crate::supervise::changes::port_mtus;
 use api::stats::KEY_FINGERPRINT;
 use common::exit::Failure;
@@ -116,7 +116,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         let _ = lcore.commands.try_send(slave::FarmCommand::StartTraffic(traffic));
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
-    let office = Office::Slave(senders);
-    let polling = Polling { start, ports, lcores, ended, board, office, reports, port_mtus };
+    let role = RoleControl::Slave(senders);
+    let polling = Polling { start, ports, lcores, ended, board, role, reports, port_mtus };
     polling.supervise(&config.common, settings)
 }

@@ -14,18 +14,18 @@ use wire::MIN_MTU;
 /// Checks the machine, and remembers the last result.
 pub struct MachineWatch {
     common: Common,
-    /// The largest IP packet of each port, as the office knows it.
+    /// The largest IP packet of each port, as the role knows it.
     mtus: Vec<u16>,
 }
 
 impl MachineWatch {
-    /// A watch for a process whose office knows these largest packets of its ports.
+    /// A watch for a process whose role knows these largest packets of its ports.
     pub fn new(common: &Common, mtus: Vec<u16>) -> Self {
         Self { common: common.clone(), mtus }
     }
 
     /// Checks the machine, and logs what changed. Returns the largest IP packet of each port if it differs from what
-    /// the office knows; see [`MachineWatch::told`].
+    /// the role knows; see [`MachineWatch::told`].
     pub fn look(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
         let changes: Vec<Change> =
             queues(devices).chain(too_small(board)).chain(too_large(devices)).chain(cores(board)).collect();
@@ -42,7 +42,7 @@ impl MachineWatch {
         (mtus != self.mtus).then_some(mtus)
     }
 
-    /// The office now knows these largest packets.
+    /// The role now knows these largest packets.
     pub fn told(&mut self, board: &Board, mtus: Vec<u16>) {
         for (id, (now, was)) in mtus.iter().zip(&self.mtus).enumerate().filter(|(_, (now, was))| now != was) {
             let what =

@@ -1,6 +1,6 @@
 //! Settings that can change while a process runs, and how they reach the poll loops: by their mailboxes.
 
-use super::office::Office;
+use super::role::RoleControl;
 use api::error::{ApiError, Code};
 use api::settings::{Changed, Reloaded, SettingsAnswer, Wanted};
 use api::stats::KEY_FINGERPRINT;
@@ -17,9 +17,9 @@ use settings::traffic::Traffic;
 use settings::{RunningSettings, Settings, Sources};
 
 /// What settings act on.
-pub struct Knobs<'a> {
-    /// The role's office.
-    pub office: &'a mut Office,
+pub struct LiveTargets<'a> {
+    /// The role's part of the control thread.
+    pub role: &'a mut RoleControl,
     /// The poll loops.
     pub lcores: &'a [LcoreHandle],
     /// The board of the process.
@@ -27,49 +27,49 @@ pub struct Knobs<'a> {
 }
 
 /// Makes a setting take effect.
-type Apply = fn(&mut Knobs<'_>, &Settings);
+type Apply = fn(&mut LiveTargets<'_>, &Settings);
 
 /// How each of the settings that change while a process runs takes effect.
 const APPLY: [(&str, Apply); LIVE.len()] =
     [("hold", hold), ("early", early), ("rx-mode", rx_mode), ("log", log_filter), ("traffic", traffic)];
 
-fn hold(knobs: &mut Knobs<'_>, settings: &Settings) {
-    if let (Office::Gateway(desk), Some(Duration(hold))) = (&mut *knobs.office, settings.get::<Duration>("hold")) {
+fn hold(targets: &mut LiveTargets<'_>, settings: &Settings) {
+    if let (RoleControl::Gateway(desk), Some(Duration(hold))) = (&mut *targets.role, settings.get::<Duration>("hold")) {
         desk.set_hold(hold);
     }
 }
 
-fn early(knobs: &mut Knobs<'_>, settings: &Settings) {
-    if let (Office::Gateway(desk), Some(early)) = (&mut *knobs.office, settings.get::<Switch>("early")) {
+fn early(targets: &mut LiveTargets<'_>, settings: &Settings) {
+    if let (RoleControl::Gateway(desk), Some(early)) = (&mut *targets.role, settings.get::<Switch>("early")) {
         desk.set_early(early == Switch::On);
     }
 }
 
-fn rx_mode(knobs: &mut Knobs<'_>, settings: &Settings) {
+fn rx_mode(targets: &mut LiveTargets<'_>, settings: &Settings) {
     if let Some(mode) = settings.get::<RxMode>("rx-mode") {
-        knobs.lcores.iter().for_each(|lcore| lcore.set_rx_mode(mode));
+        targets.lcores.iter().for_each(|lcore| lcore.set_rx_mode(mode));
     }
 }
 
-fn log_filter(_: &mut Knobs<'_>, settings: &Settings) {
+fn log_filter(_: &mut LiveTargets<'_>, settings: &Settings) {
     if let Some(filter) = settings.get::<LogFilter>("log") {
         log::set(&filter);
     }
 }
 
-fn traffic(knobs: &mut Knobs<'_>, settings: &Settings) {
+fn traffic(targets: &mut LiveTargets<'_>, settings: &Settings) {
     let command = || match settings.get::<Traffic>("traffic") {
         Some(Traffic(traffic)) => slave::FarmCommand::StartTraffic(traffic),
         None => slave::FarmCommand::StopTraffic,
     };
-    if let Office::Slave(lcores) = &*knobs.office {
+    if let RoleControl::Slave(lcores) = &*targets.role {
         tracing::debug!(target: "slave", "the farm is told {:?}", settings.get::<Traffic>("traffic"));
         // A farm gets few commands: there is always room for this one.
         lcores.iter().for_each(|lcore| drop(lcore.try_send(command())));
     }
 }
 
-impl Knobs<'_> {
+impl LiveTargets<'_> {
     fn apply(&mut self, name: &str, settings: &Settings) {
         if let Some((_, apply)) = APPLY.iter().find(|(live, _)| *live == name) {
             apply(self, settings);
@@ -85,9 +85,9 @@ impl Knobs<'_> {
         if from == to {
             return None;
         }
-        match (&mut *self.office, keys) {
-            (Office::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
-            (Office::Slave(lcores), Keys::Slave(credential)) => {
+        match (&mut *self.role, keys) {
+            (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
+            (RoleControl::Slave(lcores), Keys::Slave(credential)) => {
                 lcores
                     .iter()
                     .for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::SetCredential(credential.clone()))));
@@ -110,11 +110,11 @@ impl Knobs<'_> {
 }
 
 /// The settings of the process, on the control thread.
-pub struct Tuner {
+pub struct LiveSettings {
     running: RunningSettings,
 }
 
-impl Tuner {
+impl LiveSettings {
     /// The settings with which the process was started.
     pub fn new(running: RunningSettings) -> Self {
         Self { running }
@@ -134,19 +134,20 @@ impl Tuner {
     ///
     /// # Errors
     /// The error has [`Code::UnknownSetting`], [`Code::NeedsRestart`] or [`Code::BadValue`]. Nothing has changed then.
-    pub fn set(&mut self, mut knobs: Knobs<'_>, wanted: &Wanted) -> Result<Changed, ApiError> {
-        let changed = self.running.set(wanted, is_live, |name, settings| knobs.apply(name, settings));
+    pub fn set(&mut self, mut targets: LiveTargets<'_>, wanted: &Wanted) -> Result<Changed, ApiError> {
+        let changed = self.running.set(wanted, is_live, |name, settings| targets.apply(name, settings));
         let changed = changed.map_err(refusal)?;
         Ok(Changed { changed: changes(&self.running, changed) })
     }
 
     /// Takes over a configuration that was read again.
-    pub fn reload(&mut self, mut knobs: Knobs<'_>, fresh: Fresh) -> Reloaded {
+    pub fn reload(&mut self, mut targets: LiveTargets<'_>, fresh: Fresh) -> Reloaded {
         let keys = fresh.keys.clone();
-        let (mut changed, waiting) = self.running.reload(fresh, is_live, |name, settings| knobs.apply(name, settings));
+        let (mut changed, waiting) =
+            self.running.reload(fresh, is_live, |name, settings| targets.apply(name, settings));
         let values = || self.running.values().map(|(setting, value, _)| (&*setting.name, &value.texts));
         let given = values().find(|(name, texts)| KEY_FILES.contains(name) && !texts.is_empty());
-        changed.extend(knobs.keys(keys, given.map_or(KEY_FILES[0], |(name, _)| name)));
+        changed.extend(targets.keys(keys, given.map_or(KEY_FILES[0], |(name, _)| name)));
         for SettingChange { name, to, .. } in &waiting {
             tracing::warn!("{name} = {} needs a restart", to.join(" "));
         }

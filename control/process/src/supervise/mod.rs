@@ -8,7 +8,7 @@ pub mod desk;
 mod drain;
 mod dropped;
 pub mod live;
-mod office;
+mod role;
 mod tally;
 
 use crate::assemble::devices::Devices;
@@ -28,12 +28,12 @@ use lcore::Clock;
 use lcore::thread::LcoreHandle;
 use lcore::watchdog::{Finding, Watchdog};
 use link::registrar::Health;
-use live::{Knobs, Tuner};
-pub use office::Office;
+use live::{LiveSettings, LiveTargets};
+pub use role::RoleControl;
 use serve::board::Board;
 use serve::metrics::MetricsListener;
 use serve::socket::ControlSocket;
-use serve::{self, Ask, Serving};
+use serve::{self, ControlRequest, Serving};
 use slave::FarmEvent;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,12 +54,12 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 const BOOKS_WITHIN: Duration = Duration::from_secs(4);
 
 /// How many questions of clients may wait.
-const ASKS: usize = 32;
+const REQUESTS: usize = 32;
 
 /// The parts of a process.
 pub struct Parts {
     /// What the control thread does for its role.
-    pub office: Office,
+    pub role: RoleControl,
     /// The poll loops.
     pub lcores: Vec<LcoreHandle>,
     /// Receives the number of each lcore that ends.
@@ -77,7 +77,7 @@ pub struct Parts {
     /// The rights that the control thread drops after set-up.
     pub confinement: Confinement,
     /// The current settings.
-    pub tuner: Tuner,
+    pub settings: LiveSettings,
     /// Checks for changes of the machine.
     pub watch: MachineWatch,
 }
@@ -90,13 +90,13 @@ pub struct Parts {
 /// [`Failure::Socket`] (exit code 3) when the kernel has no thread, descriptor or signal handler for the control
 /// thread.
 pub fn run(parts: Parts) -> Result<(), Failure> {
-    let Parts { office, lcores, ended, board, devices, socket, metrics, reports, confinement, tuner, watch } = parts;
+    let Parts { role, lcores, ended, board, devices, socket, metrics, reports, confinement, settings, watch } = parts;
     let runtime = runtime()?;
-    let (asks_in, asks) = mpsc::channel(ASKS);
+    let (requests_in, requests) = mpsc::channel(REQUESTS);
     let board = Arc::new(board);
     runtime.block_on(async {
         let notifier = Notifier::from_env();
-        let serving = serve::start(&socket, Arc::clone(&board), asks_in)?;
+        let serving = serve::start(&socket, Arc::clone(&board), requests_in)?;
         if let Some(metrics) = metrics {
             metrics.start(Arc::clone(&board))?;
         }
@@ -109,8 +109,8 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
         confinement.enter(Thread::Control, keeps)?;
         tracing::info!("{}", confinement.describe());
         let process =
-            Process { office, lcores, clock: board.clock(), board, devices, tuner, watch, drain: None, notifier };
-        let result = process.supervise(&serving, &socket, signals, ended, asks, reports).await;
+            Process { role, lcores, clock: board.clock(), board, devices, settings, watch, drain: None, notifier };
+        let result = process.supervise(&serving, &socket, signals, ended, requests, reports).await;
         let late = "clients of the control socket still wait for their answers".to_owned();
         ending::step(ANSWERS_WITHIN, &Failure::Unfinished(late));
         serving.finish().await;
@@ -119,12 +119,12 @@ pub fn run(parts: Parts) -> Result<(), Failure> {
 }
 
 struct Process {
-    office: Office,
+    role: RoleControl,
     lcores: Vec<LcoreHandle>,
     board: Arc<Board>,
     devices: Devices,
     clock: Clock,
-    tuner: Tuner,
+    settings: LiveSettings,
     watch: MachineWatch,
     drain: Option<Drain>,
     notifier: Notifier,
@@ -137,7 +137,7 @@ impl Process {
         socket: &ControlSocket,
         mut signals: Signals,
         mut ended: mpsc::UnboundedReceiver<u16>,
-        mut asks: mpsc::Receiver<Ask>,
+        mut requests: mpsc::Receiver<ControlRequest>,
         mut reports: mpsc::Receiver<FarmEvent>,
     ) -> Result<(), Failure> {
         let mut watchdog = Watchdog::new(self.clock.now(), PATIENCE, self.lcores.iter().map(LcoreHandle::view));
@@ -169,11 +169,11 @@ impl Process {
                          SIGTERM still drains it (kill {pid})"
                     );
                 }
-                if let Office::Gateway(desk) = &mut self.office {
+                if let RoleControl::Gateway(desk) = &mut self.role {
                     desk.look(now, health);
                 }
                 if let Some(mtus) = self.watch.look(&self.board, &self.devices)
-                    && self.office.set_port_mtus(&mtus)
+                    && self.role.set_port_mtus(&mtus)
                 {
                     self.watch.told(&self.board, mtus);
                 }
@@ -184,7 +184,7 @@ impl Process {
             }
             let mut next = look_at;
             if let Some(drain) = &mut self.drain {
-                if drain.is_moving() && self.office.drains(now, self.board.records_in()) {
+                if drain.is_moving() && self.role.drains(now, self.board.records_in()) {
                     drain.flush(now);
                 }
                 if drain.is_moving() {
@@ -196,7 +196,7 @@ impl Process {
                 }
             }
             self.notifier.alive(now, ready && watchdog.all_move());
-            let mut next = self.office.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
+            let mut next = self.role.work(now, health).min(next).min(self.notifier.due().max(now + MILLISECOND));
             if !ready {
                 ready = self.lcores.iter().all(|lcore| lcore.view().pulse.beats() > 0);
                 if ready {
@@ -207,13 +207,13 @@ impl Process {
             let wait = Duration::from_nanos(next.saturating_sub(now));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.office.mail() => {}
+                () = self.role.mail() => {}
                 signal = signals.next() => match signal {
                     Signal::End(name) => self.end(name),
                     Signal::Reload(name) => serving.reload(name),
                     Signal::Nothing(name) => tracing::info!("{name} means nothing to gvm-dp: ignored"),
                 },
-                Some(ask) = asks.recv() => self.answer(ask),
+                Some(request) = requests.recv() => self.answer(request),
                 Some(event) = reports.recv() => report(&event, self.board.settings.get(KEY_FINGERPRINT).as_deref()),
                 Some(index) = ended.recv() => {
                     gone.insert(index);
@@ -236,7 +236,7 @@ impl Process {
             lcores => format!("{lcores} lcores"),
         };
         let standing = if watchdog.all_move() { "" } else { "; an lcore stands still" };
-        format!("{}: {lcores}, {}{standing}", self.board.name, self.office.describe())
+        format!("{}: {lcores}, {}{standing}", self.board.name, self.role.describe())
     }
 
     /// Begins to drain; at the second call, ends at once.
@@ -247,7 +247,7 @@ impl Process {
                 tracing::info!("{why}: draining");
                 self.board.set_draining();
                 self.notifier.stopping(&format!("{}: draining", self.board.name));
-                self.office.drain(self.clock.now());
+                self.role.drain(self.clock.now());
                 self.drain = Some(Drain::begin());
             }
             Some(drain) => {
@@ -257,46 +257,52 @@ impl Process {
         }
     }
 
-    fn answer(&mut self, ask: Ask) {
+    fn answer(&mut self, request: ControlRequest) {
         // A client that has gone away needs no answer.
-        match (ask, &self.office) {
-            (Ask::Settings(answer), _) => drop(answer.send(self.tuner.show())),
-            (Ask::Sources(answer), _) => drop(answer.send(self.tuner.sources())),
-            (Ask::Set(wanted, answer), _) => {
-                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
-                let _ = answer.send(self.tuner.set(knobs, &wanted));
+        match (request, &self.role) {
+            (ControlRequest::Settings(answer), _) => drop(answer.send(self.settings.show())),
+            (ControlRequest::Sources(answer), _) => drop(answer.send(self.settings.sources())),
+            (ControlRequest::Set(wanted, answer), _) => {
+                let targets = LiveTargets { role: &mut self.role, lcores: &self.lcores, board: &self.board };
+                let _ = answer.send(self.settings.set(targets, &wanted));
             }
-            (Ask::Reload(fresh, answer), _) => {
-                let knobs = Knobs { office: &mut self.office, lcores: &self.lcores, board: &self.board };
+            (ControlRequest::Reload(fresh, answer), _) => {
+                let targets = LiveTargets { role: &mut self.role, lcores: &self.lcores, board: &self.board };
                 self.notifier.reloading();
-                let _ = answer.send(self.tuner.reload(knobs, *fresh));
+                let _ = answer.send(self.settings.reload(targets, *fresh));
                 if self.drain.is_none() {
                     self.notifier.reloaded();
                 }
             }
-            (Ask::Drain(answer), _) => {
+            (ControlRequest::Drain(answer), _) => {
                 if self.drain.is_none() {
                     self.end("told by gvm-dp drain");
                 }
                 let _ = answer.send(());
             }
-            (Ask::Membership(answer), Office::Gateway(desk)) => drop(answer.send(Some(desk.registrar().summary()))),
-            (Ask::Membership(answer), Office::Slave(_)) => drop(answer.send(None)),
-            (Ask::Routes(answer), Office::Gateway(desk)) => {
+            (ControlRequest::Membership(answer), RoleControl::Gateway(desk)) => {
+                let _ = answer.send(Some(desk.registrar().summary()));
+            }
+            (ControlRequest::Membership(answer), RoleControl::Slave(_)) => drop(answer.send(None)),
+            (ControlRequest::Routes(answer), RoleControl::Gateway(desk)) => {
                 let _ = answer.send(Some(serve::routes::of(desk.registrar(), &desk.fixed().shown, self.clock.now())));
             }
-            (Ask::Routes(answer), Office::Slave(_)) => drop(answer.send(None)),
-            (Ask::Masters(answer), Office::Gateway(desk)) => {
+            (ControlRequest::Routes(answer), RoleControl::Slave(_)) => drop(answer.send(None)),
+            (ControlRequest::Masters(answer), RoleControl::Gateway(desk)) => {
                 let registered = desk.registrar().masters().map(|master| master.route);
                 let _ = answer.send(registered.chain(desk.fixed().masters.iter().copied()).collect());
             }
-            (Ask::Masters(answer), Office::Slave(_)) => drop(answer.send(Vec::new())),
-            (Ask::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.office {
-                Office::Gateway(desk) => Some(desk.trace(slave, count)),
-                Office::Slave(_) => None,
+            (ControlRequest::Masters(answer), RoleControl::Slave(_)) => drop(answer.send(Vec::new())),
+            (ControlRequest::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.role {
+                RoleControl::Gateway(desk) => Some(desk.trace(slave, count)),
+                RoleControl::Slave(_) => None,
             })),
-            (Ask::Standing { slave, answer }, Office::Gateway(desk)) => drop(answer.send(desk.standing(slave))),
-            (Ask::Standing { answer, .. }, Office::Slave(_)) => drop(answer.send(Standing::Unregistered)),
+            (ControlRequest::Standing { slave, answer }, RoleControl::Gateway(desk)) => {
+                let _ = answer.send(desk.standing(slave));
+            }
+            (ControlRequest::Standing { answer, .. }, RoleControl::Slave(_)) => {
+                let _ = answer.send(Standing::Unregistered);
+            }
         }
     }
 }

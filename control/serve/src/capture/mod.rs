@@ -10,8 +10,8 @@ mod session;
 mod taps;
 mod wants;
 
-use super::office::Office;
 use super::refusal::Refusal;
+use super::state::ServerState;
 use super::stream::Stream;
 use ::capture::Filter;
 use api::capture::{CaptureOrder, Stopped};
@@ -29,15 +29,15 @@ const PIECES: usize = 16;
 
 /// Begins a capture.
 pub(super) async fn begin(
-    State(office): State<Office>,
+    State(state): State<ServerState>,
     order: Result<Json<CaptureOrder>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let Json(order) = order?;
     let filter: Filter = order.filter.parse().map_err(|error: ::capture::FilterError| {
         ApiError::new(Code::BadValue, error.to_string(), "docs/operating.md has the language of filters")
     })?;
-    order.check(office.board.ports())?;
-    let permit = office.captures.claim().ok_or_else(|| {
+    order.check(state.board.ports())?;
+    let permit = state.captures.claim().ok_or_else(|| {
         ApiError::new(
             Code::Busy,
             "another capture runs in this process",
@@ -45,13 +45,13 @@ pub(super) async fn begin(
         )
     })?;
     let (pieces, stream) = mpsc::channel(PIECES);
-    let session = Session::begin(&order, filter, &office);
+    let session = Session::begin(&order, filter, &state);
     tokio::spawn(session.run(permit, pieces));
     let kind = [(header::CONTENT_TYPE, "application/x-pcapng")];
     Ok((kind, Body::new(Stream::new(stream))).into_response())
 }
 
 /// Ends the capture, whichever client began it. Its stream ends with the statistics.
-pub(super) async fn stop(State(office): State<Office>) -> Json<Stopped> {
-    Json(Stopped { stopped: office.captures.stop() })
+pub(super) async fn stop(State(state): State<ServerState>) -> Json<Stopped> {
+    Json(Stopped { stopped: state.captures.stop() })
 }

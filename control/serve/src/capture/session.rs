@@ -3,9 +3,9 @@
 use super::merge::Merge;
 use super::taps;
 use super::wants::{Masters, Side};
-use crate::ask::Ask;
-use crate::office::Office;
+use crate::request::ControlRequest;
 use crate::single::Permit;
+use crate::state::ServerState;
 use ::capture::Filter;
 use ::capture::packet::{Headers, MAX_HEADERS, Packet};
 use ::capture::pcapng::{Interface, Statistics, Writer};
@@ -62,7 +62,7 @@ enum End {
 
 /// See the module's documentation.
 pub(super) struct Session {
-    office: Office,
+    state: ServerState,
     lines: Vec<Line>,
     masters: Option<Masters>,
     merge: Merge<Box<Copied>>,
@@ -79,8 +79,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Attaches a tap to every lcore.
-    pub(super) fn begin(order: &CaptureOrder, filter: Filter, office: &Office) -> Self {
-        let board = &office.board;
+    pub(super) fn begin(order: &CaptureOrder, filter: Filter, state: &ServerState) -> Self {
+        let board = &state.board;
         let views: Vec<_> = board.views().collect();
         let mtu = views.iter().flat_map(|view| &view.ports).map(|port| port.about.mtu()).max().unwrap_or(0);
         let config = taps::of(order, views.len(), mtu);
@@ -92,7 +92,7 @@ impl Session {
         for view in views {
             let wants = masters.wants(filter.clone(), side, board.scale());
             let (tap, watch) = tap(config, view.ports.len(), wants);
-            view.peg.hang(tap);
+            view.tap_slot.put(tap);
             let port = |port: &lcore::thread::PortView| PortLine {
                 name: format!("port{}-lcore{}", port.id.0, view.index),
                 description: port.about.describe(),
@@ -107,7 +107,7 @@ impl Session {
         let began = clock.now();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            office: office.clone(),
+            state: state.clone(),
             lines,
             masters: asks_masters.then_some(masters),
             merge,
@@ -163,7 +163,7 @@ impl Session {
             if let Some(masters) = &mut self.masters
                 && Instant::now() >= ask_at
             {
-                if let Ok(now) = self.office.ask(Ask::Masters).await {
+                if let Ok(now) = self.state.request(ControlRequest::Masters).await {
                     masters.tell(now);
                 }
                 ask_at = Instant::now() + ASK;

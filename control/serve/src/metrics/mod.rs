@@ -17,7 +17,7 @@ pub mod name;
 pub mod text;
 
 use super::board::Board;
-use super::connection::{End, Reception, Unread};
+use super::connection::{End, SharedCallers, Unread};
 use crate::callers::origin;
 use common::exit::Failure;
 use http_body_util::Full;
@@ -91,20 +91,20 @@ impl MetricsListener {
 }
 
 async fn serve(listener: tokio::net::TcpListener, board: Arc<Board>) {
-    let reception = Reception::<IpAddr, TcpStream>::new();
+    let callers = SharedCallers::<IpAddr, TcpStream>::new();
     let scrapes = Arc::new(Semaphore::new(SCRAPES));
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!("metrics: cannot accept: {error}");
-                if !reception.make_room() {
+                if !callers.make_room() {
                     tokio::time::sleep(REST).await;
                 }
                 continue;
             }
         };
-        let Some(caller) = reception.admit(origin(from.ip()), stream) else {
+        let Some(caller) = callers.admit(origin(from.ip()), stream) else {
             board.control.metrics_connections_refused.add(1);
             continue;
         };

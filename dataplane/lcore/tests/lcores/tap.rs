@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 const ALL: TapConfig = TapConfig { slots: 64, snaplen: 16, rx: true, tx: true, port: None };
 
-fn wear(bench: &Bench, config: TapConfig, wants: Wants) -> Watch {
+fn attach(bench: &Bench, config: TapConfig, wants: Wants) -> Watch {
     let (tap, watch) = tap(config, bench.wires.len(), wants);
-    bench.lcore.peg().hang(tap);
+    bench.lcore.tap_slot().put(tap);
     watch
 }
 
@@ -32,7 +32,7 @@ fn tally(watch: &Watch, port: usize) -> (u64, u64, u64) {
 fn both_ways_of_a_datagram_are_copied_up_to_the_snaplen() {
     let mut bench = Bench::new(64, 2, 100);
     bench.room(8);
-    let mut watch = wear(&bench, ALL, Box::new(|_, _| true));
+    let mut watch = attach(&bench, ALL, Box::new(|_, _| true));
     bench.put(1, b"longer than sixteen bytes");
     bench.lcore.poll_once(10);
     let slot = watch.take().unwrap();
@@ -55,13 +55,13 @@ fn ways_ports_and_wishes_choose() {
     let put =
         |bench: &Bench| [(0, b"a0"), (1, b"a1"), (1, b"b1")].iter().for_each(|(port, bytes)| bench.put(*port, *bytes));
     let only = TapConfig { tx: false, port: Some(PortId(1)), ..ALL };
-    let mut watch = wear(&bench, only, Box::new(|datagram, _| datagram.frame.data()[0] == b'b'));
+    let mut watch = attach(&bench, only, Box::new(|datagram, _| datagram.frame.data()[0] == b'b'));
     put(&bench);
     bench.lcore.poll_once(1);
     assert_eq!(copies(&mut watch), [(Way::Rx, 1, b"b1".to_vec(), 2)]);
     assert_eq!((tally(&watch, 0), tally(&watch, 1)), ((0, 0, 0), (2, 1, 0)));
     let only = TapConfig { rx: false, ..ALL };
-    let mut sent = wear(&bench, only, Box::new(|_, way| way == Way::Tx));
+    let mut sent = attach(&bench, only, Box::new(|_, way| way == Way::Tx));
     put(&bench);
     bench.lcore.poll_once(2);
     assert_eq!(copies(&mut sent).len(), 3);
@@ -72,7 +72,7 @@ fn ways_ports_and_wishes_choose() {
 fn what_finds_no_slot_is_counted_and_goes_its_way() {
     let mut bench = Bench::new(64, 1, 0);
     bench.room(64);
-    let mut watch = wear(&bench, TapConfig { slots: 3, ..ALL }, Box::new(|_, _| true));
+    let mut watch = attach(&bench, TapConfig { slots: 3, ..ALL }, Box::new(|_, _| true));
     for _ in 0..10 {
         bench.put(0, b"x");
     }
@@ -86,12 +86,12 @@ fn what_finds_no_slot_is_counted_and_goes_its_way() {
 #[test]
 fn a_tap_that_nobody_watches_is_taken_off() {
     let mut bench = Bench::new(64, 1, 0);
-    let watch = wear(&bench, ALL, Box::new(|_, _| true));
+    let watch = attach(&bench, ALL, Box::new(|_, _| true));
     bench.lcore.poll_once(1);
     assert!(!watch.is_ended());
     drop(watch);
     bench.lcore.poll_once(2);
-    let never_taken = wear(&bench, ALL, Box::new(|_, _| true));
+    let never_taken = attach(&bench, ALL, Box::new(|_, _| true));
     drop(bench);
     assert!(never_taken.is_ended(), "an lcore that is gone takes nothing");
 }
@@ -102,7 +102,7 @@ proptest! {
     #[test]
     fn copies_of_what_is_sent_are_what_was_sent(steps in proptest::collection::vec((0usize..90, 0usize..90), 1..20)) {
         let mut bench = Bench::new(4096, 1, 0);
-        let mut watch = wear(&bench, TapConfig { slots: 4096, rx: false, ..ALL }, Box::new(|_, _| true));
+        let mut watch = attach(&bench, TapConfig { slots: 4096, rx: false, ..ALL }, Box::new(|_, _| true));
         let (mut number, mut sent) = (0u32, 0);
         for (now, (puts, room)) in steps.iter().enumerate() {
             for _ in 0..*puts {

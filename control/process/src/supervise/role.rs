@@ -6,14 +6,14 @@ use lcore::mailbox::Sender;
 use link::registrar::Health;
 
 /// See the module's documentation.
-pub enum Office {
+pub enum RoleControl {
     /// The registrar's desk.
     Gateway(Box<RegistrarDesk>),
     /// The mailboxes of a slave's lcores.
     Slave(Vec<Sender<slave::FarmCommand>>),
 }
 
-impl Office {
+impl RoleControl {
     /// Begins to drain. A gateway first tells its nodes.
     pub(super) fn drain(&mut self, now: Time) {
         match self {

@@ -1,7 +1,7 @@
 //! The state that the routes of the control socket share.
 
-use crate::ask::Ask;
 use crate::board::Board;
+use crate::request::ControlRequest;
 use crate::single::Single;
 use api::error::ApiError;
 use std::sync::Arc;
@@ -10,25 +10,28 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// What is needed to answer a request.
 #[derive(Clone)]
-pub(crate) struct Office {
+pub(crate) struct ServerState {
     pub(crate) board: Arc<Board>,
-    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) requests: mpsc::Sender<ControlRequest>,
     pub(crate) captures: Single,
     pub(crate) traces: Single,
     pub(crate) reloads: Reloads,
 }
 
-impl Office {
+impl ServerState {
     /// Takes answers from the board and from the control thread.
-    pub(crate) fn new(board: Arc<Board>, asks: mpsc::Sender<Ask>) -> Self {
+    pub(crate) fn new(board: Arc<Board>, requests: mpsc::Sender<ControlRequest>) -> Self {
         let (captures, traces) = (Single::default(), Single::default());
-        Self { board, asks, captures, traces, reloads: Reloads::default() }
+        Self { board, requests, captures, traces, reloads: Reloads::default() }
     }
 
     /// Asks the control thread; an error if it is about to end.
-    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, ApiError> {
+    pub(crate) async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+    ) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).await.map_err(|_| ApiError::ending())?;
+        self.requests.send(request(answer)).await.map_err(|_| ApiError::ending())?;
         answered.await.map_err(|_| ApiError::ending())
     }
 }

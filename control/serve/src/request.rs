@@ -10,7 +10,7 @@ use settings::running::Fresh;
 use tokio::sync::oneshot;
 
 /// See the module's documentation.
-pub enum Ask {
+pub enum ControlRequest {
     /// How many are registered; `None` from a role without a registrar.
     Membership(oneshot::Sender<Option<Summary>>),
     /// Who is registered where; `None` from a role without a registrar.
