@@ -39,9 +39,9 @@ pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     if args.json {
         return print(&json(&target.request(Method::GET, "/v1/stats")?)).map(drop);
     }
-    let before = look(&target)?;
+    let before = sample(&target)?;
     std::thread::sleep(interval);
-    print(&text(&before, &look(&target)?, args.all)).map(drop)
+    print(&text(&before, &sample(&target)?, args.all)).map(drop)
 }
 
 /// Prints sample after sample until a signal comes or the reader is gone.
@@ -87,7 +87,7 @@ fn text(before: &Stats, now: &Stats, all: bool) -> String {
 }
 
 /// Takes one sample of a process.
-pub(super) fn look(target: &Target) -> Result<Stats, Failure> {
+pub(super) fn sample(target: &Target) -> Result<Stats, Failure> {
     target.read(&target.request(Method::GET, "/v1/stats")?)
 }
 

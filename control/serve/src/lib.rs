@@ -10,7 +10,8 @@
 //! | [`socket`] | the control socket itself |
 //! | [`callers`] | clients whose request is not complete, and which of them are closed |
 //!
-//! The control thread alone knows some of the answers; it gets an [`ControlRequest`] for them. Nothing here touches a poll loop.
+//! The control thread alone knows some of the answers; it gets a [`ControlRequest`] for them. Nothing here touches a
+//! poll loop.
 #![forbid(unsafe_code)]
 
 pub mod board;

@@ -148,11 +148,11 @@ impl Watchdog {
     }
 
     /// Checks all lcores, and returns the changes since the last check. Call it several times within the patience.
-    pub fn look(&mut self, now: Time) -> Vec<Finding> {
-        self.look_with(now, Account::of)
+    pub fn check(&mut self, now: Time) -> Vec<Finding> {
+        self.check_with(now, Account::of)
     }
 
-    fn look_with(&mut self, now: Time, account: impl Fn(i32) -> Option<Account>) -> Vec<Finding> {
+    fn check_with(&mut self, now: Time, account: impl Fn(i32) -> Option<Account>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (lcore, watched) in self.watched.iter_mut().enumerate() {
             let (beats, stage) = (watched.subject.pulse.beats(), watched.subject.pulse.stage());
@@ -209,13 +209,13 @@ mod tests {
             pulses[0].beat();
             pulses[1].enter(Stage::Tx(PortId(1)));
             let expected = if now == 120 { vec![stalled(1, "", Cause::Unknown)] } else { vec![] };
-            assert_eq!(dog.look(now), expected);
+            assert_eq!(dog.check(now), expected);
         }
         assert!(!dog.all_move());
         pulses[0].beat();
-        assert_eq!(dog.look(130), []);
+        assert_eq!(dog.check(130), []);
         pulses.iter().for_each(|pulse| pulse.beat());
-        assert_eq!(dog.look(150), [Finding::Recovered { lcore: 1, stood: 150 }]);
+        assert_eq!(dog.check(150), [Finding::Recovered { lcore: 1, stood: 150 }]);
         assert!(dog.all_move());
     }
 
@@ -229,9 +229,9 @@ mod tests {
         let samples = Arc::clone(&subject.samples);
         let mut dog = Watchdog::new(0, 100, [subject]);
         let account = Cell::new(Account { ran: 7, runnable: true });
-        assert_eq!(dog.look_with(10, |_| Some(account.get())), []);
+        assert_eq!(dog.check_with(10, |_| Some(account.get())), []);
         account.set(Account { ran: 7 + ran, runnable });
-        let mut findings = dog.look_with(110, |_| Some(account.get()));
+        let mut findings = dog.check_with(110, |_| Some(account.get()));
         assert_eq!((findings.len(), samples.seen_in_tx.get()), (1, 2));
         findings.remove(0)
     }
@@ -265,6 +265,6 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Stage::Stopped);
         let mut dog = Watchdog::new(0, 100, [pulse]);
-        assert_eq!((dog.look(1000), dog.look(2000)), (vec![], vec![]));
+        assert_eq!((dog.check(1000), dog.check(2000)), (vec![], vec![]));
     }
 }

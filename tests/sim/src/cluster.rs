@@ -366,13 +366,13 @@ impl Cluster {
         let looks = now >= node.looked + LOOK;
         if looks {
             node.looked = now;
-            node.watchdog.look(now);
+            node.watchdog.check(now);
         }
         let outboxes = node.cores.iter().map(|core| core.lcore.outbox().counters());
         let mail_lost = outboxes.map(|counters| counters.link_dropped_mailbox_full.get()).sum();
         let health = Health { polling: node.watchdog.all_move(), rx_lost: rx_lost(node), mail_lost };
         if looks {
-            node.desk.look(now, health);
+            node.desk.note_health(now, health);
         }
         let (next, read) = node.desk.work(now, health);
         node.busy = now + read * self.registrar_cost;

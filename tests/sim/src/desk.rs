@@ -52,8 +52,8 @@ impl Desk {
     }
 
     /// Lets the registrar see whether the gateway is well, as the control thread does now and then.
-    pub fn look(&mut self, now: Time, health: Health) {
-        self.desk.look(now, health, drop);
+    pub fn note_health(&mut self, now: Time, health: Health) {
+        self.desk.note_health(now, health, drop);
     }
 
     /// Does the work that is due and reads the mail. Returns the latest time of the next call, and how many datagrams

@@ -16,7 +16,7 @@ pub mod fit;
 pub mod panels;
 pub mod terminal;
 
-use super::{Target, stats::look};
+use super::{Target, stats::sample};
 use crate::args::TopArgs;
 use app::App;
 use common::exit::Failure;
@@ -40,9 +40,9 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
         return terminal::run(target, interval);
     }
     let mut app = App::new(target.name.clone());
-    app.take(look(&target)?);
+    app.take(sample(&target)?);
     std::thread::sleep(interval);
-    app.take(look(&target)?);
+    app.take(sample(&target)?);
     print(&page(&app, PAGE.0)?).map(drop)
 }
 

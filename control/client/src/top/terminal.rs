@@ -3,7 +3,7 @@
 use super::app::App;
 use super::draw;
 use crate::Target;
-use crate::stats::look;
+use crate::stats::sample;
 use common::exit::Failure;
 use common::signal;
 use ratatui::DefaultTerminal;
@@ -51,7 +51,7 @@ fn unusable(error: &io::Error) -> Failure {
 fn looks(target: Target, interval: Duration) -> Receiver<Result<Box<api::stats::Stats>, Failure>> {
     let (sender, receiver) = sync_channel(1);
     std::thread::spawn(move || {
-        while sender.send(look(&target).map(Box::new)).is_ok() {
+        while sender.send(sample(&target).map(Box::new)).is_ok() {
             std::thread::sleep(interval);
         }
     });

@@ -25,8 +25,8 @@ impl MachineWatch {
     }
 
     /// Checks the machine, and logs what changed. Returns the largest IP packet of each port if it differs from what
-    /// the role knows; see [`MachineWatch::told`].
-    pub fn look(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
+    /// the role knows; see [`MachineWatch::set_mtus`].
+    pub fn check(&self, board: &Board, devices: &Devices) -> Option<Vec<u16>> {
         let changes: Vec<Change> =
             queues(devices).chain(too_small(board)).chain(too_large(devices)).chain(cores(board)).collect();
         board.control.queues_unserved.set(unserved(devices));
@@ -43,7 +43,7 @@ impl MachineWatch {
     }
 
     /// The role now knows these largest packets.
-    pub fn told(&mut self, board: &Board, mtus: Vec<u16>) {
+    pub fn set_mtus(&mut self, board: &Board, mtus: Vec<u16>) {
         for (id, (now, was)) in mtus.iter().zip(&self.mtus).enumerate().filter(|(_, (now, was))| now != was) {
             let what =
                 if board.is_gateway() { "routes follow" } else { "its gateways hear of it with the next heartbeats" };

@@ -120,8 +120,8 @@ impl RegistrarDesk {
     }
 
     /// Tells the registrar whether the gateway is well, also when nothing is due.
-    pub fn look(&mut self, now: Time, health: Health) {
-        self.desk.look(now, health, log);
+    pub fn note_health(&mut self, now: Time, health: Health) {
+        self.desk.note_health(now, health, log);
     }
 
     /// From now on the ports take IP packets of at most this many bytes. `false` if that could not be passed on yet.

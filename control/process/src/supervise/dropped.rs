@@ -80,7 +80,7 @@ impl Dropped {
     }
 
     /// Checks all ports; returns what must be reported now.
-    pub(super) fn look(&mut self, now: Time, board: &Board, devices: &Devices) -> Vec<String> {
+    pub(super) fn check(&mut self, now: Time, board: &Board, devices: &Devices) -> Vec<String> {
         let mut ports: BTreeMap<u8, (String, [u64; REASONS.len()])> = BTreeMap::new();
         for port in board.views().flat_map(|view| &view.ports) {
             let (_, counts) = ports.entry(port.id.0).or_insert_with(|| (port.about.describe(), Default::default()));

@@ -154,11 +154,11 @@ impl Process {
                 look_at = now + LOOK;
                 self.board.control.log_lines_dropped.set(stdio::err::dropped());
                 self.board.control.invariants_broken.set(frame::never::count());
-                for finding in watchdog.look(now) {
+                for finding in watchdog.check(now) {
                     self.board.note(&finding);
                     say(&finding);
                 }
-                for line in dropped.look(now, &self.board, &self.devices) {
+                for line in dropped.check(now, &self.board, &self.devices) {
                     tracing::warn!("{line}");
                 }
                 if is_found && !socket.is_found() {
@@ -170,14 +170,14 @@ impl Process {
                     );
                 }
                 if let RoleControl::Gateway(desk) = &mut self.role {
-                    desk.look(now, health);
+                    desk.note_health(now, health);
                 }
-                if let Some(mtus) = self.watch.look(&self.board, &self.devices)
+                if let Some(mtus) = self.watch.check(&self.board, &self.devices)
                     && self.role.set_port_mtus(&mtus)
                 {
-                    self.watch.told(&self.board, mtus);
+                    self.watch.set_mtus(&self.board, mtus);
                 }
-                tally.look(now, &self.board);
+                tally.log_growth(now, &self.board);
                 if ready && self.drain.is_none() {
                     self.notifier.status(&self.state(&watchdog));
                 }

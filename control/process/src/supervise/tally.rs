@@ -30,7 +30,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Logs what grew in the last second, for those who read traces.
-    pub(super) fn look(&mut self, now: Time, board: &Board) {
+    pub(super) fn log_growth(&mut self, now: Time, board: &Board) {
         let is_read = tracing::enabled!(target: "gateway", tracing::Level::TRACE)
             || tracing::enabled!(target: "slave", tracing::Level::TRACE);
         if !is_read {

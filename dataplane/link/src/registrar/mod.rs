@@ -151,7 +151,7 @@ impl Registrar {
     }
 
     /// Notes whether the gateway can hear; [`advance`](Self::advance) does the same first. No node is judged.
-    pub fn look(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
+    pub fn note_health(&mut self, now: Time, health: Health, sink: &mut impl Sink) {
         self.listen(now, health, sink);
     }
 

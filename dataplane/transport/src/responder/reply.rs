@@ -25,7 +25,7 @@ impl<M: Memory> Context<'_, M> {
                 // A NAK also acknowledges everything before it.
                 self.qp.responder.owes = false;
                 if !matches!(syndrome, Syndrome::Ack { .. }) {
-                    self.told(syndrome);
+                    self.note_nak(syndrome);
                 }
                 Step::Sent
             }
@@ -47,7 +47,7 @@ impl<M: Memory> Context<'_, M> {
 
     /// Notes that a NAK was sent.
     #[cold]
-    fn told(&mut self, syndrome: Syndrome) {
+    fn note_nak(&mut self, syndrome: Syndrome) {
         self.qp.responder.nak = Nak::Told;
         let counters = &self.shared.counters;
         match syndrome {

@@ -191,13 +191,13 @@ impl<L: Line> Desk<L> {
 
     /// Lets the registrar check whether the gateway is well. It judges no node: [`work`](Self::work) does that, after
     /// it has read the mail.
-    pub fn look(&mut self, now: Time, health: Health, mut say: impl FnMut(Word)) {
+    pub fn note_health(&mut self, now: Time, health: Health, mut say: impl FnMut(Word)) {
         self.now = now;
         if !self.is_held_up() {
             let clock = self.clock();
             let Self { queues, fixed, .. } = self;
             let mut out = Out { queues, clock, fixed, lcore: 0, say: &mut say };
-            self.registrar.look(now, health, &mut out);
+            self.registrar.note_health(now, health, &mut out);
         }
     }
 

@@ -377,7 +377,7 @@ fn nobody_is_gone_whose_heartbeat_waits_at_the_desk() {
         let (mut node, heard) = registered(&mut world);
         // The control thread comes late, but not late enough for a pause. Meanwhile the node and many others have sent
         // heartbeats.
-        world.desk.look(heard + interval * 11 / 10, Health::GOOD, drop);
+        world.desk.note_health(heard + interval * 11 / 10, Health::GOOD, drop);
         for _ in 0..MAILS_PER_TURN + 1 {
             world.send(&mut Node::new(NodeId::master(1), None, gateway(), &NodeConfig::default(), 0), 0, 0);
         }
@@ -411,7 +411,7 @@ fn mail_without_end_delays_what_is_due_by_a_quarter_of_an_interval() {
         let mut world = World::new(64);
         let gone_at = 3 * interval + registered(&mut world).1;
         for look in (1..=3).rev() {
-            world.desk.look(gone_at - look * interval + interval - 1, Health::GOOD, drop);
+            world.desk.note_health(gone_at - look * interval + interval - 1, Health::GOOD, drop);
         }
         assert_eq!(world.desk.registrar().deadline(), Some(gone_at));
         let peer = Peer::socket(PortId(0), "192.0.2.1:7".parse().unwrap());
@@ -434,12 +434,12 @@ fn a_look_needs_nothing_due_but_room() {
     // Two commands for a mailbox with room for one.
     world.desk.tell(|| GatewayCommand::Drain);
     world.desk.tell(|| GatewayCommand::Drain);
-    world.desk.look(due - 1, Health::GOOD, drop);
+    world.desk.note_health(due - 1, Health::GOOD, drop);
     assert_eq!(world.desk.registrar().deadline(), Some(due), "while something waits nothing is done");
     for _ in 0..2 {
         while world.lcores.iter().filter_map(Lcore::next).count() > 0 {}
         world.work(due - 1);
     }
-    world.desk.look(due - 1, Health::GOOD, drop);
+    world.desk.note_health(due - 1, Health::GOOD, drop);
     assert!(world.desk.registrar().deadline() > Some(due), "the registrar did not look");
 }
