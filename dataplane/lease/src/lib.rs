@@ -31,5 +31,5 @@ pub mod time;
 
 pub use counters::{LenderCounters, LoanCounters};
 pub use key::{ConnectKey, lock_of};
-pub use lender::{Books, Lender, LenderConfig, Opened, Opening, Resources};
+pub use lender::{Books, Lender, LenderConfig, OpenedSession, Opening, Resources};
 pub use loan::{Loan, LoanConfig, LoanEnd, LoanEvent, Proposal};

@@ -1,6 +1,6 @@
 //! A slave whose memory has one word for each unit, and masters that remember what they wrote.
 
-use crate::lender::{Lender, LenderConfig, Opened, Opening, Resources};
+use crate::lender::{Lender, LenderConfig, OpenedSession, Opening, Resources};
 use crate::loan::{Loan, LoanConfig, Proposal};
 use crate::lock_of;
 use frame::Time;
@@ -47,13 +47,13 @@ impl Memory {
 }
 
 impl Resources for Memory {
-    fn open(&mut self, opening: &Opening) -> Option<Opened> {
+    fn open(&mut self, opening: &Opening) -> Option<OpenedSession> {
         let region = &mut self.regions[usize::from(opening.place)];
         assert!(region.is_none(), "the place is open");
         // Each session that a master proposes has other queue pairs.
         let rkey = 2 * opening.pairs[0].qpn + u32::from(opening.master);
         *region = Some(Region { rkey, units: Vec::new() });
-        Some(Opened { pairs: [pair(2), pair(3)], rkey })
+        Some(OpenedSession { pairs: [pair(2), pair(3)], rkey })
     }
 
     fn close(&mut self, place: u16) {

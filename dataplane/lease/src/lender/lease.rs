@@ -1,6 +1,6 @@
 //! One lease: its session, its units, and what is recalled of it.
 
-use super::resources::Opened;
+use super::resources::OpenedSession;
 use frame::Time;
 use wire::lease::{Connect, Disconnect, MAX_UNITS, SECRET_LEN, UnitSet};
 use wire::rc::PathMtu;
@@ -36,7 +36,7 @@ pub(super) struct Lease {
     pub(super) lock: [u8; SECRET_LEN],
     pub(super) path_mtu: PathMtu,
     /// `None` when the role had no queue pairs for a session that was to be resumed.
-    pub(super) opened: Option<Opened>,
+    pub(super) opened: Option<OpenedSession>,
     /// When the last CONNECT was accepted.
     pub(super) renewed: Time,
     slots: Box<[Slot]>,

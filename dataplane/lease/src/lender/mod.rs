@@ -5,7 +5,7 @@ mod limit;
 mod open;
 mod resources;
 
-pub use resources::{Opened, Opening, Resources};
+pub use resources::{OpenedSession, Opening, Resources};
 
 use crate::budget::StrangerBudget;
 use crate::cookie::BootSecret;
@@ -373,7 +373,7 @@ impl Lender {
         };
         let answer = match lease.opened {
             None => ConnectAnswer::Refused(Refusal::NoRoom),
-            Some(Opened { pairs, rkey }) => ConnectAnswer::Granted(Grant {
+            Some(OpenedSession { pairs, rkey }) => ConnectAnswer::Granted(Grant {
                 session: lease.session,
                 rkey,
                 pairs,

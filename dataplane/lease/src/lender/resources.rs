@@ -20,7 +20,7 @@ pub struct Opening {
 /// A session that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Opened {
+pub struct OpenedSession {
     /// The own ends of the demand and the bulk queue pair. Their numbers and PSNs are random.
     pub pairs: [PairEnd; 2],
     /// The key of a region without units. It is random.
@@ -30,7 +30,7 @@ pub struct Opened {
 /// The queue pairs, regions and memory of a slave. What is asked for here takes effect at once, other than scrubbing.
 pub trait Resources {
     /// Makes two queue pairs, ready to send, and a region without units; `None` if that is not possible.
-    fn open(&mut self, opening: &Opening) -> Option<Opened>;
+    fn open(&mut self, opening: &Opening) -> Option<OpenedSession>;
 
     /// Ends the queue pairs and the region of a place. From now on nobody reaches a unit through them.
     fn close(&mut self, place: u16);

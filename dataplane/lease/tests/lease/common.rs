@@ -1,6 +1,6 @@
 //! A slave's memory that remembers who reaches what, and messages of a master.
 
-use lease::{Lender, LenderConfig, Loan, LoanConfig, LoanEvent, Opened, Opening, Proposal, Resources, lock_of};
+use lease::{Lender, LenderConfig, Loan, LoanConfig, LoanEvent, OpenedSession, Opening, Proposal, Resources, lock_of};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::lease::{Connect, ConnectAnswer, ConnectReply, Grant, LeaseEnds, PairEnd, Refusal, UnitSet};
 use wire::link::Cookie;
@@ -52,14 +52,14 @@ impl Memory {
 }
 
 impl Resources for Memory {
-    fn open(&mut self, opening: &Opening) -> Option<Opened> {
+    fn open(&mut self, opening: &Opening) -> Option<OpenedSession> {
         if self.full {
             return None;
         }
         assert!(!self.regions.contains_key(&opening.place), "the place is open");
         self.regions.insert(opening.place, BTreeMap::new());
         self.openings.push(*opening);
-        Some(Opened { pairs: [pair(0x55), pair(0x56)], rkey: self.openings.len() as u32 })
+        Some(OpenedSession { pairs: [pair(0x55), pair(0x56)], rkey: self.openings.len() as u32 })
     }
 
     fn close(&mut self, place: u16) {
