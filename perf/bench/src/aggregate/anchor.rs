@@ -2,7 +2,7 @@
 //! beside the work on records.
 
 use super::bare::{BareLoop, Extra};
-use super::{Case, Warmth};
+use super::case::{Case, Warmth};
 use crate::input;
 use crate::ratios::{Ratios, median};
 use crate::report::Report;

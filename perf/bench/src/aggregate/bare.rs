@@ -1,6 +1,6 @@
 //! The bare loop as a child: the same input, one round at a time. See `bare/main.c` for what is said over the pipes.
 
-use super::{Case, ROOM, Warmth};
+use super::case::{Case, ROOM, Warmth};
 use crate::input;
 use anyhow::{Context as _, bail, ensure};
 use frame::Backing;
