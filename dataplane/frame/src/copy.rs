@@ -98,6 +98,12 @@ pub fn prefetch_far_place(start: *const u8, len: usize) {
     prefetch_far(start.wrapping_add(len));
 }
 
+/// Asks the second-level cache for all lines of some bytes.
+#[inline]
+pub fn prefetch_far_bytes(bytes: &[u8]) {
+    prefetch_far_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
+}
+
 /// Asks the cache for all lines of some bytes.
 #[inline]
 pub fn prefetch_bytes(bytes: &[u8]) {

@@ -137,6 +137,12 @@ impl Aggregator {
         Some(Open { opened, records: slot.records & RECORDS, bytes: frame.len(), frame: frame.index() })
     }
 
+    /// Asks the second-level cache for a destination's entry.
+    #[inline]
+    pub fn prefetch_far_entry(&self, destination: Destination) {
+        frame::copy::prefetch_far_element(&self.slots, destination as usize);
+    }
+
     /// Asks the cache for a destination's entry.
     #[inline]
     pub fn prefetch_entry(&self, destination: Destination) {

@@ -22,6 +22,9 @@ use std::sync::Arc;
 /// How many items ahead of the current one the first-level cache is asked for the place where records will go.
 const NEAR: usize = 8;
 
+/// How many datagrams ahead of the one that is walked the second-level cache is asked for all of one.
+const WALK_AHEAD: usize = 2;
+
 /// One lcore's gateway.
 pub struct Gateway {
     routes: Routes,
@@ -207,11 +210,18 @@ impl Gateway {
     /// Appends all items to the buffers of their destinations.
     fn append_items(&mut self, now: Time, burst: &mut Burst, out: &mut Outbox) {
         let items = std::mem::take(&mut self.items);
+        // Three steps ahead of the append: the entry, the place that it names, and that place in the first-level cache.
+        for item in items.iter().take(2 * BURST) {
+            self.buffers.prefetch_far_entry(item.destination);
+        }
         let mut places = [Place::NONE; BURST];
         for (item, place) in items.iter().zip(&mut places) {
             *place = self.prefetch_far(item.destination, usize::from(item.len));
         }
         for (at, item) in items.iter().enumerate() {
+            if let Some(farthest) = items.get(at + 2 * BURST) {
+                self.buffers.prefetch_far_entry(farthest.destination);
+            }
             if let (Some(far), Some(place)) = (items.get(at + BURST), places.get_mut(at % BURST)) {
                 *place = self.prefetch_far(far.destination, usize::from(far.len));
             }
@@ -272,6 +282,8 @@ impl Gateway {
         let mut links: u64 = 0;
         let mut tally = Tally::default();
         for (number, datagram) in burst.iter().filter(|&(number, _)| number >= singles.len()) {
+            // The walk reads nearly all lines of a datagram.
+            frame::copy::prefetch_far_bytes(burst.bytes(number + WALK_AHEAD));
             match pass::walk(number, &datagram, &self.routes, &mut self.items, &mut tally, &self.counters, |_, _| ()) {
                 Walked::Cargo => {}
                 Walked::Link(records) => {
@@ -340,12 +352,11 @@ impl Gateway {
         out.control(precedence, datagram);
     }
 
-    /// Counts all items as held, and asks the cache for their entries of the pointer array.
+    /// Counts all items as held.
     fn hold_all(&mut self) {
         let first_master = self.routes.shards().slaves();
         let [mut up, mut down] = [0, 0];
         for item in &self.items {
-            self.buffers.prefetch_entry(item.destination);
             let direction = if item.destination < first_master { &mut down } else { &mut up };
             *direction += u64::from(item.records);
         }
