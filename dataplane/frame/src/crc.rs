@@ -46,7 +46,7 @@ mod x86 {
     #[inline]
     pub(super) fn fastest(len: usize) -> Option<Copy> {
         match len {
-            1024.. if wide::is_there() => Some(wide::copy),
+            512.. if wide::is_there() => Some(wide::copy),
             256.. if middle::is_there() => Some(middle::copy),
             128.. if narrow::is_there() => Some(narrow::copy),
             _ => None,
