@@ -104,12 +104,6 @@ pub fn prefetch_far_bytes(bytes: &[u8]) {
     prefetch_far_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
 }
 
-/// Asks the cache for all lines of some bytes.
-#[inline]
-pub fn prefetch_bytes(bytes: &[u8]) {
-    prefetch_lines(bytes.as_ptr(), bytes.len().div_ceil(64));
-}
-
 /// [`prefetch_far`] for an element of a slice; an index out of range does nothing.
 #[inline]
 pub fn prefetch_far_element<T>(slice: &[T], index: usize) {

@@ -154,12 +154,6 @@ impl Frame {
         copy::prefetch_far(self.data.as_ptr().wrapping_sub(1));
     }
 
-    /// Asks the cache for the whole place where the next `len` bytes will be appended.
-    #[inline]
-    pub fn prefetch_room(&self, len: usize) {
-        copy::prefetch_lines(self.tail(), len.min(self.tailroom()).div_ceil(64));
-    }
-
     /// Asks the cache for the first 128 bytes of the data: they will be parsed.
     #[inline]
     pub fn prefetch_head(&self) {

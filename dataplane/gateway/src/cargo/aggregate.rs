@@ -167,13 +167,12 @@ impl Aggregator {
         Place(place)
     }
 
-    /// Asks the cache for all memory that a copy of `bytes` to a destination will touch, if there will be a copy.
+    /// Asks the second-level cache for `bytes` if they will be copied to a destination.
     pub fn prefetch_copy(&self, destination: Destination, bytes: &[u8]) {
         if let Some(Slot { buffer: Some(frame), .. }) = self.slots.get(destination as usize)
             && bytes.len() <= frame.tailroom()
         {
-            frame::copy::prefetch_bytes(bytes);
-            frame.prefetch_room(bytes.len());
+            frame::copy::prefetch_far_bytes(bytes);
         }
     }
 

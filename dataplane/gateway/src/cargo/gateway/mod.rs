@@ -199,8 +199,8 @@ impl Gateway {
         None
     }
 
-    /// Most of the memory that a large record goes to was not used before. Without a prefetch of all of it, the copy
-    /// waits for memory line by line.
+    /// The copy of a large record waits for memory line by line if its bytes are not near. The place that it goes to
+    /// needs no request: a copy writes whole lines.
     fn prefetch_next_copy(&self, next: usize, to: &[Destination], burst: &Burst) {
         if let Some(&destination) = to.get(next) {
             self.buffers.prefetch_copy(destination, burst.bytes(next));
