@@ -72,6 +72,26 @@ fn a_peer_that_is_gone_ends_all_at_once() {
     );
 }
 
+/// Karn's algorithm (RFC 6298): the answer may be to either of the two.
+#[test]
+fn a_packet_that_was_sent_twice_measures_no_round_trip() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +1100us
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +900us
+        < ACK psn=100
+        = 1 SUCCESS
+        # The timeout is still the least, 1 ms.
+        post 2 send local=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+1
+        +1100us
+        > SEND_ONLY psn=101 a data=0x10000+1",
+    );
+}
+
 #[test]
 fn the_timeout_follows_the_measured_round_trip() {
     script(
