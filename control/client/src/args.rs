@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Which running process is meant.
 #[derive(Args, Clone, Debug)]
 pub struct NameArgs {
-    /// Its name; needed only where several run
+    /// Name of the process; needed only when several run
     #[arg(long, value_name = "NAME", add = values::processes())]
     pub name: Option<String>,
 }
@@ -22,16 +22,16 @@ pub struct StatsArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// Again and again, until it is ended
+    /// Repeat until interrupted
     #[arg(short, long)]
     pub watch: bool,
-    /// What the rates are taken over, and how often --watch looks [default: 1s]
+    /// Time over which rates are measured, and time between the outputs of --watch [default: 1s]
     #[arg(short, long, value_name = "DURATION", value_parser = interval)]
     pub interval: Option<Duration>,
-    /// Every counter that is not zero, besides
+    /// Also show every counter that is not zero
     #[arg(short, long, conflicts_with = "json")]
     pub all: bool,
-    /// Every counter as it is now, as JSON; with --watch a line for each look
+    /// Show every counter as JSON; with --watch, one line for each output
     #[arg(long)]
     pub json: bool,
 }
@@ -42,15 +42,15 @@ pub struct TopArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// How often it looks
+    /// Time between updates
     #[arg(short, long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
     pub interval: Duration,
-    /// One frame as text, and end; so also when the output is no terminal
+    /// Print one frame as text and exit, as also when the output is not a terminal
     #[arg(long)]
     pub once: bool,
 }
 
-/// The time between two looks: long enough that something happens in it, short enough to wait for.
+/// The time between two outputs: long enough that something happens in it, short enough to wait for.
 fn interval(text: &str) -> Result<Duration, String> {
     let interval: Duration = text.parse().map_err(|error| format!("{error}"))?;
     if (10 * MILLISECOND..=3600 * SECOND).contains(&interval.0) {
@@ -66,7 +66,7 @@ pub struct RoutesArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// As JSON
+    /// Show it as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -87,16 +87,16 @@ pub struct CaptureArgs {
     /// Only this port of the process; the first is 0
     #[arg(short, long, value_name = "N", value_parser = number::<u8>(..))]
     pub port: Option<u8>,
-    /// Only what is received, or only what is sent
+    /// Only received datagrams, or only sent datagrams
     #[arg(long, default_value = "both", value_name = "rx|tx|both", hide_possible_values = true)]
     pub direction: Direction,
     /// Bytes of each datagram
     #[arg(short, long, default_value_t = 65_535, value_name = "BYTES", value_parser = number::<u32>(1..=65_535))]
     pub snaplen: u32,
-    /// End after so many datagrams
+    /// Stop after this many datagrams
     #[arg(short, long, value_name = "N", value_parser = number::<u64>(1..))]
     pub count: Option<u64>,
-    /// End after this time, as 500ms or 10s
+    /// Stop after this time, such as 500ms or 10s
     #[arg(long, value_name = "DURATION")]
     pub duration: Option<Duration>,
 }
@@ -107,13 +107,13 @@ pub struct TraceArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// Whose records
+    /// The slave whose records are traced
     #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
     pub slave: u32,
-    /// How many records
+    /// Stop after this many records
     #[arg(short, long, default_value_t = 10, value_name = "N", value_parser = number::<u32>(1..=10_000))]
     pub count: u32,
-    /// End after this time, as 500ms or 10s
+    /// Stop after this time, such as 500ms or 10s
     #[arg(long, value_name = "DURATION")]
     pub duration: Option<Duration>,
     /// A line of JSON for each record
@@ -130,13 +130,13 @@ pub struct SetArgs {
     /// Its value, as its flag takes it
     #[arg(value_name = "VALUE", allow_hyphen_values = true, requires = "setting")]
     pub value: Option<String>,
-    /// Back to what the configuration says
+    /// Restore the value that the configuration has
     #[arg(long, requires = "setting", conflicts_with = "value")]
     pub reset: bool,
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// As JSON
+    /// Show it as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -147,7 +147,7 @@ pub struct ReloadArgs {
     /// Which process.
     #[command(flatten)]
     pub target: NameArgs,
-    /// As JSON
+    /// Show it as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) enum Goes {
     /// It goes on.
     On,
-    /// The reader is gone, which is no error.
+    /// The reader is gone, which is not an error.
     ReaderLeft,
     /// A signal asked for the end.
     Interrupted,

@@ -194,7 +194,7 @@ pub enum Failure {
     },
     /// Something that is not a control socket stands at its path.
     #[error(
-        "{} is no socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
+        "{} is not a socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
         .0.display()
     )]
     NoSocket(PathBuf),

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 pub enum OutputReader {
     /// It still reads.
     Reads,
-    /// It has read enough and closed the pipe, as in `gvm-dp routes | head`. That is no error; the command stops
+    /// It has read enough and closed the pipe, as in `gvm-dp routes | head`. That is not an error; the command stops
     /// printing.
     Left,
 }
@@ -38,7 +38,7 @@ pub fn print_whole(text: &str) -> Result<(), Failure> {
     stdio::out::print(text).map_err(Failure::Output)
 }
 
-/// Writes to stderr why a command ends. It is no error if that cannot be written.
+/// Writes to stderr why a command ends. It is not an error if that cannot be written.
 pub fn complain(text: &str) {
     // A command that fails early has no thread for its log yet. Without one, the text is written at once.
     let _ = stdio::err::start(|| Ok::<_, Infallible>(()));

@@ -68,7 +68,7 @@ pub fn trusted_directory() -> Result<PathBuf, Failure> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_dir() || !is_trusted(owner, Some(owner)) {
         return Err(Failure::Client(format!(
-            "{} is no directory of this user or of root (it belongs to user {owner}): whoever answers there may be \
+            "{} is not a directory of this user or of root (it belongs to user {owner}): whoever answers there may be \
              anybody. \
              Name another one with GVM_DP_RUN_DIR",
             directory.display()

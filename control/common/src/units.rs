@@ -16,10 +16,10 @@ pub struct Size(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a duration.
-    #[error("\"{0}\" is no duration: write a number and ns, us, ms or s, as in 50us; or inf")]
+    #[error("\"{0}\" is not a duration: write a number and ns, us, ms or s, as in 50us; or inf")]
     Duration(String),
     /// Not a size.
-    #[error("\"{0}\" is no size: write bytes, or a number and K, M, G or T, as in 12G")]
+    #[error("\"{0}\" is not a size: write bytes, or a number and K, M, G or T, as in 12G")]
     Size(String),
 }
 

@@ -18,7 +18,7 @@ pub struct LogFilter(String);
 /// A text that is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is no log filter: write error, warn, info, debug or trace, or levels by target as in info,lcore=debug"
+    "\"{0}\" is not a log filter: write error, warn, info, debug or trace, or levels by target as in info,lcore=debug"
 )]
 pub struct LogFilterError(String);
 

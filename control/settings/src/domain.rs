@@ -43,7 +43,10 @@ impl FromStr for Domain {
         match text {
             "auto" => Ok(Self::Auto),
             _ => text.parse().map(Self::Number).map_err(|_| {
-                format!("{text} is no failure domain: write auto for one of each host, or a number up to {}", u32::MAX)
+                format!(
+                    "{text} is not a failure domain: write auto for one of each host, or a number up to {}",
+                    u32::MAX
+                )
             }),
         }
     }

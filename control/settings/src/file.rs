@@ -66,7 +66,7 @@ impl ConfigFile {
     /// Reads the default file, if it exists.
     ///
     /// # Errors
-    /// It fails as [`ConfigFile::read`] does. A file that does not exist is no error.
+    /// It fails as [`ConfigFile::read`] does. A file that does not exist is not an error.
     pub fn read_default() -> Result<Option<Self>, Failure> {
         match Self::read(&default_path()) {
             Err(Failure::ConfigFile { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -253,13 +253,13 @@ mod tests {
             ("hold = \"1us\"", "f.toml:1:1: hold is a setting of one role: move it under [gateway]"),
             ("[slave]\nhold = \"1us\"", "f.toml:2:1: a slave has no hold: it is a setting of [gateway]"),
             ("[gateway]\nhodl = \"1us\"", "f.toml:2:1: there is no setting hodl: did you mean hold?"),
-            ("[gateway]\n  hold = \"1\"", "f.toml:2:10: \"1\" is no duration"),
+            ("[gateway]\n  hold = \"1\"", "f.toml:2:10: \"1\" is not a duration"),
             ("gateway = \"192.0.2.1\"", "f.toml:1:1: gateway is the table of a role: write [gateway]"),
             ("[master]\nid = 1", "f.toml:1:2: there is no table [master]"),
             ("config = \"x\"", "f.toml:1:1: there is no setting config"),
             ("mtu = 1.5", "f.toml:1:7: mtu is not a fraction"),
             ("mtu = 2020-01-01", "f.toml:1:7: mtu is not a date"),
-            ("mtu = -1", "f.toml:1:7: -1 is no value of mtu"),
+            ("mtu = -1", "f.toml:1:7: -1 is not a value of mtu"),
             ("mtu = 99999999999999999999999999999999999999999999", "f.toml:1:7: mtu is not so large a number"),
             ("port = [1, true]", "f.toml:1:8: port is not true or false"),
         ] {

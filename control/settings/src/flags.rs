@@ -18,12 +18,12 @@ use std::path::PathBuf;
 /// What every role takes.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
-    /// The configuration file: the flags' names as keys, in TOML. What the command line says wins over it
-    /// [default: /etc/gvm-dp/gvm-dp.toml, if it is there]
+    /// Configuration file in TOML; its keys are the names of the flags. The command line overrides it [default:
+    /// /etc/gvm-dp/gvm-dp.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one,
-    /// or with xdp: ports as many as the one with the fewest queues has]
+    /// Cores to run on, one lcore each, as DPDK's -l: 2-15 or 0,2,4-6 [default: not pinned; one lcore, or with xdp:
+    /// ports one for each queue of the port with the fewest queues]
     #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
     pub lcores: Option<CoreList>,
     /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it ,queues=N, ,mode=auto|zc|copy|skb
@@ -45,13 +45,14 @@ pub struct CommonArgs {
     /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
     #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
     pub mtu: Option<u16>,
-    /// What becomes of a system call that a running process does not need: the process ends, or it is only logged
+    /// What happens when a running process makes a system call that it does not need: the process ends, or the call is
+    /// only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
     pub seccomp: seccomp::Mode,
-    /// Whether the kernel lets a running process open only the files that it needs later, where the kernel has Landlock
+    /// Restrict a running process to the files that it needs, where the kernel has Landlock
     #[arg(long, default_value = "on", value_name = "ON|OFF")]
     pub landlock: Switch,
-    /// What is said on stderr: error, warn, info, debug or trace, or levels by target as in info,lcore=debug
+    /// What is logged on stderr: error, warn, info, debug or trace, or levels for each target, such as info,lcore=debug
     #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER",
         add = values::log_levels())]
     pub log: LogFilter,
@@ -95,20 +96,22 @@ pub struct GatewayArgs {
     /// The longest time that a record may wait for others; inf waits until a datagram is full
     #[arg(long, default_value = "50us", value_name = "DURATION")]
     pub hold: Duration,
-    /// Send early what waits when nothing arrives for a quarter of the hold
+    /// Send waiting records early when nothing arrives for a quarter of the hold
     #[arg(long, default_value = "on", value_name = "ON|OFF")]
     pub early: Switch,
-    /// Shards to serve: all, or a list as 0-3,5
+    /// Shards to serve: all, or a list such as 0-3,5
     #[arg(long, default_value = "all", value_name = "SHARDS")]
     pub shards: String,
-    /// The gateway of a shard that is not served here: its cargo, arriving on an xdp: port, is sent on there. Repeat it
+    /// The gateway of a shard that is not served here. Records of that shard that arrive on an xdp: port are forwarded
+    /// to it. May be given several times
     #[arg(long = "neighbor", value_name = "SHARD=IFACE,ip=ADDR,mac=MAC")]
     pub neighbors: Vec<NeighborSpec>,
-    /// File with the cluster key (gvm-dp key new). Twice while the cluster changes its key: the old one, then the new
-    /// one
+    /// File with the cluster key (gvm-dp key new). Give it twice while the cluster changes its key: the old key, then
+    /// the new key
     #[arg(long = "key-file", value_name = "FILE")]
     pub key_files: Vec<PathBuf>,
-    /// Let in nodes of version 1 of link control, too, while they are updated. Recorded answers can deceive them
+    /// Also accept nodes with version 1 of link control, while they are being updated. An attacker can deceive such
+    /// nodes with recorded answers
     #[arg(long)]
     pub accept_v1: bool,
     /// For tests: file with routes to generators that cannot register, in lines like `slave 0-63 10.0.2.2` and `master
@@ -123,14 +126,14 @@ pub struct SlaveArgs {
     /// What every role takes.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// A gateway to register with: ADDR or ADDR:PORT. Repeat it for several of the same shard: cargo goes to the first
-    /// live one in the order given
+    /// A gateway to register with: ADDR or ADDR:PORT. May be given several times, for gateways of the same shard:
+    /// records go to the first one that answers, in the order given
     #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
     pub gateways: Vec<String>,
     /// Slave id; of a farm, the first one
     #[arg(long, value_name = "ID", value_parser = number::<u32>(..))]
     pub id: Option<u32>,
-    /// How many ids, counted on from --id, this process is
+    /// Number of slave ids of this process; the first is --id
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = number::<u32>(..))]
     pub count: u32,
     /// Memory that each id lends
@@ -140,14 +143,16 @@ pub struct SlaveArgs {
     /// 0 is one for each id
     #[arg(long, default_value = "auto", value_name = "N|auto")]
     pub domain: Domain,
-    /// File with this slave's own key (gvm-dp key derive). Twice while the cluster changes its key: old, then new
+    /// File with this slave's own key (gvm-dp key derive). Give it twice while the cluster changes its key: the old
+    /// key, then the new key
     #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
     pub key_files: Vec<PathBuf>,
-    /// File with the cluster key: a farm derives the key of each of its ids. Twice while the cluster changes its key
+    /// File with the cluster key, from which a farm derives the key of each of its ids. Give it twice while the cluster
+    /// changes its key
     #[arg(long = "cluster-key-file", value_name = "FILE")]
     pub cluster_key_files: Vec<PathBuf>,
-    /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N (all but master
-    /// optional)
+    /// Send PATTERN records to a master: master=1,payload=64,rate=1000,burst=1,pack=1,records=N. Only master is
+    /// required
     #[arg(long, value_name = "SPEC")]
     pub traffic: Option<Traffic>,
 }

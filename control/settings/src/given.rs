@@ -87,7 +87,7 @@ impl Catalog {
             };
             return Err(match (error.kind(), error.source()) {
                 (ErrorKind::ValueValidation, Some(source)) if setting.kind == ValueKind::Number => {
-                    format!("{text} is no value of {}: {source}", setting.name)
+                    format!("{text} is not a value of {}: {source}", setting.name)
                 }
                 (ErrorKind::ValueValidation, Some(source)) => source.to_string(),
                 (ErrorKind::InvalidValue, _) if text.is_empty() => {
@@ -167,13 +167,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_to_write() {
         for (name, value, part) in [
-            ("hold", json!(50), "\"50\" is no duration: write a number and ns, us, ms or s"),
+            ("hold", json!(50), "\"50\" is not a duration: write a number and ns, us, ms or s"),
             ("hold", json!(true), "hold is not true or false: write it in quotes, as hold = \"50us\""),
             ("hold", json!(["1us"]), "hold is not a list: it takes one value"),
             ("hold", json!(0.5), "hold is not a fraction"),
             ("mtu", json!("1500"), "write mtu = 1500, without quotes"),
             ("mtu", json!("large"), "write a number without quotes, as mtu = BYTES"),
-            ("mtu", json!(70_000), "70000 is no value of mtu: write a whole number from 0 to 65535"),
+            ("mtu", json!(70_000), "70000 is not a value of mtu: write a whole number from 0 to 65535"),
             ("early", json!("maybe"), "invalid value 'maybe'"),
             ("early", json!(1), "write early = \"on\" or early = \"off\" instead of 1"),
             ("port", json!(["udp:9999"]), "write udp:ADDR:PORT"),

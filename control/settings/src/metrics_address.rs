@@ -18,8 +18,8 @@ impl FromStr for MetricsAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         address::read(text, DEFAULT_PORT).map(Self).ok_or_else(|| {
             format!(
-                "\"{text}\" is no address to listen on: write an address of this machine, with a TCP port if it is not \
-                 {DEFAULT_PORT}, as 127.0.0.1 or 192.0.2.1:{DEFAULT_PORT} or [::]:{DEFAULT_PORT}"
+                "\"{text}\" is not an address to listen on: write an address of this machine, with a TCP port if it is \
+                 not {DEFAULT_PORT}, as 127.0.0.1 or 192.0.2.1:{DEFAULT_PORT} or [::]:{DEFAULT_PORT}"
             )
         })
     }

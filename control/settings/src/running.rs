@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(set(&mut gateway, json!({"hold": "2000us"})).unwrap(), [""; 0], "it is the same");
         for (wanted, code, part) in [
             (json!({"hold": "3ms", "rx-mode": "x"}), RefusalReason::BadValue, "choose polling"),
-            (json!({"hold": 3}), RefusalReason::BadValue, "hold: \"3\" is no duration"),
+            (json!({"hold": 3}), RefusalReason::BadValue, "hold: \"3\" is not a duration"),
             (json!({"hold": "3ms", "mtu": 9000}), RefusalReason::NeedsRestart, "mtu does not change"),
             (json!({"hold": "3ms", "hodl": "1ms"}), RefusalReason::Unknown, "no setting hodl"),
             (json!({"id": 1}), RefusalReason::Unknown, "a gateway has no setting id"),

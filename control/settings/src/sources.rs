@@ -104,7 +104,7 @@ impl Sources {
     /// Reads the file that was named, or the default one if it is there.
     ///
     /// # Errors
-    /// It fails as [`ConfigFile::read`] does. A default file that does not exist is no error.
+    /// It fails as [`ConfigFile::read`] does. A default file that does not exist is not an error.
     pub fn read_file(&self) -> Result<Option<ConfigFile>, Failure> {
         match &self.named {
             Some(path) => ConfigFile::read(path).map(Some),

@@ -129,13 +129,13 @@ fn who(role: Word<'_>, ids: Option<Word<'_>>, scale: Scale) -> Result<Who, Wrong
     if role.1 == "master" {
         return match text.parse() {
             Ok(id) => Ok(Who::Master(id)),
-            Err(_) => wrong(format!("`{text}` is no master's id: 0 to 65535")),
+            Err(_) => wrong(format!("`{text}` is not a master's id: 0 to 65535")),
         };
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse::<u32>(), last.parse::<u32>()) {
         (Ok(first), Ok(last)) if first <= last && scale.slave_id(last).is_some() => Ok(Who::Slaves { first, last }),
-        _ => wrong(format!("`{text}` is no slave's id nor FIRST-LAST: ids are 0 to {}", scale.slaves() - 1)),
+        _ => wrong(format!("`{text}` is not a slave's id nor FIRST-LAST: ids are 0 to {}", scale.slaves() - 1)),
     }
 }
 
@@ -150,7 +150,7 @@ fn address((column, text): Word<'_>) -> Result<(SocketAddr, bool), Wrong> {
         Some(address) if address.port() > 0 && !address.ip().is_unspecified() && !address.ip().is_multicast() => {
             Ok((address, counts))
         }
-        _ => Err((column, format!("`{text}` is no address: write 10.0.2.2 or 10.0.2.2:{GATEWAY_PORT}"))),
+        _ => Err((column, format!("`{text}` is not an address: write 10.0.2.2 or 10.0.2.2:{GATEWAY_PORT}"))),
     }
 }
 
@@ -469,13 +469,13 @@ mod tests {
             ("", "r:1:1: no route in it"),
             ("slave 1 10.0.0.1\n\n  salve 2 10.0.0.1", "r:3:3: `salve` is neither slave nor master"),
             ("slave", "r:1:6: behind `slave` stands its id, or FIRST-LAST"),
-            ("slave 5-2 10.0.0.1", "r:1:7: `5-2` is no slave's id nor FIRST-LAST: ids are 0 to 131071"),
-            ("slave 131072 10.0.0.1", "r:1:7: `131072` is no slave's id"),
+            ("slave 5-2 10.0.0.1", "r:1:7: `5-2` is not a slave's id nor FIRST-LAST: ids are 0 to 131071"),
+            ("slave 131072 10.0.0.1", "r:1:7: `131072` is not a slave's id"),
             ("slave 16384 10.0.0.1", "r:1:7: slave 16384 is of a shard that is not served here"),
-            ("master 65536 10.0.0.1", "r:1:8: `65536` is no master's id"),
+            ("master 65536 10.0.0.1", "r:1:8: `65536` is not a master's id"),
             ("master 1", "r:1:9: its address is missing"),
-            ("slave 1 host", "r:1:9: `host` is no address: write 10.0.2.2"),
-            ("slave 1 10.0.0.1:0", "r:1:9: `10.0.0.1:0` is no address"),
+            ("slave 1 host", "r:1:9: `host` is not an address: write 10.0.2.2"),
+            ("slave 1 10.0.0.1:0", "r:1:9: `10.0.0.1:0` is not an address"),
             ("slave 1 ::1+", "r:1:9: `::1+`: only IPv4 addresses are counted up"),
             ("slave 1 10.0.0.1 mtu=100", "r:1:18: `mtu=100`: an MTU is 576 or more"),
             ("slave 1 10.0.0.1 vlan=4095", "r:1:18: `vlan=4095`: a VLAN id is 0 to 4094"),

@@ -35,7 +35,7 @@ frame::counters! {
         dropped_mixed_link: drop,
         /// Records for a slave or master that is not registered.
         dropped_no_route: drop,
-        /// Upward records of a slave that is not registered, or from a source that is no registered master.
+        /// Upward records of a slave that is not registered, or from a source that is not a registered master.
         dropped_unregistered_source: drop,
         /// Records whose source is not where the slave or master they name is registered.
         dropped_spoofed: drop,

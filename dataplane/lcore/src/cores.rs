@@ -14,7 +14,7 @@ pub struct CoreList(Vec<usize>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoreError {
     /// Not a number, or a range that ends before it begins.
-    #[error("\"{0}\" is no core or range of cores: write a list such as 2-15 or 0,2,4-6")]
+    #[error("\"{0}\" is not a core or range of cores: write a list such as 2-15 or 0,2,4-6")]
     Syntax(String),
     /// The same core twice: two poll loops on one core would have to share it.
     #[error("core {0} is named twice: each lcore needs a core of its own")]

@@ -45,7 +45,7 @@ impl RxMode {
 
 /// A text that is not an [`RxMode`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no rx mode: choose polling (lowest latency, a core each) or adaptive (sleeps when idle)")]
+#[error("\"{0}\" is not a rx mode: choose polling (lowest latency, a core each) or adaptive (sleeps when idle)")]
 pub struct RxModeError(String);
 
 impl FromStr for RxMode {

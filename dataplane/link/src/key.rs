@@ -32,7 +32,7 @@ pub enum KeyError {
     #[error("a key has 64 hex digits, character {0} is none: make one with `gvm-dp key new`")]
     Digit(usize),
     /// 64 zeroes: a key that was never filled in.
-    #[error("a key of zeroes is no key: make one with `gvm-dp key new`")]
+    #[error("a key of zeros is not a key: make one with `gvm-dp key new`")]
     Zero,
 }
 

@@ -19,7 +19,7 @@ pub struct ShardRanges {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ShardRangesError {
     /// The text has another form.
-    #[error("`{0}` is no list of shards: write for example 0-3,7")]
+    #[error("`{0}` is not a list of shards: write for example 0-3,7")]
     Syntax(String),
     /// A range ends before it begins.
     #[error("the shard range {0}-{1} ends before it begins: write {1}-{0}")]

@@ -106,7 +106,7 @@ pub struct Addresses {
     shown: Arc<Shown>,
     generation: u64,
     udp_port: u16,
-    /// Entry 0 is the first address; the others are the places. `None` where there is no address.
+    /// Entry 0 is the first address; the others are the places. `None` where there is not an address.
     locals: [Option<Local>; MAX_ADDRESSES + 1],
 }
 

@@ -4,7 +4,7 @@ use crate::counters::FarmCounters;
 use crate::roster::Roster;
 use crate::sequence::{Order, Streams};
 use frame::Frame;
-use wire::record::{FRAG_LAST, FRAG_PART, offset};
+use wire::record::offset;
 use wire::{BadReason, MsgType, Record, echo};
 
 /// What happens to one record.
@@ -76,7 +76,7 @@ impl Server<'_> {
         };
         match header.msg_type() {
             MsgType::ECHO => return Some(Verdict::Reply),
-            MsgType::PATTERN if header.is_frag() & (FRAG_PART | FRAG_LAST) == 0 => {
+            MsgType::PATTERN if !header.is_part() => {
                 self.counters.pattern_consumed.add(1);
                 self.check(index, record);
             }

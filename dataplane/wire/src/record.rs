@@ -156,6 +156,12 @@ impl RecordHeader {
         self.payload_len.get()
     }
 
+    /// Whether the record is part of a larger message. PUSH and reserved bits do not count.
+    #[inline]
+    pub const fn is_part(&self) -> bool {
+        self.is_frag & (FRAG_PART | FRAG_LAST) != 0
+    }
+
     /// The fragment bits: [`FRAG_PART`], [`FRAG_LAST`] and [`FRAG_PUSH`]. Others are reserved.
     #[inline]
     pub const fn is_frag(&self) -> u8 {

@@ -1,7 +1,7 @@
 //! Records whose payload begins with a tag and a version: link control, and the messages of leases.
 
 use crate::HEADER_LEN;
-use crate::record::{FRAG_LAST, FRAG_PART, MsgType, Record, RecordHeader};
+use crate::record::{MsgType, Record, RecordHeader};
 use crate::tag::{self, Key, TAG_LEN};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -18,7 +18,7 @@ pub(crate) enum Unexpected {
 /// The payload of a whole record with this type and major version.
 pub(crate) fn payload_of<'a>(record: &Record<'a>, msg_type: MsgType, major: u8) -> Result<&'a [u8], Unexpected> {
     let header = record.header();
-    if header.msg_type() != msg_type || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
+    if header.msg_type() != msg_type || header.is_part() {
         return Err(Unexpected::Layout);
     }
     // The version decides how the rest is read, so it is checked before the length.

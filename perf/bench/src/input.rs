@@ -129,7 +129,7 @@ pub fn packets(shape: &Shape) -> Vec<Vec<u8>> {
 /// A pool of `frames` chunks that the benchmark needs, on hugepages if there are any.
 ///
 /// # Errors
-/// The machine has no memory for the pool, or `chunk` is no size that a frame can have.
+/// The machine has no memory for the pool, or `chunk` is not a size that a frame can have.
 pub fn pool(frames: u32, chunk: u32) -> anyhow::Result<Pool> {
     Ok(Pool::new(PoolConfig { frames, chunk, hugepages: Hugepages::Prefer, reserve: 0 })?)
 }

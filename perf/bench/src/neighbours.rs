@@ -74,7 +74,7 @@ fn reported(master: Process) -> anyhow::Result<Value> {
 }
 
 fn number(value: &Value) -> anyhow::Result<f64> {
-    value.as_f64().with_context(|| format!("{value} is no number"))
+    value.as_f64().with_context(|| format!("{value} is not a number"))
 }
 
 /// The 99th percentiles of a round, in nanoseconds: alone, beside a fast neighbour that is sent much, beside a slow

@@ -88,7 +88,7 @@ impl Checker {
             MsgType::PATTERN => header.req_id() >> 48 == self.req_id >> 48,
             _ => false,
         };
-        let Some(index) = self.targets.index(id.get()).filter(|_| expected && header.is_frag() == 0) else {
+        let Some(index) = self.targets.index(id.get()).filter(|_| expected && !header.is_part()) else {
             self.counters.dropped_unexpected.add(1);
             return false;
         };
@@ -141,7 +141,7 @@ impl Checker {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::record::{RecordHeader, req_id};
+    use wire::record::{FRAG_LAST, FRAG_PART, FRAG_PUSH, RecordHeader, req_id};
     use wire::{HEADER_LEN, Scale};
 
     const REQ_ID: u64 = req_id(3, 77);
@@ -187,6 +187,19 @@ mod tests {
         assert_eq!((c.echo_ok.get(), c.echo_gap.get(), c.echo_reordered.get()), (4, 1 + 96, 1));
         assert_eq!((c.echo_duplicate.get(), c.echo_late.get(), c.echo_corrupted.get()), (1, 1, 1));
         assert_eq!((c.answered(), rig.latency.count(), rig.latency.max()), (7, 7, 600));
+    }
+
+    #[test]
+    fn bits_that_ask_gateways_for_something_change_no_answer_and_parts_are_none() {
+        let mut rig = Rig::new();
+        for (sequence, (flags, is_whole)) in
+            [(FRAG_PUSH, true), (0x80, true), (FRAG_PART, false), (FRAG_LAST, false)].into_iter().enumerate()
+        {
+            let mut bytes = record(MsgType::ECHO_REPLY, 12, REQ_ID, sequence as u64);
+            bytes[wire::record::offset::IS_FRAG] = flags;
+            assert_eq!(rig.take(&bytes), is_whole, "{flags:#x}");
+        }
+        assert_eq!(rig.counters.dropped_unexpected.get(), 2);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct SizesError(String);
 
 impl fmt::Display for SizesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no size: write bytes of payload ({} to {MOST}), imix, or page", self.0, echo::MIN_LEN)
+        write!(f, "`{}` is not a size: write bytes of payload ({} to {MOST}), imix, or page", self.0, echo::MIN_LEN)
     }
 }
 

@@ -77,7 +77,7 @@ fn main() -> Result<(), String> {
         "log" => (Thread::Log, Needs::default()),
         "control" => (Thread::Control, Needs::default()),
         "control-names" => (Thread::Control, Needs { xdp: true, names: true, ..Needs::default() }),
-        other => return Err(format!("{other} is no kind of thread")),
+        other => return Err(format!("{other} is not a kind of thread")),
     };
     if hidden == "hidden" {
         hide_memory().map_err(|failure| failure.to_string())?;

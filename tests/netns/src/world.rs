@@ -175,7 +175,7 @@ impl World {
 /// # Panics
 /// When it is something else.
 pub fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 /// The JSON in what `gvm-pktgen` printed.

@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let seeds = cli.seeds.clone().unwrap_or_default();
     let numbers = seeds.split_once("..").and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)));
     let (first, end) =
-        numbers.with_context(|| format!("\"{seeds}\" is no range of seeds: write for example 0..200"))?;
+        numbers.with_context(|| format!("\"{seeds}\" is not a range of seeds: write for example 0..200"))?;
     let (mut failed, mut records, mut counted) = (0, 0, BTreeMap::<String, u64>::new());
     for seed in first..end {
         match run(&cli, seed) {

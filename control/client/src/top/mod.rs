@@ -28,7 +28,7 @@ use std::time::Duration;
 /// Size of a frame that is printed as text.
 const PAGE: (u16, u16) = (120, 200);
 
-/// Shows a process until the user quits. If there is no terminal: once, as text.
+/// Shows a process until the user quits. If there is not a terminal: once, as text.
 ///
 /// # Errors
 /// It fails as [`Target::find`], [`Target::request`] and [`Target::read`] do. In a terminal it fails as

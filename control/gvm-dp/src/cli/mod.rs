@@ -43,16 +43,16 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Write what goes through a running process's ports to a file for Wireshark
     Capture(CaptureArgs),
-    /// Show what becomes of the next records of a slave in a running gateway
+    /// Show what happens to the next records of a slave in a running gateway
     Trace(TraceArgs),
-    /// Let a running process hand over all it holds, and end
+    /// Make a running process send all that it holds, and end
     Drain(NameArgs),
     /// Show and check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Change a setting of a running process; alone, list what can be set
     Set(SetArgs),
-    /// Have a running process read its configuration and key files again
+    /// Make a running process read its configuration and key files again
     Reload(ReloadArgs),
     /// Make, show and derive keys
     #[command(subcommand)]

@@ -39,16 +39,16 @@ pub struct QpOwnArgs {
     /// The largest path MTU: 256, 512, 1024, 2048 or 4096 [default: the largest that the port can carry]
     #[arg(long, value_name = "BYTES", value_parser = path_mtu, add = values::path_mtus())]
     pub path_mtu: Option<u16>,
-    /// READs and atomics that we answer at the same time, and the most that we ask at the same time
+    /// Most READs and atomics that may be outstanding in each direction
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(1..=128))]
     pub reads: u16,
     /// Frames in the lcore's arena
     #[arg(long, default_value_t = 4096, value_name = "N", value_parser = number::<u32>(..))]
     pub frames: u32,
-    /// Our QP number [default: by chance]. Its low bits are a place: with --peers 64, as by default, a multiple of 64
+    /// Our QP number; with --peers 64, the default, a multiple of 64 [default: random]
     #[arg(long, value_name = "QPN", value_parser = number_24)]
     pub own_qpn: Option<u32>,
-    /// PSN of our first request [default: by chance]
+    /// PSN of our first request [default: random]
     #[arg(long, value_name = "PSN", value_parser = number_24)]
     pub own_psn: Option<u32>,
 }
@@ -80,10 +80,10 @@ pub struct QpPeerArgs {
     /// two, and the next of them holds
     #[arg(long, default_value = "67ms", value_name = "DURATION")]
     pub timeout: Duration,
-    /// How often a request is sent again before it fails
+    /// How many times a request is sent again before it fails
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = number::<u8>(0..=7))]
     pub retries: u8,
-    /// How often a request that finds the peer not ready is sent again; 7 is for ever
+    /// How many times a request is sent again when the peer is not ready; 7 means without end
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = number::<u8>(0..=7))]
     pub rnr_retries: u8,
 }
@@ -109,7 +109,7 @@ pub struct QpServeArgs {
     /// Peers may only read
     #[arg(long)]
     pub read_only: bool,
-    /// How many queue pairs there may be at once
+    /// Most queue pairs at the same time
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = number::<u16>(1..=1024))]
     pub peers: u16,
     /// A peer that is set up by hand, by its IPv4 address; what it must know is printed
@@ -138,10 +138,10 @@ pub struct QpReadArgs {
     /// How many bytes [default: to the end of the region]
     #[arg(long, value_name = "SIZE")]
     pub length: Option<Size>,
-    /// Where the bytes go: a file, or - for the standard output
+    /// Where to write the bytes: a file, or - for the standard output
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub out: PathBuf,
-    /// Compare the bytes with this file, and write none
+    /// Compare the bytes with this file, and write nothing
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     pub verify: Option<PathBuf>,
 }
@@ -158,7 +158,7 @@ pub struct QpWriteArgs {
     /// Where in the region to begin
     #[arg(long, default_value = "0", value_name = "SIZE")]
     pub offset: Size,
-    /// What is written: a file, or - for the standard input
+    /// The bytes to write: a file, or - for the standard input
     #[arg(short, long = "in", default_value = "-", value_name = "FILE")]
     pub input: PathBuf,
     /// Read it back and compare
@@ -205,13 +205,13 @@ pub struct QpBenchArgs {
     /// Requests under way at the same time
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(1..=1024))]
     pub depth: u16,
-    /// End after this time
+    /// Stop after this time
     #[arg(long, default_value = "5s", value_name = "DURATION")]
     pub duration: Duration,
-    /// End after so many requests
+    /// Stop after this many requests
     #[arg(short, long, value_name = "N", value_parser = number::<u64>(1..))]
     pub count: Option<u64>,
-    /// As JSON
+    /// Show the result as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -110,7 +110,7 @@ async fn write(stream: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
 /// Reads the peer's line. The time limit is for the whole line, however slowly it comes.
 ///
 /// # Errors
-/// The line does not come, or is no offer.
+/// The line does not come, or is not an offer.
 pub async fn hear(stream: &TcpStream, peer: SocketAddr) -> Result<Offer, TalkError> {
     let line = timeout(PATIENCE, read_line(stream, peer)).await.map_err(|_| TalkError::Silent { peer })??;
     match line.parse() {

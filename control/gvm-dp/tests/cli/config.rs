@@ -39,7 +39,7 @@ fn what_is_wrong_in_the_file_is_named_with_its_place_and_the_remedy() {
         complaint.contains(&format!("gvm-dp: {path}:1:1: there is no setting lcore: did you mean lcores?")),
         "{complaint}"
     );
-    assert!(complaint.contains(&format!("\n{path}:3:8: \"20\" is no duration: write a number and")), "{complaint}");
+    assert!(complaint.contains(&format!("\n{path}:3:8: \"20\" is not a duration: write a number and")), "{complaint}");
     // Settings that are read well and make no sense, with the exit code that the flag has.
     place.file("gvm-dp.toml", "port = \"udp:127.0.0.1:0\"\nmtu = 100\n", 0o644);
     let complaint = place.refused(2, &[]);

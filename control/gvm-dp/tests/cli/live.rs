@@ -50,12 +50,12 @@ fn what_can_be_set_is_listed_and_the_rest_is_refused_with_the_remedy() {
     assert_eq!(place.ask(&["set", "rx-mode", "polling"]), "rx-mode: adaptive -> polling\n");
     gateway.says(&["rx-mode is now polling"]);
     for (arguments, parts) in [
-        (&["set", "hold", "20"][..], ["hold: \"20\" is no duration", "as in 50us"]),
+        (&["set", "hold", "20"][..], ["hold: \"20\" is not a duration", "as in 50us"]),
         (&["set", "hodl", "20us"], ["a gateway has no setting hodl", "did you mean hold?"]),
         (&["set", "mtu", "9000"], ["mtu does not change while the process runs", "restart"]),
         (&["set", "mtu"], ["\"mtu\" does not change", "gvm-dp set alone"]),
         (&["set", "key-file", "k"], ["key-file does not change", "gvm-dp reload"]),
-        (&["set", "log", "loud"], ["\"loud\" is no log filter", "as in info,lcore=debug"]),
+        (&["set", "log", "loud"], ["\"loud\" is not a log filter", "as in info,lcore=debug"]),
         (&["set", "id", "5"], ["a gateway has no setting id", "gvm-dp"]),
     ] {
         let complaint = place.refused(2, arguments);
@@ -118,7 +118,7 @@ fn a_reload_takes_over_what_it_can_and_says_what_needs_a_restart() {
 
     // A bad file changes nothing: one that cannot be read, one that makes no sense, one with a missing key.
     for (text, parts) in [
-        ("mtu = 9000\n[gateway]\nhold = 3\n", ["gvm-dp.toml:5:8: \"3\" is no duration", "gvm-dp config check"]),
+        ("mtu = 9000\n[gateway]\nhold = 3\n", ["gvm-dp.toml:5:8: \"3\" is not a duration", "gvm-dp config check"]),
         (
             "mtu = 9\n[gateway]\nhold = \"3ms\"\n",
             ["gvm-dp.toml:3:1: --mtu 9: choose 576 to 32000", "nothing was changed"],

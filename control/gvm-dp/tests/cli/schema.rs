@@ -100,7 +100,7 @@ fn names(value: &Value) -> Vec<String> {
     match value {
         Value::String(name) => vec![name.clone()],
         Value::Array(names) => names.iter().map(|name| name.as_str().unwrap().to_owned()).collect(),
-        other => panic!("{other} is no name or list of names"),
+        other => panic!("{other} is not a name or list of names"),
     }
 }
 

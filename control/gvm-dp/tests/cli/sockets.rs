@@ -35,7 +35,7 @@ fn what_is_no_socket_stays_where_it_is() {
     let socket = place.directory.join("gateway.sock");
     let refused = || {
         let complaint = place.refused(3, &GATEWAY);
-        let expected = format!("{} is no socket", socket.display());
+        let expected = format!("{} is not a socket", socket.display());
         assert!(complaint.contains(&expected) && complaint.contains("move it away"), "{complaint}");
     };
     std::fs::write(&socket, "precious").unwrap();

@@ -89,8 +89,8 @@ fn files_that_cannot_be_used_say_where_and_why() {
         place.refused(code, &arguments)
     };
     let complaint = with(2, "slave 1 10.0.0.1\nslave x 10.0.0.1\n  slave 2 nowhere\n", &[]);
-    assert!(complaint.contains("routes:2:7: `x` is no slave's id"), "{complaint}");
-    assert!(complaint.contains("routes:3:11: `nowhere` is no address"), "{complaint}");
+    assert!(complaint.contains("routes:2:7: `x` is not a slave's id"), "{complaint}");
+    assert!(complaint.contains("routes:3:11: `nowhere` is not an address"), "{complaint}");
     let complaint = with(2, "slave 9000 10.0.0.1\n", &["--shards", "0"]);
     assert!(complaint.contains("routes:1:7: slave 9000 is of a shard that is not served here"), "{complaint}");
     let complaint = with(2, "slave 1 10.0.0.1 mtu=9000\n", &[]);

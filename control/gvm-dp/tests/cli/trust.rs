@@ -133,7 +133,7 @@ fn a_socket_of_another_user_is_told_nothing() {
     // A user trusts no directory of another one.
     ours.give_to(12_345);
     let mut client = ours.start_as(NOBODY, &["stats", "--name", "gateway"]);
-    client.says(&["is no directory of this user or of root (it belongs to user 12345)", "GVM_DP_RUN_DIR"]);
+    client.says(&["is not a directory of this user or of root (it belongs to user 12345)", "GVM_DP_RUN_DIR"]);
     assert_eq!(until("its end", || client.ended()), Some(6));
 }
 

@@ -349,7 +349,7 @@ fn a_running_gateway_and_its_farm_are_shown() {
     let farm = place.ask(&["stats", "--name", "farm", "--interval", "300ms"]);
     assert!(row(&farm, "traffic_records").len() == 3 && farm.contains("4 of 4 ids registered"), "{farm}");
     for (name, panel) in [("gateway", "aggregation"), ("farm", " farm ")] {
-        // The output is no terminal: one frame.
+        // The output is not a terminal: one frame.
         let frame = place.ask(&["top", "--name", name, "--interval", "300ms"]);
         assert!(frame.contains(panel) && frame.contains("lcores by index") && frame.contains("members"), "{frame}");
     }

@@ -53,7 +53,7 @@ pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
 ///
 /// # Errors
 /// The error is the kernel's, which does not give or does not set the capabilities of this thread. A failed `attempt`
-/// is no error.
+/// is not an error.
 pub fn works_without(capabilities: CapabilitySet, attempt: impl FnOnce() -> bool) -> io::Result<bool> {
     let before = rustix::thread::capabilities(None)?;
     set_capabilities(None, CapabilitySets { effective: before.effective - capabilities, ..before })?;

@@ -12,7 +12,7 @@ pub struct Broken;
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this is no pcapng")
+        f.write_str("this is not a pcapng")
     }
 }
 

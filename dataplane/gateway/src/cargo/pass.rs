@@ -218,7 +218,7 @@ pub fn walk(
     let master = header.master_id();
     let direction = if routes.is_master_source(master, datagram.peer) { Direction::Down } else { Direction::Up };
     let walking = Walking { number, datagram, routes, counters: counters.of(direction), direction, master };
-    tally.datagram(direction, data.len(), walking.all(items, dropped));
+    tally.datagram(direction, data.len(), walking.add_items(items, dropped));
     Walked::Cargo
 }
 
@@ -261,7 +261,7 @@ struct Walking<'a> {
 impl Walking<'_> {
     /// Adds the items of all records; returns how many records there were, a bad one included.
     #[inline]
-    fn all(&self, items: &mut Vec<Item>, mut dropped: impl FnMut(usize, DropReason)) -> u64 {
+    fn add_items(&self, items: &mut Vec<Item>, mut dropped: impl FnMut(usize, DropReason)) -> u64 {
         let scale = self.routes.shards().scale();
         let mut walk = Walk::new(self.datagram.frame.data(), scale);
         let mut records = 0;
@@ -273,7 +273,7 @@ impl Walking<'_> {
             match next {
                 Ok((id, record)) => {
                     let shard = *first_shard.get_or_insert(scale.shard(id));
-                    match self.one(id, scale.shard(id) == shard, record, offset) {
+                    match self.item_of(id, scale.shard(id) == shard, record, offset) {
                         // Records to one slave that lie back to back are copied as one.
                         Ok(item) if self.direction == Direction::Down => push(items, item),
                         Ok(item) => items.push(item),
@@ -294,7 +294,7 @@ impl Walking<'_> {
     /// Where one record goes, or why it is dropped. [`check_origin`] checks later whether an upward record comes from
     /// its slave.
     #[inline]
-    fn one(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize) -> Result<Item, DropReason> {
+    fn item_of(&self, id: SlaveId, same_shard: bool, record: Record<'_>, offset: usize) -> Result<Item, DropReason> {
         let header = record.header();
         let is_down = self.direction == Direction::Down;
         if header.msg_type().is_link_control() {

@@ -169,7 +169,7 @@ impl Registrar {
         self.forgotten.may_have_used(issued) && master_id(node).is_some_and(|id| self.known_master(id).is_none())
     }
 
-    /// Registers the node or refuses it. Returns `None` when there is no answer.
+    /// Registers the node or refuses it. Returns `None` when there is not an answer.
     fn judge(&mut self, call: &Call<'_>, sink: &mut impl Sink) -> Option<Standing> {
         let node = call.node();
         let slave = match node.role {

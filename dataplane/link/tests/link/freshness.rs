@@ -1,4 +1,4 @@
-//! What was recorded is no answer and no registration, and nobody's clock matters but the gateway's own.
+//! What was recorded is not an answer and no registration, and nobody's clock matters but the gateway's own.
 
 use crate::common;
 
@@ -288,7 +288,7 @@ fn a_drain_says_the_challenge_back_with_a_fresh_cookie() {
     assert_ne!(ack.cookie, last.cookie);
     client.take(LATER, &answers);
     assert_eq!(client.events(), [NodeEvent::Draining]);
-    // Of another start it is no answer.
+    // Of another start it is not an answer.
     let mut restarted = Client::with(slave(17), address(1), booted(6), Some(key()), LATER);
     for _ in 0..last.seq {
         restarted.node.transmit(&restarted.config, LATER + SECOND, &mut [0; 256]);

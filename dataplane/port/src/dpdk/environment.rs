@@ -230,7 +230,7 @@ impl Drop for Member {
     }
 }
 
-/// Registers the calling thread with the library; a second call is no error. Without it the thread does not use the
+/// Registers the calling thread with the library; a second call is not an error. Without it the thread does not use the
 /// library's caches.
 pub(super) fn register_thread(plugin: LoadedPlugin) -> Result<(), DpdkError> {
     MEMBER.with(|member| {

@@ -52,7 +52,7 @@ impl LoadedPlugin {
         // SAFETY: the library was opened above and is never closed.
         let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
         if symbol.is_null() {
-            return Err(not_loaded(format!("it is no plugin of gvm-dp ({})", loader_error())));
+            return Err(not_loaded(format!("it is not a plugin of gvm-dp ({})", loader_error())));
         }
         // SAFETY: a library that exports this name exports this function.
         let entry: Entry = unsafe { std::mem::transmute::<*mut libc::c_void, Entry>(symbol) };

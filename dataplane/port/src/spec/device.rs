@@ -59,7 +59,7 @@ impl HostSpec {
     /// The settings for the host of the port. `name` is the port's, for the log and for errors.
     ///
     /// # Errors
-    /// There is no address, one is given twice, or the gateway is in no subnet of them.
+    /// There is not an address, one is given twice, or the gateway is in no subnet of them.
     pub fn config(&self, name: &str, mac: [u8; 6]) -> Result<HostConfig, HostError> {
         let gateway = self.gateway.map(|gateway| gateway.octets());
         let (addresses, vlans) = (self.addresses.clone(), self.vlans.clone());

@@ -114,7 +114,7 @@ pub(super) struct Drops {
     namespace: Option<Namespace>,
     judge: Judge,
     /// The last number from the socket, modulo 2^32.
-    told: u32,
+    overflows: u32,
     /// Dropped for a reason that is not yet known.
     pending: u64,
     read_at: Time,
@@ -125,13 +125,13 @@ impl Drops {
     pub(super) fn new(ipv6: bool) -> Self {
         let mut namespace = Namespace::open(ipv6).ok();
         let judge = Judge::new(namespace.as_mut().and_then(Namespace::read).unwrap_or_default());
-        Self { namespace, judge, told: 0, pending: 0, read_at: 0 }
+        Self { namespace, judge, overflows: 0, pending: 0, read_at: 0 }
     }
 
     /// Takes the socket's count of datagrams that it has dropped since it was made.
-    pub(super) fn told(&mut self, overflows: u32) {
-        self.pending += u64::from(overflows.wrapping_sub(self.told));
-        self.told = overflows;
+    pub(super) fn note_overflows(&mut self, overflows: u32) {
+        self.pending += u64::from(overflows.wrapping_sub(self.overflows));
+        self.overflows = overflows;
     }
 
     /// The reasons for the drops; `None` while nothing more was dropped, or it is too early to ask again.
@@ -206,7 +206,7 @@ UdpLite6InCsumErrors            \t5
         assert_eq!(dropped, Dropped { full: 9, damaged: 4 });
         dropped.read(SNMP6);
         assert_eq!(dropped, Dropped { full: 69, damaged: 34 });
-        // Older kernels have fewer columns; a text that is not a number is no counter.
+        // Older kernels have fewer columns; a text that is not a number is not a counter.
         let mut dropped = Dropped::default();
         dropped.read("Udp: InDatagrams InCsumErrors\nUdp: 1 5\nUdp: RcvbufErrors\nUdp: x\nUdp6\nUdp6InCsumErrors x\n");
         assert_eq!(dropped, Dropped { full: 0, damaged: 5 });
@@ -249,14 +249,14 @@ UdpLite6InCsumErrors            \t5
     fn it_is_not_asked_more_often_than_it_may() {
         let mut drops = Drops { namespace: None, ..Drops::new(false) };
         assert_eq!(drops.settle(5), None);
-        drops.told(3);
+        drops.note_overflows(3);
         assert_eq!(drops.settle(5), Some(Settled { lost: 3, damaged: 0 }));
-        drops.told(7);
+        drops.note_overflows(7);
         assert_eq!((drops.settle(5), drops.settle(READ_EVERY + 4)), (None, None));
-        drops.told(u32::MAX);
+        drops.note_overflows(u32::MAX);
         assert_eq!(drops.settle(READ_EVERY + 5).map(|settled| settled.lost), Some(u64::from(u32::MAX) - 3));
         // The socket's number is modulo 2^32.
-        drops.told(1);
+        drops.note_overflows(1);
         assert_eq!(drops.settle(3 * READ_EVERY).map(|settled| settled.lost), Some(2));
     }
 

@@ -263,7 +263,7 @@ impl UdpPort {
         counters.rx_datagrams.add(1);
         counters.rx_bytes.add(received.len as u64);
         if let Some(overflows) = received.overflows {
-            self.drops.told(overflows);
+            self.drops.note_overflows(overflows);
         }
         if received.truncated || !frame.set_range(frame.headroom(), received.len) {
             counters.rx_dropped_truncated.add(1);

@@ -7,7 +7,6 @@ use crate::{Arrival, Endpoint, Memory, PathId};
 use frame::{Burst, DatagramView, Outbox, Peer, PortId, Role, Table, TableError, Time};
 use std::sync::Arc;
 use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
-use wire::record::{FRAG_LAST, FRAG_PART};
 use wire::{MsgType, Record, Scale, Walk};
 
 /// Commands of other threads for a [`RecordRole`].
@@ -95,7 +94,7 @@ impl<M: Memory> RecordRole<M> {
     #[inline]
     fn take_record(&mut self, now: Time, datagram: &DatagramView<'_>, record: &Record<'_>) {
         let header = record.header();
-        if header.msg_type() != MsgType::RC || header.is_frag() & (FRAG_PART | FRAG_LAST) != 0 {
+        if header.msg_type() != MsgType::RC || header.is_part() {
             self.counters.dropped_unknown_type.add(1);
             return;
         }

@@ -17,7 +17,7 @@ const ECHO_REQUEST: u8 = 8;
 ///
 /// # Errors
 /// The error is [`NetError::Truncated`] when the message is shorter than its header. It is [`NetError::Icmp`] when it
-/// is no echo request, or its checksum is wrong.
+/// is not an echo request, or its checksum is wrong.
 pub fn reply(message: &[u8], out: &mut [u8]) -> Result<Option<usize>, NetError> {
     check_request(message)?;
     let Some(out) = out.get_mut(..message.len()) else {

@@ -17,7 +17,7 @@ pub(crate) fn read() -> Vec<(String, Vec<u8>)> {
             let (label, bytes) = blocks.last_mut().expect("a block is open");
             for word in line.split_whitespace() {
                 bytes.push(
-                    u8::from_str_radix(word, 16).unwrap_or_else(|_| panic!("{word} in block {label} is no byte")),
+                    u8::from_str_radix(word, 16).unwrap_or_else(|_| panic!("{word} in block {label} is not a byte")),
                 );
             }
         }

@@ -91,7 +91,7 @@ impl Bench {
     /// The same with another MTU, and frames of so many bytes for the input and for buffers.
     ///
     /// # Errors
-    /// The machine has no memory for the arenas, or `input` or `buffers` is no size that a frame can have.
+    /// The machine has no memory for the arenas, or `input` or `buffers` is not a size that a frame can have.
     pub fn with(
         shape: Shape,
         packets: &[Vec<u8>],

@@ -29,7 +29,7 @@ fn path_mtu() -> impl Strategy<Value = PathMtu> {
 fn units() -> impl Strategy<Value = UnitSet> {
     prop_oneof![
         Just(UnitSet::EMPTY),
-        (0u16..4096).prop_map(|all| (0..all).collect()),
+        (0u16..=4096).prop_map(|all| (0..all).collect()),
         proptest::collection::vec(0u16..4096, 0..20).prop_map(|indexes| indexes.into_iter().collect()),
     ]
 }
@@ -91,6 +91,11 @@ prop_compose! {
     }
 }
 
+/// Whether the bitmap of these units has as many bytes as one can have.
+fn is_longest(units: &UnitSet) -> bool {
+    (4088..4096).any(|index| units.contains(index))
+}
+
 /// The same record with bytes of a later minor version at its end.
 fn grown(record: &Record<'_>, tail: &[u8]) -> Vec<u8> {
     let old = record.header();
@@ -108,6 +113,7 @@ proptest! {
         let mut out = vec![0xee; 700];
         let len = connect.emit(key.as_ref(), &mut out).unwrap();
         prop_assert!(len <= Connect::MAX_LEN);
+        prop_assert_eq!(len == Connect::MAX_LEN, is_longest(&connect.keep));
         let record = tagged(&out, key.as_ref());
         prop_assert_eq!(record.bytes().len(), len);
         prop_assert_eq!(Connect::parse(&record), Ok(connect));
@@ -120,6 +126,11 @@ proptest! {
         let mut out = vec![0xee; 700];
         let len = reply.emit(key.as_ref(), &mut out).unwrap();
         prop_assert!(len <= ConnectReply::MAX_LEN);
+        let granted = match &reply.answer {
+            ConnectAnswer::Granted(grant) => grant.units,
+            ConnectAnswer::Refused(_) => UnitSet::EMPTY,
+        };
+        prop_assert_eq!(len == ConnectReply::MAX_LEN, is_longest(&granted));
         let record = tagged(&out, key.as_ref());
         prop_assert_eq!(record.bytes().len(), len);
         prop_assert_eq!(ConnectReply::parse(&record), Ok(reply));

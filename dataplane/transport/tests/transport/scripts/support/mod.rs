@@ -230,7 +230,7 @@ impl Script {
                 self.now += duration(&time[1..]);
                 self.endpoint.advance(self.now);
             }
-            _ => panic!("`{line}` is no step"),
+            _ => panic!("`{line}` is not a step"),
         }
     }
 
@@ -254,7 +254,7 @@ impl Script {
             ("read", _) => Op::Read(remote),
             ("cas", _) => Op::CompareSwap { remote, compare: get("cmp"), swap: get("swap") },
             ("add", _) => Op::FetchAdd { remote, add: get("swap") },
-            (other, _) => panic!("{other} is no operation"),
+            (other, _) => panic!("{other} is not a operation"),
         };
         self.endpoint.post(self.qpn, Work { id: number(fields.word(1)), op, local: self.local(fields) })
     }
@@ -346,7 +346,7 @@ impl Script {
         let as_said = |name| match name {
             "receive" => kind == CompletionKind::Receive,
             "write-imm" => kind == CompletionKind::ReceiveWriteImm,
-            other => panic!("{other} is no kind"),
+            other => panic!("{other} is not a kind"),
         };
         assert!(fields.text("kind").is_none_or(as_said), "`{}`: {kind:?}", self.line);
     }
@@ -389,7 +389,7 @@ impl Script {
                 found = Some(value);
             }
         });
-        found.unwrap_or_else(|| panic!("{name} is no counter"))
+        found.unwrap_or_else(|| panic!("{name} is not a counter"))
     }
 }
 

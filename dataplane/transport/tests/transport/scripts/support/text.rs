@@ -54,12 +54,12 @@ pub(super) fn number(text: &str) -> u64 {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    value.unwrap_or_else(|_| panic!("{text} is no number"))
+    value.unwrap_or_else(|_| panic!("{text} is not a number"))
 }
 
 /// `address+length`.
 pub(super) fn range(text: &str) -> (u64, u64) {
-    let (address, len) = text.split_once('+').unwrap_or_else(|| panic!("{text} is no range"));
+    let (address, len) = text.split_once('+').unwrap_or_else(|| panic!("{text} is not a range"));
     (number(address), number(len))
 }
 
@@ -91,7 +91,7 @@ const NAMES: [(&str, Opcode); 24] = [
 ];
 
 pub(super) fn opcode_of(name: &str) -> Opcode {
-    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is no opcode")).1
+    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is not a opcode")).1
 }
 
 pub(super) fn name_of(opcode: Opcode) -> &'static str {
