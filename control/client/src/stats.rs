@@ -28,7 +28,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(args: &StatsArgs) -> Result<(), Failure> {
     if args.json && !args.watch && args.interval.is_some() {
         return Err(Failure::Usage(
-            "--interval has no meaning with --json alone, which shows no rates: add --watch, or leave it out".to_owned(),
+            "--interval has no meaning with --json alone, which shows no rates: add --watch, or leave it out"
+                .to_owned(),
         ));
     }
     let target = Target::find(&args.target)?;

@@ -315,6 +315,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_message_begins_at_its_first_packet_and_ends_at_its_last() {
+        for count in 1..5 {
+            for index in 0..count {
+                let place = Place::of(index, count);
+                assert_eq!((place.begins(), place.ends()), (index == 0, index == count - 1), "{index} of {count}");
+            }
+        }
+    }
+
+    #[test]
     fn the_table_is_that_of_the_specification() {
         // opcode, bytes of extension headers
         let expected = [

@@ -73,6 +73,7 @@ mod tests {
         assert_eq!(Psn::new(0).minus(1), last);
         assert_eq!((Psn::new(0).since(last), last.since(Psn::new(0))), (1, -1));
         assert!(last.is_before(Psn::new(5)) && !Psn::new(5).is_before(last));
+        assert!(!last.is_before(last));
         assert_eq!(Psn::new(2).distance(Psn::new(0x00ff_fffe)), 4);
         assert_eq!(Psn::new(0x1200_0003).get(), 3);
     }
