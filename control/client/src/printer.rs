@@ -48,7 +48,7 @@ impl Printer {
         std::thread::Builder::new()
             .name("stdout".to_owned())
             .spawn(body)
-            .map_err(|error| Failure::Machine(format!("cannot start a thread: {error}; see ulimit -u")))?;
+            .map_err(|error| Failure::Machine(format!("cannot start a thread: {error}")))?;
         Ok(Self { texts, printed, signals: Signals::listen()? })
     }
 

@@ -352,8 +352,10 @@ pub fn limit_hint(failure: &Failure) -> &'static str {
         text if text.contains("(os error 24)") => {
             "; this process may have more files open with `ulimit -n 1024`, or LimitNOFILE= in a systemd unit"
         }
-        text if text.contains("(os error 11)") && !text.contains("ulimit -u") => {
-            "; this process may have more threads with `ulimit -u unlimited`, or TasksMax= in a systemd unit"
+        // A thread that lacks memory for its stack has the same error as one too many.
+        text if text.contains("(os error 11)") => {
+            "; this process may have more threads with `ulimit -u unlimited` and `ulimit -v unlimited`, or TasksMax= \
+             and LimitAS= in a systemd unit"
         }
         text if text.contains("(os error 12)") => {
             "; this process may have more memory with `ulimit -v unlimited`, or LimitAS= in a systemd unit"

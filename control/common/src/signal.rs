@@ -211,11 +211,7 @@ pub fn insist_and(code: u8, undone: impl FnOnce() + Send + 'static) -> Result<Si
         std::process::exit(i32::from(code));
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(body);
-    thread.map_err(|error| {
-        Failure::Machine(format!(
-            "cannot start a thread for signals: {error}; is there a limit on processes (ulimit -u)?"
-        ))
-    })?;
+    thread.map_err(|error| Failure::Machine(format!("cannot start a thread for signals: {error}")))?;
     listens.recv().map_err(|_| Failure::Internal("the thread for signals has ended".to_owned()))??;
     Ok(heard)
 }

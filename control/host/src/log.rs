@@ -77,9 +77,7 @@ pub fn start(filter: &LogFilter, confine: Option<(seccomp::Mode, bool)>) -> Resu
         Ok(()) => {}
         Err(StartError::Confine(failure)) => return Err(failure),
         Err(StartError::Spawn(error)) => {
-            return Err(Failure::Machine(format!(
-                "cannot start a thread for the log: {error}; is there a limit on processes (ulimit -u)?"
-            )));
+            return Err(Failure::Machine(format!("cannot start a thread for the log: {error}")));
         }
     }
     let (layer, handle) = reload::Layer::new(filter.filter());

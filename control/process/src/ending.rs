@@ -66,8 +66,7 @@ fn lock() -> MutexGuard<'static, State> {
 /// The kernel lacks a thread or descriptors, or the thread cannot be confined.
 pub fn watch(signals: impl Iterator<Item = (i32, &'static str)>, confinement: &Confinement) -> Result<(), Failure> {
     let failed = |what: &str, error: std::io::Error| {
-        let limit = if what == "start its thread" { "; is there a limit on processes (ulimit -u)?" } else { "" };
-        Failure::Machine(format!("cannot watch over the end of the process: cannot {what}: {error}{limit}"))
+        Failure::Machine(format!("cannot watch over the end of the process: cannot {what}: {error}"))
     };
     let (rung, bell) = UnixStream::pair().map_err(|error| failed("make a socket", error))?;
     rung.set_nonblocking(true).map_err(|error| failed("set a socket up", error))?;

@@ -107,7 +107,11 @@ pub(super) async fn again(state: &ServerState, permit: OwnedSemaphorePermit) -> 
     });
     thread.map_err(|error| {
         let message = format!("cannot start a thread to read the configuration: {error}");
-        ApiError::new(Code::BadFile, message, "nothing was changed: is there a limit on processes (ulimit -u)?")
+        ApiError::new(
+            Code::BadFile,
+            message,
+            "nothing was changed: is there a limit on processes (ulimit -u) or on memory (ulimit -v)?",
+        )
     })?;
     let (fresh, _permit) = told.await.map_err(|_| {
         ApiError::new(Code::Internal, "reading the configuration panicked", "please report it with the log")

@@ -39,7 +39,7 @@ pub struct ThreadConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E> {
     /// The thread could not be started.
-    #[error("cannot start a thread for lcore {index}: {source}; is there a limit on processes (ulimit -u)?")]
+    #[error("cannot start a thread for lcore {index}: {source}")]
     Spawn {
         /// The lcore.
         index: u16,

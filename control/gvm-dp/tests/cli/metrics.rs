@@ -26,8 +26,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Sets of queue pairs: `gvm-dp qp` prints them, and no process that serves metrics has them.
-const NOT_SERVED: [&str; 3] = ["RoceCounters", "TransportCounters", "RecordCounters"];
+/// Sets of queue pairs, which `gvm-dp qp` prints, and of leases, which no role has yet: no process that serves metrics
+/// has them.
+const NOT_SERVED: [&str; 5] = ["RoceCounters", "TransportCounters", "RecordCounters", "LenderCounters", "LoanCounters"];
 
 /// The host of a DPDK port counts in the port's set.
 struct OfDpdk(HostCounters);

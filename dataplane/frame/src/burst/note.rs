@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 /// What is known of the bytes of a received datagram: their sum, and whether they met congestion.
 ///
 /// It is one word, so that both cost little for each record. The low 20 bits are a one's complement sum of the bytes as
-/// [`Datagram::sum`], but not folded to 16 bits: any number with the same remainder by 0xFFFF.
+/// [`crate::Datagram::sum`], but not folded to 16 bits: any number with the same remainder by 0xFFFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note(u32);
 

@@ -62,9 +62,7 @@ impl Environment {
         };
         let no_start = |(reason, cause)| DpdkError::NoStart { reason, cause };
         let spawned = std::thread::Builder::new().name("dpdk".to_owned()).spawn(body);
-        spawned.map_err(|error| {
-            no_start((format!("no thread for it: {error}: raise the limit of threads (`ulimit -u`)"), Cause::Unknown))
-        })?;
+        spawned.map_err(|error| no_start((format!("no thread for it: {error}"), Cause::Unknown)))?;
         told.recv().map_err(|_| DpdkError::Gone)?.map_err(|reason| no_start(cause::of(reason)))?;
         let inner = Inner { plugin, config, jobs: Mutex::new(jobs), watched, stuck: Arc::default() };
         let environment = Self { inner: Arc::new(inner) };

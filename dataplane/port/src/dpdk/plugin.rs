@@ -175,7 +175,7 @@ mod tests {
         assert!(error.contains("cannot be loaded") && error.contains("`apt-get install dpdk`"), "{error}");
         std::fs::remove_dir_all(directory).unwrap();
         let error = LoadedPlugin::load(Path::new("libc.so.6")).err().unwrap().to_string();
-        assert!(error.contains("no plugin of gvm-dp"), "{error}");
+        assert!(error.contains("not a plugin of gvm-dp"), "{error}");
     }
 
     #[test]
