@@ -401,7 +401,7 @@ fn each_look_of_a_watch_as_json_is_one_line() {
     watch.says(&["gvm-dp: "]);
     assert_eq!(watch.wait(), Some(6));
     let complaint = place.refused(2, &["stats", "--json", "--interval", "1s"]);
-    assert!(complaint.contains("add --watch to look again and again"), "{complaint}");
+    assert!(complaint.contains("add --watch, or leave it out"), "{complaint}");
 }
 
 #[test]
