@@ -167,13 +167,13 @@ fn help_documents_the_exit_codes() {
 #[test]
 fn missing_hugepages_are_a_warning_with_the_remedy() {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let free = |name: &str| -> u64 {
+    let read = |name: &str| -> u64 {
         let line = meminfo.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|value| value.parse().ok()).unwrap_or(0)
     };
-    // Each of two arenas larger than all free hugepages together.
-    let frames = (free("HugePages_Free:") + 1) * 1024;
-    assert!(frames * 2048 < free("MemAvailable:") * 512, "this machine has too many hugepages to run out of them");
+    // Each of two arenas is larger than all hugepages together: how many of them are free changes at any time.
+    let frames = (read("HugePages_Total:") + 1) * 1024;
+    assert!(frames * 2048 < read("MemAvailable:") * 512, "this machine has too many hugepages to run out of them");
     let place = Place::new();
     let arguments = ["--port", "udp:127.0.0.1:0", "--lcores", "0-1", "--frames", &frames.to_string()];
     let gateway = place.start(&arguments);
