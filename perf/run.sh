@@ -22,7 +22,7 @@
 #                        [--repeats N] [--json FILE]
 #   perf/run.sh neighbours [--json FILE] [--rounds N]  what a slow neighbour, and one that floods, cost honest slaves (root)
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
-#   perf/run.sh tap [--json FILE]                      what a worn tap (gvm-dp capture) costs, against none
+#   perf/run.sh tap [--json FILE]                      what an active tap (gvm-dp capture) costs, against none
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
 #   perf/run.sh NAME --quick                           any of these in seconds: the same code, the same checks of what went
 #                                                      through, and figures that mean nothing
