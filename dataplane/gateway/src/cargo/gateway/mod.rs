@@ -161,7 +161,9 @@ impl Gateway {
         }
         let mut done = 0;
         while let Some((number, appended)) = self.append_run(done, to, &places, burst) {
-            let Some(&destination) = to.get(number) else { return };
+            let Some(&destination) = to.get(number) else {
+                return frame::never!("a record was appended that has no destination");
+            };
             if appended == Appended::Full {
                 self.flush(now, destination, Cause::Full, out);
             } else {
