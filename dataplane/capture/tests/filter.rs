@@ -1,4 +1,5 @@
-//! Filters: what is read is what was printed, and the compiled form answers as the expression does.
+//! Filters: a printed filter is read back as the same expression, and the compiled form gives the answers of the
+//! expression.
 
 use capture::filter::{Expr, Filter, MAX_DEPTH, MAX_TERMS, Seen, Term};
 use frame::{Class, Peer, PortId};
@@ -117,7 +118,7 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 fn term() -> impl Strategy<Value = Term> {
-    // Few values, so that terms and records meet.
+    // Few values, so that terms often match records.
     let range = (0u32..6, 0u32..6).prop_map(|(a, b)| (a.min(b), a.max(b)));
     prop_oneof![
         range.clone().prop_map(|(a, b)| Term::Slave(a, b)),
@@ -151,7 +152,8 @@ fn expr() -> impl Strategy<Value = Expr> {
     })
 }
 
-/// A datagram as the test knows it: `None` is what is no record, and the last.
+/// The records of a datagram as the test made them. `None` stands for bytes that are not a record; it is always the
+/// last.
 type Known = Vec<Option<(u16, u32, u64)>>;
 
 #[derive(Clone, Debug)]
@@ -176,7 +178,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The meaning of an expression, as plainly as it can be said.
+/// The meaning of an expression, evaluated in the simplest way.
 fn naive(expr: &Expr, case: &Case, record: Option<Option<(u16, u32, u64)>>) -> bool {
     let known = record.flatten();
     match expr {

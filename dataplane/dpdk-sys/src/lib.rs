@@ -39,7 +39,7 @@ mod tests {
             let lines: Vec<&str> = text.lines().collect();
             for at in (0..lines.len()).filter(|at| lines[*at].contains("last_error()")) {
                 reads += 1;
-                // The call is in the same line, or in a condition above.
+                // The call is in the same line, or in a condition a few lines above.
                 let above = &lines[at.saturating_sub(3)..at];
                 assert!(above.iter().any(|line| line.trim() == "forget_error();"), "{name}:{}: {}", at + 1, lines[at]);
             }

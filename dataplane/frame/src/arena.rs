@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(arena.base().as_ptr() as usize % 4096, 0);
     }
 
-    /// What cannot be had is an error, and never ordinary pages under another name.
+    /// Required hugepages that are missing are an error. They are never replaced by ordinary pages.
     #[test]
     fn required_hugepages_are_hugepages_or_an_error() {
         let Ok(arena) = Arena::new(1, Hugepages::Require) else { return };
@@ -374,7 +374,7 @@ mod tests {
         assert!(ranges.iter().all(|(base, len)| base + len <= 1 << 39 && base.is_multiple_of(HUGEPAGE)), "{ranges:x?}");
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{ranges:x?}");
-        // More bits than a process's addresses have: no limit.
+        // This is more bits than a process's addresses have, so it limits nothing.
         let wide = Placement { address_bits: Some(48), ..Placement::default() };
         assert!(Arena::placed(1, Hugepages::Never, wide).is_ok());
     }

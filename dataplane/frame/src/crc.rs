@@ -157,7 +157,7 @@ mod tests {
     use crate::{Guarded, Hugepages};
     use proptest::prelude::*;
 
-    /// A way to copy, and the fewest bytes for which it is made.
+    /// A way to copy, and the least number of bytes that it accepts.
     struct Way {
         name: &'static str,
         least: usize,
@@ -199,7 +199,7 @@ mod tests {
         hasher.finalize()
     }
 
-    /// What is tried under Miri, which is slow and has none of the instructions.
+    /// The largest length that is tried. Miri is slow and has none of the instructions, so it tries fewer lengths.
     const MOST: usize = if cfg!(miri) { 300 } else { 9000 };
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
     #[cfg_attr(miri, ignore = "it maps memory")]
     fn nothing_is_touched_outside_of_the_bytes() {
         for len in [64, 65, 127, 255, 256, 1023, 1024, 4095, 4096] {
-            // Both end at a page that nobody may touch.
+            // Both buffers end at a page that nobody may touch.
             let [mut from, mut to] = [0, 1].map(|_| Guarded::new(len, Hugepages::Never).unwrap());
             from.copy_from_slice(&pattern(len));
             for way @ Way { name, .. } in ways().iter().filter(|way| way.least <= len) {

@@ -361,7 +361,7 @@ mod tests {
         assert_eq!((whole(&frame), frame.headroom(), frame.len()), (2048, 300, 7));
         let (index, offset, len) = frame.into_index();
         assert_eq!((offset, len), (300, 7));
-        // SAFETY: given away just now, in a range of the chunk.
+        // SAFETY: the chunk was given away just now, and the range lies inside it.
         let frame = unsafe { pool.from_index(index, offset, len) };
         assert_eq!((whole(&frame), frame.headroom(), frame.len()), (2048, 300, 7));
     }

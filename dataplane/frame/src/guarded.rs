@@ -127,7 +127,7 @@ impl fmt::Debug for Guarded {
 mod tests {
     use super::*;
 
-    /// Whether the kernel lets anybody touch an address.
+    /// Whether the kernel allows access to an address.
     fn is_accessible(address: usize) -> bool {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         maps.lines().any(|line| {

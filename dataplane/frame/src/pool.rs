@@ -394,7 +394,7 @@ mod tests {
         assert_eq!((pool.take_free(&mut rest), &rest[..5], rest[5]), (5, &order[..5], u32::MAX));
         assert_eq!((pool.free(), pool.high_water(), pool.take_free(&mut rest)), (0, 8, 0));
         for index in order {
-            // SAFETY: taken above, and nobody else has it.
+            // SAFETY: the chunk was taken above, and nobody else has it.
             drop(unsafe { pool.from_index(index, 0, 0) });
         }
         assert_eq!(pool.free(), 8);
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!([(2048, 2000), (2176, 2000), (4096, 600)].map(|(chunk, n)| slots_for(n, chunk)), [2000, 2002, 600]);
     }
 
-    /// With those places left out, too, every chunk is handed out once and comes back.
+    /// Every chunk is handed out once and comes back, also when places at hugepage borders are left out.
     #[test]
     fn chunks_beside_a_gap_are_ordinary_chunks() {
         let config = PoolConfig { frames: 2000, chunk: 2176, reserve: 0, ..PoolConfig::default() };
@@ -467,8 +467,8 @@ mod tests {
         assert_eq!(sizes, [2048, 2048, 4096, 4096, 8192, 12_288, 32_768, 32_768]);
         // The data of an Ethernet packet, and of a jumbo packet.
         assert_eq!([1472, 8972].map(chunk_for_data), [2048, 12_288]);
-        // The largest that fits, and the first that does not: the headroom and the largest shift of fresh frames are
-        // 320 together.
+        // The largest datagram that fits, and the first that does not. The headroom and the largest shift of fresh
+        // frames take 320 bytes together.
         assert_eq!([2048 - 320, 2049 - 320].map(chunk_for_data), [2048, 4096]);
         for data in [1472, 2048 - 320, 2049 - 320, 3776, 8972, 31_972] {
             let chunk = chunk_for_data(data);

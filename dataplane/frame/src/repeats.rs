@@ -107,7 +107,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Something happens every second, up to `end` seconds. Returns when it was logged, and with which count.
+    /// The same event happens every second from `begin` to `end`. Returns the seconds at which it was logged, and the
+    /// counts.
     fn every_second(repeats: &mut Repeats<u32>, key: u32, begin: u64, end: u64) -> Vec<(u64, u64)> {
         (begin..end).filter_map(|at| Some((at, repeats.hear(at * SECOND, key)?.0))).collect()
     }
@@ -123,7 +124,7 @@ mod tests {
     fn what_was_forgotten_is_said_at_once() {
         let mut repeats = Repeats::new(4);
         assert_eq!(every_second(&mut repeats, 7, 0, 100), [(0, 0), (60, 59)]);
-        // Ten minutes after the last time that it happened.
+        // Ten minutes after the last event.
         assert_eq!(every_second(&mut repeats, 7, 699, 800), [(699, 39), (759, 59)]);
     }
 
@@ -145,7 +146,8 @@ mod tests {
     }
 
     proptest! {
-        /// However often and whatever happens: few messages are logged, and the counts include the others.
+        /// Few messages are logged, whatever happens and however often. The counts include the events that were not
+        /// logged.
         #[test]
         fn a_log_grows_slowly_and_loses_no_count(
             things in proptest::collection::vec((0u64..30 * SECOND, 0u32..6), 1..600),
@@ -161,7 +163,7 @@ mod tests {
                 }
             }
             let waiting: u64 = repeats.subjects.iter().chain([&repeats.others]).map(|subject| subject.unsaid).sum();
-            // A place gets another subject only after ten minutes, and then the count that waits there is lost.
+            // A place gets another subject only after ten minutes. The count that waited there is lost then.
             prop_assert!(counted + waiting <= things.len() as u64);
             if room >= 6 || now < FORGET {
                 prop_assert_eq!(counted + waiting, things.len() as u64);

@@ -135,7 +135,7 @@ mod tests {
             use std::os::unix::fs::FileExt as _;
             let mut bytes = [1; SECRET_LEN];
             memory.read_exact_at(&mut bytes, address as u64).unwrap();
-            // A secret of another test, with the bytes 0xee, may be there.
+            // A secret of another test may be there; its bytes are 0xee.
             assert!(bytes == [0; SECRET_LEN] || bytes == [0xee; SECRET_LEN], "{bytes:?}");
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(failed.map(drop), Err("no"));
         let free = super::free();
         let place = free.iter().find(|place| place.0.as_ptr() as usize == at);
-        // SAFETY: the list is locked, so nobody uses its places.
+        // SAFETY: the list is locked, so nobody else uses its places.
         assert!(place.is_none_or(|place| unsafe { *place.0.as_ref() } == [0; SECRET_LEN]));
     }
 

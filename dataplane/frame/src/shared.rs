@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn punch(shared: &Shared, at: libc::off_t) -> Option<i32> {
-        // SAFETY: the call changes a file, and no length.
+        // SAFETY: the call changes the contents of a file, and not its length.
         error(unsafe { libc::fallocate(shared.file().as_raw_fd(), PUNCH, at, PAGE as libc::off_t) })
     }
 
@@ -303,7 +303,7 @@ mod tests {
     fn nobody_changes_its_length() {
         let (made, adopted) = two();
         for length in [0, PAGE as libc::off_t, 4 * PAGE as libc::off_t] {
-            // SAFETY: the call changes a length, or fails, as it must.
+            // SAFETY: the call changes a file's length or fails. This test expects the failure.
             let result = unsafe { libc::ftruncate(adopted.file().as_raw_fd(), length) };
             assert_eq!(error(result), Some(libc::EPERM));
         }
@@ -315,20 +315,20 @@ mod tests {
         let (made, adopted) = two();
         made.write(0, &[1]).unwrap();
         made.write(PAGE / WORD, &[2]).unwrap();
-        // Before that it is possible, and what is missing is filled by the freezing.
+        // Holes are possible before the memory is frozen; `freeze` fills them.
         assert_eq!(punch(&adopted, 0), None);
         made.freeze().unwrap();
         assert_eq!((made[0].load(Ordering::Relaxed), made[PAGE / WORD].load(Ordering::Relaxed)), (0, 2));
         assert_eq!(punch(&adopted, PAGE as libc::off_t), Some(libc::EPERM));
-        // SAFETY: the call makes a hole in a mapping of shared words, or fails, as it must.
+        // SAFETY: the call makes a hole in a mapping of shared words or fails. This test expects the failure.
         let result = unsafe { libc::madvise(adopted.words.as_ptr().cast(), PAGE, libc::MADV_REMOVE) };
         assert_eq!(error(result), Some(libc::EPERM));
         let again = Shared::adopt(made.file().try_clone_to_owned().unwrap(), 3 * PAGE);
         assert!(matches!(again, Err(SharedError::Memory { .. })), "{again:?}");
-        // Who mapped it before still writes.
+        // A process that mapped the memory earlier can still write.
         adopted.write(0, &[3]).unwrap();
         assert_eq!(made[0].load(Ordering::Relaxed), 3);
-        // Nothing is sealed or frozen a second time.
+        // A second `freeze` is an error.
         assert!(made.freeze().is_err());
     }
 

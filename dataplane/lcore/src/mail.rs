@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// A mailbox, and a function that puts datagrams of one byte into it.
+    /// A mailbox, and a function that puts a datagram of one byte into it.
     fn way(capacity: usize) -> (impl Fn(Precedence, u8) -> bool, ControlReceiver, Arc<AtomicUsize>) {
         let config = PoolConfig { frames: 256, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
         let pool = Pool::new(config).unwrap();
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!([read(), read(), read(), read()], [Some(0), Some(1), Some(10), Some(20)]);
         assert!(put(Precedence::Member, 2));
         assert_eq!([read(), read(), read(), read(), read()], [Some(2), Some(11), Some(21), Some(12), None]);
-        // If only one of them has mail, it does not wait for the other.
+        // If only one precedence has mail, that mail does not wait for the other.
         for byte in 0..5 {
             assert!(put(Precedence::Stranger, byte));
         }
@@ -215,7 +215,7 @@ mod tests {
         let others = [Precedence::Excess, Precedence::Stranger];
         let taken: usize = others.map(|precedence| (0..100).filter(|byte| put(precedence, *byte)).count()).iter().sum();
         assert_eq!((taken, (0..16).filter(|byte| put(Precedence::Member, *byte)).count()), (18, 16));
-        // Each has at least one place.
+        // Each precedence has at least one place.
         let (put, _receiver, _) = way(1);
         assert!(Precedence::ALL.into_iter().all(|precedence| put(precedence, 0) && !put(precedence, 0)));
     }

@@ -219,7 +219,7 @@ mod tests {
         assert!(dog.all_move());
     }
 
-    /// The finding of a watchdog for an lcore that stands for 100 ns, of which its thread ran for `ran`.
+    /// The finding of a watchdog for an lcore that did not poll for 100 ns. Its thread ran for `ran` of them.
     fn finding(ran: u64, runnable: bool) -> Finding {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Stage::Tx(PortId(1)));

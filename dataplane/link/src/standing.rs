@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(at(1000, &[Live(990), Live(0)]), Some(1));
         assert_eq!(at(1289, &[Live(990), Live(0)]), Some(1));
         assert_eq!(at(1290, &[Live(990), Live(0)]), Some(0));
-        assert_eq!(at(1000, &[Live(990), Silent]), Some(0), "nobody else is there");
+        assert_eq!(at(1000, &[Live(990), Silent]), Some(0), "no other gateway answers");
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(from(0, 1100, &[Live(1050), Live(1000)]), Some(0));
         assert_eq!(from(1, 1100, &[Live(1050), Draining]), Some(0));
         assert_eq!(from(0, 1100, &[Draining, Live(1000)]), Some(1));
-        assert_eq!(from(7, 1100, &[Live(1050), Live(1000)]), Some(0), "one that is not there any more");
+        assert_eq!(from(7, 1100, &[Live(1050), Live(1000)]), Some(0), "the one in use is not in the list any more");
     }
 
     #[test]

@@ -328,7 +328,8 @@ mod tests {
         assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
     }
 
-    /// Two queue pairs with one host. It counts all packets together, as Linux does, or the packets of each queue pair.
+    /// Two queue pairs with one host. The host counts all packets together, as Linux does, or the packets of each queue
+    /// pair.
     #[test]
     fn queue_pairs_of_a_host_are_understood_however_it_counts() {
         let pool = pool();

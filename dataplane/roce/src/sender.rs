@@ -177,7 +177,7 @@ mod tests {
         Chosen { id, fragment: DONT_FRAGMENT }
     }
 
-    /// Gives a packet to the knowledge about its sender; returns whether it is accepted.
+    /// Shows a packet to the record of its sender. Returns whether the packet is accepted.
     fn takes(sender: &mut Sender, now: Time, chosen: Chosen) -> bool {
         if sender.expects(now, chosen) {
             sender.saw(now, chosen);
@@ -198,7 +198,8 @@ mod tests {
         for now in 0..PROVEN.into() {
             assert!(takes(&mut sender, now, df(0)));
         }
-        // Damage that is the same each time, and that an identification explains, must not become an order.
+        // The same damage in each packet, which another identification would explain, must not be learned as the
+        // sender's habit.
         for now in 100..200 {
             assert!(!takes(&mut sender, now, df(0x1234)) && !takes(&mut sender, now, df(0x1235)));
         }
@@ -226,7 +227,7 @@ mod tests {
         }
         let at = 65_500u16.wrapping_add(99);
         assert_eq!(possible(&sender, 0), usize::from(AHEAD));
-        // Three are late, and two of them come.
+        // Three packets are late, and two of them arrive.
         assert!(takes(&mut sender, 0, df(at + 4)));
         assert!(takes(&mut sender, 0, df(at + 3)) && takes(&mut sender, 0, df(at + 1)));
         assert!(!sender.expects(0, df(at + 1)) && sender.expects(0, df(at + 2)));
@@ -266,7 +267,8 @@ mod tests {
     }
 
     proptest! {
-        /// Linux: one more for each packet, and after a pause up to one for each tick of up to 1000 in a second.
+        /// Linux adds one for each packet. After a pause it adds up to one more for each tick, and has up to 1000 ticks
+        /// a second.
         #[test]
         fn linux_is_followed_without_a_loss_while_pauses_are_short(
             first in 1u16..u16::MAX,

@@ -288,7 +288,7 @@ mod tests {
     use std::io::{PipeReader, PipeWriter, Read, Write};
     use std::process::{Child, Command};
 
-    /// Names what a copy of this test program does.
+    /// The environment variable that names the task of a copy of this test program.
     const DO: &str = "GVM_STDIO_TEST_DO";
 
     /// Has an effect only in the copy.
@@ -306,7 +306,7 @@ mod tests {
             other => panic!("{other}"),
         }
         finish();
-        // The exit code says it, because nobody reads standard error here.
+        // The exit code reports lost lines, because nobody reads standard error here.
         std::process::exit(i32::from(dropped() > 0));
     }
 

@@ -1,8 +1,8 @@
-//! What the fuzz target checks of arbitrary packets. The crate's own tests run the same function with proptest.
+//! The checks of the fuzz target on arbitrary packets. The crate's own tests run the same function with proptest.
 //!
-//! A queue pair has work of every kind outstanding and a receive posted. The input says what comes: bytes as they are,
-//! or packets whose opcode, PSN, headers and payload it chooses, with a right ICRC or without one, from the peer or
-//! from a stranger.
+//! A queue pair has work of every kind outstanding and a receive posted. The input decides what comes: its raw bytes,
+//! or packets whose opcode, PSN, headers and payload it chooses. They have a right or a wrong ICRC, and come from the
+//! peer or from a stranger.
 
 use frame::Time;
 use frame::time::{MICROSECOND, SECOND};
@@ -17,7 +17,7 @@ use wire::{MsgType, RecordHeader};
 const BASE: u64 = 0x1_0000;
 const SIZE: usize = 4096;
 const PEER: Qpn = Qpn(0x77);
-/// Where PSNs begin, in both directions: they wrap soon.
+/// The first PSN in both directions. It wraps soon.
 const PSN: u32 = 0xff_fffa;
 
 fn seed(len: usize) -> IcrcSeed {
@@ -40,11 +40,11 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Takes everything, and looks at it.
+/// Takes all packets and checks them.
 struct Packets {
     open: Vec<u8>,
     sent: usize,
-    /// The peer has heard that all before it was done.
+    /// The peer got an acknowledgement of all PSNs before this one.
     heard: Psn,
 }
 
@@ -63,7 +63,7 @@ impl Sink for Packets {
         let heard = match packet.aeth().and_then(|aeth| aeth.syndrome()) {
             Some(Syndrome::Ack { .. }) => psn.next(),
             Some(_) => {
-                assert!(!psn.is_before(self.heard), "what the peer knows to be done does not come again");
+                assert!(!psn.is_before(self.heard), "an acknowledged PSN is asked for again");
                 psn
             }
             None => self.heard,
@@ -78,7 +78,7 @@ impl Sink for Packets {
 struct Target {
     endpoint: Endpoint<Vec<u8>>,
     qpn: Qpn,
-    /// A region that the peer may do everything with, and one of another domain.
+    /// The keys of a region that the peer may use in every way, and of one in another domain.
     keys: [u32; 2],
     outstanding: BTreeSet<u64>,
     heard: Psn,
@@ -159,13 +159,14 @@ impl Target {
         let mut packets = Packets { open: Vec::new(), sent: 0, heard: self.heard };
         self.endpoint.transmit(self.now, &mut packets);
         self.heard = packets.heard;
-        // Four READs of the peer at most, of what there is in the region, and our own few requests.
+        // At most the answers to four READs of the whole region, and our own few requests.
         assert!(packets.sent <= 4 * (SIZE / 256 + 1) + 16, "{} packets at once", packets.sent);
         self.complete();
     }
 }
 
-/// Whatever comes, nothing panics; all is counted; only what may be changed is changed; all work ends once.
+/// Whatever comes, nothing panics and every packet is counted. Only memory that may be changed is changed, and all work
+/// ends once.
 pub fn packets(input: &[u8]) {
     let mut input = Input(input);
     let mut target = Target::new(input.byte().is_some_and(|byte| byte & 1 == 0));
@@ -199,12 +200,12 @@ pub fn packets(input: &[u8]) {
     assert_eq!(target.endpoint.free_work(), Config::default().work);
 }
 
-/// A packet that the input describes: opcode, PSN, flags, the bytes of its headers, length of its payload.
+/// A packet that the input describes: opcode, PSN, flags, bytes of the headers, and length of the payload.
 fn packet(input: &mut Input<'_>, qpn: Qpn, keys: [u32; 2], broken: bool) -> Vec<u8> {
     let mut next = || input.byte().unwrap_or(0);
     let (number, psn, flags, payload) = (next(), next(), next(), next());
     let opcode = Opcode::new(number % 0x18).unwrap_or(Opcode::CNP);
-    // Most are near what is expected, some half of all PSNs away.
+    // Most PSNs are near the expected one. Some are half of all PSNs away.
     let far = if flags & 2 != 0 { 1 << 23 } else { 0 };
     let psn = Psn::new(PSN).plus(u32::from(psn & 0x1f)).minus(4).plus(far);
     let bth = Bth::new(opcode, qpn.0, psn).with_ack_request(flags & 1 != 0);

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Runs the fuzz target without cargo-fuzz installed: ./run.sh packets -max_total_time=60
-# Needs the nightly toolchain: rustup toolchain install nightly --profile minimal
-# What it finds is kept in corpus/ and artifacts/.
+# Runs the fuzz target without cargo-fuzz installed: ./run.sh packets -max_total_time=60 Needs the nightly toolchain:
+# rustup toolchain install nightly --profile minimal New inputs are kept in corpus/, and failing ones in artifacts/.
 set -eu
 cd "$(dirname "$0")"
 [ $# -ge 1 ] || { echo "usage: ./run.sh packets [libFuzzer options]" >&2; exit 2; }

@@ -1,4 +1,4 @@
-//! What each fuzz target checks of arbitrary bytes. The crate's own tests run the same functions with proptest.
+//! The checks of each fuzz target on arbitrary bytes. The crate's own tests run the same functions with proptest.
 
 use wire::lease::{Connect, ConnectReply, Disconnect};
 use wire::link::{Heartbeat, HeartbeatAck, Members, MembersBuilder, SpeedClass, v1};
@@ -8,7 +8,8 @@ use wire::rc::bth::{BTH_LEN, VARIANT_BYTE};
 use wire::rc::{IcrcSeed, Packet, packet};
 use wire::{HEADER_LEN, MsgType, Record, RecordHeader, Scale, Walk, echo, tag};
 
-/// The records and the remainder of a datagram are all of its bytes, in order, and each record is what it says.
+/// The records and the remainder of a datagram are all of its bytes, in order. Each record has the length that its
+/// header says.
 pub fn walk(datagram: &[u8]) {
     let mut covered = 0;
     let mut bad = false;
@@ -53,7 +54,7 @@ pub fn link(bytes: &[u8]) {
     }
 }
 
-/// A packet of a reliable connection that parses is the same when it is built again, and its ICRC holds all of it.
+/// A packet of a reliable connection that parses is the same when it is built again, and its ICRC covers all of it.
 ///
 /// The bytes are tried as a packet, and as a record with one.
 pub fn rc(bytes: &[u8]) {
@@ -173,7 +174,7 @@ pub fn part(datagram: &[u8]) {
     }
 }
 
-/// What is read from a frame lies inside it, and its headers are written again as they were.
+/// All that is read from a frame lies inside it, and its headers are written again as they were.
 pub fn net(frame: &[u8]) {
     if let Ok(read) = net::parse_udp4(frame) {
         let payload = &frame[read.payload.clone()];

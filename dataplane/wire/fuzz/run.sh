@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs one fuzz target without cargo-fuzz installed: ./run.sh walk -max_total_time=20
-# Needs the nightly toolchain: rustup toolchain install nightly --profile minimal
-# Starts from the packets of docs/wire-format.md; what it finds is kept in corpus/ and artifacts/.
+# Runs one fuzz target without cargo-fuzz installed: ./run.sh walk -max_total_time=20 Needs the nightly toolchain:
+# rustup toolchain install nightly --profile minimal Starts from the packets of docs/wire-format.md. New inputs are kept
+# in corpus/, and failing ones in artifacts/.
 set -eu
 cd "$(dirname "$0")"
 [ $# -ge 1 ] || { echo "usage: ./run.sh walk|link|lease|part|rc|net [libFuzzer options]" >&2; exit 2; }

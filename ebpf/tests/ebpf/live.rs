@@ -1,4 +1,4 @@
-//! The program on real interfaces, in a network namespace that a test's thread has for itself.
+//! The program on real interfaces, in a network namespace of the test's own thread.
 
 use crate::support::*;
 use ebpf::{Config, Hook, Neighbor, Steer, SteerError, Verdict};
@@ -9,13 +9,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 use wire::Shard;
 
-/// Says to this program, started by itself, which interface it shall hold.
+/// The environment variable with the interface that this program holds when a test starts it again.
 const HOLD: &str = "GVM_TEST_HOLD";
 
-/// Nothing here takes a second; a run that takes this long has failed.
+/// No step takes a second. A step that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Not a test of its own: what [`a_killed_process_leaves_nothing_behind`] starts and kills.
+/// Not a test of its own: [`a_killed_process_leaves_nothing_behind`] starts and kills it.
 #[test]
 #[ignore = "holds an interface until it is killed; another test starts it"]
 fn holds_an_interface_until_it_is_killed() {
@@ -25,7 +25,7 @@ fn holds_an_interface_until_it_is_killed() {
     steer.set_addresses(&[ADDRESS]).unwrap();
     let _socket = serve(&mut steer, 0);
     eprintln!("attached");
-    // Until the other end of the pipe is gone, should the parent die first.
+    // Waits until the other end of the pipe is gone, in case the parent dies first.
     let _ = std::io::stdin().read(&mut [0]);
 }
 
@@ -54,14 +54,14 @@ fn a_killed_process_leaves_nothing_behind() {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("attached")), "the child could not attach");
         assert!(has_program("left"));
-        // While it lives, it cannot be pushed aside.
+        // While the child lives, no other program can take its place.
         let mut next = Steer::load(&Config::new(&shards)).unwrap();
         assert!(matches!(next.attach("left", Hook::Driver), Err(SteerError::Busy(_))));
         // SIGKILL: no code of the child runs any more.
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!has_program("left"));
-        // The next one takes over at once, with nothing cleaned up.
+        // The next process takes over at once. Nothing had to be cleaned up.
         next.attach("left", Hook::Driver).unwrap();
         assert!(has_program("left"));
         drop(next);
@@ -86,7 +86,7 @@ fn attaching_takes_packets_to_the_interfaces_own_mac() {
     }
 }
 
-/// A thread in another network namespace, which ends with it.
+/// A thread in another network namespace. The namespace ends with the thread.
 struct Outer {
     thread: i32,
     tasks: mpsc::Sender<Box<dyn FnOnce() + Send>>,
@@ -105,7 +105,7 @@ impl Outer {
         Self { thread: told.recv().unwrap(), tasks }
     }
 
-    /// Calls `f` there and waits for it. Sockets that it makes belong there.
+    /// Calls `f` in that thread and waits for it. Sockets that it makes belong to that namespace.
     fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = mpsc::channel();
         self.tasks.send(Box::new(move || tell.send(f()).unwrap())).unwrap();
@@ -132,7 +132,7 @@ fn cargo_of_another_shard_arrives_at_its_gateway_and_other_traffic_at_the_kernel
             ip("link set dev outer address 02:00:00:00:03:01");
             ip(&format!("address add 10.0.{number}.2/24 dev outer"));
             ip("link set dev outer up");
-            // Whole checksums on the wire, and a receiving end that takes what a redirect brings.
+            // Complete checksums on the wire, and a receiving end that accepts redirected packets.
             let arguments = ["-K", "outer", "tx", "off", "gro", "on"];
             assert!(Command::new("ethtool").args(arguments).output().unwrap().status.success());
         });
@@ -164,7 +164,7 @@ fn cargo_of_another_shard_arrives_at_its_gateway_and_other_traffic_at_the_kernel
     }
     assert_eq!(steer.packets(Verdict::RedirectNeighbor).unwrap(), 20);
     assert_eq!(steer.packets(Verdict::PassPort).unwrap(), 20);
-    // ARP found its way.
+    // ARP packets passed.
     assert!(steer.packets(Verdict::PassEthertype).unwrap() > 0);
 }
 
@@ -191,7 +191,7 @@ fn the_capabilities_that_an_error_names_are_those_that_are_needed() {
         return;
     }
     ip("link add left type veth peer name right");
-    // What is given up does not come back, so that each try has a thread of its own, which inherits the namespace.
+    // A dropped capability does not come back. So each try has a thread of its own, which inherits the namespace.
     let attempt = |keep: &[u32]| {
         std::thread::scope(|scope| {
             let inside = || {

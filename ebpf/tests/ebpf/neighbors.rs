@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use wire::net::{parse_udp4, udp_checksum};
 use wire::{Scale, Shard, ShardSet};
 
-/// The loopback interface, where packets without a context come from too.
+/// The loopback interface. Packets without a context come from it, too.
 const LOOPBACK: u32 = 1;
 
 const SHARD: Shard = Shard(3);
@@ -33,7 +33,7 @@ fn neighbor(ifindex: u32) -> Neighbor {
     Neighbor { shard: SHARD, ifindex, src_mac: OUR_OTHER_MAC, dst_mac: NEIGHBOR_MAC, dst_ip: NEIGHBOR_ADDRESS }
 }
 
-/// A network namespace of this thread's own with a pair of interfaces, gone with the thread.
+/// A network namespace of this thread's own with a pair of interfaces. Both end with the thread.
 fn two_interfaces() -> Option<(u32, u32)> {
     enter_own_namespace()?;
     ip("link add left numrxqueues 2 numtxqueues 2 type veth peer name right");
@@ -56,13 +56,13 @@ fn what_a_router_would_change_is_changed_and_nothing_else() {
         0x27, 0x0f, 0x00, 0x22, 0x00, 0x00, 0x58, 0x4d, 0x56, 0x47, 0x10, 0x00, 0x05, 0x60, 0x00, 0x00, 0x2a, 0x00,
         0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x78, 0x79, 0x7a,
     ];
-    // Without a UDP checksum there is none afterwards.
+    // A packet without a UDP checksum leaves without one.
     let unchecked = with(&to_neighbor(), &[(UDP_CHECKSUM, &[0, 0])]);
     assert_eq!(run(&mut steer, &unchecked), (REDIRECT, Verdict::RedirectNeighbor, literal.to_vec()));
     assert!(is_sound(literal));
     let expected = checked(literal);
     assert_eq!(run(&mut steer, &to_neighbor()), (REDIRECT, Verdict::RedirectNeighbor, expected.clone()));
-    // With a tag, in the middle of everything.
+    // A packet with a tag.
     let (action, verdict, after) = run(&mut steer, &tagged(&to_neighbor(), 0x6005));
     assert_eq!((action, verdict, after), (REDIRECT, Verdict::RedirectNeighbor, tagged(&expected, 0x6005)));
     // Link control to us stays here.
@@ -88,9 +88,9 @@ fn checksums_stay_right_whatever_is_in_the_packet() {
     let (mut zeros, mut wraps) = (0, 0);
     for i in 0..4_000u32 {
         let [mut source, target] = [next() as u32, next() as u32 | 1].map(u32::to_be_bytes);
-        // Of a host: of class A to C, and not on the loopback.
+        // The source is the address of a host: of class A to C, and not on the loopback.
         source[0] = source[0] % 96 + 128;
-        // Every TTL, and payloads of which every other one makes the sum of the rewritten packet zero.
+        // Every TTL is used. Every second payload makes the sum of the rewritten packet zero.
         let ttl = (i % 254 + 2) as u8;
         steer.set_neighbor(&Neighbor { dst_ip: target.into(), ..neighbor(left) }).unwrap();
         let mut packet = sealed(
@@ -101,7 +101,7 @@ fn checksums_stay_right_whatever_is_in_the_packet() {
             checked(&sealed(packet, &[(0, &NEIGHBOR_MAC), (6, &OUR_OTHER_MAC), (TTL, &[ttl - 1]), (IP + 16, &target)]))
         };
         if i % 2 == 0 {
-            // req_id ends at an even offset: its last two bytes can take what the sum lacks.
+            // req_id ends at an even offset, so its last two bytes can complete the sum.
             let plain = with(&packet, &[(RECORD + 16, &[0, 0])]);
             let sum = &rewritten(&plain)[UDP_CHECKSUM..UDP_CHECKSUM + 2];
             packet = with(&plain, &[(RECORD + 16, sum)]);
@@ -114,7 +114,7 @@ fn checksums_stay_right_whatever_is_in_the_packet() {
         assert_eq!((verdict, &after), (Verdict::RedirectNeighbor, &expected), "packet {i}");
         assert!(is_sound(&after), "packet {i}");
     }
-    // The rare cases were there.
+    // The rare cases occurred.
     assert!(zeros >= 1_900 && wraps >= 1_000, "{zeros} sums of zero, {wraps} wraps");
 }
 
@@ -134,7 +134,7 @@ fn a_packet_at_the_end_of_its_life_is_dropped() {
         assert_eq!(counted, verdict, "TTL {ttl}");
         assert_eq!(after == packet, verdict == Verdict::DropTtl);
     }
-    // For us it has arrived.
+    // A packet for this gateway is at its destination.
     let _socket = serve(&mut steer, 0);
     assert_eq!(run(&mut steer, &sealed(PACKET, &[(TTL, &[1])])).1, Verdict::RedirectCargo);
 }
@@ -152,7 +152,7 @@ fn nothing_leaves_through_the_port_it_came_in_on() {
     assert_eq!(from(left), (DROP, Verdict::DropHairpin, packet.clone()));
     assert_eq!(from(right).1, Verdict::RedirectNeighbor);
     assert_eq!(from(LOOPBACK).1, Verdict::RedirectNeighbor);
-    // The other way round, whatever the packet says.
+    // The same in the other direction, whatever the packet says.
     steer.set_neighbor(&neighbor(right)).unwrap();
     let mut from = |ifindex| run_in(&mut steer, &packet, Some(&context(packet.len(), ifindex, 0))).1;
     assert_eq!(from(right), Verdict::DropHairpin);
@@ -190,10 +190,10 @@ fn neighbours_come_change_and_go_while_the_program_runs() {
         let (_, verdict, after) = run(&mut steer, &packet);
         assert_eq!((verdict, &after[..6]), (Verdict::RedirectNeighbor, &dst_mac[..]));
     }
-    // Other shards are not meant.
+    // The change does not concern other shards.
     let other = with(&packet, &[(SLAVE_ID, &(4u32 * 8_192).to_le_bytes())]);
     assert_eq!(run(&mut steer, &other).1, Verdict::DropForeignShard);
-    // An interface that vanished takes its entry with it; made anew it is told anew.
+    // The entry of an interface vanishes with it. For a new interface the entry is set again.
     ip("link delete left");
     assert_eq!(run(&mut steer, &packet), (DROP, Verdict::DropNoPort, packet.clone()));
     ip("link add left type veth peer name right");
@@ -202,7 +202,7 @@ fn neighbours_come_change_and_go_while_the_program_runs() {
     assert!(steer.remove_neighbor(SHARD).unwrap());
     assert_eq!(run(&mut steer, &packet).1, Verdict::DropForeignShard);
     assert!(!steer.remove_neighbor(SHARD).unwrap() && !steer.remove_neighbor(Shard(99)).unwrap());
-    // What is served here stays with us.
+    // A shard that is served here has no neighbour.
     assert!(!steer.remove_neighbor(Shard(0)).unwrap());
     assert_eq!(run(&mut steer, PACKET).1, Verdict::DropNoSocket);
 }
@@ -224,7 +224,7 @@ fn neighbours_that_cannot_be_are_refused_and_change_nothing() {
     assert!(matches!(error, SteerError::NoNeighborInterface { .. }), "{error}");
     assert!(error.to_string().contains("`ip -brief link` lists them"), "{error}");
     assert_eq!(run(&mut steer, &to_neighbor()).1, Verdict::DropForeignShard);
-    // At start too.
+    // The same holds at the start.
     let error = Steer::load(&Config { neighbors: vec![neighbor(0x7fff_fff0)], ..Config::new(&shards) }).err();
     assert!(matches!(error, Some(SteerError::NoNeighborInterface { .. })));
 }
@@ -238,7 +238,8 @@ fn as_many_neighbours_as_there_is_room_for() {
         steer.set_neighbor(&at(shard)).unwrap();
     }
     assert!(matches!(steer.set_neighbor(&at(MAX_NEIGHBORS + 1)), Err(SteerError::Neighbors(_))));
-    // All of them can still change. The packet comes in on the same interface, which shows that it found each one.
+    // All entries can still change. The packet comes in on the same interface, and its verdict shows that the entry was
+    // found.
     for shard in (1..=MAX_NEIGHBORS).chain([1, 1, MAX_NEIGHBORS]) {
         steer.set_neighbor(&at(shard)).unwrap();
         let packet = with(PACKET, &[(SLAVE_ID, &(shard * 16).to_le_bytes())]);

@@ -1,4 +1,4 @@
-//! What the program makes of whole packets, by BPF_PROG_TEST_RUN.
+//! The program's verdicts on whole packets, by BPF_PROG_TEST_RUN.
 
 use crate::support::*;
 use ebpf::{Config, Fate, Hook, Steer, SteerError, Verdict};
@@ -33,7 +33,7 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
     let padded = [PACKET, &[0; 20]].concat();
     let from = |address: [u8; 4]| sealed(PACKET, &[(IP + 12, &address)]);
     let cases = [
-        // Cargo of a shard that is ours, first and last slave of both.
+        // Cargo of the two shards that are ours, for the first and the last slave of each.
         (PACKET.to_vec(), RedirectCargo),
         (with(PACKET, &[(SLAVE_ID, &ECHO_OF_FIRST)]), RedirectCargo),
         (with(PACKET, &[(SLAVE_ID, &id(8_191))]), RedirectCargo),
@@ -49,17 +49,17 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
         // DF and the bit above it are no fragment.
         (sealed(PACKET, &[(IP + 6, &[0xc0, 0])]), RedirectCargo),
         (sealed(PACKET, &[(IP + 6, &[0, 0])]), RedirectCargo),
-        // Of a shard that is not, and of none.
+        // Cargo of a shard that is not ours, and of none.
         (with(PACKET, &[(SLAVE_ID, &id(8_192))]), DropForeignShard),
         (with(PACKET, &[(SLAVE_ID, &id(15 * 8_192 - 1))]), DropForeignShard),
         (with(PACKET, &[(SLAVE_ID, &id(131_072))]), DropSlaveId),
         (with(PACKET, &[(SLAVE_ID, &id(u32::MAX))]), DropSlaveId),
-        // Link control, whatever id it has.
+        // Link control with any id.
         (with(PACKET, &[(MSG_TYPE, &[1, 0])]), RedirectControl),
         (with(PACKET, &[(MSG_TYPE, &[2, 0]), (SLAVE_ID, &id(8_192))]), RedirectControl),
         (with(PACKET, &[(MSG_TYPE, &[3, 0]), (SLAVE_ID, &id(u32::MAX))]), RedirectControl),
         (tagged(&with(PACKET, &[(MSG_TYPE, &[1, 0])]), 0xe005), RedirectControl),
-        // Not ours.
+        // Packets that are not for us.
         (with(PACKET, &[(12, &[0x08, 0x06])]), PassEthertype),
         (with(PACKET, &[(12, &[0x86, 0xdd])]), PassEthertype),
         (with(PACKET, &[(12, &[0x88, 0xa8])]), PassEthertype),
@@ -90,23 +90,23 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
         (PACKET[..UDP + 7].to_vec(), PassTruncated),
         (tagged(&PACKET[..UDP + 7], 7), PassTruncated),
         (with(&PACKET[..UDP + 8], &[(IP, &[0x4f])]), PassTruncated),
-        // Ours, and wrong.
+        // Packets for us that are wrong.
         (options.clone(), DropIpOptions),
         (tagged(&options, 7), DropIpOptions),
-        // In a VLAN that is not ours; 4095 is none.
+        // Packets in a VLAN that is not ours; 4095 is not a VLAN.
         (tagged(PACKET, 6), DropVlan),
         (tagged(PACKET, 0xe008), DropVlan),
         (tagged(PACKET, 0xf000 | 4094), RedirectCargo),
         (tagged(PACKET, 4095), DropVlan),
         (tagged(&with(PACKET, &[(MSG_TYPE, &[1, 0])]), 39), DropVlan),
-        // From where nobody is: a group's card, none, ours.
+        // From a card that cannot send: a group address, no address, our own.
         (with(PACKET, &[(6, &[0xff; 6])]), DropSource),
         (with(PACKET, &[(6, &[1, 0, 0x5e, 0, 0, 1])]), DropSource),
         (with(PACKET, &[(6, &[0; 6])]), DropSource),
         (with(PACKET, &[(6, &MAC)]), DropSource),
         (tagged(&with(PACKET, &[(6, &MAC)]), 7), DropSource),
         (with(PACKET, &[(6, &[0, 0, 0, 0, 0, 1])]), RedirectCargo),
-        // No host's address, or ours, or no port.
+        // From an address that is no host's or that is ours, or without a UDP port.
         (from([0, 0, 0, 0]), DropSource),
         (from([0, 1, 2, 3]), DropSource),
         (from([127, 0, 0, 1]), DropSource),
@@ -127,7 +127,8 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
         (with(PACKET, &[(IP + 10, &[0x26, 0xa7])]), DropIpChecksum),
         (with(PACKET, &[(TTL, &[63])]), DropIpChecksum),
         (tagged(&with(PACKET, &[(TTL, &[63])]), 7), DropIpChecksum),
-        // IP past the end of the packet, UDP past the end of IP, and no room for a record header.
+        // The IP length is past the end of the packet, the UDP length past the end of IP, or there is no room for a
+        // record header.
         (sealed(PACKET, &[(IP + 3, &[0x37])]), DropCutOff),
         (sealed(PACKET, &[(IP + 2, &[0xff, 0xff])]), DropCutOff),
         (with(PACKET, &[(UDP + 5, &[0x23])]), DropTruncated),
@@ -155,7 +156,7 @@ fn each_packet_has_its_verdict_and_is_counted_once() {
         assert_eq!(after, *packet, "case {i}");
         seen.insert(counted);
     }
-    // Those of queues without a socket, neighbours and RoCEv2 are below.
+    // Other tests have the verdicts for queues without a socket, neighbours and RoCEv2.
     let elsewhere = [DropNoSocket, RedirectRoce, RedirectNeighbor, DropHairpin, DropTtl, DropNoPort];
     for verdict in Verdict::ALL {
         assert_eq!(seen.contains(&verdict), !elsewhere.contains(&verdict), "{}", verdict.name());
@@ -206,7 +207,7 @@ fn without_a_list_only_packets_without_a_tag_are_taken() {
     let _socket = serve(&mut steer, 0);
     for (packet, verdict) in [
         (PACKET.to_vec(), Verdict::RedirectCargo),
-        // A priority and no VLAN.
+        // A tag with a priority and no VLAN.
         (tagged(PACKET, 0xe000), Verdict::RedirectCargo),
         (tagged(PACKET, 1), Verdict::DropVlan),
         (tagged(PACKET, 32), Verdict::DropVlan),
@@ -214,7 +215,7 @@ fn without_a_list_only_packets_without_a_tag_are_taken() {
     ] {
         assert_eq!(run(&mut steer, &packet).1, verdict);
     }
-    // A list without 0 takes none without a tag.
+    // With a list without 0, packets without a tag are not taken.
     let mut vlans = [0; ebpf::VLAN_WORDS];
     vlans[1] = 1;
     let mut steer = load(&Config { vlans, ..Config::new(&shards) }).unwrap();
@@ -370,7 +371,7 @@ fn a_jumbo_packet_in_pieces_is_judged_like_one_in_one_piece() {
     ] {
         assert_eq!(run(&mut steer, &packet).1, verdict);
     }
-    // Whose end a program for packets in one piece does not see.
+    // A program for packets in one piece does not see the end of this packet.
     let mut plain = load(&Config::new(&shards)).unwrap();
     assert_eq!(run(&mut plain, &jumbo).1, Verdict::DropCutOff);
 }

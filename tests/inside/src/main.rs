@@ -1,7 +1,7 @@
-//! Confines a thread as gvm-dp does, by the same library, and tries something as an intruder in it would.
+//! Confines a thread as gvm-dp does, by the same library, and tries one thing that an intruder in it would try.
 //!
 //! `gvm-inside KIND LANDLOCK HIDDEN PLACE WHAT [FILE]` prints `worked` or `error NUMBER`. A call outside the thread's
-//! list ends the process instead. What is tried are bare system calls, which no safe function makes.
+//! list ends the process instead. The attempts are bare system calls, because no safe function makes them.
 
 use host::privilege::seccomp::Mode;
 use host::privilege::{Confinement, Needs, Places, Thread, hide_memory};
@@ -12,13 +12,13 @@ use std::io;
 /// A system call with these arguments.
 fn call(number: libc::c_long, arguments: [usize; 5]) -> io::Result<usize> {
     let [a, b, c, d, e] = arguments;
-    // SAFETY: what is called here reads no memory of ours and writes none: pointers among the arguments are null, or
-    // lead to what lives on. A child that comes of it ends below at once.
+    // SAFETY: these calls read and write no memory of ours. Pointers among the arguments are null, or their targets
+    // outlive the call. A child process that results ends at once below.
     let result = unsafe { libc::syscall(number, a, b, c, d, e) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
 }
 
-/// A process of its own; the child ends at once.
+/// Makes a child process, which ends at once.
 fn process(flags: i32) -> io::Result<()> {
     let child = call(libc::SYS_clone, [(flags | libc::SIGCHLD) as usize, 0, 0, 0, 0])?;
     if child == 0 {
@@ -27,7 +27,7 @@ fn process(flags: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Tries it; `parent` is another process, which a confined thread could not even ask for.
+/// Makes the attempt `what`. `parent` is the id of another process; a confined thread cannot ask for it.
 fn attempt(what: &str, file: &str, parent: usize) -> io::Result<()> {
     let own = std::process::id() as usize;
     let thread = rustix::thread::gettid().as_raw_pid() as usize;

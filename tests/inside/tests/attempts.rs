@@ -11,10 +11,10 @@ const NOBODY: u32 = 65_534;
 
 /// Threads that start no others.
 const LONE: [&str; 7] = ["lcore", "lcore-xdp", "lcore-dpdk", "neighbours", "addresses", "log", "end"];
-/// Threads that do.
+/// Threads that start others.
 const STARTERS: [&str; 3] = ["devices", "control", "control-names"];
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, PartialEq, Eq)]
 enum Came {
     Worked,
@@ -42,7 +42,7 @@ impl Place {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// Runs `command` with what is to be tried behind it.
+    /// Runs `command` with the attempt as its last arguments.
     fn run(&self, mut command: Command, kind: &str, landlock: bool, hidden: bool, what: &[&str]) -> Came {
         let landlock = if landlock { "landlock" } else { "anywhere" };
         let hidden = if hidden { "hidden" } else { "open" };
@@ -75,7 +75,7 @@ fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
-/// Whether this kernel has Landlock; else it is said that the test cannot run.
+/// Whether this kernel has Landlock. If not, the test is skipped with a message.
 fn has_landlock() -> bool {
     let place = Place::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gvm-inside"));
@@ -142,7 +142,8 @@ fn no_thread_makes_code() {
     }
 }
 
-/// Without Landlock root reaches its own memory through a file, and nobody else does: that file belongs to root.
+/// Without Landlock root can write its own memory through a file. Other users cannot, because that file belongs to
+/// root.
 #[test]
 fn a_user_makes_no_code_without_landlock_either() {
     if !rustix::process::geteuid().is_root() {
@@ -151,8 +152,8 @@ fn a_user_makes_no_code_without_landlock_either() {
     }
     let place = Place::new();
     let program = place.0.join("program");
-    // By another process: a child of another test would have our file open for writing, and the program could not be
-    // started.
+    // Another process makes the copy. If we made it, a child of another test could have the file open for writing, and
+    // then the program could not be started.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gvm-inside")).arg(&program).status().unwrap();
     assert!(copied.success());
     std::fs::set_permissions(&place.0, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -162,7 +163,7 @@ fn a_user_makes_no_code_without_landlock_either() {
         place.run(command, "control", false, hidden, &["own-code"])
     };
     assert_eq!(own_code(NOBODY, true), Came::Error(libc::EACCES));
-    // What would be open without the one, and stays open to root.
+    // `hidden` is what stops another user. Without it that user can do it, and root always can.
     assert_eq!(own_code(NOBODY, false), Came::Worked);
     assert_eq!(own_code(0, true), Came::Worked);
 }
@@ -181,7 +182,7 @@ fn threads_open_what_they_need_and_nothing_else() {
         // A backtrace has the names of functions.
         assert_eq!(place.tries(kind, &["read", program.to_str().unwrap()]), Came::Worked, "{kind}");
         for file in [&key, &other, &socket, "/etc/passwd", "/proc/self/status", "/sys/kernel/mm"] {
-            // What ends the process names the threads that stand in the way.
+            // The thread that ends the process reads the names of threads that do not end.
             let names_threads = kind == "end" && file.starts_with("/proc");
             let came = if names_threads { Came::Worked } else { Came::Error(libc::EACCES) };
             assert_eq!(place.tries(kind, &["read", file]), came, "{kind} {file}");
@@ -201,7 +202,7 @@ fn threads_open_what_they_need_and_nothing_else() {
         assert_eq!(place.tries(kind, &["create", &place.file("sockets/new")]), denied, "{kind}");
         assert_eq!(place.tries(kind, &["remove", &key]), denied, "{kind}");
     }
-    // Last, since it is gone then: the socket at the end.
+    // This attempt is the last, because it removes the socket.
     assert_eq!(place.tries("control", &["remove", &socket]), Came::Worked);
     assert!(!Path::new(&socket).exists());
     for (what, file, came) in [
@@ -213,7 +214,8 @@ fn threads_open_what_they_need_and_nothing_else() {
     }
 }
 
-/// A key is replaced by another file of the same name, as by `mv`: the directory counts, and not the file of the start.
+/// A key is replaced by another file of the same name, as `mv` does. Access is by directory, and not by the file that
+/// was there at the start.
 #[test]
 fn a_file_that_was_replaced_is_read() {
     let place = Place::new();

@@ -7,9 +7,9 @@ use netns::shell::project;
 pub struct Block {
     /// The document, from the project's root, and the line that the block begins at.
     pub place: String,
-    /// What stands first behind the fence.
+    /// The first word behind the fence.
     pub language: String,
-    /// What stands behind that: what is tested of the block.
+    /// The word behind that: it says how the block is tested.
     pub class: String,
     /// The text between the fences.
     pub text: String,
@@ -67,7 +67,7 @@ pub fn all_blocks() -> Vec<Block> {
     documents().iter().flat_map(|(path, text)| blocks(path, text)).collect()
 }
 
-/// Lines that are blocks by indentation alone, which have no class: path and number.
+/// Lines that are blocks only by their indentation, which have no class: path and number of each.
 pub fn indented(path: &str, text: &str) -> Vec<String> {
     let (mut found, mut fenced, mut before) = (Vec::new(), false, "");
     for (number, line) in text.lines().enumerate() {
@@ -81,7 +81,7 @@ pub fn indented(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// What stands between backticks in a line of text, outside of blocks.
+/// The texts between backticks, outside of blocks, each with its line number.
 pub fn spans(text: &str) -> Vec<(usize, String)> {
     let (mut found, mut fenced) = (Vec::new(), false);
     for (number, line) in text.lines().enumerate() {

@@ -6,10 +6,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// For ever, as far as a test is concerned.
+/// A test that waits longer than this has failed.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
-/// What bash shows when it waits for a line.
+/// The text that bash shows when it waits for a line.
 const PROMPT: &str = "READY>";
 
 /// An interactive bash; ended when dropped.
@@ -58,7 +58,7 @@ impl Terminal {
     /// Reads on until this was shown; returns what came before it.
     ///
     /// # Panics
-    /// When it never is.
+    /// When it is not shown within a minute.
     pub fn until(&mut self, wanted: &str) -> String {
         loop {
             if let Some(at) = self.shown.find(wanted) {
@@ -90,23 +90,24 @@ impl Terminal {
         self.until(PROMPT);
     }
 
-    /// The line as it stands after these keys: they are pressed, then `echo` is put before the line.
+    /// The line after these keys. The keys are pressed, then `echo` is inserted before the line.
     fn line_after(&mut self, keys: &str) -> String {
         // Ctrl-A goes to the beginning of the line.
         self.press(&format!("{keys}\x01echo '<<<' \n"));
-        // What is typed is shown as well, and never behind the beginning of a line.
+        // Typed text is shown as well, but never at the beginning of a line.
         self.until("\n<<< ");
         let printed = self.until("\r\n");
         self.until(PROMPT);
         printed.trim_end().to_owned()
     }
 
-    /// What stands there when a line is typed and TAB is pressed.
+    /// The line after `line` is typed and TAB is pressed.
     pub fn tab(&mut self, line: &str) -> String {
         self.line_after(&format!("{line}\t"))
     }
 
-    /// All that bash would offer for the last word of a line, as readline's `insert-completions` (M-*) puts them there.
+    /// All completions that bash offers for the last word of a line, as readline's `insert-completions` (M-*) inserts
+    /// them.
     pub fn offers(&mut self, line: &str) -> Vec<String> {
         let before = line.rsplit_once(' ').map_or("", |(before, _)| before);
         let whole = self.line_after(&format!("{line}\x1b*"));
@@ -117,7 +118,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Without keys to come, `script` ends bash.
+        // When its input ends, `script` ends bash.
         self.keys = None;
         let _ = self.bash.kill();
         let _ = self.bash.wait();

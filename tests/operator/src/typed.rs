@@ -1,5 +1,4 @@
-//! Whether what a document says to type is something that can be typed: asked of the programs' own parsers, and of the
-//! project's files.
+//! Whether commands of a document can be typed. The programs' own parsers and the project's files decide.
 
 use crate::words::{commands, ours};
 use clap::error::ErrorKind;
@@ -9,7 +8,7 @@ use netns::shell::project;
 use settings::config;
 use std::path::PathBuf;
 
-/// What is wrong with the commands of a block; nothing if all can be typed.
+/// The faults of the commands of a block; empty if all can be typed.
 pub fn wrong(text: &str) -> Vec<String> {
     let complain = |words: Vec<String>| {
         let fault = match ours(&words) {
@@ -21,7 +20,7 @@ pub fn wrong(text: &str) -> Vec<String> {
     commands(text).into_iter().filter_map(complain).collect()
 }
 
-/// Whether one of our programs takes this command line, and what a role makes of it.
+/// Whether one of our programs accepts this command line, and whether a role can start from it.
 fn program(words: &[String]) -> Result<(), String> {
     if let Some(word) = words.iter().find(|word| word.starts_with(['[', '<'])) {
         return Err(format!("{word} stands for something: the block is of class usage, or say what it is"));
@@ -39,7 +38,7 @@ fn program(words: &[String]) -> Result<(), String> {
         Some(Dp::Slave(arguments)) => config::SlaveSettings::new(*arguments).map(drop),
         Some(_) => Ok(()),
     };
-    // What this machine lacks, the reader's may have: devices, cores, key files.
+    // This machine may lack devices, cores or key files that the reader's machine has.
     checked.or_else(|failure| if failure.code() == 2 { Err(failure.to_string()) } else { Ok(()) })
 }
 
@@ -92,8 +91,8 @@ fn package(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// What is wrong with a line that shows how a command is used, with brackets and capitals for what differs: flags that
-/// the command does not have, and commands that do not exist.
+/// The faults of a line that shows how a command is used, with brackets and capitals as placeholders: flags that the
+/// command does not have, and commands that do not exist.
 pub fn wrong_usage(line: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut inside: Option<Command> = None;
@@ -116,7 +115,7 @@ pub fn wrong_usage(line: &str) -> Vec<String> {
                 inside = Some(command);
             }
             Some(word) if word.starts_with('-') => {}
-            // Another program of a pipe.
+            // This is another program of a pipe.
             _ => continue,
         }
         let Some(command) = &inside else { continue };
@@ -146,7 +145,7 @@ mod tests {
             "sudo gvm-dp set hold 20us extra",
             "gvm-dp config check [FILE]",
             "gvm-dp --hold 50",
-            // Parsed, and no role can be made of it.
+            // These are parsed, but no role can start from them.
             "gvm-dp --port udp:127.0.0.1:1 --port udp:127.0.0.1:1",
             "gvm-dp slave --id 17 --gateway 192.0.2.1",
             "gvm-pktgen --count 64",

@@ -1,6 +1,6 @@
-//! Lines of a shell as the shell takes them apart: enough of it for documents.
+//! Splits lines of a shell into words as the shell does, as far as documents need it.
 
-/// The commands of a block, each as its words: comments, redirections and what stands between commands are gone.
+/// The commands of a block, each as its words, without comments, redirections and separators.
 pub fn commands(text: &str) -> Vec<Vec<String>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<String> = None;
@@ -28,7 +28,7 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
                 commands.push(Vec::new());
             }
             '>' | '<' => {
-                // What it is redirected to is the next word, and no argument.
+                // The next word is the target of the redirection, and not an argument.
                 end_word(&mut word, &mut commands);
                 while letters.next_if(|letter| matches!(letter, ' ' | '>' | '&')).is_some() {}
                 while letters.next_if(|letter| !letter.is_whitespace() && *letter != ';').is_some() {}
@@ -42,10 +42,10 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// What runs another program with what stands behind it.
+/// Programs that run the rest of their line as another program.
 const WRAPPERS: [&str; 5] = ["sudo", "setpriv", "env", "timeout", "numactl"];
 
-/// The arguments of one of our programs in a command, the program first, if it is run there.
+/// The command line of one of our programs in a command, the program first, if the command runs one.
 pub fn ours(command: &[String]) -> Option<Vec<String>> {
     let is_assignment = |word: &&String| {
         word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))

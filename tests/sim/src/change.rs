@@ -13,7 +13,7 @@ use link::{ClusterKey, Credential, KeyRing, SILENT_INTERVALS};
 use slave::TrafficConfig;
 use wire::link::NodeId;
 
-/// The gateway that goes.
+/// The gateway that goes away.
 const FIRST: usize = 0;
 const WHO: Who = Who::Gateway(FIRST as u16);
 
@@ -23,7 +23,7 @@ const TRAIN_GAP: u64 = 10 * MILLISECOND;
 const UPWARD: u64 = 100;
 const PAYLOAD: u64 = 64;
 
-/// Longer than any frame is under way while all is calm.
+/// This is longer than any frame needs on its way while all is calm.
 const SETTLE: u64 = 30 * MILLISECOND;
 
 /// The longest drain.
@@ -150,9 +150,9 @@ impl Cluster {
         }
         self.phase("back to the preferred gateway");
         self.come_home()?;
-        // Cargo moves away and back, once each: it does not flap. A master moves a shard with the next record for it:
-        // one that sent none for a shard since the preferred gateway is steady still moves it home in this trial (seed
-        // 260).
+        // Cargo moves away and back, once each: it does not flap. A master moves a shard with the next record for it.
+        // If it sent no record for a shard since the preferred gateway became steady, it moves that shard home in this
+        // trial (seed 260).
         let (now_farms, now_masters) = self.moves();
         let shards = self.plan.gateways[FIRST].shards.len() as u64 * self.masters.len() as u64;
         let most = (2 * self.slaves_of_first(), 2 * shards + late);
@@ -172,7 +172,7 @@ impl Cluster {
             let late = (last - gone) / MILLISECOND;
             return Err(format!("cargo was sent to a gateway that was gone for {late} ms"));
         }
-        // And from then on nothing is lost any more.
+        // From then on nothing is lost any more.
         let calm = self.account();
         self.pass(self.intervals(1))?;
         let now = self.account();

@@ -47,7 +47,7 @@ impl Cluster {
         }
     }
 
-    /// Who is missing at a gateway: the first reason why it is not whole, or `None`.
+    /// The first reason why not all nodes are there at a gateway, or `None`.
     pub fn missing_at(&self, gateway: usize) -> Option<String> {
         let Some(node) = &self.gateways[gateway] else { return Some("it does not run".to_owned()) };
         let registrar = node.desk.registrar();
@@ -73,7 +73,7 @@ impl Cluster {
         node.desk.is_waiting().then(|| "routes wait for an lcore".to_owned())
     }
 
-    /// What a master does not know yet: the first thing, or `None`.
+    /// The first thing that a master does not know yet, or `None`.
     pub fn missing_for(&self, master: usize) -> Option<String> {
         let Some(core) = &self.masters[master] else { return Some("it does not run".to_owned()) };
         for (gateway, plan) in self.plan.gateways.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Cluster {
         })
     }
 
-    /// Whether masters and slaves saw only what was sent.
+    /// Checks that masters and slaves got only records that were sent.
     ///
     /// # Errors
     /// The records of a farm do not balance. Or a farm or a master got other content than was sent, or a farm got a
@@ -135,7 +135,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether nobody holds anything: all pools are full, nothing waits.
+    /// Checks that nobody holds anything: all pools are full, and nothing waits.
     ///
     /// # Errors
     /// A gateway still holds records or frames, or a farm or a master does not have all its frames back.

@@ -455,7 +455,7 @@ impl Cluster {
                 bytes[wire::record::offset::REQ_ID + 1] = 0;
                 bytes[HEADER_LEN..].fill(0);
                 bytes[MAJOR_AT] = wire::link::VERSION_MAJOR;
-                // Entries of 40 bytes, of which there is none.
+                // The size of an entry says 40 bytes, and there is no entry.
                 bytes[HEADER_LEN + 22] = 40;
                 debug_assert!(Record::first(&bytes).is_ok());
                 let vlan = self.plan.node(Who::Master(0))?.vlan;

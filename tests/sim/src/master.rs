@@ -38,7 +38,7 @@ frame::counters! {
         unexpected,
         /// Link control that was refused: forged, replayed, of another start.
         refused,
-        /// Of these, what answers another challenge.
+        /// Of these, the answers to another challenge.
         refused_challenge,
         /// Slaves that a gateway called suspect.
         told_suspect,

@@ -1,5 +1,5 @@
 //! One run: trouble, then calm. All nodes are there again and answer, strangers fail, and in the end nobody holds
-//! anything.
+//! anything any more.
 
 use crate::cluster::Cluster;
 use crate::ledger::{Sums, Wrong};

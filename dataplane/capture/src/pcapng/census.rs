@@ -141,7 +141,8 @@ mod tests {
             prop_assert_eq!((census.dropped, census.received), (6, 14));
         }
 
-        /// Random input in random pieces: before a section nothing is counted, and the stream is not whole.
+        /// The input is random bytes in random pieces. Without a section nothing is counted, and the stream is not
+        /// whole.
         #[test]
         fn what_does_not_begin_with_a_section_counts_nothing(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
@@ -160,8 +161,8 @@ mod tests {
             prop_assert!(broken || blocks.is_empty());
         }
 
-        /// After a good beginning, garbage is refused, or kept as an incomplete block, or counted, but never as more
-        /// packets than it has room for.
+        /// Garbage behind a good beginning is refused, kept as an incomplete block, or counted. It never counts as more
+        /// packets than its bytes have room for.
         #[test]
         fn garbage_behind_a_good_beginning_changes_nothing_that_was_counted(
             bytes in proptest::collection::vec(any::<u8>(), 1..200),
@@ -213,7 +214,7 @@ mod tests {
                 assert!(read.is_err() || !census.is_whole(), "bit {bit} of byte {at}");
                 assert!(census.packets <= 2 && census.statistics <= 2, "bit {bit} of byte {at}: {counts:?}");
             } else if inside < 4 {
-                // A damaged type makes it a block of another kind.
+                // A damaged type turns the block into one of another kind.
                 assert!(counts.0.abs_diff(2) + counts.1.abs_diff(2) <= 2, "bit {bit} of byte {at}: {counts:?}");
             } else {
                 assert_eq!((read, counts), (Ok(()), (2, 2)), "bit {bit} of byte {at}");

@@ -1,4 +1,4 @@
-//! A burst against a list.
+//! Compares a burst with a list.
 
 use super::*;
 use crate::{Hugepages, Pool, PoolConfig, PortId, Vlan};
@@ -46,7 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..200)
 }
 
-/// Sender and bytes of a datagram, or `None` where it was taken out.
+/// Sender and bytes of each datagram; `None` where the datagram was taken out.
 type Model = Vec<Option<(u8, Vec<u8>)>>;
 
 fn is(model: &(u8, Vec<u8>), peer: &Peer, bytes: &[u8], ce: bool, sum: Option<NonZeroU16>) -> bool {
@@ -56,7 +56,7 @@ fn is(model: &(u8, Vec<u8>), peer: &Peer, bytes: &[u8], ce: bool, sum: Option<No
 }
 
 proptest! {
-    /// Order, contents and senders are those of a list; every chunk goes back once, to its own pool.
+    /// Order, contents and senders are those of a list. Every chunk goes back once, to its own pool.
     #[test]
     fn it_is_a_list_that_loses_no_frame(steps in steps()) {
         let (pools, mut burst, mut model) = ([pool(), pool()], Burst::new(), Model::new());
@@ -90,7 +90,7 @@ proptest! {
                 Step::Clear => {
                     let stamp = burst.stamp();
                     burst.clear();
-                    prop_assert!(model.is_empty() || burst.stamp() != stamp, "a sender of before is none now");
+                    prop_assert!(model.is_empty() || burst.stamp() != stamp, "the old stamp is still in use");
                     model.clear();
                 }
             }
@@ -110,7 +110,7 @@ proptest! {
             prop_assert_eq!(pools.iter().map(Pool::in_use).sum::<u32>(), here);
         }
         drop(burst);
-        prop_assert!(pools.iter().all(|pool| pool.in_use() == 0), "a burst that is dropped gives its frames back");
+        prop_assert!(pools.iter().all(|pool| pool.in_use() == 0), "a dropped burst gives its frames back");
     }
 }
 

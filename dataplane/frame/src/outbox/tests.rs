@@ -65,7 +65,7 @@ fn what_is_set_aside_waits_in_order_and_holds_up_nobody() {
     let config = PoolConfig { frames: 64, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
     let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
     let counters = Arc::clone(out.counters());
-    // A pool of 64 has room for four in a slow queue.
+    // With a pool of 64 frames, a slow queue has room for four datagrams.
     for records in 1..=7 {
         let class = if records == 2 { Class::Up } else { Class::Down };
         out.send(datagram(&out, 0, class, records));
@@ -73,7 +73,7 @@ fn what_is_set_aside_waits_in_order_and_holds_up_nobody() {
     let queue = out.queue(PortId(0)).unwrap();
     assert!(queue.set_aside(1) && queue.take().is_some());
     assert!((0..3).all(|_| queue.set_aside(1)));
-    assert!(!queue.set_aside(1), "there is no more room: it was dropped");
+    assert!(!queue.set_aside(1), "there was no more room: the datagram was dropped");
     assert_eq!(order(queue, 1), (vec![7], vec![1, 3, 4, 5]));
     assert_eq!((queue.len(), queue.backlog(), queue.is_empty()), (5, 1, false));
     assert_eq!((counters.down.records_dropped_slow.get(), counters.down.records_dropped_tx.get()), (6, 0));
@@ -126,7 +126,7 @@ fn what_is_lent_may_be_set_aside() {
     queue.lend(&mut lent);
     assert!(lent.take_slow(2).is_some(), "the slow queues are lent, too");
     assert!(lent.take().is_some() && lent.set_aside(2) && lent.fail().is_some());
-    // The second one did not fail: it waits.
+    // The second datagram did not fail: it waits.
     assert_eq!(queue.take_back(&mut lent), (3, 0b100));
     assert_eq!(order(queue, 2), (vec![], vec![3]));
     assert_eq!(queue.take_slow(2).unwrap().records, 3);
@@ -173,7 +173,7 @@ fn queues_never_grow_and_use_no_more_memory_than_they_need() {
         out.queues.iter().map(|queue| (queue.link.capacity(), queue.cargo.capacity())).collect()
     };
     let before = rooms(&out);
-    // All frames, of either kind, after some have passed through.
+    // All frames are queued, of each class, after some have passed through the queue.
     for class in [Class::Link, Class::Down] {
         for waiting in [1000, 3000] {
             for _ in 0..waiting {
@@ -193,7 +193,7 @@ fn queues_never_grow_and_use_no_more_memory_than_they_need() {
     for _ in 0..3 {
         let queue = out.queue(PortId(1)).unwrap();
         queue.rewind();
-        assert!(queue.take().is_some(), "what waits stays");
+        assert!(queue.take().is_some(), "the waiting datagram stays");
         queue.rewind();
         out.send(datagram(&out, 1, Class::Down, 1));
         assert_eq!(address(out.queue(PortId(1)).unwrap()), first);
@@ -214,7 +214,8 @@ fn the_way_to_the_registrar_is_bounded_for_each_precedence_by_itself() {
     let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
     let counters = Arc::clone(out.counters());
     let mut waiting = 0;
-    // Mail with the first precedence comes last: the flood of the others took no room from it.
+    // Mail with the first precedence comes last, and it still has room: the flood of the others took none of its
+    // places.
     for precedence in [Precedence::Excess, Precedence::Stranger, Precedence::Member] {
         for records in 0..precedence.backlog(1024) as u16 + 3 {
             out.control(precedence, datagram(&out, 0, Class::Link, records));

@@ -122,8 +122,8 @@ mod tests {
             let at_once = |budgets: &mut Budgets, now| (0..100).filter(|_| budgets.spend(now, 3)).count();
             assert_eq!(at_once(&mut budgets, now), 8);
             assert_eq!(at_once(&mut budgets, now + interval), 4);
-            assert_eq!(at_once(&mut budgets, now + 100 * interval), 8, "no more is saved");
-            assert!(budgets.spend(now + 100 * interval, 4), "each has its own");
+            assert_eq!(at_once(&mut budgets, now + 100 * interval), 8, "no more than eight are saved");
+            assert!(budgets.spend(now + 100 * interval, 4), "each destination has its own budget");
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
     }
 
     proptest! {
-        /// The result is that of a bucket, to within one tick, also where the ticks wrap.
+        /// The result is that of a token bucket, to within one tick, also where the ticks wrap.
         #[test]
         fn it_is_a_bucket(
             first in prop_oneof![0u64..1000, 0xffff_ff00u64..0x1_0000_0100],

@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use frame::{Datagram, Hugepages, Peer, Pool, PoolConfig};
 
-    /// For each byte that leaves, this many bytes of each slave arrive in turn, and nothing waits in between. Returns
-    /// how many bytes each slave got.
+    /// In each step one packet leaves, and the wanted bytes of each slave arrive in turn. Nothing waits in between.
+    /// Returns how many bytes each slave got.
     fn run(wants: &[u64], steps: u64) -> Vec<u64> {
         const SERVED: u64 = 1500;
         let mut budgets = Budgets::new(wants.len()).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn who_sends_less_than_its_share_loses_nothing_beside_one_who_sends_flat_out() {
         let steps = 20_000;
-        // Ten slaves have shares of 150 bytes a step. Nine want 120 bytes, and one wants ten times the whole capacity.
+        // Ten slaves have shares of 150 bytes a step. Nine want 120 bytes. One wants ten times the whole capacity.
         let mut wants = vec![120; 9];
         wants.push(15_000);
         let got = run(&wants, steps);
@@ -171,7 +171,7 @@ mod tests {
         let got = run(&[3000; 7], 50_000);
         let all: u64 = got.iter().sum();
         assert!(got.iter().all(|got| got.abs_diff(all / 7) < all / 70), "{got:?}");
-        assert!(all <= 50_000 * 1500 + 7 * u64::from(MOST), "no more than leaves comes in: {all}");
+        assert!(all <= 50_000 * 1500 + 7 * u64::from(MOST), "no more comes in than leaves: {all}");
     }
 
     /// A port to which more comes than it sends, and one slave that uses up its budget in each direction.
@@ -191,7 +191,7 @@ mod tests {
             counters.up.bytes_out.add(left[1]);
             counters.down.bytes_out.add(left[0]);
             shares.deal(&counters);
-            assert!(!admits(&mut shares, 1), "the other direction's bytes are not this one's");
+            assert!(!admits(&mut shares, 1), "bytes of the other direction fill no budget of this one");
             counters.up.bytes_out.add(left[0]);
             counters.down.bytes_out.add(left[1]);
             shares.deal(&counters);

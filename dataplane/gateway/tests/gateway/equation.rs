@@ -1,5 +1,5 @@
-//! Any traffic, any routes, any pool: after every step the gateway agrees with a model that has none of its shortcuts,
-//! nothing is lost or invented, and no frame is lost.
+//! Any traffic, any routes, any pool. After every step the gateway agrees with a model that has none of its shortcuts.
+//! No record is lost or invented, and no frame is lost.
 
 use crate::support;
 
@@ -48,9 +48,9 @@ enum Sender {
 #[derive(Clone, Debug)]
 struct DatagramSpec {
     sender: Sender,
-    /// How the sender's address differs from where it is registered; above 4 not at all.
+    /// How the sender's address differs from the registered one. Above 4 it does not differ.
     disguise: u8,
-    /// Records name their true sender, and downward ones slaves of one shard.
+    /// Records name their true sender. Downward records are for slaves of one shard.
     honest: bool,
     records: Vec<RecordSpec>,
     /// Bytes that were changed on the way.
@@ -64,7 +64,7 @@ struct DatagramSpec {
 struct RouteSpec {
     mtu: u16,
     fixed_port: bool,
-    /// The address: its own on either port, with and without a tag, or one that many share.
+    /// The address: the node's own on either port, with or without a VLAN tag, or one that many nodes share.
     place: u8,
 }
 
@@ -108,7 +108,7 @@ fn setting() -> impl Strategy<Value = Setting> {
 }
 
 fn sender() -> impl Strategy<Value = Sender> {
-    // Few slaves, so that records meet; the rest of the ids now and then.
+    // Few slaves, so that records meet in buffers. The other ids occur now and then.
     prop_oneof![
         2 => (1..4_u16).prop_map(Sender::Master),
         2 => (14..20_u32).prop_map(Sender::Slave),
@@ -246,7 +246,7 @@ impl Pair {
         self.model.set_route(&self.rig, to, route);
     }
 
-    /// Where a datagram comes from: where its sender is registered, or nearly there.
+    /// The source address of a datagram: where its sender is registered, or an address that differs in one point.
     fn source(&self, sender: Sender, disguise: u8) -> Peer {
         let route = match sender {
             Sender::Master(id) => self.model.master(id),
@@ -295,7 +295,7 @@ impl Pair {
         for spec in specs {
             let (from, bytes) = (self.source(spec.sender, spec.disguise), self.bytes(spec));
             let arrival = Arrival { ce: spec.ce, headroom: spec.headroom };
-            // Without a frame the device drops it: the gateway never sees it.
+            // Without a free frame the device drops the datagram, and the gateway never gets it.
             if let Some(datagram) = self.rig.datagram(from, &bytes, arrival) {
                 self.model.receive(self.rig.now, &from, &bytes, spec.ce);
                 burst.push(datagram);
@@ -361,13 +361,13 @@ impl Pair {
             }
         }
         if self.no_frame() > no_frame {
-            // Within a step frames are only taken, until those of the burst go back at its end.
+            // During a step the gateway only takes frames. The frames of the burst go back at its end.
             let burst = if let Step::Receive(specs) = step { specs.len() as u32 } else { 1 };
             let free = self.rig.pool.free();
             assert!(free <= self.reserve + burst, "no frame was found, but {free} are free");
         }
         if self.fair_share() > fair_share {
-            assert!(contended, "nobody has a share of a port that is not contended");
+            assert!(contended, "a drop for the share at a port that is not contended");
         }
         self.rig.check();
         self.model.compare(&mut self.rig);

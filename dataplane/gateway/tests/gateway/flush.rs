@@ -52,7 +52,7 @@ fn full_a_record_that_does_not_fit_opens_the_next_buffer() {
         rig.receive_one(master(1), record);
         rig.now += 10;
     }
-    // 3 * 500 is more than 1472.
+    // Three payloads of 500 bytes are more than 1472.
     assert_eq!(rig.sent_bytes(), [(slave(17), records[..2].concat())]);
     assert_eq!(rig.counts()["flush.flush_full"], 1);
     assert_eq!(rig.gateway.deadline(), Some(START + 20 + HOLD), "the hold begins when the second buffer opens");
@@ -67,7 +67,7 @@ fn full_is_less_for_a_node_with_an_ipv6_address() {
         let node = frame::Peer::socket(frame::PortId(0), address.parse().unwrap());
         rig.set_slave(17, Some(route(node, 1500)));
         rig.receive_one(master(1), &cargo(17, 1, 0, 700 - HEADER_LEN));
-        // As much as has room, and one byte more than that.
+        // First exactly as much as there is room for, then one byte more.
         rig.receive_one(master(1), &cargo(17, 1, 1, limit - 700 - HEADER_LEN));
         let lens = rig.sent_bytes().into_iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>();
         assert_eq!(lens, [limit], "{address}");
@@ -182,7 +182,7 @@ fn early_sends_everything_after_a_quarter_of_the_hold_without_traffic() {
     rig.receive_one(master(1), &cargo(17, 1, 0, 10));
     assert_eq!(rig.gateway.deadline(), Some(START + HOLD / 4));
     rig.advance(HOLD / 4 - 1);
-    // Traffic of anyone, even what is refused, is traffic.
+    // All traffic counts, even refused traffic.
     rig.receive_one(slave(20), &cargo(20, 2, 1, 10));
     let due = START + HOLD / 4 - 1 + HOLD / 4;
     assert_eq!(rig.gateway.deadline(), Some(due));
@@ -234,7 +234,7 @@ fn room_when_the_pool_runs_low_the_oldest_leave_first() {
         rig.receive_one(master(1), &cargo(id, 1, 0, 10));
     }
     assert_eq!((rig.sent(), rig.held()), (vec![], (32, 0)));
-    // The received datagram takes one of these 65: low water is reached, but not passed.
+    // The received datagram takes one of these 65 frames. So low water is reached, but not passed.
     rig.lend_all_but(65);
     rig.receive_one(slave(20), &cargo(20, 1, 1, 10));
     assert_eq!((rig.pool.free(), rig.sent(), rig.held()), (64, vec![], (32, 1)));
@@ -255,7 +255,7 @@ fn room_begins_above_the_reserve_or_cargo_would_find_no_frame_first() {
         rig.receive_one(master(1), &cargo(id, 1, 0, 10));
     }
     assert_eq!((rig.sent(), rig.held()), (vec![], (32, 0)));
-    // Of these, cargo may take what is above the reserve of 64.
+    // Cargo may take only frames above the reserve of 64.
     rig.lend_all_but(64 + 64);
     rig.receive_one(slave(20), &cargo(20, 1, 1, 10));
     assert_eq!((rig.sent().len(), rig.counts()["flush.flush_room"]), (32, 32));
@@ -311,7 +311,7 @@ fn a_full_datagram_of_many_records_is_forwarded_whole_to_slaves_and_to_masters()
 
 #[test]
 fn a_large_record_behind_another_in_one_datagram_is_sent_alone_and_in_order() {
-    // The route takes less than the datagram that came.
+    // The route's MTU is smaller than the datagram that came.
     let mut rig = Rig::with_nodes(config());
     rig.set_slave(17, Some(route(slave(17), 528)));
     let records = [cargo(17, 1, 0, 10), cargo(17, 1, 1, 500 - HEADER_LEN), cargo(17, 1, 2, 10)];
@@ -343,7 +343,7 @@ fn drain_hands_over_everything_and_holds_nothing_any_more() {
 
     rig.receive_one(master(1), &cargo(17, 1, 3, 10));
     rig.advance(0);
-    assert_eq!(rig.sent_bytes(), [(slave(17), cargo(17, 1, 3, 10))], "what still comes in still goes out");
+    assert_eq!(rig.sent_bytes(), [(slave(17), cargo(17, 1, 3, 10))], "a drain sends what still comes in");
     assert!(rig.gateway.is_drained());
 }
 
@@ -471,7 +471,7 @@ fn both_directions_of_one_slave_are_apart() {
 
 #[test]
 fn a_burst_of_the_largest_datagrams_of_the_smallest_records() {
-    // 64 datagrams of 390 records each: more items than any burst of ordinary frames makes.
+    // 64 datagrams of 390 records each are more items than any burst of ordinary frames has.
     let jumbo = 9000 - 28;
     let records = jumbo / HEADER_LEN;
     let mut rig = Rig::new(waiting_for_ever(), frame::PoolConfig { chunk: 16_384, ..pool(256) });
@@ -479,7 +479,7 @@ fn a_burst_of_the_largest_datagrams_of_the_smallest_records() {
     for id in 16..32 {
         rig.set_slave(id, Some(route(slave(id), 9000)));
     }
-    // No two neighbours go to the same slave.
+    // No two records in a row go to the same slave.
     let of =
         |datagram: usize, at: usize| cargo(16 + ((datagram + at) % 16) as u32, 1, (datagram * records + at) as u64, 0);
     let datagrams: Vec<Vec<u8>> =
@@ -516,7 +516,7 @@ fn congestion_marks_every_datagram_that_carries_a_marked_record_and_no_other() {
         rig.datagram(master(1), &cargo(19, 1, 4, 10), Arrival::default()).unwrap(),
         // Forwarded whole.
         rig.datagram(master(1), &cargo(20, 1, 5, LIMIT - HEADER_LEN), ce).unwrap(),
-        // Copied out of a datagram for two.
+        // Copied out of a datagram for two slaves.
         rig.datagram(master(1), &[cargo(21, 1, 6, 10), cargo(22, 1, 7, 10)].concat(), ce).unwrap(),
     ];
     rig.receive_burst(burst);

@@ -1,4 +1,4 @@
-//! Large records: their sums travel with them, and they are copied as seldom as possible.
+//! Large records: a known checksum stays known on the way through, and records are copied as seldom as possible.
 
 use crate::support;
 
@@ -8,7 +8,7 @@ use gateway::{GatewayCommand, GatewayConfig};
 use support::*;
 use wire::HEADER_LEN;
 
-/// A master and three slaves whose datagrams may have 15,000 bytes, and buffers that leave when they are told to.
+/// A master and three slaves whose datagrams may have 15,000 bytes, and buffers that leave only on command.
 fn rig() -> Rig {
     let config = GatewayConfig { hold: FOREVER, ..config() };
     let mut rig = Rig::new(config, PoolConfig { chunk: 16_384, ..pool(256) });
@@ -19,11 +19,13 @@ fn rig() -> Rig {
     rig
 }
 
-/// What leaves has a sum where all of it came in whole datagrams that had one; that it is the right one, the rig sees.
+/// A datagram that leaves has a sum if all of it came in whole datagrams that had sums. The rig checks that the sum is
+/// right.
 #[test]
 fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
     let mut rig = rig();
-    // Of a record with 1,030 bytes the port does not know it (its length is a multiple of 3), of all others it does.
+    // The rig's port does not know the sum of a datagram whose length is a multiple of 3. In this list that is the
+    // record with 1,030 bytes of payload.
     for (lengths, summed) in [
         (&[1028][..], true),
         (&[1028, 1029, 1028, 1031], true),
@@ -37,7 +39,7 @@ fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
     ] {
         for &len in lengths {
             rig.receive_one(master(1), &cargo(17, 1, 0, len));
-            // One that is not the datagram's only record goes to another buffer, and takes no sum along.
+            // A record that is not the only one of its datagram goes to another buffer. It brings no sum.
             rig.receive_one(master(1), &[cargo(18, 1, 0, len), cargo(19, 1, 0, 1029)].concat());
         }
         rig.command(GatewayCommand::SetHold(0));
@@ -54,7 +56,7 @@ fn the_sum_of_what_leaves_is_known_when_it_was_of_all_that_came() {
     assert!(rig.sent()[0].summed);
 }
 
-/// Both buffers begin with a record of the same length, and only the first one's came with its sum.
+/// Both buffers begin with a record of the same length. Only the record of the first buffer came with its sum.
 #[test]
 fn a_buffer_does_not_take_the_sum_of_the_one_before_it() {
     let mut rig = rig();
@@ -86,7 +88,7 @@ fn a_page_that_no_longer_fits_becomes_the_next_buffer_itself() {
     assert_eq!(sent, [(frames[0], 3, expected(0..3)), (frames[3], 3, expected(3..6)), (frames[6], 1, expected(6..7))]);
 }
 
-/// A small one is copied into a frame that was just used, and leaves its own for the next packet.
+/// A small record is copied into a frame that was just used. Its own frame is free for the next packet.
 #[test]
 fn a_small_record_that_no_longer_fits_is_copied() {
     let mut rig = rig();

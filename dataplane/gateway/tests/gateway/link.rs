@@ -11,7 +11,7 @@ fn heartbeat(slave: u32, number: u64) -> Vec<u8> {
     record(MsgType::HEARTBEAT, slave, 0, number, 100)
 }
 
-/// What waits for the registrar with a precedence: from where, and what.
+/// The datagrams that wait for the registrar with this precedence: the sender and the bytes of each.
 fn waiting(rig: &mut Rig, precedence: Precedence) -> Vec<(Peer, Vec<u8>)> {
     let waiting = std::iter::from_fn(|| rig.out.next_control(precedence));
     let waiting = waiting.map(|Datagram { frame, peer, .. }| (peer, frame.data().to_vec())).collect();
@@ -19,7 +19,7 @@ fn waiting(rig: &mut Rig, precedence: Precedence) -> Vec<(Peer, Vec<u8>)> {
     waiting
 }
 
-/// What waits for the registrar: from where, and what.
+/// The datagrams that wait for the registrar: the sender and the bytes of each.
 fn for_registrar(rig: &mut Rig) -> Vec<(Peer, Vec<u8>)> {
     Precedence::ALL.into_iter().flat_map(|precedence| waiting(rig, precedence)).collect()
 }
@@ -35,7 +35,8 @@ fn link_control_goes_to_the_registrar_untouched() {
         let bytes: Vec<_> = (16..24).flat_map(|id| record(kind, id, 0, 7, 90)).collect();
         rig.receive_one(from, &bytes);
         let mut changed = vec![("flush.link_datagrams_in", 1), ("flush.link_records_in", 8)];
-        // Only heartbeats keep a node registered, and slave 20 is.
+        // Only heartbeats keep a node registered. Slave 20 is registered, so its heartbeat does not count as a
+        // stranger's.
         changed.extend((kind != MsgType::HEARTBEAT).then_some(("flush.link_strangers_in", 1)));
         rig.assert_changed(&before, &changed);
         assert_eq!(for_registrar(&mut rig), [(from, bytes)]);
@@ -61,8 +62,8 @@ fn link_control_is_not_judged_by_routes_or_shards() {
     assert_eq!(for_registrar(&mut rig), [(master(1), bytes[0].clone()), (slave(63), bytes[1].clone())]);
 }
 
-/// A burst in which datagram `n` is link control where bit `n` of `links` is set, and else cargo for one of two slaves,
-/// two slaves, or up: after the burst everything is where it belongs, in order.
+/// A burst in which datagram `n` is link control where bit `n` of `links` is set. The others are cargo for one slave,
+/// for two slaves, or upward. After the burst each record is at its destination, in order.
 fn mixed_burst(links: u64, datagrams: usize) {
     let mut rig = Rig::with_nodes(config());
     let mut burst = Vec::new();
@@ -70,7 +71,7 @@ fn mixed_burst(links: u64, datagrams: usize) {
     for number in 0..datagrams {
         let n = number as u64;
         let (from, bytes) = if links & (1 << number) != 0 {
-            // Each within its budget, so that all wait in one line.
+            // Each node stays within its budget, so that all of them wait in one queue.
             let id = 22 + n as u32 % 26;
             let bytes = heartbeat(id, n);
             registrar.push((slave(id), bytes.clone()));
@@ -202,7 +203,7 @@ fn an_answer_that_no_frame_holds_is_dropped_by_name() {
 #[test]
 fn a_registrar_that_does_not_come_costs_a_bounded_number_of_frames() {
     let mut rig = Rig::new(config(), pool(1024));
-    // Nobody is registered.
+    // First without a registered node.
     let strangers = Precedence::Stranger.backlog(1024) as u64;
     for number in 0..strangers + 10 {
         rig.receive_one(slave(20), &heartbeat(20, number));
@@ -212,7 +213,7 @@ fn a_registrar_that_does_not_come_costs_a_bounded_number_of_frames() {
     let expected: Vec<_> = (0..strangers).map(|number| (slave(20), heartbeat(20, number))).collect();
     assert_eq!(for_registrar(&mut rig), expected);
 
-    // One node: its budget, and a little of what is beyond.
+    // Then with one node: its budget, and a little beyond it.
     let mut rig = Rig::with_nodes(config());
     let excess = Precedence::Excess.backlog(256) as u64;
     for number in 0..BURST + excess + 10 {
@@ -226,7 +227,7 @@ fn a_registrar_that_does_not_come_costs_a_bounded_number_of_frames() {
     assert_eq!(for_registrar(&mut rig), expected);
 }
 
-/// Heartbeats that a slave may say at once.
+/// Heartbeats that a slave may send at once.
 const BURST: u64 = 8;
 
 fn heartbeat_of_master(master: u16, number: u64) -> Vec<u8> {
@@ -296,13 +297,13 @@ fn a_budget_fills_again_and_belongs_to_the_node_wherever_it_is() {
     rig.receive_one(elsewhere, &heartbeat(20, 99));
     assert_eq!(waiting(&mut rig, Precedence::Member).len() as u64, BURST);
     assert_eq!(waiting(&mut rig, Precedence::Excess).len(), 4);
-    // Four in each interval.
+    // A budget gets four heartbeats in each interval.
     rig.advance(config().interval);
     for number in 0..BURST {
         rig.receive_one(elsewhere, &heartbeat(20, number));
     }
     assert_eq!(waiting(&mut rig, Precedence::Member).len(), 4);
-    // Where it is no more it is a stranger.
+    // At an address where it is not registered any more it is a stranger.
     rig.receive_one(slave(20), &heartbeat(20, 0));
     assert_eq!(waiting(&mut rig, Precedence::Stranger).len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What is refused: each reason by its name, with nothing else changed and what came before it served.
+//! Refused records: each reason has its counter, nothing else changes, and the records before a refused one are served.
 //!
 //! Every step of the rig checks `records_in = out + held + queued + dropped` and that no frame is lost.
 
@@ -11,8 +11,8 @@ use link::Route;
 use support::*;
 use wire::{HEADER_LEN, MsgType, Scale, Shard, ShardSet};
 
-/// Receives `[good, bad]` as one datagram, and asserts that `good` goes to `to` while for `bad` exactly `reasons`
-/// count. `records` is how many records the datagram has.
+/// Receives `[good, bad]` as one datagram. Asserts that `good` goes to `to`, and that `bad` changes exactly the
+/// counters `reasons`. The datagram has `records` records.
 #[track_caller]
 fn refused_behind_a_good_record(
     from: Peer,
@@ -156,7 +156,7 @@ fn foreign_shard() {
 #[test]
 fn mixed_shards_are_judged_by_the_first_record() {
     let good = cargo(17, 1, 0, 5);
-    // Shard 2 is served too, and shard 3 is not: both are not shard 1.
+    // Shard 2 is served, and shard 3 is not. Neither of them is shard 1.
     let bad = [cargo(32, 1, 1, 5), cargo(48, 1, 2, 5)].concat();
     refused_behind_a_good_record(master(1), "down", slave(17), &good, &bad, 3, &[("dropped_mixed_shards", 2)]);
 }
@@ -224,9 +224,9 @@ fn unregistered_source() {
     let mut rig = Rig::with_nodes(config());
     rig.set_slave(20, None);
     all_refused(&mut rig, slave(20), "up", &cargo(20, 1, 0, 5), "dropped_unregistered_source");
-    // Nor does a stranger become a master by naming one that is not there.
+    // A stranger does not become a master by naming one that is not there.
     all_refused(&mut rig, master(3), "up", &cargo(20, 3, 0, 5), "dropped_unregistered_source");
-    // A farm's address is good for the ids that are registered there.
+    // A farm's address is valid only for the ids that are registered there.
     rig.set_slave(21, Some(route(slave(22), MTU)));
     let before = rig.counts();
     rig.receive_one(slave(22), &[cargo(21, 1, 0, 5), cargo(20, 1, 1, 5), cargo(22, 1, 2, 5)].concat());
@@ -244,7 +244,7 @@ fn unregistered_source() {
     assert_eq!(rig.sent_bytes(), [(master(1), [cargo(21, 1, 0, 5), cargo(22, 1, 2, 5)].concat())]);
 }
 
-/// Peers that are not `peer`, by the one thing that differs.
+/// Peers that differ from `peer` in one point; the text names the point.
 fn impostors(peer: Peer) -> [(&'static str, Peer); 4] {
     [
         ("port", but(peer, |peer| peer.port = PortId(1 - peer.port.0))),
@@ -259,7 +259,7 @@ fn spoofed_slave_by_port_vlan_or_ip() {
     for (what, impostor) in impostors(slave(20)) {
         let mut rig = Rig::with_nodes(config());
         all_refused(&mut rig, impostor, "up", &cargo(20, 1, 0, 5), "dropped_spoofed");
-        // Also when its master is not there.
+        // The same counter counts when the master is not there.
         all_refused(&mut rig, impostor, "up", &cargo(20, 3, 0, 5), "dropped_spoofed");
         assert_eq!(rig.held(), (0, 0), "{what}");
     }
@@ -384,14 +384,14 @@ fn no_frame() {
     let mut rig = Rig::with_nodes(config());
     rig.lend_all_but(1);
     let before = rig.counts();
-    // A datagram for two cannot become a buffer, and its own frame is the last.
+    // A datagram for two slaves cannot become a buffer, and its own frame is the last one of the pool.
     rig.receive_one(master(1), &[cargo(17, 1, 0, 5), cargo(18, 1, 1, 5), cargo(18, 1, 2, 5)].concat());
     rig.assert_changed(
         &before,
         &[("down.datagrams_in", 1), ("down.bytes_in", 3 * 28), ("down.records_in", 3), ("down.dropped_no_frame", 3)],
     );
     assert_eq!(rig.pool.free(), 1, "the received frame went back");
-    // Upward, and a datagram for one needs no other frame.
+    // Upward, and for one slave only, a datagram needs no other frame.
     let before = rig.counts();
     rig.receive_one(slave(20), &[cargo(20, 1, 0, 5), cargo(20, 2, 1, 5)].concat());
     rig.receive_one(slave(20), &cargo(20, 1, 0, 5));
@@ -412,7 +412,7 @@ fn without_frames_an_open_buffer_still_takes_records() {
     let mut rig = Rig::with_nodes(config());
     rig.receive_one(master(1), &cargo(17, 1, 0, 5));
     rig.lend_all_but(1);
-    // 17 has its buffer; 18 gets none.
+    // Slave 17 has its buffer already; slave 18 gets none.
     rig.receive_one(master(1), &[cargo(17, 1, 1, 5), cargo(18, 1, 2, 5)].concat());
     let counts = rig.counts();
     assert_eq!((counts["down.held"], counts["down.dropped_no_frame"]), (2, 1));
@@ -502,7 +502,8 @@ fn a_gateway_of_all_shards_at_the_default_scale_serves_the_first_and_the_last_sl
 #[test]
 fn one_stranger_in_a_burst_of_slaves_costs_only_itself() {
     const BURST: usize = 8;
-    // What stands at one place of the burst: from whom, the record, and how it is refused; none is.
+    // The datagram at one place of the burst: its sender, its record, and the counter of its refusal. `None` means that
+    // it is served.
     let strangers = [
         (slave(20), cargo(20, 1, 9, 30), None),
         (slave(21), cargo(20, 1, 9, 30), Some("up.dropped_spoofed")),

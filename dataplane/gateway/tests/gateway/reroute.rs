@@ -32,7 +32,7 @@ fn a_smaller_mtu_sends_what_no_longer_fits_and_keeps_what_does() {
     let mut sent = rig.sent();
     let left: u64 = sent.iter().map(|sent| u64::from(sent.records)).sum();
     assert!(left > 0 && rig.held() == (4 - left, 0), "{left} left, {:?} wait", rig.held());
-    // What waits leaves in the end, and no record was lost, changed or overtaken.
+    // The waiting records leave in the end. No record was lost, changed or overtaken.
     rig.command(GatewayCommand::Drain);
     sent.extend(rig.sent());
     assert!(sent.iter().all(|sent| sent.bytes.len() <= 399 && sent.to == slave(17)), "{sent:?}");
@@ -68,7 +68,7 @@ fn a_smaller_mtu_drops_what_cannot_be_cut_and_keeps_marks_and_order() {
 
 #[test]
 fn a_larger_mtu_is_used_at_once_by_the_open_buffer() {
-    // The frame is so deep in its chunk that it can hold what the first MTU allows, but not the second.
+    // The frame begins so late in its chunk that it has room for the first MTU, but not for the second.
     for headroom in [302, 700] {
         let mut rig = Rig::with_nodes(config());
         rig.set_slave(17, Some(route(slave(17), 1280)));

@@ -1,4 +1,4 @@
-//! What a trace says of each record is what was done with it, and a traced gateway does what any other does.
+//! A trace reports for each record what the gateway did with it. A traced gateway does the same as any other.
 
 use crate::support;
 
@@ -29,7 +29,7 @@ fn events(trace: &mut Trace) -> Vec<Event> {
 /// Number, cause, time open, records, bytes and receiver of what left.
 type Left = (u32, &'static str, u64, u16, usize, Option<Peer>);
 
-/// Fates of the records that came, and causes with records and bytes of what left.
+/// The fates of the records that came, and the cause, records and bytes of each datagram that left.
 #[derive(Debug, Default, PartialEq)]
 struct Said {
     fates: Vec<Fate>,
@@ -80,7 +80,7 @@ fn a_record_that_waits_says_where_it_came_from_and_why_it_left() {
             left: vec![(0, "hold", HOLD, 2, 76, peer), (1, "hold", HOLD, 2, 76, peer)]
         }
     );
-    // The third is the last.
+    // The third record is the last one that is traced.
     rig.receive_one(master(1), &cargoes(17, 1, 0..5, 10));
     let left = said(&mut trace);
     assert_eq!(left.fates, [Fate::Adopted(5, 165)]);
@@ -94,18 +94,18 @@ fn every_reason_to_leave_is_named() {
     let mut rig = Rig::with_nodes(GatewayConfig { early: true, ..config() });
     let mut trace = traced(&mut rig, 17, 100);
     let peer = Some(slave(17));
-    // Full: the next one does not fit.
+    // Full: the next record does not fit.
     rig.receive_one(master(1), &cargo(17, 1, 0, 700));
     rig.receive_one(master(1), &cargo(17, 1, 1, 800));
     let said_now = said(&mut trace);
     assert_eq!(said_now.fates, [Fate::Adopted(1, 723), Fate::Opened(1, 823)]);
     assert_eq!(said_now.left, [(0, "full", 0, 1, 723, peer)]);
-    // Full: no further one fits.
+    // Full: no further record fits.
     rig.receive_one(master(1), &[cargo(18, 1, 0, 1), cargo(17, 1, 2, LIMIT - 823 - 23 - 22)].concat());
     let said_now = said(&mut trace);
     assert_eq!(said_now.fates, [Fate::Appended(0, 2, LIMIT - 22)]);
     assert_eq!(said_now.left, [(1, "full", 0, 2, LIMIT - 22, peer), (2, "full", 0, 2, LIMIT - 22, peer)]);
-    // Order: one that fills itself goes behind what waits.
+    // Order: a record that fills a datagram alone goes behind the waiting records.
     rig.receive_one(master(1), &cargo(17, 1, 3, 10));
     rig.receive_one(master(1), &cargo(17, 1, 4, LIMIT - 23));
     let said_now = said(&mut trace);
@@ -115,11 +115,11 @@ fn every_reason_to_leave_is_named() {
     rig.receive_one(master(1), &cargo(17, 1, 5, 10));
     rig.advance(HOLD / 4);
     assert_eq!(said(&mut trace).left, [(5, "early", HOLD / 4, 1, 33, peer)]);
-    // The route is gone, and what waited with it.
+    // The route is removed, and the waiting records are dropped.
     rig.receive_one(master(1), &cargo(17, 1, 6, 10));
     rig.set_slave(17, None);
     assert_eq!(said(&mut trace).left, [(6, "route_removed", 0, 1, 33, None)]);
-    // A smaller MTU cuts anew.
+    // A smaller MTU cuts the waiting records into new datagrams.
     rig.set_slave(17, Some(route(slave(17), MTU)));
     rig.receive_one(master(1), &cargoes(17, 1, 0..10, 100));
     rig.set_slave(17, Some(route(slave(17), 600)));
@@ -127,7 +127,7 @@ fn every_reason_to_leave_is_named() {
     assert_eq!(left, ["order"; 10]);
 }
 
-/// The records of a datagram that does not fit behind what waits are appended, and reported, one by one.
+/// When a datagram does not fit behind the waiting records, its records are appended and reported one by one.
 #[test]
 fn each_record_of_a_datagram_that_is_split_has_its_own_fate() {
     let mut rig = Rig::with_nodes(config());
@@ -192,7 +192,7 @@ fn every_refusal_has_its_counters_name() {
     refused(&mut rig, 17, slave(17), &long, "bad_length");
     rig.lend_all_but(1);
     refused(&mut rig, 17, master(1), &[cargo(17, 1, 0, 3), b"x".to_vec()].concat(), "no_frame");
-    // More waits than a port can send, and this slave has had all that it may.
+    // More waits than a port can send, and this slave has used up its share.
     rig.lent.clear();
     while !rig.out.is_contended() {
         rig.receive_one(master(1), &cargo(18, 1, 0, LIMIT - HEADER_LEN));
@@ -212,7 +212,7 @@ fn link_control_goes_to_the_registrar_and_others_records_are_not_said() {
     rig.receive_one(slave(17), &record(MsgType::HEARTBEAT, 17, 0, 0, 84));
     assert_eq!(fates(&mut trace), [Fate::Registrar]);
     assert!(rig.out.next_control(Precedence::Member).is_some());
-    // Upward, and with another slave's record in the buffer.
+    // Upward, the buffer also has a record of another slave.
     rig.receive_one(slave(18), &cargo(18, 1, 0, 3));
     rig.receive_one(slave(17), &cargo(17, 1, 1, 3));
     rig.receive_one(slave(18), &cargo(18, 1, 2, 3));
@@ -245,7 +245,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does the steps; returns all that was sent, and what was counted. What was queued leaves after every so many steps.
+/// Runs the steps. Returns all that was sent, and the counters. Queued datagrams leave after each `every` steps.
 fn play(rig: &mut Rig, steps: &[Step], every: usize) -> (Vec<Sent>, support::Counts) {
     let mut sent = Vec::new();
     let mut number = 0;
@@ -286,8 +286,8 @@ fn play(rig: &mut Rig, steps: &[Step], every: usize) -> (Vec<Sent>, support::Cou
 }
 
 proptest! {
-    /// The same datagrams leave, and the same is counted, whether anybody looks or not; and what is said adds up: each
-    /// record of the slave arrives once, and what waits leaves once.
+    /// The same datagrams leave and the same is counted with and without a trace. The trace is complete: each record of
+    /// the slave arrives once, and each waiting record leaves once.
     #[test]
     fn looking_changes_nothing_and_adds_up(steps in proptest::collection::vec(step(), 1..60), every in 1usize..60) {
         let config = GatewayConfig { early: true, low_water: 8, ..config() };
@@ -314,6 +314,6 @@ proptest! {
                 }
             }
         }
-        prop_assert!(waits.is_empty(), "all has left, and was said: {waits:?}");
+        prop_assert!(waits.is_empty(), "the trace has no leaving of {waits:?}");
     }
 }

@@ -33,7 +33,7 @@ fn the_bell_rings_only_for_a_sleeper_and_once() {
     sender.try_send(2).unwrap();
     assert!(rang(&receiver, 0));
     receiver.disarm();
-    assert!(!rang(&receiver, 0), "disarm silences it");
+    assert!(!rang(&receiver, 0), "`disarm` takes the ring back");
     receiver.waker().wake();
     assert!(rang(&receiver, 0), "wake needs neither message nor sleep");
 }

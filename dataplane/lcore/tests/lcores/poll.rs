@@ -1,4 +1,4 @@
-//! One poll, over and over, on a clock of the test's own.
+//! One poll after another, on a clock that the test controls.
 
 use crate::toy::{Bench, LINK, Order};
 use frame::time::FOREVER;
@@ -20,7 +20,7 @@ fn a_datagram_comes_in_waits_and_leaves() {
     let counters = bench.lcore.counters();
     assert_eq!((counters.polls.get(), counters.empty_polls.get()), (4, 2));
     assert_eq!((counters.rx_bursts_1.get(), counters.rx_datagrams.get(), counters.tx_datagrams.get()), (1, 1, 1));
-    // The first poll lasted until 109, the third until 200; the empty second does not count.
+    // The first poll lasted until 109 and the third until 200. The second was empty and does not count.
     assert_eq!(counters.busy_ns.get(), 99 + 90);
     assert_eq!((bench.lcore.pulse().beats(), bench.lcore.pulse().stage()), (4, Stage::Waiting));
 }
@@ -62,7 +62,8 @@ fn a_full_tx_ring_pauses_receiving_until_it_has_room() {
 
 #[test]
 fn an_empty_pool_pauses_receiving_only_while_a_ring_is_full() {
-    // Held for ever by the role, not by a ring: the role must go on being called, and makes room by itself.
+    // The role holds the frames for ever, and not a ring. The lcore must go on calling the role, which makes room by
+    // itself.
     let mut bench = Bench::new(128, 1, FOREVER);
     for _ in 0..1000 {
         bench.put(0, b"x");
@@ -70,7 +71,7 @@ fn an_empty_pool_pauses_receiving_only_while_a_ring_is_full() {
     for now in 1..50 {
         bench.lcore.poll_once(now);
     }
-    // The ring is full, what the role gave up waits for it, and nothing more comes in.
+    // The ring is full. The frames that the role gave up wait for room in the ring, and nothing more comes in.
     assert!(bench.lcore.counters().rx_paused_pool.get() > 0);
     assert!(bench.lcore.conservation().holds());
     bench.room(usize::MAX);
@@ -147,7 +148,7 @@ fn what_arrives_after_the_end_of_receiving_stays_in_the_port() {
     assert_eq!((wire.from_port.len(), wire.to_port.len()), (1, 1));
 }
 
-/// What the world does between two polls.
+/// What happens outside the lcore between two polls.
 #[derive(Clone, Debug)]
 enum Step {
     Arrive { port: u8, count: u8, link: bool },
@@ -168,7 +169,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However the world behaves, every frame is somewhere after every poll, and every datagram comes out once.
+    /// After every poll each frame has exactly one owner, and every datagram comes out once, whatever happens outside
+    /// the lcore.
     #[test]
     fn no_frame_and_no_datagram_is_lost(steps in proptest::collection::vec(step(), 1..60), frames in 16u32..300) {
         let mut bench = Bench::new(frames, 2, 300);
@@ -204,7 +206,7 @@ proptest! {
             }
         }
         prop_assert!(bench.lcore.is_idle_and_drained());
-        // What the device still completes goes back as well.
+        // Frames that the device completes later go back as well.
         bench.lcore.poll_once(now + 1);
         bench.lcore.poll_once(now + 2);
         prop_assert_eq!(bench.lcore.outbox().pool().in_use(), 0);

@@ -1,4 +1,4 @@
-//! What a tap shows of an lcore, and what it leaves alone.
+//! What a tap shows of an lcore, and what a tap must not change.
 
 use crate::toy::Bench;
 use frame::{Class, PortId};
@@ -13,7 +13,7 @@ fn attach(bench: &Bench, config: TapConfig, wants: Wants) -> Watch {
     watch
 }
 
-/// What was copied so far: way, port, bytes, length.
+/// The copies so far: way, port, bytes, length.
 fn copies(watch: &mut Watch) -> Vec<(Way, u8, Vec<u8>, usize)> {
     let mut copies = Vec::new();
     while let Some(slot) = watch.take() {
@@ -97,8 +97,8 @@ fn a_tap_that_nobody_watches_is_taken_off() {
 }
 
 proptest! {
-    /// Whatever room the ring has from poll to poll: the copies of what was sent are what was sent, once each and in
-    /// order, and the order is the one without a tap.
+    /// The copies of sent datagrams are the datagrams that were sent: once each, in order, and in the same order as
+    /// without a tap. This holds for any room in the ring at each poll.
     #[test]
     fn copies_of_what_is_sent_are_what_was_sent(steps in proptest::collection::vec((0usize..90, 0usize..90), 1..20)) {
         let mut bench = Bench::new(4096, 1, 0);
@@ -135,7 +135,7 @@ fn all_memory_of_a_tap_is_there_before_it_is_worn() {
     let before = resident();
     let (tap, watch) = tap(config, 1, Box::new(|_, _| true));
     let (grown, all) = (resident().saturating_sub(before), config.slots * config.snaplen);
-    // The kernel counts pages in lots.
+    // The kernel updates its count of pages in batches.
     assert!(grown >= all / 16 * 15, "{grown} bytes of {all} are there");
     drop((tap, watch));
 }

@@ -76,7 +76,7 @@ fn the_way_of_waiting_changes_while_it_runs() {
     world.until("sleep", |_| lcore.sleeps.get() > 0);
     world.running.set_rx_mode(RxMode::Polling);
     assert_eq!(world.running.rx_mode(), RxMode::Polling);
-    // The sleep that was under way is the last one: many polls later there is none more.
+    // The sleep that was under way is the last one: many polls later there was no other.
     let polls = lcore.polls.get();
     world.until("polls", |_| lcore.polls.get() > polls + 1000);
     let sleeps = lcore.sleeps.get();

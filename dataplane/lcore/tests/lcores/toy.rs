@@ -18,12 +18,12 @@ frame::counters! {
     }
 }
 
-/// The world behind a toy port.
+/// What is behind a toy port.
 #[derive(Default)]
 pub(crate) struct Wire {
-    /// What the port will receive.
+    /// Datagrams that the port will receive.
     pub to_port: VecDeque<Vec<u8>>,
-    /// What it has sent.
+    /// Datagrams that the port has sent.
     pub from_port: Vec<Vec<u8>>,
     /// Room in its TX ring.
     pub room: usize,
@@ -131,13 +131,13 @@ impl Port for ToyPort {
     }
 }
 
-/// What a toy role can be told.
+/// Orders to a toy role.
 pub(crate) enum Order {
     Drain,
     Panic,
 }
 
-/// First byte of what a toy role takes for link control.
+/// A toy role takes datagrams with this first byte for link control.
 pub(crate) const LINK: u8 = b'L';
 
 /// Holds each datagram for `hold`, then sends it back; link control goes to the registrar.
@@ -165,7 +165,7 @@ impl Role for ToyRole {
                 self.held.push_back((now.saturating_add(self.hold), datagram));
             }
         }
-        // The role's part of backpressure: what it holds leaves when the pool runs low.
+        // The role's part of backpressure: held datagrams leave when the pool runs low.
         while out.pool().free() < out.pool().capacity() / 2
             && let Some((_, datagram)) = self.held.pop_front()
         {

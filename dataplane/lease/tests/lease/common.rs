@@ -1,4 +1,4 @@
-//! A slave's memory that remembers who reaches what, and messages of a master.
+//! A slave's memory that records which region has which unit, and messages of a master.
 
 use lease::{Lender, LenderConfig, Loan, LoanConfig, LoanEvent, OpenedSession, Opening, Proposal, Resources, lock_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ pub(crate) fn set(indexes: impl IntoIterator<Item = u16>) -> UnitSet {
     indexes.into_iter().collect()
 }
 
-/// What a lender did to its role.
+/// The calls of a lender to its role.
 #[derive(Default)]
 pub(crate) struct Memory {
     /// The regions that are open, by place: index and unit.
@@ -27,12 +27,12 @@ pub(crate) struct Memory {
     /// Units that must be scrubbed.
     pub(crate) dirty: BTreeSet<u32>,
     pub(crate) openings: Vec<Opening>,
-    /// There are no queue pairs.
+    /// There is no free queue pair.
     pub(crate) full: bool,
 }
 
 impl Memory {
-    /// Each unit is in one place, and the lender's books say the same.
+    /// Asserts that each unit is in one place, and that the lender's counts agree.
     pub(crate) fn check(&self, lender: &Lender) {
         let books = lender.books();
         assert_eq!(books.units, books.free + books.dirty + books.leased);
@@ -99,7 +99,7 @@ impl Slave {
         Self::new(config(units, leases))
     }
 
-    /// Takes a message, and gives the bytes of the answer.
+    /// Takes a message and returns the bytes of the answer.
     pub(crate) fn take(&mut self, now: u64, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut out = vec![0; ConnectReply::MAX_LEN];
         let record = Record::first(bytes).expect("a record");
@@ -126,7 +126,7 @@ impl Slave {
         self.memory.check(&self.lender);
     }
 
-    /// All that it sends unasked.
+    /// All messages that it sends unasked.
     pub(crate) fn unasked(&mut self, now: u64) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         let mut out = vec![0; ConnectReply::MAX_LEN];
@@ -195,21 +195,21 @@ pub(crate) fn proposal() -> Proposal {
     }
 }
 
-/// What a loan sends now.
+/// The message that a loan sends now.
 pub(crate) fn sent(loan: &mut Loan, now: u64) -> Option<Vec<u8>> {
     let mut out = vec![0; Connect::MAX_LEN];
     let len = loan.transmit(now, &mut out)?;
     Some(out[..len].to_vec())
 }
 
-/// A loan takes a message: what happened, and what it answers.
+/// Gives a message to a loan. Returns the event and the answer.
 pub(crate) fn told(loan: &mut Loan, now: u64, bytes: &[u8]) -> (Option<LoanEvent>, Option<Vec<u8>>) {
     let mut out = vec![0; Connect::MAX_LEN];
     let (event, len) = loan.receive(now, &Record::first(bytes).expect("a record"), &mut out);
     (event, len.map(|len| out[..len].to_vec()))
 }
 
-/// Messages go back and forth until nobody sends any more; the events of the loan.
+/// Carries messages both ways until neither side sends any more. Returns the events of the loan.
 pub(crate) fn talk(loan: &mut Loan, slave: &mut Slave, now: u64) -> Vec<LoanEvent> {
     let mut events = Vec::new();
     for _ in 0..10 {
@@ -228,5 +228,5 @@ pub(crate) fn talk(loan: &mut Loan, slave: &mut Slave, now: u64) -> Vec<LoanEven
             }
         }
     }
-    panic!("they do not come to rest");
+    panic!("the two sides never stop sending");
 }

@@ -53,7 +53,7 @@ fn a_flood_of_strangers_costs_few_tags_and_no_lease() {
     }
     let counters = slave.lender.counters();
     assert_eq!((counters.lease_dropped_forged.get(), counters.lease_dropped_budget.get()), (64, 4934));
-    // Who has a session is not held up, and whoever comes a little later is served as well.
+    // A master with a session is not delayed, and a master that comes a little later is served as well.
     let renewed = slave.take(now, &signed(&next(&first, &answer))).unwrap();
     assert_eq!(grant(&reply(&renewed)).units, set(0..2));
     assert_eq!(slave.take(now, &signed(&connect(9, 1))), None);

@@ -100,7 +100,7 @@ fn a_loan_believes_only_the_answer_to_its_last_connect() {
     let right = ConnectReply::parse(&Record::first(&granted).unwrap()).unwrap();
     assert_eq!(told(&mut loan, NOW, &emitted(&ConnectReply { slave_epoch: 1, ..right })), (None, None));
     assert!(matches!(told(&mut loan, NOW, &granted).0, Some(LoanEvent::Opened { .. })));
-    // The same again is not newer, and a refusal is expected by nobody.
+    // The same reply again is not newer, and no CONNECT waits for the refusal.
     assert_eq!(told(&mut loan, NOW, &granted), (None, None));
     let refused = ConnectReply { answer: ConnectAnswer::Refused(Refusal::Session), reply_seq: 99, ..right };
     assert_eq!(told(&mut loan, NOW, &emitted(&refused)), (None, None));
@@ -134,7 +134,7 @@ fn a_slave_that_wants_cookies_for_ever_is_asked_at_the_pace_of_repetitions() {
     assert!((10..25).contains(&asked), "{asked} CONNECTs in ten seconds");
 }
 
-/// Arbitrary records, with types and ends that fit now and then.
+/// Arbitrary records. Their types and ends are right now and then.
 fn records() -> impl Strategy<Value = Vec<u8>> {
     let types = prop::sample::select(vec![MsgType::CONNECT, MsgType::CONNECT_REPLY, MsgType::DISCONNECT, MsgType::RC]);
     (types, 16u32..18, 0u16..3, proptest::collection::vec(any::<u8>(), 0..300), any::<bool>()).prop_map(
@@ -164,8 +164,8 @@ proptest! {
         prop_assert_eq!(loan.held(), &set(0..2));
     }
 
-    /// A slave grants, recalls and takes as it likes: the master has what the last answer says and it did not give
-    /// back.
+    /// A slave grants, recalls and takes units at will. The master has the units of the last answer, except those that
+    /// it gave back.
     #[test]
     fn a_slave_that_lies_about_units_is_taken_at_its_word_and_at_no_other(
         answers in proptest::collection::vec((any::<u64>(), any::<u32>(), 0u64..5, any::<bool>()), 1..20),
@@ -207,7 +207,7 @@ proptest! {
                 prop_assert_eq!(before, *loan.held());
             }
             if ahead == 0 {
-                // It is not newer than the last one.
+                // This answer is not newer than the last one.
                 prop_assert_eq!(before, *loan.held());
             } else {
                 prop_assert!(loan.held().without(&units).is_empty());

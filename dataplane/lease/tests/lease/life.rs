@@ -36,7 +36,7 @@ fn a_lease_is_opened_with_a_cookie_grown_shrunk_and_ended() {
     let more = Connect { want: 5, ..next(&first, &reply) };
     let reply = slave.connect(NOW + 1, &more).unwrap();
     assert_eq!(grant(&reply).units, set(0..5));
-    // Two are given back, and one is wanted in their place: from clean units.
+    // Two units are given back, and one is wanted in their place. It must be a clean unit.
     let less = Connect { want: 4, keep: set([0, 2, 4]), ..next(&more, &reply) };
     let reply = slave.connect(NOW + 2, &less).unwrap();
     assert_eq!(grant(&reply).units, set([0, 1, 2, 4]));
@@ -48,7 +48,7 @@ fn a_lease_is_opened_with_a_cookie_grown_shrunk_and_ended() {
     let books = slave.lender.books();
     assert_eq!((books.leases, books.leased, books.dirty, books.free), (0, 0, 4, 4));
     assert!(slave.memory.regions.is_empty());
-    // It is confirmed again, and ends nothing again.
+    // A repeated DISCONNECT is confirmed again, and ends nothing a second time.
     assert!(slave.take(NOW + 4, &end_of(&less, grant(&reply).session)).is_some());
     assert_eq!(slave.lender.counters().leases_ended.get(), 1);
 }
@@ -74,7 +74,7 @@ fn a_lease_that_is_not_renewed_ends_after_a_minute_and_is_scrubbed_before_the_ne
     assert_eq!((slave.lender.books().leased, slave.lender.books().dirty), (0, 2));
     let refused = slave.connect(NOW + 60 * SECOND, &next(&first, &reply)).unwrap();
     assert_eq!(refusal(&refused), Some(Refusal::Session));
-    // Nothing is granted until it is scrubbed.
+    // Nothing is granted until the units are scrubbed.
     let other = connect(2, 2);
     let reply = slave.open(NOW + 61 * SECOND, &other);
     assert!(grant(&reply).units.is_empty());
@@ -88,7 +88,7 @@ fn a_renewal_that_came_before_the_end_was_noticed_saves_the_lease() {
     let mut slave = Slave::with(2, 2);
     let first = connect(1, 2);
     let reply = slave.open(NOW, &first);
-    // The slave did not run for a long time, and finds both.
+    // The slave did not run for a long time. It finds the renewal and the expired lease together.
     let late = NOW + 100 * SECOND;
     slave.connect(late, &next(&first, &reply)).unwrap();
     slave.advance(late);
@@ -112,7 +112,7 @@ fn who_has_the_secret_resumes_with_what_both_know() {
     let mut slave = Slave::with(4, 1);
     let reply = slave.open(NOW, &connect(1, 3));
     let old = grant(&reply);
-    // It knows units 0 and 2, and one that it never had.
+    // The master names units 0 and 2, and one that it never had.
     let keep = set([0, 2, 9]);
     let again = Connect { master_epoch: 0x2001, resume: Some([1; 16]), lock: [7; 16], keep, want: 2, ..connect(1, 2) };
     let wrong = slave.open(NOW + 1, &Connect { resume: Some([2; 16]), ..again });
@@ -125,10 +125,10 @@ fn who_has_the_secret_resumes_with_what_both_know() {
     assert_eq!(slave.lender.books().dirty, 1);
     let region = slave.memory.regions.values().next().unwrap();
     assert_eq!(region.keys().copied().collect::<Vec<_>>(), [0, 2]);
-    // The old secret is worth nothing any more.
+    // The old secret is not accepted any more.
     let thief = Connect { master_epoch: 0x3001, ..again };
     assert_eq!(refusal(&slave.open(NOW + 3, &thief)), Some(Refusal::Secret));
-    // Nor is the old session.
+    // The old session is not accepted either.
     let late = Connect { seq: 9, session: old.session, ..connect(1, 3) };
     assert_eq!(refusal(&slave.connect(NOW + 4, &late).unwrap()), Some(Refusal::Session));
 }
@@ -152,7 +152,7 @@ fn without_queue_pairs_no_lease_begins_and_none_is_lost() {
     slave.memory.full = true;
     let again = Connect { master_epoch: 0x2001, resume: Some([1; 16]), keep: set(0..3), ..connect(1, 3) };
     assert_eq!(refusal(&slave.open(NOW + 2, &again)), Some(Refusal::NoRoom));
-    // The repetition is told the same, and nothing is sent unasked to a master without a session.
+    // A repeated CONNECT gets the same answer, and nothing is sent unasked to a master without a session.
     slave.lender.set_limit(NOW + 2, 1, SECOND);
     assert!(slave.unasked(NOW + 2).is_empty());
     slave.lender.set_limit(NOW + 2, 4, SECOND);

@@ -29,7 +29,7 @@ fn with_keys_on_both_ends_a_lease_is_opened_and_with_different_ones_it_is_not() 
         talk(&mut loan, &mut slave, NOW);
         assert_eq!(loan.is_open(), right);
     }
-    // A slave without a key answers unsigned: a master with one does not believe it.
+    // A slave without a key answers unsigned. A master with a key does not accept that.
     let (mut bare, mut loan) = (Slave::with(4, 2), crate::common::loan(Some(ConnectKey::of_cluster(&[3; 32]))));
     loan.open(NOW, proposal(), UnitSet::EMPTY, 2);
     talk(&mut loan, &mut bare, NOW);
@@ -50,7 +50,7 @@ fn it_renews_every_ten_seconds_and_repeats_with_the_same_bytes_ever_more_rarely(
         assert_eq!((loan.deadline(), sent(&mut loan, now - 1)), (Some(now), None));
         assert_eq!(sent(&mut loan, now), Some(first.clone()));
     }
-    // The lease lasts from the first of them, which the slave may have got.
+    // The lease time counts from the first CONNECT, because the slave may have got that one.
     let answer = slave.take(now, &first).unwrap();
     told(&mut loan, now, &answer);
     assert_eq!(loan.deadline(), Some(renewal + 10 * SECOND));
@@ -65,7 +65,7 @@ fn silence_ends_it_after_a_minute_and_all_is_lost() {
     assert_eq!(loan.held(), &set(0..2));
     assert_eq!(loan.advance(NOW + 60 * SECOND), Some(LoanEvent::Ended(LoanEnd::Silence)));
     assert!(loan.held().is_empty() && loan.deadline().is_none());
-    // The slave, which heard nothing either, has ended it by then.
+    // The slave heard nothing either, so it has ended the lease by then.
     slave.advance(NOW + 60 * SECOND);
     assert_eq!(slave.lender.books().leased, 0);
 }

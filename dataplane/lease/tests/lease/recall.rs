@@ -30,13 +30,13 @@ fn what_is_too_much_is_recalled_of_each_by_its_size_again_and_again() {
     assert_eq!(slave.lender.deadline(), Some(NOW + SECOND));
     assert_eq!(told(&mut slave, NOW + SECOND - 1), []);
     assert_eq!(told(&mut slave, NOW + SECOND), all(29_000));
-    // The same limit again changes neither shares nor time, and says nothing.
+    // The same limit again changes neither shares nor time, and sends nothing.
     slave.lender.set_limit(NOW + SECOND, 8, 60 * SECOND);
     assert_eq!(told(&mut slave, NOW + SECOND), []);
-    // Less time holds.
+    // A shorter time is used.
     slave.lender.set_limit(NOW + SECOND, 8, SECOND);
     assert_eq!(told(&mut slave, NOW + SECOND), all(1000));
-    // More memory ends it, and that is said once.
+    // More memory ends the recall. The master gets one message about that.
     slave.lender.set_limit(NOW + SECOND, 12, SECOND);
     assert_eq!(told(&mut slave, NOW + SECOND), [1, 2, 3].map(|master| (master, Recall::default())));
     assert_eq!(told(&mut slave, NOW + 9 * SECOND), []);
@@ -87,17 +87,18 @@ fn at_the_end_the_highest_are_taken_and_their_indexes_stay_empty_until_the_maste
     assert_eq!(slave.lender.counters().units_taken.get(), 2);
     slave.memory.scrub(&mut slave.lender);
     slave.lender.set_limit(NOW + SECOND, 4, SECOND);
-    // All messages about it were lost: the master still keeps four, and wants four.
+    // All messages about the recall were lost. The master still keeps four units, and wants four.
     let unknowing = next(&first, &reply);
     let reply = slave.connect(NOW + 2 * SECOND, &unknowing).unwrap();
     assert_eq!(grant(&reply).units, set(0..2), "the master would take an empty unit for its own");
-    // Now it knows.
+    // Now the master knows.
     let knowing = next(&unknowing, &reply);
     assert_eq!(grant(&slave.connect(NOW + 3 * SECOND, &knowing).unwrap()).units, set(0..4));
 }
 
 proptest! {
-    /// Limits, leases, answers and time in any order: the books hold, and recalls are what is too much.
+    /// Limits, leases, answers and time come in any order. The counts agree, and the recalls are exactly the units
+    /// above the limit.
     #[test]
     fn books_hold(
         acts in proptest::collection::vec((0u8..6, 0u16..4, any::<u16>(), 0u32..12, 0u64..25 * SECOND), 1..80),
@@ -137,7 +138,7 @@ proptest! {
             }
             slave.memory.check(&slave.lender);
         }
-        // In the end all comes back.
+        // In the end all units come back.
         slave.lender.leave(now, SECOND);
         slave.advance(now + SECOND);
         slave.advance(now + SECOND);

@@ -38,7 +38,7 @@ fn what_is_older_than_the_last_connect_changes_nothing() {
     assert_eq!(slave.lender.counters().lease_dropped_stale.get(), 2);
 }
 
-/// Opens and ends a lease of a master, and gives all that it sent.
+/// Opens and ends a lease of a master. Returns all messages of the master.
 fn opened_and_ended(slave: &mut Slave, now: u64, master: u16) -> Vec<Vec<u8>> {
     let ask = Connect { seq: 1, ..connect(master, 2) };
     let cookie = slave.connect(now, &ask).unwrap().cookie;
@@ -114,7 +114,8 @@ fn an_earlier_start_of_a_master_displaces_no_later_one() {
 }
 
 proptest! {
-    /// Whatever is played again, in whatever order: no lease begins, none is renewed, and no unit changes hands.
+    /// Any recorded messages are played again in any order. No lease begins, none is renewed, and no unit changes its
+    /// lease.
     #[test]
     fn recordings_change_nothing(
         order in proptest::collection::vec((0usize..8, 0u64..20 * SECOND), 1..40),

@@ -99,13 +99,13 @@ mod tests {
         assert_eq!(deaf.add(10, 20), 10);
         assert_eq!((deaf.clear(5, 25), deaf.clear(12, 18), deaf.clear(15, 25), deaf.clear(0, 10)), (10, 0, 5, 10));
         assert_eq!((deaf.clear_since(25, 5), deaf.clear_since(25, 6), deaf.clear_since(15, 0)), (20, 9, 15));
-        // Time that is known as deaf counts once; a short time between two spells counts as deaf.
+        // Time that is known as deaf already does not count twice. A short time between two spells counts as deaf.
         assert_eq!((deaf.add(15, 20), deaf.add(22, 30)), (0, 10));
         assert_eq!((deaf.clear(0, 30), deaf.add(40, 50), deaf.clear(0, 60)), (10, 10, 30));
     }
 
     proptest! {
-        /// The result equals a count of each moment for as long as spells are remembered, and there are few spells.
+        /// The result equals a count of each moment, as long as the spells are remembered and few.
         #[test]
         fn sums_are_what_counting_says(
             looks in proptest::collection::vec((1u64..8, any::<bool>()), 1..300),

@@ -1,5 +1,5 @@
-//! What a gateway sends for what it is sent: no more to strangers, little to those it did not hear for a while, and the
-//! same membership not again and again.
+//! What a gateway sends in return. It sends strangers no more than it got. It sends little to nodes that it did not
+//! hear for a while. It does not send the same membership again and again.
 
 use crate::common;
 
@@ -17,7 +17,7 @@ fn bytes(answers: &[(frame::Peer, Vec<u8>)]) -> usize {
     answers.iter().map(|(_, bytes)| bytes.len()).sum()
 }
 
-/// A gateway of 4,096 slaves that are all here, and what its nodes announce.
+/// A gateway of 4,096 slaves that are all here, and the configuration of its nodes.
 fn crowd(shards: &str) -> (Gateway, NodeConfig) {
     let scale = Scale::new(16, 12).unwrap();
     let mut gateway = Gateway::new(RegistrarConfig { scale, shards: shards.parse().unwrap(), ..config() }, START);
@@ -29,7 +29,7 @@ fn crowd(shards: &str) -> (Gateway, NodeConfig) {
     (gateway, node)
 }
 
-/// A master that has a cookie and was never told anything; its next heartbeat registers it.
+/// A master that has a cookie and got no members yet. Its next heartbeat registers it.
 fn proven(gateway: &mut Gateway, node: &NodeConfig, now: Time) -> (Client, Heartbeat) {
     let mut master = Client::with(NodeId::master(3), address(200), node.clone(), Some(key()), now);
     let first = master.heartbeat(now).unwrap();
@@ -50,11 +50,11 @@ fn an_address_that_showed_no_cookie_is_sent_no_more_than_it_sent() {
             let asked = signed(&Heartbeat { cookie, ..heartbeat });
             assert!(bytes(&gateway.receive(START, &master.peer, &asked)) <= asked.len());
         }
-        // With a cookie that has expired it is as if it had none.
+        // An expired cookie counts as none.
         let asked = signed(&heartbeat);
         assert!(bytes(&gateway.receive(START + 10 * SECOND + 1, &master.peer, &asked)) <= asked.len());
         assert_eq!(gateway.counter("members_out"), 0);
-        // And with one that is right, from another address.
+        // The same holds for a right cookie from another address.
         assert!(bytes(&gateway.receive(START, &address(201), &asked)) <= asked.len());
     }
 }
@@ -71,7 +71,7 @@ fn an_address_with_a_cookie_that_is_not_fresh_is_sent_three_times_as_much_at_mos
             assert_eq!(bytes(&answers) > 3 * asked.len(), is_fresh, "{} bytes at {age}", bytes(&answers));
             assert_eq!(gateway.counter("members_out") > 0, is_fresh);
             if !is_fresh {
-                // Nor is it sent anything later, until it answers with the cookie that it was sent.
+                // Nothing more is sent to it later, until it answers with the new cookie.
                 assert_eq!(gateway.advance(START + age + SECOND), []);
                 let cookie = ack_in(&answers).cookie;
                 let answers = gateway.receive(
@@ -102,7 +102,7 @@ fn a_master_that_asks_for_everything_again_and_again_has_it_twice_and_then_32_da
         let ack = ack_in(&answers);
         assert!(ack.registered);
         heartbeat = Heartbeat { seq: heartbeat.seq + 1, cookie: ack.cookie, members_generation: 0, ..heartbeat };
-        // It does not hear well, so that its slaves stay although they say nothing.
+        // The gateway is deaf, so that its slaves stay although they send nothing.
         gateway.registrar.advance(now, Health { polling: false, ..Health::GOOD }, &mut gateway.out);
         gateway.out.replies.clear();
     }
@@ -135,7 +135,7 @@ fn what_is_new_is_told_however_often_it_changes() {
     let first = heartbeat_in(&slave.heartbeat(now).unwrap());
     let mut cookie = ack_in(&gateway.receive(now, &slave.peer, &signed(&first))).cookie;
     let sent = gateway.counter("members_out");
-    // Two hundred changes in four seconds: more datagrams than may be sent again.
+    // Two hundred changes in four seconds need more datagrams than the limit for repeated membership.
     for turn in 0..200 {
         let heartbeat = Heartbeat { seq: 2 + turn, cookie, pages_free: turn % 2, ..first };
         let ack = ack_in(&gateway.receive(now, &slave.peer, &signed(&heartbeat)));
@@ -152,8 +152,9 @@ fn what_is_new_is_told_however_often_it_changes() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever cookies heartbeats of one datagram carry, and how old they are: never more than three times what came
-    /// unless one of them was fresh and a master's, and never more than came while none was valid.
+    /// One datagram has heartbeats with any cookies of any age. The answer is at most three times as long as the
+    /// datagram, unless a fresh cookie of a master is among them. Without a valid cookie the answer is not longer than
+    /// the datagram.
     #[test]
     fn what_a_datagram_brings_bounds_what_it_gets(
         nodes in proptest::collection::vec((0u16..4, any::<bool>(), 0u8..3), 1..8),

@@ -1,4 +1,4 @@
-//! The schedule of a node stays below the budget that gateways give it, whatever happens on the way.
+//! A node sends fewer heartbeats than the budget of gateways allows, whatever happens on the way.
 
 use crate::common;
 
@@ -10,7 +10,7 @@ use link::{ClusterKey, KeyRing, NodeConfig, RegistrarConfig};
 use proptest::prelude::*;
 use wire::link::NodeId;
 
-/// What is left of a budget, in nanoseconds of refilling.
+/// The rest of a budget, as the nanoseconds in which it would refill.
 struct Bucket {
     budget: Budget,
     level: u64,
@@ -37,19 +37,19 @@ impl Bucket {
 #[derive(Clone, Copy, Debug)]
 enum Happens {
     Nothing,
-    /// The gateway loses everything.
+    /// The gateway loses its state.
     GatewayRestarts,
     /// The gateway says that it leaves.
     Drains,
-    /// Its ports take packets of so many bytes from now on.
+    /// From now on the gateway's ports take packets of this many bytes.
     GatewayMtu(u16),
-    /// The node claims packets of so many bytes from now on.
+    /// From now on the node claims packets of this many bytes.
     NodeMtu(u16),
     /// The gateway takes a second key.
     NewKey,
-    /// For a master: so many slaves come or go.
+    /// For a master: this many slaves come or go.
     Members(u8),
-    /// The node does nothing for so many milliseconds.
+    /// The node does nothing for this many milliseconds.
     Sleeps(u16),
 }
 
@@ -66,7 +66,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
-/// Runs a node against a gateway; fails when a heartbeat from where it is registered is beyond its budget.
+/// Runs a node against a gateway. Fails when the node sends a heartbeat beyond its budget from its registered address.
 fn stays_below(id: NodeId, interval: u64, steps: &[(Happens, u64)], lost: &[bool]) -> Result<u64, TestCaseError> {
     let gateway_config = RegistrarConfig { interval, mtu: 9000, ..config() };
     let mut gateway = Gateway::new(gateway_config.clone(), START);
@@ -74,7 +74,7 @@ fn stays_below(id: NodeId, interval: u64, steps: &[(Happens, u64)], lost: &[bool
     let mut client = Client::with(id, address(1), node_config.clone(), Some(key()), START);
     let is_master = id == NodeId::master(1);
     let budget = if is_master { Budget::master(interval) } else { Budget::slave(interval) };
-    // They speak often, so that the membership changes often.
+    // The slaves send heartbeats often, so that the membership changes often.
     let often = NodeConfig { interval: 20 * MILLISECOND, ..node_config };
     let other = |id: u32| Client::with(slave(id), address(id as u8), often.clone(), Some(key()), START);
     let mut others: Vec<Client> = (18..31).map(other).collect();
@@ -88,7 +88,7 @@ fn stays_below(id: NodeId, interval: u64, steps: &[(Happens, u64)], lost: &[bool
                 let epoch = gateway.registrar.config().epoch + 1;
                 let secret = [epoch as u8; 32];
                 gateway = Gateway::new(RegistrarConfig { epoch, secret, ..gateway_config.clone() }, now);
-                // Its lcores are new, too: nobody is registered, and no budget is spent.
+                // The gateway's lcores are new, too: nobody is registered, and no budget is spent.
                 bucket = Bucket::new(budget, now);
             }
             Happens::Drains => gateway.registrar.leave(now),
@@ -114,7 +114,7 @@ fn stays_below(id: NodeId, interval: u64, steps: &[(Happens, u64)], lost: &[bool
         while now < end {
             let answers = gateway.advance(now);
             client.take(now, &answers);
-            // Whatever is due now, as a farm sends it: the padded one first.
+            // Sends all that is due now in the order of a farm: the padded heartbeat first.
             for turn in 0..20 {
                 if now < sleeps_until {
                     break;
@@ -173,7 +173,7 @@ fn a_master_whose_membership_changes_all_the_time_stays_below_its_budget() {
     for interval in [50 * MILLISECOND, 100 * MILLISECOND, SECOND, 10 * SECOND] {
         let steps = [(Happens::Members(15), 3); 1000];
         let said = stays_below(NodeId::master(1), interval, &steps, &[false]).unwrap();
-        // 3 s, in which it has much to say.
+        // In these 3 s the master has many changes to confirm.
         assert!(said > 100, "{said} in intervals of {interval} ns");
     }
 }

@@ -1,4 +1,4 @@
-//! What a slave claims to lend: what cannot be true is not believed, and takes nobody's membership.
+//! The capacity that a slave claims to lend. An impossible claim is ignored, and the slave stays a member.
 
 use crate::common;
 
@@ -8,7 +8,7 @@ use link::{MOST_PAGES, Notice};
 use proptest::prelude::*;
 use wire::link::{Heartbeat, MemberState};
 
-/// Sends slave 17's next heartbeat with a claim; returns what masters are told of it.
+/// Sends slave 17's next heartbeat with a claim. Returns the capacity that masters get.
 fn claim(gateway: &mut Gateway, client: &Client, heartbeat: Heartbeat) -> (u64, u64) {
     assert!(ack_in(&gateway.receive(START, &client.peer, &signed(&heartbeat))).registered, "it stays a member");
     let view = gateway.registrar.members().next().expect("it is there");
@@ -28,7 +28,7 @@ fn a_claim_that_cannot_be_true_leaves_the_last_one() {
         assert_eq!((gateway.counter("capacity_refused"), gateway.refused()), (n - 1, 0));
         assert_eq!(gateway.registrar.summary().generation, generation, "masters are told nothing");
     }
-    // People are told once, and then rarely.
+    // The operator gets a notice once, and then rarely.
     let notices = gateway.notices();
     assert!(matches!(notices[..], [Notice::Capacity { total, .. }] if total == MOST_PAGES + 1), "{notices:?}");
     assert!(notices[0].to_string().contains("--memory"), "{}", notices[0]);
@@ -50,7 +50,7 @@ fn another_start_begins_with_nothing() {
 }
 
 proptest! {
-    /// Masters never hear of more than can be, whatever a slave says.
+    /// Masters never get an impossible capacity, whatever a slave claims.
     #[test]
     fn masters_hear_of_what_can_be(claims in proptest::collection::vec((any::<u64>(), any::<u64>(), 0u32..64), 1..20)) {
         let (mut gateway, client, last) = registered(17, START);

@@ -31,7 +31,7 @@ fn cluster() -> (Gateway, Vec<Client>) {
     (gateway, clients)
 }
 
-/// Lets so many seconds pass.
+/// Lets this many seconds pass.
 fn live(gateway: &mut Gateway, clients: &mut [Client], from: u64, seconds: u64) -> u64 {
     let to = from + seconds * SECOND;
     run(gateway, &mut clients.iter_mut().collect::<Vec<_>>(), from, to);
@@ -43,7 +43,7 @@ fn set_keys(client: &mut Client, keys: &KeyRing<ClusterKey>) {
     client.node.set_keys(keys.node_keys(id));
 }
 
-/// Nobody was ever lost, refused, or registered anew.
+/// Asserts that no node was lost, refused, or registered again.
 fn is_undisturbed(gateway: &Gateway, clients: &mut [Client]) {
     assert_eq!((gateway.refused(), gateway.counter("nodes_gone")), (0, 0));
     for client in clients {
@@ -59,7 +59,7 @@ fn the_key_changes_gateway_first_and_nobody_notices() {
     gateway.registrar.set_keys(both());
     assert_eq!(gateway.counter("members_old_key"), 4);
     let now = live(&mut gateway, &mut clients, now, 2);
-    // One after the other learns the new key, and takes it as soon as the gateway says that there is one.
+    // The nodes get the new key one after the other. Each uses it as soon as the gateway says that it has a second key.
     for at in 0..clients.len() {
         set_keys(&mut clients[at], &both());
         live(&mut gateway, &mut clients, now + at as u64 * 3 * SECOND, 3);
@@ -88,7 +88,7 @@ fn a_node_with_two_keys_finds_the_one_that_its_gateway_has() {
         assert!(client.node.is_registered());
         assert_eq!(client.node.key(), Some(&signs.node_key(slave(17))));
         assert_eq!(client.node.signs(), usize::from(signs == new_key()), "the older of two keys has number 0");
-        // The gateway forgets that key, and has only the other one: the change is taken back.
+        // The gateway forgets that key and has only the other one, as when an operator takes the change back.
         let other = if signs == key() { new_key() } else { key() };
         gateway.registrar.set_keys(only(other.clone()));
         run(&mut gateway, &mut [&mut client], START + 5 * SECOND, START + 15 * SECOND);
@@ -121,7 +121,7 @@ fn a_gateway_that_leaves_tells_everybody_at_once() {
         assert_eq!(client.events_but_mtu(), [NodeEvent::Draining]);
         assert_eq!(client.node.standing(&client.config, now), Standing::Draining);
     }
-    // They say so promptly, not when their next heartbeat is due.
+    // They confirm it promptly, and not only when their next heartbeat is due.
     run(&mut gateway, &mut clients.iter_mut().collect::<Vec<_>>(), now, now + 100 * MILLISECOND);
     assert_eq!((gateway.registrar.unheard(), gateway.counter("drain_acks_out")), (0, 4));
     assert!(gateway.counter("acks_out") >= sent + 8);
@@ -146,7 +146,7 @@ fn who_did_not_hear_is_told_again_and_the_next_answer_says_it_too() {
     assert!(heartbeat_in(&said).left);
     gateway.receive(later, &clients[0].peer, &said);
     assert_eq!(gateway.registrar.unheard(), 3);
-    // An ordinary heartbeat is answered with it.
+    // The answer to an ordinary heartbeat says it, too.
     let later = now + SECOND;
     let heartbeat = clients[1].heartbeat(later).unwrap();
     assert!(!heartbeat_in(&heartbeat).left);
@@ -196,7 +196,7 @@ fn a_gateway_is_doubted_before_it_is_lost_and_live_again_from_its_next_answer() 
     let answers = gateway.receive(later, &client.peer, &heartbeat);
     client.take(later, &answers);
     assert_eq!(standing(&client, later), Standing::Live(later));
-    // A restart: it answers, and knows nobody.
+    // The gateway restarts: it answers, and knows nobody.
     let restart = START + 4 * SECOND;
     let mut gateway = Gateway::new(RegistrarConfig { secret: [1; 32], epoch: 78, ..config() }, restart);
     let heartbeat = client.heartbeat(restart).unwrap();
@@ -218,7 +218,8 @@ fn a_master_takes_members_that_its_earlier_key_signed() {
     gateway.registrar.set_keys(both());
     let mut master = clients.pop().unwrap();
     set_keys(&mut master, &both());
-    // It signs with the new key, as the gateway asks; MEMBERS of a moment ago are under the old one.
+    // The master signs with the new key, as the gateway asks. MEMBERS that were sent a moment ago have the old key's
+    // tag.
     let heartbeat = master.heartbeat(now + SECOND).unwrap();
     let answers = gateway.receive(now + SECOND, &master.peer, &heartbeat);
     assert!(ack_in(&answers).newer_key);

@@ -1,4 +1,4 @@
-//! What was recorded is not an answer and no registration, and nobody's clock matters but the gateway's own.
+//! A recorded message is never accepted as an answer and registers nobody. Only the gateway's own clock matters.
 
 use crate::common;
 
@@ -15,14 +15,14 @@ use wire::{Record, Scale, Walk};
 
 const LATER: Time = START + SECOND;
 
-/// What a recorder sees between a gateway and its nodes.
+/// The datagrams that a recorder gets between a gateway and its nodes.
 #[derive(Default)]
 struct Tape {
     heartbeats: Vec<Vec<u8>>,
     answers: Vec<Vec<u8>>,
 }
 
-/// Lets clients live for a while, and records all of it.
+/// Runs the clients for a while and records all datagrams.
 fn recorded(gateway: &mut Gateway, clients: &mut [&mut Client], from: Time, to: Time, tape: &mut Tape) {
     let mut now = from;
     while now < to {
@@ -42,7 +42,7 @@ fn recorded(gateway: &mut Gateway, clients: &mut [&mut Client], from: Time, to: 
     }
 }
 
-/// A gateway, and a tape of a session of a master with 8 slaves at it, whose master is gone by the returned time.
+/// A gateway, and a tape of the session of a master and 8 slaves there. The master is gone at the returned time.
 fn session(id: u16) -> (Gateway, Client, Tape, Time) {
     let mut gateway = Gateway::new(config(), START);
     let mut slaves: Vec<Client> = (16..24).map(|id| Client::new(slave(id), address(id as u8), START)).collect();
@@ -55,8 +55,7 @@ fn session(id: u16) -> (Gateway, Client, Tape, Time) {
     (gateway, master, tape, START + 5 * SECOND)
 }
 
-/// Plays all answers to a client after each of its heartbeats, as often as it likes to send one. The real gateway is
-/// dead.
+/// Plays all recorded answers to a client after each heartbeat that it sends. The real gateway is dead.
 fn play_answers(client: &mut Client, tape: &Tape, from: Time, to: Time) {
     let mut now = from;
     while now < to {
@@ -76,7 +75,7 @@ fn play_answers(client: &mut Client, tape: &Tape, from: Time, to: Time) {
 #[test]
 fn a_recorded_session_registers_no_master_and_shows_it_no_member() {
     let (_, _, tape, now) = session(3);
-    // Another start of the same master, whose seqs are those of the recorded session.
+    // Another start of the same master. Its heartbeats have the numbers of the recorded session.
     let mut master = Client::with(NodeId::master(3), address(200), booted(6), Some(key()), now);
     play_answers(&mut master, &tape, now, now + 6 * SECOND);
     assert!(!master.node.is_registered() && master.table.is_empty());
@@ -89,7 +88,7 @@ fn a_recorded_session_registers_no_master_and_shows_it_no_member() {
 #[test]
 fn answers_of_another_gateway_are_none() {
     let (_, _, tape, now) = session(3);
-    // The same start of the master speaks to two gateways; what one said is sent from the address of the other.
+    // The same start of the master uses two gateways. Answers of one gateway are sent from the address of the other.
     let mut elsewhere = gateway_peer();
     elsewhere.udp_port += 1;
     let mut master = Client::new(NodeId::master(3), address(200), now);
@@ -107,7 +106,7 @@ fn answers_of_another_gateway_are_none() {
 #[test]
 fn within_one_session_an_old_snapshot_and_old_differences_change_nothing() {
     let (mut gateway, mut master, tape, now) = session(3);
-    // A slave leaves, and the master hears of it; then all that it was ever sent comes again.
+    // A slave leaves, and the master gets the change. Then all earlier MEMBERS are sent to it again.
     let mut slaves: Vec<Client> =
         (17..24).map(|id| Client::with(slave(id), address(id as u8), booted(7), Some(key()), now)).collect();
     let mut all: Vec<&mut Client> = slaves.iter_mut().chain([&mut master]).collect();
@@ -117,7 +116,7 @@ fn within_one_session_an_old_snapshot_and_old_differences_change_nothing() {
     for answer in tape.answers.iter().rev().chain(&tape.answers) {
         master.take_record(now + 12 * SECOND, &gateway_peer(), &Record::first(answer).unwrap());
     }
-    // And a snapshot by hand, of an older generation of the same start of the gateway.
+    // Then snapshots that the test makes, of older generations of the same start of the gateway.
     for (from_generation, to_generation) in [(0, generation - 1), (0, generation), (generation - 1, generation)] {
         let head = MembersHead {
             master: 3,
@@ -153,10 +152,10 @@ fn a_heartbeat_of_an_earlier_boot_never_displaces_a_later_one() {
     let mut first = Client::with(slave(17), address(1), booted(u64::MAX), Some(key()), START);
     let mut tape = Tape::default();
     recorded(&mut gateway, &mut [&mut first], START, START + 3 * SECOND, &mut tape);
-    // Heartbeats that were recorded and got lost: the gateway never saw their seq.
+    // These heartbeats were recorded and lost. The gateway never got their numbers.
     let lost = first.heartbeat(START + 4 * SECOND - MILLISECOND).unwrap();
     tape.heartbeats.push(lost);
-    // Its next boot says the lowest epoch that there is: that decides nothing.
+    // The next boot of the node has the lowest possible epoch. The epoch must not decide.
     let boot = START + 4 * SECOND;
     let mut second = Client::with(slave(17), address(1), booted(0), Some(key()), boot);
     second.exchange(&mut gateway, boot);
@@ -173,11 +172,10 @@ fn a_heartbeat_of_an_earlier_boot_never_displaces_a_later_one() {
     assert_eq!((gateway.routes(), gateway.registrar.summary().generation), (vec![], generation));
     assert!(gateway.counter("refused_other_boot") >= 2);
     assert_eq!(gateway.notices(), [Notice::OtherBoot { node: slave(17), from: first.peer }]);
-    // The later boot goes on, and what it is told is not for the earlier one.
+    // The later boot goes on. Answers to it are not for the earlier one.
     let heartbeat = second.heartbeat(boot + 2 * SECOND).unwrap();
     assert!(ack_in(&gateway.receive(boot + 2 * SECOND, &second.peer, &heartbeat)).registered);
-    // Nor do they bring anything back when the later boot is gone, and neither does what is left when they have
-    // expired.
+    // They bring nothing back when the later boot is gone, also not after the cookies have expired.
     let mut now = boot + 2 * SECOND;
     while gateway.registrar.summary().here > 0 {
         now += SECOND / 10;
@@ -196,8 +194,8 @@ fn a_heartbeat_of_an_earlier_boot_never_displaces_a_later_one() {
 #[test]
 fn an_honest_restart_is_registered_at_once_whatever_its_clock_says() {
     let mut gateway = Gateway::new(config(), START);
-    // A right clock, years ahead, an hour behind, 1970, and the end of time; each start while the one before still
-    // counts.
+    // The clocks are right, years ahead, an hour behind, at 1970, and at the largest time. Each start begins while the
+    // one before is still registered.
     for (turn, epoch) in
         [1_764_000_000_000_000_000, 4_000_000_000_000_000_000, 1_763_996_400_000_000_000, 0, u64::MAX, 1]
             .into_iter()
@@ -263,7 +261,7 @@ fn a_cookie_is_for_one_boot() {
 #[test]
 fn who_proves_its_key_at_another_address_waits_for_silence_alone() {
     let (mut gateway, _, _) = registered(17, START);
-    // The machine died; its disk starts elsewhere, with another boot epoch, while packets are being lost.
+    // The machine died. Its disk starts in another machine, with another boot epoch, while packets are being lost.
     let mut other = Client::with(slave(17), address(2), booted(1), Some(key()), START);
     let mut now = START;
     let mut lost = 0;
@@ -288,7 +286,7 @@ fn a_drain_says_the_challenge_back_with_a_fresh_cookie() {
     assert_ne!(ack.cookie, last.cookie);
     client.take(LATER, &answers);
     assert_eq!(client.events(), [NodeEvent::Draining]);
-    // Of another start it is not an answer.
+    // It does not count as an answer to another start.
     let mut restarted = Client::with(slave(17), address(1), booted(6), Some(key()), LATER);
     for _ in 0..last.seq {
         restarted.node.transmit(&restarted.config, LATER + SECOND, &mut [0; 256]);
@@ -299,7 +297,7 @@ fn a_drain_says_the_challenge_back_with_a_fresh_cookie() {
 
 #[test]
 fn a_gateway_that_does_not_take_its_own_cookies_is_named() {
-    // A NAT that gives another port to each heartbeat.
+    // A NAT gives another port to each heartbeat.
     let mut gateway = Gateway::new(config(), START);
     let mut client = Client::new(slave(17), address(1), START);
     let mut now = START;
@@ -321,9 +319,9 @@ fn a_gateway_that_does_not_take_its_own_cookies_is_named() {
 /// One thing that happens at one address.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The node boots again; its clock says this.
+    /// The node boots again. Its clock shows this time.
     Boot(u64),
-    /// So many milliseconds pass; the node speaks when it is due, unless it is cut off.
+    /// This many milliseconds pass. The node sends its due heartbeats, unless it is cut off.
     Wait(u64, bool),
     /// A recorded heartbeat is played.
     Play(prop::sample::Index),
@@ -343,14 +341,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever is played and whatever clocks say: the registered boot is never an earlier one than was registered
-    /// before, and who lives is registered soon.
+    /// Any recordings are played, and clocks show any time. The registered boot is never an earlier one than before,
+    /// and the living boot is registered soon.
     #[test]
     fn boots_never_go_back_and_the_living_one_is_registered(steps in steps()) {
         let mut gateway = Gateway::new(config(), START);
         let (mut now, mut starts, mut boots) = (START, 1u64, vec![(0u64, 0u64)]);
         let boot = |epoch: u64, number: u64, now| {
-            // Epochs are as the clock says; only that they differ is needed.
+            // The epochs come from the clock. They only need to differ.
             let epoch = epoch.wrapping_add(number);
             (epoch, Client::with(slave(17), address(1),
                 NodeConfig { challenges: ChallengeSecret::new([number as u8; 32]), ..booted(epoch) }, Some(key()), now))
@@ -413,9 +411,9 @@ proptest! {
     }
 }
 
-/// Three masters at a gateway with places for two: the third one takes the place of the first, which was gone.
+/// Three masters use a gateway that has places for two. The third takes the place of the first, which was gone.
 ///
-/// Returns what the first one sent, and a time at which all of them are gone and its last cookies still hold.
+/// Returns the datagrams of the first one, and a time at which all of them are gone while its last cookies still hold.
 fn a_master_is_forgotten(gateway: &mut Gateway) -> (Client, Tape, Time) {
     let mut masters: Vec<Client> = (3..6).map(|id| Client::new(NodeId::master(id), address(id as u8), START)).collect();
     let [first, second, third] = &mut masters[..] else { unreachable!() };
@@ -444,17 +442,17 @@ fn a_master_whose_place_was_taken_is_not_registered_by_what_it_sent() {
     }
     assert_eq!(gateway.routes(), []);
     assert_eq!(gateway.registrar.masters().map(|view| view.id).collect::<Vec<_>>(), [5]);
-    // The master itself was only cut off: it is there again at once.
+    // The master itself was only cut off. It is registered again at once.
     first.exchange(&mut gateway, now);
     assert!(first.node.is_registered());
     let is_back = |change: &RouteChange| matches!(change, RouteChange::Master { id: 3, route: Some(_) });
     assert!(gateway.routes().iter().all(is_back));
 }
 
-/// What a gateway with few places and its masters do.
+/// Steps of a gateway with few places and of its masters.
 #[derive(Clone, Debug)]
 enum Turn {
-    /// So many milliseconds pass, in which these masters speak.
+    /// This many milliseconds pass, in which these masters send heartbeats.
     Live(u64, [bool; 4]),
     /// A heartbeat that registered its master is played.
     Play(prop::sample::Index),
@@ -462,8 +460,8 @@ enum Turn {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// However masters take each other's places: what registered one of them registers it no second time, and one that
-    /// lives is registered soon.
+    /// Masters take each other's places in any way. A heartbeat that registered a master registers it no second time,
+    /// and a living master is registered soon.
     #[test]
     fn what_registered_a_master_once_registers_it_no_second_time(
         turns in proptest::collection::vec(
@@ -505,7 +503,7 @@ proptest! {
                 },
             }
         }
-        // Until the others are gone; then it has a place within an interval and what is left of one.
+        // After the others are gone, it has a place within an interval and the rest of the current one.
         run(&mut gateway, &mut [&mut masters[0]], now, now + 6 * SECOND);
         prop_assert!(masters[0].node.is_registered());
     }

@@ -23,7 +23,7 @@ fn a_node_is_registered_after_two_heartbeats_at_once() {
     let ack = ack_in(&answers);
     assert!(!ack.registered && !ack.cookie.is_none() && ack.seq == 1);
     assert_eq!((ack.cookie_fault, ack.challenge), (Some(CookieFault::Unknown), client.node.challenge()));
-    assert_eq!(gateway.registrar.summary().here, 0, "nothing is stored for a stranger");
+    assert_eq!(gateway.registrar.summary().here, 0, "state was stored for a stranger");
     assert!(gateway.routes().is_empty());
     client.take(START, &answers);
 
@@ -46,7 +46,7 @@ fn a_node_is_registered_after_two_heartbeats_at_once() {
     assert_eq!(gateway.registrar.state(slave_id(17)), MemberState::Here);
     assert_eq!((gateway.counter("heartbeats_challenged"), gateway.counter("heartbeats_accepted")), (1, 1));
 
-    // The same again changes nothing: no route change, no new generation.
+    // The same heartbeat once more changes nothing: no route, no generation.
     let generation = gateway.registrar.summary().generation;
     run(&mut gateway, &mut [&mut client], START + SECOND, START + 20 * SECOND);
     let mtu =
@@ -82,7 +82,7 @@ fn a_new_cookie_is_answered_at_most_once_in_100_ms() {
         }
         now += MILLISECOND;
     }
-    // The first, the prompt answer to its ACK, and then one in each 100 ms.
+    // The first heartbeat, the prompt answer to its ACK, and then one in each 100 ms.
     assert_eq!(sent.len(), 6, "{sent:?}");
     assert!(sent[1..].windows(2).all(|pair| pair[1] - pair[0] == 100 * MILLISECOND), "{sent:?}");
 }
@@ -98,7 +98,8 @@ fn the_first_heartbeats_leave_together_and_the_later_ones_spread() {
         let next = client.node.deadline(&config) - START;
         in_tenth[(next * 10 / SECOND) as usize] += 1;
     }
-    // From a quarter of the interval on, over one whole interval: 100 in each tenth, 50 in the halves at the ends.
+    // The heartbeats spread over one whole interval that begins at a quarter of it: 100 in each tenth, and 50 in the
+    // half tenths at both ends.
     assert!(in_tenth[3..12].iter().all(|&n| (90..=110).contains(&n)), "{in_tenth:?}");
     assert_eq!(in_tenth[..2], [0, 0]);
 }
@@ -170,7 +171,7 @@ fn strangers_are_never_sent_more_than_they_sent() {
     assert!(answers.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() <= first.len());
     client.take(START, &answers);
     client.exchange(&mut gateway, START);
-    // Once the address is proven, all ranges are told.
+    // After the address is proven, the ACK has all ranges.
     let Some(NodeEvent::Registered { shards, .. }) = client.events().into_iter().next() else { panic!() };
     assert_eq!(shards.ranges().len(), 16);
 }
@@ -189,7 +190,7 @@ fn a_padded_heartbeat_proves_the_mtu() {
     let route = Route { peer: client.peer, mtu: 1500, fixed_port: false };
     assert_eq!(gateway.routes(), [RouteChange::Slave { id: slave_id(17), route: Some(route) }]);
 
-    // It holds for the ordinary heartbeats that follow.
+    // The proof holds for the ordinary heartbeats that follow.
     run(&mut gateway, &mut [&mut client], START + SECOND, START + 5 * SECOND);
     assert_eq!(client.node.mtu(), 1500);
 }
@@ -208,8 +209,8 @@ fn routes_follow_a_port_that_takes_less_and_then_more_again() {
         let route = |last| Some(Route { peer: address(last), mtu, fixed_port: false });
         [RouteChange::Slave { id: slave_id(17), route: route(1) }, RouteChange::Master { id: 1, route: route(2) }]
     };
-    // Every lcore knows at once; the nodes with the answers to their next heartbeats, the masters of the slave's by
-    // MEMBERS.
+    // Every lcore gets the change at once. Nodes get it with the answers to their next heartbeats, and masters get the
+    // slave's MTU by MEMBERS.
     client.events();
     gateway.routes();
     change(&mut gateway, 1400);
@@ -218,7 +219,7 @@ fn routes_follow_a_port_that_takes_less_and_then_more_again() {
     assert_eq!((client.node.mtu(), master.node.mtu(), master.mirror[&17].mtu), (1400, 1400, 1400));
     let reduced = NodeEvent::MtuReduced { claimed: 1500, acknowledged: 1400 };
     assert_eq!((client.events(), gateway.routes()), (vec![reduced], vec![]));
-    // What was proven stays: with their next heartbeats the routes are as they were.
+    // The proven MTU stays. After the next heartbeats the routes are as before.
     change(&mut gateway, 1500);
     assert_eq!(gateway.routes(), []);
     run(&mut gateway, &mut [&mut client, &mut master], START + 6 * SECOND, START + 8 * SECOND);
@@ -226,7 +227,7 @@ fn routes_follow_a_port_that_takes_less_and_then_more_again() {
     grown.sort_by_key(|change| matches!(change, RouteChange::Master { .. }));
     assert_eq!(grown, routes(1500));
     assert_eq!((client.node.mtu(), master.node.mtu(), master.mirror[&17].mtu), (1500, 1500, 1500));
-    // No port takes less than a heartbeat and a record need.
+    // A port never takes less than a heartbeat and a record need.
     change(&mut gateway, 300);
     assert_eq!(gateway.routes(), routes(wire::MIN_MTU));
 }
@@ -325,7 +326,7 @@ fn jumbo_to_a_gateway_of_1500_settles_at_1500() {
     let mut now = START;
     while now < START + 10 * SECOND {
         for datagram in [client.heartbeat(now), client.probe(now)].into_iter().flatten() {
-            // What is larger than the gateway's MTU does not arrive.
+            // Packets above the gateway's MTU do not arrive.
             if datagram.len() + usize::from(IPV4_UDP_LEN) <= 1500 {
                 let answers = gateway.receive(now, &client.peer, &datagram);
                 client.take(now, &answers);
@@ -404,7 +405,7 @@ fn a_node_says_once_what_is_wrong() {
     assert_eq!(client.events(), [NodeEvent::ScaleMismatch { ours: scale(), theirs: other }]);
     assert!(!client.node.is_registered());
 
-    // Another gateway's slave.
+    // A slave of another gateway.
     let mut gateway = Gateway::new(config(), START);
     let mut client = Client::new(slave(3), address(1), START);
     run(&mut gateway, &mut [&mut client], START, START + 5 * SECOND);
@@ -473,7 +474,8 @@ fn a_node_refuses_answers_that_are_not_its_own() {
     let mut other = ack.clone();
     other.node = NodeId::master(0);
     assert_eq!(refusal(gateway_at, &emit(&other, NodeId::master(0))), Some(AckRefusal::OtherNode));
-    // Cargo of raw ports comes from the port of the lane, answers only from where the gateway listens.
+    // Cargo of raw ports comes from the UDP port of the lane. Answers come only from the UDP port on which the gateway
+    // listens.
     let mut lane = gateway_at;
     lane.udp_port = 49169;
     assert_eq!(refusal(lane, &genuine), Some(AckRefusal::OtherSource));

@@ -1,4 +1,4 @@
-//! Link control from both ends: handshakes, membership, what is refused.
+//! Link control from both ends: handshakes, membership, refusals.
 //!
 //! One program for all of them: each program is linked with everything below it.
 #![forbid(unsafe_code)]

@@ -15,7 +15,7 @@ fn master(id: u16, now: u64) -> Client {
     Client::new(NodeId::master(id), address(100 + id as u8), now)
 }
 
-/// What the registrar says who is there.
+/// The members, as the registrar reports them.
 fn truth(gateway: &Gateway) -> BTreeMap<u32, Member> {
     gateway.registrar.members().map(|view| (view.member.id, view.member)).collect()
 }
@@ -30,7 +30,7 @@ fn is_members(datagram: &[u8]) -> bool {
     Record::first(datagram).unwrap().header().msg_type() == MsgType::MEMBERS
 }
 
-/// A registered master, and a MEMBERS record that it was sent and has not applied.
+/// A registered master, and a MEMBERS record for it that it has not applied yet.
 fn told() -> (Gateway, Client, Vec<u8>, u64) {
     let mut gateway = Gateway::new(config(), START);
     let mut slave = Client::new(slave(17), address(1), START);
@@ -66,7 +66,7 @@ fn a_master_is_told_of_all_and_of_each_change() {
     assert_eq!(master.table.generation(), gateway.registrar.summary().generation);
     assert_eq!(gateway.registrar.masters().next().unwrap().generation, master.table.generation());
 
-    // One leaves: the master knows 20 ms after the gateway does.
+    // One slave leaves. The master knows it 20 ms after the gateway does.
     let gone = slaves.remove(0).node.id().id;
     let mut now = START + 2 * SECOND;
     let mut known = None;
@@ -93,7 +93,7 @@ fn a_master_of_an_empty_gateway_knows_that_it_is_empty() {
     assert_eq!((master.table.epoch(), master.table.generation(), master.table.len()), (77, 1, 0));
     let sent = gateway.counter("members_out");
     run(&mut gateway, &mut [&mut master], START + 2 * SECOND, START + 10 * SECOND);
-    assert_eq!(gateway.counter("members_out"), sent, "nothing new, nothing said");
+    assert_eq!(gateway.counter("members_out"), sent, "without a change no MEMBERS are sent");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn small_drifts_of_free_pages_are_no_change() {
     assert_eq!([970, 968, 0, 1, 0].map(&mut with_free), [1, 2, 3, 4, 5], "none at all, or some again, is always told");
 }
 
-/// What happens between two looks at the clock.
+/// What happens between two steps of the clock.
 #[derive(Clone, Debug)]
 enum Step {
     /// A slave falls silent or speaks again.
@@ -226,7 +226,7 @@ enum Step {
     Forget(usize),
     /// The gateway starts anew and knows nothing.
     Restart,
-    /// So many milliseconds pass.
+    /// This many milliseconds pass.
     Wait(u64),
 }
 
@@ -263,7 +263,7 @@ impl World {
 
     fn client(id: NodeId, at: u8, boot_epoch: u64, now: u64) -> Client {
         let scale = Scale::new(Self::SCALE.0, Self::SCALE.1).unwrap();
-        // 1280 holds 28 entries, so that a snapshot needs several datagrams.
+        // A packet of 1280 bytes has room for 28 entries, so that a snapshot needs several datagrams.
         let config = NodeConfig { scale, max_ip_packet: 1280, ..booted(boot_epoch) };
         Client::with(id, address(at), config, Some(key()), now)
     }
@@ -356,7 +356,8 @@ proptest! {
         for step in steps {
             world.step(step);
         }
-        // Long enough for suspects to be gone and for a master to give up what a restarted gateway does not name.
+        // This is long enough for suspects to be gone, and for a master to remove members that a restarted gateway does
+        // not name.
         world.run(3_000);
         world.loss_percent = 0;
         world.run(15_000);

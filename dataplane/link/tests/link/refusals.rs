@@ -21,7 +21,7 @@ fn next(last: &Heartbeat) -> Heartbeat {
 fn forged_and_unsigned_heartbeats_are_refused_without_an_answer() {
     let (mut gateway, client, last) = registered(17, START);
     let good = signed(&next(&last));
-    // One bit anywhere: header, tag, fields. Wherever it is, nothing is registered and nothing answered.
+    // One bit is flipped anywhere: in the header, the tag or the fields. Nothing is registered and nothing is answered.
     for bit in 0..good.len() * 8 {
         let mut flipped = good.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -54,7 +54,7 @@ fn a_replayed_heartbeat_registers_nothing() {
     assert!(gateway.receive(LATER, &client.peer, &signed(&old)).is_empty());
     assert_eq!(gateway.counter("refused_replayed"), 2);
 
-    // Nor does it bring back a node that is gone.
+    // The replay does not bring back a node that is gone.
     let mut now = LATER;
     while gateway.registrar.summary().here > 0 {
         now += SECOND / 10;
@@ -75,7 +75,7 @@ fn a_heartbeat_from_another_address_gets_a_cookie_and_nothing_else() {
     assert!(gateway.routes().is_empty());
     let id = scale().slave_id(17).unwrap();
     assert_eq!(gateway.registrar.peer(id), Some(client.peer));
-    // Not even from another UDP port, VLAN or port of the gateway.
+    // The cookie does not hold for another UDP port, VLAN or port of the gateway.
     for change in [
         |peer: &mut Peer| peer.udp_port += 1,
         |peer: &mut Peer| peer.vlan = Vlan::tagged(5),
@@ -120,7 +120,7 @@ fn an_id_is_free_for_another_address_after_three_silent_intervals() {
     let id = scale().slave_id(17).unwrap();
     assert_eq!(gateway.registrar.peer(id), Some(first.peer));
 
-    // The first dies; the second has the id as soon as the silence is long enough, and not before.
+    // The first node dies. The second gets the id as soon as the silence is long enough, and not before.
     let silent = START + 10 * SECOND;
     let heard = gateway.registrar.members().next().unwrap().heard;
     run(&mut gateway, &mut [&mut second], silent, heard + 3 * SECOND);
@@ -128,7 +128,7 @@ fn an_id_is_free_for_another_address_after_three_silent_intervals() {
     run(&mut gateway, &mut [&mut second], heard + 3 * SECOND, heard + 4 * SECOND + SECOND / 10);
     assert!(second.node.is_registered());
     assert_eq!(gateway.registrar.peer(id), Some(second.peer));
-    // What the dead one sent does not take the id back.
+    // Late heartbeats of the first node do not take the id back.
     run(&mut gateway, &mut [&mut second, &mut first], heard + 5 * SECOND, heard + 6 * SECOND);
     assert_eq!(gateway.registrar.peer(id), Some(second.peer));
 }
@@ -160,7 +160,7 @@ fn masters_register_on_the_first_of_two_ports_only() {
     let mut master = Client::new(NodeId::master(3), address(1), START);
     master.exchange(&mut gateway, START);
     assert!(master.node.is_registered());
-    // Slaves may be behind either.
+    // Slaves may be behind either port.
     let mut slave = Client::new(slave(17), wrong, START);
     slave.exchange(&mut gateway, START);
     assert!(slave.node.is_registered());
@@ -176,7 +176,7 @@ fn masters_are_bounded() {
     assert_eq!(gateway.registrar.masters().map(|view| view.id).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(gateway.counter("refused_masters_full"), 1);
     assert_eq!(masters[2].events(), [NodeEvent::Refused]);
-    // One leaves: its place is free when it is gone.
+    // One master leaves. Its place is free when it is gone.
     let mut all: Vec<&mut Client> = masters[1..].iter_mut().collect();
     run(&mut gateway, &mut all, START, START + 5 * SECOND);
     assert!(masters[2].node.is_registered());
@@ -216,12 +216,12 @@ fn a_notice_is_told_at_once_and_then_rarely_with_a_count() {
     let (mut gateway, client, last) = registered(17, START);
     let mut out = [0; 256];
     let len = next(&last).emit(None, &mut out).unwrap();
-    // Twice a second, for an hour and a half.
+    // A refusal twice a second, for an hour and a half.
     for turn in 0..10_800 {
         gateway.receive(LATER + turn * SECOND / 2, &client.peer, &out[..len]);
     }
     assert_eq!(gateway.counter("refused_unsigned"), 10_800);
-    // At once, and after 1, 11 and 71 minutes.
+    // Notices come at once, and after 1, 11 and 71 minutes.
     assert_eq!(gateway.notices(), [Notice::Unsigned { node: slave(17), from: client.peer }; 4]);
     assert_eq!(gateway.out.untold, 71 * 60 * 2 - 3);
 }
@@ -247,7 +247,7 @@ fn strangers_with_many_names_hide_no_other_notice() {
         let len = forged.emit(Some(&[7; 32]), &mut out).unwrap();
         gateway.receive(LATER + turn as u64, &address(3), &out[..len]);
     }
-    // Sixteen by name, and one for the crowd.
+    // Sixteen notices name their node, and one is for all others.
     assert_eq!((gateway.counter("refused_forged"), gateway.notices().len()), (5000, 17));
     let len = next(&last).emit(None, &mut out).unwrap();
     gateway.receive(LATER + SECOND, &client.peer, &out[..len]);

@@ -1,4 +1,5 @@
-//! When exactly a node speaks: heartbeats, padded heartbeats, acknowledgements, and what silence brings.
+//! The exact times at which a node sends heartbeats, padded heartbeats and acknowledgements, and what happens after
+//! silence.
 
 use crate::common;
 
@@ -82,7 +83,7 @@ fn a_heartbeat_that_does_not_fit_is_due_as_before() {
     assert_eq!(client.node.transmit(&client.config, START, &mut [0; 20]), None);
     assert!(client.node.is_due(START));
     let datagram = client.heartbeat(START).unwrap();
-    assert_eq!(heartbeat_in(&datagram).seq, 1, "what was not sent has no number");
+    assert_eq!(heartbeat_in(&datagram).seq, 1, "a heartbeat that was not sent takes no number");
 }
 
 #[test]
@@ -153,7 +154,8 @@ fn padded_heartbeats_come_at_once_and_then_amid_two_regular_ones() {
         assert_eq!(probed.iter().map(|(_, size)| *size).collect::<Vec<_>>(), sizes);
         let first = START + SECOND / 4 + phase(17, SECOND);
         for (number, (at, _)) in (0..).zip(&probed) {
-            // Half an interval before the regular one, which is amid two; rounded up to the step of this test.
+            // A padded heartbeat is due half an interval before the next regular one, so in the middle between two. The
+            // time is rounded up to the step of this test.
             let due = if number == 0 { START } else { first + number * SECOND - SECOND / 2 };
             assert!(*at >= due && *at < due + MILLISECOND, "{number}: {at} is not {due}");
         }
@@ -166,7 +168,8 @@ fn a_master_says_what_it_has_when_a_burst_has_settled() {
     let mut master = Client::new(wire::link::NodeId::master(1), address(9), START);
     let mut slave = Client::new(slave(17), address(1), START);
     run(&mut gateway, &mut [&mut master, &mut slave], START, START + 4 * SECOND);
-    // A change reaches the master: two milliseconds later it says so, long before its next regular heartbeat.
+    // A change reaches the master. It confirms the change two milliseconds later, long before its next regular
+    // heartbeat.
     let mut now = START + 4 * SECOND;
     slave.config.pages_free = 0;
     let told = loop {
@@ -232,6 +235,6 @@ fn an_answer_to_a_padded_heartbeat_decides_at_once() {
             client.take(now, &answers);
         }
     }
-    // Two of 9000 and one of 1500: a second one of that size is not needed.
+    // Two padded heartbeats of 9000 bytes and one of 1500. A second one of 1500 is not needed.
     assert_eq!((client.events(), padded), (vec![NodeEvent::MtuReduced { claimed: 9000, acknowledged: 1500 }], 3));
 }

@@ -1,4 +1,4 @@
-//! Gone and suspect: what silence means, and when it means nothing.
+//! When a silent node is suspect or gone, and when silence does not count.
 
 use crate::common;
 
@@ -52,7 +52,7 @@ fn silence_of_three_intervals_is_gone_and_the_route_goes() {
     assert_eq!(gateway.registrar.summary().generation, generation + 1);
     assert_eq!(gateway.registrar.deadline(), None);
 
-    // Its cookie still holds: one heartbeat brings it back.
+    // Its cookie still holds, so that one heartbeat registers it again.
     let mut client = client;
     let heartbeat = client.heartbeat(now + SECOND).unwrap();
     assert!(ack_in(&gateway.receive(now + SECOND, &client.peer, &heartbeat)).registered);
@@ -62,7 +62,7 @@ fn silence_of_three_intervals_is_gone_and_the_route_goes() {
 #[test]
 fn a_few_that_fall_silent_are_gone() {
     let (mut gateway, mut clients, now) = cluster(200);
-    // Exactly 5 %.
+    // Exactly 5 % fall silent.
     let mut alive: Vec<&mut Client> = clients.iter_mut().skip(10).collect();
     run(&mut gateway, &mut alive, now, now + 4 * SECOND + STEP);
     assert_eq!(states(&gateway), (190, 0));
@@ -125,7 +125,7 @@ fn silence_means_nothing_while_the_gateway_is_deaf() {
         }
         assert_eq!(states(&gateway), (1, 0));
         assert!(gateway.counter("deaf_spells") > 0);
-        // The silence counts from the moment on in which it could hear again.
+        // The silence counts from the moment at which the gateway could hear again.
         let lost = deaf(now - STEP).rx_lost;
         while now < START + 12 * SECOND {
             gateway.registrar.advance(now, Health { rx_lost: lost, ..Health::GOOD }, &mut gateway.out);
@@ -178,7 +178,7 @@ fn called_at_its_deadlines_only_it_is_not_deaf() {
     assert_eq!((states(&gateway), now), ((0, 0), START + 3 * SECOND));
 }
 
-/// Advances in steps of 100 ms with this health until the gateway knows nobody any more; returns how long that took.
+/// Advances in steps of 100 ms with this health until the gateway has no member left. Returns how long that took.
 fn until_nobody(gateway: &mut Gateway, health: impl Fn(u64) -> Health) -> u64 {
     let mut now = START;
     while states(gateway) != (0, 0) {
@@ -206,7 +206,7 @@ fn losses_in_every_look_excuse_a_silence_for_ten_intervals_only() {
 fn an_lcore_that_stands_still_for_good_excuses_a_silence_for_thirty_intervals_only() {
     let (mut gateway, _, _) = registered(17, START);
     assert_eq!(until_nobody(&mut gateway, |_| Health { polling: false, ..Health::GOOD }), 33 * SECOND);
-    // Two causes together do not add up.
+    // The times of two causes do not add up.
     let (mut gateway, _, _) = registered(17, START);
     assert_eq!(until_nobody(&mut gateway, |now| Health { polling: false, rx_lost: now, ..Health::GOOD }), 33 * SECOND);
 }
@@ -219,17 +219,17 @@ fn many_that_die_while_packets_are_lost_are_gone_in_the_end() {
     while states(&gateway) != (0, 0) {
         now += SECOND / 10;
         gateway.registrar.advance(now, Health { rx_lost: now, ..Health::GOOD }, &mut gateway.out);
-        // Silent for 13 intervals, suspect for 10; the last heartbeats are up to an interval old.
+        // They are silent for 13 intervals and suspect for 10. The last heartbeats are up to one interval old.
         assert!(now <= dead + 24 * SECOND, "{:?}", states(&gateway));
     }
     assert!(now >= dead + 22 * SECOND && gateway.counter("mass_silences") == 1);
 }
 
-/// Looks as the control thread takes them.
+/// Time between two health samples of the control thread.
 const LOOK: u64 = 200 * MILLISECOND;
 
-/// What was lost up to a time when in each `period` packets are lost for `burst`, one each millisecond, the first time
-/// `phase` after the start.
+/// The number of packets lost up to `now`. In each `period` packets are lost for `burst`, one each millisecond. The
+/// first loss is `phase` after the start.
 fn lost_by(now: u64, period: u64, burst: u64, phase: u64) -> u64 {
     let since = now.saturating_sub(START + phase);
     let in_this = if now < START + phase { 0 } else { (since % period).min(burst) / MILLISECOND + 1 };
@@ -238,7 +238,8 @@ fn lost_by(now: u64, period: u64, burst: u64, phase: u64) -> u64 {
 
 #[test]
 fn a_death_is_noticed_within_five_intervals_while_losses_come_in_bursts() {
-    // Bursts of 0.15 s every 2 s; one lost packet each second; bursts of 0.25 s every second; mail instead of packets.
+    // Bursts of 0.15 s every 2 s, one lost packet each second, and bursts of 0.25 s every second. Both packets and mail
+    // are lost this way.
     let bursts = [(2 * SECOND, 150 * MILLISECOND), (SECOND, 0), (SECOND, 250 * MILLISECOND)];
     for (period, burst) in bursts {
         for phase in (0..period).step_by(37 * MILLISECOND as usize) {
@@ -257,7 +258,7 @@ fn a_death_is_noticed_within_five_intervals_while_losses_come_in_bursts() {
                     gateway.registrar.advance(now, health, &mut gateway.out);
                     assert!(now <= START + 13 * SECOND, "period {period} phase {phase}");
                 }
-                // A quarter of a second can be three looks of five.
+                // A burst of a quarter of a second can fall into three of five samples.
                 let most = if burst > LOOK { 8 * SECOND } else { 5 * SECOND };
                 assert!(now <= START + most, "{} ms, period {period} phase {phase}", (now - START) / MILLISECOND);
                 assert!(gateway.counter("deaf_ns") > 0 && gateway.counter("doubt_ended") == 0);
@@ -269,7 +270,7 @@ fn a_death_is_noticed_within_five_intervals_while_losses_come_in_bursts() {
 #[test]
 fn many_that_die_while_losses_come_in_bursts_are_suspect_and_gone_in_time() {
     let (mut gateway, mut clients, began) = cluster(200);
-    // Half of them die, the others lose what falls into a burst.
+    // Half of the nodes die. The others lose the heartbeats that fall into a burst.
     let (dead, alive) = clients.split_at_mut(100);
     assert!(dead.iter().all(|client| client.node.is_registered()));
     let (mut now, mut suspect_at, mut gone_at) = (began, None, None);
@@ -298,7 +299,7 @@ fn many_that_die_while_losses_come_in_bursts_are_suspect_and_gone_in_time() {
     }
     let (suspect_at, gone_at) = (suspect_at.expect("suspect"), gone_at.expect("gone"));
     assert!(suspect_at <= 5 * SECOND, "{suspect_at}");
-    // Ten clear intervals more.
+    // Ten more intervals without loss.
     assert!(gone_at <= suspect_at + 13 * SECOND && gone_at >= 11 * SECOND, "{gone_at}");
     assert_eq!((gateway.counter("nodes_gone"), gateway.counter("mass_silences")), (100, 1));
 }
@@ -308,7 +309,7 @@ fn who_is_heard_stays_however_much_is_lost() {
     let (mut gateway, mut clients, now) = cluster(40);
     let mut t = now;
     while t < now + 120 * SECOND {
-        // Each loses nine heartbeats of ten, and the last one all.
+        // Each node loses nine of ten heartbeats, and the last node loses all.
         for (number, client) in clients.iter_mut().enumerate() {
             if let Some(heartbeat) = client.heartbeat(t)
                 && number != 39
@@ -324,8 +325,8 @@ fn who_is_heard_stays_however_much_is_lost() {
     assert_eq!((states(&gateway), gateway.counter("nodes_gone")), ((39, 0), 1));
 }
 
-/// Slave 17 dies while packets are lost all the time; its next boot, at another address, asks for the id. Returns after
-/// how long it has it.
+/// Slave 17 dies while packets are lost all the time. Its next boot, at another address, asks for the id. Returns how
+/// long it waits for the id.
 fn restarted_elsewhere(key: impl Into<KeyRing<ClusterKey>> + Clone, health: impl Fn(u64) -> Health) -> u64 {
     let mut gateway = Gateway::new(RegistrarConfig { keys: key.clone().into(), ..config() }, START);
     let keys: KeyRing<ClusterKey> = key.into();
@@ -352,10 +353,11 @@ fn restarted_elsewhere(key: impl Into<KeyRing<ClusterKey>> + Clone, health: impl
 #[test]
 fn a_new_boot_with_the_nodes_key_does_not_wait_for_losses_to_end() {
     let lossy = |now: u64| Health { rx_lost: now, ..Health::GOOD };
-    // Three intervals, and up to one more until its next heartbeat.
+    // It waits for three intervals, and up to one more until its next heartbeat.
     let waited = restarted_elsewhere(key(), lossy);
     assert!((3 * SECOND..=4 * SECOND + STEP).contains(&waited), "{waited}");
-    // Without a key anybody can say so, and losses may be the reason for the silence; but not for ever.
+    // Without a key anybody can claim the id, and losses may be the reason for the silence. So it waits longer, but not
+    // for ever.
     let waited = restarted_elsewhere(KeyRing::none(), lossy);
     assert!((13 * SECOND..=14 * SECOND + STEP).contains(&waited), "{waited}");
 }
@@ -373,7 +375,7 @@ fn pauses_of_the_registrar_excuse_a_silence_ten_times_in_a_row() {
     gateway.advance(now + 5 * SECOND);
     assert_eq!(states(&gateway), (0, 0));
 
-    // With time to judge silence in between they are not in a row, and a node that is heard stays.
+    // With time to judge silence between them the pauses are not in a row, and a node that is heard stays.
     let (mut gateway, mut client, _) = registered(17, START);
     let mut now = START;
     for _ in 0..20 {
@@ -386,7 +388,8 @@ fn pauses_of_the_registrar_excuse_a_silence_ten_times_in_a_row() {
 }
 
 proptest! {
-    /// Whatever happens to the gateway, a silent node is judged within the bounds of the causes, and never too early.
+    /// Whatever happens to the gateway, a silent node is judged within the bounds of the causes of deafness, and never
+    /// too early.
     #[test]
     fn doubt_is_bounded(
         steps in proptest::collection::vec((10u64..500, 0u8..4, any::<bool>()), 50..120),
@@ -407,7 +410,7 @@ proptest! {
         let bound = if stalls { 33 } else { 13 };
         let gone = gone.expect("it is gone at last");
         prop_assert!((3 * SECOND..=bound * SECOND + SECOND / 2).contains(&gone), "{gone}");
-        // It is welcome again, by its own next heartbeat, or the one after that when its cookie has expired.
+        // Its own next heartbeat registers it again, or the one after that if its cookie has expired.
         let next = Heartbeat { seq: last.seq + 1, ..last };
         let mut ack = ack_in(&gateway.receive(now, &client.peer, &signed(&next)));
         prop_assert_eq!(ack.registered, now - START <= 10 * SECOND);
@@ -418,8 +421,8 @@ proptest! {
         prop_assert!(ack.registered);
     }
 
-    /// Several nodes that were heard at different times: each is gone when its silence without the spells of losses has
-    /// lasted for three intervals, or thirteen with them, and nobody waits for another.
+    /// Several nodes were heard at different times. Each is gone when its silence has lasted for three intervals
+    /// without the spells of losses, or for thirteen with them. No node waits for another.
     #[test]
     fn each_is_judged_by_its_own_clear_silence(
         heard in proptest::collection::vec(0u64..3000, 1..6),
@@ -435,13 +438,13 @@ proptest! {
         gateway.advance(START);
         let (mut now, mut lost) = (START, 0);
         let mut last = vec![START; heard.len()];
-        // Who was judged stays so until it is heard again, even where the next loss makes the time before it deaf.
+        // A judged node stays judged until it is heard again, even if the next loss marks the time before it as deaf.
         let mut judged = vec![None; heard.len()];
         let mut spells: Vec<(u64, u64)> = Vec::new();
         for (step, loses) in looks.iter().cycle().take(1000) {
             let before = now;
             now += step * MILLISECOND;
-            // Whoever is due first speaks first, until it dies.
+            // The node that is due first sends first, until it dies.
             let due = |(n, client): (usize, &Client)| {
                 let due = client.node.deadline(&client.config);
                 (due <= now.min(START + heard[n] * MILLISECOND)).then_some((due.max(before), n))
@@ -468,7 +471,7 @@ proptest! {
             };
             for (n, last) in last.iter().enumerate() {
                 let state = gateway.registrar.state(scale().slave_id(17 + n as u32).unwrap());
-                // Suspect or gone, if others fall silent at the same time or not.
+                // A node that is not here any more is suspect if others fell silent at the same time, else gone.
                 let is_here = state == MemberState::Here;
                 if gone(*last) {
                     judged[n] = Some(*last);
@@ -479,7 +482,8 @@ proptest! {
         }
     }
 
-    /// A node that is heard at least once in three intervals stays, whatever the gateway loses or stands still.
+    /// A node that is heard at least once in three intervals stays, whatever packets the gateway loses and however
+    /// often it stands still.
     #[test]
     fn who_is_heard_in_time_stays(
         steps in proptest::collection::vec((10u64..500, any::<bool>(), any::<bool>()), 50..200),

@@ -1,5 +1,5 @@
-//! Nodes of version 1 while they are being updated: let in only where that was asked for, by the rules of version 1,
-//! and never in the place of a node that is known by version 2.
+//! Nodes of version 1 during an update. They are let in only with the flag, and by the rules of version 1. They never
+//! take the place of a node that is known by version 2.
 
 use crate::common;
 #[path = "common/old.rs"]
@@ -22,7 +22,7 @@ fn key_of(node: NodeId) -> Option<Key> {
     Some(*key().node_key(node).as_bytes())
 }
 
-/// A datagram of a node, as its version sends it.
+/// A node's datagram, rewritten to version 1.
 fn old(datagram: &[u8]) -> Vec<u8> {
     old::sent(datagram, Scale::default(), key_of)
 }
@@ -38,7 +38,7 @@ fn take(client: &mut Client, now: Time, answers: &[(Peer, Vec<u8>)]) {
     }
 }
 
-/// Lets clients live, each by its version.
+/// Runs the clients, each with its own version.
 fn live(gateway: &mut Gateway, new: &mut [&mut Client], old_ones: &mut [&mut Client], from: Time, to: Time) {
     let mut now = from;
     while now < to {
@@ -144,7 +144,7 @@ fn version_1_keeps_its_rules() {
     assert_eq!(gateway.receive(START + 2 * SECOND, &client.peer, &last).len(), 1);
     assert!(gateway.receive(START + 2 * SECOND, &client.peer, &last).is_empty());
     assert_eq!(gateway.counter("refused_replayed"), 1);
-    // An earlier boot is refused, a later one taken; so a clock that went back keeps such a node out.
+    // An earlier boot is refused and a later one accepted. So a clock that went back keeps such a node out.
     let mut earlier = Client::with(slave(17), address(1), booted(999), Some(key()), START);
     live(&mut gateway, &mut [], &mut [&mut earlier], START + 2 * SECOND, START + 3 * SECOND);
     assert!(!earlier.node.is_registered());
@@ -220,7 +220,7 @@ fn a_master_whose_place_was_taken_is_still_known_by_version_2() {
     }
     assert!(before.node.is_registered());
     let mut now = START + SECOND;
-    // Another one takes the place of either of them, and is gone.
+    // Other masters take the places of both, and are gone.
     for id in [3, 4] {
         let mut master = Client::with(NodeId::master(id), address(id as u8), booted(6), Some(key()), now);
         while gateway.registrar.masters().count() > usize::from(id == 3) {

@@ -1,4 +1,4 @@
-//! Headers that are written, read, and refused.
+//! Headers: writing, reading and refusing them.
 
 use super::*;
 use frame::{Hugepages, Pool, PoolConfig};
@@ -226,7 +226,7 @@ fn what_is_not_for_us_or_broken_is_refused() {
     let break_payload = |frame: &mut Frame| frame.data_mut()[45] ^= 1;
     assert_eq!(refused(sent(&break_payload), &here, Verify::Software), Refused::Checksum);
     assert!(receive(sent(&break_payload), PortId(0), &here, Verify::Nic).is_ok());
-    // A checksum as a kernel leaves it to a NIC; and a NIC that completed it.
+    // A partial checksum, as a kernel leaves it to a NIC, and the one that the NIC has completed.
     let leave_to_nic = |frame: &mut Frame| {
         let sum = checksum::pseudo_header(there.ip, here.ip, ipv4::UDP, frame.len() as u16 - 34);
         frame.data_mut()[40..42].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
@@ -242,7 +242,7 @@ fn what_is_not_for_us_or_broken_is_refused() {
     assert_eq!(pool.in_use(), 0);
 }
 
-/// What a port whose addresses are 192.0.2.1 and 192.0.2.9 receives.
+/// A port with the addresses 192.0.2.1 and 192.0.2.9.
 struct Filtered {
     pool: Pool,
     here: Local,
@@ -261,7 +261,7 @@ impl Filtered {
         Self { pool, here, there, reader, burst: Burst::new() }
     }
 
-    /// Receives a packet of this VLAN and source, after one that is usual.
+    /// Receives a usual packet, and then one of this VLAN and source.
     fn receive(&mut self, vlan: Option<u16>, source: &Local) -> Result<usize, Refused> {
         let (pool, here) = (&self.pool, self.here);
         let packet = |vlan: Option<u16>, source: &Local| {

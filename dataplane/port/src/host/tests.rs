@@ -1,4 +1,4 @@
-//! A host among others, on a wire that is memory.
+//! A host and others on a wire in memory.
 
 use super::*;
 use crate::neighbour::{NextHop, NextHops, resolve};

@@ -380,7 +380,7 @@ fn each_lcore_hears_its_sources_and_no_socket_apart_hears_any() {
             assert!(matches!(others, Err(UdpError::InUse(_))), "{bound}, {lcores}");
         }
     }
-    // RoCEv2 has none.
+    // RoCEv2 has no separate sockets.
     for options in
         [UdpOptions { roce: true, ..UdpOptions::default() }, UdpOptions { apart: 0, ..UdpOptions::default() }]
     {
@@ -432,7 +432,7 @@ fn what_leaves_apart_leaves_in_order_and_from_the_ports_own_address() {
             assert_eq!(got, expected, "{bound} to {asked}");
         }
         assert_eq!((port.counters.tx_datagrams.get(), out.counters().down.records_dropped_slow.get()), (20, 0));
-        // Nothing waits there: after a while it is no longer separate.
+        // Nothing waits in the separate socket. After a while the destination leaves it.
         port.housekeep(SECOND);
         assert!(!port.slow.has_members());
         assert_eq!(port.counters.tx_slow_destinations.get(), 0);

@@ -1,4 +1,4 @@
-//! What is posted arrives once and in order.
+//! Posted entries arrive once and in order.
 
 use frame::{Hugepages, Shared};
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn who_sleeps_is_rung_for_once() {
     poller.poll(&mut [[0; 2]; 4]).unwrap();
     assert_eq!((poller.sleep(), poller.wake()), (Ok(true), Ok(())));
     assert_eq!(poster.post(&[[4, 4]]), Ok(Posted { count: 1, ring: false }));
-    // A burst of nothing rings for nobody.
+    // An empty burst rings no bell.
     poller.poll(&mut [[0; 2]; 4]).unwrap();
     assert_eq!((poller.sleep(), poster.post(&[])), (Ok(true), Ok(Posted { count: 0, ring: false })));
 }

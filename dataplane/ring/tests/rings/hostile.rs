@@ -1,4 +1,4 @@
-//! The other end writes what it likes, whenever it likes.
+//! The other end writes any values at any time.
 
 use frame::{Hugepages, Shared};
 use proptest::prelude::*;
@@ -61,8 +61,8 @@ fn what_was_copied_does_not_change_with_the_ring() {
 }
 
 proptest! {
-    /// Whatever is in the memory, an end does its own part or says that the ring is broken. It never polls or posts
-    /// more than the capacity beyond the other end.
+    /// With any contents of the memory, an end works or reports that the ring is broken. It never polls or posts more
+    /// than the capacity beyond the other end.
     #[test]
     fn rubbish_is_survived(
         rubbish in proptest::collection::vec((0usize..40, prop_oneof![0u64..12, any::<u64>()]), 1..60)) {

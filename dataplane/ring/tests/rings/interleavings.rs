@@ -36,7 +36,7 @@ impl<const FENCED: bool> Words for Memory<FENCED> {
     }
 }
 
-/// A bell that keeps a ring until it is heard, as an eventfd does.
+/// A bell that keeps a ring until the receiver takes it, as an eventfd does.
 #[derive(Default)]
 struct Bell {
     rung: Mutex<bool>,
@@ -61,8 +61,8 @@ impl Bell {
 
 const ENTRIES: u64 = 2;
 
-/// One end posts entries one by one, and rings when it is told to; the other one polls until it has all, and sleeps in
-/// between.
+/// One end posts entries one by one, and rings when `post` says so. The other end polls until it has all entries, and
+/// sleeps in between.
 fn pass<const FENCED: bool>(capacity: usize) {
     let words = (0..words_for(capacity, 1)).map(|_| Model(loom::sync::atomic::AtomicU64::new(0)));
     let memory = Memory::<FENCED>(Arc::new(words.collect()));
@@ -123,7 +123,7 @@ fn unfenced() {
     all_interleavings::<false>(2);
 }
 
-/// In a process of its own: what loom leaves behind when it fails may abort.
+/// The test runs in a process of its own, because loom may abort after a failure.
 #[test]
 fn without_the_fences_a_bell_is_lost() {
     let this = std::env::current_exe().unwrap();

@@ -1,5 +1,5 @@
-//! Other makers' hosts behind sockets: what a socket does not show of their packets is learned, and damage is not
-//! believed.
+//! Hosts of other makers behind sockets. The role learns the header fields that a socket does not show, and accepts no
+//! damaged packet.
 
 use crate::support;
 
@@ -14,7 +14,7 @@ fn habit(choose: impl FnMut(Time) -> (u16, u16) + 'static) -> Option<Habit> {
     Some(Box::new(choose))
 }
 
-/// Counts from here on, as Linux does: with a jump of at most one for each millisecond of a pause.
+/// Counts from `id` as Linux does: after a pause it jumps by at most one for each millisecond.
 fn linux(mut id: u16, fragment: u16) -> Option<Habit> {
     let (mut last, mut random) = (0, 1u64);
     habit(move |now| {
@@ -47,7 +47,7 @@ fn every_habit_of_a_sender_is_learned_and_costs_little() {
         ),
     ];
     for (name, make) in cases {
-        // Either end, and both.
+        // The other maker's host is at one end, at the other, or at both.
         for foreign in [[true, false], [false, true], [true, true]] {
             let mut wire = Wire::new(lent(100_000));
             for (end, is_foreign) in foreign.into_iter().enumerate() {
@@ -72,8 +72,8 @@ fn every_habit_of_a_sender_is_learned_and_costs_little() {
     }
 }
 
-/// Damage shows as a packet that only another identification explains. Of 65,536 such packets those that pass are as
-/// many as identifications are expected: of our own kind the one that it always sends, of one that counts the next few.
+/// A damaged packet is one that only another identification explains. Of 65,536 such packets, as many pass as there are
+/// expected identifications. Our own sender has one, which it always sends. A counting sender has the next few.
 #[test]
 fn damage_that_another_identification_explains_is_dropped() {
     for (habit, most) in [(None, 1), (linux(500, DF), 8)] {
@@ -82,7 +82,7 @@ fn damage_that_another_identification_explains_is_dropped() {
         let region = wire.lent();
         let mut keep = None;
         wire.work(region.rkey, Work::Read { va: region.va, len: 10_000, message: 100 }).unwrap();
-        // A request that changes memory, kept on its way.
+        // A request that changes memory is held on the wire.
         let told = wire.ends[0].command(wire.now, |answer| {
             let work = Work::Write { va: region.va, bytes: vec![0xee; 64], message: 64 };
             roce::RoceCommand::Work(roce::Job { qpn: wire.qpns[0], rkey: region.rkey, work }, answer)
@@ -94,7 +94,7 @@ fn damage_that_another_identification_explains_is_dropped() {
         let passed = |wire: &Wire| wire.ends[1].role.transport().packets_in.get();
         let before = passed(&wire);
         for id in 0..=u16::MAX {
-            // Bytes of the payload changed, so that the ICRC is that of another header.
+            // The payload is changed so that the ICRC fits another header.
             let mut damaged = packet.clone();
             let at = damaged.len() - 20;
             damaged[at] ^= 0x55;

@@ -1,4 +1,4 @@
-//! A farm behind two gateways: real registrars, and the wire in the hands of the test.
+//! A farm behind two gateways: the registrars are real, and the test carries the packets.
 
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
@@ -36,9 +36,9 @@ impl Sink for Replies {
 struct Gateway {
     address: Peer,
     registrar: Registrar,
-    /// It runs and its network works.
+    /// Whether the gateway runs and its network works.
     is_there: bool,
-    /// Records of cargo that came, and when the last one did.
+    /// Records of cargo that came, and the time of the last one.
     cargo: u64,
     last: Time,
 }
@@ -68,7 +68,7 @@ struct Rig {
     now: Time,
     gateways: [Gateway; 2],
     told: Arc<Mutex<Vec<FarmEvent>>>,
-    /// Records of answers, by the gateway that they went to.
+    /// Records of answers that went to each gateway.
     answers: [u64; 2],
 }
 
@@ -161,7 +161,7 @@ impl Rig {
         }
     }
 
-    /// Records of cargo that each gateway gets in so long.
+    /// Records of cargo that each gateway gets in this time.
     fn cargo(&mut self, time: u64) -> [u64; 2] {
         let before = [self.gateways[0].cargo, self.gateways[1].cargo];
         self.run(time);
@@ -196,7 +196,7 @@ fn when_the_first_falls_silent_cargo_goes_to_the_second_and_comes_back_once_it_i
     assert_eq!(rig.moves(), SLAVES.into());
     rig.run(SECOND);
     assert_eq!((counters.registered.get(), counters.registrations.get()), (SLAVES.into(), SLAVES.into()));
-    // It starts again, knowing nobody.
+    // The first gateway starts again and knows nobody.
     rig.gateways[0] = Gateway::new("10.0.0.1:9999", 9, rig.now);
     assert_eq!(rig.cargo(3 * SECOND)[0], 0);
     rig.run(2 * SECOND);
@@ -231,7 +231,7 @@ fn cargo_and_answers_leave_a_gateway_that_drains_at_once() {
     assert_eq!((rig.answers, rig.farm.counters().answers_elsewhere.get()), ([0, 1], 1));
     assert_eq!((rig.gateways[0].registrar.unheard(), rig.gateways[0].counter("drain_unheard")), (0, 0));
     assert_eq!(rig.moves(), SLAVES.into());
-    // With both about to leave, the first in the order is as good as the other.
+    // Both gateways are about to leave, so the first in the order is used.
     rig.gateways[1].registrar.leave(rig.now);
     rig.run(2 * MILLISECOND);
     assert_eq!(rig.cargo(100 * MILLISECOND)[1], 0);

@@ -1,4 +1,4 @@
-//! A farm and a gateway that is only as much of one as the farm can see, on a clock of its own.
+//! A farm on a virtual clock, and a gateway that has only the parts that a farm can see.
 
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
@@ -25,7 +25,7 @@ fn ids(first: u32, count: u32) -> Ids {
     Ids::range(Scale::default(), first, count).unwrap()
 }
 
-/// A farm, its outbox, and what it told people.
+/// A farm, its outbox, and its messages to the operator.
 struct Rig {
     farm: Farm,
     out: Outbox,
@@ -51,7 +51,7 @@ impl Rig {
         assert!(burst.is_empty());
     }
 
-    /// What the farm sends: to whom, of which class, the bytes.
+    /// The datagrams that the farm sends: destination, class and bytes.
     fn sent(&mut self) -> Vec<(Peer, Class, Vec<u8>)> {
         let mut sent = Vec::new();
         while let Some(datagram) = self.out.queue(PortId(0)).unwrap().take() {
@@ -72,12 +72,12 @@ fn heartbeats(bytes: &[u8]) -> Vec<Heartbeat> {
     Walk::new(bytes, Scale::default()).map(|item| Heartbeat::parse(&item.unwrap().1).unwrap()).collect()
 }
 
-/// Answers as a gateway does: a stranger gets a cookie, who shows it is registered.
+/// Answers as a gateway does. A stranger gets a cookie; a slave that sends the cookie back is registered.
 fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
     answer_with(heartbeat, 1280)
 }
 
-/// Who shows the cookie has this MTU, or the one that it proves now.
+/// A slave that sends the cookie back gets this MTU, or the larger one that it proves now.
 fn answer_with(heartbeat: &Heartbeat, mtu: u16) -> Vec<u8> {
     let registered = heartbeat.cookie == COOKIE;
     let ack = HeartbeatAck {
@@ -103,8 +103,7 @@ fn answer_with(heartbeat: &Heartbeat, mtu: u16) -> Vec<u8> {
     out
 }
 
-/// Runs farm and gateway for so long; returns how many heartbeats came in each interval of 10 ms, and in how many
-/// datagrams.
+/// Runs farm and gateway for this time. Returns the numbers of heartbeats and of datagrams in each interval of 10 ms.
 fn run(rig: &mut Rig, time: u64) -> Vec<(usize, usize)> {
     let (end, mut seen) = (rig.now + time, Vec::new());
     while rig.now < end {
@@ -175,7 +174,7 @@ fn a_farm_registers_in_packed_datagrams_and_then_spreads_its_heartbeats() {
     assert!(sum == 2 * 8_192 && datagrams <= sum / 7, "{sum} in {datagrams}");
     run(&mut rig, 3 * SECOND);
     for (count, datagrams) in run(&mut rig, 3 * SECOND) {
-        // 82 on average in 10 ms.
+        // On average 82 heartbeats come in 10 ms.
         assert!((60..=105).contains(&count) && datagrams <= 20, "{count} in {datagrams}");
     }
     assert_eq!(rig.farm.registered(), 8_192);
@@ -193,7 +192,7 @@ fn larger_packets_are_proven_a_few_at_a_time() {
         let mut now = 0;
         for (_, _, bytes) in rig.poll() {
             for heartbeat in heartbeats(&bytes) {
-                assert!(!heartbeat.padded || bytes.len() == 1472, "alone, and as large as it says");
+                assert!(!heartbeat.padded || bytes.len() == 1472, "a padded heartbeat is alone and full");
                 let mtu = &mut mtus[heartbeat.node.id as usize];
                 if heartbeat.padded {
                     now += 1;
@@ -204,7 +203,7 @@ fn larger_packets_are_proven_a_few_at_a_time() {
         }
         assert!(now <= 1, "{now} at once");
         if padded < 2_000 && padded + now == 2_000 {
-            // What was proven is told, and nothing is tried again.
+            // The proven MTU is reported, and no other size is tried.
             end = rig.now + 2 * SECOND;
         }
         padded += now;
@@ -223,7 +222,7 @@ fn slaves_that_take_less_say_so_and_send_less_at_once() {
     let mut rig = Rig::new(FarmConfig::new(gateway(), ids(0, 3)));
     let (burst, pack) = (NonZeroU32::new(16).unwrap(), NonZeroU16::new(16).unwrap());
     let traffic = TrafficConfig { master: 1, payload: 64, rate: Some(50_000), burst, pack, records: None };
-    // Largest datagram of cargo, and what heartbeats said.
+    // The largest datagram of cargo, and the MTU in the heartbeats.
     let second = |rig: &mut Rig| {
         let (mut cargo, mut claimed) = (0, Vec::new());
         for _ in 0..1000 {
@@ -297,7 +296,7 @@ fn a_slow_gateway_costs_no_registration_and_a_stop_is_not_followed_by_a_flood() 
     }
     rig.now += SECOND;
     let at_once: usize = (0..100).flat_map(|_| rig.poll()).map(|(_, _, bytes)| heartbeats(&bytes).len()).sum();
-    // 19 in each millisecond are even; in a slot of time twice that and 64 more may leave.
+    // An even rate is 19 in each millisecond. In one slot of time twice that and 64 more may leave.
     assert!((64..=120).contains(&at_once), "{at_once}");
 }
 
@@ -337,7 +336,7 @@ fn echo_goes_back_to_the_gateway_and_strangers_are_refused() {
     assert!(counters.balance());
 }
 
-/// Has the gateway register the farm, and say whether its cargo leaves from the ports of lanes.
+/// Lets the gateway register the farm. The gateway says whether its cargo leaves from the ports of lanes.
 fn register(rig: &mut Rig, lanes: bool) {
     for _ in 0..2 {
         for (_, _, bytes) in rig.poll() {
@@ -354,14 +353,14 @@ fn register(rig: &mut Rig, lanes: bool) {
 
 #[test]
 fn cargo_comes_from_the_gateways_port_or_from_the_lane_that_it_uses() {
-    // Of slave 10 the lane is 10, of slave 1035 it is 11.
+    // The lane of slave 10 is 10, and that of slave 1035 is 11.
     for (lanes, id, from, is_taken) in [
         (false, 10, "10.0.0.1:9999", true),
         (false, 10, "10.0.0.1:49162", false),
         (true, 10, "10.0.0.1:9999", true),
         (true, 10, "10.0.0.1:49162", true),
         (true, 1035, "10.0.0.1:49163", true),
-        // Another slave's lane, the first and the last, none, and another host's.
+        // The lane of another slave, the first and the last lane, no lane, and another host.
         (true, 10, "10.0.0.1:49163", false),
         (true, 1035, "10.0.0.1:49162", false),
         (true, 10, "10.0.0.1:49152", false),
@@ -373,7 +372,7 @@ fn cargo_comes_from_the_gateways_port_or_from_the_lane_that_it_uses() {
         let mut rig = Rig::new(FarmConfig::new(gateway(), Ids::list(Scale::default(), &[10, 1035]).unwrap()));
         register(&mut rig, lanes);
         rig.deliver(peer(from), &record(MsgType::ECHO, id, b"question"));
-        // Wherever it came from, the answer goes to where the gateway listens.
+        // The answer goes to the address on which the gateway listens, whatever the source of the question.
         let reply = (gateway(), Class::Up, record(MsgType::ECHO_REPLY, id, b"question"));
         let expected = if is_taken { vec![reply] } else { vec![] };
         assert_eq!(rig.sent(), expected, "{id} from {from}, lanes {lanes}");
@@ -406,7 +405,7 @@ fn answers_to_an_earlier_start_are_refused_and_counted_by_name() {
         config.node.challenges = link::ChallengeSecret::new([secret; 32]);
         config
     };
-    // All that a gateway said to an earlier start, and as often as the later one speaks.
+    // All answers of a gateway to an earlier start are sent as often as the later one sends a heartbeat.
     let mut earlier = Rig::new(config(1));
     let mut said = Vec::new();
     for _ in 0..50 {

@@ -1,5 +1,5 @@
-//! What a responder says to requests that come in order, too early, too often, and while it cannot send: nothing that
-//! was done is told to come again, nothing is refused, and in the end the peer has heard of everything.
+//! Answers of a responder to requests that come in order, too early, too often, and while it cannot send. It never asks
+//! again for a request that was done, it refuses nothing, and in the end the peer has an answer to everything.
 
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ const MTU: u32 = 256;
 const MOST: u32 = 4;
 const BASE: u64 = 0x1_0000;
 const SIZE: u32 = 4096;
-/// Where READs read, WRITEs and SENDs write, and the word of the atomic operations.
+/// The addresses that READs read, that WRITEs and SENDs write, and the word of the atomic operations.
 const READ_AT: u64 = BASE;
 const WRITE_AT: u64 = BASE + 2048;
 const WORD_AT: u64 = BASE + 3072;
@@ -28,7 +28,7 @@ fn pattern(at: u64) -> u8 {
     (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
-/// Takes so many packets.
+/// Takes this many packets.
 #[derive(Default)]
 struct Wire {
     open: Vec<u8>,
@@ -51,12 +51,12 @@ impl Sink for Wire {
     }
 }
 
-/// What the peer asks for.
+/// A request of the peer.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     Send,
     Write,
-    /// Of which region, and how many packets.
+    /// The number of the region, and the number of packets.
     Read(usize, u32),
     Add(u64),
 }
@@ -65,35 +65,35 @@ enum Ask {
 #[derive(Clone, Copy, Debug)]
 enum Act {
     New(Ask),
-    /// A request beyond the expected one comes.
+    /// A request comes whose PSN is beyond the expected one.
     Early(u32),
-    /// One of those that were done comes again; a READ from one of its packets on, and not always to its end.
+    /// A request that was done comes again. A READ may begin at a later packet and end earlier.
     Again(usize, u32, u32),
     Transmit(usize),
     PostReceive,
-    /// Everything leaves; then a region vanishes from which READs were answered.
+    /// All packets leave. Then a region vanishes from which READs were answered.
     Vanish,
 }
 
-/// The peer, and what it knows of the responder.
+/// The peer, and its knowledge about the responder.
 struct Peer {
     endpoint: Endpoint<Vec<u8>>,
     qpn: Qpn,
     keys: [u32; 2],
     wire: Wire,
     vanished: bool,
-    /// What was done, with its PSN; of an atomic operation what the word was before.
+    /// The requests that were done, with their PSNs. For an atomic operation the last field is the word before it.
     done: Vec<(Psn, Ask, u64)>,
     word: u64,
     epsn: Psn,
     receives: u32,
-    /// The last PSN that was dropped since the responder said what it misses.
+    /// The last PSN that was dropped after the responder's last NAK.
     beyond: Option<Psn>,
-    /// It was said of the expected PSN.
+    /// The responder has sent a NAK for the expected PSN.
     told: bool,
-    /// The expected request found no receive, and that was not said yet.
+    /// The expected request found no receive, and no RNR NAK was sent yet.
     not_ready: bool,
-    /// All before it was acknowledged.
+    /// All PSNs before this one were acknowledged.
     heard: Psn,
 }
 
@@ -111,7 +111,7 @@ impl Peer {
         let qpn = endpoint.create(0x00ab_cd00, 1).expect("there is room for a queue pair");
         endpoint.init(qpn).expect("it is in RESET");
         let (psn, rnr_timer) = (Psn::new(0xff_fff0), RnrTimer::new(1));
-        // More than there are acts: all stay in the response cache.
+        // The depth is larger than the number of acts, so that all answers stay in the response cache.
         let (path, peer, mtu, read_depth) = (PathId(0), Qpn(7), PathMtu::B256, 128);
         let receive = ReadyToReceive { path, peer, psn, mtu, read_depth, rnr_timer };
         endpoint.ready_to_receive(qpn, &receive).expect("it is in INIT");
@@ -144,7 +144,7 @@ impl Peer {
         while self.endpoint.poll().is_some() {}
     }
 
-    /// One request, of which a READ is asked for from packet `from` on, up to `until`.
+    /// One request. A READ is asked for from packet `from` to before `until`.
     fn ask(&mut self, psn: Psn, ask: Ask, from: u32, until: u32) {
         match ask {
             Ask::Send => self.receive(Opcode::SEND_ONLY, psn, &[], 10),
@@ -173,7 +173,7 @@ impl Peer {
         let ask = if let (Ask::Read(_, packets), true) = (ask, self.vanished) { Ask::Read(0, packets) } else { ask };
         self.ask(self.epsn, ask, 0, Self::packets(ask));
         if matches!(ask, Ask::Send) && self.receives == 0 {
-            // It will be said of this attempt, too.
+            // The responder will send an RNR NAK for this attempt, too.
             (self.not_ready, self.told) = (true, false);
             return;
         }
@@ -228,15 +228,15 @@ impl Peer {
             let heard = match (packet.opcode().kind(), packet.aeth().and_then(|aeth| aeth.syndrome())) {
                 (Kind::Acknowledge, Some(Syndrome::Ack { .. })) => psn.next(),
                 (Kind::Acknowledge, Some(Syndrome::Nak(NakCode::SequenceError))) => {
-                    assert_eq!(psn, self.epsn, "what is missing is the expected request");
-                    assert!(self.beyond.take().is_some(), "something beyond it was dropped, and not told before");
+                    assert_eq!(psn, self.epsn, "the NAK names the expected request");
+                    assert!(self.beyond.take().is_some(), "a later request was dropped, and no NAK was sent for that");
                     self.told = true;
                     psn
                 }
                 (Kind::Acknowledge, Some(Syndrome::RnrNak(_))) => {
-                    assert_eq!(psn, self.epsn, "what is to come again is the expected request");
+                    assert_eq!(psn, self.epsn, "the RNR NAK names the expected request");
                     assert!(self.not_ready, "it found no receive");
-                    // All comes again after that.
+                    // The peer sends all of them again after that.
                     (self.told, self.not_ready, self.beyond) = (true, false, None);
                     psn
                 }
@@ -252,12 +252,12 @@ impl Peer {
                     assert!(matches!(ask, Ask::Read(..)), "{ask:?} is not answered with bytes");
                     let at = READ_AT + u64::from(psn.distance(first) * MTU);
                     let expected = (at..).map(pattern).take(packet.payload().len());
-                    assert!(packet.payload().iter().copied().eq(expected), "the bytes of its place");
+                    assert!(packet.payload().iter().copied().eq(expected), "the bytes of its address");
                     psn.next()
                 }
                 (kind, syndrome) => panic!("{kind:?} {syndrome:?}: nothing here is refused"),
             };
-            assert!(!self.epsn.is_before(heard), "what was not done is not acknowledged");
+            assert!(!self.epsn.is_before(heard), "a request was acknowledged before it was done");
             if self.heard.is_before(heard) {
                 self.heard = heard;
             }
@@ -296,6 +296,6 @@ proptest! {
         assert_eq!(peer.heard, peer.epsn, "an ACK was hidden");
         assert_eq!(peer.endpoint.state(peer.qpn), Some(State::Rtr));
         assert!(peer.endpoint.counters().balance());
-        assert!(!peer.not_ready && peer.beyond.is_none(), "what is missing was said");
+        assert!(!peer.not_ready && peer.beyond.is_none(), "a NAK is missing");
     }
 }

@@ -1,4 +1,4 @@
-//! The body of the fuzz target on random input, and what a wrong rkey learns.
+//! The body of the fuzz target on random input, and what a peer with a wrong rkey can learn.
 
 use proptest::prelude::*;
 use transport::{Access, Arrival, Config, Endpoint, PathId, Qpn, ReadyToReceive, Region, Room, Sink};
@@ -28,7 +28,7 @@ proptest! {
     ) {
         let mut input = vec![own];
         for (mode, fields, headers) in packets {
-            // From the peer, whole and with a right ICRC; time passes, and answers leave, now and then.
+            // The packets come from the peer, whole and with a right ICRC. Time passes and answers leave now and then.
             input.push(mode & !0x0f);
             input.extend(fields);
             input.extend(headers);
@@ -37,7 +37,7 @@ proptest! {
     }
 }
 
-/// What one request is answered with.
+/// The answers to one request.
 fn answer(address: u64, key: u32, len: u32, opcode: Opcode) -> Vec<Vec<u8>> {
     let mut endpoint = Endpoint::new(Config { regions: 4, ..Config::default() }, 0).unwrap();
     for (random, domain) in [(0x1234_5670, 1), (0x4321_0000, 2)] {
@@ -83,7 +83,7 @@ impl Sink for Sent {
 
 proptest! {
     /// The answer is the same to the last bit whether there is a region with nearly this key, one of another domain, or
-    /// none, and wherever in it the address is.
+    /// none. The address in the region does not matter either.
     #[test]
     fn a_wrong_rkey_learns_nothing(key in any::<u32>(), place in 0u32..4, inside in 0u64..4000,
         outside in any::<u64>()) {

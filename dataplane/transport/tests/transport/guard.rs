@@ -1,5 +1,5 @@
-//! A region between guard pages, and a peer that writes wherever it likes: what is in bounds happens, what is not
-//! changes nothing, and one byte outside would be the end of the test.
+//! A region between guard pages, and a peer that writes to any address. Requests inside the region are done, and others
+//! change nothing. One byte written outside would end the test with a signal.
 
 use frame::{Guarded, Hugepages};
 use proptest::prelude::*;
@@ -72,14 +72,14 @@ impl Rig {
         self.psn += 1;
     }
 
-    /// Where a range of so many bytes is in the model, by arithmetic that cannot wrap.
+    /// The place in the model of a range of this many bytes, computed so that it cannot wrap.
     fn place(&self, address: u64, len: usize) -> Option<std::ops::Range<usize>> {
         let start = u128::from(address).checked_sub(u128::from(self.base))?;
         let end = start + len as u128;
         (end <= u128::from(LEN)).then_some(start as usize..end as usize)
     }
 
-    /// One attempt, on this side and in the model.
+    /// Makes one attempt at the endpoint and in the model.
     fn attempt(&mut self, attempt: &Attempt) {
         let Attempt { kind, address, len, said, byte } = *attempt;
         let payload = vec![byte; len];
@@ -99,7 +99,7 @@ impl Rig {
                 let reth = Reth::new(address, self.key, 256 + said);
                 self.packet(Opcode::WRITE_FIRST, header(&reth), &[byte; 256]);
                 self.packet(Opcode::WRITE_LAST, &[], &payload);
-                // The whole is judged by what the first packet says.
+                // The first packet's length decides about the whole message.
                 if self.place(address, 256 + said as usize).is_some() && said > 0 {
                     let first = self.place(address, 256).unwrap();
                     self.model[first].fill(byte);
@@ -159,7 +159,7 @@ struct Attempt {
     kind: Kind,
     address: u64,
     len: usize,
-    /// Whether the length that is said is the one that comes.
+    /// Whether the stated length is the length that comes.
     said: bool,
     byte: u8,
 }

@@ -1,4 +1,4 @@
-//! Queue pairs: packet scripts, two endpoints and a wire with faults, and what strangers may send.
+//! Queue pairs: packet scripts, two endpoints and a wire with faults, and packets of strangers.
 //!
 //! One program for all of them: each program is linked with everything below it.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Many queue pairs of one endpoint: numbers, states, limits, and who waits for whom.
+//! Many queue pairs of one endpoint: numbers, states, limits, and the order in which they wait.
 
 use frame::Time;
 use transport::{
@@ -64,7 +64,7 @@ fn pair(config: Config, qps: u32) -> (Side, Side) {
     (a, b)
 }
 
-/// Carries what both send until neither has more.
+/// Carries packets both ways until neither side sends any more.
 fn carry(now: Time, a: &mut Side, b: &mut Side) {
     loop {
         let (mut to_b, mut to_a) = (Packets::default(), Packets::default());
@@ -93,7 +93,7 @@ fn who_waits_for_room_is_woken_also_behind_those_that_failed() {
     let config = Config { total_window: 1, replays: 1 << 16, ..Config::default() };
     let (mut a, mut b) = pair(config, 60);
     (0..60).for_each(|at| read(&mut a, at, b.key));
-    // The first ones are under way, all others wait.
+    // The first requests are under way, and all others wait.
     let mut lost = Packets::default();
     let sent = a.endpoint.transmit(1000, &mut lost);
     assert_eq!((sent, a.endpoint.counters().window_waits.get()), (7, 53));
@@ -106,7 +106,7 @@ fn who_waits_for_room_is_woken_also_behind_those_that_failed() {
         flushed += 1;
     }
     assert_eq!(flushed, 40);
-    // Nothing of the first came back: the timers ask again, and then all goes through.
+    // No answer to the first requests came. The timers ask again, and then all requests end.
     let mut now = 10_000_000;
     let mut done = Vec::new();
     while done.len() < 20 {
@@ -238,7 +238,7 @@ fn limits_are_kept_and_named() {
     assert_eq!(a.endpoint.post_receive(one, receive), Err(Error::QueueFull));
     a.endpoint.post_receive(two, receive).unwrap();
     a.endpoint.reset(0, one).unwrap();
-    // Its promise is free again, and so is the place of its completion.
+    // Its reserved READs are free again, and so is the place of its completion.
     a.endpoint.ready_to_receive(two, &receive_attributes(0, one)).unwrap();
     a.endpoint.init(one).unwrap();
     a.endpoint.post_receive(one, receive).unwrap();
@@ -256,7 +256,7 @@ fn one_gone_peer_fails_its_own_queue_pairs_alone() {
         a.endpoint.init(qpn).unwrap();
         a.endpoint.ready_to_receive(qpn, &receive_attributes(at as u32 % 2, Qpn(5))).unwrap();
     }
-    // Out of the middle of the path's list, and its end.
+    // Removes queue pairs from the middle and from the end of the path's list.
     a.endpoint.destroy(0, a.qps[2]).unwrap();
     a.endpoint.destroy(0, a.qps[1]).unwrap();
     a.endpoint.peer_gone(0, PathId(0));

@@ -1,5 +1,5 @@
-//! Two endpoints over a wire that loses, repeats, reorders and marks: all ends with the right bytes, and each request
-//! once.
+//! Two endpoints over a wire that loses, repeats, reorders and marks packets. At the end all bytes are right, and each
+//! request completed once.
 
 use frame::Time;
 use frame::time::{MICROSECOND, SECOND};
@@ -50,7 +50,7 @@ struct Side {
     endpoint: Endpoint<Vec<u8>>,
     qpn: Qpn,
     key: u32,
-    /// What its memory should be in the end.
+    /// The contents that its memory should have at the end.
     model: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ fn connect(side: &mut Side, peer: Qpn, kind: PeerKind, mtu: PathMtu, psns: [u32;
     side.endpoint.ready_to_send(side.qpn, &ReadyToSend { timeout: 8, ..ReadyToSend::usual(own, depth) }).unwrap();
 }
 
-/// One run: `rate` of a thousand packets is lost, as many are repeated, delayed, marked.
+/// One run. Of a thousand packets `rate` are lost, and as many each are repeated, delayed and marked.
 fn run(number: u64, kind: PeerKind, rate: u64, works: u64) {
     let mut dice = Dice(number);
     let mtu = PathMtu::ALL[dice.roll(5) as usize];
@@ -83,10 +83,10 @@ fn run(number: u64, kind: PeerKind, rate: u64, works: u64) {
     connect(&mut a, b.qpn, kind, mtu, psns, depth);
     connect(&mut b, a.qpn, kind, mtu, [psns[1], psns[0]], depth);
 
-    // Each request has its own slice of both memories, so that the order of what happens does not matter.
+    // Each request has its own slice of both memories, so that the order of requests does not matter.
     let slice = (SIZE / works) & !7;
     let (mut posted, mut sends, mut done) = (0, VecDeque::new(), vec![0; works as usize]);
-    // Receives that were posted, and those of them that were filled.
+    // How many receives were posted, and how many of them were filled.
     let (mut ready, mut received) = (0, 0);
     let mut wire: Vec<(Time, u64, bool, bool, Vec<u8>)> = Vec::new();
     let (mut now, mut serial) = (MICROSECOND, 0);
@@ -193,7 +193,7 @@ fn a_wire_that_is_very_bad() {
     (3000..3300).for_each(|number| run(number, PeerKind::Own, 100, 40));
 }
 
-/// What has been sent, after this moment.
+/// The packets that are sent at this time.
 fn sent(side: &mut Side, now: Time) -> Vec<Vec<u8>> {
     side.endpoint.advance(now);
     let mut out = Packets::default();

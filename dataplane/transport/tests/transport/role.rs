@@ -52,7 +52,7 @@ impl Node {
         self.role.endpoint().ready_to_send(self.qpn, &ReadyToSend::usual(psn, 128)).unwrap();
     }
 
-    /// What it sends now: records and bytes of each datagram.
+    /// The datagrams that it sends now.
     fn send(&mut self, now: Time) -> Vec<Datagram> {
         self.role.advance(now, &mut self.out);
         let queue = self.out.queue(PortId(0)).unwrap();
@@ -177,7 +177,7 @@ fn a_record_of_another_slave_does_not_pass_as_ours() {
     read(&mut master, slave.key, 0, 100);
     let asked = master.send(1000);
     let mut bytes = asked[0].frame.data().to_vec();
-    // To slave 18: not ours. With the id of slave 17 and the packet of 18 it would be an ICRC that is wrong.
+    // The record is for slave 18, so not for us. With the id of slave 17 and the packet for 18 the ICRC would be wrong.
     bytes[6] = 18;
     slave.receive(2000, gateway(), &bytes);
     assert_eq!(slave.role.counters().dropped_not_ours.get(), 1);
@@ -189,7 +189,7 @@ fn a_record_of_another_slave_does_not_pass_as_ours() {
     slave.receive(2000, Peer::socket(PortId(0), "10.0.0.2:9999".parse().unwrap()), &bytes);
     assert_eq!(slave.role.counters().refused_source.get(), 1);
     assert!(slave.send(2000).is_empty());
-    // From another port of the gateway it is fine, and from another gateway once it is known.
+    // The record is accepted from another UDP port of the gateway, and from another gateway after that one is known.
     slave.receive(2000, Peer::socket(PortId(0), "10.0.0.1:50000".parse().unwrap()), &bytes);
     assert_eq!(slave.send(2000).len(), 1);
     let other = Peer::socket(PortId(0), "10.0.0.2:9999".parse().unwrap());

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// RFC 1071 word for word: big-endian words, carries folded at once.
+    /// The sum exactly as RFC 1071 describes it: big-endian words, and each carry is added at once.
     fn naive(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;
         for pair in bytes.chunks(2) {

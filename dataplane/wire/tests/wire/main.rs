@@ -1,4 +1,4 @@
-//! The formats: as the document has them, for all values, from random bytes, and put together from parts.
+//! The formats: the blocks of the document, properties for all values, random bytes, and reassembly.
 //!
 //! One program for all of them: each program is linked with everything below it.
 

@@ -13,7 +13,7 @@ fn header(slave: u32, req: u64) -> RecordHeader {
     RecordHeader::new(MsgType::PATTERN, slave, req, 0)
 }
 
-/// A part with any fields, also false ones.
+/// A part with any fields, also invalid ones.
 fn raw(header: RecordHeader, offset: u32, total: u32, data: &[u8], is_frag: u8) -> Vec<u8> {
     let payload = [&offset.to_le_bytes()[..], &total.to_le_bytes(), data].concat();
     let header = RecordHeader::new(header.msg_type(), header.slave_id(), header.req_id(), payload.len() as u32);
@@ -34,7 +34,7 @@ fn balanced(parts: &Reassembler) {
     assert_eq!(parts.held_bytes() == 0, parts.deadline().is_none());
 }
 
-/// Pushes `first`, then `second`, which must be refused, and gives the counters with nothing held.
+/// Pushes `first`, then `second`, which must be refused. Returns the counters; nothing is held any more.
 fn refused(first: &[u8], second: &[u8], error: PartError) -> PartCounters {
     let mut parts = Reassembler::new(LIMITS);
     assert_eq!(push(&mut parts, 0, first), Ok(None));
@@ -111,7 +111,7 @@ fn an_incomplete_message_expires() {
     assert_eq!((parts.deadline(), parts.expire(1_099)), (Some(1_100), 0));
     assert_eq!((parts.expire(1_100), parts.counters().expired), (1, 2));
     assert_eq!(parts.deadline(), Some(1_700));
-    // Pushing is enough: the late part begins anew.
+    // `push` alone notices the expiry: the late part begins a new message.
     assert_eq!(push(&mut parts, 1_700, &raw(header(17, 2), 2, 8, b"cdefgh", LAST)), Ok(None));
     assert_eq!(parts.counters().expired, 3);
     balanced(&parts);
@@ -170,7 +170,7 @@ proptest! {
             return Ok(());
         }
         prop_assert!(pieces.len() > 1);
-        // Everything twice but the piece that comes last: after it, a repetition would begin the message anew.
+        // Every piece comes twice, except the last one. After the last piece a repetition would begin a new message.
         let mut state = order;
         let mut shuffle = |pieces: &mut Vec<Piece>| for i in (1..pieces.len()).rev() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

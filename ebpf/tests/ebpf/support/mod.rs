@@ -1,4 +1,4 @@
-//! A loaded program, packets for it, and what it makes of them, by BPF_PROG_TEST_RUN. Needs CAP_BPF, CAP_PERFMON,
+//! A loaded program, packets for it, and their verdicts, by BPF_PROG_TEST_RUN. Needs CAP_BPF, CAP_PERFMON,
 //! CAP_NET_ADMIN and CAP_NET_RAW.
 
 use ebpf::Steer;
@@ -11,14 +11,15 @@ mod socket;
 pub(crate) use packet::*;
 pub(crate) use socket::socket;
 
-/// Gives the program a socket on a queue, for as long as what is returned lives.
+/// Gives the program a socket on a queue. The socket is there until the returned descriptor is dropped.
 pub(crate) fn serve(steer: &mut Steer, queue: u32) -> OwnedFd {
     let socket = socket();
     steer.set_socket(queue, socket.as_fd()).unwrap();
     socket
 }
 
-/// Moves the calling thread, and what it starts, into a network namespace that ends with them.
+/// Moves the calling thread into a new network namespace. The threads and processes that it starts are in it, too, and
+/// the namespace ends with the last of them.
 pub(crate) fn enter_own_namespace() -> Option<()> {
     // SAFETY: no memory is involved; only this thread moves.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {

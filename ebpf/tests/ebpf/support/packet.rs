@@ -1,5 +1,5 @@
-//! Packets, the program that they are for, and what it makes of them, by BPF_PROG_TEST_RUN: all without `unsafe`, so
-//! that other crates' tests can use it as well.
+//! Packets, the program that takes them, and their verdicts, by BPF_PROG_TEST_RUN. All of it is without `unsafe`, so
+//! that tests of other crates can use it as well.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -31,7 +31,7 @@ pub(crate) const VLANS: [u32; VLAN_WORDS] = {
     words
 };
 
-/// Where things stand in [`PACKET`].
+/// The offsets of headers and fields in [`PACKET`].
 pub(crate) const IP: usize = 14;
 pub(crate) const TTL: usize = IP + 8;
 pub(crate) const UDP: usize = IP + 20;
@@ -41,7 +41,8 @@ pub(crate) const MSG_TYPE: usize = RECORD + wire::record::offset::MSG_TYPE;
 pub(crate) const SLAVE_ID: usize = RECORD + wire::record::offset::SLAVE_ID;
 pub(crate) const PAYLOAD_LEN: usize = RECORD + wire::record::offset::PAYLOAD_LEN;
 
-/// Says why tests are left out, past the capture of a passing test's output; with GVM_TESTS=require that is a failure.
+/// Says why tests are left out, also when the output of passing tests is captured. With GVM_TESTS=require it is a
+/// failure.
 pub(crate) fn skip(reason: impl std::fmt::Display) {
     assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
     let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
@@ -67,7 +68,7 @@ pub(crate) fn shards() -> ShardSet {
     ShardSet::new(Scale::default(), &[Shard(0), Shard(15)]).unwrap()
 }
 
-/// Changes bytes of a packet, to make another one.
+/// A copy of a packet with some bytes changed.
 pub(crate) fn with(packet: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     for &(at, bytes) in changes {
@@ -118,7 +119,7 @@ pub(crate) fn run(steer: &mut Steer, packet: &[u8]) -> (u32, Verdict, Vec<u8>) {
     run_in(steer, packet, None)
 }
 
-/// An `xdp_md` for a packet of this length that came in there.
+/// An `xdp_md` for a packet of this length that came in on this interface and queue.
 pub(crate) fn context(len: usize, ifindex: u32, queue: u32) -> Vec<u8> {
     [0, len as u32, 0, ifindex, queue, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }

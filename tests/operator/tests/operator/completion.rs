@@ -1,4 +1,4 @@
-//! Completions in a real, interactive bash: the scripts are loaded, lines are typed, TAB is pressed.
+//! Completions in a real, interactive bash. The scripts are loaded, lines are typed, and TAB is pressed.
 
 use netns::product::{binaries, until};
 use operator::has_tool;
@@ -68,15 +68,15 @@ fn commands_options_and_their_values_are_offered_at_every_depth() {
         assert!(offered.iter().any(|offer| offer == wanted), "{wanted}: {offered:?}");
     }
     assert_eq!(bash.tab("gvm-dp sta"), "gvm-dp stats");
-    // The second word: where the script of the library fell silent.
+    // The second word. The library's own script offered nothing here.
     assert_eq!(bash.offers("gvm-dp config "), ["check", "example", "help", "show"].map(String::from));
     assert_eq!(bash.tab("gvm-dp config ex"), "gvm-dp config example");
     assert_eq!(bash.tab("gvm-dp slave --cluster"), "gvm-dp slave --cluster-key-file");
-    // The third.
+    // The third word.
     assert_eq!(bash.tab("gvm-dp config show sl"), "gvm-dp config show slave");
     assert_eq!(bash.tab("gvm-dp qp bench --rnr"), "gvm-dp qp bench --rnr-retries");
     assert_eq!(bash.tab("gvm-dp config show slave --cou"), "gvm-dp config show slave --count");
-    // Values, also behind = and after a word that bash cuts into pieces.
+    // Values, also behind `=`, and after a word that bash splits.
     assert_eq!(bash.offers("gvm-dp --rx-mode "), ["adaptive", "polling"]);
     assert_eq!(bash.offers("gvm-dp slave --seccomp "), ["log", "off", "on"]);
     assert_eq!(bash.tab("gvm-dp --rx-mode=po"), "gvm-dp --rx-mode=polling");
@@ -119,7 +119,7 @@ fn names_of_running_processes_and_files_are_offered() {
     assert_eq!(bash.tab("gvm-dp --key-file ke"), "gvm-dp --key-file keys/");
 }
 
-/// The scripts of the other shells say what to complete, and are accepted by their shell where it is here.
+/// The scripts of the other shells name the completions. Each is accepted by its shell, if that is installed.
 #[test]
 fn every_shell_has_a_script_that_it_takes() {
     for (program, arguments) in [("gvm-dp", ["completion"]), ("gvm-pktgen", ["--completion"])] {

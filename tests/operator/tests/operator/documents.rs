@@ -1,5 +1,5 @@
-//! Every block of the documents, tested by its class: what can be typed is typed, and what needs a device is at least
-//! something that the programs accept.
+//! Every block of the documents, tested by its class. Commands that can run here are run. Commands that need a device
+//! must at least be accepted by the programs.
 
 use netns::product::{binaries, until};
 use netns::shell::{Machine, project};
@@ -9,7 +9,8 @@ use operator::words::commands;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What may stand behind the language of a block, and so what is tested of it; see CONTRIBUTING.md.
+/// The classes that may stand behind the language of a block. The class decides how the block is tested; see
+/// CONTRIBUTING.md.
 const CLASSES: [(&str, &[&str]); 11] = [
     (
         "sh",
@@ -55,7 +56,7 @@ fn every_block_has_a_class_that_says_how_it_is_tested() {
     }
     for block in all_blocks() {
         let known = CLASSES.iter().find(|(language, _)| *language == block.language);
-        // Hex is read by name, by the test of the wire format.
+        // The test of the wire format reads blocks of hex by their names.
         let fits = known.is_some_and(|(language, classes)| {
             classes.contains(&block.class.as_str()) || (*language == "hex" && !block.class.is_empty())
         });
@@ -66,7 +67,7 @@ fn every_block_has_a_class_that_says_how_it_is_tested() {
     fail_with(&faults);
 }
 
-/// Also of those that run, and of those that need what is not here.
+/// This includes blocks that run, and blocks that need something that is missing here.
 #[test]
 fn every_line_of_a_shell_can_be_typed() {
     let (mut faults, mut lines) = (Vec::new(), 0);
@@ -82,12 +83,12 @@ fn every_line_of_a_shell_can_be_typed() {
     fail_with(&faults);
 }
 
-/// How a command is used, in blocks of their own and in the text.
+/// Checks lines of usage, in blocks and in the text.
 #[test]
 fn flags_and_commands_that_are_named_exist() {
     let (mut faults, mut named) = (Vec::new(), 0);
     for block in of_class("sh", "usage") {
-        // What is indented goes on with the line before.
+        // An indented line continues the line before.
         let lines = block.text.replace("\n  ", " ");
         named += lines.lines().count();
         faults.extend(lines.lines().flat_map(wrong_usage).map(|fault| format!("{}: {fault}", block.place)));
@@ -121,7 +122,7 @@ impl Drop for Directory {
     }
 }
 
-/// Runs each command line of a block in a shell of its own, as somebody types them one after the other.
+/// Runs each command line of a block in a shell of its own, one after the other.
 fn run(block: &Block, directory: &Path) {
     let path = format!("{}:{}", binaries().display(), std::env::var("PATH").unwrap_or_default());
     let script = format!("set -eu\n{}", block.text);
@@ -152,7 +153,7 @@ fn blocks_that_need_nothing_run() {
 struct Loaded {
     machine: Machine,
     beside: Vec<Child>,
-    // Last, so that it is removed when nobody uses it any more.
+    // The last field, so that the directory is removed when nobody uses it any more.
     directory: Directory,
 }
 
@@ -202,7 +203,7 @@ impl Loaded {
         loaded
     }
 
-    /// Beside the box, so that the box's only process is its gateway.
+    /// Starts a program outside the box, so that the gateway is the only process in the box.
     fn start(&mut self, line: &[&str]) {
         let mut command = Command::new(binaries().join(line[0]));
         command.args(&line[1..]).env("GVM_DP_RUN_DIR", &self.directory.0).env_remove("RUST_LOG");
@@ -234,7 +235,7 @@ fn blocks_about_a_running_gateway_run_beside_one() {
     }
 }
 
-/// The example of the configuration file: it is good, and both of its roles start from it and find each other.
+/// The examples of configuration files are valid. Both roles start from them and find each other.
 #[test]
 fn configurations_are_good_and_start() {
     let blocks = of_class("toml", "config");
@@ -246,7 +247,7 @@ fn configurations_are_good_and_start() {
         machine.run(
             "gvm-dp key derive --key-file /etc/gvm-dp/cluster.key --role slave --id 17 --out /etc/gvm-dp/slave-17.key",
         );
-        // As it is written, with the box's own paths and address.
+        // The text as it is written, with the box's own paths and address.
         let (etc, address) = (machine.path("/etc/").display().to_string(), machine.run("echo -n 127.0.0.1"));
         let text =
             block.text.replace("/etc/", &format!("{}/", etc.trim_end_matches('/'))).replace("127.0.0.1", &address);
@@ -276,7 +277,7 @@ fn static_routes_are_taken() {
         std::fs::write(&config, format!("{ports}\n[gateway]\nstatic-routes = \"{}\"\n", routes.display())).unwrap();
         let output = Command::new(binaries().join("gvm-dp")).args(["config", "check"]).arg(&config).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        // Without DPDK's plugin the ports are lacking, and the routes are looked at all the same.
+        // Without DPDK's plugin the ports are missing. The routes are checked all the same.
         let about_routes = said.contains(routes.to_str().unwrap());
         assert!(
             !about_routes && (output.status.success() || output.status.code() == Some(3)),
@@ -286,7 +287,7 @@ fn static_routes_are_taken() {
     }
 }
 
-/// Lines of units that are added to ours: the sections and names are those of systemd, and the whole stays sound.
+/// Lines that are added to our unit. Sections and names must be those of systemd, and the whole unit must stay valid.
 #[test]
 fn additions_to_the_unit_are_sound() {
     let blocks = of_class("ini", "unit");
@@ -301,7 +302,7 @@ fn additions_to_the_unit_are_sound() {
             }
             let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{}: {line}", block.place));
             let ours = unit.split(section).nth(1).unwrap_or_else(|| panic!("{}: no {section}", block.place));
-            // It changes what the unit says, or it is no change of the unit.
+            // The line must change a setting that the unit has.
             assert!(ours.contains(&format!("\n{name}=")), "{}: the unit has no {name}", block.place);
             assert!(!value.contains('#'), "{}: systemd takes a comment behind a value for a part of it", block.place);
         }

@@ -1,4 +1,4 @@
-//! Documents, completions, manual pages and packages as an operator meets them.
+//! Documents, completions, manual pages and packages, used as an operator uses them.
 //!
 //! One program for all of them: each program is linked with everything below it.
 #![forbid(unsafe_code)]

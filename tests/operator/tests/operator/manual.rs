@@ -1,4 +1,4 @@
-//! Manual pages, as the distribution's tools see them.
+//! Manual pages, checked by the distribution's tools.
 
 use netns::product::binaries;
 use operator::has_tool;
@@ -28,7 +28,7 @@ fn the_linter_of_manual_pages_has_nothing_to_say() {
     }
     let output = Command::new("mandoc").args(["-T", "lint", "-W", "style"]).args(&pages).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // And they read well: the name, and a flag with its help.
+    // The formatted page has the name, and a flag with its help.
     let read = Command::new("mandoc").args(["-T", "utf8"]).arg(directory.join("gvm-pktgen.1")).output().unwrap();
     let _ = std::fs::remove_dir_all(&directory);
     assert!(output.status.success() && said.is_empty(), "{said}");

@@ -1,4 +1,4 @@
-//! Metrics, rules and the queries of the documents, as Prometheus' own tool sees them.
+//! Metrics, rules and the queries of the documents, checked by Prometheus' own tool.
 
 use netns::shell::{Machine, project};
 use operator::document::all_blocks;
@@ -6,7 +6,7 @@ use operator::has_tool;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// What a gateway answers to a scrape.
+/// The answer of a gateway to a scrape.
 fn scraped() -> String {
     let mut machine = Machine::new();
     machine.run("sudo scripts/install.sh");
@@ -21,7 +21,7 @@ fn scraped() -> String {
     text
 }
 
-/// What `promtool check WHAT` says of a text; nothing when it is content.
+/// The output of `promtool check WHAT` for a text; empty if it finds no fault.
 fn checked(what: &[&str], text: &str) -> String {
     let mut tool = Command::new("promtool");
     tool.arg("check").args(what).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -32,7 +32,7 @@ fn checked(what: &[&str], text: &str) -> String {
     if output.status.success() { said } else { format!("{}: {said}", output.status) }
 }
 
-/// Names of our metrics in a text, without what histograms add.
+/// Names of our metrics in a text, without the suffixes that histograms add.
 fn names(text: &str) -> Vec<&str> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut names: Vec<&str> =
@@ -47,7 +47,8 @@ fn names(text: &str) -> Vec<&str> {
     names
 }
 
-/// Base units, and no other name that Prometheus' linter dislikes; where the linter is, it is asked.
+/// Names have base units, and nothing else that Prometheus' linter rejects. The linter itself checks them, if it is
+/// installed.
 #[test]
 fn the_linter_of_metrics_has_nothing_to_say() {
     let text = scraped();
@@ -67,7 +68,7 @@ fn the_linter_of_metrics_has_nothing_to_say() {
         return;
     }
     assert_eq!(checked(&["metrics"], &text), "");
-    // Queries are taken as rules are.
+    // Queries are checked as parts of rules.
     let directory = std::env::temp_dir().join(format!("gvm-promtool-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let mut rules = String::from("groups:\n  - name: documents\n    rules:\n");

@@ -1,4 +1,4 @@
-//! The Debian packages: built, and looked at by the distribution's own tools.
+//! The Debian packages are built, and the distribution's own tools check them.
 
 use netns::product::binaries;
 use netns::shell::project;
@@ -6,10 +6,10 @@ use operator::has_tool;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Who builds packages here.
+/// The maintainer for the packages of this test.
 const MAINTAINER: (&str, &str) = ("Pat Builder", "pat@builder.org");
 
-/// Runs a tool, and returns what it said; it must end well.
+/// Runs a tool, which must succeed, and returns its output.
 fn said(program: &str, arguments: &[&str], file: &Path) -> String {
     let mut command = Command::new(program);
     command.env("DEBFULLNAME", MAINTAINER.0).env("DEBEMAIL", MAINTAINER.1);
@@ -79,7 +79,7 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
     assert!(sections.contains(".text") && !sections.contains(".debug_info"), "it is stripped: {sections}");
     let changes = said("gzip", &["-dc"], &unpacked.join("usr/share/doc/gvm-dp/changelog.Debian.gz"));
     assert!(changes.contains(" -- Pat Builder <pat@builder.org>  "), "{changes}");
-    // A manual page's date and the package's are those of the release.
+    // The dates of the manual page and of the package are that of the release.
     assert!(said("gzip", &["-dc"], &unpacked.join("usr/share/man/man1/gvm-dp.1.gz")).contains(shell_release()));
     if has_tool("lintian", false) {
         for package in [plugin, whole] {

@@ -1,4 +1,4 @@
-//! `gvm-dp top` on a real terminal: whatever ends it, the terminal is as it was before.
+//! `gvm-dp top` on a real terminal. Whatever ends it, the terminal is as it was before.
 
 use netns::product::{binaries, until};
 use operator::has_tool;
@@ -51,11 +51,11 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         }
         let directory = place.directory.to_str().unwrap();
         let mut bash = Terminal::open(&place.directory, binaries(), &[("GVM_DP_RUN_DIR", directory)]);
-        // Another shell around it: an interactive one sets its terminal up by itself when a program was killed.
+        // Another shell runs around it, because an interactive shell resets its terminal after a program was killed.
         let top = r#"sh -c "echo \$\$ >pid; exec gvm-dp top --name shown""#;
         bash.begin(&format!("sh -c 'stty -g >before; {top}; echo $? >code; stty -g >after'"));
         let pid: i32 = until("its process id", || place.read("pid")).trim().parse().unwrap();
-        // On the other screen, it has the terminal.
+        // When the alternate screen is shown, the program has the terminal.
         bash.until("\x1b[?1049h");
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
         bash.until("\x1b[?1049l");

@@ -117,7 +117,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of so many bytes.
+    /// A ring of this many bytes.
     pub fn new(len: usize) -> Self {
         Self { len, head: 0, taken: VecDeque::new() }
     }

@@ -60,13 +60,13 @@ struct Message {
 /// Keys of the regions that a flow uses, and of those that it must not reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
-    /// Of the requester: buffers.
+    /// The requester's buffers.
     pub local: u32,
-    /// Of the responder: what READs, WRITEs and atomic operations are for.
+    /// The responder's area for READs, WRITEs and atomic operations.
     pub area: u32,
-    /// Of the responder: receives.
+    /// The responder's receives.
     pub receives: u32,
-    /// Of the responder: not for the peer.
+    /// A region of the responder that the peer must not reach.
     pub private: u32,
 }
 
@@ -105,7 +105,7 @@ fn err<T>(what: String) -> Result<T, String> {
 }
 
 impl Flow {
-    /// A flow that has so many requests to make.
+    /// A flow that has this many requests to make.
     pub fn new(plan: &Plan, keys: Keys, left: u32, area: Vec<u8>, buffers: Vec<u8>, received: Vec<u8>) -> Self {
         Self {
             keys,

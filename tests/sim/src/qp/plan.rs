@@ -13,7 +13,7 @@ pub enum Mood {
     Clean,
     /// 1 % loss, reordering, duplication: everything completes.
     Mild,
-    /// Much of every fault: requests between our own peers complete; the standard's count of retries may run out.
+    /// Much of every fault. Requests between our own peers complete. With RoCE peers the count of retries may run out.
     Rough,
 }
 
@@ -36,7 +36,7 @@ pub struct Faults {
     pub jitter: Time,
     /// What is added to those that are late.
     pub late: Time,
-    /// From when to when everything is lost.
+    /// Times from and to which everything is lost.
     pub cuts: Vec<(Time, Time)>,
 }
 
@@ -58,7 +58,7 @@ pub struct Plan {
     pub mood: Mood,
     /// Sizes of both endpoints.
     pub config: Config,
-    /// Both ends are this for each other.
+    /// What each end is for the other.
     pub kind: PeerKind,
     /// The path MTU.
     pub mtu: PathMtu,
@@ -66,7 +66,7 @@ pub struct Plan {
     pub connections: usize,
     /// Paths that they are spread over.
     pub paths: u32,
-    /// Where PSNs begin, by direction.
+    /// The first PSN of each direction.
     pub psns: [Psn; 2],
     /// READs and atomic operations that may be outstanding.
     pub read_depth: u8,

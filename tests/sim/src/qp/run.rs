@@ -27,7 +27,7 @@ struct Run {
     rng: Rng,
     now: Time,
     ends: [End; 2],
-    /// By sender.
+    /// The wires, by sender.
     wires: [Wire; 2],
     links: Vec<Link>,
     /// When each end was polled last.
@@ -163,7 +163,7 @@ impl Run {
             let patience = patience.filter(|&at| at > self.polled[side]);
             due = [due, receive, patience].into_iter().flatten().min();
         }
-        // It was polled a moment ago, so it is busy until then.
+        // The end was polled a moment ago, so it is busy until the next poll is allowed.
         Some(due?.max(self.polled[side] + self.plan.poll))
     }
 
@@ -221,7 +221,7 @@ impl Run {
         let now = self.now;
         for link in self.links.iter_mut().filter(|link| !link.over) {
             if link.failed.iter().any(Option::is_some) {
-                // The other end is told, or finds out by its own requests; an end without requests does not find out.
+                // The other end is told, or its own requests fail. An end without requests does not notice the failure.
                 let other = link.failed[1 - side].filter(|_| link.failed[side].is_none());
                 let idle = link.flows[side].asked.is_empty();
                 if other.is_some_and(|at| (self.plan.told || idle) && now >= at + PATIENCE) {
@@ -390,7 +390,7 @@ impl Run {
         }
         if self.plan.mood != Mood::Rough && self.plan.bad == 0 && self.plan.starved.is_none() {
             let failed: u64 = self.ends.iter().map(|end| end.counters().qps_failed.get()).sum();
-            // All that fail do so at the end, when they are closed.
+            // Every queue pair fails once at the end, when it is closed.
             if failed != 2 * self.plan.connections as u64 {
                 return Err(format!("{failed} queue pairs failed"));
             }

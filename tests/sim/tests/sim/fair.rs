@@ -1,5 +1,5 @@
-//! A gateway whose way out is slower than what comes: one slave sends flat out, or is sent to so, and the others keep
-//! their shares; heartbeats are heard all the time. Memory ports on a virtual clock.
+//! A gateway whose outgoing link is slower than the incoming cargo. One slave sends at full speed, or gets cargo at
+//! full speed, and the others keep their shares. Heartbeats are heard all the time. Memory ports on a virtual clock.
 
 use frame::time::MICROSECOND;
 use frame::{Time, Vlan};
@@ -11,16 +11,16 @@ use sim::place::{Place, Who};
 use wire::record::{emit, req_id};
 use wire::{MsgType, RecordHeader, Scale, Shard, ShardSet, Walk};
 
-/// Slaves that send evenly; the next one sends flat out.
+/// Slaves that send evenly. The slave with the next number sends at full speed.
 const HONEST: u32 = 20;
 const MASTER: u16 = 1;
 const PAYLOAD: usize = 200;
-/// Time of a step. In each, the link takes so many records, in whatever datagrams.
+/// Time of a step. In each step the link takes a fixed number of records, in any datagrams.
 const STEP: Time = 10 * MICROSECOND;
 const TAKEN: i64 = 12;
-/// Records of the greedy one in a step: many times what leaves.
+/// Records of the greedy slave in a step: many times as many as leave.
 const FLOOD: usize = 60;
-/// Heartbeats of a stranger, each in a datagram of its own, come once in so many steps.
+/// A heartbeat of a stranger comes once in this many steps, in a datagram of its own.
 const HEARTBEAT: u64 = 20;
 
 const GATEWAY: Place = Place::first(Who::Gateway(0));
@@ -37,9 +37,9 @@ struct Rig {
     core: Core<Gateway>,
     now: Time,
     steps: u64,
-    /// Records that came out, for or of each slave.
+    /// Records that came out, to or from each slave.
     out: Vec<u64>,
-    /// What each honest slave sends, or is sent, too early for a whole record.
+    /// The fraction of a record that each honest slave has to send or to get.
     owed: Vec<f64>,
     /// Records that the link of each port has room for.
     room: [i64; 2],
@@ -108,7 +108,7 @@ impl Rig {
                 self.owed[id as usize] -= whole as f64;
                 self.inject(id, whole, down);
             }
-            // The greedy one among the others, not always behind them.
+            // The greedy slave sends among the others, and not always behind them.
             if id == HONEST / 2 {
                 self.inject(HONEST, greedy, down);
             }
@@ -137,7 +137,7 @@ impl Rig {
         }
     }
 
-    /// Records that left in so many steps: of the honest slaves each, and of the greedy one.
+    /// The records that left in `steps` steps: those of each honest slave, and those of the greedy one.
     fn run(&mut self, steps: u64, share: f64, greedy: usize, down: bool) -> (Vec<u64>, u64) {
         self.out.fill(0);
         for _ in 0..steps {
@@ -148,8 +148,8 @@ impl Rig {
     }
 }
 
-/// Whether each honest slave that sends just its share has nine tenths of it, while another sends many times what
-/// leaves.
+/// Checks that each honest slave that sends just its share has nine tenths of it, while another sends many times as
+/// much as can leave.
 fn keeps_its_share(down: bool, ports: u8) {
     let mut rig = Rig::new(ports);
     let leaves = TAKEN as f64;
@@ -168,7 +168,7 @@ fn keeps_its_share(down: bool, ports: u8) {
     assert!(direction.dropped_fair_share.get() > 0);
     let heard = rig.core.lcore.counters().control_dropped_no_registrar.get();
     assert_eq!(heard, rig.steps / HEARTBEAT, "every heartbeat was heard");
-    // What is alone has all of it: nothing is left unused.
+    // A slave that is alone has the whole link: nothing is left unused.
     rig.run(2_000, 0.0, FLOOD, down);
     let (_, alone) = rig.run(1_000, 0.0, FLOOD, down);
     assert!(alone as f64 >= 0.95 * leaves * 1_000.0, "{alone}");
@@ -187,7 +187,7 @@ fn slaves_keep_their_shares_beside_one_that_is_sent_to_flat_out() {
 #[test]
 fn a_port_that_is_contended_costs_the_other_port_nothing() {
     keeps_its_share(false, 2);
-    // Upward is contended. What is for slaves leaves by the other port, and loses nothing.
+    // The upward direction is contended. Cargo for slaves leaves by the other port, and none of it is lost.
     let mut rig = Rig::new(2);
     rig.run(3_000, 0.0, FLOOD, false);
     let before = rig.core.lcore.role().counters().down.records_in.get();

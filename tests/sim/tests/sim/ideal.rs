@@ -1,4 +1,4 @@
-//! Uniform load: records per datagram come close to what an ideal buffer with the same hold reaches.
+//! Uniform load: the gateway has nearly as many records per datagram as an ideal buffer with the same hold.
 
 use frame::time::MICROSECOND;
 use sim::ideal::{Load, compare};

@@ -1,4 +1,4 @@
-//! The ledger itself: it must find what it is there to find.
+//! Tests of the ledger itself: it must find each kind of fault that it is made for.
 
 use frame::Vlan;
 use frame::time::MICROSECOND;
@@ -61,7 +61,7 @@ impl Rig {
         self.ledger.arrived(0, frame, broken, taken);
     }
 
-    /// Lets the records 0 to 2 pass, and gives what left.
+    /// Lets the records 0 to 2 pass. Returns the datagram that left.
     fn pass(&mut self) -> Vec<u8> {
         for sequence in 0..3 {
             let record = self.record(sequence);

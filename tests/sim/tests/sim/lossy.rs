@@ -1,4 +1,4 @@
-//! Losses without end, by strangers and by the wire: membership follows the living and the dead all the same.
+//! Losses without end, by strangers and by the wire. Membership still follows the nodes that live and die.
 
 use sim::lossy::{self, Lossy};
 

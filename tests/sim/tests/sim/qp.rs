@@ -10,7 +10,7 @@ fn seeds() -> u64 {
     std::env::var("GVM_SIM_QP_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000)
 }
 
-/// What 1,000 runs must have been through, or the faults do not do what they are for.
+/// Events that must occur in 1,000 runs. If one is missing, the faults do not have the effect that they are for.
 const MUST_HAVE_HAPPENED: [&str; 52] = [
     "CompareSwap RETRY_EXC_ERR",
     "CompareSwap SUCCESS",
@@ -66,7 +66,7 @@ const MUST_HAVE_HAPPENED: [&str; 52] = [
     "wire.truncated",
 ];
 
-/// Runs the seeds on two threads; each run is one thread's alone.
+/// Runs the seeds on two threads. Each run uses one thread.
 #[test]
 fn every_seed_ends_with_the_right_bytes() {
     let seeds = seeds();

@@ -14,7 +14,7 @@ use wire::rc::{PathMtu, Psn, RnrTimer};
 use wire::{Scale, Shard, ShardSet};
 
 const MASTER: u16 = 1;
-/// Slaves of three shards of 16, and so of three datagrams at least.
+/// Slaves of three shards of 16, so that their records need at least three datagrams.
 const SLAVES: std::ops::Range<u32> = 10..40;
 const PAGES: u64 = 8;
 const PAGE: u32 = 4096;
@@ -36,7 +36,7 @@ fn gateway_peer(port: u8) -> Peer {
     Peer::ipv4(PortId(0), [10, port, 0, 254], 9999, Vlan::UNTAGGED, [2; 6])
 }
 
-/// A node: where the gateway sees it, its role, its outbox.
+/// A node: its address as the gateway sees it, its role, and its outbox.
 struct Node {
     peer: Peer,
     role: RecordRole<Vec<u8>>,
@@ -74,7 +74,7 @@ impl Node {
 
 const HOLD: Time = 50 * MICROSECOND;
 
-/// A datagram on its way: when it arrives, from and to where, whether it is marked.
+/// A datagram on its way: time of arrival, source and destination, and whether it is marked.
 struct Flight {
     time: Time,
     from: Peer,
@@ -89,7 +89,7 @@ struct World {
     nodes: Vec<Node>,
     flights: Vec<Flight>,
     rng: Rng,
-    /// Of a thousand datagrams, so many are lost, and as many marked.
+    /// Of a thousand datagrams, this many are lost, and as many are marked.
     rate: u64,
     now: Time,
 }
@@ -115,7 +115,7 @@ impl World {
         Self { gateway, out, nodes, flights: Vec::new(), rng: Rng::new(seed), rate, now: SECOND }
     }
 
-    /// One poll of everybody, five microseconds later.
+    /// Polls all roles once, five microseconds later.
     fn poll(&mut self) {
         self.now += 5 * MICROSECOND;
         let now = self.now;
@@ -164,7 +164,7 @@ impl World {
     }
 }
 
-/// Every page of every slave is read, and its first one then written back changed.
+/// Every page of every slave is read. Then the first page of each slave is written back changed.
 fn run(rate: u64, seed: u64) -> World {
     let mut world = World::new(rate, seed);
     let slaves = SLAVES.len();
@@ -197,7 +197,7 @@ fn run(rate: u64, seed: u64) -> World {
             done[completion.id as usize] += 1;
             read += u64::from(completion.id < all);
             if read == all && completion.id < all {
-                // All is read: the first page of each slave becomes the last one.
+                // All pages are read. The first page of each slave is now written over its last one.
                 for (at, &(qpn, key)) in qps.iter().enumerate() {
                     let master = &mut world.nodes[0];
                     let address = (at as u64 * PAGES + PAGES - 1) * u64::from(PAGE);
@@ -232,10 +232,11 @@ fn pages_come_and_go_through_a_gateway_that_merges_them() {
     let world = run(0, 1);
     let counters = world.gateway.counters();
     assert_eq!((counters.down.dropped(), counters.up.dropped()), (0, 0));
-    // 240 READ requests, 8 of each slave together, and 120 packets of WRITEs, each of which fills a datagram.
+    // There are 240 READ requests, of which 8 for each slave share a datagram, and 120 packets of WRITEs, each of which
+    // fills a datagram.
     let tx = world.out.counters();
     assert_eq!((tx.down.records_out.get(), tx.down.datagrams_out.get()), (360, 30 + 120));
-    // From the master 26 requests share one, of one shard: 48, 128 and 64 of them.
+    // From the master up to 26 requests of one shard share a datagram. The shards have 48, 128 and 64 requests.
     let master = world.nodes[0].role.counters();
     assert_eq!((master.rc_records_out.get(), master.datagrams_out.get()), (360, 2 + 5 + 3 + 120));
 }

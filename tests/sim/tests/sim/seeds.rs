@@ -8,7 +8,7 @@ fn seeds() -> u64 {
     std::env::var("GVM_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
 }
 
-/// What 500 clusters must have been through, or the faults do not do what they are for.
+/// Events that must occur in 500 clusters. If one is missing, the faults do not have the effect that they are for.
 const MUST_HAVE_HAPPENED: [&str; 69] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
@@ -81,7 +81,7 @@ const MUST_HAVE_HAPPENED: [&str; 69] = [
     "trial.rotation",
 ];
 
-/// Runs the seeds on two threads; each run is one thread's alone.
+/// Runs the seeds on two threads. Each run uses one thread.
 #[test]
 fn every_seed_balances() {
     let seeds = seeds();

@@ -103,7 +103,7 @@ fn first_heartbeat(world: &mut World) -> Node {
     world.send(&mut node, 0, 1);
     world.work(0);
     let Some(GatewayCommand::Reply { bytes, .. }) = world.lcores[1].next() else { panic!("no cookie") };
-    assert!(world.lcores[0].next().is_none(), "the answer leaves where the question came in");
+    assert!(world.lcores[0].next().is_none(), "only the lcore that got the heartbeat sends the answer");
     let (_, record) = Walk::new(&bytes, Scale::default()).next().unwrap().unwrap();
     node.handle(&config, 0, &gateway(), &record).unwrap();
     node
@@ -177,7 +177,8 @@ fn every_lcore_is_told_that_a_port_takes_less() {
         Some(GatewayCommand::Route(RouteChange::Slave { route: Some(route), .. })) => route.mtu == 700,
         _ => false,
     };
-    // It must not overtake what waits: a route change must stay behind an earlier change of the same route.
+    // The command must not overtake waiting commands: a route change must stay behind an earlier change of the same
+    // route.
     world.desk.tell(|| GatewayCommand::SetEarly(true));
     world.desk.tell(|| GatewayCommand::SetEarly(false));
     assert!(!world.desk.set_port_mtus(&[700], drop));
@@ -206,9 +207,9 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
     assert_eq!((world.work(patience), world.mails.len()), (patience + RETRY, 0));
     assert!(
         matches!(world.lcores[0].next(), Some(GatewayCommand::Reply { .. })),
-        "who is heard by another is answered"
+        "a node that another lcore hears is answered"
     );
-    // When the lcore goes on, it gets everything, and delays others again when it is slow.
+    // When the lcore goes on, it gets all commands. From then on it delays the others again when it is slow.
     let mut told = Vec::new();
     for turn in 0..4 {
         told.extend(world.lcores[1].next());
@@ -222,7 +223,8 @@ fn an_lcore_that_stands_still_holds_nobody_up() {
     assert!(world.desk.is_held_up());
 }
 
-/// Many commands alone are no reason to drop one, and neither is an lcore that takes none for a long time.
+/// A command is dropped only when too many wait and the lcore has taken none for too long. One of the two alone is not
+/// enough.
 #[test]
 fn answers_wait_for_an_lcore_until_too_many_commands_wait_too_long() {
     for (commands, now, kept) in [(2 * MANY, 9, 2 * MANY), (MANY - 1, 10, MANY - 1), (MANY, 10, 0)] {
@@ -305,7 +307,7 @@ fn a_line_that_says_nothing_is_open() {
     desk.work(1, Health::GOOD, || None::<(u16, Peer, Vec<u8>)>, read, drop);
     assert!(
         !desk.is_waiting() && matches!(got.borrow()[..], [GatewayCommand::Drain]),
-        "what waited was not thrown away"
+        "the waiting command was not dropped"
     );
 }
 
@@ -345,12 +347,12 @@ fn what_is_due_is_worked_off_when_it_is_due_and_not_before() {
         let mut world = World::new(64);
         register(&mut world);
         let due = world.desk.registrar().deadline().expect("somebody is there");
-        assert_eq!(world.work(due - 1), due, "it says when to come again");
+        assert_eq!(world.work(due - 1), due, "`work` returns the time of the next call");
         assert_eq!(world.desk.registrar().deadline(), Some(due), "the registrar was called too early");
         world.work(due + late);
         assert!(world.desk.registrar().deadline() > Some(due + late), "the registrar was not called");
     }
-    // In the end a silent slave's route is gone from every lcore.
+    // In the end every lcore has removed the route of a silent slave.
     let mut world = World::new(64);
     register(&mut world);
     let mut told = [0, 0];
@@ -395,7 +397,7 @@ fn nobody_is_gone_whose_heartbeat_waits_at_the_desk() {
         }
         assert!(calls > 1);
         world.work(now + interval);
-        assert_eq!(world.desk.registrar().summary().here, 1, "it was heard");
+        assert_eq!(world.desk.registrar().summary().here, 1, "the node's heartbeat counted");
     }
 }
 
@@ -435,11 +437,11 @@ fn a_look_needs_nothing_due_but_room() {
     world.desk.tell(|| GatewayCommand::Drain);
     world.desk.tell(|| GatewayCommand::Drain);
     world.desk.note_health(due - 1, Health::GOOD, drop);
-    assert_eq!(world.desk.registrar().deadline(), Some(due), "while something waits nothing is done");
+    assert_eq!(world.desk.registrar().deadline(), Some(due), "while a command waits nothing is done");
     for _ in 0..2 {
         while world.lcores.iter().filter_map(Lcore::next).count() > 0 {}
         world.work(due - 1);
     }
     world.desk.note_health(due - 1, Health::GOOD, drop);
-    assert!(world.desk.registrar().deadline() > Some(due), "the registrar did not look");
+    assert!(world.desk.registrar().deadline() > Some(due), "the registrar was not called");
 }

@@ -1,4 +1,4 @@
-//! One gateway between literal datagrams: every byte, every frame and every nanosecond is in the hands of the test.
+//! One gateway between literal datagrams. The test controls every byte, every frame and every nanosecond.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 pub(crate) mod model;
@@ -52,7 +52,7 @@ pub(crate) fn slave(id: u32) -> Peer {
     Peer::ipv4(PortId(1), [10, 1, 0, id as u8], 49152, Vlan::UNTAGGED, [2, 1, 0, 0, 0, id as u8])
 }
 
-/// A peer that differs from another in what `change` does.
+/// A copy of a peer, changed by `change`.
 pub(crate) fn but(mut peer: Peer, change: impl FnOnce(&mut Peer)) -> Peer {
     change(&mut peer);
     peer
@@ -81,7 +81,7 @@ pub(crate) fn cargoes(slave: u32, master: u16, numbers: std::ops::Range<u64>, le
     numbers.flat_map(|number| cargo(slave, master, number, len)).collect()
 }
 
-/// A datagram that a port took.
+/// A datagram that a port took for sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub to: Peer,
@@ -95,7 +95,7 @@ pub(crate) struct Sent {
     pub summed: bool,
 }
 
-/// What one test wants of a received datagram beside its bytes.
+/// Properties of a received datagram other than its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub ce: bool,
@@ -105,7 +105,7 @@ pub(crate) struct Arrival {
 
 impl Default for Arrival {
     fn default() -> Self {
-        // What XDP leaves (256) and the largest headers but IPv6's.
+        // The headroom of XDP (256) and the largest headers of an IPv4 packet.
         Self { ce: false, headroom: 256 + 46 }
     }
 }
@@ -116,18 +116,19 @@ pub(crate) struct Rig {
     pub gateway: Gateway,
     pub out: Outbox,
     pub now: Time,
-    /// Frames that somebody else has: the fill ring, a full TX ring.
+    /// Frames that are out of the pool, as those in a fill ring or a full TX ring.
     pub lent: Vec<Frame>,
     /// The lane of cargo to masters.
     lane: u16,
 }
 
-/// A peer without what we send from.
+/// A peer without the source that we send from.
 pub(crate) fn without_source(peer: Peer) -> Peer {
     but(peer, |peer| peer.source_port = 0)
 }
 
-/// The UDP port that a raw port should send from: of the slave's lane, of this lcore's, or its own for link control.
+/// The UDP port that a raw port should send from: that of the slave's lane, that of this lcore's lane, or the port's
+/// own one for link control.
 fn source_port(class: Class, bytes: &[u8], lane: u16) -> u16 {
     match class {
         Class::Link => 0,
@@ -188,7 +189,7 @@ impl Rig {
     pub(crate) fn datagram(&self, from: Peer, bytes: &[u8], arrival: Arrival) -> Option<Datagram> {
         let mut frame = self.pool.alloc_reserved()?;
         assert!(frame.set_range(arrival.headroom, 0) && frame.append(bytes), "the datagram does not fit a chunk");
-        // Some ports know the sum of the bytes and some do not, which is nothing to the gateway.
+        // Some ports know the sum of the bytes and some do not. The gateway must work with both.
         let sum = (!bytes.len().is_multiple_of(3)).then(|| checksum::folded(checksum::sum(bytes)));
         Some(Datagram { ce: arrival.ce, sum, ..Datagram::new(frame, from, Class::Link, 0) })
     }
@@ -228,7 +229,7 @@ impl Rig {
         self.check();
     }
 
-    /// Takes what waits for a port, as a TX ring with room does.
+    /// Takes the datagrams that wait for a port, as a TX ring with room does.
     pub(crate) fn sent_on(&mut self, port: u8) -> Vec<Sent> {
         let queue = self.out.queue(PortId(port)).unwrap();
         let mut sent = Vec::new();
@@ -252,14 +253,14 @@ impl Rig {
         sent
     }
 
-    /// Takes what waits for any port, port 0 first.
+    /// Takes the datagrams that wait for any port, those of port 0 first.
     pub(crate) fn sent(&mut self) -> Vec<Sent> {
         let mut sent = self.sent_on(0);
         sent.extend(self.sent_on(1));
         sent
     }
 
-    /// As [`Rig::sent`], but only where to and what.
+    /// As [`Rig::sent`], but only the destination and the bytes of each datagram.
     pub(crate) fn sent_bytes(&mut self) -> Vec<(Peer, Vec<u8>)> {
         self.sent().into_iter().map(|sent| (sent.to, sent.bytes)).collect()
     }
@@ -282,8 +283,8 @@ impl Rig {
         counts
     }
 
-    /// The counters that differ from `before`, and by how much. What a burst always changes, `buffers_open*`, is left
-    /// out: it is a gauge that the next advance sets.
+    /// The counters that differ from `before`, and by how much. `buffers_open*` is left out: every burst changes it,
+    /// and it is a gauge that the next advance sets.
     pub(crate) fn changed(&self, before: &Counts) -> Vec<(String, i64)> {
         let differs = |(name, now): (String, u64)| {
             let difference = now.wrapping_sub(before[&name]) as i64;
@@ -292,7 +293,7 @@ impl Rig {
         self.counts().into_iter().filter_map(differs).collect()
     }
 
-    /// Asserts that exactly these counters changed since `before`, by so much.
+    /// Asserts that exactly these counters changed since `before`, by these amounts.
     #[track_caller]
     pub(crate) fn assert_changed(&self, before: &Counts, expected: &[(&str, i64)]) {
         let mut expected: Vec<_> = expected.iter().map(|&(name, by)| (name.to_owned(), by)).collect();
@@ -306,7 +307,7 @@ impl Rig {
         (counters.down.held.get(), counters.up.held.get())
     }
 
-    /// The equation of each direction, and that of the frames when no burst is in the caller's hands.
+    /// Checks the equation of each direction, and that of the frames. The caller must not hold a burst.
     #[track_caller]
     pub(crate) fn check(&self) {
         let (counters, tx) = (self.gateway.counters(), self.out.counters());

@@ -24,7 +24,7 @@ impl To {
     }
 }
 
-/// An admitted record that did not leave yet.
+/// An admitted record that has not left yet.
 #[derive(Clone, Debug)]
 struct Waiting {
     since: Time,
@@ -32,7 +32,7 @@ struct Waiting {
     bytes: Vec<u8>,
 }
 
-/// A record as its bytes say, without any view of `wire`.
+/// A record that was read from its bytes without using `wire`.
 struct Parsed<'a> {
     kind: u16,
     slave: u32,
@@ -73,7 +73,7 @@ fn is_at(route: &Route, peer: &Peer) -> bool {
         && (!route.fixed_port || peer.udp_port == registered.udp_port)
 }
 
-/// The reference: routes, what was admitted and not yet sent, and what every counter should say.
+/// The reference: routes, records that were admitted and not yet sent, and the right value of every counter.
 pub(crate) struct Model {
     config: GatewayConfig,
     chunk: usize,
@@ -83,14 +83,15 @@ pub(crate) struct Model {
     counts: Counts,
     last_received: Time,
     draining: bool,
-    /// Cargo that was seen in the queue of each port: to whom, and its bytes.
+    /// Cargo that was seen in the queue of each port: destination and bytes.
     queued: [VecDeque<(Peer, Vec<u8>)>; 2],
     /// Answers that wait in the queue of each port.
     answers: [VecDeque<Vec<u8>>; 2],
     /// A route was changed since the last comparison: a marked buffer may have been cut into smaller datagrams, all of
     /// which keep the mark.
     route_changed: bool,
-    /// Admitted records that were found missing, by direction: they must be drops for want of a frame, or of a share.
+    /// Admitted records that were found missing, by direction. Each must be a drop because there was no frame, or
+    /// because a share was used up.
     missing: BTreeMap<&'static str, u64>,
 }
 
@@ -175,7 +176,7 @@ impl Model {
             (To::Master(id), None) => drop(self.masters.remove(&id)),
         }
         if route.is_none() {
-            // Records that were lost for want of a frame are still in this list; the others waited.
+            // Records that found no frame are still in this list. The others waited.
             let name = format!("{}.dropped_route_removed", to.direction());
             let before = self.counts.get(&name).copied().unwrap_or(0);
             let dropped = rig.counts()[&name] - before;
@@ -187,7 +188,8 @@ impl Model {
         self.drop_what_became_too_large(rig, to);
     }
 
-    /// After a smaller MTU: what waits is sent in smaller datagrams, but a record cannot be cut.
+    /// After a change to a smaller MTU the waiting records are sent in smaller datagrams. A record that is too large
+    /// alone is dropped.
     fn drop_what_became_too_large(&mut self, rig: &Rig, to: To) {
         let (Some(limit), Some(list)) = (self.limit(to), self.waiting.get_mut(&to)) else { return };
         let before = list.len();
@@ -297,8 +299,8 @@ impl Model {
         }
     }
 
-    /// Looks at what the gateway queued since the last look: who gets it, how large it is, and that it is the oldest of
-    /// what waits for there. Then compares every counter.
+    /// Checks the datagrams that the gateway queued since the last call: destination, size, and that their records are
+    /// the oldest that wait for that destination. Then compares every counter.
     pub(crate) fn compare(&mut self, rig: &mut Rig) {
         for port in 0..2 {
             let seen = self.queued[port].len();
@@ -362,11 +364,11 @@ impl Model {
 
     fn compare_counts(&self, rig: &Rig) {
         for (name, value) in rig.counts() {
-            // Which link control goes first is no matter of records: `tests/link.rs` and `budget` have tests of their
-            // own.
+            // The model does not decide which link control goes first: `tests/link.rs` and `budget` test that.
             let flush = ["flush.link_datagrams_in", "flush.link_records_in", "flush.empty_datagrams"];
             let ours = ["down.", "up."].iter().any(|direction| name.starts_with(direction)) || flush.contains(&&*name);
-            // What is held, what found no frame and what was beyond its share is compared with what waits.
+            // Held records, records without a frame and records beyond their share are compared with the list of
+            // waiting records.
             let compared_there = [".held", ".dropped_no_frame", ".dropped_fair_share"];
             if ours && !compared_there.iter().any(|end| name.ends_with(end)) {
                 assert_eq!(value, self.counts.get(&name).copied().unwrap_or(0), "{name}");
@@ -416,7 +418,7 @@ impl Model {
         }
     }
 
-    /// A port takes, or fails to send, at most so many datagrams: what was queued first, link control before cargo.
+    /// A port takes, or fails to send, at most `most` datagrams: the oldest first, link control before cargo.
     pub(crate) fn transmit(&mut self, rig: &mut Rig, port: u8, most: usize, fails: bool) {
         for _ in 0..most {
             let queue = rig.out.queue(PortId(port)).unwrap();
@@ -431,7 +433,7 @@ impl Model {
         }
     }
 
-    /// At the end, with nothing held: all that is left in the lists found no frame.
+    /// At the end nothing is held. So every record that is left in the lists found no frame.
     pub(crate) fn finished(&self, rig: &Rig) {
         assert_eq!(rig.held(), (0, 0));
         assert!(self.queued.iter().all(VecDeque::is_empty) && self.answers.iter().all(VecDeque::is_empty));

@@ -3,8 +3,8 @@
 use loom::sync::{Condvar, Mutex};
 use std::os::fd::BorrowedFd;
 
-/// A doorbell that keeps a ring until it is taken back, as an eventfd does; or a faulty one that only those hear who
-/// sleep already.
+/// A doorbell. The right kind keeps a ring until the receiver takes it back, as an eventfd does. The faulty kind
+/// reaches only receivers that sleep already.
 pub(crate) struct ModelBell {
     rung: Mutex<bool>,
     heard: Condvar,
@@ -16,7 +16,7 @@ impl ModelBell {
         Self { rung: Mutex::new(false), heard: Condvar::new(), keeps }
     }
 
-    /// Sleeps until it rings: `ppoll` without a timeout.
+    /// Sleeps until the bell rings, as `ppoll` without a timeout does.
     pub(crate) fn sleep(&self) {
         let mut rung = self.rung.lock().unwrap();
         if self.keeps {

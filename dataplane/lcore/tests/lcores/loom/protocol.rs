@@ -1,4 +1,4 @@
-//! What must hold, and that it does not with a fault.
+//! What must hold, and proofs that it does not hold with a fault.
 
 use super::bell::ModelBell;
 use super::{sound, unfenced};
@@ -8,8 +8,8 @@ use loom::thread;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Runs a scenario in all interleavings with at most so many preemptions: two are enough for every fault below, and
-/// three are tried within seconds.
+/// Runs a scenario in all interleavings with at most three preemptions. Two are enough to show every fault below, and
+/// three take only seconds.
 fn model(scenario: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(3);
@@ -17,7 +17,7 @@ fn model(scenario: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Asserts that loom finds an interleaving of a faulty scenario in which a receiver sleeps for ever. The scenario is an
-/// ignored test, run as a process of its own: what loom leaves behind when it fails may abort.
+/// ignored test that runs as a process of its own, because loom may abort after a failure.
 fn assert_sleeps_for_ever(test: &str) {
     let this = std::env::current_exe().unwrap();
     let run = Command::new(this).args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
@@ -38,7 +38,7 @@ macro_rules! ends {
                 (sender, receiver, bell)
             }
 
-            /// Takes so many messages, asleep whenever it may be: the order of steps is that of `lcore::wait`.
+            /// Takes `count` messages, and sleeps whenever it may. The order of steps is that of `lcore::wait`.
             pub(super) fn receive(receiver: &mut Receiver<u32>, bell: &ModelBell, count: usize) -> Vec<u32> {
                 let mut got = Vec::new();
                 loop {
@@ -85,7 +85,7 @@ fn one_sender(capacity: usize, count: u32, keeps: bool) {
     assert!(receiver.try_recv().is_none());
 }
 
-/// Two senders with a message each: one ring may stand for both.
+/// Two senders with one message each. One ring may announce both messages.
 fn two_senders() {
     let (sender, mut receiver, bell) = on_sound::mailbox(2, true);
     let senders = [0, 1].map(|number| {
@@ -100,7 +100,7 @@ fn two_senders() {
     assert_eq!(got, [0, 1]);
 }
 
-/// A waker, as `LcoreHandle::stop` uses it: an order beside the mailbox, and a ring without a message.
+/// A waker, as `LcoreHandle::stop` uses it: the order is outside the mailbox, and the bell rings without a message.
 fn waker() {
     let (sender, mut receiver, bell) = on_sound::mailbox(1, true);
     let order = Arc::new(AtomicBool::new(false));
@@ -147,7 +147,7 @@ fn what_is_sent_to_a_closing_mailbox_comes_back_or_goes_with_it() {
         let sent = Arc::clone(&message);
         let sending = thread::spawn(move || {
             let first = sender.try_send(sent);
-            // Once refused, always refused.
+            // After one refusal, the sender refuses every message.
             assert!(first.is_ok() || sender.is_closed());
             first.err()
         });

@@ -1,13 +1,14 @@
-//! A model of `crossbeam_queue::ArrayQueue`: the same steps on loom's atomics, with weaker orders, so that what is
-//! proven does not lean on the queue's own.
+//! A model of `crossbeam_queue::ArrayQueue`: the same steps on loom's atomics, with weaker orderings. So the proof does
+//! not depend on the orderings of the real queue.
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 struct Slot<T> {
-    /// The turn in which the slot may be filled, or one more: it is full.
+    /// The turn in which the slot may be filled. One more than that turn: the slot is full.
     stamp: AtomicUsize,
-    /// Never contended: the stamp says whose turn it is. Loom does not see it, so it orders nothing.
+    /// Never contended, because the stamp says whose turn it is. Loom does not see this mutex, so the mutex orders
+    /// nothing.
     value: Mutex<Option<T>>,
 }
 

@@ -1,4 +1,4 @@
-//! A gateway and its nodes on a virtual clock, with every datagram in the hands of the test.
+//! A gateway and its nodes on a virtual clock. The test carries every datagram.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use frame::time::{MILLISECOND, SECOND};
@@ -37,7 +37,7 @@ pub(crate) fn node_config() -> NodeConfig {
     booted(5)
 }
 
-/// What a start of a node announces, with challenges of its own.
+/// The configuration of a start of a node, with its own challenges.
 pub(crate) fn booted(boot_epoch: u64) -> NodeConfig {
     let mut secret = [0; 32];
     secret[..8].copy_from_slice(&boot_epoch.to_le_bytes());
@@ -66,15 +66,15 @@ pub(crate) fn gateway_peer() -> Peer {
     Peer::ipv4(PortId(0), [10, 0, 0, 254], wire::GATEWAY_PORT, Vlan::UNTAGGED, [2, 0, 0, 0, 0, 254])
 }
 
-/// What a registrar said.
+/// The outputs of a registrar.
 #[derive(Default)]
 pub(crate) struct Out {
     pub replies: Vec<(Peer, Vec<u8>)>,
     pub routes: Vec<RouteChange>,
     pub notices: Vec<Notice>,
-    /// What was done, step by step.
+    /// The events of the registrar, in order.
     pub events: Vec<RegistrarEvent>,
-    /// How often a notice was not told, as those that were told say.
+    /// How many notices were left out, as the counts in the other notices say.
     pub untold: u64,
 }
 
@@ -110,7 +110,7 @@ impl Gateway {
         Self { registrar: Registrar::new(config, now).unwrap(), out: Out::default() }
     }
 
-    /// Takes a datagram and gives the answers.
+    /// Takes a datagram and returns the answers.
     pub(crate) fn receive(&mut self, now: Time, from: &Peer, datagram: &[u8]) -> Vec<(Peer, Vec<u8>)> {
         self.registrar.receive(now, from, datagram, &mut self.out);
         std::mem::take(&mut self.out.replies)
@@ -147,7 +147,7 @@ impl Gateway {
                 sum += value;
             }
         });
-        // Each of them was said, by the name of its counter.
+        // Each refusal had a notice with the name of its counter.
         let said = |name: &str| {
             let is_it = |event: &&RegistrarEvent| matches!(event, RegistrarEvent::Refused { why, .. } if *why == name);
             self.out.events.iter().filter(is_it).count() as u64
@@ -170,7 +170,7 @@ pub(crate) struct Client {
     pub events: Vec<NodeEvent>,
     pub refusals: Vec<AckRefusal>,
     pub members_refusals: Vec<MembersRefusal>,
-    /// What the changes that the table yielded add up to.
+    /// The table that results from the changes that the master's table yielded.
     pub mirror: BTreeMap<u32, Member>,
 }
 
@@ -204,7 +204,7 @@ impl Client {
         self.node.transmit_probe(&self.config, now, &mut out).map(|len| out[..len].to_vec())
     }
 
-    /// Takes answers of the gateway that are for this address.
+    /// Takes those answers of the gateway that are for this address.
     pub(crate) fn take(&mut self, now: Time, answers: &[(Peer, Vec<u8>)]) {
         let own = self.peer;
         for (_, datagram) in answers.iter().filter(|(to, _)| *to == own) {
@@ -246,7 +246,7 @@ impl Client {
         std::mem::take(&mut self.events)
     }
 
-    /// Everything that was said except how large packets may be.
+    /// All events except those about the size of packets.
     pub(crate) fn events_but_mtu(&mut self) -> Vec<NodeEvent> {
         let mut events = self.events();
         events.retain(|event| !matches!(event, NodeEvent::MtuProven { .. } | NodeEvent::MtuReduced { .. }));

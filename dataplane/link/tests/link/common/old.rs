@@ -1,9 +1,9 @@
-//! A node of version 1 of link control, made of one of version 2: what it sends and hears is rewritten on its way.
+//! A node of version 1 of link control. It is a node of version 2 whose messages are rewritten in both directions.
 
 use wire::link::{Heartbeat, NodeId, Role, v1};
 use wire::{HEADER_LEN, Key, MsgType, Record, Scale, Walk, tag};
 
-/// Heartbeats of version 2 as a node of version 1 sends them. A padded one stays as long as it is.
+/// Turns heartbeats of version 2 into those of a node of version 1. A padded heartbeat keeps its length.
 pub(super) fn sent(datagram: &[u8], scale: Scale, key: impl Fn(NodeId) -> Option<Key>) -> Vec<u8> {
     let mut out = Vec::new();
     for (_, record) in Walk::new(datagram, scale).flatten() {
@@ -23,7 +23,7 @@ pub(super) fn sent(datagram: &[u8], scale: Scale, key: impl Fn(NodeId) -> Option
     out
 }
 
-/// Answers and MEMBERS of version 1 as a node of version 2 wants to hear them.
+/// Turns answers and MEMBERS of version 1 into those of version 2.
 pub(super) fn heard(
     datagram: &[u8],
     scale: Scale,
@@ -36,7 +36,8 @@ pub(super) fn heard(
         let is_whole = old.len() >= 48 && old[16] == v1::VERSION_MAJOR;
         let new = match msg_type {
             MsgType::HEARTBEAT_ACK if is_whole && old.len() >= 56 => {
-                // It asks to come again with a new cookie unless it registers or names a duplicate.
+                // An answer asks for another heartbeat with the new cookie, unless it registers the node or names a
+                // duplicate.
                 let fault = u8::from(old[18] & 0b110 == 0);
                 let challenge = challenge(node_of(&record)).to_le_bytes();
                 let head =
@@ -53,7 +54,7 @@ pub(super) fn heard(
             }
         };
         let node = node_of(&record);
-        // What is forged stays forged.
+        // A forged record must stay forged.
         let key = key(node).filter(|key| tag::verify(key, record.bytes()));
         append(&mut out, node, msg_type, &new, key);
     }

@@ -61,10 +61,11 @@ pub(crate) fn peer(ip: [u8; 4]) -> Peer {
     peer
 }
 
-/// What another maker's host puts into the IPv4 header of each packet: identification, and flags with fragment offset.
+/// The fields that another maker's host writes into the IPv4 header of each packet: identification, and flags with
+/// fragment offset.
 pub(crate) type Habit = Box<dyn FnMut(Time) -> (u16, u16)>;
 
-/// Has a packet end with the ICRC that it would have behind such a header.
+/// Gives a packet the ICRC that it would have behind such a header.
 pub(crate) fn seal(packet: &mut [u8], from: [u8; 4], to: [u8; 4], (id, fragment): (u16, u16)) {
     let fields = Ipv4Udp { id, fragment, source: from, destination: to, source_port: 4791, destination_port: 4791 };
     assert!(IcrcSeed::roce_fields(&fields, packet.len()).unwrap().seal(packet));
@@ -75,11 +76,11 @@ pub(crate) struct Wire {
     pub ends: [End; 2],
     pub qpns: [u32; 2],
     pub now: Time,
-    /// One packet of so many is lost; 0: none.
+    /// One of this many packets is lost; 0: none.
     pub loss: u32,
     pub random: u32,
     pub cut: bool,
-    /// The ends that are another maker's.
+    /// The habits of the ends that are another maker's; `None` for our own.
     pub habits: [Option<Habit>; 2],
 }
 
@@ -105,7 +106,7 @@ impl Wire {
         self.cut || (self.loss > 0 && (self.random >> 16).is_multiple_of(self.loss))
     }
 
-    /// Carries what there is, and lets time pass, until `done` says something.
+    /// Carries packets and lets time pass until `done` returns a value.
     pub(crate) fn until<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
         while self.now < 100 * SECOND {
             for from in 0..2 {

@@ -80,7 +80,7 @@ fn a_mark_on_a_request_is_answered_with_a_notification() {
     );
 }
 
-/// Fills the window of 131,072 bytes after something, and says how many packets it took.
+/// Fills the window of 131,072 bytes after the steps `before`. Returns how many packets that took.
 fn packets_in_window(before: &str) -> usize {
     let mut script = script(&format!("qp mtu=4096 depth=200\n{before}"));
     for id in 0..100 {

@@ -123,7 +123,7 @@ fn a_repeated_read_whose_answer_is_on_its_way_is_not_begun_anew() {
 
 #[test]
 fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
-    // The first packet again, while the others are still to be sent.
+    // The first packet is asked for again while the others are still to be sent.
     script(
         "qp mtu=256
         room 1
@@ -144,7 +144,7 @@ fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
         room 9
         > ANSWER psn=500 msn=1 data=0x10000+600",
     );
-    // The answer under way is itself a part that was asked for again: it becomes longer, and stays in order.
+    // The answer under way is itself a part that was asked for again. It becomes longer, and stays in order.
     script(
         "qp mtu=256
         < READ psn=500 a va=0x10000 rkey=all dma=600
@@ -243,8 +243,8 @@ fn the_cache_keeps_as_many_as_may_be_outstanding() {
 
 #[test]
 fn an_answer_that_is_due_again_does_not_count_as_outstanding() {
-    // The peer asked again, then the first answer came: it has room for one more, and the second answer is no longer of
-    // use.
+    // The peer asked again, and then it got the first answer. It may send one more request now, and has no use for the
+    // second answer.
     script(
         "qp serves=2
         < READ psn=500 a va=0x10000 rkey=all dma=1

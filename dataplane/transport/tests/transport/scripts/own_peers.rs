@@ -1,4 +1,4 @@
-//! Own peers: bounded in time instead of counted, and ended when the peer is gone.
+//! Own peers: retries end after a time instead of a count, and requests end when the peer is gone.
 
 use super::support::script;
 
@@ -9,7 +9,7 @@ fn timeouts_grow_and_end_after_five_heartbeats() {
         post 1 read va=0 rkey=5 local=0x10000+1
         > READ psn=100 a",
     );
-    // Doubled each time: few packets in five seconds, and none after.
+    // The timeout doubles each time. So there are few packets in five seconds, and none later.
     let mut sent = 0;
     for _ in 0..6_000 {
         script.step_lenient("+1ms");
@@ -72,7 +72,7 @@ fn a_peer_that_is_gone_ends_all_at_once() {
     );
 }
 
-/// Karn's algorithm (RFC 6298): the answer may be to either of the two.
+/// Karn's algorithm (RFC 6298): the answer may belong to either of the two packets.
 #[test]
 fn a_packet_that_was_sent_twice_measures_no_round_trip() {
     script(
@@ -128,7 +128,7 @@ fn not_ready_is_the_reason_also_when_the_last_word_was_lost() {
         lost.take_sent();
     }
     lost.step("= 1 RNR_RETRY_EXC_ERR");
-    // One that says nothing more for seconds was silent.
+    // A peer that sends nothing more for seconds counts as silent.
     let mut silent = script(&format!("{send}{}", again(31, "+492ms")));
     for _ in 0..7000 {
         silent.step_lenient("+1ms");

@@ -1,4 +1,4 @@
-//! READ on both sides: its answer in many packets, what it acknowledges, and how it goes on after a loss.
+//! READ on both sides: answers of many packets, what they acknowledge, and how a READ goes on after a loss.
 
 use super::support::script;
 

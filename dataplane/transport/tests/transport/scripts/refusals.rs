@@ -1,4 +1,4 @@
-//! Requests that are refused for good, and what the requester makes of it.
+//! Requests that are refused for good, and the requester's reaction.
 
 use super::support::script;
 
@@ -26,7 +26,7 @@ fn wrong_keys_are_access_errors() {
     refused("WRITE_ONLY psn=500 a va=0x10000 rkey=0x1bad dma=1 data=0x20000+1", "access");
     refused("READ psn=500 a va=0x10000 rkey=0x1bad dma=1", "access");
     refused("ADD psn=500 a va=0x10000 rkey=0x1bad swap=1", "access");
-    // The right place with a wrong random part.
+    // A key with the right place and a wrong random part.
     refused("READ psn=500 a va=0x10000 rkey=0x9bad000 dma=1", "access");
 }
 
@@ -52,7 +52,8 @@ fn what_is_not_permitted_is_an_access_error() {
 
 #[test]
 fn lengths_that_cannot_be_are_invalid_requests() {
-    // First and middle packets are full, the last one is not empty, and together they are as long as was said.
+    // First and middle packets must be full, the last one must not be empty, and together they must have the stated
+    // length.
     refused("WRITE_FIRST psn=500 a va=0x10000 rkey=all dma=300 data=0x20000+255", "invalid");
     refused("WRITE_FIRST psn=500 a va=0x10000 rkey=all dma=256 data=0x20000+256", "invalid");
     refused("WRITE_ONLY psn=500 a va=0x10000 rkey=all dma=2 data=0x20000+1", "invalid");
@@ -105,7 +106,7 @@ fn reserved_opcodes_are_invalid_requests() {
         refused(&format!("SEND_ONLY psn=500 a data=0x20000+4 byte0={number}"), "invalid");
         refused(&format!("SEND_ONLY psn=500 byte0={number}"), "invalid");
     }
-    // Not before its turn.
+    // The NAK is not sent before the turn of its request.
     script(
         "qp
         < SEND_ONLY psn=501 a data=0x20000+4 byte0=0x1c
@@ -118,7 +119,7 @@ fn reserved_opcodes_are_invalid_requests() {
         state ERR
         count naks_invalid_out 1",
     );
-    // A queue pair that has failed hears nothing.
+    // A queue pair that has failed takes no packets.
     script(
         "qp
         < SEND_ONLY psn=500 byte0=0x1c

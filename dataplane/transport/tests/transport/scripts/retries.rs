@@ -1,5 +1,4 @@
-//! RoCE peers: sequence errors, timeouts, and how often it is tried again. The timeout is 4.096 us times a power of
-//! two.
+//! RoCE peers: sequence errors, timeouts, and the number of retries. The timeout is 4.096 us times a power of two.
 
 use super::support::script;
 
@@ -193,7 +192,7 @@ fn sequence_errors_without_progress_are_counted_too() {
 
 #[test]
 fn a_nak_that_comes_twice_is_one() {
-    // The wire repeated the NAK: a responder says once what it misses, until it comes.
+    // The wire repeated the NAK. A responder itself sends one NAK for a missing request, until that request comes.
     for kind in ["kind=roce retries=1", "kind=own"] {
         script(&format!(
             "qp {kind}
@@ -234,7 +233,7 @@ fn missing_answers_are_counted_as_retries() {
         state ERR
         count rewinds 0",
     );
-    // A NAK beyond it, and the second packet of its answer, say the same.
+    // A NAK for a later request, and the second packet of the answer, show the same.
     for beyond in ["ACK psn=102 syn=seq", "ACK psn=102 syn=rnr:1", "READ_LAST psn=101 data=0x20100+44"] {
         script(&format!(
             "qp mtu=256 kind=roce retries=0
@@ -247,7 +246,7 @@ fn missing_answers_are_counted_as_retries() {
             = 2 WR_FLUSH_ERR"
         ));
     }
-    // With one retry it is asked for once more, and a timeout is the next one.
+    // With one retry it is asked for once more. A timeout is the next retry.
     script(
         "qp kind=roce retries=1 timeout=8
         post 1 read va=0x20000 rkey=5 local=0x10000+1
@@ -290,7 +289,7 @@ fn an_answer_beyond_what_is_to_be_sent_again_anyway_is_no_retry() {
 
 #[test]
 fn what_came_before_the_nak_left_is_acknowledged() {
-    // Two packets change places and come in one burst: the first is done, and the second, which was dropped, is asked
+    // Two packets change places and come in one burst. The first one is done. The second was dropped, so it is asked
     // for.
     script(
         "qp
@@ -309,7 +308,7 @@ fn what_came_before_the_nak_left_is_acknowledged() {
         mem 0x10000+3 is 0x20000
         count naks_sequence_out 1",
     );
-    // All that was beyond came again as well: there is nothing to be asked for.
+    // All later packets came again as well, so that nothing is asked for.
     script(
         "qp
         room 0
@@ -322,7 +321,7 @@ fn what_came_before_the_nak_left_is_acknowledged() {
         < WRITE_ONLY psn=503 a va=0x10001 rkey=all dma=1 data=0x20001+1
         > ACK psn=502 syn=seq msn=2",
     );
-    // The farthest counts, in whichever order they came.
+    // The farthest packet counts, in any order of arrival.
     script(
         "qp
         room 0
@@ -333,7 +332,7 @@ fn what_came_before_the_nak_left_is_acknowledged() {
         room 9
         > ACK psn=502 syn=seq msn=2",
     );
-    // The answer of a READ leaves before the NAK, and does not hide it.
+    // The answer to a READ leaves before the NAK, and does not replace it.
     script(
         "qp
         room 0

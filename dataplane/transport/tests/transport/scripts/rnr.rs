@@ -34,7 +34,7 @@ fn what_came_again_before_the_rnr_nak_left_is_acknowledged() {
         > ACK psn=500 syn=ack msn=1
         count naks_rnr_out 0",
     );
-    // What was dropped behind it is asked for.
+    // The packet that was dropped behind it is asked for.
     script(
         "qp rnr_timer=9
         room 0
@@ -47,7 +47,7 @@ fn what_came_again_before_the_rnr_nak_left_is_acknowledged() {
         > ACK psn=501 syn=seq msn=1
         count naks_rnr_out 0",
     );
-    // What is missing and what is not ready: the peer hears the newest, once.
+    // One packet is missing and one request found no receive. The peer gets the newer of the two NAKs, once.
     script(
         "qp rnr_timer=9
         room 0

@@ -1,8 +1,8 @@
-//! Malformed, stale and forged packets: counted by reason, and nothing changes.
+//! Malformed, stale and forged packets: each is counted by its reason and changes nothing.
 
 use super::support::script;
 
-/// The packet is dropped with this counter, in the middle of work of both halves.
+/// The packet is dropped with this counter while requester and responder are at work.
 fn dropped(packet: &str, counter: &str) {
     script(&format!(
         "qp mtu=256
@@ -40,19 +40,19 @@ fn what_is_no_packet_is_dropped() {
 
 #[test]
 fn an_unknown_opcode_is_dropped() {
-    // Those of other services, with a right ICRC: unreliable connection, reliable datagram, unreliable datagram,
-    // extended, a maker's own, and what is beside the congestion notification.
+    // Opcodes of other services, with a right ICRC: unreliable connection, reliable datagram, unreliable datagram,
+    // extended, a maker's own, and the neighbours of the congestion notification.
     for number in [0x20, 0x24, 0x44, 0x64, 0x80, 0x82, 0xa4, 0xc0, 0xff] {
         dropped(&format!("SEND_ONLY psn=501 a data=0x20000+4 byte0={number}"), "rc_dropped_opcode");
     }
-    // Reserved ones of reliable connections, of what was done before.
+    // Reserved opcodes of reliable connections, with a PSN that was done before.
     dropped("SEND_ONLY psn=500 a data=0x20000+4 byte0=0x18", "rc_dropped_opcode");
     dropped("SEND_ONLY psn=8389109 a data=0x20000+4 byte0=0x15", "rc_dropped_opcode");
 }
 
 #[test]
 fn a_reserved_opcode_is_looked_at_like_any_other() {
-    // Flipping a bit makes it reserved, and spoils the ICRC.
+    // The flipped bit makes the opcode reserved and the ICRC wrong.
     dropped("ADD psn=501 a va=0x10000 rkey=all swap=1 flip=0", "rc_dropped_icrc");
     dropped("SEND_ONLY psn=501 a data=0x20000+4 byte0=0x1c flip=12", "rc_dropped_icrc");
     dropped("SEND_ONLY psn=501 byte0=0x1c cut=15", "rc_dropped_short");
@@ -74,7 +74,7 @@ fn a_limited_member_of_the_partition_is_a_member() {
 #[test]
 fn a_changed_byte_is_noticed_wherever_it_is() {
     for at in [1, 2, 8, 11, 12, 19, 20, 24, 28, 31, 32, 35] {
-        // Other bits of these bytes are looked at before the ICRC.
+        // Other bits of these bytes are checked before the ICRC.
         let counter = match at {
             1 => "rc_dropped_version",
             2 => "rc_dropped_pkey",

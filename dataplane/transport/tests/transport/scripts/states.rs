@@ -1,4 +1,4 @@
-//! States, posting, and what becomes of work when a queue pair ends.
+//! States, posting, and how work ends when a queue pair ends.
 
 use super::support::{Script, script};
 use transport::Error;

@@ -168,7 +168,7 @@ fn what_is_wrong_is_said() {
     {
         assert_eq!(end(at, bytes), Some(error), "byte {at}");
     }
-    // What a refusal does not say is not read.
+    // Fields that a refusal does not use are not read.
     for at in 96..122 {
         let bytes = changed("connect-reply-cookie", at, &[0xff]);
         assert!(ConnectReply::parse(&only(&bytes)).is_ok(), "byte {at}");

@@ -78,7 +78,7 @@ fn every_block_has_a_test() {
     assert_eq!(labels, LABELS);
 }
 
-/// What slave 17 says.
+/// The heartbeat of slave 17.
 fn slaves_heartbeat() -> Heartbeat {
     Heartbeat {
         node: NodeId { role: Role::Slave, id: 17 },
@@ -144,7 +144,7 @@ fn heartbeat_master_1() {
     assert_eq!(out, bytes);
 }
 
-/// What the gateway answers slave 17.
+/// The answer of the gateway to slave 17.
 fn slaves_ack() -> HeartbeatAck {
     HeartbeatAck {
         node: NodeId { role: Role::Slave, id: 17 },
@@ -180,7 +180,7 @@ fn heartbeat_ack_slave_17() {
     assert_eq!(out, bytes);
 }
 
-/// What master 1 is told.
+/// The head of the MEMBERS record for master 1.
 const HEAD: MembersHead = MembersHead {
     master: 1,
     snapshot: true,

@@ -91,7 +91,7 @@ prop_compose! {
     }
 }
 
-/// Whether the bitmap of these units has as many bytes as one can have.
+/// Whether the bitmap of these units has the largest possible number of bytes.
 fn is_longest(units: &UnitSet) -> bool {
     (4088..4096).any(|index| units.contains(index))
 }

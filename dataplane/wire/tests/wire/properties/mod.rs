@@ -1,4 +1,4 @@
-//! What is emitted is parsed as it was, for all values; and checksums equal a naive one.
+//! Every emitted value is parsed as it was, and checksums equal a simple computation.
 
 mod leases;
 

@@ -1,7 +1,7 @@
-//! Packet scripts in the manner of packetdrill: one queue pair, and a peer that is only what the script says.
+//! Packet scripts in the manner of packetdrill: one queue pair. Its peer exists only in the script.
 //!
-//! A script is lines. All that is sent, and all that is completed, stands in it in order, before the next packet comes
-//! in and before time passes.
+//! A script consists of lines. It lists all sent packets and all completions in order. They must be listed before the
+//! next packet comes in and before time passes.
 //!
 //! | line | |
 //! |---|---|
@@ -254,12 +254,12 @@ impl Script {
             ("read", _) => Op::Read(remote),
             ("cas", _) => Op::CompareSwap { remote, compare: get("cmp"), swap: get("swap") },
             ("add", _) => Op::FetchAdd { remote, add: get("swap") },
-            (other, _) => panic!("{other} is not a operation"),
+            (other, _) => panic!("{other} is not an operation"),
         };
         self.endpoint.post(self.qpn, Work { id: number(fields.word(1)), op, local: self.local(fields) })
     }
 
-    /// Posts what a line says, and gives back what it said to that.
+    /// Posts what a line says, and returns the endpoint's result.
     pub(crate) fn try_post(&mut self, line: &str) -> Result<(), transport::Error> {
         self.post(&Fields::parse(line))
     }
@@ -376,7 +376,7 @@ impl Script {
         self.endpoint.transmit(self.now, &mut self.wire);
     }
 
-    /// Forgets what was sent, and says how many packets it was.
+    /// Discards the sent packets and returns their number.
     pub(crate) fn take_sent(&mut self) -> usize {
         self.wire.packets.drain(..).count()
     }
@@ -393,7 +393,7 @@ impl Script {
     }
 }
 
-/// A sent packet in the words of a script.
+/// A sent packet, written as a line of a script.
 fn describe(bytes: &[u8]) -> String {
     let packet = Packet::parse(bytes).expect("a whole packet");
     let mut text = format!("{} psn={}", name_of(packet.opcode()), packet.bth().psn().get());

@@ -91,7 +91,7 @@ const NAMES: [(&str, Opcode); 24] = [
 ];
 
 pub(super) fn opcode_of(name: &str) -> Opcode {
-    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is not a opcode")).1
+    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is not an opcode")).1
 }
 
 pub(super) fn name_of(opcode: Opcode) -> &'static str {
