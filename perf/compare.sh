@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one benchmark of two versions in turn (A B B A A B ...), and prints the ratios of their figures with their
-# spread. Two versions cannot be compared by running one after the other: a shared machine differs from itself by more
-# than they do.
+# spread. Two versions cannot be compared by running one after the other: a shared machine changes by more than the
+# difference between them.
 #
 #   perf/compare.sh A B [NAME [OPTIONS]]      A and B are git revisions, or directories of checkouts
 #   perf/compare.sh --turns N A B ...         so many turns of each [5]

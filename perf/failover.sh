@@ -47,7 +47,7 @@ trap 'end; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Ports of the kernel's choice would differ between gateway and nodes: two that are seldom used.
+# Two ports that are seldom used. Ports of the kernel's choice would differ between gateway and nodes.
 first=127.0.0.1:39991
 second=127.0.0.1:39992
 
@@ -103,7 +103,8 @@ trial() {
         "$(awk -v ns="$echo_gap" 'BEGIN { print ns / 1e9 }')" "$(awk -v ns="$up_gap" 'BEGIN { print ns / 1e9 }')"
 }
 
-# A gateway alone, replaced as an upgrade replaces it. Its own clock, which begins when it has its name, tells the time.
+# A gateway alone, replaced as an upgrade replaces it. The gateway's own clock gives the time. That clock begins when
+# the gateway has its name.
 restart() {
     local name=first
     background "$directory/gvm-dp" --name "$name" --port "udp:$first"

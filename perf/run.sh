@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs one benchmark. The last line is: name=... value=... unit=... ratio=...  (ratio = ours / baseline)
-# The lines before it say on which machine, how quiet that was meanwhile, and how far the ratios of the rounds lie apart.
+# The lines before it name the machine, say how quiet it was during the run, and give the range of the ratios.
 #
 #   perf/run.sh aggregate [--json FILE] [--rounds N]   what one record costs in the gateway, against the bare loop, and a
 #                                                      copy alone; with --slaves N one line of the table: see --help
@@ -38,11 +38,11 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 die() { printf 'perf: %s\n' "$*" >&2; exit 1; }
 
-# What is shipped is what is measured.
+# The profile of a package is the one that is measured.
 profile=release
 baseline=perf/baseline.json
 # 1.5 GiB: the arenas of 131,072 open buffers, and their input, for the gateway, the bare loop and the copy. Fewer are
-# taken, too: the benchmark then says so.
+# accepted, and the benchmark says so.
 hugepages=768
 hugepages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 reserved_before=
@@ -72,8 +72,8 @@ build() {
 # Every benchmark of gvm-bench.
 benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp rtt scrape tap tradeoff)
 
-# Runs one benchmark, with what it needs beside gvm-bench. A quick run takes that from the build of the tests, which CI
-# has anyway.
+# Runs one benchmark, with the programs that it needs beside gvm-bench. A quick run takes those programs from the build
+# of the tests, which CI has anyway.
 run() {
     local name=$1 target=${CARGO_TARGET_DIR:-target} beside=$profile folder
     shift
@@ -82,7 +82,7 @@ run() {
     [ "$beside" != dev ] || folder=$target/debug
     case $name in
         dpdk)
-            # Nobody links the plugin for DPDK ports, so that nobody else builds it.
+            # No program links the plugin for DPDK ports, so it must be built here.
             cargo build --locked --quiet --profile "$beside" -p gvm-dpdk-plugin || return 1
             GVM_DP_PLUGIN_DIR=$folder "$bench" dpdk "$@"
             ;;
@@ -119,7 +119,8 @@ run_all() {
     [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 }
 
-# What a guarded benchmark counts, a line each: name, function that is counted, records or requests of a round, options.
+# The points of a guarded benchmark, a line each: name, function that is counted, records or requests of a round,
+# options.
 points() {
     local slaves op end
     case $1 in
@@ -142,7 +143,7 @@ points() {
     esac
 }
 
-# Instructions of so many rounds in one function. What follows says what is measured.
+# Instructions of this many rounds in one function. The arguments behind that are those of the benchmark.
 instructions() {
     local function=$1 rounds=$2 out
     shift 2
@@ -166,7 +167,7 @@ guard() {
         one=$(instructions "$function" 1 "$name_of" $options)
         # shellcheck disable=SC2086
         two=$(instructions "$function" 2 "$name_of" $options)
-        # Warm: what one more round adds.
+        # Warm figures: the instructions that one more round adds.
         now=$(awk -v one="$one" -v two="$two" -v each="$each" 'BEGIN { printf "%.1f", (two - one) / each }')
         lines+=("  \"$name\": $now")
         before=$(sed -n "s/^ *\"$name\": *\([0-9.]*\),\{0,1\}$/\1/p" "$baseline" 2>/dev/null || true)
@@ -211,7 +212,7 @@ elif [ $# -eq 2 ] && [ "$2" = --record ]; then
 elif [ "$1" = all ]; then
     shift
     [ "$*" = --quick ] || die "all benchmarks run with --quick, or each by its own name"
-    # On the same pages as a measurement: where chunks lie depends on them.
+    # On the same kind of pages as a measurement, because the places of chunks depend on it.
     reserve_hugepages
     run_all --quick
 else
@@ -219,10 +220,10 @@ else
     reserve_hugepages
     if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
         shift 2
-        # Before every ordinary program: what is left is the time of the design and of the kernel.
+        # This runs before every ordinary program, so that other programs do not delay it.
         chrt --fifo 10 "$bench" idle "$@"
         exit
     fi
-    # Not exec: the hugepages are given back afterwards.
+    # Not with exec, because the hugepages are given back afterwards.
     run "$@"
 fi

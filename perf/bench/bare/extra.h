@@ -1,5 +1,5 @@
-// What a gateway does beside the work on records, as plainly as the bare loop would. The extras are off, but for the
-// loops that measure what each of them costs.
+// The work of a gateway beside the work on records, as simple as the bare loop. The extras are off, except in the loops
+// that measure the cost of each of them.
 #pragma once
 #include "loop.h"
 
@@ -11,8 +11,8 @@ static inline bool vlan_is_served(const struct world *w, const u8 *packet)
     return w->vlans[vlan / 64] >> vlan % 64 & 1;
 }
 
-// A slave's fair share, as while a port is contended: what its turns were worth since it was last seen is added to what
-// it had left, and the record is paid from that.
+// A slave's fair share, as while a port is contended. The bytes of its turns since its last record are added to the
+// bytes that it had left. The record is paid from that sum.
 static inline bool share_has_room(struct world *w, u32 slave, u32 len)
 {
     struct share *share = &w->shares[slave];
@@ -23,8 +23,8 @@ static inline bool share_has_room(struct world *w, u32 slave, u32 len)
     return has_room;
 }
 
-// At most so many datagrams wait for one destination: counted when a datagram is handed to the device, and when the
-// device gives its frame back.
+// A bound on the datagrams that wait for one destination. They are counted when a datagram is handed to the device, and
+// when the device gives its frame back.
 static inline bool may_wait(struct world *w, u32 destination)
 {
     return w->waiting[destination]++ < TX_RING;

@@ -11,9 +11,9 @@
 #include "loop.h"
 #include "extra.h"
 
-// Packets and buffers that are asked for into the L1, so many ahead.
+// Packets and buffers are asked for into the L1 this many places ahead.
 #define NEAR 8
-// Free chunks that are asked for, so many ahead.
+// Free chunks are asked for this many places ahead.
 #define FREE_AHEAD 8
 
 typedef u64 vector __attribute__((vector_size(32), aligned(1), may_alias));
@@ -21,15 +21,15 @@ typedef u64 vector __attribute__((vector_size(32), aligned(1), may_alias));
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-// Into the L1, and into the L2. The compiler takes a function that only does this for one that does nothing, and leaves
-// its calls out: such functions must be inlined.
+// Prefetches into the L1 and into the L2. The compiler treats a function that only prefetches as one that does nothing,
+// and leaves its calls out. So such functions must be inlined.
 #define INLINE static inline __attribute__((always_inline))
 #define ASK INLINE void
 ASK near(const void *at) { __builtin_prefetch(at, 0, 3); }
 ASK far(const void *at) { __builtin_prefetch(at, 0, 2); }
 
-// Which bits of the 32 bytes from the source's MAC to the UDP ports say who sent a packet, and that it is usual: MAC,
-// type, version, ECN, fragments (not "don't fragment"), protocol, addresses, ports.
+// A mask over the 32 bytes from the source's MAC to the UDP ports. Its bits tell who sent a packet and that the packet
+// is usual: MAC, type, version, ECN, fragments (not "don't fragment"), protocol, addresses, ports.
 static const u8 WHO[32] = {
     255, 255, 255, 255, 255, 255, 255, 255, 255, 3, 0, 0, 0, 0, 0x3f, 255,
     0, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
@@ -46,9 +46,9 @@ static inline bool is_same_sender(vector packet, vector last)
 #endif
 }
 
-// What a datagram's own headers say about the sum of its bytes. The checksum of a datagram is the complement of the sum
-// of pseudo header, UDP header and bytes. So the three first plus the checksum are the complement of the sum of the
-// bytes: it is known without reading them. `sender` is what addresses, ports and protocol add.
+// The sum of a datagram's bytes, from its own headers. The checksum of a datagram is the complement of the sum of
+// pseudo header, UDP header and bytes. So the three first plus the checksum are the complement of the sum of the bytes:
+// it is known without reading them. `sender` is what addresses, ports and protocol add.
 static inline u32 whole_sum(u32 sender, u32 udp_len, u32 checksum)
 {
     return sender + 2 * udp_len + checksum;
@@ -160,7 +160,7 @@ INLINE u32 read_down(struct world *w, const u32 extras, const u32 *ring, u32 *ne
             near(&w->slots[slave]);
             if (extras & BUDGETS)
                 near(&w->shares[slave]);
-            // With one record, what the datagram's checksum says is said of the record.
+            // If there is one record, the datagram's checksum is that of the record.
             items[count++] = (struct item) {
                 .at = (u32)(record - input), .destination = slave, .len = (u16)size, .datagram = (u8)at,
                 .unusual = unusual(packet) | (size == len ? 0 : NO_SUM),
@@ -292,7 +292,7 @@ static __attribute__((noinline)) u32 bytes_sum(const u8 *from, u32 len)
 static u32 enter(struct world *w, u32 destination)
 {
     if (unlikely(w->order_tail - w->order_head > w->order_mask)) {
-        // Full of gaps: those that are open move together.
+        // The order is full of gaps, so the open buffers move together.
         u64 to = w->order_head;
         for (u64 from = w->order_head; from < w->order_tail; from++) {
             struct opened it = w->order[from & w->order_mask];

@@ -22,7 +22,7 @@ pub struct Passed {
     pub left: u64,
     /// Datagrams that they left in.
     pub datagrams: u64,
-    /// Buffers that left because the next record did not fit, and buffers that left at all.
+    /// Buffers that left because the next record did not fit, and all buffers that left.
     pub full: (u64, u64),
 }
 

@@ -39,7 +39,7 @@ impl Figure {
     }
 }
 
-/// Runs the trial once; what it prints beside its figures is shown.
+/// Runs the trial once. Its other output is shown.
 fn trial(options: &Options, quick: bool) -> anyhow::Result<Vec<Figure>> {
     let mut command = Command::new(&options.script);
     command.arg(&options.binaries).stdout(Stdio::piped()).stdin(Stdio::null());

@@ -240,7 +240,7 @@ impl Bench {
         Ok(Spent { all: whole.nanoseconds(), ends })
     }
 
-    /// What one end has sent is in the other's burst.
+    /// Moves the datagrams of one end into the other's burst.
     fn carry(&mut self, down: bool) {
         let (from, to) = match down {
             true => (&mut self.requester, &mut self.responder),
@@ -259,7 +259,8 @@ impl Bench {
         [self.requester.packets(), self.responder.packets()]
     }
 
-    /// Whether all pages that are still where they were put are those that were asked for, and nothing was sent twice.
+    /// Checks that all pages that were not overwritten since are those that were asked for, and that nothing was sent
+    /// twice.
     fn check(&mut self) -> anyhow::Result<()> {
         let endpoint = self.requester.role.endpoint();
         anyhow::ensure!(endpoint.counters().rewinds.get() == 0, "something was sent twice");

@@ -1,4 +1,4 @@
-//! Checks every record that comes up: content, and sequence per slave and stream.
+//! Checks every record that comes up: its content, and its sequence per slave and stream.
 
 use crate::counters::Counters;
 use crate::histogram::Histogram;
@@ -50,7 +50,7 @@ impl Gaps {
     }
 }
 
-/// Checks what comes up.
+/// Checks the records that come up.
 #[derive(Debug)]
 pub struct Checker {
     targets: Targets,

@@ -73,8 +73,8 @@ pub struct Cli {
     /// given --rate has none unless it is asked for [default: 4096 when flat out]
     #[arg(long, value_name = "N", value_parser = number::<NonZeroU64>(..))]
     pub window: Option<NonZeroU64>,
-    /// A full window in which nothing is answered for so many seconds is given up as lost, and filled again: what was
-    /// only late then comes on top
+    /// A full window in which nothing is answered for this many seconds is given up as lost, and filled again. Answers
+    /// that were only late then come in addition
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
     pub window_timeout: f64,
     /// The most records in a datagram [default: as many as fit]
@@ -83,7 +83,7 @@ pub struct Cli {
     /// How long to send, in seconds
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,
-    /// Stop after so many records
+    /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = number::<u64>(..))]
     pub records: Option<u64>,
     /// Loss is no failure
@@ -134,14 +134,14 @@ pub struct Cli {
     pub completion: Option<shell::Shell>,
 }
 
-/// As what the generator registers.
+/// The role that the generator registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RoleName {
     /// A master.
     Master,
 }
 
-/// What is sent downward.
+/// The records that are sent downward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DownName {
     /// Each is answered, and measured.
@@ -193,7 +193,7 @@ impl Cli {
         nanoseconds(self.seconds)
     }
 
-    /// After so long without an answer a full window is given up, in nanoseconds.
+    /// The time without an answer after which a full window is given up, in nanoseconds.
     pub fn window_timeout(&self) -> u64 {
         nanoseconds(self.window_timeout)
     }

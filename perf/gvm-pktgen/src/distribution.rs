@@ -141,7 +141,7 @@ fn alias_table(slaves: u32, s: f64) -> Vec<Alias> {
             little.push(rich);
         }
     }
-    // What rounding left over is full.
+    // Columns that are left over by rounding are full.
     little.into_iter().chain(much).for_each(|own| table[own as usize].keep = 1.0);
     table
 }

@@ -97,11 +97,11 @@ pub struct GeneratorConfig {
     pub duration: u64,
     /// Send only this many records.
     pub records: Option<u64>,
-    /// So many of the slaves must be known before sending begins; ignored without gateways.
+    /// This many of the slaves must be known before sending begins; ignored without gateways.
     pub expect_members: u32,
 }
 
-/// What other threads may tell a generator.
+/// Commands of other threads to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeneratorCommand {
     /// Send nothing more; the run's result is what there is. Then the lcore ends.
@@ -242,7 +242,7 @@ impl Generator {
         }
     }
 
-    /// Who serves which shard, and what the routes allow; after anything changed.
+    /// Counts which shards are served, and what the routes allow. Called after any change.
     fn gauge(&mut self, now: Time) {
         self.choose_uplinks(now);
         let counters = &self.counters;
@@ -325,7 +325,7 @@ impl Generator {
         window
     }
 
-    /// Makes what is due.
+    /// Makes the records that are due.
     fn send(&mut self, now: Time, out: &mut Outbox) {
         let msg_type = match self.config.down {
             Down::Echo => MsgType::ECHO,

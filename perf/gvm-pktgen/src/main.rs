@@ -18,7 +18,7 @@ const LOSS: u8 = 5;
 
 fn main() -> ExitCode {
     stdio::err::catch_panics();
-    // A panic has said what it is.
+    // The panic has printed its message already.
     let code = catch_unwind(command_line).unwrap_or(CANNOT_RUN);
     stdio::err::finish();
     ExitCode::from(code)
@@ -28,10 +28,10 @@ fn complain(error: &anyhow::Error) {
     stdio::err::line(&format!("gvm-pktgen: {error:#}"));
 }
 
-/// What clap answers: help is what was asked for, all else is a complaint.
+/// Prints clap's answer. Help was asked for; everything else is an error.
 fn answer(answer: &clap::Error) -> u8 {
     match answer.print() {
-        // Without a standard error there is nobody to tell; a reader of the help that left has seen enough.
+        // If standard error fails, nobody can be told. If the reader of the help has gone, that is not an error.
         Err(error) if !answer.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
             complain(&anyhow::Error::from(error).context("cannot write to stdout"));
             CANNOT_RUN
@@ -89,7 +89,7 @@ fn command_line() -> u8 {
     }
 }
 
-/// What `man` and shells ask for, if that is what is asked for.
+/// Writes the manual page or the completions, if the command line asks for them.
 fn for_others(cli: &Cli) -> Option<anyhow::Result<()>> {
     if let Some(directory) = &cli.man {
         let failed = || format!("cannot write the manual page to {}", directory.display());
@@ -99,7 +99,7 @@ fn for_others(cli: &Cli) -> Option<anyhow::Result<()>> {
     Some(script.and_then(|script| stdio::out::print(&script)).context("cannot write to stdout"))
 }
 
-/// The log, whose reader holds up no poll loop.
+/// Starts the log. A slow reader of the log delays no poll loop.
 fn prepare() -> anyhow::Result<()> {
     stdio::survive_file_size_limit().context("cannot listen to signals")?;
     stdio::err::start(|| Ok::<_, std::convert::Infallible>(())).map_err(|error| match error {

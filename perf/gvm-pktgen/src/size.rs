@@ -15,7 +15,7 @@ pub enum Sizes {
     /// All the same, in bytes.
     Fixed(usize),
     /// Seven of 64, four of 576, one of 1400 bytes in every twelve, mixed: the simple IMIX, with payloads instead of
-    /// packets. What does not fit the route is as large as fits.
+    /// packets. A payload that does not fit the route is cut to the size that fits.
     Imix,
     /// The sizes of pages: 4096 bytes where they fit the route, otherwise four pieces of 1024 bytes to the same slave.
     Page,

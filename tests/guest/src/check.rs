@@ -1,5 +1,5 @@
-//! Whether what was heard at the other ends of the cards is what a gateway must have sent there: each record once, from
-//! the right Ethernet address to the right one, with the right checksum; and whether a master had all its answers.
+//! Checks the datagrams at the other ends of the cards: a gateway must have sent each record once, between the right
+//! Ethernet addresses, with the right checksum. Also checks that a master got all its answers.
 
 use netns::sniff::{Heard, Request};
 use serde_json::Value;
@@ -19,8 +19,8 @@ pub struct Wire {
     pub other: [u8; 6],
 }
 
-/// What is wrong with what was heard while so many ECHOs went through a gateway with these cards, and their answers
-/// came back. Nothing is, when this is empty.
+/// The faults of the datagrams that were heard while this many ECHOs went through a gateway with these cards and their
+/// answers came back. Empty if there is no fault.
 pub fn faults(heard: &[Heard], wires: &[Wire], records: u64) -> Vec<String> {
     let mut faults = Vec::new();
     let mut requests: Vec<&Request> = Vec::new();
@@ -55,7 +55,7 @@ pub fn faults(heard: &[Heard], wires: &[Wire], records: u64) -> Vec<String> {
     faults
 }
 
-/// What is wrong with a master's report, which sent so many ECHOs.
+/// The faults in the report of a master that sent this many ECHOs.
 pub fn report_faults(report: &Value, records: u64) -> Vec<String> {
     let wanted = [
         ("/down/records", records),
@@ -85,7 +85,7 @@ mod tests {
     const UP: Wire = Wire { address: [10, 0, 1, 2], mac: [2, 0, 0, 0, 0, 1], other: [2, 0, 0, 0, 1, 1] };
     const RECORDS: u64 = 12;
 
-    /// A datagram that the gateway sends by a wire, as it lies in a packet.
+    /// A packet with a datagram that the gateway sends by a wire.
     fn packet(wire: Wire, msg_type: MsgType, ids: impl Iterator<Item = u64>) -> Vec<u8> {
         let mut payload = Vec::new();
         for id in ids {
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(found(&packets()), [""; 0]);
     }
 
-    /// Of each kind of fault a single one, in either direction: the test of the cards must not pass with any.
+    /// One single fault of each kind, in either direction. The test of the cards must not pass with any of them.
     #[test]
     fn one_fault_of_any_kind_is_found_and_named() {
         for at in 0..6 {
@@ -150,7 +150,7 @@ mod tests {
             }
             let none = damaged(&|packet| packet[40..42].fill(0));
             assert!(none.contains("1 of 3 datagrams") && none.contains("wrong UDP checksum"), "{none}");
-            // A receiver drops what has a wrong IP header.
+            // A receiver drops packets with a wrong IP header.
             let ip = damaged(&|packet| packet[24] ^= 1);
             assert!(ip.contains("8 of 12 records"), "{ip}");
             let content = damaged(&|packet| *packet.last_mut().unwrap() ^= 1);

@@ -10,7 +10,7 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A hash of the little-endian words of some bytes, in their order; the last one is filled up with zeros.
+/// A hash of the little-endian words of some bytes, in order. The last word is filled up with zeros.
 pub fn hash(bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
         let mut word = [0; 8];

@@ -1,4 +1,4 @@
-//! One direction of the wire: what it does to packets, by a seed.
+//! One direction of the wire, with faults that follow from a seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,7 +10,7 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What happens to packets. At most one of these to each, in a thousand packets so often.
+/// How many of a thousand packets have each fault. A packet has at most one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// It vanishes.
@@ -28,7 +28,7 @@ impl Faults {
     pub const NONE: Self = Self { lost: 0, doubled: 0, delayed: 0, delay: 0 };
 }
 
-/// How often what happened.
+/// Counts of the faults that happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
     /// Packets that entered.
@@ -42,7 +42,7 @@ pub struct Happened {
 }
 
 impl Happened {
-    /// Both.
+    /// The sum of two counts.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -54,28 +54,28 @@ impl Happened {
     }
 }
 
-/// One direction: packets enter, and leave when it is time.
+/// One direction: packets enter, and leave at their time.
 pub struct Direction {
     state: u64,
     faults: Faults,
-    /// When, in which order, what.
+    /// Time, order of entry, and bytes of each packet.
     under_way: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
     entered: u64,
     happened: Happened,
 }
 
 impl Direction {
-    /// A perfect one; what a seed will do begins with [`Self::become_bad`].
+    /// A perfect direction. Faults begin with [`Self::become_bad`].
     pub fn new() -> Self {
         Self { state: 0, faults: Faults::NONE, under_way: BinaryHeap::new(), entered: 0, happened: Happened::default() }
     }
 
-    /// From now on does this, by this seed, and counts anew.
+    /// From now on has these faults, by this seed, and counts from zero.
     pub fn become_bad(&mut self, faults: Faults, seed: u64) {
         (self.faults, self.state, self.happened) = (faults, seed, Happened::default());
     }
 
-    /// What happened since then.
+    /// The faults since [`Self::become_bad`].
     pub fn happened(&self) -> Happened {
         self.happened
     }

@@ -1,4 +1,4 @@
-//! The guest's root: busybox, the kernel's modules, and programs with what they stand on.
+//! The guest's root: busybox, the kernel's modules, and programs with their libraries.
 
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A root that grows: what lies where in the guest, and where it is here.
+/// A root that grows: the paths of files in the guest, and of the same files here.
 #[derive(Default)]
 pub struct Root {
     content: BTreeMap<String, PathBuf>,
-    /// The guest's path of each file here: a library that two names lead to must be one file there, too.
+    /// The guest's path of each file here. A library with two names must be one file in the guest, too.
     places: BTreeMap<PathBuf, String>,
     links: BTreeMap<String, String>,
 }
@@ -29,7 +29,7 @@ impl Root {
         Ok(root)
     }
 
-    /// Puts a file there; a second name of one that is there becomes a link to it.
+    /// Adds a file. A second name of a file that is there already becomes a link to it.
     pub fn file(&mut self, path: &str, here: &Path) {
         let real = here.canonicalize().unwrap_or_else(|_| here.to_owned());
         match self.places.get(&real) {
@@ -44,10 +44,10 @@ impl Root {
         }
     }
 
-    /// Puts a program or a library there, with all libraries that it loads at its start, where they are here.
+    /// Adds a program or a library, with all libraries that it loads at its start, at the same paths as here.
     ///
     /// # Errors
-    /// When `ldd` cannot say which.
+    /// When `ldd` does not list the libraries.
     pub fn program(&mut self, path: &str, here: &Path) -> Result<(), String> {
         self.file(path, here);
         for library in libraries(here)? {
@@ -73,7 +73,7 @@ impl Root {
             directories.extend(above.map(Path::to_owned));
         }
         let mut archive = Archive::default();
-        // In order, so that parents come first.
+        // The directories are sorted, so that parents come first.
         for directory in &directories {
             archive.directory(&directory.to_string_lossy());
         }
@@ -97,7 +97,7 @@ fn libraries(of: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(said.lines().filter_map(path).collect())
 }
 
-/// Where a program of this machine is.
+/// The path of a program of this machine.
 ///
 /// # Errors
 /// When it is not installed.

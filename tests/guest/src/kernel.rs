@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where in the package modules are that some guest needs.
+/// Directories of the package with modules that some guest needs.
 const DIRECTORIES: [&str; 20] = [
     "drivers/virtio",
     "drivers/net/virtio_net.ko*",
@@ -30,10 +30,10 @@ const DIRECTORIES: [&str; 20] = [
     "drivers/i2c/algos/i2c-algo-bit.ko*",
 ];
 
-/// What the directory of the unpacked package ends with: another one for other [`DIRECTORIES`].
+/// The end of the name of the unpacked package's directory. It changes when [`DIRECTORIES`] change.
 const UNPACKED: &str = "unpacked-3";
 
-/// What the guest boots.
+/// The kernel that the guest boots.
 pub struct Kernel {
     /// The uncompressed kernel, an ELF file.
     pub image: PathBuf,
@@ -41,12 +41,12 @@ pub struct Kernel {
     pub modules: Vec<PathBuf>,
 }
 
-/// A module's name, as the kernel says it.
+/// A module's name, as the kernel writes it.
 pub fn module_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.strip_suffix(".ko")?.replace('-', "_"))
 }
 
-/// The directory of what was fetched: `GVM_GUEST_CACHE`, or `gvm-dp/guest` in the user's cache.
+/// The directory of fetched files: `GVM_GUEST_CACHE`, or `gvm-dp/guest` in the user's cache.
 ///
 /// # Errors
 /// When there is no such place.
@@ -77,7 +77,7 @@ pub fn package() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("there is no kernel for the guest in {}: scripts/setup.sh fetches it", cache.display()))
 }
 
-/// Unpacks the kernel package, unless that was done before; with these modules and those that they depend on.
+/// Unpacks the kernel package, with these modules and those that they depend on. Does nothing if that was done before.
 ///
 /// # Errors
 /// When a tool fails or the package is not like Debian's.
@@ -90,7 +90,7 @@ pub fn prepare(wanted: &[&str]) -> Result<Kernel, String> {
     if !unpacked.exists() {
         let fresh = package.with_extension(format!("{}.tmp", std::process::id()));
         let made = unpack(&package, &fresh).and_then(|()| {
-            // Another process may have been faster; then its directory is as good.
+            // Another process may have been faster. Then its directory is used.
             fs::rename(&fresh, &unpacked)
                 .or_else(|error| if unpacked.exists() { Ok(()) } else { Err(error) })
                 .map_err(|error| format!("{}: {error}", unpacked.display()))
@@ -107,8 +107,8 @@ pub fn other() -> Option<PathBuf> {
     std::env::var_os("GVM_GUEST_KERNEL").filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The same from such a directory; what the packages have compressed is decompressed there. What this kernel has built
-/// in is no module of it.
+/// The kernel in such a directory. Compressed files are decompressed there. Parts that are built into this kernel are
+/// not modules.
 fn of_other(directory: &Path, wanted: &[&str]) -> Result<Kernel, String> {
     let all = files(directory);
     let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
@@ -170,20 +170,20 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Where the compressed kernel lies in a boot image (`Documentation/x86/boot.rst`), and what unpacks it.
+/// The compressed kernel in a boot image (`Documentation/x86/boot.rst`), and the tool that unpacks it.
 fn payload(image: &[u8]) -> Option<(&[u8], [&'static str; 2])> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?) as usize);
     if image.get(0x202..0x206)? != b"HdrS" {
         return None;
     }
-    // 0 means 4, for images of long ago.
+    // 0 means 4, in very old images.
     let sectors = match image[0x1f1] {
         0 => 4,
         sectors => usize::from(sectors),
     };
     let at = (sectors + 1) * 512 + u32_at(0x248)?;
     let payload = image.get(at..at.checked_add(u32_at(0x24c)?)?)?;
-    // Behind the stream stand four bytes with the kernel's length: they must not be taken for another stream.
+    // Four bytes with the kernel's length follow the stream. They must not be taken for another stream.
     let tool = match payload {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => ["xz", "--single-stream"],
         [0x28, 0xb5, 0x2f, 0xfd, ..] => ["zstd", "--quiet"],
@@ -230,7 +230,7 @@ type Find<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
 fn in_order(unpacked: &Path, wanted: &[&str], all: bool) -> Result<Vec<PathBuf>, String> {
     let files = files(unpacked);
     let mut order: Vec<PathBuf> = Vec::new();
-    // Depth first; what is already there is not asked again, and a package has no circles.
+    // Depth first. A module that is in the list is not visited again. Modules of a package have no circles.
     fn visit(wanted: &str, find: &Find<'_>, all: bool, order: &mut Vec<PathBuf>) -> Result<(), String> {
         let Some(path) = find(wanted) else {
             return if all { Err(format!("the kernel package has no module {wanted}")) } else { Ok(()) };

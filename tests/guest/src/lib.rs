@@ -1,14 +1,14 @@
-//! Tests against what nobody here wrote, in virtual machines: the RoCE driver `rdma_rxe` of a Linux kernel as a peer,
-//! and network cards of real kinds with their drivers, behind an IOMMU ([`nics`]).
+//! Tests against software of others in virtual machines: the RoCE driver `rdma_rxe` of a Linux kernel as a peer, and
+//! network cards of real kinds with their drivers, behind an IOMMU ([`nics`]).
 //!
 //! With rxe the guest's network card is a stream of frames to the test itself, so the test *is* the wire: it checks the
 //! ICRC of every packet in both directions with code of its own, writes them to a file for tshark, and drops,
-//! duplicates and delays some, by a seed. At the other end of the wire stands a [`world::Host`]: a packet made by hand,
-//! our transport, or the whole binary behind a tap.
+//! duplicates and delays some, by a seed. At the other end of the wire is a [`world::Host`]: packets made by hand, our
+//! transport, or the whole binary behind a tap.
 //!
 //! Needs root, QEMU, a static busybox, the verbs library and Debian's kernel package, which `scripts/setup.sh` fetches;
 //! without them a test says SKIPPED, or fails when the environment has `GVM_TESTS=require`. QEMU emulates the
-//! processor: no KVM is needed. What a test starts ends with it, also when it is killed.
+//! processor: no KVM is needed. Processes that a test starts end with it, also when the test is killed.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -39,7 +39,7 @@ pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0, 9, 2, 1];
 /// The Ethernet address at the other end of the wire.
 pub const HOST_MAC: [u8; 6] = [0x52, 0x54, 0, 9, 2, 0xfe];
 
-/// Whether a guest can run here. If not, says so where one sees it, or panics with `GVM_TESTS=require`.
+/// Whether a guest can run here. If not, says so on standard error, or panics with `GVM_TESTS=require`.
 pub fn available() -> bool {
     if !netns::available() {
         return false;

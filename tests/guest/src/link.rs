@@ -1,16 +1,17 @@
-//! A stream of frames to QEMU, as its `-netdev stream` speaks: each behind its length, four bytes, big-endian.
+//! A stream of frames to QEMU, in the format of its `-netdev stream`: each frame behind its length, four bytes,
+//! big-endian.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-/// More than a frame can be.
+/// More bytes than a frame can have.
 const LONGEST: usize = 70_000;
 
 /// One end of the stream. It never waits.
 pub struct Link {
     stream: UnixStream,
     received: Vec<u8>,
-    /// Written and not yet taken by the other end.
+    /// Bytes that were written and that the other end has not taken yet.
     waiting: Vec<u8>,
 }
 
@@ -37,7 +38,7 @@ impl Link {
     /// Calls `each` with every whole frame that has come.
     ///
     /// # Errors
-    /// When the other end is gone, or speaks something else.
+    /// When the other end is gone, or sends another format.
     pub fn read(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
         let mut buffer = [0; 64 << 10];
         loop {
@@ -63,13 +64,13 @@ impl Link {
         Ok(())
     }
 
-    /// Writes a frame; what the socket does not take waits.
+    /// Writes a frame. Bytes that the socket does not take wait.
     pub fn write(&mut self, frame: &[u8]) {
         self.waiting.extend_from_slice(&(frame.len() as u32).to_be_bytes());
         self.waiting.extend_from_slice(frame);
     }
 
-    /// Hands what waits to the socket, as far as it has room.
+    /// Hands waiting bytes to the socket, as far as it has room.
     ///
     /// # Errors
     /// When the other end is gone.

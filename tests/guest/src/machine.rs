@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
-/// What the kernel is told: where to speak, to end instead of waiting, and to leave out what takes time when emulated.
+/// The kernel's command line: the console, no waiting after a panic, and without parts that take long when emulated.
 pub(crate) const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check cryptomgr.notests \
     audit=0 \
                       apparmor=0 selinux=0 tsc=reliable";
@@ -61,7 +61,7 @@ impl Machine {
         let (card, tap, console) = (listen("card")?, listen("tap")?, listen("console")?);
         let mut qemu = start(&namespace, &place, &kernel, &initrd)?;
         let connected = (|| {
-            // In the order of QEMU's arguments.
+            // QEMU connects in the order of its arguments.
             let console = accept(&console, &mut qemu)?;
             let (tap, card) = (accept(&tap, &mut qemu)?, accept(&card, &mut qemu)?);
             let link = |stream| Link::new(stream).map_err(|error| error.to_string());
@@ -78,7 +78,7 @@ impl Machine {
         }
     }
 
-    /// What kernel and QEMU said last, for the message of a test that failed.
+    /// The last output of kernel and QEMU, for the message of a failed test.
     pub fn log(&self) -> String {
         format!("{}{}", tail(&self.place.path("serial.log")), tail(&self.place.path("qemu.log")))
     }
@@ -101,14 +101,14 @@ fn start(namespace: &Namespace, place: &Place, kernel: &kernel::Kernel, initrd: 
     let log = |error: std::io::Error| format!("{}: {error}", at("qemu.log"));
     let said = fs::File::create(place.path("qemu.log")).map_err(log)?;
     let mut command = Command::new("ip");
-    // It dies with the thread that started it, whatever ends that.
+    // QEMU ends with the thread that started it, whatever ends that thread.
     command.args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command.args("-nodefaults -no-user-config -display none -no-reboot -accel tcg -M pc -cpu qemu64 -m 256".split(' '));
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd).args(["-append", APPEND]);
     command.args(["-serial", &format!("file:{}", at("serial.log"))]);
     command.args(["-chardev", &format!("socket,id=console,path={}", at("console"))]);
     command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,nr=1"]);
-    // A hub joins the tap with a stream: so the test stands between the tap and the guest, too.
+    // A hub joins the tap with a stream. So the test is between the tap and the guest, too.
     command.args(["-netdev", &format!("tap,id=tap,ifname={TAP},script=no,downscript=no")]);
     command.args(["-netdev", &format!("stream,id=far,server=off,addr.type=unix,addr.path={}", at("tap"))]);
     command.args(["-netdev", "hubport,id=hub0,hubid=0,netdev=tap", "-netdev", "hubport,id=hub1,hubid=0,netdev=far"]);

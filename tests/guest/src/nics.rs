@@ -1,4 +1,4 @@
-//! A guest with network cards of real kinds, behind an emulated IOMMU: what QEMU has of both has real drivers.
+//! A guest with network cards of real kinds behind an IOMMU. QEMU emulates both, and their drivers are the real ones.
 //!
 //! Each card is behind a root port of its own, so that its address is 0000:01:00.0, 0000:02:00.0 and so on, and its
 //! IOMMU group its own. At the other end of card N is the interface `tapN` of a namespace. The guest takes commands by
@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
-/// What must be loaded, beside what these depend on; `irqbypass` and `vfio` are loaded by the test.
+/// Modules that must be loaded, with those that they depend on. The test itself loads `irqbypass` and `vfio`.
 const MODULES: [&str; 10] = [
     "virtio_pci",
     "virtio_console",
@@ -40,7 +40,7 @@ const DRIVERS: [&str; 7] =
 /// How long a command, or the boot, may take: the machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What says that the guest takes commands.
+/// The text that shows that the guest takes commands.
 const READY: &str = "@@READY@@";
 
 /// A kind of card.
@@ -57,19 +57,19 @@ pub enum Card {
 }
 
 impl Card {
-    /// What QEMU calls it, with what it is told.
+    /// QEMU's name of it, with its options.
     fn device(self) -> &'static str {
         match self {
             Self::E1000e => "e1000e",
             Self::Igb => "igb",
             Self::Vmxnet3 => "vmxnet3",
-            // Without its two flags it is not behind the IOMMU.
+            // Without these two options it is not behind the IOMMU.
             Self::Virtio => "virtio-net-pci,iommu_platform=on,disable-legacy=on",
         }
     }
 }
 
-/// How the machine is made.
+/// The configuration of the machine.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
     /// The cards, the first at 0000:01:00.0.
@@ -114,7 +114,7 @@ pub struct Guest {
     qemu: Child,
     console: UnixStream,
     monitor: UnixStream,
-    /// What came from the console and was not asked for yet.
+    /// Text from the console that was not read yet.
     heard: String,
     commands: u32,
     /// The other end of the cards: `tap0` with 10.0.1.1/24, `tap1` with 10.0.2.1/24, and so on.
@@ -160,7 +160,7 @@ fn drivers() -> Result<PathBuf, String> {
     found.find(is_drivers).ok_or_else(|| format!("{} has no drivers", library.display()))
 }
 
-/// The root: our programs without what only debuggers read, DPDK's drivers, ethtool.
+/// The root: our programs without debug information, DPDK's drivers, and ethtool.
 fn root(scratch: &Path) -> Result<Root, String> {
     let mut root = Root::new("init-nics")?;
     for program in ["gvm-dp", "libgvm_dpdk.so"] {
@@ -178,7 +178,7 @@ fn root(scratch: &Path) -> Result<Root, String> {
         let driver = paths
             .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&begins)))
             .ok_or_else(|| format!("{} has no {name}", directory.display()))?;
-        // The library first: the driver's directory has a link to it.
+        // The library comes first, because the driver's directory has a link to it.
         let library = driver.canonicalize().map_err(|error| format!("{}: {error}", driver.display()))?;
         root.program(&library.to_string_lossy(), &library)?;
         root.file(&directory.join(&name).to_string_lossy(), &driver);
@@ -235,7 +235,7 @@ impl Guest {
         &self.place
     }
 
-    /// Runs a command of the guest's shell; returns its exit code, and what it printed and complained.
+    /// Runs a command of the guest's shell. Returns its exit code, and its stdout and stderr together.
     ///
     /// # Panics
     /// When it does not end.
@@ -282,7 +282,7 @@ impl Guest {
     /// When there is none.
     pub fn interface(&mut self, card: usize) -> String {
         let device = format!("/sys/bus/pci/devices/{}", address(card));
-        // Those of virtio are one directory further down.
+        // Interfaces of virtio are one directory further down.
         self.until(
             "the interface of a card",
             &format!("ls -d {device}/net/* {device}/virtio*/net/* 2>/dev/null | grep ."),
@@ -293,7 +293,7 @@ impl Guest {
         .to_owned()
     }
 
-    /// Tells QEMU's monitor something, as `set_link card0 off`.
+    /// Sends QEMU's monitor a command, for example `set_link card0 off`.
     ///
     /// # Panics
     /// When QEMU is gone.
@@ -301,7 +301,7 @@ impl Guest {
         self.monitor.write_all(format!("{command}\n").as_bytes()).expect("QEMU listens");
     }
 
-    /// What kernel and QEMU said last, for the message of a test that failed.
+    /// The last output of kernel and QEMU, for the message of a failed test.
     pub fn log(&self) -> String {
         format!("{}{}", tail(&self.place.path("serial.log")), tail(&self.place.path("qemu.log")))
     }
@@ -340,9 +340,9 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
     let log = |error: std::io::Error| format!("{}: {error}", at("qemu.log"));
     let said = fs::File::create(place.path("qemu.log")).map_err(log)?;
     let mut command = Command::new("ip");
-    // It dies with the thread that started it, whatever ends that.
+    // QEMU ends with the thread that started it, whatever ends that thread.
     command.args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL"]);
-    // Another QEMU than the installed one, and where its firmware is, as a shell would split them.
+    // The variable may name another QEMU and its options, for example the path of its firmware, separated by blanks.
     let other = std::env::var("GVM_GUEST_QEMU").ok().filter(|words| !words.trim().is_empty());
     command.args(other.as_deref().unwrap_or("qemu-system-x86_64").split_whitespace());
     command.args("-nodefaults -no-user-config -display none -no-reboot -m 768".split(' '));
@@ -357,7 +357,7 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
     command.args(["-append", &format!("{APPEND} {more}")]);
     command.args(["-serial", &format!("file:{}", at("serial.log"))]);
     let (bits, remaps) = (config.address_bits, if config.remaps_interrupts { "on" } else { "off" });
-    // The first of the devices, as QEMU wants it.
+    // QEMU requires that the IOMMU is the first device.
     command.args(["-device", &format!("intel-iommu,intremap={remaps},caching-mode=on,aw-bits={bits}")]);
     if config.unconfined {
         command.args(["-device", "pxb-pcie,id=beyond,bus=pcie.0,bus_nr=64,bypass_iommu=on"]);
@@ -375,7 +375,7 @@ fn start(namespace: &Namespace, place: &Place, kernel: &Path, config: &Config<'_
             (queues, Card::Virtio) => (format!(",queues={queues}"), format!(",mq=on,vectors={}", 2 * queues + 2)),
             (queues, _) => (format!(",queues={queues}"), String::new()),
         };
-        // Without the header of virtio on the tap, checksums are whole there, as on a wire.
+        // Without virtio's header on the tap, checksums are complete there, as on a wire.
         let header = if config.unfinished { "on" } else { "off" };
         let wire = if config.vlan.is_some() { tap.clone() } else { id.clone() };
         let options = format!("ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr={header}{queues}");

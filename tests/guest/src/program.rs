@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 /// Runs a program to its end.
 ///
 /// # Errors
-/// What it complained about.
+/// The text that it wrote to stderr.
 pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {

@@ -1,7 +1,7 @@
-//! RoCEv2 packets as the wire sees them, read and made with code of its own.
+//! RoCEv2 packets on the wire, read and made with code of this crate.
 //!
-//! Nothing of the product is used for what it is tested by: the ICRC is computed bit for bit as the InfiniBand
-//! specification's annex on RoCEv2 says.
+//! The product's own code is not used to check the product. The ICRC is computed bit by bit, as the InfiniBand
+//! specification's annex on RoCEv2 defines it.
 
 use crate::{GUEST, GUEST_MAC, HOST, HOST_MAC};
 use wire::net::{UdpSpec, emit_udp4, parse_udp4};
@@ -16,12 +16,12 @@ const ATOMIC_ACKNOWLEDGE: u8 = 0x12;
 const ETHERNET: usize = 14;
 const BEFORE_BTH: usize = ETHERNET + 20 + 8;
 
-/// What is read of a packet: its base transport header.
+/// A packet that was read: its base transport header and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// The operation.
     pub opcode: u8,
-    /// For which queue pair.
+    /// The queue pair that it is for.
     pub qpn: u32,
     /// Packet sequence number.
     pub psn: u32,
@@ -29,12 +29,12 @@ pub struct Packet<'a> {
     pub ack: bool,
     /// Bytes of padding at its end.
     pub pad: u8,
-    /// What follows that header, up to the ICRC.
+    /// The bytes behind that header, up to the ICRC.
     pub rest: &'a [u8],
 }
 
 impl Packet<'_> {
-    /// What an answer to COMPARE&SWAP or FETCH&ADD says that was there before.
+    /// The word before the operation, in an answer to COMPARE&SWAP or FETCH&ADD.
     pub fn atomic_answer(&self) -> Option<u64> {
         let value = self.rest.get(4..12).filter(|_| self.opcode == ATOMIC_ACKNOWLEDGE)?;
         value.try_into().ok().map(u64::from_be_bytes)
@@ -67,8 +67,8 @@ fn crc32(parts: &[&[u8]]) -> u32 {
 /// When there are not even headers.
 pub fn icrc(packet: &[u8]) -> [u8; 4] {
     let mut head: [u8; 40] = *packet.first_chunk().expect("IPv4, UDP and BTH");
-    // What routers may change: type of service, time to live, header checksum; UDP checksum; FECN, BECN and reserved
-    // bits.
+    // Fields that routers may change: type of service, time to live, header checksum, UDP checksum, FECN, BECN and
+    // reserved bits.
     for at in [1, 8, 10, 11, 26, 27, 32] {
         head[at] = 0xff;
     }
@@ -80,7 +80,7 @@ pub fn is_roce(frame: &[u8]) -> bool {
     parse_udp4(frame).is_ok_and(|headers| headers.dst_port == PORT)
 }
 
-/// Reads a frame of RoCEv2 and checks what every packet must obey.
+/// Reads a frame of RoCEv2 and checks the rules for every packet.
 ///
 /// # Errors
 /// When it is too short, its IPv4 header has options, or its ICRC is wrong.

@@ -6,14 +6,14 @@ use crate::program::run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What must be loaded, beside what these depend on.
+/// Modules that must be loaded, with those that they depend on.
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "virtio_console", "crc32_generic", "ib_uverbs", "rdma_rxe"];
 /// The verbs library's part for rxe, which it loads by name.
 const PROVIDER: &str = "/usr/lib/x86_64-linux-gnu/libibverbs/librxe-rdmav34.so";
-/// What makes the library look for that part.
+/// The file that makes the library look for that part.
 const DRIVER: &str = "/etc/libibverbs.d/rxe.driver";
 
-/// Compiles the verbs program into a directory; returns where it is.
+/// Compiles the verbs program into a directory. Returns its path.
 fn compile(directory: &Path) -> Result<PathBuf, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("verbs");
     let program = directory.join("verbs");
@@ -24,7 +24,7 @@ fn compile(directory: &Path) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// The kernel, and the root as an archive for it; `scratch` is a directory for what is compiled.
+/// The kernel, and the root as an archive for it. `scratch` is a directory for compiled files.
 ///
 /// # Errors
 /// When something is not installed or does not compile.

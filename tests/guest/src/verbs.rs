@@ -1,4 +1,4 @@
-//! What the guest's verbs program says, as values. Its commands stand at the head of `verbs/main.c`.
+//! The answers of the guest's verbs program, as values. Its commands are listed at the head of `verbs/main.c`.
 
 /// The guest's queue pair and its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Opened {
     pub qpn: u32,
     /// The key of all its memory.
     pub rkey: u32,
-    /// Where its memory begins.
+    /// The address of its memory.
     pub address: u64,
     /// Bytes of its memory.
     pub len: u64,
@@ -16,13 +16,13 @@ pub struct Opened {
 /// A completion of the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// Of which request or receive.
+    /// The id of the request or receive.
     pub id: u64,
-    /// What was done: `READ`, `RECV`, ...; `-` when it failed.
+    /// The operation: `READ`, `RECV`, ...; `-` when it failed.
     pub kind: String,
     /// `SUCCESS`, or the verbs' name of the error.
     pub status: String,
-    /// Bytes received; means nothing for requests that send.
+    /// Bytes received; without a meaning for requests that send.
     pub len: u32,
     /// Immediate data, or 0.
     pub immediate: u32,
@@ -43,7 +43,7 @@ impl Completion {
     }
 }
 
-/// How the guest reaches its peer, in the units of `ibv_modify_qp`.
+/// The path from the guest to its peer, in the units of `ibv_modify_qp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     /// Path MTU in bytes.
@@ -60,7 +60,7 @@ pub struct Path {
     pub retries: u8,
     /// Retries after RNR; 7 means without end.
     pub rnr_retries: u8,
-    /// Code of how long the peer shall wait after RNR.
+    /// The code of the time that the peer must wait after RNR.
     pub rnr_timer: u8,
     /// Outstanding READs and atomics in each direction.
     pub depth: u8,

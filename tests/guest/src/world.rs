@@ -1,4 +1,4 @@
-//! The wire with its two ends, turned by the test's own thread.
+//! The wire with its two ends. The test's own thread moves the packets.
 
 use crate::fault::{Direction, Faults, Happened};
 use crate::link::Link;
@@ -14,29 +14,30 @@ use wire::net::ethernet::{self, Ethernet};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
-/// How long anything may take before the test fails.
+/// The longest time that a step may take before the test fails.
 const PATIENCE: u64 = 200 * SECOND;
 /// The longest sleep.
 const NAP: u64 = SECOND / 100;
-/// Packets of each scenario that are written for tshark: it takes longer to read a packet than we to send it.
+/// Packets of each scenario that are written for tshark. They are limited, because tshark reads packets more slowly
+/// than we send them.
 const WRITTEN: u64 = 400;
 
-/// What stands at the other end of the wire. It has the addresses [`HOST`] and [`HOST_MAC`].
+/// The other end of the wire. It has the addresses [`HOST`] and [`HOST_MAC`].
 pub trait Host {
     /// A frame of RoCEv2 arrived; its ICRC is right.
     fn receive(&mut self, now: u64, frame: &[u8]);
     /// Gives all frames that shall leave now to `send`.
     fn advance(&mut self, now: u64, send: &mut dyn FnMut(&[u8]));
-    /// When it wants to be called although nothing arrived.
+    /// The time at which it must be called even if nothing arrived.
     fn deadline(&self) -> Option<u64>;
 }
 
 /// A host that only listens.
 #[derive(Default)]
 pub struct Listener {
-    /// All that it heard.
+    /// All frames that it received.
     pub heard: Vec<Vec<u8>>,
-    /// What it will say.
+    /// Frames that it will send.
     pub say: Vec<Vec<u8>>,
 }
 
@@ -56,7 +57,7 @@ impl Host for Listener {
     }
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the host.
@@ -70,12 +71,12 @@ pub struct World {
     machine: Machine,
     began: Instant,
     ways: [Direction; 2],
-    /// What happened on both before they were last changed.
+    /// The faults on both ways before they were last changed.
     happened: Happened,
-    /// Whether the host is whatever is behind the tap.
+    /// Whether the host is behind the tap.
     is_tapped: bool,
     heard: String,
-    /// Answers of the guest that nobody asked for yet.
+    /// Answers of the guest that were not read yet.
     answers: Vec<String>,
     pcap: Pcap,
     written: u64,
@@ -123,7 +124,7 @@ impl World {
         &self.machine
     }
 
-    /// From now on the host is what is behind the tap; or again what is handed in.
+    /// From now on the host is the one behind the tap, or again the one that callers pass.
     pub fn tap(&mut self, is_tapped: bool) {
         self.is_tapped = is_tapped;
     }
@@ -135,17 +136,17 @@ impl World {
         self.ways[Way::ToHost as usize].become_bad(to_host, !seed);
     }
 
-    /// Makes both ways perfect; what was delayed is still under way.
+    /// Makes both ways perfect. Delayed packets are still on their way.
     pub fn become_bad_no_more(&mut self) {
         self.become_bad(Faults::NONE, Faults::NONE, 0);
     }
 
-    /// What happened on a way since it became bad.
+    /// The faults on a way since it became bad.
     pub fn happened(&self, way: Way) -> Happened {
         self.ways[way as usize].happened()
     }
 
-    /// What happened on both ways since the boot.
+    /// The faults on both ways since the boot.
     pub fn happened_at_all(&self) -> Happened {
         self.ways.iter().fold(self.happened, |sum, way| sum.and(way.happened()))
     }
@@ -161,7 +162,7 @@ impl World {
         &self.atomics
     }
 
-    /// A new scenario: nothing was seen yet.
+    /// Begins a new scenario and resets the counts.
     pub fn begin_scenario(&mut self) {
         self.seen = [[0; 256]; 2];
         self.atomics.clear();
@@ -185,7 +186,7 @@ impl World {
         self.wrong.clear();
     }
 
-    /// Everything that was written for tshark is in its file after this.
+    /// Writes all packets for tshark to their file. Returns their number.
     ///
     /// # Panics
     /// When the disk is full.
@@ -211,7 +212,8 @@ impl World {
         self.ways[way as usize].enter(now, frame, is_roce);
     }
 
-    /// One round: what came goes in, what is due goes out, and then a sleep until more comes, at most to `until`.
+    /// One round: received frames are processed, due frames are sent, and then it sleeps until more comes, at most to
+    /// `until`.
     fn turn(&mut self, host: &mut dyn Host, until: u64) -> Result<(), String> {
         let now = self.now();
         let mut frames = Vec::new();
@@ -280,7 +282,7 @@ impl World {
         Ok(())
     }
 
-    /// Turns the wire until `look` gives something.
+    /// Runs the wire until `look` returns a value.
     ///
     /// # Panics
     /// When it never does.
@@ -295,7 +297,7 @@ impl World {
         }
     }
 
-    /// Turns the wire for so many nanoseconds.
+    /// Runs the wire for this many nanoseconds.
     ///
     /// # Panics
     /// When the guest is gone.
@@ -306,12 +308,12 @@ impl World {
         }
     }
 
-    /// Tells the guest a line, and does not wait for its answer.
+    /// Sends the guest a line, and does not wait for its answer.
     ///
     /// # Panics
     /// When the guest is gone.
     pub fn tell(&mut self, line: &str) {
-        // The guest reads whenever it has answered: a few lines have always room.
+        // The guest reads a line after each answer, so that there is always room for a few lines.
         let told = self.machine.console.write_all(format!("{line}\n").as_bytes());
         told.unwrap_or_else(|error| panic!("{line}: {error}\n{}", self.machine.log()));
     }
@@ -329,7 +331,7 @@ impl World {
         self.answers.remove(0)
     }
 
-    /// Tells the guest a line; returns the numbers that it answers.
+    /// Sends the guest a line. Returns the numbers in its answer.
     ///
     /// # Panics
     /// When it answers anything but `ok` and numbers.
@@ -358,7 +360,7 @@ impl World {
         self.ask(host, &path.command());
     }
 
-    /// Waits for so many completions of the guest, at most so many milliseconds.
+    /// Waits for this many completions of the guest, and at most this many milliseconds.
     ///
     /// # Panics
     /// When it answers something else.

@@ -17,7 +17,7 @@ static const char *const statuses[] = {
     "RESP_TIMEOUT_ERR", "GENERAL_ERR",
 };
 
-/* Only of a successful completion is the kind known. */
+/* The kind is known only for a successful completion. */
 static const char *kind(const struct ibv_wc *completion) {
   if (completion->status != IBV_WC_SUCCESS)
     return "-";
@@ -218,7 +218,7 @@ const char *end_poll(struct end *end, unsigned wanted, int milliseconds, char *t
         return "too many completions for one line";
       got++;
     } else if (!armed) {
-      /* A completion from before this raises no event: look once more. */
+      /* An earlier completion raises no event, so check once more. */
       errno = ibv_req_notify_cq(end->completions, 0);
       if (errno)
         return "no notification";

@@ -1,4 +1,4 @@
-//! The graph against the table.
+//! Compares the graph with the table.
 
 use crate::graph::{Crate, Purpose, Use};
 use crate::rule::Rule;
@@ -32,7 +32,7 @@ fn judge(rules: &[Rule], rule: &Rule, user: &str, used: &Use) -> Option<String> 
     let is_allowed = match &used.place {
         None => rule.others.has(&used.name) || (used.purpose == Purpose::Tests && TEST_TOOLS.contains(&&*used.name)),
         Some(place) => {
-            // By the table's name of what lives there, so that a crate cannot pass under another name.
+            // Looked up by directory, so that a crate cannot pass under another name.
             let Some(target) = rules.iter().find(|rule| rule.is_about(place)) else {
                 return Some(format!("`{user}` uses `{place}`{how}, which docs/architecture.md does not know"));
             };
@@ -102,13 +102,13 @@ mod tests {
     #[test]
     fn every_broken_rule_is_said_with_its_sentence() {
         for (user, used, sentence) in [
-            // The vocabulary stands on nothing of the house.
+            // The vocabulary uses nothing of the house.
             ("dataplane/wire", uses("frame", Purpose::Build), "wire knows nobody."),
             ("dataplane/frame", uses("wire", Purpose::Build), "frame knows nobody."),
             // Neither wing knows the other.
             ("dataplane/gateway", uses("port", Purpose::Build), "Roles have no I/O."),
             ("dataplane/port", uses("gateway", Purpose::Build), "Ports know no role."),
-            // Nobody stands on control, and tests are no exception.
+            // Nobody uses control, and tests are no exception.
             ("dataplane/port", uses("control", Purpose::Build), "Ports know no role."),
             ("dataplane/gateway", uses("port", Purpose::Tests), "Roles have no I/O."),
             // Crates of others: the protocol has no system calls, and test tools are for tests.

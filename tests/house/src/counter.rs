@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 
 /// Marks the generated part of the document.
 pub const BEGIN: &str = "<!-- counters: begin; made by `cargo run -p gvm-house --example counters` -->";
-/// Its end.
+/// Marks the end of the generated part.
 pub const END: &str = "<!-- counters: end -->";
 
 /// Sets of counters that only tests and benchmarks ever see.
 const NOT_FOR_USERS: [&str; 2] = ["MemoryCounters", "ReplayCounters"];
 
-/// How a definition of a set begins.
+/// The beginnings of a definition of a set.
 const MACROS: [&str; 3] = ["frame::counters! {", "crate::counters! {", "frame::histograms! {"];
 
 /// A set of counters.
@@ -78,8 +78,8 @@ fn read(file: &TextFile) -> Vec<Set> {
                     open.name = rest.trim_end_matches(" {").to_owned();
                     open.help = std::mem::take(&mut help);
                 } else if let Some(name) = text.strip_suffix([',', ';']) {
-                    // Behind the name of a counter may stand its kind, behind that of a histogram its type, and behind
-                    // that of a set its type and the prefix of its counters.
+                    // The name of a counter may be followed by its kind, that of a histogram by its type, and that of a
+                    // set by its type and the prefix of its counters.
                     let (name, kind) = name.split_once(": ").unwrap_or((name, ""));
                     let help = std::mem::take(&mut help);
                     if let Some((set, prefix)) = kind.split_once(" as ") {
@@ -125,7 +125,7 @@ pub fn section(document: &str) -> Option<&str> {
 /// Whether a counter that grows means that something was lost or refused: it needs an entry with its remedy.
 pub fn needs_remedy(name: &str) -> bool {
     let parts = ["dropped", "refused", "lost", "error", "unreachable", "malformed", "bad_", "no_frame"];
-    // Totals of bytes say nothing that their counter of records does not say.
+    // Totals of bytes need no remedy, because their counter of records has it.
     parts.iter().any(|part| name.contains(part)) && name != "bad_bytes"
 }
 

@@ -3,10 +3,10 @@
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::{Path, PathBuf};
 
-/// For what a crate uses another.
+/// The purpose for which a crate uses another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// In what it builds, or to build it.
+    /// For its libraries and programs, or to build them.
     Build,
     /// In its tests only.
     Tests,
@@ -15,11 +15,11 @@ pub enum Purpose {
 /// One use of a crate by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// The name of what is used: the house's own without its prefix.
+    /// The name of the used crate; crates of the house without their prefix.
     pub name: String,
-    /// The directory of what is used, from the root of the workspace; `None` for the crates of others.
+    /// The directory of the used crate, from the root of the workspace; `None` for the crates of others.
     pub place: Option<String>,
-    /// For what.
+    /// The purpose.
     pub purpose: Purpose,
 }
 

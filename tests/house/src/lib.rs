@@ -1,4 +1,5 @@
-//! Holds the project to what its documents say: who may use whom, where `unsafe` may be, which counters are explained.
+//! Checks that the project follows its documents: who may use whom, where `unsafe` may be, which counters are
+//! explained.
 //!
 //! The documents are the source. `docs/architecture.md` has a table of who may use whom; this crate reads it, compares
 //! it with `cargo metadata`, and fails with the sentence of the table that was broken.

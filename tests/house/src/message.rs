@@ -1,19 +1,19 @@
 //! The error messages that the sources define, and the phrases with which `docs/troubleshooting.md` explains them.
 //!
-//! A message is a template: what stands in braces is a hole. A phrase is what the document has between backticks, with
-//! `...` or a word of capitals (`N`, `FILE`) for what differs. A phrase explains a message if its pieces stand in
-//! the message in their order.
+//! A message is a template in which each pair of braces is a hole. A phrase is a text between backticks in the
+//! document, in which `...` or a word of capitals (`N`, `FILE`) stands for a part that differs. A phrase explains a
+//! message if the message has all pieces of the phrase in their order.
 
 use crate::tree::TextFile;
 
-/// Stands for what differs from one occurrence of a message to another.
+/// Stands for the part that differs from one occurrence of a message to another.
 const HOLE: char = '\u{0}';
 
-/// Letters and digits that a phrase must share with a message at least: less says nothing.
+/// The least number of letters and digits that a phrase must share with a message.
 const ENOUGH: usize = 10;
 
-/// Variants of `common::exit::Failure` that carry a text which is written where they are made. The text of `Internal`
-/// is the same in the end: report it.
+/// Variants of `common::exit::Failure` whose text is written where they are made. `Internal` is left out, because its
+/// remedy is always to report it.
 const WRITTEN_WHERE_MADE: [&str; 6] = [
     "Failure::Usage(",
     "Failure::Setting {",
@@ -33,7 +33,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// As a person would write it: `...` for what differs.
+    /// The message with `...` for each hole.
     pub fn text(&self) -> String {
         self.template.replace(HOLE, "...")
     }
@@ -100,11 +100,11 @@ fn said(text: &str) -> usize {
     text.chars().filter(|c| c.is_alphanumeric()).count()
 }
 
-/// A phrase of the document: the pieces between what differs.
+/// A phrase of the document: the pieces between the parts that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phrase(Vec<String>);
 
-/// What a document has between backticks and is long enough to name a message.
+/// The texts between backticks that are long enough to name a message.
 pub fn phrases(document: &str) -> Vec<Phrase> {
     let spans = document.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     spans.map(phrase).filter(|phrase| phrase.0.iter().map(|piece| said(piece)).sum::<usize>() >= ENOUGH).collect()

@@ -1,8 +1,9 @@
-//! Circles among the files of a crate: a file that uses another one must not be used by it, on whatever way.
+//! Circles among the files of a crate. A file that uses another one must not be used by it, directly or through other
+//! files.
 //!
-//! What a file uses is read from its `use` declarations and from paths that begin with `crate`, `self`, `super` or the
-//! name of a module below it. What another file only hands on with `pub use` is looked up where it is defined, so that
-//! a crate's root may be a face for its modules. Tests are left out: they may look at everything.
+//! The uses of a file are read from its `use` declarations and from paths that begin with `crate`, `self`, `super` or
+//! the name of a module below it. A name that another file only re-exports with `pub use` is looked up where it is
+//! defined, so that a crate's root may re-export its modules. Tests are left out: they may use everything.
 
 use crate::tree::TextFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A module, as its path in the crate: empty for the root.
 type Module = Vec<String>;
 
-/// A path from the root of the crate: modules, and what is named in the last of them.
+/// A path from the root of the crate: modules, and a name in the last of them.
 type Path = Vec<String>;
 
 /// The files of one crate, and who uses whom among them.
@@ -19,7 +20,7 @@ pub struct Modules {
     uses: BTreeMap<Module, BTreeSet<Module>>,
 }
 
-/// What a name that a module hands on stands for.
+/// For each module, its re-exported names and the paths that they stand for.
 type HandedOn = BTreeMap<Module, BTreeMap<String, Path>>;
 
 impl Modules {
@@ -67,7 +68,7 @@ impl Modules {
         circles.into_iter().collect()
     }
 
-    /// What a file uses, and what that uses, and so on.
+    /// All files that a file uses, directly or through other files.
     fn reachable<'a>(&'a self, from: &'a Module) -> BTreeSet<&'a Module> {
         let (mut reached, mut left) = (BTreeSet::new(), vec![from]);
         while let Some(module) = left.pop() {
@@ -102,7 +103,7 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The `use` declarations of a text: whether they hand on, the path, and the name that it has here.
+/// The `use` declarations of a text: whether they re-export, the path, and the name that it has here.
 fn declared(text: &str) -> Vec<(bool, Path, String)> {
     let mut found = Vec::new();
     for (start, _) in text.match_indices("use ") {
@@ -181,7 +182,7 @@ fn absolute(texts: &BTreeMap<Module, String>, module: &Module, path: &[String]) 
     }
 }
 
-/// The file in which what a path names is defined, behind at most so many that hand it on.
+/// The file that defines the item of a path, behind at most `most` files that re-export it.
 fn defined_in(texts: &BTreeMap<Module, String>, handed_on: &HandedOn, path: &[String], most: usize) -> Module {
     let module = (0..=path.len()).rev().map(|length| path[..length].to_vec()).find(|module| texts.contains_key(module));
     let module = module.unwrap_or_default();

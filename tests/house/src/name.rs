@@ -4,8 +4,8 @@ use crate::source::is_product;
 use crate::tree::TextFile;
 use std::collections::BTreeMap;
 
-/// Names that several public types have. A new one belongs in here only with a reason that reviewers take; one that is
-/// gone is taken out. So the list shrinks.
+/// Names that several public types have. A new name is added only with a reason that reviewers accept. A name that is
+/// gone is removed. So the list shrinks.
 pub const KNOWN: &[&str] = &[
     "Access",
     "Bucket",
@@ -51,7 +51,7 @@ pub const KNOWN: &[&str] = &[
     "Work",
 ];
 
-/// How a public type begins.
+/// The beginnings of a public type.
 const KINDS: [&str; 5] = ["struct ", "enum ", "trait ", "type ", "union "];
 
 /// Every name that several public types of the product have, with the files that define them.
@@ -67,7 +67,8 @@ pub fn doubles(files: &[TextFile]) -> BTreeMap<String, Vec<String>> {
     places
 }
 
-/// The name of the public type that a line begins to define, outside of any block: what is in one is a trait's.
+/// The name of the public type that a line begins to define, outside of any block. Types inside a block belong to a
+/// trait.
 fn defined(line: &str) -> Option<String> {
     let rest = line.strip_prefix("pub ")?;
     let rest = KINDS.iter().find_map(|kind| rest.strip_prefix(kind))?;

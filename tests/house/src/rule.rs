@@ -1,7 +1,7 @@
 //! The table "who may use whom" of `docs/architecture.md`.
 //!
-//! It stands under the heading [`HEADING`] and has five columns: crate, directory, the crates of the house that it may
-//! use, the crates of others that it may use, and the sentence that says why.
+//! The table is under the heading [`HEADING`] and has five columns: crate, directory, the crates of the house that it
+//! may use, the crates of others that it may use, and the sentence that says why.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ pub const HEADING: &str = "## Who may use whom";
 /// The heading under which a table of the same shape has the crates that are planned.
 pub const RESERVED: &str = "### Reserved rows";
 
-/// What a crate may use.
+/// The crates that a crate may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Whatever it likes.
+    /// Every crate.
     Everything,
     /// These alone; none, if the table says "nothing".
     Only(Vec<String>),
@@ -51,7 +51,7 @@ pub struct Rule {
     pub house: Allowed,
     /// Which crates of others it may use.
     pub others: Allowed,
-    /// Why; said when the rule is broken.
+    /// The reason, which is printed when the rule is broken.
     pub sentence: String,
     /// The crate is planned, and need not be there yet.
     pub is_reserved: bool,
@@ -67,7 +67,7 @@ impl Rule {
     }
 }
 
-/// Why the document has no table.
+/// The reason why the table cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleError {
     /// The heading is not there, or no table follows it.

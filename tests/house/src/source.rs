@@ -10,16 +10,16 @@ pub const UNSAFE_ALLOWED: [&str; 6] =
 /// The test that tries, as an intruder would, system calls that no safe function makes.
 const INTRUDER: &str = "tests/inside";
 
-/// DPDK's crates: the same.
+/// The prefix of DPDK's crates, which may hold `unsafe`, too.
 const UNSAFE_PREFIX: &str = "dataplane/dpdk-";
 
-/// Lines above which a source file is too long to hold one idea; a little more is let pass with a warning.
+/// Lines above which a source file is too long to hold one idea. Up to [`TOO_LONG`] there is only a warning.
 pub const LONG: usize = 600;
 
 /// Lines above which a source file fails.
 pub const TOO_LONG: usize = 650;
 
-/// What stands in the root, beside names that begin with a dot.
+/// The names in the root, without those that begin with a dot.
 pub const TOP_LEVEL: [&str; 15] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -38,7 +38,7 @@ pub const TOP_LEVEL: [&str; 15] = [
     "scripts",
 ];
 
-/// The fifteen above and this one.
+/// This one is allowed in the root, too.
 pub const TESTS: &str = "tests";
 
 /// A directory of the machine that the project was written on.
@@ -65,7 +65,7 @@ pub fn has_unsafe(text: &str) -> bool {
     })
 }
 
-/// What is too long to hold one idea: path and lines of each source file above [`LONG`].
+/// Files that are too long to hold one idea: path and lines of each source file above [`LONG`].
 pub fn long_files(files: &[TextFile]) -> Vec<(String, usize)> {
     let sources = files.iter().filter(|file| [".rs", ".c", ".sh"].iter().any(|end| file.path.ends_with(end)));
     sources.map(|file| (file.path.clone(), file.text.lines().count())).filter(|(_, lines)| *lines > LONG).collect()
@@ -86,14 +86,14 @@ pub fn wide_lines(files: &[TextFile]) -> Vec<String> {
         if !is_document && !file.path.ends_with(".rs") {
             continue;
         }
-        // The macros of counters take one line for each.
+        // The macros of counters need one line for each counter.
         let (mut is_fenced, mut is_counters) = (false, false);
         for (number, line) in file.text.lines().enumerate() {
             is_fenced ^= is_document && line.trim_start().starts_with("```");
             is_counters = COUNTERS.contains(&line) || (is_counters && line != "}");
             let comment = line.trim_start().trim_start_matches(['/', '!']).trim_start();
             let is_free = is_fenced || is_counters || comment.starts_with('|');
-            // What cannot be broken: one word, as an address of the web.
+            // A comment of one word cannot be broken, for example a web address.
             let is_word = comment.split_whitespace().count() <= 1;
             if line.chars().count() > WIDTH && !is_free && !is_word {
                 wide.push(format!("{}:{}", file.path, number + 1));
@@ -114,7 +114,7 @@ pub fn modules_beside_their_directory(files: &[TextFile]) -> Vec<String> {
     paths.iter().filter(has_directory).map(|path| format!("{path} is its directory's mod.rs elsewhere")).collect()
 }
 
-/// What stands in the root and should not, and what should and does not.
+/// Names in the root that do not belong there, and names that are missing.
 pub fn wrong_top_level(names: &[String]) -> Vec<String> {
     let is_known = |name: &str| TOP_LEVEL.contains(&name) || name == TESTS;
     let unknown = names.iter().filter(|name| !is_known(name)).map(|name| format!("{name} does not belong there"));

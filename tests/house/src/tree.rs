@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What holds no sources: what builds, tools and fuzzers make. In a second work tree `.git` is a file.
+/// Directories without sources: builds, tools and fuzzers make them. In a second work tree `.git` is a file.
 const MADE: [&str; 5] = ["target", ".git", "corpus", "artifacts", "out"];
 
 /// A file's path from the root, and its text.
@@ -16,10 +16,10 @@ pub struct TextFile {
     pub text: String,
 }
 
-/// All text files under `root`, by path; what is made or is no UTF-8 is left out.
+/// All text files under `root`, by path. Generated files, and files that are not UTF-8, are left out.
 ///
 /// # Errors
-/// The error is the kernel's, which does not list a directory or does not give the type of what is in it. A file that
+/// The error is the kernel's, when it does not list a directory or does not give the type of an entry. A file that
 /// cannot be read is left out.
 pub fn texts(root: &Path) -> io::Result<Vec<TextFile>> {
     let mut found = Vec::new();

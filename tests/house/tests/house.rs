@@ -1,4 +1,4 @@
-//! The project as it is, against its own rules.
+//! Checks the project against its own rules.
 
 use house::module::Modules;
 use house::{check, counter, graph, message, name, root, rule, source, tree};

@@ -14,10 +14,10 @@ use std::path::Path;
 /// Bytes of a frame with which DPDK works at Ethernet's MTU.
 pub const CHUNK: u32 = smallest_chunk(1500);
 
-/// The plugin of this build; `None`, said where one sees it, when it was built without DPDK.
+/// The plugin of this build. `None`, with a message on standard error, when it was built without DPDK.
 ///
 /// # Panics
-/// With `GVM_TESTS=require` instead, and when it cannot be loaded.
+/// When it cannot be loaded, and with `GVM_TESTS=require` also when it was built without DPDK.
 pub fn plugin() -> Option<LoadedPlugin> {
     match LoadedPlugin::load(&binaries().join(ENTRY_FILE)) {
         Ok(plugin) => Some(plugin),
@@ -87,10 +87,10 @@ pub fn write_pcap(path: &Path, packets: &[Vec<u8>]) {
     std::fs::write(path, bytes).expect("room for a file");
 }
 
-/// The packets of such a file.
+/// The packets of a file that `tcpdump` wrote.
 ///
 /// # Panics
-/// When it is none.
+/// When it is not such a file.
 pub fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(path).expect("a file of packets");
     let mut rest = bytes.get(24..).expect("the header of a file of packets");

@@ -1,8 +1,8 @@
 //! Tests on real kernel paths: network namespaces, veth pairs, and threads inside them.
 //!
-//! All traffic stays in namespaces that a test made; what it made goes away with it, also when it panics. What a killed
-//! run left behind, the next one removes. Needs root, `ip` (iproute2) and `ethtool`; without them a test says SKIPPED,
-//! or fails when the environment has `GVM_TESTS=require`.
+//! All traffic stays in namespaces that a test made. A test removes them at its end, also when it panics. The next run
+//! removes the namespaces that a killed run left behind. Needs root, `ip` (iproute2) and `ethtool`; without them a test
+//! says SKIPPED, or fails when the environment has `GVM_TESTS=require`.
 #![forbid(unsafe_code)]
 
 pub mod dpdk;
@@ -23,24 +23,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// First part of the names of all namespaces; the process id and a number follow.
 const PREFIX: &str = "gvmdp";
 
-/// Whether such tests can run here. If not, says so where one sees it, or panics with `GVM_TESTS=require`.
+/// Whether such tests can run here. If not, says so on standard error, or panics with `GVM_TESTS=require`.
 pub fn available() -> bool {
     let Some(reason) = missing() else { return true };
     skip(&reason);
     false
 }
 
-/// Says, where one sees it, that a test or a part of it cannot run here.
+/// Says on standard error that a test or a part of it cannot run here.
 ///
 /// # Panics
 /// With `GVM_TESTS=require`.
 pub fn skip(reason: &str) {
     assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {reason}");
-    // Past the test runner, which shows nothing that a passing test prints.
+    // Written directly, because the test runner hides what a passing test prints.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
-/// Why such tests cannot run here, if they cannot.
+/// The reason why such tests cannot run here, if there is one.
 pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root: run the tests with sudo".to_owned());
@@ -125,7 +125,7 @@ impl Namespace {
         run("ip", &all).unwrap_or_else(|reason| panic!("{reason}"))
     }
 
-    /// Has the kernel forget whom it knows behind a device.
+    /// Deletes the kernel's neighbours of a device.
     ///
     /// # Panics
     /// When `ip` fails.
@@ -134,7 +134,7 @@ impl Namespace {
         // at once.
         for line in self.ip(&format!("neighbour show dev {device}")).lines() {
             let address = line.split_whitespace().next().unwrap_or_default();
-            // The kernel may have forgotten it meanwhile.
+            // The kernel may have deleted it meanwhile.
             let _ = run("ip", &["-n", &self.name, "neighbour", "del", address, "dev", device]);
         }
     }
@@ -180,7 +180,7 @@ impl Drop for Namespace {
     }
 }
 
-/// One end of a veth pair: where it is, its name and its address.
+/// One end of a veth pair: its namespace, its name and its address.
 pub struct End<'a> {
     /// The namespace that it is in.
     pub namespace: &'a Namespace,
@@ -212,7 +212,8 @@ pub fn join(a: &End<'_>, b: &End<'_>, queues: u32) {
 
 /// Makes the kernel compute whole checksums for what it sends through an end.
 ///
-/// A veth leaves them unfinished: its other end is memory of the same machine. An AF_XDP socket there sees them wrong.
+/// A veth leaves them unfinished, because its other end is memory of the same machine. An AF_XDP socket at that end
+/// would get wrong checksums.
 ///
 /// # Panics
 /// When `ethtool` fails.
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn only_what_the_dead_left_behind_is_swept() {
-        // No process has this number: it is above what Linux gives.
+        // No process has this number: it is above the largest one of Linux.
         assert!(is_left_behind("gvmdp-999999999-3", "gvmdp"));
         let living = format!("gvmdp-{}-0", std::process::id());
         for name in [&*living, "gvmdp--1", "gvmdp-x-1", "gvmdp", "gvmdpx-999999999-3", "eth0"] {

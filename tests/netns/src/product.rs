@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The time after which a test gives up.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
 
-/// Waits until `look` gives something.
+/// Waits until `look` returns a value.
 ///
 /// # Panics
 /// When it never does.
@@ -159,7 +159,7 @@ impl Place {
         command
     }
 
-    /// Where a file of this name in the directory is or will be.
+    /// The path of a file of this name in the directory, which need not exist.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -183,7 +183,7 @@ impl Place {
         complaint
     }
 
-    /// Starts a command line that runs until it is told to end, or has done what it was told.
+    /// Starts a command line that runs until it gets a signal or has done its work.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -244,7 +244,7 @@ impl Place {
         text
     }
 
-    /// Waits until so many slaves are registered at the gateway `name`.
+    /// Waits until this many slaves are registered at the gateway `name`.
     ///
     /// # Panics
     /// When they never are.
@@ -296,12 +296,12 @@ impl Process {
         }
     }
 
-    /// Everything that it has written to stderr so far.
+    /// Its stderr so far.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
-    /// Everything that it has written to stdout so far.
+    /// Its stdout so far.
     pub fn printed(&self) -> String {
         self.printed.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
@@ -324,7 +324,7 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
-    /// Where its threads are in the kernel, a line each, for the message of a failed test.
+    /// The place of each of its threads in the kernel, a line each, for the message of a failed test.
     fn threads(&self) -> String {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
         let line = |task: std::fs::DirEntry| {
@@ -334,7 +334,7 @@ impl Process {
         tasks.map(line).collect()
     }
 
-    /// Waits for its end. Returns the exit code (`None` if a signal killed it), what it printed, and what it said.
+    /// Waits for its end. Returns the exit code (`None` if a signal killed it), its stdout and its stderr.
     ///
     /// # Panics
     /// When it does not end.

@@ -1,4 +1,4 @@
-//! Commands of a document, replayed: the blocks that it marks, on a root of their own, with a stand-in for systemd.
+//! Runs the commands of a document: its marked blocks, on a root directory of their own, with a substitute for systemd.
 
 use crate::product::{FOR_EVER, binaries, until};
 use std::os::unix::net::UnixDatagram;
@@ -40,10 +40,11 @@ pub fn blocks_of(document: &str, words: &str) -> Vec<Vec<String>> {
     blocks
 }
 
-/// A machine in a directory: `scripts/install.sh --root` installs into it. Removed when dropped, with what runs in it.
+/// A machine in a directory: `scripts/install.sh --root` installs into it. When it is dropped, its processes are ended
+/// and the directory is removed.
 pub struct Machine {
     root: PathBuf,
-    /// What stands for 127.0.0.1: another address of the loopback, so that two runs do not meet.
+    /// The address that replaces 127.0.0.1: another one of the loopback, so that two runs do not share it.
     address: String,
     service: Option<Child>,
 }
@@ -55,7 +56,7 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// An empty one.
+    /// An empty machine.
     ///
     /// # Panics
     /// When its directory cannot be made.
@@ -73,7 +74,7 @@ impl Machine {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// What is installed, as paths of the box, in order.
+    /// The installed files, as paths of the box, in order.
     ///
     /// # Panics
     /// When a directory cannot be read.
@@ -206,7 +207,7 @@ impl Machine {
         String::new()
     }
 
-    /// What `systemctl stop` does: SIGTERM, and the exit code must be 0.
+    /// Does what `systemctl stop` does: it sends SIGTERM. The exit code must be 0.
     fn stop(&mut self) -> String {
         let mut service = self.service.take().expect("it runs");
         let pid = rustix::process::Pid::from_child(&service);
@@ -228,7 +229,7 @@ impl Drop for Machine {
             let _ = service.kill();
             let _ = service.wait();
         }
-        // Processes that a line left in the background; if all went well they have ended.
+        // Processes that a line left in the background. In a test that passes they have ended already.
         for entry in std::fs::read_dir(self.path("/run/gvm-dp")).into_iter().flatten().flatten() {
             if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".sock")) {
                 let _ = self.command("gvm-dp").args(["drain", "--name", name]).output();

@@ -14,9 +14,9 @@ const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 /// The fields that distinguish one record of a generator from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
-    /// What it is.
+    /// Its type.
     pub msg_type: MsgType,
-    /// The slave that it goes to, or comes from.
+    /// The slave that it goes to or comes from.
     pub slave: u32,
     /// Its request id: the run that it belongs to.
     pub req_id: u64,
@@ -41,12 +41,13 @@ pub struct Heard {
     pub link: bool,
     /// The slaves of its records.
     pub slaves: Vec<u32>,
-    /// The same records, each as one of a kind.
+    /// The same records, each with the fields that distinguish it.
     pub requests: Vec<Request>,
 }
 
 impl Heard {
-    /// Reads a packet from its Ethernet header on; nothing when it is no datagram of records whose IP header is right.
+    /// Reads a packet from its Ethernet header on. `None` if it is not a datagram of records, or its IP header is
+    /// wrong.
     pub fn read(packet: &[u8]) -> Option<Self> {
         let read = parse_udp4(packet).ok()?;
         let mut rest = packet.get(read.payload.clone())?;
@@ -77,7 +78,7 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// Reads a packet from its Ethernet header on; nothing when it is no datagram of records.
+    /// Reads a packet from its Ethernet header on. `None` if it is not a datagram of records.
     fn read(packet: &[u8]) -> Option<Self> {
         let read = parse_udp4(packet).ok()?;
         let payload = packet.get(read.payload.clone())?.to_vec();
@@ -87,7 +88,8 @@ impl Datagram {
     }
 }
 
-/// Receives every datagram of records that arrives in a namespace and is left to its kernel, from its start on.
+/// Receives, from its start on, every datagram of records that arrives in a namespace and that an XDP program leaves to
+/// the kernel.
 pub struct Sniffer {
     socket: OwnedFd,
 }
@@ -107,12 +109,12 @@ impl Sniffer {
         Self { socket }
     }
 
-    /// What was heard since the last call.
+    /// The datagrams since the last call, as far as tests compare them.
     pub fn heard(&self) -> Vec<Heard> {
         self.packets(Heard::read)
     }
 
-    /// The same, whole.
+    /// The datagrams since the last call, whole.
     pub fn datagrams(&self) -> Vec<Datagram> {
         self.packets(Datagram::read)
     }

@@ -24,7 +24,7 @@ pub struct World {
     pub gateway: Namespace,
     /// Where slaves are.
     pub farm: Namespace,
-    /// Only of a one-armed world.
+    /// The switch; only a one-armed world has it.
     _switch: Option<Namespace>,
     /// Seconds between heartbeats.
     heartbeat: u32,
@@ -56,7 +56,7 @@ pub fn one_armed() -> Option<World> {
         let hosts = [(&master, "m", "10.92.3.2/24"), (&gateway, "only", "10.92.3.1/24"), (&farm, "f", "10.92.3.3/24")];
         for (namespace, name, address) in hosts {
             let host = End { namespace, name, address };
-            // The switch's ends have addresses only because every end has one; a port of a bridge does not answer for
+            // Ends of the switch have addresses only because every end has one. A port of a bridge does not answer for
             // its address.
             let port = format!("to-{name}");
             join(&host, &End { namespace: &switch, name: &port, address: "192.0.2.1/32" }, QUEUES);
@@ -68,7 +68,7 @@ pub fn one_armed() -> Option<World> {
 }
 
 impl World {
-    /// The same with so many seconds between heartbeats.
+    /// The same world with this many seconds between heartbeats.
     #[must_use]
     pub fn with_heartbeat(self, heartbeat: u32) -> Self {
         Self { heartbeat, ..self }
@@ -113,8 +113,8 @@ impl World {
         )
     }
 
-    /// Sends records to all ids and checks that every single one comes back with the right content. No more are on
-    /// their way at once than the smallest ring between the hosts holds, so every loss is a fault.
+    /// Sends records to all ids and checks that every one comes back with the right content. At most as many are on
+    /// their way at once as the smallest ring between the hosts holds. So every loss is a fault.
     ///
     /// # Panics
     /// When one does not come back.
@@ -134,7 +134,7 @@ impl World {
         sent
     }
 
-    /// The counters of all hosts' kernels, for people who search for lost packets.
+    /// The counters of all hosts' kernels, for a person who searches lost packets.
     fn where_packets_go(&self) -> String {
         let mut all = String::new();
         for (host, namespace) in [("master", &self.master), ("gateway", &self.gateway), ("farm", &self.farm)] {
@@ -145,7 +145,7 @@ impl World {
         all
     }
 
-    /// Checks that every record that came in is in its place, and every frame, too.
+    /// Checks that every received record and every frame is accounted for.
     ///
     /// # Panics
     /// When one is not.
@@ -157,10 +157,10 @@ impl World {
         })
     }
 
-    /// The gateway drains without having lost anything; returns what it said.
+    /// Drains the gateway, which must have lost nothing. Returns its stderr.
     ///
     /// # Panics
-    /// When it has.
+    /// When it has lost something.
     pub fn drain(&self, gateway: Process) -> String {
         gateway.signal(Signal::TERM);
         let (code, _, said) = gateway.wait();
@@ -178,7 +178,7 @@ pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// The JSON in what `gvm-pktgen` printed.
+/// The JSON in the output of `gvm-pktgen`.
 ///
 /// # Panics
 /// When there is none.
@@ -188,7 +188,7 @@ pub fn report(printed: &str) -> Value {
     values.next().and_then(Result::ok).unwrap_or_else(|| panic!("no report in: {printed}"))
 }
 
-/// Whether each frame of each lcore is somewhere.
+/// Whether all frames of each lcore are accounted for.
 fn frames_are_conserved(stats: &Value) -> bool {
     let conserved = |lcore: &Value| {
         let pool = |name: &str| number(&lcore["sets"]["pool"][name]);
@@ -199,7 +199,7 @@ fn frames_are_conserved(stats: &Value) -> bool {
     !lcores.is_empty() && lcores.iter().all(conserved)
 }
 
-/// What `stats` says of an interface.
+/// The part of `stats` about an interface.
 ///
 /// # Panics
 /// When there is no such interface.

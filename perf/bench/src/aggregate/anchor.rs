@@ -1,5 +1,5 @@
-//! What the bare loop is worth as a baseline: against another program that does the same, and with what a gateway does
-//! beside the work on records.
+//! The quality of the bare loop as a baseline: compared with another program that does the same, and with the other
+//! work of a gateway added.
 
 use super::bare::{BareLoop, Extra};
 use super::case::{Case, Warmth};
@@ -77,7 +77,7 @@ pub fn reference(program: &Path, rounds: Option<usize>) -> anyhow::Result<Report
     report("aggregate-reference", &rows)
 }
 
-/// What a gateway has beside the work on records costs the bare loop: each alone, and all together.
+/// The cost for the bare loop of the other work of a gateway: each part alone, and all parts together.
 ///
 /// # Errors
 /// The bare loop's books are wrong.

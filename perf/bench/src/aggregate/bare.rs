@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Where the build script put it.
 const PROGRAM: &str = concat!(env!("OUT_DIR"), "/bare");
 
-/// What a gateway has beside the work on records, which the bare loop can have, too: each alone, and all.
+/// Other work of a gateway, which the bare loop can do, too: each part alone, and all parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extra {
     /// Nothing.
@@ -133,7 +133,7 @@ impl BareLoop {
 impl Drop for BareLoop {
     fn drop(&mut self) {
         self.commands = None;
-        // It ends at the end of its input; nobody reads any more what it says.
+        // The child ends at the end of its input. Nobody reads its output any more.
         let _ = self.child.wait();
     }
 }

@@ -1,11 +1,11 @@
-//! What `aggregate` measures: how many slaves, which way, and where the input lies.
+//! The cases of `aggregate`: the number of slaves, the direction, and the place of the input.
 
 use super::subject::MTU;
 use crate::input::Shape;
 use clap::ValueEnum;
 use std::fmt;
 
-/// What a datagram of that MTU holds.
+/// Bytes that a datagram of that MTU holds.
 pub(super) const ROOM: u16 = MTU - wire::IPV4_UDP_LEN;
 
 /// Records of a round, at least.
@@ -59,7 +59,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// What stands above the columns that say which case it is.
+    /// The heading of the columns with the case.
     pub(super) const HEAD: &str = "direction   slaves rec/dgram  input   chunks";
 
     pub(super) fn shape(&self) -> Shape {

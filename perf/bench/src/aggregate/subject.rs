@@ -103,7 +103,7 @@ impl Bench {
         Ok(Self { lcore: lcore_with(0, &shape, packets, burst, mtu, [input, buffers])?, now: 0, shape, received: 0 })
     }
 
-    /// Polls until so many packets went through; returns how many did.
+    /// Polls until this many packets went through. Returns their number.
     fn poll(&mut self, packets: usize) -> usize {
         let mut received = 0;
         while received < packets {
@@ -119,7 +119,7 @@ impl Bench {
         self.poll(self.shape.packets);
     }
 
-    /// Polls until so many packets went through. Returns nanoseconds per record.
+    /// Polls until this many packets went through. Returns nanoseconds per record.
     #[inline(never)]
     pub fn run(&mut self, packets: usize) -> f64 {
         let start = Stopwatch::start();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// What its command line ends with.
+/// The end of its prompt.
 const PROMPT: &str = "testpmd> ";
 /// Mempool objects that it needs beside those of the file.
 const OBJECTS: usize = 16_384;

@@ -23,7 +23,7 @@ const NEVER: Duration = Duration::from_secs(60);
 /// How one packet is forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
-    /// What it is called in the table.
+    /// Its name in the table.
     pub name: &'static str,
     which: Which,
     hold_us: u64,

@@ -46,7 +46,7 @@ const ATTEMPTS: usize = 5;
 /// One kind of input.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// What it is called in the table.
+    /// Its name in the table.
     pub name: &'static str,
     pattern: Pattern,
     hold: Time,

@@ -22,7 +22,7 @@ pub enum Which {
 /// The commands of the benchmark to its role.
 #[derive(Debug)]
 pub enum Order {
-    /// From now on this one forwards.
+    /// From now on this subject forwards.
     Use(Which),
     /// For the gateway.
     Gateway(GatewayCommand),
@@ -46,7 +46,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A gateway that forwards as it was told, or packets that all go to one place.
+    /// A gateway that forwards by its routes, or a forwarder that sends all packets to one place.
     pub fn new(gateway: Gateway, to: Peer) -> Self {
         Self { gateway, which: Which::Ours, to, rests: false, taken: 0, rested_ns: Arc::default() }
     }

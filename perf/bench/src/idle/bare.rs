@@ -56,7 +56,7 @@ impl Bare {
         Ok(())
     }
 
-    /// How often it woke for a ring, and when it did last.
+    /// How often it woke for a ring, and the time of the last one.
     pub(super) fn woke(&self) -> (u64, Time) {
         let woken = self.shared.woken.load(Ordering::Acquire);
         (woken, self.shared.woke_at.load(Ordering::Relaxed))

@@ -96,7 +96,7 @@ fn lcore(core: usize, clock: Clock, wires: [Arc<Wire>; 2]) -> anyhow::Result<Lco
     Ok(start(config, build, || ())?.wait()?)
 }
 
-/// Waits until `count` of what `look` says was reached; returns when that was.
+/// Waits until `look` reports this count. Returns the time of that.
 fn until(clock: Clock, count: u64, look: impl Fn() -> (u64, Time)) -> anyhow::Result<Time> {
     let began = clock.now();
     loop {

@@ -20,7 +20,7 @@ pub struct Pinger {
 }
 
 impl Pinger {
-    /// Asks so often, with `ping` bytes, for answers of `pongs` packets.
+    /// Asks `count` times, with `ping` bytes, for answers of `pongs` packets.
     pub fn new(peer: Peer, ping: usize, pongs: usize, count: u64, answer: Answer<Latencies>) -> Self {
         let latencies = Latencies::new();
         Self { peer, ping, pongs, left: count, missing: 0, sent: 0, latencies, answer: Some(answer) }

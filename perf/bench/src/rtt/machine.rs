@@ -35,11 +35,11 @@ const REQUEST: usize = 12 + 16 + 4;
 const ASKER: u32 = 0x100;
 const SERVER: u32 = 0x200;
 
-/// What an lcore is told.
+/// The commands for an lcore.
 pub enum Order {
     /// For the queue pairs.
     Roce(RoceCommand),
-    /// Ping the other end so often.
+    /// Ping the other end this many times.
     Ping(u64, Answer<Latencies>),
     /// From now on answer pings, or serve queue pairs.
     Pong(bool),

@@ -28,7 +28,7 @@ const QUICK: (u64, u64) = (200, 50);
 /// One way's figures.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// Every round trip that counted.
     pub latencies: Latencies,

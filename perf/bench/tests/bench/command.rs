@@ -1,4 +1,4 @@
-//! What `gvm-bench` says on its command line: how a run ends, and what a benchmark does that cannot run here.
+//! The output of `gvm-bench`: the end of a run, and a benchmark that cannot run here.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn what_cannot_run_here_is_skipped_or_fails_where_it_must_run() {
-    // Without the plugin there is no DPDK, on every machine and for every user.
+    // Without the plugin there is no DPDK, on any machine and for any user.
     let nowhere = ("GVM_DP_PLUGIN_DIR", "/nowhere");
     let skipped = bench(&["dpdk", "--quick"], &[nowhere]);
     let text = said(&skipped);

@@ -1,4 +1,4 @@
-//! `perf/compare.sh`: two versions in turn. The versions here are directories whose benchmarks only print.
+//! `perf/compare.sh`: two versions in turn. The versions of these tests are directories whose benchmarks only print.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A directory with versions; gone at the end.
+/// A directory with versions, which is removed at the end.
 struct Versions(PathBuf);
 
 impl Versions {

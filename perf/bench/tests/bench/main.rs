@@ -1,4 +1,4 @@
-//! The benchmarks as programs: what `gvm-bench` and `perf/compare.sh` say, and how they end.
+//! The benchmarks as programs: the output and the exit codes of `gvm-bench` and `perf/compare.sh`.
 
 mod command;
 mod compare;

@@ -1,5 +1,5 @@
-//! Generator, farm and two registrars on a virtual clock. Between them is a relay that forwards record by record: what
-//! the generator reports of it is exactly what the relay was told to do wrong.
+//! Generator, farm and two registrars on a virtual clock. Between them is a relay that forwards record by record. The
+//! generator must report exactly the faults that the relay made.
 
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
@@ -46,7 +46,7 @@ fn sent(out: &mut Outbox) -> Vec<(Peer, Vec<u8>)> {
     sent
 }
 
-/// What goes wrong with the `n`th record of cargo that passes.
+/// The fault of the `n`th record of cargo that passes.
 type Fault = fn(n: u64) -> Fate;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,11 +55,11 @@ enum Fate {
     Lose,
     Twice,
     Corrupt,
-    /// Change places with the next one.
+    /// It changes places with the next record.
     Later,
 }
 
-/// Everything that a registrar says.
+/// The outputs of a registrar.
 #[derive(Default)]
 struct Told {
     datagrams: Vec<(Peer, Vec<u8>)>,
@@ -148,7 +148,7 @@ struct Cluster {
     farm_out: Outbox,
     relays: Vec<Relay>,
     now: Time,
-    /// What comes for the farm waits until then.
+    /// Datagrams for the farm wait until then.
     farm_deaf_until: Time,
     waiting: Vec<(Peer, Peer, Vec<u8>)>,
     events: Arc<Mutex<Vec<Event>>>,
@@ -265,7 +265,7 @@ fn it_registers_learns_its_slaves_and_loses_nothing() {
 
 #[test]
 fn loss_is_counted_to_the_record() {
-    // Both directions pass through the first relay: each thousandth record, whichever it is.
+    // Both directions pass through the first relay. It loses each thousandth record of both.
     let mut cluster = Cluster::new(|_| (), |n| if n % 1000 == 999 { Fate::Lose } else { Fate::Pass });
     let report = cluster.run();
     assert_eq!((report.verdict(), report.echo.lost), (Verdict::Loss, cluster.relays[0].passed / 1000));
@@ -274,7 +274,7 @@ fn loss_is_counted_to_the_record() {
 
 #[test]
 fn copies_corruption_and_disorder_are_told_apart() {
-    // With PATTERN from the slaves, so that the relay does it to what comes up alone.
+    // Only the slaves send, so that the relay's faults affect only upward records.
     let fault: Fault = |n| match n % 500 {
         100 => Fate::Twice,
         200 => Fate::Corrupt,
@@ -298,7 +298,7 @@ fn copies_corruption_and_disorder_are_told_apart() {
     let report = cluster.run();
     let times = |at: u64| (cluster.relays[0].passed + 499 - at) / 500;
     assert_eq!((report.up.duplicate, report.up.corrupted), (times(100), times(200)));
-    // What is corrupted is missing in its stream, unless it was its last.
+    // A corrupted record is missing in its stream, unless it was the last one.
     assert!(report.up.lost <= times(200) && report.up.lost > 0, "{:?}", report.up);
     assert!(report.up.reordered > 0 && report.up.reordered <= times(300), "{:?}", report.up);
     assert_eq!((report.verdict(), report.down.records), (Verdict::Content, 0));
@@ -341,7 +341,7 @@ fn pages_travel_in_pieces_and_a_window_survives_loss() {
 
 #[test]
 fn a_full_window_waits_as_long_as_it_is_told_to() {
-    // Two seconds in which the farm's host does nothing: every answer is late, and none is lost.
+    // For two seconds the farm's host does nothing. Every answer is late, and none is lost.
     let run = |window_timeout| {
         let mut cluster = Cluster::new(
             |config| {

@@ -27,7 +27,7 @@ fn pool() -> Pool {
     Pool::new(PoolConfig { frames: 8192, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap()
 }
 
-/// What the registrar wants of the gateway.
+/// The commands of the registrar to the gateway.
 #[derive(Default)]
 struct Desk(Vec<gateway::GatewayCommand>);
 
@@ -43,7 +43,7 @@ impl Sink for Desk {
 
 struct Cluster {
     now: Time,
-    /// Generator, gateway, farm: where each is.
+    /// The addresses of generator, gateway and farm.
     addresses: [Peer; 3],
     outs: [Outbox; 3],
     generator: Generator,
@@ -94,7 +94,7 @@ impl Cluster {
         }
     }
 
-    /// Everybody polls once; what they send has arrived when the next step begins.
+    /// Polls each role once. Sent datagrams have arrived when the next step begins.
     fn step(&mut self, pass: u64) {
         let mut bursts = [Burst::new(), Burst::new(), Burst::new()];
         for from in 0..3 {
@@ -136,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// Slowly until sending begins, then in steps of 10 us, then slowly to the end.
+    /// Runs in long steps until sending begins, then in steps of 10 us, and then in long steps to the end.
     fn run(&mut self, at_start: impl FnOnce(&mut Self)) -> Report {
         while self.generator.phase() == Phase::Waiting {
             self.step(MILLISECOND);
@@ -146,7 +146,7 @@ impl Cluster {
         while self.generator.phase() == Phase::Sending {
             self.step(10 * MICROSECOND);
         }
-        // The last ones come back at the pace of the others.
+        // The last answers come back at the same rate as the others.
         (0..100).for_each(|_| self.step(10 * MICROSECOND));
         while self.generator.phase() != Phase::Done {
             self.step(MILLISECOND);
@@ -166,7 +166,7 @@ fn bursts_to_slaves_are_merged_on_their_way_and_nothing_is_lost() {
     assert_eq!((report.verdict(), report.echo.ok), (Verdict::Ok, report.down.records));
     assert!((49_000..=50_000).contains(&report.down.records), "{}", report.down.records);
     assert_eq!((report.echo.reordered, report.down.records_per_datagram), (0, 1.0));
-    // One record in each datagram to the gateway; 16 of 87 bytes fit in one from it.
+    // Each datagram to the gateway has one record. A datagram from the gateway has room for 16 records of 87 bytes.
     let out = cluster.outs[1].counters();
     let saved = 1.0 - out.down.datagrams_out.get() as f64 / out.down.records_out.get() as f64;
     assert!(saved >= 0.9, "{saved}");

@@ -1,4 +1,4 @@
-//! What the generator prints may have no reader, and its exit code is what it is.
+//! The output of the generator may have no reader. The exit code stays the same.
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::File;

@@ -1,12 +1,13 @@
-//! A gateway on sockets for all addresses of a host that has several: whichever a node asks, that one answers.
+//! A gateway on sockets for all addresses of a host that has several. The address that a node asks is the one that
+//! answers.
 
 use netns::world::{number, report, two_armed};
 
-/// Nodes believe an answer only from the address that they asked: who is registered was answered from there.
+/// Nodes accept an answer only from the address that they asked. So a registered node was answered from that address.
 #[test]
 fn every_address_of_a_host_answers_for_itself() {
     let Some(world) = two_armed() else { return };
-    // A second address on one interface; and the one of the interface that the way to the farm does not lead over.
+    // A second address on one interface, and the address of the interface that is not on the way to the farm.
     world.gateway.ip("address add 10.92.2.7/24 dev right");
     world.farm.ip("route add 10.92.1.0/24 via 10.92.2.1");
     world.master.ip("route add 10.92.2.0/24 via 10.92.1.1");
@@ -28,12 +29,12 @@ fn every_address_of_a_host_answers_for_itself() {
             world.place.until_registered("gateway", 8 * (at as u64 + 1));
             world.place.until_registered(&name, 8);
         }
-        // The masters' side, by either of its addresses.
+        // The masters' side, by each of its addresses.
         for address in ["10.92.1.1", "10.92.2.7"] {
             world.every_record_comes_back(address, 0..24);
         }
         if !six.is_empty() {
-            // Records that fit behind the headers of IPv6 as well; what they are merged into must, too.
+            // Records that fit behind the headers of IPv6 as well. The merged datagrams must fit, too.
             let load = "--rate 4000 --window 200 --window-timeout 20 --records 2000 --seconds 50 --size 200";
             let (code, printed, said) = world.pktgen("10.92.1.1", 24..40, load).wait();
             assert_eq!(code, Some(0), "{printed}\n{said}");
@@ -47,7 +48,7 @@ fn every_address_of_a_host_answers_for_itself() {
     }
 }
 
-/// An address that is taken away answers nobody any more; the others go on, and so does the process.
+/// An address that is removed answers nobody any more. The other addresses and the process go on.
 #[test]
 fn an_address_that_is_taken_away_is_nobodys() {
     let Some(world) = two_armed() else { return };

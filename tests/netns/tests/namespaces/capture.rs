@@ -1,4 +1,4 @@
-//! `gvm-dp capture` of a gateway on NIC queues: what no packet socket sees there.
+//! `gvm-dp capture` of a gateway on NIC queues, where no packet socket gets the packets.
 
 use netns::world::{number, two_armed};
 use rustix::process::Signal;
@@ -100,7 +100,7 @@ fn both_sides_of_a_gateway_on_queues_are_seen() {
     let expected = [(0, false, reply), (0, true, echo), (1, false, echo), (1, true, reply)].map(|way| (way, sent));
     assert_eq!(records, BTreeMap::from(expected));
 
-    // Nobody captures any more, and nothing is left of it.
+    // Nobody captures any more, and no tap is left.
     let stats = world.assert_books_balance();
     assert_eq!(number(&stats["directions"]["down"]["records_out"]), sent);
     world.drain(gateway);

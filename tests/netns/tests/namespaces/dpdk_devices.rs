@@ -1,4 +1,4 @@
-//! DPDK ports on virtual devices in this process: frames stay in place, none is lost, and what is on the wire is right.
+//! DPDK ports on virtual devices in this process. Frames stay in place, none is lost, and the sent packets are right.
 
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Vlan};
 use netns::dpdk::{CHUNK, config, device, environment, plugin, read_pcap, start, write_pcap};
@@ -25,7 +25,7 @@ fn pool() -> Pool {
     pool_of(CHUNK)
 }
 
-/// Every frame is free, with a port, waiting in an outbox, or in this test's hand.
+/// Asserts that every frame is free, with a port, in an outbox, or held by this test.
 fn assert_conserved(pool: &Pool, ports: &[&DpdkPort], out: &Outbox, in_hand: usize) {
     let with_ports: usize = ports.iter().map(|port| port.frames_held()).sum();
     let all = pool.free() as usize + with_ports + out.frames() + in_hand;
@@ -50,15 +50,15 @@ fn transmit(port: &mut DpdkPort, out: &mut Outbox, now: u64) -> usize {
     sent
 }
 
-/// What a port has counted under this name.
+/// The value of a port's counter.
 fn count(port: &DpdkPort, name: &str) -> u64 {
     let mut counted = None;
     port.counters().visit(&mut |counter, _, value| counted = if counter == name { Some(value) } else { counted });
     counted.expect("a counter of this name")
 }
 
-/// The device is a loop: each frame comes back as it was sent. The port refuses what is in it, since nobody else has
-/// its address.
+/// The device is a loop: each frame comes back as it was sent. The port refuses these packets, because their source is
+/// its own address.
 #[test]
 fn frames_go_through_a_ring_in_place_and_all_come_home() {
     let Some(environment) = environment() else { return };
@@ -90,7 +90,7 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     }
     let counted = ["tx_packets", "rx_dropped_source", "rx_copied", "rx_bad_descriptors"].map(|name| count(&port, name));
     assert_eq!(counted, [8000, 8000, 0, 0]);
-    // The stock is small: what was given for the start came back.
+    // The stock of the device is small: the frames that it got at the start came back.
     assert!(pool.free() > FRAMES * 3 / 4, "{} free", pool.free());
     device.close().unwrap();
     port.housekeep(now);
@@ -117,7 +117,7 @@ fn in_a_copy(test: &str) -> String {
     said
 }
 
-/// Sets a flag when its thread ends, also by a panic: the other thread waits for it.
+/// Sets a flag when its thread ends, also by a panic. The other thread waits for the flag.
 struct Sets<'a>(&'a AtomicBool);
 
 impl Drop for Sets<'_> {
@@ -126,8 +126,8 @@ impl Drop for Sets<'_> {
     }
 }
 
-/// The driver of shared memory takes it away when the other end goes, on a thread of its own and at any moment: also
-/// while the lcore copies out of it.
+/// The driver of shared memory unmaps it when the other end goes. It does so on a thread of its own at any moment, also
+/// while the lcore copies out of that memory.
 #[test]
 fn the_other_end_of_shared_memory_goes_in_the_middle_of_bursts() {
     if plugin().is_some() {
@@ -146,7 +146,7 @@ fn the_other_end_goes() {
         let socket = place.path("memif.sock");
         format!("net_memif_{role},role={role},id=3,rsize=11,socket={},socket-abstract=no", socket.display())
     };
-    // The thread takes the lcore's processor away, in the middle of a burst more often than not.
+    // The thread interrupts the lcore on its processor, mostly in the middle of a burst.
     let here = only_processor();
     environment.call_interrupts(move || sched_setaffinity(None, &here)).unwrap().unwrap();
     let (server, host) = device(&environment, &memif("server"), None, "10.93.1.1/24");
@@ -160,7 +160,7 @@ fn the_other_end_goes() {
             started.store(true, Ordering::Release);
             let mut burst = Burst::new();
             while !over.load(Ordering::Acquire) {
-                // Almost always in a burst.
+                // Stops almost always inside a burst.
                 if port.rx_burst(0, &mut burst) > 0 {
                     burst.clear();
                     port.housekeep(0);
@@ -181,7 +181,7 @@ fn the_other_end_goes() {
             for _ in 0..15 {
                 let (client, host) = device(&environment, &memif("client"), None, "10.93.1.2/24");
                 let mut port = start(&client, &host, 0, &pool);
-                // Many at once, so that the other end is still busy with them when this one goes.
+                // Many datagrams at once, so that the other end is still busy with them when this end goes.
                 let mut left = 1200;
                 for number in 0..left {
                     send(&mut out, to, &payload(number));
@@ -208,8 +208,8 @@ fn packet(pool: &Pool, to: &Local, payload: &[u8]) -> Vec<u8> {
     datagram.frame.data().to_vec()
 }
 
-/// Has a port read a file of packets and send each datagram back in its frame, into another file. Both must have these
-/// payloads in this order. Returns the port, whose device is closed.
+/// Lets a port read a file of packets and send each datagram back in its frame, into another file. Both files must have
+/// these payloads in this order. Returns the port, whose device is closed.
 fn answered(device: &Device, host: &Host, pool: &Pool, to: &Path, payloads: &[Vec<u8>]) -> DpdkPort {
     let mut out = Outbox::new(pool.clone(), 1);
     let mut port = start(device, host, 0, pool);
@@ -224,7 +224,7 @@ fn answered(device: &Device, host: &Host, pool: &Pool, to: &Path, payloads: &[Ve
             assert_eq!(datagram.frame.data(), payloads[received]);
             assert_eq!(datagram.peer.ipv4_octets(), Some(OTHER.ip));
             received += 1;
-            // Back to where it came from: the frame that was received leaves.
+            // The received frame leaves, to the sender of its datagram.
             out.send(Datagram::new(datagram.frame, datagram.peer, Class::Up, 1));
         }
         transmit(&mut port, &mut out, now);
@@ -234,7 +234,7 @@ fn answered(device: &Device, host: &Host, pool: &Pool, to: &Path, payloads: &[Ve
     device.close().unwrap();
     port.housekeep(0);
     assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
-    // What is in the file is read as a host beyond would.
+    // The packets in the file are read as a host behind the device would read them.
     let mut answers = 0;
     for packet in read_pcap(to) {
         let mut frame = pool.alloc().unwrap();
@@ -254,7 +254,7 @@ fn packets_of_a_file_are_read_and_answers_are_written() {
     let (pool, place) = (pool(), Place::new());
     let (from, to) = (place.path("in.pcap"), place.path("out.pcap"));
     let mut packets: Vec<Vec<u8>> = (0..300).map(|number| packet(&pool, &US, &payload(number))).collect();
-    // One with a wrong checksum, one to another port, one that is cut off.
+    // One packet with a wrong checksum, one to another port, and one that is cut off.
     let last = packets[10].len() - 1;
     packets[10][last] ^= 1;
     packets[20] = packet(&pool, &Local { udp_port: 9998, ..US }, &payload(20));
@@ -284,7 +284,7 @@ fn jumbo_frames_are_read_and_written_in_place() {
     let (device, host) = device(&environment, &devargs, Some(9000), "10.93.0.1/24");
     let port = answered(&device, &host, &pool, &to, &payloads);
     assert_eq!((device.mtu(), port.mtu(), count(&port, "rx_copied")), (9000, 9000, 0));
-    // Larger than the device may have: it says what it may.
+    // The MTU is larger than the device allows. The error names the allowed MTU.
     let small = format!("net_memif9,role=server,id=9,socket={},socket-abstract=no", place.path("memif.sock").display());
     let text = Device::open(&environment, config(&small, Some(9000))).err().unwrap().to_string();
     assert!(text.contains("9000") && text.contains("to 1500"), "{text}");
@@ -297,7 +297,7 @@ fn a_packet_longer_than_a_frame_is_dropped_whole() {
     let from = place.path("in.pcap");
     let long = [packet(&pool, &US, &[1; 1000]), vec![0; 4000]].concat();
     write_pcap(&from, &[long.clone(), packet(&pool, &US, b"short"), long]);
-    // The driver has several buffers for one packet, and what it drops itself it counts.
+    // The driver has several buffers for one packet, and counts the packets that it drops itself.
     let (device, host) =
         device(&environment, &format!("net_pcap_long,rx_pcap={}", from.display()), None, "10.93.0.1/24");
     let mut port = start(&device, &host, 0, &pool);
@@ -358,12 +358,12 @@ fn a_device_opens_while_a_queue_of_a_closed_one_is_still_there() {
     assert_eq!((pool.free(), next_pool.free()), (FRAMES, FRAMES));
 }
 
-/// Runs in a copy of this test program: EAL starts once in a process, and not at all without memory.
+/// Runs in a copy of this test program, because EAL starts only once in a process, and this start fails.
 #[test]
 #[ignore = "hugepages_that_are_gone_when_it_starts_are_named runs it in a process of its own"]
 fn start_without_memory() {
     let Some(plugin) = plugin() else { return };
-    // Free when somebody looked, and gone by now: no machine has so many.
+    // Stands for hugepages that were free at a check and are gone now: no machine has this many.
     let config = EnvironmentConfig { hugepages: true, memory: 1 << 30, ..EnvironmentConfig::default() };
     match Environment::start(plugin, config) {
         Ok(_) => panic!("it started"),

@@ -1,4 +1,4 @@
-//! Two real gateways for the same slaves: one drains, is killed, comes back, and the cluster takes another key, all
+//! Two real gateways for the same slaves. One drains, is killed and comes back, and the cluster changes its key, all
 //! while a farm and a master send.
 
 use netns::Namespace;
@@ -70,7 +70,7 @@ impl World {
         });
     }
 
-    /// All run, both gateways know everybody, and the first one is used.
+    /// Starts all processes, and waits until both gateways know all nodes and the first one is used.
     fn under_load(&self, more: [&str; 3], seconds: u32) -> ([Process; 2], Process, Process) {
         let processes = [self.gateway(0, more[0]), self.gateway(1, more[0])];
         for gateway in &processes {
@@ -88,11 +88,11 @@ fn gateways() -> String {
     GATEWAYS.map(|(_, address)| format!("--gateway {address}")).join(" ")
 }
 
-/// The report of a master whose records all came back, and who missed none of what slaves sent.
+/// The report of a master. All its records must have come back, and it must have got all records of slaves.
 fn nothing_lost(world: &World, master: Process) -> Value {
     let (code, printed, said) = master.wait();
     let report = report(&printed);
-    // Should something be missing: what those who still run have counted.
+    // If something is missing, these are the counters of the processes that still run.
     let counted: Vec<String> = ["one", "two", "farm"].map(|name| world.place.not_zero(name)).into();
     let said = format!("{said}\n{}", counted.join("\n"));
     for kind in ["echo", "up"] {
@@ -123,9 +123,9 @@ fn a_drain_under_load_loses_nothing_and_its_successor_is_used_again() {
     farm.says(&["gateway 127.0.0.1:9999", "cargo goes to this gateway now"]);
     world.until_used(0);
     let report = nothing_lost(&world, master);
-    // Away and back, each of the 16 shards that both gateways serve.
+    // Each of the 16 shards that both gateways serve moved away and back.
     assert_eq!(report["shard_moves"], 2 * 16, "{report:#}");
-    // All came back, and nobody went to and fro. Who began with the second one has gone one way less.
+    // All slaves came back, and none moved more often. A slave that began at the second gateway moved once less.
     let moved = moves() - before;
     assert!((u64::from(SLAVES)..=2 * u64::from(SLAVES)).contains(&moved), "{moved}");
 }
@@ -141,7 +141,7 @@ fn after_a_gateway_was_killed_traffic_is_whole_again() {
     let (code, printed, said) = master.wait();
     let lossy = report(&printed);
     assert_eq!(code, Some(0), "{lossy:#}\n{said}");
-    // What was lost was lost on the way through the one that was killed.
+    // The lost records were lost on the way through the killed gateway.
     assert!(number(&lossy["echo"]["lost"]) > 0, "{lossy:#}");
     assert_eq!((number(&lossy["echo"]["duplicate"]), number(&lossy["echo"]["corrupted"])), (0, 0), "{lossy:#}");
     nothing_lost(&world, world.master(3, ""));
@@ -156,7 +156,7 @@ fn the_cluster_takes_another_key_by_restarts_of_one_gateway_after_the_other() {
     let (gateways, nodes) = (both("--key-file"), both("--cluster-key-file"));
     let only_old = format!("--key-file {old}");
     let ([one, two], _farm, master) = world.under_load([&only_old, &nodes, &nodes], 14);
-    // Nodes have both keys, gateways get the new one, one after the other.
+    // Nodes have both keys. Gateways get the new key one after the other.
     let mut running = Vec::new();
     for (number, gateway) in [one, two].into_iter().enumerate() {
         gateway.signal(Signal::TERM);

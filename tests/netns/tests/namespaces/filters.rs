@@ -1,5 +1,5 @@
-//! The XDP program and the parser of raw ports judge the same packets: what the one gives to us the other takes, and
-//! what is refused is refused under the same name. Needs root, and no interface.
+//! The XDP program and the parser of raw ports judge the same packets. The parser accepts the packets that the program
+//! redirects to us. Both refuse a packet for the same reason. Needs root, and no interface.
 
 #[path = "../../../../ebpf/tests/ebpf/support/packet.rs"]
 mod packet;
@@ -31,7 +31,7 @@ struct Judges {
     vlans: Arc<Vlans>,
 }
 
-/// What became of a packet.
+/// The two verdicts on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Judged {
     program: Verdict,
@@ -45,7 +45,7 @@ impl Judges {
         let shards = shards();
         let mut steer = load(&Config { claim_roce: true, vlans: *vlans.words(), ..Config::new(&shards) })?;
         steer.set_addresses(&[ADDRESS, SECOND.into()]).unwrap();
-        // A map entry needs a receive ring, and no more: nothing is sent there.
+        // A map entry needs a socket with a receive ring. No packet is sent to it.
         let socket = socket(AddressFamily::XDP, SocketType::RAW, None).unwrap();
         sockopt::set_xdp_rx_ring_size(&socket, 64).unwrap();
         steer.set_socket(0, socket.as_fd()).unwrap();
@@ -54,7 +54,7 @@ impl Judges {
         Some(Self { steer, _socket: socket, pool: Pool::new(frames).unwrap(), addresses, vlans: Arc::new(vlans) })
     }
 
-    /// What a port's queue makes of packets, one after the other.
+    /// The verdicts of a port's queue on packets, one after the other.
     fn parse(&self, packets: &[&[u8]]) -> Vec<Result<Peer, Refused>> {
         let mut readers = self.addresses.readers(PortId(0), Verify::Software, &self.vlans, true);
         let mut burst = Burst::new();
@@ -71,7 +71,8 @@ impl Judges {
 
     fn judge(&mut self, packet: &[u8]) -> Judged {
         let program = run(&mut self.steer, packet).1;
-        // Alone, after a usual packet, and after itself: whom the parser remembers changes nothing.
+        // The packet is parsed alone, after a usual packet, and after itself. The remembered sender must not change the
+        // verdict.
         let alone = self.parse(&[packet])[0];
         assert_eq!(self.parse(&[PACKET, packet])[1], alone);
         assert_eq!(self.parse(&[packet, packet])[1], alone);
@@ -83,15 +84,15 @@ fn malformed(error: NetError) -> Result<(), Refused> {
     Err(Refused::Malformed(error))
 }
 
-/// Whether the two say the same. A packet may have several faults, and each names the first that it finds; but what the
-/// program gives to us is refused for a checksum that it does not look at, or not at all.
+/// Whether the two verdicts agree. A packet may have several faults, and each side names the first one that it finds. A
+/// packet that the program redirects to us may be refused only for a checksum that the program does not check.
 fn agree(judged: Judged) -> bool {
     use Refused::{Checksum, Malformed, NotOurs, Options, PartialChecksum, Source, Vlan};
     let Judged { program, parser } = judged;
     let is_taken = matches!(parser, Ok(()) | Err(Checksum | PartialChecksum));
     match program {
         Verdict::RedirectCargo | Verdict::RedirectControl => is_taken,
-        // What follows is a transport's to judge, with the length of its datagram.
+        // A transport judges the rest of the packet, with the length of its datagram.
         Verdict::RedirectRoce => is_taken || parser == malformed(NetError::UdpLen),
         // The parser knows no record.
         Verdict::DropMagic
@@ -99,7 +100,7 @@ fn agree(judged: Judged) -> bool {
         | Verdict::DropSlaveId
         | Verdict::DropForeignShard
         | Verdict::DropNoSocket => is_taken,
-        // Nor which card was meant: the program and the NIC see to that.
+        // The parser does not check the destination MAC: the program and the NIC do.
         Verdict::PassMac => true,
         Verdict::DropTruncated | Verdict::DropCutOff => {
             let lengths = [NetError::IpTotalLen, NetError::UdpLen, NetError::Truncated];
@@ -114,20 +115,20 @@ fn agree(judged: Judged) -> bool {
             matches!(parser, Err(Malformed(_)))
         }
         Verdict::PassAddress => matches!(parser, Err(Malformed(_) | NotOurs)),
-        // Options before RoCEv2 are nobody's.
+        // Nobody takes RoCEv2 behind IP options.
         Verdict::PassPort => matches!(parser, Err(Malformed(_) | NotOurs | Options)),
         // This port has no neighbours.
         Verdict::DropHairpin | Verdict::DropTtl | Verdict::DropNoPort | Verdict::RedirectNeighbor => false,
     }
 }
 
-/// Whole packets, changed in one way each, and the two names for that.
+/// Whole packets, each with one change, and the names of that fault on both sides.
 #[test]
 fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
     use Verdict::*;
     let Some(mut judges) = Judges::new() else { return };
     let (taken, vlan, source) = (Ok(()), Err(Refused::Vlan), Err(Refused::Source));
-    // As PACKET, with a checksum that is right whatever the addresses.
+    // As PACKET, but without a UDP checksum, so that addresses can be changed.
     let unchecked = with(PACKET, &[(UDP_CHECKSUM, &[0, 0])]);
     let from = |ip: [u8; 4]| sealed(&unchecked, &[(IP + 12, &ip)]);
     let card = |mac: [u8; 6]| with(PACKET, &[(6, &mac)]);
@@ -207,7 +208,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         (with(PACKET, &[(IP + 10, &[0, 1])]), DropIpChecksum, malformed(NetError::IpChecksum)),
         (with(PACKET, &[(UDP_CHECKSUM, &[1, 2])]), RedirectCargo, Err(Refused::Checksum)),
         (unchecked.clone(), RedirectCargo, taken),
-        // RoCEv2 has the same rules, but that port 0 is a source like any other.
+        // RoCEv2 has the same rules, except that UDP port 0 is allowed as a source.
         (roce.clone(), RedirectRoce, taken),
         (with(&roce, &[(UDP, &[0, 0])]), RedirectRoce, taken),
         (tagged(&roce, 5), RedirectRoce, taken),
@@ -219,7 +220,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         (sealed(&roce, &[(IP + 3, &[0x37])]), DropCutOff, malformed(NetError::IpTotalLen)),
         (with(&roce, &[(IP + 10, &[0, 1])]), DropIpChecksum, malformed(NetError::IpChecksum)),
         (with(&options(1), &[(UDP + 4 + 2, &wire::ROCE_PORT.to_be_bytes())]), PassPort, Err(Refused::Options)),
-        // What the parser leaves to others.
+        // Faults that the parser does not check.
         (with(PACKET, &[(5, &[9])]), PassMac, taken),
         (with(&unchecked, &[(RECORD, &[0x59])]), DropMagic, taken),
         (with(&unchecked, &[(MSG_TYPE, &[1, 0])]), RedirectControl, taken),
@@ -234,7 +235,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
         assert!(agree(judged), "case {case}: {judged:?}");
         seen.insert(judged.program);
     }
-    // All that this port can say.
+    // All verdicts that occur at this port.
     let others = [DropNoSocket, DropHairpin, DropTtl, DropNoPort, RedirectNeighbor];
     for verdict in Verdict::ALL {
         assert_eq!(seen.contains(&verdict), !others.contains(&verdict), "{}", verdict.name());
@@ -243,7 +244,7 @@ fn each_fault_has_its_name_in_the_program_and_in_the_parser() {
     assert_eq!((peer.vlan, peer.mac), (Vlan::tagged(5), [2, 0, 0, 0, 0, 0x11]));
 }
 
-/// What a packet is made of; most are usual but for a few things.
+/// The parts of a packet. Most packets are usual except for a few parts.
 #[derive(Clone, Debug)]
 struct Made {
     tags: Vec<u16>,
@@ -251,7 +252,7 @@ struct Made {
     ips: ([u8; 4], [u8; 4]),
     ports: (u16, u16),
     options: u8,
-    /// What is written over the packet, and whether before the header checksum is made.
+    /// Bytes that are written over the packet, and whether before the header checksum is computed.
     scribbles: Vec<(usize, u8, bool)>,
     udp_checksum: bool,
     cut: usize,
@@ -351,6 +352,6 @@ fn the_program_and_the_parser_agree_on_any_packet() {
             Ok(())
         })
         .unwrap();
-    // Neither all nor none.
+    // Some packets are taken and some are not.
     assert!((600..5400).contains(&taken.get()), "{} of 6000 were taken", taken.get());
 }

@@ -1,5 +1,5 @@
-//! A master that is registered says valid heartbeats as fast as it can: thousands of slaves behind the same gateway
-//! stay registered, none of them is even suspect.
+//! A registered master sends valid heartbeats as fast as it can. Thousands of slaves behind the same gateway stay
+//! registered, and none of them becomes suspect.
 
 use link::{ClusterKey, NodeKey};
 use netns::product::Place;
@@ -14,12 +14,12 @@ use wire::link::{Cookie, Heartbeat, HeartbeatAck, NodeId, SpeedClass};
 use wire::{Scale, Walk};
 
 const GATEWAY: &str = "127.0.0.1:9999";
-/// Heartbeats a second, where the machine keeps up.
+/// Heartbeats a second, if the machine is fast enough.
 const RATE: u64 = 20_000;
 /// Datagrams in one call of the kernel.
 const AT_ONCE: u64 = 64;
 
-/// How many slaves there are, and how many heartbeats the master says. `GVM_FLOOD=full` is for those who measure.
+/// The number of slaves and the number of heartbeats that the master sends. `GVM_FLOOD=full` is for measurements.
 fn sizes() -> (u32, u64) {
     let is_full = std::env::var("GVM_FLOOD").as_deref() == Ok("full");
     if is_full { (10_000, 20 * RATE) } else { (3_500, 3 * RATE) }
@@ -60,7 +60,7 @@ impl Master {
         Self { socket, key: key.node_key(node), heartbeat, is_registered: false }
     }
 
-    /// Says so many heartbeats.
+    /// Sends this many heartbeats.
     fn say(&mut self, count: u64) {
         let mut datagrams = vec![[0; Heartbeat::RECORD_LEN]; count as usize];
         for datagram in &mut datagrams {
@@ -78,7 +78,7 @@ impl Master {
         }
     }
 
-    /// Hears what has come. MEMBERS mean nothing to it.
+    /// Reads all answers. It ignores MEMBERS.
     fn hear(&mut self) {
         let mut bytes = [0; 2048];
         while let Ok((len, _)) = recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {

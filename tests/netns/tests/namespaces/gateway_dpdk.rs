@@ -21,7 +21,7 @@ fn device(stats: &Value, id: u64) -> &Value {
     devices.iter().find(|device| device["port"] == id).unwrap()
 }
 
-/// Sends to all slaves, and looks at the books.
+/// Sends to all slaves, and checks the books.
 fn works(world: &World) -> Value {
     world.place.until_registered("gateway", 32);
     world.every_record_comes_back("10.92.1.1", 0..32);
@@ -50,7 +50,7 @@ fn af_xdp_on_one_side_and_dpdk_on_the_other() {
     // The farm's kernel asked who has the address.
     assert!(port(&stats, 1, "arp_replies_tx") > 0 && port(&stats, 1, "rx_packets") > 0);
     assert_eq!(port(&stats, 1, "rx_bad_descriptors") + port(&stats, 1, "rx_copied"), 0);
-    // The driver knows nothing of the carrier of the interface under it; the kernel does.
+    // The driver does not know the carrier of the interface under it, but the kernel does.
     let link_up = |up: bool| {
         world.place.until_stats("gateway", "the link", |stats| {
             self::device(stats, 1)["link_up"] == up && port(stats, 1, "link_up") == u64::from(up)
@@ -96,7 +96,7 @@ fn a_driver_with_memory_of_its_own_copies() {
     let copied = [0, 1].map(|id| port(&stats, id, "rx_copied"));
     assert!(copied.iter().all(|copied| *copied > 100), "{copied:?}");
     world.drain(gateway);
-    // Its driver's program left with it.
+    // The XDP program of the driver is gone, too.
     assert!(!world.gateway.ip("link show dev left").contains("xdp"));
 }
 
@@ -129,11 +129,11 @@ fn a_farm_in_another_process_over_shared_memory() {
         let socket = format!("socket={},socket-abstract=no", socket.display());
         format!("dpdk:net_memif0,role={role},id=7,{socket},ip={ip}/24")
     };
-    // Masters are behind DPDK, too: two devices, and one DPDK.
+    // Masters are behind DPDK, too: two devices in one process.
     world.gateway.ip("address flush dev left");
     let left = "dpdk:net_af_packet0,iface=left,ip=10.92.1.1/24";
     let gateway = world.gateway(&format!("--lcores 0 --port {left} --port {}", memif("server", "10.92.9.1")));
-    // It asks for its gateway before it knows anybody.
+    // The farm asks for its gateway before it knows any neighbour.
     let farm = world.farm("farm", "10.92.9.1", 0, 32, &memif("client", "10.92.9.2"));
     let stats = works(&world);
     assert_eq!(device(&stats, 1)["driver"], "net_memif");
@@ -141,7 +141,7 @@ fn a_farm_in_another_process_over_shared_memory() {
     let known = device(&farm_stats, 0)["neighbours"].as_array().unwrap();
     assert!(known.iter().any(|one| one["ip"] == "10.92.9.1" && one["mac"].is_string()), "{farm_stats:#}");
     assert!(port(&farm_stats, 0, "neighbours_learned") > 0 && port(&farm_stats, 0, "arp_requests_tx") > 0);
-    // Its other end goes, and the link with it.
+    // The other end goes, and the link goes down.
     drop(farm);
     until("the link to go down", || (device(&world.place.stats("gateway"), 1)["link_up"] == false).then_some(()));
     world.drain(gateway);
@@ -150,7 +150,7 @@ fn a_farm_in_another_process_over_shared_memory() {
 #[test]
 fn pings_are_answered_and_a_gateway_route_is_used() {
     let Some(world) = without_addresses(&["right"]) else { return };
-    // The farm is beyond a router: its host has another subnet on the same wire, and routes back.
+    // The farm is behind a router: its host has another subnet on the same wire, and a route back.
     world.farm.ip("address flush dev f");
     world.farm.ip("address add 10.92.2.254/24 dev f");
     world.farm.ip("address add 10.92.7.2/24 dev lo");
@@ -185,7 +185,7 @@ fn what_cannot_be_used_says_why() {
         &["2 lcores", "has 1 queue pairs", "at most 1 cores with --lcores", "more queues"],
     );
     refused(3, "gvm-dp --port dpdk:ffff:ff:1f.7,ip=10.92.2.1/24", &["no such PCI device", "lspci -D"]);
-    // The interface that carries the default route is left alone, whatever it is.
+    // The interface with the default route is refused, whatever kind it is.
     world.gateway.ip("route add default via 10.92.1.2 dev left");
     refused(
         3,

@@ -1,4 +1,4 @@
-//! The real `gvm-dp` on NIC queues, between a master and farms: what it forwards, and how it starts, fails and ends.
+//! The real `gvm-dp` on NIC queues between a master and farms: forwarding, start, errors and end.
 
 use ebpf::{Config, Hook, Steer};
 use frame::{Peer, Pool, PoolConfig, PortId, Vlan};
@@ -27,7 +27,7 @@ fn two_arms_two_queues_and_two_lcores() {
     gateway.says(&["copy mode on all xdp: ports: the driver of left has no zero-copy"]);
     assert!(world.gateway.exec("ethtool -k left").contains("rx-vlan-offload: off"));
 
-    // A flow stays on one queue, and which one the kernel chooses: farms come until both lcores serve some.
+    // A flow stays on one queue, which the kernel chooses. So farms are added until both lcores serve some.
     let mut farms = Vec::new();
     let lcores_with_farms = || {
         let stats = world.place.stats("gateway");
@@ -87,7 +87,7 @@ fn one_arm_serves_masters_and_slaves() {
     let sent = sent + world.every_record_comes_back("10.92.3.1", 0..32);
     let stats = world.assert_books_balance();
     assert_eq!(number(&stats["directions"]["up"]["records_out"]), sent);
-    // What is not ours stays with the kernel.
+    // Packets that are not ours stay with the kernel.
     let listener = world.gateway.enter(|| TcpListener::bind("10.92.3.1:22").unwrap());
     world.master.enter(|| TcpStream::connect("10.92.3.1:22").unwrap());
     drop(listener);
@@ -97,8 +97,8 @@ fn one_arm_serves_masters_and_slaves() {
 #[test]
 fn sockets_and_queues_side_by_side_and_a_slave_on_queues() {
     let Some(world) = two_armed() else { return };
-    // The first address of the gateway is not in the farm's network: the way there leads over a router, which is the
-    // gateway's other address. The slave finds it in the kernel's tables, and asks for its Ethernet address.
+    // The first address of the gateway is not in the farm's network. The route to it goes over a router, which is the
+    // gateway's other address. The slave finds the router in the kernel's tables, and asks for its Ethernet address.
     world.gateway.ip("address flush dev right");
     world.gateway.ip("address add 10.92.9.1/32 dev right");
     world.gateway.ip("address add 10.92.2.1/24 dev right");
@@ -158,7 +158,7 @@ fn a_killed_gateway_is_whole_again_without_anybody_cleaning_up() {
     assert_eq!(code, Some(0), "{printed}\n{said}");
     let report = report(&printed);
     let lost = number(&report["echo"]["lost"]);
-    // Rings, what was held, and what came meanwhile.
+    // The records in rings, those that were held, and those that came meanwhile.
     let bound = 2 * FRAMES + (outage * RATE as f64) as u64;
     assert!(lost <= bound, "{lost} lost, at most {bound} expected: {report}");
     assert_eq!(number(&report["echo"]["corrupted"]), 0, "{report}");
@@ -244,7 +244,8 @@ fn what_cannot_be_is_refused_with_the_remedy() {
     world.gateway.ip("address flush dev left");
     refused(3, "gvm-dp --port left", &["left has no IPv4 address", "ip address add"]);
     world.gateway.ip("address add 10.92.1.1/24 dev left");
-    // None of that left anything behind; and of two gateways on one interface, the second names the first.
+    // No refused start left anything behind. Of two gateways on one interface, the second one names the first one in
+    // its error.
     let first = world.gateway("--name first --port left");
     refused(4, "gvm-dp --name second --port left", &["interface left has the XDP program", "of process gvm-dp (pid "]);
     world.drain(first);
@@ -253,7 +254,7 @@ fn what_cannot_be_is_refused_with_the_remedy() {
 #[test]
 fn cargo_of_another_shard_goes_on_to_its_gateway() {
     let Some(world) = two_armed() else { return };
-    // Between the first gateway and the second, on the slaves' side.
+    // A link between the first gateway and the second, on the slaves' side.
     let second = Namespace::new();
     let other = End { namespace: &second, name: "other", address: "10.92.4.2/24" };
     let across = End { namespace: &world.gateway, name: "across", address: "10.92.4.1/24" };
@@ -289,8 +290,8 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
         let verdicts = &interface(stats, "left")["verdicts"];
         ["redirect_cargo", "redirect_neighbor", "drop_foreign_shard"].map(|name| number(&verdicts[name])) == [1, 2, 1]
     });
-    // Nobody is registered there, so that it drops them: by name, and none is missing. Whole packets: the checksums
-    // hold.
+    // No slave is registered there, so the second gateway drops the records. Each is in its counter, and none is
+    // missing. The packets are whole, and their checksums are right.
     let stats = world.place.until_stats("there", "the books", |stats| {
         let records = ["down", "up"].map(|name| number(&stats["directions"][name]["records_in"]));
         records.iter().sum::<u64>() == 2
@@ -302,7 +303,7 @@ fn cargo_of_another_shard_goes_on_to_its_gateway() {
     world.gateway.ip("link set dev across address 02:00:00:00:92:04");
     here.says(&["left: cargo of shard 1 goes by across as it is now"]);
     send(&[shard]);
-    // It came from another card.
+    // The packet came from the new Ethernet address.
     delivered(3);
     world.drain(there);
     assert!(world.place.stats("gateway")["settings"]["neighbors"].as_str().unwrap().starts_with("1=across"));
@@ -386,7 +387,7 @@ fn a_vlan_that_is_not_served_is_refused_by_name() {
         let interface = interface(&stats, "right");
         assert_eq!(interface["vlans"], vlans);
         assert!(number(&interface["verdicts"]["drop_vlan"]) > 0, "{interface}");
-        // Nobody heard of them: they were neither registered nor refused.
+        // The registrar got none of them: they were neither registered nor refused.
         assert_eq!(stats["membership"]["registered"], 0);
         assert_eq!(stats["total"]["link"]["heartbeats_accepted"], 0);
         world.drain(gateway);
@@ -414,7 +415,7 @@ fn unfinished_checksums_are_named_by_both_ends() {
     world.drain(gateway);
     drop(farm);
 
-    // The other way round: the node is on queues, and its gateway on a socket.
+    // The other case: the node is on queues, and its gateway on a socket.
     unfinished(true);
     let gateway = world.gateway("--port udp:10.92.2.1:9999");
     let farm = world.farm("farm", "10.92.2.1", 0, 8, "xdp:f");
@@ -424,7 +425,7 @@ fn unfinished_checksums_are_named_by_both_ends() {
     world.drain(gateway);
 }
 
-/// A kernel's socket on the gateway's host has the gateway's address, whoever opened it.
+/// Any user's socket on the gateway's host has the gateway's address.
 #[test]
 fn a_user_of_the_gateways_host_cannot_send_in_its_name_from_another_port() {
     let Some(world) = two_armed() else { return };
@@ -436,7 +437,7 @@ fn a_user_of_the_gateways_host_cannot_send_in_its_name_from_another_port() {
         world.place.until_registered("gateway", 8);
         let counted = |name: &str| number(&world.place.stats("farm")["total"]["farm"][name]);
         let (mut refused, mut replied) = (counted("refused_source"), counted("echo_replied"));
-        // No port of a gateway's, the lane of slave 4, and that of slave 3.
+        // A port that no gateway uses, the lane of slave 4, and the lane of slave 3.
         for (source, is_taken) in [(40_000, false), (wire::lane_port(4), false), (wire::lane_port(3), is_raw)] {
             world.gateway.enter(|| {
                 let socket = UdpSocket::bind(("10.92.2.1", source)).unwrap();

@@ -1,4 +1,4 @@
-//! The real `gvm-dp` on NIC queues with static routes alone: plain sockets as generators, which register nowhere.
+//! The real `gvm-dp` on NIC queues with static routes alone. The generators are plain sockets, which register nowhere.
 
 use netns::product::until;
 use netns::world::{number, two_armed};
@@ -21,8 +21,8 @@ fn record(id: u32, number: u64) -> Vec<u8> {
 #[test]
 fn generators_load_a_gateway_without_registration() {
     let Some(world) = two_armed() else { return };
-    // Slaves have an address each: the gateway's kernel is asked for those, and for the master's, when cargo is for
-    // them.
+    // Each slave has an address. The gateway asks its kernel for the next hop of an address when there is cargo for it,
+    // also for the master's address.
     for last in 3..=9 {
         world.farm.ip(&format!("address add 10.92.2.{last}/24 dev f"));
     }
@@ -37,7 +37,7 @@ fn generators_load_a_gateway_without_registration() {
     let master = world.master.enter(|| open("10.92.1.2:9999"));
     let slaves: Vec<_> = (2..=9).map(|last| world.farm.enter(|| open(&format!("10.92.2.{last}:9999")))).collect();
 
-    // Until the kernel knows the way to everybody, datagrams are dropped and counted.
+    // Until the kernel knows all next hops, datagrams are dropped and counted.
     for id in 0..8 {
         until("the way to a slave", || {
             master.send_to(&record(id, 0), "10.92.1.1:9999").unwrap();
@@ -45,7 +45,7 @@ fn generators_load_a_gateway_without_registration() {
             slaves[id as usize].recv(&mut [0; 2048]).ok()
         });
     }
-    // What came later than the first is read away.
+    // Datagrams behind the first one are read and discarded.
     for slave in &slaves {
         while slave.recv(&mut [0; 2048]).is_ok() {}
         slave.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -63,7 +63,7 @@ fn generators_load_a_gateway_without_registration() {
             let len = slave.recv(&mut bytes).unwrap();
             for item in Walk::new(&bytes[..len], Scale::default()) {
                 let (_, item) = item.unwrap();
-                // One of the first ones may be late.
+                // One of the first datagrams may be late.
                 if next > 1 || item.bytes() != record(id, 0) {
                     assert_eq!(item.bytes(), record(id, next), "in order and whole");
                     next += 1;
@@ -71,7 +71,7 @@ fn generators_load_a_gateway_without_registration() {
             }
         }
     }
-    // And up: from where the route says.
+    // Upward, from the address in the route.
     until("an answer", || {
         slaves[7].send_to(&record(7, 5), "10.92.2.1:9999").unwrap();
         master.set_read_timeout(Some(Duration::from_millis(50))).unwrap();

@@ -43,7 +43,7 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     }
     let mode = |path: &str| std::fs::metadata(machine.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("/usr/local/bin/gvm-dp"), mode(CONFIG)), (0o755, 0o644));
-    // What an older version had goes.
+    // Files of an older version are removed.
     let manifest = machine.path("/usr/local/share/gvm-dp/installed");
     let old = std::fs::read_to_string(&manifest).unwrap() + "file /usr/local/bin/gvm-old\n";
     std::fs::write(&manifest, old).unwrap();
@@ -51,7 +51,7 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     assert!(installed(&machine, &[]).contains("upgrading"));
     assert_eq!(machine.files(), files);
 
-    // A configuration that was changed stays; one that was not is replaced.
+    // A changed configuration stays. An unchanged one is replaced.
     let old = "# as an older version shipped it\n";
     std::fs::write(machine.path(CONFIG), old).unwrap();
     std::fs::write(machine.path(SHIPPED), old).unwrap();
@@ -68,7 +68,7 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     installed(&machine, &[]);
     installed(&machine, &["--uninstall", "--purge"]);
     assert_eq!(machine.files(), Vec::<String>::new());
-    // Also one after the other.
+    // Removing and purging also work one after the other.
     installed(&machine, &[]);
     installed(&machine, &["--uninstall"]);
     assert_eq!(machine.files(), [CONFIG]);
@@ -77,8 +77,8 @@ fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
     assert_eq!(std::fs::read_dir(machine.path("/")).unwrap().count(), 0, "{:?}", machine.files());
 }
 
-/// A machine without `systemd-sysusers`: its path has all programs of this one but that, and a `useradd` that notes
-/// what it was told.
+/// A machine without `systemd-sysusers`. Its path has all programs of this machine except that one, and a `useradd`
+/// that records its arguments.
 #[test]
 fn the_user_is_made_by_useradd_where_there_is_no_systemd_at_all() {
     if !netns::available() {
@@ -109,14 +109,14 @@ fn the_user_is_made_by_useradd_where_there_is_no_systemd_at_all() {
     }
 }
 
-/// Whether this machine's own `useradd` can be tried behind the one that notes.
+/// Whether this machine's own `useradd` can be tried behind the one that records its arguments.
 fn has_useradd() -> bool {
     Command::new("sh").args(["-c", "command -v useradd"]).output().is_ok_and(|found| found.status.success())
 }
 
-/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument; returns what it
-/// said. There, `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs, and the user of a service is not
-/// known.
+/// Runs a script in a mount namespace of its own, with the directory of our programs as its argument. Returns its
+/// output. In that namespace `/etc`, `/usr/local` and `/run` are copies or empty: no systemd runs, and the user of the
+/// service does not exist.
 fn in_namespace(script: &str) -> String {
     let machine = r#"
         set -eu
@@ -185,7 +185,7 @@ fn the_unit_is_sound() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         return skip("`systemd-analyze` is not installed: `apt-get install -y systemd`");
     }
-    // The manual page is in the box; programs are looked for here.
+    // The programs of the unit are in the box.
     let unit = unit.replace("/usr/local/bin", machine.path("/usr/local/bin").to_str().unwrap());
     let unit: String =
         unit.lines().filter(|line| !line.starts_with("Documentation=")).map(|l| format!("{l}\n")).collect();

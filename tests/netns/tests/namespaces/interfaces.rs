@@ -1,4 +1,4 @@
-//! Interfaces and namespaces that are not as usual: what does not matter is not needed, what cannot work is refused.
+//! Unusual interfaces and namespaces: nothing is required that does not matter, and what cannot work is refused.
 
 use netns::product::Place;
 use netns::world::two_armed;
@@ -57,7 +57,7 @@ fn devices_without_ethernet_headers_are_refused() {
             assert!(complaint.contains(part), "{line} does not say {part}: {complaint}");
         }
     }
-    // A tap has them.
+    // A tap has Ethernet headers.
     here.ip("tuntap add dev tap0 mode tap");
     here.ip("address add 10.94.3.1/24 dev tap0");
     here.ip("link set dev tap0 up");

@@ -1,10 +1,10 @@
-//! The real `gvm-dp` with jumbo frames: on NIC queues, where they come and go as chains, on sockets, and where the two
-//! sides have different MTUs.
+//! The real `gvm-dp` with jumbo frames: on NIC queues, where they come and go as chains, on sockets, and between two
+//! sides with different MTUs.
 
 use netns::product::until;
 use netns::world::{World, number, port, report, two_armed};
 
-/// A world whose links have these MTUs, on the left and on the right; with hosts that check what goes through it.
+/// A world whose links have these MTUs, on the left and on the right.
 fn with_mtus(left: u16, right: u16) -> Option<World> {
     let world = two_armed()?;
     for (namespace, name, mtu) in [
@@ -35,8 +35,8 @@ fn until_proven(world: &World, mtu: u16) {
     });
 }
 
-/// Sends records and has every single one come back with the right content. As many are under way at once as find room
-/// in the smallest ring here, 256 entries, of which a record of 8,900 bytes takes three.
+/// Sends records, of which every one must come back with the right content. As many are on their way at once as fit
+/// into the smallest ring here. It has 256 entries, and a record of 8,900 bytes takes three.
 fn all_come_back(world: &World, mtu: u16, size: &str) {
     all_come_back_at(world, mtu, size, "--rate 4000");
 }
@@ -98,11 +98,11 @@ fn jumbo_frames_pass_sockets_whole() {
     world.drain(gateway);
 }
 
-/// What fits one side's datagrams is cut anew for the other's: masters with jumbo frames, slaves without.
+/// Masters have jumbo frames and slaves do not. Records from large datagrams leave in smaller ones.
 #[test]
 fn masters_may_have_jumbo_frames_and_slaves_not() {
     let Some(world) = with_mtus(9000, 1500) else { return };
-    // Flat out, whole windows are packed by the master; and held for long, their answers share datagrams.
+    // At full speed the master packs whole windows. The long hold makes their answers share datagrams.
     let gateway = world.gateway("--port left --port right --hold 5ms --early off");
     gateway.says(&["gateway \"gateway\"", "MTU 9000 and 1500,"]);
     let _farm = farm(&world, 1500);
@@ -110,7 +110,7 @@ fn masters_may_have_jumbo_frames_and_slaves_not() {
         all_come_back_at(&world, 9000, size, "");
     }
     let stats = world.assert_books_balance();
-    // What the master packs into chains leaves in packets of the smaller size, and the answers are chains again.
+    // Records that the master packs into chains leave in packets of the smaller size, and the answers are chains again.
     assert!(port(&stats, 0, "rx_joined") > 0 && port(&stats, 0, "tx_chained") > 0, "{stats:#}");
     assert_eq!((port(&stats, 1, "rx_joined"), port(&stats, 1, "tx_chained")), (0, 0), "{stats:#}");
     assert!(port(&stats, 1, "tx_packets") > port(&stats, 0, "rx_packets"), "{stats:#}");

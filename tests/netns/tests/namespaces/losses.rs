@@ -1,5 +1,5 @@
-//! Packets that the kernel drops before a real gateway sees them, without end: a slave that dies is gone all the same,
-//! and has its id back at another address.
+//! The kernel drops packets all the time before a real gateway gets them. A slave that dies is still declared gone, and
+//! its next start gets the id at another address.
 
 use netns::product::{Place, Process};
 use netns::world::{number, port};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use wire::net::{UdpSpec, emit_udp4, headers_len, udp_checksum};
 use wire::{MsgType, RecordHeader};
 
-/// Somebody who sends the same thing again and again until this is dropped.
+/// A thread that sends the same packet again and again until this value is dropped.
 struct Stream {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -28,7 +28,7 @@ impl Stream {
         let body = move || {
             while !stopped.load(Ordering::Acquire) {
                 send();
-                // A rate, so that a dropped packet is never long ago.
+                // A steady rate, so that the last dropped packet is always recent.
                 std::thread::sleep(Duration::from_millis(20));
             }
         };
@@ -47,7 +47,7 @@ impl Drop for Stream {
     }
 }
 
-/// One record of cargo, with its header, of so many bytes.
+/// One record of cargo that has this many bytes with its header.
 fn record(len: usize) -> Vec<u8> {
     let payload = vec![0; len - wire::HEADER_LEN];
     let header = RecordHeader::new(MsgType::ECHO, 1, 1 << 48, payload.len() as u32);
@@ -56,8 +56,8 @@ fn record(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// An IP packet with a datagram whose UDP checksum is wrong. It is so long that the kernel sums it when it is read, and
-/// not before it knows the socket.
+/// An IP packet with a datagram whose UDP checksum is wrong. It is so long that the kernel verifies the checksum when
+/// the datagram is read, and so counts it at the socket.
 fn damaged(to: [u8; 4]) -> Vec<u8> {
     let (from, payload) = ([127, 0, 0, 99], record(142));
     let right = udp_checksum(from, to, 1234, wire::GATEWAY_PORT, &payload);
@@ -70,7 +70,7 @@ fn damaged(to: [u8; 4]) -> Vec<u8> {
         src_port: 1234,
         dst_port: wire::GATEWAY_PORT,
         ecn: 0,
-        // Zero would mean that there is none.
+        // Zero would mean that there is no checksum.
         checksum: (right ^ 0x5555).max(1),
     };
     let headers = headers_len(false);
@@ -94,7 +94,8 @@ fn farm(place: &Place, host: &Namespace, gateway: &str, name: &str, last: u8) ->
     )
 }
 
-/// A gateway of which this counter of its port grows all the time: slaves that die and start again are followed.
+/// Checks that the membership follows slaves that die and start again, while this counter of the gateway's port grows
+/// all the time.
 fn membership_is_followed(
     place: &Place,
     gateway: Process,
@@ -111,7 +112,7 @@ fn membership_is_followed(
     let before = place.until_stats("gateway", "dropped packets", |stats| dropped(stats) > 10);
     dies.signal(Signal::KILL);
     dies.wait();
-    // Half of all at once: they are suspect first.
+    // Half of all slaves die at once, so that they are suspect first.
     place.until_stats("gateway", "the dead are gone", |stats| {
         number(&stats["total"]["link"]["nodes_gone"]) >= 4 && stats["membership"]["registered"] == 4
     });
@@ -121,7 +122,7 @@ fn membership_is_followed(
     place.until_registered("again", 4);
     again.signal(Signal::KILL);
     again.wait();
-    // At another address while the one before is still known.
+    // A start at another address while the one before is still registered.
     let elsewhere = farm("elsewhere", 5);
     elsewhere.says(&["control socket"]);
     place.until_registered("elsewhere", 4);
@@ -145,7 +146,7 @@ fn datagrams_with_wrong_checksums_excuse_nobodys_silence() {
     gateway.says(&["control socket"]);
     let farm = |name: &str, last: u8| farm(&place, &host, "127.0.0.1", name, last);
     let begin = || {
-        // 255: the packet has its own IP header.
+        // Protocol 255: the packet has its own IP header.
         let protocol = RawProtocol::new(255).map(rustix::net::Protocol::from_raw);
         let raw = || socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, protocol);
         let socket = host.enter(raw).expect("root may have a raw socket");
@@ -176,7 +177,7 @@ fn packets_too_long_for_a_frame_excuse_nobodys_silence() {
     gateway.says(&["gateway \"", "control socket"]);
     let farm = |name: &str, last: u8| farm(&place, &others, "10.94.1.1", name, last);
     let begin = || {
-        // As a kernel does that leaves several datagrams together (GSO) on a link of its own machine.
+        // A kernel sends such packets when it leaves several datagrams together (GSO) on a link inside one machine.
         host.ip("link set dev g mtu 9000");
         others.ip("link set dev f mtu 9000");
         let socket = others.enter(|| UdpSocket::bind("10.94.1.2:0")).expect("it has that address");

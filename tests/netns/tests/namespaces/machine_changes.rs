@@ -1,4 +1,4 @@
-//! What the machine changes under a running `gvm-dp`: it is followed, or it is named in the log, in `stats` and by
+//! Changes of the machine under a running `gvm-dp`. It follows a change, or names it in the log, in `stats` and by
 //! `/ready`.
 
 use netns::product::{Process, until};
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-/// What `/ready` answers in a namespace: the status line and the reasons.
+/// The answer of `/ready` in a namespace: the status line and the reasons.
 fn ready_at(namespace: &Namespace, address: &str) -> Option<String> {
     namespace.enter(|| {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -26,16 +26,15 @@ fn until_ready(world: &World) {
     until("ready", || ready_at(&world.gateway, METRICS)?.starts_with("HTTP/1.1 200").then_some(()));
 }
 
-/// Waits until heartbeats of a farm are answered once more. After a carrier that came back it takes the kernels up to a
-/// second until they send again, and they have forgotten who is at the other end: what sockets send meanwhile is
-/// dropped.
+/// Waits until heartbeats of a farm are answered once more. After the carrier is back, the kernels need up to a second
+/// until they send again, and they have lost their neighbours. They drop what sockets send meanwhile.
 fn until_answered(world: &World, farm: &str) {
     let accepted = |stats: &serde_json::Value| number(&stats["total"]["farm"]["acks_accepted"]);
     let before = accepted(&world.place.stats(farm));
     world.place.until_stats(farm, "answers", |stats| accepted(stats) > before + 8);
 }
 
-/// Waits until it is not, and says all of these.
+/// Waits until the gateway is not ready and names all of these reasons.
 fn until_not_ready(world: &World, parts: &[&str]) {
     let mut last = None;
     let says = |answer: &str| answer.starts_with("HTTP/1.1 503") && parts.iter().all(|part| answer.contains(part));
@@ -67,11 +66,11 @@ fn a_link_without_a_carrier_is_down_on_queues_and_on_sockets() {
     until_ready(&world);
     let stats = world.place.stats("gateway");
     assert_eq!(interface(&stats, "left")["link"], "up");
-    // The loopback of the farm's host says "unknown", and is up.
+    // The loopback of the farm's host has the state "unknown", which counts as up.
     until("a ready farm", || ready_at(&world.farm, METRICS)?.starts_with("HTTP/1.1 200").then_some(()));
     world.every_record_comes_back("10.92.1.1", 0..8);
 
-    // The other end goes down: each end is set up still, and has no carrier.
+    // The other end goes down. This end is still set up, but has no carrier.
     world.master.ip("link set dev m down");
     gateway.says(&["xdp:left queue 0", "no carrier", "`ip link show dev left`"]);
     until_not_ready(&world, &["port 0 of lcore 0 (xdp:left queue", "the interface has no carrier"]);
@@ -82,7 +81,7 @@ fn a_link_without_a_carrier_is_down_on_queues_and_on_sockets() {
     world.farm.ip("link set dev f down");
     gateway.says(&["udp:10.92.2.1: right has no carrier"]);
     until_not_ready(&world, &["(xdp:left queue", "port 1 of lcore 0 (udp:10.92.2.1:9999", "no carrier"]);
-    // The farm's socket is bound to no interface: it has a link while any has one.
+    // The farm's socket is bound to no interface. It has a link while any interface has one.
     until("a farm without a link", || ready_at(&world.farm, METRICS)?.contains("(udp:0.0.0.0:").then_some(()));
 
     world.master.ip("link set dev m up");
@@ -95,7 +94,7 @@ fn a_link_without_a_carrier_is_down_on_queues_and_on_sockets() {
     world.place.until_registered("gateway", 8);
     world.every_record_comes_back("10.92.1.1", 0..8);
 
-    // A socket's address is gone, and comes back on another interface.
+    // The address of a socket is removed, and comes back on another interface.
     world.gateway.ip("address del 10.92.2.1/24 dev right");
     gateway.says(&["udp:10.92.2.1: no interface has that address any more"]);
     until_not_ready(&world, &["(udp:10.92.2.1:9999", "no interface has its address"]);
@@ -114,7 +113,7 @@ fn what_should_leave_without_a_carrier_is_dropped_and_counted() {
     let load = world.pktgen("10.92.1.1", 0..8, "--rate 1000 --seconds 50 --allow-loss");
     let down = |stats: &serde_json::Value| number(&stats["directions"]["down"]["records_out"]);
     world.place.until_stats("gateway", "load", |stats| down(stats) > 200);
-    // Without a carrier the kernel takes what is sent and drops it, and nothing says so.
+    // Without a carrier the kernel accepts packets, drops them, and reports nothing.
     world.farm.ip("link set dev f down");
     let stats = world
         .place
@@ -128,7 +127,7 @@ fn what_should_leave_without_a_carrier_is_dropped_and_counted() {
     world.drain(gateway);
 }
 
-/// Gives an interface another name; old kernels want it down for that.
+/// Gives an interface another name. Old kernels require that it is down.
 fn rename(namespace: &Namespace, from: &str, to: &str) {
     namespace.ip(&format!("link set dev {from} down"));
     namespace.ip(&format!("link set dev {from} name {to}"));
@@ -164,18 +163,19 @@ fn an_interface_is_its_number_whatever_it_is_called() {
     let index = interface(&world.place.stats("gateway"), "right")["index"].clone();
     assert!(!strips_tags(&world, "right"));
     rename_right(&world, &gateway);
-    // Everything that people read has the new name.
+    // All output has the new name.
     let stats = world.place.stats("gateway");
     assert_eq!(interface(&stats, "renamed")["index"], index);
     let description = stats["lcores"][0]["ports"][1]["description"].as_str().unwrap();
     assert!(description.starts_with("xdp:renamed queue"), "{description}");
-    // It was down for its new name: what leaves before all have seen that it is up again is dropped.
+    // The interface was down while it got its new name. Packets are dropped until all lcores know that it is up again.
     until_ready(&world);
     until_answered(&world, "farm");
     world.place.until_registered("gateway", 8);
     world.every_record_comes_back("10.92.1.1", 0..8);
 
-    // Its addresses and its Ethernet address are followed, and not those of whoever has its old name.
+    // The gateway follows the addresses and the Ethernet address of this interface, and not those of the new interface
+    // with the old name.
     world.gateway.ip("address add 10.92.7.1/24 dev right");
     world.gateway.ip("address add 10.92.5.1/24 dev renamed");
     gateway.says(&["renamed has other addresses now", "10.92.2.1 10.92.5.1"]);
@@ -192,7 +192,7 @@ fn an_interface_is_its_number_whatever_it_is_called() {
     world.farm.ip("link set dev f up");
     until_ready(&world);
 
-    // What was turned off is on again at the end, there and nowhere else.
+    // Offloads that were turned off are on again at the end, on this interface and on no other.
     assert_eq!(notes(&world), 2);
     world.drain(gateway);
     assert_eq!((strips_tags(&world, "renamed"), strips_tags(&world, "right"), notes(&world)), (true, false, 0));
@@ -222,10 +222,10 @@ fn the_way_to_another_shard_is_an_interface_and_not_a_name() {
     let gateway = world.gateway(&format!("--shards 0 --port left --neighbor {neighbor}"));
     rename(&world.gateway, "across", "beyond");
     world.gateway.ip("link add name across type veth peer name across-peer");
-    // Cargo goes by the interface that led there at the start, with what it has now.
+    // Cargo leaves by the interface of the start, with its present Ethernet address.
     world.gateway.ip("link set dev beyond address 02:00:00:00:92:06");
     gateway.says(&["left: cargo of shard 1 goes by beyond as it is now"]);
-    // Once it is gone, the one that has its name takes its place.
+    // After it is gone, the interface with its name takes its place.
     world.gateway.ip("link delete dev beyond");
     gateway.says(&["left: cargo of shard 1 goes by across as it is now"]);
     world.drain(gateway);
@@ -250,7 +250,7 @@ fn until_routes(world: &World, mtu: u64) {
     assert!(found.is_ok(), "never {mtu}, last {last:?}");
 }
 
-/// Sends so many records to one slave that packets are full, and has every one come back.
+/// Sends enough records to one slave that packets are full. Every record must come back.
 fn full_packets_come_back(world: &World) {
     let full = || number(&world.place.stats("gateway")["total"]["flush"]["flush_full"]);
     let before = full();
@@ -271,12 +271,12 @@ fn a_lowered_mtu_is_followed_by_the_routes() {
         until_routes(&world, 1500);
         full_packets_come_back(&world);
 
-        // At the gateway: what is larger does not pass the veth any more, in neither direction.
+        // At the gateway larger packets do not pass the veth any more, in either direction.
         world.gateway.ip("link set dev right mtu 1300");
         gateway.says(&["right: the MTU is 1300 now, it was 1500"]);
         gateway.says(&["port 1: the largest packet has 1300 bytes from now on, it had 1500"]);
         until_routes(&world, 1300);
-        // The slave has heard it, too, and says that what it claims does not get through.
+        // The slave knows it, too, and reports that packets of the claimed size do not get through.
         farm.says(&["packets of 1500 bytes do not get through"]);
         full_packets_come_back(&world);
         let stats = world.place.stats("gateway");
@@ -284,7 +284,7 @@ fn a_lowered_mtu_is_followed_by_the_routes() {
         assert_eq!(stats["lcores"][0]["ports"][1]["mtu"], 1300);
         until_ready(&world);
 
-        // At the other end as well: the slave says it with its next heartbeats, and sends no more itself.
+        // The same at the other end: the slave reports it with its next heartbeats, and sends no larger packets itself.
         world.farm.ip("link set dev f mtu 1200");
         farm.says(&["port 0: the largest packet has 1200 bytes from now on"]);
         until_routes(&world, 1200);
@@ -292,7 +292,7 @@ fn a_lowered_mtu_is_followed_by_the_routes() {
         world.farm.ip("link set dev f mtu 1500");
         until_routes(&world, 1300);
 
-        // Nothing can be done with less than a heartbeat needs.
+        // An MTU below the size of a heartbeat cannot be used.
         world.gateway.ip("link set dev right mtu 300");
         gateway.says(&["port 1 (", "an MTU of 300 is too small for records and heartbeats"]);
         until_not_ready(&world, &["an MTU of 300 is too small"]);
@@ -323,7 +323,7 @@ fn queues_that_nobody_serves_are_named() {
     set(&four, 2);
     let gateway = world.gateway(&format!("--port left --port four --metrics {METRICS}"));
     until_ready(&world);
-    // More queues at both ends: the kernel spreads packets over all of them.
+    // There are more queues at both ends now, and the kernel spreads packets over all of them.
     set(&four, 4);
     set(&f4, 4);
     gateway
@@ -337,7 +337,7 @@ fn queues_that_nobody_serves_are_named() {
     assert_eq!((&change["part"], &change["port"], &change["loses"]), (&"queues".into(), &1.into(), &true.into()));
     let nic = interface(&stats, "four");
     assert_eq!((number(&nic["queues"]), number(&nic["queues_served"])), (4, 2));
-    // A slave whose packets come there does not register: slaves come until there is one.
+    // A slave whose packets come to a queue without a socket does not register. Slaves are added until there is one.
     let registered = || number(&world.place.stats("gateway")["membership"]["registered"]);
     let mut farms: Vec<Process> = Vec::new();
     while registered() == farms.len() as u64 {
@@ -349,7 +349,7 @@ fn queues_that_nobody_serves_are_named() {
         });
         farms.push(farm);
     }
-    // Once nothing is left that nobody serves, all of them come in.
+    // When all queues are served again, all slaves register.
     set(&f4, 2);
     set(&four, 2);
     gateway.says(&["port 1: all receive queues of the interface are served again"]);
@@ -390,7 +390,7 @@ impl Cpuset {
 
 impl Drop for Cpuset {
     fn drop(&mut self) {
-        // Empty once its process has gone, a moment after that has ended.
+        // The cpuset is empty a moment after its process has ended.
         until("an empty cpuset", || {
             std::fs::remove_dir(&self.0).map_or_else(|error| (error.raw_os_error() == Some(2)).then_some(()), Some)
         });
@@ -409,7 +409,7 @@ fn an_lcore_that_was_moved_to_other_cores_says_so() {
     let Some(world) = two_armed() else { return };
     let cores: Vec<usize> = lcore::CoreList::of_this_process().unwrap().iter().collect();
     let [first, .., last] = cores[..] else {
-        // Past the test runner, which shows nothing that a passing test prints.
+        // Written directly, because the test runner hides what a passing test prints.
         let _ = writeln!(std::io::stderr(), "SKIPPED: this machine has one core, and an lcore can be moved nowhere");
         return;
     };
@@ -422,7 +422,7 @@ fn an_lcore_that_was_moved_to_other_cores_says_so() {
     assert_eq!(lcore_of(&stats), (last.into(), last.into(), last.to_string()));
     let [tid] = tasks(&gateway, "lcore-0")[..] else { panic!("one lcore") };
 
-    // To another core, and to several.
+    // The thread is moved to another core, and then to several.
     set_affinity(tid, &[first]);
     gateway.says(&[&format!("lcore 0 was pinned to core {last} and may run on {first} now"), &format!("{tid}`")]);
     let stats = world.place.until_stats("gateway", "the gauge", |stats| stats["total"]["control"]["lcores_moved"] == 1);
@@ -430,7 +430,7 @@ fn an_lcore_that_was_moved_to_other_cores_says_so() {
     until_stats_warn(&world, "gateway", &[&format!("lcore 0 was pinned to core {last}")]);
     set_affinity(tid, &[first, last]);
     world.place.until_stats("gateway", "no core", |stats| lcore_of(stats).0.is_null());
-    // It serves on, so that it is ready.
+    // The lcore still works, so the gateway is ready.
     until_ready(&world);
     set_affinity(tid, &[last]);
     gateway.says(&["lcore 0: it is pinned to its core again"]);
@@ -438,9 +438,9 @@ fn an_lcore_that_was_moved_to_other_cores_says_so() {
         lcore_of(stats).0 == last && stats["changes"] == serde_json::json!([])
     });
 
-    // A cpuset that loses the core does the same.
+    // A cpuset that loses the core has the same effect.
     if let Some(cpuset) = Cpuset::new(&gateway) {
-        // Older kernels forget what a thread has chosen when it comes into a cpuset.
+        // Older kernels reset a thread's own choice of cores when the thread enters a cpuset.
         set_affinity(tid, &[last]);
         world.place.until_stats("gateway", "its core", |stats| lcore_of(stats).0 == last);
         cpuset.write("cpuset.cpus", &first.to_string());

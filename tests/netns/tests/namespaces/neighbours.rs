@@ -1,4 +1,4 @@
-//! Next hops from the kernel's tables: found, asked for on the wire, followed when they change.
+//! Next hops from the kernel's tables. They are found, asked for on the wire, and followed when they change.
 
 use netns::product::until;
 use netns::{End, Namespace, join};
@@ -19,16 +19,16 @@ fn a_next_hop_is_found_through_a_router_and_followed_when_it_changes() {
         let index = Interface::find("near").unwrap().index;
         let resolver = Resolver::start(index, || Ok(())).unwrap();
         let mut neighbours = resolver.neighbours();
-        // The kernel has never heard of it, and asks on the wire.
+        // The kernel does not know this neighbour yet, and asks on the wire.
         let found = |neighbours: &mut port::neighbour::Neighbours, ip, mac| {
             until("the next hop", || (neighbours.lookup(0, ip).map(|hop| hop.mac) == Some(mac)).then_some(()));
         };
         found(&mut neighbours, [10, 93, 1, 2], mac());
-        // Behind a router that is there already, and for another poll loop.
+        // An address behind a router that is known already, and a look-up by another poll loop.
         here.ip("route add 10.94.0.0/16 via 10.93.1.2");
         let mut other = resolver.neighbours();
         found(&mut other, [10, 94, 7, 7], mac());
-        // The host has another card now; the kernel forgets the old one.
+        // The host has another card now. The kernel replaces the old one.
         there.ip("link set dev far address 02:00:00:00:77:01");
         assert_ne!(neighbours.lookup(0, [10, 93, 1, 2]).map(|hop| hop.mac), Some(mac()));
         here.forget_neighbours("near");

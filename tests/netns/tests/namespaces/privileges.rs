@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
-/// The one capability that is kept: to have the kernel ask for neighbours, and to turn offloads on again.
+/// The only capability that is kept. It is needed to make the kernel ask for neighbours, and to turn offloads on again.
 const NET_ADMIN: u64 = 1 << 12;
 const BPF: u64 = 1 << 39;
 
@@ -16,7 +16,7 @@ const BPF: u64 = 1 << 39;
 fn threads(process: &Process) -> Vec<(String, BTreeMap<String, String>)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap();
     let status = |entry: std::fs::DirEntry| {
-        // One that has ended meanwhile has none.
+        // A thread that has ended meanwhile has no status.
         let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
         let fields = status.lines().filter_map(|line| line.split_once(":\t"));
         let fields: BTreeMap<String, String> =
@@ -34,7 +34,7 @@ fn assert_confined(process: &Process, uid: u32) {
     for (name, status) in threads(process) {
         let has_none = name.starts_with("lcore-") || ["stderr", "end"].contains(&name.as_str());
         let kept = if has_none || name == "addresses" { 0 } else { NET_ADMIN };
-        // Older kernels ask for CAP_BPF at each use of a map.
+        // Older kernels require CAP_BPF at each use of a map.
         let besides = if has_none { 0 } else { BPF };
         for set in ["CapEff", "CapPrm"] {
             let has = u64::from_str_radix(&status[set], 16).unwrap();
@@ -53,7 +53,7 @@ fn assert_confined(process: &Process, uid: u32) {
 }
 
 fn serves_and_ends_cleanly(place: &Place, gateway_at: &Namespace, farm_at: &Namespace, gateway: Process, slave: &str) {
-    // The slave has never heard its gateway: it finds it through netlink, confined.
+    // The slave has got no packet of its gateway yet. It finds the next hop through netlink while it is confined.
     let slave = place.start(farm_at, slave);
     place.until_registered("gateway", 1);
     let interfaces = || place.stats("gateway")["interfaces"][0]["verdicts"]["redirect_control"].as_u64();

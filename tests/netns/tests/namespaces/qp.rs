@@ -6,7 +6,7 @@ use netns::{End, Namespace, join, real_checksums};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// A request is given up after its timeout (17 ms, rounded up) eight times; RoCE allows four times as long, and this
+/// A request fails after eight timeouts (17 ms each, rounded up). RoCE allows up to four times as long, and this
 /// machine may be busy.
 const QUICK: &str = "--timeout 17ms --retries 7";
 const GIVEN_UP: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ struct Hosts {
     address: &'static str,
 }
 
-/// Over AF_XDP on a veth of this MTU. `None` when this machine cannot run such tests.
+/// Hosts over AF_XDP on a veth of this MTU. `None` when this machine cannot run such tests.
 fn queues(mtu: u16) -> Option<Hosts> {
     netns::available().then(|| {
         let (server, client) = (Namespace::new(), Namespace::new());
@@ -35,7 +35,7 @@ fn queues(mtu: u16) -> Option<Hosts> {
     })
 }
 
-/// Over sockets on a loopback.
+/// Hosts over sockets on a loopback.
 fn sockets() -> Option<Hosts> {
     netns::available().then(|| {
         let (server, client) = (Namespace::new(), Namespace::new());
@@ -47,7 +47,7 @@ fn sockets() -> Option<Hosts> {
     })
 }
 
-/// Bytes that repeat nowhere near.
+/// Bytes that do not repeat within a short distance.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -88,7 +88,7 @@ impl Hosts {
         format!("{} --peer {}", self.alone(command), self.address)
     }
 
-    /// Runs a client that must succeed; returns what it printed and what it said.
+    /// Runs a client that must succeed. Returns its stdout and its stderr.
     fn run(&self, line: &str) -> (String, String) {
         let output = self.place.run(&self.client, line);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -101,7 +101,7 @@ impl Hosts {
     }
 }
 
-/// The server ends as it was told; returns what it said.
+/// Ends the server by a signal. Returns its stderr.
 fn end(server: Process) -> String {
     server.signal(Signal::TERM);
     let (code, _, said) = server.wait();
@@ -109,7 +109,7 @@ fn end(server: Process) -> String {
     said
 }
 
-/// Everything but what one kind of port does differently.
+/// All checks that are the same for every kind of port.
 fn bytes_cross(hosts: &Hosts) {
     let region = pattern(1_000_003, 1);
     let lent = hosts.file("lent", &region);
@@ -137,7 +137,7 @@ fn bytes_cross(hosts: &Hosts) {
         assert_eq!(counted("transport", "completed"), 300, "{report:#}");
         assert_eq!(counted("transport", "rc_dropped_icrc") + counted("roce", "solved_identification"), 0, "{report:#}");
     }
-    // The benchmark wrote to the start of the region, and nowhere behind what it had room for.
+    // The benchmark wrote to the start of the region, and not behind its own part.
     let said = end(server);
     assert!(said.contains("0 with a wrong ICRC, 0 for no queue pair"), "{said}");
     let saved = hosts.content("saved");
@@ -145,7 +145,7 @@ fn bytes_cross(hosts: &Hosts) {
     assert!(saved[1_000_000..] == region[1_000_000..]);
 }
 
-/// What must fail, by name and in bounded time.
+/// Requests that must fail, with the right error and in bounded time.
 fn failures_are_named(hosts: &Hosts) {
     let nobody = hosts.refused(6, &hosts.client("read"));
     assert!(nobody.contains("does `gvm-dp qp serve` run there"), "{nobody}");
@@ -159,7 +159,7 @@ fn failures_are_named(hosts: &Hosts) {
         let complaint = hosts.refused(8, &hosts.client(more));
         assert!(complaint.contains(part), "{more}: {complaint}");
     }
-    // One queue pair is all that this server gives.
+    // This server has only one queue pair.
     let first = hosts.place.start(&hosts.client, &format!("{} --duration 60s {QUICK}", hosts.client("bench")));
     first.says(&["rkey="]);
     let other = hosts.ports[1].replace("10.94.1.2", "10.94.1.3");
@@ -178,7 +178,7 @@ fn failures_are_named(hosts: &Hosts) {
     assert!(said.contains("RETRY_EXC_ERR") && said.contains("the peer did not answer"), "{said}");
     assert!(began.elapsed() < GIVEN_UP, "{said}");
 
-    // Its address is free for the next one, and so are its queues.
+    // The address and the queues of the server are free for the next one.
     let server = hosts.serve("--memory 64K");
     hosts.run(&format!("{} --length 64K --out /dev/null", hosts.client("read")));
     let waiting = hosts.place.start(&hosts.client, &format!("{} --duration 60s", hosts.client("bench")));
@@ -245,7 +245,7 @@ fn a_host_that_vanishes_gives_its_queue_pair_back() {
     let server = hosts.serve("--memory 64K --peers 1");
     let client = hosts.place.start(&hosts.client, &format!("{} --duration 600s {QUICK}", hosts.client("bench")));
     client.says(&["rkey="]);
-    // Neither a FIN nor an answer to anything comes from there any more.
+    // No FIN and no answer comes from that host any more.
     hosts.client.ip("link set dev b down");
     server.says(&["10.94.1.2:", "gone; QP"]);
     drop(client);
@@ -286,7 +286,7 @@ fn a_peer_is_set_up_by_hand() {
         server.wait()
     };
     assert_eq!(code, Some(0), "{printed}\n{said}");
-    // Numbers that are not places, and halves of a set-up.
+    // Queue pair numbers that are not allowed, and incomplete set-ups.
     for (code, line, part) in [
         (8, format!("{} --own-qpn 0x101", hosts.client("read")), "its low bits are a place"),
         (2, format!("{} --peer 10.94.1.1 --qpn 0x200", hosts.alone("read")), "--psn"),

@@ -1,5 +1,5 @@
-//! RoCEv2 behind a socket, with a host of another make: its IPv4 headers are made here, and the kernel does not show
-//! them.
+//! RoCEv2 behind a socket, with a host of another maker. The test makes that host's IPv4 headers, and the kernel does
+//! not show them to the server.
 
 use netns::product::{Place, until};
 use netns::{End, Namespace, join, real_checksums};
@@ -19,7 +19,7 @@ const PSN: u32 = 7;
 /// Bytes of each WRITE.
 const LEN: usize = 64;
 
-/// A host that counts its packets and does not set DF, as many do; without UDP checksums, as RoCEv2 has them.
+/// A host that counts its packets and does not set DF, as many do. It sends no UDP checksums, as is usual with RoCEv2.
 struct Foreign {
     raw: OwnedFd,
     answers: UdpSocket,
@@ -28,12 +28,12 @@ struct Foreign {
 
 impl Foreign {
     fn new(namespace: &Namespace) -> Self {
-        // Protocol 255: who sends there writes the IPv4 header.
+        // Protocol 255: the sender writes the IPv4 header.
         let protocol = RawProtocol::new(255).map(Protocol::from_raw);
         namespace.enter(|| {
             let raw = socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, protocol);
             let answers = UdpSocket::bind(SocketAddrV4::new(FOREIGN.into(), ROCE)).unwrap();
-            // For ever, as far as a test is concerned.
+            // A test that waits longer than this has failed.
             answers.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             Self { raw: raw.expect("root may"), answers, id: 40_000 }
         })
@@ -44,7 +44,7 @@ impl Foreign {
         let mut bytes = vec![0x45, 0];
         bytes.extend(total.to_be_bytes());
         bytes.extend(id.to_be_bytes());
-        // Not DF; the kernel fills in the header's checksum.
+        // DF is not set. The kernel fills in the header's checksum.
         bytes.extend([0, 0, 64, 17, 0, 0]);
         bytes.extend(FOREIGN);
         bytes.extend(SERVER);
@@ -78,7 +78,7 @@ impl Foreign {
         loop {
             let len = self.answers.recv(&mut bytes).unwrap_or_else(|error| panic!("PSN {psn}: {error}"));
             let answer = &bytes[..len];
-            // An ACKNOWLEDGE that is no NAK.
+            // An ACKNOWLEDGE that is not a NAK.
             if answer[0] == 0x11 && answer[12] >> 5 == 0 && answer[9..12] == psn.to_be_bytes()[1..] {
                 return;
             }
@@ -131,7 +131,7 @@ fn a_foreign_host_is_understood_and_damage_is_not() {
     let (va, rkey) = (value("va="), value("rkey=") as u32);
     let mut foreign = Foreign::new(&foreign_at);
 
-    // Nothing is known of it: the first packet is for learning, and sent again like a lost one.
+    // The server does not know this host yet. It learns from the first packet, which is sent again like a lost one.
     for psn in PSN..PSN + 32 {
         if psn == PSN {
             foreign.send_next(&write(psn, va, rkey, psn as u8));
@@ -139,7 +139,7 @@ fn a_foreign_host_is_understood_and_damage_is_not() {
         foreign.send_next(&write(psn, va, rkey, psn as u8));
         foreign.until_acknowledged(psn);
     }
-    // What would be written next, damaged: only other identifications explain it, and no two in a row fit together.
+    // The next WRITE, damaged. Only other identifications explain it, and no two in a row fit together.
     let next = PSN + 32;
     let mut damaged = 0u64;
     for step in 0..4000u16 {
@@ -154,7 +154,7 @@ fn a_foreign_host_is_understood_and_damage_is_not() {
     server.signal(Signal::TERM);
     let (code, printed, said) = server.wait();
     assert_eq!(code, Some(0), "{printed}\n{said}");
-    // Where damage was to go, there is what the last good packet wrote.
+    // The address of the damaged packets has the bytes of the last good packet.
     let saved = std::fs::read(&save).unwrap();
     assert_eq!(saved[..LEN], [(next - 1) as u8; LEN]);
     assert_eq!(saved[LEN..2 * LEN], [0x77; LEN]);

@@ -1,5 +1,5 @@
-//! A whole session between a gateway and its nodes is recorded, and sent again from the addresses of those who said it,
-//! when they are gone: to the gateway, to the gateway after a restart, and to nodes that have started again.
+//! A whole session between a gateway and its nodes is recorded. When the nodes are gone, it is sent again from the
+//! addresses of its senders: to the gateway, to the gateway after a restart, and to nodes that have started again.
 
 use netns::product::{Place, Process};
 use netns::sniff::{Datagram, Sniffer};
@@ -15,13 +15,14 @@ use wire::{MsgType, Record, Scale, Walk};
 const GATEWAY: &str = "10.96.1.1:9999";
 const FARM: &str = "10.96.1.2:7001";
 const MASTER: &str = "10.96.1.2:7002";
-/// One alone is gone after 3 intervals. More that fall silent at once are suspect for longer than their cookies hold.
+/// One slave alone is gone after 3 intervals. Several that fall silent at once would be suspect for longer than their
+/// cookies hold.
 const SLAVES: u64 = 1;
 /// Records that the master sends in the session; each comes back.
 const RECORDS: u64 = 500;
-/// Datagrams that are played before it is looked what became of them, so that no queue overflows.
+/// Datagrams that are played before the counters are checked, so that no queue overflows.
 const AT_ONCE: usize = 32;
-/// What a node says that hears answers to another start of it alone.
+/// The message of a node that gets only answers to another start of it.
 const OLD_ANSWERS: &str = "but answers to another one: somebody sends recorded answers again";
 
 /// Two hosts, and the cluster's key.
@@ -32,12 +33,12 @@ struct World {
     key: String,
 }
 
-/// What was recorded.
+/// The recorded datagrams.
 #[derive(Debug)]
 struct Tape {
-    /// What nodes said, in its order.
+    /// The datagrams of the nodes, in order.
     said: Vec<Datagram>,
-    /// The link control that they were sent.
+    /// The link control for the nodes.
     answers: Vec<Datagram>,
 }
 
@@ -87,8 +88,8 @@ impl World {
         self.place.start(&self.nodes, &line)
     }
 
-    /// Records a session in which every record came back; then its nodes are gone without a word, and the gateway knows
-    /// it.
+    /// Records a session in which every record came back. Then its nodes end without a message, and the gateway has
+    /// declared them gone.
     fn session(&self) -> Tape {
         let (at_gateway, at_nodes) = (Sniffer::new(&self.gateway), Sniffer::new(&self.nodes));
         let farm = self.farm();
@@ -108,13 +109,14 @@ impl World {
         tape
     }
 
-    /// Plays what nodes said to the gateway, from their addresses: nobody is registered, nothing is sent on.
+    /// Plays the datagrams of the nodes to the gateway, from their addresses. Nobody may be registered, and nothing may
+    /// be forwarded.
     fn play_to_gateway(&self, tape: &Tape) -> Value {
         let sockets = [FARM, MASTER].map(|at| (at, self.nodes.enter(|| UdpSocket::bind(at)).expect("they are gone")));
         let before = self.place.stats("gateway");
         let (mut link, mut cargo) = (0, 0);
         let mut after = before.clone();
-        // The newest heartbeats first, while their cookies hold; then the session as it was.
+        // The newest heartbeats come first, while their cookies hold. Then comes the session in its own order.
         let newest_first = tape.said.iter().rev().filter(|datagram| is_link(datagram));
         let played: Vec<&Datagram> = newest_first.chain(&tape.said).collect();
         for some in played.chunks(AT_ONCE) {
@@ -178,7 +180,7 @@ fn a_recorded_session_registers_nobody_and_moves_no_cargo() {
     let (code, _, said) = gateway.wait();
     assert_eq!(code, Some(0), "{said}");
 
-    // Another start of the gateway remembers nobody, and has another secret.
+    // Another start of the gateway knows nobody, and has another secret.
     let gateway = world.serve();
     let stats = world.play_to_gateway(&tape);
     assert_eq!(count(&stats, "/total/link/refused_replayed"), 0, "{stats:#}");
@@ -208,7 +210,7 @@ fn recorded_answers_register_no_node_that_has_started_again() {
     let master = world.master("--seconds 1");
     let mut bytes = [0; 2048];
     let began = Instant::now();
-    // Whoever speaks is answered with everything that was ever said to its address.
+    // Each node that sends a heartbeat gets all recorded answers to its address.
     while ![&farm, &master].iter().all(|node| node.said().contains(OLD_ANSWERS)) {
         assert!(began.elapsed() < Duration::from_secs(60), "{}\n{}", farm.said(), master.said());
         let Ok((_, from)) = socket.recv_from(&mut bytes) else { continue };

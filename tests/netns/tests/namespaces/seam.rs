@@ -1,5 +1,5 @@
-//! One arena behind ports of every kind: AF_XDP on two interfaces and two queues each, a socket, memory. A frame that
-//! came in on one goes out on another, in place; every frame comes back.
+//! One arena behind ports of every kind: AF_XDP on two interfaces with two queues each, a socket, and memory. A frame
+//! that came in on one port leaves on another, in place. Every frame comes back.
 
 use ebpf::{Config, Hook, Steer, SteerError, Verdict};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Vlan};
@@ -24,11 +24,12 @@ const MEMORY: PortId = PortId(3);
 const RING: u32 = 256;
 const QUEUES: u32 = 2;
 
-/// Datagrams at once, as many as the buffer of a plain socket holds for sure; and how often, to go round the rings.
+/// Datagrams at once, as many as the buffer of a plain socket certainly holds, and the number of repetitions, so that
+/// the rings wrap around.
 const COUNT: u32 = 40;
 const ROUNDS: u32 = 15;
 
-/// Nothing here takes a second; a run that takes this long has failed.
+/// No step takes a second. A step that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two hosts with plain sockets, and between them the namespace of the ports.
@@ -90,7 +91,7 @@ impl Side {
         steer.set_addresses(&[Interface::find(ifname).unwrap().ipv4.unwrap().into()]).unwrap();
         let ports: Vec<_> = (0..QUEUES).map(|queue| XdpPort::open(id, config(ifname, queue), umem).unwrap()).collect();
         for (queue, port) in (0..).zip(&ports) {
-            // veth has no zero-copy; what was got is told, not what was asked for.
+            // veth has no zero-copy. The port reports the mode that it got, not the mode that was asked for.
             assert_eq!(port.mode(), BoundMode::Copy);
             assert!(port.describe().contains("copy mode, asked for auto"), "{}", port.describe());
             steer.set_socket(queue, port.poll_fd().unwrap()).unwrap();
@@ -128,7 +129,7 @@ impl Side {
 }
 
 fn payload(i: u32) -> Vec<u8> {
-    // A record, of odd and even lengths up to a full packet: the number, then bytes that depend on it.
+    // A record of odd or even length, up to a full packet. It has the number, and then bytes that depend on it.
     let len = (i as usize * 37) % (1472 - HEADER_LEN + 1);
     let body: Vec<u8> = (0..len).map(|at| (at as u32 * 31 + i * 7) as u8).collect();
     let mut bytes = vec![0; HEADER_LEN + len];
@@ -173,7 +174,8 @@ fn cross(
     let port = &mut outward.ports[0];
     assert!(chunks.iter().all(|&chunk| !port.holds(chunk)));
     assert_eq!(port.tx_burst(0, out.queue(to.1.port).unwrap()), count as usize);
-    // The very chunks that the packets came in are in the other interface's ring; none was taken or given back.
+    // The same chunks in which the packets came are in the other interface's ring. None was taken from the pool or
+    // given back.
     assert!(chunks.iter().all(|&chunk| port.holds(chunk)));
     assert_eq!(pool.in_use() as usize, in_use);
     assert_eq!(in_use, inward.held() + outward.held());
@@ -210,7 +212,7 @@ fn one_arena_serves_two_interfaces_a_socket_and_memory() {
         let (mut left, mut right) = (Side::open(LEFT, "left", &umem), Side::open(RIGHT, "right", &umem));
         assert_eq!(pool.in_use(), 2 * QUEUES * RING);
 
-        // There and back, more than a ring holds in all.
+        // In both directions, in total more than a ring holds.
         let at = |address: &str| address.parse::<SocketAddr>().unwrap();
         for _ in 0..ROUNDS {
             let to = (&b, raw(RIGHT, b_address, b_mac));
@@ -235,7 +237,7 @@ fn one_arena_serves_two_interfaces_a_socket_and_memory() {
         let (len, source) = a.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..len], source), (&payload(7)[..], socket.local_addr()));
 
-        // And the other way: what the socket received leaves on an interface.
+        // In the other direction, a frame that the socket received leaves on an interface.
         a.send_to(&payload(8), socket.local_addr()).unwrap();
         let (mut burst, start) = (Burst::new(), Instant::now());
         while socket.rx_burst(0, &mut burst) == 0 {
@@ -249,7 +251,7 @@ fn one_arena_serves_two_interfaces_a_socket_and_memory() {
         let (len, _) = b.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..len], payload(8));
 
-        // Memory too.
+        // The same with a memory port.
         let local = Local { mac: [2; 6], ip: [10, 91, 3, 1], udp_port: 9999 };
         let memory_config = MemoryConfig { local, mtu: 1500, rx_ring: 4, tx_ring: 4 };
         let mut memory = MemoryPort::new(MEMORY, memory_config, pool.clone());
@@ -282,12 +284,12 @@ fn frames_come_back_when_ports_close_in_any_order_or_the_interface_vanishes() {
         let pool = pool();
         let umem = Umem::new(&pool).unwrap();
         let to: SocketAddr = "10.91.1.1:9999".parse().unwrap();
-        // The first socket registered the memory; those that share it go on without it.
+        // The first socket registered the memory. The sockets that share it go on without the first one.
         let left = Side::open(LEFT, "left", &umem);
         let right = Side::open(RIGHT, "right", &umem);
         drop(left);
         assert_eq!(pool.in_use(), QUEUES * RING);
-        // Its queues can be opened again at once, and share with those that are left.
+        // Its queues can be opened again at once, and share the memory with the other sockets.
         let mut left = Side::open(LEFT, "left", &umem);
         drop(right);
         for i in 0..10 {
@@ -296,7 +298,7 @@ fn frames_come_back_when_ports_close_in_any_order_or_the_interface_vanishes() {
         let datagrams = left.receive(10);
         assert_eq!(datagrams[0].peer.address(), a_address);
         assert_eq!(pool.in_use() as usize, left.held() + datagrams.len());
-        // With packets in its rings that nobody took, and one that waits to be sent.
+        // There are packets in its rings that nobody took, and one that waits to be sent.
         for i in 0..10 {
             a.send_to(&payload(i), to).unwrap();
         }

@@ -5,15 +5,15 @@ use netns::world::{number, port, report};
 use netns::{End, Namespace, join};
 use rustix::process::Signal;
 
-/// Slaves on the fast link; the next id is the one on the slow link.
+/// Slaves on the fast link. The next id is the slave on the slow link.
 const FAST: u64 = 20;
-/// ECHOs to the fast slaves, of each of so many masters: of several lcores one hears the flood, and some of the
-/// masters.
+/// ECHOs of each master to the fast slaves, and the number of these masters. With several lcores, one of them gets the
+/// flood and some of the masters.
 const RECORDS: u64 = 4_000;
 const MASTERS: u64 = 4;
 
-/// Floods a slave behind 10 Mbit/s and 20 MB of queue while others are asked; `bound` is the gateway's socket on these
-/// `lcores`, `slow_gateway` what the slow slave calls it.
+/// Floods a slave behind 10 Mbit/s and 20 MB of queue while masters send ECHOs to the others. `bound` is the gateway's
+/// socket on these `lcores`. `slow_gateway` is its address for the slow slave.
 fn others_lose_nothing(lcores: &str, bound: &str, slow_gateway: &str) {
     if !netns::available() {
         return;
@@ -46,10 +46,10 @@ fn others_lose_nothing(lcores: &str, bound: &str, slow_gateway: &str) {
             &format!("gvm-pktgen --gateway 10.95.1.1 --id {id} --slaves {slaves} --timeout 40 -q --json - {more}"),
         )
     };
-    // Twice as much as the link takes: what is too much can only be dropped, but not what is for others.
+    // Twice as much as the link takes. The excess can only be dropped, but records for others must not be.
     let flood =
         master(100, &format!("{FAST}-{FAST}"), "--down pattern --size 1400 --rate 2000 --seconds 600 --allow-loss");
-    // As many are asked at once as a socket's buffer holds: what is lost, somebody lost.
+    // As many ECHOs are on their way at once as a socket's buffer holds. So every loss is a fault.
     let (asked, at_once) = (format!("0-{}", FAST - 1), 200 / MASTERS);
     let asks = format!("--rate 500 --window {at_once} --window-timeout 20 --records {RECORDS} --seconds 300");
     let asking: Vec<Process> = (1..=MASTERS as u32).map(|id| master(id, &asked, &asks)).collect();
@@ -65,7 +65,7 @@ fn others_lose_nothing(lcores: &str, bound: &str, slow_gateway: &str) {
         );
     }
 
-    // What was too much is known by its name, and nobody was taken for dead.
+    // The excess is in its own counter, and no node was declared gone.
     let stats = place.until_stats("gateway", "what was too much for the slow link", |stats| {
         number(&stats["directions"]["down"]["dropped"]["slow"]) > 0
     });
@@ -74,7 +74,7 @@ fn others_lose_nothing(lcores: &str, bound: &str, slow_gateway: &str) {
     let others = dropped.iter().filter(|(name, _)| *name != "slow").map(|(_, count)| number(count)).sum::<u64>();
     assert_eq!((others, number(&stats["total"]["link"]["nodes_gone"])), (0, 0), "{stats:#}");
 
-    // The slow slave is served all the time, and when it has time again it is like others.
+    // The slow slave is served all the time. When the flood has ended it is served like the others.
     flood.signal(Signal::TERM);
     flood.wait();
     place.until_stats("gateway", "nobody is slow any more", |stats| port(stats, 0, "tx_slow_destinations") == 0);

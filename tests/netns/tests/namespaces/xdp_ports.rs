@@ -1,4 +1,4 @@
-//! NIC queues as others see them: which ports and addresses they send from, and what they do to their interface.
+//! NIC queues, observed from outside: the ports and addresses that they send from, and their changes to the interface.
 
 use netns::product::{Process, until};
 use netns::sniff::{Heard, Sniffer};
@@ -30,7 +30,7 @@ fn cargo_leaves_by_its_lane_and_link_control_from_where_we_listen() {
     assert_eq!(lanes.len(), 48, "{lanes:?}");
     assert!(lanes.contains(&(49_152 + 1023)) && lanes.contains(&(49_152 + 23)) && links > 0);
 
-    // To a master each lcore has one lane, however many slaves it merges: a slave's records stay on one queue.
+    // To a master each lcore has one lane for all slaves that it merges. So a slave's records stay on one queue.
     let mut sources = vec![BTreeSet::new(); 48];
     for heard in at_master.heard().into_iter().filter(|heard| heard.from.0 == [10, 92, 1, 1]) {
         assert!(if heard.link { heard.from.1 == 9999 } else { (49_152..49_154).contains(&heard.from.1) }, "{heard:?}");
@@ -48,7 +48,7 @@ fn cargo_leaves_by_its_lane_and_link_control_from_where_we_listen() {
 fn one_lcore_with_two_queues_sends_on_both() {
     let Some(world) = two_armed() else { return };
     let gateway = world.gateway("--lcores 0 --port left --port right");
-    // A veth's packet arrives on the queue that it was sent on, and counts there once there is an XDP program.
+    // A packet of a veth arrives on the queue that it was sent on. With an XDP program it is counted there.
     let _farm = world.farm("farm", "10.92.2.1", 0, 32, "xdp:f");
     world.place.until_registered("gateway", 32);
     let arrived = || {
@@ -85,17 +85,17 @@ fn offloads_that_a_killed_process_left_off_are_on_again_after_the_next_start() {
         assert!(!is_on("left") && !is_on("right") && notes() == 2);
     };
     kill(world.gateway("--port left --port right"));
-    // One interface is used again, the other is not; at its end both are as they were.
+    // One interface is used again, the other is not. At the end both are as before.
     let gateway = world.gateway("--port left");
     gateway.says(&["right: on again, since a process that was killed had left it off: rxvlan"]);
     assert!(is_on("right") && !is_on("left") && notes() == 1);
-    // Nobody touches what a living process has turned off.
+    // Offloads that a living process has turned off are not changed.
     let other = world.gateway("--name other --port udp:10.92.2.1:9999");
     assert!(!is_on("left") && !other.said().contains("on again"));
     world.drain(other);
     world.drain(gateway);
     assert!(is_on("left") && notes() == 0);
-    // What belonged to an interface that is gone is forgotten, also when another one has its name.
+    // Notes about an interface that is gone are dropped, also when another one has its name.
     kill(world.gateway("--port left --port right"));
     world.gateway.ip("link delete dev left");
     world.gateway.ip("link add name left type veth peer name left-peer");
@@ -105,7 +105,7 @@ fn offloads_that_a_killed_process_left_off_are_on_again_after_the_next_start() {
     world.drain(gateway);
 }
 
-/// From where came what the farm's host heard at one of its addresses.
+/// The sources of the datagrams that came to one address of the farm's host.
 fn senders(heard: &[Heard], to: [u8; 4]) -> BTreeSet<[u8; 4]> {
     heard.iter().filter(|heard| heard.to.0 == to).map(|heard| heard.from.0).collect()
 }
@@ -143,7 +143,7 @@ fn all_addresses_are_answered_from_and_changes_are_followed() {
     assert_eq!(senders(&heard, [10, 92, 5, 2]), BTreeSet::from([[10, 92, 5, 1]]));
     assert!(heard.iter().all(|heard| heard.to.0[3] != 2 || heard.mac == mac), "{heard:?}");
 
-    // Without its first address the others go on; without any, what should leave is dropped by name.
+    // Without the first address the others go on. Without any address, packets to send are dropped and counted.
     world.gateway.ip("address del 10.92.2.1/24 dev right");
     gateway.says(&["right has other addresses now", "02:00:00:00:92:01 10.92.5.1 10.92.6.1"]);
     world.every_record_comes_back("10.92.1.1", 8..24);

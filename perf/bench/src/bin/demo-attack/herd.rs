@@ -75,7 +75,7 @@ impl Master {
         let mut datagram = [0; 2048];
         self.now += self.config.interval;
         let Some(len) = self.node.transmit(&self.config, self.now, &mut datagram) else { return };
-        // What a full buffer or an ICMP error stops is not counted.
+        // Datagrams that a full buffer or an ICMP error stops are not counted.
         if self.socket.send(&datagram[..len]).is_ok() {
             self.done.heartbeats += 1;
             self.done.bytes += len as u64;

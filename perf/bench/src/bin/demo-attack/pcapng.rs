@@ -1,4 +1,4 @@
-//! Datagrams out of a file that `gvm-dp capture` wrote: as much of pcapng as that takes.
+//! Datagrams from a file of `gvm-dp capture`, with as much of pcapng as that needs.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use wire::net::parse_udp4;

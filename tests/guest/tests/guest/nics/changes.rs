@@ -1,5 +1,5 @@
-//! What is done to a card while the gateway runs, a row each: by hand, as the rows of `matrix`, whose settings hold
-//! here, too.
+//! Changes to a card while the gateway runs, one in each row. They are run by hand, like the rows of `matrix`, with the
+//! same settings.
 //!
 //!     cargo test -p gvm-guest --test guest -- --ignored --nocapture changes
 
@@ -10,7 +10,7 @@ use netns::product::binaries;
 use netns::world::{number, report};
 use serde_json::Value;
 
-/// What is done.
+/// The change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// `ethtool -L` to more receive queues, and back.
@@ -25,14 +25,14 @@ enum Change {
     Mtu,
     /// Ten times killed and started.
     Restarts,
-    /// As much as 256 records in flight give.
+    /// The highest rate with 256 records on their way.
     FlatOut,
 }
 
 const EVERYTHING: [Change; 7] =
     [Change::Queues, Change::Rings, Change::Cable, Change::Link, Change::Mtu, Change::Restarts, Change::FlatOut];
 
-/// What can be done to a card that has no kernel behind it.
+/// Changes that are possible for a card without a kernel driver.
 const WITHOUT_KERNEL: [Change; 3] = [Change::Cable, Change::Restarts, Change::FlatOut];
 
 const fn row(card: Card, way: Way) -> Row {
@@ -48,7 +48,7 @@ const EVERYWHERE: [Row; 6] = [
     row(Card::E1000e, Way::Xdp("skb")),
 ];
 
-/// With a newer kernel and a newer QEMU.
+/// Rows that need a newer kernel and a newer QEMU.
 const NEWER: [Row; 4] = [
     row(Card::Virtio, Way::Xdp("zc")),
     row(Card::Igb, Way::Xdp("zc")),
@@ -56,7 +56,7 @@ const NEWER: [Row; 4] = [
     row(Card::Igb, Way::Vfio),
 ];
 
-/// What a change came to.
+/// The result of a change.
 struct Outcome {
     sent: u64,
     lost: u64,
@@ -82,7 +82,7 @@ fn changes() {
         let rows = changes.iter().map(|change| {
             let Outcome { sent, lost, seen } = change.make(&mut trial);
             let row = format!("{} | {change:?} | {sent} | {lost} | {seen} |", trial.release);
-            // At once: a later change may fail.
+            // Printed at once, because a later change may fail.
             println!("    {row}");
             row
         });
@@ -93,7 +93,7 @@ fn changes() {
 }
 
 impl Change {
-    /// Makes it. Afterwards every record comes back.
+    /// Makes the change. Afterwards every record must come back.
     fn make(self, trial: &mut Trial) -> Outcome {
         match self {
             Self::Queues => queues(trial),
@@ -107,7 +107,7 @@ impl Change {
     }
 }
 
-/// What a command of the guest said last when it failed.
+/// The last line of a command of the guest, if it failed.
 fn refusal(trial: &mut Trial, command: &str) -> Option<String> {
     let (code, said) = trial.guest.shell(command);
     (code != 0).then(|| said.lines().last().unwrap_or_default().trim().to_owned())

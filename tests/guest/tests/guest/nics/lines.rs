@@ -1,11 +1,11 @@
-//! The lines of `docs/operating.md`, typed as they stand: from a card that nobody has to a gateway under load.
+//! The lines of `docs/operating.md`, typed as they are, from an unused card to a gateway under load.
 
 use super::{Outside, available, drain, kill, registered, sent_down, start, stats, until_stats};
 use guest::nics::{Card, Config, Guest};
 use netns::product::binaries;
 use netns::shell::{blocks_of, project};
 
-/// The block of the document that has this word, and its last line apart.
+/// The lines of the document's block that has this word, without the last one, and the last line.
 fn block(word: &str) -> (Vec<String>, String) {
     let document = std::fs::read_to_string(project().join("docs/operating.md")).expect("a document");
     let blocks = blocks_of(&document, "sh nics");
@@ -16,7 +16,7 @@ fn block(word: &str) -> (Vec<String>, String) {
     (lines, last)
 }
 
-/// The names that interfaces have in the document: udev gives them such, and the guest has none.
+/// Gives interfaces the names of the document. udev makes such names, and the guest has no udev.
 fn name_interfaces(guest: &mut Guest) {
     for card in 0..2 {
         let name = guest.interface(card);
@@ -27,14 +27,14 @@ fn name_interfaces(guest: &mut Guest) {
     }
 }
 
-/// What is started outside: the document's farm, with the key that the guest has made.
+/// Starts the document's farm outside, with the key that the guest has made.
 fn outside(guest: &mut Guest) -> Outside {
     let key = guest.run("cat cluster.key");
     let (farm, _) = block("gvm-pktgen");
     Outside::start_line(guest, 2, 1500, &key, &farm[0])
 }
 
-/// The document's master: each of its records comes back.
+/// Runs the document's master. Each of its records must come back.
 fn load(guest: &mut Guest, outside: &Outside, id: u32) {
     let (_, master) = block("gvm-pktgen");
     outside.sniffer.heard();
@@ -47,7 +47,7 @@ fn a_gateway_on_vfio_and_af_xdp() {
     if !available() {
         return;
     }
-    // Built now, if it must be, and not while the guest waits.
+    // The programs are built now, if necessary, and not while the guest waits.
     binaries();
     let config = Config { cards: &[Card::E1000e, Card::Virtio], address_bits: 39, ..Config::default() };
     let mut guest = Guest::boot(&config);
@@ -75,7 +75,7 @@ fn a_gateway_on_vfio_and_af_xdp() {
         assert!(dropped.values().all(|count| *count == 0), "{books:#}");
     }
 
-    // Killed under load, and started again: the card and the queues are as good as new.
+    // The gateway is killed under load and started again. The card and the queues must work as before.
     let busy = outside.master(&guest, 2, "--size imix --rate 300 --seconds 100000 --allow-loss");
     let before = sent_down(&stats(&mut guest));
     until_stats(&mut guest, "the load", |stats| sent_down(stats) > before + 100);
@@ -87,8 +87,8 @@ fn a_gateway_on_vfio_and_af_xdp() {
     drain(&mut guest);
 }
 
-/// On a kernel whose virtio has zero-copy (6.13) all lines run as they stand. On an older one the last is refused with
-/// its remedy, which is typed then.
+/// On a kernel whose virtio has zero-copy (6.13) all lines run as they are. On an older kernel the last line is
+/// refused, and the test follows the remedy in the message.
 #[test]
 fn a_gateway_on_zero_copy() {
     if !available() {
@@ -98,7 +98,7 @@ fn a_gateway_on_zero_copy() {
     let cards = &[Card::Virtio, Card::Virtio];
     let mut guest = Guest::boot(&Config { cards, remaps_interrupts: false, ..Config::default() });
     name_interfaces(&mut guest);
-    // As it is when the card was tried with DPDK before, which this machine cannot.
+    // The state after the card was bound for DPDK, which this machine cannot use.
     super::messages::bind(&mut guest, "0000:01:00.0");
     super::messages::without_interrupt_remapping_the_reason_is_said(&mut guest);
     guest.run("cd /root");

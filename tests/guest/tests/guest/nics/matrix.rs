@@ -1,4 +1,4 @@
-//! Every kind of card on every way, a row each: takes minutes, so that it is run by hand.
+//! Every kind of card, used in every way, one row each. It takes minutes, so that it is run by hand.
 //!
 //!     cargo test -p gvm-guest --test guest -- --ignored --nocapture matrix
 //!
@@ -15,7 +15,7 @@ const fn row(card: Card, way: Way, ports: usize, queues: u32, mtu: u32) -> Row {
     Row { card, way, ports, queues, mtu, vlan: None }
 }
 
-/// What is tried with every kernel.
+/// Rows that are tried with every kernel.
 const EVERYWHERE: [Row; 17] = [
     row(Card::E1000e, Way::Vfio, 1, 1, 1500),
     row(Card::E1000e, Way::Vfio, 2, 1, 1500),
@@ -36,8 +36,8 @@ const EVERYWHERE: [Row; 17] = [
     row(Card::E1000e, Way::Xdp("skb"), 1, 1, 1500).tagged(),
 ];
 
-/// What needs a newer kernel, a newer QEMU or both. The largest MTU of zero-copy is that of a page; above it `auto`
-/// copies, where the driver can have packets in pieces.
+/// Rows that need a newer kernel, a newer QEMU or both. With zero-copy an MTU is at most a page. Above that, `auto`
+/// uses copy mode if the driver supports packets in pieces.
 const NEWER: [Row; 15] = [
     row(Card::Virtio, Way::Xdp("zc"), 1, 1, 1500),
     row(Card::Virtio, Way::Xdp("zc"), 1, 2, 1500),
@@ -75,7 +75,7 @@ fn tried(row: &Row) -> String {
     let mut trial = Trial::begin(row, 1);
     let mut records = 0;
     for size in ["64", "imix", if row.mtu > 1500 { "4096" } else { "1024" }] {
-        // What does not fit a packet of this link is not tried.
+        // Sizes that do not fit a packet of this link are not tried.
         let size = if size == "4096" && row.mtu < 4200 { "2048" } else { size };
         records += trial.records_come_back(size, 600);
     }
@@ -89,8 +89,8 @@ fn tried(row: &Row) -> String {
     format!("{} | {records} | 0 | {}{kicks} |", trial.release, trial.said)
 }
 
-/// A NIC whose buffers are smaller than what comes: the driver cuts packets off, and who looks is told that it did so.
-/// Here it is the other end whose packets are too large.
+/// A NIC whose buffers are smaller than the received packets: the driver cuts packets off, and `gvm-dp` reports that.
+/// Here the packets of the other end are too large.
 #[test]
 #[ignore = "needs another kernel and another QEMU: run by hand, see the head of its file"]
 fn matrix_of_packets_that_are_cut_off() {

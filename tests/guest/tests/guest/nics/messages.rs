@@ -1,10 +1,10 @@
-//! What is said when a card cannot be used, each with its cause and its remedy.
+//! The messages when a card cannot be used, each with its cause and its remedy.
 
 use super::{SLAVES, available, drain, registered, start};
 use guest::nics::{Card, Config, Guest, UNCONFINED, tap};
 use netns::product::binaries;
 
-/// Starts the gateway, which must refuse with this exit code; returns what it complained.
+/// Starts the gateway, which must fail with this exit code. Returns its message.
 fn refused(guest: &mut Guest, code: i32, ports: &str) -> String {
     let (found, said) = guest.shell(&format!("gvm-dp --lcores 0 {ports}"));
     assert_eq!(found, code, "{ports}: {said}");
@@ -15,7 +15,7 @@ fn says(complaint: &str, parts: &[&str]) {
     assert!(parts.iter().all(|part| complaint.contains(part)), "{complaint}");
 }
 
-/// What gives a card to programs.
+/// The command that gives a card to programs.
 fn bind_line(card: &str) -> String {
     format!(
         "modprobe vfio-pci; cd /sys/bus/pci/devices/{card}; echo vfio-pci >driver_override; echo {card} \
@@ -40,7 +40,7 @@ fn every_obstacle_is_named_with_its_remedy() {
     let mut guest = Guest::boot(&config);
     let port = "--port 0000:01:00.0,ip=10.0.1.2/24";
 
-    // An interface of the kernel's, named as if it were a device for programs.
+    // An interface of the kernel, named as if it were a device for programs.
     let said = refused(&mut guest, 2, port);
     says(&said, &["kernel driver makes the interface", "for DPDK bind it first", "--bind=vfio-pci 0000:01:00.0"]);
     let (code, said) = guest.shell("gvm-dp");
@@ -81,7 +81,7 @@ fn unfinished_checksums_have_the_remedy_of_the_card(guest: &mut Guest) {
     says(&guest.until("a warning", "grep 'unfinished UDP checksum' /tmp/gateway.log"), &remedy);
     let stats = guest.until("the same in stats", "gvm-dp stats | grep 'rx_dropped_partial_checksum'");
     says(&stats, &remedy);
-    // What it says, typed: on the host first.
+    // The commands of the remedy are run, first the one for the host.
     let ethtool = |state| format!("ethtool -K {} tx {state}", tap(2));
     guest.namespace.exec(&ethtool("off"));
     registered(guest);

@@ -1,7 +1,7 @@
 //! The gateway on network cards of real kinds: one on vfio-pci behind an IOMMU, one through AF_XDP.
 //!
-//! The cards are QEMU's, their drivers are the kernel's and DPDK's. What is typed in the guest is what
-//! `docs/operating.md` says, but for the cores: the guest has one.
+//! The cards are QEMU's, their drivers are the kernel's and DPDK's. The commands in the guest are those of
+//! `docs/operating.md`, except for the cores: the guest has one.
 
 mod changes;
 mod lines;
@@ -16,10 +16,10 @@ use netns::sniff::Sniffer;
 use netns::world::{number, report};
 use serde_json::Value;
 
-/// Slaves.
+/// The number of slaves.
 const SLAVES: u64 = 16;
 
-/// Whether a guest with cards can run here. If not, says so where one sees it, or panics with `GVM_TESTS=require`.
+/// Whether a guest with cards can run here. If not, says so on standard error, or panics with `GVM_TESTS=require`.
 fn available() -> bool {
     if !guest::available() || netns::dpdk::plugin().is_none() {
         return false;
@@ -80,13 +80,13 @@ impl Outside {
         guest.place().start(&guest.namespace, &quietly)
     }
 
-    /// Sends records to all slaves, and compares every one that comes back: none is lost, changed or there twice, and
-    /// what the gateway has sent is right to the last byte of its headers.
+    /// Sends records to all slaves, and checks that none is lost, changed or doubled. The headers of all datagrams of
+    /// the gateway must be right.
     fn every_record_comes_back(&self, guest: &mut Guest, id: u32) {
         self.records_come_back(guest, id, "imix", 600);
     }
 
-    /// The same with so many payloads of this size. Returns the number.
+    /// The same with this many payloads of this size. Returns the number.
     fn records_come_back(&self, guest: &mut Guest, id: u32, size: &str, records: u64) -> u64 {
         let more =
             format!("--size {size} --rate 1000 --window 64 --window-timeout 60 --records {records} --seconds 100");
@@ -95,7 +95,7 @@ impl Outside {
         self.all_come_back(guest, master, records)
     }
 
-    /// Waits for a master that sends so many records.
+    /// Waits for a master that sends this many records.
     fn all_come_back(&self, guest: &mut Guest, master: Process, records: u64) -> u64 {
         let (code, printed, said) = master.wait();
         assert_eq!(code, Some(0), "{printed}\n{said}\n{}", guest.shell("tail -n 20 /tmp/gateway.log; gvm-dp stats").1);
@@ -125,7 +125,7 @@ fn kill(guest: &mut Guest) {
     guest.until("its end", "! kill -0 $(cat /tmp/gateway.pid)");
 }
 
-/// Has the gateway end, and lose nothing.
+/// Drains the gateway, which must lose nothing.
 fn drain(guest: &mut Guest) {
     let (code, said) = guest.shell("gvm-dp drain");
     assert_eq!(code, 0, "{said}\n{}", guest.shell("tail -n 20 /tmp/gateway.log; gvm-dp stats").1);

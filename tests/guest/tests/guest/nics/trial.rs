@@ -1,12 +1,12 @@
-//! One card on one way, with a master and a farm at its other end: what the tables of `matrix` and `changes` have rows
-//! of.
+//! One card used in one way, with a master and a farm at its other end. The tables of `matrix` and `changes` have one
+//! row for each.
 
 use super::{Outside, kill, registered, start};
 use guest::nics::{Card, Config, Guest, address};
 use std::fmt;
 use std::panic::RefUnwindSafe;
 
-/// How the gateway has a card.
+/// The way in which the gateway uses a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// vfio-pci and DPDK.
@@ -15,14 +15,14 @@ pub(crate) enum Way {
     Xdp(&'static str),
 }
 
-/// What is tried.
+/// One row of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     /// The kind of all cards.
     pub card: Card,
-    /// How the gateway has them.
+    /// The way in which the gateway uses them.
     pub way: Way,
-    /// How many there are: the master is behind the first, the farm behind the last.
+    /// The number of cards. The master is behind the first, the farm behind the last.
     pub ports: usize,
     /// Queues of each, and processors and lcores of the guest.
     pub queues: u32,
@@ -38,7 +38,7 @@ impl Row {
         Self { vlan: Some(10), ..self }
     }
 
-    /// What stands behind the name of a port.
+    /// The text behind the name of a port.
     fn vlans(&self) -> String {
         self.vlan.map_or_else(String::new, |vid| format!(",vlans={vid}"))
     }
@@ -55,8 +55,8 @@ impl fmt::Display for Row {
     }
 }
 
-/// The rows that were asked for: those whose text has a word of `GVM_GUEST_ROWS` (all, without it), with what each came
-/// to. Prints a line for each when it is known; fails in the end when one has failed.
+/// Runs the chosen rows: those whose text has a word of `GVM_GUEST_ROWS`, or all rows without that variable. Prints a
+/// line with the result of each row. Fails at the end if a row has failed.
 pub(crate) fn all<T: Copy + fmt::Display + RefUnwindSafe>(
     rows: &[T],
     tried: impl Fn(&T) -> Vec<String> + RefUnwindSafe,
@@ -88,7 +88,7 @@ pub(crate) struct Trial {
     pub release: String,
     /// Names of the interfaces; none on vfio.
     pub names: Vec<String>,
-    /// What the gateway says of its first port.
+    /// The description of the gateway's first port.
     pub said: String,
     /// The line that starts it.
     line: String,
@@ -118,7 +118,7 @@ impl Trial {
                     let name = guest.interface(card);
                     guest.run(&format!("ip link set dev {name} mtu {} up", row.mtu));
                     give_address(&mut guest, &name, &ip, row.vlan);
-                    // A driver that cannot change the number has one.
+                    // A driver that cannot change the number has one queue.
                     guest.run(&format!("ethtool -L {name} combined {} || true", row.queues));
                     line += &format!(" --port xdp:{name},mode={mode}{vlans}");
                     names.push(name);
@@ -139,7 +139,7 @@ impl Trial {
         self.masters
     }
 
-    /// Sends so many records with payloads of this size, and compares each that comes back.
+    /// Sends this many records with payloads of this size, and checks each that comes back.
     pub(crate) fn records_come_back(&mut self, size: &str, records: u64) -> u64 {
         let master = self.master();
         self.outside.records_come_back(&mut self.guest, master, size, records)

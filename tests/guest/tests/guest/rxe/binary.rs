@@ -15,14 +15,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// Bytes that move.
 const LEN: u64 = 300_001;
-/// Where in the guest's memory.
+/// The offset in the guest's memory.
 const AT: u64 = 4097;
 /// Our queue pair's number and first PSN when it is set up by hand.
 const OWN: (u32, u32) = (0x0140, 0xff_fff0);
 /// The guest's first PSN.
 const GUEST_PSN: u32 = 0x00_1234;
 
-/// The other end is a process: nothing is handed in.
+/// The other end is a process, so this host does nothing.
 fn nobody() -> Listener {
     Listener::default()
 }
@@ -34,14 +34,14 @@ fn tap(world: &mut World, link_mtu: u32) {
 }
 
 fn connect(world: &mut World, mtu: u32, qpn: u32, psn: u32) {
-    // The guest tries for ever: it may look often.
+    // The guest retries for ever, so its timeout may be short.
     let Patience { timeout, retries, rnr_retries, rnr_timer } = Patience { timeout: 12, ..Patience::USUAL };
     let own_psn = GUEST_PSN;
     let path = Path { mtu, qpn, psn, own_psn, timeout, retries, rnr_retries, rnr_timer, depth: 16 };
     world.connect(&mut nobody(), &path);
 }
 
-/// Turns the wire until a process has ended; returns its exit code and what it said.
+/// Runs the wire until a process has ended. Returns its exit code and its stderr.
 fn until_it_ends(world: &mut World, mut process: Process) -> (Option<i32>, String) {
     world.until("the end of gvm-dp", &mut nobody(), |_| (!process.is_running()).then_some(()));
     let (code, printed, said) = process.wait();
@@ -94,7 +94,7 @@ pub(crate) fn asks(world: &mut World, link_mtu: u32, mtu: u32) {
             continue;
         }
         assert_eq!(code, Some(0), "{line}\n{said}\n{happened:?}");
-        // One way has the content, the other one not much.
+        // One way carries the content, and the other one only few packets.
         let packets: u64 = happened.iter().map(|way| way.packets).sum();
         assert!(packets > LEN / u64::from(mtu), "{line}: {happened:?}");
         if command == &read {

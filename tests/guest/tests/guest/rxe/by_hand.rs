@@ -1,4 +1,4 @@
-//! Packets made by hand: what the guest answers to them shows that the harness sees what is on the wire.
+//! Packets made by hand. The guest's answers show that the harness works on the packets of the wire.
 
 use guest::content;
 use guest::roce::{self, Packet};
@@ -21,7 +21,7 @@ mod opcode {
 
 /// Our queue pair.
 const QPN: u32 = 0x0055;
-/// Our first PSN: the second request passes the end of the numbers.
+/// Our first PSN: with the second request the PSN wraps.
 const PSN: u32 = 0xff_ffff;
 /// The guest's first PSN.
 const GUEST_PSN: u32 = 0x200;
@@ -30,7 +30,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// What the guest answers to a packet.
+/// The answer of the guest to a packet.
 fn ask(world: &mut World, host: &mut Listener, frame: Vec<u8>) -> Vec<u8> {
     host.heard.clear();
     host.say.push(frame);
@@ -91,7 +91,7 @@ pub(crate) fn the_guest_speaks_and_checks(world: &mut World) {
     expected[100..105].copy_from_slice(b"hello");
     assert_eq!(world.ask(&mut host, "hash 0 65536"), [content::hash(&expected)]);
 
-    // FETCH&ADD is of the machine's own byte order.
+    // FETCH&ADD works in the machine's own byte order.
     let mut atomic = reth(8, guest.rkey, 0)[..12].to_vec();
     atomic.extend_from_slice(&5_u64.to_be_bytes());
     atomic.extend_from_slice(&[0; 8]);
@@ -101,7 +101,7 @@ pub(crate) fn the_guest_speaks_and_checks(world: &mut World) {
     assert_eq!((packet.opcode, u64_at(packet.rest, 4)), (opcode::ATOMIC_ACKNOWLEDGE, before));
     expected[8..16].copy_from_slice(&before.wrapping_add(5).to_le_bytes());
 
-    // A packet with a wrong ICRC: no answer, and nothing changes. The next with this number is taken.
+    // A packet with a wrong ICRC gets no answer and changes nothing. The next packet with this PSN is accepted.
     host.heard.clear();
     let mut broken = roce::make(opcode::READ_REQUEST, guest.qpn, 4, true, &reth(0, guest.rkey, 64));
     let last = broken.len() - 1;
@@ -120,7 +120,7 @@ pub(crate) fn the_guest_speaks_and_checks(world: &mut World) {
     let packet = read(&frame);
     assert_eq!((packet.opcode, packet.psn, packet.pad), (opcode::SEND_ONLY, GUEST_PSN, 2));
     assert_eq!(packet.rest[..6], memory[4096..4102]);
-    // All credits, one message.
+    // The AETH: all credits, one message.
     host.say.push(roce::make(opcode::ACKNOWLEDGE, guest.qpn, GUEST_PSN, false, &[0x1f, 0, 0, 1]));
     let done = world.poll(&mut host, 1, 5000);
     assert_eq!(done.len(), 1);

@@ -1,4 +1,4 @@
-//! What is tried in both directions, with the path MTU of both kinds of network.
+//! Scenarios that are run in both directions, with the path MTU of both kinds of network.
 
 use super::pair::{Op, Pair, Patience, Request, Side};
 use guest::content;
@@ -7,9 +7,9 @@ use guest::world::World;
 
 /// Bytes around a message's place that must stay as they were.
 const GUARD: u64 = 64;
-/// Where the requester's piece of memory begins: an odd place.
+/// The offset of the requester's memory, which is odd.
 const LOCAL: u64 = 4099;
-/// Where the responder's begins.
+/// The offset of the responder's memory.
 const REMOTE: u64 = 8205;
 
 /// One byte to one MiB, around every boundary of packets and padding.
@@ -19,7 +19,7 @@ fn is(done: &Completion, id: u64, kind: &str, status: &str) -> bool {
     (done.id, &*done.kind, &*done.status) == (id, kind, status)
 }
 
-/// Every operation with every size: content, completions at both ends, and nothing beside.
+/// Every operation with every size. Checks the content, the completions at both ends, and that nothing else changed.
 pub(crate) fn contents(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu);
     let responder = requester.peer();
@@ -54,7 +54,7 @@ pub(crate) fn contents(world: &mut World, mtu: u32, requester: Side) {
     pair.end();
 }
 
-/// FETCH&ADD and COMPARE&SWAP: what was there comes back, and what shall be there is there.
+/// FETCH&ADD and COMPARE&SWAP. The old word comes back, and the new word is in memory.
 pub(crate) fn atomics(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 1);
     let responder = requester.peer();
@@ -84,7 +84,8 @@ pub(crate) fn atomics(world: &mut World, mtu: u32, requester: Side) {
     pair.end();
 }
 
-/// More READs than may be under way at once, of more packets than a window: all of them, each in its place.
+/// More READs than may be outstanding at once, with more packets than a window. Each must complete with its bytes in
+/// the right place.
 pub(crate) fn many_reads(world: &mut World, mtu: u32, requester: Side) {
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 2);
     const READS: u64 = 64;
@@ -109,7 +110,8 @@ struct Refused {
     status: &'static str,
 }
 
-/// What lies outside, has a wrong key, no right, or a wrong alignment: refused by name, and no byte changes.
+/// Requests out of bounds, with a wrong key, without permission, or misaligned. Each is refused with its status, and no
+/// byte changes.
 pub(crate) fn refused(world: &mut World, mtu: u32, requester: Side) {
     const END: u64 = super::pair::MEMORY;
     const ACCESS: &str = "REM_ACCESS_ERR";
@@ -138,7 +140,7 @@ pub(crate) fn refused(world: &mut World, mtu: u32, requester: Side) {
         let at = format!("{:?} {} by {requester:?}, path MTU {mtu}", case.op, case.what);
         let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + seed);
         let responder = requester.peer();
-        // Of the memory, what a mistake would reach.
+        // The parts of the memory that a fault would change.
         let near = [(0, 16_384), (END - 16_384, 16_384)];
         for (offset, len) in near {
             pair.fill(responder, offset, len, 20 + u64::from(seed));
@@ -151,7 +153,7 @@ pub(crate) fn refused(world: &mut World, mtu: u32, requester: Side) {
         };
         pair.receive(responder, 99, 100_000, 0);
         let (remote, len) = case.at;
-        // One that is right, one that is not, and one that comes too late.
+        // One valid request, one invalid request, and one behind it that is flushed.
         pair.post(requester, Request::new(Op::Write, 1, LOCAL, 100_000, 10));
         pair.post(requester, Request { rkey, ..Request::new(case.op, 2, LOCAL, remote, len) });
         pair.post(requester, Request::new(Op::Write, 3, LOCAL, 100_000, 10));
@@ -167,7 +169,7 @@ pub(crate) fn refused(world: &mut World, mtu: u32, requester: Side) {
     }
 }
 
-/// A SEND that nobody waits for is tried again until somebody does; or as often as was agreed.
+/// A SEND without a receive is tried again until there is one, or as often as the retry count allows.
 pub(crate) fn not_ready(world: &mut World, mtu: u32, requester: Side) {
     let responder = requester.peer();
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 3);
@@ -191,13 +193,13 @@ pub(crate) fn not_ready(world: &mut World, mtu: u32, requester: Side) {
         "{requester:?}: {done:?}"
     );
 
-    // A message that is longer than the place for it.
+    // A message that is longer than its receive.
     let mut pair = Pair::connect(world, mtu, Patience::USUAL, mtu + 5);
     pair.fill(responder, REMOTE, 200, 52);
     pair.receive(responder, 5, REMOTE, 99);
     pair.post(requester, Request::new(Op::Send, 6, LOCAL, 0, 100));
     let (sent, received) = (pair.poll(requester, 1), pair.poll(responder, 1));
-    // The specification has an invalid request, and a length error here; rxe says that it failed.
+    // The specification has an invalid request and a length error here. rxe reports an operational error.
     let (there, here) = match responder {
         Side::Ours => ("REM_INV_REQ_ERR", "LOC_LEN_ERR"),
         Side::Guest => ("REM_OP_ERR", "LOC_QP_OP_ERR"),

@@ -1,4 +1,4 @@
-//! A bad wire: whatever it does, each request is done once, and the content is right.
+//! A bad wire. With all its faults each request is done once, and the content is right.
 
 use super::pair::{Op, Pair, Patience, Request, Side};
 use guest::content;
@@ -9,18 +9,18 @@ use guest::world::{Way, World};
 const REQUESTS: u64 = 96;
 /// Bytes of memory of each request, at both ends.
 const SLOT: u64 = 20_480;
-/// Where in the responder's memory the atomics meet.
+/// The offset of the word that all atomic operations use, in the responder's memory.
 const COUNTER: u64 = REQUESTS * SLOT;
 
-/// What makes seeds of content out of the seed of a run: for the requester's and for the responder's memory.
+/// Offsets from the seed of a run to the seeds of content, for the requester's and for the responder's memory.
 const FROM: u64 = 60;
 const TO: u64 = 61;
 
-/// What a bad way does: of a thousand packets, so many are lost, come twice, or come late.
+/// The faults of a bad way: how many of a thousand packets are lost, come twice, or come late.
 pub(crate) const BAD: Faults = Faults { lost: 30, doubled: 30, delayed: 40, delay: 4_000_000 };
 
-/// How often the requester looks: rxe for ever, so 17 ms will do; ours seven times, so 134 ms, for a guest that may be
-/// stopped for a while on a busy machine.
+/// The timeouts of the requester. rxe retries for ever, so 17 ms are enough. Ours retries seven times, so it gets 134
+/// ms: a busy machine may stop the guest for a while.
 fn patience(requester: Side) -> Patience {
     let timeout = if requester == Side::Guest { 12 } else { 15 };
     Patience { timeout, ..Patience::USUAL }
@@ -36,7 +36,7 @@ impl Numbers {
     }
 }
 
-/// One end as it must be.
+/// The expected state of one end.
 struct Model {
     side: Side,
     memory: Vec<u8>,
@@ -55,11 +55,11 @@ pub(crate) enum Bad {
     ToGuest,
     /// Only packets to us suffer.
     ToHost,
-    /// All do.
+    /// All packets suffer.
     Both,
 }
 
-/// All operations, many at once, over a wire that is bad in this way.
+/// Runs all operations, many at once, over a wire that is bad in this way.
 pub(crate) fn everything_completes_once(world: &mut World, mtu: u32, requester: Side, bad: Bad, seed: u64) {
     let at = format!("seed {seed}: by {requester:?}, {bad:?}, path MTU {mtu}");
     let mut pair = Pair::connect(world, mtu, patience(requester), seed as u32);
@@ -130,7 +130,7 @@ pub(crate) fn everything_completes_once(world: &mut World, mtu: u32, requester: 
         let got = (done.id, &*done.kind, &*done.status, u64::from(done.len), u64::from(done.immediate));
         assert_eq!(got, (*id, *kind, "SUCCESS", *len, *immediate), "{at}");
     }
-    // Whoever was late is still under way; then nobody has anything more to say.
+    // Late packets are still on their way. Later, no end sends anything more.
     pair.world.become_bad_no_more();
     assert!(pair.is_silent(requester, 10) && pair.is_silent(to.side, 10), "{at}: a completion too many");
     assert_eq!(pair.atomic_answers(requester), answers, "{at}: atomic operations, as the wire saw them");
@@ -151,14 +151,14 @@ pub(crate) fn everything_completes_once(world: &mut World, mtu: u32, requester: 
 }
 
 /// When the last answer to a READ or an atomic operation is lost, and a later NAK has acknowledged it, rxe (Linux 6.1)
-/// completes with the repeated answer and does not store what it brings: these bytes are as they were. Here they are
-/// taken for what they are; what was answered is known from the wire.
+/// completes with the repeated answer and does not store its bytes: the old bytes stay. The test accepts the old bytes
+/// here. The answer itself is known from the wire.
 fn forgive_rxe(pair: &mut Pair<'_>, requests: &[Request], model: &mut Model, untouched: &[u8], mtu: u64) {
     if pair.hash(Side::Guest, 0, untouched.len() as u64) == content::hash(&model.memory) {
         return;
     }
     for request in requests.iter().filter(|request| matches!(request.op, Op::Read | Op::FetchAdd | Op::CmpSwap)) {
-        // What the last packet brings.
+        // The number of bytes in the last packet.
         let len = (request.len - 1) % mtu + 1;
         let at = request.local + request.len - len;
         let was = &untouched[at as usize..(at + len) as usize];
@@ -168,7 +168,7 @@ fn forgive_rxe(pair: &mut Pair<'_>, requests: &[Request], model: &mut Model, unt
     }
 }
 
-/// Nothing passes: the request fails by name, and what was behind it is flushed.
+/// Nothing passes. The request fails with its status, and the requests behind it are flushed.
 pub(crate) fn nobody_answers(world: &mut World, mtu: u32, requester: Side) {
     let patience = Patience { timeout: 11, retries: 2, ..Patience::USUAL };
     for op in [Op::Read, Op::Write] {
@@ -181,7 +181,7 @@ pub(crate) fn nobody_answers(world: &mut World, mtu: u32, requester: Side) {
         let got: Vec<(u64, &str)> = done.iter().map(|done| (done.id, &*done.status)).collect();
         assert_eq!(got, [(1, "RETRY_EXC_ERR"), (2, "WR_FLUSH_ERR")], "{op:?} by {requester:?}");
         let way = if requester == Side::Guest { Way::ToHost } else { Way::ToGuest };
-        // The first try and the retries, each of one packet at least.
+        // The first try and the retries have at least one packet each.
         assert!(pair.world.happened(way).lost > 2, "{op:?} by {requester:?}: {:?}", pair.world.happened(way));
         pair.world.become_bad_no_more();
         pair.end();

@@ -22,7 +22,7 @@ fn rdma_rxe_is_a_peer() {
     if !guest::available() {
         return;
     }
-    // Built now, if it must be, and not while the guest waits.
+    // The programs are built now, if necessary, and not while the guest waits.
     binaries();
     let pcap = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rxe.pcap");
     let began = Instant::now();
@@ -59,7 +59,7 @@ fn rdma_rxe_is_a_peer() {
 /// A scenario for a path MTU and a requester.
 type Case = fn(&mut World, u32, Side);
 
-/// What is done on a perfect wire, or on none.
+/// Scenarios on a perfect wire, or without a wire.
 const CASES: [(&str, Case); 6] = [
     ("contents", cases::contents),
     ("atomics", cases::atomics),
@@ -72,7 +72,7 @@ const CASES: [(&str, Case); 6] = [
 /// A scenario of the binary for a link's MTU and a path MTU.
 type BinaryCase = fn(&mut World, u32, u32);
 
-/// What the binary does.
+/// Scenarios of the binary.
 const BINARY: [(&str, BinaryCase); 2] = [("gvm-dp qp asks", binary::asks), ("gvm-dp qp serves", binary::serves)];
 
 /// Seeds of bad wires: the first one, or as many as `GVM_GUEST_SEEDS` says.
@@ -81,7 +81,7 @@ fn seeds() -> RangeInclusive<u64> {
     1..=wanted.unwrap_or(1)
 }
 
-/// One scenario, and how long it took: the runner shows that when the test fails.
+/// Runs one scenario and prints its time. The test runner shows the times when the test fails.
 fn step(name: &str, world: &mut World, scenario: impl FnOnce(&mut World)) {
     let began = Instant::now();
     eprintln!("{name} ...");
@@ -91,11 +91,11 @@ fn step(name: &str, world: &mut World, scenario: impl FnOnce(&mut World)) {
     eprintln!("{name}: {:.2} s", began.elapsed().as_secs_f64());
 }
 
-/// What tshark takes payload for, by its looks: our content is none of it.
+/// Protocols that tshark guesses from the payload. Our content is none of them.
 const GUESSES: [&str; 9] =
     ["smc", "smb_direct", "rpcordma", "nvme-rdma", "lnet", "iser", "infiniband.eoib", "infiniband_sdp", "fcoib"];
 
-/// As tshark sees it, where there is one.
+/// Checks the packets with tshark, if it is installed.
 fn no_packet_is_malformed(pcap: &Path, packets: u64) {
     let mut tshark = Command::new("tshark");
     tshark.arg("-n").arg("-r").arg(pcap).args(["-T", "fields", "-e", "frame.number", "-e", "_ws.malformed"]);

@@ -16,7 +16,7 @@ use wire::rc::{IcrcSeed, Ipv4Udp, PathMtu, Psn, RnrTimer};
 
 /// Bytes of Ethernet, IPv4 and UDP headers.
 const HEADERS: usize = 42;
-/// Where IPv4 begins.
+/// The offset of the IPv4 header.
 const ETHERNET: usize = 14;
 /// The virtual address of our memory.
 const BASE: u64 = 0x6b00_0000_1000;
@@ -27,7 +27,7 @@ const PATH: PathId = PathId(3);
 /// The only protection domain.
 const DOMAIN: u32 = 1;
 
-/// Memory that two regions share: at an offset of the first one.
+/// Memory that two regions share. The second region begins at an offset of the first one.
 struct Part {
     memory: Rc<RefCell<Vec<u8>>>,
     at: u64,
@@ -67,7 +67,7 @@ impl Sink for Frames {
             destination_port: PORT,
         };
         let seed = IcrcSeed::roce_fields(&fields, len)?;
-        // Whatever was there before must not matter.
+        // Old contents must not matter.
         self.open = vec![0xee; HEADERS + len];
         Some(Room { bytes: &mut self.open[HEADERS..], seed })
     }
@@ -137,7 +137,7 @@ impl Ours {
         (BASE, self.rkey)
     }
 
-    /// What happened.
+    /// The counters of the endpoint.
     pub(crate) fn counters(&self) -> &TransportCounters {
         self.endpoint.counters()
     }
@@ -163,7 +163,7 @@ impl Ours {
         Local { key: self.rkey, address: BASE + offset, len: len as u32 }
     }
 
-    /// Posts a request whose remote address and key are as the peer has them.
+    /// Posts a request with the peer's address and key.
     pub(crate) fn post(&mut self, request: &Request) {
         let remote = Remote { address: request.remote, key: request.rkey.expect("the peer's key") };
         let op = match request.op {
@@ -185,7 +185,7 @@ impl Ours {
         self.endpoint.post_receive(self.qpn, receive).expect("room for a receive");
     }
 
-    /// The next `count` completions, once there are so many.
+    /// The next `count` completions, when there are that many.
     pub(crate) fn done(&mut self, count: usize) -> Option<Vec<Completion>> {
         while let Some(done) = self.endpoint.poll() {
             assert_eq!(done.qpn, self.qpn);

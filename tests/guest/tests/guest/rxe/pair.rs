@@ -1,4 +1,4 @@
-//! Both ends of one connection, so that a scenario can be told once and run in both directions.
+//! Both ends of one connection, so that a scenario is written once and runs in both directions.
 
 use super::ours::Ours;
 use guest::content;
@@ -19,7 +19,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// The other one.
+    /// The other end.
     pub(crate) fn peer(self) -> Self {
         match self {
             Self::Ours => Self::Guest,
@@ -41,7 +41,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// The guest's name of it, and the kind of the requester's completion.
+    /// The guest's name of the operation, and the kind of the requester's completion.
     pub(crate) fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Read => ("read", "READ"),
@@ -69,12 +69,12 @@ impl Op {
     }
 }
 
-/// A request: what, for which piece of the requester's memory, and for which of the responder's.
+/// A request: the operation, its part of the requester's memory, and its part of the responder's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    /// What to do.
+    /// The operation.
     pub op: Op,
-    /// Comes back in the completion.
+    /// The id, which the completion has, too.
     pub id: u64,
     /// Offset in the requester's memory.
     pub local: u64,
@@ -84,9 +84,9 @@ pub(crate) struct Request {
     pub remote: u64,
     /// The key, instead of that of all memory.
     pub rkey: Option<u32>,
-    /// Immediate data, or what to add or compare with.
+    /// Immediate data, or the operand to add or to compare with.
     pub a: u64,
-    /// What to swap in.
+    /// The new word of COMPARE&SWAP.
     pub b: u64,
 }
 
@@ -98,7 +98,7 @@ impl Request {
     }
 }
 
-/// How both ends try.
+/// Timeouts and retries of both ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// Exponent of the time until a retry: 4.096 us times 2 to this.
@@ -107,7 +107,7 @@ pub(crate) struct Patience {
     pub retries: u8,
     /// Retries after RNR; 7 is without end.
     pub rnr_retries: u8,
-    /// What a responder without a receive asks for, as the code of AETH.
+    /// The time that a responder without a receive asks for, as the code in the AETH.
     pub rnr_timer: u8,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Pair<'a> {
     pub(crate) fn connect(world: &'a mut World, mtu: u32, patience: Patience, seed: u32) -> Self {
         let mut nobody = guest::world::Listener::default();
         let guest = world.open(&mut nobody);
-        // Near the end of the numbers, so that every long message passes it.
+        // Near the largest PSN, so that the PSNs of every long message wrap.
         let (psn, own_psn) = (0xff_fff0_u32.wrapping_sub(seed % 64) & 0xff_ffff, 0xff_ffe0);
         let mut ours = Ours::new(mtu, patience, guest.qpn, psn, own_psn);
         let path = Path {
@@ -153,8 +153,8 @@ impl<'a> Pair<'a> {
         Self { world, ours, guest, psns: [psn, own_psn], unread: 0 }
     }
 
-    /// Tells the guest a line without waiting: its answer, which must be a plain `ok`, is read before the next one that
-    /// matters.
+    /// Sends the guest a line without waiting. Its answer must be a plain `ok`; it is read before the next answer that
+    /// is needed.
     fn tell(&mut self, line: &str) {
         self.world.tell(line);
         self.unread += 1;
@@ -231,7 +231,7 @@ impl<'a> Pair<'a> {
         done
     }
 
-    /// Whether `side` has no completion for so many milliseconds.
+    /// Whether `side` has no completion for this many milliseconds.
     pub(crate) fn is_silent(&mut self, side: Side, milliseconds: u32) -> bool {
         self.catch_up();
         match side {
@@ -243,12 +243,12 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// What the peer of `side` answered to atomic operations, in the order of the requests. An answer that was repeated
-    /// stands there once.
+    /// The answers of the peer of `side` to atomic operations, in the order of the requests. A repeated answer is
+    /// listed once.
     pub(crate) fn atomic_answers(&self, side: Side) -> Vec<u64> {
         let first = self.psns[usize::from(side == Side::Guest)];
         let answers = self.world.atomics().iter().map(|&(psn, value)| (psn.wrapping_sub(first) & 0xff_ffff, value));
-        // By PSN; two different answers to one request are both there.
+        // Sorted by PSN. Two different answers to one request are both listed.
         answers.collect::<BTreeSet<_>>().into_iter().map(|(_, value)| value).collect()
     }
 
@@ -260,7 +260,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The key of a region of `side` that may be read from afar and not written, over these bytes.
+    /// The key of a region of `side` over these bytes, which the peer may read and not write.
     pub(crate) fn read_only(&mut self, side: Side, offset: u64, len: u64) -> u32 {
         match side {
             Side::Ours => self.ours.read_only(offset, len),
@@ -272,7 +272,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The end of a scenario: every packet is in one of our counters, and none was one that should never come.
+    /// Ends a scenario. Every packet must be in one of our counters, and none in a counter of unexpected packets.
     pub(crate) fn end(mut self) {
         let counters = self.ours.counters();
         assert!(counters.balance(), "packets are missing in our counters: {counters:?}");
