@@ -14,41 +14,67 @@ use crc32fast::Hasher;
 /// If the lengths differ.
 #[inline]
 pub fn copy(crc: u32, from: &[u8], to: &mut [u8]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(copy) = x86::fastest(from.len()) {
-        // SAFETY: the processor has the instructions of the function that is given here.
-        return unsafe { copy(crc, from, to) };
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(copy) = x86::fastest::<false>(from.len()) {
+        assert_eq!(from.len(), to.len(), "a copy has the length of its source");
+        // SAFETY: the processor has the instructions of the function that is given here, and the lengths are equal.
+        return unsafe { copy(crc, from.as_ptr(), to) };
     }
     copy_first(crc, from, to)
+}
+
+/// The same of bytes that others may change meanwhile; the CRC is that of the bytes in `to`.
+///
+/// # Safety
+/// As for [`crate::raw::load`].
+#[inline]
+pub(crate) unsafe fn copy_raw(crc: u32, from: *const u8, to: &mut [u8]) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(copy) = x86::fastest::<true>(to.len()) {
+        // SAFETY: the processor has the instructions of the function that is given here; the rest is the caller's
+        // promise.
+        return unsafe { copy(crc, from, to) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { crate::raw::load(from, to) };
+    add(crc, to)
 }
 
 /// The same in two passes: for few bytes, and for processors without the instructions.
 fn copy_first(crc: u32, from: &[u8], to: &mut [u8]) -> u32 {
     to.copy_from_slice(from);
+    add(crc, to)
+}
+
+/// The CRC of the bytes before, and these.
+fn add(crc: u32, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial(crc);
-    hasher.update(to);
+    hasher.update(bytes);
     hasher.finalize()
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
+    use crate::raw;
     use crc32fast::Hasher;
     use std::arch::x86_64::*;
     use std::convert::identity;
 
-    /// As [`super::copy`], of at least one stripe.
+    /// As [`super::copy`], of at least one stripe, and of as many bytes as the last argument has.
     ///
     /// # Safety
-    /// The processor has the instructions.
-    pub(super) type Copy = unsafe fn(u32, &[u8], &mut [u8]) -> u32;
+    /// The processor has the instructions. So many bytes are readable, and nobody changes them meanwhile; the functions
+    /// with `RAW` allow that.
+    pub(super) type Copy = unsafe fn(u32, *const u8, &mut [u8]) -> u32;
 
-    /// The fastest way for this many bytes on this processor, if it is faster than two passes.
+    /// The fastest way for this many bytes on this processor, if it is faster than two passes. With `RAW`, others may
+    /// change the bytes meanwhile.
     #[inline]
-    pub(super) fn fastest(len: usize) -> Option<Copy> {
+    pub(super) fn fastest<const RAW: bool>(len: usize) -> Option<Copy> {
         match len {
-            512.. if wide::is_there() => Some(wide::copy),
-            256.. if middle::is_there() => Some(middle::copy),
-            128.. if narrow::is_there() => Some(narrow::copy),
+            512.. if wide::is_there() => Some(wide::copy::<RAW>),
+            256.. if middle::is_there() => Some(middle::copy::<RAW>),
+            128.. if narrow::is_there() => Some(narrow::copy::<RAW>),
             _ => None,
         }
     }
@@ -69,7 +95,7 @@ mod x86 {
     /// The copy with stripes of four vectors of one size.
     macro_rules! copy_by {
         ($(#[$doc:meta])* $name:ident: $stripe:literal bytes, $vector:ty, [$($feature:tt),+],
-         $multiply:ident, $xor:ident, $widen:path, $repeat:path) => {
+         $load:ident, $multiply:ident, $xor:ident, $widen:path, $repeat:path) => {
             $(#[$doc])*
             pub(super) mod $name {
                 use super::*;
@@ -84,44 +110,69 @@ mod x86 {
                 }
 
                 /// # Safety
-                /// The processor has the instructions.
-                pub(in super::super) unsafe fn copy(crc: u32, from: &[u8], to: &mut [u8]) -> u32 {
-                    assert_eq!(from.len(), to.len(), "a copy has the length of its source");
-                    let (from, from_rest) = from.as_chunks();
+                /// As for [`Copy`].
+                pub(in super::super) unsafe fn copy<const RAW: bool>(crc: u32, from: *const u8, to: &mut [u8]) -> u32 {
                     let (to, to_rest) = to.as_chunks_mut();
                     // SAFETY: the caller's promise.
-                    let folded = unsafe { fold(crc, from, to) };
+                    let folded = unsafe { fold::<RAW>(crc, from.cast(), to) };
                     // The register of the CRC went into the first stripe, and is 0 here.
                     let mut hasher = Hasher::new_with_initial(!0);
                     hasher.update(&folded);
-                    if !from_rest.is_empty() {
-                        to_rest.copy_from_slice(from_rest);
+                    if !to_rest.is_empty() {
+                        // SAFETY: `from` has as many bytes as both parts of `to`.
+                        unsafe {
+                            let from = from.add(to.as_flattened().len());
+                            if RAW {
+                                raw::load(from, to_rest);
+                            } else {
+                                std::ptr::copy_nonoverlapping(from, to_rest.as_mut_ptr(), to_rest.len());
+                            }
+                        }
                         hasher.update(to_rest);
                     }
                     hasher.finalize()
                 }
 
                 /// Copies a stripe.
+                ///
+                /// # Safety
+                /// It is readable; without `RAW` nobody changes it.
                 #[inline]
                 #[target_feature($(enable = $feature),+)]
-                fn step(from: &Bytes, to: &mut Bytes) -> Stripe {
-                    *to = *from;
-                    // SAFETY: a vector may have any bits, and the compiler compares the sizes.
-                    unsafe { std::mem::transmute::<Bytes, Stripe>(*from) }
+                unsafe fn step<const RAW: bool>(from: *const Bytes, to: &mut Bytes) -> Stripe {
+                    // SAFETY: the caller's promise. A vector and bytes may have any bits, and the compiler compares the
+                    // sizes.
+                    unsafe {
+                        if RAW {
+                            let vectors = from.cast::<$vector>();
+                            let load = |at| raw::$load(vectors.add(at).cast());
+                            let stripe = [load(0), load(1), load(2), load(3)];
+                            *to = std::mem::transmute::<Stripe, Bytes>(stripe);
+                            stripe
+                        } else {
+                            *to = *from;
+                            std::mem::transmute::<Bytes, Stripe>(*from)
+                        }
+                    }
                 }
 
                 /// Copies stripes, and folds them into one.
+                ///
+                /// # Safety
+                /// There is at least one, and as many stripes are readable at `from`; without `RAW` nobody changes
+                /// them.
                 #[target_feature($(enable = $feature),+)]
-                fn fold(crc: u32, from: &[Bytes], to: &mut [Bytes]) -> Bytes {
+                unsafe fn fold<const RAW: bool>(crc: u32, from: *const Bytes, to: &mut [Bytes]) -> Bytes {
                     const BITS: u32 = $stripe * 8;
-                    let (Some((first, from)), Some((first_to, to))) = (from.split_first(), to.split_first_mut()) else {
-                        unreachable!("there is a stripe");
-                    };
+                    let Some((first_to, to)) = to.split_first_mut() else { unreachable!("there is a stripe") };
                     let factors = $repeat(_mm_set_epi64x(const { power(BITS - 32) }, const { power(BITS + 32) }));
-                    let mut folded = step(first, first_to);
+                    // SAFETY: the caller's promise.
+                    let mut folded = unsafe { step::<RAW>(from, first_to) };
                     folded[0] = $xor(folded[0], $widen(_mm_cvtsi32_si128(!crc as i32)));
-                    for (from, to) in from.iter().zip(to) {
-                        for (folded, next) in folded.iter_mut().zip(step(from, to)) {
+                    for (at, to) in to.iter_mut().enumerate() {
+                        // SAFETY: the same; this is the stripe after the first one.
+                        let next = unsafe { step::<RAW>(from.add(at + 1), to) };
+                        for (folded, next) in folded.iter_mut().zip(next) {
                             let low = $multiply::<0x00>(*folded, factors);
                             let high = $multiply::<0x11>(*folded, factors);
                             *folded = $xor($xor(low, high), next);
@@ -137,17 +188,17 @@ mod x86 {
     copy_by!(
         /// Processors since 2010.
         narrow: 64 bytes, __m128i, ["pclmulqdq", "sse2"],
-        _mm_clmulepi64_si128, _mm_xor_si128, identity, identity
+        load_16, _mm_clmulepi64_si128, _mm_xor_si128, identity, identity
     );
     copy_by!(
         /// Intel since 2019, AMD since 2020.
         middle: 128 bytes, __m256i, ["pclmulqdq", "vpclmulqdq", "avx2"],
-        _mm256_clmulepi64_epi128, _mm256_xor_si256, _mm256_zextsi128_si256, _mm256_broadcastsi128_si256
+        load_32, _mm256_clmulepi64_epi128, _mm256_xor_si256, _mm256_zextsi128_si256, _mm256_broadcastsi128_si256
     );
     copy_by!(
         /// Intel since 2019 where AVX-512 is on, AMD since 2022.
         wide: 256 bytes, __m512i, ["pclmulqdq", "vpclmulqdq", "avx512f"],
-        _mm512_clmulepi64_epi128, _mm512_xor_si512, _mm512_zextsi128_si512, _mm512_broadcast_i32x4
+        load_64, _mm512_clmulepi64_epi128, _mm512_xor_si512, _mm512_zextsi128_si512, _mm512_broadcast_i32x4
     );
 }
 
@@ -161,28 +212,42 @@ mod tests {
     struct Way {
         name: &'static str,
         least: usize,
-        copy: unsafe fn(u32, &[u8], &mut [u8]) -> u32,
+        copy: unsafe fn(u32, *const u8, &mut [u8]) -> u32,
     }
 
     impl Way {
         fn copy(&self, crc: u32, from: &[u8], to: &mut [u8]) -> u32 {
-            assert!(from.len() >= self.least);
-            // SAFETY: `ways` has only what this processor can do.
-            unsafe { (self.copy)(crc, from, to) }
+            assert!(from.len() >= self.least && from.len() == to.len());
+            // SAFETY: `ways` has only what this processor can do, and the lengths are equal.
+            unsafe { (self.copy)(crc, from.as_ptr(), to) }
         }
     }
 
     /// All ways that this processor has.
     fn ways() -> Vec<Way> {
-        let mut ways =
-            vec![Way { name: "any", least: 0, copy }, Way { name: "two passes", least: 0, copy: copy_first }];
-        #[cfg(target_arch = "x86_64")]
+        unsafe fn any(crc: u32, from: *const u8, to: &mut [u8]) -> u32 {
+            // SAFETY: the caller has as many bytes as `to`.
+            copy(crc, unsafe { std::slice::from_raw_parts(from, to.len()) }, to)
+        }
+        unsafe fn two_passes(crc: u32, from: *const u8, to: &mut [u8]) -> u32 {
+            // SAFETY: the caller has as many bytes as `to`.
+            copy_first(crc, unsafe { std::slice::from_raw_parts(from, to.len()) }, to)
+        }
+        let mut ways = vec![
+            Way { name: "any", least: 0, copy: any },
+            Way { name: "raw", least: 0, copy: copy_raw },
+            Way { name: "two passes", least: 0, copy: two_passes },
+        ];
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            let (narrow, middle, wide) = (x86::narrow::copy, x86::middle::copy, x86::wide::copy);
+            use x86::{middle, narrow, wide};
             let all = [
-                (x86::narrow::is_there(), Way { name: "narrow", least: 64, copy: narrow }),
-                (x86::middle::is_there(), Way { name: "middle", least: 128, copy: middle }),
-                (x86::wide::is_there(), Way { name: "wide", least: 256, copy: wide }),
+                (narrow::is_there(), Way { name: "narrow", least: 64, copy: narrow::copy::<false> }),
+                (narrow::is_there(), Way { name: "narrow, raw", least: 64, copy: narrow::copy::<true> }),
+                (middle::is_there(), Way { name: "middle", least: 128, copy: middle::copy::<false> }),
+                (middle::is_there(), Way { name: "middle, raw", least: 128, copy: middle::copy::<true> }),
+                (wide::is_there(), Way { name: "wide", least: 256, copy: wide::copy::<false> }),
+                (wide::is_there(), Way { name: "wide, raw", least: 256, copy: wide::copy::<true> }),
             ];
             ways.extend(all.into_iter().filter_map(|(is_there, way)| is_there.then_some(way)));
         }

@@ -26,6 +26,7 @@
 //! | [`shared`] | memory that other processes write to |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, as arguments |
+//! | [`units`] | memory that is lent in units of 64 MiB |
 //! | [`wheel`] | which of many nodes are due |
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -44,6 +45,7 @@ mod numa;
 pub mod outbox;
 pub mod peer;
 pub mod pool;
+mod raw;
 pub mod repeats;
 pub mod role;
 pub mod secret;
@@ -51,6 +53,7 @@ pub mod shared;
 mod stock;
 pub mod table;
 pub mod time;
+pub mod units;
 pub mod wheel;
 
 pub use arena::{Arena, ArenaError, Backing, Hugepages, Placement};
@@ -70,3 +73,4 @@ pub use secret::Secret;
 pub use shared::{Shared, SharedError};
 pub use table::{Table, TableError};
 pub use time::Time;
+pub use units::{UNIT, UnitMemory, UnitMemoryError};
