@@ -26,6 +26,14 @@ pub trait Role {
     /// Takes one message of the mailbox.
     fn command(&mut self, now: Time, command: Self::Command, out: &mut Outbox);
 
+    /// The lcore may sleep after the next poll. Whoever gives the role work past its ports and its mailbox, such as the
+    /// ring of an application, must ring the lcore's bell from now on, until [`Role::wake`]. Work that is there already
+    /// is found by that poll.
+    fn doze(&mut self) {}
+
+    /// The lcore is awake, and polls.
+    fn wake(&mut self) {}
+
     /// Whether the role was told to drain and holds nothing any more.
     fn is_drained(&self) -> bool;
 

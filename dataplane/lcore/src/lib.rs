@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`bells`] | a bell that other processes ring, too |
 //! | [`cores`] | core lists as DPDK's `-l`, checked against the machine |
 //! | [`clock`] | nanoseconds since the process began, read once per poll |
 //! | [`mailbox`] | bounded queues into an lcore or out of it, with a doorbell |
@@ -17,6 +18,7 @@
 //! | [`watchdog`] | finds lcores that stand still, and where they stand |
 #![forbid(unsafe_code)]
 
+pub mod bells;
 pub mod clock;
 pub mod cores;
 pub mod counters;

@@ -4,7 +4,7 @@
 //! mailbox's doorbell, never past the role's deadline. Timer slack is 1 ns: with the default of 50 us, a sleep of 20 us
 //! takes 80.
 //!
-//! The order before sleep: arm the mailbox, poll everything once more, compute the deadline, sleep. The last poll finds
+//! The order before sleep: arm the mailbox and the role's own sources of work, poll everything once more, compute the deadline, sleep. The last poll finds
 //! whatever came before it; whatever comes later makes a descriptor readable or rings the bell.
 
 use crate::clock::Clock;
@@ -128,6 +128,7 @@ impl Waiter {
     fn sleep<R: Role, P: Port>(&mut self, lcore: &mut Lcore<R, P>, clock: &Clock) {
         let mut may_sleep = lcore.mailbox_mut().arm();
         if may_sleep {
+            lcore.role_mut().doze();
             let last_look = lcore.poll_once(clock.now());
             may_sleep = last_look.is_empty() && lcore.mailbox().is_empty() && !lcore.is_idle_and_drained();
         }
@@ -140,6 +141,7 @@ impl Waiter {
         } else {
             self.empty = 0;
         }
+        lcore.role_mut().wake();
         lcore.mailbox_mut().disarm();
     }
 }

@@ -1,5 +1,6 @@
 //! Lcores with a toy role over toy ports: poll by poll, and on threads.
 
+mod bells;
 mod loom;
 mod mailbox;
 mod poll;
