@@ -8,12 +8,13 @@
 //!   is free. So when both have mapped the memory, the maker calls [`Shared::freeze`]: from then on nobody maps it for
 //!   writing, and nobody makes holes; the mappings that exist can still be written to. The maker reads nothing before.
 //! - A `&[u8]` or `&mut [u8]` over such memory would promise the compiler that nobody else writes there. So there are
-//!   only atomic words. A load gives a value that somebody wrote, and nothing follows from it for the next load. Copy
+//!   only atomic words, and copies of bytes (the module `raw`). A load gives a value that somebody wrote, and nothing follows from it for the next load. Copy
 //!   what the other process wrote once ([`Shared::read`]), and check the copy.
 //!
 //! **No part of the product uses it yet.** The rings of the crate `ring` lie in it.
 
 use crate::arena::{Backing, HUGEPAGE, Hugepages, PAGE, remedy_for};
+use crate::{copy, crc, raw};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -178,6 +179,55 @@ impl Shared {
         }
         Some(())
     }
+
+    /// The address of `len` bytes from the byte `at` on, if all of them are inside.
+    #[inline]
+    fn place(&self, at: u64, len: usize) -> Option<*mut u8> {
+        let at = usize::try_from(at).ok().filter(|at| *at <= self.bytes && len <= self.bytes - *at)?;
+        // SAFETY: the byte is inside the mapping, or right at its end for no bytes.
+        Some(unsafe { self.words.as_ptr().cast::<u8>().add(at) })
+    }
+
+    /// Fills `out` with the bytes from the byte `at` on. `false` if they are not all inside; `out` stays as it was
+    /// then. Bytes that change meanwhile are some mixture of old and new ones.
+    #[inline]
+    #[must_use]
+    pub fn read_bytes(&self, at: u64, out: &mut [u8]) -> bool {
+        let Some(from) = self.place(at, out.len()) else { return false };
+        // SAFETY: so many bytes are mapped there, and `out` is not among them: only atomic words point there.
+        unsafe { raw::load(from, out) };
+        true
+    }
+
+    /// The same, in one pass with the CRC-32 of the bytes that were read: `crc` is that of what comes before them, and
+    /// the result that of both. `None` if they are not all inside.
+    #[inline]
+    #[must_use]
+    pub fn read_bytes_with_crc(&self, at: u64, crc: u32, out: &mut [u8]) -> Option<u32> {
+        let from = self.place(at, out.len())?;
+        // SAFETY: as in `read_bytes`.
+        Some(unsafe { crc::copy_raw(crc, from, out) })
+    }
+
+    /// Writes bytes from the byte `at` on. `false` if they do not all fit; nothing is written then.
+    #[inline]
+    #[must_use]
+    pub fn write_bytes(&self, at: u64, bytes: &[u8]) -> bool {
+        let Some(to) = self.place(at, bytes.len()) else { return false };
+        // SAFETY: so many bytes are mapped there, and only atomic words point there, whose contents may change at any
+        // time.
+        unsafe { raw::store(bytes, to) };
+        true
+    }
+
+    /// Prefetches bytes that will probably be read or written soon. A range outside is ignored.
+    #[inline]
+    pub fn prefetch_bytes(&self, at: u64, len: usize) {
+        // All lines at once are many: the first-level cache would be busy with them, and nothing else could miss it.
+        if let Some(start) = self.place(at, len) {
+            copy::prefetch_far_lines(start, len.div_ceil(64));
+        }
+    }
 }
 
 impl Deref for Shared {
@@ -281,6 +331,32 @@ mod tests {
         }
         assert_eq!(made[end - 1].load(Ordering::Relaxed), 0);
         assert_eq!(made.read(end, &mut []), Some(()));
+    }
+
+    #[test]
+    fn bytes_are_copied_at_any_place_and_never_outside() {
+        let (made, adopted) = two();
+        let bytes: Vec<u8> = (0..200).collect();
+        assert!(made.write_bytes(13, &bytes));
+        let mut out = vec![0xee; 202];
+        assert!(adopted.read_bytes(12, &mut out));
+        assert_eq!((out[0], &out[1..201], out[201]), (0, &bytes[..], 0));
+        let mut out = vec![0; 200];
+        assert_eq!(adopted.read_bytes_with_crc(13, 0, &mut out), Some(crc32fast::hash(&bytes)));
+        assert_eq!(out, bytes);
+        let end = 3 * PAGE as u64;
+        assert!(made.write_bytes(end - 2, b"ab") && made.write_bytes(end, b"") && made.read_bytes(end, &mut []));
+        for (at, len) in [(end - 1, 2), (end, 1), (end + 1, 0), (u64::MAX, 1), (u64::MAX, 0)] {
+            let mut out = vec![7; len];
+            assert!(!made.write_bytes(at, &out) && !made.read_bytes(at, &mut out), "{at} {len}");
+            assert_eq!(made.read_bytes_with_crc(at, 0, &mut out), None);
+            made.prefetch_bytes(at, len);
+            assert!(out.iter().all(|byte| *byte == 7));
+        }
+        made.prefetch_bytes(0, 4096);
+        let mut last = [0; 2];
+        assert!(adopted.read_bytes(end - 2, &mut last));
+        assert_eq!(&last, b"ab");
     }
 
     #[test]
