@@ -11,7 +11,7 @@
 //!   only atomic words, and copies of bytes (the module `raw`). A load gives a value that somebody wrote, and nothing follows from it for the next load. Copy
 //!   what the other process wrote once ([`Shared::read`]), and check the copy.
 //!
-//! **No part of the product uses it yet.** The rings of the crate `ring` lie in it.
+//! The rings of the crate `ring` lie in it, and the buffers of the crate `channel`.
 
 use crate::arena::{Backing, HUGEPAGE, Hugepages, PAGE, remedy_for};
 use crate::{copy, crc, raw};

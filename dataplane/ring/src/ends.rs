@@ -83,6 +83,18 @@ impl<M: Words, const N: usize> Poster<M, N> {
         Ok(Self { place: Place::new(memory, start, capacity)?, tail: 0, head: 0 })
     }
 
+    /// How many entries there is room for. The other end is looked at only if fewer than `wanted` are known of.
+    ///
+    /// # Errors
+    /// [`RingBroken`].
+    #[inline]
+    pub fn room_for(&mut self, wanted: usize) -> Result<usize, RingBroken> {
+        if self.room() < wanted {
+            self.look()?;
+        }
+        Ok(self.room())
+    }
+
     /// How many entries there is room for, as far as is known without another look.
     #[inline]
     fn room(&self) -> usize {
@@ -106,10 +118,7 @@ impl<M: Words, const N: usize> Poster<M, N> {
     /// [`RingBroken`].
     #[inline]
     pub fn post(&mut self, burst: &[[u64; N]]) -> Result<Posted, RingBroken> {
-        if self.room() < burst.len() {
-            self.look()?;
-        }
-        let count = burst.len().min(self.room());
+        let count = burst.len().min(self.room_for(burst.len())?);
         for entry in &burst[..count] {
             for (word, value) in self.place.entry(self.tail)?.iter().zip(entry) {
                 word.store(*value, Ordering::Relaxed);

@@ -4,8 +4,8 @@
 //! or makes a system call. A process that finds nothing may sleep; then the other one is told to ring a bell, which is
 //! the caller's (an eventfd).
 //!
-//! **No part of the product uses it yet.** It will carry requests and completions between applications and the lcore
-//! that has their queue pairs.
+//! The crate `channel` makes of two rings what carries requests and completions between an application and the lcore
+//! that has its queue pairs.
 //!
 //! # Layout
 //!

@@ -27,6 +27,16 @@ fn a_full_ring_takes_no_more_until_something_was_polled() {
 }
 
 #[test]
+fn the_room_is_what_was_polled() {
+    let (mut poster, mut poller) = ends(3);
+    assert_eq!((poster.room_for(1), poster.room_for(9)), (Ok(3), Ok(3)));
+    poster.post(&[[1, 2], [3, 4]]).unwrap();
+    poller.poll(&mut [[0; 2]; 2]).unwrap();
+    // Who wants no more than is known of does not look.
+    assert_eq!((poster.room_for(1), poster.room_for(2), poster.room_for(1)), (Ok(1), Ok(3), Ok(3)));
+}
+
+#[test]
 fn who_sleeps_is_rung_for_once() {
     let (mut poster, mut poller) = ends(4);
     assert_eq!(poller.sleep(), Ok(true));
