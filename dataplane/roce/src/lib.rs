@@ -30,5 +30,5 @@ pub use command::{Answer, Failed, Job, Lent, Load, OpenError, Outcome, QpSpec, R
 pub use counters::RoceCounters;
 pub use identification::Identification;
 pub use latency::Latencies;
-pub use path::Framing;
+pub use path::RoceFraming;
 pub use role::{LentRegion, Roce, RoceConfig};

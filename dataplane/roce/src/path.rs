@@ -18,7 +18,7 @@ const SOURCE_PORTS: u16 = 0xc000;
 
 /// Who processes the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum RoceFraming {
     /// A raw port.
     Raw,
     /// The kernel, behind a socket.
@@ -35,14 +35,14 @@ pub struct Path {
 
 impl Path {
     /// A path from `own` to `remote`, for our queue pair `qpn` and the peer's.
-    pub fn new(framing: Framing, port: PortId, own: [u8; 4], remote: [u8; 4], qpns: [u32; 2]) -> Self {
+    pub fn new(framing: RoceFraming, port: PortId, own: [u8; 4], remote: [u8; 4], qpns: [u32; 2]) -> Self {
         let source_port = match framing {
-            Framing::Raw => source_port(qpns),
-            Framing::Socket => ROCE_PORT,
+            RoceFraming::Raw => source_port(qpns),
+            RoceFraming::Socket => ROCE_PORT,
         };
         let mut peer = match framing {
-            Framing::Raw => Peer::ipv4(port, remote, ROCE_PORT, Vlan::UNTAGGED, [0; 6]),
-            Framing::Socket => Peer::socket(port, SocketAddr::from((Ipv4Addr::from(remote), ROCE_PORT))),
+            RoceFraming::Raw => Peer::ipv4(port, remote, ROCE_PORT, Vlan::UNTAGGED, [0; 6]),
+            RoceFraming::Socket => Peer::socket(port, SocketAddr::from((Ipv4Addr::from(remote), ROCE_PORT))),
         };
         let fields = Ipv4Udp {
             id: 0,
@@ -123,15 +123,15 @@ pub struct Covered {
 /// Finds the headers that the ICRCs of packets cover.
 #[derive(Clone, Debug)]
 pub struct Headers {
-    framing: Framing,
+    framing: RoceFraming,
     own: [u8; 4],
     identification: Identification,
 }
 
 impl Headers {
     /// For packets to our address of at most this many bytes from the BTH to the ICRC.
-    pub fn new(framing: Framing, own: [u8; 4], packet: usize) -> Self {
-        let identification = Identification::new(if framing == Framing::Socket { packet } else { 0 });
+    pub fn new(framing: RoceFraming, own: [u8; 4], packet: usize) -> Self {
+        let identification = Identification::new(if framing == RoceFraming::Socket { packet } else { 0 });
         Self { framing, own, identification }
     }
 
@@ -139,8 +139,8 @@ impl Headers {
     #[inline]
     pub fn of(&self, datagram: &DatagramView<'_>) -> Option<Came> {
         match self.framing {
-            Framing::Raw => behind_headers(datagram),
-            Framing::Socket => {
+            RoceFraming::Raw => behind_headers(datagram),
+            RoceFraming::Socket => {
                 let from = datagram.peer.ipv4_octets()?;
                 let fields = Ipv4Udp {
                     id: 0,
@@ -283,7 +283,7 @@ mod tests {
             let udp_port = u16::from_be_bytes([headers[20], headers[21]]);
             let peer = Peer::ipv4(PortId(0), from, udp_port, Vlan::UNTAGGED, [2; 6]);
             let datagram = |packet: &[u8]| Datagram::new(behind(&pool, headers, packet), peer, Class::Link, 0);
-            let (raw, socket) = (Headers::new(Framing::Raw, to, 100), Headers::new(Framing::Socket, to, 100));
+            let (raw, socket) = (Headers::new(RoceFraming::Raw, to, 100), Headers::new(RoceFraming::Socket, to, 100));
             assert_eq!(seen(&raw, &datagram(packet)), Some((from, to, false, true)));
             // Neither identification is zero.
             assert_eq!(seen(&socket, &datagram(packet)), Some((from, to, true, true)));
@@ -306,17 +306,17 @@ mod tests {
     #[test]
     fn what_is_sealed_is_right_at_the_other_end() {
         let pool = pool();
-        let path = Path::new(Framing::Socket, PortId(0), OWN, OTHER, [17, 18]);
+        let path = Path::new(RoceFraming::Socket, PortId(0), OWN, OTHER, [17, 18]);
         let mut packet = vec![0x5a; 60];
         assert!(path.seed(packet.len()).unwrap().seal(&mut packet));
         let mut frame = pool.alloc().unwrap();
         assert!(frame.append(&packet));
         let from = Peer::socket(PortId(0), SocketAddr::from((Ipv4Addr::from(OWN), ROCE_PORT)));
-        let headers = Headers::new(Framing::Socket, OTHER, 100);
+        let headers = Headers::new(RoceFraming::Socket, OTHER, 100);
         let datagram = Datagram::new(frame, from, Class::Link, 0);
         assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
         // As a raw port writes the headers.
-        let path = Path::new(Framing::Raw, PortId(0), OWN, OTHER, [17, 18]);
+        let path = Path::new(RoceFraming::Raw, PortId(0), OWN, OTHER, [17, 18]);
         assert!(path.seed(packet.len()).unwrap().seal(&mut packet));
         assert!(path.peer.source_port >= 0xc000 && path.peer.is_roce());
         let ip = wire::net::ipv4::Ipv4::new(OWN, OTHER, wire::net::ipv4::UDP, 2).to_bytes(68).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         let udp = [a, b, 0x12, 0xb7, 0, 68, 0, 0];
         let from = Peer::ipv4(PortId(0), OWN, path.peer.source_port, Vlan::UNTAGGED, [2; 6]);
         let datagram = Datagram::new(behind(&pool, &[&ip[..], &udp[..]].concat(), &packet), from, Class::Link, 0);
-        let headers = Headers::new(Framing::Raw, OTHER, 100);
+        let headers = Headers::new(RoceFraming::Raw, OTHER, 100);
         assert_eq!(seen(&headers, &datagram), Some((OWN, OTHER, false, true)));
     }
 
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn queue_pairs_of_a_host_are_understood_however_it_counts() {
         let pool = pool();
-        let headers = Headers::new(Framing::Socket, OWN, 100);
+        let headers = Headers::new(RoceFraming::Socket, OWN, 100);
         let from = Peer::socket(PortId(0), SocketAddr::from((Ipv4Addr::from(OTHER), ROCE_PORT)));
         for together in [true, false] {
             let (mut qps, mut host) = ([Sender::new(); 2], Sender::new());

@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::command::{Answer, Failed, Job, Lent, OpenError, Outcome, QpSpec, RoceCommand};
 use crate::counters::RoceCounters;
-use crate::path::{Framing, Headers, Known, Path};
+use crate::path::{Headers, Known, Path, RoceFraming};
 use crate::sender::Sender;
 use crate::work::{RunningWork, SCRATCH};
 use frame::time::{MICROSECOND, MILLISECOND};
@@ -41,7 +41,7 @@ pub struct RoceConfig {
     /// Our address, which ICRCs cover.
     pub ip: [u8; 4],
     /// Who processes the headers of received packets.
-    pub framing: Framing,
+    pub framing: RoceFraming,
     /// The largest path MTU of the port.
     pub path_mtu: PathMtu,
     /// The random part of the key of the lent region.
@@ -307,7 +307,7 @@ impl Roce {
             counters.marked_ce.add(1);
         }
         // For packets from a raw port all headers are known.
-        let behind_socket = place.filter(|_| self.config.framing == Framing::Socket);
+        let behind_socket = place.filter(|_| self.config.framing == RoceFraming::Socket);
         let known = behind_socket.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
         let known = known.filter(|slot| slot.path.is_some()).and_then(|slot| {
             let at = self.hosts.binary_search_by_key(&came.from, |(ip, _)| *ip).ok()?;

@@ -13,7 +13,6 @@
 //! | [`memory`] | regions: keys, bounds, permissions |
 //! | [`sink`] | the destination of packets |
 //! | [`counters`] | the counters |
-//! | [`records`] | the framing in GVM records, and its role |
 //! | `requester` | sends requests, takes answers, recovers from losses |
 //! | `responder` | serves requests, answers duplicates |
 //! | `window` | bytes in flight |
@@ -29,7 +28,6 @@ mod moment;
 mod path;
 mod qp;
 mod queue;
-pub mod records;
 mod requester;
 mod responder;
 pub mod sink;
@@ -43,6 +41,5 @@ pub use endpoint::{Arrival, BYTES_PER_IDLE_QP, Endpoint};
 pub use error::Error;
 pub use memory::{Access, Memory, MemoryError, Region};
 pub use qp::State;
-pub use records::{End, RecordCounters, RecordRole};
 pub use sink::{Room, Sink};
 pub use work::{Completion, CompletionKind, Local, Op, PathId, Qpn, Receive, Remote, Status, Work};

@@ -11,10 +11,9 @@ use crate::stopwatch::Stopwatch;
 use anyhow::Context;
 use frame::pool::chunk_for_data;
 use frame::{Burst, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role};
-use transport::records::RecordCommand;
+use records::{End, RecordCommand, RecordRole};
 use transport::{
-    Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
-    Status, Work,
+    Access, Config, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, Region, Remote, Status, Work,
 };
 use wire::Scale;
 use wire::rc::{PathMtu, Psn, RnrTimer};

@@ -105,14 +105,33 @@ fn as_gauge(help: &str) -> String {
 pub fn tables(sets: &[Set]) -> String {
     let mut text = format!("{BEGIN}\n");
     for set in sets {
-        let _ =
-            write!(text, "\n### {}\n\n{} (`{}`)\n\n| counter | meaning |\n|---|---|\n", set.name, set.help, set.path);
+        let head = wrapped(&format!("{} (`{}`)", set.help, set.path));
+        let _ = write!(text, "\n### {}\n\n{head}\n\n| counter | meaning |\n|---|---|\n", set.name);
         for (name, help) in &set.counters {
             let _ = writeln!(text, "| `{name}` | {} |", help.replace('|', "\\|"));
         }
     }
     let _ = write!(text, "\n{END}");
     text
+}
+
+/// The widest line of a document, in columns.
+const WIDTH: usize = 120;
+
+/// A paragraph in lines that a document may have.
+fn wrapped(paragraph: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// The generated part of a document as it is now; `None` when the marks are not there.
@@ -137,6 +156,13 @@ pub fn is_named(document: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paragraph_is_cut_between_words() {
+        let word = "x".repeat(59);
+        assert_eq!(wrapped(&format!("{word} {word} y")), format!("{word} {word}\ny"));
+        assert_eq!(wrapped(&format!("a {}", "x".repeat(119))), format!("a\n{}", "x".repeat(119)));
+    }
 
     const SOURCE: &str = "\
 frame::counters! {

@@ -213,7 +213,8 @@ fn every_rule_of_the_transport_has_its_test() {
             let (topic, name) = test.split_once("::").unwrap_or((test, ""));
             let (file, function) = (format!("/{topic}.rs"), format!("fn {name}("));
             let is_there = |text: &tree::TextFile| {
-                ["dataplane/transport/tests/", "tests/sim/tests/"].iter().any(|place| text.path.starts_with(place))
+                let places = ["dataplane/transport/tests/", "dataplane/records/tests/", "tests/sim/tests/"];
+                places.iter().any(|place| text.path.starts_with(place))
                     && text.path.ends_with(&file)
                     && has_test(&text.text, &function)
             };

@@ -12,7 +12,7 @@ use port::any::AnyPort;
 use port::spec::PortSpec;
 use process::assemble::ports::{self, Ports};
 use process::assemble::{Started, start_lcores};
-use roce::{Framing, Lent, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceCounters};
+use roce::{Lent, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceCounters, RoceFraming};
 use settings::config::{Basics, Common};
 use settings::plan::PortPlan;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -116,10 +116,10 @@ impl Own {
             of_nics.chain(ports.devices().map(|device| device.first_address()))
         };
         let (framing, ip) = match (common.ports.first(), addresses().next()) {
-            (Some(PortPlan::Udp(SocketAddr::V4(address))), _) => (Framing::Socket, *address.ip()),
+            (Some(PortPlan::Udp(SocketAddr::V4(address))), _) => (RoceFraming::Socket, *address.ip()),
             (_, Some(ip)) => {
                 let none = || Failure::Internal("an interface without an address was taken".to_owned());
-                (Framing::Raw, ip.ok_or_else(none)?)
+                (RoceFraming::Raw, ip.ok_or_else(none)?)
             }
             _ => return Err(Failure::Internal("no port was taken".to_owned())),
         };

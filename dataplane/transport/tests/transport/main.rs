@@ -8,5 +8,4 @@ mod fuzz;
 mod guard;
 mod many;
 mod pair;
-mod role;
 mod scripts;

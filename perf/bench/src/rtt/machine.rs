@@ -14,7 +14,9 @@ use port::Port as _;
 use port::headers::Local;
 use port::neighbour::Resolver;
 use port::xdp::{Interface, Umem, XdpConfig, XdpPort, largest_packet};
-use roce::{Answer, Framing, Job, Latencies, Lent, Load, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, Work};
+use roce::{
+    Answer, Job, Latencies, Lent, Load, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceFraming, Work,
+};
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -224,7 +226,7 @@ impl Machine {
             let config = RoceConfig {
                 port: PortId(0),
                 ip: own.ip,
-                framing: Framing::Raw,
+                framing: RoceFraming::Raw,
                 path_mtu,
                 rkey: 0x5a5a_5a5a,
                 seed: 1,

@@ -4,11 +4,10 @@ use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, Vlan};
 use gateway::{Gateway, GatewayConfig};
 use link::{Route, RouteChange};
+use records::{End, RecordCommand, RecordRole};
 use sim::rng::Rng;
-use transport::records::RecordCommand;
 use transport::{
-    Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
-    Status, Work,
+    Access, Config, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, Region, Remote, Status, Work,
 };
 use wire::rc::{PathMtu, Psn, RnrTimer};
 use wire::{Scale, Shard, ShardSet};

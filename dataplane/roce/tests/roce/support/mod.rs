@@ -3,7 +3,9 @@
 
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Guarded, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
-use roce::{Answer, Failed, Framing, Job, Lent, Outcome, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, Work};
+use roce::{
+    Answer, Failed, Job, Lent, Outcome, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceFraming, Work,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use wire::rc::{IcrcSeed, Ipv4Udp, PathMtu};
@@ -24,7 +26,7 @@ impl End {
         let role = RoceConfig {
             port: PORT,
             ip,
-            framing: Framing::Socket,
+            framing: RoceFraming::Socket,
             path_mtu: PathMtu::B1024,
             rkey: 0x1234_5678,
             seed: u32::from(last),

@@ -1,13 +1,47 @@
 //! An endpoint as a role: records in, records out.
 
-use super::RecordCounters;
-use super::routes::{End, Route};
-use super::sink::RecordSink;
-use crate::{Arrival, Endpoint, Memory, PathId};
-use frame::{Burst, DatagramView, Outbox, Peer, PortId, Role, Table, TableError, Time};
+use crate::RecordCounters;
+use crate::framing::Framing;
+use crate::routes::{PathEnds, Side};
+use frame::{Burst, DatagramView, Outbox, Peer, PortId, Role, TableError, Time};
 use std::sync::Arc;
-use wire::rc::{IcrcSeed, OVERHEAD, PathMtu};
-use wire::{MsgType, Record, Scale, Walk};
+use transport::{Endpoint, Memory, PathId};
+use wire::{Record, RecordHeader, Scale, Walk};
+
+/// Which end of its connections a [`RecordRole`] is. It gives the path numbers their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The master with this id; a [`PathId`] is a slave id.
+    Master(u16),
+    /// The slave with this id; a [`PathId`] is a master's id.
+    Slave(u32),
+}
+
+impl End {
+    fn side(self) -> Side {
+        match self {
+            Self::Master(_) => Side::Master,
+            Self::Slave(_) => Side::Slave,
+        }
+    }
+
+    /// Both ends of a path.
+    fn ends(self, path: PathId) -> PathEnds {
+        match self {
+            Self::Master(master) => PathEnds { slave: path.0, master },
+            Self::Slave(slave) => PathEnds { slave, master: path.0 as u16 },
+        }
+    }
+
+    /// The path of a received record; `None` if it is for another end.
+    #[inline]
+    fn path(self, header: &RecordHeader) -> Option<PathId> {
+        match self {
+            Self::Master(master) => (header.master_id() == master).then_some(PathId(header.slave_id())),
+            Self::Slave(slave) => (header.slave_id() == slave).then_some(PathId(header.master_id().into())),
+        }
+    }
+}
 
 /// Commands of other threads for a [`RecordRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +76,15 @@ pub struct RecordRole<M> {
     endpoint: Endpoint<M>,
     end: End,
     scale: Scale,
-    routes: Table<Route>,
+    framing: Framing,
     gateways: Vec<Peer>,
-    counters: Arc<RecordCounters>,
-    nowhere: Box<[u8]>,
     now: Time,
     draining: bool,
 }
 
 impl<M: Memory> RecordRole<M> {
-    /// The role of one end. `paths` comes from the endpoint's [`Config`](crate::Config): slave ids, or masters' ids,
-    /// are below it.
+    /// The role of one end. `paths` comes from the endpoint's [`Config`](transport::Config): slave ids, or masters'
+    /// ids, are below it.
     ///
     /// # Errors
     /// There is no memory for its routes.
@@ -61,10 +93,8 @@ impl<M: Memory> RecordRole<M> {
             endpoint,
             end,
             scale,
-            routes: Table::new(paths as usize, |_| Route::NONE)?,
+            framing: Framing::new(end.side(), scale, paths)?,
             gateways: Vec::with_capacity(MOST_GATEWAYS),
-            counters: Arc::new(RecordCounters::default()),
-            nowhere: vec![0; PathMtu::B4096.bytes() as usize + OVERHEAD + 64].into(),
             now: 0,
             draining: false,
         })
@@ -72,7 +102,7 @@ impl<M: Memory> RecordRole<M> {
 
     /// The counters, for others to read.
     pub fn counters(&self) -> &Arc<RecordCounters> {
-        &self.counters
+        self.framing.counters()
     }
 
     /// The endpoint: queue pairs, regions, work. Posted work leaves with the next [`Role::advance`].
@@ -81,37 +111,28 @@ impl<M: Memory> RecordRole<M> {
     }
 
     fn take(&mut self, now: Time, datagram: &DatagramView<'_>) {
-        self.counters.datagrams_in.add(1);
+        let counters = self.framing.counters();
+        counters.datagrams_in.add(1);
         for record in Walk::new(datagram.frame.data(), self.scale) {
-            self.counters.records_in.add(1);
             match record {
                 Ok((_, record)) => self.take_record(now, datagram, &record),
-                Err(_) => self.counters.dropped_bad.add(1),
+                Err(_) => {
+                    let counters = self.framing.counters();
+                    counters.records_in.add(1);
+                    counters.dropped_bad.add(1);
+                }
             }
         }
     }
 
     #[inline]
     fn take_record(&mut self, now: Time, datagram: &DatagramView<'_>, record: &Record<'_>) {
-        let header = record.header();
-        if header.msg_type() != MsgType::RC || header.is_part() {
-            self.counters.dropped_unknown_type.add(1);
-            return;
+        let Self { framing, gateways, .. } = self;
+        let is_from = |path| framing.is_from(path, datagram.peer, gateways);
+        let path = self.end.path(record.header());
+        if let Some(arrival) = framing.accept(path, datagram.ce, record, is_from) {
+            self.endpoint.receive(now, &arrival);
         }
-        let path = self.end.path(header);
-        let route = path.and_then(|path| Some((path, self.routes.get(path.0 as usize)?)));
-        let Some((path, route)) = route.filter(|(_, route)| route.exists()) else {
-            self.counters.dropped_not_ours.add(1);
-            return;
-        };
-        let from = |peer: &Peer| datagram.peer.is_same_origin(peer, false);
-        if !from(&route.peer) && !self.gateways.iter().any(from) {
-            self.counters.refused_source.add(1);
-            return;
-        }
-        self.counters.rc_records_in.add(1);
-        let arrival = Arrival { path, ce: datagram.ce, seed: IcrcSeed::record(header), bytes: record.payload() };
-        self.endpoint.receive(now, &arrival);
     }
 }
 
@@ -132,11 +153,7 @@ impl<M: Memory> Role for RecordRole<M> {
     fn advance(&mut self, now: Time, out: &mut Outbox) {
         self.now = now;
         self.endpoint.advance(now);
-        if self.endpoint.has_output() {
-            let mut sink = RecordSink::new(self.end, self.scale, &self.routes, &self.counters, out, &mut self.nowhere);
-            self.endpoint.transmit(now, &mut sink);
-            sink.flush();
-        }
+        self.framing.transmit(now, &mut self.endpoint, out);
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -147,15 +164,9 @@ impl<M: Memory> Role for RecordRole<M> {
     fn command(&mut self, now: Time, command: RecordCommand, _: &mut Outbox) {
         match command {
             RecordCommand::Route { path, peer, mtu } => {
-                if let Some(route) = self.routes.get_mut(path.0 as usize) {
-                    *route = Route::new(peer, mtu);
-                }
+                self.framing.set_route(path, self.end.ends(path), peer, mtu);
             }
-            RecordCommand::NoRoute(path) => {
-                if let Some(route) = self.routes.get_mut(path.0 as usize) {
-                    *route = Route::NONE;
-                }
-            }
+            RecordCommand::NoRoute(path) => self.framing.clear_route(path),
             RecordCommand::Gone(path) => self.endpoint.peer_gone(now, path),
             RecordCommand::Gateway(peer) => {
                 if self.gateways.len() < MOST_GATEWAYS && !self.gateways.contains(&peer) {

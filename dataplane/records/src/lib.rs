@@ -1,16 +1,31 @@
 //! Packets of reliable connections inside GVM records, between own peers.
+//!
+//! A [`Framing`] is a part of a role. It knows which slave and which master a path connects, where the path's packets
+//! go, and how many records share a datagram. The role decides which record belongs to which path, and from whom it
+//! takes records. [`RecordRole`] is the smallest such role: one end with its endpoint.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`framing`] | records to packets, packets to records |
+//! | [`routes`] | the two ends of a path, and where its packets go |
+//! | [`role`] | an endpoint as a role of its own |
+//! | `sink` | puts records into datagrams |
+#![forbid(unsafe_code)]
 
-mod role;
-mod routes;
+pub mod framing;
+pub mod role;
+pub mod routes;
 mod sink;
 
-pub use role::{RecordCommand, RecordRole};
-pub use routes::End;
+pub use framing::Framing;
+pub use role::{End, RecordCommand, RecordRole};
+pub use routes::{PathEnds, Side};
 
 frame::counters! {
     /// Counters of the framing of reliable connections in GVM records.
     ///
-    /// Always: `records_in = rc_records_in + ` the sum of `dropped_*` and `refused_source`.
+    /// Always: `records_in = rc_records_in + ` the sum of `dropped_*` and `refused_source`. In a role that serves other
+    /// records, too, only records of reliable connections count as `records_in`, and that role counts datagrams.
     pub struct RecordCounters {
         /// Datagrams that came in.
         datagrams_in,

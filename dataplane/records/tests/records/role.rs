@@ -3,10 +3,9 @@
 use frame::pool::chunk_for_data;
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time};
-use transport::records::RecordCommand;
+use records::{End, RecordCommand, RecordRole};
 use transport::{
-    Access, Config, End, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, RecordRole, Region, Remote,
-    Status, Work,
+    Access, Config, Endpoint, Local, Op, PathId, Qpn, ReadyToReceive, ReadyToSend, Region, Remote, Status, Work,
 };
 use wire::rc::{IcrcSeed, PathMtu, Psn, RnrTimer};
 use wire::record::FRAG_PUSH;

@@ -1,11 +1,10 @@
 //! Puts packets into records, and records into datagrams. A datagram holds as many records to one peer as its MTU
 //! allows; on the way down all are of one shard.
 
-use super::RecordCounters;
-use super::routes::{End, Route};
-use crate::PathId;
-use crate::sink::{Room, Sink};
+use crate::RecordCounters;
+use crate::routes::{Route, Side};
 use frame::{Class, Datagram, Frame, Outbox, Peer};
+use transport::{PathId, Room, Sink};
 use wire::rc::IcrcSeed;
 use wire::{HEADER_LEN, RecordHeader, Scale};
 use zerocopy::IntoBytes;
@@ -13,15 +12,15 @@ use zerocopy::IntoBytes;
 /// If this many datagrams wait for one port, sending waits, too.
 const MOST_WAITING: usize = 512;
 
-/// The sink of one call of [`Endpoint::transmit`](crate::Endpoint::transmit).
-pub(super) struct RecordSink<'a> {
-    pub(super) end: End,
+/// The sink of one call of [`Endpoint::transmit`](transport::Endpoint::transmit).
+pub(crate) struct RecordSink<'a> {
+    side: Side,
     scale: Scale,
-    pub(super) routes: &'a [Route],
-    pub(super) counters: &'a RecordCounters,
-    pub(super) out: &'a mut Outbox,
+    routes: &'a [Route],
+    counters: &'a RecordCounters,
+    out: &'a mut Outbox,
     /// A buffer for packets that cannot leave.
-    pub(super) nowhere: &'a mut [u8],
+    nowhere: &'a mut [u8],
     open: Option<Datagram>,
     /// The shard of the open datagram.
     shard: u32,
@@ -32,19 +31,19 @@ pub(super) struct RecordSink<'a> {
 }
 
 impl<'a> RecordSink<'a> {
-    pub(super) fn new(
-        end: End,
+    pub(crate) fn new(
+        side: Side,
         scale: Scale,
         routes: &'a [Route],
         counters: &'a RecordCounters,
         out: &'a mut Outbox,
         nowhere: &'a mut [u8],
     ) -> Self {
-        Self { end, scale, routes, counters, out, nowhere, open: None, shard: 0, limit: 0, pending: 0 }
+        Self { side, scale, routes, counters, out, nowhere, open: None, shard: 0, limit: 0, pending: 0 }
     }
 
     /// Sends the open datagram.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if let Some(datagram) = self.open.take()
             && datagram.records > 0
         {
@@ -72,9 +71,9 @@ impl<'a> RecordSink<'a> {
             self.counters.rc_no_frame.add(1);
             return None;
         };
-        let class = match self.end {
-            End::Master(_) => Class::Down,
-            End::Slave(_) => Class::Up,
+        let class = match self.side {
+            Side::Master => Class::Down,
+            Side::Slave => Class::Up,
         };
         self.limit = usize::from(route.datagram).min(frame.tailroom());
         self.open = Some(Datagram::new(frame, route.peer, class, 0));
@@ -91,13 +90,13 @@ impl<'a> RecordSink<'a> {
 impl Sink for RecordSink<'_> {
     #[inline]
     fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
-        let header = self.end.header(path, len);
         let Some(&route) = self.routes.get(path.0 as usize).filter(|route| route.exists()) else {
             self.counters.rc_dropped_no_route.add(1);
-            return self.lose(len, &header);
+            return self.lose(len, &Route::NONE.ends.header(len));
         };
+        let header = route.ends.header(len);
         let bytes = HEADER_LEN + len;
-        let shard = self.end.shard(path, self.scale);
+        let shard = route.ends.shard(self.side, self.scale);
         if !self.is_open_for(&route.peer, shard, bytes) {
             self.begin(&route)?;
             self.shard = shard;
