@@ -8,8 +8,8 @@
 //!   is free. So when both have mapped the memory, the maker calls [`Shared::freeze`]: from then on nobody maps it for
 //!   writing, and nobody makes holes; the mappings that exist can still be written to. The maker reads nothing before.
 //! - A `&[u8]` or `&mut [u8]` over such memory would promise the compiler that nobody else writes there. So there are
-//!   only atomic words, and copies of bytes (the module `raw`). A load gives a value that somebody wrote, and nothing follows from it for the next load. Copy
-//!   what the other process wrote once ([`Shared::read`]), and check the copy.
+//!   only atomic words, and copies of bytes (the module `raw`). A load gives a value that somebody wrote, and nothing
+//!   follows from it for the next load. Copy what the other process wrote once ([`Shared::read`]), and check the copy.
 //!
 //! The rings of the crate `ring` lie in it, and the buffers of the crate `channel`.
 

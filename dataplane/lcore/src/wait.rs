@@ -4,8 +4,9 @@
 //! mailbox's doorbell, never past the role's deadline. Timer slack is 1 ns: with the default of 50 us, a sleep of 20 us
 //! takes 80.
 //!
-//! The order before sleep: arm the mailbox and the role's own sources of work, poll everything once more, compute the deadline, sleep. The last poll finds
-//! whatever came before it; whatever comes later makes a descriptor readable or rings the bell.
+//! The order before sleep: arm the mailbox and the role's own sources of work, poll everything once more, compute the
+//! deadline, sleep. The last poll finds whatever came before it; whatever comes later makes a descriptor readable or
+//! rings the bell.
 
 use crate::clock::Clock;
 use crate::poll::{Lcore, Polled};
