@@ -48,7 +48,7 @@ frame::counters! {
 }
 
 frame::counters! {
-    /// What a master's leases count. No role has them yet.
+    /// What a master's leases count. No program shows them yet.
     pub struct LoanCounters {
         /// CONNECT records that were sent, with repetitions.
         connects_out,

@@ -4,8 +4,6 @@
 //! a [`Lender`] tells [`Resources`] what to do with them. Secrets and epochs are arguments. `docs/paging.md` is the
 //! design, and `docs/wire-format.md` has the bytes.
 //!
-//! **No role uses this yet.**
-//!
 //! | module | what |
 //! |---|---|
 //! | [`key`] | the connect key, secrets and their locks |

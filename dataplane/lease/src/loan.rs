@@ -169,6 +169,17 @@ impl Loan {
         matches!(self.phase, Phase::Open { .. })
     }
 
+    /// Whether there is neither a session nor anything to be sent.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Whether there is a session, and the slave has answered all that was asked of it: units that are wanted and not
+    /// there are such that it did not have.
+    pub fn is_settled(&self) -> bool {
+        self.is_open() && self.answered && !self.has_news()
+    }
+
     /// How many units the slave wants back, and until when.
     pub fn recall(&self) -> Option<(u32, Time)> {
         self.recall
@@ -186,6 +197,11 @@ impl Loan {
     /// Wants so many units in total. Fewer than it has makes no difference: see [`give_back`](Self::give_back).
     pub fn want(&mut self, units: u32) {
         self.want = units;
+    }
+
+    /// How many units it wants in total.
+    pub fn wanted(&self) -> u32 {
+        self.want
     }
 
     /// Gives units back. The caller uses them no more, and no request on them is outstanding.

@@ -1,0 +1,121 @@
+//! What the master has of one slave: its loan, the session, its units, and the requests that wait for it.
+
+use crate::extents::Extents;
+use crate::pending::Waiting;
+use crate::request::EXTENTS_PER_UNIT;
+use crate::units::Units;
+use frame::Time;
+use frame::time::FOREVER;
+use lease::Loan;
+use transport::Qpn;
+use wire::lease::{PairEnd, SECRET_LEN};
+use wire::rc::PathMtu;
+
+/// A session that is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenSession {
+    pub(crate) rkey: u32,
+    pub(crate) path_mtu: PathMtu,
+}
+
+/// The own ends of the two queue pairs: those of a session, or proposed for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnPairs {
+    pub(crate) qpns: [Qpn; 2],
+    pub(crate) ends: [PairEnd; 2],
+}
+
+/// One slave that the master has connected to. Its number in the list of connections is the number of its path.
+pub(crate) struct Connection {
+    pub(crate) slave: u32,
+    /// The boot of the slave that the loan is of.
+    pub(crate) epoch: u64,
+    pub(crate) loan: Loan,
+    /// The secret whose lock the slave has. While there is one, a new session resumes the lease.
+    pub(crate) secret: Option<[u8; SECRET_LEN]>,
+    /// The secret of the session that is being opened.
+    pub(crate) proposed: [u8; SECRET_LEN],
+    pub(crate) pairs: Option<OwnPairs>,
+    pub(crate) session: Option<OpenSession>,
+    /// A queue pair failed, or the path MTU shrank: the session must be opened anew.
+    pub(crate) is_broken: bool,
+    /// The session failed because the slave did not answer.
+    pub(crate) is_silent: bool,
+    /// Since when there has been no session.
+    pub(crate) without_session: Time,
+    /// When the session is opened again after a refusal, or [`FOREVER`].
+    pub(crate) retry_at: Time,
+    pub(crate) units: Units,
+    /// Requests that no queue pair has, by urgency.
+    pub(crate) waiting: [Waiting; 2],
+    /// Requests that a session that has ended gave back: they go before those that wait.
+    pub(crate) again: [Waiting; 2],
+    /// Extents that are promised here, and have no place yet.
+    pub(crate) promised: Vec<u32>,
+    /// Units that the slave may still keep for this master, which has given them up: it looked gone.
+    pub(crate) left_behind: u32,
+    /// No extent is promised here until then.
+    pub(crate) avoid_until: Time,
+    /// The gateway that its cargo takes, and the largest IP packet to the slave, in bytes.
+    pub(crate) gateway: Option<usize>,
+    pub(crate) mtu: u16,
+    /// It is in the list of those to be looked after.
+    pub(crate) is_listed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(slave: u32, epoch: u64, loan: Loan) -> Self {
+        Self {
+            slave,
+            epoch,
+            loan,
+            secret: None,
+            proposed: [0; SECRET_LEN],
+            pairs: None,
+            session: None,
+            is_broken: false,
+            is_silent: false,
+            without_session: 0,
+            retry_at: FOREVER,
+            units: Units::default(),
+            waiting: [Waiting::EMPTY; 2],
+            again: [Waiting::EMPTY; 2],
+            promised: Vec::new(),
+            left_behind: 0,
+            avoid_until: 0,
+            gateway: None,
+            mtu: 0,
+            is_listed: false,
+        }
+    }
+
+    /// Units that the extents need that are promised here: a unit has extents of one client.
+    pub(crate) fn units_wanted(&self, extents: &Extents) -> u32 {
+        let mut clients: Vec<u16> =
+            self.promised.iter().filter_map(|extent| Some(extents.get(*extent)?.client)).collect();
+        clients.sort_unstable();
+        // At most as many as there are extents.
+        clients.chunk_by(|a, b| a == b).map(|of_one| (of_one.len() as u32).div_ceil(EXTENTS_PER_UNIT)).sum()
+    }
+
+    /// Whether the loan wants what the promised extents need.
+    pub(crate) fn has_asked(&self, extents: &Extents) -> bool {
+        self.loan.wanted() >= self.units.held() + self.units_wanted(extents)
+    }
+
+    /// Whether nothing here is needed by anybody.
+    pub(crate) fn is_unused(&self) -> bool {
+        let waits = self.waiting.iter().chain(&self.again).any(|list| !list.is_empty());
+        self.units.used() == 0 && self.promised.is_empty() && !waits
+    }
+
+    /// Whether its place can be given to another slave.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.is_unused() && self.units.held() == 0 && self.loan.is_closed() && self.pairs.is_none()
+    }
+
+    /// When the loan has something to do, or is to be opened again.
+    pub(crate) fn deadline(&self) -> Time {
+        self.loan.deadline().unwrap_or(FOREVER).min(self.retry_at)
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the master: against slaves that lend, through gateways, over a network that loses.
+
+mod hostile;
+mod lender;
+mod life;
+mod losses;
+mod rng;
+mod seeds;
+mod world;
