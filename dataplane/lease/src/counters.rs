@@ -1,7 +1,7 @@
 //! The counters of both ends.
 
 frame::counters! {
-    /// What the leases of a slave count. No role has them yet. Each refused message is in one of the counters
+    /// What the leases of all slaves of a farm count. Each refused message is in one of the counters
     /// `connects_refused` and `lease_dropped_*`.
     pub struct LenderCounters {
         /// CONNECT records that came in.

@@ -1,6 +1,7 @@
 //! What a farm counts.
 //!
-//! Always: `records_in = echo_replied + link_consumed + pattern_consumed + refused_source + ` the sum of `dropped_*`.
+//! Always: `records_in = echo_replied + link_consumed + pattern_consumed + lending_consumed + refused_source + ` the
+//! sum of `dropped_*`.
 //! And `pattern_consumed = pattern_ok + pattern_bad_content + pattern_reordered + pattern_duplicate + pattern_late`.
 
 frame::counters! {
@@ -16,6 +17,10 @@ frame::counters! {
         link_consumed,
         /// PATTERN records that ended here.
         pattern_consumed,
+        /// Messages of leases and packets of queue pairs that ended here; what became of them is counted by both.
+        lending_consumed,
+        /// Messages of leases among lending_consumed that were not read: no frame was free for the answer, or the slave is not registered with the gateway. Masters repeat them.
+        lease_unanswered,
         /// Records that came from another address than that of a gateway of ours.
         refused_source,
         /// Records for a slave id that is not ours.
@@ -92,7 +97,7 @@ impl FarmCounters {
 
     /// Whether every record that came in is accounted for.
     pub fn balance(&self) -> bool {
-        let consumed = self.link_consumed.get() + self.pattern_consumed.get();
+        let consumed = self.link_consumed.get() + self.pattern_consumed.get() + self.lending_consumed.get();
         self.records_in.get() == self.echo_replied.get() + consumed + self.dropped()
     }
 }

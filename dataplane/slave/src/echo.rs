@@ -1,6 +1,7 @@
 //! Answers ECHO and checks PATTERN in one pass over a received frame, which becomes the answer.
 
 use crate::counters::FarmCounters;
+use crate::lending::is_lending;
 use crate::roster::Roster;
 use crate::sequence::{Order, Streams};
 use frame::Frame;
@@ -15,6 +16,15 @@ enum Verdict {
     Gone,
 }
 
+/// Takes the records that are neither ECHO nor PATTERN, with the number of their slave.
+pub(crate) trait Others {
+    /// Takes a HEARTBEAT_ACK.
+    fn acknowledge(&mut self, index: u32, record: &Record<'_>);
+
+    /// Takes a message of a lease, or a packet of a reliable connection. Returns whether the farm lends.
+    fn lend(&mut self, index: u32, record: &Record<'_>) -> bool;
+}
+
 /// Serves the records of one frame from a gateway, or from any sender if the farm answers any source.
 pub(crate) struct Server<'a> {
     pub(crate) roster: &'a Roster,
@@ -26,15 +36,15 @@ impl Server<'_> {
     /// Serves all records. Returns how many remain in the frame: the ECHO_REPLYs, in order, and nothing else.
     ///
     /// A frame of only ECHOs is changed in place: the type of each record is rewritten and no byte moves. Otherwise the
-    /// answers move together. Neither makes the datagram longer, so an answer fits wherever its question passed. `link`
-    /// takes each HEARTBEAT_ACK of a slave of this farm, with that slave's number.
-    pub(crate) fn serve(&mut self, frame: &mut Frame, mut link: impl FnMut(u32, &Record<'_>)) -> u16 {
+    /// answers move together. Neither makes the datagram longer, so an answer fits wherever its question passed.
+    /// `others` takes the other records of slaves of this farm.
+    pub(crate) fn serve(&mut self, frame: &mut Frame, others: &mut impl Others) -> u16 {
         let data = frame.data_mut();
         let (mut at, mut kept, mut records, mut replied) = (0, 0, 0u64, 0u16);
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
             records += 1;
             let (len, verdict) = match Record::first(rest) {
-                Ok(record) => match self.judge(&record, &mut link) {
+                Ok(record) => match self.judge(&record, others) {
                     Some(verdict) => (record.bytes().len(), verdict),
                     None => break,
                 },
@@ -64,7 +74,7 @@ impl Server<'_> {
     }
 
     /// Decides about one record; `None` if the rest of the datagram cannot be trusted.
-    fn judge(&mut self, record: &Record<'_>, link: &mut impl FnMut(u32, &Record<'_>)) -> Option<Verdict> {
+    fn judge(&mut self, record: &Record<'_>, others: &mut impl Others) -> Option<Verdict> {
         let header = record.header();
         let Some(index) = self.roster.index(header.slave_id()) else {
             if self.roster.scale().slave_id(header.slave_id()).is_none() {
@@ -82,8 +92,9 @@ impl Server<'_> {
             }
             MsgType::HEARTBEAT_ACK => {
                 self.counters.link_consumed.add(1);
-                link(index, record);
+                others.acknowledge(index, record);
             }
+            msg_type if is_lending(msg_type) && others.lend(index, record) => self.counters.lending_consumed.add(1),
             _ => self.counters.dropped_unknown_type.add(1),
         }
         Some(Verdict::Gone)
@@ -161,6 +172,8 @@ mod tests {
         roster: Roster,
         streams: Streams,
         counters: FarmCounters,
+        lends: bool,
+        lent: Vec<(u32, MsgType)>,
     }
 
     impl Bench {
@@ -168,17 +181,54 @@ mod tests {
         fn new() -> Self {
             let ids = Ids::range(Scale::default(), 10, 10).unwrap();
             let roster = Roster::new(Scale::default(), vec![ids]).unwrap();
-            Self { pool: pool(), roster, streams: Streams::new(10, 2), counters: FarmCounters::default() }
+            let counters = FarmCounters::default();
+            Self { pool: pool(), roster, streams: Streams::new(10, 2), counters, lends: false, lent: Vec::new() }
         }
 
         fn serve(&mut self, datagram: &[u8]) -> (Vec<u8>, u16, Vec<u32>) {
             let mut frame = self.pool.alloc().unwrap();
             assert!(frame.append(datagram));
-            let mut acks = Vec::new();
+            let mut others = Noted { lends: self.lends, ..Noted::default() };
             let mut server = Server { roster: &self.roster, streams: &mut self.streams, counters: &self.counters };
-            let replied = server.serve(&mut frame, |index, _| acks.push(index));
-            (frame.data().to_vec(), replied, acks)
+            let replied = server.serve(&mut frame, &mut others);
+            self.lent.extend(others.lent);
+            (frame.data().to_vec(), replied, others.acks)
         }
+    }
+
+    #[derive(Default)]
+    struct Noted {
+        lends: bool,
+        acks: Vec<u32>,
+        lent: Vec<(u32, MsgType)>,
+    }
+
+    impl Others for Noted {
+        fn acknowledge(&mut self, index: u32, _: &Record<'_>) {
+            self.acks.push(index);
+        }
+
+        fn lend(&mut self, index: u32, record: &Record<'_>) -> bool {
+            if self.lends {
+                self.lent.push((index, record.header().msg_type()));
+            }
+            self.lends
+        }
+    }
+
+    #[test]
+    fn one_walk_serves_echoes_and_what_a_lender_takes() {
+        let mut bench = Bench { lends: true, ..Bench::new() };
+        let types = [MsgType::CONNECT, MsgType::CONNECT_REPLY, MsgType::RC, MsgType::DISCONNECT];
+        let between = types.iter().flat_map(|&msg_type| record(msg_type, 12, b"x"));
+        let datagram: Vec<u8> =
+            record(MsgType::ECHO, 10, b"a").into_iter().chain(between).chain(record(MsgType::ECHO, 11, b"b")).collect();
+        let expected = [record(MsgType::ECHO_REPLY, 10, b"a"), record(MsgType::ECHO_REPLY, 11, b"b")].concat();
+        assert_eq!(bench.serve(&datagram), (expected, 2, vec![]));
+        assert_eq!(bench.lent, [(2, MsgType::CONNECT), (2, MsgType::RC), (2, MsgType::DISCONNECT)]);
+        let counters = &bench.counters;
+        assert_eq!((counters.lending_consumed.get(), counters.dropped_unknown_type.get()), (3, 1));
+        assert!(counters.balance());
     }
 
     #[test]

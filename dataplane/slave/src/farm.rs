@@ -3,6 +3,8 @@
 use crate::counters::FarmCounters;
 use crate::echo::{Server, refuse};
 use crate::ids::{Ids, IdsError};
+use crate::inside::Inside;
+use crate::lending::{Lending, LendingConfig, LendingError, LendingView};
 use crate::report::{EventSink, FarmEvent};
 use crate::roster::Roster;
 use crate::sequence::Streams;
@@ -26,6 +28,8 @@ pub struct FarmConfig {
     pub answer_any: bool,
     /// How many streams of PATTERN records are distinguished for each slave, at least 1: one for each master.
     pub streams: u8,
+    /// The memory that the slaves lend, if they lend any.
+    pub lending: Option<LendingConfig>,
 }
 
 impl FarmConfig {
@@ -38,6 +42,7 @@ impl FarmConfig {
             credential: Credential::None,
             answer_any: false,
             streams: DEFAULT_STREAMS,
+            lending: None,
         }
     }
 
@@ -50,6 +55,7 @@ impl FarmConfig {
             credential: Credential::None,
             answer_any: true,
             streams: DEFAULT_STREAMS,
+            lending: None,
         }
     }
 }
@@ -81,13 +87,17 @@ pub enum FarmError {
     /// Slaves that nobody can reach.
     #[error("a slave without a gateway answers nobody: name its gateway, or answer any address")]
     Unreachable,
+    /// It cannot lend as it is configured.
+    #[error(transparent)]
+    Lending(#[from] LendingError),
 }
 
 /// Commands of other threads for a farm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FarmCommand {
-    /// Stop traffic and heartbeats. A farm holds nothing, so it is drained at once. Records that still come are
-    /// answered.
+    /// Stop traffic and heartbeats. A farm that lends nothing holds nothing, so it is drained at once. A farm that
+    /// lends recalls everything first, and announces itself until all has come back and is scrubbed. Records that still
+    /// come are answered.
     Drain,
     /// Send PATTERN records upward; replaces running traffic. The sizes must have been checked, see
     /// [`TrafficConfig::check`]; with wrong sizes nothing is sent.
@@ -101,6 +111,16 @@ pub enum FarmCommand {
     /// The largest IP packet that each slave can take from now on, in bytes, at least 576. The next heartbeats announce
     /// it.
     SetMtu(u16),
+    /// The farm lends at most so many units from now on. What is lent beyond that is recalled, and taken by force at
+    /// the end of the time.
+    LendLimit {
+        /// Units of 64 MiB, of all slaves of the farm together.
+        units: u32,
+        /// How long masters have to give units back, in nanoseconds.
+        within: Time,
+    },
+    /// This unit of the memory is zero again.
+    Scrubbed(u32),
 }
 
 /// Slaves that answer ECHO, check PATTERN, and announce themselves.
@@ -113,6 +133,7 @@ pub struct Farm {
     has_a_choice: bool,
     streams: Streams,
     traffic: Traffic,
+    lending: Option<Box<Lending>>,
     answer_any: bool,
     draining: bool,
     counters: Arc<FarmCounters>,
@@ -128,9 +149,10 @@ impl Farm {
     /// # Errors
     /// The error is [`FarmError::Ids`] when there is no slave. It is [`FarmError::Twice`] when an id is in two lists.
     /// It is [`FarmError::Scale`] when ids are of another scale. [`FarmError::Unreachable`], [`FarmError::Gateways`]
-    /// and [`FarmError::SameGateway`] say that a list of gateways is empty, is too long, or names one twice.
+    /// and [`FarmError::SameGateway`] say that a list of gateways is empty, is too long, or names one twice. It is
+    /// [`FarmError::Lending`] when the farm cannot lend as it is configured.
     pub fn new(config: FarmConfig, now: Time, sink: impl FnMut(FarmEvent) + Send + 'static) -> Result<Self, FarmError> {
-        let FarmConfig { slaves, node, credential, answer_any, streams } = config;
+        let FarmConfig { slaves, node, credential, answer_any, streams, lending } = config;
         if slaves.is_empty() {
             return Err(IdsError::Empty.into());
         }
@@ -147,8 +169,16 @@ impl Farm {
         let sites: Vec<Site> = slaves.iter().map(site).collect();
         let sets = slaves.into_iter().map(|(_, ids)| ids).collect();
         let roster = Roster::new(node.scale, sets).map_err(FarmError::Twice)?;
+        let lending = match lending {
+            Some(lending) => {
+                let ids = (0..roster.len()).filter_map(|index| Some(roster.id(index)?.get())).collect();
+                Some(Box::new(Lending::new(lending, node.scale, node.boot_epoch, ids, now)?))
+            }
+            None => None,
+        };
         Ok(Self {
             streams: Streams::new(roster.len(), streams),
+            lending,
             traffic: Traffic::new(roster.len(), node.boot_epoch),
             node,
             roster,
@@ -178,6 +208,11 @@ impl Farm {
     /// The counters, for others to read.
     pub fn counters(&self) -> &Arc<FarmCounters> {
         &self.counters
+    }
+
+    /// What it lends, for others to read; `None` if it lends nothing.
+    pub fn lending(&self) -> Option<Arc<LendingView>> {
+        Some(Arc::clone(self.lending.as_ref()?.view()))
     }
 
     /// How many slaves there are.
@@ -226,7 +261,7 @@ impl Farm {
     }
 
     fn take(&mut self, now: Time, datagram: Datagram, out: &mut Outbox) {
-        let Datagram { mut frame, peer, .. } = datagram;
+        let Datagram { mut frame, peer, ce, .. } = datagram;
         self.counters.datagrams_in.add(1);
         let gateway = self.source(&peer, frame.data());
         // A gateway's raw port sends from its lanes and listens on another port; answers use the path of the questions.
@@ -242,19 +277,11 @@ impl Farm {
             None if self.answer_any => {}
             None => return refuse(&self.counters, frame.data()),
         }
-        let Self { node, roster, sites, streams, counters, sink, .. } = self;
-        let acknowledge = |index: u32, record: &Record<'_>| {
-            let site = roster.group(index).and_then(|(site, local)| Some((sites.get_mut(site)?, local)));
-            let common = &mut Common { config: node, now, counters, sink };
-            let is_known = match (site, &gateway) {
-                (Some((site, local)), Some(gateway)) => site.acknowledge(common, local, gateway, &peer, record),
-                _ => false,
-            };
-            if !is_known {
-                counters.acks_refused.add(1);
-            }
-        };
-        let replies = Server { roster, streams, counters }.serve(&mut frame, acknowledge);
+        let Self { node, roster, sites, streams, counters, sink, lending, .. } = self;
+        let lending = lending.as_deref_mut();
+        let mut inside =
+            Inside { now, node, roster, sites, counters, sink, lending, out, gateway, from: peer, back, ce };
+        let replies = Server { roster, streams, counters }.serve(&mut frame, &mut inside);
         if replies > 0 {
             counters.answers_elsewhere.add(u64::from(is_elsewhere));
             out.send(Datagram::new(frame, back, Class::Up, replies));
@@ -280,24 +307,29 @@ impl Role for Farm {
     }
 
     fn advance(&mut self, now: Time, out: &mut Outbox) {
-        if self.draining {
-            return;
-        }
-        let Self { node, roster, sites, traffic, counters, sink, .. } = self;
+        let is_done = self.is_drained();
+        let Self { node, roster, sites, traffic, counters, sink, lending, .. } = self;
         let common = &mut Common { config: node, now, counters, sink };
-        sites.iter_mut().for_each(|site| site.advance(common, out));
-        let route = |index| {
+        // While something is lent, its masters must reach it.
+        if !is_done {
+            sites.iter_mut().for_each(|site| site.advance(common, out));
+        }
+        let mut route = |index| {
             let (site, local) = roster.group(index)?;
             sites.get_mut(site)?.route(common, local)
         };
+        if let Some(lending) = lending {
+            lending.advance(now, &mut route, out);
+        }
         traffic.advance(now, roster, route, counters, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        if self.draining {
+        if self.is_drained() {
             return None;
         }
-        self.sites.iter().filter_map(Site::deadline).chain(self.traffic.deadline()).min()
+        let lending = self.lending.as_ref().and_then(|lending| lending.deadline());
+        self.sites.iter().filter_map(Site::deadline).chain(self.traffic.deadline()).chain(lending).min()
     }
 
     fn command(&mut self, now: Time, command: FarmCommand, _out: &mut Outbox) {
@@ -305,6 +337,20 @@ impl Role for Farm {
             FarmCommand::Drain => {
                 self.traffic.stop();
                 self.draining = true;
+                if let Some(lending) = &mut self.lending {
+                    lending.leave(now);
+                }
+            }
+            FarmCommand::LendLimit { units, within } => {
+                // A farm that leaves lends nothing more.
+                if let Some(lending) = self.lending.as_mut().filter(|_| !self.draining) {
+                    lending.set_limit(now, units, within);
+                }
+            }
+            FarmCommand::Scrubbed(unit) => {
+                if let Some(lending) = &mut self.lending {
+                    lending.scrubbed(now, unit);
+                }
             }
             FarmCommand::StartTraffic(config) if config.check().is_ok() && !self.draining => {
                 self.traffic.start(now, config);
@@ -322,7 +368,7 @@ impl Role for Farm {
     }
 
     fn is_drained(&self) -> bool {
-        self.draining
+        self.draining && self.lending.as_ref().is_none_or(|lending| lending.is_drained())
     }
 
     fn frames_held(&self) -> usize {

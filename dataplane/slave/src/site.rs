@@ -96,6 +96,13 @@ impl Site {
         Some((*group.gateway(), group.mtu(local)?.min(common.config.max_ip_packet)))
     }
 
+    /// The largest IP packet of a slave's cargo towards a gateway, in bytes; `None` while it is not registered there.
+    #[inline]
+    pub(crate) fn mtu_towards(&self, config: &NodeConfig, local: u32, gateway: &Peer) -> Option<u16> {
+        let group = self.groups.iter().find(|group| is_gateway(group.gateway(), gateway))?;
+        Some(group.mtu(local)?.min(config.max_ip_packet))
+    }
+
     /// Where answers of this many bytes go instead of back to `source`. `None` unless that gateway drains or is silent.
     pub(crate) fn way_back(&mut self, common: &mut Common<'_>, local: u32, source: &Peer, len: usize) -> Option<Peer> {
         let at = self.gateways().position(|gateway| gateway == source)?;

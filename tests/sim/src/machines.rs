@@ -189,6 +189,7 @@ impl Cluster {
             credential: self.credential(),
             answer_any: false,
             streams: 4,
+            lending: None,
         };
         let farm = Farm::new(config, self.now, |_| {}).expect("the farm is right");
         Core::new(0, &[Place::first(who)], self.node_sizes(mtu), None, |_| farm)

@@ -74,6 +74,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
             slaves: vec![(gateways.clone(), ids.clone())],
             answer_any: false,
             streams: slave::farm::DEFAULT_STREAMS,
+            lending: None,
         };
         let events = events.clone();
         // If printing is too slow, a report is lost; the counters are not.

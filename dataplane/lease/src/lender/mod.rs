@@ -81,12 +81,32 @@ pub struct Lender {
     /// How many answers were made.
     replies: u64,
     leaving: bool,
+    /// What the gauges have of this lender: several lenders may share them.
+    shown: Books,
     counters: Arc<LenderCounters>,
+}
+
+/// One lease, for people who look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Its place, below [`LenderConfig::leases`].
+    pub place: u16,
+    /// Whose it is.
+    pub master: u16,
+    /// Units that it has.
+    pub units: u32,
+    /// Units that are recalled of it and not given back yet.
+    pub recalled: u32,
 }
 
 impl Lender {
     /// A lender without leases, whose memory is all clean. `secret` is random, and no other boot has it.
     pub fn new(config: LenderConfig, secret: [u8; 32]) -> Self {
+        Self::sharing(config, secret, Arc::default())
+    }
+
+    /// The same for one of several lenders of one thread, which count together.
+    pub fn sharing(config: LenderConfig, secret: [u8; 32], counters: Arc<LenderCounters>) -> Self {
         Self {
             secret: BootSecret::new(secret),
             stock: Stock::new(config.units),
@@ -96,7 +116,8 @@ impl Lender {
             budget: StrangerBudget::new(),
             replies: 0,
             leaving: false,
-            counters: Arc::default(),
+            shown: Books::default(),
+            counters,
             config,
         }
     }
@@ -117,6 +138,16 @@ impl Lender {
             recalled: self.leases().map(|lease| lease.debt.units).sum(),
             leases: self.leases().count() as u32,
         }
+    }
+
+    /// All leases that there are.
+    pub fn held_leases(&self) -> impl Iterator<Item = HeldLease> + '_ {
+        // There are as many places as a u16 counts at most.
+        self.places.iter().enumerate().filter_map(|(place, entry)| {
+            let lease = entry.lease.as_ref()?;
+            let (units, recalled) = (lease.held(), lease.debt.units);
+            Some(HeldLease { place: place as u16, master: entry.master, units, recalled })
+        })
     }
 
     /// The units of a master's lease, if it has one.
@@ -454,11 +485,13 @@ impl Lender {
         renewed.chain(self.places.iter().filter_map(|place| place.ended)).max()
     }
 
-    fn gauge(&self) {
-        let books = self.books();
-        self.counters.leases.set(books.leases.into());
-        self.counters.units_leased.set(books.leased.into());
-        self.counters.units_dirty.set(books.dirty.into());
-        self.counters.units_recalled.set(books.recalled.into());
+    fn gauge(&mut self) {
+        let (was, is) = (self.shown, self.books());
+        let show = |gauge: &frame::Counter, was: u32, is: u32| gauge.add(u64::from(is).wrapping_sub(was.into()));
+        show(&self.counters.leases, was.leases, is.leases);
+        show(&self.counters.units_leased, was.leased, is.leased);
+        show(&self.counters.units_dirty, was.dirty, is.dirty);
+        show(&self.counters.units_recalled, was.recalled, is.recalled);
+        self.shown = is;
     }
 }

@@ -73,7 +73,7 @@ fn heartbeats(bytes: &[u8]) -> Vec<Heartbeat> {
 }
 
 /// Answers as a gateway does. A stranger gets a cookie; a slave that sends the cookie back is registered.
-fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
+pub(crate) fn answer(heartbeat: &Heartbeat) -> Vec<u8> {
     answer_with(heartbeat, 1280)
 }
 
