@@ -5,11 +5,14 @@ use crate::pending::Waiting;
 use crate::request::EXTENTS_PER_UNIT;
 use crate::units::Units;
 use frame::Time;
-use frame::time::FOREVER;
+use frame::time::{FOREVER, SECOND};
 use lease::Loan;
 use transport::Qpn;
 use wire::lease::{PairEnd, SECRET_LEN};
 use wire::rc::PathMtu;
+
+/// How long extents wait for a slave before they get another one, in nanoseconds.
+const PATIENCE: Time = SECOND;
 
 /// A session that is open.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) again: [Waiting; 2],
     /// Extents that are promised here, and have no place yet.
     pub(crate) promised: Vec<u32>,
+    /// Since when there have been such extents.
+    pub(crate) promised_at: Time,
     /// Units that the slave may still keep for this master, which has given them up: it looked gone.
     pub(crate) left_behind: u32,
     /// No extent is promised here until then.
@@ -81,6 +86,7 @@ impl Connection {
             waiting: [Waiting::EMPTY; 2],
             again: [Waiting::EMPTY; 2],
             promised: Vec::new(),
+            promised_at: 0,
             left_behind: 0,
             avoid_until: 0,
             gateway: None,
@@ -114,8 +120,22 @@ impl Connection {
         self.is_unused() && self.units.held() == 0 && self.loan.is_closed() && self.pairs.is_none()
     }
 
-    /// When the loan has something to do, or is to be opened again.
+    /// An extent is promised here.
+    pub(crate) fn promise(&mut self, now: Time, extent: u32) {
+        if self.promised.is_empty() {
+            self.promised_at = now;
+        }
+        self.promised.push(extent);
+    }
+
+    /// Whether a promise was not kept for too long: the slave does not answer.
+    pub(crate) fn is_late(&self, now: Time) -> bool {
+        !self.promised.is_empty() && now >= self.promised_at + PATIENCE
+    }
+
+    /// When the loan has something to do, or is to be opened again, or a promise is late.
     pub(crate) fn deadline(&self) -> Time {
-        self.loan.deadline().unwrap_or(FOREVER).min(self.retry_at)
+        let late = if self.promised.is_empty() { FOREVER } else { self.promised_at + PATIENCE };
+        self.loan.deadline().unwrap_or(FOREVER).min(self.retry_at).min(late)
     }
 }

@@ -21,6 +21,9 @@ const TRY_AGAIN: Time = 50 * MILLISECOND;
 /// How long no extent is promised at a slave that had less than it announced.
 pub(super) const AVOID: Time = SECOND;
 
+/// The most extents for which slaves are chosen in one poll.
+pub(super) const AT_ONCE: u32 = 64;
+
 /// How many slaves are drawn before all are looked at.
 const DRAWS: usize = 16;
 
@@ -92,8 +95,14 @@ impl<M: Memory> Master<M> {
         let is_open = |extent: &&u32| {
             self.extents.get(**extent).is_some_and(|extent| extent.state == ExtentState::Promised(None))
         };
-        let open: Vec<u32> = allocation.extents.iter().filter(is_open).copied().collect();
+        let open: Vec<u32> = allocation.extents.iter().filter(is_open).copied().take(AT_ONCE as usize + 1).collect();
         for extent in open {
+            if self.to_place == 0 {
+                // The others have their turn in the next poll.
+                self.place_at = now;
+                return true;
+            }
+            self.to_place -= 1;
             let taken = if apart { self.domains_of(number) } else { Vec::new() };
             let Some(slave) = self.draw(now, client, &taken) else { return false };
             let Some(path) = self.connect_to(slave) else { return false };
@@ -101,7 +110,7 @@ impl<M: Memory> Master<M> {
                 extent.state = ExtentState::Promised(Some(path));
             }
             if let Some(connection) = self.connections.get_mut(path as usize) {
-                connection.promised.push(extent);
+                connection.promise(now, extent);
             }
             self.list(path);
         }
@@ -129,7 +138,9 @@ impl<M: Memory> Master<M> {
             let number = self.random.below(slaves);
             let Some((room, slave)) = self.candidate(now, client, number, taken) else { continue };
             found += 1;
-            best = best.max(Some((room, slave)));
+            if best.is_none_or(|(most, _)| room > most) {
+                best = Some((room, slave));
+            }
             if found == 2 {
                 break;
             }
@@ -199,10 +210,10 @@ impl<M: Memory> Master<M> {
         Some(path)
     }
 
-    /// Extents that are promised at a path, and have no place, get another slave.
-    pub(super) fn promise_elsewhere(&mut self, now: Time, path: u32) {
+    /// Extents that are promised at a path, and have no place, get another slave. Nothing is promised here for a while.
+    pub(super) fn promise_elsewhere(&mut self, now: Time, path: u32, avoid: Time) {
         let Some(connection) = self.connections.get_mut(path as usize) else { return };
-        connection.avoid_until = connection.avoid_until.max(now + AVOID);
+        connection.avoid_until = connection.avoid_until.max(now + avoid);
         for extent in std::mem::take(&mut connection.promised) {
             if let Some(extent) = self.extents.get_mut(extent) {
                 extent.state = ExtentState::Promised(None);

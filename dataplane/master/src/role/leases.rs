@@ -1,6 +1,7 @@
 //! The loans: what slaves say, what is said to them, and what follows.
 
-use super::Master;
+use super::allocation::{AT_ONCE, AVOID};
+use super::{LOAN_TICK, Master};
 use crate::event::MasterEvent;
 use crate::extents::ExtentState;
 use crate::request::{Loss, Urgency};
@@ -95,7 +96,7 @@ impl<M: Memory> Master<M> {
                 if has_units {
                     return self.lose_slave(now, path, Loss::LeaseEnded);
                 }
-                self.promise_elsewhere(now, path);
+                self.promise_elsewhere(now, path, AVOID);
             }
         }
     }
@@ -108,6 +109,7 @@ impl<M: Memory> Master<M> {
 
     /// Looks after all connections where something has changed.
     pub(super) fn look_after(&mut self, now: Time) {
+        self.to_place = AT_ONCE;
         self.place(now);
         let mut has_changed = false;
         while let Some(path) = self.listed.pop() {
@@ -147,21 +149,32 @@ impl<M: Memory> Master<M> {
     /// The slave wants units back: those without extents go, and the clients of the others are told.
     fn heed_recall(&mut self, now: Time, path: u32) {
         let Some(connection) = self.connections.get_mut(path as usize) else { return };
-        let recall = connection.loan.recall().filter(|_| connection.session.is_some());
-        let (units, until) = recall.unwrap_or((0, 0));
+        let (units, until) = connection.loan.recall().unwrap_or((0, 0));
+        if units > 0 && !connection.loan.is_settled() {
+            // The slave has not heard yet what came back: it would be counted twice.
+            return;
+        }
         let mut told = Vec::new();
         connection.units.recall(units, |extent| told.push(extent));
         if units > 0 {
-            self.promise_elsewhere(now, path);
+            self.promise_elsewhere(now, path, AVOID);
         }
         for place in told {
-            let Some(extent) = self.extents.get(place) else { continue };
-            let is_live = matches!(extent.state, ExtentState::Live(..));
-            if is_live && !self.allocations.iter().any(|of| of.has(place)) {
-                let (client, extent) = (self.clients.id(extent.client), self.extents.id(place));
-                self.counters.extents_recalled.add(1);
-                self.tell(MasterEvent::ExtentRecalled { client, extent, until });
+            let is_unheard = self.allocations.iter().any(|of| of.has(place));
+            let Some(extent) = self.extents.get_mut(place) else { continue };
+            let (ExtentState::Live(_, slot), client) = (extent.state, extent.client) else { continue };
+            if is_unheard {
+                // Nobody has heard of it yet: it gets another place.
+                extent.state = ExtentState::Promised(None);
+                self.place_at = now;
+                if let Some(connection) = self.connections.get_mut(path as usize) {
+                    connection.units.give_back(slot);
+                }
+                continue;
             }
+            let (client, extent) = (self.clients.id(client), self.extents.id(place));
+            self.counters.extents_recalled.add(1);
+            self.tell(MasterEvent::ExtentRecalled { client, extent, until });
         }
     }
 
@@ -170,6 +183,9 @@ impl<M: Memory> Master<M> {
         let Some(connection) = self.connections.get_mut(path as usize) else { return };
         if connection.promised.is_empty() {
             return;
+        }
+        if connection.is_late(now) {
+            return self.promise_elsewhere(now, path, REFUSED);
         }
         let (units, extents) = (&mut connection.units, &mut self.extents);
         if connection.session.is_some() {
@@ -183,7 +199,7 @@ impl<M: Memory> Master<M> {
             });
             // The slave has answered, and had no more.
             if !connection.promised.is_empty() && connection.loan.is_settled() && connection.has_asked(extents) {
-                self.promise_elsewhere(now, path);
+                self.promise_elsewhere(now, path, AVOID);
             }
             return;
         }
@@ -234,13 +250,18 @@ impl<M: Memory> Master<M> {
                 self.open_session(now, path);
             }
             let Some(connection) = self.connections.get_mut(path as usize) else { continue };
-            if let Some(event) = connection.loan.advance(now) {
-                self.loan_changed(now, path, event);
+            let is_late = connection.is_late(now);
+            let event = connection.loan.advance(now);
+            if is_late || event.is_some() {
                 self.list(path);
+            }
+            if let Some(event) = event {
+                self.loan_changed(now, path, event);
             }
             let again = self.send_loan(now, path, out);
             let Some(connection) = self.connections.get(path as usize) else { continue };
-            match connection.deadline().max(again) {
+            // Never again in this poll, whatever is late.
+            match connection.deadline().max(again).max(now + LOAN_TICK) {
                 FOREVER => {}
                 deadline => self.wheel.schedule(path, deadline),
             }

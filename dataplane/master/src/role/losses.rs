@@ -1,6 +1,7 @@
 //! Extents are freed or lost, and requests on them end.
 
 use super::Master;
+use super::allocation::AVOID;
 use crate::event::MasterEvent;
 use crate::extents::ExtentState;
 use crate::pending::Waiting;
@@ -90,7 +91,7 @@ impl<M: Memory> Master<M> {
             connection.retry_at = frame::time::FOREVER;
         }
         self.end_lost(now, path);
-        self.promise_elsewhere(now, path);
+        self.promise_elsewhere(now, path, AVOID);
         if units > 0 {
             self.tell(MasterEvent::SlaveLost { slave, loss });
         }

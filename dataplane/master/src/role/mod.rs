@@ -43,6 +43,9 @@ const DOMAIN: u32 = 1;
 /// How late a message of a loan may be.
 const LOAN_TICK: Time = 100 * MICROSECOND;
 
+/// Heartbeat intervals after which the queue pairs of a silent slave fail.
+const GIVE_UP_INTERVALS: u64 = 5;
+
 /// The most bytes in flight to and from one slave.
 const PATH_WINDOW: u32 = 1 << 20;
 
@@ -75,6 +78,8 @@ pub struct Master<M> {
     allocations: Vec<Allocation>,
     /// When extents without a slave are tried again.
     place_at: Time,
+    /// Extents for which slaves can still be chosen in this poll.
+    to_place: u32,
     pending: Pending,
     random: Random,
     /// The next connection whose way is looked at, and when.
@@ -115,6 +120,7 @@ impl<M: Memory> Master<M> {
             queue_depth: config.requests,
             path_window: PATH_WINDOW,
             total_window: config.total_window(),
+            give_up: GIVE_UP_INTERVALS * config.node.interval,
             ..Config::default()
         };
         let blank = PageRequest {
@@ -142,6 +148,7 @@ impl<M: Memory> Master<M> {
             extents: Extents::new(config.extents),
             allocations: Vec::new(),
             place_at: FOREVER,
+            to_place: 0,
             pending: Pending::new(config.requests, blank),
             random: Random::new(config.seed),
             next_way: 0,
@@ -310,9 +317,9 @@ impl<M: Memory> Master<M> {
             self.clients.remove(place);
             // An empty unit was kept for it.
             (0..self.connections.len()).for_each(|path| self.list(path as u32));
+            self.counters.clients.set(self.clients.len() as u64);
             self.tell(MasterEvent::ClientRemoved(id));
         }
-        self.counters.clients.set(self.clients.len() as u64);
     }
 
     fn gauge(&self) {

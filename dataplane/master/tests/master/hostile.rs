@@ -178,3 +178,35 @@ fn a_slave_that_breaks_every_session_ends_requests_and_not_the_master() {
     assert!(done.iter().all(|one| named.contains(&one.status)));
     assert!(done.iter().any(|one| one.status != PageStatus::Done));
 }
+
+#[test]
+fn a_slave_that_gives_a_wrong_key_serves_nothing_and_ends_each_request() {
+    let mut world = World::new(34, &[1], 1);
+    world.start();
+    world.slaves[0].set_lies(true);
+    let (client, buffer) = world.client(64);
+    let extent = world.allocate(client, 1, false).unwrap()[0];
+    let before = fill(&mut world, buffer, 0, 4096, 0xee);
+    world.master.submit(world.now, &[request(client, buffer, extent, PageOp::Read); 8]);
+    let done = world.completions(8);
+    let named = [PageStatus::Refused, PageStatus::Flushed];
+    assert!(done.iter().all(|one| named.contains(&one.status)), "{done:?}");
+    assert_eq!(done[0].status, PageStatus::Refused);
+    assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &before[..]);
+    world.slaves[0].set_lies(false);
+    let now = world.now;
+    world.slaves[0].break_pairs(now);
+    assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
+}
+
+#[test]
+fn a_slave_that_does_not_answer_does_not_hold_up_allocations() {
+    let mut world = World::new(35, &[8, 1], 1);
+    world.start();
+    world.slaves[0].is_old = true;
+    let (client, _) = world.client(64);
+    let extents = world.allocate(client, 32, false).unwrap();
+    let slaves: Vec<_> = extents.iter().map(|extent| world.master.slave_of(client, *extent)).collect();
+    assert!(slaves.iter().all(|slave| *slave == Some(18)), "{slaves:?}");
+    assert_eq!(world.allocate(client, 1, false), Err(master::AllocationRefusal::NoMemory));
+}

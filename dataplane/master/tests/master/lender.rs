@@ -82,8 +82,10 @@ struct Lent {
     /// Where the message that is being handled came from.
     from: Peer,
     rng: Rng,
-    /// READs and WRITEs of the next sessions are refused.
+    /// There are no queue pairs for the next sessions.
     has_no_pairs: bool,
+    /// The next sessions are given another key than that of their region.
+    lies: bool,
 }
 
 impl Lent {
@@ -120,7 +122,8 @@ impl Resources for Lent {
         let region = Region { base: 0, len: memory.len(), access, domain: opening.place.into(), memory };
         let rkey = self.endpoint.register(self.rng.bits() as u32, region).unwrap();
         assert!(self.open.insert(opening.place, ([demand.0, bulk.0], rkey)).is_none());
-        Some(OpenedSession { pairs: [demand.1, bulk.1], rkey })
+        let told = if self.lies { rkey ^ 0x8000_0000 } else { rkey };
+        Some(OpenedSession { pairs: [demand.1, bulk.1], rkey: told })
     }
 
     fn close(&mut self, place: u16) {
@@ -154,6 +157,8 @@ pub(crate) struct TestSlave {
     lent: Lent,
     out: Outbox,
     units: u32,
+    /// It does not know messages of leases.
+    pub(crate) is_old: bool,
 }
 
 impl TestSlave {
@@ -203,9 +208,11 @@ impl TestSlave {
                 from: gateways[0],
                 rng: Rng::new(rng.bits()),
                 has_no_pairs: false,
+                lies: false,
             },
             out: crate::world::outbox(),
             units,
+            is_old: false,
             config,
         }
     }
@@ -221,6 +228,11 @@ impl TestSlave {
     /// Whether it has queue pairs and memory for sessions.
     pub(crate) fn set_room(&mut self, has_room: bool) {
         self.lent.has_no_pairs = !has_room;
+    }
+
+    /// Whether it gives masters a wrong key from now on.
+    pub(crate) fn set_lies(&mut self, lies: bool) {
+        self.lent.lies = lies;
     }
 
     /// All queue pairs fail, as after a fault of its host.
@@ -248,6 +260,7 @@ impl TestSlave {
                         node.handle(&self.config, now, from, &record).ok();
                     }
                 }
+                MsgType::CONNECT | MsgType::DISCONNECT if self.is_old => {}
                 MsgType::CONNECT | MsgType::DISCONNECT => sent.extend(self.take_lease(now, &record)),
                 MsgType::RC => {
                     let master = record.header().master_id();

@@ -118,6 +118,27 @@ fn a_recall_takes_empty_units_and_tells_the_clients_of_the_others() {
 }
 
 #[test]
+fn what_went_back_is_not_recalled_twice() {
+    let (mut world, client, _, extent, _) = written(30, 4);
+    let more = world.allocate(client, 95, false).unwrap();
+    assert_eq!(world.lent(0), 3);
+    // One of the three units is empty then, and kept for the client.
+    more[31..63].iter().for_each(|extent| assert!(world.master.free(client, *extent)));
+    world.run(SECOND);
+    assert_eq!(world.lent(0), 3);
+    let now = world.now;
+    world.slaves[0].lender.set_limit(now, 1, 20 * SECOND);
+    world.run(5 * SECOND);
+    let recalled = world.told.iter().filter_map(|event| match event {
+        MasterEvent::ExtentRecalled { extent, .. } => Some(*extent),
+        _ => None,
+    });
+    let recalled: Vec<ExtentId> = recalled.collect();
+    assert_eq!((world.lent(0), recalled.len()), (2, 32));
+    assert!(!recalled.contains(&extent), "the lowest unit stays");
+}
+
+#[test]
 fn what_does_not_go_back_in_time_is_taken_and_its_extents_are_lost() {
     let (mut world, client, buffer, extent, bytes) = written(26, 2);
     let more = world.allocate(client, 32, false).unwrap();
