@@ -57,6 +57,12 @@ impl Numbers {
         u64::from_le_bytes(self.bytes())
     }
 
+    /// A number below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // The product of the bound and a fraction of 32 bits: a choice of 4,096 is off by less than one in a million.
+        ((u64::from(self.next_u32()) * bound as u64) >> 32) as usize
+    }
+
     fn refill(&mut self) {
         /// Not inlined, so that all of its stack is free again when it returns.
         #[inline(never)]
@@ -86,6 +92,14 @@ impl fmt::Debug for Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_numbers_below_a_bound_come_and_no_other() {
+        let (mut numbers, mut seen) = (Numbers::new(&[3; 32]), [0; 5]);
+        (0..1000).for_each(|_| seen[numbers.below(5)] += 1);
+        assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
+        assert_eq!((numbers.below(1), numbers.below(0)), (0, 0));
+    }
 
     #[test]
     fn numbers_follow_from_the_secret_and_none_is_given_out_twice() {

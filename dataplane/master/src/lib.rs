@@ -19,7 +19,6 @@
 //! | `extents` | all extents, by number |
 //! | `allocation` | an allocation that is not done yet |
 //! | `pending` | requests that are not complete or not polled |
-//! | `random` | random numbers out of a seed |
 #![forbid(unsafe_code)]
 
 mod allocation;
@@ -31,7 +30,6 @@ pub mod event;
 mod extents;
 mod gates;
 mod pending;
-mod random;
 pub mod request;
 pub mod role;
 mod roster;

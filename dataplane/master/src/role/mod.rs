@@ -19,13 +19,12 @@ use crate::event::{MasterCommand, MasterEvent, MasterEvents};
 use crate::extents::{ExtentState, Extents};
 use crate::gates::Gates;
 use crate::pending::Pending;
-use crate::random::Random;
 use crate::request::{BufferKey, ClientId, ExtentId, PageOp, PageRequest, Urgency};
 use crate::roster::Roster;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::wheel::Wheel;
 use frame::{Burst, DatagramView, Outbox, PortId, Role, Table, Time};
-use lease::{ConnectKey, LoanCounters};
+use lease::{ConnectKey, LoanCounters, Numbers};
 use link::NodeConfig;
 use records::{Framing, Side};
 use std::sync::Arc;
@@ -81,7 +80,7 @@ pub struct Master<M> {
     /// Extents for which slaves can still be chosen in this poll.
     to_place: u32,
     pending: Pending,
-    random: Random,
+    random: Numbers,
     /// The next connection whose way is looked at, and when.
     next_way: usize,
     ways_at: Time,
@@ -150,7 +149,7 @@ impl<M: Memory> Master<M> {
             place_at: FOREVER,
             to_place: 0,
             pending: Pending::new(config.requests, blank),
-            random: Random::new(config.seed),
+            random: Numbers::new(&config.seed),
             next_way: 0,
             ways_at: now,
             changed: Vec::new(),
@@ -227,7 +226,7 @@ impl<M: Memory> Master<M> {
             return None;
         }
         let region = Region { base, len: memory.len(), access: Access::LOCAL_WRITE, domain: DOMAIN, memory };
-        let key = BufferKey(self.endpoint.register(self.random.number(), region).ok()?);
+        let key = BufferKey(self.endpoint.register(self.random.next_u32(), region).ok()?);
         holder.buffers.push(key);
         Some(key)
     }

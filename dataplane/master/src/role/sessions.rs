@@ -65,13 +65,13 @@ impl<M: Memory> Master<M> {
     }
 
     fn make_pair(&mut self, now: Time) -> Option<(Qpn, PairEnd)> {
-        let qpn = self.endpoint.create(self.random.number(), DOMAIN).ok()?;
+        let qpn = self.endpoint.create(self.random.next_u32(), DOMAIN).ok()?;
         if self.endpoint.init(qpn).is_err() {
             self.endpoint.destroy(now, qpn).ok();
             return None;
         }
         // A slave requests nothing of a master.
-        let psn = Psn::new(self.random.number());
+        let psn = Psn::new(self.random.next_u32());
         Some((qpn, PairEnd { qpn: qpn.0, psn, read_depth: 0, rnr_timer: RnrTimer::new(0) }))
     }
 
