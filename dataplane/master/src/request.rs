@@ -16,6 +16,9 @@ pub const EXTENTS_PER_UNIT: u32 = 1 << (wire::lease::UNIT_SHIFT - EXTENT_SHIFT);
 pub struct ClientId(u32);
 
 impl ClientId {
+    /// No client has this number.
+    pub const NOBODY: Self = Self(u32::MAX);
+
     pub(crate) const fn new(place: u16, generation: u16) -> Self {
         Self(place as u32 | (generation as u32) << 16)
     }

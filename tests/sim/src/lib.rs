@@ -23,6 +23,7 @@
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
 //! | [`slow`] | destinations behind slow links |
 //! | [`packet`], [`place`] | frames and addresses |
+//! | [`pages`] | masters with clients, gateways, and farms that lend memory |
 //! | [`qp`] | two endpoints of reliable connections over a wire with faults |
 //! | [`queue`], [`rng`], [`trace`] | virtual time, random numbers, the record of a run |
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ pub mod master;
 mod network;
 mod old;
 pub mod packet;
+pub mod pages;
 pub mod place;
 pub mod plan;
 pub mod qp;

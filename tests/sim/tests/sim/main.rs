@@ -7,6 +7,7 @@ mod fair;
 mod ideal;
 mod ledger;
 mod lossy;
+mod pages;
 mod qp;
 mod records;
 mod seeds;

@@ -1,0 +1,466 @@
+//! The roles, and the wire between them.
+
+use super::client::Clients;
+use crate::rng::Rng;
+use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
+use frame::{
+    Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Precedence, Role, Time, UnitMemory,
+};
+use gateway::{Gateway, GatewayCommand, GatewayConfig};
+use lease::ConnectKey;
+use link::registrar::Health;
+use link::{ChallengeSecret, NodeConfig, Registrar, RegistrarConfig, RouteChange, ShardRanges};
+use master::{Master, MasterConfig, MasterEvent};
+use slave::{Farm, FarmCommand, FarmConfig, Ids, LendingConfig};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use wire::lease::UNIT_SHIFT;
+use wire::{Scale, ShardSet};
+
+/// How many there are of each, and ids of each farm.
+pub const MASTERS: usize = 2;
+/// Farms.
+pub const FARMS: usize = 3;
+/// Gateways; all nodes are registered with both.
+pub const GATEWAYS: usize = 2;
+const IDS: u32 = 2;
+/// Units of each slave.
+const UNITS: u32 = 2;
+const MTU: u16 = 1500;
+
+fn peer(address: String) -> Peer {
+    Peer::socket(PortId(0), address.parse().expect("an address"))
+}
+
+/// Which machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine {
+    /// A master.
+    Master(usize),
+    /// A gateway.
+    Gateway(usize),
+    /// A farm.
+    Farm(usize),
+}
+
+impl Machine {
+    fn peer(self) -> Peer {
+        match self {
+            Self::Master(number) => peer(format!("10.1.0.{}:7000", 1 + number)),
+            Self::Gateway(number) => peer(format!("10.0.0.{}:9999", 1 + number)),
+            Self::Farm(number) => peer(format!("10.2.0.{}:7000", 1 + number)),
+        }
+    }
+}
+
+/// A role with its frames.
+pub struct Host<R> {
+    /// The role.
+    pub role: R,
+    out: Outbox,
+    /// When it is polled next.
+    due: Time,
+}
+
+impl<R: Role> Host<R> {
+    fn new(make: impl FnOnce(&Pool) -> R, now: Time) -> Self {
+        let config = PoolConfig { frames: 2048, hugepages: Hugepages::Never, ..PoolConfig::default() };
+        let pool = Pool::new(config).expect("a small arena can be mapped");
+        Self { role: make(&pool), out: Outbox::new(pool, 1), due: now }
+    }
+
+    fn receive(&mut self, now: Time, from: Peer, bytes: &[u8], ce: bool) {
+        let Some(mut frame) = self.out.alloc_link() else { return };
+        let mut burst = Burst::new();
+        if frame.append(bytes) && burst.push(Datagram { ce, ..Datagram::new(frame, from, Class::Up, 0) }).is_ok() {
+            self.role.receive(now, PortId(0), &mut burst, &mut self.out);
+        }
+        self.due = now;
+    }
+
+    fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>, bool)> {
+        self.role.advance(now, &mut self.out);
+        let sent = self.sent();
+        self.due = self.role.deadline().unwrap_or(FOREVER).max(now + MICROSECOND);
+        sent
+    }
+
+    /// Gives the role a command.
+    pub fn command(&mut self, now: Time, command: R::Command) {
+        self.role.command(now, command, &mut self.out);
+        self.due = now;
+    }
+
+    fn sent(&mut self) -> Vec<(Peer, Vec<u8>, bool)> {
+        let Some(queue) = self.out.queue(PortId(0)) else { return Vec::new() };
+        let sent = std::iter::from_fn(|| queue.take());
+        sent.map(|datagram| (datagram.peer, datagram.frame.data().to_vec(), datagram.ce)).collect()
+    }
+
+    /// Frames are where they are counted.
+    fn check(&self) -> Result<(), String> {
+        let (used, known) = (self.out.pool().in_use() as usize, self.out.frames() + self.role.frames_held());
+        if used == known { Ok(()) } else { Err(format!("{used} frames are in use, and {known} are counted")) }
+    }
+}
+
+/// A gateway with its registrar.
+pub struct GatewayHost {
+    host: Host<Gateway>,
+    registrar: Registrar,
+}
+
+#[derive(Default)]
+struct Replies(Vec<GatewayCommand>);
+
+impl link::Sink for Replies {
+    fn reply(&mut self, to: &Peer, datagram: &[u8], _: u16) {
+        self.0.push(GatewayCommand::Reply { peer: *to, bytes: datagram.into() });
+    }
+
+    fn route(&mut self, change: RouteChange) {
+        self.0.push(GatewayCommand::Route(change));
+    }
+}
+
+impl GatewayHost {
+    fn new(scale: Scale, now: Time, rng: &mut Rng) -> Self {
+        let config = GatewayConfig::new(ShardSet::all(scale));
+        let host = Host::new(|pool| Gateway::new(config, pool).expect("small tables"), now);
+        let config = RegistrarConfig {
+            scale,
+            shards: ShardRanges::all(scale),
+            epoch: rng.bits().max(1),
+            secret: rng.secret(),
+            ..RegistrarConfig::default()
+        };
+        Self { host, registrar: Registrar::new(config, now).expect("right settings") }
+    }
+
+    fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>, bool)> {
+        let mut replies = Replies::default();
+        for precedence in Precedence::ALL {
+            while let Some(datagram) = self.host.out.next_control(precedence) {
+                self.registrar.receive(now, &datagram.peer, datagram.frame.data(), &mut replies);
+            }
+        }
+        self.registrar.advance(now, Health::GOOD, &mut replies);
+        replies.0.into_iter().for_each(|command| self.host.command(now, command));
+        self.host.advance(now)
+    }
+
+    fn due(&self) -> Time {
+        let has_control = self.host.out.has_control().then_some(0);
+        self.host.due.min(self.registrar.deadline().unwrap_or(FOREVER)).min(has_control.unwrap_or(FOREVER))
+    }
+}
+
+/// A farm with the memory that it lends.
+pub struct FarmHost {
+    /// The farm.
+    pub host: Host<Farm>,
+    memory: Arc<UnitMemory>,
+    dirty: Arc<Mutex<Vec<u32>>>,
+    scrubbed: BTreeMap<Time, Vec<u32>>,
+}
+
+/// A master with its clients.
+pub struct MasterHost {
+    /// The master.
+    pub host: Host<Master<Vec<u8>>>,
+    /// What it tells.
+    events: Receiver<MasterEvent>,
+    /// Its clients.
+    pub clients: Clients,
+}
+
+/// What the wire does, in one of a million datagrams.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WireFaults {
+    /// It is lost.
+    pub lost: u32,
+    /// It comes twice.
+    pub doubled: u32,
+    /// It comes later than others.
+    pub late: u32,
+    /// A byte of it is another one.
+    pub damaged: u32,
+}
+
+struct Flight {
+    from: Peer,
+    to: Machine,
+    bytes: Vec<u8>,
+    ce: bool,
+}
+
+/// See the module's documentation.
+pub struct PagesCluster {
+    /// The time.
+    pub now: Time,
+    /// What the wire does.
+    pub faults: WireFaults,
+    /// Machines that nothing reaches, and that reach nobody.
+    pub cut: Vec<Machine>,
+    /// Masters.
+    pub masters: Vec<MasterHost>,
+    gateways: Vec<GatewayHost>,
+    /// Farms.
+    pub farms: Vec<FarmHost>,
+    flights: BTreeMap<(Time, u64), Flight>,
+    sent: u64,
+    scale: Scale,
+    /// Random numbers.
+    pub rng: Rng,
+}
+
+fn key() -> Option<ConnectKey> {
+    Some(ConnectKey::of_cluster(&[0x5a; 32]))
+}
+
+impl PagesCluster {
+    /// A cluster whose machines have all just started.
+    ///
+    /// # Errors
+    /// A role cannot be made.
+    pub fn new(seed: u64) -> Result<Self, String> {
+        let mut cluster = Self {
+            now: SECOND,
+            faults: WireFaults::default(),
+            cut: Vec::new(),
+            masters: Vec::new(),
+            gateways: Vec::new(),
+            farms: Vec::new(),
+            flights: BTreeMap::new(),
+            sent: 0,
+            scale: Scale::new(6, 6).map_err(|error| error.to_string())?,
+            rng: Rng::new(seed),
+        };
+        for _ in 0..GATEWAYS {
+            let gateway = GatewayHost::new(cluster.scale, cluster.now, &mut cluster.rng);
+            cluster.gateways.push(gateway);
+        }
+        for number in 0..MASTERS {
+            let master = cluster.master(number, Clients::new(1000 * number as u64))?;
+            cluster.masters.push(master);
+        }
+        for number in 0..FARMS {
+            let farm = cluster.farm(number)?;
+            cluster.farms.push(farm);
+        }
+        Ok(cluster)
+    }
+
+    fn node(&mut self) -> NodeConfig {
+        NodeConfig {
+            scale: self.scale,
+            boot_epoch: self.rng.bits().max(1),
+            challenges: ChallengeSecret::new(self.rng.secret()),
+            max_ip_packet: MTU,
+            ..NodeConfig::default()
+        }
+    }
+
+    fn master(&mut self, number: usize, clients: Clients) -> Result<MasterHost, String> {
+        let config = MasterConfig {
+            node: self.node(),
+            connect_key: key(),
+            seed: self.rng.secret(),
+            slaves: 8,
+            clients: 4,
+            extents: 512,
+            requests: 96,
+            buffers: 8,
+            ..MasterConfig::new(1 + number as u16, (0..GATEWAYS).map(|at| Machine::Gateway(at).peer()).collect())
+        };
+        let (events, told) = channel();
+        let master = Master::new(config, self.now, move |event| drop(events.send(event)));
+        let master = master.map_err(|error| error.to_string())?;
+        Ok(MasterHost { host: Host::new(|_| master, self.now), events: told, clients })
+    }
+
+    fn farm(&mut self, number: usize) -> Result<FarmHost, String> {
+        let units = IDS * UNITS;
+        let memory = UnitMemory::new(units, Hugepages::Never, None).map_err(|error| error.to_string())?;
+        let (memory, dirty) = (Arc::new(memory), Arc::<Mutex<Vec<u32>>>::default());
+        let ids = Ids::range(self.scale, 10 * number as u32, IDS).map_err(|error| error.to_string())?;
+        let mut config = FarmConfig::new(Machine::Gateway(0).peer(), ids.clone());
+        config.slaves = vec![((0..GATEWAYS).map(|at| Machine::Gateway(at).peer()).collect(), ids)];
+        let pages = u64::from(UNITS) << (UNIT_SHIFT - 12);
+        let domain = 1 + number as u32;
+        config.node = NodeConfig { pages_total: pages, pages_free: pages, domain, ..self.node() };
+        let sink = Arc::clone(&dirty);
+        config.lending = Some(LendingConfig {
+            memory: Arc::clone(&memory),
+            units_per_slave: UNITS,
+            key: key(),
+            quota: UNITS,
+            leases: 3,
+            leave_within: 5 * SECOND,
+            secret: self.rng.secret(),
+            scrub: Box::new(move |unit| {
+                if let Ok(mut dirty) = sink.lock() {
+                    dirty.push(unit);
+                }
+            }),
+        });
+        let farm = Farm::new(config, self.now, |_| {}).map_err(|error| error.to_string())?;
+        Ok(FarmHost { host: Host::new(|_| farm, self.now), memory, dirty, scrubbed: BTreeMap::new() })
+    }
+
+    /// A machine starts again, and knows nothing of before.
+    ///
+    /// # Errors
+    /// A role cannot be made.
+    pub fn restart(&mut self, machine: Machine) -> Result<(), String> {
+        match machine {
+            Machine::Gateway(number) => {
+                self.gateways[number] = GatewayHost::new(self.scale, self.now, &mut self.rng);
+            }
+            Machine::Master(number) => {
+                let mut clients = std::mem::take(&mut self.masters[number].clients);
+                clients.forget();
+                self.masters[number] = self.master(number, clients)?;
+            }
+            Machine::Farm(number) => self.farms[number] = self.farm(number)?,
+        }
+        Ok(())
+    }
+
+    /// A farm lends at most so many units from now on.
+    pub fn limit(&mut self, farm: usize, units: u32, within: Time) {
+        self.farms[farm].host.command(self.now, FarmCommand::LendLimit { units, within });
+    }
+
+    /// Units of a farm.
+    pub fn units(&self) -> u32 {
+        IDS * UNITS
+    }
+
+    fn send(&mut self, from: Machine, sent: Vec<(Peer, Vec<u8>, bool)>) {
+        if self.cut.contains(&from) {
+            return;
+        }
+        for (to, bytes, ce) in sent {
+            let all = (0..MASTERS).map(Machine::Master).chain((0..FARMS).map(Machine::Farm));
+            let mut all = all.chain((0..GATEWAYS).map(Machine::Gateway));
+            let Some(to) = all.find(|machine| machine.peer().is_same_origin(&to, true)) else { continue };
+            let WireFaults { lost, doubled, late, damaged } = self.faults;
+            let copies = if self.rng.chance(lost) { 0 } else { 1 + u32::from(self.rng.chance(doubled)) };
+            for _ in 0..copies {
+                let mut delay = MICROSECOND * self.rng.between(5, 25);
+                if self.rng.chance(late) {
+                    delay += self.rng.below(20 * MILLISECOND);
+                }
+                let mut bytes = bytes.clone();
+                if self.rng.chance(damaged) {
+                    let at = self.rng.below(bytes.len() as u64) as usize;
+                    bytes[at] ^= 1 << self.rng.below(8);
+                }
+                let ce = ce || self.rng.chance(late / 10);
+                self.sent += 1;
+                self.flights.insert((self.now + delay, self.sent), Flight { from: from.peer(), to, bytes, ce });
+            }
+        }
+    }
+
+    fn deliver(&mut self, flight: Flight) {
+        let Flight { from, to, bytes, ce } = flight;
+        if self.cut.contains(&to) {
+            return;
+        }
+        match to {
+            Machine::Master(number) => self.masters[number].host.receive(self.now, from, &bytes, ce),
+            Machine::Gateway(number) => self.gateways[number].host.receive(self.now, from, &bytes, ce),
+            Machine::Farm(number) => self.farms[number].host.receive(self.now, from, &bytes, ce),
+        }
+    }
+
+    /// Polls all machines that are due, and checks all books.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn poll(&mut self) -> Result<(), String> {
+        let now = self.now;
+        for number in 0..MASTERS {
+            if self.masters[number].host.due <= now {
+                let sent = self.masters[number].host.advance(now);
+                self.send(Machine::Master(number), sent);
+                self.serve_clients(number)?;
+            }
+        }
+        for number in 0..GATEWAYS {
+            if self.gateways[number].due() <= now {
+                let sent = self.gateways[number].advance(now);
+                self.send(Machine::Gateway(number), sent);
+                self.gateways[number].host.check()?;
+            }
+        }
+        for number in 0..FARMS {
+            self.scrub(number)?;
+            if self.farms[number].host.due <= now {
+                let sent = self.farms[number].host.advance(now);
+                self.send(Machine::Farm(number), sent);
+                self.farms[number].host.check()?;
+                if !self.farms[number].host.role.counters().balance() {
+                    return Err(format!("the counters of farm {number} do not balance"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn serve_clients(&mut self, number: usize) -> Result<(), String> {
+        let MasterHost { host, events, clients } = &mut self.masters[number];
+        clients.poll(&mut host.role)?;
+        for event in events.try_iter() {
+            clients.hear(event, &mut host.role, &mut self.rng)?;
+        }
+        host.check()?;
+        host.role.check().map_err(|error| format!("master {number}: {error}"))?;
+        Ok(())
+    }
+
+    /// Units are scrubbed some time after they are dirty.
+    fn scrub(&mut self, number: usize) -> Result<(), String> {
+        let (now, farm) = (self.now, &mut self.farms[number]);
+        let dirty = farm.dirty.lock().map(|mut dirty| std::mem::take(&mut *dirty)).unwrap_or_default();
+        if !dirty.is_empty() {
+            farm.scrubbed.insert(now + self.rng.below(50 * MILLISECOND), dirty);
+        }
+        while let Some(units) = farm.scrubbed.first_entry().filter(|entry| *entry.key() <= now).map(|it| it.remove()) {
+            for unit in units {
+                farm.memory.scrub(unit, 0, 1 << UNIT_SHIFT).map_err(|error| error.to_string())?;
+                farm.host.command(now, FarmCommand::Scrubbed(unit));
+            }
+        }
+        Ok(())
+    }
+
+    /// One step: to the next moment at which something happens, at most until `end`.
+    ///
+    /// # Errors
+    /// As for [`poll`](Self::poll).
+    pub fn step(&mut self, end: Time) -> Result<(), String> {
+        self.poll()?;
+        let dues = self.masters.iter().map(|master| master.host.due);
+        let dues = dues.chain(self.gateways.iter().map(GatewayHost::due));
+        let dues = dues.chain(self.farms.iter().map(|farm| farm.host.due));
+        let scrubs = self.farms.iter().filter_map(|farm| Some(*farm.scrubbed.first_key_value()?.0));
+        let flights = self.flights.first_key_value().map(|(at, _)| at.0);
+        let next = dues.chain(scrubs).chain(flights).min().unwrap_or(end);
+        self.now = next.min(end).max(self.now + 500);
+        while let Some(flight) = self.flights.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let flight = flight.remove();
+            self.deliver(flight);
+        }
+        Ok(())
+    }
+
+    /// Units that masters have of farms, dirty ones included.
+    pub fn lent(&self) -> u64 {
+        let views = self.farms.iter().filter_map(|farm| farm.host.role.lending());
+        views.map(|view| view.leases.units_leased.get() + view.leases.units_dirty.get()).sum()
+    }
+}
