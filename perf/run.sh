@@ -15,6 +15,8 @@
 #   perf/run.sh forward [--json FILE]                  NIC queue to NIC queue on veth, against a bare forwarder (root)
 #   perf/run.sh jumbo [--json FILE]                    MTU 9000: packets saved, and a 4 KiB record against a plain copy
 #   perf/run.sh rtt [--json FILE] [--mtu N]            one 4 KiB READ at a time, against a bare AF_XDP ping-pong (root)
+#   perf/run.sh ring [--json FILE]                     requests through a channel between processes, and wake-ups
+#   perf/run.sh ring --realtime                        the same where other programs use the cores, too (root)
 #   perf/run.sh lcores [--json FILE]                   two lcores against one, on memory ports
 #   perf/run.sh idle [--json FILE]                     what an idle lcore costs, and its first record, against ppoll
 #   perf/run.sh idle --realtime                        the same where other programs use the cores, too (root)
@@ -70,7 +72,7 @@ build() {
 }
 
 # Every benchmark of gvm-bench.
-benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp rtt scrape tap tradeoff)
+benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp ring rtt scrape tap tradeoff)
 
 # Runs one benchmark, with the programs that it needs beside gvm-bench. A quick run takes those programs from the build
 # of the tests, which CI has anyway.
@@ -218,10 +220,11 @@ elif [ "$1" = all ]; then
 else
     build
     reserve_hugepages
-    if [ "$1" = idle ] && [ "${2:-}" = --realtime ]; then
+    if { [ "$1" = idle ] || [ "$1" = ring ]; } && [ "${2:-}" = --realtime ]; then
+        name=$1
         shift 2
         # This runs before every ordinary program, so that other programs do not delay it.
-        chrt --fifo 10 "$bench" idle "$@"
+        chrt --fifo 10 "$bench" "$name" "$@"
         exit
     fi
     # Not with exec, because the hugepages are given back afterwards.

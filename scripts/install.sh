@@ -9,13 +9,14 @@
 #   scripts/install.sh --uninstall     remove it; the configuration stays
 #     --purge                          with --uninstall: the configuration goes, too; keys stay
 #
-# Installs programs, unit, configuration, manual pages, completions (bash, zsh, fish) and dashboards. A configuration that
-# was changed is never overwritten. Nothing is started that did not run; a gateway that runs as a unit is restarted: it
-# hands over all it holds, and the new one has its nodes back within two heartbeat intervals.
+# Installs programs, the library for applications (libgvm_pages.so, header, pkg-config file), unit, configuration, manual
+# pages, completions (bash, zsh, fish) and dashboards. A configuration that was changed is never overwritten. Nothing is
+# started that did not run; a gateway that runs as a unit is restarted: it hands over all it holds, and the new one has
+# its nodes back within two heartbeat intervals.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'install: %s\n' "$*"; }
 die() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
@@ -75,6 +76,13 @@ put() {
     remember "file $3"
 }
 
+# link TARGET PATH: a symbolic link.
+link() {
+    directory "$(dirname "$2")"
+    ln -sfn "$1" "$root$2"
+    remember "file $2"
+}
+
 # The directory of the configuration goes with its last file, whoever made it.
 remove_etc() {
     rmdir "$root$etc" 2>/dev/null || true
@@ -132,6 +140,8 @@ if [ -z "$binaries" ]; then
         export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
         scripts/setup.sh --user
         cargo build --locked --release -p gvm-dp -p gvm-pktgen --bins
+        # For applications that use remote memory.
+        cargo build --locked --release -p gvm-pages-c
         # For DPDK ports; empty without DPDK's headers, and says so.
         cargo build --locked --release -p gvm-dpdk-plugin
     fi
@@ -151,6 +161,18 @@ say "installing into $root$prefix"
 put 755 "$binaries/gvm-dp" "$prefix/bin/gvm-dp"
 [ ! -x "$binaries/gvm-pktgen" ] || put 755 "$binaries/gvm-pktgen" "$prefix/bin/gvm-pktgen"
 [ ! -e "$binaries/libgvm_dpdk.so" ] || put 644 "$binaries/libgvm_dpdk.so" "$prefix/lib/gvm-dp/libgvm_dpdk.so"
+# The library for applications that use remote memory, with what compiling them needs.
+if [ -e "$binaries/libgvm_pages.so" ]; then
+    version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+    put 644 "$binaries/libgvm_pages.so" "$prefix/lib/libgvm_pages.so.0"
+    link libgvm_pages.so.0 "$prefix/lib/libgvm_pages.so"
+    put 644 dataplane/pages-c/include/gvm_pages.h "$prefix/include/gvm_pages.h"
+    sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" dataplane/pages-c/gvm-pages.pc.in >"$work/pc"
+    put 644 "$work/pc" "$prefix/lib/pkgconfig/gvm-pages.pc"
+    put 644 dataplane/pages-c/examples/pages.c "$share/examples/pages.c"
+    # Programs find the library where the system's loader looks.
+    [ -n "$root" ] || ! command -v ldconfig >/dev/null 2>&1 || ldconfig
+fi
 gvm_dp=$root$prefix/bin/gvm-dp
 
 mkdir "$work/man"

@@ -2,7 +2,7 @@
 # Builds the Debian packages gvm-dp_*.deb, and gvm-dp-dpdk_*.deb with the plugin for DPDK ports.
 #
 #   scripts/package.sh                 builds the programs, too, unless they are in target/release
-#     --binaries DIR                   take gvm-dp, gvm-pktgen and libgvm_dpdk.so from DIR
+#     --binaries DIR                   take gvm-dp, gvm-pktgen, libgvm_pages.so and libgvm_dpdk.so from DIR
 #     --output DIR                     put the packages there instead of into target/debian
 #     --maintainer 'NAME <ADDRESS>'    who answers for the packages; else DEBFULLNAME and DEBEMAIL, as for Debian's tools, else
 #                                      user.name and user.email of git, else this user at this machine
@@ -103,7 +103,11 @@ if [ -e "$stage/$plugin" ]; then
 fi
 
 cp -a "$stage" "$work/gvm-dp"
-without_symbols "$work"/gvm-dp/usr/bin/*
+# The library for applications is there if it was built.
+ours=("$work"/gvm-dp/usr/bin/*)
+library=$work/gvm-dp/usr/lib/libgvm_pages.so.0
+[ ! -e "$library" ] || ours+=("$library")
+without_symbols "${ours[@]}"
 gzip -9n "$work"/gvm-dp/usr/share/man/man1/*.1
 documents gvm-dp
 for document in operating security troubleshooting; do
@@ -114,7 +118,12 @@ for script in postinst prerm postrm; do
     install -m 755 "control/packaging/debian/$script" "$work/gvm-dp/DEBIAN/$script"
 done
 echo /etc/gvm-dp/gvm-dp.toml >"$work/gvm-dp/DEBIAN/conffiles"
-pack gvm-dp "$(libraries "$work"/gvm-dp/usr/bin/*), passwd" 'ethtool, iproute2' 'dataplane of GiantVM: gateways and slaves' \
+if [ -e "$library" ]; then
+    # Packages of programs that are linked with it depend on this one, and the loader's cache knows it.
+    echo "libgvm_pages 0 gvm-dp (>= $release)" >"$work/gvm-dp/DEBIAN/shlibs"
+    echo 'activate-noawait ldconfig' >"$work/gvm-dp/DEBIAN/triggers"
+fi
+pack gvm-dp "$(libraries "${ours[@]}"), passwd" 'ethtool, iproute2' 'dataplane of GiantVM: gateways and slaves' \
     'A gateway merges the small records between the masters and the slaves of one large virtual machine into full packets, on
 kernel-bypass NIC queues or on sockets.'
 

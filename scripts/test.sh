@@ -61,8 +61,8 @@ tests() {
     mkdir -p "$target"
     GVM_BIN_DIR=$(cd "$target" && pwd)/debug
     export GVM_BIN_DIR
-    # Nobody links the plugin for DPDK ports, so that nobody else builds it.
-    cargo build --locked --profile "$profile" -p gvm-dpdk-plugin 2>&1 | tee "$log" || status=1
+    # Nobody links the plugin for DPDK ports and the library for C, so that nobody else builds them.
+    cargo build --locked --profile "$profile" -p gvm-dpdk-plugin -p gvm-pages-c 2>&1 | tee "$log" || status=1
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --locked --workspace --cargo-profile "$profile" --no-fail-fast --status-level slow \
             --final-status-level fail 2>&1 | tee "$log" || status=1

@@ -27,6 +27,7 @@ pub mod neighbours;
 pub mod qp;
 pub mod ratios;
 pub mod report;
+pub mod ring;
 pub mod rtt;
 pub mod scrape;
 pub mod stopwatch;

@@ -4,7 +4,8 @@
 use bench::conditions::{Machine, Watch};
 use bench::report::Report;
 use bench::{
-    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, rtt, scrape, tap, tradeoff, unavailable,
+    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, ring, rtt, scrape, tap, tradeoff,
+    unavailable,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -105,6 +106,15 @@ enum Bench {
         #[arg(long)]
         case: Option<qp::Case>,
     },
+    /// What a request costs through a channel between two processes and back, and how long a sleeping end takes to wake
+    Ring {
+        /// Rounds, of which the median counts [default: 31]
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Wake-ups of the channel, and of the baseline [default: 2000]
+        #[arg(long)]
+        wakes: Option<usize>,
+    },
     /// One READ of 4 KiB at a time over AF_XDP on veth, against a bare ping-pong of the same bytes; needs root
     Rtt {
         /// Rounds, of which the median counts [default: 9]
@@ -179,6 +189,7 @@ impl Bench {
             Self::Lcores { .. } => "lcores",
             Self::Idle { .. } => "idle",
             Self::Qp { .. } => "qp",
+            Self::Ring { .. } => "ring",
             Self::Rtt { .. } => "rtt",
             Self::Failover { .. } => "failover",
             Self::Neighbours { .. } => "neighbours",
@@ -203,6 +214,7 @@ impl Bench {
             Self::Lcores { rounds, seconds } => lcores::report(rounds, seconds, quick),
             Self::Idle { seconds, wakes } => idle::report(seconds, wakes, quick),
             Self::Qp { rounds, .. } => qp::report(rounds, quick),
+            Self::Ring { rounds, wakes } => ring::report(rounds, wakes, quick),
             Self::Rtt { rounds, mtu } => rtt::report(rounds, mtu, quick),
             Self::Failover { repeats, rate, slaves, binaries, script } => {
                 failover::report(repeats, &failover::Options { script, binaries, rate, slaves }, quick)

@@ -65,6 +65,8 @@ pub fn binaries() -> &'static PathBuf {
                 "gvm-pktgen",
                 "-p",
                 "gvm-dpdk-plugin",
+                "-p",
+                "gvm-pages-c",
                 "--target-dir",
             ])
             .arg(directory.parent().expect("cargo's layout"))

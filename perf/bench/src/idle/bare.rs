@@ -17,7 +17,7 @@ struct Shared {
 }
 
 /// A running sleeper; it ends when it is dropped.
-pub(super) struct Bare {
+pub(crate) struct Bare {
     shared: Arc<Shared>,
     tid: i32,
     thread: Option<JoinHandle<()>>,
@@ -25,7 +25,7 @@ pub(super) struct Bare {
 
 impl Bare {
     /// Starts it on a core.
-    pub(super) fn start(core: usize, clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn start(core: usize, clock: Clock) -> anyhow::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared {
             bell,
@@ -46,18 +46,18 @@ impl Bare {
     }
 
     /// The kernel's id of its thread.
-    pub(super) fn tid(&self) -> i32 {
+    pub(crate) fn tid(&self) -> i32 {
         self.tid
     }
 
     /// Rings.
-    pub(super) fn ring(&self) -> anyhow::Result<()> {
+    pub(crate) fn ring(&self) -> anyhow::Result<()> {
         rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes())?;
         Ok(())
     }
 
     /// How often it woke for a ring, and the time of the last one.
-    pub(super) fn woke(&self) -> (u64, Time) {
+    pub(crate) fn woke(&self) -> (u64, Time) {
         let woken = self.shared.woken.load(Ordering::Acquire);
         (woken, self.shared.woke_at.load(Ordering::Relaxed))
     }

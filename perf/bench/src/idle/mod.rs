@@ -4,7 +4,7 @@
 //! sleep. Beside it sleeps a thread that does nothing but `ppoll`: no design costs less or wakes earlier. Both are idle
 //! at the same time, and are woken in turns.
 
-mod bare;
+pub(crate) mod bare;
 mod wire;
 
 use crate::input::{self, GATEWAY, MASTER, MASTER_AT, Shape};
