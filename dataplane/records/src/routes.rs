@@ -1,7 +1,7 @@
 //! The two ends of a path, and where its packets go.
 
 use frame::Peer;
-use wire::record::{RecordHeader, req_id};
+use wire::record::{FRAG_PUSH, RecordHeader, req_id};
 use wire::{IPV4_UDP_LEN, IPV6_UDP_LEN, MsgType, Scale};
 
 /// Which end of its paths a role is.
@@ -32,10 +32,11 @@ impl PathEnds {
         Self { slave: header.slave_id(), master: header.master_id() }
     }
 
-    /// The header of a record with a packet of `len` bytes.
+    /// The header of a record with a packet of `len` bytes, with or without PUSH.
     #[inline]
-    pub(crate) fn header(self, len: usize) -> RecordHeader {
-        RecordHeader::new(MsgType::RC, self.slave, req_id(self.master, 0), len as u32)
+    pub(crate) fn header(self, len: usize, push: bool) -> RecordHeader {
+        let header = RecordHeader::new(MsgType::RC, self.slave, req_id(self.master, 0), len as u32);
+        header.with_frag(if push { FRAG_PUSH } else { 0 })
     }
 
     /// What all records of one datagram must have in common: on the way down, their shard.

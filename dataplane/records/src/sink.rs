@@ -89,12 +89,12 @@ impl<'a> RecordSink<'a> {
 
 impl Sink for RecordSink<'_> {
     #[inline]
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, push: bool) -> Option<Room<'_>> {
         let Some(&route) = self.routes.get(path.0 as usize).filter(|route| route.exists()) else {
             self.counters.rc_dropped_no_route.add(1);
-            return self.lose(len, &Route::NONE.ends.header(len));
+            return self.lose(len, &Route::NONE.ends.header(len, push));
         };
-        let header = route.ends.header(len);
+        let header = route.ends.header(len, push);
         let bytes = HEADER_LEN + len;
         let shard = route.ends.shard(self.side, self.scale);
         if !self.is_open_for(&route.peer, shard, bytes) {

@@ -437,7 +437,7 @@ struct Frames<'a> {
 
 impl Sink for Frames<'_> {
     #[inline]
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         let path = self.slots.get(path.0 as usize)?.as_ref()?.path.as_ref()?;
         let seed = path.seed(len)?;
         self.full = self.out.backlog(self.port) >= PORT_BACKLOG;

@@ -49,7 +49,7 @@ struct Packets {
 }
 
 impl Sink for Packets {
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         assert_eq!(path, PathId(1), "only the peer is answered");
         self.open = vec![0xee; len];
         Some(Room { bytes: &mut self.open, seed: seed(len) })

@@ -55,6 +55,14 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The most bytes that one READ may ask for at once.
+    #[inline]
+    pub(crate) fn read_chunk(&self) -> u32 {
+        self.path_window / 8
+    }
+}
+
 /// The kind of a peer. It decides how long we wait for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKind {

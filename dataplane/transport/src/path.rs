@@ -20,6 +20,8 @@ pub(crate) struct Path {
     /// The first queue pair of this path, or [`NONE`].
     pub(crate) first: u32,
     pub(crate) kind: PeerKind,
+    /// Whether a queue pair of this path is urgent.
+    pub(crate) has_urgent: bool,
 }
 
 impl Path {
@@ -32,6 +34,7 @@ impl Path {
             waiting: List::EMPTY,
             first: NONE,
             kind,
+            has_urgent: false,
         }
     }
 

@@ -5,10 +5,11 @@ use crate::config::Config;
 use crate::counters::TransportCounters;
 use crate::memory::{Memory, Place, Regions};
 use crate::path::Path;
-use crate::queue::List;
+use crate::queue::Classes;
 use crate::requester::{Requester, Wqe};
 use crate::responder::{Replay, Responder};
 use crate::slab::{NONE, Slab};
+use crate::window::InFlight;
 use crate::{Completion, CompletionKind, Local, PathId, Qpn, Receive, Status};
 use frame::Time;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub(crate) struct Qp {
     pub(crate) wait: Wait,
     /// A congestion notification is due.
     pub(crate) notify: bool,
+    /// Somebody waits for each of its requests.
+    pub(crate) is_urgent: bool,
 }
 
 impl Qp {
@@ -96,6 +99,7 @@ impl Qp {
         state: State::Reset,
         wait: Wait::Nothing,
         notify: false,
+        is_urgent: false,
     };
 
     pub(crate) fn path_id(&self) -> PathId {
@@ -134,9 +138,11 @@ pub(crate) struct Shared<M> {
     pub(crate) completions: Completions,
     pub(crate) counters: Arc<TransportCounters>,
     /// Bytes in flight to and from all peers.
-    pub(crate) in_flight: u64,
+    pub(crate) in_flight: InFlight<u64>,
+    /// Urgent queue pairs that are connected.
+    pub(crate) urgent_qps: u32,
     /// Queue pairs that wait for room in the window of all paths.
-    pub(crate) waiting: List,
+    pub(crate) waiting: Classes,
     /// Elements of the response cache that are reserved for queue pairs.
     pub(crate) promised: u32,
 }
@@ -144,8 +150,8 @@ pub(crate) struct Shared<M> {
 impl<M> Shared<M> {
     /// Whether this many more bytes may be in flight in total. A message larger than the limit goes alone.
     #[inline]
-    pub(crate) fn has_room(&self, cost: u32) -> bool {
-        self.in_flight == 0 || self.in_flight + u64::from(cost) <= self.config.total_window
+    pub(crate) fn has_room(&self, is_urgent: bool, cost: u32) -> bool {
+        self.in_flight.has_room(self.config.total_window, self.urgent_qps > 0, is_urgent, cost)
     }
 }
 

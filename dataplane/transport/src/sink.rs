@@ -9,8 +9,11 @@ pub trait Sink {
     /// `None` if there is no place now: nothing more is asked for until
     /// [`Endpoint::transmit`](crate::Endpoint::transmit) is called again.
     ///
+    /// `push` says that the packet ends a request or an answer of an urgent queue pair: somebody waits for it, and it
+    /// should not wait on its way for others.
+    ///
     /// A place that is not closed when the next one is opened is not sent.
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>>;
+    fn open(&mut self, path: PathId, len: usize, push: bool) -> Option<Room<'_>>;
 
     /// The packet in the place that was opened last is complete.
     fn close(&mut self);
@@ -36,12 +39,19 @@ pub(crate) enum Emitted<E> {
     Failed(E),
 }
 
+/// Where a packet goes, and whether somebody waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) path: PathId,
+    pub(crate) push: bool,
+}
+
 /// Builds one packet in a sink. `fill` writes the payload, if there is any: it gets the CRC of what comes before, and
 /// returns the CRC of both.
 #[inline]
 pub(crate) fn emit<S: Sink, E>(
     sink: &mut S,
-    path: PathId,
+    way: Way,
     bth: Bth,
     headers: [&[u8]; 2],
     payload: usize,
@@ -49,7 +59,7 @@ pub(crate) fn emit<S: Sink, E>(
 ) -> Emitted<E> {
     let extension: usize = headers.iter().map(|header| header.len()).sum();
     let len = wire::rc::bth::BTH_LEN + extension + payload + packet::pad_of(payload) + wire::rc::ICRC_LEN;
-    let Some(Room { bytes, seed }) = sink.open(path, len) else { return Emitted::Full };
+    let Some(Room { bytes, seed }) = sink.open(way.path, len, way.push) else { return Emitted::Full };
     let Some(opened) = packet::open(bth, headers, payload, bytes) else {
         frame::never!("a sink opened less room than it was asked for");
         return Emitted::Full;

@@ -41,8 +41,8 @@ impl<M: Memory> Master<M> {
         }
         let peer = self.gates.peer(connection.gateway?)?;
         let path_mtu = Framing::path_mtu(peer, connection.mtu)?;
-        let demand = self.make_pair(now)?;
-        let bulk = self.make_pair(now);
+        let demand = self.make_pair(now, true)?;
+        let bulk = self.make_pair(now, false);
         let Some(bulk) = bulk else {
             self.endpoint.destroy(now, demand.0).ok();
             return None;
@@ -64,9 +64,11 @@ impl<M: Memory> Master<M> {
         Some(())
     }
 
-    fn make_pair(&mut self, now: Time) -> Option<(Qpn, PairEnd)> {
+    /// Makes a queue pair; the demand queue pair is urgent.
+    fn make_pair(&mut self, now: Time, is_urgent: bool) -> Option<(Qpn, PairEnd)> {
         let qpn = self.endpoint.create(self.random.next_u32(), DOMAIN).ok()?;
-        if self.endpoint.init(qpn).is_err() {
+        let urgent = if is_urgent { self.endpoint.make_urgent(qpn) } else { Ok(()) };
+        if urgent.and_then(|()| self.endpoint.init(qpn)).is_err() {
             self.endpoint.destroy(now, qpn).ok();
             return None;
         }

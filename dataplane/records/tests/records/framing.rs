@@ -91,6 +91,41 @@ fn a_master_counts_slaves_in_any_order_and_shards_stay_apart() {
 }
 
 #[test]
+fn a_record_with_a_packet_of_an_urgent_queue_pair_has_push() {
+    let config = Config { paths: 2, ..Config::default() };
+    let mut endpoint = Endpoint::new(config, 0).unwrap();
+    let region = Region { base: 0, len: 4096, access: Access::ALL, domain: 0, memory: vec![0; 4096] };
+    let key = endpoint.register(0, region).unwrap();
+    for is_urgent in [true, false] {
+        let qpn = endpoint.create(0x5500, 0).unwrap();
+        if is_urgent {
+            endpoint.make_urgent(qpn).unwrap();
+        }
+        endpoint.init(qpn).unwrap();
+        let (path, psn, mtu, rnr_timer) = (PathId(is_urgent.into()), Psn::new(7), PathMtu::B1024, RnrTimer::new(1));
+        let receive = ReadyToReceive { path, peer: transport::Qpn(0x99), psn, mtu, read_depth: 1, rnr_timer };
+        endpoint.ready_to_receive(qpn, &receive).unwrap();
+        endpoint.ready_to_send(qpn, &ReadyToSend::usual(psn, 1)).unwrap();
+        let (local, op) = (Local { key, address: 0, len: 8 }, Op::Read(Remote { address: 0, key: 1 }));
+        endpoint.post(qpn, Work { id: 1, op, local }).unwrap();
+    }
+    let mut framing = Framing::new(Side::Master, Scale::default(), 2).unwrap();
+    for path in 0..2 {
+        framing.set_route(PathId(path), PathEnds { slave: path, master: 2 }, peer(1), 1500);
+    }
+    let mut out = outbox();
+    framing.transmit(1000, &mut endpoint, &mut out);
+    let datagram = out.queue(PortId(0)).unwrap().take().unwrap();
+    let records: Vec<_> = Walk::new(datagram.frame.data(), Scale::default()).map(|item| item.unwrap().1).collect();
+    let seen: Vec<_> = records.iter().map(|record| (record.header().slave_id(), record.header().is_frag())).collect();
+    assert_eq!(seen, [(1, 4), (0, 0)]);
+    // The ICRC covers the bit.
+    for record in records {
+        assert!(wire::rc::IcrcSeed::record(record.header()).verify(record.payload()));
+    }
+}
+
+#[test]
 fn a_record_is_taken_for_its_own_path_and_from_its_peer_alone() {
     let mut framing = Framing::new(Side::Slave, Scale::default(), 2).unwrap();
     framing.set_route(PathId(0), PathEnds { slave: 5, master: 7 }, peer(1), 1500);

@@ -90,8 +90,8 @@ impl Sessions {
         // What was measured belongs to the last master of this place.
         self.endpoint.set_path(path, PeerKind::Own).ok()?;
         let [demand, bulk] = opening.pairs;
-        let demand = self.pair(now, path, &demand, opening.path_mtu)?;
-        match self.pair(now, path, &bulk, opening.path_mtu) {
+        let demand = self.pair(now, path, &demand, opening.path_mtu, true)?;
+        match self.pair(now, path, &bulk, opening.path_mtu, false) {
             Some(bulk) => Some([demand, bulk]),
             None => {
                 self.destroy(now, demand.0);
@@ -101,7 +101,14 @@ impl Sessions {
     }
 
     /// Makes a queue pair that is ready, towards the other end of it.
-    fn pair(&mut self, now: Time, path: PathId, theirs: &PairEnd, mtu: PathMtu) -> Option<(Qpn, PairEnd)> {
+    fn pair(
+        &mut self,
+        now: Time,
+        path: PathId,
+        theirs: &PairEnd,
+        mtu: PathMtu,
+        is_urgent: bool,
+    ) -> Option<(Qpn, PairEnd)> {
         let Self { endpoint, numbers, read_depth, .. } = self;
         let qpn = endpoint.create(numbers.next_u32(), path.0).ok()?;
         let psn = Psn::new(numbers.next_u32());
@@ -116,6 +123,7 @@ impl Sessions {
         };
         let ready = endpoint
             .init(qpn)
+            .and_then(|()| if is_urgent { endpoint.make_urgent(qpn) } else { Ok(()) })
             .and_then(|()| endpoint.ready_to_receive(qpn, &receive))
             .and_then(|()| endpoint.ready_to_send(qpn, &ReadyToSend::usual(psn, theirs.read_depth)));
         if ready.is_err() {

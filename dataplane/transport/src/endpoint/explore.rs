@@ -9,7 +9,7 @@
 use super::Endpoint;
 use crate::path::Path;
 use crate::qp::{NEVER, Qp, Shared};
-use crate::queue::{Links, List};
+use crate::queue::{Links, Turns};
 use crate::sink::{Room, Sink};
 use crate::slab::{Chain, NONE, Slab};
 use crate::{
@@ -40,7 +40,7 @@ struct One {
 }
 
 impl Sink for One {
-    fn open(&mut self, _: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, _: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         if self.closed {
             return None;
         }
@@ -59,7 +59,7 @@ struct Snapshot {
     qps: Vec<Qp>,
     paths: Vec<Path>,
     shared: Shared<Vec<u8>>,
-    ready: List,
+    ready: Turns,
     links: [Links; 2],
 }
 
@@ -118,6 +118,7 @@ struct Scenario {
     depth: u8,
     receives: u8,
     budget: Budget,
+    is_urgent: bool,
 }
 
 struct Explorer {
@@ -198,6 +199,9 @@ impl Explorer {
             let region = Region { base: BASE, len: SIZE as u64, access: Access::ALL, domain: 0, memory: pattern(at) };
             keys[at] = end.register(0x1234_5670, region).unwrap();
             qpns[at] = end.create(0x7700, 0).unwrap();
+            if scenario.is_urgent {
+                end.make_urgent(qpns[at]).unwrap();
+            }
             end.init(qpns[at]).unwrap();
         }
         for (at, end) in ends.iter_mut().enumerate() {
@@ -456,7 +460,12 @@ fn explore(requests: [Op; 3], lens: [u32; 3], depth: u8, receives: u8, budgets: 
     let mut visited = 0;
     for &[losses, repeats, overtakes, timeouts] in budgets {
         let budget = Budget { losses, repeats, overtakes, timeouts };
-        let states = Explorer::new(Scenario { requests, lens, depth, receives, budget }).explore();
+        // Whether somebody waits for an answer makes no difference to the states.
+        let explore = |is_urgent| Scenario { requests, lens, depth, receives, budget, is_urgent };
+        let states = Explorer::new(explore(false)).explore();
+        if [losses, repeats, overtakes, timeouts] == budgets[0] {
+            assert_eq!(Explorer::new(explore(true)).explore(), states);
+        }
         println!("{requests:?}, {:?}: {states} states", [losses, repeats, overtakes, timeouts]);
         visited += states;
     }

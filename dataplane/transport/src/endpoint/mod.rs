@@ -12,11 +12,11 @@ use crate::counters::TransportCounters;
 use crate::memory::{Memory, Regions};
 use crate::path::Path;
 use crate::qp::{Context, Qp, Shared, Wait};
-use crate::queue::{Links, List};
+use crate::queue::{Classes, Links, Turns};
 use crate::requester::Wqe;
 use crate::responder::Replay;
 use crate::slab::{NONE, Slab};
-use crate::window::LEAST_WINDOW;
+use crate::window::{InFlight, LEAST_WINDOW};
 use crate::{Error, Local, Op, Qpn, Receive, Work};
 use frame::time::MICROSECOND;
 use frame::wheel::{self, Wheel};
@@ -55,7 +55,7 @@ pub struct Endpoint<M> {
     mask: u32,
     paths: Table<Path>,
     shared: Shared<M>,
-    ready: List,
+    ready: Turns,
     ready_links: Links,
     wait_links: Links,
     wheel: Wheel,
@@ -74,7 +74,9 @@ impl<M: Memory> Endpoint<M> {
         let places = config.queue_pairs;
         let blank_work = Work { id: 0, op: Op::Send, local: Local { key: 0, address: 0, len: 0 } };
         let blank_receive = Receive { id: 0, local: blank_work.local };
-        let config = Config { total_window: config.total_window.max(u64::from(LEAST_WINDOW)), ..config };
+        let total_window = config.total_window.max(u64::from(LEAST_WINDOW));
+        let path_window = config.path_window.max(LEAST_WINDOW);
+        let config = Config { total_window, path_window, ..config };
         Ok(Self {
             qps: Table::new(places as usize, |place| Qp { sibling: free_after(place as u32, places), ..Qp::FREE })?,
             free: if places == 0 { NONE } else { 0 },
@@ -88,11 +90,12 @@ impl<M: Memory> Endpoint<M> {
                 replays: Slab::new(config.replays, Replay::BLANK),
                 completions: Completions::new(config.completions),
                 counters: Arc::new(TransportCounters::default()),
-                in_flight: 0,
-                waiting: List::EMPTY,
+                in_flight: InFlight::NONE,
+                urgent_qps: 0,
+                waiting: Classes::EMPTY,
                 promised: 0,
             },
-            ready: List::EMPTY,
+            ready: Turns::EMPTY,
             ready_links: Links::new(places),
             wait_links: Links::new(places),
             wheel: Wheel::new(places, TICK, now),
@@ -132,7 +135,7 @@ impl<M: Memory> Endpoint<M> {
             return frame::never!("a list names a queue pair that does not exist");
         };
         if qp.is_ready() {
-            self.ready_links.push(&mut self.ready, place);
+            self.ready.push(&mut self.ready_links, place, qp.is_urgent);
         }
         let timer = qp.timer;
         if timer < qp.scheduled {
@@ -142,16 +145,31 @@ impl<M: Memory> Endpoint<M> {
         let path = qp.path;
         if let Some(path) = self.paths.get_mut(path as usize) {
             while let Some(other) = self.wait_links.pop(&mut path.waiting) {
-                wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other);
+                if let Some(is_urgent) = wake(&mut self.qps, other) {
+                    self.ready.push(&mut self.ready_links, other, is_urgent);
+                }
             }
         }
-        let mut woken = 0;
-        while woken < WAKE_AT_ONCE && !self.shared.waiting.is_empty() && self.shared.has_room(LEAST_WINDOW) {
-            let Some(other) = self.wait_links.pop(&mut self.shared.waiting) else { break };
-            // A queue pair with nothing left to send gives its place to the next.
-            woken += usize::from(wake(&mut self.qps, &mut self.ready_links, &mut self.ready, other));
+        if !self.shared.waiting.is_empty() {
+            self.wake_waiting();
         }
-        self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
+        self.shared.counters.bytes_in_flight.set(self.shared.in_flight.all());
+    }
+
+    /// Wakes some queue pairs that wait for room in the window of all paths, the urgent ones first.
+    fn wake_waiting(&mut self) {
+        let mut woken = 0;
+        for is_urgent in [true, false] {
+            while woken < WAKE_AT_ONCE && self.shared.has_room(is_urgent, LEAST_WINDOW / 2) {
+                let Some(other) = self.wait_links.pop(self.shared.waiting.of(is_urgent)) else { break };
+                // A queue pair with nothing left to send gives its place to the next. The others go first: whoever has
+                // just made this room would take it again.
+                if let Some(is_urgent) = wake(&mut self.qps, other) {
+                    self.ready.push_front(&mut self.ready_links, other, is_urgent);
+                    woken += 1;
+                }
+            }
+        }
     }
 
     /// Takes a queue pair out of the list in which it waits for room.
@@ -159,7 +177,7 @@ impl<M: Memory> Endpoint<M> {
         let Some(qp) = self.qps.get_mut(place as usize) else { return };
         match (std::mem::replace(&mut qp.wait, Wait::Nothing), self.paths.get_mut(qp.path as usize)) {
             (Wait::PathWindow, Some(path)) => self.wait_links.remove(&mut path.waiting, place),
-            (Wait::TotalWindow, _) => self.wait_links.remove(&mut self.shared.waiting, place),
+            (Wait::TotalWindow, _) => self.wait_links.remove(self.shared.waiting.of(qp.is_urgent), place),
             _ => {}
         }
     }
@@ -173,18 +191,14 @@ fn free_after(place: u32, places: u32) -> u32 {
 /// How many queue pairs are woken at once when the window of all paths opens.
 const WAKE_AT_ONCE: usize = 8;
 
-/// A queue pair no longer waits for room. Returns whether it has something to send.
-fn wake(qps: &mut [Qp], links: &mut Links, ready: &mut List, place: u32) -> bool {
+/// A queue pair no longer waits for room. If it has something to send, returns whether it is urgent.
+fn wake(qps: &mut [Qp], place: u32) -> Option<bool> {
     let Some(qp) = qps.get_mut(place as usize) else {
         frame::never!("a list names a queue pair that does not exist");
-        return false;
+        return None;
     };
     qp.wait = Wait::Nothing;
-    let is_ready = qp.is_ready();
-    if is_ready {
-        links.push(ready, place);
-    }
-    is_ready
+    qp.is_ready().then_some(qp.is_urgent)
 }
 
 /// Takes a queue pair out of the list of its path.

@@ -5,7 +5,7 @@ use crate::config::CNP_INTERVAL;
 use crate::memory::Memory;
 use crate::moment::Moment;
 use crate::qp::{Context, NEVER, Step, Verdict, Wait};
-use crate::sink::{Emitted, Sink, emit};
+use crate::sink::{Emitted, Sink, Way, emit};
 use frame::{Counter, Time};
 use wire::rc::{BadPacket, Bth, DEFAULT_PKEY, Kind, Opcode, Packet, Psn};
 use zerocopy::FromBytes;
@@ -153,13 +153,15 @@ impl<M: Memory> Endpoint<M> {
         !self.ready.is_empty()
     }
 
-    /// Sends what is ready, until the sink has no more room. Queue pairs take turns. Returns the number of packets.
+    /// Sends what is ready, until the sink has no more room. Queue pairs take turns; of eight turns the urgent ones
+    /// have seven, if both kinds have something to send. Returns the number of packets.
     pub fn transmit<S: Sink>(&mut self, now: Time, sink: &mut S) -> usize {
         let mut packets = 0;
-        while let Some(place) = self.ready_links.pop(&mut self.ready) {
+        while let Some((place, is_urgent)) = self.ready.pop(&mut self.ready_links) {
             // A queue pair that was reset while it was listed has no path.
             let Some(mut context) = self.context(place, now) else { continue };
             let mut step = Step::Idle;
+            let before = packets;
             for _ in 0..TURN {
                 step = context.send_one(sink);
                 if step != Step::Sent {
@@ -169,7 +171,10 @@ impl<M: Memory> Endpoint<M> {
             }
             match step {
                 Step::Full => {
-                    self.ready_links.push_front(&mut self.ready, place);
+                    // A turn ends where the room ends: otherwise one queue pair would take all room of a slow port.
+                    if packets == before {
+                        self.ready.push_front(&mut self.ready_links, place, is_urgent);
+                    }
                     self.settle(place);
                     break;
                 }
@@ -189,7 +194,7 @@ impl<M: Memory> Endpoint<M> {
         };
         let listed = match (qp.wait, self.paths.get_mut(qp.path as usize)) {
             (Wait::PathWindow, Some(path)) => self.wait_links.push(&mut path.waiting, place),
-            (Wait::TotalWindow, _) => self.wait_links.push(&mut self.shared.waiting, place),
+            (Wait::TotalWindow, _) => self.wait_links.push(self.shared.waiting.of(qp.is_urgent), place),
             _ => false,
         };
         if listed {
@@ -203,13 +208,13 @@ impl<M: Memory> Endpoint<M> {
             return frame::never!("a list names a queue pair that does not exist");
         };
         if qp.is_ready() {
-            self.ready_links.push(&mut self.ready, place);
+            self.ready.push(&mut self.ready_links, place, qp.is_urgent);
         }
         if qp.timer < qp.scheduled {
             qp.scheduled = qp.timer;
             self.wheel.schedule(place, qp.scheduled);
         }
-        self.shared.counters.bytes_in_flight.set(self.shared.in_flight);
+        self.shared.counters.bytes_in_flight.set(self.shared.in_flight.all());
     }
 }
 
@@ -219,7 +224,8 @@ impl<M: Memory> Context<'_, M> {
     fn send_one<S: Sink>(&mut self, sink: &mut S) -> Step {
         if self.qp.notify {
             let bth = Bth::new(Opcode::CNP, self.qp.peer, Psn::new(0)).with_becn(true);
-            return match emit(sink, self.qp.path_id(), bth, [&[0; 16], &[]], 0, |crc, _| Ok::<_, ()>(crc)) {
+            let way = Way { path: self.qp.path_id(), push: false };
+            return match emit(sink, way, bth, [&[0; 16], &[]], 0, |crc, _| Ok::<_, ()>(crc)) {
                 Emitted::Sent => {
                     self.qp.notify = false;
                     self.shared.counters.cnps_out.add(1);

@@ -98,6 +98,21 @@ impl<M: Memory> Endpoint<M> {
         Ok(())
     }
 
+    /// Makes a queue pair urgent, before it is connected: somebody waits for each of its requests. Its packets carry
+    /// PUSH ([`Sink::open`](crate::Sink::open)), it sends before others, and a share of the windows is kept for it. The
+    /// peer's end should be urgent, too. It stays so until it is reset.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchQp`]; [`Error::State`] from RTR on.
+    pub fn make_urgent(&mut self, qpn: Qpn) -> Result<(), Error> {
+        let place = self.find(qpn)?;
+        match self.qps.get_mut(place as usize) {
+            Some(qp) if matches!(qp.state, State::Reset | State::Init) => qp.is_urgent = true,
+            _ => return Err(Error::State),
+        }
+        Ok(())
+    }
+
     /// INIT to RTR: requests of the peer are served.
     ///
     /// # Errors
@@ -114,9 +129,12 @@ impl<M: Memory> Endpoint<M> {
         (qp.path, qp.sibling, qp.peer, qp.mtu) = (path, first, attributes.peer.0, attributes.mtu);
         qp.responder = qp.responder.start(attributes);
         qp.state = State::Rtr;
+        let is_urgent = qp.is_urgent;
         self.shared.promised = promised;
+        self.shared.urgent_qps += u32::from(is_urgent);
         if let Some(path) = self.paths.get_mut(path as usize) {
             path.first = place;
+            path.has_urgent |= is_urgent;
         }
         Ok(())
     }
@@ -184,6 +202,7 @@ impl<M: Memory> Endpoint<M> {
         }
         self.stop_waiting(place);
         leave_path(&mut self.qps, &mut self.paths, place);
+        self.leave_classes(place);
         if let Some(qp) = self.qps.get_mut(place as usize) {
             let shared = &mut self.shared;
             while shared.work.pop(&mut qp.requester.queue).is_some() {
@@ -198,6 +217,19 @@ impl<M: Memory> Endpoint<M> {
         }
         self.settle(place);
         Ok(())
+    }
+
+    /// A queue pair that left its path no longer needs a share of the windows.
+    fn leave_classes(&mut self, place: u32) {
+        let Some(&Qp { path, .. }) = self.qps.get(place as usize).filter(|qp| qp.is_urgent) else { return };
+        let Some(path) = self.paths.get_mut(path as usize) else { return };
+        self.shared.urgent_qps -= 1;
+        path.has_urgent = false;
+        let mut at = path.first;
+        while let Some(qp) = self.qps.get(at as usize) {
+            path.has_urgent |= qp.is_urgent;
+            at = qp.sibling;
+        }
     }
 
     /// Ends a queue pair; its number becomes invalid. As with [`Endpoint::reset`], incomplete work vanishes.

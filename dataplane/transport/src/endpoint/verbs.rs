@@ -53,7 +53,7 @@ impl<M: Memory> Endpoint<M> {
         self.shared.completions.owe();
         qp.requester.posted(index, packets);
         if qp.is_ready() {
-            self.ready_links.push(&mut self.ready, place);
+            self.ready.push(&mut self.ready_links, place, qp.is_urgent);
         }
         Ok(())
     }

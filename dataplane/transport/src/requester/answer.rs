@@ -135,7 +135,7 @@ impl<M: Memory> Context<'_, M> {
         match wqe.work.op {
             Op::Read(_) if packet.opcode().kind() == Kind::ReadResponse => {
                 let (len, mtu) = (wqe.work.local.len, self.qp.mtu);
-                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
+                let chunk = chunk_packets(self.shared.config.read_chunk(), mtu);
                 let ends = index + 1 == wqe.packets || (index + 1).is_multiple_of(chunk);
                 let expected = (len - index * mtu.bytes()).min(mtu.bytes()) as usize;
                 packet.payload().len() == expected && packet.opcode().place().ends() == ends
@@ -184,7 +184,7 @@ impl<M: Memory> Context<'_, M> {
             requester.sample_at = Moment::NONE;
         }
         if wqe.work.op.wants_data() {
-            let chunk = chunk_packets(self.path.window.read_chunk(), self.qp.mtu);
+            let chunk = chunk_packets(self.shared.config.read_chunk(), self.qp.mtu);
             if to == wqe.packets || to % chunk == 0 {
                 requester.reads = requester.reads.saturating_sub(1);
             }
@@ -206,7 +206,7 @@ impl<M: Memory> Context<'_, M> {
         } else {
             self.release(cost);
         }
-        self.path.window.acknowledged(cost);
+        self.path.window.acknowledged(cost, self.shared.config.path_window);
         if done {
             self.complete(wqe.work.id, wqe.work.op.kind(), Status::Success, wqe.work.local.len, None);
         }
@@ -229,8 +229,8 @@ impl<M: Memory> Context<'_, M> {
     fn release(&mut self, cost: u32) {
         let cost = cost.min(self.qp.requester.in_flight);
         self.qp.requester.in_flight -= cost;
-        self.path.window.in_flight = self.path.window.in_flight.saturating_sub(cost);
-        self.shared.in_flight = self.shared.in_flight.saturating_sub(u64::from(cost));
+        self.path.window.in_flight.remove(self.qp.is_urgent, cost);
+        self.shared.in_flight.remove(self.qp.is_urgent, cost);
     }
 }
 
@@ -238,7 +238,7 @@ impl<M> Context<'_, M> {
     /// Removes all bytes of this queue pair from all windows.
     pub(crate) fn release_all(&mut self) {
         let cost = std::mem::take(&mut self.qp.requester.in_flight);
-        self.path.window.in_flight = self.path.window.in_flight.saturating_sub(cost);
-        self.shared.in_flight = self.shared.in_flight.saturating_sub(u64::from(cost));
+        self.path.window.in_flight.remove(self.qp.is_urgent, cost);
+        self.shared.in_flight.remove(self.qp.is_urgent, cost);
     }
 }

@@ -5,7 +5,7 @@ use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
 use crate::moment::Moment;
 use crate::qp::{Context, NEVER, State, Step, Wait};
-use crate::sink::{Emitted, Sink, emit};
+use crate::sink::{Emitted, Sink, Way, emit};
 use crate::{Op, Status};
 use frame::Time;
 use wire::rc::packet::header;
@@ -64,17 +64,18 @@ impl<M: Memory> Context<'_, M> {
         }
         let count = match op {
             Op::Read(_) => {
-                let chunk = chunk_packets(self.path.window.read_chunk(), mtu);
+                let chunk = chunk_packets(self.shared.config.read_chunk(), mtu);
                 ((sent / chunk + 1) * chunk).min(wqe.packets) - sent
             }
             _ => 1,
         };
         let cost = wqe.cost(mtu, sent, sent + count);
-        if !self.path.window.has_room(cost) {
+        let (is_urgent, shares) = (self.qp.is_urgent, self.path.has_urgent);
+        if !self.path.window.has_room(shares, is_urgent, cost) {
             self.qp.wait = Wait::PathWindow;
             return Step::Idle;
         }
-        if !self.shared.has_room(cost) {
+        if !self.shared.has_room(is_urgent, cost) {
             self.qp.wait = Wait::TotalWindow;
             return Step::Idle;
         }
@@ -86,10 +87,11 @@ impl<M: Memory> Context<'_, M> {
         let ask = ends
             || op.wants_data()
             || requester.quiet + 1 >= ACK_EVERY
-            || !self.path.window.has_room(cost.saturating_mul(2))
-            || !self.shared.has_room(cost.saturating_mul(2));
+            || !self.path.window.has_room(shares, is_urgent, cost.saturating_mul(2))
+            || !self.shared.has_room(is_urgent, cost.saturating_mul(2));
         let bth = |opcode| Bth::new(opcode, self.qp.peer, psn).with_ack_request(ask);
-        let path = self.qp.path_id();
+        // The last packet of a request. A part of a long READ is a request of its own.
+        let way = Way { path: self.qp.path_id(), push: is_urgent && (ends || op.wants_data()) };
         let payload = if op.wants_data() { 0 } else { (local.len - offset).min(mtu.bytes()) as usize };
         let from = self.qp.local(local, offset);
         if payload > 0 {
@@ -98,11 +100,11 @@ impl<M: Memory> Context<'_, M> {
         let regions = &self.shared.regions;
         let fill = |crc, out: &mut [u8]| regions.read(from, Access::NONE, crc, out);
         let emitted: Emitted<Refused> = match op {
-            Op::Send => emit(sink, path, bth(Opcode::send(place, false)), [&[], &[]], payload, fill),
+            Op::Send => emit(sink, way, bth(Opcode::send(place, false)), [&[], &[]], payload, fill),
             Op::SendImm(imm) => {
                 let imm = ImmDt::new(imm);
                 let imm = if place.ends() { header(&imm) } else { &[] };
-                emit(sink, path, bth(Opcode::send(place, true)), [imm, &[]], payload, fill)
+                emit(sink, way, bth(Opcode::send(place, true)), [imm, &[]], payload, fill)
             }
             Op::Write(remote) | Op::WriteImm(remote, _) => {
                 let reth = Reth::new(remote.address, remote.key, local.len);
@@ -112,20 +114,20 @@ impl<M: Memory> Context<'_, M> {
                     _ => (false, ImmDt::new(0)),
                 };
                 let imm = if with_imm && place.ends() { header(&imm) } else { &[] };
-                emit(sink, path, bth(Opcode::write(place, with_imm)), [reth, imm], payload, fill)
+                emit(sink, way, bth(Opcode::write(place, with_imm)), [reth, imm], payload, fill)
             }
             Op::Read(remote) => {
                 let len = (local.len - offset).min(count.saturating_mul(mtu.bytes()));
                 let reth = Reth::new(remote.address.wrapping_add(u64::from(offset)), remote.key, len);
-                emit(sink, path, bth(Opcode::READ_REQUEST), [header(&reth), &[]], 0, fill)
+                emit(sink, way, bth(Opcode::READ_REQUEST), [header(&reth), &[]], 0, fill)
             }
             Op::CompareSwap { remote, compare, swap } => {
                 let atomic = AtomicEth::new(remote.address, remote.key, swap, compare);
-                emit(sink, path, bth(Opcode::COMPARE_SWAP), [header(&atomic), &[]], 0, fill)
+                emit(sink, way, bth(Opcode::COMPARE_SWAP), [header(&atomic), &[]], 0, fill)
             }
             Op::FetchAdd { remote, add } => {
                 let atomic = AtomicEth::new(remote.address, remote.key, add, 0);
-                emit(sink, path, bth(Opcode::FETCH_ADD), [header(&atomic), &[]], 0, fill)
+                emit(sink, way, bth(Opcode::FETCH_ADD), [header(&atomic), &[]], 0, fill)
             }
         };
         match emitted {
@@ -153,8 +155,8 @@ impl<M: Memory> Context<'_, M> {
         requester.quiet = if ask { 0 } else { requester.quiet + 1 };
         requester.reads += u8::from(op.wants_data());
         requester.in_flight = requester.in_flight.saturating_add(cost);
-        self.path.window.in_flight = self.path.window.in_flight.saturating_add(cost);
-        self.shared.in_flight += u64::from(cost);
+        self.path.window.in_flight.add(is_urgent, cost);
+        self.shared.in_flight.add(is_urgent, cost);
         self.shared.counters.payload_bytes_out.add(payload as u64);
         if self.qp.timer == NEVER {
             self.qp.timer = self.now.saturating_add(self.timeout());

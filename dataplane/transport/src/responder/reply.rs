@@ -3,7 +3,7 @@
 use super::{Nak, Replay, What};
 use crate::memory::{Access, Memory, Refused};
 use crate::qp::{Context, Step};
-use crate::sink::{Emitted, Sink, emit};
+use crate::sink::{Emitted, Sink, Way, emit};
 use wire::rc::packet::header;
 use wire::rc::{Aeth, AtomicAckEth, Bth, NakCode, Opcode, Place, Psn, Syndrome};
 
@@ -20,7 +20,8 @@ impl<M: Memory> Context<'_, M> {
         let msn = self.cached_after(psn).map_or(self.qp.responder.msn, |replay| replay.msn.wrapping_sub(1));
         let aeth = Aeth::new(syndrome, msn);
         let bth = Bth::new(Opcode::ACKNOWLEDGE, self.qp.peer, psn);
-        match emit(sink, self.qp.path_id(), bth, [header(&aeth), &[]], 0, |crc, _| Ok::<_, Refused>(crc)) {
+        let way = Way { path: self.qp.path_id(), push: self.qp.is_urgent };
+        match emit(sink, way, bth, [header(&aeth), &[]], 0, |crc, _| Ok::<_, Refused>(crc)) {
             Emitted::Sent => {
                 // A NAK also acknowledges everything before it.
                 self.qp.responder.owes = false;
@@ -82,7 +83,10 @@ impl<M: Memory> Context<'_, M> {
 
     #[inline]
     fn send_replay<S: Sink>(&mut self, sink: &mut S, index: u32, replay: &Replay) -> Step {
-        let (path, mtu) = (self.qp.path_id(), self.qp.mtu);
+        let mtu = self.qp.mtu;
+        // The last packet of an answer.
+        let push = self.qp.is_urgent && replay.next + 1 == replay.until;
+        let way = Way { path: self.qp.path_id(), push };
         let psn = replay.psn.plus(replay.next);
         let aeth = Aeth::new(Syndrome::ACK, replay.msn);
         let mut payload = 0;
@@ -97,12 +101,12 @@ impl<M: Memory> Context<'_, M> {
                 self.prefetch_after(index, replay);
                 let regions = &self.shared.regions;
                 let fill = |crc, out: &mut [u8]| regions.read(from, Access::REMOTE_READ, crc, out);
-                emit(sink, path, bth, [aeth, &[]], payload, fill)
+                emit(sink, way, bth, [aeth, &[]], payload, fill)
             }
             What::Atomic { original, .. } => {
                 let bth = Bth::new(Opcode::ATOMIC_ACKNOWLEDGE, self.qp.peer, psn);
                 let original = AtomicAckEth::new(original);
-                emit(sink, path, bth, [header(&aeth), header(&original)], 0, |crc, _| Ok(crc))
+                emit(sink, way, bth, [header(&aeth), header(&original)], 0, |crc, _| Ok(crc))
             }
         };
         match emitted {

@@ -37,7 +37,7 @@ struct Wire {
 }
 
 impl Sink for Wire {
-    fn open(&mut self, _: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, _: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         if self.room == 0 {
             return None;
         }

@@ -70,7 +70,7 @@ struct Sent {
 }
 
 impl Sink for Sent {
-    fn open(&mut self, _: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, _: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         self.open = vec![0; len];
         let seed = IcrcSeed::record(&RecordHeader::new(MsgType::RC, 17, 1 << 48, len as u32));
         Some(Room { bytes: &mut self.open, seed })

@@ -21,7 +21,7 @@ fn seed(len: usize) -> IcrcSeed {
 struct Nowhere(Vec<u8>);
 
 impl Sink for Nowhere {
-    fn open(&mut self, _: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, _: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         self.0.resize(len, 0);
         Some(Room { bytes: &mut self.0, seed: seed(len) })
     }

@@ -9,3 +9,4 @@ mod guard;
 mod many;
 mod pair;
 mod scripts;
+mod urgent;

@@ -18,7 +18,7 @@ struct Packets {
 }
 
 impl Sink for Packets {
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         self.open = (path.0, vec![0xee; len]);
         Some(Room { bytes: &mut self.open.1, seed: seed(len) })
     }

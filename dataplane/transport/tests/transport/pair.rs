@@ -34,7 +34,7 @@ struct Packets {
 }
 
 impl Sink for Packets {
-    fn open(&mut self, _: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, _: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         self.open = vec![0xee; len];
         Some(Room { bytes: &mut self.open, seed: seed(len) })
     }
@@ -80,6 +80,11 @@ fn run(number: u64, kind: PeerKind, rate: u64, works: u64) {
     let depth = 1 + dice.roll(16) as u8;
     let psns = [(1 << 24) - 1 - dice.roll(50) as u32, dice.roll(1 << 24) as u32];
     let (mut a, mut b) = (side(&mut dice, 0x00), side(&mut dice, 0x5a));
+    if number % 2 == 1 {
+        // Nothing else changes for one queue pair alone.
+        a.endpoint.make_urgent(a.qpn).unwrap();
+        b.endpoint.make_urgent(b.qpn).unwrap();
+    }
     connect(&mut a, b.qpn, kind, mtu, psns, depth);
     connect(&mut b, a.qpn, kind, mtu, [psns[1], psns[0]], depth);
 

@@ -68,6 +68,10 @@ impl Link {
         let mut qpns = [Qpn(0); 2];
         for (end, qpn) in ends.iter_mut().zip(&mut qpns) {
             *qpn = end.create(rng.bits() as u32, self.domain).map_err(refused)?;
+            // Every other connection is urgent, at both ends.
+            if self.domain.is_multiple_of(2) {
+                end.make_urgent(*qpn).map_err(refused)?;
+            }
             end.init(*qpn).map_err(refused)?;
         }
         let psns = if self.lives == 0 { plan.psns } else { [0, 1].map(|_| Psn::new(rng.bits() as u32)) };

@@ -343,7 +343,12 @@ impl Run {
             }
             // One request alone may be larger than the window; each packet has headers in addition.
             let (chunk, mtu) = (u64::from(config.path_window / 8), u64::from(self.plan.mtu.bytes()));
-            let most = config.total_window.max(LEAST_WINDOW).max(chunk.max(mtu) + (chunk / mtu).max(1) * 100);
+            let (window, largest) =
+                (config.total_window.max(LEAST_WINDOW), chunk.max(mtu) + (chunk / mtu).max(1) * 100);
+            // Beside urgent connections others have a share above the window, and one large request of each kind may go
+            // alone.
+            let shares = if self.plan.connections > 1 { window / 8 + 2 * largest } else { 0 };
+            let most = window.max(largest) + shares;
             if counters.bytes_in_flight.get() > most {
                 return Err(format!("end {side}: {} bytes in flight", counters.bytes_in_flight.get()));
             }

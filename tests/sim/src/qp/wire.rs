@@ -137,7 +137,7 @@ impl Wire {
 }
 
 impl Sink for Wire {
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         if self.room == 0 {
             return None;
         }

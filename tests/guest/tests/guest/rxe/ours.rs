@@ -56,7 +56,7 @@ struct Frames {
 }
 
 impl Sink for Frames {
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         assert_eq!(path, PATH);
         let fields = Ipv4Udp {
             id: 0,

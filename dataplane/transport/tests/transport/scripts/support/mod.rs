@@ -96,7 +96,7 @@ fn seed(len: usize) -> IcrcSeed {
 }
 
 impl Sink for Wire {
-    fn open(&mut self, path: PathId, len: usize) -> Option<Room<'_>> {
+    fn open(&mut self, path: PathId, len: usize, _: bool) -> Option<Room<'_>> {
         if self.room == Some(0) {
             return None;
         }
