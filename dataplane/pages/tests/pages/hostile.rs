@@ -6,6 +6,7 @@ use channel::{ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, C
 use frame::Shared;
 use pages::local::{LocalOptions, LocalServer};
 use pages::{Client, Extent, Status, Work};
+use rustix::event::epoll;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
@@ -22,6 +23,7 @@ struct Raw {
     socket: OwnedFd,
     memory: Arc<Shared>,
     server_bell: OwnedFd,
+    bell: OwnedFd,
     end: ClientEnd<Arc<Shared>>,
 }
 
@@ -65,12 +67,12 @@ impl Raw {
                 descriptors.extend(found);
             }
         }
-        let [memory, server_bell, _bell] = <[OwnedFd; 3]>::try_from(descriptors).unwrap();
+        let [memory, server_bell, bell] = <[OwnedFd; 3]>::try_from(descriptors).unwrap();
         let memory = Arc::new(Shared::adopt(memory, 1 << 20).unwrap());
         say(&socket, 2, MessageBody::Mapped);
         assert_eq!(answer(&socket), MessageBody::Open);
         let end = ClientEnd::new(memory.clone(), ChannelLayout::new(4, 4096).unwrap()).unwrap();
-        Self { socket, memory, server_bell, end }
+        Self { socket, memory, server_bell, bell, end }
     }
 
     fn ring(&self) {
@@ -174,6 +176,35 @@ fn a_client_that_spoils_its_bell_is_served_and_stops_nobody() {
         assert_eq!((out[0].tag, out[0].status), (7, ChannelStatus::NO_SUCH_EXTENT), "round {round}");
     }
     is_well(&mut honest, extent);
+}
+
+/// Each instance that watches the bell is one more call in the kernel when the server rings. The kernel allows 500.
+#[test]
+fn a_client_whose_bell_is_watched_by_many_is_served_and_stops_nobody() {
+    let (folder, _server, mut honest, extent) = beside();
+    let mut raw = Raw::new(&folder);
+    let mut watchers = Vec::new();
+    while watchers.len() < 600 {
+        // Without descriptors it has fewer watchers.
+        let Ok(watcher) = epoll::create(epoll::CreateFlags::CLOEXEC) else { break };
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        if epoll::add(&watcher, &raw.bell, epoll::EventData::new_u64(0), edges).is_err() {
+            break;
+        }
+        watchers.push(watcher);
+    }
+    assert!((1..=500).contains(&watchers.len()), "{} watchers", watchers.len());
+    let mut out = [ChannelCompletion { tag: 0, status: ChannelStatus::DONE, len: 0 }; 4];
+    for _ in 0..50 {
+        assert_eq!(raw.end.sleep(), Ok(true));
+        raw.end.post(&[READ]).unwrap();
+        raw.ring();
+        let mut events = Vec::with_capacity(1);
+        epoll::wait(&raw.bell, rustix::buffer::spare_capacity(&mut events), None).unwrap();
+        raw.end.wake().unwrap();
+        until("its completion", || raw.end.poll(&mut out).unwrap() == 1);
+        is_well(&mut honest, extent);
+    }
 }
 
 #[test]
