@@ -219,7 +219,9 @@ mod tests {
         assert_eq!(first, Slot { unit: 0, slot: 0 });
         assert_eq!(units.take(8, 101), Some(Slot { unit: 3, slot: 0 }));
         assert_eq!((units.take(9, 102), units.free(), units.used()), (None, 62, 2));
+        assert_eq!([7, 8, 9].map(|client| units.room_for(client)), [31, 31, 0]);
         units.give_back(first);
+        assert_eq!([7, 8, 9].map(|client| units.room_for(client)), [32, 63, 32], "an empty unit can go back first");
         assert_eq!(units.take(9, 102), None, "client 9 must not read what client 7 wrote");
         assert_eq!(units.surplus(|_| false), set([0]));
         assert_eq!(units.surplus(|client| client == 7), set([]), "one empty unit of a client is kept");

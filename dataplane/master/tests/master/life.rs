@@ -310,3 +310,18 @@ fn commands_of_another_thread_are_answered_by_events() {
     world.master.command(world.now, MasterCommand::RemoveClient(client), &mut out);
     world.run_until(SECOND, "removed", |world| world.told.contains(&MasterEvent::ClientRemoved(client)));
 }
+
+#[test]
+fn gateways_are_asked_to_hurry_for_demand_requests_alone() {
+    let mut world = World::new(14, &[1], 1);
+    world.start();
+    let (client, buffer) = world.client(4);
+    let extent = world.allocate(client, 1, false).unwrap()[0];
+    let read = request(client, buffer, extent, PageOp::Read);
+    assert_eq!(run(&mut world, PageRequest { urgency: Urgency::Bulk, ..read }), PageStatus::Done);
+    assert_eq!(world.packets[1], 0);
+    let before = world.packets[0];
+    assert_eq!(run(&mut world, read), PageStatus::Done);
+    // Answers overtake each other, so that it may be asked again.
+    assert!(world.packets[0] == before && world.packets[1] > 0, "{:?}", world.packets);
+}

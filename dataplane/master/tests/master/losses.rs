@@ -2,6 +2,7 @@
 
 use crate::life::{fill, request, run};
 use crate::world::World;
+use frame::Role;
 use frame::time::{MILLISECOND, SECOND};
 use master::{BufferKey, ClientId, ExtentId, Loss, MasterEvent, PageOp, PageStatus};
 
@@ -128,12 +129,22 @@ fn what_went_back_is_not_recalled_twice() {
     assert_eq!(world.lent(0), 3);
     let now = world.now;
     world.slaves[0].lender.set_limit(now, 1, 20 * SECOND);
+    let recalled = |world: &World| -> Vec<ExtentId> {
+        let of = |event: &MasterEvent| match event {
+            MasterEvent::ExtentRecalled { extent, .. } => Some(*extent),
+            _ => None,
+        };
+        world.told.iter().filter_map(of).collect()
+    };
+    world.run_until(5 * SECOND, "a recall", |world| !recalled(world).is_empty());
+    // The slave does not answer, while something else happens to its units.
+    world.faults.lost = 1_000_000;
+    assert!(world.master.free(client, more[0]));
+    world.run(100 * MILLISECOND);
+    assert_eq!(recalled(&world).len(), 32);
+    world.faults.lost = 0;
     world.run(5 * SECOND);
-    let recalled = world.told.iter().filter_map(|event| match event {
-        MasterEvent::ExtentRecalled { extent, .. } => Some(*extent),
-        _ => None,
-    });
-    let recalled: Vec<ExtentId> = recalled.collect();
+    let recalled = recalled(&world);
     assert_eq!((world.lent(0), recalled.len()), (2, 32));
     assert!(!recalled.contains(&extent), "the lowest unit stays");
 }
@@ -190,4 +201,16 @@ fn a_byte_that_changes_behind_our_back_is_seen_by_this_test() {
     assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
     let read = &world.master.buffer_mut(buffer).unwrap()[..4096];
     assert_eq!(read.iter().zip(&bytes).filter(|(a, b)| a != b).count(), 1);
+}
+
+#[test]
+fn a_smaller_mtu_makes_a_new_session_whose_packets_fit() {
+    let (mut world, client, buffer, extent, bytes) = written(31, 1);
+    let mut out = crate::world::outbox();
+    world.master.command(world.now, master::MasterCommand::SetMtu(600), &mut out);
+    world.run_until(SECOND, "a new session", |world| world.slaves[0].lender.counters().leases_resumed.get() == 1);
+    assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
+    assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &bytes[..]);
+    let stats = world.master.stats();
+    assert_eq!((stats.counters.sessions_renewed.get(), stats.records.rc_dropped_too_large.get()), (1, 0));
 }

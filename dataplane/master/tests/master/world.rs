@@ -14,7 +14,8 @@ use master::{
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::mpsc::{Receiver, channel};
-use wire::{Record, Scale, Walk};
+use wire::record::FRAG_PUSH;
+use wire::{MsgType, Record, Scale, Walk};
 
 pub(crate) const MASTER: u16 = 1;
 pub(crate) const BASE: u64 = 0x10_0000;
@@ -160,6 +161,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) rng: Rng,
     pub(crate) told: Vec<MasterEvent>,
+    /// Packets of the master without PUSH, and with it.
+    pub(crate) packets: [u64; 2],
 }
 
 fn config(gateways: usize, rng: &mut Rng) -> MasterConfig {
@@ -208,6 +211,7 @@ impl World {
             faults: Faults::default(),
             rng,
             told: Vec::new(),
+            packets: [0; 2],
         };
         for (number, units) in slaves.iter().enumerate() {
             let slave = world.slave(number, *units);
@@ -296,6 +300,12 @@ impl World {
         let now = self.now;
         self.master.advance(now, &mut self.out);
         let sent = drain(&mut self.out);
+        for (_, record) in sent.iter().flat_map(|(_, bytes)| Walk::new(bytes, Scale::default())).filter_map(Result::ok)
+        {
+            if record.header().msg_type() == MsgType::RC {
+                self.packets[usize::from(record.header().is_frag() & FRAG_PUSH != 0)] += 1;
+            }
+        }
         self.send_all(master_peer(), sent);
         assert_eq!(self.out.pool().in_use(), 0, "a frame is lost");
         for number in 0..self.slaves.len() {
