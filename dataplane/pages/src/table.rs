@@ -81,3 +81,37 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::BufferArea;
+    use channel::ChannelLayout;
+    use frame::{Hugepages, Shared};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_completion_that_comes_twice_ends_no_later_request() {
+        let layout = ChannelLayout::new(2, 4096).unwrap();
+        let memory = Arc::new(Shared::new(layout.bytes() as usize, Hugepages::Never).unwrap());
+        let area = Arc::new(BufferArea::new(memory, &layout));
+        let mut table = Table::new(2);
+        let work = |tag| Work::read(Extent::from_number(9), 0, area.allocate(8).unwrap()).tagged(tag);
+        let done = |tag| ChannelCompletion { tag, status: ChannelStatus::DONE, len: 99 };
+        let first = table.begin(work(1)).unwrap();
+        let ended = table.end(&done(first.tag)).unwrap();
+        // No more bytes are said to be there than were asked for.
+        assert_eq!((ended.tag, ended.len, table.len()), (1, 8, 0));
+        assert!(table.end(&done(first.tag)).is_err());
+        // The next request has the same slot.
+        let second = table.begin(work(2)).unwrap();
+        assert_eq!(first.tag as u32, second.tag as u32);
+        assert!(table.end(&done(first.tag)).is_err() && table.end(&done(5)).is_err());
+        let third = table.begin(work(3)).unwrap();
+        assert!(table.begin(work(4)).is_err() && table.len() == 2);
+        assert_eq!(table.end(&done(third.tag)).unwrap().tag, 3);
+        let mut out = Vec::new();
+        table.end_all(ChannelStatus::SERVER_GONE, &mut out);
+        assert_eq!((out.len(), out[0].tag, table.len()), (1, 2, 0));
+    }
+}

@@ -53,6 +53,17 @@ fn a_client_that_does_not_poll_may_not_post_more() {
 }
 
 #[test]
+fn a_client_may_not_post_more_while_all_its_requests_are_under_way() {
+    let (mut client, mut server, memory) = ends(4);
+    client.post(&[READ; 4]).unwrap();
+    server.take(&mut [READ; 4]).unwrap();
+    // The ring of completions is empty, and all its places are promised.
+    memory[0].store(5, Ordering::Release);
+    assert_eq!(server.take(&mut [READ; 4]), Err(ChannelBroken::TooManyRequests));
+    assert_eq!(server.complete(&[done(0); 4]), Ok(false));
+}
+
+#[test]
 fn a_client_that_takes_back_what_it_polled_is_broken() {
     let (mut client, mut server, memory) = ends(4);
     let head = COMPLETIONS - 8;
