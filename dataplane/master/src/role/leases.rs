@@ -56,7 +56,16 @@ impl<M: Memory> Master<M> {
                 let slave = self.connections.get(path as usize).map_or(0, |connection| connection.slave);
                 self.tell(MasterEvent::SlaveConnected { slave, units: grant.units.len() });
             }
-            LoanEvent::Changed { gained, lost } => self.units_changed(now, path, &gained, &lost),
+            LoanEvent::Changed { gained, lost } => {
+                self.units_changed(now, path, &gained, &lost);
+                // A request on a lost unit that is under way must not reach a unit that comes to the same index later.
+                // The queue pairs end before the next CONNECT gives the index free, and the lease is resumed.
+                if !lost.is_empty()
+                    && let Some(connection) = self.connections.get_mut(path as usize)
+                {
+                    connection.is_broken = true;
+                }
+            }
             LoanEvent::Ended(end) => self.loan_ended(now, path, end),
         }
     }

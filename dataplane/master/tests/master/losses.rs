@@ -181,6 +181,30 @@ fn a_request_on_a_unit_that_was_just_taken_ends_with_that_name() {
     assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &bytes[..]);
 }
 
+/// Otherwise the request, sent again, could write into a unit that came to the same index.
+#[test]
+fn queue_pairs_end_before_the_index_of_a_lost_unit_can_have_another_unit() {
+    let (mut world, client, buffer, extent, bytes) = written(31, 2);
+    let more = world.allocate(client, 32, false).unwrap();
+    let last = *more.last().unwrap();
+    world.run(SECOND);
+    let renewed = |world: &World| world.master.stats().counters.sessions_renewed.get();
+    let before = renewed(&world);
+    // The request is lost on its way; what the slave says of the unit is not.
+    world.master.submit(world.now, &[request(client, buffer, last, PageOp::Write)]);
+    world.advance();
+    world.lose_flights();
+    let now = world.now;
+    world.slaves[0].lender.set_limit(now, 1, 0);
+    let lost = MasterEvent::ExtentLost { client, extent: last, loss: Loss::Recalled };
+    world.run_until(SECOND, "the loss", |world| world.told.contains(&lost));
+    assert_eq!(renewed(&world), before + 1);
+    assert_eq!(world.completions(1)[0].status, PageStatus::Recalled);
+    fill(&mut world, buffer, 0, 4096, 0xee);
+    assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
+    assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &bytes[..]);
+}
+
 #[test]
 fn a_slave_that_leaves_gets_its_memory_back_and_no_new_extents() {
     let (mut world, client, buffer, extent, _) = written(28, 1);

@@ -295,6 +295,11 @@ impl World {
         assert!(burst.is_empty());
     }
 
+    /// All that is on its way is lost.
+    pub(crate) fn lose_flights(&mut self) {
+        self.flights.clear();
+    }
+
     /// All do what is due now.
     pub(crate) fn advance(&mut self) {
         let now = self.now;
