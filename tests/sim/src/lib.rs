@@ -12,6 +12,7 @@
 //! | [`plan`] | the plan of a seed |
 //! | [`cluster`] | machines, the wire, and the event loop |
 //! | [`run`] | one run from trouble to drain |
+//! | [`leases`] | slaves that lend and masters that borrow, through a gateway with faults |
 //! | [`lossy`] | packets are lost all the time, and dead nodes are noticed nevertheless |
 //! | [`ledger`] | the account of one gateway lcore |
 //! | [`account`] | the account of the whole cluster, from end to end |
@@ -37,6 +38,7 @@ pub mod desk;
 pub mod flood;
 pub mod hostile;
 pub mod ideal;
+pub mod leases;
 pub mod ledger;
 pub mod lossy;
 mod machines;

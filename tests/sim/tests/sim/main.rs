@@ -5,6 +5,7 @@
 
 mod fair;
 mod ideal;
+mod leases;
 mod ledger;
 mod lossy;
 mod pages;
