@@ -80,6 +80,8 @@ pub struct GatewaySettings {
     pub hold: u64,
     /// Whether buffers leave early.
     pub early: bool,
+    /// Records with PUSH of each slave that have an effect in a second.
+    pub push_rate: u32,
     /// The served shards, numbered as the poll loops number them.
     pub shards: wire::ShardSet,
     /// The served shards, in the form that nodes are told.
@@ -260,9 +262,18 @@ impl GatewaySettings {
         else {
             return faults.finish(None);
         };
-        let (hold, early, neighbors, accept_v1) =
-            (args.hold.0, args.early == Switch::On, args.neighbors, args.accept_v1);
-        faults.finish(Some(Self { common, hold, early, shards, announced, neighbors, keys, accept_v1, static_routes }))
+        faults.finish(Some(Self {
+            common,
+            hold: args.hold.0,
+            early: args.early == Switch::On,
+            push_rate: args.push_rate,
+            shards,
+            announced,
+            neighbors: args.neighbors,
+            keys,
+            accept_v1: args.accept_v1,
+            static_routes,
+        }))
     }
 }
 

@@ -87,6 +87,9 @@ impl fmt::Display for Switch {
     }
 }
 
+/// The default of [`GatewayArgs::push_rate`], and its largest value.
+pub const PUSH_RATES: (u32, u32) = (20_000, 1_000_000);
+
 /// The gateway's flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
@@ -99,6 +102,11 @@ pub struct GatewayArgs {
     /// Send waiting records early when nothing arrives for a quarter of the hold
     #[arg(long, default_value = "on", value_name = "ON|OFF")]
     pub early: Switch,
+    /// How many records with PUSH, for which somebody waits, each slave may have sent on at once in a second, on each
+    /// lcore; a master has 16 times as many. Records beyond that wait as others do; 0 turns PUSH off
+    #[arg(long, default_value_t = PUSH_RATES.0, value_name = "N",
+        value_parser = number::<u32>(..=u64::from(PUSH_RATES.1)))]
+    pub push_rate: u32,
     /// Shards to serve: all, or a list such as 0-3,5
     #[arg(long, default_value = "all", value_name = "SHARDS")]
     pub shards: String,

@@ -4,6 +4,10 @@ use frame::Time;
 use frame::time::{MICROSECOND, SECOND};
 use wire::ShardSet;
 
+/// The default of [`GatewayConfig::push_rate`]: a slave that answers one demand READ after another, each after 50 us,
+/// stays within it.
+pub const PUSH_RATE: u32 = 20_000;
+
 /// Settings of one lcore's gateway. All lcores of a process have the same settings except for the lane.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -22,13 +26,25 @@ pub struct GatewayConfig {
     /// lane for each lcore, the records of one slave arrive on one receive queue there, as the records from that slave
     /// do here.
     pub lane: u16,
+    /// How many records with PUSH of each slave have an effect in a second, at most [`crate::push::MOST`]; of a master
+    /// [`crate::push::MASTER_TIMES`] times as many. With 0, PUSH has no effect. See [`crate::push`].
+    pub push_rate: u32,
     /// The heartbeat interval of the nodes, in nanoseconds: their link control has a budget for each interval.
     pub interval: Time,
 }
 
 impl GatewayConfig {
-    /// The documented defaults: hold 50 us, early flush on, 64 masters, an interval of 1 s.
+    /// The documented defaults: hold 50 us, early flush on, 64 masters, [`PUSH_RATE`], an interval of 1 s.
     pub fn new(shards: ShardSet) -> Self {
-        Self { shards, hold: 50 * MICROSECOND, early: true, masters: 64, low_water: 512, lane: 0, interval: SECOND }
+        Self {
+            shards,
+            hold: 50 * MICROSECOND,
+            early: true,
+            masters: 64,
+            low_water: 512,
+            lane: 0,
+            push_rate: PUSH_RATE,
+            interval: SECOND,
+        }
     }
 }

@@ -47,6 +47,8 @@ frame::counters! {
         dropped_fair_share: drop,
         /// Records that waited for a slave or master when its route was removed.
         dropped_route_removed: drop,
+        /// Records whose PUSH had no effect: beyond the budget of their sender, or while their port was contended.
+        push_ignored,
     }
 }
 
@@ -63,6 +65,8 @@ frame::counters! {
         flush_room,
         /// Buffers that left ahead of a record too large to share a datagram, or of a smaller MTU.
         flush_order,
+        /// Buffers that left because a record with PUSH came for the same destination.
+        flush_push,
         /// Buffers that left because the gateway drains.
         flush_drain,
         /// Datagrams that filled themselves and were forwarded without a copy.

@@ -21,7 +21,7 @@ pub mod counters;
 pub use cargo::direction::Direction;
 pub use cargo::drop::DropReason;
 pub use cargo::gateway::Gateway;
-pub use cargo::{aggregate, direction, drop, flush, order, pass, route, share};
+pub use cargo::{aggregate, direction, drop, flush, order, pass, push, route, share};
 pub use command::GatewayCommand;
 pub use config::GatewayConfig;
 pub use control::{desk, leave, trace};

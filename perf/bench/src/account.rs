@@ -68,8 +68,8 @@ pub fn counters(
     ensure!(came == left + held + queued, "{came} records came in, {left} left, {held} and {queued} wait");
     let flush = &gateway.flush;
     let full = flush.flush_full.get();
-    let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_drain];
-    let all = full + others.iter().map(|counter| counter.get()).sum::<u64>();
+    let others = [&flush.flush_hold, &flush.flush_early, &flush.flush_room, &flush.flush_order, &flush.flush_push];
+    let all = full + others.iter().map(|counter| counter.get()).sum::<u64>() + flush.flush_drain.get();
     Ok(Passed { came, left, datagrams: cargo.datagrams_out.get(), full: (full, all) })
 }
 

@@ -10,10 +10,10 @@ use crate::report::Report;
 use crate::svg::{Chart, Curve};
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Vlan};
-use gateway::{Gateway, GatewayCommand, GatewayConfig};
+use gateway::{Gateway, GatewayCommand, GatewayConfig, push};
 use link::{Route, RouteChange};
 use std::path::Path;
-use wire::record::{HEADER_LEN, MsgType, RecordHeader, req_id};
+use wire::record::{FRAG_PUSH, HEADER_LEN, MsgType, RecordHeader, req_id};
 use wire::{Scale, ShardSet, Walk, echo};
 
 const MTU: u16 = 1500;
@@ -22,6 +22,9 @@ const PAYLOAD: usize = 64;
 const RECORDS: (u64, u64) = (200_000, 5_000);
 /// The holds that are compared, in microseconds.
 const HOLDS: [u64; 9] = [0, 5, 10, 20, 50, 100, 200, 500, 1_000];
+/// The hold of the line with PUSH, in microseconds, and of how many records one has it.
+const PUSH_HOLD: u64 = 50;
+const PUSH_EVERY: u64 = 64;
 
 /// Traffic from one master.
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +58,21 @@ pub struct Point {
     pub p50_us: f64,
     /// 99th percentile of the added latency, in microseconds.
     pub p99_us: f64,
+    /// The same of records with PUSH; 0 if there are none.
+    pub push_p99_us: f64,
 }
 
-/// Runs `records` records of one load with one hold.
+/// Runs `records` records of one load with one hold. If `push_every` is not 0, one record of so many has PUSH; it does
+/// not count towards the latencies of the others.
 ///
 /// # Errors
 /// A record was changed, or the pool is too small.
-pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> {
+pub fn measure(load: Load, hold_us: u64, push_every: u64, records: u64) -> anyhow::Result<Point> {
     let scale = Scale::default();
     let pool = input::pool(32_768, 2048)?;
     let mut config = GatewayConfig::new(ShardSet::all(scale));
     config.hold = hold_us * MICROSECOND;
+    config.push_rate = push::MOST;
     let mut gateway = Gateway::new(config, &pool)?;
     let mut out = Outbox::new(pool, 2);
     let route = |peer| Some(Route { peer, mtu: MTU, fixed_port: false });
@@ -78,18 +85,21 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
     }
     let mut random = Random::new(7);
     let (mut sent, mut datagrams, mut latencies) = (0, 0_u64, Vec::with_capacity(records as usize));
+    let mut pushed = Vec::new();
     let (mut arrival, mut slave) = (0, 0);
     let mut burst = Burst::new();
     let mut bytes = [0; HEADER_LEN + PAYLOAD];
     let mut now = 0;
-    while (latencies.len() as u64) < records {
+    while ((latencies.len() + pushed.len()) as u64) < records {
         now += MICROSECOND;
         loop {
             while sent < records && arrival <= now && burst.room() > 0 {
                 if sent % load.burst == 0 {
                     slave = random.below(load.slaves);
                 }
-                let header = RecordHeader::new(MsgType::PATTERN, slave, req_id(MASTER, sent), PAYLOAD as u32);
+                let is_pushed = push_every > 0 && sent % push_every == 0;
+                let header = RecordHeader::new(MsgType::PATTERN, slave, req_id(MASTER, sent), PAYLOAD as u32)
+                    .with_frag(if is_pushed { FRAG_PUSH } else { 0 });
                 anyhow::ensure!(
                     echo::emit(&header, &echo::EchoHeader::new(arrival, sent), &mut bytes).is_some(),
                     "a record fits its own size"
@@ -115,15 +125,20 @@ pub fn measure(load: Load, hold_us: u64, records: u64) -> anyhow::Result<Point> 
             for record in Walk::new(datagram.frame.data(), scale) {
                 let (_, record) = record.map_err(|bad| anyhow::anyhow!("a bad record left: {bad}"))?;
                 let header = echo::check(&record).ok_or_else(|| anyhow::anyhow!("a changed record left"))?;
-                latencies.push(now - header.stamp());
+                let list = if record.header().is_frag() == 0 { &mut latencies } else { &mut pushed };
+                list.push(now - header.stamp());
             }
         }
         queue.rewind();
     }
-    latencies.sort_unstable();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / MICROSECOND as f64;
+    let at = |times: &mut Vec<u64>, share: f64| {
+        times.sort_unstable();
+        let place = (times.len().saturating_sub(1) as f64 * share) as usize;
+        times.get(place).map_or(0.0, |time| *time as f64 / MICROSECOND as f64)
+    };
     let records_per_datagram = records as f64 / datagrams as f64;
-    Ok(Point { hold_us, records_per_datagram, p50_us: at(0.5), p99_us: at(0.99) })
+    let (p50_us, p99_us) = (at(&mut latencies, 0.5), at(&mut latencies, 0.99));
+    Ok(Point { hold_us, records_per_datagram, p50_us, p99_us, push_p99_us: at(&mut pushed, 0.99) })
 }
 
 /// The whole table, on standard output and as values; the chart goes to `svg`, if one is asked for.
@@ -139,11 +154,17 @@ pub fn table(svg: Option<&Path>, quick: bool) -> anyhow::Result<Vec<(Load, Vec<P
         println!("{:>8} {:>13} {:>9} {:>9}", "hold us", "rec/datagram", "p50 us", "p99 us");
         let mut points = Vec::new();
         for hold in HOLDS {
-            let point = measure(load, hold, records)?;
-            let Point { hold_us, records_per_datagram, p50_us, p99_us } = point;
+            let point = measure(load, hold, 0, records)?;
+            let Point { hold_us, records_per_datagram, p50_us, p99_us, .. } = point;
             println!("{hold_us:>8} {records_per_datagram:>13.2} {p50_us:>9.1} {p99_us:>9.1}");
             points.push(point);
         }
+        let with_push = measure(load, PUSH_HOLD, PUSH_EVERY, records)?;
+        let Point { hold_us, records_per_datagram, p50_us, p99_us, push_p99_us } = with_push;
+        println!(
+            "{hold_us:>8} {records_per_datagram:>13.2} {p50_us:>9.1} {p99_us:>9.1}   one record of {PUSH_EVERY} has \
+             PUSH: p99 of those {push_p99_us:.1} us"
+        );
         all.push((load, points));
     }
     if let Some(path) = svg {

@@ -126,6 +126,8 @@ pub struct Ledger {
     sums: Sums,
     /// Congestion marks can be checked: no copy is there twice.
     unique: bool,
+    /// Datagrams that left with a mark which none of their records brought.
+    marked: u64,
 }
 
 /// A gateway's lcore in the simulator.
@@ -148,6 +150,7 @@ impl Ledger {
             flows: HashMap::default(),
             sums: Sums::default(),
             unique: plan.faults.duplicate == 0,
+            marked: 0,
         }
     }
 
@@ -253,9 +256,10 @@ impl Ledger {
             self.sums.left += 1;
         }
         self.sums.datagrams += 1;
-        if self.unique && ce != (read.ecn == ECN_CE) {
-            return Err(self.wrong(format!("a datagram left to {to} with CE {}, its records came with {ce}", !ce)));
+        if self.unique && ce && read.ecn != ECN_CE {
+            return Err(self.wrong(format!("a datagram left to {to} without CE, and one of its records came with it")));
         }
+        self.marked += u64::from(self.unique && !ce && read.ecn == ECN_CE);
         Ok(())
     }
 
@@ -291,6 +295,10 @@ impl Ledger {
             return Err(self.wrong(format!("frames are lost: {at:?}")));
         }
         let (counters, out) = (lcore.role().counters(), lcore.outbox().counters());
+        let marked = out.down.ce_marked.get() + out.up.ce_marked.get();
+        if self.marked > marked {
+            return Err(self.wrong(format!("{} datagrams left with a mark of ours, {marked} were marked", self.marked)));
+        }
         let (mut records, mut bad, mut sent) = (0, 0, 0);
         let mut elsewhere = 0;
         for (name, direction, left) in [("down", &counters.down, &out.down), ("up", &counters.up, &out.up)] {

@@ -19,6 +19,9 @@ use std::sync::Arc;
 use wire::Shard;
 use wire::link::NodeId;
 
+/// Records with PUSH of a slave that have an effect in a second: few, so that seeds come to the end of a budget.
+const PUSH_RATE: u32 = 500;
+
 /// Places for masters at each gateway.
 pub(crate) const MASTERS: u16 = 8;
 
@@ -201,8 +204,14 @@ impl Cluster {
         let shards: Vec<Shard> = plan.shards.iter().map(|&shard| Shard(shard)).collect();
         let served = wire::ShardSet::new(self.plan.scale, &shards).expect("the shards exist");
         let (hold, early) = if self.quiet { self.plan.calm_hold() } else { (self.plan.hold, self.plan.early) };
-        let config =
-            GatewayConfig { hold, early, masters: MASTERS, interval: self.plan.interval, ..GatewayConfig::new(served) };
+        let config = GatewayConfig {
+            hold,
+            early,
+            masters: MASTERS,
+            push_rate: PUSH_RATE,
+            interval: self.plan.interval,
+            ..GatewayConfig::new(served)
+        };
         let registrar = RegistrarConfig {
             scale: self.plan.scale,
             shards: link::ShardRanges::from_shards(shards).expect("there are few shards"),

@@ -11,7 +11,7 @@ use link::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::link::{Member, MemberState};
-use wire::record::{RecordHeader, req_id};
+use wire::record::{FRAG_PUSH, RecordHeader, req_id};
 use wire::{HEADER_LEN, MsgType, Record, Scale, Walk, echo};
 
 /// How soon a record that found no frame is tried again.
@@ -22,6 +22,8 @@ const ASK_GAP: u64 = 200 * MICROSECOND;
 
 /// Questions of one group.
 const ASK_GROUP: usize = 8;
+/// One record of so many has PUSH; so has its answer.
+const PUSH_EVERY: u64 = 7;
 
 frame::counters! {
     /// What a master counts.
@@ -237,7 +239,8 @@ impl Master {
             req_id(self.id, self.config.boot_epoch)
         };
         self.sequence += 1;
-        let header = RecordHeader::new(msg_type, slave, request, payload as u32);
+        let push = if self.sequence.is_multiple_of(PUSH_EVERY) { FRAG_PUSH } else { 0 };
+        let header = RecordHeader::new(msg_type, slave, request, payload as u32).with_frag(push);
         let Some(len) = echo::emit(&header, &echo::EchoHeader::new(now, self.sequence), open.frame.tail_mut()) else {
             return false;
         };

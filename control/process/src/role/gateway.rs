@@ -15,7 +15,7 @@ use link::{Registrar, RegistrarConfig};
 use serve::board::RoleCounters;
 use settings::RunningSettings;
 use settings::config;
-use settings::flags::Switch;
+use settings::flags::{PUSH_RATES, Switch};
 use settings::keyfile;
 use settings::neighbor::NeighborSpec;
 use settings::plan::PortPlan;
@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 
 /// How many link control datagrams may wait for the registrar.
 const REGISTRAR_MAILBOX: usize = 1024;
+
+// `settings` does not know the role whose settings it reads.
+const _: () = assert!(PUSH_RATES.0 == gateway::config::PUSH_RATE && PUSH_RATES.1 == gateway::push::MOST);
 
 /// Runs a gateway until it has drained.
 ///
@@ -60,6 +63,7 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
         hold: config.hold,
         early: config.early,
         masters: config::MASTERS,
+        push_rate: config.push_rate,
         interval: config.common.interval,
         ..GatewayConfig::new(config.shards.clone())
     };

@@ -26,6 +26,8 @@ crate::counters! {
         records_dropped_slow: drop,
         /// Records of cargo that wait for room in a TX ring.
         records_queued: gauge,
+        /// Datagrams of cargo that got the mark Congestion Experienced here, because many waited before them.
+        ce_marked,
     }
 }
 
@@ -68,6 +70,16 @@ impl OutboxCounters {
             Class::Link => None,
             Class::Down => Some(&self.down),
             Class::Up => Some(&self.up),
+        }
+    }
+
+    /// Marks cargo with Congestion Experienced; counts it unless it arrived so.
+    #[cold]
+    fn mark(&self, datagram: &mut Datagram) {
+        if let Some(cargo) = self.cargo(datagram.class)
+            && !std::mem::replace(&mut datagram.ce, true)
+        {
+            cargo.ce_marked.add(1);
         }
     }
 
@@ -116,6 +128,10 @@ const SLOW_ROOM: usize = 4 * SLOW_DATAGRAMS;
 /// One slow queue may have the pool's frames divided by this.
 const SLOW_PART: usize = 16;
 
+/// A datagram is marked with Congestion Experienced when more than its bound divided by this wait before it. So senders
+/// that listen to the mark slow down long before anything is dropped.
+const MARKED_PART: usize = 4;
+
 /// Datagrams that wait for one port. Link control leaves first; otherwise first in, first out.
 ///
 /// If a port has room for some destinations and not for others, it sets aside the datagrams for the others: see
@@ -126,6 +142,9 @@ pub struct TxQueue {
     slow: [VecDeque<Datagram>; SLOW_QUEUES],
     slow_room: usize,
     counters: Arc<OutboxCounters>,
+    /// Whether more than [`TxQueue::most_unmarked`] datagrams of cargo were left when the port had taken what it could.
+    pressed: bool,
+    most_unmarked: usize,
     /// How many were lent to this queue, and which of them failed: see [`TxQueue::lend`].
     lent: usize,
     failed: u64,
@@ -137,7 +156,8 @@ impl TxQueue {
         let (link, cargo) = (VecDeque::with_capacity(room), VecDeque::with_capacity(room));
         let slow_room = (room / SLOW_PART).clamp(1, SLOW_ROOM);
         let slow = std::array::from_fn(|_| VecDeque::with_capacity(slow_room));
-        Self { link, cargo, slow, slow_room, counters, lent: 0, failed: 0 }
+        let most_unmarked = contended(room) / MARKED_PART;
+        Self { link, cargo, slow, slow_room, counters, pressed: false, most_unmarked, lent: 0, failed: 0 }
     }
 
     /// An empty queue on the same account, for [`TxQueue::lend`].
@@ -146,10 +166,12 @@ impl TxQueue {
         Self { slow, slow_room: self.slow_room, ..Self::new(Arc::clone(&self.counters), BURST) }
     }
 
-    /// Goes back to the start of its memory if nothing waits. Called once per poll, after sending. So only as much
-    /// memory is used as is needed, and it stays in the cache.
+    /// Ends a poll; called after sending. Notes whether too much is left: see [`Outbox::pass_on`]. Goes back to the
+    /// start of its memory if nothing waits, so that only as much memory is used as is needed, and it stays in the
+    /// cache.
     #[inline]
     pub fn rewind(&mut self) {
+        self.pressed = self.cargo.len() > self.most_unmarked;
         if self.link.is_empty() && self.cargo.is_empty() {
             self.link.clear();
             self.cargo.clear();
@@ -265,19 +287,24 @@ impl TxQueue {
 
     /// Moves the first datagram, which is cargo for a slow destination, to the end of slow queue `number`. If the most
     /// allowed ([`SLOW_DATAGRAMS`]) wait for that destination, the datagram is dropped and counted instead, and the
-    /// result is `false`. Link control is never set aside: the result is `false`, and it stays.
+    /// result is `false`. If more than a quarter of them wait, it is marked with Congestion Experienced. Link control is
+    /// never set aside: the result is `false`, and it stays.
     pub fn set_aside(&mut self, number: usize) -> bool {
         if !self.link.is_empty() {
             return false;
         }
         let (Some(queue), Some(head)) = (self.slow.get(number), self.cargo.front()) else { return false };
         let same = |other: &&Datagram| other.peer.is_same_origin(&head.peer, true);
-        if queue.len() >= self.slow_room || queue.iter().filter(same).count() >= SLOW_DATAGRAMS {
+        let waiting = queue.iter().filter(same).count();
+        if queue.len() >= self.slow_room || waiting >= SLOW_DATAGRAMS {
             self.note_failed();
             drop(self.pop(Fate::Beyond));
             return false;
         }
-        if let (Some(datagram), Some(queue)) = (self.cargo.pop_front(), self.slow.get_mut(number)) {
+        if let (Some(mut datagram), Some(queue)) = (self.cargo.pop_front(), self.slow.get_mut(number)) {
+            if waiting > SLOW_DATAGRAMS.min(self.slow_room) / MARKED_PART {
+                self.counters.mark(&mut datagram);
+            }
             queue.push_back(datagram);
         }
         true
@@ -314,6 +341,11 @@ impl TxQueue {
 /// Datagrams of cargo that wait for a port before it counts as contended; fewer if the pool is small.
 pub const CONTENDED: usize = 1024;
 
+/// [`CONTENDED`] with a pool of so many frames.
+fn contended(frames: usize) -> usize {
+    CONTENDED.min(frames / 4)
+}
+
 /// How crowded a port is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowding {
@@ -344,7 +376,7 @@ impl Outbox {
         let counters = Arc::new(OutboxCounters::default());
         let room = pool.capacity() as usize;
         Self {
-            contended: CONTENDED.min(room / 4),
+            contended: contended(room),
             full: room / 2,
             scarce: (room as u32 / 4).min(512),
             pool,
@@ -393,6 +425,17 @@ impl Outbox {
                 queue.push_back(datagram);
             }
         }
+    }
+
+    /// Queues cargo of others as [`Outbox::send`] does. It is marked with Congestion Experienced if, at the end of the
+    /// last poll, more than a quarter of the datagrams waited for its port that make the port contended: those wait
+    /// longer than the port needs for what a poll brings.
+    #[inline]
+    pub fn pass_on(&mut self, mut datagram: Datagram) {
+        if self.queues.get(usize::from(datagram.peer.port.0)).is_some_and(|queue| queue.pressed) {
+            self.counters.mark(&mut datagram);
+        }
+        self.send(datagram);
     }
 
     /// Hands a link control datagram to the registrar. If too many wait already, it is dropped and counted.

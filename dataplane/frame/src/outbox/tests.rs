@@ -234,3 +234,22 @@ fn the_way_to_the_registrar_is_bounded_for_each_precedence_by_itself() {
     }
     assert!(out.is_empty() && out.pool().in_use() == 0);
 }
+
+#[test]
+fn what_waits_behind_a_quarter_of_the_bound_for_a_slow_destination_is_marked() {
+    let config = PoolConfig { frames: 8192, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() };
+    let mut out = Outbox::new(Pool::new(config).unwrap(), 1);
+    for port in [7, 8] {
+        for _ in 0..SLOW_DATAGRAMS / 2 {
+            let peer = Peer::socket(PortId(0), ([127, 0, 0, 1], port).into());
+            out.send(Datagram { peer, ..datagram(&out, 0, Class::Up, 1) });
+            assert!(out.queue(PortId(0)).unwrap().set_aside(0));
+        }
+    }
+    // A quarter of 64 wait before the 17th, and more than a quarter before the 18th, whatever waits for others.
+    let queue = out.queue(PortId(0)).unwrap();
+    let marked: Vec<bool> = queue.slow_iter_mut(0).map(|datagram| datagram.ce).collect();
+    let expected: Vec<bool> = (0..32).chain(0..32).map(|before| before > 16).collect();
+    assert_eq!(marked, expected);
+    assert_eq!(out.counters().up.ce_marked.get(), 2 * 15);
+}

@@ -4,36 +4,25 @@
 //! may be locked out this way: link control beyond a budget is not dropped. It waits in a queue of its own, with places
 //! of its own. While no member waits, the registrar reads from that queue and from the queue of the strangers in turn.
 
+use super::bucket::{Buckets, Rate};
 use crate::route::{Destination, Routes, SlaveSource};
-use frame::{Peer, Precedence, Table, TableError, Time};
+use frame::{Peer, Precedence, TableError, Time};
 use link::budget::Budget;
 use wire::record::RecordHeader;
 use wire::{MsgType, Walk};
 
-/// A budget in ticks.
-#[derive(Clone, Copy, Debug)]
-struct Ticks {
-    every: u32,
-    most: u32,
-}
-
-impl Ticks {
-    fn of(budget: Budget, tick: u64) -> Self {
-        let every = u32::try_from((budget.every / tick).max(1)).unwrap_or(u32::MAX / 64);
-        Self { every, most: every.saturating_mul(budget.burst) }
-    }
+/// The rate of a budget of heartbeats.
+fn rate(budget: Budget, tick: Time) -> Rate {
+    Rate::new(budget.every, budget.burst, tick)
 }
 
 /// The budgets of all nodes of one lcore: 4 bytes for each destination.
 #[derive(Debug)]
 pub(super) struct Budgets {
-    /// The tick up to which each destination has spent its budget. Ticks are compared by distance, so they may wrap.
-    spent: Table<u32>,
+    buckets: Buckets,
     slaves: Destination,
-    /// The length of a tick in nanoseconds.
-    tick: u64,
-    slave: Ticks,
-    master: Ticks,
+    slave: Rate,
+    master: Rate,
 }
 
 impl Budgets {
@@ -46,28 +35,18 @@ impl Budgets {
         // Fine enough that the smaller budget has 16 ticks for a heartbeat; the ticks wrap after more than a month.
         let tick = (slave.every.min(master.every) / 16).max(1);
         Ok(Self {
-            spent: Table::new(routes.destinations() as usize, |_| 0)?,
+            buckets: Buckets::new(routes.destinations(), tick)?,
             slaves: routes.shards().slaves(),
-            tick,
-            slave: Ticks::of(slave, tick),
-            master: Ticks::of(master, tick),
+            slave: rate(slave, tick),
+            master: rate(master, tick),
         })
     }
 
     /// Takes one heartbeat from a node's budget. `false` when the budget is empty. A destination that does
     /// not exist has none.
     fn spend(&mut self, now: Time, destination: Destination) -> bool {
-        let Ticks { every, most } = if destination < self.slaves { self.slave } else { self.master };
-        let now = (now / self.tick) as u32;
-        let Some(spent) = self.spent.get_mut(destination as usize) else { return false };
-        // A tick further ahead than any budget reaches is from before the last wrap.
-        let ahead = spent.wrapping_sub(now);
-        let ahead = if ahead > most { 0 } else { ahead };
-        if most - ahead < every {
-            return false;
-        }
-        *spent = now.wrapping_add(ahead + every);
-        true
+        let rate = if destination < self.slaves { self.slave } else { self.master };
+        self.buckets.take(now, destination, rate)
     }
 
     /// The precedence of a datagram of link control from `source`. Each registered node in it pays one heartbeat of its
@@ -106,7 +85,6 @@ fn registered(routes: &Routes, source: &Peer, header: &RecordHeader) -> Option<D
 mod tests {
     use super::*;
     use frame::time::{MILLISECOND, SECOND};
-    use proptest::prelude::*;
     use wire::{Scale, Shard, ShardSet};
 
     fn budgets(interval: Time) -> Budgets {
@@ -138,27 +116,5 @@ mod tests {
         }
         assert!((80..=81).contains(&said), "{said}");
         assert!(!budgets.spend(0, 1000), "a destination that does not exist has none");
-    }
-
-    proptest! {
-        /// The result is that of a token bucket, to within one tick, also where the ticks wrap.
-        #[test]
-        fn it_is_a_bucket(
-            first in prop_oneof![0u64..1000, 0xffff_ff00u64..0x1_0000_0100],
-            steps in proptest::collection::vec(prop_oneof![0u64..20, 0u64..2000, Just(3_000_000u64)], 1..200),
-        ) {
-            let mut budgets = budgets(SECOND);
-            let Budgets { tick, slave: Ticks { every, most }, .. } = budgets;
-            // A node that has not spoken since the ticks wrapped may look as if it has just spoken.
-            budgets.spent[0] = first as u32;
-            let (mut now, mut level) = (first, u64::from(most));
-            for step in steps {
-                now += step;
-                level = (level + step).min(u64::from(most));
-                let may = level >= u64::from(every);
-                prop_assert_eq!(budgets.spend(now * tick, 0), may);
-                level -= if may { u64::from(every) } else { 0 };
-            }
-        }
     }
 }

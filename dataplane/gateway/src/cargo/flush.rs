@@ -16,6 +16,8 @@ pub enum Cause {
     Room,
     /// A record too large to share goes out behind what waited, or the route's MTU shrank.
     Order,
+    /// A record with PUSH came: see [`crate::push`].
+    Push,
     /// The gateway drains.
     Drain,
 }
@@ -29,6 +31,7 @@ impl Cause {
             Self::Early => "early",
             Self::Room => "room",
             Self::Order => "order",
+            Self::Push => "push",
             Self::Drain => "drain",
         }
     }
@@ -42,6 +45,7 @@ impl Cause {
             Self::Early => &counters.flush_early,
             Self::Room => &counters.flush_room,
             Self::Order => &counters.flush_order,
+            Self::Push => &counters.flush_push,
             Self::Drain => &counters.flush_drain,
         }
     }

@@ -7,6 +7,8 @@
 //! | [`route`] | where slaves and masters are; who may send what |
 //! | [`share`] | how much of a contended port each slave may have |
 //! | `budget` | which link control goes first |
+//! | [`push`] | records for which somebody waits, and their budgets |
+//! | `bucket` | budgets as token buckets |
 //! | [`aggregate`] | the pointer array and its buffers |
 //! | [`order`] | open buffers in opening order: which are due |
 //! | [`flush`] | why a buffer leaves |
@@ -14,6 +16,7 @@
 //! | [`direction`] | up and down |
 
 pub mod aggregate;
+mod bucket;
 mod budget;
 pub mod direction;
 pub mod drop;
@@ -21,5 +24,6 @@ pub mod flush;
 pub mod gateway;
 pub mod order;
 pub mod pass;
+pub mod push;
 pub mod route;
 pub mod share;

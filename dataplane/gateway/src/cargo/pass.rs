@@ -9,7 +9,7 @@ use crate::drop::DropReason;
 use crate::route::{Destination, Routes};
 use frame::{BURST, Burst, DatagramView, Peer, Sender};
 use link::Route;
-use wire::record::RecordHeader;
+use wire::record::{FRAG_PUSH, RecordHeader};
 use wire::{BadReason, BadRecord, Record, Scale, SlaveId, Walk};
 
 /// How many items ahead the cache is asked for a route.
@@ -19,7 +19,9 @@ const AHEAD: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
     /// Number of the datagram in its burst.
-    pub datagram: u16,
+    pub datagram: u8,
+    /// Whether the last record has PUSH; no other one of an item has it.
+    pub push: bool,
     /// Offset of the first record in the datagram.
     pub offset: u16,
     /// Bytes of the records together.
@@ -35,9 +37,23 @@ pub struct Item {
 impl Item {
     /// The only record of a datagram from a master.
     #[inline]
-    pub fn single(number: usize, len: usize, destination: Destination) -> Self {
-        Self { datagram: number as u16, offset: 0, len: len as u16, records: 1, destination, source: FROM_MASTER }
+    pub fn single(number: usize, bytes: &[u8], destination: Destination) -> Self {
+        Self {
+            datagram: number as u8,
+            push: Record::header_of(bytes).is_some_and(has_push),
+            offset: 0,
+            len: bytes.len() as u16,
+            records: 1,
+            destination,
+            source: FROM_MASTER,
+        }
     }
+}
+
+/// Whether a record has PUSH.
+#[inline]
+fn has_push(header: &RecordHeader) -> bool {
+    header.is_frag() & FRAG_PUSH != 0
 }
 
 /// The source of downward items: it was checked when the datagram was walked.
@@ -68,9 +84,35 @@ impl Heard {
     }
 }
 
+/// Datagrams of one record each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Singles {
+    /// How many.
+    pub records: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// All bits of `is_frag` that any of them has.
+    frag: u8,
+}
+
+impl Singles {
+    /// Whether any of them has PUSH.
+    #[inline]
+    pub fn have_push(&self) -> bool {
+        self.frag & FRAG_PUSH != 0
+    }
+
+    #[inline(always)]
+    fn add(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        self.bytes += record.bytes().len() as u64;
+        self.frag |= record.header().is_frag();
+    }
+}
+
 /// The destinations of the burst's first datagrams, as long as each is one record of cargo from a registered master:
 /// [`walk`] takes those after them. The result is the same as that of `walk`, at a fraction of the cost. Each
-/// destination is shown to `found`. Returns how many there are, and their bytes.
+/// destination is shown to `found`.
 #[inline(always)]
 pub fn singles(
     burst: &Burst,
@@ -78,16 +120,16 @@ pub fn singles(
     routes: &Routes,
     to: &mut [Destination; BURST],
     found: impl Fn(Destination),
-) -> (usize, u64) {
-    let (mut singles, mut bytes) = (0, 0);
+) -> Singles {
+    let mut singles = Singles::default();
     // The sender in this burst that `heard` is, and its master.
     let (mut known, mut known_master) = (Sender::NOBODY, 0);
     for to in to.iter_mut().take(burst.len()) {
-        let Some(record) = Record::only(burst.bytes(singles)) else { break };
+        let Some(record) = Record::only(burst.bytes(singles.records)) else { break };
         let header = record.header();
-        let (sender, master) = (burst.sender(singles), header.master_id());
+        let (sender, master) = (burst.sender(singles.records), header.master_id());
         if sender != known || master != known_master {
-            if !heard.is(master, burst.peer(singles), routes) {
+            if !heard.is(master, burst.peer(singles.records), routes) {
                 break;
             }
             (known, known_master) = (sender, master);
@@ -95,10 +137,9 @@ pub fn singles(
         let Some(destination) = cargo_to(header, routes) else { break };
         found(destination);
         *to = destination;
-        singles += 1;
-        bytes += record.bytes().len() as u64;
+        singles.add(&record);
     }
-    (singles, bytes)
+    singles
 }
 
 /// The slave of a header of cargo, if it is served here.
@@ -108,11 +149,11 @@ fn cargo_to(header: &RecordHeader, routes: &Routes) -> Option<Destination> {
 }
 
 /// The destinations of a burst in which every datagram is one record of cargo to a registered master, from a slave that
-/// is registered where it came from. The result is the same as that of [`walk`] and [`check_origin`]. Returns the bytes
-/// of all; `None` if the burst is another one.
+/// is registered where it came from. The result is the same as that of [`walk`] and [`check_origin`]. `None` if the
+/// burst is another one.
 #[inline(always)]
-pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BURST]) -> Option<u64> {
-    let (mut from, mut bytes) = ([0; BURST], 0);
+pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BURST]) -> Option<Singles> {
+    let (mut from, mut singles) = ([0; BURST], Singles::default());
     // The master of the last record: most are for the same as the one before.
     let mut known: Option<(u16, Destination, &Route)> = None;
     for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
@@ -133,10 +174,10 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
         let slave = cargo_to(header, routes)?;
         routes.prefetch_origin(slave);
         (*to, *from) = (master, slave);
-        bytes += record.bytes().len() as u64;
+        singles.add(&record);
     }
     let registered = |(number, &slave)| routes.is_slave_source(slave, burst.peer(number));
-    from.iter().enumerate().take(burst.len()).all(registered).then_some(bytes)
+    from.iter().enumerate().take(burst.len()).all(registered).then_some(singles)
 }
 
 /// The kind of a datagram.
@@ -305,15 +346,23 @@ impl Walking<'_> {
         }
         let slave = self.routes.slave(id.get()).ok_or(DropReason::ForeignShard)?;
         let master = header.master_id();
-        let (datagram, offset, len) = (self.number as u16, offset as u16, record.bytes().len() as u16);
+        let item = |destination, source| Item {
+            datagram: self.number as u8,
+            push: has_push(header),
+            offset: offset as u16,
+            len: record.bytes().len() as u16,
+            records: 1,
+            destination,
+            source,
+        };
         if is_down {
             if master != self.master && !self.routes.is_master_source(master, self.datagram.peer) {
                 return Err(DropReason::Spoofed);
             }
-            return Ok(Item { datagram, offset, len, records: 1, destination: slave, source: FROM_MASTER });
+            return Ok(item(slave, FROM_MASTER));
         }
         match self.routes.master(master) {
-            Some(destination) => Ok(Item { datagram, offset, len, records: 1, destination, source: slave }),
+            Some(destination) => Ok(item(destination, slave)),
             // Without a master the source says nothing about the direction: the slave's registration decides the
             // reason.
             None => {
@@ -331,16 +380,18 @@ fn count_bad(counters: &DirectionCounters, bad: BadRecord) {
 }
 
 /// Adds an item. If the records lie back to back with the last item and go to the same destination, lengthens that item
-/// instead: they are copied as one.
+/// instead: they are copied as one. A record with PUSH is the last of its item.
 #[inline]
 fn push(items: &mut Vec<Item>, item: Item) {
     if let Some(last) = items.last_mut()
         && last.destination == item.destination
+        && !last.push
         && last.datagram == item.datagram
         && last.offset + last.len == item.offset
     {
         last.len += item.len;
-        last.records += 1;
+        last.records += item.records;
+        last.push = item.push;
         return;
     }
     items.push(item);

@@ -26,6 +26,7 @@ struct Setting {
     shards: Vec<u32>,
     frames: u32,
     reserve: u32,
+    push_rate: u32,
     mtus: Vec<u16>,
 }
 
@@ -37,6 +38,7 @@ struct RecordSpec {
     kind: MsgType,
     len: usize,
     copies: usize,
+    push: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +95,10 @@ fn mtu() -> impl Strategy<Value = u16> {
 fn setting() -> impl Strategy<Value = Setting> {
     let shards = proptest::sample::subsequence(vec![0, 1, 2, 3], 1..=4);
     let small = (hold(), any::<bool>(), 0..40_u32, 1..4_u16, shards);
-    (small, prop_oneof![12..40_u32, 100..300_u32], 0..4_u32, vec(mtu(), 67)).prop_map(
-        |((hold, early, low_water, masters, shards), frames, reserve, mtus)| Setting {
+    // None, few and many records with PUSH have an effect.
+    let push_rate = prop_oneof![Just(0), Just(100), Just(gateway::push::MOST)];
+    (small, prop_oneof![12..40_u32, 100..300_u32], 0..4_u32, push_rate, vec(mtu(), 67)).prop_map(
+        |((hold, early, low_water, masters, shards), frames, reserve, push_rate, mtus)| Setting {
             hold,
             early,
             low_water,
@@ -102,6 +106,7 @@ fn setting() -> impl Strategy<Value = Setting> {
             shards,
             frames,
             reserve,
+            push_rate,
             mtus,
         },
     )
@@ -126,12 +131,14 @@ fn record_spec() -> impl Strategy<Value = RecordSpec> {
     ];
     let len = prop_oneof![4 => 0..100_usize, 1 => 100..LARGEST, 1 => 1350..LARGEST - HEADER_LEN];
     let copies = prop_oneof![4 => Just(1), 1 => 2..30_usize];
-    (slave, 1..5_u16, kind, len, copies).prop_map(|(slave, master, kind, len, copies)| RecordSpec {
+    let push = prop::bool::weighted(0.1);
+    (slave, 1..5_u16, kind, len, copies, push).prop_map(|(slave, master, kind, len, copies, push)| RecordSpec {
         slave,
         master,
         kind,
         len,
         copies,
+        push,
     })
 }
 
@@ -219,6 +226,7 @@ impl Pair {
             early: setting.early,
             masters: setting.masters,
             low_water: setting.low_water,
+            push_rate: setting.push_rate,
             lane: support::LANE,
             ..GatewayConfig::new(ShardSet::new(scale(), &shards).unwrap())
         };
@@ -274,6 +282,7 @@ impl Pair {
             };
             self.number += 1;
             let record = record(kind, slave, from, self.number, one.len);
+            let record = if one.push { pushing(record) } else { record };
             if bytes.len() + record.len() <= LARGEST {
                 bytes.extend(record);
             }

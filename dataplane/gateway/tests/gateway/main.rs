@@ -7,6 +7,7 @@ mod equation;
 mod flush;
 mod large;
 mod link;
+mod push;
 mod refuse;
 mod reroute;
 mod support;

@@ -7,8 +7,8 @@ use gateway::trace::{Event, Fate, Trace, trace};
 use gateway::{GatewayCommand, GatewayConfig};
 use proptest::prelude::*;
 use support::{
-    Arrival, HOLD, LIMIT, MTU, Rig, START, Sent, but, cargo, cargoes, config, master, pool, record, route, slave,
-    slave_id,
+    Arrival, HOLD, LIMIT, MTU, Rig, START, Sent, but, cargo, cargoes, config, master, pool, pushing, record, route,
+    slave, slave_id,
 };
 use wire::{HEADER_LEN, MsgType};
 
@@ -111,14 +111,20 @@ fn every_reason_to_leave_is_named() {
     let said_now = said(&mut trace);
     let Fate::Forwarded(1, LIMIT, to) = said_now.fates[1] else { panic!("{said_now:?}") };
     assert_eq!((support::without_source(to), said_now.left), (slave(17), vec![(3, "order", 0, 1, 33, peer)]));
+    // Push: somebody waits for the one behind it.
+    rig.receive_one(master(1), &cargo(17, 1, 7, 10));
+    rig.receive_one(master(1), &pushing(cargo(17, 1, 8, 10)));
+    let said_now = said(&mut trace);
+    assert_eq!(said_now.fates, [Fate::Adopted(1, 33), Fate::Appended(0, 2, 66)]);
+    assert_eq!(said_now.left, [(5, "push", 0, 2, 66, peer), (6, "push", 0, 2, 66, peer)]);
     // Early: nothing came for a quarter of the hold.
     rig.receive_one(master(1), &cargo(17, 1, 5, 10));
     rig.advance(HOLD / 4);
-    assert_eq!(said(&mut trace).left, [(5, "early", HOLD / 4, 1, 33, peer)]);
+    assert_eq!(said(&mut trace).left, [(7, "early", HOLD / 4, 1, 33, peer)]);
     // The route is removed, and the waiting records are dropped.
     rig.receive_one(master(1), &cargo(17, 1, 6, 10));
     rig.set_slave(17, None);
-    assert_eq!(said(&mut trace).left, [(6, "route_removed", 0, 1, 33, None)]);
+    assert_eq!(said(&mut trace).left, [(8, "route_removed", 0, 1, 33, None)]);
     // A smaller MTU cuts the waiting records into new datagrams.
     rig.set_slave(17, Some(route(slave(17), MTU)));
     rig.receive_one(master(1), &cargoes(17, 1, 0..10, 100));
@@ -226,16 +232,20 @@ fn link_control_goes_to_the_registrar_and_others_records_are_not_said() {
     assert_eq!(said(&mut trace), Said::default(), "as many as were asked for");
 }
 
+/// A record: its slave, the length of its payload, and whether it has PUSH.
+type Part = (u32, usize, bool);
+
 #[derive(Clone, Debug)]
 enum Step {
-    Burst(Vec<(bool, Vec<(u32, usize)>)>),
+    Burst(Vec<(bool, Vec<Part>)>),
     Wait(u64),
     Mtu(u32, u16),
     Gone(u32, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let records = proptest::collection::vec((16u32..20, prop_oneof![0usize..60, 400usize..1449]), 1..8);
+    let record = (16u32..20, prop_oneof![0usize..60, 400usize..1449], prop::bool::weighted(0.1));
+    let records = proptest::collection::vec(record, 1..8);
     let burst = proptest::collection::vec((any::<bool>(), records), 1..8);
     prop_oneof![
         6 => burst.prop_map(Step::Burst),
@@ -255,8 +265,9 @@ fn play(rig: &mut Rig, steps: &[Step], every: usize) -> (Vec<Sent>, support::Cou
                 let mut burst: Vec<Datagram> = Vec::new();
                 for (down, records) in datagrams {
                     let mut bytes = Vec::new();
-                    for &(id, len) in records {
+                    for &(id, len, push) in records {
                         let record = cargo(id, 1, number, len);
+                        let record = if push { pushing(record) } else { record };
                         number += 1;
                         if bytes.len() + record.len() <= LIMIT {
                             bytes.extend(record);
@@ -290,7 +301,7 @@ proptest! {
     /// the slave arrives once, and each waiting record leaves once.
     #[test]
     fn looking_changes_nothing_and_adds_up(steps in proptest::collection::vec(step(), 1..60), every in 1usize..60) {
-        let config = GatewayConfig { early: true, low_water: 8, ..config() };
+        let config = GatewayConfig { early: true, low_water: 8, push_rate: 2000, ..config() };
         let (mut plain, mut looked) = (Rig::with_nodes(config.clone()), Rig::with_nodes(config));
         let mut trace = traced(&mut looked, 17, 10_000);
         let what = |sent: Vec<Sent>| sent.into_iter().map(|sent| (sent.to, sent.bytes)).collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use frame::time::MICROSECOND;
 use gateway::GatewayCommand;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
+use wire::record::{FRAG_PUSH, offset};
 
 /// Turns of each way to forward, one after the other, and packets of a turn.
 const TURNS: (usize, usize) = (6, 500);
@@ -28,13 +29,18 @@ pub struct Way {
     which: Which,
     hold_us: u64,
     early: bool,
+    /// The packet's record has PUSH.
+    push: bool,
 }
 
-const WAYS: [Way; 4] = [
-    Way { name: "bare forwarder", which: Which::Bare, hold_us: 0, early: true },
-    Way { name: "gateway, hold 0", which: Which::Ours, hold_us: 0, early: true },
-    Way { name: "gateway, hold 50 us", which: Which::Ours, hold_us: 50, early: true },
-    Way { name: "gateway, hold 50 us, early flush off", which: Which::Ours, hold_us: 50, early: false },
+const BARE: Way = Way { name: "bare forwarder", which: Which::Bare, hold_us: 0, early: true, push: false };
+const OURS: Way = Way { name: "gateway, hold 0", which: Which::Ours, ..BARE };
+const WAYS: [Way; 5] = [
+    BARE,
+    OURS,
+    Way { name: "gateway, hold 50 us", hold_us: 50, ..OURS },
+    Way { name: "gateway, hold 50 us, early flush off", hold_us: 50, early: false, ..OURS },
+    Way { name: "gateway, hold 50 us, early flush off, PUSH", hold_us: 50, early: false, push: true, ..OURS },
 ];
 
 /// Microseconds from the call that sends to the call that receives.
@@ -67,7 +73,7 @@ pub fn measure(world: &World, machine: &Machine, core: usize, quick: bool) -> an
             machine.order(Order::Gateway(GatewayCommand::SetHold(way.hold_us * MICROSECOND)))?;
             machine.order(Order::Gateway(GatewayCommand::SetEarly(way.early)))?;
             for _ in 0..packets {
-                times.push(ping(&from, &to).with_context(|| way.name)?);
+                times.push(ping(&from, &to, way.push).with_context(|| way.name)?);
                 std::thread::sleep(PAUSE);
             }
         }
@@ -80,8 +86,11 @@ pub fn measure(world: &World, machine: &Machine, core: usize, quick: bool) -> an
     Ok(WAYS.iter().zip(times).map(latency).collect())
 }
 
-fn ping(from: &UdpSocket, to: &UdpSocket) -> anyhow::Result<f64> {
-    let record = record();
+fn ping(from: &UdpSocket, to: &UdpSocket, push: bool) -> anyhow::Result<f64> {
+    let mut record = record();
+    if push {
+        record[offset::IS_FRAG] |= FRAG_PUSH;
+    }
     let mut buffer = [0; 2048];
     let began = Instant::now();
     from.send_to(&record, "10.91.1.1:9999")?;

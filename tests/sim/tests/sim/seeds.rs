@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 }
 
 /// Events that must occur in 500 clusters. If one is missing, the faults do not have the effect that they are for.
-const MUST_HAVE_HAPPENED: [&str; 69] = [
+const MUST_HAVE_HAPPENED: [&str; 73] = [
     "down.dropped_bad_length",
     "down.dropped_bad_magic",
     "down.dropped_bad_slave_id",
@@ -22,12 +22,15 @@ const MUST_HAVE_HAPPENED: [&str; 69] = [
     "down.dropped_route_removed",
     "down.dropped_too_large",
     "down.dropped_truncated",
+    "down.push_ignored",
+    "down_ce_marked",
     "down_records_dropped_slow",
     "up.dropped_bad_magic",
     "up.dropped_fair_share",
     "up.dropped_no_route",
     "up.dropped_spoofed",
     "up.dropped_unregistered_source",
+    "up.push_ignored",
     "farm.acks_refused_challenge",
     "farm.answers_elsewhere",
     "farm.gateway_moves",
@@ -42,6 +45,7 @@ const MUST_HAVE_HAPPENED: [&str; 69] = [
     "flush_full",
     "flush_hold",
     "flush_order",
+    "flush_push",
     "flush_room",
     "forwarded_whole",
     "lcore.control_delayed",

@@ -1,6 +1,7 @@
 //! One lcore's gateway: a burst goes in, and the datagrams that are due come out.
 
 mod place;
+mod pushed;
 mod traced;
 
 use super::aggregate::{Aggregator, Appended, Closed, Place};
@@ -8,7 +9,8 @@ use super::budget::Budgets;
 use super::direction::{Both, Direction};
 use super::drop::DropReason;
 use super::flush::Cause;
-use super::pass::{self, Heard, Item, Tally, Walked};
+use super::pass::{self, Heard, Item, Singles, Tally, Walked};
+use super::push::Pushes;
 use super::route::{Destination, Routes};
 use super::share::Shares;
 use crate::command::GatewayCommand;
@@ -33,6 +35,9 @@ pub struct Gateway {
     items: Vec<Item>,
     admitted: Vec<Item>,
     shares: Shares,
+    pushes: Pushes,
+    /// Destinations to which a record with PUSH came in this burst.
+    pushed: Vec<Destination>,
     /// Cleared when the route of any master changes.
     heard: Heard,
     counters: Arc<GatewayCounters>,
@@ -54,14 +59,17 @@ impl Gateway {
     /// There is no memory for its tables.
     pub fn new(config: GatewayConfig, pool: &Pool) -> Result<Self, TableError> {
         let routes = Routes::new(config.shards, config.masters, config.lane)?;
+        // As many as a burst of the smallest records has: these lists never grow.
+        let most = BURST * pool.chunk() as usize / wire::HEADER_LEN;
         Ok(Self {
             buffers: Aggregator::new(routes.destinations(), pool)?,
             shares: Shares::new(routes.shards().slaves())?,
             budgets: Budgets::new(&routes, config.interval)?,
+            pushes: Pushes::new(&routes, config.push_rate)?,
             routes,
-            // As many as a burst of the smallest records has: it never grows.
-            items: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
-            admitted: Vec::with_capacity(BURST * pool.chunk() as usize / wire::HEADER_LEN),
+            items: Vec::with_capacity(most),
+            admitted: Vec::with_capacity(most),
+            pushed: Vec::with_capacity(most),
             heard: Heard::NOBODY,
             counters: Arc::default(),
             hold: config.hold,
@@ -114,7 +122,7 @@ impl Gateway {
         self.release(destination, closed.records);
         if let Some(&link::Route { peer, .. }) = self.routes.get(destination) {
             let Closed { frame, records, ce, sum, .. } = closed;
-            out.send(Datagram { frame, peer, records, class: self.routes.class(destination), ce, sum });
+            out.pass_on(Datagram { frame, peer, records, class: self.routes.class(destination), ce, sum });
         }
     }
 
@@ -143,6 +151,25 @@ impl Gateway {
         }
     }
 
+    /// Takes a burst of datagrams that are one record each, all of one direction. `to` begins with their destinations.
+    #[inline(always)]
+    fn take_singles(
+        &mut self,
+        now: Time,
+        direction: Direction,
+        singles: Singles,
+        to: &[Destination; BURST],
+        burst: &mut Burst,
+        out: &mut Outbox,
+    ) {
+        let to = to.get(..singles.records).unwrap_or(&[]);
+        if singles.have_push() {
+            self.append_pushed(now, direction, to, burst, out);
+        } else {
+            self.append_singles(now, direction, to, burst, out);
+        }
+    }
+
     /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations `to`.
     fn append_singles(
         &mut self,
@@ -167,7 +194,7 @@ impl Gateway {
             if appended == Appended::Full {
                 self.flush(now, destination, Cause::Full, out);
             } else {
-                let item = Item::single(number, burst.bytes(number).len(), destination);
+                let item = Item::single(number, burst.bytes(number), destination);
                 self.place(now, item, burst, out);
             }
             done = number + 1;
@@ -255,31 +282,31 @@ impl Gateway {
     }
 
     /// The destinations of the burst's first datagrams, as long as each is one record from a master to a slave. They
-    /// need no item list and no further check. Returns how many.
-    fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> usize {
+    /// need no item list and no further check.
+    fn leading_singles(&mut self, burst: &Burst, to: &mut [Destination; BURST]) -> Singles {
         let Self { routes, heard, buffers, .. } = self;
-        let (singles, bytes) = pass::singles(burst, heard, routes, to, |found| buffers.prefetch_entry(found));
-        self.counters.down.datagrams_in.add(singles as u64);
-        self.counters.down.records_in.add(singles as u64);
-        self.counters.down.bytes_in.add(bytes);
+        let singles = pass::singles(burst, heard, routes, to, |found| buffers.prefetch_entry(found));
+        self.counters.down.datagrams_in.add(singles.records as u64);
+        self.counters.down.records_in.add(singles.records as u64);
+        self.counters.down.bytes_in.add(singles.bytes);
         singles
     }
 
     /// The destinations of a burst in which every datagram is one record to a master from a slave that may send it.
-    /// Such a burst needs no item list. Returns whether the burst is one; if not, nothing was counted.
-    fn are_singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> bool {
-        let Some(bytes) = pass::singles_upward(burst, &self.routes, to) else { return false };
+    /// Such a burst needs no item list. If the burst is another one, nothing was counted.
+    fn singles_upward(&self, burst: &Burst, to: &mut [Destination; BURST]) -> Option<Singles> {
+        let singles = pass::singles_upward(burst, &self.routes, to)?;
         self.counters.up.datagrams_in.add(burst.len() as u64);
         self.counters.up.records_in.add(burst.len() as u64);
-        self.counters.up.bytes_in.add(bytes);
-        true
+        self.counters.up.bytes_in.add(singles.bytes);
+        Some(singles)
     }
 
     /// Handles any burst whose first datagrams are known to be singles. All other datagrams are walked into a list of
     /// items.
     fn receive_any(&mut self, now: Time, singles: &[Destination], burst: &mut Burst, out: &mut Outbox) {
         for (number, &destination) in singles.iter().enumerate() {
-            self.items.push(Item::single(number, burst.bytes(number).len(), destination));
+            self.items.push(Item::single(number, burst.bytes(number), destination));
         }
         let mut links: u64 = 0;
         let mut tally = Tally::default();
@@ -308,8 +335,10 @@ impl Gateway {
         } else if tally.has_upward() {
             self.check_origin(burst, |_, _| ());
         }
+        self.grant_pushes(now, burst, out);
         self.hold_all();
         self.append_items(now, burst, out);
+        self.flush_pushed(now, out);
     }
 
     /// Keeps the items that come from where their slave is registered, and reports the others to `dropped`.
@@ -416,12 +445,14 @@ impl Role for Gateway {
             return self.receive_contended(now, burst, out);
         }
         let singles = self.leading_singles(burst, &mut to);
-        if singles == burst.len() {
-            self.append_singles(now, Direction::Down, to.get(..singles).unwrap_or(&[]), burst, out);
-        } else if singles == 0 && self.are_singles_upward(burst, &mut to) {
-            self.append_singles(now, Direction::Up, to.get(..burst.len()).unwrap_or(&[]), burst, out);
+        if singles.records == burst.len() {
+            self.take_singles(now, Direction::Down, singles, &to, burst, out);
+        } else if singles.records == 0
+            && let Some(singles) = self.singles_upward(burst, &mut to)
+        {
+            self.take_singles(now, Direction::Up, singles, &to, burst, out);
         } else {
-            self.receive_any(now, to.get(..singles).unwrap_or(&[]), burst, out);
+            self.receive_any(now, to.get(..singles.records).unwrap_or(&[]), burst, out);
         }
         burst.clear();
         self.publish_held();

@@ -81,7 +81,7 @@ impl Gateway {
             Some(&link::Route { peer, .. }) => {
                 self.counters.flush.forwarded_whole.add(1);
                 self.counters.left.records_per_datagram.record(u64::from(item.records));
-                out.send(Datagram { peer, class, records: item.records, ..datagram });
+                out.pass_on(Datagram { peer, class, records: item.records, ..datagram });
             }
             None => self.dropped(item.destination, u64::from(item.records), DropReason::NoRoute),
         }

@@ -75,6 +75,9 @@ impl Gateway {
             for number in 0..burst.len() {
                 self.one_datagram(now, number, burst, &mut tracer, out);
             }
+            self.look_at_waiting(&mut tracer);
+            self.flush_pushed(now, out);
+            self.tell_gone(now, |_| Cause::Push.name(), &mut tracer);
         }
         self.tracer = Some(tracer);
         takes
@@ -120,6 +123,7 @@ impl Gateway {
             } else if tally.has_upward() {
                 self.check_origin(burst, dropped);
             }
+            self.grant_pushes(now, burst, out);
             let records = std::mem::take(&mut tracer.records);
             for record in &records {
                 let reason = tracer.dropped.iter().find(|(start, _)| *start == record.offset);

@@ -9,7 +9,7 @@ use gateway::{Gateway, GatewayCommand, GatewayConfig};
 use link::{Route, RouteChange};
 use std::collections::BTreeMap;
 use wire::net::checksum;
-use wire::record::{emit, req_id};
+use wire::record::{FRAG_PUSH, emit, req_id};
 use wire::{HEADER_LEN, IPV4_UDP_LEN, MsgType, RecordHeader, Scale, Shard, ShardSet, SlaveId};
 
 /// The hold of [`config`].
@@ -74,6 +74,12 @@ pub(crate) fn record(kind: MsgType, slave: u32, master: u16, number: u64, len: u
 /// A record of cargo between a slave and a master, `HEADER_LEN + len` bytes long.
 pub(crate) fn cargo(slave: u32, master: u16, number: u64, len: usize) -> Vec<u8> {
     record(MsgType::OPAQUE, slave, master, number, len)
+}
+
+/// The same record with PUSH.
+pub(crate) fn pushing(mut record: Vec<u8>) -> Vec<u8> {
+    record[HEADER_LEN - 1] |= FRAG_PUSH;
+    record
 }
 
 /// Records of cargo with the numbers `numbers`, back to back.
@@ -325,7 +331,7 @@ impl Rig {
         }
         let flush = &counters.flush;
         let causes = [&flush.flush_full, &flush.flush_hold, &flush.flush_early, &flush.flush_room];
-        let causes = causes.into_iter().chain([&flush.flush_order, &flush.flush_drain]);
+        let causes = causes.into_iter().chain([&flush.flush_order, &flush.flush_push, &flush.flush_drain]);
         let left: u64 = causes.map(|counter| counter.get()).sum();
         let (holds, sizes) = (counters.left.hold_ns.snapshot(), counters.left.records_per_datagram.snapshot());
         assert_eq!((holds.count(), sizes.count()), (left, left + flush.forwarded_whole.get()), "histograms");

@@ -90,6 +90,12 @@ pub(crate) struct Model {
     /// A route was changed since the last comparison: a marked buffer may have been cut into smaller datagrams, all of
     /// which keep the mark.
     route_changed: bool,
+    /// Where records with PUSH go that were admitted since the last comparison.
+    pushed: Vec<To>,
+    /// Records with PUSH that had no effect, of all at the last comparison.
+    ignored: u64,
+    /// Datagrams with a mark that none of their records brought: at least, and those after a change of a route.
+    marked: [u64; 2],
     /// Admitted records that were found missing, by direction. Each must be a drop because there was no frame, or
     /// because a share was used up.
     missing: BTreeMap<&'static str, u64>,
@@ -109,6 +115,9 @@ impl Model {
             queued: Default::default(),
             answers: Default::default(),
             route_changed: false,
+            pushed: Vec::new(),
+            ignored: 0,
+            marked: [0; 2],
             missing: BTreeMap::new(),
         }
     }
@@ -243,6 +252,9 @@ impl Model {
                 Ok(to) => {
                     let waiting = Waiting { since: now, ce, bytes: record.bytes.to_vec() };
                     self.waiting.entry(to).or_default().push_back(waiting);
+                    if record.bytes[22] & 4 != 0 {
+                        self.pushed.push(to);
+                    }
                 }
             }
         }
@@ -311,6 +323,7 @@ impl Model {
                 self.queued[port].push_back((datagram.peer, datagram.frame.data().to_vec()));
             }
         }
+        self.compare_marks(rig);
         self.route_changed = false;
         self.too_large_without_a_frame(rig);
         self.compare_counts(rig);
@@ -359,7 +372,8 @@ impl Model {
             *self.missing.entry(to.direction()).or_default() += place as u64;
         }
         assert_eq!(datagram.records, records, "records of a datagram for {to:?}");
-        assert!(datagram.ce == ce || datagram.ce && self.route_changed, "CE mark of a datagram for {to:?}");
+        assert!(datagram.ce || !ce, "the CE mark of a datagram for {to:?} is gone");
+        self.marked[usize::from(self.route_changed)] += u64::from(datagram.ce != ce);
     }
 
     fn compare_counts(&self, rig: &Rig) {
@@ -368,8 +382,8 @@ impl Model {
             let flush = ["flush.link_datagrams_in", "flush.link_records_in", "flush.empty_datagrams"];
             let ours = ["down.", "up."].iter().any(|direction| name.starts_with(direction)) || flush.contains(&&*name);
             // Held records, records without a frame and records beyond their share are compared with the list of
-            // waiting records.
-            let compared_there = [".held", ".dropped_no_frame", ".dropped_fair_share"];
+            // waiting records. `tests/push.rs` checks whose PUSH has no effect.
+            let compared_there = [".held", ".dropped_no_frame", ".dropped_fair_share", ".push_ignored"];
             if ours && !compared_there.iter().any(|end| name.ends_with(end)) {
                 assert_eq!(value, self.counts.get(&name).copied().unwrap_or(0), "{name}");
             }
@@ -385,7 +399,15 @@ impl Model {
         dropped - missing
     }
 
-    fn compare_waiting(&self, rig: &Rig) {
+    /// A marked buffer that is cut again marks more datagrams than one; otherwise a mark is that of a record, or was
+    /// counted.
+    fn compare_marks(&self, rig: &Rig) {
+        let counted = rig.counts()["tx.down_ce_marked"] + rig.counts()["tx.up_ce_marked"];
+        let [least, cut] = self.marked;
+        assert!((least..=least + cut).contains(&counted), "{least} to {} marks, and {counted} counted", least + cut);
+    }
+
+    fn compare_waiting(&mut self, rig: &Rig) {
         let mut exact = true;
         for (direction, held) in [("down", rig.held().0), ("up", rig.held().1)] {
             let lists = self.waiting.iter().filter(|(to, _)| to.direction() == direction);
@@ -394,8 +416,14 @@ impl Model {
             assert_eq!(held + lost, waiting as u64, "{direction}: {held} held, {lost} lost");
             exact &= lost == 0;
         }
+        let pushed = std::mem::take(&mut self.pushed);
+        let ignored = ["down", "up"].map(|way| rig.counts()[&format!("{way}.push_ignored")]).iter().sum();
+        let obeyed = std::mem::replace(&mut self.ignored, ignored) == ignored;
         if !exact {
             return;
+        }
+        for to in pushed.iter().filter(|_| obeyed) {
+            assert!(self.waiting.get(to).is_none_or(VecDeque::is_empty), "records wait for {to:?} after PUSH");
         }
         let oldest = self.waiting.values().filter_map(|list| Some(list.front()?.since)).min();
         let open = self.waiting.values().filter(|list| !list.is_empty()).count();
@@ -431,6 +459,7 @@ impl Model {
                 }
             }
         }
+        rig.out.queue(PortId(port)).unwrap().rewind();
     }
 
     /// At the end nothing is held. So every record that is left in the lists found no frame.

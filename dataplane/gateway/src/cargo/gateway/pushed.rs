@@ -1,0 +1,55 @@
+//! Records with PUSH: what waits for their destinations leaves at the end of the burst.
+
+use super::Gateway;
+use crate::direction::Direction;
+use crate::flush::Cause;
+use crate::route::Destination;
+use frame::{Burst, Outbox, Time};
+
+impl Gateway {
+    /// Appends a burst of single records, of which some have PUSH; then sends what waits for the destinations of those.
+    #[cold]
+    pub(super) fn append_pushed(
+        &mut self,
+        now: Time,
+        direction: Direction,
+        to: &[Destination],
+        burst: &mut Burst,
+        out: &mut Outbox,
+    ) {
+        let (granted, ignored) = self.pushes.of_singles(now, direction, to, burst, &self.routes, out);
+        self.counters.of(direction).push_ignored.add(ignored);
+        self.append_singles(now, direction, to, burst, out);
+        for (number, &destination) in to.iter().enumerate() {
+            if granted >> number & 1 != 0 {
+                self.flush(now, destination, Cause::Push, out);
+            }
+        }
+    }
+
+    /// Notes the destinations of the items that have PUSH and may have it, for [`Gateway::flush_pushed`]. The sources
+    /// of all items are right.
+    pub(super) fn grant_pushes(&mut self, now: Time, burst: &Burst, out: &Outbox) {
+        let Self { items, pushes, pushed, routes, counters, .. } = self;
+        for item in items.iter().filter(|item| item.push) {
+            if pushes.of_item(now, item, burst, routes, out) {
+                pushed.push(item.destination);
+            } else {
+                counters.of(Direction::of(routes.class(item.destination))).push_ignored.add(1);
+            }
+        }
+    }
+
+    /// Sends what waits for the noted destinations. A second time there is nothing left for one.
+    #[inline]
+    pub(super) fn flush_pushed(&mut self, now: Time, out: &mut Outbox) {
+        if self.pushed.is_empty() {
+            return;
+        }
+        let mut pushed = std::mem::take(&mut self.pushed);
+        for destination in pushed.drain(..) {
+            self.flush(now, destination, Cause::Push, out);
+        }
+        self.pushed = pushed;
+    }
+}
