@@ -4,6 +4,7 @@ use crate::harness::{Place, until};
 use crate::master::Master;
 use rustix::process::Signal;
 use serde_json::Value;
+use wire::record::FRAG_PUSH;
 
 /// Whether so many records came in one direction, so many left and all others wait.
 fn forwarded(stats: &Value, direction: &str, came: u64, left: u64) -> bool {
@@ -99,6 +100,32 @@ fn echoes_go_down_and_come_up_merged() {
     drop(farm);
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait(), Some(0));
+}
+
+/// With PUSH a question and its answer pass a gateway that holds records for ever; with a rate of 0 they wait.
+#[test]
+fn push_sends_on_what_waits_as_far_as_its_rate_goes() {
+    for (rate, passes) in [("20000", true), ("0", false)] {
+        let place = Place::new();
+        let (_gateway, address) = place.gateway(&["--hold", "inf", "--early", "off", "--push-rate", rate]);
+        let _farm = place.slave(address, 5, &["--name", "farm"]);
+        place.until_registered("gateway", 1);
+        let mut master = Master::register(1, address);
+        until("the master at the gateway", || (place.stats("gateway")["membership"]["masters"] == 1).then_some(()));
+        master.echo(&[5, 5], 0);
+        place.until_stats("gateway", |stats| forwarded(stats, "down", 2, 0));
+        master.echo_with(&[5], 2, FRAG_PUSH);
+        if passes {
+            until("the answers", || {
+                master.poll();
+                (master.answered == [0, 1, 2]).then_some(())
+            });
+            place.until_stats("gateway", |stats| stats["total"]["flush"]["flush_push"] == 2);
+        } else {
+            let stats = place.until_stats("gateway", |stats| stats["total"]["down"]["push_ignored"] == 1);
+            assert_eq!(stats["total"]["flush"]["flush_push"], 0);
+        }
+    }
 }
 
 #[test]

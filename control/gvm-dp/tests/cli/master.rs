@@ -76,9 +76,14 @@ impl Master {
 
     /// Sends one datagram with an ECHO of 16 bytes to each of these slaves.
     pub(crate) fn echo(&self, slaves: &[u32], first: u64) {
+        self.echo_with(slaves, first, 0);
+    }
+
+    /// The same, with these bits in the `is_frag` of each ECHO.
+    pub(crate) fn echo_with(&self, slaves: &[u32], first: u64, is_frag: u8) {
         let mut datagram = Vec::new();
         for (number, &slave) in (first..).zip(slaves) {
-            let header = RecordHeader::new(MsgType::ECHO, slave, req_id(self.id, number), 16);
+            let header = RecordHeader::new(MsgType::ECHO, slave, req_id(self.id, number), 16).with_frag(is_frag);
             datagram.extend_from_slice(header.as_bytes());
             datagram.extend_from_slice(&[number as u8; 16]);
         }

@@ -287,8 +287,8 @@ impl TxQueue {
 
     /// Moves the first datagram, which is cargo for a slow destination, to the end of slow queue `number`. If the most
     /// allowed ([`SLOW_DATAGRAMS`]) wait for that destination, the datagram is dropped and counted instead, and the
-    /// result is `false`. If more than a quarter of them wait, it is marked with Congestion Experienced. Link control is
-    /// never set aside: the result is `false`, and it stays.
+    /// result is `false`. If more than a quarter of them wait, it is marked with Congestion Experienced. Link control
+    /// is never set aside: the result is `false`, and it stays.
     pub fn set_aside(&mut self, number: usize) -> bool {
         if !self.link.is_empty() {
             return false;

@@ -95,8 +95,9 @@ impl Pushes {
         out.crowding(route.peer.port) == Crowding::Free && buckets.take(now, sender, rate)
     }
 
-    /// The records of a burst of single records in one direction whose PUSH has an effect: a bit for each, by the number
-    /// of its datagram. And how many have PUSH without an effect. The records go to `to`, and their sources are right.
+    /// The records of a burst of single records in one direction whose PUSH has an effect: a bit for each, by the
+    /// number of its datagram. And how many have PUSH without an effect. The records go to `to`, and their sources are
+    /// right.
     #[cold]
     pub(super) fn of_singles(
         &mut self,

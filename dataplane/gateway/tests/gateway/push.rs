@@ -156,8 +156,8 @@ fn a_budget_of_nothing_turns_push_off() {
     assert_eq!(rig.sent().len(), 2);
 }
 
-/// The records of 31 slaves to one master over a tenth of a second, each poll one of them, and in between one slave that
-/// sends a record with PUSH every 2 us, or the same records without. Returns datagrams to the master, and records.
+/// The records of 31 slaves to one master over a tenth of a second, each poll one of them, and in between one slave
+/// that sends a record with PUSH every 2 us, or the same records without. Returns datagrams to the master, and records.
 fn beside_one_that_pushes(push: bool) -> (usize, u64) {
     let mut rig = Rig::with_nodes(GatewayConfig { hold: 50 * MICROSECOND, ..GatewayConfig::new(config().shards) });
     let mut datagrams = 0;
