@@ -162,6 +162,13 @@ impl Peer {
         u32::from_ne_bytes([a, b, self.port.0, self.zero])
     }
 
+    /// Whether the addresses certainly differ; it compares half of them. Addresses that do not differ here may be two.
+    #[inline]
+    pub fn is_elsewhere(&self, other: &Self) -> bool {
+        let ([_, ours], [_, theirs]) = (self.halves(), other.halves());
+        ours != theirs
+    }
+
     /// Whether a datagram from `self` may come from the node that is registered at `registered`: same port, VLAN and
     /// IP, and the same UDP port if the node asked for that (`fixed_port`). The MAC is never compared, because routers
     /// move; our own addresses are not compared either.
@@ -267,6 +274,8 @@ mod tests {
                 Some(origin) => {
                     let same = |source: &&Peer| origin.is_of(source) == source.is_same_origin(registered, fixed);
                     assert!(peers.iter().all(|source| same(&source)), "{registered:?}");
+                    let differs = |source: &&Peer| source.ip() != registered.ip() || !source.is_elsewhere(registered);
+                    assert!(peers.iter().all(|source| differs(&source)), "{registered:?}");
                 }
                 None => assert!(registered.ipv4_octets().is_none()),
             }

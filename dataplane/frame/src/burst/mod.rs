@@ -190,6 +190,13 @@ impl Burst {
         })
     }
 
+    /// The peers that sent the datagrams, in order: nobody for none.
+    #[inline]
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        let senders = &self.senders[..self.len.min(BURST)];
+        senders.iter().map(|sender| self.peers.get(usize::from(sender.0)).unwrap_or(const { &Peer::NOBODY }))
+    }
+
     /// The sender of the datagram with this number.
     #[inline]
     pub fn sender(&self, number: usize) -> Sender {

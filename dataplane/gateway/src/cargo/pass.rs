@@ -156,9 +156,10 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
     let (mut from, mut singles) = ([0; BURST], Singles::default());
     // The master of the last record: most are for the same as the one before.
     let mut known: Option<(u16, Destination, &Route)> = None;
-    for (number, (to, from)) in to.iter_mut().zip(&mut from).enumerate().take(burst.len()) {
-        let record = Record::only(burst.bytes(number))?;
-        let (header, source) = (record.header(), burst.peer(number));
+    let datagrams = burst.from(0).zip(burst.peers());
+    for ((to, from), ((bytes, _), source)) in to.iter_mut().zip(&mut from).zip(datagrams) {
+        let record = Record::only(bytes)?;
+        let header = record.header();
         let id = header.master_id();
         let (_, master, route) = match known {
             Some(known) if known.0 == id => known,
@@ -167,8 +168,8 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
                 *known.insert((id, master, route))
             }
         };
-        // From there it would be a downward record.
-        if source.is_same_origin(&route.peer, route.fixed_port) {
+        // From there it would be a downward record. Few slaves share the address of a master.
+        if !source.is_elsewhere(&route.peer) && source.is_same_origin(&route.peer, route.fixed_port) {
             return None;
         }
         let slave = cargo_to(header, routes)?;
@@ -176,8 +177,8 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
         (*to, *from) = (master, slave);
         singles.add(&record);
     }
-    let registered = |(number, &slave)| routes.is_slave_source(slave, burst.peer(number));
-    from.iter().enumerate().take(burst.len()).all(registered).then_some(singles)
+    let registered = |(&slave, source): (&Destination, &Peer)| routes.is_slave_source(slave, source);
+    from.iter().zip(burst.peers()).all(registered).then_some(singles)
 }
 
 /// The kind of a datagram.
