@@ -19,7 +19,7 @@ say "starting $farms farms of $each honest slaves"
 for ((n = 0; n < farms; n++)); do
     gateway=$((n * 2 / farms))
     start "farm-$n" slaves "$bin/gvm-dp" slave --name "farm-$n" --port "$socket" --gateway "$(gateway_at $gateway slaves)" \
-        --id $((first + n * each)) --count "$each" --memory 64M --cluster-key-file "$work/cluster.key"
+        --id $((first + n * each)) --count "$each" --cluster-key-file "$work/cluster.key"
 done
 for n in 0 1; do
     await "registration of the slaves" "${gateways[$n]}" has_members "gateway-$n" registered "$half"
@@ -39,9 +39,9 @@ done
 
 say "starting a slave that will flood its master, and one behind 10 Mbit/s"
 start flooder slaves nice -n 19 "$bin/gvm-dp" slave --name flooder --port "$socket" --gateway "$(gateway_at 0 slaves)" \
-    --id "$flooder_id" --memory 64M --cluster-key-file "$work/cluster.key" --traffic "master=1,payload=64,rate=200000"
+    --id "$flooder_id" --cluster-key-file "$work/cluster.key" --traffic "master=1,payload=64,rate=200000"
 start slow slow nice -n 19 "$bin/gvm-dp" slave --name slow --port "$socket" --gateway 10.77.8.1:9999 \
-    --id "$slow_id" --memory 64M --cluster-key-file "$work/cluster.key"
+    --id "$slow_id" --cluster-key-file "$work/cluster.key"
 await "registration of the attackers" "${gateways[0]}" has_members gateway-0 registered $((half + 2))
 for n in 0 1; do
     stats "gateway-$n" >"$work/before-$n.json"

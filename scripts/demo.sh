@@ -274,7 +274,7 @@ begun=$(date +%s%N)
 for ((n = 0; n < farms; n++)); do
     gateway=$((n * 2 / farms))
     start "farm-$n" slaves "$bin/gvm-dp" slave --name "farm-$n" --port "$socket" --gateway "$(gateway_at $gateway slaves)" \
-        --id $((first + n * each)) --count "$each" --memory 64M --cluster-key-file "$work/cluster.key" \
+        --id $((first + n * each)) --count "$each" --cluster-key-file "$work/cluster.key" \
         --traffic "master=1,payload=$payload,rate=$upward_rate,records=$upward_records"
 done
 for n in 0 1; do

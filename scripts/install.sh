@@ -196,8 +196,10 @@ completions() {
 completions gvm-dp "$gvm_dp" completion
 [ ! -x "$generator" ] || completions gvm-pktgen "$generator" --completion
 
-sed -e "s|@BIN@|$prefix/bin|g" -e 's|@ETC@|/etc|g' control/packaging/gvm-dp.service >"$work/unit"
-put 644 "$work/unit" "$prefix/lib/systemd/system/gvm-dp.service"
+for unit in gvm-dp.service gvm-dp-slave.service; do
+    sed -e "s|@BIN@|$prefix/bin|g" -e 's|@ETC@|/etc|g' "control/packaging/$unit" >"$work/unit"
+    put 644 "$work/unit" "$prefix/lib/systemd/system/$unit"
+done
 put 644 control/packaging/gvm-dp.sysusers "$prefix/lib/sysusers.d/gvm-dp.conf"
 for dashboard in docs/grafana/*.json; do
     [ ! -e "$dashboard" ] || put 644 "$dashboard" "$share/grafana/${dashboard##*/}"

@@ -17,6 +17,7 @@
 pub mod capture;
 pub mod changes;
 pub mod error;
+pub mod lending;
 pub mod neighbours;
 pub mod routes;
 pub mod settings;

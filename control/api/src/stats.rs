@@ -1,6 +1,7 @@
 //! What `GET /v1/stats` answers. The client reads the same types.
 
 use crate::changes::Change;
+use crate::lending::LendingStats;
 use crate::neighbours::NeighbourStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ pub struct Stats {
     pub settings: BTreeMap<String, String>,
     /// Who is registered: at a gateway, or the ids of a farm.
     pub membership: Option<Membership>,
+    /// What a slave lends; null if that is nothing.
+    #[serde(default)]
+    pub lending: Option<LendingStats>,
     /// CPU seconds of all lcores.
     pub cpu_seconds: f64,
     /// Cargo by direction, `down` and `up`. Only a gateway has it.

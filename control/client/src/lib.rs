@@ -5,6 +5,7 @@
 //! | [`args`] | their flags |
 //! | [`stats`], [`routes`], [`top`] | the work of a process, and who is registered |
 //! | [`capture`], [`trace`] | the datagrams and records of its ports |
+//! | [`lending`] | what a slave lends |
 //! | [`set`], [`drain`] | commands for it |
 //! | [`rates`], [`table`], [`mod@format`] | numbers in the form that people read |
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ pub mod args;
 pub mod capture;
 pub mod drain;
 pub mod format;
+pub mod lending;
 mod printer;
 pub mod rates;
 pub mod routes;

@@ -121,6 +121,7 @@ pub fn report(stats: &Stats, rates: &Rates) -> String {
         events("xdp verdict", &rates.verdicts),
         neighbours(stats),
         members(stats, rates),
+        stats.lending.as_ref().map(super::lending::report).unwrap_or_default(),
         events("refused", &rates.refused),
     ];
     for part in parts.iter().filter(|part| !part.is_empty()) {

@@ -15,7 +15,7 @@
 
 use crate::place::{Place, Problem};
 use ebpf::SteerError;
-use frame::{ArenaError, TableError};
+use frame::{ArenaError, TableError, UnitMemoryError};
 use lcore::cores::CoreError;
 use lcore::thread::StartError;
 use link::KeyError;
@@ -115,6 +115,9 @@ pub enum Failure {
     /// There is no memory for an arena.
     #[error("{0}")]
     Arena(ArenaError),
+    /// There is no memory to be lent.
+    #[error("--memory: {0}")]
+    Lent(UnitMemoryError),
     /// There is no memory for a table.
     #[error("{0}")]
     Table(TableError),
@@ -278,7 +281,12 @@ impl Failure {
             Self::Setting { .. } | Self::ConfigFile { .. } | Self::ConfigText(_) => 2,
             Self::Registrar(RegistrarError::NoMemory(_)) => 3,
             Self::Usage(_) | Self::Scale(_) | Self::Shards(_) | Self::Spec(_) | Self::Registrar(_) => 2,
-            Self::Lacking { .. } | Self::Core(_) | Self::Machine(_) | Self::Arena(_) | Self::Table(_) => 3,
+            Self::Lacking { .. }
+            | Self::Core(_)
+            | Self::Machine(_)
+            | Self::Arena(_)
+            | Self::Table(_)
+            | Self::Lent(_) => 3,
             Self::Socket { .. } | Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,

@@ -3,6 +3,7 @@
 use crate::cli::{KeyCommand, NodeRole};
 use common::exit::Failure;
 use common::output::print_whole;
+use lease::ConnectKey;
 use link::ClusterKey;
 use settings::keyfile;
 use std::fmt::Display;
@@ -24,17 +25,22 @@ pub fn run(command: KeyCommand) -> Result<(), Failure> {
             let key = key.map_err(|error| Failure::Machine(format!("no random numbers: {error}")))?;
             hand_over(&key, out.as_deref())
         }
-        KeyCommand::Show { key_file, role, id } => {
+        KeyCommand::Show { key_file, role, id, connect } => {
             let key: ClusterKey = keyfile::read(&key_file)?;
             let fingerprint = match role.zip(id) {
                 Some((role, id)) => key.node_key(node(role, id)?).fingerprint(),
+                None if connect => ConnectKey::of_cluster(key.as_bytes()).fingerprint(),
                 None => key.fingerprint(),
             };
             say(&fingerprint)
         }
-        KeyCommand::Derive { key_file, role, id, out } => {
+        KeyCommand::Derive { key_file, role, id, out, .. } => {
             let key: ClusterKey = keyfile::read(&key_file)?;
-            hand_over(&key.node_key(node(role, id)?), out.as_deref())
+            match role.zip(id) {
+                Some((role, id)) => hand_over(&key.node_key(node(role, id)?), out.as_deref()),
+                // The command line has a role and an id, or else --connect.
+                None => hand_over(&ConnectKey::of_cluster(key.as_bytes()), out.as_deref()),
+            }
         }
     }
 }

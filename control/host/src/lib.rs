@@ -7,6 +7,7 @@
 //! | [`machine`] | interfaces and their addresses |
 //! | [`pci`] | the interface or the driver of a PCI device |
 //! | [`owner`] | which process uses an interface or a device |
+//! | [`memory`] | how much memory the host can spare |
 //! | [`hugepages`] | the hugepages that a process needs, and reserving them |
 //! | [`log`] | the log on stderr, and its filter |
 //! | [`notify`] | messages to the service manager |
@@ -15,6 +16,7 @@
 pub mod hugepages;
 pub mod log;
 pub mod machine;
+pub mod memory;
 pub mod notify;
 pub mod owner;
 pub mod pci;

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`role`] | a gateway's process, and a slave's |
 //! | [`supervise`] | a running process: signals, watchdog, drain |
+//! | [`lend`] | memory that a slave lends |
 //! | [`assemble`] | ports and lcores, from settings |
 //! | [`ending`] | bounds for the end of a process |
 #![forbid(unsafe_code)]
 
 pub mod assemble;
 pub mod ending;
+pub mod lend;
 pub mod role;
 pub mod supervise;

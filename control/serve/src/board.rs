@@ -3,6 +3,7 @@
 use super::changes::Changes;
 use super::counters::ControlCounters;
 use super::facts::ProcessFacts;
+use api::lending::LendingStats;
 use api::stats::{
     Bucket, DeviceStats, Direction, HistogramStats, Histograms, InterfaceStats, LcoreStats, Membership, PortStats,
     Sets, Stats,
@@ -34,20 +35,47 @@ pub trait DeviceView: Send + Sync {
     fn stats(&self, now: Time) -> DeviceStats;
 }
 
+/// Memory that a slave lends, seen from outside.
+pub trait LentMemoryView: Send + Sync {
+    /// Its state at this time of the process's clock.
+    fn stats(&self, now: Time) -> LendingStats;
+}
+
 /// The counters of a role.
 #[derive(Clone)]
 pub enum RoleCounters {
     /// A gateway.
     Gateway(Arc<GatewayCounters>),
     /// A slave, or a farm.
-    Farm(Arc<FarmCounters>),
+    Farm(FarmView),
+}
+
+/// A farm, seen from outside.
+#[derive(Clone)]
+pub struct FarmView {
+    /// Its counters.
+    pub farm: Arc<FarmCounters>,
+    /// What it lends, if anything.
+    pub lending: Option<Arc<slave::LendingView>>,
+}
+
+impl FarmView {
+    fn sets(&self) -> Vec<(&'static str, &dyn CounterSet)> {
+        let mut sets: Vec<(&'static str, &dyn CounterSet)> = vec![("farm", &*self.farm)];
+        if let Some(lending) = &self.lending {
+            let of_leases: [(&str, &dyn CounterSet); 3] =
+                [("lender", &*lending.leases), ("record", &*lending.records), ("transport", &*lending.transport)];
+            sets.extend(of_leases);
+        }
+        sets
+    }
 }
 
 impl RoleCounters {
     fn sets(&self) -> Vec<(&'static str, &dyn CounterSet)> {
         match self {
             Self::Gateway(gateway) => vec![("down", &gateway.down), ("up", &gateway.up), ("flush", &gateway.flush)],
-            Self::Farm(farm) => vec![("farm", &**farm)],
+            Self::Farm(farm) => farm.sets(),
         }
     }
 
@@ -96,6 +124,8 @@ pub struct Board {
     pub devices: Vec<Arc<dyn DeviceView>>,
     /// The ids of this process, in a slave.
     pub members: u64,
+    /// What it lends, in a slave that does.
+    pub lending: Option<Arc<dyn LentMemoryView>>,
     /// The settings of the process, as text.
     pub settings: ProcessFacts,
     /// Changes of the machine that the process does not follow.
@@ -117,6 +147,7 @@ impl Board {
             interfaces: Vec::new(),
             devices: Vec::new(),
             members: 0,
+            lending: None,
             settings: ProcessFacts::default(),
             changes: Changes::default(),
         }
@@ -230,6 +261,7 @@ impl Board {
             state: if self.is_draining() { "draining" } else { "running" }.to_owned(),
             settings: self.settings.all(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
+            lending: self.lending.as_ref().map(|lending| lending.stats(self.clock.now())),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions: self.directions(),
             total,

@@ -4,6 +4,7 @@ use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::keyfile;
+use crate::lending::LendingSettings;
 use crate::neighbor::NeighborSpec;
 use crate::plan::{PortPlan, ports};
 use crate::static_routes::StaticRoutes;
@@ -108,8 +109,8 @@ pub struct SlaveSettings {
     pub gateways: Vec<SocketAddr>,
     /// Its ids.
     pub ids: Ids,
-    /// Memory that each id lends, in 4 KiB pages.
-    pub pages: u64,
+    /// What it lends, if anything.
+    pub lending: Option<LendingSettings>,
     /// The failure domain of the ids.
     pub domain: Domain,
     /// The key or keys with which the ids sign.
@@ -318,7 +319,8 @@ impl SlaveSettings {
     fn checked(args: SlaveArgs, names: HostNames) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let scale = Scale::new(args.common.slave_bits, args.common.gw_bits).ok();
-        let common = faults.take(Common::new(args.common, "slave")).map(|common| Common { names: true, ..common });
+        let common =
+            faults.take(Common::new(args.common.clone(), "slave")).map(|common| Common { names: true, ..common });
         if let Some(common) = &common
             && (common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1)
         {
@@ -337,16 +339,14 @@ impl SlaveSettings {
         {
             faults.add(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
         }
-        let pages = args.memory.0 / 4096;
-        if pages > link::MOST_PAGES {
-            let most = link::MOST_PAGES >> 28;
-            faults.add(wrong("memory", format!("a slave lends at most {most} TiB, and gateways believe no more")));
-        }
+        let lending = credential.as_ref().and_then(|key| faults.take(LendingSettings::new(&args, args.count, key)));
         let traffic = args.traffic.map(|traffic| traffic.0);
-        let (Some(common), Some(ids), Some(credential), Some(gateways)) = (common, ids, credential, gateways) else {
+        let (Some(common), Some(ids), Some(credential), Some(gateways), Some(lending)) =
+            (common, ids, credential, gateways, lending)
+        else {
             return faults.finish(None);
         };
-        faults.finish(Some(Self { common, gateways, ids, pages, domain: args.domain, credential, traffic }))
+        faults.finish(Some(Self { common, gateways, ids, lending, domain: args.domain, credential, traffic }))
     }
 }
 

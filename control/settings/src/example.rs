@@ -15,6 +15,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("static-routes", "/etc/gvm-dp/routes"),
     ("gateway", "192.0.2.1"),
     ("id", "17"),
+    ("quota", "4G"),
+    ("connect-key-file", "/etc/gvm-dp/connect.key"),
     ("cluster-key-file", "/etc/gvm-dp/cluster.key"),
     ("traffic", "master=1,payload=64,rate=1000"),
 ];

@@ -3,6 +3,7 @@
 use super::values;
 use crate::MetricsAddress;
 use crate::domain::Domain;
+use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
 use clap::{Args, ValueEnum};
@@ -144,9 +145,28 @@ pub struct SlaveArgs {
     /// Number of slave ids of this process; the first is --id
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = number::<u32>(..))]
     pub count: u32,
-    /// Memory that each id lends
+    /// Memory that this process lends to masters, as 12G. It is divided evenly among the ids, in whole units of 64M; 0
+    /// lends nothing
     #[arg(long, default_value = "0", value_name = "SIZE")]
     pub memory: Size,
+    /// Memory that the host keeps free. When it has less, nothing more is lent, and what is lent is recalled. auto is a
+    /// sixteenth of its memory, from 256M to 4G
+    #[arg(long, default_value = "auto", value_name = "SIZE|auto")]
+    pub keep_free: KeepFree,
+    /// What lent memory is made of: huge (hugepages of 2 MiB), ordinary (pages that the host gets back when they are
+    /// not lent), or auto: hugepages if enough are free
+    #[arg(long, default_value = "auto", value_name = "auto|huge|ordinary")]
+    pub memory_pages: MemoryPages,
+    /// Most memory that one master gets of one id [default: all]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<Size>,
+    /// How long masters may take to give memory back when this slave drains. It is lost for them then
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub drain_within: Duration,
+    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). A farm
+    /// with the cluster key derives it
+    #[arg(long, value_name = "FILE")]
+    pub connect_key_file: Option<PathBuf>,
     /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host;
     /// 0 is one for each id
     #[arg(long, default_value = "auto", value_name = "N|auto")]

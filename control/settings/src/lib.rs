@@ -18,6 +18,7 @@
 //! | [`live`] | which settings change while a process runs |
 //! | [`example`] | a file with every setting |
 //! | [`domain`] | failure domains, and how fast links are |
+//! | [`lending`], [`memory`] | what a slave lends, and what its host keeps |
 //! | [`keyfile`] | key files, private to their owner |
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`static_routes`] | routes from a file, for generators that cannot register |
@@ -32,7 +33,9 @@ pub mod file;
 pub mod flags;
 pub mod given;
 pub mod keyfile;
+pub mod lending;
 pub mod live;
+pub mod memory;
 mod metrics_address;
 pub mod neighbor;
 pub mod plan;

@@ -2,7 +2,7 @@
 //! `process::supervise::live`.
 
 /// The settings that can be changed while a process runs. A role has those of them that it has as flags.
-pub const LIVE: [&str; 5] = ["hold", "early", "rx-mode", "log", "traffic"];
+pub const LIVE: [&str; 6] = ["hold", "early", "rx-mode", "log", "traffic", "keep-free"];
 
 /// Whether a setting can be changed while the process runs.
 pub fn is_live(name: &str) -> bool {

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Settings that name a file that is read again.
-const FILES: [&str; 3] = ["key-file", "cluster-key-file", "static-routes"];
+const FILES: [&str; 4] = ["key-file", "cluster-key-file", "connect-key-file", "static-routes"];
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use super::{Origin, RoleName, Settings, Sources, text};
 use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::{GatewayArgs, SlaveArgs, Switch};
+use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
 use common::exit::Failure;
@@ -59,6 +60,8 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
         }
         () if is(TypeId::of::<seccomp::Mode>()) => one_of(&["on", "log", "off"]),
         () if is(TypeId::of::<MetricsAddress>()) => one_of(&["127.0.0.1", "192.0.2.1:9000", "[::1]:80"]),
+        () if is(TypeId::of::<KeepFree>()) => one_of(&["auto", "0", "512M", "2G"]),
+        () if is(TypeId::of::<MemoryPages>()) => one_of(&["auto", "huge", "ordinary"]),
         () if is(TypeId::of::<LogFilter>()) => one_of(&["debug", "warn,lcore=trace", "off"]),
         () => panic!("no values for --{}: its type is new here and in settings/text.rs", setting.name),
     }

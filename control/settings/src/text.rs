@@ -4,6 +4,7 @@
 use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::Switch;
+use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
 use clap::ArgMatches;
@@ -38,6 +39,8 @@ const TYPES: &[Texts] = &[
     of::<LogFilter>,
     of::<MetricsAddress>,
     of::<seccomp::Mode>,
+    of::<KeepFree>,
+    of::<MemoryPages>,
     paths,
 ];
 

@@ -3,11 +3,11 @@
 use frame::Secret;
 use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use wire::Key;
+use wire::key::{self, Fingerprint, KeyError};
 use wire::lease::SECRET_LEN;
-use wire::tag::HASH_STACK;
-use zeroize::zeroize_stack;
 
 const CONNECT_DOMAIN: &[u8] = b"gvm-dp connect key 1\0";
 const LOCK_CONTEXT: &str = "gvm-dp lease lock 1";
@@ -18,24 +18,39 @@ const LOCK_CONTEXT: &str = "gvm-dp lease lock 1";
 pub struct ConnectKey(Arc<Secret>);
 
 impl ConnectKey {
-    /// The connect key of a cluster with this key.
+    /// The connect key of a cluster with this key: a keyed BLAKE3 hash.
     pub fn of_cluster(cluster: &Key) -> Self {
-        /// Not inlined, so that all of its stack is free again when it returns.
-        #[inline(never)]
-        fn hash(cluster: &Key, out: &mut Key) {
-            out.copy_from_slice(blake3::keyed_hash(cluster, CONNECT_DOMAIN).as_bytes());
-        }
         let Ok(secret) = Secret::new(|place| {
-            hash(cluster, place);
+            key::hash(cluster, CONNECT_DOMAIN, place);
             Ok::<_, Infallible>(())
         });
-        zeroize_stack::<HASH_STACK>();
         Self(Arc::new(secret))
     }
 
     /// The secret bytes.
     pub fn as_bytes(&self) -> &Key {
         &self.0
+    }
+
+    /// Safe to print: it distinguishes keys and reveals nothing of them.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0)
+    }
+}
+
+impl FromStr for ConnectKey {
+    type Err = KeyError;
+
+    /// Reads 64 hex digits; white space around them is ignored.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Secret::new(|place| key::parse(text.trim(), place)).map(|secret| Self(Arc::new(secret)))
+    }
+}
+
+/// The key itself, as 64 hex digits. For key files and `gvm-dp key`, never for logs.
+impl fmt::Display for ConnectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        key::write(self.as_bytes(), f)
     }
 }
 
@@ -83,5 +98,15 @@ mod tests {
     #[test]
     fn debug_output_never_shows_the_key() {
         assert_eq!(format!("{:?}", ConnectKey::of_cluster(&[7; 32])), "ConnectKey");
+    }
+
+    #[test]
+    fn its_text_is_that_of_every_key() {
+        let key = ConnectKey::of_cluster(&[7; 32]);
+        let text = key.to_string();
+        let again: ConnectKey = format!(" {}\n", text.to_uppercase()).parse().unwrap();
+        assert_eq!((again.as_bytes(), again.fingerprint()), (key.as_bytes(), key.fingerprint()));
+        assert_eq!(text.len(), 64);
+        assert!(matches!("0".repeat(64).parse::<ConnectKey>(), Err(KeyError::Zero)));
     }
 }

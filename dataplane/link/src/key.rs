@@ -11,66 +11,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use thiserror::Error;
+use wire::key::{self, KEY_LEN};
+pub use wire::key::{Fingerprint, KeyError};
 use wire::link::NodeId;
-use wire::tag::HASH_STACK;
-use zeroize::{Zeroize as _, zeroize_stack};
-
-/// Bytes of a key.
-const KEY_LEN: usize = 32;
+use zeroize::Zeroize as _;
 
 const NODE_DOMAIN: &[u8] = b"gvm-dp node key 1\0";
-const FINGERPRINT_DOMAIN: &[u8] = b"gvm-dp key fingerprint 1\0";
-
-/// Why a text is not a key. The text itself is never shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum KeyError {
-    /// Not 64 characters.
-    #[error("a key has 64 hex digits, this text has {0} characters: make one with `gvm-dp key new`")]
-    Length(usize),
-    /// A character that is not a hex digit, at this position (from 0).
-    #[error("a key has 64 hex digits, character {0} is none: make one with `gvm-dp key new`")]
-    Digit(usize),
-    /// 64 zeroes: a key that was never filled in.
-    #[error("a key of zeros is not a key: make one with `gvm-dp key new`")]
-    Zero,
-}
-
-/// Eight hex digits that distinguish keys and reveal nothing of them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 4]);
-
-impl Fingerprint {
-    fn of(key: &[u8; KEY_LEN]) -> Self {
-        let mut hash = [0; KEY_LEN];
-        keyed_hash(key, FINGERPRINT_DOMAIN, &mut hash);
-        let [a, b, c, d, ..] = hash;
-        Self([a, b, c, d])
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A keyed hash that leaves nothing of its key in memory, and nothing of the result outside `out`.
-fn keyed_hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
-    /// Not inlined, so that all of its stack is free again when it returns.
-    #[inline(never)]
-    fn hash(key: &[u8; KEY_LEN], input: &[u8], out: &mut [u8; KEY_LEN]) {
-        out.copy_from_slice(blake3::keyed_hash(key, input).as_bytes());
-    }
-    hash(key, input, out);
-    zeroize_stack::<HASH_STACK>();
-}
 
 /// The key of the whole cluster. Gateways have it; every node's key is derived from it.
 #[derive(Clone)]
@@ -118,7 +64,7 @@ macro_rules! key_text {
 
             /// Reads 64 hex digits; white space around them is ignored.
             fn from_str(text: &str) -> Result<Self, KeyError> {
-                Self::written(|place| parse_hex(text.trim(), place))
+                Self::written(|place| key::parse(text.trim(), place))
             }
         }
 
@@ -133,7 +79,7 @@ macro_rules! key_text {
         /// The key itself, as 64 hex digits. For key files and `gvm-dp key`, never for logs.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(self.as_bytes(), f)
+                key::write(self.as_bytes(), f)
             }
         }
 
@@ -157,28 +103,11 @@ impl ClusterKey {
         rest[0] = node.role as u8;
         rest[1..].copy_from_slice(&node.id.to_le_bytes());
         let Ok(key) = NodeKey::written(|place| {
-            keyed_hash(self.as_bytes(), &input, place);
+            key::hash(self.as_bytes(), &input, place);
             Ok::<_, Infallible>(())
         });
         key
     }
-}
-
-fn parse_hex(text: &str, key: &mut [u8; KEY_LEN]) -> Result<(), KeyError> {
-    let digits = text.chars().count();
-    if digits != 2 * KEY_LEN {
-        return Err(KeyError::Length(digits));
-    }
-    for (at, digit) in text.chars().enumerate() {
-        // The value is below 16, so the cast keeps it.
-        let value = digit.to_digit(16).ok_or(KeyError::Digit(at))? as u8;
-        key[at / 2] = key[at / 2] << 4 | value;
-    }
-    if *key == [0; KEY_LEN] { Err(KeyError::Zero) } else { Ok(()) }
-}
-
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 #[cfg(test)]

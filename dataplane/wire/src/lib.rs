@@ -10,6 +10,7 @@
 //! | [`record`] | the 23-byte record header: view and emit |
 //! | [`walk`] | the records of one datagram, and its exact fault |
 //! | [`part`] | parts of a larger message, bounded reassembly |
+//! | [`key`] | keys as text, and their fingerprints |
 //! | [`tag`] | the keyed 16-byte tag of link control |
 //! | [`link`] | HEARTBEAT, HEARTBEAT_ACK, MEMBERS |
 //! | [`lease`] | CONNECT, CONNECT_REPLY, DISCONNECT: memory that slaves lend to masters |
@@ -22,6 +23,7 @@
 extern crate alloc;
 
 pub mod echo;
+pub mod key;
 pub mod lease;
 pub mod link;
 pub mod net;

@@ -74,6 +74,7 @@ fn main() -> Result<(), String> {
         "addresses" => (Thread::Addresses, Needs { xdp: true, ..Needs::default() }),
         "devices" => (Thread::Devices, Needs { dpdk: true, ..Needs::default() }),
         "end" => (Thread::End, Needs::default()),
+        "scrub" => (Thread::Scrub, Needs::default()),
         "log" => (Thread::Log, Needs::default()),
         "control" => (Thread::Control, Needs::default()),
         "control-names" => (Thread::Control, Needs { xdp: true, names: true, ..Needs::default() }),

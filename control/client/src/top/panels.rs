@@ -4,8 +4,11 @@ use super::app::App;
 use super::columns::{Column, table};
 use super::fit;
 use crate::format::{bits, count, grouped, nanoseconds, percent, si};
+use crate::lending;
 use crate::rates::port::{PortLink, RingFill};
 use crate::rates::{Rates, value};
+use api::lending::LendingStats;
+use common::units::Size;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
@@ -17,6 +20,9 @@ pub const CARGO: u16 = 7;
 
 /// How many changes of membership are shown.
 const CHANGES: usize = 4;
+
+/// How many leases are shown, the largest ones.
+const LEASES: usize = 4;
 
 /// Lines for the causes of flushes.
 const CAUSES: usize = 2;
@@ -214,7 +220,11 @@ pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
 
 /// Height of the members' panel.
 pub fn members_height(app: &App) -> u16 {
-    4 + app.changes.len().min(CHANGES) as u16
+    4 + app.changes.len().min(CHANGES) as u16 + lent(app).map_or(0, |lent| 1 + lent.leases.len().min(LEASES) as u16)
+}
+
+fn lent(app: &App) -> Option<&LendingStats> {
+    app.stats.as_ref()?.lending.as_ref()
 }
 
 /// The members, and what changed.
@@ -242,6 +252,18 @@ pub fn members(frame: &mut Frame<'_>, area: Rect, app: &App) {
             vec![Line::from(fit::parts(&who, width)), Line::from(fit::parts(&how, width))]
         }
     };
+    if let Some(lent) = lent(app) {
+        lines.push(Line::from(fit::parts(&lending::parts(lent), width)));
+        let mut leases: Vec<_> = lent.leases.iter().collect();
+        leases.sort_by_key(|lease| std::cmp::Reverse(lease.units));
+        for lease in leases.into_iter().take(LEASES) {
+            let memory = Size(u64::from(lease.units) * lent.unit_bytes);
+            let recalled =
+                if lease.recalled > 0 { format!(", {} units recalled", lease.recalled) } else { String::new() };
+            let text = format!("  master {} has {memory} of id {}{recalled}", lease.master, lease.id);
+            lines.push(Line::from(fit::words(&text, width)));
+        }
+    }
     for change in app.changes.iter().take(CHANGES) {
         let ago = (stats.uptime_seconds - change.at).max(0.0);
         let line = format!("{ago:>5.0} s ago  {}", change.what);

@@ -13,7 +13,8 @@ pub enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Show a key's fingerprint, never the key; with a role and an id, that of the node's key
+    /// Show a key's fingerprint, never the key; with a role and an id, that of the node's key; with --connect, that of
+    /// the connect key
     Show {
         /// The key file
         #[arg(long, value_name = "FILE")]
@@ -24,18 +25,24 @@ pub enum KeyCommand {
         /// The node's id
         #[arg(long, requires = "role", value_parser = number::<u32>(..))]
         id: Option<u32>,
+        /// The connect key
+        #[arg(long, conflicts_with = "role")]
+        connect: bool,
     },
-    /// Derive the key of one node from the cluster key
+    /// Derive the key of one node, or the connect key, from the cluster key
     Derive {
         /// File with the cluster key
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
         /// The node's role
-        #[arg(long)]
-        role: NodeRole,
+        #[arg(long, required_unless_present = "connect", requires = "id")]
+        role: Option<NodeRole>,
         /// The node's id
-        #[arg(long, value_parser = number::<u32>(..))]
-        id: u32,
+        #[arg(long, requires = "role", value_parser = number::<u32>(..))]
+        id: Option<u32>,
+        /// The connect key, by which masters and slaves that lend memory know each other
+        #[arg(long, conflicts_with_all = ["role", "id"])]
+        connect: bool,
         /// Write it to this new file (mode 0600) instead of printing it
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

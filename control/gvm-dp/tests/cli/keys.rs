@@ -24,6 +24,14 @@ fn keys_are_made_shown_and_derived() {
     let shown = place.ask(&["key", "show", "--key-file", &node]);
     let expected = place.ask(&["key", "show", "--key-file", &cluster, "--role", "slave", "--id", "17"]);
     assert_eq!(shown, expected);
+    let connect = place.ask(&["key", "derive", "--key-file", &cluster, "--connect"]);
+    assert!(connect.trim().len() == 64 && connect != key, "{connect}");
+    let file = place.file("connect", &connect, 0o600);
+    let shown = place.ask(&["key", "show", "--key-file", &file]);
+    assert_eq!(shown, place.ask(&["key", "show", "--key-file", &cluster, "--connect"]));
+    for wrong in [&["--connect", "--role", "slave", "--id", "1"][..], &["--role", "slave"], &["--id", "1"], &[]] {
+        place.refused(2, &[&["key", "derive", "--key-file", &cluster], wrong].concat());
+    }
     let complaint = place.refused(5, &["key", "new", "--out", &cluster]);
     assert!(complaint.contains("exists"), "no key is overwritten: {complaint}");
     place.refused(2, &["key", "derive", "--key-file", &cluster, "--role", "master", "--id", "65536"]);

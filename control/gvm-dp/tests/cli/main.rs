@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod borrower;
 mod capture;
 mod cluster;
 mod config;
@@ -12,6 +13,7 @@ mod events;
 mod exposition;
 mod harness;
 mod keys;
+mod lending;
 mod limits;
 mod literal;
 mod live;

@@ -20,6 +20,8 @@ pub(crate) struct Master {
     pub answered: Vec<u64>,
     /// Datagrams in which the answers came.
     pub datagrams: usize,
+    /// Messages of leases that came.
+    pub leases: Vec<Vec<u8>>,
 }
 
 impl Master {
@@ -31,7 +33,8 @@ impl Master {
         let config = NodeConfig { fixed_port: true, max_ip_packet: 1280, ..NodeConfig::default() };
         let node = Node::new(NodeId::master(id), None, Peer::socket(PortId(0), gateway), &config, 0);
         let began = Instant::now();
-        let mut master = Self { id, socket, node, config, began, answered: Vec::new(), datagrams: 0 };
+        let (answered, leases) = (Vec::new(), Vec::new());
+        let mut master = Self { id, socket, node, config, began, answered, datagrams: 0, leases };
         until("the master's registration", || {
             master.poll();
             master.node.is_registered().then_some(())
@@ -39,7 +42,8 @@ impl Master {
         master
     }
 
-    fn now(&self) -> Time {
+    /// The time by its clock.
+    pub(crate) fn now(&self) -> Time {
         self.began.elapsed().as_nanos() as Time
     }
 
@@ -58,6 +62,7 @@ impl Master {
             match record.header().msg_type() {
                 MsgType::HEARTBEAT_ACK => drop(self.node.handle(&self.config, now, &from, &record)),
                 MsgType::ECHO_REPLY => self.answered.push(record.header().req_id() & 0xffff_ffff_ffff),
+                MsgType::CONNECT_REPLY | MsgType::DISCONNECT => self.leases.push(record.bytes().to_vec()),
                 _ => {}
             }
         }

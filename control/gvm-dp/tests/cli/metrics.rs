@@ -3,6 +3,7 @@
 use crate::exposition::{self, Families, sum};
 use crate::harness::{Place, Process, until};
 use crate::master::Master;
+use api::lending::{LeaseStats, LendingStats};
 use api::stats::InterfaceStats;
 use frame::PortId;
 use frame::counter::{CounterSet, Kind, Visitor};
@@ -11,11 +12,13 @@ use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, Gatew
 use lcore::thread::{PortView, View};
 use lcore::watchdog::{Cause, Finding, Stage};
 use lcore::{Clock, LcoreCounters, PoolCounters, StageSamples};
+use lease::LenderCounters;
 use link::RegistrarCounters;
 use port::dpdk::DpdkCounters;
 use port::host::HostCounters;
 use port::udp::UdpCounters;
 use port::xdp::XdpCounters;
+use records::RecordCounters;
 use serve::ControlCounters;
 use serve::board::{Board, LcoreBoard, RoleCounters};
 use serve::metrics::text::Exposition;
@@ -25,10 +28,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use transport::TransportCounters;
 
-/// Sets of queue pairs, which `gvm-dp qp` prints, and of leases, which no role has yet: no process that serves metrics
-/// has them.
-const NOT_SERVED: [&str; 5] = ["RoceCounters", "TransportCounters", "RecordCounters", "LenderCounters", "LoanCounters"];
+/// Sets of queue pairs over RoCEv2, which `gvm-dp qp` prints, and of masters, which no program runs yet: no process
+/// that serves metrics has them.
+const NOT_SERVED: [&str; 4] = ["RoceCounters", "LoanCounters", "MasterCounters", "MasterHistograms"];
 
 /// The host of a DPDK port counts in the port's set.
 struct OfDpdk(HostCounters);
@@ -50,7 +54,7 @@ impl CounterSet for OfDpdk {
 /// Every set that gvm-dp has, exposed.
 pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 13] = [
+    let sets: [&dyn CounterSet; 16] = [
         &LcoreCounters::default(),
         &PoolCounters::default(),
         &OutboxCounters::default(),
@@ -60,6 +64,9 @@ pub(crate) fn everything() -> Families {
         &UdpCounters::default(),
         &XdpCounters::default(),
         &FarmCounters::default(),
+        &LenderCounters::default(),
+        &RecordCounters::default(),
+        &TransportCounters::default(),
         &ControlCounters::default(),
         &StageSamples::default(),
         &DpdkCounters::default(),
@@ -71,6 +78,9 @@ pub(crate) fn everything() -> Families {
     collect::histograms(&mut text, &FlushHistograms::default(), &[("lcore", "0")]);
     let verdicts = [("redirect_cargo".to_owned(), 1)].into();
     collect::interface(&mut text, &InterfaceStats { name: "eth0".to_owned(), verdicts, ..InterfaceStats::default() });
+    let leases = vec![LeaseStats { id: 17, master: 1, units: 2, recalled: 1 }];
+    let lending = LendingStats { host_available_bytes: Some(1), keep_free_bytes: Some(1), ..LendingStats::default() };
+    collect::lending(&mut text, &LendingStats { unit_bytes: 64 << 20, leased: 2, leases, ..lending });
     exposition::read(&text.finish())
 }
 
@@ -120,7 +130,7 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
     assert!(seen > 150, "only {seen} counters found in docs/operating.md");
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
@@ -129,7 +139,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn address(process: &Process) -> SocketAddr {
+pub(crate) fn address(process: &Process) -> SocketAddr {
     let line = process.says(&["metrics on http://"]);
     line.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap()
 }

@@ -124,6 +124,7 @@ mod tests {
         let thread = match kind {
             "lcore" => Thread::Lcore,
             "neighbours" => Thread::Neighbours,
+            "scrub" => Thread::Scrub,
             "log" => Thread::Log,
             "end" => Thread::End,
             _ => Thread::Control,
@@ -168,21 +169,21 @@ mod tests {
 
     #[test]
     fn a_call_outside_the_list_ends_the_process() {
-        for kind in ["lcore", "neighbours", "log", "end", "control"] {
+        for kind in ["lcore", "neighbours", "scrub", "log", "end", "control"] {
             for what in ["program", "socket", "privilege"] {
                 let (status, said) = attempt(&format!("{kind}/on {what}"));
                 assert_eq!(status.signal(), Some(libc::SIGSYS), "{kind} {what}: {status} {said}");
                 assert!(!said.contains("went on"), "{said}");
             }
         }
-        for kind in ["lcore", "neighbours", "log", "end"] {
+        for kind in ["lcore", "neighbours", "scrub", "log", "end"] {
             assert_eq!(attempt(&format!("{kind}/on write")).0.signal(), Some(libc::SIGSYS));
         }
     }
 
     #[test]
     fn what_a_thread_needs_goes_on_and_so_do_panics() {
-        for kind in ["lcore", "neighbours", "log", "end", "control"] {
+        for kind in ["lcore", "neighbours", "scrub", "log", "end", "control"] {
             let (status, said) = attempt(&format!("{kind}/on work"));
             assert!(status.success() && said.contains("worked") && said.contains("went on"), "{kind}: {status} {said}");
             assert!(said.contains("on purpose") && said.contains("privilege::tests::work"), "no backtrace: {said}");

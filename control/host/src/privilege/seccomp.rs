@@ -247,6 +247,9 @@ const DEVICES: &[Rule] = &[
     Any(libc::SYS_membarrier),
 ];
 
+/// This thread waits for units of memory, and gives them back to the kernel or writes zeros.
+const SCRUB: &[Rule] = &[Any(libc::SYS_sendto)];
+
 /// This thread waits for lines and writes them. The kernel chooses the thread that runs a signal's handler; the handler
 /// wakes the control thread through a socket.
 const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
@@ -352,8 +355,16 @@ const CONTROL_NAMES: &[Rule] = &[
 ];
 
 /// All kinds of threads.
-const THREADS: [Thread; 7] =
-    [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Devices, Thread::Log, Thread::End, Thread::Control];
+const THREADS: [Thread; 8] = [
+    Thread::Lcore,
+    Thread::Neighbours,
+    Thread::Addresses,
+    Thread::Devices,
+    Thread::Scrub,
+    Thread::Log,
+    Thread::End,
+    Thread::Control,
+];
 
 /// What each kind of thread may use in addition to [`EVERY_THREAD`].
 const fn of_thread(thread: Thread) -> &'static [Rule] {
@@ -362,6 +373,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Neighbours => NEIGHBOURS,
         Thread::Addresses => ADDRESSES,
         Thread::Devices => DEVICES,
+        Thread::Scrub => SCRUB,
         Thread::Log => LOG,
         Thread::End => END,
         Thread::Control => CONTROL,
@@ -531,6 +543,7 @@ mod tests {
             ADDRESSES,
             ADDRESSES_XDP,
             DEVICES,
+            SCRUB,
             LOG,
             CONTROL,
             CONTROL_XDP,

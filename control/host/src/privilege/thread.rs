@@ -11,6 +11,8 @@ pub enum Thread {
     Addresses,
     /// DPDK's own threads: they look after devices, or serve their interrupts.
     Devices,
+    /// Makes memory that came back from a master zero.
+    Scrub,
     /// Writes the log to standard error.
     Log,
     /// Ends the process when the control thread does not.

@@ -3,21 +3,24 @@
 use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
 use crate::assemble::{announce, start_lcores};
-use crate::supervise::RoleControl;
+use crate::lend::{self, Lending, Mapped};
 use crate::supervise::changes::port_mtus;
+use crate::supervise::{FarmControl, RoleControl};
 use api::stats::KEY_FINGERPRINT;
 use common::exit::Failure;
 use frame::{Peer, PortId};
+use host::placement;
 use link::{ChallengeSecret, NodeConfig};
 use port::Port;
-use serve::board::{DeviceView as _, RoleCounters};
+use serve::board::{DeviceView as _, FarmView, RoleCounters};
 use settings::RunningSettings;
 use settings::config;
 use settings::domain::speed_of;
 use settings::keyfile;
-use slave::{Farm, FarmConfig};
+use settings::lending::LendingSettings;
+use slave::{Farm, FarmConfig, FarmError, LendingError};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use wire::ShardSet;
 use wire::link::SpeedClass;
@@ -42,7 +45,12 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         ),
     }
     let shards = ShardSet::all(config.common.scale);
+    lend::announce(config.lending.as_ref());
     let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
+    let node_of_memory = placement::arena_node(ports.nics().map(|nic| nic.name()));
+    let map = |lending: &LendingSettings| Mapped::new(lending, node_of_memory, &ports.confinement);
+    let mapped = config.lending.as_ref().map(map).transpose()?;
+    let pages = config.lending.as_ref().map_or(0, |lending| u64::from(lending.units_per_slave) * lend::UNIT_PAGES);
     let domain = config.domain.number();
     let mbits = ports.devices().next().map(|device| device.stats(clock.now()).link_mbits);
     let speed_class = config.common.ports.first().map_or(SpeedClass::UNKNOWN, |port| speed_of(port, mbits));
@@ -51,8 +59,9 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         interval: config.common.interval,
         boot_epoch: epoch()?,
         challenges: ChallengeSecret::new(secret()?),
-        pages_total: config.pages,
-        pages_free: config.pages,
+        pages_total: pages,
+        // The control thread says how many of them could be leased.
+        pages_free: 0,
         domain,
         speed_class,
         // Answers go to the port from which a socket sends.
@@ -65,6 +74,12 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
     let (ids, credential) = (config.ids.clone(), std::mem::take(&mut config.credential));
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let common = config.common.clone();
+    let lends = match (&config.lending, &mapped) {
+        (Some(lending), Some(mapped)) => Some(mapped.config(lending, secret()?)),
+        _ => None,
+    };
+    // A slave has one lcore, so that its farm is built once.
+    let lends = Arc::new(Mutex::new(lends));
     let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
         let mtus = ports.iter().map(|port| common.mtu_of(port.id(), port.mtu()));
         let mtu = mtus.min().unwrap_or_else(|| common.mtu_of_frames());
@@ -74,13 +89,17 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
             slaves: vec![(gateways.clone(), ids.clone())],
             answer_any: false,
             streams: slave::farm::DEFAULT_STREAMS,
-            lending: None,
+            lending: lends.lock().ok().and_then(|mut lends| lends.take()),
         };
         let events = events.clone();
         // If printing is too slow, a report is lost; the counters are not.
-        let farm = Farm::new(farm, clock.now(), move |event| drop(events.try_send(event)))
-            .map_err(|error| Failure::Usage(error.to_string()))?;
-        let counters = RoleCounters::Farm(Arc::clone(farm.counters()));
+        let farm =
+            Farm::new(farm, clock.now(), move |event| drop(events.try_send(event))).map_err(|error| match error {
+                FarmError::Lending(LendingError::Table(error)) => Failure::Table(error),
+                error => Failure::Usage(error.to_string()),
+            })?;
+        let view = FarmView { farm: Arc::clone(farm.counters()), lending: farm.lending() };
+        let counters = RoleCounters::Farm(view);
         Ok((farm, counters))
     };
     let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
@@ -97,12 +116,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         [one] => format!("gateway {one}"),
         all => format!("gateways {}, the first live one in this order", all.join(", ")),
     };
-    tracing::info!(
-        "\"{}\": {who}, {gateways}, {} MiB each, control socket {}",
-        config.common.name,
-        config.pages >> 8,
-        start.socket.path().display()
-    );
+    tracing::info!("\"{}\": {who}, {gateways}, control socket {}", config.common.name, start.socket.path().display());
     let mut board = board("slave", &config.common, clock, &lcores);
     board.settings.insert("gateway", addresses.join(" "));
     board.settings.insert("ids", who);
@@ -117,7 +131,16 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         let _ = lcore.commands.try_send(slave::FarmCommand::StartTraffic(traffic));
     }
     let senders = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
-    let role = RoleControl::Slave(senders);
+    let of_farm = lcores.first().and_then(|lcore| match &lcore.counters {
+        RoleCounters::Farm(FarmView { lending: Some(view), .. }) => Some((Arc::clone(view), lcore.commands.clone())),
+        _ => None,
+    });
+    let lending = match (&config.lending, &mapped, of_farm) {
+        (Some(settings), Some(mapped), Some((leases, farm))) => Some(Lending::new(settings, mapped, leases, farm)?),
+        _ => None,
+    };
+    board.lending = lending.as_ref().map(Lending::view);
+    let role = RoleControl::Slave(Box::new(FarmControl::new(senders, config.ids.len(), lending)));
     let polling = Polling { start, ports, lcores, ended, board, role, reports, port_mtus };
     polling.supervise(&config.common, settings)
 }

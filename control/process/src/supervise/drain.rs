@@ -43,15 +43,17 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn begin() -> Self {
+    /// A drain that begins now. `longer` is how long the role may take in addition before held records leave, in
+    /// nanoseconds.
+    pub(super) fn begin(longer: Time) -> Self {
         let late = "the control thread does not come back from a call while it drains: ended without having drained; \
             what it held \
                     is lost";
-        ending::step(DRAIN_WITHIN, &Failure::Lost(late.to_owned()));
+        ending::step(DRAIN_WITHIN.saturating_add(Duration::from_nanos(longer)), &Failure::Lost(late.to_owned()));
         Self { began: None, takes: true, hurried: None }
     }
 
-    /// Whether nodes are still moving.
+    /// Whether nodes are still moving, or masters still have memory.
     pub(super) fn is_moving(&self) -> bool {
         self.began.is_none()
     }

@@ -12,6 +12,7 @@ use serve::board::Board;
 use serve::tuning::{answer, changes};
 use settings::flags::Switch;
 use settings::live::{LIVE, is_live};
+use settings::memory::KeepFree;
 use settings::running::{Fresh, KEY_FILES, Keys, RefusalReason, SettingChange, SettingRefused};
 use settings::traffic::Traffic;
 use settings::{RunningSettings, Settings, Sources};
@@ -30,8 +31,14 @@ pub struct LiveTargets<'a> {
 type Apply = fn(&mut LiveTargets<'_>, &Settings);
 
 /// How each of the settings that change while a process runs takes effect.
-const APPLY: [(&str, Apply); LIVE.len()] =
-    [("hold", hold), ("early", early), ("rx-mode", rx_mode), ("log", log_filter), ("traffic", traffic)];
+const APPLY: [(&str, Apply); LIVE.len()] = [
+    ("hold", hold),
+    ("early", early),
+    ("rx-mode", rx_mode),
+    ("log", log_filter),
+    ("traffic", traffic),
+    ("keep-free", keep_free),
+];
 
 fn hold(targets: &mut LiveTargets<'_>, settings: &Settings) {
     if let (RoleControl::Gateway(desk), Some(Duration(hold))) = (&mut *targets.role, settings.get::<Duration>("hold")) {
@@ -62,10 +69,15 @@ fn traffic(targets: &mut LiveTargets<'_>, settings: &Settings) {
         Some(Traffic(traffic)) => slave::FarmCommand::StartTraffic(traffic),
         None => slave::FarmCommand::StopTraffic,
     };
-    if let RoleControl::Slave(lcores) = &*targets.role {
+    if let RoleControl::Slave(farm) = &*targets.role {
         tracing::debug!(target: "slave", "the farm is told {:?}", settings.get::<Traffic>("traffic"));
-        // A farm gets few commands: there is always room for this one.
-        lcores.iter().for_each(|lcore| drop(lcore.try_send(command())));
+        farm.tell(&command());
+    }
+}
+
+fn keep_free(targets: &mut LiveTargets<'_>, settings: &Settings) {
+    if let (RoleControl::Slave(farm), Some(keep)) = (&mut *targets.role, settings.get::<KeepFree>("keep-free")) {
+        farm.set_keep_free(keep);
     }
 }
 
@@ -87,10 +99,8 @@ impl LiveTargets<'_> {
         }
         match (&mut *self.role, keys) {
             (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
-            (RoleControl::Slave(lcores), Keys::Slave(credential)) => {
-                lcores
-                    .iter()
-                    .for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::SetCredential(credential.clone()))));
+            (RoleControl::Slave(farm), Keys::Slave(credential)) => {
+                farm.tell(&slave::FarmCommand::SetCredential(credential));
             }
             // The configuration was read for the role that runs.
             _ => return None,

@@ -7,6 +7,7 @@ pub mod changes;
 pub mod desk;
 mod drain;
 mod dropped;
+mod farm;
 pub mod live;
 mod role;
 mod tally;
@@ -21,6 +22,7 @@ use common::runtime::{SPARE, have_descriptors, runtime};
 use common::signal::{self, Signal, Signals};
 use drain::Drain;
 use dropped::Dropped;
+pub use farm::FarmControl;
 use frame::time::{MILLISECOND, SECOND};
 use host::notify::Notifier;
 use host::privilege::{Confinement, Thread};
@@ -248,7 +250,7 @@ impl Process {
                 self.board.set_draining();
                 self.notifier.stopping(&format!("{}: draining", self.board.name));
                 self.role.drain(self.clock.now());
-                self.drain = Some(Drain::begin());
+                self.drain = Some(Drain::begin(self.role.drains_within()));
             }
             Some(drain) => {
                 tracing::warn!("{why} while draining: ending at once");

@@ -1,25 +1,24 @@
 //! The duties of the control thread for its role.
 
 use super::desk::RegistrarDesk;
+use super::farm::FarmControl;
 use frame::Time;
-use lcore::mailbox::Sender;
 use link::registrar::Health;
 
 /// See the module's documentation.
 pub enum RoleControl {
     /// The registrar's desk.
     Gateway(Box<RegistrarDesk>),
-    /// The mailboxes of a slave's lcores.
-    Slave(Vec<Sender<slave::FarmCommand>>),
+    /// The mailboxes of a slave's lcores, and what it lends.
+    Slave(Box<FarmControl>),
 }
 
 impl RoleControl {
-    /// Begins to drain. A gateway first tells its nodes.
+    /// Begins to drain. A gateway first tells its nodes, and a slave recalls what it lent.
     pub(super) fn drain(&mut self, now: Time) {
         match self {
             Self::Gateway(desk) => desk.leave(now),
-            // A farm gets few commands: there is always room for this one.
-            Self::Slave(lcores) => lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::Drain))),
+            Self::Slave(farm) => farm.drain(now),
         }
     }
 
@@ -27,7 +26,15 @@ impl RoleControl {
     pub(super) fn drains(&mut self, now: Time, records: u64) -> bool {
         match self {
             Self::Gateway(desk) => desk.leaving(now, records),
-            Self::Slave(_) => true,
+            Self::Slave(farm) => farm.drains(now),
+        }
+    }
+
+    /// How long that may take in addition to what every process has for it, in nanoseconds.
+    pub(super) fn drains_within(&self) -> Time {
+        match self {
+            Self::Gateway(_) => 0,
+            Self::Slave(farm) => farm.drains_within(),
         }
     }
 
@@ -35,7 +42,7 @@ impl RoleControl {
     pub(super) fn work(&mut self, now: Time, health: Health) -> Time {
         match self {
             Self::Gateway(desk) => desk.work(now, health),
-            Self::Slave(_) => Time::MAX,
+            Self::Slave(farm) => farm.work(now),
         }
     }
 
@@ -43,10 +50,9 @@ impl RoleControl {
     pub(super) fn set_port_mtus(&mut self, mtus: &[u16]) -> bool {
         match self {
             Self::Gateway(desk) => desk.set_port_mtus(mtus),
-            Self::Slave(lcores) => {
+            Self::Slave(farm) => {
                 let Some(&mtu) = mtus.iter().min() else { return true };
-                // A farm gets few commands: there is always room for this one.
-                lcores.iter().for_each(|lcore| drop(lcore.try_send(slave::FarmCommand::SetMtu(mtu))));
+                farm.tell(&slave::FarmCommand::SetMtu(mtu));
                 true
             }
         }
@@ -60,7 +66,7 @@ impl RoleControl {
                 let members = desk.registrar().summary();
                 format!("{}, {}", number(members.here + members.suspect, "slave"), number(members.masters, "master"))
             }
-            Self::Slave(_) => "running".to_owned(),
+            Self::Slave(farm) => farm.describe(),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::text::{Exposition, Labels, Type};
 use super::{health, name};
 use crate::board::Board;
+use api::lending::LendingStats;
 use api::stats::InterfaceStats;
 use frame::counter::{CounterSet, Kind};
 use frame::histogram::HistogramSet;
@@ -138,6 +139,34 @@ fn process(text: &mut Exposition, board: &Board) {
     }
     for nic in &board.interfaces {
         interface(text, &nic.stats());
+    }
+    if let Some(view) = &board.lending {
+        lending(text, &view.stats(board.clock().now()));
+    }
+}
+
+/// Adds the memory that a slave lends.
+pub fn lending(text: &mut Exposition, lending: &LendingStats) {
+    let bytes = |units: u64| units * lending.unit_bytes;
+    let state = "Memory that a slave lends, by its state.";
+    for (name, units) in [("free", lending.free), ("dirty", lending.dirty), ("leased", lending.leased)] {
+        text.sample("gvm_dp_lent_memory_bytes", Type::Gauge, state, &[("state", name)], bytes(units));
+    }
+    let limit = "The most memory that may be lent now.";
+    text.sample("gvm_dp_lent_memory_limit_bytes", Type::Gauge, limit, &[], bytes(lending.limit));
+    let recalled = "Leased memory that is recalled and not given back yet.";
+    text.sample("gvm_dp_lent_memory_recalled_bytes", Type::Gauge, recalled, &[], bytes(lending.recalled));
+    if let (Some(available), Some(keep)) = (lending.host_available_bytes, lending.keep_free_bytes) {
+        let help = "Memory that the host, or the cgroup of the process, has left.";
+        text.sample("gvm_dp_host_available_bytes", Type::Gauge, help, &[], available);
+        let help = "Memory that the host keeps free.";
+        text.sample("gvm_dp_host_keep_free_bytes", Type::Gauge, help, &[], keep);
+    }
+    for lease in &lending.leases {
+        let (id, master) = (lease.id.to_string(), lease.master.to_string());
+        let help = "Memory that a master has of a slave id.";
+        let labels = [("id", &*id), ("master", &*master)];
+        text.sample("gvm_dp_lease_bytes", Type::Gauge, help, &labels, bytes(lease.units.into()));
     }
 }
 

@@ -55,6 +55,7 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
         "usr/bin/gvm-pktgen",
         "etc/gvm-dp/gvm-dp.toml",
         "usr/lib/systemd/system/gvm-dp.service",
+        "usr/lib/systemd/system/gvm-dp-slave.service",
         "usr/lib/sysusers.d/gvm-dp.conf",
         "usr/share/man/man1/gvm-dp.1.gz",
         "usr/share/man/man1/gvm-pktgen.1.gz",
