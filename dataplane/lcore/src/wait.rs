@@ -158,6 +158,7 @@ fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
         events.set(PollFlags::IN, !paused);
         events.set(PollFlags::OUT, port.wants_writable());
         announced &= port.wants_writable() || lcore.outbox().waiting(port.id()) == 0;
+        announced &= paused || !port.has_received();
         match port.poll_fd() {
             Some(fd) if !events.is_empty() => {
                 announced &= fds.try_push(PollFd::from_borrowed_fd(fd, events)).is_ok();

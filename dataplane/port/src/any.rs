@@ -76,6 +76,10 @@ impl Port for AnyPort {
         each!(self, port => port.wants_writable())
     }
 
+    fn has_received(&self) -> bool {
+        each!(self, port => port.has_received())
+    }
+
     fn frames_held(&self) -> usize {
         each!(self, port => port.frames_held())
     }

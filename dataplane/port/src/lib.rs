@@ -97,6 +97,12 @@ pub trait Port {
     /// Whether the port also waits for room to send (its ring was full at the last [`Port::tx_burst`]).
     fn wants_writable(&self) -> bool;
 
+    /// Whether received datagrams wait inside the port, because a burst or the pool had no room for them. The
+    /// descriptor says nothing of them.
+    fn has_received(&self) -> bool {
+        false
+    }
+
     /// Frames of the lcore's pool that the port or its device owns (fill, rx, tx and completion rings).
     fn frames_held(&self) -> usize;
 

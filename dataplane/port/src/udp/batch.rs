@@ -1,10 +1,14 @@
 //! Many datagrams in one call: `recvmmsg` into frames, `sendmmsg` from frames.
+//!
+//! The kernel also hands over and takes trains of datagrams as one message each: see [`super::train`].
 
 use super::own::OwnAddresses;
+use super::train::{LONGEST_TRAIN, Train, Trains, refuses_trains};
 use frame::{BURST, Datagram, Frame, Peer};
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use wire::net::ipv4::ECN_CE;
 
@@ -16,8 +20,11 @@ union Name {
     v6: libc::sockaddr_in6,
 }
 
-/// Room for the control messages of one datagram: ECN bits and the overflow counter, each 24 bytes, and one of our own
-/// addresses, 40 bytes.
+/// After the kernel has refused a train, so many datagrams leave one by one.
+const REFUSAL_LASTS: u32 = 4096;
+
+/// Room for the control messages of one message: ECN bits, the overflow counter and the size of a train's datagrams,
+/// each 24 bytes, and one of our own addresses, 40 bytes.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; 128]);
@@ -72,10 +79,12 @@ impl Control {
     }
 }
 
-/// The kernel's data about a received datagram, besides its bytes.
+/// The kernel's data about a received message, besides its bytes: a datagram or a train.
 pub(super) struct Received {
     pub(super) len: usize,
-    /// It was longer than the frame; the rest is lost.
+    /// Bytes of each datagram of a train but the last, which may be shorter; `None` for one datagram.
+    pub(super) each: Option<NonZeroUsize>,
+    /// It was longer than its room; the rest is lost.
     pub(super) truncated: bool,
     pub(super) source: SocketAddr,
     /// It arrived with the mark Congestion Experienced.
@@ -86,69 +95,105 @@ pub(super) struct Received {
     pub(super) own: Option<IpAddr>,
 }
 
-/// The kernel's view of up to [`BURST`] datagrams; allocated once.
+/// The kernel's view of up to [`BURST`] messages; allocated once.
 ///
 /// The pointers in it are only used by the call that sets them.
 pub(super) struct Batch {
     headers: Box<[libc::mmsghdr]>,
+    /// Two pieces for each received message; one for each datagram that is sent.
     iovecs: Box<[libc::iovec]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
+    /// Where the part of a received train goes that its frame has no room for: [`LONGEST_TRAIN`] bytes for each
+    /// message, or none. Memory that no train has reached is never touched, and so takes no room.
+    beyond: Box<[u8]>,
+    /// How many datagrams each message has that is to be sent.
+    runs: [u8; BURST],
+    /// Whether the kernel takes trains.
+    sends_trains: bool,
+    /// So many more datagrams leave one by one, because the kernel has refused a train.
+    one_by_one: u32,
+    tally: Tally,
+}
+
+/// What became of trains that were to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// The kernel took them.
+    pub(super) sent: u64,
+    /// The kernel refused them.
+    pub(super) refused: u64,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(trains: Trains) -> Self {
         // SAFETY: null pointers and zero lengths are valid values of these C structs.
         let (header, iovec): (libc::mmsghdr, libc::iovec) = unsafe { (zeroed(), zeroed()) };
         Self {
             headers: vec![header; BURST].into(),
-            iovecs: vec![iovec; BURST].into(),
+            iovecs: vec![iovec; 2 * BURST].into(),
             // SAFETY: all zeros is a valid `sockaddr_in6`, the largest variant.
             names: (0..BURST).map(|_| Name { v6: unsafe { zeroed() } }).collect(),
             controls: vec![Control([0; 128]); BURST].into(),
+            beyond: vec![0; if trains.receives { BURST * LONGEST_TRAIN } else { 0 }].into(),
+            runs: [0; BURST],
+            sends_trains: trains.sends,
+            one_by_one: 0,
+            tally: Tally::default(),
         }
     }
 
-    /// Points entry `i` at `len` bytes and at its own name and control message.
-    fn set(&mut self, i: usize, base: *mut u8, len: usize, name_len: usize, control_len: usize) {
-        self.iovecs[i] = libc::iovec { iov_base: base.cast(), iov_len: len };
+    /// Points message `i` at `pieces` pieces from `piece` on, and at name and control message `own`.
+    fn set(&mut self, i: usize, (piece, pieces): (usize, usize), own: usize, name_len: usize, control_len: usize) {
         let header = &mut self.headers[i];
         header.msg_len = 0;
         let message = &mut header.msg_hdr;
-        message.msg_iov = &raw mut self.iovecs[i];
-        message.msg_iovlen = 1;
-        message.msg_name = (&raw mut self.names[i]).cast();
+        message.msg_iov = &raw mut self.iovecs[piece];
+        message.msg_iovlen = pieces;
+        message.msg_name = (&raw mut self.names[own]).cast();
         message.msg_namelen = name_len as libc::socklen_t;
-        message.msg_control = (&raw mut self.controls[i]).cast();
+        message.msg_control = (&raw mut self.controls[own]).cast();
         message.msg_controllen = control_len;
         message.msg_flags = 0;
     }
 
-    /// Receives into the tailrooms of `frames`, in order; at most [`BURST`]. [`Batch::received`] returns the other
-    /// data.
+    /// Receives into the tailrooms of `frames`, in order; at most [`BURST`]. What of a train has no room there is in
+    /// [`Batch::beyond`]. [`Batch::received`] returns the other data.
     pub(super) fn receive<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
         frames: impl Iterator<Item = &'a mut Frame>,
     ) -> io::Result<usize> {
         let mut count = 0;
+        let pieces = if self.beyond.is_empty() { 1 } else { 2 };
         for (i, frame) in frames.take(BURST).enumerate() {
             let tail = frame.tail_mut();
-            self.set(i, tail.as_mut_ptr(), tail.len(), size_of::<Name>(), size_of::<Control>());
+            self.iovecs[2 * i] = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
+            if let Some(beyond) = self.beyond.get_mut(i * LONGEST_TRAIN..(i + 1) * LONGEST_TRAIN) {
+                self.iovecs[2 * i + 1] = libc::iovec { iov_base: beyond.as_mut_ptr().cast(), iov_len: beyond.len() };
+            }
+            self.set(i, (2 * i, pieces), i, size_of::<Name>(), size_of::<Control>());
             count = i + 1;
         }
         let (headers, flags) = (self.headers.as_mut_ptr(), libc::MSG_DONTWAIT);
         // SAFETY: the first `count` headers were just set: each points at the tailroom of a frame, which `'a` keeps
-        // borrowed during this call, and at a name and a control buffer of `self`, all with their true lengths.
+        // borrowed during this call, at a part of `beyond`, and at a name and a control buffer of `self`, all with
+        // their true lengths.
         let n = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers, count as u32, flags, std::ptr::null_mut()) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// The data about datagram `i` of the last [`Batch::receive`], which returned more than `i`.
+    /// What of received message `i` had no room in its frame.
+    pub(super) fn beyond(&self, i: usize) -> &[u8] {
+        self.beyond.get(i * LONGEST_TRAIN..(i + 1) * LONGEST_TRAIN).unwrap_or(&[])
+    }
+
+    /// The data about message `i` of the last [`Batch::receive`], which returned more than `i`.
     pub(super) fn received(&self, i: usize) -> Received {
         let header = &self.headers[i];
         let mut received = Received {
             len: header.msg_len as usize,
+            each: None,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             source: self.names[i].address(),
             ce: false,
@@ -170,6 +215,10 @@ impl Batch {
                     (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                         received.overflows = Some(data.cast::<u32>().read_unaligned());
                     }
+                    (libc::SOL_UDP, libc::UDP_GRO) => {
+                        let each = data.cast::<libc::c_int>().read_unaligned();
+                        received.each = usize::try_from(each).ok().and_then(NonZeroUsize::new);
+                    }
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
                         // For a broadcast this is the address that answers it.
@@ -189,6 +238,8 @@ impl Batch {
 
     /// Sends the first of `datagrams`, at most [`BURST`], and returns how many left. An error is that of the first one.
     ///
+    /// Neighbours that make a train leave as one. If the kernel refuses that, they leave one by one.
+    ///
     /// On a socket without IPv6, a datagram to an IPv6 address is the error `EAFNOSUPPORT`. On a socket that is bound
     /// to none of our addresses, `own` has the addresses that [`Peer::local`] refers to.
     pub(super) fn send<'a>(
@@ -198,27 +249,89 @@ impl Batch {
         own: Option<&OwnAddresses>,
         datagrams: impl Iterator<Item = &'a mut Datagram>,
     ) -> io::Result<usize> {
-        let mut count = 0;
-        for (i, datagram) in datagrams.take(BURST).enumerate() {
+        let mut messages = 0;
+        let mut train: Option<Train> = None;
+        for (piece, datagram) in datagrams.take(BURST).enumerate() {
+            let data = datagram.frame.data_mut();
+            self.iovecs[piece] = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+            if let Some(train) = &mut train
+                && train.takes(datagram)
+            {
+                self.couple(messages - 1, train.each());
+                continue;
+            }
             let address = datagram.peer.address();
-            let Some(name_len) = self.names[i].set(address, ipv6) else { break };
+            let Some(name_len) = self.names[messages].set(address, ipv6) else { break };
             let from = own.and_then(|own| own.get(datagram.peer.local & !Peer::ROCE));
             let control_len = if datagram.ce || from.is_some() {
-                self.controls[i].of(datagram.ce, address.is_ipv4(), ipv6, from)
+                self.controls[messages].of(datagram.ce, address.is_ipv4(), ipv6, from)
             } else {
                 0
             };
-            let data = datagram.frame.data_mut();
-            self.set(i, data.as_mut_ptr(), data.len(), name_len, control_len);
-            count = i + 1;
+            self.set(messages, (piece, 1), messages, name_len, control_len);
+            self.runs[messages] = 1;
+            messages += 1;
+            train = if self.sends_trains && self.one_by_one == 0 { Train::behind(datagram) } else { None };
         }
-        if count == 0 {
+        if messages == 0 {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         }
+        let result = self.call(fd, messages);
+        let first = self.runs.first().copied().unwrap_or_default();
+        let left = match result {
+            Ok(messages) => {
+                let trains = self.runs.iter().take(messages).filter(|run| **run > 1).count();
+                self.tally.sent += trains as u64;
+                self.runs.iter().take(messages).map(|run| usize::from(*run)).sum()
+            }
+            Err(error) if first > 1 && refuses_trains(&error) => {
+                self.tally.refused += 1;
+                self.one_by_one = REFUSAL_LASTS;
+                self.uncouple(first.into());
+                self.call(fd, first.into())?
+            }
+            Err(error) => return Err(error),
+        };
+        self.one_by_one = self.one_by_one.saturating_sub(left as u32);
+        Ok(left)
+    }
+
+    /// What became of all trains that were to be sent.
+    #[inline]
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Adds one more datagram, the next piece, to message `i`: a train of datagrams of `each` bytes.
+    fn couple(&mut self, i: usize, each: u16) {
+        let message = &mut self.headers[i].msg_hdr;
+        message.msg_iovlen += 1;
+        if self.runs[i] == 1 {
+            message.msg_controllen =
+                self.controls[i].push(message.msg_controllen, libc::SOL_UDP, libc::UDP_SEGMENT, each);
+        }
+        self.runs[i] += 1;
+    }
+
+    /// Makes the `len` datagrams of the train that is the first message a message each.
+    #[cold]
+    fn uncouple(&mut self, len: usize) {
+        let first = &self.headers[0].msg_hdr;
+        // SAFETY: only computes a length.
+        let space = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as usize;
+        let (name_len, control_len) = (first.msg_namelen as usize, first.msg_controllen.saturating_sub(space));
+        for i in 0..len {
+            self.set(i, (i, 1), 0, name_len, control_len);
+            self.runs[i] = 1;
+        }
+    }
+
+    /// Sends the first `messages` messages; returns how many left.
+    fn call(&mut self, fd: BorrowedFd<'_>, messages: usize) -> io::Result<usize> {
         let (headers, flags) = (self.headers.as_mut_ptr(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        // SAFETY: the first `count` headers were just set: each points at the data of a frame, which `'a` keeps
-        // borrowed during this call, and at a name and a control message of `self`, all with their true lengths.
-        let n = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, count as u32, flags) };
+        // SAFETY: the first `messages` headers were set by `send`, which calls this: each points at the data of frames,
+        // which `send` keeps borrowed, and at a name and a control message of `self`, all with their true lengths.
+        let n = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, messages as u32, flags) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 }

@@ -1,9 +1,8 @@
 //! Datagrams through a socket of the kernel: works everywhere, also without privileges.
 //!
 //! Datagrams are received straight into frames with `recvmmsg` and sent straight from frames with `sendmmsg`, 64 to a
-//! call. Segmentation offload (UDP GSO) is not used: it saves work only for a train of datagrams to one peer, and a
-//! gateway sends each datagram to another one. For the same reason the calls are our own: `quinn-udp` sends to one
-//! destination per call.
+//! call. Several datagrams of one sender that the kernel has coalesced are cut up, and several to one receiver can
+//! leave as one message (`udp::train`). The calls are our own, since `quinn-udp` sends to one destination per call.
 //!
 //! The socket sets DF on everything (`IP_MTU_DISCOVER`), so that a datagram larger than the path is an error here and
 //! not a fragment there.
@@ -17,23 +16,27 @@
 mod about;
 mod batch;
 mod drops;
+mod landed;
 mod own;
+mod receive;
 mod slow;
 mod socket;
+mod train;
 mod transmit;
 
-use crate::source::is_possible_on_socket;
 use crate::spec::SOCKET_MTU;
 use crate::udp::about::{Range, UdpAbout};
 use crate::udp::batch::Batch;
 use crate::udp::drops::{Drops, Settled};
+use crate::udp::landed::Landed;
 use crate::udp::slow::Slow;
+use crate::udp::train::Trains;
 use crate::watch::{Link, Seen};
 use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::outbox::SLOW_QUEUES;
 use frame::time::MILLISECOND;
-use frame::{BURST, Burst, Class, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue};
+use frame::{BURST, Burst, Frame, Peer, Pool, PortId, Time, TxQueue};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,13 +52,15 @@ frame::counters! {
         rx_datagrams,
         /// Bytes of UDP payload received.
         rx_bytes,
+        /// Trains received: several datagrams of one sender that the kernel handed over at once (UDP_GRO).
+        rx_trains,
         /// Datagrams longer than a frame; dropped.
         rx_dropped_truncated: drop,
         /// Datagrams from a source that no sender can have; dropped.
         rx_dropped_source: drop,
         /// Datagrams with a wrong UDP checksum that the kernel dropped after it had queued them for the socket.
         rx_dropped_checksum: drop,
-        /// Datagrams that the socket dropped because its receive buffer was full.
+        /// Datagrams that the socket dropped because its receive buffer was full; a train counts as one.
         rx_lost,
         /// Polls that found no free frame to receive into; the datagrams waited in the socket.
         rx_no_frame,
@@ -67,6 +72,10 @@ frame::counters! {
         tx_datagrams,
         /// Bytes of UDP payload sent.
         tx_bytes,
+        /// Trains sent: several datagrams to one receiver that the kernel took at once (UDP_SEGMENT).
+        tx_trains,
+        /// Trains that the kernel refused; their datagrams were sent one by one.
+        tx_trains_refused,
         /// Datagrams larger than the path's MTU; dropped.
         tx_dropped_too_long: drop,
         /// Datagrams without a route, behind a next hop that does not answer, or from an own address that is gone; dropped.
@@ -98,8 +107,6 @@ frame::counters! {
     }
 }
 
-/// The most receive calls of one poll, so that dropped datagrams and pending errors cannot delay it.
-const RX_CALLS: usize = 4;
 /// How often the port checks whether the interface is up.
 const LOOK: Time = 10 * MILLISECOND;
 
@@ -117,7 +124,11 @@ pub struct UdpPort {
     pool: Pool,
     /// Empty frames to receive into; the last one is used first.
     fill: Vec<Frame>,
-    batch: Batch,
+    /// What the kernel said of received messages. It is needed while they wait in `landed`, whatever is sent meanwhile.
+    incoming: Batch,
+    outgoing: Batch,
+    /// What was received and is not in a burst yet.
+    landed: Landed,
     /// The datagrams for this socket that the kernel dropped.
     drops: Drops,
     blocked: bool,
@@ -170,15 +181,21 @@ impl UdpPort {
         }
         counters.link_up.set(1);
         let slow = Slow::new(apart, counters.sndbuf.get());
+        let trains = Trains::enable(socket.as_fd(), options.coalesce, options.segment);
         let start = socket::mtu(socket.as_fd(), local.ip(), options.mtu);
         tracing::debug!(
             "udp:{local}: a socket of port {}, MTU {}, receive buffer of {got} bytes, send buffer of {} bytes, {} \
-             sockets apart \
-             for slow destinations",
+             sockets apart for slow destinations, trains {}",
             id.0,
             start.min(largest),
             counters.sndbuf.get(),
-            slow.sockets()
+            slow.sockets(),
+            match (trains.receives, trains.sends) {
+                (true, true) => "received and sent",
+                (true, false) => "received, not sent",
+                (false, true) => "sent, not received",
+                (false, false) => "neither received nor sent",
+            }
         );
         Ok(Self {
             id,
@@ -190,7 +207,9 @@ impl UdpPort {
             local,
             pool,
             fill: Vec::with_capacity(BURST),
-            batch: Batch::new(),
+            incoming: Batch::new(Trains { sends: false, ..trains }),
+            outgoing: Batch::new(Trains { receives: false, ..trains }),
+            landed: Landed::default(),
             drops: Drops::new(local.is_ipv6()),
             blocked: false,
             slow,
@@ -245,40 +264,6 @@ impl UdpPort {
         self.counters.link_downs.add(u64::from(was == Link::Up && link != Link::Up));
     }
 
-    /// Has up to `room` empty frames ready; returns how many there are.
-    fn refill(&mut self, room: usize) -> usize {
-        while self.fill.len() < room {
-            match self.pool.alloc() {
-                Some(frame) => self.fill.push(frame),
-                None => break,
-            }
-        }
-        self.fill.len().min(room)
-    }
-
-    /// Makes a datagram from entry `i` of the last receive call, which used `frame`.
-    fn accept(&mut self, i: usize, mut frame: Frame) -> Option<Datagram> {
-        let received = self.batch.received(i);
-        let counters = &self.counters;
-        counters.rx_datagrams.add(1);
-        counters.rx_bytes.add(received.len as u64);
-        if let Some(overflows) = received.overflows {
-            self.drops.note_overflows(overflows);
-        }
-        if received.truncated || !frame.set_range(frame.headroom(), received.len) {
-            counters.rx_dropped_truncated.add(1);
-            return None;
-        }
-        let own = received.own.map_or(self.local, |ip| SocketAddr::new(ip, self.local.port()));
-        if !is_possible_on_socket(received.source, own) {
-            counters.rx_dropped_source.add(1);
-            return None;
-        }
-        let mut peer = Peer::socket(self.id, received.source);
-        peer.local = self.number | self.number_of(received.own);
-        Some(Datagram { ce: received.ce, ..Datagram::new(frame, peer, Class::Link, 0) })
-    }
-
     /// Counts the datagrams that the kernel dropped, once the reason is known.
     fn settle_drops(&mut self, now: Time) {
         if let Some(Settled { lost, damaged }) = self.drops.settle(now) {
@@ -299,40 +284,7 @@ impl Port for UdpPort {
     }
 
     fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
-        let mut added = 0;
-        for _ in 0..RX_CALLS {
-            if burst.room() == 0 {
-                break;
-            }
-            let offered = self.refill(burst.room());
-            if offered == 0 {
-                self.counters.rx_no_frame.add(1);
-                break;
-            }
-            // From the last one on, so that `pop` returns them in the order of their use.
-            let frames = self.fill.iter_mut().rev().take(offered);
-            let count = match self.batch.receive(self.socket.as_fd(), frames) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    let counters = &self.counters;
-                    if is_about_earlier(&error) { &counters.icmp_errors } else { &counters.rx_errors }.add(1);
-                    continue;
-                }
-            };
-            for i in 0..count {
-                let Some(frame) = self.fill.pop() else { break };
-                if let Some(datagram) = self.accept(i, frame) {
-                    // Never full: `offered` was at most the room.
-                    added += usize::from(burst.push(datagram).is_ok());
-                }
-            }
-            if count < offered {
-                break;
-            }
-        }
-        self.settle_drops(now);
-        added
+        self.receive(now, burst)
     }
 
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
@@ -355,6 +307,10 @@ impl Port for UdpPort {
 
     fn wants_writable(&self) -> bool {
         self.blocked
+    }
+
+    fn has_received(&self) -> bool {
+        !self.landed.is_empty()
     }
 
     fn frames_held(&self) -> usize {
@@ -389,3 +345,5 @@ impl Port for UdpPort {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod train_tests;

@@ -26,11 +26,25 @@ pub struct UdpOptions {
     /// Largest IP packet, in bytes, of a socket that is bound to no particular interface; 1500 by default. A socket
     /// that is bound to an interface's address has that interface's MTU.
     pub mtu: Option<u16>,
+    /// Several datagrams of one sender may come as one message (`UDP_GRO`), if the kernel has that.
+    pub coalesce: bool,
+    /// Several datagrams to one receiver leave as one message (`UDP_SEGMENT`), if the kernel has that. Off by default:
+    /// a receiver on the same machine that takes packets before the kernel cuts them (XDP in mode `skb`, packet
+    /// sockets) gets them as one packet.
+    pub segment: bool,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { rcvbuf: 8 << 20, sndbuf: 8 << 20, roce: false, apart: SLOW_QUEUES, mtu: None }
+        Self {
+            rcvbuf: 8 << 20,
+            sndbuf: 8 << 20,
+            roce: false,
+            apart: SLOW_QUEUES,
+            mtu: None,
+            coalesce: true,
+            segment: false,
+        }
     }
 }
 

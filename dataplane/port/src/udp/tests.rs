@@ -1,10 +1,11 @@
 use super::*;
 use crate::sockopt;
 use frame::time::SECOND;
-use frame::{Hugepages, Outbox, PoolConfig};
+use frame::{Class, Datagram, Hugepages, Outbox, PoolConfig};
+use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
-fn pool(frames: u32) -> Pool {
+pub(super) fn pool(frames: u32) -> Pool {
     Pool::new(PoolConfig { frames, hugepages: Hugepages::Never, reserve: 0, ..PoolConfig::default() }).unwrap()
 }
 
@@ -12,7 +13,13 @@ fn port(pool: &Pool, address: &str) -> UdpPort {
     UdpPort::open(PortId(0), address.parse().unwrap(), pool.clone(), UdpOptions::default()).unwrap()
 }
 
-fn send(out: &mut Outbox, to: SocketAddr, bytes: &[u8], ce: bool) {
+/// Says that a test cannot run here, and why.
+pub(super) fn skip(why: &str) {
+    assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but {why}");
+    let _ = io::Write::write_all(&mut io::stderr(), format!("SKIPPED: {why}\n").as_bytes());
+}
+
+pub(super) fn send(out: &mut Outbox, to: SocketAddr, bytes: &[u8], ce: bool) {
     let mut frame = out.alloc().unwrap();
     assert!(frame.append(bytes));
     let datagram = Datagram::new(frame, Peer::socket(PortId(0), to), Class::Down, 1);
@@ -20,13 +27,13 @@ fn send(out: &mut Outbox, to: SocketAddr, bytes: &[u8], ce: bool) {
 }
 
 /// Receives until something has come; on loopback, a sent datagram is there when the send call returns.
-fn receive(port: &mut UdpPort) -> Burst {
+pub(super) fn receive(port: &mut UdpPort) -> Burst {
     let mut burst = Burst::new();
     port.rx_burst(0, &mut burst);
     burst
 }
 
-fn flush(port: &mut UdpPort, out: &mut Outbox) -> usize {
+pub(super) fn flush(port: &mut UdpPort, out: &mut Outbox) -> usize {
     port.tx_burst(0, out.queue(PortId(0)).unwrap())
 }
 
@@ -221,7 +228,7 @@ fn a_roce_socket_marks_what_comes_and_leaves_ecn_capable() {
 }
 
 /// A socket of the kernel that accepts answers from `to` and from nobody else.
-fn asks(to: &str, port: u16) -> UdpSocket {
+pub(super) fn asks(to: &str, port: u16) -> UdpSocket {
     let to = SocketAddr::new(to.parse().unwrap(), port);
     let socket = UdpSocket::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
     // A fault must fail the test, not block it.
@@ -451,9 +458,7 @@ fn what_no_sender_can_be_is_refused_on_sockets_too() {
         // SAFETY: no pointers; the result is checked.
         let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_UDP) };
         if fd < 0 {
-            assert!(std::env::var("GVM_TESTS").as_deref() != Ok("require"), "GVM_TESTS=require, but no raw socket");
-            let _ = io::Write::write_all(&mut io::stderr(), b"SKIPPED: a raw socket needs CAP_NET_RAW\n");
-            return;
+            return skip("a raw socket needs CAP_NET_RAW");
         }
         // SAFETY: the descriptor was just made and nobody else has it.
         let raw = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });

@@ -43,10 +43,15 @@ impl UdpPort {
     /// [`crate::Port::tx_burst`].
     pub(super) fn transmit(&mut self, now: Time, queue: &mut TxQueue) -> usize {
         self.blocked = false;
-        if !self.slow.has_members() {
-            return self.send_first(now, queue, usize::MAX);
-        }
-        self.send_sorted(now, queue)
+        let left = if self.slow.has_members() {
+            self.send_sorted(now, queue)
+        } else {
+            self.send_first(now, queue, usize::MAX)
+        };
+        let trains = self.outgoing.tally();
+        self.counters.tx_trains.set(trains.sent);
+        self.counters.tx_trains_refused.set(trains.refused);
+        left
     }
 
     /// From time to time: destinations whose link keeps up return to the first socket.
@@ -61,7 +66,7 @@ impl UdpPort {
         let (mut left, mut errors) = (0, 0);
         while left < most && queue.backlog() > 0 {
             let (fd, ipv6, own) = (self.socket.as_fd(), self.local.is_ipv6(), self.own.as_deref());
-            let result = self.batch.send(fd, ipv6, own, queue.iter_mut().take(most - left));
+            let result = self.outgoing.send(fd, ipv6, own, queue.iter_mut().take(most - left));
             match sent(result, &self.counters) {
                 Sent::Out(count) => {
                     self.slow.note(queue.iter().take(count));
@@ -152,7 +157,7 @@ impl UdpPort {
         while queue.slow_len(at) > 0 && self.slow.may_try(now, at) {
             let Some(fd) = self.slow.fd(at) else { break };
             let (ipv6, own) = (self.local.is_ipv6(), self.own.as_deref());
-            let result = self.batch.send(fd, ipv6, own, queue.slow_iter_mut(at));
+            let result = self.outgoing.send(fd, ipv6, own, queue.slow_iter_mut(at));
             match sent(result, &self.counters) {
                 Sent::Out(count) => {
                     for _ in 0..count {
@@ -194,7 +199,7 @@ impl UdpPort {
             let run = queue.iter_mut().take(BURST).take_while(may).count();
             let Some(fd) = self.slow.fd(at).filter(|_| run > 0) else { break };
             let (ipv6, own) = (self.local.is_ipv6(), self.own.as_deref());
-            match self.batch.send(fd, ipv6, own, queue.iter_mut().take(run)) {
+            match self.outgoing.send(fd, ipv6, own, queue.iter_mut().take(run)) {
                 Ok(count) => {
                     for _ in 0..count {
                         let Some(datagram) = queue.take() else { break };
