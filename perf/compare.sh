@@ -8,7 +8,8 @@
 #   perf/compare.sh --clean                   remove the checkouts of revisions that earlier comparisons left
 #
 # Without NAME: aggregate --slaves 8192. NAME and OPTIONS are those of perf/run.sh; both versions must know them.
-# A revision is checked out and built in perf/out/compare, and stays there for the next comparison.
+# A revision is checked out and built in perf/out/compare, and stays there for the next comparison. The first build takes
+# minutes. Each version has a target directory of its own.
 # The last line is: name=compare-NAME value=... unit=... ratio=...  (value = median of B, ratio = median of B / A)
 set -euo pipefail
 
@@ -21,8 +22,10 @@ die() { printf 'compare: %s\n' "$*" >&2; exit 1; }
 clean() {
     local tree
     for tree in "$checkouts"/*; do
-        [ ! -d "$tree" ] || git -C "$root" worktree remove --force "$tree"
+        [ ! -e "$tree/.git" ] || git -C "$root" worktree remove --force "$tree"
     done
+    rm -rf "$checkouts"
+    git -C "$root" worktree prune
 }
 
 # The directory of a version: a checkout as it is, or a revision in a checkout of its own.
@@ -36,16 +39,28 @@ directory() {
     commit=$(git -C "$root" rev-parse --verify --quiet "$version^{commit}") \
         || die "$version is neither a directory nor a git revision"
     tree=$checkouts/$commit
-    [ -d "$tree" ] || git -C "$root" worktree add --quiet --force --detach "$tree" "$commit" \
-        || die "cannot check out $version"
+    # A checkout that was interrupted has no script: begin again.
+    if [ ! -x "$tree/perf/run.sh" ]; then
+        rm -rf "$tree"
+        git -C "$root" worktree add --quiet --force --detach "$tree" "$commit" >&2 || die "cannot check out $version"
+    fi
+    [ -x "$tree/perf/run.sh" ] || die "$version has no perf/run.sh: it is older than the benchmarks"
     printf '%s\n' "$tree"
 }
 
-# The last line of one run. Each version has a target directory of its own.
+# Runs a version's own perf/run.sh. Versions cannot share a target directory: cargo gives a crate the same place there in
+# each checkout, and would build both versions again in every turn.
+run() {
+    local tree=$1
+    shift
+    env -u CARGO_TARGET_DIR "$tree/perf/run.sh" "$@"
+}
+
+# The last line of one run.
 measure() {
     local tree=$1 out
     shift
-    out=$(env -u CARGO_TARGET_DIR "$tree/perf/run.sh" "$@") || die "perf/run.sh $* failed in $tree"
+    out=$(run "$tree" "$@") || die "perf/run.sh $* failed in $tree"
     # What cannot run here says so, and a busy machine is no measurement.
     grep -E '^(SKIPPED|NOT A MEASUREMENT)' <<<"$out" >&2 || true
     out=$(tail -n 1 <<<"$out")
@@ -70,7 +85,8 @@ shift 2
 [ $# -gt 0 ] || set -- aggregate --slaves 8192
 for tree in "$a" "$b"; do
     # Only to build it before anything is measured.
-    env -u CARGO_TARGET_DIR "$tree/perf/run.sh" --help >/dev/null || die "$tree does not build"
+    printf 'compare: building %s\n' "$tree" >&2
+    run "$tree" --help >/dev/null || die "$tree does not build"
 done
 printf 'A: %s\nB: %s\n%s turns of: %s\n' "$a" "$b" "$turns" "$*"
 lines=
