@@ -240,20 +240,34 @@ impl DpdkPort {
         ready
     }
 
-    /// Sends answers and questions. Those that find no room are dropped: the other host will ask again.
-    #[cold]
-    fn send_replies(&mut self) {
-        let count = self.replies.len().min(BURST);
-        for (place, frame) in self.frames.iter_mut().zip(&self.replies) {
+    /// Sends whole Ethernet frames as they are, at most a burst. Takes those out of `frames` that the device took, and
+    /// returns their number: 0 while the device is not started.
+    ///
+    /// The port itself sends its answers and questions this way. Tests and benchmarks use it with a device that returns
+    /// what it is sent.
+    pub fn send_whole(&mut self, frames: &mut Vec<Frame>) -> usize {
+        if !self.is_running() {
+            return 0;
+        }
+        let count = frames.len().min(BURST);
+        for (place, frame) in self.frames.iter_mut().zip(frames.iter()) {
             *place = describe(frame, 0);
         }
         let sent = self.give(count);
-        self.counters.tx_dropped_host.add((count - sent) as u64);
-        for (at, frame) in self.replies.drain(..).enumerate() {
-            if at < sent {
-                self.lent.note(frame.into_index().0);
-            }
+        for frame in frames.drain(..sent.min(count)) {
+            self.lent.note(frame.into_index().0);
         }
+        sent
+    }
+
+    /// Sends answers and questions. Those that find no room are dropped: the other host will ask again.
+    #[cold]
+    fn send_replies(&mut self) {
+        let mut replies = std::mem::take(&mut self.replies);
+        self.send_whole(&mut replies);
+        self.counters.tx_dropped_host.add(replies.len() as u64);
+        replies.clear();
+        self.replies = replies;
     }
 
     /// Handles a frame that is not a usual datagram for us: it becomes an answer of the host, is a datagram after all,

@@ -1,5 +1,7 @@
 //! A gateway on two devices, on a pinned thread of its own that works when it is asked to.
 
+use super::ring::{Forwarder, Ring, records_in};
+use super::source::Source;
 use crate::input::{GATEWAY, MASTER, MASTER_AT, SLAVE_SIDE, Shape, slave_at};
 use crate::stopwatch::Stopwatch;
 use anyhow::Context as _;
@@ -13,8 +15,7 @@ use port::dpdk::{Device, DeviceConfig, DpdkPort, Environment, smallest_chunk};
 use port::headers::Local;
 use port::host::{Host, HostConfig, Ipv4Net};
 use port::vlans::Vlans;
-use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wire::{Scale, ShardSet};
@@ -24,6 +25,10 @@ const MTU: u16 = 1500;
 const RING: u32 = 256;
 /// Polls between two looks at the clock of the benchmark.
 const POLLS: usize = 256;
+/// Records of each slave before the clock starts. 16 fill a buffer, so that buffers are filled to all levels then.
+const FILL: u64 = 32;
+/// A gateway that has not received them after this time has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway that works when it is asked to.
 pub(super) struct Subject {
@@ -37,16 +42,24 @@ impl Subject {
     ///
     /// # Errors
     /// DPDK refuses something.
-    pub(super) fn start(environment: &Environment, shape: &Shape, file: &Path, core: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        environment: &Environment,
+        shape: &Shape,
+        source: Source<'_>,
+        core: usize,
+    ) -> anyhow::Result<Self> {
         let (ask, asks) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let (environment, shape) = (environment.clone(), *shape);
-        let input = format!("net_pcap_{},rx_pcap={},infinite_rx=1", shape.slaves, file.display());
+        let (input, ring) = match source {
+            Source::File(file) => (format!("net_pcap_{},rx_pcap={},infinite_rx=1", shape.slaves, file.display()), None),
+            Source::Ring(packets) => (format!("net_ring_{}", shape.slaves), Some(Ring::new(Arc::clone(packets)))),
+        };
         // It takes everything, and sends nothing.
-        let output = format!("net_null_{},no-rx=1", shape.slaves);
+        let output = format!("net_null_{}_{},no-rx=1", source.name(), shape.slaves);
         let body = move || {
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
-            work(&environment, &shape, [&input, &output], &asks, &answer)
+            work(&environment, &shape, [&input, &output], ring, &asks, &answer)
         };
         let thread = std::thread::Builder::new().name("subject".to_owned()).spawn(body)?;
         Ok(Self { ask, answers, thread })
@@ -90,6 +103,7 @@ fn work(
     environment: &Environment,
     shape: &Shape,
     [input, output]: [&str; 2],
+    mut ring: Option<Ring>,
     asks: &mpsc::Receiver<Duration>,
     answer: &mpsc::Sender<f64>,
 ) -> anyhow::Result<f64> {
@@ -107,18 +121,36 @@ fn work(
     to.start()?;
     let gateway = gateway(shape, &pool);
     let (_sender, receiver) = mailbox_without_doorbell(16);
-    let mut lcore = Lcore::new(0, gateway, ports, pool.clone(), receiver, None);
-    let clock = Clock::start();
-    while let Ok(time) = asks.recv() {
-        let until = Instant::now() + time;
-        let (watch, before) = (Stopwatch::start(), lcore.role().counters().down.records_in.get());
-        while Instant::now() < until {
-            for _ in 0..POLLS {
+    let mut lcore: Forwarder = Lcore::new(0, gateway, ports, pool.clone(), receiver, None);
+    let (clock, began) = (Clock::start(), Instant::now());
+    while records_in(&lcore) < FILL * u64::from(shape.slaves) {
+        anyhow::ensure!(began.elapsed() < PATIENCE, "the gateway does not receive what fills its buffers");
+        match &mut ring {
+            Some(ring) => {
+                ring.run(&mut lcore, &pool, clock, Instant::now())?;
+            }
+            None => {
                 lcore.poll_once(clock.now());
             }
         }
-        let records = lcore.role().counters().down.records_in.get() - before;
-        let _ = answer.send(records as f64 * 1e3 / watch.nanoseconds());
+    }
+    while let Ok(time) = asks.recv() {
+        let until = Instant::now() + time;
+        let before = records_in(&lcore);
+        let nanoseconds = match &mut ring {
+            Some(ring) => ring.run(&mut lcore, &pool, clock, until)?,
+            None => {
+                let watch = Stopwatch::start();
+                while Instant::now() < until {
+                    for _ in 0..POLLS {
+                        lcore.poll_once(clock.now());
+                    }
+                }
+                watch.nanoseconds()
+            }
+        };
+        let records = records_in(&lcore) - before;
+        let _ = answer.send(records as f64 * 1e3 / nanoseconds);
     }
     // Every record that came in has left or waits in a buffer, and every frame is in its place.
     let (counters, out) = (lcore.role().counters(), lcore.outbox().counters());

@@ -98,6 +98,40 @@ fn frames_go_through_a_ring_in_place_and_all_come_home() {
     drop(port);
 }
 
+/// What the benchmark `dpdk` relies on: a loop returns whole frames of another sender, in place and in order.
+#[test]
+fn whole_frames_go_through_a_ring_as_they_are() {
+    let Some(environment) = environment() else { return };
+    let pool = pool();
+    let out = Outbox::new(pool.clone(), 1);
+    let (device, host) = device(&environment, "net_ring_whole", None, "10.93.0.1/24");
+    let frame = |number: usize| {
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(&packet(&pool, &US, &payload(number))));
+        frame
+    };
+    let mut port = DpdkPort::open(PortId(0), 0, &device, &pool, &host).unwrap();
+    let mut frames = vec![frame(0)];
+    assert_eq!((port.send_whole(&mut frames), frames.len()), (0, 1), "the device is not started");
+    device.start().unwrap();
+    frames.extend((1..100).map(frame));
+    assert_eq!((port.send_whole(&mut frames), frames.len()), (64, 36), "a burst at most");
+    assert_eq!((port.send_whole(&mut frames), frames.len()), (36, 0));
+    assert_conserved(&pool, &[&port], &out, 0);
+    let (mut burst, mut came) = (Burst::new(), 0);
+    while came < 100 {
+        port.rx_burst(0, &mut burst);
+        for datagram in burst.drain() {
+            assert_eq!((datagram.frame.data(), datagram.peer.ip()), (&payload(came)[..], OTHER.ip.into()));
+            came += 1;
+        }
+    }
+    assert_eq!(count(&port, "rx_copied"), 0);
+    device.close().unwrap();
+    port.housekeep(0);
+    assert_eq!((port.frames_held(), pool.free()), (0, FRAMES));
+}
+
 /// A set with the first processor that this process may use.
 fn only_processor() -> CpuSet {
     let all = sched_getaffinity(None).unwrap();
