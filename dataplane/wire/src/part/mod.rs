@@ -2,6 +2,8 @@
 //!
 //! A record with [`FRAG_PART`] begins its payload with `offset: u32, total: u32`, both of the message's bytes;
 //! at least one byte of the message follows. The part that ends at `total`, and only it, has [`FRAG_LAST`].
+//!
+//! No role uses this yet: gateways pass parts on like other records, and nobody makes or reads them.
 
 mod reassembler;
 mod split;
