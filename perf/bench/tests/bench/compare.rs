@@ -61,7 +61,7 @@ impl Repository {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Makes a revision whose benchmark prints this value, and notes its path and its target directory. Returns its name.
+    /// Makes a revision whose benchmark prints this value and notes its path and target directory. Returns its name.
     fn revision(&self, value: u32) -> String {
         let log = self.0.0.join("log");
         let note = format!("echo $0 $CARGO_TARGET_DIR >>{}", log.display());
