@@ -10,7 +10,7 @@
 //! | 5 | a key file cannot be used |
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: the records that it held are lost |
-//! | 8 | a queue pair was refused or failed, or its data is wrong |
+//! | 8 | a queue pair or a request for pages was refused or failed, or its data is wrong |
 //! | 9 | the process ended, having lost nothing, while a device or the kernel still kept it waiting |
 
 use crate::place::{Place, Problem};
@@ -34,7 +34,7 @@ use wire::{ScaleError, ShardsError};
 pub const HELP: &str = "Exit codes: 0 done or drained, 1 a fault of gvm-dp, 2 command line or configuration file, 3 \
     the machine lacks \
 something, 4 in use, 5 key file, 6 no or several running processes, 7 ended without having drained, 8 a queue pair \
-    failed, 9 ended while a device kept it waiting.";
+    or a request for pages failed, 9 ended while a device kept it waiting.";
 
 /// A process that holds an XDP program attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +195,9 @@ pub enum Failure {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another process uses the socket for applications.
+    #[error("{0}")]
+    ApplicationsInUse(String),
     /// Something that is not a control socket stands at its path.
     #[error(
         "{} is not a socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
@@ -262,6 +265,9 @@ pub enum Failure {
     /// There is no queue pair, it failed, or its data is wrong.
     #[error("{0}")]
     QueuePair(String),
+    /// The master refuses, a request for pages failed, or its data is wrong.
+    #[error("{0}")]
+    Pages(String),
     /// Everything that the process held has left, but something else did not end in time.
     #[error("{0}")]
     Unfinished(String),
@@ -289,6 +295,7 @@ impl Failure {
             | Self::Lent(_) => 3,
             Self::Socket { .. } | Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
+            Self::ApplicationsInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
@@ -300,7 +307,7 @@ impl Failure {
             | Self::KeyText { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
-            Self::QueuePair(_) => 8,
+            Self::QueuePair(_) | Self::Pages(_) => 8,
             Self::Unfinished(_) => 9,
         }
     }
@@ -413,6 +420,7 @@ mod tests {
             (Failure::Dpdk(DpdkError::NoPlugin(Vec::new())), 3),
             (Failure::Steer(SteerError::Busy("eth9".into())), 4),
             (Failure::MetricsInUse(address), 4),
+            (Failure::ApplicationsInUse(String::new()), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::KeyForeign { path: path(), owner: 7 }, 5),

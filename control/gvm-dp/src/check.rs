@@ -7,7 +7,8 @@ use port::dpdk::LoadedPlugin;
 use process::assemble::ports;
 use settings::config::{Common, GatewaySettings, SlaveSettings};
 use settings::file::{ConfigFile, default_path};
-use settings::flags::{GatewayArgs, SlaveArgs};
+use settings::flags::{GatewayArgs, MasterArgs, SlaveArgs};
+use settings::master::MasterSettings;
 use settings::neighbor::NeighborSpec;
 use settings::plan::PortPlan;
 use settings::{RoleName, Sources};
@@ -59,7 +60,12 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
         RoleName::Gateway => {
             GatewaySettings::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
         }
-        RoleName::Slave => SlaveSettings::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_slave(&slave)),
+        RoleName::Slave => {
+            SlaveSettings::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_node(&slave.common))
+        }
+        RoleName::Master => {
+            MasterSettings::new(settings.arguments::<MasterArgs>()?).and_then(|master| of_node(&master.common))
+        }
     };
     checked.map_err(|failure| settings.locate(failure))?;
     Ok(missing)
@@ -78,10 +84,10 @@ fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
     faults.check()
 }
 
-/// The checks of a slave's start against this machine.
-fn of_slave(slave: &SlaveSettings) -> Result<(), Failure> {
+/// The checks of the start of a slave or a master against this machine.
+fn of_node(common: &Common) -> Result<(), Failure> {
     let mut faults = Faults::default();
-    of_machine(&slave.common, 1, &mut faults);
+    of_machine(common, 1, &mut faults);
     faults.check()
 }
 

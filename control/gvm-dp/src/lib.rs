@@ -6,6 +6,7 @@
 //! | [`cli`] | the command line |
 //! | [`config`], [`check`] | `gvm-dp config`: the settings of a process, and the faults in a file |
 //! | [`key`] | `gvm-dp key`: keys |
+//! | [`page`] | `gvm-dp page`: remote memory by hand |
 //! | [`qp`] | `gvm-dp qp`: queue pairs over RoCEv2 by hand |
 //! | [`manual`] | manual pages and shell completions |
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod key;
 pub mod manual;
+pub mod page;
 pub mod qp;
 
 use clap::{ArgMatches, FromArgMatches};
@@ -25,7 +27,7 @@ use host::log::{self, LogFilter};
 use host::{hugepages, privilege};
 use process::assemble::ports;
 use process::{ending, role};
-use settings::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
+use settings::flags::{CommonArgs, GatewayArgs, MasterArgs, SlaveArgs, Switch};
 use settings::{RoleName, RunningSettings, Sources};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -74,6 +76,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     match cli.command {
         None | Some(Command::Gateway(_)) => gateway(Sources::new(RoleName::Gateway, flags)),
         Some(Command::Slave(_)) => slave(Sources::new(RoleName::Slave, flags)),
+        Some(Command::Master(_)) => master(Sources::new(RoleName::Master, flags)),
         Some(command) => {
             log::start(&LogFilter::from_env(), None)?;
             ask(command, flags)
@@ -94,6 +97,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Set(args) => client::set::set(&args),
         Command::Reload(args) => client::set::reload(&args),
         Command::Key(command) => privilege::hide_memory().and_then(|()| key::run(command)),
+        Command::Page(command) => page::run(&command),
         Command::Qp(command) => qp::run(command),
         Command::Hugepages(command) => {
             let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
@@ -105,7 +109,9 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         }
         Command::Man(args) => manual::pages(&args),
         Command::Completion(args) => manual::completion(&args),
-        Command::Gateway(_) | Command::Slave(_) => Err(Failure::Internal("a role is started elsewhere".to_owned())),
+        Command::Gateway(_) | Command::Slave(_) | Command::Master(_) => {
+            Err(Failure::Internal("a role is started elsewhere".to_owned()))
+        }
     }
 }
 
@@ -138,6 +144,19 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     let mut config = settings::config::SlaveSettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
     role::slave::run(config, RunningSettings::new(sources, file, &settings))
+}
+
+fn master(sources: Sources) -> Result<(), Failure> {
+    signal::hold()?;
+    privilege::hide_memory()?;
+    let file = sources.read_file()?;
+    let settings = sources.resolve(file.as_ref())?;
+    let args: MasterArgs = settings.arguments()?;
+    start_log(&args.common)?;
+    settings.say();
+    let mut config = settings::master::MasterSettings::new(args).map_err(|failure| settings.locate(failure))?;
+    config.common.reads = settings.files(&sources);
+    role::master::run(config, RunningSettings::new(sources, file, &settings))
 }
 
 /// Starts the log of a role's process.

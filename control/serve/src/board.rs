@@ -18,6 +18,7 @@ use lcore::thread::{View, cores_of, cpu_ns};
 use lcore::watchdog::Finding;
 use link::RegistrarCounters;
 use link::registrar::Summary;
+use master::MasterStats;
 use slave::FarmCounters;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub enum RoleCounters {
     Gateway(Arc<GatewayCounters>),
     /// A slave, or a farm.
     Farm(FarmView),
+    /// A master.
+    Master(MasterStats),
 }
 
 /// A farm, seen from outside.
@@ -76,6 +79,9 @@ impl RoleCounters {
         match self {
             Self::Gateway(gateway) => vec![("down", &gateway.down), ("up", &gateway.up), ("flush", &gateway.flush)],
             Self::Farm(farm) => farm.sets(),
+            Self::Master(MasterStats { counters, loans, transport, records, .. }) => {
+                vec![("master", &**counters), ("loan", &**loans), ("transport", &**transport), ("record", &**records)]
+            }
         }
     }
 
@@ -91,6 +97,7 @@ impl RoleCounters {
         match self {
             Self::Gateway(gateway) => Some(&gateway.left),
             Self::Farm(_) => None,
+            Self::Master(view) => Some(&*view.histograms),
         }
     }
 }
@@ -106,7 +113,7 @@ pub struct LcoreBoard {
 
 /// See the module's documentation.
 pub struct Board {
-    /// gateway or slave.
+    /// gateway, slave or master.
     pub role: &'static str,
     /// Name of the process.
     pub name: String,
@@ -219,7 +226,7 @@ impl Board {
     pub fn records_in(&self) -> u64 {
         let gateways = self.lcores.iter().filter_map(|lcore| match &lcore.role {
             RoleCounters::Gateway(gateway) => Some(gateway.down.records_in.get() + gateway.up.records_in.get()),
-            RoleCounters::Farm(_) => None,
+            RoleCounters::Farm(_) | RoleCounters::Master(_) => None,
         });
         gateways.sum()
     }

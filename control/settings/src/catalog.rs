@@ -1,6 +1,6 @@
 //! Which settings exist: the flags of the roles, as clap knows them. There is no second list.
 
-use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs};
+use crate::flags::{CommonArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use clap::{Arg, ArgAction, Args, Command};
 use std::any::TypeId;
 use std::fmt;
@@ -12,17 +12,20 @@ pub enum RoleName {
     Gateway,
     /// Lends memory.
     Slave,
+    /// Reads and writes the memory of slaves for applications.
+    Master,
 }
 
 impl RoleName {
     /// All roles.
-    pub const ALL: [Self; 2] = [Self::Gateway, Self::Slave];
+    pub const ALL: [Self; 3] = [Self::Gateway, Self::Slave, Self::Master];
 
     /// The name of its table in the file, and of its command.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::Slave => "slave",
+            Self::Master => "master",
         }
     }
 }
@@ -88,6 +91,7 @@ impl Catalog {
         let command = match role {
             RoleName::Gateway => GatewayArgs::augment_args(empty),
             RoleName::Slave => SlaveArgs::augment_args(empty),
+            RoleName::Master => MasterArgs::augment_args(empty),
         };
         let common = CommonArgs::augment_args(Command::new("common"));
         let is_common = |arg: &Arg| common.get_arguments().any(|other| other.get_id() == arg.get_id());

@@ -1,6 +1,7 @@
 //! The meaning of the command line: checked settings, from which a role is assembled.
 
 use crate::MetricsAddress;
+use crate::catalog::RoleName;
 use crate::domain::Domain;
 use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
 use crate::keyfile;
@@ -68,6 +69,8 @@ pub struct Common {
     pub landlock: Switch,
     /// Files that are read again while the process runs.
     pub reads: Vec<PathBuf>,
+    /// The socket for applications, if the role takes some.
+    pub applications: Option<PathBuf>,
     /// Whether settings may name hosts, which are looked up when the configuration is read again.
     pub names: bool,
 }
@@ -188,6 +191,7 @@ impl Common {
             seccomp: seccomp::Mode::On,
             landlock: Switch::On,
             reads: Vec::new(),
+            applications: None,
             names: false,
         })
     }
@@ -201,14 +205,15 @@ fn cores(list: &CoreList) -> Result<Vec<usize>, Failure> {
 }
 
 /// A setting's value cannot be used.
-fn wrong(name: &'static str, text: String) -> Failure {
+pub(crate) fn wrong(name: &'static str, text: String) -> Failure {
     Failure::Setting { name, text }
 }
 
 /// A necessary setting was not given.
-fn missing(name: &str, flag: &str, what: &str) -> Failure {
+pub(crate) fn missing(role: RoleName, name: &str, flag: &str, what: &str) -> Failure {
     let key = flag.trim_start_matches('-').replacen(' ', " = ", 1);
-    Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or in the configuration file ({key} under [slave])"))
+    let place = format!("in the configuration file ({key} under [{role}])");
+    Failure::Usage(format!("no --{name}: say {what}, as in {flag}, or {place}"))
 }
 
 impl GatewaySettings {
@@ -328,16 +333,13 @@ impl SlaveSettings {
                 "a slave has one lcore and one --port; start several with an --id each".to_owned(),
             ));
         }
-        let id = faults.take(args.id.ok_or_else(|| missing("id", "--id 17", "which slave this is")));
+        let id = faults.take(args.id.ok_or_else(|| missing(RoleName::Slave, "id", "--id 17", "which slave this is")));
         let range = |scale, id| Ids::range(scale, id, args.count).map_err(|error| Failure::Usage(error.to_string()));
         let ids = scale.zip(id).and_then(|(scale, id)| faults.take(range(scale, id)));
         let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, args.count));
-        let gateways = faults.take(gateway_addresses(&args.gateways, names));
-        if let (Some(gateways), Some(common)) = (&gateways, &common)
-            && let Some(gateway) = gateways.iter().find(|gateway| gateway.is_ipv6())
-            && common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)))
-        {
-            faults.add(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one")));
+        let gateways = faults.take(gateway_addresses(RoleName::Slave, &args.gateways, names));
+        if let (Some(gateways), Some(common)) = (&gateways, &common) {
+            faults.take(check_family(gateways, common));
         }
         let lending = credential.as_ref().and_then(|key| faults.take(LendingSettings::new(&args, args.count, key)));
         let traffic = args.traffic.map(|traffic| traffic.0);
@@ -350,13 +352,22 @@ impl SlaveSettings {
     }
 }
 
-/// The keys with which a slave or farm signs.
-fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
+/// Checks that the ports can reach the gateways: only sockets speak IPv6.
+pub(crate) fn check_family(gateways: &[SocketAddr], common: &Common) -> Result<(), Failure> {
+    let is_raw = common.ports.iter().any(|port| !matches!(port, PortPlan::Udp(_)));
+    match gateways.iter().find(|gateway| gateway.is_ipv6()) {
+        Some(gateway) if is_raw => Err(wrong("gateway", format!("{gateway}: only a udp: port speaks IPv6: use one"))),
+        _ => Ok(()),
+    }
+}
+
+/// The keys with which the nodes of a process sign: `count` ids of one role.
+pub(crate) fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
     match (own, cluster) {
         ([], []) => Ok(Credential::None),
         ([], cluster) => Ok(Credential::Cluster(keyfile::read_ring(cluster)?)),
         _ if count > 1 => {
-            let text = "is the key of one slave: a farm derives its keys, give it --cluster-key-file";
+            let text = "is the key of one id: a process with several derives their keys, give it --cluster-key-file";
             Err(wrong("key-file", text.to_owned()))
         }
         (own, _) => Ok(Credential::Node(keyfile::read_ring(own)?)),
@@ -365,17 +376,21 @@ fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Creden
 
 /// Whether host names are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HostNames {
+pub(crate) enum HostNames {
     /// They are.
     LookUp,
     /// They are not: a look-up takes sockets, which a confined process may not open.
     Skip,
 }
 
-/// The gateways of a slave, each named once.
-fn gateway_addresses(texts: &[String], names: HostNames) -> Result<Vec<SocketAddr>, Failure> {
+/// The gateways of a node, each named once.
+pub(crate) fn gateway_addresses(
+    role: RoleName,
+    texts: &[String],
+    names: HostNames,
+) -> Result<Vec<SocketAddr>, Failure> {
     if texts.is_empty() {
-        return Err(missing("gateway", "--gateway 192.0.2.1", "where its gateway is"));
+        return Err(missing(role, "gateway", "--gateway 192.0.2.1", "where its gateway is"));
     }
     let mut gateways = Vec::with_capacity(texts.len());
     for text in texts {

@@ -14,6 +14,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("key-file", "/etc/gvm-dp/cluster.key"),
     ("static-routes", "/etc/gvm-dp/routes"),
     ("gateway", "192.0.2.1"),
+    ("socket", "/run/gvm-dp/master.pages"),
+    ("socket-group", "gvm-pages"),
     ("id", "17"),
     ("quota", "4G"),
     ("connect-key-file", "/etc/gvm-dp/connect.key"),

@@ -114,7 +114,7 @@ impl ConfigFile {
 struct Reader<'a> {
     text: &'a str,
     path: Arc<Path>,
-    catalogs: [Catalog; 2],
+    catalogs: [Catalog; RoleName::ALL.len()],
     roles: Vec<RoleName>,
     entries: Vec<FileEntry>,
     problems: Vec<Problem>,
@@ -140,7 +140,8 @@ impl Reader<'_> {
                     );
                 }
                 (None, DeValue::Table(_)) => {
-                    self.complain(at, format!("there is no table [{name}]: there are [gateway] and [slave]"));
+                    let tables = "there are [gateway], [slave] and [master]";
+                    self.complain(at, format!("there is no table [{name}]: {tables}"));
                 }
                 (None, value_of) => self.entry(None, name, at, value.span().start, value_of),
             }
@@ -155,10 +156,9 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self, role: Option<RoleName>, name: &str, at: usize, value_at: usize, value: &DeValue<'_>) {
-        let catalog = match role {
-            Some(RoleName::Slave) => &self.catalogs[1],
-            _ => &self.catalogs[0],
-        };
+        // What every role takes is the same in each catalog.
+        let catalog = self.catalogs.iter().find(|catalog| role.is_none_or(|role| catalog.role == role));
+        let Some(catalog) = catalog else { return };
         let Some(setting) = catalog.find(name).filter(|setting| role.is_some() || setting.common) else {
             let text = self.unknown(role, name);
             return self.complain(at, text);
@@ -255,7 +255,7 @@ mod tests {
             ("[gateway]\nhodl = \"1us\"", "f.toml:2:1: there is no setting hodl: did you mean hold?"),
             ("[gateway]\n  hold = \"1\"", "f.toml:2:10: \"1\" is not a duration"),
             ("gateway = \"192.0.2.1\"", "f.toml:1:1: gateway is the table of a role: write [gateway]"),
-            ("[master]\nid = 1", "f.toml:1:2: there is no table [master]"),
+            ("[keeper]\nid = 1", "f.toml:1:2: there is no table [keeper]"),
             ("config = \"x\"", "f.toml:1:1: there is no setting config"),
             ("mtu = 1.5", "f.toml:1:7: mtu is not a fraction"),
             ("mtu = 2020-01-01", "f.toml:1:7: mtu is not a date"),

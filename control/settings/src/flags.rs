@@ -184,3 +184,44 @@ pub struct SlaveArgs {
     #[arg(long, value_name = "SPEC")]
     pub traffic: Option<Traffic>,
 }
+
+/// A master's flags.
+#[derive(Args, Clone, Debug)]
+pub struct MasterArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// A gateway to register with: ADDR or ADDR:PORT. Give every gateway of the cluster, of all shards
+    #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
+    pub gateways: Vec<String>,
+    /// Master id; no two masters of a cluster have the same
+    #[arg(long, value_name = "ID", value_parser = number::<u16>(..))]
+    pub id: Option<u16>,
+    /// Unix socket on which applications ask for memory [default: NAME.pages beside the control sockets]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Group whose members may use the socket [default: only this user and root]
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+    /// The most memory of slaves that one application may have
+    #[arg(long, default_value = "1T", value_name = "SIZE")]
+    pub quota: Size,
+    /// The most applications at once
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(..))]
+    pub clients: u16,
+    /// The most memory of this host that one application may share with the master: its rings and its buffers
+    #[arg(long, default_value = "256M", value_name = "SIZE")]
+    pub client_memory: Size,
+    /// File with this master's own key (gvm-dp key derive --role master). Give it twice while the cluster changes its
+    /// key: the old key, then the new key
+    #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
+    pub key_files: Vec<PathBuf>,
+    /// File with the cluster key, from which the master derives its own key. Give it twice while the cluster changes
+    /// its key
+    #[arg(long = "cluster-key-file", value_name = "FILE")]
+    pub cluster_key_files: Vec<PathBuf>,
+    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). A master
+    /// with the cluster key derives it
+    #[arg(long, value_name = "FILE")]
+    pub connect_key_file: Option<PathBuf>,
+}

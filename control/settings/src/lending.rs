@@ -1,5 +1,6 @@
 //! What a slave lends, and how much memory its host keeps for itself.
 
+use crate::catalog::RoleName;
 use crate::flags::SlaveArgs;
 use crate::keyfile;
 use crate::memory::{KeepFree, MemoryPages};
@@ -9,6 +10,7 @@ use frame::UNIT;
 use host::memory::{HostMemory, MemoryFiles};
 use lease::ConnectKey;
 use link::Credential;
+use std::path::PathBuf;
 use wire::lease::MAX_UNITS;
 
 /// Bytes of a unit.
@@ -96,7 +98,7 @@ impl LendingSettings {
             keep_free: args.keep_free,
             quota: u32::try_from(quota.min(each).min(MAX_UNITS as u64)).unwrap_or(u32::MAX),
             drain_within: args.drain_within.0,
-            key: connect_key(args, credential)?,
+            key: connect_key(RoleName::Slave, args.connect_key_file.as_ref(), credential)?,
         }))
     }
 
@@ -119,19 +121,27 @@ impl LendingSettings {
     }
 }
 
-/// The connect key: from its file, or derived from the cluster key of a farm.
-fn connect_key(args: &SlaveArgs, credential: &Credential) -> Result<Option<ConnectKey>, Failure> {
-    match (&args.connect_key_file, credential) {
-        (Some(file), _) => keyfile::read(file).map(Some),
+/// The connect key: from its file, or derived from the cluster key.
+pub(crate) fn connect_key(
+    role: RoleName,
+    file: Option<&PathBuf>,
+    credential: &Credential,
+) -> Result<Option<ConnectKey>, Failure> {
+    let role = match (file, credential) {
+        (Some(file), _) => return keyfile::read(file).map(Some),
         // While the cluster changes its key, the old one holds.
-        (None, Credential::Cluster(keys)) => Ok(keys.get(0).map(|key| ConnectKey::of_cluster(key.as_bytes()))),
-        (None, Credential::None) => Ok(None),
-        (None, _) => Err(Failure::Usage(
-            "no --connect-key-file: a slave that has a key lends memory only to masters of its cluster, which know \
-             them by the connect key: make it with `gvm-dp key derive --connect --key-file CLUSTER.KEY --out FILE`"
-                .to_owned(),
-        )),
-    }
+        (None, Credential::Cluster(keys)) => return Ok(keys.get(0).map(|key| ConnectKey::of_cluster(key.as_bytes()))),
+        (None, Credential::None) => return Ok(None),
+        (None, Credential::Node(_)) => role,
+    };
+    let what = match role {
+        RoleName::Master => "a master that has a key borrows memory only from slaves of its cluster",
+        _ => "a slave that has a key lends memory only to masters of its cluster",
+    };
+    Err(Failure::Usage(format!(
+        "no --connect-key-file: {what}, which know it by the connect key: make it with `gvm-dp key derive --connect \
+         --key-file CLUSTER.KEY --out FILE`"
+    )))
 }
 
 #[cfg(test)]

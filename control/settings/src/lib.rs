@@ -13,6 +13,7 @@
 //! | [`mod@file`] | the file, with the place of each value |
 //! | [`sources`] | command line, file and defaults together |
 //! | [`config`] | the meaning of the settings, checked |
+//! | [`master`] | the same for a master |
 //! | [`plan`] | how each port is opened |
 //! | [`running`] | the settings of a running process, and how they change |
 //! | [`live`] | which settings change while a process runs |
@@ -35,6 +36,7 @@ pub mod given;
 pub mod keyfile;
 pub mod lending;
 pub mod live;
+pub mod master;
 pub mod memory;
 mod metrics_address;
 pub mod neighbor;

@@ -5,8 +5,9 @@ use super::file::ConfigFile;
 use super::given::Given;
 use super::sources::{Settings, Sources, Value};
 use crate::config;
-use crate::flags::{GatewayArgs, SlaveArgs};
+use crate::flags::{GatewayArgs, MasterArgs, SlaveArgs};
 use crate::keyfile;
+use crate::master::MasterSettings;
 use common::exit::Failure;
 use link::{ClusterKey, Credential, KeyRing};
 use std::collections::BTreeMap;
@@ -55,8 +56,8 @@ impl SettingRefused {
 pub enum Keys {
     /// The keys of a gateway.
     Gateway(KeyRing<ClusterKey>),
-    /// The keys of a slave, or of a farm.
-    Slave(Credential),
+    /// The keys of a slave, a farm or a master.
+    Node(Credential),
 }
 
 impl Keys {
@@ -64,7 +65,7 @@ impl Keys {
     pub fn fingerprints(&self) -> Option<String> {
         match self {
             Self::Gateway(keys) => keyfile::fingerprints(&keys.fingerprints()),
-            Self::Slave(credential) => keyfile::fingerprints(&credential.fingerprints()),
+            Self::Node(credential) => keyfile::fingerprints(&credential.fingerprints()),
         }
     }
 }
@@ -98,7 +99,10 @@ impl Fresh {
             }
             RoleName::Slave => {
                 // Host names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
-                config::SlaveSettings::again(settings.arguments::<SlaveArgs>()?).map(|c| Keys::Slave(c.credential))
+                config::SlaveSettings::again(settings.arguments::<SlaveArgs>()?).map(|c| Keys::Node(c.credential))
+            }
+            RoleName::Master => {
+                MasterSettings::again(settings.arguments::<MasterArgs>()?).map(|c| Keys::Node(c.credential))
             }
         };
         let keys = keys.map_err(|failure| settings.locate(failure))?;
@@ -289,7 +293,7 @@ mod tests {
     fn fresh(role: RoleName, flags: &[&str], file: &str) -> Fresh {
         let again = running(role, flags, file);
         let settings = again.sources.resolve(again.file()).unwrap();
-        Fresh { sources: again.sources, file: again.file, settings, keys: Keys::Slave(Credential::None) }
+        Fresh { sources: again.sources, file: again.file, settings, keys: Keys::Node(Credential::None) }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::file::ConfigFile;
 use super::{Origin, RoleName, Settings, Sources, text};
 use crate::MetricsAddress;
 use crate::domain::Domain;
-use crate::flags::{GatewayArgs, SlaveArgs, Switch};
+use crate::flags::{GatewayArgs, MasterArgs, SlaveArgs, Switch};
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
@@ -34,7 +34,8 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
         () if is(TypeId::of::<bool>()) => one_of(&["true", "false"]),
         () if is(TypeId::of::<u8>()) => any::<u8>().prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<u16>()) => any::<u16>().prop_map(|n| n.to_string()).boxed(),
-        () if is(TypeId::of::<u32>()) => any::<u32>().prop_map(|n| n.to_string()).boxed(),
+        // No setting takes less than this.
+        () if is(TypeId::of::<u32>()) => (0..=1_000_000u32).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<u64>()) => (0..u64::MAX / 2).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<String>()) => "[a-z0-9 ._\"\\\\#=-]{1,12}".boxed(),
         () if is(TypeId::of::<PathBuf>()) => "/?[a-z0-9 ._/\"\\\\#=-]{1,20}".boxed(),
@@ -139,6 +140,7 @@ pub(super) fn arguments(settings: &Settings) -> String {
     match settings.role {
         RoleName::Gateway => format!("{:?}", settings.arguments::<GatewayArgs>().unwrap()),
         RoleName::Slave => format!("{:?}", settings.arguments::<SlaveArgs>().unwrap()),
+        RoleName::Master => format!("{:?}", settings.arguments::<MasterArgs>().unwrap()),
     }
 }
 
@@ -186,6 +188,11 @@ proptest! {
     #[test]
     fn any_settings_of_a_slave_mean_the_same_in_the_file(choices in choices(RoleName::Slave)) {
         mean_the_same(RoleName::Slave, &choices);
+    }
+
+    #[test]
+    fn any_settings_of_a_master_mean_the_same_in_the_file(choices in choices(RoleName::Master)) {
+        mean_the_same(RoleName::Master, &choices);
     }
 }
 

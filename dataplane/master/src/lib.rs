@@ -11,6 +11,7 @@
 //! | [`event`] | commands of other threads, and events |
 //! | [`request`] | READs and WRITEs of clients, and how they end |
 //! | [`clients`] | what each client may have |
+//! | [`serving`] | the master with the channels of its clients |
 //! | [`counters`] | what it counts |
 //! | `gates` | its gateways: heartbeats, MEMBERS |
 //! | `roster` | the slaves that gateways name |
@@ -33,13 +34,17 @@ mod pending;
 pub mod request;
 pub mod role;
 mod roster;
+pub mod serving;
 mod units;
 
 pub use clients::ClientQuota;
 pub use config::{MASTER_GATEWAYS, MASTER_SLAVES, MasterConfig, MasterError};
 pub use counters::{MasterCounters, MasterHistograms, MasterStats};
-pub use event::{Allocate, AllocationRefusal, MasterCommand, MasterEvent};
+pub use event::{Allocate, AllocationRefusal, MOST_APART, MasterCommand, MasterEvent};
 pub use request::{
     BufferKey, ClientId, EXTENT_LEN, ExtentId, Loss, PageCompletion, PageOp, PageRequest, PageStatus, Urgency,
 };
 pub use role::{Master, MasterBooks};
+pub use serving::{
+    Attachment, ChannelMemory, ClientBell, ClientTotals, MasterServer, ServingCommand, ServingEvent, channel_status,
+};

@@ -188,9 +188,9 @@ impl Pending {
             frame::never!("a completion is not of a complete request");
             return None;
         };
-        let PageRequest { client, tag, len, .. } = entry.request;
+        let PageRequest { client, tag, op, len, .. } = entry.request;
         let len = if status == PageStatus::Done { len } else { 0 };
-        let polled = (PageCompletion { client, tag, status, len }, entry.is_counted);
+        let polled = (PageCompletion { client, tag, op, status, len }, entry.is_counted);
         let mut free = self.free;
         self.push(&mut free, index);
         (self.free, self.len) = (free, self.len - 1);

@@ -206,6 +206,8 @@ pub struct PageCompletion {
     pub client: ClientId,
     /// The tag of the request.
     pub tag: u64,
+    /// What it was to do.
+    pub op: PageOp,
     /// How it ended.
     pub status: PageStatus,
     /// Bytes that were transferred: all, or 0.

@@ -74,6 +74,8 @@ fn main() -> Result<(), String> {
         "addresses" => (Thread::Addresses, Needs { xdp: true, ..Needs::default() }),
         "devices" => (Thread::Devices, Needs { dpdk: true, ..Needs::default() }),
         "end" => (Thread::End, Needs::default()),
+        "lcore-bells" => (Thread::Lcore, Needs { applications: true, ..Needs::default() }),
+        "applications" => (Thread::Applications, Needs { applications: true, ..Needs::default() }),
         "scrub" => (Thread::Scrub, Needs::default()),
         "log" => (Thread::Log, Needs::default()),
         "control" => (Thread::Control, Needs::default()),
@@ -84,7 +86,7 @@ fn main() -> Result<(), String> {
         hide_memory().map_err(|failure| failure.to_string())?;
     }
     let reads = vec![format!("{place}/keys/key").into()];
-    let places = Places { reads, sockets: format!("{place}/sockets").into(), names: needs.names };
+    let places = Places { reads, sockets: vec![format!("{place}/sockets").into()], names: needs.names };
     let places = (landlock == "landlock").then_some(places);
     let confinement = Confinement::new(Mode::On, needs, places).map_err(|failure| failure.to_string())?;
     let parent = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid() as usize);

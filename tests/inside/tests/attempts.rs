@@ -10,7 +10,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const NOBODY: u32 = 65_534;
 
 /// Threads that start no others.
-const LONE: [&str; 8] = ["lcore", "lcore-xdp", "lcore-dpdk", "neighbours", "addresses", "scrub", "log", "end"];
+const LONE: [&str; 10] = [
+    "lcore",
+    "lcore-xdp",
+    "lcore-dpdk",
+    "lcore-bells",
+    "neighbours",
+    "addresses",
+    "applications",
+    "scrub",
+    "log",
+    "end",
+];
 /// Threads that start others.
 const STARTERS: [&str; 3] = ["devices", "control", "control-names"];
 

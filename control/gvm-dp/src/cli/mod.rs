@@ -2,19 +2,21 @@
 
 mod config;
 mod key;
+mod page;
 mod qp;
 mod setup;
 mod values;
 
 pub use config::*;
 pub use key::*;
+pub use page::*;
 pub use qp::*;
 pub use setup::*;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use client::args::{CaptureArgs, NameArgs, ReloadArgs, RoutesArgs, SetArgs, StatsArgs, TopArgs, TraceArgs};
-use settings::flags::{GatewayArgs, SlaveArgs};
+use settings::flags::{GatewayArgs, MasterArgs, SlaveArgs};
 
 /// The dataplane of GiantVM Frontier-X. Without a command it is a gateway.
 #[derive(Debug, Parser)]
@@ -35,6 +37,8 @@ pub enum Command {
     Gateway(Box<GatewayArgs>),
     /// Lend memory: answer as one slave, or as a farm of them
     Slave(Box<SlaveArgs>),
+    /// Read and write the memory of slaves for applications on this host
+    Master(Box<MasterArgs>),
     /// Show what a running process does: rates, totals, warnings
     Stats(StatsArgs),
     /// Watch a running process live: lcores, ports, aggregation, members
@@ -60,6 +64,9 @@ pub enum Command {
     /// Queue pairs over RoCEv2 by hand: lend memory, read and write a peer's, measure
     #[command(subcommand)]
     Qp(QpCommand),
+    /// Remote memory by hand, through a master on this host
+    #[command(subcommand)]
+    Page(PageCommand),
     /// Show or reserve the hugepages that a gateway needs
     #[command(subcommand)]
     Hugepages(HugepagesCommand),

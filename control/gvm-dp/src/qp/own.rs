@@ -11,7 +11,7 @@ use port::Port as _;
 use port::any::AnyPort;
 use port::spec::PortSpec;
 use process::assemble::ports::{self, Ports};
-use process::assemble::{Started, start_lcores};
+use process::assemble::{LcoreLinks, Started, start_lcores};
 use roce::{Lent, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceCounters, RoceFraming};
 use settings::config::{Basics, Common};
 use settings::plan::PortPlan;
@@ -143,7 +143,8 @@ impl Own {
             Ok((roce, LcoreFacts { ip, path_mtu, region, role, transport }))
         };
         let (ends, ended) = mpsc::unbounded_channel();
-        let lcores = start_lcores(&ports, common.rx_mode, clock, None, &ends, make)?;
+        let links = LcoreLinks { registrar: None, bells: None, ended: &ends };
+        let lcores = start_lcores(&ports, common.rx_mode, clock, links, make)?;
         let mut lcores = lcores.into_iter();
         let lcore = lcores.next().ok_or_else(|| Failure::Internal("no lcore was started".to_owned()))?;
         let LcoreFacts { ip, path_mtu, region, .. } = &lcore.counters;

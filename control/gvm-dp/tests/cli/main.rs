@@ -21,6 +21,7 @@ mod manager;
 mod master;
 mod metrics;
 mod names;
+mod pages;
 mod pipes;
 mod privileges;
 mod prometheus;

@@ -6,6 +6,7 @@
 //! | `neighbours`, one for each `xdp:` port | CAP_NET_ADMIN, to make the kernel ask for a neighbour | netlink |
 //! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, because it removes its program from the interface at the end | the calls of drivers: devices, sockets, their memory |
 //! | `addresses`, one for each `xdp:` and `udp:` port, and interface under a `dpdk:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
+//! | `applications`, of a master | none | accepted connections, memory that is shared, eventfds |
 //! | `stderr`, which writes the log | none | `write`, and what a signal handler needs |
 //! | `end`, which ends the process when the control thread does not | none | `poll`, reading `/proc`, and what a signal handler needs |
 //! | control | none; with `xdp:` ports what `Nic::keeps` of `process::assemble::nic` says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
@@ -127,6 +128,7 @@ mod tests {
             "scrub" => Thread::Scrub,
             "log" => Thread::Log,
             "end" => Thread::End,
+            "applications" => Thread::Applications,
             _ => Thread::Control,
         };
         let mode = <Mode as clap::ValueEnum>::from_str(mode, false).unwrap();
@@ -169,21 +171,21 @@ mod tests {
 
     #[test]
     fn a_call_outside_the_list_ends_the_process() {
-        for kind in ["lcore", "neighbours", "scrub", "log", "end", "control"] {
+        for kind in ["lcore", "neighbours", "scrub", "applications", "log", "end", "control"] {
             for what in ["program", "socket", "privilege"] {
                 let (status, said) = attempt(&format!("{kind}/on {what}"));
                 assert_eq!(status.signal(), Some(libc::SIGSYS), "{kind} {what}: {status} {said}");
                 assert!(!said.contains("went on"), "{said}");
             }
         }
-        for kind in ["lcore", "neighbours", "scrub", "log", "end"] {
+        for kind in ["lcore", "neighbours", "scrub", "applications", "log", "end"] {
             assert_eq!(attempt(&format!("{kind}/on write")).0.signal(), Some(libc::SIGSYS));
         }
     }
 
     #[test]
     fn what_a_thread_needs_goes_on_and_so_do_panics() {
-        for kind in ["lcore", "neighbours", "scrub", "log", "end", "control"] {
+        for kind in ["lcore", "neighbours", "scrub", "applications", "log", "end", "control"] {
             let (status, said) = attempt(&format!("{kind}/on work"));
             assert!(status.success() && said.contains("worked") && said.contains("went on"), "{kind}: {status} {said}");
             assert!(said.contains("on purpose") && said.contains("privilege::tests::work"), "no backtrace: {said}");

@@ -21,8 +21,8 @@ const KNOWN: ABI = ABI::V5;
 pub struct Places {
     /// Files that are read again while the process runs. Their directories may be read, since such files are replaced.
     pub reads: Vec<PathBuf>,
-    /// The directory of the control socket. The process removes its socket at the end.
-    pub sockets: PathBuf,
+    /// The directories of the process's sockets, which it removes at the end.
+    pub sockets: Vec<PathBuf>,
     /// Whether host names are looked up.
     pub names: bool,
 }
@@ -69,7 +69,8 @@ fn allowed(thread: Thread, places: &Places) -> Vec<Allowed> {
     let mut allowed: Vec<Allowed> =
         std::env::current_exe().into_iter().map(|program| (program, AccessFs::ReadFile.into())).collect();
     match thread {
-        Thread::Lcore | Thread::Neighbours | Thread::Addresses | Thread::Scrub | Thread::Log => {}
+        Thread::Lcore | Thread::Neighbours | Thread::Addresses | Thread::Scrub | Thread::Applications | Thread::Log => {
+        }
         // It names the threads that prevent the end.
         Thread::End => allowed.push(("/proc".into(), read)),
         Thread::Devices => {
@@ -84,7 +85,8 @@ fn allowed(thread: Thread, places: &Places) -> Vec<Allowed> {
             }
             let directories = places.reads.iter().flat_map(|file| directories(file));
             allowed.extend(directories.map(|directory| (directory, read)));
-            allowed.push((places.sockets.clone(), read | AccessFs::RemoveFile));
+            let sockets = places.sockets.iter().cloned();
+            allowed.extend(sockets.map(|directory| (directory, read | AccessFs::RemoveFile)));
         }
     }
     allowed
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn only_the_control_thread_and_devices_open_anything_but_the_program() {
-        let places = Places { reads: vec!["/a/key".into()], sockets: "/b".into(), names: false };
+        let places = Places { reads: vec!["/a/key".into()], sockets: vec!["/b".into()], names: false };
         let write = AccessFs::from_write(KNOWN);
         for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Scrub, Thread::Log] {
             let allowed = allowed(thread, &places);

@@ -250,6 +250,27 @@ const DEVICES: &[Rule] = &[
 /// This thread waits for units of memory, and gives them back to the kernel or writes zeros.
 const SCRUB: &[Rule] = &[Any(libc::SYS_sendto)];
 
+/// Accepted connections, messages with descriptors, and the memory and bells of channels.
+const APPLICATIONS: &[Rule] = &[
+    Any(libc::SYS_accept4),
+    Any(libc::SYS_recvfrom),
+    Any(libc::SYS_sendmsg),
+    // A signal may be handled on this thread.
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_getsockopt),
+    Any(libc::SYS_memfd_create),
+    Any(libc::SYS_ftruncate),
+    Any(libc::SYS_fallocate),
+    is(libc::SYS_fcntl, 1, libc::F_ADD_SEALS as u64),
+    is(libc::SYS_fcntl, 1, libc::F_GET_SEALS as u64),
+    Any(libc::SYS_eventfd2),
+    Any(libc::SYS_epoll_create1),
+    Any(libc::SYS_epoll_ctl),
+];
+
+/// A lcore that other processes wake sleeps on an epoll instance.
+const LCORE_BELLS: &[Rule] = &[Any(libc::SYS_epoll_wait), Any(libc::SYS_epoll_pwait), Any(libc::SYS_epoll_ctl)];
+
 /// This thread waits for lines and writes them. The kernel chooses the thread that runs a signal's handler; the handler
 /// wakes the control thread through a socket.
 const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
@@ -355,12 +376,13 @@ const CONTROL_NAMES: &[Rule] = &[
 ];
 
 /// All kinds of threads.
-const THREADS: [Thread; 8] = [
+const THREADS: [Thread; 9] = [
     Thread::Lcore,
     Thread::Neighbours,
     Thread::Addresses,
     Thread::Devices,
     Thread::Scrub,
+    Thread::Applications,
     Thread::Log,
     Thread::End,
     Thread::Control,
@@ -374,6 +396,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Addresses => ADDRESSES,
         Thread::Devices => DEVICES,
         Thread::Scrub => SCRUB,
+        Thread::Applications => APPLICATIONS,
         Thread::Log => LOG,
         Thread::End => END,
         Thread::Control => CONTROL,
@@ -382,9 +405,10 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
 
 /// What it may use because of a need of the process. Each kind of port, or other need, has its list here.
 fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
-    let lists: [(bool, Thread, &[Rule]); 5] = [
+    let lists: [(bool, Thread, &[Rule]); 6] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
         (needs.dpdk, Thread::Lcore, LCORE_DPDK),
+        (needs.applications, Thread::Lcore, LCORE_BELLS),
         (needs.xdp, Thread::Addresses, ADDRESSES_XDP),
         (needs.xdp, Thread::Control, CONTROL_XDP),
         (needs.names, Thread::Control, CONTROL_NAMES),
@@ -539,6 +563,8 @@ mod tests {
             LCORE,
             LCORE_XDP,
             LCORE_DPDK,
+            LCORE_BELLS,
+            APPLICATIONS,
             NEIGHBOURS,
             ADDRESSES,
             ADDRESSES_XDP,

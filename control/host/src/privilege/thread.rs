@@ -13,6 +13,8 @@ pub enum Thread {
     Devices,
     /// Makes memory that came back from a master zero.
     Scrub,
+    /// Takes applications on a master's socket, and makes their channels.
+    Applications,
     /// Writes the log to standard error.
     Log,
     /// Ends the process when the control thread does not.
@@ -28,6 +30,8 @@ pub struct Needs {
     pub xdp: bool,
     /// Ports through DPDK.
     pub dpdk: bool,
+    /// Applications with channels.
+    pub applications: bool,
     /// Looking up host names, when the configuration is read again.
     pub names: bool,
 }

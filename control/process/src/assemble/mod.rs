@@ -12,6 +12,7 @@ use common::exit::Failure;
 use frame::{Placement, Pool, Role};
 use host::placement;
 use host::privilege::Thread;
+use lcore::bells::Bells;
 use lcore::mailbox::{self, Sender};
 use lcore::thread::{LcoreHandle, Starting, ThreadConfig, start};
 use lcore::{Clock, ControlSender, Lcore, RxMode};
@@ -19,7 +20,7 @@ use port::any::AnyPort;
 use ports::Ports;
 use rustix::thread::CapabilitySet;
 use serve::board::RoleCounters;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// How many commands may wait for one lcore. Further routes wait at the registrar's desk.
@@ -42,10 +43,20 @@ struct Building<C, K> {
     facts: mpsc::Receiver<K>,
 }
 
+/// What lcores have to do with the rest of the process.
+#[derive(Clone, Copy)]
+pub struct LcoreLinks<'a> {
+    /// Where they put link control, in a gateway.
+    pub registrar: Option<&'a ControlSender>,
+    /// What they sleep on when other processes may wake them, too. Then there is one lcore.
+    pub bells: Option<&'a Bells>,
+    /// Receives the number of each lcore that ends.
+    pub ended: &'a UnboundedSender<u16>,
+}
+
 /// Starts an lcore for each core of the ports.
 ///
-/// `make` builds the role on the lcore's own thread from its number, its pool and its ports. `ended` receives the
-/// number of each lcore that ends.
+/// `make` builds the role on the lcore's own thread from its number, its pool and its ports.
 ///
 /// # Errors
 /// It fails as [`Ports::open`] and `make` do. The error is [`Failure::Arena`] when there is no memory. It is
@@ -55,8 +66,7 @@ pub fn start_lcores<R, K, F>(
     ports: &Ports,
     mode: RxMode,
     clock: Clock,
-    registrar: Option<&ControlSender>,
-    ended: &UnboundedSender<u16>,
+    links: LcoreLinks<'_>,
     make: F,
 ) -> Result<Vec<Started<R::Command, K>>, Failure>
 where
@@ -70,9 +80,12 @@ where
     let node = placement::arena_node(ports.nics().map(|nic| nic.name()));
     let place = Placement { node, address_bits: ports.address_bits };
     let build = |index: u16, core: Option<usize>, sources: Ports| {
-        let (commands, mailbox) = mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?;
+        let (commands, mailbox) = match links.bells {
+            Some(bells) => mailbox::mailbox_with(MAILBOX, Arc::new(bells.clone())),
+            None => mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?,
+        };
         let (tell, facts) = mpsc::channel();
-        let (make, registrar) = (make.clone(), registrar.cloned());
+        let (make, registrar) = (make.clone(), links.registrar.cloned());
         let body = move || {
             let pool = Pool::placed(sources.pool, place).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
@@ -83,7 +96,7 @@ where
             Ok(Lcore::new(index, role, ports, pool, mailbox, registrar))
         };
         let config = ThreadConfig { index, core, mode, clock };
-        let ended = ended.clone();
+        let ended = links.ended.clone();
         let starting = start(config, body, move || {
             // Nobody listens only when the process is already ending.
             let _ = ended.send(index);

@@ -25,6 +25,7 @@ use settings::flags::Switch;
 use settings::neighbor::NeighborSpec;
 use settings::plan::PortPlan;
 use settings::static_routes::PortFacts;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -221,8 +222,15 @@ impl Ports {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
         let devices: Vec<&DpdkSpec> = devices(common).map(|(_, spec)| spec).collect();
-        let needs = Needs { xdp: !found.is_empty(), dpdk: !devices.is_empty(), names: common.names };
-        let places = Places { reads: common.reads.clone(), sockets: directory(), names: common.names };
+        let needs = Needs {
+            xdp: !found.is_empty(),
+            dpdk: !devices.is_empty(),
+            applications: common.applications.is_some(),
+            names: common.names,
+        };
+        let beside = common.applications.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let sockets = iter::once(directory()).chain(beside).collect();
+        let places = Places { reads: common.reads.clone(), sockets, names: common.names };
         let confinement = Confinement::new(common.seccomp, needs, (common.landlock == Switch::On).then_some(places))?;
         let environment = if devices.is_empty() { None } else { Some(dpdk::start(&devices, &cores, &pool)?) };
         let room = if mode == XdpMode::ZeroCopy { largest_packet_zero_copy } else { largest_packet };

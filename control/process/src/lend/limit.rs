@@ -140,7 +140,9 @@ impl Limiter {
         let stalled = look.stalled.unwrap_or(0);
         let is_pressed = stalled >= PRESSED;
         let used = look.used.min(self.units);
-        let has_room = whole > self.limit && stalled < RELIEVED;
+        // At the first look, and when a person says so, nobody waits for calm. A busy host always waits a little.
+        let most_stalled = if self.room == Some(0) { PRESSED } else { RELIEVED };
+        let has_room = whole > self.limit && stalled < most_stalled;
         if !has_room {
             self.room = None;
         }
@@ -191,6 +193,18 @@ mod tests {
         let change = limiter.decide(SECOND, &look(200, 0)).unwrap();
         assert_eq!((change.units, change.cause), (64, Cause::Room));
         limiter
+    }
+
+    #[test]
+    fn a_busy_host_lends_from_the_first_look_on_and_a_pressed_one_does_not() {
+        let waits = |stalled| Look { stalled: Some(stalled), ..look(200, 0) };
+        assert_eq!(Limiter::new(64, GIB).decide(SECOND, &waits(PRESSED - 1)).unwrap().units, 64);
+        let mut pressed = Limiter::new(64, GIB);
+        assert_eq!(pressed.decide(SECOND, &waits(PRESSED)), None);
+        // From then on it waits for calm.
+        assert_eq!(pressed.decide(2 * SECOND, &waits(RELIEVED)), None);
+        assert_eq!(pressed.decide(3 * SECOND, &waits(0)), None);
+        assert_eq!(pressed.decide(3 * SECOND + CALM, &waits(0)).unwrap().units, 64);
     }
 
     #[test]

@@ -196,6 +196,8 @@ pub struct Lending {
     drain_within: Time,
     /// The units that were leased when that was logged last.
     said: Option<u32>,
+    /// Nobody has looked yet.
+    is_first: bool,
 }
 
 impl Lending {
@@ -251,6 +253,7 @@ impl Lending {
             is_readable: true,
             drain_within: settings.drain_within,
             said: None,
+            is_first: true,
         })
     }
 
@@ -309,7 +312,15 @@ impl Lending {
         // Nobody else makes this process grow by much.
         let taken = host.resident.saturating_sub(self.own).min(u64::from(used) * UNIT as u64);
         let look = Look { available: host.available, taken, stalled: host.stalled, used };
-        let change = limiter.decide(now, &look)?;
+        let change = limiter.decide(now, &look);
+        if std::mem::replace(&mut self.is_first, false) && change.is_none() {
+            let (left, percent) = (look.available >> 20, f64::from(look.stalled.unwrap_or(0)) / 100.0);
+            tracing::warn!(
+                "nothing is lent yet: the host has {left} MiB left, and programs waited for memory {percent:.1} % of \
+                 the time; see --keep-free"
+            );
+        }
+        let change = change?;
         self.board.limit.store(change.units, Ordering::Relaxed);
         match change.cause {
             limit::Cause::Low | limit::Cause::Pressure => tracing::warn!("{change}"),

@@ -2,7 +2,7 @@
 
 use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
-use crate::assemble::{announce, start_lcores};
+use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::supervise::RoleControl;
 use crate::supervise::changes::port_mtus;
 use crate::supervise::desk::{Inbox, RegistrarDesk};
@@ -73,7 +73,8 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
         let counters = RoleCounters::Gateway(Arc::clone(gateway.counters()));
         Ok((gateway, counters))
     };
-    let lcores = start_lcores(&ports, config.common.rx_mode, clock, Some(&to_registrar), &ends, make)?;
+    let links = LcoreLinks { registrar: Some(&to_registrar), bells: None, ended: &ends };
+    let lcores = start_lcores(&ports, config.common.rx_mode, clock, links, make)?;
     let port_mtus = port_mtus(&config.common, lcores.iter().map(|lcore| lcore.running.view()));
     let mtu = port_mtus.iter().copied().min().unwrap_or_else(|| config.common.mtu_of_frames());
     let registrar = RegistrarConfig {

@@ -1,6 +1,7 @@
 //! The process of each role: how it is assembled, and what the control thread does for it.
 
 pub mod gateway;
+pub mod master;
 pub mod slave;
 
 use crate::assemble::Started;

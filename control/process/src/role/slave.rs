@@ -2,7 +2,7 @@
 
 use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::ports::Ports;
-use crate::assemble::{announce, start_lcores};
+use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::lend::{self, Lending, Mapped};
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{FarmControl, RoleControl};
@@ -102,7 +102,8 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         let counters = RoleCounters::Farm(view);
         Ok((farm, counters))
     };
-    let lcores = start_lcores(&ports, config.common.rx_mode, clock, None, &ends, make)?;
+    let links = LcoreLinks { registrar: None, bells: None, ended: &ends };
+    let lcores = start_lcores(&ports, config.common.rx_mode, clock, links, make)?;
     announce(&lcores, &ports);
     let views = lcores.iter().map(|lcore| lcore.running.view());
     let port_mtus = port_mtus(&config.common, views);

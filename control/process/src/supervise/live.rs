@@ -99,7 +99,10 @@ impl LiveTargets<'_> {
         }
         match (&mut *self.role, keys) {
             (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
-            (RoleControl::Slave(farm), Keys::Slave(credential)) => {
+            (RoleControl::Master(master), Keys::Node(credential)) => {
+                master.tell(master::MasterCommand::SetCredential(credential));
+            }
+            (RoleControl::Slave(farm), Keys::Node(credential)) => {
                 farm.tell(&slave::FarmCommand::SetCredential(credential));
             }
             // The configuration was read for the role that runs.

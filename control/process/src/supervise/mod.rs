@@ -3,6 +3,7 @@
 //! It is one thread with one runtime: the registrar's desk, the watchdog, the control socket, signals and the drain. No
 //! packet passes through this code.
 
+mod applications;
 pub mod changes;
 pub mod desk;
 mod drain;
@@ -16,6 +17,7 @@ use crate::assemble::devices::Devices;
 use crate::ending;
 use api::stats::KEY_FINGERPRINT;
 use api::trace::Standing;
+pub use applications::MasterControl;
 use changes::MachineWatch;
 use common::exit::Failure;
 use common::runtime::{SPARE, have_descriptors, runtime};
@@ -285,24 +287,24 @@ impl Process {
             (ControlRequest::Membership(answer), RoleControl::Gateway(desk)) => {
                 let _ = answer.send(Some(desk.registrar().summary()));
             }
-            (ControlRequest::Membership(answer), RoleControl::Slave(_)) => drop(answer.send(None)),
+            (ControlRequest::Membership(answer), _) => drop(answer.send(None)),
             (ControlRequest::Routes(answer), RoleControl::Gateway(desk)) => {
                 let _ = answer.send(Some(serve::routes::of(desk.registrar(), &desk.fixed().shown, self.clock.now())));
             }
-            (ControlRequest::Routes(answer), RoleControl::Slave(_)) => drop(answer.send(None)),
+            (ControlRequest::Routes(answer), _) => drop(answer.send(None)),
             (ControlRequest::Masters(answer), RoleControl::Gateway(desk)) => {
                 let registered = desk.registrar().masters().map(|master| master.route);
                 let _ = answer.send(registered.chain(desk.fixed().masters.iter().copied()).collect());
             }
-            (ControlRequest::Masters(answer), RoleControl::Slave(_)) => drop(answer.send(Vec::new())),
+            (ControlRequest::Masters(answer), _) => drop(answer.send(Vec::new())),
             (ControlRequest::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.role {
                 RoleControl::Gateway(desk) => Some(desk.trace(slave, count)),
-                RoleControl::Slave(_) => None,
+                RoleControl::Slave(_) | RoleControl::Master(_) => None,
             })),
             (ControlRequest::Standing { slave, answer }, RoleControl::Gateway(desk)) => {
                 let _ = answer.send(desk.standing(slave));
             }
-            (ControlRequest::Standing { answer, .. }, RoleControl::Slave(_)) => {
+            (ControlRequest::Standing { answer, .. }, _) => {
                 let _ = answer.send(Standing::Unregistered);
             }
         }

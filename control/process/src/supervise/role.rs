@@ -1,5 +1,6 @@
 //! The duties of the control thread for its role.
 
+use super::applications::MasterControl;
 use super::desk::RegistrarDesk;
 use super::farm::FarmControl;
 use frame::Time;
@@ -11,6 +12,8 @@ pub enum RoleControl {
     Gateway(Box<RegistrarDesk>),
     /// The mailboxes of a slave's lcores, and what it lends.
     Slave(Box<FarmControl>),
+    /// A master's mailbox, and the thread that takes its applications.
+    Master(Box<MasterControl>),
 }
 
 impl RoleControl {
@@ -19,6 +22,7 @@ impl RoleControl {
         match self {
             Self::Gateway(desk) => desk.leave(now),
             Self::Slave(farm) => farm.drain(now),
+            Self::Master(master) => master.drain(now),
         }
     }
 
@@ -27,13 +31,14 @@ impl RoleControl {
         match self {
             Self::Gateway(desk) => desk.leaving(now, records),
             Self::Slave(farm) => farm.drains(now),
+            Self::Master(_) => true,
         }
     }
 
     /// How long that may take in addition to what every process has for it, in nanoseconds.
     pub(super) fn drains_within(&self) -> Time {
         match self {
-            Self::Gateway(_) => 0,
+            Self::Gateway(_) | Self::Master(_) => 0,
             Self::Slave(farm) => farm.drains_within(),
         }
     }
@@ -43,6 +48,7 @@ impl RoleControl {
         match self {
             Self::Gateway(desk) => desk.work(now, health),
             Self::Slave(farm) => farm.work(now),
+            Self::Master(_) => Time::MAX,
         }
     }
 
@@ -53,6 +59,12 @@ impl RoleControl {
             Self::Slave(farm) => {
                 let Some(&mtu) = mtus.iter().min() else { return true };
                 farm.tell(&slave::FarmCommand::SetMtu(mtu));
+                true
+            }
+            Self::Master(master) => {
+                if let Some(&mtu) = mtus.iter().min() {
+                    master.tell(master::MasterCommand::SetMtu(mtu));
+                }
                 true
             }
         }
@@ -67,13 +79,14 @@ impl RoleControl {
                 format!("{}, {}", number(members.here + members.suspect, "slave"), number(members.masters, "master"))
             }
             Self::Slave(farm) => farm.describe(),
+            Self::Master(master) => master.describe(),
         }
     }
 
     pub(super) async fn mail(&mut self) {
         match self {
             Self::Gateway(desk) => desk.mail().await,
-            Self::Slave(_) => std::future::pending().await,
+            Self::Slave(_) | Self::Master(_) => std::future::pending().await,
         }
     }
 }

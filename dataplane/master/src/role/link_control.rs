@@ -53,6 +53,7 @@ impl<M: Memory> Master<M> {
 
     fn member_changed(&mut self, now: Time, gateway: usize, member: &Member) {
         let news = self.roster.change(gateway, member);
+        self.counters.slaves_known.set(self.roster.len() as u64);
         if let Some(path) = self.path_of(member.id) {
             match news {
                 SlaveNews::Restarted => self.lose_slave(now, path, Loss::SlaveRestarted),

@@ -331,7 +331,6 @@ impl<M: Memory> Master<M> {
         counters.extents_used.set(used.into());
         counters.extents_free.set(free.into());
         counters.slaves_connected.set(connected as u64);
-        counters.slaves_known.set(self.roster.len() as u64);
     }
 }
 

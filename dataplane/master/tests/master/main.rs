@@ -6,4 +6,5 @@ mod life;
 mod losses;
 mod rng;
 mod seeds;
+mod serving;
 mod world;

@@ -1,0 +1,6 @@
+//! The socket of a master with real applications: the library `pages` on one side, an lcore without slaves on the
+//! other.
+
+mod life;
+mod trouble;
+mod world;
