@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Shows a gateway at work between real processes: one master, two gateways, 10,000 registered slaves.
+# Shows a gateway at work between real processes: one master, two gateways, 10,000 registered slaves. Then an application
+# writes and reads 256 MiB of memory that slaves lend, while one gateway is killed and started again.
 #
 #   scripts/demo.sh                      the gateways on NIC queues (AF_XDP) in network namespaces; needs root
 #   scripts/demo.sh --udp                everything over UDP sockets on the loopback; no root needed
@@ -15,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 say() { printf 'demo: %s\n' "$*"; }
 
 udp=no hostile=no json='' seconds=5 slaves=10000 keep=no
@@ -81,7 +82,7 @@ cat <<TEXT
 demo: a master, 2 gateways and $slaves slaves (in $farms processes), all on this machine, $where.
 demo: installs a C compiler, clang, the libbpf headers, ${else_installed}and Rust if they are missing (scripts/setup.sh $needs says
 demo: what); builds three programs into target/ (2 to 4 minutes on 2 cores, the first time). Then it runs for about
-demo: $((seconds + 15)) seconds. $promise
+demo: $((seconds + 30)) seconds. $promise
 TEXT
 
 scripts/setup.sh "$needs"
@@ -271,11 +272,13 @@ done
 
 say "starting $farms farms of $each slaves; each also sends the master $upward_rate records a second of its own"
 begun=$(date +%s%N)
+farm_pids=()
 for ((n = 0; n < farms; n++)); do
     gateway=$((n * 2 / farms))
     start "farm-$n" slaves "$bin/gvm-dp" slave --name "farm-$n" --port "$socket" --gateway "$(gateway_at $gateway slaves)" \
         --id $((first + n * each)) --count "$each" --cluster-key-file "$work/cluster.key" \
         --traffic "master=1,payload=$payload,rate=$upward_rate,records=$upward_records"
+    farm_pids+=("$pid")
 done
 for n in 0 1; do
     await "registration of the slaves" "${gateways[$n]}" has_members "gateway-$n" registered "$half"
@@ -318,3 +321,6 @@ table=("$bin/demo-table" --slaves "$slaves" --registered-ms "$registered" --load
 [ -z "$json" ] || table+=(--json "$json")
 echo
 "${table[@]}"
+echo
+# shellcheck source=scripts/demo-pages.sh
+. scripts/demo-pages.sh
