@@ -246,8 +246,8 @@ impl MasterServer {
             channel.must_ring |= taken.ring;
             channel.totals.requests.add(taken.refused as u64);
             channel.totals.failures.add(taken.refused as u64);
-            // A master without room has completions to hand over first: the next poll goes on.
-            self.has_more |= taken.count + taken.refused >= room;
+            // A master without room has answers to wait for, and takes more when they have come.
+            self.has_more |= room > 0 && taken.count + taken.refused >= room;
             for request in &burst[..taken.count] {
                 let request = page_request(channel.client, channel.buffer, request);
                 let accepted = self.master.submit(now, &[request]);

@@ -12,8 +12,9 @@ use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, Gatew
 use lcore::thread::{PortView, View};
 use lcore::watchdog::{Cause, Finding, Stage};
 use lcore::{Clock, LcoreCounters, PoolCounters, StageSamples};
-use lease::LenderCounters;
+use lease::{LenderCounters, LoanCounters};
 use link::RegistrarCounters;
+use master::{MasterCounters, MasterHistograms};
 use port::dpdk::DpdkCounters;
 use port::host::HostCounters;
 use port::udp::UdpCounters;
@@ -30,9 +31,8 @@ use std::path::Path;
 use std::sync::Arc;
 use transport::TransportCounters;
 
-/// Sets of queue pairs over RoCEv2, which `gvm-dp qp` prints, and of masters, which no program runs yet: no process
-/// that serves metrics has them.
-const NOT_SERVED: [&str; 4] = ["RoceCounters", "LoanCounters", "MasterCounters", "MasterHistograms"];
+/// Sets of queue pairs over RoCEv2, which `gvm-dp qp` prints: no process that serves metrics has them.
+const NOT_SERVED: [&str; 1] = ["RoceCounters"];
 
 /// The host of a DPDK port counts in the port's set.
 struct OfDpdk(HostCounters);
@@ -54,7 +54,7 @@ impl CounterSet for OfDpdk {
 /// Every set that gvm-dp has, exposed.
 pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 16] = [
+    let sets: [&dyn CounterSet; 18] = [
         &LcoreCounters::default(),
         &PoolCounters::default(),
         &OutboxCounters::default(),
@@ -65,6 +65,8 @@ pub(crate) fn everything() -> Families {
         &XdpCounters::default(),
         &FarmCounters::default(),
         &LenderCounters::default(),
+        &LoanCounters::default(),
+        &MasterCounters::default(),
         &RecordCounters::default(),
         &TransportCounters::default(),
         &ControlCounters::default(),
@@ -76,6 +78,7 @@ pub(crate) fn everything() -> Families {
         collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
     }
     collect::histograms(&mut text, &FlushHistograms::default(), &[("lcore", "0")]);
+    collect::histograms(&mut text, &MasterHistograms::default(), &[("lcore", "0")]);
     let verdicts = [("redirect_cargo".to_owned(), 1)].into();
     collect::interface(&mut text, &InterfaceStats { name: "eth0".to_owned(), verdicts, ..InterfaceStats::default() });
     let leases = vec![LeaseStats { id: 17, master: 1, units: 2, recalled: 1 }];
