@@ -43,8 +43,10 @@ pub(super) fn run(args: &PageBenchArgs) -> Result<(), Failure> {
     let blocks = memory.blocks();
     let depth = u64::from(args.depth).min(blocks) as u32;
     let mut load = Load { client: &mut client, memory: &memory, depth };
-    let written = load.run(Action::Write, 0..blocks, &bar(blocks, "write"))?;
-    let verified = load.run(Action::Verify, 0..blocks, &bar(blocks, "verify"))?;
+    let mut steps = vec![("write", load.run(Action::Write, 0..blocks, &bar(blocks, "write"))?)];
+    if is_good(&steps) {
+        steps.push(("verify", load.run(Action::Verify, 0..blocks, &bar(blocks, "verify"))?));
+    }
     let until = Instant::now() + Duration::from_nanos(args.duration.0);
     let mut state = run | 1;
     let random = std::iter::from_fn(|| {
@@ -54,10 +56,11 @@ pub(super) fn run(args: &PageBenchArgs) -> Result<(), Failure> {
         state ^= state << 17;
         (Instant::now() < until).then_some(state % blocks)
     });
-    let read = load.run(Action::Read, random, &ProgressBar::hidden())?;
+    if is_good(&steps) {
+        steps.push(("read", load.run(Action::Read, random, &ProgressBar::hidden())?));
+    }
     let state = client.state().map_err(failure)?;
     client.free(&memory.extents).map_err(failure)?;
-    let steps = [("write", &written), ("verify", &verified), ("read", &read)];
     let text = if args.json {
         let steps: Vec<Value> = steps.iter().map(|(name, outcome)| report(name, outcome, block)).collect();
         let extents = memory.extents.len();
@@ -72,7 +75,7 @@ pub(super) fn run(args: &PageBenchArgs) -> Result<(), Failure> {
         steps.iter().for_each(|(name, outcome)| text.push_str(&line(name, outcome, block)));
         text.push_str(&format!(
             "wrong bytes {}; {} requests, {} of them failed\n",
-            verified.wrong_bytes + read.wrong_bytes,
+            steps.iter().map(|(_, outcome)| outcome.wrong_bytes).sum::<u64>(),
             state.requests,
             state.failures
         ));
@@ -141,8 +144,13 @@ fn report(name: &str, outcome: &Outcome, block: u32) -> Value {
     })
 }
 
+/// Whether no request of any step has failed so far. After a failure the other steps make no sense.
+fn is_good(steps: &[(&str, Outcome)]) -> bool {
+    steps.iter().all(|(_, outcome)| outcome.failures() == 0)
+}
+
 /// Wrong bytes and failed requests are an error.
-fn verdict(steps: &[(&str, &Outcome)]) -> Result<(), Failure> {
+fn verdict(steps: &[(&str, Outcome)]) -> Result<(), Failure> {
     for (name, outcome) in steps {
         if let Some((status, count)) = outcome.failed.iter().next() {
             let status = Status::from_number(*status);

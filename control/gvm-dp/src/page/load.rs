@@ -75,7 +75,7 @@ pub(super) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Does something with blocks, as many at a time as the depth says, in the order in which they are named. One that
+    /// Does something with blocks until all are done or a request has failed for good, as many at a time as the depth says, in the order in which they are named. One that
     /// is under way is passed over.
     pub(super) fn run(
         &mut self,
@@ -91,7 +91,9 @@ impl Load<'_> {
         let mut asked: HashMap<u64, (Instant, u32)> = HashMap::new();
         let (begin, mut last) = (Instant::now(), Instant::now());
         loop {
-            while let Some(buffer) = buffers.pop() {
+            while outcome.failed.is_empty()
+                && let Some(buffer) = buffers.pop()
+            {
                 let Some(block) = blocks.by_ref().find(|block| !asked.contains_key(block)) else {
                     buffers.push(buffer);
                     break;
