@@ -75,8 +75,8 @@ pub(super) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Does something with blocks until all are done or a request has failed for good, as many at a time as the depth says, in the order in which they are named. One that
-    /// is under way is passed over.
+    /// Does something with blocks, as many at a time as the depth says, in the order in which they are named. One that
+    /// is under way is passed over. It ends when all are done, or soon after a request has failed for good.
     pub(super) fn run(
         &mut self,
         action: Action,
