@@ -16,7 +16,7 @@ for ((n = 0; n < lenders; n++)); do
     gateway=$((n % 2))
     start "lender-$n" slaves "$bin/gvm-dp" slave --name "lender-$n" --port "$socket" \
         --gateway "$(gateway_at $gateway slaves)" --id $((gateway * shard + 100 + n)) --domain $((n + 1)) --memory 64M \
-        --memory-pages ordinary --keep-free 64M --frames 4096 --cluster-key-file "$work/cluster.key"
+        --memory-pages ordinary --keep-free 0 --frames 4096 --cluster-key-file "$work/cluster.key"
 done
 start pages master "$bin/gvm-dp" master --name pages --id 5 --port "$socket" --gateway "$(gateway_at 0 master)" \
     --gateway "$(gateway_at 1 master)" --socket "$pages_socket" --cluster-key-file "$work/cluster.key"

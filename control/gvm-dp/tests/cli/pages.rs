@@ -12,7 +12,7 @@ const QUICK: [&str; 2] = ["--heartbeat", "100ms"];
 fn lends(place: &Place, gateway: SocketAddr, id: u32) -> Process {
     let (name, domain) = (format!("slave-{id}"), (id + 1).to_string());
     let more = ["--name", &name, "--domain", &domain, "--memory", "128M", "--memory-pages", "ordinary"];
-    place.slave(gateway, id, &[&more[..], &["--keep-free", "64M"], &QUICK].concat())
+    place.slave(gateway, id, &[&more[..], &["--keep-free", "0"], &QUICK].concat())
 }
 
 fn master(place: &Place, gateways: &[SocketAddr], more: &[&str]) -> Process {
@@ -160,7 +160,7 @@ fn a_key_is_shared_by_all_and_a_stranger_gets_no_memory() {
     place.ask(&["key", "new", "--out", key]);
     let (_gateway, address) = place.gateway(&["--key-file", key, "--heartbeat", "100ms"]);
     let gateway = address.to_string();
-    let more = ["--memory", "64M", "--memory-pages", "ordinary", "--keep-free", "64M", "--cluster-key-file", key];
+    let more = ["--memory", "64M", "--memory-pages", "ordinary", "--keep-free", "0", "--cluster-key-file", key];
     let _slave = place.slave(address, 1, &[&more[..], &QUICK].concat());
     place.until_registered("gateway", 1);
     let _master = master(&place, &[address], &["--cluster-key-file", key]);

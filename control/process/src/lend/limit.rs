@@ -6,7 +6,8 @@
 //!
 //! The kernel can have memory available that it gets only by work that makes programs wait (it writes dirty pages to
 //! disk, or scans for pages that nobody uses). So when programs wait for memory, an eighth of what is lent is recalled,
-//! again and again until they do not.
+//! again and again until they do not. A slave that keeps nothing free does not look at that: its host has no other
+//! work.
 
 use common::units::Size;
 use frame::time::SECOND;
@@ -137,7 +138,8 @@ impl Limiter {
     pub fn decide(&mut self, now: Time, look: &Look) -> Option<Change> {
         let whole = self.capacity(look, self.keep_free);
         let edge = self.capacity(look, self.keep_free / 2);
-        let stalled = look.stalled.unwrap_or(0);
+        // Who keeps nothing free has lent all that the host can give: other programs may wait.
+        let stalled = if self.keep_free == 0 { 0 } else { look.stalled.unwrap_or(0) };
         let is_pressed = stalled >= PRESSED;
         let used = look.used.min(self.units);
         // At the first look, and when a person says so, nobody waits for calm. A busy host always waits a little.
@@ -288,6 +290,14 @@ mod tests {
         let silent = Look { stalled: None, ..look(100, 0) };
         assert_eq!(limiter.decide(61 * SECOND, &silent), None);
         assert_eq!(limiter.decide(71 * SECOND, &silent).unwrap().units, 64);
+    }
+
+    #[test]
+    fn who_keeps_nothing_free_lends_however_much_others_wait() {
+        let pressed = |used| Look { stalled: Some(9999), ..look(100, used) };
+        let mut limiter = Limiter::new(64, 0);
+        assert_eq!(limiter.decide(SECOND, &pressed(0)).unwrap().units, 64);
+        assert_eq!(limiter.decide(2 * SECOND, &pressed(40)), None);
     }
 
     #[test]

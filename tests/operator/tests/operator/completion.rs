@@ -86,7 +86,7 @@ fn commands_options_and_their_values_are_offered_at_every_depth() {
     );
     assert_eq!(bash.offers("gvm-dp qp bench --op "), ["fetch-add", "read", "write"]);
     assert_eq!(bash.tab("gvm-dp key derive --role m"), "gvm-dp key derive --role master");
-    assert_eq!(bash.offers("gvm-dp set --reset "), ["early", "hold", "log", "rx-mode", "traffic"]);
+    assert_eq!(bash.offers("gvm-dp set --reset "), ["early", "hold", "keep-free", "log", "rx-mode", "traffic"]);
     assert_eq!(bash.offers("gvm-dp set early "), ["off", "on"]);
     assert_eq!(bash.tab("gvm-dp set rx-mode p"), "gvm-dp set rx-mode polling");
     assert_eq!(bash.tab("gvm-dp --port xdp:l"), "gvm-dp --port xdp:lo");
