@@ -26,6 +26,8 @@
 #   perf/run.sh scrape [--json FILE]                   what scraping and stats cost the poll loop
 #   perf/run.sh tap [--json FILE]                      what an active tap (gvm-dp capture) costs, against none
 #   perf/run.sh tradeoff [--json FILE]                 what a longer hold gives and costs, with a chart
+#   perf/run.sh udp [--json FILE] [--rounds N]         a gateway on sockets: trains of datagrams against single ones,
+#                                                      adaptive waiting against polling, and what is lost
 #   perf/run.sh NAME --quick                           any of these in seconds: the same code, the same checks of what went
 #                                                      through, and figures that mean nothing
 #   perf/run.sh all --quick                            all of them so, which is what CI does
@@ -72,7 +74,7 @@ build() {
 }
 
 # Every benchmark of gvm-bench.
-benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp ring rtt scrape tap tradeoff)
+benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp ring rtt scrape tap tradeoff udp)
 
 # Runs one benchmark, with the programs that it needs beside gvm-bench. A quick run takes those programs from the build
 # of the tests, which CI has anyway.

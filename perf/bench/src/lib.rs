@@ -34,4 +34,5 @@ pub mod stopwatch;
 pub mod svg;
 pub mod tap;
 pub mod tradeoff;
+pub mod udp;
 pub mod unavailable;

@@ -4,7 +4,7 @@
 use bench::conditions::{Machine, Watch};
 use bench::report::Report;
 use bench::{
-    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, ring, rtt, scrape, tap, tradeoff,
+    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, ring, rtt, scrape, tap, tradeoff, udp,
     unavailable,
 };
 use clap::{Parser, Subcommand};
@@ -172,6 +172,15 @@ enum Bench {
         #[arg(long)]
         svg: Option<PathBuf>,
     },
+    /// A gateway on sockets: trains of datagrams against single ones, adaptive waiting against polling, losses
+    Udp {
+        /// Rounds, of which the median counts [default: 9]
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Seconds of each measurement at a fixed rate, of which a round has four [default: 1]
+        #[arg(long, value_parser = seconds)]
+        seconds: Option<Duration>,
+    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -196,6 +205,7 @@ impl Bench {
             Self::Scrape { .. } => "scrape",
             Self::Tap { .. } => "tap",
             Self::Tradeoff { .. } => "tradeoff",
+            Self::Udp { .. } => "udp",
         }
     }
 
@@ -228,6 +238,7 @@ impl Bench {
                 let usual = if quick { "perf/out/tradeoff-quick.svg" } else { "perf/out/tradeoff.svg" };
                 tradeoff::report(&svg.unwrap_or_else(|| usual.into()), quick)
             }
+            Self::Udp { rounds, seconds } => udp::report(rounds, seconds, quick),
         }
     }
 }
