@@ -24,7 +24,8 @@ pages=$pid
 
 # counter NAME SET COUNTER: one counter of a process, of all its lcores.
 counter() {
-    stats "$1" 2>/dev/null | tr -d ' \n' | sed -n "s/.*\"total\":{.*\"$2\":{[^}]*\"$3\":\([0-9]*\).*/\1/p"
+    # Behind the totals stand the same names for each lcore.
+    stats "$1" 2>/dev/null | tr -d ' \n' | sed 's/"lcores":.*//' | sed -n "s/.*\"total\":{.*\"$2\":{[^}]*\"$3\":\([0-9]*\).*/\1/p"
 }
 is_at_least() {
     local found
