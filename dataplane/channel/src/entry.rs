@@ -58,6 +58,10 @@ pub struct ChannelRequest {
 }
 
 impl ChannelRequest {
+    /// A request that no server takes, to fill arrays with.
+    pub const NONE: Self =
+        Self { tag: 0, transfer: Transfer::Read, lane: Lane::Demand, extent: 0, offset: 0, len: 0, buffer: 0 };
+
     /// Its words. An offset in the buffers of 2^48 and more becomes one that no channel has.
     #[inline]
     pub const fn encode(&self) -> [u64; REQUEST_WORDS] {

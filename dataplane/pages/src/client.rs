@@ -6,9 +6,7 @@ use crate::socket::{Came, left, ready, receive, send, timespec};
 use crate::table::Table;
 use crate::work::{Ended, Extent, Work};
 use channel::message::{ClientState, DESCRIPTORS, MOST_EXTENTS, Message, MessageBody};
-use channel::{
-    ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, ClientEnd, Lane, MOST_AT_ONCE, Transfer,
-};
+use channel::{ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, ClientEnd, MOST_AT_ONCE};
 use frame::Shared;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFlags, epoll};
@@ -31,10 +29,6 @@ const LOOK: u32 = 1024;
 
 /// Between two tries to connect to a server whose queue is full.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// An entry that no server takes, for arrays.
-const NONE: ChannelRequest =
-    ChannelRequest { tag: 0, transfer: Transfer::Read, lane: Lane::Demand, extent: 0, offset: 0, len: 0, buffer: 0 };
 
 /// What an application wants of a connection. The server may give less.
 #[derive(Clone, Debug)]
@@ -272,7 +266,7 @@ impl Client {
         let mut posted = 0;
         let mut works = batch.drain(..count);
         while posted < count {
-            let mut burst = [NONE; MOST_AT_ONCE];
+            let mut burst = [ChannelRequest::NONE; MOST_AT_ONCE];
             let mut len = 0;
             for (entry, work) in burst.iter_mut().zip(works.by_ref()) {
                 // There is a slot for each request that the ring has room for.

@@ -8,7 +8,7 @@ use crate::socket::{Came, ready, receive, send};
 use crate::work::Extent;
 use channel::message::{ClientState, MOST_EXTENTS, Message, MessageBody, MessageError, RefusedFor, VERSION};
 use channel::{
-    ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, EXTENT, Lane, MOST_AT_ONCE, ServerEnd, Transfer,
+    ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, EXTENT, MOST_AT_ONCE, ServerEnd, Transfer,
 };
 use frame::shared::WORD;
 use frame::{Hugepages, Shared};
@@ -407,16 +407,7 @@ impl Attended<'_> {
 
     /// Does requests, and says whether there were some.
     fn work(&mut self) -> Result<bool, PagesError> {
-        let none = ChannelRequest {
-            tag: 0,
-            transfer: Transfer::Read,
-            lane: Lane::Demand,
-            extent: 0,
-            offset: 0,
-            len: 0,
-            buffer: 0,
-        };
-        let mut burst = [none; MOST_AT_ONCE];
+        let mut burst = [ChannelRequest::NONE; MOST_AT_ONCE];
         let taken = self.end.take(&mut burst)?;
         if taken.ring {
             ring(&self.bell);
