@@ -56,6 +56,8 @@ pub(crate) struct Room {
 /// A connection.
 pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
+    /// The lcore that it belongs to, once it has a place.
+    pub(crate) lcore: usize,
     /// Its number, and that of its channel in events.
     number: u64,
     /// Process and user.
@@ -76,6 +78,7 @@ impl Connection {
     pub(crate) fn new(socket: OwnedFd, number: u64, who: (u32, u32), now: Time) -> Self {
         Self {
             socket,
+            lcore: 0,
             number,
             who,
             state: State::New,
@@ -114,12 +117,12 @@ impl Connection {
         (!matches!(self.state, State::Open(_))).then_some(self.until)
     }
 
-    /// Takes a message of the application.
+    /// Takes a message of the application. A HELLO gives it to this lcore.
     pub(crate) fn take(
         &mut self,
         message: Result<Message, MessageError>,
         limits: &ApplicationLimits,
-        bells: &Bells,
+        (lcore, bells): (usize, &Bells),
         room: Room,
     ) -> Step {
         let Message { tag, body } = match message {
@@ -142,7 +145,7 @@ impl Connection {
                 Step::Close(Some(answer), "there are as many applications as --clients allows".to_owned())
             }
             (State::New, MessageBody::Hello { capacity, extents, buffers, name }) => {
-                self.name = name;
+                (self.name, self.lcore) = (name, lcore);
                 self.offer_channel(tag, (capacity, extents, buffers), limits, bells)
             }
             (State::Offered(_), MessageBody::Mapped) => self.attach(tag),
@@ -186,7 +189,8 @@ impl Connection {
         let totals = Arc::new(ClientTotals::default());
         match offer.accept(self.number, self.quota, Arc::clone(&totals)) {
             Ok((attachment, watched)) => {
-                let entry = ApplicationEntry::new(self.name.clone(), self.who, self.quota, self.shared, totals);
+                let entry =
+                    ApplicationEntry::new(self.name.clone(), self.who, self.lcore, self.quota, self.shared, totals);
                 (self.watched, self.entry) = (Some(watched), Some(Arc::new(entry)));
                 Step::Command(ServingCommand::Attach(Box::new(attachment)), None)
             }

@@ -25,5 +25,5 @@ mod transfer;
 
 pub use limits::ApplicationLimits;
 pub use register::{ApplicationEntry, Register};
-pub use server::{ApplicationServer, MasterHandle, Stopper};
+pub use server::{ApplicationServer, LcoreEnds, MasterHandle, Stopper};
 pub use socket::{ApplicationSocket, SocketError};

@@ -14,6 +14,8 @@ pub struct ApplicationEntry {
     pub pid: u32,
     /// Its user.
     pub user: u32,
+    /// The lcore that serves it, counted from 0.
+    pub lcore: usize,
     /// The most extents that it may have.
     pub quota: u32,
     /// Bytes of this host that it shares with the master.
@@ -27,11 +29,12 @@ impl ApplicationEntry {
     pub(crate) fn new(
         name: String,
         (pid, user): (u32, u32),
+        lcore: usize,
         quota: u32,
         shared: u64,
         totals: Arc<ClientTotals>,
     ) -> Self {
-        Self { name, pid, user, quota, shared, totals, extents: AtomicU32::new(0) }
+        Self { name, pid, user, lcore, quota, shared, totals, extents: AtomicU32::new(0) }
     }
 
     /// Extents that it has.

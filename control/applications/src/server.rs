@@ -30,7 +30,7 @@ const SPARE: usize = 16;
 /// How soon commands that found no room are tried again.
 const RETRY: Time = MILLISECOND;
 
-/// What the lcore tells.
+/// What an lcore tells.
 enum Told {
     Serving(ServingEvent),
     Master(MasterEvent),
@@ -70,25 +70,35 @@ impl Stopper {
 
 /// Where a master's lcore leaves its events. None of it blocks the lcore.
 pub struct MasterHandle {
+    lcore: usize,
     orders: Arc<Orders>,
-    told: mpsc::Sender<Told>,
+    told: mpsc::Sender<(usize, Told)>,
+}
+
+/// The server's ends of one lcore: it has a master of its own.
+#[derive(Clone)]
+pub struct LcoreEnds {
+    /// What the lcore sleeps on.
+    pub bells: Bells,
+    /// Its mailbox.
+    pub commands: Sender<ServingCommand>,
 }
 
 impl MasterHandle {
     /// For [`Master::new`](master::Master::new).
     pub fn master_events(&self) -> impl FnMut(MasterEvent) + Send + 'static {
-        let (told, orders) = (self.told.clone(), Arc::clone(&self.orders));
-        move |event| tell(&told, &orders, Told::Master(event))
+        let (told, orders, lcore) = (self.told.clone(), Arc::clone(&self.orders), self.lcore);
+        move |event| tell(&told, &orders, (lcore, Told::Master(event)))
     }
 
     /// For [`MasterServer::new`](master::MasterServer::new).
     pub fn serving_events(&self) -> impl FnMut(ServingEvent) + Send + 'static {
-        let (told, orders) = (self.told.clone(), Arc::clone(&self.orders));
-        move |event| tell(&told, &orders, Told::Serving(event))
+        let (told, orders, lcore) = (self.told.clone(), Arc::clone(&self.orders), self.lcore);
+        move |event| tell(&told, &orders, (lcore, Told::Serving(event)))
     }
 }
 
-fn tell(told: &mpsc::Sender<Told>, orders: &Orders, event: Told) {
+fn tell(told: &mpsc::Sender<(usize, Told)>, orders: &Orders, event: (usize, Told)) {
     // Nobody listens only when the process is ending.
     if told.send(event).is_ok() {
         orders.wake();
@@ -101,12 +111,12 @@ pub struct ApplicationServer {
     limits: ApplicationLimits,
     clock: Clock,
     orders: Arc<Orders>,
-    told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<(usize, Told)>,
     register: Register,
 }
 
 impl ApplicationServer {
-    /// A server on this socket, and where the master's lcore leaves its events.
+    /// A server on this socket, and where each of the lcores, at least one, leaves the events of its master.
     ///
     /// # Errors
     /// The kernel has no descriptor left. The error is the kernel's.
@@ -114,14 +124,16 @@ impl ApplicationServer {
         socket: &ApplicationSocket,
         limits: ApplicationLimits,
         clock: Clock,
-    ) -> io::Result<(Self, MasterHandle)> {
+        lcores: usize,
+    ) -> io::Result<(Self, Vec<MasterHandle>)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let orders = Orders { stop: AtomicBool::new(false), leaving: AtomicBool::new(false), wake };
         let listener = socket.listener().try_clone_to_owned()?;
         let (tell, told) = mpsc::channel();
         let orders = Arc::new(orders);
-        let handle = MasterHandle { orders: Arc::clone(&orders), told: tell };
-        Ok((Self { listener, limits, clock, orders, told, register: Register::default() }, handle))
+        let handle = |lcore| MasterHandle { lcore, orders: Arc::clone(&orders), told: tell.clone() };
+        let handles = (0..lcores).map(handle).collect();
+        Ok((Self { listener, limits, clock, orders, told, register: Register::default() }, handles))
     }
 
     /// Which applications there are.
@@ -134,24 +146,24 @@ impl ApplicationServer {
         Stopper(Arc::clone(&self.orders))
     }
 
-    /// Serves until it is stopped. `bells` is what the lcore sleeps on, and `commands` its mailbox.
-    pub fn run(self, bells: &Bells, commands: &Sender<ServingCommand>) {
+    /// Serves until it is stopped. `lcores` are as many as the server was made for. An application belongs to one of
+    /// them, the one that had the fewest applications when it came.
+    pub fn run(self, lcores: &[LcoreEnds]) {
         let mut running = Running {
             limits: self.limits,
             clock: self.clock,
-            bells,
-            commands,
+            lcores,
             register: self.register,
             connections: BTreeMap::new(),
             clients: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: lcores.iter().map(|_| VecDeque::new()).collect(),
             next: 0,
             leaving: false,
         };
         while !self.orders.stop.load(Ordering::Acquire) {
             running.leaving = self.orders.leaving.load(Ordering::Acquire);
-            while let Ok(event) = self.told.try_recv() {
-                running.event(event);
+            while let Ok((lcore, event)) = self.told.try_recv() {
+                running.event(lcore, event);
             }
             running.send_away_the_slow();
             running.flush();
@@ -164,41 +176,56 @@ impl ApplicationServer {
 struct Running<'a> {
     limits: ApplicationLimits,
     clock: Clock,
-    bells: &'a Bells,
-    commands: &'a Sender<ServingCommand>,
+    lcores: &'a [LcoreEnds],
     register: Register,
     connections: BTreeMap<u64, Connection>,
-    /// The connection of each client of the master.
-    clients: BTreeMap<ClientId, u64>,
-    /// Commands that found no room in the lcore's mailbox.
-    waiting: VecDeque<ServingCommand>,
+    /// The connection of each client of the master of each lcore.
+    clients: BTreeMap<(usize, ClientId), u64>,
+    /// For each lcore, commands that found no room in its mailbox.
+    waiting: Vec<VecDeque<ServingCommand>>,
     next: u64,
     leaving: bool,
 }
 
 impl Running<'_> {
-    fn command(&mut self, command: ServingCommand) {
-        self.waiting.push_back(command);
+    fn command(&mut self, lcore: usize, command: ServingCommand) {
+        if let Some(waiting) = self.waiting.get_mut(lcore) {
+            waiting.push_back(command);
+        }
         self.flush();
     }
 
     fn flush(&mut self) {
-        while let Some(command) = self.waiting.pop_front() {
-            if let Err(command) = self.commands.try_send(command) {
-                // A closed mailbox is an lcore that has ended: the process ends, too.
-                if !self.commands.is_closed() {
-                    self.waiting.push_front(command);
+        for (LcoreEnds { commands, .. }, waiting) in self.lcores.iter().zip(&mut self.waiting) {
+            while let Some(command) = waiting.pop_front() {
+                if let Err(command) = commands.try_send(command) {
+                    // A closed mailbox is an lcore that has ended: the process ends, too.
+                    if !commands.is_closed() {
+                        waiting.push_front(command);
+                    }
+                    break;
                 }
-                return;
             }
         }
+    }
+
+    /// How many applications an lcore has.
+    fn places(&self, lcore: usize) -> usize {
+        let is_there = |connection: &&Connection| connection.has_place() && connection.lcore == lcore;
+        self.connections.values().filter(is_there).count()
+    }
+
+    /// The lcore with the fewest applications.
+    fn least(&self) -> usize {
+        (0..self.lcores.len()).min_by_key(|lcore| self.places(*lcore)).unwrap_or(0)
     }
 
     /// Sleeps until there is something to do, and does what sockets have.
     fn wait(&mut self, listener: BorrowedFd<'_>, orders: &Orders) {
         let now = self.clock.now();
         let deadline = self.connections.values().filter_map(Connection::deadline).min();
-        let retry = (!self.waiting.is_empty()).then_some(now + RETRY);
+        let is_waiting = self.waiting.iter().any(|waiting| !waiting.is_empty());
+        let retry = is_waiting.then_some(now + RETRY);
         let until = deadline.into_iter().chain(retry).min();
         let timeout = until.map(|until| {
             let left = until.saturating_sub(now);
@@ -248,9 +275,12 @@ impl Running<'_> {
         for _ in 0..AT_ONCE {
             let served = self.connections.values().filter(|connection| connection.has_place()).count();
             let room = Room { is_full: served >= usize::from(self.limits.clients), leaving: self.leaving };
+            let least = self.least();
             let Some(connection) = self.connections.get_mut(&number) else { return };
+            let lcore = if connection.has_place() { connection.lcore } else { least };
+            let Some(LcoreEnds { bells, .. }) = self.lcores.get(lcore) else { return };
             let step = match transfer::receive(&connection.socket) {
-                Incoming::Message(message) => connection.take(message, &self.limits, self.bells, room),
+                Incoming::Message(message) => connection.take(message, &self.limits, (lcore, bells), room),
                 Incoming::Nothing => return,
                 Incoming::Closed => Step::Close(None, "it has closed its socket".to_owned()),
             };
@@ -262,7 +292,8 @@ impl Running<'_> {
         match step {
             Step::Answer(message) => self.answer(number, &message),
             Step::Command(command, answer) => {
-                self.command(command);
+                let lcore = self.connections.get(&number).map_or(0, |connection| connection.lcore);
+                self.command(lcore, command);
                 if let Some(message) = answer {
                     self.answer(number, &message);
                 }
@@ -297,8 +328,8 @@ impl Running<'_> {
         let Some(connection) = self.connections.remove(&number) else { return };
         self.register.remove(number);
         if let Some(client) = connection.client() {
-            self.clients.remove(&client);
-            self.command(ServingCommand::Detach(client));
+            self.clients.remove(&(connection.lcore, client));
+            self.command(connection.lcore, ServingCommand::Detach(client));
             tracing::info!("{} is gone: {why}", connection.describe());
         } else {
             tracing::warn!("{} got no channel: {why}", connection.describe());
@@ -316,23 +347,23 @@ impl Running<'_> {
         }
     }
 
-    fn event(&mut self, event: Told) {
+    fn event(&mut self, lcore: usize, event: Told) {
         match event {
-            Told::Serving(ServingEvent::Attached(number, client)) => self.attached(number, client),
+            Told::Serving(ServingEvent::Attached(number, client)) => self.attached(lcore, number, client),
             Told::Serving(ServingEvent::Broken(client, why)) => {
-                if let Some(number) = self.clients.get(&client).copied() {
+                if let Some(number) = self.clients.get(&(lcore, client)).copied() {
                     self.close(number, &why.to_string());
                 }
             }
-            Told::Master(event) => self.master_event(event),
+            Told::Master(event) => self.master_event(lcore, event),
         }
     }
 
-    fn attached(&mut self, number: u64, client: Option<ClientId>) {
+    fn attached(&mut self, lcore: usize, number: u64, client: Option<ClientId>) {
         let Some(connection) = self.connections.get_mut(&number) else {
             // It went meanwhile.
             if let Some(client) = client {
-                self.command(ServingCommand::Detach(client));
+                self.command(lcore, ServingCommand::Detach(client));
             }
             return;
         };
@@ -346,28 +377,30 @@ impl Running<'_> {
                     connection.describe()
                 );
             }
-            self.clients.insert(client, number);
+            self.clients.insert((lcore, client), number);
         }
         self.step(number, step);
     }
 
-    /// The connection of a client.
-    fn of(&mut self, client: ClientId) -> Option<(u64, &mut Connection)> {
-        let number = *self.clients.get(&client)?;
+    /// The connection of a client of an lcore.
+    fn of(&mut self, lcore: usize, client: ClientId) -> Option<(u64, &mut Connection)> {
+        let number = *self.clients.get(&(lcore, client))?;
         Some((number, self.connections.get_mut(&number)?))
     }
 
-    fn master_event(&mut self, event: MasterEvent) {
+    fn master_event(&mut self, lcore: usize, event: MasterEvent) {
+        // Masters of several lcores tell the same of a gateway: each says which one it is.
+        let who = if self.lcores.len() > 1 { format!("lcore {lcore}: ") } else { String::new() };
         match event {
             MasterEvent::Allocated { client, tag, extents } => {
-                if let Some((number, connection)) = self.of(client)
+                if let Some((number, connection)) = self.of(lcore, client)
                     && let Some(step) = connection.allocated(tag, Ok(extents))
                 {
                     self.step(number, step);
                 }
             }
             MasterEvent::NotAllocated { client, tag, why } => {
-                if let Some((number, connection)) = self.of(client)
+                if let Some((number, connection)) = self.of(lcore, client)
                     && let Some(step) = connection.allocated(tag, Err(refusal(why)))
                 {
                     self.step(number, step);
@@ -375,21 +408,21 @@ impl Running<'_> {
             }
             MasterEvent::ExtentLost { client, extent, loss } => {
                 let status: ChannelStatus = channel_status(PageStatus::from(loss));
-                if let Some((number, _)) = self.of(client) {
+                if let Some((number, _)) = self.of(lcore, client) {
                     self.answer(number, &Connection::lost(extent, status));
                 }
             }
             MasterEvent::ExtentRecalled { client, extent, until } => {
                 let within = until.saturating_sub(self.clock.now());
-                if let Some((number, _)) = self.of(client) {
+                if let Some((number, _)) = self.of(lcore, client) {
                     self.answer(number, &Connection::recalled(extent, within));
                 }
             }
             MasterEvent::ClientAdded(..) | MasterEvent::BufferAdded(..) | MasterEvent::ClientRemoved(_) => {}
-            MasterEvent::SlaveConnected { .. } => tracing::info!("{event}"),
-            MasterEvent::Gateway(_, ref of_gateway) if is_good(of_gateway) => tracing::info!("{event}"),
+            MasterEvent::SlaveConnected { .. } => tracing::info!("{who}{event}"),
+            MasterEvent::Gateway(_, ref of_gateway) if is_good(of_gateway) => tracing::info!("{who}{event}"),
             MasterEvent::Gateway(..) | MasterEvent::SlaveRefused { .. } | MasterEvent::SlaveLost { .. } => {
-                tracing::warn!("{event}");
+                tracing::warn!("{who}{event}");
             }
         }
     }

@@ -95,3 +95,29 @@ fn a_master_that_is_about_to_stop_says_so_and_its_end_is_seen() {
     });
     assert!(matches!(client.allocate(1, false), Err(PagesError::ServerGone)));
 }
+
+#[test]
+fn each_application_belongs_to_the_lcore_with_the_fewest() {
+    let world = World::with_lcores("lcores", 2);
+    let mut clients: Vec<Client> = (0..3).map(|number| world.connect(&format!("c{number}")).unwrap()).collect();
+    let lcores = || world.register.list().iter().map(|entry| entry.lcore).collect::<Vec<_>>();
+    assert_eq!(lcores(), [0, 1, 0]);
+    // The limit is that of the process, and each lcore serves its own.
+    assert_eq!(refusal(world.connect("late").unwrap_err()), (RefusedFor::CLIENTS, 3));
+    for (tag, client) in clients.iter_mut().enumerate() {
+        assert_eq!(read(client, tag as u64), Status::NO_SUCH_EXTENT);
+        assert_eq!(refusal(client.allocate(1, false).unwrap_err()), (RefusedFor::NO_MEMORY, 0));
+    }
+    // Two go from lcore 0, so that the next ones come there.
+    clients.remove(2);
+    clients.remove(0);
+    until("free places", || world.names() == ["c1"]);
+    for name in ["next", "after"] {
+        clients.push(world.connect(name).unwrap());
+    }
+    assert_eq!(lcores(), [1, 0, 0]);
+    // The client of lcore 1 has the number of one of lcore 0: one that goes does not take the other with it.
+    drop(clients.remove(0));
+    until("its end", || world.names() == ["next", "after"]);
+    assert_eq!(read(&mut clients[0], 9), Status::NO_SUCH_EXTENT);
+}

@@ -1,10 +1,13 @@
 //! A server with a master that has no slaves, each on a thread of its own.
 
-use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket, Register, Stopper};
+use applications::{
+    ApplicationLimits, ApplicationServer, ApplicationSocket, LcoreEnds, MasterHandle, Register, Stopper,
+};
 use frame::{Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role};
+use lcore::Clock;
 use lcore::bells::Bells;
-use lcore::{Clock, mailbox};
-use master::{Master, MasterConfig, MasterServer};
+use lcore::mailbox::{self, Receiver};
+use master::{Master, MasterConfig, MasterServer, ServingCommand};
 use pages::{Client, ClientOptions, PagesError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,43 +30,30 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start(name: &str) -> Self {
+        Self::with_lcores(name, 1)
+    }
+
+    /// With a master on each of so many lcores.
+    pub(crate) fn with_lcores(name: &str, lcores: u16) -> Self {
         let directory = std::env::temp_dir().join(format!("gvm-applications-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("m.pages");
         let socket = ApplicationSocket::bind(&path, None).unwrap();
         let clock = Clock::start();
-        let (server, handle) = ApplicationServer::new(&socket, LIMITS, clock).unwrap();
-        let bells = Bells::new().unwrap();
-        let (commands, mut orders) = mailbox::mailbox_with(64, Arc::new(bells.clone()));
+        let (server, handles) = ApplicationServer::new(&socket, LIMITS, clock, lcores.into()).unwrap();
         let (stopper, register) = (server.stopper(), server.register().clone());
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let lcore = std::thread::spawn(move || {
-            let gateway = Peer::socket(PortId(0), "192.0.2.1:9999".parse().unwrap());
-            let config = MasterConfig {
-                clients: LIMITS.clients,
-                requests: 256,
-                // Nobody lends anything here: it says so soon.
-                allocate_within: 20_000_000,
-                ..MasterConfig::new(1, vec![gateway])
-            };
-            let master = Master::new(config, clock.now(), handle.master_events()).unwrap();
-            let mut serving = MasterServer::new(master, LIMITS.clients, handle.serving_events());
-            let pool = PoolConfig { frames: 256, chunk: 2048, hugepages: Hugepages::Never, reserve: 16 };
-            let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
-            while !stopped.load(Ordering::Acquire) {
-                let now = clock.now();
-                while let Some(order) = orders.try_recv() {
-                    serving.command(now, order, &mut out);
-                }
-                serving.advance(now, &mut out);
-                while out.queue(PortId(0)).is_some_and(|queue| queue.take().is_some()) {}
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        });
-        let server = std::thread::spawn(move || server.run(&bells, &commands));
-        Self { directory, path, stopper, register, stop, threads: vec![lcore, server], _socket: socket }
+        let (mut threads, mut ends) = (Vec::new(), Vec::new());
+        for handle in handles {
+            let bells = Bells::new().unwrap();
+            let (commands, orders) = mailbox::mailbox_with(64, Arc::new(bells.clone()));
+            ends.push(LcoreEnds { bells, commands });
+            let stopped = Arc::clone(&stop);
+            threads.push(std::thread::spawn(move || serve(&handle, clock, orders, &stopped)));
+        }
+        threads.push(std::thread::spawn(move || server.run(&ends)));
+        Self { directory, path, stopper, register, stop, threads, _socket: socket }
     }
 
     pub(crate) fn options(name: &str) -> ClientOptions {
@@ -77,6 +67,31 @@ impl World {
     /// The names of the applications that have a channel.
     pub(crate) fn names(&self) -> Vec<String> {
         self.register.list().iter().map(|entry| entry.name.clone()).collect()
+    }
+}
+
+/// A master that polls until it is stopped.
+fn serve(handle: &MasterHandle, clock: Clock, mut orders: Receiver<ServingCommand>, stopped: &AtomicBool) {
+    let gateway = Peer::socket(PortId(0), "192.0.2.1:9999".parse().unwrap());
+    let config = MasterConfig {
+        clients: LIMITS.clients,
+        requests: 256,
+        // Nobody lends anything here: it says so soon.
+        allocate_within: 20_000_000,
+        ..MasterConfig::new(1, vec![gateway])
+    };
+    let master = Master::new(config, clock.now(), handle.master_events()).unwrap();
+    let mut serving = MasterServer::new(master, LIMITS.clients, handle.serving_events());
+    let pool = PoolConfig { frames: 256, chunk: 2048, hugepages: Hugepages::Never, reserve: 16 };
+    let mut out = Outbox::new(Pool::new(pool).unwrap(), 1);
+    while !stopped.load(Ordering::Acquire) {
+        let now = clock.now();
+        while let Some(order) = orders.try_recv() {
+            serving.command(now, order, &mut out);
+        }
+        serving.advance(now, &mut out);
+        while out.queue(PortId(0)).is_some_and(|queue| queue.take().is_some()) {}
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{MasterControl, RoleControl};
 use api::stats::KEY_FINGERPRINT;
-use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket};
+use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket, LcoreEnds};
 use common::exit::Failure;
 use frame::{Peer, PortId};
 use host::privilege::Thread;
@@ -57,7 +57,10 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
         extents: u32::try_from(config.quota).unwrap_or(u32::MAX),
     };
     let failed = |error: std::io::Error| Failure::Machine(format!("cannot take applications: {error}"));
-    let (server, handle) = ApplicationServer::new(&socket, limits, clock).map_err(failed)?;
+    let (server, mut handles) = ApplicationServer::new(&socket, limits, clock, 1).map_err(failed)?;
+    let Some(handle) = handles.pop() else {
+        return Err(Failure::Internal("no lcore is served".to_owned()));
+    };
     let bells = Bells::new().map_err(failed)?;
     let mbits = ports.devices().next().map(|device| device.stats(clock.now()).link_mbits);
     let speed_class = config.common.ports.first().map_or(SpeedClass::UNKNOWN, |port| speed_of(port, mbits));
@@ -132,7 +135,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
         if let Err(failure) = confinement.enter(Thread::Applications, CapabilitySet::empty()) {
             return tracing::error!("no application is served: {failure}");
         }
-        server.run(&bells, &to_lcore);
+        server.run(&[LcoreEnds { bells, commands: to_lcore }]);
     };
     let thread = std::thread::Builder::new().name("applications".to_owned()).spawn(serve).map_err(failed)?;
     let role = RoleControl::Master(Box::new(MasterControl::new(commands, (stopper, thread), register, view)));
