@@ -23,6 +23,19 @@ pub trait Role {
     /// The latest time at which [`Role::advance`] has work, if nothing arrives until then.
     fn deadline(&self) -> Option<Time>;
 
+    /// The longest time, in nanoseconds, for which the lcore may stay away between two polls although packets come. It
+    /// does so where each look for packets is expensive, and then takes several at once. 0: it may not.
+    fn may_stay_away(&self) -> u64 {
+        0
+    }
+
+    /// From now on the lcore stays away for about `ns` nanoseconds between two polls; 0: it polls all the time, or
+    /// sleeps until something comes. What falls due while it is away should leave before, and what a poll brings may
+    /// have waited as long as this.
+    fn stays_away(&mut self, ns: u64) {
+        let _ = ns;
+    }
+
     /// Takes one message of the mailbox.
     fn command(&mut self, now: Time, command: Self::Command, out: &mut Outbox);
 

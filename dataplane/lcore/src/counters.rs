@@ -39,9 +39,11 @@ frame::counters! {
         control_dropped_no_registrar: drop,
         /// The most datagrams that waited for one port's TX ring.
         tx_backlog_high_water: gauge,
-        /// Times the lcore slept.
+        /// Times the lcore slept until a packet, a message or a deadline came.
         sleeps,
-        /// Nanoseconds asleep.
+        /// Times the lcore napped: it stayed away for a moment, so that the next poll finds several packets.
+        naps,
+        /// Nanoseconds asleep, naps included.
         asleep_ns,
         /// Packets lost before a port saw them, as far as the devices say; refreshed every 256 polls.
         rx_lost,

@@ -13,6 +13,7 @@
 //! | [`poll`] | one poll: mailbox, receive, advance, transmit |
 //! | [`counters`] | the counters of an lcore |
 //! | [`tap`] | copies of datagrams for an observer |
+//! | [`nap`] | when an lcore on sockets stays away for a moment, and for how long |
 //! | [`wait`] | polling, or sleeping after a run of empty polls |
 //! | [`thread`] | an lcore on a pinned thread of its own |
 //! | [`watchdog`] | finds lcores that stand still, and where they stand |
@@ -24,6 +25,7 @@ pub mod cores;
 pub mod counters;
 pub mod mail;
 pub mod mailbox;
+pub mod nap;
 pub mod poll;
 mod pulse;
 mod sync;

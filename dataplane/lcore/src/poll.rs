@@ -89,6 +89,8 @@ pub struct Lcore<R: Role, P: Port> {
     /// Free frames below which a TX backlog pauses receiving.
     pool_low: u32,
     receiving: bool,
+    /// Each look of any port for packets is a system call.
+    asks_the_kernel: bool,
     last: Option<(Time, Polled)>,
     /// Empty polls in a row, with nothing waiting for a TX ring.
     quiet: u32,
@@ -112,6 +114,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
     ) -> Self {
         assert!(ports.iter().enumerate().all(|(i, port)| usize::from(port.id().0) == i), "ports are numbered from 0");
         let capacity = pool.capacity();
+        let asks_the_kernel = !ports.is_empty() && ports.iter().all(Port::asks_the_kernel);
         Self {
             index,
             role,
@@ -126,6 +129,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
             // The default reserve of a pool, and a burst on top of it.
             pool_low: (capacity / 4).min(256) + (capacity / 8).min(BURST as u32),
             receiving: true,
+            asks_the_kernel,
             last: None,
             quiet: 0,
             tap: None,
@@ -328,6 +332,34 @@ impl<R: Role, P: Port> Lcore<R, P> {
     /// When the lcore must be polled at the latest; `None` when only a packet or a message can give it work.
     pub fn deadline(&self) -> Option<Time> {
         self.role.deadline()
+    }
+
+    /// For how long the lcore may stay away although packets come; 0 unless a look for them is expensive.
+    #[inline]
+    pub(crate) fn may_stay_away(&self) -> u64 {
+        if !self.asks_the_kernel || !self.receiving || self.role.is_drained() { 0 } else { self.role.may_stay_away() }
+    }
+
+    /// Whether a poll with this result took everything that had come, and nothing waits to be sent.
+    pub(crate) fn has_caught_up(&self, polled: Polled) -> bool {
+        polled.received < BURST
+            && polled.commands == 0
+            && self.tx_waiting() == 0
+            && !self.outbox.has_control()
+            && !self.ports.iter().any(Port::has_received)
+    }
+
+    /// The time of the last poll.
+    #[inline]
+    pub(crate) fn polled_at(&self) -> Time {
+        self.last.map_or(0, |(began, _)| began)
+    }
+
+    /// The lcore was away for this time since its last poll. That time is not part of the poll's duration.
+    pub(crate) fn was_away(&mut self, ns: u64) {
+        if let Some((began, _)) = &mut self.last {
+            *began = began.saturating_add(ns);
+        }
     }
 
     /// Its place among the process's lcores.

@@ -4,11 +4,16 @@
 //! mailbox's doorbell, never past the role's deadline. Timer slack is 1 ns: with the default of 50 us, a sleep of 20 us
 //! takes 80.
 //!
+//! On sockets every look for packets is a system call. If packets come so often that no sleep pays, the lcore *naps*
+//! there ([`crate::nap`]): after a poll that took all that had come, it stays away for a moment, and the next poll
+//! finds several packets. No descriptor ends a nap, because each packet would.
+//!
 //! The order before sleep: arm the mailbox and the role's own sources of work, poll everything once more, compute the
 //! deadline, sleep. The last poll finds whatever came before it; whatever comes later makes a descriptor readable or
 //! rings the bell.
 
 use crate::clock::Clock;
+use crate::nap::Naps;
 use crate::poll::{Lcore, Polled};
 use arrayvec::ArrayVec;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
@@ -91,6 +96,9 @@ const MOST_DESCRIPTORS: usize = 16;
 pub struct Waiter {
     mode: RxMode,
     empty: u32,
+    naps: Naps,
+    /// What the role knows of naps: the last value of [`Role::stays_away`].
+    told: u64,
 }
 
 impl Waiter {
@@ -98,7 +106,7 @@ impl Waiter {
     pub fn new(mode: RxMode) -> Self {
         // If this fails, sleeps are longer than requested, and nothing else is wrong.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        Self { mode, empty: 0 }
+        Self { mode, empty: 0, naps: Naps::default(), told: 0 }
     }
 
     /// Sets another way of waiting from now on.
@@ -109,6 +117,14 @@ impl Waiter {
 
     /// Waits as the mode says, after a poll that did `polled`.
     pub fn after<R: Role, P: Port>(&mut self, lcore: &mut Lcore<R, P>, polled: Polled, clock: &Clock) {
+        let nap = if self.mode == RxMode::Adaptive { self.nap_after(lcore, polled) } else { None };
+        if let Some(length) = nap {
+            self.empty = 0;
+            return self.nap(lcore, clock, length);
+        }
+        if std::mem::take(&mut self.told) != 0 {
+            lcore.role_mut().stays_away(0);
+        }
         if self.mode == RxMode::Polling || !polled.is_empty() {
             self.empty = 0;
             if polled.is_empty() {
@@ -124,6 +140,33 @@ impl Waiter {
         } else {
             self.sleep(lcore, clock);
         }
+    }
+
+    /// For how long the lcore stays away now, and for how long in all, if it does.
+    #[inline]
+    fn nap_after<R: Role, P: Port>(&mut self, lcore: &Lcore<R, P>, polled: Polled) -> Option<(u64, u64)> {
+        let longest = lcore.may_stay_away();
+        if longest == 0 {
+            return None;
+        }
+        let length = self.naps.length(lcore.polled_at(), polled.received, longest)?;
+        lcore.has_caught_up(polled).then_some((length, longest))
+    }
+
+    /// Stays away for a moment, whatever comes. The role must know before its last poll, so that it sends what falls
+    /// due meanwhile: if it does not know, there is another poll first.
+    fn nap<R: Role, P: Port>(&mut self, lcore: &mut Lcore<R, P>, clock: &Clock, (length, longest): (u64, u64)) {
+        if self.told != longest {
+            self.told = longest;
+            return lcore.role_mut().stays_away(longest);
+        }
+        let now = clock.now();
+        let _ = poll(&mut [], Some(&timespec(length)));
+        let took = clock.now().saturating_sub(now);
+        self.naps.woke(length, took);
+        lcore.was_away(took);
+        lcore.counters().naps.add(1);
+        lcore.counters().asleep_ns.add(took);
     }
 
     fn sleep<R: Role, P: Port>(&mut self, lcore: &mut Lcore<R, P>, clock: &Clock) {
@@ -174,9 +217,13 @@ fn sleep_on<R: Role, P: Port>(lcore: &Lcore<R, P>, now: Time) {
     announced &= !lcore.control_waits();
     let longest = if announced { LONGEST_SLEEP } else { NAP };
     let until = lcore.deadline().map_or(longest, |deadline| deadline.saturating_sub(now).min(longest));
-    let timeout = Timespec { tv_sec: (until / SECOND) as i64, tv_nsec: (until % SECOND) as i64 };
+    let timeout = timespec(until);
     // Interrupted by a signal, or out of kernel memory: the caller polls, and sleeps again.
     let _ = poll(&mut fds, Some(&timeout));
+}
+
+fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / SECOND) as i64, tv_nsec: (ns % SECOND) as i64 }
 }
 
 #[cfg(test)]

@@ -80,6 +80,10 @@ impl Port for AnyPort {
         each!(self, port => port.has_received())
     }
 
+    fn asks_the_kernel(&self) -> bool {
+        each!(self, port => port.asks_the_kernel())
+    }
+
     fn frames_held(&self) -> usize {
         each!(self, port => port.frames_held())
     }

@@ -103,6 +103,12 @@ pub trait Port {
         false
     }
 
+    /// Whether every look for packets is a system call, also one that finds nothing. An lcore that has only such ports
+    /// may stay away for a moment, so that the next look finds several packets.
+    fn asks_the_kernel(&self) -> bool {
+        false
+    }
+
     /// Frames of the lcore's pool that the port or its device owns (fill, rx, tx and completion rings).
     fn frames_held(&self) -> usize;
 

@@ -5,6 +5,7 @@ use crate::support;
 use frame::time::FOREVER;
 use frame::{Class, Role};
 use gateway::{GatewayCommand, GatewayConfig};
+use proptest::prelude::*;
 use support::*;
 use wire::HEADER_LEN;
 
@@ -114,6 +115,85 @@ fn hold_is_kept_to_the_nanosecond_and_counted_from_the_first_record() {
     assert_eq!((holds.snapshot().sum, sizes.snapshot().sum), (2 * HOLD, 3));
     let counts = sizes.snapshot().buckets.into_iter().map(|bucket| bucket.count);
     assert_eq!(counts.take(3).collect::<Vec<_>>(), [1, 1, 0], "one datagram of one record, one of two");
+}
+
+#[test]
+fn hold_is_shorter_while_the_lcore_stays_away() {
+    let mut rig = Rig::with_nodes(config());
+    rig.gateway.stays_away(HOLD / 8);
+    rig.receive_one(master(1), &cargo(17, 1, 0, 10));
+    // The record is up to an eighth old, and the next look after the deadline may be an eighth later.
+    assert_eq!(rig.gateway.deadline(), Some(START + HOLD * 3 / 4));
+    rig.advance(HOLD * 3 / 4 - 1);
+    assert_eq!(rig.sent(), []);
+    rig.advance(1);
+    assert_eq!(rig.sent_bytes(), [(slave(17), cargo(17, 1, 0, 10))]);
+    // An absence of half the hold and more leaves nothing: one poll aggregates what it received.
+    rig.gateway.stays_away(HOLD);
+    let (a, b) = (cargo(17, 1, 1, 10), cargo(17, 2, 2, 10));
+    rig.receive(&[(master(1), &a), (master(2), &b)]);
+    rig.advance(0);
+    assert_eq!(rig.sent_bytes(), [(slave(17), [a, b].concat())]);
+    assert_eq!(rig.counts()["flush.flush_hold"], 2);
+    rig.gateway.stays_away(0);
+    rig.receive_one(master(1), &cargo(17, 1, 3, 10));
+    assert_eq!(rig.gateway.deadline(), Some(rig.now + HOLD));
+}
+
+#[test]
+fn the_lcore_may_stay_away_for_a_hold_but_not_for_long_and_not_in_a_drain() {
+    for (hold, longest) in [(0, 0), (HOLD, HOLD), (FOREVER, 100_000)] {
+        let mut rig = Rig::with_nodes(GatewayConfig { hold, ..config() });
+        assert_eq!(rig.gateway.may_stay_away(), longest);
+        rig.command(GatewayCommand::Drain);
+        assert_eq!(rig.gateway.may_stay_away(), 0);
+    }
+}
+
+proptest! {
+    /// However the lcore stays away, no record leaves later than its hold after it came, be it still in the socket at
+    /// first. Only if the absences are longer than the hold, the next look is the earliest time.
+    #[test]
+    fn no_record_is_older_than_its_hold_although_the_lcore_stays_away(
+        away in 0..=HOLD,
+        arrivals in prop::collection::vec((0..HOLD, 16u32..48), 1..200),
+        jitter in prop::collection::vec(0..HOLD, 1..50),
+    ) {
+        let mut rig = Rig::with_nodes(config());
+        rig.gateway.stays_away(away);
+        let mut came = std::collections::HashMap::new();
+        let (mut at, mut last) = (START, START);
+        let times = arrivals.iter().map(|(after, slave)| { at += after / 16; (at, *slave) }).collect::<Vec<_>>();
+        let mut waiting = times.iter().enumerate().peekable();
+        let mut jitter = jitter.iter().cycle();
+        while waiting.peek().is_some() || rig.held() != (0, 0) {
+            // An absence is never longer than the lcore said.
+            let absence = away.min(away / 2 + jitter.next().unwrap() % (away / 2 + 1)).max(1);
+            rig.now = last + absence;
+            last = rig.now;
+            let mut burst = Vec::new();
+            while burst.len() < frame::BURST
+                && let Some((number, (at, slave))) = waiting.next_if(|(_, (at, _))| *at <= rig.now)
+            {
+                came.insert(number as u64, *at);
+                burst.push((master(1), cargo(*slave, 1, number as u64, 30)));
+            }
+            if !burst.is_empty() {
+                let burst = burst.iter().map(|(from, bytes)| (*from, bytes.as_slice())).collect::<Vec<_>>();
+                rig.receive(&burst);
+            }
+            rig.advance(0);
+            for sent in rig.sent() {
+                for record in wire::Walk::new(&sent.bytes, scale()) {
+                    let (_, record) = record.unwrap();
+                    let number = record.header().req_id() & 0xffff_ffff;
+                    let age = rig.now - came.remove(&number).expect("a record that came");
+                    prop_assert!(age <= HOLD, "a record left {age} ns after it came, away for {away}");
+                }
+            }
+        }
+        prop_assert!(came.is_empty());
+    }
 }
 
 #[test]

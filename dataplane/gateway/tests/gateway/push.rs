@@ -2,8 +2,8 @@
 
 use crate::support;
 
-use frame::time::{FOREVER, MICROSECOND, SECOND};
-use frame::{Class, Datagram, PortId};
+use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
+use frame::{Class, Datagram, PortId, Role};
 use gateway::GatewayConfig;
 use gateway::push::{MASTER_TIMES, MOST};
 use support::*;
@@ -38,6 +38,26 @@ fn what_waits_leaves_in_the_same_poll_behind_nothing_and_in_order() {
             ("tx.down_bytes_out", bytes.len() as i64),
         ],
     );
+}
+
+#[test]
+fn the_lcore_does_not_stay_away_from_who_waits() {
+    let mut rig = Rig::with_nodes(config());
+    for (wait, longest) in [(0, 0), (MILLISECOND - 1, 0), (1, HOLD)] {
+        if wait == 0 {
+            rig.receive_one(master(1), &pushing(cargo(17, 1, 0, 10)));
+        }
+        rig.now += wait;
+        rig.receive_one(master(1), &cargo(18, 1, 1, 10));
+        assert_eq!(rig.gateway.may_stay_away(), longest);
+    }
+    // In a datagram of many records it is the same.
+    rig.receive_one(master(1), &[cargo(18, 1, 2, 10), pushing(cargo(17, 1, 3, 10))].concat());
+    assert_eq!(rig.gateway.may_stay_away(), 0);
+    // Where PUSH has no effect, nobody waits.
+    let mut rig = Rig::with_nodes(GatewayConfig { push_rate: 0, ..config() });
+    rig.receive_one(master(1), &pushing(cargo(17, 1, 0, 10)));
+    assert_eq!(rig.gateway.may_stay_away(), HOLD);
 }
 
 #[test]

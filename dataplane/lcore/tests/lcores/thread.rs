@@ -8,29 +8,44 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, mpsc};
 
+/// For how long a toy role lets its lcore stay away: long, because timers of a busy machine are late.
+const ABSENCE: u64 = 2 * frame::time::MILLISECOND;
+
 struct World {
     running: LcoreHandle,
     wire: Arc<Mutex<Wire>>,
     readable: OwnedFd,
     orders: mailbox::Sender<Order>,
     ended: mpsc::Receiver<()>,
+    /// What the role was told of absences.
+    told: Arc<Mutex<Vec<u64>>>,
 }
 
 impl World {
     fn start(mode: RxMode, hold: u64) -> Self {
+        Self::with(mode, hold, false)
+    }
+
+    /// An lcore that may nap, if `asks`, because its port asks the kernel for each packet.
+    fn with(mode: RxMode, hold: u64, asks: bool) -> Self {
         let wire = Arc::new(Mutex::new(Wire { room: usize::MAX, ..Wire::default() }));
         let readable = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let (orders, mailbox) = mailbox::mailbox(16).unwrap();
         let (ends, ended) = mpsc::channel();
         let (port_wire, port_fd) = (Arc::clone(&wire), readable.try_clone().unwrap());
+        let told = Arc::<Mutex<Vec<u64>>>::default();
+        let role_told = Arc::clone(&told);
         let build = move || {
             let pool = pool(64);
-            let port = ToyPort::new(0, &pool, &port_wire, Some(port_fd));
-            Ok::<_, std::io::Error>(Lcore::new(7, ToyRole::new(hold), vec![port], pool, mailbox, None))
+            let mut port = ToyPort::new(0, &pool, &port_wire, Some(port_fd));
+            port.asks = asks;
+            let mut role = ToyRole::new(hold);
+            (role.absence, role.told) = (ABSENCE, role_told);
+            Ok::<_, std::io::Error>(Lcore::new(7, role, vec![port], pool, mailbox, None))
         };
         let config = ThreadConfig { index: 7, core: None, mode, clock: Clock::start() };
         let running = start(config, build, move || ends.send(()).unwrap()).unwrap().wait().unwrap();
-        Self { running, wire, readable, orders, ended }
+        Self { running, wire, readable, orders, ended, told }
     }
 
     fn put(&self, bytes: &[u8]) {
@@ -85,6 +100,43 @@ fn the_way_of_waiting_changes_while_it_runs() {
     assert_eq!(lcore.sleeps.get(), sleeps);
     world.running.set_rx_mode(RxMode::Adaptive);
     world.until("sleep", |_| lcore.sleeps.get() > sleeps);
+}
+
+#[test]
+fn an_lcore_on_sockets_naps_while_packets_come_and_drains() {
+    let world = World::with(RxMode::Adaptive, 0, true);
+    let lcore = Arc::clone(&world.running.view().lcore);
+    let mut sent = 0;
+    let clock = Clock::start();
+    while lcore.naps.get() < 20 {
+        assert!(clock.now() < 60 * SECOND, "no nap came");
+        // More than 1,000 packets at once are a backlog, and no lcore naps then.
+        if world.wire.lock().unwrap().to_port.len() < 1000 {
+            world.put(b"x");
+            sent += 1;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(20));
+    }
+    assert_eq!(world.told.lock().unwrap().first(), Some(&ABSENCE), "the role knows before the first nap");
+    // With no packets the naps end, and the role is told.
+    world.until("sleep", |_| lcore.sleeps.get() > 0 && world.told.lock().unwrap().last() == Some(&0));
+    assert!(world.orders.try_send(Order::Drain).is_ok());
+    let wire = Arc::clone(&world.wire);
+    assert_eq!(world.end(), End::Drained);
+    assert_eq!(wire.lock().unwrap().from_port.len(), sent);
+}
+
+#[test]
+fn an_lcore_that_polls_or_asks_no_kernel_does_not_nap() {
+    for (mode, asks) in [(RxMode::Polling, true), (RxMode::Adaptive, false)] {
+        let world = World::with(mode, 0, asks);
+        let lcore = Arc::clone(&world.running.view().lcore);
+        world.until("packets", |world| {
+            world.put(b"x");
+            lcore.rx_datagrams.get() > 2000
+        });
+        assert_eq!((lcore.naps.get(), world.told.lock().unwrap().len()), (0, 0), "{mode} {asks}");
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) struct ToyPort {
     completed: Vec<Datagram>,
     full: bool,
     readable: Option<OwnedFd>,
+    /// What [`Port::asks_the_kernel`] says.
+    pub asks: bool,
     counters: Arc<ToyCounters>,
 }
 
@@ -51,6 +53,7 @@ impl ToyPort {
             completed: Vec::new(),
             full: false,
             readable,
+            asks: false,
             counters: Arc::default(),
         }
     }
@@ -110,6 +113,10 @@ impl Port for ToyPort {
         false
     }
 
+    fn asks_the_kernel(&self) -> bool {
+        self.asks
+    }
+
     fn frames_held(&self) -> usize {
         self.completing.len() + self.completed.len()
     }
@@ -145,11 +152,15 @@ pub(crate) struct ToyRole {
     hold: u64,
     held: VecDeque<(Time, Datagram)>,
     draining: bool,
+    /// What [`Role::may_stay_away`] says.
+    pub absence: u64,
+    /// The last values of [`Role::stays_away`].
+    pub told: Arc<Mutex<Vec<u64>>>,
 }
 
 impl ToyRole {
     pub(crate) fn new(hold: u64) -> Self {
-        Self { hold, held: VecDeque::new(), draining: false }
+        Self { hold, held: VecDeque::new(), draining: false, absence: 0, told: Arc::default() }
     }
 }
 
@@ -181,6 +192,17 @@ impl Role for ToyRole {
 
     fn deadline(&self) -> Option<Time> {
         self.held.front().map(|(due, _)| *due)
+    }
+
+    fn may_stay_away(&self) -> u64 {
+        self.absence
+    }
+
+    fn stays_away(&mut self, ns: u64) {
+        let mut told = self.told.lock().unwrap();
+        if told.last() != Some(&ns) {
+            told.push(ns);
+        }
     }
 
     fn command(&mut self, _now: Time, order: Order, _out: &mut Outbox) {

@@ -313,6 +313,10 @@ impl Port for UdpPort {
         !self.landed.is_empty()
     }
 
+    fn asks_the_kernel(&self) -> bool {
+        true
+    }
+
     fn frames_held(&self) -> usize {
         self.fill.len()
     }

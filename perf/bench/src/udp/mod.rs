@@ -95,23 +95,25 @@ pub fn report(rounds: Option<usize>, length: Option<Duration>, quick: bool) -> a
     }
     let waiting = Waiting::measure(cores, rounds, length)?;
     println!(
-        "{:<34} {:>10} {:>9} {:>9} {:>10} {:>9} {:>9}",
+        "{:<34} {:>10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9}",
         format!("{} records/s, {} slaves", WAITING.0, WAITING.1),
         "% of core",
         "p50 us",
         "p99 us",
         "rec/dgram",
         "sleeps/s",
+        "naps/s",
         "% lost"
     );
     for (name, slices) in [("polling", &waiting.polling), ("adaptive", &waiting.adaptive)] {
         println!(
-            "{name:<34} {:>10.1} {:>9.1} {:>9.1} {:>10.2} {:>9.0} {:>9.3}",
+            "{name:<34} {:>10.1} {:>9.1} {:>9.1} {:>10.2} {:>9.0} {:>9.0} {:>9.3}",
             100.0 * middle(slices, |slice| slice.share),
             middle(slices, |slice| slice.p50),
             middle(slices, |slice| slice.p99),
             middle(slices, |slice| slice.records_per_datagram),
             middle(slices, |slice| slice.sleeps),
+            middle(slices, |slice| slice.naps),
             middle(slices, percent)
         );
     }

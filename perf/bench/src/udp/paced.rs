@@ -56,6 +56,8 @@ pub(super) struct Slice {
     pub records_per_datagram: f64,
     /// Sleeps of the gateway in a second.
     pub sleeps: f64,
+    /// Its naps in a second.
+    pub naps: f64,
 }
 
 /// The cores of the traffic and of the gateway.
@@ -109,7 +111,7 @@ pub(super) fn slice(pace: Pace, mode: RxMode) -> anyhow::Result<Slice> {
     let gateway = run(there, nodes, mode, clock)?;
     master.send_to(gateway.address);
     let view = gateway.lcore.view().clone();
-    let look = || Some((clock.now(), cpu_ns(view.tid)?, view.lcore.sleeps.get()));
+    let look = || Some((clock.now(), cpu_ns(view.tid)?, [view.lcore.sleeps.get(), view.lcore.naps.get()]));
 
     let mut made = 0;
     let mut traffic = |length: Duration, farm: &mut Farm| -> anyhow::Result<()> {
@@ -169,6 +171,7 @@ pub(super) fn slice(pace: Pace, mode: RxMode) -> anyhow::Result<Slice> {
         p50: at(0.5),
         p99: at(0.99),
         records_per_datagram: farm.records as f64 / farm.datagrams as f64,
-        sleeps: (after.2 - before.2) as f64 * SECOND as f64 / time,
+        sleeps: (after.2[0] - before.2[0]) as f64 * SECOND as f64 / time,
+        naps: (after.2[1] - before.2[1]) as f64 * SECOND as f64 / time,
     })
 }

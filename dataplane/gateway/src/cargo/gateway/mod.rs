@@ -17,6 +17,7 @@ use crate::command::GatewayCommand;
 use crate::config::GatewayConfig;
 use crate::counters::GatewayCounters;
 use crate::trace::Tracer;
+use frame::time::{MICROSECOND, MILLISECOND};
 use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, TableError, Time};
 use link::RouteChange;
 use std::sync::Arc;
@@ -26,6 +27,14 @@ const NEAR: usize = 8;
 
 /// How many datagrams ahead of the one that is walked the second-level cache is asked for all of one.
 const WALK_AHEAD: usize = 2;
+
+/// The longest time for which the lcore may stay away, however long the hold is: what comes in the meantime must have
+/// room in a receive buffer.
+const LONGEST_AWAY: Time = 100 * MICROSECOND;
+
+/// After a record with PUSH the lcore does not stay away for this time: who waits for one record will most likely wait
+/// for the next one.
+const PUSH_CALM: Time = MILLISECOND;
 
 /// One lcore's gateway.
 pub struct Gateway {
@@ -45,6 +54,10 @@ pub struct Gateway {
     early: bool,
     low_water: u32,
     last_received: Time,
+    /// When a record with PUSH last had an effect.
+    last_pushed: Option<Time>,
+    /// The lcore stays away for this time between two polls.
+    away: Time,
     draining: bool,
     /// Records in buffers. Published when no record is between two places.
     held: Both<u64>,
@@ -76,6 +89,8 @@ impl Gateway {
             early: config.early,
             low_water: config.low_water.min(pool.capacity() / 4),
             last_received: 0,
+            last_pushed: None,
+            away: 0,
             draining: false,
             held: Both::default(),
             tracer: None,
@@ -397,6 +412,14 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// How long a buffer may wait here, so that no record of it is older than the hold when it leaves. While the lcore
+    /// stays away, a record can be as old as one absence when it comes, and one more absence passes before the next
+    /// look.
+    #[inline]
+    fn patience(&self) -> Time {
+        self.hold.saturating_sub(2 * self.away)
+    }
+
     /// Sends what is due.
     #[inline]
     fn flush_due(&mut self, now: Time, out: &mut Outbox) {
@@ -404,7 +427,7 @@ impl Gateway {
             self.flush_oldest(now, usize::MAX, Cause::Drain, out);
         }
         while let Some((opened, destination)) = self.buffers.oldest()
-            && now.saturating_sub(opened) >= self.hold
+            && now.saturating_sub(opened) >= self.patience()
         {
             self.flush(now, destination, Cause::Hold, out);
         }
@@ -470,9 +493,18 @@ impl Role for Gateway {
 
     fn deadline(&self) -> Option<Time> {
         let (opened, _) = self.buffers.oldest()?;
-        let due = opened.saturating_add(self.hold);
+        let due = opened.saturating_add(self.patience());
         let early = self.last_received.saturating_add(self.hold / 4);
         Some(if self.early { due.min(early) } else { due })
+    }
+
+    fn may_stay_away(&self) -> u64 {
+        let pushed = self.last_pushed.is_some_and(|pushed| self.last_received.saturating_sub(pushed) < PUSH_CALM);
+        if self.draining || pushed { 0 } else { self.hold.min(LONGEST_AWAY) }
+    }
+
+    fn stays_away(&mut self, ns: u64) {
+        self.away = ns;
     }
 
     fn command(&mut self, now: Time, command: GatewayCommand, out: &mut Outbox) {

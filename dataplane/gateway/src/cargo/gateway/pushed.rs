@@ -20,6 +20,9 @@ impl Gateway {
         let (granted, ignored) = self.pushes.of_singles(now, direction, to, burst, &self.routes, out);
         self.counters.of(direction).push_ignored.add(ignored);
         self.append_singles(now, direction, to, burst, out);
+        if granted != 0 {
+            self.last_pushed = Some(now);
+        }
         for (number, &destination) in to.iter().enumerate() {
             if granted >> number & 1 != 0 {
                 self.flush(now, destination, Cause::Push, out);
@@ -30,10 +33,11 @@ impl Gateway {
     /// Notes the destinations of the items that have PUSH and may have it, for [`Gateway::flush_pushed`]. The sources
     /// of all items are right.
     pub(super) fn grant_pushes(&mut self, now: Time, burst: &Burst, out: &Outbox) {
-        let Self { items, pushes, pushed, routes, counters, .. } = self;
+        let Self { items, pushes, pushed, routes, counters, last_pushed, .. } = self;
         for item in items.iter().filter(|item| item.push) {
             if pushes.of_item(now, item, burst, routes, out) {
                 pushed.push(item.destination);
+                *last_pushed = Some(now);
             } else {
                 counters.of(Direction::of(routes.class(item.destination))).push_ignored.add(1);
             }

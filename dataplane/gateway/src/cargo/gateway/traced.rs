@@ -243,7 +243,7 @@ impl Gateway {
     pub(super) fn advance_traced(&mut self, now: Time, out: &mut Outbox) {
         let Some(mut tracer) = self.tracer.take() else { return frame::never!("no trace runs") };
         self.look_at_waiting(&mut tracer);
-        let (draining, hold) = (self.draining, self.hold);
+        let (draining, hold) = (self.draining, self.patience());
         self.flush_due(now, out);
         let cause = |open: &Open| match now.saturating_sub(open.opened) >= hold {
             _ if draining => Cause::Drain,
