@@ -52,7 +52,7 @@ impl Offer {
     }
 
     /// The application has mapped the memory: from now on nobody makes holes into it. Returns what the lcore gets, and
-    /// what must be kept while the channel is in use.
+    /// what must be kept while the channel is in use. With `keep`, the application has an area.
     ///
     /// # Errors
     /// There is no memory behind holes that the application made, or the kernel cannot seal it.
@@ -61,6 +61,7 @@ impl Offer {
         tag: u64,
         extents: u32,
         totals: Arc<ClientTotals>,
+        keep: bool,
     ) -> Result<(Attachment, Watched), String> {
         self.shared.freeze().map_err(|error| error.to_string())?;
         let end = ServerEnd::new(Arc::clone(&self.shared), self.layout).map_err(|error| error.to_string())?;
@@ -69,7 +70,8 @@ impl Offer {
             // Nobody else has this descriptor: it does not block. Full means that it rings already.
             let _ = rustix::io::write(&heard, &1u64.to_ne_bytes());
         });
-        Ok((Attachment { tag, extents, shared: self.shared, end, bell, totals }, self.watched))
+        let attachment = Attachment { tag, extents, shared: self.shared, end, bell, totals, resume: None, keep };
+        Ok((attachment, self.watched))
     }
 }
 

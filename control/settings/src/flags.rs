@@ -206,7 +206,7 @@ pub struct MasterArgs {
     /// The most memory of slaves that one application may have
     #[arg(long, default_value = "1T", value_name = "SIZE")]
     pub quota: Size,
-    /// The most applications at once
+    /// The most applications at once, and areas that none has
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(..))]
     pub clients: u16,
     /// The most memory of this host that one application may share with the master: its rings and its buffers

@@ -12,17 +12,22 @@
 //! | [`server`] | the lcore's end: it hands out checked requests, and takes completions |
 //! | [`client`] | the application's end |
 //! | [`message`] | the messages of the Unix socket: set-up, extents, notices |
+//! | [`area`] | extents that have a name, and stay when the connection ends |
+//! | `refused` | why a server does not do what was asked |
 //!
 //! Nothing here makes a system call: whoever uses it has the socket and the bells.
 #![forbid(unsafe_code)]
 
+pub mod area;
 pub mod client;
 pub mod entry;
 pub mod layout;
 pub mod message;
+mod refused;
 pub mod server;
 pub mod status;
 
+pub use area::{AreaInfo, AreaName, AreaState, AreaUse};
 pub use client::ClientEnd;
 pub use entry::{ChannelCompletion, ChannelRequest, Lane, Transfer};
 pub use layout::{ChannelLayout, LayoutError};

@@ -3,10 +3,11 @@
 //! Each message begins with 16 bytes: `GVMP`, the version (2 bytes), the kind (2 bytes) and a number of the client (8
 //! bytes), which its answer repeats; notices have 0 there. This head and REFUSED stay as they are in every version.
 
-use std::fmt;
+use crate::area::{AREA_NAME, AreaInfo, AreaName, AreaState, AreaUse};
+pub use crate::refused::RefusedFor;
 
 /// The version of channels and messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Each message begins with these bytes.
 pub const MAGIC: [u8; 4] = *b"GVMP";
@@ -20,8 +21,16 @@ pub const NAME: usize = 32;
 /// The most extents in one message.
 pub const MOST_EXTENTS: usize = 1024;
 
+/// Bytes of an area in one message.
+const AREA: usize = AREA_NAME + 24;
+
+/// The most areas in one message.
+pub const MOST_AREAS: usize = 128;
+
 /// Bytes of the longest message.
-pub const MOST_BYTES: usize = HEAD + 8 + 8 * MOST_EXTENTS;
+pub const MOST_BYTES: usize = HEAD + 16 + 8 * MOST_EXTENTS;
+
+const _: () = assert!(HEAD + 8 + AREA * MOST_AREAS <= MOST_BYTES);
 
 /// Descriptors that come with WELCOME: the memory, the bell that the client rings, the bell that it hears.
 pub const DESCRIPTORS: usize = 3;
@@ -39,6 +48,9 @@ pub enum MessageBody {
         buffers: u64,
         /// What the server's operator sees of it: at most [`NAME`] bytes.
         name: String,
+        /// The area that its extents are to be in, and what it wants of it. Without one, its extents are freed when the
+        /// connection ends. The name is as the client wrote it: whether it is one is the server's question.
+        area: Option<(String, AreaUse)>,
     },
     /// Server: the channel that the client gets, with [`DESCRIPTORS`]. Kind 2.
     Welcome {
@@ -93,6 +105,35 @@ pub enum MessageBody {
         /// Which.
         extents: Vec<u64>,
     },
+    /// Client: which extents has it? Kind 14.
+    List {
+        /// 0 for the first ones, or the number that the last answer has for the next ones.
+        from: u64,
+    },
+    /// Server: these, in the order in which they were allocated. What is known of their loss and recall came before, as
+    /// notices. Kind 15.
+    Listed {
+        /// The number for the next ones; 0 if there are no more.
+        next: u64,
+        /// Which.
+        extents: Vec<u64>,
+    },
+    /// Client: its area is to be none any more. Kind 16.
+    Remove,
+    /// Server: the name is free. The extents are the client's until it frees them, or the connection ends. Kind 17.
+    Removed,
+    /// Client: which areas are there? It needs no channel for that. Kind 18.
+    Areas {
+        /// Those whose names are behind this one; empty for the first ones.
+        after: String,
+    },
+    /// Server: these, by name: those of the client's user, and all for root. Kind 19.
+    AreaList {
+        /// There are more.
+        more: bool,
+        /// At most [`MOST_AREAS`].
+        areas: Vec<AreaInfo>,
+    },
 }
 
 /// What a server says about one client.
@@ -110,71 +151,6 @@ pub struct ClientState {
     pub bytes_read: u64,
     /// Bytes that were written.
     pub bytes_written: u64,
-}
-
-/// Why a server does not do what was asked. A number that this version does not know is a refusal, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RefusedFor(u32);
-
-impl RefusedFor {
-    /// The server has another version, which is the limit.
-    pub const VERSION: Self = Self(1);
-    /// A message that makes no sense, or not now.
-    pub const MALFORMED: Self = Self(2);
-    /// The server has as many clients as it takes.
-    pub const CLIENTS: Self = Self(3);
-    /// The server has no memory for the channel.
-    pub const CHANNEL_MEMORY: Self = Self(4);
-    /// The client would have more extents than it may.
-    pub const QUOTA: Self = Self(5);
-    /// No extents, or too many at once.
-    pub const COUNT: Self = Self(6);
-    /// No slaves had the memory in time.
-    pub const NO_MEMORY: Self = Self(7);
-    /// All numbers of extents are in use.
-    pub const EXTENTS: Self = Self(8);
-    /// The server is about to stop.
-    pub const LEAVING: Self = Self(9);
-    /// The user of this client may not use the server.
-    pub const PERMISSION: Self = Self(10);
-    /// The server is removing this client.
-    pub const NO_SUCH_CLIENT: Self = Self(11);
-
-    /// The refusal with this number.
-    pub const fn from_number(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-
-    /// Why, and what helps.
-    const fn text(self) -> &'static str {
-        match self {
-            Self::VERSION => "it has another version of the protocol: use the library of the installed gvm-dp",
-            Self::MALFORMED => "it did not understand the message: use the library of the installed gvm-dp",
-            Self::CLIENTS => "it has as many clients as it takes: end one, or raise that number",
-            Self::CHANNEL_MEMORY => "it has no memory for the channel: ask for smaller buffers, or reserve hugepages",
-            Self::QUOTA => "this client would have more extents than it may: free some, or raise its quota",
-            Self::COUNT => {
-                "an allocation has at least one extent, at most 1024, and at most 16 in different failure domains"
-            }
-            Self::NO_MEMORY => "no slaves had the memory in time: start more slaves that lend, or free extents",
-            Self::EXTENTS => "all numbers of extents are in use: raise the number of extents of the master",
-            Self::LEAVING => "it is about to stop: try again when it has started again",
-            Self::PERMISSION => "the user of this process may not use it: add the user to the group of the socket",
-            Self::NO_SUCH_CLIENT => "it is removing this client: connect again",
-            _ => "for a reason that this version does not know: update the library",
-        }
-    }
-}
-
-impl fmt::Display for RefusedFor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
-    }
 }
 
 /// Why bytes are no message.
@@ -206,6 +182,17 @@ fn put_extents(out: &mut Vec<u8>, first: u32, extents: &[u64]) {
     out.extend(extents.iter().flat_map(|extent| extent.to_le_bytes()));
 }
 
+/// A text that is cut to `room` bytes between two characters, and zeros behind it.
+fn put_text(out: &mut Vec<u8>, text: &str, room: usize) {
+    let mut len = text.len().min(room);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    let end = out.len() + room;
+    out.extend(&text.as_bytes()[..len]);
+    out.resize(end, 0);
+}
+
 /// Reads numbers, one after the other.
 struct Numbers<'a>(&'a [u8]);
 
@@ -220,6 +207,35 @@ impl Numbers<'_> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*first))
+    }
+
+    /// A text of at most so many bytes, with zeros behind it.
+    fn text<const N: usize>(&mut self) -> Option<&str> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(N);
+        std::str::from_utf8(&bytes[..end]).ok()
+    }
+
+    /// The same, and nothing but zeros is behind it.
+    fn exact_text<const N: usize>(&mut self) -> Option<&str> {
+        let zeros = self.0.get(..N)?.iter().skip_while(|byte| **byte != 0);
+        if zeros.clone().any(|byte| *byte != 0) { None } else { self.text::<N>() }
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.next_u32()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn area(&mut self) -> Option<AreaInfo> {
+        let name = AreaName::new(self.exact_text::<AREA_NAME>()?).ok()?;
+        let (user, state) = (self.next_u32()?, AreaState::from_number(self.next_u32()?)?);
+        let (pid, extents, lost) = (self.next_u32()?, self.next_u32()?, self.next_u32()?);
+        (self.next_u32()? == 0).then_some(AreaInfo { name, user, state, pid, extents, lost })
     }
 
     /// A number, and a list of extents that is all the rest.
@@ -242,23 +258,27 @@ impl Message {
         out.extend(self.body.kind().to_le_bytes());
         out.extend(self.tag.to_le_bytes());
         match &self.body {
-            MessageBody::Hello { capacity, extents, buffers, name } => {
+            MessageBody::Hello { capacity, extents, buffers, name, area } => {
                 out.extend(capacity.to_le_bytes());
                 out.extend(extents.to_le_bytes());
                 out.extend(buffers.to_le_bytes());
-                let mut end = name.len().min(NAME);
-                while !name.is_char_boundary(end) {
-                    end -= 1;
-                }
-                out.extend(&name.as_bytes()[..end]);
-                out.resize(HEAD + 16 + NAME, 0);
+                put_text(&mut out, name, NAME);
+                let (name, number) = area.as_ref().map_or(("", 0), |(name, wanted)| (name.as_str(), wanted.number()));
+                put_text(&mut out, name, AREA_NAME);
+                out.extend(number.to_le_bytes());
+                out.extend([0; 4]);
             }
             MessageBody::Welcome { capacity, extents, buffers } => {
                 out.extend(capacity.to_le_bytes());
                 out.extend(extents.to_le_bytes());
                 out.extend(buffers.to_le_bytes());
             }
-            MessageBody::Mapped | MessageBody::Open | MessageBody::Freed | MessageBody::Stat => (),
+            MessageBody::Mapped
+            | MessageBody::Open
+            | MessageBody::Freed
+            | MessageBody::Stat
+            | MessageBody::Remove
+            | MessageBody::Removed => (),
             MessageBody::Refused { reason, limit } => {
                 out.extend(reason.number().to_le_bytes());
                 out.extend([0; 4]);
@@ -278,6 +298,22 @@ impl Message {
             }
             MessageBody::Lost { status, extents } => put_extents(&mut out, *status, extents),
             MessageBody::Recalled { within_ms, extents } => put_extents(&mut out, *within_ms, extents),
+            MessageBody::List { from } => out.extend(from.to_le_bytes()),
+            MessageBody::Listed { next, extents } => {
+                out.extend(next.to_le_bytes());
+                put_extents(&mut out, 0, extents);
+            }
+            MessageBody::Areas { after } => put_text(&mut out, after, AREA_NAME),
+            MessageBody::AreaList { more, areas } => {
+                out.extend(u32::from(*more).to_le_bytes());
+                out.extend((areas.len() as u32).to_le_bytes());
+                for AreaInfo { name, user, state, pid, extents, lost } in areas {
+                    put_text(&mut out, name.as_str(), AREA_NAME);
+                    for number in [*user, state.number(), *pid, *extents, *lost, 0] {
+                        out.extend(number.to_le_bytes());
+                    }
+                }
+            }
         }
         out
     }
@@ -321,6 +357,12 @@ impl MessageBody {
             Self::State(_) => 11,
             Self::Lost { .. } => 12,
             Self::Recalled { .. } => 13,
+            Self::List { .. } => 14,
+            Self::Listed { .. } => 15,
+            Self::Remove => 16,
+            Self::Removed => 17,
+            Self::Areas { .. } => 18,
+            Self::AreaList { .. } => 19,
         }
     }
 
@@ -328,10 +370,14 @@ impl MessageBody {
         Some(match kind {
             1 => {
                 let (capacity, extents, buffers) = (numbers.next_u32()?, numbers.next_u32()?, numbers.next_u64()?);
-                let (name, rest) = numbers.0.split_first_chunk::<NAME>()?;
-                numbers.0 = rest;
-                let end = name.iter().position(|byte| *byte == 0).unwrap_or(NAME);
-                Self::Hello { capacity, extents, buffers, name: std::str::from_utf8(&name[..end]).ok()?.to_owned() }
+                let name = numbers.text::<NAME>()?.to_owned();
+                let area = numbers.exact_text::<AREA_NAME>()?.to_owned();
+                let area = match (numbers.next_u32()?, numbers.next_u32()?) {
+                    (0, 0) if area.is_empty() => None,
+                    (wanted, 0) => Some((area, AreaUse::from_number(wanted)?)),
+                    _ => return None,
+                };
+                Self::Hello { capacity, extents, buffers, name, area }
             }
             2 => {
                 let (capacity, extents) = (numbers.next_u32()?, numbers.next_u32()?);
@@ -340,17 +386,12 @@ impl MessageBody {
             3 => Self::Mapped,
             4 => Self::Open,
             5 => {
-                let (reason, _) = (RefusedFor(numbers.next_u32()?), numbers.next_u32()?);
+                let (reason, _) = (RefusedFor::from_number(numbers.next_u32()?), numbers.next_u32()?);
                 Self::Refused { reason, limit: numbers.next_u64()? }
             }
             6 => {
                 let count = numbers.next_u32()?;
-                let apart = match numbers.next_u32()? {
-                    0 => false,
-                    1 => true,
-                    _ => return None,
-                };
-                Self::Allocate { count, apart }
+                Self::Allocate { count, apart: numbers.flag()? }
             }
             7 => Self::Allocated(numbers.extents()?.1),
             8 => Self::Free(numbers.extents()?.1),
@@ -370,6 +411,22 @@ impl MessageBody {
                 let (within_ms, extents) = numbers.extents()?;
                 Self::Recalled { within_ms, extents }
             }
+            14 => Self::List { from: numbers.next_u64()? },
+            15 => {
+                let next = numbers.next_u64()?;
+                Self::Listed { next, extents: numbers.extents()?.1 }
+            }
+            16 => Self::Remove,
+            17 => Self::Removed,
+            18 => Self::Areas { after: numbers.exact_text::<AREA_NAME>()?.to_owned() },
+            19 => {
+                let (more, count) = (numbers.flag()?, numbers.next_u32()? as usize);
+                if count > MOST_AREAS || numbers.0.len() != AREA * count {
+                    return None;
+                }
+                let areas = (0..count).map(|_| numbers.area()).collect::<Option<_>>()?;
+                Self::AreaList { more, areas }
+            }
             _ => return None,
         })
     }
@@ -380,10 +437,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn area(name: &str) -> AreaInfo {
+        let name = AreaName::new(name).unwrap();
+        AreaInfo { name, user: 1000, state: AreaState::InUse, pid: 17, extents: 5, lost: 1 }
+    }
+
+    fn hello(area: Option<(String, AreaUse)>) -> MessageBody {
+        MessageBody::Hello { capacity: 2, extents: 0, buffers: 4096, name: "app".to_owned(), area }
+    }
+
     fn all() -> Vec<MessageBody> {
         let name = "redis".to_owned();
         vec![
-            MessageBody::Hello { capacity: 64, extents: 16, buffers: 1 << 20, name },
+            MessageBody::Hello { capacity: 64, extents: 16, buffers: 1 << 20, name, area: None },
             MessageBody::Welcome { capacity: 32, extents: 8, buffers: 1 << 19 },
             MessageBody::Mapped,
             MessageBody::Open,
@@ -396,16 +462,32 @@ mod tests {
             MessageBody::State(ClientState { quota: 8, extents: 2, requests: 5, failures: 1, ..Default::default() }),
             MessageBody::Lost { status: 3, extents: vec![2] },
             MessageBody::Recalled { within_ms: 30_000, extents: vec![1, u64::MAX] },
+            MessageBody::List { from: 77 },
+            MessageBody::Listed { next: 78, extents: vec![4, 9] },
+            MessageBody::Remove,
+            MessageBody::Removed,
+            MessageBody::Areas { after: "disk-1".to_owned() },
+            MessageBody::AreaList { more: true, areas: vec![area("disk-2"), area("x")] },
         ]
     }
 
     #[test]
     fn the_bytes_are_as_documented() {
         let hello = Message { tag: 7, body: all().remove(0) }.emit();
-        assert_eq!(hello.len(), 64);
-        assert_eq!(&hello[..8], b"GVMP\x01\x00\x01\x00");
+        assert_eq!(hello.len(), 104);
+        assert_eq!(&hello[..8], b"GVMP\x02\x00\x01\x00");
         assert_eq!(hello[8..32], *b"\x07\0\0\0\0\0\0\0\x40\0\0\0\x10\0\0\0\0\0\x10\0\0\0\0\0");
         assert_eq!(hello[32..40], *b"redis\0\0\0");
+        assert_eq!(hello[40..], [0; 64]);
+        let body = self::hello(Some(("disk-1".to_owned(), AreaUse::Existing)));
+        let hello = Message { tag: 7, body }.emit();
+        assert_eq!(hello[64..72], *b"disk-1\0\0");
+        assert_eq!(hello[72..], [&[0; 24][..], b"\x03\0\0\0\0\0\0\0"].concat());
+        let listed = Message { tag: 1, body: MessageBody::Listed { next: 9, extents: vec![5] } }.emit();
+        assert_eq!(listed[16..], *b"\x09\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0");
+        let areas = Message { tag: 1, body: MessageBody::AreaList { more: false, areas: vec![area("x")] } }.emit();
+        assert_eq!((areas.len(), &areas[16..26]), (80, &b"\0\0\0\0\x01\0\0\0x\0"[..]));
+        assert_eq!(areas[56..], *b"\xe8\x03\0\0\x02\0\0\0\x11\0\0\0\x05\0\0\0\x01\0\0\0\0\0\0\0");
         let lost = Message { tag: 0, body: MessageBody::Lost { status: 3, extents: vec![0x0102] } }.emit();
         assert_eq!(lost[6..], *b"\x0c\0\0\0\0\0\0\0\0\0\x03\0\0\0\x01\0\0\0\x02\x01\0\0\0\0\0\0");
     }
@@ -422,8 +504,10 @@ mod tests {
             }
             assert!(Message::parse(&[bytes.as_slice(), &[0]].concat()).is_err());
         }
-        let longest = Message { tag: 0, body: MessageBody::Free(vec![0; MOST_EXTENTS]) }.emit();
+        let longest = Message { tag: 0, body: MessageBody::Listed { next: 1, extents: vec![0; MOST_EXTENTS] } }.emit();
         assert_eq!(longest.len(), MOST_BYTES);
+        let areas = MessageBody::AreaList { more: true, areas: vec![area("x"); MOST_AREAS + 1] };
+        assert_eq!(Message::parse(&Message { tag: 0, body: areas }.emit()), Err(MessageError::Malformed(19)));
         let longer = Message { tag: 0, body: MessageBody::Free(vec![0; MOST_EXTENTS + 1]) }.emit();
         assert_eq!(Message::parse(&longer), Err(MessageError::Malformed(8)));
     }
@@ -431,7 +515,7 @@ mod tests {
     #[test]
     fn a_name_is_cut_between_characters() {
         let name = format!("{}\u{e9}", "x".repeat(NAME - 1));
-        let body = MessageBody::Hello { capacity: 2, extents: 0, buffers: 4096, name };
+        let body = MessageBody::Hello { capacity: 2, extents: 0, buffers: 4096, name, area: None };
         let Ok(Message { body: MessageBody::Hello { name, .. }, .. }) =
             Message::parse(&Message { tag: 0, body }.emit())
         else {
@@ -454,17 +538,25 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_its_remedy() {
-        let texts: std::collections::BTreeSet<_> = (1..=11).map(|number| RefusedFor(number).text()).collect();
-        assert_eq!(texts.len(), 11);
-        assert!(texts.iter().all(|text| text.contains(": ") || text.contains("at most")));
-        assert!(RefusedFor::from_number(77).to_string().contains("update"));
+    fn an_area_has_a_name_and_a_use_or_neither() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = Message { tag: 1, body: hello(Some(("a".to_owned(), AreaUse::New))) }.emit();
+            bytes[at] = byte;
+            Message::parse(&bytes).map(|message| message.body)
+        };
+        // Rubbish behind the name, an unknown use, no use at all, something in the bytes that are 0.
+        for (at, byte) in [(80, 7), (96, 4), (96, 0), (100, 1), (64, 0xff)] {
+            assert_eq!(with(at, byte), Err(MessageError::Malformed(1)), "{at}");
+        }
+        // Whether the text is a name is the server's question.
+        assert_eq!(with(64, b'/'), Ok(hello(Some(("/".to_owned(), AreaUse::New)))));
+        assert_eq!(with(64, 0), Ok(hello(Some((String::new(), AreaUse::New)))));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_a_message_or_an_error(
-            kind in 0u16..16, tail in proptest::collection::vec(any::<u8>(), 0..80)) {
+            kind in 0u16..22, tail in proptest::collection::vec(any::<u8>(), 0..100)) {
             let bytes = [&MAGIC[..], &VERSION.to_le_bytes(), &kind.to_le_bytes(), &[0; 8], &tail].concat();
             if let Ok(message) = Message::parse(&bytes) {
                 prop_assert_eq!(Message::parse(&message.emit()), Ok(message));

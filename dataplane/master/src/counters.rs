@@ -55,8 +55,10 @@ frame::counters! {
         allocations_done,
         /// Allocations of extents that failed: no memory, or beyond a quota.
         allocations_failed,
-        /// Clients that are there.
+        /// Clients that are there, parked ones included.
         clients: gauge,
+        /// Clients that are parked: areas that nobody uses, which keep their extents.
+        clients_parked: gauge,
         /// READs and WRITEs that were accepted, those that were refused at once included.
         requests,
         /// READs and WRITEs that ended well.

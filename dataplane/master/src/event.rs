@@ -95,6 +95,14 @@ pub enum MasterEvent {
     ClientAdded(u64, Option<ClientId>),
     /// All that the client had is free.
     ClientRemoved(ClientId),
+    /// The requests of a client that was to be parked have ended, and its local memories are not used any more. It
+    /// keeps its extents.
+    ClientParked {
+        /// The client.
+        client: ClientId,
+        /// Its number from now on.
+        parked: ClientId,
+    },
     /// Local memory can be used; `None` if the client is not there, has as many as it may, or there is no room.
     BufferAdded(ClientId, u64, Option<BufferKey>),
     /// An allocation is done.
@@ -164,6 +172,7 @@ impl fmt::Display for MasterEvent {
             Self::ClientAdded(_, Some(client)) => write!(f, "client {client} was added"),
             Self::ClientAdded(_, None) => f.write_str("there is no room for another client"),
             Self::ClientRemoved(client) => write!(f, "client {client} was removed"),
+            Self::ClientParked { client, parked } => write!(f, "client {client} is parked as {parked}"),
             Self::BufferAdded(client, _, Some(_)) => write!(f, "client {client} has one more buffer"),
             Self::BufferAdded(client, _, None) => write!(f, "client {client} gets no more buffers"),
             Self::Allocated { client, extents, .. } => write!(f, "client {client} got {} extents", extents.len()),

@@ -111,6 +111,10 @@ pub struct Attachment {
     pub bell: ClientBell,
     /// What its requests come to.
     pub totals: Arc<ClientTotals>,
+    /// The parked client that this one is: it gets the extents of that. `None` for a new client.
+    pub resume: Option<ClientId>,
+    /// If it breaks the rules of its channel, it is parked and not removed.
+    pub keep: bool,
 }
 
 impl fmt::Debug for Attachment {
@@ -126,6 +130,9 @@ pub enum ServingCommand {
     Attach(Box<Attachment>),
     /// A client goes, or is gone. Its channel is not used any more; see [`MasterCommand::RemoveClient`].
     Detach(ClientId),
+    /// The same, and its extents stay. [`MasterEvent::ClientParked`](crate::MasterEvent::ClientParked) answers; see
+    /// [`Master::park_client`].
+    Park(ClientId),
     /// A command for the master itself.
     Master(MasterCommand<ChannelMemory>),
 }
@@ -133,9 +140,10 @@ pub enum ServingCommand {
 /// What happened to channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServingEvent {
-    /// A client can use its channel; `None` if there is no room for it.
+    /// A client can use its channel; `None` if there is no room for it, or the one that it resumes is not parked.
     Attached(u64, Option<ClientId>),
-    /// A client broke the rules of its channel. It is removed, as by [`ServingCommand::Detach`].
+    /// A client broke the rules of its channel. It is removed as by [`ServingCommand::Detach`], or parked as by
+    /// [`ServingCommand::Park`] if its [`Attachment`] says so.
     Broken(ClientId, ChannelBroken),
 }
 
@@ -150,6 +158,8 @@ struct Channel {
     done: Vec<ChannelCompletion>,
     /// The client sleeps, and has something to poll.
     must_ring: bool,
+    /// It is parked if it breaks the rules.
+    keep: bool,
 }
 
 /// A master whose clients are applications with a channel each.
@@ -180,17 +190,26 @@ impl MasterServer {
     }
 
     fn attach(&mut self, attachment: Attachment) {
-        let Attachment { tag, extents, shared, end, bell, totals } = attachment;
+        let Attachment { tag, extents, shared, end, bell, totals, resume, keep } = attachment;
         let layout = *end.layout();
+        let quota = ClientQuota { extents, requests: layout.capacity(), buffers: 1 };
         let client = ChannelMemory::new(shared, layout.buffers_at(), layout.buffers()).and_then(|memory| {
-            let client = self.master.add_client(ClientQuota { extents, requests: layout.capacity(), buffers: 1 })?;
+            let client = match resume {
+                Some(parked) => self.master.resume_client(parked, quota).then_some(parked),
+                None => self.master.add_client(quota),
+            }?;
             let place = self.channels.get_mut(client.place());
             let buffer = self.master.add_buffer(client, 0, memory);
             match (place, buffer) {
                 (Some(place), Some(buffer)) => {
                     let done = Vec::with_capacity(MOST_AT_ONCE);
-                    *place = Some(Channel { client, end, buffer, bell, totals, done, must_ring: false });
+                    *place = Some(Channel { client, end, buffer, bell, totals, done, must_ring: false, keep });
                     Some(client)
+                }
+                // What was parked before is parked again.
+                _ if resume.is_some() => {
+                    self.master.park_client(client);
+                    None
                 }
                 _ => {
                     self.master.remove_client(client);
@@ -201,19 +220,34 @@ impl MasterServer {
         (self.events)(ServingEvent::Attached(tag, client));
     }
 
-    fn detach(&mut self, client: ClientId) {
-        if let Some(place) = self.channels.get_mut(client.place())
-            && place.as_ref().is_some_and(|channel| channel.client == client)
-        {
-            *place = None;
+    /// The channel of a client is not used any more. Returns whether the client is to be parked if it broke the rules.
+    fn close(&mut self, client: ClientId) -> bool {
+        match self.channels.get_mut(client.place()) {
+            Some(place) if place.as_ref().is_some_and(|channel| channel.client == client) => {
+                place.take().is_some_and(|channel| channel.keep)
+            }
+            _ => false,
         }
+    }
+
+    fn detach(&mut self, client: ClientId) {
+        self.close(client);
         self.master.remove_client(client);
+    }
+
+    fn park(&mut self, client: ClientId) {
+        self.close(client);
+        self.master.park_client(client);
     }
 
     /// A client broke the rules of its channel.
     #[cold]
     fn break_off(&mut self, client: ClientId, why: ChannelBroken) {
-        self.detach(client);
+        if self.close(client) {
+            self.master.park_client(client);
+        } else {
+            self.master.remove_client(client);
+        }
         (self.events)(ServingEvent::Broken(client, why));
     }
 
@@ -364,6 +398,7 @@ impl Role for MasterServer {
         match command {
             ServingCommand::Attach(attachment) => self.attach(*attachment),
             ServingCommand::Detach(client) => self.detach(client),
+            ServingCommand::Park(client) => self.park(client),
             ServingCommand::Master(command) => self.master.command(now, command, out),
         }
     }

@@ -6,8 +6,12 @@
 use crate::request::EXTENTS_PER_UNIT;
 use wire::lease::UnitSet;
 
-/// A unit without a client.
+/// A unit that no client has had.
 const NOBODY: u16 = u16::MAX;
+
+/// A unit of a client that was removed. No client has this number as its place: see
+/// [`Clients::new`](crate::clients::Clients::new).
+const GONE: u16 = u16::MAX - 1;
 
 /// One unit: 32 places for extents.
 #[derive(Debug)]
@@ -159,6 +163,16 @@ impl Units {
         self.iter().filter(|(_, unit)| is_surplus(unit)).map(|(index, _)| index).collect()
     }
 
+    /// A client was removed: its units go back to the slave, though another client gets its place meanwhile.
+    pub(crate) fn forsake(&mut self, client: u16) {
+        for unit in self.list.iter_mut().flatten().filter(|unit| unit.client == client) {
+            if unit.used != 0 {
+                frame::never!("a client was removed that has extents");
+            }
+            unit.client = GONE;
+        }
+    }
+
     /// Units that nobody had.
     pub(crate) fn fresh(&self) -> UnitSet {
         self.iter().filter(|(_, unit)| unit.client == NOBODY).map(|(index, _)| index).collect()
@@ -246,6 +260,17 @@ mod tests {
         assert_eq!(units.surplus(|_| true), set([2]));
         units.recall(0, |_| panic!("no recall"));
         assert_eq!(units.surplus(|_| true), set([]));
+    }
+
+    #[test]
+    fn what_a_removed_client_had_is_for_nobody() {
+        let mut units = Units::default();
+        units.gain(&set([0]));
+        let slot = units.take(7, 100).unwrap();
+        units.give_back(slot);
+        units.forsake(7);
+        assert_eq!(units.take(7, 101), None, "the next client of the place must not read what the last one wrote");
+        assert_eq!((units.surplus(|client| client == 7), units.fresh(), units.room_for(7)), (set([0]), set([]), 32));
     }
 
     proptest! {

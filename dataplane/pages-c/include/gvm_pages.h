@@ -100,6 +100,24 @@ typedef enum gvm_pages_lane {
 } gvm_pages_lane;
 
 /*
+ What a connection wants of an area.
+ */
+typedef enum gvm_pages_area_use {
+  /*
+   The area with the name, whether it is there already or not.
+   */
+  GVM_PAGES_AREA_USE_ANY = 1,
+  /*
+   A new area. It must not be there yet.
+   */
+  GVM_PAGES_AREA_USE_NEW = 2,
+  /*
+   An area that is there.
+   */
+  GVM_PAGES_AREA_USE_EXISTING = 3,
+} gvm_pages_area_use;
+
+/*
  A connection to a server of pages.
  */
 typedef struct gvm_pages gvm_pages;
@@ -132,7 +150,45 @@ typedef struct gvm_pages_options {
    What the server's operator sees: at most 32 bytes of UTF-8. Usually the name of the program.
    */
   const char *name;
+  /*
+   The area that the extents are in: they stay when the connection ends. Usually none: NULL.
+   */
+  const char *area;
+  /*
+   A gvm_pages_area_use. Usually GVM_PAGES_AREA_USE_ANY.
+   */
+  uint32_t area_use;
 } gvm_pages_options;
+
+/*
+ What a server says about a connection.
+ */
+typedef struct gvm_pages_totals {
+  /*
+   Extents that it may have at once.
+   */
+  uint32_t quota;
+  /*
+   Extents that it has, lost ones included.
+   */
+  uint32_t extents;
+  /*
+   Requests that ended.
+   */
+  uint64_t requests;
+  /*
+   Those that did not end with DONE.
+   */
+  uint64_t failures;
+  /*
+   Bytes that were read.
+   */
+  uint64_t bytes_read;
+  /*
+   Bytes that were written.
+   */
+  uint64_t bytes_written;
+} gvm_pages_totals;
 
 /*
  A piece of the memory that is shared with the server. It begins at a cache line.
@@ -235,14 +291,14 @@ extern "C" {
  end it with gvm_pages_disconnect.
 
  # Safety
- `path` and the name are texts that end with a zero byte; the other pointers are valid or NULL.
+ `path` and the names are texts that end with a zero byte; the other pointers are valid or NULL.
  */
 int gvm_pages_connect(const char *path,
                       const struct gvm_pages_options *options,
                       struct gvm_pages **connection);
 
 /*
- Ends a connection: its requests, buffers and extents. NULL is ignored.
+ Ends a connection: its requests and buffers, and its extents unless they are in an area. NULL is ignored.
 
  # Safety
  It was given by gvm_pages_connect, and nobody uses it or its buffers any more.
@@ -286,6 +342,33 @@ int gvm_pages_allocate(struct gvm_pages *connection,
  The connection is valid, and `extents` has `count` numbers.
  */
 int gvm_pages_free(struct gvm_pages *connection, const uint64_t *extents, size_t count);
+
+/*
+ Stores the numbers of at most `most` of the extents that the connection's area had when it was made, in the order in
+ which they were allocated, and returns how many there are. 0 without an area.
+
+ # Safety
+ The connection is valid, and `extents` has room for `most` numbers, or is NULL with `most` 0.
+ */
+int gvm_pages_extents(struct gvm_pages *connection,
+                      uint64_t *extents,
+                      size_t most);
+
+/*
+ The connection's area is to be none any more: its name is free, and its extents are freed when the connection ends.
+
+ # Safety
+ The connection is valid.
+ */
+int gvm_pages_remove_area(struct gvm_pages *connection);
+
+/*
+ Asks the server what it has counted for the connection, and stores it.
+
+ # Safety
+ The connection is valid, and `totals` is valid or NULL.
+ */
+int gvm_pages_state(struct gvm_pages *connection, struct gvm_pages_totals *totals);
 
 /*
  Takes a buffer of `len` bytes, rounded up to a multiple of 8.

@@ -2,8 +2,9 @@
 
 use crate::types::{
     Failure, argument, gvm_pages_buffer, gvm_pages_completion, gvm_pages_notice, gvm_pages_request, gvm_pages_result,
+    gvm_pages_totals,
 };
-use pages::{Buffer, Client, ClientOptions, Ended, Extent, ExtentNotice, Lane, Status, Work};
+use pages::{Buffer, Client, ClientOptions, ClientState, Ended, Extent, ExtentNotice, Lane, Status, Work};
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_int};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -58,6 +59,19 @@ impl gvm_pages {
     pub(crate) fn free(&mut self, extents: &[u64]) -> Result<(), Failure> {
         let extents: Vec<_> = extents.iter().map(|number| Extent::from_number(*number)).collect();
         Ok(self.client.free(&extents)?)
+    }
+
+    pub(crate) fn extents(&self) -> &[Extent] {
+        self.client.extents()
+    }
+
+    pub(crate) fn remove_area(&mut self) -> Result<(), Failure> {
+        Ok(self.client.remove_area()?)
+    }
+
+    pub(crate) fn totals(&mut self) -> Result<gvm_pages_totals, Failure> {
+        let ClientState { quota, extents, requests, failures, bytes_read, bytes_written } = self.client.state()?;
+        Ok(gvm_pages_totals { quota, extents, requests, failures, bytes_read, bytes_written })
     }
 
     pub(crate) fn take_buffer(&mut self, len: usize) -> Result<gvm_pages_buffer, Failure> {

@@ -8,6 +8,7 @@
 mod connection;
 mod types;
 
+use pages::{AreaOptions, AreaUse};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,8 +20,8 @@ use types::{Failure, argument};
 
 pub use connection::gvm_pages;
 pub use types::{
-    gvm_pages_buffer, gvm_pages_completion, gvm_pages_lane, gvm_pages_notice, gvm_pages_options, gvm_pages_request,
-    gvm_pages_result, gvm_pages_transfer,
+    gvm_pages_area_use, gvm_pages_buffer, gvm_pages_completion, gvm_pages_lane, gvm_pages_notice, gvm_pages_options,
+    gvm_pages_request, gvm_pages_result, gvm_pages_totals, gvm_pages_transfer,
 };
 
 thread_local! {
@@ -75,7 +76,7 @@ fn count(count: usize) -> c_int {
 /// end it with gvm_pages_disconnect.
 ///
 /// # Safety
-/// `path` and the name are texts that end with a zero byte; the other pointers are valid or NULL.
+/// `path` and the names are texts that end with a zero byte; the other pointers are valid or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gvm_pages_connect(
     path: *const c_char,
@@ -109,6 +110,17 @@ pub unsafe extern "C" fn gvm_pages_connect(
                 let name = unsafe { CStr::from_ptr(options.name) }.to_str();
                 wanted.name = name.map_err(|_| argument("the name is no UTF-8"))?.to_owned();
             }
+            if !options.area.is_null() {
+                // SAFETY: as the caller promises.
+                let name = unsafe { CStr::from_ptr(options.area) }.to_str();
+                let name = name.map_err(|_| argument("the name of the area is no UTF-8"))?.to_owned();
+                let wanted_use = match options.area_use {
+                    0 => Some(AreaUse::Any),
+                    number => AreaUse::from_number(number),
+                };
+                let how = wanted_use.ok_or_else(|| argument("the use of an area is 1, 2 or 3, or 0 for the usual"))?;
+                wanted.area = Some(AreaOptions { name, wanted: how });
+            }
         }
         let made = Box::into_raw(Box::new(gvm_pages::connect(path, &wanted)?));
         // SAFETY: it is not NULL, and as the caller promises.
@@ -117,7 +129,7 @@ pub unsafe extern "C" fn gvm_pages_connect(
     })
 }
 
-/// Ends a connection: its requests, buffers and extents. NULL is ignored.
+/// Ends a connection: its requests and buffers, and its extents unless they are in an area. NULL is ignored.
 ///
 /// # Safety
 /// It was given by gvm_pages_connect, and nobody uses it or its buffers any more.
@@ -188,6 +200,55 @@ pub unsafe extern "C" fn gvm_pages_free(connection: *mut gvm_pages, extents: *co
         // SAFETY: as the caller promises.
         let (connection, extents) = unsafe { (connected(connection)?, elements(extents, count)?) };
         connection.free(extents).map(|()| 0)
+    })
+}
+
+/// Stores the numbers of at most `most` of the extents that the connection's area had when it was made, in the order in
+/// which they were allocated, and returns how many there are. 0 without an area.
+///
+/// # Safety
+/// The connection is valid, and `extents` has room for `most` numbers, or is NULL with `most` 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gvm_pages_extents(connection: *mut gvm_pages, extents: *mut u64, most: usize) -> c_int {
+    run(|| {
+        if extents.is_null() && most > 0 {
+            return Err(argument("the place for the extents is NULL"));
+        }
+        // SAFETY: as the caller promises.
+        let found = unsafe { connected(connection) }?.extents();
+        for (at, extent) in found.iter().take(most).enumerate() {
+            // SAFETY: at most as many as there is room for, and as the caller promises.
+            unsafe { extents.add(at).write(extent.number()) };
+        }
+        Ok(count(found.len()))
+    })
+}
+
+/// The connection's area is to be none any more: its name is free, and its extents are freed when the connection ends.
+///
+/// # Safety
+/// The connection is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gvm_pages_remove_area(connection: *mut gvm_pages) -> c_int {
+    // SAFETY: as the caller promises.
+    run(|| unsafe { connected(connection) }?.remove_area().map(|()| 0))
+}
+
+/// Asks the server what it has counted for the connection, and stores it.
+///
+/// # Safety
+/// The connection is valid, and `totals` is valid or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gvm_pages_state(connection: *mut gvm_pages, totals: *mut gvm_pages_totals) -> c_int {
+    run(|| {
+        if totals.is_null() {
+            return Err(argument("the place for the totals is NULL"));
+        }
+        // SAFETY: as the caller promises.
+        let found = unsafe { connected(connection) }?.totals()?;
+        // SAFETY: it is not NULL, and as the caller promises.
+        unsafe { totals.write(found) };
+        Ok(0)
     })
 }
 

@@ -53,6 +53,40 @@ pub struct gvm_pages_options {
     pub spins: u32,
     /// What the server's operator sees: at most 32 bytes of UTF-8. Usually the name of the program.
     pub name: *const c_char,
+    /// The area that the extents are in: they stay when the connection ends. Usually none: NULL.
+    pub area: *const c_char,
+    /// A gvm_pages_area_use. Usually GVM_PAGES_AREA_USE_ANY.
+    pub area_use: u32,
+}
+
+/// What a connection wants of an area.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum gvm_pages_area_use {
+    /// The area with the name, whether it is there already or not.
+    Any = 1,
+    /// A new area. It must not be there yet.
+    New = 2,
+    /// An area that is there.
+    Existing = 3,
+}
+
+/// What a server says about a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct gvm_pages_totals {
+    /// Extents that it may have at once.
+    pub quota: u32,
+    /// Extents that it has, lost ones included.
+    pub extents: u32,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those that did not end with DONE.
+    pub failures: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Bytes that were written.
+    pub bytes_written: u64,
 }
 
 /// A piece of the memory that is shared with the server. It begins at a cache line.

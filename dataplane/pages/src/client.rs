@@ -2,16 +2,17 @@
 
 use crate::buffer::{Buffer, BufferArea};
 use crate::error::PagesError;
-use crate::socket::{Came, left, ready, receive, send, timespec};
+use crate::options::{AreaOptions, ClientOptions};
+use crate::setup::{connect_to, exchange};
+use crate::socket::{Came, left, ready, receive, send, send_until, timespec};
 use crate::table::Table;
 use crate::work::{Ended, Extent, Work};
 use channel::message::{ClientState, DESCRIPTORS, MOST_EXTENTS, Message, MessageBody};
-use channel::{ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, ClientEnd, MOST_AT_ONCE};
+use channel::{AreaName, ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, ClientEnd, MOST_AT_ONCE};
 use frame::Shared;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFlags, epoll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with};
+use rustix::net::{Shutdown, shutdown};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -26,35 +27,6 @@ const HUGEPAGE: u64 = 2 << 20;
 
 /// After so many polls that found nothing, the socket is looked at: a client that never sleeps hears of the end, too.
 const LOOK: u32 = 1024;
-
-/// Between two tries to connect to a server whose queue is full.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// What an application wants of a connection. The server may give less.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// The most requests under way: a power of two from 2 to 32,768. Default: 128.
-    pub requests: u32,
-    /// Bytes of buffers: a multiple of 4096, at most 16 GiB. Default: 1 MiB.
-    pub buffers: u64,
-    /// Extents that the connection may have at once; 0 for as many as the server allows. Default: 0.
-    pub extents: u32,
-    /// What the server's operator sees of this connection, at most 32 bytes. Default: the name of the program.
-    pub name: String,
-    /// How long an answer of the server may take. An allocation takes as long as slaves need to lend memory. Default:
-    /// 30 s.
-    pub patience: Duration,
-    /// How often [`Client::wait`] looks for completions before it sleeps. Default: 200.
-    pub spins: u32,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        let program = std::env::current_exe().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-        let name = program.unwrap_or_else(|| "unknown".to_owned());
-        Self { requests: 128, buffers: 1 << 20, extents: 0, name, patience: Duration::from_secs(30), spins: 200 }
-    }
-}
 
 /// What a server says about extents of its own accord.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,9 +58,11 @@ pub struct Client {
     /// What the client rings.
     server_bell: OwnedFd,
     end: ClientEnd<Arc<Shared>>,
-    area: Arc<BufferArea>,
+    memory: Arc<BufferArea>,
     table: Table,
-    extents: u32,
+    quota: u32,
+    /// The extents that its area had.
+    extents: Vec<Extent>,
     patience: Duration,
     spins: u32,
     /// The number of the question asked last, and its answer.
@@ -112,25 +86,21 @@ impl Client {
     pub fn connect(path: impl AsRef<Path>, options: &ClientOptions) -> Result<Self, PagesError> {
         let path = path.as_ref();
         ChannelLayout::new(options.requests, options.buffers)?;
-        let until = Instant::now().checked_add(options.patience);
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(PagesError::system("make a socket"))?;
-        let address = SocketAddrUnix::new(path).map_err(|errno| PagesError::connect(path, errno))?;
-        loop {
-            match connect(&socket, &address) {
-                Ok(()) => break,
-                // The server's queue is full: it is slow to accept.
-                Err(Errno::AGAIN) if left(until) != Some(Duration::ZERO) => std::thread::sleep(PAUSE),
-                Err(Errno::AGAIN) => return Err(PagesError::NoAnswer(options.patience)),
-                Err(errno) => return Err(PagesError::connect(path, errno)),
+        let area = match &options.area {
+            Some(AreaOptions { name, wanted }) => {
+                AreaName::new(name).map_err(|reason| PagesError::Refused { reason, limit: 0 })?;
+                Some((name.clone(), *wanted))
             }
-        }
+            None => None,
+        };
+        let until = Instant::now().checked_add(options.patience);
+        let socket = connect_to(path, options.patience, until)?;
         let hello = MessageBody::Hello {
             capacity: options.requests,
             extents: options.extents,
             buffers: options.buffers,
             name: options.name.clone(),
+            area,
         };
         let (body, descriptors) = exchange(&socket, 1, hello, options.patience, until)?;
         let MessageBody::Welcome { capacity, extents, buffers } = body else {
@@ -150,14 +120,15 @@ impl Client {
         let (MessageBody::Open, _) = exchange(&socket, 2, MessageBody::Mapped, options.patience, until)? else {
             return Err(PagesError::Nonsense("something else than OPEN"));
         };
-        Ok(Self {
+        let mut client = Self {
             socket,
             bell,
             server_bell,
             end,
-            area: Arc::new(BufferArea::new(memory, &layout)),
+            memory: Arc::new(BufferArea::new(memory, &layout)),
             table: Table::new(capacity),
-            extents,
+            quota: extents,
+            extents: Vec::new(),
             patience: options.patience,
             spins: options.spins,
             asked: 2,
@@ -167,7 +138,29 @@ impl Client {
             is_armed: false,
             is_gone: false,
             fault: None,
-        })
+        };
+        if options.area.is_some() {
+            client.list()?;
+        }
+        Ok(client)
+    }
+
+    /// Asks for the extents of its area. What is said of their loss comes before each answer.
+    fn list(&mut self) -> Result<(), PagesError> {
+        let mut from = 0;
+        loop {
+            let MessageBody::Listed { next, extents } = self.ask(MessageBody::List { from })? else {
+                return Err(self.fail(PagesError::Nonsense("another answer to LIST")));
+            };
+            self.extents.extend(extents.into_iter().map(Extent::from_number));
+            if next == 0 {
+                return Ok(());
+            }
+            if next <= from {
+                return Err(self.fail(PagesError::Nonsense("a list that goes back")));
+            }
+            from = next;
+        }
     }
 
     /// The most requests under way.
@@ -177,7 +170,13 @@ impl Client {
 
     /// Extents that this connection may have at once.
     pub const fn quota(&self) -> u32 {
-        self.extents
+        self.quota
+    }
+
+    /// The extents that its area had when this connection was made, in the order in which they were allocated. Those
+    /// that are lost are in [`notices`](Self::notices), too. None without an area.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
     }
 
     /// Bytes of buffers.
@@ -195,7 +194,7 @@ impl Client {
     /// # Errors
     /// [`PagesError::NoBuffer`].
     pub fn buffer(&self, len: usize) -> Result<Buffer, PagesError> {
-        self.area.allocate(len)
+        self.memory.allocate(len)
     }
 
     /// Allocates extents: all of them or none. With `apart`, each is in another failure domain. Their bytes are zero,
@@ -225,6 +224,17 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Its area is to be none any more: the name is free, and the extents are freed when this connection ends.
+    ///
+    /// # Errors
+    /// [`PagesError::Refused`] without an area; [`PagesError::NoAnswer`]; [`PagesError::ServerGone`].
+    pub fn remove_area(&mut self) -> Result<(), PagesError> {
+        match self.ask(MessageBody::Remove)? {
+            MessageBody::Removed => Ok(()),
+            _ => Err(self.fail(PagesError::Nonsense("another answer to REMOVE"))),
+        }
     }
 
     /// What the server says about this connection.
@@ -260,7 +270,7 @@ impl Client {
             return Err(self.gone());
         }
         let count = batch.len().min(self.end.room());
-        if batch.iter().take(count).any(|work| !work.buffer.is_of(&self.area)) {
+        if batch.iter().take(count).any(|work| !work.buffer.is_of(&self.memory)) {
             return Err(PagesError::ForeignBuffer);
         }
         let mut posted = 0;
@@ -503,59 +513,5 @@ impl Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
-    }
-}
-
-fn send_until(
-    socket: &OwnedFd,
-    message: &Message,
-    patience: Duration,
-    until: Option<Instant>,
-) -> Result<(), PagesError> {
-    loop {
-        match send(socket, message, &[]) {
-            Ok(()) => return Ok(()),
-            Err(Errno::AGAIN) => {
-                if !ready(socket, PollFlags::OUT, until).map_err(PagesError::system("wait for the server"))? {
-                    return Err(PagesError::NoAnswer(patience));
-                }
-            }
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(PagesError::ServerGone),
-            Err(source) => return Err(PagesError::System { what: "send to the server of pages", source }),
-        }
-    }
-}
-
-/// Asks while the connection is made, and returns the answer with its descriptors.
-fn exchange(
-    socket: &OwnedFd,
-    tag: u64,
-    body: MessageBody,
-    patience: Duration,
-    until: Option<Instant>,
-) -> Result<(MessageBody, Vec<OwnedFd>), PagesError> {
-    match send_until(socket, &Message { tag, body }, patience, until) {
-        // It may have said why before it closed the socket.
-        Ok(()) | Err(PagesError::ServerGone) => (),
-        Err(error) => return Err(error),
-    }
-    loop {
-        let came = receive(socket).map_err(PagesError::system("read from the server of pages"))?;
-        match came {
-            Came::End => return Err(PagesError::ServerGone),
-            Came::Nothing => {
-                let is_ready = ready(socket, PollFlags::IN, until).map_err(PagesError::system("wait for an answer"))?;
-                if !is_ready {
-                    return Err(PagesError::NoAnswer(patience));
-                }
-            }
-            Came::Bytes(bytes, descriptors) => match Message::parse(&bytes)? {
-                Message { body: MessageBody::Refused { reason, limit }, .. } => {
-                    return Err(PagesError::Refused { reason, limit });
-                }
-                Message { tag: answered, body } if answered == tag => return Ok((body, descriptors)),
-                _ => (),
-            },
-        }
     }
 }

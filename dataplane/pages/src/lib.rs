@@ -58,7 +58,41 @@
 //! # When the server dies
 //!
 //! Each request under way ends with [`Status::SERVER_GONE`]. After that every call fails with
-//! [`PagesError::ServerGone`]. A new connection has no extents: those of the old one are freed by the server.
+//! [`PagesError::ServerGone`]. A new connection has no extents: those of the old one are freed by the server, and its
+//! areas end with it.
+//!
+//! # Areas
+//!
+//! With [`ClientOptions::area`] the extents of a connection are in an *area*: they have a name, and stay when the
+//! connection ends, or its process dies. The next connection with that name and the same user finds them in
+//! [`Client::extents`], with what it wrote. An area ends with [`Client::remove_area`], or with its server.
+//!
+//! ```
+//! # use pages::local::{LocalOptions, LocalServer};
+//! use pages::{AreaOptions, Client, ClientOptions, Extent};
+//!
+//! # let folder = std::env::temp_dir().join(format!("gvm-pages-doc-areas-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder)?;
+//! # let path = folder.join("pages.sock");
+//! # let server = LocalServer::start(&path, LocalOptions::default())?;
+//! let options = ClientOptions { area: Some(AreaOptions::any("disk-1")), ..ClientOptions::default() };
+//! let mut client = Client::connect(&path, &options)?;
+//! let extents: Vec<Extent> = client.allocate(3, false)?;
+//! drop(client);
+//!
+//! // The server may need a moment to see that the connection has ended.
+//! let mut client = loop {
+//!     match Client::connect(&path, &options) {
+//!         Err(pages::PagesError::Refused { reason: pages::RefusedFor::AREA_IN_USE, .. }) => continue,
+//!         other => break other?,
+//!     }
+//! };
+//! assert_eq!(client.extents(), extents);
+//! client.remove_area()?;
+//! # drop(server);
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Without a cluster
 //!
@@ -70,6 +104,8 @@ mod buffer;
 mod client;
 mod error;
 pub mod local;
+mod options;
+mod setup;
 mod socket;
 mod table;
 mod work;
@@ -78,8 +114,11 @@ pub use buffer::Buffer;
 pub use channel::ChannelStatus as Status;
 pub use channel::Lane;
 pub use channel::message::{ClientState, RefusedFor};
-pub use client::{Client, ClientOptions, ExtentNotice};
+pub use channel::{AreaInfo, AreaName, AreaState, AreaUse};
+pub use client::{Client, ExtentNotice};
 pub use error::PagesError;
+pub use options::{AreaOptions, ClientOptions};
+pub use setup::areas;
 pub use work::{Ended, Extent, Work};
 
 /// Bytes of an extent: 2 MiB.

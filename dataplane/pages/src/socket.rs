@@ -1,5 +1,6 @@
 //! Messages over a `SOCK_SEQPACKET` socket, with descriptors. Nothing here waits for longer than it is told.
 
+use crate::error::PagesError;
 use channel::message::{DESCRIPTORS, MOST_BYTES, Message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -76,6 +77,27 @@ pub(crate) fn ready(what: impl AsFd, flags: PollFlags, until: Option<Instant>) -
             Ok(found) => return Ok(found > 0),
             Err(Errno::INTR) => (),
             Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Sends a message, and waits until the socket takes it.
+pub(crate) fn send_until(
+    socket: &OwnedFd,
+    message: &Message,
+    patience: Duration,
+    until: Option<Instant>,
+) -> Result<(), PagesError> {
+    loop {
+        match send(socket, message, &[]) {
+            Ok(()) => return Ok(()),
+            Err(Errno::AGAIN) => {
+                if !ready(socket, PollFlags::OUT, until).map_err(PagesError::system("wait for the server"))? {
+                    return Err(PagesError::NoAnswer(patience));
+                }
+            }
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(PagesError::ServerGone),
+            Err(source) => return Err(PagesError::System { what: "send to the server of pages", source }),
         }
     }
 }

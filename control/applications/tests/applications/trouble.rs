@@ -7,18 +7,18 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketTyp
 use std::os::fd::OwnedFd;
 
 /// A connection without the library.
-fn raw(world: &World) -> OwnedFd {
+pub(crate) fn raw(world: &World) -> OwnedFd {
     let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
     connect(&socket, &SocketAddrUnix::new(&world.path).unwrap()).unwrap();
     socket
 }
 
-fn say(socket: &OwnedFd, bytes: &[u8]) -> bool {
+pub(crate) fn say(socket: &OwnedFd, bytes: &[u8]) -> bool {
     send(socket, bytes, SendFlags::NOSIGNAL).is_ok()
 }
 
 /// The next message; `None` when the server has closed the connection.
-fn hear(socket: &OwnedFd) -> Option<MessageBody> {
+pub(crate) fn hear(socket: &OwnedFd) -> Option<MessageBody> {
     let mut bytes = vec![0; MOST_BYTES];
     match recv(socket, &mut bytes[..], RecvFlags::empty()) {
         Ok((0, _)) | Err(_) => None,
@@ -26,7 +26,7 @@ fn hear(socket: &OwnedFd) -> Option<MessageBody> {
     }
 }
 
-fn refused(socket: &OwnedFd) -> RefusedFor {
+pub(crate) fn refused(socket: &OwnedFd) -> RefusedFor {
     match hear(socket) {
         Some(MessageBody::Refused { reason, .. }) => reason,
         other => panic!("{other:?}"),
@@ -34,12 +34,12 @@ fn refused(socket: &OwnedFd) -> RefusedFor {
 }
 
 fn hello() -> Vec<u8> {
-    let body = MessageBody::Hello { capacity: 4, extents: 0, buffers: 4096, name: "raw\x1b[2J".to_owned() };
+    let body = MessageBody::Hello { capacity: 4, extents: 0, buffers: 4096, name: "raw\x1b[2J".to_owned(), area: None };
     Message { tag: 1, body }.emit()
 }
 
 /// An application beside the broken one still gets its answers.
-fn works(world: &World) {
+pub(crate) fn works(world: &World) {
     let mut client = world.connect("good").unwrap();
     let buffer = client.buffer(8).unwrap();
     client.post(&mut vec![Work::read(Extent::from_number(1), 0, buffer)]).unwrap();

@@ -72,6 +72,10 @@ impl<M: Memory> Master<M> {
                 *of_clients.entry(extent.client).or_default() += 1;
             }
         }
+        let is_parked = |of: &crate::allocation::Allocation| self.clients.is_at_rest(of.client.place() as u16);
+        if self.allocations.iter().any(is_parked) {
+            return Err("an allocation is of a client that is parked, or not there".to_owned());
+        }
         if books.used != books.live + books.leaving {
             return Err(format!("{books:?}: places are taken by no extent"));
         }
@@ -80,6 +84,10 @@ impl<M: Memory> Master<M> {
             let counted = of_clients.get(&place).copied().unwrap_or_default();
             if client.extents != counted {
                 return Err(format!("client {place} has {counted} extents and counts {}", client.extents));
+            }
+            if self.clients.is_at_rest(place) && (client.under_way, client.requests, client.buffers.len()) != (0, 0, 0)
+            {
+                return Err(format!("client {place} is parked, or not there, and has requests or buffers"));
             }
             let theirs =
                 self.pending.iter().filter(|entry| entry.is_counted && entry.request.client == self.clients.id(place));

@@ -11,7 +11,7 @@ mod sessions;
 pub use check::MasterBooks;
 
 use crate::allocation::Allocation;
-use crate::clients::Clients;
+use crate::clients::{Clients, Quiet};
 use crate::config::{MasterConfig, MasterError};
 use crate::connection::Connection;
 use crate::counters::{MasterCounters, MasterHistograms, MasterStats};
@@ -19,7 +19,7 @@ use crate::event::{MasterCommand, MasterEvent, MasterEvents};
 use crate::extents::{ExtentState, Extents};
 use crate::gates::Gates;
 use crate::pending::Pending;
-use crate::request::{BufferKey, ClientId, ExtentId, PageOp, PageRequest, Urgency};
+use crate::request::{BufferKey, ClientId, ExtentId, Loss, PageOp, PageRequest, Urgency};
 use crate::roster::Roster;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::wheel::Wheel;
@@ -208,7 +208,7 @@ impl<M: Memory> Master<M> {
             return None;
         }
         let client = self.clients.add(quota);
-        self.counters.clients.set(self.clients.len() as u64);
+        self.count_clients();
         client
     }
 
@@ -216,6 +216,40 @@ impl<M: Memory> Master<M> {
     /// so. Completions of its requests are polled as always.
     pub fn remove_client(&mut self, client: ClientId) {
         self.clients.leave(client);
+    }
+
+    /// A client goes, and its extents stay. It takes no more requests, and its allocations under way are cancelled at
+    /// once. When its requests have ended, its local memories are gone, and [`MasterEvent::ClientParked`] has its new
+    /// number.
+    pub fn park_client(&mut self, client: ClientId) {
+        if self.clients.park(client) {
+            self.cancel_allocations(client.place() as u16);
+        }
+    }
+
+    /// A parked client is back, with what it may have from now on; it may have more extents already. It has its extents
+    /// and no local memory. Returns whether there is such a client.
+    pub fn resume_client(&mut self, client: ClientId, quota: crate::ClientQuota) -> bool {
+        let is_back = !self.draining && self.clients.resume(client, quota);
+        self.count_clients();
+        is_back
+    }
+
+    /// The extents of a client that is there or parked, by number, with the loss of those that are lost.
+    pub fn extents_of(&self, client: ClientId) -> impl Iterator<Item = (ExtentId, Option<Loss>)> + '_ {
+        let place = client.place() as u16;
+        let is_known = self.clients.id(place) == client;
+        let theirs = self.extents.iter().filter(move |(_, extent)| is_known && extent.client == place);
+        theirs.filter_map(|(number, extent)| match extent.state {
+            ExtentState::Live(..) => Some((self.extents.id(number), None)),
+            ExtentState::Lost(loss) => Some((self.extents.id(number), Some(loss))),
+            ExtentState::Free | ExtentState::Promised(_) | ExtentState::Leaving(_) => None,
+        })
+    }
+
+    fn count_clients(&self) {
+        self.counters.clients.set(self.clients.len() as u64);
+        self.counters.clients_parked.set(self.clients.parked() as u64);
     }
 
     /// Local memory of a client, whose first byte has the address `base` in requests. `None` if there is no such
@@ -299,26 +333,40 @@ impl<M: Memory> Master<M> {
         }
     }
 
-    /// Clients that are being removed and have nothing under way lose all that they have.
-    fn remove_quiet(&mut self) {
-        while self.clients.leaving() > 0
-            && let Some(place) = self.clients.quiet()
+    /// Clients that are being removed or parked, and have nothing under way: they lose all that they have, or all but
+    /// their extents.
+    fn settle_clients(&mut self) {
+        while self.clients.ending() > 0
+            && let Some(quiet) = self.clients.quiet()
         {
-            self.cancel_allocations(place);
-            let theirs: Vec<u32> =
-                self.extents.iter().filter(|(_, extent)| extent.client == place).map(|(extent, _)| extent).collect();
-            theirs.into_iter().for_each(|extent| self.free_extent(extent));
-            let id = self.clients.id(place);
+            let (Quiet::Leaving(place) | Quiet::Parking(place)) = quiet;
+            let client = self.clients.id(place);
             let buffers = self.clients.get_mut(place).map(|client| std::mem::take(&mut client.buffers));
             for key in buffers.into_iter().flatten() {
                 self.endpoint.deregister(key.0);
             }
-            self.clients.remove(place);
+            let event = match quiet {
+                Quiet::Leaving(_) => {
+                    self.strip(place);
+                    self.clients.remove(place);
+                    MasterEvent::ClientRemoved(client)
+                }
+                Quiet::Parking(_) => MasterEvent::ClientParked { client, parked: self.clients.rest(place) },
+            };
             // An empty unit was kept for it.
             (0..self.connections.len()).for_each(|path| self.list(path as u32));
-            self.counters.clients.set(self.clients.len() as u64);
-            self.tell(MasterEvent::ClientRemoved(id));
+            self.count_clients();
+            self.tell(event);
         }
+    }
+
+    /// A client that is being removed loses its extents. The next client of its place must not get its units.
+    fn strip(&mut self, place: u16) {
+        self.cancel_allocations(place);
+        let theirs: Vec<u32> =
+            self.extents.iter().filter(|(_, extent)| extent.client == place).map(|(extent, _)| extent).collect();
+        theirs.into_iter().for_each(|extent| self.free_extent(extent));
+        self.connections.iter_mut().for_each(|connection| connection.units.forsake(place));
     }
 
     fn gauge(&self) {
@@ -353,7 +401,7 @@ impl<M: Memory + Send> Role for Master<M> {
         self.advance_gates(now, out);
         self.endpoint.advance(now);
         self.collect(now);
-        self.remove_quiet();
+        self.settle_clients();
         self.look_after(now);
         self.advance_loans(now, out);
         self.look_after(now);

@@ -1,5 +1,6 @@
 //! Tests of the master: against slaves that lend, through gateways, over a network that loses.
 
+mod areas;
 mod hostile;
 mod lender;
 mod life;

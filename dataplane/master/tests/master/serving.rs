@@ -41,6 +41,10 @@ impl Host {
     }
 
     fn try_attach(&mut self, capacity: u32) -> Option<Application> {
+        self.attach_as(capacity, None, false)
+    }
+
+    fn attach_as(&mut self, capacity: u32, resume: Option<ClientId>, keep: bool) -> Option<Application> {
         let layout = ChannelLayout::new(capacity, 8192).unwrap();
         let shared = Arc::new(Shared::new(layout.bytes() as usize, Hugepages::Never).unwrap());
         let (rings, totals) = (Arc::new(AtomicU32::new(0)), Arc::new(ClientTotals::default()));
@@ -54,6 +58,8 @@ impl Host {
                 rung.fetch_add(1, Ordering::Relaxed);
             }),
             totals: Arc::clone(&totals),
+            resume,
+            keep,
         };
         self.serving.command(self.now, ServingCommand::Attach(Box::new(attachment)), &mut self.out);
         let ServingEvent::Attached(7, client) = self.told.try_recv().unwrap() else { panic!("another event") };
@@ -63,6 +69,14 @@ impl Host {
 
     fn attach(&mut self, capacity: u32) -> Application {
         self.try_attach(capacity).unwrap()
+    }
+
+    /// The number of a client that was parked since the last call.
+    fn parked(&mut self, of: ClientId) -> Option<ClientId> {
+        self.master_told.try_iter().find_map(|event| match event {
+            MasterEvent::ClientParked { client, parked } if client == of => Some(parked),
+            _ => None,
+        })
     }
 
     fn poll(&mut self) {
@@ -217,6 +231,62 @@ fn a_client_that_is_gone_gets_nothing_any_more() {
     let removed = host.master_told.try_iter().filter(|event| *event == MasterEvent::ClientRemoved(one.client)).count();
     assert_eq!(removed, 1, "it is removed once");
     assert!(host.try_attach(16).is_some());
+}
+
+#[test]
+fn a_client_that_is_parked_and_comes_back_gets_nothing_of_its_old_channel() {
+    let mut host = Host::new(1, 64);
+    let mut old = host.attach_as(16, None, true).unwrap();
+    old.post(0..4);
+    host.serving.command(host.now, ServingCommand::Park(old.client), &mut host.out);
+    assert!(host.attach_as(16, Some(old.client), true).is_none(), "it is not parked yet");
+    host.poll();
+    let parked = host.parked(old.client).unwrap();
+    assert!(host.try_attach(16).is_none(), "it keeps its place");
+    let mut new = host.attach_as(16, Some(parked), true).unwrap();
+    assert!(host.attach_as(16, Some(parked), true).is_none(), "it is there once");
+    assert_eq!(new.client, parked);
+    // Neither the old channel nor orders for the old number reach the new one.
+    old.post(4..8);
+    host.serving.command(host.now, ServingCommand::Park(old.client), &mut host.out);
+    host.serving.command(host.now, ServingCommand::Detach(old.client), &mut host.out);
+    new.post(100..102);
+    host.poll();
+    let tags: Vec<u64> = new.completions().iter().map(|completion| completion.tag).collect();
+    assert_eq!((tags, old.completions().len()), (vec![100, 101], 0));
+    assert_eq!((new.totals.requests.get(), old.totals.requests.get()), (2, 0));
+}
+
+#[test]
+fn a_client_with_an_area_that_breaks_its_channel_is_parked() {
+    let mut host = Host::new(1, 64);
+    let one = host.attach_as(16, None, true).unwrap();
+    one.shared[one.layout.requests_at()].store(99, Ordering::Release);
+    host.poll();
+    assert!(matches!(host.told.try_recv(), Ok(ServingEvent::Broken(client, _)) if client == one.client));
+    host.poll();
+    let parked = host.parked(one.client).unwrap();
+    host.serving.command(host.now, ServingCommand::Detach(parked), &mut host.out);
+    host.poll();
+    assert!(host.master_told.try_iter().any(|event| event == MasterEvent::ClientRemoved(parked)));
+    assert!(host.try_attach(16).is_some());
+}
+
+#[test]
+fn a_client_that_comes_and_goes_all_the_time_is_one_client() {
+    let mut host = Host::new(2, 64);
+    let mut client = None;
+    for round in 0..1000 {
+        let mut one = host.attach_as(4, client, true).unwrap();
+        one.post(0..round % 4);
+        host.serving.command(host.now, ServingCommand::Park(one.client), &mut host.out);
+        host.poll();
+        client = host.parked(one.client);
+        assert!(client.is_some() && client != Some(one.client));
+    }
+    assert_eq!(host.serving.master().stats().counters.clients.get(), 1);
+    host.serving.master().check().unwrap();
+    host.attach(16);
 }
 
 #[test]

@@ -59,6 +59,57 @@ fn what_is_null_is_refused_and_crashes_nothing() {
 }
 
 #[test]
+fn an_area_keeps_its_extents_and_the_totals_are_the_servers() {
+    let folder = Folder::new();
+    let _server = folder.serve();
+    let path = CString::new(folder.socket().to_str().unwrap()).unwrap();
+    let connect = |area: *const c_char, area_use: u32| {
+        let (name, mut connection) = (null(), null_mut());
+        let options =
+            gvm_pages_options { requests: 0, extents: 0, buffers: 0, patience_ms: 0, spins: 0, name, area, area_use };
+        // SAFETY: all pointers are valid.
+        match unsafe { gvm_pages_connect(path.as_ptr(), &options, &mut connection) } {
+            0 => Ok(connection),
+            failure => Err(failure),
+        }
+    };
+    const REFUSED: c_int = gvm_pages_result::Refused as c_int;
+    let existing = gvm_pages_area_use::Existing as u32;
+    assert_eq!(connect(c"a".as_ptr(), existing), Err(REFUSED));
+    assert!(text().contains("no area of this name"), "{}", text());
+    assert_eq!((connect(c"a".as_ptr(), 9), connect(c"a b".as_ptr(), 0)), (Err(ARGUMENT), Err(REFUSED)));
+    let connection = connect(c"a".as_ptr(), 0).unwrap();
+    let (mut extents, mut found) = ([0; 3], [7; 3]);
+    let mut totals = gvm_pages_totals::default();
+    // SAFETY: all pointers are valid, or NULL where that is refused.
+    unsafe {
+        assert_eq!(gvm_pages_extents(connection, null_mut(), 0), 0);
+        assert_eq!(gvm_pages_allocate(connection, extents.as_mut_ptr(), 3, 0), 0);
+        assert_eq!(gvm_pages_state(connection, &mut totals), 0);
+        assert_eq!((totals.quota, totals.extents, totals.requests), (64, 3, 0));
+        assert_eq!(
+            (gvm_pages_state(connection, null_mut()), gvm_pages_state(null_mut(), &mut totals)),
+            (ARGUMENT, ARGUMENT)
+        );
+        assert_eq!(gvm_pages_extents(connection, null_mut(), 1), ARGUMENT);
+        gvm_pages_disconnect(connection);
+    }
+    let connection = loop {
+        // The server may need a moment to see that the connection has ended.
+        match connect(c"a".as_ptr(), existing) {
+            Err(REFUSED) if text().contains("another process has this area") => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    // SAFETY: all pointers are valid.
+    unsafe {
+        assert_eq!((gvm_pages_extents(connection, found.as_mut_ptr(), 2), found), (3, [extents[0], extents[1], 7]));
+        assert_eq!((gvm_pages_remove_area(connection), gvm_pages_remove_area(connection)), (0, REFUSED));
+        gvm_pages_disconnect(connection);
+    }
+}
+
+#[test]
 fn a_buffer_belongs_to_one_request_at_a_time() {
     let folder = Folder::new();
     let server = folder.serve();

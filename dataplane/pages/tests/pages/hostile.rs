@@ -56,7 +56,7 @@ fn is_closed(socket: &OwnedFd) -> bool {
 impl Raw {
     fn new(folder: &Folder) -> Self {
         let socket = raw_socket(folder);
-        say(&socket, 1, MessageBody::Hello { capacity: 4, extents: 0, buffers: 4096, name: String::new() });
+        say(&socket, 1, MessageBody::Hello { capacity: 4, extents: 0, buffers: 4096, name: String::new(), area: None });
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -104,7 +104,7 @@ const READ: ChannelRequest =
 #[test]
 fn rubbish_instead_of_a_greeting_is_refused() {
     let (folder, server, mut honest, extent) = beside();
-    let hello = |capacity| MessageBody::Hello { capacity, extents: 0, buffers: 4096, name: String::new() };
+    let hello = |capacity| MessageBody::Hello { capacity, extents: 0, buffers: 4096, name: String::new(), area: None };
     let mut newer = Message { tag: 1, body: hello(4) }.emit();
     newer[4] = 7;
     let malformed = Message { tag: 1, body: hello(3) }.emit();

@@ -233,8 +233,8 @@ fn a_server_that_talks_nonsense_is_refused_by_name() {
     assert!(matches!(answered(&message(MessageBody::Open)), PagesError::Nonsense(_)));
     assert!(matches!(answered(b"HTTP/1.1 400 Bad Request"), PagesError::Message(_)));
     let mut newer = message(MessageBody::Freed);
-    newer[4] = 2;
-    assert!(answered(&newer).to_string().contains("has version 2"));
+    newer[4] = 3;
+    assert!(answered(&newer).to_string().contains("has version 3"));
 }
 
 #[test]

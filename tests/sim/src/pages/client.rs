@@ -47,7 +47,19 @@ struct Client {
     content: BTreeMap<(ExtentId, u32), Content>,
     under_way: BTreeMap<u64, UnderWay>,
     is_leaving: bool,
+    stay: Stay,
 }
+
+/// Whether a client uses its extents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    Here,
+    Parking,
+    Parked,
+}
+
+/// What each client may have.
+const QUOTA: ClientQuota = ClientQuota { extents: 120, requests: SLOTS as u32, buffers: 1 };
 
 /// How often things happened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +76,10 @@ pub struct ClientCounts {
     pub lost: u64,
     /// Extents that were recalled.
     pub recalled: u64,
+    /// Clients that were parked.
+    pub parked: u64,
+    /// Clients that were back.
+    pub resumed: u64,
 }
 
 /// The clients of one master.
@@ -117,6 +133,11 @@ impl Clients {
                 self.list[at].is_leaving = true;
                 master.remove_client(self.list[at].id);
             }
+            (12, _) if !self.list[at].is_leaving && self.list[at].stay == Stay::Here => {
+                self.list[at].stay = Stay::Parking;
+                master.park_client(self.list[at].id);
+            }
+            (13..=15, _) if !self.list[at].is_leaving && self.list[at].stay == Stay::Parked => self.resume(at, master),
             (3..=8, _) => {
                 let apart = rng.one_in(4);
                 let count = 1 + rng.below(if apart { 2 } else { 40 }) as u32;
@@ -131,18 +152,33 @@ impl Clients {
     }
 
     fn add(&mut self, master: &mut Master<Vec<u8>>) {
-        let quota = ClientQuota { extents: 120, requests: SLOTS as u32, buffers: 1 };
-        let Some(id) = master.add_client(quota) else { return };
+        let Some(id) = master.add_client(QUOTA) else { return };
         let memory = vec![0; SLOTS as usize * BLOCK];
         let Some(buffer) = master.add_buffer(id, BASE, memory) else { return master.remove_client(id) };
         let number = self.next;
         self.next += 1;
         let (extents, content, under_way) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        self.list.push(Client { id, buffer, number, extents, content, under_way, is_leaving: false });
+        let (is_leaving, stay) = (false, Stay::Here);
+        self.list.push(Client { id, buffer, number, extents, content, under_way, is_leaving, stay });
+    }
+
+    /// A parked client is back, with another buffer.
+    fn resume(&mut self, at: usize, master: &mut Master<Vec<u8>>) {
+        let client = &mut self.list[at];
+        if !master.resume_client(client.id, QUOTA) {
+            // The master drains.
+            return;
+        }
+        client.stay = Stay::Here;
+        match master.add_buffer(client.id, BASE, vec![0; SLOTS as usize * BLOCK]) {
+            Some(buffer) => client.buffer = buffer,
+            None => master.remove_client(client.id),
+        }
+        self.counts.resumed += 1;
     }
 
     fn free(&mut self, master: &mut Master<Vec<u8>>, client: ClientId, extent: ExtentId) {
-        if let Some(client) = self.list.iter_mut().find(|of| of.id == client) {
+        if let Some(client) = self.list.iter_mut().find(|of| of.id == client && of.stay == Stay::Here) {
             client.extents.retain(|of| *of != extent);
             master.free(client.id, extent);
         }
@@ -152,7 +188,8 @@ impl Clients {
     fn submit(&mut self, now: Time, at: usize, master: &mut Master<Vec<u8>>, rng: &mut Rng) {
         let client = &mut self.list[at];
         let slot = (0..SLOTS).find(|slot| !client.under_way.contains_key(slot));
-        let (Some(slot), false, false) = (slot, client.extents.is_empty(), client.is_leaving) else { return };
+        let is_here = client.stay == Stay::Here && !client.is_leaving;
+        let (Some(slot), false, true) = (slot, client.extents.is_empty(), is_here) else { return };
         let extent = rng.pick(&client.extents);
         let block = rng.below(BLOCKS) as u32;
         if client.under_way.values().any(|under| under.request.extent == extent && under.block == block) {
@@ -249,6 +286,21 @@ impl Clients {
                 if rng.one_in(2) {
                     self.free(master, client, extent);
                 }
+            }
+            MasterEvent::ClientParked { client, parked } => {
+                let client = self.list.iter_mut().find(|of| of.id == client).ok_or("a client is parked twice")?;
+                if client.stay != Stay::Parking || !client.under_way.is_empty() {
+                    return Err(format!("client {} is parked while it has requests", client.number));
+                }
+                (client.id, client.stay) = (parked, Stay::Parked);
+                let mut known = client.extents.clone();
+                known.sort();
+                let mut found: Vec<ExtentId> = master.extents_of(parked).map(|(extent, _)| extent).collect();
+                found.sort();
+                if found != known && !client.is_leaving {
+                    return Err(format!("client {} is parked with {found:?}, and has {known:?}", client.number));
+                }
+                self.counts.parked += 1;
             }
             MasterEvent::ClientRemoved(client) => {
                 let at = self.list.iter().position(|of| of.id == client).ok_or("a client is removed twice")?;

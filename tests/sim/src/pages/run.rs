@@ -53,7 +53,7 @@ fn run(cluster: &mut PagesCluster) -> Result<PagesOutcome, String> {
     }
     end(cluster)?;
     for master in &cluster.masters {
-        let ClientCounts { done, failed, verified, allocated, lost, recalled } = master.clients.counts;
+        let ClientCounts { done, failed, verified, allocated, lost, recalled, parked, resumed } = master.clients.counts;
         let counts = [
             ("done", done),
             ("failed", failed),
@@ -61,6 +61,8 @@ fn run(cluster: &mut PagesCluster) -> Result<PagesOutcome, String> {
             ("allocated", allocated),
             ("lost", lost),
             ("recalled", recalled),
+            ("parked", parked),
+            ("resumed", resumed),
         ];
         counts.iter().for_each(|(name, count)| outcome.add(name, *count));
         let stats = master.host.role.stats();

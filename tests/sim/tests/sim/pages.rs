@@ -13,7 +13,7 @@ fn seeds() -> Range<u64> {
 }
 
 /// What must happen in 20 runs. If one is missing, the faults do not have the effect that they are for.
-const MUST_HAVE_HAPPENED: [&str; 21] = [
+const MUST_HAVE_HAPPENED: [&str; 23] = [
     "a machine is cut off, or back",
     "all gateways are cut off",
     "allocated",
@@ -29,8 +29,10 @@ const MUST_HAVE_HAPPENED: [&str; 21] = [
     "master_gateway_moves",
     "memory is recalled",
     "rc_dropped_icrc",
+    "parked",
     "recalled",
     "requests_repeated",
+    "resumed",
     "sessions_renewed",
     "timeouts",
     "units_taken",

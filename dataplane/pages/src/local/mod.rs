@@ -3,12 +3,16 @@
 //! It serves extents from the memory of this process, to any process that connects. It can be slow, refuse, flip bytes,
 //! lose extents, and die in the middle, so that an application can be tried against all that.
 
+mod areas;
+
 use crate::error::PagesError;
 use crate::socket::{Came, ready, receive, send};
 use crate::work::Extent;
+use areas::{Held, LocalAreas, page};
 use channel::message::{ClientState, MOST_EXTENTS, Message, MessageBody, MessageError, RefusedFor, VERSION};
 use channel::{
-    ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, EXTENT, MOST_AT_ONCE, ServerEnd, Transfer,
+    AreaName, ChannelCompletion, ChannelLayout, ChannelRequest, ChannelStatus, EXTENT, MOST_AT_ONCE, ServerEnd,
+    Transfer,
 };
 use frame::shared::WORD;
 use frame::{Hugepages, Shared};
@@ -18,7 +22,6 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -84,6 +87,7 @@ struct Common {
     flips: AtomicBool,
     next: AtomicU64,
     desks: Mutex<Vec<Arc<Desk>>>,
+    areas: LocalAreas,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,6 +163,7 @@ impl LocalServer {
             flips: AtomicBool::new(false),
             next: AtomicU64::new(1),
             desks: Mutex::new(Vec::new()),
+            areas: LocalAreas::default(),
         });
         let inside = Arc::clone(&common);
         let thread = std::thread::Builder::new().name("pages".to_owned()).spawn(move || accept(&listener, &inside));
@@ -191,10 +196,11 @@ impl LocalServer {
 
     /// The bytes of an extent are lost.
     pub fn lose(&self, extent: Extent, status: ChannelStatus) {
+        self.common.areas.lose_kept(extent.number(), status);
         self.common.order(Order::Lose(extent.number(), status));
     }
 
-    /// An extent is recalled, and lost after the time.
+    /// An extent is recalled, and lost after the time. Nothing happens to those of areas that nobody uses now.
     pub fn recall(&self, extent: Extent, within: Duration) {
         self.common.order(Order::Recall(extent.number(), within));
     }
@@ -278,24 +284,30 @@ fn refuse(socket: &OwnedFd, tag: u64, reason: RefusedFor, limit: u64) {
 /// One connection, from HELLO to its end.
 fn attend(socket: &OwnedFd, common: &Arc<Common>) -> Result<(), PagesError> {
     let options = &common.options;
-    let (tag, layout, extents) = match one(socket) {
-        Ok(Message { tag, body: MessageBody::Hello { capacity, extents, buffers, .. } }) => {
-            let quota = if extents == 0 { options.extents } else { extents.min(options.extents) };
-            let layout = ChannelLayout::new(capacity.min(options.requests), buffers.min(options.buffers));
-            let Ok(layout) = layout else {
-                refuse(socket, tag, RefusedFor::MALFORMED, 0);
+    let (tag, layout, quota, area) = loop {
+        match one(socket) {
+            Ok(Message { tag, body: MessageBody::Hello { capacity, extents, buffers, area, .. } }) => {
+                let quota = if extents == 0 { options.extents } else { extents.min(options.extents) };
+                let layout = ChannelLayout::new(capacity.min(options.requests), buffers.min(options.buffers));
+                let Ok(layout) = layout else {
+                    refuse(socket, tag, RefusedFor::MALFORMED, 0);
+                    return Ok(());
+                };
+                break (tag, layout, quota, area);
+            }
+            Ok(Message { tag, body: MessageBody::Areas { after } }) => {
+                let body = common.areas.list(socket, &after);
+                send(socket, &Message { tag, body }, &[]).map_err(PagesError::system("answer a client"))?;
+            }
+            Err(Some(MessageError::Version(_))) => {
+                refuse(socket, 0, RefusedFor::VERSION, VERSION.into());
                 return Ok(());
-            };
-            (tag, layout, quota)
-        }
-        Err(Some(MessageError::Version(_))) => {
-            refuse(socket, 0, RefusedFor::VERSION, VERSION.into());
-            return Ok(());
-        }
-        Err(None) => return Ok(()),
-        _ => {
-            refuse(socket, 0, RefusedFor::MALFORMED, 0);
-            return Ok(());
+            }
+            Err(None) => return Ok(()),
+            _ => {
+                refuse(socket, 0, RefusedFor::MALFORMED, 0);
+                return Ok(());
+            }
         }
     };
     let desk = Arc::new(Desk { orders: Mutex::new(Vec::new()), bell: bell()? });
@@ -308,7 +320,21 @@ fn attend(socket: &OwnedFd, common: &Arc<Common>) -> Result<(), PagesError> {
         }
         desks.push(Arc::clone(&desk));
     }
-    let result = serve(socket, common, &desk, tag, layout, extents);
+    let claimed = area.map(|(name, wanted)| common.areas.claim(socket, &name, wanted)).transpose();
+    let result = match claimed {
+        Ok(claimed) => {
+            let (mut area, mut held) = claimed.map_or((None, Held::new()), |(name, held)| (Some(name), held));
+            let result = serve(socket, common, &desk, tag, (layout, quota), (&mut area, &mut held));
+            if let Some(name) = area {
+                common.areas.keep(&name, held);
+            }
+            result
+        }
+        Err(reason) => {
+            refuse(socket, tag, reason, 0);
+            Ok(())
+        }
+    };
     locked(&common.desks).retain(|other| !Arc::ptr_eq(other, &desk));
     result
 }
@@ -328,8 +354,8 @@ fn serve(
     common: &Arc<Common>,
     desk: &Desk,
     tag: u64,
-    layout: ChannelLayout,
-    quota: u32,
+    (layout, quota): (ChannelLayout, u32),
+    (area, held): (&mut Option<AreaName>, &mut Held),
 ) -> Result<(), PagesError> {
     let Ok(memory) = Shared::new(layout.bytes() as usize, Hugepages::Never) else {
         refuse(socket, tag, RefusedFor::CHANNEL_MEMORY, layout.bytes());
@@ -357,8 +383,8 @@ fn serve(
     send(socket, &Message { tag, body: MessageBody::Open }, &[]).map_err(&system)?;
     let end = ServerEnd::new(Arc::clone(&memory), layout).map_err(|_| PagesError::Nonsense("a layout"))?;
     let state = ClientState { quota, ..ClientState::default() };
-    let mut client =
-        Attended { socket, common, memory, end, extents: HashMap::new(), recalled: Vec::new(), bell: theirs, state };
+    let (recalled, bell) = (Vec::new(), theirs);
+    let mut client = Attended { socket, common, memory, end, area, extents: held, recalled, bell, state };
     while !common.is_over() {
         client.expire()?;
         if client.work()? || !client.end.sleep()? {
@@ -385,16 +411,14 @@ fn wait_until(at: Instant) -> Duration {
     at.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
 }
 
-/// Bytes of an extent, or why they are lost.
-type Content = Result<Vec<u64>, ChannelStatus>;
-
 /// A client with its channel.
 struct Attended<'a> {
     socket: &'a OwnedFd,
     common: &'a Common,
     memory: Arc<Shared>,
     end: ServerEnd<Arc<Shared>>,
-    extents: HashMap<u64, Content>,
+    area: &'a mut Option<AreaName>,
+    extents: &'a mut Held,
     recalled: Vec<(Instant, u64)>,
     bell: OwnedFd,
     state: ClientState,
@@ -481,6 +505,19 @@ impl Attended<'_> {
                 MessageBody::Stat => {
                     MessageBody::State(ClientState { extents: self.extents.len() as u32, ..self.state })
                 }
+                MessageBody::List { from } => {
+                    let (notices, listed) = page(self.extents, from);
+                    notices.into_iter().try_for_each(|notice| self.say(0, notice))?;
+                    listed
+                }
+                MessageBody::Remove => match self.area.take() {
+                    Some(name) => {
+                        self.common.areas.remove(&name);
+                        MessageBody::Removed
+                    }
+                    None => MessageBody::Refused { reason: RefusedFor::NO_SUCH_AREA, limit: 0 },
+                },
+                MessageBody::Areas { after } => self.common.areas.list(self.socket, &after),
                 _ => MessageBody::Refused { reason: RefusedFor::MALFORMED, limit: 0 },
             };
             self.say(tag, answer)?;
