@@ -151,15 +151,16 @@ impl Peer {
     /// The two halves of the address.
     #[inline]
     fn halves(&self) -> [u64; 2] {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.ip;
-        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *self.as_bytes();
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
     }
 
     /// VLAN and port.
     #[inline]
     fn place(&self) -> u32 {
-        let [a, b] = self.vlan.0.to_ne_bytes();
-        u32::from_ne_bytes([a, b, self.port.0, self.zero])
+        // Four bytes side by side: one load.
+        let [.., a, b, c, d, _, _, _, _] = *self.as_bytes();
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     /// Whether the addresses certainly differ; it compares half of them. Addresses that do not differ here may be two.

@@ -4,10 +4,10 @@
 //! place, so that an answer leaves from the address that was asked. A poll loop has a copy of the table, and checks
 //! with one load whether there is a newer one.
 
-use crate::headers::{Local, Reader, Verify};
+use crate::headers::{Local, Reader, Refused, Verify};
 use crate::source::Filter;
 use crate::vlans::Vlans;
-use frame::{Peer, PortId};
+use frame::{Burst, Frame, Peer, PortId};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,46 @@ use wire::net::ethernet::MacText;
 
 /// The most addresses of one interface that are used.
 pub const MAX_ADDRESSES: usize = 8;
+
+/// A reader for each of an interface's addresses, by the address's number; that of number 0 is for the first address,
+/// and reads only packets that are for no address of ours, to count why they are refused.
+#[derive(Clone, Debug)]
+pub struct AddressReaders {
+    readers: [Option<Reader>; MAX_ADDRESSES + 1],
+    /// The number of the address that the last packet was for, not 0. Most packets are for the same one, and a reader
+    /// compares the address with the other headers.
+    current: usize,
+}
+
+impl AddressReaders {
+    /// [`Reader::usual_into`], for a packet to the same address as the last one.
+    ///
+    /// # Errors
+    /// The frame itself comes back, unchanged, when its packet is not usual, not right, or for another address.
+    #[inline(always)]
+    pub fn usual_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
+        match self.readers.get_mut(self.current) {
+            Some(Some(reader)) => reader.usual_into(frame, burst),
+            _ => Err(frame),
+        }
+    }
+
+    /// [`Reader::receive_into`], for any packet. `addresses` are those that the readers were made of.
+    ///
+    /// # Errors
+    /// See there. A packet for none of our addresses is for the reader of the first one, which says why it is refused.
+    #[inline(never)]
+    pub fn receive_into(&mut self, frame: Frame, addresses: &Addresses, burst: &mut Burst) -> Result<usize, Refused> {
+        let asked = usize::from(addresses.asked(frame.data()));
+        if asked != 0 {
+            self.current = asked;
+        }
+        match self.readers.get_mut(asked) {
+            Some(Some(reader)) => reader.receive_into(frame, burst),
+            _ => Err(Refused::NotOurs),
+        }
+    }
+}
 
 /// An interface's Ethernet address and IPv4 addresses at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,22 +181,16 @@ impl Addresses {
         true
     }
 
-    /// A reader for each address, by its number, that takes packets of these VLANs; the reader of number 0 is that of
-    /// the first address. With `roce` the readers take RoCEv2, too.
-    pub fn readers(
-        &self,
-        port: PortId,
-        verify: Verify,
-        vlans: &Arc<Vlans>,
-        roce: bool,
-    ) -> [Option<Reader>; MAX_ADDRESSES + 1] {
+    /// A reader for each address that takes packets of these VLANs. With `roce` the readers take RoCEv2, too.
+    pub fn readers(&self, port: PortId, verify: Verify, vlans: &Arc<Vlans>, roce: bool) -> AddressReaders {
         let own: Vec<[u8; 4]> = self.locals.iter().skip(1).flatten().map(|local| local.ip).collect();
         let filter = Filter::new(vlans, &own);
-        std::array::from_fn(|number| {
+        let readers = std::array::from_fn(|number| {
             let local = self.locals.get(number)?.as_ref()?;
             let reader = Reader::new(port, local, verify).of_address(number as u8).filtering(&filter);
             Some(if roce { reader.claiming_roce() } else { reader })
-        })
+        });
+        AddressReaders { readers, current: 1 }
     }
 
     /// The number of the address that a received frame is for, as in [`frame::Peer::local`]; 0 when it is for none.
@@ -189,6 +223,9 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers;
+    use frame::{Class, Datagram, Hugepages, Pool, PoolConfig, Vlan};
+    use std::net::IpAddr;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -226,6 +263,41 @@ mod tests {
         let table = AddressTable::new(MAC, &all);
         assert_eq!(table.ipv4().collect::<Vec<_>>(), all[..MAX_ADDRESSES]);
         assert_eq!(AddressTable::new(MAC, &[ip(1), ip(1)]).ipv4().count(), 1);
+    }
+
+    #[test]
+    fn each_packet_is_read_for_the_address_that_it_asks() {
+        let pool = Pool::new(PoolConfig { frames: 64, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let packet = |to: [u8; 4]| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(b"payload"));
+            let peer = Peer::ipv4(PortId(0), to, 9999, Vlan::UNTAGGED, MAC);
+            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
+            let local = Local { mac: [2, 0, 0, 0, 0, 9], ip: ip(9), udp_port: 5 };
+            headers::write(&mut datagram, &local).unwrap();
+            datagram.frame
+        };
+        let ours = Addresses::new(Shown::new(AddressTable::new(MAC, &[ip(1), ip(2), ip(3)])), 9999);
+        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), false);
+        let mut burst = Burst::new();
+        // Number 4 is none of ours; after it the reader of the address before it goes on.
+        for (number, usual) in
+            [(1, true), (1, true), (3, false), (3, true), (4, false), (3, true), (2, false), (1, false)]
+        {
+            let result = readers.usual_into(packet(ip(number)), &mut burst);
+            assert_eq!(result.is_ok(), usual, "{number}");
+            let result = result.or_else(|frame| readers.receive_into(frame, &ours, &mut burst));
+            assert_eq!(result, if number == 4 { Err(Refused::NotOurs) } else { Ok(7) }, "{number}");
+        }
+        let numbers: Vec<_> = (0..burst.len()).map(|at| (burst.peer(at).local, burst.peer(at).ip())).collect();
+        assert_eq!(numbers, [1, 1, 3, 3, 3, 2, 1].map(|number| (number, IpAddr::from(ip(9)))));
+        // A port without an address takes nothing.
+        let ours = Addresses::new(Shown::new(AddressTable::new(MAC, &[])), 9999);
+        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), false);
+        let frame = readers.usual_into(packet(ip(1)), &mut burst).unwrap_err();
+        assert_eq!(readers.receive_into(frame, &ours, &mut burst), Err(Refused::NotOurs));
+        burst.clear();
+        assert_eq!(pool.in_use(), 0);
     }
 
     #[test]

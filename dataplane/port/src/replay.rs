@@ -165,16 +165,21 @@ impl Port for ReplayPort {
         let most = self.burst.min(burst.room()).min(self.tail - self.head);
         let Self { input, ring, reader, headers, len, counters, .. } = self;
         let (ring, chunks, len) = (&ring[..], input.chunks(), *len);
-        for number in self.head..self.head + most {
-            ahead::ask(|ahead| {
-                let &index = ring.get((number + ahead) & mask)?;
-                Some(chunks.address(index, pool::fresh_offset(index)))
+        let mut numbers = self.head..self.head + most;
+        while !numbers.is_empty() {
+            let mut reading = reader.reading(burst);
+            let unusual = numbers.find_map(|number| {
+                ahead::ask(|ahead| {
+                    let &index = ring.get((number + ahead) & mask)?;
+                    Some(chunks.address(index, pool::fresh_offset(index)))
+                });
+                let &index = ring.get(number & mask)?;
+                // SAFETY: between head and tail the ring holds numbers that `into_index` returned, each once: nobody
+                // else owns the chunk; the range is the one that it returned.
+                let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
+                Some((index, reading.usual(frame).err()?))
             });
-            let Some(&index) = ring.get(number & mask) else { break };
-            // SAFETY: between head and tail the ring holds numbers that `into_index` returned, each once: nobody else
-            // owns the chunk; the range is the one that it returned.
-            let frame = unsafe { chunks.frame(index, pool::fresh_offset(index), len) };
-            if let Err(frame) = reader.usual_into(frame, burst)
+            if let Some((index, frame)) = unusual
                 && !headers.get(index as usize).is_some_and(|own| receive_again(reader, own, frame, burst))
             {
                 counters.rx_refused.add(1);

@@ -88,6 +88,7 @@ impl Burst {
     /// Adds a datagram. If the burst is full, the frame goes back to its pool: the caller must check for room first.
     #[inline(always)]
     pub fn add(&mut self, frame: Frame, sender: Sender, note: Note) {
+        debug_assert!(usize::from(sender.0) < BURST, "a datagram has a sender");
         let at = self.len;
         if at >= BURST {
             return;
@@ -179,22 +180,19 @@ impl Burst {
         self.notes.get(number).copied().unwrap_or(Note::unsummed(false))
     }
 
-    /// Bytes and notes of the datagrams from this number on, as [`Burst::bytes`] and [`Burst::note`] give them.
-    #[inline]
-    pub fn from(&self, number: usize) -> impl Iterator<Item = (&[u8], Note)> {
-        let part = number.min(self.len)..self.len;
-        let (data, lens, notes) = (&self.data[part.clone()], &self.lens[part.clone()], &self.notes[part]);
-        data.iter().zip(lens).zip(notes).map(|((data, len), note)| {
-            // SAFETY: as in `bytes`.
-            (unsafe { std::slice::from_raw_parts(data.as_ptr(), usize::from(*len)) }, *note)
-        })
+    /// Bytes and note of the datagram with this number modulo [`BURST`]; no bytes if it is not here.
+    #[inline(always)]
+    pub fn part(&self, number: usize) -> (&[u8], Note) {
+        let at = number % BURST;
+        let (data, len, note) = (self.data[at], self.lens[at], self.notes[at]);
+        // SAFETY: as in `bytes`.
+        (unsafe { std::slice::from_raw_parts(data.as_ptr(), usize::from(len)) }, note)
     }
 
-    /// The peers that sent the datagrams, in order: nobody for none.
-    #[inline]
-    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
-        let senders = &self.senders[..self.len.min(BURST)];
-        senders.iter().map(|sender| self.peers.get(usize::from(sender.0)).unwrap_or(const { &Peer::NOBODY }))
+    /// The peer that sent the datagram with this number modulo [`BURST`]; any peer if it is not here.
+    #[inline(always)]
+    pub fn source(&self, number: usize) -> &Peer {
+        &self.peers[usize::from(self.senders[number % BURST].0) % BURST]
     }
 
     /// The sender of the datagram with this number.

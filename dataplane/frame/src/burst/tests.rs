@@ -99,13 +99,15 @@ proptest! {
                 prop_assert_eq!(burst.get(at).is_some(), known.is_some());
                 let bytes = known.as_ref().map_or(&[][..], |(_, bytes)| bytes);
                 prop_assert_eq!(burst.bytes(at), bytes);
+                let (part, note) = burst.part(at);
+                prop_assert_eq!((part, note), (bytes, burst.note(at)));
+                prop_assert_eq!(burst.source(at), burst.peer(at));
                 if let (Some(view), Some(known)) = (burst.get(at), known) {
                     prop_assert!(is(known, view.peer, view.frame.data(), view.ce, view.sum));
                     prop_assert_eq!(view.frame.headroom() + view.frame.len() + view.frame.tailroom(), 2048);
                 }
             }
-            let lens = (0..model.len()).map(|at| burst.bytes(at).len());
-            prop_assert!(burst.from(0).map(|(bytes, _)| bytes.len()).eq(lens));
+            prop_assert!((model.len()..BURST).all(|at| burst.part(at).0.is_empty()), "nothing is here");
             let here = model.iter().flatten().count() as u32;
             prop_assert_eq!(pools.iter().map(Pool::in_use).sum::<u32>(), here);
         }

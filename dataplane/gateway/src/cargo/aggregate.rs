@@ -40,13 +40,16 @@ pub struct Closed {
     pub sum: Option<NonZeroU16>,
 }
 
+/// See [`Place::NONE`].
+static NOWHERE: u8 = 0;
+
 /// Where the next bytes for a destination will go: for asking the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Place(*const u8);
 
 impl Place {
-    /// No place.
-    pub const NONE: Self = Self(std::ptr::null());
+    /// No place that matters. It is an address that exists, because a request for one that does not costs more.
+    pub const NONE: Self = Self(&raw const NOWHERE);
 
     /// Asks the first-level cache for the lines that the next `len` bytes go to: the first two and the last.
     #[inline(always)]

@@ -124,19 +124,19 @@ pub fn singles(
     let mut singles = Singles::default();
     // The sender in this burst that `heard` is, and its master.
     let (mut known, mut known_master) = (Sender::NOBODY, 0);
-    for to in to.iter_mut().take(burst.len()) {
-        let Some(record) = Record::only(burst.bytes(singles.records)) else { break };
+    for number in 0..burst.len() {
+        let Some(record) = Record::only(burst.part(number).0) else { break };
         let header = record.header();
-        let (sender, master) = (burst.sender(singles.records), header.master_id());
+        let (sender, master) = (burst.sender(number), header.master_id());
         if sender != known || master != known_master {
-            if !heard.is(master, burst.peer(singles.records), routes) {
+            if !heard.is(master, burst.source(number), routes) {
                 break;
             }
             (known, known_master) = (sender, master);
         }
         let Some(destination) = cargo_to(header, routes) else { break };
         found(destination);
-        *to = destination;
+        to[number % BURST] = destination;
         singles.add(&record);
     }
     singles
@@ -156,9 +156,8 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
     let (mut from, mut singles) = ([0; BURST], Singles::default());
     // The master of the last record: most are for the same as the one before.
     let mut known: Option<(u16, Destination, &Route)> = None;
-    let datagrams = burst.from(0).zip(burst.peers());
-    for ((to, from), ((bytes, _), source)) in to.iter_mut().zip(&mut from).zip(datagrams) {
-        let record = Record::only(bytes)?;
+    for number in 0..burst.len() {
+        let (record, source) = (Record::only(burst.part(number).0)?, burst.source(number));
         let header = record.header();
         let id = header.master_id();
         let (_, master, route) = match known {
@@ -174,11 +173,11 @@ pub fn singles_upward(burst: &Burst, routes: &Routes, to: &mut [Destination; BUR
         }
         let slave = cargo_to(header, routes)?;
         routes.prefetch_origin(slave);
-        (*to, *from) = (master, slave);
+        (to[number % BURST], from[number % BURST]) = (master, slave);
         singles.add(&record);
     }
-    let registered = |(&slave, source): (&Destination, &Peer)| routes.is_slave_source(slave, source);
-    from.iter().zip(burst.peers()).all(registered).then_some(singles)
+    let registered = |number: usize| routes.is_slave_source(from[number % BURST], burst.source(number));
+    (0..burst.len()).all(registered).then_some(singles)
 }
 
 /// The kind of a datagram.

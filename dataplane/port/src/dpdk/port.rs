@@ -9,9 +9,9 @@ use super::device::Device;
 use super::plugin::LoadedPlugin;
 use super::watched::Watched;
 use crate::Port;
-use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::addresses::{AddressReaders, Addresses};
 use crate::ahead;
-use crate::headers::{self, Fill, Reader, Verify};
+use crate::headers::{self, Fill, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
 use crate::raw::{self, RawCounters as _, raw_counters};
@@ -108,8 +108,6 @@ const LOOK: Time = 10 * MILLISECOND;
 /// The most answers and questions that wait.
 const REPLIES: usize = 64;
 
-type Readers = [Option<Reader>; MAX_ADDRESSES + 1];
-
 /// One queue pair of a device.
 pub struct DpdkPort {
     id: PortId,
@@ -124,9 +122,9 @@ pub struct DpdkPort {
     addresses: Addresses,
     vlans: Arc<Vlans>,
     host: HostQueue,
-    /// For each of the addresses, by its number: a reader of packets that the NIC verified, and one of others.
-    verified: Readers,
-    unverified: Readers,
+    /// The readers of packets that the NIC verified, and those of others.
+    verified: AddressReaders,
+    unverified: AddressReaders,
     frames: [port_abi::Frame; BURST],
     /// Whole Ethernet frames that leave before datagrams.
     replies: Vec<Frame>,
@@ -273,7 +271,7 @@ impl DpdkPort {
     /// Handles a frame that is not a usual datagram for us: it becomes an answer of the host, is a datagram after all,
     /// or ends here.
     #[cold]
-    fn unusual(&mut self, now: Time, mut frame: Frame, verified: bool, asked: u8, burst: &mut Burst) -> Option<usize> {
+    fn unusual(&mut self, now: Time, mut frame: Frame, verified: bool, burst: &mut Burst) -> Option<usize> {
         match self.host.receive(now, &mut frame) {
             Received::Consumed => None,
             Received::Reply => {
@@ -286,11 +284,7 @@ impl DpdkPort {
             }
             Received::Datagram => {
                 let readers = if verified { &mut self.verified } else { &mut self.unverified };
-                let Some(reader) = readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
-                    self.counters.rx_dropped_not_ours.add(1);
-                    return None;
-                };
-                match reader.receive_into(frame, burst) {
+                match readers.receive_into(frame, &self.addresses, burst) {
                     Ok(len) => Some(len),
                     Err(refused) => {
                         self.counters.refused(&refused).add(1);
@@ -429,16 +423,10 @@ impl Port for DpdkPort {
                 continue;
             }
             let verified = described.flags & port_abi::CHECKSUM_GOOD != 0;
-            // A packet for none of our addresses goes to the first one, which counts the reason of its refusal.
-            let asked = self.addresses.asked(frame.data());
             let readers = if verified { &mut self.verified } else { &mut self.unverified };
-            let result = match readers.get_mut(usize::from(asked)).and_then(Option::as_mut) {
-                Some(reader) => reader.usual_into(frame, burst),
-                None => Err(frame),
-            };
-            let len = match result {
+            let len = match readers.usual_into(frame, burst) {
                 Ok(len) => Some(len),
-                Err(frame) => self.unusual(now, frame, verified, asked, burst),
+                Err(frame) => self.unusual(now, frame, verified, burst),
             };
             if let Some(len) = len {
                 added += 1;

@@ -135,18 +135,25 @@ struct Quick {
     no_port: u32,
 }
 
-/// The common bytes in the headers of a sender's usual packets, and what follows from them.
+/// The sender of the packet before.
 #[derive(Clone, Debug)]
 struct Last {
-    /// Bytes 6 to 37 with [`COMPARED`]: its addresses and ours, the types of IPv4 and UDP, its ECN bits.
-    headers: [u64; 4],
-    /// [`Burst::stamp`] of the burst in which `sender` is it.
+    known: Known,
+    /// [`Burst::stamp`] of the burst that knows it.
     stamp: u64,
-    sender: Sender,
-    /// The note of a payload, if length and checksum of its UDP header were zero: see [`Last::note`].
-    note: Note,
     /// What all its peers have in common: the port, and which of our addresses it is for.
     common: Peer,
+}
+
+/// The common bytes in the headers of a sender's usual packets, and what follows from them.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Bytes 6 to 37 with [`COMPARED`]: its addresses and ours, the types of IPv4 and UDP, its ECN bits.
+    headers: [u64; 4],
+    /// The note of a payload, if length and checksum of its UDP header were zero: see [`Known::note`].
+    note: Note,
+    /// The number of the sender in the burst.
+    sender: Sender,
 }
 
 /// Eight bytes of the headers in packet order; used with masks that are made in the same way.
@@ -185,36 +192,17 @@ const IPV4: u64 = eight([0, 0, 0, 0, 0, 0, 0x08, 0]);
 /// Bytes 30 to 37: all but the sender's UDP port.
 const OURS_MASK: u64 = eight([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
-impl Last {
-    /// No sender.
-    const fn nobody(port: PortId) -> Self {
-        let common = Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]);
-        Self { headers: [0; 4], stamp: 0, sender: Sender::NOBODY, note: Note::unsummed(false), common }
-    }
+impl Known {
+    /// No sender. No headers are these: bytes that are not compared are zero.
+    const NOBODY: Self = Self { headers: [u64::MAX; 4], note: Note::unsummed(false), sender: Sender::NOBODY };
 
-    /// Takes over the sender of this usual packet, which will be added to the burst next.
+    /// Whether this is a usual packet of this sender: no tag, no IP options, not a fragment, for us. Branchless: for
+    /// the usual packet all parts are compared in any case.
     #[inline(always)]
-    fn take(&mut self, head: &[u8; PLAIN], burst: &mut Burst) {
-        self.headers = middle(head, &COMPARED);
-        let (sender, peer) = burst.meet();
-        *peer = self.common;
-        peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
-        self.sender = sender;
-        self.stamp = burst.stamp();
-        let words = [26, 28, 30, 32, 34, 36].map(|at| u32::from(u16::from_ne_bytes(field(head, at))));
-        // These words and that of the protocol are at most seven times 0xFFFF; twice a length and a checksum are three
-        // times that: something is left.
-        let rest = 11 * 0xffff - words.iter().sum::<u32>() - checksum::word(ipv4::UDP.into()) as u32;
-        self.note = Note::of(rest, head[15] & 3 == ECN_CE);
-    }
-
-    /// Whether this is a usual packet of this sender, which the burst knows: no tag, no IP options, not a fragment, for
-    /// us. Branchless: for the usual packet all parts are compared in any case.
-    #[inline(always)]
-    fn sent(&self, head: &[u8; PLAIN], burst: &Burst) -> bool {
+    fn sent(&self, head: &[u8; PLAIN]) -> bool {
         let [a, b, c, d] = middle(head, &COMPARED);
         let [e, f, g, h] = self.headers;
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (self.stamp ^ burst.stamp()) == 0
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
     }
 
     /// What is known of the payload of its packet, whose checksum is right.
@@ -225,6 +213,81 @@ impl Last {
     fn note(&self, head: &[u8; PLAIN]) -> Note {
         let (len, checksum) = (u16::from_ne_bytes(field(head, 38)), u16::from_ne_bytes(field(head, 40)));
         if checksum == 0 { self.note.of_part() } else { self.note.less(2 * u32::from(len) + u32::from(checksum)) }
+    }
+
+    /// Removes the headers of a usual packet of this sender, if it is right.
+    #[inline(always)]
+    fn strip(&self, frame: &mut Frame, reader: &Reader) -> Option<Note> {
+        let head = frame.data().first_chunk::<PLAIN>()?;
+        // `narrow` checks that the segment has a header and is inside the frame.
+        let segment = segment_len(head);
+        if total_len(head) != segment + ipv4::HEADER_LEN {
+            return None;
+        }
+        if reader.verify == Verify::Software && !is_right(frame.data(), &reader.local) {
+            return None;
+        }
+        let note = self.note(head);
+        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(note)
+    }
+}
+
+impl Last {
+    /// No sender.
+    const fn nobody(port: PortId) -> Self {
+        let common = Peer::ipv4(port, [0; 4], 0, Vlan::UNTAGGED, [0; 6]);
+        Self { known: Known::NOBODY, stamp: 0, common }
+    }
+
+    /// Takes over the sender of this usual packet, which will be added to the burst next.
+    #[inline(always)]
+    fn take(&mut self, head: &[u8; PLAIN], burst: &mut Burst) {
+        let (sender, peer) = burst.meet();
+        *peer = self.common;
+        peer.move_to(field(head, 26), u16::from_be_bytes(field(head, 34)), field(head, 6));
+        // Both addresses and both ports, as three pairs of words. Their sum has at most 34 bits.
+        let pairs = [26, 30, 34].map(|at| u64::from(u32::from_ne_bytes(field(head, at))));
+        let pairs = pairs.iter().sum::<u64>();
+        let words = (pairs >> 32) as u32 + (pairs as u32 >> 16) + (pairs as u32 & 0xffff);
+        // This and the word of the protocol are at most four times 0xFFFF; twice a length and a checksum are three
+        // times that: something is left.
+        let rest = 11 * 0xffff - words - checksum::word(ipv4::UDP.into()) as u32;
+        let note = Note::of(rest, head[15] & 3 == ECN_CE);
+        self.known = Known { headers: middle(head, &COMPARED), note, sender };
+        self.stamp = burst.stamp();
+    }
+}
+
+/// A [`Reader`] at work on one burst, into which nobody else puts datagrams meanwhile: what it compares stays near.
+pub struct Reading<'a> {
+    reader: &'a mut Reader,
+    burst: &'a mut Burst,
+    known: Known,
+}
+
+impl Reading<'_> {
+    /// [`Reader::usual_into`].
+    ///
+    /// # Errors
+    /// The frame itself comes back, unchanged, when its packet is not usual or not right.
+    #[inline(always)]
+    pub fn usual(&mut self, mut frame: Frame) -> Result<usize, Frame> {
+        let Self { reader, burst, known } = self;
+        let Some(head) = frame.data().first_chunk::<PLAIN>() else { return Err(frame) };
+        if !known.sent(head) {
+            if !reader.meet(head, burst) {
+                return Err(frame);
+            }
+            *known = reader.last.known;
+        }
+        let Some(note) = known.strip(&mut frame, reader) else {
+            reader.forget();
+            *known = Known::NOBODY;
+            return Err(frame);
+        };
+        let len = frame.len();
+        burst.add(frame, known.sender, note);
+        Ok(len)
     }
 }
 
@@ -291,17 +354,38 @@ impl Reader {
     /// [`Reader::receive_into`] looks at it again.
     #[inline(always)]
     pub fn usual_into(&mut self, mut frame: Frame, burst: &mut Burst) -> Result<usize, Frame> {
-        let Some(note) = self.usual(&mut frame, burst) else { return Err(frame) };
+        let Some(head) = frame.data().first_chunk::<PLAIN>() else { return Err(frame) };
+        let is_known = self.last.stamp == burst.stamp() && self.last.known.sent(head);
+        if !is_known && !self.meet(head, burst) {
+            return Err(frame);
+        }
+        let Some(note) = self.last.known.strip(&mut frame, self) else {
+            self.forget();
+            return Err(frame);
+        };
         let len = frame.len();
-        burst.add(frame, self.last.sender, note);
+        burst.add(frame, self.last.known.sender, note);
         Ok(len)
+    }
+
+    /// Forgets the last sender: if its packet brought it into the burst and is not there, another sender may get its
+    /// number.
+    #[cold]
+    fn forget(&mut self) {
+        self.last.stamp = 0;
+    }
+
+    /// Begins with a burst.
+    #[inline(always)]
+    pub fn reading<'a>(&'a mut self, burst: &'a mut Burst) -> Reading<'a> {
+        let known = if self.last.stamp == burst.stamp() { self.last.known } else { Known::NOBODY };
+        Reading { reader: self, burst, known }
     }
 
     #[cold]
     #[inline(never)]
     fn unusual_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
-        // If the packet brought its sender into the burst, another sender may get this one's number there.
-        self.last.stamp = 0;
+        self.forget();
         let claims = self.roce.is_some();
         let frame = match &mut self.roce {
             None => frame,
@@ -315,25 +399,6 @@ impl Reader {
         let len = datagram.frame.len();
         let _ = burst.push(datagram);
         Ok(len)
-    }
-
-    /// Removes the headers of the usual packet, whose sender is then `last`.
-    #[inline(always)]
-    fn usual(&mut self, frame: &mut Frame, burst: &mut Burst) -> Option<Note> {
-        let head = frame.data().first_chunk::<PLAIN>()?;
-        if !self.last.sent(head, burst) && !self.meet(head, burst) {
-            return None;
-        }
-        // `narrow` checks that the segment has a header and is inside the frame.
-        let segment = segment_len(head);
-        if total_len(head) != segment + ipv4::HEADER_LEN {
-            return None;
-        }
-        if self.verify == Verify::Software && !is_right(frame.data(), &self.local) {
-            return None;
-        }
-        let note = self.last.note(head);
-        frame.narrow(PLAIN, segment.wrapping_sub(udp::HEADER_LEN)).then_some(note)
     }
 
     /// Makes another sender the last one, if this is a usual packet and not from an impossible source.

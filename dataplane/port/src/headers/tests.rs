@@ -206,6 +206,57 @@ fn a_reader_says_the_same_as_a_look_at_each_packet_alone() {
     assert_eq!(pool.in_use(), 0);
 }
 
+proptest! {
+    /// A reader that stays with a burst brings into it what a reader brings that looks at each packet anew, whatever
+    /// comes in whatever order.
+    #[test]
+    fn reading_a_burst_brings_what_reading_each_packet_brings(
+        packets in proptest::collection::vec((0..4usize, proptest::option::weighted(0.3, 0..PLAIN * 8)), 0..64),
+        bursts in 1..4usize,
+    ) {
+        let pool = Pool::new(PoolConfig { frames: 512, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+        let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };
+        let packet = |sender: usize, flipped: Option<usize>| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.append(&[sender as u8; 12]));
+            let vlan = if sender == 3 { Vlan::tagged(9) } else { Vlan::UNTAGGED };
+            let peer = Peer::ipv4(PortId(0), here.ip, here.udp_port, vlan, here.mac);
+            let mut datagram = Datagram::new(frame, peer, Class::Down, 1);
+            let local = Local { mac: [2, 0, 0, 0, 1, sender as u8], ip: [192, 0, 2, 7 + sender as u8], udp_port: 5 };
+            write(&mut datagram, &local).unwrap();
+            if let Some(bit) = flipped {
+                datagram.frame.data_mut()[bit / 8] ^= 1 << (bit % 8);
+            }
+            datagram.frame
+        };
+        for verify in [Verify::Nic, Verify::Software] {
+            let mut readers = [0, 1].map(|_| Reader::new(PortId(4), &here, verify).filtering(&any(&here)));
+            let mut into = [Burst::new(), Burst::new()];
+            for _ in 0..bursts {
+                let ([each, whole], [first, second]) = (&mut readers, &mut into);
+                for (sender, flipped) in &packets {
+                    let _ = each.receive_into(packet(*sender, *flipped), first);
+                }
+                let mut rest = packets.iter();
+                loop {
+                    let mut reading = whole.reading(second);
+                    let unusual = rest.find_map(|(sender, flipped)| reading.usual(packet(*sender, *flipped)).err());
+                    let Some(frame) = unusual else { break };
+                    let _ = whole.receive_into(frame, second);
+                }
+                prop_assert_eq!(first.len(), second.len());
+                for number in 0..first.len() {
+                    prop_assert_eq!(first.bytes(number), second.bytes(number));
+                    prop_assert_eq!(first.note(number), second.note(number));
+                    prop_assert_eq!(first.peer(number).as_bytes(), second.peer(number).as_bytes());
+                }
+                first.clear();
+                second.clear();
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_not_for_us_or_broken_is_refused() {
     let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();

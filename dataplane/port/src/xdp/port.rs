@@ -4,9 +4,9 @@
 //! counted, so that a gateway's other port goes on. Once the interface does not exist any more, the socket is closed
 //! and its frames go back to the pool.
 
-use crate::addresses::{Addresses, MAX_ADDRESSES};
+use crate::addresses::{AddressReaders, Addresses};
 use crate::ahead;
-use crate::headers::{self, Reader, Refused, Verify};
+use crate::headers::{self, Refused, Verify};
 use crate::neighbour::Neighbours;
 use crate::raw::{self, RawCounters as _};
 use crate::watch::{Link, Seen};
@@ -69,8 +69,7 @@ pub struct XdpPort {
     config: XdpConfig,
     mtu: u16,
     mode: BoundMode,
-    /// For each of the addresses, by its number.
-    readers: [Option<Reader>; MAX_ADDRESSES + 1],
+    readers: AddressReaders,
     /// Whether the readers accept RoCEv2.
     roce: bool,
     /// `None` once the interface has vanished.
@@ -487,13 +486,8 @@ impl Port for XdpPort {
                 };
             }
             let Some(frame) = frame else { continue };
-            // A packet for none of our addresses goes to the first reader, which counts the reason of its refusal.
-            let asked = self.addresses.asked(frame.data());
-            let Some(reader) = self.readers.get_mut(usize::from(asked)).and_then(Option::as_mut) else {
-                self.counters.rx_dropped_not_ours.add(1);
-                continue;
-            };
-            match reader.receive_into(frame, burst) {
+            let result = self.readers.usual_into(frame, burst);
+            match result.or_else(|frame| self.readers.receive_into(frame, &self.addresses, burst)) {
                 Ok(len) => {
                     added += 1;
                     bytes += len as u64;

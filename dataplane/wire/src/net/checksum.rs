@@ -50,8 +50,8 @@ pub const fn join(first: u16, is_odd: bool, then: u32) -> u16 {
     // After an odd number of bytes every byte is in the other half of its word: that is a shift by 8, as the fold
     // brings back what leaves the 16 bits.
     let sum = first as u32 + (then << (8 * is_odd as u32));
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // Both halves are added in both halves: the upper one then has the carry of the lower one, which is its own carry.
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Folds 64 bits to 32, then to 16. Each fold may carry once more, so each is done twice.
@@ -111,6 +111,20 @@ mod tests {
                 for len in 0..=200 {
                     let part = &bytes[start..start + len];
                     assert_eq!(fold(sum(part)), naive(part), "start {start}, length {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_joined_sum_has_every_carry() {
+        let numbers = [0, 1, 2, 0xfe, 0xff, 0x100, 0x7fff, 0x8000, 0xfffe, 0xffff];
+        let more = [0x1_0000, 0x1_ffff, 0x5_5555, 0xf_0000, 0xf_fffe, 0xf_ffff];
+        for first in numbers {
+            for then in numbers.iter().chain(&more) {
+                for is_odd in [false, true] {
+                    let whole = u64::from(first) + (u64::from(*then) << if is_odd { 8 } else { 0 });
+                    assert_eq!(join(first as u16, is_odd, *then), sixteen(whole), "{first:x} {then:x} {is_odd}");
                 }
             }
         }

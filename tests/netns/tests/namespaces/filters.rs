@@ -61,9 +61,9 @@ impl Judges {
         let mut judge = |packet: &&[u8]| {
             let mut frame = self.pool.alloc().unwrap();
             assert!(frame.append(packet));
-            let asked = self.addresses.asked(frame.data());
-            let reader = readers[usize::from(asked)].as_mut().unwrap();
-            reader.receive_into(frame, &mut burst)?;
+            // As the ports do.
+            let result = readers.usual_into(frame, &mut burst);
+            result.or_else(|frame| readers.receive_into(frame, &self.addresses, &mut burst))?;
             Ok(burst.drain().next().unwrap().peer)
         };
         packets.iter().map(&mut judge).collect()

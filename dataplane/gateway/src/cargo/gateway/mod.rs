@@ -20,6 +20,7 @@ use crate::trace::Tracer;
 use frame::time::{MICROSECOND, MILLISECOND};
 use frame::{BURST, Burst, Datagram, LARGE, Outbox, Pool, PortId, Precedence, Role, TableError, Time};
 use link::RouteChange;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How many items ahead of the current one the first-level cache is asked for the place where records will go.
@@ -177,67 +178,63 @@ impl Gateway {
         burst: &mut Burst,
         out: &mut Outbox,
     ) {
-        let to = to.get(..singles.records).unwrap_or(&[]);
         if singles.have_push() {
-            self.append_pushed(now, direction, to, burst, out);
+            self.append_pushed(now, direction, singles.records, to, burst, out);
         } else {
-            self.append_singles(now, direction, to, burst, out);
+            self.append_singles(now, direction, singles.records, to, burst, out);
         }
     }
 
-    /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations `to`.
+    /// Appends a burst of datagrams that are one record each, all of one direction, to the destinations that `to`
+    /// begins with, one for each of them.
     fn append_singles(
         &mut self,
         now: Time,
         direction: Direction,
-        to: &[Destination],
+        records: usize,
+        to: &[Destination; BURST],
         burst: &mut Burst,
         out: &mut Outbox,
     ) {
         // They count as held from the start. A record that finds no buffer is subtracted where that is found.
         let held = self.held.of_mut(direction);
-        *held = held.wrapping_add(to.len() as u64);
-        let mut places = [Place::NONE; BURST + NEAR];
-        for ((&destination, place), (bytes, _)) in to.iter().zip(&mut places).zip(burst.from(0)) {
-            *place = self.prefetch_far(destination, bytes.len());
+        *held = held.wrapping_add(records as u64);
+        let mut places = [Place::NONE; BURST];
+        let records = records.min(BURST);
+        for number in 0..records {
+            places[number] = self.prefetch_far(to[number], burst.part(number).0.len());
         }
         let mut done = 0;
-        while let Some((number, appended)) = self.append_run(done, to, &places, burst) {
-            let Some(&destination) = to.get(number) else {
-                return frame::never!("a record was appended that has no destination");
-            };
-            if appended == Appended::Full {
-                self.flush(now, destination, Cause::Full, out);
-            } else {
-                let item = Item::single(number, burst.bytes(number), destination);
-                self.place(now, item, burst, out);
+        while let Some((number, appended)) = self.append_run(done..records, to, &places, burst) {
+            let destination = to[number % BURST];
+            match appended {
+                Appended::Full => self.flush(now, destination, Cause::Full, out),
+                _ => self.place_single(now, number, destination, burst, out),
             }
             done = number + 1;
         }
     }
 
-    /// Appends the records of a burst from `done` on up to the first one that fills its buffer, or finds no buffer with
-    /// room. Returns the number of that one.
+    /// Appends the records of a burst with these numbers up to the first one that fills its buffer, or finds no buffer
+    /// with room. Returns the number of that one.
     #[inline(always)]
     fn append_run(
         &mut self,
-        done: usize,
-        to: &[Destination],
-        places: &[Place; BURST + NEAR],
+        numbers: Range<usize>,
+        to: &[Destination; BURST],
+        places: &[Place; BURST],
         burst: &Burst,
     ) -> Option<(usize, Appended)> {
-        let later = places.get(done + NEAR..)?;
-        for (number, ((&destination, near), (bytes, note))) in
-            to.iter().skip(done).zip(later).zip(burst.from(done)).enumerate()
-        {
-            // That record is most likely as long as this one.
-            near.prefetch(bytes.len());
+        for number in numbers {
+            let (bytes, note) = burst.part(number);
+            // That record is most likely as long as this one. Behind the last one it is the first one again.
+            places[(number + NEAR) % BURST].prefetch(bytes.len());
             if bytes.len() >= LARGE {
-                self.prefetch_next_copy(done + number + 1, to, burst);
+                self.prefetch_next_copy(number + 1, to, burst);
             }
-            match self.buffers.append(destination, bytes, 1, note) {
+            match self.buffers.append(to[number % BURST], bytes, 1, note) {
                 Appended::Waiting => {}
-                other => return Some((done + number, other)),
+                other => return Some((number, other)),
             }
         }
         None

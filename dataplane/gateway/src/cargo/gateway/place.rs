@@ -66,6 +66,28 @@ impl Gateway {
         self.copy(now, destination, Run { bytes, records: item.records, note }, limit, out);
     }
 
+    /// Places a datagram of one record that [`crate::aggregate::Aggregator::append`] did not take. The usual one is
+    /// small and does not fit behind what waits.
+    #[inline]
+    pub(super) fn place_single(
+        &mut self,
+        now: Time,
+        number: usize,
+        to: Destination,
+        burst: &mut Burst,
+        out: &mut Outbox,
+    ) {
+        let item = Item::single(number, burst.bytes(number), to);
+        let is_usual = usize::from(item.len) < LARGE && self.buffers.waiting(to) > 0 && !self.goes_whole(&item, out);
+        if !is_usual {
+            return self.place(now, item, burst, out);
+        }
+        // See `place`: it would come to the same.
+        self.release(to, 1);
+        let (bytes, note) = burst.part(number);
+        self.copy_single(now, to, bytes, note, out);
+    }
+
     /// Whether an item that is a whole datagram leaves unchanged: nothing more would fit, or no frames are left to wait
     /// in.
     #[inline]

@@ -4,7 +4,7 @@ use super::Gateway;
 use crate::direction::Direction;
 use crate::flush::Cause;
 use crate::route::Destination;
-use frame::{Burst, Outbox, Time};
+use frame::{BURST, Burst, Outbox, Time};
 
 impl Gateway {
     /// Appends a burst of single records, of which some have PUSH; then sends what waits for the destinations of those.
@@ -13,17 +13,19 @@ impl Gateway {
         &mut self,
         now: Time,
         direction: Direction,
-        to: &[Destination],
+        records: usize,
+        to: &[Destination; BURST],
         burst: &mut Burst,
         out: &mut Outbox,
     ) {
-        let (granted, ignored) = self.pushes.of_singles(now, direction, to, burst, &self.routes, out);
+        let known = to.get(..records).unwrap_or(to);
+        let (granted, ignored) = self.pushes.of_singles(now, direction, known, burst, &self.routes, out);
         self.counters.of(direction).push_ignored.add(ignored);
-        self.append_singles(now, direction, to, burst, out);
+        self.append_singles(now, direction, records, to, burst, out);
         if granted != 0 {
             self.last_pushed = Some(now);
         }
-        for (number, &destination) in to.iter().enumerate() {
+        for (number, &destination) in known.iter().enumerate() {
             if granted >> number & 1 != 0 {
                 self.flush(now, destination, Cause::Push, out);
             }
