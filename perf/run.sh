@@ -9,6 +9,13 @@
 #   perf/run.sh aggregate --extras                     what parts of a gateway cost that are not work on records
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+1 % fails)
 #   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
+#   perf/run.sh bulk [--json FILE]                     READs of 1,000 slaves: packets saved from a master to its gateway
+#   perf/run.sh demand [--json FILE] [--rounds N]      one READ that somebody waits for: through a gateway, and beside a
+#                                                      stream of others, with histograms (root)
+#   perf/run.sh lend [--json FILE] [--size SIZE]       an idle slave that lends 12 GiB, beside one that lends nothing
+#   perf/run.sh pages [--json FILE] [--size SIZE]      10 GiB moved and verified between a master and 4 slaves through a
+#                                                      gateway that is killed and started again meanwhile (root)
+#   perf/run.sh read4k [--json FILE] [--rounds N]      READs of 4 KiB over AF_XDP on veth, against the same over TCP (root)
 #   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
 #   perf/run.sh qp --guard | --record                  instructions per request at each end, as above
 #   perf/run.sh dpdk [--json FILE]                     DPDK device to DPDK device, against dpdk-testpmd; the plugin's boundary
@@ -74,7 +81,8 @@ build() {
 }
 
 # Every benchmark of gvm-bench.
-benchmarks=(aggregate dpdk failover forward idle jumbo lcores neighbours qp ring rtt scrape tap tradeoff udp)
+benchmarks=(aggregate bulk demand dpdk failover forward idle jumbo lcores lend neighbours pages qp read4k ring rtt scrape
+    tap tradeoff udp)
 
 # Runs one benchmark, with the programs that it needs beside gvm-bench. A quick run takes those programs from the build
 # of the tests, which CI has anyway.
@@ -93,6 +101,10 @@ run() {
         failover)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1
             "$bench" failover --binaries "$folder" "$@"
+            ;;
+        lend | pages)
+            cargo build --locked --quiet --profile "$beside" -p gvm-dp --bins || return 1
+            "$bench" "$name" --binaries "$folder" "$@"
             ;;
         neighbours)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1

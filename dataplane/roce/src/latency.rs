@@ -82,6 +82,11 @@ impl Latencies {
         0
     }
 
+    /// How many values are at most this large, as far as buckets tell them apart.
+    pub fn up_to(&self, ns: u64) -> u64 {
+        self.buckets.iter().take(bucket(ns) + 1).sum()
+    }
+
     /// For each power of two, the number of values that are at most this power and above the one before: from the first
     /// power with values to the last. The bound of the last is 2^63 at most.
     pub fn powers(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
@@ -109,6 +114,7 @@ mod tests {
         for ns in 1..=100_000 {
             latencies.record(ns);
         }
+        assert_eq!([0, 10, 100_000, u64::MAX].map(|ns| latencies.up_to(ns)), [0, 10, 100_000, 100_000]);
         for (share, value) in [(0.5, 50_000f64), (0.99, 99_000.0), (0.0, 1.0)] {
             let known = latencies.at(share) as f64;
             assert!((known - value).abs() <= value * 0.032, "{share}: {known}");

@@ -4,8 +4,8 @@
 use bench::conditions::{Machine, Watch};
 use bench::report::Report;
 use bench::{
-    aggregate, dpdk, failover, forward, idle, jumbo, lcores, neighbours, qp, ring, rtt, scrape, tap, tradeoff, udp,
-    unavailable,
+    aggregate, bulk, demand, dpdk, failover, forward, idle, jumbo, lcores, lend, neighbours, pages, qp, read4k, ring,
+    rtt, scrape, tap, tradeoff, udp, unavailable,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -55,6 +55,17 @@ enum Bench {
         #[arg(long, conflicts_with = "slaves")]
         extras: bool,
     },
+    /// READs of 1,000 slaves: packets saved between a master and its gateway, on a virtual clock
+    Bulk,
+    /// One READ that somebody waits for: through a gateway, and beside a stream of others; needs root
+    Demand {
+        /// Rounds, of which the median counts [default: 15]
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Where the histograms go [default: perf/out/demand.svg, and with --quick perf/out/demand-quick.svg]
+        #[arg(long)]
+        svg: Option<PathBuf>,
+    },
     /// What one record costs from a device of DPDK to another, against dpdk-testpmd; needs DPDK
     Dpdk {
         /// Rounds, of which the median counts [default: 9]
@@ -97,6 +108,24 @@ enum Bench {
         #[arg(long)]
         wakes: Option<usize>,
     },
+    /// Remote memory moved and verified between processes, while the gateway is killed and started again; needs root
+    Pages {
+        /// How much memory, as 10G or 256M [default: 10G]
+        #[arg(long)]
+        size: Option<String>,
+        /// Requests under way [default: 64]
+        #[arg(long)]
+        depth: Option<u32>,
+        /// Seconds of random reads at the end [default: 10]
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// Where gvm-dp is
+        #[arg(long, value_name = "DIRECTORY")]
+        binaries: PathBuf,
+        /// The trial
+        #[arg(long, value_name = "FILE", default_value = "perf/pages.sh")]
+        script: PathBuf,
+    },
     /// What READs and WRITEs of 4 KiB cost, requester and responder together, from memory to memory
     Qp {
         /// Rounds, of which the median counts [default: 15]
@@ -105,6 +134,18 @@ enum Bench {
         /// Only this one, no table and no floor
         #[arg(long)]
         case: Option<qp::Case>,
+    },
+    /// READs of 4 KiB over AF_XDP on veth against the same pages over TCP, per processor time; needs root
+    Read4k {
+        /// Rounds, of which the median counts [default: 9]
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Seconds of each measurement, of which a round has eight [default: 1]
+        #[arg(long, value_parser = seconds)]
+        seconds: Option<Duration>,
+        /// MTU 9000 over AF_XDP and its baseline, and nothing beside them
+        #[arg(long)]
+        only: bool,
     },
     /// What a request costs through a channel between two processes and back, and how long a sleeping end takes to wake
     Ring {
@@ -141,6 +182,18 @@ enum Bench {
         /// The trial
         #[arg(long, value_name = "FILE", default_value = "perf/failover.sh")]
         script: PathBuf,
+    },
+    /// What an idle slave costs that lends memory, beside one that lends nothing
+    Lend {
+        /// How much it lends
+        #[arg(long, default_value = "12G")]
+        size: String,
+        /// Seconds of idleness [default: 30]
+        #[arg(long, value_parser = seconds)]
+        seconds: Option<Duration>,
+        /// Where gvm-dp is
+        #[arg(long, value_name = "DIRECTORY")]
+        binaries: PathBuf,
     },
     /// What bad neighbours cost honest slaves: one behind a slow link, and one that sends flat out
     Neighbours {
@@ -188,20 +241,31 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }
 
+/// Where a chart goes.
+fn chart(asked: Option<PathBuf>, name: &str, quick: bool) -> PathBuf {
+    let suffix = if quick { "-quick" } else { "" };
+    asked.unwrap_or_else(|| format!("perf/out/{name}{suffix}.svg").into())
+}
+
 impl Bench {
     const fn name(&self) -> &'static str {
         match self {
             Self::Aggregate { .. } => "aggregate",
+            Self::Bulk => "bulk",
+            Self::Demand { .. } => "demand",
             Self::Dpdk { .. } => "dpdk",
             Self::Forward { .. } => "forward",
             Self::Jumbo { .. } => "jumbo",
             Self::Lcores { .. } => "lcores",
             Self::Idle { .. } => "idle",
             Self::Qp { .. } => "qp",
+            Self::Read4k { .. } => "read4k",
             Self::Ring { .. } => "ring",
             Self::Rtt { .. } => "rtt",
             Self::Failover { .. } => "failover",
+            Self::Lend { .. } => "lend",
             Self::Neighbours { .. } => "neighbours",
+            Self::Pages { .. } => "pages",
             Self::Scrape { .. } => "scrape",
             Self::Tap { .. } => "tap",
             Self::Tradeoff { .. } => "tradeoff",
@@ -218,26 +282,30 @@ impl Bench {
                     |slaves| aggregate::Case { slaves, records: records.into(), up, warmth, scattered: !in_order };
                 aggregate::report(rounds, slaves.map(case), quick)
             }
+            Self::Bulk => bulk::report(quick),
+            Self::Demand { rounds, svg } => demand::report(rounds, &chart(svg, "demand", quick), quick),
             Self::Dpdk { rounds, seconds } => dpdk::report(rounds, seconds, quick),
             Self::Forward { rounds, seconds } => forward::report(rounds, seconds, quick),
             Self::Jumbo { rounds } => jumbo::report(rounds, quick),
             Self::Lcores { rounds, seconds } => lcores::report(rounds, seconds, quick),
             Self::Idle { seconds, wakes } => idle::report(seconds, wakes, quick),
             Self::Qp { rounds, .. } => qp::report(rounds, quick),
+            Self::Read4k { rounds, seconds, only } => read4k::report(rounds, seconds, only, quick),
             Self::Ring { rounds, wakes } => ring::report(rounds, wakes, quick),
             Self::Rtt { rounds, mtu } => rtt::report(rounds, mtu, quick),
             Self::Failover { repeats, rate, slaves, binaries, script } => {
                 failover::report(repeats, &failover::Options { script, binaries, rate, slaves }, quick)
+            }
+            Self::Lend { size, seconds, binaries } => lend::report(&binaries, &size, seconds, quick),
+            Self::Pages { size, depth, seconds, binaries, script } => {
+                pages::report(&pages::PagesTrial { script, binaries, size, depth, seconds }, quick)
             }
             Self::Neighbours { rounds } => neighbours::report(rounds, quick),
             Self::Scrape { rounds, slice, every } => {
                 scrape::report(rounds, Duration::from_millis(slice), Duration::from_micros(every), quick)
             }
             Self::Tap { rounds } => tap::report(rounds, quick),
-            Self::Tradeoff { svg } => {
-                let usual = if quick { "perf/out/tradeoff-quick.svg" } else { "perf/out/tradeoff.svg" };
-                tradeoff::report(&svg.unwrap_or_else(|| usual.into()), quick)
-            }
+            Self::Tradeoff { svg } => tradeoff::report(&chart(svg, "tradeoff", quick), quick),
             Self::Udp { rounds, seconds } => udp::report(rounds, seconds, quick),
         }
     }
