@@ -14,6 +14,9 @@ pub const MASTER_SLAVES: u32 = 1 << 19;
 /// The bytes in flight are those that the own link carries in this time.
 const WINDOW_TIME: Time = 1000 * MICROSECOND;
 
+/// The usual time that packets may wait in queues that all slaves share. A page fault waits there, too.
+const QUEUE_TARGET: Time = 20 * MICROSECOND;
+
 /// The least and the most bytes in flight. A link of unknown speed gets [`UNKNOWN_WINDOW`].
 const LEAST_TOTAL_WINDOW: u64 = 256 << 10;
 const MOST_TOTAL_WINDOW: u64 = 64 << 20;
@@ -45,6 +48,9 @@ pub struct MasterConfig {
     pub buffers: u32,
     /// The speed of the own link in Mbit/s; 0 if it is not known. It bounds the bytes in flight.
     pub speed_mbit: u32,
+    /// How long packets may wait in queues that all slaves share, in nanoseconds: see
+    /// [`transport::Config::queue_target`].
+    pub queue_target: Time,
     /// How long an allocation may wait for slaves, in nanoseconds.
     pub allocate_within: Time,
 }
@@ -65,6 +71,7 @@ impl MasterConfig {
             requests: 4096,
             buffers: 64,
             speed_mbit: 0,
+            queue_target: QUEUE_TARGET,
             allocate_within: 10 * SECOND,
         }
     }

@@ -24,10 +24,15 @@ pub struct Config {
     pub completions: u32,
     /// The most work requests, and the most receives, of one queue pair.
     pub queue_depth: u32,
-    /// The most bytes in flight to and from one peer. A single READ asks for at most an eighth of it at once.
+    /// The most bytes in flight to and from one peer. A single READ asks for at most an eighth of it at once,
+    /// and at most 16 KiB.
     pub path_window: u32,
     /// The most bytes in flight to and from all peers together.
     pub total_window: u64,
+    /// How long packets may wait in queues that all paths share, in nanoseconds; a quarter of a round trip without
+    /// queues, if that is longer. The window of all paths starts small and follows what is measured, marked and lost.
+    /// 0: it always has `total_window` bytes.
+    pub queue_target: Time,
     /// The longest time that a record waits in a gateway, in nanoseconds. A packet may wait this long twice in each
     /// direction.
     pub hold: Time,
@@ -49,6 +54,7 @@ impl Default for Config {
             queue_depth: 1024,
             path_window: 1 << 20,
             total_window: 16 << 20,
+            queue_target: 0,
             hold: 50 * MICROSECOND,
             give_up: 5 * SECOND,
         }
@@ -59,7 +65,7 @@ impl Config {
     /// The most bytes that one READ may ask for at once.
     #[inline]
     pub(crate) fn read_chunk(&self) -> u32 {
-        self.path_window / 8
+        (self.path_window / 8).min(READ_CHUNK)
     }
 }
 
@@ -117,6 +123,9 @@ pub(crate) const LEAST_TIMEOUT: Time = MILLISECOND;
 
 /// At most one congestion notification to a peer in this time, in nanoseconds.
 pub(crate) const CNP_INTERVAL: Time = 50 * MICROSECOND;
+
+/// The most bytes that one READ asks for at once: a longer answer would fill a slow link on its own.
+const READ_CHUNK: u32 = 16 << 10;
 
 /// The longest message, in bytes.
 pub(crate) const MAX_MESSAGE: u32 = 1 << 31;

@@ -83,6 +83,14 @@ frame::counters! {
         qps: gauge,
         /// Bytes in flight to and from all peers.
         bytes_in_flight: gauge,
+        /// Bytes that may be in flight to and from all peers, as the window of all paths was when it last changed.
+        window_total: gauge,
+        /// Times that the window of all paths shrank because most round trips waited in queues.
+        window_shrunk_delay,
+        /// Times that the window of all paths shrank because many packets came with CE marks, here or at peers.
+        window_shrunk_mark,
+        /// Times that the window of all paths shrank because many packets were lost.
+        window_shrunk_loss,
         /// Times that a queue pair had to wait for room in a window.
         window_waits,
     }

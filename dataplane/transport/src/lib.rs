@@ -15,7 +15,9 @@
 //! | [`counters`] | the counters |
 //! | `requester` | sends requests, takes answers, recovers from losses |
 //! | `responder` | serves requests, answers duplicates |
+//! | `round_trip` | what a round trip says of queues |
 //! | `window` | bytes in flight |
+//! | `total` | bytes in flight on all paths together |
 #![forbid(unsafe_code)]
 
 mod completion;
@@ -30,8 +32,10 @@ mod qp;
 mod queue;
 mod requester;
 mod responder;
+mod round_trip;
 pub mod sink;
 mod slab;
+mod total;
 mod window;
 pub mod work;
 

@@ -7,12 +7,42 @@ use crate::slab::NONE;
 use crate::window::Window;
 use frame::Time;
 
+/// The round trip without queues: the shortest one that was measured since the last drain in which one was measured.
+/// Ways change, so what is known is replaced in a drain, when queues are short.
+///
+/// Two bytes: 15 bits in units of 512 ns, and whether the number of that drain was odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Base(u16);
+
+impl Base {
+    const UNIT: u32 = 512;
+    const MOST: u16 = 0x7fff;
+    const ODD: u16 = 0x8000;
+    const UNKNOWN: Self = Self(Self::MOST);
+
+    #[inline]
+    fn learn(&mut self, sample: u32, drain: Option<bool>) {
+        let units = u16::try_from(sample / Self::UNIT).unwrap_or(Self::MOST).min(Self::MOST);
+        let (known, odd) = (self.0 & Self::MOST, self.0 & Self::ODD);
+        let present = drain.map_or(odd, |is_odd| u16::from(is_odd) * Self::ODD);
+        self.0 = present | if present == odd { known.min(units) } else { units };
+    }
+
+    #[inline]
+    fn get(self) -> Option<Time> {
+        let units = self.0 & Self::MOST;
+        (units != Self::MOST).then(|| u64::from(u32::from(units) * Self::UNIT))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub(crate) window: Window,
     /// Smoothed round trip and its deviation, in nanoseconds; 0 if nothing was measured.
     round_trip: u32,
     deviation: u32,
+    /// The shortest round trip, see [`Base`].
+    base: Base,
     /// When the last congestion notification was sent.
     pub(crate) notified: Moment<10>,
     /// Queue pairs that wait for room in the window.
@@ -30,6 +60,7 @@ impl Path {
             window: Window::new(most),
             round_trip: 0,
             deviation: 0,
+            base: Base::UNKNOWN,
             notified: Moment::NONE,
             waiting: List::EMPTY,
             first: NONE,
@@ -38,9 +69,19 @@ impl Path {
         }
     }
 
-    /// Takes in one measured round trip (RFC 6298).
-    pub(crate) fn measured(&mut self, sample: Time) {
+    /// Takes in one measured round trip (RFC 6298). `drain` is what [`drain`](crate::total::TotalWindow::drain) says.
+    pub(crate) fn measured(&mut self, sample: Time, drain: Option<bool>) {
         let sample = u32::try_from(sample).unwrap_or(u32::MAX).max(1);
+        self.base.learn(sample, drain);
+        self.smooth(sample);
+    }
+
+    /// Takes in how long an answer took at least, when nobody knows to which copy of the request it belongs.
+    pub(crate) fn at_least(&mut self, time: Time) {
+        self.smooth(u32::try_from(time).unwrap_or(u32::MAX).max(1));
+    }
+
+    fn smooth(&mut self, sample: u32) {
         if self.round_trip == 0 {
             (self.round_trip, self.deviation) = (sample, sample / 2);
             return;
@@ -54,6 +95,12 @@ impl Path {
     #[inline]
     pub(crate) fn round_trip(&self) -> Time {
         u64::from(self.round_trip)
+    }
+
+    /// The round trip without queues, in nanoseconds; `None` if it is not known, or longer than 16 ms.
+    #[inline]
+    pub(crate) fn base(&self) -> Option<Time> {
+        self.base.get()
     }
 
     /// How long to wait for an own peer's answer.
@@ -73,12 +120,12 @@ mod tests {
         let mut path = Path::new(PeerKind::Own, 1 << 20);
         assert_eq!(path.timeout(50 * MICROSECOND), LEAST_TIMEOUT);
         assert_eq!(path.timeout(MILLISECOND), 4 * MILLISECOND);
-        path.measured(3 * MILLISECOND);
+        path.measured(3 * MILLISECOND, None);
         assert_eq!(path.timeout(MILLISECOND), 13 * MILLISECOND);
-        (0..200).for_each(|_| path.measured(2 * MILLISECOND));
+        (0..200).for_each(|_| path.measured(2 * MILLISECOND, None));
         let timeout = path.timeout(MILLISECOND);
         assert!((6 * MILLISECOND..6_100 * MICROSECOND).contains(&timeout), "{timeout}");
-        path.measured(u64::MAX);
+        path.measured(u64::MAX, None);
         assert!(path.timeout(MILLISECOND) > 400 * MILLISECOND);
     }
 }

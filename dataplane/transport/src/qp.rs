@@ -9,6 +9,7 @@ use crate::queue::Classes;
 use crate::requester::{Requester, Wqe};
 use crate::responder::{Replay, Responder};
 use crate::slab::{NONE, Slab};
+use crate::total::TotalWindow;
 use crate::window::InFlight;
 use crate::{Completion, CompletionKind, Local, PathId, Qpn, Receive, Status};
 use frame::Time;
@@ -139,6 +140,8 @@ pub(crate) struct Shared<M> {
     pub(crate) counters: Arc<TransportCounters>,
     /// Bytes in flight to and from all peers.
     pub(crate) in_flight: InFlight<u64>,
+    /// How many that may be.
+    pub(crate) total: TotalWindow,
     /// Urgent queue pairs that are connected.
     pub(crate) urgent_qps: u32,
     /// Queue pairs that wait for room in the window of all paths.
@@ -151,7 +154,7 @@ impl<M> Shared<M> {
     /// Whether this many more bytes may be in flight in total. A message larger than the limit goes alone.
     #[inline]
     pub(crate) fn has_room(&self, is_urgent: bool, cost: u32) -> bool {
-        self.in_flight.has_room(self.config.total_window, self.urgent_qps > 0, is_urgent, cost)
+        self.in_flight.has_room(self.total.limit(), self.urgent_qps > 0, is_urgent, cost)
     }
 }
 

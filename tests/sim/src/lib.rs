@@ -12,6 +12,7 @@
 //! | [`plan`] | the plan of a seed |
 //! | [`cluster`] | machines, the wire, and the event loop |
 //! | [`run`] | one run from trouble to drain |
+//! | [`incast`] | many slaves answer masters whose links are slower than all theirs |
 //! | [`leases`] | slaves that lend and masters that borrow, through a gateway with faults |
 //! | [`lossy`] | packets are lost all the time, and dead nodes are noticed nevertheless |
 //! | [`ledger`] | the account of one gateway lcore |
@@ -19,6 +20,7 @@
 //! | `change` | a gateway drains, crashes or is cut off under load; the cluster changes its key |
 //! | [`check`] | checks from outside |
 //! | [`flood`] | a node or strangers send far too much; packets are lost in bursts while a farm dies |
+//! | [`host`] | roles that work with datagrams and not with whole frames |
 //! | [`hostile`] | what strangers send, and where it must be counted |
 //! | [`ideal`] | how close aggregation comes to an ideal buffer |
 //! | [`master`], [`desk`], [`core`] | a test master, the registrar's desk, one lcore |
@@ -36,8 +38,10 @@ pub mod cluster;
 pub mod core;
 pub mod desk;
 pub mod flood;
+pub mod host;
 pub mod hostile;
 pub mod ideal;
+pub mod incast;
 pub mod leases;
 pub mod ledger;
 pub mod lossy;

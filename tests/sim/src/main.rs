@@ -2,6 +2,9 @@
 
 use anyhow::Context;
 use clap::Parser;
+use frame::time::MICROSECOND;
+use sim::incast::run::{Phases, run as run_incast};
+use sim::incast::scenarios;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +14,7 @@ use std::process::ExitCode;
 #[command(name = "gvm-sim", version)]
 struct Cli {
     /// The seed of one run.
-    #[arg(long, conflicts_with = "seeds", required_unless_present = "seeds")]
+    #[arg(long, conflicts_with = "seeds", required_unless_present_any = ["seeds", "incast"])]
     seed: Option<u64>,
     /// Many runs: the seeds A to B - 1, as in 0..200.
     #[arg(long, value_name = "A..B")]
@@ -22,6 +25,9 @@ struct Cli {
     /// The large cluster of the seed: thousands of slaves, a gateway with 16 lcores.
     #[arg(long)]
     large: bool,
+    /// The worlds of incast of the documentation, and their figures.
+    #[arg(long, conflicts_with_all = ["large", "qp", "seed", "seeds"])]
+    incast: bool,
     /// Two endpoints of reliable connections instead of a cluster.
     #[arg(long, conflicts_with = "large")]
     qp: bool,
@@ -46,6 +52,9 @@ fn run(cli: &Cli, seed: u64) -> Result<(u64, BTreeMap<String, u64>, String), Str
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    if cli.incast {
+        return Ok(incast());
+    }
     if let Some(seed) = cli.seed {
         return Ok(match run(&cli, seed) {
             Ok((_, _, text)) => {
@@ -79,6 +88,28 @@ fn main() -> anyhow::Result<ExitCode> {
     counted.iter().for_each(|(name, count)| say(&format!("{name:<40} {count}\n")));
     say(&format!("{runs} runs, {records} records at gateways, {failed} failed\n"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints a line for each master of each world.
+fn incast() -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    say("world | goodput of 1,000 | demand p50 p99 alone, beside bulk, us | lost at start, later | longest queue\n");
+    for (name, spec) in scenarios::all() {
+        match run_incast(&spec, &Phases::USUAL, 1) {
+            Ok(outcome) => outcome.masters.iter().for_each(|master| {
+                let [a, b, c, d] = [master.unloaded[0], master.unloaded[1], master.loaded[0], master.loaded[1]]
+                    .map(|time| time / MICROSECOND);
+                let (goodput, lost) = (master.goodput, [outcome.lost_at_start, outcome.lost + outcome.dropped]);
+                let longest = outcome.longest;
+                say(&format!("{name} | {goodput} | {a} {b}, {c} {d} | {}, {} | {longest}\n", lost[0], lost[1]));
+            }),
+            Err(what) => {
+                eprintln!("{name}: {what}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 /// Writes to standard output. A closed output is not a failure of the run.

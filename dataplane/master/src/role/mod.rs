@@ -119,6 +119,7 @@ impl<M: Memory> Master<M> {
             queue_depth: config.requests,
             path_window: PATH_WINDOW,
             total_window: config.total_window(),
+            queue_target: config.queue_target,
             give_up: GIVE_UP_INTERVALS * config.node.interval,
             ..Config::default()
         };

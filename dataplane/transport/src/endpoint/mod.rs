@@ -16,6 +16,7 @@ use crate::queue::{Classes, Links, Turns};
 use crate::requester::Wqe;
 use crate::responder::Replay;
 use crate::slab::{NONE, Slab};
+use crate::total::TotalWindow;
 use crate::window::{InFlight, LEAST_WINDOW};
 use crate::{Error, Local, Op, Qpn, Receive, Work};
 use frame::time::MICROSECOND;
@@ -91,6 +92,7 @@ impl<M: Memory> Endpoint<M> {
                 completions: Completions::new(config.completions),
                 counters: Arc::new(TransportCounters::default()),
                 in_flight: InFlight::NONE,
+                total: TotalWindow::new(&config),
                 urgent_qps: 0,
                 waiting: Classes::EMPTY,
                 promised: 0,

@@ -56,6 +56,7 @@ impl<M: Memory> Endpoint<M> {
         }
         let verdict = if opcode.kind() == Kind::CongestionNotification {
             context.path.window.marked(now, context.path.round_trip());
+            context.shared.total.notified();
             context.shared.counters.cnps_in.add(1);
             return Ok(());
         } else if opcode.is_request() {
@@ -64,7 +65,7 @@ impl<M: Memory> Endpoint<M> {
             context.on_response(&packet)
         };
         if arrival.ce && matches!(verdict, Verdict::Request | Verdict::Response) {
-            context.on_mark(!opcode.is_request());
+            context.on_mark(!opcode.is_request(), arrival.bytes.len());
         }
         self.settle(place);
         self.count(verdict)
@@ -159,15 +160,19 @@ impl<M: Memory> Endpoint<M> {
         let mut packets = 0;
         while let Some((place, is_urgent)) = self.ready.pop(&mut self.ready_links) {
             // A queue pair that was reset while it was listed has no path.
+            let is_narrow = self.is_narrow(is_urgent);
             let Some(mut context) = self.context(place, now) else { continue };
             let mut step = Step::Idle;
             let before = packets;
-            for _ in 0..TURN {
-                step = context.send_one(sink);
+            for number in 1..=TURN {
+                step = context.send_one(sink, number == TURN);
                 if step != Step::Sent {
                     break;
                 }
                 packets += 1;
+                if is_narrow && context.is_between_requests() {
+                    break;
+                }
             }
             match step {
                 Step::Full => {
@@ -187,6 +192,14 @@ impl<M: Memory> Endpoint<M> {
         packets
     }
 
+    /// Whether the next queue pair has a turn of one request only. While more than half of the window of all paths is
+    /// used, room that comes free is for all: whoever took it whole would ask one peer for more than that peer's link
+    /// carries meanwhile.
+    #[inline]
+    fn is_narrow(&self, is_urgent: bool) -> bool {
+        !is_urgent && self.shared.in_flight.all() > self.shared.total.limit() / 2 && !self.ready.is_empty()
+    }
+
     /// Puts a queue pair that found no room into the list of those that wait for room.
     fn wait(&mut self, place: u32) {
         let Some(qp) = self.qps.get(place as usize) else {
@@ -194,7 +207,10 @@ impl<M: Memory> Endpoint<M> {
         };
         let listed = match (qp.wait, self.paths.get_mut(qp.path as usize)) {
             (Wait::PathWindow, Some(path)) => self.wait_links.push(&mut path.waiting, place),
-            (Wait::TotalWindow, _) => self.wait_links.push(self.shared.waiting.of(qp.is_urgent), place),
+            (Wait::TotalWindow, _) => {
+                self.shared.total.waited();
+                self.wait_links.push(self.shared.waiting.of(qp.is_urgent), place)
+            }
             _ => false,
         };
         if listed {
@@ -219,9 +235,10 @@ impl<M: Memory> Endpoint<M> {
 }
 
 impl<M: Memory> Context<'_, M> {
-    /// Sends one packet: a congestion notification first, then an answer, then a request.
+    /// Sends one packet: a congestion notification first, then an answer, then a request. `is_last` says that it is the
+    /// last one of this turn.
     #[inline]
-    fn send_one<S: Sink>(&mut self, sink: &mut S) -> Step {
+    fn send_one<S: Sink>(&mut self, sink: &mut S, is_last: bool) -> Step {
         if self.qp.notify {
             let bth = Bth::new(Opcode::CNP, self.qp.peer, Psn::new(0)).with_becn(true);
             let way = Way { path: self.qp.path_id(), push: false };
@@ -235,14 +252,15 @@ impl<M: Memory> Context<'_, M> {
             };
         }
         match self.send_response(sink) {
-            Step::Idle => self.send_request(sink),
+            Step::Idle => self.send_request(sink, is_last),
             step => step,
         }
     }
 
     /// A packet came with a CE mark. Its sender is told. If it was an answer, our window shrinks, too.
-    fn on_mark(&mut self, answer: bool) {
+    fn on_mark(&mut self, answer: bool, bytes: usize) {
         if answer {
+            self.shared.total.marked(bytes);
             self.path.window.marked(self.now, self.path.round_trip());
         }
         if self.path.notified.is_none() || self.path.notified.until(self.now) >= CNP_INTERVAL {

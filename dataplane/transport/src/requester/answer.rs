@@ -1,9 +1,10 @@
 //! Answers to the requester: ACKs and NAKs, answers of READs and atomic operations.
 
-use super::{Wqe, chunk_packets};
+use super::{LATE, Wqe, chunk_packets};
 use crate::memory::{Access, Memory};
 use crate::moment::Moment;
-use crate::qp::{Context, NEVER, State, Verdict, Wait};
+use crate::qp::{Context, NEVER, Shared, State, Verdict, Wait};
+use crate::round_trip::RoundTrip;
 use crate::{Op, Status};
 use wire::rc::{Kind, NakCode, Packet, Psn, Syndrome};
 
@@ -176,12 +177,28 @@ impl<M: Memory> Context<'_, M> {
         let behind = requester.next.distance(requester.una) < count;
         requester.una = requester.una.plus(count);
         requester.acked = to;
+        let late = (requester.again & LATE != 0).then_some(requester.backoff);
         (requester.backoff, requester.again, requester.not_ready) = (0, 0, false);
         (requester.retries_left, requester.rnr_left) = (requester.retries, requester.rnr_retries);
+        if let Some(timeouts) = late {
+            self.came_late(timeouts);
+        }
+        let requester = &mut self.qp.requester;
         requester.progress = Moment::at(self.now);
         if !requester.sample_at.is_none() && requester.sample.is_before(requester.una) {
-            self.path.measured(requester.sample_at.until(self.now));
+            let round_trip = requester.sample_at.until(self.now);
             requester.sample_at = Moment::NONE;
+            let Shared { total, counters, config, .. } = &mut *self.shared;
+            self.path.measured(round_trip, total.drain(self.now));
+            if config.queue_target > 0
+                && let Some(base) = self.path.base()
+            {
+                // A gateway holds what nobody waits for.
+                let hold = if self.qp.is_urgent { 0 } else { config.hold };
+                let trip = RoundTrip { now: self.now, took: round_trip, base, hold };
+                total.measured(&trip, counters);
+                self.path.window.measured(&trip, config.queue_target);
+            }
         }
         if wqe.work.op.wants_data() {
             let chunk = chunk_packets(self.shared.config.read_chunk(), self.qp.mtu);
@@ -206,6 +223,7 @@ impl<M: Memory> Context<'_, M> {
         } else {
             self.release(cost);
         }
+        self.shared.total.acknowledged(cost);
         self.path.window.acknowledged(cost, self.shared.config.path_window);
         if done {
             self.complete(wqe.work.id, wqe.work.op.kind(), Status::Success, wqe.work.local.len, None);

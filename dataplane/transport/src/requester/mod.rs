@@ -89,6 +89,9 @@ const IMPLIED: u8 = 1;
 /// A NAK said that the peer did not receive `una`.
 const SAID: u8 = 2;
 
+/// No answer to `una` came in time, once. If one comes too soon after it was sent again, it was only late.
+const LATE: u8 = 4;
+
 impl Requester {
     pub(crate) const IDLE: Self = Self {
         progress: Moment::NONE,

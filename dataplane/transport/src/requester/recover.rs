@@ -1,6 +1,6 @@
 //! Recovery from losses: timeouts, NAKs, and the number of retries.
 
-use super::{IMPLIED, SAID};
+use super::{IMPLIED, LATE, SAID};
 use crate::Status;
 use crate::config::PeerKind;
 use crate::memory::Memory;
@@ -59,6 +59,7 @@ impl<M: Memory> Context<'_, M> {
             requester.retries_left = left;
         }
         self.path.window.lost(self.now, self.path.round_trip());
+        self.lost();
         self.rewind();
         Verdict::Response
     }
@@ -141,9 +142,35 @@ impl<M: Memory> Context<'_, M> {
         let requester = &mut self.qp.requester;
         requester.retries_left = left.unwrap_or(0);
         requester.backoff = requester.backoff.saturating_add(1);
-        requester.again = 0;
+        // The answer shows whether something was lost.
+        requester.again = LATE;
         self.shared.counters.timeouts.add(1);
         self.path.window.lost(self.now, self.path.round_trip());
         self.rewind();
+    }
+
+    /// The first answer after a timeout. It belongs to any of the copies that were sent. If it came sooner than the
+    /// last copy's can, nothing was lost: the peer, or the way to it, is slower than was known. Without that knowledge
+    /// each packet would be sent again and again, since what was sent twice gives no round trip (Karn). A peer that
+    /// was silent for several timeouts is not congested.
+    pub(super) fn came_late(&mut self, timeouts: u8) {
+        let requester = &mut self.qp.requester;
+        let took = if requester.sample_at.is_none() { 0 } else { requester.sample_at.until(self.now) };
+        requester.sample_at = Moment::NONE;
+        if self.path.base().is_none_or(|base| took < base) {
+            let progress = self.qp.requester.progress.until(self.now);
+            return self.path.at_least(progress.max(took));
+        }
+        if took > self.path.round_trip() {
+            self.path.at_least(took);
+        }
+        if timeouts == 1 {
+            self.lost();
+        }
+    }
+
+    /// A packet was lost: the window of all paths takes note.
+    pub(super) fn lost(&mut self) {
+        self.shared.total.lost(self.now, self.path.round_trip(), &self.shared.counters);
     }
 }

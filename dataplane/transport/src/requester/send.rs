@@ -1,6 +1,6 @@
 //! Packets of the requester: one at a time, directly into a sink.
 
-use super::chunk_packets;
+use super::{LATE, chunk_packets};
 use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
 use crate::moment::Moment;
@@ -45,9 +45,16 @@ impl<M: Memory> Context<'_, M> {
         true
     }
 
-    /// Sends the next packet of the requester.
+    /// Whether the packet that is sent next begins a request. A part of a long READ is a request of its own.
     #[inline]
-    pub(crate) fn send_request<S: Sink>(&mut self, sink: &mut S) -> Step {
+    pub(crate) fn is_between_requests(&self) -> bool {
+        let requester = &self.qp.requester;
+        requester.sent == 0 || self.shared.work.get(requester.cursor).is_some_and(|wqe| wqe.work.op.wants_data())
+    }
+
+    /// Sends the next packet of the requester; `is_last` says that it is the last one of its turn.
+    #[inline]
+    pub(crate) fn send_request<S: Sink>(&mut self, sink: &mut S, is_last: bool) -> Step {
         let requester = &self.qp.requester;
         if self.qp.state != State::Rts || self.qp.wait != Wait::Nothing || !requester.may_send() {
             return Step::Idle;
@@ -82,9 +89,10 @@ impl<M: Memory> Context<'_, M> {
         let offset = sent * mtu.bytes();
         let ends = sent + count == wqe.packets;
         let place = Place::of(sent, wqe.packets);
-        // Asks for an ACK when the message ends, when none was asked for in many packets, and when nothing more may
-        // follow without one.
+        // Asks for an ACK when the message ends, when none was asked for in many packets, when nothing more may follow
+        // without one, and when others have their turn, which may take all the room that there is.
         let ask = ends
+            || is_last
             || op.wants_data()
             || requester.quiet + 1 >= ACK_EVERY
             || !self.path.window.has_room(shares, is_urgent, cost.saturating_mul(2))
@@ -147,7 +155,8 @@ impl<M: Memory> Context<'_, M> {
         if requester.high.is_before(psn.plus(count)) {
             requester.high = psn.plus(count);
         }
-        if fresh && ask && requester.sample_at.is_none() {
+        // After a timeout it is measured how long the answer takes, to know whether the first one was only late.
+        if (fresh && ask || requester.again & LATE != 0) && requester.sample_at.is_none() {
             (requester.sample, requester.sample_at) = (psn, Moment::at(self.now));
         }
         requester.next = psn.plus(count);

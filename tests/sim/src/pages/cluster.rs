@@ -1,22 +1,19 @@
 //! The roles, and the wire between them.
 
 use super::client::Clients;
+use crate::host::{GatewayHost, Host, Sent};
 use crate::rng::Rng;
-use frame::time::{FOREVER, MICROSECOND, MILLISECOND, SECOND};
-use frame::{
-    Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Precedence, Role, Time, UnitMemory,
-};
-use gateway::{Gateway, GatewayCommand, GatewayConfig};
+use frame::time::{MICROSECOND, MILLISECOND, SECOND};
+use frame::{Hugepages, Peer, PortId, Time, UnitMemory};
 use lease::ConnectKey;
-use link::registrar::Health;
-use link::{ChallengeSecret, NodeConfig, Registrar, RegistrarConfig, RouteChange, ShardRanges};
+use link::{ChallengeSecret, NodeConfig};
 use master::{Master, MasterConfig, MasterEvent};
 use slave::{Farm, FarmCommand, FarmConfig, Ids, LendingConfig};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use wire::Scale;
 use wire::lease::UNIT_SHIFT;
-use wire::{Scale, ShardSet};
 
 /// How many there are of each, and ids of each farm.
 pub const MASTERS: usize = 2;
@@ -28,6 +25,8 @@ const IDS: u32 = 2;
 /// Units of each slave.
 const UNITS: u32 = 2;
 const MTU: u16 = 1500;
+/// Frames of a machine.
+const FRAMES: u32 = 2048;
 
 fn peer(address: String) -> Peer {
     Peer::socket(PortId(0), address.parse().expect("an address"))
@@ -51,108 +50,6 @@ impl Machine {
             Self::Gateway(number) => peer(format!("10.0.0.{}:9999", 1 + number)),
             Self::Farm(number) => peer(format!("10.2.0.{}:7000", 1 + number)),
         }
-    }
-}
-
-/// A role with its frames.
-pub struct Host<R> {
-    /// The role.
-    pub role: R,
-    out: Outbox,
-    /// When it is polled next.
-    due: Time,
-}
-
-impl<R: Role> Host<R> {
-    fn new(make: impl FnOnce(&Pool) -> R, now: Time) -> Self {
-        let config = PoolConfig { frames: 2048, hugepages: Hugepages::Never, ..PoolConfig::default() };
-        let pool = Pool::new(config).expect("a small arena can be mapped");
-        Self { role: make(&pool), out: Outbox::new(pool, 1), due: now }
-    }
-
-    fn receive(&mut self, now: Time, from: Peer, bytes: &[u8], ce: bool) {
-        let Some(mut frame) = self.out.alloc_link() else { return };
-        let mut burst = Burst::new();
-        if frame.append(bytes) && burst.push(Datagram { ce, ..Datagram::new(frame, from, Class::Up, 0) }).is_ok() {
-            self.role.receive(now, PortId(0), &mut burst, &mut self.out);
-        }
-        self.due = now;
-    }
-
-    fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>, bool)> {
-        self.role.advance(now, &mut self.out);
-        let sent = self.sent();
-        self.due = self.role.deadline().unwrap_or(FOREVER).max(now + MICROSECOND);
-        sent
-    }
-
-    /// Gives the role a command.
-    pub fn command(&mut self, now: Time, command: R::Command) {
-        self.role.command(now, command, &mut self.out);
-        self.due = now;
-    }
-
-    fn sent(&mut self) -> Vec<(Peer, Vec<u8>, bool)> {
-        let Some(queue) = self.out.queue(PortId(0)) else { return Vec::new() };
-        let sent = std::iter::from_fn(|| queue.take());
-        sent.map(|datagram| (datagram.peer, datagram.frame.data().to_vec(), datagram.ce)).collect()
-    }
-
-    /// Frames are where they are counted.
-    fn check(&self) -> Result<(), String> {
-        let (used, known) = (self.out.pool().in_use() as usize, self.out.frames() + self.role.frames_held());
-        if used == known { Ok(()) } else { Err(format!("{used} frames are in use, and {known} are counted")) }
-    }
-}
-
-/// A gateway with its registrar.
-pub struct GatewayHost {
-    host: Host<Gateway>,
-    registrar: Registrar,
-}
-
-#[derive(Default)]
-struct Replies(Vec<GatewayCommand>);
-
-impl link::Sink for Replies {
-    fn reply(&mut self, to: &Peer, datagram: &[u8], _: u16) {
-        self.0.push(GatewayCommand::Reply { peer: *to, bytes: datagram.into() });
-    }
-
-    fn route(&mut self, change: RouteChange) {
-        self.0.push(GatewayCommand::Route(change));
-    }
-}
-
-impl GatewayHost {
-    fn new(scale: Scale, now: Time, rng: &mut Rng) -> Self {
-        let config = GatewayConfig::new(ShardSet::all(scale));
-        let host = Host::new(|pool| Gateway::new(config, pool).expect("small tables"), now);
-        let config = RegistrarConfig {
-            scale,
-            shards: ShardRanges::all(scale),
-            epoch: rng.bits().max(1),
-            secret: rng.secret(),
-            ..RegistrarConfig::default()
-        };
-        Self { host, registrar: Registrar::new(config, now).expect("right settings") }
-    }
-
-    fn advance(&mut self, now: Time) -> Vec<(Peer, Vec<u8>, bool)> {
-        let mut replies = Replies::default();
-        for precedence in Precedence::ALL {
-            while let Some(datagram) = self.host.out.next_control(precedence) {
-                self.registrar.receive(now, &datagram.peer, datagram.frame.data(), &mut replies);
-            }
-        }
-        self.registrar.advance(now, Health::GOOD, &mut replies);
-        replies.0.into_iter().for_each(|command| self.host.command(now, command));
-        self.host.advance(now)
-    }
-
-    fn due(&self) -> Time {
-        let has_control = self.host.out.has_control().then_some(0);
-        self.host.due.min(self.registrar.deadline().unwrap_or(FOREVER)).min(has_control.unwrap_or(FOREVER))
     }
 }
 
@@ -238,7 +135,7 @@ impl PagesCluster {
             rng: Rng::new(seed),
         };
         for _ in 0..GATEWAYS {
-            let gateway = GatewayHost::new(cluster.scale, cluster.now, &mut cluster.rng);
+            let gateway = GatewayHost::new(FRAMES, cluster.scale, cluster.now, &mut cluster.rng);
             cluster.gateways.push(gateway);
         }
         for number in 0..MASTERS {
@@ -277,7 +174,7 @@ impl PagesCluster {
         let (events, told) = channel();
         let master = Master::new(config, self.now, move |event| drop(events.send(event)));
         let master = master.map_err(|error| error.to_string())?;
-        Ok(MasterHost { host: Host::new(|_| master, self.now), events: told, clients })
+        Ok(MasterHost { host: Host::new(FRAMES, |_| master, self.now), events: told, clients })
     }
 
     fn farm(&mut self, number: usize) -> Result<FarmHost, String> {
@@ -306,7 +203,7 @@ impl PagesCluster {
             }),
         });
         let farm = Farm::new(config, self.now, |_| {}).map_err(|error| error.to_string())?;
-        Ok(FarmHost { host: Host::new(|_| farm, self.now), memory, dirty, scrubbed: BTreeMap::new() })
+        Ok(FarmHost { host: Host::new(FRAMES, |_| farm, self.now), memory, dirty, scrubbed: BTreeMap::new() })
     }
 
     /// A machine starts again, and knows nothing of before.
@@ -316,7 +213,7 @@ impl PagesCluster {
     pub fn restart(&mut self, machine: Machine) -> Result<(), String> {
         match machine {
             Machine::Gateway(number) => {
-                self.gateways[number] = GatewayHost::new(self.scale, self.now, &mut self.rng);
+                self.gateways[number] = GatewayHost::new(FRAMES, self.scale, self.now, &mut self.rng);
             }
             Machine::Master(number) => {
                 let mut clients = std::mem::take(&mut self.masters[number].clients);
@@ -338,11 +235,11 @@ impl PagesCluster {
         IDS * UNITS
     }
 
-    fn send(&mut self, from: Machine, sent: Vec<(Peer, Vec<u8>, bool)>) {
+    fn send(&mut self, from: Machine, sent: Vec<Sent>) {
         if self.cut.contains(&from) {
             return;
         }
-        for (to, bytes, ce) in sent {
+        for Sent { to, bytes, ce } in sent {
             let all = (0..MASTERS).map(Machine::Master).chain((0..FARMS).map(Machine::Farm));
             let mut all = all.chain((0..GATEWAYS).map(Machine::Gateway));
             let Some(to) = all.find(|machine| machine.peer().is_same_origin(&to, true)) else { continue };
@@ -374,7 +271,7 @@ impl PagesCluster {
             Machine::Master(number) => self.masters[number].host.receive(self.now, from, &bytes, ce),
             Machine::Gateway(number) => self.gateways[number].host.receive(self.now, from, &bytes, ce),
             Machine::Farm(number) => self.farms[number].host.receive(self.now, from, &bytes, ce),
-        }
+        };
     }
 
     /// Polls all machines that are due, and checks all books.

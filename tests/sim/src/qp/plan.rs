@@ -135,6 +135,7 @@ impl Plan {
             queue_depth: depth.max(ahead) as u32,
             path_window: rng.pick(&[8 << 10, 64 << 10, 1 << 20]),
             total_window: rng.pick(&[8 << 10, 100 << 10, 16 << 20]),
+            queue_target: rng.pick(&[0, 0, 50]) * MICROSECOND,
             hold: rng.pick(&[0, 50, 500]) * MICROSECOND,
             give_up,
         };

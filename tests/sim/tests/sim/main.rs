@@ -5,6 +5,7 @@
 
 mod fair;
 mod ideal;
+mod incast;
 mod leases;
 mod ledger;
 mod lossy;

@@ -79,16 +79,74 @@ fn a_packet_that_was_sent_twice_measures_no_round_trip() {
         "qp
         post 1 send local=0x10000+1
         > SEND_ONLY psn=100 a data=0x10000+1
+        +500us
+        < ACK psn=100
+        = 1 SUCCESS
+        # 500 us, 4 times half of that, and 4 holds.
+        post 2 send local=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+1
+        +1800us
+        > SEND_ONLY psn=101 a data=0x10000+1
+        +500us
+        < ACK psn=101
+        = 2 SUCCESS
+        # The timeout is the same.
+        post 3 send local=0x10000+1
+        > SEND_ONLY psn=102 a data=0x10000+1
+        +1800us
+        > SEND_ONLY psn=102 a data=0x10000+1",
+    );
+}
+
+#[test]
+fn a_way_that_is_slower_than_the_timeout_is_learnt() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
         +1100us
         > SEND_ONLY psn=100 a data=0x10000+1
         +900us
         < ACK psn=100
         = 1 SUCCESS
-        # The timeout is still the least, 1 ms.
+        # From now on nothing is sent twice.
+        post 2 send local=0x10000+1
+        > SEND_ONLY psn=101 a data=0x10000+1
+        +2000us
+        < ACK psn=101
+        = 2 SUCCESS
+        post 3 send local=0x10000+1
+        > SEND_ONLY psn=102 a data=0x10000+1
+        +2000us
+        < ACK psn=102
+        = 3 SUCCESS
+        count timeouts 1",
+    );
+}
+
+#[test]
+fn a_queue_that_grows_beyond_the_timeout_is_learnt_too() {
+    script(
+        "qp
+        post 1 send local=0x10000+1
+        > SEND_ONLY psn=100 a data=0x10000+1
+        +100us
+        < ACK psn=100
+        = 1 SUCCESS
         post 2 send local=0x10000+1
         > SEND_ONLY psn=101 a data=0x10000+1
         +1100us
-        > SEND_ONLY psn=101 a data=0x10000+1",
+        > SEND_ONLY psn=101 a data=0x10000+1
+        # Too soon for an answer to the repetition.
+        +20us
+        < ACK psn=101
+        = 2 SUCCESS
+        post 3 send local=0x10000+1
+        > SEND_ONLY psn=102 a data=0x10000+1
+        +1500us
+        < ACK psn=102
+        = 3 SUCCESS
+        count timeouts 1",
     );
 }
 
