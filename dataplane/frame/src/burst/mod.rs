@@ -195,16 +195,16 @@ impl Burst {
         &self.peers[usize::from(self.senders[number % BURST].0) % BURST]
     }
 
-    /// The sender of the datagram with this number.
-    #[inline]
+    /// The sender of the datagram with this number modulo [`BURST`]; any sender if it is not here.
+    #[inline(always)]
     pub fn sender(&self, number: usize) -> Sender {
-        self.senders.get(number).copied().unwrap_or(Sender::NOBODY)
+        self.senders[number % BURST]
     }
 
-    /// Who sent the datagram with this number; nobody if there is none.
+    /// Who sent the datagram with this number; nobody from [`BURST`] on.
     #[inline]
     pub fn peer(&self, number: usize) -> &Peer {
-        self.peers.get(usize::from(self.sender(number).0)).unwrap_or(const { &Peer::NOBODY })
+        if number < BURST { self.source(number) } else { const { &Peer::NOBODY } }
     }
 
     /// The datagram with this number, unless it was taken out.

@@ -490,6 +490,11 @@ impl Outbox {
         self.queues.iter().any(|queue| queue.cargo.len() > self.contended)
     }
 
+    /// How many ports there are: their numbers are those below it.
+    pub fn ports(&self) -> usize {
+        self.queues.len()
+    }
+
     /// How crowded a port is.
     pub fn crowding(&self, port: PortId) -> Crowding {
         match self.queues.get(port.0 as usize).map_or(0, TxQueue::cargo) {

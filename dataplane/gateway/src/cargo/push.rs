@@ -17,7 +17,7 @@ use crate::pass::{FROM_MASTER, Item};
 use crate::route::{Destination, Routes};
 use frame::outbox::Crowding;
 use frame::time::SECOND;
-use frame::{BURST, Burst, Outbox, TableError, Time};
+use frame::{BURST, Burst, Outbox, PortId, TableError, Time};
 use wire::Record;
 use wire::record::FRAG_PUSH;
 
@@ -44,6 +44,11 @@ struct Budgets {
     buckets: Buckets,
     slave: Rate,
     master: Rate,
+}
+
+/// Whether a port is not contended.
+pub(super) fn is_free(out: &Outbox, port: PortId) -> bool {
+    out.crowding(port) == Crowding::Free
 }
 
 /// Nanoseconds for one of so many in a second.
@@ -84,7 +89,7 @@ impl Pushes {
         sender: Option<Destination>,
         to: Destination,
         routes: &Routes,
-        out: &Outbox,
+        is_free: impl Fn(PortId) -> bool,
     ) -> bool {
         let (Some(Budgets { buckets, slave, master }), Some(sender)) = (&mut self.budgets, sender) else {
             return false;
@@ -92,7 +97,7 @@ impl Pushes {
         // Without a route it is dropped later, and has nothing to send on.
         let Some(route) = routes.get(to) else { return false };
         let rate = if sender < self.slaves { *slave } else { *master };
-        out.crowding(route.peer.port) == Crowding::Free && buckets.take(now, sender, rate)
+        is_free(route.peer.port) && buckets.take(now, sender, rate)
     }
 
     /// The records of a burst of single records in one direction whose PUSH has an effect: a bit for each, by the
@@ -118,7 +123,7 @@ impl Pushes {
                 Direction::Down => routes.master(header.master_id()),
                 Direction::Up => routes.slave(header.slave_id()),
             };
-            if self.grant(now, sender, to, routes, out) {
+            if self.grant(now, sender, to, routes, |port| is_free(out, port)) {
                 granted |= 1 << number;
             } else {
                 ignored += 1;
@@ -127,15 +132,23 @@ impl Pushes {
         (granted, ignored)
     }
 
-    /// Whether the PUSH of an item, whose source is right, has an effect.
-    pub(super) fn of_item(&mut self, now: Time, item: &Item, burst: &Burst, routes: &Routes, out: &Outbox) -> bool {
+    /// Whether the PUSH of an item, whose source is right, has an effect. `is_free` says whether a port was not
+    /// contended when the burst began.
+    pub(super) fn of_item(
+        &mut self,
+        now: Time,
+        item: &Item,
+        burst: &Burst,
+        routes: &Routes,
+        is_free: impl Fn(PortId) -> bool,
+    ) -> bool {
         let sender = if item.source == FROM_MASTER {
             let bytes = burst.bytes(usize::from(item.datagram)).get(usize::from(item.offset)..).unwrap_or(&[]);
             Record::header_of(bytes).and_then(|header| routes.master(header.master_id()))
         } else {
             Some(item.source)
         };
-        self.grant(now, sender, item.destination, routes, out)
+        self.grant(now, sender, item.destination, routes, is_free)
     }
 }
 

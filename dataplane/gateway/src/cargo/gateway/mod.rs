@@ -10,7 +10,7 @@ use super::direction::{Both, Direction};
 use super::drop::DropReason;
 use super::flush::Cause;
 use super::pass::{self, Heard, Item, Singles, Tally, Walked};
-use super::push::Pushes;
+use super::push::{Pushes, is_free};
 use super::route::{Destination, Routes};
 use super::share::Shares;
 use crate::command::GatewayCommand;
@@ -347,7 +347,7 @@ impl Gateway {
         } else if tally.has_upward() {
             self.check_origin(burst, |_, _| ());
         }
-        self.grant_pushes(now, burst, out);
+        self.grant_pushes(now, burst, |port| is_free(out, port));
         self.hold_all();
         self.append_items(now, burst, out);
         self.flush_pushed(now, out);

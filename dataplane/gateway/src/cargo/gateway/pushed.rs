@@ -4,7 +4,7 @@ use super::Gateway;
 use crate::direction::Direction;
 use crate::flush::Cause;
 use crate::route::Destination;
-use frame::{BURST, Burst, Outbox, Time};
+use frame::{BURST, Burst, Outbox, PortId, Time};
 
 impl Gateway {
     /// Appends a burst of single records, of which some have PUSH; then sends what waits for the destinations of those.
@@ -33,11 +33,11 @@ impl Gateway {
     }
 
     /// Notes the destinations of the items that have PUSH and may have it, for [`Gateway::flush_pushed`]. The sources
-    /// of all items are right.
-    pub(super) fn grant_pushes(&mut self, now: Time, burst: &Burst, out: &Outbox) {
+    /// of all items are right. `is_free` says whether a port was not contended when the burst began.
+    pub(super) fn grant_pushes(&mut self, now: Time, burst: &Burst, is_free: impl Fn(PortId) -> bool) {
         let Self { items, pushes, pushed, routes, counters, last_pushed, .. } = self;
         for item in items.iter().filter(|item| item.push) {
-            if pushes.of_item(now, item, burst, routes, out) {
+            if pushes.of_item(now, item, burst, routes, &is_free) {
                 pushed.push(item.destination);
                 *last_pushed = Some(now);
             } else {

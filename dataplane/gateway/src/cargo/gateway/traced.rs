@@ -8,10 +8,20 @@ use crate::counters::{DirectionCounters, FlushCounters};
 use crate::drop::DropReason;
 use crate::flush::Cause;
 use crate::pass::{self, Item, Tally, Walked};
+use crate::push::is_free;
 use crate::route::Destination;
 use crate::trace::{Event, Fate, Traced, Tracer, Waiting};
-use frame::{Burst, Outbox, Time};
+use frame::{Burst, Outbox, PortId, Time};
 use wire::Record;
+
+/// The ports when a burst began.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// Whether any is contended.
+    contended: bool,
+    /// A bit for each that is not.
+    free: u64,
+}
 
 /// Values of counters that show what was done.
 #[derive(Clone, Copy, Default)]
@@ -72,8 +82,14 @@ impl Gateway {
         let takes = !tracer.waiting.is_empty()
             || burst.iter().any(|(_, datagram)| concerns(datagram.frame.data(), &mut tracer));
         if takes {
+            // As of now, for the whole burst, as without a trace: what leaves in between may make a port contended.
+            let begun = Begun {
+                contended: out.is_contended(),
+                free: (0..out.ports().min(64))
+                    .fold(0, |free, at| free | u64::from(is_free(out, PortId(at as u8))) << at),
+            };
             for number in 0..burst.len() {
-                self.one_datagram(now, number, burst, &mut tracer, out);
+                self.one_datagram(now, number, burst, begun, &mut tracer, out);
             }
             self.look_at_waiting(&mut tracer);
             self.flush_pushed(now, out);
@@ -83,7 +99,15 @@ impl Gateway {
         takes
     }
 
-    fn one_datagram(&mut self, now: Time, number: usize, burst: &mut Burst, tracer: &mut Tracer, out: &mut Outbox) {
+    fn one_datagram(
+        &mut self,
+        now: Time,
+        number: usize,
+        burst: &mut Burst,
+        begun: Begun,
+        tracer: &mut Tracer,
+        out: &mut Outbox,
+    ) {
         let Some(datagram) = burst.get(number) else {
             return frame::never!("a datagram of a burst is gone before it was walked");
         };
@@ -118,12 +142,12 @@ impl Gateway {
                 let start = usize::from(item.offset);
                 tracer.note_dropped(start, start + usize::from(item.len), reason);
             };
-            if out.is_contended() {
+            if begun.contended {
                 self.admit_shares(burst, out, dropped);
             } else if tally.has_upward() {
                 self.check_origin(burst, dropped);
             }
-            self.grant_pushes(now, burst, out);
+            self.grant_pushes(now, burst, |port| port.0 < 64 && begun.free >> port.0 & 1 != 0);
             let records = std::mem::take(&mut tracer.records);
             for record in &records {
                 let reason = tracer.dropped.iter().find(|(start, _)| *start == record.offset);
