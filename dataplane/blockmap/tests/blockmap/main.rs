@@ -1,0 +1,4 @@
+//! Tests of the map of a disk.
+
+mod model;
+mod steps;
