@@ -24,6 +24,7 @@
 //! | [`role`] | the sans-I/O object that an lcore polls |
 //! | [`secret`] | bytes in one place, overwritten when dropped |
 //! | [`shared`] | memory that other processes write to |
+//! | [`stream`] | such memory through sockets |
 //! | [`table`] | large tables on large pages |
 //! | [`time`] | nanoseconds, as arguments |
 //! | [`units`] | memory that is lent in units of 64 MiB |
@@ -51,6 +52,7 @@ pub mod role;
 pub mod secret;
 pub mod shared;
 mod stock;
+pub mod stream;
 pub mod table;
 pub mod time;
 pub mod units;

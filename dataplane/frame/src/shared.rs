@@ -182,7 +182,7 @@ impl Shared {
 
     /// The address of `len` bytes from the byte `at` on, if all of them are inside.
     #[inline]
-    fn place(&self, at: u64, len: usize) -> Option<*mut u8> {
+    pub(crate) fn place(&self, at: u64, len: usize) -> Option<*mut u8> {
         let at = usize::try_from(at).ok().filter(|at| *at <= self.bytes && len <= self.bytes - *at)?;
         // SAFETY: the byte is inside the mapping, or right at its end for no bytes.
         Some(unsafe { self.words.as_ptr().cast::<u8>().add(at) })

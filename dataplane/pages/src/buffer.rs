@@ -4,13 +4,19 @@ use crate::error::PagesError;
 use channel::ChannelLayout;
 use frame::Shared;
 use frame::shared::WORD;
+use frame::stream::SharedPart;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Buffers begin at a multiple of this many bytes, so that two of them share no cache line.
 const LINE: u64 = 64;
+
+/// What zeros are written from.
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// All buffers of a connection.
 pub(crate) struct BufferArea {
@@ -134,6 +140,35 @@ impl Buffer {
         if self.area.memory.write_bytes(place, bytes) { Ok(()) } else { Err(outside) }
     }
 
+    /// Makes bytes of it zero.
+    ///
+    /// # Errors
+    /// [`PagesError::OutsideBuffer`]; nothing is changed then.
+    pub fn write_zeros(&mut self, at: usize, len: usize) -> Result<(), PagesError> {
+        self.place(at, len)?;
+        let end = at + len;
+        (at..end).step_by(ZEROS.len()).try_for_each(|at| self.write(at, &ZEROS[..ZEROS.len().min(end - at)]))
+    }
+
+    /// Bytes of it, to be sent with [`send`](crate::send) without a copy.
+    ///
+    /// # Errors
+    /// [`PagesError::OutsideBuffer`].
+    pub fn part(&self, at: usize, len: usize) -> Result<SharedPart<'_>, PagesError> {
+        Ok(SharedPart::Memory { memory: &self.area.memory, at: self.place(at, len)?, len })
+    }
+
+    /// Receives from a socket without a copy, and does not wait: first `len` bytes from the byte `at` on, then
+    /// `behind`. Returns how many bytes came; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The kernel's: [`io::ErrorKind::WouldBlock`] if nothing is there. [`io::ErrorKind::InvalidInput`] if the bytes
+    /// are not in the buffer.
+    pub fn receive(&mut self, socket: impl AsFd, at: usize, len: usize, behind: &mut [u8]) -> io::Result<usize> {
+        let place = self.place(at, len).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.area.memory.receive(socket, place, len, behind)
+    }
+
     /// A copy of all its bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         self.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
@@ -190,8 +225,24 @@ mod tests {
             assert!(matches!(buffer.read(at, &mut vec![0; len]), Err(PagesError::OutsideBuffer { .. })));
             assert!(matches!(buffer.write(at, &vec![1; len]), Err(PagesError::OutsideBuffer { .. })));
         }
+        assert!(matches!(buffer.write_zeros(9, 8), Err(PagesError::OutsideBuffer { .. })));
+        assert!(matches!(buffer.part(9, 8), Err(PagesError::OutsideBuffer { .. })));
         assert!(buffer.read(16, &mut []).is_ok() && buffer.write(16, &[]).is_ok());
         assert_eq!(buffer.to_vec(), [0; 16]);
+    }
+
+    #[test]
+    fn bytes_go_through_sockets() {
+        let area = area();
+        let (mut one, mut two) = (area.allocate(4096 - 64).unwrap(), area.allocate(16).unwrap());
+        one.write(0, &[7; 4096 - 64]).unwrap();
+        one.write_zeros(8, 4000).unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let sent = crate::send(&ours, &[one.part(4000, 12).unwrap(), SharedPart::Bytes(b"end")]).unwrap();
+        let mut behind = [0; 9];
+        assert_eq!((sent, two.receive(&theirs, 4, 12, &mut behind).unwrap()), (15, 15));
+        assert_eq!((&two.to_vec()[4..], &behind[..3]), (&[0, 0, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7][..], &b"end"[..]));
+        assert_eq!(two.receive(&theirs, 4, 13, &mut []).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, BufferArea};
 use crate::error::PagesError;
 use crate::options::{AreaOptions, ClientOptions};
+use crate::question::Questions;
 use crate::setup::{connect_to, exchange};
 use crate::socket::{Came, left, ready, receive, send, send_until, timespec};
 use crate::table::Table;
@@ -12,6 +13,7 @@ use channel::{AreaName, ChannelCompletion, ChannelLayout, ChannelRequest, Channe
 use frame::Shared;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFlags, epoll};
+use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -68,12 +70,14 @@ pub struct Client {
     /// The number of the question asked last, and its answer.
     asked: u64,
     answer: Option<MessageBody>,
-    notices: VecDeque<ExtentNotice>,
+    pub(crate) notices: VecDeque<ExtentNotice>,
+    /// Questions that nobody waits for here.
+    pub(crate) questions: Questions,
     /// Polls that found nothing.
     idle: u32,
     /// Told to ring for completions.
     is_armed: bool,
-    is_gone: bool,
+    pub(crate) is_gone: bool,
     /// Why, if not because the server went. It is said once.
     fault: Option<PagesError>,
 }
@@ -134,6 +138,7 @@ impl Client {
             asked: 2,
             answer: None,
             notices: VecDeque::new(),
+            questions: Questions::default(),
             idle: 0,
             is_armed: false,
             is_gone: false,
@@ -421,7 +426,8 @@ impl Client {
     }
 
     /// Reads what came over the socket.
-    fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
+        self.send_questions();
         loop {
             let bytes = match receive(&self.socket) {
                 Ok(Came::Bytes(bytes, _)) => bytes,
@@ -445,6 +451,7 @@ impl Client {
                     let within = Duration::from_millis(within_ms.into());
                     self.notices.push_back(ExtentNotice::Recalled { within, extents: numbered(extents) });
                 }
+                Ok(Message { tag, body }) if self.questions.is_open(tag) => self.questions.answer(tag, body),
                 Ok(Message { tag, body }) if tag == self.asked => self.answer = Some(body),
                 // Nobody waits for them any more.
                 Ok(Message { body: MessageBody::Allocated(extents), .. }) => {
@@ -489,8 +496,29 @@ impl Client {
         }
     }
 
+    /// The number of the next question.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
+    /// Sends questions that the socket had no room for.
+    pub(crate) fn send_questions(&mut self) {
+        while let Some(message) = self.questions.unsent() {
+            match send(&self.socket, message, &[]) {
+                Ok(()) => self.questions.sent(),
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                // The end of the stream says it, too.
+                Err(_) => {
+                    self.is_gone = true;
+                    return;
+                }
+            }
+        }
+    }
+
     /// Gives up the connection because of a fault, which is the next error; returns the error that callers see now.
-    fn fail(&mut self, fault: PagesError) -> PagesError {
+    pub(crate) fn fail(&mut self, fault: PagesError) -> PagesError {
         self.is_gone = true;
         // The server hears that it is over.
         let _ = shutdown(&self.socket, Shutdown::Both);
@@ -498,7 +526,7 @@ impl Client {
         PagesError::ServerGone
     }
 
-    fn gone(&mut self) -> PagesError {
+    pub(crate) fn gone(&mut self) -> PagesError {
         match self.fault.take() {
             // The rings are not looked at any more, so a later call says the same.
             Some(fault) => {

@@ -100,16 +100,19 @@
 //! be slow, refuse, lose extents, and die.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod buffer;
 mod client;
 mod error;
 pub mod local;
 mod options;
+mod question;
 mod setup;
 mod socket;
 mod table;
 mod work;
 
+pub use ask::AskAnswer;
 pub use buffer::Buffer;
 pub use channel::ChannelStatus as Status;
 pub use channel::Lane;
@@ -117,7 +120,9 @@ pub use channel::message::{ClientState, RefusedFor};
 pub use channel::{AreaInfo, AreaName, AreaState, AreaUse};
 pub use client::{Client, ExtentNotice};
 pub use error::PagesError;
+pub use frame::stream::{MOST_PARTS, SharedPart, send};
 pub use options::{AreaOptions, ClientOptions};
+pub use question::Question;
 pub use setup::areas;
 pub use work::{Ended, Extent, Work};
 

@@ -49,7 +49,7 @@ impl Table {
             extent: work.extent.number(),
             offset: work.offset,
             len: work.len,
-            buffer: work.buffer.at(),
+            buffer: work.buffer.at() + u64::from(work.skip),
         };
         slot.request = Some(UnderWay { extent: work.extent, tag: work.tag, len: work.len, buffer: work.buffer });
         Ok(request)

@@ -27,6 +27,8 @@ pub struct Work {
     pub(crate) extent: Extent,
     pub(crate) offset: u32,
     pub(crate) len: u32,
+    /// Bytes of the buffer before those of the request.
+    pub(crate) skip: u32,
     pub(crate) buffer: Buffer,
     pub(crate) transfer: Transfer,
     pub(crate) lane: Lane,
@@ -36,7 +38,7 @@ pub struct Work {
 impl Work {
     const fn new(transfer: Transfer, extent: Extent, offset: u32, buffer: Buffer) -> Self {
         let len = if buffer.len() > u32::MAX as usize { u32::MAX } else { buffer.len() as u32 };
-        Self { extent, offset, len, buffer, transfer, lane: Lane::Demand, tag: 0 }
+        Self { extent, offset, len, skip: 0, buffer, transfer, lane: Lane::Demand, tag: 0 }
     }
 
     /// Bytes of an extent, from `offset` on, replace the bytes of the buffer. The offset is a multiple of 8.
@@ -56,6 +58,16 @@ impl Work {
         self
     }
 
+    /// Only so many bytes, a multiple of 8, from this byte of the buffer on, a multiple of 8. At most those that the
+    /// buffer has there.
+    #[must_use]
+    pub fn with_part(mut self, at: u32, len: u32) -> Self {
+        let most = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
+        self.skip = at.min(most);
+        self.len = len.min(most - self.skip);
+        self
+    }
+
     /// With a number that its [`Ended`] has, too.
     #[must_use]
     pub const fn tagged(mut self, tag: u64) -> Self {
@@ -68,6 +80,16 @@ impl Work {
     pub const fn in_lane(mut self, lane: Lane) -> Self {
         self.lane = lane;
         self
+    }
+
+    /// Its number.
+    pub const fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// The extent.
+    pub const fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// Takes its buffer back.
