@@ -95,12 +95,13 @@ pub struct Pulse {
 impl Pulse {
     /// A poll begins.
     #[inline]
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         self.beats.store(self.beats.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// The loop is there from now on.
     #[inline]
-    pub(crate) fn enter(&self, stage: Stage) {
+    pub fn enter(&self, stage: Stage) {
         self.stage.store(stage.encode(), Ordering::Relaxed);
     }
 

@@ -106,6 +106,23 @@ pub struct View {
 }
 
 impl View {
+    /// The view of a loop that is no [`Lcore`]: it has no ports and no frames.
+    pub fn of_loop(index: u16, core: Option<usize>, lcore: &Arc<LcoreCounters>, pulse: &Arc<Pulse>) -> Self {
+        Self {
+            index,
+            core,
+            tid: rustix::thread::gettid().as_raw_pid(),
+            backing: Backing::OrdinaryPages,
+            lcore: Arc::clone(lcore),
+            pool: Arc::default(),
+            outbox: Arc::default(),
+            ports: Vec::new(),
+            pulse: Arc::clone(pulse),
+            stages: Arc::default(),
+            tap_slot: Arc::default(),
+        }
+    }
+
     fn of<R: Role, P: Port>(lcore: &Lcore<R, P>, core: Option<usize>) -> Self {
         let view = |port: &P| PortView { id: port.id(), about: port.about(), counters: port.counters() };
         Self {
@@ -149,10 +166,21 @@ const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const STOP: u8 = 2;
 
+/// What a loop is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopOrder {
+    /// Go on.
+    Run,
+    /// Receive nothing any more, and end when all that is held has left.
+    Finish,
+    /// End at once.
+    Stop,
+}
+
 /// Orders to a loop, which it reads once per poll. They are rarely written, and on cache lines of their own, so that
 /// they stay in the lcore's cache.
 #[repr(align(128))]
-struct Orders {
+pub struct Orders {
     state: AtomicU8,
     mode: AtomicU8,
 }
@@ -162,7 +190,17 @@ impl Orders {
         Self { state: AtomicU8::new(RUN), mode: AtomicU8::new(mode.encode()) }
     }
 
-    fn mode(&self) -> RxMode {
+    /// The present order.
+    pub fn order(&self) -> LoopOrder {
+        match self.state.load(Ordering::Relaxed) {
+            RUN => LoopOrder::Run,
+            FINISH => LoopOrder::Finish,
+            _ => LoopOrder::Stop,
+        }
+    }
+
+    /// How the loop shall wait.
+    pub fn mode(&self) -> RxMode {
         RxMode::decode(self.mode.load(Ordering::Relaxed))
     }
 }
@@ -268,21 +306,47 @@ impl<E> Starting<E> {
     }
 }
 
-/// Starts a thread, pins it, builds an lcore on it and polls it until it has drained or is told to stop.
+/// What runs on the thread of an lcore: an [`Lcore`], or the loop of a role that has no ports.
+pub trait ThreadLoop {
+    /// The parts that others may see. Called on the thread.
+    fn view(&self, core: Option<usize>) -> View;
+
+    /// Wakes the loop when it sleeps, for a new order.
+    fn waker(&self) -> Waker;
+
+    /// Runs until all is drained, or the orders end it.
+    fn run(&mut self, config: ThreadConfig, orders: &Orders) -> End;
+}
+
+impl<R: Role, P: Port> ThreadLoop for Lcore<R, P> {
+    fn view(&self, core: Option<usize>) -> View {
+        View::of(self, core)
+    }
+
+    fn waker(&self) -> Waker {
+        self.mailbox().waker()
+    }
+
+    fn run(&mut self, config: ThreadConfig, orders: &Orders) -> End {
+        run(self, config, orders)
+    }
+}
+
+/// Starts a thread, pins it, builds an lcore or another loop on it and runs that until it has drained or is told to
+/// stop.
 ///
 /// `ended` is called on the thread when its loop has ended for any reason, so that nobody needs to poll for the end.
 ///
 /// # Errors
 /// The error is [`StartError::Spawn`] when the kernel gives no thread. What fails on the thread itself comes out of
 /// [`Starting::wait`].
-pub fn start<R, P, E>(
+pub fn start<L, E>(
     config: ThreadConfig,
-    build: impl FnOnce() -> Result<Lcore<R, P>, E> + Send + 'static,
+    build: impl FnOnce() -> Result<L, E> + Send + 'static,
     ended: impl FnOnce() + Send + 'static,
 ) -> Result<Starting<E>, StartError<E>>
 where
-    R: Role + 'static,
-    P: Port + 'static,
+    L: ThreadLoop,
     E: Send + 'static,
 {
     let index = config.index;
@@ -300,16 +364,16 @@ where
                     return End::Stopped { role_frames: 0, outbox_frames: 0 };
                 }
             };
-            pulse = Some(Arc::clone(lcore.pulse()));
+            let view = lcore.view(config.core);
+            pulse = Some(Arc::clone(&view.pulse));
             let core = config.core.map_or_else(|| "no core of its own".to_owned(), |core| format!("core {core}"));
-            let tid = rustix::thread::gettid().as_raw_pid();
-            let ports = lcore.ports().len();
+            let (tid, ports) = (view.tid, view.ports.len());
             let s = if ports == 1 { "" } else { "s" };
             tracing::debug!("lcore {index} polls {ports} port{s}, thread {tid}, {core}, {}", config.mode);
-            if report.send(Ok((View::of(&lcore, config.core), lcore.mailbox().waker()))).is_err() {
+            if report.send(Ok((view, lcore.waker()))).is_err() {
                 return End::Stopped { role_frames: 0, outbox_frames: 0 };
             }
-            run(&mut lcore, config, &told)
+            lcore.run(config, &told)
         }));
         let stage = pulse.as_ref().map_or(Stage::Starting, |pulse| pulse.stage());
         if let Some(pulse) = pulse {
@@ -339,10 +403,10 @@ fn run<R: Role, P: Port>(lcore: &mut Lcore<R, P>, config: ThreadConfig, orders: 
     let mut waiter = Waiter::new(config.mode);
     loop {
         waiter.set_mode(orders.mode());
-        match orders.state.load(Ordering::Relaxed) {
-            RUN => {}
-            FINISH => lcore.stop_receiving(),
-            _ => {
+        match orders.order() {
+            LoopOrder::Run => {}
+            LoopOrder::Finish => lcore.stop_receiving(),
+            LoopOrder::Stop => {
                 lcore.publish();
                 let at = lcore.conservation();
                 return End::Stopped { role_frames: at.role, outbox_frames: at.outbox };
