@@ -117,6 +117,10 @@ missing_packages() {
     have tshark || echo tshark
     # The packages, which a test builds.
     have dpkg-shlibdeps || echo dpkg-dev
+    # Clients of a disk, and the server that it is compared with.
+    have nbdkit || echo nbdkit
+    have nbdcopy || echo libnbd-bin
+    have qemu-img || echo qemu-utils
     # The linter of manual pages: 1 MB.
     have mandoc || echo mandoc
     # The guest with rxe: a virtual machine, its root, and a verbs program.

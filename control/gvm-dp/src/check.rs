@@ -6,8 +6,9 @@ use host::machine;
 use port::dpdk::LoadedPlugin;
 use process::assemble::ports;
 use settings::config::{Common, GatewaySettings, SlaveSettings};
+use settings::disk::DiskSettings;
 use settings::file::{ConfigFile, default_path};
-use settings::flags::{GatewayArgs, MasterArgs, SlaveArgs};
+use settings::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use settings::master::MasterSettings;
 use settings::neighbor::NeighborSpec;
 use settings::plan::PortPlan;
@@ -17,7 +18,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// Settings that a start needs, and the values that replace missing ones while the rest is checked.
-const NEEDED: [(&str, &str); 3] = [("port", "udp:127.0.0.1:0"), ("id", "0"), ("gateway", "192.0.2.1")];
+const NEEDED: [(&str, &str); 5] = [
+    ("port", "udp:127.0.0.1:0"),
+    ("id", "0"),
+    ("gateway", "192.0.2.1"),
+    ("size", "1G"),
+    ("listen", "unix:/run/gvm-dp/disk.nbd"),
+];
 
 /// Checks a file, or the default one: for the roles that have a table in it, or else for a gateway. Returns the message
 /// about a good file.
@@ -66,6 +73,7 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
         RoleName::Master => {
             MasterSettings::new(settings.arguments::<MasterArgs>()?).and_then(|master| of_node(&master.common))
         }
+        RoleName::Disk => DiskSettings::new(settings.arguments::<DiskArgs>()?).and_then(|disk| of_disk(&disk.common)),
     };
     checked.map_err(|failure| settings.locate(failure))?;
     Ok(missing)
@@ -91,6 +99,13 @@ fn of_node(common: &Common) -> Result<(), Failure> {
     faults.check()
 }
 
+/// The checks of the start of a disk against this machine.
+fn of_disk(common: &Common) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    check_metrics(common, &mut faults);
+    faults.check()
+}
+
 /// Whether this machine has what ports and metrics need. Returns what the ports can do.
 fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<settings::static_routes::PortFacts>> {
     let lacking = |name, text| Err::<(), _>(Failure::Lacking { name, text });
@@ -98,15 +113,19 @@ fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<s
     for port in &common.ports {
         all &= faults.take(exists(port).or_else(|text| lacking("port", text))).is_some();
     }
+    check_metrics(common, faults);
+    // Missing things were already reported.
+    if all { faults.take(ports::check(common, most)) } else { None }
+}
+
+fn check_metrics(common: &Common, faults: &mut Faults) {
     if let Some(metrics) = &common.metrics
         && !is_ours(metrics.0.ip())
     {
         let text =
             format!("{}: no interface of this machine has that address: `ip -brief address` lists them", metrics.0);
-        faults.take(lacking("metrics", text));
+        faults.take(Err::<(), _>(Failure::Lacking { name: "metrics", text }));
     }
-    // Missing things were already reported.
-    if all { faults.take(ports::check(common, most)) } else { None }
 }
 
 fn is_ours(ip: IpAddr) -> bool {

@@ -33,12 +33,14 @@ pub fn run(command: &ConfigCommand, matches: &ArgMatches) -> Result<(), Failure>
 
 fn show(args: &ShowArgs, matches: &ArgMatches) -> Result<(), Failure> {
     let answer = if args.running {
-        let target = Target::find(&NameArgs { name: args.gateway.common.name.clone() })?;
+        let target = Target::find(&NameArgs { name: args.gateway.common.process.name.clone() })?;
         target.read(&target.request(Method::GET, "/v1/settings")?)?
     } else {
         let role = match args.role {
             None | Some(ShowRole::Gateway(_)) => RoleName::Gateway,
             Some(ShowRole::Slave(_)) => RoleName::Slave,
+            Some(ShowRole::Master(_)) => RoleName::Master,
+            Some(ShowRole::Disk(_)) => RoleName::Disk,
         };
         let sources = Sources::new(role, matches.subcommand().map_or(matches, |(_, matches)| matches));
         let file = sources.read_file()?;

@@ -27,7 +27,7 @@ use host::log::{self, LogFilter};
 use host::{hugepages, privilege};
 use process::assemble::ports;
 use process::{ending, role};
-use settings::flags::{CommonArgs, GatewayArgs, MasterArgs, SlaveArgs, Switch};
+use settings::flags::{DiskArgs, GatewayArgs, MasterArgs, ProcessArgs, SlaveArgs, Switch};
 use settings::{RoleName, RunningSettings, Sources};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -77,6 +77,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         None | Some(Command::Gateway(_)) => gateway(Sources::new(RoleName::Gateway, flags)),
         Some(Command::Slave(_)) => slave(Sources::new(RoleName::Slave, flags)),
         Some(Command::Master(_)) => master(Sources::new(RoleName::Master, flags)),
+        Some(Command::Disk(_)) => disk(Sources::new(RoleName::Disk, flags)),
         Some(command) => {
             log::start(&LogFilter::from_env(), None)?;
             ask(command, flags)
@@ -109,7 +110,7 @@ fn ask(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         }
         Command::Man(args) => manual::pages(&args),
         Command::Completion(args) => manual::completion(&args),
-        Command::Gateway(_) | Command::Slave(_) | Command::Master(_) => {
+        Command::Gateway(_) | Command::Slave(_) | Command::Master(_) | Command::Disk(_) => {
             Err(Failure::Internal("a role is started elsewhere".to_owned()))
         }
     }
@@ -126,7 +127,7 @@ fn gateway_config(sources: Sources) -> Result<(settings::config::GatewaySettings
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: GatewayArgs = settings.arguments()?;
-    start_log(&args.common)?;
+    start_log(&args.common.process)?;
     settings.say();
     let mut config = settings::config::GatewaySettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
@@ -139,7 +140,7 @@ fn slave(sources: Sources) -> Result<(), Failure> {
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: SlaveArgs = settings.arguments()?;
-    start_log(&args.common)?;
+    start_log(&args.common.process)?;
     settings.say();
     let mut config = settings::config::SlaveSettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
@@ -152,14 +153,27 @@ fn master(sources: Sources) -> Result<(), Failure> {
     let file = sources.read_file()?;
     let settings = sources.resolve(file.as_ref())?;
     let args: MasterArgs = settings.arguments()?;
-    start_log(&args.common)?;
+    start_log(&args.common.process)?;
     settings.say();
     let mut config = settings::master::MasterSettings::new(args).map_err(|failure| settings.locate(failure))?;
     config.common.reads = settings.files(&sources);
     role::master::run(config, RunningSettings::new(sources, file, &settings))
 }
 
+fn disk(sources: Sources) -> Result<(), Failure> {
+    signal::hold()?;
+    privilege::hide_memory()?;
+    let file = sources.read_file()?;
+    let settings = sources.resolve(file.as_ref())?;
+    let args: DiskArgs = settings.arguments()?;
+    start_log(&args.process)?;
+    settings.say();
+    let mut config = settings::disk::DiskSettings::new(args).map_err(|failure| settings.locate(failure))?;
+    config.common.reads = settings.files(&sources);
+    role::disk::run(config, RunningSettings::new(sources, file, &settings))
+}
+
 /// Starts the log of a role's process.
-fn start_log(common: &CommonArgs) -> Result<(), Failure> {
-    log::start(&common.log, Some((common.seccomp, common.landlock == Switch::On)))
+fn start_log(process: &ProcessArgs) -> Result<(), Failure> {
+    log::start(&process.log, Some((process.seccomp, process.landlock == Switch::On)))
 }

@@ -8,6 +8,7 @@ use api::stats::{
     Bucket, DeviceStats, Direction, HistogramStats, Histograms, InterfaceStats, LcoreStats, Membership, PortStats,
     Sets, Stats,
 };
+use blockmap::DiskStats;
 use frame::Time;
 use frame::counter::CounterSet;
 use frame::histogram::HistogramSet;
@@ -51,6 +52,8 @@ pub enum RoleCounters {
     Farm(FarmView),
     /// A master.
     Master(MasterStats),
+    /// A disk.
+    Disk(DiskStats),
 }
 
 /// A farm, seen from outside.
@@ -82,6 +85,7 @@ impl RoleCounters {
             Self::Master(MasterStats { counters, loans, transport, records, .. }) => {
                 vec![("master", &**counters), ("loan", &**loans), ("transport", &**transport), ("record", &**records)]
             }
+            Self::Disk(disk) => vec![("disk", &*disk.counters)],
         }
     }
 
@@ -98,6 +102,7 @@ impl RoleCounters {
             Self::Gateway(gateway) => Some(&gateway.left),
             Self::Farm(_) => None,
             Self::Master(view) => Some(&*view.histograms),
+            Self::Disk(disk) => Some(&*disk.histograms),
         }
     }
 }
@@ -113,7 +118,7 @@ pub struct LcoreBoard {
 
 /// See the module's documentation.
 pub struct Board {
-    /// gateway, slave or master.
+    /// gateway, slave, master or disk.
     pub role: &'static str,
     /// Name of the process.
     pub name: String,
@@ -226,7 +231,7 @@ impl Board {
     pub fn records_in(&self) -> u64 {
         let gateways = self.lcores.iter().filter_map(|lcore| match &lcore.role {
             RoleCounters::Gateway(gateway) => Some(gateway.down.records_in.get() + gateway.up.records_in.get()),
-            RoleCounters::Farm(_) | RoleCounters::Master(_) => None,
+            RoleCounters::Farm(_) | RoleCounters::Master(_) | RoleCounters::Disk(_) => None,
         });
         gateways.sum()
     }

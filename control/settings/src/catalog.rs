@@ -1,6 +1,6 @@
 //! Which settings exist: the flags of the roles, as clap knows them. There is no second list.
 
-use crate::flags::{CommonArgs, GatewayArgs, MasterArgs, SlaveArgs};
+use crate::flags::{CommonArgs, DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use clap::{Arg, ArgAction, Args, Command};
 use std::any::TypeId;
 use std::fmt;
@@ -14,11 +14,13 @@ pub enum RoleName {
     Slave,
     /// Reads and writes the memory of slaves for applications.
     Master,
+    /// Serves memory of slaves as a block device.
+    Disk,
 }
 
 impl RoleName {
     /// All roles.
-    pub const ALL: [Self; 3] = [Self::Gateway, Self::Slave, Self::Master];
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Slave, Self::Master, Self::Disk];
 
     /// The name of its table in the file, and of its command.
     pub const fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl RoleName {
             Self::Gateway => "gateway",
             Self::Slave => "slave",
             Self::Master => "master",
+            Self::Disk => "disk",
         }
     }
 }
@@ -92,6 +95,7 @@ impl Catalog {
             RoleName::Gateway => GatewayArgs::augment_args(empty),
             RoleName::Slave => SlaveArgs::augment_args(empty),
             RoleName::Master => MasterArgs::augment_args(empty),
+            RoleName::Disk => DiskArgs::augment_args(empty),
         };
         let common = CommonArgs::augment_args(Command::new("common"));
         let is_common = |arg: &Arg| common.get_arguments().any(|other| other.get_id() == arg.get_id());

@@ -3,7 +3,7 @@
 use crate::MetricsAddress;
 use crate::catalog::RoleName;
 use crate::domain::Domain;
-use crate::flags::{CommonArgs, GatewayArgs, SlaveArgs, Switch};
+use crate::flags::{CommonArgs, GatewayArgs, ProcessArgs, SlaveArgs, Switch};
 use crate::keyfile;
 use crate::lending::LendingSettings;
 use crate::neighbor::NeighborSpec;
@@ -141,21 +141,45 @@ impl Common {
         if args.heartbeat.0 < frame::time::MILLISECOND || args.heartbeat.0 > 3600 * frame::time::SECOND {
             faults.add(wrong("heartbeat", format!("{}: choose 1ms to 3600s", args.heartbeat)));
         }
-        let name = args.name.unwrap_or_else(|| role.to_owned());
-        if !is_name(&name) {
-            faults.add(wrong("name", format!("\"{name}\": use up to 64 letters, digits, and - _ .")));
-        }
+        let process = args.process;
+        let name = faults.take(name(process.name, role));
         let basics = Basics {
-            lcores: args.lcores.as_ref(),
+            lcores: process.lcores.as_ref(),
             ports: &args.ports,
-            rx_mode: args.rx_mode,
+            rx_mode: process.rx_mode,
             frames: args.frames,
             mtu: args.mtu,
         };
         let common = faults.take(Self::of(&basics, role));
-        let (Some(scale), Some(common)) = (scale, common) else { return faults.finish(None) };
-        let (interval, metrics, seccomp, landlock) = (args.heartbeat.0, args.metrics, args.seccomp, args.landlock);
+        let (Some(scale), Some(common), Some(name)) = (scale, common, name) else { return faults.finish(None) };
+        let ProcessArgs { metrics, seccomp, landlock, .. } = process;
+        let interval = args.heartbeat.0;
         faults.finish(Some(Self { name, scale, interval, metrics, seccomp, landlock, ..common }))
+    }
+
+    /// Checks the settings of a role without ports.
+    pub(crate) fn without_ports(process: ProcessArgs, role: &str) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let name = faults.take(name(process.name, role));
+        let cores = faults.take(process.lcores.as_ref().map(cores).transpose());
+        let (Some(name), Some(cores)) = (name, cores) else { return faults.finish(None) };
+        let ProcessArgs { rx_mode, metrics, seccomp, landlock, .. } = process;
+        Ok(Self {
+            cores,
+            ports: Vec::new(),
+            rx_mode,
+            name,
+            interval: frame::time::SECOND,
+            pool: PoolConfig::default(),
+            mtu: None,
+            scale: Scale::default(),
+            metrics,
+            seccomp,
+            landlock,
+            reads: Vec::new(),
+            applications: None,
+            names: false,
+        })
     }
 
     /// Checks the settings of every command that has ports and lcores. Settings of roles have their defaults.
@@ -195,6 +219,13 @@ impl Common {
             names: false,
         })
     }
+}
+
+/// The name of a process.
+fn name(given: Option<String>, role: &str) -> Result<String, Failure> {
+    let name = given.unwrap_or_else(|| role.to_owned());
+    let text = format!("\"{name}\": use up to 64 letters, digits, and - _ .");
+    if is_name(&name) { Ok(name) } else { Err(wrong("name", text)) }
 }
 
 /// The named cores, if this process may use them.

@@ -1,7 +1,7 @@
 //! The configuration file: TOML, with the names of the flags.
 //!
-//! The settings of every role stand at the top. Those of one role stand in its table `[gateway]` or `[slave]`. A role's
-//! table may also hold settings of every role; they take precedence over the top.
+//! The settings of every role stand at the top. Those of one role stand in its table, as `[gateway]` or `[slave]`. A
+//! role's table may also hold settings of every role; they take precedence over the top.
 
 use crate::catalog::{Catalog, RoleName};
 use crate::given::Given;
@@ -140,7 +140,7 @@ impl Reader<'_> {
                     );
                 }
                 (None, DeValue::Table(_)) => {
-                    let tables = "there are [gateway], [slave] and [master]";
+                    let tables = "there are [gateway], [slave], [master] and [disk]";
                     self.complain(at, format!("there is no table [{name}]: {tables}"));
                 }
                 (None, value_of) => self.entry(None, name, at, value.span().start, value_of),

@@ -3,6 +3,7 @@
 use super::values;
 use crate::MetricsAddress;
 use crate::domain::Domain;
+use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 
 /// What every role takes.
 #[derive(Args, Clone, Debug)]
-pub struct CommonArgs {
+pub struct ProcessArgs {
     /// Configuration file in TOML; its keys are the names of the flags. The command line overrides it [default:
     /// /etc/gvm-dp/gvm-dp.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
@@ -27,25 +28,12 @@ pub struct CommonArgs {
     /// ports one for each queue of the port with the fewest queues]
     #[arg(short = 'l', long, value_name = "CORES", add = values::cores())]
     pub lcores: Option<CoreList>,
-    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it ,queues=N, ,mode=auto|zc|copy|skb
-    /// or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first faces the masters
-    #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
-    pub ports: Vec<PortSpec>,
     /// How lcores wait: polling (a busy core each) or adaptive (sleeps when idle)
     #[arg(long, default_value_t, value_name = "MODE", add = values::rx_modes())]
     pub rx_mode: RxMode,
     /// Name of this process and of its control socket [default: the role]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Time between heartbeats; the same on gateways and nodes
-    #[arg(long, default_value = "1s", value_name = "DURATION")]
-    pub heartbeat: Duration,
-    /// Frames in each lcore's arena
-    #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = number::<u32>(..))]
-    pub frames: u32,
-    /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
-    #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
-    pub mtu: Option<u16>,
     /// What happens when a running process makes a system call that it does not need: the process ends, or the call is
     /// only logged
     #[arg(long, default_value_t, value_name = "ON|LOG|OFF")]
@@ -57,6 +45,30 @@ pub struct CommonArgs {
     #[arg(long, env = "RUST_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER",
         add = values::log_levels())]
     pub log: LogFilter,
+    /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub metrics: Option<MetricsAddress>,
+}
+
+/// What every role with ports takes.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it ,queues=N, ,mode=auto|zc|copy|skb
+    /// or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first faces the masters
+    #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
+    pub ports: Vec<PortSpec>,
+    /// Time between heartbeats; the same on gateways and nodes
+    #[arg(long, default_value = "1s", value_name = "DURATION")]
+    pub heartbeat: Duration,
+    /// Frames in each lcore's arena
+    #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = number::<u32>(..))]
+    pub frames: u32,
+    /// Largest IP packet to send or to take, in bytes [default: that of each port's interface; of a udp: port 1500]
+    #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
+    pub mtu: Option<u16>,
     /// Bits of a slave id
     #[arg(long, default_value_t = wire::Scale::default().slave_bits(), value_name = "BITS",
         value_parser = number::<u8>(..))]
@@ -65,9 +77,6 @@ pub struct CommonArgs {
     #[arg(long, default_value_t = wire::Scale::default().gw_bits(), value_name = "BITS",
         value_parser = number::<u8>(..))]
     pub gw_bits: u8,
-    /// Serve Prometheus metrics, /live and /ready on this TCP address [default: nowhere; port 9998]
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub metrics: Option<MetricsAddress>,
 }
 
 /// On or off.
@@ -94,7 +103,7 @@ pub const PUSH_RATES: (u32, u32) = (20_000, 1_000_000);
 /// The gateway's flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// What every role takes.
+    /// What every role with ports takes.
     #[command(flatten)]
     pub common: CommonArgs,
     /// The longest time that a record may wait for others; inf waits until a datagram is full
@@ -132,7 +141,7 @@ pub struct GatewayArgs {
 /// A slave's flags.
 #[derive(Args, Clone, Debug)]
 pub struct SlaveArgs {
-    /// What every role takes.
+    /// What every role with ports takes.
     #[command(flatten)]
     pub common: CommonArgs,
     /// A gateway to register with: ADDR or ADDR:PORT. May be given several times, for gateways of the same shard:
@@ -188,7 +197,7 @@ pub struct SlaveArgs {
 /// A master's flags.
 #[derive(Args, Clone, Debug)]
 pub struct MasterArgs {
-    /// What every role takes.
+    /// What every role with ports takes.
     #[command(flatten)]
     pub common: CommonArgs,
     /// A gateway to register with: ADDR or ADDR:PORT. Give every gateway of the cluster, of all shards
@@ -224,4 +233,31 @@ pub struct MasterArgs {
     /// with the cluster key derives it
     #[arg(long, value_name = "FILE")]
     pub connect_key_file: Option<PathBuf>,
+}
+
+/// A disk's flags.
+#[derive(Args, Clone, Debug)]
+pub struct DiskArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// Bytes of the disk, as 8G: a multiple of 4K. Slaves lend memory for what is written, and not before
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// Where NBD clients connect: unix:PATH, or tcp:ADDR[:PORT]. Whoever reaches a TCP address may read and write the
+    /// disk
+    #[arg(long, value_name = "unix:PATH|tcp:ADDR[:PORT]")]
+    pub listen: Option<ListenAddress>,
+    /// Group whose members may use the Unix socket of --listen [default: only this user and root]
+    #[arg(long, value_name = "GROUP")]
+    pub listen_group: Option<String>,
+    /// The socket of the master [default: master.pages beside the control sockets]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Memory for bytes on their way, which is shared with the master. Requests wait when it is used up
+    #[arg(long, default_value = "64M", value_name = "SIZE")]
+    pub buffers: Size,
+    /// The most connections of clients at once
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = number::<u16>(..))]
+    pub connections: u16,
 }

@@ -13,11 +13,12 @@
 //! | [`mod@file`] | the file, with the place of each value |
 //! | [`sources`] | command line, file and defaults together |
 //! | [`config`] | the meaning of the settings, checked |
-//! | [`master`] | the same for a master |
+//! | [`master`], [`disk`] | the same for a master, and for a disk |
 //! | [`plan`] | how each port is opened |
 //! | [`running`] | the settings of a running process, and how they change |
 //! | [`live`] | which settings change while a process runs |
 //! | [`example`] | a file with every setting |
+//! | [`listen`] | where a disk takes its clients, as text |
 //! | [`domain`] | failure domains, and how fast links are |
 //! | [`lending`], [`memory`] | what a slave lends, and what its host keeps |
 //! | [`keyfile`] | key files, private to their owner |
@@ -28,6 +29,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod disk;
 pub mod domain;
 pub mod example;
 pub mod file;
@@ -35,6 +37,7 @@ pub mod flags;
 pub mod given;
 pub mod keyfile;
 pub mod lending;
+pub mod listen;
 pub mod live;
 pub mod master;
 pub mod memory;

@@ -5,7 +5,8 @@ use super::file::ConfigFile;
 use super::given::Given;
 use super::sources::{Settings, Sources, Value};
 use crate::config;
-use crate::flags::{GatewayArgs, MasterArgs, SlaveArgs};
+use crate::disk::DiskSettings;
+use crate::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use crate::keyfile;
 use crate::master::MasterSettings;
 use common::exit::Failure;
@@ -58,6 +59,8 @@ pub enum Keys {
     Gateway(KeyRing<ClusterKey>),
     /// The keys of a slave, a farm or a master.
     Node(Credential),
+    /// A disk has none.
+    None,
 }
 
 impl Keys {
@@ -66,6 +69,7 @@ impl Keys {
         match self {
             Self::Gateway(keys) => keyfile::fingerprints(&keys.fingerprints()),
             Self::Node(credential) => keyfile::fingerprints(&credential.fingerprints()),
+            Self::None => None,
         }
     }
 }
@@ -90,7 +94,7 @@ impl Fresh {
         let sources = sources.without_set();
         let file = sources.read_file()?;
         let settings = sources.resolve(file.as_ref())?;
-        if settings.find("port").is_none_or(|port| port.texts.is_empty()) {
+        if settings.find("port").is_some_and(|port| port.texts.is_empty()) {
             return Err(Failure::Usage("no port: keep the one that the process was started with".to_owned()));
         }
         let keys = match settings.role {
@@ -104,6 +108,7 @@ impl Fresh {
             RoleName::Master => {
                 MasterSettings::again(settings.arguments::<MasterArgs>()?).map(|c| Keys::Node(c.credential))
             }
+            RoleName::Disk => DiskSettings::new(settings.arguments::<DiskArgs>()?).map(|_| Keys::None),
         };
         let keys = keys.map_err(|failure| settings.locate(failure))?;
         Ok(Self { sources, file, settings, keys })

@@ -5,7 +5,8 @@ use super::file::ConfigFile;
 use super::{Origin, RoleName, Settings, Sources, text};
 use crate::MetricsAddress;
 use crate::domain::Domain;
-use crate::flags::{GatewayArgs, MasterArgs, SlaveArgs, Switch};
+use crate::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs, Switch};
+use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
@@ -63,6 +64,7 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
         () if is(TypeId::of::<MetricsAddress>()) => one_of(&["127.0.0.1", "192.0.2.1:9000", "[::1]:80"]),
         () if is(TypeId::of::<KeepFree>()) => one_of(&["auto", "0", "512M", "2G"]),
         () if is(TypeId::of::<MemoryPages>()) => one_of(&["auto", "huge", "ordinary"]),
+        () if is(TypeId::of::<ListenAddress>()) => one_of(&["unix:/run/d.nbd", "tcp:127.0.0.1:10809"]),
         () if is(TypeId::of::<LogFilter>()) => one_of(&["debug", "warn,lcore=trace", "off"]),
         () => panic!("no values for --{}: its type is new here and in settings/text.rs", setting.name),
     }
@@ -141,6 +143,7 @@ pub(super) fn arguments(settings: &Settings) -> String {
         RoleName::Gateway => format!("{:?}", settings.arguments::<GatewayArgs>().unwrap()),
         RoleName::Slave => format!("{:?}", settings.arguments::<SlaveArgs>().unwrap()),
         RoleName::Master => format!("{:?}", settings.arguments::<MasterArgs>().unwrap()),
+        RoleName::Disk => format!("{:?}", settings.arguments::<DiskArgs>().unwrap()),
     }
 }
 
@@ -188,6 +191,11 @@ proptest! {
     #[test]
     fn any_settings_of_a_slave_mean_the_same_in_the_file(choices in choices(RoleName::Slave)) {
         mean_the_same(RoleName::Slave, &choices);
+    }
+
+    #[test]
+    fn any_settings_of_a_disk_mean_the_same_in_the_file(choices in choices(RoleName::Disk)) {
+        mean_the_same(RoleName::Disk, &choices);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::Switch;
+use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
 use crate::traffic::Traffic;
@@ -41,6 +42,7 @@ const TYPES: &[Texts] = &[
     of::<seccomp::Mode>,
     of::<KeepFree>,
     of::<MemoryPages>,
+    of::<ListenAddress>,
     paths,
 ];
 

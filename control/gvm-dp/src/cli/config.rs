@@ -1,7 +1,7 @@
 //! `gvm-dp config`.
 
 use clap::{Args, Subcommand};
-use settings::flags::{GatewayArgs, SlaveArgs};
+use settings::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use std::path::PathBuf;
 
 /// `gvm-dp config ...`.
@@ -44,4 +44,8 @@ pub enum ShowRole {
     Gateway(Box<GatewayArgs>),
     /// A slave's
     Slave(Box<SlaveArgs>),
+    /// A master's
+    Master(Box<MasterArgs>),
+    /// A disk's
+    Disk(Box<DiskArgs>),
 }

@@ -16,7 +16,7 @@ pub use setup::*;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use client::args::{CaptureArgs, NameArgs, ReloadArgs, RoutesArgs, SetArgs, StatsArgs, TopArgs, TraceArgs};
-use settings::flags::{GatewayArgs, MasterArgs, SlaveArgs};
+use settings::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 
 /// The dataplane of GiantVM Frontier-X. Without a command it is a gateway.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub enum Command {
     Slave(Box<SlaveArgs>),
     /// Read and write the memory of slaves for applications on this host
     Master(Box<MasterArgs>),
+    /// Serve the memory of slaves as a block device (NBD): for QEMU, and as swap
+    Disk(Box<DiskArgs>),
     /// Show what a running process does: rates, totals, warnings
     Stats(StatsArgs),
     /// Watch a running process live: lcores, ports, aggregation, members

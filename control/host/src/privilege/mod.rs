@@ -7,6 +7,7 @@
 //! | `dpdk` and what DPDK starts, with `dpdk:` ports | none; with `net_af_xdp` CAP_NET_ADMIN and CAP_SYS_ADMIN, because it removes its program from the interface at the end | the calls of drivers: devices, sockets, their memory |
 //! | `addresses`, one for each `xdp:` and `udp:` port, and interface under a `dpdk:` port | none; on older kernels CAP_BPF, to use the program's maps | netlink; with `xdp:` ports the program's maps, and reading what an interface has |
 //! | `applications`, of a master | none | accepted connections, memory that is shared, eventfds |
+//! | `connector`, of a disk | none | a Unix socket to the master, memory and eventfds that come over it |
 //! | `stderr`, which writes the log | none | `write`, and what a signal handler needs |
 //! | `end`, which ends the process when the control thread does not | none | `poll`, reading `/proc`, and what a signal handler needs |
 //! | control | none; with `xdp:` ports what `Nic::keeps` of `process::assemble::nic` says | files, accepted connections, timers, and with `xdp:` ports the program's maps and ethtool |
@@ -129,6 +130,7 @@ mod tests {
             "log" => Thread::Log,
             "end" => Thread::End,
             "applications" => Thread::Applications,
+            "connector" => Thread::Connector,
             _ => Thread::Control,
         };
         let mode = <Mode as clap::ValueEnum>::from_str(mode, false).unwrap();
@@ -178,14 +180,14 @@ mod tests {
                 assert!(!said.contains("went on"), "{said}");
             }
         }
-        for kind in ["lcore", "neighbours", "scrub", "applications", "log", "end"] {
+        for kind in ["lcore", "neighbours", "scrub", "applications", "connector", "log", "end"] {
             assert_eq!(attempt(&format!("{kind}/on write")).0.signal(), Some(libc::SIGSYS));
         }
     }
 
     #[test]
     fn what_a_thread_needs_goes_on_and_so_do_panics() {
-        for kind in ["lcore", "neighbours", "scrub", "applications", "log", "end", "control"] {
+        for kind in ["lcore", "neighbours", "scrub", "applications", "connector", "log", "end", "control"] {
             let (status, said) = attempt(&format!("{kind}/on work"));
             assert!(status.success() && said.contains("worked") && said.contains("went on"), "{kind}: {status} {said}");
             assert!(said.contains("on purpose") && said.contains("privilege::tests::work"), "no backtrace: {said}");

@@ -69,8 +69,13 @@ fn allowed(thread: Thread, places: &Places) -> Vec<Allowed> {
     let mut allowed: Vec<Allowed> =
         std::env::current_exe().into_iter().map(|program| (program, AccessFs::ReadFile.into())).collect();
     match thread {
-        Thread::Lcore | Thread::Neighbours | Thread::Addresses | Thread::Scrub | Thread::Applications | Thread::Log => {
-        }
+        Thread::Lcore
+        | Thread::Neighbours
+        | Thread::Addresses
+        | Thread::Scrub
+        | Thread::Applications
+        | Thread::Connector
+        | Thread::Log => {}
         // It names the threads that prevent the end.
         Thread::End => allowed.push(("/proc".into(), read)),
         Thread::Devices => {
@@ -161,7 +166,9 @@ mod tests {
     fn only_the_control_thread_and_devices_open_anything_but_the_program() {
         let places = Places { reads: vec!["/a/key".into()], sockets: vec!["/b".into()], names: false };
         let write = AccessFs::from_write(KNOWN);
-        for thread in [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Scrub, Thread::Log] {
+        for thread in
+            [Thread::Lcore, Thread::Neighbours, Thread::Addresses, Thread::Scrub, Thread::Connector, Thread::Log]
+        {
             let allowed = allowed(thread, &places);
             assert_eq!(allowed, [(std::env::current_exe().unwrap(), AccessFs::ReadFile.into())]);
         }

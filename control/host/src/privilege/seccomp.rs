@@ -271,6 +271,32 @@ const APPLICATIONS: &[Rule] = &[
 /// A lcore that other processes wake sleeps on an epoll instance.
 const LCORE_BELLS: &[Rule] = &[Any(libc::SYS_epoll_wait), Any(libc::SYS_epoll_pwait), Any(libc::SYS_epoll_ctl)];
 
+/// The clients of a disk and its master. A disk's loop sleeps on an epoll instance.
+const LCORE_DISK: &[Rule] = &[
+    Any(libc::SYS_epoll_wait),
+    Any(libc::SYS_epoll_pwait),
+    Any(libc::SYS_epoll_ctl),
+    Any(libc::SYS_accept4),
+    Any(libc::SYS_sendmsg),
+    Any(libc::SYS_shutdown),
+    Any(libc::SYS_getpeername),
+    is(libc::SYS_setsockopt, 1, libc::IPPROTO_TCP as u64),
+];
+
+/// This thread connects to the socket of a master, and takes memory and bells from it.
+const CONNECTOR: &[Rule] = &[
+    is(libc::SYS_socket, 0, libc::AF_UNIX as u64),
+    Any(libc::SYS_connect),
+    Any(libc::SYS_sendmsg),
+    Any(libc::SYS_recvmsg),
+    Any(libc::SYS_shutdown),
+    // A signal may be handled on this thread.
+    Any(libc::SYS_sendto),
+    Any(libc::SYS_epoll_ctl),
+    Any(libc::SYS_fstatfs),
+    is(libc::SYS_fcntl, 1, libc::F_GET_SEALS as u64),
+];
+
 /// This thread waits for lines and writes them. The kernel chooses the thread that runs a signal's handler; the handler
 /// wakes the control thread through a socket.
 const LOG: &[Rule] = &[Any(libc::SYS_sendto)];
@@ -376,13 +402,14 @@ const CONTROL_NAMES: &[Rule] = &[
 ];
 
 /// All kinds of threads.
-const THREADS: [Thread; 9] = [
+const THREADS: [Thread; 10] = [
     Thread::Lcore,
     Thread::Neighbours,
     Thread::Addresses,
     Thread::Devices,
     Thread::Scrub,
     Thread::Applications,
+    Thread::Connector,
     Thread::Log,
     Thread::End,
     Thread::Control,
@@ -397,6 +424,7 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
         Thread::Devices => DEVICES,
         Thread::Scrub => SCRUB,
         Thread::Applications => APPLICATIONS,
+        Thread::Connector => CONNECTOR,
         Thread::Log => LOG,
         Thread::End => END,
         Thread::Control => CONTROL,
@@ -405,10 +433,11 @@ const fn of_thread(thread: Thread) -> &'static [Rule] {
 
 /// What it may use because of a need of the process. Each kind of port, or other need, has its list here.
 fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
-    let lists: [(bool, Thread, &[Rule]); 6] = [
+    let lists: [(bool, Thread, &[Rule]); 7] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
         (needs.dpdk, Thread::Lcore, LCORE_DPDK),
         (needs.applications, Thread::Lcore, LCORE_BELLS),
+        (needs.disk, Thread::Lcore, LCORE_DISK),
         (needs.xdp, Thread::Addresses, ADDRESSES_XDP),
         (needs.xdp, Thread::Control, CONTROL_XDP),
         (needs.names, Thread::Control, CONTROL_NAMES),

@@ -15,6 +15,8 @@ pub enum Thread {
     Scrub,
     /// Takes applications on a master's socket, and makes their channels.
     Applications,
+    /// Connects a disk to its master.
+    Connector,
     /// Writes the log to standard error.
     Log,
     /// Ends the process when the control thread does not.
@@ -32,6 +34,8 @@ pub struct Needs {
     pub dpdk: bool,
     /// Applications with channels.
     pub applications: bool,
+    /// Clients of a disk, and the channel to its master.
+    pub disk: bool,
     /// Looking up host names, when the configuration is read again.
     pub names: bool,
 }

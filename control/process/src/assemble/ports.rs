@@ -226,6 +226,7 @@ impl Ports {
             xdp: !found.is_empty(),
             dpdk: !devices.is_empty(),
             applications: common.applications.is_some(),
+            disk: false,
             names: common.names,
         };
         let beside = common.applications.as_deref().and_then(Path::parent).map(Path::to_owned);

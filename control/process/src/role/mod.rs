@@ -1,5 +1,6 @@
 //! The process of each role: how it is assembled, and what the control thread does for it.
 
+pub mod disk;
 pub mod gateway;
 pub mod master;
 pub mod slave;

@@ -6,6 +6,7 @@
 mod applications;
 pub mod changes;
 pub mod desk;
+mod disk;
 mod drain;
 mod dropped;
 mod farm;
@@ -22,6 +23,7 @@ use changes::MachineWatch;
 use common::exit::Failure;
 use common::runtime::{SPARE, have_descriptors, runtime};
 use common::signal::{self, Signal, Signals};
+pub use disk::DiskControl;
 use drain::Drain;
 use dropped::Dropped;
 pub use farm::FarmControl;
@@ -299,7 +301,7 @@ impl Process {
             (ControlRequest::Masters(answer), _) => drop(answer.send(Vec::new())),
             (ControlRequest::Trace { slave, count, answer }, _) => drop(answer.send(match &mut self.role {
                 RoleControl::Gateway(desk) => Some(desk.trace(slave, count)),
-                RoleControl::Slave(_) | RoleControl::Master(_) => None,
+                RoleControl::Slave(_) | RoleControl::Master(_) | RoleControl::Disk(_) => None,
             })),
             (ControlRequest::Standing { slave, answer }, RoleControl::Gateway(desk)) => {
                 let _ = answer.send(desk.standing(slave));

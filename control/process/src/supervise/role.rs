@@ -2,6 +2,7 @@
 
 use super::applications::MasterControl;
 use super::desk::RegistrarDesk;
+use super::disk::DiskControl;
 use super::farm::FarmControl;
 use frame::Time;
 use link::registrar::Health;
@@ -14,6 +15,8 @@ pub enum RoleControl {
     Slave(Box<FarmControl>),
     /// A master's mailbox, and the thread that takes its applications.
     Master(Box<MasterControl>),
+    /// A disk's mailbox, and the thread that connects to its master.
+    Disk(Box<DiskControl>),
 }
 
 impl RoleControl {
@@ -23,6 +26,7 @@ impl RoleControl {
             Self::Gateway(desk) => desk.leave(now),
             Self::Slave(farm) => farm.drain(now),
             Self::Master(master) => master.drain(now),
+            Self::Disk(disk) => disk.drain(),
         }
     }
 
@@ -31,14 +35,14 @@ impl RoleControl {
         match self {
             Self::Gateway(desk) => desk.leaving(now, records),
             Self::Slave(farm) => farm.drains(now),
-            Self::Master(_) => true,
+            Self::Master(_) | Self::Disk(_) => true,
         }
     }
 
     /// How long that may take in addition to what every process has for it, in nanoseconds.
     pub(super) fn drains_within(&self) -> Time {
         match self {
-            Self::Gateway(_) | Self::Master(_) => 0,
+            Self::Gateway(_) | Self::Master(_) | Self::Disk(_) => 0,
             Self::Slave(farm) => farm.drains_within(),
         }
     }
@@ -49,6 +53,10 @@ impl RoleControl {
             Self::Gateway(desk) => desk.work(now, health),
             Self::Slave(farm) => farm.work(now),
             Self::Master(_) => Time::MAX,
+            Self::Disk(disk) => {
+                disk.work();
+                Time::MAX
+            }
         }
     }
 
@@ -61,6 +69,7 @@ impl RoleControl {
                 farm.tell(&slave::FarmCommand::SetMtu(mtu));
                 true
             }
+            Self::Disk(_) => true,
             Self::Master(master) => {
                 if let Some(&mtu) = mtus.iter().min() {
                     master.tell(master::MasterCommand::SetMtu(mtu));
@@ -80,13 +89,14 @@ impl RoleControl {
             }
             Self::Slave(farm) => farm.describe(),
             Self::Master(master) => master.describe(),
+            Self::Disk(disk) => disk.describe(),
         }
     }
 
     pub(super) async fn mail(&mut self) {
         match self {
             Self::Gateway(desk) => desk.mail().await,
-            Self::Slave(_) | Self::Master(_) => std::future::pending().await,
+            Self::Slave(_) | Self::Master(_) | Self::Disk(_) => std::future::pending().await,
         }
     }
 }
