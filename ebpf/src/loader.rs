@@ -40,6 +40,8 @@ pub struct Config<'a> {
     pub shards: &'a ShardSet,
     /// The UDP port whose datagrams are judged.
     pub udp_port: u16,
+    /// How many ports in a row are judged, from that one on: each lcore of a master has one.
+    pub udp_ports: u16,
     /// Accept packets in several pieces, as jumbo frames come. The sockets must accept them too (`XDP_USE_SG`), or they
     /// are lost.
     pub frags: bool,
@@ -57,6 +59,7 @@ impl<'a> Config<'a> {
         Self {
             shards,
             udp_port: wire::GATEWAY_PORT,
+            udp_ports: 1,
             frags: false,
             claim_roce: false,
             vlans: UNTAGGED,
@@ -91,6 +94,7 @@ impl Steer {
             // The program needs none of the kernel's types; reading them takes most of the time of a load.
             .btf(None)
             .override_global("udp_port", &config.udp_port, true)
+            .override_global("udp_ports", &u32::from(config.udp_ports), true)
             .override_global("claimed_port", &claimed_port, true)
             .override_global("gw_bits", &u32::from(scale.gw_bits()), true)
             .override_global("vlans", &config.vlans, true)

@@ -14,6 +14,8 @@
 
 // Set by the loader before the program is loaded.
 const volatile __u16 udp_port = GVM_GATEWAY_PORT;
+// How many ports in a row are ours, from that one on.
+const volatile __u32 udp_ports = 1;
 const volatile __u32 claimed_port = GVM_NO_PORT;
 const volatile __u32 gw_bits = 0;
 // A bit for each VLAN id whose packets are accepted; id 0 means no tag.
@@ -193,6 +195,12 @@ static __always_inline enum verdict judge_record(struct xdp_md *ctx, void *data,
     return to_neighbor(ctx, data, ip, *server - GVM_SHARD_NEIGHBORS);
 }
 
+// Whether a UDP port is one of ours.
+static __always_inline int is_own(__u32 port)
+{
+    return port - udp_port < udp_ports;
+}
+
 // Judges a UDP packet to us whose header is not of the usual length.
 static __always_inline enum verdict judge_options(const void *ip, __u8 version_ihl, const void *end)
 {
@@ -201,7 +209,7 @@ static __always_inline enum verdict judge_options(const void *ip, __u8 version_i
     const struct udphdr *udp = ip + (version_ihl & 0xf) * 4;
     if ((const void *)(udp + 1) > end)
         return VERDICT_PASS_TRUNCATED;
-    return bpf_ntohs(udp->dest) == udp_port ? VERDICT_DROP_IP_OPTIONS : VERDICT_PASS_PORT;
+    return is_own(bpf_ntohs(udp->dest)) ? VERDICT_DROP_IP_OPTIONS : VERDICT_PASS_PORT;
 }
 
 static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
@@ -236,7 +244,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
         return judge_options(ip, version_ihl, end);
     const struct udphdr *udp = (const void *)(ip + 1);
     __u32 port = bpf_ntohs(udp->dest);
-    if (__builtin_expect(port != udp_port && port != claimed_port, 0))
+    if (__builtin_expect(!is_own(port) && port != claimed_port, 0))
         return VERDICT_PASS_PORT;
 
     // The packet is ours.
@@ -245,7 +253,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
     if (!is_possible(data, ip))
         return VERDICT_DROP_SOURCE;
     // Answers to RoCEv2 go to its own port, all other answers to the source port.
-    if (!udp->source && port == udp_port)
+    if (!udp->source && is_own(port))
         return VERDICT_DROP_SOURCE;
     if (ip->frag_off & bpf_htons(MORE_FRAGMENTS))
         return VERDICT_DROP_FRAGMENT;
@@ -254,7 +262,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, int frags)
     __u32 ip_len = bpf_ntohs(ip->tot_len);
     if (frags ? tag_len + ETHERNET_LEN + ip_len > bpf_xdp_get_buff_len(ctx) : (void *)ip + ip_len > end)
         return VERDICT_DROP_CUT_OFF;
-    if (__builtin_expect(port != udp_port, 0))
+    if (__builtin_expect(!is_own(port), 0))
         return ip_len < sizeof(*ip) + sizeof(*udp) ? VERDICT_DROP_TRUNCATED : VERDICT_REDIRECT_ROCE;
     return judge_record(ctx, data, ip, ip_len, end);
 }

@@ -4,6 +4,7 @@ use common::exit::Failure;
 use common::faults::Faults;
 use host::machine;
 use port::dpdk::LoadedPlugin;
+use process::assemble::cores::Lcores;
 use process::assemble::ports;
 use settings::config::{Common, GatewaySettings, SlaveSettings};
 use settings::disk::DiskSettings;
@@ -67,12 +68,10 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
         RoleName::Gateway => {
             GatewaySettings::new(settings.arguments::<GatewayArgs>()?).and_then(|gateway| of_gateway(&gateway))
         }
-        RoleName::Slave => {
-            SlaveSettings::new(settings.arguments::<SlaveArgs>()?).and_then(|slave| of_node(&slave.common))
-        }
-        RoleName::Master => {
-            MasterSettings::new(settings.arguments::<MasterArgs>()?).and_then(|master| of_node(&master.common))
-        }
+        RoleName::Slave => SlaveSettings::new(settings.arguments::<SlaveArgs>()?)
+            .and_then(|slave| of_node(&slave.common, Lcores::UpTo(1))),
+        RoleName::Master => MasterSettings::new(settings.arguments::<MasterArgs>()?)
+            .and_then(|master| of_node(&master.common, Lcores::Each(master.lcores()))),
         RoleName::Disk => DiskSettings::new(settings.arguments::<DiskArgs>()?).and_then(|disk| of_disk(&disk.common)),
     };
     checked.map_err(|failure| settings.locate(failure))?;
@@ -82,7 +81,7 @@ fn check(role: RoleName, file: &ConfigFile) -> Result<Vec<String>, Failure> {
 /// The checks of a gateway's start against this machine.
 fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
     let mut faults = Faults::default();
-    let facts = of_machine(&gateway.common, usize::MAX, &mut faults);
+    let facts = of_machine(&gateway.common, Lcores::UpTo(usize::MAX), &mut faults);
     for neighbor in &gateway.neighbors {
         faults.take(NeighborSpec::resolve(neighbor));
     }
@@ -93,9 +92,9 @@ fn of_gateway(gateway: &GatewaySettings) -> Result<(), Failure> {
 }
 
 /// The checks of the start of a slave or a master against this machine.
-fn of_node(common: &Common) -> Result<(), Failure> {
+fn of_node(common: &Common, lcores: Lcores) -> Result<(), Failure> {
     let mut faults = Faults::default();
-    of_machine(common, 1, &mut faults);
+    of_machine(common, lcores, &mut faults);
     faults.check()
 }
 
@@ -107,7 +106,7 @@ fn of_disk(common: &Common) -> Result<(), Failure> {
 }
 
 /// Whether this machine has what ports and metrics need. Returns what the ports can do.
-fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<settings::static_routes::PortFacts>> {
+fn of_machine(common: &Common, lcores: Lcores, faults: &mut Faults) -> Option<Vec<settings::static_routes::PortFacts>> {
     let lacking = |name, text| Err::<(), _>(Failure::Lacking { name, text });
     let mut all = true;
     for port in &common.ports {
@@ -115,7 +114,7 @@ fn of_machine(common: &Common, most: usize, faults: &mut Faults) -> Option<Vec<s
     }
     check_metrics(common, faults);
     // Missing things were already reported.
-    if all { faults.take(ports::check(common, most)) } else { None }
+    if all { faults.take(ports::check(common, lcores)) } else { None }
 }
 
 fn check_metrics(common: &Common, faults: &mut Faults) {

@@ -6,11 +6,15 @@ use common::output::print_whole;
 use lease::ConnectKey;
 use link::ClusterKey;
 use settings::keyfile;
+use settings::node_keys::NodeKeyFile;
 use std::fmt::Display;
 use std::path::Path;
 use wire::Scale;
 use wire::link::{NodeId, Role};
 use zeroize::Zeroizing;
+
+/// The most keys of one file. A process with more ids derives their keys from the cluster key.
+const MOST_KEYS: u64 = 512;
 
 /// Runs one of the key commands.
 ///
@@ -37,7 +41,18 @@ pub fn run(command: KeyCommand) -> Result<(), Failure> {
         KeyCommand::Derive { key_file, role, id, out, .. } => {
             let key: ClusterKey = keyfile::read(&key_file)?;
             match role.zip(id) {
-                Some((role, id)) => hand_over(&key.node_key(node(role, id)?), out.as_deref()),
+                Some((role, ids)) if ids.count() == 1 => {
+                    hand_over(&key.node_key(node(role, ids.first())?), out.as_deref())
+                }
+                Some((role, ids)) => {
+                    if ids.count() > MOST_KEYS {
+                        let text = format!("--id {ids}: a key file has at most {MOST_KEYS} keys");
+                        return Err(Failure::Usage(text));
+                    }
+                    let nodes = ids.iter().map(|id| node(role, id)).collect::<Result<Vec<_>, _>>()?;
+                    let keys = nodes.into_iter().map(|node| (node, key.node_key(node))).collect();
+                    hand_over(&NodeKeyFile(keys), out.as_deref())
+                }
                 // The command line has a role and an id, or else --connect.
                 None => hand_over(&ConnectKey::of_cluster(key.as_bytes()), out.as_deref()),
             }

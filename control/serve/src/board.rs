@@ -15,6 +15,7 @@ use frame::histogram::HistogramSet;
 use frame::time::SECOND;
 use gateway::GatewayCounters;
 use lcore::Clock;
+use lcore::handover::HandoverCounters;
 use lcore::thread::{View, cores_of, cpu_ns};
 use lcore::watchdog::Finding;
 use link::RegistrarCounters;
@@ -51,9 +52,18 @@ pub enum RoleCounters {
     /// A slave, or a farm.
     Farm(FarmView),
     /// A master.
-    Master(MasterStats),
+    Master(MasterView),
     /// A disk.
     Disk(DiskStats),
+}
+
+/// A master, seen from outside.
+#[derive(Clone)]
+pub struct MasterView {
+    /// Its counters.
+    pub master: MasterStats,
+    /// What its lcore received for others, or others for it.
+    pub handed: Arc<HandoverCounters>,
 }
 
 /// A farm, seen from outside.
@@ -82,8 +92,15 @@ impl RoleCounters {
         match self {
             Self::Gateway(gateway) => vec![("down", &gateway.down), ("up", &gateway.up), ("flush", &gateway.flush)],
             Self::Farm(farm) => farm.sets(),
-            Self::Master(MasterStats { counters, loans, transport, records, .. }) => {
-                vec![("master", &**counters), ("loan", &**loans), ("transport", &**transport), ("record", &**records)]
+            Self::Master(MasterView { master, handed }) => {
+                let MasterStats { counters, loans, transport, records, .. } = master;
+                vec![
+                    ("master", &**counters),
+                    ("loan", &**loans),
+                    ("transport", &**transport),
+                    ("record", &**records),
+                    ("handover", &**handed),
+                ]
             }
             Self::Disk(disk) => vec![("disk", &*disk.counters)],
         }
@@ -101,7 +118,7 @@ impl RoleCounters {
         match self {
             Self::Gateway(gateway) => Some(&gateway.left),
             Self::Farm(_) => None,
-            Self::Master(view) => Some(&*view.histograms),
+            Self::Master(view) => Some(&*view.master.histograms),
             Self::Disk(disk) => Some(&*disk.histograms),
         }
     }

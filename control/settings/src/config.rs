@@ -4,9 +4,11 @@ use crate::MetricsAddress;
 use crate::catalog::RoleName;
 use crate::domain::Domain;
 use crate::flags::{CommonArgs, GatewayArgs, ProcessArgs, SlaveArgs, Switch};
+use crate::id_range::IdRange;
 use crate::keyfile;
 use crate::lending::LendingSettings;
 use crate::neighbor::NeighborSpec;
+use crate::node_keys;
 use crate::plan::{PortPlan, ports};
 use crate::static_routes::StaticRoutes;
 use common::address;
@@ -22,6 +24,7 @@ use port::spec::{MTUS, PortSpec, SOCKET_MTU};
 use slave::{Ids, MAX_GATEWAYS, TrafficConfig};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use wire::link::Role;
 use wire::{GATEWAY_PORT, IPV4_UDP_LEN, Scale};
 
 /// The smallest number of frames with which an lcore is useful.
@@ -86,6 +89,8 @@ pub struct GatewaySettings {
     pub early: bool,
     /// Records with PUSH of each slave that have an effect in a second.
     pub push_rate: u32,
+    /// The most masters at a time.
+    pub max_masters: u16,
     /// The served shards, numbered as the poll loops number them.
     pub shards: wire::ShardSet,
     /// The served shards, in the form that nodes are told.
@@ -99,9 +104,6 @@ pub struct GatewaySettings {
     /// Routes to generators that cannot register.
     pub static_routes: Option<StaticRoutes>,
 }
-
-/// The largest number of masters of a gateway.
-pub const MASTERS: u16 = 64;
 
 /// Settings of a slave or a farm.
 #[derive(Clone, Debug)]
@@ -292,7 +294,8 @@ impl GatewaySettings {
                 ),
             ));
         } else if let (Some(path), Some(shards), Some(common)) = (&args.static_routes, &shards, &common) {
-            static_routes = faults.take(StaticRoutes::read(path, shards, common.ports.len(), MASTERS).map(Some));
+            static_routes =
+                faults.take(StaticRoutes::read(path, shards, common.ports.len(), args.max_masters).map(Some));
         }
         let (Some(common), Some(shards), Some(announced), Some(keys), Some(static_routes)) =
             (common, shards, announced, keys, static_routes)
@@ -304,6 +307,7 @@ impl GatewaySettings {
             hold: args.hold.0,
             early: args.early == Switch::On,
             push_rate: args.push_rate,
+            max_masters: args.max_masters,
             shards,
             announced,
             neighbors: args.neighbors,
@@ -367,7 +371,8 @@ impl SlaveSettings {
         let id = faults.take(args.id.ok_or_else(|| missing(RoleName::Slave, "id", "--id 17", "which slave this is")));
         let range = |scale, id| Ids::range(scale, id, args.count).map_err(|error| Failure::Usage(error.to_string()));
         let ids = scale.zip(id).and_then(|(scale, id)| faults.take(range(scale, id)));
-        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, args.count));
+        let own = IdRange::new(id.unwrap_or(0), args.count);
+        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, Role::Slave, own));
         let gateways = faults.take(gateway_addresses(RoleName::Slave, &args.gateways, names));
         if let (Some(gateways), Some(common)) = (&gateways, &common) {
             faults.take(check_family(gateways, common));
@@ -392,16 +397,18 @@ pub(crate) fn check_family(gateways: &[SocketAddr], common: &Common) -> Result<(
     }
 }
 
-/// The keys with which the nodes of a process sign: `count` ids of one role.
-pub(crate) fn credential(own: &[PathBuf], cluster: &[PathBuf], count: u32) -> Result<Credential, Failure> {
+/// The keys with which the nodes of a process sign: ids of one role; `None` if there are no such ids, which another
+/// error says.
+pub(crate) fn credential(
+    own: &[PathBuf],
+    cluster: &[PathBuf],
+    role: Role,
+    ids: Option<IdRange>,
+) -> Result<Credential, Failure> {
     match (own, cluster) {
         ([], []) => Ok(Credential::None),
         ([], cluster) => Ok(Credential::Cluster(keyfile::read_ring(cluster)?)),
-        _ if count > 1 => {
-            let text = "is the key of one id: a process with several derives their keys, give it --cluster-key-file";
-            Err(wrong("key-file", text.to_owned()))
-        }
-        (own, _) => Ok(Credential::Node(keyfile::read_ring(own)?)),
+        (own, _) => ids.map_or(Ok(Credential::None), |ids| node_keys::credential(own, role, ids)),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::values;
 use crate::MetricsAddress;
 use crate::domain::Domain;
+use crate::id_range::IdRange;
 use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
@@ -100,6 +101,9 @@ impl fmt::Display for Switch {
 /// The default of [`GatewayArgs::push_rate`], and its largest value.
 pub const PUSH_RATES: (u32, u32) = (20_000, 1_000_000);
 
+/// The default of [`GatewayArgs::max_masters`], and its largest value.
+pub const MASTERS: (u16, u16) = (64, 1024);
+
 /// The gateway's flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
@@ -117,6 +121,9 @@ pub struct GatewayArgs {
     #[arg(long, default_value_t = PUSH_RATES.0, value_name = "N",
         value_parser = number::<u32>(..=u64::from(PUSH_RATES.1)))]
     pub push_rate: u32,
+    /// The most masters at a time, 1 to 1024. Each lcore of a master is one of them
+    #[arg(long, default_value_t = MASTERS.0, value_name = "N", value_parser = number::<u16>(1..=u64::from(MASTERS.1)))]
+    pub max_masters: u16,
     /// Shards to serve: all, or a list such as 0-3,5
     #[arg(long, default_value = "all", value_name = "SHARDS")]
     pub shards: String,
@@ -203,9 +210,10 @@ pub struct MasterArgs {
     /// A gateway to register with: ADDR or ADDR:PORT. Give every gateway of the cluster, of all shards
     #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
     pub gateways: Vec<String>,
-    /// Master id; no two masters of a cluster have the same
-    #[arg(long, value_name = "ID", value_parser = number::<u16>(..))]
-    pub id: Option<u16>,
+    /// Master id; no two masters of a cluster have the same. Ids in a row, as 1-8, give the process as many lcores: each
+    /// has an id, and a UDP port: that of --port and the ones after it
+    #[arg(long, value_name = "ID[-LAST]")]
+    pub id: Option<IdRange>,
     /// Unix socket on which applications ask for memory [default: NAME.pages beside the control sockets]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
@@ -221,8 +229,8 @@ pub struct MasterArgs {
     /// The most memory of this host that one application may share with the master: its rings and its buffers
     #[arg(long, default_value = "256M", value_name = "SIZE")]
     pub client_memory: Size,
-    /// File with this master's own key (gvm-dp key derive --role master). Give it twice while the cluster changes its
-    /// key: the old key, then the new key
+    /// File with this master's own key, or with those of all its ids (gvm-dp key derive --role master). Give it twice
+    /// while the cluster changes its key: the old key, then the new key
     #[arg(long = "key-file", value_name = "FILE", conflicts_with = "cluster_key_files")]
     pub key_files: Vec<PathBuf>,
     /// File with the cluster key, from which the master derives its own key. Give it twice while the cluster changes

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// How many bytes of a key file are read at most: a key and a line end fit easily.
-const LONGEST: usize = 4096;
+/// How many bytes of a key file are read at most: the keys of hundreds of nodes, a line for each.
+const LONGEST: usize = 64 << 10;
 
 /// Reads a key. Refuses a file that every user may read or write, and a file whose owner is neither this user nor root.
 ///
@@ -21,6 +21,11 @@ const LONGEST: usize = 4096;
 /// [`Failure::KeyExposed`] when its owner or its mode is refused. It is [`Failure::KeyText`] when it does not hold such
 /// a key.
 pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
+    read_with(path, |text| text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source }))
+}
+
+/// Lets `parse` read the text of a key file, which is overwritten afterwards.
+pub(crate) fn read_with<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<T, Failure> {
     let failed = |source| Failure::KeyFile { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     // The metadata of the open file, so that nobody can replace the file between the check and the read.
@@ -34,7 +39,7 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
         return Err(Failure::KeyExposed { path: path.to_owned(), mode });
     }
     // The text is the key: the buffer is overwritten when this returns.
-    let (mut bytes, mut len) = (Zeroizing::new([0; LONGEST]), 0);
+    let (mut bytes, mut len) = (Zeroizing::new(vec![0; LONGEST]), 0);
     while len < LONGEST {
         match file.read(&mut bytes[len..]) {
             Ok(0) => break,
@@ -45,7 +50,7 @@ pub fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, Failure> {
     }
     let text = str::from_utf8(&bytes[..len]).map_err(|error| failed(std::io::Error::other(error)))?;
     tracing::debug!("key file {}: read, mode {mode:03o}", path.display());
-    text.parse().map_err(|source| Failure::KeyText { path: path.to_owned(), source })
+    parse(text)
 }
 
 /// Reads the key. While the cluster changes its key there are two: the old one, then the new one.

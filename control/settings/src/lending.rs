@@ -132,7 +132,7 @@ pub(crate) fn connect_key(
         // While the cluster changes its key, the old one holds.
         (None, Credential::Cluster(keys)) => return Ok(keys.get(0).map(|key| ConnectKey::of_cluster(key.as_bytes()))),
         (None, Credential::None) => return Ok(None),
-        (None, Credential::Node(_)) => role,
+        (None, Credential::Node(_) | Credential::Nodes(_)) => role,
     };
     let what = match role {
         RoleName::Master => "a master that has a key borrows memory only from slaves of its cluster",

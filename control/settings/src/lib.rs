@@ -19,9 +19,11 @@
 //! | [`live`] | which settings change while a process runs |
 //! | [`example`] | a file with every setting |
 //! | [`listen`] | where a disk takes its clients, as text |
+//! | [`id_range`] | one id, or ids in a row |
 //! | [`domain`] | failure domains, and how fast links are |
 //! | [`lending`], [`memory`] | what a slave lends, and what its host keeps |
 //! | [`keyfile`] | key files, private to their owner |
+//! | [`node_keys`] | the same for several nodes |
 //! | [`neighbor`] | the gateway of another shard, as text |
 //! | [`static_routes`] | routes from a file, for generators that cannot register |
 //! | [`traffic`] | the traffic that a farm shall send, as text |
@@ -35,6 +37,7 @@ pub mod example;
 pub mod file;
 pub mod flags;
 pub mod given;
+pub mod id_range;
 pub mod keyfile;
 pub mod lending;
 pub mod listen;
@@ -43,6 +46,7 @@ pub mod master;
 pub mod memory;
 mod metrics_address;
 pub mod neighbor;
+pub mod node_keys;
 pub mod plan;
 pub mod running;
 pub mod sources;
@@ -54,6 +58,7 @@ pub mod traffic;
 pub mod values;
 
 pub use catalog::RoleName;
+pub use id_range::IdRange;
 pub use metrics_address::MetricsAddress;
 pub use running::RunningSettings;
 pub use sources::{Origin, Settings, Sources, Value};

@@ -3,15 +3,21 @@
 use crate::catalog::RoleName;
 use crate::config::{Common, HostNames, check_family, credential, gateway_addresses, missing, wrong};
 use crate::flags::MasterArgs;
+use crate::id_range::IdRange;
 use crate::lending::connect_key;
+use crate::plan::PortPlan;
 use common::exit::Failure;
 use common::faults::Faults;
 use common::sockets;
 use link::Credential;
 use std::net::SocketAddr;
+use wire::link::Role;
 
 /// Bytes of an extent, the smallest part of slaves' memory that an application allocates.
 const EXTENT: u64 = 2 << 20;
+
+/// The most ids of a process: each has an lcore.
+const MOST_IDS: u64 = 64;
 
 /// The least memory of this host that an application shares with the master, in bytes: small rings and a few buffers.
 const LEAST_CLIENT_MEMORY: u64 = 1 << 20;
@@ -19,17 +25,17 @@ const LEAST_CLIENT_MEMORY: u64 = 1 << 20;
 /// Settings of a master.
 #[derive(Clone, Debug)]
 pub struct MasterSettings {
-    /// The settings of every role; one lcore, one port. It names the socket for applications.
+    /// The settings of every role; one port, and an lcore for each id. It names the socket for applications.
     pub common: Common,
     /// All gateways.
     pub gateways: Vec<SocketAddr>,
-    /// Its id.
-    pub id: u16,
+    /// Its ids, at most 64; each is below 65,536.
+    pub ids: IdRange,
     /// The group whose members may use the socket.
     pub socket_group: Option<String>,
     /// The most extents that one application may have.
     pub quota: u64,
-    /// The most applications at once.
+    /// The most applications at once, of all lcores.
     pub clients: u16,
     /// The most bytes that one application may share with the master.
     pub client_memory: u64,
@@ -40,6 +46,12 @@ pub struct MasterSettings {
 }
 
 impl MasterSettings {
+    /// How many lcores it has: one for each id.
+    pub fn lcores(&self) -> usize {
+        // At most 64.
+        usize::try_from(self.ids.count()).unwrap_or(1)
+    }
+
     /// Checks a master's command line. All that is wrong is reported at once.
     ///
     /// # Errors
@@ -59,15 +71,12 @@ impl MasterSettings {
     fn checked(args: MasterArgs, names: HostNames) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let common = faults.take(Common::new(args.common, "master")).map(|common| Common { names: true, ..common });
-        if let Some(common) = &common
-            && (common.cores.as_ref().is_some_and(|cores| cores.len() > 1) || common.ports.len() > 1)
-        {
-            faults.add(Failure::Usage(
-                "a master has one lcore and one --port; start several with an --id each".to_owned(),
-            ));
+        let ids = args.id.ok_or_else(|| missing(RoleName::Master, "id", "--id 1", "which master this is"));
+        let ids = faults.take(ids.and_then(check_ids));
+        if let Some(common) = &common {
+            faults.take(check_lcores(common, ids));
         }
-        let id = faults.take(args.id.ok_or_else(|| missing(RoleName::Master, "id", "--id 1", "which master this is")));
-        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, 1));
+        let credential = faults.take(credential(&args.key_files, &args.cluster_key_files, Role::Master, ids));
         let gateways = faults.take(gateway_addresses(RoleName::Master, &args.gateways, names));
         if let (Some(gateways), Some(common)) = (&gateways, &common) {
             faults.take(check_family(gateways, common));
@@ -88,8 +97,8 @@ impl MasterSettings {
         let connect_key = credential.as_ref().and_then(|credential| {
             faults.take(connect_key(RoleName::Master, args.connect_key_file.as_ref(), credential))
         });
-        let (Some(common), Some(id), Some(credential), Some(connect_key), Some(gateways)) =
-            (common, id, credential, connect_key, gateways)
+        let (Some(common), Some(ids), Some(credential), Some(connect_key), Some(gateways)) =
+            (common, ids, credential, connect_key, gateways)
         else {
             return faults.finish(None);
         };
@@ -99,7 +108,7 @@ impl MasterSettings {
         faults.finish(Some(Self {
             common,
             gateways,
-            id,
+            ids,
             socket_group,
             quota,
             clients,
@@ -108,4 +117,47 @@ impl MasterSettings {
             credential,
         }))
     }
+}
+
+fn check_ids(ids: IdRange) -> Result<IdRange, Failure> {
+    if ids.last() > u16::MAX.into() {
+        return Err(wrong("id", format!("{ids}: master ids are 0 to {}", u16::MAX)));
+    }
+    if ids.count() > MOST_IDS {
+        return Err(wrong("id", format!("{ids}: a process has at most {MOST_IDS} ids, with an lcore each")));
+    }
+    Ok(ids)
+}
+
+/// Each id has an lcore, and each lcore a UDP port: that of the port, and those after it.
+fn check_lcores(common: &Common, ids: Option<IdRange>) -> Result<(), Failure> {
+    if common.ports.len() > 1 {
+        return Err(Failure::Usage("a master has one --port; for another one start another master".to_owned()));
+    }
+    let Some(ids) = ids else { return Ok(()) };
+    if let Some(cores) = common.cores.as_ref().map(Vec::len).filter(|cores| *cores as u64 != ids.count()) {
+        return Err(wrong(
+            "lcores",
+            format!(
+                "names {cores} cores, and --id {ids} is {} masters: each has an lcore of its own; name as many cores \
+                 as ids",
+                ids.count()
+            ),
+        ));
+    }
+    for port in &common.ports {
+        if let PortPlan::Udp(address) = port
+            && address.port() != 0
+            && u64::from(address.port()) + ids.count() > 1 << 16
+        {
+            let text = format!(
+                "udp:{address}: {} masters use the UDP ports from {} on, one each, and there are not so many; choose a \
+                 lower one",
+                ids.count(),
+                address.port()
+            );
+            return Err(wrong("port", text));
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use super::{Origin, RoleName, Settings, Sources, text};
 use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs, Switch};
+use crate::id_range::IdRange;
 use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
@@ -40,6 +41,7 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
         () if is(TypeId::of::<u64>()) => (0..u64::MAX / 2).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<String>()) => "[a-z0-9 ._\"\\\\#=-]{1,12}".boxed(),
         () if is(TypeId::of::<PathBuf>()) => "/?[a-z0-9 ._/\"\\\\#=-]{1,20}".boxed(),
+        () if is(TypeId::of::<IdRange>()) => one_of(&["0", "7", "1-8", "65535"]),
         () if is(TypeId::of::<Domain>()) => one_of(&["auto", "0", "4294967295"]),
         () if is(TypeId::of::<CoreList>()) => one_of(&["3", "0-1", "0,2,4-6", "2-15"]),
         () if is(TypeId::of::<PortSpec>()) => one_of(&[

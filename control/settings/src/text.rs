@@ -4,6 +4,7 @@
 use crate::MetricsAddress;
 use crate::domain::Domain;
 use crate::flags::Switch;
+use crate::id_range::IdRange;
 use crate::listen::ListenAddress;
 use crate::memory::{KeepFree, MemoryPages};
 use crate::neighbor::NeighborSpec;
@@ -29,6 +30,7 @@ const TYPES: &[Texts] = &[
     of::<u64>,
     of::<String>,
     of::<Domain>,
+    of::<IdRange>,
     of::<CoreList>,
     of::<PortSpec>,
     of::<RxMode>,

@@ -57,6 +57,7 @@ static TABLE: Plugin = Plugin {
     open,
     configure,
     steer_lanes,
+    steer_ports,
     device_start,
     take_vlan,
     device_close,
@@ -116,6 +117,10 @@ unsafe extern "C" fn open(devargs: *const c_char, _: *const c_char, device: *mut
 
 unsafe extern "C" fn configure(_: u16, _: *const Setup, _: *mut Text) -> i32 {
     0
+}
+
+unsafe extern "C" fn steer_ports(_: u16, _: u16, _: u16, _: *mut Text) -> i32 {
+    -95
 }
 
 unsafe extern "C" fn steer_lanes(_: u16, _: u16, _: u16, _: u16, _: *mut Text) -> i32 {

@@ -95,6 +95,13 @@ pub(crate) unsafe extern "C" fn steer_lanes(device: u16, port: u16, values: u16,
     unsafe { outcome(result, "no rules on UDP source ports", text) }
 }
 
+pub(crate) unsafe extern "C" fn steer_ports(device: u16, first: u16, queues: u16, text: *mut Text) -> i32 {
+    // SAFETY: plain numbers.
+    let result = unsafe { dpdk_sys::shim_steer_ports(device, first, queues) };
+    // SAFETY: the host's text.
+    unsafe { outcome(result, "no rules on UDP destination ports", text) }
+}
+
 pub(crate) unsafe extern "C" fn start(device: u16, text: *mut Text) -> i32 {
     // SAFETY: a plain number.
     let result = unsafe { dpdk_sys::shim_start(device) };

@@ -37,6 +37,7 @@ static TABLE: Plugin = Plugin {
     open: device::open,
     configure: device::configure,
     steer_lanes: device::steer_lanes,
+    steer_ports: device::steer_ports,
     device_start: device::start,
     take_vlan: device::take_vlan,
     device_close: device::close,

@@ -1,4 +1,7 @@
-/* Steers lanes to lcores: rules on the low bits of the UDP source port, which give the lane. */
+/*
+ * Steers lanes to lcores: rules on the low bits of the UDP source port, which give the lane. Or the UDP ports of lcores:
+ * rules on the destination port alone.
+ */
 #include "inside.h"
 
 #include <rte_flow.h>
@@ -29,6 +32,18 @@ static int steer(uint16_t port, uint16_t udp_port, uint16_t value, uint16_t mask
 		return rte_flow_validate(port, &attr, pattern, actions, &error);
 	forget_error();
 	return rte_flow_create(port, &attr, pattern, actions, &error) != NULL ? 0 : -last_error();
+}
+
+int shim_steer_ports(uint16_t port, uint16_t first, uint16_t queues)
+{
+	struct rte_flow_error error;
+	int result = steer(port, first, 0, 0, 0, 1);
+
+	for (uint16_t queue = 0; result == 0 && queue < queues; queue++)
+		result = steer(port, first + queue, 0, 0, queue, 0);
+	if (result != 0)
+		(void)rte_flow_flush(port, &error);
+	return result;
 }
 
 int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t queues)

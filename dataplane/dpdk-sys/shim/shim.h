@@ -123,6 +123,7 @@ int shim_xstats(uint16_t port, shim_visit_fn visit, void *context);
 
 /* flow.c: `values` rules (a power of two) on the low bits of the UDP source port, each to its queue. */
 int shim_steer_lanes(uint16_t port, uint16_t udp_port, uint16_t values, uint16_t queues);
+int shim_steer_ports(uint16_t port, uint16_t first, uint16_t queues);
 
 /* pool.c */
 struct shim_queue *shim_queue_new(uint16_t port, uint16_t queue, const struct shim_arena *arena, uint32_t cache,

@@ -59,8 +59,9 @@ pub struct Peer {
     /// bound to an address knows only 0. [`Peer::ROCE`] is set if the UDP port is not the one on which we listen, but
     /// that of RoCEv2.
     pub local: u8,
-    /// Fills the last word, so that a peer has four words.
-    rest: u8,
+    /// In the peer of a received datagram that is for another lcore of the process: one more than the number of that
+    /// lcore. Otherwise 0.
+    pub lcore: u8,
 }
 
 const _: () = assert!(size_of::<Peer>() == 32);
@@ -99,7 +100,7 @@ impl Peer {
 
     #[inline]
     const fn new(port: PortId, ip: [u8; 16], udp_port: u16, vlan: Vlan, mac: [u8; 6]) -> Self {
-        Self { ip, mac, udp_port, vlan, port, zero: 0, source_port: 0, local: 0, rest: 0 }
+        Self { ip, mac, udp_port, vlan, port, zero: 0, source_port: 0, local: 0, lcore: 0 }
     }
 
     /// The IP address; an IPv4-mapped one is given as IPv4.
@@ -130,7 +131,7 @@ impl Peer {
     /// All bytes of a peer: the fastest way to compare two peers, MAC and UDP port included.
     #[inline]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        // SAFETY: a peer is 32 bytes without padding (asserted above, `zero` and `rest` fill it): each is initialised.
+        // SAFETY: a peer is 32 bytes without padding (asserted above, `zero` and `lcore` fill it): each is initialised.
         unsafe { &*std::ptr::from_ref(self).cast() }
     }
 

@@ -9,6 +9,8 @@
 //! | [`cores`] | core lists as DPDK's `-l`, checked against the machine |
 //! | [`clock`] | nanoseconds since the process began, read once per poll |
 //! | [`mailbox`] | bounded queues into an lcore or out of it, with a doorbell |
+//! | [`handover`] | what arrives on one lcore and is for another |
+//! | [`together`] | roles that end together |
 //! | [`mail`] | link control on its way to the registrar |
 //! | [`poll`] | one poll: mailbox, receive, advance, transmit |
 //! | [`counters`] | the counters of an lcore |
@@ -23,6 +25,7 @@ pub mod bells;
 pub mod clock;
 pub mod cores;
 pub mod counters;
+pub mod handover;
 pub mod mail;
 pub mod mailbox;
 pub mod nap;
@@ -31,6 +34,7 @@ mod pulse;
 mod sync;
 pub mod tap;
 pub mod thread;
+pub mod together;
 pub mod wait;
 pub mod watchdog;
 

@@ -71,9 +71,46 @@ impl Bell for EventfdBell {
 
 struct Shared<T> {
     queue: Queue<T>,
-    asleep: AtomicBool,
     closed: AtomicBool,
+    sleep: Arc<Sleep>,
+}
+
+/// Whether a receiver sleeps, and how it is woken.
+struct Sleep {
+    asleep: AtomicBool,
     bell: Arc<dyn Bell>,
+}
+
+impl Sleep {
+    /// Something was put where the receiver looks: rings if it sleeps.
+    #[inline]
+    fn announce(&self) {
+        fence(Ordering::SeqCst);
+        // One ring is enough: the sender that clears the flag rings, and the receiver checks the queue after it has set
+        // the flag again.
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+            self.bell.ring();
+        }
+    }
+}
+
+/// Wakes the receiver of a mailbox for something that is not in the mailbox. The receiver looks for it in every poll,
+/// also in the last one after [`Receiver::arm`].
+#[derive(Clone)]
+pub struct Announcer(Arc<Sleep>);
+
+impl Announcer {
+    /// Something was put where the receiver looks: rings if it sleeps, or is about to.
+    #[inline]
+    pub fn announce(&self) {
+        self.0.announce();
+    }
+}
+
+impl std::fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Announcer")
+    }
 }
 
 /// Rings a mailbox's doorbell, whatever the mailbox carries.
@@ -125,9 +162,8 @@ pub fn bell_with_call(ring: impl Fn() + Send + Sync + 'static) -> Arc<dyn Bell> 
 pub fn mailbox_with<T: Send>(capacity: usize, bell: Arc<dyn Bell>) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: Queue::new(capacity.max(1)),
-        asleep: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        bell,
+        sleep: Arc::new(Sleep { asleep: AtomicBool::new(false), bell }),
     });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
@@ -147,18 +183,18 @@ impl<T> Sender<T> {
             return Err(message);
         }
         self.shared.queue.push(message)?;
-        fence(Ordering::SeqCst);
-        // One ring is enough: the sender that clears the flag rings, and the receiver checks the queue after it has set
-        // the flag again.
-        if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::AcqRel) {
-            self.shared.bell.ring();
-        }
+        self.shared.sleep.announce();
         Ok(())
     }
 
     /// Whether a message would be refused now for lack of room.
     pub fn is_full(&self) -> bool {
         self.shared.queue.is_full()
+    }
+
+    /// A way to wake the receiver for something that is not in the mailbox.
+    pub fn announcer(&self) -> Announcer {
+        Announcer(Arc::clone(&self.shared.sleep))
     }
 
     /// Whether the receiver is gone: no message will ever be taken.
@@ -197,25 +233,25 @@ impl<T> Receiver<T> {
     pub fn arm(&mut self) -> bool {
         // A swap instead of a store: in the total order it comes after every swap of a sender. A checker of memory
         // models that does not know the total order of stores sees this, too.
-        self.shared.asleep.swap(true, Ordering::Relaxed);
+        self.shared.sleep.asleep.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.shared.queue.is_empty()
     }
 
     /// Ends the effect of [`arm`](Self::arm), and silences the doorbell.
     pub fn disarm(&mut self) {
-        self.shared.asleep.store(false, Ordering::Relaxed);
-        self.shared.bell.silence();
+        self.shared.sleep.asleep.store(false, Ordering::Relaxed);
+        self.shared.sleep.bell.silence();
     }
 
     /// A way to wake this receiver without a message.
     pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.shared.bell))
+        Waker(Arc::clone(&self.shared.sleep.bell))
     }
 
     /// The descriptor that becomes readable when a sender rings, if the doorbell has one.
     pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
-        self.shared.bell.descriptor()
+        self.shared.sleep.bell.descriptor()
     }
 }
 

@@ -15,7 +15,7 @@ use core::ffi::{c_char, c_void};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GVMPLUG\0");
 
 /// Changes with every structure and function of this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The function that a plugin exports. Null from a plugin that was built without its device library.
 pub type Entry = extern "C" fn() -> *const Plugin;
@@ -292,6 +292,8 @@ pub struct Plugin {
     /// Makes the NIC steer UDP packets to a port by the low bits of their source port: port, number of values (a power
     /// of two), number of queues.
     pub steer_lanes: unsafe extern "C" fn(u16, u16, u16, u16, *mut Text) -> i32,
+    /// Makes the NIC steer UDP packets to ports in a row to one queue each: the first port, number of queues.
+    pub steer_ports: unsafe extern "C" fn(u16, u16, u16, *mut Text) -> i32,
     /// Starts a device, so that it receives.
     pub device_start: unsafe extern "C" fn(u16, *mut Text) -> i32,
     /// Lets packets of a VLAN pass a started device's own filter, if it has one that cannot be turned off.

@@ -4,6 +4,7 @@
 //! place, so that an answer leaves from the address that was asked. A poll loop has a copy of the table, and checks
 //! with one load whether there is a newer one.
 
+use crate::claims::Claims;
 use crate::headers::{Local, Reader, Refused, Verify};
 use crate::source::Filter;
 use crate::vlans::Vlans;
@@ -181,14 +182,14 @@ impl Addresses {
         true
     }
 
-    /// A reader for each address that takes packets of these VLANs. With `roce` the readers take RoCEv2, too.
-    pub fn readers(&self, port: PortId, verify: Verify, vlans: &Arc<Vlans>, roce: bool) -> AddressReaders {
+    /// A reader for each address that takes packets of these VLANs. The readers take what is claimed, too.
+    pub fn readers(&self, port: PortId, verify: Verify, vlans: &Arc<Vlans>, claims: &Claims) -> AddressReaders {
         let own: Vec<[u8; 4]> = self.locals.iter().skip(1).flatten().map(|local| local.ip).collect();
         let filter = Filter::new(vlans, &own);
         let readers = std::array::from_fn(|number| {
             let local = self.locals.get(number)?.as_ref()?;
             let reader = Reader::new(port, local, verify).of_address(number as u8).filtering(&filter);
-            Some(if roce { reader.claiming_roce() } else { reader })
+            Some(reader.claiming(claims))
         });
         AddressReaders { readers, current: 1 }
     }
@@ -278,7 +279,7 @@ mod tests {
             datagram.frame
         };
         let ours = Addresses::new(Shown::new(AddressTable::new(MAC, &[ip(1), ip(2), ip(3)])), 9999);
-        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), false);
+        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), &Claims::default());
         let mut burst = Burst::new();
         // Number 4 is none of ours; after it the reader of the address before it goes on.
         for (number, usual) in
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(numbers, [1, 1, 3, 3, 3, 2, 1].map(|number| (number, IpAddr::from(ip(9)))));
         // A port without an address takes nothing.
         let ours = Addresses::new(Shown::new(AddressTable::new(MAC, &[])), 9999);
-        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), false);
+        let mut readers = ours.readers(PortId(4), Verify::Software, &Arc::new(Vlans::UNTAGGED), &Claims::default());
         let frame = readers.usual_into(packet(ip(1)), &mut burst).unwrap_err();
         assert_eq!(readers.receive_into(frame, &ours, &mut burst), Err(Refused::NotOurs));
         burst.clear();

@@ -7,6 +7,7 @@
 pub mod addresses;
 mod ahead;
 pub mod any;
+pub mod claims;
 pub mod dpdk;
 pub mod headers;
 pub mod host;

@@ -256,6 +256,21 @@ fn the_port_is_the_configurations() {
 }
 
 #[test]
+fn the_ports_of_several_lcores_are_ours() {
+    let shards = shards();
+    let Some(mut steer) = load(&Config { udp_port: 4000, udp_ports: 3, ..Config::new(&shards) }) else { return };
+    let _socket = serve(&mut steer, 0);
+    let to = |port: u16| with(PACKET, &[(UDP + 2, &port.to_be_bytes())]);
+    for port in 4000..4003 {
+        assert_eq!(run(&mut steer, &to(port)).1, Verdict::RedirectCargo);
+        assert_eq!(run(&mut steer, &with(&to(port), &[(UDP, &[0, 0])])).1, Verdict::DropSource);
+    }
+    for port in [0, 3999, 4003, u16::MAX] {
+        assert_eq!(run(&mut steer, &to(port)).1, Verdict::PassPort);
+    }
+}
+
+#[test]
 fn roce_belongs_to_who_claims_it() {
     let shards = shards();
     let Some(mut steer) = load(&Config { claim_roce: true, vlans: VLANS, ..Config::new(&shards) }) else { return };

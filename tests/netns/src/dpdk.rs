@@ -42,7 +42,7 @@ pub fn environment() -> Option<Environment> {
 pub fn config(devargs: &str, mtu: Option<u16>) -> DeviceConfig {
     let name = devargs.split(',').next().unwrap_or(devargs).to_owned();
     let chunk = mtu.map_or(CHUNK, smallest_chunk);
-    DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, mtu, chunk, ring: 256 }
+    DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, own_ports: false, mtu, chunk, ring: 256 }
 }
 
 /// A virtual device with one queue, and its host with this address.

@@ -1,6 +1,7 @@
 //! `gvm-dp key`.
 
 use clap::{Subcommand, ValueEnum};
+use settings::IdRange;
 use shell::number;
 use std::path::PathBuf;
 
@@ -29,7 +30,7 @@ pub enum KeyCommand {
         #[arg(long, conflicts_with = "role")]
         connect: bool,
     },
-    /// Derive the key of one node, or the connect key, from the cluster key
+    /// Derive the key of one node, those of several, or the connect key, from the cluster key
     Derive {
         /// File with the cluster key
         #[arg(long, value_name = "FILE")]
@@ -37,9 +38,9 @@ pub enum KeyCommand {
         /// The node's role
         #[arg(long, required_unless_present = "connect", requires = "id")]
         role: Option<NodeRole>,
-        /// The node's id
-        #[arg(long, requires = "role", value_parser = number::<u32>(..))]
-        id: Option<u32>,
+        /// The node's id. For ids in a row, as 1-8, the file has a line for each: for a process with all these ids
+        #[arg(long, requires = "role", value_name = "ID[-LAST]")]
+        id: Option<IdRange>,
         /// The connect key, by which masters and slaves that lend memory know each other
         #[arg(long, conflicts_with_all = ["role", "id"])]
         connect: bool,

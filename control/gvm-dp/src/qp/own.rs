@@ -10,6 +10,7 @@ use lcore::thread::End;
 use port::Port as _;
 use port::any::AnyPort;
 use port::spec::PortSpec;
+use process::assemble::cores::Lcores;
 use process::assemble::ports::{self, Ports};
 use process::assemble::{LcoreLinks, Started, start_lcores};
 use roce::{Lent, QpSpec, Remote, Retry, Roce, RoceCommand, RoceConfig, RoceCounters, RoceFraming};
@@ -110,7 +111,7 @@ impl Own {
         let common = common(args)?;
         let shards = wire::ShardSet::all(common.scale);
         let steering = ebpf::Config { claim_roce: true, ..ebpf::Config::new(&shards) };
-        let ports = Ports::prepare(&common, &steering, &[], 1)?;
+        let ports = Ports::prepare(&common, &steering, &[], Lcores::UpTo(1))?;
         let addresses = || {
             let of_nics = ports.nics().map(|nic| nic.first_address());
             of_nics.chain(ports.devices().map(|device| device.first_address()))

@@ -154,7 +154,9 @@ fn numbers_out_of_range_name_the_range() {
     slave(&["--id", "0", "--count", "0"], "at least one slave id");
     slave(&["--id", "0", "--memory", "12Q"], "as in 12G");
     slave(&["--id", "0", "--traffic", "rate=5"], "as in master=1");
-    slave(&["--id", "0", "--count", "2", "--key-file", "/dev/null"], "--cluster-key-file");
+    let place = Place::new();
+    let key = place.file("one", &"1".repeat(64), 0o600);
+    slave(&["--id", "0", "--count", "2", "--key-file", &key], "--cluster-key-file");
     refused(2, &["slave", "--gateway", "no such host", "--id", "0", HERE[0], HERE[1]], &["write it as 192.0.2.1"]);
 }
 

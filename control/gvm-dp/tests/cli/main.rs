@@ -13,6 +13,7 @@ mod events;
 mod exposition;
 mod harness;
 mod keys;
+mod lcores;
 mod lending;
 mod limits;
 mod literal;

@@ -9,6 +9,7 @@ use frame::PortId;
 use frame::counter::{CounterSet, Kind, Visitor};
 use frame::outbox::OutboxCounters;
 use gateway::counters::{DirectionCounters, FlushCounters, FlushHistograms, GatewayCounters};
+use lcore::handover::HandoverCounters;
 use lcore::thread::{PortView, View};
 use lcore::watchdog::{Cause, Finding, Stage};
 use lcore::{Clock, LcoreCounters, PoolCounters, StageSamples};
@@ -54,8 +55,9 @@ impl CounterSet for OfDpdk {
 /// Every set that gvm-dp has, exposed.
 pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 18] = [
+    let sets: [&dyn CounterSet; 19] = [
         &LcoreCounters::default(),
+        &HandoverCounters::default(),
         &PoolCounters::default(),
         &OutboxCounters::default(),
         &DirectionCounters::default(),

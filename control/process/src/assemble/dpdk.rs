@@ -99,7 +99,7 @@ pub struct DpdkNic {
 }
 
 impl DpdkNic {
-    /// Sets a device up for this many lcores, with rings of about `ring` entries.
+    /// Sets a device up for this many lcores, which may have a UDP port each, with rings of about `ring` entries.
     ///
     /// # Errors
     /// The error is [`Failure::DeviceHeld`] when another process has the device. It is [`Failure::Dpdk`] when DPDK
@@ -109,7 +109,7 @@ impl DpdkNic {
         id: PortId,
         spec: &DpdkSpec,
         environment: &Environment,
-        lcores: usize,
+        (lcores, own_ports): (usize, bool),
         pool: &PoolConfig,
         ring: u32,
         confinement: &Confinement,
@@ -119,6 +119,7 @@ impl DpdkNic {
             name: spec.device.to_string(),
             devargs: spec.devargs(),
             lcores: queues,
+            own_ports,
             mtu: spec.host.mtu,
             chunk: pool.chunk,
             ring,

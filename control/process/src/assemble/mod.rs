@@ -1,5 +1,6 @@
 //! Builds ports and lcores from settings.
 
+pub mod cores;
 pub mod devices;
 pub mod dpdk;
 mod neighbours;
@@ -13,9 +14,11 @@ use frame::{Placement, Pool, Role};
 use host::placement;
 use host::privilege::Thread;
 use lcore::bells::Bells;
-use lcore::mailbox::{self, Sender};
+use lcore::handover::{HandOver, HandOverEnds, HandoverCounters};
+use lcore::mailbox::{self, Receiver, Sender};
 use lcore::thread::{LcoreHandle, Starting, ThreadConfig, start};
 use lcore::{Clock, ControlSender, Lcore, RxMode};
+use port::Port;
 use port::any::AnyPort;
 use ports::Ports;
 use rustix::thread::CapabilitySet;
@@ -36,6 +39,9 @@ pub struct Started<C, K = RoleCounters> {
     pub counters: K,
 }
 
+/// A running lcore that hands over to others, with what it counts of that.
+pub type StartedApart<C, K> = Started<C, (K, Arc<HandoverCounters>)>;
+
 /// An lcore that is being built.
 struct Building<C, K> {
     starting: Starting<Failure>,
@@ -48,11 +54,17 @@ struct Building<C, K> {
 pub struct LcoreLinks<'a> {
     /// Where they put link control, in a gateway.
     pub registrar: Option<&'a ControlSender>,
-    /// What they sleep on when other processes may wake them, too. Then there is one lcore.
-    pub bells: Option<&'a Bells>,
+    /// What each of them sleeps on when other processes may wake them, too.
+    pub bells: Option<&'a [Bells]>,
     /// Receives the number of each lcore that ends.
     pub ended: &'a UnboundedSender<u16>,
 }
+
+/// Bytes of the ring in which each lcore gets what others hand over to it.
+const HAND_OVER_BYTES: usize = 2 << 20;
+
+/// The most and the fewest datagrams that have room in it.
+const HAND_OVER_SLOTS: (usize, usize) = (64, 1024);
 
 /// Starts an lcore for each core of the ports.
 ///
@@ -75,23 +87,86 @@ where
     K: Send + 'static,
     F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, K), Failure> + Clone + Send + 'static,
 {
+    let mailboxes = mailboxes(ports, links.bells)?;
+    start_with(ports, (mode, clock), links, mailboxes, make, |port, _, _| port)
+}
+
+/// The same for lcores with a UDP port each: what arrives on one lcore and is for another is handed over. What each
+/// lcore counts of that comes with the counters of its role.
+///
+/// # Errors
+/// As [`start_lcores`].
+pub fn start_apart<R, K, F>(
+    ports: &Ports,
+    mode: RxMode,
+    clock: Clock,
+    links: LcoreLinks<'_>,
+    make: F,
+) -> Result<Vec<StartedApart<R::Command, K>>, Failure>
+where
+    R: Role + 'static,
+    R::Command: 'static,
+    K: Send + 'static,
+    F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, K), Failure> + Clone + Send + 'static,
+{
+    let mailboxes = mailboxes(ports, links.bells)?;
+    let room = ports.pool.chunk as usize;
+    let slots = (HAND_OVER_BYTES / room.max(1)).clamp(HAND_OVER_SLOTS.0, HAND_OVER_SLOTS.1);
+    // One lcore has nobody to hand over to.
+    let announcers = mailboxes.iter().filter(|_| mailboxes.len() > 1).map(|(commands, _)| commands.announcer());
+    let all = HandOverEnds::new(announcers.collect(), slots, room);
+    let theirs = all.clone();
+    let make = move |index: u16, pool: &Pool, ports: &[AnyPort]| {
+        let (role, counters) = make(index, pool, ports)?;
+        let handed = theirs.get(usize::from(index)).map(|ends| Arc::clone(ends.counters())).unwrap_or_default();
+        Ok((role, (counters, handed)))
+    };
+    let wrap = move |port, pool: &Pool, index: u16| HandOver::new(port, pool, all.get(usize::from(index)).cloned());
+    start_with(ports, (mode, clock), links, mailboxes, make, wrap)
+}
+
+/// Both ends of each lcore's mailbox.
+type Mailboxes<C> = Vec<(Sender<C>, Receiver<C>)>;
+
+fn mailboxes<C: Send>(ports: &Ports, bells: Option<&[Bells]>) -> Result<Mailboxes<C>, Failure> {
+    let mailbox = |index: usize| match bells.and_then(|bells| bells.get(index)) {
+        Some(bells) => Ok(mailbox::mailbox_with(MAILBOX, Arc::new(bells.clone()))),
+        None => mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string())),
+    };
+    (0..ports.cores.len()).map(mailbox).collect()
+}
+
+/// Starts an lcore for each mailbox. `wrap` makes the port of an lcore of one that was opened.
+fn start_with<R, P, K, F, W>(
+    ports: &Ports,
+    (mode, clock): (RxMode, Clock),
+    links: LcoreLinks<'_>,
+    mailboxes: Mailboxes<R::Command>,
+    make: F,
+    wrap: W,
+) -> Result<Vec<Started<R::Command, K>>, Failure>
+where
+    R: Role + 'static,
+    R::Command: 'static,
+    P: Port + 'static,
+    K: Send + 'static,
+    F: Fn(u16, &Pool, &[AnyPort]) -> Result<(R, K), Failure> + Clone + Send + 'static,
+    W: Fn(AnyPort, &Pool, u16) -> P + Clone + Send + 'static,
+{
     let named: Vec<usize> = ports.cores.iter().copied().flatten().collect();
     placement::warn(&named, ports.nics().map(|nic| nic.name()));
     let node = placement::arena_node(ports.nics().map(|nic| nic.name()));
     let place = Placement { node, address_bits: ports.address_bits };
-    let build = |index: u16, core: Option<usize>, sources: Ports| {
-        let (commands, mailbox) = match links.bells {
-            Some(bells) => mailbox::mailbox_with(MAILBOX, Arc::new(bells.clone())),
-            None => mailbox::mailbox(MAILBOX).map_err(|e| Failure::Machine(e.to_string()))?,
-        };
+    let build = |index: u16, core: Option<usize>, (commands, mailbox), sources: Ports| {
         let (tell, facts) = mpsc::channel();
-        let (make, registrar) = (make.clone(), links.registrar.cloned());
+        let (make, wrap, registrar) = (make.clone(), wrap.clone(), links.registrar.cloned());
         let body = move || {
             let pool = Pool::placed(sources.pool, place).map_err(Failure::Arena)?;
             let ports = sources.open(index, &pool)?;
             let (role, counters) = make(index, &pool, &ports)?;
             // The receiver waits for it, or everything is gone.
             let _ = tell.send(counters);
+            let ports = ports.into_iter().map(|port| wrap(port, &pool, index)).collect();
             sources.confinement.enter(Thread::Lcore, CapabilitySet::empty())?;
             Ok(Lcore::new(index, role, ports, pool, mailbox, registrar))
         };
@@ -112,14 +187,16 @@ where
     // The first lcore opens the sockets of all. Then the others are built at the same time, since each touches its
     // arena.
     let mut started = Vec::with_capacity(ports.cores.len());
-    let mut cores = ports.cores.iter().enumerate().map(|(index, core)| (index as u16, *core));
-    if let Some((index, core)) = cores.next() {
-        started.push(finish(build(index, core, ports.clone())?)?);
-        let others: Vec<_> = cores.map(|(index, core)| build(index, core, ports.clone())).collect();
+    let cores = ports.cores.iter().zip(mailboxes).enumerate();
+    let mut cores = cores.map(|(index, (core, mailbox))| (index as u16, *core, mailbox));
+    if let Some((index, core, mailbox)) = cores.next() {
+        started.push(finish(build(index, core, mailbox, ports.clone())?)?);
+        let others: Vec<_> = cores.map(|(index, core, mailbox)| build(index, core, mailbox, ports.clone())).collect();
         for building in others {
             started.push(finish(building?)?);
         }
     }
+    ports.steer_lcores();
     ports.nics().try_for_each(|nic| nic.take_packets())?;
     ports.devices().try_for_each(|device| device.start())?;
     ports.confine_devices()?;

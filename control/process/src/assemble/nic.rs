@@ -9,11 +9,12 @@ use frame::PortId;
 use host::owner;
 use host::privilege::{Confinement, Thread, capability};
 use port::Port;
+use port::claims::LcorePorts;
 use port::neighbour::Resolver;
 use port::spec::{XdpMode, XdpSpec};
 use port::vlans::Vlans;
 use port::watch::{Seen, Subject, Watcher};
-use port::xdp::{BoundMode, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
+use port::xdp::{BoundMode, FlowRules, Interface, Umem, XdpConfig, XdpError, XdpPort, XdpQueues};
 use rustix::thread::CapabilitySet;
 use serve::board::InterfaceView as _;
 use settings::neighbor::NeighborSpec;
@@ -129,6 +130,8 @@ pub struct Nic {
     watcher: Watcher,
     steering: Arc<Mutex<Steering>>,
     resolver: Resolver,
+    /// What sends packets to the UDP port of each lcore to its queue.
+    rules: OnceLock<FlowRules>,
     offloads: Restoring,
 }
 
@@ -181,9 +184,9 @@ impl Nic {
         );
         let watcher = watcher.map_err(Failure::Neighbours)?;
         let roce = config.claim_roce;
-        let (got, vlans) = (OnceLock::new(), Arc::new(found.spec.vlans.clone()));
+        let (got, rules, vlans) = (OnceLock::new(), OnceLock::new(), Arc::new(found.spec.vlans.clone()));
         let driver = driver(name);
-        Ok(Self { agreed, got, driver, roce, vlans, watcher, steering, resolver, offloads, found })
+        Ok(Self { agreed, got, driver, roce, vlans, watcher, steering, resolver, rules, offloads, found })
     }
 
     /// The number of its port.
@@ -232,6 +235,27 @@ impl Nic {
         self.found.interface.rx_queues
     }
 
+    /// Makes the NIC send packets to the UDP port of each lcore to its queue, if it can. Otherwise what arrives on the
+    /// queue of another lcore is handed over.
+    pub fn steer_lcores(&self, lcores: u16) {
+        if lcores < 2 {
+            return;
+        }
+        let (name, first) = (self.name(), wire::GATEWAY_PORT);
+        match FlowRules::set(&self.found.interface, first, lcores) {
+            Ok(rules) => {
+                let last = first.saturating_add(lcores - 1);
+                tracing::info!("{name}: flow rules send the UDP ports {first} to {last} to the queues of their lcores");
+                let _ = self.rules.set(rules);
+            }
+            Err(error) => tracing::info!(
+                "{name}: no flow rules ({error}): what arrives on the queue of another lcore is handed over, which \
+                 costs two copies (rx_other_lcore); where the driver has such rules, `ethtool -K {name} ntuple on` \
+                 turns them on"
+            ),
+        }
+    }
+
     /// From now on packets for this process come to its sockets. All queues are open.
     ///
     /// # Errors
@@ -252,30 +276,44 @@ impl Nic {
         self.steering().leave().map_err(Failure::Steer)
     }
 
-    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, and on older
+    /// The capabilities that the control thread needs for it until the end: to turn offloads on again, to remove flow
+    /// rules, and on older
     /// kernels to use the program's maps.
     pub fn keeps(&self) -> CapabilitySet {
         let mut keeps = keeps_bpf(self.steering().steer());
-        keeps.set(CapabilitySet::NET_ADMIN, self.offloads.turned_off().next().is_some());
+        let gives_back = self.offloads.turned_off().next().is_some() || self.rules.get().is_some();
+        keeps.set(CapabilitySet::NET_ADMIN, gives_back);
         keeps
     }
 
-    /// Opens the queues of one lcore, of `lcores`, on the lcore's own thread, and makes the XDP program feed them.
+    /// Opens the queues of one lcore, of `lcores`, which may have a UDP port each, on the lcore's own thread, and makes the XDP program feed them.
     ///
     /// # Errors
     /// The error is [`Failure::Xdp`] when a queue cannot be opened. It is [`Failure::Steer`] when the XDP program does
     /// not take the socket of a queue. It is [`Failure::Internal`] when no queue is left for the lcore.
-    pub fn open(&self, lcore: u32, lcores: u32, umem: &Rc<Umem>) -> Result<XdpQueues, Failure> {
+    pub fn open(
+        &self,
+        lcore: u32,
+        lcores: u32,
+        own_ports: Option<LcorePorts>,
+        umem: &Rc<Umem>,
+    ) -> Result<XdpQueues, Failure> {
         let open = |queue: u32| {
             let config = XdpConfig::of(&self.found.interface, queue)?;
             // The generic hook has no NIC memory to share, whatever the agreed mode is.
             let mode = if self.is_generic() { XdpMode::Skb } else { self.agreed.mode };
-            let config = XdpConfig { mode, ring: self.agreed.ring, vlans: Arc::clone(&self.vlans), ..config };
+            let mut config = XdpConfig { mode, ring: self.agreed.ring, vlans: Arc::clone(&self.vlans), ..config };
+            if let Some(ports) = own_ports {
+                config.local.udp_port = ports.udp_port();
+            }
             let mut port = XdpPort::open(self.id(), config, umem)?;
             port.set_neighbours(self.resolver.neighbours());
             port.follow(self.seen());
             if self.roce {
                 port.claim_roce();
+            }
+            if let Some(ports) = own_ports {
+                port.claim_others(ports);
             }
             Ok(port)
         };

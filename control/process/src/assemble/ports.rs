@@ -1,6 +1,7 @@
 //! The process's ports, built from their specifications. They are examined together, because all share lcores, arenas
 //! and copy mode.
 
+use super::cores::{Lcores, cores};
 use super::dpdk::{self, DpdkNic};
 use super::nic::{self, Agreed, Found, Nic};
 use super::offloads;
@@ -12,8 +13,8 @@ use frame::{Pool, PoolConfig, PortId};
 use host::hugepages::{self, MemoryNeed};
 use host::pci;
 use host::privilege::{Confinement, Needs, Places, Thread, capability};
-use lcore::CoreList;
 use port::any::AnyPort;
+use port::claims::LcorePorts;
 use port::dpdk::{Environment, smallest_chunk};
 use port::spec::{DpdkSpec, MTUS, XdpMode};
 use port::udp::{OwnAddresses, UdpOptions, UdpPort, UdpSockets};
@@ -61,6 +62,16 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// Opens the sockets of one lcore that has a UDP port of its own.
+    fn open_own(&self, lcore: u16, options: UdpOptions) -> Result<UdpSockets, Failure> {
+        let mut address = self.address;
+        if address.port() != 0 {
+            // The settings were checked: there are so many.
+            address.set_port(address.port().saturating_add(lcore));
+        }
+        UdpSockets::open(address, 0, options).map(|(own, _)| own).map_err(Failure::Udp)
+    }
+
     /// Takes the sockets of one lcore.
     fn take(&self, lcore: u16, lcores: usize, options: UdpOptions) -> Result<UdpSockets, Failure> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +100,8 @@ pub struct Ports {
     environment: Option<Environment>,
     /// How the threads of the process are confined after set-up.
     pub confinement: Confinement,
+    /// Whether each lcore has a UDP port of its own.
+    own_ports: bool,
     /// Whether they receive RoCEv2: NIC queues in addition to their own UDP port, sockets instead of it.
     roce: bool,
 }
@@ -98,7 +111,7 @@ pub struct Ports {
 /// # Errors
 /// It fails as [`check`] does.
 pub fn memory(common: &Common) -> Result<MemoryNeed, Failure> {
-    let looked = look(common, usize::MAX)?;
+    let looked = look(common, Lcores::UpTo(usize::MAX))?;
     Ok(memory_of(common, &looked))
 }
 
@@ -122,8 +135,8 @@ fn memory_of(common: &Common, looked: &Looked) -> MemoryNeed {
 /// # Errors
 /// It fails as [`Found::find`] does. The error is [`Failure::Usage`] when the ports exclude each other, or a packet
 /// fits no frame. It is [`Failure::Machine`] when an interface has fewer receive queues than there are cores.
-pub fn check(common: &Common, most: usize) -> Result<Vec<PortFacts>, Failure> {
-    let Looked { found, .. } = look(common, most)?;
+pub fn check(common: &Common, lcores: Lcores) -> Result<Vec<PortFacts>, Failure> {
+    let Looked { found, .. } = look(common, lcores)?;
     let mut interfaces = found.iter();
     let facts = common.ports.iter().zip(0..).map(|(plan, id)| {
         let able = match plan {
@@ -148,7 +161,7 @@ struct Looked {
     zero_copy: PoolConfig,
 }
 
-fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
+fn look(common: &Common, lcores: Lcores) -> Result<Looked, Failure> {
     let mut found = Vec::new();
     for (id, plan) in common.ports.iter().enumerate() {
         if let PortPlan::Xdp(spec) = plan {
@@ -164,7 +177,7 @@ fn look(common: &Common, most: usize) -> Result<Looked, Failure> {
     let asked: Vec<_> = found.iter().map(|found| (found.interface.name.clone(), found.spec.mode)).collect();
     one_mode(&asked)?;
     let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
-    let cores = cores(common.cores.as_deref(), &queues, most)?;
+    let cores = cores(common.cores.as_deref(), &queues, lcores)?;
     let copying = pool(common, &found, false)?;
     let zero_copy = pool(common, &found, true)?;
     Ok(Looked { found, queues, cores, copying, zero_copy })
@@ -184,7 +197,7 @@ impl Looked {
 
 impl Ports {
     /// Examines all ports, and attaches the XDP program to those that need it, with this steering and the gateways of
-    /// other shards. At most `most` lcores.
+    /// other shards.
     ///
     /// # Errors
     /// It fails as [`check`] does before anything has changed. Then it fails as [`Nic::attach`], [`dpdk::start`] and
@@ -194,10 +207,10 @@ impl Ports {
         common: &Common,
         steering: &ebpf::Config<'_>,
         neighbors: &[NeighborSpec],
-        most: usize,
+        lcores: Lcores,
     ) -> Result<Self, Failure> {
         offloads::restore_left_off();
-        let looked = look(common, most)?;
+        let looked = look(common, lcores)?;
         looked.found.iter().try_for_each(|found| capability::check_xdp(&found.spec.to_string()))?;
         hugepages::announce(&memory_of(common, &looked));
         let Looked { found, queues, cores, copying, zero_copy } = looked;
@@ -217,7 +230,9 @@ impl Ports {
             })
         })?;
         let pool = if mode == XdpMode::ZeroCopy { zero_copy } else { copying };
-        let steering = &ebpf::Config { frags: has_chains(pool.chunk), ..steering.clone() };
+        let own_ports = lcores.has_own_ports();
+        let udp_ports = if own_ports { u16::try_from(cores.len()).unwrap_or(u16::MAX) } else { 1 };
+        let steering = &ebpf::Config { frags: has_chains(pool.chunk), udp_ports, ..steering.clone() };
         if let Some(why) = &why {
             tracing::info!("copy mode on all xdp: ports: {why}");
         }
@@ -265,7 +280,7 @@ impl Ports {
                         id,
                         spec,
                         environment,
-                        cores.len(),
+                        (cores.len(), own_ports),
                         &pool,
                         ring,
                         &confinement,
@@ -275,7 +290,7 @@ impl Ports {
         }
         let address_bits = devices.iter().filter_map(|spec| spec.pci()).filter_map(pci::address_bits).min();
         let (mtu, roce) = (common.mtu, steering.claim_roce);
-        Ok(Self { sources, cores, pool, address_bits, mtu, environment, confinement, roce })
+        Ok(Self { sources, cores, pool, address_bits, mtu, environment, confinement, own_ports, roce })
     }
 
     /// The interfaces among them.
@@ -284,6 +299,13 @@ impl Ports {
             Source::Nic(nic) => Some(nic),
             Source::Socket(_) | Source::Dpdk(_) => None,
         })
+    }
+
+    /// Makes NICs send packets to the lcore that they are for, where each has a UDP port of its own.
+    pub fn steer_lcores(&self) {
+        if self.own_ports {
+            self.nics().for_each(|nic| nic.steer_lcores(u16::try_from(self.cores.len()).unwrap_or(u16::MAX)));
+        }
     }
 
     /// The devices of DPDK among them.
@@ -322,13 +344,22 @@ impl Ports {
         let umem = self.nics().next().map(|_| Umem::new(pool)).transpose().map_err(Failure::Xdp)?;
         let open = |(id, source): (usize, &Source)| match (source, &umem) {
             (Source::Socket(sockets), _) => {
-                let own = sockets.take(lcore, lcores, options)?;
+                let own = if self.own_ports {
+                    sockets.open_own(lcore, options)?
+                } else {
+                    sockets.take(lcore, lcores, options)?
+                };
                 let mut port = UdpPort::on(PortId(id as u8), own, pool.clone(), options).map_err(Failure::Udp)?;
                 port.share_addresses(&sockets.own);
                 port.follow(sockets.watcher.seen());
                 Ok(AnyPort::from(port))
             }
-            (Source::Nic(nic), Some(umem)) => nic.open(u32::from(lcore), lcores as u32, umem).map(AnyPort::from),
+            (Source::Nic(nic), Some(umem)) => {
+                // There are at most 64 of them.
+                let all = LcorePorts { first: wire::GATEWAY_PORT, lcores: lcores as u16, own: lcore };
+                let own_ports = self.own_ports.then_some(all);
+                nic.open(u32::from(lcore), lcores as u32, own_ports, umem).map(AnyPort::from)
+            }
             (Source::Dpdk(device), _) => device.open_queue(lcore, pool, self.roce).map(AnyPort::from),
             (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
         };
@@ -358,27 +389,6 @@ fn devices(common: &Common) -> impl Iterator<Item = (usize, &DpdkSpec)> {
 
 fn same_device(a: &Found, b: &Found) -> bool {
     a.interface.index == b.interface.index
-}
-
-/// The cores of the lcores: as many as were requested, if every port has a queue for each; else as many as the port
-/// with the fewest queues has queues.
-fn cores(asked: Option<&[usize]>, ports: &[(String, usize)], most: usize) -> Result<Vec<Option<usize>>, Failure> {
-    let fewest = ports.iter().min_by_key(|(_, queues)| *queues);
-    match (asked, fewest) {
-        (Some(cores), Some((name, queues))) if cores.len() > *queues => Err(Failure::Machine(format!(
-            "--lcores names {} cores, and {name} has {queues} receive queues: each lcore needs one of its own. \
-             `ethtool -L \
-             {name} combined {}`, or name {queues} cores",
-            cores.len(),
-            cores.len()
-        ))),
-        (Some(cores), _) => Ok(cores.iter().copied().map(Some).collect()),
-        (None, None) => Ok(vec![None]),
-        (None, Some((_, queues))) => {
-            let existing = CoreList::of_this_process().map_or(1, |cores| cores.iter().count());
-            Ok(vec![None; (*queues).min(existing).min(most).max(1)])
-        }
-    }
 }
 
 /// The arena, with frames that hold the largest packet of any port; with `zero_copy`, as NICs need it.
@@ -488,17 +498,6 @@ mod tests {
 
     fn ports(queues: &[usize]) -> Vec<(String, usize)> {
         queues.iter().enumerate().map(|(i, queues)| (format!("eth{i}"), *queues)).collect()
-    }
-
-    #[test]
-    fn every_lcore_has_a_queue_of_every_port() {
-        assert_eq!(cores(Some(&[2, 3]), &ports(&[4, 2]), 16).unwrap(), [Some(2), Some(3)]);
-        assert_eq!(cores(Some(&[2, 3]), &[], 16).unwrap(), [Some(2), Some(3)]);
-        assert_eq!(cores(None, &[], 16).unwrap(), [None]);
-        assert_eq!(cores(None, &ports(&[1, 8]), 16).unwrap(), [None]);
-        assert_eq!(cores(None, &ports(&[8]), 1).unwrap(), [None]);
-        let complaint = cores(Some(&[0, 1, 2]), &ports(&[4, 2]), 16).unwrap_err().to_string();
-        assert!(complaint.contains("3 cores") && complaint.contains("`ethtool -L eth1 combined 3`"), "{complaint}");
     }
 
     #[test]

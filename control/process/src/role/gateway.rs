@@ -1,6 +1,7 @@
 //! A gateway process: lcores with their gateways, and the registrar's desk on the control thread.
 
 use super::{Polling, Start, board, epoch, secret};
+use crate::assemble::cores::Lcores;
 use crate::assemble::ports::Ports;
 use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::supervise::RoleControl;
@@ -56,13 +57,13 @@ pub fn run(mut config: config::GatewaySettings, settings: RunningSettings) -> Re
     }
     let neighbors = config.neighbors.iter().map(NeighborSpec::resolve).collect::<Result<_, _>>()?;
     let steering = ebpf::Config { neighbors, ..ebpf::Config::new(&config.shards) };
-    let ports = Ports::prepare(&config.common, &steering, &config.neighbors, usize::MAX)?;
+    let ports = Ports::prepare(&config.common, &steering, &config.neighbors, Lcores::UpTo(usize::MAX))?;
     let (to_registrar, inbox) = Inbox::new(REGISTRAR_MAILBOX);
     let (ends, ended) = mpsc::unbounded_channel();
     let roles = GatewayConfig {
         hold: config.hold,
         early: config.early,
-        masters: config::MASTERS,
+        masters: config.max_masters,
         push_rate: config.push_rate,
         interval: config.common.interval,
         ..GatewayConfig::new(config.shards.clone())

@@ -1,8 +1,9 @@
-//! A master process: one lcore with its queue pairs, and a thread that takes applications.
+//! A master process: an lcore with a master for each id, and a thread that takes applications.
 
 use super::{Polling, Start, board, epoch, secret};
+use crate::assemble::cores::Lcores;
 use crate::assemble::ports::Ports;
-use crate::assemble::{LcoreLinks, announce, start_lcores};
+use crate::assemble::{LcoreLinks, Started, StartedApart, announce, start_apart};
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{MasterControl, RoleControl};
 use api::stats::KEY_FINGERPRINT;
@@ -11,11 +12,12 @@ use common::exit::Failure;
 use frame::{Peer, PortId};
 use host::privilege::Thread;
 use lcore::bells::Bells;
+use lcore::together::{Company, Together};
 use link::{ChallengeSecret, NodeConfig};
-use master::{Master, MasterConfig, MasterServer};
+use master::{Master, MasterConfig, MasterServer, MasterStats, ServingCommand};
 use port::Port;
 use rustix::thread::CapabilitySet;
-use serve::board::{DeviceView as _, RoleCounters};
+use serve::board::{DeviceView as _, MasterView, RoleCounters};
 use settings::RunningSettings;
 use settings::domain::speed_of;
 use settings::keyfile;
@@ -34,7 +36,7 @@ const CAPACITY: u32 = 4096;
 /// # Errors
 /// Before it runs it fails as [`ControlSocket::claim`](serve::socket::ControlSocket::claim),
 /// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind), [`ApplicationSocket::bind`], [`Ports::prepare`]
-/// and [`start_lcores`] do. Then it fails as [`supervise::run`](crate::supervise::run) does.
+/// and [`start_apart`] do. Then it fails as [`supervise::run`](crate::supervise::run) does.
 pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), Failure> {
     let start = Start::new(&config.common)?;
     let clock = start.clock;
@@ -47,7 +49,8 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
         ),
     }
     let shards = ShardSet::all(config.common.scale);
-    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
+    let count = config.lcores();
+    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], Lcores::Each(count))?;
     let path = config.common.applications.clone().unwrap_or_default();
     let socket = ApplicationSocket::bind(&path, config.socket_group.as_deref())?;
     let limits = ApplicationLimits {
@@ -57,18 +60,13 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
         extents: u32::try_from(config.quota).unwrap_or(u32::MAX),
     };
     let failed = |error: std::io::Error| Failure::Machine(format!("cannot take applications: {error}"));
-    let (server, mut handles) = ApplicationServer::new(&socket, limits, clock, 1).map_err(failed)?;
-    let Some(handle) = handles.pop() else {
-        return Err(Failure::Internal("no lcore is served".to_owned()));
-    };
-    let bells = Bells::new().map_err(failed)?;
+    let (server, handles) = ApplicationServer::new(&socket, limits, clock, count).map_err(failed)?;
+    let bells = (0..count).map(|_| Bells::new()).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let mbits = ports.devices().next().map(|device| device.stats(clock.now()).link_mbits);
     let speed_class = config.common.ports.first().map_or(SpeedClass::UNKNOWN, |port| speed_of(port, mbits));
     let node = NodeConfig {
         scale: config.common.scale,
         interval: config.common.interval,
-        boot_epoch: epoch()?,
-        challenges: ChallengeSecret::new(secret()?),
         speed_class,
         // Answers go to the port from which a socket sends.
         fixed_port: true,
@@ -77,72 +75,93 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     let (ends, ended) = mpsc::unbounded_channel();
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let common = config.common.clone();
-    // Only the lcore has the keys, so that they are erased when it gets others.
+    // Only the lcores have the keys, so that they are erased when it gets others.
     let (credential, connect_key) = (std::mem::take(&mut config.credential), config.connect_key.take());
-    let (id, clients) = (config.id, config.clients);
-    let seed = secret()?;
-    let handle = Arc::new(handle);
-    let (views, view) = std::sync::mpsc::channel();
-    let make = move |_: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
+    // An application goes to the lcore with the fewest: none gets more than its share of them.
+    let (ids, clients) = (config.ids, config.clients.div_ceil(u16::try_from(count).unwrap_or(1)));
+    // Each lcore is a node and a master of its own.
+    let starts = (0..count).map(|_| Ok((epoch()?, secret()?, secret()?))).collect::<Result<Vec<_>, Failure>>()?;
+    let (starts, handles) = (Arc::new(starts), Arc::new(handles));
+    let company = Company::new(count);
+    // They share the link.
+    let speed_mbit = speed_class.least_mbit().unwrap_or(0) / u32::try_from(count).unwrap_or(1);
+    let make = move |lcore: u16, _: &frame::Pool, ports: &[port::any::AnyPort]| {
+        let place = usize::from(lcore);
+        let (Some((boot_epoch, challenges, seed)), Some(handle)) = (starts.get(place), handles.get(place)) else {
+            return Err(Failure::Internal(format!("lcore {lcore} has no master")));
+        };
+        // The settings were checked: all ids are below 65,536.
+        let id = u16::try_from(ids.first()).unwrap_or(u16::MAX).saturating_add(lcore);
         let mtus = ports.iter().map(|port| common.mtu_of(port.id(), port.mtu()));
         let mtu = mtus.min().unwrap_or_else(|| common.mtu_of_frames());
         let config = MasterConfig {
-            node: NodeConfig { max_ip_packet: mtu, ..node.clone() },
+            node: NodeConfig {
+                max_ip_packet: mtu,
+                boot_epoch: *boot_epoch,
+                challenges: ChallengeSecret::new(*challenges),
+                ..node.clone()
+            },
             credential: credential.clone(),
             connect_key: connect_key.clone(),
-            seed,
+            seed: *seed,
             clients,
             requests: u32::from(clients) * CAPACITY,
             buffers: clients.into(),
             extents: EXTENTS,
-            speed_mbit: speed_class.least_mbit().unwrap_or(0),
+            speed_mbit,
             ..MasterConfig::new(id, gateways.clone())
         };
         let master = Master::new(config, clock.now(), handle.master_events())
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let view = master.stats();
-        // The receiver waits for it.
-        let _ = views.send(view.clone());
-        Ok((MasterServer::new(master, clients, handle.serving_events()), RoleCounters::Master(view)))
+        let server = MasterServer::new(master, clients, handle.serving_events());
+        Ok((Together::new(server, company.clone()), view))
     };
     let links = LcoreLinks { registrar: None, bells: Some(&bells), ended: &ends };
-    let lcores = start_lcores(&ports, config.common.rx_mode, clock, links, make)?;
-    let view = view.recv().map_err(|_| Failure::Internal("the lcore has no view of its master".to_owned()))?;
+    let lcores = start_apart(&ports, config.common.rx_mode, clock, links, make)?;
+    let views: Vec<MasterStats> = lcores.iter().map(|lcore| lcore.counters.0.clone()).collect();
+    let with_counters = |lcore: StartedApart<ServingCommand, MasterStats>| {
+        let (master, handed) = lcore.counters;
+        let counters = RoleCounters::Master(MasterView { master, handed });
+        Started { running: lcore.running, commands: lcore.commands, counters }
+    };
+    let lcores: Vec<_> = lcores.into_iter().map(with_counters).collect();
     announce(&lcores, &ports);
     let port_mtus = port_mtus(&config.common, lcores.iter().map(|lcore| lcore.running.view()));
     let addresses: Vec<String> = config.gateways.iter().map(SocketAddr::to_string).collect();
     tracing::info!(
-        "\"{}\": master {id}, gateways {}, applications at {}, control socket {}",
+        "\"{}\": {}, gateways {}, applications at {}, control socket {}",
         config.common.name,
+        if count == 1 { format!("master {ids}") } else { format!("masters {ids}, an lcore each") },
         addresses.join(", "),
         path.display(),
         start.socket.path().display()
     );
     let board = board("master", &config.common, clock, &lcores);
     board.settings.insert("gateway", addresses.join(" "));
-    board.settings.insert("id", id.to_string());
+    board.settings.insert("id", ids.to_string());
     board.settings.insert("socket", path.display().to_string());
     board.settings.insert("link_speed", speed_class.to_string());
     if let Some(fingerprints) = fingerprints {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
     }
-    let Some(commands) = lcores.first().map(|lcore| lcore.commands.clone()) else {
-        return Err(Failure::Internal("a master has no lcore".to_owned()));
-    };
+    let commands: Vec<_> = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let (register, stopper) = (server.register().clone(), server.stopper());
-    let (confinement, to_lcore) = (ports.confinement.clone(), commands.clone());
+    let confinement = ports.confinement.clone();
+    let served: Vec<LcoreEnds> =
+        bells.into_iter().zip(&commands).map(|(bells, to)| LcoreEnds { bells, commands: to.clone() }).collect();
     let serve = move || {
         if let Err(failure) = confinement.enter(Thread::Applications, CapabilitySet::empty()) {
             return tracing::error!("no application is served: {failure}");
         }
-        server.run(&[LcoreEnds { bells, commands: to_lcore }]);
+        server.run(&served);
     };
     let thread = std::thread::Builder::new().name("applications".to_owned()).spawn(serve).map_err(failed)?;
-    let role = RoleControl::Master(Box::new(MasterControl::new(commands, (stopper, thread), register, view)));
+    let role = RoleControl::Master(Box::new(MasterControl::new(commands, (stopper, thread), register, views)));
     let reports = mpsc::channel(1).1;
     let polling = Polling { start, ports, lcores, ended, board, role, reports, port_mtus };
     polling.supervise(&config.common, settings)
 }
 
-/// The most extents of all applications: 2 TiB.
+/// The most extents of all applications of an lcore: 2 TiB.
 const EXTENTS: u32 = 1 << 20;

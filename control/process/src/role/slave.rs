@@ -1,6 +1,7 @@
 //! A slave process: one lcore with a farm of one or more ids.
 
 use super::{Polling, Start, board, epoch, secret};
+use crate::assemble::cores::Lcores;
 use crate::assemble::ports::Ports;
 use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::lend::{self, Lending, Mapped};
@@ -46,7 +47,7 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
     }
     let shards = ShardSet::all(config.common.scale);
     lend::announce(config.lending.as_ref());
-    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], 1)?;
+    let ports = Ports::prepare(&config.common, &ebpf::Config::new(&shards), &[], Lcores::UpTo(1))?;
     let node_of_memory = placement::arena_node(ports.nics().map(|nic| nic.name()));
     let map = |lending: &LendingSettings| Mapped::new(lending, node_of_memory, &ports.confinement);
     let mapped = config.lending.as_ref().map(map).transpose()?;

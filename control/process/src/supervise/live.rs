@@ -100,7 +100,7 @@ impl LiveTargets<'_> {
         match (&mut *self.role, keys) {
             (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
             (RoleControl::Master(master), Keys::Node(credential)) => {
-                master.tell(master::MasterCommand::SetCredential(credential));
+                master.tell(|| master::MasterCommand::SetCredential(credential.clone()));
             }
             (RoleControl::Slave(farm), Keys::Node(credential)) => {
                 farm.tell(&slave::FarmCommand::SetCredential(credential));

@@ -13,7 +13,7 @@ pub enum RoleControl {
     Gateway(Box<RegistrarDesk>),
     /// The mailboxes of a slave's lcores, and what it lends.
     Slave(Box<FarmControl>),
-    /// A master's mailbox, and the thread that takes its applications.
+    /// The mailboxes of a master's lcores, and the thread that takes its applications.
     Master(Box<MasterControl>),
     /// A disk's mailbox, and the thread that connects to its master.
     Disk(Box<DiskControl>),
@@ -72,7 +72,7 @@ impl RoleControl {
             Self::Disk(_) => true,
             Self::Master(master) => {
                 if let Some(&mtu) = mtus.iter().min() {
-                    master.tell(master::MasterCommand::SetMtu(mtu));
+                    master.tell(|| master::MasterCommand::SetMtu(mtu));
                 }
                 true
             }

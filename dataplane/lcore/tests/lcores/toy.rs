@@ -73,7 +73,10 @@ impl Port for ToyPort {
         {
             let bytes = wire.to_port.pop_front().unwrap();
             assert!(frame.append(&bytes));
-            let peer = Peer::socket(self.id, "192.0.2.1:9".parse().unwrap());
+            let mut peer = Peer::socket(self.id, "192.0.2.1:9".parse().unwrap());
+            if let [FOR_LCORE, lcore, ..] = bytes[..] {
+                peer.lcore = lcore;
+            }
             burst.push(Datagram::new(frame, peer, Class::Up, 1)).unwrap();
         }
         if let Some(fd) = self.readable.as_ref().filter(|_| wire.to_port.is_empty()) {
@@ -143,6 +146,9 @@ pub(crate) enum Order {
     Drain,
     Panic,
 }
+
+/// A toy port takes datagrams with this first byte for those of another lcore, and the second byte for [`Peer::lcore`].
+pub(crate) const FOR_LCORE: u8 = b'>';
 
 /// A toy role takes datagrams with this first byte for link control.
 pub(crate) const LINK: u8 = b'L';

@@ -5,6 +5,7 @@ use super::cause;
 use super::environment::{Environment, register_thread};
 use super::plugin::LoadedPlugin;
 use super::watched::Watched;
+use crate::claims::LcorePorts;
 use crate::lock::lock;
 use crate::vlans::Vlans;
 use crate::watch::Seen;
@@ -32,6 +33,8 @@ pub struct DeviceConfig {
     pub devargs: String,
     /// Queue pairs: one for each lcore.
     pub lcores: u16,
+    /// Whether each lcore has a UDP port of its own, in a row from the usual one on.
+    pub own_ports: bool,
     /// The link's MTU; `None` does not change the device's MTU.
     pub mtu: Option<u16>,
     /// Bytes of a chunk of the arenas.
@@ -68,6 +71,8 @@ pub enum Spread {
     One,
     /// By rules for the lane.
     Lanes,
+    /// By rules for the UDP ports of the lcores.
+    Ports,
     /// By a hash over addresses and UDP ports.
     Rss,
     /// In a way that only the driver knows.
@@ -79,6 +84,7 @@ impl std::fmt::Display for Spread {
         f.write_str(match self {
             Self::One => "1 queue",
             Self::Lanes => "lanes steered by rte_flow",
+            Self::Ports => "UDP ports of lcores steered by rte_flow",
             Self::Rss => "lanes spread by RSS",
             Self::Driver => "spread by its driver",
         })
@@ -348,18 +354,30 @@ impl Device {
         })
     }
 
-    /// Steers lanes to lcores if the NIC can do that.
+    /// The UDP ports of the lcores, for the lcore that has this queue, if each has one of its own.
+    pub(super) fn lcore_ports(&self, own: u16) -> Option<LcorePorts> {
+        let lcores = self.config.lcores;
+        self.config.own_ports.then_some(LcorePorts { first: wire::GATEWAY_PORT, lcores, own })
+    }
+
+    /// Steers lanes, or the UDP ports of lcores, to lcores if the NIC can do that.
     fn steer(&self) -> Spread {
         let queues = self.setup.queues;
         if queues < 2 {
             return Spread::One;
         }
-        let values = queues.next_power_of_two().min(wire::LANES);
-        // SAFETY: a started device.
-        let steered = self.call(move |plugin, id, text| unsafe {
-            (plugin.steer_lanes)(id, wire::GATEWAY_PORT, values, queues, text)
+        let own_ports = self.config.own_ports;
+        let steered = self.call(move |plugin, id, text| {
+            if own_ports {
+                // SAFETY: a started device.
+                return unsafe { (plugin.steer_ports)(id, wire::GATEWAY_PORT, queues, text) };
+            }
+            let values = queues.next_power_of_two().min(wire::LANES);
+            // SAFETY: a started device.
+            unsafe { (plugin.steer_lanes)(id, wire::GATEWAY_PORT, values, queues, text) }
         });
         match steered {
+            Ok(()) if own_ports => Spread::Ports,
             Ok(()) => Spread::Lanes,
             Err(error) => {
                 tracing::debug!("{error}");
@@ -489,7 +507,7 @@ mod tests {
 
     fn config() -> DeviceConfig {
         let name = "0000:01:00.0".to_owned();
-        DeviceConfig { devargs: name.clone(), name, lcores: 2, mtu: None, chunk: 4096, ring: 1024 }
+        DeviceConfig { devargs: name.clone(), name, lcores: 2, own_ports: false, mtu: None, chunk: 4096, ring: 1024 }
     }
 
     fn info() -> port_abi::Device {

@@ -11,6 +11,7 @@ use super::watched::Watched;
 use crate::Port;
 use crate::addresses::{AddressReaders, Addresses};
 use crate::ahead;
+use crate::claims::Claims;
 use crate::headers::{self, Fill, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
@@ -119,6 +120,7 @@ pub struct DpdkPort {
     description: String,
     mtu: u16,
     fill: Fill,
+    claims: Claims,
     addresses: Addresses,
     vlans: Arc<Vlans>,
     host: HostQueue,
@@ -145,7 +147,8 @@ impl DpdkPort {
         let opened = device.open_queue(id, number, pool)?;
         let mut lent = Lent::new(pool.clone());
         opened.given.iter().for_each(|chunk| lent.note(*chunk));
-        let addresses = host.addresses(wire::GATEWAY_PORT);
+        let claims = Claims { roce: false, lcores: device.lcore_ports(number) };
+        let addresses = host.addresses(claims.lcores.map_or(wire::GATEWAY_PORT, |ports| ports.udp_port()));
         let vlans = Arc::new(host.config().vlans.clone());
         let (rx, tx) = device.rings();
         let way = if device.copies() { "by copies, as its driver has memory of its own" } else { "in place" };
@@ -168,8 +171,9 @@ impl DpdkPort {
             description,
             mtu: device.mtu(),
             fill: if device.fills_checksums() { Fill::Nic } else { Fill::Software },
-            verified: addresses.readers(id, Verify::Nic, &vlans, false),
-            unverified: addresses.readers(id, Verify::Software, &vlans, false),
+            verified: addresses.readers(id, Verify::Nic, &vlans, &claims),
+            unverified: addresses.readers(id, Verify::Software, &vlans, &claims),
+            claims,
             addresses,
             vlans,
             host: host.queue(),
@@ -190,8 +194,9 @@ impl DpdkPort {
 
     /// From now on the port takes RoCEv2 beside its own UDP port: datagrams of [`Peer::ROCE`].
     pub fn claim_roce(&mut self) {
-        self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, true);
-        self.unverified = self.addresses.readers(self.id, Verify::Software, &self.vlans, true);
+        self.claims.roce = true;
+        self.verified = self.addresses.readers(self.id, Verify::Nic, &self.vlans, &self.claims);
+        self.unverified = self.addresses.readers(self.id, Verify::Software, &self.vlans, &self.claims);
     }
 
     /// Whether the device is started and not closed.

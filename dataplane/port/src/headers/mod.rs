@@ -1,5 +1,6 @@
 //! Ethernet to UDP headers of a raw port: read on receive, written in place on transmit.
 
+use crate::claims::{Claims, LcorePorts};
 use crate::source::{Filter, is_card, is_host4};
 use crate::vlans::Vlans;
 use frame::{Burst, Class, Datagram, Frame, Note, Peer, PortId, Sender, Vlan};
@@ -118,6 +119,8 @@ pub struct Reader {
     number: u8,
     /// Reads packets to the RoCEv2 port, if that is claimed. It is used last, so that other packets cost nothing more.
     roce: Option<Box<Self>>,
+    /// Read packets to the UDP ports of other lcores, by lcore, if there are some; they are used as late.
+    others: Option<Box<(LcorePorts, Vec<Self>)>>,
 }
 
 /// The part of [`Filter`] for a usual packet, in a form that takes few instructions.
@@ -303,7 +306,7 @@ impl Reader {
         let quick = Quick { refuses: 0, mac, ip: u32::from_ne_bytes(local.ip), has_more: false, no_port };
         let filter = Filter::new(&Arc::new(Vlans::UNTAGGED), &[local.ip]);
         let last = Last::nobody(port);
-        Self { port, local: *local, verify, ours, filter, quick, last, number: 0, roce: None }
+        Self { port, local: *local, verify, ours, filter, quick, last, number: 0, roce: None, others: None }
     }
 
     /// The same with another filter.
@@ -331,6 +334,30 @@ impl Reader {
         let reader = reader.of_address(self.number | Peer::ROCE);
         self.roce = Some(Box::new(reader));
         self
+    }
+
+    /// Accepts packets to the UDP ports of other lcores as well, with the number of the lcore in [`Peer::lcore`].
+    #[must_use]
+    fn claiming_others(mut self, ports: LcorePorts) -> Self {
+        let reader = |lcore: u16| {
+            let local = Local { udp_port: ports.first.wrapping_add(lcore), ..self.local };
+            let mut reader = Self::new(self.port, &local, self.verify).filtering(&self.filter).of_address(self.number);
+            // At most 64 lcores hand over to each other.
+            reader.last.common.lcore = lcore as u8 + 1;
+            reader
+        };
+        self.others = Some(Box::new((ports, (0..ports.lcores.min(254)).map(reader).collect())));
+        self
+    }
+
+    /// Accepts what is claimed as well.
+    #[must_use]
+    pub fn claiming(self, claims: &Claims) -> Self {
+        let this = if claims.roce { self.claiming_roce() } else { self };
+        match claims.lcores {
+            Some(ports) if ports.lcores > 1 => this.claiming_others(ports),
+            _ => this,
+        }
     }
 
     /// Reads the headers of a received frame, removes them, and adds the datagram to a burst. Returns the bytes of its
@@ -386,6 +413,11 @@ impl Reader {
     #[inline(never)]
     fn unusual_into(&mut self, frame: Frame, burst: &mut Burst) -> Result<usize, Refused> {
         self.forget();
+        if let Some((ports, readers)) = self.others.as_deref_mut()
+            && let Some(reader) = ports.other_of(frame.data()).and_then(|lcore| readers.get_mut(usize::from(lcore)))
+        {
+            return reader.receive_into(frame, burst);
+        }
         let claims = self.roce.is_some();
         let frame = match &mut self.roce {
             None => frame,
@@ -396,6 +428,7 @@ impl Reader {
         };
         let mut datagram = receive_any(frame, self.port, &self.local, self.verify, &self.filter, claims)?;
         datagram.peer.local |= self.number;
+        datagram.peer.lcore = self.last.common.lcore;
         let len = datagram.frame.len();
         let _ = burst.push(datagram);
         Ok(len)

@@ -131,6 +131,51 @@ fn roce_is_taken_once_it_is_claimed_and_its_headers_stay_readable() {
 }
 
 #[test]
+fn packets_of_other_lcores_are_marked_and_checked_as_all_are() {
+    let pool = Pool::new(PoolConfig { frames: 16, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
+    let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 10_000 };
+    let there = Local { mac: [2, 0, 0, 0, 0, 2], ip: [192, 0, 2, 2], udp_port: 5 };
+    let ports = LcorePorts { first: 9999, lcores: 3, own: 1 };
+    let mut reader = Reader::new(PortId(4), &here, Verify::Software).of_address(3).filtering(&any(&here));
+    reader = reader.claiming(&Claims { roce: false, lcores: Some(ports) });
+    let sent = |vlan: Vlan, udp_port: u16| {
+        let mut frame = pool.alloc().unwrap();
+        assert!(frame.append(b"some payload"));
+        let peer = Peer::ipv4(PortId(0), here.ip, udp_port, vlan, here.mac);
+        let mut datagram = Datagram { ce: true, ..Datagram::new(frame, peer, Class::Down, 1) };
+        write(&mut datagram, &there).unwrap();
+        datagram.frame
+    };
+    let mut burst = Burst::new();
+    for vlan in [Vlan::UNTAGGED, Vlan::tagged(9)] {
+        // In any order, so that each follows each.
+        let to = [9999, 10_000, 10_001, 10_000, 9999, 10_001, 10_001, 9999];
+        for udp_port in to {
+            assert_eq!(reader.receive_into(sent(vlan, udp_port), &mut burst), Ok(12));
+            assert_eq!(reader.receive_into(sent(vlan, 9998), &mut burst), Err(Refused::NotOurs));
+            assert_eq!(reader.receive_into(sent(vlan, 10_002), &mut burst), Err(Refused::NotOurs));
+        }
+        let lcores: Vec<u8> = (0..burst.len()).map(|number| burst.source(number).lcore).collect();
+        assert_eq!(lcores, [1, 0, 3, 0, 1, 3, 3, 1]);
+        for datagram in burst.drain() {
+            let mut unmarked = datagram.peer;
+            unmarked.lcore = 0;
+            let mut expected = Peer::ipv4(PortId(4), there.ip, there.udp_port, vlan, there.mac);
+            expected.local = 3;
+            assert_eq!((unmarked, datagram.ce, datagram.frame.data()), (expected, true, &b"some payload"[..]));
+        }
+        let mut wrong = sent(vlan, 9999);
+        *wrong.data_mut().last_mut().unwrap() ^= 1;
+        assert_eq!(reader.receive_into(wrong, &mut burst), Err(Refused::Checksum));
+    }
+    // One lcore claims nothing.
+    let mut alone = Reader::new(PortId(4), &here, Verify::Software).filtering(&any(&here));
+    alone = alone.claiming(&Claims { roce: false, lcores: Some(LcorePorts { first: 10_000, lcores: 1, own: 0 }) });
+    assert_eq!(alone.receive_into(sent(Vlan::UNTAGGED, 9999), &mut burst), Err(Refused::NotOurs));
+    assert_eq!((burst.len(), pool.in_use()), (0, 0));
+}
+
+#[test]
 fn usual_and_unusual_packets_stand_in_a_burst_as_they_are_received_alone() {
     let pool = Pool::new(PoolConfig { frames: 8, hugepages: Hugepages::Never, ..PoolConfig::default() }).unwrap();
     let here = Local { mac: [2, 0, 0, 0, 0, 1], ip: [192, 0, 2, 1], udp_port: 9999 };

@@ -11,6 +11,7 @@
 //! | `mode` | zero-copy or copy: requested, and obtained |
 //! | `probe` | whether a driver has zero-copy |
 //! | `offload` | receive offloads of a NIC that hide or change packets for XDP |
+//! | `flow_rules` | packets to a UDP port come to one queue |
 //! | `ledger` | which frames the kernel has, and getting them back |
 //! | `places` | where frames are in the UMEM |
 //! | `chain` | packets that come in several descriptors |
@@ -26,6 +27,7 @@ mod chain;
 mod config;
 mod counters;
 mod error;
+mod flow_rules;
 mod interface;
 mod kick;
 mod ledger;
@@ -43,6 +45,7 @@ mod umem;
 pub use config::XdpConfig;
 pub use counters::XdpCounters;
 pub use error::{NotEthernet, XdpError};
+pub use flow_rules::FlowRules;
 pub use interface::Interface;
 pub use mode::BoundMode;
 pub(crate) use number::rx_queues_of;

@@ -219,7 +219,7 @@ impl Device {
 ///
 /// # Safety
 /// The command does not make the kernel write past the end of the words.
-unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io::Result<()> {
+pub(super) unsafe fn ethtool(socket: BorrowedFd<'_>, ifname: &str, words: &mut [u32]) -> io::Result<()> {
     let mut request = request(ifname.as_bytes());
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
     // SAFETY: the call reads the name; the caller guarantees that it reads and writes behind `ifru_data` only inside

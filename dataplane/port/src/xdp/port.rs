@@ -6,6 +6,7 @@
 
 use crate::addresses::{AddressReaders, Addresses};
 use crate::ahead;
+use crate::claims::{Claims, LcorePorts};
 use crate::headers::{self, Refused, Verify};
 use crate::neighbour::Neighbours;
 use crate::raw::{self, RawCounters as _};
@@ -70,8 +71,8 @@ pub struct XdpPort {
     mtu: u16,
     mode: BoundMode,
     readers: AddressReaders,
-    /// Whether the readers accept RoCEv2.
-    roce: bool,
+    /// What the readers accept beside packets to the own UDP port.
+    claims: Claims,
     /// `None` once the interface has vanished.
     device: Option<Device>,
     /// The descriptor to wait on once the interface has vanished: it never becomes readable.
@@ -136,8 +137,8 @@ impl XdpPort {
             silence,
             link: Link::Up,
             seen: None,
-            readers: addresses.readers(id, Verify::Software, &config.vlans, false),
-            roce: false,
+            readers: addresses.readers(id, Verify::Software, &config.vlans, &Claims::default()),
+            claims: Claims::default(),
             addresses,
             neighbours: None,
             pool,
@@ -183,21 +184,32 @@ impl XdpPort {
     /// those of [`XdpConfig`].
     pub fn follow(&mut self, seen: &Arc<Seen>) {
         self.addresses = seen.addresses(self.config.local.udp_port);
-        self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, self.roce);
+        self.renew_readers();
         self.seen = Some(Arc::clone(seen));
     }
 
     /// Receives RoCEv2, too, with [`Peer::ROCE`] in [`Peer::local`]; the XDP program must claim it as well.
     pub fn claim_roce(&mut self) {
-        self.roce = true;
-        self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, true);
+        self.claims.roce = true;
+        self.renew_readers();
+    }
+
+    /// Receives packets to the UDP ports of other lcores, too, with their number in [`Peer::lcore`]; the XDP program
+    /// must take them as well. The own UDP port stands in [`XdpConfig::local`].
+    pub fn claim_others(&mut self, ports: LcorePorts) {
+        self.claims.lcores = Some(ports);
+        self.renew_readers();
+    }
+
+    fn renew_readers(&mut self) {
+        self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, &self.claims);
     }
 
     /// Takes over changed addresses.
     #[inline]
     fn refresh_addresses(&mut self) {
         if self.addresses.refresh() {
-            self.readers = self.addresses.readers(self.id, Verify::Software, &self.config.vlans, self.roce);
+            self.renew_readers();
         }
     }
 

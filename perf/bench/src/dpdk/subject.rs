@@ -86,7 +86,8 @@ impl Subject {
 
 fn open(environment: &Environment, devargs: &str, local: &Local, chunk: u32) -> anyhow::Result<(Device, Host)> {
     let name = devargs.split(',').next().unwrap_or(devargs).to_owned();
-    let config = DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, mtu: None, chunk, ring: RING };
+    let config =
+        DeviceConfig { name, devargs: devargs.to_owned(), lcores: 1, own_ports: false, mtu: None, chunk, ring: RING };
     let device = Device::open(environment, config)?;
     let addresses = vec![Ipv4Net::new(local.ip, 8)?];
     let host = Host::new(HostConfig {

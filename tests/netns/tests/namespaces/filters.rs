@@ -8,6 +8,7 @@ use ebpf::{Config, Steer, Verdict};
 use frame::{Burst, Hugepages, Peer, Pool, PoolConfig, PortId, Vlan};
 use packet::*;
 use port::addresses::Addresses;
+use port::claims::Claims;
 use port::headers::{Refused, Verify};
 use port::vlans::Vlans;
 use proptest::prelude::*;
@@ -56,7 +57,7 @@ impl Judges {
 
     /// The verdicts of a port's queue on packets, one after the other.
     fn parse(&self, packets: &[&[u8]]) -> Vec<Result<Peer, Refused>> {
-        let mut readers = self.addresses.readers(PortId(0), Verify::Software, &self.vlans, true);
+        let mut readers = self.addresses.readers(PortId(0), Verify::Software, &self.vlans, &Claims::ROCE);
         let mut burst = Burst::new();
         let mut judge = |packet: &&[u8]| {
             let mut frame = self.pool.alloc().unwrap();

@@ -17,6 +17,7 @@ mod interfaces;
 mod jumbo;
 mod losses;
 mod machine_changes;
+mod master_lcores;
 mod neighbours;
 mod privileges;
 mod qp;

@@ -1,6 +1,7 @@
 //! What must hold, and proofs that it does not hold with a fault.
 
 use super::bell::ModelBell;
+use super::queue::Queue;
 use super::{sound, unfenced};
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +101,31 @@ fn two_senders() {
     assert_eq!(got, [0, 1]);
 }
 
+/// A second queue beside the mailbox, whose senders announce what they put there: `lcore::handover`.
+macro_rules! second_queue {
+    ($ends:ident) => {{
+        let (sender, mut receiver, bell) = $ends::mailbox(1, true);
+        let beside = Arc::new(Queue::new(1));
+        let (announcer, given) = (sender.announcer(), Arc::clone(&beside));
+        let handing = thread::spawn(move || {
+            assert!(given.push(7).is_ok());
+            announcer.announce();
+        });
+        while beside.pop() != Some(7) {
+            // The order of steps is that of `lcore::wait`: the last poll looks into the second queue, too.
+            if receiver.arm() {
+                if let Some(got) = beside.pop() {
+                    assert_eq!(got, 7);
+                    break;
+                }
+                bell.sleep();
+            }
+            receiver.disarm();
+        }
+        handing.join().unwrap();
+    }};
+}
+
 /// A waker, as `LcoreHandle::stop` uses it: the order is outside the mailbox, and the bell rings without a message.
 fn waker() {
     let (sender, mut receiver, bell) = on_sound::mailbox(1, true);
@@ -137,6 +163,22 @@ fn two_senders_wake_one_receiver() {
 #[test]
 fn a_ring_without_a_message_ends_sleep() {
     model(waker);
+}
+
+#[test]
+fn what_is_announced_beside_the_mailbox_wakes_its_receiver() {
+    model(|| second_queue!(on_sound));
+}
+
+#[test]
+#[ignore = "must fail: another test runs it"]
+fn faulty_second_queue_without_fences() {
+    model(|| second_queue!(on_unfenced));
+}
+
+#[test]
+fn without_the_fences_what_is_announced_is_missed() {
+    assert_sleeps_for_ever("loom::protocol::faulty_second_queue_without_fences");
 }
 
 #[test]
