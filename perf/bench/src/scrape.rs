@@ -61,8 +61,7 @@ impl Subject {
             tell.send(Arc::clone(lcore.role().counters()))?;
             Ok(lcore)
         };
-        let starting =
-            start::<_, _, anyhow::Error>(config, build, || {}).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let starting = start::<_, anyhow::Error>(config, build, || {}).map_err(|error| anyhow::anyhow!("{error}"))?;
         let running = starting.wait().map_err(|error| anyhow::anyhow!("{error}"))?;
         let counters: Arc<GatewayCounters> = told.recv()?;
         let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Gateway(Arc::clone(&counters)));
