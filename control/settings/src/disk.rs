@@ -50,7 +50,7 @@ impl DiskSettings {
         }
         let size = args.size.ok_or_else(|| missing(RoleName::Disk, "size", "--size 8G", "how large the disk is"));
         let size = faults.take(size).map(|size| {
-            if size.0 == 0 || size.0 % BLOCK != 0 || size.0 > LARGEST {
+            if size.0 == 0 || !size.0.is_multiple_of(BLOCK) || size.0 > LARGEST {
                 faults.add(wrong("size", format!("{size}: choose a multiple of 4K, at most 64T")));
             }
             size.0
@@ -64,7 +64,7 @@ impl DiskSettings {
             let text = format!("{group}: tcp:{address} has no file that a group could use: leave it out");
             faults.add(wrong("listen-group", text));
         }
-        if !BUFFERS.contains(&args.buffers.0) || args.buffers.0 % BLOCK != 0 {
+        if !BUFFERS.contains(&args.buffers.0) || !args.buffers.0.is_multiple_of(BLOCK) {
             faults.add(wrong("buffers", format!("{}: choose a multiple of 4K from 2M to 16G", args.buffers)));
         }
         if args.connections == 0 {

@@ -126,8 +126,8 @@ impl Flight {
 
     /// Blocks of which it writes every byte.
     fn whole(&self) -> Range<u32> {
-        let starts_inside = self.of.from % BLOCK != 0 && !self.fills_first;
-        let ends_inside = self.of.to % BLOCK != 0 && !self.fills_last;
+        let starts_inside = !self.of.from.is_multiple_of(BLOCK) && !self.fills_first;
+        let ends_inside = !self.of.to.is_multiple_of(BLOCK) && !self.fills_last;
         let (from, to) = (self.first + u32::from(starts_inside), self.last + 1 - u32::from(ends_inside));
         from..to.max(from)
     }
@@ -190,7 +190,7 @@ impl Slot {
     pub(crate) fn start(&mut self, write: Waiting) -> Verdict {
         let start = |start| Verdict::Start(start);
         let (first, last) = (write.from / BLOCK, write.to.saturating_sub(1).max(write.from) / BLOCK);
-        let parts = [(write.from % BLOCK != 0, first), (write.to % BLOCK != 0, last)];
+        let parts = [(!write.from.is_multiple_of(BLOCK), first), (!write.to.is_multiple_of(BLOCK), last)];
         if write.kind == WriteKind::Zeros && !self.present.get(first) && !self.lost.get(first) {
             return start(WriteStart::Done);
         }

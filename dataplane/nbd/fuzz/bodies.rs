@@ -62,7 +62,7 @@ pub fn request(input: &[u8]) {
             };
             if !matches!(operation, NbdOperation::Disconnect | NbdOperation::Flush) {
                 assert!(head.len > 0 && head.offset + u64::from(head.len) <= export.size);
-                assert!(head.len % 512 == 0 && head.offset % 512 == 0);
+                assert!(head.len.is_multiple_of(512) && head.offset.is_multiple_of(512));
             }
             assert_eq!(head.payload() > 0, operation == NbdOperation::Write);
         }

@@ -136,7 +136,7 @@ impl RequestHead {
         if writes && export.is_read_only {
             return Err(NbdError::NotPermitted);
         }
-        let is_odd = len == 0 || len % export.least != 0 || offset % u64::from(export.least) != 0;
+        let is_odd = len == 0 || !len.is_multiple_of(export.least) || !offset.is_multiple_of(export.least.into());
         if is_odd {
             return Err(NbdError::Invalid);
         }

@@ -8,6 +8,7 @@ use lcore::{Clock, RxMode};
 use nbd::Export;
 use pages::local::{LocalOptions, LocalServer};
 use pages::{Client, ClientOptions};
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,18 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether a program is there that `scripts/setup.sh` installs. With `GVM_TESTS=require` it must be.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let is_required = std::env::var("GVM_TESTS").as_deref() == Ok("require");
+    assert!(is_there || !is_required, "GVM_TESTS=require, but `{program}` is not installed: scripts/setup.sh");
+    if !is_there {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: `{program}` is not installed");
+    }
+    is_there
 }
 
 /// A folder of its own for a test; gone at the end.

@@ -174,3 +174,44 @@ fn several_clients_do_not_see_each_other() {
     let mut batch = vec![Work::read(mine, 0, two.buffer(8).unwrap())];
     assert!(matches!(one.post(&mut batch), Err(PagesError::ForeignBuffer)) && batch.len() == 1);
 }
+
+#[test]
+fn an_event_loop_asks_without_waiting() {
+    let (_folder, server, mut client) = pair(&options());
+    let first = client.ask_allocate(2, false).unwrap();
+    let refused = client.ask_allocate(1_000_000, false).unwrap();
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        assert!(client.arm().unwrap());
+        poll(&mut [PollFd::new(&client, PollFlags::IN)], None).unwrap();
+        client.poll(&mut Vec::new()).unwrap();
+        answers.extend(client.answers());
+    }
+    assert_eq!(answers[0].question, first);
+    let extents = answers[0].extents.as_ref().unwrap().clone();
+    assert_eq!(extents.len(), 2);
+    assert_eq!(answers[1].question, refused);
+    assert!(matches!(answers[1].extents, Err(PagesError::Refused { reason: RefusedFor::COUNT, .. })));
+    client.ask_free(&extents[..1]).unwrap();
+    // The server reads in order, so it has freed them before it answers this.
+    assert_eq!(client.state().unwrap().extents, 1);
+    // A part of a buffer.
+    let mut buffer = filled(&client, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9]);
+    let mut batch = vec![Work::write(extents[1], 8, buffer).with_part(8, 99)];
+    assert_eq!((batch[0].tag(), batch[0].extent()), (0, extents[1]));
+    client.post(&mut batch).unwrap();
+    buffer = ended(&mut client, 1).remove(0).buffer;
+    client.post(&mut vec![Work::read(extents[1], 0, buffer)]).unwrap();
+    assert_eq!(ended(&mut client, 1)[0].buffer.to_vec(), [[0; 8], [9; 8]].concat());
+    // Open questions end with the server.
+    server.delay(Duration::from_millis(1));
+    drop(server);
+    let _ = client.ask_allocate(1, false);
+    let answers = loop {
+        let answers = client.answers();
+        if !answers.is_empty() || client.ask_free(&[]).is_err() || client.ask_allocate(1, false).is_err() {
+            break answers;
+        }
+    };
+    assert!(answers.iter().all(|answer| matches!(answer.extents, Err(PagesError::ServerGone))));
+}
