@@ -52,14 +52,14 @@ pub enum RoleCounters {
     /// A slave, or a farm.
     Farm(FarmView),
     /// A master.
-    Master(MasterView),
+    Master(ServedMaster),
     /// A disk.
     Disk(DiskStats),
 }
 
 /// A master, seen from outside.
 #[derive(Clone)]
-pub struct MasterView {
+pub struct ServedMaster {
     /// Its counters.
     pub master: MasterStats,
     /// What its lcore received for others, or others for it.
@@ -92,7 +92,7 @@ impl RoleCounters {
         match self {
             Self::Gateway(gateway) => vec![("down", &gateway.down), ("up", &gateway.up), ("flush", &gateway.flush)],
             Self::Farm(farm) => farm.sets(),
-            Self::Master(MasterView { master, handed }) => {
+            Self::Master(ServedMaster { master, handed }) => {
                 let MasterStats { counters, loans, transport, records, .. } = master;
                 vec![
                     ("master", &**counters),

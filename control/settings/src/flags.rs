@@ -210,8 +210,8 @@ pub struct MasterArgs {
     /// A gateway to register with: ADDR or ADDR:PORT. Give every gateway of the cluster, of all shards
     #[arg(long = "gateway", value_name = "ADDR[:PORT]")]
     pub gateways: Vec<String>,
-    /// Master id; no two masters of a cluster have the same. Ids in a row, as 1-8, give the process as many lcores: each
-    /// has an id, and a UDP port: that of --port and the ones after it
+    /// Master id; no two masters of a cluster have the same. Ids in a row, as 1-8, give the process as many lcores:
+    /// each has an id, and a UDP port: that of --port and the ones after it
     #[arg(long, value_name = "ID[-LAST]")]
     pub id: Option<IdRange>,
     /// Unix socket on which applications ask for memory [default: NAME.pages beside the control sockets]

@@ -45,8 +45,8 @@ enum Content {
 /// first.
 ///
 /// # Errors
-/// It fails as [`keyfile::read`] does. The error is [`Failure::Setting`] when a file does not have the keys of all these
-/// nodes, and [`Failure::Usage`] when there are more than two files.
+/// It fails as [`keyfile::read`] does. The error is [`Failure::Setting`] when a file does not have the keys of all
+/// these nodes, and [`Failure::Usage`] when there are more than two files.
 pub(crate) fn credential(paths: &[PathBuf], role: Role, ids: IdRange) -> Result<Credential, Failure> {
     let mut rings: Vec<(NodeId, Vec<NodeKey>)> =
         ids.iter().map(|id| (NodeId { role, id }, Vec::with_capacity(MAX_KEYS))).collect();

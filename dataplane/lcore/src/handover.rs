@@ -6,8 +6,8 @@
 //! what others put into its own ring to the bursts, so that the role sees no difference.
 //!
 //! The slots of a ring are made at the start. They go round through two bounded lock-free queues, as those of
-//! [`crate::tap`] do. If a ring has no empty slot, the datagram is dropped and counted: an lcore never waits for another
-//! one. An lcore that sleeps is woken through its mailbox ([`Announcer`]).
+//! [`crate::tap`] do. If a ring has no empty slot, the datagram is dropped and counted: an lcore never waits for
+//! another one. An lcore that sleeps is woken through its mailbox ([`Announcer`]).
 
 use crate::mailbox::Announcer;
 use crossbeam_queue::ArrayQueue;

@@ -1,7 +1,7 @@
 //! Roles that end together: an lcore whose role has drained goes on polling until those of all lcores have.
 //!
-//! Lcores that hand over to each other need this ([`crate::handover`]): the first one that ended would take with it what
-//! arrives on its queue for the others, and those could not drain any more.
+//! Lcores that hand over to each other need this ([`crate::handover`]): the first one that ended would take with it
+//! what arrives on its queue for the others, and those could not drain any more.
 
 use frame::{Burst, Outbox, PortId, Role, Time};
 use std::sync::Arc;

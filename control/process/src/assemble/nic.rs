@@ -286,7 +286,8 @@ impl Nic {
         keeps
     }
 
-    /// Opens the queues of one lcore, of `lcores`, which may have a UDP port each, on the lcore's own thread, and makes the XDP program feed them.
+    /// Opens the queues of one lcore, of `lcores`, which may have a UDP port each, on the lcore's own thread, and makes
+    /// the XDP program feed them.
     ///
     /// # Errors
     /// The error is [`Failure::Xdp`] when a queue cannot be opened. It is [`Failure::Steer`] when the XDP program does

@@ -17,7 +17,7 @@ use link::{ChallengeSecret, NodeConfig};
 use master::{Master, MasterConfig, MasterServer, MasterStats, ServingCommand};
 use port::Port;
 use rustix::thread::CapabilitySet;
-use serve::board::{DeviceView as _, MasterView, RoleCounters};
+use serve::board::{DeviceView as _, RoleCounters, ServedMaster};
 use settings::RunningSettings;
 use settings::domain::speed_of;
 use settings::keyfile;
@@ -122,7 +122,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     let views: Vec<MasterStats> = lcores.iter().map(|lcore| lcore.counters.0.clone()).collect();
     let with_counters = |lcore: StartedApart<ServingCommand, MasterStats>| {
         let (master, handed) = lcore.counters;
-        let counters = RoleCounters::Master(MasterView { master, handed });
+        let counters = RoleCounters::Master(ServedMaster { master, handed });
         Started { running: lcore.running, commands: lcore.commands, counters }
     };
     let lcores: Vec<_> = lcores.into_iter().map(with_counters).collect();

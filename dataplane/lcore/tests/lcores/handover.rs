@@ -199,7 +199,8 @@ proptest! {
             let sent = sent(member);
             prop_assert!(sent.iter().all(|(_, to, _)| usize::from(*to) == own));
             for from in 0..3 {
-                let numbers: Vec<u32> = sent.iter().filter(|(at, ..)| *at == from).map(|(.., number)| *number).collect();
+                let theirs = sent.iter().filter(|(at, ..)| *at == from);
+                let numbers: Vec<u32> = theirs.map(|(.., number)| *number).collect();
                 prop_assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
             }
             came += sent.len() as u64;

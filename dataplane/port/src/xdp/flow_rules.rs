@@ -84,7 +84,8 @@ pub struct FlowRules {
 }
 
 impl FlowRules {
-    /// Sends packets to `lcores` UDP ports in a row, from `first` on, to the queues from 0 on. All rules are set, or none.
+    /// Sends packets to `lcores` UDP ports in a row, from `first` on, to the queues from 0 on. All rules are set, or
+    /// none.
     ///
     /// # Errors
     /// The driver has no such rules (`EOPNOTSUPP`), they are turned off (`ethtool -K IFACE ntuple on`), or there is no
