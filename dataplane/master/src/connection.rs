@@ -19,6 +19,8 @@ const PATIENCE: Time = SECOND;
 pub(crate) struct OpenSession {
     pub(crate) rkey: u32,
     pub(crate) path_mtu: PathMtu,
+    /// The path MTU that the way allowed when it was proposed; the slave may have allowed less.
+    pub(crate) allowed: PathMtu,
 }
 
 /// The own ends of the two queue pairs: those of a session, or proposed for one.
@@ -36,8 +38,9 @@ pub(crate) struct Connection {
     pub(crate) loan: Loan,
     /// The secret whose lock the slave has. While there is one, a new session resumes the lease.
     pub(crate) secret: Option<[u8; SECRET_LEN]>,
-    /// The secret of the session that is being opened.
+    /// The secret of the session that is being opened, and the path MTU that the way allowed then.
     pub(crate) proposed: [u8; SECRET_LEN],
+    pub(crate) allowed: PathMtu,
     pub(crate) pairs: Option<OwnPairs>,
     pub(crate) session: Option<OpenSession>,
     /// A queue pair failed, or the path MTU shrank: the session must be opened anew.
@@ -64,6 +67,8 @@ pub(crate) struct Connection {
     /// The gateway that its cargo takes, and the largest IP packet to the slave, in bytes.
     pub(crate) gateway: Option<usize>,
     pub(crate) mtu: u16,
+    /// Since when the way has allowed another path MTU than the session was made for, or [`FOREVER`].
+    pub(crate) misfit_since: Time,
     /// It is in the list of those to be looked after.
     pub(crate) is_listed: bool,
 }
@@ -76,6 +81,7 @@ impl Connection {
             loan,
             secret: None,
             proposed: [0; SECRET_LEN],
+            allowed: PathMtu::B256,
             pairs: None,
             session: None,
             is_broken: false,
@@ -91,6 +97,7 @@ impl Connection {
             avoid_until: 0,
             gateway: None,
             mtu: 0,
+            misfit_since: FOREVER,
             is_listed: false,
         }
     }

@@ -92,6 +92,35 @@ fn a_gateway_that_is_killed_and_started_again_costs_time_and_no_byte() {
 }
 
 #[test]
+fn large_packets_come_back_when_a_gateway_has_started_again() {
+    let place = Place::new();
+    let large = [&QUICK[..], &["--mtu", "9000"]].concat();
+    let (gateway, address) = place.gateway(&large);
+    let more = ["--domain", "1", "--memory", "128M", "--memory-pages", "ordinary", "--keep-free", "0"];
+    let _slave = place.slave(address, 1, &[&more[..], &large].concat());
+    place.until_registered("gateway", 1);
+    let _master = master(&place, &[address], &["--mtu", "9000"]);
+    place.until_stats("master", |stats| stats["total"]["master"]["slaves_known"] == 1);
+    // A page is one packet then, where it is four in packets of 1,500 bytes.
+    let until_large = || {
+        until("packets with a page each", || {
+            let count = |stats: &Value, set: &str, name: &str| stats["total"][set][name].as_u64().unwrap();
+            let before = place.stats("master");
+            is_good(&bench(&place, &["--size", "4M"]), 1024);
+            let after = place.stats("master");
+            let more = |set: &str, name: &str| count(&after, set, name) - count(&before, set, name);
+            (more("transport", "responses_in") * 2 < more("master", "requests_done") * 3).then_some(())
+        });
+    };
+    until_large();
+    gateway.signal(Signal::KILL);
+    assert_eq!(gateway.wait(), None);
+    let port = format!("udp:{address}");
+    let _gateway = place.start(&[&["gateway", "--port", &port, "--frames", "2048"][..], &large].concat());
+    until_large();
+}
+
+#[test]
 fn slaves_that_are_gone_are_errors_and_never_data() {
     let place = Place::new();
     let (_gateway, slaves, master) = cluster(&place);

@@ -4,6 +4,7 @@ use super::Master;
 use crate::event::MasterEvent;
 use crate::request::Loss;
 use crate::roster::SlaveNews;
+use frame::time::FOREVER;
 use frame::{Outbox, Peer, Time};
 use link::NodeEvent;
 use records::{Framing, PathEnds};
@@ -95,11 +96,23 @@ impl<M: Memory> Master<M> {
         if !framing.has_route(path, &peer, mtu) {
             framing.set_route(path, PathEnds { slave: connection.slave, master: self.id }, peer, mtu);
         }
+        let Some(session) = connection.session else { return };
         let fits = Framing::path_mtu(&peer, mtu);
-        if connection.session.is_some_and(|session| fits.is_none_or(|fits| fits < session.path_mtu)) {
-            // Its packets do not get through any more.
-            connection.is_broken = true;
-            self.list(path.0);
+        // A gateway that has started again, or has just registered somebody, allows small packets at first, and larger
+        // ones when a probe got through. A session that was opened anew at once would keep the small ones.
+        let patience = match fits {
+            Some(fits) if fits > session.allowed => Some(2 * node.interval),
+            Some(fits) if fits >= session.path_mtu => None,
+            _ => Some(node.interval / 2),
+        };
+        match patience {
+            None => connection.misfit_since = FOREVER,
+            Some(_) if connection.misfit_since == FOREVER => connection.misfit_since = now,
+            Some(patience) if now >= connection.misfit_since.saturating_add(patience) => {
+                connection.is_broken = true;
+                self.list(path.0);
+            }
+            Some(_) => {}
         }
     }
 }

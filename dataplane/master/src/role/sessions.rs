@@ -50,7 +50,7 @@ impl<M: Memory> Master<M> {
         let proposed = self.random.bytes();
         let connection = self.connections.get_mut(path as usize)?;
         let pairs = OwnPairs { qpns: [demand.0, bulk.0], ends: [demand.1, bulk.1] };
-        (connection.pairs, connection.proposed) = (Some(pairs), proposed);
+        (connection.pairs, connection.proposed, connection.allowed) = (Some(pairs), proposed, path_mtu);
         let proposal = Proposal {
             slave_epoch: connection.epoch,
             pairs: pairs.ends,
@@ -96,7 +96,9 @@ impl<M: Memory> Master<M> {
                 return false;
             }
         }
-        connection.session = Some(OpenSession { rkey: grant.rkey, path_mtu: grant.path_mtu });
+        let (rkey, path_mtu, allowed) = (grant.rkey, grant.path_mtu, connection.allowed);
+        connection.session = Some(OpenSession { rkey, path_mtu, allowed });
+        connection.misfit_since = FOREVER;
         (connection.secret, connection.left_behind) = (Some(connection.proposed), 0);
         // A slave that lends without READs is of no use.
         grant.pairs.iter().all(|pair| pair.read_depth > 0)

@@ -238,3 +238,28 @@ fn a_smaller_mtu_makes_a_new_session_whose_packets_fit() {
     let stats = world.master.stats();
     assert_eq!((stats.counters.sessions_renewed.get(), stats.records.rc_dropped_too_large.get()), (1, 0));
 }
+
+#[test]
+fn a_larger_mtu_makes_a_new_session_with_larger_packets() {
+    let (mut world, client, buffer, extent, bytes) = written(37, 1);
+    let mut out = crate::world::outbox();
+    world.master.command(world.now, master::MasterCommand::SetMtu(600), &mut out);
+    world.run_until(SECOND, "smaller packets", |world| world.slaves[0].lender.counters().leases_resumed.get() == 1);
+    let packets = |world: &World| world.master.stats().transport.packets_in.get();
+    let read = |world: &mut World| {
+        let before = packets(world);
+        assert_eq!(run(world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
+        assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &bytes[..]);
+        packets(world) - before
+    };
+    // Packets overtake each other in this network, so that some are sent again.
+    let small = read(&mut world);
+    assert!(small >= 16, "a path MTU of 256: {small} packets");
+    world.master.command(world.now, master::MasterCommand::SetMtu(1500), &mut out);
+    world.run_until(10 * SECOND, "larger packets", |world| world.slaves[0].lender.counters().leases_resumed.get() == 2);
+    let large = read(&mut world);
+    assert!(large < 16, "a path MTU of 1024: {large} packets");
+    // It stays as it is.
+    world.run(10 * SECOND);
+    assert_eq!(world.master.stats().counters.sessions_renewed.get(), 2);
+}

@@ -4,6 +4,7 @@ use crate::remote::{PAGE, PAGES, fill, is_page, page_of};
 use anyhow::Context as _;
 use frame::{Burst, Guarded, Hugepages, Outbox, Peer, PortId, Role, Time};
 use lcore::Clock;
+use master::MasterConfig;
 use records::{End, RecordCommand, RecordRole};
 use roce::{Answer, Latencies};
 use transport::{
@@ -109,7 +110,9 @@ impl PageReader {
     /// # Errors
     /// There is no memory.
     pub fn new(end: End, clock: Clock) -> anyhow::Result<Self> {
-        let config = Config { paths: 64, ..Config::default() };
+        // As a master has it.
+        let queue_target = MasterConfig::new(MASTER, Vec::new()).queue_target;
+        let config = Config { paths: 64, queue_target, ..Config::default() };
         let mut endpoint = Endpoint::new(config, 0)?;
         let pages = match end {
             End::Master(_) => 2 * u32::from(DEPTH),
