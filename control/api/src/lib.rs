@@ -14,6 +14,7 @@
 //! | [`trace`] | what happened to the records of a slave |
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod capture;
 pub mod changes;
 pub mod error;

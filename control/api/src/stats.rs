@@ -1,5 +1,6 @@
 //! What `GET /v1/stats` answers. The client reads the same types.
 
+use crate::applications::ServingStats;
 use crate::changes::Change;
 use crate::lending::LendingStats;
 use crate::neighbours::NeighbourStats;
@@ -43,6 +44,9 @@ pub struct Stats {
     /// What a slave lends; null if that is nothing.
     #[serde(default)]
     pub lending: Option<LendingStats>,
+    /// Whom a master serves; null in other roles.
+    #[serde(default)]
+    pub serving: Option<ServingStats>,
     /// CPU seconds of all lcores.
     pub cpu_seconds: f64,
     /// Cargo by direction, `down` and `up`. Only a gateway has it.

@@ -173,6 +173,7 @@ impl Connection {
         match offer.accept(self.number, self.quota, Arc::clone(&totals), self.area.is_some()) {
             Ok((attachment, watched)) => {
                 let entry = ApplicationEntry {
+                    connection: self.number,
                     name: self.name.clone(),
                     pid: self.who.0,
                     user: self.who.1,

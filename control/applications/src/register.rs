@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// One application that has a channel.
 #[derive(Clone, Debug)]
 pub struct ApplicationEntry {
+    /// The number of its connection. No other one of this process has had it.
+    pub connection: u64,
     /// What it calls itself: text of another process.
     pub name: String,
     /// Its process id when it connected.

@@ -28,6 +28,9 @@ const SPARE: usize = 16;
 /// How soon commands that found no room are tried again.
 const RETRY: Time = MILLISECOND;
 
+/// An area that an application gets, and the lcore that has it, if it is there already.
+type Judged = (Option<AreaName>, Option<usize>);
+
 /// A client of the master of an lcore.
 pub(crate) type OwnerKey = (usize, ClientId);
 
@@ -201,16 +204,19 @@ impl<'a> Running<'a> {
     /// An application wants a channel, and maybe an area.
     fn hello(&mut self, number: u64, tag: u64, wanted: Wanted, area: Option<(String, AreaUse)>) -> Step {
         let Some(connection) = self.connections.get(&number) else { return senseless(tag) };
+        let user = connection.who.1;
         if self.leaving {
             return leaving(tag);
         }
         let (area, known) = match area {
             None => (None, None),
             Some((name, how)) => {
-                let judged = AreaName::new(&name).and_then(|name| {
-                    let known = self.areas.judge(&name, how, connection.who.1)?;
-                    Ok((Some(name), known))
-                });
+                let mut judged = self.judge(&name, how, user);
+                if matches!(judged, Err(RefusedFor::AREA_IN_USE)) {
+                    // Its connection may have ended, and nobody has looked yet.
+                    self.read_holder(&name);
+                    judged = self.judge(&name, how, user);
+                }
                 match judged {
                     Ok(area) => area,
                     Err(reason) => {
@@ -221,7 +227,7 @@ impl<'a> Running<'a> {
             }
         };
         // An area that is there has its place.
-        if known.is_none() && self.places(None) >= usize::from(self.limits.clients) {
+        if known.is_none() && self.is_full() {
             return full(tag, &self.limits);
         }
         let lcore = known.unwrap_or_else(|| self.least());
@@ -233,6 +239,33 @@ impl<'a> Running<'a> {
             connection.area = Some(name);
         }
         step
+    }
+
+    /// Whether there are as many applications and areas as may be. Those that have ended, and of which nobody knows
+    /// yet, do not count.
+    fn is_full(&mut self) -> bool {
+        let most = usize::from(self.limits.clients);
+        if self.places(None) >= most {
+            let with_place = self.connections.iter().filter(|(_, connection)| connection.has_place());
+            let numbers: Vec<u64> = with_place.map(|(number, _)| *number).collect();
+            numbers.into_iter().for_each(|number| self.read(number));
+        }
+        self.places(None) >= most
+    }
+
+    /// Whether a user gets the area with this name; and the lcore that has it, if it is there.
+    fn judge(&self, name: &str, how: AreaUse, user: u32) -> Result<Judged, RefusedFor> {
+        let name = AreaName::new(name)?;
+        let known = self.areas.judge(&name, how, user)?;
+        Ok((Some(name), known))
+    }
+
+    /// Reads what the connection that has an area has sent: maybe its end.
+    fn read_holder(&mut self, name: &str) {
+        let area = AreaName::new(name).ok().and_then(|name| self.areas.get(&name)?.connection);
+        if let Some(number) = area {
+            self.read(number);
+        }
     }
 
     /// Which areas there are, for the user of this application.

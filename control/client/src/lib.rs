@@ -6,10 +6,12 @@
 //! | [`stats`], [`routes`], [`top`] | the work of a process, and who is registered |
 //! | [`capture`], [`trace`] | the datagrams and records of its ports |
 //! | [`lending`] | what a slave lends |
+//! | [`applications`] | what a master serves |
 //! | [`set`], [`drain`] | commands for it |
 //! | [`rates`], [`table`], [`mod@format`] | numbers in the form that people read |
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod args;
 pub mod capture;
 pub mod drain;

@@ -122,6 +122,7 @@ pub fn report(stats: &Stats, rates: &Rates) -> String {
         neighbours(stats),
         members(stats, rates),
         stats.lending.as_ref().map(super::lending::report).unwrap_or_default(),
+        stats.serving.as_ref().map(super::applications::report).unwrap_or_default(),
         events("refused", &rates.refused),
     ];
     for part in parts.iter().filter(|part| !part.is_empty()) {

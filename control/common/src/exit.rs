@@ -198,6 +198,9 @@ pub enum Failure {
     /// Another process uses the socket for applications.
     #[error("{0}")]
     ApplicationsInUse(String),
+    /// Another process has the area of a master, or it is there already.
+    #[error("{0}")]
+    AreaInUse(String),
     /// Something that is not a control socket stands at its path.
     #[error(
         "{} is not a socket, and gvm-dp removes no file that is not its own: move it away, or take another --name",
@@ -295,7 +298,7 @@ impl Failure {
             | Self::Lent(_) => 3,
             Self::Socket { .. } | Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
-            Self::ApplicationsInUse(_) => 4,
+            Self::ApplicationsInUse(_) | Self::AreaInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
@@ -421,6 +424,7 @@ mod tests {
             (Failure::Steer(SteerError::Busy("eth9".into())), 4),
             (Failure::MetricsInUse(address), 4),
             (Failure::ApplicationsInUse(String::new()), 4),
+            (Failure::AreaInUse(String::new()), 4),
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::KeyForeign { path: path(), owner: 7 }, 5),

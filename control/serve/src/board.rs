@@ -3,6 +3,7 @@
 use super::changes::Changes;
 use super::counters::ControlCounters;
 use super::facts::ProcessFacts;
+use api::applications::ServingStats;
 use api::lending::LendingStats;
 use api::stats::{
     Bucket, DeviceStats, Direction, HistogramStats, Histograms, InterfaceStats, LcoreStats, Membership, PortStats,
@@ -42,6 +43,12 @@ pub trait DeviceView: Send + Sync {
 pub trait LentMemoryView: Send + Sync {
     /// Its state at this time of the process's clock.
     fn stats(&self, now: Time) -> LendingStats;
+}
+
+/// Whom a master serves, seen from outside.
+pub trait ServingView: Send + Sync {
+    /// The applications and areas that there are now.
+    fn stats(&self) -> ServingStats;
 }
 
 /// The counters of a role.
@@ -155,6 +162,8 @@ pub struct Board {
     pub members: u64,
     /// What it lends, in a slave that does.
     pub lending: Option<Arc<dyn LentMemoryView>>,
+    /// Whom it serves, in a master.
+    pub serving: Option<Arc<dyn ServingView>>,
     /// The settings of the process, as text.
     pub settings: ProcessFacts,
     /// Changes of the machine that the process does not follow.
@@ -177,6 +186,7 @@ impl Board {
             devices: Vec::new(),
             members: 0,
             lending: None,
+            serving: None,
             settings: ProcessFacts::default(),
             changes: Changes::default(),
         }
@@ -291,6 +301,7 @@ impl Board {
             settings: self.settings.all(),
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
             lending: self.lending.as_ref().map(|lending| lending.stats(self.clock.now())),
+            serving: self.serving.as_ref().map(|serving| serving.stats()),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions: self.directions(),
             total,

@@ -20,17 +20,9 @@ fn refusal(result: Result<Client, PagesError>) -> RefusedFor {
     }
 }
 
-/// The client that gets an area when its last connection has ended.
+/// The client that gets an area whose last connection has ended.
 fn again(world: &World, name: &str) -> Client {
-    let mut found = None;
-    until("the area", || {
-        found = match connect(world, AreaOptions::existing(name)) {
-            Err(PagesError::Refused { reason: RefusedFor::AREA_IN_USE, .. }) => None,
-            other => Some(other.unwrap()),
-        };
-        found.is_some()
-    });
-    found.unwrap()
+    connect(world, AreaOptions::existing(name)).unwrap()
 }
 
 fn states(world: &World) -> Vec<(String, AreaState)> {
@@ -84,9 +76,8 @@ fn an_area_has_its_place_and_one_connection_until_it_is_removed() {
         assert_eq!((states(&world), world.names()), (vec![], vec!["b".into(), "c".into(), "owner".into()]));
         ask(&mut client);
         drop(client);
-        until("its end", || world.names() == ["b", "c"]);
-        // The lcore may still be removing it.
-        until("room at the lcore", || connect(&world, AreaOptions::new("a")).is_ok());
+        // Its place is free at once.
+        drop(connect(&world, AreaOptions::new("a")).unwrap());
         drop(others);
     }
 }
@@ -190,11 +181,7 @@ fn an_area_whose_channel_never_came_is_none() {
     assert!(matches!(hear(&socket), Some(MessageBody::Welcome { .. })));
     assert_eq!((states(&world), refusal(connect(&world, AreaOptions::any("a")))), (vec![], RefusedFor::AREA_IN_USE));
     drop(socket);
-    let mut client = None;
-    until("the name is free", || {
-        client = connect(&world, AreaOptions::new("a")).ok();
-        client.is_some()
-    });
+    let client = connect(&world, AreaOptions::any("a")).unwrap();
     world.stopper.leave();
     drop(client);
     until("it is parked", || states(&world) == [parked("a")]);

@@ -4,9 +4,10 @@ use super::app::App;
 use super::columns::{Column, table};
 use super::fit;
 use crate::format::{bits, count, grouped, nanoseconds, percent, si};
-use crate::lending;
 use crate::rates::port::{PortLink, RingFill};
 use crate::rates::{Rates, value};
+use crate::{applications, lending};
+use api::applications::ServingStats;
 use api::lending::LendingStats;
 use common::units::Size;
 use ratatui::Frame;
@@ -20,6 +21,9 @@ pub const CARGO: u16 = 7;
 
 /// How many changes of membership are shown.
 const CHANGES: usize = 4;
+
+/// Applications that are shown.
+const APPLICATIONS: usize = 6;
 
 /// How many leases are shown, the largest ones.
 const LEASES: usize = 4;
@@ -220,11 +224,17 @@ pub fn ports(frame: &mut Frame<'_>, area: Rect, app: &App) {
 
 /// Height of the members' panel.
 pub fn members_height(app: &App) -> u16 {
-    4 + app.changes.len().min(CHANGES) as u16 + lent(app).map_or(0, |lent| 1 + lent.leases.len().min(LEASES) as u16)
+    4 + app.changes.len().min(CHANGES) as u16
+        + lent(app).map_or(0, |lent| 1 + lent.leases.len().min(LEASES) as u16)
+        + served(app).map_or(0, |serving| 1 + serving.applications.len().min(APPLICATIONS) as u16)
 }
 
 fn lent(app: &App) -> Option<&LendingStats> {
     app.stats.as_ref()?.lending.as_ref()
+}
+
+fn served(app: &App) -> Option<&ServingStats> {
+    app.stats.as_ref()?.serving.as_ref()
 }
 
 /// The members, and what changed.
@@ -262,6 +272,14 @@ pub fn members(frame: &mut Frame<'_>, area: Rect, app: &App) {
                 if lease.recalled > 0 { format!(", {} units recalled", lease.recalled) } else { String::new() };
             let text = format!("  master {} has {memory} of id {}{recalled}", lease.master, lease.id);
             lines.push(Line::from(fit::words(&text, width)));
+        }
+    }
+    if let Some(serving) = served(app) {
+        lines.push(Line::from(fit::parts(&applications::parts(serving), width)));
+        let mut busy: Vec<_> = serving.applications.iter().collect();
+        busy.sort_by_key(|application| std::cmp::Reverse(application.requests));
+        for application in busy.into_iter().take(APPLICATIONS) {
+            lines.push(Line::from(fit::parts(&applications::application(serving, application), width)));
         }
     }
     for change in app.changes.iter().take(CHANGES) {

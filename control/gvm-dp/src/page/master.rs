@@ -3,7 +3,7 @@
 use crate::cli::PageMasterArgs;
 use common::exit::Failure;
 use common::sockets;
-use pages::PagesError;
+use pages::{PagesError, RefusedFor};
 use std::path::PathBuf;
 
 /// The socket of the master.
@@ -19,6 +19,10 @@ pub(super) fn failure(error: PagesError) -> Failure {
         | PagesError::NobodyListens(_)
         | PagesError::Permission(_)
         | PagesError::OtherSocket(_) => Failure::Client(text),
+        PagesError::Refused { reason: RefusedFor::AREA_IN_USE | RefusedFor::AREA_EXISTS, .. } => {
+            Failure::AreaInUse(text)
+        }
+        PagesError::Refused { reason: RefusedFor::AREA_NAME, .. } => Failure::Usage(text),
         _ => Failure::Pages(text),
     }
 }

@@ -28,6 +28,13 @@ pub(super) fn fill(buffer: &mut Buffer, run: u64, place: u64) -> Result<(), Page
     Ok(())
 }
 
+/// The bytes at a place, which need not be a multiple of 8.
+pub(super) fn bytes(run: u64, place: u64, len: usize) -> Vec<u8> {
+    let skip = (place % WORD as u64) as usize;
+    let words = (place / WORD as u64..).take((skip + len).div_ceil(WORD));
+    words.flat_map(|place| word(run, place).to_le_bytes()).skip(skip).take(len).collect()
+}
+
 /// Bytes of a buffer that are not those of the place.
 pub(super) fn wrong_bytes(buffer: &Buffer, run: u64, place: u64) -> u64 {
     let words = buffer.words().iter().zip(place / WORD as u64..);
@@ -47,5 +54,14 @@ mod tests {
     fn words_of_places_and_runs_differ() {
         let words: BTreeSet<u64> = (0..3).flat_map(|run| (0..1000).map(move |place| word(run, place))).collect();
         assert_eq!(words.len(), 3000);
+    }
+
+    #[test]
+    fn bytes_of_any_place_are_a_part_of_the_whole() {
+        let whole = bytes(7, 0, 100);
+        assert_eq!(whole[..8], word(7, 0).to_le_bytes());
+        for (place, len) in [(0, 0), (3, 2), (8, 8), (13, 40), (99, 1)] {
+            assert_eq!(bytes(7, place, len), whole[place as usize..place as usize + len]);
+        }
     }
 }

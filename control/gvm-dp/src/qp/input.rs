@@ -74,6 +74,11 @@ impl Input {
         read(&mut self.from, most).map_err(|error| unreadable(&self.name, &error))
     }
 
+    /// Bytes from the position on at which it was opened; `None` if that is not known.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Its name.
     pub fn name(&self) -> impl std::fmt::Display {
         self.name.display()

@@ -174,7 +174,7 @@ fn temporary(beside: &Path, mode: u32) -> io::Result<(File, Temporary)> {
 }
 
 /// A file that cannot be written.
-pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Machine(format!(
         "cannot write {}: {error}; check the path and that this user may write there",
         path.display()

@@ -50,7 +50,8 @@ impl Place {
         Self { directory }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command that has not been started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gvm-dp"));
         command
             .args(arguments)

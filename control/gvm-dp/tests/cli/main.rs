@@ -1,6 +1,7 @@
 //! The gvm-dp binary as people use it: real processes, loopback UDP, exit codes and messages.
 
 mod api;
+mod areas;
 mod bad_input;
 mod borrower;
 mod capture;

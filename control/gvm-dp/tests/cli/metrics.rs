@@ -3,6 +3,7 @@
 use crate::exposition::{self, Families, sum};
 use crate::harness::{Place, Process, until};
 use crate::master::Master;
+use api::applications::{ApplicationStats, AreaStats, ServingStats};
 use api::lending::{LeaseStats, LendingStats};
 use api::stats::InterfaceStats;
 use frame::PortId;
@@ -86,6 +87,11 @@ pub(crate) fn everything() -> Families {
     let leases = vec![LeaseStats { id: 17, master: 1, units: 2, recalled: 1 }];
     let lending = LendingStats { host_available_bytes: Some(1), keep_free_bytes: Some(1), ..LendingStats::default() };
     collect::lending(&mut text, &LendingStats { unit_bytes: 64 << 20, leased: 2, leases, ..lending });
+    // The name is text of another process.
+    let name = "a \"b\"\n\\".to_owned();
+    let applications = vec![ApplicationStats { connection: 3, name, ..ApplicationStats::default() }];
+    let areas = vec![AreaStats { name: "disk-1".to_owned(), extents: 2, ..AreaStats::default() }];
+    collect::serving(&mut text, &ServingStats { extent_bytes: 2 << 20, applications, areas });
     exposition::read(&text.finish())
 }
 

@@ -5,7 +5,7 @@ use crate::assemble::cores::Lcores;
 use crate::assemble::ports::Ports;
 use crate::assemble::{LcoreLinks, Started, StartedApart, announce, start_apart};
 use crate::supervise::changes::port_mtus;
-use crate::supervise::{MasterControl, RoleControl};
+use crate::supervise::{MasterControl, RoleControl, Served};
 use api::stats::KEY_FINGERPRINT;
 use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket, LcoreEnds};
 use common::exit::Failure;
@@ -137,7 +137,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
         path.display(),
         start.socket.path().display()
     );
-    let board = board("master", &config.common, clock, &lcores);
+    let mut board = board("master", &config.common, clock, &lcores);
     board.settings.insert("gateway", addresses.join(" "));
     board.settings.insert("id", ids.to_string());
     board.settings.insert("socket", path.display().to_string());
@@ -147,6 +147,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     }
     let commands: Vec<_> = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let (register, stopper) = (server.register().clone(), server.stopper());
+    board.serving = Some(Arc::new(Served(register.clone())));
     let confinement = ports.confinement.clone();
     let served: Vec<LcoreEnds> =
         bells.into_iter().zip(&commands).map(|(bells, to)| LcoreEnds { bells, commands: to.clone() }).collect();

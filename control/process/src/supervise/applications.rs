@@ -1,10 +1,47 @@
 //! What the control thread does for a master.
 
+use api::applications::{ApplicationStats, AreaStats, ServingStats};
 use applications::{Register, Stopper};
+use common::plain;
 use frame::Time;
 use lcore::mailbox::Sender;
 use master::{MasterCommand, MasterStats, ServingCommand};
+use serve::board::ServingView;
 use std::thread::JoinHandle;
+
+/// Bytes of an extent.
+const EXTENT: u64 = 2 << 20;
+
+/// Whom a master serves, for readers.
+pub struct Served(pub Register);
+
+impl ServingView for Served {
+    fn stats(&self) -> ServingStats {
+        let applications = self.0.list().into_iter().map(|entry| ApplicationStats {
+            connection: entry.connection,
+            // Text of another process.
+            name: plain::line(&entry.name).to_string(),
+            pid: entry.pid,
+            user: entry.user,
+            area: entry.area.as_ref().map(ToString::to_string),
+            lcore: entry.lcore as u64,
+            extents: entry.extents(),
+            quota: entry.quota,
+            requests: entry.totals.requests.get(),
+            failures: entry.totals.failures.get(),
+            bytes_read: entry.totals.bytes_read.get(),
+            bytes_written: entry.totals.bytes_written.get(),
+        });
+        let areas = self.0.areas().into_iter().map(|area| AreaStats {
+            name: area.name.to_string(),
+            user: area.user,
+            state: area.state.to_string(),
+            extents: area.extents,
+            lost: area.lost,
+        });
+        ServingStats { extent_bytes: EXTENT, applications: applications.collect(), areas: areas.collect() }
+    }
+}
 
 /// See the module's documentation.
 pub struct MasterControl {

@@ -18,7 +18,7 @@ use crate::assemble::devices::Devices;
 use crate::ending;
 use api::stats::KEY_FINGERPRINT;
 use api::trace::Standing;
-pub use applications::MasterControl;
+pub use applications::{MasterControl, Served};
 use changes::MachineWatch;
 use common::exit::Failure;
 use common::runtime::{SPARE, have_descriptors, runtime};

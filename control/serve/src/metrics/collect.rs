@@ -3,6 +3,7 @@
 use super::text::{Exposition, Labels, Type};
 use super::{health, name};
 use crate::board::Board;
+use api::applications::ServingStats;
 use api::lending::LendingStats;
 use api::stats::InterfaceStats;
 use frame::counter::{CounterSet, Kind};
@@ -143,6 +144,9 @@ fn process(text: &mut Exposition, board: &Board) {
     if let Some(view) = &board.lending {
         lending(text, &view.stats(board.clock().now()));
     }
+    if let Some(view) = &board.serving {
+        serving(text, &view.stats());
+    }
 }
 
 /// Adds the memory that a slave lends.
@@ -167,6 +171,43 @@ pub fn lending(text: &mut Exposition, lending: &LendingStats) {
         let help = "Memory that a master has of a slave id.";
         let labels = [("id", &*id), ("master", &*master)];
         text.sample("gvm_dp_lease_bytes", Type::Gauge, help, &labels, bytes(lease.units.into()));
+    }
+}
+
+/// Adds the applications that a master serves, and their areas.
+pub fn serving(text: &mut Exposition, serving: &ServingStats) {
+    for of in &serving.applications {
+        let (connection, pid, user) = (of.connection.to_string(), of.pid.to_string(), of.user.to_string());
+        let labels = [
+            ("connection", &*connection),
+            ("application", &*of.name),
+            ("pid", &*pid),
+            ("user", &*user),
+            ("area", of.area.as_deref().unwrap_or("")),
+        ];
+        let help = "Memory of slaves that an application has.";
+        let bytes = u64::from(of.extents) * serving.extent_bytes;
+        text.sample("gvm_dp_application_memory_bytes", Type::Gauge, help, &labels, bytes);
+        let all = [
+            ("gvm_dp_application_requests_total", "Requests of an application that ended.", of.requests),
+            ("gvm_dp_application_failures_total", "Requests of an application that failed.", of.failures),
+            ("gvm_dp_application_read_bytes_total", "Bytes that an application read.", of.bytes_read),
+            ("gvm_dp_application_written_bytes_total", "Bytes that an application wrote.", of.bytes_written),
+        ];
+        for (name, help, value) in all {
+            text.sample(name, Type::Counter, help, &labels, value);
+        }
+    }
+    for area in &serving.areas {
+        let user = area.user.to_string();
+        let labels = [("area", &*area.name), ("user", &*user)];
+        let bytes = |extents: u32| u64::from(extents) * serving.extent_bytes;
+        let help = "Memory of slaves that an area has, lost memory included.";
+        text.sample("gvm_dp_area_memory_bytes", Type::Gauge, help, &labels, bytes(area.extents));
+        let help = "Memory of an area that is lost.";
+        text.sample("gvm_dp_area_lost_bytes", Type::Gauge, help, &labels, bytes(area.lost));
+        let help = "1 while an application has the area.";
+        text.sample("gvm_dp_area_in_use", Type::Gauge, help, &labels, u8::from(area.state == "in use"));
     }
 }
 

@@ -208,7 +208,11 @@ impl<M: Memory> Master<M> {
         if self.draining {
             return None;
         }
-        let client = self.clients.add(quota);
+        let client = self.clients.add(quota).or_else(|| {
+            // One may be leaving whose requests have ended.
+            self.settle_clients();
+            self.clients.add(quota)
+        });
         self.count_clients();
         client
     }
