@@ -331,7 +331,7 @@ impl<R: Role, P: Port> Lcore<R, P> {
 
     /// When the lcore must be polled at the latest; `None` when only a packet or a message can give it work.
     pub fn deadline(&self) -> Option<Time> {
-        self.role.deadline()
+        self.ports.iter().filter_map(P::deadline).chain(self.role.deadline()).min()
     }
 
     /// For how long the lcore may stay away although packets come; 0 unless a look for them is expensive.

@@ -76,6 +76,10 @@ impl Port for AnyPort {
         each!(self, port => port.wants_writable())
     }
 
+    fn deadline(&self) -> Option<Time> {
+        each!(self, port => port.deadline())
+    }
+
     fn has_received(&self) -> bool {
         each!(self, port => port.has_received())
     }

@@ -15,6 +15,7 @@ mod lock;
 pub mod memory;
 pub mod neighbour;
 mod netlink;
+pub mod rate;
 mod raw;
 pub mod replay;
 pub mod source;
@@ -97,6 +98,12 @@ pub trait Port {
 
     /// Whether the port also waits for room to send (its ring was full at the last [`Port::tx_burst`]).
     fn wants_writable(&self) -> bool;
+
+    /// When it must be polled at the latest, because it holds back what waits to be sent; `None` if it holds back
+    /// nothing.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
 
     /// Whether received datagrams wait inside the port, because a burst or the pool had no room for them. The
     /// descriptor says nothing of them.

@@ -183,14 +183,26 @@ impl TxQueue {
     /// [`TxQueue::take_back`] returns what the port leaves. The move counts nothing. The slow queues are lent whole,
     /// and are not included.
     pub fn lend(&mut self, to: &mut Self) {
+        self.lend_while(to, false, |_| true);
+    }
+
+    /// As [`TxQueue::lend`], for as long as the next datagram may leave. With `is_crowded`, cargo is marked with
+    /// Congestion Experienced.
+    pub fn lend_while(&mut self, to: &mut Self, is_crowded: bool, mut may_leave: impl FnMut(&Datagram) -> bool) {
         std::mem::swap(&mut self.slow, &mut to.slow);
-        while to.backlog() < BURST {
+        while to.backlog() < BURST
+            && let Some(head) = self.peek()
+            && may_leave(head)
+        {
             match self.link.pop_front() {
                 Some(datagram) => to.link.push_back(datagram),
-                None => match self.cargo.pop_front() {
-                    Some(datagram) => to.cargo.push_back(datagram),
-                    None => break,
-                },
+                None => {
+                    let Some(mut datagram) = self.cargo.pop_front() else { break };
+                    if is_crowded {
+                        self.counters.mark(&mut datagram);
+                    }
+                    to.cargo.push_back(datagram);
+                }
             }
         }
         (to.lent, to.failed) = (to.backlog(), 0);
@@ -207,7 +219,13 @@ impl TxQueue {
         while let Some(datagram) = from.cargo.pop_back() {
             self.cargo.push_front(datagram);
         }
-        (left, std::mem::take(&mut from.failed))
+        let failed = std::mem::take(&mut from.failed);
+        if failed > 0 {
+            // Whoever lent datagrams to this queue wants to know, too.
+            let gone = self.lent.wrapping_sub(self.backlog() + left);
+            self.failed |= u32::try_from(gone).ok().and_then(|gone| failed.checked_shl(gone)).unwrap_or(0);
+        }
+        (left, failed)
     }
 
     /// Datagrams that wait, including those in the slow queues.
