@@ -10,9 +10,10 @@ use crate::requester::{Requester, Wqe};
 use crate::responder::{Replay, Responder};
 use crate::slab::{NONE, Slab};
 use crate::total::TotalWindow;
-use crate::window::InFlight;
+use crate::window::{InFlight, PACKET_COST};
 use crate::{Completion, CompletionKind, Local, PathId, Qpn, Receive, Status};
 use frame::Time;
+use frame::time::MILLISECOND;
 use std::sync::Arc;
 use wire::rc::PathMtu;
 
@@ -146,6 +147,14 @@ pub(crate) struct Shared<M> {
     pub(crate) urgent_qps: u32,
     /// Queue pairs that wait for room in the window of all paths.
     pub(crate) waiting: Classes,
+    /// Bytes that READs may still ask for while others like them wait for room in the window of all paths, of those that
+    /// are not urgent. See [`Shared::batch`].
+    pub(crate) granted: u64,
+    /// The last request that had to wait for room in that window and is not urgent was a READ.
+    pub(crate) reads_wait: bool,
+    /// The time of the last call, and until when somebody may wait for requests: some time after each urgent one.
+    pub(crate) now: Time,
+    pub(crate) urgent_until: Time,
     /// Elements of the response cache that are reserved for queue pairs.
     pub(crate) promised: u32,
 }
@@ -156,7 +165,32 @@ impl<M> Shared<M> {
     pub(crate) fn has_room(&self, is_urgent: bool, cost: u32) -> bool {
         self.in_flight.has_room(self.total.limit(), self.urgent_qps > 0, is_urgent, cost)
     }
+
+    /// How many bytes must be free in the window of all paths before queue pairs go on that wait for room there and are
+    /// not urgent; `None` if each goes on as soon as it can.
+    ///
+    /// If one went on for each answer that comes, each READ would leave in a datagram of its own. So READs wait until
+    /// several can go together. The window is large enough for that: it is a quarter of it at most. A batch is a short
+    /// queue on the way, so there is none while somebody waits for other requests.
+    #[inline]
+    pub(crate) fn batch(&self) -> Option<u32> {
+        let batches = self.reads_wait && self.now >= self.urgent_until;
+        // At most `BATCH`, which has 32 bits.
+        batches.then_some((self.total.limit() / 4).min(u64::from(BATCH)) as u32)
+    }
+
+    /// Whether a READ that is not urgent must wait behind others.
+    #[inline]
+    pub(crate) fn must_queue(&self) -> bool {
+        self.granted == 0 && !self.waiting.has_no_bulk() && self.batch().is_some()
+    }
 }
+
+/// For so long after an urgent request the next one is expected.
+pub(crate) const URGENT_FOR: Time = 10 * MILLISECOND;
+
+/// So many bytes are enough for a batch of requests: 16 pages.
+const BATCH: u32 = 16 * (4096 + PACKET_COST);
 
 /// One queue pair, and everything that it may use.
 pub(crate) struct Context<'a, M> {

@@ -37,6 +37,11 @@ impl Classes {
     }
 
     #[inline]
+    pub(crate) fn has_no_bulk(&self) -> bool {
+        self.bulk.is_empty()
+    }
+
+    #[inline]
     pub(crate) fn of(&mut self, is_urgent: bool) -> &mut List {
         if is_urgent { &mut self.urgent } else { &mut self.bulk }
     }

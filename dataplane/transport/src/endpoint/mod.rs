@@ -95,6 +95,10 @@ impl<M: Memory> Endpoint<M> {
                 total: TotalWindow::new(&config),
                 urgent_qps: 0,
                 waiting: Classes::EMPTY,
+                granted: 0,
+                reads_wait: false,
+                now,
+                urgent_until: 0,
                 promised: 0,
             },
             ready: Turns::EMPTY,
@@ -126,6 +130,7 @@ impl<M: Memory> Endpoint<M> {
     fn context(&mut self, place: u32, now: Time) -> Option<Context<'_, M>> {
         let qp = self.qps.get_mut(place as usize)?;
         let path = self.paths.get_mut(qp.path as usize)?;
+        self.shared.now = now;
         Some(Context { qp, path, shared: &mut self.shared, now })
     }
 
@@ -158,11 +163,20 @@ impl<M: Memory> Endpoint<M> {
         self.shared.counters.bytes_in_flight.set(self.shared.in_flight.all());
     }
 
-    /// Wakes some queue pairs that wait for room in the window of all paths, the urgent ones first.
+    /// Wakes some queue pairs that wait for room in the window of all paths: the urgent ones first, and the others when
+    /// several of their requests can leave together.
     fn wake_waiting(&mut self) {
         let mut woken = 0;
         for is_urgent in [true, false] {
-            while woken < WAKE_AT_ONCE && self.shared.has_room(is_urgent, LEAST_WINDOW / 2) {
+            let batch = if is_urgent { None } else { self.shared.batch() };
+            let (most, room) = match batch {
+                Some(batch) => (WAKE_AT_ONCE + WAKE_BATCH, batch),
+                None => (WAKE_AT_ONCE, LEAST_WINDOW / 2),
+            };
+            if let Some(batch) = batch.filter(|batch| self.shared.has_room(is_urgent, *batch)) {
+                self.shared.granted = batch.into();
+            }
+            while woken < most && self.shared.has_room(is_urgent, room) {
                 let Some(other) = self.wait_links.pop(self.shared.waiting.of(is_urgent)) else { break };
                 // A queue pair with nothing left to send gives its place to the next. The others go first: whoever has
                 // just made this room would take it again.
@@ -192,6 +206,9 @@ fn free_after(place: u32, places: u32) -> u32 {
 
 /// How many queue pairs are woken at once when the window of all paths opens.
 const WAKE_AT_ONCE: usize = 8;
+
+/// So many more where they go on together.
+const WAKE_BATCH: usize = 8;
 
 /// A queue pair no longer waits for room. If it has something to send, returns whether it is urgent.
 fn wake(qps: &mut [Qp], place: u32) -> Option<bool> {

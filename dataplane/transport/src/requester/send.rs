@@ -4,7 +4,7 @@ use super::{LATE, chunk_packets};
 use crate::config::PeerKind;
 use crate::memory::{Access, Memory, Refused};
 use crate::moment::Moment;
-use crate::qp::{Context, NEVER, State, Step, Wait};
+use crate::qp::{Context, NEVER, State, Step, URGENT_FOR, Wait};
 use crate::sink::{Emitted, Sink, Way, emit};
 use crate::{Op, Status};
 use frame::Time;
@@ -82,8 +82,12 @@ impl<M: Memory> Context<'_, M> {
             self.qp.wait = Wait::PathWindow;
             return Step::Idle;
         }
-        if !self.shared.has_room(is_urgent, cost) {
+        let must_queue = op.wants_data() && !is_urgent && self.shared.must_queue();
+        if must_queue || !self.shared.has_room(is_urgent, cost) {
             self.qp.wait = Wait::TotalWindow;
+            if !is_urgent {
+                self.shared.reads_wait = op.wants_data();
+            }
             return Step::Idle;
         }
         let offset = sent * mtu.bytes();
@@ -166,6 +170,11 @@ impl<M: Memory> Context<'_, M> {
         requester.in_flight = requester.in_flight.saturating_add(cost);
         self.path.window.in_flight.add(is_urgent, cost);
         self.shared.in_flight.add(is_urgent, cost);
+        if is_urgent {
+            self.shared.urgent_until = self.now.saturating_add(URGENT_FOR);
+        } else if op.wants_data() {
+            self.shared.granted = self.shared.granted.saturating_sub(cost.into());
+        }
         self.shared.counters.payload_bytes_out.add(payload as u64);
         if self.qp.timer == NEVER {
             self.qp.timer = self.now.saturating_add(self.timeout());
