@@ -15,8 +15,7 @@
 //!    error. Giving a page back would not help the host either: it stays in the pool. So a scrub writes zeros.
 //!
 //! Ordinary pages are taken when they are first written to, and a scrub gives them back to the host
-//! (`MADV_DONTNEED`): the next access finds zeros. The kernel is asked for transparent hugepages: access to memory that
-//! is in no cache then takes about half the time.
+//! (`MADV_DONTNEED`): the next access finds zeros. The kernel is asked for transparent hugepages.
 
 use crate::arena::{Backing, HUGEPAGE, Hugepages, PAGE, remedy};
 use crate::{copy, crc, numa, raw};
