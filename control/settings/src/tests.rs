@@ -35,8 +35,8 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
     match () {
         () if is(TypeId::of::<bool>()) => one_of(&["true", "false"]),
         () if is(TypeId::of::<u8>()) => any::<u8>().prop_map(|n| n.to_string()).boxed(),
-        () if is(TypeId::of::<u16>()) => any::<u16>().prop_map(|n| n.to_string()).boxed(),
-        // No setting takes less than this.
+        // No setting takes less than these.
+        () if is(TypeId::of::<u16>()) => (1..=1024u16).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<u32>()) => (0..=1_000_000u32).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<u64>()) => (0..u64::MAX / 2).prop_map(|n| n.to_string()).boxed(),
         () if is(TypeId::of::<String>()) => "[a-z0-9 ._\"\\\\#=-]{1,12}".boxed(),
