@@ -80,6 +80,8 @@ pub struct DiskServer {
     look_at: Time,
     accept_at: Option<Time>,
     ended: Vec<pages::Ended>,
+    /// Extents that were lost since the log said so, and why.
+    losses: (usize, &'static str),
 }
 
 /// The mailbox, which shows nothing.
@@ -133,6 +135,7 @@ impl DiskServer {
             look_at: 0,
             accept_at: None,
             ended: Vec::new(),
+            losses: (0, ""),
         };
         this.connected(client);
         Ok(this)
@@ -205,7 +208,8 @@ impl DiskServer {
     /// When there is something to do at the latest.
     pub(crate) fn deadline(&self) -> Time {
         let engine = self.engine.deadline().unwrap_or(Time::MAX);
-        let look = if self.connections.len() > 0 { self.look_at } else { Time::MAX };
+        let looks = self.connections.len() > 0 || self.losses.0 > 0;
+        let look = if looks { self.look_at } else { Time::MAX };
         engine.min(look).min(self.accept_at.unwrap_or(Time::MAX))
     }
 
@@ -229,6 +233,7 @@ impl DiskServer {
         if now >= self.look_at {
             self.look_at = now + LOOK;
             self.end_stalled(now);
+            self.say_losses();
         }
         let (counters, pending) = (&self.engine.stats.counters, self.engine.pending());
         counters.requests_pending.set(pending as u64);
@@ -349,12 +354,8 @@ impl DiskServer {
             ExtentNotice::Lost { status, extents } => {
                 let lost = extents.iter().filter(|extent| self.engine.map.lost(extent.number()).is_some()).count();
                 if lost > 0 {
-                    tracing::error!(
-                        "{lost} extents ({} MiB) of the disk are lost: {}. READs of what was written there fail with \
-                         EIO until it is written again or trimmed",
-                        lost << 1,
-                        status.name()
-                    );
+                    self.losses.0 += lost;
+                    self.losses.1 = status.name();
                 }
             }
             ExtentNotice::Recalled { within, extents } => {
@@ -363,6 +364,18 @@ impl DiskServer {
                     tracing::info!("{ours} extents of the disk are recalled, and move within {} s", within.as_secs());
                 }
             }
+        }
+    }
+
+    /// One line for all losses of a second: a slave has many extents.
+    fn say_losses(&mut self) {
+        let (lost, why) = std::mem::take(&mut self.losses);
+        if lost > 0 {
+            tracing::error!(
+                "{lost} extents ({} MiB) of the disk are lost: {why}. READs of what was written there fail with EIO \
+                 until it is written again or trimmed",
+                lost << 1
+            );
         }
     }
 

@@ -8,6 +8,7 @@ mod capture;
 mod cluster;
 mod config;
 mod device;
+mod disk;
 mod dissector;
 mod ending;
 mod events;
@@ -23,6 +24,9 @@ mod manager;
 mod master;
 mod metrics;
 mod names;
+#[path = "../../../disk/tests/disk/client.rs"]
+#[allow(dead_code)] // The tests of the crate `disk` use all of it.
+mod nbd_client;
 mod pages;
 mod pipes;
 mod privileges;
