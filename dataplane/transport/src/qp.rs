@@ -147,8 +147,8 @@ pub(crate) struct Shared<M> {
     pub(crate) urgent_qps: u32,
     /// Queue pairs that wait for room in the window of all paths.
     pub(crate) waiting: Classes,
-    /// Bytes that READs may still ask for while others like them wait for room in the window of all paths, of those that
-    /// are not urgent. See [`Shared::batch`].
+    /// Bytes that READs may still ask for while others like them wait for room in the window of all paths, of those
+    /// that are not urgent. See [`Shared::batch`].
     pub(crate) granted: u64,
     /// The last request that had to wait for room in that window and is not urgent was a READ.
     pub(crate) reads_wait: bool,
