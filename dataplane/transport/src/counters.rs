@@ -84,7 +84,7 @@ frame::counters! {
         /// Bytes in flight to and from all peers.
         bytes_in_flight: gauge,
         /// Bytes that may be in flight to and from all peers, as the window of all paths was when it last changed.
-        window_total: gauge,
+        window_bytes: gauge,
         /// Times that the window of all paths shrank because most round trips waited in queues.
         window_shrunk_delay,
         /// Times that the window of all paths shrank because many packets came with CE marks, here or at peers.

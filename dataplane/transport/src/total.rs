@@ -249,7 +249,7 @@ impl TotalWindow {
                 self.size = (size + step).min(self.most);
             }
         }
-        counters.window_total.set(self.size);
+        counters.window_bytes.set(self.size);
     }
 
     fn start_drain(&mut self, now: Time, round_trip: Time) {

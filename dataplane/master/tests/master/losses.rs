@@ -175,7 +175,10 @@ fn a_request_on_a_unit_that_was_just_taken_ends_with_that_name() {
     world.faults.lost = 300_000;
     let reads = [request(client, buffer, last, PageOp::Read), request(client, buffer, extent, PageOp::Read)];
     world.master.submit(world.now, &reads);
-    let mut done = world.completions(2);
+    let mut done = world.completions(1);
+    // The other one goes to the new session. With the losses it could take so long that the slave counts as gone.
+    world.faults.lost = 0;
+    done.extend(world.completions(1));
     done.sort_by_key(|one| one.status == PageStatus::Done);
     assert_eq!((done[0].status, done[1].status), (PageStatus::Recalled, PageStatus::Done));
     assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &bytes[..]);

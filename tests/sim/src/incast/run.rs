@@ -123,7 +123,7 @@ fn go(world: &mut IncastWorld, spec: &IncastSpec, phases: &Phases) -> Result<Inc
             unloaded: unloaded[number],
             demands: times.len() as u64,
             loaded: percentiles(&mut times),
-            window: stats.window_total.get(),
+            window: stats.window_bytes.get(),
         });
         let shrunk = [&stats.window_shrunk_delay, &stats.window_shrunk_mark, &stats.window_shrunk_loss];
         outcome.shrunk.iter_mut().zip(shrunk).for_each(|(sum, counter)| *sum += counter.get());
