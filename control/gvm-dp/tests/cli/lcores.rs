@@ -43,11 +43,11 @@ fn each_id_is_a_master_and_applications_are_spread_over_them() {
     master.says(&["masters 3-4, an lcore each"]);
     place.until_stats("gateway", |stats| stats["membership"]["masters"] == 2);
     place.until_stats("master", |stats| each(stats, "slaves_known") == [2, 2]);
-    let bench = ["page", "bench", "--json", "--size", "32M", "--duration", "1s"];
+    let bench = ["page", "bench", "--json", "--size", "8M", "--duration", "1s"];
     let files = ["a", "b"].map(|name| place.directory.join(name));
     let running = files.each_ref().map(|file| place.start_into(&bench, file));
     // Each has a channel on an lcore of its own while both run.
-    place.until_stats("master", |stats| each(stats, "clients") == [1, 1] && each(stats, "extents_used") == [16, 16]);
+    place.until_stats("master", |stats| each(stats, "clients") == [1, 1] && each(stats, "extents_used") == [4, 4]);
     for (process, file) in running.into_iter().zip(&files) {
         assert_eq!(process.wait(), Some(0), "{}", master.said());
         let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn each_id_is_a_master_and_applications_are_spread_over_them() {
     }
     let stats = place.until_stats("master", |stats| each(stats, "clients") == [0, 0]);
     let done = each(&stats, "requests_done");
-    assert!(done.iter().all(|done| *done >= 2 * 8192), "{done:?}");
+    assert!(done.iter().all(|done| *done >= 2 * 2048), "{done:?}");
     let total = &stats["total"];
     assert_eq!(total["master"]["requests_done"].as_u64(), Some(done.iter().sum()));
     // A socket gets only what is for its lcore.

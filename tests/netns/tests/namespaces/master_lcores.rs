@@ -72,11 +72,10 @@ fn pages_move_though_every_packet_arrives_on_the_wrong_lcore() {
     place
         .until_stats("master", "both masters know the slaves", |stats| each(stats, "master", "slaves_known") == [2, 2]);
 
-    let bench = "gvm-dp page bench --json --size 32M --duration 1s";
+    let bench = "gvm-dp page bench --json --size 8M --duration 1s";
     let running = [0, 1].map(|_| place.start(&near, bench));
-    place.until_stats("master", "an application on each lcore", |stats| {
-        each(stats, "master", "extents_used") == [16, 16]
-    });
+    place
+        .until_stats("master", "an application on each lcore", |stats| each(stats, "master", "extents_used") == [4, 4]);
     for process in running {
         let (code, printed, said) = process.wait();
         assert_eq!(code, Some(0), "{said}\n{}", place.not_zero("master"));
