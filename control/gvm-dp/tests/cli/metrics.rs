@@ -6,6 +6,7 @@ use crate::master::Master;
 use api::applications::{ApplicationStats, AreaStats, ServingStats};
 use api::lending::{LeaseStats, LendingStats};
 use api::stats::InterfaceStats;
+use blockmap::{DiskCounters, DiskHistograms};
 use frame::PortId;
 use frame::counter::{CounterSet, Kind, Visitor};
 use frame::outbox::OutboxCounters;
@@ -56,7 +57,7 @@ impl CounterSet for OfDpdk {
 /// Every set that gvm-dp has, exposed.
 pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 19] = [
+    let sets: [&dyn CounterSet; 20] = [
         &LcoreCounters::default(),
         &HandoverCounters::default(),
         &PoolCounters::default(),
@@ -73,6 +74,7 @@ pub(crate) fn everything() -> Families {
         &RecordCounters::default(),
         &TransportCounters::default(),
         &ControlCounters::default(),
+        &DiskCounters::default(),
         &StageSamples::default(),
         &DpdkCounters::default(),
         &OfDpdk(HostCounters::default()),
@@ -81,6 +83,7 @@ pub(crate) fn everything() -> Families {
         collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
     }
     collect::histograms(&mut text, &FlushHistograms::default(), &[("lcore", "0")]);
+    collect::histograms(&mut text, &DiskHistograms::default(), &[("lcore", "0")]);
     collect::histograms(&mut text, &MasterHistograms::default(), &[("lcore", "0")]);
     let verdicts = [("redirect_cargo".to_owned(), 1)].into();
     collect::interface(&mut text, &InterfaceStats { name: "eth0".to_owned(), verdicts, ..InterfaceStats::default() });
