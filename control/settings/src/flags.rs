@@ -252,7 +252,7 @@ pub struct DiskArgs {
     /// Bytes of the disk, as 8G: a multiple of 4K. Slaves lend memory for what is written, and not before
     #[arg(long, value_name = "SIZE")]
     pub size: Option<Size>,
-    /// Where NBD clients connect: unix:PATH, or tcp:ADDR[:PORT]. Whoever reaches a TCP address may read and write the
+    /// Where NBD clients connect: unix:PATH, or tcp:ADDR:PORT. Whoever reaches a TCP address may read and write the
     /// disk
     #[arg(long, value_name = "unix:PATH|tcp:ADDR[:PORT]")]
     pub listen: Option<ListenAddress>,

@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Before it runs it fails as [`ControlSocket::claim`](serve::socket::ControlSocket::claim),
 /// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind) and [`DiskSocket`] do. It is [`Failure::Client`]
 /// when no master answers, and [`Failure::Pages`] when it refuses. Then it fails as
-/// [`supervise::run`](crate::supervise::run) does.
+/// [`supervise::run`] does.
 pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failure> {
     let DiskSettings { common, size, listen, socket: master, .. } = &config;
     let start_of = Start::new(common)?;

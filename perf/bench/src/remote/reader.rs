@@ -48,7 +48,7 @@ pub struct ServedMemory {
 pub struct PageLoad {
     /// The lane: [`DEMAND`] or [`BULK`].
     pub lane: usize,
-    /// READs outstanding; [`DEPTH`](DEPTH) at most.
+    /// READs outstanding; 128 at most.
     pub depth: u32,
     /// READs in all; `None` until [`ReadOrder::Stop`].
     pub count: Option<u64>,
