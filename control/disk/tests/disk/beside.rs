@@ -75,8 +75,7 @@ proptest! {
             return Ok(());
         }
         let (disk, other) = (Running::new(Wants { size: SIZE, ..Wants::default() }), Other::new());
-        let both = || [NbdClient::new(disk.stream(), structured), NbdClient::new(other.stream(), structured)];
-        let mut clients = both();
+        let mut clients = [disk.stream(), other.stream()].map(|stream| NbdClient::new(stream, structured));
         let same = |clients: &mut [NbdClient; 2], kind, flags, at, len, data: &[u8]| {
             let [ours, theirs] = clients.each_mut().map(|client| {
                 let cookie = client.send(kind, flags, at, len, data);
@@ -99,13 +98,14 @@ proptest! {
                 }
                 Act::Cut(at, len) => {
                     let data = bytes(turn as u64, len as usize);
-                    for client in &mut clients {
-                        client.send(READ, 0, at, len, &[]);
-                        let head = NbdClient::head(WRITE, 0, 77, at, len);
-                        client.stream.write_all(&head).unwrap();
-                        client.stream.write_all(&data[..data.len() / 2]).unwrap();
-                    }
-                    clients = both();
+                    // Only ours: nbdkit 1.32 sometimes aborts when a connection ends with an answer under way
+                    // (connections.c, "Assertion `sock >= 0' failed").
+                    let [ours, _] = &mut clients;
+                    ours.send(READ, 0, at, len, &[]);
+                    let head = NbdClient::head(WRITE, 0, 77, at, len);
+                    ours.stream.write_all(&head).unwrap();
+                    ours.stream.write_all(&data[..data.len() / 2]).unwrap();
+                    *ours = NbdClient::new(disk.stream(), structured);
                     // Nobody knows what of it was written: both get it once more. What was under way has ended then.
                     until("the connection that was cut is gone", || disk.counters().connections.get() == 1);
                     same(&mut clients, WRITE, 0, at, len, &data)

@@ -320,7 +320,7 @@ fn run(seed: u64) -> [u64; 4] {
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     let first = number("MASTER_SEED");
-    first.map_or_else(|| 0..number("MASTER_SEEDS").unwrap_or(25), |first| first..first + 1)
+    first.map_or_else(|| 0..number("MASTER_SEEDS").unwrap_or(40), |first| first..first + 1)
 }
 
 #[test]
