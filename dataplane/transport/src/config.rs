@@ -29,10 +29,13 @@ pub struct Config {
     pub path_window: u32,
     /// The most bytes in flight to and from all peers together.
     pub total_window: u64,
-    /// How long packets may wait in queues that all paths share, in nanoseconds; a quarter of a round trip without
+    /// How long packets may wait in queues that all paths share, in nanoseconds; a fifth of a round trip without
     /// queues, if that is longer. The window of all paths starts small and follows what is measured, marked and lost.
     /// 0: it always has `total_window` bytes.
     pub queue_target: Time,
+    /// Waits in queues make the window of all paths no smaller than this, in bytes; marks and losses do. With less in
+    /// flight, processors that are late look like queues.
+    pub queue_least: u64,
     /// The longest time that a record waits in a gateway, in nanoseconds. A packet may wait this long twice in each
     /// direction.
     pub hold: Time,
@@ -55,6 +58,7 @@ impl Default for Config {
             path_window: 1 << 20,
             total_window: 16 << 20,
             queue_target: 0,
+            queue_least: 64 << 10,
             hold: 50 * MICROSECOND,
             give_up: 5 * SECOND,
         }

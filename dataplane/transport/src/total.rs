@@ -6,6 +6,9 @@
 //! of the round trips of a period waited for longer than the target, the queue is one that they share, and the window
 //! shrinks to what fits. A slave that is slow alone does not make it shrink: its round trips are a small part.
 //!
+//! Processors that are late delay all packets, too, and then a smaller window only means less. So delay has a least
+//! window, and a wait that is long with so little in flight is subtracted from then on.
+//!
 //! Marks and losses count as well, by their part of the bytes: a switch with a short queue drops before round trips get
 //! long, and a wire that loses a packet now and then is not congested.
 
@@ -38,6 +41,10 @@ const SAMPLES: u32 = 8;
 /// Losses and marks count if they are this part of the bytes of a period: 1 / `NOTABLE`.
 const NOTABLE: u64 = 64;
 
+/// Waits that are shorter may be those of a queue that others fill: if all took it for slack, all would make their
+/// windows larger, and the queue longer.
+const LEAST_SLACK: Time = MILLISECOND / 2;
+
 /// The bytes that a loss stands for.
 const PACKET: u64 = 4096 + PACKET_COST as u64;
 
@@ -45,13 +52,16 @@ const PACKET: u64 = 4096 + PACKET_COST as u64;
 const NOTIFIED: u64 = 4 * PACKET;
 
 /// Bases are learnt anew after this time, since ways change.
-const ERA: Time = 10 * SECOND;
+const ERA: Time = SECOND;
+
+/// Drains that begin because round trips are long with the least window are at least so far apart.
+const DRAINS_APART: Time = SECOND / 2;
 
 /// While bases are learnt, the window is this part of itself: 1 / `DRAINED`.
 const DRAINED: u64 = 4;
 
 /// The longest time for which a window is small in order to learn.
-const LONGEST_DRAIN: Time = 10 * MILLISECOND;
+const LONGEST_DRAIN: Time = 20 * MILLISECOND;
 
 /// What came in since the window was last judged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +85,8 @@ struct Period {
 pub(crate) struct TotalWindow {
     size: u64,
     most: u64,
+    /// Delay alone makes it no smaller: what is slow with so little in flight is more often a processor than a link.
+    least_by_delay: u64,
     /// How long packets may wait in queues; 0: the size never changes.
     target: Time,
     period: Period,
@@ -89,9 +101,19 @@ pub(crate) struct TotalWindow {
     shrunk: Time,
     /// The window is small until then; 0: it is not.
     drain_until: Time,
+    /// Drains in which bases were learnt.
     drains: u32,
     /// When the last drain began.
     drained: Time,
+    /// Round trips that began in this drain, and how long they waited in all.
+    drain_samples: u32,
+    drain_waits: Time,
+    /// This drain began with the least window.
+    is_least: bool,
+    /// When bases were learnt anew.
+    learnt: Time,
+    /// How long round trips wait although the window is the least one: that is no queue.
+    slack: Time,
 }
 
 /// Why a window shrinks.
@@ -106,8 +128,9 @@ impl TotalWindow {
     pub(crate) fn new(config: &Config) -> Self {
         let (most, target) = (config.total_window, config.queue_target);
         Self {
-            size: if target == 0 { most } else { FIRST.min(most) },
+            size: if target == 0 { most } else { FIRST.max(config.queue_least).min(most) },
             most,
+            least_by_delay: config.queue_least.min(most),
             target,
             period: Period::default(),
             calm: 0,
@@ -118,6 +141,11 @@ impl TotalWindow {
             drain_until: 0,
             drains: 0,
             drained: 0,
+            drain_samples: 0,
+            drain_waits: 0,
+            is_least: false,
+            learnt: 0,
+            slack: 0,
         }
     }
 
@@ -125,6 +153,12 @@ impl TotalWindow {
     #[inline]
     pub(crate) fn limit(&self) -> u64 {
         if self.drain_until == 0 { self.size } else { (self.size / DRAINED).max(LEAST.min(self.most)) }
+    }
+
+    /// How long round trips wait although little is in flight.
+    #[inline]
+    pub(crate) fn slack(&self) -> Time {
+        self.slack
     }
 
     /// Somebody waits for room.
@@ -165,7 +199,9 @@ impl TotalWindow {
     /// long a round trip is without them.
     #[inline]
     pub(crate) fn drain(&self, now: Time) -> Option<bool> {
-        (now < self.drain_until).then_some(self.drains % 2 == 1)
+        // With the least window the bases stay, to learn how much longer round trips are than those.
+        let learns = self.drain_until > 0 && !self.is_least && now < self.drained + LONGEST_DRAIN;
+        learns.then_some(self.drains % 2 == 1)
     }
 
     /// A round trip was measured. Judges the window at the end of a period.
@@ -175,16 +211,14 @@ impl TotalWindow {
             return;
         }
         if self.drain_until > 0 {
-            if now < self.drain_until {
-                return;
-            }
-            (self.drain_until, self.shrunk, self.period) = (0, now, Period::default());
+            return self.learn(trip);
         }
         if now.saturating_sub(took) < self.shrunk {
             return;
         }
-        if self.period.is_limited && now.saturating_sub(self.drained) >= ERA {
-            return self.start_drain(now, took);
+        if self.period.is_limited && now.saturating_sub(self.learnt) >= ERA {
+            self.learnt = now;
+            return self.start_drain(now, took, false);
         }
         self.period.samples += 1;
         if let Some(over) = trip.over(self.target) {
@@ -216,7 +250,8 @@ impl TotalWindow {
         } else if marked * NOTABLE >= acknowledged {
             Some((Congestion::Mark, size / 4 * marked.min(acknowledged) / acknowledged.max(1)))
         } else if late * 4 >= samples * 3 {
-            Some((Congestion::Delay, (size * u64::from(over) / u64::from(late.max(1)) / 1024).min(size / 2)))
+            let less = size * u64::from(over) / u64::from(late.max(1)) / 1024;
+            Some((Congestion::Delay, less.min(size / 2).min(size.saturating_sub(self.least_by_delay))))
         } else {
             None
         };
@@ -234,13 +269,15 @@ impl TotalWindow {
                 }
                 .add(1);
                 // If all round trips are long with the least window, the ways have become longer.
-                if std::mem::take(&mut self.is_starting) || why == Congestion::Delay && self.size == least {
-                    self.start_drain(now, round_trip);
+                let is_least = why == Congestion::Delay && self.size <= self.least_by_delay;
+                let is_due = is_least && now.saturating_sub(self.drained) >= DRAINS_APART;
+                if std::mem::take(&mut self.is_starting) || is_due {
+                    self.start_drain(now, round_trip, self.size <= 2 * self.least_by_delay);
                 }
             }
             None if !is_limited || self.is_starting => {}
             None => {
-                self.calm = if late * 4 < samples { self.calm + 1 } else { 0 };
+                self.calm = if late * 2 < samples { self.calm + 1 } else { 0 };
                 let step = match self.calm {
                     _ if size >= self.ceiling - self.ceiling / 8 => STEP / 16,
                     CALM.. => (size / 8).max(STEP),
@@ -252,9 +289,33 @@ impl TotalWindow {
         counters.window_bytes.set(self.size);
     }
 
-    fn start_drain(&mut self, now: Time, round_trip: Time) {
+    /// A round trip was measured in a drain. The drain ends when its time is over and enough is known.
+    fn learn(&mut self, trip: &RoundTrip) {
+        if trip.now.saturating_sub(trip.took) >= self.drained {
+            self.drain_samples += 1;
+            self.drain_waits += trip.wait();
+        }
+        let has_ended = trip.now >= self.drain_until && self.drain_samples >= SAMPLES;
+        if has_ended || trip.now >= self.drained + LONGEST_DRAIN {
+            let wait = self.drain_waits / Time::from(self.drain_samples.max(1));
+            self.slack = match self.is_least {
+                true if wait >= LEAST_SLACK => wait,
+                true => 0,
+                false => self.slack / 2,
+            };
+            // How much fits is not known then.
+            self.is_starting |= self.is_least && self.slack > 0;
+            (self.drain_until, self.shrunk, self.period) = (0, trip.now, Period::default());
+        }
+    }
+
+    /// For a while less is in flight, so that queues are empty, and it is learnt how long round trips are without them.
+    fn start_drain(&mut self, now: Time, round_trip: Time, is_least: bool) {
         self.drain_until = now + (2 * round_trip).min(LONGEST_DRAIN);
-        (self.drained, self.drains) = (now, self.drains.wrapping_add(1));
+        (self.drain_samples, self.drain_waits) = (0, 0);
+        self.is_least = is_least;
+        self.drained = now;
+        self.drains = self.drains.wrapping_add(u32::from(!is_least));
     }
 }
 
@@ -267,7 +328,12 @@ mod tests {
     const BASE: Time = 100 * MICROSECOND;
 
     fn window(target: Time) -> TotalWindow {
-        TotalWindow::new(&Config { total_window: 1 << 20, queue_target: target, ..Config::default() })
+        TotalWindow::new(&Config {
+            total_window: 1 << 20,
+            queue_target: target,
+            queue_least: 30_000,
+            ..Config::default()
+        })
     }
 
     /// A link: what is in flight beyond what it carries in a round trip waits.
@@ -304,7 +370,7 @@ mod tests {
                     continue;
                 }
                 self.window.acknowledged(PACKET as u32);
-                let trip = RoundTrip { now: self.now, took, base: BASE, hold: 0 };
+                let trip = RoundTrip { now: self.now, took, base: BASE, hold: 0, slack: self.window.slack() };
                 self.window.measured(&trip, &self.counters);
             }
         }
@@ -317,9 +383,10 @@ mod tests {
             link.run(300);
             for _ in 0..200 {
                 link.run(1);
-                let size = link.window.limit();
+                let size = link.window.size;
                 // A quarter of the base is longer than the target.
-                assert!(size >= carries / 5 * 4 && size <= carries / 4 * 6, "{size} of {carries}");
+                let most = (carries / 4 * 6).max(30_000);
+                assert!(size >= carries / 5 * 4 && size <= most, "{size} of {carries}");
             }
             assert!(link.counters.window_shrunk_delay.get() > 0 && link.counters.window_shrunk_loss.get() == 0);
         }
@@ -333,7 +400,10 @@ mod tests {
             link.window.waited();
             link.window.acknowledged(PACKET as u32);
             let took = if number % 3 == 0 { 50 * BASE } else { BASE };
-            link.window.measured(&RoundTrip { now: link.now, took, base: BASE, hold: 0 }, &link.counters);
+            link.window.measured(
+                &RoundTrip { now: link.now, took, base: BASE, hold: 0, slack: link.window.slack() },
+                &link.counters,
+            );
         }
         assert_eq!((link.window.limit(), link.counters.window_shrunk_delay.get()), (1 << 20, 0));
     }
@@ -384,13 +454,16 @@ mod tests {
         let mut path = crate::path::Path::new(crate::PeerKind::Own, 1 << 20);
         path.measured(BASE, None);
         // Each round trip takes three times as long from now on, whatever is in flight.
-        for _ in 0..5_000 {
-            link.now += 10 * MICROSECOND;
+        for _ in 0..50_000 {
+            link.now += 100 * MICROSECOND;
             link.window.waited();
             link.window.acknowledged(PACKET as u32);
             path.measured(3 * BASE, link.window.drain(link.now));
             let base = path.base().unwrap();
-            link.window.measured(&RoundTrip { now: link.now, took: 3 * BASE, base, hold: 0 }, &link.counters);
+            link.window.measured(
+                &RoundTrip { now: link.now, took: 3 * BASE, base, hold: 0, slack: link.window.slack() },
+                &link.counters,
+            );
         }
         assert!(path.base().unwrap() > 2 * BASE);
         assert!(link.window.limit() > 500_000);

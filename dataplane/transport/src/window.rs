@@ -10,7 +10,6 @@
 //! an urgent request needs, and urgent requests never stop a stream.
 
 use crate::moment::Moment;
-use crate::round_trip::RoundTrip;
 use frame::Time;
 
 /// The cost of a packet in addition to its payload: headers of all layers.
@@ -24,9 +23,6 @@ const FIRST_WINDOW: u32 = 128 * 1024;
 
 /// How much a grown window grows in one round trip.
 const STEP: u32 = 4096;
-
-/// Packets to one peer may wait in queues for so many times the target of all paths.
-const PATH_TARGETS: Time = 4;
 
 /// Each kind of queue pair may always use this part of a window: 1 / `SHARE`.
 const SHARE: u64 = 8;
@@ -170,28 +166,13 @@ impl Window {
         self.shrink(now, round_trip, 4);
     }
 
-    /// A round trip was measured. It is long if all paths share a queue, which is for the window of all paths to judge,
-    /// or if a gateway, a poll loop or a wire was late once. So this window shrinks only if it took much longer: then
-    /// the queue is that of this peer.
-    #[inline]
-    pub(crate) fn measured(&mut self, trip: &RoundTrip, target: Time) {
-        if let Some(over) = trip.over(PATH_TARGETS * target) {
-            let less = (u64::from(self.size) * u64::from(over) / 1024) as u32;
-            self.shrink_by(trip.now, trip.took, less.min(self.size / 2));
-        }
-    }
-
     /// Shrinks the window by a fraction: 1 / `part`.
     fn shrink(&mut self, now: Time, round_trip: Time, part: u32) {
-        self.shrink_by(now, round_trip, self.size / part);
-    }
-
-    fn shrink_by(&mut self, now: Time, round_trip: Time, less: u32) {
         if !self.shrunk.is_none() && self.shrunk.until(now) < round_trip {
             return;
         }
         self.shrunk = Moment::at(now);
-        self.size = (self.size - less).max(LEAST_WINDOW);
+        self.size = (self.size - self.size / part).max(LEAST_WINDOW);
         self.threshold = self.size;
         self.grown = 0;
     }

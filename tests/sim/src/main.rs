@@ -25,9 +25,10 @@ struct Cli {
     /// The large cluster of the seed: thousands of slaves, a gateway with 16 lcores.
     #[arg(long)]
     large: bool,
-    /// The worlds of incast of the documentation, and their figures.
-    #[arg(long, conflicts_with_all = ["large", "qp", "seed", "seeds"])]
-    incast: bool,
+    /// The worlds of incast of the documentation, and their figures; or those with a text in their names.
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(conflicts_with_all = ["large", "qp", "seed", "seeds"])]
+    incast: Option<String>,
     /// Two endpoints of reliable connections instead of a cluster.
     #[arg(long, conflicts_with = "large")]
     qp: bool,
@@ -52,8 +53,8 @@ fn run(cli: &Cli, seed: u64) -> Result<(u64, BTreeMap<String, u64>, String), Str
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    if cli.incast {
-        return Ok(incast());
+    if let Some(text) = &cli.incast {
+        return Ok(incast(text));
     }
     if let Some(seed) = cli.seed {
         return Ok(match run(&cli, seed) {
@@ -91,10 +92,10 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// Prints a line for each master of each world.
-fn incast() -> ExitCode {
+fn incast(text: &str) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     say("world | goodput of 1,000 | demand p50 p99 alone, beside bulk, us | lost at start, later | longest queue\n");
-    for (name, spec) in scenarios::all() {
+    for (name, spec) in scenarios::all().into_iter().filter(|(name, _)| name.contains(text)) {
         match run_incast(&spec, &Phases::USUAL, 1) {
             Ok(outcome) => outcome.masters.iter().for_each(|master| {
                 let [a, b, c, d] = [master.unloaded[0], master.unloaded[1], master.loaded[0], master.loaded[1]]

@@ -120,6 +120,7 @@ impl<M: Memory> Master<M> {
             path_window: PATH_WINDOW,
             total_window: config.total_window(),
             queue_target: config.queue_target,
+            queue_least: config.queue_least(),
             give_up: GIVE_UP_INTERVALS * config.node.interval,
             ..Config::default()
         };

@@ -334,6 +334,6 @@ fn no_seed_breaks_the_books_or_reads_a_wrong_byte() {
     let [done, failed, verified, parked] = sums;
     println!("{done} requests ended well, {failed} badly, {verified} READs were compared, {parked} clients parked");
     if seeds().count() > 1 {
-        assert!(done > 1000 && failed > 100 && verified > 300 && parked > 50, "the seeds do too little: {sums:?}");
+        assert!(done > 1000 && failed > 100 && verified > 200 && parked > 50, "the seeds do too little: {sums:?}");
     }
 }

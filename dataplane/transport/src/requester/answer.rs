@@ -195,9 +195,8 @@ impl<M: Memory> Context<'_, M> {
             {
                 // A gateway holds what nobody waits for.
                 let hold = if self.qp.is_urgent { 0 } else { config.hold };
-                let trip = RoundTrip { now: self.now, took: round_trip, base, hold };
+                let trip = RoundTrip { now: self.now, took: round_trip, base, hold, slack: total.slack() };
                 total.measured(&trip, counters);
-                self.path.window.measured(&trip, config.queue_target);
             }
         }
         if wqe.work.op.wants_data() {

@@ -8,7 +8,7 @@ use frame::Time;
 use frame::time::{MICROSECOND, MILLISECOND};
 
 /// The usual time that packets may wait in queues.
-const TARGET: Time = 20 * MICROSECOND;
+const TARGET: Time = 15 * MICROSECOND;
 
 /// A link with a queue of 256 KiB, as a small switch has for a port. It marks nothing.
 fn link(mbit: u64) -> LinkSpec {
@@ -28,6 +28,7 @@ pub fn usual() -> IncastSpec {
         slaves: 64,
         slave_link: link(1_000),
         slow_every: 0,
+        late: 0,
         mtu: 1500,
         load: Load { len: 4096, depth: 512, writes: 0, demand_every: 200 * MICROSECOND, demands: 4 },
     }
@@ -71,6 +72,16 @@ pub fn all() -> Vec<(&'static str, IncastSpec)> {
         spec.slave_link = link(100);
         spec.masters[0] = master(25_000);
     });
+    add("late processors", &|spec| spec.late = 2 * MILLISECOND);
+    add("late processors, and a window that follows nothing", &|spec| {
+        spec.late = 2 * MILLISECOND;
+        spec.masters[0].queue_target = 0;
+    });
+    add("processors late by 200 us", &|spec| spec.late = 200 * MICROSECOND);
+    add("processors late by 200 us, and a window that follows nothing", &|spec| {
+        spec.late = 200 * MICROSECOND;
+        spec.masters[0].queue_target = 0;
+    });
     worlds
 }
 
@@ -103,6 +114,7 @@ pub fn random(seed: u64) -> IncastSpec {
         slaves: rng.between(1, 16) as u32,
         slave_link: any(rng, &[50, 100, 1_000]),
         slow_every: rng.pick(&[0, 0, 4]),
+        late: rng.pick(&[0, 0, 500]) * MICROSECOND,
         mtu: 1500,
         load: Load {
             len: rng.pick(&[4096, 4096, 8 << 10, 40_000]),

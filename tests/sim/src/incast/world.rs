@@ -55,6 +55,8 @@ pub struct IncastSpec {
     pub slave_link: LinkSpec,
     /// 0: no slave is slow.
     pub slow_every: u32,
+    /// Machines are polled up to this much late, as on hosts whose processors have other work.
+    pub late: Time,
     /// The largest IP packet.
     pub mtu: u16,
     /// What clients ask for.
@@ -134,6 +136,7 @@ pub struct IncastWorld {
     events: BinaryHeap<Reverse<(Time, u64)>>,
     what: HashMap<u64, Event>,
     made: u64,
+    late: Time,
     /// Datagrams that machines had no frame for.
     pub no_frame: u64,
     /// Datagrams that left machines, and those that arrived.
@@ -165,6 +168,7 @@ impl IncastWorld {
             events: BinaryHeap::new(),
             what: HashMap::new(),
             made: 0,
+            late: spec.late,
             no_frame: 0,
             sent: 0,
             arrived: 0,
@@ -269,9 +273,9 @@ impl IncastWorld {
 
     /// A machine is polled at this time, or before.
     pub fn poll_at(&mut self, computer: Computer, at: Time) {
-        let now = self.now;
+        let (now, late) = (self.now, self.rng.below(self.late));
         if let Some((last, next)) = self.polls.get_mut(&computer) {
-            let at = at.max(*last + POLL).max(now);
+            let at = at.max(*last + POLL).max(now).saturating_add(late);
             if at < *next {
                 *next = at;
                 self.push(at, Event::Poll(computer));

@@ -136,6 +136,7 @@ impl Plan {
             path_window: rng.pick(&[8 << 10, 64 << 10, 1 << 20]),
             total_window: rng.pick(&[8 << 10, 100 << 10, 16 << 20]),
             queue_target: rng.pick(&[0, 0, 50]) * MICROSECOND,
+            queue_least: rng.pick(&[0, 64 << 10]),
             hold: rng.pick(&[0, 50, 500]) * MICROSECOND,
             give_up,
         };

@@ -32,7 +32,20 @@ fn answers_of_sixty_four_slaves_do_not_overrun_a_master_with_a_tenth_of_their_su
 
 #[test]
 fn a_master_that_claims_fifteen_times_its_speed_follows_what_it_measures() {
-    assert_reached("claims 100 Gbit/s");
+    let outcome = figures("claims 100 Gbit/s");
+    let [master] = &outcome.masters[..] else { panic!("one master") };
+    assert_eq!((outcome.lost, outcome.dropped, outcome.no_frame), (0, 0, 0));
+    assert!(master.goodput >= 800 && master.loaded[1] <= 3 * master.unloaded[1], "{master:?}");
+}
+
+#[test]
+fn processors_that_are_late_are_not_taken_for_a_queue() {
+    let follows = figures("late processors");
+    let [follows, fixed] = [follows, figures("late processors, and a window that follows nothing")].map(|outcome| {
+        assert_eq!(outcome.lost, 0);
+        outcome.masters[0].goodput
+    });
+    assert!(follows * 4 >= fixed, "{follows} and {fixed}");
 }
 
 #[test]
