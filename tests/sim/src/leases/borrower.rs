@@ -342,6 +342,19 @@ impl Borrower {
         Ok(())
     }
 
+    /// Where it is, for a message.
+    pub fn state(&self) -> String {
+        let held = self.loan.held().len();
+        let asked = self.asked.iter().flatten().count();
+        let pairs = self.qpns.map(|qpn| self.endpoint.state(qpn));
+        format!(
+            "connected {}, open {}, leaves {}, units {held}, requests {asked}, queue pairs {pairs:?}",
+            self.connected,
+            self.loan.is_open(),
+            self.leaves
+        )
+    }
+
     /// Whether it has a lease with a unit, and nothing is outstanding but what it may ask again.
     pub fn is_well(&self) -> bool {
         self.loan.is_open() && self.connected && !self.pages.is_empty()
@@ -400,7 +413,8 @@ impl Borrower {
         } else if self.leaves && failed {
             self.close_pairs(now)?;
         }
-        if self.connected {
+        // A master that leaves gives its units back without queue pairs, too: nothing is outstanding then.
+        if self.connected || self.leaves {
             if !self.leaves {
                 self.ask()?;
                 self.want_more(now);

@@ -306,7 +306,8 @@ impl World {
             if self.now > end {
                 let leases: Vec<_> =
                     self.farm.lending().iter().flat_map(|view| view.leases().collect::<Vec<_>>()).collect();
-                return Err(format!("not within 75 s: {what}; {leases:?}"));
+                let state: Vec<_> = self.borrowers.iter().map(Borrower::state).collect();
+                return Err(format!("not within 75 s: {what}; {leases:?}; {state:?}"));
             }
             self.step(STEP)?;
         }
