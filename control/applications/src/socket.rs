@@ -1,12 +1,10 @@
 //! The socket's file: who may connect, and whether another process has it.
 
 use common::exit::Failure;
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
-use std::fs::Permissions;
+use host::unix_socket::{NoUnixSocket, SocketFile, listen_at};
+use rustix::net::SocketType;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// How many connections may wait to be accepted.
@@ -57,10 +55,9 @@ impl From<SocketError> for Failure {
 /// The socket, whose file is removed when this is dropped.
 #[derive(Debug)]
 pub struct ApplicationSocket {
-    path: PathBuf,
+    // Before the socket is closed, its file is gone.
+    file: SocketFile,
     listener: OwnedFd,
-    /// Device and inode of the file. They distinguish it from another file of the same name.
-    file: (u64, u64),
 }
 
 impl ApplicationSocket {
@@ -70,47 +67,20 @@ impl ApplicationSocket {
     /// # Errors
     /// [`SocketError`].
     pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
-        let failed = |source: io::Error| SocketError::Refused { path: path.to_owned(), source };
-        let address = SocketAddrUnix::new(path).map_err(|_| SocketError::TooLong(path.to_owned()))?;
-        let group =
-            group.map(|name| group_id(name).ok_or_else(|| SocketError::NoGroup(name.to_owned()))).transpose()?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.file_type().is_socket() => {
-                let probe = socket().map_err(|error| failed(error.into()))?;
-                match connect(&probe, &address) {
-                    // A server that has as many connections waiting as it may is there, too.
-                    Ok(()) | Err(rustix::io::Errno::AGAIN) => return Err(SocketError::InUse(path.to_owned())),
-                    Err(rustix::io::Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(failed)?,
-                    // A socket of another type is not ours.
-                    Err(rustix::io::Errno::PROTOTYPE) => return Err(SocketError::InUse(path.to_owned())),
-                    Err(error) => return Err(failed(error.into())),
-                }
-            }
-            Ok(_) => return Err(SocketError::NoSocket(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = socket().map_err(|error| failed(error.into()))?;
-        // Nobody else may connect, from the moment when the socket exists.
-        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = bind(&listener, &address);
-        rustix::process::umask(mask);
-        bound.map_err(|error| failed(error.into()))?;
-        let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
-        let this = Self { path: path.to_owned(), listener, file: (metadata.dev(), metadata.ino()) };
-        if let Some(group) = group {
-            chown(path, None, Some(group)).map_err(failed)?;
-            std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
-        }
-        listen(&this.listener, BACKLOG).map_err(|error| failed(error.into()))?;
-        Ok(this)
+        let named = |error| match error {
+            NoUnixSocket::InUse => SocketError::InUse(path.to_owned()),
+            NoUnixSocket::OtherFile => SocketError::NoSocket(path.to_owned()),
+            NoUnixSocket::TooLong => SocketError::TooLong(path.to_owned()),
+            NoUnixSocket::NoGroup(name) => SocketError::NoGroup(name),
+            NoUnixSocket::Refused(source) => SocketError::Refused { path: path.to_owned(), source },
+        };
+        let (listener, file) = listen_at(path, SocketType::SEQPACKET, group, BACKLOG).map_err(named)?;
+        Ok(Self { listener, file })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The listening socket.
@@ -119,30 +89,10 @@ impl ApplicationSocket {
     }
 }
 
-impl Drop for ApplicationSocket {
-    fn drop(&mut self) {
-        let is_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
-        if is_ours {
-            // Otherwise the next master replaces it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The number of a group of this machine: out of `/etc/group`, or the number itself.
-fn group_id(name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    };
-    text.lines().find_map(of_line).or_else(|| name.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("gvm-applications-{}-{name}", std::process::id()));

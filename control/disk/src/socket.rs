@@ -1,18 +1,13 @@
 //! The socket on which a disk takes its clients.
 
 use common::exit::Failure;
-use rustix::fs::Mode;
+use host::unix_socket::{NoUnixSocket, SocketFile, listen_at};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_tcp_nodelay, socket_peercred};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getpeername, listen,
-    socket_with,
-};
-use std::fs::Permissions;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, getpeername, listen, socket_with};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// How many connections may wait to be accepted.
@@ -67,24 +62,6 @@ pub struct DiskSocket {
     is_unix: bool,
 }
 
-/// The file of a Unix socket, which is removed when this is dropped.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode. They distinguish it from another file of the same name.
-    is: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let found = std::fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.is) {
-            // Otherwise the next disk replaces it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl DiskSocket {
     /// Listens at a Unix socket. Only this user may connect, or also the members of a group. A socket at which nobody
     /// listens any more is replaced.
@@ -93,36 +70,15 @@ impl DiskSocket {
     /// [`DiskSocketError`].
     pub fn unix(path: &Path, group: Option<&str>) -> Result<Self, DiskSocketError> {
         let at = format!("unix:{}", path.display());
-        let failed = |source: io::Error| DiskSocketError::Refused { at: at.clone(), source };
-        let address = SocketAddrUnix::new(path).map_err(|_| DiskSocketError::TooLong(path.to_owned()))?;
-        let group =
-            group.map(|name| group_id(name).ok_or_else(|| DiskSocketError::NoGroup(name.to_owned()))).transpose()?;
-        let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(io::Error::from);
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.file_type().is_socket() => match connect(socket().map_err(failed)?, &address) {
-                Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(failed)?,
-                Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => return Err(DiskSocketError::InUse(at)),
-                Err(error) => return Err(failed(error.into())),
-            },
-            Ok(_) => return Err(DiskSocketError::OtherFile(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = socket().map_err(failed)?;
-        // Nobody else may connect, from the moment when the socket exists.
-        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = bind(&listener, &address);
-        rustix::process::umask(mask);
-        bound.map_err(|error| failed(error.into()))?;
-        let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
-        let file = SocketFile { path: path.to_owned(), is: (metadata.dev(), metadata.ino()) };
-        let this = Self { listener, at: at.clone(), file: Some(file), is_unix: true };
-        if let Some(group) = group {
-            chown(path, None, Some(group)).map_err(failed)?;
-            std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
-        }
-        listen(&this.listener, BACKLOG).map_err(|error| failed(error.into()))?;
-        Ok(this)
+        let named = |error| match error {
+            NoUnixSocket::InUse => DiskSocketError::InUse(at.clone()),
+            NoUnixSocket::OtherFile => DiskSocketError::OtherFile(path.to_owned()),
+            NoUnixSocket::TooLong => DiskSocketError::TooLong(path.to_owned()),
+            NoUnixSocket::NoGroup(name) => DiskSocketError::NoGroup(name),
+            NoUnixSocket::Refused(source) => DiskSocketError::Refused { at: at.clone(), source },
+        };
+        let (listener, file) = listen_at(path, SocketType::STREAM, group, BACKLOG).map_err(named)?;
+        Ok(Self { listener, at, file: Some(file), is_unix: true })
     }
 
     /// Listens at a TCP address. Whoever reaches it may read and write the disk.
@@ -153,7 +109,7 @@ impl DiskSocket {
 
     /// The directory of a Unix socket.
     pub fn directory(&self) -> Option<&Path> {
-        self.file.as_ref().and_then(|file| file.path.parent())
+        self.file.as_ref().and_then(|file| file.path().parent())
     }
 
     /// Takes the file of a Unix socket, for a thread that may remove files.
@@ -183,14 +139,4 @@ impl DiskSocket {
         };
         Ok(Some((socket, peer)))
     }
-}
-
-/// The number of a group of this machine: out of `/etc/group`, or the number itself.
-fn group_id(name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    };
-    text.lines().find_map(of_line).or_else(|| name.parse().ok())
 }

@@ -11,6 +11,7 @@
 //! | [`hugepages`] | the hugepages that a process needs, and reserving them |
 //! | [`log`] | the log on stderr, and its filter |
 //! | [`notify`] | messages to the service manager |
+//! | [`unix_socket`] | Unix sockets with a file, and who may connect |
 #![forbid(unsafe_code)]
 
 pub mod hugepages;
@@ -22,3 +23,4 @@ pub mod owner;
 pub mod pci;
 pub mod placement;
 pub mod privilege;
+pub mod unix_socket;

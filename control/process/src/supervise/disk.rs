@@ -3,8 +3,8 @@
 use blockmap::DiskStats;
 use common::exit::Failure;
 use disk::DiskCommand;
-use disk::socket::SocketFile;
 use host::privilege::{Confinement, Thread};
+use host::unix_socket::SocketFile;
 use lcore::mailbox::Sender;
 use pages::{Client, ClientOptions};
 use rustix::thread::CapabilitySet;
