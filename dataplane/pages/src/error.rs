@@ -87,6 +87,12 @@ fn behind(limit: u64) -> String {
 }
 
 impl PagesError {
+    /// Whether the connection failed because no server of pages can be reached at the path. What helps then is another
+    /// path, a server that runs, or a permission.
+    pub const fn has_no_server(&self) -> bool {
+        matches!(self, Self::NoSocket(_) | Self::NobodyListens(_) | Self::Permission(_) | Self::OtherSocket(_))
+    }
+
     pub(crate) fn system(what: &'static str) -> impl Fn(Errno) -> Self {
         move |source| Self::System { what, source }
     }
@@ -117,10 +123,14 @@ mod tests {
             (Errno::ACCESS, "add this user to the group"),
             (Errno::PROTOTYPE, "name the socket of gvm-dp master"),
         ] {
-            let text = PagesError::connect(path, errno).to_string();
+            let error = PagesError::connect(path, errno);
+            let text = error.to_string();
             assert!(text.contains("/run/gvm-dp/pages.sock") && text.contains(remedy), "{text}");
+            assert!(error.has_no_server(), "{text}");
         }
-        let text = PagesError::connect(path, Errno::NOMEM).to_string();
+        let error = PagesError::connect(path, Errno::NOMEM);
+        assert!(!error.has_no_server());
+        let text = error.to_string();
         assert!(text.starts_with("cannot connect to the socket of the server of pages: "), "{text}");
         let refused = PagesError::Refused { reason: RefusedFor::QUOTA, limit: 8 }.to_string();
         assert!(refused.ends_with("raise its quota (limit 8)"), "{refused}");

@@ -15,10 +15,7 @@ pub(super) fn socket(args: &PageMasterArgs) -> PathBuf {
 pub(super) fn failure(error: PagesError) -> Failure {
     let text = error.to_string();
     match error {
-        PagesError::NoSocket(_)
-        | PagesError::NobodyListens(_)
-        | PagesError::Permission(_)
-        | PagesError::OtherSocket(_) => Failure::Client(text),
+        error if error.has_no_server() => Failure::Client(text),
         PagesError::Refused { reason: RefusedFor::AREA_IN_USE | RefusedFor::AREA_EXISTS, .. } => {
             Failure::AreaInUse(text)
         }

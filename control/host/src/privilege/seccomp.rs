@@ -268,14 +268,11 @@ const APPLICATIONS: &[Rule] = &[
     Any(libc::SYS_epoll_ctl),
 ];
 
-/// A lcore that other processes wake sleeps on an epoll instance.
+/// A lcore that other processes wake sleeps on an epoll instance, as a disk's loop does.
 const LCORE_BELLS: &[Rule] = &[Any(libc::SYS_epoll_wait), Any(libc::SYS_epoll_pwait), Any(libc::SYS_epoll_ctl)];
 
-/// The clients of a disk and its master. A disk's loop sleeps on an epoll instance.
+/// The clients of a disk and its master.
 const LCORE_DISK: &[Rule] = &[
-    Any(libc::SYS_epoll_wait),
-    Any(libc::SYS_epoll_pwait),
-    Any(libc::SYS_epoll_ctl),
     Any(libc::SYS_accept4),
     Any(libc::SYS_sendmsg),
     Any(libc::SYS_shutdown),
@@ -436,7 +433,7 @@ fn of_need(thread: Thread, needs: Needs) -> Vec<Rule> {
     let lists: [(bool, Thread, &[Rule]); 7] = [
         (needs.xdp, Thread::Lcore, LCORE_XDP),
         (needs.dpdk, Thread::Lcore, LCORE_DPDK),
-        (needs.applications, Thread::Lcore, LCORE_BELLS),
+        (needs.applications || needs.disk, Thread::Lcore, LCORE_BELLS),
         (needs.disk, Thread::Lcore, LCORE_DISK),
         (needs.xdp, Thread::Addresses, ADDRESSES_XDP),
         (needs.xdp, Thread::Control, CONTROL_XDP),
@@ -593,7 +590,9 @@ mod tests {
             LCORE_XDP,
             LCORE_DPDK,
             LCORE_BELLS,
+            LCORE_DISK,
             APPLICATIONS,
+            CONNECTOR,
             NEIGHBOURS,
             ADDRESSES,
             ADDRESSES_XDP,

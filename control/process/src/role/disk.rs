@@ -14,7 +14,7 @@ use host::privilege::{Confinement, Needs, Places, Thread};
 use lcore::mailbox;
 use lcore::thread::{ThreadConfig, start};
 use nbd::Export;
-use pages::{Client, ClientOptions, PagesError};
+use pages::{Client, ClientOptions};
 use rustix::thread::CapabilitySet;
 use serve::board::{Board, LcoreBoard, RoleCounters};
 use settings::RunningSettings;
@@ -70,13 +70,7 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
     };
     let client = Client::connect(master, &options).map_err(|error| {
         let text = error.to_string();
-        match error {
-            PagesError::NoSocket(_)
-            | PagesError::NobodyListens(_)
-            | PagesError::Permission(_)
-            | PagesError::OtherSocket(_) => Failure::Client(text),
-            _ => Failure::Pages(text),
-        }
+        if error.has_no_server() { Failure::Client(text) } else { Failure::Pages(text) }
     })?;
     let buffers = client.buffers();
     let export = Export {
