@@ -134,10 +134,11 @@ fn a_buffer_belongs_to_one_request_at_a_time() {
             assert_eq!(post(&[wrong]), expected);
         }
         assert_eq!(post(&[good, good]), IN_USE);
-        server.delay(std::time::Duration::from_millis(30));
+        server.hold(true);
         assert_eq!(post(&[good]), 1);
         assert_eq!((post(&[good]), gvm_pages_give_buffer(connection, 0)), (IN_USE, IN_USE));
         assert!(text().contains("buffer 0"), "{}", text());
+        server.hold(false);
         assert_eq!(gvm_pages_wait(connection, ended.as_mut_ptr(), 4, -1), 1);
         assert_eq!(ended[0], gvm_pages_completion { tag: 77, status: 0, len: 64, buffer: 0 });
         assert_eq!((gvm_pages_give_buffer(connection, 0), gvm_pages_give_buffer(connection, 0)), (0, IN_USE));

@@ -82,6 +82,7 @@ struct Common {
     left: AtomicU64,
     /// In microseconds, for each request.
     delay: AtomicU64,
+    holds: AtomicBool,
     /// The number of a status with which all requests end; `u32::MAX` for none.
     failing: AtomicU32,
     flips: AtomicBool,
@@ -159,6 +160,7 @@ impl LocalServer {
             is_over: AtomicBool::new(false),
             left: AtomicU64::new(u64::MAX),
             delay: AtomicU64::new(0),
+            holds: AtomicBool::new(false),
             failing: AtomicU32::new(u32::MAX),
             flips: AtomicBool::new(false),
             next: AtomicU64::new(1),
@@ -177,6 +179,13 @@ impl LocalServer {
     /// From now on each request takes at least so long.
     pub fn delay(&self, time: Duration) {
         self.common.delay.store(time.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// From now on requests stay under way: none is taken until this is called with false. What [`LocalServer::lose`] and
+    /// [`LocalServer::recall`] say comes true meanwhile, so a request that is held finds its extent lost.
+    pub fn hold(&self, holds: bool) {
+        self.common.holds.store(holds, Ordering::Release);
+        locked(&self.common.desks).iter().for_each(|desk| ring(&desk.bell));
     }
 
     /// From now on all requests end with this status, and nothing is transferred; `None` ends that.
@@ -387,19 +396,22 @@ fn serve(
     let mut client = Attended { socket, common, memory, end, area, extents: held, recalled, bell, state };
     while !common.is_over() {
         client.expire()?;
-        if client.work()? || !client.end.sleep()? {
+        // An order that came before the end of a hold is obeyed before the requests that were held.
+        client.obey(std::mem::take(&mut locked(&desk.orders)))?;
+        let holds = common.holds.load(Ordering::Acquire);
+        if !holds && (client.work()? || !client.end.sleep()?) {
             continue;
         }
         let mut events = Vec::with_capacity(4);
         let until = client.recalled.iter().map(|(at, _)| *at).min();
         let _ =
             epoll::wait(&hears, spare_capacity(&mut events), crate::socket::timespec(until.map(wait_until)).as_ref());
-        client.end.wake()?;
+        if !holds {
+            client.end.wake()?;
+        }
         for event in &events {
-            match event.data.u64() {
-                SOCKET if !client.listen()? => return Ok(()),
-                ORDER => client.obey(std::mem::take(&mut locked(&desk.orders)))?,
-                _ => (),
+            if event.data.u64() == SOCKET && !client.listen()? {
+                return Ok(());
             }
         }
     }
