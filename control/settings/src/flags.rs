@@ -99,7 +99,7 @@ impl fmt::Display for Switch {
 }
 
 /// The default of [`GatewayArgs::push_rate`], and its largest value.
-pub const PUSH_RATES: (u32, u32) = (20_000, 1_000_000);
+pub const PUSH_RATES: (u32, u32) = (100_000, 1_000_000);
 
 /// The default of [`GatewayArgs::max_masters`], and its largest value.
 pub const MASTERS: (u16, u16) = (64, 1024);

@@ -38,7 +38,7 @@ pub mod serving;
 mod units;
 
 pub use clients::ClientQuota;
-pub use config::{MASTER_GATEWAYS, MASTER_SLAVES, MasterConfig, MasterError};
+pub use config::{ADAPTIVE_QUEUE_TARGET, MASTER_GATEWAYS, MASTER_SLAVES, MasterConfig, MasterError};
 pub use counters::{MasterCounters, MasterHistograms, MasterStats};
 pub use event::{Allocate, AllocationRefusal, MOST_APART, MasterCommand, MasterEvent};
 pub use request::{

@@ -11,10 +11,11 @@ use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket, Lcor
 use common::exit::Failure;
 use frame::{Peer, PortId};
 use host::privilege::Thread;
+use lcore::RxMode;
 use lcore::bells::Bells;
 use lcore::together::{Company, Together};
 use link::{ChallengeSecret, NodeConfig};
-use master::{Master, MasterConfig, MasterServer, MasterStats, ServingCommand};
+use master::{ADAPTIVE_QUEUE_TARGET, Master, MasterConfig, MasterServer, MasterStats, ServingCommand};
 use port::Port;
 use rustix::thread::CapabilitySet;
 use serve::board::{DeviceView as _, RoleCounters, ServedMaster};
@@ -110,6 +111,10 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
             extents: EXTENTS,
             speed_mbit,
             ..MasterConfig::new(id, gateways.clone())
+        };
+        let config = match common.rx_mode {
+            RxMode::Polling => config,
+            RxMode::Adaptive => MasterConfig { queue_target: ADAPTIVE_QUEUE_TARGET, ..config },
         };
         let master = Master::new(config, clock.now(), handle.master_events())
             .map_err(|error| Failure::Usage(error.to_string()))?;

@@ -169,7 +169,7 @@ impl EndLcore {
         let (report, made) = mpsc::channel();
         let config = ThreadConfig { index: 0, core: Some(core), mode, clock };
         let prepare = move || -> anyhow::Result<_> {
-            let reader = PageReader::new(which, clock)?;
+            let reader = PageReader::new(which, mode, clock)?;
             let served = reader.served();
             let (sender, receiver) = mailbox(64)?;
             Ok((pool(mtu)?, reader, served, sender, receiver))
@@ -340,7 +340,7 @@ fn end_lcore(
     let pool = pool(mtu)?;
     let (port, steer) = open_xdp(PortId(0), ifname, &Umem::new(&pool)?)?;
     let (sender, receiver) = mailbox(64)?;
-    let reader = PageReader::new(which, clock)?;
+    let reader = PageReader::new(which, RxMode::Polling, clock)?;
     let served = reader.served();
     Ok(((Lcore::new(0, reader, vec![port], pool, receiver, None), [steer], sender), served))
 }

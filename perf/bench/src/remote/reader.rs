@@ -3,8 +3,8 @@
 use crate::remote::{PAGE, PAGES, fill, is_page, page_of};
 use anyhow::Context as _;
 use frame::{Burst, Guarded, Hugepages, Outbox, Peer, PortId, Role, Time};
-use lcore::Clock;
-use master::MasterConfig;
+use lcore::{Clock, RxMode};
+use master::{ADAPTIVE_QUEUE_TARGET, MasterConfig};
 use records::{End, RecordCommand, RecordRole};
 use roce::{Answer, Latencies};
 use transport::{
@@ -104,15 +104,19 @@ pub struct PageReader {
 }
 
 impl PageReader {
-    /// An end without a connection. The serving one has [`PAGES`] pages, the reading one a place for each READ that may
-    /// be outstanding.
+    /// An end without a connection, for an lcore that waits like this. The serving one has [`PAGES`] pages, the reading
+    /// one a place for each READ that may be outstanding.
     ///
     /// # Errors
     /// There is no memory.
-    pub fn new(end: End, clock: Clock) -> anyhow::Result<Self> {
-        // As a master has it.
-        let queue_target = MasterConfig::new(MASTER, Vec::new()).queue_target;
-        let config = Config { paths: 64, queue_target, ..Config::default() };
+    pub fn new(end: End, mode: RxMode, clock: Clock) -> anyhow::Result<Self> {
+        // As a master with 10 Gbit/s has them, which is what a veth says of itself.
+        let master = MasterConfig { speed_mbit: 10_000, ..MasterConfig::new(MASTER, Vec::new()) };
+        let queue_target = match mode {
+            RxMode::Polling => master.queue_target,
+            RxMode::Adaptive => ADAPTIVE_QUEUE_TARGET,
+        };
+        let config = Config { paths: 64, queue_target, queue_least: master.queue_least(), ..Config::default() };
         let mut endpoint = Endpoint::new(config, 0)?;
         let pages = match end {
             End::Master(_) => 2 * u32::from(DEPTH),
