@@ -3,16 +3,15 @@
 use crate::client::*;
 use crate::life::bytes;
 use crate::support::{Running, Wants, until};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
 
-/// One disk for all cases.
-fn disk() -> &'static Running {
-    static DISK: OnceLock<Running> = OnceLock::new();
-    DISK.get_or_init(|| Running::new(Wants { size: 16 << 20, connections: 64, ..Wants::default() }))
+/// The disk for all cases of a property.
+fn disk() -> Running {
+    Running::new(Wants { size: 16 << 20, connections: 64, ..Wants::default() })
 }
 
 /// Sends bytes in two parts, says that no more come, and reads until the server closes the connection.
@@ -26,28 +25,31 @@ fn send(mut stream: UnixStream, bytes: &[u8], cut: usize) -> Vec<u8> {
     came
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Any bytes instead of a negotiation, or behind a good one. The disk serves the next client.
-    #[test]
-    fn any_bytes(rubbish in proptest::collection::vec(any::<u8>(), 0..300), cut in any::<usize>(), good in 0u8..4) {
+/// Any bytes instead of a negotiation, or behind a good one. The disk serves the next client.
+#[test]
+fn any_bytes() {
+    let disk = disk();
+    let config = ProptestConfig::with_cases(200);
+    proptest!(config, |(rubbish in vec(any::<u8>(), 0..300), cut in any::<usize>(), good in 0u8..4)| {
         let begin = match good {
             0 => Vec::new(),
             1 => 3u32.to_be_bytes().to_vec(),
             2 => [&3u32.to_be_bytes()[..], b"IHAVEOPT"].concat(),
             _ => [&3u32.to_be_bytes()[..], b"IHAVEOPT", &[0, 0, 0, 7, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0]].concat(),
         };
-        send(disk().stream(), &[begin, rubbish].concat(), cut);
-        prop_assert_eq!(NbdClient::new(disk().stream(), true).read(0, 512).map(|data| data.len()), Ok(512));
-    }
+        send(disk.stream(), &[begin, rubbish].concat(), cut);
+        prop_assert_eq!(NbdClient::new(disk.stream(), true).read(0, 512).map(|data| data.len()), Ok(512));
+    });
+}
 
-    /// Requests with any fields: each is answered, or the connection ends.
-    #[test]
-    fn any_requests(
-        requests in proptest::collection::vec(
-            (0u16..9, prop_oneof![Just(0u16), 0u16..64], prop_oneof![0u64..100, any::<u64>()], 0u32..5000), 1..20),
-        cut in any::<usize>(), structured in any::<bool>()) {
+/// Requests with any fields: each is answered, or the connection ends.
+#[test]
+fn any_requests() {
+    let disk = disk();
+    let offset = prop_oneof![0u64..100, any::<u64>()];
+    let request = (0u16..9, prop_oneof![Just(0u16), 0u16..64], offset, 0u32..5000);
+    let config = ProptestConfig::with_cases(200);
+    proptest!(config, |(requests in vec(request, 1..20), cut in any::<usize>(), structured in any::<bool>())| {
         let mut input = 3u32.to_be_bytes().to_vec();
         let option = |number: u32, data: &[u8]| {
             [&b"IHAVEOPT"[..], &number.to_be_bytes(), &(data.len() as u32).to_be_bytes(), data].concat()
@@ -64,9 +66,9 @@ proptest! {
                 input.extend(vec![0xcc; len as usize]);
             }
         }
-        send(disk().stream(), &input, cut);
-        prop_assert!(NbdClient::new(disk().stream(), structured).read(0, 512).is_ok());
-    }
+        send(disk.stream(), &input, cut);
+        prop_assert!(NbdClient::new(disk.stream(), structured).read(0, 512).is_ok());
+    });
 }
 
 #[test]
