@@ -181,8 +181,8 @@ impl LocalServer {
         self.common.delay.store(time.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// From now on requests stay under way: none is taken until this is called with false. What [`LocalServer::lose`] and
-    /// [`LocalServer::recall`] say comes true meanwhile, so a request that is held finds its extent lost.
+    /// From now on requests stay under way: none is taken until this is called with false. What [`LocalServer::lose`]
+    /// and [`LocalServer::recall`] say comes true meanwhile, so a request that is held finds its extent lost.
     pub fn hold(&self, holds: bool) {
         self.common.holds.store(holds, Ordering::Release);
         locked(&self.common.desks).iter().for_each(|desk| ring(&desk.bell));
