@@ -7,7 +7,7 @@
 //! | 2 | the command line or the configuration file cannot be understood, or contradicts itself |
 //! | 3 | the machine does not have a requested resource (core, interface, address, memory) |
 //! | 4 | something is in use: a port, a name |
-//! | 5 | a key file cannot be used |
+//! | 5 | a key file, or the file with the secrets of leases, cannot be used |
 //! | 6 | no running process answers, or several do |
 //! | 7 | the process ended without having drained: the records that it held are lost |
 //! | 8 | a queue pair or a request for pages was refused or failed, or its data is wrong |
@@ -256,6 +256,20 @@ pub enum Failure {
         /// Why it is not a key.
         source: KeyError,
     },
+    /// The file with the secrets of a master's leases cannot be used.
+    #[error("lease secrets {}: {text}", .path.display())]
+    LeaseSecrets {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        text: String,
+    },
+    /// Another process has the file with the secrets of leases.
+    #[error(
+        "lease secrets {}: another process has this file, and each master needs one of its own: name another one with \
+         --lease-secrets, or end the other process", .0.display()
+    )]
+    LeaseSecretsInUse(PathBuf),
     /// The output of a command cannot be written.
     #[error("cannot write to stdout: {0}; is the disk full, or the reader gone?")]
     Output(io::Error),
@@ -298,7 +312,7 @@ impl Failure {
             | Self::Lent(_) => 3,
             Self::Socket { .. } | Self::Output(_) | Self::ExposedDirectory { .. } | Self::NoSocket(_) => 3,
             Self::Udp(UdpError::InUse(_)) | Self::NameInUse { .. } | Self::MetricsInUse(_) | Self::ListenInUse(_) => 4,
-            Self::ApplicationsInUse(_) | Self::AreaInUse(_) => 4,
+            Self::ApplicationsInUse(_) | Self::AreaInUse(_) | Self::LeaseSecretsInUse(_) => 4,
             Self::Xdp(XdpError::Busy { .. }) | Self::Steer(SteerError::Busy(_)) | Self::Occupied { .. } => 4,
             Self::DeviceHeld { .. } | Self::Dpdk(DpdkError::NoDevice { cause: Cause::Held, .. }) => 4,
             Self::Dpdk(DpdkError::Gone) => 1,
@@ -307,7 +321,8 @@ impl Failure {
             | Self::KeyUnwritten { .. }
             | Self::KeyExposed { .. }
             | Self::KeyForeign { .. }
-            | Self::KeyText { .. } => 5,
+            | Self::KeyText { .. }
+            | Self::LeaseSecrets { .. } => 5,
             Self::Client(_) => 6,
             Self::Lost(_) => 7,
             Self::QueuePair(_) | Self::Pages(_) => 8,
@@ -428,6 +443,8 @@ mod tests {
             (Failure::NameInUse { name: "n".into(), socket: path() }, 4),
             (Failure::KeyExposed { path: path(), mode: 0o644 }, 5),
             (Failure::KeyForeign { path: path(), owner: 7 }, 5),
+            (Failure::LeaseSecrets { path: path(), text: String::new() }, 5),
+            (Failure::LeaseSecretsInUse(path()), 4),
             (Failure::KeyUnwritten { path: path(), source: io::Error::other("x") }, 5),
             (Failure::Several(vec![Failure::Core(CoreError::NoCores), Failure::Usage(String::new())]), 2),
             (Failure::NoSocket(path()), 3),

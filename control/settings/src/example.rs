@@ -16,6 +16,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("gateway", "192.0.2.1"),
     ("socket", "/run/gvm-dp/master.pages"),
     ("socket-group", "gvm-pages"),
+    ("lease-secrets", "/var/lib/gvm-dp/master.leases"),
     ("id", "17"),
     ("quota", "4G"),
     ("size", "8G"),

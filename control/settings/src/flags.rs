@@ -220,6 +220,11 @@ pub struct MasterArgs {
     /// Group whose members may use the socket [default: only this user and root]
     #[arg(long, value_name = "GROUP")]
     pub socket_group: Option<String>,
+    /// File from which this master, when it starts again, knows the secrets of its leases, so that slaves lend to it at
+    /// once instead of after a minute. It is made if it does not exist; each master needs one of its own [default:
+    /// NAME.leases in $STATE_DIRECTORY, as systemd sets it; else none]
+    #[arg(long, value_name = "FILE")]
+    pub lease_secrets: Option<PathBuf>,
     /// The most memory of slaves that one application may have
     #[arg(long, default_value = "1T", value_name = "SIZE")]
     pub quota: Size,

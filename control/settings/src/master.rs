@@ -11,6 +11,7 @@ use common::faults::Faults;
 use common::sockets;
 use link::Credential;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use wire::link::Role;
 
 /// Bytes of an extent, the smallest part of slaves' memory that an application allocates.
@@ -33,6 +34,9 @@ pub struct MasterSettings {
     pub ids: IdRange,
     /// The group whose members may use the socket.
     pub socket_group: Option<String>,
+    /// The file with the seed of the secrets of leases; without one a master that starts again waits until its leases
+    /// have expired.
+    pub lease_secrets: Option<PathBuf>,
     /// The most extents that one application may have.
     pub quota: u64,
     /// The most applications at once, of all lcores.
@@ -103,6 +107,7 @@ impl MasterSettings {
             return faults.finish(None);
         };
         let socket = args.socket.unwrap_or_else(|| sockets::directory().join(format!("{}.pages", common.name)));
+        let lease_secrets = args.lease_secrets.or_else(|| state_file(&common.name));
         let common = Common { applications: Some(socket), ..common };
         let (socket_group, clients, client_memory) = (args.socket_group, args.clients, args.client_memory.0);
         faults.finish(Some(Self {
@@ -110,6 +115,7 @@ impl MasterSettings {
             gateways,
             ids,
             socket_group,
+            lease_secrets,
             quota,
             clients,
             client_memory,
@@ -117,6 +123,13 @@ impl MasterSettings {
             credential,
         }))
     }
+}
+
+/// The file of a service with a directory for its state, as systemd names it: the first of a list.
+fn state_file(name: &str) -> Option<PathBuf> {
+    let directories = std::env::var("STATE_DIRECTORY").ok()?;
+    let first = directories.split(':').next().filter(|first| !first.is_empty())?;
+    Some(Path::new(first).join(format!("{name}.leases")))
 }
 
 fn check_ids(ids: IdRange) -> Result<IdRange, Failure> {

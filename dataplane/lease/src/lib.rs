@@ -12,6 +12,7 @@
 //! | [`loan`] | the master's end of one lease |
 //! | [`counters`] | what both ends count |
 //! | [`numbers`] | random numbers out of one secret |
+//! | [`secrets`] | secrets with which a later start of a master resumes its leases |
 //! | [`time`] | how long leases, cookies and repetitions last |
 //! | `budget` | how many tags of strangers are verified |
 //! | `cookie` | the cookie of a slave |
@@ -27,6 +28,7 @@ pub mod key;
 pub mod lender;
 pub mod loan;
 pub mod numbers;
+pub mod secrets;
 mod stock;
 pub mod time;
 
@@ -35,3 +37,4 @@ pub use key::{ConnectKey, lock_of};
 pub use lender::{Books, HeldLease, Lender, LenderConfig, OpenedSession, Opening, Resources};
 pub use loan::{Loan, LoanConfig, LoanEnd, LoanEvent, Proposal};
 pub use numbers::Numbers;
+pub use secrets::LeaseSecrets;

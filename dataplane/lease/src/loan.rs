@@ -49,8 +49,15 @@ pub struct Proposal {
 /// Why a loan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoanEnd {
-    /// The slave refused. The time is how long an older lease of this master can still last.
-    Refused(Refusal, Time),
+    /// The slave refused, other than with HELD.
+    Refused(Refusal),
+    /// The slave refused, since it has a lease of an earlier start of this master, or of a second master of this id.
+    Held {
+        /// How long that lease can still last, in nanoseconds.
+        lasts: Time,
+        /// The lock of that lease; zeros if the slave does not say it.
+        lock: [u8; SECRET_LEN],
+    },
     /// The slave did not answer for as long as a lease lasts.
     Silence,
     /// The slave ended it.
@@ -362,9 +369,13 @@ impl Loan {
                 self.challenged(now, reply.cookie);
                 None
             }
+            ConnectAnswer::Refused(Refusal::Held) => {
+                let lasts = Time::from(reply.lease_ms) * MILLISECOND;
+                Some(self.end(LoanEnd::Held { lasts, lock: reply.cookie.0 }, false))
+            }
             ConnectAnswer::Refused(refusal) => {
                 let is_lost = matches!(refusal, Refusal::Epoch | Refusal::Session | Refusal::Secret);
-                Some(self.end(LoanEnd::Refused(refusal, Time::from(reply.lease_ms) * MILLISECOND), is_lost))
+                Some(self.end(LoanEnd::Refused(refusal), is_lost))
             }
         }
     }

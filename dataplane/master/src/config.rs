@@ -2,7 +2,7 @@
 
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Peer, TableError, Time};
-use lease::ConnectKey;
+use lease::{ConnectKey, LeaseSecrets};
 use link::{Credential, NodeConfig};
 
 /// The most gateways of a master.
@@ -42,8 +42,10 @@ pub struct MasterConfig {
     pub credential: Credential,
     /// The key that signs the messages of leases; without one nothing is signed or verified.
     pub connect_key: Option<ConnectKey>,
-    /// Random, and of this start alone. All numbers that nobody may guess come from it.
+    /// Random, and of this start alone. All numbers that nobody may guess come from it, except secrets of leases.
     pub seed: [u8; 32],
+    /// The secrets of its leases, and of those of earlier starts.
+    pub lease_secrets: LeaseSecrets,
     /// Slaves with which there can be a session at the same time, at most [`MASTER_SLAVES`].
     pub slaves: u32,
     /// Clients.
@@ -64,7 +66,7 @@ pub struct MasterConfig {
 }
 
 impl MasterConfig {
-    /// A master of a usual size behind these gateways, without keys. The seed is a constant.
+    /// A master of a usual size behind these gateways, without keys. The seeds are constants, and no start was earlier.
     pub fn new(master: u16, gateways: Vec<Peer>) -> Self {
         Self {
             master,
@@ -73,6 +75,7 @@ impl MasterConfig {
             credential: Credential::None,
             connect_key: None,
             seed: [0; 32],
+            lease_secrets: LeaseSecrets::new(&[0; 32], 0),
             slaves: 1024,
             clients: 64,
             extents: 1 << 16,

@@ -62,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) promised_at: Time,
     /// Units that the slave may still keep for this master, which has given them up: it looked gone.
     pub(crate) left_behind: u32,
+    /// There was a session, so that no lease of an earlier start of the master is left there.
+    pub(crate) was_open: bool,
     /// No extent is promised here until then.
     pub(crate) avoid_until: Time,
     /// The gateway that its cargo takes, and the largest IP packet to the slave, in bytes.
@@ -94,6 +96,7 @@ impl Connection {
             promised: Vec::new(),
             promised_at: 0,
             left_behind: 0,
+            was_open: false,
             avoid_until: 0,
             gateway: None,
             mtu: 0,

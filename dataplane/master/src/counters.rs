@@ -41,6 +41,8 @@ frame::counters! {
         slaves_connected: gauge,
         /// Times that a session was opened anew because a queue pair failed or the path MTU shrank.
         sessions_renewed,
+        /// Leases of an earlier start of this master that were found at slaves, and resumed to give their memory back.
+        leases_found,
         /// Units of 64 MiB that slaves lend to this master.
         units_held: gauge,
         /// Extents of 2 MiB that clients have.

@@ -16,6 +16,7 @@ mod exposition;
 mod harness;
 mod keys;
 mod lcores;
+mod lease_secrets;
 mod lending;
 mod limits;
 mod literal;

@@ -4,6 +4,7 @@ use super::{Polling, Start, board, epoch, secret};
 use crate::assemble::cores::Lcores;
 use crate::assemble::ports::Ports;
 use crate::assemble::{LcoreLinks, Started, StartedApart, announce, start_apart};
+use crate::lease_secrets::StartSeed;
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{MasterControl, RoleControl, Served};
 use api::stats::KEY_FINGERPRINT;
@@ -36,8 +37,8 @@ const CAPACITY: u32 = 4096;
 ///
 /// # Errors
 /// Before it runs it fails as [`ControlSocket::claim`](serve::socket::ControlSocket::claim),
-/// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind), [`ApplicationSocket::bind`], [`Ports::prepare`]
-/// and [`start_apart`] do. Then it fails as [`supervise::run`](crate::supervise::run) does.
+/// [`MetricsListener::bind`](serve::metrics::MetricsListener::bind), [`ApplicationSocket::bind`], [`Ports::prepare`],
+/// [`StartSeed::of_file`] and [`start_apart`] do. Then it fails as [`supervise::run`](crate::supervise::run) does.
 pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), Failure> {
     let start = Start::new(&config.common)?;
     let clock = start.clock;
@@ -83,6 +84,15 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     // Each lcore is a node and a master of its own.
     let starts = (0..count).map(|_| Ok((epoch()?, secret()?, secret()?))).collect::<Result<Vec<_>, Failure>>()?;
     let (starts, handles) = (Arc::new(starts), Arc::new(handles));
+    // All that can be refused before was not: a start that does nothing is not counted. The file is locked until the
+    // process ends.
+    let lease_seed =
+        Arc::new(config.lease_secrets.as_deref().map_or_else(StartSeed::of_one_start, StartSeed::of_file)?);
+    if let Some(path) = &config.lease_secrets {
+        let before = lease_seed.starts_before();
+        tracing::info!("secrets of leases from {}, which had {before} starts before this one", path.display());
+    }
+    let for_lcores = Arc::clone(&lease_seed);
     let company = Company::new(count);
     // They share the link.
     let speed_mbit = speed_class.least_mbit().unwrap_or(0) / u32::try_from(count).unwrap_or(1);
@@ -105,6 +115,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
             credential: credential.clone(),
             connect_key: connect_key.clone(),
             seed: *seed,
+            lease_secrets: for_lcores.secrets(),
             clients,
             requests: u32::from(clients) * CAPACITY,
             buffers: clients.into(),

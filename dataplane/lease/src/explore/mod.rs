@@ -62,6 +62,7 @@ const NONE: Budget = Budget {
     timeouts: 0,
     resumes: 0,
     forgetful: 0,
+    seeded: 0,
     slave_restarts: 0,
     expiries: 0,
     recalls: 0,
@@ -106,6 +107,18 @@ fn a_master_ends_its_lease_and_opens_another() {
 #[test]
 fn a_master_restarts_without_its_secrets() {
     explore_all(&[Budget { forgetful: 1, repeats: 1, overtakes: 1, ..NONE }]);
+}
+
+#[test]
+fn a_master_restarts_and_finds_its_secrets_by_their_locks() {
+    explore_all(&[
+        Budget { seeded: 2, repeats: 1, ..NONE },
+        Budget { seeded: 1, repeats: 1, overtakes: 1, ..NONE },
+        Budget { seeded: 1, losses: 1, timeouts: 1, ..NONE },
+        Budget { seeded: 1, expiries: 1, ..NONE },
+        Budget { seeded: 1, slave_restarts: 1, ..NONE },
+        Budget { seeded: 1, recalls: 1, ..NONE },
+    ]);
 }
 
 #[test]

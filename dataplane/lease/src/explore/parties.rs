@@ -90,11 +90,14 @@ pub(super) struct Master {
     pub(super) wrote: Vec<(u16, u32)>,
     /// It was refused, since a lease of an earlier start is there, until then.
     pub(super) waits: Option<Time>,
+    /// It finds the secrets of earlier starts by their locks.
+    pub(super) is_seeded: bool,
 }
 
 impl Master {
     pub(super) fn new(number: u16) -> Self {
-        Self { loan: loan(number, 1), number, epoch: 1, secrets: 0, rkey: None, wrote: Vec::new(), waits: None }
+        let loan = loan(number, 1);
+        Self { loan, number, epoch: 1, secrets: 0, rkey: None, wrote: Vec::new(), waits: None, is_seeded: false }
     }
 
     /// The newest secret.
@@ -103,7 +106,25 @@ impl Master {
     }
 
     pub(super) fn open(&mut self, now: Time, slave_epoch: u64, resume: bool) {
-        let resume = resume.then_some(self.secret());
+        let keep = match resume {
+            true => self.wrote.iter().map(|(index, _)| *index).collect(),
+            false => UnitSet::EMPTY,
+        };
+        self.propose(now, slave_epoch, resume.then_some(self.secret()), keep);
+    }
+
+    /// The secret of a lock of an earlier start.
+    pub(super) fn find(&self, lock: &[u8; 16]) -> Option<[u8; 16]> {
+        let mut secrets = (1..=self.secrets).filter(|_| self.is_seeded).map(|number| [number; 16]);
+        secrets.find(|secret| lock_of(secret) == *lock)
+    }
+
+    /// Resumes the lease of an earlier start, and keeps nothing of it.
+    pub(super) fn take_over(&mut self, now: Time, slave_epoch: u64, secret: [u8; 16]) {
+        self.propose(now, slave_epoch, Some(secret), UnitSet::EMPTY);
+    }
+
+    fn propose(&mut self, now: Time, slave_epoch: u64, resume: Option<[u8; 16]>, keep: UnitSet) {
         self.secrets += 1;
         let proposal = Proposal {
             slave_epoch,
@@ -111,10 +132,6 @@ impl Master {
             path_mtu: PathMtu::B1024,
             lock: lock_of(&self.secret()),
             resume,
-        };
-        let keep = match resume {
-            Some(_) => self.wrote.iter().map(|(index, _)| *index).collect(),
-            None => UnitSet::EMPTY,
         };
         (self.rkey, self.waits) = (None, None);
         self.loan.open(now, proposal, keep, WANT);

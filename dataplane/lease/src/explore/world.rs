@@ -8,7 +8,7 @@ use frame::Time;
 use frame::time::SECOND;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use wire::Record;
-use wire::lease::{ConnectReply, Refusal};
+use wire::lease::ConnectReply;
 
 /// How often each event may still happen.
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -22,6 +22,8 @@ pub(super) struct Budget {
     pub(super) resumes: u8,
     /// Restarts of the first master without them.
     pub(super) forgetful: u8,
+    /// Restarts of the first master, which finds its secrets by their locks, and has forgotten all else.
+    pub(super) seeded: u8,
     pub(super) slave_restarts: u8,
     /// Nothing happens for as long as a lease lasts.
     pub(super) expiries: u8,
@@ -61,6 +63,7 @@ pub(super) enum Act {
     Timeout(usize),
     Resume,
     Forget,
+    Seed,
     SlaveRestart,
     Expire,
     Recall,
@@ -100,6 +103,7 @@ impl World {
         for master in &self.masters {
             replies.push(master.loan.hash(&mut hasher));
             (master.epoch, master.secrets, master.rkey, &master.wrote, master.waits).hash(&mut hasher);
+            master.is_seeded.hash(&mut hasher);
         }
         for bytes in self.up.iter().flatten() {
             let record = Record::first(bytes).expect("what is sent is a record");
@@ -151,6 +155,7 @@ impl World {
         acts.extend((budget.closes > 0 && self.masters[0].loan.is_open()).then_some(Act::Close));
         acts.extend((budget.resumes > 0).then_some(Act::Resume));
         acts.extend((budget.forgetful > 0).then_some(Act::Forget));
+        acts.extend((budget.seeded > 0).then_some(Act::Seed));
         acts.extend((budget.slave_restarts > 0).then_some(Act::SlaveRestart));
         acts.extend((budget.expiries > 0).then_some(Act::Expire));
         acts.extend((budget.recalls > 0 && self.lender.books().leased > 1).then_some(Act::Recall));
@@ -207,10 +212,11 @@ impl World {
                 master.loan = loan(0, master.epoch);
                 master.open(self.now, self.epoch, true);
             }
-            Act::Forget => {
+            Act::Forget | Act::Seed => {
                 let master = &mut self.masters[0];
                 master.epoch += 1;
                 (master.loan, master.wrote) = (loan(0, master.epoch), Vec::new());
+                master.is_seeded = matches!(act, Act::Seed);
                 master.open(self.now, self.epoch, false);
             }
             Act::SlaveRestart => {
@@ -237,6 +243,7 @@ impl World {
             Act::Timeout(_) => self.budget.timeouts -= 1,
             Act::Resume => self.budget.resumes -= 1,
             Act::Forget => self.budget.forgetful -= 1,
+            Act::Seed => self.budget.seeded -= 1,
             Act::SlaveRestart => self.budget.slave_restarts -= 1,
             Act::Expire => self.budget.expiries -= 1,
             Act::Recall => self.budget.recalls -= 1,
@@ -352,8 +359,11 @@ impl World {
         let (now, epoch) = (self.now, self.epoch);
         let master = &mut self.masters[at];
         master.rkey = None;
-        if let LoanEnd::Refused(Refusal::Held, more) = end {
-            master.waits = Some(now + more + SECOND);
+        if let LoanEnd::Held { lasts, lock } = end {
+            match master.find(&lock) {
+                Some(secret) => master.take_over(now, epoch, secret),
+                None => master.waits = Some(now + lasts + SECOND),
+            }
         } else {
             assert!(master.loan.held().is_empty(), "{end:?}");
             master.wrote.clear();

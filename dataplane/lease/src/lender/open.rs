@@ -6,6 +6,7 @@ use crate::key::opens;
 use crate::time::{COOKIE, LEASE, wire_ms};
 use frame::Time;
 use wire::lease::{Connect, ConnectReply, Refusal};
+use wire::link::Cookie;
 
 impl Lender {
     /// Handles a CONNECT without a session; `place` is where its master has a lease, or had one.
@@ -30,7 +31,9 @@ impl Lender {
         let refusal = match (lease, connect.resume) {
             (Some(lease), None) => {
                 let lease_ms = wire_ms((lease.renewed + LEASE).saturating_sub(now));
-                return Some(ConnectReply { lease_ms, ..self.refuse(connect, Refusal::Held) });
+                // A master that starts again finds by the lock which secret it needs.
+                let cookie = Cookie(lease.lock);
+                return Some(ConnectReply { lease_ms, cookie, ..self.refuse(connect, Refusal::Held) });
             }
             (Some(lease), Some(secret)) if opens(&secret, &lease.lock) => {
                 let place = place?;

@@ -102,6 +102,7 @@ fn a_second_master_of_the_same_id_waits_until_the_lease_has_expired() {
     let second = Connect { master_epoch: 0xbad, ..connect(1, 2) };
     let reply = slave.open(NOW + 20 * SECOND, &second);
     assert_eq!((refusal(&reply), reply.lease_ms), (Some(Refusal::Held), 40_000));
+    assert_eq!(reply.cookie.0, connect(1, 2).lock, "a master that starts again knows its lease by the lock");
     assert_eq!(slave.lender.units_of(1), Some(set(0..2)));
     slave.advance(NOW + 60 * SECOND);
     assert_eq!(refusal(&slave.open(NOW + 60 * SECOND + 1, &Connect { seq: 4, ..second })), None);

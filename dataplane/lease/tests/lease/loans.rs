@@ -130,7 +130,7 @@ fn a_slave_that_restarted_is_noticed_and_all_is_lost() {
     let mut slave = Slave::new(LenderConfig { epoch: 0xe90d, ..crate::common::config(4, 2) });
     loan.want(4);
     let events = talk(&mut loan, &mut slave, NOW);
-    assert_eq!(events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::Epoch, 0))]);
+    assert_eq!(events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::Epoch))]);
     assert!(loan.held().is_empty());
 }
 
@@ -141,8 +141,15 @@ fn a_lease_that_another_start_holds_is_named_with_its_time() {
     let mut loan = loan(None);
     loan.open(NOW, proposal(), UnitSet::EMPTY, 2);
     let events = talk(&mut loan, &mut slave, NOW);
-    assert_eq!(events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::Held, 59 * SECOND))]);
+    let lock = lock_of(&[1; 16]);
+    assert_eq!(events, [LoanEvent::Ended(LoanEnd::Held { lasts: 59 * SECOND, lock })]);
     assert_eq!(loan.deadline(), None);
+    // Who has the secret of that lock resumes the lease, and keeps nothing of it.
+    let again = Proposal { lock: lock_of(&[2; 16]), resume: Some([1; 16]), ..proposal() };
+    loan.open(NOW, again, UnitSet::EMPTY, 2);
+    let events = talk(&mut loan, &mut slave, NOW);
+    let [LoanEvent::Opened { gained, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((gained, slave.lender.books().dirty), (&set(0..2), 2));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::request::EXTENTS_PER_UNIT;
 use crate::roster::KnownSlave;
 use frame::Time;
 use frame::time::{FOREVER, MILLISECOND, SECOND};
+use lease::time::LEASE;
 use lease::{Loan, LoanConfig};
 use std::sync::Arc;
 use transport::{Memory, PathId, PeerKind};
@@ -148,7 +149,10 @@ impl<M: Memory> Master<M> {
         if best.is_none() {
             let first = self.random.below(slaves);
             let all = (first..slaves).chain(0..first);
-            best = all.filter_map(|number| self.candidate(now, client, number, taken)).next();
+            best = all.clone().filter_map(|number| self.candidate(now, client, number, taken)).next();
+            if best.is_none() {
+                best = all.filter_map(|number| Some((0, self.may_keep_ours(now, number, taken)?))).next();
+            }
         }
         best.map(|(_, slave)| slave)
     }
@@ -179,6 +183,21 @@ impl<M: Memory> Master<M> {
             }
         };
         (room > 0).then_some((room, member.id))
+    }
+
+    /// A slave that announces that some of its memory is taken, perhaps by a lease of an earlier start of this master.
+    /// Such a lease has ended a minute after this start; until then it is found by opening another one.
+    fn may_keep_ours(&self, now: Time, number: usize, taken: &[u64]) -> Option<u32> {
+        let known = self.roster.at(number)?;
+        let member = &known.member;
+        let can_be = self.secrets.has_earlier_starts() && now < self.began + LEASE;
+        let is_here = member.state == MemberState::Here && !taken.contains(&known.domain());
+        if !can_be || !is_here || member.pages_free >= member.pages_total {
+            return None;
+        }
+        let connection = self.path_of(member.id).and_then(|path| self.connections.get(path as usize));
+        let is_untried = |connection: &Connection| !connection.was_open && now >= connection.avoid_until;
+        connection.is_none_or(is_untried).then_some(member.id)
     }
 
     /// The path to a slave; a new one if there is none. Paths are given out in the order of connecting, and given out

@@ -10,7 +10,7 @@ use frame::{Class, Datagram, Outbox, Time};
 use lease::{Loan, LoanEnd, LoanEvent};
 use transport::Memory;
 use wire::Record;
-use wire::lease::{Disconnect, Refusal};
+use wire::lease::{Disconnect, LeaseEnds, Refusal};
 
 /// How soon a message that found no frame, or no way, is tried again.
 const RETRY: Time = 10 * MILLISECOND;
@@ -80,7 +80,7 @@ impl<M: Memory> Master<M> {
                 self.avoid(path, now + REFUSED);
                 self.lose_slave(now, path, Loss::LeaseEnded);
             }
-            LoanEnd::Refused(refusal @ (Refusal::Epoch | Refusal::Session | Refusal::Secret), _) => {
+            LoanEnd::Refused(refusal @ (Refusal::Epoch | Refusal::Session | Refusal::Secret)) => {
                 let loss = if refusal == Refusal::Epoch { Loss::SlaveRestarted } else { Loss::LeaseEnded };
                 // Without units it was only tried whether an earlier lease is still there.
                 let was_tried = !has_units && connection.secret.is_some() && refusal == Refusal::Secret;
@@ -90,7 +90,7 @@ impl<M: Memory> Master<M> {
                 }
                 self.lose_slave(now, path, loss);
             }
-            LoanEnd::Refused(Refusal::NoRoom, _) if has_units => {
+            LoanEnd::Refused(Refusal::NoRoom) if has_units => {
                 self.close_pairs(now, path);
                 let Some(connection) = self.connections.get_mut(path as usize) else { return };
                 if now >= connection.without_session + lease::time::LEASE {
@@ -98,16 +98,33 @@ impl<M: Memory> Master<M> {
                 }
                 connection.retry_at = now + NO_ROOM;
             }
-            LoanEnd::Refused(refusal, held_for) => {
-                self.close_pairs(now, path);
-                self.avoid(path, now + REFUSED.max(held_for));
-                self.tell(MasterEvent::SlaveRefused { slave, refusal });
-                if has_units {
-                    return self.lose_slave(now, path, Loss::LeaseEnded);
+            LoanEnd::Refused(refusal) => self.refused(now, path, refusal, REFUSED),
+            LoanEnd::Held { lasts, lock } => {
+                let ends = LeaseEnds { slave, master: self.id };
+                match self.secrets.find(ends, connection.epoch, &lock) {
+                    Some(secret) if !has_units => {
+                        connection.secret = Some(secret);
+                        self.counters.leases_found.add(1);
+                        self.close_pairs(now, path);
+                        self.open_session(now, path);
+                    }
+                    _ => self.refused(now, path, Refusal::Held, REFUSED.max(lasts)),
                 }
-                self.promise_elsewhere(now, path, AVOID);
             }
         }
+    }
+
+    /// A slave lends nothing to this master; it is not asked again for some time.
+    fn refused(&mut self, now: Time, path: u32, refusal: Refusal, avoid: Time) {
+        self.close_pairs(now, path);
+        self.avoid(path, now + avoid);
+        let Some(connection) = self.connections.get(path as usize) else { return };
+        let (has_units, slave) = (connection.units.held() > 0, connection.slave);
+        self.tell(MasterEvent::SlaveRefused { slave, refusal });
+        if has_units {
+            return self.lose_slave(now, path, Loss::LeaseEnded);
+        }
+        self.promise_elsewhere(now, path, AVOID);
     }
 
     fn avoid(&mut self, path: u32, until: Time) {

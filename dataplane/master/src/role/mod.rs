@@ -24,7 +24,7 @@ use crate::roster::Roster;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::wheel::Wheel;
 use frame::{Burst, DatagramView, Outbox, PortId, Role, Table, Time};
-use lease::{ConnectKey, LoanCounters, Numbers};
+use lease::{ConnectKey, LeaseSecrets, LoanCounters, Numbers};
 use link::NodeConfig;
 use records::{Framing, Side};
 use std::sync::Arc;
@@ -81,6 +81,9 @@ pub struct Master<M> {
     to_place: u32,
     pending: Pending,
     random: Numbers,
+    secrets: LeaseSecrets,
+    /// When it was made.
+    began: Time,
     /// The next connection whose way is looked at, and when.
     next_way: usize,
     ways_at: Time,
@@ -152,6 +155,8 @@ impl<M: Memory> Master<M> {
             to_place: 0,
             pending: Pending::new(config.requests, blank),
             random: Numbers::new(&config.seed),
+            secrets: config.lease_secrets,
+            began: now,
             next_way: 0,
             ways_at: now,
             changed: Vec::new(),

@@ -8,7 +8,7 @@ use frame::time::{FOREVER, MILLISECOND};
 use lease::{Proposal, lock_of};
 use records::Framing;
 use transport::{Memory, PathId, Qpn, ReadyToReceive, ReadyToSend, Status};
-use wire::lease::{Grant, PairEnd, UnitSet};
+use wire::lease::{Grant, LeaseEnds, PairEnd, UnitSet};
 use wire::rc::{Psn, RnrTimer};
 
 /// When a session that could not be opened is tried again.
@@ -47,8 +47,9 @@ impl<M: Memory> Master<M> {
             self.endpoint.destroy(now, demand.0).ok();
             return None;
         };
-        let proposed = self.random.bytes();
         let connection = self.connections.get_mut(path as usize)?;
+        let ends = LeaseEnds { slave: connection.slave, master: self.id };
+        let proposed = self.secrets.next(ends, connection.epoch);
         let pairs = OwnPairs { qpns: [demand.0, bulk.0], ends: [demand.1, bulk.1] };
         (connection.pairs, connection.proposed, connection.allowed) = (Some(pairs), proposed, path_mtu);
         let proposal = Proposal {
@@ -100,6 +101,7 @@ impl<M: Memory> Master<M> {
         connection.session = Some(OpenSession { rkey, path_mtu, allowed });
         connection.misfit_since = FOREVER;
         (connection.secret, connection.left_behind) = (Some(connection.proposed), 0);
+        connection.was_open = true;
         // A slave that lends without READs is of no use.
         grant.pairs.iter().all(|pair| pair.read_depth > 0)
     }

@@ -5,6 +5,7 @@ mod hostile;
 mod lender;
 mod life;
 mod losses;
+mod restarts;
 mod rng;
 mod seeds;
 mod serving;

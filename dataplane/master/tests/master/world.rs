@@ -220,6 +220,15 @@ impl World {
         world
     }
 
+    /// The master's process is killed and started again: it knows nothing but what its configuration has.
+    pub(crate) fn restart_master(&mut self, change: impl FnOnce(&mut MasterConfig)) {
+        let mut config = config(self.gateways.len(), &mut self.rng);
+        change(&mut config);
+        let (events, told) = channel();
+        self.master = Master::new(config, self.now, move |event| events.send(event).unwrap()).unwrap();
+        (self.events, self.told) = (told, Vec::new());
+    }
+
     fn slave(&mut self, number: usize, units: u32) -> TestSlave {
         let gateways: Vec<Peer> = (0..self.gateways.len()).map(gateway_peer).collect();
         let key = Some(ConnectKey::of_cluster(&CLUSTER_KEY));

@@ -340,7 +340,7 @@ fn places_are_bounded_and_a_quota_holds() {
     third.open(rig.now, EPOCH, 1, false);
     rig.borrowers.push(third);
     rig.until("a refusal", |rig| !rig.borrowers[2].events.is_empty());
-    assert_eq!(rig.borrowers[2].events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::NoRoom, 0))]);
+    assert_eq!(rig.borrowers[2].events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::NoRoom))]);
     // The other slave has places.
     rig.lease(FIRST + 1, 9, 3);
 }

@@ -182,7 +182,7 @@ pub struct ConnectReply {
     pub seq: u64,
     /// Grows with each answer of one boot of the slave.
     pub reply_seq: u64,
-    /// For the next CONNECT that opens a session.
+    /// For the next CONNECT that opens a session; of [`Refusal::Held`], the lock of the lease that is there.
     pub cookie: Cookie,
     /// Units that the slave could grant to somebody now.
     pub free: u32,

@@ -209,10 +209,10 @@ impl Borrower {
             LoanEvent::Changed { gained, lost } => (gained, lost),
             LoanEvent::Ended(end) => {
                 self.saw(match end {
-                    LoanEnd::Refused(Refusal::Epoch, _) => "ended: EPOCH",
-                    LoanEnd::Refused(Refusal::Session, _) => "ended: SESSION",
-                    LoanEnd::Refused(Refusal::Held, _) => "ended: HELD",
-                    LoanEnd::Refused(_, _) => "ended: other refusal",
+                    LoanEnd::Refused(Refusal::Epoch) => "ended: EPOCH",
+                    LoanEnd::Refused(Refusal::Session) => "ended: SESSION",
+                    LoanEnd::Held { .. } => "ended: HELD",
+                    LoanEnd::Refused(_) => "ended: other refusal",
                     LoanEnd::Silence => "ended: silence",
                     LoanEnd::Left(_) => "ended: left",
                     LoanEnd::Done => "ended: done",
@@ -220,7 +220,7 @@ impl Borrower {
                 self.close_pairs(now)?;
                 self.retry_at = now + self.rng.between(1, 50) * MILLISECOND;
                 // Refusals that are not about the lease leave it as it was.
-                let keeps = matches!(end, LoanEnd::Refused(Refusal::NoRoom | Refusal::Held | Refusal::Leaving, _));
+                let keeps = matches!(end, LoanEnd::Held { .. } | LoanEnd::Refused(Refusal::NoRoom | Refusal::Leaving));
                 if !keeps {
                     self.pages.clear();
                     self.secret = None;
