@@ -3,7 +3,7 @@
 use crate::rng::Rng;
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Time};
-use lease::{ConnectKey, Loan, LoanConfig, LoanEnd, LoanEvent, Proposal, lock_of};
+use lease::{ConnectKey, LeaseSecrets, Loan, LoanConfig, LoanEnd, LoanEvent, Proposal, lock_of};
 use records::{Framing, PathEnds, Side};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use transport::{
     Access, Config, Endpoint, Local, Op, PathId, PeerKind, Qpn, ReadyToReceive, ReadyToSend, Region, Remote, Status,
     Work,
 };
-use wire::lease::{Connect, Grant, PairEnd, Refusal, UNIT_SHIFT, UnitSet};
+use wire::lease::{Connect, Grant, LeaseEnds, PairEnd, Refusal, UNIT_SHIFT, UnitSet};
 use wire::rc::{PathMtu, Psn, RnrTimer};
 use wire::{MsgType, Record, Scale};
 
@@ -57,6 +57,10 @@ pub struct Borrower {
     pub leaves: bool,
     /// How often what happened.
     pub seen: BTreeMap<&'static str, u64>,
+    /// Which of the gateways it sends to.
+    pub gateway: usize,
+    ways: [Peer; 2],
+    mtu: u16,
     framing: Framing,
     out: Outbox,
     rng: Rng,
@@ -70,6 +74,9 @@ pub struct Borrower {
     /// The secret of the lease, if it has one, and the one that was proposed last.
     secret: Option<[u8; 16]>,
     proposed: [u8; 16],
+    secrets: LeaseSecrets,
+    /// The boot of the slave that it proposed a session to.
+    epoch: u64,
     pages: BTreeMap<Page, Content>,
     asked: [Option<Asked>; SLOTS],
     next_value: u64,
@@ -87,18 +94,26 @@ fn bytes_of(value: u64) -> impl Iterator<Item = u8> {
 }
 
 impl Borrower {
-    /// A master without a lease, which sends to a gateway.
+    /// A master without a lease, which sends to one of two gateways.
     ///
     /// # Errors
     /// There is no memory.
-    pub fn new(ends: PathEnds, key: Option<ConnectKey>, to: Peer, mtu: u16, mut rng: Rng) -> Result<Self, String> {
+    pub fn new(
+        ends: PathEnds,
+        key: Option<ConnectKey>,
+        secrets: LeaseSecrets,
+        ways: [Peer; 2],
+        mtu: u16,
+        mut rng: Rng,
+    ) -> Result<Self, String> {
         let config = Config { queue_pairs: 2, paths: 1, regions: 1, ..Config::default() };
         let mut endpoint = Endpoint::new(config, 0).map_err(|error| error.to_string())?;
         let len = SLOTS as u64 * PAGE;
         let region = Region { base: 0, len, access: Access::ALL, domain: 0, memory: vec![0; len as usize] };
         let local = endpoint.register(rng.bits() as u32, region).map_err(|error| error.to_string())?;
         let mut framing = Framing::new(Side::Master, Scale::default(), 1).map_err(|error| error.to_string())?;
-        framing.set_route(PATH, ends, to, mtu);
+        let gateway = rng.below(2) as usize;
+        framing.set_route(PATH, ends, ways[gateway], mtu);
         let chunk = frame::pool::chunk_for_data(u32::from(mtu));
         let pool = Pool::new(PoolConfig { frames: 128, chunk, hugepages: Hugepages::Never, reserve: 0 })
             .map_err(|error| error.to_string())?;
@@ -111,6 +126,9 @@ impl Borrower {
             silent_until: 0,
             leaves: false,
             seen: BTreeMap::new(),
+            gateway,
+            ways,
+            mtu,
             framing,
             out: Outbox::new(pool, 1),
             rng,
@@ -122,6 +140,8 @@ impl Borrower {
             connected: false,
             secret: None,
             proposed: [0; 16],
+            secrets,
+            epoch: 0,
             pages: BTreeMap::new(),
             asked: [const { None }; SLOTS],
             next_value: 1,
@@ -154,14 +174,25 @@ impl Borrower {
         if resume.is_none() {
             self.pages.clear();
         }
-        let next: [u8; 32] = self.rng.secret();
-        self.proposed.copy_from_slice(&next[..16]);
+        self.proposed = self.secrets.next(self.lease_ends(), slave_epoch);
+        self.epoch = slave_epoch;
         let lock = lock_of(&self.proposed);
         let want = keep.len().max(1 + self.rng.below(3) as u32);
         let proposal = Proposal { slave_epoch, pairs: self.ours, path_mtu, lock, resume };
         self.loan.open(now, proposal, keep, want);
         self.saw(if resume.is_some() { "resume" } else { "open" });
         Ok(())
+    }
+
+    fn lease_ends(&self) -> LeaseEnds {
+        LeaseEnds { slave: self.ends.slave, master: self.ends.master }
+    }
+
+    /// Sends to the other gateway from now on.
+    fn change_way(&mut self) {
+        self.saw("another gateway");
+        self.gateway = 1 - self.gateway;
+        self.framing.set_route(PATH, self.ends, self.ways[self.gateway], self.mtu);
     }
 
     /// Ends the queue pairs: what was asked completes no more.
@@ -219,6 +250,15 @@ impl Borrower {
                 });
                 self.close_pairs(now)?;
                 self.retry_at = now + self.rng.between(1, 50) * MILLISECOND;
+                if let LoanEnd::Held { lock, .. } = end
+                    && let Some(secret) = self.secrets.find(self.lease_ends(), self.epoch, &lock)
+                {
+                    // A lease of an earlier start: it is resumed, and nothing of it kept.
+                    self.saw("found");
+                    self.pages.clear();
+                    self.secret = Some(secret);
+                    return Ok(());
+                }
                 // Refusals that are not about the lease leave it as it was.
                 let keeps = matches!(end, LoanEnd::Held { .. } | LoanEnd::Refused(Refusal::NoRoom | Refusal::Leaving));
                 if !keeps {
@@ -397,6 +437,9 @@ impl Borrower {
     pub fn poll(&mut self, now: Time, epoch: u64, path_mtu: PathMtu) -> Result<Vec<Vec<u8>>, String> {
         if now < self.silent_until {
             return Ok(Vec::new());
+        }
+        if self.rng.one_in(400) {
+            self.change_way();
         }
         if let Some(event) = self.loan.advance(now) {
             self.event(now, event)?;

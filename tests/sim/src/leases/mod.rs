@@ -1,11 +1,12 @@
-//! Leases in the simulator: slaves that lend, and masters that write and read back checked values through a gateway,
-//! while packets are lost, doubled and late, while the gateway, the slaves and the masters start again, memory is
-//! recalled, leases expire, and strangers send what they like.
+//! Leases in the simulator: slaves that lend, and masters that write and read back checked values through two gateways,
+//! now through the one, now through the other, while packets are lost, doubled and late, while a gateway, the slaves
+//! and the masters start again, memory is recalled, leases expire, and strangers send what they like.
 //!
-//! The farm, the gateway and its registrar are the product's. After every step the books of frames, units and leases
-//! are checked. A READ that succeeds gives what was written last, or zeros of a fresh unit; nothing else passes.
+//! The farm, the gateways and their registrars are the product's. After every step the books of frames, units and
+//! leases are checked. A READ that succeeds gives what was written last, or zeros of a fresh unit; nothing else passes.
 
 mod borrower;
+mod gateways;
 mod world;
 
 pub use borrower::Borrower;

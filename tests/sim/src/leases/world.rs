@@ -1,33 +1,28 @@
 //! The machines of a run, the wire between them, and the checks.
 
 use super::Borrower;
-use crate::rng::Rng;
-use frame::pool::chunk_for_data;
-use frame::time::{MICROSECOND, MILLISECOND, SECOND};
-use frame::{
-    Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Precedence, Role, Time, UNIT,
-    UnitMemory, Vlan,
+use super::gateways::{
+    GATEWAYS, HOSTILE, INTERVAL, LeaseGateway, MASTERS, Wanted, at_port, farm_peer, gateway_peer, make_gateway,
+    master_peer, pool, secrets, ways,
 };
-use gateway::{Gateway, GatewayCommand, GatewayConfig};
-use lease::ConnectKey;
+use crate::rng::Rng;
+use frame::time::{MICROSECOND, MILLISECOND, SECOND};
+use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, PortId, Precedence, Role, Time, UNIT, UnitMemory};
+use gateway::GatewayCommand;
+use lease::{ConnectKey, LeaseSecrets};
 use link::registrar::Health;
-use link::{Registrar, RegistrarConfig, Route, RouteChange, Sink};
 use records::{Framing, PathEnds};
 use slave::{Farm, FarmCommand, FarmConfig, Ids, LendingConfig};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use wire::rc::{IcrcSeed, PathMtu};
 use wire::record::{RecordHeader, req_id};
-use wire::{HEADER_LEN, MsgType, Scale, ShardSet, Walk};
+use wire::{HEADER_LEN, MsgType, Scale, Walk};
 
 /// Slave ids; two masters borrow of each.
 const FIRST: u32 = 40;
 const SLAVES: u32 = 2;
 const UNITS: u32 = 4;
-const MASTERS: [u16; 2] = [1, 2];
-/// A registered master that breaks every rule.
-const HOSTILE: u16 = 3;
-const INTERVAL: Time = 100 * MILLISECOND;
 const STEP: Time = 100 * MICROSECOND;
 /// How long masters have to give everything back at the end.
 const LEAVE: Time = 500 * MILLISECOND;
@@ -46,11 +41,14 @@ struct Flight {
 /// What goes wrong, and when.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    Gateway,
+    /// A gateway starts again, after some time without one.
+    Gateway(usize, Time),
     Farm,
     Limit(u32, Time),
     /// A master does nothing for some time.
     Pause(usize, Time),
+    /// A master starts again, and knows nothing but the seed of its secrets.
+    Master(usize),
 }
 
 /// See the module's documentation.
@@ -60,9 +58,7 @@ pub struct World {
     rng: Rng,
     mtu: u16,
     key: Option<ConnectKey>,
-    gateway: Gateway,
-    gateway_out: Outbox,
-    registrar: Registrar,
+    gateways: Vec<LeaseGateway>,
     farm: Farm,
     farm_out: Outbox,
     memory: Arc<UnitMemory>,
@@ -71,6 +67,8 @@ pub struct World {
     scrubbing: Vec<(Time, u32)>,
     epoch: u64,
     borrowers: Vec<Borrower>,
+    /// How often each of them has started again.
+    starts: Vec<u64>,
     flights: Vec<Flight>,
     /// Faults of the wire in a million: loss, repetition, lateness, marks.
     rates: [u32; 4],
@@ -78,78 +76,6 @@ pub struct World {
     /// Until then more units may be lent than the limit says.
     limit_from: Time,
     seen: BTreeMap<&'static str, u64>,
-}
-
-fn pool(frames: u32, mtu: u16) -> Result<Pool, String> {
-    let chunk = chunk_for_data(u32::from(mtu));
-    let config = PoolConfig { frames, chunk, hugepages: Hugepages::Never, reserve: 0 };
-    Pool::new(config).map_err(|error| error.to_string())
-}
-
-fn peer(port: u8, host: u8) -> Peer {
-    Peer::ipv4(PortId(port), [10, port, 0, host], 9999, Vlan::UNTAGGED, [2, port, 0, 0, 0, host])
-}
-
-fn at_port(mut peer: Peer, port: u8) -> Peer {
-    peer.port = PortId(port);
-    peer
-}
-
-/// A node, as the gateway sees it: masters on port 0, the farm on port 1.
-fn master_peer(master: u16) -> Peer {
-    peer(0, master as u8)
-}
-
-fn farm_peer() -> Peer {
-    peer(1, 1)
-}
-
-/// The gateway, as nodes on this port of it see it.
-fn gateway_peer(port: u8) -> Peer {
-    at_port(peer(port, 254), 0)
-}
-
-/// What the registrar wants to send, and the routes that it changes.
-#[derive(Default)]
-struct Wanted {
-    replies: Vec<(Peer, Vec<u8>)>,
-    routes: Vec<RouteChange>,
-}
-
-impl Sink for Wanted {
-    fn reply(&mut self, to: &Peer, datagram: &[u8], _: u16) {
-        self.replies.push((*to, datagram.to_vec()));
-    }
-
-    fn route(&mut self, change: RouteChange) {
-        self.routes.push(change);
-    }
-}
-
-fn make_gateway(rng: &mut Rng, mtu: u16, now: Time) -> Result<(Gateway, Outbox, Registrar), String> {
-    let frames = pool(1024, mtu)?;
-    let config = GatewayConfig {
-        hold: rng.pick(&[0, 50, 300]) * MICROSECOND,
-        masters: 8,
-        interval: INTERVAL,
-        ..GatewayConfig::new(ShardSet::all(Scale::default()))
-    };
-    let hold = config.hold;
-    let mut gateway = Gateway::new(config, &frames).map_err(|error| error.to_string())?;
-    let mut out = Outbox::new(frames, 2);
-    for id in MASTERS.into_iter().chain([HOSTILE]) {
-        let route = Some(Route { peer: master_peer(id), mtu, fixed_port: false });
-        gateway.command(now, GatewayCommand::Route(RouteChange::Master { id, route }), &mut out);
-    }
-    let config = RegistrarConfig {
-        epoch: rng.bits() | 1,
-        secret: rng.secret(),
-        interval: INTERVAL,
-        hold_ns: u32::try_from(hold).unwrap_or(u32::MAX),
-        mtu,
-        ..RegistrarConfig::default()
-    };
-    Ok((gateway, out, Registrar::new(config, now).map_err(|error| error.to_string())?))
 }
 
 type Dirty = Arc<Mutex<Vec<u32>>>;
@@ -164,7 +90,8 @@ fn make_farm(
     let (memory, dirty, epoch) = (Arc::new(memory), Dirty::default(), rng.bits() | 1);
     let sink = Arc::clone(&dirty);
     let ids = Ids::range(Scale::default(), FIRST, SLAVES).map_err(|error| error.to_string())?;
-    let mut config = FarmConfig::new(gateway_peer(1), ids);
+    let mut config = FarmConfig::new(gateway_peer(0, 1), ids.clone());
+    config.slaves = vec![((0..GATEWAYS).map(|gateway| gateway_peer(gateway, 1)).collect(), ids)];
     (config.node.boot_epoch, config.node.interval, config.node.max_ip_packet) = (epoch, INTERVAL, mtu);
     config.lending = Some(LendingConfig {
         memory: Arc::clone(&memory),
@@ -189,25 +116,26 @@ impl World {
         let mut rng = Rng::new(seed).fork(7);
         let mtu = rng.pick(&[1500, 1500, 9000]);
         let key = rng.one_in(2).then(|| ConnectKey::of_cluster(&rng.secret()));
-        let (gateway, gateway_out, registrar) = make_gateway(&mut rng, mtu, 0)?;
+        let gateways = (0..GATEWAYS).map(|_| make_gateway(&mut rng, mtu, 0)).collect::<Result<Vec<_>, _>>()?;
         let (farm, memory, dirty, epoch) = make_farm(&mut rng, mtu, key.as_ref(), 0)?;
         let mut borrowers = Vec::new();
         for slave in FIRST..FIRST + SLAVES {
             for master in MASTERS {
                 let ends = PathEnds { slave, master };
                 let stream = rng.fork(u64::from(slave) << 16 | u64::from(master));
-                borrowers.push(Borrower::new(ends, key.clone(), gateway_peer(0), mtu, stream)?);
+                borrowers.push(Borrower::new(ends, key.clone(), secrets(ends, 0), ways(), mtu, stream)?);
             }
         }
         let rough = rng.one_in(2);
         let rates = if rough { [30_000, 20_000, 60_000, 20_000] } else { [2_000, 1_000, 5_000, 1_000] };
         let mut script = Vec::new();
-        for _ in 0..rng.below(5) {
+        for _ in 0..rng.below(6) {
             let at = INTERVAL + rng.below(TROUBLE);
-            let fault = match rng.below(8) {
-                0 => Fault::Gateway,
-                1 | 2 => Fault::Farm,
-                3..=5 => Fault::Limit(rng.below(u64::from(SLAVES * UNITS) + 1) as u32, rng.below(60) * MILLISECOND),
+            let fault = match rng.below(10) {
+                0 | 1 => Fault::Gateway(rng.below(GATEWAYS as u64) as usize, rng.below(60) * MILLISECOND),
+                2 | 3 => Fault::Farm,
+                4 => Fault::Master(rng.below(borrowers.len() as u64) as usize),
+                5..=7 => Fault::Limit(rng.below(u64::from(SLAVES * UNITS) + 1) as u32, rng.below(60) * MILLISECOND),
                 _ => Fault::Pause(rng.below(borrowers.len() as u64) as usize, rng.below(40) * MILLISECOND),
             };
             script.push((at, fault));
@@ -219,15 +147,14 @@ impl World {
             rng,
             mtu,
             key,
-            gateway,
-            gateway_out,
-            registrar,
+            gateways,
             farm,
             farm_out,
             memory,
             dirty,
             scrubbing: Vec::new(),
             epoch,
+            starts: vec![0; borrowers.len()],
             borrowers,
             flights: Vec::new(),
             rates,
@@ -286,15 +213,16 @@ impl World {
         self.borrowers.iter_mut().for_each(|borrower| borrower.silent_until = until);
         let at = self.rng.below(self.borrowers.len() as u64) as usize;
         let (ends, stream) = (self.borrowers[at].ends, self.rng.fork(self.now));
-        let mut again = Borrower::new(ends, self.key.clone(), gateway_peer(0), self.mtu, stream)?;
+        let others = LeaseSecrets::new(&[0xee; 32], 1);
+        let mut again = Borrower::new(ends, self.key.clone(), others, ways(), self.mtu, stream)?;
         again.silent_until = self.now + SECOND;
         self.borrowers[at] = again;
         while self.now < until {
             self.step(if self.flights.is_empty() { 10 * MILLISECOND } else { STEP })?;
         }
         self.saw("silence");
-        let others = |lease: &slave::LeaseView| (lease.slave, lease.master) != (ends.slave, ends.master);
-        match self.farm.lending().is_some_and(|view| view.leases().any(|lease| others(&lease))) {
+        let is_other = |lease: &slave::LeaseView| (lease.slave, lease.master) != (ends.slave, ends.master);
+        match self.farm.lending().is_some_and(|view| view.leases().any(|lease| is_other(&lease))) {
             true => Err("a lease outlived a minute without renewal".into()),
             false => Ok(()),
         }
@@ -324,9 +252,20 @@ impl World {
         {
             self.script.remove(0);
             match fault {
-                Fault::Gateway => {
+                Fault::Gateway(number, down) => {
                     self.saw("gateway restart");
-                    (self.gateway, self.gateway_out, self.registrar) = make_gateway(&mut self.rng, self.mtu, self.now)?;
+                    let gateway = make_gateway(&mut self.rng, self.mtu, self.now + down)?;
+                    self.gateways[number] = gateway;
+                }
+                Fault::Master(at) => {
+                    self.saw("master restart");
+                    self.starts[at] += 1;
+                    let (ends, stream) = (self.borrowers[at].ends, self.rng.fork(self.now));
+                    let secrets = secrets(ends, self.starts[at]);
+                    let mut seen = std::mem::take(&mut self.borrowers[at].seen);
+                    let again = Borrower::new(ends, self.key.clone(), secrets, ways(), self.mtu, stream)?;
+                    self.borrowers[at] = again;
+                    self.borrowers[at].seen.append(&mut seen);
                 }
                 Fault::Farm => {
                     self.saw("farm restart");
@@ -375,7 +314,8 @@ impl World {
         self.saw("stranger");
         // What a gateway lets through: it checks where a record comes from only upward.
         let from = master_peer(HOSTILE);
-        self.flights.push(Flight { time: self.now, from, to: gateway_peer(0), ce: false, bytes });
+        let to = self.rng.pick(&ways());
+        self.flights.push(Flight { time: self.now, from, to, ce: false, bytes });
     }
 
     /// Everybody's turn, some time later.
@@ -387,22 +327,30 @@ impl World {
             self.arrive(flight)?;
         }
         self.scrub()?;
-        self.gateway.advance(now, &mut self.gateway_out);
-        self.link_control();
+        for number in 0..GATEWAYS {
+            if now >= self.gateways[number].down_until {
+                let LeaseGateway { gateway, out, .. } = &mut self.gateways[number];
+                gateway.advance(now, out);
+                self.link_control(number);
+            }
+        }
         self.farm.advance(now, &mut self.farm_out);
-        let path_mtu = Framing::path_mtu(&gateway_peer(0), self.mtu).unwrap_or(PathMtu::B256);
+        let path_mtu = Framing::path_mtu(&gateway_peer(0, 0), self.mtu).unwrap_or(PathMtu::B256);
         for at in 0..self.borrowers.len() {
             let from = master_peer(self.borrowers[at].ends.master);
-            for bytes in self.borrowers[at].poll(now, self.epoch, path_mtu)? {
-                self.send(from, gateway_peer(0), false, bytes);
+            let sent = self.borrowers[at].poll(now, self.epoch, path_mtu)?;
+            let to = gateway_peer(self.borrowers[at].gateway, 0);
+            for bytes in sent {
+                self.send(from, to, false, bytes);
             }
         }
         while let Some(datagram) = self.farm_out.queue(PortId(0)).and_then(|queue| queue.take()) {
             self.send(farm_peer(), datagram.peer, datagram.ce, datagram.frame.data().to_vec());
         }
-        for port in 0..2 {
-            while let Some(datagram) = self.gateway_out.queue(PortId(port)).and_then(|queue| queue.take()) {
-                self.send(gateway_peer(port), datagram.peer, datagram.ce, datagram.frame.data().to_vec());
+        for (number, port) in (0..GATEWAYS).flat_map(|number| [(number, 0), (number, 1)]) {
+            let from = gateway_peer(number, port);
+            while let Some(datagram) = self.gateways[number].out.queue(PortId(port)).and_then(|queue| queue.take()) {
+                self.send(from, datagram.peer, datagram.ce, datagram.frame.data().to_vec());
             }
         }
         self.check()
@@ -425,10 +373,14 @@ impl World {
     fn arrive(&mut self, flight: Flight) -> Result<(), String> {
         let Flight { from, to, ce, bytes, .. } = flight;
         let [.., port, _, host] = to.ip_octets();
+        let gateway = (0..GATEWAYS).find(|number| 254 - *number as u8 == host);
+        if gateway.is_some_and(|number| self.now < self.gateways[number].down_until) {
+            return Ok(());
+        }
         let mut burst = Burst::new();
-        let (out, from) = match (port, host) {
+        let (out, from) = match (port, gateway) {
             // As the gateway sees the sender.
-            (_, 254) => (&self.gateway_out, at_port(from, port)),
+            (_, Some(number)) => (&self.gateways[number].out, at_port(from, port)),
             (1, _) => (&self.farm_out, from),
             _ => {
                 for item in Walk::new(&bytes, Scale::default()) {
@@ -451,27 +403,31 @@ impl World {
         if burst.push(datagram).is_err() {
             return Err("a burst is full".into());
         }
-        match host {
-            254 => self.gateway.receive(self.now, PortId(port), &mut burst, &mut self.gateway_out),
-            _ => self.farm.receive(self.now, PortId(0), &mut burst, &mut self.farm_out),
+        match gateway {
+            Some(number) => {
+                let LeaseGateway { gateway, out, .. } = &mut self.gateways[number];
+                gateway.receive(self.now, PortId(port), &mut burst, out);
+            }
+            None => self.farm.receive(self.now, PortId(0), &mut burst, &mut self.farm_out),
         }
         Ok(())
     }
 
     /// The registrar reads heartbeats, answers, and changes routes.
-    fn link_control(&mut self) {
+    fn link_control(&mut self, number: usize) {
+        let LeaseGateway { gateway, out, registrar, .. } = &mut self.gateways[number];
         let mut wanted = Wanted::default();
         for precedence in Precedence::ALL {
-            while let Some(datagram) = self.gateway_out.next_control(precedence) {
-                self.registrar.receive(self.now, &datagram.peer, datagram.frame.data(), &mut wanted);
+            while let Some(datagram) = out.next_control(precedence) {
+                registrar.receive(self.now, &datagram.peer, datagram.frame.data(), &mut wanted);
             }
         }
-        self.registrar.advance(self.now, Health::GOOD, &mut wanted);
+        registrar.advance(self.now, Health::GOOD, &mut wanted);
         for change in wanted.routes {
-            self.gateway.command(self.now, GatewayCommand::Route(change), &mut self.gateway_out);
+            gateway.command(self.now, GatewayCommand::Route(change), out);
         }
         for (to, bytes) in wanted.replies {
-            self.send(gateway_peer(to.port.0), to, false, bytes);
+            self.send(gateway_peer(number, to.port.0), to, false, bytes);
         }
     }
 
@@ -497,9 +453,11 @@ impl World {
         if held != (0, 0) {
             return Err(format!("the farm holds frames: {held:?}"));
         }
-        let (used, held) = (self.gateway_out.pool().in_use(), self.gateway.frames_held());
-        if used as usize != held {
-            return Err(format!("the gateway's pool lacks {used} frames, and it holds {held}"));
+        for LeaseGateway { gateway, out, .. } in &self.gateways {
+            let (used, held) = (out.pool().in_use(), gateway.frames_held());
+            if used as usize != held {
+                return Err(format!("a gateway's pool lacks {used} frames, and it holds {held}"));
+            }
         }
         if !self.farm.counters().balance() {
             return Err("the farm's records do not add up".into());

@@ -5,7 +5,7 @@ use crate::host::{GatewayHost, Host, Sent};
 use crate::rng::Rng;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
 use frame::{Hugepages, Peer, PortId, Time, UnitMemory};
-use lease::ConnectKey;
+use lease::{ConnectKey, LeaseSecrets};
 use link::{ChallengeSecret, NodeConfig};
 use master::{Master, MasterConfig, MasterEvent};
 use slave::{Farm, FarmCommand, FarmConfig, Ids, LendingConfig};
@@ -102,6 +102,8 @@ pub struct PagesCluster {
     pub cut: Vec<Machine>,
     /// Masters.
     pub masters: Vec<MasterHost>,
+    /// How often each master has started again.
+    starts: [u64; MASTERS],
     gateways: Vec<GatewayHost>,
     /// Farms.
     pub farms: Vec<FarmHost>,
@@ -127,6 +129,7 @@ impl PagesCluster {
             faults: WireFaults::default(),
             cut: Vec::new(),
             masters: Vec::new(),
+            starts: [0; MASTERS],
             gateways: Vec::new(),
             farms: Vec::new(),
             flights: BTreeMap::new(),
@@ -164,6 +167,7 @@ impl PagesCluster {
             node: self.node(),
             connect_key: key(),
             seed: self.rng.secret(),
+            lease_secrets: LeaseSecrets::new(&[number as u8; 32], self.starts[number]),
             slaves: 8,
             clients: 4,
             extents: 512,
@@ -218,6 +222,7 @@ impl PagesCluster {
             Machine::Master(number) => {
                 let mut clients = std::mem::take(&mut self.masters[number].clients);
                 clients.forget();
+                self.starts[number] += 1;
                 self.masters[number] = self.master(number, clients)?;
             }
             Machine::Farm(number) => self.farms[number] = self.farm(number)?,

@@ -6,17 +6,20 @@ use sim::leases::run_seed;
 use std::collections::BTreeMap;
 
 /// What must occur in 500 runs. If one is missing, the faults do not have the effect that they are for.
-const MUST_HAVE_HAPPENED: [&str; 19] = [
+const MUST_HAVE_HAPPENED: [&str; 22] = [
+    "another gateway",
     "ended: EPOCH",
     "ended: HELD",
     "ended: left",
     "ended: silence",
     "failed",
     "farm restart",
+    "found",
     "gateway restart",
     "given_back",
     "limit",
     "lost",
+    "master restart",
     "open",
     "opened",
     "pause",

@@ -13,7 +13,7 @@ fn seeds() -> Range<u64> {
 }
 
 /// What must happen in 20 runs. If one is missing, the faults do not have the effect that they are for.
-const MUST_HAVE_HAPPENED: [&str; 23] = [
+const MUST_HAVE_HAPPENED: [&str; 24] = [
     "a machine is cut off, or back",
     "all gateways are cut off",
     "allocated",
@@ -23,6 +23,7 @@ const MUST_HAVE_HAPPENED: [&str; 23] = [
     "farm starts again",
     "gateway starts again",
     "leases_expired",
+    "leases_found",
     "leases_resumed",
     "lost",
     "master starts again",
