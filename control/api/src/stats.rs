@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// The setting that identifies keys.
 pub const KEY_FINGERPRINT: &str = "key_fingerprint";
 
+/// The setting that has the fingerprint of the connect key, or of both.
+pub const CONNECT_KEY_FINGERPRINT: &str = "connect_key_fingerprint";
+
 /// The name of the fact that there are static routes, to nodes that do not register.
 pub const STATIC_ROUTES: &str = "static_routes";
 

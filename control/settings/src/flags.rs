@@ -179,10 +179,10 @@ pub struct SlaveArgs {
     /// How long masters may take to give memory back when this slave drains. It is lost for them then
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     pub drain_within: Duration,
-    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). A farm
-    /// with the cluster key derives it
-    #[arg(long, value_name = "FILE")]
-    pub connect_key_file: Option<PathBuf>,
+    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). Give it
+    /// twice while the cluster changes its key: the old key, then the new key. A farm with the cluster key derives it
+    #[arg(long = "connect-key-file", value_name = "FILE")]
+    pub connect_key_files: Vec<PathBuf>,
     /// Failure domain: ids of one domain fail together, and masters keep copies on several. auto is one for each host;
     /// 0 is one for each id
     #[arg(long, default_value = "auto", value_name = "N|auto")]
@@ -242,10 +242,10 @@ pub struct MasterArgs {
     /// its key
     #[arg(long = "cluster-key-file", value_name = "FILE")]
     pub cluster_key_files: Vec<PathBuf>,
-    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). A master
-    /// with the cluster key derives it
-    #[arg(long, value_name = "FILE")]
-    pub connect_key_file: Option<PathBuf>,
+    /// File with the connect key, by which masters and slaves know each other (gvm-dp key derive --connect). Give it
+    /// twice while the cluster changes its key: the old key, then the new key. A master with the cluster key derives it
+    #[arg(long = "connect-key-file", value_name = "FILE")]
+    pub connect_key_files: Vec<PathBuf>,
 }
 
 /// A disk's flags.

@@ -8,8 +8,8 @@ use common::exit::Failure;
 use common::units::Size;
 use frame::UNIT;
 use host::memory::{HostMemory, MemoryFiles};
-use lease::ConnectKey;
-use link::Credential;
+use lease::{ConnectKey, ConnectKeys};
+use link::{Credential, KeyRing};
 use std::path::PathBuf;
 use wire::lease::MAX_UNITS;
 
@@ -33,8 +33,8 @@ pub struct LendingSettings {
     pub quota: u32,
     /// How long masters may take to give memory back when the slave drains, in nanoseconds.
     pub drain_within: u64,
-    /// The connect key; without one whoever reaches the slave may lease its memory.
-    pub key: Option<ConnectKey>,
+    /// The connect key or keys; without one whoever reaches the slave may lease its memory.
+    pub keys: ConnectKeys,
 }
 
 impl LendingSettings {
@@ -98,7 +98,7 @@ impl LendingSettings {
             keep_free: args.keep_free,
             quota: u32::try_from(quota.min(each).min(MAX_UNITS as u64)).unwrap_or(u32::MAX),
             drain_within: args.drain_within.0,
-            key: connect_key(RoleName::Slave, args.connect_key_file.as_ref(), credential)?,
+            keys: connect_keys(RoleName::Slave, &args.connect_key_files, credential)?,
         }))
     }
 
@@ -121,18 +121,13 @@ impl LendingSettings {
     }
 }
 
-/// The connect key: from its file, or derived from the cluster key.
-pub(crate) fn connect_key(
-    role: RoleName,
-    file: Option<&PathBuf>,
-    credential: &Credential,
-) -> Result<Option<ConnectKey>, Failure> {
-    let role = match (file, credential) {
-        (Some(file), _) => return keyfile::read(file).map(Some),
-        // While the cluster changes its key, the old one holds.
-        (None, Credential::Cluster(keys)) => return Ok(keys.get(0).map(|key| ConnectKey::of_cluster(key.as_bytes()))),
-        (None, Credential::None) => return Ok(None),
-        (None, Credential::Node(_) | Credential::Nodes(_)) => role,
+/// The connect keys: from their files, or derived from the cluster keys. Two of them while the cluster changes its key.
+pub(crate) fn connect_keys(role: RoleName, files: &[PathBuf], credential: &Credential) -> Result<ConnectKeys, Failure> {
+    let role = match (files, credential) {
+        ([_, ..], _) => return Ok(of_ring(&keyfile::read_ring::<ConnectKey>(files)?, ConnectKey::clone)),
+        ([], Credential::Cluster(keys)) => return Ok(of_ring(keys, |key| ConnectKey::of_cluster(key.as_bytes()))),
+        ([], Credential::None) => return Ok(ConnectKeys::none()),
+        ([], Credential::Node(_) | Credential::Nodes(_)) => role,
     };
     let what = match role {
         RoleName::Master => "a master that has a key borrows memory only from slaves of its cluster",
@@ -142,6 +137,13 @@ pub(crate) fn connect_key(
         "no --connect-key-file: {what}, which know it by the connect key: make it with `gvm-dp key derive --connect \
          --key-file CLUSTER.KEY --out FILE`"
     )))
+}
+
+fn of_ring<K: PartialEq>(ring: &KeyRing<K>, key: impl Fn(&K) -> ConnectKey) -> ConnectKeys {
+    match (ring.get(0).map(&key), ring.get(1).map(&key)) {
+        (Some(old), Some(new)) => ConnectKeys::changing(old, new),
+        (first, _) => first.into(),
+    }
 }
 
 #[cfg(test)]
@@ -202,9 +204,15 @@ mod tests {
     fn the_connect_key_comes_from_a_file_or_from_the_cluster_key() {
         let cluster = ClusterKey::from_bytes([7; 32]);
         let flags = &["--memory", "64M"];
-        let derived = lending(flags, 1, &Credential::Cluster(cluster.clone().into())).unwrap().unwrap().key.unwrap();
-        assert_eq!(derived.as_bytes(), ConnectKey::of_cluster(cluster.as_bytes()).as_bytes());
-        assert!(lent(flags, 1).key.is_none());
+        let of = |credential: Credential| lending(flags, 1, &credential).unwrap().unwrap().keys;
+        let connect = ConnectKey::of_cluster(cluster.as_bytes());
+        assert_eq!(of(Credential::Cluster(cluster.clone().into())), connect.clone().into());
+        // While the cluster changes its key, both of its keys give one.
+        let next = ClusterKey::from_bytes([9; 32]);
+        let both = KeyRing::changing(cluster.clone(), next.clone());
+        let expected = ConnectKeys::changing(connect, ConnectKey::of_cluster(next.as_bytes()));
+        assert_eq!(of(Credential::Cluster(both)), expected);
+        assert!(lent(flags, 1).keys.is_empty());
         let own = Credential::Node(NodeKey::from_bytes([8; 32]).into());
         let complaint = lending(flags, 1, &own).unwrap_err().to_string();
         assert!(complaint.contains("gvm-dp key derive --connect"), "{complaint}");

@@ -4,11 +4,12 @@ use crate::catalog::RoleName;
 use crate::config::{Common, HostNames, check_family, credential, gateway_addresses, missing, wrong};
 use crate::flags::MasterArgs;
 use crate::id_range::IdRange;
-use crate::lending::connect_key;
+use crate::lending::connect_keys;
 use crate::plan::PortPlan;
 use common::exit::Failure;
 use common::faults::Faults;
 use common::sockets;
+use lease::ConnectKeys;
 use link::Credential;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,8 +44,8 @@ pub struct MasterSettings {
     pub clients: u16,
     /// The most bytes that one application may share with the master.
     pub client_memory: u64,
-    /// The connect key; without one whoever answers as a slave gets what is written.
-    pub connect_key: Option<lease::ConnectKey>,
+    /// The connect key or keys; without one whoever answers as a slave gets what is written.
+    pub connect_keys: ConnectKeys,
     /// The key or keys with which it signs.
     pub credential: Credential,
 }
@@ -98,11 +99,11 @@ impl MasterSettings {
         if args.clients == 0 {
             faults.add(wrong("clients", "0: a master without applications does nothing: allow at least 1".to_owned()));
         }
-        let connect_key = credential.as_ref().and_then(|credential| {
-            faults.take(connect_key(RoleName::Master, args.connect_key_file.as_ref(), credential))
-        });
-        let (Some(common), Some(ids), Some(credential), Some(connect_key), Some(gateways)) =
-            (common, ids, credential, connect_key, gateways)
+        let connect_keys = credential
+            .as_ref()
+            .and_then(|credential| faults.take(connect_keys(RoleName::Master, &args.connect_key_files, credential)));
+        let (Some(common), Some(ids), Some(credential), Some(connect_keys), Some(gateways)) =
+            (common, ids, credential, connect_keys, gateways)
         else {
             return faults.finish(None);
         };
@@ -119,7 +120,7 @@ impl MasterSettings {
             quota,
             clients,
             client_memory,
-            connect_key,
+            connect_keys,
             credential,
         }))
     }

@@ -10,6 +10,7 @@ use crate::flags::{DiskArgs, GatewayArgs, MasterArgs, SlaveArgs};
 use crate::keyfile;
 use crate::master::MasterSettings;
 use common::exit::Failure;
+use lease::ConnectKeys;
 use link::{ClusterKey, Credential, KeyRing};
 use std::collections::BTreeMap;
 
@@ -58,7 +59,12 @@ pub enum Keys {
     /// The keys of a gateway.
     Gateway(KeyRing<ClusterKey>),
     /// The keys of a slave, a farm or a master.
-    Node(Credential),
+    Node {
+        /// Those with which it signs link control.
+        credential: Credential,
+        /// Those by which masters and slaves that lend know each other.
+        connect: ConnectKeys,
+    },
     /// A disk has none.
     None,
 }
@@ -68,8 +74,16 @@ impl Keys {
     pub fn fingerprints(&self) -> Option<String> {
         match self {
             Self::Gateway(keys) => keyfile::fingerprints(&keys.fingerprints()),
-            Self::Node(credential) => keyfile::fingerprints(&credential.fingerprints()),
+            Self::Node { credential, .. } => keyfile::fingerprints(&credential.fingerprints()),
             Self::None => None,
+        }
+    }
+
+    /// The fingerprints of the connect keys; `None` without one.
+    pub fn connect_fingerprints(&self) -> Option<String> {
+        match self {
+            Self::Node { connect, .. } => keyfile::fingerprints(&connect.fingerprints()),
+            Self::Gateway(_) | Self::None => None,
         }
     }
 }
@@ -103,10 +117,14 @@ impl Fresh {
             }
             RoleName::Slave => {
                 // Host names are not looked up: that takes sockets, and a changed gateway needs a restart anyway.
-                config::SlaveSettings::again(settings.arguments::<SlaveArgs>()?).map(|c| Keys::Node(c.credential))
+                config::SlaveSettings::again(settings.arguments::<SlaveArgs>()?).map(|c| Keys::Node {
+                    credential: c.credential,
+                    connect: c.lending.map(|lending| lending.keys).unwrap_or_default(),
+                })
             }
             RoleName::Master => {
-                MasterSettings::again(settings.arguments::<MasterArgs>()?).map(|c| Keys::Node(c.credential))
+                let again = MasterSettings::again(settings.arguments::<MasterArgs>()?);
+                again.map(|c| Keys::Node { credential: c.credential, connect: c.connect_keys })
             }
             RoleName::Disk => DiskSettings::new(settings.arguments::<DiskArgs>()?).map(|_| Keys::None),
         };
@@ -116,7 +134,10 @@ impl Fresh {
 }
 
 /// Settings whose files a reload reads again.
-pub const KEY_FILES: [&str; 2] = ["key-file", "cluster-key-file"];
+pub const KEY_FILES: [&str; 3] = ["key-file", "cluster-key-file", CONNECT_KEY_FILE];
+
+/// The one of them that has the connect key.
+pub const CONNECT_KEY_FILE: &str = "connect-key-file";
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -298,7 +319,7 @@ mod tests {
     fn fresh(role: RoleName, flags: &[&str], file: &str) -> Fresh {
         let again = running(role, flags, file);
         let settings = again.sources.resolve(again.file()).unwrap();
-        Fresh { sources: again.sources, file: again.file, settings, keys: Keys::Node(Credential::None) }
+        Fresh { sources: again.sources, file: again.file, settings, keys: Keys::Gateway(KeyRing::none()) }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The connect key, and the secrets with which a lease is resumed.
 
+use arrayvec::ArrayVec;
 use frame::Secret;
 use std::convert::Infallible;
 use std::fmt;
@@ -38,6 +39,14 @@ impl ConnectKey {
     }
 }
 
+impl PartialEq for ConnectKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for ConnectKey {}
+
 impl FromStr for ConnectKey {
     type Err = KeyError;
 
@@ -61,9 +70,71 @@ impl fmt::Debug for ConnectKey {
     }
 }
 
-/// Whether a record is signed as `key` demands. Without a key everything is.
-pub(crate) fn is_signed(key: Option<&ConnectKey>, record: &[u8]) -> bool {
-    key.is_none_or(|key| wire::tag::verify(key.as_bytes(), record))
+/// The connect keys of a master or a slave: one, or the old and the new one while the cluster changes its key. Without
+/// a key nothing is signed or verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectKeys(ArrayVec<ConnectKey, MAX_CONNECT_KEYS>);
+
+/// The most connect keys at a time.
+pub const MAX_CONNECT_KEYS: usize = 2;
+
+/// One of the keys of an end: which one, of those that it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct KeyNumber(u8);
+
+impl From<Option<ConnectKey>> for ConnectKeys {
+    fn from(key: Option<ConnectKey>) -> Self {
+        Self(key.into_iter().collect())
+    }
+}
+
+impl From<ConnectKey> for ConnectKeys {
+    fn from(key: ConnectKey) -> Self {
+        Some(key).into()
+    }
+}
+
+impl ConnectKeys {
+    /// No key.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The old key and the new one; one key if they are the same.
+    pub fn changing(old: ConnectKey, new: ConnectKey) -> Self {
+        let differ = old != new;
+        Self([old, new].into_iter().take(1 + usize::from(differ)).collect())
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fingerprints, the older key first.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.0.iter().map(ConnectKey::fingerprint).collect()
+    }
+
+    /// The key with this number; the only one if there is no other any more.
+    pub(crate) fn get(&self, number: KeyNumber) -> Option<&Key> {
+        self.0.get(usize::from(number.0)).or(self.0.first()).map(ConnectKey::as_bytes)
+    }
+
+    /// The key that signed a record; `None` if none of these did. Without a key everything counts as signed.
+    pub(crate) fn signer(&self, record: &[u8]) -> Option<KeyNumber> {
+        if self.is_empty() {
+            return Some(KeyNumber::default());
+        }
+        let signer = self.0.iter().position(|key| wire::tag::verify(key.as_bytes(), record));
+        // There are two at most.
+        signer.map(|number| KeyNumber(number as u8))
+    }
+
+    /// The other key, if there are two.
+    pub(crate) fn other(&self, number: KeyNumber) -> KeyNumber {
+        KeyNumber(u8::from(self.0.len() > 1 && number.0 == 0))
+    }
 }
 
 /// The lock of a secret: who has the lock cannot compute the secret, and who has the secret can show it.
@@ -108,5 +179,27 @@ mod tests {
         assert_eq!((again.as_bytes(), again.fingerprint()), (key.as_bytes(), key.fingerprint()));
         assert_eq!(text.len(), 64);
         assert!(matches!("0".repeat(64).parse::<ConnectKey>(), Err(KeyError::Zero)));
+    }
+
+    #[test]
+    fn of_two_keys_either_signs() {
+        let [old, new, third] = [1, 2, 3].map(|byte| ConnectKey::of_cluster(&[byte; 32]));
+        let both = ConnectKeys::changing(old.clone(), new.clone());
+        let signed = |key: &ConnectKey| {
+            let mut record = [0x5a; 64];
+            wire::tag::sign(key.as_bytes(), &mut record);
+            record
+        };
+        assert_eq!(both.signer(&signed(&old)), Some(KeyNumber(0)));
+        assert_eq!(both.signer(&signed(&new)), Some(KeyNumber(1)));
+        assert_eq!(both.signer(&signed(&third)), None);
+        assert_eq!(ConnectKeys::from(new.clone()).signer(&signed(&old)), None);
+        assert_eq!(ConnectKeys::none().signer(&signed(&third)), Some(KeyNumber(0)));
+        assert_eq!((both.other(KeyNumber(0)), both.other(KeyNumber(1))), (KeyNumber(1), KeyNumber(0)));
+        // When the old key is gone, who signed with the new one goes on with it.
+        let one = ConnectKeys::from(new.clone());
+        assert_eq!((one.get(KeyNumber(1)), one.other(KeyNumber(1))), (Some(new.as_bytes()), KeyNumber(0)));
+        assert_eq!(ConnectKeys::none().get(KeyNumber(1)), None);
+        assert_eq!(ConnectKeys::changing(old.clone(), old.clone()), old.into());
     }
 }

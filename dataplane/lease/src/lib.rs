@@ -7,7 +7,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`key`] | the connect key, secrets and their locks |
+//! | [`key`] | connect keys, and the locks of secrets |
 //! | [`lender`] | the slave's end: all leases of one slave id |
 //! | [`loan`] | the master's end of one lease |
 //! | [`counters`] | what both ends count |
@@ -33,7 +33,7 @@ mod stock;
 pub mod time;
 
 pub use counters::{LenderCounters, LoanCounters};
-pub use key::{ConnectKey, lock_of};
+pub use key::{ConnectKey, ConnectKeys, lock_of};
 pub use lender::{Books, HeldLease, Lender, LenderConfig, OpenedSession, Opening, Resources};
 pub use loan::{Loan, LoanConfig, LoanEnd, LoanEvent, Proposal};
 pub use numbers::Numbers;

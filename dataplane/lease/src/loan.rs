@@ -1,7 +1,7 @@
 //! The master's end of one lease.
 
 use crate::counters::LoanCounters;
-use crate::key::{ConnectKey, is_signed};
+use crate::key::{ConnectKeys, KeyNumber};
 use crate::time::{FIRST_REPETITION, LAST_REPETITION, LEASE, RENEWAL};
 use frame::Time;
 use frame::time::MILLISECOND;
@@ -17,6 +17,9 @@ use wire::{MsgType, Record};
 /// How often the end of a lease is said when nobody confirms it.
 const FAREWELLS: u32 = 5;
 
+/// How often a message is signed with one key before the other one is tried.
+const TRIES_OF_A_KEY: u32 = 2;
+
 /// Whose lease, and of whom.
 #[derive(Clone, Debug)]
 pub struct LoanConfig {
@@ -26,8 +29,8 @@ pub struct LoanConfig {
     pub master: u16,
     /// Differs after each start of the master: random.
     pub master_epoch: u64,
-    /// The connect key; without one nothing is signed or verified.
-    pub key: Option<ConnectKey>,
+    /// The connect keys; without one nothing is signed or verified.
+    pub keys: ConnectKeys,
 }
 
 /// A session that the master proposes.
@@ -135,6 +138,8 @@ pub struct Loan {
     sent: Time,
     /// Whether it is answered.
     answered: bool,
+    /// The key that signs what is sent: the one that signed the last answer, until there is none to that.
+    signer: KeyNumber,
     /// How often it was sent, and when it is sent next, and how long to wait after that.
     tries: u32,
     next: Time,
@@ -158,6 +163,7 @@ impl Loan {
             recall: None,
             sent: 0,
             answered: true,
+            signer: KeyNumber::default(),
             tries: 0,
             next: 0,
             wait: 0,
@@ -216,6 +222,11 @@ impl Loan {
         let given_back = self.held.and(units);
         self.held = self.held.without(&given_back);
         given_back.iter().for_each(|index| self.given_back.insert(index));
+    }
+
+    /// Uses other keys from the next message on: both while the cluster changes its key.
+    pub fn set_keys(&mut self, keys: ConnectKeys) {
+        self.config.keys = keys;
     }
 
     /// Ends the lease. All its units are lost.
@@ -293,7 +304,11 @@ impl Loan {
         connect.emit(self.key(), out)
     }
 
+    /// Something is sent now, and again later. When it was not answered twice, the slave may have the other key.
     fn repeat_later(&mut self, now: Time) {
+        if self.tries > 0 && self.tries.is_multiple_of(TRIES_OF_A_KEY) {
+            self.signer = self.config.keys.other(self.signer);
+        }
         self.tries += 1;
         self.next = now + self.wait;
         self.wait = LAST_REPETITION.min(2 * self.wait);
@@ -358,10 +373,11 @@ impl Loan {
             self.counters.replies_dropped_stale.add(1);
             return None;
         }
-        if !is_signed(self.config.key.as_ref(), record.bytes()) {
+        let Some(signer) = self.config.keys.signer(record.bytes()) else {
             self.counters.replies_dropped_forged.add(1);
             return None;
-        }
+        };
+        self.signer = signer;
         self.counters.replies_accepted.add(1);
         match reply.answer {
             ConnectAnswer::Granted(grant) => self.granted(now, reply.reply_seq, grant),
@@ -438,10 +454,11 @@ impl Loan {
             self.counters.replies_dropped_stale.add(1);
             return (None, None);
         }
-        if !is_signed(self.config.key.as_ref(), record.bytes()) {
+        let Some(signer) = self.config.keys.signer(record.bytes()) else {
             self.counters.replies_dropped_forged.add(1);
             return (None, None);
-        }
+        };
+        self.signer = signer;
         let event = match self.phase {
             Phase::Open { session, .. } if session == disconnect.session && !disconnect.answer => {
                 Some(self.end(LoanEnd::Left(disconnect.reason), true))
@@ -476,6 +493,7 @@ impl Loan {
         }
         (self.config.master_epoch, phase, self.seq, self.held, self.given_back, self.want, self.asked).hash(hasher);
         (self.recall, self.sent, self.answered, self.tries, self.next, self.wait, self.alive).hash(hasher);
+        self.signer.hash(hasher);
         newest
     }
 
@@ -484,6 +502,6 @@ impl Loan {
     }
 
     fn key(&self) -> Option<&wire::Key> {
-        self.config.key.as_ref().map(ConnectKey::as_bytes)
+        self.config.keys.get(self.signer)
     }
 }

@@ -2,7 +2,7 @@
 
 use frame::time::{MICROSECOND, SECOND};
 use frame::{Peer, TableError, Time};
-use lease::{ConnectKey, LeaseSecrets};
+use lease::{ConnectKeys, LeaseSecrets};
 use link::{Credential, NodeConfig};
 
 /// The most gateways of a master.
@@ -40,8 +40,8 @@ pub struct MasterConfig {
     pub node: NodeConfig,
     /// The key or keys with which link control is signed.
     pub credential: Credential,
-    /// The key that signs the messages of leases; without one nothing is signed or verified.
-    pub connect_key: Option<ConnectKey>,
+    /// The key or keys that sign the messages of leases; without one nothing is signed or verified.
+    pub connect_keys: ConnectKeys,
     /// Random, and of this start alone. All numbers that nobody may guess come from it, except secrets of leases.
     pub seed: [u8; 32],
     /// The secrets of its leases, and of those of earlier starts.
@@ -73,7 +73,7 @@ impl MasterConfig {
             gateways,
             node: NodeConfig::default(),
             credential: Credential::None,
-            connect_key: None,
+            connect_keys: ConnectKeys::none(),
             seed: [0; 32],
             lease_secrets: LeaseSecrets::new(&[0; 32], 0),
             slaves: 1024,

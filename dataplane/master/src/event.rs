@@ -3,6 +3,7 @@
 use crate::clients::ClientQuota;
 use crate::request::{BufferKey, ClientId, ExtentId, Loss};
 use frame::{Peer, Time};
+use lease::ConnectKeys;
 use link::{Credential, NodeEvent};
 use std::fmt;
 use wire::lease::Refusal;
@@ -53,6 +54,8 @@ pub enum MasterCommand<M> {
     Free(ClientId, Vec<ExtentId>),
     /// Use other keys from the next heartbeat on: both keys while the cluster changes its key.
     SetCredential(Credential),
+    /// Use other connect keys from the next message of a lease on: both keys while the cluster changes its key.
+    SetConnectKeys(ConnectKeys),
     /// The largest IP packet that the master can take from now on, in bytes, at least 576.
     SetMtu(u16),
     /// Stop: remove all clients, give all memory back, and end all leases.

@@ -11,6 +11,7 @@ use crate::sequence::Streams;
 use crate::site::{Common, Site, is_gateway};
 use crate::traffic::{Traffic, TrafficConfig};
 use frame::{Burst, Class, Datagram, Outbox, Peer, PortId, Role, Time};
+use lease::ConnectKeys;
 use link::{Credential, NodeConfig};
 use std::sync::Arc;
 use wire::{Record, Scale};
@@ -106,6 +107,8 @@ pub enum FarmCommand {
     StopTraffic,
     /// Use other keys from the next heartbeats on: both keys while the cluster changes its key.
     SetCredential(Credential),
+    /// Use other connect keys from the next message of a lease on: both keys while the cluster changes its key.
+    SetConnectKeys(ConnectKeys),
     /// The free pages of each slave, in 4 KiB pages. The next heartbeats announce them.
     SetPagesFree(u64),
     /// The largest IP packet that each slave can take from now on, in bytes, at least 576. The next heartbeats announce
@@ -358,6 +361,11 @@ impl Role for Farm {
             FarmCommand::StartTraffic(_) | FarmCommand::StopTraffic => self.traffic.stop(),
             FarmCommand::SetCredential(credential) => {
                 self.sites.iter_mut().for_each(|site| site.set_credential(&credential));
+            }
+            FarmCommand::SetConnectKeys(keys) => {
+                if let Some(lending) = &mut self.lending {
+                    lending.set_keys(&keys);
+                }
             }
             FarmCommand::SetPagesFree(pages) => self.node.pages_free = pages.min(self.node.pages_total),
             FarmCommand::SetMtu(mtu) => {

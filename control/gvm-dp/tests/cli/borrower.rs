@@ -2,7 +2,7 @@
 
 use crate::harness::until;
 use crate::master::Master;
-use lease::{Loan, LoanConfig, LoanEvent, Proposal, lock_of};
+use lease::{ConnectKeys, Loan, LoanConfig, LoanEvent, Proposal, lock_of};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use wire::lease::{Connect, ConnectReply, PairEnd, UnitSet};
@@ -22,7 +22,7 @@ pub(crate) struct Borrower {
 impl Borrower {
     /// Registers a master at a gateway, and leases so many units of a slave.
     pub(crate) fn new(master: u16, gateway: SocketAddr, slave: u32, want: u32) -> Self {
-        let config = LoanConfig { slave, master, master_epoch: 77, key: None };
+        let config = LoanConfig { slave, master, master_epoch: 77, keys: ConnectKeys::none() };
         let loan = Loan::new(config, Arc::default());
         let master = Master::register(master, gateway);
         let mut borrower = Self { master, loan, epoch: None, want, gives_back: false };

@@ -7,6 +7,7 @@ mod borrower;
 mod capture;
 mod cluster;
 mod config;
+mod connect_keys;
 mod device;
 mod disk;
 mod dissector;

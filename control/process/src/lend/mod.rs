@@ -86,7 +86,7 @@ impl Mapped {
         LendingConfig {
             memory: Arc::clone(&self.memory),
             units_per_slave: lending.units_per_slave,
-            key: lending.key.clone(),
+            keys: lending.keys.clone(),
             quota: lending.quota,
             leases: LEASES,
             leave_within: lending.drain_within,
@@ -219,7 +219,7 @@ impl Lending {
         let host = files.read()?;
         let keep_free = settings.keep_free.bytes(host.total);
         tracing::info!("{}, on {backing}", settings.describe());
-        if settings.key.is_none() {
+        if settings.keys.is_empty() {
             tracing::warn!(
                 "NO CONNECT KEY: whoever reaches this slave can lease its memory. Give it --connect-key-file (gvm-dp \
                  key derive --connect), or as a farm --cluster-key-file"

@@ -7,7 +7,7 @@ use crate::assemble::{LcoreLinks, Started, StartedApart, announce, start_apart};
 use crate::lease_secrets::StartSeed;
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{MasterControl, RoleControl, Served};
-use api::stats::KEY_FINGERPRINT;
+use api::stats::{CONNECT_KEY_FINGERPRINT, KEY_FINGERPRINT};
 use applications::{ApplicationLimits, ApplicationServer, ApplicationSocket, LcoreEnds};
 use common::exit::Failure;
 use frame::{Peer, PortId};
@@ -78,7 +78,8 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     let gateways: Vec<Peer> = config.gateways.iter().map(|&gateway| Peer::socket(PortId(0), gateway)).collect();
     let common = config.common.clone();
     // Only the lcores have the keys, so that they are erased when it gets others.
-    let (credential, connect_key) = (std::mem::take(&mut config.credential), config.connect_key.take());
+    let connect_fingerprints = keyfile::fingerprints(&config.connect_keys.fingerprints());
+    let (credential, connect_keys) = (std::mem::take(&mut config.credential), std::mem::take(&mut config.connect_keys));
     // An application goes to the lcore with the fewest: none gets more than its share of them.
     let (ids, clients) = (config.ids, config.clients.div_ceil(u16::try_from(count).unwrap_or(1)));
     // Each lcore is a node and a master of its own.
@@ -113,7 +114,7 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
                 ..node.clone()
             },
             credential: credential.clone(),
-            connect_key: connect_key.clone(),
+            connect_keys: connect_keys.clone(),
             seed: *seed,
             lease_secrets: for_lcores.secrets(),
             clients,
@@ -160,6 +161,9 @@ pub fn run(mut config: MasterSettings, settings: RunningSettings) -> Result<(), 
     board.settings.insert("link_speed", speed_class.to_string());
     if let Some(fingerprints) = fingerprints {
         board.settings.insert(KEY_FINGERPRINT, fingerprints);
+    }
+    if let Some(fingerprints) = connect_fingerprints {
+        board.settings.insert(CONNECT_KEY_FINGERPRINT, fingerprints);
     }
     let commands: Vec<_> = lcores.iter().map(|lcore| lcore.commands.clone()).collect();
     let (register, stopper) = (server.register().clone(), server.stopper());

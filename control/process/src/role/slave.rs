@@ -7,7 +7,7 @@ use crate::assemble::{LcoreLinks, announce, start_lcores};
 use crate::lend::{self, Lending, Mapped};
 use crate::supervise::changes::port_mtus;
 use crate::supervise::{FarmControl, RoleControl};
-use api::stats::KEY_FINGERPRINT;
+use api::stats::{CONNECT_KEY_FINGERPRINT, KEY_FINGERPRINT};
 use common::exit::Failure;
 use frame::{Peer, PortId};
 use host::placement;
@@ -141,6 +141,12 @@ pub fn run(mut config: config::SlaveSettings, settings: RunningSettings) -> Resu
         (Some(settings), Some(mapped), Some((leases, farm))) => Some(Lending::new(settings, mapped, leases, farm)?),
         _ => None,
     };
+    // Only the farm has the connect keys from now on, so that they are erased when it gets others.
+    let connect_keys = config.lending.as_mut().map(|lending| std::mem::take(&mut lending.keys)).unwrap_or_default();
+    if let Some(fingerprints) = keyfile::fingerprints(&connect_keys.fingerprints()) {
+        board.settings.insert(CONNECT_KEY_FINGERPRINT, fingerprints);
+    }
+    drop(connect_keys);
     board.lending = lending.as_ref().map(Lending::view);
     let role = RoleControl::Slave(Box::new(FarmControl::new(senders, config.ids.len(), lending)));
     let polling = Polling { start, ports, lcores, ended, board, role, reports, port_mtus };

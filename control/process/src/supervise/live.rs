@@ -3,7 +3,7 @@
 use super::role::RoleControl;
 use api::error::{ApiError, Code};
 use api::settings::{Changed, Reloaded, SettingsAnswer, Wanted};
-use api::stats::KEY_FINGERPRINT;
+use api::stats::{CONNECT_KEY_FINGERPRINT, KEY_FINGERPRINT};
 use common::units::Duration;
 use host::log::{self, LogFilter};
 use lcore::RxMode;
@@ -13,7 +13,7 @@ use serve::tuning::{answer, changes};
 use settings::flags::Switch;
 use settings::live::{LIVE, is_live};
 use settings::memory::KeepFree;
-use settings::running::{Fresh, KEY_FILES, Keys, RefusalReason, SettingChange, SettingRefused};
+use settings::running::{CONNECT_KEY_FILE, Fresh, KEY_FILES, Keys, RefusalReason, SettingChange, SettingRefused};
 use settings::traffic::Traffic;
 use settings::{RunningSettings, Settings, Sources};
 
@@ -92,33 +92,56 @@ impl LiveTargets<'_> {
     }
 
     /// Takes over other keys. Returns the old and new fingerprints, if they differ.
-    fn keys(&mut self, keys: Keys, name: &str) -> Option<SettingChange> {
+    fn keys(&mut self, keys: &Keys, name: &str) -> Option<SettingChange> {
         let (from, to) = (self.board.settings.get(KEY_FINGERPRINT), keys.fingerprints());
         if from == to {
             return None;
         }
         match (&mut *self.role, keys) {
-            (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys),
-            (RoleControl::Master(master), Keys::Node(credential)) => {
+            (RoleControl::Gateway(desk), Keys::Gateway(keys)) => desk.set_keys(keys.clone()),
+            (RoleControl::Master(master), Keys::Node { credential, .. }) => {
                 master.tell(|| master::MasterCommand::SetCredential(credential.clone()));
             }
-            (RoleControl::Slave(farm), Keys::Node(credential)) => {
-                farm.tell(&slave::FarmCommand::SetCredential(credential));
+            (RoleControl::Slave(farm), Keys::Node { credential, .. }) => {
+                farm.tell(&slave::FarmCommand::SetCredential(credential.clone()));
             }
             // The configuration was read for the role that runs.
             _ => return None,
         }
-        match &to {
+        self.show_fingerprint(KEY_FINGERPRINT, "key", to.as_ref());
+        Some(change(name, from, to))
+    }
+
+    /// Takes over other connect keys. Returns the old and new fingerprints, if they differ.
+    fn connect_keys(&mut self, keys: &Keys, name: &str) -> Option<SettingChange> {
+        let (from, to) = (self.board.settings.get(CONNECT_KEY_FINGERPRINT), keys.connect_fingerprints());
+        if from == to {
+            return None;
+        }
+        match (&mut *self.role, keys) {
+            (RoleControl::Master(master), Keys::Node { connect, .. }) => {
+                master.tell(|| master::MasterCommand::SetConnectKeys(connect.clone()));
+            }
+            (RoleControl::Slave(farm), Keys::Node { connect, .. }) => {
+                farm.tell(&slave::FarmCommand::SetConnectKeys(connect.clone()));
+            }
+            _ => return None,
+        }
+        self.show_fingerprint(CONNECT_KEY_FINGERPRINT, "connect key", to.as_ref());
+        Some(change(name, from, to))
+    }
+
+    fn show_fingerprint(&self, setting: &'static str, what: &str, fingerprints: Option<&String>) {
+        match fingerprints {
             Some(fingerprints) => {
-                tracing::info!("the key has now fingerprint {fingerprints}");
-                self.board.settings.insert(KEY_FINGERPRINT, fingerprints.clone());
+                tracing::info!("the {what} has now fingerprint {fingerprints}");
+                self.board.settings.insert(setting, fingerprints.clone());
             }
             None => {
-                tracing::warn!("NO KEY any more");
-                self.board.settings.remove(KEY_FINGERPRINT);
+                tracing::warn!("NO {} any more", what.to_uppercase());
+                self.board.settings.remove(setting);
             }
         }
-        Some(SettingChange { name: name.to_owned(), from: from.into_iter().collect(), to: to.into_iter().collect() })
     }
 }
 
@@ -159,8 +182,12 @@ impl LiveSettings {
         let (mut changed, waiting) =
             self.running.reload(fresh, is_live, |name, settings| targets.apply(name, settings));
         let values = || self.running.values().map(|(setting, value, _)| (&*setting.name, &value.texts));
-        let given = values().find(|(name, texts)| KEY_FILES.contains(name) && !texts.is_empty());
-        changed.extend(targets.keys(keys, given.map_or(KEY_FILES[0], |(name, _)| name)));
+        let is_given = |wanted: &&str| values().any(|(name, texts)| name == *wanted && !texts.is_empty());
+        let given = KEY_FILES.into_iter().filter(|name| *name != CONNECT_KEY_FILE).find(is_given);
+        changed.extend(targets.keys(&keys, given.unwrap_or(KEY_FILES[0])));
+        // Without a file of its own the connect key is derived from the cluster key.
+        let connect = if is_given(&CONNECT_KEY_FILE) { CONNECT_KEY_FILE } else { given.unwrap_or(CONNECT_KEY_FILE) };
+        changed.extend(targets.connect_keys(&keys, connect));
         for SettingChange { name, to, .. } in &waiting {
             tracing::warn!("{name} = {} needs a restart", to.join(" "));
         }
@@ -168,6 +195,10 @@ impl LiveSettings {
         let (changed, needs_restart) = (changes(&self.running, changed), changes(&self.running, waiting));
         Reloaded { file, changed, needs_restart }
     }
+}
+
+fn change(name: &str, from: Option<String>, to: Option<String>) -> SettingChange {
+    SettingChange { name: name.to_owned(), from: from.into_iter().collect(), to: to.into_iter().collect() }
 }
 
 /// A refusal to change a setting, in the form of the control API.

@@ -2,7 +2,7 @@
 
 use crate::lender::{Lender, LenderConfig, OpenedSession, Opening, Resources};
 use crate::loan::{Loan, LoanConfig, Proposal};
-use crate::lock_of;
+use crate::{ConnectKeys, lock_of};
 use frame::Time;
 use frame::time::SECOND;
 use wire::lease::{PairEnd, UnitSet};
@@ -139,11 +139,11 @@ impl Master {
 }
 
 pub(super) fn loan(master: u16, master_epoch: u64) -> Loan {
-    Loan::new(LoanConfig { slave: 17, master, master_epoch, key: None }, Default::default())
+    Loan::new(LoanConfig { slave: 17, master, master_epoch, keys: ConnectKeys::none() }, Default::default())
 }
 
 pub(super) fn lender(epoch: u64) -> Lender {
-    let config =
-        LenderConfig { slave: 17, epoch, units: UNITS, leases: 2, quota: UNITS, path_mtu: PathMtu::B4096, key: None };
+    let (path_mtu, keys) = (PathMtu::B4096, ConnectKeys::none());
+    let config = LenderConfig { slave: 17, epoch, units: UNITS, leases: 2, quota: UNITS, path_mtu, keys };
     Lender::new(config, [epoch as u8; 32])
 }

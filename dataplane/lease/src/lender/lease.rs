@@ -1,6 +1,7 @@
 //! One lease: its session, its units, and what is recalled of it.
 
 use super::resources::OpenedSession;
+use crate::key::KeyNumber;
 use frame::Time;
 use wire::lease::{Connect, Disconnect, MAX_UNITS, SECRET_LEN, UnitSet};
 use wire::rc::PathMtu;
@@ -132,4 +133,6 @@ pub(super) struct Place {
     pub(super) ended: Option<Time>,
     /// What the master of the lease that ended is told once.
     pub(super) farewell: Option<Disconnect>,
+    /// The key that signed the master's last message.
+    pub(super) signer: KeyNumber,
 }

@@ -10,7 +10,7 @@ pub use resources::{OpenedSession, Opening, Resources};
 use crate::budget::StrangerBudget;
 use crate::cookie::BootSecret;
 use crate::counters::LenderCounters;
-use crate::key::{ConnectKey, is_signed};
+use crate::key::{ConnectKeys, KeyNumber};
 use crate::stock::Stock;
 use crate::time::{LEASE, RECALL_REPETITION, wire_ms};
 use frame::Time;
@@ -38,8 +38,8 @@ pub struct LenderConfig {
     pub quota: u32,
     /// The largest path MTU that the slave's way allows.
     pub path_mtu: PathMtu,
-    /// The connect key; without one nothing is signed or verified.
-    pub key: Option<ConnectKey>,
+    /// The connect keys; without one nothing is signed or verified.
+    pub keys: ConnectKeys,
 }
 
 /// How many units there are of each kind. `units = free + dirty + leased`.
@@ -160,6 +160,11 @@ impl Lender {
         self.config.path_mtu = path_mtu;
     }
 
+    /// Uses other keys from the next message on: both while the cluster changes its key.
+    pub fn set_keys(&mut self, keys: ConnectKeys) {
+        self.config.keys = keys;
+    }
+
     /// Takes a message of a master, and writes the answer into `out`, if there is one. It goes where the message came
     /// from. `out` has room for [`ConnectReply::MAX_LEN`].
     pub fn receive(
@@ -176,8 +181,10 @@ impl Lender {
                     self.counters.lease_dropped_malformed.add(1);
                     return None;
                 };
-                self.admit(now, record, connect.ends, connect.session, connect.master_epoch)?;
-                self.connect(now, &connect, resources)?.emit(self.key(), out)
+                let signer = self.admit(now, record, connect.ends, connect.session, connect.master_epoch)?;
+                let reply = self.connect(now, &connect, resources)?;
+                self.remember_signer(connect.ends.master, signer);
+                reply.emit(self.config.keys.get(signer), out)
             }
             MsgType::DISCONNECT => {
                 self.counters.disconnects_in.add(1);
@@ -185,8 +192,8 @@ impl Lender {
                     self.counters.lease_dropped_malformed.add(1);
                     return None;
                 };
-                self.admit(now, record, disconnect.ends, disconnect.session, disconnect.master_epoch)?;
-                self.disconnect(now, &disconnect, resources)?.emit(self.key(), out)
+                let signer = self.admit(now, record, disconnect.ends, disconnect.session, disconnect.master_epoch)?;
+                self.disconnect(now, &disconnect, resources)?.emit(self.config.keys.get(signer), out)
             }
             _ => {
                 self.counters.lease_dropped_unexpected.add(1);
@@ -197,22 +204,37 @@ impl Lender {
         len
     }
 
-    /// Whether a message is for this slave and its tag right. What names an open session is cheap to tell from what a
-    /// stranger can invent; all else has a budget.
-    fn admit(&mut self, now: Time, record: &Record<'_>, ends: LeaseEnds, session: u64, epoch: u64) -> Option<()> {
+    /// The key that signed a message, if it is for this slave and its tag right. What names an open session is cheap to
+    /// tell from what a stranger can invent; all else has a budget.
+    fn admit(
+        &mut self,
+        now: Time,
+        record: &Record<'_>,
+        ends: LeaseEnds,
+        session: u64,
+        epoch: u64,
+    ) -> Option<KeyNumber> {
         let known = |lease: &&Lease| lease.session == session && lease.master_epoch == epoch;
         let lease = self.place_of(ends.master).and_then(|place| self.lease(place));
         let dropped = if ends.slave != self.config.slave {
             &self.counters.lease_dropped_unexpected
         } else if lease.filter(known).is_none() && !self.budget.take(now) {
             &self.counters.lease_dropped_budget
-        } else if !is_signed(self.config.key.as_ref(), record.bytes()) {
-            &self.counters.lease_dropped_forged
+        } else if let Some(signer) = self.config.keys.signer(record.bytes()) {
+            return Some(signer);
         } else {
-            return Some(());
+            &self.counters.lease_dropped_forged
         };
         dropped.add(1);
         None
+    }
+
+    /// What is sent to this master unasked is signed with the key that signed its last message.
+    fn remember_signer(&mut self, master: u16, signer: KeyNumber) {
+        let place = self.place_of(master).and_then(|place| self.places.get_mut(usize::from(place)));
+        if let Some(place) = place {
+            place.signer = signer;
+        }
     }
 
     fn connect(&mut self, now: Time, connect: &Connect, resources: &mut impl Resources) -> Option<ConnectReply> {
@@ -369,15 +391,17 @@ impl Lender {
     /// Writes a message into `out` that is to be sent unasked, if there is one: to its master, through any gateway.
     /// Call it again until there is none.
     pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<usize> {
-        if let Some(farewell) = self.places.iter_mut().find_map(|place| place.farewell.take()) {
-            return farewell.emit(self.key(), out);
+        let farewell = self.places.iter_mut().find_map(|place| Some((place.farewell.take()?, place.signer)));
+        if let Some((farewell, signer)) = farewell {
+            return farewell.emit(self.config.keys.get(signer), out);
         }
         let due = |lease: &Lease| lease.tell.is_some_and(|at| at <= now);
         let place = (0..self.config.leases).find(|place| self.lease(*place).is_some_and(due))?;
         if let Some(lease) = self.lease_mut(place) {
             lease.tell = (lease.debt.units > 0).then_some(now + RECALL_REPETITION);
         }
-        self.state(now, place)?.emit(self.key(), out)
+        let signer = self.places.get(usize::from(place)).map(|place| place.signer).unwrap_or_default();
+        self.state(now, place)?.emit(self.config.keys.get(signer), out)
     }
 
     /// When [`advance`](Self::advance) or [`transmit`](Self::transmit) has something to do.
@@ -445,10 +469,6 @@ impl Lender {
         }
     }
 
-    fn key(&self) -> Option<&wire::Key> {
-        self.config.key.as_ref().map(ConnectKey::as_bytes)
-    }
-
     /// The place of a master that has a lease, or had the last one there.
     fn place_of(&self, master: u16) -> Option<u16> {
         let is_of = |place: &Place| place.master == master && (place.lease.is_some() || place.ended.is_some());
@@ -474,7 +494,7 @@ impl Lender {
         use std::hash::Hash;
         (&self.stock, self.limit, self.floor, self.leaving).hash(hasher);
         for place in &self.places {
-            (place.master, &place.lease, place.ended).hash(hasher);
+            (place.master, &place.lease, place.ended, place.signer).hash(hasher);
         }
     }
 

@@ -72,7 +72,8 @@ impl Lender {
             self.floor = self.floor.max(entry.ended);
         }
         let ended = entry.ended;
-        *entry = Place { master: connect.ends.master, lease: Some(Lease::new(connect, units)), ended, farewell: None };
+        let lease = Some(Lease::new(connect, units));
+        *entry = Place { master: connect.ends.master, lease, ended, ..Place::default() };
         if !self.open_session(place, connect, resources) {
             // Its master has no lease, and the place may be a new one's: as if it had ended now.
             self.end(now, place, resources);

@@ -1,6 +1,9 @@
 //! A slave's memory that records which region has which unit, and messages of a master.
 
-use lease::{Lender, LenderConfig, Loan, LoanConfig, LoanEvent, OpenedSession, Opening, Proposal, Resources, lock_of};
+use lease::{
+    ConnectKeys, Lender, LenderConfig, Loan, LoanConfig, LoanEvent, OpenedSession, Opening, Proposal, Resources,
+    lock_of,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::lease::{Connect, ConnectAnswer, ConnectReply, Grant, LeaseEnds, PairEnd, Refusal, UnitSet};
 use wire::link::Cookie;
@@ -87,7 +90,15 @@ pub(crate) struct Slave {
 }
 
 pub(crate) fn config(units: u32, leases: u16) -> LenderConfig {
-    LenderConfig { slave: SLAVE, epoch: EPOCH, units, leases, quota: units, path_mtu: PathMtu::B4096, key: None }
+    LenderConfig {
+        slave: SLAVE,
+        epoch: EPOCH,
+        units,
+        leases,
+        quota: units,
+        path_mtu: PathMtu::B4096,
+        keys: ConnectKeys::none(),
+    }
 }
 
 impl Slave {
@@ -182,7 +193,7 @@ pub(crate) fn next(connect: &Connect, reply: &ConnectReply) -> Connect {
 }
 
 pub(crate) fn loan(key: Option<lease::ConnectKey>) -> Loan {
-    Loan::new(LoanConfig { slave: SLAVE, master: 1, master_epoch: 0x1001, key }, Default::default())
+    Loan::new(LoanConfig { slave: SLAVE, master: 1, master_epoch: 0x1001, keys: key.into() }, Default::default())
 }
 
 pub(crate) fn proposal() -> Proposal {

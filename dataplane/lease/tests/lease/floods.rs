@@ -21,7 +21,7 @@ fn reply(bytes: &[u8]) -> ConnectReply {
 
 /// A slave with a key, and the last CONNECT and answer of its one lease.
 fn slave() -> (Slave, Connect, ConnectReply) {
-    let mut slave = Slave::new(LenderConfig { key: Some(key()), ..config(4, 2) });
+    let mut slave = Slave::new(LenderConfig { keys: key().into(), ..config(4, 2) });
     let first = connect(1, 2);
     let cookie = reply(&slave.take(NOW, &signed(&Connect { seq: 1, ..first })).unwrap()).cookie;
     let first = Connect { cookie, ..first };

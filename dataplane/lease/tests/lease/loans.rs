@@ -22,7 +22,7 @@ fn opened(slave: &mut Slave, want: u32) -> Loan {
 #[test]
 fn with_keys_on_both_ends_a_lease_is_opened_and_with_different_ones_it_is_not() {
     let key = ConnectKey::of_cluster(&[3; 32]);
-    let mut slave = Slave::new(LenderConfig { key: Some(key.clone()), ..crate::common::config(4, 2) });
+    let mut slave = Slave::new(LenderConfig { keys: key.clone().into(), ..crate::common::config(4, 2) });
     for (right, key) in [(false, None), (false, Some(ConnectKey::of_cluster(&[4; 32]))), (true, Some(key))] {
         let mut loan = crate::common::loan(key);
         loan.open(NOW, proposal(), UnitSet::EMPTY, 2);

@@ -4,6 +4,7 @@
 mod common;
 mod floods;
 mod hostile;
+mod keys;
 mod life;
 mod loans;
 mod recall;

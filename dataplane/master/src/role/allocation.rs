@@ -208,7 +208,7 @@ impl<M: Memory> Master<M> {
         }
         let epoch = self.roster.get(slave)?.member.epoch;
         let config =
-            LoanConfig { slave, master: self.id, master_epoch: self.node.boot_epoch, key: self.connect_key.clone() };
+            LoanConfig { slave, master: self.id, master_epoch: self.node.boot_epoch, keys: self.connect_keys.clone() };
         let connection = Connection::new(slave, epoch, Loan::new(config, Arc::clone(&self.loan_counters)));
         let path = if self.connections.len() < self.slaves as usize {
             self.connections.push(connection);

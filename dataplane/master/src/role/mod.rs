@@ -24,7 +24,7 @@ use crate::roster::Roster;
 use frame::time::{FOREVER, MICROSECOND};
 use frame::wheel::Wheel;
 use frame::{Burst, DatagramView, Outbox, PortId, Role, Table, Time};
-use lease::{ConnectKey, LeaseSecrets, LoanCounters, Numbers};
+use lease::{ConnectKeys, LeaseSecrets, LoanCounters, Numbers};
 use link::NodeConfig;
 use records::{Framing, Side};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ const PATH_WINDOW: u32 = 1 << 20;
 pub struct Master<M> {
     id: u16,
     node: NodeConfig,
-    connect_key: Option<ConnectKey>,
+    connect_keys: ConnectKeys,
     slaves: u32,
     allocate_within: Time,
     gates: Gates,
@@ -168,7 +168,7 @@ impl<M: Memory> Master<M> {
             events: Box::new(events),
             id: config.master,
             node: config.node,
-            connect_key: config.connect_key,
+            connect_keys: config.connect_keys,
             slaves: config.slaves,
             allocate_within: config.allocate_within,
         })
@@ -452,6 +452,10 @@ impl<M: Memory + Send> Role for Master<M> {
                 self.free(client, extent);
             }),
             MasterCommand::SetCredential(credential) => self.gates.set_credential(&credential),
+            MasterCommand::SetConnectKeys(keys) => {
+                self.connections.iter_mut().for_each(|connection| connection.loan.set_keys(keys.clone()));
+                self.connect_keys = keys;
+            }
             MasterCommand::SetMtu(mtu) => {
                 self.node.max_ip_packet = mtu.max(wire::MIN_MTU);
                 self.gates.probe_again(&self.node);

@@ -191,7 +191,7 @@ impl TestSlave {
             leases: LEASES,
             quota: units,
             path_mtu: PathMtu::B1024,
-            key,
+            keys: key.into(),
         };
         Self {
             id,

@@ -1,8 +1,9 @@
 //! The life of extents: allocated, written, read, freed.
 
-use crate::world::{BASE, BUFFER, World};
+use crate::world::{BASE, BUFFER, CLUSTER_KEY, World};
 use frame::Role;
 use frame::time::{MILLISECOND, SECOND};
+use lease::{ConnectKey, ConnectKeys};
 use master::{
     AllocationRefusal, BufferKey, ClientId, ExtentId, MasterCommand, MasterEvent, PageOp, PageRequest, PageStatus,
     Urgency,
@@ -286,6 +287,34 @@ fn a_lease_goes_on_for_as_long_as_it_is_used() {
     fill(&mut world, buffer, 0, 4096, 0xee);
     assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
     assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &written[..]);
+}
+
+#[test]
+fn the_connect_key_changes_while_a_lease_goes_on() {
+    let mut world = World::new(15, &[2, 2], 1);
+    world.start();
+    let (client, buffer) = world.client(64);
+    let extent = world.allocate(client, 1, false).unwrap()[0];
+    let written = fill(&mut world, buffer, 0, 4096, 3);
+    assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Write)), PageStatus::Done);
+    let (old, new) = (ConnectKey::of_cluster(&CLUSTER_KEY), ConnectKey::of_cluster(&[0x77; 32]));
+    let both = ConnectKeys::changing(old, new.clone());
+    let mut out = crate::world::outbox();
+    for keys in [both.clone(), new.clone().into()] {
+        for slave in &mut world.slaves {
+            slave.lender.set_keys(keys.clone());
+        }
+        world.run(30 * SECOND);
+        world.master.command(world.now, MasterCommand::SetConnectKeys(keys), &mut out);
+        world.run(30 * SECOND);
+    }
+    fill(&mut world, buffer, 0, 4096, 0xee);
+    assert_eq!(run(&mut world, request(client, buffer, extent, PageOp::Read)), PageStatus::Done);
+    assert_eq!(&world.master.buffer_mut(buffer).unwrap()[..4096], &written[..]);
+    // A slave that it connects to now has the new key alone.
+    assert_eq!(world.allocate(client, 63, false).map(|extents| extents.len()), Ok(63));
+    let opened: u64 = world.slaves.iter().map(|slave| slave.lender.counters().leases_opened.get()).sum();
+    assert_eq!((opened, world.master.stats().counters.extents_lost.get()), (2, 0));
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn config(gateways: usize, rng: &mut Rng) -> MasterConfig {
     MasterConfig {
         node,
         seed: rng.secret(),
-        connect_key: Some(ConnectKey::of_cluster(&CLUSTER_KEY)),
+        connect_keys: ConnectKey::of_cluster(&CLUSTER_KEY).into(),
         slaves: 8,
         clients: 4,
         extents: 256,

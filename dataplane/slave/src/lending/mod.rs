@@ -14,7 +14,7 @@ pub use view::{LeaseView, LendingView};
 use frame::time::MILLISECOND;
 use frame::wheel::Wheel;
 use frame::{Class, Datagram, Frame, Outbox, Peer, TableError, Time, UnitMemory};
-use lease::{ConnectKey, Lender, LenderConfig, LenderCounters, Numbers};
+use lease::{ConnectKeys, Lender, LenderConfig, LenderCounters, Numbers};
 use records::{Framing, Side};
 use sessions::Sessions;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub struct LendingConfig {
     pub memory: Arc<UnitMemory>,
     /// Units of each slave id.
     pub units_per_slave: u32,
-    /// The connect key; without one nothing is signed or verified.
-    pub key: Option<ConnectKey>,
+    /// The connect keys; without one nothing is signed or verified.
+    pub keys: ConnectKeys,
     /// The most units of one lease.
     pub quota: u32,
     /// The most leases of each slave id, one for each master.
@@ -113,7 +113,7 @@ impl Lending {
         ids: Box<[u32]>,
         now: Time,
     ) -> Result<Self, LendingError> {
-        let LendingConfig { memory, units_per_slave, key, quota, leases, leave_within, secret, scrub } = config;
+        let LendingConfig { memory, units_per_slave, keys, quota, leases, leave_within, secret, scrub } = config;
         // A scale has 2^20 slaves at most.
         let slaves = ids.len() as u32;
         if units_per_slave == 0 || leases == 0 {
@@ -148,7 +148,7 @@ impl Lending {
         let mut lender = |&slave: &u32| {
             let path_mtu = PathMtu::B256;
             let config =
-                LenderConfig { slave, epoch, units: units_per_slave, leases, quota, path_mtu, key: key.clone() };
+                LenderConfig { slave, epoch, units: units_per_slave, leases, quota, path_mtu, keys: keys.clone() };
             Lender::sharing(config, numbers.bytes(), Arc::clone(&counters))
         };
         let lenders = ids.iter().map(&mut lender).collect();
@@ -270,6 +270,11 @@ impl Lending {
             self.settle(now, index);
         }
         self.view.set_limit(units.min(self.view.units()));
+    }
+
+    /// Uses other connect keys from the next message on.
+    pub(crate) fn set_keys(&mut self, keys: &ConnectKeys) {
+        self.lenders.iter_mut().for_each(|lender| lender.set_keys(keys.clone()));
     }
 
     /// A unit was scrubbed.

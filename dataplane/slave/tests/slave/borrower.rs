@@ -42,7 +42,7 @@ impl Borrower {
         framing.set_route(PATH, ends, to, 1280);
         Self {
             ends,
-            loan: Loan::new(LoanConfig { slave, master, master_epoch: 77, key }, Arc::default()),
+            loan: Loan::new(LoanConfig { slave, master, master_epoch: 77, keys: key.into() }, Arc::default()),
             endpoint,
             events: Vec::new(),
             qpns: [Qpn(0); 2],

@@ -4,7 +4,7 @@ use crate::borrower::Borrower;
 use crate::farm::answer;
 use frame::time::{MILLISECOND, SECOND};
 use frame::{Burst, Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Role, Time, UNIT, UnitMemory};
-use lease::{ConnectKey, LoanEnd, LoanEvent};
+use lease::{ConnectKey, ConnectKeys, LoanEnd, LoanEvent};
 use slave::{Farm, FarmCommand, FarmConfig, FarmError, Ids, LeaseView, LendingConfig, LendingError};
 use std::sync::{Arc, Mutex};
 use transport::Status;
@@ -53,7 +53,7 @@ fn lending(memory: &Arc<UnitMemory>, dirty: &Arc<Mutex<Vec<u32>>>) -> LendingCon
     LendingConfig {
         memory: Arc::clone(memory),
         units_per_slave: UNITS,
-        key: key(),
+        keys: key().into(),
         quota: UNITS,
         leases: 2,
         leave_within: 10 * SECOND,
@@ -343,6 +343,32 @@ fn places_are_bounded_and_a_quota_holds() {
     assert_eq!(rig.borrowers[2].events, [LoanEvent::Ended(LoanEnd::Refused(Refusal::NoRoom))]);
     // The other slave has places.
     rig.lease(FIRST + 1, 9, 3);
+}
+
+#[test]
+fn other_connect_keys_hold_from_the_next_message_on_and_leases_go_on() {
+    let mut rig = Rig::new();
+    let one = rig.lease(FIRST, 7, 2);
+    rig.write(one, 0, at(1, 0), &page(1));
+    let next = ConnectKey::of_cluster(&[10; 32]);
+    let both = ConnectKeys::changing(key().unwrap(), next.clone());
+    rig.farm.command(rig.now, FarmCommand::SetConnectKeys(both.clone()), &mut rig.out);
+    rig.borrowers[one].loan.set_keys(both);
+    let mut other = Borrower::new(FIRST, 8, Some(next.clone()), gateway());
+    other.open(rig.now, EPOCH, 1, false);
+    rig.borrowers.push(other);
+    rig.until("a lease with the new key", |rig| rig.borrowers[1].loan.is_open());
+    rig.farm.command(rig.now, FarmCommand::SetConnectKeys(next.into()), &mut rig.out);
+    // Both are renewed with the new key.
+    rig.run(65 * SECOND);
+    assert!(rig.borrowers.iter().all(|borrower| borrower.loan.is_open()));
+    assert!(rig.read(one, 0, at(1, 0), 4096) == page(1));
+    assert_eq!((rig.counter("leases_opened"), rig.counter("leases_expired")), (2, 0));
+    let mut late = Borrower::new(FIRST + 1, 7, key(), gateway());
+    late.open(rig.now, EPOCH, 1, false);
+    rig.borrowers.push(late);
+    rig.run(SECOND);
+    assert!(!rig.borrowers[2].loan.is_open() && rig.counter("lease_dropped_forged") > 0);
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl BulkCluster {
                 lending: Some(LendingConfig {
                     memory,
                     units_per_slave: 1,
-                    key: None,
+                    keys: Default::default(),
                     quota: 1,
                     leases: 1,
                     leave_within: SECOND,

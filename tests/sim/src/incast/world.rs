@@ -223,7 +223,7 @@ impl IncastWorld {
         let gateways = (0..of.gateways).map(|at| Computer::Gateway(at).peer()).collect();
         let config = MasterConfig {
             node: self.node(scale, of.mtu),
-            connect_key: key(),
+            connect_keys: key().into(),
             seed: self.rng.secret(),
             slaves: of.slaves,
             clients: 1,
@@ -254,7 +254,7 @@ impl IncastWorld {
         config.lending = Some(LendingConfig {
             memory: Arc::new(memory),
             units_per_slave: units,
-            key: key(),
+            keys: key().into(),
             quota: UNITS,
             leases: spec.masters.len() as u16,
             leave_within: 5 * SECOND,

@@ -118,7 +118,7 @@ impl Borrower {
         let pool = Pool::new(PoolConfig { frames: 128, chunk, hugepages: Hugepages::Never, reserve: 0 })
             .map_err(|error| error.to_string())?;
         let blank = PairEnd { qpn: 2, psn: Psn::new(0), read_depth: 0, rnr_timer: RnrTimer::new(1) };
-        let config = LoanConfig { slave: ends.slave, master: ends.master, master_epoch: rng.bits(), key };
+        let config = LoanConfig { slave: ends.slave, master: ends.master, master_epoch: rng.bits(), keys: key.into() };
         Ok(Self {
             ends,
             loan: Loan::new(config, Arc::default()),

@@ -96,7 +96,7 @@ fn make_farm(
     config.lending = Some(LendingConfig {
         memory: Arc::clone(&memory),
         units_per_slave: UNITS,
-        key: key.cloned(),
+        keys: key.cloned().into(),
         quota: UNITS / 2,
         leases: 2,
         leave_within: LEAVE,

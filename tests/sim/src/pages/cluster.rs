@@ -165,7 +165,7 @@ impl PagesCluster {
     fn master(&mut self, number: usize, clients: Clients) -> Result<MasterHost, String> {
         let config = MasterConfig {
             node: self.node(),
-            connect_key: key(),
+            connect_keys: key().into(),
             seed: self.rng.secret(),
             lease_secrets: LeaseSecrets::new(&[number as u8; 32], self.starts[number]),
             slaves: 8,
@@ -195,7 +195,7 @@ impl PagesCluster {
         config.lending = Some(LendingConfig {
             memory: Arc::clone(&memory),
             units_per_slave: UNITS,
-            key: key(),
+            keys: key().into(),
             quota: UNITS,
             leases: 3,
             leave_within: 5 * SECOND,
