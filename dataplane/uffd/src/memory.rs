@@ -1,6 +1,8 @@
 //! Anonymous memory that is read and written by words, without references: for staging areas and for tests.
 
 use crate::PAGE;
+use crate::descriptor::{RegisterMode, Userfaultfd, Waking};
+use crate::progress::Progress;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +89,36 @@ impl PrivateMemory {
         self.word(index).store(value, Ordering::Relaxed);
     }
 
+    /// Reads a page, word by word.
+    ///
+    /// # Panics
+    /// When it is not in the memory.
+    pub fn read_page(&self, page: u64, out: &mut [u8; PAGE as usize]) {
+        let first = page * (PAGE / 8);
+        for (bytes, index) in out.chunks_exact_mut(8).zip(first..) {
+            bytes.copy_from_slice(&self.load(index).to_ne_bytes());
+        }
+    }
+
+    /// Registers all of it. No reference points into such a memory, so that this is safe.
+    ///
+    /// # Errors
+    /// As [`Userfaultfd::register`].
+    pub fn register(&self, uffd: &Userfaultfd, mode: RegisterMode) -> io::Result<()> {
+        // SAFETY: no reference points into the mapping but to atomic words.
+        unsafe { uffd.register(self.address(), self.len, mode) }
+    }
+
+    /// Moves pages of it to another memory, which is registered with this userfaultfd.
+    ///
+    /// # Panics
+    /// When the pages are not in the memories.
+    pub fn move_to(&self, page: u64, to: &Self, place: u64, pages: u64, uffd: &Userfaultfd) -> Progress {
+        assert!((page + pages) * PAGE <= self.len && (place + pages) * PAGE <= to.len, "pages are in the memories");
+        // SAFETY: no reference points into such a memory but to atomic words, and the pages are inside of both.
+        unsafe { uffd.move_pages(to.page(place), self.page(page), pages * PAGE, false, Waking::Wake) }
+    }
+
     /// Drops pages (MADV_DONTNEED): the next access finds zeros, or waits, if they are registered.
     ///
     /// # Errors
@@ -123,5 +155,8 @@ mod tests {
         assert_eq!((memory.load(3), memory.load(512)), (0, 8));
         assert!(memory.drop_pages(1, 2).is_err() && memory.drop_pages(u64::MAX, 2).is_err());
         assert!(PrivateMemory::new(0).is_err());
+        let mut bytes = [0; PAGE as usize];
+        memory.read_page(1, &mut bytes);
+        assert_eq!(bytes[..9], [8, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -54,7 +54,7 @@ impl Thread {
 pub(crate) enum Pending {
     Read { ticket: u64, extent: u64, slot: u16, landing: u32 },
     Write { ticket: u64, extent: u64, slot: u16, source: WriteSource },
-    Copy { page: PageKey, address: u64, landing: u32 },
+    Copy { page: PageKey, address: u64, landing: u32, wake: bool },
     Zero { page: PageKey, address: u64 },
     MoveOut { page: PageKey, address: u64, staging: u32 },
     MoveBack { page: PageKey, address: u64, staging: u32 },
@@ -156,8 +156,8 @@ impl World {
                 PagingAction::Write { ticket, extent, slot, source } => {
                     self.pending.push(Pending::Write { ticket: ticket.tag(), extent, slot, source });
                 }
-                PagingAction::Copy { page, address, landing, .. } => {
-                    self.pending.push(Pending::Copy { page, address, landing });
+                PagingAction::Copy { page, address, landing, wake } => {
+                    self.pending.push(Pending::Copy { page, address, landing, wake });
                 }
                 PagingAction::Zero { page, address } => self.pending.push(Pending::Zero { page, address }),
                 PagingAction::MoveOut { pages, address, staging } => {
@@ -323,13 +323,13 @@ impl World {
                 };
                 self.tell(PagingEvent::Wrote { ticket: Ticket::of_tag(ticket), end });
             }
-            Pending::Copy { page, address, landing } => {
+            Pending::Copy { page, address, landing, wake } => {
                 let content = self.landing[&landing];
-                let end = self.fill(address, content, is_good);
+                let end = self.fill(address, content, is_good, wake);
                 self.tell(PagingEvent::Filled { page, end });
             }
             Pending::Zero { page, address } => {
-                let end = self.fill(address, 0, is_good);
+                let end = self.fill(address, 0, is_good, true);
                 self.tell(PagingEvent::Filled { page, end });
             }
             Pending::MoveOut { page, address, staging } => {
@@ -348,7 +348,7 @@ impl World {
             }
             Pending::MoveBack { page, address, staging } => {
                 let content = self.staging[&staging];
-                let end = self.fill(address, content, is_good);
+                let end = self.fill(address, content, is_good, true);
                 if end == FillEnd::Done {
                     self.staging.remove(&staging);
                 }
@@ -376,7 +376,7 @@ impl World {
         }
     }
 
-    fn fill(&mut self, address: u64, content: u64, is_good: bool) -> FillEnd {
+    fn fill(&mut self, address: u64, content: u64, is_good: bool, wakes: bool) -> FillEnd {
         if !self.mapped.contains(&address) || !is_good {
             return FillEnd::Again;
         }
@@ -384,7 +384,9 @@ impl World {
             return FillEnd::Exists;
         }
         self.memory.insert(address, content);
-        self.wake(address);
+        if wakes {
+            self.wake(address);
+        }
         FillEnd::Done
     }
 
