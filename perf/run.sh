@@ -9,13 +9,15 @@
 #   perf/run.sh aggregate --extras                     what parts of a gateway cost that are not work on records
 #   perf/run.sh aggregate --guard                      instructions per record, against perf/baseline.json (+1 % fails)
 #   perf/run.sh aggregate --record                     write them there anew, after a change that is meant
-#   perf/run.sh bulk [--json FILE]                     READs of 1,000 slaves: packets saved from a master to its gateway
+#   perf/run.sh bulk [--json FILE]                     READs of 1,000 slaves: packets saved from a master to its gateway;
+#                                                      below 90 % it fails
 #   perf/run.sh demand [--json FILE] [--rounds N]      one READ that somebody waits for: through a gateway, and beside a
 #                                                      stream of others, with histograms (root)
 #   perf/run.sh lend [--json FILE] [--size SIZE]       an idle slave that lends 12 GiB, beside one that lends nothing
 #   perf/run.sh pages [--json FILE] [--size SIZE]      10 GiB moved and verified between a master and 4 slaves through a
 #                                                      gateway that is killed and started again meanwhile (root)
-#   perf/run.sh read4k [--json FILE] [--rounds N]      READs of 4 KiB over AF_XDP on veth, against the same over TCP (root)
+#   perf/run.sh read4k [--json FILE] [--rounds N]      READs of 4 KiB over AF_XDP on veth, against the same over TCP, and
+#                                                      the bare exchange of such packets (root)
 #   perf/run.sh qp [--json FILE] [--rounds N]          4 KiB READs and WRITEs of queue pairs, against copies and CRCs alone
 #   perf/run.sh qp --guard | --record                  instructions per request at each end, as above
 #   perf/run.sh dpdk [--json FILE]                     DPDK device to DPDK device, against dpdk-testpmd; the plugin's boundary

@@ -3,10 +3,12 @@
 //!
 //! Two ends in two namespaces that a veth joins, each on a core of its own. Ours wait adaptively. The baseline has one
 //! thread at each end: requests of 8 bytes, answers of 4 KiB, `TCP_NODELAY`. It answers all requests that one call has
-//! read by one call. All of a row take turns, in the same rounds.
+//! read by one call. The floor is the bare exchange of the packets of our READs over the same ports, with the bytes
+//! copied and no transport ([`crate::remote::bare`]). All of a row take turns, in the same rounds.
 
 use crate::qp::{self, Case};
 use crate::ratios::{Ratios, median};
+use crate::remote::bare::BarePair;
 use crate::remote::cpu::{CpuMeter, CpuSpent};
 use crate::remote::machine::{Link, Pair, PortKind, Reading, TcpPair};
 use crate::remote::reader::{BULK, ReadOrder};
@@ -24,6 +26,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 /// What carries pages.
 enum Carrier {
     Ours(Box<Pair>),
+    Bare(Box<BarePair>),
     Tcp(TcpPair),
 }
 
@@ -74,6 +77,12 @@ impl Line {
         Ok(Self { name, mtu, carrier: Carrier::Ours(Box::new(pair)), slices: Vec::new() })
     }
 
+    fn bare(mtu: u16, clock: Clock) -> anyhow::Result<Self> {
+        let name = format!("bare, AF_XDP, MTU {mtu}");
+        let pair = BarePair::start(Link::new(mtu, true)?, DEPTH, clock).with_context(|| name.clone())?;
+        Ok(Self { name, mtu, carrier: Carrier::Bare(Box::new(pair)), slices: Vec::new() })
+    }
+
     fn tcp(mtu: u16, offloads: bool) -> anyhow::Result<Self> {
         let name = format!("TCP, MTU {mtu}, offloads {}", if offloads { "on" } else { "off" });
         let pair = TcpPair::start(Link::new(mtu, offloads)?, DEPTH).with_context(|| name.clone())?;
@@ -88,6 +97,11 @@ impl Line {
                 std::thread::sleep(length);
                 pair.order(ReadOrder::Stop(BULK))?;
                 reads.wait()?.pages
+            }
+            Carrier::Bare(pair) => {
+                let done = pair.run(length)?;
+                ensure!(done.repeated * 100 <= done.pages, "{} bare requests were lost", done.repeated);
+                done.pages
             }
             Carrier::Tcp(pair) => pair.run(length)?,
         };
@@ -112,6 +126,12 @@ fn baseline_of(lines: &[Line], mtu: u16) -> anyhow::Result<&Line> {
     lines.iter().find(is).context("each MTU has a baseline")
 }
 
+/// The line of the bare exchange with the MTU of a line of ours over AF_XDP.
+fn floor_of<'a>(lines: &'a [Line], line: &Line) -> Option<&'a Line> {
+    let is_ours = matches!(line.carrier, Carrier::Ours(_)) && line.name.contains("AF_XDP");
+    lines.iter().find(|floor| is_ours && floor.mtu == line.mtu && matches!(floor.carrier, Carrier::Bare(_)))
+}
+
 /// The benchmark; `length` is that of each slice. `only` leaves out all but the first line and its baseline.
 ///
 /// # Errors
@@ -122,9 +142,11 @@ pub fn report(rounds: Option<usize>, length: Option<Duration>, only: bool, quick
     let clock = Clock::start();
     let mut lines = vec![Line::ours(PortKind::Xdp, 9000, clock)?, Line::tcp(9000, false)?];
     if !only {
+        lines.push(Line::bare(9000, clock)?);
         lines.push(Line::tcp(9000, true)?);
         lines.push(Line::ours(PortKind::Udp, 9000, clock)?);
         lines.push(Line::ours(PortKind::Xdp, 1500, clock)?);
+        lines.push(Line::bare(1500, clock)?);
         lines.push(Line::tcp(1500, false)?);
         lines.push(Line::tcp(1500, true)?);
         lines.push(Line::ours(PortKind::Udp, 1500, clock)?);
@@ -167,7 +189,8 @@ pub fn report(rounds: Option<usize>, length: Option<Duration>, only: bool, quick
             "name": line.name, "mtu": line.mtu, "kpages_per_cpu_second": line.middle(PageSlice::rate),
             "kpages_per_own_cpu_second": line.middle(PageSlice::own_rate),
             "kpages_per_second": line.middle(PageSlice::speed),
-            "cores": line.middle(PageSlice::cores), "ratios": all.json(), "own_ratios": own.json()
+            "cores": line.middle(PageSlice::cores), "ratios": all.json(), "own_ratios": own.json(),
+            "of_floor": floor_of(&lines, line).map(|floor| ratios(line, floor, PageSlice::rate).json())
         }));
     }
     let memory = median(memory);
@@ -175,6 +198,13 @@ pub fn report(rounds: Option<usize>, length: Option<Duration>, only: bool, quick
     details.push(serde_json::json!({ "name": "memory to memory", "kpages_per_cpu_second": memory }));
     println!("k/CPU-s: of the whole machine with interrupts; k/own: of this process and the kernel's softirq threads");
     println!("to TCP: to that of the same MTU without offloads. Every page was the one that was asked for");
+    println!("bare: the packets of such READs over the same ports, the bytes copied, without a transport");
+    for line in &lines {
+        if let Some(floor) = floor_of(&lines, line) {
+            let of = ratios(line, floor, PageSlice::rate);
+            println!("{}: {:.2} {} of the bare exchange, k/CPU-s", line.name, of.median, of.range());
+        }
+    }
     let (ours, baseline) = (lines.first().context("a line")?, baseline_of(&lines, 9000)?);
     let (value, ratios) = (ours.middle(PageSlice::rate), ratios(ours, baseline, PageSlice::rate));
     Ok(Report { name: "read4k", value, unit: "kpages/CPU-s", ratios, details: details.into() })

@@ -91,7 +91,12 @@ impl Link {
         Ok(link)
     }
 
-    fn ends(&self) -> [End<'_>; 2] {
+    /// The largest IP packet of both ends.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    pub(super) fn ends(&self) -> [End<'_>; 2] {
         let [a, b] = &self.namespaces;
         let end = |namespace, at: usize| End { namespace, name: NAMES[at], address: ADDRESSES[at] };
         [end(a, 0), end(b, 1)]
@@ -99,14 +104,14 @@ impl Link {
 }
 
 /// An end's addresses.
-fn local(end: &End<'_>) -> anyhow::Result<Local> {
+pub(super) fn local(end: &End<'_>) -> anyhow::Result<Local> {
     let interface = end.namespace.enter(|| Interface::find(end.name))?;
     let ip = interface.ipv4.context("an address was given to it")?;
     Ok(Local { mac: interface.mac, ip, udp_port: GATEWAY_PORT })
 }
 
 /// The peer with these addresses behind a port.
-fn peer_at(kind: PortKind, port: PortId, at: &Local) -> Peer {
+pub(super) fn peer_at(kind: PortKind, port: PortId, at: &Local) -> Peer {
     match kind {
         PortKind::Xdp => Peer::ipv4(port, at.ip, at.udp_port, Vlan::UNTAGGED, at.mac),
         PortKind::Udp => Peer::socket(port, SocketAddr::from((at.ip, at.udp_port))),
@@ -114,14 +119,14 @@ fn peer_at(kind: PortKind, port: PortId, at: &Local) -> Peer {
 }
 
 /// Frames for packets of this MTU.
-fn pool(mtu: u16) -> anyhow::Result<Pool> {
+pub(super) fn pool(mtu: u16) -> anyhow::Result<Pool> {
     let fits = |chunk: &u32| largest_packet(*chunk) >= mtu;
     let chunk = [2048, 4096, 8192, 16_384].into_iter().find(fits).context("an MTU that frames can have")?;
     Ok(Pool::new(PoolConfig { chunk, frames: FRAMES, hugepages: Hugepages::Prefer, ..PoolConfig::default() })?)
 }
 
 /// An AF_XDP port with the product's XDP program, which must live as long.
-fn open_xdp(id: PortId, ifname: &str, umem: &Rc<Umem>) -> anyhow::Result<(XdpPort, Steer)> {
+pub(super) fn open_xdp(id: PortId, ifname: &str, umem: &Rc<Umem>) -> anyhow::Result<(XdpPort, Steer)> {
     let interface = Interface::find(ifname)?;
     let shards = ShardSet::all(Scale::default());
     let mut steer = Steer::load(&Config { frags: umem.has_chains(), ..Config::new(&shards) })?;
@@ -139,7 +144,7 @@ fn path_mtu(peer: &Peer, mtu: u16) -> anyhow::Result<PathMtu> {
     Framing::path_mtu(peer, mtu).context("an MTU with room for a packet")
 }
 
-fn cause(error: StartError<anyhow::Error>) -> anyhow::Error {
+pub(super) fn cause(error: StartError<anyhow::Error>) -> anyhow::Error {
     match error {
         StartError::Build(error) => error,
         error => anyhow::anyhow!("{error}"),

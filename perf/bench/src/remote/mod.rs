@@ -2,12 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`bare`] | the same packets without a transport |
 //! | [`cpu`] | processor time of the whole machine, and of this process |
 //! | [`machine`] | lcores in network namespaces that are joined by veth |
 //! | [`reader`] | a role that keeps READs of 4 KiB outstanding, and one that serves them |
 //! | [`relay`] | what stands between the two: a gateway, or a bare forwarder |
 //! | [`tcp`] | the same pages over TCP |
 
+pub mod bare;
 pub mod cpu;
 pub mod machine;
 pub mod reader;
