@@ -13,6 +13,7 @@
 #                                                      below 90 % it fails
 #   perf/run.sh demand [--json FILE] [--rounds N]      one READ that somebody waits for: through a gateway, and beside a
 #                                                      stream of others, with histograms (root)
+#   perf/run.sh disk [--json FILE] [--rounds N]        READs of a disk of slaves' memory, against nbdkit's memory (root)
 #   perf/run.sh lend [--json FILE] [--size SIZE]       an idle slave that lends 12 GiB, beside one that lends nothing
 #   perf/run.sh pages [--json FILE] [--size SIZE]      10 GiB moved and verified between a master and 4 slaves through a
 #                                                      gateway that is killed and started again meanwhile (root)
@@ -83,8 +84,8 @@ build() {
 }
 
 # Every benchmark of gvm-bench.
-benchmarks=(aggregate bulk demand dpdk failover forward idle jumbo lcores lend neighbours pages qp read4k ring rtt scrape
-    tap tradeoff udp)
+benchmarks=(aggregate bulk demand disk dpdk failover forward idle jumbo lcores lend neighbours pages qp read4k ring rtt
+    scrape tap tradeoff udp)
 
 # Runs one benchmark, with the programs that it needs beside gvm-bench. A quick run takes those programs from the build
 # of the tests, which CI has anyway.
@@ -107,6 +108,10 @@ run() {
         lend | pages)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp --bins || return 1
             "$bench" "$name" --binaries "$folder" "$@"
+            ;;
+        disk)
+            cargo build --locked --quiet --profile "$beside" -p gvm-dp --bins || return 1
+            GVM_BIN_DIR=$(cd "$folder" && pwd) "$bench" disk "$@"
             ;;
         neighbours)
             cargo build --locked --quiet --profile "$beside" -p gvm-dp -p gvm-pktgen --bins || return 1

@@ -120,6 +120,7 @@ missing_packages() {
     # Clients of a disk, and the server that it is compared with.
     have nbdkit || echo nbdkit
     have nbdcopy || echo libnbd-bin
+    have fio || echo fio
     have qemu-img || echo qemu-utils
     # The linter of manual pages: 1 MB.
     have mandoc || echo mandoc

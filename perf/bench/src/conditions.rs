@@ -15,6 +15,9 @@ pub const QUIET: f64 = 5.0;
 /// A machine counts as quiet up to this load before the run, if others cannot be distinguished from the run.
 pub const QUIET_LOAD: f64 = 0.5;
 
+/// Ticks of `/proc/PID/stat` in a second.
+const TICKS: f64 = 100.0;
+
 /// The machine. All fields are as the kernel names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -97,6 +100,17 @@ pub fn process_ticks(stat: &str) -> Option<[u64; 4]> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).map(str::parse);
     let mut next = || fields.next()?.ok();
     Some([next()?, next()?, next()?, next()?])
+}
+
+/// Seconds of processor time that all threads of a process have used.
+///
+/// # Errors
+/// The process has ended, or there is no `/proc` as Linux has it.
+pub fn process_seconds(pid: u32) -> anyhow::Result<f64> {
+    let file = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&file).with_context(|| format!("cannot read {file}: the process has ended"))?;
+    let [user, system, ..] = process_ticks(&stat).with_context(|| format!("{file} has an unknown form"))?;
+    Ok((user + system) as f64 / TICKS)
 }
 
 /// The beginning of a run.

@@ -2,7 +2,7 @@
 //! nothing. Both are processes that are registered at a gateway over the loopback and wait adaptively. Nobody touches
 //! the memory that is lent.
 
-use crate::conditions::process_ticks;
+use crate::conditions::process_seconds;
 use crate::ratios::Ratios;
 use crate::report::Report;
 use anyhow::{Context as _, ensure};
@@ -11,9 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Ticks of `/proc/PID/stat` in a second.
-const TICKS: f64 = 100.0;
 
 /// The time after which the benchmark gives up.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -76,8 +73,7 @@ impl Process {
 
     /// Seconds of CPU time of all its threads.
     fn cpu(&self) -> anyhow::Result<f64> {
-        let [user, system, ..] = process_ticks(&self.read("stat")?).context("/proc/PID/stat has an unknown form")?;
-        Ok((user + system) as f64 / TICKS)
+        process_seconds(self.0.id())
     }
 
     fn resident(&self) -> anyhow::Result<Resident> {

@@ -18,6 +18,7 @@ pub mod bulk;
 pub mod caches;
 pub mod conditions;
 pub mod demand;
+pub mod disk;
 pub mod dpdk;
 pub mod failover;
 pub mod floor;

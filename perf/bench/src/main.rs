@@ -4,8 +4,8 @@
 use bench::conditions::{Machine, Watch};
 use bench::report::Report;
 use bench::{
-    aggregate, bulk, demand, dpdk, failover, forward, idle, jumbo, lcores, lend, neighbours, pages, qp, read4k, ring,
-    rtt, scrape, tap, tradeoff, udp, unavailable,
+    aggregate, bulk, demand, disk, dpdk, failover, forward, idle, jumbo, lcores, lend, neighbours, pages, qp, read4k,
+    ring, rtt, scrape, tap, tradeoff, udp, unavailable,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -65,6 +65,15 @@ enum Bench {
         /// Where the histograms go [default: perf/out/demand.svg, and with --quick perf/out/demand-quick.svg]
         #[arg(long)]
         svg: Option<PathBuf>,
+    },
+    /// READs of a disk of slaves' memory by fio, against nbdkit's memory at such a socket; needs root
+    Disk {
+        /// Rounds, of which the median counts [default: 9]
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Seconds of each measurement, of which a round has six [default: 2]
+        #[arg(long, value_parser = seconds)]
+        seconds: Option<Duration>,
     },
     /// What one record costs from a device of DPDK to another, against dpdk-testpmd; needs DPDK
     Dpdk {
@@ -253,6 +262,7 @@ impl Bench {
             Self::Aggregate { .. } => "aggregate",
             Self::Bulk => "bulk",
             Self::Demand { .. } => "demand",
+            Self::Disk { .. } => "disk",
             Self::Dpdk { .. } => "dpdk",
             Self::Forward { .. } => "forward",
             Self::Jumbo { .. } => "jumbo",
@@ -284,6 +294,7 @@ impl Bench {
             }
             Self::Bulk => bulk::report(quick),
             Self::Demand { rounds, svg } => demand::report(rounds, &chart(svg, "demand", quick), quick),
+            Self::Disk { rounds, seconds } => disk::report(rounds, seconds, quick),
             Self::Dpdk { rounds, seconds } => dpdk::report(rounds, seconds, quick),
             Self::Forward { rounds, seconds } => forward::report(rounds, seconds, quick),
             Self::Jumbo { rounds } => jumbo::report(rounds, quick),
