@@ -8,6 +8,7 @@
 //! | [`stats`] | counters, lcores, ports |
 //! | [`routes`] | who is registered, and where |
 //! | [`neighbours`] | the neighbours of a port without a kernel |
+//! | [`applications`], [`lending`], [`disk`] | what a master serves, what a slave lends, what a disk has |
 //! | [`changes`] | changes of the machine that a process does not follow |
 //! | [`settings`] | settings, and how they change |
 //! | [`capture`] | the request of a capture |
@@ -17,6 +18,7 @@
 pub mod applications;
 pub mod capture;
 pub mod changes;
+pub mod disk;
 pub mod error;
 pub mod lending;
 pub mod neighbours;

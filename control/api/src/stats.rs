@@ -2,6 +2,7 @@
 
 use crate::applications::ServingStats;
 use crate::changes::Change;
+use crate::disk::ServedDisk;
 use crate::lending::LendingStats;
 use crate::neighbours::NeighbourStats;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct Stats {
     /// Whom a master serves; null in other roles.
     #[serde(default)]
     pub serving: Option<ServingStats>,
+    /// What a disk is and has; null in other roles.
+    #[serde(default)]
+    pub disk: Option<ServedDisk>,
     /// CPU seconds of all lcores.
     pub cpu_seconds: f64,
     /// Cargo by direction, `down` and `up`. Only a gateway has it.

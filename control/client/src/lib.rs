@@ -7,6 +7,7 @@
 //! | [`capture`], [`trace`] | the datagrams and records of its ports |
 //! | [`lending`] | what a slave lends |
 //! | [`applications`] | what a master serves |
+//! | [`disk`] | what a disk has |
 //! | [`set`], [`drain`] | commands for it |
 //! | [`rates`], [`table`], [`mod@format`] | numbers in the form that people read |
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 pub mod applications;
 pub mod args;
 pub mod capture;
+pub mod disk;
 pub mod drain;
 pub mod format;
 pub mod lending;

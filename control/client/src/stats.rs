@@ -123,6 +123,7 @@ pub fn report(stats: &Stats, rates: &Rates) -> String {
         members(stats, rates),
         stats.lending.as_ref().map(super::lending::report).unwrap_or_default(),
         stats.serving.as_ref().map(super::applications::report).unwrap_or_default(),
+        disk(stats, rates),
         events("refused", &rates.refused),
     ];
     for part in parts.iter().filter(|part| !part.is_empty()) {
@@ -310,6 +311,11 @@ fn members(stats: &Stats, rates: &Rates) -> String {
         members.generation,
         si(heartbeats)
     )
+}
+
+fn disk(stats: &Stats, rates: &Rates) -> String {
+    let both = stats.disk.as_ref().zip(rates.disk.as_ref());
+    both.map(|(disk, rates)| super::disk::report(disk, rates)).unwrap_or_default()
 }
 
 /// Every counter that is not zero, by set, with its rate.

@@ -149,6 +149,7 @@ impl DiskServer {
             return;
         }
         let (extents, size) = (u64::from(client.quota()), self.export.size);
+        self.engine.stats.counters.extents_allowed.set(extents);
         if extents * u64::from(blockmap::EXTENT) < size {
             tracing::warn!(
                 "the master lets this disk have {extents} extents of 2 MiB, and all of its {} MiB need {}: writes fail \

@@ -4,6 +4,7 @@ use super::changes::Changes;
 use super::counters::ControlCounters;
 use super::facts::ProcessFacts;
 use api::applications::ServingStats;
+use api::disk::ServedDisk;
 use api::lending::LendingStats;
 use api::stats::{
     Bucket, DeviceStats, Direction, HistogramStats, Histograms, InterfaceStats, LcoreStats, Membership, PortStats,
@@ -49,6 +50,12 @@ pub trait LentMemoryView: Send + Sync {
 pub trait ServingView: Send + Sync {
     /// The applications and areas that there are now.
     fn stats(&self) -> ServingStats;
+}
+
+/// A disk, seen from outside.
+pub trait DiskView: Send + Sync {
+    /// What it has now.
+    fn stats(&self) -> ServedDisk;
 }
 
 /// The counters of a role.
@@ -164,6 +171,8 @@ pub struct Board {
     pub lending: Option<Arc<dyn LentMemoryView>>,
     /// Whom it serves, in a master.
     pub serving: Option<Arc<dyn ServingView>>,
+    /// What it has, in a disk.
+    pub disk: Option<Arc<dyn DiskView>>,
     /// The settings of the process, as text.
     pub settings: ProcessFacts,
     /// Changes of the machine that the process does not follow.
@@ -187,6 +196,7 @@ impl Board {
             members: 0,
             lending: None,
             serving: None,
+            disk: None,
             settings: ProcessFacts::default(),
             changes: Changes::default(),
         }
@@ -302,6 +312,7 @@ impl Board {
             membership: membership.map(|summary| self.membership(&summary)).or_else(|| self.farm_membership(&total)),
             lending: self.lending.as_ref().map(|lending| lending.stats(self.clock.now())),
             serving: self.serving.as_ref().map(|serving| serving.stats()),
+            disk: self.disk.as_ref().map(|disk| disk.stats()),
             cpu_seconds: lcores.iter().map(|lcore| lcore.cpu_seconds).sum(),
             directions: self.directions(),
             total,

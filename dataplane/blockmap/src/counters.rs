@@ -50,6 +50,8 @@ frame::counters! {
         buffer_waits,
         /// Extents of the disk now.
         extents_held: gauge,
+        /// Extents that the master lets this disk have.
+        extents_allowed: gauge,
         /// Extents that were allocated.
         extents_allocated,
         /// Extents that were freed because all their blocks were trimmed.

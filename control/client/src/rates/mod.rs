@@ -3,6 +3,7 @@
 //! `stats` prints them and `top` draws them. If the process was restarted between the samples, the rates begin at its
 //! start.
 
+mod disk;
 pub mod lcore;
 pub mod port;
 mod process;
@@ -10,6 +11,7 @@ pub mod quantile;
 mod span;
 pub mod warning;
 
+pub use disk::{DiskRates, RequestRates};
 pub use lcore::LcoreRates;
 pub use port::PortRates;
 pub use process::{DirectionRates, Event, Flow, Rates};

@@ -1,5 +1,6 @@
 //! The work of one process between two samples.
 
+use super::disk::DiskRates;
 use super::lcore::LcoreRates;
 use super::port::PortRates;
 use super::quantile::Quantiles;
@@ -79,6 +80,8 @@ pub struct Rates {
     pub verdicts: Vec<Event>,
     /// Counters of a farm that are not zero.
     pub farm: Vec<Event>,
+    /// The requests of a disk's clients.
+    pub disk: Option<DiskRates>,
 }
 
 impl Rates {
@@ -122,6 +125,7 @@ impl Rates {
             refused: happened(events("link", &|counter| counter.strip_prefix("refused_").map(str::to_owned))),
             verdicts: verdicts(before, now, span),
             farm: happened(events("farm", &|counter| Some(counter.to_owned()))),
+            disk: DiskRates::of(before, now, span),
         }
     }
 }

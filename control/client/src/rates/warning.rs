@@ -2,7 +2,7 @@
 
 use super::port::PortLink;
 use super::process::Rates;
-use crate::format::si;
+use crate::format::{grouped, si};
 use api::stats::{CUT_OFF, InterfaceStats, Stats};
 use port::headers::{SOURCE_REMEDY, VLAN_REMEDY, partial_checksum_remedy};
 use port::spec::XdpMode;
@@ -112,6 +112,21 @@ pub fn all(now: &Stats, rates: &Rates) -> Vec<Warning> {
     }
     if let Some(members) = now.membership.filter(|members| members.suspect > 0) {
         say(Severity::Warning, format!("{} slaves are suspect: they fell silent at once; a cable?", members.suspect));
+    }
+    if let Some(disk) = &now.disk {
+        if !disk.master_connected {
+            say(Severity::Alarm, format!("no master answers at {}: what was written is lost", disk.master));
+        }
+        if disk.lost_bytes > 0 {
+            let lost = grouped(disk.lost_bytes >> 10);
+            say(
+                Severity::Alarm,
+                format!("{lost} KiB of the disk are lost: READs of them fail until they are written or trimmed"),
+            );
+        }
+    }
+    for (error, rate, _) in rates.disk.iter().flat_map(|disk| &disk.failed).filter(|(_, rate, _)| *rate > 0.0) {
+        say(Severity::Warning, format!("requests of the disk's clients end with {error}: {}/s", si(*rate)));
     }
     for interface in &now.interfaces {
         let InterfaceStats { name, asked, mode, why_copy, .. } = interface;

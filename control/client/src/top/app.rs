@@ -1,7 +1,7 @@
 //! The state of the screen: the last samples, the sort order, the changes of members.
 
 use crate::format::grouped;
-use crate::rates::{LcoreRates, Rates, value};
+use crate::rates::{DiskRates, LcoreRates, Rates, value};
 use api::stats::Stats;
 use ratatui::crossterm::event::KeyCode;
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ pub struct App {
     pub stats: Option<Stats>,
     /// Its rates, compared to the sample before.
     pub rates: Option<Rates>,
-    /// Records per second of each sample; the newest last.
+    /// Records per second of each sample, of a disk requests per second; the newest last.
     pub history: VecDeque<u64>,
     /// Changes of membership, the newest first.
     pub changes: VecDeque<Change>,
@@ -102,7 +102,8 @@ impl App {
             if self.history.len() == HISTORY {
                 self.history.pop_front();
             }
-            self.history.push_back(rates.lcores.iter().map(|lcore| lcore.records).sum::<f64>() as u64);
+            let records = || rates.lcores.iter().map(|lcore| lcore.records).sum::<f64>();
+            self.history.push_back(rates.disk.as_ref().map_or_else(records, DiskRates::rate) as u64);
         }
         self.scroll = self.scroll.min(now.lcores.len().saturating_sub(1));
         (self.stats, self.rates) = (Some(now), Some(rates));

@@ -1,13 +1,14 @@
-//! The panels: cargo, aggregation, lcores, ports, members.
+//! The panels: cargo, aggregation, the requests of a disk, lcores, ports, members.
 
 use super::app::App;
 use super::columns::{Column, table};
 use super::fit;
 use crate::format::{bits, count, grouped, nanoseconds, percent, si};
 use crate::rates::port::{PortLink, RingFill};
-use crate::rates::{Rates, value};
-use crate::{applications, lending};
+use crate::rates::{DiskRates, Rates, value};
+use crate::{applications, disk, lending};
 use api::applications::ServingStats;
+use api::disk::ServedDisk;
 use api::lending::LendingStats;
 use common::units::Size;
 use ratatui::Frame;
@@ -27,6 +28,9 @@ const APPLICATIONS: usize = 6;
 
 /// How many leases are shown, the largest ones.
 const LEASES: usize = 4;
+
+/// Lines for what a disk has.
+const DISK: u16 = 2;
 
 /// Lines for the causes of flushes.
 const CAUSES: usize = 2;
@@ -56,8 +60,11 @@ pub fn cargo(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let Some(rates) = &app.rates else { return };
     if rates.directions.is_empty() {
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
-        farm(frame, left, rates);
-        curve(frame, right, app);
+        match &rates.disk {
+            Some(disk) => requests(frame, left, disk),
+            None => farm(frame, left, rates),
+        }
+        curve(frame, right, app, if rates.disk.is_some() { " requests/s " } else { " records/s " });
         return;
     }
     let right = Constraint::Length(if area.width < WIDE { 33 } else { 42 });
@@ -126,8 +133,8 @@ fn spark(frame: &mut Frame<'_>, area: Rect, app: &App) {
     frame.render_widget(Sparkline::default().data(values).style(Style::new().fg(Color::Green)), area);
 }
 
-fn curve(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let block = Block::bordered().title(" records/s ");
+fn curve(frame: &mut Frame<'_>, area: Rect, app: &App, title: &'static str) {
+    let block = Block::bordered().title(title);
     let inner = block.inner(area);
     frame.render_widget(block, area);
     spark(frame, inner, app);
@@ -141,6 +148,22 @@ fn farm(frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
     };
     let columns = [Column::text(""), Column::number("/s", 8).vanishes(2), Column::number("in all", 14).vanishes(1)];
     frame.render_widget(table(" farm ", &columns, events.iter().map(row).collect(), area.width), area);
+}
+
+/// The requests of a disk's clients.
+fn requests(frame: &mut Frame<'_>, area: Rect, rates: &DiskRates) {
+    let rows = rates.requests.iter().map(|request| (disk::cells(request), Style::new()));
+    let columns = [
+        Column::name(""),
+        Column::number("/s", 6),
+        Column::number("p50", 8).vanishes(3),
+        Column::number("p99", 8),
+        Column::number("bytes", 8).vanishes(2),
+        Column::number("in all", 10).vanishes(1),
+    ];
+    let mut parts = vec!["requests".to_owned(), format!("{} under way", grouped(rates.pending))];
+    parts.extend(disk::failures(rates));
+    frame.render_widget(table(&title(&parts, area), &columns, rows.collect(), area.width), area);
 }
 
 /// The lcores.
@@ -227,6 +250,7 @@ pub fn members_height(app: &App) -> u16 {
     4 + app.changes.len().min(CHANGES) as u16
         + lent(app).map_or(0, |lent| 1 + lent.leases.len().min(LEASES) as u16)
         + served(app).map_or(0, |serving| 1 + serving.applications.len().min(APPLICATIONS) as u16)
+        + disk_of(app).map_or(0, |_| DISK)
 }
 
 fn lent(app: &App) -> Option<&LendingStats> {
@@ -235,6 +259,10 @@ fn lent(app: &App) -> Option<&LendingStats> {
 
 fn served(app: &App) -> Option<&ServingStats> {
     app.stats.as_ref()?.serving.as_ref()
+}
+
+fn disk_of(app: &App) -> Option<&ServedDisk> {
+    app.stats.as_ref()?.disk.as_ref()
 }
 
 /// The members, and what changed.
@@ -281,6 +309,9 @@ pub fn members(frame: &mut Frame<'_>, area: Rect, app: &App) {
         for application in busy.into_iter().take(APPLICATIONS) {
             lines.push(Line::from(fit::parts(&applications::application(serving, application), width)));
         }
+    }
+    if let Some(disk) = disk_of(app) {
+        lines.extend(fit::wrap(&disk::parts(disk), ", ", width, DISK.into()).into_iter().map(Line::from));
     }
     for change in app.changes.iter().take(CHANGES) {
         let ago = (stats.uptime_seconds - change.at).max(0.0);

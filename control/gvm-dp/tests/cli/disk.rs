@@ -1,5 +1,6 @@
 //! A disk over a real master and real slaves.
 
+use crate::api::ask;
 use crate::harness::{Place, Process, until};
 use crate::nbd_client::*;
 use crate::pages::{cluster, lends};
@@ -59,6 +60,15 @@ fn two_slaves_start_again_and_so_does_the_master_and_no_byte_is_wrong() {
     assert_eq!(lost(&mut nbd, 1), 0);
     let held = |stats: &serde_json::Value, name: &str| stats["total"]["disk"][name].as_u64().unwrap();
     place.until_stats("disk", |stats| held(stats, "extents_held") == 8);
+    // What it has is as the control API describes it, and people see it.
+    let (_, shown) = ask(&place, "disk", "GET", "/v1/stats", None);
+    let shown = &shown["disk"];
+    assert_eq!((&shown["size_bytes"], &shown["extents"]), (&(64 << 20).into(), &8.into()), "{shown}");
+    assert_eq!((&shown["present_bytes"], &shown["lost_bytes"]), (&(8 * (64 << 10)).into(), &0.into()), "{shown}");
+    assert_eq!((&shown["connections"], &shown["master_connected"]), (&1.into(), &true.into()), "{shown}");
+    let said = place.ask(&["stats", "--name", "disk"]);
+    assert!(said.contains("disk     64M at unix:") && said.contains("has 16M of "), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("WRITE")), "{said}");
 
     slaves.iter().for_each(|slave| slave.signal(Signal::KILL));
     for slave in slaves {
@@ -68,6 +78,8 @@ fn two_slaves_start_again_and_so_does_the_master_and_no_byte_is_wrong() {
     place.until_stats("disk", |stats| held(stats, "extents_lost") == 8);
     disk.says(&["ERROR", "of the disk are lost"]);
     assert_eq!(lost(&mut nbd, 1), 8);
+    let said = place.ask(&["stats", "--name", "disk"]);
+    assert!(said.contains("512 KiB of the disk are lost: READs of them fail"), "{said}");
     assert_eq!(nbd.read(20 << 20, 4096).unwrap(), [0; 4096], "what was never written");
     until("slaves have memory again", || {
         let written = nbd.write(0, &bytes(2, 0));

@@ -89,6 +89,53 @@ fn stats_say_what_is_wrong_first_and_leave_zeroes_out() {
     assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
 }
 
+/// A look at a disk, after so many READs.
+fn disk_look(seconds: f64, reads: u64, lost: u64) -> Stats {
+    let mut look = look(42, seconds, 0, 0);
+    let disk = serde_json::json!({
+        "size_bytes": 1_u64 << 30, "listen": "unix:/run/disk.nbd", "connections": 1, "master": "/run/master.pages",
+        "master_connected": true, "extent_bytes": 2 << 20, "extents": 5, "extents_allowed": 600,
+        "present_bytes": 10 << 20, "lost_bytes": lost
+    });
+    look.role = "disk".to_owned();
+    look.disk = Some(serde_json::from_value(disk).unwrap());
+    look.directions.clear();
+    let sets = serde_json::json!({
+        "disk": { "reads": reads, "disk_bytes_read": reads * 4096, "requests_pending": 3, "requests_failed_io": lost }
+    });
+    look.total = serde_json::from_value(sets).unwrap();
+    let took = serde_json::json!({
+        "disk_read_ns": {
+            "buckets": [
+                { "bound": 65_536, "count": reads / 2 }, { "bound": 131_072, "count": reads / 2 },
+                { "bound": null, "count": 0 }
+            ],
+            "sum": reads * 65_536
+        }
+    });
+    look.histograms = serde_json::from_value(took).unwrap();
+    look
+}
+
+#[test]
+fn a_disk_says_what_its_clients_do_and_what_is_lost() {
+    let (before, now) = (disk_look(10.0, 1000, 0), disk_look(11.0, 21_000, 4096));
+    let text = report(&now, &Rates::new(Some(&before), &now));
+    assert_eq!(row(&text, "READ"), ["READ", "20.0k", "65.5", "us", "129.8", "us", "81.9MB/s", "21,000"]);
+    assert!(text.contains("!! 4 KiB of the disk are lost"), "{text}");
+    assert!(text.contains("failed   EIO 4,096 (4.10k/s)"), "{text}");
+    let mut app = App::new("disk".to_owned());
+    app.take(before);
+    app.take(now);
+    assert_eq!(app.history.back(), Some(&20_000));
+    for width in [60, 100, 140] {
+        let screen = page(&app, width).unwrap();
+        for part in ["20.0k", "3 under way", "requests/s", "1G at unix:/run/disk.nbd", "1 connection"] {
+            assert!(screen.contains(part), "{part} at {width}:\n{screen}");
+        }
+    }
+}
+
 /// The warnings about interfaces and their ports, when the second look at them is changed so.
 fn warned(change: impl Fn(&mut Stats)) -> Vec<String> {
     let (before, mut now) = looks();

@@ -5,7 +5,7 @@ use super::Start;
 use crate::assemble::devices::Devices;
 use crate::supervise::changes::MachineWatch;
 use crate::supervise::live::LiveSettings;
-use crate::supervise::{self, DiskControl, Parts, RoleControl};
+use crate::supervise::{self, DiskControl, Parts, RoleControl, ShownDisk};
 use blockmap::DiskStats;
 use common::exit::Failure;
 use common::units::Size;
@@ -113,7 +113,9 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
         start_of.socket.path().display()
     );
     let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Disk(stats.clone()));
-    let board = Board::new("disk", common.name.clone(), common.scale, clock, vec![lcore]);
+    let mut board = Board::new("disk", common.name.clone(), common.scale, clock, vec![lcore]);
+    board.disk =
+        Some(Arc::new(ShownDisk { size: *size, listen: at.clone(), master: master.clone(), stats: stats.clone() }));
     for (name, value) in [
         ("rx_mode", common.rx_mode.to_string()),
         ("size", Size(*size).to_string()),

@@ -1,5 +1,6 @@
 //! What the control thread does for a disk: it tells a thread to connect to the master again.
 
+use api::disk::ServedDisk;
 use blockmap::DiskStats;
 use common::exit::Failure;
 use disk::DiskCommand;
@@ -8,11 +9,43 @@ use host::unix_socket::SocketFile;
 use lcore::mailbox::Sender;
 use pages::{Client, ClientOptions};
 use rustix::thread::CapabilitySet;
+use serve::board::DiskView;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
+
+/// What a disk has, for readers.
+pub struct ShownDisk {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Where clients connect.
+    pub listen: String,
+    /// The socket of the master.
+    pub master: PathBuf,
+    /// Its counters.
+    pub stats: DiskStats,
+}
+
+impl DiskView for ShownDisk {
+    fn stats(&self) -> ServedDisk {
+        let counters = &self.stats.counters;
+        let bytes = |blocks: u64| blocks * u64::from(blockmap::BLOCK);
+        ServedDisk {
+            size_bytes: self.size,
+            listen: self.listen.clone(),
+            connections: counters.connections.get(),
+            master: self.master.display().to_string(),
+            master_connected: counters.master_connected.get() == 1,
+            extent_bytes: blockmap::EXTENT.into(),
+            extents: counters.extents_held.get(),
+            extents_allowed: counters.extents_allowed.get(),
+            present_bytes: bytes(counters.blocks_present.get()),
+            lost_bytes: bytes(counters.blocks_lost.get()),
+        }
+    }
+}
 
 /// Between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ use changes::MachineWatch;
 use common::exit::Failure;
 use common::runtime::{SPARE, have_descriptors, runtime};
 use common::signal::{self, Signal, Signals};
-pub use disk::DiskControl;
+pub use disk::{DiskControl, ShownDisk};
 use drain::Drain;
 use dropped::Dropped;
 pub use farm::FarmControl;
