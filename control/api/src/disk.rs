@@ -13,6 +13,9 @@ pub struct ServedDisk {
     pub connections: u64,
     /// The socket of the master that has the memory.
     pub master: String,
+    /// The area in which the disk outlives its process; null if it does not.
+    #[serde(default)]
+    pub area: Option<String>,
     /// Whether that master answers.
     pub master_connected: bool,
     /// Bytes of an extent.

@@ -20,6 +20,7 @@ pub fn parts(disk: &ServedDisk) -> Vec<String> {
         parts.push(format!("{} KiB LOST", grouped(disk.lost_bytes >> 10)));
     }
     parts.push(format!("{master} {}", disk.master));
+    parts.extend(disk.area.as_ref().map(|area| format!("area {area}")));
     parts
 }
 
@@ -69,6 +70,7 @@ mod tests {
             listen: "unix:/run/gvm-dp/disk.nbd".to_owned(),
             connections: 2,
             master: "/run/gvm-dp/master.pages".to_owned(),
+            area: Some("disk-1".to_owned()),
             master_connected: true,
             extent_bytes: 2 << 20,
             extents: 640,
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(
             report(&disk(), &rates()),
             "disk     8G at unix:/run/gvm-dp/disk.nbd, 2 connections, 1,200 MiB written, has 1280M of 16G, memory of \
-             the master at /run/gvm-dp/master.pages\n\
+             the master at /run/gvm-dp/master.pages, area disk-1\n\
              requests     /s      p50       p99    bytes  in all\n\
              READ      50.0k  38.0 us  250.0 us  205MB/s   1,234\n\
              WRITE         -        -         -        -   1,234\n\

@@ -11,13 +11,18 @@
 //! | `input`, `output` | bytes that came, and parts that leave |
 //! | `request` | requests, and the pieces into which they fall |
 //! | `engine` | what requests do to the map of the disk, and to extents |
+//! | `ending` | what a status means for the map |
 //! | `master` | extents are asked for and freed |
+//! | [`area`] | the disk in an area: what was there when the process started |
+//! | `store` | keeps the map of the disk in an area |
 //! | `pool` | the buffers of the channel |
 //! | [`server`] | all connections, one turn at a time |
 //! | [`running`] | the thread |
 #![forbid(unsafe_code)]
 
+pub mod area;
 mod connection;
+mod ending;
 mod engine;
 mod input;
 mod master;
@@ -28,7 +33,9 @@ pub mod running;
 pub mod server;
 mod slab;
 pub mod socket;
+mod store;
 
+pub use area::{DiskAreaError, DiskChannels, DiskConnector, KeptDisk};
 pub use running::DiskLoop;
 pub use server::{DiskCommand, DiskOptions, DiskServer};
 pub use socket::{DiskSocket, DiskSocketError};

@@ -1,9 +1,10 @@
 //! The connection to a master: extents are asked for and freed without waiting.
 
-use blockmap::{BlockMap, DiskCounters, Ending, MapRefusal, Want};
+use crate::store::MapStore;
+use blockmap::{BlockMap, DiskCounters, MapRefusal, Want};
 use frame::Time;
 use frame::time::SECOND;
-use pages::{Client, Extent, PagesError, Question, RefusedFor, Status};
+use pages::{Client, Extent, PagesError, Question, RefusedFor};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -15,16 +16,6 @@ const QUESTIONS: usize = 4;
 
 /// Between two lines of the log about extents that cannot be had, in nanoseconds.
 const SAID_EVERY: Time = 10 * SECOND;
-
-/// How a request to an extent ended, from its status.
-pub(crate) fn ending(status: Status) -> Ending {
-    let is_gone = matches!(status, Status::SERVER_GONE | Status::NO_SUCH_EXTENT | Status::NO_SUCH_CLIENT);
-    match status {
-        status if status.is_done() => Ending::Done,
-        status if status.is_loss() || is_gone => Ending::Lost,
-        _ => Ending::Failed,
-    }
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -67,7 +58,7 @@ impl MasterLink {
     }
 
     /// Takes answers to the map, and asks what it wants.
-    pub(crate) fn manage(&mut self, map: &mut BlockMap, now: Time) {
+    pub(crate) fn manage(&mut self, map: &mut BlockMap, store: Option<&mut MapStore>, now: Time) {
         if !self.asked.is_empty() {
             self.take_answers(map, now);
         }
@@ -86,7 +77,10 @@ impl MasterLink {
                 Err(_) => wants.into_iter().for_each(|want| map.allocated(want, Err(MapRefusal::NoServer))),
             }
         }
-        let freed = map.take_freed();
+        let freed = match store {
+            Some(store) => store.take_freed(map),
+            None => map.take_freed(),
+        };
         if let Some(client) = &mut self.client
             && !freed.is_empty()
         {

@@ -43,6 +43,7 @@ impl Trouble {
             MapRefusal::Lost => Self::LOST,
             MapRefusal::NoSpace => Self::NO_SPACE,
             MapRefusal::NoServer => Self::NO_MASTER,
+            MapRefusal::NoAnswer => Self::NO_ANSWER,
         }
     }
 }
@@ -136,6 +137,8 @@ pub(crate) enum PieceKind {
     CopyRead(CopyStep),
     /// It copies to another one.
     CopyWrite(CopyStep),
+    /// It does nothing, and ends when what its request changed is kept.
+    Keep,
 }
 
 /// A piece of a request, or of a move.

@@ -1,18 +1,20 @@
 //! All connections of a disk, and its event loop: one turn at a time.
 
+use crate::area::{DiskChannels, KeptDisk};
 use crate::connection::{Connection, Ends, Pause};
 use crate::engine::{Delivery, Engine};
 use crate::master::MasterLink;
 use crate::output::Part;
 use crate::slab::Slab;
 use crate::socket::DiskSocket;
-use blockmap::DiskStats;
+use crate::store::MapStore;
+use blockmap::{BlockMap, DiskStats};
 use common::exit::Failure;
 use frame::Time;
 use frame::time::{MILLISECOND, SECOND};
 use lcore::mailbox::Receiver;
 use nbd::Export;
-use pages::{Client, ExtentNotice};
+use pages::{Client, Extent, ExtentNotice};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::collections::VecDeque;
@@ -43,8 +45,8 @@ const REST: Time = 100 * MILLISECOND;
 /// What the process tells a disk.
 #[derive(Debug)]
 pub enum DiskCommand {
-    /// A connection to a master.
-    Connected(Box<Client>),
+    /// Connections to a master.
+    Connected(Box<DiskChannels>),
     /// Take nothing more, end what is under way, close.
     Drain,
 }
@@ -93,20 +95,24 @@ impl std::fmt::Debug for Mailbox {
     }
 }
 
+fn numbered(extents: Vec<u64>) -> Vec<Extent> {
+    extents.into_iter().map(Extent::from_number).collect()
+}
+
 fn failed(error: rustix::io::Errno) -> Failure {
     Failure::Machine(format!("cannot watch the sockets of a disk: {error}"))
 }
 
 impl DiskServer {
-    /// A disk that listens at a socket, and has its extents from a master. `wants_master` becomes true when the master
-    /// is gone; then send [`DiskCommand::Connected`].
+    /// A disk that listens at a socket, and has its extents from a master; with what its area says about it, if it has
+    /// one. `wants_master` becomes true when the master is gone; then send [`DiskCommand::Connected`].
     ///
     /// # Errors
     /// [`Failure::Machine`]: the kernel has no descriptors left.
     pub fn new(
         options: DiskOptions,
         socket: DiskSocket,
-        client: Client,
+        (channels, kept): (DiskChannels, Option<KeptDisk>),
         mailbox: Receiver<DiskCommand>,
         wants_master: Arc<AtomicBool>,
         stats: DiskStats,
@@ -118,7 +124,16 @@ impl DiskServer {
             epoll::add(&epoll, bell, data(MAILBOX), epoll::EventFlags::IN).map_err(failed)?;
         }
         let export = Arc::new(options.export);
-        let engine = Engine::new(export.size, MasterLink::new(Arc::clone(&stats.counters)), stats);
+        let DiskChannels { mut data, map: map_client } = channels;
+        let mut map = BlockMap::new(export.size, Arc::clone(&stats.counters));
+        let store = kept.zip(map_client).map(|(kept, mut client)| {
+            let extents: Vec<u64> = data.extents().iter().map(|extent| extent.number()).collect();
+            // Servers that are gone have freed them.
+            let _ = data.ask_free(&numbered(kept.map.fill(&mut map, &extents)));
+            let _ = client.ask_free(&numbered(kept.map.unused));
+            MapStore::new(kept.map.keeper, client)
+        });
+        let engine = Engine::new(map, MasterLink::new(Arc::clone(&stats.counters)), store, stats);
         let mut this = Self {
             epoll,
             socket: Some(socket),
@@ -137,13 +152,29 @@ impl DiskServer {
             ended: Vec::new(),
             losses: (0, ""),
         };
-        this.connected(client);
+        this.connected(data);
         Ok(this)
+    }
+
+    /// Other connections to a master are there. What its area has is older than what this process knows.
+    fn connected_again(&mut self, channels: DiskChannels) {
+        let DiskChannels { mut data, map } = channels;
+        if let Some((store, client)) = self.engine.store.as_mut().zip(map) {
+            let old = data.extents().to_vec();
+            if !old.is_empty() {
+                let _ = data.ask_free(&old);
+            }
+            store.connected(client, &self.engine.map);
+        }
+        self.connected(data);
     }
 
     fn connected(&mut self, client: Client) {
         let flags = epoll::EventFlags::IN;
-        if let Err(error) = epoll::add(&self.epoll, client.as_fd(), epoll::EventData::new_u64(MASTER), flags) {
+        let data = epoll::EventData::new_u64(MASTER);
+        let map = self.engine.store.as_mut().and_then(MapStore::client_mut);
+        let heard = map.map_or(Ok(()), |map| epoll::add(&self.epoll, map.as_fd(), data, flags));
+        if let Err(error) = heard.and_then(|()| epoll::add(&self.epoll, client.as_fd(), data, flags)) {
             tracing::error!("cannot hear the master: {error}");
             self.wants_master.store(true, Ordering::Release);
             return;
@@ -198,8 +229,10 @@ impl DiskServer {
     /// Prepares to sleep. False if something came already.
     pub(crate) fn arm(&mut self) -> bool {
         let is_quiet = self.run.is_empty() && self.full.is_empty();
-        let client = self.engine.master.client_mut();
-        let may = is_quiet && self.mailbox.0.arm() && client.is_none_or(|client| client.arm().unwrap_or(false));
+        let may = is_quiet && self.mailbox.0.arm();
+        let map = self.engine.store.as_mut().and_then(MapStore::client_mut);
+        let mut clients = map.into_iter().chain(self.engine.master.client_mut());
+        let may = may && clients.all(|client| client.arm().unwrap_or(false));
         if !may {
             self.mailbox.0.disarm();
         }
@@ -277,7 +310,7 @@ impl DiskServer {
             match command {
                 DiskCommand::Drain => self.drain(),
                 DiskCommand::Connected(client) => {
-                    self.connected(*client);
+                    self.connected_again(*client);
                     tracing::info!("a master serves the disk again; what was lost is lost until it is written anew");
                 }
             }
@@ -332,11 +365,24 @@ impl DiskServer {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        let worked = !ended.is_empty();
+        let mut worked = !ended.is_empty();
         for end in ended.drain(..) {
             self.engine.ended(end);
         }
         self.ended = ended;
+        if let Some(store) = &mut self.engine.store {
+            match store.hear() {
+                Ok(heard) => worked |= heard,
+                // Without its map the disk cannot go on in its area: what is under way ends, and all begins anew.
+                Err(error) => {
+                    tracing::error!("the connection for the map of the disk is gone: {error}");
+                    if let Some(client) = self.engine.master.client_mut() {
+                        client.give_up();
+                    }
+                    worked = true;
+                }
+            }
+        }
         if let Err(error) = result {
             let extents = self.engine.master_gone();
             tracing::error!(

@@ -7,6 +7,7 @@ use crate::listen::ListenAddress;
 use common::exit::Failure;
 use common::faults::Faults;
 use common::sockets;
+use common::units::Size;
 use std::path::PathBuf;
 
 /// Sizes are multiples of this many bytes.
@@ -14,6 +15,12 @@ const BLOCK: u64 = 4096;
 
 /// The largest disk: 64 TiB.
 const LARGEST: u64 = 64 << 40;
+
+/// The largest disk in an area: 4 TiB.
+const LARGEST_KEPT: u64 = 4 << 40;
+
+/// The longest name of its area: `.map` stands behind it in the name of another one.
+const AREA: usize = 28;
 
 /// The least bytes of buffers, and the most that a channel can have.
 const BUFFERS: std::ops::RangeInclusive<u64> = 2 << 20..=16 << 30;
@@ -31,6 +38,8 @@ pub struct DiskSettings {
     pub listen_group: Option<String>,
     /// The socket of the master.
     pub socket: PathBuf,
+    /// The area in which it outlives its process, if it does.
+    pub area: Option<String>,
     /// Bytes of buffers.
     pub buffers: u64,
     /// The most connections at once.
@@ -67,6 +76,18 @@ impl DiskSettings {
         if !BUFFERS.contains(&args.buffers.0) || !args.buffers.0.is_multiple_of(BLOCK) {
             faults.add(wrong("buffers", format!("{}: choose a multiple of 4K from 2M to 16G", args.buffers)));
         }
+        if let Some(area) = &args.area {
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            let is_name =
+                (1..=AREA).contains(&area.len()) && area.bytes().all(is_word) && !area.starts_with(['.', '-']);
+            if !is_name {
+                let text = "choose 1 to 28 letters, digits, dots, dashes and underscores, no dot or dash first";
+                faults.add(wrong("area", format!("{area}: {text}")));
+            }
+            if let Some(size) = size.filter(|size| *size > LARGEST_KEPT) {
+                faults.add(wrong("size", format!("{}: a disk in an area has at most 4T", Size(size))));
+            }
+        }
         if args.connections == 0 {
             faults.add(wrong("connections", "0: nobody could use the disk: allow at least 1".to_owned()));
         }
@@ -78,6 +99,7 @@ impl DiskSettings {
             listen,
             listen_group: args.listen_group,
             socket,
+            area: args.area,
             buffers: args.buffers.0,
             connections: args.connections,
         }))

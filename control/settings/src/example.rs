@@ -22,6 +22,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("size", "8G"),
     ("listen", "unix:/run/gvm-dp/disk.nbd"),
     ("listen-group", "kvm"),
+    ("area", "disk-1"),
     ("connect-key-file", "/etc/gvm-dp/connect.key"),
     ("cluster-key-file", "/etc/gvm-dp/cluster.key"),
     ("traffic", "master=1,payload=64,rate=1000"),

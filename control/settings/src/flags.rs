@@ -267,6 +267,10 @@ pub struct DiskArgs {
     /// The socket of the master [default: master.pages beside the control sockets]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Area of the master in which the disk outlives this process: another process with this name and this --size goes
+    /// on with it. Its map is in the area NAME.map [default: none, so that the disk ends with its process]
+    #[arg(long, value_name = "NAME")]
+    pub area: Option<String>,
     /// Memory for bytes on their way, which is shared with the master. Requests wait when it is used up
     #[arg(long, default_value = "64M", value_name = "SIZE")]
     pub buffers: Size,

@@ -47,6 +47,20 @@ impl Bits {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
+    /// Its words, the first blocks first.
+    pub(crate) const fn words(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+
+    pub(crate) const fn from_words(words: [u64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// Whether a block is in both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(word, other)| word & other != 0)
+    }
+
     /// Where the run of equal bits ends that begins at `at`, at most at `most`.
     pub(crate) fn run(&self, at: u32, most: u32) -> u32 {
         let is_set = self.get(at);

@@ -13,16 +13,20 @@
 //! an absent block writes the whole block, with zeros around the part (a *fill*). While a fill is under way, no other
 //! write to its block is, because it would be overwritten with zeros.
 //!
+//! A map is kept in extents of its own by [`MapKeeper`], if the disk is to outlive its process.
+//!
 //! [`BlockMap`] decides, and does no I/O: its caller reads, writes, allocates and frees, and says how that ended.
 #![forbid(unsafe_code)]
 
 mod bits;
 pub mod counters;
+mod keep;
 mod map;
 mod moving;
 mod slot;
 
 pub use counters::{DiskCounters, DiskHistograms, DiskStats};
+pub use keep::{KeepEvent, KeepWrite, KeptSlot, MapKeeper, MapReader, NoMap, RestoredMap};
 pub use map::{BlockMap, Stretch, StretchKind};
 pub use moving::CopyStep;
 pub use slot::{Ending, MapEvent, MapRefusal, Placed, Want, WriteEnd, WriteKind, WriteStart};

@@ -38,6 +38,8 @@ pub enum MapRefusal {
     NoSpace,
     /// Nobody can be asked for an extent.
     NoServer,
+    /// The map cannot be kept: a slave does not answer.
+    NoAnswer,
 }
 
 /// What becomes of a write.
@@ -150,6 +152,8 @@ pub(crate) struct Slot {
     pub(crate) lost: Bits,
     /// It keeps its extent without blocks.
     pub(crate) is_reserved: bool,
+    /// What is kept of it is not what it is.
+    pub(crate) is_changed: bool,
     /// An extent was asked for.
     pub(crate) is_wanted: bool,
     /// Its blocks are being moved to another extent: writes wait.
@@ -204,7 +208,7 @@ impl Slot {
             return Verdict::Wait { wants: false };
         }
         if write.kind == WriteKind::Reserve {
-            self.is_reserved = true;
+            self.is_changed |= !std::mem::replace(&mut self.is_reserved, true);
             return start(WriteStart::Done);
         }
         let [mut fills_first, mut fills_last] = parts.map(|(is_part, block)| is_part && !self.present.get(block));
@@ -233,9 +237,10 @@ impl Slot {
         match ending {
             Ending::Failed => Some(WriteEnd::Failed),
             Ending::Done if is_there => {
-                let whole = flight.whole();
+                let (whole, before) = (flight.whole(), (self.present, self.lost));
                 self.present.set(whole.clone());
                 self.lost.clear(whole);
+                self.is_changed |= before != (self.present, self.lost);
                 Some(WriteEnd::Done)
             }
             _ if flight.of.repeats == REPEATS => Some(WriteEnd::Failed),

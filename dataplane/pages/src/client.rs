@@ -517,11 +517,17 @@ impl Client {
         }
     }
 
-    /// Gives up the connection because of a fault, which is the next error; returns the error that callers see now.
-    pub(crate) fn fail(&mut self, fault: PagesError) -> PagesError {
+    /// Gives up the connection: it is as if the server were gone. Requests under way end with SERVER_GONE at the next
+    /// [`poll`](Self::poll).
+    pub fn give_up(&mut self) {
         self.is_gone = true;
         // The server hears that it is over.
         let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+
+    /// Gives up the connection because of a fault, which is the next error; returns the error that callers see now.
+    pub(crate) fn fail(&mut self, fault: PagesError) -> PagesError {
+        self.give_up();
         self.fault.get_or_insert(fault);
         PagesError::ServerGone
     }

@@ -3,11 +3,13 @@
 mod read;
 mod zeros;
 
-use crate::master::{MasterLink, ending};
+use crate::ending::ending;
+use crate::master::MasterLink;
 use crate::output::Part;
 use crate::pool::{BufferPool, MOST, Pooled};
 use crate::request::{Piece, PieceKind, ReplyTo, Request, Trouble};
 use crate::slab::Slab;
+use crate::store::MapStore;
 use blockmap::{BlockMap, DiskStats, EXTENT, Ending, Stretch, WriteEnd, WriteKind, WriteStart};
 use frame::Time;
 use nbd::reply;
@@ -47,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) map: BlockMap,
     pub(crate) pool: BufferPool,
     pub(crate) master: MasterLink,
+    /// Keeps the map, if the disk outlives its process.
+    pub(crate) store: Option<MapStore>,
     pub(crate) stats: DiskStats,
     pub(crate) deliveries: VecDeque<Delivery>,
     requests: Slab<Request>,
@@ -60,11 +64,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(size: u64, master: MasterLink, stats: DiskStats) -> Self {
+    pub(crate) fn new(map: BlockMap, master: MasterLink, store: Option<MapStore>, stats: DiskStats) -> Self {
         let mut this = Self {
-            map: BlockMap::new(size, stats.counters.clone()),
+            map,
             pool: BufferPool::default(),
             master,
+            store,
             stats,
             deliveries: VecDeque::new(),
             requests: Slab::default(),
@@ -96,12 +101,14 @@ impl Engine {
 
     /// Whether requests to extents are under way or about to be.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.batch.is_empty() || self.master.client().is_some_and(|client| client.under_way() > 0)
+        let is_keeping = self.store.as_ref().is_some_and(MapStore::is_busy);
+        is_keeping || !self.batch.is_empty() || self.master.client().is_some_and(|client| client.under_way() > 0)
     }
 
     /// When [`Engine::step`] has something to do at the latest.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.move_again
+        let store = self.store.as_ref().and_then(MapStore::deadline);
+        self.move_again.into_iter().chain(store).min()
     }
 
     /// A request that was checked begins. Those without bytes from the client go on with [`Engine::go_on`].
@@ -149,6 +156,7 @@ impl Engine {
             NbdOperation::WriteZeroes { no_hole, fast } => self.write_zeros(id, from, no_hole, fast),
             NbdOperation::Trim => {
                 Self::slots(offset, end, |at, len| self.map.clear(at, len, false));
+                self.keep_slots(id, offset, end);
                 (end, Progress::Begun)
             }
             NbdOperation::BlockStatus { one } => {
@@ -232,7 +240,46 @@ impl Engine {
         }
     }
 
+    /// A write has ended. If the map is kept, and this write changed it, its client hears of it when that is kept.
     fn write_over(&mut self, id: u64, trouble: Option<Trouble>) {
+        let Some(slot) = self.pieces.get_mut(id).map(|piece| BlockMap::slot_of(piece.at)) else { return };
+        if trouble.is_none() && self.is_to_be_kept(slot, id) {
+            return;
+        }
+        self.write_answered(id, trouble);
+    }
+
+    /// Whether a change of a slot is not kept yet. Then an event of the store with this number follows.
+    fn is_to_be_kept(&mut self, slot: u32, id: u64) -> bool {
+        let Some(store) = &mut self.store else { return false };
+        store.note(&mut self.map);
+        store.waits(slot, id)
+    }
+
+    /// A request changed slots by itself: it has ended only when that is kept.
+    pub(super) fn keep_slots(&mut self, id: u64, from: u64, end: u64) {
+        match &mut self.store {
+            None => return,
+            Some(store) if store.is_on() => (),
+            // The area may be there still, and would bring back what was cleared.
+            Some(_) => return self.fail(id, Trouble::NO_MASTER),
+        }
+        let mut at = from;
+        while at < end {
+            let piece = Piece { request: id, kind: PieceKind::Keep, at, len: 0, buffer: None, repeats: 0 };
+            let number = self.pieces.insert(piece);
+            if self.is_to_be_kept(BlockMap::slot_of(at), number) {
+                if let Some(request) = self.requests.get_mut(id) {
+                    request.left += 1;
+                }
+            } else {
+                self.pieces.remove(number);
+            }
+            at = (at / u64::from(EXTENT) + 1) * u64::from(EXTENT);
+        }
+    }
+
+    fn write_answered(&mut self, id: u64, trouble: Option<Trouble>) {
         let Some(piece) = self.pieces.remove(id) else { return };
         if let Some(buffer) = piece.buffer {
             self.pool.give(buffer);
@@ -335,6 +382,8 @@ impl Engine {
                 self.pieces.remove(end.tag);
                 self.copied(Ending::Done, ending, step, pooled);
             }
+            // It has no request to an extent.
+            PieceKind::Keep => self.pool.give(pooled),
         }
     }
 
@@ -363,7 +412,8 @@ impl Engine {
     pub(crate) fn step(&mut self) -> bool {
         let mut is_moving = false;
         loop {
-            self.master.manage(&mut self.map, self.now);
+            is_moving |= self.keep();
+            self.master.manage(&mut self.map, self.store.as_mut(), self.now);
             if self.move_again.is_some_and(|at| at <= self.now) {
                 self.move_again = None;
                 self.map.begin_move();
@@ -398,6 +448,20 @@ impl Engine {
         is_moving
     }
 
+    /// Lets the store go on, and answers what waited for it.
+    fn keep(&mut self) -> bool {
+        let Some(store) = &mut self.store else {
+            self.map.take_changed();
+            return false;
+        };
+        let mut worked = store.step(&mut self.map, self.now);
+        while let Some(event) = self.store.as_mut().and_then(MapStore::next_event) {
+            worked = true;
+            self.write_answered(event.id, event.refusal.map(Trouble::of));
+        }
+        worked
+    }
+
     /// What was not posted ends as what was posted to a master that is gone.
     fn give_up_batch(&mut self) {
         for work in std::mem::take(&mut self.batch) {
@@ -414,6 +478,9 @@ impl Engine {
         self.move_again = None;
         self.pool.renew();
         self.master.lost(&mut self.map);
+        if let Some(store) = &mut self.store {
+            store.master_gone();
+        }
         lost
     }
 }
@@ -434,6 +501,7 @@ fn again(piece: &Piece, id: u64, pooled: Pooled) -> Option<Work> {
         PieceKind::CopyRead(step) => {
             Work::read(extent(step.from), step.offset, buffer).with_part(0, step.len).in_lane(Lane::Bulk)
         }
+        PieceKind::Keep => return None,
         PieceKind::CopyWrite(step) => {
             Work::write(extent(step.to), step.offset, buffer).with_part(0, step.len).in_lane(Lane::Bulk)
         }

@@ -27,6 +27,7 @@ impl Engine {
                 let keeps = no_hole && self.map.is_reserved(at);
                 self.map.clear(at, len, keeps);
             });
+            self.keep_slots(id, offset, end);
         }
         if !no_hole {
             return (end, Progress::Begun);

@@ -139,6 +139,14 @@ impl NbdClient {
         }
     }
 
+    /// Waits for the answer to a request; `None` if the connection ends before it comes.
+    pub(crate) fn try_wait(&mut self, cookie: u64) -> Option<Answer> {
+        while !self.done.contains_key(&cookie) {
+            self.receive().ok()?;
+        }
+        self.done.remove(&cookie)
+    }
+
     /// Receives one reply, or one chunk.
     pub(crate) fn receive(&mut self) -> io::Result<()> {
         let stream = &mut self.stream;

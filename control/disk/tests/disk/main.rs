@@ -1,5 +1,6 @@
 //! A disk over a local server of pages: clients of all kinds.
 
+mod area;
 mod beside;
 mod client;
 mod hostile;

@@ -1,16 +1,16 @@
 //! A disk on a thread of its own, over a server of pages in this process.
 
 use blockmap::{DiskCounters, DiskStats};
-use disk::{DiskCommand, DiskLoop, DiskOptions, DiskServer, DiskSocket};
+use disk::{DiskAreaError, DiskChannels, DiskCommand, DiskConnector, DiskLoop, DiskOptions, DiskServer, DiskSocket};
 use lcore::mailbox::{self, Sender};
 use lcore::thread::{End, LcoreHandle, ThreadConfig, start};
 use lcore::{Clock, RxMode};
 use nbd::Export;
 use pages::local::{LocalOptions, LocalServer};
-use pages::{Client, ClientOptions};
+use pages::{ClientOptions, PagesError, RefusedFor};
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -67,11 +67,13 @@ pub(crate) struct Wants {
     /// Bytes of buffers.
     pub(crate) buffers: u64,
     pub(crate) connections: usize,
+    /// The area in which it outlives its process.
+    pub(crate) area: Option<String>,
 }
 
 impl Default for Wants {
     fn default() -> Self {
-        Self { size: 64 << 20, extents: 64, buffers: 4 << 20, connections: 16 }
+        Self { size: 64 << 20, extents: 64, buffers: 4 << 20, connections: 16, area: None }
     }
 }
 
@@ -86,8 +88,22 @@ pub(crate) struct Running {
     wants: Wants,
 }
 
-fn client_options(wants: &Wants) -> ClientOptions {
-    ClientOptions { requests: 256, buffers: wants.buffers, patience: LONG, ..ClientOptions::default() }
+fn connector(wants: &Wants) -> DiskConnector {
+    let options = ClientOptions { requests: 256, buffers: wants.buffers, patience: LONG, ..ClientOptions::default() };
+    DiskConnector { options, area: wants.area.clone() }
+}
+
+/// Connects; an area may have another connection still, which ends.
+fn connect(path: &Path, wants: &Wants) -> DiskChannels {
+    let mut found = None;
+    until("the area is free", || {
+        found = match connector(wants).connect(path) {
+            Err(PagesError::Refused { reason: RefusedFor::AREA_IN_USE, .. }) => None,
+            other => Some(other.unwrap()),
+        };
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 impl Running {
@@ -95,7 +111,16 @@ impl Running {
         let folder = Folder::new();
         let options = LocalOptions { extents: wants.extents, ..LocalOptions::default() };
         let pages = LocalServer::start(folder.0.join("pages"), options).unwrap();
-        let client = Client::connect(folder.0.join("pages"), &client_options(&wants)).unwrap();
+        Self::start(folder, Some(pages), wants).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A disk over a server of pages that runs already.
+    pub(crate) fn start(folder: Folder, pages: Option<LocalServer>, wants: Wants) -> Result<Self, DiskAreaError> {
+        let mut channels = connect(&folder.0.join("pages"), &wants);
+        let kept = match &wants.area {
+            Some(area) => disk::area::restore(&mut channels, area, wants.size)?,
+            None => None,
+        };
         let socket = DiskSocket::unix(&folder.0.join("disk"), None).unwrap();
         let (commands, mailbox) = mailbox::mailbox(16).unwrap();
         let export = Export {
@@ -110,10 +135,19 @@ impl Running {
         let options = DiskOptions { export, connections: wants.connections };
         let (wants_master, stats) = (Arc::new(AtomicBool::new(false)), DiskStats::default());
         let (wanted, shown) = (Arc::clone(&wants_master), stats.clone());
-        let build = move || DiskServer::new(options, socket, client, mailbox, wanted, shown).map(DiskLoop::new);
+        let build =
+            move || DiskServer::new(options, socket, (channels, kept), mailbox, wanted, shown).map(DiskLoop::new);
         let config = ThreadConfig { index: 0, core: None, mode: RxMode::Adaptive, clock: Clock::start() };
         let handle = start(config, build, || ()).unwrap().wait().unwrap();
-        Self { folder, pages: Some(pages), wants_master, handle: Some(handle), commands, stats, wants }
+        Ok(Self { folder, pages, wants_master, handle: Some(handle), commands, stats, wants })
+    }
+
+    /// Ends as a process that is killed: what is under way is not waited for. Returns what is there still.
+    pub(crate) fn kill(mut self) -> (Folder, Option<LocalServer>, Wants) {
+        let handle = self.handle.take().unwrap();
+        handle.stop();
+        handle.join();
+        (self.folder, self.pages, self.wants)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -140,9 +174,9 @@ impl Running {
         let path = self.folder.0.join("pages");
         let options = LocalOptions { extents: self.wants.extents, ..LocalOptions::default() };
         self.pages = Some(LocalServer::start(&path, options).unwrap());
-        let client = Client::connect(&path, &client_options(&self.wants)).unwrap();
+        let channels = connect(&path, &self.wants);
         self.wants_master.store(false, Ordering::Release);
-        assert!(self.commands.try_send(DiskCommand::Connected(Box::new(client))).is_ok());
+        assert!(self.commands.try_send(DiskCommand::Connected(Box::new(channels))).is_ok());
     }
 
     /// Drains, and returns how the loop ended.

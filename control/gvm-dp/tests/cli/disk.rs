@@ -112,6 +112,60 @@ fn two_slaves_start_again_and_so_does_the_master_and_no_byte_is_wrong() {
 }
 
 #[test]
+fn a_disk_in_an_area_outlives_a_process_that_is_killed_in_the_middle_of_writes() {
+    let place = Place::new();
+    let (_gateway, _slaves, _master) = cluster(&place);
+    let path = place.directory.join("disk.nbd").display().to_string();
+    let listen = format!("unix:{path}");
+    let arguments = ["disk", "--size", "64M", "--buffers", "8M", "--listen", &listen, "--area", "d"];
+    let mut known: Vec<u8> = vec![0; 16];
+    for round in 0..4u8 {
+        let disk = place.start(&arguments);
+        disk.says(&["a disk of 64M at unix:", if round == 0 { "new in area d" } else { "found in area d" }]);
+        let mut nbd = client(&path);
+        for (slot, turn) in (0..).zip(&known).filter(|(_, turn)| **turn > 0) {
+            assert!(nbd.read(slot * EXTENT, 64 << 10).unwrap() == bytes(*turn, slot), "round {round}, slot {slot}");
+        }
+        // Half of the slots were written before; the others are written now for the first time.
+        let slots: Vec<u64> = (0..8).map(|at| (at * 3 + u64::from(round) * 5) % 16).collect();
+        let sent: Vec<(u64, u64)> = slots
+            .iter()
+            .map(|slot| (*slot, nbd.send(WRITE, 0, slot * EXTENT, 64 << 10, &bytes(round + 1, *slot))))
+            .collect();
+        assert_eq!(nbd.wait(sent[usize::from(round)].1).error, 0);
+        disk.signal(Signal::KILL);
+        assert_eq!(disk.wait(), None);
+        let disk = place.start(&arguments);
+        disk.says(&["found in area d"]);
+        let mut after = client(&path);
+        for (at, (slot, cookie)) in sent.iter().enumerate() {
+            let is_sure = at == usize::from(round) || nbd.try_wait(*cookie).is_some_and(|answer| answer.error == 0);
+            let now = after.read(slot * EXTENT, 64 << 10).unwrap();
+            let old = known[*slot as usize];
+            if is_sure {
+                assert!(now == bytes(round + 1, *slot), "round {round}, slot {slot}");
+            } else {
+                // Each block is old or new.
+                let (new, old) = (bytes(round + 1, *slot), if old > 0 { bytes(old, *slot) } else { vec![0; 64 << 10] });
+                let fits = |((now, new), old): ((&[u8], &[u8]), &[u8])| now == new || now == old;
+                assert!(now.chunks(4096).zip(new.chunks(4096)).zip(old.chunks(4096)).all(fits), "slot {slot}");
+                assert_eq!(after.write(slot * EXTENT, &bytes(round + 1, *slot)), 0);
+            }
+            known[*slot as usize] = round + 1;
+        }
+        let shown = place.stats("disk");
+        assert_eq!((&shown["disk"]["area"], &shown["disk"]["lost_bytes"]), (&"d".into(), &0.into()), "{shown}");
+        assert_eq!(place.ask(&["drain", "--name", "disk"]), "disk: drained\n");
+        assert_eq!(disk.wait(), Some(0));
+    }
+    let complaint = place.refused(2, &["disk", "--size", "32M", "--listen", &listen, "--area", "d"]);
+    assert!(complaint.contains("area d has a disk of 64M, not of 32M"), "{complaint}");
+    let complaint = place.refused(2, &["disk", "--size", "5T", "--listen", &listen, "--area=-d"]);
+    assert!(complaint.contains("--area -d: choose") && complaint.contains("at most 4T"), "{complaint}");
+    assert!(place.ask(&["page", "list"]).contains("d.map"));
+}
+
+#[test]
 fn what_a_disk_needs_is_said() {
     let place = Place::new();
     let complaint = place.refused(2, &["disk", "--size", "5000", "--buffers", "1M", "--connections", "0"]);

@@ -9,12 +9,12 @@ use crate::supervise::{self, DiskControl, Parts, RoleControl, ShownDisk};
 use blockmap::DiskStats;
 use common::exit::Failure;
 use common::units::Size;
-use disk::{DiskLoop, DiskOptions, DiskServer, DiskSocket};
+use disk::{DiskAreaError, DiskConnector, DiskLoop, DiskOptions, DiskServer, DiskSocket};
 use host::privilege::{Confinement, Needs, Places, Thread};
 use lcore::mailbox;
 use lcore::thread::{ThreadConfig, start};
 use nbd::Export;
-use pages::{Client, ClientOptions};
+use pages::ClientOptions;
 use rustix::thread::CapabilitySet;
 use serve::board::{Board, LcoreBoard, RoleCounters};
 use settings::RunningSettings;
@@ -68,11 +68,16 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
         patience: PATIENCE,
         ..ClientOptions::default()
     };
-    let client = Client::connect(master, &options).map_err(|error| {
-        let text = error.to_string();
-        if error.has_no_server() { Failure::Client(text) } else { Failure::Pages(text) }
-    })?;
-    let buffers = client.buffers();
+    let connector = DiskConnector { options, area: config.area.clone() };
+    let mut channels = connector.connect(master).map_err(DiskAreaError::from)?;
+    let kept = match &config.area {
+        Some(area) => disk::area::restore(&mut channels, area, *size)?,
+        None => None,
+    };
+    let buffers = channels.data.buffers();
+    let found = kept.as_ref().zip(config.area.as_ref()).map(|(kept, area)| {
+        if kept.is_new { format!(", new in area {area}") } else { format!(", found in area {area}") }
+    });
     let export = Export {
         name: common.name.clone(),
         description: format!("{} of slaves' memory", Size(*size)),
@@ -93,7 +98,7 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
     let (wanted, shown, confined) = (Arc::clone(&wants_master), stats.clone(), confinement.clone());
     let server = DiskOptions { export, connections: config.connections.into() };
     let build = move || {
-        let disk = DiskServer::new(server, socket, client, mailbox, wanted, shown)?;
+        let disk = DiskServer::new(server, socket, (channels, kept), mailbox, wanted, shown)?;
         confined.enter(Thread::Lcore, CapabilitySet::empty())?;
         Ok::<_, Failure>(DiskLoop::new(disk))
     };
@@ -106,16 +111,22 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
     };
     let running = start(config_of, build, ended_at)?.wait()?;
     tracing::info!(
-        "\"{}\": a disk of {} at {at}, memory of the master at {}, control socket {}",
+        "\"{}\": a disk of {} at {at}{}, memory of the master at {}, control socket {}",
         common.name,
         Size(*size),
+        found.unwrap_or_default(),
         master.display(),
         start_of.socket.path().display()
     );
     let lcore = LcoreBoard::new(running.view().clone(), RoleCounters::Disk(stats.clone()));
     let mut board = Board::new("disk", common.name.clone(), common.scale, clock, vec![lcore]);
-    board.disk =
-        Some(Arc::new(ShownDisk { size: *size, listen: at.clone(), master: master.clone(), stats: stats.clone() }));
+    board.disk = Some(Arc::new(ShownDisk {
+        size: *size,
+        listen: at.clone(),
+        master: master.clone(),
+        area: config.area.clone(),
+        stats: stats.clone(),
+    }));
     for (name, value) in [
         ("rx_mode", common.rx_mode.to_string()),
         ("size", Size(*size).to_string()),
@@ -125,7 +136,7 @@ pub fn run(config: DiskSettings, settings: RunningSettings) -> Result<(), Failur
     ] {
         board.settings.insert(name, value);
     }
-    let control = DiskControl::new(commands, wants_master, (master.clone(), options), &confinement, stats, file)?;
+    let control = DiskControl::new(commands, wants_master, (master.clone(), connector), &confinement, stats, file)?;
     supervise::run(Parts {
         role: RoleControl::Disk(Box::new(control)),
         lcores: vec![running],

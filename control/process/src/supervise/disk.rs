@@ -3,11 +3,10 @@
 use api::disk::ServedDisk;
 use blockmap::DiskStats;
 use common::exit::Failure;
-use disk::DiskCommand;
+use disk::{DiskCommand, DiskConnector};
 use host::privilege::{Confinement, Thread};
 use host::unix_socket::SocketFile;
 use lcore::mailbox::Sender;
-use pages::{Client, ClientOptions};
 use rustix::thread::CapabilitySet;
 use serve::board::DiskView;
 use std::path::PathBuf;
@@ -24,6 +23,8 @@ pub struct ShownDisk {
     pub listen: String,
     /// The socket of the master.
     pub master: PathBuf,
+    /// Its area, if it has one.
+    pub area: Option<String>,
     /// Its counters.
     pub stats: DiskStats,
 }
@@ -37,6 +38,7 @@ impl DiskView for ShownDisk {
             listen: self.listen.clone(),
             connections: counters.connections.get(),
             master: self.master.display().to_string(),
+            area: self.area.clone(),
             master_connected: counters.master_connected.get() == 1,
             extent_bytes: blockmap::EXTENT.into(),
             extents: counters.extents_held.get(),
@@ -69,7 +71,7 @@ impl DiskControl {
     pub fn new(
         commands: Sender<DiskCommand>,
         wants_master: Arc<AtomicBool>,
-        how: (PathBuf, ClientOptions),
+        how: (PathBuf, DiskConnector),
         confinement: &Confinement,
         stats: DiskStats,
         file: Option<SocketFile>,
@@ -122,13 +124,13 @@ impl Drop for DiskControl {
 }
 
 /// Connects, and tries again until there is a connection.
-fn connect((path, options): &(PathBuf, ClientOptions), mailbox: &Sender<DiskCommand>, is_over: &AtomicBool) {
+fn connect((path, connector): &(PathBuf, DiskConnector), mailbox: &Sender<DiskCommand>, is_over: &AtomicBool) {
     let mut is_said = false;
     while !is_over.load(Ordering::Acquire) {
-        match Client::connect(path, options) {
-            Ok(client) => {
+        match connector.connect(path) {
+            Ok(channels) => {
                 // A loop that has ended needs none.
-                let _ = mailbox.try_send(DiskCommand::Connected(Box::new(client)));
+                let _ = mailbox.try_send(DiskCommand::Connected(Box::new(channels)));
                 return;
             }
             Err(error) if !std::mem::replace(&mut is_said, true) => {

@@ -3,6 +3,7 @@
 mod relocate;
 
 use crate::counters::DiskCounters;
+use crate::keep::KeptSlot;
 use crate::moving::Relocation;
 use crate::slot::{Ending, MapEvent, MapRefusal, Slot, Verdict, Waiting, Want, WriteEnd, WriteKind, WriteStart};
 use crate::{BLOCK, EXTENT};
@@ -45,7 +46,10 @@ pub struct BlockMap {
     pub(crate) slots: Vec<Option<Box<Slot>>>,
     pub(crate) by_extent: HashMap<u64, u32>,
     pub(crate) wanted: VecDeque<Want>,
-    pub(crate) freed: Vec<u64>,
+    /// Extents that are not needed any more, with the slots that gave them up.
+    pub(crate) freed: Vec<(u32, u64)>,
+    /// Slots whose kept part has changed.
+    changed: Vec<u32>,
     events: VecDeque<MapEvent>,
     pub(crate) relocation: Relocation,
     pub(crate) counters: Arc<DiskCounters>,
@@ -61,6 +65,7 @@ impl BlockMap {
             by_extent: HashMap::new(),
             wanted: VecDeque::new(),
             freed: Vec::new(),
+            changed: Vec::new(),
             events: VecDeque::new(),
             relocation: Relocation::default(),
             counters,
@@ -133,7 +138,7 @@ impl BlockMap {
             *reads -= 1;
             if *reads == 0 {
                 slot.old.swap_remove(place);
-                self.freed.push(extent);
+                self.freed.push((index, extent));
             }
         }
         self.settle(index);
@@ -154,6 +159,7 @@ impl BlockMap {
         match verdict {
             Verdict::Start(start) => {
                 self.count_fill(start);
+                self.note_change(index);
                 start
             }
             Verdict::Wait { wants } => {
@@ -211,11 +217,13 @@ impl BlockMap {
         let before = self.weight(index);
         if let Some(slot) = self.slot_mut(index) {
             let blocks = Slot::whole_blocks(from, to);
+            let kept = (slot.present, slot.lost, slot.is_reserved);
             slot.present.clear(blocks.clone());
             slot.lost.clear(blocks);
             if !keeps && from == 0 && (to == EXTENT || is_end) {
                 slot.is_reserved = false;
             }
+            slot.is_changed |= kept != (slot.present, slot.lost, slot.is_reserved);
         }
         self.reweigh(index, before);
         self.settle(index);
@@ -247,7 +255,7 @@ impl BlockMap {
             Want::Move(index) => return self.move_to(index, extent),
         };
         let Some(slot) = self.slot_mut(index) else {
-            self.freed.extend(extent);
+            self.freed.extend(extent.map(|extent| (index, extent)));
             return;
         };
         slot.is_wanted = false;
@@ -276,7 +284,59 @@ impl BlockMap {
 
     /// Extents that are not needed any more: free them.
     pub fn take_freed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.freed).into_iter().map(|(_, extent)| extent).collect()
+    }
+
+    /// The same, with the slots that gave them up: for a map that is kept.
+    pub fn take_freed_of_slots(&mut self) -> Vec<(u32, u64)> {
         std::mem::take(&mut self.freed)
+    }
+
+    /// Slots that are not as they were kept, since the last call.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The slot of a byte of the disk.
+    pub fn slot_of(at: u64) -> u32 {
+        Self::place(at).0
+    }
+
+    /// What is to be kept of a slot, if there is anything.
+    pub(crate) fn kept(&self, index: u32) -> Option<KeptSlot> {
+        let Slot { extent, present, lost, is_reserved, .. } = self.slot(index)?;
+        Some(KeptSlot { extent: *extent, present: *present, lost: *lost, is_reserved: *is_reserved })
+    }
+
+    /// The slots with something in them.
+    pub(crate) fn used(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some()).map(|(index, _)| index as u32)
+    }
+
+    /// A slot is as it was kept. What is in an extent that is not there any more is lost.
+    pub(crate) fn restore(&mut self, index: u32, kept: &KeptSlot, is_there: bool) {
+        let before = self.weight(index);
+        let Some(place) = self.slots.get_mut(index as usize) else { return };
+        let slot = place.get_or_insert_default();
+        (slot.lost, slot.is_reserved) = (kept.lost, kept.is_reserved);
+        match kept.extent.filter(|_| is_there) {
+            Some(extent) => {
+                (slot.extent, slot.present) = (Some(extent), kept.present);
+                self.by_extent.insert(extent, index);
+                self.counters.extents_held.set(self.by_extent.len() as u64);
+            }
+            None => slot.lost.or(&kept.present),
+        }
+        self.reweigh(index, before);
+        self.settle(index);
+    }
+
+    fn note_change(&mut self, index: u32) {
+        if let Some(slot) = self.slot_mut(index)
+            && std::mem::take(&mut slot.is_changed)
+        {
+            self.changed.push(index);
+        }
     }
 
     /// Starts the writes that need not wait any more, in their order.
@@ -302,11 +362,12 @@ impl BlockMap {
 
     /// Gives up what is not needed any more.
     pub(crate) fn settle(&mut self, index: u32) {
+        self.note_change(index);
         let Some(slot) = self.slot_mut(index) else { return };
         if slot.is_empty()
             && let Some(extent) = slot.extent.take()
         {
-            self.freed.push(extent);
+            self.freed.push((index, extent));
             self.by_extent.remove(&extent);
             self.counters.extents_trimmed.add(1);
             self.counters.extents_held.set(self.by_extent.len() as u64);
@@ -330,7 +391,7 @@ impl BlockMap {
         slot.lost.or(&present);
         slot.reads = 0;
         self.by_extent.remove(&extent);
-        self.freed.push(extent);
+        self.freed.push((index, extent));
         self.counters.extents_lost.add(1);
         self.counters.extents_held.set(self.by_extent.len() as u64);
         self.reweigh(index, before);

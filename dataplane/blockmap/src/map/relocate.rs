@@ -51,7 +51,7 @@ impl BlockMap {
         match extent {
             Ok(extent) if is_current && !has_extent => {
                 // All its blocks were trimmed meanwhile.
-                self.freed.push(extent);
+                self.freed.push((index, extent));
                 self.relocation.current = None;
                 self.begin_move();
             }
@@ -62,7 +62,7 @@ impl BlockMap {
                 }
                 self.copy_may_go(index);
             }
-            Ok(extent) => self.freed.push(extent),
+            Ok(extent) => self.freed.push((index, extent)),
             Err(_) if is_current => {
                 // It is tried again at the next call of `begin_move`.
                 self.relocation.current = None;
@@ -130,13 +130,13 @@ impl BlockMap {
     fn end_move(&mut self, index: u32, target: u64) {
         self.relocation.current = None;
         let Some(slot) = self.slot_mut(index) else { return };
-        slot.is_moving = false;
+        (slot.is_moving, slot.is_changed) = (false, true);
         let reads = std::mem::take(&mut slot.reads);
         if let Some(old) = slot.extent.replace(target) {
             if reads > 0 {
                 slot.old.push((old, reads));
             } else {
-                self.freed.push(old);
+                self.freed.push((index, old));
             }
             self.by_extent.remove(&old);
         }
@@ -158,7 +158,7 @@ impl BlockMap {
             return;
         }
         self.relocation.current = None;
-        self.freed.push(target);
+        self.freed.push((index, target));
         if let Some(slot) = self.slot_mut(index) {
             slot.is_moving = false;
             let extent = slot.extent;
@@ -176,7 +176,7 @@ impl BlockMap {
             slot.is_moving = false;
         }
         if let Phase::Waits(target) | Phase::Copies(target, ..) = current.phase {
-            self.freed.push(target);
+            self.freed.push((current.slot, target));
         }
         self.begin_move();
     }

@@ -2,8 +2,13 @@
 //!
 //! A sector has 512 bytes; here it has one number. The model keeps all values that a sector has had, with the times
 //! from which and to which a READ may bring them. Fresh extents have rubbish, which no READ may bring.
+//!
+//! [`kept`] does the same with a map that is kept, and with processes that are killed.
+
+mod kept;
 
 use blockmap::*;
+use kept::Kept;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,6 +77,23 @@ enum Act {
     Copy {
         fails: u8,
     },
+    /// Ends a write of the map.
+    EndKeep {
+        which: usize,
+        ending: u8,
+    },
+    AllocateKeep {
+        refuse: bool,
+    },
+    /// An extent of the map is lost, or recalled.
+    ReplaceKeep {
+        which: usize,
+        lost: bool,
+    },
+    /// What could not be kept is tried again.
+    TryAgain,
+    /// The process is killed. The number says what becomes of what is under way.
+    Kill(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -98,6 +120,9 @@ enum Request {
 }
 
 struct World {
+    /// Slots from the one of the test to the other.
+    stride: u64,
+    kept: Option<Kept>,
     map: BlockMap,
     /// What the extents have, by sectors; `None` if lost, and not known to the map yet.
     extents: HashMap<u64, Option<Vec<u64>>>,
@@ -111,9 +136,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(stride: u64) -> Self {
         Self {
-            map: BlockMap::new(2 * E, Arc::default()),
+            stride,
+            kept: None,
+            map: BlockMap::new((stride + 1) * E, Arc::default()),
             extents: HashMap::new(),
             values: HashMap::new(),
             requests: HashMap::new(),
@@ -122,6 +149,11 @@ impl World {
             now: 1,
             losses: [false; 2],
         }
+    }
+
+    /// Which slot of the test has this byte.
+    fn which(&self, at: u64) -> usize {
+        (at / E / self.stride) as usize
     }
 
     fn fresh(&mut self) -> u64 {
@@ -169,14 +201,29 @@ impl World {
             WriteStart::Done => self.wrote(id, true),
             WriteStart::Refused(refusal) => {
                 let Some(Request::Write { at, .. }) = self.requests.get(&id) else { panic!("{id}") };
-                assert!(refusal != MapRefusal::Lost || self.losses[(at / E) as usize]);
+                assert!(refusal != MapRefusal::Lost || self.losses[self.which(*at)]);
                 self.wrote(id, false);
             }
         }
     }
 
-    /// A write has ended for its client.
+    /// A write has ended. Its client hears of it when its change is kept.
     fn wrote(&mut self, id: u64, done: bool) {
+        let Some(Request::Write { at, .. }) = self.requests.get(&id) else { panic!("{id}") };
+        let slot = BlockMap::slot_of(*at);
+        if !done || !self.is_to_be_kept(slot, id) {
+            self.answered(id, done);
+        }
+    }
+
+    fn is_to_be_kept(&mut self, slot: u32, id: u64) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        self.map.take_changed().into_iter().for_each(|slot| kept.keeper.note(slot));
+        kept.keeper.waits(slot, id)
+    }
+
+    /// A write has ended for its client.
+    fn answered(&mut self, id: u64, done: bool) {
         let Some(Request::Write { at, values, began, kind, .. }) = self.requests.remove(&id) else { panic!("{id}") };
         if done && kind != WriteKind::Reserve {
             for (sector, value) in (at / SECTOR..).zip(values) {
@@ -205,9 +252,7 @@ impl World {
         }
         let began = self.now;
         self.map.clear(sector * SECTOR, (count * SECTOR) as u32, false);
-        for whole in first..end {
-            self.commit(whole, 0, began);
-        }
+        self.cleared((first..end).collect(), began);
         if !writes {
             return;
         }
@@ -221,6 +266,18 @@ impl World {
         }
     }
 
+    /// Sectors that are zeros now, which is acknowledged when it is kept.
+    fn cleared(&mut self, sectors: Vec<u64>, began: u64) {
+        let id = self.fresh();
+        let Some(first) = sectors.first() else { return };
+        if self.is_to_be_kept(BlockMap::slot_of(first * SECTOR), id) {
+            let kept = self.kept.as_mut().unwrap();
+            kept.trims.insert(id, (sectors, began));
+        } else {
+            sectors.into_iter().for_each(|sector| self.commit(sector, 0, began));
+        }
+    }
+
     fn read(&mut self, sector: u64, count: u64) {
         let mut out = Vec::new();
         self.map.look(sector * SECTOR, (count * SECTOR) as u32, &mut out);
@@ -230,7 +287,7 @@ impl World {
                 StretchKind::Hole | StretchKind::Zeros => {
                     (sector..sector + count).for_each(|sector| self.check(sector, 0, now));
                 }
-                StretchKind::Lost => assert!(self.losses[(at / E) as usize]),
+                StretchKind::Lost => assert!(self.losses[self.which(at)]),
                 StretchKind::Data { extent, offset } => {
                     let id = self.fresh();
                     self.map.read_begins(at);
@@ -289,7 +346,7 @@ impl World {
                 } else {
                     Ending::Done
                 };
-                assert!(!lost || self.losses[(at / E) as usize], "the map freed an extent with a READ under way");
+                assert!(!lost || self.losses[self.which(at)], "the map freed an extent with a READ under way");
                 self.map.read_ended(at, extent, ending);
             }
             _ => panic!("{id} is not under way"),
@@ -330,22 +387,34 @@ impl World {
         while let Some(event) = self.map.next_event() {
             self.started(event.write, event.start);
         }
-        for extent in self.map.take_freed() {
+        let freed = match &mut self.kept {
+            Some(kept) => {
+                self.map.take_changed().into_iter().for_each(|slot| kept.keeper.note(slot));
+                for (slot, extent) in self.map.take_freed_of_slots() {
+                    kept.keeper.free_later(slot, extent);
+                }
+                kept.keeper.take_freed()
+            }
+            None => self.map.take_freed(),
+        };
+        for extent in freed {
             assert!(self.extents.remove(&extent).is_some(), "extent {extent} is freed twice");
         }
+        self.keep();
         self.now += 1;
     }
 
     fn act(&mut self, act: Act) {
-        let base = |slot: u64, from: u64| slot * (E / SECTOR) + from;
+        let stride = self.stride;
+        let base = |slot: u64, from: u64| slot * stride * (E / SECTOR) + from;
         match act {
             Act::Write { slot, from, count } => self.write(WriteKind::Data, base(slot, from), count),
             Act::Zeros { slot, from, count } => self.zeros(base(slot, from), count, true),
             Act::Trim { slot, all: true, .. } => {
                 let began = self.now;
                 (0..USED).for_each(|sector| self.begin(base(slot, sector), 0));
-                self.map.clear(slot * E, EXTENT, false);
-                (0..USED).for_each(|sector| self.commit(base(slot, sector), 0, began));
+                self.map.clear(slot * stride * E, EXTENT, false);
+                self.cleared((0..USED).map(|sector| base(slot, sector)).collect(), began);
             }
             Act::Trim { slot, from, count, .. } => self.zeros(base(slot, from), count, false),
             Act::Read { slot, from, count } => self.read(base(slot, from), count),
@@ -372,6 +441,11 @@ impl World {
                 }
             }
             Act::Copy { fails } => self.copy(fails),
+            Act::EndKeep { which, ending } => self.end_keep(which, ending),
+            Act::AllocateKeep { refuse } => self.allocate_keep(refuse),
+            Act::ReplaceKeep { which, lost } => self.replace_keep(which, lost),
+            Act::TryAgain => self.kept.iter_mut().for_each(|kept| kept.keeper.try_again()),
+            Act::Kill(_) => unreachable!("its caller does it"),
         }
         self.after();
     }
@@ -382,7 +456,15 @@ impl World {
             self.act(Act::Allocate { refuse: false });
             self.act(Act::Copy { fails: 1 });
             self.act(Act::End { which: 0, fails: false });
-            if self.requests.is_empty() && !self.map.wants() && self.wants.is_empty() && !self.map.moves() {
+            self.act(Act::TryAgain);
+            self.act(Act::AllocateKeep { refuse: false });
+            self.act(Act::EndKeep { which: 0, ending: 9 });
+            if self.requests.is_empty()
+                && !self.map.wants()
+                && self.wants.is_empty()
+                && !self.map.moves()
+                && !self.is_keeping()
+            {
                 break;
             }
         }
@@ -396,8 +478,13 @@ impl World {
         for slot in 0..2 {
             self.act(Act::Trim { slot, all: true, from: 0, count: 1 });
             let mut out = Vec::new();
-            self.map.look(slot * E, EXTENT, &mut out);
-            assert_eq!(out, [Stretch { at: slot * E, len: EXTENT, kind: StretchKind::Hole }]);
+            let at = slot * self.stride * E;
+            self.map.look(at, EXTENT, &mut out);
+            assert_eq!(out, [Stretch { at, len: EXTENT, kind: StretchKind::Hole }]);
+        }
+        while self.is_keeping() {
+            self.act(Act::AllocateKeep { refuse: false });
+            self.act(Act::EndKeep { which: 0, ending: 9 });
         }
         assert!(self.extents.is_empty(), "{:?} are not given back", self.extents.keys());
     }
@@ -408,7 +495,7 @@ proptest! {
 
     #[test]
     fn a_read_brings_what_was_written_or_fails(acts in proptest::collection::vec(act(), 1..160)) {
-        let mut world = World::new();
+        let mut world = World::new(1);
         acts.into_iter().for_each(|act| world.act(act));
         world.finish();
     }
