@@ -11,11 +11,10 @@
 
 use crate::mailbox::Announcer;
 use crossbeam_queue::ArrayQueue;
-use frame::counter::CounterSet;
-use frame::{BURST, Burst, Class, Datagram, Peer, Pool, PortId, Time, TxQueue};
-use port::{About, Port};
+use frame::{BURST, Burst, Class, Datagram, Peer, Pool, Time};
+use port::Port;
+use port::around::PortAround;
 use std::num::NonZeroU16;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// The most lcores that hand over to each other.
@@ -182,16 +181,17 @@ impl<P: Port> HandOver<P> {
     pub fn new(port: P, pool: &Pool, ends: Option<HandOverEnds>) -> Self {
         Self { port, pool: pool.clone(), ends }
     }
-
-    /// The port itself.
-    pub fn port(&self) -> &P {
-        &self.port
-    }
 }
 
-impl<P: Port> Port for HandOver<P> {
-    fn id(&self) -> PortId {
-        self.port.id()
+impl<P: Port> PortAround for HandOver<P> {
+    type Inner = P;
+
+    fn inner(&self) -> &P {
+        &self.port
+    }
+
+    fn inner_mut(&mut self) -> &mut P {
+        &mut self.port
     }
 
     #[inline]
@@ -209,57 +209,7 @@ impl<P: Port> Port for HandOver<P> {
         burst.len() - before
     }
 
-    #[inline]
-    fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
-        self.port.tx_burst(now, queue)
-    }
-
-    #[inline]
-    fn housekeep(&mut self, now: Time) {
-        self.port.housekeep(now);
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.port.poll_fd()
-    }
-
-    fn wants_writable(&self) -> bool {
-        self.port.wants_writable()
-    }
-
     fn has_received(&self) -> bool {
         self.port.has_received() || self.ends.as_ref().is_some_and(HandOverEnds::has_some)
-    }
-
-    fn asks_the_kernel(&self) -> bool {
-        self.port.asks_the_kernel()
-    }
-
-    fn frames_held(&self) -> usize {
-        self.port.frames_held()
-    }
-
-    fn mtu(&self) -> u16 {
-        self.port.mtu()
-    }
-
-    fn rx_lost(&self) -> u64 {
-        self.port.rx_lost()
-    }
-
-    fn own_end(&self) -> Option<Peer> {
-        self.port.own_end()
-    }
-
-    fn describe(&self) -> String {
-        self.port.describe()
-    }
-
-    fn about(&self) -> Arc<dyn About> {
-        self.port.about()
-    }
-
-    fn counters(&self) -> Arc<dyn CounterSet> {
-        self.port.counters()
     }
 }

@@ -7,6 +7,8 @@
 pub mod addresses;
 mod ahead;
 pub mod any;
+pub mod around;
+mod both;
 pub mod claims;
 pub mod dpdk;
 pub mod headers;

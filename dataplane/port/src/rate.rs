@@ -1,15 +1,17 @@
-//! A port that sends at most so many bits in a second: worn around any other port.
+//! A port that sends at most so many bits in a second: it is around any other port.
 //!
-//! What may not leave yet stays in the queue of the outbox, where it has its bound, and where roles see it: they stop
-//! receiving, or choose what to drop. If more waits than the rate sends in 2 ms, what leaves has the mark Congestion
-//! Experienced, so that senders that listen slow down. What is received has no limit.
+//! If several lcores share the port, each sends at most an even part of the rate. What may not leave yet stays in the
+//! queue of the outbox, where it has its bound, and where roles see it: they stop receiving, or choose what to drop. If
+//! more waits than the rate sends in 2 ms, what leaves has the mark Congestion Experienced, so that senders that listen
+//! slow down. What is received has no limit.
 
+use crate::around::PortAround;
+use crate::both::Both;
 use crate::{About, Port};
 use frame::counter::CounterSet;
 use frame::time::{MICROSECOND, MILLISECOND, SECOND};
-use frame::{BURST, Burst, Datagram, Peer, PortId, Time, TxQueue};
+use frame::{BURST, Datagram, Peer, Time, TxQueue};
 use std::fmt;
-use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -38,9 +40,19 @@ pub struct Rate(u64);
 pub struct RateError(String);
 
 impl Rate {
-    /// So many bits in a second; `None` below 64 Kbit/s and above 1 Tbit/s.
+    /// 64 Kbit/s.
+    pub const LEAST: Self = Self(64_000);
+    /// 1 Tbit/s.
+    pub const MOST: Self = Self(1_000_000_000_000);
+
+    /// So many bits in a second; `None` below [`Rate::LEAST`] and above [`Rate::MOST`].
     pub const fn new(bits: u64) -> Option<Self> {
-        if bits < 64_000 || bits > 1_000_000_000_000 { None } else { Some(Self(bits)) }
+        if bits < Self::LEAST.0 || bits > Self::MOST.0 { None } else { Some(Self(bits)) }
+    }
+
+    /// Bits in a second.
+    pub const fn bits(self) -> u64 {
+        self.0
     }
 
     /// The time that a datagram with so many bytes takes, its headers included.
@@ -78,10 +90,47 @@ impl fmt::Display for Rate {
     }
 }
 
+/// The rate of a port, and how many lcores share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    rate: Rate,
+    lcores: u16,
+    /// What each lcore may send.
+    part: Rate,
+}
+
+impl Limit {
+    /// A rate that `lcores` share evenly, each for itself; `None` if the part of one is no [`Rate`].
+    pub fn new(rate: Rate, lcores: u16) -> Option<Self> {
+        let lcores = lcores.max(1);
+        Some(Self { rate, lcores, part: Rate::new(rate.0 / u64::from(lcores))? })
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sends at most {}bit/s", self.rate)?;
+        if self.lcores > 1 {
+            write!(f, " on {} lcores together", self.lcores)?;
+        }
+        Ok(())
+    }
+}
+
+frame::counters! {
+    /// What a port with a rate (`rate=`) counts in addition to the counters of its kind.
+    pub struct RateCounters {
+        /// Datagrams that waited before they left, because the port had sent what its rate allows.
+        tx_rate_delayed,
+        /// Polls after which datagrams waited, because the port had sent what its rate allows.
+        tx_rate_held,
+    }
+}
+
 /// See the module's documentation.
 pub struct RatedPort<P> {
     inner: P,
-    rate: Rate,
+    limit: Limit,
     /// Until when the line would be busy with what was sent.
     busy_until: Time,
     /// More datagrams than this are too many.
@@ -89,18 +138,16 @@ pub struct RatedPort<P> {
     lent: Option<TxQueue>,
     /// Until then nothing leaves, though something waits.
     held_until: Option<Time>,
+    /// Of the datagrams that wait, how many the rate has held back. They are the first.
+    held: usize,
+    counters: Arc<RateCounters>,
 }
 
 impl<P: Port> RatedPort<P> {
-    /// A port that sends at most so many bits in a second.
-    pub fn new(inner: P, rate: Rate) -> Self {
-        let mark = rate.datagrams_in(MARK_TIME).max(LEAST_MARK);
-        Self { inner, rate, busy_until: 0, mark, lent: None, held_until: None }
-    }
-
-    /// The port inside.
-    pub fn inner_mut(&mut self) -> &mut P {
-        &mut self.inner
+    /// A port that sends its part of so many bits in a second.
+    pub fn new(inner: P, limit: Limit) -> Self {
+        let mark = limit.part.datagrams_in(MARK_TIME).max(LEAST_MARK);
+        Self { inner, limit, busy_until: 0, mark, lent: None, held_until: None, held: 0, counters: Arc::default() }
     }
 
     /// Sends some datagrams, at most those that the rate allows. Returns how many left the queue, and whether the port
@@ -109,7 +156,7 @@ impl<P: Port> RatedPort<P> {
         let mut ends = [0; BURST];
         let (mut number, mut end) = (0, self.busy_until.max(now));
         let is_crowded = queue.cargo() as u64 > self.mark;
-        let (rate, limit) = (self.rate, now + AHEAD);
+        let (rate, limit) = (self.limit.part, now + AHEAD);
         queue.lend_while(lent, is_crowded, |datagram: &Datagram| {
             if end > limit {
                 return false;
@@ -131,13 +178,15 @@ impl<P: Port> RatedPort<P> {
     }
 }
 
-impl<P: Port> Port for RatedPort<P> {
-    fn id(&self) -> PortId {
-        self.inner.id()
+impl<P: Port> PortAround for RatedPort<P> {
+    type Inner = P;
+
+    fn inner(&self) -> &P {
+        &self.inner
     }
 
-    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
-        self.inner.rx_burst(now, burst)
+    fn inner_mut(&mut self) -> &mut P {
+        &mut self.inner
     }
 
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
@@ -151,17 +200,18 @@ impl<P: Port> Port for RatedPort<P> {
             }
         };
         self.lent = Some(lent);
-        let is_held = has_room && queue.backlog() > 0;
-        self.held_until = is_held.then(|| self.busy_until.saturating_sub(AHEAD));
+        // Those that were held are in front.
+        let delayed = self.held.min(sent);
+        self.counters.tx_rate_delayed.add(delayed as u64);
+        if has_room && queue.backlog() > 0 {
+            self.held = queue.backlog();
+            self.held_until = Some(self.busy_until.saturating_sub(AHEAD));
+            self.counters.tx_rate_held.add(1);
+        } else {
+            self.held -= delayed;
+            self.held_until = None;
+        }
         sent
-    }
-
-    fn housekeep(&mut self, now: Time) {
-        self.inner.housekeep(now);
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.poll_fd()
     }
 
     fn wants_writable(&self) -> bool {
@@ -173,48 +223,29 @@ impl<P: Port> Port for RatedPort<P> {
         self.held_until.or(self.inner.deadline())
     }
 
-    fn has_received(&self) -> bool {
-        self.inner.has_received()
-    }
-
-    fn frames_held(&self) -> usize {
-        self.inner.frames_held()
-    }
-
-    fn mtu(&self) -> u16 {
-        self.inner.mtu()
-    }
-
-    fn rx_lost(&self) -> u64 {
-        self.inner.rx_lost()
-    }
-
-    fn own_end(&self) -> Option<Peer> {
-        self.inner.own_end()
-    }
-
     fn describe(&self) -> String {
-        format!("{}, sends at most {}bit/s", self.inner.describe(), self.rate)
+        format!("{}, {}", self.inner.describe(), self.limit)
     }
 
     fn about(&self) -> Arc<dyn About> {
-        Arc::new(RatedAbout { inner: self.inner.about(), rate: self.rate })
+        Arc::new(RatedAbout { inner: self.inner.about(), limit: self.limit })
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {
-        self.inner.counters()
+        let second = Arc::<RateCounters>::clone(&self.counters);
+        Arc::new(Both { first: self.inner.counters(), second })
     }
 }
 
 /// Facts about the port inside, and the rate.
 struct RatedAbout {
     inner: Arc<dyn About>,
-    rate: Rate,
+    limit: Limit,
 }
 
 impl About for RatedAbout {
     fn describe(&self) -> String {
-        format!("{}, sends at most {}bit/s", self.inner.describe(), self.rate)
+        format!("{}, {}", self.inner.describe(), self.limit)
     }
 
     fn mtu(&self) -> u16 {
@@ -232,10 +263,14 @@ impl About for RatedAbout {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    // Not all of `super`: `Port` and `PortAround` have methods of the same name.
+    use super::{AHEAD, HEADERS, Limit, Rate, RatedPort};
+    use crate::Port;
     use crate::headers::Local;
     use crate::memory::{MemoryConfig, MemoryPort};
-    use frame::{Class, Hugepages, Outbox, Pool, PoolConfig, Vlan};
+    use frame::counter::Kind;
+    use frame::time::{MILLISECOND, SECOND};
+    use frame::{Class, Datagram, Hugepages, Outbox, Peer, Pool, PoolConfig, PortId, Time, Vlan};
     use proptest::prelude::*;
 
     #[test]
@@ -270,7 +305,8 @@ mod tests {
             let pool = Pool::new(config).unwrap();
             let local = Local { mac: [2, 0, 0, 0, 0, 1], ip: [10, 0, 0, 1], udp_port: 7000 };
             let config = MemoryConfig { local, mtu: 1500, rx_ring: 16, tx_ring: ring };
-            let port = RatedPort::new(MemoryPort::new(PortId(0), config, pool.clone()), rate);
+            let limit = Limit::new(rate, 1).unwrap();
+            let port = RatedPort::new(MemoryPort::new(PortId(0), config, pool.clone()), limit);
             Self { out: Outbox::new(pool, 1), port, now: SECOND, left: Vec::new(), marked: 0, next: 0, expected: 0 }
         }
 
@@ -292,7 +328,7 @@ mod tests {
                 queue.rewind();
             }
             assert_eq!(self.out.pool().in_use() as usize, self.out.frames() + self.port.frames_held());
-            while let Some(frame) = self.port.inner_mut().collect() {
+            while let Some(frame) = self.port.inner.collect() {
                 let data = frame.data();
                 let headers = 14 + 20 + 8;
                 assert_eq!(u16::from_le_bytes([data[headers], data[headers + 1]]), self.expected, "in order");
@@ -361,5 +397,60 @@ mod tests {
         assert_eq!(world.port.deadline(), None);
         assert_eq!(world.port.describe(), "memory 10.0.0.1:7000 MTU 1500, sends at most 10Mbit/s");
         assert_eq!(world.port.about().describe(), world.port.describe());
+    }
+
+    fn counters(world: &World) -> (u64, u64) {
+        let (mut delayed, mut held) = (0, 0);
+        world.port.counters().visit(&mut |name, _, value| match name {
+            "tx_rate_delayed" => delayed = value,
+            "tx_rate_held" => held = value,
+            _ => {}
+        });
+        (delayed, held)
+    }
+
+    #[test]
+    fn each_datagram_that_waits_for_the_rate_counts_once() {
+        let mut world = World::new("10M".parse().unwrap(), 256);
+        // 1,066 bytes are 853 us at this rate. So one leaves at once, and each poll at the deadline sends one more.
+        (0..5).for_each(|_| world.queue(1000));
+        world.poll();
+        assert_eq!((world.left.len(), counters(&world)), (1, (0, 1)));
+        let mut polls = 1;
+        while let Some(at) = world.port.deadline() {
+            world.now = at;
+            world.poll();
+            polls += 1;
+        }
+        assert_eq!((polls, world.left.len(), counters(&world)), (5, 5, (4, 4)));
+        // What comes later and leaves at once did not wait.
+        world.now += SECOND;
+        world.queue(1000);
+        world.poll();
+        assert_eq!((world.left.len(), counters(&world)), (6, (4, 4)));
+        let set = world.port.counters();
+        assert_eq!((set.name(), set.kind("tx_rate_held")), ("MemoryCounters", Kind::Counter));
+    }
+
+    #[test]
+    fn a_full_ring_is_no_delay_by_the_rate() {
+        let mut world = World::new("1G".parse().unwrap(), 2);
+        (0..6).for_each(|_| world.queue(100));
+        for left in [2, 4, 6] {
+            world.poll();
+            assert_eq!((world.left.len(), counters(&world), world.port.deadline()), (left, (0, 0), None));
+        }
+    }
+
+    #[test]
+    fn lcores_share_a_rate() {
+        let rate: Rate = "1G".parse().unwrap();
+        let limit = Limit::new(rate, 4).unwrap();
+        assert_eq!(
+            (limit.part.to_string(), limit.to_string()),
+            ("250M".into(), "sends at most 1Gbit/s on 4 lcores together".into())
+        );
+        assert_eq!(Limit::new(rate, 0), Limit::new(rate, 1));
+        assert_eq!(Limit::new("100K".parse().unwrap(), 2), None, "less than 64K for each");
     }
 }

@@ -4,13 +4,11 @@
 //! because their destination is slow, and all others go on.
 
 use crate::place::Place;
-use frame::counter::CounterSet;
 use frame::outbox::SLOW_QUEUES;
-use frame::{Burst, Frame, Peer, PortId, Time, TxQueue};
+use frame::{Frame, Peer, Time, TxQueue};
 use port::Port;
+use port::around::PortAround;
 use port::memory::MemoryPort;
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 /// A destination behind a slow link.
 #[derive(Clone, Copy, Debug)]
@@ -101,13 +99,15 @@ impl SlowPort {
     }
 }
 
-impl Port for SlowPort {
-    fn id(&self) -> PortId {
-        self.inner.id()
+impl PortAround for SlowPort {
+    type Inner = MemoryPort;
+
+    fn inner(&self) -> &MemoryPort {
+        &self.inner
     }
 
-    fn rx_burst(&mut self, now: Time, burst: &mut Burst) -> usize {
-        self.inner.rx_burst(now, burst)
+    fn inner_mut(&mut self) -> &mut MemoryPort {
+        &mut self.inner
     }
 
     fn tx_burst(&mut self, now: Time, queue: &mut TxQueue) -> usize {
@@ -132,41 +132,5 @@ impl Port for SlowPort {
         }
         self.inner.set_full(queue.backlog() > 0);
         left
-    }
-
-    fn housekeep(&mut self, now: Time) {
-        self.inner.housekeep(now);
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.poll_fd()
-    }
-
-    fn wants_writable(&self) -> bool {
-        self.inner.wants_writable()
-    }
-
-    fn frames_held(&self) -> usize {
-        self.inner.frames_held()
-    }
-
-    fn mtu(&self) -> u16 {
-        self.inner.mtu()
-    }
-
-    fn rx_lost(&self) -> u64 {
-        self.inner.rx_lost()
-    }
-
-    fn own_end(&self) -> Option<Peer> {
-        self.inner.own_end()
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-
-    fn counters(&self) -> Arc<dyn CounterSet> {
-        self.inner.counters()
     }
 }

@@ -11,13 +11,14 @@ use super::watched::Watched;
 use crate::Port;
 use crate::addresses::{AddressReaders, Addresses};
 use crate::ahead;
+use crate::both::Both;
 use crate::claims::Claims;
 use crate::headers::{self, Fill, Verify};
 use crate::host::{Host, HostCounters, HostQueue, Received};
 use crate::lent::Lent;
 use crate::raw::{self, RawCounters as _, raw_counters};
 use crate::vlans::Vlans;
-use frame::counter::{CounterSet, Kind, Visitor};
+use frame::counter::CounterSet;
 use frame::pool::Chunks;
 use frame::time::MILLISECOND;
 use frame::{Burst, Datagram, Frame, Peer, Pool, PortId, Time, TxQueue, Vlan};
@@ -549,7 +550,9 @@ impl Port for DpdkPort {
     }
 
     fn counters(&self) -> Arc<dyn CounterSet> {
-        Arc::new(Both { port: Arc::clone(&self.counters), host: Arc::clone(self.host.counters()) })
+        let (first, second) =
+            (Arc::<DpdkCounters>::clone(&self.counters), Arc::<HostCounters>::clone(self.host.counters()));
+        Arc::new(Both { first, second })
     }
 }
 
@@ -569,29 +572,5 @@ impl Drop for DpdkPort {
             );
         }
         // Memory that a device may still write to is never reused: the frames stay lent, and so does the pool.
-    }
-}
-
-/// The counters of the port and of its host, as one set.
-struct Both {
-    port: Arc<DpdkCounters>,
-    host: Arc<HostCounters>,
-}
-
-impl CounterSet for Both {
-    fn name(&self) -> &'static str {
-        self.port.name()
-    }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) {
-        self.port.visit(visitor);
-        self.host.visit(visitor);
-    }
-
-    fn kind(&self, counter: &str) -> Kind {
-        match self.host.kind(counter) {
-            Kind::Counter => self.port.kind(counter),
-            kind => kind,
-        }
     }
 }
