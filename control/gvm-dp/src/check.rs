@@ -15,7 +15,7 @@ use settings::neighbor::NeighborSpec;
 use settings::plan::PortPlan;
 use settings::{RoleName, Sources};
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Settings that a start needs, and the values that replace missing ones while the rest is checked.
@@ -135,8 +135,8 @@ fn is_ours(ip: IpAddr) -> bool {
 /// Whether this machine has what a port needs. Interfaces are examined further when all of them exist.
 fn exists(port: &PortPlan) -> Result<(), String> {
     match port {
-        PortPlan::Udp(address) if !is_ours(SocketAddr::ip(address)) => {
-            Err(format!("udp:{address}: no interface of this machine has that address: `ip -brief address` lists them"))
+        PortPlan::Udp(spec) if !is_ours(spec.address.ip()) => {
+            Err(format!("{spec}: no interface of this machine has that address: `ip -brief address` lists them"))
         }
         PortPlan::Udp(_) => Ok(()),
         PortPlan::Xdp(spec) if machine::interfaces().iter().any(|interface| interface.name == spec.ifname) => Ok(()),

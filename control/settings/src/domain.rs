@@ -66,9 +66,9 @@ impl fmt::Display for Domain {
 pub fn speed_of(port: &PortPlan, device_mbits: Option<u64>) -> SpeedClass {
     let mbits = match port {
         PortPlan::Xdp(spec) => machine::mbits_of(&spec.ifname),
-        PortPlan::Udp(address) => {
+        PortPlan::Udp(spec) => {
             let interfaces = machine::interfaces();
-            let under = interfaces.iter().find(|interface| interface.addresses.contains(&address.ip()));
+            let under = interfaces.iter().find(|interface| interface.addresses.contains(&spec.address.ip()));
             under.and_then(|interface| machine::mbits_of(&interface.name))
         }
         PortPlan::Dpdk(_) => device_mbits.and_then(|mbits| u32::try_from(mbits).ok()),

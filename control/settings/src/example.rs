@@ -40,7 +40,7 @@ const HEAD: &str = "\
 
 # The one line that every gateway needs: the device that faces its nodes. Twice, as in [\"eth0\", \"eth1\"]: the first \
     faces the
-# masters.
+# masters. With \"0000:01:00.0,rate=10G\" it sends at most 10 Gbit/s.
 #port = [\"0000:01:00.0\"]
 ";
 

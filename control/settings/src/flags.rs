@@ -58,7 +58,8 @@ pub struct CommonArgs {
     #[command(flatten)]
     pub process: ProcessArgs,
     /// Where datagrams come from and go to: udp:ADDR:PORT, xdp:IFACE (and behind it ,queues=N, ,mode=auto|zc|copy|skb
-    /// or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Twice: the first faces the masters
+    /// or ,vlans=LIST), an interface, a PCI address, or dpdk:DEVICE,ip=ADDR/BITS. Behind each ,rate=10G: it sends at
+    /// most so many bits in a second. Twice: the first faces the masters
     #[arg(short, long = "port", value_name = "PORT", add = values::ports())]
     pub ports: Vec<PortSpec>,
     /// Time between heartbeats; the same on gateways and nodes

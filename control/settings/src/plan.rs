@@ -4,15 +4,16 @@ use common::exit::Failure;
 use common::faults::Faults;
 use host::machine;
 use host::pci::{self, DriverWay};
-use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, XdpSpec};
+use port::rate::Rate;
+use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, UdpSpec, XdpSpec};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// How a port is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortPlan {
     /// With sockets of the kernel.
-    Udp(SocketAddr),
+    Udp(UdpSpec),
     /// On the queues of an interface.
     Xdp(XdpSpec),
     /// On the queues of a device of DPDK.
@@ -22,7 +23,7 @@ pub enum PortPlan {
 impl fmt::Display for PortPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Udp(spec) => spec.fmt(f),
             Self::Xdp(spec) => spec.fmt(f),
             Self::Dpdk(spec) => spec.fmt(f),
         }
@@ -30,10 +31,21 @@ impl fmt::Display for PortPlan {
 }
 
 impl PortPlan {
+    /// The most that the port sends, if that is limited.
+    pub fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Udp(spec) => spec.rate,
+            Self::Xdp(spec) => spec.rate,
+            Self::Dpdk(spec) => spec.host.rate,
+        }
+    }
+
     /// The resource that two ports would both need for themselves, if there is one.
     fn clash(&self, other: &Self) -> Option<String> {
         match (self, other) {
-            (Self::Udp(one), Self::Udp(two)) if one.port() != 0 && one.port() == two.port() => {
+            (Self::Udp(UdpSpec { address: one, .. }), Self::Udp(UdpSpec { address: two, .. }))
+                if one.port() != 0 && one.port() == two.port() =>
+            {
                 let hears = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
                 let (one, two) = (one.ip(), two.ip());
                 let same = one == two || hears(one, two) || hears(two, one);
@@ -70,12 +82,12 @@ pub(crate) fn ports(specs: &[PortSpec], role: &str) -> Result<Vec<PortPlan>, Fai
 fn plan(spec: &PortSpec) -> Result<PortPlan, Failure> {
     let xdp = |ifname: String| PortPlan::Xdp(XdpSpec::new(ifname));
     match spec {
-        PortSpec::Udp(address) => Ok(PortPlan::Udp(*address)),
+        PortSpec::Udp(spec) => Ok(PortPlan::Udp(*spec)),
         PortSpec::Xdp(spec) => Ok(PortPlan::Xdp(spec.clone())),
         PortSpec::Interface(name) => Ok(xdp(name.clone())),
         PortSpec::Pci(PciSpec { device, host }) => match pci::way(*device)? {
             DriverWay::Interface(name) if host.is_empty() => {
-                Ok(PortPlan::Xdp(XdpSpec { vlans: host.vlans.clone(), ..XdpSpec::new(name) }))
+                Ok(PortPlan::Xdp(XdpSpec { vlans: host.vlans.clone(), rate: host.rate, ..XdpSpec::new(name) }))
             }
             DriverWay::Interface(name) => Err(Failure::Usage(format!(
                 "--port {spec}: its kernel driver makes the interface {name}, whose addresses and MTU it has. For \

@@ -49,6 +49,8 @@ fn values(setting: &Setting, catalog: &Catalog) -> BoxedStrategy<String> {
             "udp:[::1]:0",
             "xdp:eth0",
             "xdp:eth0,queues=2,mode=copy",
+            "udp:127.0.0.1:9999,rate=200M",
+            "xdp:eth0,rate=10G",
             "eth1",
             "0000:01:00.0",
         ]),

@@ -2,7 +2,7 @@
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use host::machine;
-use shell::complete::{list, lookup, values};
+use shell::complete::{list, values, with_options};
 use std::path::Path;
 
 /// The ways in which lcores wait.
@@ -28,9 +28,9 @@ pub fn cores() -> ArgValueCompleter {
     })
 }
 
-/// Ports: the kinds, with the interfaces and addresses of this machine, and PCI network devices.
+/// Ports: the kinds, with the interfaces and addresses of this machine, and PCI network devices; then their options.
 pub fn ports() -> ArgValueCompleter {
-    lookup(|| {
+    let named = || {
         let interfaces = machine::interfaces();
         let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
         let sockets =
@@ -38,7 +38,21 @@ pub fn ports() -> ArgValueCompleter {
         let queues = interfaces.iter().map(|interface| format!("xdp:{}", interface.name));
         let every = ["udp:0.0.0.0:0".to_owned()].into_iter().chain(sockets).chain(queues);
         every.chain(network_devices()).chain(["dpdk:".to_owned()]).collect()
-    })
+    };
+    with_options(named, port_options)
+}
+
+/// The options of a port.
+fn port_options(port: &str) -> &'static [&'static str] {
+    if port.starts_with("udp:") {
+        &["rate="]
+    } else if port.starts_with("xdp:") {
+        &["queues=", "mode=auto", "mode=zc", "mode=copy", "mode=skb", "vlans=", "rate="]
+    } else if port.contains(':') {
+        &["ip=", "gw=", "mtu=", "vlans=", "rate="]
+    } else {
+        &[]
+    }
 }
 
 /// Addresses of PCI network devices (class 02).

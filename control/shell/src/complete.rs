@@ -52,6 +52,26 @@ pub fn lookup(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgVa
     })
 }
 
+/// Values that are looked up when a shell asks, and behind a comma the names of their options. `options` returns those
+/// of a value. An option that stands there already is not offered again.
+pub fn with_options(
+    values: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    options: impl Fn(&str) -> &'static [&'static str] + Send + Sync + 'static,
+) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        let current = current.to_str().unwrap_or_default();
+        let Some(comma) = current.rfind(',') else {
+            let fits = values().into_iter().filter(|value| value.starts_with(current));
+            return fits.map(CompletionCandidate::new).collect();
+        };
+        let (before, last) = current.split_at(comma + 1);
+        let value = before.split(',').next().unwrap_or_default();
+        let is_new = |option: &&&str| option.starts_with(last) && !before.contains(&format!(",{option}"));
+        let fits = options(value).iter().filter(is_new);
+        fits.map(|option| CompletionCandidate::new(format!("{before}{option}"))).collect()
+    })
+}
+
 /// Values for the last item of a list with commas; the items before it are kept.
 pub fn list(values: impl Fn() -> Vec<String> + Send + Sync + 'static) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {

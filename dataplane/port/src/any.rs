@@ -1,6 +1,7 @@
 //! A port of any kind, so that one lcore can have sockets and NIC queues side by side.
 
 use crate::dpdk::DpdkPort;
+use crate::rate::{Limit, RatedPort};
 use crate::udp::UdpPort;
 use crate::xdp::XdpQueues;
 use crate::{About, Port};
@@ -17,6 +18,16 @@ pub enum AnyPort {
     Xdp(Box<XdpQueues>),
     /// A queue pair of a device of DPDK.
     Dpdk(Box<DpdkPort>),
+    /// One of these with a rate.
+    Rated(Box<RatedPort<AnyPort>>),
+}
+
+impl AnyPort {
+    /// The same port, which sends no more than a rate allows.
+    #[must_use]
+    pub fn limited(self, limit: Limit) -> Self {
+        Self::Rated(Box::new(RatedPort::new(self, limit)))
+    }
 }
 
 macro_rules! each {
@@ -25,6 +36,7 @@ macro_rules! each {
             AnyPort::Udp($inner) => $call,
             AnyPort::Xdp($inner) => $call,
             AnyPort::Dpdk($inner) => $call,
+            AnyPort::Rated($inner) => $call,
         }
     };
 }

@@ -36,7 +36,7 @@ pub struct Cli {
     /// The master's id
     #[arg(long, default_value_t = 1, value_parser = number::<u16>(..))]
     pub id: u16,
-    /// The port to use: udp:ADDR:PORT (port 0: any)
+    /// The port to use: udp:ADDR:PORT (port 0: any), and behind it ,rate=BITS, the most that it sends in a second
     #[arg(long, default_value = "udp:0.0.0.0:0", add = values(&["udp:0.0.0.0:0", "udp:127.0.0.1:0"]))]
     pub port: PortSpec,
 

@@ -12,7 +12,9 @@ use lcore::thread::{End, LcoreHandle, ThreadConfig, cpu_ns};
 use lcore::{Clock, Lcore, mailbox::mailbox};
 use link::{ChallengeSecret, ClusterKey, Credential, KeyRing, NodeConfig, NodeKey};
 use port::Port;
-use port::spec::PortSpec;
+use port::any::AnyPort;
+use port::rate::Limit;
+use port::spec::{PortSpec, UdpSpec};
 use port::udp::{UdpOptions, UdpPort};
 use std::fs::File;
 use std::io::Read as _;
@@ -90,7 +92,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     let (order, commands) = mailbox(4).map_err(|error| RunError::Start(error.to_string()))?;
     let (give, shared) = std::sync::mpsc::channel();
     let tell = say.clone();
-    let build = move |port: fn(&PortSpec, Pool) -> Result<UdpPort, String>, spec: PortSpec| {
+    let build = move |port: fn(&UdpSpec, Pool) -> Result<AnyPort, String>, spec: UdpSpec| {
         move || {
             let pool = Pool::new(pool).map_err(|error| error.to_string())?;
             let port = port(&spec, pool.clone())?;
@@ -104,7 +106,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     };
     let thread = ThreadConfig { index: 0, core: cli.lcore, mode: cli.rx_mode, clock };
     let starting = match &cli.port {
-        PortSpec::Udp(_) => lcore::thread::start(thread, build(open_udp, cli.port.clone()), || ()),
+        PortSpec::Udp(spec) => lcore::thread::start(thread, build(open_udp, *spec), || ()),
         other => return Err(RunError::Port(other.to_string())),
     };
     let start = |error: lcore::thread::StartError<String>| RunError::Start(error.to_string());
@@ -125,13 +127,15 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     }
 }
 
-fn open_udp(spec: &PortSpec, pool: Pool) -> Result<UdpPort, String> {
-    match spec {
-        PortSpec::Udp(address) => {
-            UdpPort::open(PortId(0), *address, pool, UdpOptions::default()).map_err(|error| error.to_string())
-        }
-        other => Err(RunError::Port(other.to_string()).to_string()),
-    }
+fn open_udp(spec: &UdpSpec, pool: Pool) -> Result<AnyPort, String> {
+    let port =
+        UdpPort::open(PortId(0), spec.address, pool, UdpOptions::default()).map_err(|error| error.to_string())?;
+    let port = AnyPort::from(port);
+    // The generator has one lcore.
+    Ok(match spec.rate.and_then(|rate| Limit::new(rate, 1)) {
+        Some(limit) => port.limited(limit),
+        None => port,
+    })
 }
 
 /// The size of chunks in which a packet of this size fits, wherever its data begins.

@@ -218,8 +218,11 @@ pub struct QpBenchArgs {
 
 /// As for the roles, but `udp:ADDR` is enough.
 fn port(text: &str) -> Result<PortSpec, String> {
-    let whole = match text.strip_prefix("udp:") {
-        Some(address) if address.parse::<std::net::Ipv4Addr>().is_ok() => format!("{text}:{}", wire::ROCE_PORT),
+    let (name, options) = text.split_at(text.find(',').unwrap_or(text.len()));
+    let whole = match name.strip_prefix("udp:") {
+        Some(address) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
+            format!("{name}:{}{options}", wire::ROCE_PORT)
+        }
         _ => text.to_owned(),
     };
     whole.parse().map_err(|error: port::spec::SpecError| error.to_string())

@@ -9,7 +9,7 @@ use lcore::Clock;
 use lcore::thread::End;
 use port::Port as _;
 use port::any::AnyPort;
-use port::spec::PortSpec;
+use port::spec::{PortSpec, UdpSpec};
 use process::assemble::cores::Lcores;
 use process::assemble::ports::{self, Ports};
 use process::assemble::{LcoreLinks, Started, start_lcores};
@@ -65,8 +65,8 @@ fn common(args: &QpOwnArgs) -> Result<Common, Failure> {
     if common.cores.as_ref().is_some_and(|cores| cores.len() > 1) {
         return Err(Failure::Usage("--lcores: a queue pair has one lcore: name one core".to_owned()));
     }
-    if let Some(PortPlan::Udp(address)) = common.ports.first() {
-        check_socket(*address)?;
+    if let Some(PortPlan::Udp(spec)) = common.ports.first() {
+        check_socket(spec.address)?;
     }
     Ok(common)
 }
@@ -117,7 +117,9 @@ impl Own {
             of_nics.chain(ports.devices().map(|device| device.first_address()))
         };
         let (framing, ip) = match (common.ports.first(), addresses().next()) {
-            (Some(PortPlan::Udp(SocketAddr::V4(address))), _) => (RoceFraming::Socket, *address.ip()),
+            (Some(PortPlan::Udp(UdpSpec { address: SocketAddr::V4(address), .. })), _) => {
+                (RoceFraming::Socket, *address.ip())
+            }
             (_, Some(ip)) => {
                 let none = || Failure::Internal("an interface without an address was taken".to_owned());
                 (RoceFraming::Raw, ip.ok_or_else(none)?)

@@ -3,6 +3,7 @@
 pub mod cores;
 pub mod devices;
 pub mod dpdk;
+mod limits;
 mod neighbours;
 pub mod nic;
 pub mod offloads;
@@ -210,7 +211,10 @@ pub fn announce<C, K>(started: &[Started<C, K>], ports: &Ports) {
     for port in started.first().iter().flat_map(|first| &first.running.view().ports) {
         let nic = ports.nics().find(|nic| nic.id() == port.id).map(|nic| nic.describe(lcores));
         let device = ports.devices().find(|device| device.id() == port.id).map(|device| device.describe());
-        let text = nic.or(device).unwrap_or_else(|| format!("{}, {on}", port.about.describe()));
+        // Those descriptions are of all queues, and not of the port of an lcore, which names its rate.
+        let limit = ports.limit(port.id).map_or(String::new(), |limit| format!(", {limit}"));
+        let of_all = nic.or(device).map(|text| text + &limit);
+        let text = of_all.unwrap_or_else(|| format!("{}, {on}", port.about.describe()));
         tracing::info!("port {}: {text}", port.id.0);
     }
 }

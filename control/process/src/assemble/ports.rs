@@ -3,6 +3,7 @@
 
 use super::cores::{Lcores, cores};
 use super::dpdk::{self, DpdkNic};
+use super::limits::limits;
 use super::nic::{self, Agreed, Found, Nic};
 use super::offloads;
 use crate::ending;
@@ -13,10 +14,12 @@ use frame::{Pool, PoolConfig, PortId};
 use host::hugepages::{self, MemoryNeed};
 use host::pci;
 use host::privilege::{Confinement, Needs, Places, Thread, capability};
+use port::Port as _;
 use port::any::AnyPort;
 use port::claims::LcorePorts;
 use port::dpdk::{Environment, smallest_chunk};
-use port::spec::{DpdkSpec, MTUS, XdpMode};
+use port::rate::Limit;
+use port::spec::{DpdkSpec, MTUS, UdpSpec, XdpMode};
 use port::udp::{OwnAddresses, UdpOptions, UdpPort, UdpSockets};
 use port::watch::{Subject, Watcher};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
@@ -88,6 +91,8 @@ impl Sockets {
 #[derive(Clone)]
 pub struct Ports {
     sources: Vec<Source>,
+    /// The rates of ports that have one, by the numbers of the ports.
+    limits: Vec<Option<Limit>>,
     /// One lcore for each, pinned to this core; `None` leaves the choice to the scheduler.
     pub cores: Vec<Option<usize>>,
     /// Shape of each lcore's arena.
@@ -155,6 +160,7 @@ struct Looked {
     /// The names and the number of receive queues of ports on interfaces.
     queues: Vec<(String, usize)>,
     cores: Vec<Option<usize>>,
+    limits: Vec<Option<Limit>>,
     /// The arena in copy mode.
     copying: PoolConfig,
     /// The arena with zero-copy, whose frames are larger: NICs count their buffers in KiB.
@@ -178,9 +184,10 @@ fn look(common: &Common, lcores: Lcores) -> Result<Looked, Failure> {
     one_mode(&asked)?;
     let queues: Vec<_> = found.iter().map(|f| (f.interface.name.clone(), f.interface.rx_queues as usize)).collect();
     let cores = cores(common.cores.as_deref(), &queues, lcores)?;
+    let limits = limits(&common.ports, cores.len())?;
     let copying = pool(common, &found, false)?;
     let zero_copy = pool(common, &found, true)?;
-    Ok(Looked { found, queues, cores, copying, zero_copy })
+    Ok(Looked { found, queues, cores, limits, copying, zero_copy })
 }
 
 impl Looked {
@@ -213,7 +220,7 @@ impl Ports {
         let looked = look(common, lcores)?;
         looked.found.iter().try_for_each(|found| capability::check_xdp(&found.spec.to_string()))?;
         hugepages::announce(&memory_of(common, &looked));
-        let Looked { found, queues, cores, copying, zero_copy } = looked;
+        let Looked { found, queues, cores, limits, copying, zero_copy } = looked;
         let on_devices = devices(common).map(|(_, spec)| (spec.device.to_string(), cores.len()));
         let all: Vec<_> = queues.iter().cloned().chain(on_devices).collect();
         let ring = ring(copying.frames, &all, cores.len());
@@ -255,7 +262,7 @@ impl Ports {
         let mut sources = Vec::with_capacity(common.ports.len());
         for (id, plan) in common.ports.iter().enumerate() {
             sources.push(match plan {
-                PortPlan::Udp(address) => {
+                PortPlan::Udp(UdpSpec { address, .. }) => {
                     let confined = confinement.clone();
                     let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
                     let watcher = Watcher::start(Subject::Address(address.ip()), prepare, |_, _| ());
@@ -290,7 +297,7 @@ impl Ports {
         }
         let address_bits = devices.iter().filter_map(|spec| spec.pci()).filter_map(pci::address_bits).min();
         let (mtu, roce) = (common.mtu, steering.claim_roce);
-        Ok(Self { sources, cores, pool, address_bits, mtu, environment, confinement, own_ports, roce })
+        Ok(Self { sources, limits, cores, pool, address_bits, mtu, environment, confinement, own_ports, roce })
     }
 
     /// The interfaces among them.
@@ -299,6 +306,11 @@ impl Ports {
             Source::Nic(nic) => Some(nic),
             Source::Socket(_) | Source::Dpdk(_) => None,
         })
+    }
+
+    /// The rate of a port, if it has one.
+    pub fn limit(&self, port: PortId) -> Option<Limit> {
+        self.limits.get(usize::from(port.0)).copied().flatten()
     }
 
     /// Makes NICs send packets to the lcore that they are for, where each has a UDP port of its own.
@@ -363,7 +375,11 @@ impl Ports {
             (Source::Dpdk(device), _) => device.open_queue(lcore, pool, self.roce).map(AnyPort::from),
             (Source::Nic(_), None) => Err(Failure::Internal("an xdp: port without memory".to_owned())),
         };
-        self.sources.iter().enumerate().map(open).collect()
+        let limited = |port: AnyPort| match self.limit(port.id()) {
+            Some(limit) => port.limited(limit),
+            None => port,
+        };
+        self.sources.iter().enumerate().map(|source| open(source).map(limited)).collect()
     }
 
     /// Releases what the ports use, after all lcores stopped polling them: interfaces first, then devices of DPDK,

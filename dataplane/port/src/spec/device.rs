@@ -1,14 +1,15 @@
 //! Ports that are named by their device: a PCI address, `dpdk:` with one, or a virtual device of DPDK.
 
-use super::{PciAddress, SpecError, write_vlans};
+use super::{PciAddress, SpecError, set_rate, write_rate, write_vlans};
 use crate::host::{HostConfig, HostError, Ipv4Net};
+use crate::rate::Rate;
 use crate::vlans::Vlans;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// The network settings of a port without a kernel behind it: `,ip=ADDR/BITS` (several), `,gw=ADDR`, `,mtu=BYTES`,
-/// `,vlans=LIST`.
+/// `,vlans=LIST`, `,rate=BITS`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct HostSpec {
     /// Its addresses.
@@ -19,6 +20,8 @@ pub struct HostSpec {
     pub mtu: Option<u16>,
     /// The VLANs that it takes packets from.
     pub vlans: Vlans,
+    /// The most that it sends.
+    pub rate: Option<Rate>,
 }
 
 /// The sizes that a link's largest IP packet may have, in bytes: the largest fits the largest frame.
@@ -28,9 +31,9 @@ pub const MTUS: std::ops::RangeInclusive<u16> = wire::MIN_MTU..=32_000;
 pub const SOCKET_MTU: u16 = 1500;
 
 impl HostSpec {
-    /// Whether all settings that a kernel would provide are absent; VLANs do not count.
+    /// Whether all settings that a kernel would provide are absent; VLANs and a rate do not count.
     pub fn is_empty(&self) -> bool {
-        *self == Self { vlans: self.vlans.clone(), ..Self::default() }
+        *self == Self { vlans: self.vlans.clone(), rate: self.rate, ..Self::default() }
     }
 
     /// Takes one option, if it is of this kind.
@@ -51,6 +54,7 @@ impl HostSpec {
                 }
             }
             Some(("vlans", vlans)) => self.vlans = vlans.parse()?,
+            Some(("rate", rate)) => set_rate(&mut self.rate, rate)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -78,12 +82,13 @@ impl fmt::Display for HostSpec {
         if let Some(mtu) = self.mtu {
             write!(f, ",mtu={mtu}")?;
         }
-        write_vlans(&self.vlans, f)
+        write_vlans(&self.vlans, f)?;
+        write_rate(self.rate, f)
     }
 }
 
-/// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10]`. With a
-/// network driver of the kernel, it has the addresses of its interface.
+/// A PCI device, used as its driver allows: `0000:01:00.0[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10]`, and
+/// `[,rate=10G]`. With a network driver of the kernel, it has the addresses of its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PciSpec {
     /// The device.
@@ -132,8 +137,8 @@ impl fmt::Display for DpdkDevice {
     }
 }
 
-/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10][,ARGUMENT...]`. All other
-/// arguments after the device are for its driver.
+/// A port through DPDK: `dpdk:DEVICE[,ip=10.0.0.2/24][,gw=10.0.0.1][,mtu=9000][,vlans=10][,rate=10G][,ARGUMENT...]`.
+/// All other arguments after the device are for its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DpdkSpec {
     /// The device.
@@ -217,6 +222,7 @@ mod tests {
             "dpdk:net_null0",
             "dpdk:0000:01:00.0,dv_flow_en=1",
             "dpdk:net_null0,ip=10.0.0.2/24,vlans=0+7",
+            "dpdk:net_null0,size=100,ip=10.0.0.2/24,rate=1500M",
         ] {
             assert_eq!(text.parse::<PortSpec>().unwrap().to_string(), text);
         }
@@ -247,7 +253,8 @@ mod tests {
             ("0000:01:00.0,gw=10.0.0.1,gw=10.0.0.3", "gw= stands there twice"),
             ("0000:01:00.0,mtu=70000", "mtu=70000: choose 576 to 32000"),
             ("0000:01:00.0,mtu=+900", "choose 576 to 32000"),
-            ("0000:01:00.0,queues=4", "it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES and vlans=LIST"),
+            ("0000:01:00.0,queues=4", "it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES, vlans=LIST and rate"),
+            ("0000:01:00.0,rate=1T", "rate=1T is not a rate"),
             ("dpdk:eth1", "neither a PCI address nor a virtual device"),
             ("dpdk:net_", "neither a PCI address nor a virtual device"),
             ("dpdk:net_null0,,", "is not an option"),

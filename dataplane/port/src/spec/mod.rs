@@ -1,13 +1,16 @@
 //! The text form of a port, as in `--port` and the configuration file.
 
 mod device;
+mod socket;
 
 pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec, SOCKET_MTU};
+pub use socket::UdpSpec;
 
 use crate::host::NetAddressError;
+use crate::rate::{Rate, RateError};
 use crate::vlans::{Vlans, VlansError};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// How an AF_XDP socket moves packets.
@@ -49,7 +52,7 @@ impl FromStr for XdpMode {
     }
 }
 
-/// An AF_XDP port: `xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb][,vlans=LIST]`.
+/// An AF_XDP port: `xdp:IFACE[,queues=N][,mode=auto|zc|copy|skb][,vlans=LIST][,rate=BITS]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct XdpSpec {
     /// Name of the interface.
@@ -60,12 +63,14 @@ pub struct XdpSpec {
     pub mode: XdpMode,
     /// The VLANs that it takes packets from.
     pub vlans: Vlans,
+    /// The most that it sends.
+    pub rate: Option<Rate>,
 }
 
 impl XdpSpec {
     /// An interface without options.
     pub fn new(ifname: String) -> Self {
-        Self { ifname, queues: None, mode: XdpMode::Auto, vlans: Vlans::UNTAGGED }
+        Self { ifname, queues: None, mode: XdpMode::Auto, vlans: Vlans::UNTAGGED, rate: None }
     }
 }
 
@@ -117,7 +122,7 @@ impl FromStr for PciAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PortSpec {
     /// `udp:ADDR:PORT`: sockets of the kernel.
-    Udp(SocketAddr),
+    Udp(UdpSpec),
     /// `xdp:IFACE`: the queues of an interface through AF_XDP.
     Xdp(XdpSpec),
     /// `IFACE`: an interface, used as its driver allows.
@@ -142,8 +147,16 @@ pub enum SpecError {
     /// The kernel would not accept it as the name of an interface.
     #[error("`{0}` cannot be an interface's name (1 to 15 characters, no `/` or blank): `ip -brief link` lists them")]
     Interface(String),
+    /// An option that a socket does not have.
+    #[error("`{0}` is not an option of a udp: port: it takes rate=BITS, like rate=1G")]
+    UdpOption(String),
+    /// The name of an interface, and options.
+    #[error("`{0}`: an interface by its name alone takes no options: write xdp:{0}")]
+    InterfaceOption(String),
     /// An option that an XDP port does not have.
-    #[error("`{0}` is not an option of an xdp: port: it takes queues=N, mode=auto|zc|copy|skb and vlans=LIST")]
+    #[error(
+        "`{0}` is not an option of an xdp: port: it takes queues=N, mode=auto|zc|copy|skb, vlans=LIST and rate=BITS"
+    )]
     Option(String),
     /// Not a number of queues.
     #[error("queues={0} is not a number of queues: write 1 or more, or leave it out to use all")]
@@ -163,7 +176,8 @@ pub enum SpecError {
     Dpdk(String),
     /// An option that a PCI port does not have.
     #[error(
-        "`{0}` is not an option of a port that is a device: it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES and vlans=LIST"
+        "`{0}` is not an option of a port that is a device: it takes ip=ADDR/BITS, gw=ADDR, mtu=BYTES, vlans=LIST and \
+         rate=BITS"
     )]
     DeviceOption(String),
     /// Not an address of a port.
@@ -178,6 +192,9 @@ pub enum SpecError {
     /// Not a list of VLANs.
     #[error(transparent)]
     Vlans(#[from] VlansError),
+    /// Not a rate.
+    #[error(transparent)]
+    Rate(#[from] RateError),
     /// A socket with a list of VLANs.
     #[error(
         "`{0}`: a udp: port has no VLANs, since the kernel takes tags off: leave vlans= out, and bind it to an address \
@@ -214,6 +231,7 @@ impl FromStr for XdpSpec {
                 }
                 Some(("mode", mode)) => spec.mode = mode.parse()?,
                 Some(("vlans", vlans)) => spec.vlans = vlans.parse()?,
+                Some(("rate", rate)) => set_rate(&mut spec.rate, rate)?,
                 _ => return Err(SpecError::Option(part.to_owned())),
             }
         }
@@ -225,9 +243,8 @@ impl FromStr for PortSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        if let Some(address) = text.strip_prefix("udp:") {
-            let wrong = if address.contains(",vlans=") { SpecError::UdpVlans } else { SpecError::Udp };
-            return address.parse().map(Self::Udp).map_err(|_| wrong(text.to_owned()));
+        if let Some(socket) = text.strip_prefix("udp:") {
+            return socket.parse().map(Self::Udp);
         }
         if let Some(rest) = text.strip_prefix("xdp:") {
             return rest.parse().map(Self::Xdp);
@@ -247,7 +264,10 @@ impl FromStr for PortSpec {
         if text.is_empty() || text.parse::<Ipv4Addr>().is_ok() {
             return Err(SpecError::Kind(text.to_owned()));
         }
-        ifname(text).map(Self::Interface)
+        match text.split_once(',') {
+            Some((name, _)) if ifname(name).is_ok() => Err(SpecError::InterfaceOption(text.to_owned())),
+            _ => ifname(text).map(Self::Interface),
+        }
     }
 }
 
@@ -260,8 +280,22 @@ impl fmt::Display for XdpSpec {
         if self.mode != XdpMode::Auto {
             write!(f, ",mode={}", self.mode)?;
         }
-        write_vlans(&self.vlans, f)
+        write_vlans(&self.vlans, f)?;
+        write_rate(self.rate, f)
     }
+}
+
+/// Reads the option, which may be given once.
+fn set_rate(rate: &mut Option<Rate>, text: &str) -> Result<(), SpecError> {
+    match rate.replace(text.parse()?) {
+        Some(_) => Err(SpecError::Twice("rate")),
+        None => Ok(()),
+    }
+}
+
+/// Writes the option, if it is given.
+fn write_rate(rate: Option<Rate>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    rate.map_or(Ok(()), |rate| write!(f, ",rate={rate}"))
 }
 
 /// Writes the option, unless it is the default.
@@ -272,7 +306,7 @@ fn write_vlans(vlans: &Vlans, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl fmt::Display for PortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Udp(spec) => spec.fmt(f),
             Self::Xdp(spec) => spec.fmt(f),
             Self::Interface(name) => f.write_str(name),
             Self::Pci(spec) => spec.fmt(f),
@@ -292,6 +326,7 @@ mod tests {
             "udp:0.0.0.0:9999",
             "udp:[::]:9999",
             "udp:[2001:db8::1]:5",
+            "udp:[2001:db8::1]:5,rate=64K",
             "xdp:eth1",
             "xdp:eth1,queues=2",
             "xdp:enp1s0f0np0,queues=4,mode=zc",
@@ -299,7 +334,9 @@ mod tests {
             "xdp:v,mode=skb",
             "xdp:v,vlans=0+10+20-29",
             "xdp:v,queues=2,mode=copy,vlans=any",
+            "xdp:v,queues=2,vlans=5,rate=10G",
             "0000:01:00.0,vlans=5",
+            "0000:01:00.0,rate=25G",
             "eth1",
             "0000:01:00.0",
             "dpdk:0000:0a:1f.7",
@@ -324,10 +361,15 @@ mod tests {
             ("xdp:eth1,queues=0", "write 1 or more"),
             ("xdp:eth1,mode=fast", "write auto, zc, copy or skb"),
             ("xdp:eth1,zero", "queues=N, mode="),
+            ("xdp:eth1,rate=fast", "write bits in a second from 64K to 1000G, like rate=200M"),
+            ("xdp:eth1,rate=1G,rate=2G", "rate= stands there twice"),
+            ("eth1,rate=1G", "takes no options: write xdp:eth1,rate=1G"),
+            ("udp:10.0.0.1:9999,rate=", "rate= is not a rate"),
+            ("udp:10.0.0.1:9999,rate=1G,rate=1G", "rate= stands there twice"),
             ("xdp:eth1,vlans=4095", "vlans=4095: write VLAN ids from 0 to 4094"),
             ("xdp:eth1,vlans=", "like vlans=0+10+20-29"),
             ("udp:10.0.0.1:9999,vlans=10", "leave vlans= out, and bind it to an address of the VLAN's own interface"),
-            ("udp:10.0.0.1:9999,mtu=10", "like udp:0.0.0.0:9999"),
+            ("udp:10.0.0.1:9999,mtu=10", "`mtu=10` is not an option of a udp: port: it takes rate=BITS"),
             ("0000:01:00.8", "`lspci -D` shows it"),
             ("0000:01:20.0", "is not a PCI address"),
         ] {
@@ -339,7 +381,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_parses_survives_its_own_text(text in
-            "(udp:|xdp:|dpdk:|dpdk:net_|01:00.0,|dpdk:01:00.0,ip=)?[0-9a-f.:,=/\\[\\]queueszcipgwmt]{0,24}") {
+            "(udp:|udp:1.2.3.4:5,rate=|xdp:|xdp:v,rate=|dpdk:|dpdk:net_|01:00.0,|dpdk:01:00.0,ip=)?\
+             [0-9a-f.:,=/\\[\\]queueszcipgwmtKMG]{0,24}") {
             if let Ok(spec) = text.parse::<PortSpec>() {
                 prop_assert_eq!(spec.to_string().parse::<PortSpec>().unwrap(), spec);
             }

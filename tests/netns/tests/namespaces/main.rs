@@ -12,6 +12,7 @@ mod floods;
 mod gateway_dpdk;
 mod gateway_xdp;
 mod generators;
+mod incast;
 mod install;
 mod interfaces;
 mod jumbo;

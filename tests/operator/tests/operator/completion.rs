@@ -90,6 +90,7 @@ fn commands_options_and_their_values_are_offered_at_every_depth() {
     assert_eq!(bash.offers("gvm-dp set early "), ["off", "on"]);
     assert_eq!(bash.tab("gvm-dp set rx-mode p"), "gvm-dp set rx-mode polling");
     assert_eq!(bash.tab("gvm-dp --port xdp:l"), "gvm-dp --port xdp:lo");
+    assert_eq!(bash.tab("gvm-dp --port xdp:lo,vlans=7,ra"), "gvm-dp --port xdp:lo,vlans=7,rate=");
     assert_eq!(bash.tab("gvm-dp capture --direction r"), "gvm-dp capture --direction rx");
     // The generator.
     assert_eq!(bash.tab("gvm-pktgen --expect"), "gvm-pktgen --expect-members");
