@@ -128,8 +128,8 @@ fn dropped_pages_are_zeros_and_others_are_not() {
     assert!(report.stats.removed >= 400, "{report:?}");
 }
 
-/// The program calls madvise, and nobody hooks it: the kernel's event holds it up until the driver has read it. COPY and
-/// MOVE say EAGAIN meanwhile, while other threads fault.
+/// The program calls madvise, and nobody hooks it: the kernel's event holds it up until the driver has read it. COPY
+/// and MOVE say EAGAIN meanwhile, while other threads fault.
 #[test]
 fn pages_that_madvise_drops_are_zeros_while_others_fault() {
     if !available() {

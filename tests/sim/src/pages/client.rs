@@ -1,5 +1,6 @@
 //! Clients of one master, and the model of their blocks.
 
+use super::program::{Program, ProgramCounts};
 use crate::rng::Rng;
 use frame::Time;
 use master::{
@@ -89,8 +90,12 @@ pub struct Clients {
     /// The number of the next client; clients of other masters have other numbers.
     next: u64,
     versions: u64,
+    /// A program whose pages are at slaves.
+    program: Option<Program>,
     /// How often things happened.
     pub counts: ClientCounts,
+    /// The same of programs that have ended.
+    pub program_counts: ProgramCounts,
 }
 
 /// The word with which a client's blocks are filled.
@@ -111,21 +116,41 @@ impl Clients {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.is_empty() && self.program.is_none()
     }
 
     /// The master has started again: nothing of its clients is left.
     pub fn forget(&mut self) {
         self.list.clear();
+        self.end_program();
+    }
+
+    /// Whether the program has asked the master for something since the last call.
+    pub fn has_asked(&mut self) -> bool {
+        self.program.as_mut().is_some_and(|program| std::mem::take(&mut program.has_asked))
+    }
+
+    fn end_program(&mut self) {
+        if let Some(program) = self.program.take() {
+            self.program_counts.add(&program.counts);
+        }
     }
 
     /// All clients are being removed.
     pub fn leave(&mut self) {
         self.list.iter_mut().for_each(|client| client.is_leaving = true);
+        self.program.iter_mut().for_each(|program| program.is_leaving = true);
     }
 
-    /// A client does something: it comes, goes, allocates, frees, reads or writes.
-    pub fn act(&mut self, now: Time, master: &mut Master<Vec<u8>>, rng: &mut Rng) {
+    /// A client does something: it comes, goes, allocates, frees, reads or writes. A program goes on.
+    ///
+    /// # Errors
+    /// The program reads other bytes than it wrote.
+    pub fn act(&mut self, now: Time, master: &mut Master<Vec<u8>>, rng: &mut Rng) -> Result<(), String> {
+        match &mut self.program {
+            Some(program) => program.act(now, master, rng)?,
+            None => self.program = Program::new(master),
+        }
         let at = rng.below(self.list.len().max(1) as u64) as usize;
         match (rng.below(100), self.list.len()) {
             (0..=1, _) | (_, 0) => self.add(master),
@@ -149,6 +174,7 @@ impl Clients {
             }
             _ => (0..1 + rng.below(8)).for_each(|_| self.submit(now, at, master, rng)),
         }
+        Ok(())
     }
 
     fn add(&mut self, master: &mut Master<Vec<u8>>) {
@@ -221,8 +247,12 @@ impl Clients {
     ///
     /// # Errors
     /// A request ended twice, or a READ gave other bytes than it must.
-    pub fn poll(&mut self, master: &mut Master<Vec<u8>>) -> Result<(), String> {
+    pub fn poll(&mut self, now: Time, master: &mut Master<Vec<u8>>) -> Result<(), String> {
         while let Some(completion) = master.poll() {
+            if let Some(program) = self.program.as_mut().filter(|program| program.id == completion.client) {
+                program.ended(now, master, &completion)?;
+                continue;
+            }
             let client = self.list.iter_mut().find(|of| of.id == completion.client);
             let client = client.ok_or("a completion is of no client")?;
             let ended = client.under_way.remove(&completion.tag);
@@ -266,7 +296,20 @@ impl Clients {
     ///
     /// # Errors
     /// A client that was removed has requests under way.
-    pub fn hear(&mut self, event: MasterEvent, master: &mut Master<Vec<u8>>, rng: &mut Rng) -> Result<(), String> {
+    pub fn hear(
+        &mut self,
+        now: Time,
+        event: MasterEvent,
+        master: &mut Master<Vec<u8>>,
+        rng: &mut Rng,
+    ) -> Result<(), String> {
+        if let Some(program) = self.program.as_mut().filter(|program| of_client(&event) == Some(program.id)) {
+            if let MasterEvent::ClientRemoved(_) = event {
+                self.end_program();
+                return Ok(());
+            }
+            return program.hear(now, master, &event);
+        }
         match event {
             MasterEvent::Allocated { client, extents, .. } => {
                 self.counts.allocated += 1;
@@ -312,5 +355,17 @@ impl Clients {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The client that an event is about.
+fn of_client(event: &MasterEvent) -> Option<ClientId> {
+    match event {
+        MasterEvent::Allocated { client, .. }
+        | MasterEvent::NotAllocated { client, .. }
+        | MasterEvent::ExtentLost { client, .. }
+        | MasterEvent::ExtentRecalled { client, .. }
+        | MasterEvent::ClientRemoved(client) => Some(*client),
+        _ => None,
     }
 }

@@ -169,7 +169,7 @@ impl PagesCluster {
             seed: self.rng.secret(),
             lease_secrets: LeaseSecrets::new(&[number as u8; 32], self.starts[number]),
             slaves: 8,
-            clients: 4,
+            clients: 5,
             extents: 512,
             requests: 96,
             buffers: 8,
@@ -315,9 +315,13 @@ impl PagesCluster {
 
     fn serve_clients(&mut self, number: usize) -> Result<(), String> {
         let MasterHost { host, events, clients } = &mut self.masters[number];
-        clients.poll(&mut host.role)?;
+        clients.poll(self.now, &mut host.role)?;
         for event in events.try_iter() {
-            clients.hear(event, &mut host.role, &mut self.rng)?;
+            clients.hear(self.now, event, &mut host.role, &mut self.rng)?;
+        }
+        // What a program wants of the master then does not wait for the next timer.
+        if clients.has_asked() {
+            host.due = self.now;
         }
         host.check()?;
         host.role.check().map_err(|error| format!("master {number}: {error}"))?;

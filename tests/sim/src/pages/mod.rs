@@ -9,10 +9,12 @@
 //! |---|---|
 //! | [`client`] | clients of one master, and the model of their blocks |
 //! | [`cluster`] | the roles, and the wire between them |
+//! | [`program`] | a program whose pages are at slaves, of which `paging` decides |
 //! | [`run`] | one run |
 
 pub mod client;
 pub mod cluster;
+pub mod program;
 pub mod run;
 
 pub use run::{PagesOutcome, run_seed};

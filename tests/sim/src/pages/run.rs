@@ -44,7 +44,7 @@ fn run(cluster: &mut PagesCluster) -> Result<PagesOutcome, String> {
         trouble(cluster, &mut outcome)?;
         for number in 0..MASTERS {
             let master = &mut cluster.masters[number];
-            master.clients.act(cluster.now, &mut master.host.role, &mut cluster.rng);
+            master.clients.act(cluster.now, &mut master.host.role, &mut cluster.rng)?;
             master.host.command(cluster.now, MasterCommand::Free(none(), Vec::new()));
         }
         let most = if cluster.rng.one_in(60) { 2 * SECOND } else { 3 * MILLISECOND };
@@ -63,6 +63,15 @@ fn run(cluster: &mut PagesCluster) -> Result<PagesOutcome, String> {
             ("recalled", recalled),
             ("parked", parked),
             ("resumed", resumed),
+        ];
+        counts.iter().for_each(|(name, count)| outcome.add(name, *count));
+        let program = master.clients.program_counts;
+        let counts = [
+            ("program_verified", program.verified),
+            ("program_paused", program.paused),
+            ("program_fetched", program.fetched),
+            ("program_evicted", program.evicted),
+            ("program_relocated", program.relocated),
         ];
         counts.iter().for_each(|(name, count)| outcome.add(name, *count));
         let stats = master.host.role.stats();

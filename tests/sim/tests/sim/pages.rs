@@ -13,7 +13,7 @@ fn seeds() -> Range<u64> {
 }
 
 /// What must happen in 20 runs. If one is missing, the faults do not have the effect that they are for.
-const MUST_HAVE_HAPPENED: [&str; 24] = [
+const MUST_HAVE_HAPPENED: [&str; 29] = [
     "a machine is cut off, or back",
     "all gateways are cut off",
     "allocated",
@@ -31,6 +31,11 @@ const MUST_HAVE_HAPPENED: [&str; 24] = [
     "memory is recalled",
     "rc_dropped_icrc",
     "parked",
+    "program_evicted",
+    "program_fetched",
+    "program_paused",
+    "program_relocated",
+    "program_verified",
     "recalled",
     "requests_repeated",
     "resumed",
