@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Directories of the package with modules that some guest needs.
-const DIRECTORIES: [&str; 20] = [
+const DIRECTORIES: [&str; 21] = [
     "drivers/virtio",
     "drivers/net/virtio_net.ko*",
     "drivers/net/net_failover.ko*",
     "drivers/char/virtio_console.ko*",
+    "drivers/block/virtio_blk.ko*",
     "drivers/infiniband/core",
     "drivers/infiniband/sw/rxe",
     "net/core",
@@ -31,7 +32,7 @@ const DIRECTORIES: [&str; 20] = [
 ];
 
 /// The end of the name of the unpacked package's directory. It changes when [`DIRECTORIES`] change.
-const UNPACKED: &str = "unpacked-3";
+const UNPACKED: &str = "unpacked-4";
 
 /// The kernel that the guest boots.
 pub struct Kernel {

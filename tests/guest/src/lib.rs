@@ -1,5 +1,6 @@
-//! Tests against software of others in virtual machines: the RoCE driver `rdma_rxe` of a Linux kernel as a peer, and
-//! network cards of real kinds with their drivers, behind an IOMMU ([`nics`]).
+//! Tests against software of others in virtual machines: the RoCE driver `rdma_rxe` of a Linux kernel as a peer,
+//! network cards of real kinds with their drivers, behind an IOMMU ([`nics`]), and a guest that swaps to a disk on
+//! slaves' memory ([`swapping`]).
 //!
 //! With rxe the guest's network card is a stream of frames to the test itself, so the test *is* the wire: it checks the
 //! ICRC of every packet in both directions with code of its own, writes them to a file for tshark, and drops,
@@ -24,6 +25,8 @@ pub mod pcap;
 mod program;
 pub mod roce;
 pub mod rxe;
+pub mod shell;
+pub mod swapping;
 mod trunk;
 pub mod verbs;
 pub mod world;

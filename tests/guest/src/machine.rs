@@ -6,7 +6,7 @@ use netns::Namespace;
 use netns::product::Place;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
@@ -80,7 +80,7 @@ impl Machine {
 
     /// The last output of kernel and QEMU, for the message of a failed test.
     pub fn log(&self) -> String {
-        format!("{}{}", tail(&self.place.path("serial.log")), tail(&self.place.path("qemu.log")))
+        logs(&self.place).iter().map(|log| tail(log)).collect()
     }
 
     /// For the processes and files of a test.
@@ -140,6 +140,11 @@ pub(crate) fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixSt
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The files that kernel and QEMU write.
+pub(crate) fn logs(place: &Place) -> Vec<PathBuf> {
+    ["serial.log", "qemu.log"].map(|name| place.path(name)).into()
 }
 
 /// The last lines of a file.

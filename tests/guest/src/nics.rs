@@ -6,17 +6,17 @@
 
 use crate::image::{Root, installed};
 use crate::kernel;
-use crate::machine::{APPEND, accept, tail};
+use crate::machine::{APPEND, accept, logs, tail};
 use crate::program::run;
+use crate::shell::Shell;
 use crate::trunk;
 use netns::Namespace;
 use netns::product::{Place, binaries};
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use wire::net::ethernet::MacText;
 
 /// Modules that must be loaded, with those that they depend on. The test itself loads `irqbypass` and `vfio`.
@@ -36,12 +36,6 @@ const MODULES: [&str; 10] = [
 /// Parts of DPDK that are needed for these cards.
 const DRIVERS: [&str; 7] =
     ["bus_pci", "bus_vdev", "mempool_ring", "net_e1000", "net_virtio", "net_vmxnet3", "net_af_packet"];
-
-/// How long a command, or the boot, may take: the machine may be busy with other things.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// The text that shows that the guest takes commands.
-const READY: &str = "@@READY@@";
 
 /// A kind of card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,11 +106,8 @@ impl Default for Config<'_> {
 /// A running guest. It ends when this is dropped, and when this process dies.
 pub struct Guest {
     qemu: Child,
-    console: UnixStream,
+    shell: Shell,
     monitor: UnixStream,
-    /// Text from the console that was not read yet.
-    heard: String,
-    commands: u32,
     /// The other end of the cards: `tap0` with 10.0.1.1/24, `tap1` with 10.0.2.1/24, and so on.
     pub namespace: Namespace,
     place: Place,
@@ -162,7 +153,7 @@ fn drivers() -> Result<PathBuf, String> {
 
 /// The root: our programs without debug information, DPDK's drivers, and ethtool.
 fn root(scratch: &Path) -> Result<Root, String> {
-    let mut root = Root::new("init-nics")?;
+    let mut root = Root::new("init-shell")?;
     for program in ["gvm-dp", "libgvm_dpdk.so"] {
         let stripped = scratch.join(program);
         run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(binaries().join(program)))?;
@@ -223,11 +214,8 @@ impl Guest {
         });
         let (console, monitor) =
             connected.unwrap_or_else(|reason| panic!("{reason}\n{}", tail(&place.path("qemu.log"))));
-        console.set_nonblocking(false).expect("a stream of ours");
-        console.set_read_timeout(Some(Duration::from_millis(100))).expect("a stream of ours");
-        let mut guest = Self { qemu, console, monitor, heard: String::new(), commands: 0, namespace, place };
-        guest.hear(READY);
-        guest
+        let shell = Shell::begin(console, logs(&place));
+        Self { qemu, shell, monitor, namespace, place }
     }
 
     /// For the processes and files of a test at the other end of the cards.
@@ -235,45 +223,19 @@ impl Guest {
         &self.place
     }
 
-    /// Runs a command of the guest's shell. Returns its exit code, and its stdout and stderr together.
-    ///
-    /// # Panics
-    /// When it does not end.
+    /// As [`Shell::shell`].
     pub fn shell(&mut self, command: &str) -> (i32, String) {
-        self.commands += 1;
-        let number = self.commands;
-        // The mark is put together in the guest, so that an echo of the command is not taken for it.
-        let line = format!("{{ {command}\n}} 2>&1; rc=$?; echo; echo '@@END'{number}@@ $rc @@\n");
-        self.console.write_all(line.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        let printed = self.hear(&format!("@@END{number}@@"));
-        let code = self.hear("@@");
-        let code = code.trim().parse().unwrap_or_else(|_| panic!("`{command}`: exit code {code:?}"));
-        (code, printed.replace("\r\n", "\n").trim_matches('\n').to_owned())
+        self.shell.shell(command)
     }
 
-    /// Runs a command that must succeed; returns what it printed.
-    ///
-    /// # Panics
-    /// When it fails.
+    /// As [`Shell::run`].
     pub fn run(&mut self, command: &str) -> String {
-        let (code, printed) = self.shell(command);
-        assert_eq!(code, 0, "in the guest: `{command}`:\n{printed}\n{}", self.log());
-        printed
+        self.shell.run(command)
     }
 
-    /// Runs a command of the guest until it succeeds; returns what it printed then.
-    ///
-    /// # Panics
-    /// When it never does.
+    /// As [`Shell::until`].
     pub fn until(&mut self, what: &str, command: &str) -> String {
-        let began = Instant::now();
-        loop {
-            let (code, printed) = self.shell(command);
-            if code == 0 {
-                return printed;
-            }
-            assert!(began.elapsed() < PATIENCE, "{what}: never came: `{command}`:\n{printed}\n{}", self.log());
-        }
+        self.shell.until(what, command)
     }
 
     /// The name of the interface that the kernel's driver has made of a card.
@@ -299,31 +261,6 @@ impl Guest {
     /// When QEMU is gone.
     pub fn monitor(&mut self, command: &str) {
         self.monitor.write_all(format!("{command}\n").as_bytes()).expect("QEMU listens");
-    }
-
-    /// The last output of kernel and QEMU, for the message of a failed test.
-    pub fn log(&self) -> String {
-        format!("{}{}", tail(&self.place.path("serial.log")), tail(&self.place.path("qemu.log")))
-    }
-
-    /// Waits for a mark; returns what came before it.
-    fn hear(&mut self, mark: &str) -> String {
-        let began = Instant::now();
-        let mut buffer = [0; 65_536];
-        loop {
-            if let Some((before, after)) = self.heard.split_once(mark) {
-                let (before, after) = (before.to_owned(), after.to_owned());
-                self.heard = after;
-                return before;
-            }
-            match self.console.read(&mut buffer) {
-                Ok(0) => panic!("the guest has ended; it said {:?}\n{}", self.heard, self.log()),
-                Ok(len) => self.heard += &String::from_utf8_lossy(&buffer[..len]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => panic!("the guest's console: {error}\n{}", self.log()),
-            }
-            assert!(began.elapsed() < PATIENCE, "no {mark}; the guest said {:?}\n{}", self.heard, self.log());
-        }
     }
 }
 
