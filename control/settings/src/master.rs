@@ -11,7 +11,7 @@ use common::faults::Faults;
 use common::sockets;
 use lease::ConnectKeys;
 use link::Credential;
-use port::spec::UdpSpec;
+use port::spec::SocketSpec;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use wire::link::Role;
@@ -161,7 +161,7 @@ fn check_lcores(common: &Common, ids: Option<IdRange>) -> Result<(), Failure> {
         ));
     }
     for port in &common.ports {
-        if let PortPlan::Udp(UdpSpec { address, .. }) = port
+        if let PortPlan::Udp(SocketSpec { address, .. }) = port
             && address.port() != 0
             && u64::from(address.port()) + ids.count() > 1 << 16
         {

@@ -5,7 +5,7 @@ use common::faults::Faults;
 use host::machine;
 use host::pci::{self, DriverWay};
 use port::rate::Rate;
-use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, UdpSpec, XdpSpec};
+use port::spec::{DpdkDevice, DpdkSpec, PciSpec, PortSpec, SocketSpec, XdpSpec};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortPlan {
     /// With sockets of the kernel.
-    Udp(UdpSpec),
+    Udp(SocketSpec),
     /// On the queues of an interface.
     Xdp(XdpSpec),
     /// On the queues of a device of DPDK.
@@ -43,7 +43,7 @@ impl PortPlan {
     /// The resource that two ports would both need for themselves, if there is one.
     fn clash(&self, other: &Self) -> Option<String> {
         match (self, other) {
-            (Self::Udp(UdpSpec { address: one, .. }), Self::Udp(UdpSpec { address: two, .. }))
+            (Self::Udp(SocketSpec { address: one, .. }), Self::Udp(SocketSpec { address: two, .. }))
                 if one.port() != 0 && one.port() == two.port() =>
             {
                 let hears = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());

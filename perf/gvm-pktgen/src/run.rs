@@ -14,7 +14,7 @@ use link::{ChallengeSecret, ClusterKey, Credential, KeyRing, NodeConfig, NodeKey
 use port::Port;
 use port::any::AnyPort;
 use port::rate::Limit;
-use port::spec::{PortSpec, UdpSpec};
+use port::spec::{PortSpec, SocketSpec};
 use port::udp::{UdpOptions, UdpPort};
 use std::fs::File;
 use std::io::Read as _;
@@ -92,7 +92,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     let (order, commands) = mailbox(4).map_err(|error| RunError::Start(error.to_string()))?;
     let (give, shared) = std::sync::mpsc::channel();
     let tell = say.clone();
-    let build = move |port: fn(&UdpSpec, Pool) -> Result<AnyPort, String>, spec: UdpSpec| {
+    let build = move |port: fn(&SocketSpec, Pool) -> Result<AnyPort, String>, spec: SocketSpec| {
         move || {
             let pool = Pool::new(pool).map_err(|error| error.to_string())?;
             let port = port(&spec, pool.clone())?;
@@ -127,7 +127,7 @@ pub fn run(cli: &Cli, say: impl Fn(&str) + Clone + Send + 'static) -> Result<Rep
     }
 }
 
-fn open_udp(spec: &UdpSpec, pool: Pool) -> Result<AnyPort, String> {
+fn open_udp(spec: &SocketSpec, pool: Pool) -> Result<AnyPort, String> {
     let port =
         UdpPort::open(PortId(0), spec.address, pool, UdpOptions::default()).map_err(|error| error.to_string())?;
     let port = AnyPort::from(port);

@@ -9,7 +9,7 @@ use lcore::Clock;
 use lcore::thread::End;
 use port::Port as _;
 use port::any::AnyPort;
-use port::spec::{PortSpec, UdpSpec};
+use port::spec::{PortSpec, SocketSpec};
 use process::assemble::cores::Lcores;
 use process::assemble::ports::{self, Ports};
 use process::assemble::{LcoreLinks, Started, start_lcores};
@@ -117,7 +117,7 @@ impl Own {
             of_nics.chain(ports.devices().map(|device| device.first_address()))
         };
         let (framing, ip) = match (common.ports.first(), addresses().next()) {
-            (Some(PortPlan::Udp(UdpSpec { address: SocketAddr::V4(address), .. })), _) => {
+            (Some(PortPlan::Udp(SocketSpec { address: SocketAddr::V4(address), .. })), _) => {
                 (RoceFraming::Socket, *address.ip())
             }
             (_, Some(ip)) => {

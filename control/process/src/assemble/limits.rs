@@ -25,13 +25,13 @@ pub(super) fn limits(ports: &[PortPlan], lcores: usize) -> Result<Vec<Option<Lim
 #[cfg(test)]
 mod tests {
     use super::*;
-    use port::spec::UdpSpec;
+    use port::spec::SocketSpec;
 
     #[test]
     fn lcores_share_the_rates_of_their_ports() {
         let address = "192.0.2.1:9999".parse().unwrap();
         let port =
-            |rate: Option<&str>| PortPlan::Udp(UdpSpec { address, rate: rate.map(|text| text.parse().unwrap()) });
+            |rate: Option<&str>| PortPlan::Udp(SocketSpec { address, rate: rate.map(|text| text.parse().unwrap()) });
         let found = limits(&[port(Some("1G")), port(None)], 2).unwrap();
         assert_eq!(found[0].unwrap().to_string(), "sends at most 1Gbit/s on 2 lcores together");
         assert_eq!((found.len(), found[1]), (2, None));

@@ -19,7 +19,7 @@ use port::any::AnyPort;
 use port::claims::LcorePorts;
 use port::dpdk::{Environment, smallest_chunk};
 use port::rate::Limit;
-use port::spec::{DpdkSpec, MTUS, UdpSpec, XdpMode};
+use port::spec::{DpdkSpec, MTUS, SocketSpec, XdpMode};
 use port::udp::{OwnAddresses, UdpOptions, UdpPort, UdpSockets};
 use port::watch::{Subject, Watcher};
 use port::xdp::{Umem, XdpError, can_zero_copy, has_chains, largest_packet, largest_packet_zero_copy};
@@ -262,7 +262,7 @@ impl Ports {
         let mut sources = Vec::with_capacity(common.ports.len());
         for (id, plan) in common.ports.iter().enumerate() {
             sources.push(match plan {
-                PortPlan::Udp(UdpSpec { address, .. }) => {
+                PortPlan::Udp(SocketSpec { address, .. }) => {
                     let confined = confinement.clone();
                     let prepare = move || confined.try_enter(Thread::Addresses, CapabilitySet::empty());
                     let watcher = Watcher::start(Subject::Address(address.ip()), prepare, |_, _| ());

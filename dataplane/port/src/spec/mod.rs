@@ -4,7 +4,7 @@ mod device;
 mod socket;
 
 pub use device::{DpdkDevice, DpdkSpec, HostSpec, MTUS, PciSpec, SOCKET_MTU};
-pub use socket::UdpSpec;
+pub use socket::SocketSpec;
 
 use crate::host::NetAddressError;
 use crate::rate::{Rate, RateError};
@@ -122,7 +122,7 @@ impl FromStr for PciAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PortSpec {
     /// `udp:ADDR:PORT`: sockets of the kernel.
-    Udp(UdpSpec),
+    Udp(SocketSpec),
     /// `xdp:IFACE`: the queues of an interface through AF_XDP.
     Xdp(XdpSpec),
     /// `IFACE`: an interface, used as its driver allows.

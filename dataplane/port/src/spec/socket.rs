@@ -8,14 +8,14 @@ use std::str::FromStr;
 
 /// Sockets of the kernel: `udp:ADDR:PORT[,rate=BITS]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UdpSpec {
+pub struct SocketSpec {
     /// Their address; the UDP port may be 0 for any.
     pub address: SocketAddr,
     /// The most that they send.
     pub rate: Option<Rate>,
 }
 
-impl FromStr for UdpSpec {
+impl FromStr for SocketSpec {
     type Err = SpecError;
 
     /// Reads the text after `udp:`.
@@ -35,7 +35,7 @@ impl FromStr for UdpSpec {
     }
 }
 
-impl fmt::Display for UdpSpec {
+impl fmt::Display for SocketSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "udp:{}", self.address)?;
         write_rate(self.rate, f)
