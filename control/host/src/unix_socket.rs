@@ -42,6 +42,8 @@ pub struct SocketFile {
     path: PathBuf,
     /// Device and inode. They distinguish it from another file of the same name.
     is: (u64, u64),
+    /// Nobody wants it to be left.
+    removes: bool,
 }
 
 impl SocketFile {
@@ -49,12 +51,22 @@ impl SocketFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether this file is still there: nobody has removed or replaced it.
+    pub fn is_found(&self) -> bool {
+        let found = std::fs::symlink_metadata(&self.path);
+        found.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.is)
+    }
+
+    /// Leaves the file where it is. The next process replaces it.
+    pub fn leave(mut self) {
+        self.removes = false;
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let found = std::fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.is) {
+        if self.removes && self.is_found() {
             // Otherwise the next process replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -96,7 +108,7 @@ pub fn listen_at(
     rustix::process::umask(mask);
     bound?;
     let metadata = std::fs::symlink_metadata(path)?;
-    let file = SocketFile { path: path.to_owned(), is: (metadata.dev(), metadata.ino()) };
+    let file = SocketFile { path: path.to_owned(), is: (metadata.dev(), metadata.ino()), removes: true };
     if let Some(group) = group {
         chown(path, None, Some(group))?;
         std::fs::set_permissions(path, Permissions::from_mode(0o660))?;

@@ -6,24 +6,25 @@
 
 use common::exit::Failure;
 use common::sockets::{OTHERS_WRITE, directory, path_of};
-use rustix::fs::{FlockOperation, Mode, flock};
-use std::fs::{DirBuilder, File, Metadata, Permissions};
+use host::unix_socket::{NoUnixSocket, SocketFile, listen_at};
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::SocketType;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// This process's control socket; removed when dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
     listener: UnixListener,
-    /// Device and inode of the file. They distinguish it from another file of the same name.
-    file: (u64, u64),
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+    /// `None` at the end.
+    file: Option<SocketFile>,
 }
 
 /// Locks the directory. Processes that start or end at the same time do so one after the other.
@@ -61,6 +62,10 @@ fn private_directory() -> Result<PathBuf, Failure> {
     Ok(directory)
 }
 
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the path of a socket has at most 107 bytes")
+}
+
 impl ControlSocket {
     /// Makes the socket of the process with this name. Replaces a socket whose process is gone.
     ///
@@ -73,33 +78,19 @@ impl ControlSocket {
         let failed = |source| Failure::Socket { path: path.clone(), source };
         // Another process that waits for the lock then finds this one alive.
         let _lock = lock(&directory).map_err(|source| Failure::Socket { path: directory.clone(), source })?;
-        match std::fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.file_type().is_socket() => match UnixStream::connect(&path) {
-                Ok(_) => return Err(Failure::NameInUse { name: name.to_owned(), socket: path }),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(&path).map_err(failed)?;
-                }
-                Err(error) => return Err(failed(error)),
-            },
-            Ok(_) => return Err(Failure::NoSocket(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        // Nobody else may connect, from the moment when the socket exists.
-        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let listener = UnixListener::bind(&path);
-        rustix::process::umask(mask);
-        let listener = listener.map_err(failed)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        let (listener, file) = listen_at(&path, SocketType::STREAM, None, BACKLOG).map_err(|error| match error {
+            NoUnixSocket::InUse => Failure::NameInUse { name: name.to_owned(), socket: path.clone() },
+            NoUnixSocket::OtherFile => Failure::NoSocket(path.clone()),
+            NoUnixSocket::Refused(source) => failed(source),
+            NoUnixSocket::TooLong | NoUnixSocket::NoGroup(_) => failed(too_long()),
+        })?;
         tracing::debug!("the control socket is {}", path.display());
-        let file = identity(&std::fs::symlink_metadata(&path).map_err(failed)?);
-        Ok(Self { path, listener, file })
+        Ok(Self { path, listener: listener.into(), file: Some(file) })
     }
 
     /// Whether clients can find this process by its name: nobody has removed the file or replaced it.
     pub fn is_found(&self) -> bool {
-        std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.file)
+        self.file.as_ref().is_some_and(SocketFile::is_found)
     }
 
     /// Where it is.
@@ -119,9 +110,10 @@ impl Drop for ControlSocket {
         // By now the path may hold another process's socket. A process that starts at this moment waits for the lock;
         // an end waits only a short time.
         let lock = self.path.parent().and_then(lock_soon);
-        if lock.is_some() && self.is_found() {
+        match (self.file.take(), &lock) {
             // Otherwise the next process with this name replaces it.
-            let _ = std::fs::remove_file(&self.path);
+            (Some(file), None) => file.leave(),
+            (file, _) => drop(file),
         }
     }
 }
