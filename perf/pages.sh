@@ -38,130 +38,53 @@ lent=$(((size / slaves / 64 + 3) * 64))
 blocks=$((size * 256))
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gvm-pages.XXXXXX")
-mkdir -m 700 "$work/run"
-export XDG_RUNTIME_DIR="$work/run" GVM_DP_RUN_DIR="$work/run" GVM_DP_CONFIG_DIR="$work/run"
-net="gvmpages$$"
+title=pages bin=$directory net="gvmpages$$" queues=1
+# A time that is never needed: ten minutes.
+patience=12000
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 machines=(master gateway slaves)
-started=()
 
 end() {
-    local pid machine
-    for pid in ${started[@]+"${started[@]}"}; do
-        kill "$pid" 2>/dev/null || true
-    done
-    for pid in ${started[@]+"${started[@]}"}; do
-        wait "$pid" 2>/dev/null || true
-    done
-    for machine in "${machines[@]}"; do
-        ip netns delete "$net-$machine" 2>/dev/null || true
-    done
+    end_started
+    remove_machines "${machines[@]}"
     rm -rf "$work"
 }
 trap end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-fail() {
-    local log
-    printf 'pages: %s\n' "$*" >&2
-    for log in "$work"/*.log; do
-        [ -s "$log" ] && { printf -- '--- %s\n' "${log##*/}"; tail -n 5 "$log"; } >&2
-    done
-    exit 1
-}
+all_lend() { [ "$(lenders gateway "$lent")" -eq "$slaves" ]; }
 
-# cable MACHINE INTERFACE ADDRESS MACHINE INTERFACE ADDRESS: a veth pair.
-cable() {
-    ip link add "$net-a" mtu "$mtu" type veth peer name "$net-b" mtu "$mtu"
-    plug "$net-a" "$1" "$2" "$3"
-    plug "$net-b" "$4" "$5" "$6"
-}
-plug() {
-    ip link set "$1" netns "$net-$2" name "$3"
-    ip -n "$net-$2" address add "$4/24" dev "$3"
-    ip -n "$net-$2" link set "$3" up
-    # A kernel socket leaves checksums to the NIC, and a veth is none.
-    ip netns exec "$net-$2" ethtool -K "$3" tx off >/dev/null
-}
-
-# start NAME MACHINE COMMAND...: in the background, with a log; its pid is in $pid.
-start() {
-    local name=$1 machine=$2
-    shift 2
-    ip netns exec "$net-$machine" "$@" >"$work/$name.log" 2>&1 </dev/null &
-    pid=$!
-    started+=("$pid")
-}
-
-# Waits until a command says yes; fails when the process ends before, or after a time that is never needed.
-await() {
-    local what=$1 of=$2 tries=0
-    shift 2
-    until "$@"; do
-        kill -0 "$of" 2>/dev/null || fail "$what: the process ended"
-        tries=$((tries + 1))
-        [ "$tries" -lt 12000 ] || fail "$what: not within ten minutes"
-        sleep 0.05
-    done
-}
-
-stats() { "$directory/gvm-dp" stats --json --name "$1" 2>/dev/null; }
-# counter NAME SET COUNTER: one counter of a process, of all its lcores.
-counter() {
-    # Behind the totals stand the same names for each lcore.
-    stats "$1" | tr -d ' \n' | sed 's/"lcores":.*//' | sed -n "s/.*\"total\":{.*\"$2\":{[^}]*\"$3\":\([0-9]*\).*/\1/p"
-}
-is_at_least() {
-    local found
-    found=$(counter "$1" "$2" "$3")
-    [ "${found:-0}" -ge "$4" ]
-}
-is_up() { stats "$1" >/dev/null; }
-# A slave says how much it lends when it has looked at its host's memory, a moment after it has registered.
-all_lend() {
-    local pages units
-    pages=$((lent * 256))
-    units=$("$directory/gvm-dp" routes --json --name gateway | tr -d ' \n' | grep -o "\"pages_free\":$pages" | wc -l)
-    [ "$units" -eq "$slaves" ]
-}
-
-for machine in "${machines[@]}"; do
-    ip netns add "$net-$machine"
-    ip -n "$net-$machine" link set lo up
-done
+make_machines "${machines[@]}"
 cable master m0 10.78.1.2 gateway masters 10.78.1.1
 cable slaves s0 10.78.2.2 gateway slaves 10.78.2.1
 
 gateway() {
-    start "$1" gateway "$directory/gvm-dp" --name gateway --lcores 0 --port xdp:masters --port xdp:slaves --frames 8192
+    start "$1" gateway "$bin/gvm-dp" --name gateway --lcores 0 --port xdp:masters --port xdp:slaves --frames 8192
     gateway=$pid
 }
 gateway gateway
 await "the gateway" "$gateway" is_up gateway
 for ((n = 1; n <= slaves; n++)); do
-    start "slave-$n" slaves "$directory/gvm-dp" slave --name "slave-$n" --port udp:10.78.2.2:0 --mtu "$mtu" \
+    start "slave-$n" slaves "$bin/gvm-dp" slave --name "slave-$n" --port udp:10.78.2.2:0 --mtu "$mtu" \
         --gateway 10.78.2.1:9999 --id "$n" --domain "$n" --memory "${lent}M" --memory-pages ordinary --keep-free 0 \
         --frames 4096
 done
 await "memory of the slaves" "$pid" all_lend
-start master master "$directory/gvm-dp" master --name master --id 1 --port xdp:m0 --gateway 10.78.1.1:9999 --frames 8192 \
+start master master "$bin/gvm-dp" master --name master --id 1 --port xdp:m0 --gateway 10.78.1.1:9999 --frames 8192 \
     --socket "$work/run/pages.socket" --quota "$((size + 2))M"
 master=$pid
 await "the slaves at the master" "$master" is_at_least master master slaves_known "$slaves"
 
 cp /proc/stat "$out/stat-before"
-"$directory/gvm-dp" page bench --json --socket "$work/run/pages.socket" --size "${size}M" --depth "$depth" \
+"$bin/gvm-dp" page bench --json --socket "$work/run/pages.socket" --size "${size}M" --depth "$depth" \
     --duration "${seconds}s" >"$out/bench.json" 2>"$work/bench.log" </dev/null &
 bench=$!
 started+=("$bench")
 await "three quarters of the pages" "$bench" is_at_least master master requests_done $((blocks * 3 / 4))
 stats gateway >"$out/gateway-1.json"
-# The shell does not say that it was killed.
-disown "$gateway"
-kill -KILL "$gateway"
-while kill -0 "$gateway" 2>/dev/null; do
-    sleep 0.02
-done
+kill_at_once "$gateway"
 gateway gateway-again
 status=0
 wait "$bench" || status=$?

@@ -9,12 +9,6 @@ flooder_id=$((first - 1))
 slow_id=$((first - 2))
 patience=$((seconds + 8))
 
-await_end() {
-    local pid=$1 what=$2 status=0
-    wait "$pid" || status=$?
-    [ "$status" -eq 0 ] || fail "$what failed with exit code $status"
-}
-
 say "starting $farms farms of $each honest slaves"
 for ((n = 0; n < farms; n++)); do
     gateway=$((n * 2 / farms))

@@ -4,15 +4,15 @@
 # A master writes and reads memory of eight slaves, four behind each gateway, each in a process and a failure domain of its
 # own. In the middle one gateway is killed and started again.
 
-lenders=8
+slaves_that_lend=8
 pages_socket="$work/run/pages.socket"
 
-say "stopping the farms; starting $lenders slaves that lend 64 MiB each, and a master for applications"
+say "stopping the farms; starting $slaves_that_lend slaves that lend 64 MiB each, and a master for applications"
 for pid in "${farm_pids[@]}"; do
     kill "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
 done
-for ((n = 0; n < lenders; n++)); do
+for ((n = 0; n < slaves_that_lend; n++)); do
     gateway=$((n % 2))
     start "lender-$n" slaves "$bin/gvm-dp" slave --name "lender-$n" --port "$socket" \
         --gateway "$(gateway_at $gateway slaves)" --id $((gateway * shard + 100 + n)) --domain $((n + 1)) --memory 64M \
@@ -22,26 +22,11 @@ start pages master "$bin/gvm-dp" master --name pages --id 5 --port "$socket" --g
     --gateway "$(gateway_at 1 master)" --socket "$pages_socket" --cluster-key-file "$work/cluster.key"
 pages=$pid
 
-# counter NAME SET COUNTER: one counter of a process, of all its lcores.
-counter() {
-    # Behind the totals stand the same names for each lcore.
-    stats "$1" 2>/dev/null | tr -d ' \n' | sed 's/"lcores":.*//' | sed -n "s/.*\"total\":{.*\"$2\":{[^}]*\"$3\":\([0-9]*\).*/\1/p"
-}
-is_at_least() {
-    local found
-    found=$(counter "$1" "$2" "$3")
-    [ "${found:-0}" -ge "$4" ]
-}
-# A slave says how much it lends when it has looked at its host's memory, a moment after it has registered.
-do_lend() {
-    local units
-    units=$("$bin/gvm-dp" routes --json --name "gateway-$1" | tr -d ' \n' | grep -o '"pages_free":16384' | wc -l)
-    [ "$units" -eq $((lenders / 2)) ]
-}
+do_lend() { [ "$(lenders "gateway-$1" 64)" -eq $((slaves_that_lend / 2)) ]; }
 for n in 0 1; do
     await "memory of the slaves" "${gateways[$n]}" do_lend "$n"
 done
-await "the slaves at the master" "$pages" is_at_least pages master slaves_known "$lenders"
+await "the slaves at the master" "$pages" is_at_least pages master slaves_known "$slaves_that_lend"
 
 # legs: bytes that each leg of each gateway carried since the gateway started, as a line for each gateway.
 legs() {
@@ -56,12 +41,7 @@ say "writing 256 MiB, verifying every byte, reading at random for 3 s; gateway 1
 start bench master "$bin/gvm-dp" page bench --socket "$pages_socket" --size 256M --duration 3s
 bench=$pid
 await "the first half of the pages" "$bench" is_at_least pages master requests_done 32768
-# The shell does not say that it was killed.
-disown "${gateways[1]}"
-kill -KILL "${gateways[1]}"
-while kill -0 "${gateways[1]}" 2>/dev/null; do
-    sleep 0.05
-done
+kill_at_once "${gateways[1]}"
 if [ "$udp" = yes ]; then
     ports=(--port "udp:$(address gateway-1)")
 fi

@@ -91,106 +91,46 @@ cargo build --locked --quiet --profile fast -p gvm-dp -p gvm-pktgen -p gvm-bench
 bin="${CARGO_TARGET_DIR:-target}/fast"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gvm-demo.XXXXXX")
-mkdir -m 700 "$work/run"
-# Control sockets of this demo alone, whoever runs it.
-export XDG_RUNTIME_DIR="$work/run" GVM_DP_RUN_DIR="$work/run" GVM_DP_CONFIG_DIR="$work/run"
-started=()
+# Machines are named after this process so that two demos do not meet.
+title=demo net="gvmdemo$$" mtu=1500
+queues=$(nproc)
+[ "$queues" -le 2 ] || queues=2
+# 30 seconds.
+patience=600
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
 
 end() {
-    local pid
-    for pid in ${started[@]+"${started[@]}"}; do
-        kill "$pid" 2>/dev/null || true
-    done
-    for pid in ${started[@]+"${started[@]}"}; do
-        wait "$pid" 2>/dev/null || true
-    done
-    started=()
-    [ "$udp" = yes ] || remove_namespaces
+    end_started
+    [ "$udp" = yes ] || remove_machines master gateway-0 gateway-1 slaves slow
     if [ "$keep" = yes ]; then
         say "logs are in $work"
     else
         rm -rf "$work"
     fi
 }
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-# Four machines: the master's, two gateways' and the slaves', named after this process so that two demos do not meet.
-net="gvmdemo$$"
-queues=$(nproc)
-[ "$queues" -le 2 ] || queues=2
+if [ "$udp" = yes ]; then
+    # All machines are this one.
+    on() {
+        shift
+        exec "$@"
+    }
+fi
 
-remove_namespaces() {
-    local machine
-    for machine in master gateway-0 gateway-1 slaves slow; do
-        ip netns delete "$net-$machine" 2>/dev/null || true
-    done
-}
-
-# cable MACHINE INTERFACE ADDRESS MACHINE INTERFACE ADDRESS: a veth pair with as many queues as there are lcores.
-cable() {
-    ip link add "$net-a" numrxqueues "$queues" numtxqueues "$queues" type veth \
-        peer name "$net-b" numrxqueues "$queues" numtxqueues "$queues"
-    plug "$net-a" "$1" "$2" "$3"
-    plug "$net-b" "$4" "$5" "$6"
-}
-plug() {
-    ip link set "$1" netns "$net-$2" name "$3"
-    ip -n "$net-$2" address add "$4/24" dev "$3"
-    ip -n "$net-$2" link set "$3" up
-    # A kernel socket leaves checksums to the NIC, and a veth is none.
-    ip netns exec "$net-$2" ethtool -K "$3" tx off >/dev/null
-}
+# The master's machine, two gateways' and the slaves'.
 build_network() {
-    local machine n
-    for machine in master gateway-0 gateway-1 slaves; do
-        ip netns add "$net-$machine"
-        ip -n "$net-$machine" link set lo up
-    done
+    local n
+    make_machines master gateway-0 gateway-1 slaves
     for n in 0 1; do
         cable master "gw$n" "10.77.$n.2" "gateway-$n" masters "10.77.$n.1"
         cable slaves "gw$n" "10.77.1$n.2" "gateway-$n" slaves "10.77.1$n.1"
     done
     # Past the gateways, for comparison.
     cable master direct 10.77.9.2 slaves direct 10.77.9.1
-}
-
-# on MACHINE COMMAND...: there.
-on() {
-    local machine=$1
-    shift
-    if [ "$udp" = yes ]; then exec "$@"; else exec ip netns exec "$net-$machine" "$@"; fi
-}
-trap end EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-fail() {
-    local log
-    printf 'demo: %s\n' "$*" >&2
-    for log in "$work"/*.log; do
-        [ -s "$log" ] && { printf -- '--- %s\n' "${log##*/}"; tail -n 5 "$log"; } >&2
-    done
-    exit 1
-}
-
-# start NAME MACHINE COMMAND...: in the background, with a log; its pid is in $pid.
-start() {
-    local name=$1
-    shift
-    on "$@" >"$work/$name.log" 2>&1 </dev/null &
-    pid=$!
-    started+=("$pid")
-}
-
-# Waits until a command says yes; fails when the process ends before, or after 30 seconds.
-await() {
-    local what=$1 of=$2 tries=0
-    shift 2
-    until "$@"; do
-        kill -0 "$of" 2>/dev/null || fail "$what: the process ended"
-        tries=$((tries + 1))
-        [ "$tries" -lt 600 ] || fail "$what: not within 30 seconds"
-        sleep 0.05
-    done
 }
 
 # gateway N SIDE: the address of a gateway as the master or the slaves see it.
@@ -208,8 +148,6 @@ gateway_at() {
 address() { sed -n 's/.*udp:\([0-9.]*:[0-9]*\).*/\1/p' "$work/$1.log" | head -n 1; }
 has_address() { [ -n "$(address "$1")" ]; }
 
-stats() { "$bin/gvm-dp" stats --json --name "$1"; }
-
 # One number out of the membership of a process.
 member() {
     stats "$1" 2>/dev/null | tr -d ' \n' | sed -n "s/.*\"membership\":{[^}]*\"$2\":\([0-9]*\).*/\1/p"
@@ -218,8 +156,7 @@ has_members() { [ "$(member "$1" "$2")" = "$3" ]; }
 
 [ "$udp" = yes ] || build_network
 [ "$hostile" = no ] || {
-    ip netns add "$net-slow"
-    ip -n "$net-slow" link set lo up
+    make_machines slow
     cable slow gw0 10.77.8.2 gateway-0 slow 10.77.8.1
     ip netns exec "$net-gateway-0" tc qdisc add dev slow root tbf rate 10mbit burst 32kbit limit 20000000
 }
@@ -286,11 +223,6 @@ done
 registered=$((($(date +%s%N) - begun) / 1000000))
 say "$slaves slaves are registered after $registered ms; the master sends bursts of $burst records to each in turn"
 
-await_end() {
-    local pid=$1 what=$2 status=0
-    wait "$pid" || status=$?
-    [ "$status" -eq 0 ] || fail "$what failed with exit code $status"
-}
 await_end "$load" "the master"
 for n in 0 1; do
     stats "gateway-$n" >"$work/gateway-$n.json"
