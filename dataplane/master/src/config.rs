@@ -17,8 +17,8 @@ const WINDOW_TIME: Time = 1000 * MICROSECOND;
 /// The usual time that packets may wait in queues that all slaves share. A page fault waits there, too.
 const QUEUE_TARGET: Time = 15 * MICROSECOND;
 
-/// The same for a master whose lcores sleep when nothing comes: a wake-up takes some 50 us, and is no queue. With
-/// [`QUEUE_TARGET`] such a master has so little in flight that its lcores sleep more, which looks like more queue.
+/// The same for a master whose lcores sleep when nothing comes: a wake-up takes some 50 us, and is no queue. With 15 us
+/// such a master has so little in flight that its lcores sleep more, which looks like more queue.
 pub const ADAPTIVE_QUEUE_TARGET: Time = 50 * MICROSECOND;
 
 /// The least and the most bytes in flight. A link of unknown speed gets [`UNKNOWN_WINDOW`].
