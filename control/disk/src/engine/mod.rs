@@ -235,7 +235,7 @@ impl Engine {
                 }
                 let len = placed.front + len + placed.behind;
                 let work = Work::write(Extent::from_number(placed.extent), placed.offset, pooled.buffer);
-                self.batch.push(work.with_part(first, len).tagged(id));
+                self.batch.push(work.with_part(first, len).tagged(id).in_lane(lane(len)));
             }
         }
     }
@@ -485,18 +485,28 @@ impl Engine {
     }
 }
 
+/// The most bytes of a piece that is urgent. Who transfers more at once waits for all of it, and not for each packet: as
+/// urgent pieces they would keep those of others waiting, and use up what gateways allow of PUSH.
+const MOST_URGENT: u32 = 16 << 10;
+
+/// The lane of a piece of so many bytes.
+fn lane(len: u32) -> Lane {
+    if len > MOST_URGENT { Lane::Bulk } else { Lane::Demand }
+}
+
 /// The request to an extent that a piece is.
 fn again(piece: &Piece, id: u64, pooled: Pooled) -> Option<Work> {
     let extent = Extent::from_number;
     let buffer = pooled.buffer;
     let work = match piece.kind {
         PieceKind::Read { extent: number, offset } => {
-            Work::read(extent(number), offset, buffer).with_part(0, piece.len)
+            Work::read(extent(number), offset, buffer).with_part(0, piece.len).in_lane(lane(piece.len))
         }
         PieceKind::Write(_, placed) => {
             let placed = placed?;
             let len = placed.front + piece.len + placed.behind;
-            Work::write(extent(placed.extent), placed.offset, buffer).with_part(piece.lead() - placed.front, len)
+            let part = (piece.lead() - placed.front, len);
+            Work::write(extent(placed.extent), placed.offset, buffer).with_part(part.0, part.1).in_lane(lane(len))
         }
         PieceKind::CopyRead(step) => {
             Work::read(extent(step.from), step.offset, buffer).with_part(0, step.len).in_lane(Lane::Bulk)

@@ -1,6 +1,6 @@
 //! What READ and BLOCK_STATUS bring.
 
-use super::{Delivery, Engine, Progress};
+use super::{Delivery, Engine, Progress, lane};
 use crate::output::Part;
 use crate::pool::Pooled;
 use crate::request::{Piece, PieceKind, Trouble, WholePart};
@@ -110,8 +110,8 @@ impl Engine {
         self.map.read_begins(at);
         let kind = PieceKind::Read { extent, offset };
         let piece = self.pieces.insert(Piece { request, kind, at, len, buffer: None, repeats: 0 });
-        let work = Work::read(Extent::from_number(extent), offset, buffer.buffer).with_part(0, len).tagged(piece);
-        self.batch.push(work);
+        let work = Work::read(Extent::from_number(extent), offset, buffer.buffer).with_part(0, len);
+        self.batch.push(work.tagged(piece).in_lane(lane(len)));
     }
 
     pub(super) fn block_status(&mut self, id: u64, offset: u64, len: u32, one: bool) {

@@ -20,6 +20,7 @@ use link::RegistrarCounters;
 use master::{MasterCounters, MasterHistograms};
 use port::dpdk::DpdkCounters;
 use port::host::HostCounters;
+use port::rate::RateCounters;
 use port::udp::UdpCounters;
 use port::xdp::XdpCounters;
 use records::RecordCounters;
@@ -37,27 +38,27 @@ use transport::TransportCounters;
 /// Sets of queue pairs over RoCEv2, which `gvm-dp qp` prints: no process that serves metrics has them.
 const NOT_SERVED: [&str; 1] = ["RoceCounters"];
 
-/// The host of a DPDK port counts in the port's set.
-struct OfDpdk(HostCounters);
+/// What counts in the set of a port: the host of a DPDK port, and the rate of any port.
+struct OfPort<S>(&'static str, S);
 
-impl CounterSet for OfDpdk {
+impl<S: CounterSet> CounterSet for OfPort<S> {
     fn name(&self) -> &'static str {
-        DpdkCounters::default().name()
+        self.0
     }
 
     fn visit(&self, visitor: &mut Visitor<'_>) {
-        self.0.visit(visitor);
+        self.1.visit(visitor);
     }
 
     fn kind(&self, counter: &str) -> Kind {
-        self.0.kind(counter)
+        self.1.kind(counter)
     }
 }
 
 /// Every set that gvm-dp has, exposed.
 pub(crate) fn everything() -> Families {
     let mut text = Exposition::default();
-    let sets: [&dyn CounterSet; 20] = [
+    let sets: [&dyn CounterSet; 21] = [
         &LcoreCounters::default(),
         &HandoverCounters::default(),
         &PoolCounters::default(),
@@ -77,7 +78,8 @@ pub(crate) fn everything() -> Families {
         &DiskCounters::default(),
         &StageSamples::default(),
         &DpdkCounters::default(),
-        &OfDpdk(HostCounters::default()),
+        &OfPort(DpdkCounters::default().name(), HostCounters::default()),
+        &OfPort(XdpCounters::default().name(), RateCounters::default()),
     ];
     for set in sets {
         collect::counters(&mut text, set, &[("lcore", "0"), ("port", "0"), ("direction", "down")]);
@@ -117,8 +119,10 @@ fn every_counter_of_the_documentation_is_there_with_its_help() {
             if about.contains("(`perf/") || NOT_SERVED.contains(&&*set) {
                 set.clear();
             }
-            if set == "HostCounters" {
-                set = "DpdkCounters".to_owned();
+            match &*set {
+                "HostCounters" => "DpdkCounters".clone_into(&mut set),
+                "RateCounters" => "XdpCounters".clone_into(&mut set),
+                _ => (),
             }
         } else if let Some((counter, help)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | "))
             && !set.is_empty()
