@@ -49,18 +49,21 @@ fn turn(program: &Path, case: &Case) -> anyhow::Result<f64> {
     figure.with_context(|| format!("{} printed no `median N`: {text}", program.display()))
 }
 
-/// The bare loop in turn with another program that does the same on cold input, downward, one record in a datagram.
+/// The bare loop in turn with another program that does the same, downward, one record in a datagram. Rounds follow each
+/// other without anything between them, in both: the other program takes nothing out of the caches.
 ///
 /// # Errors
 /// The program does not run, or prints no figure; the bare loop's books are wrong.
 pub fn reference(program: &Path, rounds: Option<usize>) -> anyhow::Result<Report> {
     println!("aggregate: the bare loop in turn with {}; ns per record", program.display());
+    println!("the input of cold rows; what the round before has left in the caches stays there, for both");
     println!("{} {:>9} {:>9} {:>7} {:>12}", Case::HEAD, "bare", "other", "ratio", "of rounds");
     let mut rows = Vec::new();
     for scattered in [false, true] {
         for slaves in SLAVES {
             let case = Case { slaves, records: 1, up: false, warmth: Warmth::Cold, scattered };
             let mut bare = start(&case, Extra::None)?;
+            bare.leave_caches();
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..rounds.unwrap_or(9) {
                 let turns = (0..TURN).map(|_| bare.run()).collect::<anyhow::Result<_>>()?;

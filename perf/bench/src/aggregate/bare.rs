@@ -51,6 +51,11 @@ impl BareLoop {
         Ok(bare)
     }
 
+    /// From now on nothing is taken out of the caches before a round: the round before has left there what fits.
+    pub(super) fn leave_caches(&mut self) {
+        self.is_cold = false;
+    }
+
     fn set_up(&mut self, case: &Case, packets: &[Vec<u8>], extra: Extra) -> anyhow::Result<()> {
         let shape = case.shape();
         // For its numbers alone: the bare loop has memory of its own.
