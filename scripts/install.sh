@@ -196,7 +196,7 @@ completions() {
 completions gvm-dp "$gvm_dp" completion
 [ ! -x "$generator" ] || completions gvm-pktgen "$generator" --completion
 
-for unit in gvm-dp.service gvm-dp-slave.service gvm-dp-disk.service; do
+for unit in gvm-dp.service gvm-dp-slave.service gvm-dp-master.service gvm-dp-disk.service; do
     sed -e "s|@BIN@|$prefix/bin|g" -e 's|@ETC@|/etc|g' "control/packaging/$unit" >"$work/unit"
     put 644 "$work/unit" "$prefix/lib/systemd/system/$unit"
 done

@@ -179,20 +179,22 @@ fn the_unit_is_sound() {
         (machine.unit("AmbientCapabilities"), machine.unit("CapabilityBoundingSet")),
         (vec![needed.into()], vec![needed.into()])
     );
-    let path = "/usr/local/lib/systemd/system/gvm-dp.service";
-    let unit = std::fs::read_to_string(machine.path(path)).unwrap();
-    assert!(!unit.contains('@'), "a place that was not filled in: {unit}");
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         return skip("`systemd-analyze` is not installed: `apt-get install -y systemd`");
     }
-    // The programs of the unit are in the box.
-    let unit = unit.replace("/usr/local/bin", machine.path("/usr/local/bin").to_str().unwrap());
-    let unit: String =
-        unit.lines().filter(|line| !line.starts_with("Documentation=")).map(|l| format!("{l}\n")).collect();
-    std::fs::write(machine.path("/gvm-dp.service"), unit).unwrap();
-    let output = Command::new("systemd-analyze").arg("verify").arg(machine.path("/gvm-dp.service")).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("gvm-dp.service"), "{said}");
+    for name in ["gvm-dp.service", "gvm-dp-slave.service", "gvm-dp-master.service", "gvm-dp-disk.service"] {
+        let unit = std::fs::read_to_string(machine.path(&format!("/usr/local/lib/systemd/system/{name}"))).unwrap();
+        assert!(!unit.contains('@'), "a place that was not filled in: {unit}");
+        // The programs of the unit are in the box.
+        let unit = unit.replace("/usr/local/bin", machine.path("/usr/local/bin").to_str().unwrap());
+        let unit: String =
+            unit.lines().filter(|line| !line.starts_with("Documentation=")).map(|l| format!("{l}\n")).collect();
+        let copy = machine.path(&format!("/{name}"));
+        std::fs::write(&copy, unit).unwrap();
+        let output = Command::new("systemd-analyze").arg("verify").arg(&copy).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains(name), "{said}");
+    }
 }
 
 /// Registered slaves of the gateway in the box.

@@ -56,6 +56,7 @@ fn the_packages_are_whole_and_the_linter_finds_no_error() {
         "etc/gvm-dp/gvm-dp.toml",
         "usr/lib/systemd/system/gvm-dp.service",
         "usr/lib/systemd/system/gvm-dp-slave.service",
+        "usr/lib/systemd/system/gvm-dp-master.service",
         "usr/lib/systemd/system/gvm-dp-disk.service",
         "usr/lib/sysusers.d/gvm-dp.conf",
         "usr/share/man/man1/gvm-dp.1.gz",
