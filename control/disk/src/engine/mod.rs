@@ -485,8 +485,8 @@ impl Engine {
     }
 }
 
-/// The most bytes of a piece that is urgent. Who transfers more at once waits for all of it, and not for each packet: as
-/// urgent pieces they would keep those of others waiting, and use up what gateways allow of PUSH.
+/// The most bytes of a piece that is urgent. Who transfers more at once waits for all of it, and not for each packet:
+/// as urgent pieces they would keep those of others waiting, and use up what gateways allow of PUSH.
 const MOST_URGENT: u32 = 16 << 10;
 
 /// The lane of a piece of so many bytes.

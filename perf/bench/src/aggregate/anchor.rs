@@ -49,8 +49,8 @@ fn turn(program: &Path, case: &Case) -> anyhow::Result<f64> {
     figure.with_context(|| format!("{} printed no `median N`: {text}", program.display()))
 }
 
-/// The bare loop in turn with another program that does the same, downward, one record in a datagram. Rounds follow each
-/// other without anything between them, in both: the other program takes nothing out of the caches.
+/// The bare loop in turn with another program that does the same, downward, one record in a datagram. Rounds follow
+/// each other without anything between them, in both: the other program takes nothing out of the caches.
 ///
 /// # Errors
 /// The program does not run, or prints no figure; the bare loop's books are wrong.
