@@ -102,7 +102,8 @@ impl SwapGuest {
     pub fn start_needs(&mut self, arguments: &str) {
         // It leaves the group that must not use the swap.
         let program = format!("echo $$ >/groups/cgroup.procs; exec {NEEDS} {arguments}");
-        self.shell.run(&format!("{{ sh -c '{program}'; echo code $?; }} >{PRINTED} 2>&1 &"));
+        // What an earlier program has printed must be gone before anybody waits for what this one prints.
+        self.shell.run(&format!(": >{PRINTED}; {{ sh -c '{program}'; echo code $?; }} >>{PRINTED} 2>&1 &"));
     }
 
     /// Waits until the program has printed a line that begins so; returns all that it has printed.
