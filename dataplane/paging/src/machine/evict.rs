@@ -66,14 +66,7 @@ impl Pager {
 
     pub(super) fn moved_out(&mut self, page: PageKey, end: MoveEnd) {
         let is_moving = self.state(page) == PageState::Moving;
-        let Some(flight) = self.flights.get_mut(&page).filter(|flight| flight.is_asked && is_moving) else {
-            self.stats.strays += 1;
-            return;
-        };
-        flight.is_asked = false;
-        if flight.is_discarded {
-            return self.end_discarded(page);
-        }
+        let Some(flight) = self.answered(page, is_moving) else { return };
         let (is_wanted, address) = (flight.is_wanted, flight.address);
         match end {
             MoveEnd::Moved(hash) => {
@@ -100,6 +93,22 @@ impl Pager {
                 }
             }
         }
+    }
+
+    /// What was asked for a page has an answer; `fits` says whether it is one for the state of the page. None if
+    /// nothing was asked, which is counted, and none if the program has dropped the page meanwhile, which ends its
+    /// flight.
+    pub(super) fn answered(&mut self, page: PageKey, fits: bool) -> Option<&mut Flight> {
+        let Some(flight) = self.flights.get_mut(&page).filter(|flight| flight.is_asked && fits) else {
+            self.stats.strays += 1;
+            return None;
+        };
+        flight.is_asked = false;
+        if flight.is_discarded {
+            self.end_discarded(page);
+            return None;
+        }
+        self.flights.get_mut(&page)
     }
 
     /// The flight of a page ends; what it has is free.
@@ -154,13 +163,8 @@ impl Pager {
 
     pub(super) fn moved_back(&mut self, page: PageKey, end: FillEnd) {
         let is_returning = self.state(page) == PageState::Returning;
-        let Some(flight) = self.flights.get_mut(&page).filter(|flight| flight.is_asked && is_returning) else {
-            self.stats.strays += 1;
+        if self.answered(page, is_returning).is_none() {
             return;
-        };
-        flight.is_asked = false;
-        if flight.is_discarded {
-            return self.end_discarded(page);
         }
         if end == FillEnd::Again {
             self.retries.insert(page);

@@ -184,21 +184,13 @@ impl Pager {
     pub(super) fn filled(&mut self, page: PageKey, end: FillEnd) {
         let state = self.state(page);
         let is_checked = state == PageState::Checking;
-        let is_it = |flight: &&mut Flight| flight.is_asked && (is_checked || state == PageState::Filling);
-        let Some(flight) = self.flights.get_mut(&page).filter(is_it) else {
-            self.stats.strays += 1;
-            return;
-        };
-        flight.is_asked = false;
-        if flight.is_discarded {
-            return self.end_discarded(page);
-        }
+        let Some(flight) = self.answered(page, is_checked || state == PageState::Filling) else { return };
+        let (is_wanted, wakes, landing) = (flight.is_wanted, flight.wakes, flight.landing);
+        let address = flight.address;
         if end == FillEnd::Again {
             self.retries.insert(page);
             return;
         }
-        let (is_wanted, wakes, landing) = (flight.is_wanted, flight.wakes, flight.landing);
-        let address = flight.address;
         self.flights.remove(&page);
         match (is_checked, landing) {
             // What the program dropped is zeros now, whatever a slot has.
